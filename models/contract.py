@@ -103,6 +103,34 @@ class LabelSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class GateSpec:
+    """When a gate's verdict counts: the least probability that is believed, and how strange an image may be.
+
+    The first label of a gate is the class that is let through. ``distance_threshold`` bounds the network's optional
+    ``distance`` output (out-of-distribution score); an image beyond it is unsure, whatever the probabilities say.
+    """
+
+    min_probability: float = 0.5
+    distance_threshold: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutputNames:
+    """What a network calls its outputs; a foreign file's manifest renames them.
+
+    Shapes: ``probabilities [N, C]``, ``maps [N, h, w, C]`` in the network's own grid, ``distance [N]``; a detector's
+    ``boxes [N, D, 4]`` (left, top, right, bottom in network pixels), ``scores [N, D]`` and ``classes [N, D]``.
+    """
+
+    probabilities: str = "probabilities"
+    maps: str = "maps"
+    distance: str = "distance"
+    boxes: str = "boxes"
+    scores: str = "scores"
+    classes: str = "classes"
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSpec:
     """One model as its manifest defines it; ``digest`` is the SHA-256 of ``file`` in hexadecimal.
 
@@ -121,6 +149,8 @@ class ModelSpec:
     labels: tuple[LabelSpec, ...]
     card: Path | None = None
     mode: Mode = Mode.ACTIVE
+    gate: GateSpec | None = None
+    outputs: OutputNames = OutputNames()
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +169,19 @@ class Spacing:
 
 @dataclass(frozen=True, slots=True)
 class ModelInput:
-    """One radiograph, ready for any model: pixels as in this module's conventions, and where they came from."""
+    """One radiograph, ready for any model: pixels as in this module's conventions, and where they came from.
+
+    ``pixel_aspect`` is the height of a pixel divided by its width (PS3.3 C.7.6.3.1.7). ``notes`` say what had to be
+    mended on the way from the stored pixels, in sentences for a person.
+    """
 
     pixels: Pixels
     sop_instance_uid: str
     spacing: Spacing | None = None
     view: str = ""
     patient_orientation: tuple[str, str] | None = None
+    pixel_aspect: float = 1.0
+    notes: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int]:
