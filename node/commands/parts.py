@@ -1,0 +1,93 @@
+"""``pleura serve`` and the parts it is made of, each a command of its own for a distributed set-up."""
+
+from __future__ import annotations
+
+import click
+
+from node.commands.common import config_of, console, fail, settings_of, stop_on_signals
+
+
+@click.command()
+@click.pass_context
+def serve(context: click.Context) -> None:
+    """Run the whole node: listener, workers, sweep, admin page and, without broker.url, a broker of its own.
+
+    Stop it with Ctrl-C or SIGTERM. Whatever it has accepted is in its store folder, and is taken up again at the
+    next start.
+    """
+    from node.app import Node, ServeError
+    from node.broker import BrokerError
+
+    settings = settings_of(context)
+    with stop_on_signals() as stop:
+        try:
+            node = Node(settings, config_of(context))
+        except BrokerError as error:
+            fail(str(error))
+        try:
+            node.start()
+            if node.wait_for_listener():
+                console.print(f"Ready: [bold]{settings.listener.ae_title}[/] on {settings.listener.host}:{node.port}")
+                if settings.admin.enabled:
+                    console.print(f"Admin page: http://{settings.admin.host}:{node.admin_port}/")
+            node.tend(stop)
+        except (ServeError, BrokerError) as error:
+            fail(str(error))
+        finally:
+            node.stop()
+
+
+@click.command()
+@click.pass_context
+def listen(context: click.Context) -> None:
+    """Run the storage SCP alone: accept images by C-STORE, keep them, judge them and ring for the workers."""
+    from node.storage_scp import run_listener
+
+    settings = settings_of(context)
+
+    def _ready(port: int) -> None:
+        click.echo(f"{settings.listener.ae_title} listens on {settings.listener.host}:{port}", err=True)
+
+    with stop_on_signals() as stop:
+        run_listener(settings, _ready, stop)
+
+
+@click.command()
+@click.option(
+    "--queue",
+    type=click.Choice(["jobs", "deliveries"]),
+    required=True,
+    help="jobs: networks and encoders, one process a device. deliveries: results to their destinations.",
+)
+@click.pass_context
+def worker(context: click.Context, queue: str) -> None:
+    """Run one Celery worker. In a distributed set-up give every node the same database.url and broker.url."""
+    from workers.app import run_worker
+
+    run_worker(settings_of(context), queue)
+
+
+@click.command()
+@click.pass_context
+def sweep(context: click.Context) -> None:
+    """Run the sweep: ring again for what has gone quiet, settle quiet studies, tidy the store. One per database."""
+    from workers.sweep import run_sweep
+
+    settings = settings_of(context)
+    with stop_on_signals() as stop:
+        run_sweep(settings, stop)
+
+
+@click.command()
+@click.pass_context
+def admin(context: click.Context) -> None:
+    """Run the admin page alone."""
+    from node.admin.app import run_admin
+
+    settings = settings_of(context)
+
+    def _ready(port: int) -> None:
+        click.echo(f"admin page on http://{settings.admin.host}:{port}/", err=True)
+
+    with stop_on_signals() as stop:
+        run_admin(settings, _ready, stop)

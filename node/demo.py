@@ -1,0 +1,180 @@
+"""The demonstration: a whole node and a PACS of its own on this machine, and real radiographs between them.
+
+Nothing here is a mock: the node is the process tree of ``pleura serve``, the images go in by C-STORE from one AE and
+the results come back by C-STORE to another.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import highdicom
+import numpy as np
+import tomli_w
+from pydicom import Dataset, dcmread
+from pynetdicom import AE, AllStoragePresentationContexts, evt
+
+from config.settings import Settings, load
+from db.engine import connect
+from db.records import StudyState, WorklistRow
+from db.worklist import Worklist
+from models.radiograph import read_model_input
+from node.app import Node, free_port
+from node.overlay import Region, draw_overlay
+
+_HOST = "127.0.0.1"
+_PACS = "DEMOPACS"
+
+
+class DemoError(RuntimeError):
+    """The demonstration cannot go on; the message says why."""
+
+
+def bundled_radiographs() -> list[Path]:
+    """NEMA's chest RG1 and lower leg RG3 from the package ``pydicom-data``.
+
+    Raises:
+        DemoError: the package is not installed.
+    """
+    from pydicom.data import get_testdata_file
+
+    paths = [get_testdata_file(name, download=False) for name in ("RG1_UNCR.dcm", "RG3_UNCR.dcm")]
+    if None in paths:
+        raise DemoError("the package pydicom-data is missing: pip install 'pleura[demo]', or name files of your own")
+    return [Path(str(path)) for path in paths]
+
+
+@dataclass
+class ResultReceiver:
+    """A small storage SCP that writes what it is sent to ``folder``."""
+
+    folder: Path
+    port: int
+    received: list[Path] = field(default_factory=list)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Listen while the block runs."""
+        ae = AE(ae_title=_PACS)
+        ae.supported_contexts = AllStoragePresentationContexts
+        server = ae.start_server((_HOST, self.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)])
+        try:
+            yield
+        finally:
+            if server is not None:
+                server.shutdown()
+
+    def _store(self, event: evt.Event) -> int:
+        dataset = event.dataset
+        dataset.file_meta = event.file_meta
+        name = f"{len(self.received) + 1:02d}-{str(dataset.get('Modality', 'OT')).lower()}.dcm"
+        dataset.save_as(self.folder / name, enforce_file_format=True)
+        self.received.append(self.folder / name)
+        return 0x0000
+
+
+def write_configuration(folder: Path, pacs_port: int) -> Path:
+    """Write the node's configuration: its store below ``folder``, the receiver as its only destination."""
+    path = folder / "pleura.toml"
+    values = {
+        "listener": {"port": free_port(_HOST)},
+        "store": {"folder": str(folder / "var"), "minimum_free_bytes": 0},
+        "triage": {"settle_seconds": 1.0},
+        "logs": {"level": "WARNING"},
+        "admin": {"port": free_port(_HOST)},
+        "destinations": [
+            {
+                "name": "demo-pacs",
+                "ae_title": _PACS,
+                "host": _HOST,
+                "port": pacs_port,
+                "kinds": ["seg", "sr", "summary"],
+            }
+        ],
+    }
+    path.write_text(tomli_w.dumps(values), encoding="utf-8")
+    return path
+
+
+@contextmanager
+def running_node(config: Path) -> Iterator[tuple[Node, Settings]]:
+    """A whole node, from the start of its listener to the end of the block.
+
+    Raises:
+        DemoError: the listener does not come up.
+    """
+    settings = load(config)
+    node = Node(settings, config)
+    stop = threading.Event()
+    tending = threading.Thread(target=node.tend, args=(stop,), daemon=True)
+    try:
+        node.start()
+        if not node.wait_for_listener():
+            raise DemoError("the listener did not start; its messages are above")
+        tending.start()
+        yield node, settings
+    finally:
+        stop.set()
+        if tending.is_alive():
+            tending.join()
+        node.stop()
+
+
+def wait_for_results(settings: Settings, studies: int, seconds: float) -> Iterator[tuple[WorklistRow, ...]]:
+    """Give the worklist again and again until each of ``studies`` is settled and has nothing left to deliver.
+
+    Raises:
+        DemoError: that has not happened after ``seconds``.
+    """
+    worklist = Worklist(connect(settings.database_url))
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        rows = worklist.worklist(limit=1000)
+        yield rows
+        if len(rows) >= studies and all(_finished(row) for row in rows):
+            return
+        time.sleep(0.1)
+    raise DemoError(f"not every study was finished within {seconds:.0f} s; `pleura worklist` says where it stands")
+
+
+def _finished(row: WorklistRow) -> bool:
+    return row.state is StudyState.SETTLED and row.deliveries_open == 0
+
+
+def draw_results(sources: Sequence[Path], received: Sequence[Path], folder: Path) -> list[Path]:
+    """Draw each SEG that came back over the radiograph it refers to; the paths of the PNG files."""
+    by_uid = {str(dcmread(path, stop_before_pixels=True).SOPInstanceUID): path for path in sources}
+    pictures = []
+    for path in received:
+        dataset = dcmread(path)
+        if dataset.get("Modality") != "SEG":
+            continue
+        source = by_uid.get(_source_uid(dataset))
+        if source is None:
+            continue
+        picture = folder / f"{path.stem}-over-{source.stem}.png"
+        model_input = read_model_input(dcmread(source))
+        draw_overlay(model_input.pixels, _regions(dataset), [f"Pleura on {source.name}"]).save(picture)
+        pictures.append(picture)
+    return pictures
+
+
+def _source_uid(seg: Dataset) -> str:
+    return str(seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence[0].ReferencedSOPInstanceUID)
+
+
+def _regions(dataset: Dataset) -> list[Region]:
+    seg = highdicom.seg.Segmentation.from_dataset(dataset)
+    masks = np.atleast_3d(seg.pixel_array != 0) if dataset.get("NumberOfFrames", 1) == 1 else None
+    regions = []
+    for frame, groups in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+        number = int(groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+        label = str(dataset.SegmentSequence[number - 1].SegmentLabel)
+        mask = masks[:, :, 0] if masks is not None else np.asarray(seg.pixel_array[frame] != 0)
+        regions.append(Region(label, np.asarray(mask, dtype=bool)))
+    return regions

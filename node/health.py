@@ -1,0 +1,130 @@
+"""Whether the parts of a node are fit to run. Each check looks at the real thing and says how to mend it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from config.settings import Destination, Settings
+from db.engine import connect, schema_problem
+from models.manifest import ManifestError
+from models.registry import UnknownModel, read_registry
+from node.broker import BrokerError, answers, server_binary
+from node.sender import Peer, SendError, echo
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What one check found; ``remedy`` is empty where nothing is to be done."""
+
+    part: str
+    ok: bool
+    found: str
+    remedy: str = ""
+
+
+def examine(settings: Settings, *, peers: bool = True) -> Iterator[Check]:
+    """Check every part that ``settings`` name, one after the other; ``peers`` calls the destinations too."""
+    yield Check("settings", True, "read and valid")
+    yield check_store(settings)
+    yield check_database(settings)
+    yield check_broker(settings)
+    yield check_models(settings)
+    yield check_port(settings)
+    if not settings.destinations:
+        yield Check("destinations", False, "none is configured", "add [[destinations]]: results have nowhere to go")
+    for destination in settings.destinations if peers else ():
+        yield check_destination(settings, destination)
+
+
+def check_store(settings: Settings) -> Check:
+    """The store folder can be written and has more than ``store.minimum_free_bytes`` free."""
+    folder = settings.store.folder.absolute()
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not os.access(existing, os.W_OK):
+        return Check("store", False, f"{existing} cannot be written", "give this user the folder, or set store.folder")
+    free = shutil.disk_usage(existing).free
+    if free < settings.store.minimum_free_bytes:
+        return Check(
+            "store", False, f"{free / 1e9:.1f} GB free in {existing}", "free some space, or lower store.keep_days"
+        )
+    return Check("store", True, f"{free / 1e9:.1f} GB free in {folder}")
+
+
+def check_database(settings: Settings) -> Check:
+    """The database answers and its schema is this version's."""
+    if settings.database.url is None and not (settings.store.folder / "pleura.sqlite").exists():
+        return Check("database", True, "SQLite; made at the first start")
+    try:
+        problem = schema_problem(connect(settings.database_url))
+    except SQLAlchemyError as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        return Check("database", False, reason, "is the server running, and is database.url right?")
+    if problem:
+        return Check("database", False, problem, "start `pleura serve` once: it brings the schema up to date")
+    return Check("database", True, "answers, schema is up to date")
+
+
+def check_broker(settings: Settings) -> Check:
+    """The configured broker answers, or the embedded one can be started."""
+    if settings.broker.url is None:
+        return _check_embedded_broker(settings)
+    address = urlsplit(settings.broker_url)
+    try:
+        socket.create_connection((address.hostname or "localhost", address.port or 6379), timeout=3).close()
+    except OSError as error:
+        return Check("broker", False, f"no connection: {error}", "start Redis, or mend broker.url")
+    return Check("broker", True, f"{address.hostname}:{address.port or 6379} takes connections")
+
+
+def _check_embedded_broker(settings: Settings) -> Check:
+    try:
+        binary = server_binary(settings.broker.server)
+    except BrokerError as error:
+        return Check("broker", False, str(error), "set broker.url to a Redis, or broker.server to a redis-server")
+    running = settings.broker_socket.exists() and answers(settings.broker_socket)
+    return Check("broker", True, f"embedded, {'running' if running else 'starts with pleura serve'} ({binary.name})")
+
+
+def check_models(settings: Settings) -> Check:
+    """Every model that the settings name is there, whole and unaltered."""
+    names = [name for name in (settings.models.gate, *settings.models.active, *settings.models.shadow) if name]
+    try:
+        read_registry(settings.models.folder).active(names)
+    except (ManifestError, UnknownModel, OSError) as error:
+        return Check("models", False, str(error), "install the package again, or mend models.* and the manifest")
+    return Check("models", True, ", ".join(names) or "none: every image will be not analysed")
+
+
+def check_port(settings: Settings) -> Check:
+    """The listener's port is free, or our own listener answers on it."""
+    listener = settings.listener
+    where = f"{listener.host}:{listener.port}"
+    try:
+        socket.create_server((listener.host, listener.port)).close()
+    except OSError:
+        peer = Peer(listener.host, listener.port, listener.ae_title, listener.ae_title, timeout_seconds=3)
+        try:
+            echo(peer)
+        except SendError:
+            return Check("listener", False, f"{where} is in use by something else", "set listener.port to a free port")
+        return Check("listener", True, f"{listener.ae_title} answers on {where}")
+    return Check("listener", True, f"{where} is free; starts with pleura serve")
+
+
+def check_destination(settings: Settings, destination: Destination) -> Check:
+    """The destination answers C-ECHO."""
+    calling = destination.calling_ae_title or settings.listener.ae_title
+    peer = Peer(destination.host, destination.port, destination.ae_title, calling, destination.timeout_seconds)
+    name = f"destination {destination.name}"
+    try:
+        echo(peer)
+    except SendError as error:
+        return Check(name, False, str(error), f"it must know {calling} as a calling AE title; mend [[destinations]]")
+    return Check(name, True, f"{destination.ae_title} on {destination.host}:{destination.port} answers C-ECHO")

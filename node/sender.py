@@ -1,0 +1,164 @@
+"""A storage SCU (PS3.4 Annex B) for files: what ``pleura send`` and the demonstration use.
+
+Files travel as they lie on the disk: each with its own transfer syntax, never re-encoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.errors import InvalidDicomError
+from pynetdicom import AE, _config
+from pynetdicom.association import Association
+
+# PS3.8 9.3.2.2: presentation context identifiers are the odd numbers from 1 to 255.
+_CONTEXTS_PER_ASSOCIATION = 128
+_WARNINGS = range(0xB000, 0xC000)
+
+
+class SendError(RuntimeError):
+    """The peer cannot be reached or rejects the association; the message says which and what to look at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Where to call and as whom."""
+
+    host: str
+    port: int
+    called_ae_title: str
+    calling_ae_title: str
+    timeout_seconds: float = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A readable DICOM file and what its association must offer."""
+
+    path: Path
+    sop_class_uid: str
+    transfer_syntax_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What became of one file: the DIMSE status, or ``None`` with a reason where there was no answer."""
+
+    path: Path
+    status: int | None
+    reason: str = ""
+
+    @property
+    def accepted(self) -> bool:
+        """Success or a warning (PS3.7 Annex C): the peer has the object."""
+        return self.status is not None and (self.status == 0 or self.status in _WARNINGS)
+
+
+def find_files(paths: Iterable[Path]) -> tuple[list[Outgoing], list[Sent]]:
+    """Look for DICOM files in ``paths`` (folders are searched): those that can be sent, and the others with the reason.
+
+    A file that was named must be DICOM; inside a folder, other files are passed over.
+    """
+    good: list[Outgoing] = []
+    bad: list[Sent] = []
+    for path in paths:
+        for candidate in _files(path):
+            found = _inspect(candidate)
+            if isinstance(found, Outgoing):
+                good.append(found)
+            elif path.is_file() or not path.exists():
+                bad.append(found)
+    return good, bad
+
+
+def _files(path: Path) -> Sequence[Path]:
+    return sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]
+
+
+def _inspect(path: Path) -> Outgoing | Sent:
+    try:
+        meta = dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"]).file_meta
+        return Outgoing(path, str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID))
+    except (OSError, InvalidDicomError, AttributeError) as error:
+        return Sent(path, None, f"not a DICOM file: {error}")
+
+
+def associations(files: Sequence[Outgoing]) -> list[list[Outgoing]]:
+    """Split ``files`` so that each part needs no more presentation contexts than one association can have."""
+    parts: list[list[Outgoing]] = [[]]
+    contexts: set[tuple[str, str]] = set()
+    for file in files:
+        context = (file.sop_class_uid, file.transfer_syntax_uid)
+        if context not in contexts and len(contexts) == _CONTEXTS_PER_ASSOCIATION:
+            parts.append([])
+            contexts = set()
+        contexts.add(context)
+        parts[-1].append(file)
+    return [part for part in parts if part]
+
+
+def send_files(files: Sequence[Outgoing], peer: Peer, *, urgent: bool = False) -> Iterator[Sent]:
+    """Send ``files`` in order and tell of each as its answer comes. ``urgent`` asks for DIMSE priority HIGH.
+
+    Raises:
+        SendError: there is no association.
+    """
+    _config.STORE_SEND_CHUNKED_DATASET = True
+    for part in associations(files):
+        association = _associate(peer, {(file.sop_class_uid, file.transfer_syntax_uid) for file in part})
+        try:
+            for number, file in enumerate(part, start=1):
+                yield _store(association, file, number, urgent=urgent)
+        finally:
+            association.release() if association.is_established else association.abort()
+
+
+def _store(association: Association, file: Outgoing, number: int, *, urgent: bool) -> Sent:
+    try:
+        status = association.send_c_store(file.path, msg_id=(number % 65535) + 1, priority=1 if urgent else 0)
+    except ValueError:
+        return Sent(file.path, None, "the peer does not take this SOP class in this transfer syntax")
+    except RuntimeError:
+        return Sent(file.path, None, "the peer has closed the association")
+    code = status.get("Status")
+    comment = str(status.get("ErrorComment", ""))
+    return Sent(file.path, code, comment) if code is not None else Sent(file.path, None, "the peer gave no answer")
+
+
+def echo(peer: Peer) -> None:
+    """Verify ``peer`` by C-ECHO (PS3.4 Annex A).
+
+    Raises:
+        SendError: no association, or an answer that is not success.
+    """
+    association = _associate(peer, {("1.2.840.10008.1.1", "1.2.840.10008.1.2")})
+    try:
+        status = association.send_c_echo().get("Status")
+    finally:
+        association.release()
+    if status != 0:
+        raise SendError(f"{peer.called_ae_title} answered C-ECHO with {_hexadecimal(status)}")
+
+
+def _hexadecimal(status: int | None) -> str:
+    return "nothing" if status is None else f"0x{status:04X}"
+
+
+def _associate(peer: Peer, contexts: set[tuple[str, str]]) -> Association:
+    ae = AE(ae_title=peer.calling_ae_title)
+    ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = peer.timeout_seconds
+    for sop_class, transfer_syntax in sorted(contexts):
+        ae.add_requested_context(sop_class, transfer_syntax)
+    association = ae.associate(peer.host, peer.port, ae_title=peer.called_ae_title)
+    if association.is_established:
+        return association
+    where = f"{peer.called_ae_title} on {peer.host}:{peer.port}"
+    if association.is_rejected:
+        raise SendError(
+            f"{where} rejects the association: {association.acceptor.primitive.reason_str}. "
+            f"Does it know the calling AE title {peer.calling_ae_title} and this address?"
+        )
+    raise SendError(f"{where} cannot be reached: is it running, and are address and port right?")

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+import config
+from config.reference import commented_toml, effective_toml, keys, markdown_table
+from config.settings import MAXIMUM_SOCKET_PATH, Settings, SettingsError, load
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PLEURA_CONFIG", raising=False)
+
+
+def _write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "pleura.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_environment_is_stronger_than_the_file_and_the_file_than_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _write(tmp_path, "[listener]\nport = 104\nae_title = 'FILE'\n")
+    monkeypatch.setenv("PLEURA_LISTENER__PORT", "105")
+    listener = load(path).listener
+    assert (listener.port, listener.ae_title, listener.maximum_associations) == (105, "FILE", 25)
+
+
+def test_lists_of_tables_are_read(tmp_path: Path) -> None:
+    path = _write(
+        tmp_path,
+        "[[destinations]]\nname = 'pacs'\nae_title = 'ORTHANC'\nhost = '127.0.0.1'\nport = 4242\nkinds = ['sr']\n",
+    )
+    (destination,) = load(path).destinations
+    assert (destination.name, destination.kinds) == ("pacs", ("sr",))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[listener]\nprot = 104\n", "listener.prot"),
+        ("[listener]\nport = 70000\n", "listener.port"),
+        ("[listener]\nae_title = 'SEVENTEEN LETTERS'\n", "AE title"),
+        ("[site]\nuid_root = '1.02'\n", "UID root"),
+        ("[listener\n", "not valid TOML"),
+        ("[models]\nactive = ['a']\nshadow = ['a']\n", "both active and in shadow"),
+    ],
+)
+def test_a_mistake_is_named(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        load(_write(tmp_path, text))
+
+
+def test_two_destinations_cannot_share_a_name(tmp_path: Path) -> None:
+    table = "[[destinations]]\nname = 'a'\nae_title = 'A'\nhost = 'h'\nport = 1\n"
+    with pytest.raises(SettingsError, match="same name"):
+        load(_write(tmp_path, table * 2))
+
+
+def test_a_missing_file_is_an_error_and_not_a_default(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="does not exist"):
+        load(tmp_path / "nowhere.toml")
+
+
+@pytest.mark.parametrize("name", ["PLEURA_LISTENER__PROT", "PLEURA_LISTNER__PORT"])
+def test_a_misspelt_variable_is_an_error(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "104")
+    with pytest.raises(SettingsError, match=name):
+        load()
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError):
+        load().listener.port = 1
+
+
+def test_secrets_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLEURA_DATABASE__URL", "postgresql+psycopg://pleura:geheim@db/pleura")
+    settings = load()
+    assert settings.database_url.endswith(":geheim@db/pleura")
+    assert "geheim" not in effective_toml(settings)
+    assert "geheim" not in repr(settings)
+
+
+def test_effective_settings_can_be_read_again(tmp_path: Path) -> None:
+    assert load(_write(tmp_path, effective_toml(load()))) == load()
+
+
+def test_the_broker_socket_fits_into_the_kernels_limit(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 120)
+    settings = Settings(store={"folder": deep})
+    assert len(str(settings.broker_socket)) <= MAXIMUM_SOCKET_PATH
+    assert settings.broker_socket != Settings(store={"folder": deep / "other"}).broker_socket
+
+
+def test_every_key_is_described() -> None:
+    assert [key.name for key in keys() if not key.description] == []
+
+
+def test_the_documented_table_is_the_settings() -> None:
+    page = (REPOSITORY / "docs" / "configuration.md").read_text(encoding="utf-8")
+    assert markdown_table() in page, "run `pleura config --table` and put it into docs/configuration.md"
+
+
+def test_the_default_file_is_the_defaults() -> None:
+    path = Path(config.__file__).parent / "default.toml"
+    text = path.read_text(encoding="utf-8")
+    assert text == commented_toml(), "run `pleura config --template > config/default.toml`"
+    assert Settings(**tomllib.loads(text)) == Settings()
+
+
+def test_the_production_file_is_valid() -> None:
+    settings = load(Path(config.__file__).parent / "production.toml")
+    assert settings.listener.peers, "a listener on every address must name its peers"
