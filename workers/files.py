@@ -1,0 +1,54 @@
+"""Files that survive a power cut: write, fsync, rename, fsync of the folder.
+
+A name in the store is only ever given to bytes that are already on the disk, so a reader never meets half a file, and
+what :func:`write_durably` has returned for is still there after the power comes back.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def write_durably(path: Path, chunks: Iterable[bytes]) -> int:
+    """Write ``chunks`` to ``path`` so that the file is there whole or not at all; returns the number of bytes.
+
+    An existing file is replaced in one step. Missing folders are made, and survive too.
+
+    Raises:
+        OSError: the disk is full or cannot be written. Nothing is left behind.
+    """
+    make_folder(path.parent)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            byte_count = sum(file.write(chunk) for chunk in chunks)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+    return byte_count
+
+
+def make_folder(folder: Path) -> None:
+    """Make ``folder`` and its missing parents, and write each new name through to the disk."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Write the names in ``folder`` through to the disk: fsync of a file does not save its name."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
