@@ -159,6 +159,10 @@ class Workers(_Part):
     """Attempts at a job or a delivery before it is parked as failed."""
     backoff_seconds: float = Field(default=5, gt=0)
     """Wait before the second attempt; it doubles with each further one."""
+    longest_backoff_seconds: float = Field(default=300, gt=0)
+    """The doubling stops at this wait."""
+    unreachable_attempts: int = Field(default=200, ge=1)
+    """Attempts at a delivery whose destination cannot be reached at all; it may be down for a night."""
     sweep_seconds: float = Field(default=1, gt=0)
     """How often the sweep looks for quiet studies, lost doorbells and jobs older than their limit."""
     lost_doorbell_seconds: float = Field(default=30, gt=0)
@@ -196,6 +200,8 @@ class Destination(_Part):
 
     name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")
     """How log, worklist and database call it."""
+    kind: Literal["dimse"] = "dimse"
+    """How it is reached: dimse is a DICOM association (C-STORE)."""
     ae_title: AETitle
     """Called AE title."""
     host: str

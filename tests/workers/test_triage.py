@@ -1,0 +1,195 @@
+"""Triage: a table of cases, and the three rules that hold for every study and every configuration."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config.settings import Triage
+from db.records import Analysis, FindingRecord, Priority, StudyFacts
+from tests.workers.builders import NOON, facts, finding
+from workers.triage import decide
+
+RULES = Triage()
+RANK = [Priority.ROUTINE, Priority.URGENT, Priority.CRITICAL]
+
+TABLE: list[tuple[str, dict[str, Any], Priority, float, Analysis, str]] = [
+    ("waiting", {"jobs_waiting": 2, "jobs_done": 0}, Priority.ROUTINE, 480, Analysis.WAITING, "waiting for 2 images"),
+    ("negative", {}, Priority.ROUTINE, 480, Analysis.ANALYSED, "no urgent finding"),
+    ("critical", {"findings": (finding(),)}, Priority.CRITICAL, 15, Analysis.ANALYSED, "pneumothorax 93%"),
+    (
+        "urgent",
+        {"findings": (finding("lung_opacity", 0.7),)},
+        Priority.URGENT,
+        60,
+        Analysis.ANALYSED,
+        "lung opacity 70%",
+    ),
+    (
+        "the most pressing finding is told first",
+        {"findings": (finding("lung_opacity", 0.99), finding("pneumothorax", 0.6))},
+        Priority.CRITICAL,
+        15,
+        Analysis.ANALYSED,
+        "pneumothorax 60%; lung opacity 99%",
+    ),
+    (
+        "below the threshold",
+        {"findings": (finding(probability=0.4),)},
+        Priority.ROUTINE,
+        480,
+        Analysis.ANALYSED,
+        "no urgent finding",
+    ),
+    (
+        "shadow",
+        {"findings": (finding(shadow=True),)},
+        Priority.ROUTINE,
+        480,
+        Analysis.ANALYSED,
+        "no urgent finding",
+    ),
+    (
+        "a finding that no rule names",
+        {"findings": (finding("nodule"),)},
+        Priority.ROUTINE,
+        480,
+        Analysis.ANALYSED,
+        "no urgent finding",
+    ),
+    ("STAT", {"stat": True}, Priority.URGENT, 60, Analysis.ANALYSED, "STAT; no urgent finding"),
+    (
+        "the hospital knows better",
+        {"hospital_priority": Priority.CRITICAL},
+        Priority.CRITICAL,
+        15,
+        Analysis.ANALYSED,
+        "the hospital's own priority is critical; no urgent finding",
+    ),
+    (
+        "STAT does not lower it",
+        {"hospital_priority": Priority.CRITICAL, "stat": True},
+        Priority.CRITICAL,
+        15,
+        Analysis.ANALYSED,
+        "STAT; no urgent finding",
+    ),
+    (
+        "failed is due early",
+        {"jobs_failed": 1, "jobs_done": 0},
+        Priority.ROUTINE,
+        120,
+        Analysis.FAILED,
+        "the analysis of 1 image failed",
+    ),
+    (
+        "unfit is due early",
+        {"images_unfit": 1},
+        Priority.ROUTINE,
+        120,
+        Analysis.NOT_ANALYSED,
+        "no image could be analysed",
+    ),
+    (
+        "refused at the door",
+        {"images_refused": 3, "jobs_done": 0},
+        Priority.ROUTINE,
+        120,
+        Analysis.NOT_ANALYSED,
+        "no image could be analysed",
+    ),
+    (
+        "one analysed image is enough",
+        {"jobs_done": 2, "images_unfit": 1, "images_refused": 1},
+        Priority.ROUTINE,
+        480,
+        Analysis.ANALYSED,
+        "no urgent finding",
+    ),
+    (
+        "a finding counts while other images wait",
+        {"findings": (finding(),), "jobs_waiting": 1},
+        Priority.CRITICAL,
+        15,
+        Analysis.WAITING,
+        "pneumothorax 93%; waiting for 1 image",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("changes", "priority", "minutes", "analysis", "reason"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE]
+)
+def test_decisions(
+    changes: dict[str, Any], priority: Priority, minutes: float, analysis: Analysis, reason: str
+) -> None:
+    decision = decide(facts(**changes), RULES, NOON)
+    assert decision.priority is priority
+    assert decision.due_at == NOON + timedelta(minutes=minutes)
+    assert decision.analysis is analysis
+    assert decision.reason == reason
+
+
+def test_a_clock_that_jumped_back_does_not_put_a_study_off() -> None:
+    ahead = facts(first_received_at=NOON + timedelta(days=400))
+    assert decide(ahead, RULES, NOON).due_at == NOON + timedelta(minutes=RULES.routine_minutes)
+
+
+findings = st.builds(
+    finding,
+    label=st.sampled_from(["pneumothorax", "lung_opacity", "nodule"]),
+    probability=st.none() | st.floats(0, 1),
+    shadow=st.booleans(),
+)
+counts = st.integers(0, 3)
+studies = st.builds(
+    facts,
+    stat=st.booleans(),
+    hospital_priority=st.none() | st.sampled_from(list(Priority)),
+    findings=st.lists(findings, max_size=4).map(tuple),
+    jobs_waiting=counts,
+    jobs_done=counts,
+    jobs_failed=counts,
+    images_refused=counts,
+    images_unfit=counts,
+)
+minutes = st.floats(0.1, 10_000)
+rules = st.builds(
+    Triage, critical_minutes=minutes, urgent_minutes=minutes, routine_minutes=minutes, not_analysed_minutes=minutes
+)
+
+
+@given(studies, findings, rules)
+def test_a_further_finding_never_puts_a_study_back(study: StudyFacts, more: FindingRecord, policy: Triage) -> None:
+    before = decide(study, policy, NOON)
+    after = decide(replace(study, findings=(*study.findings, more)), policy, NOON)
+    assert RANK.index(after.priority) >= RANK.index(before.priority)
+    assert after.due_at <= before.due_at
+
+
+@given(studies, rules)
+def test_nothing_lowers_what_the_hospital_asked_for(study: StudyFacts, policy: Triage) -> None:
+    decision = decide(study, policy, NOON)
+    if study.hospital_priority:
+        assert RANK.index(decision.priority) >= RANK.index(study.hospital_priority)
+    if study.stat:
+        assert decision.priority is not Priority.ROUTINE
+
+
+@given(studies, rules)
+def test_the_wait_is_bounded(study: StudyFacts, policy: Triage) -> None:
+    decision = decide(study, policy, NOON)
+    assert decision.due_at <= NOON + timedelta(minutes=policy.routine_minutes)
+    if decision.analysis in (Analysis.FAILED, Analysis.NOT_ANALYSED):
+        assert decision.due_at <= NOON + timedelta(minutes=policy.not_analysed_minutes)
+
+
+@given(studies, findings, rules)
+def test_a_finding_in_shadow_changes_nothing(study: StudyFacts, more: FindingRecord, policy: Triage) -> None:
+    shadowed = replace(study, findings=(*study.findings, replace(more, shadow=True)))
+    assert decide(shadowed, policy, NOON) == decide(study, policy, NOON)

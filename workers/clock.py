@@ -1,0 +1,17 @@
+"""The node's only clocks: composition roots pass them on, and tests pass their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+Clock = Callable[[], datetime]
+"""Says what time it is: an aware ``datetime`` in UTC."""
+
+Elapsed = Callable[[], float]
+"""Seconds since some fixed moment, never running backwards; only differences mean something."""
+
+
+def utc_now() -> datetime:
+    """The time of day, aware and in UTC."""
+    return datetime.now(UTC)

@@ -1,0 +1,76 @@
+"""What a kind of destination offers: send objects, say whether the peer answers, say whose study it holds.
+
+One kind a file; :mod:`workers.destinations.registry` names them. A kind never raises for what a peer does while
+sending: it says what became of each object, so that one bad object cannot take the others with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from config.settings import Destination
+
+
+class PeerError(Exception):
+    """The peer could not be asked: no connection, association rejected or aborted, no answer in time."""
+
+
+class Verdict(StrEnum):
+    """What became of one object. Only ``retry`` and ``unreachable`` are worth another attempt."""
+
+    SENT = "sent"
+    RETRY = "retry"
+    UNREACHABLE = "unreachable"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """An object on its way: the file and the two UIDs of its file meta."""
+
+    path: Path
+    sop_class_uid: str
+    sop_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What the peer said of one object; ``note`` is for the admin and holds no patient data."""
+
+    verdict: Verdict
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldStudy:
+    """Whose study a peer holds under a Study Instance UID."""
+
+    patient_id: str
+
+
+class DestinationKind(Protocol):
+    """A way to reach a peer."""
+
+    def send(self, destination: Destination, calling: str, objects: Sequence[Outgoing]) -> Iterator[Receipt]:
+        """Send ``objects`` in their order; one receipt each, as soon as it is known."""
+        ...
+
+    def verify(self, destination: Destination, calling: str) -> None:
+        """Return when the peer answers.
+
+        Raises:
+            PeerError: it does not, and why.
+        """
+        ...
+
+    def find_study(self, destination: Destination, calling: str, study_instance_uid: str) -> HeldStudy | None:
+        """Ask whose study the peer holds, None if it does not hold the study.
+
+        Raises:
+            PeerError: the peer cannot be asked.
+        """
+        ...

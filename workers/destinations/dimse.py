@@ -1,0 +1,163 @@
+"""A DICOM peer reached by DIMSE: C-STORE (PS3.4 Annex B), C-ECHO (Annex A) and C-FIND (Annex C) as an SCU."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import AE, Association, evt
+from pynetdicom.presentation import PresentationContext, build_context
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Verification
+
+from config.settings import Destination
+from workers.destinations.contract import HeldStudy, Outgoing, PeerError, Receipt, Verdict
+
+# Our results are written in Explicit VR Little Endian; a peer that takes only the default transfer syntax (PS3.5 10.1)
+# gets them in that.
+_TRANSFER_SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
+_LONGEST_CONNECT_SECONDS = 10.0
+
+_REJECTIONS = {
+    # Source and diagnostic of an A-ASSOCIATE-RJ, PS3.8 table 9-21.
+    (1, 3): "it does not know our calling AE title",
+    (1, 7): "it does not answer to that called AE title",
+    (3, 1): "it is congested",
+    (3, 2): "it has reached its limit of associations",
+}
+
+
+class Dimse:
+    """C-STORE to a peer: one association for a group of objects, in the order given."""
+
+    def send(self, destination: Destination, calling: str, objects: Sequence[Outgoing]) -> Iterator[Receipt]:
+        """Send ``objects`` on one association; see :class:`~workers.destinations.contract.DestinationKind`."""
+        contexts = [build_context(uid, _TRANSFER_SYNTAXES) for uid in dict.fromkeys(o.sop_class_uid for o in objects)]
+        try:
+            with _association(destination, calling, contexts) as association:
+                for outgoing in objects:
+                    yield _store(association, outgoing)
+        except PeerError as error:
+            # The association could not be opened; objects have no receipt yet, whichever they are.
+            for _ in objects:
+                yield Receipt(Verdict.UNREACHABLE, str(error))
+
+    def verify(self, destination: Destination, calling: str) -> None:
+        """C-ECHO; see :class:`~workers.destinations.contract.DestinationKind`."""
+        with _association(destination, calling, [build_context(Verification)]) as association:
+            if not association.accepted_contexts:
+                raise PeerError("it does not offer verification (C-ECHO)")
+            status = association.send_c_echo()
+            if status.get("Status") != 0x0000:
+                raise PeerError(f"it answered C-ECHO with {_hexadecimal(status)}")
+
+    def find_study(self, destination: Destination, calling: str, study_instance_uid: str) -> HeldStudy | None:
+        """C-FIND at study level; see :class:`~workers.destinations.contract.DestinationKind`."""
+        query = Dataset()
+        query.QueryRetrieveLevel = "STUDY"
+        query.StudyInstanceUID = study_instance_uid
+        query.PatientID = ""
+        context = build_context(StudyRootQueryRetrieveInformationModelFind, _TRANSFER_SYNTAXES)
+        with _association(destination, calling, [context]) as association:
+            if not association.accepted_contexts:
+                raise PeerError("it does not offer queries (C-FIND)")
+            return _first_match(association, query)
+
+
+def _first_match(association: Association, query: Dataset) -> HeldStudy | None:
+    found: HeldStudy | None = None
+    for status, identifier in association.send_c_find(query, StudyRootQueryRetrieveInformationModelFind):
+        code = status.get("Status")
+        if code in (0xFF00, 0xFF01) and identifier is not None:
+            # A peer may ignore a key that it does not support (PS3.4 C.2.2.1.2): only a real match counts.
+            if identifier.get("StudyInstanceUID") == query.StudyInstanceUID:
+                found = HeldStudy(patient_id=str(identifier.get("PatientID") or ""))
+        elif code != 0x0000:
+            raise PeerError(f"it answered C-FIND with {_hexadecimal(status)}")
+    return found
+
+
+def _store(association: Association, outgoing: Outgoing) -> Receipt:
+    if not any(context.abstract_syntax == outgoing.sop_class_uid for context in association.accepted_contexts):
+        return Receipt(Verdict.REFUSED, "the peer does not accept this SOP class")
+    try:
+        dataset = dcmread(outgoing.path)
+    except (OSError, InvalidDicomError) as error:
+        return Receipt(Verdict.REFUSED, f"the result file cannot be read ({type(error).__name__}); analyse it again")
+    try:
+        return judge(association.send_c_store(dataset))
+    except RuntimeError:
+        return Receipt(Verdict.RETRY, "the association was lost before the object was sent")
+    except (ValueError, AttributeError) as error:
+        return Receipt(Verdict.REFUSED, f"the object cannot be sent as the peer wants it ({type(error).__name__})")
+
+
+def judge(status: Dataset) -> Receipt:
+    """Say what a C-STORE response means for us (PS3.4 B.2.3, PS3.7 C); an empty ``status`` is no answer at all."""
+    code = status.get("Status")
+    if code is None:
+        return Receipt(Verdict.RETRY, "no answer in time, or the association was aborted")
+    if code == 0x0000:
+        return Receipt(Verdict.SENT)
+    # The peer's own Error Comment is not kept: it may quote patient data.
+    if code in (0x0001, 0x0107, 0x0116) or 0xB000 <= code <= 0xBFFF:
+        return Receipt(Verdict.SENT, f"stored with warning {_hexadecimal(status)}")
+    if 0xA700 <= code <= 0xA7FF or code in (0x0110, 0x0210, 0x0213):
+        return Receipt(Verdict.RETRY, f"the peer cannot store it now: status {_hexadecimal(status)}")
+    return Receipt(Verdict.REFUSED, f"the peer refuses it: status {_hexadecimal(status)}")
+
+
+def _hexadecimal(status: Dataset) -> str:
+    return f"0x{status.Status:04X}" if "Status" in status else "nothing in time"
+
+
+@contextmanager
+def _association(destination: Destination, calling: str, contexts: list[PresentationContext]) -> Iterator[Association]:
+    """Open an association, and release it at the end.
+
+    It is also handed out when the peer accepted it and none of its ``contexts``; the caller sees that.
+
+    Raises:
+        PeerError: no connection, or the association was rejected or aborted.
+    """
+    entity = AE(ae_title=destination.calling_ae_title or calling)
+    seconds = destination.timeout_seconds
+    entity.connection_timeout = min(seconds, _LONGEST_CONNECT_SECONDS)
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = seconds
+    try:
+        association = entity.associate(
+            destination.host,
+            destination.port,
+            contexts,
+            destination.ae_title,
+            evt_handlers=[(evt.EVT_CONN_OPEN, _without_delay)],
+        )
+    except OSError as error:
+        raise PeerError(f"the host name cannot be resolved ({error})") from error
+    none_accepted = bool(association.rejected_contexts) and not association.accepted_contexts
+    if not association.is_established and not none_accepted:
+        raise PeerError(_why(association))
+    try:
+        yield association
+    finally:
+        if association.is_established:
+            association.release()
+
+
+def _why(association: Association) -> str:
+    if association.is_rejected:
+        answer = association.acceptor.primitive
+        reason = _REJECTIONS.get((answer.result_source, answer.diagnostic), "no reason given")
+        return f"the peer rejected the association: {reason}"
+    return "the peer cannot be reached, or aborted the association"
+
+
+def _without_delay(event: evt.Event) -> None:
+    """Turn Nagle's algorithm off: with a peer that delays its acknowledgements it costs 40 ms an object."""
+    transport = event.assoc.dul.socket
+    if transport is not None and transport.socket is not None:
+        transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,0 +1,147 @@
+"""The doorbell: all that the rest of Pleura needs of Celery.
+
+The database is the truth and the broker only says "there is something to do": a message carries one row id. So a
+broker that is down costs a delay (the sweep rings again) and never an image, and ringing must never keep a caller
+waiting: the listener rings before it answers a C-STORE.
+
+Importing this module imports no network library and no encoder.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from celery import Celery
+from celery.app.amqp import AMQP
+from kombu import Connection
+from kombu.exceptions import KombuError, OperationalError
+from redis.exceptions import RedisError
+
+from workers.clock import Elapsed
+
+JOBS = "jobs"
+DELIVERIES = "deliveries"
+ANALYSE = "pleura.analyse"
+DELIVER = "pleura.deliver"
+
+# On Redis the *lowest* number is served first (kombu keeps one list per step and asks for them in this order).
+STAT_PRIORITY = 0
+PRIORITY = 9
+PRIORITY_STEPS = [STAT_PRIORITY, PRIORITY]
+
+_RING_SECONDS = 0.5
+_PAUSE_SECONDS = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class QuickConnection(Connection):  # type: ignore[misc]
+    """A broker connection that comes back within a second or two: kombu's own patience grows to half a minute."""
+
+    def ensure_connection(self, *args: Any, **kwargs: Any) -> Any:
+        """Connect, retrying after 0.2 s at first and every 2 s at last."""
+        quick = {"interval_start": 0.2, "interval_step": 0.3, "interval_max": 2.0}
+        return super().ensure_connection(*args, **(quick | kwargs))
+
+
+class QuickAMQP(AMQP):  # type: ignore[misc]
+    """Celery's broker interface, with :class:`QuickConnection`."""
+
+    Connection = QuickConnection
+
+
+def celery_app(broker_url: str, *, visibility_seconds: float = 3600, **transport: Any) -> Celery:
+    """Make a Celery application that speaks JSON, keeps no results and knows the queues' priorities.
+
+    ``visibility_seconds`` is the time after which Redis hands an unacknowledged message to another worker; it must be
+    longer than any job, or long jobs would be announced twice. ``transport`` is added to kombu's transport options.
+    """
+    app = Celery("pleura", broker=broker_url, amqp=QuickAMQP, set_as_current=False)
+    app.conf.update(
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        task_default_priority=PRIORITY,
+        task_default_queue=JOBS,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={
+            "visibility_timeout": visibility_seconds,
+            "priority_steps": PRIORITY_STEPS,
+            "queue_order_strategy": "priority",
+            "socket_keepalive": True,
+            **transport,
+        },
+    )
+    return app
+
+
+class Doorbell:
+    """Tells the workers that a job or a delivery is waiting. Safe to share between threads.
+
+    A broker that does not answer costs a caller half a second once; for the next second nobody is kept waiting at all.
+    """
+
+    def __init__(self, broker_url: str, *, elapsed: Elapsed = time.monotonic) -> None:
+        # The last four keep kombu from retrying for ever inside of a publish, which is its default.
+        self._app = celery_app(
+            broker_url,
+            socket_timeout=_RING_SECONDS,
+            socket_connect_timeout=_RING_SECONDS,
+            max_retries=0,
+            interval_start=0,
+            interval_step=0,
+            interval_max=0,
+        )
+        self._app.conf.broker_pool_limit = 4
+        self._elapsed = elapsed
+        self._lock = threading.Lock()
+        self._silent_until: float | None = None
+
+    def ring_jobs(self, jobs: Iterable[tuple[int, bool]]) -> bool:
+        """Ring for ``jobs``, pairs of job id and whether its study is STAT; False where the broker did not hear."""
+        return self._ring(ANALYSE, JOBS, [(job_id, STAT_PRIORITY if stat else PRIORITY) for job_id, stat in jobs])
+
+    def ring_deliveries(self, delivery_ids: Iterable[int]) -> bool:
+        """Ring for deliveries; False where the broker did not hear."""
+        return self._ring(DELIVER, DELIVERIES, [(delivery_id, PRIORITY) for delivery_id in delivery_ids])
+
+    def close(self) -> None:
+        """Close the connections to the broker."""
+        self._app.close()
+
+    def _ring(self, task: str, queue: str, messages: list[tuple[int, int]]) -> bool:
+        if not messages:
+            return True
+        if self._silent_until is not None and self._elapsed() < self._silent_until:
+            return False
+        try:
+            with self._app.amqp.producer_pool.acquire(block=True, timeout=_RING_SECONDS) as producer:
+                for row_id, priority in messages:
+                    self._app.send_task(task, (row_id,), queue=queue, priority=priority, retry=False, producer=producer)
+        except (OperationalError, KombuError, RedisError, OSError) as error:
+            self._note_silence(error)
+            return False
+        self._note_answer()
+        return True
+
+    def _note_silence(self, error: Exception) -> None:
+        with self._lock:
+            first = self._silent_until is None
+            self._silent_until = self._elapsed() + _PAUSE_SECONDS
+        if first:
+            log.warning(
+                "the broker does not answer (%s); work waits in the database until the sweep rings again",
+                type(error).__name__,
+            )
+
+    def _note_answer(self) -> None:
+        with self._lock:
+            back = self._silent_until is not None
+            self._silent_until = None
+        if back:
+            log.info("the broker answers again")

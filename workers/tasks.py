@@ -1,0 +1,273 @@
+"""What a worker does with an id: claim the job, let pure functions work, record everything in one transaction.
+
+A process may be killed between any two lines here. What keeps that harmless:
+
+* a job is claimed by one conditional update, so a message that comes twice does nothing the second time;
+* result files are written before the row that names them, under a name made of their own bytes;
+* UIDs and times of a result are those of the job, so a second run makes the same objects again;
+* findings, results and deliveries appear with the job's end in one transaction, or not at all.
+
+What is lost with a process is found by the next child of the worker (claims of its predecessor) or by the sweep
+(claims that have expired, doorbells that nobody heard).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Protocol
+
+from pydicom.dataset import Dataset
+
+from config.settings import Settings
+from db.records import Job, Outcome, StudyFacts, TriageDecision
+from models.contract import ModelInput, Prediction, Unfit
+from workers.clock import Clock, Elapsed
+from workers.errors import RejectedError, RetryableError
+from workers.files import write_durably
+from workers.outcome import (
+    EncodedResult,
+    EncoderEntry,
+    encode_all,
+    finding_records,
+    kinds_by_destination,
+    kinds_wanted,
+    refusal_of,
+)
+from workers.results.contract import Analysis, Equipment
+from workers.results.identity import Identity
+from workers.settling import is_too_old_to_send
+from workers.triage import decide
+
+log = logging.getLogger(__name__)
+
+_LEASE_MARGIN_SECONDS = 60.0
+
+
+class JobList(Protocol):
+    """What this module needs of :class:`db.worklist.Worklist`."""
+
+    def claim_job(self, job_id: int, worker: str, now: datetime, lease: timedelta) -> Job | None:
+        """Take the job, or None where it is not to be taken."""
+        ...
+
+    def finish_job(self, job_id: int, worker: str, outcome: Outcome, now: datetime) -> tuple[int, ...] | None:
+        """Record the outcome; the ids of its deliveries, or None where the claim was lost."""
+        ...
+
+    def retry_job(self, job_id: int, worker: str, error: str, now: datetime, after: timedelta) -> bool:
+        """Put the job back, due ``after`` a while."""
+        ...
+
+    def fail_job(self, job_id: int, worker: str, error: str, now: datetime) -> bool:
+        """Park the job for the admin."""
+        ...
+
+    def study_facts(self, study_id: int) -> StudyFacts:
+        """What triage needs to know."""
+        ...
+
+    def record_triage(self, study_id: int, decision: TriageDecision, now: datetime) -> None:
+        """Record a decision."""
+        ...
+
+
+class DeliveryBell(Protocol):
+    """Rings for deliveries."""
+
+    def ring_deliveries(self, delivery_ids: Iterable[int]) -> bool:
+        """Ring; False where nobody heard."""
+        ...
+
+
+class Predictor(Protocol):
+    """The active models, loaded and warm."""
+
+    def predict(self, model_input: ModelInput) -> Prediction:
+        """Judge one image."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SourceImage:
+    """A received image: its header without PixelData, and its pixels, or why there are none to be analysed."""
+
+    header: Dataset
+    model_input: ModelInput | None
+    unfit: Unfit | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisTools:
+    """All that :func:`analyse_job` works with; a composition root makes it once a process.
+
+    ``read_source`` raises ``OSError`` where the file cannot be read now and :class:`RejectedError` where nothing can be
+    made of its bytes. ``pipeline`` is the digest of what ``predictor`` and ``encoders`` do.
+    """
+
+    settings: Settings
+    worklist: JobList
+    read_source: Callable[[Path], SourceImage]
+    predictor: Predictor
+    encoders: Sequence[EncoderEntry]
+    equipment: Equipment
+    pipeline: str
+    doorbell: DeliveryBell
+    clock: Clock
+    elapsed: Elapsed
+    worker: str
+
+    @property
+    def lease(self) -> timedelta:
+        """How long a claim holds: the time limit kills the process before that."""
+        return timedelta(seconds=self.settings.workers.job_seconds + _LEASE_MARGIN_SECONDS)
+
+
+def analyse_job(job_id: int, tools: AnalysisTools) -> None:
+    """Run one job to its end: done, to be tried again, or parked."""
+    job = tools.worklist.claim_job(job_id, tools.worker, tools.clock(), tools.lease)
+    if job is None:
+        log.debug("job %d is not to be taken", job_id)
+        return
+    if job.attempts > tools.settings.workers.attempts:
+        _park(job, "its process was lost or stopped by the time limit at every attempt", tools)
+        return
+    try:
+        outcome = _analyse(job, tools)
+    except (RetryableError, OSError, MemoryError) as error:
+        _try_again(job, f"{type(error).__name__}: {error}", tools)
+    except Exception as error:
+        # A defect of ours or of a model. The traceback goes to the log without the values of the data set.
+        log.exception("job %d failed at attempt %d", job.id, job.attempts)
+        _try_again(job, f"{type(error).__name__} in the analysis; the log has the details", tools)
+    else:
+        _finish(job, outcome, tools)
+
+
+def backoff(attempts: int, settings: Settings) -> timedelta:
+    """Wait after the attempt with number ``attempts`` (from 1): doubling, up to a limit."""
+    workers = settings.workers
+    # The exponent is bounded so that a large number of attempts does not overflow.
+    seconds = workers.backoff_seconds * 2.0 ** min(attempts - 1, 32)
+    return timedelta(seconds=min(seconds, workers.longest_backoff_seconds))
+
+
+def update_triage(study_id: int, worklist: JobList, settings: Settings, now: datetime) -> None:
+    """Decide the study's triage anew from what is known now."""
+    worklist.record_triage(study_id, decide(worklist.study_facts(study_id), settings.triage, now), now)
+
+
+def _analyse(job: Job, tools: AnalysisTools) -> Outcome:
+    started = tools.elapsed()
+    source = _read(job, tools)
+    read = tools.elapsed()
+    prediction = _predict(source, tools)
+    predicted = tools.elapsed()
+    results = encode_all(
+        _analysis(job, source, prediction, tools), tools.encoders, kinds_wanted(tools.settings.destinations)
+    )
+    encoded = tools.elapsed()
+    _write(results, tools.settings.store.folder)
+    timings = {
+        "read": read - started,
+        "predict": predicted - read,
+        "encode": encoded - predicted,
+        "write": tools.elapsed() - encoded,
+        **{f"predict.{stage}": seconds for stage, seconds in prediction.timings.items()},
+    }
+    return Outcome(
+        findings=finding_records(prediction, source.model_input.spacing if source.model_input else None),
+        results=tuple(result.record for result in results),
+        unfit=refusal_of(prediction),
+        timings=timings,
+        destinations=_destinations(job, tools),
+    )
+
+
+def _destinations(job: Job, tools: AnalysisTools) -> dict[str, tuple[str, ...]]:
+    """Who gets the results, and which; nobody where they come too late to be of use."""
+    settings = tools.settings
+    hours = settings.results.late_after_hours
+    if hours and is_too_old_to_send(tools.worklist.study_facts(job.study_id), hours, tools.clock()):
+        return {}
+    return kinds_by_destination(settings.destinations)
+
+
+def _read(job: Job, tools: AnalysisTools) -> SourceImage:
+    path = tools.settings.store.folder / job.instance_path
+    if not path.is_file():
+        raise RetryableError("the received file is not in the store")
+    return tools.read_source(path)
+
+
+def _predict(source: SourceImage, tools: AnalysisTools) -> Prediction:
+    if source.model_input is None:
+        assert source.unfit is not None
+        rows, columns = source.header.get("Rows") or 0, source.header.get("Columns") or 0
+        return Prediction(shape=(int(rows), int(columns)), unfit=source.unfit)
+    try:
+        return tools.predictor.predict(source.model_input)
+    except RejectedError as error:
+        return Prediction(shape=source.model_input.shape, unfit=error.unfit)
+
+
+def _analysis(job: Job, source: SourceImage, prediction: Prediction, tools: AnalysisTools) -> Analysis:
+    settings = tools.settings
+    return Analysis(
+        source=source.header,
+        model_input=source.model_input,
+        prediction=prediction,
+        identity=Identity(
+            uid_root=settings.site.uid_root,
+            sop_instance_uid=job.sop_instance_uid,
+            instance_digest=job.instance_digest,
+            pipeline=tools.pipeline,
+            revision=job.revision,
+        ),
+        equipment=replace(
+            tools.equipment,
+            institution_name=settings.site.name or str(source.header.get("InstitutionName") or ""),
+        ),
+        created_at=job.created_at,
+        series_number_base=settings.results.series_number_base,
+        sr_storage=settings.results.sr_storage,
+    )
+
+
+def _write(results: Sequence[EncodedResult], store: Path) -> None:
+    for result in results:
+        write_durably(store / result.record.path, [result.content])
+
+
+def _finish(job: Job, outcome: Outcome, tools: AnalysisTools) -> None:
+    deliveries = tools.worklist.finish_job(job.id, tools.worker, outcome, tools.clock())
+    if deliveries is None:
+        log.warning("job %d was taken from this worker before it was done; its work is dropped", job.id)
+        return
+    tools.doorbell.ring_deliveries(deliveries)
+    update_triage(job.study_id, tools.worklist, tools.settings, tools.clock())
+    log.info(
+        "job %d done in %.2f s: %d results, %d deliveries",
+        job.id,
+        sum(outcome.timings.get(stage, 0.0) for stage in ("read", "predict", "encode", "write")),
+        len(outcome.results),
+        len(deliveries),
+    )
+
+
+def _try_again(job: Job, error: str, tools: AnalysisTools) -> None:
+    if job.attempts >= tools.settings.workers.attempts:
+        _park(job, error, tools)
+        return
+    after = backoff(job.attempts, tools.settings)
+    tools.worklist.retry_job(job.id, tools.worker, error, tools.clock(), after)
+    log.warning("job %d: %s; attempt %d in %.0f s", job.id, error, job.attempts + 1, after.total_seconds())
+
+
+def _park(job: Job, error: str, tools: AnalysisTools) -> None:
+    tools.worklist.fail_job(job.id, tools.worker, error, tools.clock())
+    update_triage(job.study_id, tools.worklist, tools.settings, tools.clock())
+    log.error("job %d is parked after %d attempts: %s", job.id, job.attempts, error)
