@@ -19,6 +19,7 @@ from celery import Celery
 from celery.app.amqp import AMQP
 from kombu import Connection
 from kombu.exceptions import KombuError, OperationalError
+from kombu.transport import redis, virtual
 from redis.exceptions import RedisError
 
 from workers.clock import Elapsed
@@ -39,8 +40,49 @@ _PAUSE_SECONDS = 1.0
 log = logging.getLogger(__name__)
 
 
+class ForgetfulQoS(redis.QoS):  # type: ignore[misc]
+    """Counts a message as settled even where the broker could not be told.
+
+    kombu keeps counting it, and swallows the error: a worker that may hold one message at a time would then wait for
+    ever, without noticing that its connection is gone. The broker hands the message out again later, which is harmless.
+    """
+
+    def ack(self, delivery_tag: str) -> None:
+        """Acknowledge; see above for a broker that is down."""
+        try:
+            super().ack(delivery_tag)
+        except BaseException:
+            virtual.QoS.ack(self, delivery_tag)
+            raise
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Reject; see above for a broker that is down."""
+        try:
+            super().reject(delivery_tag, requeue=requeue)
+        except BaseException:
+            virtual.QoS.ack(self, delivery_tag)
+            raise
+
+
+class ForgetfulChannel(redis.Channel):  # type: ignore[misc]
+    """A channel with :class:`ForgetfulQoS`."""
+
+    QoS = ForgetfulQoS
+
+
+class ForgetfulTransport(redis.Transport):  # type: ignore[misc]
+    """Redis with :class:`ForgetfulChannel`."""
+
+    Channel = ForgetfulChannel
+
+
 class QuickConnection(Connection):  # type: ignore[misc]
     """A broker connection that comes back within a second or two: kombu's own patience grows to half a minute."""
+
+    def get_transport_cls(self) -> Any:
+        """Use our transport for Redis, over TCP, TLS or a socket; others as they are."""
+        transport = super().get_transport_cls()
+        return ForgetfulTransport if transport is redis.Transport else transport
 
     def ensure_connection(self, *args: Any, **kwargs: Any) -> Any:
         """Connect, retrying after 0.2 s at first and every 2 s at last."""
