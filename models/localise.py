@@ -1,0 +1,83 @@
+"""From a network's map to a mask on the source grid: laid over the source, cut, cleaned of specks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.contract import Box, Mask, Pixels
+from models.radiograph.geometry import Letterbox
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a finding lies: a mask in source pixels, boxes, a small map for the screen; None where there is none."""
+
+    mask: Mask | None = None
+    boxes: tuple[Box, ...] = ()
+    heat_map: Pixels | None = None
+
+
+def place_map(network_map: Pixels, letterbox: Letterbox, threshold: float, minimum_fraction: float) -> Place:
+    """Cut a map ``float32[h, w]`` into a mask; regions below ``minimum_fraction`` of the image are dropped."""
+    mask = letterbox.mask_to_source(network_map, threshold)
+    mask = without_specks(mask, max(1, round(minimum_fraction * mask.size)))
+    return Place(mask=mask if mask.any() else None, heat_map=letterbox.map_to_image(network_map))
+
+
+def place_boxes(
+    boxes: NDArray[np.float32], scores: NDArray[np.float32], letterbox: Letterbox, threshold: float
+) -> tuple[Box, ...]:
+    """Detections ``[n, 4]`` in network pixels as boxes in source pixels, most probable first; empty ones dropped."""
+    found = []
+    for edges, score in zip(letterbox.boxes_to_source(boxes), scores, strict=True):
+        left, top, right, bottom = (float(edge) for edge in edges)
+        if score >= threshold and right > left and bottom > top:
+            found.append(Box(left, top, right - left, bottom - top, float(score)))
+    return tuple(sorted(found, key=lambda box: -box.probability))
+
+
+def without_specks(mask: Mask, minimum: int) -> Mask:
+    """Drop connected regions (neighbours at edges or corners) of ``bool[rows, columns]`` below ``minimum`` pixels."""
+    rows, starts, ends = _runs(mask)
+    if len(rows) == 0 or minimum <= 1:
+        return mask
+    regions = _regions(rows, starts, ends)
+    areas = np.bincount(regions, weights=ends - starts)
+    kept = np.zeros_like(mask)
+    for run in np.flatnonzero(areas[regions] >= minimum):
+        kept[rows[run], starts[run] : ends[run]] = True
+    return kept
+
+
+def _runs(mask: Mask) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The horizontal runs of a mask, in reading order: their row, first column and column behind the last."""
+    padded = np.zeros((mask.shape[0], mask.shape[1] + 2), dtype=np.int8)
+    padded[:, 1:-1] = mask
+    steps = np.diff(padded, axis=1)
+    rows, starts = np.nonzero(steps == 1)
+    return rows, starts, np.nonzero(steps == -1)[1]
+
+
+def _regions(rows: NDArray[np.int64], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A region number for each run: runs of neighbouring rows that touch are one region (union-find)."""
+    parent = list(range(len(rows)))
+
+    def root(run: int) -> int:
+        while parent[run] != run:
+            parent[run] = parent[parent[run]]
+            run = parent[run]
+        return run
+
+    row, start, end = rows.tolist(), starts.tolist(), ends.tolist()
+    above = 0
+    for run in range(len(row)):
+        while above < run and (row[above] < row[run] - 1 or (row[above] == row[run] - 1 and end[above] < start[run])):
+            above += 1
+        other = above
+        while other < run and row[other] == row[run] - 1 and start[other] <= end[run]:
+            parent[root(run)] = root(other)
+            other += 1
+    return np.array([root(run) for run in range(len(row))], dtype=np.int64)

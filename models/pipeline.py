@@ -1,0 +1,99 @@
+"""Which models judge an image, with which thresholds and options: the value whose digest names an *analysis*.
+
+Nothing here loads a network or imports what would: the listener computes digests too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from models.contract import Mode, ModelKind, ModelSpec, ModelUse
+from models.manifest import ManifestError
+from models.registry import read_registry
+
+PROCESSING_VERSION = 1
+"""Raised with every change of the code between stored pixels and findings that may change a result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Processing:
+    """What is done with a network's answers: regions below ``minimum_fraction`` of the image are dropped from masks."""
+
+    minimum_fraction: float = 5e-4
+    version: int = PROCESSING_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """A gate (or none), the models behind it and the processing options. A model's mode says what becomes of it."""
+
+    gate: ModelSpec | None
+    models: tuple[ModelSpec, ...]
+    processing: Processing = Processing()
+
+    def __post_init__(self) -> None:
+        if self.gate is not None and self.gate.kind is not ModelKind.GATE:
+            raise ManifestError(f"'{self.gate.name}' is a {self.gate.kind} and cannot be the gate")
+        for spec in self.models:
+            if spec.kind is ModelKind.GATE:
+                raise ManifestError(f"'{spec.name}' is a gate and reports no findings")
+        names = [spec.name for spec in self.models]
+        for name in names:
+            if names.count(name) > 1:
+                raise ManifestError(f"the model '{name}' is to run twice on one image")
+
+    def __iter__(self) -> Iterator[ModelSpec]:
+        """All models, the gate first."""
+        return iter((*(() if self.gate is None else (self.gate,)), *self.models))
+
+    @property
+    def uses(self) -> tuple[ModelUse, ...]:
+        """How results and database name the models."""
+        return tuple(ModelUse(spec.name, spec.version, spec.title, spec.digest, spec.device_uid) for spec in self)
+
+    def digest(self, *others: str) -> str:
+        """SHA-256 in hexadecimal over all that changes a result; ``others`` are the encoder versions of other rooms."""
+        digest = hashlib.sha256()
+        for part in (*self._parts(), *others):
+            encoded = part.encode()
+            digest.update(len(encoded).to_bytes(8, "big"))
+            digest.update(encoded)
+        return digest.hexdigest()
+
+    def _parts(self) -> Iterator[str]:
+        yield repr(self.processing)
+        for spec in self:
+            yield from (spec.name, spec.version, spec.title, spec.kind, spec.digest, spec.device_uid)
+            yield from (repr(spec.input), spec.activation, spec.mode, repr(spec.gate), repr(spec.outputs))
+            for label in spec.labels:
+                yield repr(replace(label, evidence=None))
+
+
+def load_pipeline(
+    folder: Path | None,
+    active: Iterable[str],
+    *,
+    shadow: Iterable[str] = (),
+    gate: str = "",
+    processing: Processing | None = None,
+    verify: bool = True,
+) -> Pipeline:
+    """Compose a pipeline from the names in a configuration: bundled models and those in ``folder``.
+
+    ``shadow`` models run beside the active ones, and none of their findings is ever sent. A model that its own manifest
+    puts in shadow stays there.
+
+    Raises:
+        UnknownModel: No manifest has one of the names.
+        ManifestError: A manifest is wrong, a file has another digest, or a model cannot stand in its place.
+    """
+    registry = read_registry(folder, verify=verify)
+    shadowed = tuple(replace(spec, mode=Mode.SHADOW) for spec in registry.active(shadow))
+    return Pipeline(
+        gate=registry.find(gate) if gate else None,
+        models=(*registry.active(active), *shadowed),
+        processing=processing or Processing(),
+    )

@@ -1,0 +1,247 @@
+"""One image through the whole pipeline: gate, networks, thresholds, places. Pure but for the networks and the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from time import perf_counter
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.contract import (
+    Finding,
+    LabelSpec,
+    Mode,
+    ModelInput,
+    ModelKind,
+    ModelSpec,
+    Pixels,
+    Prediction,
+    Unfit,
+)
+from models.gate import inspect, judge
+from models.localise import Place, place_boxes, place_map
+from models.pipeline import Pipeline
+from models.radiograph.contrast import letterbox_for, prepare
+from models.radiograph.geometry import Letterbox
+from models.runtime.executor import Executor
+from models.runtime.loading import load
+
+Clock = Callable[[], float]
+Answers = Mapping[str, Pixels]
+
+BATCH = 8
+"""Images that go through a network together, at most."""
+
+
+class Stages:
+    """Seconds that one image has spent in each stage."""
+
+    def __init__(self, clock: Clock, seconds: Mapping[str, float] | None = None) -> None:
+        self._clock = clock
+        self.seconds: dict[str, float] = dict(seconds or {})
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add the time spent inside to a stage."""
+        begin = self._clock()
+        try:
+            yield
+        finally:
+            self.add(stage, self._clock() - begin)
+
+    def add(self, stage: str, seconds: float) -> None:
+        """Add seconds to a stage."""
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+
+
+class Predictor:
+    """A pipeline with its networks loaded."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        executors: Mapping[str, Executor],
+        *,
+        clock: Clock = perf_counter,
+        batch: int = BATCH,
+    ) -> None:
+        """Take a pipeline and an executor for each of its models, by name.
+
+        Raises:
+            ValueError: A model of the pipeline has no executor.
+        """
+        missing = [spec.name for spec in pipeline if spec.name not in executors]
+        if missing:
+            raise ValueError(f"no executor for {', '.join(missing)}")
+        self.pipeline = pipeline
+        self._executors = dict(executors)
+        self._clock = clock
+        self._batch = max(1, batch)
+
+    def warm(self) -> None:
+        """Run every network once.
+
+        Raises:
+            ModelOutputError: A network does not answer as its manifest says.
+        """
+        for executor in self._executors.values():
+            executor.warm()
+
+    def predict(self, image: ModelInput, timings: Mapping[str, float] | None = None) -> Prediction:
+        """Say all that the pipeline says about one image; ``timings`` are seconds of stages before this one.
+
+        Raises:
+            ModelOutputError: A network's answer cannot be believed.
+        """
+        return self.predict_all([image], [timings or {}])[0]
+
+    def predict_all(
+        self, images: Sequence[ModelInput], timings: Sequence[Mapping[str, float]] | None = None
+    ) -> tuple[Prediction, ...]:
+        """Judge what is waiting in batches; each image gets the answer that it would get alone.
+
+        Raises:
+            ModelOutputError: A network's answer cannot be believed.
+        """
+        stages = [Stages(self._clock, seconds) for seconds in timings or [{}] * len(images)]
+        unfit = self._gate(images, stages)
+        fit = [number for number, reason in enumerate(unfit) if reason is None]
+        findings: dict[int, list[Finding]] = {number: [] for number in fit}
+        for spec in self.pipeline.models:
+            chosen = [images[number] for number in fit]
+            letterboxes, answers = self._ask(spec, chosen, [stages[number] for number in fit], "infer")
+            for number, letterbox, answer in zip(fit, letterboxes, answers, strict=True):
+                with stages[number].timed("localise"):
+                    findings[number].extend(
+                        findings_of(spec, answer, letterbox, self.pipeline.processing.minimum_fraction)
+                    )
+        return tuple(
+            Prediction(
+                shape=image.shape,
+                findings=tuple(findings.get(number, ())),
+                unfit=unfit[number],
+                models=self.pipeline.uses,
+                timings=stages[number].seconds,
+            )
+            for number, image in enumerate(images)
+        )
+
+    def _gate(self, images: Sequence[ModelInput], stages: Sequence[Stages]) -> list[Unfit | None]:
+        """The reason not to analyse each image, or None."""
+        reasons: list[Unfit | None] = []
+        for image, stage in zip(images, stages, strict=True):
+            with stage.timed("gate"):
+                reasons.append(inspect(image))
+        spec = self.pipeline.gate
+        if spec is None:
+            return reasons
+        open_yet = [number for number, reason in enumerate(reasons) if reason is None]
+        chosen = [images[number] for number in open_yet]
+        _, answers = self._ask(spec, chosen, [stages[number] for number in open_yet], "gate")
+        for number, answer in zip(open_yet, answers, strict=True):
+            distance = float(answer["distance"]) if "distance" in answer else None
+            reasons[number] = judge(answer["probabilities"], distance, spec)
+        return reasons
+
+    def _ask(
+        self, spec: ModelSpec, images: Sequence[ModelInput], stages: Sequence[Stages], stage: str
+    ) -> tuple[list[Letterbox], list[Answers]]:
+        """Prepare images for a network and run it on them, so many at a time."""
+        letterboxes = [letterbox_for(image, spec.input) for image in images]
+        answers: list[Answers] = []
+        for at in range(0, len(images), self._batch):
+            part = slice(at, at + self._batch)
+            tensors = []
+            for image, letterbox, own in zip(images[part], letterboxes[part], stages[part], strict=True):
+                with own.timed("prepare"):
+                    tensors.append(prepare(image, letterbox, spec.input))
+            outputs = self._run(spec, np.stack(tensors), stages[part], stage)
+            answers.extend({name: array[row] for name, array in outputs.items()} for row in range(len(tensors)))
+        return letterboxes, answers
+
+    def _run(self, spec: ModelSpec, batch: Pixels, stages: Sequence[Stages], stage: str) -> Answers:
+        begin = self._clock()
+        outputs = self._executors[spec.name].run(batch)
+        each = (self._clock() - begin) / len(stages)
+        for own in stages:
+            own.add(stage, each)
+        return outputs
+
+
+def findings_of(spec: ModelSpec, answer: Answers, letterbox: Letterbox, minimum_fraction: float) -> tuple[Finding, ...]:
+    """One finding for each label of a model, from its answer for one image."""
+    return tuple(
+        _finding(spec, number, label, answer, letterbox, minimum_fraction) for number, label in enumerate(spec.labels)
+    )
+
+
+def _finding(
+    spec: ModelSpec, number: int, label: LabelSpec, answer: Answers, letterbox: Letterbox, minimum_fraction: float
+) -> Finding:
+    probability = _probability(spec, number, answer)
+    present = probability >= label.threshold
+    place = _place(number, label, answer, letterbox, minimum_fraction) if label.localised and present else Place()
+    reason = ""
+    if present and label.localised and place.mask is None and not place.boxes:
+        reason = f"present, but no region reaches the map threshold {label.map_threshold:g}"
+    return Finding(
+        label=label.name,
+        code=label.code,
+        model=spec.name,
+        probability=probability,
+        threshold=label.threshold,
+        mode=Mode.SHADOW if Mode.SHADOW in (spec.mode, label.mode) else Mode.ACTIVE,
+        reason=reason,
+        mask=place.mask,
+        boxes=place.boxes,
+        heat_map=place.heat_map,
+    )
+
+
+def _probability(spec: ModelSpec, number: int, answer: Answers) -> float:
+    """A classifier says it; a segmenter's is the highest value of its map, a detector's that of its best box."""
+    if "probabilities" in answer:
+        return float(answer["probabilities"][number])
+    if spec.kind is ModelKind.SEGMENTER:
+        return float(answer["maps"][..., number].max())
+    return float(answer["scores"][_of_class(number, answer)].max(initial=0))
+
+
+def _place(number: int, label: LabelSpec, answer: Answers, letterbox: Letterbox, minimum_fraction: float) -> Place:
+    if "boxes" in answer:
+        own = _of_class(number, answer)
+        return Place(boxes=place_boxes(answer["boxes"][own], answer["scores"][own], letterbox, label.threshold))
+    if "maps" in answer:
+        return place_map(answer["maps"][..., number], letterbox, label.map_threshold, minimum_fraction)
+    return Place()
+
+
+def _of_class(number: int, answer: Answers) -> NDArray[np.bool_]:
+    """Which of a detector's boxes belong to a label; all of them where it does not say, for it then has one label."""
+    scores = answer["scores"]
+    if "classes" in answer:
+        return np.equal(np.rint(answer["classes"]), number)
+    return np.full(scores.shape, number == 0)
+
+
+def load_predictor(
+    pipeline: Pipeline,
+    *,
+    device: Literal["auto", "cpu", "gpu"] = "auto",
+    threads: int = 0,
+    batch: int = BATCH,
+    clock: Clock = perf_counter,
+) -> Predictor:
+    """Load and warm every network of a pipeline; call it once in a process, after the fork.
+
+    Raises:
+        ModelLoadError: A file cannot be loaded.
+        ModelOutputError: A network does not answer as its manifest says.
+    """
+    executors = {spec.name: load(spec, device=device, threads=threads, batch=batch) for spec in pipeline}
+    predictor = Predictor(pipeline, executors, clock=clock, batch=batch)
+    predictor.warm()
+    return predictor

@@ -1,0 +1,116 @@
+"""The letterbox: how a radiograph is laid into a network's input, and the exact way back.
+
+Coordinates are in pixels, edges not centres: the centre of the pixel in row 0 and column 0 is (0.5, 0.5). The image
+fills a rectangle of *whole* network pixels, so that both directions are the same two linear maps, one for rows and one
+for columns, and their product is the identity.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from models.contract import Mask, Pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Letterbox:
+    """Where an image of ``rows`` x ``columns`` lies in a network input of ``height`` x ``width``.
+
+    ``pixel_aspect`` is the height of a source pixel divided by its width. The image keeps its true shape (to a network
+    pixel) and is centred; an odd remainder goes below or to the right.
+    """
+
+    rows: int
+    columns: int
+    height: int
+    width: int
+    pixel_aspect: float = 1.0
+
+    def __post_init__(self) -> None:
+        if min(self.rows, self.columns, self.height, self.width) < 1 or not 0 < self.pixel_aspect < float("inf"):
+            raise ValueError("a letterbox needs sizes of 1 at least and a positive pixel aspect")
+
+    @property
+    def image_height(self) -> int:
+        """Network rows that the image fills."""
+        return max(1, min(self.height, round(self.rows * self.pixel_aspect * self._scale)))
+
+    @property
+    def image_width(self) -> int:
+        """Network columns that the image fills."""
+        return max(1, min(self.width, round(self.columns * self._scale)))
+
+    @property
+    def top(self) -> int:
+        """First network row of the image."""
+        return (self.height - self.image_height) // 2
+
+    @property
+    def left(self) -> int:
+        """First network column of the image."""
+        return (self.width - self.image_width) // 2
+
+    @property
+    def _scale(self) -> float:
+        return min(self.height / (self.rows * self.pixel_aspect), self.width / self.columns)
+
+    def to_network(self, x: float, y: float) -> tuple[float, float]:
+        """Map a point of the source image to the network input."""
+        return self.left + x * self.image_width / self.columns, self.top + y * self.image_height / self.rows
+
+    def to_source(self, x: float, y: float) -> tuple[float, float]:
+        """Map a point of the network input to the source image; one in the padding lies outside of it."""
+        return (x - self.left) * self.columns / self.image_width, (y - self.top) * self.rows / self.image_height
+
+    def forward(self, pixels: Pixels, padding: float = 0.0) -> Pixels:
+        """Lay ``float32[rows, columns]`` into ``float32[height, width]``, antialiased, the rest filled with padding."""
+        if pixels.shape != (self.rows, self.columns):
+            raise ValueError(f"pixels of shape {pixels.shape} do not fit a letterbox for {(self.rows, self.columns)}")
+        image = Image.fromarray(np.ascontiguousarray(pixels, dtype=np.float32))
+        small = image.resize((self.image_width, self.image_height), Image.Resampling.BILINEAR)
+        network = np.full((self.height, self.width), padding, dtype=np.float32)
+        network[self.top : self.top + self.image_height, self.left : self.left + self.image_width] = np.asarray(small)
+        return network
+
+    def map_to_source(self, network_map: Pixels) -> Pixels:
+        """Lay a network's map ``float32[h, w]`` over its whole input onto the source grid, smoothly.
+
+        The value at a source pixel is the map interpolated linearly at that pixel's centre.
+        """
+        return self._cut(network_map, self.columns, self.rows)
+
+    def map_to_image(self, network_map: Pixels, longest: int = 64) -> Pixels:
+        """Cut a network's map to the image, in a small grid of its true shape: ``longest`` cells at most."""
+        shrink = min(1.0, longest / max(self.image_width, self.image_height))
+        return self._cut(
+            network_map, max(1, round(self.image_width * shrink)), max(1, round(self.image_height * shrink))
+        )
+
+    def mask_to_source(self, network_map: Pixels, threshold: float) -> Mask:
+        """The source pixels ``bool[rows, columns]`` at whose centre a network's map reaches the threshold."""
+        mask: Mask = self.map_to_source(network_map) >= np.float32(threshold)
+        return mask
+
+    def boxes_to_source(self, boxes: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Map boxes ``[n, 4]`` (left, top, right, bottom) from network to source pixels, cut to the image."""
+        edges = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+        x = (edges[:, [0, 2]] - self.left) * self.columns / self.image_width
+        y = (edges[:, [1, 3]] - self.top) * self.rows / self.image_height
+        x, y = np.clip(x, 0, self.columns), np.clip(y, 0, self.rows)
+        return np.stack([x[:, 0], y[:, 0], x[:, 1], y[:, 1]], axis=1)
+
+    def _cut(self, network_map: Pixels, columns: int, rows: int) -> Pixels:
+        height, width = network_map.shape
+        across, down = width / self.width, height / self.height
+        area = (
+            self.left * across,
+            self.top * down,
+            (self.left + self.image_width) * across,
+            (self.top + self.image_height) * down,
+        )
+        image = Image.fromarray(np.ascontiguousarray(network_map, dtype=np.float32))
+        return np.asarray(image.resize((columns, rows), Image.Resampling.BILINEAR, box=area))

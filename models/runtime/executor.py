@@ -1,0 +1,146 @@
+"""What runs a network, whatever library does it, and the check of everything that a network answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.contract import Activation, ModelKind, ModelSpec, Pixels
+
+Outputs = Mapping[str, Pixels]
+
+
+class ModelLoadError(RuntimeError):
+    """A model's file cannot be loaded, or is not the network that its manifest describes."""
+
+
+class ModelOutputError(RuntimeError):
+    """A network answered something that cannot be believed: wrong shape, NaN, a probability outside of [0, 1]."""
+
+
+class Executor(Protocol):
+    """A loaded network."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model that is loaded."""
+
+    def run(self, batch: Pixels) -> Outputs:
+        """Answer a batch ``float32[n, ...]`` of prepared inputs: checked arrays of length n by their contract names.
+
+        Raises:
+            ModelOutputError: The answer cannot be believed.
+        """
+
+    def warm(self) -> None:
+        """Run once on an empty image, so that the first patient does not wait, and check the answer's shape."""
+
+
+def input_shape(spec: ModelSpec) -> tuple[int, int, int]:
+    """Shape of one prepared input."""
+    size = spec.input
+    if size.layout == "NCHW":
+        return size.channels, size.height, size.width
+    return size.height, size.width, size.channels
+
+
+def blank(spec: ModelSpec) -> Pixels:
+    """A batch of one empty image, for warming up."""
+    return np.zeros((1, *input_shape(spec)), dtype=np.float32)
+
+
+def check_batch(spec: ModelSpec, batch: Pixels) -> None:
+    """Raise ValueError where a batch is not what the network takes."""
+    if batch.dtype != np.float32 or batch.shape[1:] != input_shape(spec):
+        raise ValueError(f"{spec.name} takes float32 [n, {input_shape(spec)}], not {batch.dtype} {batch.shape}")
+
+
+def named_outputs(spec: ModelSpec, found: Mapping[str, NDArray[np.floating]]) -> dict[str, NDArray[np.floating]]:
+    """Give a network's outputs their contract names; a network with one output need not name it.
+
+    Raises:
+        ModelOutputError: An output that this kind of model must have is not there.
+    """
+    wanted = {
+        name: getattr(spec.outputs, name)
+        for name in ("probabilities", "maps", "distance", "boxes", "scores", "classes")
+    }
+    named = {name: found[theirs] for name, theirs in wanted.items() if theirs in found}
+    required = _REQUIRED[spec.kind]
+    if not named and len(found) == 1 and len(required) == 1:
+        named[required[0]] = next(iter(found.values()))
+    for name in required:
+        if name not in named:
+            theirs = ", ".join(sorted(found)) or "none"
+            raise ModelOutputError(f"{spec.name} has no output '{wanted[name]}' for its {name}; it has {theirs}")
+    if spec.kind is ModelKind.DETECTOR and len(spec.labels) > 1 and "classes" not in named:
+        raise ModelOutputError(f"{spec.name} has several labels and no output '{wanted['classes']}' to tell them apart")
+    return named
+
+
+_REQUIRED: Mapping[ModelKind, tuple[str, ...]] = {
+    ModelKind.GATE: ("probabilities",),
+    ModelKind.CLASSIFIER: ("probabilities",),
+    ModelKind.SEGMENTER: ("maps",),
+    ModelKind.DETECTOR: ("boxes", "scores"),
+}
+
+
+def check_outputs(spec: ModelSpec, found: Mapping[str, NDArray[np.floating]], count: int) -> dict[str, Pixels]:
+    """Name, check and, where they are logits, turn into probabilities what a network answered for ``count`` images.
+
+    Raises:
+        ModelOutputError: With the model, the output and what is wrong with it.
+    """
+    checked: dict[str, Pixels] = {}
+    for name, array in named_outputs(spec, found).items():
+        values = np.asarray(array, dtype=np.float32)
+        if name == "distance" and values.size == count:
+            values = values.reshape(count)
+        _check_shape(spec, name, values, count)
+        if not np.isfinite(values).all():
+            raise ModelOutputError(f"{spec.name}: '{name}' holds NaN or infinity")
+        if name in ("probabilities", "maps", "scores"):
+            values = _probabilities(spec, name, values)
+        checked[name] = values
+    return checked
+
+
+def _probabilities(spec: ModelSpec, name: str, values: Pixels) -> Pixels:
+    if spec.activation is Activation.LOGIT:
+        return np.asarray(1 / (1 + np.exp(-np.clip(values, -80, 80))), dtype=np.float32)
+    low, high = float(values.min(initial=0)), float(values.max(initial=0))
+    if low < -_SLACK or high > 1 + _SLACK:
+        raise ModelOutputError(f"{spec.name}: '{name}' goes from {low:g} to {high:g}, outside of [0, 1]")
+    return np.clip(values, 0, 1)
+
+
+_SLACK = 1e-4  # what rounding in the last layer may add
+
+
+def _check_shape(spec: ModelSpec, name: str, values: Pixels, count: int) -> None:
+    classes = len(spec.labels)
+    found = values.shape
+    fits = {
+        "probabilities": found == (count, classes),
+        "maps": len(found) == 4 and found[0] == count and found[3] == classes and min(found[1:3]) > 0,
+        "distance": found == (count,),
+        "boxes": len(found) == 3 and found[0] == count and found[2] == 4,
+        "scores": len(found) == 2 and found[0] == count,
+        "classes": len(found) == 2 and found[0] == count,
+    }
+    wanted = {
+        "probabilities": f"[{count}, {classes}]",
+        "maps": f"[{count}, h, w, {classes}]",
+        "distance": f"[{count}]",
+        "boxes": f"[{count}, d, 4]",
+        "scores": f"[{count}, d]",
+        "classes": f"[{count}, d]",
+    }
+    if not fits[name]:
+        raise ModelOutputError(
+            f"{spec.name}: '{name}' has the shape {list(found)}, {wanted[name]} is needed for {classes} labels"
+        )

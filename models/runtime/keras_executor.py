@@ -1,0 +1,87 @@
+"""Networks on a GPU with TensorFlow, or Keras files wherever TensorFlow is installed."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+
+from models.contract import ModelSpec, Pixels
+from models.runtime.executor import ModelLoadError, Outputs, blank, check_batch, check_outputs, input_shape
+
+
+class KerasExecutor:
+    """A Keras file in TensorFlow, on the GPU where there is one.
+
+    Every run has the same batch size, filled up with empty images: a GPU picks its kernels by the size of the batch,
+    and an image's findings must not depend on what happened to wait beside it.
+    """
+
+    def __init__(self, spec: ModelSpec, *, device: Literal["auto", "cpu", "gpu"] = "auto", batch: int = 8) -> None:
+        """Load ``spec.file`` without running any code from it (Keras safe mode); ``batch`` images go in one run.
+
+        Raises:
+            ModelLoadError: TensorFlow or Keras is not installed, there is no GPU where one is demanded, or the file is
+                not the network of the manifest.
+        """
+        self.spec = spec
+        self._batch = max(1, batch)
+        self._network = _load(spec, device)
+
+    def run(self, batch: Pixels) -> Outputs:
+        """Answer a batch; see :class:`models.runtime.executor.Executor`."""
+        check_batch(self.spec, batch)
+        parts = [self._part(batch[at : at + self._batch]) for at in range(0, len(batch), self._batch)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def warm(self) -> None:
+        """Run once on an empty image, which also builds the kernels."""
+        self.run(blank(self.spec))
+
+    def _part(self, images: Pixels) -> dict[str, Pixels]:
+        filled = np.zeros((self._batch, *images.shape[1:]), dtype=np.float32)
+        filled[: len(images)] = images
+        found = self._network.predict_on_batch(filled)
+        arrays = {name: array[: len(images)] for name, array in _by_name(self._network, found).items()}
+        return check_outputs(self.spec, arrays, len(images))
+
+
+def _load(spec: ModelSpec, device: str) -> Any:
+    try:
+        import keras
+        import tensorflow
+    except ImportError as error:
+        raise ModelLoadError(
+            f"{spec.name}: {spec.file.name} needs TensorFlow and Keras; install pleura[gpu] or pleura[train] ({error})"
+        ) from error
+    _choose_device(spec, device, tensorflow.config)
+    try:
+        network = keras.saving.load_model(spec.file, compile=False, safe_mode=True)
+    except (ValueError, TypeError, OSError, KeyError, ImportError, AttributeError) as error:
+        raise ModelLoadError(f"{spec.name}: {spec.file} cannot be loaded: {error}") from error
+    shape = tuple(network.input_shape) if isinstance(network.input_shape, tuple) else ()
+    wanted = (None, *input_shape(spec))
+    if len(shape) != 4 or any(found not in (None, want) for found, want in zip(shape[1:], wanted[1:], strict=True)):
+        raise ModelLoadError(f"{spec.name}: {spec.file} takes {list(shape)}, its manifest says {list(wanted)}")
+    return network
+
+
+def _choose_device(spec: ModelSpec, device: str, config: Any) -> None:
+    """Hide the GPUs, or let their memory grow: TensorFlow's default takes all of it from everybody else."""
+    gpus = config.list_physical_devices("GPU")
+    if device == "gpu" and not gpus:
+        raise ModelLoadError(f"{spec.name}: the configuration demands a GPU, and TensorFlow sees none")
+    if device == "cpu":
+        config.set_visible_devices([], "GPU")
+        return
+    for gpu in gpus:
+        config.experimental.set_memory_growth(gpu, True)
+
+
+def _by_name(network: Any, found: Any) -> dict[str, Any]:
+    """A Keras network's outputs by name, whether it answers a dictionary, a list or one array."""
+    if isinstance(found, dict):
+        return dict(found)
+    if isinstance(found, list | tuple):
+        return dict(zip(network.output_names, found, strict=True))
+    return {network.output_names[0]: found}

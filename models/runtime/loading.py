@@ -1,0 +1,31 @@
+"""Which executor runs a model: its file decides, and the device for those that can choose one."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from models.contract import ModelSpec
+from models.runtime.executor import Executor, ModelLoadError
+
+Device = Literal["auto", "cpu", "gpu"]
+
+
+def load(spec: ModelSpec, *, device: Device = "auto", threads: int = 0, batch: int = 8) -> Executor:
+    """Load one model; call it once in a process, after the fork.
+
+    An ONNX file runs with ONNX Runtime on the CPU, on ``threads`` threads (0 for one on each core). A Keras file runs
+    with TensorFlow, ``batch`` images at a time; ``gpu`` insists on a GPU, ``cpu`` hides it, ``auto`` takes what
+    is there.
+
+    Raises:
+        ModelLoadError: The file cannot be loaded, or what it needs is not there.
+    """
+    if spec.file.suffix == ".onnx":
+        from models.runtime.onnx_executor import OnnxExecutor
+
+        return OnnxExecutor(spec, threads)
+    if spec.file.suffix in (".keras", ".h5"):
+        from models.runtime.keras_executor import KerasExecutor
+
+        return KerasExecutor(spec, device=device, batch=batch)
+    raise ModelLoadError(f"{spec.name}: nothing here runs a file like {spec.file.name}")
