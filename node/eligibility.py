@@ -1,0 +1,400 @@
+"""Which received images are analysed: rules on the header, pure, each refusal with a code and a sentence.
+
+A header may be empty or lie, so these rules only take out what it says plainly. What it leaves open goes by the
+settings, and the pixel gate of the worker judges again. Rules run in order and the first that refuses is the reason
+that is stored: what the object is, then what it shows, then of whom.
+
+Images are judged by attributes of PS3.3 C.7.3.1 (series), C.7.6.1 and C.7.6.3 (image), C.8.1.1 (CR), C.8.6.1 (Secondary
+Capture) and C.8.11 (DX); a missing, empty or unreadable attribute is the same to all rules: it says nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
+
+from pydicom import uid
+from pydicom.dataset import Dataset
+
+from config.settings import Eligibility
+from db.records import Refusal
+
+
+class RefusalCode(StrEnum):
+    """Every reason that a header can give. The worker's pixel gate has its own."""
+
+    OWN_RESULT = "own-result"
+    NOT_AN_IMAGE = "not-an-image"
+    OTHER_CLASS = "other-image-class"
+    OTHER_MODALITY = "other-modality"
+    FOR_PROCESSING = "for-processing"
+    SCANNED_DOCUMENT = "scanned-document"
+    DERIVED = "derived-image"
+    QUALITY_CONTROL = "quality-control-image"
+    COLOUR = "colour-image"
+    MULTI_FRAME = "multi-frame"
+    TOO_SMALL = "too-small"
+    NOT_A_CHEST = "not-a-chest"
+    BODY_PART_UNKNOWN = "body-part-unknown"
+    NOT_FRONTAL = "not-frontal"
+    TOO_YOUNG = "too-young"
+    AGE_UNKNOWN = "age-unknown"
+
+
+# Manufacturer of our own objects (workers.results writes it). A PACS may have given them other UIDs.
+OWN_MANUFACTURER = "Pleura"
+
+RADIOGRAPH_CLASSES = frozenset(
+    {
+        uid.ComputedRadiographyImageStorage,
+        uid.DigitalXRayImageStorageForPresentation,
+        uid.DigitalXRayImageStorageForProcessing,
+        uid.SecondaryCaptureImageStorage,
+        uid.MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+        uid.MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    }
+)
+
+# Conversion Type (0008,0064), PS3.3 C.8.6.1: paper, drawings and synthetic images; not digitized film or workstation.
+_NOT_ACQUIRED = {"SD": "a scanned document", "SI": "a scanned image", "DRW": "a drawing", "SYN": "a synthetic image"}
+
+# PS3.16 CID 4010 in SNOMED CT and in the retired SNOMED-RT identifiers: postero-anterior, antero-posterior, frontal.
+_FRONTAL_CODES = frozenset({"272479007", "399348003", "399033003", "R-10214", "R-10206", "R-10202"})
+# PS3.16 CID 4009 and 4031: chest, thorax, lung, thoracic cavity, pleura.
+_CHEST_CODES = frozenset(
+    {"51185008", "43799004", "39607008", "3120008", "T-D3000", "T-D3050", "T-28000", "T-29000", "816094009"}
+)
+_SNOMED = frozenset({"SCT", "SRT", "SNM3", "99SDM"})
+
+_FRONTAL_WORDS = re.compile(r"\b(pa|ap|frontal|p\.a\.|a\.p\.)(?![a-z])", re.IGNORECASE)
+_OTHER_VIEW_WORDS = re.compile(
+    r"\b(lat|lateral\w*|seitlich|profil|obl|oblique\w*|rao|lao|rpo|lpo|decub\w*)\b", re.IGNORECASE
+)
+_OTHER_PARTS = re.compile(
+    r"\b(skull|head|face|nose|sinus\w*|mandible|neck|c-?spine|l-?spine|spine|sacrum|coccyx|abdomen|abdominal|kub|pelvis|"
+    r"hips?|femur|thigh|knees?|patella|tibia|fibula|leg|ankles?|foot|feet|calcaneus|toes?|clavicle|scapula|shoulders?|"
+    r"humerus|elbows?|forearm|wrists?|hands?|fingers?|thumb|extremit\w+|breast)\b",
+    re.IGNORECASE,
+)
+
+_AGE = re.compile(r"(\d{1,3})([DWMY]?)", re.IGNORECASE)
+_YEARS_PER = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0, "": 1.0}
+_OLDEST = 130.0
+
+
+def judge(header: Dataset, rules: Eligibility, *, own: bool = False) -> Refusal | None:
+    """Say why this image is not analysed, or None where it is.
+
+    ``own`` says that the SOP Instance UID is that of a result of this node.
+    """
+    image = _Image(header, rules, own)
+    for rule in _RULES:
+        refusal = rule(image)
+        if refusal is not None:
+            return refusal
+    return None
+
+
+class _Header:
+    """Forgiving access to a data set: what cannot be read is empty."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+
+    def text(self, keyword: str) -> str:
+        """Value as text; the first of several; empty where there is none."""
+        values = self.texts(keyword)
+        return values[0] if values else ""
+
+    def texts(self, keyword: str) -> list[str]:
+        """Values as texts without padding."""
+        try:
+            value = self._dataset.get(keyword)
+        except (ValueError, TypeError, AttributeError, KeyError, NotImplementedError):
+            return []
+        if value is None:
+            return []
+        many = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+        return [str(item).strip(" \0") for item in (value if many else [value])]
+
+    def number(self, keyword: str) -> int | None:
+        """Value as a whole number, or None."""
+        try:
+            return int(self.text(keyword))
+        except ValueError:
+            return None
+
+    def codes(self, keyword: str) -> Iterator[tuple[str, str, str]]:
+        """Code value, scheme and meaning of each item of a code sequence (PS3.3 8.8)."""
+        try:
+            items = list(self._dataset.get(keyword) or ())
+        except (ValueError, TypeError, AttributeError, KeyError, NotImplementedError):
+            items = []
+        for item in items:
+            if isinstance(item, Dataset):
+                code = _Header(item)
+                yield code.text("CodeValue"), code.text("CodingSchemeDesignator"), code.text("CodeMeaning")
+
+
+class _Image(_Header):
+    """What a rule is given: the header, and the settings it is judged by."""
+
+    def __init__(self, dataset: Dataset, rules: Eligibility, own: bool) -> None:
+        super().__init__(dataset)
+        self.rules = rules
+        self.own = own
+
+
+_Rule = Callable[[_Image], Refusal | None]
+
+
+def _refuse(code: RefusalCode, sentence: str) -> Refusal:
+    return Refusal(code.value, sentence)
+
+
+def _shown(value: str) -> str:
+    """A header's value as it may stand in a sentence: short and on one line."""
+    return " ".join(value.split())[:40] or "(empty)"
+
+
+def _own_result(image: _Image) -> Refusal | None:
+    if image.own:
+        return _refuse(RefusalCode.OWN_RESULT, "This object is a result of this node and is never analysed again.")
+    if image.text("Manufacturer").casefold() == OWN_MANUFACTURER.casefold():
+        return _refuse(RefusalCode.OWN_RESULT, "This object was made by Pleura and is never analysed again.")
+    return None
+
+
+def _not_an_image(image: _Image) -> Refusal | None:
+    sop_class = uid.UID(image.text("SOPClassUID"))
+    if sop_class in RADIOGRAPH_CLASSES:
+        return None
+    if image.number("Rows") is None:
+        return _refuse(
+            RefusalCode.NOT_AN_IMAGE, f"{_shown(sop_class.name)} is not an image; it is kept and not analysed."
+        )
+    return _refuse(RefusalCode.OTHER_CLASS, f"{_shown(sop_class.name)} is not a radiograph that Pleura analyses.")
+
+
+def _modality(image: _Image) -> Refusal | None:
+    modality = image.text("Modality").upper()
+    if modality in {allowed.upper() for allowed in image.rules.modalities}:
+        return None
+    allowed = ", ".join(image.rules.modalities)
+    return _refuse(RefusalCode.OTHER_MODALITY, f"Modality is {_shown(modality)}; analysed are {allowed}.")
+
+
+def _for_processing(image: _Image) -> Refusal | None:
+    raw_class = image.text("SOPClassUID") == uid.DigitalXRayImageStorageForProcessing
+    if raw_class or image.text("PresentationIntentType").upper() == "FOR PROCESSING":
+        return _refuse(RefusalCode.FOR_PROCESSING, "The image is For Processing, not For Presentation.")
+    return None
+
+
+def _scanned(image: _Image) -> Refusal | None:
+    what = _NOT_ACQUIRED.get(image.text("ConversionType").upper())
+    if what:
+        return _refuse(RefusalCode.SCANNED_DOCUMENT, f"Conversion Type says that this is {what}, not a radiograph.")
+    return None
+
+
+def _derived(image: _Image) -> Refusal | None:
+    # DERIVED\PRIMARY is an original that was only compressed or processed for display (PS3.3 C.7.6.1.1.2).
+    values = [value.upper() for value in image.texts("ImageType")[:2]]
+    if values == ["DERIVED", "SECONDARY"]:
+        return _refuse(RefusalCode.DERIVED, "Image Type says that this image was derived from another one.")
+    return None
+
+
+def _quality_control(image: _Image) -> Refusal | None:
+    if image.text("QualityControlImage").upper() == "YES":
+        return _refuse(RefusalCode.QUALITY_CONTROL, "Quality Control Image is YES: a phantom or test image.")
+    return None
+
+
+def _colour(image: _Image) -> Refusal | None:
+    samples = image.number("SamplesPerPixel")
+    photometric = image.text("PhotometricInterpretation").upper()
+    if (samples is not None and samples != 1) or (photometric and not photometric.startswith("MONOCHROME")):
+        return _refuse(RefusalCode.COLOUR, f"The image is not grayscale ({_shown(photometric)}).")
+    return None
+
+
+def _multi_frame(image: _Image) -> Refusal | None:
+    frames = image.number("NumberOfFrames")
+    if frames is not None and frames > 1:
+        return _refuse(RefusalCode.MULTI_FRAME, f"The image has {frames} frames; only single frames are analysed.")
+    return None
+
+
+def _too_small(image: _Image) -> Refusal | None:
+    rows, columns = image.number("Rows"), image.number("Columns")
+    if rows is None or columns is None:
+        return _refuse(RefusalCode.NOT_AN_IMAGE, "The image has no Rows or no Columns.")
+    if min(rows, columns) < image.rules.minimum_pixels:
+        return _refuse(
+            RefusalCode.TOO_SMALL,
+            f"The image has {columns} x {rows} pixels; {image.rules.minimum_pixels} each way are needed.",
+        )
+    return None
+
+
+_DESCRIPTIONS = (
+    "StudyDescription",
+    "SeriesDescription",
+    "ProtocolName",
+    "RequestedProcedureDescription",
+    "PerformedProcedureStepDescription",
+)
+
+
+def _body_part(image: _Image) -> Refusal | None:
+    said = _body_part_said(image)
+    if said is None and image.rules.unknown_body_part == "refuse":
+        return _refuse(RefusalCode.BODY_PART_UNKNOWN, "Neither body part nor description says what the image shows.")
+    return said.refusal if said is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What a header says plainly: fine (no refusal), or the refusal."""
+
+    refusal: Refusal | None = None
+
+
+def _body_part_said(image: _Image) -> _Said | None:
+    """Ask Body Part Examined, then the coded region, then the descriptions; None where none of them says anything."""
+    body_part = image.text("BodyPartExamined").upper().replace("_", " ")
+    if body_part:
+        if body_part in {part.upper().replace("_", " ") for part in image.rules.body_parts}:
+            return _Said()
+        return _Said(_refuse(RefusalCode.NOT_A_CHEST, f"Body Part Examined is {_shown(body_part)}, not a chest."))
+    for value, scheme, meaning in image.codes("AnatomicRegionSequence"):
+        if value in _CHEST_CODES or _matches(image.rules.descriptions, meaning):
+            return _Said()
+        if scheme in _SNOMED:
+            return _Said(_refuse(RefusalCode.NOT_A_CHEST, f"The coded region is {_shown(meaning)}, not a chest."))
+    return _described_part(image)
+
+
+def _described_part(image: _Image) -> _Said | None:
+    texts = [image.text(keyword) for keyword in _DESCRIPTIONS]
+    texts += [meaning for _, _, meaning in image.codes("ProcedureCodeSequence")]
+    if any(_matches(image.rules.descriptions, text) for text in texts):
+        return _Said()
+    for text in texts:
+        other = _OTHER_PARTS.search(text)
+        if other:
+            part = _shown(other.group().lower())
+            return _Said(_refuse(RefusalCode.NOT_A_CHEST, f"The description speaks of {part}, not of a chest."))
+    return None
+
+
+def _matches(patterns: Sequence[str], text: str) -> bool:
+    return any(re.search(pattern, text, re.IGNORECASE) for pattern in patterns)
+
+
+def _view(image: _Image) -> Refusal | None:
+    """Refuse what a coded attribute calls something else than frontal, else what only the descriptions call lateral."""
+    frontal = {view.upper() for view in image.rules.views}
+    position = image.text("ViewPosition").upper()
+    if position and not (_words(position) & frontal and not _OTHER_VIEW_WORDS.search(position)):
+        return _refuse(RefusalCode.NOT_FRONTAL, f"View Position is {_shown(position)}, not a frontal view.")
+    for value, scheme, meaning in image.codes("ViewCodeSequence"):
+        if scheme in _SNOMED and value not in _FRONTAL_CODES:
+            return _refuse(RefusalCode.NOT_FRONTAL, f"The coded view is {_shown(meaning)}, not a frontal view.")
+        position = position or value
+    return None if position else _view_described(image)
+
+
+def _view_described(image: _Image) -> Refusal | None:
+    # The study's description often names all its views ("PA and lateral"), so it says nothing about one image.
+    texts = [image.text("SeriesDescription"), image.text("ProtocolName")]
+    for text in texts:
+        other = _OTHER_VIEW_WORDS.search(text)
+        if other and not any(_FRONTAL_WORDS.search(one) for one in texts):
+            return _refuse(RefusalCode.NOT_FRONTAL, f"The description says {_shown(other.group().lower())}.")
+    # Patient Orientation (0020,0020): rows of a frontal image run to the patient's left or right, never front or back.
+    rows_run = image.text("PatientOrientation").upper()[:1]
+    if rows_run in {"A", "P"}:
+        return _refuse(RefusalCode.NOT_FRONTAL, "Patient Orientation is that of a lateral view.")
+    return None
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"[A-Z0-9]+", text))
+
+
+def _age(image: _Image) -> Refusal | None:
+    if image.rules.minimum_age_years <= 0:
+        return None
+    years = age_in_years(image.text("PatientAge"), image.text("PatientBirthDate"), _image_date(image))
+    if years is None:
+        if image.rules.unknown_age == "refuse":
+            return _refuse(
+                RefusalCode.AGE_UNKNOWN, "Neither Patient's Age nor Birth Date says how old the patient was."
+            )
+        return None
+    if years < image.rules.minimum_age_years:
+        return _refuse(RefusalCode.TOO_YOUNG, f"The patient is younger than {image.rules.minimum_age_years:g} years.")
+    return None
+
+
+def _image_date(image: _Image) -> str:
+    return next((text for name in ("StudyDate", "AcquisitionDate", "SeriesDate") if (text := image.text(name))), "")
+
+
+def age_in_years(age: str, birth_date: str, study_date: str) -> float | None:
+    """Work out a patient's age at the study, in years, or None where nothing plausible is said.
+
+    A value of VR AS (PS3.5 6.2: ``018M``, ``055Y``) comes first, then the two dates (VR DA), and last a bare number,
+    which is no valid AS but common, and means years in every file that was met.
+    """
+    stated = _AGE.fullmatch(age.strip())
+    if stated and stated[2]:
+        return _plausible(int(stated[1]) * _YEARS_PER[stated[2].upper()])
+    born, studied = _date(birth_date), _date(study_date)
+    if born and studied and (between := _plausible(_years_between(born, studied))) is not None:
+        return between
+    return _plausible(float(stated[1])) if stated else None
+
+
+def _plausible(years: float) -> float | None:
+    return years if 0 <= years <= _OLDEST else None
+
+
+def _date(text: str) -> date | None:
+    """Read a value of VR DA, with the dots of ACR-NEMA too."""
+    digits = re.fullmatch(r"(\d{4})\.?(\d{2})\.?(\d{2})", text.strip())
+    try:
+        return date(int(digits[1]), int(digits[2]), int(digits[3])) if digits else None
+    except ValueError:
+        return None
+
+
+def _years_between(born: date, then: date) -> float:
+    """Whole years by the calendar, so that a birthday counts to the day, and the part of the running year."""
+    had_birthday = (then.month, then.day) >= (born.month, born.day)
+    whole = then.year - born.year - (not had_birthday)
+    days_since = (then.month - born.month) * 30.4 + then.day - born.day + (0 if had_birthday else 365)
+    return whole + min(max(days_since, 0) / 366, 0.999)
+
+
+_RULES: tuple[_Rule, ...] = (
+    _own_result,
+    _not_an_image,
+    _modality,
+    _for_processing,
+    _scanned,
+    _derived,
+    _quality_control,
+    _colour,
+    _multi_frame,
+    _too_small,
+    _body_part,
+    _view,
+    _age,
+)

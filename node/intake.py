@@ -1,0 +1,212 @@
+"""What happens to a received data set before its sender hears 0x0000: read, judge, keep, record, ring.
+
+The order is the promise: bytes durable, row committed, answer. A crash anywhere loses nothing that was answered for,
+and what it leaves half done is finished by :meth:`Intake.recover` or by the sender's next attempt.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from pydicom.dataset import Dataset
+from pydicom.filereader import read_file_meta_info
+from sqlalchemy.exc import SQLAlchemyError
+
+from config.settings import Eligibility
+from db.records import Ingest, ReceivedInstance, Refusal
+from node.admission import Admission
+from node.eligibility import judge
+from node.header import UnreadableDataSetError, describe, is_stat, read_header, text
+from node.instance_store import Incoming, InstanceStore, StoreError
+from node.reception import StoreCommand
+from workers.clock import Clock
+
+# PS3.4 table B.2-1, and PS3.7 annex C for the last.
+SUCCESS = 0x0000
+OUT_OF_RESOURCES = 0xA700
+MISMATCH = 0xA900
+CANNOT_UNDERSTAND = 0xC000
+PROCESSING_FAILURE = 0x0110
+
+_CHUNK = 1024 * 1024
+_PREFIX_LENGTH = 128 + 4
+_GROUP_LENGTH_LENGTH = 12
+
+log = logging.getLogger(__name__)
+
+
+class Recorder(Protocol):
+    """The part of :class:`db.worklist.Worklist` that receiving needs."""
+
+    def record_instance(
+        self, received: ReceivedInstance, refusal: Refusal | None, pipeline: str, now: datetime
+    ) -> Ingest:
+        """Record an instance with its job."""
+
+    def is_own_result(self, sop_instance_uid: str) -> bool:
+        """Say whether this node has made the object."""
+
+
+Ring = Callable[[Sequence[tuple[int, bool]]], None]
+"""Rings for jobs, pairs of id and whether STAT; returns at once and never fails."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The settings that receiving goes by. ``pipeline`` is the digest of the active pipeline."""
+
+    eligibility: Eligibility
+    admission: Admission
+    stat_descriptions: tuple[str, ...]
+    uid_root: str
+    pipeline: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Status (0000,0900) and Error Comment (0000,0902) of a C-STORE-RSP."""
+
+    status: int
+    comment: str = ""
+
+
+class Intake:
+    """Takes received data sets. Safe to share between the threads of several associations."""
+
+    def __init__(self, store: InstanceStore, worklist: Recorder, ring: Ring, policy: Policy, clock: Clock) -> None:
+        self._store = store
+        self._worklist = worklist
+        self._ring = ring
+        self._policy = policy
+        self._clock = clock
+
+    def accept(self, incoming: Incoming, command: StoreCommand) -> Answer:
+        """Take a whole data set; returns what the sender is told. The temporary file is dealt with in any case."""
+        try:
+            header = read_header(incoming.path, command.transfer_syntax_uid, incoming.preface_length)
+            answer = _mismatch(header, command)
+            if answer is None:
+                return self._keep(incoming, command, header)
+        except UnreadableDataSetError as error:
+            answer = Answer(CANNOT_UNDERSTAND, str(error))
+        except StoreError as error:
+            answer = Answer(OUT_OF_RESOURCES, error.strerror or "the store failed")
+        except SQLAlchemyError as error:
+            log.error("the database did not take an instance: %s", type(error).__name__)
+            answer = Answer(OUT_OF_RESOURCES, "the database cannot be written")
+        incoming.discard()
+        return answer
+
+    def recover(self) -> int:
+        """Record what a crash left whole but perhaps unrecorded; returns how many there were.
+
+        Raises:
+            SQLAlchemyError: the database cannot be written.
+        """
+        count = 0
+        for path in self._store.unfinished():
+            count += self._recover(path)
+            path.unlink(missing_ok=True)
+        if count:
+            log.warning("finished receiving %d instances that were whole when the listener ended", count)
+        return count
+
+    def _keep(self, incoming: Incoming, command: StoreCommand, header: Dataset) -> Answer:
+        refusal = self._judge(header)
+        path = self._store.keep(incoming)
+        received = self._describe(header, command, incoming.digest, path, incoming.byte_count)
+        try:
+            self._record(received, refusal)
+        except SQLAlchemyError as error:
+            # A lost connection does not tell whether the row was committed, so the bytes must stay.
+            self._store.postpone(incoming)
+            log.error("the database did not take an instance: %s", type(error).__name__)
+            return Answer(OUT_OF_RESOURCES, "the database cannot be written")
+        self._store.settle(incoming)
+        return Answer(SUCCESS)
+
+    def _judge(self, header: Dataset) -> Refusal | None:
+        sop_instance_uid = text(header, "SOPInstanceUID")
+        may_be_own = sop_instance_uid.startswith(f"{self._policy.uid_root}.")
+        own = may_be_own and self._worklist.is_own_result(sop_instance_uid)
+        return judge(header, self._policy.eligibility, own=own)
+
+    def _describe(
+        self, header: Dataset, command: StoreCommand, digest: str, path: str, byte_count: int
+    ) -> ReceivedInstance:
+        stat = is_stat(
+            text(header, "StudyDescription"),
+            self._policy.stat_descriptions,
+            from_stat_peer=self._policy.admission.is_stat(command.calling_ae_title),
+            high_priority=command.high_priority,
+        )
+        return describe(
+            header,
+            transfer_syntax=command.transfer_syntax_uid,
+            digest=digest,
+            path=path,
+            byte_count=byte_count,
+            calling_ae_title=command.calling_ae_title,
+            stat=stat,
+        )
+
+    def _record(self, received: ReceivedInstance, refusal: Refusal | None) -> None:
+        ingest = self._worklist.record_instance(received, refusal, self._policy.pipeline, self._clock())
+        log.info(
+            "instance %d: %s",
+            ingest.instance_id,
+            "repeat" if ingest.repeat else refusal.code if refusal else "conflict" if ingest.conflict else "eligible",
+        )
+        if ingest.job_ids:
+            self._ring([(job_id, received.stat) for job_id in ingest.job_ids])
+
+    def _recover(self, path: Path) -> bool:
+        command, offset = _read_preface(path)
+        digest = _digest(path, offset)
+        kept = InstanceStore.path_of(digest)
+        if not (self._store.folder / kept).is_file():
+            # Two names, but not ours: somebody has put the file here. Nothing was ever promised for it.
+            return False
+        header = read_header(path, command.transfer_syntax_uid, offset)
+        received = self._describe(header, command, digest, kept, path.stat().st_size - offset)
+        self._record(received, self._judge(header))
+        return True
+
+
+def _mismatch(header: Dataset, command: StoreCommand) -> Answer | None:
+    """Compare command and data set (PS3.4 B.2.3: status A9xx)."""
+    if text(header, "SOPClassUID") != command.sop_class_uid or command.sop_class_uid != command.abstract_syntax:
+        return Answer(MISMATCH, "SOP Class UID differs between command and data set")
+    if text(header, "SOPInstanceUID") != command.sop_instance_uid:
+        return Answer(MISMATCH, "SOP Instance UID differs between command and data set")
+    return None
+
+
+def _read_preface(path: Path) -> tuple[StoreCommand, int]:
+    """Read back what :func:`node.reception.file_preface` wrote, and how long it is."""
+    meta = read_file_meta_info(path)
+    sop_class = text(meta, "MediaStorageSOPClassUID")
+    command = StoreCommand(
+        sop_class_uid=sop_class,
+        sop_instance_uid=text(meta, "MediaStorageSOPInstanceUID"),
+        abstract_syntax=sop_class,
+        transfer_syntax_uid=text(meta, "TransferSyntaxUID"),
+        calling_ae_title=text(meta, "SendingApplicationEntityTitle"),
+        called_ae_title=text(meta, "ReceivingApplicationEntityTitle"),
+    )
+    return command, _PREFIX_LENGTH + _GROUP_LENGTH_LENGTH + int(meta.FileMetaInformationGroupLength)
+
+
+def _digest(path: Path, offset: int) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        file.seek(offset)
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()

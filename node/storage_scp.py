@@ -1,0 +1,299 @@
+"""The storage SCP (PS3.4 Annex B, PS3.7 9.1.1): C-ECHO and C-STORE, answered 0x0000 only for what is safe.
+
+pynetdicom speaks the protocol. This module decides who may call, what is offered, and binds C-STORE to
+:class:`node.intake.Intake`.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import socket
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from queue import SimpleQueue
+from socketserver import BaseServer
+from typing import Any, Protocol
+
+import pydicom.config
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+from pynetdicom import AE, _config, evt
+from pynetdicom.association import Association
+from pynetdicom.presentation import build_context
+from pynetdicom.sop_class import Verification
+from pynetdicom.transport import ThreadedAssociationServer
+
+from config.settings import Listener, Settings, SettingsError
+from db.engine import connect, migrate
+from db.worklist import Worklist
+from node.admission import Admission
+from node.instance_store import Incoming, InstanceStore
+from node.intake import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, PROCESSING_FAILURE, Answer, Intake, Policy
+from node.reception import (
+    IMPLEMENTATION_CLASS_UID,
+    IMPLEMENTATION_VERSION_NAME,
+    BoundedSocket,
+    Reception,
+    StoreCommand,
+    StreamingDimse,
+    command_of,
+    file_preface,
+)
+from node.syntaxes import contexts_for
+from workers.clock import utc_now
+from workers.pipeline import active_pipeline_digest
+from workers.queue import Doorbell
+
+_GRACE_SECONDS = 10.0
+_LONGEST_COMMENT = 64
+
+log = logging.getLogger(__name__)
+
+
+class Bell(Protocol):
+    """The part of :class:`workers.queue.Doorbell` that receiving needs."""
+
+    def ring_jobs(self, jobs: Sequence[tuple[int, bool]]) -> bool:
+        """Ring for jobs; False where the broker did not hear."""
+
+
+class Ringer:
+    """Rings from a thread of its own, so that no broker, slow or down, keeps a C-STORE waiting."""
+
+    def __init__(self, bell: Bell) -> None:
+        self._bell = bell
+        self._waiting: SimpleQueue[Sequence[tuple[int, bool]] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="ringer", daemon=True)
+        self._thread.start()
+
+    def ring(self, jobs: Sequence[tuple[int, bool]]) -> None:
+        """Ring soon."""
+        self._waiting.put(jobs)
+
+    def close(self, seconds: float = 2.0) -> None:
+        """Ring for what is waiting and end; what is not rung within ``seconds`` is left to the sweep."""
+        self._waiting.put(None)
+        self._thread.join(seconds)
+
+    def _run(self) -> None:
+        while (jobs := self._waiting.get()) is not None:
+            try:
+                self._bell.ring_jobs(jobs)
+            except Exception:
+                # The thread must outlive whatever the broker's client raises: the sweep rings for what was missed.
+                log.exception("the doorbell failed")
+
+
+class _Server(ThreadedAssociationServer):  # type: ignore[misc]
+    """A server with room for every sender that connects at the same moment."""
+
+    request_queue_size = 128
+
+    def shutdown(self) -> None:
+        """Stop listening; associations go on."""
+        BaseServer.shutdown(self)
+        self.server_close()
+
+
+class StorageScp:
+    """A listener on one port.
+
+    Raises:
+        SettingsError: the settings name a peer's address that is none.
+    """
+
+    def __init__(self, listener: Listener, store: InstanceStore, intake: Intake, admission: Admission) -> None:
+        self._listener = listener
+        self._store = store
+        self._intake = intake
+        self._admission = admission
+        self._server: _Server | None = None
+        self._thread: threading.Thread | None = None
+        # pynetdicom would describe each PDU and data set in its log: slow, and patient data.
+        _config.LOG_HANDLER_LEVEL = "none"
+
+    def start(self) -> int:
+        """Listen; returns the port.
+
+        Raises:
+            OSError: the address is in use or not of this machine.
+        """
+        listener = self._listener
+        entity = AE(ae_title=listener.ae_title)
+        entity.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
+        entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+        entity.maximum_pdu_size = listener.maximum_pdu
+        entity.maximum_associations = listener.maximum_associations
+        entity.network_timeout = listener.idle_seconds
+        entity.acse_timeout = min(30.0, listener.idle_seconds)
+        self._server = entity.make_server(
+            (listener.host, listener.port),
+            contexts=[build_context(Verification)],
+            evt_handlers=self._handlers(),
+            server_class=_Server,
+        )
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="listener", daemon=True)
+        self._thread.start()
+        return int(self._server.socket.getsockname()[1])
+
+    def stop(self, grace_seconds: float = _GRACE_SECONDS) -> None:
+        """Take no more associations, let messages under way be answered, and abort what is left."""
+        if self._server is None or self._thread is None:
+            return
+        associations = self._server.active_associations
+        self._server.shutdown()
+        self._thread.join()
+        end = time.monotonic() + grace_seconds
+        while any(_is_busy(association) for association in associations) and time.monotonic() < end:
+            time.sleep(0.02)
+        for association in associations:
+            if association.is_alive():
+                association.abort()
+        self._server = None
+
+    def _handlers(self) -> list[tuple[Any, Callable[[evt.Event], Any]]]:
+        return [
+            (evt.EVT_CONN_OPEN, self._on_open),
+            (evt.EVT_REQUESTED, self._on_requested),
+            (evt.EVT_C_STORE, self._on_store),
+            (evt.EVT_CONN_CLOSE, _on_close),
+            (evt.EVT_ABORTED, _on_close),
+        ]
+
+    def _on_open(self, event: evt.Event) -> None:
+        """Bound what a connection can take from us before its first byte is read."""
+        association = event.assoc
+        connection = BoundedSocket.adopt(association.dul.socket, self._listener.maximum_pdu)
+        connection.socket.settimeout(self._listener.idle_seconds)
+        connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        association.dul.socket = connection
+        association.dimse = StreamingDimse(association, self._begin, self._listener.maximum_instance_bytes)
+
+    def _on_requested(self, event: evt.Event) -> None:
+        """Reject an unknown caller; answer a known one with the contexts that we take."""
+        association = event.assoc
+        request = association.requestor.primitive
+        address = str(association.requestor.address)
+        rejection = self._admission.refuse(request.calling_ae_title, request.called_ae_title, address)
+        if rejection is not None:
+            log.warning("association from %s rejected: %s", address, rejection.why)
+            association.acse.send_reject(rejection.result, rejection.source, rejection.reason)
+            association.kill()
+            return
+        requested = [str(context.abstract_syntax) for context in request.presentation_context_definition_list]
+        association.acceptor.supported_contexts = contexts_for(
+            requested, other_classes=self._listener.accept_other_classes
+        )
+
+    def _on_store(self, event: evt.Event) -> Dataset:
+        with _working(event.assoc):
+            return _response(self._store_answer(event))
+
+    def _store_answer(self, event: evt.Event) -> Answer:
+        reception = event.request.DataSet
+        if not isinstance(reception, Reception):
+            return Answer(PROCESSING_FAILURE, "the listener is not ready")
+        if reception.failure is not None:
+            log.warning("a data set was refused: %s", type(reception.failure).__name__)
+            return Answer(OUT_OF_RESOURCES, reception.failure.strerror or str(reception.failure))
+        if reception.incoming is None:
+            return Answer(CANNOT_UNDERSTAND, "there is no data set")
+        try:
+            command = command_of(event.assoc, event.request, event.context.context_id)
+            return self._intake.accept(reception.incoming, command)
+        except Exception:
+            # Not the sender's fault and not a lack of resources: PS3.7 annex C, 0110H. The association goes on.
+            log.exception("receiving an instance failed")
+            reception.discard()
+            return Answer(PROCESSING_FAILURE, "the listener failed")
+
+    def _begin(self, command: StoreCommand) -> Incoming:
+        return self._store.temporary(file_preface(command))
+
+
+def _on_close(event: evt.Event) -> None:
+    if isinstance(event.assoc.dimse, StreamingDimse):
+        event.assoc.dimse.discard()
+
+
+def _is_busy(association: Association) -> bool:
+    return association.is_alive() and isinstance(association.dimse, StreamingDimse) and association.dimse.busy
+
+
+@contextmanager
+def _working(association: Association) -> Iterator[None]:
+    association.dimse.working.set()
+    try:
+        yield
+    finally:
+        association.dimse.working.clear()
+
+
+def _response(answer: Answer) -> Dataset:
+    response = Dataset()
+    response.Status = answer.status
+    if answer.comment:
+        response.ErrorComment = answer.comment[:_LONGEST_COMMENT]
+    return response
+
+
+def run_listener(settings: Settings, ready: Callable[[int], None], stop: threading.Event) -> None:
+    """Receive until ``stop`` is set. ``ready`` is called with the port once connections are taken.
+
+    Raises:
+        SettingsError: a peer's address or a regular expression cannot be used.
+        OSError: the store cannot be written or the port is taken.
+    """
+    _check_patterns(settings)
+    _quieten()
+    store = InstanceStore(settings.store.folder, settings.store.minimum_free_bytes)
+    store.prepare()
+    engine = connect(settings.database_url)
+    doorbell = Doorbell(settings.broker_url)
+    ringer = Ringer(doorbell)
+    try:
+        migrate(engine)
+        admission = Admission(settings.listener)
+        policy = Policy(
+            settings.eligibility,
+            admission,
+            settings.triage.stat_descriptions,
+            settings.site.uid_root,
+            active_pipeline_digest(settings),
+        )
+        intake = Intake(store, Worklist(engine), ringer.ring, policy, utc_now)
+        intake.recover()
+        scp = StorageScp(settings.listener, store, intake, admission)
+        ready(scp.start())
+        stop.wait()
+        scp.stop()
+    finally:
+        ringer.close()
+        doorbell.close()
+        engine.dispose()
+        store.close()
+
+
+def _check_patterns(settings: Settings) -> None:
+    for key, patterns in (
+        ("eligibility.descriptions", settings.eligibility.descriptions),
+        ("triage.stat_descriptions", settings.triage.stat_descriptions),
+    ):
+        for pattern in patterns:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise SettingsError(f"{key}: {pattern!r} is not a regular expression: {error}") from error
+
+
+def _quieten() -> None:
+    """Keep values of headers, which may name patients, out of warnings and logs."""
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+    warnings.filterwarnings("ignore", module=r"pydicom(\.|$)")
+    warnings.filterwarnings("ignore", module=r"pynetdicom(\.|$)")
+    logging.getLogger("pydicom").setLevel(logging.ERROR)
+    logging.getLogger("pynetdicom").setLevel(logging.ERROR)
