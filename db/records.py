@@ -244,7 +244,11 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class StudyFacts:
-    """What triage needs to know of a study: pure policy input."""
+    """What triage needs to know of a study: pure policy input.
+
+    ``jobs_waiting`` counts held jobs too. ``activity`` goes up with everything that happens to the images: who settles
+    the study hands it back, so that nothing which came since is left out. ``revision`` counts the summaries so far.
+    """
 
     study_id: int
     first_received_at: datetime
@@ -256,6 +260,8 @@ class StudyFacts:
     jobs_failed: int
     images_refused: int
     images_unfit: int
+    activity: int = 0
+    revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,3 +298,119 @@ class WorklistRow:
     deliveries_open: int
     deliveries_failed: int
     findings: tuple[FindingRecord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceDetail:
+    """A received instance as the study's page shows it.
+
+    ``flag``: empty, ``conflict`` (same SOP Instance UID, other content), ``patient`` (another patient than the rest of
+    the study) or ``own`` (a result of this node that came back).
+    """
+
+    id: int
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    series_instance_uid: str
+    series_description: str
+    modality: str
+    body_part: str
+    view: str
+    digest: str
+    path: str
+    byte_count: int
+    patient_id: str
+    calling_ae_title: str
+    state: InstanceState
+    refusal: Refusal | None
+    flag: str
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class JobDetail:
+    """A job as the study's page shows it."""
+
+    id: int
+    instance_id: int
+    pipeline: str
+    revision: int
+    state: JobState
+    attempts: int
+    stat: bool
+    worker: str
+    error: str
+    unfit: Refusal | None
+    timings: dict[str, float]
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    due_at: datetime | None
+    findings: tuple[FindingRecord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ResultDetail:
+    """A result as the study's page shows it. ``job_id`` is None for a summary of the study."""
+
+    id: int
+    job_id: int | None
+    revision: int
+    record: ResultRecord
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryDetail:
+    """A delivery as the study's page shows it."""
+
+    id: int
+    result_id: int
+    kind: str
+    destination: str
+    state: DeliveryState
+    attempts: int
+    error: str
+    due_at: datetime | None
+    created_at: datetime
+    sent_at: datetime | None
+    proven_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One transition: which record went from where to where, why, by whom, and when."""
+
+    entity: str
+    entity_id: int
+    from_state: str
+    to_state: str
+    cause: str
+    actor: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StudyDetail:
+    """Everything about one study.
+
+    ``row.findings`` are the present findings that are not in shadow; each job has all of its own. ``revision`` counts
+    the summaries written so far, ``activity`` what has happened to the images (see ``settle_study``).
+    """
+
+    row: WorklistRow
+    patient_birth_date: str
+    patient_sex: str
+    issuer_of_patient_id: str
+    study_time: str
+    triage_reason: str
+    settled_at: datetime | None
+    last_activity_at: datetime
+    activity: int
+    revision: int
+    instances: tuple[InstanceDetail, ...]
+    jobs: tuple[JobDetail, ...]
+    results: tuple[ResultDetail, ...]
+    deliveries: tuple[DeliveryDetail, ...]
+    events: tuple[Event, ...]

@@ -1,0 +1,270 @@
+"""Deliveries: claiming them in storing order, and noting how each one went."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, and_, or_, select, update
+
+from db import tables
+from db.errors import RecordNotFoundError, StudyHeldError, TransitionError
+from db.ingest import insert_or_ignore
+from db.jobs import starts_with
+from db.records import Delivery, DeliveryState
+from db.transitions import lock_study, move
+
+OPEN = (DeliveryState.PENDING, DeliveryState.SENDING)
+"""A delivery in one of these states goes on by itself."""
+
+_ENDED = {"worker": "", "lease_until": None, "due_at": None}
+
+
+def _open_rows() -> Select[Any]:
+    delivery, result, study = tables.Delivery.__table__, tables.Result.__table__, tables.Study.__table__
+    return (
+        select(
+            delivery,
+            result.c.kind,
+            result.c.sop_class_uid,
+            result.c.sop_instance_uid,
+            result.c.path,
+            result.c.patient_id,
+            result.c.job_id,
+            study.c.study_instance_uid,
+            study.c.held,
+        )
+        .join(result, result.c.id == delivery.c.result_id)
+        .join(study, study.c.id == delivery.c.study_id)
+        .order_by(result.c.ordinal, delivery.c.id)
+        .with_for_update(key_share=True, of=delivery)
+    )
+
+
+def claim(connection: Connection, delivery_id: int, worker: str, now: datetime, lease: timedelta) -> Delivery | None:
+    """Take one delivery that is pending and due, or left behind by a worker whose lease is over."""
+    row = connection.execute(_open_rows().where(tables.Delivery.id == delivery_id)).one_or_none()
+    if row is None or row.held or not claimable(row.state, row.due_at, row.lease_until, now):
+        return None
+    return _take(connection, row, worker, now, lease)
+
+
+def claim_group(
+    connection: Connection,
+    destination: str,
+    job_id: int | None,
+    study_id: int,
+    worker: str,
+    now: datetime,
+    lease: timedelta,
+) -> tuple[Delivery, ...]:
+    """Take what is open of one job's results (or of the study's summaries) for one destination, in storing order.
+
+    It stops at the first that is open and cannot be taken yet: an SR must not overtake the SEG that it refers to.
+    """
+    result = tables.Result
+    query = _open_rows().where(
+        tables.Delivery.destination == destination,
+        tables.Delivery.study_id == study_id,
+        tables.Delivery.state.in_(OPEN),
+        result.job_id.is_(None) if job_id is None else result.job_id == job_id,
+    )
+    taken = []
+    for row in connection.execute(query).all():
+        if row.held or not claimable(row.state, row.due_at, row.lease_until, now):
+            break
+        taken.append(_take(connection, row, worker, now, lease))
+    return tuple(taken)
+
+
+def claimable(state: DeliveryState, due_at: datetime | None, lease_until: datetime | None, now: datetime) -> bool:
+    """Say whether a delivery in ``state`` may be taken by a worker at ``now``."""
+    if state is DeliveryState.SENDING:
+        return lease_until is not None and lease_until <= now
+    return state is DeliveryState.PENDING and (due_at is None or due_at <= now)
+
+
+def _take(connection: Connection, row: Row[Any], worker: str, now: datetime, lease: timedelta) -> Delivery:
+    if row.state is DeliveryState.SENDING:
+        move(connection, "delivery", row, DeliveryState.PENDING, cause="lease is over", actor=worker, now=now)
+        row = row._replace(state=DeliveryState.PENDING)
+    values = {"worker": worker, "lease_until": now + lease, "attempts": row.attempts + 1}
+    move(connection, "delivery", row, DeliveryState.SENDING, cause="claimed", actor=worker, now=now, **values)
+    return Delivery(
+        id=row.id,
+        result_id=row.result_id,
+        destination=row.destination,
+        state=DeliveryState.SENDING,
+        attempts=row.attempts + 1,
+        kind=row.kind,
+        sop_class_uid=row.sop_class_uid,
+        sop_instance_uid=row.sop_instance_uid,
+        path=row.path,
+        study_id=row.study_id,
+        study_instance_uid=row.study_instance_uid,
+        patient_id=row.patient_id,
+        job_id=row.job_id,
+    )
+
+
+def sent(connection: Connection, delivery_id: int, worker: str, now: datetime) -> bool:
+    """The destination has answered success."""
+    row = _mine(connection, delivery_id, worker)
+    if row is None:
+        return False
+    values = {**_ENDED, "error": "", "sent_at": now}
+    move(
+        connection,
+        "delivery",
+        row,
+        DeliveryState.SENT,
+        cause="destination accepted it",
+        actor=worker,
+        now=now,
+        **values,
+    )
+    _note(connection, row.destination, last_sent_at=now, last_error="")
+    return True
+
+
+def proven(connection: Connection, delivery_id: int, now: datetime) -> None:
+    """The destination has confirmed that it holds the object."""
+    row = _row(connection, delivery_id)
+    if row.state is not DeliveryState.PROVEN:
+        cause = "destination confirmed it"
+        move(connection, "delivery", row, DeliveryState.PROVEN, cause=cause, actor="node", now=now, proven_at=now)
+
+
+def retry(connection: Connection, delivery_id: int, worker: str, error: str, now: datetime, after: timedelta) -> bool:
+    """Let a delivery that ``worker`` holds be tried again ``after`` a while; held with its study if that is held."""
+    row = _mine(connection, delivery_id, worker)
+    if row is None:
+        return False
+    values = {**_ENDED, "due_at": now + after, "error": error}
+    move(connection, "delivery", row, DeliveryState.PENDING, cause=error, actor=worker, now=now, **values)
+    study = connection.execute(
+        select(tables.Study.held, tables.Study.held_reason).where(tables.Study.id == row.study_id)
+    ).one()
+    if study.held:
+        pending = row._replace(state=DeliveryState.PENDING)
+        reason = study.held_reason
+        held = {"error": reason, "held_with_study": True}
+        move(connection, "delivery", pending, DeliveryState.HELD, cause=reason, actor=worker, now=now, **held)
+    _note(connection, row.destination, last_failed_at=now, last_error=error)
+    return True
+
+
+def fail(connection: Connection, delivery_id: int, worker: str, error: str, now: datetime) -> bool:
+    """Park a delivery that ``worker`` holds."""
+    row = _mine(connection, delivery_id, worker)
+    if row is None:
+        return False
+    values = {**_ENDED, "error": error}
+    move(connection, "delivery", row, DeliveryState.FAILED, cause=error, actor=worker, now=now, **values)
+    _note(connection, row.destination, last_failed_at=now, last_error=error)
+    return True
+
+
+def hold(connection: Connection, delivery_id: int, worker: str, reason: str, now: datetime) -> bool:
+    """Hold a delivery that ``worker`` holds, for a reason of its own: releasing the study does not let it go."""
+    row = _mine(connection, delivery_id, worker)
+    if row is None:
+        return False
+    values = {**_ENDED, "error": reason, "held_with_study": False}
+    move(connection, "delivery", row, DeliveryState.HELD, cause=reason, actor=worker, now=now, **values)
+    return True
+
+
+def release(connection: Connection, worker_prefix: str, now: datetime) -> tuple[int, ...]:
+    """Make the deliveries of workers that have died pending again."""
+    delivery = tables.Delivery.__table__
+    query = (
+        select(delivery)
+        .where(delivery.c.state == DeliveryState.SENDING, starts_with(delivery.c.worker, worker_prefix))
+        .order_by(delivery.c.id)
+        .with_for_update(key_share=True)
+    )
+    rows = connection.execute(query).all()
+    for row in rows:
+        values = {**_ENDED, "rung_at": None}
+        cause = "its worker died"
+        move(connection, "delivery", row, DeliveryState.PENDING, cause=cause, actor="node", now=now, **values)
+    return tuple(row.id for row in rows)
+
+
+def requeue(connection: Connection, delivery_id: int, actor: str, cause: str, now: datetime) -> None:
+    """Send again for a person, from the start: failed, held, recorded, sent or proven before."""
+    found = _row(connection, delivery_id, lock=False)
+    study = lock_study(connection, found.study_id)
+    row = _row(connection, delivery_id)
+    if row.state is DeliveryState.SENDING:
+        raise TransitionError("delivery", delivery_id, row.state.value, DeliveryState.PENDING.value)
+    if study.held:
+        raise StudyHeldError(study.id, study.held_reason)
+    values = {**_ENDED, "attempts": 0, "error": "", "rung_at": None, "held_with_study": False}
+    move(connection, "delivery", row, DeliveryState.PENDING, cause=cause, actor=actor, now=now, **values)
+
+
+def to_ring(connection: Connection, now: datetime, quiet: timedelta, limit: int) -> tuple[int, ...]:
+    """Deliveries that wait for a worker and have not been rung for lately, the oldest first."""
+    delivery, study = tables.Delivery, tables.Study
+    silent = or_(delivery.rung_at.is_(None), delivery.rung_at <= now - quiet)
+    pending = and_(
+        delivery.state == DeliveryState.PENDING,
+        or_(
+            and_(delivery.due_at.is_(None), silent),
+            and_(delivery.due_at <= now, or_(silent, delivery.rung_at < delivery.due_at)),
+        ),
+    )
+    left = and_(
+        delivery.state == DeliveryState.SENDING,
+        delivery.lease_until <= now,
+        or_(silent, delivery.rung_at < delivery.lease_until),
+    )
+    query = (
+        select(delivery.id)
+        .join(study, study.id == delivery.study_id)
+        .where(study.held.is_(False), or_(pending, left))
+        .order_by(delivery.id)
+        .limit(limit)
+    )
+    return tuple(connection.scalars(query))
+
+
+def mark_rung(connection: Connection, delivery_ids: Sequence[int], now: datetime) -> None:
+    """Note that the doorbell was rung for these deliveries."""
+    delivery = tables.Delivery
+    connection.execute(update(delivery).where(delivery.id.in_(list(delivery_ids))).values(rung_at=now))
+
+
+def of_job(connection: Connection, job_id: int) -> tuple[int, ...]:
+    """Deliveries of all results of a job, oldest first."""
+    delivery, result = tables.Delivery, tables.Result
+    query = (
+        select(delivery.id)
+        .join(result, result.id == delivery.result_id)
+        .where(result.job_id == job_id)
+        .order_by(delivery.id)
+    )
+    return tuple(connection.scalars(query))
+
+
+def _row(connection: Connection, delivery_id: int, *, lock: bool = True) -> Row[Any]:
+    delivery = tables.Delivery.__table__
+    query = select(delivery).where(delivery.c.id == delivery_id)
+    row = connection.execute(query.with_for_update(key_share=True) if lock else query).one_or_none()
+    if row is None:
+        raise RecordNotFoundError("delivery", delivery_id)
+    return row
+
+
+def _mine(connection: Connection, delivery_id: int, worker: str) -> Row[Any] | None:
+    row = _row(connection, delivery_id)
+    return row if row.state is DeliveryState.SENDING and row.worker == worker else None
+
+
+def _note(connection: Connection, name: str, **values: Any) -> None:
+    """Note how it stands with a destination."""
+    connection.execute(insert_or_ignore(connection, tables.Destination).values(name=name))
+    connection.execute(update(tables.Destination).where(tables.Destination.name == name).values(**values))

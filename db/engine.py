@@ -1,0 +1,151 @@
+"""The connection to the truth: SQLite or PostgreSQL, set up so that what is committed is on disk."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DisconnectionError, SQLAlchemyError
+
+from db.errors import DatabaseURLError
+
+WRITING = "pleura_writing"
+"""Execution option of connections that write: on SQLite they take the write lock when they begin."""
+
+_BUSY_MILLISECONDS = 30_000
+_MIGRATION_LOCK = 0x506C6575  # "Pleu": the key of PostgreSQL's advisory lock, the same in every process
+_OLDEST_SQLITE = (3, 35, 0)  # INSERT … RETURNING
+
+
+def connect(url: str) -> Engine:
+    """Make the engine for ``url`` (``sqlite:////absolute/path`` or ``postgresql+psycopg://…``).
+
+    It may be shared by threads, and survives a fork: a child opens connections of its own.
+
+    Raises:
+        DatabaseURLError: the URL cannot be read, or names neither a SQLite file nor a PostgreSQL database.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise DatabaseURLError("the database URL cannot be read; write postgresql+psycopg://user@host/name") from error
+    if parsed.get_backend_name() == "sqlite":
+        engine = _connect_sqlite(parsed)
+    elif parsed.get_backend_name() == "postgresql":
+        engine = create_engine(
+            parsed.set(drivername="postgresql+psycopg"), pool_size=8, max_overflow=56, pool_pre_ping=True
+        )
+    else:
+        raise DatabaseURLError(f"databases of kind {parsed.get_backend_name()} are not supported: SQLite or PostgreSQL")
+    _survive_forks(engine)
+    return engine
+
+
+def writing(engine: Engine) -> Engine:
+    """Give the same engine for transactions that write."""
+    return engine.execution_options(**{WRITING: True})
+
+
+def _connect_sqlite(url: URL) -> Engine:
+    if not url.database or url.database == ":memory:":
+        raise DatabaseURLError(
+            "SQLite in memory is not shared by processes; name a file: sqlite:////path/pleura.sqlite"
+        )
+    if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+        raise DatabaseURLError(f"SQLite {sqlite3.sqlite_version} is too old; 3.35 or later is needed")
+    engine = create_engine(
+        url.set(drivername="sqlite+pysqlite"),
+        pool_size=8,
+        max_overflow=56,
+        connect_args={"timeout": _BUSY_MILLISECONDS / 1000},
+    )
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    """Write-ahead log with an fsync at each commit; the driver leaves transactions to us."""
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout={_BUSY_MILLISECONDS}")
+    if cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """Take the write lock at once where this transaction writes.
+
+    A transaction that reads first and writes later cannot wait for the lock: SQLite would fail it at once.
+    """
+    immediate = connection.get_execution_options().get(WRITING, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+def _survive_forks(engine: Engine) -> None:
+    """A connection must not be used by two processes; a child that finds its parent's opens its own."""
+
+    def remember(_connection: object, record: Any) -> None:
+        record.info["pid"] = os.getpid()
+
+    def check(_connection: object, record: Any, proxy: Any) -> None:
+        if record.info["pid"] != os.getpid():
+            record.dbapi_connection = proxy.dbapi_connection = None
+            raise DisconnectionError("this connection belongs to the parent process")
+
+    event.listen(engine, "connect", remember)
+    event.listen(engine, "checkout", check)
+
+
+def migrate(engine: Engine) -> None:
+    """Bring the schema to the newest revision. Harmless when it is there already.
+
+    Processes that start together queue up: the whole migration is one transaction behind a lock.
+    """
+    # Alembic is needed only while a node starts; a listener that is already migrated should not carry it for long.
+    from alembic import command
+
+    config = _alembic_config()
+    with writing(engine).begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def schema_problem(engine: Engine) -> str | None:
+    """Say in a sentence why the database cannot be used as it is, or None where it can."""
+    from alembic.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
+    try:
+        with engine.connect() as connection:
+            current = MigrationContext.configure(connection).get_current_revision()
+    except SQLAlchemyError as error:
+        return f"the database does not answer ({type(error).__name__}); check its URL and that it runs"
+    script = ScriptDirectory.from_config(_alembic_config())
+    if current == script.get_current_head():
+        return None
+    if current is None:
+        return "the database is empty; `pleura serve` makes its tables"
+    known = {revision.revision for revision in script.walk_revisions()}
+    if current in known:
+        return (
+            f"the schema is at revision {current}, older than this version needs; `pleura serve` brings it up to date"
+        )
+    return f"the schema is at revision {current}, which a newer version of Pleura has made; install that version"
+
+
+def _alembic_config() -> Any:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).resolve().parent / "migrations").replace("%", "%%"))
+    return config

@@ -1,0 +1,96 @@
+"""Holding a study for a person, and letting it go again, with everything of it that has not left yet."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+
+from db import tables
+from db.records import DeliveryState, JobState
+from db.transitions import event, lock_study, move, write_events
+
+_HELD_JOBS = (JobState.QUEUED, JobState.RETRYING)
+
+
+def hold(connection: Connection, study_id: int, reason: str, actor: str, now: datetime) -> None:
+    """Hold a study, its waiting jobs and its waiting deliveries. Holding a held study adds nothing.
+
+    What is running goes on; what it leaves is held when it is written.
+
+    Raises:
+        RecordNotFoundError: there is no such study.
+    """
+    study = lock_study(connection, study_id)
+    if study.held:
+        return
+    connection.execute(update(tables.Study).where(tables.Study.id == study_id).values(held=True, held_reason=reason))
+    write_events(connection, [event(study_id, "study", study_id, "released", "held", reason, actor, now)])
+    for job in _locked(connection, tables.Job, study_id, _HELD_JOBS):
+        move(connection, "job", job, JobState.HELD, cause=reason, actor=actor, now=now)
+    for delivery in _locked(connection, tables.Delivery, study_id, (DeliveryState.PENDING,)):
+        move(
+            connection,
+            "delivery",
+            delivery,
+            DeliveryState.HELD,
+            cause=reason,
+            actor=actor,
+            now=now,
+            error=reason,
+            held_with_study=True,
+        )
+
+
+def release(connection: Connection, study_id: int, actor: str, now: datetime) -> tuple[int, ...]:
+    """Release a held study: its held jobs are queued and the deliveries that were held with it are pending again.
+
+    A delivery that was held for a reason of its own stays held. Releasing a study that is not held does nothing.
+
+    Returns:
+        The jobs to ring for.
+
+    Raises:
+        RecordNotFoundError: there is no such study.
+    """
+    study = lock_study(connection, study_id)
+    if not study.held:
+        return ()
+    connection.execute(
+        update(tables.Study)
+        .where(tables.Study.id == study_id)
+        .values(held=False, held_reason="", last_activity_at=now, activity=tables.Study.activity + 1)
+    )
+    cause = "study was released"
+    write_events(connection, [event(study_id, "study", study_id, "held", "released", cause, actor, now)])
+    jobs = _locked(connection, tables.Job, study_id, (JobState.HELD,))
+    for job in jobs:
+        move(connection, "job", job, JobState.QUEUED, cause=cause, actor=actor, now=now, rung_at=None, queued_at=now)
+    for delivery in _locked(connection, tables.Delivery, study_id, (DeliveryState.HELD,)):
+        if delivery.held_with_study:
+            move(
+                connection,
+                "delivery",
+                delivery,
+                DeliveryState.PENDING,
+                cause=cause,
+                actor=actor,
+                now=now,
+                error="",
+                rung_at=None,
+                held_with_study=False,
+            )
+    return tuple(job.id for job in jobs)
+
+
+def _locked(connection: Connection, table: Any, study_id: int, states: tuple[Any, ...]) -> list[Any]:
+    columns = table.__table__
+    return list(
+        connection.execute(
+            select(columns)
+            .where(columns.c.study_id == study_id, columns.c.state.in_(states))
+            .order_by(columns.c.id)
+            .with_for_update(key_share=True)
+        )
+    )

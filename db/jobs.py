@@ -1,0 +1,260 @@
+"""Jobs: claiming, finishing, trying again, and finding those that nobody works at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, update
+
+from db import tables
+from db.errors import RecordNotFoundError, StudyHeldError, TransitionError
+from db.outcomes import keep_findings, keep_results
+from db.records import InstanceState, Job, JobState, Outcome
+from db.transitions import lock_study, move, touch_study
+
+OPEN = (JobState.QUEUED, JobState.RUNNING, JobState.RETRYING)
+"""A job in one of these states goes on by itself."""
+
+WAITING = (*OPEN, JobState.HELD)
+"""A job in one of these states has not come to its end."""
+
+_ENDED = {"worker": "", "lease_until": None, "due_at": None}
+
+
+def claim(connection: Connection, job_id: int, worker: str, now: datetime, lease: timedelta) -> Job | None:
+    """Take a job that is queued, due for another attempt, or left behind by a worker whose lease is over."""
+    job, instance, study = tables.Job.__table__, tables.Instance.__table__, tables.Study.__table__
+    query = (
+        select(
+            job,
+            instance.c.sop_instance_uid,
+            instance.c.digest.label("instance_digest"),
+            instance.c.path.label("instance_path"),
+            study.c.held,
+        )
+        .join(instance, instance.c.id == job.c.instance_id)
+        .join(study, study.c.id == job.c.study_id)
+        .where(job.c.id == job_id)
+        .with_for_update(key_share=True, of=job)
+    )
+    row = connection.execute(query).one_or_none()
+    if row is None or row.held or not claimable(row.state, row.due_at, row.lease_until, now):
+        return None
+    values = {"worker": worker, "lease_until": now + lease, "attempts": row.attempts + 1, "started_at": now}
+    if row.state is JobState.RUNNING:
+        # The lease of its worker is over. On its way to another worker it is queued for a moment.
+        move(connection, "job", row, JobState.QUEUED, cause="lease is over", actor=worker, now=now)
+        row = row._replace(state=JobState.QUEUED)
+    move(connection, "job", row, JobState.RUNNING, cause="claimed", actor=worker, now=now, **values)
+    return _job(row, attempts=row.attempts + 1)
+
+
+def claimable(state: JobState, due_at: datetime | None, lease_until: datetime | None, now: datetime) -> bool:
+    """Say whether a job in ``state`` may be taken by a worker at ``now``."""
+    if state is JobState.RETRYING:
+        return due_at is None or due_at <= now
+    if state is JobState.RUNNING:
+        return lease_until is not None and lease_until <= now
+    return state is JobState.QUEUED
+
+
+def finish(connection: Connection, job_id: int, worker: str, outcome: Outcome, now: datetime) -> tuple[int, ...] | None:
+    """Write the outcome of a job that ``worker`` holds; see Worklist."""
+    study, job = _lock(connection, job_id)
+    if job.state is JobState.DONE and job.worker == worker:
+        return _deliveries(connection, job)
+    if job.state is not JobState.RUNNING or job.worker != worker:
+        return None
+    unfit = outcome.unfit
+    move(
+        connection,
+        "job",
+        job,
+        JobState.DONE,
+        cause=unfit.code if unfit else "analysed",
+        actor=worker,
+        now=now,
+        lease_until=None,
+        due_at=None,
+        error="",
+        finished_at=now,
+        timings=dict(outcome.timings),
+        unfit_code=unfit.code if unfit else "",
+        unfit_sentence=unfit.sentence if unfit else "",
+    )
+    instance = _instance(connection, job.instance_id)
+    counted: dict[str, Any] = {}
+    if unfit and instance.state is InstanceState.ELIGIBLE:
+        refusal = {"refusal_code": unfit.code, "refusal_sentence": unfit.sentence}
+        move(
+            connection, "instance", instance, InstanceState.REFUSED, cause=unfit.code, actor=worker, now=now, **refusal
+        )
+        counted["refused"] = tables.Study.refused + 1
+    keep_findings(connection, job, outcome.findings, now)
+    deliveries = keep_results(
+        connection,
+        study,
+        outcome.results,
+        outcome.destinations,
+        job_id=job.id,
+        revision=job.revision,
+        patient_id=instance.patient_id,
+        actor=worker,
+        now=now,
+    )
+    touch_study(connection, study, now, reopen="an analysis finished", **counted)
+    return deliveries
+
+
+def retry(connection: Connection, job_id: int, worker: str, error: str, now: datetime, after: timedelta) -> bool:
+    """Let a job that ``worker`` holds be tried again ``after`` a while."""
+    study, job = _lock(connection, job_id)
+    if job.state is not JobState.RUNNING or job.worker != worker:
+        return False
+    values = {**_ENDED, "due_at": now + after, "error": error}
+    move(connection, "job", job, JobState.RETRYING, cause=error, actor=worker, now=now, **values)
+    if study.held:
+        held = job._replace(state=JobState.RETRYING)
+        move(connection, "job", held, JobState.HELD, cause=study.held_reason, actor=worker, now=now)
+    return True
+
+
+def fail(connection: Connection, job_id: int, worker: str, error: str, now: datetime) -> bool:
+    """Park a job that ``worker`` holds."""
+    study, job = _lock(connection, job_id)
+    if job.state is not JobState.RUNNING or job.worker != worker:
+        return False
+    values = {**_ENDED, "error": error, "finished_at": now}
+    move(connection, "job", job, JobState.FAILED, cause=error, actor=worker, now=now, **values)
+    touch_study(connection, study, now, reopen="an analysis failed")
+    return True
+
+
+def release(connection: Connection, worker_prefix: str, now: datetime) -> tuple[int, ...]:
+    """Give the jobs of workers that have died back to the queue."""
+    job = tables.Job.__table__
+    query = (
+        select(job)
+        .where(job.c.state == JobState.RUNNING, starts_with(job.c.worker, worker_prefix))
+        .order_by(job.c.id)
+        .with_for_update(key_share=True)
+    )
+    rows = connection.execute(query).all()
+    for row in rows:
+        values = {**_ENDED, "rung_at": None, "queued_at": now}
+        move(connection, "job", row, JobState.QUEUED, cause="its worker died", actor="node", now=now, **values)
+    return tuple(row.id for row in rows)
+
+
+def requeue(connection: Connection, job_id: int, actor: str, cause: str, now: datetime) -> None:
+    """Run a job again for a person: from its start, and as a new revision where it was done already."""
+    study, job = _lock(connection, job_id)
+    if job.state in (JobState.RUNNING, JobState.QUEUED):
+        raise TransitionError("job", job_id, job.state.value, JobState.QUEUED.value)
+    if study.held:
+        raise StudyHeldError(study.id, study.held_reason)
+    values: dict[str, Any] = {
+        **_ENDED,
+        "attempts": 0,
+        "error": "",
+        "rung_at": None,
+        "queued_at": now,
+        "started_at": None,
+        "finished_at": None,
+    }
+    counted: dict[str, Any] = {}
+    if job.state is JobState.DONE:
+        values |= {"revision": job.revision + 1, "created_at": now, "unfit_code": "", "unfit_sentence": ""}
+        instance = _instance(connection, job.instance_id)
+        if instance.state is InstanceState.REFUSED:
+            clear = {"refusal_code": "", "refusal_sentence": ""}
+            move(connection, "instance", instance, InstanceState.ELIGIBLE, cause=cause, actor=actor, now=now, **clear)
+            counted["refused"] = tables.Study.refused - 1
+    move(connection, "job", job, JobState.QUEUED, cause=cause, actor=actor, now=now, **values)
+    touch_study(connection, study, now, reopen=cause, **counted)
+
+
+def to_ring(connection: Connection, now: datetime, quiet: timedelta, limit: int) -> tuple[tuple[int, bool], ...]:
+    """Jobs that wait for a worker and have not been rung for lately, STAT first, oldest first."""
+    job, study = tables.Job, tables.Study
+    query = (
+        select(job.id, job.stat)
+        .join(study, study.id == job.study_id)
+        .where(study.held.is_(False), or_(*unrung(job, now, quiet)))
+        .order_by(job.stat.desc(), job.id)
+        .limit(limit)
+    )
+    return tuple((row.id, row.stat) for row in connection.execute(query))
+
+
+def unrung(job: type[tables.Job], now: datetime, quiet: timedelta) -> Sequence[ColumnElement[bool]]:
+    """Conditions, one a state, for jobs whose doorbell must be rung (again)."""
+    silent = or_(job.rung_at.is_(None), job.rung_at <= now - quiet)
+    return (
+        and_(job.state == JobState.QUEUED, silent),
+        and_(job.state == JobState.RETRYING, job.due_at <= now, or_(silent, job.rung_at < job.due_at)),
+        and_(job.state == JobState.RUNNING, job.lease_until <= now, or_(silent, job.rung_at < job.lease_until)),
+    )
+
+
+def mark_rung(connection: Connection, job_ids: Sequence[int], now: datetime) -> None:
+    """Note that the doorbell was rung for these jobs."""
+    connection.execute(update(tables.Job).where(tables.Job.id.in_(list(job_ids))).values(rung_at=now))
+
+
+def late(connection: Connection, now: datetime, older_than: timedelta) -> tuple[int, ...]:
+    """Jobs that should have been done by now, the oldest first."""
+    job = tables.Job
+    query = select(job.id).where(job.state.in_(OPEN), job.queued_at <= now - older_than).order_by(job.queued_at, job.id)
+    return tuple(connection.scalars(query))
+
+
+def starts_with(column: Any, prefix: str) -> ColumnElement[bool]:
+    """Compare the beginning of ``column`` exactly (LIKE ignores case on SQLite, and reads % and _)."""
+    condition: ColumnElement[bool] = func.substr(column, 1, len(prefix)) == prefix
+    return condition
+
+
+def _lock(connection: Connection, job_id: int) -> tuple[Row[Any], Row[Any]]:
+    """Lock a job and, before it, its study."""
+    job = tables.Job.__table__
+    study_id = connection.scalar(select(job.c.study_id).where(job.c.id == job_id))
+    if study_id is None:
+        raise RecordNotFoundError("job", job_id)
+    study = lock_study(connection, study_id)
+    return study, connection.execute(select(job).where(job.c.id == job_id).with_for_update(key_share=True)).one()
+
+
+def _instance(connection: Connection, instance_id: int) -> Row[Any]:
+    instance = tables.Instance.__table__
+    return connection.execute(select(instance).where(instance.c.id == instance_id)).one()
+
+
+def _deliveries(connection: Connection, job: Row[Any]) -> tuple[int, ...]:
+    delivery, result = tables.Delivery, tables.Result
+    query = (
+        select(delivery.id)
+        .join(result, result.id == delivery.result_id)
+        .where(result.job_id == job.id, result.revision == job.revision)
+        .order_by(delivery.id)
+    )
+    return tuple(connection.scalars(query))
+
+
+def _job(row: Row[Any], attempts: int) -> Job:
+    return Job(
+        id=row.id,
+        instance_id=row.instance_id,
+        study_id=row.study_id,
+        pipeline=row.pipeline,
+        state=JobState.RUNNING,
+        attempts=attempts,
+        revision=row.revision,
+        stat=row.stat,
+        created_at=row.created_at,
+        sop_instance_uid=row.sop_instance_uid,
+        instance_digest=row.instance_digest,
+        instance_path=row.instance_path,
+    )

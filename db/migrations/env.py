@@ -1,0 +1,11 @@
+"""How Alembic runs here: from :func:`db.engine.migrate`, on its connection and inside its transaction."""
+
+from alembic import context
+from sqlalchemy import Connection
+
+from db.tables import Base
+
+connection: Connection = context.config.attributes["connection"]
+context.configure(connection=connection, target_metadata=Base.metadata)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,117 @@
+"""Studies: what triage must know of one, what it decided, and settling a study that has gone quiet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, case, func, select, update
+
+from db import tables
+from db.errors import RecordNotFoundError
+from db.jobs import WAITING
+from db.outcomes import keep_results
+from db.reading import current_findings
+from db.records import JobState, ResultRecord, StudyFacts, StudyState, TriageDecision
+from db.transitions import event, lock_study, move, write_events
+
+
+def facts(connection: Connection, study_id: int) -> StudyFacts:
+    """Collect what triage needs to know."""
+    study, job = tables.Study.__table__, tables.Job
+    row = connection.execute(select(study).where(study.c.id == study_id)).one_or_none()
+    if row is None:
+        raise RecordNotFoundError("study", study_id)
+    counts = connection.execute(
+        select(
+            _count(job.state.in_(WAITING)).label("waiting"),
+            _count(job.state == JobState.DONE).label("done"),
+            _count(job.state == JobState.FAILED).label("failed"),
+            _count((job.state == JobState.DONE) & (job.unfit_code != "")).label("unfit"),
+        ).where(job.study_id == study_id)
+    ).one()
+    return StudyFacts(
+        study_id=row.id,
+        first_received_at=row.first_received_at,
+        stat=row.stat,
+        hospital_priority=row.hospital_priority,
+        findings=tuple(record for _, record in current_findings(connection, [study_id])),
+        jobs_waiting=counts.waiting,
+        jobs_done=counts.done,
+        jobs_failed=counts.failed,
+        images_refused=row.refused - counts.unfit,
+        images_unfit=counts.unfit,
+        activity=row.activity,
+        revision=row.revision,
+    )
+
+
+def _count(condition: Any) -> Any:
+    return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
+
+
+def record_triage(connection: Connection, study_id: int, decision: TriageDecision, now: datetime) -> None:
+    """Write what triage decided; nothing where it decided the same before."""
+    study = lock_study(connection, study_id)
+    before = TriageDecision(study.priority, study.due_at, study.analysis, study.reason)
+    if before == decision:
+        return
+    connection.execute(
+        update(tables.Study)
+        .where(tables.Study.id == study_id)
+        .values(priority=decision.priority, due_at=decision.due_at, analysis=decision.analysis, reason=decision.reason)
+    )
+    old, new = (f"{one.priority.value}, {one.analysis.value}" for one in (before, decision))
+    write_events(connection, [event(study_id, "study", study_id, old, new, decision.reason, "triage", now)])
+
+
+def quiet(connection: Connection, now: datetime, quiet_for: timedelta, limit: int) -> tuple[int, ...]:
+    """Open studies in which nothing has happened for a while and nothing is waiting."""
+    study, job = tables.Study, tables.Job
+    waiting = select(job.id).where(job.study_id == study.id, job.state.in_(WAITING)).exists()
+    query = (
+        select(study.id)
+        .where(
+            study.state == StudyState.OPEN,
+            study.last_activity_at <= now - quiet_for,
+            study.held.is_(False),
+            ~waiting,
+        )
+        .order_by(study.last_activity_at)
+        .limit(limit)
+    )
+    return tuple(connection.scalars(query))
+
+
+def settle(
+    connection: Connection,
+    study_id: int,
+    results: Sequence[ResultRecord],
+    destinations: Mapping[str, Sequence[str]],
+    now: datetime,
+    activity: int | None,
+) -> tuple[int, ...] | None:
+    """Settle a study with its summary; see Worklist."""
+    study = lock_study(connection, study_id)
+    job = tables.Job
+    waiting = connection.execute(select(job.id).where(job.study_id == study_id, job.state.in_(WAITING)).limit(1))
+    changed = study.last_activity_at > now if activity is None else study.activity != activity
+    if study.state is not StudyState.OPEN or study.held or changed or waiting.first() is not None:
+        return None
+    revision = study.revision + 1 if results else study.revision
+    move(
+        connection, "study", study, StudyState.SETTLED, cause="quiet", actor="sweep", now=now,
+        settled_at=now, revision=revision,
+    )  # fmt: skip
+    return keep_results(
+        connection,
+        study,
+        results,
+        destinations,
+        job_id=None,
+        revision=revision,
+        patient_id=study.patient_id,
+        actor="sweep",
+        now=now,
+    )

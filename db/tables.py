@@ -1,0 +1,323 @@
+"""The tables of a node, mapped for SQLAlchemy: one class a table, readable for an admin with psql or sqlite3.
+
+Patient identity lives on ``studies``. States are stored as the lower-case words of :mod:`db.records`. The view
+``worklist`` (one row per study) belongs to the schema too and is made by the first migration.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    Double,
+    Enum,
+    ForeignKey,
+    Index,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+    false,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+from db.records import Analysis, DeliveryState, InstanceState, JobState, Priority, StudyState
+
+
+class UTCDateTime(TypeDecorator[datetime]):
+    """An aware time, stored as UTC and read back aware on every database.
+
+    PostgreSQL has a type for it. SQLite keeps text such as ``2026-01-31 12:00:00.000000``, which sorts as time does.
+    A naive time is refused: it would mean another moment on another machine.
+    """
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Convert ``value`` to UTC; raise ValueError where it has no time zone."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("times given to the database must be aware (they have no time zone)")
+        moment = value.astimezone(UTC)
+        return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Give an aware time in UTC."""
+        del dialect
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _words(states: type[StrEnum]) -> Enum:
+    """Column type for a closed list of words, kept as text so that a new word needs no change of type."""
+    return Enum(states, native_enum=False, length=16, values_callable=lambda members: [m.value for m in members])
+
+
+class Base(DeclarativeBase):
+    """Parent of all tables; names of constraints are fixed, so that migrations can name them on both databases."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012  (read by SQLAlchemy while the class is made)
+        str: Text(),
+        float: Double(),
+        datetime: UTCDateTime(),
+        StudyState: _words(StudyState),
+        InstanceState: _words(InstanceState),
+        JobState: _words(JobState),
+        DeliveryState: _words(DeliveryState),
+        Priority: _words(Priority),
+        Analysis: _words(Analysis),
+        dict[str, float]: JSON(),
+    }
+
+
+UID = String(64)
+DIGEST = String(64)
+
+
+class Study(Base):
+    """A study (PS3.3 C.7.2.1) with its patient, its triage and what is counted of it for the worklist.
+
+    ``activity`` counts what has happened to its images; whoever settles it must have seen the latest. ``revision``
+    counts the summaries that were written.
+    """
+
+    __tablename__ = "studies"
+    __table_args__ = (
+        Index("ix_studies_due_at_id", "due_at", "id"),
+        Index("ix_studies_state_due_at_id", "state", "due_at", "id"),
+        Index("ix_studies_state_last_activity_at", "state", "last_activity_at"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_instance_uid: Mapped[str] = mapped_column(UID, unique=True)
+    patient_id: Mapped[str] = mapped_column(index=True)
+    issuer_of_patient_id: Mapped[str]
+    patient_name: Mapped[str]
+    patient_birth_date: Mapped[str]
+    patient_sex: Mapped[str]
+    accession_number: Mapped[str] = mapped_column(index=True)
+    study_date: Mapped[str]
+    study_time: Mapped[str]
+    study_description: Mapped[str]
+    state: Mapped[StudyState]
+    held: Mapped[bool] = mapped_column(server_default=false())
+    held_reason: Mapped[str] = mapped_column(server_default="")
+    stat: Mapped[bool] = mapped_column(server_default=false())
+    hospital_priority: Mapped[Priority | None]
+    priority: Mapped[Priority]
+    analysis: Mapped[Analysis]
+    reason: Mapped[str]
+    due_at: Mapped[datetime]
+    first_received_at: Mapped[datetime]
+    last_activity_at: Mapped[datetime]
+    settled_at: Mapped[datetime | None]
+    activity: Mapped[int] = mapped_column(server_default=text("0"))
+    revision: Mapped[int] = mapped_column(server_default=text("0"))
+    images: Mapped[int] = mapped_column(server_default=text("0"))
+    refused: Mapped[int] = mapped_column(server_default=text("0"))
+
+
+class Series(Base):
+    """A series (PS3.3 C.7.3.1)."""
+
+    __tablename__ = "series"
+
+    __table_args__ = (UniqueConstraint("study_id", "series_instance_uid"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"))
+    series_instance_uid: Mapped[str] = mapped_column(UID, index=True)
+    modality: Mapped[str]
+    body_part: Mapped[str]
+    series_description: Mapped[str]
+
+
+class Instance(Base):
+    """A received data set: SOP Instance UID and digest identify it.
+
+    ``flag`` is empty, or says what is wrong with it: ``conflict`` (the same UID came with other content), ``patient``
+    (another Patient ID than the rest of its study), ``own`` (one of our results came back).
+    """
+
+    __tablename__ = "instances"
+    __table_args__ = (UniqueConstraint("sop_instance_uid", "digest"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True)
+    series_id: Mapped[int] = mapped_column(ForeignKey("series.id"))
+    sop_instance_uid: Mapped[str] = mapped_column(UID)
+    sop_class_uid: Mapped[str] = mapped_column(UID)
+    transfer_syntax_uid: Mapped[str] = mapped_column(UID)
+    digest: Mapped[str] = mapped_column(DIGEST)
+    path: Mapped[str]
+    byte_count: Mapped[int] = mapped_column(BigInteger)
+    patient_id: Mapped[str]
+    view: Mapped[str]
+    calling_ae_title: Mapped[str]
+    state: Mapped[InstanceState]
+    refusal_code: Mapped[str] = mapped_column(server_default="")
+    refusal_sentence: Mapped[str] = mapped_column(server_default="")
+    flag: Mapped[str] = mapped_column(String(16), server_default="")
+    received_at: Mapped[datetime]
+
+
+class Job(Base):
+    """One pipeline on one instance. ``revision`` grows when a finished job is run again on request.
+
+    ``worker`` and ``lease_until`` tell who holds it; ``due_at`` when it may be tried again; ``rung_at`` when the
+    doorbell was last rung for it, empty where it should be rung at once. ``created_at`` belongs to the revision,
+    ``queued_at`` to the last time that it was put into the queue.
+    """
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        UniqueConstraint("instance_id", "pipeline", "revision"),
+        Index("ix_jobs_study_id_state", "study_id", "state"),
+        Index("ix_jobs_state_rung_at", "state", "rung_at"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"))
+    instance_id: Mapped[int] = mapped_column(ForeignKey("instances.id"))
+    pipeline: Mapped[str] = mapped_column(DIGEST)
+    revision: Mapped[int]
+    state: Mapped[JobState]
+    stat: Mapped[bool]
+    attempts: Mapped[int]
+    worker: Mapped[str] = mapped_column(server_default="")
+    lease_until: Mapped[datetime | None]
+    due_at: Mapped[datetime | None]
+    rung_at: Mapped[datetime | None]
+    error: Mapped[str] = mapped_column(server_default="")
+    unfit_code: Mapped[str] = mapped_column(server_default="")
+    unfit_sentence: Mapped[str] = mapped_column(server_default="")
+    timings: Mapped[dict[str, float]]
+    created_at: Mapped[datetime]
+    queued_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class Finding(Base):
+    """What a model reports of an image. ``superseded``: a later revision of the job has replaced it."""
+
+    __tablename__ = "findings"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True)
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id"), index=True)
+    revision: Mapped[int]
+    label: Mapped[str]
+    model: Mapped[str]
+    model_version: Mapped[str]
+    probability: Mapped[float | None]
+    threshold: Mapped[float]
+    present: Mapped[bool]
+    shadow: Mapped[bool]
+    reason: Mapped[str]
+    area_mm2: Mapped[float | None]
+    area_fraction: Mapped[float | None]
+    superseded: Mapped[bool] = mapped_column(server_default=false())
+
+
+class Result(Base):
+    """An encoded object. Without a job it is the summary of its study. ``ordinal`` is its place in storing order."""
+
+    __tablename__ = "results"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True)
+    job_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"), index=True)
+    revision: Mapped[int]
+    ordinal: Mapped[int]
+    kind: Mapped[str] = mapped_column(String(16))
+    sop_class_uid: Mapped[str] = mapped_column(UID)
+    sop_instance_uid: Mapped[str] = mapped_column(UID, unique=True)
+    series_instance_uid: Mapped[str] = mapped_column(UID)
+    digest: Mapped[str] = mapped_column(DIGEST)
+    path: Mapped[str]
+    byte_count: Mapped[int] = mapped_column(BigInteger)
+    patient_id: Mapped[str]
+    created_at: Mapped[datetime]
+
+
+class Delivery(Base):
+    """One result's way to one destination. ``held_with_study``: it waits only because its study does."""
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        UniqueConstraint("result_id", "destination"),
+        Index("ix_deliveries_study_id_state", "study_id", "state"),
+        Index("ix_deliveries_state_rung_at", "state", "rung_at"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"))
+    result_id: Mapped[int] = mapped_column(ForeignKey("results.id"))
+    destination: Mapped[str] = mapped_column(ForeignKey("destinations.name"))
+    state: Mapped[DeliveryState]
+    attempts: Mapped[int]
+    worker: Mapped[str] = mapped_column(server_default="")
+    lease_until: Mapped[datetime | None]
+    due_at: Mapped[datetime | None]
+    rung_at: Mapped[datetime | None]
+    error: Mapped[str] = mapped_column(server_default="")
+    held_with_study: Mapped[bool] = mapped_column(server_default=false())
+    created_at: Mapped[datetime]
+    sent_at: Mapped[datetime | None]
+    proven_at: Mapped[datetime | None]
+
+
+class Destination(Base):
+    """How it stands with a destination; where it is and what it takes is defined in the configuration."""
+
+    __tablename__ = "destinations"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    last_sent_at: Mapped[datetime | None]
+    last_failed_at: Mapped[datetime | None]
+    last_error: Mapped[str] = mapped_column(server_default="")
+
+
+class Model(Base):
+    """Which version of which model has judged images of this node, and since when."""
+
+    __tablename__ = "models"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[str] = mapped_column(primary_key=True)
+    first_used_at: Mapped[datetime]
+
+
+class Event(Base):
+    """One transition: which record went from where to where, why, by whom, and when."""
+
+    __tablename__ = "events"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True)
+    entity: Mapped[str] = mapped_column(String(16))
+    entity_id: Mapped[int]
+    from_state: Mapped[str]
+    to_state: Mapped[str]
+    cause: Mapped[str]
+    actor: Mapped[str]
+    at: Mapped[datetime]

@@ -1,0 +1,266 @@
+"""Every query, claim and transition of a node: one class, one method a transaction.
+
+The statements live in the modules beside this one, by subject; here each gets its transaction and is tried again where
+two writers have met.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+
+from db import deliveries, holding, ingest, jobs, reading, studies
+from db.engine import writing
+from db.records import (
+    Delivery,
+    Ingest,
+    Job,
+    Outcome,
+    ReceivedInstance,
+    Refusal,
+    ResultRecord,
+    StudyDetail,
+    StudyFacts,
+    TriageDecision,
+    WorklistRow,
+)
+
+T = TypeVar("T")
+
+_TRIES = 5
+_WORTH_ANOTHER_TRY = {
+    "40001": "serialization failure",
+    "40P01": "deadlock",
+    "23505": "another process has inserted the same row",
+}
+
+
+class Worklist:
+    """The worklist of a node, safe for many threads and many processes.
+
+    Every method is one transaction: what it returns is committed, and on an exception nothing was written. Times are
+    aware. Methods that name a ``worker`` act on its claim and return None or False where the claim is lost (its lease
+    ran out and another worker took over, or a person stepped in).
+
+    All methods may raise ``sqlalchemy.exc.DBAPIError`` where the database does not answer. Those that name a record
+    raise ``db.errors.RecordNotFoundError`` where it does not exist, and ``db.errors.TransitionError`` where
+    the tables of :mod:`db.records` forbid what is asked.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._writer = writing(engine)
+
+    def _read(self, work: Callable[..., T], *arguments: Any, **options: Any) -> T:
+        with self._engine.connect() as connection:
+            return work(connection, *arguments, **options)
+
+    def _write(self, work: Callable[..., T], *arguments: Any, **options: Any) -> T:
+        for attempt in range(1, _TRIES + 1):
+            try:
+                with self._writer.begin() as connection:
+                    return work(connection, *arguments, **options)
+            except DBAPIError as error:
+                if attempt == _TRIES or getattr(error.orig, "sqlstate", None) not in _WORTH_ANOTHER_TRY:
+                    raise
+        raise AssertionError("the last try returns or raises")
+
+    # Ingest
+
+    def record_instance(
+        self, received: ReceivedInstance, refusal: Refusal | None, pipeline: str, now: datetime
+    ) -> Ingest:
+        """Record a received instance and, where it is not refused, the job for it.
+
+        The same UID and digest again changes nothing and gives the jobs that are still open. The same UID with another
+        digest, or another patient in the same study, holds the study for a person. An eligible instance opens a
+        settled study again; a refused one does not. One of our own results that comes back (refused, UID known)
+        is recorded and touches nothing of the study.
+        """
+        return self._write(ingest.record_instance, received, refusal, pipeline, now)
+
+    def is_own_result(self, sop_instance_uid: str) -> bool:
+        """Say whether this node has made the object with this UID."""
+        return self._read(ingest.is_own_result, sop_instance_uid)
+
+    # Jobs
+
+    def claim_job(self, job_id: int, worker: str, now: datetime, lease: timedelta) -> Job | None:
+        """Take a job for ``worker`` until ``now + lease``; None where it is not to be had.
+
+        To be had is what is queued, due for another attempt, or running under a lease that is over, unless its study is
+        held. Of workers that claim at once exactly one wins.
+        """
+        return self._write(jobs.claim, job_id, worker, now, lease)
+
+    def finish_job(self, job_id: int, worker: str, outcome: Outcome, now: datetime) -> tuple[int, ...] | None:
+        """Write everything a job has left, with its deliveries, and give the deliveries to ring for.
+
+        A second call for the same claim writes nothing and gives the same deliveries. None: the claim is lost, and
+        nothing was written. While the study is held its deliveries are held too, and none is to ring for.
+
+        Raises:
+            DuplicateResultError: other work has left a result with one of the UIDs.
+        """
+        return self._write(jobs.finish, job_id, worker, outcome, now)
+
+    def retry_job(self, job_id: int, worker: str, error: str, now: datetime, after: timedelta) -> bool:
+        """Let a claimed job be tried again from ``now + after`` on; False where the claim is lost."""
+        return self._write(jobs.retry, job_id, worker, error, now, after)
+
+    def fail_job(self, job_id: int, worker: str, error: str, now: datetime) -> bool:
+        """Park a claimed job for the admin to see; False where the claim is lost."""
+        return self._write(jobs.fail, job_id, worker, error, now)
+
+    def release_jobs(self, worker_prefix: str, now: datetime) -> tuple[int, ...]:
+        """Give the running jobs of all workers whose name starts so back to the queue: they have died."""
+        return self._write(jobs.release, worker_prefix, now)
+
+    def jobs_to_ring(self, now: datetime, quiet: timedelta, limit: int = 500) -> tuple[tuple[int, bool], ...]:
+        """Jobs (and whether they are STAT) that wait for a worker and were not rung for within ``quiet``."""
+        return self._read(jobs.to_ring, now, quiet, limit)
+
+    def mark_rung(self, job_ids: Sequence[int], now: datetime) -> None:
+        """Note that the doorbell was rung for these jobs."""
+        self._write(jobs.mark_rung, job_ids, now)
+
+    def late_jobs(self, now: datetime, older_than: timedelta) -> tuple[int, ...]:
+        """Jobs that were queued longer ago than ``older_than`` and have not come to their end."""
+        return self._read(jobs.late, now, older_than)
+
+    def requeue_job(self, job_id: int, actor: str, cause: str, now: datetime) -> None:
+        """Run a failed, held, retrying or finished job again because a person asks for it.
+
+        A finished one becomes the next revision. The sweep rings for it; the study is open again.
+
+        Raises:
+            TransitionError: it is queued or running.
+            StudyHeldError: its study must be released first.
+        """
+        self._write(jobs.requeue, job_id, actor, cause, now)
+
+    # Deliveries
+
+    def deliveries_of_job(self, job_id: int) -> tuple[int, ...]:
+        """Deliveries of all results of a job, oldest first."""
+        return self._read(deliveries.of_job, job_id)
+
+    def claim_delivery(self, delivery_id: int, worker: str, now: datetime, lease: timedelta) -> Delivery | None:
+        """Take one delivery for ``worker`` until ``now + lease``; None where it is not to be had."""
+        return self._write(deliveries.claim, delivery_id, worker, now, lease)
+
+    def claim_deliveries(
+        self, destination: str, job_id: int | None, study_id: int, worker: str, now: datetime, lease: timedelta
+    ) -> tuple[Delivery, ...]:
+        """Take what is open of one job's results (of the summaries: ``job_id`` None) for one destination.
+
+        In storing order, up to the first that cannot be taken yet.
+        """
+        return self._write(deliveries.claim_group, destination, job_id, study_id, worker, now, lease)
+
+    def delivery_sent(self, delivery_id: int, worker: str, now: datetime) -> bool:
+        """The destination has answered success; False where the claim is lost."""
+        return self._write(deliveries.sent, delivery_id, worker, now)
+
+    def delivery_proven(self, delivery_id: int, now: datetime) -> None:
+        """The destination has confirmed that it holds the object."""
+        self._write(deliveries.proven, delivery_id, now)
+
+    def retry_delivery(self, delivery_id: int, worker: str, error: str, now: datetime, after: timedelta) -> bool:
+        """Let a claimed delivery be tried again from ``now + after`` on; False where the claim is lost."""
+        return self._write(deliveries.retry, delivery_id, worker, error, now, after)
+
+    def fail_delivery(self, delivery_id: int, worker: str, error: str, now: datetime) -> bool:
+        """Park a claimed delivery for the admin to see; False where the claim is lost."""
+        return self._write(deliveries.fail, delivery_id, worker, error, now)
+
+    def hold_delivery(self, delivery_id: int, worker: str, reason: str, now: datetime) -> bool:
+        """Hold a claimed delivery for a person; False where the claim is lost."""
+        return self._write(deliveries.hold, delivery_id, worker, reason, now)
+
+    def release_deliveries(self, worker_prefix: str, now: datetime) -> tuple[int, ...]:
+        """Make the deliveries of all workers whose name starts so pending again: they have died."""
+        return self._write(deliveries.release, worker_prefix, now)
+
+    def deliveries_to_ring(self, now: datetime, quiet: timedelta, limit: int = 500) -> tuple[int, ...]:
+        """Deliveries that wait for a worker and were not rung for within ``quiet``."""
+        return self._read(deliveries.to_ring, now, quiet, limit)
+
+    def mark_deliveries_rung(self, delivery_ids: Sequence[int], now: datetime) -> None:
+        """Note that the doorbell was rung for these deliveries."""
+        self._write(deliveries.mark_rung, delivery_ids, now)
+
+    def requeue_delivery(self, delivery_id: int, actor: str, cause: str, now: datetime) -> None:
+        """Send a delivery (again) because a person asks for it; the sweep rings for it.
+
+        Raises:
+            TransitionError: it is pending, being sent, or withdrawn.
+            StudyHeldError: its study must be released first.
+        """
+        self._write(deliveries.requeue, delivery_id, actor, cause, now)
+
+    # Studies
+
+    def study_facts(self, study_id: int) -> StudyFacts:
+        """What triage needs to know of a study."""
+        return self._read(studies.facts, study_id)
+
+    def record_triage(self, study_id: int, decision: TriageDecision, now: datetime) -> None:
+        """Write what triage decided; the same decision again leaves no trace."""
+        self._write(studies.record_triage, study_id, decision, now)
+
+    def quiet_studies(self, now: datetime, quiet: timedelta, limit: int = 100) -> tuple[int, ...]:
+        """Open studies, not held, with nothing waiting, in which nothing has happened for ``quiet``."""
+        return self._read(studies.quiet, now, quiet, limit)
+
+    def settle_study(
+        self,
+        study_id: int,
+        results: Sequence[ResultRecord],
+        destinations: Mapping[str, Sequence[str]],
+        now: datetime,
+        activity: int | None = None,
+    ) -> tuple[int, ...] | None:
+        """Settle a study with its summary and give the deliveries to ring for.
+
+        None, and nothing written: something arrived or is waiting, the study is held, or it was settled before. Hand
+        ``activity`` back as ``study_facts`` or ``study_detail`` gave it when the summary was made, so that a change
+        since then is noticed; without it only what is dated after ``now`` is.
+        """
+        return self._write(studies.settle, study_id, results, destinations, now, activity)
+
+    def hold_study(self, study_id: int, reason: str, actor: str, now: datetime) -> None:
+        """Hold a study for a person, with all of it that has not left yet."""
+        self._write(holding.hold, study_id, reason, actor, now)
+
+    def release_study(self, study_id: int, actor: str, now: datetime) -> tuple[int, ...]:
+        """Release a held study and give the jobs to ring for."""
+        return self._write(holding.release, study_id, actor, now)
+
+    # Reading
+
+    def worklist(
+        self, *, limit: int = 50, offset: int = 0, include_settled: bool = True, search: str = ""
+    ) -> tuple[WorklistRow, ...]:
+        """Studies in the order in which they are due; ``search`` looks in patient, accession number and study UID."""
+        return self._read(reading.worklist, limit=limit, offset=offset, include_settled=include_settled, search=search)
+
+    def count_worklist(self) -> dict[str, int]:
+        """Count studies: ``open``, ``settled`` and ``held``, and the open ones by priority and by analysis."""
+        return self._read(reading.count_worklist)
+
+    def find_study(self, reference: str) -> int | None:
+        """Find a study by its row, study UID, accession number, or the SOP Instance UID of one of its images."""
+        return self._read(reading.find_study, reference)
+
+    def study_detail(self, study_id: int) -> StudyDetail:
+        """Everything about one study."""
+        return self._read(reading.study_detail, study_id)
+
+    def queue_counts(self) -> dict[str, int]:
+        """Count jobs and deliveries by state: ``jobs.queued``, ``deliveries.failed`` …"""
+        return self._read(reading.queue_counts)
