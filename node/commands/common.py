@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 import click
 from rich.console import Console
@@ -32,7 +33,7 @@ def config_of(context: click.Context) -> Path | None:
     return path
 
 
-def fail(message: str, code: int = 1) -> None:
+def fail(message: str, code: int = 1) -> NoReturn:
     """End the command with ``message`` on standard error."""
     click.echo(f"pleura: {message}", err=True)
     sys.exit(code)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import click
+from rich.markup import escape
 from rich.table import Table
 
 from node.commands.common import console, settings_of
@@ -30,5 +31,5 @@ def doctor(context: click.Context, no_peers: bool) -> None:
 def _table(checks: list[Check]) -> Table:
     table = Table("part", "", "what was found", "what to do", box=None, pad_edge=False)
     for check in checks:
-        table.add_row(check.part, _MARKS[check.ok], check.found, check.remedy)
+        table.add_row(escape(check.part), _MARKS[check.ok], escape(check.found), escape(check.remedy))
     return table

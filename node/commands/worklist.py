@@ -1,0 +1,257 @@
+"""``pleura worklist``, ``show``, ``retry``, ``hold`` and ``release``: the reading queue from a terminal."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import click
+from rich.markup import escape
+from rich.table import Table
+
+from config.settings import Settings
+from db.engine import connect, schema_problem
+from db.errors import DatabaseError
+from db.records import (
+    Analysis,
+    DeliveryState,
+    FindingRecord,
+    JobState,
+    Priority,
+    StudyDetail,
+    WorklistRow,
+)
+from db.worklist import Worklist
+from node.commands.common import console, fail, settings_of
+from workers.queue import Doorbell
+
+_STYLES = {Priority.CRITICAL: "bold red", Priority.URGENT: "yellow", Priority.ROUTINE: ""}
+
+
+def open_worklist(settings: Settings) -> Worklist:
+    """The worklist of this node; ends the command where there is no database of this version."""
+    if settings.database.url is None and not (settings.store.folder / "pleura.sqlite").exists():
+        fail(f"there is no database in {settings.store.folder.absolute()} yet; `pleura serve` makes it")
+    engine = connect(settings.database_url)
+    problem = schema_problem(engine)
+    if problem:
+        fail(problem)
+    return Worklist(engine)
+
+
+def actor() -> str:
+    """Who is named in the history for what this command does."""
+    return f"cli:{getpass.getuser()}"
+
+
+@click.command()
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10000), help="Rows to print.")
+@click.option("--search", default="", help="Part of a patient's name or ID, an accession number or a study UID.")
+@click.option("--open", "only_open", is_flag=True, help="Leave out studies that are settled.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@click.pass_context
+def worklist(context: click.Context, limit: int, search: str, only_open: bool, as_json: bool) -> None:
+    """Print the studies in the order in which they are due."""
+    rows = open_worklist(settings_of(context)).worklist(limit=limit, include_settled=not only_open, search=search)
+    if as_json:
+        click.echo(json.dumps([asdict(row) for row in rows], default=str, indent=2))
+    else:
+        console.print(worklist_table(rows))
+
+
+def worklist_table(rows: Sequence[WorklistRow], now: datetime | None = None) -> Table:
+    """The worklist as a table; ``now`` decides what is overdue."""
+    now = now or datetime.now(UTC)
+    table = Table(title="Worklist", title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table.add_column("#", justify="right")
+    table.add_column("due", justify="right")
+    for name in ("priority", "analysis", "patient", "study", "images", "why"):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        style = _STYLES[row.priority]
+        table.add_row(
+            str(row.study_id),
+            due_in(row.due_at, now),
+            f"[{style}]{row.priority}[/]" if style else str(row.priority),
+            _analysis(row),
+            escape(row.patient_id),
+            escape(row.study_description or row.accession_number),
+            f"{row.images - row.refused} of {row.images}",
+            escape(row.reason),
+        )
+    return table
+
+
+def due_in(due_at: datetime, now: datetime) -> str:
+    """Time until ``due_at`` in words: ``in 14 min``, ``3 h ago``."""
+    seconds = (due_at - now).total_seconds()
+    minutes = round(abs(seconds) / 60)
+    words = f"{minutes} min" if minutes < 120 else f"{minutes // 60} h" if minutes < 2880 else f"{minutes // 1440} d"
+    return f"in {words}" if seconds >= 0 else f"{words} ago"
+
+
+def _analysis(row: WorklistRow) -> str:
+    if row.held:
+        return "[magenta]held[/]"
+    if row.deliveries_failed:
+        return f"{row.analysis}, [red]{row.deliveries_failed} not delivered[/]"
+    return f"[red]{row.analysis}[/]" if row.analysis is Analysis.FAILED else str(row.analysis)
+
+
+@click.command()
+@click.argument("study")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+@click.pass_context
+def show(context: click.Context, study: str, as_json: bool) -> None:
+    """Print everything about STUDY: its row number, UID, accession number, or the UID of one of its images."""
+    detail = _detail(open_worklist(settings_of(context)), study)
+    if as_json:
+        click.echo(json.dumps(asdict(detail), default=str, indent=2))
+        return
+    for part in _parts(detail):
+        console.print(part)
+
+
+def _detail(worklist: Worklist, reference: str) -> StudyDetail:
+    study_id = worklist.find_study(reference)
+    if study_id is None:
+        raise click.ClickException(f"no study is known as {reference}; `pleura worklist` lists them")
+    return worklist.study_detail(study_id)
+
+
+def _parts(detail: StudyDetail) -> Iterator[Table | str]:
+    row = detail.row
+    yield f"[bold]Study {row.study_id}[/]  {escape(row.study_description)}  {row.study_date}  {row.study_instance_uid}"
+    yield escape(f"Patient {row.patient_id} {row.patient_name}  accession {row.accession_number or '-'}")
+    yield f"[{_STYLES[row.priority] or 'default'}]{row.priority}[/], {row.analysis}: {escape(detail.triage_reason)}"
+    if row.held:
+        yield f"[magenta]held: {escape(row.reason)}[/]"
+    yield _table(
+        "Images",
+        ("#", "kind", "view", "state", "why"),
+        (
+            (
+                str(item.id),
+                item.modality,
+                item.view,
+                item.flag or str(item.state),
+                "" if item.refusal is None else f"{item.refusal.sentence} ({item.refusal.code})",
+            )
+            for item in detail.instances
+        ),
+    )
+    yield _table(
+        "Jobs",
+        ("#", "image", "state", "attempts", "seconds", "found"),
+        (
+            (
+                str(job.id),
+                str(job.instance_id),
+                str(job.state),
+                str(job.attempts),
+                f"{sum(job.timings.values()):.2f}",
+                job.error or (job.unfit.sentence if job.unfit else "; ".join(map(finding_words, job.findings))),
+            )
+            for job in detail.jobs
+        ),
+    )
+    kinds = {result.id: result for result in detail.results}
+    yield _table(
+        "Deliveries",
+        ("#", "kind", "destination", "state", "attempts", "object", "error"),
+        (
+            (
+                str(item.id),
+                item.kind,
+                item.destination,
+                str(item.state),
+                str(item.attempts),
+                kinds[item.result_id].record.sop_instance_uid,
+                item.error,
+            )
+            for item in detail.deliveries
+        ),
+    )
+    yield _table(
+        "History",
+        ("time", "what", "from", "to", "cause", "who"),
+        (
+            (f"{item.at:%Y-%m-%d %H:%M:%S}", f"{item.entity} {item.entity_id}", item.from_state, item.to_state,
+             item.cause, item.actor)
+            for item in detail.events
+        ),
+    )  # fmt: skip
+
+
+def finding_words(finding: FindingRecord) -> str:
+    """One finding in words: ``lung_opacity 0.91 (from 0.45), 12 % of the image``."""
+    value = "unknown" if finding.probability is None else f"{finding.probability:.2f}"
+    words = f"{finding.label} {value} (from {finding.threshold:.2f})"
+    if finding.present and finding.area_fraction:
+        words += f", {finding.area_fraction:.0%} of the image"
+    return f"{words}, in shadow" if finding.shadow else words
+
+
+def _table(title: str, names: Sequence[str], rows: Iterator[tuple[str, ...]]) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="dim")
+    for name in names:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    return table
+
+
+@click.command()
+@click.argument("study")
+@click.option("--again", is_flag=True, help="Also run jobs again that are done: a new revision of their results.")
+@click.pass_context
+def retry(context: click.Context, study: str, again: bool) -> None:
+    """Run the failed jobs and deliveries of STUDY again."""
+    settings = settings_of(context)
+    worklist = open_worklist(settings)
+    detail = _detail(worklist, study)
+    states = {JobState.FAILED, JobState.DONE} if again else {JobState.FAILED}
+    jobs = [job for job in detail.jobs if job.state in states]
+    deliveries = [item for item in detail.deliveries if item.state is DeliveryState.FAILED]
+    now = datetime.now(UTC)
+    try:
+        for job in jobs:
+            worklist.requeue_job(job.id, actor(), "retry", now)
+        for delivery in deliveries:
+            worklist.requeue_delivery(delivery.id, actor(), "retry", now)
+    except DatabaseError as error:
+        fail(str(error))
+    doorbell = Doorbell(settings.broker_url)
+    rung = doorbell.ring_jobs([(job.id, job.stat) for job in jobs])
+    rung = doorbell.ring_deliveries([item.id for item in deliveries]) and rung
+    console.print(f"{len(jobs)} jobs and {len(deliveries)} deliveries are queued again")
+    if not rung:
+        console.print("The broker does not answer; the sweep will ring for them when it does.")
+
+
+@click.command()
+@click.argument("study")
+@click.option("--reason", required=True, help="Why, for whoever looks at the study next.")
+@click.pass_context
+def hold(context: click.Context, study: str, reason: str) -> None:
+    """Stop everything about STUDY until it is released: nothing is analysed, nothing is sent."""
+    worklist = open_worklist(settings_of(context))
+    detail = _detail(worklist, study)
+    worklist.hold_study(detail.row.study_id, reason, actor(), datetime.now(UTC))
+    console.print(f"study {detail.row.study_id} is held")
+
+
+@click.command()
+@click.argument("study")
+@click.pass_context
+def release(context: click.Context, study: str) -> None:
+    """Let a held STUDY go on."""
+    settings = settings_of(context)
+    worklist = open_worklist(settings)
+    detail = _detail(worklist, study)
+    jobs = worklist.release_study(detail.row.study_id, actor(), datetime.now(UTC))
+    Doorbell(settings.broker_url).ring_jobs([(job, detail.row.stat) for job in jobs])
+    console.print(f"study {detail.row.study_id} is released; {len(jobs)} jobs are queued")
