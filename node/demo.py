@@ -23,7 +23,7 @@ from config.settings import Settings, load
 from db.engine import connect
 from db.records import StudyState, WorklistRow
 from db.worklist import Worklist
-from models.radiograph import read_model_input
+from models.radiograph.reading import read_model_input
 from node.app import Node, free_port
 from node.overlay import Region, draw_overlay
 
