@@ -1,0 +1,328 @@
+"""What every object of ours carries before its own content: patient, study, series, equipment and who contributed.
+
+The patient and the study are the source's, to the letter: what identifies them is copied even where the source broke a
+rule, because an object that does not match its study is lost. Everything else that breaks its value representation
+(PS3.5 6.2; an age of ``62``, say) is left out, so that a source's mistake does not become ours.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from datetime import UTC, datetime, timedelta, timezone
+
+from pydicom import config
+from pydicom.charset import convert_encodings
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.sequence import Sequence
+from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.valuerep import PersonName, validate_value
+
+from models.contract import ModelUse
+from workers.results.codes import ACQUISITION_EQUIPMENT, PROCESSING_EQUIPMENT, code_sequence
+from workers.results.contract import Analysis, Equipment
+
+RESEARCH_USE = "Research use only. Not a medical device. Not for diagnosis."
+
+IMPLEMENTATION_CLASS_UID = "2.25.206614187294531098725834071925486306321"
+IMPLEMENTATION_VERSION_NAME = "PLEURA"
+
+SERIES_OFFSETS = {"seg": 1, "sr": 2, "sc": 3, "gsps": 4, "summary": 5}
+SERIES_DESCRIPTIONS = {
+    "seg": "Pleura AI segmentation (research use)",
+    "sr": "Pleura AI report (research use)",
+    "sc": "Pleura AI overlay (research use)",
+    "gsps": "Pleura AI outlines (research use)",
+    "summary": "Pleura AI study summary (research use)",
+}
+
+# What ties an object to its patient and study: copied as it is. The second tuple is type 2 in PS3.3 C.7.1.1, C.7.2.1.
+_IDENTITY = ("PatientName", "PatientID", "StudyInstanceUID", "AccessionNumber", "IssuerOfPatientID")
+_TYPE_2 = ("PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID")
+_TYPE_3 = (
+    "TypeOfPatientID",
+    "IssuerOfPatientIDQualifiersSequence",
+    "OtherPatientIDsSequence",
+    "OtherPatientNames",
+    "PatientIdentityRemoved",
+    "DeidentificationMethod",
+    "DeidentificationMethodCodeSequence",
+    "StudyDescription",
+    "ProcedureCodeSequence",
+    "IssuerOfAccessionNumberSequence",
+    "PatientAge",
+    "PatientSize",
+    "PatientWeight",
+    "AdmissionID",
+    "ClinicalTrialSponsorName",
+    "ClinicalTrialProtocolID",
+    "ClinicalTrialProtocolName",
+    "ClinicalTrialSiteID",
+    "ClinicalTrialSiteName",
+    "ClinicalTrialSubjectID",
+    "ClinicalTrialSubjectReadingID",
+    "ClinicalTrialTimePointID",
+    "ClinicalTrialTimePointDescription",
+)
+_SEXES = ("M", "F", "O", "")
+_ORIENTATION_LETTERS = frozenset("LRAPHF")
+
+
+def new_object(analysis: Analysis, kind: str, sop_class_uid: str, modality: str) -> Dataset:
+    """Start an object of ``kind``: file meta, patient, study, series, equipment and SOP Common."""
+    return start_object(
+        analysis.source,
+        analysis.equipment,
+        analysis.prediction.models,
+        created_at=analysis.created_at,
+        sop_class_uid=sop_class_uid,
+        sop_instance_uid=analysis.identity.uid(kind),
+        series_instance_uid=analysis.identity.uid(kind, "series"),
+        series_number=analysis.series_number_base + SERIES_OFFSETS[kind],
+        series_description=SERIES_DESCRIPTIONS[kind],
+        modality=modality,
+    )
+
+
+def start_object(
+    source: Dataset,
+    equipment: Equipment,
+    models: tuple[ModelUse, ...],
+    *,
+    created_at: datetime,
+    sop_class_uid: str,
+    sop_instance_uid: str,
+    series_instance_uid: str,
+    series_number: int,
+    series_description: str,
+    modality: str,
+) -> Dataset:
+    """Start any object that belongs to the study of ``source``; see the module for what is copied."""
+    made = Dataset()
+    made.file_meta = _file_meta(sop_class_uid, sop_instance_uid)
+    made.preamble = b"\0" * 128
+    _copy_patient_and_study(source, made)
+    made.SOPClassUID = UID(sop_class_uid)
+    made.SOPInstanceUID = UID(sop_instance_uid)
+    made.Modality = modality
+    made.SeriesInstanceUID = UID(series_instance_uid)
+    made.SeriesNumber = series_number
+    made.SeriesDescription = series_description
+    made.InstanceNumber = 1
+    _set_times(source, made, created_at)
+    _set_equipment(source, made, equipment)
+    made.ContributingEquipmentSequence = contributing_equipment(source, equipment, models)
+    return made
+
+
+def finish(made: Dataset, source: Dataset) -> Dataset:
+    """Declare the character set, now that every text is there: the source's, or UTF-8 where that cannot hold them.
+
+    A source that declares none although it has letters outside ASCII was read as Latin-1 (pydicom's rule), which
+    writes the very same bytes: it is declared as such, because undeclared letters are an error.
+    """
+    declared = source.get("SpecificCharacterSet") or ""
+    wanted = declared if not isinstance(declared, str) else [declared]
+    if not any(wanted) and not _fits(made, ["ISO_IR 6"]):
+        wanted = ["ISO_IR 100"]
+    if any(wanted) and not _fits(made, list(wanted)):
+        wanted = ["ISO_IR 192"]
+    if any(wanted):
+        made.SpecificCharacterSet = list(wanted) if len(wanted) > 1 else wanted[0]
+    return made
+
+
+def _fits(made: Dataset, terms: list[str]) -> bool:
+    try:
+        encodings = convert_encodings(terms)
+    except (LookupError, ValueError):
+        return False
+    if terms == ["ISO_IR 6"]:
+        encodings = ["ascii"]
+    return all(_can_encode(text, encodings) for text in _texts(made))
+
+
+def _can_encode(text: str, encodings: list[str]) -> bool:
+    for letter in set(text):
+        if not letter.isascii() and not any(_has(letter, encoding) for encoding in encodings):
+            return False
+    return True
+
+
+def _has(letter: str, encoding: str) -> bool:
+    try:
+        letter.encode("latin-1" if encoding == "iso8859" else encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def _texts(made: Dataset) -> list[str]:
+    texts: list[str] = []
+    for element in made.iterall():
+        if element.VR in ("LO", "LT", "PN", "SH", "ST", "UC", "UT"):
+            values = element.value if element.VM > 1 else [element.value]
+            texts += [str(value) for value in values if value is not None]
+    return texts
+
+
+def _file_meta(sop_class_uid: str, sop_instance_uid: str) -> FileMetaDataset:
+    meta = FileMetaDataset()
+    meta.FileMetaInformationVersion = b"\x00\x01"
+    meta.MediaStorageSOPClassUID = UID(sop_class_uid)
+    meta.MediaStorageSOPInstanceUID = UID(sop_instance_uid)
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
+    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+    return meta
+
+
+def _copy_patient_and_study(source: Dataset, made: Dataset) -> None:
+    for keyword in _IDENTITY:
+        if keyword in source:
+            made.add(deepcopy(source[keyword]))
+        elif keyword not in ("IssuerOfPatientID", "StudyInstanceUID"):
+            setattr(made, keyword, "")
+    for keyword in _TYPE_2:
+        if keyword in source and is_valid(source[keyword]):
+            made.add(deepcopy(source[keyword]))
+        else:
+            setattr(made, keyword, "")
+    if made.PatientSex not in _SEXES:
+        made.PatientSex = ""
+    for keyword in _TYPE_3:
+        if keyword in source and not is_empty(source[keyword]) and is_valid(source[keyword]):
+            made.add(deepcopy(source[keyword]))
+
+
+def is_empty(element: DataElement) -> bool:
+    """True when the element has no value."""
+    return element.value is None or element.value == "" or (element.VR == "SQ" and not element.value)
+
+
+def is_valid(element: DataElement) -> bool:
+    """True when every value of the element, nested ones too, keeps the rules of its value representation."""
+    if element.VR == "SQ":
+        return all(is_valid(inner) for item in element.value for inner in item)
+    values = element.value if element.VM > 1 else [element.value]
+    try:
+        for value in values:
+            plain = (
+                str(value) if isinstance(value, PersonName) or element.VR in ("DS", "IS", "DA", "TM", "DT") else value
+            )
+            if plain is not None and plain != "None":
+                validate_value(element.VR, plain, config.RAISE)
+    except (ValueError, TypeError):
+        return False
+    return True
+
+
+def local_time(source: Dataset, moment: datetime) -> datetime:
+    """``moment`` in the time zone that the source declares (PS3.3 C.12.1), else in the zone it was given in."""
+    offset = str(source.get("TimezoneOffsetFromUTC") or "").strip()
+    if len(offset) == 5 and offset[0] in "+-" and offset[1:].isdigit():
+        minutes = int(offset[1:3]) * 60 + int(offset[3:])
+        if minutes <= 14 * 60:
+            zone = timezone(timedelta(minutes=-minutes if offset[0] == "-" else minutes))
+            return moment.astimezone(zone)
+    return moment
+
+
+def _set_times(source: Dataset, made: Dataset, created_at: datetime) -> None:
+    """Write dates and times (PS3.3 C.12.1). The offset is declared only where the source declares it, since it would
+    change the meaning of the study's own times."""
+    moment = local_time(source, created_at)
+    if moment.tzinfo is not created_at.tzinfo and is_valid(source["TimezoneOffsetFromUTC"]):
+        made.TimezoneOffsetFromUTC = source.TimezoneOffsetFromUTC
+    date, time = moment.strftime("%Y%m%d"), moment.strftime("%H%M%S.%f")
+    for keyword in ("InstanceCreation", "Series", "Content"):
+        setattr(made, f"{keyword}Date", date)
+        setattr(made, f"{keyword}Time", time)
+
+
+def date_time(moment: datetime) -> str:
+    """A DT value in UTC with its offset (PS3.5 6.2)."""
+    return moment.astimezone(UTC).strftime("%Y%m%d%H%M%S.%f+0000")
+
+
+def _set_equipment(source: Dataset, made: Dataset, equipment: Equipment) -> None:
+    made.Manufacturer = equipment.manufacturer
+    made.ManufacturerModelName = equipment.manufacturer_model_name
+    made.SoftwareVersions = list(equipment.software_versions)
+    made.DeviceSerialNumber = equipment.device_serial_number
+    made.StationName = equipment.station_name
+    institution = equipment.institution_name or str(source.get("InstitutionName") or "")
+    if institution:
+        made.InstitutionName = institution
+
+
+def contributing_equipment(source: Dataset, equipment: Equipment, models: tuple[ModelUse, ...]) -> Sequence:
+    """Contributing Equipment Sequence (PS3.3 C.12.1.1.5): each model that judged, and what took the image."""
+    items = [_model_item(equipment, model) for model in models]
+    if not items:
+        items = [_node_item(equipment)]
+    acquisition = _acquisition_item(source)
+    return Sequence([*items, acquisition] if acquisition is not None else items)
+
+
+def _node_item(equipment: Equipment) -> Dataset:
+    item = Dataset()
+    item.PurposeOfReferenceCodeSequence = code_sequence(PROCESSING_EQUIPMENT)
+    item.Manufacturer = equipment.manufacturer
+    item.ManufacturerModelName = equipment.manufacturer_model_name
+    item.SoftwareVersions = list(equipment.software_versions)
+    item.DeviceSerialNumber = equipment.device_serial_number
+    item.ContributionDescription = RESEARCH_USE
+    return item
+
+
+def _model_item(equipment: Equipment, model: ModelUse) -> Dataset:
+    item = _node_item(equipment)
+    item.ManufacturerModelName = model.title
+    item.SoftwareVersions = model.version
+    item.DeviceSerialNumber = model.digest[:64]
+    if model.device_uid:
+        item.DeviceUID = UID(model.device_uid)
+    item.ContributionDescription = f"{model.name} {model.version}, SHA-256 {model.digest}. {RESEARCH_USE}"
+    return item
+
+
+def _acquisition_item(source: Dataset) -> Dataset | None:
+    if not source.get("Manufacturer"):
+        return None
+    item = Dataset()
+    item.PurposeOfReferenceCodeSequence = code_sequence(ACQUISITION_EQUIPMENT)
+    for keyword in (
+        "Manufacturer",
+        "InstitutionName",
+        "StationName",
+        "ManufacturerModelName",
+        "DeviceSerialNumber",
+        "SoftwareVersions",
+    ):
+        if keyword in source and not is_empty(source[keyword]) and is_valid(source[keyword]):
+            item.add(deepcopy(source[keyword]))
+    return item
+
+
+def reference(instance: Dataset) -> Dataset:
+    """SOP Instance Reference Macro (PS3.3 table 10-11)."""
+    item = Dataset()
+    item.ReferencedSOPClassUID = instance.SOPClassUID
+    item.ReferencedSOPInstanceUID = instance.SOPInstanceUID
+    return item
+
+
+def patient_orientation(source: Dataset) -> tuple[str, str] | None:
+    """Directions in which columns and rows run (PS3.3 C.7.6.1.1.1), or None where the source does not say it validly.
+
+    A radiograph stored quarter-turned has, say, ``F\\L``; two directions along the same axis say nothing.
+    """
+    value = source.get("PatientOrientation")
+    if not value or isinstance(value, str) or len(value) != 2:
+        return None
+    row, column = (str(direction).strip().upper() for direction in value)
+    if not row or not column or not (set(row) | set(column)) <= _ORIENTATION_LETTERS:
+        return None
+    axes = {"L": "x", "R": "x", "A": "y", "P": "y", "H": "z", "F": "z"}
+    return None if axes[row[0]] == axes[column[0]] else (row, column)

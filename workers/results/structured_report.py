@@ -1,0 +1,342 @@
+"""Structured Report (PS3.3 A.35, PS3.16 TID 1500): what was found, what was not, and what was not looked at.
+
+A finding with a mask is told twice under one tracking UID: a group that points to its segment and carries the numbers,
+and a group with the outline, because viewers draw outlines and not references. Every other finding is one group about
+the whole image. An image that was not analysed gets a group that says so; it is never a negative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage
+
+from models.contract import Box, Code
+from workers.results import codes
+from workers.results.codes import read_code
+from workers.results.content import (
+    HAS_ACQ_CONTEXT,
+    HAS_CONCEPT_MOD,
+    HAS_OBS_CONTEXT,
+    coded,
+    container,
+    image,
+    number,
+    polyline,
+    text,
+    uid_reference,
+)
+from workers.results.contract import Analysis, Equipment
+from workers.results.header import RESEARCH_USE, finish, is_valid, new_object, reference
+from workers.results.outline import MAXIMUM_REGIONS, Outline, box_outline, outlines
+from workers.results.statements import (
+    Statement,
+    algorithm_parameters,
+    analysis_status,
+    area_of,
+    area_remark,
+    area_words,
+    side_of,
+    spacing_of,
+    statements,
+)
+
+KIND = "sr"
+_STORAGE = {"comprehensive-3d": Comprehensive3DSRStorage, "comprehensive": ComprehensiveSRStorage}
+
+
+def encode(analysis: Analysis) -> Dataset | None:
+    """Make the SR, or None where nothing may be said: no chest radiograph, or every finding is in shadow."""
+    unfit = analysis.prediction.unfit
+    said = statements(analysis)
+    if (unfit is not None and not unfit.is_chest) or (unfit is None and not said):
+        return None
+    made = new_object(analysis, KIND, _STORAGE[analysis.sr_storage], "SR")
+    set_document(made, analysis.source, list(_evidence(analysis)))
+    if KIND in analysis.previous:
+        made.PredecessorDocumentsSequence = _predecessor(analysis)
+    groups = list(_groups(analysis, said)) if unfit is None else [_not_analysed(analysis)]
+    set_root(made, report(analysis.source, analysis.equipment, analysis.identity.uid("node", "device"), groups))
+    return finish(made, analysis.source)
+
+
+def set_document(made: Dataset, source: Dataset, evidence: list[Dataset]) -> None:
+    """SR Document General and Series (PS3.3 C.17.1, C.17.2): complete for its part, preliminary, verified by nobody."""
+    made.ReferencedPerformedProcedureStepSequence = Sequence()
+    made.PerformedProcedureCodeSequence = Sequence()
+    made.CompletionFlag = "COMPLETE"
+    made.CompletionFlagDescription = RESEARCH_USE
+    made.VerificationFlag = "UNVERIFIED"
+    made.PreliminaryFlag = "PRELIMINARY"
+    made.CurrentRequestedProcedureEvidenceSequence = hierarchy(str(source.StudyInstanceUID), evidence)
+
+
+def hierarchy(study_instance_uid: str, instances: list[Dataset]) -> Sequence:
+    """Hierarchical SOP Instance Reference Macro (PS3.3 C.17.2.1): study, series and instances, in given order."""
+    series: dict[str, list[Dataset]] = {}
+    for instance in instances:
+        series.setdefault(str(instance.SeriesInstanceUID), []).append(reference(instance))
+    items = []
+    for series_instance_uid, references in series.items():
+        item = Dataset()
+        item.SeriesInstanceUID = series_instance_uid
+        item.ReferencedSOPSequence = Sequence(references)
+        items.append(item)
+    study = Dataset()
+    study.StudyInstanceUID = study_instance_uid
+    study.ReferencedSeriesSequence = Sequence(items)
+    return Sequence([study])
+
+
+def set_root(made: Dataset, root: Dataset) -> None:
+    """Put the root container into the document itself; a root has no relationship."""
+    for element in root:
+        if element.keyword != "RelationshipType":
+            made.add(element)
+
+
+def report(source: Dataset, equipment: Equipment, device_uid: str, groups: list[Dataset]) -> Dataset:
+    """Root of TID 1500: language, observer, procedure, image library and the measurement groups."""
+    return container(
+        codes.IMAGING_MEASUREMENT_REPORT,
+        [
+            coded(codes.LANGUAGE, codes.ENGLISH, HAS_CONCEPT_MOD),
+            *_observer(equipment, device_uid),
+            coded(codes.PROCEDURE_REPORTED, procedure_code(source), HAS_CONCEPT_MOD),
+            _image_library(source),
+            container(codes.IMAGING_MEASUREMENTS, groups),
+        ],
+        template="1500",
+    )
+
+
+def _evidence(analysis: Analysis) -> Iterator[Dataset]:
+    yield analysis.source
+    if "seg" in analysis.siblings:
+        yield analysis.siblings["seg"]
+
+
+def _predecessor(analysis: Analysis) -> Sequence:
+    """The report that this revision replaces; its series is that of the same work one revision before."""
+    sop_class_uid, sop_instance_uid = analysis.previous[KIND]
+    before = Dataset()
+    before.SOPClassUID, before.SOPInstanceUID = sop_class_uid, sop_instance_uid
+    before.SeriesInstanceUID = replace(analysis.identity, revision=analysis.identity.revision - 1).uid(KIND, "series")
+    return hierarchy(str(analysis.source.StudyInstanceUID), [before])
+
+
+def _observer(equipment: Equipment, device_uid: str) -> list[Dataset]:
+    """TID 1004: a device, never a person."""
+    return [
+        coded(codes.OBSERVER_TYPE, codes.DEVICE, HAS_OBS_CONTEXT),
+        uid_reference(codes.DEVICE_OBSERVER_UID, device_uid),
+        text(codes.DEVICE_OBSERVER_NAME, equipment.station_name, HAS_OBS_CONTEXT),
+        text(codes.DEVICE_OBSERVER_MANUFACTURER, equipment.manufacturer, HAS_OBS_CONTEXT),
+        text(codes.DEVICE_OBSERVER_MODEL_NAME, equipment.manufacturer_model_name, HAS_OBS_CONTEXT),
+        text(codes.DEVICE_OBSERVER_SERIAL_NUMBER, equipment.device_serial_number, HAS_OBS_CONTEXT),
+    ]
+
+
+def procedure_code(source: Dataset) -> Code:
+    """The imaging procedure: the source's own code where it has a valid one, else a plain chest radiograph."""
+    for item in source.get("ProcedureCodeSequence") or ():
+        code = read_code(item)
+        if code.value and code.scheme and code.meaning and all(is_valid(element) for element in item):
+            return code
+    return codes.PLAIN_CHEST_RADIOGRAPH
+
+
+def _image_library(source: Dataset) -> Dataset:
+    """TID 1600 with the one image that was looked at."""
+    modality = Code(
+        str(source.get("Modality") or "CR"), "DCM", _MODALITIES.get(str(source.get("Modality")), "Radiograph")
+    )
+    described = image(source, children=[coded(codes.MODALITY, modality, HAS_ACQ_CONTEXT)])
+    group = container(codes.IMAGE_LIBRARY_GROUP, [described])
+    return container(codes.IMAGE_LIBRARY, [group], template="1600")
+
+
+_MODALITIES = {"CR": "Computed Radiography", "DX": "Digital Radiography", "RG": "Radiographic imaging"}
+
+
+def _groups(analysis: Analysis, said: tuple[Statement, ...]) -> Iterator[Dataset]:
+    for statement in said:
+        if statement.segment is not None and "seg" in analysis.siblings:
+            yield from _mask_groups(analysis, statement)
+        else:
+            yield _image_group(analysis, statement)
+            if statement.finding.present:
+                yield from _box_groups(analysis, statement)
+
+
+def _mask_groups(analysis: Analysis, statement: Statement) -> Iterator[Dataset]:
+    """The segment with its numbers, then its outlines: the largest under the finding's own tracking UID, and each
+    further region under one of its own, since a viewer draws a tracking UID once."""
+    mask = statement.finding.mask
+    if mask is None:
+        return
+    drawn, left_out = outlines(mask)
+    yield _segment_group(analysis, statement, left_out)
+    for index, outline in enumerate(drawn, start=1):
+        yield _outline_group(analysis, statement, outline, index, len(drawn))
+
+
+def _segment_group(analysis: Analysis, statement: Statement, left_out: int) -> Dataset:
+    spacing = spacing_of(analysis)
+    size = "" if statement.finding.mask is None else area_words(area_of(statement.finding.mask, spacing))
+    remarks = [size, area_remark(spacing), RESEARCH_USE]
+    if left_out:
+        remarks.insert(
+            0, f"{left_out} small regions beyond the {MAXIMUM_REGIONS} largest are only in the segmentation."
+        )
+    return container(
+        codes.MEASUREMENT_GROUP,
+        [
+            *_tracking(statement.label, statement.tracking_uid),
+            *_finding(analysis, statement),
+            *_algorithm(statement),
+            image(analysis.siblings["seg"], codes.REFERENCED_SEGMENTATION_FRAME, frame=statement.segment),
+            image(analysis.source, codes.SOURCE_IMAGE_FOR_SEGMENTATION),
+            *_probability(statement.finding.probability),
+            *_areas(analysis, statement),
+            coded(statement.finding.code, statement.answer),
+            text(codes.COMMENT, " ".join(remarks)),
+        ],
+        template="1410",
+    )
+
+
+def _outline_group(analysis: Analysis, statement: Statement, outline: Outline, index: int, count: int) -> Dataset:
+    label = statement.label if count == 1 else f"{statement.label} ({index} of {count})"
+    uid = statement.tracking_uid if index == 1 else _region_uid(analysis, statement, f"region:{index}")
+    return container(
+        codes.MEASUREMENT_GROUP,
+        [
+            *_tracking(statement.label if index == 1 else label, uid),
+            *_finding(analysis, statement),
+            polyline(codes.IMAGE_REGION, outline.points, analysis.source),
+        ],
+        template="1410",
+    )
+
+
+def _region_uid(analysis: Analysis, statement: Statement, part: str) -> str:
+    finding = statement.finding
+    return analysis.identity.uid("finding", f"tracking:{finding.model}:{finding.label}:{part}")
+
+
+def _box_groups(analysis: Analysis, statement: Statement) -> Iterator[Dataset]:
+    """One group for each detection, with its own probability and outline."""
+    if statement.segment is not None:
+        return
+    for index, box in enumerate(statement.finding.boxes, start=1):
+        yield _box_group(analysis, statement, box, index)
+
+
+def _box_group(analysis: Analysis, statement: Statement, box: Box, index: int) -> Dataset:
+    return container(
+        codes.MEASUREMENT_GROUP,
+        [
+            *_tracking(f"{statement.label} (box {index})", _region_uid(analysis, statement, f"box:{index}")),
+            *_finding(analysis, statement),
+            *_algorithm(statement),
+            polyline(codes.IMAGE_REGION, box_outline(box).points, analysis.source),
+            *_probability(box.probability),
+        ],
+        template="1410",
+    )
+
+
+def _image_group(analysis: Analysis, statement: Statement) -> Dataset:
+    """TID 1501: a finding of the whole image. Only a present one is named as a finding, because viewers show that name
+    without its answer."""
+    remarks = [remark for remark in (statement.remark, RESEARCH_USE) if remark]
+    named = _finding(analysis, statement) if statement.answer == codes.PRESENT else ()
+    return container(
+        codes.MEASUREMENT_GROUP,
+        [
+            *_tracking(statement.label, statement.tracking_uid),
+            *named,
+            *_algorithm(statement),
+            *_probability(statement.finding.probability),
+            coded(statement.finding.code, statement.answer),
+            *_status(statement),
+            text(codes.COMMENT, " ".join(_sentence(remark) for remark in remarks)),
+            image(analysis.source, codes.SOURCE),
+        ],
+        template="1501",
+    )
+
+
+def _sentence(words: str) -> str:
+    ended = words if words.endswith((".", "!", "?")) else f"{words}."
+    return ended[:1].upper() + ended[1:]
+
+
+def _status(statement: Statement) -> list[Dataset]:
+    """A finding without a probability was tried and failed."""
+    return [coded(codes.SUMMARY_OF_ANALYSES, codes.FAILED)] if statement.finding.probability is None else []
+
+
+def _not_analysed(analysis: Analysis) -> Dataset:
+    """The whole image was not analysed: CID 6042 and the reason, in a group of its own."""
+    unfit = analysis.prediction.unfit
+    reason = _sentence(unfit.sentence) if unfit is not None else ""
+    reason_code = unfit.code if unfit is not None else ""
+    status = analysis_status(analysis)
+    return container(
+        codes.MEASUREMENT_GROUP,
+        [
+            *_tracking("AI: not analysed", analysis.identity.uid("finding", "tracking:not-analysed")),
+            coded(codes.SUMMARY_OF_ANALYSES, status),
+            text(
+                codes.COMMENT, f"Not analysed ({reason_code}): {reason} This is not a negative result. {RESEARCH_USE}"
+            ),
+            image(analysis.source, codes.SOURCE),
+        ],
+        template="1501",
+    )
+
+
+def _tracking(label: str, uid: str) -> list[Dataset]:
+    return [
+        text(codes.TRACKING_IDENTIFIER, label, HAS_OBS_CONTEXT),
+        uid_reference(codes.TRACKING_UNIQUE_IDENTIFIER, uid),
+    ]
+
+
+def _finding(analysis: Analysis, statement: Statement) -> list[Dataset]:
+    side = side_of(analysis, statement.finding)
+    lateral = [] if side is None else [coded(codes.LATERALITY, side, HAS_CONCEPT_MOD)]
+    return [
+        coded(codes.FINDING_CATEGORY, codes.MORPHOLOGICALLY_ABNORMAL),
+        coded(codes.FINDING, statement.finding.code),
+        coded(codes.FINDING_SITE, codes.LUNG, HAS_CONCEPT_MOD, lateral),
+    ]
+
+
+def _algorithm(statement: Statement) -> list[Dataset]:
+    """TID 4019, with the values of the model's item in Contributing Equipment."""
+    model = statement.model
+    return [
+        text(codes.ALGORITHM_NAME, model.title if model is not None else statement.finding.model, HAS_CONCEPT_MOD),
+        text(codes.ALGORITHM_VERSION, model.version if model is not None else "unknown", HAS_CONCEPT_MOD),
+        text(codes.ALGORITHM_PARAMETERS, algorithm_parameters(statement.finding), HAS_CONCEPT_MOD),
+    ]
+
+
+def _probability(value: float | None) -> list[Dataset]:
+    return [] if value is None else [number(codes.PROBABILITY, round(value, 6), codes.UNITY)]
+
+
+def _areas(analysis: Analysis, statement: Statement) -> list[Dataset]:
+    mask, spacing = statement.finding.mask, spacing_of(analysis)
+    if mask is None:
+        return []
+    area = area_of(mask, spacing)
+    if area.square_millimetres is None:
+        return [number(codes.AREA, area.pixels, codes.PIXELS)]
+    return [number(codes.AREA, area.square_millimetres, codes.SQUARE_MILLIMETRE)]
