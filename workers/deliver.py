@@ -7,11 +7,14 @@ and our note of it is harmless.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import repeat
 from typing import Protocol
 
+from config.logs import job_in_log
 from config.settings import Destination, Settings
 from db.records import Delivery
 from workers.clock import Clock
@@ -89,24 +92,31 @@ def deliver(delivery_id: int, tools: DeliveryTools) -> None:
         first.destination, first.job_id, first.study_id, tools.worker, tools.clock(), lease
     )
     group = in_storing_order([first, *(other for other in others if other.id != first.id)])
-    destination = tools.destination(first.destination)
+    with job_in_log(first.job_id) if first.job_id is not None else nullcontext():
+        _deliver_group(group, tools)
+
+
+def _deliver_group(group: Sequence[Delivery], tools: DeliveryTools) -> None:
+    destination = tools.destination(group[0].destination)
     if destination is None:
         _hold(group, "this destination is not in the configuration any more", tools)
         return
-    if _is_silent(destination, tools):
-        for delivery in group:
-            _settle(delivery, Receipt(Verdict.UNREACHABLE, "the peer did not answer a moment ago"), tools)
+    if _is_silent(destination.name, tools):
+        _settle(group, repeat(Receipt(Verdict.UNREACHABLE, "the peer did not answer a moment ago")), tools)
         return
     try:
         reason = _wrong_patient(group[0], destination, tools) if destination.verify_identity else None
     except PeerError as error:
-        for delivery in group:
-            _settle(delivery, Receipt(Verdict.UNREACHABLE, f"the study's patient could not be checked: {error}"), tools)
+        note = f"the study's patient could not be checked: {error}"
+        _settle(group, repeat(Receipt(Verdict.UNREACHABLE, note)), tools)
         return
     if reason is not None:
         _hold(group, reason, tools)
         return
-    _send(group, destination, tools)
+    store = tools.settings.store.folder
+    objects = [Outgoing(store / each.path, each.sop_class_uid, each.sop_instance_uid) for each in group]
+    calling = tools.settings.listener.ae_title
+    _settle(group, tools.kinds[destination.kind].send(destination, calling, objects), tools)
 
 
 def in_storing_order(deliveries: Sequence[Delivery]) -> list[Delivery]:
@@ -114,53 +124,60 @@ def in_storing_order(deliveries: Sequence[Delivery]) -> list[Delivery]:
     return sorted(deliveries, key=lambda each: (STORING_ORDER.index(each.kind), each.id))
 
 
-def _send(group: Sequence[Delivery], destination: Destination, tools: DeliveryTools) -> None:
-    store = tools.settings.store.folder
-    objects = [Outgoing(store / each.path, each.sop_class_uid, each.sop_instance_uid) for each in group]
-    calling = destination.calling_ae_title or tools.settings.listener.ae_title
-    receipts = tools.kinds[destination.kind].send(destination, calling, objects)
-    for delivery, receipt in zip(group, receipts, strict=True):
-        _settle(delivery, receipt, tools)
+def _settle(group: Sequence[Delivery], receipts: Iterable[Receipt], tools: DeliveryTools) -> None:
+    """Record each receipt as it comes. What must be sent again takes all behind it along, so that the order is kept."""
+    answers = iter(receipts)
+    attempts = max(each.attempts for each in group)
+    blocked: Receipt | None = None
+    for delivery in group:
+        receipt = blocked or next(answers)
+        if receipt.verdict is Verdict.SENT:
+            _sent(delivery, receipt, tools)
+        elif _is_final(receipt, attempts, tools.settings):
+            _park(delivery, receipt, tools)
+        else:
+            blocked = receipt
+            _try_again(delivery, receipt, attempts, tools)
 
 
-def _settle(delivery: Delivery, receipt: Receipt, tools: DeliveryTools) -> None:
+def _is_final(receipt: Receipt, attempts: int, settings: Settings) -> bool:
+    """A refusal is final at once; a peer that cannot be reached gets far more attempts than one that answers."""
+    if receipt.verdict is Verdict.REFUSED:
+        return True
+    workers = settings.workers
+    limit = workers.unreachable_attempts if receipt.verdict is Verdict.UNREACHABLE else workers.attempts
+    return attempts >= limit
+
+
+def _sent(delivery: Delivery, receipt: Receipt, tools: DeliveryTools) -> None:
+    tools.silent_until.pop(delivery.destination, None)
+    tools.worklist.delivery_sent(delivery.id, tools.worker, tools.clock())
+    log.info("delivery %d: %s sent to %s %s", delivery.id, delivery.kind, delivery.destination, receipt.note)
+
+
+def _park(delivery: Delivery, receipt: Receipt, tools: DeliveryTools) -> None:
+    tools.worklist.fail_delivery(delivery.id, tools.worker, receipt.note, tools.clock())
+    log.error("delivery %d to %s is parked: %s", delivery.id, delivery.destination, receipt.note)
+
+
+def _try_again(delivery: Delivery, receipt: Receipt, attempts: int, tools: DeliveryTools) -> None:
     now = tools.clock()
-    workers = tools.settings.workers
-    if receipt.verdict is Verdict.SENT:
-        tools.silent_until.pop(delivery.destination, None)
-        tools.worklist.delivery_sent(delivery.id, tools.worker, now)
-        log.info("delivery %d: %s sent to %s %s", delivery.id, delivery.kind, delivery.destination, receipt.note)
-        return
-    unreachable = receipt.verdict is Verdict.UNREACHABLE
-    attempts = workers.unreachable_attempts if unreachable else workers.attempts
-    if receipt.verdict is Verdict.REFUSED or delivery.attempts >= attempts:
-        tools.worklist.fail_delivery(delivery.id, tools.worker, receipt.note, now)
-        log.error("delivery %d to %s is parked: %s", delivery.id, delivery.destination, receipt.note)
-        return
-    after = backoff(delivery.attempts, tools.settings)
-    if unreachable and not _silent_at(delivery.destination, now, tools):
-        tools.silent_until[delivery.destination] = now + min(after, timedelta(seconds=workers.backoff_seconds))
+    after = backoff(attempts, tools.settings)
+    if receipt.verdict is Verdict.UNREACHABLE and not _is_silent(delivery.destination, tools):
+        tools.silent_until[delivery.destination] = now + timedelta(seconds=tools.settings.workers.backoff_seconds)
     tools.worklist.retry_delivery(delivery.id, tools.worker, receipt.note, now, after)
     log.warning(
-        "delivery %d to %s: %s; again in %.0f s",
-        delivery.id,
-        delivery.destination,
-        receipt.note,
-        after.total_seconds(),
+        "delivery %d to %s: %s; again in %.0f s", delivery.id, delivery.destination, receipt.note, after.total_seconds()
     )
 
 
-def _is_silent(destination: Destination, tools: DeliveryTools) -> bool:
+def _is_silent(name: str, tools: DeliveryTools) -> bool:
     """A peer that did not answer a moment ago is not asked again at once.
 
     Otherwise a peer that is down would keep every process waiting for its time limit, and the other peers with it.
     """
-    return _silent_at(destination.name, tools.clock(), tools)
-
-
-def _silent_at(name: str, now: datetime, tools: DeliveryTools) -> bool:
     until = tools.silent_until.get(name)
-    return until is not None and now < until
+    return until is not None and tools.clock() < until
 
 
 def _wrong_patient(delivery: Delivery, destination: Destination, tools: DeliveryTools) -> str | None:
@@ -168,7 +185,7 @@ def _wrong_patient(delivery: Delivery, destination: Destination, tools: Delivery
 
     A peer that does not hold the study says nothing against it: a viewer's archive may get results first.
     """
-    calling = destination.calling_ae_title or tools.settings.listener.ae_title
+    calling = tools.settings.listener.ae_title
     held = tools.kinds[destination.kind].find_study(destination, calling, delivery.study_instance_uid)
     if held is None or held.patient_id.strip() == delivery.patient_id.strip():
         return None

@@ -6,11 +6,10 @@ The order of the encoders is the order of storing; each sees the objects that th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import PurePosixPath
-from typing import Protocol
 
 from pydicom import dcmwrite
 from pydicom.dataset import Dataset
@@ -18,23 +17,24 @@ from pydicom.dataset import Dataset
 from config.settings import Destination
 from db.records import FindingRecord, Refusal, ResultRecord
 from models.contract import Finding, Mode, Prediction, Spacing
-from workers.results.contract import Analysis, Encoder
+from workers.results.contract import Analysis
+from workers.results.registry import EncoderEntry
 
 ALWAYS_MADE = frozenset({"seg", "sr"})
 
 
-class EncoderEntry(Protocol):
-    """A line of the encoders' registry."""
+Encode = Callable[[Analysis, Collection[str]], Mapping[str, Dataset]]
+"""Makes the wanted kinds of objects, in storing order."""
 
-    @property
-    def kind(self) -> str:
-        """Name of the kind of result."""
-        ...
 
-    @property
-    def encode(self) -> Encoder:
-        """The encoder."""
-        ...
+def encode_in_order(encoders: Iterable[EncoderEntry], analysis: Analysis, kinds: Collection[str]) -> dict[str, Dataset]:
+    """Encode the wanted kinds in the order of ``encoders``; each sees what the ones before it made."""
+    made: dict[str, Dataset] = {}
+    for entry in encoders:
+        encoded = entry.encode(replace(analysis, siblings=dict(made))) if entry.kind in kinds else None
+        if encoded is not None:
+            made[entry.kind] = encoded
+    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def kinds_by_destination(destinations: Iterable[Destination]) -> dict[str, tuple
     return {destination.name: tuple(destination.kinds) for destination in destinations}
 
 
-def encode_all(analysis: Analysis, encoders: Sequence[EncoderEntry], wanted: frozenset[str]) -> list[EncodedResult]:
+def encode_results(analysis: Analysis, encode: Encode, wanted: frozenset[str]) -> list[EncodedResult]:
     """Encode every wanted kind in storing order.
 
     An image that was not analysed and is no chest radiograph leaves nothing for the PACS.
@@ -63,16 +63,7 @@ def encode_all(analysis: Analysis, encoders: Sequence[EncoderEntry], wanted: fro
     unfit = analysis.prediction.unfit
     if unfit is not None and not unfit.is_chest:
         return []
-    made: dict[str, Dataset] = {}
-    results = []
-    for entry in encoders:
-        if entry.kind not in wanted:
-            continue
-        dataset = entry.encode(replace(analysis, siblings=dict(made)))
-        if dataset is not None:
-            made[entry.kind] = dataset
-            results.append(as_file(entry.kind, dataset))
-    return results
+    return [as_file(kind, dataset) for kind, dataset in encode(analysis, wanted).items()]
 
 
 def as_file(kind: str, dataset: Dataset) -> EncodedResult:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -34,20 +34,28 @@ class WaitingJobs(Protocol):
         """Jobs (id, STAT) that may be taken and were not rung for within ``quiet``."""
         ...
 
-    def mark_rung(self, job_ids: Iterable[int], now: datetime) -> None:
+    def mark_rung(self, job_ids: Sequence[int], now: datetime) -> None:
         """Note that the doorbell was rung."""
         ...
 
 
-class SweptWorklist(WaitingJobs, Protocol):
+class WaitingDeliveries(Protocol):
+    """What ringing for deliveries needs of :class:`db.worklist.Worklist`."""
+
+    def deliveries_to_ring(self, now: datetime, quiet: timedelta, limit: int = 500) -> tuple[int, ...]:
+        """Deliveries that may be taken and were not rung for within ``quiet``."""
+        ...
+
+    def mark_deliveries_rung(self, delivery_ids: Sequence[int], now: datetime) -> None:
+        """Note that the doorbell was rung."""
+        ...
+
+
+class SweptWorklist(WaitingJobs, WaitingDeliveries, Protocol):
     """What the sweep needs of :class:`db.worklist.Worklist`."""
 
     def late_jobs(self, now: datetime, older_than: timedelta) -> tuple[int, ...]:
         """Jobs that are still open and older than that."""
-        ...
-
-    def deliveries_to_ring(self, now: datetime, quiet: timedelta, limit: int = 500) -> tuple[int, ...]:
-        """Deliveries that may be taken and were not rung for within ``quiet``."""
         ...
 
     def quiet_studies(self, now: datetime, quiet: timedelta, limit: int = 100) -> tuple[int, ...]:
@@ -65,9 +73,10 @@ class SweptWorklist(WaitingJobs, Protocol):
     def settle_study(
         self,
         study_id: int,
-        results: tuple[ResultRecord, ...],
-        destinations: dict[str, tuple[str, ...]],
+        results: Sequence[ResultRecord],
+        destinations: Mapping[str, Sequence[str]],
         now: datetime,
+        activity: int | None = None,
     ) -> tuple[int, ...] | None:
         """Settle the study; delivery ids, or None where something arrived meanwhile."""
         ...
@@ -85,8 +94,8 @@ class Bell(Protocol):
         ...
 
 
-Summarise = Callable[[int], Sequence[EncodedResult]]
-"""Makes the summary objects of a study; nothing where the study has none."""
+Summarise = Callable[[StudyFacts], Sequence[EncodedResult]]
+"""Makes the summary objects of a study as its facts are now; nothing where the study has none."""
 
 
 @dataclass(slots=True)
@@ -132,7 +141,7 @@ class Sweep:
             return
         now = self.clock()
         self.worklist.record_triage(study_id, decide(facts, self.settings.triage, now), now)
-        summaries = self.summarise(study_id)
+        summaries = self.summarise(facts)
         for summary in summaries:
             write_durably(self.settings.store.folder / summary.record.path, [summary.content])
         late = is_too_old_to_send(facts, self.settings.results.late_after_hours, now)
@@ -141,6 +150,7 @@ class Sweep:
             tuple(summary.record for summary in summaries),
             {} if late else kinds_by_destination(self.settings.destinations),
             now,
+            facts.activity,
         )
         if deliveries:
             self.doorbell.ring_deliveries(deliveries)
@@ -154,10 +164,11 @@ def ring_jobs(worklist: WaitingJobs, doorbell: Bell, quiet: timedelta, now: date
     return len(jobs)
 
 
-def ring_deliveries(worklist: SweptWorklist, doorbell: Bell, quiet: timedelta, now: datetime) -> int:
+def ring_deliveries(worklist: WaitingDeliveries, doorbell: Bell, quiet: timedelta, now: datetime) -> int:
     """Ring for the deliveries that wait unheard; how many they were."""
     deliveries = worklist.deliveries_to_ring(now, quiet)
-    doorbell.ring_deliveries(deliveries)
+    if deliveries and doorbell.ring_deliveries(deliveries):
+        worklist.mark_deliveries_rung(deliveries, now)
     return len(deliveries)
 
 

@@ -14,6 +14,7 @@ What is lost with a process is found by the next child of the worker (claims of 
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -22,16 +23,17 @@ from typing import Protocol
 
 from pydicom.dataset import Dataset
 
+from config.logs import job_in_log
 from config.settings import Settings
-from db.records import Job, Outcome, StudyFacts, TriageDecision
+from db.records import Job, Outcome, StudyDetail, StudyFacts, TriageDecision
 from models.contract import ModelInput, Prediction, Unfit
 from workers.clock import Clock, Elapsed
 from workers.errors import RejectedError, RetryableError
 from workers.files import write_durably
 from workers.outcome import (
+    Encode,
     EncodedResult,
-    EncoderEntry,
-    encode_all,
+    encode_results,
     finding_records,
     kinds_by_destination,
     kinds_wanted,
@@ -70,6 +72,10 @@ class JobList(Protocol):
         """What triage needs to know."""
         ...
 
+    def study_detail(self, study_id: int) -> StudyDetail:
+        """Everything about a study."""
+        ...
+
     def record_triage(self, study_id: int, decision: TriageDecision, now: datetime) -> None:
         """Record a decision."""
         ...
@@ -105,14 +111,15 @@ class AnalysisTools:
     """All that :func:`analyse_job` works with; a composition root makes it once a process.
 
     ``read_source`` raises ``OSError`` where the file cannot be read now and :class:`RejectedError` where nothing can be
-    made of its bytes. ``pipeline`` is the digest of what ``predictor`` and ``encoders`` do.
+    made of its bytes. ``pipeline`` is the digest of what ``predictor`` and ``encode`` do; UIDs are
+    made with the job's own, so that no two jobs ever make the same one.
     """
 
     settings: Settings
     worklist: JobList
     read_source: Callable[[Path], SourceImage]
     predictor: Predictor
-    encoders: Sequence[EncoderEntry]
+    encode: Encode
     equipment: Equipment
     pipeline: str
     doorbell: DeliveryBell
@@ -128,23 +135,35 @@ class AnalysisTools:
 
 def analyse_job(job_id: int, tools: AnalysisTools) -> None:
     """Run one job to its end: done, to be tried again, or parked."""
-    job = tools.worklist.claim_job(job_id, tools.worker, tools.clock(), tools.lease)
-    if job is None:
-        log.debug("job %d is not to be taken", job_id)
-        return
+    with job_in_log(job_id):
+        job = tools.worklist.claim_job(job_id, tools.worker, tools.clock(), tools.lease)
+        if job is None:
+            log.debug("the job is not to be taken")
+            return
+        _run(job, tools)
+
+
+def _run(job: Job, tools: AnalysisTools) -> None:
     if job.attempts > tools.settings.workers.attempts:
         _park(job, "its process was lost or stopped by the time limit at every attempt", tools)
         return
+    if job.pipeline != tools.pipeline:
+        log.info("the job was made for another pipeline than the one that is active now, which analyses it")
     try:
         outcome = _analyse(job, tools)
     except (RetryableError, OSError, MemoryError) as error:
         _try_again(job, f"{type(error).__name__}: {error}", tools)
     except Exception as error:
-        # A defect of ours or of a model. The traceback goes to the log without the values of the data set.
-        log.exception("job %d failed at attempt %d", job.id, job.attempts)
+        # A defect of ours or of a model. Its words may quote the data set: the log gets where it was, and not those.
+        log.error("attempt %d failed with %s\n%s", job.attempts, type(error).__name__, _where(error))
         _try_again(job, f"{type(error).__name__} in the analysis; the log has the details", tools)
     else:
         _finish(job, outcome, tools)
+
+
+def _where(error: BaseException) -> str:
+    """The stack of an error without its words."""
+    return "".join(traceback.format_tb(error.__traceback__)).rstrip()
 
 
 def backoff(attempts: int, settings: Settings) -> timedelta:
@@ -166,9 +185,8 @@ def _analyse(job: Job, tools: AnalysisTools) -> Outcome:
     read = tools.elapsed()
     prediction = _predict(source, tools)
     predicted = tools.elapsed()
-    results = encode_all(
-        _analysis(job, source, prediction, tools), tools.encoders, kinds_wanted(tools.settings.destinations)
-    )
+    analysis = _analysis(job, source, prediction, tools)
+    results = encode_results(analysis, tools.encode, kinds_wanted(tools.settings.destinations))
     encoded = tools.elapsed()
     _write(results, tools.settings.store.folder)
     timings = {
@@ -224,7 +242,7 @@ def _analysis(job: Job, source: SourceImage, prediction: Prediction, tools: Anal
             uid_root=settings.site.uid_root,
             sop_instance_uid=job.sop_instance_uid,
             instance_digest=job.instance_digest,
-            pipeline=tools.pipeline,
+            pipeline=job.pipeline,
             revision=job.revision,
         ),
         equipment=replace(
@@ -234,7 +252,19 @@ def _analysis(job: Job, source: SourceImage, prediction: Prediction, tools: Anal
         created_at=job.created_at,
         series_number_base=settings.results.series_number_base,
         sr_storage=settings.results.sr_storage,
+        previous=_predecessors(job, tools),
     )
+
+
+def _predecessors(job: Job, tools: AnalysisTools) -> dict[str, tuple[str, str]]:
+    """The objects that this revision replaces, by kind: SOP class and SOP instance UID."""
+    if job.revision <= 1:
+        return {}
+    return {
+        result.record.kind: (result.record.sop_class_uid, result.record.sop_instance_uid)
+        for result in tools.worklist.study_detail(job.study_id).results
+        if result.job_id == job.id and result.revision == job.revision - 1
+    }
 
 
 def _write(results: Sequence[EncodedResult], store: Path) -> None:
@@ -245,13 +275,12 @@ def _write(results: Sequence[EncodedResult], store: Path) -> None:
 def _finish(job: Job, outcome: Outcome, tools: AnalysisTools) -> None:
     deliveries = tools.worklist.finish_job(job.id, tools.worker, outcome, tools.clock())
     if deliveries is None:
-        log.warning("job %d was taken from this worker before it was done; its work is dropped", job.id)
+        log.warning("the job was taken from this worker before it was done; its work is dropped")
         return
     tools.doorbell.ring_deliveries(deliveries)
     update_triage(job.study_id, tools.worklist, tools.settings, tools.clock())
     log.info(
-        "job %d done in %.2f s: %d results, %d deliveries",
-        job.id,
+        "done in %.2f s: %d results, %d deliveries",
         sum(outcome.timings.get(stage, 0.0) for stage in ("read", "predict", "encode", "write")),
         len(outcome.results),
         len(deliveries),
@@ -264,10 +293,10 @@ def _try_again(job: Job, error: str, tools: AnalysisTools) -> None:
         return
     after = backoff(job.attempts, tools.settings)
     tools.worklist.retry_job(job.id, tools.worker, error, tools.clock(), after)
-    log.warning("job %d: %s; attempt %d in %.0f s", job.id, error, job.attempts + 1, after.total_seconds())
+    log.warning("%s; attempt %d in %.0f s", error, job.attempts + 1, after.total_seconds())
 
 
 def _park(job: Job, error: str, tools: AnalysisTools) -> None:
     tools.worklist.fail_job(job.id, tools.worker, error, tools.clock())
     update_triage(job.study_id, tools.worklist, tools.settings, tools.clock())
-    log.error("job %d is parked after %d attempts: %s", job.id, job.attempts, error)
+    log.error("the job is parked after %d attempts: %s", job.attempts, error)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from config.settings import Destination, Results, Settings, Store, Workers
-from db.records import Job, JobState, Outcome, StudyFacts, TriageDecision
+from db.records import Job, JobState, Outcome, StudyDetail, StudyFacts, TriageDecision
 from models.contract import Code, Finding, Mode, ModelInput, ModelUse, Prediction, Spacing, Unfit
 from tests.workers.builders import NOON, FakeClock, facts, job
 from workers.errors import RejectedError, RetryableError
-from workers.results.contract import Analysis, Encoder, Equipment
+from workers.outcome import encode_in_order
+from workers.results.contract import Analysis, Equipment
+from workers.results.registry import EncoderEntry
 from workers.tasks import AnalysisTools, SourceImage, analyse_job, backoff
 
 EQUIPMENT = Equipment("Pleura", "Pleura", ("0",), "PLEURA", "1")
@@ -66,6 +69,9 @@ class FakeJobs:
     def study_facts(self, study_id: int) -> StudyFacts:
         return self.study
 
+    def study_detail(self, study_id: int) -> StudyDetail:
+        raise AssertionError("only a revision looks for its predecessors")
+
     def record_triage(self, study_id: int, decision: TriageDecision, now: datetime) -> None:
         self.events.append(("triage", decision.priority))
 
@@ -89,30 +95,32 @@ class FakePredictor:
         return self.answer
 
 
-@dataclass(frozen=True)
-class Entry:
-    kind: str
-    encode: Encoder
-    version: str = "1"
+def small_object(kind: str, analysis: Analysis) -> Dataset:
+    """A small object whose UID comes from the identity and whose time is the job's."""
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.66"
+    dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.66"
+    dataset.SOPInstanceUID = analysis.identity.uid(kind)
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    dataset.SeriesInstanceUID = analysis.identity.uid(kind, "series")
+    dataset.ContentTime = analysis.created_at.strftime("%H%M%S")
+    return dataset
 
 
-def encoder(kind: str, seen: list[tuple[str, tuple[str, ...]]]) -> Entry:
-    """An encoder that makes a small object whose UID comes from the identity, and notes its siblings."""
+def encoder(kind: str) -> EncoderEntry:
+    """An encoder that tells in its object which objects it was shown."""
 
     def encode(analysis: Analysis) -> Dataset | None:
-        seen.append((kind, tuple(analysis.siblings)))
-        dataset = Dataset()
-        dataset.file_meta = FileMetaDataset()
-        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.66"
-        dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.66"
-        dataset.SOPInstanceUID = analysis.identity.uid(kind)
-        dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-        dataset.SeriesInstanceUID = analysis.identity.uid(kind, "series")
-        dataset.ContentTime = analysis.created_at.strftime("%H%M%S")
+        dataset = small_object(kind, analysis)
+        dataset.ImageComments = " ".join(analysis.siblings)
         return dataset
 
-    return Entry(kind, encode)
+    return EncoderEntry(kind, 1, encode)
+
+
+ENCODERS = [encoder(kind) for kind in ("seg", "sr", "sc", "gsps")]
 
 
 def positive() -> Prediction:
@@ -134,7 +142,6 @@ class Bench:
     jobs: FakeJobs
     tools: AnalysisTools
     bell: FakeBell
-    seen: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
 
     def run(self) -> list[Any]:
         analyse_job(self.jobs.job.id, self.tools)
@@ -161,14 +168,14 @@ def bench(tmp_path: Path) -> Callable[..., Bench]:
         (tmp_path / the_job.instance_path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / the_job.instance_path).write_bytes(b"as received")
         pixels = ModelInput(np.zeros((4, 5), np.float32), "1.2.3", spacing=Spacing(0.5, 0.2, "patient"))
-        jobs, bell, seen = FakeJobs(the_job, study), FakeBell(), list[tuple[str, tuple[str, ...]]]()
+        jobs, bell = FakeJobs(the_job, study), FakeBell()
         ticks = iter(range(1000))
         tools = AnalysisTools(
             settings=settings,
             worklist=jobs,
             read_source=read or (lambda path: SourceImage(Dataset(), pixels)),
             predictor=FakePredictor(answer or positive()),
-            encoders=[encoder(kind, seen) for kind in ("seg", "sr", "sc", "gsps")],
+            encode=partial(encode_in_order, ENCODERS),
             equipment=EQUIPMENT,
             pipeline="p" * 64,
             doorbell=bell,
@@ -176,7 +183,7 @@ def bench(tmp_path: Path) -> Callable[..., Bench]:
             elapsed=lambda: float(next(ticks)),
             worker="host/jobs/0/0#1",
         )
-        return Bench(jobs, tools, bell, seen)
+        return Bench(jobs, tools, bell)
 
     return make
 
@@ -217,10 +224,19 @@ def test_a_second_run_makes_the_same_bytes(bench: Callable[..., Bench]) -> None:
     assert one.jobs.outcome.results == two.jobs.outcome.results
 
 
-def test_later_encoders_see_the_objects_before_them(bench: Callable[..., Bench]) -> None:
-    work = bench(kinds=("sc", "seg"))
+def test_kinds_that_no_destination_takes_are_not_made_but_for_seg_and_sr(bench: Callable[..., Bench]) -> None:
+    work = bench(kinds=("sc", "summary"))
     work.run()
-    assert work.seen == [("seg", ()), ("sr", ("seg",)), ("sc", ("seg", "sr"))]
+    assert work.jobs.outcome is not None
+    assert [result.kind for result in work.jobs.outcome.results] == ["seg", "sr", "sc"]
+
+
+def test_an_encoder_sees_the_objects_before_it(bench: Callable[..., Bench], tmp_path: Path) -> None:
+    work = bench(kinds=("gsps",))
+    work.run()
+    assert work.jobs.outcome is not None
+    seen = [dcmread(tmp_path / result.path).ImageComments for result in work.jobs.outcome.results]
+    assert seen == ["", "seg", "seg sr"]
 
 
 def test_a_message_that_comes_twice_does_nothing(bench: Callable[..., Bench]) -> None:

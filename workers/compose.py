@@ -1,0 +1,142 @@
+"""What a worker's child and the sweep are made of: settings in, connected and warm parts out.
+
+Imported in the process that uses it, for it brings networks and encoders along.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+from pydicom.dataset import Dataset
+
+from config.settings import Settings
+from db.engine import connect
+from db.records import StudyFacts
+from db.worklist import Worklist
+from models.predictor import load_predictor
+from models.radiograph.decode import UnreadablePixels, read_file
+from models.radiograph.reading import read_model_input
+from workers.clock import utc_now
+from workers.deliver import DeliveryTools, deliver
+from workers.destinations.registry import KINDS
+from workers.outcome import EncodedResult, encode_in_order
+from workers.pipeline import active_pipeline, digest_of
+from workers.place import Place
+from workers.queue import Doorbell
+from workers.results.contract import Equipment
+from workers.results.registry import ENCODERS
+from workers.sweep import Sweep, ring_deliveries, ring_jobs
+from workers.tasks import AnalysisTools, Predictor, SourceImage, analyse_job
+
+log = logging.getLogger(__name__)
+
+_PIXEL_DATA = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+# What a released claim leaves has never been rung for, and is found whatever the quiet time.
+_RELEASED = timedelta(days=365)
+
+Load = Callable[[Settings], tuple[Predictor, str]]
+"""Gives a predictor, and the digest of the pipeline that it is part of."""
+
+
+def load_active(settings: Settings) -> tuple[Predictor, str]:
+    """Load and warm the models that the configuration names; with them the digest of the pipeline."""
+    started = time.monotonic()
+    pipeline = active_pipeline(settings, verify=True)
+    predictor = load_predictor(pipeline, device=settings.workers.device, threads=settings.workers.threads)
+    log.info("%d models loaded and warm in %.1f s", len(tuple(pipeline)), time.monotonic() - started)
+    return predictor, digest_of(pipeline, settings)
+
+
+def analysis_handler(
+    settings: Settings, here: Place, *, worklist: Worklist | None = None, load: Load = load_active
+) -> Callable[[int], None]:
+    """Connect, load the models, take over what the last process at this place left, and handle jobs."""
+    worklist = worklist or Worklist(connect(settings.database_url))
+    doorbell = Doorbell(settings.broker_url)
+    worklist.release_jobs(here.prefix, utc_now())
+    predictor, pipeline = load(settings)
+    ring_jobs(worklist, doorbell, _RELEASED, utc_now())
+    tools = AnalysisTools(
+        settings=settings,
+        worklist=worklist,
+        read_source=source_reader(settings.workers.threads),
+        predictor=predictor,
+        encode=partial(encode_in_order, ENCODERS),
+        equipment=equipment_of(settings),
+        pipeline=pipeline,
+        doorbell=doorbell,
+        clock=utc_now,
+        elapsed=time.monotonic,
+        worker=here.name,
+    )
+    return lambda job_id: analyse_job(job_id, tools)
+
+
+def delivery_handler(settings: Settings, here: Place, *, worklist: Worklist | None = None) -> Callable[[int], None]:
+    """Connect, take over what the last process at this place left, and handle deliveries."""
+    worklist = worklist or Worklist(connect(settings.database_url))
+    worklist.release_deliveries(here.prefix, utc_now())
+    ring_deliveries(worklist, Doorbell(settings.broker_url), _RELEASED, utc_now())
+    tools = DeliveryTools(settings, worklist, KINDS, utc_now, here.name)
+    return lambda delivery_id: deliver(delivery_id, tools)
+
+
+def sweep_of(settings: Settings) -> Sweep:
+    """The sweep of a node."""
+    return Sweep(
+        settings=settings,
+        worklist=Worklist(connect(settings.database_url)),
+        doorbell=Doorbell(settings.broker_url),
+        clock=utc_now,
+        summarise=_no_summary,
+    )
+
+
+def source_reader(threads: int) -> Callable[[Path], SourceImage]:
+    """A reader of received files; ``threads`` as in :attr:`config.settings.Workers.threads`."""
+
+    def read(path: Path) -> SourceImage:
+        # A disk that does not answer is worth another attempt; only bytes that were read can be judged.
+        path.open("rb").close()
+        try:
+            dataset = read_file(path)
+        except UnreadablePixels as error:
+            # What is no DICOM file has no header to make an object of.
+            return SourceImage(Dataset(), None, replace(error.unfit, is_chest=False))
+        try:
+            return SourceImage(_without_pixels(dataset), read_model_input(dataset, max(threads, 1)))
+        except UnreadablePixels as error:
+            return SourceImage(_without_pixels(dataset), None, error.unfit)
+
+    return read
+
+
+def equipment_of(settings: Settings) -> Equipment:
+    """Who makes our objects."""
+    return Equipment(
+        manufacturer="Pleura",
+        manufacturer_model_name="Pleura",
+        software_versions=(version("pleura"),),
+        station_name=settings.site.station_name,
+        device_serial_number=settings.site.station_name,
+        institution_name=settings.site.name,
+    )
+
+
+def _no_summary(facts: StudyFacts) -> tuple[EncodedResult, ...]:
+    del facts
+    return ()
+
+
+def _without_pixels(dataset: Dataset) -> Dataset:
+    """The header of ``dataset``, with its file meta."""
+    header = Dataset({element.tag: element for element in dataset if element.keyword not in _PIXEL_DATA})
+    header.file_meta = dataset.file_meta
+    return header

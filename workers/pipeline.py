@@ -1,0 +1,42 @@
+"""The digest of all that makes a result: models, thresholds, processing, encoders and the settings that they follow.
+
+The listener computes it too, so nothing here loads a network or the libraries that run one.
+"""
+
+from __future__ import annotations
+
+from config.settings import Settings
+from models.pipeline import Pipeline, load_pipeline
+from workers.results.registry import ENCODERS
+
+
+def active_pipeline(settings: Settings, *, verify: bool = False) -> Pipeline:
+    """The pipeline that the configuration names; ``verify`` compares the models' files with their digests.
+
+    Raises:
+        UnknownModel: No manifest has one of the names.
+        ManifestError: A manifest is wrong, or a file has another digest.
+    """
+    models = settings.models
+    return load_pipeline(models.folder, models.active, shadow=models.shadow, gate=models.gate, verify=verify)
+
+
+def active_pipeline_digest(settings: Settings) -> str:
+    """Digest (SHA-256, hexadecimal) that names an analysis: a changed threshold is another analysis.
+
+    Raises:
+        UnknownModel: No manifest has one of the names.
+        ManifestError: A manifest is wrong.
+    """
+    return digest_of(active_pipeline(settings), settings)
+
+
+def digest_of(pipeline: Pipeline, settings: Settings) -> str:
+    """Digest of ``pipeline`` with all that is made of its predictions: encoders, and the settings that they follow."""
+    results, site = settings.results, settings.site
+    return pipeline.digest(
+        *(f"{entry.kind}={entry.version}" for entry in ENCODERS),
+        f"sr_storage={results.sr_storage}",
+        f"series_number_base={results.series_number_base}",
+        *(f"{name}={value}" for name, value in site.model_dump().items()),
+    )
