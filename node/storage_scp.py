@@ -74,6 +74,11 @@ class Ringer:
         """Ring soon."""
         self._waiting.put(jobs)
 
+    @property
+    def idle(self) -> bool:
+        """Nothing waits to be rung for."""
+        return self._waiting.empty()
+
     def close(self, seconds: float = 2.0) -> None:
         """Ring for what is waiting and end; what is not rung within ``seconds`` is left to the sweep."""
         self._waiting.put(None)
