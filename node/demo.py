@@ -83,7 +83,7 @@ def write_configuration(folder: Path, pacs_port: int) -> Path:
     path = folder / "pleura.toml"
     values = {
         "listener": {"port": free_port(_HOST)},
-        "store": {"folder": str(folder / "var"), "minimum_free_bytes": 0},
+        "store": {"folder": str(folder.absolute() / "var"), "minimum_free_bytes": 0},
         "triage": {"settle_seconds": 1.0},
         "logs": {"level": "WARNING"},
         "admin": {"port": free_port(_HOST)},

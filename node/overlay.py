@@ -66,15 +66,10 @@ def _write(image: Image.Image, lines: Sequence[str], names: Sequence[str]) -> No
         _shadowed(draw, (size // 2, top), line, font, (255, 255, 255))
         top += round(size * 1.35)
     for index, name in enumerate(names):
-        _shadowed(
-            draw, (size // 2, top), f"\u25a0 {name}" if _has_square(font) else f"# {name}", font, colour_of(index)
-        )
+        draw.rectangle((size // 2, top + size // 5, size // 2 + size * 4 // 5, top + size), fill=colour_of(index))
+        _shadowed(draw, (round(size * 1.7), top), name, font, colour_of(index))
         top += round(size * 1.35)
     _shadowed(draw, (size // 2, image.height - round(size * 1.6)), BANNER, font, (240, 228, 66))
-
-
-def _has_square(font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> bool:
-    return isinstance(font, ImageFont.FreeTypeFont)
 
 
 def _shadowed(

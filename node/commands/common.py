@@ -17,7 +17,8 @@ from rich.console import Console
 from config import logs
 from config.settings import Settings, load
 
-console = Console(highlight=False)
+# Into a file or a pipe, lines may be longer than the 80 columns that are assumed there.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
 def settings_of(context: click.Context) -> Settings:

@@ -41,6 +41,8 @@ def serve(context: click.Context) -> None:
 @click.pass_context
 def listen(context: click.Context) -> None:
     """Run the storage SCP alone: accept images by C-STORE, keep them, judge them and ring for the workers."""
+    from models.manifest import ManifestError
+    from models.registry import UnknownModel
     from node.storage_scp import run_listener
 
     settings = settings_of(context)
@@ -49,7 +51,10 @@ def listen(context: click.Context) -> None:
         click.echo(f"{settings.listener.ae_title} listens on {settings.listener.host}:{port}", err=True)
 
     with stop_on_signals() as stop:
-        run_listener(settings, _ready, stop)
+        try:
+            run_listener(settings, _ready, stop)
+        except (ManifestError, UnknownModel, OSError) as error:
+            fail(str(error))
 
 
 @click.command()
@@ -62,9 +67,12 @@ def listen(context: click.Context) -> None:
 @click.pass_context
 def worker(context: click.Context, queue: str) -> None:
     """Run one Celery worker. In a distributed set-up give every node the same database.url and broker.url."""
-    from workers.app import run_worker
+    from workers.app import WorkerError, run_worker
 
-    run_worker(settings_of(context), queue)
+    try:
+        run_worker(settings_of(context), queue)
+    except WorkerError as error:
+        fail(str(error))
 
 
 @click.command()
