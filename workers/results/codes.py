@@ -63,8 +63,16 @@ ABSENT = Code("272519000", "SCT", "Absent")
 UNDETERMINED = Code("373068000", "SCT", "Undetermined")
 SUMMARY_OF_ANALYSES = Code("111065", "DCM", "Summary of Analyses")
 SUCCEEDED = Code("111222", "DCM", "Succeeded")
+PARTIALLY_SUCCEEDED = Code("111223", "DCM", "Partially Succeeded")
 FAILED = Code("111224", "DCM", "Failed")
 NOT_ATTEMPTED = Code("111225", "DCM", "Not Attempted")
+
+# The study summary.
+CURRENT_PROCEDURE_EVIDENCE = Code("122073", "DCM", "Current procedure evidence")
+PRIORITY = Code("260870009", "SCT", "Priority")
+EMERGENCY = Code("25876001", "SCT", "Emergency")
+HIGH_PRIORITY = Code("394849002", "SCT", "High priority")
+NORMAL_PRIORITY = Code("394848005", "SCT", "Normal priority")
 
 # Units (UCUM).
 SQUARE_MILLIMETRE = Code("mm2", "UCUM", "square millimeter")

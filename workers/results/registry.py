@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from workers.results import segmentation, structured_report
+from workers.results import presentation_state, secondary_capture, segmentation, structured_report
 from workers.results.contract import Encoder
 
 
@@ -24,4 +24,6 @@ class EncoderEntry:
 ENCODERS: tuple[EncoderEntry, ...] = (
     EncoderEntry("seg", 1, segmentation.encode),
     EncoderEntry("sr", 1, structured_report.encode),
+    EncoderEntry("sc", 1, secondary_capture.encode),
+    EncoderEntry("gsps", 1, presentation_state.encode),
 )

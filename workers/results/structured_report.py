@@ -31,6 +31,7 @@ from workers.results.content import (
 )
 from workers.results.contract import Analysis, Equipment
 from workers.results.header import RESEARCH_USE, finish, is_valid, new_object, reference
+from workers.results.identity import derive_uid
 from workers.results.outline import MAXIMUM_REGIONS, Outline, box_outline, outlines
 from workers.results.statements import (
     Statement,
@@ -59,7 +60,7 @@ def encode(analysis: Analysis) -> Dataset | None:
     if KIND in analysis.previous:
         made.PredecessorDocumentsSequence = _predecessor(analysis)
     groups = list(_groups(analysis, said)) if unfit is None else [_not_analysed(analysis)]
-    set_root(made, report(analysis.source, analysis.equipment, analysis.identity.uid("node", "device"), groups))
+    set_root(made, report(analysis.source, analysis.equipment, analysis.identity.uid_root, groups))
     return finish(made, analysis.source)
 
 
@@ -98,15 +99,20 @@ def set_root(made: Dataset, root: Dataset) -> None:
             made.add(element)
 
 
-def report(source: Dataset, equipment: Equipment, device_uid: str, groups: list[Dataset]) -> Dataset:
-    """Root of TID 1500: language, observer, procedure, image library and the measurement groups."""
+def report(
+    source: Dataset, equipment: Equipment, uid_root: str, groups: list[Dataset], library: list[Dataset] | None = None
+) -> Dataset:
+    """Root of TID 1500: language, observer, procedure, image library and the measurement groups.
+
+    ``library`` names the images that were looked at, where they are not just ``source``.
+    """
     return container(
         codes.IMAGING_MEASUREMENT_REPORT,
         [
             coded(codes.LANGUAGE, codes.ENGLISH, HAS_CONCEPT_MOD),
-            *_observer(equipment, device_uid),
+            *_observer(equipment, uid_root),
             coded(codes.PROCEDURE_REPORTED, procedure_code(source), HAS_CONCEPT_MOD),
-            _image_library(source),
+            _image_library(library or [source]),
             container(codes.IMAGING_MEASUREMENTS, groups),
         ],
         template="1500",
@@ -128,8 +134,10 @@ def _predecessor(analysis: Analysis) -> Sequence:
     return hierarchy(str(analysis.source.StudyInstanceUID), [before])
 
 
-def _observer(equipment: Equipment, device_uid: str) -> list[Dataset]:
-    """TID 1004: a device, never a person."""
+def _observer(equipment: Equipment, uid_root: str) -> list[Dataset]:
+    """TID 1004: a device, never a person. Its UID is that of the node, the same in all its reports."""
+    maker = (equipment.manufacturer, equipment.manufacturer_model_name)
+    device_uid = derive_uid(uid_root, "device", *maker, equipment.device_serial_number)
     return [
         coded(codes.OBSERVER_TYPE, codes.DEVICE, HAS_OBS_CONTEXT),
         uid_reference(codes.DEVICE_OBSERVER_UID, device_uid),
@@ -149,14 +157,17 @@ def procedure_code(source: Dataset) -> Code:
     return codes.PLAIN_CHEST_RADIOGRAPH
 
 
-def _image_library(source: Dataset) -> Dataset:
-    """TID 1600 with the one image that was looked at."""
-    modality = Code(
-        str(source.get("Modality") or "CR"), "DCM", _MODALITIES.get(str(source.get("Modality")), "Radiograph")
-    )
-    described = image(source, children=[coded(codes.MODALITY, modality, HAS_ACQ_CONTEXT)])
-    group = container(codes.IMAGE_LIBRARY_GROUP, [described])
+def _image_library(images: list[Dataset]) -> Dataset:
+    """TID 1600 with the images that were looked at."""
+    group = container(codes.IMAGE_LIBRARY_GROUP, [_library_entry(item) for item in images])
     return container(codes.IMAGE_LIBRARY, [group], template="1600")
+
+
+def _library_entry(source: Dataset) -> Dataset:
+    name = str(source.get("Modality") or "")
+    if name not in _MODALITIES:
+        return image(source)
+    return image(source, children=[coded(codes.MODALITY, Code(name, "DCM", _MODALITIES[name]), HAS_ACQ_CONTEXT)])
 
 
 _MODALITIES = {"CR": "Computed Radiography", "DX": "Digital Radiography", "RG": "Radiographic imaging"}

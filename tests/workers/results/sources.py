@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
+    Comprehensive3DSRStorage,
     ComputedRadiographyImageStorage,
     DigitalXRayImageStorageForPresentation,
     ExplicitVRLittleEndian,
@@ -21,6 +22,14 @@ from models.contract import Box, Code, Finding, Mask, Mode, ModelInput, ModelUse
 from workers.results.contract import Analysis, Equipment
 from workers.results.identity import Identity
 from workers.results.registry import ENCODERS
+from workers.results.summary import (
+    ImageAccount,
+    Reference,
+    StudyAccount,
+    SummaryFinding,
+    encode_summary,
+    study_identity,
+)
 
 PNEUMOTHORAX = Code("36118008", "SCT", "Pneumothorax")
 LUNG_OPACITY = Code("112001", "DCM", "Opacity")
@@ -174,3 +183,29 @@ def write(made: Dataset, path: Path) -> Path:
     """Write an object as the node does."""
     made.save_as(path, enforce_file_format=True)
     return path
+
+
+def study_summary(header: Dataset, revision: int = 1, previous: Reference | None = None) -> Dataset:
+    """The summary of a study with an analysed, a refused and a failed image."""
+    image = Reference(str(header.SOPClassUID), str(header.SOPInstanceUID), str(header.SeriesInstanceUID))
+    lateral = Reference(image.sop_class_uid, "1.2.3.4.5.6", "1.2.3.4.5")
+    broken = Reference(image.sop_class_uid, "1.2.3.4.5.7", "1.2.3.4.5")
+    report = Reference(str(Comprehensive3DSRStorage), "2.25.77", "2.25.78")
+    account = StudyAccount(
+        "critical",
+        "pneumothorax 0.88",
+        (
+            ImageAccount(image, True, findings=(SummaryFinding(PNEUMOTHORAX, 0.875),), reports=(report,)),
+            ImageAccount(lateral, False, "This is a lateral view."),
+            ImageAccount(broken, False, "The pixels are broken.", failed=True),
+        ),
+    )
+    return encode_summary(
+        header,
+        account,
+        identity=study_identity("2.25", str(header.StudyInstanceUID), account, "cd" * 32, revision),
+        equipment=EQUIPMENT,
+        models=(MODEL,),
+        created_at=CREATED_AT,
+        previous=previous,
+    )

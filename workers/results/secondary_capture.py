@@ -1,0 +1,110 @@
+"""Secondary Capture (PS3.3 A.8.1): the overlay burned into a copy of the image, for viewers that show nothing else.
+
+The copy is for looking, not for measuring: it is 8 bit RGB, scaled to a screen's size with square pixels, has no pixel
+spacing, and a band above it says in words what was found and that this is research.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from pydicom.uid import SecondaryCaptureImageStorage
+
+from models.contract import ModelInput
+from workers.results import codes
+from workers.results.codes import code_sequence
+from workers.results.contract import Analysis
+from workers.results.header import finish, new_object, reference
+from workers.results.outline import Points, box_outline, outlines
+from workers.results.segmentation import body_part, nominal_spacing
+from workers.results.statements import Statement, statements
+
+KIND = "sc"
+LONGEST_SIDE = 1536
+_BANNER = "Pleura AI - research use, not for diagnosis"
+_LINE_COLOURS = ((255, 96, 64), (255, 208, 0), (64, 224, 128), (96, 160, 255), (240, 112, 255))
+_BAND, _TEXT, _WARNING = (24, 24, 24), (235, 235, 235), (255, 208, 0)
+
+
+def encode(analysis: Analysis) -> Dataset | None:
+    """Make the capture of an analysed image, a negative one too; None where there are no pixels or no statements."""
+    said = statements(analysis)
+    if analysis.prediction.unfit is not None or analysis.model_input is None or not said:
+        return None
+    pixels = np.asarray(draw(analysis, analysis.model_input, said))
+    made = new_object(analysis, KIND, SecondaryCaptureImageStorage, "OT")
+    made.ConversionType = "WSD"
+    made.ImageType = ["DERIVED", "SECONDARY"]
+    made.BodyPartExamined = body_part(analysis.source)
+    made.BurnedInAnnotation = "NO"
+    made.PatientOrientation = analysis.source.get("PatientOrientation") or ""
+    made.DerivationDescription = _BANNER
+    made.LossyImageCompression = "01" if analysis.source.get("LossyImageCompression") == "01" else "00"
+    source = reference(analysis.source)
+    source.PurposeOfReferenceCodeSequence = code_sequence(codes.SOURCE_IMAGE_FOR_PROCESSING)
+    source.SpatialLocationsPreserved = "NO"
+    made.SourceImageSequence = Sequence([source])
+    made.SamplesPerPixel, made.PhotometricInterpretation, made.PlanarConfiguration = 3, "RGB", 0
+    made.Rows, made.Columns = pixels.shape[0], pixels.shape[1]
+    made.BitsAllocated, made.BitsStored, made.HighBit, made.PixelRepresentation = 8, 8, 7, 0
+    data = pixels.tobytes()
+    made.add_new("PixelData", "OB", data + b"\0" * (len(data) % 2))
+    return finish(made, analysis.source)
+
+
+def draw(analysis: Analysis, model_input: ModelInput, said: tuple[Statement, ...]) -> Image.Image:
+    """The image with the outlines of what is present, and the band with the statements above it (RGB)."""
+    picture, scale = _screen(analysis, model_input)
+    pen = ImageDraw.Draw(picture)
+    width = max(2, max(picture.size) // 400)
+    for index, statement in enumerate(said):
+        for points in shown_outlines(statement):
+            colour = _LINE_COLOURS[index % len(_LINE_COLOURS)]
+            pen.line([(float(x), float(y)) for x, y in points * scale], fill=colour, width=width, joint="curve")
+    return _with_band(picture, said)
+
+
+def shown_outlines(statement: Statement) -> list[Points]:
+    """Outlines of a finding that is present, in source pixels: its mask's, else its boxes'."""
+    if not statement.finding.present:
+        return []
+    if statement.mask is not None:
+        return [outline.points for outline in outlines(statement.mask)[0]]
+    return [box_outline(box).points for box in statement.finding.boxes]
+
+
+def _screen(analysis: Analysis, model_input: ModelInput) -> tuple[Image.Image, Points]:
+    """The image at screen size with square pixels, and what a source coordinate is multiplied by (x, y)."""
+    rows, columns = model_input.shape
+    row, column = nominal_spacing(analysis)
+    width, height = columns * column, rows * row
+    factor = min(LONGEST_SIDE, max(rows, columns)) / max(width, height)
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    grey = np.round(np.clip(model_input.pixels, 0, 1) * 255).astype(np.uint8)
+    picture = Image.fromarray(grey).resize(size, Image.Resampling.BOX).convert("RGB")
+    return picture, np.asarray([size[0] / columns, size[1] / rows])
+
+
+def _with_band(picture: Image.Image, said: tuple[Statement, ...]) -> Image.Image:
+    size = max(10, picture.width // 45)
+    font = ImageFont.load_default(size)
+    lines = [(_BANNER, _WARNING)] + [(_line(item), _colour(index, item)) for index, item in enumerate(said)]
+    band = (len(lines) * 3 * size) // 2 + size
+    sheet = Image.new("RGB", (picture.width, picture.height + band), _BAND)
+    sheet.paste(picture, (0, band))
+    pen = ImageDraw.Draw(sheet)
+    for index, (line, colour) in enumerate(lines):
+        pen.text((size, size // 2 + index * 3 * size // 2), line, font=font, fill=colour)
+    return sheet
+
+
+def _line(statement: Statement) -> str:
+    probability = statement.finding.probability
+    figure = "" if probability is None else f" (probability {probability:.2f})"
+    return f"{statement.label}{figure}"
+
+
+def _colour(index: int, statement: Statement) -> tuple[int, int, int]:
+    return _LINE_COLOURS[index % len(_LINE_COLOURS)] if statement.finding.present else _TEXT

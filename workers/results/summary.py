@@ -1,0 +1,191 @@
+"""Study summary (PS3.16 TID 1500): one report for a settled study.
+
+It says the triage priority, what became of each image, and why an image was not analysed. A revision names the summary
+that it replaces.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydicom.dataset import Dataset
+from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage
+
+from models.contract import Code, ModelUse
+from workers.results import codes
+from workers.results.content import HAS_OBS_CONTEXT, coded, composite, container, image, number, text, uid_reference
+from workers.results.contract import Equipment
+from workers.results.header import RESEARCH_USE, SERIES_DESCRIPTIONS, SERIES_OFFSETS, finish, start_object
+from workers.results.identity import Identity
+from workers.results.structured_report import hierarchy, report, set_document, set_root
+
+KIND = "summary"
+_STORAGE = {"comprehensive-3d": Comprehensive3DSRStorage, "comprehensive": ComprehensiveSRStorage}
+PRIORITIES = {"critical": codes.EMERGENCY, "urgent": codes.HIGH_PRIORITY, "routine": codes.NORMAL_PRIORITY}
+_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1."
+_NOT_IMAGES = ("1.2.840.10008.5.1.4.1.1.88.", "1.2.840.10008.5.1.4.1.1.104.", "1.2.840.10008.5.1.4.1.1.11.")
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """An instance of the study: its class, its own UID and its series."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryFinding:
+    """A finding that is present on one image. Absent ones are told by the image's own report, with their limits."""
+
+    code: Code
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class ImageAccount:
+    """What became of one received image.
+
+    ``reason`` is empty for an analysed image, else a sentence; ``failed`` says that its analysis was begun. ``reports``
+    are our objects about it.
+    """
+
+    image: Reference
+    analysed: bool
+    reason: str = ""
+    failed: bool = False
+    findings: tuple[SummaryFinding, ...] = ()
+    reports: tuple[Reference, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StudyAccount:
+    """A settled study: its triage priority (critical, urgent, routine) with the reason, and its images."""
+
+    priority: str
+    reason: str
+    images: tuple[ImageAccount, ...]
+
+
+def study_identity(
+    uid_root: str, study_instance_uid: str, account: StudyAccount, pipeline: str, revision: int
+) -> Identity:
+    """UIDs of a summary: the same account of the same study gives the same UIDs, any other account gives others."""
+    digest = hashlib.sha256(repr(account).encode()).hexdigest()
+    return Identity(uid_root, study_instance_uid, digest, pipeline, revision)
+
+
+def encode_summary(
+    source: Dataset,
+    account: StudyAccount,
+    *,
+    identity: Identity,
+    equipment: Equipment,
+    models: tuple[ModelUse, ...],
+    created_at: datetime,
+    series_number_base: int = 9000,
+    sr_storage: str = "comprehensive-3d",
+    previous: Reference | None = None,
+) -> Dataset:
+    """Make the summary; ``source`` is the header of any image of the study, ``previous`` the summary it replaces."""
+    made = start_object(
+        source,
+        equipment,
+        models,
+        created_at=created_at,
+        sop_class_uid=_STORAGE[sr_storage],
+        sop_instance_uid=identity.uid(KIND),
+        series_instance_uid=identity.uid(KIND, "series"),
+        series_number=series_number_base + SERIES_OFFSETS[KIND],
+        series_description=SERIES_DESCRIPTIONS[KIND],
+        modality="SR",
+    )
+    set_document(made, source, [_instance(item) for item in _references(account)])
+    if previous is not None:
+        made.PredecessorDocumentsSequence = hierarchy(str(source.StudyInstanceUID), [_instance(previous)])
+    groups = [_study_group(account, identity)]
+    groups += [_image_group(item, identity, index) for index, item in enumerate(account.images, start=1)]
+    set_root(made, report(source, equipment, identity.uid_root, groups, _library(account)))
+    return finish(made, source)
+
+
+def _references(account: StudyAccount) -> Iterator[Reference]:
+    for item in account.images:
+        yield item.image
+        yield from item.reports
+
+
+def _library(account: StudyAccount) -> list[Dataset]:
+    return [_instance(item.image) for item in account.images if item.analysed and _is_image(item.image)]
+
+
+def _instance(item: Reference) -> Dataset:
+    made = Dataset()
+    made.SOPClassUID, made.SOPInstanceUID = item.sop_class_uid, item.sop_instance_uid
+    made.SeriesInstanceUID = item.series_instance_uid
+    return made
+
+
+def _study_group(account: StudyAccount, identity: Identity) -> Dataset:
+    analysed = sum(item.analysed for item in account.images)
+    status = codes.SUCCEEDED if analysed == len(account.images) else codes.PARTIALLY_SUCCEEDED
+    if not analysed:
+        status = codes.FAILED if any(item.failed for item in account.images) else codes.NOT_ATTEMPTED
+    words = (
+        f"Triage priority {account.priority}: {account.reason or 'nothing that raises it'}. "
+        f"{analysed} of {len(account.images)} images analysed. Revision {identity.revision}. {RESEARCH_USE}"
+    )
+    return container(
+        codes.MEASUREMENT_GROUP,
+        [
+            text(codes.TRACKING_IDENTIFIER, "AI: study summary", HAS_OBS_CONTEXT),
+            uid_reference(codes.TRACKING_UNIQUE_IDENTIFIER, identity.uid(KIND, "tracking:study")),
+            coded(codes.PRIORITY, PRIORITIES[account.priority]),
+            coded(codes.SUMMARY_OF_ANALYSES, status),
+            text(codes.COMMENT, words),
+        ],
+        template="1501",
+    )
+
+
+def _image_group(item: ImageAccount, identity: Identity, index: int) -> Dataset:
+    status = codes.SUCCEEDED if item.analysed else codes.FAILED if item.failed else codes.NOT_ATTEMPTED
+    words = "Analysed." if item.analysed else f"Not analysed: {item.reason} This is not a negative result."
+    return container(
+        codes.MEASUREMENT_GROUP,
+        [
+            text(codes.TRACKING_IDENTIFIER, f"AI: image {index}", HAS_OBS_CONTEXT),
+            uid_reference(codes.TRACKING_UNIQUE_IDENTIFIER, identity.uid(KIND, f"tracking:image:{index}")),
+            coded(codes.SUMMARY_OF_ANALYSES, status),
+            *(evaluation for finding in item.findings for evaluation in _evaluations(finding)),
+            text(codes.COMMENT, words),
+            _source(item.image),
+            *(_evidence(report) for report in item.reports if not _is_image(report)),
+        ],
+        template="1501",
+    )
+
+
+def _evidence(item: Reference) -> Dataset:
+    return composite(item.sop_class_uid, item.sop_instance_uid, codes.CURRENT_PROCEDURE_EVIDENCE)
+
+
+def _is_image(item: Reference) -> bool:
+    return item.sop_class_uid.startswith(_IMAGE_STORAGE) and not item.sop_class_uid.startswith(_NOT_IMAGES)
+
+
+def _source(item: Reference) -> Dataset:
+    if _is_image(item):
+        return image(_instance(item), codes.SOURCE)
+    return composite(item.sop_class_uid, item.sop_instance_uid, codes.SOURCE)
+
+
+def _evaluations(finding: SummaryFinding) -> list[Dataset]:
+    return [
+        coded(finding.code, codes.PRESENT),
+        number(codes.PROBABILITY, round(finding.probability, 6), codes.UNITY),
+    ]
