@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -45,6 +46,7 @@ class Part:
     command: Sequence[str]
     environment: dict[str, str] = field(default_factory=dict)
     prepare: Callable[[], None] | None = None
+    log: Path | None = None
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     pause: float = _FIRST_PAUSE
@@ -54,12 +56,15 @@ class Part:
         """Start the process; it gets SIGTERM when this one dies, however it dies."""
         if self.prepare is not None:
             self.prepare()
-        self.process = subprocess.Popen(
-            self.command,
-            env={**os.environ, **self.environment},
-            stdin=subprocess.DEVNULL,
-            preexec_fn=_die_with_parent,
-        )
+        with self.log.open("ab") if self.log is not None else nullcontext() as output:
+            self.process = subprocess.Popen(
+                self.command,
+                env={**os.environ, **self.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                preexec_fn=_die_with_parent,
+            )
         self.started_at = now
         log.info("started %s (process %d)", self.name, self.process.pid)
 
@@ -145,13 +150,18 @@ def parts_of(settings: Settings, config: Path | None, environment: dict[str, str
 class Node:
     """A running process tree."""
 
-    def __init__(self, settings: Settings, config: Path | None = None) -> None:
-        """Prepare a node; nothing is started yet. A port of 0 is replaced by a free one here."""
+    def __init__(self, settings: Settings, config: Path | None = None, log: Path | None = None) -> None:
+        """Prepare a node; nothing is started yet. A port of 0 is replaced by a free one here.
+
+        What the parts write goes to this process' own output, or is added to the file ``log``.
+        """
         self._settings = settings
         self.port = settings.listener.port or free_port(settings.listener.host)
         self.admin_port = settings.admin.port or free_port(settings.admin.host)
         environment = {"PLEURA_LISTENER__PORT": str(self.port), "PLEURA_ADMIN__PORT": str(self.admin_port)}
         self._parts = parts_of(settings, config, environment)
+        for part in self._parts:
+            part.log = log
         self._lock: IO[str] | None = None
 
     def start(self) -> None:

@@ -109,13 +109,14 @@ def running_node(config: Path) -> Iterator[tuple[Node, Settings]]:
         DemoError: the listener does not come up.
     """
     settings = load(config)
-    node = Node(settings, config)
+    log = config.with_name("node.log")
+    node = Node(settings, config, log)
     stop = threading.Event()
     tending = threading.Thread(target=node.tend, args=(stop,), daemon=True)
     try:
         node.start()
         if not node.wait_for_listener():
-            raise DemoError("the listener did not start; its messages are above")
+            raise DemoError(f"the listener did not start; {log} says why")
         tending.start()
         yield node, settings
     finally:
@@ -139,7 +140,7 @@ def wait_for_results(settings: Settings, studies: int, seconds: float) -> Iterat
         if len(rows) >= studies and all(_finished(row) for row in rows):
             return
         time.sleep(0.1)
-    raise DemoError(f"not every study was finished within {seconds:.0f} s; `pleura worklist` says where it stands")
+    raise DemoError(f"not every study was finished within {seconds:.0f} s; node.log in the folder says why")
 
 
 def _finished(row: WorklistRow) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import click
 
 from node.commands.common import config_of, console, fail, settings_of, stop_on_signals
@@ -69,6 +71,8 @@ def worker(context: click.Context, queue: str) -> None:
     """Run one Celery worker. In a distributed set-up give every node the same database.url and broker.url."""
     from workers.app import WorkerError, run_worker
 
+    # Celery fears pickle here; our messages are JSON with one number.
+    warnings.filterwarnings("ignore", message="(?s).*superuser privileges")
     try:
         run_worker(settings_of(context), queue)
     except WorkerError as error:
