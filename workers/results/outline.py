@@ -19,7 +19,7 @@ _Index = NDArray[np.intp]
 MAXIMUM_REGIONS = 10
 SMALLEST_REGION = 0.01
 MAXIMUM_POINTS = 1000
-TOLERANCE = 0.75
+TOLERANCE = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -22,7 +22,7 @@ from workers.results.segmentation import body_part, nominal_spacing
 from workers.results.statements import Statement, statements
 
 KIND = "sc"
-LONGEST_SIDE = 1536
+LONGEST_SIDE, SHORTEST_LONG_SIDE = 1536, 768
 _BANNER = "Pleura AI - research use, not for diagnosis"
 _LINE_COLOURS = ((255, 96, 64), (255, 208, 0), (64, 224, 128), (96, 160, 255), (240, 112, 255))
 _BAND, _TEXT, _WARNING = (24, 24, 24), (235, 235, 235), (255, 208, 0)
@@ -80,7 +80,7 @@ def _screen(analysis: Analysis, model_input: ModelInput) -> tuple[Image.Image, P
     rows, columns = model_input.shape
     row, column = nominal_spacing(analysis)
     width, height = columns * column, rows * row
-    factor = min(LONGEST_SIDE, max(rows, columns)) / max(width, height)
+    factor = min(LONGEST_SIDE, max(SHORTEST_LONG_SIDE, rows, columns)) / max(width, height)
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     grey = np.round(np.clip(model_input.pixels, 0, 1) * 255).astype(np.uint8)
     picture = Image.fromarray(grey).resize(size, Image.Resampling.BOX).convert("RGB")
@@ -88,9 +88,10 @@ def _screen(analysis: Analysis, model_input: ModelInput) -> tuple[Image.Image, P
 
 
 def _with_band(picture: Image.Image, said: tuple[Statement, ...]) -> Image.Image:
-    size = max(10, picture.width // 45)
-    font = ImageFont.load_default(size)
     lines = [(_BANNER, _WARNING)] + [(_line(item), _colour(index, item)) for index, item in enumerate(said)]
+    # A letter is a little over half as wide as it is high: the longest line fits between the margins.
+    size = max(10, min(picture.width // 40, int(picture.width / (0.6 * max(len(line) for line, _ in lines) + 2))))
+    font = ImageFont.load_default(size)
     band = (len(lines) * 3 * size) // 2 + size
     sheet = Image.new("RGB", (picture.width, picture.height + band), _BAND)
     sheet.paste(picture, (0, band))

@@ -1,0 +1,102 @@
+"""Outlines against a plain reference: the polygon filled again, pixel by pixel."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image, ImageDraw
+
+from models.contract import Box
+from workers.results.outline import MAXIMUM_POINTS, MAXIMUM_REGIONS, _loops, _signed_area, box_outline, outlines
+
+masks = arrays(np.bool_, st.tuples(st.integers(1, 12), st.integers(1, 12)))
+
+
+def winding(loops, shape):
+    """How often the loops go round each pixel centre, by counting vertical pieces to the left of it."""
+    count = np.zeros(shape, dtype=int)
+    for loop in loops:
+        for (x0, y0), (x1, y1) in pairwise(loop):
+            if x0 == x1:
+                low, high = sorted((int(y0), int(y1)))
+                count[low:high, int(x0) :] += 1 if y1 < y0 else -1
+    return count
+
+
+@given(masks)
+@settings(max_examples=300, deadline=None)
+def test_loops_enclose_exactly_the_set_pixels(mask):
+    loops = _loops(mask)
+    assert np.array_equal(winding(loops, mask.shape) == 1, mask)
+    assert sum(_signed_area(loop) for loop in loops) == mask.sum()
+
+
+@given(masks)
+@settings(max_examples=100, deadline=None)
+def test_regions_are_those_that_share_an_edge(mask):
+    label = pytest.importorskip("scipy.ndimage").label
+    _, regions = label(mask)
+    assert sum(_signed_area(loop) > 0 for loop in _loops(mask)) == regions
+
+
+def test_a_rectangle_is_its_four_corners_on_pixel_edges():
+    mask = np.zeros((10, 20), dtype=bool)
+    mask[2:5, 3:11] = True
+    (outline,), left_out = outlines(mask)
+    assert left_out == 0
+    assert outline.area == 24
+    assert sorted(set(map(tuple, outline.points.tolist()))) == [(3, 2), (3, 5), (11, 2), (11, 5)]
+    assert np.array_equal(outline.points[0], outline.points[-1])
+
+
+def test_a_hole_leaves_the_outer_boundary():
+    mask = np.ones((9, 9), dtype=bool)
+    mask[3:6, 3:6] = False
+    (outline,), left_out = outlines(mask)
+    assert (outline.area, left_out) == (81, 0)
+
+
+def test_pixels_that_touch_at_a_corner_are_two_regions():
+    assert len(outlines(np.eye(2, dtype=bool))[0]) == 2
+
+
+def test_the_largest_regions_come_first_and_the_rest_is_counted():
+    mask = np.zeros((10, 60), dtype=bool)
+    for index in range(14):
+        mask[: 2 + index % 3, index * 4 : index * 4 + 2] = True
+    drawn, left_out = outlines(mask)
+    assert len(drawn) == MAXIMUM_REGIONS
+    assert left_out == 4
+    assert [item.area for item in drawn] == sorted((item.area for item in drawn), reverse=True)
+
+
+def test_an_empty_mask_has_no_outline():
+    assert outlines(np.zeros((4, 4), dtype=bool)) == ((), 0)
+
+
+def test_a_curved_region_is_thinned_and_still_covers_it():
+    rows, columns = np.mgrid[:900, :700]
+    mask = ((rows - 400) / 300) ** 2 + ((columns - 350) / 200) ** 2 < 1
+    (outline,), _ = outlines(mask)
+    assert len(outline.points) < 200
+    picture = Image.new("1", (700, 900))
+    ImageDraw.Draw(picture).polygon([tuple(point) for point in outline.points - 0.5], fill=1)
+    filled = np.asarray(picture)
+    assert (filled & mask).sum() / (filled | mask).sum() > 0.99
+
+
+def test_a_ragged_region_keeps_within_the_length_of_an_explicit_vr():
+    noise = np.random.default_rng(7).random((400, 400)) < 0.8
+    drawn, _ = outlines(noise)
+    assert all(len(item.points) <= MAXIMUM_POINTS for item in drawn)
+
+
+def test_a_box_is_closed_and_clockwise():
+    outline = box_outline(Box(4, 8, 10, 12.5, 0.75))
+    assert outline.points.tolist() == [[4, 8], [14, 8], [14, 20.5], [4, 20.5], [4, 8]]
+    assert outline.area == 125

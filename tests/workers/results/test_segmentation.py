@@ -1,0 +1,138 @@
+"""The SEG: the mask bit for bit, read by others; where it lies; what it refers to."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import highdicom
+import numpy as np
+import pydicom
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from models.contract import Spacing
+from tests.workers.results.sources import (
+    analysis,
+    boxed,
+    corner_mask,
+    encode_all,
+    finding,
+    negative,
+    shadow,
+    source,
+    two_masks,
+    write,
+)
+from workers.results import segmentation
+from workers.results.segmentation import pack
+
+
+@given(st.lists(arrays(np.bool_, (5, 7)), min_size=1, max_size=4))
+@settings(max_examples=100, deadline=None)
+def test_frames_follow_each_other_without_a_gap(masks):
+    data = np.frombuffer(pack(masks), dtype=np.uint8)
+    bits = np.unpackbits(data, bitorder="little")[: 35 * len(masks)].reshape(-1, 5, 7)
+    assert np.array_equal(bits.astype(bool), np.stack(masks))
+    assert data.size % 2 == 0
+
+
+@pytest.mark.parametrize("style", ["cr", "dx", "sc"])
+@pytest.mark.parametrize("shape", [(64, 48), (33, 61)])
+def test_pydicom_and_highdicom_read_the_masks_bit_for_bit(tmp_path, style, shape):
+    findings = two_masks(shape)
+    made = segmentation.encode(analysis(source(style, shape), findings))
+    path = write(made, tmp_path / "seg.dcm")
+    frames = pydicom.dcmread(path).pixel_array
+    expected = np.stack([item.mask for item in findings])
+    assert np.array_equal(frames.astype(bool), expected)
+    read = highdicom.seg.segread(path)
+    uid = str(source(style).SOPInstanceUID)
+    by_source = read.get_pixels_by_source_instance([uid])
+    assert np.array_equal(by_source[0].astype(bool), np.moveaxis(expected, 0, -1))
+    assert [read.get_segment_description(number).segmented_property_type.meaning for number in (1, 2)] == [
+        "Pneumothorax",
+        "Opacity",
+    ]
+
+
+@pytest.mark.peer("dciodvfy")
+def test_dcmqi_reads_the_same_mask(tmp_path):
+    program = Path(sys.executable).with_name("segimage2itkimage")
+    mask = corner_mask((40, 56))
+    made = segmentation.encode(analysis(source(shape=(40, 56)), (finding(mask=mask),)))
+    path = write(made, tmp_path / "seg.dcm")
+    command = [program, "--inputDICOM", path, "--outputDirectory", tmp_path, "--outputType", "nrrd", "--prefix", "m"]
+    subprocess.run(command, check=True, capture_output=True)
+    assert np.array_equal(read_nrrd(tmp_path / "m-1.nrrd")[0] > 0, mask)
+
+
+def read_nrrd(path: Path) -> np.ndarray:
+    """A gzip or raw NRRD of 8 or 16 bit as ``[slices, rows, columns]``."""
+    import gzip
+
+    head, _, data = path.read_bytes().partition(b"\n\n")
+    fields = dict(line.split(": ", 1) for line in head.decode().splitlines() if ": " in line)
+    raw = gzip.decompress(data) if fields["encoding"].startswith("gz") else data
+    kind = {"short": "<i2", "unsigned char": "u1", "uint8": "u1", "unsigned short": "<u2"}[fields["type"]]
+    return np.frombuffer(raw, kind).reshape([int(size) for size in fields["sizes"].split()][::-1])
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("orientation", [["L", "F"], ["R", "F"], ["F", "L"], ["R", "H"], ""])
+def test_left_is_left_and_top_is_top(tmp_path, photometric, orientation):
+    """The stored bit of the pixel at row 1, column 2 is the second row's third, whatever the orientation says."""
+    mask = np.zeros((64, 48), dtype=bool)
+    mask[1, 2] = mask[1, 3] = mask[2, 2] = True
+    header = source("dx", PhotometricInterpretation=photometric, PatientOrientation=orientation)
+    made = segmentation.encode(analysis(header, (finding(mask=mask),)))
+    frame = pydicom.dcmread(write(made, tmp_path / "seg.dcm")).pixel_array
+    assert sorted(map(tuple, np.argwhere(frame).tolist())) == [(1, 2), (1, 3), (2, 2)]
+    assert (made.Rows, made.Columns) == (64, 48)
+
+
+@pytest.mark.parametrize("findings", [negative(), boxed(), (shadow(),), (finding(mask=np.zeros((64, 48), bool)),)])
+def test_no_mask_to_show_no_segmentation(findings):
+    assert segmentation.encode(analysis(findings=findings)) is None
+
+
+def test_a_shadow_finding_leaves_no_trace():
+    made = encode_all(analysis(findings=(finding(mask=corner_mask()), shadow())))
+    for item in made.values():
+        assert "mass" not in str(item).lower()
+
+
+@pytest.mark.parametrize(
+    ("spacing", "expected"),
+    [(Spacing(0.5, 0.4, "detector"), [0.5, 0.4]), (None, [1, 1]), (Spacing(0, 0, "detector"), [1, 1])],
+)
+def test_pixel_spacing_is_the_sources_or_nominal(spacing, expected):
+    made = segmentation.encode(analysis(spacing=spacing))
+    assert list(made.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing) == expected
+
+
+def test_there_is_no_synthetic_frame_of_reference():
+    assert "FrameOfReferenceUID" not in segmentation.encode(analysis())
+
+
+def test_the_source_is_referenced_from_every_frame():
+    header = source()
+    made = segmentation.encode(analysis(header, two_masks()))
+    for index, groups in enumerate(made.PerFrameFunctionalGroupsSequence, start=1):
+        derived = groups.DerivationImageSequence[0]
+        assert derived.DerivationCodeSequence[0].CodeValue == "113076"
+        (image,) = derived.SourceImageSequence
+        assert image.ReferencedSOPInstanceUID == header.SOPInstanceUID
+        assert image.SpatialLocationsPreserved == "YES"
+        assert image.PurposeOfReferenceCodeSequence[0].CodeValue == "121322"
+        assert list(groups.FrameContentSequence[0].DimensionIndexValues) == [index, 1]
+    assert made.SegmentsOverlap == "YES"
+
+
+@pytest.mark.parametrize("part", [None, "", "CHEST", "THORAX"])
+def test_body_part_is_the_sources_or_chest(part):
+    made = segmentation.encode(analysis(source(BodyPartExamined=part)))
+    assert made.BodyPartExamined == (part or "CHEST")
