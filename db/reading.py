@@ -33,9 +33,10 @@ _ESCAPE = "\\"
 def worklist(
     connection: Connection, *, limit: int, offset: int, include_settled: bool, search: str
 ) -> tuple[WorklistRow, ...]:
-    """Studies by ``due_at`` through an index; findings and deliveries are then read for these rows only."""
+    """Unread studies by ``due_at`` through an index; findings and deliveries are then read for these rows only."""
     study = tables.Study.__table__
-    query = select(study).order_by(study.c.due_at, study.c.id).limit(limit).offset(offset)
+    unread = select(study).where(study.c.reported_at.is_(None))
+    query = unread.order_by(study.c.due_at, study.c.id).limit(limit).offset(offset)
     if not include_settled:
         query = query.where(study.c.state == StudyState.OPEN)
     if search:

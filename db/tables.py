@@ -104,6 +104,7 @@ class Study(Base):
         Index("ix_studies_due_at_id", "due_at", "id"),
         Index("ix_studies_state_due_at_id", "state", "due_at", "id"),
         Index("ix_studies_state_last_activity_at", "state", "last_activity_at"),
+        Index("ix_studies_reported_at_due_at_id", "reported_at", "due_at", "id"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -133,6 +134,8 @@ class Study(Base):
     revision: Mapped[int] = mapped_column(server_default=text("0"))
     images: Mapped[int] = mapped_column(server_default=text("0"))
     refused: Mapped[int] = mapped_column(server_default=text("0"))
+    reported_at: Mapped[datetime | None]
+    reported_by: Mapped[str] = mapped_column(server_default="")
 
 
 class Series(Base):

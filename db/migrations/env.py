@@ -3,6 +3,7 @@
 from alembic import context
 from sqlalchemy import Connection
 
+import db.account_tables  # noqa: F401  (puts its tables into the metadata)
 from db.tables import Base
 
 connection: Connection = context.config.attributes["connection"]

@@ -1,0 +1,146 @@
+"""What readers think of findings: stored one verdict after the other, and counted per model and week."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Engine, func, insert, select
+
+from db.account_tables import FeedbackRow, Verdict
+from db.audit import AuditEntry, write_entry
+from db.engine import writing
+from db.errors import RecordNotFoundError
+from db.tables import Finding
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackRecord:
+    """One verdict. ``source`` is how it came: web, api, cli or dicom."""
+
+    finding_id: int
+    study_id: int
+    label: str
+    model: str
+    model_version: str
+    probability: float | None
+    present: bool
+    verdict: Verdict
+    comment: str
+    actor: str
+    source: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How readers judged a model's findings in the week that begins on ``week`` (a Monday, ISO date)."""
+
+    model: str
+    model_version: str
+    label: str
+    week: str
+    accepted: int
+    modified: int
+    rejected: int
+
+    @property
+    def share(self) -> float:
+        """Share of findings that were accepted or only modified."""
+        judged = self.accepted + self.modified + self.rejected
+        return (self.accepted + self.modified) / judged if judged else 0.0
+
+
+class Feedback:
+    """Reads and appends verdicts; none is ever changed."""
+
+    def __init__(self, engine: Engine) -> None:
+        """Use the database of ``engine``."""
+        self._engine = engine
+
+    def give(
+        self,
+        finding_id: int,
+        verdict: Verdict,
+        now: datetime,
+        *,
+        actor: str,
+        comment: str = "",
+        source: str = "web",
+        address: str = "",
+    ) -> FeedbackRecord:
+        """Store a verdict with what the finding said at the time.
+
+        Raises:
+            RecordNotFoundError: There is no such finding.
+        """
+        with writing(self._engine).begin() as connection:
+            row = connection.execute(select(Finding.__table__).where(Finding.id == finding_id)).first()
+            if row is None:
+                raise RecordNotFoundError("finding", finding_id)
+            record = FeedbackRecord(
+                finding_id=finding_id,
+                study_id=row.study_id,
+                label=row.label,
+                model=row.model,
+                model_version=row.model_version,
+                probability=row.probability,
+                present=row.present,
+                verdict=verdict,
+                comment=comment.strip()[:2000],
+                actor=actor[:80],
+                source=source,
+                at=now,
+            )
+            values = {name: getattr(record, name) for name in record.__slots__}
+            connection.execute(insert(FeedbackRow).values(**values | {"verdict": verdict.value}))
+            entry = AuditEntry(now, actor, "feedback", f"finding {finding_id}", row.study_id, address, verdict.value)
+            write_entry(connection, entry)
+        return record
+
+    def of_study(self, study_id: int) -> tuple[FeedbackRecord, ...]:
+        """Every verdict on this study's findings, the oldest first."""
+        query = select(FeedbackRow.__table__).where(FeedbackRow.study_id == study_id).order_by(FeedbackRow.id)
+        with self._engine.connect() as connection:
+            rows = connection.execute(query).all()
+        return tuple(
+            FeedbackRecord(
+                row.finding_id,
+                row.study_id,
+                row.label,
+                row.model,
+                row.model_version,
+                row.probability,
+                row.present,
+                Verdict(row.verdict),
+                row.comment,
+                row.actor,
+                row.source,
+                row.at,
+            )
+            for row in rows
+        )
+
+    def agreement(self, now: datetime, *, weeks: int = 8) -> tuple[Agreement, ...]:
+        """Per model, label and week, how the latest verdict of each finding fell; the latest week first."""
+        since = (now - timedelta(weeks=weeks)).replace(hour=0, minute=0, second=0, microsecond=0)
+        latest = select(func.max(FeedbackRow.id)).where(FeedbackRow.at >= since).group_by(FeedbackRow.finding_id)
+        query = select(FeedbackRow.__table__).where(FeedbackRow.id.in_(latest))
+        counted: defaultdict[tuple[str, str, str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        with self._engine.connect() as connection:
+            for row in connection.execute(query):
+                monday = (row.at - timedelta(days=row.at.weekday())).date().isoformat()
+                counted[monday, row.model, row.model_version, row.label][row.verdict] += 1
+        return tuple(
+            Agreement(
+                model,
+                version,
+                label,
+                week,
+                verdicts[Verdict.ACCEPT],
+                verdicts[Verdict.MODIFY],
+                verdicts[Verdict.REJECT],
+            )
+            for (week, model, version, label), verdicts in sorted(counted.items(), reverse=True)
+        )

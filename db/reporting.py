@@ -1,0 +1,59 @@
+"""What people decide about a study: it is reported, it is unread again, it has another priority."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Engine, update
+
+from db.engine import writing
+from db.records import Priority
+from db.tables import Study
+from db.transitions import event, lock_study, write_events
+
+
+class Reporting:
+    """Each method is one transaction with its event; deciding the same again changes nothing.
+
+    All raise ``db.errors.RecordNotFoundError`` where there is no such study.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        """Use the database of ``engine``."""
+        self._writer = writing(engine)
+
+    def mark_reported(self, study_id: int, now: datetime, *, actor: str, cause: str) -> bool:
+        """Take a study off the worklist; False where it was reported already."""
+        with self._writer.begin() as connection:
+            study = lock_study(connection, study_id)
+            if study.reported_at is not None:
+                return False
+            values = {"reported_at": now, "reported_by": actor}
+            connection.execute(update(Study).where(Study.id == study_id).values(**values))
+            write_events(connection, [event(study_id, "study", study_id, "unread", "reported", cause, actor, now)])
+        return True
+
+    def mark_unread(self, study_id: int, now: datetime, *, actor: str, cause: str) -> bool:
+        """Put a reported study back on the worklist; False where it was there."""
+        with self._writer.begin() as connection:
+            study = lock_study(connection, study_id)
+            if study.reported_at is None:
+                return False
+            connection.execute(update(Study).where(Study.id == study_id).values(reported_at=None, reported_by=""))
+            write_events(connection, [event(study_id, "study", study_id, "reported", "unread", cause, actor, now)])
+        return True
+
+    def set_priority(self, study_id: int, priority: Priority | None, now: datetime, *, actor: str, cause: str) -> bool:
+        """Set the hospital's own priority, below which triage never goes; None leaves it to triage again.
+
+        Triage itself must be asked afterwards: this writes down what a person wants, not what follows from it.
+        """
+        with self._writer.begin() as connection:
+            study = lock_study(connection, study_id)
+            if study.hospital_priority == priority:
+                return False
+            connection.execute(update(Study).where(Study.id == study_id).values(hospital_priority=priority))
+            before = study.hospital_priority.value if study.hospital_priority else "by triage"
+            after = priority.value if priority else "by triage"
+            write_events(connection, [event(study_id, "priority", study_id, before, after, cause, actor, now)])
+        return True

@@ -1,0 +1,214 @@
+"""Figures about the node itself for the system page and for Prometheus: queues, pace, workers, errors, news."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Engine, func, select
+
+from db.records import DeliveryState, JobState
+from db.tables import Delivery, Destination, Event, Finding, Instance, Job, Model, Study
+
+_NEWS_LIMIT = 200
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedJob:
+    """One job that came to its end: when, how long it waited from arrival, and how long each stage took (seconds)."""
+
+    at: datetime
+    waited: float
+    ran: float
+    failed: bool
+    timings: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class RunningWorker:
+    """A worker, what it is doing, and when it was last seen at the end of a job."""
+
+    name: str
+    job_id: int | None
+    since: datetime | None
+    finished: int
+    last_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Something that waits for a person: a job or a delivery."""
+
+    entity: str
+    id: int
+    study_id: int
+    state: str
+    error: str
+    at: datetime
+    attempts: int
+    destination: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationState:
+    """How it stands with a destination; ``counts`` are deliveries by state."""
+
+    name: str
+    last_sent_at: datetime | None
+    last_failed_at: datetime | None
+    last_error: str
+    counts: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUseRow:
+    """A model version that has judged images here. ``positives`` counts findings that were present."""
+
+    name: str
+    version: str
+    first_used_at: datetime
+    findings: int
+    positives: int
+
+
+class Statistics:
+    """Reads figures; every method is one look at the database."""
+
+    def __init__(self, engine: Engine) -> None:
+        """Use the database of ``engine``."""
+        self._engine = engine
+
+    def _all(self, query: Any) -> Sequence[Any]:
+        with self._engine.connect() as connection:
+            return connection.execute(query).all()
+
+    def news(self, after: int | None) -> tuple[int, tuple[int, ...]]:
+        """Number of the latest event, and the studies with events later than ``after`` (none where it is None)."""
+        if after is None:
+            return int(self._all(select(func.coalesce(func.max(Event.id), 0)))[0][0]), ()
+        query = select(Event.id, Event.study_id).where(Event.id > after).order_by(Event.id).limit(_NEWS_LIMIT)
+        rows = self._all(query)
+        return (rows[-1].id if rows else after), tuple(dict.fromkeys(row.study_id for row in rows))
+
+    def finished_jobs(self, since: datetime, limit: int = 5000) -> tuple[FinishedJob, ...]:
+        """Jobs that ended after ``since``, the oldest first."""
+        ended = Job.state.in_((JobState.DONE, JobState.FAILED))
+        query = (
+            select(Job.finished_at, Job.created_at, Job.started_at, Job.state, Job.timings)
+            .where(ended, Job.finished_at > since)
+            .order_by(Job.id.desc())
+            .limit(limit)
+        )
+        return tuple(
+            FinishedJob(
+                at=row.finished_at,
+                waited=max(0.0, (row.finished_at - row.created_at).total_seconds()),
+                ran=max(0.0, (row.finished_at - (row.started_at or row.created_at)).total_seconds()),
+                failed=row.state is JobState.FAILED,
+                timings=dict(row.timings or {}),
+            )
+            for row in sorted(self._all(query), key=lambda row: row.finished_at)
+        )
+
+    def arrivals(self, since: datetime, limit: int = 20_000) -> tuple[datetime, ...]:
+        """When instances arrived after ``since``."""
+        query = select(Instance.received_at).where(Instance.received_at > since).limit(limit)
+        return tuple(row.received_at for row in self._all(query))
+
+    def workers(self, since: datetime) -> tuple[RunningWorker, ...]:
+        """Workers that hold a job now or have finished one after ``since``."""
+        running = {row.worker: row for row in self._all(_running())}
+        query = (
+            select(Job.worker, func.count(), func.max(Job.finished_at))
+            .where(Job.finished_at > since, Job.worker != "")
+            .group_by(Job.worker)
+        )
+        done = {worker: (count, last) for worker, count, last in self._all(query)}
+        return tuple(
+            RunningWorker(
+                name,
+                running[name].id if name in running else None,
+                running[name].started_at if name in running else None,
+                *done.get(name, (0, None)),
+            )
+            for name in sorted({*running, *done})
+        )
+
+    def failures(self, limit: int = 20) -> tuple[Failure, ...]:
+        """Jobs and deliveries that failed or are being tried again, the latest first."""
+        bad_jobs = Job.state.in_((JobState.FAILED, JobState.RETRYING))
+        jobs = select(Job.__table__).where(bad_jobs).order_by(Job.id.desc()).limit(limit)
+        bad = (Delivery.state == DeliveryState.FAILED) | (
+            (Delivery.state == DeliveryState.PENDING) & (Delivery.error != "")
+        )
+        deliveries = select(Delivery.__table__).where(bad).order_by(Delivery.id.desc()).limit(limit)
+        found = [
+            Failure("job", row.id, row.study_id, row.state.value, row.error, _latest(row), row.attempts)
+            for row in self._all(jobs)
+        ]
+        found += [
+            Failure(
+                "delivery",
+                row.id,
+                row.study_id,
+                row.state.value,
+                row.error,
+                row.created_at,
+                row.attempts,
+                row.destination,
+            )
+            for row in self._all(deliveries)
+        ]
+        return tuple(sorted(found, key=lambda failure: failure.at, reverse=True)[:limit])
+
+    def destinations(self) -> dict[str, DestinationState]:
+        """What is known of each destination that has ever had a delivery."""
+        counted: dict[str, Counter[str]] = {}
+        query = select(Delivery.destination, Delivery.state, func.count()).group_by(
+            Delivery.destination, Delivery.state
+        )
+        for name, state, number in self._all(query):
+            counted.setdefault(name, Counter())[state.value] += number
+        return {
+            row.name: DestinationState(
+                row.name, row.last_sent_at, row.last_failed_at, row.last_error, dict(counted.get(row.name, {}))
+            )
+            for row in self._all(select(Destination.__table__))
+        }
+
+    def models(self) -> tuple[ModelUseRow, ...]:
+        """Every model version that has judged images here, the latest first."""
+        used = self._all(select(Model.__table__).order_by(Model.first_used_at.desc()))
+        query = (
+            select(Finding.model, Finding.model_version, func.count(), func.count().filter(Finding.present.is_(True)))
+            .where(Finding.superseded.is_(False))
+            .group_by(Finding.model, Finding.model_version)
+        )
+        counted = {(model, version): (all_, present) for model, version, all_, present in self._all(query)}
+        return tuple(
+            ModelUseRow(row.name, row.version, row.first_used_at, *counted.get((row.name, row.version), (0, 0)))
+            for row in used
+        )
+
+    def oldest_queued(self, now: datetime) -> float:
+        """Age in seconds of the oldest job that waits; 0 where none does."""
+        query = select(func.min(Job.created_at)).where(Job.state.in_((JobState.QUEUED, JobState.RETRYING)))
+        oldest = self._all(query)[0][0]
+        return max(0.0, (now - oldest).total_seconds()) if oldest is not None else 0.0
+
+    def overdue(self, now: datetime) -> int:
+        """Unread studies whose limit has passed."""
+        query = select(func.count()).where(Study.reported_at.is_(None), Study.due_at < now)
+        return int(self._all(query)[0][0])
+
+
+def _running() -> Any:
+    return select(Job.worker, Job.id, Job.started_at).where(Job.state == JobState.RUNNING)
+
+
+def _latest(row: Any) -> datetime:
+    moment: datetime = row.finished_at or row.started_at or row.created_at
+    return moment
