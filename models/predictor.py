@@ -90,13 +90,13 @@ class Predictor:
         for executor in self._executors.values():
             executor.warm()
 
-    def predict(self, image: ModelInput, timings: Mapping[str, float] | None = None) -> Prediction:
+    def predict(self, model_input: ModelInput, timings: Mapping[str, float] | None = None) -> Prediction:
         """Say all that the pipeline says about one image; ``timings`` are seconds of stages before this one.
 
         Raises:
             ModelOutputError: A network's answer cannot be believed.
         """
-        return self.predict_all([image], [timings or {}])[0]
+        return self.predict_all([model_input], [timings or {}])[0]
 
     def predict_all(
         self, images: Sequence[ModelInput], timings: Sequence[Mapping[str, float]] | None = None

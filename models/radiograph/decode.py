@@ -203,9 +203,11 @@ def _rle_samples(dataset: Dataset, header: _Header, _threads: int) -> tuple[Samp
 
 def _pydicom_samples(dataset: Dataset, header: _Header) -> tuple[Samples, int]:
     decoder = get_decoder(UID(header.transfer_syntax))
-    samples, _ = decoder.as_array(
-        dataset, raw=True, index=0, decoding_plugin="pydicom" if decoder.is_encapsulated else ""
-    )
+    # The unused bits are cut in this module, where High Bit is looked at and what is lost is told.
+    options: dict[str, Any] = {"correct_unused_bits": False}
+    plugin = "pydicom" if decoder.is_encapsulated else ""
+    samples, _ = decoder.as_array(dataset, raw=True, index=0, decoding_plugin=plugin, **options)
+    samples = samples.astype(samples.dtype.newbyteorder("="), copy=False)
     return samples, header.allocated
 
 
