@@ -228,6 +228,11 @@ def local_time(source: Dataset, moment: datetime) -> datetime:
     return moment
 
 
+def long_string(text: str) -> str:
+    """``text`` as one LO value (PS3.5 6.2): 64 characters at most and no backslash."""
+    return text.replace("\\", "/")[:64]
+
+
 def _set_times(source: Dataset, made: Dataset, created_at: datetime) -> None:
     """Write dates and times (PS3.3 C.12.1). The offset is declared only where the source declares it, since it would
     change the meaning of the study's own times."""
@@ -251,9 +256,10 @@ def _set_equipment(source: Dataset, made: Dataset, equipment: Equipment) -> None
     made.SoftwareVersions = list(equipment.software_versions)
     made.DeviceSerialNumber = equipment.device_serial_number
     made.StationName = equipment.station_name
-    institution = equipment.institution_name or str(source.get("InstitutionName") or "")
+    own = "InstitutionName" in source and is_valid(source["InstitutionName"])
+    institution = equipment.institution_name or (str(source.get("InstitutionName") or "") if own else "")
     if institution:
-        made.InstitutionName = institution
+        made.InstitutionName = long_string(institution)
 
 
 def contributing_equipment(source: Dataset, equipment: Equipment, models: tuple[ModelUse, ...]) -> Sequence:
@@ -278,8 +284,8 @@ def _node_item(equipment: Equipment) -> Dataset:
 
 def _model_item(equipment: Equipment, model: ModelUse) -> Dataset:
     item = _node_item(equipment)
-    item.ManufacturerModelName = model.title
-    item.SoftwareVersions = model.version
+    item.ManufacturerModelName = long_string(model.title)
+    item.SoftwareVersions = long_string(model.version)
     item.DeviceSerialNumber = model.digest[:64]
     if model.device_uid:
         item.DeviceUID = UID(model.device_uid)

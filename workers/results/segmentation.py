@@ -17,7 +17,7 @@ from models.contract import Mask
 from workers.results import codes
 from workers.results.codes import code_sequence
 from workers.results.contract import Analysis
-from workers.results.header import RESEARCH_USE, finish, is_empty, is_valid, new_object, reference
+from workers.results.header import RESEARCH_USE, finish, is_empty, is_valid, long_string, new_object, reference
 from workers.results.statements import Statement, algorithm_parameters, area_remark, side_of, spacing_of, statements
 
 KIND = "seg"
@@ -105,12 +105,12 @@ def _segment(analysis: Analysis, statement: Statement) -> Dataset:
     finding, model = statement.finding, statement.model
     item = Dataset()
     item.SegmentNumber = statement.segment
-    item.SegmentLabel = statement.label
+    item.SegmentLabel = long_string(statement.label)
     item.SegmentDescription = (
         f"Probability {finding.probability:.3f}. {area_remark(spacing_of(analysis))} {RESEARCH_USE}"
     )
     item.SegmentAlgorithmType = "AUTOMATIC"
-    item.SegmentAlgorithmName = model.title if model is not None else finding.model
+    item.SegmentAlgorithmName = long_string(model.title if model is not None else finding.model)
     item.SegmentationAlgorithmIdentificationSequence = Sequence([_algorithm(statement)])
     item.SegmentedPropertyCategoryCodeSequence = code_sequence(codes.MORPHOLOGICALLY_ABNORMAL)
     item.SegmentedPropertyTypeCodeSequence = code_sequence(finding.code)
@@ -128,8 +128,8 @@ def _algorithm(statement: Statement) -> Dataset:
     finding, model = statement.finding, statement.model
     item = Dataset()
     item.AlgorithmFamilyCodeSequence = code_sequence(codes.ARTIFICIAL_INTELLIGENCE)
-    item.AlgorithmName = model.title if model is not None else finding.model
-    item.AlgorithmVersion = model.version if model is not None else "unknown"
+    item.AlgorithmName = long_string(model.title if model is not None else finding.model)
+    item.AlgorithmVersion = long_string(model.version) if model is not None else "unknown"
     item.AlgorithmParameters = algorithm_parameters(finding)
     return item
 
