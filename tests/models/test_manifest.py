@@ -1,0 +1,148 @@
+"""Manifests: what is read, and that every mistake is named."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from models.contract import Mode, ModelKind
+from models.manifest import ManifestError, file_digest, parse_manifest, read_manifest, verify_digest
+from models.registry import BUNDLED, UnknownModel, read_registry
+from tests.models.samples import CLASSES, classifier_graph, gate_graph, manifest
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return manifest(classifier_graph(tmp_path / "tiny.onnx"), "tiny")
+
+
+def test_reads_everything(path: Path) -> None:
+    spec = read_manifest(path)
+    assert (spec.name, spec.version, spec.kind, spec.mode) == ("tiny", "1.0.0", ModelKind.CLASSIFIER, Mode.ACTIVE)
+    assert spec.file == path.with_suffix(".onnx")
+    assert spec.digest == file_digest(spec.file)
+    assert (spec.input.height, spec.input.width, spec.input.channels) == (32, 32, 1)
+    opacity, other = spec.labels
+    assert (opacity.name, opacity.threshold, opacity.localised, opacity.map_threshold) == (
+        "lung_opacity",
+        0.3,
+        True,
+        0.6,
+    )
+    assert (opacity.code.value, opacity.code.scheme) == ("128477000", "SCT")
+    assert (other.mode, other.localised) == (Mode.SHADOW, False)
+    verify_digest(spec)
+
+
+def test_a_gate_needs_no_codes(tmp_path: Path) -> None:
+    spec = read_manifest(manifest(gate_graph(tmp_path / "gate.onnx", [1, 0, 0, 0, 0]), "gate", "gate", CLASSES))
+    assert spec.gate is not None
+    assert (spec.gate.min_probability, spec.gate.distance_threshold) == (0.6, 10.0)
+    assert [label.name for label in spec.labels] == ["frontal", "rotated", "inverted", "cropped", "other"]
+
+
+MISTAKES = [
+    ('name = "tiny"', 'name = "Tiny Model"', "'name' must be lower case"),
+    ('name = "tiny"', "", "[model]: 'name' is missing"),
+    ('version = "1.0.0"', "version = 1", "'version' must be a text"),
+    ('version = "1.0.0"', 'version = "1.0.0"\ntreshold = 1', "unknown key 'treshold'"),
+    ('kind = "classifier"', 'kind = "oracle"', "'kind' must be one of gate, classifier, segmenter, detector"),
+    ('file = "tiny.onnx"', 'file = "../tiny.onnx"', "beside the manifest"),
+    ('file = "tiny.onnx"', 'file = "tiny.pickle"', "must end in .onnx"),
+    ('file = "tiny.onnx"', 'file = "gone.onnx"', "there is no file"),
+    ('file = "tiny.onnx"', 'file = "tiny.onnx"\ncard = "gone.md"', "there is no file"),
+    ('device_uid = "2.25.1234567890"', 'device_uid = "2.25.01"', "'device_uid' must be a UID"),
+    ('device_uid = "2.25.1234567890"', f'device_uid = "2.25.{"1" * 60}"', "65 characters"),
+    ("height = 32", "height = 0", "'height' must be a whole number from 16"),
+    ("height = 32", "height = 32.5", "'height' must be a whole number"),
+    ("height = 32", "height = true", "'height' must be a whole number"),
+    ("height = 32", "height = 32\nchannels = 2", "'channels' must be 1 or 3"),
+    ("height = 32", "height = 32\nstd = [0]", "'std' must be above 0"),
+    ("height = 32", "height = 32\nmean = [1, 2]", "'mean' must be a list"),
+    ("height = 32", "height = 32\nvalue_range = [1, 0]", "two rising numbers"),
+    ("height = 32", "height = 32\nequalise = 'magic'", "'equalise' must be none, histogram or clahe"),
+    ("height = 32", "height = 32\nlayout = 'CHWN'", "'layout' must be NHWC or NCHW"),
+    ("height = 32", "height = 32\npadding = 255", "'padding' must lie from 0"),
+    ("threshold = 0.3", "threshold = 1", "[[labels]] 1: 'threshold' must lie between 0 and 1"),
+    ("threshold = 0.3", "threshold = nan", "must be a finite number"),
+    ("threshold = 0.3", "", "'threshold' is missing"),
+    ("threshold = 0.3", "threshold = 0.3\nmode = 'loud'", "'mode' must be one of active, shadow"),
+    ('name = "other"', 'name = "lung_opacity"', "the label 'lung_opacity' stands there twice"),
+    ('value = "128477000"', 'value = "12847700012345678"', "more than 16 characters"),
+    ('value = "128477000", ', "", "'value' is missing"),
+    ("localised = true", 'localised = "yes"', "must be true or false"),
+    ("threshold = 0.3", "threshold = 0.3\nevidence = {positives=3, auc=0.5, auc_low=0.6, auc_high=0.7}", "must rise"),
+    ("[[labels]]", "[gate]\n[[labels]]", "[gate] belongs to"),
+    ("[input]", "[inputs]", "unknown key 'inputs'"),
+    ("[input]", "[outputs]\nprobs = 'x'\n[input]", "unknown key 'probs'"),
+    ("[model]", "[model", "is not TOML"),
+]
+
+
+@pytest.mark.parametrize(("right", "wrong", "said"), MISTAKES)
+def test_names_the_mistake(path: Path, right: str, wrong: str, said: str) -> None:
+    text = path.read_text()
+    assert right in text
+    path.write_text(text.replace(right, wrong, 1))
+    with pytest.raises(ManifestError) as caught:
+        read_manifest(path)
+    assert said in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_labels_must_be_there() -> None:
+    table = {
+        "model": {"name": "a", "version": "1", "title": "A", "kind": "classifier", "file": "a.onnx", "digest": "0" * 64}
+        | {"device_uid": "1.2"},
+        "input": {"height": 32, "width": 32},
+    }
+    with pytest.raises(ManifestError, match="labels"):
+        parse_manifest(table, Path("a.toml"))
+
+
+def test_notices_another_file(path: Path) -> None:
+    spec = read_manifest(path)
+    spec.file.write_bytes(spec.file.read_bytes() + b"x")
+    with pytest.raises(ManifestError, match="its manifest says"):
+        verify_digest(spec)
+    with pytest.raises(ManifestError, match="its manifest says"):
+        read_registry(path.parent, bundled=path.parent)
+    spec.file.unlink()
+    with pytest.raises(ManifestError, match="cannot be read"):
+        verify_digest(spec)
+
+
+def test_the_registry_finds_and_refuses(path: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    registry = read_registry(path.parent, bundled=empty)
+    assert registry.names == ("tiny",)
+    assert [spec.name for spec in registry.active(["tiny", "tiny"])] == ["tiny"]
+    with pytest.raises(UnknownModel, match="tiny"):
+        registry.find("tinny")
+    with pytest.raises(ManifestError, match="no such folder"):
+        read_registry(tmp_path / "gone", bundled=empty)
+
+
+def test_a_name_is_taken_once(path: Path, tmp_path: Path) -> None:
+    other = tmp_path / "site"
+    other.mkdir()
+    manifest(classifier_graph(other / "copy.onnx"), "tiny")
+    with pytest.raises(ManifestError, match="two manifests are called 'tiny'"):
+        read_registry(other, bundled=path.parent)
+
+
+def test_a_digest_costs_no_library() -> None:
+    """The listener computes pipeline digests; its memory must not pay for networks, encoders or decoders."""
+    heavy = "{'onnxruntime','tensorflow','keras','imagecodecs','highdicom','PIL','scipy','pydicom'}"
+    code = f"import sys, models.pipeline; print(sorted({heavy} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_bundled_is_a_folder_of_this_room() -> None:
+    assert BUNDLED.name == "bundled"
+    assert BUNDLED.parent.name == "models"

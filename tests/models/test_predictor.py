@@ -1,0 +1,241 @@
+"""The whole pipeline on tiny networks, its digest, and a contract test over every registered model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.contract import Mode, ModelInput, ModelSpec, Prediction
+from models.manifest import ManifestError, read_manifest
+from models.pipeline import Pipeline, Processing, load_pipeline
+from models.predictor import Predictor, load_predictor
+from models.registry import read_registry
+from models.runtime.loading import load
+from tests.models.samples import (
+    CLASSES,
+    LABELS,
+    chestlike,
+    classifier_graph,
+    detector_graph,
+    gate_graph,
+    manifest,
+    model_input,
+)
+
+
+@pytest.fixture
+def classifier(tmp_path: Path) -> ModelSpec:
+    return read_manifest(manifest(classifier_graph(tmp_path / "tiny.onnx"), "tiny"))
+
+
+def gate(folder: Path, verdict: list[float], distance: float | None = 1.0) -> ModelSpec:
+    return read_manifest(manifest(gate_graph(folder / "gate.onnx", verdict, distance), "gate", "gate", CLASSES))
+
+
+def predict(pipeline: Pipeline, image: ModelInput | None = None) -> Prediction:
+    return load_predictor(pipeline, threads=1).predict(image or model_input())
+
+
+def ticking() -> Iterator[float]:
+    now = 0.0
+    while True:
+        yield now
+        now += 1.0
+
+
+def test_every_label_has_one_finding_and_a_mask_lies_on_it(classifier: ModelSpec, tmp_path: Path) -> None:
+    found = predict(Pipeline(gate(tmp_path, [1, 0, 0, 0, 0]), (classifier,)))
+    assert found.unfit is None
+    assert [finding.label for finding in found.findings] == ["lung_opacity", "other"]
+    opacity, other = found.findings
+    assert opacity.present
+    assert opacity.localised
+    assert opacity.mask is not None
+    assert opacity.mask.shape == found.shape == (300, 260)
+    spot = np.zeros((300, 260), np.bool_)
+    spot[30:75, 130:195] = True
+    assert opacity.mask[40:65, 145:180].all()
+    assert opacity.mask[:150][spot[:150]].mean() > 0.8
+    assert opacity.heat_map is not None
+    assert max(opacity.heat_map.shape) <= 64
+    assert other.mode is Mode.SHADOW
+    assert [finding.label for finding in found.reportable] == ["lung_opacity"]
+    assert [use.name for use in found.models] == ["gate", "tiny"]
+    assert found.models[1].device_uid == classifier.device_uid
+
+
+def test_present_without_a_region_keeps_its_probability_and_says_so(classifier: ModelSpec) -> None:
+    strict = replace(classifier, labels=(replace(classifier.labels[0], map_threshold=0.999), classifier.labels[1]))
+    opacity = predict(Pipeline(None, (strict,)), model_input(chestlike() * 0.9)).findings[0]
+    assert opacity.present
+    assert not opacity.localised
+    assert opacity.mask is None
+    assert "no region reaches" in opacity.reason
+
+
+def test_an_absent_finding_has_no_place(classifier: ModelSpec) -> None:
+    opacity = predict(Pipeline(None, (classifier,)), model_input(chestlike() * 0.4)).findings[0]
+    assert not opacity.present
+    assert opacity.probability is not None
+    assert opacity.mask is None
+    assert opacity.heat_map is None
+    assert opacity.reason == ""
+
+
+@pytest.mark.parametrize(
+    ("verdict", "distance", "code"),
+    [([0, 1, 0, 0, 0], 1, "rotated"), ([0, 0, 0, 0, 1], None, "not_frontal_chest"), ([1, 0, 0, 0, 0], 11, "unsure")],
+)
+def test_what_the_gate_stops_is_not_analysed(
+    classifier: ModelSpec, tmp_path: Path, verdict: list[float], distance: float | None, code: str
+) -> None:
+    found = predict(Pipeline(gate(tmp_path, verdict, distance), (classifier,)))
+    assert found.unfit is not None
+    assert found.unfit.code == code
+    assert found.findings == ()
+    assert "infer" not in found.timings
+
+
+def test_a_blank_image_never_reaches_a_network(classifier: ModelSpec, tmp_path: Path) -> None:
+    found = predict(
+        Pipeline(gate(tmp_path, [1, 0, 0, 0, 0]), (classifier,)), model_input(np.zeros((300, 300), np.float32))
+    )
+    assert found.unfit is not None
+    assert found.unfit.code == "blank"
+    assert "prepare" not in found.timings
+
+
+def test_waiting_images_get_the_answers_that_they_would_get_alone(classifier: ModelSpec, tmp_path: Path) -> None:
+    pipeline = Pipeline(gate(tmp_path, [1, 0, 0, 0, 0]), (classifier,))
+    predictor = Predictor(pipeline, {spec.name: load(spec) for spec in pipeline}, batch=2)
+    images = [model_input(chestlike(200 + 20 * n, 260) * (0.5 + 0.1 * n)) for n in range(5)]
+    images.insert(2, model_input(np.zeros((300, 300), np.float32)))
+    together = predictor.predict_all(images)
+    assert together[2].unfit is not None
+    for image, prediction in zip(images, together, strict=True):
+        alone = predictor.predict(image)
+        assert alone.unfit == prediction.unfit
+        for one, other in zip(alone.findings, prediction.findings, strict=True):
+            assert one.probability == other.probability
+            assert (one.mask is None) == (other.mask is None)
+            if one.mask is not None and other.mask is not None:
+                np.testing.assert_array_equal(one.mask, other.mask)
+
+
+def test_stages_are_timed_by_the_clock_that_was_given(classifier: ModelSpec, tmp_path: Path) -> None:
+    pipeline = Pipeline(gate(tmp_path, [1, 0, 0, 0, 0]), (classifier,))
+    ticks = ticking()
+    predictor = Predictor(pipeline, {spec.name: load(spec) for spec in pipeline}, clock=lambda: next(ticks))
+    found = predictor.predict(model_input(), {"decode": 0.5})
+    assert found.timings == {"decode": 0.5, "gate": 2.0, "prepare": 2.0, "infer": 1.0, "localise": 1.0}
+
+
+def test_a_detector_gives_boxes(tmp_path: Path) -> None:
+    weights = detector_graph(tmp_path / "d.onnx", [[8, 8, 16, 24], [8, 8, 9, 9]], [0.9, 0.1], [0, 1])
+    labels = LABELS.replace('mode = "shadow"', "localised = true")
+    found = predict(Pipeline(None, (read_manifest(manifest(weights, "d", "detector", labels)),)), square())
+    first, second = found.findings
+    assert first.probability == pytest.approx(0.9)
+    assert [(box.x, box.y, box.width, box.height) for box in first.boxes] == [(80, 80, 80, 160)]
+    assert not second.present
+    assert second.boxes == ()
+
+
+def square() -> ModelInput:
+    return model_input(chestlike(320, 320))
+
+
+def test_a_segmenter_s_probability_is_its_map_s_highest_value(tmp_path: Path) -> None:
+    weights = classifier_graph(tmp_path / "s.onnx")
+    found = predict(Pipeline(None, (read_manifest(manifest(weights, "s", "segmenter")),)), square())
+    assert found.findings[0].localised
+
+
+def test_two_models_may_say_the_same_word(classifier: ModelSpec) -> None:
+    twin = replace(classifier, name="twin", mode=Mode.SHADOW)
+    found = predict(Pipeline(None, (classifier, twin)))
+    assert [(finding.model, finding.label) for finding in found.findings] == [
+        ("tiny", "lung_opacity"),
+        ("tiny", "other"),
+        ("twin", "lung_opacity"),
+        ("twin", "other"),
+    ]
+    assert len(found.reportable) == 1
+
+
+def test_a_predictor_needs_all_its_networks(classifier: ModelSpec) -> None:
+    with pytest.raises(ValueError, match="no executor for tiny"):
+        Predictor(Pipeline(None, (classifier,)), {})
+
+
+def test_a_pipeline_refuses_what_stands_in_the_wrong_place(classifier: ModelSpec, tmp_path: Path) -> None:
+    judge = gate(tmp_path, [1, 0, 0, 0, 0])
+    with pytest.raises(ManifestError, match="cannot be the gate"):
+        Pipeline(classifier, ())
+    with pytest.raises(ManifestError, match="reports no findings"):
+        Pipeline(None, (judge,))
+    with pytest.raises(ManifestError, match="twice"):
+        Pipeline(None, (classifier, classifier))
+
+
+def test_the_digest_names_all_that_changes_a_result(classifier: ModelSpec, tmp_path: Path) -> None:
+    judge = gate(tmp_path, [1, 0, 0, 0, 0])
+    assert judge.gate is not None
+    first, second = classifier.labels
+    base = Pipeline(judge, (classifier,))
+    others = [
+        Pipeline(None, (classifier,)),
+        Pipeline(judge, ()),
+        Pipeline(judge, (classifier, replace(classifier, name="twin"))),
+        Pipeline(judge, (classifier,), Processing(minimum_fraction=1e-3)),
+        Pipeline(judge, (classifier,), Processing(version=base.processing.version + 1)),
+        Pipeline(judge, (replace(classifier, digest="1" * 64),)),
+        Pipeline(judge, (replace(classifier, mode=Mode.SHADOW),)),
+        Pipeline(judge, (replace(classifier, version="1.0.1"),)),
+        Pipeline(judge, (replace(classifier, input=replace(classifier.input, padding=0.5)),)),
+        Pipeline(judge, (replace(classifier, labels=(replace(first, threshold=0.31), second)),)),
+        Pipeline(judge, (replace(classifier, labels=(replace(first, map_threshold=0.61), second)),)),
+        Pipeline(judge, (replace(classifier, labels=(first, replace(second, mode=Mode.ACTIVE))),)),
+        Pipeline(replace(judge, gate=replace(judge.gate, min_probability=0.61)), (classifier,)),
+    ]
+    digests = {pipeline.digest() for pipeline in (base, *others)}
+    assert len(digests) == len(others) + 1
+    assert base.digest() == Pipeline(judge, (classifier,)).digest()
+    assert base.digest("a", "bc") != base.digest("ab", "c") != base.digest()
+
+
+def test_where_a_file_lies_does_not_change_the_digest(classifier: ModelSpec) -> None:
+    moved = replace(classifier, file=Path("/elsewhere/tiny.onnx"), card=Path("/elsewhere/card.md"))
+    assert Pipeline(None, (classifier,)).digest() == Pipeline(None, (moved,)).digest()
+
+
+def test_composes_a_pipeline_from_names(tmp_path: Path) -> None:
+    manifest(classifier_graph(tmp_path / "site-a.onnx"), "site-a")
+    manifest(classifier_graph(tmp_path / "site-b.onnx"), "site-b")
+    manifest(gate_graph(tmp_path / "site-gate.onnx", [1, 0, 0, 0, 0]), "site-gate", "gate", CLASSES)
+    pipeline = load_pipeline(tmp_path, ["site-a"], shadow=["site-b"], gate="site-gate")
+    assert [spec.name for spec in pipeline] == ["site-gate", "site-a", "site-b"]
+    found = predict(pipeline)
+    assert {finding.mode for finding in found.findings if finding.model == "site-b"} == {Mode.SHADOW}
+
+
+@pytest.mark.parametrize("spec", tuple(read_registry(verify=False)), ids=lambda spec: spec.name)
+def test_every_bundled_model_keeps_the_contract(spec: ModelSpec) -> None:
+    """A registry entry tests itself: right digest, loads, answers finite values of the right shape, in any batch."""
+    read_registry()
+    executor = load(spec, threads=1)
+    executor.warm()
+    size = spec.input
+    images = np.random.default_rng(2).random((3, size.height, size.width, size.channels)).astype(np.float32)
+    together = executor.run(images)
+    assert together["probabilities"].shape == (3, len(spec.labels)) if "probabilities" in together else True
+    for name, array in executor.run(images[1:2]).items():
+        np.testing.assert_array_equal(array[0], together[name][1])
+    if any(label.localised for label in spec.labels):
+        assert {"maps", "boxes"} & set(together)
+    assert spec.card is not None
+    assert "not a medical device" in spec.card.read_text().lower()

@@ -1,0 +1,133 @@
+"""Executors: the same findings in any batch, and a precise error for everything that cannot be believed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from models.contract import Activation, LabelSpec, ModelKind, ModelSpec, OutputNames
+from models.manifest import read_manifest
+from models.runtime.executor import ModelLoadError, ModelOutputError, check_outputs
+from models.runtime.loading import load
+from tests.models.samples import LABELS, SIZE, classifier_graph, detector_graph, manifest
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> ModelSpec:
+    return read_manifest(manifest(classifier_graph(tmp_path / "tiny.onnx"), "tiny"))
+
+
+def batch(count: int) -> NDArray[np.float32]:
+    return np.random.default_rng(5).random((count, SIZE, SIZE, 1)).astype(np.float32)
+
+
+def test_answers_by_contract_names(spec: ModelSpec) -> None:
+    images = batch(3)
+    found = load(spec, threads=1).run(images)
+    assert set(found) == {"probabilities", "maps"}
+    assert found["maps"].shape == (3, SIZE // 2, SIZE // 2, 2)
+    pooled = images.reshape(3, SIZE // 2, 2, SIZE // 2, 2).mean(axis=(2, 4))
+    np.testing.assert_allclose(found["maps"][..., 1], pooled**2, atol=1e-6)
+    np.testing.assert_allclose(found["probabilities"][:, 0], images.mean(axis=(1, 2, 3)), atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 13])
+def test_the_size_of_a_batch_changes_nothing(spec: ModelSpec, count: int) -> None:
+    executor = load(spec)
+    executor.warm()
+    images = batch(13)
+    alone = [executor.run(image[np.newaxis]) for image in images]
+    together = executor.run(images[:count])
+    for name, array in together.items():
+        np.testing.assert_array_equal(array, np.concatenate([one[name] for one in alone[:count]]))
+
+
+def test_refuses_another_input(spec: ModelSpec, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="takes float32"):
+        load(spec).run(np.zeros((1, 16, 16, 1), np.float32))
+    with pytest.raises(ModelLoadError, match=r"its manifest says \[1, 64, 64, 1\]"):
+        load(replace(spec, input=replace(spec.input, height=64, width=64)))
+
+
+def test_refuses_a_file_that_is_no_network(spec: ModelSpec, tmp_path: Path) -> None:
+    for name in ("broken.onnx", "broken.keras"):
+        (tmp_path / name).write_bytes(b"not a network")
+        with pytest.raises(ModelLoadError, match=name):
+            load(replace(spec, file=tmp_path / name))
+    with pytest.raises(ModelLoadError, match="nothing here runs"):
+        load(replace(spec, file=tmp_path / "weights.bin"))
+
+
+@pytest.mark.parametrize(
+    ("bias", "said"),
+    [(float("nan"), "NaN"), (float("inf"), "infinity"), (2.0, "outside of"), (-2.0, "outside of")],
+)
+def test_refuses_answers_that_cannot_be_believed(tmp_path: Path, bias: float, said: str) -> None:
+    spec = read_manifest(manifest(classifier_graph(tmp_path / "bad.onnx", bias=bias), "bad"))
+    with pytest.raises(ModelOutputError, match=said):
+        load(spec).warm()
+
+
+def test_refuses_a_missing_label(tmp_path: Path) -> None:
+    spec = read_manifest(manifest(classifier_graph(tmp_path / "three.onnx", classes=3), "three"))
+    with pytest.raises(ModelOutputError, match=r"shape \[1, 3\], \[1, 2\] is needed for 2 labels"):
+        load(spec).warm()
+
+
+def test_logits_become_probabilities(tmp_path: Path) -> None:
+    spec = read_manifest(manifest(classifier_graph(tmp_path / "logit.onnx", bias=-3.0), "logit"))
+    images = batch(2)
+    found = load(replace(spec, activation=Activation.LOGIT)).run(images)["probabilities"][:, 0]
+    np.testing.assert_allclose(found, 1 / (1 + np.exp(3 - images.mean(axis=(1, 2, 3)))), atol=1e-6)
+
+
+def test_one_unnamed_output_is_the_answer_and_others_are_named(spec: ModelSpec) -> None:
+    renamed = replace(spec, outputs=OutputNames(probabilities="dense_7"))
+    values = np.array([[0.1, 0.2]], np.float32)
+    assert set(check_outputs(spec, {"dense_7": values}, 1)) == {"probabilities"}
+    assert set(check_outputs(renamed, {"dense_7": values, "x": values}, 1)) == {"probabilities"}
+    with pytest.raises(ModelOutputError, match="no output 'probabilities'"):
+        check_outputs(spec, {"a": values, "b": values}, 1)
+
+
+def test_a_detector_of_several_labels_must_tell_them_apart(spec: ModelSpec) -> None:
+    detector = replace(spec, kind=ModelKind.DETECTOR)
+    found = {"boxes": np.zeros((1, 3, 4), np.float32), "scores": np.zeros((1, 3), np.float32)}
+    with pytest.raises(ModelOutputError, match="tell them apart"):
+        check_outputs(detector, found, 1)
+    one: tuple[LabelSpec, ...] = detector.labels[:1]
+    assert set(check_outputs(replace(detector, labels=one), found, 1)) == {"boxes", "scores"}
+
+
+def test_runs_a_detector(tmp_path: Path) -> None:
+    weights = detector_graph(tmp_path / "boxes.onnx", [[1, 2, 9, 8], [3, 3, 9, 9]], [0.9, 0.4], [0, 1])
+    found = load(read_manifest(manifest(weights, "boxes", "detector", LABELS))).run(batch(2))
+    np.testing.assert_array_equal(found["boxes"][1], [[1, 2, 9, 8], [3, 3, 9, 9]])
+
+
+@pytest.mark.slow
+def test_keras_files_run_alike_in_any_batch_and_a_lambda_is_refused(spec: ModelSpec, tmp_path: Path) -> None:
+    keras = pytest.importorskip("keras")
+    image = keras.Input((SIZE, SIZE, 1))
+    maps = keras.layers.Conv2D(2, 3, activation="sigmoid", padding="same", name="maps")(image)
+    mean = keras.layers.GlobalAveragePooling2D(name="probabilities")(maps)
+    keras.Model(image, {"probabilities": mean, "maps": maps}).save(tmp_path / "twin.keras")
+    executor = load(replace(spec, file=tmp_path / "twin.keras"), device="cpu", batch=4)
+    executor.warm()
+    images = batch(6)
+    together = executor.run(images)
+    assert together["maps"].shape == (6, SIZE, SIZE, 2)
+    for number in range(6):
+        alone = executor.run(images[number : number + 1])
+        np.testing.assert_array_equal(alone["probabilities"][0], together["probabilities"][number])
+    with pytest.raises(ModelLoadError, match="its manifest says"):
+        load(replace(spec, file=tmp_path / "twin.keras", input=replace(spec.input, height=64)), device="cpu")
+    with pytest.raises(ModelLoadError, match="demands a GPU"):
+        load(replace(spec, file=tmp_path / "twin.keras"), device="gpu")
+    keras.Sequential([image, keras.layers.Lambda(lambda x: x)]).save(tmp_path / "lambda.keras")
+    with pytest.raises(ModelLoadError, match="Lambda"):
+        load(replace(spec, file=tmp_path / "lambda.keras"), device="cpu")
