@@ -26,7 +26,7 @@ from models.localise import Place, place_boxes, place_map
 from models.pipeline import Pipeline
 from models.radiograph.contrast import letterbox_for, prepare
 from models.radiograph.geometry import Letterbox
-from models.runtime.executor import Executor
+from models.runtime.executor import Executor, ModelOutputError
 from models.runtime.loading import load
 
 Clock = Callable[[], float]
@@ -111,13 +111,9 @@ class Predictor:
         fit = [number for number, reason in enumerate(unfit) if reason is None]
         findings: dict[int, list[Finding]] = {number: [] for number in fit}
         for spec in self.pipeline.models:
-            chosen = [images[number] for number in fit]
-            letterboxes, answers = self._ask(spec, chosen, [stages[number] for number in fit], "infer")
-            for number, letterbox, answer in zip(fit, letterboxes, answers, strict=True):
-                with stages[number].timed("localise"):
-                    findings[number].extend(
-                        findings_of(spec, answer, letterbox, self.pipeline.processing.minimum_fraction)
-                    )
+            told = self._findings(spec, [images[number] for number in fit], [stages[number] for number in fit])
+            for number, own in zip(fit, told, strict=True):
+                findings[number].extend(own)
         return tuple(
             Prediction(
                 shape=image.shape,
@@ -128,6 +124,22 @@ class Predictor:
             )
             for number, image in enumerate(images)
         )
+
+    def _findings(
+        self, spec: ModelSpec, images: Sequence[ModelInput], stages: Sequence[Stages]
+    ) -> list[tuple[Finding, ...]]:
+        """What one model says about each image; one in shadow that fails must not cost the others their findings."""
+        try:
+            letterboxes, answers = self._ask(spec, images, stages, "infer")
+        except ModelOutputError as error:
+            if spec.mode is not Mode.SHADOW:
+                raise
+            return [untold(spec, str(error))] * len(images)
+        told = []
+        for letterbox, answer, stage in zip(letterboxes, answers, stages, strict=True):
+            with stage.timed("localise"):
+                told.append(findings_of(spec, answer, letterbox, self.pipeline.processing.minimum_fraction))
+        return told
 
     def _gate(self, images: Sequence[ModelInput], stages: Sequence[Stages]) -> list[Unfit | None]:
         """The reason not to analyse each image, or None."""
@@ -175,6 +187,13 @@ def findings_of(spec: ModelSpec, answer: Answers, letterbox: Letterbox, minimum_
     """One finding for each label of a model, from its answer for one image."""
     return tuple(
         _finding(spec, number, label, answer, letterbox, minimum_fraction) for number, label in enumerate(spec.labels)
+    )
+
+
+def untold(spec: ModelSpec, reason: str) -> tuple[Finding, ...]:
+    """The findings of a model in shadow that could not answer."""
+    return tuple(
+        Finding(label.name, label.code, spec.name, None, label.threshold, Mode.SHADOW, reason) for label in spec.labels
     )
 
 

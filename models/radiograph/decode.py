@@ -34,6 +34,7 @@ MAXIMUM_PIXELS = 1 << 27
 """Rows times Columns above this are refused: the largest radiography detectors have under 2**26 pixels."""
 
 _GREY_TOLERANCE = 8 / 255
+_GREY_ROUNDING = 3.0
 _COLOUR_FRACTION = 1e-3
 _DECODING_ERRORS = (ValueError, RuntimeError, AttributeError, TypeError, KeyError, IndexError, OverflowError, EOFError)
 
@@ -300,7 +301,7 @@ def _grey(dataset: Dataset, header: _Header, samples: Samples, decoder: PixelDec
         UnreadablePixels: It has colours.
     """
     rgb = _rgb(dataset, header, samples, decoder)
-    limit = _GREY_TOLERANCE * ((1 << (8 * rgb.dtype.itemsize)) - 1)
+    limit = max(_GREY_TOLERANCE * float(rgb.max()), _GREY_ROUNDING)
     spread = rgb.max(axis=2).astype(np.int32) - rgb.min(axis=2)
     if np.count_nonzero(spread > limit) > _COLOUR_FRACTION * spread.size:
         raise UnreadablePixels(PixelFault.COLOUR, "The image is in colour; radiographs are grey.")

@@ -14,6 +14,7 @@ from models.manifest import ManifestError, read_manifest
 from models.pipeline import Pipeline, Processing, load_pipeline
 from models.predictor import Predictor, load_predictor
 from models.registry import read_registry
+from models.runtime.executor import ModelOutputError
 from models.runtime.loading import load
 from tests.models.samples import (
     CLASSES,
@@ -165,6 +166,19 @@ def test_two_models_may_say_the_same_word(classifier: ModelSpec) -> None:
         ("twin", "other"),
     ]
     assert len(found.reportable) == 1
+
+
+def test_a_model_in_shadow_that_fails_harms_nobody(classifier: ModelSpec, tmp_path: Path) -> None:
+    weights = classifier_graph(tmp_path / "bad.onnx", bias=float("nan"))
+    bad = read_manifest(manifest(weights, "bad"))
+    with pytest.raises(ModelOutputError, match="NaN"):
+        Predictor(Pipeline(None, (bad,)), {"bad": load(bad)}).predict(model_input())
+    pipeline = Pipeline(None, (replace(bad, mode=Mode.SHADOW), classifier))
+    found = Predictor(pipeline, {spec.name: load(spec) for spec in pipeline}).predict(model_input())
+    assert [finding.probability is None for finding in found.findings] == [True, True, False, False]
+    assert "NaN" in found.findings[0].reason
+    assert not found.findings[0].present
+    assert found.findings[0].mode is Mode.SHADOW
 
 
 def test_a_predictor_needs_all_its_networks(classifier: ModelSpec) -> None:

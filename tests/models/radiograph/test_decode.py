@@ -301,3 +301,9 @@ def test_a_seeded_storm_of_broken_frames_ends_in_pixels_or_a_refusal() -> None:
             except UnreadablePixels:
                 continue
             assert stored.codes.shape == (64, 80)
+
+
+def test_refuses_dark_colour() -> None:
+    colour = np.zeros((30, 40, 3), np.uint16)
+    colour[:10, :, 0] = 250
+    assert fault(radiograph(colour, bits=16)) is PixelFault.COLOUR
