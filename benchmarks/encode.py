@@ -1,0 +1,112 @@
+"""Time and memory of SEG and SR for a large radiograph: ``python -m benchmarks.encode [--rows R] [--columns C]``.
+
+Each run is a process of its own that imports the encoders, makes the source header and the masks, notes its memory,
+encodes and writes both objects to memory, and notes the peak. Prints median and range, and one raw line for each run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from io import BytesIO
+
+import numpy as np
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
+
+from models.contract import Code, Finding, Mask, ModelInput, ModelUse, Prediction, Spacing
+from workers.results import segmentation, structured_report
+from workers.results.contract import Analysis, Equipment
+from workers.results.identity import Identity
+
+
+def source(rows: int, columns: int) -> Dataset:
+    header = Dataset()
+    header.file_meta = FileMetaDataset()
+    header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    header.SpecificCharacterSet = "ISO_IR 100"
+    header.SOPClassUID = DigitalXRayImageStorageForPresentation
+    header.SOPInstanceUID, header.SeriesInstanceUID, header.StudyInstanceUID = "2.25.1", "2.25.2", "2.25.3"
+    header.PatientName, header.PatientID, header.Modality = "Bench^Mark", "B", "DX"
+    header.PatientOrientation = ["L", "F"]
+    header.Rows, header.Columns = rows, columns
+    return header
+
+
+def masks(rows: int, columns: int) -> list[Mask]:
+    """Two smooth blobs with ragged edges, as a model's enlarged map gives them."""
+    y, x = np.ogrid[:rows, :columns]
+    wave = 1 + 0.08 * np.sin(x / 37) + 0.08 * np.cos(y / 23)
+    left = ((y - 0.4 * rows) / (0.2 * rows)) ** 2 + ((x - 0.25 * columns) / (0.12 * columns)) ** 2 < wave
+    right = ((y - 0.6 * rows) / (0.1 * rows)) ** 2 + ((x - 0.7 * columns) / (0.1 * columns)) ** 2 < wave
+    return [left, right]
+
+
+def analysis(rows: int, columns: int) -> Analysis:
+    header = source(rows, columns)
+    model = ModelUse("bench", "1", "Benchmark model", "00" * 32, "2.25.4")
+    findings = tuple(
+        Finding(f"finding {index}", Code("36118008", "SCT", "Pneumothorax"), "bench", 0.9, 0.5, mask=mask)
+        for index, mask in enumerate(masks(rows, columns))
+    )
+    return Analysis(
+        source=header,
+        model_input=ModelInput(np.zeros((rows, columns), np.float32), "2.25.1", Spacing(0.14, 0.14, "detector"), "PA"),
+        prediction=Prediction((rows, columns), findings, models=(model,)),
+        identity=Identity("2.25", "2.25.1", "aa", "bb", 1),
+        equipment=Equipment("Pleura", "Pleura", ("1",), "PLEURA", "1"),
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+
+
+def one_run(rows: int, columns: int) -> dict[str, float]:
+    work = analysis(rows, columns)
+    start = time.perf_counter()
+    seg = segmentation.encode(work)
+    assert seg is not None
+    report = structured_report.encode(Analysis(**{**_fields(work), "siblings": {"seg": seg}}))
+    assert report is not None
+    size = 0
+    for made in (seg, report):
+        buffer = BytesIO()
+        made.save_as(buffer, enforce_file_format=True)
+        size += buffer.tell()
+    seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": seconds, "peak_mib": peak, "bytes": size}
+
+
+def _fields(work: Analysis) -> dict[str, object]:
+    return {name: getattr(work, name) for name in Analysis.__slots__}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=3000)
+    parser.add_argument("--columns", type=int, default=2500)
+    parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.child:
+        sys.stdout.write(json.dumps(one_run(chosen.rows, chosen.columns)))
+        return
+    command = [sys.executable, "-m", "benchmarks.encode", "--child"]
+    command += ["--rows", str(chosen.rows), "--columns", str(chosen.columns)]
+    runs = []
+    for _ in range(chosen.runs):
+        told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        runs.append(json.loads(told))
+        print(told)
+    for name, unit in (("seconds", "s"), ("peak_mib", "MiB")):
+        values = [run[name] for run in runs]
+        print(f"{name}: median {statistics.median(values):.3f} {unit} ({min(values):.3f} to {max(values):.3f})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,319 @@
+"""Reads any of our objects back: what they say, and whether what they refer to is there.
+
+Nothing of the encoders is used, only the objects: what cannot be read from an object is not in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.uid import (
+    Comprehensive3DSRStorage,
+    ComprehensiveSRStorage,
+    GrayscaleSoftcopyPresentationStateStorage,
+    SecondaryCaptureImageStorage,
+    SegmentationStorage,
+)
+
+from models.contract import Code, Mask
+from workers.results import codes
+from workers.results.codes import read_code
+
+_KINDS = {
+    SegmentationStorage: "seg",
+    ComprehensiveSRStorage: "sr",
+    Comprehensive3DSRStorage: "sr",
+    SecondaryCaptureImageStorage: "sc",
+    GrayscaleSoftcopyPresentationStateStorage: "gsps",
+}
+_ANSWERS = {
+    codes.PRESENT.value: "present",
+    codes.ABSENT.value: "absent",
+    codes.UNDETERMINED.value: "not determined",
+}
+
+
+class NotAResult(ValueError):  # noqa: N818 - says what the file is
+    """The data set is none of our kinds of result."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadReference:
+    """An instance that an object refers to; where one frame is meant, with the tracking UID of its group."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    frame: int | None = None
+    tracking_uid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadStatement:
+    """One segment, measurement group or drawing, in words and numbers. ``area`` has its unit, or is empty."""
+
+    label: str
+    tracking_uid: str = ""
+    answers: tuple[tuple[str, str], ...] = ()
+    probability: float | None = None
+    area: str = ""
+    side: str = ""
+    status: str = ""
+    algorithm: str = ""
+    points: int = 0
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadResult:
+    """All that an object says."""
+
+    kind: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    study_instance_uid: str
+    patient_id: str
+    series: str
+    status: str
+    made_by: tuple[str, ...]
+    statements: tuple[ReadStatement, ...]
+    references: tuple[ReadReference, ...]
+    replaces: tuple[str, ...] = ()
+
+
+def read_result(dataset: Dataset) -> ReadResult:
+    """Read one of our objects.
+
+    Raises:
+        NotAResult: the SOP class is none of ours, or a Secondary Capture or report that does not name its source.
+    """
+    kind = _KINDS.get(dataset.get("SOPClassUID", ""))
+    if kind is None or not dataset.get("ContributingEquipmentSequence"):
+        raise NotAResult("this is no result of a Pleura node: it is no SEG, SR, capture or presentation state of one")
+    return ReadResult(
+        kind=kind,
+        sop_class_uid=str(dataset.SOPClassUID),
+        sop_instance_uid=str(dataset.SOPInstanceUID),
+        study_instance_uid=str(dataset.StudyInstanceUID),
+        patient_id=str(dataset.get("PatientID") or ""),
+        series=f"{dataset.get('SeriesNumber', '')} {dataset.get('SeriesDescription', '')}".strip(),
+        status=_status(dataset),
+        made_by=tuple(_makers(dataset)),
+        statements=tuple(_STATEMENTS[kind](dataset)),
+        references=tuple(dict.fromkeys(_references(dataset))),
+        replaces=tuple(item.sop_instance_uid for item in _plain_references(_predecessors(dataset))),
+    )
+
+
+def read_masks(segmentation: Dataset) -> tuple[Mask, ...]:
+    """Masks of a SEG in the order of its frames, ``bool[rows, columns]`` (PS3.5 8.1.1: least significant bit first)."""
+    rows, columns, frames = segmentation.Rows, segmentation.Columns, int(segmentation.NumberOfFrames)
+    bits = np.unpackbits(np.frombuffer(segmentation.PixelData, np.uint8), bitorder="little")
+    return tuple(bits[: frames * rows * columns].reshape(frames, rows, columns).astype(bool))
+
+
+def problems(results: Sequence[ReadResult], others: Iterable[Dataset] = ()) -> list[str]:
+    """What does not fit together among the given objects, in sentences; empty when every reference resolves.
+
+    ``others`` are further instances, such as the source images.
+    """
+    known = {str(item.SOPInstanceUID): item for item in others}
+    ours = {item.sop_instance_uid: item for item in results}
+    found: list[str] = []
+    for result in results:
+        for reference in result.references:
+            found += _problem(result, reference, ours, known)
+    found += _strangers(results, list(known.values()))
+    return list(dict.fromkeys(found))
+
+
+def _problem(
+    result: ReadResult, reference: ReadReference, ours: dict[str, ReadResult], known: dict[str, Dataset]
+) -> list[str]:
+    name, uid = f"{result.kind} {result.sop_instance_uid}", reference.sop_instance_uid
+    if uid in known:
+        same = str(known[uid].SOPClassUID) == reference.sop_class_uid
+        return [] if same else [f"{name} names another SOP class for {uid} than that instance has"]
+    if uid not in ours:
+        return [f"{name} refers to {uid}, which is not among the files"]
+    target = ours[uid]
+    if target.sop_class_uid != reference.sop_class_uid:
+        return [f"{name} names another SOP class for {uid} than that instance has"]
+    if reference.frame is None or target.kind != "seg":
+        return []
+    if not 1 <= reference.frame <= len(target.statements):
+        return [f"{name} refers to frame {reference.frame} of {uid}, which has {len(target.statements)}"]
+    if target.statements[reference.frame - 1].tracking_uid != reference.tracking_uid:
+        return [f"{name} and segment {reference.frame} of {uid} have different tracking UIDs"]
+    return []
+
+
+def _strangers(results: Sequence[ReadResult], others: list[Dataset]) -> list[str]:
+    """A result that lies in another study or names another patient than the rest."""
+    studies = {item.study_instance_uid for item in results} | {str(item.StudyInstanceUID) for item in others}
+    patients = {item.patient_id for item in results} | {str(item.get("PatientID") or "") for item in others}
+    found = ["the files belong to different studies"] if len(studies) > 1 else []
+    return found + (["the files name different patients"] if len(patients) > 1 else [])
+
+
+def as_lines(result: ReadResult) -> list[str]:
+    """What an object says, for a terminal."""
+    lines = [f"{result.kind.upper()} {result.sop_instance_uid}", f"  series: {result.series}"]
+    lines += [f"  status: {result.status}"] if result.status else []
+    lines += [f"  made by: {maker}" for maker in result.made_by]
+    lines += [f"  replaces: {uid}" for uid in result.replaces]
+    for statement in result.statements:
+        lines.append(f"  - {statement.label}")
+        lines += [f"      {line}" for line in _told(statement)]
+    lines += [f"  refers to: {item.sop_instance_uid}" for item in _distinct(result.references)]
+    return lines
+
+
+def _distinct(references: Iterable[ReadReference]) -> list[ReadReference]:
+    return list({item.sop_instance_uid: item for item in references}.values())
+
+
+def _told(statement: ReadStatement) -> Iterator[str]:
+    for name, answer in statement.answers:
+        yield f"{name}: {answer}"
+    if statement.probability is not None:
+        yield f"probability: {statement.probability:.3f}"
+    for name in ("area", "side", "status", "algorithm", "comment"):
+        if getattr(statement, name):
+            yield f"{name}: {getattr(statement, name)}"
+    if statement.points:
+        yield f"outline: {statement.points} points"
+
+
+def _status(dataset: Dataset) -> str:
+    flags = (dataset.get("PreliminaryFlag"), dataset.get("CompletionFlag"), dataset.get("VerificationFlag"))
+    words = ", ".join(str(flag).lower() for flag in flags if flag)
+    return words or str(dataset.get("ContentDescription") or dataset.get("DerivationDescription") or "")
+
+
+def _makers(dataset: Dataset) -> Iterator[str]:
+    for item in dataset.ContributingEquipmentSequence:
+        if item.PurposeOfReferenceCodeSequence[0].CodeValue == codes.PROCESSING_EQUIPMENT.value:
+            yield str(item.get("ContributionDescription") or item.get("ManufacturerModelName") or item.Manufacturer)
+
+
+def _predecessors(dataset: Dataset) -> Dataset:
+    part = Dataset()
+    if "PredecessorDocumentsSequence" in dataset:
+        part.PredecessorDocumentsSequence = dataset.PredecessorDocumentsSequence
+    return part
+
+
+def _references(dataset: Dataset) -> Iterator[ReadReference]:
+    """References of an object, those of its predecessor aside."""
+    rest = Dataset({element.tag: element for element in dataset if element.keyword != "PredecessorDocumentsSequence"})
+    for group in _groups(dataset):
+        tracking_uid = _text(group, codes.TRACKING_UNIQUE_IDENTIFIER.value)
+        yield from (
+            ReadReference(item.sop_class_uid, item.sop_instance_uid, item.frame, tracking_uid)
+            for item in _plain_references(group)
+            if item.frame is not None
+        )
+    yield from (item for item in _plain_references(rest) if item.frame is None)
+
+
+def _plain_references(dataset: Dataset) -> Iterator[ReadReference]:
+    for element in dataset:
+        if element.VR == "SQ":
+            for item in element.value:
+                if "ReferencedSOPInstanceUID" in item:
+                    frame = item.get("ReferencedFrameNumber")
+                    yield ReadReference(
+                        str(item.ReferencedSOPClassUID),
+                        str(item.ReferencedSOPInstanceUID),
+                        None if frame is None else int(frame),
+                    )
+                yield from _plain_references(item)
+
+
+def _groups(dataset: Dataset) -> Iterator[Dataset]:
+    for section in _children(dataset, codes.IMAGING_MEASUREMENTS.value):
+        yield from _children(section, codes.MEASUREMENT_GROUP.value)
+
+
+def _children(item: Dataset, name: str) -> list[Dataset]:
+    return [child for child in item.get("ContentSequence") or () if _name(child).value == name]
+
+
+def _name(item: Dataset) -> Code:
+    sequence = item.get("ConceptNameCodeSequence")
+    return read_code(sequence[0]) if sequence else Code("", "", "")
+
+
+def _text(item: Dataset, name: str) -> str:
+    for child in _children(item, name):
+        return str(child.get("TextValue") or child.get("UID") or "")
+    return ""
+
+
+def _segments(dataset: Dataset) -> Iterator[ReadStatement]:
+    for segment in dataset.SegmentSequence:
+        algorithm = segment.SegmentationAlgorithmIdentificationSequence[0]
+        yield ReadStatement(
+            label=str(segment.SegmentLabel),
+            tracking_uid=str(segment.TrackingUID),
+            answers=((read_code(segment.SegmentedPropertyTypeCodeSequence[0]).meaning, "present"),),
+            algorithm=f"{algorithm.AlgorithmName} {algorithm.AlgorithmVersion}",
+            comment=str(segment.SegmentDescription),
+        )
+
+
+def _measurement_groups(dataset: Dataset) -> Iterator[ReadStatement]:
+    for group in _groups(dataset):
+        coded = [child for child in group.ContentSequence if child.ValueType == "CODE"]
+        answers = [(_name(child).meaning, read_code(child.ConceptCodeSequence[0])) for child in coded]
+        algorithm = (_text(group, codes.ALGORITHM_NAME.value), _text(group, codes.ALGORITHM_VERSION.value))
+        yield ReadStatement(
+            label=_text(group, codes.TRACKING_IDENTIFIER.value),
+            tracking_uid=_text(group, codes.TRACKING_UNIQUE_IDENTIFIER.value),
+            answers=tuple((name, _ANSWERS[code.value]) for name, code in answers if code.value in _ANSWERS),
+            probability=next(iter(_numbers(group, codes.PROBABILITY.value)), (None, ""))[0],
+            area=" ".join(f"{value:g} {unit}" for value, unit in _numbers(group, codes.AREA.value)),
+            side=_side(group),
+            status=" ".join(_status_words(group)),
+            algorithm=" ".join(algorithm).strip(),
+            points=sum(len(child.GraphicData) // 2 for child in _children(group, codes.IMAGE_REGION.value)),
+            comment=_text(group, codes.COMMENT.value),
+        )
+
+
+def _status_words(group: Dataset) -> Iterator[str]:
+    for name in (codes.PRIORITY.value, codes.SUMMARY_OF_ANALYSES.value):
+        for child in _children(group, name):
+            yield read_code(child.ConceptCodeSequence[0]).meaning
+
+
+def _numbers(group: Dataset, name: str) -> list[tuple[float, str]]:
+    measured = [child.MeasuredValueSequence[0] for child in _children(group, name)]
+    return [(float(item.NumericValue), read_code(item.MeasurementUnitsCodeSequence[0]).value) for item in measured]
+
+
+def _side(group: Dataset) -> str:
+    for site in _children(group, codes.FINDING_SITE.value):
+        for side in _children(site, codes.LATERALITY.value):
+            return read_code(side.ConceptCodeSequence[0]).meaning
+    return ""
+
+
+def _capture(dataset: Dataset) -> Iterator[ReadStatement]:
+    yield ReadStatement(label=f"burned-in overlay, {dataset.Columns} x {dataset.Rows} pixels")
+
+
+def _drawings(dataset: Dataset) -> Iterator[ReadStatement]:
+    for annotation in dataset.GraphicAnnotationSequence:
+        for words in annotation.get("TextObjectSequence") or ():
+            drawn = annotation.get("GraphicObjectSequence") or ()
+            yield ReadStatement(
+                label=str(words.UnformattedTextValue),
+                points=sum(int(graphic.NumberOfGraphicPoints) for graphic in drawn),
+            )
+
+
+_STATEMENTS = {"seg": _segments, "sr": _measurement_groups, "sc": _capture, "gsps": _drawings}
