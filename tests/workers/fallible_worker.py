@@ -1,0 +1,122 @@
+"""The real workers with a made-up network, and with places where they can be killed: named points in their work.
+
+``python -m tests.workers.fallible_worker QUEUE CONFIG``. A point is armed by a file ``kill/<point>.<number>`` in the
+store folder that says whom to kill, ``child`` or ``parent``; the first process that comes by takes the file away,
+writes the hit to ``hits`` and kills. So each arming hits once, and the log says that it did.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from config.settings import Settings, load
+from db.engine import connect
+from db.records import Delivery, Job, Outcome
+from db.worklist import Worklist
+from models.contract import Code, Finding, ModelInput, ModelUse, Prediction
+from workers.app import Handler, run_worker
+from workers.compose import analysis_handler, delivery_handler
+from workers.place import Place
+
+PIPELINE = "f" * 64
+MODEL = ModelUse("made-up", "1", "Made up", "0" * 64, "2.25.1")
+STUCK_ROWS = 33
+
+
+class Points:
+    """Places where this process, or its parent, is killed if somebody has armed them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._armed = folder / "kill"
+        self._hits = folder / "hits"
+
+    def reach(self, point: str) -> None:
+        for armed in sorted(self._armed.glob(f"{point}.*")):
+            victim = armed.read_text()
+            try:
+                armed.unlink()
+            except FileNotFoundError:
+                continue
+            with self._hits.open("a") as hits:
+                hits.write(f"{point} {victim} {os.getpid()}\n")
+            os.kill(os.getppid() if victim == "parent" else os.getpid(), signal.SIGKILL)
+            if victim == "parent":
+                time.sleep(60)  # the kernel kills this child when its parent is gone
+
+
+class FallibleWorklist(Worklist):
+    """The worklist, with a point before and after what changes it."""
+
+    def __init__(self, settings: Settings, points: Points) -> None:
+        super().__init__(connect(settings.database_url))
+        self._points = points
+
+    def claim_job(self, job_id: int, worker: str, now: datetime, lease: timedelta) -> Job | None:
+        job = super().claim_job(job_id, worker, now, lease)
+        self._points.reach("job-claimed")
+        return job
+
+    def finish_job(self, job_id: int, worker: str, outcome: Outcome, now: datetime) -> tuple[int, ...] | None:
+        self._points.reach("results-written")
+        deliveries = super().finish_job(job_id, worker, outcome, now)
+        self._points.reach("job-finished")
+        return deliveries
+
+    def claim_deliveries(self, *arguments: Any, **options: Any) -> tuple[Delivery, ...]:
+        claimed = super().claim_deliveries(*arguments, **options)
+        self._points.reach("delivery-claimed")
+        return claimed
+
+    def delivery_sent(self, delivery_id: int, worker: str, now: datetime) -> bool:
+        self._points.reach("object-sent")
+        done = super().delivery_sent(delivery_id, worker, now)
+        self._points.reach("delivery-noted")
+        return done
+
+
+class MadeUpNetwork:
+    """Finds the same bright square in every image; one with STUCK_ROWS rows it never finishes."""
+
+    def __init__(self, points: Points) -> None:
+        self._points = points
+
+    def predict(self, model_input: ModelInput) -> Prediction:
+        self._points.reach("predicting")
+        rows, columns = model_input.shape
+        if rows == STUCK_ROWS:
+            # One call into C that holds the interpreter's lock, as a hung native kernel would.
+            sum(range(10**13))
+        mask = np.zeros((rows, columns), dtype=np.bool_)
+        mask[rows // 4 : rows // 2, columns // 4 : columns // 2] = True
+        code = Code("36118008", "SCT", "Pneumothorax")
+        finding = Finding("pneumothorax", code, MODEL.name, 0.9, 0.5, mask=mask)
+        return Prediction(shape=(rows, columns), findings=(finding,), models=(MODEL,))
+
+
+def compose(queue: str, settings: Settings, here: Place) -> Handler:
+    points = Points(settings.store.folder)
+    worklist = FallibleWorklist(settings, points)
+    if queue == "deliveries":
+        return delivery_handler(settings, here, worklist=worklist)
+    return analysis_handler(settings, here, worklist=worklist, load=lambda _: (MadeUpNetwork(points), PIPELINE))
+
+
+def main(arguments: Sequence[str]) -> None:
+    queue, config = arguments
+    logging.basicConfig(level="INFO", format="%(asctime)s %(process)d %(name)s %(levelname)s %(message)s")
+    run_worker(load(Path(config)), queue, compose=partial(compose, queue))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,96 @@
+"""Real worker processes against a real broker and database: what is rung runs, once, and nothing stays behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.orthanc import running_orthanc
+from tests.workers.conftest import Broker
+from tests.workers.harness import expected_results, running_parts
+
+pytestmark = [pytest.mark.slow]
+
+KNOWN = {"pleura": ("PLEURA", 1)}
+
+
+@pytest.mark.peer("Orthanc")
+@pytest.mark.parametrize("kind", ["embedded", pytest.param("redis-server", marks=pytest.mark.peer("redis-server"))])
+def test_a_rung_job_brings_its_results_to_the_pacs(
+    make_broker: Callable[[str], Broker], tmp_path: Path, kind: str
+) -> None:
+    broker = make_broker(kind)
+    with running_orthanc(tmp_path / "pacs", modalities=KNOWN) as pacs, running_parts(tmp_path, broker, pacs) as parts:
+        uid = parts.take_in("1.2.3.100")
+        parts.wait_until(lambda: parts.counts() == {"jobs.done": 1, "deliveries.sent": 2}, "the results to be sent")
+        # The same messages again: nothing to be claimed, nothing sent.
+        parts.doorbell.ring_jobs([(1, False), (1, True)])
+        parts.doorbell.ring_deliveries([1, 2, 1])
+        parts.take_in("1.2.3.101")
+        parts.wait_until(lambda: parts.counts() == {"jobs.done": 2, "deliveries.sent": 4}, "the second image")
+        held = {dataset.SOPInstanceUID for dataset in pacs.datasets()}
+        assert held == expected_results(uid) | expected_results("1.2.3.101")
+        assert {row.priority.value for row in parts.worklist.worklist()} == {"critical"}
+
+
+def test_a_flushed_broker_loses_nothing(broker: Broker, tmp_path: Path) -> None:
+    with running_parts(tmp_path, broker, unreachable_attempts=1) as parts:
+        for number in range(100, 105):
+            parts.take_in(f"1.2.3.{number}", ring=False)
+        parts.wait_until(lambda: parts.counts().get("jobs.done") == 5, "the sweep to ring for all of them")
+
+
+def test_a_stuck_job_is_stopped_tried_again_and_parked(broker: Broker, tmp_path: Path) -> None:
+    with running_parts(tmp_path, broker, job_seconds=1, attempts=2, unreachable_attempts=1) as parts:
+        parts.take_in("1.2.3.100", rows=33)
+        parts.take_in("1.2.3.101")
+        parts.wait_until(
+            lambda: parts.counts().get("jobs.failed") == 1 and parts.counts().get("jobs.done") == 1,
+            "the stuck job to be parked and the other to be done",
+        )
+        study = parts.worklist.find_study("1.2.3.100")
+        assert study is not None
+        (stuck,) = parts.worklist.study_detail(study).jobs
+        assert stuck.attempts == 3
+        assert "time limit" in stuck.error
+        assert parts.log().count("Hard time limit") == 2
+        assert parts.restarts == 0, "only the child may die"
+
+
+def test_sigterm_lets_the_running_job_finish(broker: Broker, tmp_path: Path) -> None:
+    with running_parts(tmp_path, broker, unreachable_attempts=1) as parts:
+        for number in range(100, 110):
+            parts.take_in(f"1.2.3.{number}")
+        parts.wait_until(lambda: parts.counts().get("jobs.done"), "the first job")
+        worker = parts.processes.pop("jobs")
+        os.kill(worker.pid, signal.SIGTERM)
+        assert worker.wait(30) == 0
+        assert "jobs.running" not in parts.counts()
+        assert "jobs.retrying" not in parts.counts()
+
+
+def test_a_worker_that_cannot_be_set_up_ends_with_an_error(broker: Broker, tmp_path: Path) -> None:
+    with running_parts(tmp_path, broker) as parts:
+        parts.wait_until(lambda: parts.processes["jobs"].poll() is None, "the worker to start")
+        parts.processes.pop("jobs").terminate()
+        import subprocess
+        import sys
+
+        # The real composition with models that nobody has.
+        code = "import sys; from pathlib import Path; from config.settings import load; from workers.app import *; "
+        code += "run_worker(load(Path(sys.argv[1])), 'jobs')"
+        environment = {**os.environ, "PLEURA_MODELS__ACTIVE": '["no-such-model"]', "PLEURA_MODELS__GATE": ""}
+        found = subprocess.run(
+            [sys.executable, "-c", code, str(parts.config)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert found.returncode != 0
+        assert "no-such-model" in found.stderr
