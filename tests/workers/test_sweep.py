@@ -1,0 +1,177 @@
+"""The sweep with fakes: it rings for what is quiet, tells each late job once, settles what has come to rest."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config.settings import Destination, Results, Settings, Store
+from db.records import ResultRecord, StudyFacts, TriageDecision
+from tests.workers.builders import NOON, FakeClock, facts
+from workers.outcome import EncodedResult
+from workers.settling import is_too_old_to_send, may_settle
+from workers.sweep import Sweep, sweep_until
+
+
+@dataclass
+class FakeWorklist:
+    jobs: tuple[tuple[int, bool], ...] = ()
+    deliveries: tuple[int, ...] = ()
+    late: tuple[int, ...] = ()
+    quiet: tuple[int, ...] = ()
+    study: StudyFacts = field(default_factory=facts)
+    arrived: bool = False
+    notes: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def jobs_to_ring(self, now: datetime, quiet: timedelta, limit: int = 500) -> tuple[tuple[int, bool], ...]:
+        return self.jobs
+
+    def mark_rung(self, job_ids: Sequence[int], now: datetime) -> None:
+        self.notes.append(("rung", *job_ids))
+
+    def deliveries_to_ring(self, now: datetime, quiet: timedelta, limit: int = 500) -> tuple[int, ...]:
+        return self.deliveries
+
+    def mark_deliveries_rung(self, delivery_ids: Sequence[int], now: datetime) -> None:
+        self.notes.append(("deliveries rung", *delivery_ids))
+
+    def late_jobs(self, now: datetime, older_than: timedelta) -> tuple[int, ...]:
+        return self.late
+
+    def quiet_studies(self, now: datetime, quiet: timedelta, limit: int = 100) -> tuple[int, ...]:
+        return self.quiet
+
+    def study_facts(self, study_id: int) -> StudyFacts:
+        return self.study
+
+    def record_triage(self, study_id: int, decision: TriageDecision, now: datetime) -> None:
+        self.notes.append(("triage", decision.priority.value))
+
+    def settle_study(
+        self,
+        study_id: int,
+        results: Sequence[ResultRecord],
+        destinations: Mapping[str, Sequence[str]],
+        now: datetime,
+        activity: int | None = None,
+    ) -> tuple[int, ...] | None:
+        if self.arrived:
+            return None
+        self.notes.append(("settled", [result.kind for result in results], dict(destinations), activity))
+        return (50,)
+
+
+@dataclass
+class FakeBell:
+    works: bool = True
+    rung: list[Any] = field(default_factory=list)
+
+    def ring_jobs(self, jobs: Iterable[tuple[int, bool]]) -> bool:
+        self.rung.extend(jobs)
+        return self.works
+
+    def ring_deliveries(self, delivery_ids: Iterable[int]) -> bool:
+        self.rung.extend(delivery_ids)
+        return self.works
+
+
+SUMMARY = EncodedResult(ResultRecord("summary", "1.2", "1.2.3", "1.2.4", "d", "results/dd/d.dcm", 4), b"DICM")
+
+
+def sweep(worklist: FakeWorklist, bell: FakeBell, folder: Path, *summaries: EncodedResult, hours: float = 0) -> Sweep:
+    settings = Settings(
+        store=Store(folder=folder),
+        results=Results(late_after_hours=hours),
+        destinations=(Destination(name="pacs", ae_title="PACS", host="h", port=104),),
+    )
+    return Sweep(settings, worklist, bell, FakeClock(), lambda study: summaries)
+
+
+def test_it_rings_for_what_nobody_has_heard_of(tmp_path: Path) -> None:
+    worklist, bell = FakeWorklist(jobs=((1, True), (2, False)), deliveries=(9,)), FakeBell()
+    sweep(worklist, bell, tmp_path).once()
+    assert bell.rung == [(1, True), (2, False), 9]
+    assert worklist.notes == [("rung", 1, 2), ("deliveries rung", 9)]
+
+
+def test_what_the_broker_did_not_hear_is_not_noted_as_rung(tmp_path: Path) -> None:
+    worklist, bell = FakeWorklist(jobs=((1, True),), deliveries=(9,)), FakeBell(works=False)
+    sweep(worklist, bell, tmp_path).once()
+    assert worklist.notes == []
+
+
+def test_each_late_job_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    worklist = FakeWorklist(late=(3, 4))
+    sweeper = sweep(worklist, FakeBell(), tmp_path)
+    with caplog.at_level(logging.WARNING):
+        sweeper.once()
+        sweeper.once()
+        worklist.late = (4,)
+        sweeper.once()
+        worklist.late = (3, 4)
+        sweeper.once()
+    told = [record.args[0] for record in caplog.records if isinstance(record.args, tuple)]
+    assert told == [3, 4, 3], "job 3 was late, then not, then late again"
+
+
+def test_a_quiet_study_is_triaged_summarised_and_settled(tmp_path: Path) -> None:
+    worklist, bell = FakeWorklist(quiet=(1,), study=facts(activity=7)), FakeBell()
+    sweep(worklist, bell, tmp_path, SUMMARY).once()
+    assert worklist.notes == [
+        ("triage", "routine"),
+        ("settled", ["summary"], {"pacs": ("seg", "sr", "summary")}, 7),
+    ]
+    assert (tmp_path / "results/dd/d.dcm").read_bytes() == b"DICM"
+    assert bell.rung == [50]
+
+
+def test_a_late_summary_is_kept_and_not_sent(tmp_path: Path) -> None:
+    old = facts(first_received_at=NOON - timedelta(hours=5))
+    worklist = FakeWorklist(quiet=(1,), study=old)
+    sweep(worklist, FakeBell(), tmp_path, SUMMARY, hours=4).once()
+    assert worklist.notes[-1] == ("settled", ["summary"], {}, 0)
+
+
+def test_a_study_in_which_something_arrived_meanwhile_stays_open(tmp_path: Path) -> None:
+    worklist, bell = FakeWorklist(quiet=(1,), arrived=True), FakeBell()
+    sweep(worklist, bell, tmp_path).once()
+    assert bell.rung == []
+
+
+def test_a_study_with_waiting_jobs_is_left_alone(tmp_path: Path) -> None:
+    worklist = FakeWorklist(quiet=(1,), study=facts(jobs_waiting=1))
+    sweep(worklist, FakeBell(), tmp_path).once()
+    assert worklist.notes == []
+
+
+def test_the_loop_outlives_what_goes_wrong_and_ends_when_told(caplog: pytest.LogCaptureFixture) -> None:
+    stop, rounds = threading.Event(), []
+
+    def once() -> None:
+        rounds.append(1)
+        if len(rounds) == 2:
+            raise RuntimeError("the database is away")
+        if len(rounds) == 4:
+            stop.set()
+
+    sweep_until(stop, once, 0.001)
+    assert len(rounds) == 4
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+@pytest.mark.parametrize(("hours", "age", "old"), [(0, 999, False), (4, 3.9, False), (4, 4.1, True)])
+def test_too_old_to_send(hours: float, age: float, old: bool) -> None:
+    study = facts(first_received_at=NOON - timedelta(hours=age))
+    assert is_too_old_to_send(study, hours, NOON) is old
+
+
+def test_only_a_study_without_waiting_jobs_may_settle() -> None:
+    assert may_settle(facts())
+    assert not may_settle(replace(facts(), jobs_waiting=1))
