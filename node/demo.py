@@ -13,8 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import highdicom
-import numpy as np
 import tomli_w
 from pydicom import Dataset, dcmread
 from pynetdicom import AE, AllStoragePresentationContexts, evt
@@ -26,6 +24,7 @@ from db.worklist import Worklist
 from models.radiograph.reading import read_model_input
 from node.app import Node, free_port
 from node.overlay import Region, draw_overlay
+from workers.results.reading import read_masks, read_result
 
 _HOST = "127.0.0.1"
 _PACS = "DEMOPACS"
@@ -169,13 +168,6 @@ def _source_uid(seg: Dataset) -> str:
     return str(seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence[0].ReferencedSOPInstanceUID)
 
 
-def _regions(dataset: Dataset) -> list[Region]:
-    seg = highdicom.seg.Segmentation.from_dataset(dataset)
-    masks = np.atleast_3d(seg.pixel_array != 0) if dataset.get("NumberOfFrames", 1) == 1 else None
-    regions = []
-    for frame, groups in enumerate(dataset.PerFrameFunctionalGroupsSequence):
-        number = int(groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
-        label = str(dataset.SegmentSequence[number - 1].SegmentLabel)
-        mask = masks[:, :, 0] if masks is not None else np.asarray(seg.pixel_array[frame] != 0)
-        regions.append(Region(label, np.asarray(mask, dtype=bool)))
-    return regions
+def _regions(seg: Dataset) -> list[Region]:
+    statements = read_result(seg).statements
+    return [Region(said.label, mask) for said, mask in zip(statements, read_masks(seg), strict=True)]

@@ -86,6 +86,7 @@ def _run(files: tuple[Path, ...], folder: Path, seconds: float) -> None:
     console.print(f"Results:  {inbox.absolute()}")
     for path in receiver.received:
         console.print(f"          {path.name}")
+    console.print(f"          (what they say: pleura results {inbox})")
     for picture in pictures:
         console.print(f"Picture:  {picture.absolute()}")
 

@@ -1,0 +1,56 @@
+"""``pleura results``: what our own objects say, and whether they hold together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from pydicom import Dataset, dcmread
+from pydicom.errors import InvalidDicomError
+from rich.markup import escape
+
+from node.commands.common import console, fail
+from node.sender import find_files
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+def results(paths: tuple[Path, ...]) -> None:
+    """Read SEG, SR, captures and presentation states of Pleura back and print what they say.
+
+    Folders are searched. Give the source images too, and every reference is followed: ends with 1 if one leads nowhere.
+    """
+    from workers.results.reading import NotAResult, ReadResult, as_lines, problems, read_result
+
+    ours: list[ReadResult] = []
+    others: list[Dataset] = []
+    for path, dataset in _datasets(paths):
+        try:
+            result = read_result(dataset)
+        except NotAResult:
+            others.append(dataset)
+            continue
+        ours.append(result)
+        console.print(f"[bold]{escape(str(path))}[/]")
+        console.print(escape("\n".join(f"  {line}" for line in as_lines(result))))
+    if not ours:
+        fail("none of these files is a result of Pleura")
+    found = problems(ours, others)
+    for sentence in found:
+        console.print(f"[red]{escape(sentence)}[/]")
+    if found:
+        fail(f"{len(found)} things do not fit together; are all files of the study given?")
+    console.print(f"{len(ours)} results; every reference resolves")
+
+
+def _datasets(paths: tuple[Path, ...]) -> list[tuple[Path, Dataset]]:
+    good, bad = find_files(paths)
+    for item in bad:
+        fail(f"{item.path}: {item.reason}")
+    datasets: list[tuple[Path, Dataset]] = []
+    for item in good:
+        try:
+            datasets.append((item.path, dcmread(item.path)))
+        except (InvalidDicomError, OSError) as error:
+            fail(f"{item.path}: {error}")
+    return datasets
