@@ -1,0 +1,95 @@
+"""From a trained Keras network to the ONNX file that the node serves, with calibration inside the graph."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+from numpy.typing import NDArray
+
+from models.efficientnet.gate import FEATURES, MahalanobisDistance
+from models.training.calibrate import Platt
+from models.training.onnx_session import open_session, run_session
+
+Array = NDArray[np.float32]
+TOLERANCE = 1e-4
+_SERIES = uuid.UUID("7f2a5a1e-6a3c-5d0f-9f5c-1c7b0e5b2d11")
+
+
+class ExportError(RuntimeError):
+    """The exported network does not say what the trained one says."""
+
+
+@keras.saving.register_keras_serializable("pleura")
+class PlattScaling(layers.Layer):  # type: ignore[misc]
+    """Probabilities ``[n, labels]`` of logits, with a fixed slope and offset a label."""
+
+    def __init__(self, slopes: Sequence[float], offsets: Sequence[float], **options: Any) -> None:
+        super().__init__(**options)
+        self.slopes, self.offsets = tuple(map(float, slopes)), tuple(map(float, offsets))
+
+    def call(self, logits: Any) -> Any:
+        """Scale one batch."""
+        slopes = keras.ops.convert_to_tensor(np.asarray(self.slopes, np.float32))
+        offsets = keras.ops.convert_to_tensor(np.asarray(self.offsets, np.float32))
+        return keras.ops.sigmoid(logits * slopes + offsets)
+
+    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """As the logits."""
+        return shape
+
+    def get_config(self) -> dict[str, Any]:
+        """What a saved file needs to build the layer again."""
+        return {**super().get_config(), "slopes": self.slopes, "offsets": self.offsets}
+
+
+def serving_classifier(model: keras.Model, scaling: Sequence[Platt]) -> keras.Model:
+    """The trained classifier with outputs ``probabilities`` (calibrated) and ``maps``."""
+    scale = PlattScaling([item.slope for item in scaling], [item.offset for item in scaling], name="probabilities")
+    outputs = {"probabilities": scale(model.output["logits"]), "maps": model.output["maps"]}
+    return keras.Model(model.input, outputs, name=f"{model.name}_serving")
+
+
+def serving_gate(model: keras.Model, mean: Array, whitening: Array, temperature: float = 1.0) -> keras.Model:
+    """The trained gate with outputs ``probabilities`` (softmax) and ``distance`` from known chests."""
+    distance = MahalanobisDistance(len(mean), name="distance")
+    strangeness = distance(model.output[FEATURES])
+    distance.set_weights([mean, whitening])
+    cooled = layers.Rescaling(1.0 / temperature, name="cooled")(model.output["logits"])
+    outputs = {"probabilities": layers.Softmax(name="probabilities")(cooled), "distance": strangeness}
+    return keras.Model(model.input, outputs, name=f"{model.name}_serving")
+
+
+def export_onnx(model: keras.Model, file: Path, probe: Array) -> float:
+    """Write ``model`` as ONNX with a free batch size; returns the largest difference of any output on ``probe``.
+
+    Raises:
+        ExportError: an output is missing, NaN, or differs by more than ``TOLERANCE``, in one batch or image by image.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    names = list(model.output)
+    expected = {name: keras.ops.convert_to_numpy(value) for name, value in model(probe, training=False).items()}
+    model.export(str(file), format="onnx", verbose=False)
+    session = open_session(file)
+    missing = set(names) - {item.name for item in session.get_outputs()}
+    if missing:
+        raise ExportError(f"{file.name} lacks the outputs {', '.join(sorted(missing))}")
+    whole = run_session(session, probe, names)
+    single = [run_session(session, probe[index : index + 1], names) for index in range(len(probe))]
+    worst = 0.0
+    for name in names:
+        for answer in (whole[name], np.concatenate([item[name] for item in single])):
+            worst = max(worst, float(np.max(np.abs(answer - expected[name]))))
+    if not worst <= TOLERANCE:
+        raise ExportError(f"{file.name} differs from the trained network by {worst:g}")
+    return worst
+
+
+def training_uid(digest: str) -> str:
+    """A UID for exactly this training (PS3.5 B.2, derived from a UUID): the same weights have the same UID."""
+    return f"2.25.{uuid.uuid5(_SERIES, digest).int}"

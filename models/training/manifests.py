@@ -1,0 +1,51 @@
+"""Write the manifest of a trained network, in the layout that :mod:`models.manifest` reads."""
+
+from __future__ import annotations
+
+import json
+
+from models.contract import LabelSpec, ModelSpec
+
+
+def manifest_text(spec: ModelSpec) -> str:
+    """``spec`` as TOML."""
+    lines = ["[model]"]
+    for key in ("name", "version", "title"):
+        lines.append(f"{key} = {json.dumps(getattr(spec, key))}")
+    lines += [
+        f"kind = {json.dumps(spec.kind.value)}",
+        f"file = {json.dumps(spec.file.name)}",
+        f"digest = {json.dumps(spec.digest)}",
+        f"device_uid = {json.dumps(spec.device_uid)}",
+        f"activation = {json.dumps(spec.activation.value)}",
+        f"mode = {json.dumps(spec.mode.value)}",
+    ]
+    if spec.card is not None:
+        lines.append(f"card = {json.dumps(spec.card.name)}")
+    lines += ["", "[input]", f"height = {spec.input.height}", f"width = {spec.input.width}"]
+    if spec.gate is not None:
+        lines += ["", "[gate]", f"min_probability = {spec.gate.min_probability:.4g}"]
+        if spec.gate.distance_threshold is not None:
+            lines.append(f"distance_threshold = {spec.gate.distance_threshold:.4g}")
+    for label in spec.labels:
+        lines += ["", *_label(label)]
+    return "\n".join(lines) + "\n"
+
+
+def _label(label: LabelSpec) -> list[str]:
+    code = ", ".join(f"{key} = {json.dumps(getattr(label.code, key))}" for key in ("value", "scheme", "meaning"))
+    lines = [
+        "[[labels]]",
+        f"name = {json.dumps(label.name)}",
+        f"code = {{ {code} }}",
+        f"threshold = {label.threshold:.4g}",
+        f"localised = {json.dumps(label.localised)}",
+        f"mode = {json.dumps(label.mode.value)}",
+    ]
+    if label.localised:
+        lines.append(f"map_threshold = {label.map_threshold:.4g}")
+    if label.evidence is not None:
+        seen = label.evidence
+        figures = f"auc = {seen.auc:.4f}, auc_low = {seen.auc_low:.4f}, auc_high = {seen.auc_high:.4f}"
+        lines.append(f"evidence = {{ positives = {seen.positives}, {figures} }}")
+    return lines

@@ -1,0 +1,141 @@
+"""Recipes: everything that decides a training, in one TOML file.
+
+A recipe is read once into frozen values; a key that does not exist, is missing or has the wrong type is an error that
+names it, so that a misspelt option can never be ignored.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+T = TypeVar("T")
+
+
+class RecipeError(ValueError):
+    """A recipe cannot be used; the message names the key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """Which network: its family, the side of its square input in pixels, and what it starts from."""
+
+    family: Literal["efficientnet"]
+    size: int = 256
+    initial: Literal["imagenet", "random"] = "imagenet"
+    plan: Literal["lite0", "tiny"] = "lite0"
+    frozen_stages: int = 3
+    dropout: float = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How long and how fast: AdamW, warm-up over ``warmup`` epochs, then cosine decay to zero."""
+
+    epochs: int = 14
+    batch: int = 16
+    rate: float = 4e-4
+    warmup: float = 1.0
+    weight_decay: float = 1e-3
+    average: float = 0.99
+    seed: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """Ranges of the random changes; zero switches one off. Lengths are fractions of the image side."""
+
+    rotation: float = 10.0
+    scale: float = 0.15
+    shift: float = 0.07
+    aspect: float = 0.18
+    flip: float = 0.0
+    gamma: float = 0.5
+    contrast: float = 0.35
+    brightness: float = 0.12
+    equalise: float = 0.25
+    sharpen: float = 0.3
+    noise: float = 0.03
+    collimate: float = 0.15
+    marker: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """How much each part of the loss counts."""
+
+    probabilities: float = 1.0
+    maps: float = 1.0
+    smoothing: float = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One training, complete."""
+
+    name: str
+    version: str
+    title: str
+    kind: Literal["classifier", "gate"]
+    network: Network
+    schedule: Schedule = field(default_factory=Schedule)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    weights: Weights = field(default_factory=Weights)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read and check the recipe in ``path``.
+
+    Raises:
+        RecipeError: the file is missing, is no TOML, or a key is unknown, missing or of the wrong type.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: {error}") from error
+    recipe = _build(Recipe, table, "")
+    if recipe.network.size % 32:
+        raise RecipeError(f"network.size is {recipe.network.size}, it must be a multiple of 32")
+    if recipe.schedule.epochs < 1 or recipe.schedule.batch < 1:
+        raise RecipeError("schedule.epochs and schedule.batch must be at least 1")
+    return recipe
+
+
+def _build(kind: type[T], table: dict[str, Any], prefix: str) -> T:
+    """Make the dataclass ``kind`` from a TOML table."""
+    hints = typing.get_type_hints(kind)
+    fields = {item.name: item for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    for key in table:
+        if key not in fields:
+            raise RecipeError(f"{prefix}{key} is no option of a recipe; known here: {', '.join(sorted(fields))}")
+    values: dict[str, Any] = {}
+    for name, item in fields.items():
+        if name in table:
+            values[name] = _value(hints[name], table[name], prefix + name)
+        elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
+            raise RecipeError(f"{prefix}{name} is missing")
+    return kind(**values)
+
+
+def _value(hint: Any, value: Any, name: str) -> Any:
+    """Check one value against its annotation."""
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if not isinstance(value, dict):
+            raise RecipeError(f"{name} must be a table")
+        return _build(hint, value, name + ".")
+    if typing.get_origin(hint) is Literal:
+        if value not in typing.get_args(hint):
+            raise RecipeError(f"{name} is {value!r}; it must be one of {', '.join(map(str, typing.get_args(hint)))}")
+        return value
+    if isinstance(hint, types.UnionType):
+        raise RecipeError(f"{name}: unions are not part of recipes")
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not hint:
+        raise RecipeError(f"{name} is {value!r}; it must be of type {hint.__name__}")
+    return value

@@ -1,0 +1,106 @@
+"""From a recipe and a folder of radiographs to a model that the node can serve: ``pleura train``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+
+from models.contract import ModelSpec
+from models.training.batches import plain_batch
+from models.training.bundle import EvidenceBase, bundle_classifier, bundle_gate
+from models.training.crossval import OutOfFold, cross_validate, gather, keep_fold
+from models.training.dataset import Example, Grey, Problem, load_images, read_cxr
+from models.training.fit import OVERSIZE, Progress, fit_classifier, fit_gate, predict, silent
+from models.training.gate_data import load_others, source_folders
+from models.training.gate_fit import fit_rule, measure_gate, unchanged
+from models.training.recipe import Recipe, read_recipe
+from models.training.targets import LABELS, LUNG_OPACITY
+
+PROBES = 8
+TRAIN, HELD_OUT = "train", "val"
+
+
+class TrainingError(ValueError):
+    """The data cannot carry this training; the message says why."""
+
+
+def train(recipe: Path, data: Path, out: Path, *, folds: int = 0, progress: Progress = silent) -> ModelSpec:
+    """Train the recipe on the split ``train`` of ``data`` and leave a servable model with its evidence in ``out``.
+
+    With ``folds`` above 1, calibration, cut-offs and evidence come from cross-validation by patient over everything,
+    otherwise from the split ``val``. Started again after an interruption it goes on where it stopped. Rows that cannot
+    be used are listed in ``problems.json``.
+
+    Raises:
+        RecipeError: the recipe cannot be used.
+        TrainingError: a split is empty.
+    """
+    plan = read_recipe(recipe)
+    examples, problems = usable(data)
+    out.mkdir(parents=True, exist_ok=True)
+    listed = [{"image": item.image, "reason": item.reason} for item in problems]
+    (out / "problems.json").write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
+    seen = [item for item in examples if item.split == TRAIN]
+    unseen = [item for item in examples if item.split == HELD_OUT]
+    if not seen or not unseen:
+        raise TrainingError(f"{data} needs images in the splits '{TRAIN}' and '{HELD_OUT}'")
+    if plan.kind == "gate":
+        return train_gate(plan, seen, unseen, out, progress)
+    return train_classifier(plan, examples, seen, unseen, out, folds, progress)
+
+
+def usable(data: Path) -> tuple[list[Example], list[Problem]]:
+    """Examples of ``data`` whose images can be decoded, and everything that was left out."""
+    examples, problems = read_cxr(data)
+    _, undecodable = load_images(examples, 32)
+    broken = {item.image for item in undecodable}
+    return [item for item in examples if item.image not in broken], problems + undecodable
+
+
+def train_classifier(
+    recipe: Recipe,
+    examples: Sequence[Example],
+    seen: Sequence[Example],
+    unseen: Sequence[Example],
+    out: Path,
+    folds: int,
+    progress: Progress,
+) -> ModelSpec:
+    """The final network from ``seen``, its evidence from cross-validation or from ``unseen``."""
+    images, _ = load_images(unseen, recipe.network.size)
+    model = fit_classifier(recipe, seen, out / "final", progress=progress)
+    model.save(out / f"{recipe.name}.keras")
+    if folds > 1:
+        evidence = cross_validate(recipe, examples, out / "folds", folds, progress=progress)
+        how = f"{folds}-fold cross-validation by patient with the recipe of the final network"
+    else:
+        evidence = _held_out(model, images, unseen, out)
+        how = f"the split '{HELD_OUT}', not seen in training but used to fit calibration and cut-offs"
+    base = EvidenceBase(evidence.said, evidence.examples, evidence.map_threshold, how)
+    return bundle_classifier(model, recipe, base, plain_batch(images[:PROBES]), out)
+
+
+def _held_out(model: keras.Model, images: Grey, unseen: Sequence[Example], out: Path) -> OutOfFold:
+    logits, maps = predict(model, images)
+    file = out / "held-out" / "predictions.npz"
+    keep_fold(file, unseen, logits, maps[..., LABELS.index(LUNG_OPACITY)])
+    return gather(unseen, [file])
+
+
+def train_gate(
+    recipe: Recipe, seen: Sequence[Example], unseen: Sequence[Example], out: Path, progress: Progress
+) -> ModelSpec:
+    """The gate from ``seen`` chests and pictures of installed packages, measured on ``unseen`` chests."""
+    size = round(recipe.network.size * OVERSIZE)
+    images, _ = load_images(seen, size)
+    others = [picture for _, picture in load_others(source_folders())]
+    model = fit_gate(recipe, seen, images, others, out / "final", progress=progress)
+    model.save(out / f"{recipe.name}.keras")
+    distance, rule = fit_rule(model, recipe, seen, images, others)
+    held_out, _ = load_images(unseen, size)
+    summary = measure_gate(model, distance, rule, recipe, unseen, held_out, others)
+    summary["others"] = len(others)
+    return bundle_gate(model, recipe, distance, rule, summary, unchanged(held_out[:PROBES], recipe.network.size), out)
