@@ -121,7 +121,8 @@ def _candidates(stored: StoredPixels, dataset: Dataset, modality: Table) -> Iter
     centre, width = numbers(dataset, "WindowCenter")[:1], numbers(dataset, "WindowWidth")[:1]
     if centre and width:
         function = str(dataset.get("VOILUTFunction") or "LINEAR").strip().upper()
-        shown = window(modality, centre[0], width[0], function)
+        with np.errstate(over="ignore"):  # a width of next to nothing is a step
+            shown = window(modality, centre[0], width[0], function)
         yield _Transfer(unusable if shown is None else shown, f"The window {centre[0]:g} / {width[0]:g}")
     elif stored.bits == 8 and not _items(dataset, "ModalityLUTSequence"):
         low, high = modality.min(), modality.max()

@@ -1,0 +1,80 @@
+"""The bundled models on real radiographs: what must be let through, what must not, and the same in every file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from config.settings import Models
+from models.contract import ModelInput, Pixels
+from models.pipeline import load_pipeline
+from models.predictor import Predictor, load_predictor
+from models.radiograph.reading import read_model_input
+
+pytestmark = pytest.mark.peer("shared-data")
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    defaults = Models()
+    return load_predictor(load_pipeline(None, defaults.active, gate=defaults.gate), threads=1)
+
+
+def verdict(predictor: Predictor, image: ModelInput) -> str:
+    unfit = predictor.predict(image).unfit
+    return "frontal" if unfit is None else unfit.code
+
+
+def test_chests_are_analysed_and_extremities_are_not(predictor: Predictor, shared_data: Path) -> None:
+    chests = [*sorted((shared_data / "dicom").glob("*.dcm")), shared_data / "wg04" / "RG1_JLSN.dcm"]
+    analysed = [verdict(predictor, read_model_input(path)) == "frontal" for path in chests]
+    assert len(analysed) >= 20
+    assert np.mean(analysed) >= 0.9
+    for name in ("RG2_RLE.dcm", "RG3_JLSL.dcm"):
+        unfit = predictor.predict(read_model_input(shared_data / "wg04" / name)).unfit
+        assert unfit is not None
+        assert not unfit.is_chest
+
+
+def _upside_down(pixels: Pixels) -> Pixels:
+    return pixels[::-1].copy()
+
+
+def _on_its_side(pixels: Pixels) -> Pixels:
+    return np.rot90(pixels).copy()
+
+
+def _inverted(pixels: Pixels) -> Pixels:
+    return 1 - pixels
+
+
+def _upper_half(pixels: Pixels) -> Pixels:
+    return pixels[: len(pixels) // 2].copy()
+
+
+@pytest.mark.parametrize("spoil", [_upside_down, _on_its_side, _inverted, _upper_half])
+def test_a_spoilt_chest_is_not_analysed(predictor: Predictor, shared_data: Path, spoil: object) -> None:
+    let_through = 0
+    paths = sorted((shared_data / "dicom").glob("*.dcm"))
+    for path in paths:
+        image = read_model_input(path)
+        spoilt = replace(image, pixels=spoil(image.pixels))  # type: ignore[operator]
+        let_through += verdict(predictor, spoilt) == "frontal"
+    assert let_through <= len(paths) // 10
+
+
+def test_a_transfer_syntax_does_not_change_the_findings(predictor: Predictor, shared_data: Path) -> None:
+    data_store = pytest.importorskip("data_store")
+    folder = Path(data_store.__file__).parent / "data"
+    plain = predictor.predict(read_model_input(folder / "RG1_UNCR.dcm"))
+    assert plain.unfit is None
+    for path, slack in ((folder / "RG1_J2KR.dcm", 0.0), (shared_data / "wg04" / "RG1_JLSN.dcm", 0.01)):
+        other = predictor.predict(read_model_input(path))
+        for one, two in zip(plain.findings, other.findings, strict=True):
+            assert one.probability == pytest.approx(two.probability, abs=slack)
+            assert (one.mask is None) == (two.mask is None)
+            if one.mask is not None and two.mask is not None:
+                assert (one.mask & two.mask).sum() >= 0.98 * (one.mask | two.mask).sum()
