@@ -15,10 +15,9 @@ ACQUISITION_EQUIPMENT = Code("109101", "DCM", "Acquisition Equipment")
 
 # What a segment is (CID 7150, 4, 244) and who drew it (CID 7162).
 MORPHOLOGICALLY_ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
-ARTIFICIAL_INTELLIGENCE = Code("123109", "DCM", "Artificial Intelligence")
+ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
 PNEUMOTHORAX = Code("36118008", "SCT", "Pneumothorax")
 LUNG = Code("39607008", "SCT", "Lung")
-CHEST = Code("51185008", "SCT", "Chest")
 RIGHT = Code("24028007", "SCT", "Right")
 LEFT = Code("7771000", "SCT", "Left")
 

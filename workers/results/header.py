@@ -24,7 +24,7 @@ from workers.results.contract import Analysis, Equipment
 
 RESEARCH_USE = "Research use only. Not a medical device. Not for diagnosis."
 
-IMPLEMENTATION_CLASS_UID = "2.25.206614187294531098725834071925486306321"
+IMPLEMENTATION_CLASS_UID = "2.25.107145334108679434666634330663974283395"
 IMPLEMENTATION_VERSION_NAME = "PLEURA"
 
 SERIES_OFFSETS = {"seg": 1, "sr": 2, "sc": 3, "gsps": 4, "summary": 5}

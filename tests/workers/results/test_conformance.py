@@ -1,0 +1,108 @@
+"""docs/dicom-conformance.md against the code: what its tables list is what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from pydicom.uid import UID
+
+from models.contract import Code
+from node import reception
+from node.eligibility import RADIOGRAPH_CLASSES
+from node.syntaxes import DECODABLE
+from tests.workers.results.sources import analysis, encode_all, source, study_summary
+from tests.workers.results.test_objects import KNOWN_WARNINGS
+from workers.results import codes, header
+from workers.results.registry import ENCODERS
+
+STATEMENT = Path(__file__).parents[3] / "docs" / "dicom-conformance.md"
+
+
+def table(heading: str) -> list[list[str]]:
+    """Rows of the table whose first header cell is ``heading``."""
+    rows: list[list[str]] = []
+    inside = False
+    for line in STATEMENT.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split(" | ")] if line.startswith("|") else []
+        if not cells:
+            inside = False
+        elif cells[0] == heading:
+            inside = True
+        elif inside and not set(line) <= set("|-: "):
+            rows.append(cells)
+    assert rows, f"no table {heading}"
+    return rows
+
+
+def test_received_classes_and_transfer_syntaxes_are_those_of_the_listener():
+    assert {row[1] for row in table("Received SOP class")} == set(RADIOGRAPH_CLASSES)
+    assert {row[1] for row in table("Received transfer syntax")} == set(DECODABLE)
+
+
+def test_status_codes_are_those_of_the_intake():
+    from node import intake
+
+    coded = (
+        intake.SUCCESS,
+        intake.OUT_OF_RESOURCES,
+        intake.MISMATCH,
+        intake.CANNOT_UNDERSTAND,
+        intake.PROCESSING_FAILURE,
+    )
+    assert [int(row[0], 16) for row in table("Status")] == list(coded)
+
+
+def test_kinds_classes_modalities_and_numbers_are_those_of_the_encoders():
+    listed = table("Kind")
+    assert list(dict.fromkeys(row[0] for row in listed)) == [*(entry.kind for entry in ENCODERS), "summary"]
+    made = {**encode_all(analysis()), "summary": study_summary(source())}
+    for kind, item in made.items():
+        row = next(row for row in listed if row[0] == kind)
+        assert row[2] == item.SOPClassUID
+        assert UID(row[2]).name in row[1]
+        assert (row[3], row[4]) == (item.Modality, f"base + {item.SeriesNumber - 9000}")
+    assert encode_all(analysis(sr_storage="comprehensive"))["sr"].SOPClassUID in {row[2] for row in listed}
+
+
+def test_every_listed_code_is_the_codes_own():
+    ours = {(code.value, code.scheme, code.meaning) for code in vars(codes).values() if isinstance(code, Code)}
+    listed = {(row[1], row[2], row[3]) for row in table("Use")}
+    assert listed <= ours
+
+
+@pytest.mark.parametrize("name", ["PRESENT", "ABSENT", "UNDETERMINED", "NOT_ATTEMPTED", "PROBABILITY", "PRIORITY"])
+def test_codes_that_decide_are_listed(name):
+    code: Code = getattr(codes, name)
+    assert [code.value, code.scheme, code.meaning] in [row[1:] for row in table("Use")]
+
+
+def test_implementation_is_the_listeners_and_the_encoders():
+    listed = {row[0]: row[1].strip("`") for row in table("Identification")}
+    for module in (header, reception):
+        assert listed["Implementation Class UID"] == module.IMPLEMENTATION_CLASS_UID
+        assert listed["Implementation Version Name"] == module.IMPLEMENTATION_VERSION_NAME
+
+
+def test_every_warning_that_the_tests_allow_is_explained():
+    told = " ".join(row[0] for row in table("Warning"))
+    for warning in KNOWN_WARNINGS:
+        key = re.sub(r"[^A-Za-z]+", " ", warning).split()
+        assert all(word in re.sub(r"[^A-Za-z]+", " ", told).split() for word in key if word not in ("Attribute", "is"))
+
+
+def test_meanings_of_standard_codes_are_those_of_the_standard():
+    """A wrong digit gives another meaning: pydicom's copy of PS3.16 knows most of our codes."""
+    from pydicom.sr._concepts_dict import concepts
+
+    known: dict[tuple[str, str], set[str]] = {}
+    for scheme in ("DCM", "SCT"):
+        for meanings in concepts[scheme].values():
+            for value, (meaning, _) in meanings.items():
+                known.setdefault((value, scheme), set()).add(re.sub(r" \(.*\)$", "", meaning).lower())
+    ours = [code for code in vars(codes).values() if isinstance(code, Code) and (code.value, code.scheme) in known]
+    # PS3.16 TID 1501 writes the meaning of this one in other words than its dictionary.
+    wrong = [code for code in ours if code.meaning.lower() not in known[(code.value, code.scheme)]]
+    assert wrong == [codes.FINDING_CATEGORY]
+    assert len(ours) > 40
