@@ -26,7 +26,8 @@ KIND = "summary"
 _STORAGE = {"comprehensive-3d": Comprehensive3DSRStorage, "comprehensive": ComprehensiveSRStorage}
 PRIORITIES = {"critical": codes.EMERGENCY, "urgent": codes.HIGH_PRIORITY, "routine": codes.NORMAL_PRIORITY}
 _IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1."
-_NOT_IMAGES = ("1.2.840.10008.5.1.4.1.1.88.", "1.2.840.10008.5.1.4.1.1.104.", "1.2.840.10008.5.1.4.1.1.11.")
+# Waveforms, presentation states, structured reports, encapsulated documents.
+_NOT_IMAGES = tuple(f"{_IMAGE_STORAGE}{branch}." for branch in (9, 11, 88, 104))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ def _references(account: StudyAccount) -> Iterator[Reference]:
 
 
 def _library(account: StudyAccount) -> list[Dataset]:
-    return [_instance(item.image) for item in account.images if item.analysed and _is_image(item.image)]
+    return [_instance(item.image) for item in account.images if item.analysed and is_image(item.image.sop_class_uid)]
 
 
 def _instance(item: Reference) -> Dataset:
@@ -164,7 +165,7 @@ def _image_group(item: ImageAccount, identity: Identity, index: int) -> Dataset:
             *(evaluation for finding in item.findings for evaluation in _evaluations(finding)),
             text(codes.COMMENT, words),
             _source(item.image),
-            *(_evidence(report) for report in item.reports if not _is_image(report)),
+            *(_evidence(report) for report in item.reports if not is_image(report.sop_class_uid)),
         ],
         template="1501",
     )
@@ -174,12 +175,13 @@ def _evidence(item: Reference) -> Dataset:
     return composite(item.sop_class_uid, item.sop_instance_uid, codes.CURRENT_PROCEDURE_EVIDENCE)
 
 
-def _is_image(item: Reference) -> bool:
-    return item.sop_class_uid.startswith(_IMAGE_STORAGE) and not item.sop_class_uid.startswith(_NOT_IMAGES)
+def is_image(sop_class_uid: str) -> bool:
+    """True for a class that an IMAGE item may refer to; a report or presentation state is a COMPOSITE."""
+    return sop_class_uid.startswith(_IMAGE_STORAGE) and not sop_class_uid.startswith(_NOT_IMAGES)
 
 
 def _source(item: Reference) -> Dataset:
-    if _is_image(item):
+    if is_image(item.sop_class_uid):
         return image(_instance(item), codes.SOURCE)
     return composite(item.sop_class_uid, item.sop_instance_uid, codes.SOURCE)
 
