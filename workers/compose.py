@@ -18,7 +18,6 @@ from pydicom.dataset import Dataset
 
 from config.settings import Settings
 from db.engine import connect
-from db.records import StudyFacts
 from db.worklist import Worklist
 from models.predictor import load_predictor
 from models.radiograph.decode import UnreadablePixels, read_file
@@ -26,12 +25,13 @@ from models.radiograph.reading import read_model_input
 from workers.clock import utc_now
 from workers.deliver import DeliveryTools, deliver
 from workers.destinations.registry import KINDS
-from workers.outcome import EncodedResult, encode_in_order
+from workers.outcome import encode_in_order
 from workers.pipeline import active_pipeline, digest_of
 from workers.place import Place
 from workers.queue import Doorbell
 from workers.results.contract import Equipment
 from workers.results.registry import ENCODERS
+from workers.summarise import Summariser
 from workers.sweep import Sweep, ring_deliveries, ring_jobs
 from workers.tasks import AnalysisTools, Predictor, SourceImage, analyse_job
 
@@ -90,12 +90,14 @@ def delivery_handler(settings: Settings, here: Place, *, worklist: Worklist | No
 
 def sweep_of(settings: Settings) -> Sweep:
     """The sweep of a node."""
+    worklist = Worklist(connect(settings.database_url))
+    pipeline = active_pipeline(settings)
     return Sweep(
         settings=settings,
-        worklist=Worklist(connect(settings.database_url)),
+        worklist=worklist,
         doorbell=Doorbell(settings.broker_url),
         clock=utc_now,
-        summarise=_no_summary,
+        summarise=Summariser(settings, worklist, pipeline, digest_of(pipeline, settings), equipment_of(settings)),
     )
 
 
@@ -128,11 +130,6 @@ def equipment_of(settings: Settings) -> Equipment:
         device_serial_number=settings.site.station_name,
         institution_name=settings.site.name,
     )
-
-
-def _no_summary(facts: StudyFacts) -> tuple[EncodedResult, ...]:
-    del facts
-    return ()
 
 
 def _without_pixels(dataset: Dataset) -> Dataset:

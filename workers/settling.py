@@ -1,10 +1,23 @@
-"""When a study has come to rest, and what its summary is made of: pure decisions."""
+"""When a study has come to rest, and what its summary says: pure decisions about values of the database."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from db.records import StudyFacts
+from db.records import (
+    InstanceDetail,
+    JobDetail,
+    JobState,
+    ResultDetail,
+    StudyDetail,
+    StudyFacts,
+    TriageDecision,
+)
+from models.contract import Code
+from workers.results.summary import ImageAccount, Reference, StudyAccount, SummaryFinding
+
+OWN = "own"
 
 
 def may_settle(facts: StudyFacts) -> bool:
@@ -15,3 +28,60 @@ def may_settle(facts: StudyFacts) -> bool:
 def is_too_old_to_send(facts: StudyFacts, late_after_hours: float, now: datetime) -> bool:
     """True when results for this study are to be recorded and not sent; 0 hours sends always."""
     return late_after_hours > 0 and now - facts.first_received_at > timedelta(hours=late_after_hours)
+
+
+def needs_summary(study: StudyDetail) -> bool:
+    """True when an image of the study was tried: a study of other body parts gets no object from us."""
+    return any(job.unfit is None or _results(study, job) for job in study.jobs)
+
+
+def account_of(study: StudyDetail, decision: TriageDecision, codes: Mapping[str, Code]) -> StudyAccount:
+    """What a summary of ``study`` tells; ``codes`` are those of the labels that may leave the node."""
+    return StudyAccount(
+        priority=decision.priority.value,
+        reason=decision.reason,
+        images=tuple(_image(study, each, codes) for each in study.instances if each.flag != OWN),
+    )
+
+
+def latest_summary(study: StudyDetail) -> Reference | None:
+    """The summary that the next one replaces."""
+    written = [result for result in study.results if result.job_id is None]
+    return _reference(max(written, key=lambda result: result.revision)) if written else None
+
+
+def analysed_instance(study: StudyDetail) -> InstanceDetail | None:
+    """An image whose header stands for the study: one that was tried, the earliest."""
+    tried = {job.instance_id for job in study.jobs}
+    return min((each for each in study.instances if each.id in tried), key=lambda each: each.id, default=None)
+
+
+def _image(study: StudyDetail, instance: InstanceDetail, codes: Mapping[str, Code]) -> ImageAccount:
+    image = Reference(instance.sop_class_uid, instance.sop_instance_uid, instance.series_instance_uid)
+    jobs = [job for job in study.jobs if job.instance_id == instance.id]
+    if not jobs:
+        return ImageAccount(image, analysed=False, reason=instance.refusal.sentence if instance.refusal else "")
+    job = max(jobs, key=lambda each: (each.state is JobState.DONE, each.created_at, each.id))
+    reports = tuple(_reference(result) for result in _results(study, job))
+    if job.state is not JobState.DONE:
+        return ImageAccount(image, analysed=False, reason="The analysis failed.", failed=True, reports=reports)
+    if job.unfit is not None:
+        return ImageAccount(image, analysed=False, reason=job.unfit.sentence, reports=reports)
+    return ImageAccount(image, analysed=True, findings=_findings(job, codes), reports=reports)
+
+
+def _findings(job: JobDetail, codes: Mapping[str, Code]) -> tuple[SummaryFinding, ...]:
+    return tuple(
+        SummaryFinding(codes[finding.label], finding.probability)
+        for finding in job.findings
+        if finding.present and not finding.shadow and finding.probability is not None and finding.label in codes
+    )
+
+
+def _results(study: StudyDetail, job: JobDetail) -> list[ResultDetail]:
+    return [result for result in study.results if (result.job_id, result.revision) == (job.id, job.revision)]
+
+
+def _reference(result: ResultDetail) -> Reference:
+    record = result.record
+    return Reference(record.sop_class_uid, record.sop_instance_uid, record.series_instance_uid)

@@ -94,13 +94,14 @@ class Bell(Protocol):
         ...
 
 
-Summarise = Callable[[StudyFacts], Sequence[EncodedResult]]
-"""Makes the summary objects of a study as its facts are now; nothing where the study has none."""
+Summarise = Callable[[StudyFacts, TriageDecision], Sequence[EncodedResult]]
+"""Makes the summary objects of a study as it is now; nothing where the study has none."""
 
 
 @dataclass(slots=True)
 class Sweep:
-    """One sweep; :meth:`once` does everything once. ``told`` remembers which late jobs the log has named."""
+    """One sweep; :meth:`once` does everything once. ``told`` remembers which late jobs the log has named,
+    ``failures`` how often the summary of a study could not be made."""
 
     settings: Settings
     worklist: SweptWorklist
@@ -108,6 +109,7 @@ class Sweep:
     clock: Clock
     summarise: Summarise
     told: set[int] = field(default_factory=set)
+    failures: dict[int, int] = field(default_factory=dict)
 
     def once(self) -> None:
         """Ring, tell and settle."""
@@ -140,8 +142,11 @@ class Sweep:
         if not may_settle(facts):
             return
         now = self.clock()
-        self.worklist.record_triage(study_id, decide(facts, self.settings.triage, now), now)
-        summaries = self.summarise(facts)
+        decision = decide(facts, self.settings.triage, now)
+        self.worklist.record_triage(study_id, decision, now)
+        summaries = self._summaries(facts, decision)
+        if summaries is None:
+            return
         for summary in summaries:
             write_durably(self.settings.store.folder / summary.record.path, [summary.content])
         late = is_too_old_to_send(facts, self.settings.results.late_after_hours, now)
@@ -154,6 +159,23 @@ class Sweep:
         )
         if deliveries:
             self.doorbell.ring_deliveries(deliveries)
+
+    def _summaries(self, facts: StudyFacts, decision: TriageDecision) -> Sequence[EncodedResult] | None:
+        """Make the summary; None to try again in the next round. After some rounds the study settles without one.
+
+        One study whose summary cannot be made must not keep the others from settling.
+        """
+        try:
+            summaries = self.summarise(facts, decision)
+        except Exception as error:
+            failures = self.failures.get(facts.study_id, 0) + 1
+            self.failures[facts.study_id] = failures
+            log.error("study %d: no summary (%s, attempt %d)", facts.study_id, type(error).__name__, failures)
+            if failures < self.settings.workers.attempts:
+                return None
+            summaries = ()
+        self.failures.pop(facts.study_id, None)
+        return summaries
 
 
 def ring_jobs(worklist: WaitingJobs, doorbell: Bell, quiet: timedelta, now: datetime) -> int:

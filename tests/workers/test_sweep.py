@@ -91,7 +91,7 @@ def sweep(worklist: FakeWorklist, bell: FakeBell, folder: Path, *summaries: Enco
         results=Results(late_after_hours=hours),
         destinations=(Destination(name="pacs", ae_title="PACS", host="h", port=104),),
     )
-    return Sweep(settings, worklist, bell, FakeClock(), lambda study: summaries)
+    return Sweep(settings, worklist, bell, FakeClock(), lambda study, decision: summaries)
 
 
 def test_it_rings_for_what_nobody_has_heard_of(tmp_path: Path) -> None:
@@ -130,6 +130,22 @@ def test_a_quiet_study_is_triaged_summarised_and_settled(tmp_path: Path) -> None
     ]
     assert (tmp_path / "results/dd/d.dcm").read_bytes() == b"DICM"
     assert bell.rung == [50]
+
+
+def test_a_summary_that_cannot_be_made_does_not_keep_a_study_open_for_ever(tmp_path: Path) -> None:
+    worklist = FakeWorklist(quiet=(1,))
+    sweeper = sweep(worklist, FakeBell(), tmp_path)
+
+    def fail(study: StudyFacts, decision: TriageDecision) -> Sequence[EncodedResult]:
+        raise OSError("the image is gone")
+
+    sweeper.summarise = fail
+    for _ in range(3):
+        sweeper.once()
+    assert [note[0] for note in worklist.notes] == ["triage"] * 3
+    sweeper.once()
+    assert worklist.notes[-1] == ("settled", [], {"pacs": ("seg", "sr", "summary")}, 0)
+    assert sweeper.failures == {}
 
 
 def test_a_late_summary_is_kept_and_not_sent(tmp_path: Path) -> None:
