@@ -32,6 +32,7 @@ from workers.results.identity import derive_uid
 KNOWN_WARNINGS = (
     "/DeviceUID(0018,1002)> - Attribute is not present in standard DICOM IOD",
     "Missing attribute or value that would be needed to build DICOMDIR",
+    "Retired Person Name form",
 )
 
 NAMES = {
