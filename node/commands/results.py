@@ -45,8 +45,8 @@ def results(paths: tuple[Path, ...]) -> None:
 
 def _datasets(paths: tuple[Path, ...]) -> list[tuple[Path, Dataset]]:
     good, bad = find_files(paths)
-    for item in bad:
-        fail(f"{item.path}: {item.reason}")
+    for unreadable in bad:
+        fail(f"{unreadable.path}: {unreadable.reason}")
     datasets: list[tuple[Path, Dataset]] = []
     for item in good:
         try:
