@@ -18,7 +18,7 @@ from db.transitions import lock_study, move
 OPEN = (DeliveryState.PENDING, DeliveryState.SENDING)
 """A delivery in one of these states goes on by itself."""
 
-_ENDED = {"worker": "", "lease_until": None, "due_at": None}
+_ENDED: dict[str, Any] = {"worker": "", "lease_until": None, "due_at": None}
 
 
 def _open_rows() -> Select[Any]:
@@ -27,6 +27,7 @@ def _open_rows() -> Select[Any]:
         select(
             delivery,
             result.c.kind,
+            result.c.ordinal,
             result.c.sop_class_uid,
             result.c.sop_instance_uid,
             result.c.path,
@@ -47,7 +48,29 @@ def claim(connection: Connection, delivery_id: int, worker: str, now: datetime, 
     row = connection.execute(_open_rows().where(tables.Delivery.id == delivery_id)).one_or_none()
     if row is None or row.held or not claimable(row.state, row.due_at, row.lease_until, now):
         return None
+    if _would_overtake(connection, row, worker, now):
+        return None
     return _take(connection, row, worker, now, lease)
+
+
+def _would_overtake(connection: Connection, row: Row[Any], worker: str, now: datetime) -> bool:
+    """Say whether an earlier object of the same work waits for its next attempt, or is with another worker."""
+    delivery, result = tables.Delivery, tables.Result
+    query = (
+        select(delivery.state, delivery.worker, delivery.due_at, delivery.lease_until)
+        .join(result, result.id == delivery.result_id)
+        .where(
+            delivery.study_id == row.study_id,
+            delivery.destination == row.destination,
+            delivery.state.in_(OPEN),
+            result.job_id.is_(None) if row.job_id is None else result.job_id == row.job_id,
+            result.ordinal < row.ordinal,
+        )
+    )
+    return any(
+        one.worker != worker and not claimable(one.state, one.due_at, one.lease_until, now)
+        for one in connection.execute(query)
+    )
 
 
 def claim_group(
@@ -72,6 +95,8 @@ def claim_group(
     )
     taken = []
     for row in connection.execute(query).all():
+        if row.state is DeliveryState.SENDING and row.worker == worker:
+            continue  # this worker has it already
         if row.held or not claimable(row.state, row.due_at, row.lease_until, now):
             break
         taken.append(_take(connection, row, worker, now, lease))
@@ -88,9 +113,9 @@ def claimable(state: DeliveryState, due_at: datetime | None, lease_until: dateti
 def _take(connection: Connection, row: Row[Any], worker: str, now: datetime, lease: timedelta) -> Delivery:
     if row.state is DeliveryState.SENDING:
         move(connection, "delivery", row, DeliveryState.PENDING, cause="lease is over", actor=worker, now=now)
-        row = row._replace(state=DeliveryState.PENDING)
-    values = {"worker": worker, "lease_until": now + lease, "attempts": row.attempts + 1}
-    move(connection, "delivery", row, DeliveryState.SENDING, cause="claimed", actor=worker, now=now, **values)
+    values: dict[str, Any] = {"worker": worker, "lease_until": now + lease, "attempts": row.attempts + 1}
+    after, before = DeliveryState.SENDING, DeliveryState.PENDING
+    move(connection, "delivery", row, after, cause="claimed", actor=worker, now=now, before=before, **values)
     return Delivery(
         id=row.id,
         result_id=row.result_id,
@@ -147,10 +172,11 @@ def retry(connection: Connection, delivery_id: int, worker: str, error: str, now
         select(tables.Study.held, tables.Study.held_reason).where(tables.Study.id == row.study_id)
     ).one()
     if study.held:
-        pending = row._replace(state=DeliveryState.PENDING)
-        reason = study.held_reason
-        held = {"error": reason, "held_with_study": True}
-        move(connection, "delivery", pending, DeliveryState.HELD, cause=reason, actor=worker, now=now, **held)
+        reason, before = study.held_reason, DeliveryState.PENDING
+        held: dict[str, Any] = {"error": reason, "held_with_study": True}
+        move(
+            connection, "delivery", row, DeliveryState.HELD, cause=reason, actor=worker, now=now, before=before, **held
+        )
     _note(connection, row.destination, last_failed_at=now, last_error=error)
     return True
 

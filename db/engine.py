@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import weakref
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DisconnectionError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from db.errors import DatabaseURLError
 
@@ -19,6 +20,9 @@ WRITING = "pleura_writing"
 _BUSY_MILLISECONDS = 30_000
 _MIGRATION_LOCK = 0x506C6575  # "Pleu": the key of PostgreSQL's advisory lock, the same in every process
 _OLDEST_SQLITE = (3, 35, 0)  # INSERT … RETURNING
+
+# A connection for each association of a busy listener; and no values (they name patients) in the text of errors.
+_COMMON: dict[str, Any] = {"pool_size": 8, "max_overflow": 56, "hide_parameters": True}
 
 
 def connect(url: str) -> Engine:
@@ -36,9 +40,8 @@ def connect(url: str) -> Engine:
     if parsed.get_backend_name() == "sqlite":
         engine = _connect_sqlite(parsed)
     elif parsed.get_backend_name() == "postgresql":
-        engine = create_engine(
-            parsed.set(drivername="postgresql+psycopg"), pool_size=8, max_overflow=56, pool_pre_ping=True
-        )
+        postgresql = parsed.set(drivername="postgresql+psycopg")
+        engine = create_engine(postgresql, pool_pre_ping=True, **_COMMON)
     else:
         raise DatabaseURLError(f"databases of kind {parsed.get_backend_name()} are not supported: SQLite or PostgreSQL")
     _survive_forks(engine)
@@ -58,10 +61,7 @@ def _connect_sqlite(url: URL) -> Engine:
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         raise DatabaseURLError(f"SQLite {sqlite3.sqlite_version} is too old; 3.35 or later is needed")
     engine = create_engine(
-        url.set(drivername="sqlite+pysqlite"),
-        pool_size=8,
-        max_overflow=56,
-        connect_args={"timeout": _BUSY_MILLISECONDS / 1000},
+        url.set(drivername="sqlite+pysqlite"), connect_args={"timeout": _BUSY_MILLISECONDS / 1000}, **_COMMON
     )
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
@@ -90,18 +90,15 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _survive_forks(engine: Engine) -> None:
-    """A connection must not be used by two processes; a child that finds its parent's opens its own."""
+    """A connection must not be used by two processes: a child forgets its parent's, without closing them."""
+    alive = weakref.ref(engine)
 
-    def remember(_connection: object, record: Any) -> None:
-        record.info["pid"] = os.getpid()
+    def forget() -> None:
+        inherited = alive()
+        if inherited is not None:
+            inherited.dispose(close=False)
 
-    def check(_connection: object, record: Any, proxy: Any) -> None:
-        if record.info["pid"] != os.getpid():
-            record.dbapi_connection = proxy.dbapi_connection = None
-            raise DisconnectionError("this connection belongs to the parent process")
-
-    event.listen(engine, "connect", remember)
-    event.listen(engine, "checkout", check)
+    os.register_at_fork(after_in_child=forget)
 
 
 def migrate(engine: Engine) -> None:

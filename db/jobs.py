@@ -20,7 +20,7 @@ OPEN = (JobState.QUEUED, JobState.RUNNING, JobState.RETRYING)
 WAITING = (*OPEN, JobState.HELD)
 """A job in one of these states has not come to its end."""
 
-_ENDED = {"worker": "", "lease_until": None, "due_at": None}
+_ENDED: dict[str, Any] = {"worker": "", "lease_until": None, "due_at": None}
 
 
 def claim(connection: Connection, job_id: int, worker: str, now: datetime, lease: timedelta) -> Job | None:
@@ -42,12 +42,17 @@ def claim(connection: Connection, job_id: int, worker: str, now: datetime, lease
     row = connection.execute(query).one_or_none()
     if row is None or row.held or not claimable(row.state, row.due_at, row.lease_until, now):
         return None
-    values = {"worker": worker, "lease_until": now + lease, "attempts": row.attempts + 1, "started_at": now}
+    values: dict[str, Any] = {
+        "worker": worker,
+        "lease_until": now + lease,
+        "attempts": row.attempts + 1,
+        "started_at": now,
+    }
     if row.state is JobState.RUNNING:
         # The lease of its worker is over. On its way to another worker it is queued for a moment.
         move(connection, "job", row, JobState.QUEUED, cause="lease is over", actor=worker, now=now)
-        row = row._replace(state=JobState.QUEUED)
-    move(connection, "job", row, JobState.RUNNING, cause="claimed", actor=worker, now=now, **values)
+    before = JobState.QUEUED if row.state is JobState.RUNNING else row.state
+    move(connection, "job", row, JobState.RUNNING, cause="claimed", actor=worker, now=now, before=before, **values)
     return _job(row, attempts=row.attempts + 1)
 
 
@@ -87,7 +92,7 @@ def finish(connection: Connection, job_id: int, worker: str, outcome: Outcome, n
     instance = _instance(connection, job.instance_id)
     counted: dict[str, Any] = {}
     if unfit and instance.state is InstanceState.ELIGIBLE:
-        refusal = {"refusal_code": unfit.code, "refusal_sentence": unfit.sentence}
+        refusal: dict[str, Any] = {"refusal_code": unfit.code, "refusal_sentence": unfit.sentence}
         move(
             connection, "instance", instance, InstanceState.REFUSED, cause=unfit.code, actor=worker, now=now, **refusal
         )
@@ -116,8 +121,8 @@ def retry(connection: Connection, job_id: int, worker: str, error: str, now: dat
     values = {**_ENDED, "due_at": now + after, "error": error}
     move(connection, "job", job, JobState.RETRYING, cause=error, actor=worker, now=now, **values)
     if study.held:
-        held = job._replace(state=JobState.RETRYING)
-        move(connection, "job", held, JobState.HELD, cause=study.held_reason, actor=worker, now=now)
+        reason, before = study.held_reason, JobState.RETRYING
+        move(connection, "job", job, JobState.HELD, cause=reason, actor=worker, now=now, before=before)
     return True
 
 
@@ -169,7 +174,7 @@ def requeue(connection: Connection, job_id: int, actor: str, cause: str, now: da
         values |= {"revision": job.revision + 1, "created_at": now, "unfit_code": "", "unfit_sentence": ""}
         instance = _instance(connection, job.instance_id)
         if instance.state is InstanceState.REFUSED:
-            clear = {"refusal_code": "", "refusal_sentence": ""}
+            clear: dict[str, Any] = {"refusal_code": "", "refusal_sentence": ""}
             move(connection, "instance", instance, InstanceState.ELIGIBLE, cause=cause, actor=actor, now=now, **clear)
             counted["refused"] = tables.Study.refused - 1
     move(connection, "job", job, JobState.QUEUED, cause=cause, actor=actor, now=now, **values)

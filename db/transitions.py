@@ -50,24 +50,28 @@ def move(
     cause: str,
     actor: str,
     now: datetime,
+    before: StrEnum | None = None,
     **values: Any,
 ) -> None:
     """Move one locked ``row`` (with id, study_id and state) to ``after``, set ``values`` and write the event.
+
+    ``before`` is where it stands, if this transaction has moved it since ``row`` was read.
 
     The update names the state that it starts from, so that a row which moved on in the meantime is not overwritten.
 
     Raises:
         TransitionError: the tables forbid it, or the row has moved on.
     """
-    check(entity, row.id, row.state, after)
+    state = before or row.state
+    check(entity, row.id, state, after)
     table: Any = _TABLES[entity]
     done = connection.execute(
-        update(table).where(table.id == row.id, table.state == row.state).values(state=after, **values)
+        update(table).where(table.id == row.id, table.state == state).values(state=after, **values)
     )
     if done.rowcount != 1:
-        raise TransitionError(entity, row.id, "no longer " + row.state.value, after.value)
+        raise TransitionError(entity, row.id, "no longer " + state.value, after.value)
     study_id = row.id if entity == "study" else row.study_id
-    write_events(connection, [event(study_id, entity, row.id, row.state.value, after.value, cause, actor, now)])
+    write_events(connection, [event(study_id, entity, row.id, state.value, after.value, cause, actor, now)])
 
 
 def event(

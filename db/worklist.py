@@ -31,7 +31,7 @@ from db.records import (
 
 T = TypeVar("T")
 
-_TRIES = 5
+_TRIES = 10
 _WORTH_ANOTHER_TRY = {
     "40001": "serialization failure",
     "40P01": "deadlock",
@@ -150,7 +150,11 @@ class Worklist:
         return self._read(deliveries.of_job, job_id)
 
     def claim_delivery(self, delivery_id: int, worker: str, now: datetime, lease: timedelta) -> Delivery | None:
-        """Take one delivery for ``worker`` until ``now + lease``; None where it is not to be had."""
+        """Take one delivery for ``worker`` until ``now + lease``; None where it is not to be had.
+
+        Nor is it to be had while an earlier object of the same work waits for its next attempt at this destination, or
+        is with another worker: an SR must not overtake the SEG that it refers to.
+        """
         return self._write(deliveries.claim, delivery_id, worker, now, lease)
 
     def claim_deliveries(

@@ -1,0 +1,76 @@
+"""Values to test with. All of them are made up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from db.records import FindingRecord, Job, Outcome, ReceivedInstance, Refusal, ResultRecord
+from db.worklist import Worklist
+
+NOW = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
+PIPELINE = "f" * 64
+LATERAL = Refusal("lateral", "this is a lateral view")
+TO_PACS: dict[str, tuple[str, ...]] = {"pacs": ("seg", "sr", "summary")}
+
+
+def received(number: int = 1, study: int = 1, **changes: Any) -> ReceivedInstance:
+    instance = ReceivedInstance(
+        sop_instance_uid=f"1.2.826.0.1.{study}.{number}",
+        sop_class_uid="1.2.840.10008.5.1.4.1.1.1.1",
+        transfer_syntax_uid="1.2.840.10008.1.2.1",
+        digest=f"{study:032x}{number:032x}",
+        path=f"instances/{study:02x}/{number}.dcm",
+        byte_count=1000 + number,
+        study_instance_uid=f"1.2.826.0.2.{study}",
+        series_instance_uid=f"1.2.826.0.3.{study}",
+        patient_id=f"P{study}",
+        patient_name="Doe^Jane",
+        accession_number=f"A-{study}",
+        modality="DX",
+    )
+    return replace(instance, **changes)
+
+
+def finding(label: str = "pneumothorax", **changes: Any) -> FindingRecord:
+    return replace(FindingRecord(label, "chest-classifier", "1.0", 0.9, 0.5, present=True, shadow=False), **changes)
+
+
+def result(kind: str, number: int) -> ResultRecord:
+    uid = f"2.25.{number}"
+    return ResultRecord(kind, "1.2.840.10008.5.1.4.1.1.66.4", uid, "2.25.1", f"{number:064x}", f"results/{uid}", 10)
+
+
+def outcome(first: int = 100, **changes: Any) -> Outcome:
+    results = (result("seg", first), result("sr", first + 1))
+    return replace(Outcome(findings=(finding(),), results=results, destinations=TO_PACS), **changes)
+
+
+def record(worklist: Worklist, number: int = 1, study: int = 1, **changes: Any) -> int:
+    """Record an eligible instance and give its job."""
+    return worklist.record_instance(received(number, study, **changes), None, PIPELINE, NOW).job_ids[0]
+
+
+def claim(worklist: Worklist, job_id: int, worker: str = "w1", **changes: Any) -> Job:
+    job = worklist.claim_job(job_id, worker, changes.get("now", NOW), MINUTE)
+    assert job is not None
+    return job
+
+
+def finished(worklist: Worklist, number: int = 1, study: int = 1) -> tuple[int, tuple[int, ...]]:
+    """Record, claim and finish; give the job and its deliveries."""
+    job_id = record(worklist, number, study)
+    claim(worklist, job_id)
+    deliveries = worklist.finish_job(job_id, "w1", outcome(1000 * study + 10 * number), NOW)
+    assert deliveries is not None
+    return job_id, deliveries
+
+
+def study_of(worklist: Worklist, study: int = 1) -> int:
+    found = worklist.find_study(f"1.2.826.0.2.{study}")
+    assert found is not None
+    return found

@@ -1,0 +1,68 @@
+"""How connections are set up."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+
+from db.engine import connect, writing
+from db.errors import DatabaseURLError
+from db.worklist import Worklist
+from tests.db.examples import record
+
+
+def test_sqlite_is_durable_and_keeps_references(tmp_path: Path) -> None:
+    engine = connect(f"sqlite:///{tmp_path}/x.sqlite")
+    with engine.connect() as connection:
+        pragmas = {
+            name: connection.scalar(text(f"PRAGMA {name}"))
+            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        }
+    assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30_000}
+
+
+def test_postgresql_is_reached_with_the_driver_that_is_installed() -> None:
+    assert connect("postgresql://user@/name").url.drivername == "postgresql+psycopg"
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://x/y", "not a url", ""])
+def test_other_databases_are_refused_with_a_reason(url: str) -> None:
+    with pytest.raises(DatabaseURLError, match=r"SQLite|database URL"):
+        connect(url)
+
+
+def test_a_password_does_not_show_in_the_error() -> None:
+    with pytest.raises(DatabaseURLError) as caught:
+        connect("mysql://user:secret@host/name")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_writer_takes_the_lock_when_it_begins_and_a_reader_does_not_wait(tmp_path: Path) -> None:
+    engine = connect(f"sqlite:///{tmp_path}/x.sqlite")
+    with writing(engine).begin() as connection:
+        connection.execute(text("CREATE TABLE t (a INTEGER)"))
+    with writing(engine).begin() as writer, engine.connect() as reader:
+        assert reader.scalar(text("SELECT count(*) FROM t")) == 0
+        reader.exec_driver_sql("PRAGMA busy_timeout=0")
+        with pytest.raises(Exception, match="locked"):
+            reader.execute(text("INSERT INTO t VALUES (1)"))
+        writer.execute(text("INSERT INTO t VALUES (2)"))
+
+
+def test_a_child_after_a_fork_does_not_use_its_parents_connection(engine: Engine) -> None:
+    worklist = Worklist(engine)
+    record(worklist, study=1)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            record(worklist, study=2)
+            code = 0
+        finally:
+            os._exit(code)
+    record(worklist, study=3)
+    assert os.waitpid(child, 0)[1] == 0
+    assert len(worklist.worklist()) == 3

@@ -1,0 +1,178 @@
+"""Many at once, with real threads and real processes, on both databases."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pytest
+
+from db.engine import connect
+from db.records import DeliveryState, Job, JobState
+from db.worklist import Worklist
+from tests.db.examples import HOUR, MINUTE, NOW, PIPELINE, claim, finished, outcome, received, record, study_of
+
+WORKERS = 8
+
+
+def together(work: Callable[[int], Any], count: int = WORKERS) -> list[Any]:
+    """Call ``work(0)`` … at the same moment and give what they return; an error in any of them is raised."""
+    barrier = threading.Barrier(count)
+    results: list[Any] = [None] * count
+    errors: list[BaseException] = []
+
+    def run(number: int) -> None:
+        try:
+            barrier.wait(60)
+            results[number] = work(number)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    if errors:
+        raise errors[0]
+    return results
+
+
+def _claim(worklist: Worklist, job_id: int, number: int) -> Job | None:
+    return worklist.claim_job(job_id, f"w{number}", NOW, MINUTE)
+
+
+def test_exactly_one_of_many_workers_gets_a_job(worklist: Worklist) -> None:
+    for study in range(1, 6):
+        job_id = record(worklist, study=study)
+        claims = together(partial(_claim, worklist, job_id))
+        (winner,) = (job for job in claims if job is not None)
+        assert winner.attempts == 1
+
+
+def test_exactly_one_of_many_workers_takes_over_an_abandoned_job(worklist: Worklist) -> None:
+    job_id = record(worklist)
+    claim(worklist, job_id, "dead")
+    later = NOW + HOUR
+    claims = together(lambda number: worklist.claim_job(job_id, f"w{number}", later, MINUTE))
+    assert [job.attempts for job in claims if job is not None] == [2]
+
+
+def test_exactly_one_of_many_workers_sends(worklist: Worklist) -> None:
+    job_id, (seg, sr) = finished(worklist)
+    study_id = study_of(worklist)
+    groups = together(lambda n: worklist.claim_deliveries("pacs", job_id, study_id, f"d{n}", NOW, MINUTE))
+    assert sorted(one.id for group in groups for one in group) == [seg, sr]
+
+
+def test_a_job_that_is_finished_by_two_is_written_once(worklist: Worklist) -> None:
+    job_id = record(worklist)
+    claim(worklist, job_id, "w0")
+    ends = together(lambda number: worklist.finish_job(job_id, f"w{number % 2}", outcome(), NOW))
+    assert {end for end in ends if end is not None} == {worklist.deliveries_of_job(job_id)}
+    detail = worklist.study_detail(study_of(worklist))
+    assert (len(detail.results), len(detail.deliveries), len(detail.jobs[0].findings)) == (2, 2, 1)
+
+
+def test_associations_that_bring_the_same_instance_record_it_once(worklist: Worklist) -> None:
+    ingests = together(lambda _: worklist.record_instance(received(), None, PIPELINE, NOW))
+    assert len({ingest.instance_id for ingest in ingests}) == 1
+    assert len({ingest.job_ids for ingest in ingests}) == 1
+    assert [ingest.repeat for ingest in ingests].count(False) == 1
+    detail = worklist.study_detail(study_of(worklist))
+    assert (detail.row.images, len(detail.instances), len(detail.jobs), len(detail.events)) == (1, 1, 1, 3)
+
+
+def test_associations_that_bring_one_study_count_every_image(worklist: Worklist) -> None:
+    together(lambda n: [worklist.record_instance(received(10 * n + i), None, PIPELINE, NOW) for i in range(5)])
+    detail = worklist.study_detail(study_of(worklist))
+    assert (detail.row.images, len(detail.instances), len(detail.jobs), detail.activity) == (40, 40, 40, 40)
+    assert len({one.series_instance_uid for one in detail.instances}) == 1
+
+
+def test_associations_that_contradict_each_other_are_all_kept_and_held(worklist: Worklist) -> None:
+    together(lambda n: worklist.record_instance(replace(received(), digest=f"{n:064x}"), None, PIPELINE, NOW))
+    detail = worklist.study_detail(study_of(worklist))
+    assert detail.row.held
+    assert len(detail.instances) == WORKERS
+    assert {job.state for job in detail.jobs} == {JobState.HELD}
+
+
+def test_uids_that_cross_two_studies_do_not_stop_each_other(worklist: Worklist) -> None:
+    """Two transactions that each want to hold the other's study: the database breaks the deadlock, and one retries."""
+    for number in range(4):
+        record(worklist, number + 1, study=1)
+        record(worklist, number + 1, study=2)
+
+    def cross(number: int) -> Any:
+        here = number % 2 + 1
+        other = received(number // 2 + 1, study=3 - here)
+        mine = received(90 + number, study=here, sop_instance_uid=other.sop_instance_uid)
+        return worklist.record_instance(mine, None, PIPELINE, NOW)
+
+    assert all(ingest.conflict for ingest in together(cross))
+    assert [row.held for row in worklist.worklist()] == [True, True]
+
+
+def test_holding_and_finishing_at_once_leave_nothing_that_can_be_sent(worklist: Worklist) -> None:
+    for study in range(1, 5):
+        job_id = record(worklist, study=study)
+        claim(worklist, job_id)
+        study_id = study_of(worklist, study)
+
+        def act(number: int, job_id: int = job_id, study_id: int = study_id, study: int = study) -> Any:
+            if number:
+                return worklist.hold_study(study_id, "merged", "admin", NOW)
+            return worklist.finish_job(job_id, "w1", outcome(100 * study), NOW)
+
+        together(act, 2)
+        deliveries = worklist.study_detail(study_id).deliveries
+        assert {one.state for one in deliveries} == {DeliveryState.HELD}
+
+
+def test_settling_and_arriving_at_once_never_lose_the_image(worklist: Worklist) -> None:
+    for study in range(1, 7):
+        finished(worklist, study=study)
+        study_id = study_of(worklist, study)
+        seen = worklist.study_facts(study_id).activity
+
+        def act(number: int, study_id: int = study_id, study: int = study, seen: int = seen) -> Any:
+            if number:
+                return worklist.record_instance(received(2, study=study), None, PIPELINE, NOW)
+            return worklist.settle_study(study_id, (), {}, NOW, seen)
+
+        together(act, 2)
+        assert worklist.study_detail(study_id).row.state.value == "open"
+
+
+def _work(url: str, name: str, jobs: int, start: Any, won: Any) -> None:
+    engine = connect(url)
+    worklist = Worklist(engine)
+    start.wait(60)
+    mine = []
+    for job_id in range(1, jobs + 1):
+        if worklist.claim_job(job_id, name, NOW, MINUTE) is not None:
+            mine.append(job_id)
+            assert worklist.finish_job(job_id, name, outcome(1000 * job_id), NOW) is not None
+    won.put(mine)
+    engine.dispose()
+
+
+@pytest.mark.parametrize("jobs", [20])
+def test_processes_share_the_work_without_doing_any_twice(worklist: Worklist, url: str, jobs: int) -> None:
+    for study in range(1, jobs + 1):
+        record(worklist, study=study)
+    context = multiprocessing.get_context("spawn")
+    barrier, won = context.Barrier(3), context.Queue()
+    processes = [context.Process(target=_work, args=(url, f"w{number}", jobs, barrier, won)) for number in range(3)]
+    for process in processes:
+        process.start()
+    done = sorted(job for _ in processes for job in won.get(timeout=120))
+    for process in processes:
+        process.join(60)
+    assert done == list(range(1, jobs + 1))
+    assert worklist.queue_counts() == {"jobs.done": jobs, "deliveries.pending": 2 * jobs}

@@ -1,0 +1,190 @@
+"""Triage, settling, holding, and reading of studies."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import Engine, text
+
+from db.errors import RecordNotFoundError
+from db.records import Analysis, Priority, StudyState, TriageDecision
+from db.worklist import Worklist
+from tests.db.examples import (
+    HOUR,
+    LATERAL,
+    MINUTE,
+    NOW,
+    PIPELINE,
+    SECOND,
+    TO_PACS,
+    claim,
+    finding,
+    finished,
+    outcome,
+    received,
+    record,
+    result,
+    study_of,
+)
+
+CRITICAL = TriageDecision(Priority.CRITICAL, NOW + 15 * MINUTE, Analysis.ANALYSED, "pneumothorax 90 %")
+
+
+def test_facts_count_what_triage_needs(worklist: Worklist) -> None:
+    finished(worklist)
+    failed, _ = record(worklist, 2), record(worklist, 3)
+    claim(worklist, failed)
+    worklist.fail_job(failed, "w1", "crash", NOW)
+    worklist.record_instance(received(4, stat=True), LATERAL, PIPELINE, NOW + MINUTE)
+    facts = worklist.study_facts(study_of(worklist))
+    assert (facts.jobs_waiting, facts.jobs_done, facts.jobs_failed) == (1, 1, 1)
+    assert (facts.images_refused, facts.images_unfit, facts.stat) == (1, 0, True)
+    assert (facts.findings, facts.first_received_at) == ((finding(),), NOW)
+    assert facts.hospital_priority is None
+    with pytest.raises(RecordNotFoundError):
+        worklist.study_facts(4711)
+
+
+def test_triage_is_written_once(worklist: Worklist) -> None:
+    record(worklist)
+    study_id = study_of(worklist)
+    worklist.record_triage(study_id, CRITICAL, NOW)
+    before = worklist.study_detail(study_id)
+    worklist.record_triage(study_id, CRITICAL, NOW + HOUR)
+    assert worklist.study_detail(study_id) == before
+    assert (before.row.priority, before.row.due_at, before.row.reason) == (
+        Priority.CRITICAL,
+        NOW + 15 * MINUTE,
+        "pneumothorax 90 %",
+    )
+    last = before.events[-1]
+    assert (last.from_state, last.to_state, last.actor) == ("routine, waiting", "critical, analysed", "triage")
+
+
+def test_a_study_is_quiet_when_nothing_waits_and_nothing_happens(worklist: Worklist) -> None:
+    job_id = record(worklist)
+    study_id = study_of(worklist)
+    assert worklist.quiet_studies(NOW + HOUR, MINUTE) == ()
+    claim(worklist, job_id)
+    worklist.finish_job(job_id, "w1", outcome(), NOW + SECOND)
+    assert worklist.quiet_studies(NOW + MINUTE, MINUTE) == ()
+    assert worklist.quiet_studies(NOW + MINUTE + SECOND, MINUTE) == (study_id,)
+    worklist.hold_study(study_id, "merged", "admin", NOW)
+    assert worklist.quiet_studies(NOW + HOUR, MINUTE) == ()
+
+
+def test_settling_sends_the_summary_and_a_later_one_replaces_it(worklist: Worklist) -> None:
+    finished(worklist)
+    study_id = study_of(worklist)
+    summary = (result("summary", 1),)
+    (first,) = worklist.settle_study(study_id, summary, TO_PACS, NOW) or ()
+    assert worklist.worklist()[0].state is StudyState.SETTLED
+    assert worklist.settle_study(study_id, summary, TO_PACS, NOW) is None
+    finished(worklist, 2)
+    assert worklist.study_facts(study_id).revision == 1
+    (second,) = worklist.settle_study(study_id, (result("summary", 2),), TO_PACS, NOW) or ()
+    detail = worklist.study_detail(study_id)
+    assert detail.revision == 2
+    states = {one.id: one.state.value for one in detail.deliveries if one.kind == "summary"}
+    assert states == {first: "withdrawn", second: "pending"}
+    group = worklist.claim_deliveries("pacs", None, study_id, "d1", NOW, MINUTE)
+    assert [(one.id, one.job_id, one.patient_id) for one in group] == [(second, None, "P1")]
+
+
+def test_a_study_in_which_something_has_happened_is_not_settled(worklist: Worklist) -> None:
+    finished(worklist)
+    study_id = study_of(worklist)
+    seen = worklist.study_facts(study_id).activity
+    worklist.record_instance(received(2), LATERAL, PIPELINE, NOW)
+    assert worklist.settle_study(study_id, (), {}, NOW, seen) is None
+    worklist.record_instance(received(3), LATERAL, PIPELINE, NOW + MINUTE)
+    assert worklist.settle_study(study_id, (), {}, NOW) is None
+    record(worklist, 4)
+    assert worklist.settle_study(study_id, (), {}, NOW + HOUR, worklist.study_facts(study_id).activity) is None
+    assert worklist.worklist()[0].state is StudyState.OPEN
+
+
+def test_holding_and_releasing_leave_their_trace_once(worklist: Worklist) -> None:
+    job_id = record(worklist)
+    study_id = study_of(worklist)
+    worklist.hold_study(study_id, "merged", "admin", NOW)
+    worklist.hold_study(study_id, "again", "admin", NOW)
+    assert (worklist.worklist()[0].held, worklist.worklist()[0].reason) == (True, "merged")
+    assert record_held(worklist)
+    assert len(worklist.release_study(study_id, "admin", NOW)) == 2
+    assert worklist.release_study(study_id, "admin", NOW) == ()
+    assert worklist.jobs_to_ring(NOW, HOUR)[0] == (job_id, False)
+    words = [one.to_state for one in worklist.study_detail(study_id).events if one.entity == "study"]
+    assert words == ["open", "held", "released"]
+    with pytest.raises(RecordNotFoundError):
+        worklist.hold_study(4711, "nobody", "admin", NOW)
+
+
+def record_held(worklist: Worklist) -> bool:
+    """What arrives in a held study is held."""
+    return worklist.record_instance(received(2), None, PIPELINE, NOW).job_ids == ()
+
+
+def test_the_worklist_comes_in_the_order_in_which_studies_are_due(worklist: Worklist) -> None:
+    for study, minutes in ((1, 30), (2, 10), (3, 20), (4, 10)):
+        record(worklist, study=study)
+        decision = TriageDecision(Priority.ROUTINE, NOW + minutes * MINUTE, Analysis.ANALYSED, "")
+        worklist.record_triage(study_of(worklist, study), decision, NOW)
+    assert [row.patient_id for row in worklist.worklist()] == ["P2", "P4", "P3", "P1"]
+    assert [row.patient_id for row in worklist.worklist(limit=2, offset=1)] == ["P4", "P3"]
+
+
+def test_settled_studies_may_be_left_out(worklist: Worklist) -> None:
+    finished(worklist, study=1)
+    record(worklist, study=2)
+    worklist.settle_study(study_of(worklist, 1), (), {}, NOW)
+    assert [row.patient_id for row in worklist.worklist(include_settled=False)] == ["P2"]
+    assert worklist.count_worklist() == {"open": 1, "settled": 1, "held": 0, "routine": 1, "waiting": 1}
+
+
+@pytest.mark.parametrize(
+    ("search", "found"),
+    [("doe^jane", ["P1", "P2"]), ("p2", ["P2"]), ("A-1", ["P1"]), ("%", []), ("_", []), ("\\", []), ("0.2.2", ["P2"])],
+)
+def test_searching(worklist: Worklist, search: str, found: list[str]) -> None:
+    for study in (1, 2):
+        record(worklist, study=study)
+    assert [row.patient_id for row in worklist.worklist(search=search)] == found
+
+
+def test_finding_a_study(worklist: Worklist) -> None:
+    record(worklist, study=1)
+    record(worklist, study=2, accession_number="777")
+    second = study_of(worklist, 2)
+    assert worklist.find_study(str(second)) == second
+    assert worklist.find_study("777") == second
+    assert worklist.find_study(received(study=2).sop_instance_uid) == second
+    for unknown in ("", " ", "9" * 30, "²", "nothing", "0"):
+        assert worklist.find_study(unknown) is None
+
+
+def test_the_view_says_what_the_worklist_says(worklist: Worklist, engine: Engine) -> None:
+    finished(worklist, study=1)
+    record(worklist, study=2, stat=True)
+    worklist.hold_study(study_of(worklist, 2), "merged", "admin", NOW)
+    with engine.connect() as connection:
+        view = connection.execute(text("SELECT * FROM worklist ORDER BY due_at, study_id")).all()
+    rows = worklist.worklist()
+    assert len(view) == len(rows) == 2
+    for seen, row in zip(view, rows, strict=True):
+        for name in ("study_id", "patient_id", "state", "priority", "analysis", "reason", "images", "refused"):
+            assert getattr(seen, name) == getattr(row, name)
+        assert (seen.deliveries_open, seen.deliveries_failed) == (row.deliveries_open, row.deliveries_failed)
+        assert seen.findings_present == len(row.findings)
+        assert bool(seen.held) is row.held
+
+
+def test_times_are_read_back_aware_and_equal(worklist: Worklist) -> None:
+    from datetime import timezone
+
+    elsewhere = NOW.astimezone(timezone(timedelta(hours=-7))) + timedelta(microseconds=1)
+    worklist.record_instance(received(), None, PIPELINE, elsewhere)
+    at = worklist.worklist()[0].received_at
+    assert at == elsewhere
+    assert at.utcoffset() == timedelta(0)
