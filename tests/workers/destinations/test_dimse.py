@@ -1,0 +1,238 @@
+"""The DIMSE destination against a real PACS, DCMTK, and a peer that answers whatever a test wants."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom import dcmread, dcmwrite
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import AE, evt
+
+from config.settings import Destination
+from tests.orthanc import running_orthanc, wait_until
+from tests.workers.harness import CR, radiograph
+from workers.destinations.contract import HeldStudy, Outgoing, PeerError, Receipt, Verdict
+from workers.destinations.dimse import Dimse, judge
+from workers.destinations.registry import KINDS
+
+SEG = "1.2.840.10008.5.1.4.1.1.66.4"
+
+
+@pytest.fixture
+def outgoing(tmp_path: Path) -> Callable[..., Outgoing]:
+    def make(uid: str, sop_class: str = CR) -> Outgoing:
+        dataset = radiograph(uid)
+        dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = sop_class
+        dcmwrite(tmp_path / f"{uid}.dcm", dataset, enforce_file_format=True)
+        return Outgoing(tmp_path / f"{uid}.dcm", sop_class, uid)
+
+    return make
+
+
+def at(port: int, **changes: Any) -> Destination:
+    values = {"name": "peer", "ae_title": "PEER", "host": "127.0.0.1", "port": port, "timeout_seconds": 5}
+    return Destination(**{**values, **changes})
+
+
+class Peer:
+    """A storage SCP of pynetdicom that answers each C-STORE with the next of ``statuses``, or aborts at None."""
+
+    def __init__(self, *statuses: int | None, classes: tuple[str, ...] = (CR, SEG), syntax: str = "") -> None:
+        self.statuses = list(statuses)
+        self.received: list[str] = []
+        self.associations = 0
+        entity = AE("PEER")
+        for uid in classes:
+            entity.add_supported_context(uid, [syntax or ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+        handlers = [(evt.EVT_C_STORE, self._store), (evt.EVT_ACCEPTED, self._count)]
+        self._server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+        self.port = self._server.server_address[1]
+
+    def _count(self, event: evt.Event) -> None:
+        self.associations += 1
+
+    def _store(self, event: evt.Event) -> int:
+        status = self.statuses.pop(0)
+        if status is None:
+            event.assoc.abort()
+            return 0xC000
+        self.received.append(str(event.request.AffectedSOPInstanceUID))
+        return status
+
+    def stop(self) -> None:
+        self._server.shutdown()
+
+
+@pytest.fixture
+def peer() -> Iterator[Callable[..., Peer]]:
+    started: list[Peer] = []
+
+    def start(*statuses: int | None, **options: Any) -> Peer:
+        started.append(Peer(*statuses, **options))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.stop()
+
+
+def verdicts(receipts: Iterator[Receipt]) -> list[Verdict]:
+    return [receipt.verdict for receipt in receipts]
+
+
+def test_a_group_goes_over_one_association_in_its_order(
+    peer: Callable[..., Peer], outgoing: Callable[..., Outgoing]
+) -> None:
+    scp = peer(0x0000, 0x0000, 0x0000)
+    group = [outgoing("1.2.3.2", SEG), outgoing("1.2.3.1"), outgoing("1.2.3.3")]
+    assert verdicts(Dimse().send(at(scp.port), "PLEURA", group)) == [Verdict.SENT] * 3
+    assert scp.received == ["1.2.3.2", "1.2.3.1", "1.2.3.3"]
+    assert scp.associations == 1
+
+
+def test_one_bad_object_does_not_take_the_others_with_it(
+    peer: Callable[..., Peer], outgoing: Callable[..., Outgoing], tmp_path: Path
+) -> None:
+    scp = peer(0xC000, 0x0000)
+    gone = outgoing("1.2.3.9")
+    gone.path.unlink()
+    broken = outgoing("1.2.3.8")
+    broken.path.write_bytes(b"no DICOM at all")
+    group = [outgoing("1.2.3.1"), gone, broken, outgoing("1.2.3.2")]
+    expected = [Verdict.REFUSED, Verdict.REFUSED, Verdict.REFUSED, Verdict.SENT]
+    assert verdicts(Dimse().send(at(scp.port), "PLEURA", group)) == expected
+
+
+def test_a_class_that_the_peer_does_not_take_is_refused(
+    peer: Callable[..., Peer], outgoing: Callable[..., Outgoing]
+) -> None:
+    scp = peer(0x0000, classes=(CR,))
+    group = [outgoing("1.2.3.2", SEG), outgoing("1.2.3.1")]
+    assert verdicts(Dimse().send(at(scp.port), "PLEURA", group)) == [Verdict.REFUSED, Verdict.SENT]
+    assert verdicts(Dimse().send(at(scp.port), "PLEURA", group[:1])) == [Verdict.REFUSED]
+
+
+def test_an_abort_in_the_middle_is_worth_another_attempt(
+    peer: Callable[..., Peer], outgoing: Callable[..., Outgoing]
+) -> None:
+    scp = peer(0x0000, None)
+    group = [outgoing(f"1.2.3.{number}") for number in range(1, 4)]
+    assert verdicts(Dimse().send(at(scp.port), "PLEURA", group)) == [Verdict.SENT, Verdict.RETRY, Verdict.RETRY]
+
+
+def test_nobody_at_the_port_is_unreachable(free_port: int, outgoing: Callable[..., Outgoing]) -> None:
+    group = [outgoing("1.2.3.1"), outgoing("1.2.3.2")]
+    assert verdicts(Dimse().send(at(free_port), "PLEURA", group)) == [Verdict.UNREACHABLE] * 2
+    with pytest.raises(PeerError, match="cannot be reached"):
+        Dimse().verify(at(free_port), "PLEURA")
+
+
+def test_a_host_name_that_nobody_knows_is_unreachable(outgoing: Callable[..., Outgoing]) -> None:
+    (receipt,) = Dimse().send(at(104, host="no-such-host.invalid"), "PLEURA", [outgoing("1.2.3.1")])
+    assert receipt.verdict is Verdict.UNREACHABLE
+    assert "host name" in receipt.note
+
+
+def test_a_peer_that_never_answers_is_unreachable(outgoing: Callable[..., Outgoing]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        destination = at(silent.getsockname()[1], timeout_seconds=0.5)
+        assert verdicts(Dimse().send(destination, "PLEURA", [outgoing("1.2.3.1")])) == [Verdict.UNREACHABLE]
+
+
+@pytest.mark.parametrize(
+    ("code", "verdict"),
+    [
+        (0x0000, Verdict.SENT),
+        (0xB000, Verdict.SENT),
+        (0xB006, Verdict.SENT),
+        (0xB007, Verdict.SENT),
+        (0x0107, Verdict.SENT),
+        (0xA700, Verdict.RETRY),
+        (0xA7FF, Verdict.RETRY),
+        (0x0110, Verdict.RETRY),
+        (0x0210, Verdict.RETRY),
+        (0x0213, Verdict.RETRY),
+        (0xA900, Verdict.REFUSED),
+        (0xC000, Verdict.REFUSED),
+        (0xCFFF, Verdict.REFUSED),
+        (0x0122, Verdict.REFUSED),
+        (0x0124, Verdict.REFUSED),
+        (None, Verdict.RETRY),
+    ],
+)
+def test_what_a_status_means(code: int | None, verdict: Verdict) -> None:
+    status = Dataset()
+    if code is not None:
+        status.Status = code
+    receipt = judge(status)
+    assert receipt.verdict is verdict
+    if code not in (0x0000, None):
+        assert f"0x{code:04X}" in receipt.note
+
+
+def test_the_peer_s_own_words_are_not_kept() -> None:
+    status = Dataset()
+    status.Status, status.ErrorComment = 0xC000, "Doe^John unknown"
+    assert "Doe" not in judge(status).note
+
+
+@pytest.mark.peer("storescp")
+@pytest.mark.parametrize("option", ["+xe", "+xi"])
+def test_dcmtk_gets_the_data_set_whole(
+    tmp_path: Path, free_port: int, outgoing: Callable[..., Outgoing], option: str
+) -> None:
+    """``+xi``: a peer that takes the default transfer syntax alone gets the same values in that."""
+    folder = tmp_path / "received"
+    folder.mkdir()
+    command = [str(shutil.which("storescp")), option, "-aet", "PEER", "-od", str(folder), str(free_port)]
+    scp = subprocess.Popen(command, env={**os.environ, "TCP_NODELAY": "1"})
+    try:
+        wait_until(lambda: _listens(free_port), "storescp")
+        sent = outgoing("1.2.3.1")
+        assert verdicts(Dimse().send(at(free_port), "PLEURA", [sent])) == [Verdict.SENT]
+        Dimse().verify(at(free_port), "PLEURA")
+        (received,) = folder.iterdir()
+        assert dcmread(received) == dcmread(sent.path)
+    finally:
+        scp.terminate()
+        scp.wait()
+
+
+@pytest.mark.peer("Orthanc")
+def test_orthanc_says_whose_study_it_holds(tmp_path: Path, outgoing: Callable[..., Outgoing]) -> None:
+    with running_orthanc(tmp_path / "pacs", modalities={"pleura": ("PLEURA", 1)}) as pacs:
+        destination = at(pacs.dicom_port, ae_title=pacs.ae_title)
+        assert Dimse().find_study(destination, "PLEURA", "1.2.3.1.1") is None
+        assert verdicts(Dimse().send(destination, "PLEURA", [outgoing("1.2.3.1")])) == [Verdict.SENT]
+        assert Dimse().find_study(destination, "PLEURA", "1.2.3.1.1") == HeldStudy("P1")
+        with pytest.raises(PeerError, match="calling AE title"):
+            Dimse().verify(destination, "STRANGER")
+
+
+def test_a_peer_without_queries_says_so(peer: Callable[..., Peer]) -> None:
+    scp = peer()
+    with pytest.raises(PeerError, match="C-FIND"):
+        Dimse().find_study(at(scp.port), "PLEURA", "1.2.3")
+    with pytest.raises(PeerError, match="C-ECHO"):
+        Dimse().verify(at(scp.port), "PLEURA")
+
+
+def test_every_kind_that_a_configuration_may_name_is_there() -> None:
+    allowed = Destination.model_fields["kind"].annotation
+    assert set(KINDS) == set(allowed.__args__)  # type: ignore[union-attr]
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
