@@ -17,7 +17,7 @@ ACQUISITION_EQUIPMENT = Code("109101", "DCM", "Acquisition Equipment")
 MORPHOLOGICALLY_ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
 PNEUMOTHORAX = Code("36118008", "SCT", "Pneumothorax")
-LUNG = Code("39607008", "SCT", "Lung")
+CHEST = Code("816094009", "SCT", "Chest")
 RIGHT = Code("24028007", "SCT", "Right")
 LEFT = Code("7771000", "SCT", "Left")
 

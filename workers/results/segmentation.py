@@ -114,7 +114,7 @@ def _segment(analysis: Analysis, statement: Statement) -> Dataset:
     item.SegmentationAlgorithmIdentificationSequence = Sequence([_algorithm(statement)])
     item.SegmentedPropertyCategoryCodeSequence = code_sequence(codes.MORPHOLOGICALLY_ABNORMAL)
     item.SegmentedPropertyTypeCodeSequence = code_sequence(finding.code)
-    item.AnatomicRegionSequence = code_sequence(codes.LUNG)
+    item.AnatomicRegionSequence = code_sequence(codes.CHEST)
     side = side_of(analysis, finding)
     if side is not None:
         item.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = code_sequence(side)

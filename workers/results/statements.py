@@ -113,8 +113,8 @@ def _label(finding: Finding, answer: Code) -> str:
     if answer == codes.PRESENT:
         return f"AI: {name}"
     if answer == codes.ABSENT:
-        return f"AI: no {name[:1].lower()}{name[1:]} found"
-    return f"AI: {name} {'not assessed' if finding.probability is None else 'not excluded'}"
+        return f"AI: not found - {name}"
+    return f"AI: {'not assessed' if finding.probability is None else 'not excluded'} - {name}"
 
 
 def is_pneumothorax(code: Code) -> bool:

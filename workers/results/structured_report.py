@@ -322,10 +322,11 @@ def _tracking(label: str, uid: str) -> list[Dataset]:
 def _finding(analysis: Analysis, statement: Statement) -> list[Dataset]:
     side = side_of(analysis, statement.finding)
     lateral = [] if side is None else [coded(codes.LATERALITY, side, HAS_CONCEPT_MOD)]
+    # A manifest tells no organ, so the site is what every finding of a chest radiograph has in common.
     return [
         coded(codes.FINDING_CATEGORY, codes.MORPHOLOGICALLY_ABNORMAL),
         coded(codes.FINDING, statement.finding.code),
-        coded(codes.FINDING_SITE, codes.LUNG, HAS_CONCEPT_MOD, lateral),
+        coded(codes.FINDING_SITE, codes.CHEST, HAS_CONCEPT_MOD, lateral),
     ]
 
 

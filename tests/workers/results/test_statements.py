@@ -67,7 +67,7 @@ def test_a_negative_for_pneumothorax_excludes_it_only_upright(changes, answer):
     assert [item.answer for item in said] == [answer, codes.ABSENT]
     if answer == codes.UNDETERMINED:
         assert "not excluded" in said[0].remark
-        assert said[0].label == "AI: Pneumothorax not excluded"
+        assert said[0].label == "AI: not excluded - Pneumothorax"
 
 
 def test_a_model_that_could_not_tell_says_why():

@@ -208,7 +208,7 @@ def test_highdicom_reads_the_groups_and_their_numbers(tmp_path):
 def test_highdicom_reads_an_image_level_group(tmp_path):
     path = write(encode_all(analysis(findings=negative()))["sr"], tmp_path / "sr.dcm")
     read = highdicom.sr.srread(path).content.get_image_measurement_groups()
-    assert [group.tracking_identifier for group in read] == ["AI: no pneumothorax found", "AI: no opacity found"]
+    assert [group.tracking_identifier for group in read] == ["AI: not found - Pneumothorax", "AI: not found - Opacity"]
 
 
 @pytest.mark.peer("dsrdump")
