@@ -24,7 +24,7 @@ body { max-width: 62rem; margin: 0 auto; padding: 1rem; }
 figure { margin: 1rem 0; } figure img { max-width: 100%; height: auto; }
 table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; padding: .3rem .6rem; vertical-align: top; }
-tr { border-bottom: 1px solid #8886; } 
+tr { border-bottom: 1px solid #8886; }
 .present { font-weight: 700; } .card { white-space: pre-wrap; font-size: .85rem; }
 @media print { .card { font-size: .7rem; } figure { break-inside: avoid; } }
 """

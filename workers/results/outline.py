@@ -20,6 +20,7 @@ MAXIMUM_REGIONS = 10
 SMALLEST_REGION = 0.01
 MAXIMUM_POINTS = 1000
 TOLERANCE = 1.0
+MAXIMUM_CORNERS = 100_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,12 +36,14 @@ def outlines(mask: Mask) -> tuple[tuple[Outline, ...], int]:
 
     At most :data:`MAXIMUM_REGIONS` are given, each at least :data:`SMALLEST_REGION` of the largest. A hole is not
     outlined: a polyline has no inside to leave out; the SEG and the measured area keep it. Points are thinned until the
-    polygon is within :data:`TOLERANCE` pixels of the pixel edges (more, if it would have over 1000 points).
+    polygon is within :data:`TOLERANCE` pixels of the pixel edges (more, if it would have over 1000 points). A mask like
+    noise, with over :data:`MAXIMUM_CORNERS` corners, is outlined on a coarser grid that covers it.
     """
     top, left, cropped = _crop(mask)
     if cropped.size == 0:
         return (), 0
-    loops = [loop for loop in _loops(cropped) if _signed_area(loop) > 0]
+    coarse, factor = _coarsen(cropped)
+    loops = [factor * loop for loop in _loops(coarse) if _signed_area(loop) > 0]
     areas = [_signed_area(loop) for loop in loops]
     order = sorted(range(len(loops)), key=lambda index: (-areas[index], index))
     kept = [index for index in order[:MAXIMUM_REGIONS] if areas[index] >= SMALLEST_REGION * areas[order[0]]]
@@ -62,6 +65,21 @@ def _crop(mask: Mask) -> tuple[int, int, Mask]:
     columns = np.flatnonzero(mask[rows[0] : rows[-1] + 1].any(axis=0))
     top, left = int(rows[0]), int(columns[0])
     return top, left, mask[top : rows[-1] + 1, left : columns[-1] + 1]
+
+
+def _coarsen(mask: Mask) -> tuple[Mask, int]:
+    """Halve the grid until tracing takes well under a second; a coarse pixel is set where any of its pixels is."""
+    factor = 1
+    while _corner_count(mask) > MAXIMUM_CORNERS:
+        even = np.pad(mask, ((0, mask.shape[0] % 2), (0, mask.shape[1] % 2)))
+        mask = even[::2, ::2] | even[1::2, ::2] | even[::2, 1::2] | even[1::2, 1::2]
+        factor *= 2
+    return mask, factor
+
+
+def _corner_count(mask: Mask) -> int:
+    padded = np.pad(mask, 1)
+    return int(np.count_nonzero(padded[:-1, :-1] ^ padded[:-1, 1:] ^ padded[1:, :-1] ^ padded[1:, 1:]))
 
 
 def _loops(mask: Mask) -> list[Points]:

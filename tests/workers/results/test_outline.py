@@ -96,6 +96,14 @@ def test_a_ragged_region_keeps_within_the_length_of_an_explicit_vr():
     assert all(len(item.points) <= MAXIMUM_POINTS for item in drawn)
 
 
+def test_noise_of_any_size_is_outlined_on_a_coarser_grid():
+    noise = np.zeros((3000, 2500), dtype=bool)
+    noise[100:2900, 200:2400] = np.random.default_rng(3).random((2800, 2200)) < 0.5
+    drawn, _ = outlines(noise)
+    assert drawn[0].points.min(axis=0).tolist() == [200, 100]
+    assert drawn[0].points.max(axis=0) == pytest.approx([2400, 2900], abs=16)
+
+
 def test_a_box_is_closed_and_clockwise():
     outline = box_outline(Box(4, 8, 10, 12.5, 0.75))
     assert outline.points.tolist() == [[4, 8], [14, 8], [14, 20.5], [4, 20.5], [4, 8]]
