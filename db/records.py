@@ -275,6 +275,14 @@ class TriageDecision:
 
 
 @dataclass(frozen=True, slots=True)
+class ExpiredStudy:
+    """A study that needs its files no longer; ``paths`` are relative to the store folder."""
+
+    study_id: int
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class WorklistRow:
     """One study as the worklist shows it."""
 

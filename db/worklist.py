@@ -13,10 +13,11 @@ from typing import Any, TypeVar
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from db import deliveries, holding, ingest, jobs, reading, studies
+from db import deliveries, holding, ingest, jobs, reading, retention, studies
 from db.engine import writing
 from db.records import (
     Delivery,
+    ExpiredStudy,
     Ingest,
     Job,
     Outcome,
@@ -244,6 +245,13 @@ class Worklist:
     def release_study(self, study_id: int, actor: str, now: datetime) -> tuple[int, ...]:
         """Release a held study and give the jobs to ring for."""
         return self._write(holding.release, study_id, actor, now)
+
+    def expired_studies(self, before: datetime, after_id: int = 0, limit: int = 100) -> tuple[ExpiredStudy, ...]:
+        """Studies that were settled until ``before`` and have nothing to send any more, with the paths of their files.
+
+        In pages: ``after_id`` is the last study of the page before.
+        """
+        return self._read(retention.expired, before, after_id, limit)
 
     # Reading
 

@@ -31,6 +31,7 @@ from workers.place import Place
 from workers.queue import Doorbell
 from workers.results.contract import Equipment
 from workers.results.registry import ENCODERS
+from workers.retention import Retention
 from workers.summarise import Summariser
 from workers.sweep import Sweep, ring_deliveries, ring_jobs
 from workers.tasks import AnalysisTools, Predictor, SourceImage, analyse_job
@@ -98,6 +99,7 @@ def sweep_of(settings: Settings) -> Sweep:
         doorbell=Doorbell(settings.broker_url),
         clock=utc_now,
         summarise=Summariser(settings, worklist, pipeline, digest_of(pipeline, settings), equipment_of(settings)),
+        retention=Retention(settings.store.folder, settings.store.keep_days, worklist),
     )
 
 

@@ -19,6 +19,7 @@ from db.records import ResultRecord, StudyFacts, TriageDecision
 from workers.clock import Clock
 from workers.files import write_durably
 from workers.outcome import EncodedResult, kinds_by_destination
+from workers.retention import Retention
 from workers.settling import is_too_old_to_send, may_settle
 from workers.triage import decide
 
@@ -108,14 +109,16 @@ class Sweep:
     doorbell: Bell
     clock: Clock
     summarise: Summarise
+    retention: Retention
     told: set[int] = field(default_factory=set)
     failures: dict[int, int] = field(default_factory=dict)
 
     def once(self) -> None:
-        """Ring, tell and settle."""
+        """Ring, tell, settle and tidy."""
         self.ring()
         self.tell_late_jobs()
         self.settle_quiet_studies()
+        self.retention.step(self.clock())
 
     def ring(self) -> None:
         """Ring for jobs and deliveries that nobody has heard of for a while."""

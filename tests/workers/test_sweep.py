@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from config.settings import Destination, Results, Settings, Store
-from db.records import ResultRecord, StudyFacts, TriageDecision
+from db.records import ExpiredStudy, ResultRecord, StudyFacts, TriageDecision
 from tests.workers.builders import NOON, FakeClock, facts
 from workers.outcome import EncodedResult
+from workers.retention import Retention
 from workers.settling import is_too_old_to_send, may_settle
 from workers.sweep import Sweep, sweep_until
 
@@ -54,6 +55,9 @@ class FakeWorklist:
     def record_triage(self, study_id: int, decision: TriageDecision, now: datetime) -> None:
         self.notes.append(("triage", decision.priority.value))
 
+    def expired_studies(self, before: datetime, after_id: int = 0, limit: int = 100) -> tuple[ExpiredStudy, ...]:
+        raise AssertionError("with 0 days nothing is looked for")
+
     def settle_study(
         self,
         study_id: int,
@@ -91,7 +95,8 @@ def sweep(worklist: FakeWorklist, bell: FakeBell, folder: Path, *summaries: Enco
         results=Results(late_after_hours=hours),
         destinations=(Destination(name="pacs", ae_title="PACS", host="h", port=104),),
     )
-    return Sweep(settings, worklist, bell, FakeClock(), lambda study, decision: summaries)
+    retention = Retention(folder, 0, worklist)
+    return Sweep(settings, worklist, bell, FakeClock(), lambda study, decision: summaries, retention)
 
 
 def test_it_rings_for_what_nobody_has_heard_of(tmp_path: Path) -> None:

@@ -1,0 +1,41 @@
+"""Which files are not needed any more: those of studies that were settled and delivered long ago."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Connection, select
+
+from db import tables
+from db.records import DeliveryState, ExpiredStudy, StudyState
+
+_UNFINISHED = (DeliveryState.PENDING, DeliveryState.SENDING, DeliveryState.FAILED, DeliveryState.HELD)
+"""A result in one of these states may still have to be sent, by itself or by a person."""
+
+
+def expired(connection: Connection, before: datetime, after_id: int, limit: int) -> tuple[ExpiredStudy, ...]:
+    """Studies behind ``after_id`` whose files may go, in the order of their rows; see Worklist."""
+    study, delivery = tables.Study, tables.Delivery
+    unfinished = select(delivery.id).where(delivery.study_id == study.id, delivery.state.in_(_UNFINISHED)).exists()
+    query = (
+        select(study.id)
+        .where(
+            study.id > after_id,
+            study.state == StudyState.SETTLED,
+            study.settled_at <= before,
+            study.held.is_(False),
+            ~unfinished,
+        )
+        .order_by(study.id)
+        .limit(limit)
+    )
+    return tuple(ExpiredStudy(found, _paths(connection, found)) for found in connection.scalars(query).all())
+
+
+def _paths(connection: Connection, study_id: int) -> tuple[str, ...]:
+    """Paths of everything received and made for a study, relative to the store folder."""
+    return tuple(
+        path
+        for table in (tables.Instance, tables.Result)
+        for path in connection.scalars(select(table.path).where(table.study_id == study_id).order_by(table.id))
+    )

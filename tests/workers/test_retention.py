@@ -1,0 +1,124 @@
+"""Old files go, and nothing that may still be needed: against the real worklist."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from db.engine import connect, migrate
+from db.records import ExpiredStudy, Outcome, ReceivedInstance, ResultRecord
+from db.worklist import Worklist
+from tests.workers.builders import NOON
+from workers.retention import STUDIES_AT_ONCE, Retention
+
+LEASE = timedelta(minutes=1)
+LATER = NOON + timedelta(days=31)
+
+
+@pytest.fixture
+def worklist(tmp_path: Path) -> Worklist:
+    engine = connect(f"sqlite:///{tmp_path}/pleura.sqlite")
+    migrate(engine)
+    return Worklist(engine)
+
+
+def study(worklist: Worklist, folder: Path, number: int, *, sent: bool = True, settled: bool = True) -> list[Path]:
+    """A study with one image and one result, brought as far as a test wants it; its files are given back."""
+    paths = [folder / f"instances/{number}.dcm", folder / f"results/{number}.dcm"]
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+    received = ReceivedInstance(
+        sop_instance_uid=f"1.2.{number}",
+        sop_class_uid="1.2",
+        transfer_syntax_uid="1.2",
+        digest=f"{number:064x}",
+        path=f"instances/{number}.dcm",
+        byte_count=1,
+        study_instance_uid=f"1.3.{number}",
+        series_instance_uid=f"1.4.{number}",
+    )
+    (job_id,) = worklist.record_instance(received, None, "p" * 64, NOON).job_ids
+    if not settled:
+        return paths
+    worklist.claim_job(job_id, "w", NOON, LEASE)
+    result = ResultRecord("seg", "1.2", f"1.5.{number}", "1.6", "d", f"results/{number}.dcm", 1)
+    outcome = Outcome(results=(result,), destinations={"pacs": ("seg",)})
+    deliveries = worklist.finish_job(job_id, "w", outcome, NOON)
+    assert deliveries is not None
+    if sent:
+        worklist.claim_delivery(deliveries[0], "w", NOON, LEASE)
+        worklist.delivery_sent(deliveries[0], "w", NOON)
+    found = worklist.find_study(f"1.3.{number}")
+    assert found is not None
+    assert worklist.settle_study(found, (), {}, NOON) == ()
+    return paths
+
+
+def test_files_of_a_settled_and_delivered_study_go(worklist: Worklist, tmp_path: Path) -> None:
+    paths = study(worklist, tmp_path, 1)
+    retention = Retention(tmp_path, 30, worklist)
+    assert retention.step(NOON + timedelta(days=29)) == 0
+    retention.rest_until = None
+    assert retention.step(LATER) == 2
+    assert not any(path.exists() for path in paths)
+    assert worklist.find_study("1.3.1") is not None, "the rows stay"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda worklist, folder: study(worklist, folder, 1, sent=False),
+        lambda worklist, folder: study(worklist, folder, 1, settled=False),
+        lambda worklist, folder: [
+            *study(worklist, folder, 1),
+            worklist.hold_study(worklist.find_study("1.3.1"), "a person looks", "admin", NOON),
+        ][:2],
+    ],
+    ids=["not delivered", "not settled", "held"],
+)
+def test_what_may_still_be_needed_stays(
+    worklist: Worklist, tmp_path: Path, spoil: Callable[[Worklist, Path], list[Path]]
+) -> None:
+    paths = spoil(worklist, tmp_path)
+    assert Retention(tmp_path, 30, worklist).step(LATER) == 0
+    assert all(path.exists() for path in paths)
+
+
+def test_0_days_keeps_everything(worklist: Worklist, tmp_path: Path) -> None:
+    paths = study(worklist, tmp_path, 1)
+    assert Retention(tmp_path, 0, worklist).step(LATER + timedelta(days=9999)) == 0
+    assert all(path.exists() for path in paths)
+
+
+@dataclass
+class ManyStudies:
+    count: int
+    path: str = "results/none.dcm"
+
+    def expired_studies(self, before: datetime, after_id: int = 0, limit: int = 100) -> tuple[ExpiredStudy, ...]:
+        numbers = range(after_id + 1, min(after_id + limit, self.count) + 1)
+        return tuple(ExpiredStudy(number, (self.path,)) for number in numbers)
+
+
+def test_a_pass_goes_page_by_page_and_then_rests(tmp_path: Path) -> None:
+    retention = Retention(tmp_path, 30, ManyStudies(STUDIES_AT_ONCE + 1))
+    retention.step(NOON)
+    assert (retention.after_id, retention.rest_until) == (STUDIES_AT_ONCE, None)
+    retention.step(NOON)
+    assert retention.after_id == 0
+    assert retention.rest_until is not None
+    assert retention.rest_until > NOON
+
+
+def test_a_path_out_of_the_store_is_left_alone(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"x")
+    store = tmp_path / "store"
+    store.mkdir()
+    assert Retention(store, 30, ManyStudies(1, "../precious")).step(NOON) == 0
+    assert precious.exists()
