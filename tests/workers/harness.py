@@ -59,8 +59,11 @@ def radiograph(uid: str, rows: int = 64, columns: int = 48) -> Dataset:
 class Parts:
     """The parts of a node, each started again when it has died."""
 
-    def __init__(self, folder: Path, broker: Broker, pacs: Orthanc | None, **workers: Any) -> None:
+    def __init__(
+        self, folder: Path, broker: Broker, pacs: Orthanc | None, *, real: bool = False, **workers: Any
+    ) -> None:
         self.folder = folder
+        self._module = "tests.workers.real_worker" if real else "tests.workers.fallible_worker"
         self.broker = broker
         store = folder / "store"
         (store / "kill").mkdir(parents=True)
@@ -108,28 +111,33 @@ class Parts:
                 self._start(queue)
 
     def take_in(self, uid: str, *, ring: bool = True, stat: bool = False, rows: int = 64) -> str:
-        """Do what the listener does with an image; the UID is given back."""
-        dataset = radiograph(uid, rows)
+        """Do what the listener does with a small image; the UID is given back."""
         digest = f"{int(uid.rsplit('.', 1)[1]):064x}"
+        self.take_in_dataset(radiograph(uid, rows), digest, PIPELINE, ring=ring, stat=stat)
+        return uid
+
+    def take_in_dataset(
+        self, dataset: Dataset, digest: str, pipeline: str, *, ring: bool = True, stat: bool = False
+    ) -> None:
+        """Do what the listener does with any image."""
         path = Path("instances", f"{digest}.dcm")
         (self.settings.store.folder / path).parent.mkdir(exist_ok=True)
         dcmwrite(self.settings.store.folder / path, dataset, enforce_file_format=True)
         received = ReceivedInstance(
-            sop_instance_uid=uid,
-            sop_class_uid=CR,
-            transfer_syntax_uid=str(ExplicitVRLittleEndian),
+            sop_instance_uid=str(dataset.SOPInstanceUID),
+            sop_class_uid=str(dataset.SOPClassUID),
+            transfer_syntax_uid=str(dataset.file_meta.TransferSyntaxUID),
             digest=digest,
             path=str(path),
             byte_count=1,
-            study_instance_uid=dataset.StudyInstanceUID,
-            series_instance_uid=dataset.SeriesInstanceUID,
-            patient_id="P1",
+            study_instance_uid=str(dataset.StudyInstanceUID),
+            series_instance_uid=str(dataset.SeriesInstanceUID),
+            patient_id=str(dataset.PatientID),
             stat=stat,
         )
-        ingest = self.worklist.record_instance(received, None, PIPELINE, datetime.now(UTC))
+        ingest = self.worklist.record_instance(received, None, pipeline, datetime.now(UTC))
         if ring:
             self.doorbell.ring_jobs([(job_id, stat) for job_id in ingest.job_ids])
-        return uid
 
     def take_in_next(self, count: int) -> list[str]:
         """Take in so many images with UIDs of their own."""
@@ -160,7 +168,7 @@ class Parts:
         return (self.folder / "workers.log").read_text(errors="replace")
 
     def _start(self, queue: str) -> None:
-        command = [sys.executable, "-m", "tests.workers.fallible_worker", queue, str(self.config)]
+        command = [sys.executable, "-m", self._module, queue, str(self.config)]
         self.processes[queue] = subprocess.Popen(command, stdout=self._log, stderr=self._log, env=os.environ.copy())
 
 

@@ -1,0 +1,164 @@
+"""What a summary tells: which image was analysed, which was not, and why; and the bytes of the object itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread, dcmwrite
+
+from config.settings import Settings, Store
+from db.engine import connect, migrate
+from db.records import FindingRecord, Outcome, ReceivedInstance, Refusal, ResultRecord, StudyDetail
+from db.worklist import Worklist
+from models.contract import Code
+from models.pipeline import Pipeline
+from tests.workers.builders import NOON, finding
+from tests.workers.harness import CR, radiograph
+from workers.outcome import EncodedResult
+from workers.results.contract import Equipment
+from workers.results.summary import ImageAccount, Reference, SummaryFinding
+from workers.settling import account_of, analysed_instance, latest_summary, needs_summary
+from workers.summarise import Summariser
+from workers.triage import decide
+
+LEASE = timedelta(minutes=1)
+PNEUMOTHORAX = Code("36118008", "SCT", "Pneumothorax")
+REFUSED = Refusal("lateral", "This is a lateral view.")
+
+
+class Study:
+    """One study in a real database, to which a test adds images."""
+
+    def __init__(self, folder: Path) -> None:
+        engine = connect(f"sqlite:///{folder}/pleura.sqlite")
+        migrate(engine)
+        self.folder = folder
+        self.worklist = Worklist(engine)
+        self.images = 0
+
+    def add(self, outcome: Outcome | None = None, *, refusal: Refusal | None = None, fails: bool = False) -> None:
+        self.images += 1
+        path = f"{self.images}.dcm"
+        dcmwrite(self.folder / path, radiograph(f"1.2.{self.images}"), enforce_file_format=True)
+        received = ReceivedInstance(
+            sop_instance_uid=f"1.2.{self.images}",
+            sop_class_uid=CR,
+            transfer_syntax_uid="1.2",
+            digest=f"{self.images:064x}",
+            path=path,
+            byte_count=1,
+            study_instance_uid="1.3",
+            series_instance_uid="1.4",
+        )
+        jobs = self.worklist.record_instance(received, refusal, "p" * 64, NOON).job_ids
+        for job_id in jobs:
+            self.worklist.claim_job(job_id, "w", NOON, LEASE)
+            if fails:
+                self.worklist.fail_job(job_id, "w", "ValueError", NOON)
+            else:
+                self.worklist.finish_job(job_id, "w", outcome or Outcome(), NOON)
+
+    @property
+    def id(self) -> int:
+        found = self.worklist.find_study("1.3")
+        assert found is not None
+        return found
+
+    @property
+    def detail(self) -> StudyDetail:
+        return self.worklist.study_detail(self.id)
+
+    def summarise(self) -> tuple[EncodedResult, ...]:
+        settings = Settings(store=Store(folder=self.folder))
+        equipment = Equipment("Pleura", "Pleura", ("0",), "PLEURA", "1")
+        summariser = Summariser(settings, self.worklist, Pipeline(None, ()), "d" * 64, equipment)
+        facts = self.worklist.study_facts(self.id)
+        return tuple(summariser(facts, decide(facts, settings.triage, NOON)))
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    return Study(tmp_path)
+
+
+def outcome(*findings: FindingRecord, number: int = 1, unfit: Refusal | None = None, sr: bool = True) -> Outcome:
+    result = ResultRecord("sr", "1.2.9", f"1.5.{number}", "1.6", "d", f"results/{number}.dcm", 1)
+    return Outcome(findings=findings, results=(result,) if sr else (), unfit=unfit)
+
+
+def images(study: Study) -> tuple[ImageAccount, ...]:
+    decision = decide(study.worklist.study_facts(study.id), Settings().triage, NOON)
+    return account_of(study.detail, decision, {"pneumothorax": PNEUMOTHORAX}).images
+
+
+def test_each_image_is_accounted_for(study: Study) -> None:
+    absent, shadow, unknown = finding(probability=0.1), finding(shadow=True), finding("new")
+    study.add(outcome(finding(), absent, shadow, unknown))
+    study.add(outcome(number=2, unfit=Refusal("rotated", "The image lies on its side.")))
+    study.add(refusal=REFUSED)
+    study.add(fails=True)
+    first, unfit, refused, failed = images(study)
+    assert first.analysed
+    assert first.findings == (SummaryFinding(PNEUMOTHORAX, 0.93),)
+    assert first.reports == (Reference("1.2.9", "1.5.1", "1.6"),)
+    assert (unfit.analysed, unfit.failed, unfit.reason) == (False, False, "The image lies on its side.")
+    assert (refused.analysed, refused.reason, refused.reports) == (False, "This is a lateral view.", ())
+    assert (failed.analysed, failed.failed) == (False, True)
+
+
+def test_a_revised_image_is_told_by_its_latest_revision(study: Study) -> None:
+    study.add(outcome(finding()))
+    (job,) = study.detail.jobs
+    study.worklist.requeue_job(job.id, "admin", "asked for", NOON)
+    study.worklist.claim_job(job.id, "w", NOON, LEASE)
+    study.worklist.finish_job(job.id, "w", outcome(finding(probability=0.6), number=7), NOON)
+    (image,) = images(study)
+    assert [found.probability for found in image.findings] == [0.6]
+    assert [report.sop_instance_uid for report in image.reports] == ["1.5.7"]
+
+
+@pytest.mark.parametrize(
+    ("build", "needed"),
+    [
+        (lambda study: study.add(outcome()), True),
+        (lambda study: study.add(fails=True), True),
+        (lambda study: study.add(outcome(unfit=REFUSED)), True),
+        (lambda study: study.add(outcome(unfit=REFUSED, sr=False)), False),
+        (lambda study: study.add(refusal=REFUSED), False),
+    ],
+    ids=["analysed", "failed", "unfit chest", "no chest", "refused at the door"],
+)
+def test_only_a_study_with_a_chest_gets_a_summary(study: Study, build: Callable[[Study], None], needed: bool) -> None:
+    build(study)
+    assert needs_summary(study.detail) is needed
+    assert bool(study.summarise()) is needed
+
+
+def test_a_summary_is_a_report_of_this_study_and_the_same_again(study: Study) -> None:
+    study.add(refusal=REFUSED)
+    study.add(outcome())
+    instance = analysed_instance(study.detail)
+    assert instance is not None
+    assert instance.sop_instance_uid == "1.2.2"
+    (first,) = study.summarise()
+    (second,) = study.summarise()
+    assert first == second
+    made = dcmread(BytesIO(first.content))
+    assert (made.Modality, made.StudyInstanceUID, made.PatientID) == ("SR", "1.2.2.1", "P1")
+
+
+def test_the_next_summary_names_the_one_before(study: Study) -> None:
+    study.add(outcome())
+    (first,) = study.summarise()
+    assert latest_summary(study.detail) is None
+    assert study.worklist.settle_study(study.id, (first.record,), {}, NOON) == ()
+    study.add(outcome(number=2))
+    (second,) = study.summarise()
+    assert second.record.sop_instance_uid != first.record.sop_instance_uid
+    (study_item,) = dcmread(BytesIO(second.content)).PredecessorDocumentsSequence
+    (series_item,) = study_item.ReferencedSeriesSequence
+    assert series_item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == first.record.sop_instance_uid
