@@ -1,4 +1,4 @@
-"""``pleura results``: what our own objects say, and whether they hold together."""
+"""``pleura results`` and ``pleura explain``: what our own objects say, and what a study came to."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 from rich.markup import escape
 
-from node.commands.common import console, fail
+from node.commands.common import console, fail, settings_of
 from node.sender import find_files
 
 
@@ -54,3 +54,27 @@ def _datasets(paths: tuple[Path, ...]) -> list[tuple[Path, Dataset]]:
         except (InvalidDicomError, OSError) as error:
             fail(f"{item.path}: {error}")
     return datasets
+
+
+@click.command()
+@click.argument("study")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File to write; without it explain-STUDY.html in the working directory.",
+)
+@click.pass_context
+def explain(context: click.Context, study: str, out: Path | None) -> None:
+    """Write one page about STUDY for a person: image, overlay, numbers, models, limits.
+
+    The page holds the image and the study's description, and neither name nor number of the patient.
+    """
+    from models.registry import read_registry
+    from node.commands.worklist import find_detail, open_worklist
+    from node.explaining import explain_study
+
+    settings = settings_of(context)
+    detail = find_detail(open_worklist(settings), study)
+    path = out or Path(f"explain-{detail.row.study_id}.html")
+    path.write_text(explain_study(detail, settings.store.folder, read_registry(settings.models.folder)), "utf-8")
+    console.print(f"Page: {path.absolute()}")

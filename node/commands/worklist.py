@@ -107,7 +107,7 @@ def _analysis(row: WorklistRow) -> str:
 @click.pass_context
 def show(context: click.Context, study: str, as_json: bool) -> None:
     """Print everything about STUDY: its row number, UID, accession number, or the UID of one of its images."""
-    detail = _detail(open_worklist(settings_of(context)), study)
+    detail = find_detail(open_worklist(settings_of(context)), study)
     if as_json:
         click.echo(json.dumps(asdict(detail), default=str, indent=2))
         return
@@ -115,7 +115,8 @@ def show(context: click.Context, study: str, as_json: bool) -> None:
         console.print(part)
 
 
-def _detail(worklist: Worklist, reference: str) -> StudyDetail:
+def find_detail(worklist: Worklist, reference: str) -> StudyDetail:
+    """Everything about the study that a person has named; ends the command where there is none."""
     study_id = worklist.find_study(reference)
     if study_id is None:
         raise click.ClickException(f"no study is known as {reference}; `pleura worklist` lists them")
@@ -212,7 +213,7 @@ def retry(context: click.Context, study: str, again: bool) -> None:
     """Run the failed jobs and deliveries of STUDY again."""
     settings = settings_of(context)
     worklist = open_worklist(settings)
-    detail = _detail(worklist, study)
+    detail = find_detail(worklist, study)
     states = {JobState.FAILED, JobState.DONE} if again else {JobState.FAILED}
     jobs = [job for job in detail.jobs if job.state in states]
     deliveries = [item for item in detail.deliveries if item.state is DeliveryState.FAILED]
@@ -239,7 +240,7 @@ def retry(context: click.Context, study: str, again: bool) -> None:
 def hold(context: click.Context, study: str, reason: str) -> None:
     """Stop everything about STUDY until it is released: nothing is analysed, nothing is sent."""
     worklist = open_worklist(settings_of(context))
-    detail = _detail(worklist, study)
+    detail = find_detail(worklist, study)
     worklist.hold_study(detail.row.study_id, reason, actor(), datetime.now(UTC))
     console.print(f"study {detail.row.study_id} is held")
 
@@ -251,7 +252,7 @@ def release(context: click.Context, study: str) -> None:
     """Let a held STUDY go on."""
     settings = settings_of(context)
     worklist = open_worklist(settings)
-    detail = _detail(worklist, study)
+    detail = find_detail(worklist, study)
     jobs = worklist.release_study(detail.row.study_id, actor(), datetime.now(UTC))
     Doorbell(settings.broker_url).ring_jobs([(job, detail.row.stat) for job in jobs])
     console.print(f"study {detail.row.study_id} is released; {len(jobs)} jobs are queued")
