@@ -1,7 +1,7 @@
 """The storage SCP (PS3.4 Annex B, PS3.7 9.1.1): C-ECHO and C-STORE, answered 0x0000 only for what is safe.
 
-pynetdicom speaks the protocol. This module decides who may call, what is offered, and binds C-STORE to
-:class:`node.intake.Intake`.
+pynetdicom speaks the protocol. This module decides who may call, what is offered, and brings each C-STORE from
+:mod:`node.reception` to :class:`node.intake.Intake`.
 """
 
 from __future__ import annotations
@@ -12,17 +12,16 @@ import socket
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from socketserver import BaseServer
 from typing import Any, Protocol
 
 import pydicom.config
-from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import Verification
 from pynetdicom.transport import ThreadedAssociationServer
@@ -31,7 +30,7 @@ from config.settings import Listener, Settings, SettingsError
 from db.engine import connect, migrate
 from db.worklist import Worklist
 from node.admission import Admission
-from node.instance_store import Incoming, InstanceStore
+from node.instance_store import Incoming, InstanceStore, StoreError
 from node.intake import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, PROCESSING_FAILURE, Answer, Intake, Policy
 from node.reception import (
     IMPLEMENTATION_CLASS_UID,
@@ -164,7 +163,6 @@ class StorageScp:
         return [
             (evt.EVT_CONN_OPEN, self._on_open),
             (evt.EVT_REQUESTED, self._on_requested),
-            (evt.EVT_C_STORE, self._on_store),
             (evt.EVT_CONN_CLOSE, _on_close),
             (evt.EVT_ABORTED, _on_close),
         ]
@@ -176,7 +174,9 @@ class StorageScp:
         connection.socket.settimeout(self._listener.idle_seconds)
         connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         association.dul.socket = connection
-        association.dimse = StreamingDimse(association, self._begin, self._listener.maximum_instance_bytes)
+        association.dimse = StreamingDimse(
+            association, self._begin, self._listener.maximum_instance_bytes, self._answer_store
+        )
 
     def _on_requested(self, event: evt.Event) -> None:
         """Reject an unknown caller; answer a known one with the contexts that we take."""
@@ -194,22 +194,26 @@ class StorageScp:
             requested, other_classes=self._listener.accept_other_classes
         )
 
-    def _on_store(self, event: evt.Event) -> Dataset:
-        with _working(event.assoc):
-            return _response(self._store_answer(event))
+    def _answer_store(self, association: Association, request: C_STORE, context_id: int) -> C_STORE:
+        answer = self._store_answer(association, request, context_id)
+        response = C_STORE()
+        response.MessageIDBeingRespondedTo = request.MessageID
+        response.AffectedSOPClassUID = request.AffectedSOPClassUID
+        response.AffectedSOPInstanceUID = request.AffectedSOPInstanceUID
+        response.Status = answer.status
+        if answer.comment:
+            response.ErrorComment = answer.comment[:_LONGEST_COMMENT]
+        return response
 
-    def _store_answer(self, event: evt.Event) -> Answer:
-        reception = event.request.DataSet
-        if not isinstance(reception, Reception):
-            return Answer(PROCESSING_FAILURE, "the listener is not ready")
-        if reception.failure is not None:
-            log.warning("a data set was refused: %s", type(reception.failure).__name__)
-            return Answer(OUT_OF_RESOURCES, reception.failure.strerror or str(reception.failure))
-        if reception.incoming is None:
+    def _store_answer(self, association: Association, request: C_STORE, context_id: int) -> Answer:
+        reception = request.DataSet
+        if not isinstance(reception, Reception) or (reception.incoming is None and reception.failure is None):
             return Answer(CANNOT_UNDERSTAND, "there is no data set")
+        if reception.failure is not None or reception.incoming is None:
+            log.warning("a data set was refused: %s", type(reception.failure).__name__)
+            return Answer(OUT_OF_RESOURCES, _reason(reception.failure))
         try:
-            command = command_of(event.assoc, event.request, event.context.context_id)
-            return self._intake.accept(reception.incoming, command)
+            return self._intake.accept(reception.incoming, command_of(association, request, context_id))
         except Exception:
             # Not the sender's fault and not a lack of resources: PS3.7 annex C, 0110H. The association goes on.
             log.exception("receiving an instance failed")
@@ -229,21 +233,8 @@ def _is_busy(association: Association) -> bool:
     return association.is_alive() and isinstance(association.dimse, StreamingDimse) and association.dimse.busy
 
 
-@contextmanager
-def _working(association: Association) -> Iterator[None]:
-    association.dimse.working.set()
-    try:
-        yield
-    finally:
-        association.dimse.working.clear()
-
-
-def _response(answer: Answer) -> Dataset:
-    response = Dataset()
-    response.Status = answer.status
-    if answer.comment:
-        response.ErrorComment = answer.comment[:_LONGEST_COMMENT]
-    return response
+def _reason(failure: StoreError | None) -> str:
+    return (failure.strerror or str(failure)) if failure is not None else ""
 
 
 def run_listener(settings: Settings, ready: Callable[[int], None], stop: threading.Event) -> None:
