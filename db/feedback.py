@@ -12,6 +12,7 @@ from db.account_tables import FeedbackRow, Verdict
 from db.audit import AuditEntry, write_entry
 from db.engine import writing
 from db.errors import RecordNotFoundError
+from db.records import FindingRecord
 from db.tables import Finding
 
 
@@ -31,6 +32,15 @@ class FeedbackRecord:
     actor: str
     source: str
     at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class IdentifiedFinding:
+    """A finding with its row number, so that somebody can say something about it."""
+
+    id: int
+    job_id: int
+    record: FindingRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +108,17 @@ class Feedback:
             entry = AuditEntry(now, actor, "feedback", f"finding {finding_id}", row.study_id, address, verdict.value)
             write_entry(connection, entry)
         return record
+
+    def findings(self, study_id: int) -> tuple[IdentifiedFinding, ...]:
+        """The findings of a study that hold, each with its row number."""
+        query = select(Finding.__table__).where(Finding.study_id == study_id, Finding.superseded.is_(False))
+        names = FindingRecord.__dataclass_fields__
+        with self._engine.connect() as connection:
+            rows = connection.execute(query.order_by(Finding.id)).all()
+        return tuple(
+            IdentifiedFinding(row.id, row.job_id, FindingRecord(**{name: getattr(row, name) for name in names}))
+            for row in rows
+        )
 
     def of_study(self, study_id: int) -> tuple[FeedbackRecord, ...]:
         """Every verdict on this study's findings, the oldest first."""

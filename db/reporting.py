@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Engine, update
+from sqlalchemy import Engine, select, update
 
 from db.engine import writing
 from db.records import Priority
@@ -20,6 +20,7 @@ class Reporting:
 
     def __init__(self, engine: Engine) -> None:
         """Use the database of ``engine``."""
+        self._engine = engine
         self._writer = writing(engine)
 
     def mark_reported(self, study_id: int, now: datetime, *, actor: str, cause: str) -> bool:
@@ -42,6 +43,11 @@ class Reporting:
             connection.execute(update(Study).where(Study.id == study_id).values(reported_at=None, reported_by=""))
             write_events(connection, [event(study_id, "study", study_id, "reported", "unread", cause, actor, now)])
         return True
+
+    def hospital_priority(self, study_id: int) -> Priority | None:
+        """What a person or the hospital's system has asked for."""
+        with self._engine.connect() as connection:
+            return connection.execute(select(Study.hospital_priority).where(Study.id == study_id)).scalar_one_or_none()
 
     def set_priority(self, study_id: int, priority: Priority | None, now: datetime, *, actor: str, cause: str) -> bool:
         """Set the hospital's own priority, below which triage never goes; None leaves it to triage again.

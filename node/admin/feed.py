@@ -1,0 +1,86 @@
+"""News for open pages: which studies have changed, as server-sent events (WHATWG HTML, 9.2).
+
+One poll of the table of events serves every page. The news names row numbers only; a page then asks for what its
+user may see.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+from sqlalchemy.exc import SQLAlchemyError
+
+log = logging.getLogger("pleura.admin")
+
+# (number of the latest event, studies that changed since a given one)
+Poll = Callable[[int | None], tuple[int, Sequence[int]]]
+_POLL_SECONDS = 1.0
+_HEARTBEAT_SECONDS = 15.0
+
+
+class Feed:
+    """Polls while somebody listens, and tells every listener what changed."""
+
+    def __init__(self, poll: Poll) -> None:
+        """``poll(None)`` gives where the table of events ends now; ``poll(n)`` what came after event ``n``."""
+        self._poll = poll
+        self._listeners: set[asyncio.Queue[tuple[int, Sequence[int]] | None]] = set()
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def listen(self, still_welcome: Callable[[], Awaitable[bool]]) -> AsyncIterator[str]:
+        """The event stream of one page. It ends when the node stops, or when ``still_welcome`` says no."""
+        if self._closed:
+            return
+        queue: asyncio.Queue[tuple[int, Sequence[int]] | None] = asyncio.Queue(maxsize=100)
+        self._listeners.add(queue)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run())
+        try:
+            yield "retry: 2000\nevent: hello\ndata: {}\n\n"
+            while True:
+                try:
+                    news = await asyncio.wait_for(queue.get(), _HEARTBEAT_SECONDS)
+                except TimeoutError:
+                    if not await still_welcome():
+                        return
+                    yield ": still here\n\n"
+                    continue
+                if news is None or not await still_welcome():
+                    return
+                number, studies = news
+                yield f"id: {number}\nevent: change\ndata: {json.dumps({'studies': list(studies)})}\n\n"
+        finally:
+            self._listeners.discard(queue)
+
+    def close(self) -> None:
+        """End every stream, so that the server can stop. Called in the loop."""
+        self._closed = True
+        if self._task is not None:
+            self._task.cancel()
+        for queue in list(self._listeners):
+            _offer(queue, None)
+
+    async def _run(self) -> None:
+        position: int | None = None
+        while self._listeners:
+            try:
+                latest, studies = await asyncio.to_thread(self._poll, position)
+            except SQLAlchemyError as error:
+                log.warning("the database cannot be read for the live worklist: %s", type(error).__name__)
+            else:
+                if position is not None and latest != position:
+                    for queue in list(self._listeners):
+                        _offer(queue, (latest, studies))
+                position = latest
+            await asyncio.sleep(_POLL_SECONDS)
+
+
+def _offer(queue: asyncio.Queue[tuple[int, Sequence[int]] | None], news: tuple[int, Sequence[int]] | None) -> None:
+    """A page that does not read loses news rather than memory; it asks for everything when it comes back."""
+    if queue.full():
+        queue.get_nowait()
+    queue.put_nowait(news)

@@ -1,0 +1,19 @@
+"use strict";
+// Menus close when one clicks elsewhere or presses Escape.
+document.addEventListener("click", (event) => {
+  for (const open of document.querySelectorAll("details.menu[open], .actions details[open]")) {
+    if (!open.contains(event.target)) open.open = false;
+  }
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  for (const open of document.querySelectorAll("details.menu[open], .actions details[open]")) {
+    open.open = false;
+    open.querySelector("summary").focus();
+  }
+});
+// A form that asks first.
+document.addEventListener("submit", (event) => {
+  const question = event.target.dataset.ask;
+  if (question && !window.confirm(question)) event.preventDefault();
+});

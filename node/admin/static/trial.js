@@ -1,0 +1,23 @@
+"use strict";
+// A file can be dropped anywhere on the frame; it is sent at once.
+(() => {
+  const form = document.getElementById("drop");
+  if (!form) return;
+  const file = document.getElementById("file");
+  const send = () => {
+    document.getElementById("said").textContent = "Looking at it. The first time takes longer: the models are loaded.";
+    form.querySelector("button").disabled = true;
+  };
+  form.addEventListener("submit", send);
+  for (const name of ["dragenter", "dragover"]) {
+    form.addEventListener(name, (event) => { event.preventDefault(); form.classList.add("over"); });
+  }
+  form.addEventListener("dragleave", () => form.classList.remove("over"));
+  form.addEventListener("drop", (event) => {
+    event.preventDefault();
+    form.classList.remove("over");
+    if (!event.dataTransfer.files.length) return;
+    file.files = event.dataTransfer.files;
+    form.requestSubmit();
+  });
+})();
