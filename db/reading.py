@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from functools import cache
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, case, func, or_, select
+from sqlalchemy import Connection, Integer, Row, Select, String, and_, bindparam, case, func, or_, select
 
 from db import tables
 from db.errors import RecordNotFoundError
@@ -28,103 +31,108 @@ from db.records import (
 _OPEN_DELIVERIES = (DeliveryState.PENDING, DeliveryState.SENDING, DeliveryState.HELD)
 _LARGEST_ID = 2**31 - 1
 _ESCAPE = "\\"
+_STUDY_COLUMNS = len(WorklistRow.__dataclass_fields__) - 1
 
 
 def worklist(
     connection: Connection, *, limit: int, offset: int, include_settled: bool, search: str
 ) -> tuple[WorklistRow, ...]:
-    """Unread studies by ``due_at`` through an index; findings and deliveries are then read for these rows only."""
-    study = tables.Study.__table__
-    unread = select(study).where(study.c.reported_at.is_(None))
-    query = unread.order_by(study.c.due_at, study.c.id).limit(limit).offset(offset)
-    if not include_settled:
-        query = query.where(study.c.state == StudyState.OPEN)
+    """Studies by ``due_at`` through an index; findings and deliveries are looked up for these rows only."""
+    values: dict[str, Any] = {"limit": limit, "offset": offset}
     if search:
-        query = query.where(_matches(study, search))
-    return _rows(connection, connection.execute(query).all())
+        values["pattern"] = _pattern(search)
+    return _rows(connection.execute(_page(include_settled, bool(search)), values))
 
 
-def _matches(study: Any, search: str) -> Any:
-    """Case is ignored; % and _ mean themselves."""
+@cache
+def _page(include_settled: bool, searching: bool) -> Select[Any]:
+    """One statement for a page, so that it is one glimpse of the database and one way to the server and back."""
+    study = tables.Study.__table__
+    conditions = [] if include_settled else [study.c.state == StudyState.OPEN]
+    if searching:
+        columns = (study.c.patient_id, study.c.patient_name, study.c.accession_number, study.c.study_instance_uid)
+        pattern = bindparam("pattern", type_=String)
+        conditions.append(or_(*(column.ilike(pattern, escape=_ESCAPE) for column in columns)))
+    studies = select(*_row_columns(study)).where(*conditions).order_by(study.c.due_at, study.c.id)
+    return _with_findings(studies.limit(bindparam("limit", type_=Integer)).offset(bindparam("offset", type_=Integer)))
+
+
+@cache
+def _single() -> Select[Any]:
+    study = tables.Study.__table__
+    return _with_findings(select(*_row_columns(study)).where(study.c.id == bindparam("study_id", type_=Integer)))
+
+
+def _pattern(search: str) -> str:
+    """For LIKE: anywhere in the value; % and _ mean themselves."""
     escaped = search.replace(_ESCAPE, _ESCAPE * 2).replace("%", _ESCAPE + "%").replace("_", _ESCAPE + "_")
-    columns = (study.c.patient_id, study.c.patient_name, study.c.accession_number, study.c.study_instance_uid)
-    return or_(*(column.ilike(f"%{escaped}%", escape=_ESCAPE) for column in columns))
+    return f"%{escaped}%"
 
 
-def _rows(connection: Connection, studies: Sequence[Row[Any]]) -> tuple[WorklistRow, ...]:
-    ids = [study.id for study in studies]
-    if not ids:
-        return ()
-    findings: dict[int, list[FindingRecord]] = defaultdict(list)
-    for study_id, record in current_findings(connection, ids, shown=True):
-        findings[study_id].append(record)
-    counts = _delivery_counts(connection, ids)
-    return tuple(_worklist_row(study, findings[study.id], counts.get(study.id, (0, 0))) for study in studies)
+def _row_columns(study: Any) -> list[Any]:
+    """Columns of a worklist row, in the order of the fields of WorklistRow (all but the findings)."""
+    reason = case((study.c.held.is_(True), study.c.held_reason), else_=study.c.reason)
+    special = {
+        "study_id": study.c.id,
+        "reason": reason,
+        "received_at": study.c.first_received_at,
+        "deliveries_open": _deliveries_in(study, _OPEN_DELIVERIES),
+        "deliveries_failed": _deliveries_in(study, (DeliveryState.FAILED,)),
+    }
+    names = [name for name in WorklistRow.__dataclass_fields__ if name != "findings"]
+    return [special[name].label(name) if name in special else study.c[name] for name in names]
 
 
-def _worklist_row(study: Row[Any], findings: Iterable[FindingRecord], deliveries: tuple[int, int]) -> WorklistRow:
-    return WorklistRow(
-        study_id=study.id,
-        study_instance_uid=study.study_instance_uid,
-        patient_id=study.patient_id,
-        patient_name=study.patient_name,
-        accession_number=study.accession_number,
-        study_date=study.study_date,
-        study_description=study.study_description,
-        state=study.state,
-        priority=study.priority,
-        analysis=study.analysis,
-        held=study.held,
-        reason=study.held_reason if study.held else study.reason,
-        stat=study.stat,
-        received_at=study.first_received_at,
-        due_at=study.due_at,
-        images=study.images,
-        refused=study.refused,
-        deliveries_open=deliveries[0],
-        deliveries_failed=deliveries[1],
-        findings=tuple(findings),
+def _deliveries_in(study: Any, states: tuple[DeliveryState, ...]) -> Any:
+    delivery = tables.Delivery.__table__
+    return (
+        select(func.count())
+        .select_from(delivery)
+        .where(delivery.c.study_id == study.c.id, delivery.c.state.in_(states))
+        .correlate(study)
+        .scalar_subquery()
     )
 
 
-def current_findings(
-    connection: Connection, study_ids: Sequence[int], *, shown: bool = False
-) -> list[tuple[int, FindingRecord]]:
-    """Findings of the latest revision of each job, with their study; ``shown``: those present and not in shadow."""
+def _with_findings(studies: Select[Any]) -> Select[Any]:
+    """Join the present findings that are not in shadow: a study comes once for each, or once without any."""
+    page, finding = studies.subquery("page"), tables.Finding.__table__
+    shown = and_(
+        finding.c.study_id == page.c.study_id,
+        finding.c.present.is_(True),
+        finding.c.shadow.is_(False),
+        finding.c.superseded.is_(False),
+    )
+    columns = [finding.c[name].label(f"finding_{name}") for name in FindingRecord.__dataclass_fields__]
+    return (
+        select(*page.c, *columns)
+        .select_from(page.outerjoin(finding, shown))
+        .order_by(page.c.due_at, page.c.study_id, finding.c.id)
+    )
+
+
+def _rows(found: Iterable[Row[Any]]) -> tuple[WorklistRow, ...]:
+    rows = []
+    for _, same_study in groupby(found, key=itemgetter(0)):
+        lines = list(same_study)
+        # A label that is missing means that the outer join has found nothing.
+        findings = tuple(FindingRecord(*line[_STUDY_COLUMNS:]) for line in lines if line[_STUDY_COLUMNS] is not None)
+        rows.append(WorklistRow(*lines[0][:_STUDY_COLUMNS], findings))
+    return tuple(rows)
+
+
+def current_findings(connection: Connection, study_id: int) -> dict[int, list[FindingRecord]]:
+    """All findings of the latest revision of each job of a study, by job."""
     finding = tables.Finding.__table__
-    query = select(finding).where(finding.c.study_id.in_(study_ids), finding.c.superseded.is_(False))
-    if shown:
-        query = query.where(finding.c.present.is_(True), finding.c.shadow.is_(False))
-    return [(row.study_id, _finding(row)) for row in connection.execute(query.order_by(finding.c.id))]
+    query = select(finding).where(finding.c.study_id == study_id, finding.c.superseded.is_(False))
+    findings: dict[int, list[FindingRecord]] = defaultdict(list)
+    for row in connection.execute(query.order_by(finding.c.id)):
+        findings[row.job_id].append(_finding(row))
+    return findings
 
 
 def _finding(row: Row[Any]) -> FindingRecord:
-    return FindingRecord(
-        label=row.label,
-        model=row.model,
-        model_version=row.model_version,
-        probability=row.probability,
-        threshold=row.threshold,
-        present=row.present,
-        shadow=row.shadow,
-        reason=row.reason,
-        area_mm2=row.area_mm2,
-        area_fraction=row.area_fraction,
-    )
-
-
-def _delivery_counts(connection: Connection, study_ids: Sequence[int]) -> dict[int, tuple[int, int]]:
-    delivery = tables.Delivery
-    query = (
-        select(
-            delivery.study_id,
-            func.sum(case((delivery.state.in_(_OPEN_DELIVERIES), 1), else_=0)),
-            func.sum(case((delivery.state == DeliveryState.FAILED, 1), else_=0)),
-        )
-        .where(delivery.study_id.in_(study_ids), delivery.state.in_((*_OPEN_DELIVERIES, DeliveryState.FAILED)))
-        .group_by(delivery.study_id)
-    )
-    return {study_id: (waiting, failed) for study_id, waiting, failed in connection.execute(query)}
+    return FindingRecord(**{name: getattr(row, name) for name in FindingRecord.__dataclass_fields__})
 
 
 def count_worklist(connection: Connection) -> dict[str, int]:
@@ -173,7 +181,7 @@ def study_detail(connection: Connection, study_id: int) -> StudyDetail:
     if study is None:
         raise RecordNotFoundError("study", study_id)
     return StudyDetail(
-        row=_rows(connection, [study])[0],
+        row=_rows(connection.execute(_single(), {"study_id": study_id}))[0],
         patient_birth_date=study.patient_birth_date,
         patient_sex=study.patient_sex,
         issuer_of_patient_id=study.issuer_of_patient_id,
@@ -220,17 +228,14 @@ def _instances(connection: Connection, study_id: int) -> tuple[InstanceDetail, .
 
 
 def _jobs(connection: Connection, study_id: int) -> tuple[JobDetail, ...]:
-    job, finding = tables.Job.__table__, tables.Finding.__table__
-    findings: dict[int, list[FindingRecord]] = defaultdict(list)
-    current = and_(finding.c.study_id == study_id, finding.c.superseded.is_(False))
-    for row in connection.execute(select(finding).where(current).order_by(finding.c.id)):
-        findings[row.job_id].append(_finding(row))
+    job = tables.Job.__table__
+    findings = current_findings(connection, study_id)
     same = [name for name in JobDetail.__dataclass_fields__ if name not in ("unfit", "findings")]
     return tuple(
         JobDetail(
             **{name: getattr(row, name) for name in same},
             unfit=_refusal(row.unfit_code, row.unfit_sentence),
-            findings=tuple(findings[row.id]),
+            findings=tuple(findings.get(row.id, ())),
         )
         for row in connection.execute(select(job).where(job.c.study_id == study_id).order_by(job.c.id))
     )

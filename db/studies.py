@@ -36,7 +36,7 @@ def facts(connection: Connection, study_id: int) -> StudyFacts:
         first_received_at=row.first_received_at,
         stat=row.stat,
         hospital_priority=row.hospital_priority,
-        findings=tuple(record for _, record in current_findings(connection, [study_id])),
+        findings=tuple(one for found in current_findings(connection, study_id).values() for one in found),
         jobs_waiting=counts.waiting,
         jobs_done=counts.done,
         jobs_failed=counts.failed,

@@ -1,0 +1,257 @@
+"""How long the first page of the worklist takes with a million studies, on SQLite and on PostgreSQL.
+
+    python -m benchmarks.worklist [--studies 1000000] [--rounds 2000] [--database sqlite|postgresql|both]
+
+Prints the query plan and p50 and p99 of ``Worklist.worklist(limit=50)``: all of it, from the call to the finished rows
+with their findings and counts of deliveries. Also of recording an instance into the filled database (one durable
+transaction). PostgreSQL is the installed one, started for this run on a socket of its own, with fsync on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import signal
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+from sqlalchemy import Engine, insert, select, text
+
+from db.engine import connect, migrate, writing
+from db.records import Analysis, DeliveryState, JobState, Priority, ReceivedInstance, StudyState
+from db.tables import Delivery, Destination, Finding, Instance, Job, Result, Series, Study
+from db.worklist import Worklist
+from tests.postgres import PostgresServer, start
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+CHUNK = 5000
+
+
+@contextmanager
+def database(kind: str) -> Iterator[Engine]:
+    folder = Path(tempfile.mkdtemp(prefix="pleura-bench-"))
+    process = start(folder) if kind == "postgresql" else None
+    url = PostgresServer(folder).create_database() if process else f"sqlite:///{folder}/bench.sqlite"
+    engine = connect(url)
+    try:
+        migrate(engine)
+        yield engine
+    finally:
+        engine.dispose()
+        if process:
+            process.send_signal(signal.SIGQUIT)
+            process.wait(60)
+        shutil.rmtree(folder)
+
+
+def fill(engine: Engine, studies: int) -> None:
+    """One analysed image a study with three findings, two results and two deliveries; every tenth study is open."""
+    with writing(engine).begin() as connection:
+        connection.execute(insert(Destination), [{"name": "pacs"}])
+    for first in range(1, studies + 1, CHUNK):
+        numbers = range(first, min(first + CHUNK, studies + 1))
+        with writing(engine).begin() as connection:
+            for table, row in ROWS:
+                connection.execute(insert(table), [one for number in numbers for one in row(number)])
+    if engine.dialect.name == "postgresql":
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            for name in ("studies", "series", "instances", "jobs", "findings", "results", "deliveries"):
+                connection.execute(text(f"SELECT setval('{name}_id_seq', (SELECT max(id) FROM {name}))"))
+            connection.execute(text("VACUUM ANALYZE"))
+
+
+def _study(n: int) -> list[dict[str, object]]:
+    # Times are spread as by a hash, so that the order of rows is not the order in which they are due.
+    received = NOW - timedelta(seconds=n * 2_654_435_761 % 100_000_000)
+    texts = ("issuer_of_patient_id", "patient_birth_date", "patient_sex", "study_time", "reason")
+    return [
+        {
+            "id": n,
+            "study_instance_uid": f"1.2.826.0.1.3680043.8.498.{n}",
+            "patient_id": f"P{n % 300_000}",
+            "patient_name": f"Name{n}^Given",
+            "accession_number": f"A{n}",
+            "study_date": "20260301",
+            "study_description": "CHEST PA",
+            "state": StudyState.SETTLED if n % 10 else StudyState.OPEN,
+            "priority": list(Priority)[n % 3],
+            "analysis": Analysis.ANALYSED,
+            "due_at": received + timedelta(minutes=(15, 60, 480)[n % 3]),
+            "first_received_at": received,
+            "last_activity_at": received,
+            "images": 1,
+            **dict.fromkeys(texts, ""),
+        }
+    ]
+
+
+def _series(n: int) -> list[dict[str, object]]:
+    return [{"id": n, "study_id": n, "series_instance_uid": f"1.3.{n}", "modality": "DX", **dict.fromkeys(
+        ("body_part", "series_description"), "CHEST")}]  # fmt: skip
+
+
+def _instance(n: int) -> list[dict[str, object]]:
+    texts = ("sop_class_uid", "transfer_syntax_uid", "path", "patient_id", "view", "calling_ae_title")
+    return [
+        {
+            "id": n,
+            "study_id": n,
+            "series_id": n,
+            "sop_instance_uid": f"1.4.{n}",
+            "digest": f"{n:064x}",
+            "byte_count": 1,
+            "state": "eligible",
+            "received_at": NOW,
+            **dict.fromkeys(texts, "1.2"),
+        }
+    ]
+
+
+def _job(n: int) -> list[dict[str, object]]:
+    return [
+        {
+            "id": n,
+            "study_id": n,
+            "instance_id": n,
+            "pipeline": "f" * 64,
+            "revision": 1,
+            "state": JobState.DONE,
+            "stat": False,
+            "attempts": 1,
+            "timings": {},
+            "created_at": NOW,
+            "queued_at": NOW,
+        }
+    ]
+
+
+def _findings(n: int) -> list[dict[str, object]]:
+    return [
+        {
+            "id": 3 * n + k,
+            "study_id": n,
+            "job_id": n,
+            "revision": 1,
+            "label": label,
+            "model": "chest-classifier",
+            "model_version": "1",
+            "probability": 0.7,
+            "threshold": 0.5,
+            "present": (n + k) % 4 == 0,
+            "shadow": False,
+            "reason": "",
+        }
+        for k, label in enumerate(("pneumothorax", "lung_opacity", "effusion"))
+    ]
+
+
+def _results(n: int) -> list[dict[str, object]]:
+    return [
+        {
+            "id": 2 * n + k,
+            "study_id": n,
+            "job_id": n,
+            "revision": 1,
+            "ordinal": k,
+            "kind": kind,
+            "sop_class_uid": "1.2",
+            "sop_instance_uid": f"1.5.{2 * n + k}",
+            "series_instance_uid": "1.6",
+            "digest": f"{2 * n + k:064x}",
+            "path": "results/x",
+            "byte_count": 1,
+            "patient_id": f"P{n % 300_000}",
+            "created_at": NOW,
+        }
+        for k, kind in enumerate(("seg", "sr"))
+    ]
+
+
+def _deliveries(n: int) -> list[dict[str, object]]:
+    return [
+        {
+            "id": 2 * n + k,
+            "study_id": n,
+            "result_id": 2 * n + k,
+            "destination": "pacs",
+            "state": DeliveryState.SENT if n % 10 else DeliveryState.PENDING,
+            "attempts": 1,
+            "created_at": NOW,
+        }
+        for k in range(2)
+    ]
+
+
+ROWS = (
+    (Study, _study),
+    (Series, _series),
+    (Instance, _instance),
+    (Job, _job),
+    (Finding, _findings),
+    (Result, _results),
+    (Delivery, _deliveries),
+)
+
+
+def plan(engine: Engine, open_only: bool) -> str:
+    study = Study.__table__
+    query = select(study).order_by(study.c.due_at, study.c.id).limit(50)
+    if open_only:
+        query = query.where(study.c.state == StudyState.OPEN)
+    sql = str(query.compile(engine, compile_kwargs={"literal_binds": True}))
+    explain = "EXPLAIN QUERY PLAN " if engine.dialect.name == "sqlite" else "EXPLAIN "
+    with engine.connect() as connection:
+        return "\n".join(f"    {row[-1]}" for row in connection.exec_driver_sql(explain + sql))
+
+
+def measure(work: Callable[[int], object], rounds: int) -> str:
+    """Milliseconds at p50, p99 and the largest, after a tenth of the rounds to warm up."""
+    times = []
+    for number in range(rounds + rounds // 10):
+        begin = time.perf_counter()
+        work(number)
+        times.append((time.perf_counter() - begin) * 1000)
+    kept = times[rounds // 10 :]
+    median, high = statistics.median(kept), statistics.quantiles(kept, n=100)[98]
+    return f"p50 {median:.2f} ms, p99 {high:.2f} ms, max {max(kept):.2f} ms"
+
+
+def page(worklist: Worklist, settled: bool, _number: int) -> object:
+    return worklist.worklist(include_settled=settled)
+
+
+def run(kind: str, studies: int, rounds: int) -> None:
+    with database(kind) as engine:
+        begin = time.perf_counter()
+        fill(engine, studies)
+        print(f"{kind}: {studies:,} studies, filled in {time.perf_counter() - begin:.0f} s", flush=True)
+        worklist = Worklist(engine)
+        for name, settled in (("top 50 of all", True), ("top 50 of the open", False)):
+            print(f"  {name}:\n{plan(engine, not settled)}")
+            print(f"    {measure(partial(page, worklist, settled), rounds)}", flush=True)
+
+        def record(number: int) -> object:
+            uids = (f"9.1.{number}", "1.2", "1.2.840.10008.1.2.1", f"{number:064x}", "path", 1, f"9.2.{number}", "9.3")
+            return worklist.record_instance(ReceivedInstance(*uids), None, "f" * 64, NOW)
+
+        print(f"  record_instance (durable, a new study each): {measure(record, min(rounds, 1000))}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--studies", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=2000)
+    parser.add_argument("--database", choices=("sqlite", "postgresql", "both"), default="both")
+    arguments = parser.parse_args()
+    for kind in ("sqlite", "postgresql") if arguments.database == "both" else (arguments.database,):
+        run(kind, arguments.studies, arguments.rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+"""Whatever workers, sweeps and admins do in whatever order, the records stay true.
+
+Hypothesis calls the worklist at random against a plain model of what must hold: transitions follow the tables, no
+job's results are written twice for one revision, nothing leaves a held study, and no lost doorbell stays lost.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from datetime import datetime, timedelta
+from functools import cache
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from db.engine import connect, migrate
+from db.errors import StudyHeldError, TransitionError
+from db.records import (
+    DELIVERY_TRANSITIONS,
+    INSTANCE_TRANSITIONS,
+    JOB_TRANSITIONS,
+    DeliveryState,
+    InstanceState,
+    JobState,
+    Outcome,
+    StudyDetail,
+)
+from db.worklist import Worklist
+from tests.db.examples import LATERAL, NOW, PIPELINE, SECOND, TO_PACS, finding, received, result
+
+LEASE = timedelta(seconds=10)
+WORKERS = st.sampled_from(["w1", "w2"])
+NUMBERS = st.integers(1, 3)
+PICK = st.integers(0, 10)
+MEMORY = Path("/dev/shm")
+
+
+@cache
+def _migrated() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "node.sqlite"
+        engine = connect(f"sqlite:///{path}")
+        migrate(engine)
+        engine.dispose()
+        return path.read_bytes()
+
+
+class Node(RuleBasedStateMachine):
+    """One study with up to three images, two workers, a sweep and an admin."""
+
+    @initialize()
+    def start(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else None))
+        (self.folder / "node.sqlite").write_bytes(_migrated())
+        self.engine = connect(f"sqlite:///{self.folder}/node.sqlite")
+        self.worklist = Worklist(self.engine)
+        self.now: datetime = NOW
+        self.claimed: dict[tuple[int, str], int] = {}
+        self.worklist.record_instance(received(1), None, PIPELINE, self.now)
+
+    def teardown(self) -> None:
+        self.engine.dispose()
+        shutil.rmtree(self.folder)
+
+    def detail(self) -> StudyDetail:
+        return self.worklist.study_detail(1)
+
+    @rule(seconds=st.integers(1, 15))
+    def time_passes(self, seconds: int) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    @rule(number=NUMBERS, refused=st.booleans(), other=st.booleans())
+    def arrive(self, number: int, refused: bool, other: bool) -> None:
+        instance = received(number, digest="e" * 64) if other and number == 3 else received(number)
+        self.worklist.record_instance(instance, LATERAL if refused else None, PIPELINE, self.now)
+
+    @rule(pick=PICK, worker=WORKERS)
+    def claim(self, pick: int, worker: str) -> None:
+        jobs = self.detail().jobs
+        if not jobs:
+            return
+        before = jobs[pick % len(jobs)]
+        held = self.detail().row.held
+        job = self.worklist.claim_job(before.id, worker, self.now, LEASE)
+        if job is not None:
+            assert not held
+            assert before.state in (JobState.QUEUED, JobState.RETRYING, JobState.RUNNING)
+            self.claimed[before.id, worker] = job.revision
+
+    @precondition(lambda self: self.claimed)
+    @rule(pick=PICK, end=st.sampled_from(["finish", "unfit", "retry", "fail"]))
+    def end(self, pick: int, end: str) -> None:
+        (job_id, worker), revision = sorted(self.claimed.items())[pick % len(self.claimed)]
+        before = next(job for job in self.detail().jobs if job.id == job_id)
+        mine = before.state is JobState.RUNNING and before.worker == worker
+        if end in ("finish", "unfit"):
+            first = 1000 * job_id + 10 * revision
+            results = (result("seg", first), result("sr", first + 1))
+            outcome = Outcome((finding(),), results, LATERAL if end == "unfit" else None, {}, TO_PACS)
+            kept = self.worklist.finish_job(job_id, worker, outcome, self.now)
+            assert (kept is not None) == (mine or (before.state is JobState.DONE and before.worker == worker))
+        elif end == "retry":
+            assert self.worklist.retry_job(job_id, worker, "busy", self.now, 5 * SECOND) == mine
+        else:
+            assert self.worklist.fail_job(job_id, worker, "crash", self.now) == mine
+
+    @rule(pick=PICK, worker=WORKERS, end=st.sampled_from(["sent", "retry", "fail", "hold", "die"]))
+    def deliver(self, pick: int, worker: str, end: str) -> None:
+        deliveries = self.detail().deliveries
+        if not deliveries:
+            return
+        one = deliveries[pick % len(deliveries)].id
+        claimed = self.worklist.claim_delivery(one, worker, self.now, LEASE)
+        if claimed is None:
+            return
+        assert not self.detail().row.held
+        if end == "sent":
+            assert self.worklist.delivery_sent(one, worker, self.now)
+        elif end == "retry":
+            assert self.worklist.retry_delivery(one, worker, "busy", self.now, 5 * SECOND)
+        elif end == "fail":
+            assert self.worklist.fail_delivery(one, worker, "no", self.now)
+        elif end == "hold":
+            assert self.worklist.hold_delivery(one, worker, "another patient", self.now)
+
+    @rule(worker=WORKERS)
+    def workers_die(self, worker: str) -> None:
+        self.worklist.release_jobs(worker, self.now)
+        self.worklist.release_deliveries(worker, self.now)
+
+    @rule(pick=PICK)
+    def ask_again(self, pick: int) -> None:
+        detail = self.detail()
+        try:
+            if detail.deliveries and pick % 2:
+                self.worklist.requeue_delivery(
+                    detail.deliveries[pick % len(detail.deliveries)].id, "admin", "again", self.now
+                )
+            elif detail.jobs:
+                self.worklist.requeue_job(detail.jobs[pick % len(detail.jobs)].id, "admin", "again", self.now)
+        except (TransitionError, StudyHeldError):
+            assert self.detail() == detail
+
+    @rule(hold=st.booleans())
+    def hold_or_release(self, hold: bool) -> None:
+        if hold:
+            self.worklist.hold_study(1, "merged", "admin", self.now)
+        else:
+            self.worklist.release_study(1, "admin", self.now)
+
+    @rule()
+    def settle(self) -> None:
+        facts = self.worklist.study_facts(1)
+        number = 900_000 + facts.revision
+        self.worklist.settle_study(1, (result("summary", number),), TO_PACS, self.now, facts.activity)
+
+    @invariant()
+    def events_follow_the_tables_and_lead_to_where_the_records_are(self) -> None:
+        detail = self.detail()
+        where: dict[tuple[str, int], str] = {}
+        for event in detail.events:
+            before = where.get((event.entity, event.entity_id))
+            where[event.entity, event.entity_id] = event.to_state
+            if before is None or event.entity == "study":
+                continue
+            assert event.from_state == before
+            if event.entity == "job":
+                assert JobState(event.to_state) in JOB_TRANSITIONS[JobState(before)]
+            elif event.entity == "delivery":
+                assert DeliveryState(event.to_state) in DELIVERY_TRANSITIONS[DeliveryState(before)]
+            else:
+                assert InstanceState(event.to_state) in INSTANCE_TRANSITIONS[InstanceState(before)]
+        for name, records in (("job", detail.jobs), ("delivery", detail.deliveries), ("instance", detail.instances)):
+            for record in records:
+                assert where[name, record.id] == record.state.value
+
+    @invariant()
+    def counts_are_true(self) -> None:
+        detail = self.detail()
+        assert detail.row.images == len(detail.instances)
+        assert detail.row.refused == sum(one.state is InstanceState.REFUSED for one in detail.instances)
+        facts = self.worklist.study_facts(1)
+        assert facts.images_refused + facts.images_unfit == detail.row.refused
+        assert facts.jobs_waiting + facts.jobs_done + facts.jobs_failed == len(detail.jobs)
+
+    @invariant()
+    def each_revision_has_its_results_once(self) -> None:
+        detail = self.detail()
+        keys = [(one.job_id, one.revision, one.record.kind) for one in detail.results]
+        assert len(set(keys)) == len(keys)
+        for job in detail.jobs:
+            if job.state is JobState.DONE:
+                assert {(job.id, job.revision, kind) for kind in ("seg", "sr")} <= set(keys)
+
+    @invariant()
+    def nothing_waits_unheard_or_in_a_held_study(self) -> None:
+        detail = self.detail()
+        later = self.now + timedelta(hours=1)
+        jobs = {job_id for job_id, _ in self.worklist.jobs_to_ring(later, SECOND)}
+        deliveries = set(self.worklist.deliveries_to_ring(later, SECOND))
+        if detail.row.held:
+            assert not jobs
+            assert not deliveries
+            return
+        open_jobs = (JobState.QUEUED, JobState.RUNNING, JobState.RETRYING)
+        assert jobs == {job.id for job in detail.jobs if job.state in open_jobs}
+        open_deliveries = (DeliveryState.PENDING, DeliveryState.SENDING)
+        assert deliveries == {one.id for one in detail.deliveries if one.state in open_deliveries}
+        assert not any(job.state is JobState.HELD for job in detail.jobs)
+
+
+TestNode = Node.TestCase
+TestNode.settings = settings(
+    max_examples=15, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+)
