@@ -13,11 +13,13 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import billiard
 from celery import Celery
+from celery.exceptions import CPendingDeprecationWarning
 from celery.signals import setup_logging, worker_process_init
 
 from config.settings import Settings
@@ -50,6 +52,8 @@ def run_worker(settings: Settings, queue: str, *, compose: Compose | None = None
     Raises:
         WorkerError: a child could not be set up (no database, a model that does not load); the log says why.
     """
+    # Celery warns at each lost connection that it does not kill running jobs; that is meant so.
+    warnings.simplefilter("ignore", CPendingDeprecationWarning)
     settings.store.folder.mkdir(parents=True, exist_ok=True)
     slot, lock = take_slot(settings.store.folder, queue)
     with lock:

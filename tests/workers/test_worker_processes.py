@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 
 from tests.orthanc import running_orthanc
 from tests.workers.conftest import Broker
-from tests.workers.harness import expected_results, running_parts
+from tests.workers.harness import Parts, expected_results, running_parts
 
 pytestmark = [pytest.mark.slow]
 
@@ -45,7 +47,7 @@ def test_a_flushed_broker_loses_nothing(broker: Broker, tmp_path: Path) -> None:
 
 
 def test_a_stuck_job_is_stopped_tried_again_and_parked(broker: Broker, tmp_path: Path) -> None:
-    with running_parts(tmp_path, broker, job_seconds=1, attempts=2, unreachable_attempts=1) as parts:
+    with running_parts(tmp_path, broker, job_seconds=3, attempts=2, unreachable_attempts=1) as parts:
         parts.take_in("1.2.3.100", rows=33)
         parts.take_in("1.2.3.101")
         parts.wait_until(
@@ -61,6 +63,19 @@ def test_a_stuck_job_is_stopped_tried_again_and_parked(broker: Broker, tmp_path:
         assert parts.restarts == 0, "only the child may die"
 
 
+def test_a_stat_study_overtakes_those_that_wait(broker: Broker, tmp_path: Path) -> None:
+    parts = Parts(tmp_path, broker, None, unreachable_attempts=1)
+    images = [parts.take_in(f"1.2.3.{number}", stat=number == 107) for number in range(100, 110)]
+    parts.start()
+    try:
+        parts.wait_until(lambda: parts.counts().get("jobs.done") == len(images), "all jobs")
+        found = [parts.worklist.find_study(uid) for uid in images]
+        jobs = [job for study in found if study is not None for job in parts.worklist.study_detail(study).jobs]
+        assert [job.stat for job in sorted(jobs, key=lambda job: str(job.started_at))] == [True] + [False] * 9
+    finally:
+        parts.stop()
+
+
 def test_sigterm_lets_the_running_job_finish(broker: Broker, tmp_path: Path) -> None:
     with running_parts(tmp_path, broker, unreachable_attempts=1) as parts:
         for number in range(100, 110):
@@ -74,23 +89,15 @@ def test_sigterm_lets_the_running_job_finish(broker: Broker, tmp_path: Path) -> 
 
 
 def test_a_worker_that_cannot_be_set_up_ends_with_an_error(broker: Broker, tmp_path: Path) -> None:
-    with running_parts(tmp_path, broker) as parts:
-        parts.wait_until(lambda: parts.processes["jobs"].poll() is None, "the worker to start")
-        parts.processes.pop("jobs").terminate()
-        import subprocess
-        import sys
-
-        # The real composition with models that nobody has.
-        code = "import sys; from pathlib import Path; from config.settings import load; from workers.app import *; "
-        code += "run_worker(load(Path(sys.argv[1])), 'jobs')"
-        environment = {**os.environ, "PLEURA_MODELS__ACTIVE": '["no-such-model"]', "PLEURA_MODELS__GATE": ""}
-        found = subprocess.run(
-            [sys.executable, "-c", code, str(parts.config)],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert found.returncode != 0
-        assert "no-such-model" in found.stderr
+    parts = Parts(tmp_path, broker, None)
+    found = subprocess.run(
+        [sys.executable, "-m", "tests.workers.real_worker", "jobs", str(parts.config)],
+        env={**os.environ, "PLEURA_MODELS__ACTIVE": '["no-such-model"]'},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert found.returncode != 0
+    assert "no-such-model" in found.stderr
+    assert "WorkerError" in found.stderr
