@@ -59,7 +59,6 @@ def test_pydicom_and_highdicom_read_the_masks_bit_for_bit(tmp_path, style, shape
     ]
 
 
-@pytest.mark.peer("dciodvfy")
 def test_dcmqi_reads_the_same_mask(tmp_path):
     program = Path(sys.executable).with_name("segimage2itkimage")
     mask = corner_mask((40, 56))

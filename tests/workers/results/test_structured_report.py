@@ -222,7 +222,6 @@ def test_dsrdump_reads_it_without_a_complaint(tmp_path, storage, findings):
     assert "PRELIMINARY" in told.stdout
 
 
-@pytest.mark.peer("dsrdump")
 def test_dcmqi_reads_segment_group_and_its_area(tmp_path):
     program = Path(sys.executable).with_name("tid1500reader")
     path = write(encode_all(analysis())["sr"], tmp_path / "sr.dcm")
