@@ -1,0 +1,412 @@
+"""How fast images are received, beside DCMTK, Orthanc and pynetdicom's own application, in one interleaved run.
+
+    python -P -m benchmarks.ingest [--rounds 5] [--quick] [--table FILE]
+
+Two senders: DCMTK's ``storescu``, as a peer in a hospital would send, gives the images per second that the ratio is
+made of; a replay of messages laid out beforehand, which costs next to nothing, gives the time of each answer.
+
+Every round sends the same number of new images to each receiver in turn, so that a noisy machine disturbs all alike;
+what counts is the ratio to ``storescp --fork`` within a round. Pleura answers when the bytes are synced and the row is
+committed; DCMTK and pynetdicom answer when the bytes are handed to the kernel; Orthanc commits to its index.
+
+DCMTK and Orthanc run with TCP_NODELAY=1: without it each store waits 44 ms for a delayed acknowledgement on loopback.
+Raw samples go to ``.benchmarks/`` as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.replay import Kind, jpeg_kind, send, uncompressed_kind, write_files
+from node.app import free_port
+
+REFERENCE = "storescp --fork"
+REPOSITORY = Path(__file__).resolve().parent.parent
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One batch: images per second, CPU seconds per image, highest memory of the process tree (MB), answers (ms)."""
+
+    sender: str
+    receiver: str
+    kind: str
+    associations: int
+    round: int
+    images: int
+    images_per_second: float
+    cpu_seconds_per_image: float
+    peak_megabytes: float
+    milliseconds: list[float]
+
+
+@dataclass
+class Receiver:
+    """A running receiver."""
+
+    name: str
+    called: str
+    port: int
+    pid: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a receiver shall work."""
+
+    folder: Path
+    port: int
+    broker: str
+
+
+Command = tuple[list[str], dict[str, str]]
+"""Command line and additional environment."""
+
+
+def pleura(place: Place) -> Command:
+    environment = {
+        "PLEURA_STORE__FOLDER": str(place.folder),
+        "PLEURA_LISTENER__PORT": str(place.port),
+        "PLEURA_BROKER__URL": place.broker,
+        "PLEURA_LOGS__LEVEL": "WARNING",
+    }
+    return [sys.executable, "-P", "-m", "node.cli", "listen"], environment
+
+
+def storescp(place: Place) -> Command:
+    options = ["--fork", "+B", "+xa", "-pdu", "131072", "-od", str(place.folder)]
+    return ["storescp", *options, str(place.port)], {}
+
+
+def orthanc(place: Place) -> Command:
+    configuration = {
+        "StorageDirectory": str(place.folder),
+        "IndexDirectory": str(place.folder),
+        "DicomAet": "ORTHANC",
+        "DicomPort": place.port,
+        "DicomCheckCalledAet": False,
+        "HttpServerEnabled": False,
+        "Plugins": [],
+        "DicomAlwaysAllowStore": True,
+    }
+    path = place.folder / "orthanc.json"
+    path.write_text(json.dumps(configuration))
+    return ["Orthanc", str(path)], {}
+
+
+def application(place: Place) -> Command:
+    options = ["-q", "-pdu", "131072", "-od", str(place.folder)]
+    return [sys.executable, "-m", "pynetdicom", "storescp", *options, str(place.port)], {}
+
+
+RECEIVERS: dict[str, tuple[str, str, Callable[[Place], Command]]] = {
+    REFERENCE: ("STORESCP", "storescp", storescp),
+    "Pleura": ("PLEURA", sys.executable, pleura),
+    "Orthanc": ("ORTHANC", "Orthanc", orthanc),
+    "pynetdicom storescp": ("STORESCP", sys.executable, application),
+}
+
+
+@contextmanager
+def running(name: str, folder: Path, broker: str) -> Iterator[Receiver]:
+    """Start a receiver on a free port, wait until it listens, and stop it at the end."""
+    called, _, make = RECEIVERS[name]
+    folder.mkdir(parents=True)
+    port = free_port("127.0.0.1")
+    command, environment = make(Place(folder, port, broker))
+    with (folder.parent / f"{folder.name}.log").open("w") as log:
+        process = subprocess.Popen(
+            command, env=os.environ | {"TCP_NODELAY": "1"} | environment, cwd=REPOSITORY, stdout=log, stderr=log
+        )
+    try:
+        _wait_for(port, process)
+        yield Receiver(name, called, port, process.pid)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(600):
+        if process.poll() is not None:
+            raise RuntimeError(f"{process.args!r} ended with {process.returncode}")
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+    raise RuntimeError(f"{process.args!r} does not listen")
+
+
+def _tree(pid: int) -> list[int]:
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            for child in task.read_text().split():
+                found += _tree(int(child))
+        except OSError:
+            continue
+    return found
+
+
+def _cpu_seconds(pid: int) -> float:
+    """CPU time of a process with its children, those that have ended too."""
+    total = 0.0
+    for number, process in enumerate(_tree(pid)):
+        try:
+            fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        total += sum(map(int, fields[11:15] if number == 0 else fields[11:13]))
+    return total / _TICKS
+
+
+def _memory(pid: int) -> int:
+    total = 0
+    for process in _tree(pid):
+        try:
+            total += int(Path(f"/proc/{process}/statm").read_text().split()[1]) * _PAGE
+        except (OSError, IndexError):
+            continue
+    return total
+
+
+class _MemoryWatch(threading.Thread):
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self._pid = pid
+        self._stop_watching = threading.Event()
+        self.peak = 0
+
+    def run(self) -> None:
+        while True:
+            self.peak = max(self.peak, _memory(self._pid))
+            if self._stop_watching.wait(0.02):
+                return
+
+    def finish(self) -> float:
+        self._stop_watching.set()
+        self.join()
+        return self.peak / 1e6
+
+
+Send = Callable[[Receiver], tuple[float, list[float]]]
+"""Sends a batch; returns the wall time and, where known, every answer's time, in seconds."""
+
+
+def by_replay(kind: Kind, associations: int, images: int, first: int) -> Send:
+    return lambda receiver: send(receiver.port, receiver.called, kind, associations, images, first)
+
+
+def by_storescu(kind: Kind, associations: int, files: list[Path], profile: Path) -> Send:
+    """Send files with DCMTK, one process for each association."""
+    profile.write_text(
+        f"[[TransferSyntaxes]]\n[Only]\nTransferSyntax1 = {kind.transfer_syntax}\n"
+        f"[[PresentationContexts]]\n[Only]\nPresentationContext1 = {kind.sop_class}\\Only\n"
+        "[[Profiles]]\n[Only]\nPresentationContexts = Only\n"
+    )
+
+    def run_storescu(receiver: Receiver) -> tuple[float, list[float]]:
+        command = ["storescu", "-xf", str(profile), "Only", "-pdu", "131072", "-aec", receiver.called]
+        command += ["127.0.0.1", str(receiver.port)]
+        start = time.perf_counter()
+        senders = [
+            subprocess.Popen([*command, *map(str, files[share::associations])], env=os.environ | {"TCP_NODELAY": "1"})
+            for share in range(associations)
+        ]
+        if any(sender.wait() for sender in senders):
+            raise ConnectionError(f"{receiver.name} did not take every image")
+        return time.perf_counter() - start, []
+
+    return run_storescu
+
+
+def measure(receiver: Receiver, sender: str, send_batch: Send, case: tuple[str, int, int, int]) -> Sample:
+    """Send one batch: ``case`` is the kind of image, associations, images and round."""
+    kind, associations, images, turn = case
+    before = _cpu_seconds(receiver.pid)
+    watch = _MemoryWatch(receiver.pid)
+    watch.start()
+    wall, seconds = send_batch(receiver)
+    peak = watch.finish()
+    time.sleep(0.3)
+    return Sample(
+        sender,
+        receiver.name,
+        kind,
+        associations,
+        turn,
+        images,
+        images / wall,
+        (_cpu_seconds(receiver.pid) - before) / images,
+        peak,
+        [value * 1000 for value in seconds],
+    )
+
+
+@contextmanager
+def redis(folder: Path) -> Iterator[str]:
+    """A broker for Pleura to ring, where one is installed; otherwise it rings in vain, which costs more."""
+    socket_path = folder / "redis.sock"
+    if not shutil.which("redis-server"):
+        yield f"redis+socket://{socket_path}"
+        return
+    server = subprocess.Popen(
+        ["redis-server", "--port", "0", "--unixsocket", str(socket_path), "--save", "", "--dir", str(folder)],
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        while not socket_path.exists():
+            time.sleep(0.05)
+        yield f"redis+socket://{socket_path}"
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def run(rounds: int, quick: bool, names: list[str], folder: Path) -> list[Sample]:
+    """Measure every receiver with every kind of image and number of associations."""
+    samples: list[Sample] = []
+    kinds = ((jpeg_kind(), 60 if quick else 240), (uncompressed_kind(), 8 if quick else 24))
+    with redis(folder) as broker:
+        for kind, images in kinds:
+            for associations in (1, 4, 8):
+                with ExitStack() as stack:
+                    receivers = [
+                        stack.enter_context(running(name, folder / f"{number}-{kind.name[:2]}-{associations}", broker))
+                        for number, name in enumerate(names)
+                    ]
+                    for turn in range(rounds):
+                        samples += _round(receivers, kind, associations, images, turn, folder)
+    return samples
+
+
+def _round(
+    receivers: list[Receiver], kind: Kind, associations: int, images: int, turn: int, folder: Path
+) -> Iterator[Sample]:
+    """One batch by each sender to each receiver, none of them always first; the very first one warms up."""
+    outgoing = folder / "outgoing"
+    first = 1 + turn * (2 * images + associations)
+    if turn == 0:
+        for receiver in receivers:
+            by_replay(kind, associations, associations, 10**6)(receiver)
+    files = write_files(kind, outgoing, images, first)
+    senders = {
+        "storescu": by_storescu(kind, associations, files, folder / "profile.cfg"),
+        "replay": by_replay(kind, associations, images, first + images),
+    }
+    at = turn % len(receivers)
+    for receiver in receivers[at:] + receivers[:at]:
+        for sender, send_batch in senders.items():
+            sample = measure(receiver, sender, send_batch, (kind.name, associations, images, turn))
+            _show(sample)
+            yield sample
+    shutil.rmtree(outgoing)
+
+
+def _show(sample: Sample) -> None:
+    print(
+        f"{sample.kind:14} {sample.associations} assoc. {sample.sender:9} {sample.receiver:20} "
+        f"{sample.images_per_second:8.1f}/s "
+        f"{sample.cpu_seconds_per_image * 1000:7.1f} ms CPU {sample.peak_megabytes:6.0f} MB",
+        flush=True,
+    )
+
+
+def _quantile(values: list[float], part: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
+
+
+def table(samples: list[Sample], load: tuple[float, float]) -> str:
+    """The results as Markdown: medians over the rounds, ratios with their ranges."""
+    lines = [
+        "| image | associations | receiver | images/s | ratio to `storescp --fork` (range) | CPU ms/image | peak MB "
+        "| p50 ms | p99 ms |",
+        "|---|--:|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for kind, associations in dict.fromkeys((sample.kind, sample.associations) for sample in samples):
+        case = [sample for sample in samples if (sample.kind, sample.associations) == (kind, associations)]
+        for name in dict.fromkeys(sample.receiver for sample in samples):
+            lines.append(f"| {kind} | {associations} | {name} | {_cells(case, name)} |")
+    rounds = len({sample.round for sample in samples})
+    note = (
+        f"{rounds} interleaved rounds on {os.cpu_count()} cores; load average {load[0]:.1f} before and {load[1]:.1f} "
+        "after. Images/s, ratio and CPU: sent by `storescu`; p50 and p99 of the answer: sent by replay."
+    )
+    return "\n".join([*lines, "", note, ""])
+
+
+def _cells(case: list[Sample], name: str) -> str:
+    """One receiver's cells of the table."""
+    mine = [sample for sample in case if sample.receiver == name]
+    sent = [sample for sample in mine if sample.sender == "storescu"]
+    reference = {s.round: s.images_per_second for s in case if s.receiver == REFERENCE and s.sender == "storescu"}
+    ratios = [sample.images_per_second / reference[sample.round] for sample in sent if reference]
+    answers = [value for sample in mine for value in sample.milliseconds]
+    ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})" if ratios else ""
+    return " | ".join(
+        (
+            f"{statistics.median(sample.images_per_second for sample in sent):.1f}",
+            ratio,
+            f"{statistics.median(sample.cpu_seconds_per_image for sample in sent) * 1000:.1f}",
+            f"{max(sample.peak_megabytes for sample in mine):.0f}",
+            f"{_quantile(answers, 0.5):.1f}",
+            f"{_quantile(answers, 0.99):.1f}",
+        )
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="fewer images in a batch")
+    parser.add_argument("--only", nargs="*", choices=sorted(RECEIVERS), help="these receivers")
+    parser.add_argument("--table", type=Path, help="write the table to this file")
+    parser.add_argument("--folder", type=Path, help="where to receive; the disk to measure")
+    arguments = parser.parse_args()
+    wanted = arguments.only or list(RECEIVERS)
+    names = [name for name in RECEIVERS if name in wanted and shutil.which(RECEIVERS[name][1])]
+    before = os.getloadavg()[0]
+    folder = Path(tempfile.mkdtemp(prefix="ingest-", dir=arguments.folder))
+    try:
+        samples = run(arguments.rounds, arguments.quick, names, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    text = table(samples, (before, os.getloadavg()[0]))
+    raw = REPOSITORY / ".benchmarks" / f"ingest-{datetime.now(UTC):%Y%m%dT%H%M%S}.json"
+    raw.parent.mkdir(exist_ok=True)
+    raw.write_text(json.dumps([asdict(sample) for sample in samples]))
+    print(text)
+    print(f"raw samples: {raw}")
+    if arguments.table:
+        arguments.table.parent.mkdir(parents=True, exist_ok=True)
+        arguments.table.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
