@@ -24,6 +24,7 @@ KIND = "seg"
 
 # Recommended colours, CIELab (L*, a*, b*): far apart from each other and from the greys of a radiograph.
 _COLOURS = ((60.0, 60.0, 40.0), (75.0, -5.0, 70.0), (70.0, -45.0, 30.0), (65.0, 10.0, -45.0), (60.0, 55.0, -35.0))
+# What viewers take a source without Image Orientation (Patient) to have; with any other they draw nothing.
 _PLANE_ORIENTATION = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0]
 
 
