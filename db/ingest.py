@@ -18,6 +18,9 @@ STAT_WAIT = timedelta(hours=1)
 ROUTINE_WAIT = timedelta(hours=8)
 """When a study is due until triage has judged it. Triage replaces both by what the configuration says."""
 
+REJECTED = "rejected"
+"""Refusal code of an instance that a rejection note has taken back."""
+
 _TEXT_LIMIT = 256
 _ACTOR = "listener"
 _OPEN_JOBS = (JobState.QUEUED, JobState.RUNNING, JobState.RETRYING)
@@ -36,6 +39,7 @@ def record_instance(
     if repeat is not None:
         return Ingest(repeat.id, _open_jobs(connection, repeat.id), repeat=True)
 
+    refusal = refusal or _rejection(connection, received.sop_instance_uid)
     own = refusal is not None and is_own_result(connection, received.sop_instance_uid)
     flag, trouble = _flag(study, received, conflict=bool(twins), own=own)
     series_id = _series_id(connection, study.id, received)
@@ -55,6 +59,14 @@ def is_own_result(connection: Connection, sop_instance_uid: str) -> bool:
     """Say whether this node has made the object with this UID."""
     query = select(tables.Result.id).where(tables.Result.sop_instance_uid == sop_instance_uid)
     return connection.execute(query).first() is not None
+
+
+def _rejection(connection: Connection, sop_instance_uid: str) -> Refusal | None:
+    """Why the hospital has taken this instance back before it came, if it has."""
+    rejection = tables.Rejection
+    query = select(rejection.sentence).where(rejection.sop_instance_uid == sop_instance_uid).order_by(rejection.id)
+    sentence = connection.scalars(query).first()
+    return None if sentence is None else Refusal(REJECTED, sentence)
 
 
 def insert_or_ignore(connection: Connection, table: Any) -> Any:

@@ -77,12 +77,13 @@ INSTANCE_TRANSITIONS: dict[InstanceState, frozenset[InstanceState]] = {
 }
 
 JOB_TRANSITIONS: dict[JobState, frozenset[JobState]] = {
-    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.HELD}),
+    # To done without running: the instance was taken back by a rejection note.
+    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.HELD, JobState.DONE}),
     JobState.RUNNING: frozenset({JobState.DONE, JobState.RETRYING, JobState.FAILED, JobState.HELD, JobState.QUEUED}),
-    JobState.RETRYING: frozenset({JobState.RUNNING, JobState.HELD, JobState.QUEUED}),
+    JobState.RETRYING: frozenset({JobState.RUNNING, JobState.HELD, JobState.QUEUED, JobState.DONE}),
     JobState.DONE: frozenset({JobState.QUEUED}),
-    JobState.FAILED: frozenset({JobState.QUEUED, JobState.HELD}),
-    JobState.HELD: frozenset({JobState.QUEUED, JobState.FAILED}),
+    JobState.FAILED: frozenset({JobState.QUEUED, JobState.HELD, JobState.DONE}),
+    JobState.HELD: frozenset({JobState.QUEUED, JobState.FAILED, JobState.DONE}),
 }
 
 DELIVERY_TRANSITIONS: dict[DeliveryState, frozenset[DeliveryState]] = {
@@ -90,7 +91,13 @@ DELIVERY_TRANSITIONS: dict[DeliveryState, frozenset[DeliveryState]] = {
         {DeliveryState.SENDING, DeliveryState.HELD, DeliveryState.RECORDED, DeliveryState.WITHDRAWN}
     ),
     DeliveryState.SENDING: frozenset(
-        {DeliveryState.SENT, DeliveryState.PENDING, DeliveryState.FAILED, DeliveryState.HELD}
+        {
+            DeliveryState.SENT,
+            DeliveryState.PENDING,
+            DeliveryState.FAILED,
+            DeliveryState.HELD,
+            DeliveryState.WITHDRAWN,
+        }
     ),
     DeliveryState.SENT: frozenset({DeliveryState.PROVEN, DeliveryState.PENDING, DeliveryState.WITHDRAWN}),
     DeliveryState.PROVEN: frozenset({DeliveryState.PENDING, DeliveryState.WITHDRAWN}),
@@ -146,6 +153,20 @@ class Refusal:
 
     code: str
     sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class RejectionNote:
+    """A Key Object Selection that takes images back (IHE RAD IOCM): its UID, why, and the images.
+
+    ``code`` is that of the document title (113001, 113037, 113038, 113039; PS3.16 CID 7011), ``sentence`` says it to a
+    person.
+    """
+
+    note_uid: str
+    code: str
+    sentence: str
+    sop_instance_uids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -324,3 +324,17 @@ class Event(Base):
     cause: Mapped[str]
     actor: Mapped[str]
     at: Mapped[datetime]
+
+
+class Rejection(Base):
+    """An instance that a rejection note has taken back; the note may have come before the instance."""
+
+    __tablename__ = "rejections"
+    __table_args__ = (UniqueConstraint("sop_instance_uid", "note_uid"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    sop_instance_uid: Mapped[str] = mapped_column(String(64))
+    note_uid: Mapped[str] = mapped_column(String(64))
+    code: Mapped[str]
+    sentence: Mapped[str]
+    at: Mapped[datetime]

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from db import deliveries, holding, ingest, jobs, reading, retention, studies
+from db import deliveries, holding, ingest, jobs, reading, rejections, retention, studies
 from db.engine import writing
 from db.records import (
     Delivery,
@@ -23,6 +23,7 @@ from db.records import (
     Outcome,
     ReceivedInstance,
     Refusal,
+    RejectionNote,
     ResultRecord,
     StudyDetail,
     StudyFacts,
@@ -83,6 +84,15 @@ class Worklist:
         is recorded and touches nothing of the study.
         """
         return self._write(ingest.record_instance, received, refusal, pipeline, now)
+
+    def reject_instances(self, note: RejectionNote, now: datetime) -> tuple[int, ...]:
+        """Take back the images that a rejection note names, and give the studies that triage must look at again.
+
+        Their jobs end, their findings no longer count, what was made of them is withdrawn where it was not sent and
+        marked where it was. After a wrong worklist entry or for patient safety the study is held as well. An image that
+        comes after its note is refused. The same note again changes nothing.
+        """
+        return self._write(rejections.reject, note, now)
 
     def is_own_result(self, sop_instance_uid: str) -> bool:
         """Say whether this node has made the object with this UID."""

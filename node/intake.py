@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -18,14 +18,16 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_file_meta_info
 from sqlalchemy.exc import SQLAlchemyError
 
-from config.settings import Eligibility
-from db.records import Ingest, ReceivedInstance, Refusal
+from config.settings import Eligibility, Triage
+from db.records import Ingest, ReceivedInstance, Refusal, RejectionNote, StudyFacts, TriageDecision
 from node.admission import Admission
 from node.eligibility import judge
 from node.header import UnreadableDataSetError, describe, is_stat, read_header, text
 from node.instance_store import Incoming, InstanceStore, StoreError
 from node.reception import StoreCommand
+from node.rejection import is_key_object, read_rejection
 from workers.clock import Clock
+from workers.triage import decide
 
 # PS3.4 table B.2-1, and PS3.7 annex C for the last.
 SUCCESS = 0x0000
@@ -52,6 +54,15 @@ class Recorder(Protocol):
     def is_own_result(self, sop_instance_uid: str) -> bool:
         """Say whether this node has made the object."""
 
+    def reject_instances(self, note: RejectionNote, now: datetime) -> tuple[int, ...]:
+        """Take back the images that a rejection note names; the studies that have changed."""
+
+    def study_facts(self, study_id: int) -> StudyFacts:
+        """What triage needs to know."""
+
+    def record_triage(self, study_id: int, decision: TriageDecision, now: datetime) -> None:
+        """Write what triage decides."""
+
 
 Ring = Callable[[Sequence[tuple[int, bool]]], None]
 """Rings for jobs, pairs of id and whether STAT; returns at once and never fails."""
@@ -66,6 +77,7 @@ class Policy:
     stat_descriptions: tuple[str, ...]
     uid_root: str
     pipeline: str
+    triage: Triage = field(default_factory=Triage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +175,28 @@ class Intake:
             ingest.instance_id,
             "repeat" if ingest.repeat else refusal.code if refusal else "conflict" if ingest.conflict else "eligible",
         )
+        if is_key_object(received.sop_class_uid):
+            self._take_back(ingest.instance_id, received.path)
         if ingest.job_ids:
             self._ring([(job_id, received.stat) for job_id in ingest.job_ids])
+
+    def _take_back(self, instance_id: int, path: str) -> None:
+        """Do what a rejection note says. A repeat does it too: the node may have died between recording and this."""
+        try:
+            note = read_rejection(self._store.folder / path)
+        except Exception as error:  # a parser of hostile bytes fails in every way there is
+            log.error("instance %d is a key object that cannot be read: %s", instance_id, type(error).__name__)
+            return
+        if note is None:
+            return
+        now = self._clock()
+        studies = self._worklist.reject_instances(note, now)
+        for study_id in studies:
+            decision = decide(self._worklist.study_facts(study_id), self._policy.triage, now)
+            self._worklist.record_triage(study_id, decision, now)
+        log.warning(
+            "instance %d rejects %d images of %d studies", instance_id, len(note.sop_instance_uids), len(studies)
+        )
 
     def _recover(self, path: Path) -> bool:
         command, offset = _read_preface(path)

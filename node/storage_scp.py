@@ -260,6 +260,7 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
             settings.triage.stat_descriptions,
             settings.site.uid_root,
             active_pipeline_digest(settings),
+            settings.triage,
         )
         intake = Intake(store, Worklist(engine), ringer.ring, policy, utc_now)
         intake.recover()
