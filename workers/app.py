@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 import billiard
+import billiard.pool
 from celery import Celery
 from celery.exceptions import CPendingDeprecationWarning
 from celery.signals import setup_logging, worker_process_init
@@ -38,6 +39,7 @@ Compose = Callable[[Settings, Place], Handler]
 _STARTING_SECONDS = 600
 _DELIVERY_PROCESSES = 4
 _MARGIN_SECONDS = 30.0
+_LAST_WORDS_RETRIES = 10  # of 0.1 s
 
 
 class WorkerError(RuntimeError):
@@ -54,6 +56,9 @@ def run_worker(settings: Settings, queue: str, *, compose: Compose | None = None
     """
     # Celery warns at each lost connection that it does not kill running jobs; that is meant so.
     warnings.simplefilter("ignore", CPendingDeprecationWarning)
+    # A child that ends waits until its parent has read every answer, 30 s if the parent has stopped reading. Our tasks
+    # answer nothing and the database knows what was done, so a stop need not take that long.
+    billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = _LAST_WORDS_RETRIES
     settings.store.folder.mkdir(parents=True, exist_ok=True)
     slot, lock = take_slot(settings.store.folder, queue)
     with lock:
