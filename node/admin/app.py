@@ -33,6 +33,7 @@ from db.reporting import Reporting
 from db.statistics import Statistics
 from db.worklist import Worklist
 from node.admin import charts, words
+from node.admin.api import api_endpoints
 from node.admin.feed import Feed
 from node.admin.radiographs import Radiographs
 from node.admin.routes import page_endpoints
@@ -78,7 +79,7 @@ def create_app(
         echo=echo,
         clock=clock,
     )
-    endpoints = page_endpoints(settings.admin.upload_bytes)
+    endpoints = (*page_endpoints(settings.admin.upload_bytes), *api_endpoints())
     app = Starlette(
         routes=[*(_route(endpoint, services) for endpoint in endpoints), Mount("/static", _static(), name="static")],
         middleware=[Middleware(SecurityHeaders)],

@@ -81,9 +81,11 @@ def per_interval(moments: Sequence[datetime], now: datetime, *, bars: int = 48, 
 
 
 def latencies(jobs: Sequence[FinishedJob], now: datetime, *, hours: float = 24, most: int = 400) -> DotChart:
-    """Seconds from queue to result over the last ``hours``; of very many jobs only the latest ``most`` are drawn."""
+    """Seconds from queue to result over the last ``hours``; of very many jobs only the latest ``most`` are drawn.
+
+    Failed jobs are drawn and not counted."""
     span = timedelta(hours=hours)
-    values = sorted(job.waited for job in jobs)
+    values = sorted(job.waited for job in jobs if not job.failed)
     top = nice_top(_quantile(values, 0.98) if values else 1)
 
     def height_of(seconds: float) -> float:

@@ -7,7 +7,6 @@ browser can change window and level without asking again and without banding.
 from __future__ import annotations
 
 import io
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -24,7 +23,7 @@ from models.radiograph.reading import read_model_input
 
 LONGEST = 2048
 PREVIEW = 384
-_FILL, _EDGE = 88, 255
+_FILL, _EDGE = 62, 255
 _KEPT = 12
 Bytes = NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -32,7 +31,7 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One segment of a SEG: its number and what it is called."""
+    """One segment of a SEG: its number, and the label of the finding that it shows."""
 
     number: int
     label: str
@@ -79,7 +78,7 @@ class Radiographs:
             dataset = dcmread(self._inside(path), stop_before_pixels=True)
         except FileNotFoundError:
             return ()
-        return tuple(Segment(int(item.SegmentNumber), str(item.SegmentLabel)) for item in dataset.SegmentSequence)
+        return tuple(Segment(int(item.SegmentNumber), _finding_label(item)) for item in dataset.SegmentSequence)
 
     def _read(self, path: str) -> ModelInput:
         return read_model_input(self._inside(path))
@@ -154,7 +153,7 @@ def overlay_png(mask: Mask, colour: Colour, longest: int = LONGEST) -> bytes:
     small = np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)) > 127
     made = np.zeros((*small.shape, 4), dtype=np.uint8)
     made[small] = (*colour, _FILL)
-    made[small & ~_eroded(small, max(1, max(size) // 700))] = (*colour, _EDGE)
+    made[small & ~_eroded(small, max(2, max(size) // 450))] = (*colour, _EDGE)
     return _png(made)
 
 
@@ -172,10 +171,8 @@ def _png(pixels: Bytes) -> bytes:
     return out.getvalue()
 
 
-def same_label(one: str, other: str) -> bool:
-    """Whether a model's label and a segment's text name the same finding: ``lung_opacity``, ``Lung opacity``."""
-    return _plain(one) == _plain(other)
-
-
-def _plain(label: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "_", label.lower()).strip("_")
+def _finding_label(segment: Dataset) -> str:
+    """Our encoder begins the algorithm's parameters with the model's own label; the segment's text is for viewers."""
+    algorithms = segment.get("SegmentationAlgorithmIdentificationSequence")
+    parameters = str(algorithms[0].get("AlgorithmParameters") or "") if algorithms else ""
+    return parameters.partition(":")[0] or str(segment.SegmentLabel)

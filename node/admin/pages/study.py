@@ -15,7 +15,7 @@ from db.feedback import FeedbackRecord, IdentifiedFinding
 from db.records import InstanceDetail, JobDetail, Priority, StudyDetail
 from models.radiograph.decode import UnreadablePixels
 from node.admin import steering
-from node.admin.radiographs import Segment, same_label
+from node.admin.radiographs import Segment
 from node.admin.shell import Visit
 from node.overlay import colour_of
 
@@ -220,7 +220,7 @@ def _shown(
 
 
 def _segment_of(finding: IdentifiedFinding, segments: tuple[Segment, ...]) -> Segment | None:
-    return next((segment for segment in segments if same_label(segment.label, finding.record.label)), None)
+    return next((segment for segment in segments if segment.label == finding.record.label), None)
 
 
 def _by_weight(finding: IdentifiedFinding) -> tuple[bool, bool, float]:

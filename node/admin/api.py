@@ -1,0 +1,387 @@
+"""The JSON API: the same as the page, for programs. A token is needed, or the session of a logged-in user."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from db.account_tables import Role, Verdict
+from db.audit import AuditEntry
+from db.errors import DatabaseError, RecordNotFoundError
+from db.feedback import Agreement, FeedbackRecord, IdentifiedFinding
+from db.reading_list import ListedStudy, Order, Show
+from db.records import Priority, StudyDetail
+from db.statistics import Failure, RunningWorker
+from node.admin import steering, words
+from node.admin.shell import Endpoint, Visit
+
+PREFIX = "/api/v1"
+STUDY = PREFIX + "/studies/{study:row}"
+Body = TypeVar("Body", bound=BaseModel)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class WorklistQuery(_Strict):
+    """What part of the worklist to give."""
+
+    show: Show = Show.UNREAD
+    """Part of the worklist."""
+    order: Order = Order.DUE
+    """What to sort by."""
+    descending: bool = False
+    """Sort the other way round."""
+    search: str = Field(default="", max_length=100)
+    """Words in name or description, or the beginning of patient ID or accession number."""
+    limit: int = Field(default=50, ge=1, le=200)
+    """Rows to give."""
+    offset: int = Field(default=0, ge=0, le=1_000_000)
+    """Rows to leave out."""
+
+
+class PageQuery(_Strict):
+    """What part of a long list to give."""
+
+    limit: int = Field(default=100, ge=1, le=500)
+    """Rows to give."""
+    offset: int = Field(default=0, ge=0, le=1_000_000)
+    """Rows to leave out."""
+
+
+class NoQuery(_Strict):
+    """Nothing can be asked for in the address."""
+
+
+class PriorityBody(_Strict):
+    """The hospital's priority."""
+
+    priority: Priority | None
+    """Triage never goes below it; null leaves it to triage."""
+
+
+class HoldBody(_Strict):
+    """Why a study is held."""
+
+    reason: str = Field(min_length=1, max_length=200)
+    """One sentence for whoever finds it held."""
+
+
+class FeedbackBody(_Strict):
+    """What a reader thinks of a finding."""
+
+    verdict: Verdict
+    """Accept, modify or reject."""
+    comment: str = Field(default="", max_length=2000)
+    """What is right or wrong about it."""
+
+
+class Worklist(BaseModel):
+    """A part of the worklist."""
+
+    studies: tuple[ListedStudy, ...]
+    counts: dict[str, int]
+
+
+class StudyAnswer(BaseModel):
+    """A study with everything that is known of it."""
+
+    study: StudyDetail
+    findings: tuple[IdentifiedFinding, ...]
+    feedback: tuple[FeedbackRecord, ...]
+    hospital_priority: Priority | None
+    reported_by: str
+
+
+class SystemAnswer(BaseModel):
+    """How the node is."""
+
+    queue: dict[str, int]
+    oldest_job_seconds: float
+    overdue: int
+    workers: tuple[RunningWorker, ...]
+    failures: tuple[Failure, ...]
+    agreement: tuple[Agreement, ...]
+
+
+class AuditAnswer(BaseModel):
+    """A part of the audit trail, the latest first."""
+
+    entries: tuple[AuditEntry, ...]
+
+
+class Done(BaseModel):
+    """It is done."""
+
+    done: Literal[True] = True
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation of the API: its route, what it takes and gives, and who may."""
+
+    method: str
+    path: str
+    summary: str
+    role: Role
+    run: Callable[[Visit], BaseModel]
+    answer: type[BaseModel]
+    query: type[BaseModel] = NoQuery
+    body: type[BaseModel] | None = None
+
+    def endpoint(self) -> Endpoint:
+        """The route of this operation; what was asked for wrongly is answered with 422, a refusal with 409."""
+
+        def handle(visit: Visit) -> Response:
+            try:
+                _parsed(self.query, dict(visit.request.query_params))
+                made = self.run(visit)
+            except RecordNotFoundError as error:
+                raise HTTPException(404, str(error)) from error
+            except DatabaseError as error:
+                raise HTTPException(409, str(error)) from error
+            return JSONResponse(made.model_dump(mode="json"))
+
+        return Endpoint(self.method, self.path, handle, self.role, api=True)
+
+
+def _parsed(kind: type[Body], values: Any) -> Body:
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "body"
+        raise HTTPException(422, f"{place}: {first['msg']}") from error
+
+
+def _body(visit: Visit, kind: type[Body]) -> Body:
+    return _parsed(kind, visit.body)
+
+
+def _query(visit: Visit, kind: type[Body]) -> Body:
+    return _parsed(kind, dict(visit.request.query_params))
+
+
+def _worklist(visit: Visit) -> Worklist:
+    asked = _query(visit, WorklistQuery)
+    search = asked.search.replace("\x00", "")
+    rows = visit.services.reading.page(
+        show=asked.show,
+        search=search,
+        order=asked.order,
+        descending=asked.descending,
+        limit=asked.limit,
+        offset=asked.offset,
+    )
+    counts = {part.value: number for part, number in visit.services.reading.counts().items() if part != Show.REPORTED}
+    return Worklist(studies=tuple(_veiled(visit, row) for row in rows), counts=counts)
+
+
+def _veiled(visit: Visit, row: ListedStudy) -> ListedStudy:
+    hidden = visit.services.settings.admin.hide_patient_names
+    return replace(row, patient_name=words.NAME_HIDDEN) if hidden else row
+
+
+def _study(visit: Visit) -> StudyAnswer:
+    study_id, services = visit.number("study"), visit.services
+    detail = services.worklist.study_detail(study_id)
+    if services.settings.admin.hide_patient_names:
+        detail = replace(detail, row=replace(detail.row, patient_name=words.NAME_HIDDEN))
+    visit.audit("view study", "study", study_id, "by the API")
+    return StudyAnswer(
+        study=detail,
+        findings=services.feedback.findings(study_id),
+        feedback=services.feedback.of_study(study_id),
+        hospital_priority=services.reporting.hospital_priority(study_id),
+        reported_by=services.reading.rows([study_id])[0].reported_by,
+    )
+
+
+def _system(visit: Visit) -> SystemAnswer:
+    services = visit.services
+    return SystemAnswer(
+        queue=services.worklist.queue_counts(),
+        oldest_job_seconds=services.statistics.oldest_queued(visit.now),
+        overdue=services.statistics.overdue(visit.now),
+        workers=services.statistics.workers(visit.now - timedelta(hours=24)),
+        failures=services.statistics.failures(),
+        agreement=services.feedback.agreement(visit.now),
+    )
+
+
+def _audit(visit: Visit) -> AuditAnswer:
+    asked = _query(visit, PageQuery)
+    return AuditAnswer(entries=visit.services.audit.entries(limit=asked.limit, offset=asked.offset))
+
+
+def _steer(act: Callable[[Visit, int], None]) -> Callable[[Visit], BaseModel]:
+    """An operation on one study, which must be there."""
+
+    def run(visit: Visit) -> BaseModel:
+        study_id = visit.number("study")
+        visit.services.worklist.study_facts(study_id)
+        act(visit, study_id)
+        return Done()
+
+    return run
+
+
+def _retry(visit: Visit, study_id: int) -> None:
+    job_id = visit.number("job")
+    if job_id not in {job.id for job in visit.services.worklist.study_detail(study_id).jobs}:
+        raise RecordNotFoundError("job", job_id)
+    steering.retry_job(visit, study_id, job_id)
+
+
+def _resend(visit: Visit, study_id: int) -> None:
+    delivery_id = visit.number("delivery")
+    if delivery_id not in {one.id for one in visit.services.worklist.study_detail(study_id).deliveries}:
+        raise RecordNotFoundError("delivery", delivery_id)
+    steering.send_again(visit, study_id, delivery_id)
+
+
+def _give_feedback(visit: Visit, study_id: int) -> None:
+    finding_id, body = visit.number("finding"), _body(visit, FeedbackBody)
+    if finding_id not in {finding.id for finding in visit.services.feedback.findings(study_id)}:
+        raise RecordNotFoundError("finding", finding_id)
+    steering.judge_finding(visit, finding_id, body.verdict, body.comment, "api")
+
+
+def _set_priority(visit: Visit, study_id: int) -> None:
+    steering.set_priority(visit, study_id, _body(visit, PriorityBody).priority)
+
+
+def _hold(visit: Visit, study_id: int) -> None:
+    steering.hold(visit, study_id, _body(visit, HoldBody).reason)
+
+
+VIEWER, RADIOLOGIST, ADMIN = Role.VIEWER, Role.RADIOLOGIST, Role.ADMIN
+OPERATIONS = (
+    Operation("GET", PREFIX + "/worklist", "Part of the worklist", VIEWER, _worklist, Worklist, WorklistQuery),
+    Operation("GET", STUDY, "One study with everything", VIEWER, _study, StudyAnswer),
+    Operation(
+        "POST",
+        STUDY + "/priority",
+        "Set the priority",
+        RADIOLOGIST,
+        _steer(_set_priority),
+        Done,
+        body=PriorityBody,
+    ),
+    Operation("POST", STUDY + "/hold", "Hold a study", RADIOLOGIST, _steer(_hold), Done, body=HoldBody),
+    Operation("POST", STUDY + "/release", "Release a study", RADIOLOGIST, _steer(steering.release), Done),
+    Operation("POST", STUDY + "/reported", "Take off the worklist", RADIOLOGIST, _steer(steering.report), Done),
+    Operation("POST", STUDY + "/unread", "Put back", RADIOLOGIST, _steer(steering.make_unread), Done),
+    Operation("POST", STUDY + "/jobs/{job:row}/retry", "Run a job again", RADIOLOGIST, _steer(_retry), Done),
+    Operation("POST", STUDY + "/deliveries/{delivery:row}/resend", "Send again", RADIOLOGIST, _steer(_resend), Done),
+    Operation(
+        "POST",
+        STUDY + "/findings/{finding:row}/feedback",
+        "Say what you think of a finding",
+        RADIOLOGIST,
+        _steer(_give_feedback),
+        Done,
+        body=FeedbackBody,
+    ),
+    Operation("GET", PREFIX + "/system", "How the node is", RADIOLOGIST, _system, SystemAnswer),
+    Operation("GET", PREFIX + "/audit", "The audit trail", ADMIN, _audit, AuditAnswer, PageQuery),
+)
+
+
+def api_endpoints() -> tuple[Endpoint, ...]:
+    """The routes of the API, its own description included."""
+    described = describe(OPERATIONS)
+
+    def openapi(visit: Visit) -> Response:
+        del visit
+        return JSONResponse(described)
+
+    return (
+        Endpoint("GET", PREFIX + "/openapi.json", openapi, Role.VIEWER, api=True),
+        *(operation.endpoint() for operation in OPERATIONS),
+    )
+
+
+def describe(operations: tuple[Operation, ...]) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of these operations."""
+    adapters = [
+        (kind.__name__, mode, TypeAdapter(kind))
+        for operation in operations
+        for kind, mode in ((operation.answer, "serialization"), (operation.body, "validation"))
+        if kind is not None
+    ]
+    unique = {name: (name, mode, adapter) for name, mode, adapter in adapters}
+    references, definitions = TypeAdapter.json_schemas(
+        list(unique.values()),  # type: ignore[arg-type]
+        ref_template="#/components/schemas/{model}",
+    )
+    schema_of = {str(name): schema for (name, _), schema in references.items()}
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        path = operation.path.replace(":row}", "}")
+        paths.setdefault(path, {})[operation.method.lower()] = _operation(operation, schema_of)
+    problem = {"type": "object", "properties": {"detail": {"type": "string"}}, "required": ["detail"]}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Pleura",
+            "version": "1",
+            "description": "Worklist and results of a Pleura node. Research use only: not a medical device.",
+        },
+        "paths": paths,
+        "components": {
+            "schemas": definitions.get("$defs", {}) | {"Problem": problem},
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{"token": []}],
+    }
+
+
+def _operation(operation: Operation, schema_of: Mapping[str, Any]) -> dict[str, Any]:
+    told = {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    answers: dict[str, Any] = {
+        "200": {
+            "description": operation.answer.__doc__,
+            "content": {"application/json": {"schema": schema_of[operation.answer.__name__]}},
+        }
+    }
+    reasons = {"400": "Not JSON", "401": "No token", "403": "Not this role", "404": "No such record"}
+    reasons |= {"409": "Not possible in this state", "413": "Too large", "422": "Not what is asked for"}
+    answers |= {code: {"description": text, "content": told} for code, text in reasons.items()}
+    made: dict[str, Any] = {
+        "summary": operation.summary,
+        "description": f"Least role: {operation.role.value}.",
+        "parameters": [*_path_parameters(operation.path), *_query_parameters(operation.query)],
+        "responses": answers,
+    }
+    if operation.body is not None:
+        content = {"application/json": {"schema": schema_of[operation.body.__name__]}}
+        made["requestBody"] = {"required": True, "content": content}
+    return made
+
+
+def _path_parameters(path: str) -> list[dict[str, Any]]:
+    names = [part[1:-5] for part in path.split("/") if part.endswith(":row}")]
+    number = {"type": "integer", "minimum": 1, "maximum": 2**31 - 1}
+    return [{"name": name, "in": "path", "required": True, "schema": number} for name in names]
+
+
+def _query_parameters(query: type[BaseModel]) -> list[dict[str, Any]]:
+    schema = query.model_json_schema()
+    definitions = schema.get("$defs", {})
+    parameters = []
+    for name, value in schema.get("properties", {}).items():
+        inner = dict(value)
+        reference = inner.pop("$ref", None)
+        if reference is not None:
+            inner = definitions[reference.rsplit("/", 1)[1]] | inner
+        described = inner.pop("description", "")
+        parameters.append({"name": name, "in": "query", "required": False, "description": described, "schema": inner})
+    return parameters
