@@ -249,7 +249,8 @@ def _analysis(job: Job, source: SourceImage, prediction: Prediction, tools: Anal
             tools.equipment,
             institution_name=settings.site.name or str(source.header.get("InstitutionName") or ""),
         ),
-        created_at=job.created_at,
+        # Where the source names no time zone, its times are those of the hospital's clocks, and so are ours.
+        created_at=job.created_at.astimezone(),
         series_number_base=settings.results.series_number_base,
         sr_storage=settings.results.sr_storage,
         previous=_predecessors(job, tools),
