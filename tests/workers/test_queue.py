@@ -94,3 +94,20 @@ def test_the_doorbell_carries_no_networks_and_no_encoders() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
+
+
+@pytest.mark.parametrize("settle", ["ack", "reject", "requeue"])
+def test_a_message_that_cannot_be_settled_does_not_block_the_next(broker: Broker, settle: str) -> None:
+    """With one message at a time, a worker that still counted it would never ask for another."""
+    Doorbell(broker.url).ring_jobs([(1, False)])
+    app = celery_app(broker.url)
+    with app.connection_for_read() as connection:
+        channel = connection.default_channel
+        channel.basic_qos(0, 1, False)
+        message = app.amqp.queues[JOBS].bind(channel).get()
+        channel.qos.append(message, message.delivery_tag)
+        assert not channel.qos.can_consume()
+        broker.kill()
+        with pytest.raises(connection.connection_errors):
+            message.ack() if settle == "ack" else message.reject(requeue=settle == "requeue")
+        assert channel.qos.can_consume()
