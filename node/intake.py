@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -89,14 +90,27 @@ class Answer:
 
 
 class Intake:
-    """Takes received data sets. Safe to share between the threads of several associations."""
+    """Takes received data sets. Safe to share between the threads of several associations.
 
-    def __init__(self, store: InstanceStore, worklist: Recorder, ring: Ring, policy: Policy, clock: Clock) -> None:
+    ``turn`` is held while recording. SQLite has one writer, and a second one tries again after a sleep that grows: with
+    eight associations an image now and then waits for most of a second. A lock wakes the next thread at once.
+    """
+
+    def __init__(
+        self,
+        store: InstanceStore,
+        worklist: Recorder,
+        ring: Ring,
+        policy: Policy,
+        clock: Clock,
+        turn: AbstractContextManager[object] | None = None,
+    ) -> None:
         self._store = store
         self._worklist = worklist
         self._ring = ring
         self._policy = policy
         self._clock = clock
+        self._turn = turn or nullcontext()
 
     def accept(self, incoming: Incoming, command: StoreCommand) -> Answer:
         """Take a whole data set; returns what the sender is told. The temporary file is dealt with in any case."""
@@ -134,7 +148,8 @@ class Intake:
         path = self._store.keep(incoming)
         received = self._describe(header, command, incoming.digest, path, incoming.byte_count)
         try:
-            self._record(received, refusal)
+            with self._turn:
+                self._record(received, refusal)
         except SQLAlchemyError as error:
             # A lost connection does not tell whether the row was committed, so the bytes must stay.
             self._store.postpone(incoming)

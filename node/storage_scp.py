@@ -262,7 +262,8 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
             active_pipeline_digest(settings),
             settings.triage,
         )
-        intake = Intake(store, Worklist(engine), ringer.ring, policy, utc_now)
+        turn = threading.Lock() if engine.dialect.name == "sqlite" else None
+        intake = Intake(store, Worklist(engine), ringer.ring, policy, utc_now, turn)
         intake.recover()
         scp = StorageScp(settings.listener, store, intake, admission)
         ready(scp.start())
