@@ -37,7 +37,7 @@ _STUDY_COLUMNS = len(WorklistRow.__dataclass_fields__) - 1
 def worklist(
     connection: Connection, *, limit: int, offset: int, include_settled: bool, search: str
 ) -> tuple[WorklistRow, ...]:
-    """Studies by ``due_at`` through an index; findings and deliveries are looked up for these rows only."""
+    """Unread studies by ``due_at`` through an index; findings and deliveries are looked up for these rows only."""
     values: dict[str, Any] = {"limit": limit, "offset": offset}
     if search:
         values["pattern"] = _pattern(search)
@@ -48,7 +48,9 @@ def worklist(
 def _page(include_settled: bool, searching: bool) -> Select[Any]:
     """One statement for a page, so that it is one glimpse of the database and one way to the server and back."""
     study = tables.Study.__table__
-    conditions = [] if include_settled else [study.c.state == StudyState.OPEN]
+    conditions = [study.c.reported_at.is_(None)]
+    if not include_settled:
+        conditions.append(study.c.state == StudyState.OPEN)
     if searching:
         columns = (study.c.patient_id, study.c.patient_name, study.c.accession_number, study.c.study_instance_uid)
         pattern = bindparam("pattern", type_=String)
@@ -117,7 +119,7 @@ def _rows(found: Iterable[Row[Any]]) -> tuple[WorklistRow, ...]:
         lines = list(same_study)
         # A label that is missing means that the outer join has found nothing.
         findings = tuple(FindingRecord(*line[_STUDY_COLUMNS:]) for line in lines if line[_STUDY_COLUMNS] is not None)
-        rows.append(WorklistRow(*lines[0][:_STUDY_COLUMNS], findings))
+        rows.append(WorklistRow(*(*lines[0][:_STUDY_COLUMNS], findings)))
     return tuple(rows)
 
 

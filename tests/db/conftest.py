@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tests.postgres import PostgresServer, postgres_server
 
 __all__ = ["postgres_server"]
 
+MEMORY = Path("/dev/shm")
 BOTH = [pytest.param("sqlite"), pytest.param("postgresql", marks=pytest.mark.peer("postgres"))]
 
 
@@ -55,12 +57,14 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture(params=BOTH)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
     """URL of a migrated database without rows."""
     if request.param == "sqlite":
-        path = tmp_path / "test.sqlite"
-        shutil.copy(request.getfixturevalue("migrated_file"), path)
-        yield f"sqlite:///{path}"
+        # In memory where the system can: fsync on a busy disk would be most of the time of these tests.
+        with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
+            path = Path(folder) / "test.sqlite"
+            shutil.copy(request.getfixturevalue("migrated_file"), path)
+            yield f"sqlite:///{path}"
     else:
         database: str = request.getfixturevalue("migrated_database")
         yield database

@@ -158,8 +158,14 @@ class Node(RuleBasedStateMachine):
         self.worklist.settle_study(1, (result("summary", number),), TO_PACS, self.now, facts.activity)
 
     @invariant()
-    def events_follow_the_tables_and_lead_to_where_the_records_are(self) -> None:
+    def the_records_are_true(self) -> None:
         detail = self.detail()
+        self.events_follow_the_tables_and_lead_to_where_the_records_are(detail)
+        self.counts_are_true(detail)
+        self.each_revision_has_its_results_once(detail)
+        self.nothing_waits_unheard_or_in_a_held_study(detail)
+
+    def events_follow_the_tables_and_lead_to_where_the_records_are(self, detail: StudyDetail) -> None:
         where: dict[tuple[str, int], str] = {}
         for event in detail.events:
             before = where.get((event.entity, event.entity_id))
@@ -177,27 +183,21 @@ class Node(RuleBasedStateMachine):
             for record in records:
                 assert where[name, record.id] == record.state.value
 
-    @invariant()
-    def counts_are_true(self) -> None:
-        detail = self.detail()
+    def counts_are_true(self, detail: StudyDetail) -> None:
         assert detail.row.images == len(detail.instances)
         assert detail.row.refused == sum(one.state is InstanceState.REFUSED for one in detail.instances)
         facts = self.worklist.study_facts(1)
         assert facts.images_refused + facts.images_unfit == detail.row.refused
         assert facts.jobs_waiting + facts.jobs_done + facts.jobs_failed == len(detail.jobs)
 
-    @invariant()
-    def each_revision_has_its_results_once(self) -> None:
-        detail = self.detail()
+    def each_revision_has_its_results_once(self, detail: StudyDetail) -> None:
         keys = [(one.job_id, one.revision, one.record.kind) for one in detail.results]
         assert len(set(keys)) == len(keys)
         for job in detail.jobs:
             if job.state is JobState.DONE:
                 assert {(job.id, job.revision, kind) for kind in ("seg", "sr")} <= set(keys)
 
-    @invariant()
-    def nothing_waits_unheard_or_in_a_held_study(self) -> None:
-        detail = self.detail()
+    def nothing_waits_unheard_or_in_a_held_study(self, detail: StudyDetail) -> None:
         later = self.now + timedelta(hours=1)
         jobs = {job_id for job_id, _ in self.worklist.jobs_to_ring(later, SECOND)}
         deliveries = set(self.worklist.deliveries_to_ring(later, SECOND))
@@ -214,5 +214,5 @@ class Node(RuleBasedStateMachine):
 
 TestNode = Node.TestCase
 TestNode.settings = settings(
-    max_examples=15, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=15, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )
