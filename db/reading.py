@@ -9,7 +9,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Integer, Row, Select, String, and_, bindparam, case, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Integer, Row, Select, String, and_, bindparam, case, func, or_, select
 
 from db import tables
 from db.errors import RecordNotFoundError
@@ -48,7 +48,7 @@ def worklist(
 def _page(include_settled: bool, searching: bool) -> Select[Any]:
     """One statement for a page, so that it is one glimpse of the database and one way to the server and back."""
     study = tables.Study.__table__
-    conditions = [study.c.reported_at.is_(None)]
+    conditions: list[ColumnElement[bool]] = [study.c.reported_at.is_(None)]
     if not include_settled:
         conditions.append(study.c.state == StudyState.OPEN)
     if searching:

@@ -197,7 +197,7 @@ class Demo:
 
     def _keep(self, image: Dataset, case: Case, at: datetime) -> ReceivedInstance:
         buffer = BytesIO()
-        dcmwrite(buffer, image)
+        dcmwrite(buffer, image, enforce_file_format=True)
         digest = hashlib.sha256(buffer.getvalue()).hexdigest()
         path = f"instances/{digest[:2]}/{digest}.dcm"
         self._write(path, buffer.getvalue())
