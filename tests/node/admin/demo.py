@@ -40,7 +40,7 @@ PIPELINE = "d" * 64
 PASSWORD = "a-quiet-reading-room"
 OPACITY = Code("112001", "DCM", "Opacity")
 PNEUMOTHORAX = Code("36118008", "SCT", "Pneumothorax")
-ARRIVING = ("Vandermeer^Iris", "late-1")
+ARRIVING = "Vandermeer^Iris"
 
 
 @dataclass(frozen=True)
