@@ -6,6 +6,7 @@ pynetdicom speaks the protocol. This module decides who may call, what is offere
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import re
 import socket
@@ -49,6 +50,7 @@ from workers.queue import Doorbell
 
 _GRACE_SECONDS = 10.0
 _LONGEST_COMMENT = 64
+_M_ARENA_MAX = -8  # malloc.h
 
 log = logging.getLogger(__name__)
 
@@ -246,6 +248,7 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
     """
     _check_patterns(settings)
     _quieten()
+    _share_memory_arenas()
     store = InstanceStore(settings.store.folder, settings.store.minimum_free_bytes)
     store.prepare()
     engine = connect(settings.database_url)
@@ -286,6 +289,14 @@ def _check_patterns(settings: Settings) -> None:
                 re.compile(pattern)
             except re.error as error:
                 raise SettingsError(f"{key}: {pattern!r} is not a regular expression: {error}") from error
+
+
+def _share_memory_arenas() -> None:
+    """Keep the process small: glibc gives many threads an arena each, and none of them gives memory back."""
+    try:
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
+    except (AttributeError, OSError):
+        log.debug("this C library has no mallopt")
 
 
 def _quieten() -> None:
