@@ -1,6 +1,6 @@
 """A real Orthanc for tests: a PACS that stores, finds, routes and serves DICOMweb, on loopback only.
 
-``with running_orthanc(tmp_path) as pacs`` starts Debian's ``Orthanc`` with a configuration of its own and stops it again.
+``with running_orthanc(tmp_path) as pacs`` starts Debian's ``Orthanc`` with its own configuration and stops it again.
 Everything that a test wants to know of the PACS it asks over REST, never from Pleura's own database.
 """
 
@@ -123,6 +123,11 @@ class Orthanc:
         """Number of instances held."""
         return int(self.get("/statistics")["CountInstances"])
 
+    def transfers(self) -> list[dict[str, Any]]:
+        """Every job by which this Orthanc sent, or is sending, instances to a modality."""
+        jobs: list[dict[str, Any]] = self.get("/jobs?expand")
+        return [job for job in jobs if job["Type"] == "DicomModalityStore"]
+
     def log(self) -> str:
         """What Orthanc wrote so far."""
         return (self.folder / "orthanc.log").read_text(errors="replace")
@@ -170,6 +175,7 @@ def _configuration(
         "StableAge": 2,
         "ConcurrentJobs": 2,
         "SaveJobs": False,
+        "JobsHistorySize": 1000,
         "OverwriteInstances": False,
         "TcpNoDelay": True,
         "KeepAlive": True,

@@ -1,7 +1,8 @@
 """One web origin for a viewer: its static files, our own pages and Orthanc's DICOMweb behind a proxy.
 
-OHIF decodes in workers that share memory, which a browser grants only to a cross-origin isolated page: everything is
-served from one origin with ``Cross-Origin-Opener-Policy: same-origin`` and ``Cross-Origin-Embedder-Policy: require-corp``.
+OHIF decodes in workers that share memory, which a browser grants only to a cross-origin isolated page: everything
+comes from one origin with ``Cross-Origin-Opener-Policy: same-origin`` and
+``Cross-Origin-Embedder-Policy: require-corp``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Drawn radiographs whose every landmark is known: nothing here knows how Pleura encodes a result.
 
-The picture is never darker than a quarter of the range, so that a viewer's black surround shows where it ends, and carries one bright,
-solid, asymmetric mark (a fat letter F off the centre): mirrored, rotated or shifted it fits itself nowhere. The same
-letter is the mask of the finding, so a screenshot alone says whether an overlay lies where it belongs.
+The picture is never darker than a quarter of the range, so that a viewer's black surround shows where it ends. It
+carries one bright, solid, asymmetric mark (a fat letter F off the centre): mirrored, rotated or shifted it fits itself
+nowhere. The same letter is the finding's mask, so a screenshot alone says whether an overlay lies where it belongs.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
+    UID,
     ComputedRadiographyImageStorage,
     DigitalXRayImageStorageForPresentation,
     ExplicitVRLittleEndian,
@@ -66,7 +67,7 @@ class Look:
 
 def radiograph(look: Look) -> FileDataset:
     """Wrap the drawn radiograph as a DICOM file of the wanted class, as a modality would write it."""
-    syntax = JPEGBaseline8Bit if look.style == "SC" else ExplicitVRLittleEndian
+    syntax: UID = JPEGBaseline8Bit if look.style == "SC" else ExplicitVRLittleEndian
     dataset = FileDataset("", {}, file_meta=_meta(syntax, look.style), preamble=b"\0" * 128)
     _identify(dataset, look)
     _describe(dataset, look)
@@ -81,7 +82,7 @@ def as_bytes(dataset: Dataset) -> bytes:
     return buffer.getvalue()
 
 
-def _meta(syntax: str, style: Style) -> FileMetaDataset:
+def _meta(syntax: UID, style: Style) -> FileMetaDataset:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = _CLASSES[style]
     meta.MediaStorageSOPInstanceUID = generate_uid()

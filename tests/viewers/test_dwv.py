@@ -33,7 +33,7 @@ def _wado(dataset: Dataset) -> str:
 @pytest.fixture(scope="module")
 def seen(viewers: Viewers) -> dict[str, Any]:
     """What dwv showed of each; the pictures are in artifacts/viewers/dwv-<name>."""
-    cases = []
+    cases: list[dict[str, Any]] = []
     for name, look in LOOKS.items():
         source = radiograph(look)
         source.PatientID = f"DWV-{name}"

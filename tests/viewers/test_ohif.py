@@ -33,7 +33,7 @@ LEAST_OVERLAP = 0.95
 @pytest.fixture(scope="module")
 def seen(viewers: Viewers) -> dict[str, Any]:
     """What OHIF showed of each study; the pictures are in artifacts/viewers/ohif-<name>."""
-    cases = []
+    cases: list[dict[str, Any]] = []
     for name, look in LOOKS.items():
         source = radiograph(look)
         source.PatientID = f"PHANTOM-{name}"

@@ -1,0 +1,204 @@
+"""A whole Pleura as a user runs it: ``pleura serve --config …`` as a process of its own, beside a real PACS.
+
+The network in it is written by hand and finds a pneumothorax wherever the picture is bright, so that every frontal
+image has exactly one segment and the test depends on no training.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.models.samples import classifier_graph, manifest
+from tests.orthanc import Orthanc, free_port, wait_until
+
+_REPOSITORY = Path(__file__).resolve().parents[2]
+_PARTS = {"broker": "valkey", "listener": "listen", "worker": "jobs", "delivery": "deliveries", "sweep": "sweep"}
+_LABELS = """
+[[labels]]
+name = "pneumothorax"
+code = { value = "36118008", scheme = "SCT", meaning = "Pneumothorax" }
+threshold = 0.3
+localised = true
+map_threshold = 0.7
+"""
+
+
+@dataclass
+class Pleura:
+    """One node: its settings, its process while it runs, and every kill -9 that hit it."""
+
+    folder: Path
+    port: int
+    config: Path
+    process: subprocess.Popen[bytes] | None = None
+    hits: list[str] = field(default_factory=list)
+    _started_at: int = 0
+
+    @property
+    def log_file(self) -> Path:
+        """What all its processes wrote."""
+        return self.folder / "pleura.log"
+
+    def start(self) -> None:
+        """Start the process tree and wait until it takes associations."""
+        with self.log_file.open("ab") as log:
+            self._started_at = log.tell()
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "node.cli", "--config", str(self.config), "serve"],
+                cwd=_REPOSITORY,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "TCP_NODELAY": "1"},
+            )
+        wait_until(self.listens, "the listener of pleura serve", seconds=120, alive=self.check_alive)
+
+    def listens(self) -> bool:
+        """Whether the listener of this start has bound its port."""
+        return f"127.0.0.1:{self.port}".encode() in self.log_file.read_bytes()[self._started_at :]
+
+    def check_alive(self) -> None:
+        """Raise with the log's end when the node has ended."""
+        if self.process is None or self.process.poll() is not None:
+            raise AssertionError(f"pleura serve has ended: {self.log_file.read_text(errors='replace')[-4000:]}")
+
+    def parts(self) -> dict[str, int]:
+        """Process ids of the parts that run now, by name."""
+        assert self.process is not None
+        found = {}
+        for child in _children(self.process.pid):
+            words = _command_line(child)
+            for name, word in _PARTS.items():
+                if any(word in text for text in words[-3:] + words[:1]):
+                    found[name] = child
+        return found
+
+    def kill_part(self, name: str) -> None:
+        """Kill -9 one part with whatever it started; ``pleura serve`` starts it again."""
+        victim = wait_until(lambda: self.parts().get(name), f"the part {name}", alive=self.check_alive)
+        for process in [victim, *_descendants(victim)]:
+            _kill(process)
+        self.hits.append(name)
+
+    def kill_everything(self) -> None:
+        """Kill -9 the whole tree at once, as a machine does that loses its power."""
+        assert self.process is not None
+        for process in [self.process.pid, *_descendants(self.process.pid)]:
+            _kill(process)
+        self.process.wait(30)
+        self.hits.append("the whole tree")
+
+    def stop(self) -> None:
+        """End it as a service manager would."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.kill_everything()
+            raise AssertionError("pleura serve did not stop within 60 s of SIGTERM") from None
+
+
+def _descendants(parent: int) -> list[int]:
+    found = []
+    for child in _children(parent):
+        found += [child, *_descendants(child)]
+    return found
+
+
+def _children(parent: int) -> list[int]:
+    children = []
+    for task in Path(f"/proc/{parent}/task").glob("*/children"):
+        try:
+            children += [int(word) for word in task.read_text().split()]
+        except OSError:
+            continue
+    return children
+
+
+def _command_line(process: int) -> list[str]:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes().decode(errors="replace").strip("\0").split("\0")
+    except OSError:
+        return []
+
+
+def _kill(process: int) -> None:
+    try:
+        os.kill(process, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _handwritten_network(folder: Path) -> str:
+    """Settings of a node with the handwritten network alone; its files lie in ``folder``."""
+    folder.mkdir()
+    manifest(classifier_graph(folder / "bright.onnx", classes=1, bias=0.2), "bright", rest=_LABELS)
+    return f"""
+[models]
+folder = "{folder}"
+gate = ""
+active = ["bright"]
+"""
+
+
+def _configure(folder: Path, port: int, pacs: Orthanc, sender: str, bundled: bool) -> Path:
+    folder.mkdir(parents=True)
+    models = "" if bundled else _handwritten_network(folder / "models")
+    config = folder / "pleura.toml"
+    config.write_text(f"""
+[listener]
+ae_title = "PLEURA"
+port = {port}
+peers = [{{ ae_title = "{pacs.ae_title}" }}, {{ ae_title = "{sender}" }}]
+
+[store]
+folder = "{folder / "store"}"
+minimum_free_bytes = 1048576
+{models}
+[workers]
+backoff_seconds = 1
+sweep_seconds = 0.5
+lost_doorbell_seconds = 3
+attempts = 20
+threads = 1
+
+[triage]
+settle_seconds = 2
+
+[admin]
+enabled = false
+
+[[destinations]]
+name = "pacs"
+ae_title = "{pacs.ae_title}"
+host = "127.0.0.1"
+port = {pacs.dicom_port}
+kinds = ["seg", "sr", "summary"]
+""")
+    return config
+
+
+@contextmanager
+def running_pleura(
+    folder: Path, pacs: Orthanc, port: int | None = None, sender: str = "SENDER", bundled: bool = False
+) -> Iterator[Pleura]:
+    """Run a node that takes studies from ``pacs`` and ``sender`` and sends its results to ``pacs``.
+
+    With ``bundled`` it uses Pleura's own models, as a new installation does.
+    """
+    listening = port or free_port()
+    node = Pleura(folder, listening, _configure(folder, listening, pacs, sender, bundled))
+    node.start()
+    try:
+        yield node
+    finally:
+        node.stop()

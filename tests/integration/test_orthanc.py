@@ -1,0 +1,114 @@
+"""A real PACS routes whole studies to a real node, gets its results back, and neither ever goes round in circles.
+
+Everything is counted through Orthanc's REST interface; our database is not asked.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom.dataset import Dataset
+
+from tests.integration.pleura import running_pleura
+from tests.integration.studies import whole_study
+from tests.orthanc import Orthanc, free_port, running_orthanc, wait_until
+from tests.viewers.phantoms import as_bytes
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.peer("Orthanc")]
+
+SEG = "1.2.840.10008.5.1.4.1.1.66.4"
+COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
+
+# Sends a study as soon as it has been quiet for Orthanc's StableAge, and again whenever it has grown since.
+ROUTE_EVERYTHING = """
+function OnStableStudy(study, tags, metadata)
+  RestApiPost('/modalities/pleura/store', DumpJson({ Resources = { study }, Synchronous = false }))
+end
+"""
+
+
+def _transfers_done(pacs: Orthanc) -> list[dict[str, Any]] | None:
+    """Orthanc's transfers, once none of them waits or runs."""
+    transfers = pacs.transfers()
+    return None if any(job["State"] in ("Pending", "Running", "Retry") for job in transfers) else transfers
+
+
+def _by_class(pacs: Orthanc, sop_class: str) -> list[Dataset]:
+    return [dataset for dataset in pacs.datasets() if dataset.SOPClassUID == sop_class]
+
+
+def _uids_in(dataset: Dataset) -> set[str]:
+    """Every SOP Instance UID that the object refers to, at any depth."""
+    found = set()
+    for element in dataset.iterall():
+        if element.keyword == "ReferencedSOPInstanceUID":
+            found.add(str(element.value))
+    return found
+
+
+def _still(pacs: Orthanc, seconds: float) -> int:
+    """Number of instances once it has not changed for ``seconds``."""
+    count, since = pacs.count(), time.monotonic()
+    end = since + 120
+    while time.monotonic() - since < seconds:
+        assert time.monotonic() < end, "the number of instances never comes to rest: something loops"
+        time.sleep(0.5)
+        if pacs.count() != count:
+            count, since = pacs.count(), time.monotonic()
+    return count
+
+
+def test_a_whole_study_goes_in_and_its_results_come_back_once(tmp_path: Path) -> None:
+    port = free_port()
+    study = whole_study()
+    with (
+        running_orthanc(tmp_path / "pacs", lua=ROUTE_EVERYTHING, modalities={"pleura": ("PLEURA", port)}) as pacs,
+        running_pleura(tmp_path / "pleura", pacs, port) as node,
+    ):
+        for one in study.values():
+            pacs.upload(as_bytes(one))
+        wait_until(
+            lambda: len(_by_class(pacs, SEG)) and len(_by_class(pacs, COMPREHENSIVE_3D_SR)) >= 2,
+            "a SEG, a report and a summary in the PACS",
+            seconds=120,
+            alive=node.check_alive,
+        )
+        held = _still(pacs, 10)
+
+        # The originals, one SEG, one report of the image and one summary of the study: nothing twice, nothing lost.
+        assert held == len(study) + 3
+        _check_results(pacs, study)
+
+        # Whatever Orthanc routed, it was told success for all of it: the whole study, then the study with our results.
+        transfers = wait_until(lambda: _transfers_done(pacs), "the end of Orthanc's transfers")
+        assert [job["State"] for job in transfers] == ["Success"] * len(transfers), transfers
+        assert sum(job["Content"].get("FailedInstancesCount", 0) for job in transfers) == 0
+        assert max(job["Content"]["InstancesCount"] for job in transfers) == held, "our results were not routed back"
+
+        # Once more by hand, everything, ours included: accepted, and nothing new comes of it.
+        (parent,) = pacs.get("/studies")
+        again = pacs.store_to("pleura", parent)
+        assert (again["InstancesCount"], again["FailedInstancesCount"]) == (held, 0)
+        assert _still(pacs, 10) == held
+
+
+def _check_results(pacs: Orthanc, study: dict[str, Dataset]) -> None:
+    source = study["pa"]
+    (segmentation,) = _by_class(pacs, SEG)
+    reports = _by_class(pacs, COMPREHENSIVE_3D_SR)
+    assert _uids_in(segmentation) == {source.SOPInstanceUID}
+    # The report is about the frontal image alone; the summary also says what was not analysed.
+    (report,) = [one for one in reports if study["lateral"].SOPInstanceUID not in _uids_in(one)]
+    (summary,) = [one for one in reports if one is not report]
+    assert _uids_in(report) == {source.SOPInstanceUID, segmentation.SOPInstanceUID}
+    assert {source.SOPInstanceUID, study["lateral"].SOPInstanceUID} <= _uids_in(summary)
+    for one in (segmentation, *reports):
+        assert one.StudyInstanceUID == source.StudyInstanceUID
+        assert (one.PatientID, str(one.PatientName)) == (source.PatientID, str(source.PatientName))
+        assert one.AccessionNumber == source.AccessionNumber
+        # What is referred to is in the PACS, under that very UID.
+        held = {entry["MainDicomTags"]["SOPInstanceUID"] for entry in pacs.instances()}
+        assert _uids_in(one) <= held
