@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from models.efficientnet.network import LITE0, Stage, head, imagenet_scale, trunk
+from models.efficientnet.network import BATCH_NORM_MOMENTUM, LITE0, Stage, head, imagenet_scale, trunk
 
 MAP_FILTERS = 128
 TINY: tuple[Stage, ...] = (
@@ -21,32 +21,26 @@ TINY: tuple[Stage, ...] = (
 PLANS = {"lite0": LITE0, "tiny": TINY}
 
 
-@keras.saving.register_keras_serializable("pleura")
-class ProbabilityWeightedPooling(layers.Layer):  # type: ignore[misc]
+def probability_weighted_pooling(logits: Any) -> Any:
     """Logit of an image from the logits of its places, each weighted by its own probability (PCAM, Ye et al. 2020).
 
     ``[n, h, w, labels]`` to ``[n, labels]``. The map keeps its meaning: the places that say *yes* decide.
     """
-
-    def call(self, logits: Any) -> Any:
-        """Pool one batch."""
-        weights = ops.sigmoid(logits)
-        return ops.sum(weights * logits, axis=(1, 2)) / (ops.sum(weights, axis=(1, 2)) + 1e-6)
-
-    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Batch and labels."""
-        return shape[0], shape[-1]
+    weights = ops.sigmoid(logits)
+    return ops.sum(weights * logits, axis=(1, 2)) / (ops.sum(weights, axis=(1, 2)) + 1e-6)
 
 
 def _join(fine: Any, coarse: Any) -> Any:
     """Features at the finer stride that know the coarser one's context."""
-    fine = layers.BatchNormalization(name="fine_norm")(layers.Conv2D(MAP_FILTERS, 1, use_bias=False, name="fine")(fine))
+    fine = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name="fine_norm")(
+        layers.Conv2D(MAP_FILTERS, 1, use_bias=False, name="fine")(fine)
+    )
     coarse = layers.Conv2D(MAP_FILTERS, 1, use_bias=False, name="coarse")(coarse)
-    coarse = layers.BatchNormalization(name="coarse_norm")(coarse)
+    coarse = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name="coarse_norm")(coarse)
     coarse = layers.UpSampling2D(2, interpolation="bilinear", name="coarse_up")(coarse)
     x = layers.ReLU(6.0, name="joined")(layers.Add(name="join")([fine, coarse]))
     x = layers.SeparableConv2D(MAP_FILTERS, 3, padding="same", use_bias=False, name="mix")(x)
-    return layers.ReLU(6.0, name="mixed")(layers.BatchNormalization(name="mix_norm")(x))
+    return layers.ReLU(6.0, name="mixed")(layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name="mix_norm")(x))
 
 
 def _finest(features: list[Any], side: int) -> Any:
@@ -69,7 +63,7 @@ def build_classifier(
     bias = keras.initializers.Constant(prior)
     places = layers.Conv2D(labels, 1, bias_initializer=bias, name="places")(joined)
     maps = layers.Activation("sigmoid", name="maps")(places)
-    pooled = ProbabilityWeightedPooling(name="pooled")(places)
+    pooled = probability_weighted_pooling(places)
     whole = layers.GlobalAveragePooling2D(name="whole")(head(coarse) if plan is LITE0 else coarse)
     whole = layers.Dense(labels, name="whole_logits")(layers.Dropout(dropout, name="dropout")(whole))
     logits = layers.Add(name="logits")([pooled, whole])

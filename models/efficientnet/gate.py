@@ -30,33 +30,16 @@ def build_gate(
     return keras.Model(image, {"logits": logits, FEATURES: features}, name="chest_gate")
 
 
-@keras.saving.register_keras_serializable("pleura")
-class MahalanobisDistance(layers.Layer):  # type: ignore[misc]
+def mahalanobis_distance(features: Any, mean: NDArray[np.float32], whitening: NDArray[np.float32]) -> Any:
     """Distance of features ``[n, channels]`` from those of known chests, in standard deviations a channel: ``[n]``.
 
-    Holds the mean and a whitening matrix as weights, so that it travels inside the exported graph.
+    Made of a dense layer (whitening matrix, and the whitened mean as its offset), so that it travels in the exported
+    graph and a saved file needs no class of ours.
     """
-
-    def __init__(self, channels: int, **options: Any) -> None:
-        super().__init__(**options)
-        self.channels = channels
-        self.mean = self.add_weight(shape=(channels,), initializer="zeros", trainable=False, name="mean")
-        self.whitening = self.add_weight(
-            shape=(channels, channels), initializer="identity", trainable=False, name="whitening"
-        )
-
-    def call(self, features: Any) -> Any:
-        """Distances of one batch."""
-        whitened = ops.matmul(features - self.mean, self.whitening)
-        return ops.sqrt(ops.mean(ops.square(whitened), axis=-1))
-
-    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """One number an image."""
-        return (shape[0],)
-
-    def get_config(self) -> dict[str, Any]:
-        """What a saved file needs to build the layer again."""
-        return {**super().get_config(), "channels": self.channels}
+    whiten = layers.Dense(whitening.shape[1], trainable=False, name="whiten")
+    whitened = whiten(features)
+    whiten.set_weights([whitening, -(mean.astype(np.float64) @ whitening.astype(np.float64)).astype(np.float32)])
+    return layers.Identity(name="distance")(ops.sqrt(ops.mean(ops.square(whitened), axis=-1)))
 
 
 def fit_distance(

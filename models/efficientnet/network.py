@@ -13,7 +13,7 @@ import keras
 from keras import layers
 
 BATCH_NORM_EPSILON = 1e-3
-BATCH_NORM_MOMENTUM = 0.99
+BATCH_NORM_MOMENTUM = 0.95
 STEM_FILTERS = 32
 HEAD_FILTERS = 1280
 

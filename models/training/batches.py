@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from models.training.augment import random_affine, random_greys, warp
 from models.training.dataset import Example, Grey
 from models.training.recipe import Recipe
-from models.training.targets import LABELS, box_mask, image_targets, map_weight
+from models.training.targets import DELIVERABLE, LABELS, box_mask, image_targets, map_weight
 
 Pixels = NDArray[np.float32]
 MAP_STRIDE = 16
@@ -43,6 +43,8 @@ class ClassifierBatches(keras.utils.PyDataset):  # type: ignore[misc]
         super().__init__(workers=1)
         self._recipe, self._examples, self._images = recipe, examples, images
         self._values, self._weights = image_targets(examples, labels)
+        emphasis = [recipe.weights.emphasis if label in DELIVERABLE else 1.0 for label in labels]
+        self._weights *= np.array(emphasis, np.float32)
         self._epoch = first_epoch
         self._order = self._shuffled()
 

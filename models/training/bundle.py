@@ -12,11 +12,11 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from models.contract import Activation, Code, GateSpec, InputSpec, LabelSpec, ModelKind, ModelSpec
+from models.contract import Activation, Code, GateSpec, InputSpec, LabelSpec, Mode, ModelKind, ModelSpec
 from models.manifest import file_digest, read_manifest
 from models.training.calibrate import Platt
 from models.training.cards import classifier_card, gate_card
-from models.training.codes import PRIVATE_SCHEME
+from models.training.codes import PRIVATE_SCHEME, code_of
 from models.training.dataset import Example
 from models.training.export import export_onnx, serving_classifier, serving_gate, training_uid
 from models.training.figures import (
@@ -88,9 +88,11 @@ def _calibration(labels: Sequence[str], scaling: Sequence[Platt]) -> dict[str, A
 
 
 def _label(label: str, figures: LabelFigures | None, map_threshold: float) -> LabelSpec:
+    """How a label ships; one without positives or negatives in the evidence can only be a shadow."""
+    localised = label == LUNG_OPACITY
     if figures is None:
-        raise ValueError(f"nothing is known about {label}: it cannot ship")
-    return label_spec(figures, localised=label == LUNG_OPACITY, map_threshold=map_threshold)
+        return LabelSpec(label, code_of(label), UNMEASURED_THRESHOLD, localised, map_threshold, Mode.SHADOW)
+    return label_spec(figures, localised=localised, map_threshold=map_threshold)
 
 
 def bundle_gate(

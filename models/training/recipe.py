@@ -67,10 +67,11 @@ class Augmentation:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """How much each part of the loss counts."""
+    """How much each part of the loss counts; ``emphasis`` multiplies the labels that may leave the node."""
 
     probabilities: float = 1.0
     maps: float = 1.0
+    emphasis: float = 1.0
     smoothing: float = 0.01
 
 

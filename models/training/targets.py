@@ -19,6 +19,9 @@ ABNORMAL = "abnormal"
 LABELS = (LUNG_OPACITY, "pneumothorax", ABNORMAL, *(name.lower() for name in NIH_FINDINGS if name != "Pneumothorax"))
 """Order of the classifier's outputs."""
 
+DELIVERABLE = (LUNG_OPACITY, "pneumothorax", ABNORMAL)
+"""Findings that may leave the node at all: the others are learnt from noisy report labels and stay in shadow."""
+
 WEAK_WEIGHT = 0.3
 WEAK_OPACITY = {
     "Edema": 0.7,

