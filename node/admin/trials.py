@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 
-from models.contract import Finding, ModelInput, Prediction
+from models.contract import Finding, Mode, ModelInput, Prediction
 from models.radiograph.decode import UnreadablePixels
 from models.radiograph.reading import read_model_input
 from node.admin.radiographs import LONGEST, overlay_png, packed_png, shown_size
@@ -160,11 +160,17 @@ def _trial(
         width=width,
         height=height,
         picture=packed_png(image),
-        findings=tuple(_trial_finding(finding, index) for index, finding in enumerate(prediction.findings)),
+        findings=tuple(
+            _trial_finding(finding, index) for index, finding in enumerate(sorted(prediction.findings, key=_by_weight))
+        ),
         unfit=prediction.unfit.sentence if prediction.unfit else "",
         notes=image.notes,
         timings=dict(prediction.timings),
     )
+
+
+def _by_weight(finding: Finding) -> tuple[bool, bool, float]:
+    return finding.mode is Mode.SHADOW, not finding.present, -(finding.probability or 0)
 
 
 def _trial_finding(finding: Finding, index: int) -> TrialFinding:
@@ -175,7 +181,7 @@ def _trial_finding(finding: Finding, index: int) -> TrialFinding:
         probability=finding.probability,
         threshold=finding.threshold,
         present=finding.present,
-        shadow=finding.mode.value == "shadow",
+        shadow=finding.mode is Mode.SHADOW,
         reason=finding.reason,
         area_fraction=float(finding.mask.mean()) if shown and finding.mask is not None else None,
         colour=colour,
