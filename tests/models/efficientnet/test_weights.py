@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.models.training.keras_or_skip import require_keras
 
@@ -81,3 +82,16 @@ def test_a_missing_tensor_is_named(network: object) -> None:
     del state["_conv_head.weight"]
     with pytest.raises(weights.WeightsError, match="_conv_head"):
         weights.initialise(network, state)
+
+
+@published
+def test_knows_a_palace_by_the_published_preprocessing(network: object) -> None:
+    from sklearn.datasets import load_sample_image
+
+    weights.initialise(network, weights.read_state(weights.published_file()))
+    pixels = load_sample_image("china.jpg")
+    side = min(pixels.shape[:2])
+    top, left = (pixels.shape[0] - side) // 2, (pixels.shape[1] - side) // 2
+    image = Image.fromarray(pixels[top : top + side, left : left + side]).resize((224, 224), Image.Resampling.BICUBIC)
+    said = np.asarray(network((np.asarray(image, np.float32)[np.newaxis] - 127) / 128, training=False))[0]
+    assert int(said.argmax()) == 698  # ImageNet: palace

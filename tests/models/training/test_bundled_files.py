@@ -1,0 +1,100 @@
+"""The files in models/bundled agree with each other and with the evidence beside them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+import models
+from models.contract import Mode, ModelKind
+from models.manifest import read_manifest, verify_digest
+from models.training.dataset import read_cxr
+from models.training.figures import LEAST_AUC, LEAST_POSITIVES, calibrations, crossed_probabilities, label_figures
+from models.training.predictions import read_predictions
+from models.training.targets import DELIVERABLE, LABELS
+
+BUNDLED = Path(models.__file__).parent / "bundled"
+MANIFESTS = sorted(BUNDLED.glob("*.toml"))
+MEGABYTE = 1_000_000
+
+
+def test_there_is_a_classifier_and_a_gate() -> None:
+    assert {read_manifest(path).kind for path in MANIFESTS} == {ModelKind.CLASSIFIER, ModelKind.GATE}
+
+
+def test_all_together_are_small() -> None:
+    assert sum(path.stat().st_size for path in BUNDLED.rglob("*") if path.is_file()) < 40 * MEGABYTE
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.stem)
+def test_weights_are_those_of_the_manifest_and_answer_as_it_says(path: Path) -> None:
+    spec = read_manifest(path)
+    verify_digest(spec)
+    session = onnxruntime.InferenceSession(str(spec.file), providers=["CPUExecutionProvider"])
+    batch = np.random.default_rng(0).random((3, spec.input.height, spec.input.width, 1), np.float32)
+    names = [item.name for item in session.get_outputs()]
+    answers = dict(zip(names, session.run(None, {session.get_inputs()[0].name: batch}), strict=True))
+    probabilities = answers[spec.outputs.probabilities]
+    assert probabilities.shape == (3, len(spec.labels))
+    assert ((probabilities >= 0) & (probabilities <= 1)).all()
+    if spec.kind is ModelKind.GATE:
+        assert spec.labels[0].name == "frontal"
+        np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+        assert answers[spec.outputs.distance].shape == (3,)
+    else:
+        maps = answers[spec.outputs.maps]
+        assert maps.shape == (3, spec.input.height // 16, spec.input.width // 16, len(spec.labels))
+        assert ((maps >= 0) & (maps <= 1)).all()
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.stem)
+def test_card_says_what_it_must(path: Path) -> None:
+    card = read_manifest(path).card
+    assert card is not None
+    text = card.read_text(encoding="utf-8")
+    for words in ("Not a medical device", "NIH Clinical Center", "CVPR 2017", "Radiological Society of North America"):
+        assert words in text.replace("\n", " ")
+
+
+def test_only_what_the_evidence_carries_leaves_the_node() -> None:
+    spec = read_manifest(BUNDLED / "chest-classifier.toml")
+    summary = json.loads((BUNDLED / "evidence" / "chest-classifier.json").read_text(encoding="utf-8"))
+    for label in spec.labels:
+        assert label.evidence is not None
+        figures = summary["labels"][label.name]
+        enough = figures["positive_patients"] >= LEAST_POSITIVES and label.evidence.auc_low > LEAST_AUC
+        assert (label.mode is Mode.ACTIVE) == (enough and label.name in DELIVERABLE), label.name
+    assert tuple(label.name for label in spec.labels) == LABELS
+
+
+@pytest.mark.peer("shared-data")
+def test_figures_follow_from_the_kept_predictions(shared_data: Path) -> None:
+    spec = read_manifest(BUNDLED / "chest-classifier.toml")
+    said = read_predictions(BUNDLED / "evidence" / "chest-classifier.csv")
+    by_name = {item.image: item for item in read_cxr(shared_data / "cxr")[0]}
+    examples = [by_name[image] for image in said.images]
+    assert tuple(item.patient for item in examples) == said.patients
+    probabilities = crossed_probabilities(said, examples)
+    summary = json.loads((BUNDLED / "evidence" / "chest-classifier.json").read_text(encoding="utf-8"))
+    for column, label in enumerate(spec.labels):
+        figures = label_figures(label.name, probabilities[:, column], examples, rounds=1)
+        assert figures is not None
+        assert label.evidence is not None
+        assert figures.positives == label.evidence.positives
+        assert figures.auc.value == pytest.approx(label.evidence.auc, abs=2e-3)
+        assert figures.threshold == pytest.approx(label.threshold, abs=2e-3)
+    for label, scaling in zip(said.labels, calibrations(said, examples), strict=True):
+        assert scaling.slope == pytest.approx(summary["calibration"][label]["slope"], rel=0.02)
+
+
+def test_no_patient_sits_in_two_folds() -> None:
+    said = read_predictions(BUNDLED / "evidence" / "chest-classifier.csv")
+    folds: dict[str, set[str]] = {}
+    for patient, group in zip(said.patients, said.groups, strict=True):
+        if group.startswith("fold"):
+            folds.setdefault(patient, set()).add(group)
+    assert all(len(found) == 1 for found in folds.values())
