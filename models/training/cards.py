@@ -54,9 +54,8 @@ def _share(item: Mapping[str, float]) -> str:
     return f"{item['value']:.3f} ({item['low']:.3f} to {item['high']:.3f})"
 
 
-def classifier_card(recipe: Recipe, labels: Sequence[LabelSpec], summary: Mapping[str, Any]) -> str:
-    """Markdown for a classifier; ``summary`` is its evidence file."""
-    places = summary["lung_opacity_places"]
+def _findings(labels: Sequence[LabelSpec], summary: Mapping[str, Any]) -> list[str]:
+    """The table of figures."""
     rows = [
         "| finding | mode | positives / images | AUC (95 %) | cut-off | sensitivity | specificity | ECE |",
         "|---|---|---|---|---|---|---|---|",
@@ -71,6 +70,23 @@ def classifier_card(recipe: Recipe, labels: Sequence[LabelSpec], summary: Mappin
             f"| {label.threshold:.3f} | {item['sensitivity']['value']:.2f} | {item['specificity']['value']:.2f} "
             f"| {item['calibration_error']:.3f} |"
         )
+    return rows
+
+
+def _places(summary: Mapping[str, Any]) -> str:
+    """How well the opacity map points, or that nobody drew boxes to tell."""
+    places = summary["lung_opacity_places"]
+    if not places["images"]:
+        return "No image had readers' boxes, so the map was not measured."
+    return _text(
+        f"Lung opacity map against readers' boxes, {places['images']} images: strongest place inside a box",
+        f"{_share(places['pointing'])}; mean IoU of the mask (map cut at {summary['map_threshold']:.3f}) with",
+        f"the boxes {places['iou']:.2f}.",
+    )
+
+
+def classifier_card(recipe: Recipe, labels: Sequence[LabelSpec], summary: Mapping[str, Any]) -> str:
+    """Markdown for a classifier; ``summary`` is its evidence file."""
     return "\n".join(
         [
             f"# {recipe.title} {recipe.version}",
@@ -92,13 +108,9 @@ def classifier_card(recipe: Recipe, labels: Sequence[LabelSpec], summary: Mappin
                 "judged on groups of patients other than those it was fitted on.",
             ),
             "",
-            *rows,
+            *_findings(labels, summary),
             "",
-            _text(
-                f"Lung opacity map against readers' boxes, {places['images']} images: strongest place inside a box",
-                f"{_share(places['pointing'])}; mean IoU of the mask (map cut at {summary['map_threshold']:.3f}) with",
-                f"the boxes {places['iou']:.2f}.",
-            ),
+            _places(summary),
             "",
             f"Logits behind these figures: `evidence/{recipe.name}.csv`. Again from scratch, in the repository's root:",
             "",
