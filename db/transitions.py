@@ -94,7 +94,8 @@ def write_events(connection: Connection, events: Iterable[dict[str, Any]]) -> No
     """Insert ``events`` in one statement."""
     rows = list(events)
     if rows:
-        connection.execute(insert(tables.Event), rows)
+        table: Any = tables.Event.__table__
+        connection.execute(insert(table), rows)
 
 
 def lock_study(connection: Connection, study_id: int) -> Row[Any]:
