@@ -41,7 +41,7 @@ plan = "tiny"
 frozen_stages = 0
 dropout = 0.0
 [schedule]
-epochs = 8
+epochs = 16
 batch = 8
 rate = 1e-2
 warmup = 0.5
@@ -156,7 +156,7 @@ def test_an_interrupted_training_goes_on(tmp_path: Path) -> None:
 
     seen: list[int] = []
     recipe_file = tmp_path / "tiny.toml"
-    recipe_file.write_text(TINY.replace("epochs = 8", "epochs = 4"))
+    recipe_file.write_text(TINY.replace("epochs = 16", "epochs = 4"))
     recipe = read_recipe(recipe_file)
     examples, _ = read_cxr(write_drawn(tmp_path / "data", 16))
     with pytest.raises(PowerCutError):
