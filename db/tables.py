@@ -88,6 +88,9 @@ class Base(DeclarativeBase):
     }
 
 
+# The worklist shows what nobody has reported: a handful of all studies, and the oldest of all are not among them.
+_UNREAD = text("reported_at IS NULL")
+
 UID = String(64)
 DIGEST = String(64)
 
@@ -104,7 +107,7 @@ class Study(Base):
         Index("ix_studies_due_at_id", "due_at", "id"),
         Index("ix_studies_state_due_at_id", "state", "due_at", "id"),
         Index("ix_studies_state_last_activity_at", "state", "last_activity_at"),
-        Index("ix_studies_reported_at_due_at_id", "reported_at", "due_at", "id"),
+        Index("ix_studies_unread_due_at_id", "due_at", "id", sqlite_where=_UNREAD, postgresql_where=_UNREAD),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, insert, select, text
 
+from db.engine import writing
 from db.errors import RecordNotFoundError
+from db.reading import _page
 from db.records import Analysis, Priority, StudyState, TriageDecision
+from db.tables import Study
 from db.worklist import Worklist
 from tests.db.examples import (
     HOUR,
@@ -188,3 +191,33 @@ def test_times_are_read_back_aware_and_equal(worklist: Worklist) -> None:
     at = worklist.worklist()[0].received_at
     assert at == elsewhere
     assert at.utcoffset() == timedelta(0)
+
+
+@pytest.mark.parametrize("include_settled", [True, False])
+def test_old_reported_studies_do_not_slow_the_worklist_down(
+    worklist: Worklist, engine: Engine, include_settled: bool
+) -> None:
+    """The database must walk the unread studies only: the oldest million was reported long ago."""
+    record(worklist)
+    with writing(engine).begin() as connection:
+        template = dict(connection.execute(select(Study.__table__)).one()._mapping)
+        settled = {"state": StudyState.SETTLED, "reported_at": NOW}
+        rows = [
+            {
+                **template,
+                **(settled if number < 5000 else {}),
+                "id": number,
+                "study_instance_uid": f"1.9.{number}",
+                "due_at": NOW + number * SECOND,
+            }
+            for number in range(2, 5200)
+        ]
+        connection.execute(insert(Study), rows)
+        connection.execute(text("ANALYZE"))
+    statement = _page(include_settled, False).params(limit=50, offset=0)
+    sql = str(statement.compile(engine, compile_kwargs={"literal_binds": True}))
+    explain = "EXPLAIN QUERY PLAN " if engine.dialect.name == "sqlite" else "EXPLAIN "
+    with engine.connect() as connection:
+        plan = "\n".join(str(row[-1]) for row in connection.exec_driver_sql(explain + sql))
+    assert "ix_studies_unread_due_at_id" in plan or (not include_settled and "ix_studies_state_due_at_id" in plan)
+    assert {row.study_id for row in worklist.worklist(include_settled=include_settled)} == set(range(5000, 5050))
