@@ -40,12 +40,16 @@ UNMEASURED_THRESHOLD = 0.5
 
 @dataclass(frozen=True, slots=True)
 class EvidenceBase:
-    """Predictions on examples that the predicting network had not seen, and how they came about (for the card)."""
+    """Predictions on examples that the predicting network had not seen, and how they came about (for the card).
+
+    ``folds`` is the number of folds of the cross-validation behind them; 0: one split was held out.
+    """
 
     said: Predictions
     examples: tuple[Example, ...]
     map_threshold: float
     how: str
+    folds: int = 0
 
 
 def classifier_figures(evidence: EvidenceBase, rounds: int = 1000) -> dict[str, LabelFigures | None]:
@@ -71,6 +75,7 @@ def bundle_classifier(model: keras.Model, recipe: Recipe, evidence: EvidenceBase
     write_predictions(folder / f"{recipe.name}.csv", evidence.said)
     summary = {
         "how": evidence.how,
+        "folds": evidence.folds,
         "onnx_difference": difference,
         "map_threshold": evidence.map_threshold,
         "lung_opacity_places": place_figures(evidence.said),

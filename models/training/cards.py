@@ -115,7 +115,8 @@ def classifier_card(recipe: Recipe, labels: Sequence[LabelSpec], summary: Mappin
             f"Logits behind these figures: `evidence/{recipe.name}.csv`. Again from scratch, in the repository's root:",
             "",
             "```",
-            f"pleura train models/training/recipes/bundled-classifier.toml --data DIR --out {recipe.name} --folds 5",
+            f"pleura train models/training/recipes/bundled-classifier.toml --data DIR --out {recipe.name}"
+            f" --folds {summary['folds']}",
             "```",
             "",
             _text(

@@ -79,7 +79,7 @@ def train_classifier(
     else:
         evidence = _held_out(model, images, unseen, out)
         how = f"the split '{HELD_OUT}', not seen in training but used to fit calibration and cut-offs"
-    base = EvidenceBase(evidence.said, evidence.examples, evidence.map_threshold, how)
+    base = EvidenceBase(evidence.said, evidence.examples, evidence.map_threshold, how, folds)
     return bundle_classifier(model, recipe, base, plain_batch(images[:PROBES]), out)
 
 
