@@ -69,7 +69,6 @@ def train(recipe: Path, data: Path, out: Path, folds: int) -> None:
 @click.option("--out", type=_folder, required=True, help="Folder for metrics.json and report.html.")
 def evaluate(model: str, data: Path, split: str, out: Path) -> None:
     """Measure MODEL (`bundled`, the name of a bundled model, or a manifest) on radiographs with known answers."""
-    _need_keras()
     from models.training.dataset import DatasetError
     from models.training.evaluate import EvaluationError
     from models.training.evaluate import evaluate as run
