@@ -29,7 +29,7 @@ export async function withBrowser(executablePath, work) {
 export async function openPage(browser, size) {
   const context = await browser.newContext({ viewport: size });
   const page = await context.newPage();
-  page.setDefaultTimeout(60000);
+  page.setDefaultTimeout(40000);
   const faults = [];
   page.on('pageerror', (error) => faults.push(`uncaught: ${error.message}`.slice(0, 500)));
   page.on('console', (message) => {

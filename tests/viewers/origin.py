@@ -18,7 +18,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 FOLDER = Path(__file__).resolve().parent
-MODULES = FOLDER / "node_modules"
+MODULES = (FOLDER / "node_modules").resolve()
 OHIF = MODULES / "@ohif" / "app" / "dist"
 _FOLDERS = (
     # dwv asks for its decoders beside the page that uses it.

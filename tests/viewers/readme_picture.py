@@ -2,6 +2,9 @@
 
 ``python -m tests.viewers.readme_picture FOLDER`` runs the whole way: Orthanc, ``pleura serve`` with the bundled models,
 OHIF in a browser. Needs what the tests of this folder need, and the package ``pydicom-data``.
+
+RG1 says that its pixels are 0 mm wide, and OHIF draws such an image as a black square, with or without results of ours.
+So the copy that is shown here has no Pixel Spacing at all; its pixels are NEMA's.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from tests.integration.pleura import running_pleura
 from tests.orthanc import Orthanc, free_port, running_orthanc, wait_until
 from tests.viewers.conftest import Viewers
 from tests.viewers.origin import running_origin
+from tests.viewers.phantoms import as_bytes
 
 
 def _series(pacs: Orthanc, modality: str) -> int | None:
@@ -27,8 +31,9 @@ def _series(pacs: Orthanc, modality: str) -> int | None:
 
 def make(folder: Path) -> None:
     """Write ohif-seg.png and ohif-sr.png into ``folder``."""
-    radiograph = Path(str(get_testdata_file("RG1_UNCR.dcm", download=False)))
-    study = str(dcmread(radiograph, stop_before_pixels=True).StudyInstanceUID)
+    radiograph = dcmread(str(get_testdata_file("RG1_UNCR.dcm", download=False)))
+    del radiograph.PixelSpacing
+    study = str(radiograph.StudyInstanceUID)
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     with (
@@ -38,7 +43,7 @@ def make(folder: Path) -> None:
         running_pleura(Path(scratch) / "pleura", pacs, port, bundled=True) as node,
     ):
         origin.connect(pacs.http_port)
-        pacs.store_to("pleura", pacs.upload(radiograph))
+        pacs.store_to("pleura", pacs.upload(as_bytes(radiograph)))
         seg = wait_until(lambda: _series(pacs, "SEG"), "the SEG of RG1", 180, alive=node.check_alive)
         report = wait_until(lambda: _series(pacs, "SR"), "the SR of RG1", 60, alive=node.check_alive)
         case = {"name": "rg1", "study": study, "seg": seg, "sr": report, "folder": str(folder)}
