@@ -16,10 +16,15 @@ from workers.results.registry import ENCODERS
 
 PROBABILITY = 0.875
 PNEUMOTHORAX = Code("36118008", "SCT", "Pneumothorax")
+# What a real pipeline says besides: of the whole image, without a place. Viewers must draw the outline all the same.
+ELSEWHERE = (
+    Finding("abnormal", Code("263654008", "SCT", "Abnormal"), "chest", 0.75, 0.5),
+    Finding("pneumonia", Code("233604007", "SCT", "Pneumonia"), "chest", 0.125, 0.5),
+)
 
 
 def analysis(source: FileDataset, look: Look) -> Analysis:
-    """What a worker would know of ``source`` after a model has found exactly the drawn mark in it."""
+    """What a worker would know of ``source`` after a model has found the drawn mark, and more in the whole image."""
     model = ModelUse("chest", "1.0", "Chest model", "a" * 64, "2.25.1234567890")
     mask = mark(look.rows, look.columns)
     finding = Finding("pneumothorax", PNEUMOTHORAX, "chest", PROBABILITY, 0.5, mask=mask)
@@ -31,7 +36,7 @@ def analysis(source: FileDataset, look: Look) -> Analysis:
         model_input=ModelInput(
             picture(look.rows, look.columns), str(source.SOPInstanceUID), spacing, "PA", look.orientation
         ),
-        prediction=Prediction(mask.shape, (finding,), models=(model,)),
+        prediction=Prediction(mask.shape, (ELSEWHERE[0], finding, ELSEWHERE[1]), models=(model,)),
         identity=Identity("2.25", str(source.SOPInstanceUID), sha256(as_bytes(source)).hexdigest(), "p" * 64, 1),
         equipment=Equipment("Pleura", "Pleura", ("0.1.0",), "PLEURA", "1"),
         created_at=datetime(2026, 3, 1, 12, 0, tzinfo=UTC),

@@ -234,8 +234,9 @@ def _plain_references(dataset: Dataset) -> Iterator[ReadReference]:
 
 
 def _groups(dataset: Dataset) -> Iterator[Dataset]:
-    for section in _children(dataset, codes.IMAGING_MEASUREMENTS.value):
-        yield from _children(section, codes.MEASUREMENT_GROUP.value)
+    for name in (codes.IMAGING_MEASUREMENTS.value, codes.QUALITATIVE_EVALUATIONS.value):
+        for section in _children(dataset, name):
+            yield from _children(section, codes.MEASUREMENT_GROUP.value)
 
 
 def _children(item: Dataset, name: str) -> list[Dataset]:

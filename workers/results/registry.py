@@ -23,7 +23,7 @@ class EncoderEntry:
 
 ENCODERS: tuple[EncoderEntry, ...] = (
     EncoderEntry("seg", 1, segmentation.encode),
-    EncoderEntry("sr", 1, structured_report.encode),
+    EncoderEntry("sr", 2, structured_report.encode),
     EncoderEntry("sc", 1, secondary_capture.encode),
     EncoderEntry("gsps", 1, presentation_state.encode),
 )

@@ -102,10 +102,11 @@ def set_root(made: Dataset, root: Dataset) -> None:
 def report(
     source: Dataset, equipment: Equipment, uid_root: str, groups: list[Dataset], library: list[Dataset] | None = None
 ) -> Dataset:
-    """Root of TID 1500: language, observer, procedure, image library and the measurement groups.
+    """Root of TID 1500: language, observer, procedure, image library, measurements and qualitative evaluations.
 
     ``library`` names the images that were looked at, where they are not just ``source``.
     """
+    places, evaluations = _places_apart(groups)
     return container(
         codes.IMAGING_MEASUREMENT_REPORT,
         [
@@ -113,10 +114,30 @@ def report(
             *_observer(equipment, uid_root),
             coded(codes.PROCEDURE_REPORTED, procedure_code(source), HAS_CONCEPT_MOD),
             _image_library(library or [source]),
-            container(codes.IMAGING_MEASUREMENTS, groups),
+            container(codes.IMAGING_MEASUREMENTS, places),
+            *([container(codes.QUALITATIVE_EVALUATIONS, evaluations)] if evaluations else []),
         ],
         template="1500",
     )
+
+
+def _places_apart(groups: list[Dataset]) -> tuple[list[Dataset], list[Dataset]]:
+    """Groups about a place, and groups about the whole image where there are both.
+
+    OHIF 3.13 stumbles over the first measurement group without an outline and then draws none at all, so what is said
+    of the whole image stands beside the measurements. Where nothing is outlined it stands among them.
+    """
+    whole = [_is_whole_image(group) for group in groups]
+    if all(whole):
+        return groups, []
+    return (
+        [group for group, is_whole in zip(groups, whole, strict=True) if not is_whole],
+        [group for group, is_whole in zip(groups, whole, strict=True) if is_whole],
+    )
+
+
+def _is_whole_image(group: Dataset) -> bool:
+    return bool(group.ContentTemplateSequence[0].TemplateIdentifier == "1501")
 
 
 def _evidence(analysis: Analysis) -> Iterator[Dataset]:

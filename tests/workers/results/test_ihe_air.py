@@ -138,7 +138,7 @@ def codes_are_standard(stored: Stored) -> bool:
         for element in item.iterall()
         if element.keyword == "CodingSchemeDesignator"
     }
-    return designators <= {"DCM", "SCT", "UCUM", "RFC5646", "LN"}
+    return designators <= {"DCM", "SCT", "UCUM", "RFC5646", "LN", "UMLS"}
 
 
 def judged_groups_name_the_algorithm(stored: Stored) -> bool:

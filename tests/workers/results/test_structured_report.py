@@ -81,11 +81,20 @@ def test_each_region_has_its_own_outline_and_tracking_uid():
 
 def test_a_detection_is_a_box_with_its_own_probability():
     report = encode_all(analysis(findings=boxed()))["sr"]
-    whole, first, second = groups(report)
+    first, second, whole = groups(report)
     assert values(whole, PROBABILITY) == [0.75]
     assert [values(group, PROBABILITY) for group in (first, second)] == [[0.75], [0.5]]
     assert list(children(first, REGION)[0].GraphicData) == [4, 8, 14, 8, 14, 20.5, 4, 20.5, 4, 8]
     assert len({values(group, TRACKING_UID)[0] for group in (whole, first, second)}) == 3
+
+
+def test_what_is_said_of_the_whole_image_stands_beside_the_outlines():
+    """OHIF draws no outline of a report that has a measurement group without one."""
+    report = encode_all(analysis(findings=boxed()))["sr"]
+    (measurements,), (evaluations,) = children(report, "126010"), children(report, "C0034375")
+    assert all(children(group, REGION) for group in measurements.ContentSequence)
+    assert [values(group, PROBABILITY) for group in evaluations.ContentSequence] == [[0.75]]
+    assert not children(encode_all(analysis(findings=negative()))["sr"], "C0034375")
 
 
 def test_a_negative_says_absent_and_names_no_finding():

@@ -26,9 +26,10 @@ def walk(item: Dataset) -> Iterator[Dataset]:
 
 
 def groups(report: Dataset) -> list[Dataset]:
-    """The measurement groups of a report."""
+    """The measurement groups of a report, those about the whole image that stand beside an outline among them."""
     (measurements,) = children(report, "126010")
-    return children(measurements, "125007")
+    evaluations = children(report, "C0034375")
+    return [group for section in (measurements, *evaluations) for group in children(section, "125007")]
 
 
 def value(item: Dataset) -> Any:
