@@ -193,6 +193,8 @@ class Results(_Part):
     """First Series Number of our series; high, so that a viewer sorts them behind the originals."""
     late_after_hours: float = Field(default=0, ge=0)
     """Results for a study older than this are recorded, not sent; 0 sends always."""
+    after_report: Literal["send", "record"] = "record"
+    """What becomes of results for a study that is marked as reported: sent all the same, or recorded and not sent."""
 
 
 class Destination(_Part):
@@ -215,7 +217,8 @@ class Destination(_Part):
     timeout_seconds: float = Field(default=30, gt=0)
     """Time limit for connecting and for each answer."""
     verify_identity: bool = False
-    """Ask this peer by C-FIND for the study's patient before sending, and hold the delivery where it differs."""
+    """Ask this peer by C-FIND for the study before sending: hold the delivery where the patient differs, wait and then
+    hold it where the peer does not hold the study (any more). For the archive that the studies come from."""
 
 
 class Triage(_Part):

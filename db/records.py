@@ -283,6 +283,7 @@ class StudyFacts:
     images_unfit: int
     activity: int = 0
     revision: int = 0
+    reported: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,7 @@ def facts(connection: Connection, study_id: int) -> StudyFacts:
         images_unfit=counts.unfit,
         activity=row.activity,
         revision=row.revision,
+        reported=row.reported_at is not None,
     )
 
 

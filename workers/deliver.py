@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 STORING_ORDER = ("seg", "sr", "sc", "gsps", "summary")
 _LEASE_MARGIN_SECONDS = 60.0
+_ABSENT = "the destination does not hold this study: not yet, or it was merged or deleted"
 # Connect, associate, query and release, and as many answers as there are kinds: each may take the whole time limit.
 _WAITS = 4 + len(STORING_ORDER)
 
@@ -110,6 +111,10 @@ def _deliver_group(group: Sequence[Delivery], tools: DeliveryTools) -> None:
         note = f"the study's patient could not be checked: {error}"
         _settle(group, repeat(Receipt(Verdict.UNREACHABLE, note)), tools)
         return
+    if reason == _ABSENT and max(each.attempts for each in group) < tools.settings.workers.attempts:
+        # A modality may have sent to us and to the archive at once, and we were quicker.
+        _settle(group, repeat(Receipt(Verdict.RETRY, _ABSENT)), tools)
+        return
     if reason is not None:
         _hold(group, reason, tools)
         return
@@ -181,13 +186,12 @@ def _is_silent(name: str, tools: DeliveryTools) -> bool:
 
 
 def _wrong_patient(delivery: Delivery, destination: Destination, tools: DeliveryTools) -> str | None:
-    """Say why the study is not what it was when the image came, None where the peer says nothing against it.
-
-    A peer that does not hold the study says nothing against it: a viewer's archive may get results first.
-    """
+    """Say why the study is not what it was when the image came, None where it is the same."""
     calling = tools.settings.listener.ae_title
     held = tools.kinds[destination.kind].find_study(destination, calling, delivery.study_instance_uid)
-    if held is None or held.patient_id.strip() == delivery.patient_id.strip():
+    if held is None:
+        return _ABSENT
+    if held.patient_id.strip() == delivery.patient_id.strip():
         return None
     return "the destination now holds this study under another patient ID"
 

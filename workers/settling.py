@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
+from config.settings import Results
 from db.records import (
     InstanceDetail,
     JobDetail,
@@ -25,9 +26,11 @@ def may_settle(facts: StudyFacts) -> bool:
     return facts.jobs_waiting == 0
 
 
-def is_too_old_to_send(facts: StudyFacts, late_after_hours: float, now: datetime) -> bool:
-    """True when results for this study are to be recorded and not sent; 0 hours sends always."""
-    return late_after_hours > 0 and now - facts.first_received_at > timedelta(hours=late_after_hours)
+def comes_too_late(facts: StudyFacts, rules: Results, now: datetime) -> bool:
+    """True when results for this study are to be recorded and not sent: it is old, or reported already."""
+    if facts.reported and rules.after_report == "record":
+        return True
+    return rules.late_after_hours > 0 and now - facts.first_received_at > timedelta(hours=rules.late_after_hours)
 
 
 def needs_summary(study: StudyDetail) -> bool:

@@ -20,7 +20,7 @@ from workers.clock import Clock
 from workers.files import write_durably
 from workers.outcome import EncodedResult, kinds_by_destination
 from workers.retention import Retention
-from workers.settling import is_too_old_to_send, may_settle
+from workers.settling import comes_too_late, may_settle
 from workers.triage import decide
 
 log = logging.getLogger(__name__)
@@ -152,7 +152,7 @@ class Sweep:
             return
         for summary in summaries:
             write_durably(self.settings.store.folder / summary.record.path, [summary.content])
-        late = is_too_old_to_send(facts, self.settings.results.late_after_hours, now)
+        late = comes_too_late(facts, self.settings.results, now)
         deliveries = self.worklist.settle_study(
             study_id,
             tuple(summary.record for summary in summaries),

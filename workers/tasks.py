@@ -41,7 +41,7 @@ from workers.outcome import (
 )
 from workers.results.contract import Analysis, Equipment
 from workers.results.identity import Identity
-from workers.settling import is_too_old_to_send
+from workers.settling import comes_too_late
 from workers.triage import decide
 
 log = logging.getLogger(__name__)
@@ -208,8 +208,7 @@ def _analyse(job: Job, tools: AnalysisTools) -> Outcome:
 def _destinations(job: Job, tools: AnalysisTools) -> dict[str, tuple[str, ...]]:
     """Who gets the results, and which; nobody where they come too late to be of use."""
     settings = tools.settings
-    hours = settings.results.late_after_hours
-    if hours and is_too_old_to_send(tools.worklist.study_facts(job.study_id), hours, tools.clock()):
+    if comes_too_late(tools.worklist.study_facts(job.study_id), settings.results, tools.clock()):
         return {}
     return kinds_by_destination(settings.destinations)
 

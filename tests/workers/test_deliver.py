@@ -169,7 +169,6 @@ def test_a_destination_that_was_removed_holds_its_deliveries(tools: Callable[...
     [
         (HeldStudy("P1"), DeliveryState.SENT),
         (HeldStudy(" P1 "), DeliveryState.SENT),
-        (None, DeliveryState.SENT),
         (HeldStudy("P2"), DeliveryState.HELD),
         (HeldStudy(""), DeliveryState.HELD),
         (PeerError("no queries"), DeliveryState.PENDING),
@@ -183,6 +182,18 @@ def test_a_result_goes_to_the_patient_it_was_made_for(
     deliver(1, tools(peer, rows, verify=True))
     assert rows.rows[1].state is state
     assert bool(peer.groups) is (state is DeliveryState.SENT)
+
+
+def test_a_study_that_the_archive_does_not_hold_is_waited_for_and_then_held(
+    tools: Callable[..., DeliveryTools],
+) -> None:
+    rows, peer = FakeDeliveries(delivery(1)), FakePeer(held=None)
+    with_tools = tools(peer, rows, verify=True)
+    for _ in range(3):
+        deliver(1, with_tools)
+    assert [note[1] for note in rows.notes] == ["pending", "pending", "held"]
+    assert "merged" in rows.notes[-1][2]
+    assert peer.groups == [], "nothing may go to a study that is no longer there"
 
 
 def test_storing_order() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -17,7 +17,7 @@ from db.records import ExpiredStudy, ResultRecord, StudyFacts, TriageDecision
 from tests.workers.builders import NOON, FakeClock, facts
 from workers.outcome import EncodedResult
 from workers.retention import Retention
-from workers.settling import is_too_old_to_send, may_settle
+from workers.settling import comes_too_late, may_settle
 from workers.sweep import Sweep, sweep_until
 
 
@@ -187,10 +187,18 @@ def test_the_loop_outlives_what_goes_wrong_and_ends_when_told(caplog: pytest.Log
     assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
-@pytest.mark.parametrize(("hours", "age", "old"), [(0, 999, False), (4, 3.9, False), (4, 4.1, True)])
-def test_too_old_to_send(hours: float, age: float, old: bool) -> None:
+@pytest.mark.parametrize(("hours", "age", "late"), [(0, 999, False), (4, 3.9, False), (4, 4.1, True)])
+def test_results_of_an_old_study_come_too_late(hours: float, age: float, late: bool) -> None:
     study = facts(first_received_at=NOON - timedelta(hours=age))
-    assert is_too_old_to_send(study, hours, NOON) is old
+    assert comes_too_late(study, Results(late_after_hours=hours), NOON) is late
+
+
+@pytest.mark.parametrize(
+    ("reported", "rule", "late"), [(True, "record", True), (True, "send", False), (False, "record", False)]
+)
+def test_results_of_a_reported_study_come_too_late(reported: bool, rule: Literal["send", "record"], late: bool) -> None:
+    study = facts(first_received_at=NOON, reported=reported)
+    assert comes_too_late(study, Results(after_report=rule), NOON) is late
 
 
 def test_only_a_study_without_waiting_jobs_may_settle() -> None:
