@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -101,10 +101,16 @@ def pleura_command(config: Path | None, *arguments: str) -> list[str]:
     return [sys.executable, "-P", "-m", "node.cli", *options, *arguments]
 
 
+def free_ports(host: str, count: int) -> tuple[int, ...]:
+    """Different TCP ports of ``host`` that are free now: asked for one after the other, one could come twice."""
+    with ExitStack() as probes:
+        servers = [probes.enter_context(socket.create_server((host, 0))) for _ in range(count)]
+        return tuple(int(server.getsockname()[1]) for server in servers)
+
+
 def free_port(host: str) -> int:
     """A TCP port of ``host`` that is free now."""
-    with socket.create_server((host, 0)) as probe:
-        return int(probe.getsockname()[1])
+    return free_ports(host, 1)[0]
 
 
 def lock_store(folder: Path) -> IO[str]:
@@ -156,8 +162,9 @@ class Node:
         What the parts write goes to this process' own output, or is added to the file ``log``.
         """
         self._settings = settings
-        self.port = settings.listener.port or free_port(settings.listener.host)
-        self.admin_port = settings.admin.port or free_port(settings.admin.host)
+        spare, admin_spare = free_ports(settings.listener.host, 2)
+        self.port = settings.listener.port or spare
+        self.admin_port = settings.admin.port or admin_spare
         environment = {"PLEURA_LISTENER__PORT": str(self.port), "PLEURA_ADMIN__PORT": str(self.admin_port)}
         self._parts = parts_of(settings, config, environment)
         for part in self._parts:

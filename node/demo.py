@@ -22,7 +22,7 @@ from db.engine import connect
 from db.records import StudyState, WorklistRow
 from db.worklist import Worklist
 from models.radiograph.reading import read_model_input
-from node.app import Node, free_port
+from node.app import Node, free_ports
 from node.overlay import Region, draw_overlay
 from workers.results.reading import read_masks, read_result
 
@@ -80,12 +80,13 @@ class ResultReceiver:
 def write_configuration(folder: Path, pacs_port: int) -> Path:
     """Write the node's configuration: its store below ``folder``, the receiver as its only destination."""
     path = folder / "pleura.toml"
+    port, admin_port = free_ports(_HOST, 2)
     values = {
-        "listener": {"port": free_port(_HOST)},
+        "listener": {"port": port},
         "store": {"folder": str(folder.absolute() / "var"), "minimum_free_bytes": 0},
         "triage": {"settle_seconds": 1.0},
         "logs": {"level": "WARNING"},
-        "admin": {"port": free_port(_HOST)},
+        "admin": {"port": admin_port},
         "destinations": [
             {
                 "name": "demo-pacs",

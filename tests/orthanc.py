@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -23,6 +22,8 @@ from typing import Any
 
 import pydicom
 
+from node.app import free_ports
+
 PLUGIN = "libOrthancDicomWeb.so"
 _PLUGIN_FOLDERS = (Path("/usr/share/orthanc/plugins"), Path("/usr/lib/orthanc"))
 _SYSTEM_FOLDERS = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
@@ -30,9 +31,7 @@ _SYSTEM_FOLDERS = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
 
 def free_port() -> int:
     """A TCP port on loopback that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_ports("127.0.0.1", 1)[0]
 
 
 def wait_until(
@@ -211,7 +210,7 @@ def running_orthanc(
     if lua:
         scripts = (folder / "hooks.lua",)
         scripts[0].write_text(lua)
-    http_port, dicom_port = free_port(), free_port()
+    http_port, dicom_port = free_ports("127.0.0.1", 2)
     settings = folder / "orthanc.json"
     settings.write_text(json.dumps(_configuration(folder, ae_title, http_port, dicom_port, origin, scripts), indent=1))
     with (folder / "orthanc.log").open("wb") as log:
