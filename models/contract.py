@@ -119,7 +119,8 @@ class OutputNames:
     """What a network calls its outputs; a foreign file's manifest renames them.
 
     Shapes: ``probabilities [N, C]``, ``maps [N, h, w, C]`` in the network's own grid, ``distance [N]``; a detector's
-    ``boxes [N, D, 4]`` (left, top, right, bottom in network pixels), ``scores [N, D]`` and ``classes [N, D]``.
+    ``boxes [N, D, 4]`` (left, top, right, bottom in network pixels), ``scores [N, D]`` and ``classes [N, D]``; a
+    retrieval classifier's ``neighbours [N, k]`` (rows of its index) and ``neighbour_distances [N, k]``.
     """
 
     probabilities: str = "probabilities"
@@ -128,6 +129,8 @@ class OutputNames:
     boxes: str = "boxes"
     scores: str = "scores"
     classes: str = "classes"
+    neighbours: str = "neighbours"
+    neighbour_distances: str = "neighbour_distances"
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +204,18 @@ class Box:
     probability: float
 
 
+@dataclass(frozen=True, slots=True)
+class SimilarCase:
+    """A case of a retrieval model's own index that looks alike: how the index calls it, its label, how far it is.
+
+    Never a patient of this site: ``reference`` names a public training image.
+    """
+
+    reference: str
+    label: str
+    distance: float
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Finding:
     """What one model says about one label on one image.
@@ -219,6 +234,7 @@ class Finding:
     mask: Mask | None = None
     boxes: tuple[Box, ...] = ()
     heat_map: Pixels | None = None
+    similar: tuple[SimilarCase, ...] = ()
 
     @property
     def present(self) -> bool:

@@ -284,7 +284,7 @@ def _equalise(table: _Table) -> Literal["none", "histogram", "clahe"]:
 
 
 def _outputs(table: _Table) -> OutputNames:
-    known = ("probabilities", "maps", "distance", "boxes", "scores", "classes")
+    known = ("probabilities", "maps", "distance", "boxes", "scores", "classes", "neighbours", "neighbour_distances")
     table.only(*known)
     return OutputNames(**{key: table.text(key) for key in known if key in table.values})
 

@@ -51,6 +51,7 @@ def cross_validate(
             progress(f"fold {fold + 1} of {folds}, {what}", fold * total + done, folds * total)
 
         model = fit_classifier(recipe, seen, file.parent, images=oversized, progress=tell)
+        model.save(file.parent / "network.keras")
         logits, maps = predict(model, images)
         keep_fold(file, unseen, logits, maps[..., LABELS.index(LUNG_OPACITY)])
     return gather(examples, sorted(out.glob("fold-*/predictions.npz")))

@@ -1,0 +1,52 @@
+"""One radiograph of any public data set, and what its readers said about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedBox:
+    """A reader's box round one finding, as fractions of the image's width and height."""
+
+    label: str
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A radiograph that a network can learn from or be judged by.
+
+    ``name`` is unique in its data set, ``image`` a DICOM, PNG or JPEG file. ``labels`` holds 1.0 or 0.0 (or how likely,
+    for a soft label) for each finding that is known; what is missing there is not known. ``runs`` are run-length rows
+    by finding in the data set's own code (:mod:`models.training.datasets.runs`); a finding with an empty tuple is known
+    to have no pixel. ``boxed`` names the findings for which ``boxes`` are complete, also where there is none.
+    ``aspect`` is the detector's width by height where the stored image was squeezed to a square.
+    """
+
+    name: str
+    patient: str
+    image: Path
+    split: str = ""
+    labels: Mapping[str, float] = field(default_factory=dict)
+    runs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    boxes: tuple[MarkedBox, ...] = ()
+    boxed: frozenset[str] = frozenset()
+    age: int | None = None
+    sex: str = ""
+    view: str = ""
+    aspect: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """What a folder held: usable samples in file order, and everything that was left out with the reason."""
+
+    layout: str
+    samples: tuple[Sample, ...]
+    problems: tuple[tuple[str, str], ...] = ()
