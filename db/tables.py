@@ -58,7 +58,7 @@ class UTCDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-def _words(states: type[StrEnum]) -> Enum:
+def words(states: type[StrEnum]) -> Enum:
     """Column type for a closed list of words, kept as text so that a new word needs no change of type."""
     return Enum(states, native_enum=False, length=16, values_callable=lambda members: [m.value for m in members])
 
@@ -78,12 +78,12 @@ class Base(DeclarativeBase):
         str: Text(),
         float: Double(),
         datetime: UTCDateTime(),
-        StudyState: _words(StudyState),
-        InstanceState: _words(InstanceState),
-        JobState: _words(JobState),
-        DeliveryState: _words(DeliveryState),
-        Priority: _words(Priority),
-        Analysis: _words(Analysis),
+        StudyState: words(StudyState),
+        InstanceState: words(InstanceState),
+        JobState: words(JobState),
+        DeliveryState: words(DeliveryState),
+        Priority: words(Priority),
+        Analysis: words(Analysis),
         dict[str, float]: JSON(),
     }
 
@@ -99,7 +99,8 @@ class Study(Base):
     """A study (PS3.3 C.7.2.1) with its patient, its triage and what is counted of it for the worklist.
 
     ``activity`` counts what has happened to its images; whoever settles it must have seen the latest. ``revision``
-    counts the summaries that were written.
+    counts the summaries that were written. ``correction``: the hospital has corrected the patient since the images were
+    made, so what is made of them stays here until a person lets it go.
     """
 
     __tablename__ = "studies"
@@ -135,6 +136,7 @@ class Study(Base):
     settled_at: Mapped[datetime | None]
     activity: Mapped[int] = mapped_column(server_default=text("0"))
     revision: Mapped[int] = mapped_column(server_default=text("0"))
+    correction: Mapped[str] = mapped_column(server_default="")
     images: Mapped[int] = mapped_column(server_default=text("0"))
     refused: Mapped[int] = mapped_column(server_default=text("0"))
     reported_at: Mapped[datetime | None]

@@ -3,7 +3,8 @@
 from alembic import context
 from sqlalchemy import Connection
 
-import db.account_tables  # noqa: F401  (puts its tables into the metadata)
+import db.account_tables
+import db.order_tables  # noqa: F401  (both put their tables into the metadata)
 from db.tables import Base
 
 connection: Connection = context.config.attributes["connection"]
