@@ -53,7 +53,8 @@ class Batch:
     ``pixels`` is ``float32[n, size, size, 1]`` in ``[0, 1]``, air dark, preprocessed as in serving. ``labels`` and
     ``known`` are ``float32[n, labels]``: the truth, and how far it is known (0: not at all). ``masks`` is
     ``float32[n, size, size, labels]``, ``mask_known`` ``float32[n, labels]``. ``boxes`` is ``float32[n, most, 5]``
-    (left, top, right, bottom in network pixels, index of the label), filled up with rows whose label is -1.
+    (left, top, right, bottom in network pixels, index of the label), filled up with rows whose label is -1. ``names``
+    are the samples' names where the reader of the batch may need them.
     """
 
     pixels: Array
@@ -62,6 +63,7 @@ class Batch:
     masks: Array | None = None
     mask_known: Array | None = None
     boxes: Array | None = None
+    names: tuple[str, ...] = ()
 
 
 class Batches(Protocol):
@@ -80,7 +82,8 @@ class Architecture(ABC):
 
     ``options`` are the architecture's own options with their defaults. ``encoders`` are the names that
     :attr:`Plan.encoder` may have (empty: it has none). ``gradient`` is false where :meth:`fit` does all the learning
-    and no optimiser runs.
+    and no optimiser runs. ``keeps_index`` says that the served network answers ``neighbours``, rows in the order of the
+    batches that :meth:`fit` saw; their names and labels are then kept in a file beside the manifest.
     """
 
     name: str
@@ -90,6 +93,7 @@ class Architecture(ABC):
     encoders: tuple[str, ...] = ()
     options: Mapping[str, Option] = field(default_factory=dict)
     gradient: bool = True
+    keeps_index: bool = False
 
     @abstractmethod
     def build(self, plan: Plan) -> keras.Model:
@@ -121,8 +125,13 @@ class Architecture(ABC):
         """The labels of the served output, in order: those of the plan, unless a class means *nothing found*."""
         return plan.labels
 
-    def fit(self, network: keras.Model, plan: Plan, batches: Batches) -> None:  # noqa: B027 - an optional step
-        """Learn what gradient descent does not (support vectors, stored features); runs after it, in place."""
+    def fit(self, network: keras.Model, plan: Plan, batches: Batches) -> keras.Model:
+        """Learn what gradient descent does not (support vectors, stored features); runs after it, without augmentation.
+
+        Returns the network to :meth:`serve`: the same one with other weights, or another that holds what was learnt.
+        """
+        del plan, batches
+        return network
 
     def option(self, plan: Plan, name: str) -> Option:
         """The plan's value of one of this architecture's options.
