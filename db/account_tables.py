@@ -8,10 +8,10 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import ForeignKey, Index, String, false
+from sqlalchemy import ForeignKey, Index, String, UniqueConstraint, false
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.tables import DIGEST, Base
+from db.tables import DIGEST, UID, Base
 
 
 class Role(StrEnum):
@@ -110,4 +110,27 @@ class FeedbackRow(Base):
     comment: Mapped[str]
     actor: Mapped[str] = mapped_column(String(80))
     source: Mapped[str] = mapped_column(String(16))
+    at: Mapped[datetime]
+
+
+class AssessmentRow(Base):
+    """One statement of a received AI result assessment (IHE RAD): a verdict, on what, by whom.
+
+    ``feedback_id`` is the verdict that it became; without one ``problem`` says why it fits no finding of ours.
+    """
+
+    __tablename__ = "assessments"
+    __table_args__ = (UniqueConstraint("sop_instance_uid", "ordinal"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True)
+    sop_instance_uid: Mapped[str] = mapped_column(UID)
+    ordinal: Mapped[int]
+    referenced_uid: Mapped[str] = mapped_column(UID)
+    tracking_uid: Mapped[str] = mapped_column(UID)
+    verdict: Mapped[str] = mapped_column(String(16))
+    comment: Mapped[str]
+    observer: Mapped[str]
+    feedback_id: Mapped[int | None] = mapped_column(ForeignKey("feedback.id"))
+    problem: Mapped[str]
     at: Mapped[datetime]

@@ -86,6 +86,8 @@ def finish(connection: Connection, job_id: int, worker: str, outcome: Outcome, n
         error="",
         finished_at=now,
         timings=dict(outcome.timings),
+        modes=dict(outcome.modes),
+        measures=dict(outcome.measures),
         unfit_code=unfit.code if unfit else "",
         unfit_sentence=unfit.sentence if unfit else "",
     )

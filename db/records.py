@@ -202,8 +202,20 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class SimilarRecord:
+    """A case that a retrieval model thinks alike: a reference into its own index, never patient data."""
+
+    reference: str
+    label: str
+    distance: float
+
+
+@dataclass(frozen=True, slots=True)
 class FindingRecord:
-    """One finding as the database keeps it (numbers only; pixels live in the result objects)."""
+    """One finding as the database keeps it (numbers only; pixels live in the result objects).
+
+    ``tracking_uid`` is what our SEG and SR call it (Tracking Unique Identifier), empty where nothing was written.
+    """
 
     label: str
     model: str
@@ -215,6 +227,8 @@ class FindingRecord:
     reason: str = ""
     area_mm2: float | None = None
     area_fraction: float | None = None
+    tracking_uid: str = ""
+    similar: tuple[SimilarRecord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +249,8 @@ class Outcome:
     """Everything a finished job leaves, written in one transaction with its deliveries.
 
     ``unfit``: why the pixels were not analysed. ``destinations`` maps a destination's name to the kinds it takes.
+    ``modes`` says of each model what became of its findings (active, shadow or off), ``measures`` is what can be said of
+    the image cheaply (see :mod:`workers.measures`).
     """
 
     findings: tuple[FindingRecord, ...] = ()
@@ -242,6 +258,8 @@ class Outcome:
     unfit: Refusal | None = None
     timings: dict[str, float] = field(default_factory=dict)
     destinations: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    modes: dict[str, str] = field(default_factory=dict)
+    measures: dict[str, float | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,6 +396,7 @@ class JobDetail:
     finished_at: datetime | None
     due_at: datetime | None
     findings: tuple[FindingRecord, ...] = ()
+    modes: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import (
     JSON,
@@ -28,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-from db.records import Analysis, DeliveryState, InstanceState, JobState, Priority, StudyState
+from db.records import Analysis, DeliveryState, InstanceState, JobState, Priority, SimilarRecord, StudyState
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -56,6 +57,40 @@ class UTCDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class SimilarCases(TypeDecorator[tuple[SimilarRecord, ...]]):
+    """What a retrieval model found beside a finding, as JSON; NULL where there is nothing."""
+
+    impl = JSON(none_as_null=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: tuple[SimilarRecord, ...] | None, dialect: Dialect) -> Any:
+        """Give plain values."""
+        del dialect
+        return [[one.reference, one.label, one.distance] for one in value] if value else None
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> tuple[SimilarRecord, ...]:
+        """Give records, none where the column is NULL."""
+        del dialect
+        return tuple(SimilarRecord(str(one[0]), str(one[1]), float(one[2])) for one in value or ())
+
+
+class Named(TypeDecorator[dict[str, Any]]):
+    """Values by name, as JSON; NULL reads as none at all."""
+
+    impl = JSON(none_as_null=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: dict[str, Any] | None, dialect: Dialect) -> Any:
+        """Keep nothing as NULL."""
+        del dialect
+        return value or None
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> dict[str, Any]:
+        """Give a dictionary."""
+        del dialect
+        return value or {}
 
 
 def words(states: type[StrEnum]) -> Enum:
@@ -90,6 +125,8 @@ class Base(DeclarativeBase):
 
 # The worklist shows what nobody has reported: a handful of all studies, and the oldest of all are not among them.
 _UNREAD = text("reported_at IS NULL")
+# Figures per week look at what has ended; what waits is in no week.
+_FINISHED = text("finished_at IS NOT NULL")
 
 UID = String(64)
 DIGEST = String(64)
@@ -192,7 +229,8 @@ class Job(Base):
 
     ``worker`` and ``lease_until`` tell who holds it; ``due_at`` when it may be tried again; ``rung_at`` when the
     doorbell was last rung for it, empty where it should be rung at once. ``created_at`` belongs to the revision,
-    ``queued_at`` to the last time that it was put into the queue.
+    ``queued_at`` to the last time that it was put into the queue. ``modes`` says what became of each model's findings
+    (active, shadow, off) when it ran, ``measures`` what can be said of the image cheaply.
     """
 
     __tablename__ = "jobs"
@@ -200,6 +238,7 @@ class Job(Base):
         UniqueConstraint("instance_id", "pipeline", "revision"),
         Index("ix_jobs_study_id_state", "study_id", "state"),
         Index("ix_jobs_state_rung_at", "state", "rung_at"),
+        Index("ix_jobs_finished_at", "finished_at", sqlite_where=_FINISHED, postgresql_where=_FINISHED),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -218,6 +257,8 @@ class Job(Base):
     unfit_code: Mapped[str] = mapped_column(server_default="")
     unfit_sentence: Mapped[str] = mapped_column(server_default="")
     timings: Mapped[dict[str, float]]
+    modes: Mapped[dict[str, str]] = mapped_column(Named(), nullable=True)
+    measures: Mapped[dict[str, Any]] = mapped_column(Named(), nullable=True)
     created_at: Mapped[datetime]
     queued_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
@@ -243,6 +284,8 @@ class Finding(Base):
     reason: Mapped[str]
     area_mm2: Mapped[float | None]
     area_fraction: Mapped[float | None]
+    tracking_uid: Mapped[str] = mapped_column(UID, server_default="")
+    similar: Mapped[tuple[SimilarRecord, ...]] = mapped_column(SimilarCases(), nullable=True)
     superseded: Mapped[bool] = mapped_column(server_default=false())
 
 
@@ -313,6 +356,20 @@ class Model(Base):
     name: Mapped[str] = mapped_column(primary_key=True)
     version: Mapped[str] = mapped_column(primary_key=True)
     first_used_at: Mapped[datetime]
+
+
+class ModelSwitch(Base):
+    """A person has switched a model: the latest row of a model is its state, the earlier ones are its history."""
+
+    __tablename__ = "model_switches"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(String(64), index=True)
+    from_state: Mapped[str] = mapped_column(String(16))
+    to_state: Mapped[str] = mapped_column(String(16))
+    reason: Mapped[str]
+    actor: Mapped[str] = mapped_column(String(80))
+    at: Mapped[datetime]
 
 
 class Event(Base):
