@@ -306,12 +306,16 @@ class StudyFacts:
 
 @dataclass(frozen=True, slots=True)
 class TriageDecision:
-    """What triage decides: never lower than the hospital's own priority."""
+    """What triage decides: never lower than the hospital's own priority.
+
+    ``alarms`` are the findings that somebody must be told of at once; what the hospital asked for itself is none.
+    """
 
     priority: Priority
     due_at: datetime
     analysis: Analysis
     reason: str
+    alarms: tuple[FindingRecord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

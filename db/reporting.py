@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Connection, Engine, select, update
 
 from db.engine import writing
+from db.notifications import silence
 from db.records import Priority
 from db.tables import Study
 from db.transitions import event, lock_study, write_events
+
+
+def report(connection: Connection, study_id: int, now: datetime, *, actor: str, cause: str) -> bool:
+    """Take a study off the worklist and withdraw its alarms; False where it was reported already."""
+    study = lock_study(connection, study_id)
+    if study.reported_at is not None:
+        return False
+    values = {"reported_at": now, "reported_by": actor}
+    connection.execute(update(Study).where(Study.id == study_id).values(**values))
+    write_events(connection, [event(study_id, "study", study_id, "unread", "reported", cause, actor, now)])
+    silence(connection, study_id, cause, actor, now)
+    return True
 
 
 class Reporting:
@@ -26,13 +39,7 @@ class Reporting:
     def mark_reported(self, study_id: int, now: datetime, *, actor: str, cause: str) -> bool:
         """Take a study off the worklist; False where it was reported already."""
         with self._writer.begin() as connection:
-            study = lock_study(connection, study_id)
-            if study.reported_at is not None:
-                return False
-            values = {"reported_at": now, "reported_by": actor}
-            connection.execute(update(Study).where(Study.id == study_id).values(**values))
-            write_events(connection, [event(study_id, "study", study_id, "unread", "reported", cause, actor, now)])
-        return True
+            return report(connection, study_id, now, actor=actor, cause=cause)
 
     def mark_unread(self, study_id: int, now: datetime, *, actor: str, cause: str) -> bool:
         """Put a reported study back on the worklist; False where it was there."""

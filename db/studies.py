@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ from sqlalchemy import Connection, case, func, select, update
 from db import tables
 from db.errors import RecordNotFoundError
 from db.jobs import WAITING
+from db.notifications import AlarmRules, raise_alarms
 from db.outcomes import keep_results
 from db.reading import current_findings
 from db.records import JobState, ResultRecord, StudyFacts, StudyState, TriageDecision
@@ -52,11 +54,14 @@ def _count(condition: Any) -> Any:
     return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
 
 
-def record_triage(connection: Connection, study_id: int, decision: TriageDecision, now: datetime) -> None:
-    """Write what triage decided; nothing where it decided the same before."""
+def record_triage(
+    connection: Connection, study_id: int, decision: TriageDecision, now: datetime, alarms: AlarmRules
+) -> None:
+    """Write what triage decided, with the alarms that follow; nothing where it decided the same before."""
     study = lock_study(connection, study_id)
+    raise_alarms(connection, study, decision.alarms, alarms, now)
     before = TriageDecision(study.priority, study.due_at, study.analysis, study.reason)
-    if before == decision:
+    if before == replace(decision, alarms=()):
         return
     connection.execute(
         update(tables.Study)

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from db import tables
 from db.errors import RecordNotFoundError, TransitionError
+from db.order_tables import NOTIFICATION_TRANSITIONS, NotificationRow
 from db.records import (
     DELIVERY_TRANSITIONS,
     INSTANCE_TRANSITIONS,
@@ -26,12 +27,14 @@ TRANSITIONS: Mapping[str, Mapping[Any, frozenset[Any]]] = {
     "instance": INSTANCE_TRANSITIONS,
     "job": JOB_TRANSITIONS,
     "delivery": DELIVERY_TRANSITIONS,
+    "notification": NOTIFICATION_TRANSITIONS,
 }
 _TABLES: Mapping[str, type[tables.Base]] = {
     "study": tables.Study,
     "instance": tables.Instance,
     "job": tables.Job,
     "delivery": tables.Delivery,
+    "notification": NotificationRow,
 }
 
 

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from db import deliveries, holding, ingest, jobs, reading, rejections, retention, studies
 from db.engine import writing
+from db.notifications import AlarmRules
 from db.records import (
     Delivery,
     ExpiredStudy,
@@ -53,8 +54,10 @@ class Worklist:
     the tables of :mod:`db.records` forbid what is asked.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, alarms: AlarmRules | None = None) -> None:
+        """Use the database of ``engine``; triage raises the alarms that ``alarms`` says, none without it."""
         self._engine = engine
+        self._alarms = alarms or AlarmRules()
         self._writer = writing(engine)
 
     def _read(self, work: Callable[..., T], *arguments: Any, **options: Any) -> T:
@@ -226,7 +229,7 @@ class Worklist:
 
     def record_triage(self, study_id: int, decision: TriageDecision, now: datetime) -> None:
         """Write what triage decided; the same decision again leaves no trace."""
-        self._write(studies.record_triage, study_id, decision, now)
+        self._write(studies.record_triage, study_id, decision, now, self._alarms)
 
     def quiet_studies(self, now: datetime, quiet: timedelta, limit: int = 100) -> tuple[int, ...]:
         """Open studies, not held, with nothing waiting, in which nothing has happened for ``quiet``."""

@@ -34,6 +34,7 @@ def decide(facts: StudyFacts, rules: Triage, now: datetime) -> TriageDecision:
         due_at=since + timedelta(minutes=minutes),
         analysis=analysis,
         reason=_reason(facts, alarming, floor, analysis),
+        alarms=tuple(finding for finding in alarming if _priority_of(finding, rules) is Priority.CRITICAL),
     )
 
 

@@ -1,0 +1,304 @@
+"""Alarms on critical findings: one row a finding and channel, claimed and tried again like a delivery.
+
+A row is written in the transaction in which triage finds the study critical, and there is at most one for a study, a
+channel and a finding. So whatever process dies, an alarm is neither lost nor raised again. What a receiver sees twice
+(the node died between its answer and our note of it) carries the same key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row, and_, func, insert, or_, select
+
+from db.engine import writing
+from db.errors import RecordNotFoundError
+from db.jobs import starts_with
+from db.order_tables import NotificationRow, NotificationState, OrderRow
+from db.records import FindingRecord, Priority
+from db.transitions import event, lock_study, move, write_events
+
+_ENTITY = "notification"
+_ACTOR = "triage"
+_OPEN = (NotificationState.PENDING, NotificationState.FAILED)
+_ENDED: dict[str, Any] = {"worker": "", "lease_until": None, "due_at": None}
+# Study Time has no time zone: a study counts as old only where it is in every one of them.
+_FARTHEST_ZONE = timedelta(hours=14)
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmRules:
+    """Through which channels a critical finding is told, and how old a study may be for that."""
+
+    channels: tuple[str, ...] = ()
+    maximum_age: timedelta = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """A notification as a sender claims it, with what the study says now. ``reason`` is the label of the finding."""
+
+    id: int
+    study_id: int
+    channel: str
+    reason: str
+    key: str
+    probability: float | None
+    attempts: int
+    created_at: datetime
+    study_instance_uid: str
+    accession_number: str
+    placer_order_number: str
+    filler_order_number: str
+    patient_id: str
+    issuer_of_patient_id: str
+    patient_name: str
+    patient_birth_date: str
+    patient_sex: str
+    study_date: str
+    study_time: str
+    study_description: str
+    priority: Priority
+    due_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationDetail:
+    """A notification as an admin sees it."""
+
+    id: int
+    channel: str
+    reason: str
+    state: NotificationState
+    attempts: int
+    error: str
+    created_at: datetime
+    sent_at: datetime | None
+
+
+def notification_key(study_instance_uid: str, channel: str, reason: str) -> str:
+    """Name a notification: the same work gives the same name, 32 hexadecimal characters."""
+    return hashlib.sha256("\0".join((study_instance_uid, channel, reason)).encode()).hexdigest()[:32]
+
+
+def is_news(study: Row[Any], maximum_age: timedelta, now: datetime) -> bool:
+    """Say whether an alarm on this study helps anybody: it is unread, and neither back-filled nor analysed long after.
+
+    ``study`` has the columns of ``studies``.
+    """
+    if study.reported_at is not None or now - study.first_received_at > maximum_age:
+        return False
+    taken = _study_moment(study.study_date, study.study_time)
+    return taken is None or study.first_received_at - taken <= maximum_age + _FARTHEST_ZONE
+
+
+def _study_moment(date: str, time: str) -> datetime | None:
+    """Read Study Date and Study Time (VR DA and TM) as if in UTC; the end of the day where no time is given."""
+    digits = time.strip()[:6]
+    for text, layout in ((date.strip() + digits, "%Y%m%d%H%M%S"), (date.strip() + "235959", "%Y%m%d%H%M%S")):
+        try:
+            return datetime.strptime(text, layout).replace(tzinfo=UTC)
+        except ValueError:
+            continue
+    return None
+
+
+def raise_alarms(
+    connection: Connection, study: Row[Any], findings: Iterable[FindingRecord], rules: AlarmRules, now: datetime
+) -> None:
+    """Write a notification for each alarming finding and channel that has none yet; ``study`` is locked."""
+    alarms = {finding.label: finding for finding in reversed(tuple(findings))}
+    if not alarms or not rules.channels or not is_news(study, rules.maximum_age, now):
+        return
+    told = select(NotificationRow.channel, NotificationRow.reason).where(NotificationRow.study_id == study.id)
+    known = {(row.channel, row.reason) for row in connection.execute(told)}
+    rows = [
+        {
+            "study_id": study.id,
+            "channel": channel,
+            "reason": label,
+            "state": NotificationState.PENDING,
+            "key": notification_key(study.study_instance_uid, channel, label),
+            "probability": finding.probability,
+            "attempts": 0,
+            "created_at": now,
+        }
+        for label, finding in sorted(alarms.items())
+        for channel in rules.channels
+        if (channel, label) not in known
+    ]
+    if not rows:
+        return
+    statement = insert(NotificationRow).returning(NotificationRow.id, sort_by_parameter_order=True)
+    ids = connection.scalars(statement, rows).all()
+    write_events(
+        connection,
+        [
+            event(study.id, _ENTITY, row_id, "", "pending", f"{row['channel']}: {row['reason']}", _ACTOR, now)
+            for row_id, row in zip(ids, rows, strict=True)
+        ],
+    )
+
+
+def silence(connection: Connection, study_id: int, cause: str, actor: str, now: datetime) -> None:
+    """Withdraw what has not left yet of a study that is locked; what is leaving now cannot be called back."""
+    table = NotificationRow.__table__
+    query = select(table).where(table.c.study_id == study_id, table.c.state.in_(_OPEN)).order_by(table.c.id)
+    for row in connection.execute(query.with_for_update(key_share=True)).all():
+        move(connection, _ENTITY, row, NotificationState.WITHDRAWN, cause=cause, actor=actor, now=now, **_ENDED)
+
+
+class Notifications:
+    """The notifications of a node. Each method is one transaction; those that name a worker act on its claim."""
+
+    def __init__(self, engine: Engine) -> None:
+        """Use the database of ``engine``."""
+        self._engine = engine
+        self._writer = writing(engine)
+
+    def waiting(self, channel: str, now: datetime, limit: int = 50) -> tuple[int, ...]:
+        """Notifications of ``channel`` that may be taken now, the oldest first."""
+        row = NotificationRow
+        pending = and_(row.state == NotificationState.PENDING, or_(row.due_at.is_(None), row.due_at <= now))
+        left = and_(row.state == NotificationState.SENDING, row.lease_until <= now)
+        query = select(row.id).where(row.channel == channel, or_(pending, left)).order_by(row.id).limit(limit)
+        with self._engine.connect() as connection:
+            return tuple(connection.scalars(query))
+
+    def claim(self, notification_id: int, worker: str, now: datetime, lease: timedelta) -> Notification | None:
+        """Take a notification for ``worker`` until ``now + lease``; None where it is not to be had.
+
+        One whose study was reported in the meantime is withdrawn instead.
+        """
+        with self._writer.begin() as connection:
+            study, row = _locked(connection, notification_id)
+            if not _claimable(row, now):
+                return None
+            before = NotificationState.PENDING
+            if row.state is NotificationState.SENDING:
+                move(connection, _ENTITY, row, before, cause="lease is over", actor=worker, now=now)
+            if study.reported_at is not None:
+                cause, after = "the study is reported", NotificationState.WITHDRAWN
+                move(connection, _ENTITY, row, after, cause=cause, actor=worker, now=now, before=before, **_ENDED)
+                return None
+            values: dict[str, Any] = {"worker": worker, "lease_until": now + lease, "attempts": row.attempts + 1}
+            after, cause = NotificationState.SENDING, "claimed"
+            move(connection, _ENTITY, row, after, cause=cause, actor=worker, now=now, before=before, **values)
+            return _notification(study, row, _order_numbers(connection, study.id))
+
+    def sent(self, notification_id: int, worker: str, now: datetime) -> bool:
+        """The receiver has taken it; False where the claim is lost."""
+        values = {**_ENDED, "error": "", "sent_at": now}
+        return self._end(notification_id, worker, NotificationState.SENT, "the receiver has taken it", now, values)
+
+    def retry(self, notification_id: int, worker: str, error: str, now: datetime, after: timedelta) -> bool:
+        """Let it be tried again from ``now + after`` on; False where the claim is lost."""
+        values = {**_ENDED, "due_at": now + after, "error": error}
+        return self._end(notification_id, worker, NotificationState.PENDING, error, now, values)
+
+    def fail(self, notification_id: int, worker: str, error: str, now: datetime) -> bool:
+        """Park it for the admin to see; False where the claim is lost."""
+        values = {**_ENDED, "error": error}
+        return self._end(notification_id, worker, NotificationState.FAILED, error, now, values)
+
+    def release(self, worker_prefix: str, now: datetime) -> int:
+        """Make pending again what workers whose name starts so have left behind: they have died."""
+        table = NotificationRow.__table__
+        query = select(table).where(
+            table.c.state == NotificationState.SENDING, starts_with(table.c.worker, worker_prefix)
+        )
+        with self._writer.begin() as connection:
+            rows = connection.execute(query.order_by(table.c.id).with_for_update(key_share=True)).all()
+            for row in rows:
+                cause, after = "its sender died", NotificationState.PENDING
+                move(connection, _ENTITY, row, after, cause=cause, actor="node", now=now, **_ENDED)
+        return len(rows)
+
+    def of_study(self, study_id: int) -> tuple[NotificationDetail, ...]:
+        """Every notification of a study, the oldest first."""
+        query = select(NotificationRow.__table__).where(NotificationRow.study_id == study_id)
+        with self._engine.connect() as connection:
+            rows = connection.execute(query.order_by(NotificationRow.id)).all()
+        names = NotificationDetail.__dataclass_fields__
+        return tuple(NotificationDetail(**{name: getattr(row, name) for name in names}) for row in rows)
+
+    def counts(self, channel: str) -> dict[str, int]:
+        """How many notifications of ``channel`` are in each state."""
+        row = NotificationRow
+        query = select(row.state, func.count()).where(row.channel == channel).group_by(row.state)
+        with self._engine.connect() as connection:
+            return {state.value: int(number) for state, number in connection.execute(query)}
+
+    def _end(
+        self, notification_id: int, worker: str, after: NotificationState, cause: str, now: datetime, values: Any
+    ) -> bool:
+        with self._writer.begin() as connection:
+            study, row = _locked(connection, notification_id)
+            if row.state is not NotificationState.SENDING or row.worker != worker:
+                return False
+            if after is NotificationState.PENDING and study.reported_at is not None:
+                after, cause, values = NotificationState.WITHDRAWN, "the study is reported", _ENDED
+            move(connection, _ENTITY, row, after, cause=cause, actor=worker, now=now, **values)
+            return True
+
+
+def _claimable(row: Row[Any], now: datetime) -> bool:
+    if row.state is NotificationState.SENDING:
+        return row.lease_until is not None and row.lease_until <= now
+    return row.state is NotificationState.PENDING and (row.due_at is None or row.due_at <= now)
+
+
+def _locked(connection: Connection, notification_id: int) -> tuple[Row[Any], Row[Any]]:
+    """Lock a notification and, before it, its study."""
+    table = NotificationRow.__table__
+    study_id = connection.scalar(select(table.c.study_id).where(table.c.id == notification_id))
+    if study_id is None:
+        raise RecordNotFoundError(_ENTITY, notification_id)
+    study = lock_study(connection, study_id)
+    query = select(table).where(table.c.id == notification_id).with_for_update(key_share=True)
+    return study, connection.execute(query).one()
+
+
+def _order_numbers(connection: Connection, study_id: int) -> tuple[str, str]:
+    """Placer and filler order number of the study's latest order; empty where no order is known."""
+    order = OrderRow
+    query = select(order.placer_order_number, order.filler_order_number).where(order.study_id == study_id)
+    row = connection.execute(query.order_by(order.id.desc())).first()
+    return (row[0], row[1]) if row else ("", "")
+
+
+_FROM_STUDY: Sequence[str] = (
+    "study_instance_uid",
+    "accession_number",
+    "patient_id",
+    "issuer_of_patient_id",
+    "patient_name",
+    "patient_birth_date",
+    "patient_sex",
+    "study_date",
+    "study_time",
+    "study_description",
+    "priority",
+    "due_at",
+)
+
+
+def _notification(study: Row[Any], row: Row[Any], order_numbers: tuple[str, str]) -> Notification:
+    placer, filler = order_numbers
+    return Notification(
+        id=row.id,
+        study_id=study.id,
+        channel=row.channel,
+        reason=row.reason,
+        key=row.key,
+        probability=row.probability,
+        attempts=row.attempts + 1,
+        created_at=row.created_at,
+        placer_order_number=placer,
+        filler_order_number=filler,
+        **{name: getattr(study, name) for name in _FROM_STUDY},
+    )
