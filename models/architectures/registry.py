@@ -6,7 +6,9 @@ from importlib import import_module
 
 from models.architectures.contract import Architecture
 
-_WHERE: dict[str, str] = {}
+_WHERE: dict[str, str] = {
+    "lbp-svm": "models.local_patterns.machine:LBP_SVM",
+}
 """Name to ``module:attribute``; the attribute is an :class:`Architecture`."""
 
 
