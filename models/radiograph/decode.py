@@ -136,14 +136,14 @@ def decode(source: Dataset | Path, threads: int = 1) -> StoredPixels:
     return StoredPixels(codes, header.stored, header.signed, decoder, notes)
 
 
-def read_file(path: Path) -> Dataset:
-    """Read a DICOM file.
+def read_file(path: Path, *, stop_before_pixels: bool = False) -> Dataset:
+    """Read a DICOM file, or only what stands before its pixels.
 
     Raises:
         UnreadablePixels: It is not one.
     """
     try:
-        return dcmread(path)
+        return dcmread(path, stop_before_pixels=stop_before_pixels)
     except (InvalidDicomError, OSError, ValueError, EOFError, KeyError, TypeError) as error:
         raise UnreadablePixels(PixelFault.NOT_DICOM, f"The file cannot be read as DICOM: {error}.") from error
 

@@ -20,14 +20,13 @@ def read_model_input(source: Dataset | Path, threads: int = 1) -> ModelInput:
     dataset = read_file(source) if isinstance(source, Path) else source
     stored = decode(dataset, threads)
     pixels, notes = to_grayscale(stored, dataset)
-    spacing = spacing_of(dataset)
     return ModelInput(
         pixels=pixels,
         sop_instance_uid=str(dataset.get("SOPInstanceUID") or ""),
-        spacing=spacing,
+        spacing=spacing_of(dataset),
         view=str(dataset.get("ViewPosition") or "").strip().upper(),
         patient_orientation=_patient_orientation(dataset),
-        pixel_aspect=_pixel_aspect(dataset, spacing),
+        pixel_aspect=pixel_aspect_of(dataset),
         notes=(*stored.notes, *notes),
     )
 
@@ -56,8 +55,9 @@ def _positive_pair(dataset: Dataset, keyword: str) -> tuple[float, float] | None
     return (pair[0], pair[1]) if len(pair) == 2 and min(pair) > 0 else None
 
 
-def _pixel_aspect(dataset: Dataset, spacing: Spacing | None) -> float:
+def pixel_aspect_of(dataset: Dataset) -> float:
     """Height of a pixel divided by its width, from the spacing or from Pixel Aspect Ratio (PS3.3 C.7.6.3.1.7)."""
+    spacing = spacing_of(dataset)
     if spacing is not None:
         return spacing.row / spacing.column
     ratio = _positive_pair(dataset, "PixelAspectRatio")
