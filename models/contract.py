@@ -137,7 +137,8 @@ class OutputNames:
 class ModelSpec:
     """One model as its manifest defines it; ``digest`` is the SHA-256 of ``file`` in hexadecimal.
 
-    ``device_uid`` identifies this very training (a new UID for each retrained model, PS3.3 C.12.1.5).
+    ``device_uid`` identifies this very training (a new UID for each retrained model, PS3.3 C.12.1.5). ``onnx`` is what
+    a Keras file was exported to when it was added, for CPUs. ``index`` names the stored cases of a retrieval model.
     """
 
     name: str
@@ -154,6 +155,9 @@ class ModelSpec:
     mode: Mode = Mode.ACTIVE
     gate: GateSpec | None = None
     outputs: OutputNames = OutputNames()
+    onnx: Path | None = None
+    onnx_digest: str = ""
+    index: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

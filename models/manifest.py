@@ -14,6 +14,9 @@ cannot be overlooked::
     activation = "probability"       # or logit
     mode = "active"                  # or shadow
     card = "chest-classifier.md"     # optional
+    onnx = "chest-classifier.onnx"   # optional, beside a Keras file: the same network for CPUs …
+    onnx_digest = "1c3e0a…"          # … and its SHA-256
+    index = "similar.index.csv"      # optional, the stored cases of a classifier by retrieval
 
     [input]                          # models.contract.InputSpec
     height = 256
@@ -65,6 +68,11 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _SUFFIXES = (".onnx", ".keras", ".h5")
 _GATE_SCHEME = "99PLEURA"
 _CHUNK = 1 << 20
+
+_MODEL_KEYS = (
+    *("name", "version", "title", "kind", "file", "digest", "device_uid", "activation", "mode", "card"),
+    *("onnx", "onnx_digest", "index"),
+)
 
 Choice = TypeVar("Choice", ModelKind, Activation, Mode)
 
@@ -157,7 +165,7 @@ def read_manifest(path: Path) -> ModelSpec:
     except tomllib.TOMLDecodeError as error:
         raise ManifestError(f"{path}: is not TOML ({error})") from error
     spec = parse_manifest(values, path)
-    for file in (spec.file, spec.card):
+    for file in (spec.file, spec.card, spec.onnx, spec.index):
         if file is not None and not file.is_file():
             raise ManifestError(f"{path}: there is no file {file}")
     return spec
@@ -168,23 +176,26 @@ def parse_manifest(values: Mapping[str, Any], path: Path) -> ModelSpec:
     whole = _Table(values, str(path))
     whole.only("model", "input", "outputs", "gate", "labels")
     model = whole.table("model")
-    model.only("name", "version", "title", "kind", "file", "digest", "device_uid", "activation", "mode", "card")
+    model.only(*_MODEL_KEYS)
     kind = model.choice("kind", ModelKind)
     return ModelSpec(
         name=_matching(model, "name", _NAME, "lower case letters, digits, '.', '_' and '-', 64 at most"),
         version=model.text("version"),
         title=model.text("title"),
         kind=kind,
-        file=_file(model, path.parent),
-        digest=_matching(model, "digest", _DIGEST, "a SHA-256 digest in 64 lower case hexadecimal digits"),
+        file=_file(model, "file", path.parent, _SUFFIXES),
+        digest=_digest(model, "digest"),
         device_uid=_uid(model),
         input=_input(whole.table("input")),
         activation=model.choice("activation", Activation, Activation.PROBABILITY),
         labels=_labels(whole, kind),
-        card=path.parent / model.text("card") if "card" in model.values else None,
+        card=_file(model, "card", path.parent, (".md",)) if "card" in model.values else None,
         mode=model.choice("mode", Mode, Mode.ACTIVE),
         gate=_gate(whole, kind),
         outputs=_outputs(whole.table("outputs")),
+        onnx=_onnx(model, path.parent),
+        onnx_digest=_digest(model, "onnx_digest") if "onnx" in model.values else "",
+        index=_file(model, "index", path.parent, (".csv",)) if "index" in model.values else None,
     )
 
 
@@ -203,12 +214,16 @@ def verify_digest(spec: ModelSpec) -> None:
     Raises:
         ManifestError: The file cannot be read or has another digest.
     """
-    try:
-        found = file_digest(spec.file)
-    except OSError as error:
-        raise ManifestError(f"{spec.name}: {spec.file} cannot be read ({error})") from error
-    if found != spec.digest:
-        raise ManifestError(f"{spec.name}: {spec.file} has the digest {found}, its manifest says {spec.digest}")
+    files = [(spec.file, spec.digest)]
+    if spec.onnx is not None:
+        files.append((spec.onnx, spec.onnx_digest))
+    for file, digest in files:
+        try:
+            found = file_digest(file)
+        except OSError as error:
+            raise ManifestError(f"{spec.name}: {file} cannot be read ({error})") from error
+        if found != digest:
+            raise ManifestError(f"{spec.name}: {file} has the digest {found}, its manifest says {digest}")
 
 
 def _matching(table: _Table, key: str, pattern: re.Pattern[str], words: str) -> str:
@@ -225,13 +240,27 @@ def _uid(model: _Table) -> str:
     return value
 
 
-def _file(model: _Table, folder: Path) -> Path:
-    name = model.text("file")
+def _digest(model: _Table, key: str) -> str:
+    return _matching(model, key, _DIGEST, "a SHA-256 digest in 64 lower case hexadecimal digits")
+
+
+def _file(model: _Table, key: str, folder: Path, suffixes: tuple[str, ...]) -> Path:
+    name = model.text(key)
     if Path(name).name != name:
-        raise model.complain(f"'file' must be the name of a file beside the manifest, not '{name}'")
-    if Path(name).suffix not in _SUFFIXES:
-        raise model.complain(f"'file' must end in {', '.join(_SUFFIXES)}, not '{name}'")
+        raise model.complain(f"'{key}' must be the name of a file beside the manifest, not '{name}'")
+    if Path(name).suffix not in suffixes:
+        raise model.complain(f"'{key}' must end in {', '.join(suffixes)}, not '{name}'")
     return folder / name
+
+
+def _onnx(model: _Table, folder: Path) -> Path | None:
+    if "onnx" not in model.values:
+        if "onnx_digest" in model.values:
+            raise model.complain("'onnx_digest' stands there without 'onnx'")
+        return None
+    if model.text("file").endswith(".onnx"):
+        raise model.complain("'onnx' belongs beside a Keras file; 'file' is an ONNX file already")
+    return _file(model, "onnx", folder, (".onnx",))
 
 
 def _input(table: _Table) -> InputSpec:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 
-from models.contract import LabelSpec, ModelSpec
+from models.contract import InputSpec, LabelSpec, ModelSpec, OutputNames
 
 
 def manifest_text(spec: ModelSpec) -> str:
@@ -20,9 +21,15 @@ def manifest_text(spec: ModelSpec) -> str:
         f"activation = {json.dumps(spec.activation.value)}",
         f"mode = {json.dumps(spec.mode.value)}",
     ]
-    if spec.card is not None:
-        lines.append(f"card = {json.dumps(spec.card.name)}")
-    lines += ["", "[input]", f"height = {spec.input.height}", f"width = {spec.input.width}"]
+    for key, file in (("card", spec.card), ("onnx", spec.onnx), ("index", spec.index)):
+        if file is not None:
+            lines.append(f"{key} = {json.dumps(file.name)}")
+    if spec.onnx is not None:
+        lines.append(f"onnx_digest = {json.dumps(spec.onnx_digest)}")
+    lines += ["", "[input]", *_changed(spec.input, InputSpec(0, 0))]
+    renamed = _changed(spec.outputs, OutputNames())
+    if renamed:
+        lines += ["", "[outputs]", *renamed]
     if spec.gate is not None:
         lines += ["", "[gate]", f"min_probability = {spec.gate.min_probability:.4g}"]
         if spec.gate.distance_threshold is not None:
@@ -30,6 +37,12 @@ def manifest_text(spec: ModelSpec) -> str:
     for label in spec.labels:
         lines += ["", *_label(label)]
     return "\n".join(lines) + "\n"
+
+
+def _changed(values: InputSpec | OutputNames, default: InputSpec | OutputNames) -> list[str]:
+    """What differs from the default, a line each; lists and texts are written in JSON as in TOML."""
+    pairs = ((item.name, getattr(values, item.name), getattr(default, item.name)) for item in fields(values))
+    return [f"{name} = {json.dumps(value)}" for name, value, usual in pairs if value != usual]
 
 
 def _label(label: LabelSpec) -> list[str]:

@@ -1,0 +1,85 @@
+"""A written manifest says what was meant: read back, it is the same ModelSpec."""
+
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.contract import (
+    Activation,
+    Code,
+    Evidence,
+    GateSpec,
+    InputSpec,
+    LabelSpec,
+    Mode,
+    ModelKind,
+    ModelSpec,
+    OutputNames,
+)
+from models.manifest import parse_manifest
+from models.training.manifests import manifest_text
+
+FOLDER = Path("/models")
+fractions = st.sampled_from([0.125, 0.25, 0.5, 0.875])
+names = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)
+
+
+@st.composite
+def inputs(draw: st.DrawFn) -> InputSpec:
+    channels = draw(st.sampled_from([1, 3]))
+    return InputSpec(
+        height=draw(st.integers(16, 512)),
+        width=draw(st.integers(16, 512)),
+        channels=channels,
+        value_range=draw(st.sampled_from([(0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)])),
+        mean=draw(st.sampled_from([(0.0,), (0.5,) * channels])),
+        std=draw(st.sampled_from([(1.0,), (0.25,) * channels])),
+        padding=draw(fractions),
+        layout=draw(st.sampled_from(["NHWC", "NCHW"])),
+        equalise=draw(st.sampled_from(["none", "histogram", "clahe"])),
+    )
+
+
+@st.composite
+def specs(draw: st.DrawFn) -> ModelSpec:
+    kind = draw(st.sampled_from(ModelKind))
+    keras = draw(st.booleans())
+    own = draw(st.lists(names, min_size=1, max_size=4, unique=True))
+    labels = tuple(
+        LabelSpec(
+            name,
+            Code("1", "99TEST", name),
+            draw(fractions),
+            localised=draw(st.booleans()),
+            mode=draw(st.sampled_from(Mode)),
+            evidence=draw(st.none() | st.just(Evidence(40, 0.75, 0.5, 0.875))),
+        )
+        for name in own
+    )
+    return ModelSpec(
+        name="a-model",
+        version="1.2.3",
+        title='A "quoted" title',
+        kind=kind,
+        file=FOLDER / ("network.keras" if keras else "network.onnx"),
+        digest="ab" * 32,
+        device_uid="2.25.17",
+        input=draw(inputs()),
+        activation=draw(st.sampled_from(Activation)),
+        labels=labels,
+        card=draw(st.none() | st.just(FOLDER / "card.md")),
+        mode=draw(st.sampled_from(Mode)),
+        gate=draw(st.sampled_from([GateSpec(0.25), GateSpec(0.5, 14.5)])) if kind is ModelKind.GATE else None,
+        outputs=draw(st.sampled_from([OutputNames(), OutputNames(probabilities="dense_1", neighbours="nearest")])),
+        onnx=FOLDER / "network.onnx" if keras else None,
+        onnx_digest="cd" * 32 if keras else "",
+        index=draw(st.none() | st.just(FOLDER / "network.index.csv")),
+    )
+
+
+@given(specs())
+def test_what_is_written_is_read(spec: ModelSpec) -> None:
+    import tomllib
+
+    assert parse_manifest(tomllib.loads(manifest_text(spec)), FOLDER / "a-model.toml") == spec
