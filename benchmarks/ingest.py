@@ -1,6 +1,6 @@
 """How fast images are received, beside DCMTK, Orthanc and pynetdicom's own application, in one interleaved run.
 
-    python -P -m benchmarks.ingest [--rounds 5] [--quick] [--table FILE]
+    python -P -m benchmarks.ingest [--rounds 5] [--quick] [--associations 1 4 8] [--table FILE]
 
 Two senders: DCMTK's ``storescu``, as a peer in a hospital would send, gives the images per second that the ratio is
 made of; a replay of messages laid out beforehand, which costs next to nothing, gives the time of each answer.
@@ -288,13 +288,13 @@ def redis(folder: Path) -> Iterator[str]:
         server.wait(10)
 
 
-def run(rounds: int, quick: bool, names: list[str], folder: Path) -> list[Sample]:
+def run(rounds: int, quick: bool, names: list[str], numbers: list[int], folder: Path) -> list[Sample]:
     """Measure every receiver with every kind of image and number of associations."""
     samples: list[Sample] = []
     kinds = ((jpeg_kind(), 60 if quick else 240), (uncompressed_kind(), 8 if quick else 24))
     with redis(folder) as broker:
         for kind, images in kinds:
-            for associations in (1, 4, 8):
+            for associations in numbers:
                 with ExitStack() as stack:
                     receivers = [
                         stack.enter_context(running(name, folder / f"{number}-{kind.name[:2]}-{associations}", broker))
@@ -386,6 +386,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="fewer images in a batch")
     parser.add_argument("--only", nargs="*", choices=sorted(RECEIVERS), help="these receivers")
+    parser.add_argument("--associations", type=int, nargs="+", default=[1, 4, 8], help="so many at once")
     parser.add_argument("--table", type=Path, help="write the table to this file")
     parser.add_argument("--folder", type=Path, help="where to receive; the disk to measure")
     arguments = parser.parse_args()
@@ -394,7 +395,7 @@ def main() -> None:
     before = os.getloadavg()[0]
     folder = Path(tempfile.mkdtemp(prefix="ingest-", dir=arguments.folder))
     try:
-        samples = run(arguments.rounds, arguments.quick, names, folder)
+        samples = run(arguments.rounds, arguments.quick, names, arguments.associations, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     text = table(samples, (before, os.getloadavg()[0]))

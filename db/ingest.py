@@ -5,14 +5,15 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, bindparam, insert, literal_column, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from db import tables
 from db.holding import hold
+from db.prepared import Prepared
 from db.records import Analysis, Ingest, InstanceState, JobState, Priority, ReceivedInstance, Refusal, StudyState
-from db.transitions import event, touch_study, write_events
+from db.transitions import event, touch_study
 
 STAT_WAIT = timedelta(hours=1)
 ROUTINE_WAIT = timedelta(hours=8)
@@ -26,6 +27,103 @@ _ACTOR = "listener"
 _OPEN_JOBS = (JobState.QUEUED, JobState.RUNNING, JobState.RETRYING)
 
 
+_STUDY: Any = tables.Study.__table__
+_IDENTITY = ("patient_id", "issuer_of_patient_id", "accession_number")
+
+
+def insert_or_ignore(connection: Connection, table: Any) -> Any:
+    """Give an INSERT for ``table`` that leaves a row which is there already as it is."""
+    return _or_ignore(connection.dialect.name, table)
+
+
+def _or_ignore(dialect: str, table: Any) -> Any:
+    make: Any = postgresql_insert if dialect == "postgresql" else sqlite_insert
+    return make(table).on_conflict_do_nothing()
+
+
+def _values(table: Any, *names: str) -> dict[str, Any]:
+    return {name: bindparam(name, type_=table.c[name].type) for name in names}
+
+
+def _inserting(mapped: type[tables.Base], *names: str) -> Prepared:
+    """INSERT with these columns, giving the id."""
+    table: Any = mapped.__table__
+    return Prepared(lambda _: insert(table).values(_values(table, *names)).returning(table.c.id))
+
+
+_LOCK_STUDY = Prepared(
+    lambda _: (
+        select(_STUDY)
+        .where(_STUDY.c.study_instance_uid == bindparam("study_instance_uid"))
+        .with_for_update(key_share=True)
+    )
+)
+_INSERT_STUDY = Prepared(
+    lambda dialect: (
+        _or_ignore(dialect, _STUDY)
+        .values(
+            _values(
+                _STUDY,
+                *("study_instance_uid", *_IDENTITY, "patient_name", "patient_birth_date", "patient_sex"),
+                *("study_date", "study_time", "study_description", "state", "stat", "priority", "analysis", "reason"),
+                *("due_at", "first_received_at", "last_activity_at"),
+            )
+        )
+        .returning(_STUDY)
+    )
+)
+_COUNT_IMAGE = Prepared(
+    lambda _: (
+        update(_STUDY)
+        .where(_STUDY.c.id == bindparam("study_id"))
+        .values(
+            images=_STUDY.c.images + literal_column("1"),
+            refused=_STUDY.c.refused + bindparam("refusals"),
+            activity=_STUDY.c.activity + literal_column("1"),
+            last_activity_at=bindparam("now", type_=_STUDY.c.last_activity_at.type),
+        )
+    )
+)
+_TWINS = Prepared(
+    lambda _: select(tables.Instance.id, tables.Instance.digest, tables.Instance.study_id).where(
+        tables.Instance.sop_instance_uid == bindparam("sop_instance_uid")
+    )
+)
+_OWN_RESULT = Prepared(
+    lambda _: select(tables.Result.id).where(tables.Result.sop_instance_uid == bindparam("sop_instance_uid"))
+)
+_REJECTION = Prepared(
+    lambda _: (
+        select(tables.Rejection.sentence)
+        .where(tables.Rejection.sop_instance_uid == bindparam("sop_instance_uid"))
+        .order_by(tables.Rejection.id)
+    )
+)
+_SERIES = Prepared(
+    lambda _: select(tables.Series.id).where(
+        tables.Series.study_id == bindparam("study_id"),
+        tables.Series.series_instance_uid == bindparam("series_instance_uid"),
+    )
+)
+_INSERT_SERIES = _inserting(
+    tables.Series, "study_id", "series_instance_uid", "modality", "body_part", "series_description"
+)
+_INSERT_INSTANCE = _inserting(
+    tables.Instance,
+    *("study_id", "series_id", "sop_instance_uid", "sop_class_uid", "transfer_syntax_uid", "digest", "path"),
+    *("byte_count", "patient_id", "view", "calling_ae_title", "state", "refusal_code", "refusal_sentence", "flag"),
+    "received_at",
+)
+_INSERT_JOB = _inserting(
+    tables.Job,
+    *("study_id", "instance_id", "pipeline", "revision", "state", "stat", "attempts", "rung_at", "timings"),
+    *("created_at", "queued_at"),
+)
+_INSERT_EVENT = _inserting(
+    tables.Event, "study_id", "entity", "entity_id", "from_state", "to_state", "cause", "actor", "at"
+)
+
+
 def record_instance(
     connection: Connection, received: ReceivedInstance, refusal: Refusal | None, pipeline: str, now: datetime
 ) -> Ingest:
@@ -34,7 +132,7 @@ def record_instance(
     The study's row stays locked, so two associations that bring the same instance at once come one after the other.
     """
     study, is_new = _study(connection, received, refusal, now)
-    twins = _twins(connection, received.sop_instance_uid)
+    twins = _TWINS.rows(connection, {"sop_instance_uid": received.sop_instance_uid})
     repeat = next((twin for twin in twins if twin.digest == received.digest), None)
     if repeat is not None:
         return Ingest(repeat.id, _open_jobs(connection, repeat.id), repeat=True)
@@ -46,7 +144,8 @@ def record_instance(
     instance_id = _insert_instance(connection, (study.id, series_id), received, refusal, flag, now)
     held = study.held or bool(trouble)
     job_id = None if refusal else _insert_job(connection, study, instance_id, received, pipeline, held, now)
-    write_events(connection, _events(study, is_new, instance_id, refusal, job_id, trouble or study.held_reason, now))
+    events = _events(study, is_new, instance_id, refusal, job_id, trouble or study.held_reason, now)
+    _INSERT_EVENT.run(connection, *events)
     if not own:
         _update_study(connection, study, received, refusal, now)
     if trouble:
@@ -57,22 +156,13 @@ def record_instance(
 
 def is_own_result(connection: Connection, sop_instance_uid: str) -> bool:
     """Say whether this node has made the object with this UID."""
-    query = select(tables.Result.id).where(tables.Result.sop_instance_uid == sop_instance_uid)
-    return connection.execute(query).first() is not None
+    return _OWN_RESULT.first(connection, {"sop_instance_uid": sop_instance_uid}) is not None
 
 
 def _rejection(connection: Connection, sop_instance_uid: str) -> Refusal | None:
     """Why the hospital has taken this instance back before it came, if it has."""
-    rejection = tables.Rejection
-    query = select(rejection.sentence).where(rejection.sop_instance_uid == sop_instance_uid).order_by(rejection.id)
-    sentence = connection.scalars(query).first()
-    return None if sentence is None else Refusal(REJECTED, sentence)
-
-
-def insert_or_ignore(connection: Connection, table: Any) -> Any:
-    """Give an INSERT for ``table`` that leaves a row which is there already as it is."""
-    make: Any = postgresql_insert if connection.dialect.name == "postgresql" else sqlite_insert
-    return make(table).on_conflict_do_nothing()
+    rejection = _REJECTION.first(connection, {"sop_instance_uid": sop_instance_uid})
+    return None if rejection is None else Refusal(REJECTED, rejection.sentence)
 
 
 def _clean(value: str) -> str:
@@ -82,19 +172,15 @@ def _clean(value: str) -> str:
 
 def _study(
     connection: Connection, received: ReceivedInstance, refusal: Refusal | None, now: datetime
-) -> tuple[Row[Any], bool]:
+) -> tuple[Any, bool]:
     """Find or make the study and lock it; say whether it is new."""
-    study = tables.Study.__table__
-    query = (
-        select(study).where(study.c.study_instance_uid == received.study_instance_uid).with_for_update(key_share=True)
-    )
-    row = connection.execute(query).one_or_none()
+    by_uid = {"study_instance_uid": received.study_instance_uid}
+    row = _LOCK_STUDY.first(connection, by_uid)
     if row is not None:
         return row, False
-    statement = insert_or_ignore(connection, study).returning(study.c.id)
-    new_id = connection.execute(statement, _study_values(received, refusal, now)).scalar()
-    # Without an id another association has made the study since; its row is seen by now.
-    return connection.execute(query).one(), new_id is not None
+    made = _INSERT_STUDY.first(connection, _study_values(received, refusal, now))
+    # Without a row another association has made the study since; it is seen by now.
+    return (made, True) if made is not None else (_LOCK_STUDY.rows(connection, by_uid)[0], False)
 
 
 def _study_values(received: ReceivedInstance, refusal: Refusal | None, now: datetime) -> dict[str, Any]:
@@ -120,19 +206,13 @@ def _study_values(received: ReceivedInstance, refusal: Refusal | None, now: date
     }
 
 
-def _twins(connection: Connection, sop_instance_uid: str) -> list[Row[Any]]:
-    instance = tables.Instance
-    query = select(instance.id, instance.digest, instance.study_id).where(instance.sop_instance_uid == sop_instance_uid)
-    return list(connection.execute(query))
-
-
 def _open_jobs(connection: Connection, instance_id: int) -> tuple[int, ...]:
     job = tables.Job
     query = select(job.id).where(job.instance_id == instance_id, job.state.in_(_OPEN_JOBS)).order_by(job.id)
     return tuple(connection.scalars(query))
 
 
-def _flag(study: Row[Any], received: ReceivedInstance, *, conflict: bool, own: bool) -> tuple[str, str]:
+def _flag(study: Any, received: ReceivedInstance, *, conflict: bool, own: bool) -> tuple[str, str]:
     """Say what is wrong with an instance: a flag for its row, and why the study must be held (or nothing)."""
     if own:
         return "own", ""
@@ -152,32 +232,16 @@ def _differ(known: str, given: str) -> bool:
 
 
 def _series_id(connection: Connection, study_id: int, received: ReceivedInstance) -> int:
-    series = tables.Series
-    query = select(series.id).where(
-        series.study_id == study_id, series.series_instance_uid == received.series_instance_uid
-    )
-    found = connection.execute(query).scalar()
-    if found is not None:
-        return int(found)
-    return _insert(
-        connection,
-        series,
-        study_id=study_id,
-        series_instance_uid=received.series_instance_uid,
-        modality=_clean(received.modality),
-        body_part=_clean(received.body_part),
-        series_description=_clean(received.series_description),
-    )
-
-
-def _insert(connection: Connection, mapped: type[tables.Base], **values: Any) -> int:
-    """Insert one row and give its id.
-
-    The values go beside the statement and not into it: a bind parameter made for each would cost most of the time
-    that a C-STORE spends here.
-    """
-    table: Any = mapped.__table__
-    return int(connection.execute(insert(table).returning(table.c.id), values).scalar_one())
+    values = {"study_id": study_id, "series_instance_uid": received.series_instance_uid}
+    found = _SERIES.first(connection, values)
+    if found is None:
+        values |= {
+            "modality": _clean(received.modality),
+            "body_part": _clean(received.body_part),
+            "series_description": _clean(received.series_description),
+        }
+        found = _INSERT_SERIES.first(connection, values)
+    return int(found.id)
 
 
 def _insert_instance(
@@ -188,56 +252,54 @@ def _insert_instance(
     flag: str,
     now: datetime,
 ) -> int:
-    return _insert(
-        connection,
-        tables.Instance,
-        study_id=parents[0],
-        series_id=parents[1],
-        sop_instance_uid=received.sop_instance_uid,
-        sop_class_uid=received.sop_class_uid,
-        transfer_syntax_uid=received.transfer_syntax_uid,
-        digest=received.digest,
-        path=received.path,
-        byte_count=received.byte_count,
-        patient_id=_clean(received.patient_id),
-        view=_clean(received.view),
-        calling_ae_title=_clean(received.calling_ae_title),
-        state=InstanceState.REFUSED if refusal else InstanceState.ELIGIBLE,
-        refusal_code=refusal.code if refusal else "",
-        refusal_sentence=refusal.sentence if refusal else "",
-        flag=flag,
-        received_at=now,
-    )
+    values = {
+        "study_id": parents[0],
+        "series_id": parents[1],
+        "sop_instance_uid": received.sop_instance_uid,
+        "sop_class_uid": received.sop_class_uid,
+        "transfer_syntax_uid": received.transfer_syntax_uid,
+        "digest": received.digest,
+        "path": received.path,
+        "byte_count": received.byte_count,
+        "patient_id": _clean(received.patient_id),
+        "view": _clean(received.view),
+        "calling_ae_title": _clean(received.calling_ae_title),
+        "state": InstanceState.REFUSED if refusal else InstanceState.ELIGIBLE,
+        "refusal_code": refusal.code if refusal else "",
+        "refusal_sentence": refusal.sentence if refusal else "",
+        "flag": flag,
+        "received_at": now,
+    }
+    return int(_INSERT_INSTANCE.first(connection, values).id)
 
 
 def _insert_job(
     connection: Connection,
-    study: Row[Any],
+    study: Any,
     instance_id: int,
     received: ReceivedInstance,
     pipeline: str,
     held: bool,
     now: datetime,
 ) -> int:
-    return _insert(
-        connection,
-        tables.Job,
-        study_id=study.id,
-        instance_id=instance_id,
-        pipeline=pipeline,
-        revision=1,
-        state=JobState.HELD if held else JobState.QUEUED,
-        stat=received.stat or study.stat,
-        attempts=0,
-        rung_at=now,
-        timings={},
-        created_at=now,
-        queued_at=now,
-    )
+    values = {
+        "study_id": study.id,
+        "instance_id": instance_id,
+        "pipeline": pipeline,
+        "revision": 1,
+        "state": JobState.HELD if held else JobState.QUEUED,
+        "stat": received.stat or study.stat,
+        "attempts": 0,
+        "rung_at": now,
+        "timings": {},
+        "created_at": now,
+        "queued_at": now,
+    }
+    return int(_INSERT_JOB.first(connection, values).id)
 
 
 def _events(
-    study: Row[Any],
+    study: Any,
     is_new: bool,
     instance_id: int,
     refusal: Refusal | None,
@@ -257,24 +319,34 @@ def _events(
 
 
 def _update_study(
-    connection: Connection, study: Row[Any], received: ReceivedInstance, refusal: Refusal | None, now: datetime
+    connection: Connection, study: Any, received: ReceivedInstance, refusal: Refusal | None, now: datetime
 ) -> None:
     """Count the instance, and let an eligible one reopen the study and wait for its analysis.
 
     A refused one does not reopen a settled study: its summary would go out again, and a peer that answers each summary
     with an object of its own would be answered for ever.
     """
-    values: dict[str, Any] = {"images": tables.Study.images + 1}
+    values = _study_changes(study, received, refusal, now)
+    if not values and (refusal or study.state is StudyState.OPEN):
+        _COUNT_IMAGE.run(connection, {"study_id": study.id, "refusals": 1 if refusal else 0, "now": now})
+        return
+    values["images"] = tables.Study.images + 1
     if refusal:
         values["refused"] = tables.Study.refused + 1
-    elif study.analysis is Analysis.NOT_ANALYSED:
+    touch_study(connection, study, now, reopen="" if refusal else "an image arrived", **values)
+
+
+def _study_changes(study: Any, received: ReceivedInstance, refusal: Refusal | None, now: datetime) -> dict[str, Any]:
+    """What an instance changes of its study's row, beside what is counted: mostly nothing."""
+    values: dict[str, Any] = {}
+    if not refusal and study.analysis is Analysis.NOT_ANALYSED:
         values |= {"analysis": Analysis.WAITING, "reason": "waiting for its analysis"}
     if received.stat and not study.stat:
         values["stat"] = True
         values["due_at"] = min(study.due_at, now + STAT_WAIT)
         if study.priority is Priority.ROUTINE:
             values["priority"] = Priority.URGENT
-    for name in ("patient_id", "issuer_of_patient_id", "accession_number"):
+    for name in _IDENTITY:
         if not getattr(study, name) and _clean(getattr(received, name)):
             values[name] = _clean(getattr(received, name))
-    touch_study(connection, study, now, reopen="" if refusal else "an image arrived", **values)
+    return values
