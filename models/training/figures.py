@@ -58,8 +58,19 @@ def label_figures(
 ) -> LabelFigures | None:
     """Figures of one label's probabilities ``[n]``; ``threshold`` defaults to Youden's. None without both classes."""
     judged, truths = known_truths(examples, label)
-    scores, truths = probabilities[judged], truths[judged]
     patients = [item.patient for item, use in zip(examples, judged, strict=True) if use]
+    return figures_of(label, probabilities[judged], truths[judged], patients, threshold, rounds)
+
+
+def figures_of(
+    label: str,
+    scores: NDArray[np.floating],
+    truths: NDArray[np.bool_],
+    patients: Sequence[str],
+    threshold: float | None = None,
+    rounds: int = 1000,
+) -> LabelFigures | None:
+    """Figures of scores ``[n]`` against known truths ``[n]``; the same as :func:`label_figures` without a data set."""
     youden = youden_threshold(scores, truths)
     if math.isnan(youden):
         return None

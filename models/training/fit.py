@@ -69,12 +69,12 @@ def build(recipe: Recipe, labels: Sequence[str] = LABELS) -> keras.Model:
     return model
 
 
-def callbacks(recipe: Recipe, out: Path, progress: Progress) -> list[keras.callbacks.Callback]:
+def callbacks(epochs: int, out: Path, progress: Progress) -> list[keras.callbacks.Callback]:
     """What every training does after an epoch: keep the state to resume from, log, tell the user."""
     return [
         keras.callbacks.BackupAndRestore(str(out / "resume")),
         keras.callbacks.CSVLogger(str(out / "history.csv"), append=True),
-        _Report(progress, recipe.schedule.epochs),
+        _Report(progress, epochs),
     ]
 
 
@@ -116,7 +116,7 @@ def fit_classifier(
         loss={"logits": weighted_bce, "maps": _opacity_map_loss(labels)},
         loss_weights={"logits": recipe.weights.probabilities, "maps": recipe.weights.maps},
     )
-    model.fit(batches, epochs=recipe.schedule.epochs, callbacks=callbacks(recipe, out, progress), verbose=0)
+    model.fit(batches, epochs=recipe.schedule.epochs, callbacks=callbacks(recipe.schedule.epochs, out, progress), verbose=0)
     return model
 
 
@@ -149,7 +149,7 @@ def fit_gate(
         optimizer=optimiser(recipe, len(batches)),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
-    scores.fit(batches, epochs=recipe.schedule.epochs, callbacks=callbacks(recipe, out, progress), verbose=0)
+    scores.fit(batches, epochs=recipe.schedule.epochs, callbacks=callbacks(recipe.schedule.epochs, out, progress), verbose=0)
     return model
 
 

@@ -6,19 +6,11 @@ names it, so that a misspelt option can never be ignored.
 
 from __future__ import annotations
 
-import dataclasses
-import tomllib
-import types
-import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
-T = TypeVar("T")
-
-
-class RecipeError(ValueError):
-    """A recipe cannot be used; the message names the key."""
+from models.training.recipe_tables import RecipeError, from_table, read_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,48 +87,9 @@ def read_recipe(path: Path) -> Recipe:
     Raises:
         RecipeError: the file is missing, is no TOML, or a key is unknown, missing or of the wrong type.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: {error}") from error
-    recipe = _build(Recipe, table, "")
+    recipe = from_table(Recipe, read_table(path))
     if recipe.network.size % 32:
         raise RecipeError(f"network.size is {recipe.network.size}, it must be a multiple of 32")
     if recipe.schedule.epochs < 1 or recipe.schedule.batch < 1:
         raise RecipeError("schedule.epochs and schedule.batch must be at least 1")
     return recipe
-
-
-def _build(kind: type[T], table: dict[str, Any], prefix: str) -> T:
-    """Make the dataclass ``kind`` from a TOML table."""
-    hints = typing.get_type_hints(kind)
-    fields = {item.name: item for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    for key in table:
-        if key not in fields:
-            raise RecipeError(f"{prefix}{key} is no option of a recipe; known here: {', '.join(sorted(fields))}")
-    values: dict[str, Any] = {}
-    for name, item in fields.items():
-        if name in table:
-            values[name] = _value(hints[name], table[name], prefix + name)
-        elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
-            raise RecipeError(f"{prefix}{name} is missing")
-    return kind(**values)
-
-
-def _value(hint: Any, value: Any, name: str) -> Any:
-    """Check one value against its annotation."""
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        if not isinstance(value, dict):
-            raise RecipeError(f"{name} must be a table")
-        return _build(hint, value, name + ".")
-    if typing.get_origin(hint) is Literal:
-        if value not in typing.get_args(hint):
-            raise RecipeError(f"{name} is {value!r}; it must be one of {', '.join(map(str, typing.get_args(hint)))}")
-        return value
-    if isinstance(hint, types.UnionType):
-        raise RecipeError(f"{name}: unions are not part of recipes")
-    if hint is float and type(value) is int:
-        return float(value)
-    if type(value) is not hint:
-        raise RecipeError(f"{name} is {value!r}; it must be of type {hint.__name__}")
-    return value

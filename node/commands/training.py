@@ -50,7 +50,7 @@ def train(recipe: Path, data: Path, out: Path, folds: int) -> None:
     """
     _need_keras()
     from models.training.dataset import DatasetError
-    from models.training.recipe import RecipeError
+    from models.training.recipe_tables import RecipeError
     from models.training.train import TrainingError
     from models.training.train import train as run
 

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from models.training.recipe import RecipeError, read_recipe
+from models.training.recipe import read_recipe
+from models.training.recipe_tables import RecipeError
 
 RECIPES = Path(__file__).parents[3] / "models" / "training" / "recipes"
 GOOD = """

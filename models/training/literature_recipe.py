@@ -1,0 +1,165 @@
+"""Recipes of the literature's methods: a TOML file with a top-level ``architecture`` names one of the registry.
+
+Everything that decides a training stands there: which answers of a data set are learnt, how large and wide the network
+is, how long and how fast it learns. Augmentation is off unless a recipe asks for it, since most papers had none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from models.architectures.contract import Option, Plan
+from models.training.recipe import Augmentation
+from models.training.recipe_tables import RecipeError, from_table, read_table
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+_OFF = dict.fromkeys(Augmentation.__dataclass_fields__, 0.0)
+UNCHANGED = Augmentation(**_OFF)
+"""No augmentation at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """What is learnt from which images.
+
+    ``labels`` are the findings in the order of the network's output. ``classes`` says for a label which of the data
+    set's own labels mean it, where their names differ (``opacity = ["lung_opacity", "Lung Opacity"]``); the label is
+    present where any of them is. ``use = "positives"`` trains on images with one of the findings only; judging always
+    takes all. ``limit`` takes about that many images, drawn at random from learning and judging alike; 0: all.
+    """
+
+    labels: tuple[str, ...]
+    layout: str = "auto"
+    use: Literal["all", "positives"] = "all"
+    equalise: Literal["none", "histogram", "clahe"] = "none"
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    limit: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large the network is; see :class:`models.architectures.contract.Plan`."""
+
+    size: int
+    encoder: str = ""
+    initial: str = "random"
+    width: float = 1.0
+    options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How it learns.
+
+    With ``patience`` above 0, training stops when the loss on set-aside training patients (a share of ``stopping``) has
+    not fallen for that many epochs, and the weights of the best epoch are kept. ``class_weights = "balanced"`` lets the
+    positives and the negatives of each label weigh the same. ``mixed_precision = "auto"`` computes in bfloat16 on a
+    GPU and in float32 elsewhere. ``decay`` is AdamW's weight decay; ``cosine`` lets the rate fall to zero.
+    """
+
+    epochs: int
+    batch: int = 16
+    rate: float = 1e-4
+    optimiser: Literal["adamw", "adam", "sgd", "rmsprop"] = "adam"
+    decay: float = 0.0
+    cosine: bool = False
+    patience: int = 0
+    stopping: float = 0.15
+    seed: int = 1
+    class_weights: Literal["none", "balanced"] = "none"
+    mixed_precision: Literal["auto", "off", "float16", "bfloat16"] = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Judging:
+    """How it is judged: where probabilities and maps are cut, and by how many folds (0: by the held-out split)."""
+
+    cut_off: Literal["youden"] | float = "youden"
+    map_cut_off: float = 0.5
+    folds: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LiteratureRecipe:
+    """One training of an architecture of the registry, complete."""
+
+    name: str
+    version: str
+    title: str
+    architecture: str
+    data: Data
+    network: Size
+    schedule: Course
+    augmentation: Augmentation = UNCHANGED
+    evaluation: Judging = field(default_factory=Judging)
+
+    @property
+    def plan(self) -> Plan:
+        """What the architecture is told."""
+        network = self.network
+        options: dict[str, Option] = dict(network.options)
+        return Plan(
+            self.architecture, network.size, self.data.labels, network.encoder, network.initial, network.width, options
+        )
+
+
+def names_architecture(path: Path) -> bool:
+    """Whether ``path`` is a recipe of this kind.
+
+    Raises:
+        RecipeError: it is no TOML.
+    """
+    return "architecture" in read_table(path)
+
+
+def read_literature_recipe(path: Path, *, limit: int = 0, epochs: int = 0, folds: int = 0) -> LiteratureRecipe:
+    """Read and check the recipe in ``path``; ``limit``, ``epochs`` and ``folds`` above 0 replace what it says.
+
+    Raises:
+        RecipeError: the file is missing, is no TOML, or a key is unknown, missing, of the wrong type or out of range.
+    """
+    recipe = from_table(LiteratureRecipe, _augmented(read_table(path)))
+    recipe = replace(
+        recipe,
+        data=replace(recipe.data, limit=limit or recipe.data.limit),
+        schedule=replace(recipe.schedule, epochs=epochs or recipe.schedule.epochs),
+        evaluation=replace(recipe.evaluation, folds=folds or recipe.evaluation.folds),
+    )
+    _check(recipe)
+    return recipe
+
+
+def _augmented(table: dict[str, object]) -> dict[str, object]:
+    """What an ``[augmentation]`` table does not name is off."""
+    named = table.get("augmentation")
+    if not isinstance(named, dict):
+        return table
+    return table | {"augmentation": _OFF | named}
+
+
+def _check(recipe: LiteratureRecipe) -> None:
+    data, network, schedule, judging = recipe.data, recipe.network, recipe.schedule, recipe.evaluation
+    cut = 0.5 if judging.cut_off == "youden" else judging.cut_off
+    wrong = (
+        (not _NAME.fullmatch(recipe.name), "name must be lower case letters, digits, '.', '_' and '-'"),
+        (not all(map(_NAME.fullmatch, data.labels)), "data.labels must be lower case letters, digits, '.', '_', '-'"),
+        (not set(data.classes) <= set(data.labels), "data.classes must name labels of data.labels"),
+        (data.limit < 0, "data.limit must not be below 0"),
+        (network.size < 16 or network.size % 16, "network.size must be a multiple of 16"),
+        (not 0 < network.width <= 4, "network.width must lie above 0 and not above 4"),
+        (min(schedule.epochs, schedule.batch) < 1, "schedule.epochs and schedule.batch must be at least 1"),
+        (schedule.rate <= 0, "schedule.rate must be above 0"),
+        (schedule.patience < 0, "schedule.patience must not be below 0"),
+        (not 0 < schedule.stopping < 1, "schedule.stopping must lie between 0 and 1"),
+        (not 0 < cut < 1, "evaluation.cut_off must be 'youden' or lie between 0 and 1"),
+        (not 0 < judging.map_cut_off < 1, "evaluation.map_cut_off must lie between 0 and 1"),
+        (judging.folds < 0 or judging.folds == 1, "evaluation.folds must be 0 or at least 2"),
+    )
+    for mistaken, sentence in wrong:
+        if mistaken:
+            raise RecipeError(f"{recipe.name or 'recipe'}: {sentence}")
