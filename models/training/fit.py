@@ -116,7 +116,8 @@ def fit_classifier(
         loss={"logits": weighted_bce, "maps": _opacity_map_loss(labels)},
         loss_weights={"logits": recipe.weights.probabilities, "maps": recipe.weights.maps},
     )
-    model.fit(batches, epochs=recipe.schedule.epochs, callbacks=callbacks(recipe.schedule.epochs, out, progress), verbose=0)
+    epochs = recipe.schedule.epochs
+    model.fit(batches, epochs=epochs, callbacks=callbacks(epochs, out, progress), verbose=0)
     return model
 
 
@@ -149,7 +150,8 @@ def fit_gate(
         optimizer=optimiser(recipe, len(batches)),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
-    scores.fit(batches, epochs=recipe.schedule.epochs, callbacks=callbacks(recipe.schedule.epochs, out, progress), verbose=0)
+    epochs = recipe.schedule.epochs
+    scores.fit(batches, epochs=epochs, callbacks=callbacks(epochs, out, progress), verbose=0)
     return model
 
 
