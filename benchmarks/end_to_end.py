@@ -76,7 +76,8 @@ def bare_seconds(files: list[Outgoing], repeats: int = 8) -> float:
     from models.radiograph.reading import read_model_input
     from workers.compose import load_active
 
-    predictor, _ = load_active(load(None))
+    judges, _ = load_active(load(None))
+    predictor = judges.turn({}).predictor
     samples = []
     for file in files[: repeats + 1]:
         began = time.monotonic()

@@ -10,8 +10,10 @@ from sqlalchemy import Connection, Row, Select, and_, or_, select, update
 
 from db import tables
 from db.errors import RecordNotFoundError, StudyHeldError, TransitionError
+from db.holding import is_kept_back, why_kept_back
 from db.ingest import insert_or_ignore
 from db.jobs import starts_with
+from db.model_states import hold_back, withheld
 from db.records import Delivery, DeliveryState
 from db.transitions import lock_study, move
 
@@ -34,7 +36,7 @@ def _open_rows() -> Select[Any]:
             result.c.patient_id,
             result.c.job_id,
             study.c.study_instance_uid,
-            study.c.held,
+            is_kept_back(study.c).label("held"),
         )
         .join(result, result.c.id == delivery.c.result_id)
         .join(study, study.c.id == delivery.c.study_id)
@@ -48,9 +50,21 @@ def claim(connection: Connection, delivery_id: int, worker: str, now: datetime, 
     row = connection.execute(_open_rows().where(tables.Delivery.id == delivery_id)).one_or_none()
     if row is None or row.held or not claimable(row.state, row.due_at, row.lease_until, now):
         return None
-    if _would_overtake(connection, row, worker, now):
+    if _would_overtake(connection, row, worker, now) or _is_withheld(connection, row, worker, now):
         return None
     return _take(connection, row, worker, now, lease)
+
+
+def _is_withheld(connection: Connection, row: Row[Any], worker: str, now: datetime) -> bool:
+    """Hold a delivery whose model has been taken out of delivery since, at the last moment before it would leave."""
+    reason = withheld(connection, row.result_id)
+    if reason is None:
+        return False
+    if row.state is DeliveryState.SENDING:
+        cause = "lease is over"
+        move(connection, "delivery", row, DeliveryState.PENDING, cause=cause, actor=worker, now=now, **_ENDED)
+    hold_back(connection, row, reason, worker, now)
+    return True
 
 
 def _would_overtake(connection: Connection, row: Row[Any], worker: str, now: datetime) -> bool:
@@ -99,6 +113,8 @@ def claim_group(
             continue  # this worker has it already
         if row.held or not claimable(row.state, row.due_at, row.lease_until, now):
             break
+        if _is_withheld(connection, row, worker, now):
+            continue
         taken.append(_take(connection, row, worker, now, lease))
     return tuple(taken)
 
@@ -168,11 +184,12 @@ def retry(connection: Connection, delivery_id: int, worker: str, error: str, now
         return False
     values = {**_ENDED, "due_at": now + after, "error": error}
     move(connection, "delivery", row, DeliveryState.PENDING, cause=error, actor=worker, now=now, **values)
-    study = connection.execute(
-        select(tables.Study.held, tables.Study.held_reason).where(tables.Study.id == row.study_id)
-    ).one()
-    if study.held:
-        reason, before = study.held_reason, DeliveryState.PENDING
+    study = tables.Study
+    columns = select(study.held, study.held_reason, study.correction).where(study.id == row.study_id)
+    found: Any = connection.execute(columns).one()
+    reason = why_kept_back(found)
+    if reason is not None:
+        before = DeliveryState.PENDING
         held: dict[str, Any] = {"error": reason, "held_with_study": True}
         move(
             connection, "delivery", row, DeliveryState.HELD, cause=reason, actor=worker, now=now, before=before, **held
@@ -251,7 +268,7 @@ def to_ring(connection: Connection, now: datetime, quiet: timedelta, limit: int)
     query = (
         select(delivery.id)
         .join(study, study.id == delivery.study_id)
-        .where(study.held.is_(False), or_(pending, left))
+        .where(~is_kept_back(study), or_(pending, left))
         .order_by(delivery.id)
         .limit(limit)
     )

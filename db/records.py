@@ -249,8 +249,8 @@ class Outcome:
     """Everything a finished job leaves, written in one transaction with its deliveries.
 
     ``unfit``: why the pixels were not analysed. ``destinations`` maps a destination's name to the kinds it takes.
-    ``modes`` says of each model what became of its findings (active, shadow or off), ``measures`` is what can be said of
-    the image cheaply (see :mod:`workers.measures`).
+    ``modes`` says of each model what became of its findings (active, shadow or off), ``measures`` is what can be said
+    of the image cheaply (see :mod:`workers.measures`).
     """
 
     findings: tuple[FindingRecord, ...] = ()

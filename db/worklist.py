@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from db import deliveries, holding, ingest, jobs, reading, rejections, retention, studies
 from db.engine import writing
+from db.model_states import ModelState, model_states
 from db.notifications import AlarmRules
 from db.records import (
     Delivery,
@@ -277,6 +278,12 @@ class Worklist:
     def count_worklist(self) -> dict[str, int]:
         """Count studies: ``open``, ``settled`` and ``held``, and the open ones by priority and by analysis."""
         return self._read(reading.count_worklist)
+    # Models
+
+    def model_states(self) -> dict[str, ModelState]:
+        """The states that people have given to models; one that nobody has switched is missing."""
+        return {name: switch.state for name, switch in model_states(self._engine).items()}
+
 
     def find_study(self, reference: str) -> int | None:
         """Find a study by its row, study UID, accession number, or the SOP Instance UID of one of its images."""

@@ -6,7 +6,7 @@ Nothing here loads a network or imports what would: the listener computes digest
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -66,7 +66,7 @@ class Pipeline:
     def _parts(self) -> Iterator[str]:
         yield repr(self.processing)
         for spec in self:
-            yield from (spec.name, spec.version, spec.title, spec.kind, spec.digest, spec.device_uid)
+            yield from (spec.name, spec.version, spec.title, spec.kind, spec.digest, spec.onnx_digest, spec.device_uid)
             yield from (repr(spec.input), spec.activation, spec.mode, repr(spec.gate), repr(spec.outputs))
             for label in spec.labels:
                 yield repr(replace(label, evidence=None))
@@ -80,20 +80,24 @@ def load_pipeline(
     gate: str = "",
     processing: Processing | None = None,
     verify: bool = True,
+    switches: Mapping[str, Mode] | None = None,
 ) -> Pipeline:
     """Compose a pipeline from the names in a configuration: bundled models and those in ``folder``.
 
     ``shadow`` models run beside the active ones, and none of their findings is ever sent. A model that its own manifest
-    puts in shadow stays there.
+    puts in shadow stays there. ``switches`` are what people have decided since, by name: they outweigh the lists, not
+    the manifests.
 
     Raises:
         UnknownModel: No manifest has one of the names.
         ManifestError: A manifest is wrong, a file has another digest, or a model cannot stand in its place.
     """
     registry = read_registry(folder, verify=verify)
-    shadowed = tuple(replace(spec, mode=Mode.SHADOW) for spec in registry.active(shadow))
+    modes = dict.fromkeys(active, Mode.ACTIVE) | dict.fromkeys(shadow, Mode.SHADOW)
+    modes |= {name: mode for name, mode in (switches or {}).items() if name in modes}
+    specs = (*registry.active(active), *registry.active(shadow))
     return Pipeline(
         gate=registry.find(gate) if gate else None,
-        models=(*registry.active(active), *shadowed),
+        models=tuple(replace(spec, mode=Mode.SHADOW) if modes[spec.name] is Mode.SHADOW else spec for spec in specs),
         processing=processing or Processing(),
     )

@@ -81,6 +81,14 @@ class Predictor:
         self._clock = clock
         self._batch = max(1, batch)
 
+    def with_pipeline(self, pipeline: Pipeline) -> Predictor:
+        """The same networks under another pipeline of the same models: other modes, thresholds or options.
+
+        Raises:
+            ValueError: A model of the pipeline has no executor.
+        """
+        return Predictor(pipeline, self._executors, clock=self._clock, batch=self._batch)
+
     def warm(self) -> None:
         """Run every network once.
 

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Protocol
 
 from pydicom.dataset import Dataset
 
 from config.settings import Settings
 from db.engine import connect
 from db.worklist import Worklist
+from models.contract import Mode
+from models.pipeline import Pipeline
 from models.predictor import load_predictor
 from models.radiograph.decode import UnreadablePixels, read_file
 from models.radiograph.reading import read_model_input
@@ -34,7 +37,8 @@ from workers.results.registry import ENCODERS
 from workers.retention import Retention
 from workers.summarise import Summariser
 from workers.sweep import Sweep, ring_deliveries, ring_jobs
-from workers.tasks import AnalysisTools, Predictor, SourceImage, analyse_job
+from workers.switches import States, Switchboard, Turn
+from workers.tasks import AnalysisTools, SourceImage, analyse_job
 
 log = logging.getLogger(__name__)
 
@@ -42,17 +46,31 @@ _PIXEL_DATA = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 # What a released claim leaves has never been rung for, and is found whatever the quiet time.
 _RELEASED = timedelta(days=365)
 
-Load = Callable[[Settings], tuple[Predictor, str]]
-"""Gives a predictor, and the digest of the pipeline that it is part of."""
+
+class Judges(Protocol):
+    """Loaded networks that answer in turns; see :class:`workers.switches.Switchboard`."""
+
+    def turn(self, states: States) -> Turn:
+        """What judges the next image while models are in ``states``."""
+        ...
 
 
-def load_active(settings: Settings) -> tuple[Predictor, str]:
+Load = Callable[[Settings], tuple[Judges, str]]
+"""Gives loaded networks, and the digest of the pipeline that the configuration makes of them."""
+
+
+def load_active(settings: Settings) -> tuple[Switchboard, str]:
     """Load and warm the models that the configuration names; with them the digest of the pipeline."""
     started = time.monotonic()
     pipeline = active_pipeline(settings, verify=True)
     predictor = load_predictor(pipeline, device=settings.workers.device, threads=settings.workers.threads)
     log.info("%d models loaded and warm in %.1f s", len(tuple(pipeline)), time.monotonic() - started)
-    return predictor, digest_of(pipeline, settings)
+    compose = partial(_compose, settings)
+    return Switchboard(predictor, compose), digest_of(pipeline, settings)
+
+
+def _compose(settings: Settings, switches: Mapping[str, Mode]) -> Pipeline:
+    return active_pipeline(settings, switches=switches)
 
 
 def analysis_handler(
@@ -62,13 +80,13 @@ def analysis_handler(
     worklist = worklist or Worklist(connect(settings.database_url))
     doorbell = Doorbell(settings.broker_url)
     worklist.release_jobs(here.prefix, utc_now())
-    predictor, pipeline = load(settings)
+    judges, pipeline = load(settings)
     ring_jobs(worklist, doorbell, _RELEASED, utc_now())
     tools = AnalysisTools(
         settings=settings,
         worklist=worklist,
         read_source=source_reader(settings.workers.threads),
-        predictor=predictor,
+        predictor=judges.turn({}).predictor,
         encode=partial(encode_in_order, ENCODERS),
         equipment=equipment_of(settings),
         pipeline=pipeline,
@@ -77,7 +95,12 @@ def analysis_handler(
         elapsed=time.monotonic,
         worker=here.name,
     )
-    return lambda job_id: analyse_job(job_id, tools)
+
+    def handle(job_id: int) -> None:
+        turn = judges.turn(worklist.model_states())
+        analyse_job(job_id, replace(tools, predictor=turn.predictor, modes=turn.modes, changes=turn.changes))
+
+    return handle
 
 
 def delivery_handler(settings: Settings, here: Place, *, worklist: Worklist | None = None) -> Callable[[int], None]:

@@ -15,9 +15,10 @@ from pydicom import dcmwrite
 from pydicom.dataset import Dataset
 
 from config.settings import Destination
-from db.records import FindingRecord, Refusal, ResultRecord
+from db.records import FindingRecord, Refusal, ResultRecord, SimilarRecord
 from models.contract import Finding, Mode, Prediction, Spacing
 from workers.results.contract import Analysis
+from workers.results.identity import Identity
 from workers.results.registry import EncoderEntry
 
 ALWAYS_MADE = frozenset({"seg", "sr"})
@@ -84,10 +85,12 @@ def as_file(kind: str, dataset: Dataset) -> EncodedResult:
     return EncodedResult(record, content)
 
 
-def finding_records(prediction: Prediction, spacing: Spacing | None) -> tuple[FindingRecord, ...]:
-    """Every finding's numbers, those in shadow included."""
+def finding_records(
+    prediction: Prediction, spacing: Spacing | None, identity: Identity | None = None
+) -> tuple[FindingRecord, ...]:
+    """Every finding's numbers, those in shadow included; ``identity`` gives what our objects call each of them."""
     versions = {use.name: use.version for use in prediction.models}
-    return tuple(_record(finding, versions, spacing) for finding in prediction.findings)
+    return tuple(_record(finding, versions, spacing, identity) for finding in prediction.findings)
 
 
 def refusal_of(prediction: Prediction) -> Refusal | None:
@@ -95,7 +98,9 @@ def refusal_of(prediction: Prediction) -> Refusal | None:
     return Refusal(prediction.unfit.code, prediction.unfit.sentence) if prediction.unfit else None
 
 
-def _record(finding: Finding, versions: Mapping[str, str], spacing: Spacing | None) -> FindingRecord:
+def _record(
+    finding: Finding, versions: Mapping[str, str], spacing: Spacing | None, identity: Identity | None
+) -> FindingRecord:
     fraction = float(finding.mask.mean()) if finding.mask is not None else None
     area = None
     if finding.mask is not None and spacing is not None:
@@ -111,4 +116,6 @@ def _record(finding: Finding, versions: Mapping[str, str], spacing: Spacing | No
         reason=finding.reason,
         area_mm2=area,
         area_fraction=fraction,
+        tracking_uid=identity.tracking(finding.model, finding.label) if identity is not None else "",
+        similar=tuple(SimilarRecord(case.reference, case.label, case.distance) for case in finding.similar),
     )

@@ -5,20 +5,30 @@ The listener computes it too, so nothing here loads a network or the libraries t
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable, Mapping
+
 from config.settings import Settings
+from models.contract import Mode
 from models.pipeline import Pipeline, load_pipeline
 from workers.results.registry import ENCODERS
 
 
-def active_pipeline(settings: Settings, *, verify: bool = False) -> Pipeline:
+def active_pipeline(
+    settings: Settings, *, verify: bool = False, switches: Mapping[str, Mode] | None = None
+) -> Pipeline:
     """The pipeline that the configuration names; ``verify`` compares the models' files with their digests.
+
+    ``switches`` are modes that people have given to models since.
 
     Raises:
         UnknownModel: No manifest has one of the names.
         ManifestError: A manifest is wrong, or a file has another digest.
     """
     models = settings.models
-    return load_pipeline(models.folder, models.active, shadow=models.shadow, gate=models.gate, verify=verify)
+    return load_pipeline(
+        models.folder, models.active, shadow=models.shadow, gate=models.gate, verify=verify, switches=switches
+    )
 
 
 def active_pipeline_digest(settings: Settings) -> str:
@@ -40,3 +50,16 @@ def digest_of(pipeline: Pipeline, settings: Settings) -> str:
         f"series_number_base={results.series_number_base}",
         *(f"{name}={value}" for name, value in site.model_dump().items()),
     )
+
+
+def name_of_analysis(pipeline: str, changes: Iterable[str]) -> str:
+    """Name the analysis of a job that was queued for ``pipeline`` and runs with ``changes`` by people.
+
+    Without any it is the pipeline's own digest, so that the same work gives the same UIDs; with some it is another
+    analysis. It stays the job's own: no two jobs ever share it.
+    """
+    parts = [part.encode() for part in changes]
+    if not parts:
+        return pipeline
+    lengths = (len(part).to_bytes(8, "big") + part for part in (pipeline.encode(), *parts))
+    return hashlib.sha256(b"".join(lengths)).hexdigest()

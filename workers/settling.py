@@ -19,6 +19,7 @@ from models.contract import Code
 from workers.results.summary import ImageAccount, Reference, StudyAccount, SummaryFinding
 
 OWN = "own"
+NO_MODEL = "Every model is switched off or in shadow."
 
 
 def may_settle(facts: StudyFacts) -> bool:
@@ -70,6 +71,9 @@ def _image(study: StudyDetail, instance: InstanceDetail, codes: Mapping[str, Cod
         return ImageAccount(image, analysed=False, reason="The analysis failed.", failed=True, reports=reports)
     if job.unfit is not None:
         return ImageAccount(image, analysed=False, reason=job.unfit.sentence, reports=reports)
+    if job.findings and all(finding.shadow for finding in job.findings):
+        # Nobody may read "analysed" and no finding where every model was switched off or on trial.
+        return ImageAccount(image, analysed=False, reason=NO_MODEL, reports=reports)
     return ImageAccount(image, analysed=True, findings=_findings(job, codes), reports=reports)
 
 

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
@@ -25,11 +25,12 @@ from pydicom.dataset import Dataset
 
 from config.logs import job_in_log
 from config.settings import Settings
-from db.records import Job, Outcome, StudyDetail, StudyFacts, TriageDecision
+from db.records import Job, Outcome, ResultRecord, StudyDetail, StudyFacts, TriageDecision
 from models.contract import ModelInput, Prediction, Unfit
 from workers.clock import Clock, Elapsed
 from workers.errors import RejectedError, RetryableError
 from workers.files import write_durably
+from workers.measures import measures_of
 from workers.outcome import (
     Encode,
     EncodedResult,
@@ -39,6 +40,7 @@ from workers.outcome import (
     kinds_wanted,
     refusal_of,
 )
+from workers.pipeline import name_of_analysis
 from workers.results.contract import Analysis, Equipment
 from workers.results.identity import Identity
 from workers.settling import comes_too_late
@@ -112,7 +114,8 @@ class AnalysisTools:
 
     ``read_source`` raises ``OSError`` where the file cannot be read now and :class:`RejectedError` where nothing can be
     made of its bytes. ``pipeline`` is the digest of what ``predictor`` and ``encode`` do; UIDs are
-    made with the job's own, so that no two jobs ever make the same one.
+    made with the job's own, so that no two jobs ever make the same one. ``modes`` are the states of the models for this
+    job, and ``changes`` how they differ from the configuration (see :class:`workers.switches.Turn`).
     """
 
     settings: Settings
@@ -126,6 +129,8 @@ class AnalysisTools:
     clock: Clock
     elapsed: Elapsed
     worker: str
+    modes: Mapping[str, str] = field(default_factory=dict)
+    changes: tuple[str, ...] = ()
 
     @property
     def lease(self) -> timedelta:
@@ -197,11 +202,15 @@ def _analyse(job: Job, tools: AnalysisTools) -> Outcome:
         **{f"predict.{stage}": seconds for stage, seconds in prediction.timings.items()},
     }
     return Outcome(
-        findings=finding_records(prediction, source.model_input.spacing if source.model_input else None),
+        findings=finding_records(
+            prediction, source.model_input.spacing if source.model_input else None, analysis.identity
+        ),
         results=tuple(result.record for result in results),
         unfit=refusal_of(prediction),
         timings=timings,
         destinations=_destinations(job, tools),
+        modes=dict(tools.modes),
+        measures=measures_of(source.header, source.model_input),
     )
 
 
@@ -233,6 +242,7 @@ def _predict(source: SourceImage, tools: AnalysisTools) -> Prediction:
 
 def _analysis(job: Job, source: SourceImage, prediction: Prediction, tools: AnalysisTools) -> Analysis:
     settings = tools.settings
+    previous = _predecessors(job, tools)
     return Analysis(
         source=source.header,
         model_input=source.model_input,
@@ -241,7 +251,7 @@ def _analysis(job: Job, source: SourceImage, prediction: Prediction, tools: Anal
             uid_root=settings.site.uid_root,
             sop_instance_uid=job.sop_instance_uid,
             instance_digest=job.instance_digest,
-            pipeline=job.pipeline,
+            pipeline=name_of_analysis(job.pipeline, tools.changes),
             revision=job.revision,
         ),
         equipment=replace(
@@ -252,16 +262,17 @@ def _analysis(job: Job, source: SourceImage, prediction: Prediction, tools: Anal
         created_at=job.created_at.astimezone(),
         series_number_base=settings.results.series_number_base,
         sr_storage=settings.results.sr_storage,
-        previous=_predecessors(job, tools),
+        previous={kind: (record.sop_class_uid, record.sop_instance_uid) for kind, record in previous.items()},
+        previous_series={kind: record.series_instance_uid for kind, record in previous.items()},
     )
 
 
-def _predecessors(job: Job, tools: AnalysisTools) -> dict[str, tuple[str, str]]:
-    """The objects that this revision replaces, by kind: SOP class and SOP instance UID."""
+def _predecessors(job: Job, tools: AnalysisTools) -> dict[str, ResultRecord]:
+    """The objects that this revision replaces, by kind."""
     if job.revision <= 1:
         return {}
     return {
-        result.record.kind: (result.record.sop_class_uid, result.record.sop_instance_uid)
+        result.record.kind: result.record
         for result in tools.worklist.study_detail(job.study_id).results
         if result.job_id == job.id and result.revision == job.revision - 1
     }

@@ -28,6 +28,7 @@ from models.contract import Code, Finding, ModelInput, ModelUse, Prediction
 from workers.app import Handler, run_worker
 from workers.compose import analysis_handler, delivery_handler
 from workers.place import Place
+from workers.switches import States, Turn
 
 PIPELINE = "f" * 64
 MODEL = ModelUse("made-up", "1", "Made up", "0" * 64, "2.25.1")
@@ -104,12 +105,22 @@ class MadeUpNetwork:
         return Prediction(shape=(rows, columns), findings=(finding,), models=(MODEL,))
 
 
+class Unswitched:
+    """Has one network, and no model that could be switched."""
+
+    def __init__(self, points: Points) -> None:
+        self._turn = Turn(MadeUpNetwork(points))
+
+    def turn(self, states: States) -> Turn:
+        return self._turn
+
+
 def compose(queue: str, settings: Settings, here: Place) -> Handler:
     points = Points(settings.store.folder)
     worklist = FallibleWorklist(settings, points)
     if queue == "deliveries":
         return delivery_handler(settings, here, worklist=worklist)
-    return analysis_handler(settings, here, worklist=worklist, load=lambda _: (MadeUpNetwork(points), PIPELINE))
+    return analysis_handler(settings, here, worklist=worklist, load=lambda _: (Unswitched(points), PIPELINE))
 
 
 def main(arguments: Sequence[str]) -> None:

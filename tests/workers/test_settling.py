@@ -110,6 +110,13 @@ def test_each_image_is_accounted_for(study: Study) -> None:
     assert (failed.analysed, failed.failed) == (False, True)
 
 
+def test_an_image_that_only_models_in_shadow_judged_is_not_called_analysed(study: Study) -> None:
+    study.add(outcome(finding(shadow=True), finding(probability=0.1, shadow=True), sr=False))
+    (image,) = images(study)
+    assert (image.analysed, image.failed, image.findings) == (False, False, ())
+    assert "switched off or in shadow" in image.reason
+
+
 def test_a_revised_image_is_told_by_its_latest_revision(study: Study) -> None:
     study.add(outcome(finding()))
     (job,) = study.detail.jobs

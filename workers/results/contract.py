@@ -36,7 +36,8 @@ class Analysis:
     ``source`` is the header of the source image with its file meta, without PixelData; an encoder that draws gets the
     pixels from ``model_input``, whose grid is the source's. ``created_at`` is the job's time, aware. ``siblings``
     holds the objects of this analysis that earlier encoders of the registry made, by kind. ``previous`` names the
-    predecessor objects by kind (SOP class UID, SOP instance UID) where this is a revision.
+    predecessor objects by kind (SOP class UID, SOP instance UID) where this is a revision, ``previous_series`` their
+    Series Instance UIDs: a model may have been switched since, and then they are not derived from this identity.
     """
 
     source: Dataset
@@ -49,6 +50,7 @@ class Analysis:
     sr_storage: str = "comprehensive-3d"
     siblings: Mapping[str, Dataset] = field(default_factory=dict)
     previous: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    previous_series: Mapping[str, str] = field(default_factory=dict)
 
 
 class Encoder(Protocol):

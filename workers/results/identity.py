@@ -49,3 +49,7 @@ class Identity:
         return derive_uid(
             self.uid_root, self.sop_instance_uid, self.instance_digest, self.pipeline, kind, str(self.revision), part
         )
+
+    def tracking(self, model: str, label: str) -> str:
+        """Tracking Unique Identifier (0062,0021) of what ``model`` says about ``label``."""
+        return self.uid("finding", f"tracking:{model}:{label}")

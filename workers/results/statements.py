@@ -86,7 +86,7 @@ def statements(analysis: Analysis) -> tuple[Statement, ...]:
                 answer=answer,
                 label=_label(finding, answer),
                 remark=remark,
-                tracking_uid=analysis.identity.uid("finding", f"tracking:{finding.model}:{finding.label}"),
+                tracking_uid=analysis.identity.tracking(finding.model, finding.label),
                 segment=segment if shown else None,
             )
         )

@@ -147,11 +147,12 @@ def _evidence(analysis: Analysis) -> Iterator[Dataset]:
 
 
 def _predecessor(analysis: Analysis) -> Sequence:
-    """The report that this revision replaces; its series is that of the same work one revision before."""
+    """The report that this revision replaces; where its series is not told it is that of the same work one earlier."""
     sop_class_uid, sop_instance_uid = analysis.previous[KIND]
     before = Dataset()
     before.SOPClassUID, before.SOPInstanceUID = sop_class_uid, sop_instance_uid
-    before.SeriesInstanceUID = replace(analysis.identity, revision=analysis.identity.revision - 1).uid(KIND, "series")
+    derived = replace(analysis.identity, revision=analysis.identity.revision - 1).uid(KIND, "series")
+    before.SeriesInstanceUID = analysis.previous_series.get(KIND, derived)
     return hierarchy(str(analysis.source.StudyInstanceUID), [before])
 
 

@@ -1,0 +1,153 @@
+"""The state of models: a file defines a model, a person may switch it, and the database remembers who, when and why.
+
+A model that nobody has switched is what the configuration makes of it. A switch counts for the next job. What a model
+has said before it was taken out of delivery and what has not left yet is held, with words for a person.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection, Engine, and_, func, insert, or_, select
+
+from db.audit import AuditEntry, write_entry
+from db.engine import writing
+from db.records import DeliveryState
+from db.tables import Delivery, Finding, ModelSwitch, Result
+from db.transitions import move
+
+AS_CONFIGURED = "as configured"
+
+
+class ModelState(StrEnum):
+    """What becomes of a model's findings.
+
+    ``active``: delivered and counted for triage, except what the manifest itself keeps in shadow. ``shadow``: stored
+    and compared. ``off``: withdrawn by a person; stored, and nothing else.
+    """
+
+    ACTIVE = "active"
+    SHADOW = "shadow"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """One decision about a model; ``before`` is a state, or the words "as configured"."""
+
+    model: str
+    before: str
+    state: ModelState
+    reason: str
+    actor: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Switched:
+    """What a decision did: nothing where the model was in that state already; ``held`` deliveries wait for a person."""
+
+    changed: bool
+    held: int = 0
+
+
+def set_model_state(
+    engine: Engine, name: str, state: ModelState, *, actor: str, reason: str, now: datetime, address: str = ""
+) -> Switched:
+    """Switch a model for all jobs that begin from now on; deciding the same again changes nothing.
+
+    Whether there is such a model is for the caller to know: it is defined in a file. Where its findings are not to be
+    delivered any more, results that carry them and have not left yet are held. Nothing is sent by itself when it is
+    switched on again: a person re-sends what is still wanted.
+    """
+    with writing(engine).begin() as connection:
+        latest = _latest(connection).get(name)
+        before = latest.state.value if latest else AS_CONFIGURED
+        if before == state.value:
+            return Switched(changed=False)
+        reason = " ".join(reason.split())[:400]
+        values = {"model": name, "from_state": before, "to_state": state.value, "reason": reason, "at": now}
+        connection.execute(insert(ModelSwitch).values(**values, actor=actor[:80]))
+        detail = f"{before} to {state.value}: {reason}"
+        write_entry(connection, AuditEntry(now, actor, "switch model", name, None, address, detail))
+        held = 0 if state is ModelState.ACTIVE else _hold_unsent(connection, name, state, actor, now)
+    return Switched(changed=True, held=held)
+
+
+def model_states(engine: Engine) -> dict[str, Switch]:
+    """The latest decision about each model that a person has ever switched."""
+    with engine.connect() as connection:
+        return _latest(connection)
+
+
+def model_history(engine: Engine, name: str, limit: int = 50) -> tuple[Switch, ...]:
+    """Every decision about one model, the latest first."""
+    query = select(ModelSwitch.__table__).where(ModelSwitch.model == name).order_by(ModelSwitch.id.desc()).limit(limit)
+    with engine.connect() as connection:
+        return tuple(_switch(row) for row in connection.execute(query))
+
+
+def withheld(connection: Connection, result_id: int) -> str | None:
+    """Say why a result may not leave: a model that has a part in it has been taken out of delivery since."""
+    out = {name: switch for name, switch in _latest(connection).items() if switch.state is not ModelState.ACTIVE}
+    if not out:
+        return None
+    query = (
+        select(Finding.model)
+        .join(Result, _carries())
+        .where(Result.id == result_id, Finding.model.in_(list(out)))
+        .order_by(Finding.model)
+    )
+    name = connection.scalars(query).first()
+    return None if name is None else _words(name, out[name].state, out[name].actor)
+
+
+def _latest(connection: Connection) -> dict[str, Switch]:
+    newest = select(func.max(ModelSwitch.id)).group_by(ModelSwitch.model)
+    query = select(ModelSwitch.__table__).where(ModelSwitch.id.in_(newest)).order_by(ModelSwitch.model)
+    return {row.model: _switch(row) for row in connection.execute(query)}
+
+
+def _switch(row: Any) -> Switch:
+    return Switch(row.model, row.from_state, ModelState(row.to_state), row.reason, row.actor, row.at)
+
+
+def _carries() -> Any:
+    """Which findings a result tells: those of its job's revision; a study's summary, all that hold."""
+    of_job = and_(Finding.job_id == Result.job_id, Finding.revision == Result.revision)
+    of_study = and_(Result.job_id.is_(None), Finding.superseded.is_(False))
+    return and_(Finding.study_id == Result.study_id, Finding.shadow.is_(False), or_(of_job, of_study))
+
+
+def _hold_unsent(connection: Connection, name: str, state: ModelState, actor: str, now: datetime) -> int:
+    delivery = Delivery.__table__
+    told = select(Finding.id).where(Finding.model == name, _carries()).correlate(Result).exists()
+    query = (
+        select(delivery)
+        .join(Result, Result.id == delivery.c.result_id)
+        .where(delivery.c.state == DeliveryState.PENDING, told)
+        .order_by(delivery.c.id)
+        .with_for_update(key_share=True, of=delivery)
+    )
+    rows = connection.execute(query).all()
+    for row in rows:
+        hold_back(connection, row, _words(name, state, actor), actor, now)
+    return len(rows)
+
+
+def hold_back(connection: Connection, row: Any, reason: str, actor: str, now: datetime) -> None:
+    """Move one locked pending delivery to held, for a reason that releasing its study does not lift."""
+    values: dict[str, Any] = {"worker": "", "lease_until": None, "due_at": None, "held_with_study": False}
+    after, before = DeliveryState.HELD, DeliveryState.PENDING
+    move(connection, "delivery", row, after, cause=reason, actor=actor, now=now, before=before, error=reason, **values)
+
+
+def _words(name: str, state: ModelState, actor: str) -> str:
+    what = "switched off" if state is ModelState.OFF else "put in shadow"
+    return (
+        f"the model {name} was {what} by {actor} after this was made; run the job again without it, "
+        "or activate the model and re-send"
+    )

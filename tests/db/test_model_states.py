@@ -1,0 +1,124 @@
+"""A person switches a model: the state, its history, and what has not left yet; on both databases."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import Engine
+
+from db.audit import AuditTrail
+from db.model_states import AS_CONFIGURED, ModelState, Switched, model_history, model_states, set_model_state
+from db.records import DeliveryDetail, DeliveryState, FindingRecord
+from db.worklist import Worklist
+from tests.db.examples import HOUR, MINUTE, NOW, TO_PACS, claim, finding, finished, outcome, record, result, study_of
+
+MODEL = "chest-classifier"
+PENDING, HELD, SENDING = DeliveryState.PENDING, DeliveryState.HELD, DeliveryState.SENDING
+
+
+def switch(engine: Engine, state: ModelState, name: str = MODEL) -> Switched:
+    return set_model_state(engine, name, state, actor="ada", reason="alarms on every  rib", now=NOW)
+
+
+def deliveries(worklist: Worklist, study: int = 1) -> tuple[DeliveryDetail, ...]:
+    return worklist.study_detail(study_of(worklist, study)).deliveries
+
+
+def done_with(worklist: Worklist, *findings: FindingRecord, study: int = 1) -> tuple[int, ...]:
+    job_id = record(worklist, study=study)
+    claim(worklist, job_id)
+    made = worklist.finish_job(job_id, "w1", replace(outcome(1000 * study), findings=findings), NOW)
+    assert made is not None
+    return made
+
+
+def test_the_latest_decision_counts_and_every_one_is_kept(engine: Engine, worklist: Worklist) -> None:
+    assert worklist.model_states() == {}
+    switch(engine, ModelState.OFF)
+    switch(engine, ModelState.SHADOW, "another")
+    switch(engine, ModelState.SHADOW)
+    assert worklist.model_states() == {MODEL: ModelState.SHADOW, "another": ModelState.SHADOW}
+    latest, first = model_history(engine, MODEL)
+    assert (first.before, first.state, first.reason) == (AS_CONFIGURED, ModelState.OFF, "alarms on every rib")
+    assert (latest.before, latest.state, latest.actor, latest.at) == ("off", ModelState.SHADOW, "ada", NOW)
+    assert model_states(engine)[MODEL] == latest
+
+
+def test_a_switch_is_audited_and_the_same_again_is_nothing(engine: Engine) -> None:
+    assert switch(engine, ModelState.OFF).changed
+    assert not switch(engine, ModelState.OFF).changed
+    (entry,) = AuditTrail(engine).entries()
+    assert (entry.actor, entry.action, entry.subject) == ("ada", "switch model", MODEL)
+    assert "as configured to off: alarms" in entry.detail
+    assert len(model_history(engine, MODEL)) == 1
+
+
+@pytest.mark.parametrize("state", [ModelState.OFF, ModelState.SHADOW])
+def test_what_has_not_left_is_held_with_words(engine: Engine, worklist: Worklist, state: ModelState) -> None:
+    finished(worklist)
+    assert switch(engine, state).held == 2
+    for one in deliveries(worklist):
+        assert one.state is HELD
+        assert f"the model {MODEL} was" in one.error
+        assert "by ada" in one.error
+    detail = worklist.study_detail(study_of(worklist))
+    assert [(event.to_state, event.actor) for event in detail.events][-2:] == [("held", "ada")] * 2
+
+
+def test_what_another_model_said_goes_on(engine: Engine, worklist: Worklist) -> None:
+    done_with(worklist, finding(model="another"), finding(shadow=True))
+    assert switch(engine, ModelState.OFF) == Switched(changed=True, held=0)
+    assert {one.state for one in deliveries(worklist)} == {PENDING}
+
+
+def test_activating_holds_nothing_and_releases_nothing(engine: Engine, worklist: Worklist) -> None:
+    made = done_with(worklist, finding())
+    assert switch(engine, ModelState.ACTIVE).held == 0
+    switch(engine, ModelState.OFF)
+    switch(engine, ModelState.ACTIVE)
+    assert {one.state for one in deliveries(worklist)} == {HELD}
+    worklist.requeue_delivery(made[0], "ada", "still wanted", NOW)
+    assert worklist.claim_delivery(made[0], "w2", NOW, MINUTE) is not None
+
+
+def test_a_switch_between_the_doorbell_and_the_claim_is_noticed(engine: Engine, worklist: Worklist) -> None:
+    made = done_with(worklist, finding())
+    switch(engine, ModelState.OFF)
+    for one in made:
+        worklist.requeue_delivery(one, "ada", "try", NOW)  # as a person might, while the model is off
+    assert worklist.claim_delivery(made[0], "w2", NOW, MINUTE) is None
+    assert worklist.claim_deliveries("pacs", 1, study_of(worklist), "w2", NOW, MINUTE) == ()
+    assert {one.state for one in deliveries(worklist)} == {HELD}
+
+
+def test_what_was_being_sent_is_held_before_its_next_attempt(engine: Engine, worklist: Worklist) -> None:
+    made = done_with(worklist, finding())
+    assert worklist.claim_delivery(made[0], "w2", NOW, MINUTE) is not None
+    assert switch(engine, ModelState.OFF).held == 1
+    assert {one.state for one in deliveries(worklist)} == {SENDING, HELD}
+    assert worklist.claim_delivery(made[0], "w3", NOW + HOUR, MINUTE) is None
+    assert {one.state for one in deliveries(worklist)} == {HELD}
+
+
+def test_a_summary_is_held_with_its_study_s_findings(engine: Engine, worklist: Worklist) -> None:
+    finished(worklist)
+    finished(worklist, study=2)
+    study = study_of(worklist)
+    made = worklist.settle_study(study, (result("summary", 5000),), TO_PACS, NOW)
+    assert made is not None
+    assert len(made) == 1
+    assert switch(engine, ModelState.OFF).held == 5
+    assert {one.state for one in deliveries(worklist)} == {HELD}
+
+
+def test_a_new_revision_without_the_model_is_sent(engine: Engine, worklist: Worklist) -> None:
+    job_id, _ = finished(worklist)
+    switch(engine, ModelState.OFF)
+    worklist.requeue_job(job_id, "ada", "again without it", NOW)
+    claim(worklist, job_id)
+    again = replace(outcome(7000), findings=(finding(shadow=True), finding(model="another")), modes={MODEL: "off"})
+    made = worklist.finish_job(job_id, "w1", again, NOW)
+    assert made is not None
+    assert worklist.claim_delivery(made[0], "w2", NOW, MINUTE) is not None
+    assert worklist.study_detail(study_of(worklist)).jobs[0].modes == {MODEL: "off"}
