@@ -5,11 +5,22 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import ColumnElement, Connection, Row, or_, select, update
 
 from db import tables
 from db.records import DeliveryState, JobState
 from db.transitions import event, lock_study, move, write_events
+
+
+def why_kept_back(study: Row[Any]) -> str | None:
+    """Why nothing that was made for a study may leave: it is held, or its patient was corrected; None where it may."""
+    return str(study.held_reason) if study.held else str(study.correction) or None
+
+
+def is_kept_back(study: Any) -> ColumnElement[bool]:
+    """The same as a condition; ``study`` is the table or an alias of it."""
+    return or_(study.held.is_(True), study.correction != "")
+
 
 _HELD_JOBS = (JobState.QUEUED, JobState.RETRYING)
 
@@ -46,7 +57,8 @@ def hold(connection: Connection, study_id: int, reason: str, actor: str, now: da
 def release(connection: Connection, study_id: int, actor: str, now: datetime) -> tuple[int, ...]:
     """Release a held study: its held jobs are queued and the deliveries that were held with it are pending again.
 
-    A delivery that was held for a reason of its own stays held. Releasing a study that is not held does nothing.
+    A delivery that was held for a reason of its own stays held. Releasing a study that is not held does nothing. Where
+    the hospital has corrected the patient, releasing means that what was made before may leave all the same.
 
     Returns:
         The jobs to ring for.
@@ -55,12 +67,12 @@ def release(connection: Connection, study_id: int, actor: str, now: datetime) ->
         RecordNotFoundError: there is no such study.
     """
     study = lock_study(connection, study_id)
-    if not study.held:
+    if why_kept_back(study) is None:
         return ()
     connection.execute(
         update(tables.Study)
         .where(tables.Study.id == study_id)
-        .values(held=False, held_reason="", last_activity_at=now, activity=tables.Study.activity + 1)
+        .values(held=False, held_reason="", correction="", last_activity_at=now, activity=tables.Study.activity + 1)
     )
     cause = "study was released"
     write_events(connection, [event(study_id, "study", study_id, "held", "released", cause, actor, now)])

@@ -11,9 +11,11 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from db import tables
 from db.holding import hold
+from db.orders import ACTOR, apply_on_arrival
+from db.patients import PatientIdentifier, correct_on_arrival, same_patient
 from db.prepared import Prepared
 from db.records import Analysis, Ingest, InstanceState, JobState, Priority, ReceivedInstance, Refusal, StudyState
-from db.transitions import event, touch_study
+from db.transitions import event, lock_study, touch_study
 
 STAT_WAIT = timedelta(hours=1)
 ROUTINE_WAIT = timedelta(hours=8)
@@ -139,7 +141,7 @@ def record_instance(
 
     refusal = refusal or _rejection(connection, received.sop_instance_uid)
     own = refusal is not None and is_own_result(connection, received.sop_instance_uid)
-    flag, trouble = _flag(study, received, conflict=bool(twins), own=own)
+    flag, trouble = _flag(connection, study, received, conflict=bool(twins), own=own)
     series_id = _series_id(connection, study.id, received)
     instance_id = _insert_instance(connection, (study.id, series_id), received, refusal, flag, now)
     held = study.held or bool(trouble)
@@ -148,10 +150,12 @@ def record_instance(
     _INSERT_EVENT.run(connection, *events)
     if not own:
         _update_study(connection, study, received, refusal, now)
+    pressing = is_new and _apply_what_was_said(connection, study, job_id, now)
     if trouble:
         for study_id in sorted({study.id, *(twin.study_id for twin in twins)}):
             hold(connection, study_id, trouble, _ACTOR, now)
-    return Ingest(instance_id, () if job_id is None or held else (job_id,), conflict=bool(twins))
+    job_ids = () if job_id is None or held else (job_id,)
+    return Ingest(instance_id, job_ids, conflict=bool(twins), pressing=pressing)
 
 
 def is_own_result(connection: Connection, sop_instance_uid: str) -> bool:
@@ -212,17 +216,35 @@ def _open_jobs(connection: Connection, instance_id: int) -> tuple[int, ...]:
     return tuple(connection.scalars(query))
 
 
-def _flag(study: Any, received: ReceivedInstance, *, conflict: bool, own: bool) -> tuple[str, str]:
+def _flag(
+    connection: Connection, study: Any, received: ReceivedInstance, *, conflict: bool, own: bool
+) -> tuple[str, str]:
     """Say what is wrong with an instance: a flag for its row, and why the study must be held (or nothing)."""
     if own:
         return "own", ""
     if conflict:
         return "conflict", "an instance came again under the same SOP Instance UID with other content"
-    if _differ(study.patient_id, received.patient_id) or _differ(
+    differ = _differ(study.patient_id, received.patient_id) or _differ(
         study.issuer_of_patient_id, received.issuer_of_patient_id
-    ):
+    )
+    known = PatientIdentifier(study.patient_id, study.issuer_of_patient_id)
+    given = PatientIdentifier(_clean(received.patient_id), _clean(received.issuer_of_patient_id))
+    if differ and not same_patient(connection, (given,), known):
         return "patient", "its images name different patients (Patient ID or its issuer)"
     return "", ""
+
+
+def _apply_what_was_said(connection: Connection, study: Any, job_id: int | None, now: datetime) -> bool:
+    """Apply to a new study what the hospital has said by HL7 before it came; whether it is urgent."""
+    if correct_on_arrival(connection, study, ACTOR, now):
+        study = lock_study(connection, study.id)
+    wanted = apply_on_arrival(connection, study, now)
+    if wanted not in (Priority.URGENT, Priority.CRITICAL):
+        return False
+    values = {"priority": wanted, "due_at": min(study.due_at, now + STAT_WAIT)}
+    connection.execute(update(tables.Study).where(tables.Study.id == study.id).values(**values))
+    connection.execute(update(tables.Job).where(tables.Job.id == job_id).values(stat=True))
+    return True
 
 
 def _differ(known: str, given: str) -> bool:

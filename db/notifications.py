@@ -17,7 +17,6 @@ from sqlalchemy import Connection, Engine, Row, and_, func, insert, or_, select
 
 from db.engine import writing
 from db.errors import RecordNotFoundError
-from db.jobs import starts_with
 from db.order_tables import NotificationRow, NotificationState, OrderRow
 from db.records import FindingRecord, Priority
 from db.transitions import event, lock_study, move, write_events
@@ -209,7 +208,8 @@ class Notifications:
         """Make pending again what workers whose name starts so have left behind: they have died."""
         table = NotificationRow.__table__
         query = select(table).where(
-            table.c.state == NotificationState.SENDING, starts_with(table.c.worker, worker_prefix)
+            table.c.state == NotificationState.SENDING,
+            func.substr(table.c.worker, 1, len(worker_prefix)) == worker_prefix,
         )
         with self._writer.begin() as connection:
             rows = connection.execute(query.order_by(table.c.id).with_for_update(key_share=True)).all()

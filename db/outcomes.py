@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from db import tables
 from db.errors import DuplicateResultError
+from db.holding import why_kept_back
 from db.ingest import insert_or_ignore
 from db.records import DeliveryState, FindingRecord, ResultRecord
 from db.transitions import event, move, write_events
@@ -100,7 +101,8 @@ def _insert_deliveries(
         return ()
     names = sorted({name for _, name in wanted})
     connection.execute(insert_or_ignore(connection, tables.Destination), [{"name": name} for name in names])
-    state = DeliveryState.HELD if study.held else DeliveryState.PENDING
+    reason = why_kept_back(study)
+    state = DeliveryState.PENDING if reason is None else DeliveryState.HELD
     rows = [
         {
             "study_id": study.id,
@@ -109,17 +111,17 @@ def _insert_deliveries(
             "state": state,
             "attempts": 0,
             "rung_at": now,
-            "error": study.held_reason,
-            "held_with_study": study.held,
+            "error": reason or "",
+            "held_with_study": reason is not None,
             "created_at": now,
         }
         for result_id, name in wanted
     ]
     returning = insert(tables.Delivery).returning(tables.Delivery.id, sort_by_parameter_order=True)
     ids = tuple(connection.scalars(returning, rows).all())
-    cause = study.held_reason or "result was made"
+    cause = reason or "result was made"
     write_events(connection, [event(study.id, "delivery", i, "", state.value, cause, actor, now) for i in ids])
-    return () if study.held else ids
+    return ids if reason is None else ()
 
 
 def _refuse_duplicates(connection: Connection, uids: Iterable[str]) -> None:

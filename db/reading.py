@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Integer, Row, Select, String, 
 
 from db import tables
 from db.errors import RecordNotFoundError
+from db.holding import is_kept_back
 from db.records import (
     DeliveryDetail,
     DeliveryState,
@@ -73,8 +74,10 @@ def _pattern(search: str) -> str:
 
 def _row_columns(study: Any) -> list[Any]:
     """Columns of a worklist row, in the order of the fields of WorklistRow (all but the findings)."""
-    reason = case((study.c.held.is_(True), study.c.held_reason), else_=study.c.reason)
+    corrected = study.c.correction != ""
+    reason = case((study.c.held.is_(True), study.c.held_reason), (corrected, study.c.correction), else_=study.c.reason)
     special = {
+        "held": is_kept_back(study.c),
         "study_id": study.c.id,
         "reason": reason,
         "received_at": study.c.first_received_at,
@@ -144,7 +147,7 @@ def count_worklist(connection: Connection) -> dict[str, int]:
     states = select(study.state, func.count()).group_by(study.state)
     for state, number in connection.execute(states):
         counts[state.value] = number
-    counts["held"] = connection.scalar(select(func.count()).where(study.held.is_(True))) or 0
+    counts["held"] = connection.scalar(select(func.count()).where(is_kept_back(study))) or 0
     words = (
         select(study.priority, study.analysis, func.count())
         .where(study.state == StudyState.OPEN)

@@ -12,8 +12,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Engine, case, func, or_, select
 
+from db.holding import is_kept_back
 from db.records import Analysis, DeliveryState, FindingRecord, JobState, Priority
 from db.tables import Delivery, Finding, Instance, Job, Series, Study
 
@@ -139,10 +140,11 @@ class ReadingList:
 
     def counts(self) -> dict[Show, int]:
         """How many unread studies each part holds."""
+        held_now = case((is_kept_back(Study), 1), else_=0).label("held_now")
         grouped = (
-            select(Study.priority, Study.analysis, Study.held, func.count())
+            select(Study.priority, Study.analysis, held_now, func.count())
             .where(Study.reported_at.is_(None))
-            .group_by(Study.priority, Study.analysis, Study.held)
+            .group_by(Study.priority, Study.analysis, held_now)
         )
         totals = dict.fromkeys(Show, 0)
         with self._engine.connect() as connection:
@@ -174,7 +176,7 @@ def _shown(show: Show) -> ColumnElement[bool]:
     narrower: dict[Show, ColumnElement[bool]] = {
         Show.NOT_ANALYSED: Study.analysis == Analysis.NOT_ANALYSED,
         Show.FAILED: Study.analysis == Analysis.FAILED,
-        Show.HELD: Study.held.is_(True),
+        Show.HELD: is_kept_back(Study),
     }
     if show in (Show.CRITICAL, Show.URGENT, Show.ROUTINE):
         narrower[show] = Study.priority == Priority(show.value)
@@ -217,8 +219,8 @@ def _complete(connection: Connection, rows: Sequence[Any]) -> tuple[ListedStudy,
             priority=row.priority,
             analysis=row.analysis,
             reason=row.reason,
-            held=row.held,
-            held_reason=row.held_reason,
+            held=row.held or bool(row.correction),
+            held_reason=row.held_reason or row.correction,
             stat=row.stat,
             settled=row.settled_at is not None,
             received_at=row.first_received_at,

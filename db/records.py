@@ -174,13 +174,14 @@ class Ingest:
     """What recording an instance did: its row, and the jobs to ring for.
 
     ``repeat``: the same UID and digest were there already. ``conflict``: the same UID came with other content, both
-    are kept apart and the study is held for a person.
+    are kept apart and the study is held for a person. ``pressing``: an order that came before the study is urgent.
     """
 
     instance_id: int
     job_ids: tuple[int, ...] = ()
     repeat: bool = False
     conflict: bool = False
+    pressing: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,11 @@ from typing import Any, TypeVar
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from db import deliveries, holding, ingest, jobs, reading, rejections, retention, studies
+from db import deliveries, holding, ingest, jobs, orders, reading, rejections, retention, studies
 from db.engine import writing
 from db.model_states import ModelState, model_states
 from db.notifications import AlarmRules
+from db.orders import HospitalMessage, MessageResult
 from db.records import (
     Delivery,
     ExpiredStudy,
@@ -101,6 +102,16 @@ class Worklist:
     def is_own_result(self, sop_instance_uid: str) -> bool:
         """Say whether this node has made the object with this UID."""
         return self._read(ingest.is_own_result, sop_instance_uid)
+
+    def receive_message(self, message: HospitalMessage, now: datetime) -> MessageResult:
+        """Apply what a hospital's system says of orders, reports and patients; the same message again does nothing.
+
+        What is about a study that is not here yet is applied when it arrives.
+
+        Raises:
+            OtherPatientError: it names a study with another patient.
+        """
+        return self._write(orders.receive, message, now)
 
     # Jobs
 
@@ -267,6 +278,12 @@ class Worklist:
         """
         return self._read(retention.expired, before, after_id, limit)
 
+    # Models
+
+    def model_states(self) -> dict[str, ModelState]:
+        """The states that people have given to models; one that nobody has switched is missing."""
+        return {name: switch.state for name, switch in model_states(self._engine).items()}
+
     # Reading
 
     def worklist(
@@ -278,12 +295,6 @@ class Worklist:
     def count_worklist(self) -> dict[str, int]:
         """Count studies: ``open``, ``settled`` and ``held``, and the open ones by priority and by analysis."""
         return self._read(reading.count_worklist)
-    # Models
-
-    def model_states(self) -> dict[str, ModelState]:
-        """The states that people have given to models; one that nobody has switched is missing."""
-        return {name: switch.state for name, switch in model_states(self._engine).items()}
-
 
     def find_study(self, reference: str) -> int | None:
         """Find a study by its row, study UID, accession number, or the SOP Instance UID of one of its images."""

@@ -193,7 +193,7 @@ class Intake:
         if is_key_object(received.sop_class_uid):
             self._take_back(ingest.instance_id, received.path)
         if ingest.job_ids:
-            self._ring([(job_id, received.stat) for job_id in ingest.job_ids])
+            self._ring([(job_id, received.stat or ingest.pressing) for job_id in ingest.job_ids])
 
     def _take_back(self, instance_id: int, path: str) -> None:
         """Do what a rejection note says. A repeat does it too: the node may have died between recording and this."""

@@ -1,0 +1,290 @@
+"""What a hospital's systems say of orders and reports, applied to studies that are here or are still to come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, bindparam, insert, literal_column, or_, select, update
+
+from db import tables
+from db.errors import DatabaseError
+from db.order_tables import MessageRow, OrderRow
+from db.patients import PatientIdentifier, PatientNews, correct_patient, same_patient
+from db.prepared import Prepared
+from db.records import Priority
+from db.reporting import report
+from db.transitions import event, lock_study, write_events
+
+ACTOR = "hl7"
+ORDERED, CANCELLED = "ordered", "cancelled"
+
+_ORDER: Any = OrderRow.__table__
+_REMEMBERED = Prepared(
+    lambda _: (
+        select(_ORDER)
+        .where(
+            _ORDER.c.study_id.is_(None),
+            or_(
+                _ORDER.c.study_instance_uid == bindparam("study_instance_uid"),
+                and_(
+                    _ORDER.c.accession_number == bindparam("accession_number"),
+                    _ORDER.c.accession_number != literal_column("''"),
+                ),
+            ),
+        )
+        .order_by(_ORDER.c.id)
+    )
+)
+_RANK = {None: 0, Priority.ROUTINE: 0, Priority.URGENT: 1, Priority.CRITICAL: 2}
+_REPORTED = "its final report was announced by HL7"
+
+
+class OtherPatientError(DatabaseError):
+    """A message names an order of ours with another patient. Nothing was written."""
+
+    def __init__(self) -> None:
+        super().__init__("the study with this accession number or UID belongs to another patient")
+
+
+@dataclass(frozen=True, slots=True)
+class OrderKeys:
+    """What an order is known by; empty where a message does not say it."""
+
+    study_instance_uid: str = ""
+    accession_number: str = ""
+    placer_order_number: str = ""
+    filler_order_number: str = ""
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to know it by."""
+        return any((self.study_instance_uid, self.accession_number, self.placer_order_number, self.filler_order_number))
+
+
+@dataclass(frozen=True, slots=True)
+class OrderNews:
+    """What one message says of one order.
+
+    ``priority`` is None where the message asks for none above routine; ``says_priority`` tells that from silence.
+    ``status`` is ordered or cancelled, empty where the message says nothing of it. ``reported``: its report is final.
+    """
+
+    keys: OrderKeys
+    patient: tuple[PatientIdentifier, ...] = ()
+    priority: Priority | None = None
+    says_priority: bool = False
+    status: str = ""
+    reported: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HospitalMessage:
+    """One message, understood: who sent it, how they call it, the SHA-256 of its bytes, and what it says."""
+
+    sender: str
+    control_id: str
+    digest: str
+    kind: str
+    orders: tuple[OrderNews, ...] = ()
+    patient: PatientNews | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MessageResult:
+    """What a message did. ``study_ids``: triage must look at these again."""
+
+    repeat: bool = False
+    study_ids: tuple[int, ...] = ()
+    remembered: int = 0
+
+
+def receive(connection: Connection, message: HospitalMessage, now: datetime) -> MessageResult:
+    """Apply ``message`` and remember that it was; the same message again does nothing.
+
+    Raises:
+        OtherPatientError: what it names belongs to another patient.
+    """
+    table: Any = MessageRow.__table__
+    known = select(table.c.id).where(
+        table.c.sender == message.sender,
+        table.c.control_id == message.control_id,
+        table.c.digest == message.digest,
+    )
+    if connection.execute(known).first() is not None:
+        return MessageResult(repeat=True)
+    connection.execute(
+        insert(table).values(
+            sender=message.sender,
+            control_id=message.control_id,
+            digest=message.digest,
+            kind=message.kind,
+            at=now,
+        )
+    )
+    changed = set(correct_patient(connection, message.patient, ACTOR, now)) if message.patient else set()
+    remembered = 0
+    for news in message.orders:
+        studies = _apply(connection, news, now)
+        changed.update(studies)
+        remembered += not studies
+    return MessageResult(study_ids=tuple(sorted(changed)), remembered=remembered)
+
+
+def apply_on_arrival(connection: Connection, study: Row[Any], now: datetime) -> Priority | None:
+    """Apply what was remembered for a study that is new (and locked); the priority that its orders ask for."""
+    named = {"study_instance_uid": study.study_instance_uid, "accession_number": study.accession_number}
+    mine = [row for row in _REMEMBERED.rows(connection, named) if _fits(connection, row, study)]
+    for row in mine:
+        connection.execute(update(_ORDER).where(_ORDER.c.id == row.id).values(study_id=study.id))
+        cause = "the order came before its images"
+        write_events(connection, [event(study.id, "order", row.id, "", row.status, cause, ACTOR, now)])
+    wanted = _highest(row.priority for row in mine if row.status == ORDERED)
+    if wanted is not None:
+        _set_priority(connection, study, wanted, now)
+    if any(row.reported_at is not None for row in mine):
+        report(connection, study.id, now, actor=ACTOR, cause=_REPORTED)
+    return wanted
+
+
+def _apply(connection: Connection, news: OrderNews, now: datetime) -> tuple[int, ...]:
+    """Write one order and give the studies to which it was applied."""
+    row = _order(connection, news, now)
+    studies = _studies(connection, row, news)
+    for study in studies:
+        before = _floor(connection, study.id)
+        connection.execute(update(OrderRow).where(OrderRow.id == row.id).values(study_id=study.id))
+        _update_order(connection, row.id, news, now)
+        _follow_priority(connection, study, before, now)
+        after = "reported" if news.reported else news.status or row.status
+        write_events(connection, [event(study.id, "order", row.id, row.status, after, _cause(news), ACTOR, now)])
+        if news.reported:
+            report(connection, study.id, now, actor=ACTOR, cause=_REPORTED)
+    if not studies:
+        _update_order(connection, row.id, news, now)
+    return tuple(study.id for study in studies)
+
+
+def _cause(news: OrderNews) -> str:
+    parts = [f"priority {news.priority or 'routine'}"] if news.says_priority else []
+    parts += ["final report"] if news.reported else []
+    return ", ".join(parts) or "message about the order"
+
+
+def _order(connection: Connection, news: OrderNews, now: datetime) -> Row[Any]:
+    """Find the order that is meant, or make it; its row as it was before this message."""
+    candidates = connection.execute(select(_ORDER).where(_named(news.keys)).order_by(_ORDER.c.id.desc())).all()
+    for row in candidates:
+        known = PatientIdentifier(row.patient_id, row.issuer_of_patient_id)
+        if _is_same_order(row, news.keys) and same_patient(connection, news.patient, known):
+            return row
+    patient = news.patient[0] if news.patient else PatientIdentifier("")
+    values = {name: getattr(news.keys, name) for name in OrderKeys.__dataclass_fields__}
+    statement = insert(_ORDER).returning(_ORDER)
+    return connection.execute(
+        statement.values(
+            **values,
+            patient_id=patient.patient_id,
+            issuer_of_patient_id=patient.issuer,
+            status=ORDERED,
+            created_at=now,
+            updated_at=now,
+        )
+    ).one()
+
+
+def _named(keys: OrderKeys) -> Any:
+    """Condition: an order that shares a key with ``keys``."""
+    given = {name: getattr(keys, name) for name in OrderKeys.__dataclass_fields__ if getattr(keys, name)}
+    return or_(False, *(_ORDER.c[name] == value for name, value in given.items()))
+
+
+def _is_same_order(row: Row[Any], keys: OrderKeys) -> bool:
+    """Compare by the most particular key that both have: two orders may share a study and an accession number."""
+    for name in ("filler_order_number", "placer_order_number"):
+        here, there = getattr(row, name), getattr(keys, name)
+        if here and there:
+            return bool(here == there)
+    pairs = ((getattr(row, name), getattr(keys, name)) for name in ("study_instance_uid", "accession_number"))
+    return any(here and here == there for here, there in pairs)
+
+
+def _update_order(connection: Connection, order_id: int, news: OrderNews, now: datetime) -> None:
+    row = connection.execute(select(_ORDER).where(_ORDER.c.id == order_id)).one()
+    values: dict[str, Any] = {"updated_at": now}
+    for name in OrderKeys.__dataclass_fields__:
+        if getattr(news.keys, name) and not getattr(row, name):
+            values[name] = getattr(news.keys, name)
+    if not row.patient_id and news.patient:
+        values |= {"patient_id": news.patient[0].patient_id, "issuer_of_patient_id": news.patient[0].issuer}
+    if news.says_priority:
+        values["priority"] = news.priority
+    if news.status:
+        values["status"] = news.status
+    if news.reported:
+        values["reported_at"] = now
+    connection.execute(update(_ORDER).where(_ORDER.c.id == order_id).values(**values))
+
+
+def _studies(connection: Connection, row: Row[Any], news: OrderNews) -> list[Row[Any]]:
+    """Lock and give the studies that an order is about: by UID, else by accession number, else as known before.
+
+    Raises:
+        OtherPatientError: there are some, and none is of the patient that the message names.
+    """
+    study = tables.Study
+    uid = news.keys.study_instance_uid or row.study_instance_uid
+    accession = news.keys.accession_number or row.accession_number
+    ids = list(connection.scalars(select(study.id).where(study.study_instance_uid == uid))) if uid else []
+    if not ids and accession:
+        ids = list(connection.scalars(select(study.id).where(study.accession_number == accession).order_by(study.id)))
+    if not ids and row.study_id is not None:
+        ids = [row.study_id]
+    found = [lock_study(connection, study_id) for study_id in ids]
+    mine = [
+        one
+        for one in found
+        if same_patient(connection, news.patient, PatientIdentifier(one.patient_id, one.issuer_of_patient_id))
+    ]
+    if found and not mine:
+        raise OtherPatientError
+    return mine
+
+
+def _fits(connection: Connection, row: Row[Any], study: Row[Any]) -> bool:
+    """Whether a remembered order is about a new study: named by it, of its patient, and not about another UID.
+
+    An archive may give its own Study Instance UID; where the accession number agrees, that does not matter.
+    """
+    order_patient = PatientIdentifier(row.patient_id, row.issuer_of_patient_id)
+    known = PatientIdentifier(study.patient_id, study.issuer_of_patient_id)
+    return same_patient(connection, (order_patient,), known)
+
+
+def _floor(connection: Connection, study_id: int) -> Priority | None:
+    """The highest priority that the orders of a study ask for."""
+    order = OrderRow
+    query = select(order.priority).where(order.study_id == study_id, order.status == ORDERED)
+    return _highest(connection.scalars(query))
+
+
+def _highest(priorities: Iterable[Priority | None]) -> Priority | None:
+    return max(priorities, key=_RANK.__getitem__, default=None)
+
+
+def _follow_priority(connection: Connection, study: Row[Any], before: Priority | None, now: datetime) -> None:
+    """Let the study's hospital priority follow its orders, unless a person has set a higher one."""
+    after = _floor(connection, study.id)
+    if study.hospital_priority in (None, before) or _RANK[after] > _RANK[study.hospital_priority]:
+        _set_priority(connection, study, after, now)
+
+
+def _set_priority(connection: Connection, study: Row[Any], priority: Priority | None, now: datetime) -> None:
+    if study.hospital_priority == priority:
+        return
+    table = tables.Study
+    connection.execute(update(table).where(table.id == study.id).values(hospital_priority=priority))
+    words: Sequence[str] = [one.value if one else "by triage" for one in (study.hospital_priority, priority)]
+    cause = "its order asks for it" if priority else "no order asks for it any more"
+    write_events(connection, [event(study.id, "priority", study.id, words[0], words[1], cause, ACTOR, now)])
