@@ -31,11 +31,13 @@ COMMANDS = {
     "retry": "node.commands.worklist:retry",
     "hold": "node.commands.worklist:hold",
     "release": "node.commands.worklist:release",
+    "simulate": "node.commands.simulate:simulate",
     "results": "node.commands.results:results",
     "explain": "node.commands.results:explain",
     "doctor": "node.commands.doctor:doctor",
     "config": "node.commands.configuration:config",
     "user": "node.commands.users:user",
+    "models": "node.commands.models:models",
     "train": "node.commands.training:train",
     "evaluate": "node.commands.training:evaluate",
 }

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal
 
 from models.contract import ModelSpec
 from models.runtime.executor import Executor, ModelLoadError
 
 Device = Literal["auto", "cpu", "gpu"]
+_GPU = Path("/dev/nvidia0")
 
 
 def load(spec: ModelSpec, *, device: Device = "auto", threads: int = 0, batch: int = 8) -> Executor:
@@ -15,11 +19,13 @@ def load(spec: ModelSpec, *, device: Device = "auto", threads: int = 0, batch: i
 
     An ONNX file runs with ONNX Runtime on the CPU, on ``threads`` threads (0 for one on each core). A Keras file runs
     with TensorFlow, ``batch`` images at a time; ``gpu`` insists on a GPU, ``cpu`` hides it, ``auto`` takes what
-    is there.
+    is there. Without a GPU a Keras file's ONNX twin runs in its place.
 
     Raises:
         ModelLoadError: The file cannot be loaded, or what it needs is not there.
     """
+    if spec.onnx is not None and not _wants_keras(device):
+        spec = replace(spec, file=spec.onnx, digest=spec.onnx_digest, onnx=None, onnx_digest="")
     if spec.file.suffix == ".onnx":
         from models.runtime.onnx_executor import OnnxExecutor
 
@@ -29,3 +35,8 @@ def load(spec: ModelSpec, *, device: Device = "auto", threads: int = 0, batch: i
 
         return KerasExecutor(spec, device=device, batch=batch)
     raise ModelLoadError(f"{spec.name}: nothing here runs a file like {spec.file.name}")
+
+
+def _wants_keras(device: Device) -> bool:
+    """Whether a GPU is demanded, or may be used and looks as if it were there (asking TensorFlow would load it)."""
+    return device == "gpu" or (device == "auto" and _GPU.exists() and find_spec("tensorflow") is not None)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from models.contract import Activation, Code, GateSpec, InputSpec, LabelSpec, Mode, ModelKind, ModelSpec
 from models.manifest import file_digest, read_manifest
+from models.manifest_text import manifest_text
 from models.training.calibrate import Platt
 from models.training.cards import classifier_card, gate_card
 from models.training.codes import PRIVATE_SCHEME, code_of
@@ -29,7 +30,6 @@ from models.training.figures import (
     place_figures,
 )
 from models.training.gate_data import GATE_LABELS
-from models.training.manifests import manifest_text
 from models.training.predictions import Predictions, write_predictions
 from models.training.recipe import Recipe
 from models.training.targets import LUNG_OPACITY

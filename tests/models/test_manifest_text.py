@@ -18,7 +18,7 @@ from models.contract import (
     OutputNames,
 )
 from models.manifest import parse_manifest
-from models.training.manifests import manifest_text
+from models.manifest_text import manifest_text
 
 FOLDER = Path("/models")
 fractions = st.sampled_from([0.125, 0.25, 0.5, 0.875])

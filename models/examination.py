@@ -1,0 +1,102 @@
+"""Look a model over before it may judge anybody: its file, its answers, and whether they hold in any batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.contract import Activation, ModelInput, ModelKind, ModelSpec, Pixels
+from models.manifest import verify_digest
+from models.radiograph.contrast import letterbox_for, prepare
+from models.runtime.executor import Executor, ModelOutputError, Outputs
+from models.runtime.loading import Device, load
+
+PROBE_SHAPES = ((640, 512), (512, 640), (600, 600))
+BATCH_TOLERANCE = 1e-4
+_SEED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What a model did with drawn images: seconds for one image, and the range of each output."""
+
+    spec: ModelSpec
+    seconds: float
+    ranges: dict[str, tuple[float, float]]
+
+
+def examine(spec: ModelSpec, clock: Callable[[], float], *, device: Device = "auto", threads: int = 0) -> Examination:
+    """Load a model and ask it about drawn images, black, grey and noisy ones, alone and together.
+
+    Raises:
+        ManifestError: the file has another digest.
+        ModelLoadError: it cannot be loaded or takes another input than the manifest says.
+        ModelOutputError: an answer has the wrong shape, is NaN, lies outside of [0, 1], never changes, or depends on
+            what else is in the batch.
+    """
+    verify_digest(spec)
+    executor = load(spec, device=device, threads=threads)
+    executor.warm()
+    probes = drawn_inputs(spec)
+    begin = clock()
+    alone = [executor.run(probe[np.newaxis]) for probe in probes]
+    seconds = (clock() - begin) / len(probes)
+    together = executor.run(np.stack(probes))
+    _same_in_any_batch(spec, alone, together)
+    _not_constant(spec, together)
+    ranges = {name: (float(array.min()), float(array.max())) for name, array in together.items() if array.size}
+    return Examination(spec, seconds, ranges)
+
+
+def drawn_inputs(spec: ModelSpec) -> list[Pixels]:
+    """Prepared inputs of images that no patient has: something like a chest, noise, black, and plain grey."""
+    rng = np.random.default_rng(_SEED)
+    images: list[Pixels] = []
+    for rows, columns in PROBE_SHAPES:
+        y, x = np.mgrid[-1 : 1 : rows * 1j, -1 : 1 : columns * 1j]
+        lungs = np.exp(-(((np.abs(x) - 0.45) / 0.3) ** 2) - (y / 0.6) ** 2)
+        images.append(np.asarray(0.8 - 0.6 * lungs + 0.05 * rng.random((rows, columns)), np.float32))
+    images += [rng.random((512, 512), dtype=np.float32), np.zeros((512, 512), np.float32)]
+    images.append(np.full((512, 512), 0.5, np.float32))
+    prepared = []
+    for image in images:
+        given = ModelInput(image, "")
+        prepared.append(prepare(given, letterbox_for(given, spec.input), spec.input))
+    return prepared
+
+
+def compare(spec: ModelSpec, one: Executor, other: Executor) -> float:
+    """The largest difference between two executors' answers to the drawn images.
+
+    Raises:
+        ModelOutputError: they answer with other outputs or shapes.
+    """
+    worst = 0.0
+    for probe in drawn_inputs(spec):
+        mine, theirs = one.run(probe[np.newaxis]), other.run(probe[np.newaxis])
+        if {name: array.shape for name, array in mine.items()} != {name: array.shape for name, array in theirs.items()}:
+            raise ModelOutputError(f"{spec.name}: two ways to run it answer with other outputs or shapes")
+        worst = max([worst, *(float(np.max(np.abs(mine[name] - theirs[name]), initial=0.0)) for name in mine)])
+    return worst
+
+
+def _same_in_any_batch(spec: ModelSpec, alone: list[Outputs], together: Outputs) -> None:
+    for name, whole in together.items():
+        single = np.concatenate([answer[name] for answer in alone])
+        worst = float(np.max(np.abs(single - whole), initial=0.0))
+        if worst > BATCH_TOLERANCE:
+            raise ModelOutputError(
+                f"{spec.name}: '{name}' of an image depends on what else is in the batch ({worst:g})"
+            )
+
+
+def _not_constant(spec: ModelSpec, answers: Outputs) -> None:
+    """A network that says the same of everything has lost its weights, or is given what it cannot see."""
+    if spec.kind is ModelKind.DETECTOR:
+        return  # nothing at all on a drawing is a good answer of a detector
+    name = "maps" if spec.kind is ModelKind.SEGMENTER else "probabilities"
+    if float(np.ptp(answers[name], axis=0).max(initial=0.0)) == 0.0:
+        hint = " (logits declared as probabilities?)" if spec.activation is Activation.PROBABILITY else ""
+        raise ModelOutputError(f"{spec.name}: '{name}' is the same for every image, also for black and noise{hint}")
