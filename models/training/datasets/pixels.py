@@ -18,6 +18,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from models.contract import InputSpec, Mask, ModelInput, Pixels
+from models.radiograph.codestream import jpeg_header
 from models.radiograph.contrast import prepare
 from models.radiograph.decode import UnreadablePixels, read_file
 from models.radiograph.geometry import Letterbox
@@ -166,8 +167,9 @@ def _capture(image: Path) -> Dataset:
 def _samples(image: Path) -> NDArray[np.unsignedinteger]:
     try:
         if image.suffix.lower() in _JPEG:
-            found = imagecodecs.jpeg8_decode(image.read_bytes(), outcolorspace=None)
-            return np.ascontiguousarray(found)
+            content = image.read_bytes()
+            jpeg_header(content)
+            return np.ascontiguousarray(imagecodecs.jpeg8_decode(content))
         with Image.open(image) as opened:
             if opened.mode in _WIDE:
                 return _wide(opened)

@@ -1,0 +1,87 @@
+"""Tiny data sets in each original layout, with pixels drawn here."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
+
+Grey = np.ndarray
+
+
+def gradient(rows: int = 32, columns: int = 32, seed: int = 0) -> Grey:
+    rng = np.random.default_rng(seed)
+    across = np.linspace(20, 200, columns)[np.newaxis, :] + np.linspace(0, 40, rows)[:, np.newaxis]
+    return np.clip(across + rng.normal(0, 4, (rows, columns)), 0, 255).astype(np.uint8)
+
+
+def write_dicom(file: Path, pixels: Grey, uid: str = "1.2.3", **attributes: object) -> Path:
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+    dataset.file_meta.MediaStorageSOPInstanceUID = uid
+    dataset.SOPClassUID, dataset.SOPInstanceUID = SecondaryCaptureImageStorage, uid
+    dataset.PatientID, dataset.PatientSex, dataset.PatientAge = "P1", "F", "062Y"
+    dataset.ViewPosition = "PA"
+    dataset.Rows, dataset.Columns = pixels.shape
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    bits = 8 * pixels.dtype.itemsize
+    dataset.BitsAllocated = dataset.BitsStored = bits
+    dataset.HighBit, dataset.PixelRepresentation = bits - 1, 0
+    dataset.PixelData = pixels.tobytes()
+    for name, value in attributes.items():
+        setattr(dataset, name, value)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    dataset.save_as(file, enforce_file_format=True)
+    return file
+
+
+def write_png(file: Path, pixels: Grey) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(file)
+    return file
+
+
+def write_rows(file: Path, head: list[str], rows: list[list[object]]) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(head)
+        writer.writerows(rows)
+    return file
+
+
+def siim(folder: Path, rows: list[tuple[str, str]], images: dict[str, str]) -> Path:
+    """``images`` maps SOP Instance UIDs to patients; the head has the challenge's odd blanks."""
+    write_rows(folder / "train-rle.csv", ["ImageId", " EncodedPixels"], [[uid, " " + text] for uid, text in rows])
+    for number, (uid, patient) in enumerate(images.items()):
+        pixels = gradient(seed=number)
+        write_dicom(folder / "dicom-images-train" / uid / f"{uid}.dcm", pixels, uid, PatientID=patient)
+    return folder
+
+
+def rsna(folder: Path, rows: list[list[object]], classes: list[tuple[str, str]], images: list[str]) -> Path:
+    head = ["patientId", "x", "y", "width", "height", "Target"]
+    write_rows(folder / "stage_2_train_labels.csv", head, rows)
+    write_rows(folder / "stage_2_detailed_class_info.csv", ["patientId", "class"], [list(row) for row in classes])
+    for number, name in enumerate(images):
+        file = folder / "stage_2_train_images" / f"{name}.dcm"
+        write_dicom(file, gradient(64, 64, number), f"1.2.{number}", PatientID=name)
+    return folder
+
+
+NIH_HEAD = ["Image Index", "Finding Labels", "Follow-up #", "Patient ID", "Patient Age", "Patient Gender"]
+NIH_HEAD += ["View Position", "OriginalImage[Width", "Height]", "OriginalImagePixelSpacing[x", "y]", ""]
+
+
+def nih(folder: Path, rows: list[tuple[str, str, str]], images: list[str]) -> Path:
+    """``rows``: image, findings, patient."""
+    body = [[image, found, 0, who, "058Y", "M", "PA", 2500, 2048, 0.171, 0.171, ""] for image, found, who in rows]
+    write_rows(folder / "Data_Entry_2017.csv", NIH_HEAD, body)
+    for number, name in enumerate(images):
+        write_png(folder / "images_001" / "images" / name, gradient(seed=number))
+    return folder
