@@ -233,7 +233,10 @@ class Triage(_Part):
     critical_minutes: float = Field(default=15, gt=0)
     """A critical study is due so long after its first image."""
     urgent_minutes: float = Field(default=60, gt=0)
-    """An urgent study is due so long after its first image."""
+    """A study for which the hospital asks urgency (STAT, or its own priority) is due so long after its first image."""
+    urgent_finding_minutes: float = Field(default=420, gt=0)
+    """A study that only our own findings make urgent is due so long after its first image. An hour before routine ones
+    by default: with so many findings, a longer lead would leave others waiting (docs/triage.md has the figures)."""
     routine_minutes: float = Field(default=480, gt=0)
     """Every other study is due so long after its first image."""
     not_analysed_minutes: float = Field(default=120, gt=0)

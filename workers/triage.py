@@ -26,7 +26,7 @@ def decide(facts: StudyFacts, rules: Triage, now: datetime) -> TriageDecision:
     found = _highest(_priority_of(finding, rules) for finding in alarming)
     priority = _highest([floor, found])
     analysis = analysis_of(facts)
-    minutes = minutes_until_due(priority, analysis, rules)
+    minutes = minutes_until_due(floor, found, analysis, rules)
     # A sender's or our own clock may have jumped; a study must not become due in a far future because of that.
     since = min(facts.first_received_at, now)
     return TriageDecision(
@@ -59,15 +59,17 @@ def analysis_of(facts: StudyFacts) -> Analysis:
     return Analysis.NOT_ANALYSED
 
 
-def minutes_until_due(priority: Priority, analysis: Analysis, rules: Triage) -> float:
-    """Minutes from the first image until a study is due.
+def minutes_until_due(floor: Priority, found: Priority, analysis: Analysis, rules: Triage) -> float:
+    """Minutes from the first image until a study is due: ``floor`` is what the hospital asks, ``found`` what we find.
 
     A higher priority is never due after a lower one, even where the configuration says so by mistake.
     """
     limits = [rules.routine_minutes]
-    if priority is not Priority.ROUTINE:
+    if found is not Priority.ROUTINE:
+        limits.append(rules.urgent_finding_minutes)
+    if floor is not Priority.ROUTINE:
         limits.append(rules.urgent_minutes)
-    if priority is Priority.CRITICAL:
+    if Priority.CRITICAL in (floor, found):
         limits.append(rules.critical_minutes)
     if analysis in (Analysis.NOT_ANALYSED, Analysis.FAILED):
         limits.append(rules.not_analysed_minutes)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import click
 from rich.markup import escape
 from rich.table import Table
+from sqlalchemy import Engine
 
 from config.settings import Settings
 from db.engine import connect, schema_problem
@@ -31,15 +32,20 @@ from workers.queue import Doorbell
 _STYLES = {Priority.CRITICAL: "bold red", Priority.URGENT: "yellow", Priority.ROUTINE: ""}
 
 
-def open_worklist(settings: Settings) -> Worklist:
-    """The worklist of this node; ends the command where there is no database of this version."""
+def open_engine(settings: Settings) -> Engine:
+    """The database of this node; ends the command where there is none of this version."""
     if settings.database.url is None and not (settings.store.folder / "pleura.sqlite").exists():
         fail(f"there is no database in {settings.store.folder.absolute()} yet; `pleura serve` makes it")
     engine = connect(settings.database_url)
     problem = schema_problem(engine)
     if problem:
         fail(problem)
-    return Worklist(engine)
+    return engine
+
+
+def open_worklist(settings: Settings) -> Worklist:
+    """The worklist of this node; ends the command where there is no database of this version."""
+    return Worklist(open_engine(settings))
 
 
 def actor() -> str:
@@ -124,67 +130,81 @@ def find_detail(worklist: Worklist, reference: str) -> StudyDetail:
 
 
 def _parts(detail: StudyDetail) -> Iterator[Table | str]:
+    yield from _heading(detail)
+    yield _images(detail)
+    yield _jobs(detail)
+    yield _deliveries(detail)
+    yield _history(detail)
+
+
+def _heading(detail: StudyDetail) -> Iterator[str]:
     row = detail.row
     yield f"[bold]Study {row.study_id}[/]  {escape(row.study_description)}  {row.study_date}  {row.study_instance_uid}"
     yield escape(f"Patient {row.patient_id} {row.patient_name}  accession {row.accession_number or '-'}")
     yield f"[{_STYLES[row.priority] or 'default'}]{row.priority}[/], {row.analysis}: {escape(detail.triage_reason)}"
     if row.held:
         yield f"[magenta]held: {escape(row.reason)}[/]"
-    yield _table(
-        "Images",
-        ("#", "kind", "view", "state", "why"),
+
+
+def _images(detail: StudyDetail) -> Table:
+    rows = (
         (
-            (
-                str(item.id),
-                item.modality,
-                item.view,
-                item.flag or str(item.state),
-                "" if item.refusal is None else f"{item.refusal.sentence} ({item.refusal.code})",
-            )
-            for item in detail.instances
-        ),
+            str(item.id),
+            item.modality,
+            item.view,
+            item.flag or str(item.state),
+            "" if item.refusal is None else f"{item.refusal.sentence} ({item.refusal.code})",
+        )
+        for item in detail.instances
     )
-    yield _table(
-        "Jobs",
-        ("#", "image", "state", "attempts", "seconds", "found"),
+    return _table("Images", ("#", "kind", "view", "state", "why"), rows)
+
+
+def _jobs(detail: StudyDetail) -> Table:
+    rows = (
         (
-            (
-                str(job.id),
-                str(job.instance_id),
-                str(job.state),
-                str(job.attempts),
-                f"{sum(job.timings.values()):.2f}",
-                job.error or (job.unfit.sentence if job.unfit else "; ".join(map(finding_words, job.findings))),
-            )
-            for job in detail.jobs
-        ),
+            str(job.id),
+            str(job.instance_id),
+            str(job.state),
+            str(job.attempts),
+            f"{sum(job.timings.values()):.2f}",
+            job.error or (job.unfit.sentence if job.unfit else "; ".join(map(finding_words, job.findings))),
+        )
+        for job in detail.jobs
     )
-    kinds = {result.id: result for result in detail.results}
-    yield _table(
-        "Deliveries",
-        ("#", "kind", "destination", "state", "attempts", "object", "error"),
+    return _table("Jobs", ("#", "image", "state", "attempts", "seconds", "found"), rows)
+
+
+def _deliveries(detail: StudyDetail) -> Table:
+    uids = {result.id: result.record.sop_instance_uid for result in detail.results}
+    rows = (
         (
-            (
-                str(item.id),
-                item.kind,
-                item.destination,
-                str(item.state),
-                str(item.attempts),
-                kinds[item.result_id].record.sop_instance_uid,
-                item.error,
-            )
-            for item in detail.deliveries
-        ),
+            str(item.id),
+            item.kind,
+            item.destination,
+            str(item.state),
+            str(item.attempts),
+            uids[item.result_id],
+            item.error,
+        )
+        for item in detail.deliveries
     )
-    yield _table(
-        "History",
-        ("time", "what", "from", "to", "cause", "who"),
+    return _table("Deliveries", ("#", "kind", "destination", "state", "attempts", "object", "error"), rows)
+
+
+def _history(detail: StudyDetail) -> Table:
+    rows = (
         (
-            (f"{item.at:%Y-%m-%d %H:%M:%S}", f"{item.entity} {item.entity_id}", item.from_state, item.to_state,
-             item.cause, item.actor)
-            for item in detail.events
-        ),
-    )  # fmt: skip
+            f"{item.at:%Y-%m-%d %H:%M:%S}",
+            f"{item.entity} {item.entity_id}",
+            item.from_state,
+            item.to_state,
+            item.cause,
+            item.actor,
+        )
+        for item in detail.events
+    )
+    return _table("History", ("time", "what", "from", "to", "cause", "who"), rows)
 
 
 def finding_words(finding: FindingRecord) -> str:

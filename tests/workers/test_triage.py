@@ -26,9 +26,17 @@ TABLE: list[tuple[str, dict[str, Any], Priority, float, Analysis, str]] = [
         "urgent",
         {"findings": (finding("lung_opacity", 0.7),)},
         Priority.URGENT,
-        60,
+        420,
         Analysis.ANALYSED,
         "lung opacity 70%",
+    ),
+    (
+        "an urgent finding in a study for which the hospital asks urgency",
+        {"findings": (finding("lung_opacity", 0.7),), "stat": True},
+        Priority.URGENT,
+        60,
+        Analysis.ANALYSED,
+        "STAT; lung opacity 70%",
     ),
     (
         "the most pressing finding is told first",
@@ -160,7 +168,12 @@ studies = st.builds(
 )
 minutes = st.floats(0.1, 10_000)
 rules = st.builds(
-    Triage, critical_minutes=minutes, urgent_minutes=minutes, routine_minutes=minutes, not_analysed_minutes=minutes
+    Triage,
+    critical_minutes=minutes,
+    urgent_minutes=minutes,
+    urgent_finding_minutes=minutes,
+    routine_minutes=minutes,
+    not_analysed_minutes=minutes,
 )
 
 

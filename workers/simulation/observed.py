@@ -1,0 +1,104 @@
+"""A scenario from what a node has seen itself; what it cannot have seen stays as in the scenario it starts from.
+
+Seen are: arrivals by hour, the share that was not analysed, how often each finding is reported, who reports in which
+hour, and the time between two reports of one person. Not to be seen are sensitivity and specificity (so the prevalence
+is worked out with those of the scenario) and how much of their time readers give to this worklist.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from datetime import date, datetime, timedelta
+from itertools import pairwise
+from statistics import fmean, pstdev
+
+from db.observation import Observation
+from workers.simulation.scenario import HOURS, Reading, Scenario, ScenarioError, SimulatedFinding, Week
+
+_FEWEST_STUDIES = 200
+_FEWEST_REPORTS = 100
+# A longer time between two reports was no reading: the person did something else in between.
+_LONGEST_READING = timedelta(minutes=15)
+# Reports that came from another system name no reader.
+_NOT_READERS = ("dicom:", "hl7:")
+_SATURDAY = 5
+
+_Slot = tuple[bool, int]
+
+
+def scenario_from(seen: Observation, base: Scenario) -> Scenario:
+    """Put into ``base`` what ``seen`` tells. Hours are those of this machine's time zone.
+
+    Raises:
+        ScenarioError: There are too few studies to say anything.
+    """
+    if len(seen.arrivals) < _FEWEST_STUDIES:
+        raise ScenarioError(
+            f"the database has {len(seen.arrivals)} studies of this time that came to their end; "
+            f"at least {_FEWEST_STUDIES} are needed (--observed-days looks further back)"
+        )
+    days = _days(seen.since, seen.until)
+    changes: dict[str, object] = {
+        "title": f"this node, {seen.since:%Y-%m-%d} to {seen.until:%Y-%m-%d}",
+        "not_analysed": seen.not_analysed / len(seen.arrivals),
+        "arrivals": _per_hour(Counter(map(_slot, seen.arrivals)), days),
+        "findings": tuple(_finding(one, seen) for one in base.findings),
+    }
+    reports = [(reader, at) for reader, at in seen.reports if not reader.startswith(_NOT_READERS)]
+    if len(reports) >= _FEWEST_REPORTS:
+        changes["readers"] = _readers(reports, days)
+        changes["reading"] = _reading(reports, base.reading)
+    return Scenario.model_validate(base.model_dump() | changes)
+
+
+def _slot(at: datetime) -> _Slot:
+    local = at.astimezone()
+    return local.weekday() >= _SATURDAY, local.hour
+
+
+def _days(since: datetime, until: datetime) -> dict[bool, int]:
+    """How many working days and how many days of weekends lie between."""
+    first, last = since.astimezone().date(), until.astimezone().date()
+    days = [first + timedelta(days=number) for number in range(max((last - first).days, 1))]
+    weekend = sum(day.weekday() >= _SATURDAY for day in days)
+    return {True: max(weekend, 1), False: max(len(days) - weekend, 1)}
+
+
+def _per_hour(counts: Counter[_Slot], days: dict[bool, int]) -> Week:
+    def _hours(weekend: bool) -> tuple[float, ...]:
+        return tuple(counts[weekend, hour] / days[weekend] for hour in range(HOURS))
+
+    return Week(weekday=_hours(False), weekend=_hours(True))
+
+
+def _finding(one: SimulatedFinding, seen: Observation) -> SimulatedFinding:
+    """Work the prevalence out from the share of positives (Rogan and Gladen)."""
+    share = seen.positives.get(one.label, 0) / max(seen.analysed, 1)
+    skill = one.sensitivity + one.specificity - 1
+    prevalence = (share + one.specificity - 1) / skill if skill > 0 else share
+    return one.model_copy(update={"prevalence": min(max(prevalence, 0.0), 1.0)})
+
+
+def _readers(reports: Iterable[tuple[str, datetime]], days: dict[bool, int]) -> Week:
+    """How many people report in an hour, on average, rounded; one at least where anybody ever does."""
+    present: set[tuple[str, date, _Slot]] = {(reader, at.astimezone().date(), _slot(at)) for reader, at in reports}
+    counts = Counter(slot for _, _, slot in present)
+
+    def _hours(weekend: bool) -> tuple[float, ...]:
+        means = (counts[weekend, hour] / days[weekend] for hour in range(HOURS))
+        return tuple(float(max(round(mean), 1)) if mean else 0.0 for mean in means)
+
+    return Week(weekday=_hours(False), weekend=_hours(True))
+
+
+def _reading(reports: Iterable[tuple[str, datetime]], base: Reading) -> Reading:
+    """Time between two reports of one person, where it is short enough to be the reading of the second."""
+    times: defaultdict[str, list[datetime]] = defaultdict(list)
+    for reader, at in reports:
+        times[reader].append(at)
+    gaps = [later - earlier for ours in times.values() for earlier, later in pairwise(ours)]
+    minutes = [gap / timedelta(minutes=1) for gap in gaps if timedelta(0) < gap <= _LONGEST_READING]
+    if len(minutes) < _FEWEST_REPORTS // 2:
+        return base
+    return Reading(mean_minutes=fmean(minutes), deviation_minutes=pstdev(minutes))

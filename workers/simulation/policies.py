@@ -1,0 +1,81 @@
+"""The orders in which a worklist may be read.
+
+A policy says for each study from when on it has which place: pairs of a minute and a key, and the smallest key in the
+list is read next. Nothing else differs between two policies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from config.settings import Triage
+from db.records import FindingRecord, Priority, StudyFacts
+from workers.simulation.cases import Case
+from workers.simulation.scenario import Scenario
+from workers.triage import decide
+
+Key = tuple[float, float, int]
+Place = tuple[float, Key]
+Policy = Callable[[Case], tuple[Place, ...]]
+
+FIRST_COME = "first come, first served"
+PRIORITY = "priority"
+MAXIMUM_WAIT = "priority, maximum wait"
+OURS = "due time"
+
+_RANK = {Priority.CRITICAL: 0.0, Priority.URGENT: 1.0, Priority.ROUTINE: 2.0}
+# Any Monday will do: only differences count.
+_MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
+
+
+def policies(scenario: Scenario, rules: Triage) -> dict[str, Policy]:
+    """The policies to compare, by name. ``rules`` are the site's own."""
+
+    def _first_come(case: Case) -> tuple[Place, ...]:
+        return ((case.arrives, (0.0, case.arrives, case.number)),)
+
+    def _priority(case: Case) -> tuple[Place, ...]:
+        known_at = case.arrives + scenario.analysis_minutes
+        rank = _RANK[decide(_facts(case, waiting=False), rules, _MONDAY).priority]
+        unknown = (case.arrives, (_RANK[Priority.ROUTINE], case.arrives, case.number))
+        return (unknown, (known_at, (rank, case.arrives, case.number)))
+
+    def _maximum_wait(case: Case) -> tuple[Place, ...]:
+        highest = (_RANK[Priority.CRITICAL], case.arrives, case.number)
+        return (*_priority(case), (case.arrives + scenario.maximum_wait_minutes, highest))
+
+    def _due(case: Case) -> tuple[Place, ...]:
+        known_at = case.arrives + scenario.analysis_minutes
+        before, after = (_due_key(case, rules, waiting=waiting) for waiting in (True, False))
+        return ((case.arrives, before), (known_at, after))
+
+    return {FIRST_COME: _first_come, PRIORITY: _priority, MAXIMUM_WAIT: _maximum_wait, OURS: _due}
+
+
+def _due_key(case: Case, rules: Triage, *, waiting: bool) -> Key:
+    """Where the node itself puts the study: its worklist is ordered by ``due_at`` and then by row."""
+    facts = _facts(case, waiting=waiting)
+    due_at = decide(facts, rules, facts.first_received_at).due_at
+    return ((due_at - _MONDAY).total_seconds() / 60, case.arrives, case.number)
+
+
+def _facts(case: Case, *, waiting: bool) -> StudyFacts:
+    """The study as the node's triage sees it: one image, waiting for its analysis or done with it."""
+    unfit = case.said is None and not waiting
+    return StudyFacts(
+        study_id=case.number,
+        first_received_at=_MONDAY + timedelta(minutes=case.arrives),
+        stat=False,
+        hospital_priority=None,
+        findings=() if waiting or case.said is None else tuple(_finding(label) for label in sorted(case.said)),
+        jobs_waiting=int(waiting),
+        jobs_done=int(not waiting),
+        jobs_failed=0,
+        images_refused=0,
+        images_unfit=int(unfit),
+    )
+
+
+def _finding(label: str) -> FindingRecord:
+    return FindingRecord(label, "simulated", "1", None, 0.5, present=True, shadow=False)

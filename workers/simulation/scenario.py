@@ -1,0 +1,153 @@
+"""What a reading room is like: when studies come, who reads, how long it takes, and how good the algorithm is.
+
+A scenario is a TOML file with the keys below; ``literature.toml`` beside this module is the default. Hours are those of
+the clock on the wall, the first one begins at midnight; a week begins on Monday.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+DEFAULT = Path(__file__).with_name("literature.toml")
+HOURS = 24
+MINUTES_PER_DAY = 24 * 60.0
+_SATURDAY = 5
+
+
+class ScenarioError(ValueError):
+    """The scenario cannot be used; the message names each key and what is wrong with it."""
+
+
+def _a_day(values: tuple[float, ...]) -> tuple[float, ...]:
+    if len(values) != HOURS:
+        raise ValueError(f"{HOURS} numbers are needed, one for each hour from midnight, not {len(values)}")
+    if min(values) < 0:
+        raise ValueError("no hour may have less than nothing")
+    return values
+
+
+def _shares(values: tuple[float, ...]) -> tuple[float, ...]:
+    if min(_a_day(values)) <= 0 or max(values) > 1:
+        raise ValueError("a share is above 0 and at most 1")
+    return values
+
+
+Hourly = Annotated[tuple[float, ...], AfterValidator(_a_day)]
+Shares = Annotated[tuple[float, ...], AfterValidator(_shares)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Week(_Part):
+    """A number for each hour of a working day, and one for each hour of a Saturday or Sunday."""
+
+    weekday: Hourly
+    """Monday to Friday."""
+    weekend: Hourly
+    """Saturday and Sunday."""
+
+    def at(self, minute: float) -> float:
+        """The number that holds ``minute`` minutes after Monday, 0:00."""
+        day, of_day = divmod(minute, MINUTES_PER_DAY)
+        hours = self.weekend if int(day) % 7 >= _SATURDAY else self.weekday
+        return hours[int(of_day // 60)]
+
+
+class ShareWeek(Week):
+    """As :class:`Week`, for shares."""
+
+    weekday: Shares
+    """Monday to Friday."""
+    weekend: Shares
+    """Saturday and Sunday."""
+
+
+class Reading(_Part):
+    """How long it takes to read and report a study: log-normal, in minutes."""
+
+    mean_minutes: float = Field(gt=0)
+    """Mean."""
+    deviation_minutes: float = Field(ge=0)
+    """Standard deviation."""
+
+
+class SimulatedFinding(_Part):
+    """A finding: how common it is, and how well the algorithm sees it."""
+
+    label: str = Field(min_length=1)
+    """Label, as in triage.critical and triage.urgent."""
+    prevalence: Fraction
+    """Share of studies that show it."""
+    sensitivity: Fraction
+    """Share of those in which the algorithm says so."""
+    specificity: Fraction
+    """Share of the others in which the algorithm says that it is absent."""
+
+
+class Scenario(_Part):
+    """A reading room."""
+
+    title: str = Field(min_length=1)
+    """How reports call it."""
+    days: int = Field(ge=1)
+    """Days that are counted in each replication."""
+    warm_up_days: int = Field(ge=0)
+    """Days before them that fill the worklist and are not counted."""
+    analysis_minutes: float = Field(ge=0)
+    """From the arrival of a study until its findings are known."""
+    not_analysed: Fraction
+    """Share of studies that the algorithm cannot analyse."""
+    maximum_wait_minutes: float = Field(gt=0)
+    """Rule of the policy "priority with a maximum wait": after this time a study gets the highest priority."""
+    arrivals: Week
+    """Studies an hour."""
+    readers: Week
+    """Readers on duty; part of a reader counts as none."""
+    attention: ShareWeek
+    """Share of a reader's time that radiographs of this worklist get; the rest goes to other work."""
+    reading: Reading
+    """Time for one study."""
+    findings: tuple[SimulatedFinding, ...]
+    """Findings; each comes independently of the others."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Scenario:
+        labels = [finding.label for finding in self.findings]
+        if len(set(labels)) != len(labels):
+            raise ValueError("findings: two of them have the same label")
+        if max(*self.readers.weekday, *self.readers.weekend) < 1:
+            raise ValueError("readers: somebody must read at some time of the week")
+        return self
+
+    @property
+    def load(self) -> float:
+        """Work that arrives in a week as a share of what the readers can do; at 1 the list never ends."""
+        hours = [(day, hour) for day in range(7) for hour in range(HOURS)]
+        minutes = [(day * HOURS + hour) * 60.0 for day, hour in hours]
+        work = sum(self.arrivals.at(minute) for minute in minutes) * self.reading.mean_minutes
+        time = sum(int(self.readers.at(minute)) * self.attention.at(minute) * 60 for minute in minutes)
+        return work / time
+
+
+def read_scenario(path: Path) -> Scenario:
+    """Read the scenario in the TOML file at ``path``.
+
+    Raises:
+        ScenarioError: The file is not TOML, a key is unknown or missing, or a value is out of range.
+    """
+    try:
+        return Scenario.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ScenarioError(f"{path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ScenarioError(f"{path} is not valid TOML: {error}") from error
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, item['loc'])) or 'scenario'}: {item['msg']}" for item in error.errors()]
+        raise ScenarioError(f"{path}: {'; '.join(lines)}") from error
