@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from time import perf_counter
 from typing import Literal
 
@@ -28,6 +29,7 @@ from models.radiograph.contrast import letterbox_for, prepare
 from models.radiograph.geometry import Letterbox
 from models.runtime.executor import Executor, ModelOutputError
 from models.runtime.loading import load
+from models.similar import StoredCase, read_index, similar_cases
 
 Clock = Callable[[], float]
 Answers = Mapping[str, Pixels]
@@ -78,6 +80,7 @@ class Predictor:
             raise ValueError(f"no executor for {', '.join(missing)}")
         self.pipeline = pipeline
         self._executors = dict(executors)
+        self._indices = {spec.name: read_index(spec.index) for spec in pipeline if spec.index is not None}
         self._clock = clock
         self._batch = max(1, batch)
 
@@ -146,7 +149,8 @@ class Predictor:
         told = []
         for letterbox, answer, stage in zip(letterboxes, answers, stages, strict=True):
             with stage.timed("localise"):
-                told.append(findings_of(spec, answer, letterbox, self.pipeline.processing.minimum_fraction))
+                own = findings_of(spec, answer, letterbox, self.pipeline.processing.minimum_fraction)
+                told.append(with_similar(own, spec, answer, self._indices.get(spec.name, ())))
         return told
 
     def _gate(self, images: Sequence[ModelInput], stages: Sequence[Stages]) -> list[Unfit | None]:
@@ -196,6 +200,16 @@ def findings_of(spec: ModelSpec, answer: Answers, letterbox: Letterbox, minimum_
     return tuple(
         _finding(spec, number, label, answer, letterbox, minimum_fraction) for number, label in enumerate(spec.labels)
     )
+
+
+def with_similar(
+    findings: tuple[Finding, ...], spec: ModelSpec, answer: Answers, index: Sequence[StoredCase]
+) -> tuple[Finding, ...]:
+    """The findings of a classifier by retrieval, each with the stored cases that look alike; of others, as they are."""
+    if not index:
+        return findings
+    pairs = zip(findings, spec.labels, strict=True)
+    return tuple(replace(finding, similar=similar_cases(answer, index, label)) for finding, label in pairs)
 
 
 def untold(spec: ModelSpec, reason: str) -> tuple[Finding, ...]:

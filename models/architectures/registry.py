@@ -7,7 +7,17 @@ from importlib import import_module
 from models.architectures.contract import Architecture
 
 _WHERE: dict[str, str] = {
+    "simple-cnn": "models.convnets.simple:SIMPLE_CNN",
+    "lenet": "models.convnets.simple:LENET",
+    "alexnet": "models.convnets.simple:ALEXNET",
+    "vgg16": "models.convnets.deep:VGG16",
+    "resnet50": "models.convnets.deep:RESNET50",
+    "densenet121": "models.convnets.deep:DENSENET121",
+    "chexnet": "models.convnets.deep:CHEXNET",
+    "unet": "models.unet.segmenter:UNET",
     "lbp-svm": "models.local_patterns.machine:LBP_SVM",
+    "densenet121-svm": "models.vector_machines.network:DENSENET121_SVM",
+    "retrieval": "models.retrieval.network:RETRIEVAL",
 }
 """Name to ``module:attribute``; the attribute is an :class:`Architecture`."""
 

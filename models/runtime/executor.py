@@ -66,7 +66,10 @@ def named_outputs(spec: ModelSpec, found: Mapping[str, NDArray[np.floating]]) ->
     """
     wanted = {
         name: getattr(spec.outputs, name)
-        for name in ("probabilities", "maps", "distance", "boxes", "scores", "classes")
+        for name in (
+            *("probabilities", "maps", "distance", "boxes", "scores", "classes"),
+            *("neighbours", "neighbour_distances"),
+        )
     }
     named = {name: found[theirs] for name, theirs in wanted.items() if theirs in found}
     required = _REQUIRED[spec.kind]
@@ -131,6 +134,8 @@ def _check_shape(spec: ModelSpec, name: str, values: Pixels, count: int) -> None
         "boxes": len(found) == 3 and found[0] == count and found[2] == 4,
         "scores": len(found) == 2 and found[0] == count,
         "classes": len(found) == 2 and found[0] == count,
+        "neighbours": len(found) == 2 and found[0] == count,
+        "neighbour_distances": len(found) == 2 and found[0] == count,
     }
     wanted = {
         "probabilities": f"[{count}, {classes}]",
@@ -139,6 +144,8 @@ def _check_shape(spec: ModelSpec, name: str, values: Pixels, count: int) -> None
         "boxes": f"[{count}, d, 4]",
         "scores": f"[{count}, d]",
         "classes": f"[{count}, d]",
+        "neighbours": f"[{count}, k]",
+        "neighbour_distances": f"[{count}, k]",
     }
     if not fits[name]:
         raise ModelOutputError(
