@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Engine, func, insert, select
+from sqlalchemy import Connection, Engine, func, insert, select
 
 from db.account_tables import FeedbackRow, Verdict
 from db.audit import AuditEntry, write_entry
@@ -89,25 +90,10 @@ class Feedback:
             row = connection.execute(select(Finding.__table__).where(Finding.id == finding_id)).first()
             if row is None:
                 raise RecordNotFoundError("finding", finding_id)
-            record = FeedbackRecord(
-                finding_id=finding_id,
-                study_id=row.study_id,
-                label=row.label,
-                model=row.model,
-                model_version=row.model_version,
-                probability=row.probability,
-                present=row.present,
-                verdict=verdict,
-                comment=comment.strip()[:2000],
-                actor=actor[:80],
-                source=source,
-                at=now,
-            )
-            values = {name: getattr(record, name) for name in record.__slots__}
-            connection.execute(insert(FeedbackRow).values(**values | {"verdict": verdict.value}))
-            entry = AuditEntry(now, actor, "feedback", f"finding {finding_id}", row.study_id, address, verdict.value)
-            write_entry(connection, entry)
-        return record
+            options = {"actor": actor, "comment": comment, "source": source, "address": address}
+            feedback_id = insert_verdict(connection, row, verdict, now, **options)
+            kept = connection.execute(select(FeedbackRow.__table__).where(FeedbackRow.id == feedback_id)).one()
+        return _record(kept)
 
     def findings(self, study_id: int) -> tuple[IdentifiedFinding, ...]:
         """The findings of a study that hold, each with its row number."""
@@ -125,23 +111,7 @@ class Feedback:
         query = select(FeedbackRow.__table__).where(FeedbackRow.study_id == study_id).order_by(FeedbackRow.id)
         with self._engine.connect() as connection:
             rows = connection.execute(query).all()
-        return tuple(
-            FeedbackRecord(
-                row.finding_id,
-                row.study_id,
-                row.label,
-                row.model,
-                row.model_version,
-                row.probability,
-                row.present,
-                Verdict(row.verdict),
-                row.comment,
-                row.actor,
-                row.source,
-                row.at,
-            )
-            for row in rows
-        )
+        return tuple(_record(row) for row in rows)
 
     def agreement(self, now: datetime, *, weeks: int = 8) -> tuple[Agreement, ...]:
         """Per model, label and week, how the latest verdict of each finding fell; the latest week first."""
@@ -165,3 +135,40 @@ class Feedback:
             )
             for (week, model, version, label), verdicts in sorted(counted.items(), reverse=True)
         )
+
+
+def insert_verdict(
+    connection: Connection,
+    finding: Any,
+    verdict: Verdict,
+    now: datetime,
+    *,
+    actor: str,
+    comment: str = "",
+    source: str = "web",
+    address: str = "",
+) -> int:
+    """Append a verdict on the row ``finding``, and its line in the audit trail, in somebody's transaction; its row."""
+    values = {
+        "finding_id": finding.id,
+        "study_id": finding.study_id,
+        "label": finding.label,
+        "model": finding.model,
+        "model_version": finding.model_version,
+        "probability": finding.probability,
+        "present": finding.present,
+        "verdict": verdict.value,
+        "comment": comment.strip()[:2000],
+        "actor": actor[:80],
+        "source": source,
+        "at": now,
+    }
+    row = connection.execute(insert(FeedbackRow).values(**values).returning(FeedbackRow.id)).scalar_one()
+    entry = AuditEntry(now, actor, "feedback", f"finding {finding.id}", finding.study_id, address, verdict.value)
+    write_entry(connection, entry)
+    return int(row)
+
+
+def _record(row: Any) -> FeedbackRecord:
+    names = FeedbackRecord.__dataclass_fields__
+    return FeedbackRecord(**{name: getattr(row, name) for name in names} | {"verdict": Verdict(row.verdict)})

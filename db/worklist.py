@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from db import deliveries, holding, ingest, jobs, orders, reading, rejections, retention, studies
+from db import assessments, deliveries, holding, ingest, jobs, orders, reading, rejections, retention, studies
+from db.assessments import Assessment
 from db.engine import writing
 from db.model_states import ModelState, model_states
 from db.notifications import AlarmRules
@@ -278,7 +279,15 @@ class Worklist:
         """
         return self._read(retention.expired, before, after_id, limit)
 
-    # Models
+    # Readers and models
+
+    def record_assessment(self, assessment: Assessment, instance_id: int, now: datetime) -> int:
+        """Store what a received assessment (the instance ``instance_id``) says of our findings, as feedback.
+
+        Returns:
+            How many of its statements fit no finding of ours; they are kept. The same document again changes nothing.
+        """
+        return self._write(assessments.record, assessment, instance_id, now)
 
     def model_states(self) -> dict[str, ModelState]:
         """The states that people have given to models; one that nobody has switched is missing."""

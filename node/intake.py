@@ -20,8 +20,10 @@ from pydicom.filereader import read_file_meta_info
 from sqlalchemy.exc import SQLAlchemyError
 
 from config.settings import Eligibility, Triage
+from db.assessments import Assessment
 from db.records import Ingest, ReceivedInstance, Refusal, RejectionNote, StudyFacts, TriageDecision
 from node.admission import Admission
+from node.assessment import take_assessment
 from node.eligibility import judge
 from node.header import UnreadableDataSetError, describe, is_stat, read_header, text
 from node.instance_store import Incoming, InstanceStore, StoreError
@@ -57,6 +59,9 @@ class Recorder(Protocol):
 
     def reject_instances(self, note: RejectionNote, now: datetime) -> tuple[int, ...]:
         """Take back the images that a rejection note names; the studies that have changed."""
+
+    def record_assessment(self, assessment: Assessment, instance_id: int, now: datetime) -> int:
+        """Store what a received assessment says of our findings; how many of its statements fit none."""
 
     def study_facts(self, study_id: int) -> StudyFacts:
         """What triage needs to know."""
@@ -192,6 +197,7 @@ class Intake:
         )
         if is_key_object(received.sop_class_uid):
             self._take_back(ingest.instance_id, received.path)
+        take_assessment(self._worklist, self._store.folder / received.path, received, ingest.instance_id, self._clock())
         if ingest.job_ids:
             self._ring([(job_id, received.stat or ingest.pressing) for job_id in ingest.job_ids])
 
