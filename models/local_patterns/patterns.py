@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 NEIGHBOURS = 8
 UNIFORM_PATTERNS = 59
+TIE = 1e-5
+"""Differences this far below zero still count as none: 8-bit images have flat areas, where each library's convolution
+rounds its own way. A grey level is 400 times as much."""
 
 
 def uniform_index() -> NDArray[np.int64]:
@@ -60,7 +63,7 @@ def histograms(image: Any, radius: int, cells: int) -> Any:
     differences = kernel(image)
     kernel.set_weights([difference_kernel(radius)])
     powers = np.asarray([1 << place for place in range(NEIGHBOURS)], np.int32)
-    patterns = ops.sum(ops.cast(differences >= 0, "int32") * powers, axis=-1)
+    patterns = ops.sum(ops.cast(differences >= -TIE, "int32") * powers, axis=-1)
     table = layers.Embedding(256, UNIFORM_PATTERNS, trainable=False, name=f"uniform{radius}")
     kinds = table(patterns)
     table.set_weights([np.eye(UNIFORM_PATTERNS, dtype=np.float32)[uniform_index()]])

@@ -59,7 +59,8 @@ class Course:
     With ``patience`` above 0, training stops when the loss on set-aside training patients (a share of ``stopping``) has
     not fallen for that many epochs, and the weights of the best epoch are kept. ``class_weights = "balanced"`` lets the
     positives and the negatives of each label weigh the same. ``mixed_precision = "auto"`` computes in bfloat16 on a
-    GPU and in float32 elsewhere. ``decay`` is AdamW's weight decay; ``cosine`` lets the rate fall to zero.
+    GPU and in float32 elsewhere. ``decay`` is AdamW's weight decay; ``cosine`` lets the rate fall to zero,
+    ``clip`` bounds the norm of the gradient (0: nothing does).
     """
 
     epochs: int
@@ -67,6 +68,7 @@ class Course:
     rate: float = 1e-4
     optimiser: Literal["adamw", "adam", "sgd", "rmsprop"] = "adam"
     decay: float = 0.0
+    clip: float = 0.0
     cosine: bool = False
     patience: int = 0
     stopping: float = 0.15
@@ -154,6 +156,7 @@ def _check(recipe: LiteratureRecipe) -> None:
         (not 0 < network.width <= 4, "network.width must lie above 0 and not above 4"),
         (min(schedule.epochs, schedule.batch) < 1, "schedule.epochs and schedule.batch must be at least 1"),
         (schedule.rate <= 0, "schedule.rate must be above 0"),
+        (min(schedule.decay, schedule.clip) < 0, "schedule.decay and schedule.clip must not be below 0"),
         (schedule.patience < 0, "schedule.patience must not be below 0"),
         (not 0 < schedule.stopping < 1, "schedule.stopping must lie between 0 and 1"),
         (not 0 < cut < 1, "evaluation.cut_off must be 'youden' or lie between 0 and 1"),

@@ -12,6 +12,9 @@ from typing import Literal
 
 from models.training.recipe_tables import RecipeError, from_table, read_table
 
+RECIPES = Path(__file__).parent / "recipes"
+"""The recipes that come with Pleura."""
+
 
 @dataclass(frozen=True, slots=True)
 class Network:

@@ -1,0 +1,70 @@
+"""What is known of a sample, as arrays in the order of a recipe's labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.training.datasets import pixels
+from models.training.datasets.sample import Sample
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """The labels that are asked for, and for each the data set's own labels that mean it (itself where not named)."""
+
+    labels: tuple[str, ...]
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def names(self, label: str) -> tuple[str, ...]:
+        """What the data set calls a label."""
+        return self.classes.get(label, (label,))
+
+
+def label_truths(samples: Sequence[Sample], question: Question) -> tuple[Array, Array]:
+    """Values and how far they are known, both ``float32[n, labels]``.
+
+    A label that several of the data set's labels mean is present where any is, absent only where all are known absent.
+    """
+    pairs = [[_label(sample, question.names(label)) for label in question.labels] for sample in samples]
+    table = np.array(pairs, np.float32).reshape(len(samples), len(question.labels), 2)
+    return table[..., 0], table[..., 1]
+
+
+def _label(sample: Sample, names: tuple[str, ...]) -> tuple[float, float]:
+    said = [sample.labels[name] for name in names if name in sample.labels]
+    highest = max(said, default=0.0)
+    return highest, float(bool(said) and (highest > 0 or len(said) == len(names)))
+
+
+def place_known(sample: Sample, question: Question) -> Array:
+    """Whether the place of each label is known: marked pixel by pixel or by boxes, or known to be nowhere."""
+    known = []
+    for label in question.labels:
+        names = question.names(label)
+        value, sure = _label(sample, names)
+        marked = [name for name in names if name in sample.runs or name in sample.boxed]
+        known.append(float(bool(marked) or (sure == 1.0 and value == 0.0)))
+    return np.array(known, np.float32)
+
+
+def masks_of(sample: Sample, question: Question, side: int) -> NDArray[np.bool_]:
+    """Where each label lies in the network's input: ``bool[side, side, labels]``."""
+    masks = np.zeros((side, side, len(question.labels)), np.bool_)
+    for place, label in enumerate(question.labels):
+        for name in question.names(label):
+            if sample.runs.get(name) or any(box.label == name for box in sample.boxes):
+                masks[..., place] |= pixels.mask(sample, name, side)
+    return masks
+
+
+def boxes_of(sample: Sample, question: Question, side: int) -> Array:
+    """Boxes ``float32[k, 5]``: left, top, right, bottom in the network's input, and the number of the label."""
+    number = {name: place for place, label in enumerate(question.labels) for name in question.names(label)}
+    rows = [(*edges, number[name]) for name, *edges in pixels.boxes(sample, side) if name in number]
+    return np.array(rows, np.float32).reshape(-1, 5)
