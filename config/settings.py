@@ -17,8 +17,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from config.messaging import HL7, Notifications
+from config.part import Part as _Part
+from config.part import Port
 
 CONFIG_VARIABLE = "PLEURA_CONFIG"
 MAXIMUM_SOCKET_PATH = 107
@@ -45,12 +49,7 @@ def _uid_root(value: str) -> str:
 
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 UIDRoot = Annotated[str, AfterValidator(_uid_root)]
-Port = Annotated[int, Field(ge=0, le=65535)]
 Kind = Literal["seg", "sr", "sc", "gsps", "summary"]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class Site(_Part):
@@ -241,6 +240,12 @@ class Triage(_Part):
     """Every other study is due so long after its first image."""
     not_analysed_minutes: float = Field(default=120, gt=0)
     """A study that could not be analysed, or whose analysis failed, is due so long after its first image."""
+    known_days: int = Field(default=3, ge=0)
+    """A finding that the patient's last film of so many days before (or after) showed too is known: it alarms nobody
+    again and counts one step less. 0: every film speaks for itself."""
+    backfill_days: int = Field(default=2, ge=0)
+    """A study whose Study Date lies more than so many days before its arrival was sent in later: findings give it no
+    priority and alarm nobody. 0: dates do not matter."""
     stat_descriptions: tuple[str, ...] = (r"\bSTAT\b", r"\bemergen")
     """Regular expressions (case is ignored) on Study Description that make a study STAT."""
 
@@ -305,6 +310,8 @@ class Settings(BaseSettings):
     destinations: tuple[Destination, ...] = ()
     triage: Triage = Triage()
     admin: Admin = Admin()
+    hl7: HL7 = HL7()
+    notifications: Notifications = Notifications()
     logs: Logs = Logs()
 
     @model_validator(mode="after")
