@@ -52,6 +52,25 @@ def without_specks(mask: Mask, minimum: int) -> Mask:
     return kept
 
 
+def region_boxes(mask: Mask) -> NDArray[np.float32]:
+    """The boxes ``[k, 4]`` (left, top, right, bottom; edges) round the connected regions of a mask, largest first."""
+    rows, starts, ends = _runs(mask)
+    if len(rows) == 0:
+        return np.zeros((0, 4), dtype=np.float32)
+    _, regions = np.unique(_regions(rows, starts, ends), return_inverse=True)
+    count = int(regions.max()) + 1
+    boxes = np.empty((count, 4), dtype=np.float32)
+    boxes[:, :2], boxes[:, 2:] = np.inf, -np.inf
+    for column, edges, reduce in (
+        (0, starts, np.minimum),
+        (1, rows, np.minimum),
+        (2, ends, np.maximum),
+        (3, rows + 1, np.maximum),
+    ):
+        reduce.at(boxes[:, column], regions, edges)
+    return boxes[np.argsort(-np.bincount(regions, weights=ends - starts), kind="stable")]
+
+
 def _runs(mask: Mask) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """The horizontal runs of a mask, in reading order: their row, first column and column behind the last."""
     padded = np.zeros((mask.shape[0], mask.shape[1] + 2), dtype=np.int8)

@@ -7,6 +7,7 @@ from importlib import import_module
 from models.architectures.contract import Architecture
 
 _WHERE: dict[str, str] = {
+    "retinanet": "models.detectors.retinanet:RETINANET",
     "simple-cnn": "models.convnets.simple:SIMPLE_CNN",
     "lenet": "models.convnets.simple:LENET",
     "alexnet": "models.convnets.simple:ALEXNET",

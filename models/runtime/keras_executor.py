@@ -50,6 +50,8 @@ def _load(spec: ModelSpec, device: str) -> Any:
     try:
         import keras
         import tensorflow
+
+        import models.detectors.layers  # noqa: F401 - registers the only layers of ours that a file may hold
     except ImportError as error:
         raise ModelLoadError(
             f"{spec.name}: {spec.file.name} needs TensorFlow and Keras; install pleura[gpu] or pleura[train] ({error})"
