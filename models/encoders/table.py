@@ -22,8 +22,9 @@ STRIDES = (2, 4, 8, 16, 32)
 class Encoder:
     """One encoder: how a grey image becomes its input, and how features come of that.
 
-    ``scale`` turns ``[n, h, w, 1]`` in ``[0, 1]`` into ``[n, h, w, 3]`` as the published weights expect it; ``build``
-    turns this, with the width, into features by stride. ``packaged``: a package has its ImageNet weights.
+    ``scale`` turns ``[n, h, w, 1]`` in ``[0, 1]`` into ``[n, h, w, 3]`` as the published weights expect it (without
+    them an image goes from -1 to 1); ``build`` turns this, with the width, into features by stride. ``packaged``: a
+    package has its ImageNet weights.
     """
 
     title: str
@@ -71,7 +72,7 @@ def encode(name: str, grey: Any, width: float = 1.0, start: str = initial.RANDOM
     if not height or not width_in_pixels or height % 32 or width_in_pixels % 32:
         raise ValueError(f"an encoder needs an image whose sides are multiples of 32, not {height} x {width_in_pixels}")
     chosen = ENCODERS[name]
-    image = chosen.scale(grey)
+    image = (centred if start == initial.RANDOM else chosen.scale)(grey)
     features = chosen.build(image, width)
     body = keras.Model(image, list(features.values()), name="encoder")
     initial.start(body, name, start, packaged=chosen.packaged, width=width)
