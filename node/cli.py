@@ -38,6 +38,7 @@ COMMANDS = {
     "config": "node.commands.configuration:config",
     "user": "node.commands.users:user",
     "models": "node.commands.models:models",
+    "explore": "node.commands.explore:explore",
     "train": "node.commands.training:train",
     "evaluate": "node.commands.training:evaluate",
 }
