@@ -32,6 +32,7 @@ COMMANDS = {
     "hold": "node.commands.worklist:hold",
     "release": "node.commands.worklist:release",
     "simulate": "node.commands.simulate:simulate",
+    "drift": "node.commands.drift:drift",
     "results": "node.commands.results:results",
     "explain": "node.commands.results:explain",
     "doctor": "node.commands.doctor:doctor",
