@@ -15,6 +15,7 @@ from db.orders import ACTOR, apply_on_arrival
 from db.patients import PatientIdentifier, correct_on_arrival, same_patient
 from db.prepared import Prepared
 from db.records import Analysis, Ingest, InstanceState, JobState, Priority, ReceivedInstance, Refusal, StudyState
+from db.reporting import REPORT_OBJECT, return_to_list
 from db.transitions import event, lock_study, touch_study
 
 STAT_WAIT = timedelta(hours=1)
@@ -23,6 +24,9 @@ ROUTINE_WAIT = timedelta(hours=8)
 
 REJECTED = "rejected"
 """Refusal code of an instance that a rejection note has taken back."""
+
+_READABLE = frozenset({"not-frontal", "not-a-chest", "body-part-unknown", "too-small", "too-young", "age-unknown"})
+"""Codes of refused instances (:mod:`node.eligibility`) that are radiographs all the same, and for a person to read."""
 
 _TEXT_LIMIT = 256
 _ACTOR = "listener"
@@ -150,6 +154,8 @@ def record_instance(
     _INSERT_EVENT.run(connection, *events)
     if not own:
         _update_study(connection, study, received, refusal, now)
+        if _came_after_the_report(study, refusal):
+            return_to_list(connection, study, now)
     pressing = is_new and _apply_what_was_said(connection, study, job_id, now)
     if trouble:
         for study_id in sorted({study.id, *(twin.study_id for twin in twins)}):
@@ -356,6 +362,17 @@ def _update_study(
     if refusal:
         values["refused"] = tables.Study.refused + 1
     touch_study(connection, study, now, reopen="" if refusal else "an image arrived", **values)
+
+
+def _came_after_the_report(study: Any, refusal: Refusal | None) -> bool:
+    """Whether a reader has not seen what came: an image of a study that is reported.
+
+    A report that came as an object may overtake images of its own study, so it covers all that come until the study is
+    quiet. Other objects, such as reports and presentation states, are no images to be read.
+    """
+    if study.reported_at is None or (refusal is not None and refusal.code not in _READABLE):
+        return False
+    return study.state is StudyState.SETTLED or not study.reported_by.startswith(REPORT_OBJECT)
 
 
 def _study_changes(study: Any, received: ReceivedInstance, refusal: Refusal | None, now: datetime) -> dict[str, Any]:

@@ -216,6 +216,7 @@ class FindingRecord:
     """One finding as the database keeps it (numbers only; pixels live in the result objects).
 
     ``tracking_uid`` is what our SEG and SR call it (Tracking Unique Identifier), empty where nothing was written.
+    ``side`` is the patient's side on which it lies: left, right, both, or empty where the model shows no place.
     """
 
     label: str
@@ -230,6 +231,7 @@ class FindingRecord:
     area_fraction: float | None = None
     tracking_uid: str = ""
     similar: tuple[SimilarRecord, ...] = ()
+    side: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,12 +285,28 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
+class PriorFinding:
+    """What an earlier study of the same patient says of a label, judged by a model that counts.
+
+    ``present`` is False where the model saw nothing or a reader has rejected it. ``study_date`` is as in the header.
+    """
+
+    label: str
+    present: bool
+    study_date: str
+    received_at: datetime
+    side: str = ""
+
+
 class StudyFacts:
     """What triage needs to know of a study: pure policy input.
 
     ``jobs_waiting`` counts held jobs too. ``activity`` goes up with everything that happens to the images: who settles
     the study hands it back, so that nothing which came since is left out. ``revision`` counts the summaries so far.
     """
+    ``priors`` are looked up only where something is present. ``returned_at``: when an image came after the report and
+    brought the study back to the list, if that was the last thing that happened to its report.
 
     study_id: int
     first_received_at: datetime
@@ -304,6 +322,9 @@ class StudyFacts:
     revision: int = 0
     reported: bool = False
 
+    study_date: str = ""
+    priors: tuple[PriorFinding, ...] = ()
+    returned_at: datetime | None = None
 
 @dataclass(frozen=True, slots=True)
 class TriageDecision:

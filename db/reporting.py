@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, Engine, select, update
 
 from db.engine import writing
 from db.notifications import silence
 from db.records import Priority
-from db.tables import Study
+from db.tables import Event, Study
 from db.transitions import event, lock_study, write_events
+
+REPORT_OBJECT = "dicom:"
+"""How ``reported_by`` begins where a report came as a DICOM object; the calling AE title follows."""
+
+LATE_IMAGE = "an image came after the report"
+"""Cause of the event by which such an image brings its study back to the worklist."""
 
 
 def report(connection: Connection, study_id: int, now: datetime, *, actor: str, cause: str) -> bool:
@@ -23,6 +30,30 @@ def report(connection: Connection, study_id: int, now: datetime, *, actor: str, 
     write_events(connection, [event(study_id, "study", study_id, "unread", "reported", cause, actor, now)])
     silence(connection, study_id, cause, actor, now)
     return True
+
+
+def return_to_list(connection: Connection, study: Any, now: datetime) -> None:
+    """Put a study back on the worklist, to which an image came after its report; ``study`` is its locked row.
+
+    Triage learns of it by :func:`returned_at`, and lets nothing of it alarm.
+    """
+    values = {"reported_at": None, "reported_by": ""}
+    connection.execute(update(Study).where(Study.id == study.id).values(**values))
+    write_events(connection, [event(study.id, "study", study.id, "reported", "unread", LATE_IMAGE, "node", now)])
+
+
+def returned_at(connection: Connection, study: Any) -> datetime | None:
+    """When a late image has brought ``study`` back, if it has not been reported or called unread by a person since."""
+    if study.reported_at is not None:
+        return None
+    changes = (
+        select(Event.cause, Event.at)
+        .where(Event.study_id == study.id, Event.entity == "study", Event.from_state == "reported")
+        .order_by(Event.id.desc())
+        .limit(1)
+    )
+    last = connection.execute(changes).first()
+    return last.at if last is not None and last.cause == LATE_IMAGE else None
 
 
 class Reporting:

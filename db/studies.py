@@ -14,8 +14,10 @@ from db.errors import RecordNotFoundError
 from db.jobs import WAITING
 from db.notifications import AlarmRules, raise_alarms
 from db.outcomes import keep_results
+from db.priors import prior_findings
 from db.reading import current_findings
 from db.records import JobState, ResultRecord, StudyFacts, StudyState, TriageDecision
+from db.reporting import returned_at
 from db.transitions import event, lock_study, move, write_events
 
 
@@ -33,12 +35,14 @@ def facts(connection: Connection, study_id: int) -> StudyFacts:
             _count((job.state == JobState.DONE) & (job.unfit_code != "")).label("unfit"),
         ).where(job.study_id == study_id)
     ).one()
+    findings = tuple(one for found in current_findings(connection, study_id).values() for one in found)
+    wanted = {finding.label for finding in findings if finding.present and not finding.shadow}
     return StudyFacts(
         study_id=row.id,
         first_received_at=row.first_received_at,
         stat=row.stat,
         hospital_priority=row.hospital_priority,
-        findings=tuple(one for found in current_findings(connection, study_id).values() for one in found),
+        findings=findings,
         jobs_waiting=counts.waiting,
         jobs_done=counts.done,
         jobs_failed=counts.failed,
@@ -47,6 +51,9 @@ def facts(connection: Connection, study_id: int) -> StudyFacts:
         activity=row.activity,
         revision=row.revision,
         reported=row.reported_at is not None,
+        study_date=row.study_date,
+        priors=prior_findings(connection, row, wanted),
+        returned_at=returned_at(connection, row),
     )
 
 

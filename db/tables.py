@@ -288,6 +288,7 @@ class Finding(Base):
     similar: Mapped[tuple[SimilarRecord, ...]] = mapped_column(SimilarCases(), nullable=True)
     superseded: Mapped[bool] = mapped_column(server_default=false())
 
+    side: Mapped[str] = mapped_column(String(8), server_default="")
 
 class Result(Base):
     """An encoded object. Without a job it is the summary of its study. ``ordinal`` is its place in storing order."""

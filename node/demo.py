@@ -84,7 +84,8 @@ def write_configuration(folder: Path, pacs_port: int) -> Path:
     values = {
         "listener": {"port": port},
         "store": {"folder": str(folder.absolute() / "var"), "minimum_free_bytes": 0},
-        "triage": {"settle_seconds": 1.0},
+        # The images of the demonstration are years old, and shall be triaged all the same.
+        "triage": {"settle_seconds": 1.0, "backfill_days": 0},
         "logs": {"level": "WARNING"},
         "admin": {"port": admin_port},
         "destinations": [

@@ -20,6 +20,7 @@ from models.contract import Finding, Mode, Prediction, Spacing
 from workers.results.contract import Analysis
 from workers.results.identity import Identity
 from workers.results.registry import EncoderEntry
+from workers.side import UNKNOWN, side_of
 
 ALWAYS_MADE = frozenset({"seg", "sr"})
 
@@ -86,11 +87,21 @@ def as_file(kind: str, dataset: Dataset) -> EncodedResult:
 
 
 def finding_records(
-    prediction: Prediction, spacing: Spacing | None, identity: Identity | None = None
+    prediction: Prediction,
+    spacing: Spacing | None,
+    identity: Identity | None = None,
+    patient_orientation: tuple[str, str] | None = None,
 ) -> tuple[FindingRecord, ...]:
     """Every finding's numbers, those in shadow included; ``identity`` gives what our objects call each of them."""
     versions = {use.name: use.version for use in prediction.models}
-    return tuple(_record(finding, versions, spacing, identity) for finding in prediction.findings)
+    columns = prediction.shape[1]
+    return tuple(
+        replace(
+            _record(finding, versions, spacing, identity),
+            side=side_of(finding, columns, patient_orientation) if finding.present else UNKNOWN,
+        )
+        for finding in prediction.findings
+    )
 
 
 def refusal_of(prediction: Prediction) -> Refusal | None:

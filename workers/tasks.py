@@ -25,7 +25,7 @@ from pydicom.dataset import Dataset
 
 from config.logs import job_in_log
 from config.settings import Settings
-from db.records import Job, Outcome, ResultRecord, StudyDetail, StudyFacts, TriageDecision
+from db.records import FindingRecord, Job, Outcome, ResultRecord, StudyDetail, StudyFacts, TriageDecision
 from models.contract import ModelInput, Prediction, Unfit
 from workers.clock import Clock, Elapsed
 from workers.errors import RejectedError, RetryableError
@@ -202,9 +202,7 @@ def _analyse(job: Job, tools: AnalysisTools) -> Outcome:
         **{f"predict.{stage}": seconds for stage, seconds in prediction.timings.items()},
     }
     return Outcome(
-        findings=finding_records(
-            prediction, source.model_input.spacing if source.model_input else None, analysis.identity
-        ),
+        findings=_findings(source, prediction, analysis.identity),
         results=tuple(result.record for result in results),
         unfit=refusal_of(prediction),
         timings=timings,
@@ -217,6 +215,13 @@ def _analyse(job: Job, tools: AnalysisTools) -> Outcome:
 def _destinations(job: Job, tools: AnalysisTools) -> dict[str, tuple[str, ...]]:
     """Who gets the results, and which; nobody where they come too late to be of use."""
     settings = tools.settings
+def _findings(source: SourceImage, prediction: Prediction, identity: Identity) -> tuple[FindingRecord, ...]:
+    image = source.model_input
+    if image is None:
+        return finding_records(prediction, None, identity)
+    return finding_records(prediction, image.spacing, identity, image.patient_orientation)
+
+
     if comes_too_late(tools.worklist.study_facts(job.study_id), settings.results, tools.clock()):
         return {}
     return kinds_by_destination(settings.destinations)

@@ -6,36 +6,79 @@ Three rules hold whatever the configuration says, and are property-tested:
 * nothing of ours lowers what the hospital has asked for, and a finding in shadow does not exist here;
 * the wait is bounded: every study is due no later than a routine one, and one that could not be analysed is due
   earlier than a negative one, so that a broken algorithm hides nobody.
+
+And three that keep alarms rare enough to be heard: a finding that the patient's last film had too counts one step less,
+a study that was sent in long after it was made gets nothing from its findings, and one that comes back to the list
+because of an image after its report is urgent, and no more than that for its findings. docs/triage.md says why.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 
 from config.settings import Triage
 from db.records import Analysis, FindingRecord, Priority, StudyFacts, TriageDecision
 
 _RANK = {Priority.ROUTINE: 0, Priority.URGENT: 1, Priority.CRITICAL: 2}
+_STEP_DOWN = {Priority.CRITICAL: Priority.URGENT, Priority.URGENT: Priority.ROUTINE, Priority.ROUTINE: Priority.ROUTINE}
+
+
+@dataclass(frozen=True, slots=True)
+class _Weighed:
+    """A finding that the rules name, the priority that it gives here, and the words for it."""
+
+    finding: FindingRecord
+    priority: Priority
+    words: str
 
 
 def decide(facts: StudyFacts, rules: Triage, now: datetime) -> TriageDecision:
     """Decide priority, due time and reason of a study from ``facts`` under ``rules``."""
-    alarming = _alarming(facts.findings, rules)
+    weighed = _weighed(facts, rules)
     floor = hospital_floor(facts)
-    found = _highest(_priority_of(finding, rules) for finding in alarming)
-    priority = _highest([floor, found])
+    found = _highest(each.priority for each in weighed)
     analysis = analysis_of(facts)
-    minutes = minutes_until_due(floor, found, analysis, rules)
+    asked = _highest([floor, Priority.URGENT]) if facts.returned_at else floor
+    minutes = minutes_until_due(asked, found, analysis, rules)
     # A sender's or our own clock may have jumped; a study must not become due in a far future because of that.
-    since = min(facts.first_received_at, now)
+    since = min(facts.returned_at or facts.first_received_at, now)
     return TriageDecision(
-        priority=priority,
+        priority=_highest([asked, found]),
         due_at=since + timedelta(minutes=minutes),
         analysis=analysis,
-        reason=_reason(facts, alarming, floor, analysis),
-        alarms=tuple(finding for finding in alarming if _priority_of(finding, rules) is Priority.CRITICAL),
+        reason=_reason(facts, weighed, floor, analysis, backfilled=is_backfilled(facts, rules)),
+        alarms=() if facts.reported else tuple(each.finding for each in weighed if each.priority is Priority.CRITICAL),
     )
+
+
+def is_backfilled(facts: StudyFacts, rules: Triage) -> bool:
+    """Whether the study was made so long before it came that nobody waits for its findings at this door."""
+    made_on = _day(facts.study_date)
+    if not rules.backfill_days or made_on is None:
+        return False
+    return facts.first_received_at.date() - made_on > timedelta(days=rules.backfill_days)
+
+
+def known_from(finding: FindingRecord, facts: StudyFacts, rules: Triage) -> date | None:
+    """The day of the patient's film from which ``finding`` is known; None where it is new.
+
+    Only the last film that was judged for it counts: what went and came back is new, and so is the other side.
+    """
+    ours = _day(facts.study_date) or facts.first_received_at.date()
+    days = [
+        (_day(prior.study_date) or prior.received_at.date(), prior.received_at, prior.present, prior.side)
+        for prior in facts.priors
+        if prior.label == finding.label
+    ]
+    near = [each for each in days if abs(each[0] - ours) <= timedelta(days=rules.known_days)]
+    if not rules.known_days or not near:
+        return None
+    day, _, present, side = max(near)
+    # A model that shows no place cannot tell the other side.
+    same_side = not finding.side or side in ("", "both", finding.side)
+    return day if present and same_side else None
 
 
 def hospital_floor(facts: StudyFacts) -> Priority:
@@ -76,11 +119,27 @@ def minutes_until_due(floor: Priority, found: Priority, analysis: Analysis, rule
     return min(limits)
 
 
-def _alarming(findings: Iterable[FindingRecord], rules: Triage) -> list[FindingRecord]:
+def _weighed(facts: StudyFacts, rules: Triage) -> list[_Weighed]:
     """Present findings that the rules name, outside of shadow, the most pressing first."""
     named = {*rules.critical, *rules.urgent}
-    chosen = [finding for finding in findings if finding.present and not finding.shadow and finding.label in named]
-    return sorted(chosen, key=lambda each: (-_RANK[_priority_of(each, rules)], -(each.probability or 0), each.label))
+    chosen = [finding for finding in facts.findings if finding.present and not finding.shadow]
+    weighed = [_weigh(finding, facts, rules) for finding in chosen if finding.label in named]
+    return sorted(
+        weighed,
+        key=lambda each: (-_RANK[each.priority], -(each.finding.probability or 0), each.finding.label),
+    )
+
+
+def _weigh(finding: FindingRecord, facts: StudyFacts, rules: Triage) -> _Weighed:
+    priority, words = _priority_of(finding, rules), _words(finding)
+    known = known_from(finding, facts, rules)
+    if known is not None:
+        priority, words = _STEP_DOWN[priority], f"{words}, known since the film of {known.isoformat()}"
+    if is_backfilled(facts, rules):
+        priority = Priority.ROUTINE
+    elif facts.returned_at and priority is Priority.CRITICAL:
+        priority = Priority.URGENT
+    return _Weighed(finding, priority, words)
 
 
 def _priority_of(finding: FindingRecord, rules: Triage) -> Priority:
@@ -93,15 +152,30 @@ def _highest(priorities: Iterable[Priority]) -> Priority:
     return max(priorities, key=_RANK.__getitem__, default=Priority.ROUTINE)
 
 
-def _reason(facts: StudyFacts, alarming: list[FindingRecord], floor: Priority, analysis: Analysis) -> str:
+def _day(value: str) -> date | None:
+    """Read a DICOM date (VR DA, PS3.5 6.2); None where it is none."""
+    try:
+        return datetime.strptime(value.strip(), "%Y%m%d").date()
+    except ValueError:
+        return None
+
+
+def _reason(
+    facts: StudyFacts, weighed: list[_Weighed], floor: Priority, analysis: Analysis, *, backfilled: bool
+) -> str:
     """Say in words what decided, most important first; no patient data."""
     parts = []
+    if facts.returned_at:
+        parts.append("an image came after the report")
     if facts.stat:
         parts.append("STAT")
     elif floor is not Priority.ROUTINE:
         parts.append(f"the hospital's own priority is {floor}")
-    parts.extend(dict.fromkeys(_words(finding) for finding in alarming))
-    parts.append(_analysis_words(facts, analysis, bool(alarming)))
+    parts.extend(dict.fromkeys(each.words for each in weighed))
+    made_on = _day(facts.study_date)
+    if backfilled and made_on:
+        parts.append(f"sent in later, the study is of {made_on.isoformat()}")
+    parts.append(_analysis_words(facts, analysis, bool(weighed)))
     return "; ".join(part for part in parts if part)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.settings import Triage
-from db.records import Analysis, FindingRecord, Priority, StudyFacts
+from db.records import Analysis, FindingRecord, PriorFinding, Priority, StudyFacts
 from tests.workers.builders import NOON, facts, finding
-from workers.triage import decide
+from workers.triage import decide, known_from
 
 RULES = Triage()
 RANK = [Priority.ROUTINE, Priority.URGENT, Priority.CRITICAL]
@@ -165,6 +165,20 @@ studies = st.builds(
     jobs_failed=counts,
     images_refused=counts,
     images_unfit=counts,
+    study_date=st.sampled_from(["", "20260131", "20260110", "nonsense"]),
+    returned_at=st.none() | st.just(NOON),
+    reported=st.booleans(),
+    priors=st.lists(
+        st.builds(
+            PriorFinding,
+            label=st.sampled_from(["pneumothorax", "lung_opacity"]),
+            present=st.booleans(),
+            study_date=st.sampled_from(["", "20260130", "20250101"]),
+            received_at=st.just(NOON - timedelta(hours=5)),
+            side=st.sampled_from(["", "left", "right", "both"]),
+        ),
+        max_size=3,
+    ).map(tuple),
 )
 minutes = st.floats(0.1, 10_000)
 rules = st.builds(
@@ -206,3 +220,92 @@ def test_the_wait_is_bounded(study: StudyFacts, policy: Triage) -> None:
 def test_a_finding_in_shadow_changes_nothing(study: StudyFacts, more: FindingRecord, policy: Triage) -> None:
     shadowed = replace(study, findings=(*study.findings, replace(more, shadow=True)))
     assert decide(shadowed, policy, NOON) == decide(study, policy, NOON)
+
+
+def prior(label: str = "pneumothorax", days: int = 1, **changes: Any) -> PriorFinding:
+    """What the patient's film of so many days ago says."""
+    at = NOON - timedelta(days=days)
+    values: dict[str, Any] = {"present": True, "study_date": at.strftime("%Y%m%d"), "received_at": at, "side": ""}
+    return PriorFinding(label, **(values | changes))
+
+
+TODAY = NOON.strftime("%Y%m%d")
+KNOWN: list[tuple[str, dict[str, Any], tuple[PriorFinding, ...], bool]] = [
+    ("yesterday's film had it", {}, (prior(),), True),
+    ("no film before", {}, (), False),
+    ("too long ago", {}, (prior(days=4),), False),
+    ("as long ago as may be", {}, (prior(days=3),), True),
+    ("another label", {}, (prior("lung_opacity"),), False),
+    ("absent yesterday", {}, (prior(present=False),), False),
+    ("it went and came back", {}, (prior(days=3), prior(days=1, present=False)), False),
+    ("it came yesterday", {}, (prior(days=3, present=False), prior(days=1)), True),
+    ("the other side", {"side": "left"}, (prior(side="right"),), False),
+    ("the same side", {"side": "left"}, (prior(side="left"),), True),
+    ("one of two sides", {"side": "left"}, (prior(side="both"),), True),
+    ("now on both sides", {"side": "both"}, (prior(side="left"),), False),
+    ("nobody knows the side", {"side": "left"}, (prior(side=""),), True),
+    ("a film without a date", {}, (prior(study_date=""),), True),
+    ("tomorrow's film came before", {}, (prior(days=-1),), True),
+]
+
+
+@pytest.mark.parametrize(("changes", "priors", "known"), [row[1:] for row in KNOWN], ids=[row[0] for row in KNOWN])
+def test_a_known_finding_does_not_alarm_again(
+    changes: dict[str, Any], priors: tuple[PriorFinding, ...], known: bool
+) -> None:
+    study = facts(findings=(finding(**changes),), priors=priors, study_date=TODAY)
+    decision = decide(study, RULES, NOON)
+    assert decision.priority is (Priority.URGENT if known else Priority.CRITICAL)
+    assert bool(decision.alarms) is not known
+    assert ("known since" in decision.reason) is known
+    assert (known_from(study.findings[0], study, RULES) is not None) is known
+
+
+def test_the_reason_names_the_day() -> None:
+    study = facts(findings=(finding(), finding("lung_opacity", 0.7)), priors=(prior(),), study_date=TODAY)
+    decision = decide(study, RULES, NOON)
+    assert decision.reason == "lung opacity 70%; pneumothorax 93%, known since the film of 2026-01-30" or (
+        decision.reason == "pneumothorax 93%, known since the film of 2026-01-30; lung opacity 70%"
+    )
+    assert known_from(finding(), study, RULES) == date(2026, 1, 30)
+
+
+def test_a_known_urgent_finding_is_routine() -> None:
+    study = facts(findings=(finding("lung_opacity", 0.7),), priors=(prior("lung_opacity"),), study_date=TODAY)
+    assert decide(study, RULES, NOON).priority is Priority.ROUTINE
+
+
+def test_every_film_may_speak_for_itself() -> None:
+    study = facts(findings=(finding(),), priors=(prior(),), study_date=TODAY)
+    assert decide(study, Triage(known_days=0), NOON).alarms == study.findings
+
+
+@pytest.mark.parametrize(("days", "late"), [(0, False), (2, False), (3, True), (400, True), (-1, False)])
+def test_a_study_that_was_sent_in_later_alarms_nobody(days: int, late: bool) -> None:
+    made_on = (NOON - timedelta(days=days)).strftime("%Y%m%d")
+    decision = decide(facts(findings=(finding(),), study_date=made_on), RULES, NOON)
+    assert decision.priority is (Priority.ROUTINE if late else Priority.CRITICAL)
+    assert bool(decision.alarms) is not late
+    assert ("sent in later" in decision.reason) is late
+    assert decide(facts(findings=(finding(),), study_date=made_on), Triage(backfill_days=0), NOON).alarms
+
+
+def test_a_study_that_was_sent_in_later_keeps_what_the_hospital_asked_for() -> None:
+    decision = decide(facts(findings=(finding(),), study_date="20240101", stat=True), RULES, NOON)
+    assert decision.priority is Priority.URGENT
+
+
+def test_nothing_of_a_reported_study_alarms() -> None:
+    decision = decide(facts(findings=(finding(),), reported=True), RULES, NOON)
+    assert decision.alarms == ()
+    assert decision.priority is Priority.CRITICAL
+
+
+def test_a_study_that_a_late_image_brought_back_is_urgent_from_then_on_and_alarms_nobody() -> None:
+    late = NOON + timedelta(hours=30)
+    for findings_there in ((), (finding(),)):
+        decision = decide(facts(findings=findings_there, returned_at=late), RULES, late)
+        assert decision.priority is Priority.URGENT
+        assert decision.due_at == late + timedelta(minutes=RULES.urgent_minutes)
+        assert decision.alarms == ()
+        assert decision.reason.startswith("an image came after the report; ")

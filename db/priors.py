@@ -1,0 +1,77 @@
+"""What earlier studies of the same patient say: the priors that decide whether a finding is known already."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, and_, or_, select
+
+from db.account_tables import FeedbackRow, Verdict
+from db.records import PriorFinding
+from db.tables import Finding, Study
+
+_MOST = 500
+
+
+def prior_findings(connection: Connection, study: Any, labels: Collection[str]) -> tuple[PriorFinding, ...]:
+    """What studies of the same patient that came before ``study`` (a row of studies) say of ``labels``, latest first.
+
+    The same patient has the same Patient ID and the same issuer. A study that is held says nothing and is told nothing:
+    whose images it has may be in doubt. A present finding whose last verdict is a rejection counts as absent.
+    """
+    if not labels or study.held or not study.patient_id.strip():
+        return ()
+    verdict = (
+        select(FeedbackRow.verdict)
+        .where(FeedbackRow.finding_id == Finding.id)
+        .order_by(FeedbackRow.id.desc())
+        .limit(1)
+        .correlate(Finding)
+        .scalar_subquery()
+    )
+    before = or_(
+        Study.first_received_at < study.first_received_at,
+        and_(Study.first_received_at == study.first_received_at, Study.id < study.id),
+    )
+    query = (
+        select(
+            Study.id,
+            Study.study_date,
+            Study.first_received_at,
+            Finding.label,
+            Finding.present,
+            Finding.side,
+            verdict.label("verdict"),
+        )
+        .join(Finding, Finding.study_id == Study.id)
+        .where(
+            Study.patient_id == study.patient_id,
+            Study.issuer_of_patient_id == study.issuer_of_patient_id,
+            Study.held.is_(False),
+            before,
+            Finding.label.in_(labels),
+            Finding.shadow.is_(False),
+            Finding.superseded.is_(False),
+        )
+        .order_by(Study.first_received_at.desc(), Study.id.desc())
+        .limit(_MOST)
+    )
+    # A study has as many findings of a label as it has images and models; one that holds is enough.
+    sides: defaultdict[tuple[int, str, str, datetime], set[str]] = defaultdict(set)
+    for row in connection.execute(query):
+        study_and_label = row.id, row.label, row.study_date, row.first_received_at
+        sides[study_and_label] |= {row.side} if row.present and row.verdict != Verdict.REJECT.value else set()
+    return tuple(
+        PriorFinding(label, bool(found), study_date, received_at, _union(found))
+        for (_, label, study_date, received_at), found in sides.items()
+    )
+
+
+def _union(sides: set[str]) -> str:
+    """The side of several findings together: unknown where that of one is."""
+    if not sides or "" in sides:
+        return ""
+    return sides.pop() if len(sides) == 1 else "both"
