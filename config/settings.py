@@ -181,6 +181,8 @@ class Models(_Part):
     """Models whose findings are delivered (findings in shadow stay in shadow)."""
     shadow: tuple[str, ...] = ()
     """Models that run beside them; their findings are stored and never sent."""
+    after: dict[str, str] = Field(default_factory=dict)
+    """Models that run only where an earlier one finds something: `after.my-unet = "chest-classifier/pneumothorax"`."""
 
 
 class Results(_Part):
@@ -322,6 +324,9 @@ class Settings(BaseSettings):
         both = set(self.models.active) & set(self.models.shadow)
         if both:
             raise ValueError(f"models: {', '.join(sorted(both))} cannot be both active and in shadow")
+        for name, asked in self.models.after.items():
+            if asked.count("/") != 1 or asked.startswith("/") or asked.endswith("/"):
+                raise ValueError(f"models.after.{name}: must be MODEL/LABEL, not '{asked}'")
         if self.admin.sign_on_header and not self.admin.trusted_proxies:
             raise ValueError("admin.sign_on_header: name the proxies that may send it in admin.trusted_proxies")
         return self

@@ -6,7 +6,7 @@ Nothing here loads a network or imports what would: the listener computes digest
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,12 +27,25 @@ class Processing:
 
 
 @dataclass(frozen=True, slots=True)
+class Condition:
+    """``model`` runs only on images in which the model ``asked`` finds ``label``, whatever becomes of that finding."""
+
+    model: str
+    asked: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
 class Pipeline:
-    """A gate (or none), the models behind it and the processing options. A model's mode says what becomes of it."""
+    """A gate (or none), the models behind it and the processing options. A model's mode says what becomes of it.
+
+    Models run in their order; ``conditions`` keep some from images in which an earlier one finds nothing.
+    """
 
     gate: ModelSpec | None
     models: tuple[ModelSpec, ...]
     processing: Processing = Processing()
+    conditions: tuple[Condition, ...] = ()
 
     def __post_init__(self) -> None:
         if self.gate is not None and self.gate.kind is not ModelKind.GATE:
@@ -44,6 +57,8 @@ class Pipeline:
         for name in names:
             if names.count(name) > 1:
                 raise ManifestError(f"the model '{name}' is to run twice on one image")
+        for condition in self.conditions:
+            _check_condition(condition, self.models)
 
     def __iter__(self) -> Iterator[ModelSpec]:
         """All models, the gate first."""
@@ -63,8 +78,13 @@ class Pipeline:
             digest.update(encoded)
         return digest.hexdigest()
 
+    def condition_of(self, name: str) -> Condition | None:
+        """When the model of that name runs; None where it always does."""
+        return next((condition for condition in self.conditions if condition.model == name), None)
+
     def _parts(self) -> Iterator[str]:
         yield repr(self.processing)
+        yield repr(self.conditions)
         for spec in self:
             yield from (spec.name, spec.version, spec.title, spec.kind, spec.digest, spec.onnx_digest, spec.device_uid)
             yield from (repr(spec.input), spec.activation, spec.mode, repr(spec.gate), repr(spec.outputs))
@@ -81,6 +101,7 @@ def load_pipeline(
     processing: Processing | None = None,
     verify: bool = True,
     switches: Mapping[str, Mode] | None = None,
+    conditions: Iterable[Condition] = (),
 ) -> Pipeline:
     """Compose a pipeline from the names in a configuration: bundled models and those in ``folder``.
 
@@ -100,4 +121,18 @@ def load_pipeline(
         gate=registry.find(gate) if gate else None,
         models=tuple(replace(spec, mode=Mode.SHADOW) if modes[spec.name] is Mode.SHADOW else spec for spec in specs),
         processing=processing or Processing(),
+        conditions=tuple(conditions),
     )
+
+
+def _check_condition(condition: Condition, models: Sequence[ModelSpec]) -> None:
+    """Raise ManifestError unless both models run, in that order, and the one that is asked knows the label."""
+    names = [spec.name for spec in models]
+    for name in (condition.model, condition.asked):
+        if name not in names:
+            raise ManifestError(f"'{condition.model}' is to run after '{condition.asked}', but '{name}' does not run")
+    if names.index(condition.asked) >= names.index(condition.model):
+        raise ManifestError(f"'{condition.model}' is to run after '{condition.asked}', which does not come before it")
+    labels = [label.name for label in models[names.index(condition.asked)].labels]
+    if condition.label not in labels:
+        raise ManifestError(f"'{condition.asked}' has no label '{condition.label}' (it has: {', '.join(labels)})")

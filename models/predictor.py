@@ -121,19 +121,31 @@ class Predictor:
         unfit = self._gate(images, stages)
         fit = [number for number, reason in enumerate(unfit) if reason is None]
         findings: dict[int, list[Finding]] = {number: [] for number in fit}
+        idle: dict[int, set[str]] = {number: set() for number in fit}
         for spec in self.pipeline.models:
-            told = self._findings(spec, [images[number] for number in fit], [stages[number] for number in fit])
-            for number, own in zip(fit, told, strict=True):
+            asked = [number for number in fit if self._is_asked(spec, findings[number])]
+            for number in set(fit) - set(asked):
+                idle[number].add(spec.name)
+            told = self._findings(spec, [images[number] for number in asked], [stages[number] for number in asked])
+            for number, own in zip(asked, told, strict=True):
                 findings[number].extend(own)
         return tuple(
             Prediction(
                 shape=image.shape,
                 findings=tuple(findings.get(number, ())),
                 unfit=unfit[number],
-                models=self.pipeline.uses,
+                models=tuple(use for use in self.pipeline.uses if use.name not in idle.get(number, ())),
                 timings=stages[number].seconds,
             )
             for number, image in enumerate(images)
+        )
+
+    def _is_asked(self, spec: ModelSpec, so_far: Sequence[Finding]) -> bool:
+        """Whether a model runs on an image with these findings of the models before it."""
+        condition = self.pipeline.condition_of(spec.name)
+        return condition is None or any(
+            finding.model == condition.asked and finding.label == condition.label and finding.present
+            for finding in so_far
         )
 
     def _findings(

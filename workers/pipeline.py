@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from config.settings import Settings
 from models.contract import Mode
-from models.pipeline import Pipeline, load_pipeline
+from models.pipeline import Condition, Pipeline, load_pipeline
 from workers.results.registry import ENCODERS
 
 
@@ -26,8 +26,15 @@ def active_pipeline(
         ManifestError: A manifest is wrong, or a file has another digest.
     """
     models = settings.models
+    conditions = [Condition(name, *asked.split("/")) for name, asked in models.after.items()]
     return load_pipeline(
-        models.folder, models.active, shadow=models.shadow, gate=models.gate, verify=verify, switches=switches
+        models.folder,
+        models.active,
+        shadow=models.shadow,
+        gate=models.gate,
+        verify=verify,
+        switches=switches,
+        conditions=conditions,
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from models.contract import Mode, ModelInput, ModelSpec, Prediction
 from models.manifest import ManifestError, read_manifest
-from models.pipeline import Pipeline, Processing, load_pipeline
+from models.pipeline import Condition, Pipeline, Processing, load_pipeline
 from models.predictor import Predictor, load_predictor
 from models.registry import read_registry
 from models.runtime.executor import ModelOutputError
@@ -179,6 +179,37 @@ def test_a_model_in_shadow_that_fails_harms_nobody(classifier: ModelSpec, tmp_pa
     assert "NaN" in found.findings[0].reason
     assert not found.findings[0].present
     assert found.findings[0].mode is Mode.SHADOW
+
+
+def test_a_model_may_wait_for_what_another_finds(classifier: ModelSpec, tmp_path: Path) -> None:
+    second = replace(classifier, name="second")
+    told = [Condition("second", classifier.name, "lung_opacity")]
+    pipeline = Pipeline(None, (classifier, second), conditions=tuple(told))
+    predictor = Predictor(pipeline, {spec.name: load(spec) for spec in pipeline})
+    bright, dark = model_input(chestlike()), model_input(chestlike() * 0.2 + 0.01 * np.eye(300, 260, dtype=np.float32))
+    found, nothing = predictor.predict_all([bright, dark])
+    assert found.findings[0].present
+    assert [finding.model for finding in found.findings] == [classifier.name] * 2 + ["second"] * 2
+    assert not nothing.findings[0].present
+    assert [finding.model for finding in nothing.findings] == [classifier.name] * 2
+    assert [use.name for use in nothing.models] == [classifier.name]
+    assert pipeline.digest() != Pipeline(None, (classifier, second)).digest()
+
+
+@pytest.mark.parametrize(
+    ("condition", "said"),
+    [
+        (("second", "nobody", "lung_opacity"), "'nobody' does not run"),
+        (("tiny", "second", "lung_opacity"), "does not come before it"),
+        (("second", "tiny", "toe"), "has no label 'toe'"),
+    ],
+)
+def test_a_condition_that_can_never_hold_is_refused(
+    classifier: ModelSpec, condition: tuple[str, str, str], said: str
+) -> None:
+    models = (replace(classifier, name="tiny"), replace(classifier, name="second"))
+    with pytest.raises(ManifestError, match=said):
+        Pipeline(None, models, conditions=(Condition(*condition),))
 
 
 def test_a_predictor_needs_all_its_networks(classifier: ModelSpec) -> None:
