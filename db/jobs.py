@@ -88,6 +88,7 @@ def finish(connection: Connection, job_id: int, worker: str, outcome: Outcome, n
         timings=dict(outcome.timings),
         modes=dict(outcome.modes),
         measures=dict(outcome.measures),
+        ran_on=outcome.ran_on,
         unfit_code=unfit.code if unfit else "",
         unfit_sentence=unfit.sentence if unfit else "",
     )

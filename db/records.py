@@ -253,7 +253,7 @@ class Outcome:
 
     ``unfit``: why the pixels were not analysed. ``destinations`` maps a destination's name to the kinds it takes.
     ``modes`` says of each model what became of its findings (active, shadow or off), ``measures`` is what can be said
-    of the image cheaply (see :mod:`workers.measures`).
+    of the image cheaply (see :mod:`workers.measures`), ``ran_on`` the device of the networks.
     """
 
     findings: tuple[FindingRecord, ...] = ()
@@ -263,6 +263,7 @@ class Outcome:
     destinations: dict[str, tuple[str, ...]] = field(default_factory=dict)
     modes: dict[str, str] = field(default_factory=dict)
     measures: dict[str, float | str] = field(default_factory=dict)
+    ran_on: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,13 +29,14 @@ class FinishedJob:
 
 @dataclass(frozen=True, slots=True)
 class RunningWorker:
-    """A worker, what it is doing, and when it was last seen at the end of a job."""
+    """A worker, what it is doing, when it was last seen at the end of a job, and where its networks ran then."""
 
     name: str
     job_id: int | None
     since: datetime | None
     finished: int
     last_at: datetime | None
+    device: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,17 +123,17 @@ class Statistics:
         """Workers that hold a job now or have finished one after ``since``."""
         running = {row.worker: row for row in self._all(_running())}
         query = (
-            select(Job.worker, func.count(), func.max(Job.finished_at))
+            select(Job.worker, func.count(), func.max(Job.finished_at), func.max(Job.ran_on))
             .where(Job.finished_at > since, Job.worker != "")
             .group_by(Job.worker)
         )
-        done = {worker: (count, last) for worker, count, last in self._all(query)}
+        done = {worker: (count, last, device) for worker, count, last, device in self._all(query)}
         return tuple(
             RunningWorker(
                 name,
                 running[name].id if name in running else None,
                 running[name].started_at if name in running else None,
-                *done.get(name, (0, None)),
+                *done.get(name, (0, None, "")),
             )
             for name in sorted({*running, *done})
         )

@@ -230,7 +230,8 @@ class Job(Base):
     ``worker`` and ``lease_until`` tell who holds it; ``due_at`` when it may be tried again; ``rung_at`` when the
     doorbell was last rung for it, empty where it should be rung at once. ``created_at`` belongs to the revision,
     ``queued_at`` to the last time that it was put into the queue. ``modes`` says what became of each model's findings
-    (active, shadow, off) when it ran, ``measures`` what can be said of the image cheaply.
+    (active, shadow, off) when it ran, ``measures`` what can be said of the image cheaply, and
+    ``ran_on`` is the device of its networks (cpu, gpu).
     """
 
     __tablename__ = "jobs"
@@ -259,6 +260,7 @@ class Job(Base):
     timings: Mapped[dict[str, float]]
     modes: Mapped[dict[str, str]] = mapped_column(Named(), nullable=True)
     measures: Mapped[dict[str, Any]] = mapped_column(Named(), nullable=True)
+    ran_on: Mapped[str] = mapped_column(server_default="")
     created_at: Mapped[datetime]
     queued_at: Mapped[datetime]
     started_at: Mapped[datetime | None]

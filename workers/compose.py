@@ -25,9 +25,11 @@ from models.pipeline import Pipeline
 from models.predictor import load_predictor
 from models.radiograph.decode import UnreadablePixels, read_file
 from models.radiograph.reading import read_model_input
+from models.runtime.loading import device_in_use
 from workers.clock import utc_now
 from workers.deliver import DeliveryTools, deliver
 from workers.destinations.registry import KINDS
+from workers.notifications.registry import alarm_rules
 from workers.outcome import encode_in_order
 from workers.pipeline import active_pipeline, digest_of
 from workers.place import Place
@@ -77,7 +79,7 @@ def analysis_handler(
     settings: Settings, here: Place, *, worklist: Worklist | None = None, load: Load = load_active
 ) -> Callable[[int], None]:
     """Connect, load the models, take over what the last process at this place left, and handle jobs."""
-    worklist = worklist or Worklist(connect(settings.database_url))
+    worklist = worklist or Worklist(connect(settings.database_url), alarm_rules(settings))
     doorbell = Doorbell(settings.broker_url)
     worklist.release_jobs(here.prefix, utc_now())
     judges, pipeline = load(settings)
@@ -94,6 +96,7 @@ def analysis_handler(
         clock=utc_now,
         elapsed=time.monotonic,
         worker=here.name,
+        device=device_in_use(),
     )
 
     def handle(job_id: int) -> None:
@@ -114,7 +117,7 @@ def delivery_handler(settings: Settings, here: Place, *, worklist: Worklist | No
 
 def sweep_of(settings: Settings) -> Sweep:
     """The sweep of a node."""
-    worklist = Worklist(connect(settings.database_url))
+    worklist = Worklist(connect(settings.database_url), alarm_rules(settings))
     pipeline = active_pipeline(settings)
     return Sweep(
         settings=settings,

@@ -115,7 +115,8 @@ class AnalysisTools:
     ``read_source`` raises ``OSError`` where the file cannot be read now and :class:`RejectedError` where nothing can be
     made of its bytes. ``pipeline`` is the digest of what ``predictor`` and ``encode`` do; UIDs are
     made with the job's own, so that no two jobs ever make the same one. ``modes`` are the states of the models for this
-    job, and ``changes`` how they differ from the configuration (see :class:`workers.switches.Turn`).
+    job, and ``changes`` how they differ from the configuration (see :class:`workers.switches.Turn`); ``device`` is
+    where the networks run.
     """
 
     settings: Settings
@@ -131,6 +132,7 @@ class AnalysisTools:
     worker: str
     modes: Mapping[str, str] = field(default_factory=dict)
     changes: tuple[str, ...] = ()
+    device: str = ""
 
     @property
     def lease(self) -> timedelta:
@@ -209,12 +211,10 @@ def _analyse(job: Job, tools: AnalysisTools) -> Outcome:
         destinations=_destinations(job, tools),
         modes=dict(tools.modes),
         measures=measures_of(source.header, source.model_input),
+        ran_on=tools.device,
     )
 
 
-def _destinations(job: Job, tools: AnalysisTools) -> dict[str, tuple[str, ...]]:
-    """Who gets the results, and which; nobody where they come too late to be of use."""
-    settings = tools.settings
 def _findings(source: SourceImage, prediction: Prediction, identity: Identity) -> tuple[FindingRecord, ...]:
     image = source.model_input
     if image is None:
@@ -222,6 +222,9 @@ def _findings(source: SourceImage, prediction: Prediction, identity: Identity) -
     return finding_records(prediction, image.spacing, identity, image.patient_orientation)
 
 
+def _destinations(job: Job, tools: AnalysisTools) -> dict[str, tuple[str, ...]]:
+    """Who gets the results, and which; nobody where they come too late to be of use."""
+    settings = tools.settings
     if comes_too_late(tools.worklist.study_facts(job.study_id), settings.results, tools.clock()):
         return {}
     return kinds_by_destination(settings.destinations)

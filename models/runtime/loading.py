@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,6 +36,12 @@ def load(spec: ModelSpec, *, device: Device = "auto", threads: int = 0, batch: i
 
         return KerasExecutor(spec, device=device, batch=batch)
     raise ModelLoadError(f"{spec.name}: nothing here runs a file like {spec.file.name}")
+
+
+def device_in_use() -> str:
+    """Where this process runs its networks: ``gpu`` where TensorFlow is loaded and sees one, else ``cpu``."""
+    tensorflow = sys.modules.get("tensorflow")
+    return "gpu" if tensorflow is not None and tensorflow.config.get_visible_devices("GPU") else "cpu"
 
 
 def _wants_keras(device: Device) -> bool:

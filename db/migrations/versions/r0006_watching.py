@@ -15,6 +15,7 @@ FINISHED = sa.text("finished_at IS NOT NULL")
 def upgrade() -> None:
     op.add_column("jobs", sa.Column("modes", sa.JSON(), nullable=True))
     op.add_column("jobs", sa.Column("measures", sa.JSON(), nullable=True))
+    op.add_column("jobs", sa.Column("ran_on", sa.Text(), server_default="", nullable=False))
     op.create_index("ix_jobs_finished_at", "jobs", ["finished_at"], sqlite_where=FINISHED, postgresql_where=FINISHED)
     op.add_column("findings", sa.Column("tracking_uid", sa.String(length=64), server_default="", nullable=False))
     op.add_column("findings", sa.Column("similar", sa.JSON(), nullable=True))
@@ -28,6 +29,7 @@ def downgrade() -> None:
     op.drop_column("findings", "similar")
     op.drop_column("findings", "tracking_uid")
     op.drop_index("ix_jobs_finished_at", "jobs")
+    op.drop_column("jobs", "ran_on")
     op.drop_column("jobs", "measures")
     op.drop_column("jobs", "modes")
 
