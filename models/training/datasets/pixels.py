@@ -98,6 +98,28 @@ def mask(sample: Sample, label: str, size: int) -> Mask:
     return drawn
 
 
+def source_mask(sample: Sample, label: str, rows: int, columns: int) -> Mask:
+    """The pixels of a finding in the image's own grid ``bool[rows, columns]``; see :func:`mask`.
+
+    Raises:
+        KeyError: nothing is known of where this finding is.
+        RunsError: a row is no run-length code of the mask's grid.
+    """
+    if not knows_mask(sample, label):
+        raise KeyError(f"nothing says where {label} is in {sample.name}")
+    if label in sample.runs:
+        whole = runs.decode_all(sample.runs[label])
+        if whole.shape == (rows, columns):
+            return whole
+        return np.asarray(Image.fromarray(whole).resize((columns, rows), Image.Resampling.NEAREST))
+    drawn = np.zeros((rows, columns), dtype=np.bool_)
+    for box in sample.boxes:
+        if box.label == label:
+            across = slice(round(box.x * columns), round((box.x + box.width) * columns))
+            drawn[round(box.y * rows) : round((box.y + box.height) * rows), across] = True
+    return drawn
+
+
 def boxes(sample: Sample, size: int) -> list[NetworkBox]:
     """Each box as label, left, top, right and bottom in network pixels (edges, not centres).
 

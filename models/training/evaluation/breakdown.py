@@ -1,0 +1,74 @@
+"""The same figure for groups of patients: by sex, by age band, by view."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.training.datasets.sample import Sample
+from models.training.evaluation.classification import operating
+from models.training.metrics import Interval, auc, by_patients
+
+BAND = 20
+"""Years of an age band."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Figures of one finding among the images of one group; NaN where the group has one class only."""
+
+    kind: str
+    name: str
+    images: int
+    positives: int
+    auc: Interval
+    sensitivity: Interval
+    specificity: Interval
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``metrics.json``."""
+        return asdict(self)
+
+
+def age_band(age: int | None) -> str:
+    """Twenty-year bands."""
+    if age is None:
+        return "unknown"
+    return f"{age // BAND * BAND} to {age // BAND * BAND + BAND - 1}"
+
+
+def groups(samples: Sequence[Sample]) -> dict[tuple[str, str], NDArray[np.bool_]]:
+    """Who belongs to each group ``bool[n]``, by kind and name; a kind with one group says nothing and is left out."""
+    told = {
+        "sex": [item.sex or "unknown" for item in samples],
+        "age": [age_band(item.age) for item in samples],
+        "view": [item.view or "unknown" for item in samples],
+    }
+    found: dict[tuple[str, str], NDArray[np.bool_]] = {}
+    for kind, names in told.items():
+        different = sorted(set(names), key=lambda name: (name == "unknown", len(name), name))
+        if len(different) > 1:
+            found.update({(kind, name): np.array([own == name for own in names]) for name in different})
+    return found
+
+
+def break_down(
+    scores: NDArray[np.floating],
+    truths: NDArray[np.bool_],
+    samples: Sequence[Sample],
+    threshold: float,
+    rounds: int = 200,
+) -> list[Group]:
+    """Figures of scores ``[n]`` in each group of their samples."""
+    rows = []
+    for (kind, name), inside in groups(samples).items():
+        patients = [item.patient for item, use in zip(samples, inside, strict=True) if use]
+        point = operating(scores[inside], truths[inside], threshold)
+        area = by_patients(auc, scores[inside], truths[inside], patients, rounds=rounds)
+        positives = int(truths[inside].sum())
+        rows.append(Group(kind, name, int(inside.sum()), positives, area, point.sensitivity, point.specificity))
+    return rows

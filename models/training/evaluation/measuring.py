@@ -1,0 +1,196 @@
+"""One pass of a model over samples, kept small: scores, areas and boxes outlive an image, maps and masks do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.contract import LabelSpec, Mask, ModelKind, ModelSpec, Pixels
+from models.radiograph.geometry import Letterbox
+from models.training.datasets import pixels
+from models.training.datasets.runs import RunsError
+from models.training.datasets.sample import Sample
+from models.training.evaluation.running import Shown, Unseen
+from models.training.evaluation.segmentation import CUTS, Marked, areas_above
+from models.training.truth import Question, label_truths, place_known
+
+Values = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Boxes:
+    """Detections and readers' boxes of one image in its own pixels (left, top, right, bottom).
+
+    ``said`` is ``[d, 6]`` with score and number of the label behind, ``true`` ``[t, 5]`` with the number of the label;
+    ``known`` tells for which labels all boxes are known.
+    """
+
+    said: Values
+    true: Values
+    known: Bools
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """All that is needed for figures: ``scores``, ``truths`` and ``known`` are ``[n, L]`` in the model's order.
+
+    ``marked`` holds, for each label with a map, the numbers of the images whose truth about places is known, and what
+    was marked on them. ``boxes`` has one entry an image for a detector.
+    """
+
+    samples: tuple[Sample, ...]
+    labels: tuple[str, ...]
+    scores: Values
+    truths: Bools
+    known: Bools
+    marked: dict[str, tuple[NDArray[np.int64], Marked]]
+    boxes: tuple[Boxes, ...]
+    problems: tuple[tuple[str, str], ...]
+
+    @property
+    def patients(self) -> tuple[str, ...]:
+        """The patient of each image."""
+        return tuple(sample.patient for sample in self.samples)
+
+    def judged(self, column: int) -> tuple[Values, Bools, list[Sample]]:
+        """Scores, truths and samples of the images that can judge a label."""
+        known = self.known[:, column]
+        samples = [sample for sample, use in zip(self.samples, known, strict=True) if use]
+        return self.scores[known, column], self.truths[known, column], samples
+
+
+def measure(
+    spec: ModelSpec, shown: Iterable[Shown | Unseen], question: Question, tick: Callable[[], None] = lambda: None
+) -> Measured:
+    """Take in what a model says about each image; ``question`` names the truths of each of its labels in order."""
+    samples: list[Sample] = []
+    scores: list[list[float]] = []
+    problems: list[tuple[str, str]] = []
+    rows: dict[int, list[tuple[int, _Row]]] = {
+        number: [] for number, label in enumerate(spec.labels) if label.localised
+    }
+    boxes: list[Boxes] = []
+    for item in shown:
+        tick()
+        if isinstance(item, Unseen):
+            problems.append((item.sample.name, item.reason))
+            continue
+        try:
+            places = {number: _row(item, spec.labels[number], number, question) for number in rows}
+        except RunsError as error:
+            problems.append((item.sample.name, f"a mask cannot be read: {error}"))
+            continue
+        for number, row in places.items():
+            if row is not None:
+                rows[number].append((len(samples), row))
+        if spec.kind is ModelKind.DETECTOR:
+            boxes.append(_boxes(item, spec, question))
+        samples.append(item.sample)
+        scores.append([finding.probability or 0.0 for finding in item.findings])
+    truths, known = label_truths(samples, question)
+    return Measured(
+        samples=tuple(samples),
+        labels=question.labels,
+        scores=np.array(scores, dtype=np.float64).reshape(len(samples), len(question.labels)),
+        truths=truths >= 0.5,
+        known=(known > 0) & ((truths == 0) | (truths == 1)),
+        marked={question.labels[n]: _gathered(found, spec.labels[n]) for n, found in rows.items() if found},
+        boxes=tuple(boxes),
+        problems=tuple(problems),
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Row:
+    """Areas of one image."""
+
+    true: float
+    said: Values
+    both: Values
+    served: float
+    served_both: float
+    hit: float
+
+
+def cuts_of(label: LabelSpec) -> tuple[float, ...]:
+    """The map thresholds that are followed: a regular row, and the label's own."""
+    return tuple(sorted({*CUTS, label.map_threshold}))
+
+
+def true_mask(sample: Sample, names: Sequence[str], shape: tuple[int, int]) -> Mask:
+    """Where any of these findings of the data set lies, in the image's own pixels."""
+    whole = np.zeros(shape, dtype=np.bool_)
+    for name in names:
+        if pixels.knows_mask(sample, name):
+            whole |= pixels.source_mask(sample, name, *shape)
+    return whole
+
+
+def _row(item: Shown, label: LabelSpec, number: int, question: Question) -> _Row | None:
+    """What was marked of one label; None where the model has no map or the truth is not known."""
+    if "maps" not in item.answer or not place_known(item.sample, question)[number]:
+        return None
+    network_map = item.answer["maps"][..., number]
+    truth = true_mask(item.sample, question.names(question.labels[number]), item.image.shape)
+    said, both = areas_above(item.letterbox.map_to_source(network_map), truth, cuts_of(label))
+    mask = item.findings[number].mask
+    served = mask if mask is not None else np.zeros_like(truth)
+    return _Row(
+        true=float(truth.sum()),
+        said=said,
+        both=both,
+        served=float(served.sum()),
+        served_both=float((served & truth).sum()),
+        hit=float(strongest_is_true(network_map, item.letterbox, truth)) if truth.any() else float("nan"),
+    )
+
+
+def strongest_is_true(network_map: Pixels, letterbox: Letterbox, truth: Mask) -> bool:
+    """The pointing game: whether the middle of the strongest cell over the image lies in the truth."""
+    height, width = network_map.shape
+    x = (np.arange(width) + 0.5) * letterbox.width / width
+    y = (np.arange(height) + 0.5) * letterbox.height / height
+    across = (x >= letterbox.left) & (x < letterbox.left + letterbox.image_width)
+    down = (y >= letterbox.top) & (y < letterbox.top + letterbox.image_height)
+    inside = np.where(down[:, np.newaxis] & across[np.newaxis, :], network_map, -np.inf)
+    row, column = np.unravel_index(int(np.argmax(inside)), inside.shape)
+    left, top = letterbox.to_source(float(x[column]), float(y[row]))
+    rows, columns = truth.shape
+    return bool(truth[min(max(int(top), 0), rows - 1), min(max(int(left), 0), columns - 1)])
+
+
+def _gathered(found: list[tuple[int, _Row]], label: LabelSpec) -> tuple[NDArray[np.int64], Marked]:
+    rows = [row for _, row in found]
+    marked = Marked(
+        cuts=cuts_of(label),
+        true=np.array([row.true for row in rows]),
+        said=np.stack([row.said for row in rows]),
+        both=np.stack([row.both for row in rows]),
+        served=np.array([row.served for row in rows]),
+        served_both=np.array([row.served_both for row in rows]),
+        hits=np.array([row.hit for row in rows]),
+    )
+    return np.array([number for number, _ in found]), marked
+
+
+def _boxes(item: Shown, spec: ModelSpec, question: Question) -> Boxes:
+    """All detections of an image, whatever their score, and the readers' boxes."""
+    scores = np.asarray(item.answer["scores"], dtype=np.float64)
+    classes = np.rint(item.answer["classes"]) if "classes" in item.answer else np.zeros_like(scores)
+    edges = item.letterbox.boxes_to_source(item.answer["boxes"])
+    solid = (scores > 0) & (edges[:, 2] > edges[:, 0]) & (edges[:, 3] > edges[:, 1])
+    solid &= (classes >= 0) & (classes < len(spec.labels))
+    said = np.concatenate([edges, scores[:, np.newaxis], classes[:, np.newaxis]], axis=1)[solid]
+    rows, columns = item.image.shape
+    numbers = {name: number for number, label in enumerate(question.labels) for name in question.names(label)}
+    true = [
+        (box.x * columns, box.y * rows, (box.x + box.width) * columns, (box.y + box.height) * rows, numbers[box.label])
+        for box in item.sample.boxes
+        if box.label in numbers
+    ]
+    known = place_known(item.sample, question) > 0
+    return Boxes(said, np.array(true, dtype=np.float64).reshape(-1, 5), known)
