@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from config.part import Part, Port
 
+
+def _network(value: str) -> str:
+    """Check an IP address or a network in CIDR notation."""
+    ip_network(value, strict=False)
+    return value
+
+
+Network = Annotated[str, AfterValidator(_network)]
 MessageField = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9]{2}-\d{1,2}(\.\d{1,2})?$")]
 CharacterSet = Literal[
     "ASCII", "8859/1", "8859/2", "8859/3", "8859/4", "8859/5", "8859/6", "8859/7", "8859/8", "8859/9", "8859/15",
@@ -25,7 +34,7 @@ class HL7(Part):
     """Address to bind. Set 0.0.0.0 to be reached from other machines, and name the senders' addresses then."""
     port: Port = 2575
     """TCP port; 0 takes a free one and prints it."""
-    addresses: tuple[str, ...] = ()
+    addresses: tuple[Network, ...] = ()
     """IP addresses or networks (CIDR) that may connect. Empty: this machine, nobody from outside it."""
     senders: tuple[str, ...] = ()
     """Sending applications that are believed, as MSH-3|MSH-4 or MSH-3 alone; empty: all that may connect."""
@@ -145,15 +154,15 @@ class Notifications(Part):
     email: Email = Email()
     hl7: HL7Notification = HL7Notification()
 
+    def missing(self, channel: str) -> list[str]:
+        """Keys that a channel cannot do without and that are not set."""
+        needed = {"webhook": ("url", "secret"), "email": ("host", "sender", "recipients"), "hl7": ("host",)}
+        part = getattr(self, channel)
+        return [key for key in needed[channel] if not getattr(part, key)]
+
     @model_validator(mode="after")
     def _complete(self) -> Notifications:
-        needed: dict[str, tuple[Webhook | Email | HL7Notification, tuple[str, ...]]] = {
-            "webhook": (self.webhook, ("url", "secret")),
-            "email": (self.email, ("host", "sender", "recipients")),
-            "hl7": (self.hl7, ("host",)),
-        }
-        for name, (part, keys) in needed.items():
-            missing = [key for key in keys if not getattr(part, key)] if part.enabled else []
-            if missing:
-                raise ValueError(f"{name} is enabled: set {', '.join(missing)} too")
+        for name in ("webhook", "email", "hl7"):
+            if getattr(self, name).enabled and self.missing(name):
+                raise ValueError(f"{name} is enabled: set {', '.join(self.missing(name))} too")
         return self

@@ -88,7 +88,7 @@ class HospitalMessage:
     digest: str
     kind: str
     orders: tuple[OrderNews, ...] = ()
-    patient: PatientNews | None = None
+    patients: tuple[PatientNews, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ def receive(connection: Connection, message: HospitalMessage, now: datetime) -> 
             at=now,
         )
     )
-    changed = set(correct_patient(connection, message.patient, ACTOR, now)) if message.patient else set()
+    changed = {study_id for news in message.patients for study_id in correct_patient(connection, news, ACTOR, now)}
     remembered = 0
     for news in message.orders:
         studies = _apply(connection, news, now)

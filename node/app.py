@@ -145,9 +145,12 @@ def parts_of(settings: Settings, config: Path | None, environment: dict[str, str
         "delivery": ("worker", "--queue", "deliveries"),
         "sweep": ("sweep",),
         "admin": ("admin",),
+        "hl7": ("hl7",),
     }
     if not settings.admin.enabled:
         del commands["admin"]
+    if not settings.hl7.enabled:
+        del commands["hl7"]
     for name, arguments in commands.items():
         parts.append(Part(name, pleura_command(config, *arguments), environment))
     return parts
@@ -162,10 +165,15 @@ class Node:
         What the parts write goes to this process' own output, or is added to the file ``log``.
         """
         self._settings = settings
-        spare, admin_spare = free_ports(settings.listener.host, 2)
+        spare, admin_spare, hl7_spare = free_ports(settings.listener.host, 3)
         self.port = settings.listener.port or spare
         self.admin_port = settings.admin.port or admin_spare
-        environment = {"PLEURA_LISTENER__PORT": str(self.port), "PLEURA_ADMIN__PORT": str(self.admin_port)}
+        self.hl7_port = settings.hl7.port or hl7_spare
+        environment = {
+            "PLEURA_LISTENER__PORT": str(self.port),
+            "PLEURA_ADMIN__PORT": str(self.admin_port),
+            "PLEURA_HL7__PORT": str(self.hl7_port),
+        }
         self._parts = parts_of(settings, config, environment)
         for part in self._parts:
             part.log = log

@@ -16,7 +16,10 @@ from db.engine import connect, schema_problem
 from models.manifest import ManifestError
 from models.registry import UnknownModel, read_registry
 from node.broker import BrokerError, answers, server_binary
+from node.hl7.listener import tls_context
 from node.sender import Peer, SendError, echo
+from workers.notifications.contract import NotSentError
+from workers.notifications.registry import CHANNELS, enabled_channels
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,10 @@ def examine(settings: Settings, *, peers: bool = True) -> Iterator[Check]:
         yield Check("destinations", False, "none is configured", "add [[destinations]]: results have nowhere to go")
     for destination in settings.destinations if peers else ():
         yield check_destination(settings, destination)
+    if settings.hl7.enabled:
+        yield check_hl7(settings)
+    for channel in enabled_channels(settings) if peers else ():
+        yield check_channel(settings, channel)
 
 
 def check_store(settings: Settings) -> Check:
@@ -128,3 +135,32 @@ def check_destination(settings: Settings, destination: Destination) -> Check:
     except SendError as error:
         return Check(name, False, str(error), f"it must know {calling} as a calling AE title; mend [[destinations]]")
     return Check(name, True, f"{destination.ae_title} on {destination.host}:{destination.port} answers C-ECHO")
+
+
+def check_hl7(settings: Settings) -> Check:
+    """The HL7 listener's certificate can be read, and its port is free or taken by a listener that answers."""
+    rules = settings.hl7
+    where = f"{rules.host}:{rules.port}"
+    try:
+        tls_context(rules)
+    except OSError as error:
+        return Check("HL7 listener", False, f"its certificate cannot be used: {error}", "mend hl7.tls_certificate")
+    try:
+        socket.create_server((rules.host, rules.port)).close()
+    except OSError:
+        try:
+            socket.create_connection((rules.host, rules.port), timeout=3).close()
+        except OSError as error:
+            return Check("HL7 listener", False, f"{where} cannot be bound: {error}", "set hl7.host and hl7.port")
+        return Check("HL7 listener", True, f"{where} takes connections")
+    return Check("HL7 listener", True, f"{where} is free; starts with pleura serve")
+
+
+def check_channel(settings: Settings, name: str) -> Check:
+    """The receiver of a notification channel can be reached; nothing is told to it."""
+    part = f"notification by {name}"
+    try:
+        found = CHANNELS[name].verify(settings)
+    except NotSentError as error:
+        return Check(part, False, str(error), f"mend [notifications.{name}]; `pleura notify --test {name}` tries it")
+    return Check(part, True, found)

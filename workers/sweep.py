@@ -214,7 +214,9 @@ def sweep_until(stop: threading.Event, once: Callable[[], None], seconds: float)
 
 
 def run_sweep(settings: Settings, stop: threading.Event) -> None:
-    """Sweep until ``stop`` is set."""
+    """Sweep, and send notifications, until ``stop`` is set."""
     from workers.compose import sweep_of
+    from workers.notifications.sending import notifying
 
-    sweep_until(stop, sweep_of(settings).once, settings.workers.sweep_seconds)
+    with notifying(settings, stop):
+        sweep_until(stop, sweep_of(settings).once, settings.workers.sweep_seconds)

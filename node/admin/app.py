@@ -31,6 +31,7 @@ from db.feedback import Feedback
 from db.reading_list import ReadingList
 from db.reporting import Reporting
 from db.statistics import Statistics
+from db.watching import Watching
 from db.worklist import Worklist
 from node.admin import charts, words
 from node.admin.api import api_endpoints
@@ -71,6 +72,7 @@ def create_app(
         reporting=Reporting(engine),
         feedback=Feedback(engine),
         statistics=statistics,
+        watching=Watching(engine),
         doorbell=doorbell,
         templates=_templates(settings),
         feed=Feed(statistics.news),
@@ -204,6 +206,7 @@ def run_admin(settings: Settings, ready: Callable[[int], None], stop: threading.
     Raises:
         OSError: The address cannot be bound.
     """
+    from workers.notifications.registry import alarm_rules
     from workers.queue import Doorbell as BrokerDoorbell
 
     settings.store.folder.mkdir(parents=True, exist_ok=True)
@@ -212,7 +215,7 @@ def run_admin(settings: Settings, ready: Callable[[int], None], stop: threading.
     doorbell = BrokerDoorbell(settings.broker_url)
     app = create_app(
         settings,
-        Worklist(engine),
+        Worklist(engine, alarm_rules(settings)),
         engine,
         doorbell=doorbell,
         clock=lambda: datetime.now(UTC),

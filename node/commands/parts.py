@@ -32,6 +32,8 @@ def serve(context: click.Context) -> None:
                 console.print(f"Ready: [bold]{settings.listener.ae_title}[/] on {settings.listener.host}:{node.port}")
                 if settings.admin.enabled:
                     console.print(f"Admin page: http://{settings.admin.host}:{node.admin_port}/")
+                if settings.hl7.enabled:
+                    console.print(f"HL7 by MLLP: {settings.hl7.host}:{node.hl7_port}")
             node.tend(stop)
         except (ServeError, BrokerError) as error:
             fail(str(error))

@@ -27,6 +27,7 @@ from db.records import (
 )
 from db.worklist import Worklist
 from node.commands.common import console, fail, settings_of
+from workers.notifications.registry import alarm_rules
 from workers.queue import Doorbell
 
 _STYLES = {Priority.CRITICAL: "bold red", Priority.URGENT: "yellow", Priority.ROUTINE: ""}
@@ -45,7 +46,7 @@ def open_engine(settings: Settings) -> Engine:
 
 def open_worklist(settings: Settings) -> Worklist:
     """The worklist of this node; ends the command where there is no database of this version."""
-    return Worklist(open_engine(settings))
+    return Worklist(open_engine(settings), alarm_rules(settings))
 
 
 def actor() -> str:

@@ -21,7 +21,8 @@ JANE = (PatientIdentifier("P1"),)
 
 
 def message(number: int, *orders: OrderNews, patient: PatientNews | None = None) -> HospitalMessage:
-    return HospitalMessage("RIS|HOSPITAL", f"M{number}", f"{number:064x}", "ORM^O01", orders, patient)
+    patients = (patient,) if patient else ()
+    return HospitalMessage("RIS|HOSPITAL", f"M{number}", f"{number:064x}", "ORM^O01", orders, patients)
 
 
 def order(accession: str = "A-1", **changes: object) -> OrderNews:

@@ -1,0 +1,38 @@
+"""What a channel offers: tell one finding, and say whether its receiver can be reached.
+
+One kind a file; :mod:`workers.notifications.registry` names them.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Protocol
+
+from config.settings import Settings
+from db.notifications import Notification
+
+NOTICE = "Research use only. Pleura is not a medical device."
+
+
+class NotSentError(Exception):
+    """The receiver has not taken the message, or could not be reached. The words hold nothing of the message."""
+
+
+class Channel(Protocol):
+    """A way to tell somebody."""
+
+    def send(self, notification: Notification, settings: Settings, now: datetime) -> None:
+        """Return when the receiver has taken the message.
+
+        Raises:
+            NotSentError: it has not, and why.
+        """
+        ...
+
+    def verify(self, settings: Settings) -> str:
+        """Say in words who answers, without telling anything.
+
+        Raises:
+            NotSentError: nobody does, and why.
+        """
+        ...

@@ -1,0 +1,102 @@
+"""Telling a program by HTTPS: POST of a JSON document, signed as Standard Webhooks describes it.
+
+``webhook-id`` is the key of the notification: a receiver that hears it twice knows. ``webhook-signature`` is the
+HMAC-SHA256 of id, time and body, so that nobody in between can invent or alter an alarm, and an old one shows its age.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import ssl
+from datetime import datetime
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from importlib.metadata import version
+from urllib.parse import SplitResult, urlsplit
+
+from config.messaging import Webhook as Rules
+from config.settings import Settings
+from db.notifications import Notification
+from workers.notifications.contract import NotSentError
+from workers.notifications.wording import values
+
+_PREFIX = "whsec_"
+
+
+def signature(secret: str, key: str, timestamp: int, body: bytes) -> str:
+    """The value of ``webhook-signature`` for one attempt at the notification ``key``."""
+    signed = f"{key}.{timestamp}.".encode() + body
+    digest = hmac.new(_key(secret), signed, hashlib.sha256).digest()
+    return "v1," + base64.b64encode(digest).decode("ascii")
+
+
+def _key(secret: str) -> bytes:
+    if secret.startswith(_PREFIX):
+        try:
+            return base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
+        except binascii.Error:
+            pass  # a secret that only looks like base64 is taken as it is
+    return secret.encode()
+
+
+class Webhook:
+    """See :class:`workers.notifications.contract.Channel`."""
+
+    def send(self, notification: Notification, settings: Settings, now: datetime) -> None:
+        """POST the notification; anything but 2xx is no success, and redirects are not followed."""
+        rules = settings.notifications.webhook
+        content = values(notification, settings, patient_name=rules.patient_name)
+        body = json.dumps(content, ensure_ascii=False, sort_keys=True).encode()
+        timestamp = int(now.timestamp())
+        secret = rules.secret.get_secret_value() if rules.secret else ""
+        headers = {
+            "Content-Type": "application/json; charset=utf-8",
+            "User-Agent": f"Pleura/{version('pleura')}",
+            "Idempotency-Key": notification.key,
+            "webhook-id": notification.key,
+            "webhook-timestamp": str(timestamp),
+            "webhook-signature": signature(secret, notification.key, timestamp, body),
+        }
+        status = _post(rules, body, headers)
+        if not 200 <= status < 300:
+            raise NotSentError(f"the webhook answered with status {status}")
+
+    def verify(self, settings: Settings) -> str:
+        """Connect, with TLS where it is https, and hang up."""
+        rules = settings.notifications.webhook
+        url = urlsplit(rules.url)
+        connection = _connection(url, rules)
+        try:
+            connection.connect()
+        except (OSError, HTTPException) as error:
+            raise NotSentError(f"no connection to {url.hostname}: {error}") from error
+        finally:
+            connection.close()
+        return f"{url.hostname} takes connections"
+
+
+def _post(rules: Rules, body: bytes, headers: dict[str, str]) -> int:
+    url = urlsplit(rules.url)
+    connection = _connection(url, rules)
+    target = (url.path or "/") + (f"?{url.query}" if url.query else "")
+    try:
+        connection.request("POST", target, body, headers)
+        return connection.getresponse().status
+    except (OSError, HTTPException) as error:
+        raise NotSentError(f"the webhook does not answer ({type(error).__name__})") from error
+    finally:
+        connection.close()
+
+
+def _connection(url: SplitResult, rules: Rules) -> HTTPConnection:
+    host = url.hostname or ""
+    if url.scheme != "https":
+        return HTTPConnection(host, url.port, timeout=rules.timeout_seconds)
+    try:
+        context = ssl.create_default_context(cafile=rules.ca_file)
+    except OSError as error:
+        raise NotSentError(f"notifications.webhook.ca_file cannot be read: {error}") from error
+    return HTTPSConnection(host, url.port, timeout=rules.timeout_seconds, context=context)
