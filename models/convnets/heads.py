@@ -99,13 +99,13 @@ def _one_of(batch: Batch, head: Head) -> tuple[Array, Array]:
     An example of no class says nothing, unless the first class means *nothing found* and all others are known to be
     absent. Where several are true they share.
     """
-    values = np.where(batch.known > 0, batch.labels, 0.0)
+    values, known = np.where(batch.known > 0, batch.labels, 0.0), batch.known.copy()
     if head.first_is_nothing:
-        absent = (batch.known[:, 1:] > 0).all(axis=1) & (values.sum(axis=1) == 0)
-        values[:, 0] = np.where(absent, 1.0, values[:, 0])
+        absent = (known[:, 1:] > 0).all(axis=1) & (values.sum(axis=1) == 0)
+        values[absent, 0] = 1.0
+        known[absent & (known[:, 0] == 0), 0] = 1.0
     total = values.sum(axis=1, keepdims=True)
-    known = np.where(total > 0, np.maximum(batch.known, values > 0), 0.0)
-    return (values / np.maximum(total, 1e-6)).astype(np.float32), known.astype(np.float32)
+    return (values / np.maximum(total, 1e-6)).astype(np.float32), np.where(total > 0, known, 0.0).astype(np.float32)
 
 
 def serve_head(network: keras.Model, head: Head) -> keras.Model:
