@@ -29,9 +29,12 @@ COMMANDS = {
     "echo": "node.commands.peers:echo",
     "worklist": "node.commands.worklist:worklist",
     "show": "node.commands.worklist:show",
-    "retry": "node.commands.worklist:retry",
-    "hold": "node.commands.worklist:hold",
-    "release": "node.commands.worklist:release",
+    "retry": "node.commands.steering:retry",
+    "hold": "node.commands.steering:hold",
+    "release": "node.commands.steering:release",
+    "reported": "node.commands.steering:reported",
+    "priority": "node.commands.steering:priority",
+    "feedback": "node.commands.steering:feedback",
     "simulate": "node.commands.simulate:simulate",
     "drift": "node.commands.drift:drift",
     "results": "node.commands.results:results",
@@ -43,7 +46,7 @@ COMMANDS = {
     "models": "node.commands.models:models",
     "explore": "node.commands.explore:explore",
     "train": "node.commands.training:train",
-    "evaluate": "node.commands.training:evaluate",
+    "evaluate": "node.commands.evaluation:evaluate",
 }
 
 

@@ -1,4 +1,4 @@
-"""``pleura worklist``, ``show``, ``retry``, ``hold`` and ``release``: the reading queue from a terminal."""
+"""``pleura worklist`` and ``pleura show``: the reading queue and one study of it, on a terminal."""
 
 from __future__ import annotations
 
@@ -15,12 +15,10 @@ from sqlalchemy import Engine
 
 from config.settings import Settings
 from db.engine import connect, schema_problem
-from db.errors import DatabaseError
+from db.reading_list import ListedStudy, Order, ReadingList, Show
 from db.records import (
     Analysis,
-    DeliveryState,
     FindingRecord,
-    JobState,
     Priority,
     StudyDetail,
     WorklistRow,
@@ -28,7 +26,6 @@ from db.records import (
 from db.worklist import Worklist
 from node.commands.common import console, fail, settings_of
 from workers.notifications.registry import alarm_rules
-from workers.queue import Doorbell
 
 _STYLES = {Priority.CRITICAL: "bold red", Priority.URGENT: "yellow", Priority.ROUTINE: ""}
 
@@ -58,18 +55,31 @@ def actor() -> str:
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10000), help="Rows to print.")
 @click.option("--search", default="", help="Part of a patient's name or ID, an accession number or a study UID.")
 @click.option("--open", "only_open", is_flag=True, help="Leave out studies that are settled.")
+@click.option("--show", "part", type=click.Choice([part.value for part in Show]), help="Only this part of the list.")
+@click.option("--order", type=click.Choice([order.value for order in Order]), help="Sort by this instead of due time.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @click.pass_context
-def worklist(context: click.Context, limit: int, search: str, only_open: bool, as_json: bool) -> None:
-    """Print the studies in the order in which they are due."""
-    rows = open_worklist(settings_of(context)).worklist(limit=limit, include_settled=not only_open, search=search)
+def worklist(
+    context: click.Context, limit: int, search: str, only_open: bool, part: str | None, order: str | None, as_json: bool
+) -> None:
+    """Print the studies in the order in which they are due; reported ones only with --show reported."""
+    engine = open_engine(settings_of(context))
+    if part is None and order is None:
+        rows: Sequence[WorklistRow | ListedStudy] = Worklist(engine).worklist(
+            limit=limit, include_settled=not only_open, search=search
+        )
+    else:
+        if only_open:
+            raise click.UsageError("--open does not go with --show and --order", ctx=context)
+        show_part, by = Show(part or Show.UNREAD), Order(order or Order.DUE)
+        rows = ReadingList(engine).page(show=show_part, search=search, order=by, limit=limit)
     if as_json:
         click.echo(json.dumps([asdict(row) for row in rows], default=str, indent=2))
     else:
         console.print(worklist_table(rows))
 
 
-def worklist_table(rows: Sequence[WorklistRow], now: datetime | None = None) -> Table:
+def worklist_table(rows: Sequence[WorklistRow | ListedStudy], now: datetime | None = None) -> Table:
     """The worklist as a table; ``now`` decides what is overdue."""
     now = now or datetime.now(UTC)
     table = Table(title="Worklist", title_justify="left", box=None, pad_edge=False, header_style="bold")
@@ -87,9 +97,13 @@ def worklist_table(rows: Sequence[WorklistRow], now: datetime | None = None) -> 
             escape(row.patient_id),
             escape(row.study_description or row.accession_number),
             f"{row.images - row.refused} of {row.images}",
-            escape(row.reason),
+            escape(_why(row)),
         )
     return table
+
+
+def _why(row: WorklistRow | ListedStudy) -> str:
+    return row.held_reason if isinstance(row, ListedStudy) and row.held else row.reason
 
 
 def due_in(due_at: datetime, now: datetime) -> str:
@@ -100,7 +114,7 @@ def due_in(due_at: datetime, now: datetime) -> str:
     return f"in {words}" if seconds >= 0 else f"{words} ago"
 
 
-def _analysis(row: WorklistRow) -> str:
+def _analysis(row: WorklistRow | ListedStudy) -> str:
     if row.held:
         return "[magenta]held[/]"
     if row.deliveries_failed:
@@ -224,56 +238,3 @@ def _table(title: str, names: Sequence[str], rows: Iterator[tuple[str, ...]]) ->
     for row in rows:
         table.add_row(*map(escape, row))
     return table
-
-
-@click.command()
-@click.argument("study")
-@click.option("--again", is_flag=True, help="Also run jobs again that are done: a new revision of their results.")
-@click.pass_context
-def retry(context: click.Context, study: str, again: bool) -> None:
-    """Run the failed jobs and deliveries of STUDY again."""
-    settings = settings_of(context)
-    worklist = open_worklist(settings)
-    detail = find_detail(worklist, study)
-    states = {JobState.FAILED, JobState.DONE} if again else {JobState.FAILED}
-    jobs = [job for job in detail.jobs if job.state in states]
-    deliveries = [item for item in detail.deliveries if item.state is DeliveryState.FAILED]
-    now = datetime.now(UTC)
-    try:
-        for job in jobs:
-            worklist.requeue_job(job.id, actor(), "retry", now)
-        for delivery in deliveries:
-            worklist.requeue_delivery(delivery.id, actor(), "retry", now)
-    except DatabaseError as error:
-        fail(str(error))
-    doorbell = Doorbell(settings.broker_url)
-    rung = doorbell.ring_jobs([(job.id, job.stat) for job in jobs])
-    rung = doorbell.ring_deliveries([item.id for item in deliveries]) and rung
-    console.print(f"{len(jobs)} jobs and {len(deliveries)} deliveries are queued again")
-    if not rung:
-        console.print("The broker does not answer; the sweep will ring for them when it does.")
-
-
-@click.command()
-@click.argument("study")
-@click.option("--reason", required=True, help="Why, for whoever looks at the study next.")
-@click.pass_context
-def hold(context: click.Context, study: str, reason: str) -> None:
-    """Stop everything about STUDY until it is released: nothing is analysed, nothing is sent."""
-    worklist = open_worklist(settings_of(context))
-    detail = find_detail(worklist, study)
-    worklist.hold_study(detail.row.study_id, reason, actor(), datetime.now(UTC))
-    console.print(f"study {detail.row.study_id} is held")
-
-
-@click.command()
-@click.argument("study")
-@click.pass_context
-def release(context: click.Context, study: str) -> None:
-    """Let a held STUDY go on."""
-    settings = settings_of(context)
-    worklist = open_worklist(settings)
-    detail = find_detail(worklist, study)
-    jobs = worklist.release_study(detail.row.study_id, actor(), datetime.now(UTC))
-    Doorbell(settings.broker_url).ring_jobs([(job, detail.row.stat) for job in jobs])
-    console.print(f"study {detail.row.study_id} is released; {len(jobs)} jobs are queued")
