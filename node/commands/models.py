@@ -194,6 +194,35 @@ def _with_twin(spec: ModelSpec) -> ModelSpec:
 
 @models.command()
 @click.argument("name")
+@click.argument("members", nargs=-1, required=True)
+@click.option("--version", default="1.0.0", show_default=True, help="Version of the ensemble.")
+@click.option("--title", default="", help="How results call it; by default the members' names.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder for its files.")
+@click.pass_context
+def combine(context: click.Context, name: str, members: tuple[str, ...], version: str, title: str, out: Path) -> None:
+    """Make one model NAME of the classifiers MEMBERS: the mean of what they say.
+
+    The result is a model of its own, in shadow until its manifest holds evidence: measure it with `pleura evaluate`,
+    then `pleura models add` it.
+    """
+    settings = settings_of(context)
+    try:
+        from models.training.combine import CombineError
+        from models.training.combine import combine as run
+    except ImportError:
+        fail("combining models needs pip install 'pleura[train]'")
+    with _told():
+        chosen = read_registry(settings.models.folder).active(members)
+        try:
+            spec = run(chosen, name, version, title or f"Mean of {' and '.join(members)}", out)
+        except CombineError as error:
+            fail(str(error))
+        _tell(_examined(spec))
+    console.print(f"{spec.file} and its manifest; labels: {', '.join(label.name for label in spec.labels)}")
+
+
+@models.command()
+@click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_context
 def remove(context: click.Context, name: str, yes: bool) -> None:
