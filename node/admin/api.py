@@ -12,14 +12,18 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from db.account_tables import Role, Verdict
+from db.assessments import Unmatched, unmatched
 from db.audit import AuditEntry
 from db.errors import DatabaseError, RecordNotFoundError
 from db.feedback import Agreement, FeedbackRecord, IdentifiedFinding
+from db.model_states import ModelState, Switch, model_history
 from db.reading_list import ListedStudy, Order, Show
 from db.records import Priority, StudyDetail
 from db.statistics import Failure, RunningWorker
 from node.admin import steering, words
+from node.admin.pages.models import known_models
 from node.admin.shell import Endpoint, Visit
+from node.watching.report import Watch, watch
 
 PREFIX = "/api/v1"
 STUDY = PREFIX + "/studies/{study:row}"
@@ -83,6 +87,24 @@ class FeedbackBody(_Strict):
     """What is right or wrong about it."""
 
 
+class SwitchBody(_Strict):
+    """What becomes of a model's findings from now on."""
+
+    state: ModelState
+    """Active: delivered and counted. Shadow: stored and compared. Off: stored, nothing else."""
+    reason: str = Field(min_length=1, max_length=400)
+    """One sentence for whoever finds it so."""
+
+
+class DriftQuery(_Strict):
+    """What part of the report on drift to give."""
+
+    weeks: int = Field(default=8, ge=1, le=104)
+    """ISO weeks to look back, with this one."""
+    model: str = Field(default="", max_length=64)
+    """Only what is about this model, and about the images."""
+
+
 class Worklist(BaseModel):
     """A part of the worklist."""
 
@@ -109,6 +131,41 @@ class SystemAnswer(BaseModel):
     workers: tuple[RunningWorker, ...]
     failures: tuple[Failure, ...]
     agreement: tuple[Agreement, ...]
+    assessments_unmatched: tuple[Unmatched, ...]
+
+
+class ModelAnswer(BaseModel):
+    """A model of this node. ``state`` is active, shadow or off; gate or not configured where it cannot be switched."""
+
+    name: str
+    version: str
+    title: str
+    kind: str
+    digest: str
+    state: str
+    configured: str
+    findings: int
+    positives: int
+    switches: tuple[Switch, ...]
+
+
+class ModelsAnswer(BaseModel):
+    """The models of this node."""
+
+    models: tuple[ModelAnswer, ...]
+
+
+class DriftAnswer(BaseModel):
+    """How models, images and readers have behaved, per ISO week, the latest first."""
+
+    report: Watch
+
+
+class SwitchAnswer(BaseModel):
+    """Whether anything changed, and how many deliveries wait for a person now because of it."""
+
+    changed: bool
+    held: int
 
 
 class AuditAnswer(BaseModel):
@@ -213,7 +270,39 @@ def _system(visit: Visit) -> SystemAnswer:
         workers=services.statistics.workers(visit.now - timedelta(hours=24)),
         failures=services.statistics.failures(),
         agreement=services.feedback.agreement(visit.now),
+        assessments_unmatched=unmatched(services.engine),
     )
+
+
+def _models(visit: Visit) -> ModelsAnswer:
+    return ModelsAnswer(
+        models=tuple(
+            ModelAnswer(
+                name=shown.name,
+                version=shown.spec.version,
+                title=shown.spec.title,
+                kind=shown.spec.kind.value,
+                digest=shown.spec.digest,
+                state=shown.use.state,
+                configured=shown.use.configured,
+                findings=shown.findings,
+                positives=shown.positives,
+                switches=model_history(visit.services.engine, shown.name),
+            )
+            for shown in known_models(visit)
+        )
+    )
+
+
+def _switch_model(visit: Visit) -> SwitchAnswer:
+    asked = _body(visit, SwitchBody)
+    done = steering.switch_model(visit, str(visit.request.path_params["name"]), asked.state, asked.reason)
+    return SwitchAnswer(changed=done.changed, held=done.held)
+
+
+def _drift(visit: Visit) -> DriftAnswer:
+    asked = _query(visit, DriftQuery)
+    return DriftAnswer(report=watch(visit.services.watching, visit.now, weeks=asked.weeks, model=asked.model))
 
 
 def _audit(visit: Visit) -> AuditAnswer:
@@ -291,6 +380,17 @@ OPERATIONS = (
         body=FeedbackBody,
     ),
     Operation("GET", PREFIX + "/system", "How the node is", RADIOLOGIST, _system, SystemAnswer),
+    Operation("GET", PREFIX + "/drift", "Drift, agreement, comparison", RADIOLOGIST, _drift, DriftAnswer, DriftQuery),
+    Operation("GET", PREFIX + "/models", "The models and their state", RADIOLOGIST, _models, ModelsAnswer),
+    Operation(
+        "POST",
+        PREFIX + "/models/{name:str}/state",
+        "Switch a model",
+        ADMIN,
+        _switch_model,
+        SwitchAnswer,
+        body=SwitchBody,
+    ),
     Operation("GET", PREFIX + "/audit", "The audit trail", ADMIN, _audit, AuditAnswer, PageQuery),
 )
 
@@ -325,7 +425,7 @@ def describe(operations: tuple[Operation, ...]) -> dict[str, Any]:
     schema_of = {str(name): schema for (name, _), schema in references.items()}
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
-        path = operation.path.replace(":row}", "}")
+        path = operation.path.replace(":row}", "}").replace(":str}", "}")
         paths.setdefault(path, {})[operation.method.lower()] = _operation(operation, schema_of)
     problem = {"type": "object", "properties": {"detail": {"type": "string"}}, "required": ["detail"]}
     return {
@@ -368,9 +468,13 @@ def _operation(operation: Operation, schema_of: Mapping[str, Any]) -> dict[str, 
 
 
 def _path_parameters(path: str) -> list[dict[str, Any]]:
-    names = [part[1:-5] for part in path.split("/") if part.endswith(":row}")]
     number = {"type": "integer", "minimum": 1, "maximum": 2**31 - 1}
-    return [{"name": name, "in": "path", "required": True, "schema": number} for name in names]
+    kinds = {":row}": number, ":str}": {"type": "string", "minLength": 1, "pattern": "^[a-z0-9._-]{1,64}$"}}
+    return [
+        {"name": part[1:-5], "in": "path", "required": True, "schema": kinds[part[-5:]]}
+        for part in path.split("/")
+        if part[-5:] in kinds
+    ]
 
 
 def _query_parameters(query: type[BaseModel]) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.convertors import Convertor, register_url_convertor
 
 from db.account_tables import Role
-from node.admin.pages import login, people, probes, study, system, trial, worklist
+from node.admin.pages import login, models, people, probes, study, system, trial, worklist
 from node.admin.shell import Endpoint
 
 STUDY = "/studies/{study:row}"
@@ -54,7 +54,8 @@ def page_endpoints(upload_bytes: int) -> tuple[Endpoint, ...]:
         Endpoint("GET", "/try/{key:str}/image.png", trial.trial_picture, radiologist),
         Endpoint("GET", "/try/{key:str}/findings/{finding:row}.png", trial.trial_overlay, radiologist),
         Endpoint("GET", "/system", system.show_system, radiologist),
-        Endpoint("GET", "/system/models/{name:str}", system.show_model, radiologist),
+        Endpoint("GET", "/system/models/{name:str}", models.show_model, radiologist),
+        Endpoint("POST", "/system/models/{name:str}/state", models.switch, admin),
         Endpoint("POST", "/system/destinations/{name:str}/echo", system.call_destination, admin),
         Endpoint("GET", "/people", people.show_people, admin),
         Endpoint("POST", "/people", people.add_user, admin),

@@ -17,6 +17,7 @@ from db.feedback import Feedback
 from db.reading_list import ReadingList
 from db.reporting import Reporting
 from db.statistics import Statistics
+from db.watching import Watching
 from db.worklist import Worklist
 from node.admin.feed import Feed
 from node.admin.radiographs import Radiographs
@@ -48,6 +49,7 @@ class Services:
     reporting: Reporting
     feedback: Feedback
     statistics: Statistics
+    watching: Watching
     doorbell: Doorbell
     templates: Environment
     feed: Feed

@@ -6,6 +6,8 @@ Each does it, writes the audit trail, and rings where there is work. Errors are 
 from __future__ import annotations
 
 from db.account_tables import Verdict
+from db.errors import RecordNotFoundError
+from db.model_states import ModelState, Switched, set_model_state
 from db.records import Priority
 from db.worklist import Worklist
 from node.admin.services import Services
@@ -72,6 +74,20 @@ def judge_finding(visit: Visit, finding_id: int, verdict: Verdict, comment: str,
         comment=comment,
         source=source,
         address=visit.address,
+    )
+
+
+def switch_model(visit: Visit, name: str, state: ModelState, reason: str) -> Switched:
+    """Switch a model for all jobs that begin from now on; the audit line is written with it.
+
+    Raises:
+        RecordNotFoundError: no such model judges images here, or it is the gate.
+    """
+    configured = visit.services.settings.models
+    if name not in (*configured.active, *configured.shadow):
+        raise RecordNotFoundError("model that delivers findings", name)
+    return set_model_state(
+        visit.services.engine, name, state, actor=visit.actor, reason=reason, now=visit.now, address=visit.address
     )
 
 

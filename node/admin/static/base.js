@@ -1,13 +1,13 @@
 "use strict";
 // Menus close when one clicks elsewhere or presses Escape.
 document.addEventListener("click", (event) => {
-  for (const open of document.querySelectorAll("details.menu[open], .actions details[open]")) {
+  for (const open of document.querySelectorAll("details.menu[open], details.switch[open], .actions details[open]")) {
     if (!open.contains(event.target)) open.open = false;
   }
 });
 document.addEventListener("keydown", (event) => {
   if (event.key !== "Escape") return;
-  for (const open of document.querySelectorAll("details.menu[open], .actions details[open]")) {
+  for (const open of document.querySelectorAll("details.menu[open], details.switch[open], .actions details[open]")) {
     open.open = false;
     open.querySelector("summary").focus();
   }

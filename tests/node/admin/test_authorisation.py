@@ -36,6 +36,7 @@ TABLE = {
     "GET /try/{key:str}/findings/{finding:row}.png": RADIOLOGIST,
     "GET /system": RADIOLOGIST,
     "GET /system/models/{name:str}": RADIOLOGIST,
+    "POST /system/models/{name:str}/state": ADMIN,
     "POST /system/destinations/{name:str}/echo": ADMIN,
     "GET /people": ADMIN,
     "POST /people": ADMIN,
@@ -55,6 +56,9 @@ TABLE = {
     f"POST {API}/studies/{{study:row}}/deliveries/{{delivery:row}}/resend": RADIOLOGIST,
     f"POST {API}/studies/{{study:row}}/findings/{{finding:row}}/feedback": RADIOLOGIST,
     f"GET {API}/system": RADIOLOGIST,
+    f"GET {API}/drift": RADIOLOGIST,
+    f"GET {API}/models": RADIOLOGIST,
+    f"POST {API}/models/{{name:str}}/state": ADMIN,
     f"GET {API}/audit": ADMIN,
 }
 FILLED = {
