@@ -45,8 +45,12 @@ class Listener:
         Raises:
             OSError: the port is taken, or a file for TLS cannot be read.
         """
-        tls = tls_context(self._rules)
-        server = await asyncio.start_server(self._connected, self._rules.host, self._rules.port, ssl=tls)
+        rules = self._rules
+        tls = tls_context(rules)
+        patience = rules.message_seconds if tls is not None else None
+        server = await asyncio.start_server(
+            self._connected, rules.host, rules.port, ssl=tls, ssl_handshake_timeout=patience
+        )
         async with server:
             ready(int(server.sockets[0].getsockname()[1]))
             await stop.wait()
@@ -67,6 +71,8 @@ class Listener:
             else:
                 self._open.add(task)
                 await self._converse(reader, writer)
+        except asyncio.CancelledError:
+            log.info("the connection from %s is closed: this listener ends", address)
         except FramingError as error:
             log.warning("the connection from %s was closed: %s", address, error)
         except TimeoutError:

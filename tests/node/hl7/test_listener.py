@@ -1,0 +1,271 @@
+"""Real connections: to ``pleura hl7`` as a process of its own, and to a listener in this one for what is rare."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hl7.client import MLLPClient
+
+from config.messaging import HL7
+from db.engine import connect
+from db.records import Priority
+from db.worklist import Worklist
+from node.hl7.listener import Listener, may_connect
+from tests.db.examples import record, study_of
+from tests.node.hl7.messages import Answer, Sender, order, report
+from tests.orthanc import wait_until
+from workers.hl7.mllp import FramingError, frame
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+
+class Process:
+    """``pleura hl7`` on a free port of this machine."""
+
+    def __init__(self, folder: Path, *extra: str) -> None:
+        self.folder = folder
+        self.config = folder / "pleura.toml"
+        lines = ["[store]", f'folder = "{folder}"', "[hl7]", "port = 0", *extra]
+        self.config.write_text("\n".join(lines) + "\n")
+        self.log = folder / "hl7.log"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.port = 0
+
+    def start(self) -> None:
+        before = self.log.stat().st_size if self.log.exists() else 0
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "node.cli", "--config", str(self.config), "hl7"],
+                cwd=REPOSITORY,
+                stdout=log,
+                stderr=log,
+                env=os.environ.copy(),
+            )
+        found = wait_until(
+            lambda: re.search(rb"HL7 listens on 127\.0\.0\.1:(\d+)", self.log.read_bytes()[before:]),
+            "the HL7 listener",
+            seconds=120,
+            alive=self.check_alive,
+        )
+        self.port = int(found.group(1))
+
+    def check_alive(self) -> None:
+        assert self.process is not None
+        if self.process.poll() is not None:
+            raise AssertionError(self.log.read_text())
+
+    def end(self, number: int) -> int:
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(60)
+
+    @property
+    def worklist(self) -> Worklist:
+        return Worklist(connect(f"sqlite:///{self.folder}/pleura.sqlite"))
+
+
+@pytest.fixture
+def pleura(tmp_path: Path) -> Iterator[Process]:
+    process = Process(tmp_path)
+    process.start()
+    yield process
+    if process.process is not None and process.process.poll() is None:
+        process.end(signal.SIGKILL)
+
+
+def test_a_hospital_speaks_to_the_running_process(pleura: Process) -> None:
+    record(pleura.worklist)
+    ris = Sender(pleura.port)
+    assert ris.send(order()).code == "AA"
+    assert pleura.worklist.study_detail(study_of(pleura.worklist)).row.priority is Priority.URGENT
+    assert ris.send(report()).code == "AA"
+    assert pleura.worklist.worklist() == ()
+    ris.close()
+    with MLLPClient("127.0.0.1", pleura.port) as client:
+        acknowledged = client.send_message(order("M9"))
+    assert Answer(acknowledged.strip(b"\x0b\x1c\r") + b"\r").code == "AA"
+    assert pleura.end(signal.SIGTERM) == 0
+    log = pleura.log.read_text()
+    assert not any(secret in log for secret in ("Doe", "Jane", "A-1", "P1|", "1.2.826"))
+
+
+def test_what_was_acknowledged_survives_kill_9(pleura: Process) -> None:
+    ris = Sender(pleura.port)
+    assert ris.send(order()).code == "AA"
+    pleura.end(signal.SIGKILL)
+    pleura.start()
+    assert "before" in Sender(pleura.port).send(order()).text
+    record(pleura.worklist)
+    assert pleura.worklist.study_detail(study_of(pleura.worklist)).row.priority is Priority.URGENT
+
+
+def test_a_port_that_is_taken_is_said_in_one_line(pleura: Process, tmp_path: Path) -> None:
+    (tmp_path / "second").mkdir()
+    second = Process(tmp_path / "second")
+    second.config.write_text(second.config.read_text().replace("port = 0", f"port = {pleura.port}"))
+    with pytest.raises(AssertionError, match=r"pleura: .*hl7\.port"):
+        second.start()
+
+
+@contextmanager
+def listening(answer: Callable[[bytes], bytes], **rules: Any) -> Iterator[int]:
+    """A listener in a thread of this process."""
+    ready: list[int] = []
+    loops: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        loops.append((asyncio.get_running_loop(), stop))
+        await Listener(HL7(port=0, **rules), answer).serve(ready.append, stop)
+
+    thread = threading.Thread(target=lambda: asyncio.run(run()))
+    thread.start()
+    wait_until(lambda: ready, "the listener", seconds=60)
+    try:
+        yield ready[0]
+    finally:
+        loop, stop = loops[0]
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+
+
+def echo(raw: bytes) -> bytes:
+    return b"MSA|AA|" + raw
+
+
+def test_messages_in_one_packet_are_answered_in_their_order() -> None:
+    with listening(echo) as port:
+        sender = Sender(port)
+        sender.write(b"".join(frame(b"%d" % number) for number in range(20)))
+        answers = [sender.read() for _ in range(20)]
+    assert [answer.control_id for answer in answers if answer] == [str(number) for number in range(20)]
+
+
+@pytest.mark.parametrize("stream", [b"GET / HTTP/1.1\r\n\r\n", b"\x0bhello\x1cworld", b"\x0b" + b"x" * 2000])
+def test_what_is_no_mllp_closes_its_connection_and_no_other(stream: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    with listening(echo, maximum_message_bytes=1024) as port:
+        other, bad = Sender(port), Sender(port)
+        bad.write(stream)
+        assert bad.read() is None
+        assert other.send(b"still here").control_id == "still here"
+    assert "was closed" in caplog.text
+    assert not any(word in caplog.text for word in ("GET", "hello", "world", "xxx"))
+
+
+def test_a_message_that_never_ends_closes_its_connection() -> None:
+    with listening(echo, message_seconds=0.2) as port:
+        slow = Sender(port)
+        slow.write(b"\x0bMSH")
+        assert slow.read() is None
+
+
+def test_a_silent_connection_stays_open() -> None:
+    with listening(echo, message_seconds=0.05) as port:
+        sender = Sender(port)
+        sender.send(b"1")
+        other = Sender(port)
+        other.write(b"\x0bMSH")
+        assert other.read() is None, "by now the time limit is over"
+        assert sender.send(b"2").control_id == "2"
+
+
+def test_no_more_connections_than_were_allowed() -> None:
+    with listening(echo, maximum_connections=1) as port:
+        first = Sender(port)
+        first.send(b"1")
+        assert Sender(port).read() is None
+        assert first.send(b"2").control_id == "2"
+        first.close()
+        wait_until(lambda: _is_answered(port), "room for another connection", seconds=60)
+
+
+def _is_answered(port: int, tls: ssl.SSLContext | None = None) -> bool:
+    sender = Sender(port)
+    try:
+        if tls is not None:
+            sender.connection = tls.wrap_socket(sender.connection, server_hostname="127.0.0.1")
+        sender.write(frame(b"three"))
+        return sender.read() is not None
+    except (OSError, FramingError):
+        return False
+    finally:
+        sender.close()
+
+
+def test_a_message_that_is_being_worked_on_is_answered_before_the_listener_ends() -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    def slow(raw: bytes) -> bytes:
+        begun.set()
+        go.wait(60)
+        return echo(raw)
+
+    answers: list[Answer | None] = []
+    with listening(slow) as port:
+        sender = Sender(port)
+        sender.write(frame(b"1"))
+        begun.wait(60)
+        reader = threading.Thread(target=lambda: answers.append(sender.read()))
+        reader.start()
+        threading.Timer(0.3, go.set).start()
+    reader.join(60)
+    assert [answer.control_id for answer in answers if answer] == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("address", "named", "welcome"),
+    [
+        ("127.0.0.1", (), True),
+        ("::1", (), True),
+        ("192.0.2.7", (), False),
+        ("192.0.2.7", ("192.0.2.0/24",), True),
+        ("::ffff:192.0.2.7", ("192.0.2.7",), True),
+        ("127.0.0.1", ("192.0.2.0/24",), False),
+    ],
+)
+def test_who_may_connect(address: str, named: tuple[str, ...], welcome: bool) -> None:
+    assert may_connect(address, HL7(addresses=named)) is welcome
+
+
+def test_a_peer_that_is_not_named_is_closed_at_once() -> None:
+    with listening(echo, addresses=("192.0.2.0/24",)) as port:
+        sender = Sender(port)
+        assert sender.read() is None
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for this machine with its key, in one file."""
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    key = path.with_suffix(".key")
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+    names = ["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
+    subprocess.run([*command, *names, "-keyout", str(key), "-out", str(path)], check=True, capture_output=True)
+    path.write_bytes(path.read_bytes() + key.read_bytes())
+    return path
+
+
+@pytest.mark.peer("openssl")
+def test_tls_and_a_client_that_must_show_its_certificate(certificate: Path) -> None:
+    rules: dict[str, Any] = {"tls_certificate": certificate, "tls_client_ca": certificate}
+    trusting = ssl.create_default_context(cafile=certificate)
+    showing = ssl.create_default_context(cafile=certificate)
+    showing.load_cert_chain(certificate)
+    with listening(echo, **rules) as port:
+        known = Sender(port)
+        known.connection = showing.wrap_socket(known.connection, server_hostname="127.0.0.1")
+        assert known.send(b"1").control_id == "1"
+        assert not _is_answered(port, trusting), "it has shown no certificate"
+        assert not _is_answered(port), "it speaks no TLS"

@@ -1,0 +1,250 @@
+"""What a message does and how it is answered, on a real database."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from pathlib import Path
+
+import hl7
+import pytest
+from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
+
+from config.messaging import HL7
+from config.settings import Settings, Store
+from db.engine import connect, migrate
+from db.records import Priority
+from db.worklist import Worklist
+from node.hl7.receiver import Receiver
+from tests.db.examples import NOW, finished, received, record, study_of
+from tests.node.hl7.messages import PATIENT, Answer, correction, merge, message, order, report
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Engine:
+    engine = connect(f"sqlite:///{tmp_path}/test.sqlite")
+    migrate(engine)
+    return engine
+
+
+@pytest.fixture
+def worklist(engine: Engine) -> Worklist:
+    return Worklist(engine)
+
+
+def receiver(worklist: Worklist, **rules: object) -> Receiver:
+    settings = Settings(store=Store(), hl7=HL7(**rules))  # type: ignore[arg-type]
+    numbers = iter(range(1, 1000))
+    return Receiver(settings, worklist, lambda: NOW + timedelta(minutes=1), lambda: f"ACK{next(numbers)}")
+
+
+def answer(worklist: Worklist, raw: bytes, **rules: object) -> Answer:
+    return Answer(receiver(worklist, **rules).answer(raw))
+
+
+def test_a_stat_order_makes_its_study_urgent_at_once(worklist: Worklist) -> None:
+    record(worklist)
+    acknowledged = answer(worklist, order())
+    assert (acknowledged.code, acknowledged.control_id) == ("AA", "M1")
+    row = worklist.study_detail(study_of(worklist)).row
+    assert row.priority is Priority.URGENT
+    assert "hospital" in row.reason
+
+
+@pytest.mark.parametrize("control", ["CA", "DC", "OC", "CR"])
+def test_a_cancelled_order_asks_for_nothing_any_more(worklist: Worklist, control: str) -> None:
+    record(worklist)
+    answer(worklist, order())
+    answer(worklist, order("M2", control=control, priority=""))
+    row = worklist.study_detail(study_of(worklist)).row
+    assert row.priority is Priority.ROUTINE
+    assert worklist.worklist()
+
+
+def test_the_hospital_may_lower_its_own_priority(worklist: Worklist) -> None:
+    record(worklist)
+    answer(worklist, order())
+    answer(worklist, order("M2", control="XO", priority="R"))
+    assert worklist.study_detail(study_of(worklist)).row.priority is Priority.ROUTINE
+
+
+def test_an_order_before_its_study_is_kept(worklist: Worklist) -> None:
+    acknowledged = answer(worklist, order())
+    assert acknowledged.code == "AA"
+    assert "kept" in acknowledged.text
+    record(worklist)
+    assert worklist.study_detail(study_of(worklist)).row.priority is Priority.URGENT
+
+
+@pytest.mark.parametrize(
+    ("status", "reported"),
+    [("F", True), ("C", True), ("P", False), ("R", False), ("X", False), ("I", False)],
+)
+def test_a_final_report_takes_a_study_off_the_list(worklist: Worklist, status: str, reported: bool) -> None:
+    record(worklist)
+    assert answer(worklist, report(status=status)).code == "AA"
+    assert worklist.study_facts(study_of(worklist)).reported is reported
+    assert (worklist.worklist() == ()) is reported
+
+
+def test_statuses_of_the_observations_count_where_the_report_has_none(worklist: Worklist) -> None:
+    record(worklist)
+    obr = f"OBR|1|PL-1|FI-1|X{'|' * 14}A-1"
+    partly = message("ORU^R01", "M1", PATIENT, obr, "OBX|1|TX|X||a||||||F", "OBX|2|TX|X||b||||||P")
+    answer(worklist, partly)
+    assert not worklist.study_facts(study_of(worklist)).reported
+    answer(worklist, message("ORU^R01", "M2", PATIENT, obr, "OBX|1|TX|X||a||||||F", "OBX|2|TX|X||b||||||C"))
+    assert worklist.study_facts(study_of(worklist)).reported
+
+
+def test_the_study_uid_of_zds_finds_a_study_without_accession_number(worklist: Worklist) -> None:
+    record(worklist, accession_number="")
+    zds = "ZDS|1.2.826.0.2.1^RIS^Application^DICOM"
+    answer(worklist, message("ORM^O01", "M1", PATIENT, "ORC|NW|PL-1", "OBR|1|PL-1|||||||||||||||||||||||||^^^^^S", zds))
+    assert worklist.study_detail(study_of(worklist)).row.priority is Priority.URGENT
+
+
+def test_ihe_omi_names_study_and_accession_in_ipc(worklist: Worklist) -> None:
+    record(worklist, accession_number="")
+    segments = (PATIENT, "ORC|NW|PL-1", "TQ1|1||||||||STAT^Stat", "OBR|1|PL-1", "IPC|A-1|RP-1|1.2.826.0.2.1|SPS-1|DX")
+    assert answer(worklist, message("OMI^O23^OMI_O23", "M1", *segments)).code == "AA"
+    assert worklist.study_detail(study_of(worklist)).row.priority is Priority.URGENT
+
+
+def test_the_field_of_the_accession_number_can_be_configured(worklist: Worklist) -> None:
+    record(worklist)
+    raw = message("ORU^R01", "M1", PATIENT, f"OBR|1||FI-9|X{'|' * 15}A-1{'|' * 6}F")
+    answer(worklist, raw, accession_fields=("OBR-19",))
+    assert worklist.study_facts(study_of(worklist)).reported
+
+
+def test_each_order_of_a_message_is_applied(worklist: Worklist) -> None:
+    record(worklist)
+    record(worklist, study=2, patient_id="P1")
+    orders = [
+        line
+        for number in (1, 2)
+        for line in (f"ORC|NW|PL-{number}", f"OBR|{number}|PL-{number}{'|' * 16}A-{number}{'|' * 9}^^^^^S")
+    ]
+    answer(worklist, message("ORM^O01", "M1", PATIENT, *orders))
+    priorities = [worklist.study_detail(study_of(worklist, study)).row.priority for study in (1, 2)]
+    assert priorities == [Priority.URGENT, Priority.URGENT]
+
+
+def test_another_patient_is_an_error_and_changes_nothing(worklist: Worklist) -> None:
+    record(worklist)
+    before = worklist.study_detail(study_of(worklist))
+    acknowledged = answer(worklist, report(patient="PID|1||P9^^^^MR||Else^Somebody"))
+    assert (acknowledged.code, acknowledged.error) == ("AE", "204")
+    assert "Else" not in acknowledged.text
+    assert worklist.study_detail(study_of(worklist)) == before
+
+
+def test_a_corrected_name_shows_and_keeps_results_back(worklist: Worklist) -> None:
+    finished(worklist)
+    assert answer(worklist, correction()).code == "AA"
+    row = worklist.study_detail(study_of(worklist)).row
+    assert row.patient_name == "Roe^Jane"
+    assert row.held
+
+
+def test_a_merge_gives_the_study_its_surviving_identifier(worklist: Worklist) -> None:
+    finished(worklist)
+    assert answer(worklist, merge()).code == "AA"
+    assert worklist.study_detail(study_of(worklist)).row.patient_id == "P7"
+
+
+def test_a_merge_keeps_to_its_issuer(worklist: Worklist) -> None:
+    worklist.record_instance(received(issuer_of_patient_id="NORTH"), None, "f" * 64, NOW)
+    pid = "PID|1||P7^^^SOUTH^MR~P8^^^NORTH^MR~123^^^NORTH^AN"
+    answer(worklist, message("ADT^A40", "M1", pid, "MRG|P1^^^NORTH^MR~555^^^NORTH^AN"))
+    detail = worklist.study_detail(study_of(worklist))
+    assert (detail.row.patient_id, detail.issuer_of_patient_id) == ("P8", "NORTH")
+
+
+def test_the_same_message_again_is_accepted_and_does_nothing(worklist: Worklist) -> None:
+    record(worklist)
+    first = answer(worklist, report())
+    before = worklist.study_detail(study_of(worklist))
+    again = answer(worklist, report())
+    assert (first.code, again.code) == ("AA", "AA")
+    assert "before" in again.text
+    assert worklist.study_detail(study_of(worklist)) == before
+
+
+@pytest.mark.parametrize(
+    ("raw", "code", "error"),
+    [
+        (message("ADT^A01", "M1", PATIENT), "AR", "201"),
+        (message("MDM^T02", "M1", PATIENT), "AR", "200"),
+        (message("ORU^R01", "", PATIENT), "AR", "101"),
+        (order().replace(b"|P|2.5.1", b"|T|2.5.1"), "AR", "202"),
+        (order().replace(b"|P|2.5.1", b"|P|3.0"), "AR", "203"),
+        (order().replace(b"UNICODE UTF-8", b"KLINGON"), "AR", "103"),
+        (message("ORU^R01", "M1", PATIENT), "AE", "100"),
+        (message("ORU^R01", "M1", PATIENT, "OBR|1||||||||||||||||||||||||F"), "AE", "101"),
+        (message("ORM^O01", "M1", PATIENT, "ORC|NW|PL-1", "ZDS|not-a-uid"), "AE", "102"),
+        (message("ADT^A08", "M1", "EVN|A08"), "AE", "100"),
+        (message("ADT^A08", "M1", "PID|1||42^^^^AN||Doe^Jane"), "AE", "101"),
+        (message("ADT^A40", "M1", "PID|1||P7^^^^MR", "MRG|42^^^^AN"), "AE", "101"),
+        (order().replace(b"Jane", b"J\xffne"), "AE", "102"),
+        (b"hello", "AR", "100"),
+    ],
+)
+def test_what_is_not_taken_is_answered_with_the_reason(worklist: Worklist, raw: bytes, code: str, error: str) -> None:
+    record(worklist)
+    before = worklist.study_detail(study_of(worklist))
+    acknowledged = answer(worklist, raw)
+    assert (acknowledged.code, acknowledged.error) == (code, error)
+    assert worklist.study_detail(study_of(worklist)) == before
+    assert hl7.ishl7(acknowledged.text)
+
+
+def test_an_error_before_version_2_5_is_in_err_1(worklist: Worklist) -> None:
+    acknowledged = answer(worklist, message("ADT^A01", "M1", PATIENT, version="2.3"))
+    assert acknowledged.segments["ERR"][1].startswith("MSH^1^9^201&")
+    assert acknowledged.segments["MSH"][11] == "2.3"
+    assert acknowledged.segments["MSH"][8] == "ACK^A01"
+
+
+def test_an_answer_goes_back_to_who_sent_and_uses_its_delimiters(worklist: Worklist) -> None:
+    raw = order().replace(b"|", b"$").replace(b"MSH$^~\\&", b"MSH$!~\\&").replace(b"^", b"!")
+    text = receiver(worklist).answer(raw).decode()
+    assert text.startswith("MSH$!~\\&$PLEURA$NODE$RIS$HOSPITAL$20260301030100+0000$$ACK!O01!ACK$ACK1$P$2.5.1\r")
+    assert "MSA$AA$M1" in text
+
+
+def test_senders_that_are_not_named_are_refused(worklist: Worklist) -> None:
+    assert answer(worklist, order(), senders=("LAB|HOSPITAL",)).code == "AR"
+    for name in ("RIS|HOSPITAL", "RIS"):
+        assert answer(worklist, order(), senders=(name,)).code == "AA"
+
+
+class BrokenWorklist(Worklist):
+    """A database that is full."""
+
+    def receive_message(self, *_: object) -> None:  # type: ignore[override]
+        raise OperationalError("insert", {}, Exception("disk is full"))
+
+
+def test_what_cannot_be_kept_is_not_acknowledged(engine: Engine, worklist: Worklist) -> None:
+    acknowledged = answer(BrokenWorklist(engine), order())
+    assert (acknowledged.code, acknowledged.error) == ("AR", "207")
+    assert answer(worklist, order()).code == "AA"
+
+
+def test_the_log_names_no_patient(worklist: Worklist, caplog: pytest.LogCaptureFixture) -> None:
+    record(worklist)
+    with caplog.at_level(logging.DEBUG):
+        for raw in (
+            order(),
+            report(),
+            correction(),
+            merge(),
+            report(patient="PID|1||P9^^^^MR||Else^Somebody"),
+            message("ADT^A08", "M9", "PID|1||P1\\Zlocal\\^^^^MR||Roe\\Q\\^Jane"),
+        ):
+            answer(worklist, raw)
+    for secret in ("Jane", "Doe", "Roe", "Else", "P1", "P9", "A-1", "1.2.826"):
+        assert secret not in caplog.text
