@@ -248,6 +248,11 @@ class Triage(_Part):
     backfill_days: int = Field(default=2, ge=0)
     """A study whose Study Date lies more than so many days before its arrival was sent in later: findings give it no
     priority and alarm nobody. 0: dates do not matter."""
+    report_objects: Literal["verified", "any", "ignore"] = "verified"
+    """Which Structured Reports that arrive mark their study as reported: complete and verified ones, any, or none.
+    Encapsulated documents (PDF, CDA) do where they are titled as a report, unless this is ignore."""
+    report_titles: tuple[str, ...] = (r"\breport\b", r"\bbefund", r"\bcompte.rendu\b", r"\binforme\b", r"\breferto\b")
+    """Regular expressions (case is ignored) on the title of an encapsulated document that make it a report."""
     stat_descriptions: tuple[str, ...] = (r"\bSTAT\b", r"\bemergen")
     """Regular expressions (case is ignored) on Study Description that make a study STAT."""
 

@@ -154,14 +154,17 @@ def record_instance(
     _INSERT_EVENT.run(connection, *events)
     if not own:
         _update_study(connection, study, received, refusal, now)
-        if _came_after_the_report(study, refusal):
-            return_to_list(connection, study, now)
+    returned = not own and _came_after_the_report(study, refusal)
+    if returned:
+        return_to_list(connection, study, now)
     pressing = is_new and _apply_what_was_said(connection, study, job_id, now)
     if trouble:
         for study_id in sorted({study.id, *(twin.study_id for twin in twins)}):
             hold(connection, study_id, trouble, _ACTOR, now)
     job_ids = () if job_id is None or held else (job_id,)
-    return Ingest(instance_id, job_ids, conflict=bool(twins), pressing=pressing)
+    return Ingest(
+        instance_id, job_ids, conflict=bool(twins), pressing=pressing, returned=study.id if returned else None
+    )
 
 
 def is_own_result(connection: Connection, sop_instance_uid: str) -> bool:

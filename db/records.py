@@ -175,6 +175,7 @@ class Ingest:
 
     ``repeat``: the same UID and digest were there already. ``conflict``: the same UID came with other content, both
     are kept apart and the study is held for a person. ``pressing``: an order that came before the study is urgent.
+    ``returned``: the study that it has brought back to the worklist, because it came after its report.
     """
 
     instance_id: int
@@ -182,6 +183,7 @@ class Ingest:
     repeat: bool = False
     conflict: bool = False
     pressing: bool = False
+    returned: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +288,6 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
-@dataclass(frozen=True, slots=True)
 class PriorFinding:
     """What an earlier study of the same patient says of a label, judged by a model that counts.
 
@@ -300,14 +301,15 @@ class PriorFinding:
     side: str = ""
 
 
+@dataclass(frozen=True, slots=True)
 class StudyFacts:
     """What triage needs to know of a study: pure policy input.
 
     ``jobs_waiting`` counts held jobs too. ``activity`` goes up with everything that happens to the images: who settles
     the study hands it back, so that nothing which came since is left out. ``revision`` counts the summaries so far.
-    """
     ``priors`` are looked up only where something is present. ``returned_at``: when an image came after the report and
     brought the study back to the list, if that was the last thing that happened to its report.
+    """
 
     study_id: int
     first_received_at: datetime
@@ -322,10 +324,10 @@ class StudyFacts:
     activity: int = 0
     revision: int = 0
     reported: bool = False
-
     study_date: str = ""
     priors: tuple[PriorFinding, ...] = ()
     returned_at: datetime | None = None
+
 
 @dataclass(frozen=True, slots=True)
 class TriageDecision:

@@ -8,13 +8,17 @@ from typing import Any
 from sqlalchemy import Connection, Engine, select, update
 
 from db.engine import writing
+from db.errors import RecordNotFoundError
 from db.notifications import silence
 from db.records import Priority
-from db.tables import Event, Study
+from db.tables import Event, Instance, Study
 from db.transitions import event, lock_study, write_events
 
 REPORT_OBJECT = "dicom:"
 """How ``reported_by`` begins where a report came as a DICOM object; the calling AE title follows."""
+
+REPORT_CAME = "a report came as an object"
+"""How the cause of the event begins by which such a report takes its study off the worklist."""
 
 LATE_IMAGE = "an image came after the report"
 """Cause of the event by which such an image brings its study back to the worklist."""
@@ -30,6 +34,26 @@ def report(connection: Connection, study_id: int, now: datetime, *, actor: str, 
     write_events(connection, [event(study_id, "study", study_id, "unread", "reported", cause, actor, now)])
     silence(connection, study_id, cause, actor, now)
     return True
+
+
+def report_by_object(connection: Connection, instance_id: int, actor: str, now: datetime) -> bool:
+    """Take the study of a received report (the row of its instance) off the worklist; False where nothing changes.
+
+    A report that names another patient, or that came under a used UID, says nothing. Nor does one that has had its
+    effect: it may be sent again after an image that it does not speak of.
+    """
+    query = select(Instance.study_id, Instance.flag).where(Instance.id == instance_id)
+    row = connection.execute(query).first()
+    if row is None:
+        raise RecordNotFoundError("instance", instance_id)
+    if row.flag:
+        return False
+    lock_study(connection, row.study_id)
+    cause = f"{REPORT_CAME}, instance {instance_id}"
+    before = select(Event.id).where(Event.study_id == row.study_id, Event.cause == cause).limit(1)
+    if connection.execute(before).first() is not None:
+        return False
+    return report(connection, row.study_id, now, actor=f"{REPORT_OBJECT}{actor}", cause=cause)
 
 
 def return_to_list(connection: Connection, study: Any, now: datetime) -> None:

@@ -13,7 +13,19 @@ from typing import Any, TypeVar
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from db import assessments, deliveries, holding, ingest, jobs, orders, reading, rejections, retention, studies
+from db import (
+    assessments,
+    deliveries,
+    holding,
+    ingest,
+    jobs,
+    orders,
+    reading,
+    rejections,
+    reporting,
+    retention,
+    studies,
+)
 from db.assessments import Assessment
 from db.engine import writing
 from db.model_states import ModelState, model_states
@@ -113,6 +125,13 @@ class Worklist:
             OtherPatientError: it names a study with another patient.
         """
         return self._write(orders.receive, message, now)
+
+    def report_by_object(self, instance_id: int, actor: str, now: datetime) -> bool:
+        """Mark the study of a received report as reported; ``actor`` is the calling AE title. False: nothing changed.
+
+        A report of another patient, and one that has had its effect before, change nothing.
+        """
+        return self._write(reporting.report_by_object, instance_id, actor, now)
 
     # Jobs
 

@@ -29,6 +29,7 @@ from node.header import UnreadableDataSetError, describe, is_stat, read_header, 
 from node.instance_store import Incoming, InstanceStore, StoreError
 from node.reception import StoreCommand
 from node.rejection import is_key_object, read_rejection
+from node.reports import take_report
 from workers.clock import Clock
 from workers.triage import decide
 
@@ -62,6 +63,9 @@ class Recorder(Protocol):
 
     def record_assessment(self, assessment: Assessment, instance_id: int, now: datetime) -> int:
         """Store what a received assessment says of our findings; how many of its statements fit none."""
+
+    def report_by_object(self, instance_id: int, actor: str, now: datetime) -> bool:
+        """Mark the study of a received report as reported; False where nothing has changed."""
 
     def study_facts(self, study_id: int) -> StudyFacts:
         """What triage needs to know."""
@@ -197,7 +201,11 @@ class Intake:
         )
         if is_key_object(received.sop_class_uid):
             self._take_back(ingest.instance_id, received.path)
-        take_assessment(self._worklist, self._store.folder / received.path, received, ingest.instance_id, self._clock())
+        path, now = self._store.folder / received.path, self._clock()
+        take_assessment(self._worklist, path, received, ingest.instance_id, now)
+        take_report(self._worklist, path, received, refusal, ingest.instance_id, self._policy.triage, now)
+        if ingest.returned is not None:
+            self._triage_again(ingest.returned, now)
         if ingest.job_ids:
             self._ring([(job_id, received.stat or ingest.pressing) for job_id in ingest.job_ids])
 
@@ -213,11 +221,14 @@ class Intake:
         now = self._clock()
         studies = self._worklist.reject_instances(note, now)
         for study_id in studies:
-            decision = decide(self._worklist.study_facts(study_id), self._policy.triage, now)
-            self._worklist.record_triage(study_id, decision, now)
+            self._triage_again(study_id, now)
         log.warning(
             "instance %d rejects %d images of %d studies", instance_id, len(note.sop_instance_uids), len(studies)
         )
+
+    def _triage_again(self, study_id: int, now: datetime) -> None:
+        decision = decide(self._worklist.study_facts(study_id), self._policy.triage, now)
+        self._worklist.record_triage(study_id, decision, now)
 
     def _recover(self, path: Path) -> bool:
         command, offset = _read_preface(path)
