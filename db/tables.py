@@ -288,9 +288,9 @@ class Finding(Base):
     area_fraction: Mapped[float | None]
     tracking_uid: Mapped[str] = mapped_column(UID, server_default="")
     similar: Mapped[tuple[SimilarRecord, ...]] = mapped_column(SimilarCases(), nullable=True)
+    side: Mapped[str] = mapped_column(String(8), server_default="")
     superseded: Mapped[bool] = mapped_column(server_default=false())
 
-    side: Mapped[str] = mapped_column(String(8), server_default="")
 
 class Result(Base):
     """An encoded object. Without a job it is the summary of its study. ``ordinal`` is its place in storing order."""
