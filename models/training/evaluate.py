@@ -1,29 +1,44 @@
-"""Measure a model on one split of a data set: ``metrics.json``, ``predictions.csv`` and a report that is one file.
+"""Measure a model on one split of a data set: ``metrics.json``, the predictions, and a report that is one file.
 
-The network is run as the node runs it, from its ONNX file; nothing here needs Keras.
+The model is run as the node runs it, from its manifest: any kind, any input, ONNX or Keras. ONNX needs no Keras.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.contract import ModelKind, ModelSpec
-from models.manifest import read_manifest, verify_digest
-from models.training.dataset import Example, Problem, load_images, read_cxr
-from models.training.figures import LabelFigures, as_dict, label_figures, place_figures
-from models.training.onnx_session import open_session, run_session
-from models.training.predictions import Predictions, compare_places, write_predictions
-from models.training.report import html_report
+from models.manifest import ManifestError, read_manifest, verify_digest
+from models.runtime.executor import ModelLoadError, ModelOutputError
+from models.runtime.loading import Device, load
+from models.training.dataset import DatasetError
+from models.training.datasets import registry, split
+from models.training.datasets.cxr import ABNORMAL, LUNG_OPACITY, NORMAL, OTHER_ABNORMALITY
+from models.training.datasets.layout import Progress
+from models.training.datasets.sample import Dataset, Sample
+from models.training.evaluation.breakdown import Group, break_down
+from models.training.evaluation.classification import (
+    Classified,
+    Confusion,
+    classify,
+    exclusive_confusion,
+    reading_confusion,
+)
+from models.training.evaluation.measuring import Measured, measure
+from models.training.evaluation.outcome import Evaluation
+from models.training.evaluation.running import Network, run
+from models.training.evaluation.segmentation import Segmented, segment
+from models.training.evaluation.written import write_truths, write_where
+from models.training.predictions import Predictions, write_predictions
+from models.training.report import evaluation_page
+from models.training.truth import Question
 
-Progress = Callable[[str, int, int], None]
-BATCH = 32
 BUNDLED = Path(__file__).parent.parent / "bundled"
 
 
@@ -31,24 +46,17 @@ class EvaluationError(ValueError):
     """The model cannot be measured on this data; the message says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """What was measured, and the files that hold it."""
+def find_manifest(model: str, folder: Path | None = None) -> Path:
+    """The manifest of ``model``: a manifest, a network file beside its manifest, ``bundled``, or a name.
 
-    figures: dict[str, LabelFigures]
-    places: dict[str, Any]
-    problems: tuple[Problem, ...]
-    folder: Path
-
-
-def find_manifest(model: str) -> Path:
-    """The manifest of ``model``: a manifest, a network file beside its manifest, a bundled name, or ``bundled``.
+    Names are those of bundled models and of the models in a site's ``folder``.
 
     Raises:
         EvaluationError: there is no such manifest.
     """
     path = Path(model)
-    choices = [path if path.suffix == ".toml" else path.with_suffix(".toml"), BUNDLED / f"{model}.toml"]
+    choices = [path if path.suffix == ".toml" else path.with_suffix(".toml")]
+    choices += [place / f"{model}.toml" for place in (BUNDLED, folder) if place is not None]
     if model == "bundled":
         choices = [BUNDLED / "chest-classifier.toml"]
     for choice in choices:
@@ -60,97 +68,205 @@ def find_manifest(model: str) -> Path:
 def evaluate(
     model: str | Path,
     data: Path,
-    split: str,
+    split_name: str,
+    out: Path,
+    *,
+    layout: str = registry.AUTO,
+    truths: Mapping[str, tuple[str, ...]] | None = None,
+    patient: str = "",
+    folder: Path | None = None,
+    device: Device = "auto",
+    threads: int = 0,
+    progress: Progress | None = None,
+    rounds: int = 1000,
+) -> Evaluation:
+    """Run ``model`` over a split of ``data`` and write figures, predictions and report to the folder ``out``.
+
+    ``truths`` names, for a label of the model, the data set's own labels that mean it.
+
+    Raises:
+        EvaluationError: no such model or split, a gate, nothing in common between model and data, or a network that
+            cannot be loaded or believed.
+        DatasetError: ``data`` is no data set of that layout.
+    """
+    spec = _spec(str(model), folder)
+    dataset = registry.read(data, layout, progress, patient=patient)
+    try:
+        samples = split.named(dataset.samples, split_name)
+    except DatasetError as error:
+        raise EvaluationError(str(error)) from error
+    question = Question(tuple(label.name for label in spec.labels), truths or {})
+    _check_question(question, samples)
+    try:
+        network = load(spec, device=device, threads=threads)
+        measured = measure_network(network, samples, question, progress)
+    except (ModelLoadError, ModelOutputError) as error:
+        raise EvaluationError(str(error)) from error
+    found = summarise(spec, dataset, split_name, measured, out, progress=progress, rounds=rounds)
+    _write(found, network, question)
+    return found
+
+
+def _spec(model: str, folder: Path | None) -> ModelSpec:
+    try:
+        spec = read_manifest(find_manifest(model, folder))
+        verify_digest(spec)
+    except ManifestError as error:
+        raise EvaluationError(str(error)) from error
+    if spec.kind is ModelKind.GATE:
+        raise EvaluationError(f"{spec.name} is a gate: it reports no findings that could be measured")
+    return spec
+
+
+def _check_question(question: Question, samples: Sequence[Sample]) -> None:
+    """Refuse where nothing can be judged, and where a truth is named that nobody has."""
+    there = sorted({name for item in samples for name in (*item.labels, *item.runs, *item.boxed)})
+    for label, names in question.classes.items():
+        if label not in question.labels:
+            raise EvaluationError(f"the model has no label '{label}' (it has: {', '.join(question.labels)})")
+        for name in set(names) - set(there):
+            raise EvaluationError(f"the data set says nothing of '{name}' (it knows: {', '.join(there) or 'nothing'})")
+    if not {name for label in question.labels for name in question.names(label)} & set(there):
+        raise EvaluationError(
+            f"the data set says nothing of what the model reports ({', '.join(question.labels)}); "
+            f"it knows {', '.join(there) or 'nothing'}: say which means what with --truth LABEL=NAME"
+        )
+
+
+def measure_network(
+    network: Network, samples: Sequence[Sample], question: Question, progress: Progress | None = None
+) -> Measured:
+    """Run a loaded network over samples.
+
+    Raises:
+        ModelOutputError: an answer cannot be believed.
+    """
+    return measure(network.spec, run(network, samples), question, _ticking(progress, len(samples)))
+
+
+def _ticking(progress: Progress | None, total: int) -> Callable[[], None]:
+    counter: Iterator[int] = iter(range(1, total + 1))
+
+    def _tick() -> None:
+        if progress is not None:
+            progress("images", next(counter), total)
+
+    return _tick
+
+
+def summarise(
+    spec: ModelSpec,
+    dataset: Dataset,
+    split_name: str,
+    measured: Measured,
     out: Path,
     *,
     progress: Progress | None = None,
     rounds: int = 1000,
 ) -> Evaluation:
-    """Run ``model`` over the examples of ``split`` in ``data`` and write the figures to the folder ``out``.
-
-    Raises:
-        EvaluationError: no such model, not a classifier, another layout of pixels than 1 x ``[0, 1]``, or no example.
-    """
-    spec = read_manifest(find_manifest(str(model)))
-    verify_digest(spec)
-    _check(spec)
-    everything, problems = read_cxr(data)
-    examples = [item for item in everything if item.split == split]
-    if not examples:
-        known = sorted({item.split for item in everything})
-        raise EvaluationError(f"{data} has no split '{split}' (it has: {', '.join(known) or 'none'})")
-    said, undecodable = run_model(spec, examples, progress)
-    problems += undecodable
-    out.mkdir(parents=True, exist_ok=True)
-    figures = measured(said, examples, spec, rounds)
-    places = place_figures(said)
-    write_predictions(out / "predictions.csv", said)
-    summary = {
-        "model": {"name": spec.name, "version": spec.version, "digest": spec.digest},
-        "data": {"split": split, "images": len(examples), "patients": len({item.patient for item in examples})},
-        "lung_opacity_places": places,
-        "labels": {label: as_dict(item) for label, item in figures.items()},
-        "left_out": [{"image": item.image, "reason": item.reason} for item in problems],
-    }
-    (out / "metrics.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    page = html_report(spec, split, said, examples, figures, places, problems)
-    (out / "report.html").write_text(page, encoding="utf-8")
-    return Evaluation(figures, places, tuple(problems), out)
-
-
-def _check(spec: ModelSpec) -> None:
-    if spec.kind is not ModelKind.CLASSIFIER:
-        raise EvaluationError(f"{spec.name} is a {spec.kind}; only classifiers are measured here")
-    if spec.file.suffix != ".onnx":
-        raise EvaluationError(f"{spec.file.name} is no ONNX file; export it first")
-    plain = spec.input.channels == 1 and spec.input.value_range == (0.0, 1.0) and spec.input.equalise == "none"
-    if not plain or spec.input.height != spec.input.width:
-        raise EvaluationError(f"{spec.name} does not take square grey images in [0, 1]")
-
-
-def run_model(
-    spec: ModelSpec, examples: Sequence[Example], progress: Progress | None = None
-) -> tuple[Predictions, list[Problem]]:
-    """Probabilities of all examples; the opacity map is compared with boxes where the model has one."""
-    images, problems = load_images(examples, spec.input.height)
-    session = open_session(spec.file)
-    names = [spec.outputs.probabilities]
-    localised = [place for place, label in enumerate(spec.labels) if label.localised and label.name == "lung_opacity"]
-    if localised:
-        names.append(spec.outputs.maps)
-    scores, maps = [], []
-    for start in range(0, len(images), BATCH):
-        batch = images[start : start + BATCH, :, :, np.newaxis].astype(np.float32) / np.float32(255)
-        answer = run_session(session, batch, names)
-        scores.append(answer[names[0]])
-        if localised:
-            maps.append(answer[names[1]][..., localised[0]])
+    """All figures of what was measured."""
+    classified: dict[str, Classified] = {}
+    groups: dict[str, list[Group]] = {}
+    unjudged: dict[str, str] = {}
+    for column, label in enumerate(spec.labels):
+        scores, truths, samples = measured.judged(column)
+        found = classify(label.name, scores, truths, [item.patient for item in samples], label.threshold, rounds)
+        if found is None:
+            unjudged[label.name] = _why_not(truths)
+        else:
+            classified[label.name] = found
+            groups[label.name] = break_down(scores, truths, samples, label.threshold, max(20, rounds // 5))
         if progress is not None:
-            progress("images", min(start + BATCH, len(images)), len(images))
-    empty = np.full(len(examples), np.nan)
-    hits, overlaps = empty, empty
-    if localised:
-        hits, overlaps = compare_places(examples, np.concatenate(maps), spec.labels[localised[0]].map_threshold)
-    said = Predictions(
-        images=tuple(item.image for item in examples),
-        patients=tuple(item.patient for item in examples),
-        groups=tuple(item.split for item in examples),
-        labels=tuple(label.name for label in spec.labels),
-        scores=np.concatenate(scores),
+            progress("figures", column + 1, len(spec.labels))
+    return Evaluation(
+        spec=spec,
+        layout=dataset.layout,
+        split=split_name,
+        measured=measured,
+        classified=classified,
+        places=_places(spec, measured, rounds),
+        confusions=_confusions(spec, measured),
+        groups=groups,
+        unjudged=unjudged,
+        problems=(*dataset.problems, *measured.problems),
+        folder=out,
+    )
+
+
+def _why_not(truths: np.ndarray[Any, np.dtype[np.bool_]]) -> str:
+    if not len(truths):
+        return "the data set says nothing of it"
+    return f"all {len(truths)} images that are known {'have' if truths.all() else 'lack'} it"
+
+
+def _places(spec: ModelSpec, measured: Measured, rounds: int) -> dict[str, Segmented]:
+    places = {}
+    for label in spec.labels:
+        if label.name in measured.marked:
+            chosen, marked = measured.marked[label.name]
+            patients = [measured.samples[number].patient for number in chosen]
+            places[label.name] = segment(label.name, marked, patients, label.map_threshold, rounds)
+    return places
+
+
+def _confusions(spec: ModelSpec, measured: Measured) -> tuple[Confusion, ...]:
+    """The matrices of several classes that this model and this data allow."""
+    judged = [column for column in range(len(spec.labels)) if measured.known[:, column].any()]
+    labels = [spec.labels[column].name for column in judged]
+    cuts = [spec.labels[column].threshold for column in judged]
+    own = exclusive_confusion(
+        labels, measured.scores[:, judged], measured.truths[:, judged], measured.known[:, judged], cuts
+    )
+    read = _readers_classes(spec, measured)
+    return tuple(item for item in (own, read) if item is not None)
+
+
+def _readers_classes(spec: ModelSpec, measured: Measured) -> Confusion | None:
+    """RSNA's three classes, for a model that reports opacities and abnormality."""
+    numbers = {label.name: number for number, label in enumerate(spec.labels)}
+    if LUNG_OPACITY not in numbers or ABNORMAL not in numbers or NORMAL in numbers:
+        return None
+    names = (NORMAL, OTHER_ABNORMALITY, LUNG_OPACITY)
+    rows = [row for row, item in enumerate(measured.samples) if OTHER_ABNORMALITY in item.labels]
+    truths = [[measured.samples[row].labels[name] for name in names].index(1.0) for row in rows]
+    opacity, abnormal = (measured.scores[rows, numbers[name]] for name in (LUNG_OPACITY, ABNORMAL))
+    cuts = (spec.labels[numbers[LUNG_OPACITY]].threshold, spec.labels[numbers[ABNORMAL]].threshold)
+    return reading_confusion(opacity, abnormal, truths, cuts) if rows else None
+
+
+def predictions_of(measured: Measured) -> Predictions:
+    """Scores as they are kept; places of the first label that has a map."""
+    hits, overlaps = np.full(len(measured.samples), np.nan), np.full(len(measured.samples), np.nan)
+    for chosen, marked in list(measured.marked.values())[:1]:
+        union = marked.served + marked.true - marked.served_both
+        ill = marked.true > 0
+        hits[chosen] = marked.hits
+        overlaps[chosen[ill]] = marked.served_both[ill] / union[ill]
+    return Predictions(
+        images=tuple(item.name for item in measured.samples),
+        patients=measured.patients,
+        groups=tuple(item.split for item in measured.samples),
+        labels=measured.labels,
+        scores=measured.scores,
         hits=hits,
         overlaps=overlaps,
     )
-    return said, problems
 
 
-def measured(
-    said: Predictions, examples: Sequence[Example], spec: ModelSpec, rounds: int = 1000
-) -> dict[str, LabelFigures]:
-    """Figures of every label that has positives and negatives here, at the manifest's thresholds."""
-    figures = {}
-    for column, label in enumerate(spec.labels):
-        scores: NDArray[np.floating] = said.scores[:, column]
-        item = label_figures(label.name, scores, examples, label.threshold, rounds)
-        if item is not None:
-            figures[label.name] = item
-    return figures
+def _write(found: Evaluation, network: Network, question: Question) -> None:
+    out = found.folder
+    out.mkdir(parents=True, exist_ok=True)
+    write_predictions(out / "predictions.csv", predictions_of(found.measured))
+    write_truths(out / "truths.csv", found.measured)
+    write_where(out, found.measured)
+    (out / "metrics.json").write_text(json.dumps(_plain(found.as_dict()), indent=1) + "\n", encoding="utf-8")
+    (out / "report.html").write_text(evaluation_page(found, network, question), encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN: what could not be measured is null."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -32,7 +32,7 @@ td:first-child,th:first-child{text-align:left}caption{text-align:left;font-weigh
 figure{margin:0;width:15rem}figure svg{width:100%;background:#000}figcaption{font-size:.85rem;overflow-wrap:anywhere}
 .notice{background:#fff4d6;padding:.5rem .8rem;border-left:4px solid #b45309}
 .note{color:#444;max-width:60rem}.facts{display:flex;flex-wrap:wrap;gap:.4rem 2rem;margin:.6rem 0;padding:0}
-.facts li{list-style:none}.facts b{font-size:1.2rem}nav a{margin-right:1rem}
+.facts li{list-style:none}.facts b{font-size:1.2rem}nav{display:flex;flex-wrap:wrap;gap:.2rem 1rem}
 @media print{figure,svg{break-inside:avoid}}"""
 
 TRUTH, ANSWER = "#37d67a", "#ff9f43"
@@ -152,11 +152,12 @@ def _drawn(mark: Mark) -> str:
 
 
 def _outline(mask: Mask) -> Mask:
-    """The pixels of a mask that touch something else."""
-    padded = np.pad(mask, 1)
-    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    outline: Mask = mask & ~inner
-    return outline
+    """The pixels of a mask within two steps of something else."""
+    inner = mask
+    for _ in range(2):
+        padded = np.pad(inner, 1)
+        inner = inner & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return mask & ~inner
 
 
 def _path(mask: Mask) -> str:

@@ -61,9 +61,9 @@ def curves(title: str, x: Axis, y: Axis, lines: Sequence[Line]) -> str:
         if line.dots:
             parts += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3" fill="{colour}"/>' for a, b in where]
     for number, line in enumerate(named):
-        colour, down = colours.get(id(line), "#9a9a9a"), MARGIN / 2 + 16 + 15 * number
-        parts.append(f'<rect x="{MARGIN + SIDE - 92}" y="{down - 8}" width="10" height="3" fill="{colour}"/>')
-        parts.append(f'<text x="{MARGIN + SIDE - 78}" y="{down - 3}">{escape(line.name)}</text>')
+        colour, down = colours.get(id(line), "#9a9a9a"), MARGIN / 2 + SIDE - 8 - 15 * (len(named) - 1 - number)
+        parts.append(f'<rect x="{MARGIN + SIDE - 92}" y="{down - 5}" width="10" height="3" fill="{colour}"/>')
+        parts.append(f'<text x="{MARGIN + SIDE - 78}" y="{down}">{escape(line.name)}</text>')
     return _svg(title, SIDE + MARGIN + 14, SIDE + MARGIN + 28, parts)
 
 

@@ -2,149 +2,244 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
-from html import escape
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
-from models.contract import ModelSpec
-from models.training.dataset import Example, Problem
-from models.training.figures import LabelFigures
-from models.training.metrics import Interval, auc, calibration_curve, roc_curve
-from models.training.plots import unit_plot
-from models.training.predictions import Predictions, known_truths
+from models.training.evaluation.breakdown import Group
+from models.training.evaluation.classification import Classified, Confusion, Operating, Scores, Truths, precision_recall
+from models.training.evaluation.measuring import Measured
+from models.training.evaluation.outcome import Evaluation
+from models.training.evaluation.overlays import overlays
+from models.training.evaluation.running import Network
+from models.training.evaluation.segmentation import Segmented, dice
+from models.training.metrics import calibration_curve, roc_curve
+from models.training.pages import facts, interval, note, number, page, pictures, plots, problem_list, share, table
+from models.training.plots import Axis, Line, curves, histogram
+from models.training.truth import Question
 
-NOTICE = "Research use only. Not a medical device."
-_STYLE = """body{font:15px/1.45 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a}
-table{border-collapse:collapse;margin:1rem 0}td,th{padding:.25rem .6rem;border-bottom:1px solid #ddd;text-align:right}
-td:first-child,th:first-child{text-align:left}svg{margin-right:1rem;font-size:11px}
-.notice{background:#fff4d6;padding:.5rem .8rem}"""
-
-
-def _number(value: float) -> str:
-    return "n/a" if math.isnan(value) else f"{value:.3f}"
+_BINS = 20
 
 
-def _interval(item: Interval) -> str:
-    return f"{_number(item.value)} ({_number(item.low)} to {_number(item.high)})"
+def evaluation_page(found: Evaluation, network: Network, question: Question) -> str:
+    """The whole page; ``network`` shows its best and its worst images once more."""
+    spec, measured = found.spec, found.measured
+    sections = [("Summary", _summary(found))]
+    if found.places:
+        sections.append(("Places", _places_summary(found)))
+    sections += [("Several classes", "".join(map(_matrix, found.confusions)))] if found.confusions else []
+    shown = overlays(found, network, question)
+    for column, label in enumerate(spec.labels):
+        parts = []
+        if label.name in found.classified:
+            parts.append(_classified(found.classified[label.name], measured, column))
+        if label.name in found.places:
+            parts.append(_place(found.places[label.name], measured))
+        if found.groups.get(label.name):
+            parts.append(_groups(found.groups[label.name]))
+        if shown.get(label.name):
+            words = "Green: what readers marked. Orange: what the model marks. Chosen for being extreme, not typical."
+            parts.append(note(words) + pictures(shown[label.name]))
+        if parts:
+            sections.append((label.name, "".join(parts)))
+    if found.unjudged:
+        sections.append(("Not judged", table(("finding", "why"), list(found.unjudged.items()))))
+    sections.append(("Left out", problem_list(found.problems)))
+    return page(f"{spec.title} {spec.version} on {found.split}", _lead(found), sections)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    cells = "".join(f"<th>{escape(name)}</th>" for name in head)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><tr>{cells}</tr>{body}</table>"
+def _lead(found: Evaluation) -> str:
+    spec, samples = found.spec, found.measured.samples
+    told = facts(
+        (
+            ("images", len(samples)),
+            ("patients", len({item.patient for item in samples})),
+            ("findings judged", len(found.classified)),
+            ("left out", len(found.problems)),
+        )
+    )
+    words = (
+        f"{spec.kind.value.capitalize()} {spec.name} {spec.version}, weights {spec.digest[:16]}…; data set of the "
+        f"layout {found.layout}. Intervals hold 95 %: bootstrap over patients for areas and means, Wilson for shares."
+    )
+    return told + note(words)
 
 
-def _summary(figures: dict[str, LabelFigures]) -> str:
+def _summary(found: Evaluation) -> str:
+    means = ("AUC", "AP", "cut-off", "sensitivity", "specificity", "mean of both", "accuracy", "ECE", "Brier")
+    rows = []
+    for label, item in found.classified.items():
+        figures, point = item.figures, item.chosen
+        rows.append(
+            (
+                label,
+                f"{figures.positives} / {figures.images}",
+                interval(figures.auc),
+                number(figures.average_precision),
+                number(point.threshold),
+                interval(point.sensitivity),
+                interval(point.specificity),
+                number(point.balanced_accuracy),
+                number(point.accuracy),
+                number(figures.calibration_error),
+                number(figures.brier),
+            )
+        )
+    words = (
+        "At the model's own cut-offs. A score at the cut-off counts as positive. AP is the average precision; ECE the "
+        "expected calibration error over ten bins. Accuracy is the share of images called rightly; the mean of "
+        "sensitivity and specificity is what the first work of the literature calls accuracy."
+    )
+    return table(("finding", "positives / images", *means), rows) + note(words)
+
+
+def _places_summary(found: Evaluation) -> str:
+    overlap = ("Dice, positives", "IoU, positives", "Dice, all", "marking nothing")
+    head = ("finding", "positives / images", *overlap, "strongest place is true", "negatives marked")
+    rows = []
+    for label, item in found.places.items():
+        rows.append(
+            (
+                label,
+                f"{item.positives} / {item.images}",
+                interval(item.served.dice),
+                interval(item.served.iou),
+                interval(item.served.dice_all),
+                number(item.nothing),
+                interval(item.pointing),
+                interval(item.marked_negatives),
+            )
+        )
+    words = (
+        "Masks as the node delivers them, in the pixels of the image. Over all images two empty masks count as 1, so a "
+        "model that marks nothing scores the share of images without the finding (marking nothing): only the columns "
+        "of positives tell whether places are found. Where readers drew boxes, the boxes are the truth."
+    )
+    return table(head, rows) + note(words)
+
+
+def _classified(item: Classified, measured: Measured, column: int) -> str:
+    scores, truths, _ = measured.judged(column)
+    false, true, _ = roc_curve(scores, truths)
+    point = (1 - item.chosen.specificity.value, item.chosen.sensitivity.value)
+    roc = curves(
+        "ROC",
+        Axis("1 - specificity"),
+        Axis("sensitivity"),
+        [
+            Line("", [(0, 0), (1, 1)], dashed=True),
+            Line("", list(zip(false.tolist(), true.tolist(), strict=True))),
+            Line("cut-off", [point], dots=True),
+        ],
+    )
+    recall = curves(
+        "precision and recall",
+        Axis("recall"),
+        Axis("precision"),
+        [Line("", precision_recall(scores, truths))],
+    )
+    said = [(a, b) for a, b, _ in calibration_curve(scores, truths)]
+    calibration = curves(
+        "calibration",
+        Axis("probability said"),
+        Axis("share seen"),
+        [Line("", [(0, 0), (1, 1)], dashed=True), Line("", said, dots=True)],
+    )
+    return plots([roc, recall, calibration, _spread(scores, truths)]) + _points(item)
+
+
+def _spread(scores: Scores, truths: Truths) -> str:
+    """How the probabilities of those with and without a finding lie, as shares of each."""
+    edges = np.linspace(0, 1, _BINS + 1)
+    heights = [
+        (np.histogram(np.clip(scores[who], 0, 1), edges)[0] / max(1, who.sum())).tolist() for who in (truths, ~truths)
+    ]
+    series = list(zip(("present", "absent"), heights, strict=True))
+    return histogram("probabilities", "probability said", edges.tolist(), series)
+
+
+def _points(item: Classified) -> str:
     head = (
-        "finding",
-        "positives / images",
-        "AUC (95 %)",
-        "AP",
         "cut-off",
+        "at",
         "sensitivity",
         "specificity",
-        "ECE",
-        "Brier",
+        "mean of both",
+        "accuracy",
+        "precision",
+        "TP",
+        "FN",
+        "FP",
+        "TN",
     )
+    rows = [_point("the model's own", item.chosen), _point("Youden's", item.best)]
+    words = "Youden's cut-off was chosen on these very images: its figures flatter."
+    return table(head, rows) + note(words)
+
+
+def _point(name: str, point: Operating) -> tuple[str, ...]:
+    return (
+        name,
+        number(point.threshold),
+        interval(point.sensitivity),
+        interval(point.specificity),
+        number(point.balanced_accuracy),
+        number(point.accuracy),
+        interval(point.precision),
+        *map(str, (point.true_positives, point.false_negatives, point.false_positives, point.true_negatives)),
+    )
+
+
+def _place(item: Segmented, measured: Measured) -> str:
+    _, marked = measured.marked[item.label]
+    positive = marked.true > 0
+    charts = []
+    if positive.any():
+        values = dice(marked.served, marked.true, marked.served_both)[positive]
+        edges = np.linspace(0, 1, _BINS + 1)
+        counts = np.histogram(values, edges)[0].tolist()
+        charts.append(histogram("Dice of positives", "Dice", edges.tolist(), [("images", counts)]))
+        swept = list(zip(item.cuts, item.sweep, strict=True))
+        lines = [
+            Line("", swept),
+            Line("cut-off", [(item.threshold, item.sweep[item.cuts.index(item.threshold)])], True),
+        ]
+        charts.append(curves("map threshold", Axis("map threshold"), Axis("mean Dice, positives"), lines))
+    head = ("mask", "Dice, positives", "IoU, positives", "Dice, all", "IoU, all", "Dice, all pixels together")
     rows = [
         (
-            label,
-            f"{item.positives} / {item.images}",
-            _interval(item.auc),
-            _number(item.average_precision),
-            _number(item.threshold),
-            _interval(item.sensitivity),
-            _interval(item.specificity),
-            _number(item.calibration_error),
-            _number(item.brier),
+            name,
+            interval(own.dice),
+            interval(own.iou),
+            interval(own.dice_all),
+            interval(own.iou_all),
+            number(own.pooled_dice),
         )
-        for label, item in figures.items()
+        for name, own in (("as delivered", item.served), (f"map at {item.threshold:g}", item.map))
     ]
-    return _table(head, rows)
+    return plots(charts) + table(head, rows)
 
 
-def age_band(age: int | None) -> str:
-    """Twenty-year bands."""
-    if age is None:
-        return "unknown"
-    return f"{age // 20 * 20} to {age // 20 * 20 + 19}"
-
-
-def _breakdown(label: str, said: Predictions, examples: Sequence[Example]) -> str:
-    """AUC of one label by sex, age band and view."""
-    judged, truths = known_truths(examples, label)
-    scores = said.scores[:, said.labels.index(label)]
-    keys = [(f"sex {item.sex}", f"age {age_band(item.age)}", f"view {item.view}") for item in examples]
-    rows = []
-    for name in sorted({key for group in keys for key in group}):
-        inside = judged & np.array([name in group for group in keys])
-        positives = int(truths[inside].sum())
-        rows.append((name, f"{positives} / {int(inside.sum())}", _number(auc(scores[inside], truths[inside]))))
-    return _table(("group", "positives / images", "AUC"), rows)
-
-
-def _curves(label: str, said: Predictions, examples: Sequence[Example]) -> str:
-    judged, truths = known_truths(examples, label)
-    scores = said.scores[judged, said.labels.index(label)]
-    truths = truths[judged]
-    false, true, _ = roc_curve(scores, truths)
-    order = np.argsort(-scores, kind="stable")
-    hits = np.cumsum(truths[order])
-    recall, precision = hits / max(1, truths.sum()), hits / np.arange(1, len(hits) + 1)
-    calibration = [(said_, seen) for said_, seen, _ in calibration_curve(scores, truths)]
-    return (
-        unit_plot(f"{label}: ROC", "1 - specificity", "sensitivity", _pairs(false, true), diagonal=True)
-        + unit_plot(f"{label}: precision and recall", "recall", "precision", _pairs(recall, precision))
-        + unit_plot(f"{label}: calibration", "probability said", "share seen", calibration, diagonal=True, dots=True)
-    )
-
-
-def _pairs(x: Any, y: Any) -> list[tuple[float, float]]:
-    return [(float(a), float(b)) for a, b in zip(x, y, strict=True)]
-
-
-def _confusion(label: str, said: Predictions, examples: Sequence[Example], threshold: float) -> str:
-    judged, truths = known_truths(examples, label)
-    called = said.scores[judged, said.labels.index(label)] >= threshold
-    truths = truths[judged]
+def _groups(groups: Sequence[Group]) -> str:
+    head = ("group", "positives / images", "AUC", "sensitivity", "specificity")
     rows = [
-        ("present", str(int((called & truths).sum())), str(int((~called & truths).sum()))),
-        ("absent", str(int((called & ~truths).sum())), str(int((~called & ~truths).sum()))),
-    ]
-    return _table(("truth", "called present", "called absent"), rows)
-
-
-def html_report(
-    spec: ModelSpec,
-    split: str,
-    said: Predictions,
-    examples: Sequence[Example],
-    figures: dict[str, LabelFigures],
-    places: dict[str, Any],
-    problems: Sequence[Problem],
-) -> str:
-    """The whole page."""
-    title = f"{spec.title} {spec.version} on {split}"
-    patients = len({item.patient for item in examples})
-    parts = [
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title><style>{_STYLE}</style>",
-        f"<h1>{escape(title)}</h1><p class=notice>{NOTICE}</p>",
-        f"<p>{len(examples)} images of {patients} patients. Intervals: bootstrap over patients (AUC), Wilson (shares).",
-        f" Weights <code>{spec.digest[:16]}…</code></p>{_summary(figures)}",
-    ]
-    if places["images"]:
-        pointing = Interval(**places["pointing"])
-        parts.append(
-            f"<p>Lung opacity map against readers' boxes ({places['images']} images): strongest place inside a box "
-            f"{_interval(pointing)}, mean IoU {_number(places['iou'])}.</p>"
+        (
+            f"{item.kind} {item.name}",
+            f"{item.positives} / {item.images}",
+            interval(item.auc),
+            interval(item.sensitivity),
+            interval(item.specificity),
         )
-    for label, item in figures.items():
-        parts.append(f"<h2>{escape(label)}</h2>{_curves(label, said, examples)}")
-        parts.append(_confusion(label, said, examples, item.threshold) + _breakdown(label, said, examples))
-    parts.append(f"<h2>Left out</h2><p>{len(problems)} rows.</p>")
-    if problems:
-        parts.append(_table(("image", "reason"), [(item.image, item.reason) for item in problems]))
-    return "\n".join(parts) + "</html>\n"
+        for item in groups
+    ]
+    return table(head, rows, "By group")
+
+
+def _matrix(item: Confusion) -> str:
+    head = ("truth", *(f"called {name}" for name in item.classes), "images")
+    rows = [
+        (name, *(share(count, sum(row)) for count in row), str(sum(row)))
+        for name, row in zip(item.classes, item.counts, strict=True)
+    ]
+    how = f"{item.how}; {item.accuracy:.1%} on the diagonal"
+    return table(head, rows) + note(how[:1].upper() + how[1:] + ".")

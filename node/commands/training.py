@@ -1,17 +1,15 @@
-"""``pleura train`` and ``pleura evaluate``: the commands behind every figure of a model card."""
+"""``pleura train``: the command behind every network and its card."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from models.contract import ModelSpec
+from node.commands.bars import progress_bars
 from node.commands.common import console, fail
 
 _folder = click.Path(path_type=Path, file_okay=False)
@@ -23,22 +21,6 @@ def _need_keras() -> None:
         import keras  # noqa: F401 - only whether it is there
     except ImportError:
         fail("training needs Keras: pip install 'pleura[train]'")
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar for each thing that reports how far it is."""
-    tasks: dict[str, TaskID] = {}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
-
-        def _report(what: str, done: int, total: int) -> None:
-            name = what.split()[0]
-            if name not in tasks:
-                tasks[name] = progress.add_task(name, total=total)
-            progress.update(tasks[name], description=what, completed=done, total=total)
-
-        yield _report
 
 
 def recipe_file(named: str) -> Path:
@@ -83,7 +65,7 @@ def train(recipe: str, data: Path, out: Path, folds: int, limit: int, epochs: in
 
     file = recipe_file(recipe)
     try:
-        with _progress() as progress:
+        with progress_bars() as progress:
             if names_architecture(file):
                 from models.training.engine import train_literature
 
@@ -119,29 +101,3 @@ def _print_evidence(spec: ModelSpec) -> None:
     console.print(table)
     if spec.card:
         console.print(f"All figures: {spec.card}")
-
-
-@click.command()
-@click.argument("model")
-@click.option("--data", type=_folder, required=True, help="Folder with labels.csv and images/.")
-@click.option("--split", default="val", show_default=True, help="Split of labels.csv to judge by.")
-@click.option("--out", type=_folder, required=True, help="Folder for metrics.json and report.html.")
-def evaluate(model: str, data: Path, split: str, out: Path) -> None:
-    """Measure MODEL (`bundled`, the name of a bundled model, or a manifest) on radiographs with known answers."""
-    from models.training.dataset import DatasetError
-    from models.training.evaluate import EvaluationError
-    from models.training.evaluate import evaluate as run
-
-    try:
-        with _progress() as progress:
-            done = run(model, data, split, out, progress=progress)
-    except (EvaluationError, DatasetError) as error:
-        fail(str(error))
-    table = Table("finding", "positives", "images", "AUC (95 %)", box=None, pad_edge=False)
-    for label, figures in done.figures.items():
-        interval = f"{figures.auc.value:.3f} ({figures.auc.low:.3f} to {figures.auc.high:.3f})"
-        table.add_row(label, str(figures.positives), str(figures.images), interval)
-    console.print(table)
-    if done.problems:
-        console.print(f"{len(done.problems)} images were left out; the report lists them")
-    console.print(f"Report: {(done.folder / 'report.html').absolute()}")

@@ -79,7 +79,7 @@ def named(samples: Sequence[Sample], name: str) -> list[Sample]:
     chosen = [item for item in samples if item.split == name]
     if not chosen:
         known = ", ".join(sorted(filter(None, there)) or ["none"])
-        raise DatasetError(f"no image is in the split '{name}' (there are: {known}; '{ALL}' takes every image)")
+        raise DatasetError(f"there is no split '{name}' (there are: {known}; '{ALL}' takes every image)")
     return chosen
 
 

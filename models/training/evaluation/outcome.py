@@ -1,0 +1,63 @@
+"""All that an evaluation found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.contract import ModelSpec
+from models.training.evaluation.breakdown import Group
+from models.training.evaluation.classification import Classified, Confusion
+from models.training.evaluation.measuring import Measured
+from models.training.evaluation.segmentation import Segmented
+from models.training.figures import LabelFigures
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What was measured, and the folder that holds it; ``unjudged`` says why a label has no figures."""
+
+    spec: ModelSpec
+    layout: str
+    split: str
+    measured: Measured
+    classified: Mapping[str, Classified]
+    places: Mapping[str, Segmented]
+    confusions: tuple[Confusion, ...]
+    groups: Mapping[str, Sequence[Group]]
+    unjudged: Mapping[str, str]
+    problems: tuple[tuple[str, str], ...]
+    folder: Path
+
+    @property
+    def figures(self) -> dict[str, LabelFigures]:
+        """What a manifest's evidence is made of, by label."""
+        return {label: item.figures for label, item in self.classified.items()}
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``metrics.json``."""
+        spec, samples = self.spec, self.measured.samples
+        return {
+            "notice": "Research use only. Not a medical device.",
+            "model": {
+                "name": spec.name,
+                "version": spec.version,
+                "kind": spec.kind.value,
+                "file": spec.file.name,
+                "digest": spec.digest,
+            },
+            "data": {
+                "layout": self.layout,
+                "split": self.split,
+                "images": len(samples),
+                "patients": len({item.patient for item in samples}),
+            },
+            "labels": {label: item.as_dict() for label, item in self.classified.items()},
+            "places": {label: item.as_dict() for label, item in self.places.items()},
+            "confusion": [item.as_dict() for item in self.confusions],
+            "groups": {label: [item.as_dict() for item in rows] for label, rows in self.groups.items()},
+            "unjudged": dict(self.unjudged),
+            "left_out": [{"image": name, "reason": reason} for name, reason in self.problems],
+        }
