@@ -39,8 +39,8 @@ def _resnet(block: resnet.Block, repeats: tuple[int, ...], *, bias: bool = False
 
 ENCODERS: MappingProxyType[str, Encoder] = MappingProxyType(
     {
-        "plain": Encoder("plain U-Net encoder", centred, partial(plain.build, filters=plain.PLAIN)),
         "light": Encoder("light U-Net encoder", centred, partial(plain.build, filters=plain.LIGHT)),
+        "plain": Encoder("plain U-Net encoder", centred, partial(plain.build, filters=plain.PLAIN)),
         "resnet18": Encoder("ResNet-18", torch_scaled, _resnet(resnet.basic, (2, 2, 2, 2))),
         "resnet34": Encoder("ResNet-34", torch_scaled, _resnet(resnet.basic, (3, 4, 6, 3))),
         "resnet50": Encoder("ResNet-50", caffe_scaled, _resnet(resnet.bottleneck, (3, 4, 6, 3), bias=True)),

@@ -46,6 +46,7 @@ class Bags(Architecture):
 
     def build(self, plan: Plan) -> keras.Model:
         """``logits [n, labels]`` and ``map_logits [n, h, w, labels]``."""
+        self.losses(plan)  # refuses a plan without sense before the network is made
         image = keras.Input((plan.size, plan.size, 1), name="image")
         logits, places = self.outputs(image, plan, float(self.option(plan, "dropout")))
         outputs = named({"logits": logits, "map_logits": places})

@@ -49,6 +49,7 @@ class UNet(Architecture):
 
     def build(self, plan: Plan) -> keras.Model:
         """``map_logits [n, size, size, labels]``."""
+        self.losses(plan)  # refuses a plan without sense before the network is made
         image = keras.Input((plan.size, plan.size, 1), name="image")
         border = border_pixels(plan.size, float(self.option(plan, "border")))
         logits = map_logits(
