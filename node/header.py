@@ -11,10 +11,10 @@ import zlib
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from pydicom import uid
-from pydicom.datadict import tag_for_keyword
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
@@ -72,38 +72,97 @@ KEYWORDS = (
     "ViewCodeSequence",
 )
 _TAGS = [tag for keyword in KEYWORDS if (tag := tag_for_keyword(keyword)) is not None]
+# Value representations whose values are text (PS3.5 6.2), where one value is given.
+_TEXTUAL = frozenset({"AE", "AS", "CS", "DA", "LO", "PN", "SH", "TM", "UI"})
+_PLAIN = [
+    (keyword, tag, dictionary_VR(tag))
+    for keyword in KEYWORDS
+    if (tag := tag_for_keyword(keyword)) is not None and dictionary_VR(tag) in _TEXTUAL
+]
 
 
 class UnreadableDataSetError(ValueError):
     """The data set cannot be understood; the message says why in words that hold no patient data."""
 
 
-def read_header(path: Path, transfer_syntax: str, offset: int) -> Dataset:
+class Header(Dataset):
+    """A data set that gives plain text without converting it: nearly all values that are asked for are plain text."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        super().__init__(dataset)
+        raw = [(keyword, vr, dataset.get_item(tag)) for keyword, tag, vr in _PLAIN if tag in dataset]
+        self._plain = {
+            keyword: value for keyword, vr, element in raw if (value := _plain_text(element, vr)) is not None
+        }
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """Give a value; see the base class."""
+        value = self._plain.get(key)
+        return super().get(key, default) if value is None else value
+
+
+def _plain_text(element: Any, vr: str) -> str | None:
+    """Text of an element that holds one value in ASCII; None where more than taking off the padding is needed."""
+    if not isinstance(element, RawDataElement) or element.VR not in (None, vr) or not element.value:
+        return None
+    value = element.value.rstrip(b" \0")
+    if not value.isascii() or b"\\" in value or b"=" in value:
+        return None
+    decoded = value.decode("ascii")
+    return decoded if decoded.isprintable() else None
+
+
+def read_header(path: Path, transfer_syntax: str, offset: int, beginning: bytes = b"") -> Dataset:
     """Read the attributes of :data:`KEYWORDS` from the data set that begins ``offset`` bytes into the file.
+
+    ``beginning`` is the beginning of the data set: the file is only read where that is not enough.
 
     Raises:
         UnreadableDataSetError: the bytes are no data set in ``transfer_syntax``, or lack an identifying UID.
     """
     syntax = uid.UID(transfer_syntax)
     try:
-        with path.open("rb") as file:
-            file.seek(offset)
-            source = _inflate(file) if syntax in _DEFLATED else file
-            header = read_dataset(
-                source,
-                is_implicit_VR=syntax == uid.ImplicitVRLittleEndian,
-                is_little_endian=syntax != uid.ExplicitVRBigEndian,
-                stop_when=_is_after_the_last,
-                defer_size=_LONGEST_VALUE,
-                specific_tags=list(_TAGS),
-            )
-            _drop_deferred(header)
+        header = None if syntax in _DEFLATED else _parse_beginning(beginning, syntax)
+        if header is None:
+            with path.open("rb") as file:
+                file.seek(offset)
+                header, _ = _parse(_inflate(file) if syntax in _DEFLATED else file, syntax)
     except Exception as error:
         # A parser that meets hostile bytes fails in every way there is; for us they all mean the same.
         raise UnreadableDataSetError(f"the data set cannot be parsed ({type(error).__name__})") from error
     for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
         _check_uid(header, keyword)
     return header
+
+
+def _parse_beginning(beginning: bytes, syntax: uid.UID) -> Header | None:
+    """Parse a data set of which only the beginning is at hand; None where that does not hold the whole header."""
+    try:
+        header, is_whole = _parse(BytesIO(beginning), syntax)
+    except Exception:  # cut off within an element, or hostile: the file will tell
+        return None
+    return header if is_whole else None
+
+
+def _parse(source: BinaryIO, syntax: uid.UID) -> tuple[Header, bool]:
+    """Read up to the last attribute that is asked for; the second says that ``source`` goes on behind it."""
+    goes_on = False
+
+    def is_after_the_last(tag: BaseTag, _vr: str | None, _length: int) -> bool:
+        nonlocal goes_on
+        goes_on = int(tag) > _LAST_TAG
+        return goes_on
+
+    parsed = read_dataset(
+        source,
+        is_implicit_VR=syntax == uid.ImplicitVRLittleEndian,
+        is_little_endian=syntax != uid.ExplicitVRBigEndian,
+        stop_when=is_after_the_last,
+        defer_size=_LONGEST_VALUE,
+        specific_tags=list(_TAGS),
+    )
+    _drop_deferred(parsed)
+    return Header(parsed), goes_on
 
 
 def describe(
@@ -160,12 +219,10 @@ def text(header: Dataset, keyword: str) -> str:
         shown = "" if value is None else str(value)
     except (ValueError, TypeError, AttributeError, KeyError, LookupError, NotImplementedError):
         return ""
+    if shown.isascii() and shown.isprintable():
+        return shown.strip()[:_LONGEST_TEXT]
     printable = "".join(letter if letter.isprintable() else " " for letter in shown)
     return printable.encode("utf-8", "replace").decode().strip()[:_LONGEST_TEXT]
-
-
-def _is_after_the_last(tag: BaseTag, _vr: str | None, _length: int) -> bool:
-    return int(tag) > _LAST_TAG
 
 
 def _inflate(file: BinaryIO) -> BytesIO:

@@ -12,11 +12,14 @@ import errno
 import fcntl
 import hashlib
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+from node.follower import Follower
 from workers.files import make_folder, sync_folder
 
 INCOMING = "incoming"
@@ -26,26 +29,37 @@ INSTANCES = "instances"
 _LOOK_EVERY = 16 * 1024 * 1024
 
 
+# From here on a data set is digested in a thread of its own: for less it would take longer to hand it over.
+_LARGE = 1024 * 1024
+_FOLLOW_EVERY = 256 * 1024
+# Most headers end before; what is longer is read from the file.
+_BEGINNING = 16 * 1024
+
+
 class StoreError(OSError):
     """The store cannot take these bytes: no space, over a quota, or the disk does not answer (C-STORE: 0xA700)."""
 
 
 class Incoming:
-    """A data set while it arrives: written to a temporary file and digested in one pass, in constant memory.
+    """A data set while it arrives: written to a temporary file and digested meanwhile, in constant memory.
 
     ``preface`` (preamble and file meta information, PS3.10 7.1) goes in front and does not count: ``digest`` and
-    ``byte_count`` are those of the data set alone.
+    ``byte_count`` are those of the data set alone. ``beginning`` is its beginning, for who wants to look at its header.
     """
 
     def __init__(self, store: InstanceStore, preface: bytes) -> None:
         self._store = store
         self._digest = hashlib.sha256()
         self._look_at = _LOOK_EVERY
+        self._follower: Follower | None = None
+        self._follow_at = 0
         self.byte_count = 0
+        self.beginning = b""
         self.preface_length = len(preface)
         store.check_space()
         try:
-            self._descriptor, name = tempfile.mkstemp(dir=store.folder / INCOMING, suffix=".part")
+            name = f"{store.folder}/{INCOMING}/{secrets.token_hex(8)}.part"
+            self._descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StoreError(error.errno, "no file can be made in the store") from error
         self.path = Path(name)
@@ -53,10 +67,10 @@ class Incoming:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the data set so far, hexadecimal."""
+        """SHA-256 of the data set, hexadecimal; for a large one only once it is synced."""
         return self._digest.hexdigest()
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Add a fragment of the data set.
 
         Raises:
@@ -70,8 +84,16 @@ class Incoming:
                 self.discard()
                 raise
         self._put(data)
-        self._digest.update(data)
+        if self.byte_count < _BEGINNING:
+            self.beginning += data[: _BEGINNING - self.byte_count]
         self.byte_count += len(data)
+        if self._follower is None:
+            self._digest.update(data)
+            if self.byte_count >= _LARGE:
+                self._follower = Follower(self._descriptor, self._length, self._digest)
+        elif self.byte_count >= self._follow_at:
+            self._follow_at = self.byte_count + _FOLLOW_EVERY
+            self._follower.follow(self._length)
 
     def sync(self) -> None:
         """Write the bytes through to the disk and close the file.
@@ -80,18 +102,21 @@ class Incoming:
             StoreError: the disk did not take them; the temporary file is gone.
         """
         try:
+            if self._follower is not None:
+                self._follower.follow(self._length)
             os.fsync(self._descriptor)
+            self._close()
         except OSError as error:
             self.discard()
             raise StoreError(error.errno, "the disk did not take the data set") from error
-        self._close()
 
     def discard(self) -> None:
         """Forget the data set and remove its temporary file. Does no harm twice."""
-        self._close()
+        with suppress(OSError):  # what is thrown away need not have been digested
+            self._close()
         self.path.unlink(missing_ok=True)
 
-    def _put(self, data: bytes) -> None:
+    def _put(self, data: bytes | memoryview) -> None:
         view = memoryview(data)
         try:
             while view:
@@ -100,8 +125,18 @@ class Incoming:
             self.discard()
             raise StoreError(error.errno, "the data set cannot be written") from error
 
+    @property
+    def _length(self) -> int:
+        return self.preface_length + self.byte_count
+
     def _close(self) -> None:
-        if self._descriptor >= 0:
+        if self._descriptor < 0:
+            return
+        follower, self._follower = self._follower, None
+        try:
+            if follower is not None:
+                follower.finish()
+        finally:
             os.close(self._descriptor)
             self._descriptor = -1
 

@@ -27,7 +27,7 @@ from node.assessment import take_assessment
 from node.eligibility import judge
 from node.header import UnreadableDataSetError, describe, is_stat, read_header, text
 from node.instance_store import Incoming, InstanceStore, StoreError
-from node.reception import StoreCommand
+from node.reception import Answer, StoreCommand
 from node.rejection import is_key_object, read_rejection
 from node.reports import take_report
 from workers.clock import Clock
@@ -90,14 +90,6 @@ class Policy:
     triage: Triage = field(default_factory=Triage)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Status (0000,0900) and Error Comment (0000,0902) of a C-STORE-RSP."""
-
-    status: int
-    comment: str = ""
-
-
 class Intake:
     """Takes received data sets. Safe to share between the threads of several associations.
 
@@ -124,7 +116,9 @@ class Intake:
     def accept(self, incoming: Incoming, command: StoreCommand) -> Answer:
         """Take a whole data set; returns what the sender is told. The temporary file is dealt with in any case."""
         try:
-            header = read_header(incoming.path, command.transfer_syntax_uid, incoming.preface_length)
+            header = read_header(
+                incoming.path, command.transfer_syntax_uid, incoming.preface_length, incoming.beginning
+            )
             answer = _mismatch(header, command)
             if answer is None:
                 return self._keep(incoming, command, header)

@@ -22,7 +22,6 @@ import pydicom.config
 from pydicom.uid import UID
 from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
-from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import Verification
 from pynetdicom.transport import ThreadedAssociationServer
@@ -31,25 +30,24 @@ from config.settings import Listener, Settings, SettingsError
 from db.engine import connect, migrate
 from db.worklist import Worklist
 from node.admission import Admission
-from node.instance_store import Incoming, InstanceStore, StoreError
-from node.intake import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, PROCESSING_FAILURE, Answer, Intake, Policy
+from node.dimse import StorageDimse
+from node.instance_store import Incoming, InstanceStore
+from node.intake import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, PROCESSING_FAILURE, Intake, Policy
 from node.reception import (
     IMPLEMENTATION_CLASS_UID,
     IMPLEMENTATION_VERSION_NAME,
-    BoundedSocket,
+    Answer,
     Reception,
     StoreCommand,
-    StreamingDimse,
-    command_of,
     file_preface,
 )
 from node.syntaxes import contexts_for
+from node.upper_layer import ReceivingDul
 from workers.clock import utc_now
 from workers.pipeline import active_pipeline_digest
 from workers.queue import Doorbell
 
 _GRACE_SECONDS = 10.0
-_LONGEST_COMMENT = 64
 _M_ARENA_MAX = -8  # malloc.h
 
 log = logging.getLogger(__name__)
@@ -161,24 +159,26 @@ class StorageScp:
                 association.abort()
         self._server = None
 
+    @property
+    def association_count(self) -> int:
+        """How many associations are open."""
+        return len(self._server.active_associations) if self._server is not None else 0
+
     def _handlers(self) -> list[tuple[Any, Callable[[evt.Event], Any]]]:
         return [
             (evt.EVT_CONN_OPEN, self._on_open),
             (evt.EVT_REQUESTED, self._on_requested),
-            (evt.EVT_CONN_CLOSE, _on_close),
-            (evt.EVT_ABORTED, _on_close),
         ]
 
     def _on_open(self, event: evt.Event) -> None:
         """Bound what a connection can take from us before its first byte is read."""
-        association = event.assoc
-        connection = BoundedSocket.adopt(association.dul.socket, self._listener.maximum_pdu)
-        connection.socket.settimeout(self._listener.idle_seconds)
-        connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        association.dul.socket = connection
-        association.dimse = StreamingDimse(
-            association, self._begin, self._listener.maximum_instance_bytes, self._answer_store
-        )
+        association, listener = event.assoc, self._listener
+        connection = association.dul.socket.socket
+        connection.settimeout(listener.idle_seconds)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        dimse = StorageDimse(association, self._begin, listener.maximum_instance_bytes, self._answer)
+        ReceivingDul.adopt(association, dimse.take, listener.maximum_pdu, dimse.discard)
+        association.dimse = dimse
 
     def _on_requested(self, event: evt.Event) -> None:
         """Reject an unknown caller; answer a known one with the contexts that we take."""
@@ -196,26 +196,14 @@ class StorageScp:
             requested, other_classes=self._listener.accept_other_classes
         )
 
-    def _answer_store(self, association: Association, request: C_STORE, context_id: int) -> C_STORE:
-        answer = self._store_answer(association, request, context_id)
-        response = C_STORE()
-        response.MessageIDBeingRespondedTo = request.MessageID
-        response.AffectedSOPClassUID = request.AffectedSOPClassUID
-        response.AffectedSOPInstanceUID = request.AffectedSOPInstanceUID
-        response.Status = answer.status
-        if answer.comment:
-            response.ErrorComment = answer.comment[:_LONGEST_COMMENT]
-        return response
-
-    def _store_answer(self, association: Association, request: C_STORE, context_id: int) -> Answer:
-        reception = request.DataSet
-        if not isinstance(reception, Reception) or (reception.incoming is None and reception.failure is None):
-            return Answer(CANNOT_UNDERSTAND, "there is no data set")
-        if reception.failure is not None or reception.incoming is None:
+    def _answer(self, reception: Reception, command: StoreCommand) -> Answer:
+        if reception.failure is not None:
             log.warning("a data set was refused: %s", type(reception.failure).__name__)
-            return Answer(OUT_OF_RESOURCES, _reason(reception.failure))
+            return Answer(OUT_OF_RESOURCES, reception.failure.strerror or str(reception.failure))
+        if reception.incoming is None:
+            return Answer(CANNOT_UNDERSTAND, "there is no data set")
         try:
-            return self._intake.accept(reception.incoming, command_of(association, request, context_id))
+            return self._intake.accept(reception.incoming, command)
         except Exception:
             # Not the sender's fault and not a lack of resources: PS3.7 annex C, 0110H. The association goes on.
             log.exception("receiving an instance failed")
@@ -226,17 +214,8 @@ class StorageScp:
         return self._store.temporary(file_preface(command))
 
 
-def _on_close(event: evt.Event) -> None:
-    if isinstance(event.assoc.dimse, StreamingDimse):
-        event.assoc.dimse.discard()
-
-
 def _is_busy(association: Association) -> bool:
-    return association.is_alive() and isinstance(association.dimse, StreamingDimse) and association.dimse.busy
-
-
-def _reason(failure: StoreError | None) -> str:
-    return (failure.strerror or str(failure)) if failure is not None else ""
+    return association.is_alive() and isinstance(association.dimse, StorageDimse) and association.dimse.busy
 
 
 def run_listener(settings: Settings, ready: Callable[[int], None], stop: threading.Event) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from node.instance_store import InstanceStore, StoreError
+from node.follower import Follower
+from node.instance_store import INCOMING, InstanceStore, StoreError
 
 
 @pytest.fixture
@@ -160,3 +162,37 @@ def test_two_listeners_do_not_share_a_store(store: InstanceStore) -> None:
     store.close()
     second.prepare()
     second.close()
+
+
+@pytest.mark.parametrize("fragment", [64 * 1024, 300_001, 1024 * 1024])
+def test_a_large_data_set_is_digested_behind_its_writer(store: InstanceStore, fragment: int) -> None:
+    data = os.urandom(5 * 1024 * 1024 + 7)
+    incoming = store.temporary(b"preface")
+    for start in range(0, len(data), fragment):
+        incoming.write(memoryview(data)[start : start + fragment])
+    path = store.folder / store.keep(incoming)
+    store.settle(incoming)
+
+    assert incoming.digest == hashlib.sha256(data).hexdigest()
+    assert path.read_bytes() == b"preface" + data
+    assert incoming.beginning == data[: len(incoming.beginning)]
+    assert [thread.name for thread in threading.enumerate()].count("follower") == 0
+
+
+def test_a_large_data_set_that_is_cut_off_leaves_neither_file_nor_thread(store: InstanceStore) -> None:
+    incoming = store.temporary()
+    for _ in range(5):
+        incoming.write(bytes(1024 * 1024))
+    incoming.discard()
+
+    assert list((store.folder / INCOMING).iterdir()) == []
+    assert [thread.name for thread in threading.enumerate()].count("follower") == 0
+
+
+def test_a_file_that_is_shorter_than_what_was_written_is_noticed(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("wb+", buffering=0) as file:
+        file.write(b"short")
+        follower = Follower(file.fileno(), 0, hashlib.sha256())
+        follower.follow(100)
+        with pytest.raises(OSError, match="shorter"):
+            follower.finish()

@@ -1,0 +1,92 @@
+"""Digesting a file while it is written, and getting it to the disk meanwhile: two things that need not wait.
+
+A large data set takes as long to digest as to receive, and as long again to sync. A :class:`Follower` does the first
+in a thread behind the writer, from the pages that were just written, and asks the kernel to begin with the second.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import threading
+from functools import cache
+from queue import SimpleQueue
+from typing import Any
+
+_CHUNK = 256 * 1024
+_WRITE_BACK = 1024 * 1024
+_SYNC_FILE_RANGE_WRITE = 2  # sync_file_range(2)
+
+log = logging.getLogger(__name__)
+
+
+class Follower:
+    """Digests an open, growing file from ``offset`` on; ``digest`` is a hash object of :mod:`hashlib`.
+
+    Until :meth:`finish` returns nobody else may use ``digest``, and the file must stay open.
+    """
+
+    def __init__(self, descriptor: int, offset: int, digest: Any) -> None:
+        self._descriptor = descriptor
+        self._offset = offset
+        self._written_back = 0
+        self._digest = digest
+        self._error: OSError | None = None
+        self._ends: SimpleQueue[int | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
+        self._thread.start()
+
+    def follow(self, end: int) -> None:
+        """Let it go on up to ``end`` bytes from the beginning of the file."""
+        self._ends.put(end)
+
+    def finish(self) -> None:
+        """Wait until everything that was written is digested.
+
+        Raises:
+            OSError: the file could not be read back.
+        """
+        self._ends.put(None)
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        view = memoryview(bytearray(_CHUNK))
+        try:
+            while (end := self._ends.get()) is not None:
+                while self._offset < end:
+                    self._step(view[: end - self._offset])
+        except OSError as error:
+            self._error = error
+
+    def _step(self, view: memoryview) -> None:
+        count = os.preadv(self._descriptor, [view], self._offset)
+        if not count:
+            raise OSError("a file is shorter than what was written to it")
+        self._digest.update(view[:count])
+        self._offset += count
+        if self._offset - self._written_back >= _WRITE_BACK:
+            begin_write_back(self._descriptor, self._written_back, self._offset - self._written_back)
+            self._written_back = self._offset
+
+
+def begin_write_back(descriptor: int, offset: int, count: int) -> None:
+    """Ask the kernel to begin to write this part of a file to the disk; fsync has less to wait for then.
+
+    No more than a hint: a system that does not know it, and a disk that fails, are found out by fsync.
+    """
+    function = _sync_file_range()
+    if function is not None and function(descriptor, offset, count, _SYNC_FILE_RANGE_WRITE):
+        log.debug("the write-back cannot be begun early")
+
+
+@cache
+def _sync_file_range() -> Any:
+    try:
+        function = ctypes.CDLL(None).sync_file_range
+    except (AttributeError, OSError):
+        return None
+    function.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+    return function

@@ -1,0 +1,317 @@
+"""The upper layer (PS3.8) of an association that receives: pynetdicom's, with a short way for P-DATA.
+
+pynetdicom looks at its connection once a millisecond, copies each PDU four times and makes an object of every step:
+that takes longer than receiving, storing and recording a small image. So :class:`ReceivingDul` waits for the peer
+instead of looking, and hands the fragments of P-DATA-TF PDUs to their taker where they lie in the receive buffer.
+Everything else (opening, releasing, aborting, the state machine, every timer) is pynetdicom's, unchanged.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import select
+import struct
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from pynetdicom.association import Association
+from pynetdicom.dul import DULServiceProvider
+from pynetdicom.transport import AssociationSocket
+
+_P_DATA = 0x04
+_PDU_HEADER = 6
+_ITEM_HEADER = 6
+_DATA_TRANSFER = "Sta6"
+_BUFFER = 256 * 1024
+# How long a thread waits for news before it looks by itself at what comes without news: timers, the end of the other.
+_PATIENCE_SECONDS = 0.1
+# An A-ASSOCIATE-RQ with 128 presentation contexts and every transfer syntax is larger than most maximum PDUs.
+_LONGEST_REQUEST = 1024 * 1024
+
+
+class InvalidPduError(ValueError):
+    """What the peer sends is no P-DATA-TF PDU (PS3.8 9.3.5), or is longer than agreed."""
+
+
+Take = Callable[[int, int, memoryview, bool], None]
+"""Takes a piece of a fragment: presentation context, message control header (PS3.8 annex E.2), the bytes, and whether
+the fragment ends with them. The bytes are only good until it returns."""
+
+
+class FragmentReader:
+    """Cuts a stream of P-DATA-TF PDUs into pieces of fragments, wherever the network has cut it before."""
+
+    def __init__(self, take: Take, longest: int) -> None:
+        self._take = take
+        self._longest = longest
+        self._pdu_left = 0
+        self._item_left = 0
+        self._context_id = 0
+        self._control = 0
+
+    @property
+    def between_pdus(self) -> bool:
+        """No PDU has begun and not ended."""
+        return not self._pdu_left
+
+    def read(self, data: memoryview) -> int:
+        """Take what is whole in ``data``; returns how many bytes that was. Stops before any other PDU.
+
+        Raises:
+            InvalidPduError: lengths that contradict each other or what was agreed.
+        """
+        at = 0
+        while (step := self._step(data[at:])) > 0:
+            at += step
+        return at
+
+    def _step(self, data: memoryview) -> int:
+        if self._item_left:
+            piece = data[: self._item_left]
+            self._item_left -= len(piece)
+            self._pdu_left -= len(piece)
+            if piece:
+                self._take(self._context_id, self._control, piece, not self._item_left)
+            return len(piece)
+        if self._pdu_left:
+            return self._begin_item(data)
+        return self._begin_pdu(data)
+
+    def _begin_pdu(self, data: memoryview) -> int:
+        if len(data) < _PDU_HEADER or data[0] != _P_DATA:
+            return 0
+        (self._pdu_left,) = struct.unpack_from(">L", data, 2)
+        if self._pdu_left > self._longest:
+            raise InvalidPduError(f"a PDU of {self._pdu_left} bytes is longer than was agreed")
+        return _PDU_HEADER
+
+    def _begin_item(self, data: memoryview) -> int:
+        if self._pdu_left < _ITEM_HEADER:
+            raise InvalidPduError("a PDU ends within a header")
+        if len(data) < _ITEM_HEADER:
+            return 0
+        length, self._context_id, self._control = struct.unpack_from(">LBB", data)
+        if not 2 <= length <= self._pdu_left - 4:
+            raise InvalidPduError("a fragment does not fit into its PDU")
+        self._pdu_left -= _ITEM_HEADER
+        self._item_left = length - 2
+        if not self._item_left:
+            self._take(self._context_id, self._control, data[:0], True)
+        return _ITEM_HEADER
+
+
+class BufferedSocket(AssociationSocket):  # type: ignore[misc]
+    """An association's socket that reads ahead, and takes no PDU longer than was agreed.
+
+    The length of a PDU is the peer's word (PS3.8 9.3.1): believed blindly, six bytes could ask for 4 GiB of memory.
+    """
+
+    longest: int
+    _buffer: bytearray
+    _start: int
+    _end: int
+
+    @classmethod
+    def adopt(cls, plain: AssociationSocket, maximum_pdu: int) -> BufferedSocket:
+        """Take over a connected socket; making a second one would announce the connection twice."""
+        buffered: BufferedSocket = cls.__new__(cls)
+        buffered.__dict__.update(plain.__dict__)
+        buffered.longest = maximum_pdu + _LONGEST_REQUEST
+        buffered._buffer = bytearray(_BUFFER)
+        buffered._start = buffered._end = 0
+        return buffered
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to read."""
+        return self._start < self._end or bool(super().ready)
+
+    @property
+    def descriptor(self) -> int:
+        """File descriptor; -1 where another thread has closed the connection."""
+        connection = self.socket
+        return connection.fileno() if connection is not None else -1
+
+    @property
+    def waiting(self) -> memoryview:
+        """What was read ahead."""
+        return memoryview(self._buffer)[self._start : self._end]
+
+    def consume(self, count: int) -> None:
+        """Forget so many bytes of what was read ahead."""
+        self._start += count
+
+    def fill(self) -> bool:
+        """Read ahead once, as much as there is; False at the end of the connection."""
+        left = self._end - self._start
+        self._buffer[:left] = self._buffer[self._start : self._end]
+        self._start, self._end = 0, left
+        connection = self.socket
+        try:
+            count = connection.recv_into(memoryview(self._buffer)[left:]) if connection else 0
+        except OSError:
+            return False
+        self._end += count
+        return count > 0
+
+    def recv(self, nr_bytes: int) -> bytearray:
+        """Read so many bytes, or fewer where the peer closes the connection.
+
+        Raises:
+            OSError: the PDU is too long, the connection is broken or was idle for too long.
+        """
+        if nr_bytes > self.longest:
+            raise OSError(f"a PDU of {nr_bytes} bytes is longer than was agreed")
+        data = bytearray(self.waiting[:nr_bytes])
+        self.consume(len(data))
+        received = len(data)
+        data.extend(bytes(nr_bytes - received))
+        with memoryview(data) as view:
+            while received < nr_bytes:
+                if self.socket is None:
+                    raise OSError("the connection is closed")
+                count = self.socket.recv_into(view[received:])
+                if not count:
+                    break
+                received += count
+        del data[received:]
+        return data
+
+
+class NewsQueue(queue.Queue[Any]):
+    """A queue that tells when something is put into it."""
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        super().__init__()
+        self._tell = tell
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        """Put ``item`` into the queue and tell."""
+        super().put(item, block, timeout)
+        self._tell()
+
+
+class Checkpoint(threading.Event):
+    """Where pynetdicom's association thread comes by once a millisecond, to see whether it was asked to pause.
+
+    It waits here for news instead, and so costs nothing while images arrive.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._news = threading.Event()
+        self.set()
+
+    def tell(self) -> None:
+        """There is something to do."""
+        self._news.set()
+
+    def set(self) -> None:
+        """Let the thread pass; see the base class."""
+        super().set()
+        self._news.set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for news, but never long, and then for the permission to pass."""
+        self._news.wait(_PATIENCE_SECONDS)
+        self._news.clear()
+        return super().wait(timeout)
+
+
+class ReceivingDul(DULServiceProvider):  # type: ignore[misc]
+    """The upper layer of one association. ``ended`` is called by its thread as the last thing it does."""
+
+    def __init__(self, association: Association, take: Take, maximum_pdu: int, ended: Callable[[], None]) -> None:
+        super().__init__(association)
+        self._checkpoint = Checkpoint()
+        self.to_user_queue = NewsQueue(self._checkpoint.tell)
+        self._fragments = FragmentReader(take, maximum_pdu + _LONGEST_REQUEST)
+        self._ended = ended
+        self._waking = threading.Lock()
+        self._woken, self._wake = os.pipe()
+        os.set_blocking(self._wake, False)
+
+    @classmethod
+    def adopt(cls, association: Association, take: Take, maximum_pdu: int, ended: Callable[[], None]) -> ReceivingDul:
+        """Put a new upper layer into an association whose threads have not started."""
+        before = association.dul
+        dul = cls(association, take, maximum_pdu, ended)
+        dul.event_queue = before.event_queue
+        dul.artim_timer.timeout, dul._idle_timer.timeout = before.artim_timer.timeout, before._idle_timer.timeout
+        dul.socket = BufferedSocket.adopt(before.socket, maximum_pdu)
+        association.dul = dul
+        association._reactor_checkpoint = dul._checkpoint
+        return dul
+
+    def tell_association(self) -> None:
+        """Let the association's thread look for what there is to do."""
+        self._checkpoint.tell()
+
+    def run_reactor(self) -> None:
+        """Run until the association ends; see the base class."""
+        try:
+            super().run_reactor()
+        finally:
+            self._ended()
+            self._checkpoint.tell()
+            with self._waking:
+                for descriptor in (self._wake, self._woken):
+                    os.close(descriptor)
+                self._wake = -1
+
+    def send_pdu(self, primitive: Any) -> None:
+        """Send a primitive soon; see the base class."""
+        super().send_pdu(primitive)
+        self._wake_up()
+
+    def kill_dul(self) -> None:
+        """End soon; see the base class."""
+        super().kill_dul()
+        self._wake_up()
+
+    def _wake_up(self) -> None:
+        with self._waking:
+            if self._wake >= 0:
+                try:
+                    os.write(self._wake, b"\0")
+                except BlockingIOError:
+                    return  # the pipe is full of reasons to wake up
+
+    def _is_transport_event(self) -> bool:
+        if self.state_machine.current_state == _DATA_TRANSFER and not self._transfer():
+            return False
+        return bool(super()._is_transport_event())
+
+    def _transfer(self) -> bool:
+        """Take P-DATA until there is something else to do; True where that is to be read from the connection."""
+        connection = self.socket
+        if connection.descriptor < 0:
+            return True
+        poll = _poll(connection.descriptor, self._woken)
+        try:
+            while self.to_provider_queue.empty() and self.event_queue.empty() and not self._kill_thread:
+                connection.consume(self._fragments.read(connection.waiting))
+                waiting = connection.waiting
+                if waiting and self._fragments.between_pdus and waiting[0] != _P_DATA:
+                    return True
+                ready = poll.poll(_PATIENCE_SECONDS * 1000)
+                if not ready:
+                    break
+                if (self._woken, select.POLLIN) in ready:
+                    os.read(self._woken, 4096)
+                elif connection.fill():
+                    self._idle_timer.restart()
+                else:
+                    return True
+        except InvalidPduError:
+            self.event_queue.put("Evt19")
+        return False
+
+
+def _poll(*descriptors: int) -> select.poll:
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return poll
