@@ -8,6 +8,8 @@ from models.architectures.contract import Architecture
 
 _WHERE: dict[str, str] = {
     "retinanet": "models.detectors.retinanet:RETINANET",
+    "faster-rcnn": "models.detectors.faster_rcnn:FASTER_RCNN",
+    "mask-rcnn": "models.detectors.mask_rcnn:MASK_RCNN",
     "simple-cnn": "models.convnets.simple:SIMPLE_CNN",
     "lenet": "models.convnets.simple:LENET",
     "alexnet": "models.convnets.simple:ALEXNET",
