@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from models.architectures.contract import Architecture, Array
 from models.contract import Activation, Evidence, InputSpec, LabelSpec, Mode, ModelKind, ModelSpec
 from models.manifest import file_digest, read_manifest
 from models.manifest_text import manifest_text
+from models.similar import StoredCase, write_index
 from models.training.codes import code_of
 from models.training.export import export_onnx, training_uid
 from models.training.figures import LEAST_POSITIVES, LabelFigures, label_spec
@@ -40,11 +42,14 @@ def deliver(
     probe: Array,
     out: Path,
     told: Told,
+    *,
+    stored: Sequence[StoredCase] = (),
     rounds: int = 1000,
 ) -> ModelSpec:
     """Write network (Keras and ONNX), manifest, card and evidence; returns the spec as a node reads it.
 
-    ``probe`` are images ``float32[n, size, size, 1]`` on which both files must agree.
+    ``probe`` are images ``float32[n, size, size, 1]`` on which both files must agree. ``stored`` are the cases of an
+    architecture that keeps an index, in the order in which its fit saw them.
 
     Raises:
         ExportError: they do not.
@@ -61,6 +66,9 @@ def deliver(
     card.write_text(
         literature_card(architecture, recipe, labels, found, told.how, told.command, told.data), encoding="utf-8"
     )
+    index = out / f"{recipe.name}.index.csv" if architecture.keeps_index else None
+    if index is not None:
+        write_index(index, [label.name for label in labels], stored)
     digest = file_digest(keras_file)
     spec = ModelSpec(
         name=recipe.name,
@@ -77,6 +85,7 @@ def deliver(
         mode=Mode.ACTIVE if any(label.mode is Mode.ACTIVE for label in labels) else Mode.SHADOW,
         onnx=onnx_file,
         onnx_digest=file_digest(onnx_file),
+        index=index,
     )
     manifest = out / f"{recipe.name}.toml"
     manifest.write_text(manifest_text(spec), encoding="utf-8")

@@ -15,6 +15,7 @@ import numpy as np
 from models.architectures import registry
 from models.architectures.contract import Architecture, Array, check_plan
 from models.contract import ModelSpec
+from models.similar import StoredCase
 from models.training.datasets import registry as datasets
 from models.training.datasets.sample import Dataset, Sample
 from models.training.datasets.split import TRAINING, VALIDATION, by_patient, folds, named
@@ -67,7 +68,7 @@ def train_literature(
     dataset = datasets.read(data, recipe.data.layout, progress)
     try:
         check_plan(architecture, recipe.plan)
-        shares = choose(recipe, dataset, data)
+        shares = choose(recipe, dataset, data, architecture.served(recipe.plan))
         work = out / WORK / fingerprint(recipe, shares)
         shelf, problems = fill_shelf(recipe, shares, work, progress)
         _list_problems(out, [*dataset.problems, *problems])
@@ -75,23 +76,25 @@ def train_literature(
     except ValueError as error:
         raise TrainingError(f"{recipe.name}: {error}") from error
     told = Told(_how(recipe, shares, judged), command, _about(dataset, recipe))
-    spec = deliver(architecture, recipe, served, judged, probe(shelf.exact), out, told)
+    learners = material(recipe, shares.seen, shelf).exact.samples if architecture.keeps_index else ()
+    stored = stored_cases(learners, Question(recipe.data.labels, recipe.data.classes))
+    spec = deliver(architecture, recipe, served, judged, probe(shelf.exact), out, told, stored=stored)
     shutil.rmtree(out / WORK)
     return spec
 
 
-def choose(recipe: LiteratureRecipe, dataset: Dataset, data: Path) -> Shares:
-    """The samples that say anything about the recipe's labels, split by patient, and cut to its limit.
+def choose(recipe: LiteratureRecipe, dataset: Dataset, data: Path, served: Sequence[str]) -> Shares:
+    """The samples that say anything about the ``served`` labels, split by patient, and cut to the recipe's limit.
 
     Raises:
         TrainingError: a label is nowhere known, or only present or only absent among those that learn.
     """
-    question = Question(recipe.data.labels, recipe.data.classes)
+    question = Question(tuple(served), recipe.data.classes)
     _, known = label_truths(dataset.samples, question)
     telling = [dataset.samples[place] for place in np.flatnonzero(known.any(axis=1))]
     if not telling:
         there = ", ".join(sorted({name for sample in dataset.samples for name in sample.labels})) or "none"
-        raise TrainingError(f"{data} says nothing about {', '.join(recipe.data.labels)} (its labels are: {there})")
+        raise TrainingError(f"{data} says nothing about {', '.join(served)} (its labels are: {there})")
     seen, unseen = named(telling, TRAINING), named(telling, VALIDATION)
     limit = recipe.data.limit
     if 0 < limit < len(seen) + len(unseen):
@@ -206,6 +209,18 @@ def material(recipe: LiteratureRecipe, seen: Sequence[Sample], shelf: Shelf) -> 
         learners, watched = by_patient(learners, recipe.schedule.stopping, recipe.schedule.seed)
         stopping = shelf.exact.only(watched)
     return Material(shelf.large.only(learners), shelf.exact.only(learners), stopping)
+
+
+def stored_cases(samples: Sequence[Sample], question: Question) -> tuple[StoredCase, ...]:
+    """What a retrieval model may show of the images it has learnt: their names in the data set, and what is known."""
+    values, known = label_truths(samples, question)
+    return tuple(
+        StoredCase(
+            sample.name,
+            {label: float(value) for label, value, sure in zip(question.labels, row, certain, strict=True) if sure},
+        )
+        for sample, row, certain in zip(samples, values, known, strict=True)
+    )
 
 
 def probe(stored: Stored) -> Array:

@@ -64,7 +64,7 @@ def _value(hint: Any, value: Any, name: str) -> Any:
         if value not in inner:
             raise RecipeError(f"{name} is {value!r}; it must be one of {', '.join(map(str, inner))}")
         return value
-    if isinstance(hint, types.UnionType):
+    if origin in (types.UnionType, typing.Union):
         return _one_of(inner, value, name)
     if origin is tuple:
         return _items(inner[0], value, name)

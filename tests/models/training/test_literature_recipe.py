@@ -1,0 +1,117 @@
+"""Recipes that name an architecture: what they may say, and that every one that comes with Pleura can be trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.models.training.keras_or_skip import require_keras
+
+require_keras()
+
+from models.architectures import registry  # noqa: E402
+from models.architectures.contract import Plan, check_plan  # noqa: E402
+from models.training.datasets.registry import names as layouts  # noqa: E402
+from models.training.literature_recipe import (  # noqa: E402
+    UNCHANGED,
+    names_architecture,
+    read_literature_recipe,
+)
+from models.training.recipe import RECIPES  # noqa: E402
+from models.training.recipe_tables import RecipeError  # noqa: E402
+
+OURS = sorted(path for path in RECIPES.glob("*.toml") if names_architecture(path))
+GOOD = """
+name = "tiny"
+version = "1"
+title = "Tiny"
+architecture = "simple-cnn"
+[data]
+labels = ["opacity", "normal"]
+[data.classes]
+opacity = ["lung_opacity", "mass"]
+[network]
+size = 64
+[network.options]
+dropout = 0.1
+[schedule]
+epochs = 3
+"""
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "recipe.toml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("path", OURS, ids=lambda path: path.stem)
+def test_every_recipe_here_asks_for_what_its_architecture_can_do(path: Path) -> None:
+    recipe = read_literature_recipe(path)
+    architecture = registry.find(recipe.architecture)
+    check_plan(architecture, recipe.plan)
+    assert architecture.served(recipe.plan)
+    assert bool(architecture.losses(recipe.plan)) is architecture.gradient
+    assert recipe.name == path.stem
+    assert recipe.data.layout in layouts()
+    assert path.read_text().startswith("# "), "a recipe says what it is from and which data it needs"
+
+
+def test_every_architecture_has_a_recipe_and_a_trial() -> None:
+    recipes = [read_literature_recipe(path) for path in OURS]
+    for name in registry.names():
+        own = [recipe.name for recipe in recipes if recipe.architecture == name]
+        assert any(item.endswith("-trial") for item in own), name
+        assert any(not item.endswith("-trial") for item in own), name
+
+
+def test_what_is_said_is_read(tmp_path: Path) -> None:
+    recipe = read_literature_recipe(written(tmp_path, GOOD))
+    assert recipe.data.classes == {"opacity": ("lung_opacity", "mass")}
+    assert recipe.plan == Plan("simple-cnn", 64, ("opacity", "normal"), options={"dropout": 0.1})
+    assert recipe.augmentation == UNCHANGED
+    assert recipe.evaluation.cut_off == "youden"
+
+
+def test_augmentation_is_off_but_for_what_is_named(tmp_path: Path) -> None:
+    recipe = read_literature_recipe(written(tmp_path, GOOD + "[augmentation]\nflip = 0.5\n"))
+    assert (recipe.augmentation.flip, recipe.augmentation.rotation, recipe.augmentation.gamma) == (0.5, 0.0, 0.0)
+
+
+def test_a_command_can_shorten_a_trial(tmp_path: Path) -> None:
+    recipe = read_literature_recipe(written(tmp_path, GOOD), limit=20, epochs=1, folds=4)
+    assert (recipe.data.limit, recipe.schedule.epochs, recipe.evaluation.folds) == (20, 1, 4)
+
+
+@pytest.mark.parametrize("cut_off", ['"youden"', "0.3"])
+def test_a_cut_off_is_a_number_or_a_name(tmp_path: Path, cut_off: str) -> None:
+    recipe = read_literature_recipe(written(tmp_path, GOOD + f"[evaluation]\ncut_off = {cut_off}\n"))
+    assert recipe.evaluation.cut_off in ("youden", 0.3)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (('labels = ["opacity", "normal"]', 'labels = "opacity"'), "data.labels is 'opacity'; it must be a list"),
+        (('labels = ["opacity", "normal"]', "labels = [1]"), r"data.labels\[0\]"),
+        (('labels = ["opacity", "normal"]', 'labels = ["Lung Opacity"]'), "data.labels must be lower case"),
+        (('opacity = ["lung_opacity", "mass"]', 'mass = ["mass"]'), "data.classes must name labels"),
+        (("dropout = 0.1", "dropout = [0.1]"), "network.options.dropout"),
+        (("size = 64", "size = 65"), "multiple of 16"),
+        (("size = 64", "size = 64\nwidth = 0"), "network.width"),
+        (("epochs = 3", "epochs = 0"), "schedule.epochs"),
+        (("epochs = 3", 'epochs = 3\noptimiser = "lion"'), "schedule.optimiser"),
+        (("epochs = 3", "epochs = 3\npatience = -1"), "schedule.patience"),
+        (("epochs = 3", 'epochs = 3\n[evaluation]\ncut_off = "best"'), "evaluation.cut_off is 'best'; it must be"),
+        (("epochs = 3", "epochs = 3\n[evaluation]\ncut_off = 1.5"), "evaluation.cut_off"),
+        (("epochs = 3", "epochs = 3\n[evaluation]\nfolds = 1"), "evaluation.folds"),
+        (('name = "tiny"', 'name = "Tiny One"'), "name must be"),
+        (("[schedule]\nepochs = 3", ""), "schedule is missing"),
+        (("[data]", "[data]\nlayouts = 1"), "data.layouts is no option"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, change: tuple[str, str], named: str) -> None:
+    assert change[0] in GOOD
+    with pytest.raises(RecipeError, match=named):
+        read_literature_recipe(written(tmp_path, GOOD.replace(*change)))
