@@ -20,7 +20,7 @@ FAILED, OPACITY, PNEUMOTHORAX = 1, 2, 3
 
 def test_the_worklist_is_in_the_order_of_due_times(site: Site) -> None:
     text = site.logged_in("viewer").get("/").text
-    assert text.index("Okafor, Daniel") < text.index("Ferrante, Lucia") < text.index("Haddad, Samir")
+    assert text.index("Okafor, Daniel") < text.index("Haddad, Samir") < text.index("Ferrante, Lucia")
     assert "Pneumothorax" in text
     assert "Analysis failed" in text
 
