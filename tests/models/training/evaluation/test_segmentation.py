@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pycocotools import mask as coco
 from sklearn import metrics as reference
 
 from models.training.evaluation.segmentation import Marked, areas_above, dice, iou, mean_by_patients, segment
@@ -58,6 +59,17 @@ def test_overlaps_against_scikit_learn(seed: int, share: float) -> None:
     # Dice is the F1 score of pixels, intersection over union their Jaccard index.
     assert dice(*areas)[0] == pytest.approx(reference.f1_score(*flat, zero_division=1.0))
     assert iou(*areas)[0] == pytest.approx(reference.jaccard_score(*flat, zero_division=1.0))
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**32 - 1))
+def test_intersection_over_union_against_coco(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth, mask = (np.asfortranarray(rng.random((9, 7)) < 0.4) for _ in range(2))
+    truth[0, 0] = True
+    areas = [np.array([float(part.sum())]) for part in (mask, truth, mask & truth)]
+    packed = [coco.encode(part.astype(np.uint8)) for part in (mask, truth)]
+    assert iou(*areas)[0] == pytest.approx(coco.iou(packed[:1], packed[1:], [0])[0, 0])
 
 
 def test_two_empty_masks_agree() -> None:
