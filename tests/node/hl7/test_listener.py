@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import re
 import signal
 import ssl
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,70 +16,19 @@ import pytest
 from hl7.client import MLLPClient
 
 from config.messaging import HL7
-from db.engine import connect
 from db.records import Priority
-from db.worklist import Worklist
 from node.hl7.listener import Listener, may_connect
 from tests.db.examples import record, study_of
 from tests.node.hl7.messages import Answer, Sender, order, report
+from tests.node.hl7.process import Process, write_config
 from tests.orthanc import wait_until
 from workers.hl7.mllp import FramingError, frame
-
-REPOSITORY = Path(__file__).resolve().parents[3]
-
-
-class Process:
-    """``pleura hl7`` on a free port of this machine."""
-
-    def __init__(self, folder: Path, *extra: str) -> None:
-        self.folder = folder
-        self.config = folder / "pleura.toml"
-        lines = ["[store]", f'folder = "{folder}"', "[hl7]", "port = 0", *extra]
-        self.config.write_text("\n".join(lines) + "\n")
-        self.log = folder / "hl7.log"
-        self.process: subprocess.Popen[bytes] | None = None
-        self.port = 0
-
-    def start(self) -> None:
-        before = self.log.stat().st_size if self.log.exists() else 0
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "node.cli", "--config", str(self.config), "hl7"],
-                cwd=REPOSITORY,
-                stdout=log,
-                stderr=log,
-                env=os.environ.copy(),
-            )
-        found = wait_until(
-            lambda: re.search(rb"HL7 listens on 127\.0\.0\.1:(\d+)", self.log.read_bytes()[before:]),
-            "the HL7 listener",
-            seconds=120,
-            alive=self.check_alive,
-        )
-        self.port = int(found.group(1))
-
-    def check_alive(self) -> None:
-        assert self.process is not None
-        if self.process.poll() is not None:
-            raise AssertionError(self.log.read_text())
-
-    def end(self, number: int) -> int:
-        assert self.process is not None
-        self.process.send_signal(number)
-        return self.process.wait(60)
-
-    @property
-    def worklist(self) -> Worklist:
-        return Worklist(connect(f"sqlite:///{self.folder}/pleura.sqlite"))
 
 
 @pytest.fixture
 def pleura(tmp_path: Path) -> Iterator[Process]:
-    process = Process(tmp_path)
-    process.start()
-    yield process
-    if process.process is not None and process.process.poll() is None:
-        process.end(signal.SIGKILL)
+    with Process(write_config(tmp_path), "hl7") as process:
+        yield process
 
 
 def test_a_hospital_speaks_to_the_running_process(pleura: Process) -> None:
@@ -113,8 +59,7 @@ def test_what_was_acknowledged_survives_kill_9(pleura: Process) -> None:
 
 def test_a_port_that_is_taken_is_said_in_one_line(pleura: Process, tmp_path: Path) -> None:
     (tmp_path / "second").mkdir()
-    second = Process(tmp_path / "second")
-    second.config.write_text(second.config.read_text().replace("port = 0", f"port = {pleura.port}"))
+    second = Process(write_config(tmp_path / "second", {"hl7": {"port": pleura.port}}), "hl7")
     with pytest.raises(AssertionError, match=r"pleura: .*hl7\.port"):
         second.start()
 

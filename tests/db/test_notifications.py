@@ -1,0 +1,199 @@
+"""An alarm is written with the triage that raises it, told once, claimed by one, and silenced by the report."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from itertools import pairwise
+
+import pytest
+from sqlalchemy import Engine
+
+from db.notifications import AlarmRules, Notifications, notification_key
+from db.order_tables import NOTIFICATION_TRANSITIONS, NotificationState
+from db.records import Analysis, Priority, TriageDecision
+from db.reporting import Reporting
+from db.worklist import Worklist
+from tests.db.examples import HOUR, MINUTE, NOW, PIPELINE, SECOND, finding, received, study_of
+
+BOTH = AlarmRules(("email", "webhook"))
+ALARM = TriageDecision(Priority.CRITICAL, NOW + 15 * MINUTE, Analysis.ANALYSED, "pneumothorax 90 %", (finding(),))
+
+
+def worklist_with(engine: Engine, rules: AlarmRules = BOTH, **changes: object) -> tuple[Worklist, int]:
+    worklist = Worklist(engine, rules)
+    worklist.record_instance(received(**changes), None, PIPELINE, NOW)
+    return worklist, study_of(worklist)
+
+
+def told(engine: Engine, study: int) -> list[tuple[str, str]]:
+    return [(one.channel, one.reason) for one in Notifications(engine).of_study(study)]
+
+
+def test_a_critical_finding_is_told_by_every_channel_once(engine: Engine) -> None:
+    worklist, study = worklist_with(engine)
+    worklist.record_triage(study, ALARM, NOW)
+    worklist.record_triage(study, replace(ALARM, reason="pneumothorax 95 %"), NOW + MINUTE)
+    assert told(engine, study) == [("email", "pneumothorax"), ("webhook", "pneumothorax")]
+    events = [event for event in worklist.study_detail(study).events if event.entity == "notification"]
+    assert [event.to_state for event in events] == ["pending", "pending"]
+
+
+def test_another_finding_is_told_too(engine: Engine) -> None:
+    worklist, study = worklist_with(engine, AlarmRules(("webhook",)))
+    worklist.record_triage(study, ALARM, NOW)
+    second = replace(ALARM, alarms=(finding(), finding("tension", probability=None)))
+    worklist.record_triage(study, second, NOW)
+    assert told(engine, study) == [("webhook", "pneumothorax"), ("webhook", "tension")]
+
+
+def test_a_finding_on_two_images_is_one_alarm_with_the_first_probability(engine: Engine) -> None:
+    worklist, study = worklist_with(engine, AlarmRules(("webhook",)))
+    worklist.record_triage(study, replace(ALARM, alarms=(finding(probability=0.9), finding(probability=0.6))), NOW)
+    (waiting,) = Notifications(engine).waiting("webhook", NOW)
+    claimed = Notifications(engine).claim(waiting, "w", NOW, MINUTE)
+    assert claimed is not None
+    assert claimed.probability == 0.9
+
+
+def test_without_a_channel_nothing_is_written(engine: Engine) -> None:
+    worklist, study = worklist_with(engine, AlarmRules())
+    worklist.record_triage(study, ALARM, NOW)
+    assert told(engine, study) == []
+
+
+def test_what_the_hospital_made_critical_itself_alarms_nobody(engine: Engine) -> None:
+    worklist, study = worklist_with(engine)
+    worklist.record_triage(study, replace(ALARM, alarms=()), NOW)
+    assert told(engine, study) == []
+
+
+def test_a_reported_study_alarms_nobody(engine: Engine) -> None:
+    worklist, study = worklist_with(engine)
+    Reporting(engine).mark_reported(study, NOW, actor="ann", cause="read")
+    worklist.record_triage(study, ALARM, NOW)
+    assert told(engine, study) == []
+
+
+@pytest.mark.parametrize(
+    ("date", "time", "alarmed"),
+    [
+        ("20260301", "025500", True),
+        ("20260228", "", True),
+        ("20260227", "130000", True),
+        ("20260227", "090000", False),
+        ("20190401", "", False),
+        ("", "", True),
+        ("yesterday", "noon", True),
+        ("20260301", "2500", True),
+    ],
+)
+def test_a_study_that_was_taken_long_ago_alarms_nobody(engine: Engine, date: str, time: str, alarmed: bool) -> None:
+    worklist, study = worklist_with(engine, study_date=date, study_time=time)
+    worklist.record_triage(study, ALARM, NOW)
+    assert bool(told(engine, study)) is alarmed
+
+
+def test_a_study_that_is_run_again_after_days_alarms_nobody(engine: Engine) -> None:
+    worklist, study = worklist_with(engine)
+    worklist.record_triage(study, ALARM, NOW + 25 * HOUR)
+    assert told(engine, study) == []
+
+
+def test_of_two_senders_one_gets_it(engine: Engine) -> None:
+    worklist, study = worklist_with(engine)
+    worklist.record_triage(study, ALARM, NOW)
+    notifications = Notifications(engine)
+    (waiting,) = notifications.waiting("webhook", NOW)
+    claimed = notifications.claim(waiting, "one", NOW, MINUTE)
+    assert claimed is not None
+    assert (claimed.reason, claimed.attempts, claimed.patient_id) == ("pneumothorax", 1, "P1")
+    assert claimed.key == notification_key("1.2.826.0.2.1", "webhook", "pneumothorax")
+    assert notifications.claim(waiting, "two", NOW, MINUTE) is None
+    assert not notifications.sent(waiting, "two", NOW)
+    assert notifications.waiting("webhook", NOW) == ()
+    assert notifications.sent(waiting, "one", NOW)
+    assert notifications.claim(waiting, "one", NOW + HOUR, MINUTE) is None
+    assert notifications.counts("webhook") == {"sent": 1}
+
+
+def test_a_lease_that_is_over_frees_a_claim(engine: Engine) -> None:
+    worklist, study = worklist_with(engine)
+    worklist.record_triage(study, ALARM, NOW)
+    notifications = Notifications(engine)
+    (waiting,) = notifications.waiting("email", NOW)
+    assert notifications.claim(waiting, "dead", NOW, MINUTE) is not None
+    later = NOW + MINUTE
+    assert notifications.waiting("email", later) == (waiting,)
+    again = notifications.claim(waiting, "alive", later, MINUTE)
+    assert again is not None
+    assert again.attempts == 2
+    assert not notifications.sent(waiting, "dead", later)
+
+
+def test_what_a_dead_sender_held_is_free_at_once(engine: Engine) -> None:
+    worklist, study = worklist_with(engine)
+    worklist.record_triage(study, ALARM, NOW)
+    notifications = Notifications(engine)
+    (waiting,) = notifications.waiting("email", NOW)
+    notifications.claim(waiting, "notify-email@here#1", NOW, MINUTE)
+    assert notifications.release("notify-email@there#", NOW) == 0
+    assert notifications.release("notify-email@here#", NOW) == 1
+    assert notifications.waiting("email", NOW) == (waiting,)
+
+
+def test_another_attempt_comes_when_it_is_due(engine: Engine) -> None:
+    worklist, study = worklist_with(engine)
+    worklist.record_triage(study, ALARM, NOW)
+    notifications = Notifications(engine)
+    (waiting,) = notifications.waiting("email", NOW)
+    notifications.claim(waiting, "w", NOW, MINUTE)
+    assert notifications.retry(waiting, "w", "no answer", NOW, 5 * SECOND)
+    assert notifications.waiting("email", NOW + 4 * SECOND) == ()
+    assert notifications.claim(waiting, "w", NOW + 4 * SECOND, MINUTE) is None
+    assert notifications.waiting("email", NOW + 5 * SECOND) == (waiting,)
+    notifications.claim(waiting, "w", NOW + 5 * SECOND, MINUTE)
+    assert notifications.fail(waiting, "w", "never", NOW)
+    (email, _) = notifications.of_study(study)
+    assert (email.state, email.error, email.attempts) == (NotificationState.FAILED, "never", 2)
+
+
+def test_a_report_withdraws_what_waits_and_stops_what_would_be_tried_again(engine: Engine) -> None:
+    worklist, study = worklist_with(engine)
+    worklist.record_triage(study, ALARM, NOW)
+    notifications = Notifications(engine)
+    (leaving,) = notifications.waiting("email", NOW)
+    notifications.claim(leaving, "w", NOW, MINUTE)
+    Reporting(engine).mark_reported(study, NOW, actor="ann", cause="read")
+    states = {one.channel: one.state for one in notifications.of_study(study)}
+    assert states == {"email": NotificationState.SENDING, "webhook": NotificationState.WITHDRAWN}
+    assert notifications.retry(leaving, "w", "no answer", NOW, SECOND)
+    assert {one.state for one in notifications.of_study(study)} == {NotificationState.WITHDRAWN}
+
+
+def test_what_dies_on_its_way_is_withdrawn_where_the_study_is_reported_by_then(engine: Engine) -> None:
+    worklist, study = worklist_with(engine, AlarmRules(("email",)))
+    worklist.record_triage(study, ALARM, NOW)
+    notifications = Notifications(engine)
+    (leaving,) = notifications.waiting("email", NOW)
+    notifications.claim(leaving, "w", NOW, MINUTE)
+    Reporting(engine).mark_reported(study, NOW, actor="ann", cause="read")
+    assert notifications.claim(leaving, "v", NOW + HOUR, timedelta(minutes=1)) is None
+    assert [one.state for one in notifications.of_study(study)] == [NotificationState.WITHDRAWN]
+
+
+def test_the_history_follows_the_table_of_transitions(engine: Engine) -> None:
+    worklist, study = worklist_with(engine, AlarmRules(("email",)))
+    worklist.record_triage(study, ALARM, NOW)
+    notifications = Notifications(engine)
+    (waiting,) = notifications.waiting("email", NOW)
+    notifications.claim(waiting, "dead", NOW, MINUTE)
+    notifications.claim(waiting, "w", NOW + HOUR, MINUTE)
+    notifications.retry(waiting, "w", "no answer", NOW + HOUR, SECOND)
+    notifications.claim(waiting, "w", NOW + 2 * HOUR, MINUTE)
+    notifications.sent(waiting, "w", NOW + 2 * HOUR)
+    steps = [e for e in worklist.study_detail(study).events if e.entity == "notification"]
+    for before, step in pairwise(steps):
+        assert step.from_state == before.to_state
+        assert NotificationState(step.to_state) in NOTIFICATION_TRANSITIONS[NotificationState(step.from_state)]
+    assert steps[-1].to_state == "sent"
