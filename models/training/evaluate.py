@@ -175,7 +175,8 @@ def summarise(
             unjudged[label.name] = _why_not(truths)
         else:
             classified[label.name] = found
-            groups[label.name] = break_down(scores, truths, samples, label.threshold, max(20, rounds // 5))
+            dices, fewer = measured.dices(label.name), max(20, rounds // 5)
+            groups[label.name] = break_down(scores, truths, samples, label.threshold, fewer, dices)
         if progress is not None:
             progress("figures", column + 1, len(spec.labels))
     return Evaluation(

@@ -221,7 +221,8 @@ def _place(item: Segmented, measured: Measured) -> str:
 
 
 def _groups(groups: Sequence[Group]) -> str:
-    head = ("group", "positives / images", "AUC", "sensitivity", "specificity")
+    places = ("Dice, positives",) if any(item.dice for item in groups) else ()
+    head = ("group", "positives / images", "AUC", "sensitivity", "specificity", *places)
     rows = [
         (
             f"{item.kind} {item.name}",
@@ -229,6 +230,7 @@ def _groups(groups: Sequence[Group]) -> str:
             interval(item.auc),
             interval(item.sensitivity),
             interval(item.specificity),
+            *((interval(item.dice),) if item.dice else ()),
         )
         for item in groups
     ]

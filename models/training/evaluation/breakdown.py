@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from models.training.datasets.sample import Sample
 from models.training.evaluation.classification import operating
+from models.training.evaluation.segmentation import mean_by_patients
 from models.training.metrics import Interval, auc, by_patients
 
 BAND = 20
@@ -19,7 +20,10 @@ BAND = 20
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Figures of one finding among the images of one group; NaN where the group has one class only."""
+    """Figures of one finding among the images of one group; NaN where the group has one class only.
+
+    ``dice`` is the mean over its images with a known mask; None where the model has no map of this finding.
+    """
 
     kind: str
     name: str
@@ -28,6 +32,7 @@ class Group:
     auc: Interval
     sensitivity: Interval
     specificity: Interval
+    dice: Interval | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For ``metrics.json``."""
@@ -62,13 +67,20 @@ def break_down(
     samples: Sequence[Sample],
     threshold: float,
     rounds: int = 200,
+    dices: Mapping[str, float] | None = None,
 ) -> list[Group]:
-    """Figures of scores ``[n]`` in each group of their samples."""
+    """Figures of scores ``[n]`` in each group of their samples; ``dices`` are by the name of the sample."""
     rows = []
     for (kind, name), inside in groups(samples).items():
         patients = [item.patient for item, use in zip(samples, inside, strict=True) if use]
         point = operating(scores[inside], truths[inside], threshold)
         area = by_patients(auc, scores[inside], truths[inside], patients, rounds=rounds)
         positives = int(truths[inside].sum())
-        rows.append(Group(kind, name, int(inside.sum()), positives, area, point.sensitivity, point.specificity))
+        overlap = None
+        if dices is not None:
+            own = [item for item, use in zip(samples, inside, strict=True) if use and item.name in dices]
+            values = np.array([dices[item.name] for item in own])
+            overlap = mean_by_patients(values, [item.patient for item in own], rounds)
+        count = int(inside.sum())
+        rows.append(Group(kind, name, count, positives, area, point.sensitivity, point.specificity, overlap))
     return rows

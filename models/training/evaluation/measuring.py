@@ -14,7 +14,7 @@ from models.training.datasets import pixels
 from models.training.datasets.runs import RunsError
 from models.training.datasets.sample import Sample
 from models.training.evaluation.running import Shown, Unseen
-from models.training.evaluation.segmentation import CUTS, Marked, areas_above
+from models.training.evaluation.segmentation import CUTS, Marked, areas_above, dice
 from models.training.truth import Question, label_truths, place_known
 
 Values = NDArray[np.float64]
@@ -61,6 +61,15 @@ class Measured:
         known = self.known[:, column]
         samples = [sample for sample, use in zip(self.samples, known, strict=True) if use]
         return self.scores[known, column], self.truths[known, column], samples
+
+    def dices(self, label: str) -> dict[str, float] | None:
+        """Dice of the delivered mask of each image that has the finding, by name; None without a map."""
+        if label not in self.marked:
+            return None
+        chosen, marked = self.marked[label]
+        values = dice(marked.served, marked.true, marked.served_both)
+        ill = np.flatnonzero(marked.true > 0)
+        return {self.samples[chosen[row]].name: float(values[row]) for row in ill}
 
 
 def measure(

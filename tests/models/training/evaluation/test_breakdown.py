@@ -24,8 +24,12 @@ def test_groups_by_hand() -> None:
         ("age", "60 to 79"),
         ("age", "unknown"),
     ]
-    rows = break_down(np.array([0.9, 0.1, 0.2, 0.3]), np.array([True, False, True, False]), samples, 0.5, rounds=20)
+    scores, truths = np.array([0.9, 0.1, 0.2, 0.3]), np.array([True, False, True, False])
+    rows = break_down(scores, truths, samples, 0.5, rounds=20)
     women, men = rows[:2]
     assert (women.images, women.positives, women.auc.value, women.sensitivity.value) == (2, 1, 1.0, 1.0)
     assert (men.auc.value, men.sensitivity.value, men.specificity.value) == (0.0, 0.0, 1.0)
     assert np.isnan(rows[2:][1].auc.value)
+    assert {row.dice for row in rows} == {None}
+    marked = break_down(scores, truths, samples, 0.5, rounds=20, dices={"a": 0.8, "c": 0.3})
+    assert [row.dice.value for row in marked[:2] if row.dice] == [0.8, 0.3]
