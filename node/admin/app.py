@@ -125,6 +125,7 @@ def _templates(settings: Settings) -> Environment:
         label=words.label,
         percent=words.percent,
         remedy=words.remedy,
+        figure=words.figure,
     )
     environment.globals.update(
         age=words.age,

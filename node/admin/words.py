@@ -99,6 +99,11 @@ def percent(value: float | None) -> str:
     return f"{min(99.9, max(0.1, value * 100)):.1f} %" if value < 0.1 or value > 0.99 else f"{value * 100:.0f} %"
 
 
+def figure(value: float) -> str:
+    """A measured value with three digits that mean something."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
 def area(mm2: float | None, fraction: float | None) -> str:
     """Area in square centimetres where the spacing is known, else as share of the image."""
     if mm2 is not None:

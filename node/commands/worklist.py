@@ -148,6 +148,7 @@ def _parts(detail: StudyDetail) -> Iterator[Table | str]:
     yield from _heading(detail)
     yield _images(detail)
     yield _jobs(detail)
+    yield from _similar(detail)
     yield _deliveries(detail)
     yield _history(detail)
 
@@ -188,6 +189,18 @@ def _jobs(detail: StudyDetail) -> Table:
         for job in detail.jobs
     )
     return _table("Jobs", ("#", "image", "state", "attempts", "seconds", "found"), rows)
+
+
+def _similar(detail: StudyDetail) -> Iterator[Table]:
+    """What a retrieval model found beside a finding; nothing where none ran."""
+    rows = [
+        (str(job.id), finding.label, case.reference, case.label, f"{case.distance:.3g}")
+        for job in detail.jobs
+        for finding in job.findings
+        for case in finding.similar
+    ]
+    if rows:
+        yield _table("Similar cases", ("job", "finding", "case", "label", "distance"), iter(rows))
 
 
 def _deliveries(detail: StudyDetail) -> Table:

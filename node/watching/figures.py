@@ -51,9 +51,11 @@ class Shift:
 
     @property
     def word(self) -> str:
-        """``stable``, ``moving`` or ``shifted``."""
-        if self.index < 0.1 or self.index <= self.noise:
+        """``stable``, ``moving`` or ``shifted``; ``too few`` where chance alone may have moved it so far."""
+        if self.index < 0.1:
             return "stable"
+        if self.index <= self.noise:
+            return "too few"
         return "moving" if self.index < 0.25 else "shifted"
 
 

@@ -9,7 +9,7 @@ from starlette.responses import RedirectResponse, Response
 
 from db.errors import RecordNotFoundError
 from db.model_states import ModelState, model_history, model_states
-from models.contract import ModelSpec
+from models.contract import Mode, ModelSpec
 from models.manifest import ManifestError
 from models.registry import UnknownModel, read_registry
 from node.admin import steering
@@ -75,7 +75,7 @@ def show_model(visit: Visit) -> Response:
         model=shown,
         card=text,
         report=report,
-        series=label_series(report),
+        series=label_series(report, (shown,)),
         comparisons=[(one, scatter(one.pairs)) for one in report.comparisons],
         history=model_history(visit.services.engine, name),
         told=visit.query("told"),
@@ -102,8 +102,12 @@ def _count(given: str) -> int:
     return int(given) if given.isascii() and given.isdigit() and len(given) < 8 else 0
 
 
-def label_series(report: Watch) -> list[dict[str, object]]:
-    """Each label of each version with its weeks, the oldest first, as charts."""
+def label_series(report: Watch, models: tuple[ShownModel, ...]) -> list[dict[str, object]]:
+    """Each label of each version with its weeks, the oldest first, as charts.
+
+    ``quiet`` are labels that their model's manifest itself keeps in shadow.
+    """
+    quiet = {(model.name, label.name) for model in models for label in model.spec.labels if label.mode is Mode.SHADOW}
     series: dict[tuple[str, str, str], list[ScoreWeek]] = {}
     for one in reversed(report.scores):
         series.setdefault((one.model, one.version, one.label), []).append(one)
@@ -113,6 +117,7 @@ def label_series(report: Watch) -> list[dict[str, object]]:
             "model": model,
             "version": version,
             "label": label,
+            "quiet": (model, label) in quiet,
             "latest": weeks[-1],
             "share": trend(order, {one.week: (one.share, one.share_low, one.share_high) for one in weeks}),
             "scores": histogram(weeks[-1].histogram, _together(weeks[:-1])),

@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
 from db.account_tables import Verdict
+from db.assessments import unmatched
 from db.errors import DatabaseError, RecordNotFoundError
 from db.feedback import FeedbackRecord, IdentifiedFinding
 from db.records import InstanceDetail, JobDetail, Priority, StudyDetail
@@ -56,6 +57,7 @@ def show_study(visit: Visit) -> Response:
         chosen=chosen,
         hospital_priority=visit.services.reporting.hospital_priority(study_id),
         Priority=Priority,
+        assessments=unmatched(visit.services.engine, 10, study_id),
         problem=visit.query("problem")[:200],
     )
 

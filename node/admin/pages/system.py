@@ -23,7 +23,7 @@ def show_system(visit: Visit) -> Response:
     services, now = visit.services, visit.now
     day = now - timedelta(hours=24)
     jobs = services.statistics.finished_jobs(day)
-    report = watch(services.watching, now)
+    models, report = known_models(visit), watch(services.watching, now)
     disk = shutil.disk_usage(_existing(visit))
     return visit.page(
         "system.html",
@@ -37,11 +37,13 @@ def show_system(visit: Visit) -> Response:
         stages=mean_stages(jobs),
         disk=disk,
         destinations=_destinations(visit),
-        models=known_models(visit),
+        models=models,
         failures=services.statistics.failures(),
         device=services.settings.workers.device,
         report=report,
-        series=label_series(report),
+        series=label_series(report, models),
+        ended=sum(not job.failed for job in jobs),
+        failed=sum(job.failed for job in jobs),
         totals=verdict_totals(report),
         assessments=unmatched(services.engine, 20),
         alike=alike,

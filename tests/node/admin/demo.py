@@ -29,6 +29,7 @@ from db.records import FindingRecord, Outcome, ReceivedInstance, Refusal
 from db.worklist import Worklist
 from models.contract import Code, Finding, Mask, Pixels, Prediction
 from models.radiograph.reading import read_model_input
+from workers.measures import measures_of
 from workers.outcome import encode_in_order, encode_results
 from workers.results.contract import Analysis, Equipment
 from workers.results.identity import Identity
@@ -301,6 +302,9 @@ class Demo:
             results=tuple(result.record for result in encoded),
             timings={"decode": 0.21, "gate": 0.08, "prepare": 0.05, "infer": 0.41, "localise": 0.06, "encode": 0.12},
             destinations={one.name: tuple(one.kinds) for one in self.settings.destinations},
+            modes={"chest-classifier": "active"},
+            measures=measures_of(image, model_input),
+            ran_on="cpu",
         )
 
     def _deliver(self, delivery_id: int, fate: str, at: datetime) -> None:
