@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pycocotools.coco import COCO as COCOtruth
+from pycocotools import coco
 from pycocotools.cocoeval import COCOeval
 
 from models.training.evaluation.detection import (
@@ -174,7 +174,7 @@ def by_coco(images: list[Marks]) -> np.ndarray:
             {"image_id": number, "category_id": 1, "bbox": sized(box), "score": float(box[4])} for box in image.said
         ]
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCOtruth()
+        truth = coco.COCO()
         truth.dataset = {
             "images": [{"id": number} for number in range(1, len(images) + 1)],
             "annotations": annotations,
