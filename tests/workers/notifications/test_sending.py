@@ -1,0 +1,161 @@
+"""What the sender does with an answer: note it, try again later, or park it; without a word of the message."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from config.messaging import Notifications as Rules
+from config.settings import Settings, Workers
+from db.engine import connect, migrate
+from db.notifications import AlarmRules, Notification, Notifications
+from db.order_tables import NotificationState
+from db.orders import HospitalMessage
+from db.patients import PatientIdentifier, PatientNews
+from db.records import Analysis, Priority, TriageDecision
+from db.reporting import Reporting
+from db.worklist import Worklist
+from tests.db.examples import MINUTE, NOW, PIPELINE, finding, received, study_of
+from tests.workers.builders import FakeClock
+from workers.notifications.contract import NotSentError
+from workers.notifications.sending import Sender
+
+ALARM = TriageDecision(Priority.CRITICAL, NOW, Analysis.ANALYSED, "pneumothorax", (finding(),))
+
+
+@dataclass
+class FakeChannel:
+    """Remembers what it was given, and does what a test says."""
+
+    act: Callable[[], None]
+    told: list[Notification]
+
+    def send(self, notification: Notification, settings: Settings, now: datetime) -> None:
+        self.told.append(notification)
+        self.act()
+
+    def verify(self, settings: Settings) -> str:
+        return "here"
+
+
+class Desk:
+    """A sender of one channel on a real database, with a clock that a test moves."""
+
+    def __init__(self, folder: Path, attempts: int = 3) -> None:
+        engine = connect(f"sqlite:///{folder}/test.sqlite")
+        migrate(engine)
+        self.reporting = Reporting(engine)
+        self.worklist = Worklist(engine, AlarmRules(("webhook",)))
+        self.notifications = Notifications(engine)
+        self.channel = FakeChannel(lambda: None, [])
+        self.clock = FakeClock(NOW)
+        settings = Settings(notifications=Rules(attempts=attempts), workers=Workers(backoff_seconds=10))
+        self.sender = Sender("webhook", self.channel, settings, self.notifications, self.clock, "w")
+
+    def alarm(self, study: int = 1) -> int:
+        self.worklist.record_instance(received(study=study), None, PIPELINE, NOW)
+        self.worklist.record_triage(study_of(self.worklist, study), ALARM, NOW)
+        return study_of(self.worklist, study)
+
+    def state(self, study: int) -> tuple[NotificationState, int, str]:
+        (one,) = self.notifications.of_study(study)
+        return one.state, one.attempts, one.error
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+def refuse() -> None:
+    raise NotSentError("status 503")
+
+
+def test_all_that_waits_is_sent_once(desk: Desk) -> None:
+    studies = [desk.alarm(study) for study in (1, 2)]
+    desk.sender.once()
+    desk.sender.once()
+    assert [one.study_id for one in desk.channel.told] == studies
+    assert {desk.state(study)[0] for study in studies} == {NotificationState.SENT}
+
+
+def test_pauses_grow_and_the_last_attempt_parks(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    study = desk.alarm()
+    desk.channel.act = refuse
+    desk.sender.once()
+    assert desk.state(study) == (NotificationState.PENDING, 1, "status 503")
+    for seconds, attempts in ((9, 1), (1, 2), (19, 2), (1, 3)):
+        desk.clock.pass_by(seconds=seconds)
+        desk.sender.once()
+        assert desk.state(study)[1] == attempts
+    assert desk.state(study) == (NotificationState.FAILED, 3, "status 503")
+    desk.clock.pass_by(days=1)
+    desk.sender.once()
+    assert len(desk.channel.told) == 3
+    assert {one.key for one in desk.channel.told} == {desk.channel.told[0].key}
+    assert "parked" in caplog.text
+
+
+def test_a_receiver_that_is_down_is_asked_once_a_round(desk: Desk) -> None:
+    for study in (1, 2, 3):
+        desk.alarm(study)
+    desk.channel.act = refuse
+    desk.sender.once()
+    assert len(desk.channel.told) == 1
+    desk.channel.act = lambda: None
+    desk.sender.once()
+    assert len(desk.channel.told) == 3
+
+
+def test_a_study_that_is_reported_while_its_alarm_waits_is_not_told(desk: Desk) -> None:
+    study = desk.alarm()
+    desk.channel.act = refuse
+    desk.sender.once()
+    desk.reporting.mark_reported(study, NOW, actor="ann", cause="read")
+    desk.channel.act = lambda: None
+    desk.clock.pass_by(minutes=5)
+    desk.sender.once()
+    assert len(desk.channel.told) == 1
+    assert desk.state(study)[0] is NotificationState.WITHDRAWN
+
+
+def test_a_defect_is_tried_again_and_quotes_nothing(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    study = desk.alarm()
+
+    def defect() -> None:
+        raise KeyError("Doe^Jane")
+
+    desk.channel.act = defect
+    with caplog.at_level(logging.DEBUG):
+        desk.sender.once()
+    assert desk.state(study) == (NotificationState.PENDING, 1, "KeyError in this node")
+    assert "Doe" not in caplog.text
+
+
+def test_a_claim_that_was_lost_meanwhile_changes_nothing(desk: Desk) -> None:
+    study = desk.alarm()
+
+    def dawdle() -> None:
+        (waiting,) = desk.notifications.waiting("webhook", NOW + timedelta(days=1))
+        assert desk.notifications.claim(waiting, "other", NOW + timedelta(days=1), MINUTE) is not None
+
+    desk.channel.act = dawdle
+    desk.sender.once()
+    assert desk.state(study)[:2] == (NotificationState.SENDING, 2)
+
+
+def test_the_study_is_told_as_it_is_now(desk: Desk) -> None:
+    desk.alarm()
+    desk.channel.act = refuse
+    desk.sender.once()
+    news = PatientNews((PatientIdentifier("P1"),), name="Roe^Jane")
+    desk.worklist.receive_message(HospitalMessage("A", "1", "d", "ADT^A08", patients=(news,)), NOW)
+    desk.clock.pass_by(minutes=1)
+    desk.sender.once()
+    assert [one.patient_name for one in desk.channel.told] == ["Doe^Jane", "Roe^Jane"]
+    assert desk.channel.told[1] == replace(desk.channel.told[1], key=desk.channel.told[0].key)
