@@ -7,6 +7,7 @@ pynetdicom speaks the protocol. This module decides who may call, what is offere
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import re
 import socket
@@ -96,6 +97,9 @@ class _Server(ThreadedAssociationServer):  # type: ignore[misc]
     """A server with room for every sender that connects at the same moment."""
 
     request_queue_size = 128
+
+    def service_actions(self) -> None:
+        """Leave garbage to Python: a full collection every few seconds would stop every association for its time."""
 
     def shutdown(self) -> None:
         """Stop listening; associations go on."""
@@ -248,6 +252,9 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
         intake = Intake(store, Worklist(engine), ringer.ring, policy, utc_now, turn)
         intake.recover()
         scp = StorageScp(settings.listener, store, intake, admission)
+        # What is there now stays; a collection need not walk through it each time.
+        gc.collect()
+        gc.freeze()
         ready(scp.start())
         stop.wait()
         scp.stop()

@@ -143,6 +143,11 @@ class BufferedSocket(AssociationSocket):  # type: ignore[misc]
         """Forget so many bytes of what was read ahead."""
         self._start += count
 
+    def forget(self) -> None:
+        """Give the memory back; an association is only collected as garbage some time after its end."""
+        self._buffer = bytearray()
+        self._start = self._end = 0
+
     def fill(self) -> bool:
         """Read ahead once, as much as there is; False at the end of the connection."""
         left = self._end - self._start
@@ -255,6 +260,7 @@ class ReceivingDul(DULServiceProvider):  # type: ignore[misc]
             super().run_reactor()
         finally:
             self._ended()
+            self.socket.forget()
             self._checkpoint.tell()
             with self._waking:
                 for descriptor in (self._wake, self._woken):

@@ -17,8 +17,9 @@ from typing import Any
 
 from celery import Celery
 from celery.app.amqp import AMQP
-from kombu import Connection
+from kombu import Connection, uuid
 from kombu.exceptions import KombuError, OperationalError
+from kombu.serialization import dumps
 from kombu.transport import redis, virtual
 from redis.exceptions import RedisError
 
@@ -34,6 +35,8 @@ STAT_PRIORITY = 0
 PRIORITY = 9
 PRIORITY_STEPS = [STAT_PRIORITY, PRIORITY]
 
+_ORIGIN = "pleura"
+_PERSISTENT = 2  # AMQP's delivery mode
 _RING_SECONDS = 0.5
 _PAUSE_SECONDS = 1.0
 
@@ -65,9 +68,18 @@ class ForgetfulQoS(redis.QoS):  # type: ignore[misc]
 
 
 class ForgetfulChannel(redis.Channel):  # type: ignore[misc]
-    """A channel with :class:`ForgetfulQoS`."""
+    """A channel with :class:`ForgetfulQoS`, that does not make a new client for every message."""
 
     QoS = ForgetfulQoS
+
+    def _create_client(self, asynchronous: bool = False) -> Any:
+        if asynchronous:
+            return super()._create_client(asynchronous)
+        # Of a pool only: the pool is renewed with the connection, and then the client is.
+        client: Any = getattr(self, "_kept_client", None)
+        if client is None or client.connection_pool is not self.pool:
+            client = self._kept_client = super()._create_client()
+        return client
 
 
 class ForgetfulTransport(redis.Transport):  # type: ignore[misc]
@@ -139,7 +151,8 @@ class Doorbell:
             interval_step=0,
             interval_max=0,
         )
-        self._app.conf.broker_pool_limit = 4
+        self._connection = self._app.connection_for_write()
+        self._publishing = threading.Lock()
         self._elapsed = elapsed
         self._lock = threading.Lock()
         self._silent_until: float | None = None
@@ -153,7 +166,8 @@ class Doorbell:
         return self._ring(DELIVER, DELIVERIES, [(delivery_id, PRIORITY) for delivery_id in delivery_ids])
 
     def close(self) -> None:
-        """Close the connections to the broker."""
+        """Close the connection to the broker."""
+        self._connection.release()
         self._app.close()
 
     def _ring(self, task: str, queue: str, messages: list[tuple[int, int]]) -> bool:
@@ -162,14 +176,26 @@ class Doorbell:
         if self._silent_until is not None and self._elapsed() < self._silent_until:
             return False
         try:
-            with self._app.amqp.producer_pool.acquire(block=True, timeout=_RING_SECONDS) as producer:
+            with self._publishing:
+                channel = self._connection.default_channel
                 for row_id, priority in messages:
-                    self._app.send_task(task, (row_id,), queue=queue, priority=priority, retry=False, producer=producer)
+                    self._publish(channel, task, queue, row_id, priority)
         except (OperationalError, KombuError, RedisError, OSError) as error:
             self._note_silence(error)
             return False
         self._note_answer()
         return True
+
+    def _publish(self, channel: Any, task: str, queue: str, row_id: int, priority: int) -> None:
+        """Publish what Celery's send_task would, without declaring the queue and copying the producer each time."""
+        message = self._app.amqp.as_task_v2(
+            uuid(), task, args=(row_id,), ignore_result=True, argsrepr=f"({row_id},)", kwargsrepr="{}", origin=_ORIGIN
+        )
+        content_type, encoding, body = dumps(message.body, serializer="json")
+        prepared = channel.prepare_message(
+            body, priority, content_type, encoding, message.headers, message.properties | {"delivery_mode": _PERSISTENT}
+        )
+        channel.basic_publish(prepared, exchange="", routing_key=queue)
 
     def _note_silence(self, error: Exception) -> None:
         with self._lock:
