@@ -30,6 +30,7 @@ from models.training.evaluation.classification import (
     exclusive_confusion,
     reading_confusion,
 )
+from models.training.evaluation.detection import Detected, detect
 from models.training.evaluation.measuring import Measured, measure
 from models.training.evaluation.outcome import Evaluation
 from models.training.evaluation.running import Network, run
@@ -40,6 +41,7 @@ from models.training.report import evaluation_page
 from models.training.truth import Question
 
 BUNDLED = Path(__file__).parent.parent / "bundled"
+_MATCHES = 2_000_000
 
 
 class EvaluationError(ValueError):
@@ -186,6 +188,7 @@ def summarise(
         measured=measured,
         classified=classified,
         places=_places(spec, measured, rounds),
+        boxes=_boxes(spec, measured, rounds),
         confusions=_confusions(spec, measured),
         groups=groups,
         unjudged=unjudged,
@@ -208,6 +211,17 @@ def _places(spec: ModelSpec, measured: Measured, rounds: int) -> dict[str, Segme
             patients = [measured.samples[number].patient for number in chosen]
             places[label.name] = segment(label.name, marked, patients, label.map_threshold, rounds)
     return places
+
+
+def _boxes(spec: ModelSpec, measured: Measured, rounds: int) -> dict[str, Detected]:
+    """Figures of a detector's boxes; fewer rounds where there are very many images, each of which is matched again."""
+    fewer = min(rounds, max(50, _MATCHES // max(1, len(measured.samples))))
+    boxes = {}
+    for column, label in enumerate(spec.labels if measured.boxes else ()):
+        marks, patients = measured.marks(column)
+        if marks:
+            boxes[label.name] = detect(label.name, marks, patients, label.threshold, fewer)
+    return boxes
 
 
 def _confusions(spec: ModelSpec, measured: Measured) -> tuple[Confusion, ...]:

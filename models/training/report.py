@@ -8,6 +8,7 @@ import numpy as np
 
 from models.training.evaluation.breakdown import Group
 from models.training.evaluation.classification import Classified, Confusion, Operating, Scores, Truths, precision_recall
+from models.training.evaluation.detection import NAMED, Detected, Matched, match
 from models.training.evaluation.measuring import Measured
 from models.training.evaluation.outcome import Evaluation
 from models.training.evaluation.overlays import overlays
@@ -27,6 +28,8 @@ def evaluation_page(found: Evaluation, network: Network, question: Question) -> 
     sections = [("Summary", _summary(found))]
     if found.places:
         sections.append(("Places", _places_summary(found)))
+    if found.boxes:
+        sections.append(("Boxes", _boxes_summary(found)))
     sections += [("Several classes", "".join(map(_matrix, found.confusions)))] if found.confusions else []
     shown = overlays(found, network, question)
     for column, label in enumerate(spec.labels):
@@ -35,6 +38,8 @@ def evaluation_page(found: Evaluation, network: Network, question: Question) -> 
             parts.append(_classified(found.classified[label.name], measured, column))
         if label.name in found.places:
             parts.append(_place(found.places[label.name], measured))
+        if label.name in found.boxes:
+            parts.append(_boxes(found.boxes[label.name], measured, column))
         if found.groups.get(label.name):
             parts.append(_groups(found.groups[label.name]))
         if shown.get(label.name):
@@ -218,6 +223,64 @@ def _place(item: Segmented, measured: Measured) -> str:
         for name, own in (("as delivered", item.served), (f"map at {item.threshold:g}", item.map))
     ]
     return plots(charts) + table(head, rows)
+
+
+def _boxes_summary(found: Evaluation) -> str:
+    head = ("finding", "boxes", "positives / images", "AP 0.40, all images", "AP 0.50, all images")
+    more = ("AP 0.50, positives", "AP 0.75, positives", "mean AP 0.50 to 0.95, all", "competition, all", "boxes hit")
+    rows = [
+        (
+            label,
+            str(item.boxes),
+            f"{item.positives} / {item.images}",
+            interval(item.all_images.at[0.4]),
+            interval(item.all_images.at[0.5]),
+            interval(item.positive_images.at[0.5]),
+            interval(item.positive_images.at[0.75]),
+            number(item.all_images.coco),
+            interval(item.competition),
+            interval(item.sensitivity),
+            interval(item.false_per_hundred, 1),
+            interval(item.pointing),
+        )
+        for label, item in found.boxes.items()
+    ]
+    words = (
+        "AP is COCO's average precision at the named overlap (IoU). Over positives alone, marks on images without the "
+        "finding cost nothing: such a figure says little of a model that is to be used. Competition: the figure of the "
+        "RSNA challenge of 2018, at the model's cut-off. Boxes hit: IoU 0.40 at the cut-off."
+    )
+    last = ("false marks on 100 normals", "strongest place is true")
+    return table((*head, *more, *last), rows) + note(words)
+
+
+def _boxes(item: Detected, measured: Measured, column: int) -> str:
+    """The free-response curve, and precision against recall at three overlaps."""
+    points = list(item.froc.items())
+    most = points[-1][0]
+    cut = (item.false_per_hundred.value / 100, item.sensitivity.value)
+    froc = curves(
+        "boxes hit by false marks", Axis("false marks an image", 0, most), Axis("boxes hit"), [Line("", points)]
+    )
+    marks, _ = measured.marks(column)
+    lines = [Line(f"IoU {at:g}", box_precision([match(image, at) for image in marks])) for at in NAMED]
+    recall = curves("precision and recall of boxes", Axis("recall"), Axis("precision"), lines)
+    words = (
+        f"At the cut-off {item.cut:g}: {number(cut[1])} of all boxes are hit, with {number(cut[0], 2)} false marks on "
+        f"an image without the finding; mean of the curve {number(item.froc_mean)}."
+    )
+    return plots([froc, recall]) + note(words)
+
+
+def box_precision(matched: Sequence[Matched]) -> list[tuple[float, float]]:
+    """Recall and precision after each detection, from the most probable on; empty without boxes or detections."""
+    boxes = sum(image.boxes for image in matched)
+    scores = np.concatenate([image.scores for image in matched]) if matched else np.zeros(0)
+    if not boxes or not len(scores):
+        return []
+    hits = np.concatenate([image.hits for image in matched])[np.argsort(-scores, kind="stable")]
+    found = np.cumsum(hits)
+    return list(zip((found / boxes).tolist(), (found / np.arange(1, len(hits) + 1)).tolist(), strict=True))
 
 
 def _groups(groups: Sequence[Group]) -> str:

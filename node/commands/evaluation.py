@@ -124,6 +124,14 @@ def _print(done: Evaluation) -> None:
             values = (own.dice, own.iou, own.dice_all, place.pointing)
             table.add_row(label, str(place.positives), *(f"{item.value:.3f}" for item in values))
         console.print(table)
+    if done.boxes:
+        table = Table("boxes of", "boxes", "AP 0.50, all", "AP 0.50, positives", "hit", "false on 100 normals")
+        table.box, table.pad_edge = None, False
+        for label, found in done.boxes.items():
+            shares = (found.all_images.at[0.5], found.positive_images.at[0.5], found.sensitivity)
+            false = f"{found.false_per_hundred.value:.1f}"
+            table.add_row(label, str(found.boxes), *(f"{item.value:.3f}" for item in shares), false)
+        console.print(table)
     for label, reason in done.unjudged.items():
         console.print(f"not judged: {label}: {reason}", markup=False)
     for name, reason in done.problems[:_LEFT_OUT]:

@@ -13,6 +13,7 @@ from models.radiograph.geometry import Letterbox
 from models.training.datasets import pixels
 from models.training.datasets.runs import RunsError
 from models.training.datasets.sample import Sample
+from models.training.evaluation.detection import Marks, marks_of
 from models.training.evaluation.running import Shown, Unseen
 from models.training.evaluation.segmentation import CUTS, Marked, areas_above, dice
 from models.training.truth import Question, label_truths, place_known
@@ -70,6 +71,12 @@ class Measured:
         values = dice(marked.served, marked.true, marked.served_both)
         ill = np.flatnonzero(marked.true > 0)
         return {self.samples[chosen[row]].name: float(values[row]) for row in ill}
+
+    def marks(self, column: int) -> tuple[list[Marks], list[str]]:
+        """A detector's and the readers' boxes of one label on the images where all are known, and whose they are."""
+        chosen = [row for row, boxes in enumerate(self.boxes) if boxes.known[column]]
+        marks = [marks_of(self.boxes[row].said, self.boxes[row].true, column) for row in chosen]
+        return marks, [self.samples[row].patient for row in chosen]
 
 
 def measure(

@@ -10,6 +10,7 @@ from typing import Any
 from models.contract import ModelSpec
 from models.training.evaluation.breakdown import Group
 from models.training.evaluation.classification import Classified, Confusion
+from models.training.evaluation.detection import Detected
 from models.training.evaluation.measuring import Measured
 from models.training.evaluation.segmentation import Segmented
 from models.training.figures import LabelFigures
@@ -25,6 +26,7 @@ class Evaluation:
     measured: Measured
     classified: Mapping[str, Classified]
     places: Mapping[str, Segmented]
+    boxes: Mapping[str, Detected]
     confusions: tuple[Confusion, ...]
     groups: Mapping[str, Sequence[Group]]
     unjudged: Mapping[str, str]
@@ -56,6 +58,7 @@ class Evaluation:
             },
             "labels": {label: item.as_dict() for label, item in self.classified.items()},
             "places": {label: item.as_dict() for label, item in self.places.items()},
+            "boxes": {label: item.as_dict() for label, item in self.boxes.items()},
             "confusion": [item.as_dict() for item in self.confusions],
             "groups": {label: [item.as_dict() for item in rows] for label, rows in self.groups.items()},
             "unjudged": dict(self.unjudged),

@@ -17,8 +17,10 @@ from models.runtime.loading import load
 from models.training.dataset import DatasetError
 from models.training.datasets import pixels, registry, runs
 from models.training.evaluate import EvaluationError, evaluate, find_manifest
+from models.training.evaluation.detection import Matched
 from models.training.evaluation.measuring import strongest_is_true
 from models.training.predictions import read_predictions
+from models.training.report import box_precision
 from node.cli import cli
 from tests.models import samples
 from tests.models.training.datasets import made
@@ -143,6 +145,21 @@ def test_a_detector_keeps_its_boxes_in_the_images_own_pixels(tmp_path: Path) -> 
     with (tmp_path / "out" / "boxes.csv").open() as stream:
         told = list(csv.DictReader(stream))
     assert [row["kind"] for row in told] == ["model", "model", "reader", "model", "model"]
+    boxes = found.boxes["lung_opacity"]
+    assert (boxes.images, boxes.positives, boxes.boxes) == (2, 1, 1)
+    assert (boxes.sensitivity.value, boxes.pointing.value, boxes.positive_images.at[0.5].value) == (1.0, 1.0, 1.0)
+    assert (boxes.false_per_hundred.value, boxes.marked_normals.value) == (100.0, 1.0)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert 'aria-label="boxes hit by false marks"' in page
+    assert 'stroke-dasharray="6 4"' in page  # the model's boxes on a picture
+    told_boxes = json.loads((tmp_path / "out" / "metrics.json").read_text())["boxes"]["lung_opacity"]
+    assert told_boxes["positive_images"]["at"]["0.5"]["value"] == 1.0
+
+
+def test_precision_and_recall_of_boxes_by_hand() -> None:
+    images = [Matched(np.array([0.9, 0.4]), np.array([True, False]), 1), Matched(np.array([0.6]), np.array([True]), 2)]
+    assert box_precision(images) == [(1 / 3, 1.0), (2 / 3, 1.0), (2 / 3, 2 / 3)]
+    assert box_precision([]) == []
 
 
 def test_labels_may_have_other_names_in_the_data(tmp_path: Path) -> None:
