@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +38,19 @@ def place_boxes(
         if score >= threshold and right > left and bottom > top:
             found.append(Box(left, top, right - left, bottom - top, float(score)))
     return tuple(sorted(found, key=lambda box: -box.probability))
+
+
+def place_masked_boxes(
+    network_map: Pixels, boxes: tuple[Box, ...], letterbox: Letterbox, threshold: float, minimum_fraction: float
+) -> Place:
+    """A detector's boxes with the mask that its map has inside them; what lies beside every box is no finding."""
+    inside = np.zeros((letterbox.rows, letterbox.columns), dtype=np.bool_)
+    for box in boxes:
+        rows = slice(math.floor(box.y), math.ceil(box.y + box.height))
+        inside[rows, math.floor(box.x) : math.ceil(box.x + box.width)] = True
+    mask = letterbox.mask_to_source(network_map, threshold) & inside
+    mask = without_specks(mask, max(1, round(minimum_fraction * mask.size)))
+    return Place(mask if mask.any() else None, boxes, letterbox.map_to_image(network_map))
 
 
 def without_specks(mask: Mask, minimum: int) -> Mask:

@@ -23,7 +23,7 @@ from models.contract import (
     Unfit,
 )
 from models.gate import inspect, judge
-from models.localise import Place, place_boxes, place_map
+from models.localise import Place, place_boxes, place_map, place_masked_boxes
 from models.pipeline import Pipeline
 from models.radiograph.contrast import letterbox_for, prepare
 from models.radiograph.geometry import Letterbox
@@ -266,7 +266,10 @@ def _probability(spec: ModelSpec, number: int, answer: Answers) -> float:
 def _place(number: int, label: LabelSpec, answer: Answers, letterbox: Letterbox, minimum_fraction: float) -> Place:
     if "boxes" in answer:
         own = _of_class(number, answer)
-        return Place(boxes=place_boxes(answer["boxes"][own], answer["scores"][own], letterbox, label.threshold))
+        boxes = place_boxes(answer["boxes"][own], answer["scores"][own], letterbox, label.threshold)
+        if "maps" not in answer:
+            return Place(boxes=boxes)
+        return place_masked_boxes(answer["maps"][..., number], boxes, letterbox, label.map_threshold, minimum_fraction)
     if "maps" in answer:
         return place_map(answer["maps"][..., number], letterbox, label.map_threshold, minimum_fraction)
     return Place()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from models.contract import Mask
-from models.localise import place_boxes, place_map, without_specks
+from models.localise import place_boxes, place_map, place_masked_boxes, without_specks
 from models.radiograph.geometry import Letterbox
 
 
@@ -76,3 +76,18 @@ def test_boxes_come_sorted_cut_and_without_the_improbable() -> None:
     found = place_boxes(edges, np.array([0.6, 0.9, 0.9, 0.2], np.float32), letterbox, 0.5)
     assert [(box.x, box.y, box.width, box.height) for box in found] == [(50, 50, 150, 150), (0, 0, 100, 100)]
     assert found[0].probability == pytest.approx(0.9)
+
+
+def test_a_detector_s_mask_is_what_its_map_has_inside_its_boxes() -> None:
+    letterbox = Letterbox(200, 200, 50, 50)
+    network_map = np.zeros((50, 50), np.float32)
+    network_map[10:20, 10:20] = 0.9
+    network_map[30:40, 30:40] = 0.9  # of a detection that was too improbable to be a box
+    boxes = place_boxes(np.array([[8, 8, 18, 22]], np.float32), np.array([0.7], np.float32), letterbox, 0.5)
+    place = place_masked_boxes(network_map, boxes, letterbox, 0.5, 1e-4)
+    assert place.boxes == boxes
+    assert place.mask is not None
+    rows, columns = np.nonzero(place.mask)
+    assert (rows.min(), rows.max() + 1, columns.min(), columns.max() + 1) == (40, 80, 40, 72)
+    assert place.heat_map is not None
+    assert place_masked_boxes(network_map * 0.1, boxes, letterbox, 0.5, 1e-4).mask is None

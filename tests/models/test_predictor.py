@@ -12,7 +12,8 @@ import pytest
 from models.contract import Mode, ModelInput, ModelSpec, Prediction
 from models.manifest import ManifestError, read_manifest
 from models.pipeline import Condition, Pipeline, Processing, load_pipeline
-from models.predictor import Predictor, load_predictor
+from models.predictor import Predictor, findings_of, load_predictor
+from models.radiograph.contrast import letterbox_for
 from models.registry import read_registry
 from models.runtime.executor import ModelOutputError
 from models.runtime.loading import load
@@ -144,6 +145,23 @@ def test_a_detector_gives_boxes(tmp_path: Path) -> None:
     assert [(box.x, box.y, box.width, box.height) for box in first.boxes] == [(80, 80, 80, 160)]
     assert not second.present
     assert second.boxes == ()
+
+
+def test_a_detector_with_maps_gives_masks_inside_its_boxes(tmp_path: Path) -> None:
+    weights = detector_graph(tmp_path / "d.onnx", [[8, 8, 16, 24]], [0.9], [0])
+    spec = read_manifest(manifest(weights, "d", "detector", LABELS))
+    answer = {
+        "boxes": np.array([[8, 8, 16, 24], [0, 0, 4, 4]], np.float32),
+        "scores": np.array([0.9, 0.1], np.float32),
+        "classes": np.zeros(2, np.float32),
+        "maps": np.ones((16, 16, 2), np.float32),
+    }
+    found = findings_of(spec, answer, letterbox_for(square(), spec.input), 1e-4)[0]
+    assert [(box.x, box.y, box.width, box.height) for box in found.boxes] == [(80, 80, 80, 160)]
+    assert found.mask is not None
+    wanted = np.zeros((320, 320), np.bool_)
+    wanted[80:240, 80:160] = True
+    np.testing.assert_array_equal(found.mask, wanted)
 
 
 def square() -> ModelInput:
