@@ -75,7 +75,8 @@ def interval(item: Interval, digits: int = 3) -> str:
     """A figure with its interval."""
     if math.isnan(item.value):
         return "n/a"
-    return f"{number(item.value, digits)} ({number(item.low, digits)} to {number(item.high, digits)})"
+    low, high = number(item.low, digits), number(item.high, digits)
+    return f"{number(item.value, digits)}\N{NO-BREAK SPACE}({low}\N{EN DASH}{high})"
 
 
 def share(part: float, whole: float) -> str:

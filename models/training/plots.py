@@ -58,7 +58,7 @@ def curves(title: str, x: Axis, y: Axis, lines: Sequence[Line]) -> str:
         dash = ' stroke-dasharray="4"' if line.dashed else ""
         path = " ".join(f"{a:.1f},{b:.1f}" for a, b in where)
         parts.append(f'<polyline points="{path}" stroke="{colour}" stroke-width="1.8" fill="none"{dash}/>')
-        if line.dots:
+        if line.dots or len(where) == 1:
             parts += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3" fill="{colour}"/>' for a, b in where]
     for number, line in enumerate(named):
         colour, down = colours.get(id(line), "#9a9a9a"), MARGIN / 2 + SIDE - 8 - 15 * (len(named) - 1 - number)
