@@ -11,7 +11,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from db import tables
 from db.holding import hold
-from db.orders import ACTOR, apply_on_arrival
+from db.orders import ACTOR, AHEAD, apply_on_arrival
 from db.patients import PatientIdentifier, correct_on_arrival, same_patient
 from db.prepared import Prepared
 from db.records import Analysis, Ingest, InstanceState, JobState, Priority, ReceivedInstance, Refusal, StudyState
@@ -370,12 +370,13 @@ def _update_study(
 def _came_after_the_report(study: Any, refusal: Refusal | None) -> bool:
     """Whether a reader has not seen what came: an image of a study that is reported.
 
-    A report that came as an object may overtake images of its own study, so it covers all that come until the study is
-    quiet. Other objects, such as reports and presentation states, are no images to be read.
+    A report that came as an object may overtake images of its own study, and one that was announced before the first
+    image has overtaken them all, so both cover what comes until the study is quiet. Other objects, such as reports and
+    presentation states, are no images to be read.
     """
     if study.reported_at is None or (refusal is not None and refusal.code not in _READABLE):
         return False
-    return study.state is StudyState.SETTLED or not study.reported_by.startswith(REPORT_OBJECT)
+    return study.state is StudyState.SETTLED or not study.reported_by.startswith((REPORT_OBJECT, AHEAD))
 
 
 def _study_changes(study: Any, received: ReceivedInstance, refusal: Refusal | None, now: datetime) -> dict[str, Any]:

@@ -19,6 +19,9 @@ from db.reporting import report
 from db.transitions import event, lock_study, write_events
 
 ACTOR = "hl7"
+AHEAD = "hl7 (ahead of its images)"
+"""Who has reported a study whose final report was announced before its first image came."""
+
 ORDERED, CANCELLED = "ordered", "cancelled"
 
 _ORDER: Any = OrderRow.__table__
@@ -144,7 +147,7 @@ def apply_on_arrival(connection: Connection, study: Row[Any], now: datetime) -> 
     if wanted is not None:
         _set_priority(connection, study, wanted, now)
     if any(row.reported_at is not None for row in mine):
-        report(connection, study.id, now, actor=ACTOR, cause=_REPORTED)
+        report(connection, study.id, now, actor=AHEAD, cause=_REPORTED)
     return wanted
 
 

@@ -1,0 +1,55 @@
+"""The examples of docs/hl7.md are messages that this node takes, and tells."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+from config.messaging import HL7Notification, Notifications
+from config.settings import Settings, Site
+from db.engine import connect, migrate
+from db.records import Priority
+from db.worklist import Worklist
+from node.hl7.receiver import Receiver
+from tests.db.examples import NOW, finished, study_of
+from tests.node.hl7.messages import Answer
+from tests.workers.notifications.test_channels import ALARM
+from workers.hl7.message import read_message
+from workers.notifications.hl7 import report
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "hl7.md"
+
+
+def examples() -> dict[str, bytes]:
+    """The example messages of the page, by MSH-9; the acknowledgement among them."""
+    blocks = re.findall(r"```text\n(MSH.*?)```", PAGE.read_text(), re.DOTALL)
+    raw = [block.replace("\n", "\r").encode() for block in blocks]
+    return {read_message(each).header.repetitions(9)[0] + read_message(each).header.text(10): each for each in raw}
+
+
+def test_the_examples_do_what_the_page_says(tmp_path: Path) -> None:
+    engine = connect(f"sqlite:///{tmp_path}/test.sqlite")
+    migrate(engine)
+    worklist = Worklist(engine)
+    receiver = Receiver(Settings(), worklist, lambda: NOW + timedelta(minutes=45), lambda: "5f0c")
+    page = examples()
+    finished(worklist)
+    study = study_of(worklist)
+    assert Answer(receiver.answer(page["ORM^O01M1"])).code == "AA"
+    assert worklist.study_facts(study).hospital_priority is Priority.URGENT
+    assert receiver.answer(page["ORU^R01^ORU_R01M2"]) == page["ACK^R01^ACK5f0c"]
+    assert worklist.study_facts(study).reported
+    assert Answer(receiver.answer(page["ADT^A40^ADT_A39M3"])).code == "AA"
+    assert worklist.study_detail(study).row.patient_id == "P7"
+
+
+def test_the_example_of_an_alarm_is_what_is_written() -> None:
+    settings = Settings(
+        site=Site(name="North Hospital"),
+        notifications=Notifications(hl7=HL7Notification(receiving_application="EHR")),
+    )
+    plain = {"issuer_of_patient_id": "", "patient_name": "Doe^Jane"}
+    written = report(replace(ALARM, **plain), settings, NOW + timedelta(minutes=20))
+    assert written.encode() == examples()["ORU^R01^ORU_R010123456789abcdef0123"]
