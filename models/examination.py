@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.agreement import difference
 from models.contract import Activation, ModelInput, ModelKind, ModelSpec, Pixels
 from models.manifest import verify_digest
 from models.radiograph.contrast import letterbox_for, prepare
@@ -68,7 +69,7 @@ def drawn_inputs(spec: ModelSpec) -> list[Pixels]:
 
 
 def compare(spec: ModelSpec, one: Executor, other: Executor) -> float:
-    """The largest difference between two executors' answers to the drawn images.
+    """The largest difference between two executors' answers to the drawn images (:mod:`models.agreement`).
 
     Raises:
         ModelOutputError: they answer with other outputs or shapes.
@@ -78,7 +79,7 @@ def compare(spec: ModelSpec, one: Executor, other: Executor) -> float:
         mine, theirs = one.run(probe[np.newaxis]), other.run(probe[np.newaxis])
         if {name: array.shape for name, array in mine.items()} != {name: array.shape for name, array in theirs.items()}:
             raise ModelOutputError(f"{spec.name}: two ways to run it answer with other outputs or shapes")
-        worst = max([worst, *(float(np.max(np.abs(mine[name] - theirs[name]), initial=0.0)) for name in mine)])
+        worst = max(worst, difference(mine, theirs))
     return worst
 
 

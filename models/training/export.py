@@ -11,6 +11,7 @@ import numpy as np
 from keras import layers
 from numpy.typing import NDArray
 
+from models.agreement import difference
 from models.efficientnet.gate import FEATURES, mahalanobis_distance
 from models.training.calibrate import Platt
 from models.training.onnx_session import open_session, run_session
@@ -45,7 +46,7 @@ def serving_gate(model: keras.Model, mean: Array, whitening: Array, temperature:
 def export_onnx(model: keras.Model, file: Path, probe: Array) -> float:
     """Write ``model`` as ONNX with a free batch size; returns the largest difference of any output on ``probe``.
 
-    Values beyond 1, as pixels are, count relative to the largest of their output.
+    See :func:`models.agreement.difference`.
 
     Raises:
         ExportError: an output is missing, NaN, or differs by more than ``TOLERANCE``, in one batch or image by image.
@@ -60,11 +61,8 @@ def export_onnx(model: keras.Model, file: Path, probe: Array) -> float:
         raise ExportError(f"{file.name} lacks the outputs {', '.join(sorted(missing))}")
     whole = run_session(session, probe, names)
     single = [run_session(session, probe[index : index + 1], names) for index in range(len(probe))]
-    worst = 0.0
-    for name in (name for name in names if name not in ROWS):
-        scale = max(1.0, float(np.max(np.abs(expected[name]), initial=0.0)))
-        for answer in (whole[name], np.concatenate([item[name] for item in single])):
-            worst = max(worst, float(np.max(np.abs(answer - expected[name]), initial=0.0)) / scale)
+    alone = {name: np.concatenate([item[name] for item in single]) for name in names}
+    worst = max(difference(expected, answer, leaving_out=ROWS) for answer in (whole, alone))
     if not worst <= TOLERANCE:
         raise ExportError(f"{file.name} differs from the trained network by {worst:g}")
     return worst
