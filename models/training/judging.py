@@ -18,7 +18,7 @@ from models.training.fit import Progress, silent
 from models.training.literature_recipe import LiteratureRecipe
 from models.training.predictions import enlarged
 from models.training.store import Stored
-from models.training.truth import Question, label_truths
+from models.training.truth import Question, label_truths, place_known
 
 Array = NDArray[np.float32]
 SAID, TRUE, BOTH = 0, 1, 2
@@ -30,10 +30,11 @@ class Judged:
     """Answers and truths of ``n`` images and ``L`` served labels.
 
     ``scores`` are probabilities of an image as the node takes them, ``truths`` and ``known`` as in
-    :func:`models.training.truth.label_truths`. Where the network has maps: ``areas`` are pixels in the network's input
-    that it marks, that are marked in truth, and that are both (``NaN`` where the truth about places is not known), and
-    ``hits`` whether its strongest place is marked in truth (``NaN`` where nothing is). A detector has ``boxes``
-    ``[n, D, 6]`` (left, top, right, bottom, score, label) and ``true_boxes`` ``[n, most, 5]`` (label -1: none).
+    :func:`models.training.truth.label_truths`, ``placed`` whether the place of a label is known. Where the network has
+    maps: ``areas`` are pixels in the network's input that it marks, that are marked in truth, and that are both
+    (``NaN`` where the truth about places is not known), and ``hits`` whether its strongest place is marked in truth
+    (``NaN`` where nothing is). A detector has ``boxes [n, D, 6]`` (left, top, right, bottom, score, label) and
+    ``true_boxes [n, most, 5]`` (label -1: none).
     """
 
     names: tuple[str, ...]
@@ -43,6 +44,7 @@ class Judged:
     scores: Array
     truths: Array
     known: Array
+    placed: Array
     areas: Array | None = None
     hits: Array | None = None
     boxes: Array | None = None
@@ -86,7 +88,8 @@ def judge(
             boxes.append(said_boxes(answer))
             true_boxes.append(batch.boxes)
         progress("judging", index + 1, len(feed))
-    values, sure = label_truths(unseen.samples, Question(recipe.data.labels, recipe.data.classes))
+    question = Question(recipe.data.labels, recipe.data.classes)
+    values, sure = label_truths(unseen.samples, question)
     return Judged(
         names=tuple(sample.name for sample in unseen.samples),
         patients=tuple(sample.patient for sample in unseen.samples),
@@ -95,6 +98,7 @@ def judge(
         scores=np.concatenate(scores),
         truths=values[:, columns],
         known=sure[:, columns],
+        placed=np.stack([place_known(sample, question) for sample in unseen.samples])[:, columns],
         areas=np.stack(areas) if areas else None,
         hits=np.stack(hits) if hits else None,
         boxes=np.concatenate(boxes) if boxes else None,

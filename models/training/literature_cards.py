@@ -51,6 +51,7 @@ def literature_card(
             *_findings(labels, found),
             "",
             *_places(found),
+            *_boxes(found),
             f"What was said about each image: `evidence/{recipe.name}.csv`. Again from scratch:",
             "",
             "```",
@@ -115,5 +116,23 @@ def _places(found: Figures) -> list[str]:
         rows.append(
             f"| {item.label} | {item.positives} | {_share(item.dice)} | {_share(item.iou)} | {_share(item.pointing)} "
             f"| {item.dice_all:.3f} ({item.images} images) |"
+        )
+    return [*rows, ""]
+
+
+def _boxes(found: Figures) -> list[str]:
+    measured = [item for item in found.boxes.values() if item is not None]
+    if not measured:
+        return []
+    rows = [
+        "| finding | images / with boxes | AP at IoU 0.5, all images | AP at IoU 0.5, positives only "
+        "| AP, COCO, all images | boxes hit (IoU 0.4) | false marks per 100 normals | most probable box inside |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for item in measured:
+        rows.append(
+            f"| {item.label} | {item.images} / {item.positives} | {_share(item.all_images.at[0.5])} "
+            f"| {_share(item.positive_images.at[0.5])} | {item.all_images.coco:.3f} | {_share(item.sensitivity)} "
+            f"| {item.false_per_hundred.value:.0f} | {_share(item.pointing)} |"
         )
     return [*rows, ""]

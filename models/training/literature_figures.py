@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.training.evaluation.detection import Detected, detect, marks_of
+from models.training.evaluation.segmentation import dice, iou
 from models.training.figures import LabelFigures, figures_of
 from models.training.judging import BOTH, SAID, TRUE, Judged
 from models.training.metrics import Interval, by_patients, proportion
@@ -43,25 +45,29 @@ class Figures:
 
     labels: dict[str, LabelFigures | None]
     places: dict[str, PlaceFigures | None]
+    boxes: dict[str, Detected | None]
 
     def as_dict(self) -> dict[str, Any]:
         """For ``evidence/NAME.json``."""
         return {
             "labels": {name: asdict(item) for name, item in self.labels.items() if item is not None},
             "places": {name: asdict(item) for name, item in self.places.items() if item is not None},
+            "boxes": {name: item.as_dict() for name, item in self.boxes.items() if item is not None},
         }
 
 
 def figures(judged: Judged, cut_off: float | None, rounds: int = 1000) -> Figures:
     """Everything that can be measured; ``cut_off`` None is Youden's."""
-    labels, places = {}, {}
+    labels, places, boxes = {}, {}, {}
     for column, label in enumerate(judged.labels):
         known = judged.known[:, column] > 0
         patients = [patient for patient, use in zip(judged.patients, known, strict=True) if use]
         scores, truths = judged.scores[known, column], judged.prevalent[known, column]
         labels[label] = figures_of(label, scores, truths, patients, cut_off, rounds)
         places[label] = _places(judged, column, rounds)
-    return Figures(labels, places)
+        found = labels[label]
+        boxes[label] = _boxes(judged, column, found.threshold if found else 0.5, rounds)
+    return Figures(labels, places, boxes)
 
 
 def _places(judged: Judged, column: int, rounds: int) -> PlaceFigures | None:
@@ -72,26 +78,37 @@ def _places(judged: Judged, column: int, rounds: int) -> PlaceFigures | None:
     positive = known & (areas[:, TRUE] > 0)
     if not positive.any():
         return None
-    dice, iou = overlaps(areas)
+    dices, ious = overlaps(areas)
     patients = [patient for patient, use in zip(judged.patients, positive, strict=True) if use]
     return PlaceFigures(
         label=judged.labels[column],
         images=int(known.sum()),
         positives=int(positive.sum()),
-        dice=_mean(dice[positive], patients, rounds),
-        iou=_mean(iou[positive], patients, rounds),
-        dice_all=float(dice[known].mean()),
+        dice=_mean(dices[positive], patients, rounds),
+        iou=_mean(ious[positive], patients, rounds),
+        dice_all=float(dices[known].mean()),
         pointing=proportion(int(hits[positive].sum()), int(positive.sum())),
     )
 
 
+def _boxes(judged: Judged, column: int, cut: float, rounds: int) -> Detected | None:
+    """A detector's boxes, over images whose boxes are known."""
+    if judged.boxes is None or judged.true_boxes is None:
+        return None
+    known = np.flatnonzero(judged.placed[:, column] > 0)
+    true = judged.true_boxes[known]
+    # The truth numbers the recipe's labels, the answer the served ones; detectors serve all that they are taught.
+    if not (np.rint(true[..., 4]) == column).any():
+        return None
+    marks = [marks_of(judged.boxes[place].astype(np.float64), judged.true_boxes[place].astype(np.float64), column)
+             for place in known]  # fmt: skip
+    return detect(judged.labels[column], marks, [judged.patients[place] for place in known], cut, rounds)
+
+
 def overlaps(areas: Values) -> tuple[Values, Values]:
     """Dice and IoU of areas ``[n, 3]``; 1 where both masks are empty."""
-    both, total = areas[:, BOTH], areas[:, SAID] + areas[:, TRUE]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        dice = np.where(total == 0, 1.0, 2 * both / total)
-        iou = np.where(total == 0, 1.0, both / (total - both))
-    return dice, iou
+    said, true, both = areas[:, SAID], areas[:, TRUE], areas[:, BOTH]
+    return dice(said, true, both), iou(said, true, both)
 
 
 def _mean(values: Values, patients: Sequence[str], rounds: int) -> Interval:
@@ -105,9 +122,9 @@ def write_judged(file: Path, judged: Judged) -> None:
     head = ["image", "patient", "group"]
     for label in judged.labels:
         head += [label, f"{label} truth", *([f"{label} dice"] if judged.areas is not None else [])]
-    dice = None
+    dices = None
     if judged.areas is not None:
-        dice = np.stack([overlaps(judged.areas[:, column])[0] for column in range(len(judged.labels))], axis=1)
+        dices = np.stack([overlaps(judged.areas[:, column])[0] for column in range(len(judged.labels))], axis=1)
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
@@ -117,6 +134,6 @@ def write_judged(file: Path, judged: Judged) -> None:
             for column in range(len(judged.labels)):
                 known = judged.known[row, column] > 0
                 cells += [f"{judged.scores[row, column]:.5f}", f"{judged.truths[row, column]:g}" if known else ""]
-                if dice is not None:
-                    cells.append("" if math.isnan(dice[row, column]) else f"{dice[row, column]:.4f}")
+                if dices is not None:
+                    cells.append("" if math.isnan(dices[row, column]) else f"{dices[row, column]:.4f}")
             writer.writerow(cells)
