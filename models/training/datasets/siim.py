@@ -38,7 +38,7 @@ def _read(folder: Path, progress: Progress | None) -> Dataset:
         if uid not in headers:
             gathered.leave_out(uid, "no file has this SOP Instance UID")
             continue
-        reason = _mistake(own)
+        reason = _mistake(own, headers[uid])
         if reason:
             gathered.leave_out(uid, reason)
             continue
@@ -62,8 +62,10 @@ def _texts(table: Path, gathered: Gathered) -> dict[str, tuple[str, ...]]:
     return texts
 
 
-def _mistake(texts: tuple[str, ...]) -> str:
+def _mistake(texts: tuple[str, ...], header: Header) -> str:
     """Why an image's rows cannot be used; empty where they can."""
+    if header.rows != header.columns:
+        return f"its masks are for a square image: it has {header.columns} x {header.rows} pixels"
     if runs.NOTHING in texts and len(texts) > 1:
         return "one row says that there is no pixel, another names some"
     for text in texts:

@@ -74,6 +74,12 @@ def test_siim_lists_all_that_is_wrong(tmp_path: Path) -> None:
     }
 
 
+def test_siim_masks_are_not_stretched_over_an_image_of_another_shape(tmp_path: Path) -> None:
+    folder = made.siim(tmp_path, [("1.1", "0 5"), ("1.2", "-1")], {"1.1": "a", "1.2": "b"})
+    made.write_dicom(folder / "dicom-images-train" / "1.1" / "1.1.dcm", made.gradient(64, 32), "1.1")
+    assert reasons(registry.read(folder)) == {"1.1": "its masks are for a square image: it has 32 x 64 pixels"}
+
+
 @pytest.mark.peer("shared-data")
 def test_a_real_siim_file_with_an_age_that_is_none(shared_data: Path, tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
