@@ -40,7 +40,7 @@ from node.admin.radiographs import Radiographs
 from node.admin.routes import page_endpoints
 from node.admin.services import Doorbell, Services
 from node.admin.shell import Endpoint, SecurityHeaders, problem
-from node.admin.trials import Judge, Trials
+from node.admin.trials import Judge, SwitchedJudge, Trials
 from workers.destinations.contract import PeerError
 from workers.destinations.registry import KINDS
 
@@ -214,13 +214,14 @@ def run_admin(settings: Settings, ready: Callable[[int], None], stop: threading.
     engine = connect(settings.database_url)
     migrate(engine)
     doorbell = BrokerDoorbell(settings.broker_url)
+    worklist = Worklist(engine, alarm_rules(settings))
     app = create_app(
         settings,
-        Worklist(engine, alarm_rules(settings)),
+        worklist,
         engine,
         doorbell=doorbell,
         clock=lambda: datetime.now(UTC),
-        load_judge=lambda: load_judge(settings),
+        load_judge=lambda: load_judge(settings, worklist),
         echo=lambda destination: call(settings, destination),
     )
     with socket.create_server((settings.admin.host, settings.admin.port)) as listening:
@@ -231,12 +232,18 @@ def run_admin(settings: Settings, ready: Callable[[int], None], stop: threading.
     engine.dispose()
 
 
-def load_judge(settings: Settings) -> Judge:
-    """The active pipeline with its networks, on the processor: the page must not take a worker's GPU."""
+def load_judge(settings: Settings, worklist: Worklist) -> Judge:
+    """The active pipeline with its networks, on the processor: the page must not take a worker's GPU.
+
+    A model that a person has switched is what they made of it here too.
+    """
     from models.predictor import load_predictor
     from workers.pipeline import active_pipeline
+    from workers.switches import Switchboard
 
-    return load_predictor(active_pipeline(settings), device="cpu", threads=settings.workers.threads)
+    loaded = load_predictor(active_pipeline(settings), device="cpu", threads=settings.workers.threads)
+    board = Switchboard(loaded, lambda switches: active_pipeline(settings, switches=switches))
+    return SwitchedJudge(lambda: board.turn(worklist.model_states()).predictor)
 
 
 def _configuration(app: Starlette) -> uvicorn.Config:

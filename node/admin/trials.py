@@ -36,6 +36,18 @@ class Judge(Protocol):
         ...
 
 
+class SwitchedJudge:
+    """Judges each image by what is in force when it comes."""
+
+    def __init__(self, current: Callable[[], Judge]) -> None:
+        """Take what gives the judge of the moment."""
+        self._current = current
+
+    def predict(self, model_input: ModelInput) -> Prediction:
+        """Say all that the pipeline says about one image."""
+        return self._current().predict(model_input)
+
+
 class TrialError(ValueError):
     """A file cannot be tried; the message says why, in a sentence for a person."""
 

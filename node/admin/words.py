@@ -118,9 +118,16 @@ def progress(received: datetime, due: datetime, now: datetime) -> int:
 
 
 _REMEDIES = (
+    (
+        r"was (switched off|put in shadow)",
+        "Run the job again without that model, or activate it on the system page and re-send.",
+    ),
     (r"calling AE title", "Register our AE title at the destination, or set calling_ae_title for it."),
     (r"called AE title", "Correct ae_title of this destination in the configuration."),
-    (r"refused|unreachable|connect|timed? ?out|no route", "Check that the peer runs and that host and port are right."),
+    (
+        r"refused|unreachable|cannot be reached|abort|connect|timed? ?out|no route",
+        "Check that the peer runs and that host and port are right.",
+    ),
     (r"congested|limit of associations", "The peer is busy; it is tried again by itself."),
     (r"0x[aA]7|out of resources", "The peer has no room; free its disk, then re-send."),
     (r"0x[aA]9|0x[cC]|0x0122", "The peer does not take this object; check its log and the kinds it is configured for."),

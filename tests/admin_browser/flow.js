@@ -164,6 +164,19 @@ async function main() {
     await page.goto(base + place);
     await accessible(page, name);
   }
+  // A switch asks first, needs a reason, and is told on the model's own page.
+  await page.goto(`${base}/system`);
+  await accessible(page, "system for an admin");
+  const asked = [];
+  page.on("dialog", (dialog) => { asked.push(dialog.message()); dialog.accept(); });
+  await page.click("details.switch summary");
+  await page.selectOption("details.switch[open] select", "off");
+  await page.fill("details.switch[open] [name=reason]", "alarms on every skin fold");
+  await Promise.all([page.waitForURL(/told=switched/), page.click("details.switch[open] button[type=submit]")]);
+  assert.equal(asked.length, 1);
+  assert.match(await page.textContent("[role=status]"), /From the next image on this model is off/);
+  await accessible(page, "model");
+  said("switch a model off");
   assert.deepEqual(wrong, []);
   said("no script error, no request to another host");
   await browser.close();

@@ -13,6 +13,7 @@ import pytest
 from db.accounts import Accounts
 from tests.node.admin.conftest import CHEAP
 from tests.node.admin.demo import ARRIVING, PASSWORD, Case, Demo, settings_for
+from tests.node.admin.history import fill_weeks
 from tests.node.admin.test_live import served
 
 HERE = Path(__file__).parent
@@ -26,10 +27,14 @@ STEPS = {
     "retry a failed job",
     "a reported study leaves the worklist",
     "log out",
+    "switch a model off",
     "no script error, no request to another host",
     *(
         f"axe {name}"
-        for name in ("login", "worklist", "study", "system", "try", "account", "people", "audit", "history")
+        for name in (
+            *("login", "worklist", "study", "system", "try", "account", "people", "audit", "history"),
+            *("system for an admin", "model"),
+        )
     ),
 }
 
@@ -49,6 +54,7 @@ def node_modules() -> Path:
 def test_a_visit_from_log_in_to_log_out(tmp_path: Path, node_modules: Path) -> None:
     demo = Demo(tmp_path / "store")
     demo.add_users(Accounts(demo.engine, CHEAP))
+    fill_weeks(demo, datetime.now(UTC), a_week=15)
     demo.fill(datetime.now(UTC))
     shots = Path(os.environ.get("PLEURA_SHOTS", tmp_path / "shots"))
     shots.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from datetime import timedelta
 
 from starlette.exceptions import HTTPException
@@ -10,7 +11,7 @@ from starlette.responses import Response
 
 from config.settings import Destination
 from db.assessments import unmatched
-from db.statistics import DestinationState, FinishedJob
+from db.statistics import DestinationState, Failure, FinishedJob
 from node.admin.charts import latencies, per_interval
 from node.admin.pages.models import alike, known_models, label_series, verdict_totals
 from node.admin.shell import Visit
@@ -20,6 +21,11 @@ from node.watching.report import watch
 
 def show_system(visit: Visit) -> Response:
     """The system page."""
+    return _page(visit)
+
+
+def _page(visit: Visit, called: Destination | None = None, problem: str | None = None) -> Response:
+    """The system page; with ``called`` it tells how a C-ECHO went."""
     services, now = visit.services, visit.now
     day = now - timedelta(hours=24)
     jobs = services.statistics.finished_jobs(day)
@@ -38,7 +44,7 @@ def show_system(visit: Visit) -> Response:
         disk=disk,
         destinations=_destinations(visit),
         models=models,
-        failures=services.statistics.failures(),
+        failures=alike_failures(services.statistics.failures()),
         device=services.settings.workers.device,
         report=report,
         series=label_series(report, models),
@@ -47,6 +53,8 @@ def show_system(visit: Visit) -> Response:
         totals=verdict_totals(report),
         assessments=unmatched(services.engine, 20),
         alike=alike,
+        called=called,
+        problem=problem,
     )
 
 
@@ -58,7 +66,16 @@ def call_destination(visit: Visit) -> Response:
         raise HTTPException(404)
     problem = visit.services.echo(destination)
     visit.audit("C-ECHO", name, detail=problem or "answers")
-    return visit.page("echo.html", destination=destination, problem=problem)
+    return _page(visit, destination, problem)
+
+
+def alike_failures(failures: Sequence[Failure]) -> list[tuple[Failure, list[int]]]:
+    """Failures that are the same thing for a person (one study, one destination, one error) as one, with their rows."""
+    found: dict[tuple[object, ...], tuple[Failure, list[int]]] = {}
+    for one in failures:
+        key = (one.entity, one.study_id, one.destination, one.state, one.error, one.attempts)
+        found.setdefault(key, (one, []))[1].append(one.id)
+    return list(found.values())
 
 
 def mean_stages(jobs: tuple[FinishedJob, ...]) -> dict[str, float]:

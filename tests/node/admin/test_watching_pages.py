@@ -9,14 +9,18 @@ from sqlalchemy import update
 
 from config.settings import Models
 from db.assessments import Assessment, Statement
-from db.model_states import AS_CONFIGURED, ModelState, Switch, model_history
+from db.model_states import AS_CONFIGURED, ModelState, Switch, model_history, set_model_state
 from db.records import DeliveryState, SimilarRecord
 from db.tables import Finding
-from models.contract import Mode
+from models.contract import Mode, ModelInput
 from models.registry import read_registry
+from node.admin.app import load_judge
 from node.admin.charts import histogram, nice_share, scatter, trend
+from node.admin.pages.system import alike_failures
+from node.admin.words import remedy
 from node.model_use import GATE, IDLE, models_in_use
 from tests.node.admin.conftest import NOW, Site
+from tests.node.admin.demo import phantom
 from tests.node.admin.history import fill_weeks
 
 MODEL = "chest-classifier"
@@ -159,3 +163,31 @@ def test_charts_are_points_in_their_boxes() -> None:
 
 def test_the_page_of_a_model_that_is_gone(site: Site) -> None:
     assert site.logged_in("admin").get("/system/models/nobody").status_code == 404
+
+
+def test_an_image_that_is_tried_meets_the_models_as_they_are_switched_now(site: Site) -> None:
+    settings = site.settings.model_copy(update={"models": Models(gate="")})
+    judge = load_judge(settings, site.services.worklist)
+    image = ModelInput(phantom(), "1.2.3")
+    assert any(finding.mode is Mode.ACTIVE for finding in judge.predict(image).findings)
+    set_model_state(site.services.engine, MODEL, ModelState.OFF, actor="ada", reason="x", now=NOW)
+    assert all(finding.mode is Mode.SHADOW for finding in judge.predict(image).findings)
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        ("the peer cannot be reached, or aborted the association", "Check that the peer runs"),
+        ("the model x was switched off by ada after this was made", "Run the job again without that model"),
+        ("something else", "Retry once"),
+    ],
+)
+def test_what_to_do_about_an_error(error: str, advice: str) -> None:
+    assert remedy(error).startswith(advice)
+
+
+def test_failures_that_are_one_thing_for_a_person_are_told_once(site: Site) -> None:
+    failures = site.services.statistics.failures()
+    grouped = alike_failures(failures)
+    assert len(grouped) < len(failures)
+    assert sorted(number for _, ids in grouped for number in ids) == sorted(one.id for one in failures)
