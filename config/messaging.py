@@ -60,6 +60,8 @@ class HL7(Part):
     """Priorities of an order that make its study critical. Where half of all orders are STAT, leave it empty."""
     reported_statuses: tuple[str, ...] = ("F", "C")
     """Result statuses (OBR-25, or every OBX-11) with which a study is reported: final and corrected."""
+    keep_days: int = Field(default=90, ge=1)
+    """Messages, and orders whose studies have not come, are forgotten after this many days."""
     maximum_message_bytes: int = Field(default=4 * 1024 * 1024, ge=1024)
     """A longer message closes its connection."""
     maximum_connections: int = Field(default=20, ge=1, le=500)

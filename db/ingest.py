@@ -11,7 +11,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from db import tables
 from db.holding import hold
-from db.orders import ACTOR, AHEAD, apply_on_arrival
+from db.orders import ACTOR, AHEAD, apply_on_arrival, lock_arrivals
 from db.patients import PatientIdentifier, correct_on_arrival, same_patient
 from db.prepared import Prepared
 from db.records import Analysis, Ingest, InstanceState, JobState, Priority, ReceivedInstance, Refusal, StudyState
@@ -245,6 +245,7 @@ def _flag(
 
 def _apply_what_was_said(connection: Connection, study: Any, job_id: int | None, now: datetime) -> bool:
     """Apply to a new study what the hospital has said by HL7 before it came; whether it is urgent."""
+    lock_arrivals(connection, shared=True)
     if correct_on_arrival(connection, study, ACTOR, now):
         study = lock_study(connection, study.id)
     wanted = apply_on_arrival(connection, study, now)

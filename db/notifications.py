@@ -218,6 +218,18 @@ class Notifications:
                 move(connection, _ENTITY, row, after, cause=cause, actor="node", now=now, **_ENDED)
         return len(rows)
 
+    def requeue(self, channel: str, actor: str, now: datetime) -> int:
+        """Send again, from the start, what was parked in ``channel``, because a person asks for it; how many."""
+        table = NotificationRow.__table__
+        query = select(table).where(table.c.channel == channel, table.c.state == NotificationState.FAILED)
+        with self._writer.begin() as connection:
+            rows = connection.execute(query.order_by(table.c.id).with_for_update(key_share=True)).all()
+            for row in rows:
+                values: dict[str, Any] = {**_ENDED, "attempts": 0}
+                cause, after = "asked for again", NotificationState.PENDING
+                move(connection, _ENTITY, row, after, cause=cause, actor=actor, now=now, **values)
+        return len(rows)
+
     def of_study(self, study_id: int) -> tuple[NotificationDetail, ...]:
         """Every notification of a study, the oldest first."""
         query = select(NotificationRow.__table__).where(NotificationRow.study_id == study_id)

@@ -54,6 +54,7 @@ class OrderRow(Base):
         Index("ix_orders_filler_order_number", "filler_order_number"),
         Index("ix_orders_accession_number", "accession_number"),
         Index("ix_orders_study_instance_uid", "study_instance_uid"),
+        Index("ix_orders_updated_at", "updated_at"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, bindparam, insert, literal_column, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, literal_column, or_, select, update
 
 from db import tables
 from db.errors import DatabaseError
@@ -42,6 +42,7 @@ _REMEMBERED = Prepared(
     )
 )
 _RANK = {None: 0, Priority.ROUTINE: 0, Priority.URGENT: 1, Priority.CRITICAL: 2}
+_ARRIVALS = 0x504C484C  # "PLHL": the key of PostgreSQL's advisory lock
 _REPORTED = "its final report was announced by HL7"
 
 
@@ -109,6 +110,7 @@ def receive(connection: Connection, message: HospitalMessage, now: datetime) -> 
     Raises:
         OtherPatientError: what it names belongs to another patient.
     """
+    lock_arrivals(connection, shared=False)
     table: Any = MessageRow.__table__
     known = select(table.c.id).where(
         table.c.sender == message.sender,
@@ -133,6 +135,24 @@ def receive(connection: Connection, message: HospitalMessage, now: datetime) -> 
         changed.update(studies)
         remembered += not studies
     return MessageResult(study_ids=tuple(sorted(changed)), remembered=remembered)
+
+
+def lock_arrivals(connection: Connection, *, shared: bool) -> None:
+    """Let a message and a new study come one after the other, until the transaction ends.
+
+    Otherwise each could look for the other a moment before it is there. New studies share the lock. (On SQLite there is
+    one writer at a time anyway.)
+    """
+    if connection.dialect.name == "postgresql":
+        function = func.pg_advisory_xact_lock_shared if shared else func.pg_advisory_xact_lock
+        connection.execute(select(function(_ARRIVALS)))
+
+
+def forget(connection: Connection, before: datetime) -> None:
+    """Forget messages, and orders without a study, of which nothing was heard since ``before``."""
+    table: Any = MessageRow.__table__
+    connection.execute(delete(table).where(table.c.at < before))
+    connection.execute(delete(_ORDER).where(_ORDER.c.study_id.is_(None), _ORDER.c.updated_at < before))
 
 
 def apply_on_arrival(connection: Connection, study: Row[Any], now: datetime) -> Priority | None:

@@ -126,6 +126,10 @@ class Worklist:
         """
         return self._write(orders.receive, message, now)
 
+    def forget_messages(self, before: datetime) -> None:
+        """Forget messages, and orders whose studies never came, of which nothing was heard since ``before``."""
+        self._write(orders.forget, before)
+
     def report_by_object(self, instance_id: int, actor: str, now: datetime) -> bool:
         """Mark the study of a received report as reported; ``actor`` is the calling AE title. False: nothing changed.
 

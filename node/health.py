@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from config.settings import Destination, Settings
 from db.engine import connect, schema_problem
+from db.notifications import Notifications
 from models.manifest import ManifestError
 from models.registry import UnknownModel, read_registry
 from node.broker import BrokerError, answers, server_binary
@@ -163,4 +164,15 @@ def check_channel(settings: Settings, name: str) -> Check:
         found = CHANNELS[name].verify(settings)
     except NotSentError as error:
         return Check(part, False, str(error), f"mend [notifications.{name}]; `pleura notify --test {name}` tries it")
+    parked = _parked(settings, name)
+    if parked:
+        return Check(part, False, f"{found}; {parked} alarms could not be sent", f"`pleura notify --retry {name}`")
     return Check(part, True, found)
+
+
+def _parked(settings: Settings, channel: str) -> int:
+    """How many alarms were given up; 0 where the database cannot say (its own check tells of that)."""
+    if settings.database.url is None and not (settings.store.folder / "pleura.sqlite").exists():
+        return 0
+    engine = connect(settings.database_url)
+    return 0 if schema_problem(engine) else Notifications(engine).counts(channel).get("failed", 0)

@@ -7,21 +7,36 @@ from datetime import UTC, datetime
 
 import click
 
+from config.settings import Settings
+from db.notifications import Notifications
 from node.commands.common import console, fail, settings_of
+from node.commands.worklist import actor, open_engine
 from workers.notifications.contract import NotSentError
 from workers.notifications.registry import CHANNELS
 from workers.notifications.wording import trial_notification
 
 
 @click.command()
-@click.option("--test", "channel", type=click.Choice(list(CHANNELS)), required=True, help="Channel to try.")
+@click.option("--test", "trial", type=click.Choice(list(CHANNELS)), help="Send a test message through this channel.")
+@click.option("--retry", "parked", type=click.Choice(list(CHANNELS)), help="Send again what was parked in this one.")
 @click.pass_context
-def notify(context: click.Context, channel: str) -> None:
-    """Send a test message, which says that it is one, through a channel of [notifications].
+def notify(context: click.Context, trial: str | None, parked: str | None) -> None:
+    """Try a channel of [notifications], or send again what could not be sent.
 
-    The channel need not be enabled yet. Ends with 1, and says why, if the receiver has not taken the message.
+    A test message says that it is one; the channel need not be enabled yet. Ends with 1, and says why, if the receiver
+    has not taken it.
     """
+    if (trial is None) == (parked is None):
+        raise click.UsageError("give either --test or --retry with a channel", ctx=context)
     settings = settings_of(context)
+    if trial is not None:
+        _try(trial, settings)
+    elif parked is not None:
+        number = Notifications(open_engine(settings)).requeue(parked, actor(), datetime.now(UTC))
+        console.print(f"{number} notifications by {parked} are to be sent again")
+
+
+def _try(channel: str, settings: Settings) -> None:
     missing = settings.notifications.missing(channel)
     if missing:
         fail(f"set {', '.join(missing)} in [notifications.{channel}] first")

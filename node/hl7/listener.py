@@ -12,7 +12,10 @@ import ssl
 import threading
 import uuid
 from collections.abc import Callable
+from datetime import timedelta
 from ipaddress import ip_address, ip_network
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from config.messaging import HL7
 from config.settings import Settings
@@ -26,7 +29,8 @@ from workers.notifications.registry import alarm_rules
 log = logging.getLogger(__name__)
 
 _CHUNK = 65536
-_LONGEST_SILENCE_SECONDS = 7 * 24 * 3600.0
+_DAY_SECONDS = 24 * 3600.0
+_LONGEST_SILENCE_SECONDS = 7 * _DAY_SECONDS
 
 Answer = Callable[[bytes], bytes]
 
@@ -151,11 +155,18 @@ def run_hl7(settings: Settings, ready: Callable[[int], None], stop: threading.Ev
     """
     engine = connect(settings.database_url)
     migrate(engine)
-    receiver = Receiver(settings, Worklist(engine, alarm_rules(settings)), utc_now, lambda: uuid.uuid4().hex[:20])
-    asyncio.run(_run(Listener(settings.hl7, receiver.answer), ready, stop))
+    worklist = Worklist(engine, alarm_rules(settings))
+    receiver = Receiver(settings, worklist, utc_now, lambda: uuid.uuid4().hex[:20])
+
+    def tidy() -> None:
+        worklist.forget_messages(utc_now() - timedelta(days=settings.hl7.keep_days))
+
+    asyncio.run(_run(Listener(settings.hl7, receiver.answer), tidy, ready, stop))
 
 
-async def _run(listener: Listener, ready: Callable[[int], None], stop: threading.Event) -> None:
+async def _run(
+    listener: Listener, tidy: Callable[[], None], ready: Callable[[int], None], stop: threading.Event
+) -> None:
     stopped = asyncio.Event()
 
     async def watch() -> None:
@@ -163,8 +174,19 @@ async def _run(listener: Listener, ready: Callable[[int], None], stop: threading
         stopped.set()
 
     watcher = asyncio.create_task(watch())
+    tidier = asyncio.create_task(_every_day(tidy))
     try:
         await listener.serve(ready, stopped)
     finally:
+        tidier.cancel()
         stop.set()
-        await watcher
+        await asyncio.gather(watcher, tidier, return_exceptions=True)
+
+
+async def _every_day(tidy: Callable[[], None]) -> None:
+    while True:
+        try:
+            await asyncio.to_thread(tidy)
+        except SQLAlchemyError as error:
+            log.warning("old messages could not be forgotten (%s); again tomorrow", type(error).__name__)
+        await asyncio.sleep(_DAY_SECONDS)

@@ -94,11 +94,16 @@ def understand(message: Message, raw: bytes, rules: HL7) -> HospitalMessage:
     return HospitalMessage(
         sender=sender_of(message.header),
         control_id=_checked(message.header.text(10), "MSH^1^10"),
-        digest=hashlib.sha256(raw).hexdigest(),
+        digest=_digest(raw),
         kind=kind,
         orders=() if kind in PATIENTS else _orders(message, rules, is_report=kind in REPORTS),
         patients=_patients(message, rules) if kind in PATIENTS else (),
     )
+
+
+def _digest(raw: bytes) -> str:
+    """SHA-256 of all behind MSH: a message that is sent again may have another time in MSH-7."""
+    return hashlib.sha256(re.split(rb"[\r\n]", raw.lstrip(b"\r\n"), maxsplit=1)[-1]).hexdigest()
 
 
 def _orders(message: Message, rules: HL7, *, is_report: bool) -> tuple[OrderNews, ...]:

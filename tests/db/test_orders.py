@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
+from db import ingest, orders
+from db.engine import writing
 from db.notifications import AlarmRules, Notifications
 from db.orders import CANCELLED, HospitalMessage, MessageResult, OrderKeys, OrderNews, OtherPatientError
 from db.patients import PatientIdentifier, PatientNews
 from db.records import DeliveryState, JobState, Priority, TriageDecision
 from db.reporting import Reporting
 from db.worklist import Worklist
-from tests.db.examples import HOUR, NOW, finding, finished, outcome, record, study_of
+from tests.db.examples import HOUR, NOW, PIPELINE, finding, finished, outcome, received, record, study_of
 from tests.db.examples import claim as claim_job
 
 JANE = (PatientIdentifier("P1"),)
@@ -225,6 +228,48 @@ def test_issuers_keep_equal_numbers_of_two_hospitals_apart(worklist: Worklist) -
     assert worklist.receive_message(message(1, patient=south), NOW).study_ids == ()
     north = PatientNews((PatientIdentifier("P1", "NORTH"),), name="Roe^Jane")
     assert worklist.receive_message(message(2, patient=north), NOW).study_ids
+
+
+def test_what_nobody_has_asked_for_is_forgotten(worklist: Worklist) -> None:
+    worklist.receive_message(message(1, order("A-9", **STAT)), NOW)
+    worklist.receive_message(message(2, order(**STAT)), NOW + HOUR)
+    record(worklist, study=3, accession_number="A-9", patient_id="P1")
+    worklist.receive_message(message(3, order("A-8")), NOW)
+    worklist.forget_messages(NOW + HOUR)
+    assert not worklist.receive_message(message(3, order("A-8", **STAT)), NOW + HOUR).repeat
+    assert worklist.receive_message(message(2, order(**STAT)), NOW + HOUR).repeat
+    record(worklist)
+    assert worklist.study_facts(study_of(worklist)).hospital_priority is Priority.URGENT
+    assert worklist.study_facts(study_of(worklist, 3)).hospital_priority is Priority.URGENT
+
+
+@pytest.mark.parametrize("first", ["study", "order"])
+def test_an_order_and_its_study_that_come_at_once_find_each_other(engine: Engine, first: str) -> None:
+    """One transaction is open while the other begins: whichever ends first, the order must be applied."""
+    worklist = Worklist(engine)
+
+    def take_study(connection: Connection) -> None:
+        ingest.record_instance(connection, received(), None, PIPELINE, NOW)
+
+    def take_order(connection: Connection) -> None:
+        orders.receive(connection, message(1, order(**STAT)), NOW)
+
+    works = [take_study, take_order] if first == "study" else [take_order, take_study]
+    open_now = threading.Event()
+
+    def second() -> None:
+        open_now.wait(60)
+        with writing(engine).begin() as connection:
+            works[1](connection)
+
+    thread = threading.Thread(target=second)
+    thread.start()
+    with writing(engine).begin() as connection:
+        works[0](connection)
+        open_now.set()
+        thread.join(0.5)
+    thread.join(60)
+    assert worklist.study_facts(study_of(worklist)).hospital_priority is Priority.URGENT
 
 
 def test_a_report_silences_what_was_not_told_yet(engine: Engine) -> None:

@@ -11,9 +11,15 @@ import tomli_w
 from click.testing import CliRunner, Result
 
 from config.settings import load
+from db.engine import connect, migrate
+from db.notifications import Notifications
+from db.records import Analysis, Priority, TriageDecision
+from db.worklist import Worklist
 from node.cli import cli
 from node.health import check_channel, check_hl7, examine
+from tests.db.examples import MINUTE, NOW, PIPELINE, finding, received, study_of
 from tests.workers.notifications.receivers import hospital, mail, web
+from workers.notifications.registry import alarm_rules
 
 PEOPLE = {"sender": "pleura@north.example", "recipients": ["a@north.example"]}
 
@@ -75,6 +81,34 @@ def test_doctor_asks_every_channel_and_tells_nobody(tmp_path: Path) -> None:
     assert parts[-3:] == told
     assert not set(told) & set(without)
     assert not any(check_channel(settings, name).ok for name in ("webhook", "email", "hl7")), "they are gone by now"
+
+
+def test_what_was_parked_is_told_and_sent_again(tmp_path: Path) -> None:
+    with web() as site:
+        parts = {"webhook": everything(site.port, 1, 1)["webhook"]}
+        path = configuration(tmp_path, notifications=parts)
+        settings = load(path)
+        engine = connect(settings.database_url)
+        migrate(engine)
+        worklist = Worklist(engine, alarm_rules(settings))
+        worklist.record_instance(received(), None, PIPELINE, NOW)
+        alarm = TriageDecision(Priority.CRITICAL, NOW, Analysis.ANALYSED, "pneumothorax", (finding(),))
+        worklist.record_triage(study_of(worklist), alarm, NOW)
+        notifications = Notifications(engine)
+        (waiting,) = notifications.waiting("webhook", NOW)
+        notifications.claim(waiting, "w", NOW, MINUTE)
+        notifications.fail(waiting, "w", "status 500", NOW)
+        check = check_channel(settings, "webhook")
+        assert not check.ok
+        assert "1 alarms" in check.found
+        result = run(path, "notify", "--retry", "webhook")
+        assert result.exit_code == 0, result.output
+        assert notifications.waiting("webhook", NOW) == (waiting,)
+        assert check_channel(settings, "webhook").ok
+
+
+def test_a_command_that_asks_for_nothing_is_a_mistake(tmp_path: Path) -> None:
+    assert run(configuration(tmp_path), "notify").exit_code == 2
 
 
 def test_doctor_looks_at_the_hl7_listener(tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ def _create_orders() -> None:
         "filler_order_number",
         "accession_number",
         "study_instance_uid",
+        "updated_at",
     ):
         op.create_index(f"ix_orders_{column}", "orders", [column])
 

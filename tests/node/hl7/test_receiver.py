@@ -173,6 +173,21 @@ def test_the_same_message_again_is_accepted_and_does_nothing(worklist: Worklist)
     assert worklist.study_detail(study_of(worklist)) == before
 
 
+def test_a_message_that_is_sent_again_later_is_still_the_same(worklist: Worklist) -> None:
+    record(worklist)
+    answer(worklist, report())
+    assert "before" in answer(worklist, report().replace(b"20260301030000", b"20260301041500")).text
+    assert "before" not in answer(worklist, report(status="C")).text
+
+
+@pytest.mark.parametrize(("status", "reported"), [("F", True), ("P", False), ("", False)])
+def test_a_change_of_status_may_tell_of_the_report(worklist: Worklist, status: str, reported: bool) -> None:
+    record(worklist)
+    obr = f"OBR|1|PL-1|FI-1|X{'|' * 14}A-1{'|' * 7}{status}"
+    assert answer(worklist, message("ORM^O01", "M1", PATIENT, "ORC|SC|PL-1|FI-1||CM", obr)).code == "AA"
+    assert worklist.study_facts(study_of(worklist)).reported is reported
+
+
 @pytest.mark.parametrize(
     ("raw", "code", "error"),
     [
