@@ -15,7 +15,7 @@ from config.settings import Settings
 from node.commands.common import console, fail, settings_of
 from workers.simulation.experiment import compare
 from workers.simulation.figures import Comparison
-from workers.simulation.report import NOTICE, html_report, metrics_json, words
+from workers.simulation.report import NOTICE, html_report, in_short, metrics_json, words
 from workers.simulation.scenario import DEFAULT, Scenario, ScenarioError, read_scenario
 
 
@@ -76,6 +76,7 @@ def simulate(
     except ScenarioError as error:
         fail(str(error))
     console.print(figures_table(comparison, scenario))
+    console.print(in_short(comparison))
     console.print(NOTICE)
     if out is not None:
         _write(out, comparison, scenario, settings)
@@ -104,7 +105,7 @@ def _observed(settings: Settings, base: Scenario, back: timedelta) -> Scenario:
 def figures_table(comparison: Comparison, scenario: Scenario) -> Table:
     """Mean, 95th percentile and longest turnaround of each group under each policy."""
     title = (
-        f"{scenario.title}: minutes to the report, {comparison.replications} replications of {scenario.days} days, "
+        f"{scenario.title}\nMinutes to the report, {comparison.replications} replications of {scenario.days} days, "
         f"seed {comparison.seed}"
     )
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")

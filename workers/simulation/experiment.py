@@ -9,7 +9,7 @@ import numpy as np
 
 from config.settings import Triage
 from workers.simulation.cases import Case, draw_cases, is_counted
-from workers.simulation.figures import ALL, NEGATIVE, NONE, Comparison, Figures, figures_of
+from workers.simulation.figures import ALL, MISSED, NONE, Comparison, Figures, figures_of
 from workers.simulation.policies import policies
 from workers.simulation.room import turnarounds
 from workers.simulation.scenario import Scenario, ScenarioError
@@ -51,7 +51,7 @@ def _groups(cases: Sequence[Case], scenario: Scenario, labels: Sequence[str], cr
     counted = [case for case in cases if is_counted(case, scenario)]
     missed = [case for case in counted if critical in case.shows and critical not in (case.said or ())]
     groups = {label: [case for case in counted if label in case.shows] for label in labels}
-    groups |= {f"{critical}, {NEGATIVE}": missed}
+    groups |= {f"{critical}, {MISSED}": missed}
     groups |= {NONE: [case for case in counted if not case.shows], ALL: counted}
     return {name: np.array([case.number for case in members], dtype=int) for name, members in groups.items()}
 

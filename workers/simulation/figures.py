@@ -11,7 +11,7 @@ import numpy as np
 
 ALL = "all studies"
 NONE = "no finding"
-NEGATIVE = "missed by the algorithm"
+MISSED = "not found"
 
 
 @dataclass(frozen=True, slots=True)

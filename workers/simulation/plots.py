@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from math import ceil, floor, log10
+from math import floor, log10
 
 from workers.simulation.figures import Comparison, Estimate
 
 # Okabe and Ito's colours, which people with any colour vision tell apart.
 COLOURS = ("#595959", "#0072b2", "#e69f00", "#009e73")
+_DASHES = ("", 'stroke-dasharray="7 3"', 'stroke-dasharray="2 3"', "")
 _WIDTH, _LEFT, _RIGHT, _TOP = 760, 210, 60, 10
 _BAR, _GAP = 14, 14
 _PLOT = _WIDTH - _LEFT - _RIGHT
@@ -50,12 +51,12 @@ def curves(title: str, comparison: Comparison) -> str:
     # The longest tenth of a percent would squeeze everything else to the left.
     top = nice_top(max(curve[99] for curve in comparison.curve.values()))
     parts = []
-    for colour, curve in zip(COLOURS, comparison.curve.values(), strict=False):
+    for colour, dashes, curve in zip(COLOURS, _DASHES, comparison.curve.values(), strict=False):
         points = " ".join(
             f"{_LEFT + min(minutes, top) / top * _PLOT:.1f},{_TOP + height * (1 - percent / 100):.1f}"
             for percent, minutes in enumerate(curve)
         )
-        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2" {dashes}/>')
     for percent in (0, 25, 50, 75, 100):
         y = _TOP + height * (1 - percent / 100)
         parts.append(f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{percent} %</text>')
@@ -73,12 +74,11 @@ def legend(policies: Sequence[str]) -> str:
 
 
 def nice_top(value: float) -> float:
-    """The end of an axis that holds ``value``: one, two or five times a power of ten, split in steps that read well."""
+    """The end of an axis that holds ``value``, such that each quarter of it is a number that reads well."""
     if value <= 0:
-        return 1.0
-    step: float = 10.0 ** floor(log10(value))
-    step = step / 5 if value / step < 2 else step / 2 if value / step < 5 else step
-    return ceil(value / step) * step
+        return 4.0
+    size: float = 10.0 ** floor(log10(value / 4))
+    return 4 * size * next(step for step in (1, 1.5, 2, 2.5, 3, 4, 5, 7.5, 10) if 4 * size * step >= value)
 
 
 def _minutes_axis(top: float, y: float) -> list[str]:

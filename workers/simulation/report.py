@@ -9,8 +9,9 @@ from html import escape
 from typing import Any
 
 from config.settings import Triage
-from workers.simulation.figures import Comparison, Estimate, Figures
+from workers.simulation.figures import ALL, Comparison, Estimate, Figures
 from workers.simulation.plots import bars, curves, legend
+from workers.simulation.policies import FIRST_COME, OURS, PRIORITY
 from workers.simulation.scenario import Scenario
 
 NOTICE = "Research use only. Pleura is not a medical device. Every figure is simulated."
@@ -66,6 +67,7 @@ def html_report(comparison: Comparison, scenario: Scenario, rules: Triage, comma
         f'<p class="notice">{NOTICE}</p>',
         f"<p>{comparison.replications} replications of {scenario.days} days, seed {comparison.seed}. "
         "Every policy reads the same studies. Turnaround runs from the arrival of a study to its report.</p>",
+        f"<p>{escape(in_short(comparison))}</p>",
         f"<p>Rules of the policy by due time: {escape(limits)}.</p>",
         legend(tuple(comparison.figures)),
         *_plots(comparison),
@@ -110,6 +112,19 @@ def _table(comparison: Comparison) -> str:
         "<table><thead><tr><th scope='col'>Studies</th><th scope='col' class='left'>Policy</th>"
         f"{heads}<th scope='col'>Longest of all</th></tr></thead><tbody>{''.join(rows)}</tbody></table>"
         "<p>Minutes; mean over the replications with its 95 % interval.</p>"
+    )
+
+
+def in_short(comparison: Comparison) -> str:
+    """The two figures by which the policy by due time is judged, in a sentence."""
+    found, critical = comparison.figures, comparison.critical
+    sooner = found[OURS][critical].mean.mean / found[PRIORITY][critical].mean.mean
+    longer = found[OURS][ALL].longest.mean / found[FIRST_COME][ALL].longest.mean
+    plain = found[PRIORITY][ALL].longest.mean / found[FIRST_COME][ALL].longest.mean
+    return (
+        f"By due time a study with {critical.replace('_', ' ')} is reported after {sooner:.2f} times what plain "
+        f"priority takes, and the longest wait is {longer:.2f} times that of first come, first served "
+        f"(plain priority: {plain:.2f})."
     )
 
 
