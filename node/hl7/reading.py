@@ -109,6 +109,8 @@ def _digest(raw: bytes) -> str:
 def _orders(message: Message, rules: HL7, *, is_report: bool) -> tuple[OrderNews, ...]:
     pid = message.first("PID")
     patient = patient_identifiers(pid, 3, rules) if pid else ()
+    if pid and pid.text(3) and not patient:
+        raise MessageError(REQUIRED_FIELD, "PID-3 names no identifier that is a Patient ID", "PID^1^3")
     groups = _groups(message)
     if not groups:
         raise MessageError(SEGMENT_SEQUENCE, "an order or report has ORC or OBR", "OBR^1")
@@ -271,5 +273,5 @@ def person_name(segment: Segment, number: int) -> str:
     chosen = next((one for one in repetitions if segment.part(one, 7) == "L"), repetitions[0])
     # XPN: family, given, further given names, suffix, prefix. PN: family, given, middle, prefix, suffix.
     parts = [segment.part(chosen, place) for place in (1, 2, 3, 5, 4)]
-    plain = [part.replace("^", " ").replace("=", " ").replace("\\", " ") for part in parts]
+    plain = [re.sub(r"[\^=\\\x00-\x1f]", " ", part) for part in parts]
     return "^".join(plain).rstrip("^")[:_LONGEST_KEY]

@@ -58,7 +58,10 @@ class Segment:
         return raw.split(self.delimiters.repetition) if raw else []
 
     def text(self, field: int, component: int = 1, subcomponent: int = 1) -> str:
-        """A value of the first repetition, unescaped and stripped; empty where there is none or it is to be deleted."""
+        """A value of the first repetition, unescaped and stripped; empty where there is none or it is to be deleted.
+
+        Without NUL: no database keeps it, and nobody means it.
+        """
         repetitions = self.repetitions(field)
         return self.part(repetitions[0], component, subcomponent) if repetitions else ""
 
@@ -67,7 +70,7 @@ class Segment:
         if repetition == NULL:
             return ""
         found = _nth(_nth(repetition, self.delimiters.component, component), self.delimiters.subcomponent, subcomponent)
-        return "" if found == NULL else unescape(found, self.delimiters, self.codec).strip()
+        return "" if found == NULL else unescape(found, self.delimiters, self.codec).replace("\0", "").strip()
 
     def _raw(self, field: int) -> str:
         return self.fields[field - 1] if 0 < field <= len(self.fields) else ""

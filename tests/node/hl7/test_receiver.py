@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from datetime import timedelta
 from pathlib import Path
 
 import hl7
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
@@ -16,9 +19,11 @@ from config.settings import Settings, Store
 from db.engine import connect, migrate
 from db.records import Priority
 from db.worklist import Worklist
+from node.hl7.reading import understand
 from node.hl7.receiver import Receiver
 from tests.db.examples import NOW, finished, received, record, study_of
 from tests.node.hl7.messages import PATIENT, Answer, correction, merge, message, order, report
+from workers.hl7.message import MessageError, read_message
 
 
 @pytest.fixture
@@ -200,6 +205,7 @@ def test_a_change_of_status_may_tell_of_the_report(worklist: Worklist, status: s
         (message("ORU^R01", "M1", PATIENT), "AE", "100"),
         (message("ORU^R01", "M1", PATIENT, "OBR|1||||||||||||||||||||||||F"), "AE", "101"),
         (message("ORM^O01", "M1", PATIENT, "ORC|NW|PL-1", "ZDS|not-a-uid"), "AE", "102"),
+        (report(patient="PID|1||42^^^^AN||Doe^Jane"), "AE", "101"),
         (message("ADT^A08", "M1", "EVN|A08"), "AE", "100"),
         (message("ADT^A08", "M1", "PID|1||42^^^^AN||Doe^Jane"), "AE", "101"),
         (message("ADT^A40", "M1", "PID|1||P7^^^^MR", "MRG|42^^^^AN"), "AE", "101"),
@@ -247,6 +253,32 @@ def test_what_cannot_be_kept_is_not_acknowledged(engine: Engine, worklist: Workl
     acknowledged = answer(BrokenWorklist(engine), order())
     assert (acknowledged.code, acknowledged.error) == ("AR", "207")
     assert answer(worklist, order()).code == "AA"
+
+
+FIELDS = st.text(st.sampled_from('A1S.|^~\\&"X0FP é'), max_size=12)
+SEGMENTS = st.builds(
+    lambda name, fields: "|".join((name, *fields)),
+    st.sampled_from(["PID", "ORC", "OBR", "OBX", "TQ1", "IPC", "ZDS", "MRG", "NTE"]),
+    st.lists(FIELDS, max_size=30),
+)
+
+
+@given(
+    kind=st.sampled_from(["ORM^O01", "ORU^R01", "ADT^A08", "ADT^A40", "OMI^O23"]),
+    segments=st.lists(SEGMENTS, max_size=8),
+)
+def test_whatever_comes_is_understood_or_refused(kind: str, segments: list[str]) -> None:
+    raw = message(kind, "M1", *segments)
+    with contextlib.suppress(MessageError):
+        understood = understand(read_message(raw), raw, HL7())
+        assert understood.orders or understood.patients
+        assert not any("\0" in news.name for news in understood.patients)
+
+
+def test_a_name_with_control_characters_is_kept_without_them(worklist: Worklist) -> None:
+    finished(worklist)
+    assert answer(worklist, correction(patient="PID|1||P1^^^^MR||Ro\\X00\\e\\X0A\\x^Jane")).code == "AA"
+    assert worklist.study_detail(study_of(worklist)).row.patient_name == "Roe x^Jane"
 
 
 def test_the_log_names_no_patient(worklist: Worklist, caplog: pytest.LogCaptureFixture) -> None:
