@@ -93,6 +93,9 @@ def evaluate(
     """
     spec = _spec(str(model), folder)
     dataset = registry.read(data, layout, progress, patient=patient)
+    if not dataset.samples:
+        first = f", the first ({dataset.problems[0][0]}) because {dataset.problems[0][1]}" if dataset.problems else ""
+        raise EvaluationError(f"no image can be used: {len(dataset.problems)} rows were left out{first}")
     try:
         samples = split.named(dataset.samples, split_name)
     except DatasetError as error:

@@ -55,13 +55,14 @@ def bright(rows: slice, columns: slice, side: int = 128) -> np.ndarray:
 
 
 def test_a_classifier_says_what_the_node_says(tmp_path: Path) -> None:
-    folder = made.siim(tmp_path / "d", [(f"1.{n}", "-1") for n in range(5)], {f"1.{n}": f"{n}" for n in range(5)})
-    for number in range(5):
+    names = [f"{number}" for number in range(5)]
+    rows: list[list[object]] = [[name, "", "", "", "", 0] for name in names]
+    folder = made.rsna(tmp_path / "d", rows, [(name, "Normal") for name in names], names)
+    for number, name in enumerate(names):
         picture = (samples.chestlike(300, 240 + 10 * number) * 255).astype(np.uint8)
-        made.write_dicom(folder / "dicom-images-train" / f"1.{number}" / f"1.{number}.dcm", picture, f"1.{number}")
-    rest = samples.LABELS.replace('"other"', '"pneumothorax"')
+        made.write_dicom(folder / "stage_2_train_images" / f"{name}.dcm", picture, f"1.{number}")
     for equalise in ("none", "clahe"):
-        file = classifier(tmp_path / equalise, f'equalise = "{equalise}"\n' + rest)
+        file = classifier(tmp_path / equalise, f'equalise = "{equalise}"\n' + samples.LABELS)
         evaluate(file, folder, "all", tmp_path / "out" / equalise, rounds=20)
         said = read_predictions(tmp_path / "out" / equalise / "predictions.csv")
         spec = read_manifest(file)
@@ -188,6 +189,12 @@ def test_what_cannot_be_measured_is_told(tmp_path: Path) -> None:
     broken = classifier(tmp_path / "n", bias=float("nan"))
     with pytest.raises(EvaluationError, match="NaN"):
         evaluate(broken, data, "val", tmp_path / "out")
+    for image in (data / "images").iterdir():
+        image.unlink()
+    with pytest.raises(
+        EvaluationError, match=r"no image can be used: 8 rows were left out, .*the image file is missing"
+    ):
+        evaluate(file, data, "all", tmp_path / "out")
     file.with_suffix(".onnx").write_bytes(b"another network")
     with pytest.raises(EvaluationError, match="digest"):
         evaluate(file, data, "val", tmp_path / "out")
