@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, and_, func, or_, select
+from sqlalchemy import Engine, and_, case, func, or_, select
 from sqlalchemy.orm import aliased
 
 from db.account_tables import AssessmentRow, FeedbackRow, Verdict
@@ -19,13 +19,15 @@ from db.assessments import ADDED
 from db.records import JobState
 from db.tables import Finding, Job, Model, Study
 
+_LOW = 0.1
+
 MOST_IMAGES = 2000
 """Images of a span whose measures are looked at: of more, every n-th."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreCount:
-    """How often a model gave one probability (to a thousandth; None: it could not tell) for a label."""
+    """How often a model gave one probability (rounded; None: it could not tell) for a label."""
 
     model: str
     version: str
@@ -108,7 +110,9 @@ class Watching:
 
     def scores(self, start: datetime, end: datetime) -> tuple[ScoreCount, ...]:
         """Scores of all findings that hold, active, in shadow or off."""
-        score = func.round(Finding.probability * 1000)
+        # Thousandths where scores are low, hundredths elsewhere: fine enough for tenths of any distribution.
+        fine, coarse = func.round(Finding.probability * 1000), func.round(Finding.probability * 100) * 10
+        score = case((Finding.probability < _LOW, fine), else_=coarse)
         hits = func.count().filter(Finding.present.is_(True))
         query = (
             select(Finding.model, Finding.model_version, Finding.label, score, hits, func.count())
@@ -205,14 +209,19 @@ class Watching:
         return tuple(PairCount(*row) for row in self._all(query))
 
     def pairs(self, start: datetime, end: datetime, limit: int = 1000, *, differing: bool = False) -> tuple[Pair, ...]:
-        """The latest pairs themselves; with ``differing`` only those where just one of the two found something."""
+        """Pairs of the latest images (:data:`MOST_IMAGES`), the latest first.
+
+        With ``differing`` only those where just one of the two found something.
+        """
         active, shadow = aliased(Finding), aliased(Finding)
         names = (active.study_id, active.model, shadow.model, active.label)
         values = (active.probability, shadow.probability, active.present, shadow.present)
         query = _paired(select(*names, *values), active, shadow, start, end)
         if differing:
             query = query.where(active.present != shadow.present)
-        return tuple(Pair(*row) for row in self._all(query.order_by(active.id.desc()).limit(limit)))
+        latest = select(Job.id).where(*_ended(start, end)).order_by(Job.id.desc()).limit(MOST_IMAGES)
+        query = query.where(Job.id.in_(latest)).order_by(active.id.desc()).limit(limit)
+        return tuple(Pair(*row) for row in self._all(query))
 
 
 def _ended(start: datetime, end: datetime) -> tuple[Any, ...]:

@@ -302,7 +302,7 @@ def _switch_model(visit: Visit) -> SwitchAnswer:
 
 def _drift(visit: Visit) -> DriftAnswer:
     asked = _query(visit, DriftQuery)
-    return DriftAnswer(report=watch(visit.services.watching, visit.now, weeks=asked.weeks, model=asked.model))
+    return DriftAnswer(report=watch(visit.services.counts, visit.now, weeks=asked.weeks, model=asked.model))
 
 
 def _audit(visit: Visit) -> AuditAnswer:

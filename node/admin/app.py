@@ -41,6 +41,7 @@ from node.admin.routes import page_endpoints
 from node.admin.services import Doorbell, Services
 from node.admin.shell import Endpoint, SecurityHeaders, problem
 from node.admin.trials import Judge, SwitchedJudge, Trials
+from node.watching.report import Counts
 from workers.destinations.contract import PeerError
 from workers.destinations.registry import KINDS
 
@@ -72,7 +73,7 @@ def create_app(
         reporting=Reporting(engine),
         feedback=Feedback(engine),
         statistics=statistics,
-        watching=Watching(engine),
+        counts=Counts(Watching(engine)),
         doorbell=doorbell,
         templates=_templates(settings),
         feed=Feed(statistics.news),

@@ -17,11 +17,11 @@ from db.feedback import Feedback
 from db.reading_list import ReadingList
 from db.reporting import Reporting
 from db.statistics import Statistics
-from db.watching import Watching
 from db.worklist import Worklist
 from node.admin.feed import Feed
 from node.admin.radiographs import Radiographs
 from node.admin.trials import Trials
+from node.watching.report import Counts
 
 
 class Doorbell(Protocol):
@@ -49,7 +49,7 @@ class Services:
     reporting: Reporting
     feedback: Feedback
     statistics: Statistics
-    watching: Watching
+    counts: Counts
     doorbell: Doorbell
     templates: Environment
     feed: Feed

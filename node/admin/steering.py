@@ -54,6 +54,7 @@ def make_unread(visit: Visit, study_id: int) -> None:
     """Put a reported study back on the worklist."""
     visit.services.reporting.mark_unread(study_id, visit.now, actor=visit.actor, cause="marked as unread")
     visit.audit("unread", "study", study_id)
+    triage_again(visit.services, study_id, visit)
 
 
 def set_priority(visit: Visit, study_id: int, priority: Priority | None) -> None:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from node.commands.common import console, settings_of
 from node.commands.worklist import open_worklist
-from node.watching.report import Comparison, ImageWeek, ScoreWeek, VerdictWeek, Watch, watch
+from node.watching.report import Comparison, Counts, ImageWeek, ScoreWeek, VerdictWeek, Watch, watch
 
 _STYLES = {"shifted": "bold red", "moving": "yellow", "stable": "green"}
 NOTICE = "Research use only: not a medical device."
@@ -38,7 +38,8 @@ def drift(context: click.Context, weeks: int, model: str, as_json: bool) -> None
     settings = settings_of(context)
     open_worklist(settings)
     with console.status("counting"):
-        report = watch(Watching(connect(settings.database_url)), datetime.now(UTC), weeks=weeks, model=model)
+        counts = Counts(Watching(connect(settings.database_url)))
+        report = watch(counts, datetime.now(UTC), weeks=weeks, model=model)
     if as_json:
         click.echo(json.dumps(asdict(report), default=str, indent=2))
         return

@@ -7,6 +7,7 @@ with it. Figures are shares and quantiles with 95 % intervals, and none is a sta
 
 from __future__ import annotations
 
+import threading
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from db.watching import Discrepancy, Pair, PairCount, ScoreCount, VerdictCount, 
 from node.watching.figures import Agreement, Shift, correlation, quantile, shift, shift_of_mix, wilson
 
 REFERENCE = timedelta(days=28)
+_LASTING_OVER, _LASTING_CURRENT = timedelta(hours=6), timedelta(minutes=1)
 NUMBERS = ("brightness", "contrast", "dark", "bright", "rows", "columns", "spacing")
 WORDS = ("view", "manufacturer", "device", "photometric")
 _MOST_PAIRS = 600
@@ -151,21 +153,62 @@ def week_of(monday: datetime) -> Week:
     return Week(f"{year}-W{number:02d}", monday, monday + timedelta(weeks=1))
 
 
-def watch(watching: Watching, now: datetime, *, weeks: int = 8, model: str = "") -> Watch:
+@dataclass(frozen=True, slots=True)
+class WeekCounts:
+    """What is counted of a week once, whatever is asked about it."""
+
+    scores: tuple[ScoreCount, ...]
+    outcomes: dict[str, int]
+    measures: tuple[dict[str, Any], ...]
+    pairs: tuple[PairCount, ...]
+
+
+class Counts:
+    """Counts of weeks and of references, kept for a while: what is over hardly changes, and counting takes its time.
+
+    Safe to share between threads; two that ask for the same week at once count it once.
+    """
+
+    def __init__(self, watching: Watching) -> None:
+        """Count with ``watching``."""
+        self.watching = watching
+        self._kept: dict[tuple[datetime, datetime], tuple[datetime, WeekCounts]] = {}
+        self._lock = threading.Lock()
+
+    def of(self, start: datetime, end: datetime, now: datetime) -> WeekCounts:
+        """The counts of a span; counted again after six hours, after one minute where the span is not over."""
+        with self._lock:
+            kept = self._kept.get((start, end))
+            lasting = _LASTING_OVER if end <= now else _LASTING_CURRENT
+            if kept is not None and timedelta(0) <= now - kept[0] < lasting:
+                return kept[1]
+            made = WeekCounts(
+                self.watching.scores(start, end),
+                self.watching.outcomes(start, end),
+                self.watching.measures(start, end),
+                self.watching.pair_counts(start, end),
+            )
+            self._kept = {span: one for span, one in self._kept.items() if now - one[0] < _LASTING_OVER}
+            self._kept[start, end] = (now, made)
+            return made
+
+
+def watch(counts: Counts, now: datetime, *, weeks: int = 8, model: str = "") -> Watch:
     """Put the report together; with ``model`` only what is about that one, and about the images."""
     asked = weeks_before(now, weeks)
     start, end = asked[-1].start, asked[0].end
-    first_used = watching.first_used()
+    watching, first_used = counts.watching, counts.watching.first_used()
+    counted = {week.label: counts.of(week.start, week.end, now) for week in asked}
     return Watch(
         weeks=tuple(week.label for week in asked),
-        scores=_scores(watching, asked, first_used, model),
-        images=_images(watching, asked, first_used),
+        scores=_scores(counts, asked, counted, first_used, model, now),
+        images=_images(counts, asked, counted, first_used, now),
         verdicts=tuple(
             one for week in asked for one in verdict_weeks(week.label, watching.verdicts(week.start, week.end), model)
         ),
         discrepancies=tuple(one for one in watching.discrepancies(start, end) if not model or one.model == model),
         comparisons=compare(
-            watching.pair_counts(start, end),
+            (pair for one in counted.values() for pair in one.pairs),
             watching.pairs(start, end, _MOST_PAIRS),
             watching.pairs(start, end, _DIFFERING * 4, differing=True),
             model,
@@ -174,27 +217,26 @@ def watch(watching: Watching, now: datetime, *, weeks: int = 8, model: str = "")
 
 
 def _scores(
-    watching: Watching, weeks: Sequence[Week], first_used: Mapping[tuple[str, str], datetime], model: str
+    counts: Counts,
+    weeks: Sequence[Week],
+    counted: Mapping[str, WeekCounts],
+    first_used: Mapping[tuple[str, str], datetime],
+    model: str,
+    now: datetime,
 ) -> tuple[ScoreWeek, ...]:
-    references: dict[tuple[str, str], tuple[ScoreCount, ...]] = {}
     made: list[ScoreWeek] = []
     for week in weeks:
         by_label: defaultdict[tuple[str, str, str], list[ScoreCount]] = defaultdict(list)
-        for count in watching.scores(week.start, week.end):
+        for count in counted[week.label].scores:
             if not model or count.model == model:
                 by_label[count.model, count.version, count.label].append(count)
-        for (name, version, label), counts in sorted(by_label.items()):
-            since = first_used.get((name, version))
-            reference: tuple[ScoreCount, ...] | None = None
+        for key, found in sorted(by_label.items()):
+            since = first_used.get(key[:2])
+            reference: list[ScoreCount] | None = None
             if since is not None and week.start >= since + REFERENCE:
-                if (name, version) not in references:
-                    references[name, version] = tuple(
-                        one
-                        for one in watching.scores(since, since + REFERENCE)
-                        if (one.model, one.version) == (name, version)
-                    )
-                reference = tuple(one for one in references[name, version] if one.label == label)
-            made.append(score_week(week.label, counts, reference))
+                scores = counts.of(since, since + REFERENCE, now).scores
+                reference = [one for one in scores if (one.model, one.version, one.label) == key]
+            made.append(score_week(week.label, found, reference))
     return tuple(made)
 
 
@@ -240,20 +282,20 @@ def _told(moved: Shift | None, is_reference: bool) -> tuple[float | None, float 
 
 
 def _images(
-    watching: Watching, weeks: Sequence[Week], first_used: Mapping[tuple[str, str], datetime]
+    counts: Counts,
+    weeks: Sequence[Week],
+    counted: Mapping[str, WeekCounts],
+    first_used: Mapping[tuple[str, str], datetime],
+    now: datetime,
 ) -> tuple[ImageWeek, ...]:
     since = min(first_used.values(), default=None)
-    reference = None
     made = []
     for week in weeks:
-        outcomes = watching.outcomes(week.start, week.end)
-        if not outcomes:
-            continue
-        compared = since is not None and week.start >= since + REFERENCE
-        if compared and reference is None and since is not None:
-            reference = watching.measures(since, since + REFERENCE)
-        measured = watching.measures(week.start, week.end)
-        made.append(image_week(week.label, outcomes, measured, reference if compared else None))
+        found = counted[week.label]
+        if found.outcomes:
+            over = since is not None and week.start >= since + REFERENCE
+            reference = counts.of(since, since + REFERENCE, now).measures if since is not None and over else None
+            made.append(image_week(week.label, found.outcomes, found.measures, reference))
     return tuple(made)
 
 
@@ -353,14 +395,15 @@ def compare(
     for count in counts:
         if not model or model in (count.active, count.shadow):
             cell = (bool(count.active_present), bool(count.shadow_present))
-            tables[count.active, count.shadow, count.label][cell] = count.count
+            table = tables[count.active, count.shadow, count.label]
+            table[cell] = table.get(cell, 0) + count.count
     made = []
     for key, cells in sorted(tables.items()):
         both, first, second, neither = (
             cells.get(cell, 0) for cell in ((True, True), (True, False), (False, True), (False, False))
         )
-        table = Agreement(both, first, second, neither)
-        low, high = table.interval or (None, None)
+        judged = Agreement(both, first, second, neither)
+        low, high = judged.interval or (None, None)
         own = tuple(pair for pair in pairs if (pair.active, pair.shadow, pair.label) == key)
         apart = tuple(pair for pair in differing if (pair.active, pair.shadow, pair.label) == key)
         made.append(
@@ -372,8 +415,8 @@ def compare(
                 first,
                 second,
                 neither,
-                table.observed,
-                table.kappa,
+                judged.observed,
+                judged.kappa,
                 low,
                 high,
                 correlation([(pair.active_score, pair.shadow_score) for pair in own]),

@@ -14,7 +14,7 @@ from db.records import FindingRecord, Outcome, Refusal
 from db.reporting import Reporting
 from db.watching import Watching
 from db.worklist import Worklist
-from node.watching.report import watch, weeks_before
+from node.watching.report import Counts, watch, weeks_before
 from tests.db.examples import MINUTE, PIPELINE, finding, received, study_of
 
 MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
@@ -57,7 +57,7 @@ def test_scores_and_images_of_each_week(engine: Engine, worklist: Worklist) -> N
         weeks.job(later, scored(0.6 + index / 100), brightness=0.7 + index / 1000, view="AP", manufacturer="ACME")
     weeks.job(later, scored(None))
     weeks.job(later, unfit="rotated")
-    report = watch(Watching(engine), later + timedelta(days=2), weeks=6)
+    report = watch(Counts(Watching(engine)), later + timedelta(days=2), weeks=6)
     latest, first = report.scores
     assert (latest.week, latest.judged, latest.untold, latest.present, latest.word) == (
         "2026-W07",
@@ -88,9 +88,9 @@ def test_a_new_version_has_a_reference_of_its_own(engine: Engine, worklist: Work
     later = MONDAY + 6 * WEEK
     for _ in range(20):
         weeks.job(later, scored(0.9, model_version="2.0"))
-    (new,) = watch(Watching(engine), later, weeks=1).scores
+    (new,) = watch(Counts(Watching(engine)), later, weeks=1).scores
     assert (new.version, new.word) == ("2.0", "reference")
-    assert watch(Watching(engine), later, weeks=1, model="another").scores == ()
+    assert watch(Counts(Watching(engine)), later, weeks=1, model="another").scores == ()
 
 
 def test_superseded_findings_do_not_count(engine: Engine, worklist: Worklist) -> None:
@@ -100,7 +100,7 @@ def test_superseded_findings_do_not_count(engine: Engine, worklist: Worklist) ->
     worklist.requeue_job(job.id, "ada", "again", MONDAY)
     worklist.claim_job(job.id, "w", MONDAY, MINUTE)
     worklist.finish_job(job.id, "w", Outcome(findings=(scored(0.2),)), MONDAY)
-    (week,) = watch(Watching(engine), MONDAY, weeks=1).scores
+    (week,) = watch(Counts(Watching(engine)), MONDAY, weeks=1).scores
     assert (week.judged, week.present, week.median) == (1, 0, 0.2)
 
 
@@ -111,7 +111,7 @@ def test_agreement_counts_the_latest_word(engine: Engine, worklist: Worklist) ->
     said = [Verdict.REJECT, Verdict.MODIFY, Verdict.ACCEPT, Verdict.REJECT, Verdict.ACCEPT]
     for number, verdict in enumerate(said):
         feedback.give(1 + number % 4, verdict, MONDAY + number * MINUTE, actor="rosa")
-    (week,) = watch(Watching(engine), MONDAY, weeks=1).verdicts
+    (week,) = watch(Counts(Watching(engine)), MONDAY, weeks=1).verdicts
     assert (week.accepted, week.modified, week.rejected, week.agreed) == (2, 1, 1, 0.5)
     assert (round(week.low, 3), round(week.high, 3)) == (0.15, 0.85)
 
@@ -126,7 +126,7 @@ def test_only_reported_studies_contradict(engine: Engine, worklist: Worklist) ->
     feedback.give(4, Verdict.ACCEPT, MONDAY, actor="rosa")
     for study in (1, 2, 4):
         reporting.mark_reported(study_of(worklist, study), MONDAY, actor="rosa", cause="reported")
-    found = watch(Watching(engine), MONDAY, weeks=1).discrepancies
+    found = watch(Counts(Watching(engine)), MONDAY, weeks=1).discrepancies
     assert {(one.study_id, one.kind, one.comment) for one in found} == {
         (study_of(worklist, 1), "false alarm", "skin fold"),
         (study_of(worklist, 2), "missed", ""),
@@ -140,7 +140,7 @@ def test_a_model_in_shadow_beside_the_active_one(engine: Engine, worklist: Workl
     weeks.job(MONDAY, scored(0.9), scored(None, model="trial", shadow=True))
     weeks.job(MONDAY, scored(0.9), scored(0.9, model="trial", label="nodule", shadow=True))
     weeks.job(MONDAY, scored(0.9), scored(0.2, shadow=True))
-    (one,) = watch(Watching(engine), MONDAY, weeks=1).comparisons
+    (one,) = watch(Counts(Watching(engine)), MONDAY, weeks=1).comparisons
     assert (one.active, one.shadow, one.label) == ("chest-classifier", "trial", "pneumothorax")
     assert (one.both, one.only_active, one.only_shadow, one.neither) == (1, 1, 1, 2)
     assert one.kappa is not None
@@ -150,10 +150,10 @@ def test_a_model_in_shadow_beside_the_active_one(engine: Engine, worklist: Workl
         (study_of(worklist, 2), True),
         (study_of(worklist, 5), False),
     }
-    assert watch(Watching(engine), MONDAY, weeks=1, model="nobody").comparisons == ()
+    assert watch(Counts(Watching(engine)), MONDAY, weeks=1, model="nobody").comparisons == ()
 
 
 def test_an_empty_node_has_an_empty_report(engine: Engine) -> None:
-    report = watch(Watching(engine), MONDAY, weeks=3)
+    report = watch(Counts(Watching(engine)), MONDAY, weeks=3)
     assert report.weeks == ("2026-W02", "2026-W01", "2025-W52")
     assert (report.scores, report.images, report.verdicts, report.comparisons) == ((), (), (), ())

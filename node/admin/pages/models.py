@@ -69,7 +69,7 @@ def show_model(visit: Visit) -> Response:
         raise HTTPException(404)
     card = shown.spec.card
     text = card.read_text(encoding="utf-8") if card is not None and card.is_file() else ""
-    report = watch(visit.services.watching, visit.now, weeks=WEEKS, model=name)
+    report = watch(visit.services.counts, visit.now, weeks=WEEKS, model=name)
     return visit.page(
         "model.html",
         model=shown,

@@ -29,7 +29,7 @@ def _page(visit: Visit, called: Destination | None = None, problem: str | None =
     services, now = visit.services, visit.now
     day = now - timedelta(hours=24)
     jobs = services.statistics.finished_jobs(day)
-    models, report = known_models(visit), watch(services.watching, now)
+    models, report = known_models(visit), watch(services.counts, now)
     disk = shutil.disk_usage(_existing(visit))
     return visit.page(
         "system.html",
