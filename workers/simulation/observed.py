@@ -21,7 +21,7 @@ _FEWEST_REPORTS = 100
 # A longer time between two reports was no reading: the person did something else in between.
 _LONGEST_READING = timedelta(minutes=15)
 # Reports that came from another system name no reader.
-_NOT_READERS = ("dicom:", "hl7:")
+_NOT_READERS = ("dicom:", "hl7")
 _SATURDAY = 5
 
 _Slot = tuple[bool, int]

@@ -68,7 +68,7 @@ def test_readers_and_reading_times() -> None:
         for reader in ("a", "b")
         for number in range(5)
     ]
-    reports += [("hl7:ris", at) for _, at in reports]
+    reports += [("hl7", at) for _, at in reports]
     found = scenario_from(_seen(reports=tuple(sorted(reports, key=lambda one: one[1]))), BASE)
     assert found.readers.weekday[11] == 2
     assert sum(found.readers.weekday) == 2
