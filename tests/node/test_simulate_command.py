@@ -25,13 +25,6 @@ def room(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def config(tmp_path: Path) -> Path:
-    path = tmp_path / "pleura.toml"
-    path.write_text(tomli_w.dumps({"store": {"folder": str(tmp_path / "var")}}), encoding="utf-8")
-    return path
-
-
 def _simulate(config: Path, *arguments: str) -> Result:
     return CliRunner().invoke(cli, ["--config", str(config), "simulate", "--replications", "2", *arguments])
 

@@ -9,8 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-import tomli_w
-from click.testing import CliRunner, Result
+from click.testing import Result
 from sqlalchemy import Engine
 
 from config.settings import load
@@ -20,27 +19,11 @@ from db.engine import connect, migrate
 from db.feedback import Feedback
 from db.records import FindingRecord, Outcome, Priority, ReceivedInstance
 from db.worklist import Worklist
-from node.cli import cli
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 WHO = f"cli:{getpass.getuser()}"
 
 Run = Callable[..., Result]
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Path:
-    path = tmp_path / "pleura.toml"
-    path.write_text(tomli_w.dumps({"store": {"folder": str(tmp_path / "var")}}), encoding="utf-8")
-    return path
-
-
-@pytest.fixture
-def run(config: Path) -> Run:
-    def _run(*arguments: str) -> Result:
-        return CliRunner().invoke(cli, ["--config", str(config), *arguments])
-
-    return _run
 
 
 @pytest.fixture

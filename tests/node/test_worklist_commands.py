@@ -6,9 +6,9 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
-import tomli_w
 from click.testing import CliRunner, Result
 from pydicom.data import get_testdata_file
 
@@ -25,21 +25,6 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> Path:
-    path = tmp_path / "pleura.toml"
-    path.write_text(tomli_w.dumps({"store": {"folder": str(tmp_path / "var")}}), encoding="utf-8")
-    return path
-
-
-@pytest.fixture
-def run(config: Path) -> Run:
-    def _run(*arguments: str, **options: str) -> Result:
-        return CliRunner().invoke(cli, ["--config", str(config), *arguments], **options)
-
-    return _run
-
-
-@pytest.fixture
 def worklist(config: Path) -> Worklist:
     settings = load(config)
     settings.store.folder.mkdir()
@@ -49,7 +34,7 @@ def worklist(config: Path) -> Worklist:
 
 
 def _received(path: str = "instances/00/a.dcm", **changes: str) -> ReceivedInstance:
-    values = {
+    values: dict[str, Any] = {
         "sop_instance_uid": "1.2.3.1",
         "sop_class_uid": "1.2.840.10008.5.1.4.1.1.1",
         "transfer_syntax_uid": "1.2.840.10008.1.2.1",
