@@ -138,7 +138,7 @@ def _kill(process: int) -> None:
         return
 
 
-def _handwritten_network(folder: Path) -> str:
+def handwritten_network(folder: Path) -> str:
     """Settings of a node with the handwritten network alone; its files lie in ``folder``."""
     folder.mkdir()
     manifest(classifier_graph(folder / "bright.onnx", classes=1, bias=0.2), "bright", rest=_LABELS)
@@ -152,7 +152,7 @@ active = ["bright"]
 
 def _configure(folder: Path, port: int, pacs: Orthanc, sender: str, bundled: bool) -> Path:
     folder.mkdir(parents=True)
-    models = "" if bundled else _handwritten_network(folder / "models")
+    models = "" if bundled else handwritten_network(folder / "models")
     config = folder / "pleura.toml"
     config.write_text(f"""
 [listener]
