@@ -1,7 +1,8 @@
 """The state of models: a file defines a model, a person may switch it, and the database remembers who, when and why.
 
 A model that nobody has switched is what the configuration makes of it. A switch counts for the next job. What a model
-has said before it was taken out of delivery and what has not left yet is held, with words for a person.
+has said before it was taken out of delivery and what has not left yet is held, with words for a person; its alarms that
+have not left are withdrawn.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from sqlalchemy import Connection, Engine, and_, func, insert, or_, select
 
 from db.audit import AuditEntry, write_entry
 from db.engine import writing
+from db.order_tables import NotificationRow, NotificationState
 from db.records import DeliveryState
 from db.tables import Delivery, Finding, ModelSwitch, Result
 from db.transitions import move
@@ -34,6 +36,9 @@ class ModelState(StrEnum):
     OFF = "off"
 
 
+_DONE = {ModelState.OFF: "switched off", ModelState.SHADOW: "put in shadow"}
+
+
 @dataclass(frozen=True, slots=True)
 class Switch:
     """One decision about a model; ``before`` is a state, or the words "as configured"."""
@@ -48,10 +53,14 @@ class Switch:
 
 @dataclass(frozen=True, slots=True)
 class Switched:
-    """What a decision did: nothing where the model was in that state already; ``held`` deliveries wait for a person."""
+    """What a decision did: nothing where the model was in that state already.
+
+    ``held`` deliveries wait for a person, and ``silenced`` alarms that had not left yet will not.
+    """
 
     changed: bool
     held: int = 0
+    silenced: int = 0
 
 
 def set_model_state(
@@ -73,8 +82,10 @@ def set_model_state(
         connection.execute(insert(ModelSwitch).values(**values, actor=actor[:80]))
         detail = f"{before} to {state.value}: {reason}"
         write_entry(connection, AuditEntry(now, actor, "switch model", name, None, address, detail))
-        held = 0 if state is ModelState.ACTIVE else _hold_unsent(connection, name, state, actor, now)
-    return Switched(changed=True, held=held)
+        if state is ModelState.ACTIVE:
+            return Switched(changed=True)
+        held = _hold_unsent(connection, name, state, actor, now)
+        return Switched(changed=True, held=held, silenced=_silence_alarms(connection, name, state, actor, now))
 
 
 def model_states(engine: Engine) -> dict[str, Switch]:
@@ -138,6 +149,36 @@ def _hold_unsent(connection: Connection, name: str, state: ModelState, actor: st
     return len(rows)
 
 
+def _silence_alarms(connection: Connection, name: str, state: ModelState, actor: str, now: datetime) -> int:
+    """Withdraw alarms that have not left and that no other model in delivery stands for."""
+    alarm = NotificationRow.__table__
+    out = [one for one, switch in _latest(connection).items() if switch.state is not ModelState.ACTIVE]
+    stands = select(Finding.id).where(
+        Finding.study_id == alarm.c.study_id,
+        Finding.label == alarm.c.reason,
+        Finding.present.is_(True),
+        Finding.shadow.is_(False),
+        Finding.superseded.is_(False),
+    )
+    query = (
+        select(alarm)
+        .where(
+            alarm.c.state.in_((NotificationState.PENDING, NotificationState.FAILED)),
+            stands.where(Finding.model == name).exists(),
+            ~stands.where(Finding.model.not_in(out)).exists(),
+        )
+        .order_by(alarm.c.id)
+        .with_for_update(key_share=True)
+    )
+    rows = connection.execute(query).all()
+    cause = f"the model {name} was {_DONE[state]} by {actor}"
+    values: dict[str, Any] = {"worker": "", "lease_until": None, "due_at": None}
+    for row in rows:
+        after = NotificationState.WITHDRAWN
+        move(connection, "notification", row, after, cause=cause, actor=actor, now=now, **values)
+    return len(rows)
+
+
 def hold_back(connection: Connection, row: Any, reason: str, actor: str, now: datetime) -> None:
     """Move one locked pending delivery to held, for a reason that releasing its study does not lift."""
     values: dict[str, Any] = {"worker": "", "lease_until": None, "due_at": None, "held_with_study": False}
@@ -146,8 +187,7 @@ def hold_back(connection: Connection, row: Any, reason: str, actor: str, now: da
 
 
 def _words(name: str, state: ModelState, actor: str) -> str:
-    what = "switched off" if state is ModelState.OFF else "put in shadow"
     return (
-        f"the model {name} was {what} by {actor} after this was made; run the job again without it, "
+        f"the model {name} was {_DONE[state]} by {actor} after this was made; run the job again without it, "
         "or activate the model and re-send"
     )

@@ -162,10 +162,11 @@ class DriftAnswer(BaseModel):
 
 
 class SwitchAnswer(BaseModel):
-    """Whether anything changed, and how many deliveries wait for a person now because of it."""
+    """Whether anything changed, how many deliveries wait for a person now, and how many alarms were withdrawn."""
 
     changed: bool
     held: int
+    silenced: int
 
 
 class AuditAnswer(BaseModel):
@@ -297,7 +298,7 @@ def _models(visit: Visit) -> ModelsAnswer:
 def _switch_model(visit: Visit) -> SwitchAnswer:
     asked = _body(visit, SwitchBody)
     done = steering.switch_model(visit, str(visit.request.path_params["name"]), asked.state, asked.reason)
-    return SwitchAnswer(changed=done.changed, held=done.held)
+    return SwitchAnswer(changed=done.changed, held=done.held, silenced=done.silenced)
 
 
 def _drift(visit: Visit) -> DriftAnswer:

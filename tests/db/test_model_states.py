@@ -7,11 +7,15 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import Engine
 
+from config.settings import Triage
 from db.audit import AuditTrail
 from db.model_states import AS_CONFIGURED, ModelState, Switched, model_history, model_states, set_model_state
+from db.notifications import AlarmRules, Notifications
+from db.order_tables import NotificationState
 from db.records import DeliveryDetail, DeliveryState, FindingRecord
 from db.worklist import Worklist
 from tests.db.examples import HOUR, MINUTE, NOW, TO_PACS, claim, finding, finished, outcome, record, result, study_of
+from workers.triage import decide
 
 MODEL = "chest-classifier"
 PENDING, HELD, SENDING = DeliveryState.PENDING, DeliveryState.HELD, DeliveryState.SENDING
@@ -122,3 +126,19 @@ def test_a_new_revision_without_the_model_is_sent(engine: Engine, worklist: Work
     assert made is not None
     assert worklist.claim_delivery(made[0], "w2", NOW, MINUTE) is not None
     assert worklist.study_detail(study_of(worklist)).jobs[0].modes == {MODEL: "off"}
+
+
+def test_alarms_that_have_not_left_are_withdrawn_with_their_model(engine: Engine) -> None:
+    worklist, alarms = Worklist(engine, AlarmRules(("mail",))), Notifications(engine)
+    for study, models in ((1, (MODEL,)), (2, (MODEL, "another")), (3, ("another",))):
+        done_with(worklist, *(finding(model=model) for model in models), study=study)
+        facts = worklist.study_facts(study_of(worklist, study))
+        decision = decide(facts, Triage(), NOW)
+        worklist.record_triage(facts.study_id, decision, NOW)
+    assert len(alarms.waiting("mail", NOW)) == 3
+    assert switch(engine, ModelState.OFF).silenced == 1
+    assert len(alarms.waiting("mail", NOW)) == 2
+    (alarm,) = alarms.of_study(study_of(worklist, 1))
+    assert alarm.state is NotificationState.WITHDRAWN
+    assert "switched off by ada" in worklist.study_detail(study_of(worklist, 1)).events[-1].cause
+    assert switch(engine, ModelState.OFF, "another").silenced == 2

@@ -80,6 +80,7 @@ def show_model(visit: Visit) -> Response:
         history=model_history(visit.services.engine, name),
         told=visit.query("told"),
         held=_count(visit.query("held")),
+        silenced=_count(visit.query("silenced")),
     )
 
 
@@ -95,7 +96,7 @@ def switch(visit: Visit) -> Response:
     except RecordNotFoundError as error:
         raise HTTPException(404, str(error)) from error
     told = "switched" if done.changed else "same"
-    return RedirectResponse(f"/system/models/{name}?told={told}&held={done.held}", 303)
+    return RedirectResponse(f"/system/models/{name}?told={told}&held={done.held}&silenced={done.silenced}", 303)
 
 
 def _count(given: str) -> int:

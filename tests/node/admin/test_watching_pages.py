@@ -83,7 +83,11 @@ def test_the_same_by_the_api(site: Site) -> None:
     path = f"{API}/models/{MODEL}/state"
     assert client.post(path, json={"state": "off"}).status_code == 422
     assert client.post(f"{API}/models/nobody/state", json={"state": "off", "reason": "x"}).status_code == 404
-    assert client.post(path, json={"state": "shadow", "reason": "on trial"}).json() == {"changed": True, "held": 0}
+    assert client.post(path, json={"state": "shadow", "reason": "on trial"}).json() == {
+        "changed": True,
+        "held": 0,
+        "silenced": 0,
+    }
     models = {one["name"]: one for one in client.get(f"{API}/models").json()["models"]}
     assert (models[MODEL]["state"], models[MODEL]["configured"]) == ("shadow", "active")
     assert models[MODEL]["switches"][0]["reason"] == "on trial"
