@@ -19,10 +19,13 @@ from db.engine import writing
 from db.errors import RecordNotFoundError
 from db.order_tables import NotificationRow, NotificationState, OrderRow
 from db.records import FindingRecord, Priority
+from db.tables import Finding
 from db.transitions import event, lock_study, move, write_events
 
 _ENTITY = "notification"
 _ACTOR = "triage"
+_IS_REPORTED = "the study is reported"
+_UNFOUNDED = "the finding does not hold any more: its image was taken back, or judged again"
 _OPEN = (NotificationState.PENDING, NotificationState.FAILED)
 _ENDED: dict[str, Any] = {"worker": "", "lease_until": None, "due_at": None}
 # Study Time has no time zone: a study counts as old only where it is in every one of them.
@@ -113,8 +116,12 @@ def raise_alarms(
     alarms = {finding.label: finding for finding in reversed(tuple(findings))}
     if not alarms or not rules.channels or not is_news(study, rules.maximum_age, now):
         return
-    told = select(NotificationRow.channel, NotificationRow.reason).where(NotificationRow.study_id == study.id)
-    known = {(row.channel, row.reason) for row in connection.execute(told)}
+    told = select(NotificationRow.__table__).where(NotificationRow.study_id == study.id)
+    known = {(row.channel, row.reason): row for row in connection.execute(told)}
+    for row in known.values():
+        if row.reason in alarms and row.state is NotificationState.WITHDRAWN and row.error == _UNFOUNDED:
+            cause, after = "another image shows it", NotificationState.PENDING
+            move(connection, _ENTITY, row, after, cause=cause, actor=_ACTOR, now=now, error="")
     rows = [
         {
             "study_id": study.id,
@@ -171,7 +178,7 @@ class Notifications:
     def claim(self, notification_id: int, worker: str, now: datetime, lease: timedelta) -> Notification | None:
         """Take a notification for ``worker`` until ``now + lease``; None where it is not to be had.
 
-        One whose study was reported in the meantime is withdrawn instead.
+        One whose study was reported in the meantime, or whose image was taken back, is withdrawn instead.
         """
         with self._writer.begin() as connection:
             study, row = _locked(connection, notification_id)
@@ -180,11 +187,12 @@ class Notifications:
             before = NotificationState.PENDING
             if row.state is NotificationState.SENDING:
                 move(connection, _ENTITY, row, before, cause="lease is over", actor=worker, now=now)
-            if study.reported_at is not None:
-                cause, after = "the study is reported", NotificationState.WITHDRAWN
-                move(connection, _ENTITY, row, after, cause=cause, actor=worker, now=now, before=before, **_ENDED)
+            cause = _why_not(connection, study, row)
+            if cause:
+                after, values = NotificationState.WITHDRAWN, {**_ENDED, "error": cause}
+                move(connection, _ENTITY, row, after, cause=cause, actor=worker, now=now, before=before, **values)
                 return None
-            values: dict[str, Any] = {"worker": worker, "lease_until": now + lease, "attempts": row.attempts + 1}
+            values = {"worker": worker, "lease_until": now + lease, "attempts": row.attempts + 1}
             after, cause = NotificationState.SENDING, "claimed"
             move(connection, _ENTITY, row, after, cause=cause, actor=worker, now=now, before=before, **values)
             return _notification(study, row, _order_numbers(connection, study.id))
@@ -253,9 +261,23 @@ class Notifications:
             if row.state is not NotificationState.SENDING or row.worker != worker:
                 return False
             if after is NotificationState.PENDING and study.reported_at is not None:
-                after, cause, values = NotificationState.WITHDRAWN, "the study is reported", _ENDED
+                after, cause, values = NotificationState.WITHDRAWN, _IS_REPORTED, _ENDED
             move(connection, _ENTITY, row, after, cause=cause, actor=worker, now=now, **values)
             return True
+
+
+def _why_not(connection: Connection, study: Row[Any], row: Row[Any]) -> str:
+    """Why nobody need hear of a notification any more; empty where somebody must."""
+    if study.reported_at is not None:
+        return _IS_REPORTED
+    holds = select(Finding.id).where(
+        Finding.study_id == study.id,
+        Finding.label == row.reason,
+        Finding.present.is_(True),
+        Finding.shadow.is_(False),
+        Finding.superseded.is_(False),
+    )
+    return _UNFOUNDED if connection.execute(holds.limit(1)).first() is None else ""
 
 
 def _claimable(row: Row[Any], now: datetime) -> bool:

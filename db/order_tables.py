@@ -16,7 +16,7 @@ from db.tables import DIGEST, UID, Base, words
 
 
 class NotificationState(StrEnum):
-    """Where a notification stands. ``withdrawn``: the study was reported before it left."""
+    """Where a notification stands. ``withdrawn``: nobody need hear of it any more."""
 
     PENDING = "pending"
     SENDING = "sending"
@@ -37,7 +37,8 @@ NOTIFICATION_TRANSITIONS: dict[NotificationState, frozenset[NotificationState]] 
     ),
     NotificationState.SENT: frozenset(),
     NotificationState.FAILED: frozenset({NotificationState.PENDING, NotificationState.WITHDRAWN}),
-    NotificationState.WITHDRAWN: frozenset(),
+    # Again to pending: it was withdrawn with its image, and another image of the study shows the same.
+    NotificationState.WITHDRAWN: frozenset({NotificationState.PENDING}),
 }
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 
 from db.notifications import AlarmRules, Notifications, notification_key
 from db.order_tables import NOTIFICATION_TRANSITIONS, NotificationState
-from db.records import Analysis, Priority, TriageDecision
+from db.records import Analysis, Outcome, Priority, RejectionNote, TriageDecision
 from db.reporting import Reporting
 from db.worklist import Worklist
 from tests.db.examples import HOUR, MINUTE, NOW, PIPELINE, SECOND, finding, received, study_of
@@ -22,8 +22,15 @@ ALARM = TriageDecision(Priority.CRITICAL, NOW + 15 * MINUTE, Analysis.ANALYSED, 
 
 def worklist_with(engine: Engine, rules: AlarmRules = BOTH, **changes: object) -> tuple[Worklist, int]:
     worklist = Worklist(engine, rules)
-    worklist.record_instance(received(**changes), None, PIPELINE, NOW)
+    find(worklist, **changes)
     return worklist, study_of(worklist)
+
+
+def find(worklist: Worklist, number: int = 1, **changes: object) -> None:
+    """Do what listener and worker do with an image that shows two findings."""
+    (job,) = worklist.record_instance(received(number, **changes), None, PIPELINE, NOW).job_ids
+    worklist.claim_job(job, "w1", NOW, MINUTE)
+    worklist.finish_job(job, "w1", Outcome(findings=(finding(), finding("tension"))), NOW)
 
 
 def told(engine: Engine, study: int) -> list[tuple[str, str]]:
@@ -98,6 +105,23 @@ def test_a_study_that_is_run_again_after_days_alarms_nobody(engine: Engine) -> N
     worklist, study = worklist_with(engine)
     worklist.record_triage(study, ALARM, NOW + 25 * HOUR)
     assert told(engine, study) == []
+
+
+def test_an_image_that_is_taken_back_takes_its_alarm_along(engine: Engine) -> None:
+    worklist, study = worklist_with(engine, AlarmRules(("email",)))
+    worklist.record_triage(study, ALARM, NOW)
+    notifications = Notifications(engine)
+    (waiting,) = notifications.waiting("email", NOW)
+    note = RejectionNote("1.2.3", "113001", "bad quality", (received().sop_instance_uid,))
+    worklist.reject_instances(note, NOW)
+    assert notifications.claim(waiting, "w", NOW, MINUTE) is None
+    assert [one.state for one in notifications.of_study(study)] == [NotificationState.WITHDRAWN]
+    find(worklist, number=2)
+    worklist.record_triage(study, ALARM, NOW)
+    assert notifications.claim(waiting, "w", NOW, MINUTE) is not None, "the next image shows it too"
+    assert notifications.sent(waiting, "w", NOW)
+    worklist.record_triage(study, ALARM, NOW)
+    assert notifications.waiting("email", NOW) == ()
 
 
 def test_of_two_senders_one_gets_it(engine: Engine) -> None:

@@ -17,7 +17,7 @@ from db.records import Analysis, Priority, TriageDecision
 from db.worklist import Worklist
 from node.cli import cli
 from node.health import check_channel, check_hl7, examine
-from tests.db.examples import MINUTE, NOW, PIPELINE, finding, received, study_of
+from tests.db.examples import MINUTE, NOW, finding, finished, study_of
 from tests.workers.notifications.receivers import hospital, mail, web
 from workers.notifications.registry import alarm_rules
 
@@ -91,7 +91,7 @@ def test_what_was_parked_is_told_and_sent_again(tmp_path: Path) -> None:
         engine = connect(settings.database_url)
         migrate(engine)
         worklist = Worklist(engine, alarm_rules(settings))
-        worklist.record_instance(received(), None, PIPELINE, NOW)
+        finished(worklist)
         alarm = TriageDecision(Priority.CRITICAL, NOW, Analysis.ANALYSED, "pneumothorax", (finding(),))
         worklist.record_triage(study_of(worklist), alarm, NOW)
         notifications = Notifications(engine)

@@ -20,7 +20,7 @@ from db.patients import PatientIdentifier, PatientNews
 from db.records import Analysis, Priority, TriageDecision
 from db.reporting import Reporting
 from db.worklist import Worklist
-from tests.db.examples import MINUTE, NOW, PIPELINE, finding, received, study_of
+from tests.db.examples import MINUTE, NOW, finding, finished, study_of
 from tests.workers.builders import FakeClock
 from workers.notifications.contract import NotSentError
 from workers.notifications.sending import Sender
@@ -58,7 +58,7 @@ class Desk:
         self.sender = Sender("webhook", self.channel, settings, self.notifications, self.clock, "w")
 
     def alarm(self, study: int = 1) -> int:
-        self.worklist.record_instance(received(study=study), None, PIPELINE, NOW)
+        finished(self.worklist, study=study)
         self.worklist.record_triage(study_of(self.worklist, study), ALARM, NOW)
         return study_of(self.worklist, study)
 
