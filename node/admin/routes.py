@@ -57,6 +57,7 @@ def page_endpoints(upload_bytes: int) -> tuple[Endpoint, ...]:
         Endpoint("GET", "/system/models/{name:str}", models.show_model, radiologist),
         Endpoint("POST", "/system/models/{name:str}/state", models.switch, admin),
         Endpoint("POST", "/system/destinations/{name:str}/echo", system.call_destination, admin),
+        Endpoint("POST", "/system/alarms/{name:str}/again", system.send_alarms_again, admin),
         Endpoint("GET", "/people", people.show_people, admin),
         Endpoint("POST", "/people", people.add_user, admin),
         Endpoint("POST", "/people/{user:row}", people.change_user, admin),

@@ -13,6 +13,7 @@ from db.account_tables import Verdict
 from db.assessments import unmatched
 from db.errors import DatabaseError, RecordNotFoundError
 from db.feedback import FeedbackRecord, IdentifiedFinding
+from db.notifications import Notifications
 from db.records import InstanceDetail, JobDetail, Priority, StudyDetail
 from models.radiograph.decode import UnreadablePixels
 from node.admin import steering
@@ -58,6 +59,7 @@ def show_study(visit: Visit) -> Response:
         hospital_priority=visit.services.reporting.hospital_priority(study_id),
         Priority=Priority,
         assessments=unmatched(visit.services.engine, 10, study_id),
+        alarms=Notifications(visit.services.engine).of_study(study_id),
         problem=visit.query("problem")[:200],
     )
 

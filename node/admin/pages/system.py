@@ -7,16 +7,19 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from config.settings import Destination
 from db.assessments import unmatched
+from db.notifications import Notifications
 from db.statistics import DestinationState, Failure, FinishedJob
 from node.admin.charts import latencies, per_interval
 from node.admin.pages.models import alike, known_models, label_series, verdict_totals
+from node.admin.services import Services
 from node.admin.shell import Visit
 from node.health import check_broker, check_models, check_store
 from node.watching.report import watch
+from workers.notifications.registry import enabled_channels
 
 
 def show_system(visit: Visit) -> Response:
@@ -51,11 +54,22 @@ def _page(visit: Visit, called: Destination | None = None, problem: str | None =
         ended=sum(not job.failed for job in jobs),
         failed=sum(job.failed for job in jobs),
         totals=verdict_totals(report),
+        alarms=alarm_counts(services),
         assessments=unmatched(services.engine, 20),
         alike=alike,
         called=called,
         problem=problem,
     )
+
+
+def send_alarms_again(visit: Visit) -> Response:
+    """Try again what was parked in a channel of alarms; of studies that are reported nothing goes out."""
+    name = str(visit.request.path_params["name"])
+    if name not in enabled_channels(visit.services.settings):
+        raise HTTPException(404)
+    again = Notifications(visit.services.engine).requeue(name, visit.actor, visit.now)
+    visit.audit("send alarms again", name, detail=f"{again} alarms")
+    return RedirectResponse("/system#alarms", 303)
 
 
 def call_destination(visit: Visit) -> Response:
@@ -67,6 +81,12 @@ def call_destination(visit: Visit) -> Response:
     problem = visit.services.echo(destination)
     visit.audit("C-ECHO", name, detail=problem or "answers")
     return _page(visit, destination, problem)
+
+
+def alarm_counts(services: Services) -> dict[str, dict[str, int]]:
+    """How many alarms of each channel that is on are in each state."""
+    notifications = Notifications(services.engine)
+    return {name: notifications.counts(name) for name in enabled_channels(services.settings)}
 
 
 def alike_failures(failures: Sequence[Failure]) -> list[tuple[Failure, list[int]]]:

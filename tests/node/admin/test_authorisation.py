@@ -38,6 +38,7 @@ TABLE = {
     "GET /system/models/{name:str}": RADIOLOGIST,
     "POST /system/models/{name:str}/state": ADMIN,
     "POST /system/destinations/{name:str}/echo": ADMIN,
+    "POST /system/alarms/{name:str}/again": ADMIN,
     "GET /people": ADMIN,
     "POST /people": ADMIN,
     "POST /people/{user:row}": ADMIN,

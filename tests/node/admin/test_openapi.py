@@ -9,7 +9,8 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
 from db.account_tables import Role
-from node.admin.api import OPERATIONS, describe
+from node.admin.api import OPERATIONS
+from node.admin.openapi import describe
 from tests.node.admin.conftest import Site
 
 CHECKS = (not_a_server_error, status_code_conformance, response_schema_conformance)

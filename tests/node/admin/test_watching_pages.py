@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import update
 
-from config.settings import Models
+from config.messaging import Notifications as NotificationSettings
+from config.messaging import Webhook
+from config.settings import Models, Triage
+from db.accounts import Accounts
 from db.assessments import Assessment, Statement
 from db.model_states import AS_CONFIGURED, ModelState, Switch, model_history, set_model_state
+from db.notifications import AlarmRules, Notifications
 from db.records import DeliveryState, SimilarRecord
 from db.tables import Finding
+from db.worklist import Worklist
 from models.contract import Mode, ModelInput
 from models.registry import read_registry
-from node.admin.app import load_judge
+from node.admin.app import create_app, load_judge
 from node.admin.charts import histogram, nice_share, scatter, trend
 from node.admin.pages.system import alike_failures
 from node.admin.words import remedy
 from node.model_use import GATE, IDLE, models_in_use
-from tests.node.admin.conftest import NOW, Site
+from tests.node.admin.conftest import CHEAP, NOW, Judge, Site
 from tests.node.admin.demo import phantom
 from tests.node.admin.history import fill_weeks
+from workers.triage import decide
 
 MODEL = "chest-classifier"
 PNEUMOTHORAX = 3
@@ -195,3 +203,26 @@ def test_failures_that_are_one_thing_for_a_person_are_told_once(site: Site) -> N
     grouped = alike_failures(failures)
     assert len(grouped) < len(failures)
     assert sorted(number for _, ids in grouped for number in ids) == sorted(one.id for one in failures)
+
+
+def test_alarms_are_counted_and_what_was_parked_is_sent_again(site: Site) -> None:
+    webhook = Webhook(enabled=True, url="http://127.0.0.1:1/", secret=SecretStr("s" * 32))
+    settings = site.settings.model_copy(update={"notifications": NotificationSettings(webhook=webhook)})
+    engine, worklist = site.services.engine, Worklist(site.services.engine, AlarmRules(("webhook",)))
+    app = create_app(
+        settings, worklist, engine, doorbell=site.bell, clock=site.clock, load_judge=Judge, echo=lambda _: None,
+        accounts=Accounts(engine, CHEAP),
+    )  # fmt: skip
+    alarms, study = Notifications(engine), worklist.study_facts(PNEUMOTHORAX)
+    worklist.record_triage(PNEUMOTHORAX, replace(decide(study, Triage(), NOW), reason="anew"), NOW)
+    (alarm,) = alarms.waiting("webhook", NOW)
+    assert alarms.claim(alarm, "w", NOW, timedelta(minutes=1)) is not None
+    alarms.fail(alarm, "w", "connection refused", NOW)
+    client = replace(site, app=app).logged_in("admin")
+    assert "Alarms on critical findings" in client.get("/system").text
+    assert client.get(f"{API}/system").json()["alarms"] == {"webhook": {"failed": 1}}
+    assert "alarm on pneumothorax by webhook: connection refused" in client.get(f"/studies/{PNEUMOTHORAX}").text
+    assert client.post("/system/alarms/email/again").status_code == 404
+    assert client.post("/system/alarms/webhook/again").status_code == 303
+    assert alarms.waiting("webhook", NOW) == (alarm,)
+    assert site.services.audit.entries(limit=1)[0].action == "send alarms again"
