@@ -1,0 +1,271 @@
+"""``pleura train`` with a recipe that names an architecture, from a folder to a model that a node can serve."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from tests.models.training.keras_or_skip import require_keras
+
+require_keras()
+
+import keras  # noqa: E402
+
+from models.architectures import registry  # noqa: E402
+from models.contract import Mode  # noqa: E402
+from models.manifest import read_manifest  # noqa: E402
+from models.training import engine, learning  # noqa: E402
+from models.training.dataset import DatasetError  # noqa: E402
+from models.training.datasets import registry as datasets  # noqa: E402
+from models.training.delivery import label_specs  # noqa: E402
+from models.training.engine import choose, train_literature  # noqa: E402
+from models.training.judging import Judged, compare_maps, gathered, image_scores, keep, kept  # noqa: E402
+from models.training.learning import KeepBest, dtype_policy, optimiser, precision  # noqa: E402
+from models.training.literature_figures import figures  # noqa: E402
+from models.training.literature_recipe import Course, Data, Judging, LiteratureRecipe, Size  # noqa: E402
+from models.training.train import TrainingError  # noqa: E402
+from node.commands.training import train as command  # noqa: E402
+from tests.models.training.drawn import write_drawn  # noqa: E402
+
+pytestmark = pytest.mark.timeout(900)  # tracing a graph is slow on a busy machine
+
+RECIPE = """
+name = "tiny-cnn"
+version = "0.1"
+title = "Tiny"
+architecture = "simple-cnn"
+[data]
+labels = ["lung_opacity"]
+[network]
+size = 32
+width = 0.25
+[network.options]
+dropout = 0.0
+[schedule]
+epochs = 25
+batch = 8
+rate = 3e-3
+patience = 8
+"""
+
+
+def recipe(**changes: object) -> LiteratureRecipe:
+    made = LiteratureRecipe(
+        "tiny", "1", "Tiny", "simple-cnn", Data(("lung_opacity",)), Size(32, width=0.25), Course(3, batch=8, rate=3e-3)
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_drawn(tmp_path_factory.mktemp("drawn") / "data", 64)
+    with (folder / "labels.csv").open("a") as stream:
+        stream.write("missing.png,train,9999,50,F,PA,2000,2000,,,Normal,[]" + ",0" * 14 + "\n")
+    (folder / "images" / "0001.png").write_bytes(b"no picture")
+    return folder
+
+
+def test_a_command_leaves_a_model_that_a_node_can_serve(drawn: Path, tmp_path: Path) -> None:
+    file = tmp_path / "recipe.toml"
+    file.write_text(RECIPE)
+    out = tmp_path / "out"
+    done = CliRunner().invoke(command, [str(file), "--data", str(drawn), "--out", str(out)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    spec = read_manifest(out / "tiny-cnn.toml")
+    (label,) = spec.labels
+    assert label.evidence is not None
+    assert label.evidence.auc > 0.9
+    assert (spec.mode, label.mode) == (Mode.SHADOW, Mode.SHADOW)
+    assert spec.onnx == out / "tiny-cnn.onnx"
+    problems = {item["image"]: item["reason"] for item in json.loads((out / "problems.json").read_text())}
+    assert set(problems) == {"missing.png", "0001.png"}
+    assert "missing" in problems["missing.png"]
+    assert not (out / "work").exists()
+    card = (out / "tiny-cnn.md").read_text()
+    assert "Not a medical device" in card
+    assert f"pleura train {file} --data DIR --out DIR" in card
+    rows = (out / "evidence" / "tiny-cnn.csv").read_text().splitlines()
+    assert rows[0] == "image,patient,group,lung_opacity,lung_opacity truth"
+    assert len(rows) - 1 == json.loads((out / "evidence" / "tiny-cnn.json").read_text())["images"]
+
+
+def test_a_command_says_what_is_wrong(drawn: Path, tmp_path: Path) -> None:
+    file = tmp_path / "recipe.toml"
+    for text, complaint in (
+        (RECIPE.replace("simple-cnn", "perceptron"), "no architecture 'perceptron'"),
+        (RECIPE.replace('["lung_opacity"]', '["scoliosis"]'), "says nothing about scoliosis (its labels are: abnormal"),
+        (RECIPE.replace("[data]", '[data]\nlayout = "siim"'), "train-rle.csv"),
+        (RECIPE.replace("dropout = 0.0", 'head = "cubist"'), "head must be 'sigmoid' or 'softmax'"),
+        (RECIPE.replace("width = 0.25", 'encoder = "vgg16"'), "simple-cnn has no encoder 'vgg16'"),
+    ):
+        file.write_text(text)
+        done = CliRunner().invoke(command, [str(file), "--data", str(drawn), "--out", str(tmp_path / "out")])
+        assert done.exit_code == 1
+        assert complaint in done.output
+    done = CliRunner().invoke(command, ["unet-sim", "--data", str(drawn), "--out", str(tmp_path / "out")])
+    assert "unet-light-siim" in done.output
+
+
+def test_an_interrupted_cross_validation_goes_on(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class PowerCutError(Exception):
+        pass
+
+    asked = recipe(evaluation=Judging(folds=2))
+    trained: list[str] = []
+    learn = learning.learn
+
+    def counted(architecture, recipe, material, folder, progress):  # type: ignore[no-untyped-def]
+        trained.append(folder.name)
+        if folder.name == "fold-1" and trained.count("fold-1") == 1:
+            raise PowerCutError
+        return learn(architecture, recipe, material, folder, progress)
+
+    monkeypatch.setattr(engine, "learn", counted)
+    with pytest.raises(PowerCutError):
+        train_literature(asked, drawn, tmp_path)
+    spec = train_literature(asked, drawn, tmp_path)
+    assert trained == ["fold-0", "fold-1", "fold-1", "final"]
+    evidence = json.loads((tmp_path / "evidence" / "tiny.json").read_text())
+    assert evidence["images"] == 63, "every image is judged once, by a network that has not seen it"
+    assert "2-fold" in evidence["how"]
+    assert spec.labels[0].evidence is not None
+
+
+def test_splits_limits_and_positives(drawn: Path) -> None:
+    dataset = datasets.read(drawn)
+    served = ("lung_opacity",)
+    everybody = choose(recipe(), dataset, drawn, served)
+    assert {sample.split for sample in everybody.seen} == {"train"}
+    assert {sample.split for sample in everybody.unseen} == {"val"}
+    limited = choose(recipe(data=Data(served, limit=20)), dataset, drawn, served)
+    assert len(limited.seen) + len(limited.unseen) == 20
+    ill = choose(recipe(data=Data(served, use="positives")), dataset, drawn, served)
+    assert all(sample.labels["lung_opacity"] == 1 for sample in ill.seen)
+    assert len(ill.unseen) == len(everybody.unseen)
+    with pytest.raises(TrainingError, match="0 positive"):
+        choose(recipe(data=Data(("hernia",))), dataset, drawn, ("hernia",))
+    with pytest.raises(DatasetError, match="no folder"):
+        train_literature(recipe(), drawn / "nowhere", drawn / "out")
+
+
+def test_stopping_early_keeps_the_best_and_remembers_it(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    for epoch, (loss, value) in enumerate([(3.0, 1.0), (1.0, 2.0), (2.0, 3.0)]):
+        keep_best = KeepBest(tmp_path, patience=2)  # a new one each epoch, as after an interruption
+        keep_best.set_model(model)
+        model.layers[0].set_weights([np.full((1, 1), value), np.zeros(1)])
+        model.stop_training = False
+        keep_best.on_epoch_end(epoch, {"val_loss": loss})
+    assert not model.stop_training
+    keep_best.on_epoch_end(3, {"val_loss": 1.5})
+    assert model.stop_training
+    keep_best.on_train_end()
+    assert model.layers[0].get_weights()[0] == 2.0
+
+
+def test_a_schedule_is_what_runs() -> None:
+    for name in ("adamw", "adam", "sgd", "rmsprop"):
+        made = optimiser(Course(2, optimiser=name, rate=0.01, decay=0.1, clip=3.0), 5)  # type: ignore[arg-type]
+        assert type(made).__name__.lower() == name
+        assert (float(made.learning_rate), made.weight_decay) == (pytest.approx(0.01), 0.1)
+        assert made.global_clipnorm == 3.0
+    falling = optimiser(Course(2, rate=0.01, cosine=True), 5)
+    assert float(falling._learning_rate(10)) == pytest.approx(0, abs=1e-9)
+
+
+def test_half_precision_is_for_gpus_and_leaves_nothing_behind() -> None:
+    assert precision("off") == "float32"
+    assert precision("float16") == "mixed_float16"
+    with dtype_policy("mixed_bfloat16"):
+        assert keras.layers.Dense(1).compute_dtype == "bfloat16"
+    assert keras.layers.Dense(1).compute_dtype == "float32"
+
+
+def test_a_network_of_half_precision_is_served_in_full(drawn: Path, tmp_path: Path) -> None:
+    asked = recipe(schedule=Course(1, batch=8, mixed_precision="bfloat16"))
+    spec = train_literature(asked, drawn, tmp_path)
+    network = keras.saving.load_model(spec.file, compile=False)
+    assert {layer.compute_dtype for layer in network.layers} == {"float32"}
+
+
+def test_maps_are_compared_by_hand() -> None:
+    truth = np.zeros((4, 4, 2), np.bool_)
+    truth[0:2, 0:2, 0] = True
+    maps = np.zeros((4, 4, 2), np.float32)
+    maps[1, 0:4, 0] = (0.6, 0.9, 0.7, 0.2)
+    areas, hits = compare_maps(maps, truth, np.array([True, False]), 0.5)
+    np.testing.assert_array_equal(areas[0], [3, 4, 2])
+    assert hits[0] == 1.0
+    assert np.isnan(areas[1]).all()
+    assert np.isnan(hits[1])
+    _, hits = compare_maps(maps, np.zeros_like(truth), np.array([True, True]), 0.5)
+    assert np.isnan(hits).all(), "nothing can be hit where nothing is"
+
+
+def test_a_detector_says_its_best_box_of_each_label() -> None:
+    answer = {
+        "boxes": np.zeros((1, 3, 4), np.float32),
+        "scores": np.array([[0.3, 0.8, 0.0]], np.float32),
+        "classes": np.array([[0.0, 0.0, 1.0]], np.float32),
+    }
+    np.testing.assert_allclose(image_scores(answer, 2), [[0.8, 0.0]])
+
+
+def _judged(count: int, group: str, boxes: int) -> Judged:
+    rng = np.random.default_rng(count)
+    names = tuple(f"{group}-{number}" for number in range(count))
+    truths = (np.arange(count) % 2 == 0).astype(np.float32)[:, np.newaxis]
+    true = np.zeros((count, 1, 5), np.float32)
+    true[truths[:, 0] == 0, :, 4] = -1
+    true[..., 2:4] = 10
+    said = np.concatenate(
+        [true[..., :4].repeat(boxes, 1), rng.uniform(0.1, 1, (count, boxes, 1)), np.zeros((count, boxes, 1))], -1
+    )
+    areas = np.stack([np.full(count, 8.0), truths[:, 0] * 8, truths[:, 0] * 4], -1)[:, np.newaxis].astype(np.float32)
+    return Judged(
+        names, names, (group,) * count, ("lung_opacity",), rng.random((count, 1)).astype(np.float32) + truths, truths,
+        np.ones((count, 1), np.float32), np.ones((count, 1), np.float32), areas,
+        np.where(truths > 0, 1.0, np.nan).astype(np.float32), said.astype(np.float32), true,
+    )  # fmt: skip
+
+
+def test_folds_are_gathered_and_survive_their_files(tmp_path: Path) -> None:
+    first, second = _judged(6, "a", 2), _judged(4, "b", 3)
+    keep(first, tmp_path / "fold.npz")
+    again = kept(tmp_path / "fold.npz")
+    assert (again.names, again.labels) == (first.names, first.labels)
+    np.testing.assert_array_equal(again.scores, first.scores)
+    both = gathered([again, second])
+    assert both.names == first.names + second.names
+    assert both.boxes is not None
+    assert both.boxes.shape == (10, 3, 6)
+    assert both.groups[-1] == "b"
+
+
+def test_figures_by_hand() -> None:
+    found = figures(_judged(8, "a", 1), None, rounds=20)
+    places = found.places["lung_opacity"]
+    assert places is not None
+    assert (places.images, places.positives, places.dice.value) == (8, 4, 0.5)
+    assert places.iou.value == pytest.approx(4 / 12)
+    assert places.dice_all == pytest.approx(0.25)
+    assert places.pointing.value == 1.0
+    boxes = found.boxes["lung_opacity"]
+    assert boxes is not None
+    assert boxes.positive_images.at[0.5].value == pytest.approx(1.0)
+    assert boxes.all_images.at[0.5].value < 1.0, "marks on normals cost"
+    json.dumps(found.as_dict())
+
+
+def test_a_classifier_shows_places_only_where_readers_have_judged_them() -> None:
+    architecture = registry.find("simple-cnn")
+    for images, localised in ((20, False), (100, True)):
+        found = figures(_judged(images, "a", 1), 0.4, rounds=20)
+        (label,) = label_specs(architecture, recipe(), found, maps=True)
+        assert (label.localised, label.threshold) == (localised, 0.4)
+        assert (label.mode is Mode.ACTIVE) is localised, "30 patients, and an interval above 0.6"
