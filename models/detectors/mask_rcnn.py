@@ -15,7 +15,7 @@ from models.detectors.fpn import FILTERS
 from models.detectors.layers import PastedMasks, RoiAlign
 from models.detectors.mask_truth import SHAPES, mask_loss, masks_for, pack_truth
 from models.detectors.matching import boxes_of
-from models.encoders.parts import scaled
+from models.encoders.parts import repeated, scaled
 
 RESOLUTION = 14
 SIDE = 2 * RESOLUTION
@@ -43,7 +43,7 @@ class MaskRcnn(FasterRcnn):
         image = keras.Input((plan.size, plan.size, 1), name="image")
         outputs, seen, regions = self.stages(image, plan)
         first = regions[:, : min(TAUGHT, int(regions.shape[1])), :]
-        head = mask_head(int(next(iter(seen.under.values())).shape[-1]), scaled(FILTERS, plan.width), len(plan.labels))
+        head = mask_head(int(next(iter(seen.under.values())).shape[-1]), len(plan.labels), plan.width)
         flat = ops.reshape(masks_under(first, seen, head), (-1, first.shape[1], SIDE * SIDE * len(plan.labels)))
         outputs["masks"] = ops.concatenate([first, flat], axis=-1)
         return keras.Model(image, outputs, name="mask_rcnn")
@@ -75,10 +75,11 @@ class MaskRcnn(FasterRcnn):
         return shapes
 
 
-def mask_head(channels: int, filters: int, labels: int) -> keras.Model:
+def mask_head(channels: int, labels: int, width: float) -> keras.Model:
     """From features ``[k, 14, 14, channels]`` under boxes to logits ``[k, 28, 28, labels]`` of each label's mask."""
+    filters = scaled(FILTERS, width)
     x = under = keras.Input((RESOLUTION, RESOLUTION, channels), name="under")
-    for number in range(DEPTH):
+    for number in range(repeated(DEPTH, width)):
         x = layers.Conv2D(
             filters, 3, padding="same", activation="relu", kernel_initializer="he_normal", name=f"mask_{number}"
         )(x)

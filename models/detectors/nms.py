@@ -19,7 +19,7 @@ def greedy_keep(boxes: Any, threshold: float, kinds: Any = None) -> Any:
     any guess settles the first box in the first round and one more at least in each further one. So the loop runs until
     nothing changes, which takes as many rounds as the longest chain of suppressions (a handful), and ``k`` at most.
     """
-    count = boxes.shape[1]
+    boxes, count = ops.stop_gradient(boxes), boxes.shape[1]
     over = overlaps(boxes, boxes, ops) > threshold
     if kinds is not None:
         over = ops.logical_and(over, ops.equal(kinds[:, :, None], kinds[:, None, :]))
@@ -34,7 +34,7 @@ def greedy_keep(boxes: Any, threshold: float, kinds: Any = None) -> Any:
     keep, _ = ops.while_loop(
         lambda _keep, changed: changed, again, (every, ops.any(every > 0.0)), maximum_iterations=count
     )
-    return ops.stop_gradient(keep)
+    return keep
 
 
 def strongest(scores: Any, count: int, *arrays: Any) -> tuple[Any, ...]:

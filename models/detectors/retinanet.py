@@ -15,7 +15,7 @@ from models.detectors.fpn import FILTERS, Head, output_layer, pyramid, rows
 from models.detectors.layers import AnchorBoxes, Detections
 from models.detectors.losses import delta_loss, focal_loss
 from models.detectors.targets import one_stage
-from models.encoders.parts import scaled
+from models.encoders.parts import repeated, scaled
 from models.encoders.table import encode
 
 STRIDES = (8, 16, 32)
@@ -38,13 +38,14 @@ class RetinaNet(Architecture):
         image = keras.Input((plan.size, plan.size, 1), name="image")
         features = pyramid(encode(plan.encoder, image, plan.width, plan.initial), STRIDES, plan.width, COARSER)
         anchors, filters = anchor_plan(plan.size), scaled(FILTERS, plan.width)
+        depth = repeated(DEPTH, plan.width)
         classes = output_layer(anchors.each * len(plan.labels), "class", bias=-log((1 - PRIOR) / PRIOR))
         deltas = output_layer(anchors.each * 4, "box")
         outputs = {
             "class_logits": rows(
-                Head("class_head", filters, DEPTH).features(features), classes, len(plan.labels), "class_logits"
+                Head("class_head", filters, depth).features(features), classes, len(plan.labels), "class_logits"
             ),
-            "box_deltas": rows(Head("box_head", filters, DEPTH).features(features), deltas, 4, "box_deltas"),
+            "box_deltas": rows(Head("box_head", filters, depth).features(features), deltas, 4, "box_deltas"),
         }
         return keras.Model(image, outputs, name="retinanet")
 
