@@ -132,6 +132,7 @@ def _templates(settings: Settings) -> Environment:
         age=words.age,
         area=words.area,
         since=words.since,
+        only_shadow=words.only_shadow,
         progress=words.progress,
         stage_shares=charts.stage_shares,
         strength=charts.strength,

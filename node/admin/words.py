@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from datetime import date, datetime
 
+from db.reading_list import ListedStudy
+
 NAME_HIDDEN = "name hidden"
 NOTHING = "\u2013"
 
@@ -145,3 +147,8 @@ def remedy(error: str) -> str:
         if re.search(pattern, error, re.IGNORECASE):
             return advice
     return "Retry once; if it comes back, look for the number of this job in the worker's log."
+
+
+def only_shadow(row: ListedStudy) -> bool:
+    """Whether nothing but models in shadow has judged a study: then no finding says nothing."""
+    return bool(row.findings) and all(finding.shadow for finding in row.findings)

@@ -226,3 +226,15 @@ def test_alarms_are_counted_and_what_was_parked_is_sent_again(site: Site) -> Non
     assert client.post("/system/alarms/webhook/again").status_code == 303
     assert alarms.waiting("webhook", NOW) == (alarm,)
     assert site.services.audit.entries(limit=1)[0].action == "send alarms again"
+
+
+def test_a_study_that_only_models_in_shadow_judged_does_not_read_like_a_negative(site: Site) -> None:
+    client = site.logged_in("viewer")
+    assert "In shadow only" not in client.get("/").text
+    with site.services.engine.begin() as connection:
+        connection.execute(update(Finding).where(Finding.study_id == PNEUMOTHORAX).values(shadow=True))
+    text = client.get("/?q=Okafor").text
+    assert "In shadow only" in text
+    assert "Every model is switched off or in shadow" in text
+    assert "No finding above its threshold" not in text
+    assert "In shadow only" in client.get(f"/studies/{PNEUMOTHORAX}").text
