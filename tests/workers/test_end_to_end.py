@@ -8,14 +8,19 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
+from db.engine import connect
+from db.model_states import ModelState, model_states, set_model_state
+from db.worklist import Worklist
 from tests.orthanc import running_orthanc
 from tests.workers.conftest import Broker
 from tests.workers.harness import running_parts
+from workers.clock import utc_now
 from workers.pipeline import active_pipeline_digest
 from workers.results.identity import Identity
 
 pytestmark = [pytest.mark.slow, pytest.mark.peer("Orthanc"), pytest.mark.peer("shared-data")]
 
+MODEL = "chest-classifier"
 STYLES = ("sc-jpeg", "cr", "dx12", "dx12-mono1")
 
 
@@ -55,3 +60,29 @@ def test_real_radiographs_come_back_as_seg_and_sr(broker: Broker, tmp_path: Path
             assert segments <= held.keys(), "and to a SEG that the PACS holds"
         assert {str(dataset.Modality) for dataset in held.values()} <= {"SEG", "SR"}
         assert len(held) == parts.counts()["deliveries.sent"]
+
+
+def test_a_model_is_switched_while_the_workers_run(broker: Broker, tmp_path: Path, shared_data: Path) -> None:
+    off, on, _ = sorted((shared_data / "dicom").glob("*.cr.dcm"))[:3]
+    with (
+        running_orthanc(tmp_path / "pacs", modalities={"pleura": ("PLEURA", 1)}) as pacs,
+        running_parts(tmp_path, broker, pacs, real=True) as parts,
+    ):
+        pipeline, engine = active_pipeline_digest(parts.settings), connect(parts.settings.database_url)
+
+        def take_in(path: Path, done: int) -> None:
+            parts.take_in_dataset(dcmread(path), hashlib.sha256(path.read_bytes()).hexdigest(), pipeline)
+            parts.wait_until(lambda: parts.counts().get("jobs.done") == done, f"job {done} to be done")
+
+        set_model_state(engine, MODEL, ModelState.OFF, actor="ada", reason="test", now=utc_now())
+        take_in(off, 1)
+        assert parts.counts() == {"jobs.done": 1}, "nothing that it says is delivered"
+        assert model_states(engine)[MODEL].state is ModelState.OFF
+        set_model_state(engine, MODEL, ModelState.ACTIVE, actor="ada", reason="test", now=utc_now())
+        take_in(on, 2)
+        parts.wait_until(lambda: parts.counts().get("deliveries.sent", 0) > 0, "the next image's results to be sent")
+        held = {str(item.StudyInstanceUID) for item in pacs.datasets()}
+        assert held == {str(dcmread(on).StudyInstanceUID)}
+        jobs = [job for study in (1, 2) for job in Worklist(engine).study_detail(study).jobs]
+        assert [job.modes for job in jobs] == [{MODEL: "off"}, {MODEL: "active"}]
+        engine.dispose()
