@@ -8,7 +8,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from db.engine import schema_problem
+from db.model_states import ModelState
+from db.order_tables import NotificationState
 from node.admin.access import csrf_matches, is_loopback
+from node.admin.pages.models import known_models
+from node.admin.pages.system import alarm_counts
 from node.admin.shell import Visit
 
 _KNOWN_STATES = {
@@ -63,3 +67,13 @@ def _lines(visit: Visit) -> Iterator[str]:
     yield "# HELP pleura_oldest_job_seconds Age of the oldest job that waits."
     yield "# TYPE pleura_oldest_job_seconds gauge"
     yield f"pleura_oldest_job_seconds {statistics.oldest_queued(visit.now):.3f}"
+    yield "# HELP pleura_model_state What becomes of a model's findings: 1 for the state that it is in."
+    yield "# TYPE pleura_model_state gauge"
+    for model in known_models(visit):
+        for state in ModelState if model.use.switchable else ():
+            yield f'pleura_model_state{{model="{model.name}",state="{state}"}} {int(model.use.state == state)}'
+    yield "# HELP pleura_alarms Number of alarms on critical findings by channel and state."
+    yield "# TYPE pleura_alarms gauge"
+    for channel, counted in alarm_counts(visit.services).items():
+        for state in NotificationState:
+            yield f'pleura_alarms{{channel="{channel}",state="{state}"}} {counted.get(state.value, 0)}'

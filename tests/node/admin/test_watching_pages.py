@@ -46,6 +46,9 @@ def test_an_admin_switches_a_model_and_it_is_written_down(site: Site) -> None:
     assert site.services.worklist.model_states() == {MODEL: ModelState.OFF}
     (entry,) = [one for one in site.services.audit.entries(limit=5) if one.action == "switch model"]
     assert (entry.actor, entry.subject, entry.address) == ("ada", MODEL, "127.0.0.1")
+    metrics = client.get("/metrics").text
+    assert f'pleura_model_state{{model="{MODEL}",state="off"}} 1' in metrics
+    assert f'pleura_model_state{{model="{MODEL}",state="active"}} 0' in metrics
     again = client.post(f"/system/models/{MODEL}/state", data={"state": "off", "reason": "again"})
     assert "It was in that state already" in client.get(again.headers["location"]).text
     assert len(model_history(site.services.engine, MODEL)) == 1
@@ -222,6 +225,7 @@ def test_alarms_are_counted_and_what_was_parked_is_sent_again(site: Site) -> Non
     assert "Alarms on critical findings" in client.get("/system").text
     assert client.get(f"{API}/system").json()["alarms"] == {"webhook": {"failed": 1}}
     assert "alarm on pneumothorax by webhook: connection refused" in client.get(f"/studies/{PNEUMOTHORAX}").text
+    assert 'pleura_alarms{channel="webhook",state="failed"} 1' in client.get("/metrics").text
     assert client.post("/system/alarms/email/again").status_code == 404
     assert client.post("/system/alarms/webhook/again").status_code == 303
     assert alarms.waiting("webhook", NOW) == (alarm,)
