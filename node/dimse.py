@@ -149,12 +149,20 @@ Answering = Callable[[Reception, StoreCommand], Answer]
 class StorageDimse(DIMSEServiceProvider):  # type: ignore[misc]
     """The DIMSE provider of one association. All of it runs in the thread of its upper layer."""
 
-    def __init__(self, association: Association, begin: Begin, longest: int, answering: Answering) -> None:
+    def __init__(
+        self,
+        association: Association,
+        begin: Begin,
+        longest: int,
+        answering: Answering,
+        answered: Callable[[], None],
+    ) -> None:
         super().__init__(association)
         self.msg_queue = NewsQueue(lambda: association.dul.tell_association())
         self._begin_in_store = begin
         self._longest = longest
         self._answering = answering
+        self._answered = answered
         self._longest_pdu: int | None = None
         self._broken = False
         self._encoded = bytearray()
@@ -234,6 +242,7 @@ class StorageDimse(DIMSEServiceProvider):  # type: ignore[misc]
             self.dul.socket.send(pdus)
         finally:
             self._working.clear()
+            self._answered()
 
     def _reset(self) -> None:
         self._encoded.clear()

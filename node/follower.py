@@ -14,7 +14,8 @@ from functools import cache
 from queue import SimpleQueue
 from typing import Any
 
-_CHUNK = 256 * 1024
+# Each step takes the interpreter away from the writer for a moment, so steps are large.
+_CHUNK = 512 * 1024
 _WRITE_BACK = 1024 * 1024
 _SYNC_FILE_RANGE_WRITE = 2  # sync_file_range(2)
 

@@ -71,14 +71,10 @@ KEYWORDS = (
     "PerformedProcedureStepDescription",
     "ViewCodeSequence",
 )
-_TAGS = [tag for keyword in KEYWORDS if (tag := tag_for_keyword(keyword)) is not None]
+_ASKED = [(keyword, tag, dictionary_VR(tag)) for keyword in KEYWORDS if (tag := tag_for_keyword(keyword)) is not None]
+_TAGS = [tag for _, tag, _ in _ASKED]
 # Value representations whose values are text (PS3.5 6.2), where one value is given.
 _TEXTUAL = frozenset({"AE", "AS", "CS", "DA", "LO", "PN", "SH", "TM", "UI"})
-_PLAIN = [
-    (keyword, tag, dictionary_VR(tag))
-    for keyword in KEYWORDS
-    if (tag := tag_for_keyword(keyword)) is not None and dictionary_VR(tag) in _TEXTUAL
-]
 
 
 class UnreadableDataSetError(ValueError):
@@ -86,27 +82,34 @@ class UnreadableDataSetError(ValueError):
 
 
 class Header(Dataset):
-    """A data set that gives plain text without converting it: nearly all values that are asked for are plain text."""
+    """A data set that gives plain values without converting them: nearly all that are asked for are plain."""
 
     def __init__(self, dataset: Dataset) -> None:
         super().__init__(dataset)
-        raw = [(keyword, vr, dataset.get_item(tag)) for keyword, tag, vr in _PLAIN if tag in dataset]
+        present = dataset.keys()
+        self._absent = frozenset(keyword for keyword, tag, _ in _ASKED if tag not in present)
         self._plain = {
-            keyword: value for keyword, vr, element in raw if (value := _plain_text(element, vr)) is not None
+            keyword: value
+            for keyword, tag, vr in _ASKED
+            if tag in present and (value := _plain_value(dataset.get_item(tag), vr)) is not None
         }
 
     def get(self, key: Any, default: Any = None) -> Any:
         """Give a value; see the base class."""
         value = self._plain.get(key)
-        return super().get(key, default) if value is None else value
+        if value is not None:
+            return value
+        return default if key in self._absent else super().get(key, default)
 
 
-def _plain_text(element: Any, vr: str) -> str | None:
-    """Text of an element that holds one value in ASCII; None where more than taking off the padding is needed."""
+def _plain_value(element: Any, vr: str) -> str | int | None:
+    """Value of an element that holds one number, or one text in ASCII; None where it takes more to find it out."""
     if not isinstance(element, RawDataElement) or element.VR not in (None, vr) or not element.value:
         return None
+    if vr == "US" and len(element.value) == 2:
+        return int.from_bytes(element.value, "little" if element.is_little_endian else "big")
     value = element.value.rstrip(b" \0")
-    if not value.isascii() or b"\\" in value or b"=" in value:
+    if vr not in _TEXTUAL or not value.isascii() or b"\\" in value or b"=" in value:
         return None
     decoded = value.decode("ascii")
     return decoded if decoded.isprintable() else None

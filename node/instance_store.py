@@ -31,7 +31,7 @@ _LOOK_EVERY = 16 * 1024 * 1024
 
 # From here on a data set is digested in a thread of its own: for less it would take longer to hand it over.
 _LARGE = 1024 * 1024
-_FOLLOW_EVERY = 256 * 1024
+_FOLLOW_EVERY = 512 * 1024
 # Most headers end before; what is longer is read from the file.
 _BEGINNING = 16 * 1024
 

@@ -14,6 +14,7 @@ import socket
 import threading
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from socketserver import BaseServer
@@ -62,30 +63,42 @@ class Bell(Protocol):
 
 
 class Ringer:
-    """Rings from a thread of its own, so that no broker, slow or down, keeps a C-STORE waiting."""
+    """Rings from a thread of its own, so that no broker, slow or down, keeps a C-STORE waiting.
+
+    That thread gets to know of a job when :meth:`go` is called, which is right after the answer: the two threads would
+    only be in each other's way before.
+    """
 
     def __init__(self, bell: Bell) -> None:
         self._bell = bell
-        self._waiting: SimpleQueue[Sequence[tuple[int, bool]] | None] = SimpleQueue()
+        self._noted: deque[tuple[int, bool]] = deque()
+        self._waiting: SimpleQueue[bool] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="ringer", daemon=True)
         self._thread.start()
 
     def ring(self, jobs: Sequence[tuple[int, bool]]) -> None:
-        """Ring soon."""
-        self._waiting.put(jobs)
+        """Note jobs to ring for."""
+        self._noted.extend(jobs)
+
+    def go(self) -> None:
+        """Ring for what was noted, soon."""
+        if self._noted:
+            self._waiting.put(True)
 
     @property
     def idle(self) -> bool:
         """Nothing waits to be rung for."""
-        return self._waiting.empty()
+        return not self._noted
 
     def close(self, seconds: float = 2.0) -> None:
-        """Ring for what is waiting and end; what is not rung within ``seconds`` is left to the sweep."""
-        self._waiting.put(None)
+        """Ring for what was noted and end; what is not rung within ``seconds`` is left to the sweep."""
+        self._waiting.put(True)
+        self._waiting.put(False)
         self._thread.join(seconds)
 
     def _run(self) -> None:
-        while (jobs := self._waiting.get()) is not None:
+        while self._waiting.get():
+            jobs = [self._noted.popleft() for _ in range(len(self._noted))]
             try:
                 self._bell.ring_jobs(jobs)
             except Exception:
@@ -108,17 +121,25 @@ class _Server(ThreadedAssociationServer):  # type: ignore[misc]
 
 
 class StorageScp:
-    """A listener on one port.
+    """A listener on one port. ``answered`` is called after each answer to a C-STORE.
 
     Raises:
         SettingsError: the settings name a peer's address that is none.
     """
 
-    def __init__(self, listener: Listener, store: InstanceStore, intake: Intake, admission: Admission) -> None:
+    def __init__(
+        self,
+        listener: Listener,
+        store: InstanceStore,
+        intake: Intake,
+        admission: Admission,
+        answered: Callable[[], None] = lambda: None,
+    ) -> None:
         self._listener = listener
         self._store = store
         self._intake = intake
         self._admission = admission
+        self._answered = answered
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
         # pynetdicom would describe each PDU and data set in its log: slow, and patient data.
@@ -180,7 +201,7 @@ class StorageScp:
         connection = association.dul.socket.socket
         connection.settimeout(listener.idle_seconds)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        dimse = StorageDimse(association, self._begin, listener.maximum_instance_bytes, self._answer)
+        dimse = StorageDimse(association, self._begin, listener.maximum_instance_bytes, self._answer, self._answered)
         ReceivingDul.adopt(association, dimse.take, listener.maximum_pdu, dimse.discard)
         association.dimse = dimse
 
@@ -251,7 +272,8 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
         turn = threading.Lock() if engine.dialect.name == "sqlite" else None
         intake = Intake(store, Worklist(engine), ringer.ring, policy, utc_now, turn)
         intake.recover()
-        scp = StorageScp(settings.listener, store, intake, admission)
+        ringer.go()
+        scp = StorageScp(settings.listener, store, intake, admission, ringer.go)
         # What is there now stays; a collection need not walk through it each time.
         gc.collect()
         gc.freeze()

@@ -149,17 +149,25 @@ class BufferedSocket(AssociationSocket):  # type: ignore[misc]
         self._start = self._end = 0
 
     def fill(self) -> bool:
-        """Read ahead once, as much as there is; False at the end of the connection."""
+        """Read ahead what there is, without waiting; False where there is nothing yet.
+
+        Raises:
+            EOFError: the connection has ended.
+        """
         left = self._end - self._start
         self._buffer[:left] = self._buffer[self._start : self._end]
         self._start, self._end = 0, left
-        connection = self.socket
         try:
-            count = connection.recv_into(memoryview(self._buffer)[left:]) if connection else 0
-        except OSError:
+            # Its time limit makes the socket a non-blocking one; its own recv_into would look first and read then.
+            count = os.readv(self.descriptor, [memoryview(self._buffer)[left:]])
+        except BlockingIOError:
             return False
+        except OSError as error:
+            raise EOFError("the connection is broken") from error
+        if not count:
+            raise EOFError("the peer has closed the connection")
         self._end += count
-        return count > 0
+        return True
 
     def recv(self, nr_bytes: int) -> bytearray:
         """Read so many bytes, or fewer where the peer closes the connection.
@@ -293,31 +301,36 @@ class ReceivingDul(DULServiceProvider):  # type: ignore[misc]
     def _transfer(self) -> bool:
         """Take P-DATA until there is something else to do; True where that is to be read from the connection."""
         connection = self.socket
-        if connection.descriptor < 0:
-            return True
-        poll = _poll(connection.descriptor, self._woken)
         try:
+            poll = _poll(connection.descriptor, self._woken)
             while self.to_provider_queue.empty() and self.event_queue.empty() and not self._kill_thread:
                 connection.consume(self._fragments.read(connection.waiting))
                 waiting = connection.waiting
                 if waiting and self._fragments.between_pdus and waiting[0] != _P_DATA:
                     return True
-                ready = poll.poll(_PATIENCE_SECONDS * 1000)
-                if not ready:
-                    break
-                if (self._woken, select.POLLIN) in ready:
-                    os.read(self._woken, 4096)
-                elif connection.fill():
+                if connection.fill():
                     self._idle_timer.restart()
-                else:
-                    return True
+                elif not self._wait(poll):
+                    break
+        except EOFError:
+            return True
         except InvalidPduError:
             self.event_queue.put("Evt19")
         return False
+
+    def _wait(self, poll: select.poll) -> bool:
+        """Wait for the peer; False where there is something else to look at."""
+        ready = poll.poll(_PATIENCE_SECONDS * 1000)
+        if (self._woken, select.POLLIN) in ready:
+            os.read(self._woken, 4096)
+            return False
+        return bool(ready)
 
 
 def _poll(*descriptors: int) -> select.poll:
     poll = select.poll()
     for descriptor in descriptors:
+        if descriptor < 0:
+            raise EOFError("another thread has closed the connection")
         poll.register(descriptor, select.POLLIN)
     return poll

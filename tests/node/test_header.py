@@ -15,7 +15,7 @@ from pydicom import Dataset, dcmread, uid
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
-from node.header import UnreadableDataSetError, describe, is_stat, read_header, text
+from node.header import KEYWORDS, UnreadableDataSetError, describe, is_stat, read_header, text
 from tests.node.listening import chest
 
 pytestmark = pytest.mark.filterwarnings(
@@ -187,3 +187,44 @@ def test_same_values_as_a_full_read(shared_data: Path) -> None:
         header = read_header(path, whole.file_meta.TransferSyntaxUID, offset)
         for element in header:
             assert element.value == whole[element.tag].value, element.keyword
+
+
+@pytest.mark.parametrize(
+    "syntax", [uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian, uid.JPEGBaseline8Bit]
+)
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
+@given(st.integers(0, 3000))
+def test_the_beginning_tells_what_the_file_tells_wherever_it_ends(tmp_path: Path, syntax: uid.UID, end: int) -> None:
+    view = Dataset()
+    view.CodeValue = "399348003"
+    image = chest(
+        SpecificCharacterSet="ISO_IR 192",
+        PatientName="Müller^Jörg",
+        PatientID=" padded ",
+        ImageType=["DERIVED", "PRIMARY"],
+        StudyDescription="a=b",
+        NumberOfFrames="1",
+        ViewCodeSequence=[view],
+    )
+    data = encoded(image, syntax)
+    path, offset = stored(tmp_path, data)
+
+    fast = read_header(path, syntax, offset, data[:end])
+
+    slow = Dataset(fast)
+    for keyword in KEYWORDS:
+        assert fast.get(keyword) == slow.get(keyword), keyword
+        assert text(fast, keyword) == text(slow, keyword) == text(image, keyword), keyword
+    assert fast.get("NoSuchKeyword", 7) == 7
+
+
+def test_a_whole_header_at_the_beginning_needs_no_file(tmp_path: Path) -> None:
+    data = encoded(chest())
+    header = read_header(tmp_path / "none", uid.ExplicitVRLittleEndian, 0, data[:2000])
+    assert header.get("Rows") == 512
+
+
+def test_a_header_that_is_cut_off_is_read_from_the_file(tmp_path: Path) -> None:
+    data = encoded(chest())
+    with pytest.raises(UnreadableDataSetError):
+        read_header(tmp_path / "none", uid.ExplicitVRLittleEndian, 0, data[:100])

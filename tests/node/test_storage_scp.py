@@ -637,6 +637,7 @@ def test_a_hanging_broker_keeps_nobody_waiting() -> None:
     ringer = Ringer(bell)
     for number in range(100):
         ringer.ring([(number, False)])
+        ringer.go()
 
     assert bell.rung == []
     bell.hang.set()
@@ -649,6 +650,7 @@ def test_a_failing_broker_does_not_end_the_ringing() -> None:
     bell.fail = True
     ringer = Ringer(bell)
     ringer.ring([(1, False)])
+    ringer.go()
     while not ringer.idle:
         time.sleep(0.01)
     bell.fail = False
