@@ -107,7 +107,7 @@ def _boxes(judged: Judged, column: int, cut: float, rounds: int) -> Detected | N
 
 def overlaps(areas: Values) -> tuple[Values, Values]:
     """Dice and IoU of areas ``[n, 3]``; 1 where both masks are empty."""
-    said, true, both = areas[:, SAID], areas[:, TRUE], areas[:, BOTH]
+    said, true, both = (areas[:, column].astype(np.float64) for column in (SAID, TRUE, BOTH))
     return dice(said, true, both), iou(said, true, both)
 
 
