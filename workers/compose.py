@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -20,8 +20,6 @@ from pydicom.dataset import Dataset
 from config.settings import Settings
 from db.engine import connect
 from db.worklist import Worklist
-from models.contract import Mode
-from models.pipeline import Pipeline
 from models.predictor import load_predictor
 from models.radiograph.decode import UnreadablePixels, read_file
 from models.radiograph.reading import read_model_input
@@ -31,7 +29,7 @@ from workers.deliver import DeliveryTools, deliver
 from workers.destinations.registry import KINDS
 from workers.notifications.registry import alarm_rules
 from workers.outcome import encode_in_order
-from workers.pipeline import active_pipeline, digest_of
+from workers.pipeline import activated_pipeline, active_pipeline, digest_of
 from workers.place import Place
 from workers.queue import Doorbell
 from workers.results.contract import Equipment
@@ -67,12 +65,7 @@ def load_active(settings: Settings) -> tuple[Switchboard, str]:
     pipeline = active_pipeline(settings, verify=True)
     predictor = load_predictor(pipeline, device=settings.workers.device, threads=settings.workers.threads)
     log.info("%d models loaded and warm in %.1f s", len(tuple(pipeline)), time.monotonic() - started)
-    compose = partial(_compose, settings)
-    return Switchboard(predictor, compose), digest_of(pipeline, settings)
-
-
-def _compose(settings: Settings, switches: Mapping[str, Mode]) -> Pipeline:
-    return active_pipeline(settings, switches=switches)
+    return Switchboard(predictor, activated_pipeline(settings)), digest_of(pipeline, settings)
 
 
 def analysis_handler(

@@ -38,6 +38,17 @@ def active_pipeline(
     )
 
 
+def activated_pipeline(settings: Settings) -> Pipeline:
+    """The same pipeline as if every model were switched on: only what a manifest keeps in shadow is in shadow.
+
+    Raises:
+        UnknownModel: No manifest has one of the names.
+        ManifestError: A manifest is wrong.
+    """
+    models = settings.models
+    return active_pipeline(settings, switches=dict.fromkeys((*models.active, *models.shadow), Mode.ACTIVE))
+
+
 def active_pipeline_digest(settings: Settings) -> str:
     """Digest (SHA-256, hexadecimal) that names an analysis: a changed threshold is another analysis.
 

@@ -6,11 +6,11 @@ stay loaded whatever their state: a model that is off or in shadow still judges,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from db.model_states import ModelState
-from models.contract import Mode
+from models.contract import Mode, ModelSpec
 from models.pipeline import Pipeline
 from models.predictor import Predictor as LoadedPredictor
 from workers.tasks import Predictor
@@ -34,18 +34,17 @@ class Turn:
 class Switchboard:
     """Gives the turn for given states; the last one is kept, for states hardly ever change."""
 
-    def __init__(self, predictor: LoadedPredictor, compose: Callable[[Mapping[str, Mode]], Pipeline]) -> None:
-        """Take networks that are loaded under the configured pipeline, and what composes it under other modes."""
+    def __init__(self, predictor: LoadedPredictor, activated: Pipeline) -> None:
+        """Take networks that are loaded under the configured pipeline, and that pipeline with every model active.
+
+        The second knows what a manifest itself keeps in shadow. No file is read again.
+        """
         self._predictor = predictor
-        self._compose = compose
+        self._manifests = {spec.name: spec for spec in activated.models}
         self._known: tuple[dict[str, ModelState], Turn] | None = None
 
     def turn(self, states: States) -> Turn:
-        """What judges an image while models are in ``states``.
-
-        Raises:
-            ManifestError: a manifest can no longer be read.
-        """
+        """What judges an image while models are in ``states``."""
         named = {spec.name for spec in self._predictor.pipeline.models}
         relevant = {name: state for name, state in states.items() if name in named}
         if self._known is None or self._known[0] != relevant:
@@ -56,15 +55,16 @@ class Switchboard:
         configured = self._predictor.pipeline
         if not states:
             return Turn(self._predictor, modes_of(configured, states))
-        pipeline = self._compose(as_modes(states))
+        pipeline = replace(configured, models=tuple(self._switched(spec, states) for spec in configured.models))
         return Turn(
             self._predictor.with_pipeline(pipeline), modes_of(pipeline, states), changes_between(configured, pipeline)
         )
 
-
-def as_modes(states: States) -> dict[str, Mode]:
-    """States as the models' room knows them: whatever is not active is in shadow there."""
-    return {name: Mode.ACTIVE if state is ModelState.ACTIVE else Mode.SHADOW for name, state in states.items()}
+    def _switched(self, spec: ModelSpec, states: States) -> ModelSpec:
+        state = states.get(spec.name)
+        if state is None:
+            return spec
+        return self._manifests[spec.name] if state is ModelState.ACTIVE else replace(spec, mode=Mode.SHADOW)
 
 
 def modes_of(pipeline: Pipeline, states: States) -> dict[str, str]:

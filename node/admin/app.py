@@ -240,11 +240,11 @@ def load_judge(settings: Settings, worklist: Worklist) -> Judge:
     A model that a person has switched is what they made of it here too.
     """
     from models.predictor import load_predictor
-    from workers.pipeline import active_pipeline
+    from workers.pipeline import activated_pipeline, active_pipeline
     from workers.switches import Switchboard
 
     loaded = load_predictor(active_pipeline(settings), device="cpu", threads=settings.workers.threads)
-    board = Switchboard(loaded, lambda switches: active_pipeline(settings, switches=switches))
+    board = Switchboard(loaded, activated_pipeline(settings))
     return SwitchedJudge(lambda: board.turn(worklist.model_states()).predictor)
 
 
