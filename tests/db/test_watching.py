@@ -157,3 +157,20 @@ def test_an_empty_node_has_an_empty_report(engine: Engine) -> None:
     report = watch(Counts(Watching(engine)), MONDAY, weeks=3)
     assert report.weeks == ("2026-W02", "2026-W01", "2025-W52")
     assert (report.scores, report.images, report.verdicts, report.comparisons) == ((), (), (), ())
+
+
+def test_a_week_is_counted_again_after_a_while(engine: Engine, worklist: Worklist) -> None:
+    weeks, counts = Weeks(worklist), Counts(Watching(engine))
+    now = MONDAY + WEEK + timedelta(hours=1)
+
+    def judged(at: datetime) -> list[int]:
+        return [one.judged for one in watch(counts, at, weeks=2).scores]
+
+    weeks.job(MONDAY, scored(0.9))
+    weeks.job(now, scored(0.9))
+    assert judged(now) == [1, 1]
+    weeks.job(MONDAY, scored(0.9))
+    weeks.job(now, scored(0.9))
+    assert judged(now + timedelta(seconds=50)) == [1, 1]
+    assert judged(now + timedelta(seconds=70)) == [2, 1]
+    assert judged(now + timedelta(hours=6)) == [2, 2]

@@ -13,7 +13,7 @@ from models.contract import Mode, ModelSpec
 from models.manifest import ManifestError
 from models.registry import UnknownModel, read_registry
 from node.admin import steering
-from node.admin.charts import histogram, scatter, trend
+from node.admin.charts import Trend, histogram, scatter, trend
 from node.admin.shell import Visit
 from node.model_use import ModelInUse, models_in_use
 from node.watching.figures import wilson
@@ -125,6 +125,23 @@ def label_series(report: Watch, models: tuple[ShownModel, ...]) -> list[dict[str
         }
         for (model, version, label), weeks in sorted(series.items())
     ]
+
+
+def image_trends(report: Watch) -> list[tuple[str, Trend]]:
+    """What the images of each week were like: the share not analysed, and brightness and contrast with quartiles."""
+    order = list(reversed(report.weeks))
+    shares = {one.week: (one.not_analysed_share, one.not_analysed_low, one.not_analysed_high) for one in report.images}
+    made = [("Not analysed, 95 %", trend(order, shares))]
+    for name in ("brightness", "contrast"):
+        values = {
+            week.week: (one.median, one.low, one.high)
+            for week in report.images
+            for one in week.measures
+            if one.name == name and one.median is not None and one.low is not None and one.high is not None
+        }
+        if values:
+            made.append((f"{name.capitalize()}, median and quartiles", trend(order, values)))
+    return made
 
 
 def _together(weeks: list[ScoreWeek]) -> tuple[int, ...]:

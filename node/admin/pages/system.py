@@ -14,7 +14,7 @@ from db.assessments import unmatched
 from db.notifications import Notifications
 from db.statistics import DestinationState, Failure, FinishedJob
 from node.admin.charts import latencies, per_interval
-from node.admin.pages.models import alike, known_models, label_series, verdict_totals
+from node.admin.pages.models import alike, image_trends, known_models, label_series, verdict_totals
 from node.admin.services import Services
 from node.admin.shell import Visit
 from node.health import check_broker, check_models, check_store
@@ -54,6 +54,7 @@ def _page(visit: Visit, called: Destination | None = None, problem: str | None =
         ended=sum(not job.failed for job in jobs),
         failed=sum(job.failed for job in jobs),
         totals=verdict_totals(report),
+        trends=image_trends(report) if report.images else [],
         alarms=alarm_counts(services),
         assessments=unmatched(services.engine, 20),
         alike=alike,
