@@ -47,7 +47,7 @@ class AnchorBoxes(_Plain):
 
     def call(self, deltas: Any) -> Any:
         """See the class."""
-        return ops.stop_gradient(clip(decode(deltas, self._anchors, UNIT, ops), self._size, ops))
+        return ops.stop_gradient(clip(decode(deltas, ops.convert_to_tensor(self._anchors), UNIT, ops), self._size, ops))
 
 
 @register

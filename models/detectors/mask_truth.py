@@ -75,7 +75,7 @@ def mask_loss(labels: int, size: int, resolution: int) -> Loss:
         proposals = ops.stop_gradient(answer[..., :4])
         logits = ops.reshape(answer[..., 4:], (-1, answer.shape[1], resolution, resolution, labels))
         found = assign(proposals, boxes)
-        kinds = ops.cast(ops.equal(found.label[..., None], np.arange(labels, dtype=np.float32)), answer.dtype)
+        kinds = ops.cast(ops.equal(found.label[..., None], ops.arange(labels, dtype="float32")), answer.dtype)
         kinds = kinds[:, :, None, None, :]
         cut = ops.sum(align(proposals, masks, REDUCTION, resolution) * kinds, axis=-1)
         inside = _inside(proposals, found.box, resolution)
@@ -88,7 +88,7 @@ def mask_loss(labels: int, size: int, resolution: int) -> Loss:
 
 def _inside(proposals: Any, boxes: Any, resolution: int) -> Any:
     """Which cells of proposals ``[n, k, 4]`` lie in boxes ``[n, k, 4]``: ``[n, k, resolution, resolution]``."""
-    steps = (np.arange(resolution, dtype=np.float32) + 0.5) / resolution
+    steps = (ops.arange(resolution, dtype="float32") + 0.5) / resolution
 
     def along(low: int, high: int) -> Any:
         start, end = proposals[..., low, None], proposals[..., high, None]

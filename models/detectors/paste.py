@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from keras import ops
 
 from models.detectors.boxes import EPSILON
@@ -18,7 +17,7 @@ def paste(boxes: Any, scores: Any, classes: Any, masks: Any, size: int, grid: in
     where a more probable one is.
     """
     side, labels = masks.shape[2], masks.shape[4]
-    kinds = ops.cast(ops.equal(classes[..., None], np.arange(labels, dtype=np.float32)), masks.dtype)
+    kinds = ops.cast(ops.equal(classes[..., None], ops.arange(labels, dtype="float32")), masks.dtype)
     own = ops.sum(masks * kinds[:, :, None, None, :], axis=-1)
     down, inside_down = _laid(boxes[..., 1], boxes[..., 3], side, size, grid)
     across, inside_across = _laid(boxes[..., 0], boxes[..., 2], side, size, grid)
@@ -36,9 +35,9 @@ def _first(values: Any, covered: Any) -> Any:
 
 def _laid(low: Any, high: Any, side: int, size: int, grid: int) -> tuple[Any, Any]:
     """How much of each cell of a mask a point of the grid takes ``[n, d, grid, side]``, and whether it is inside."""
-    points = (np.arange(grid, dtype=np.float32) + 0.5) * (size / grid)
+    points = (ops.arange(grid, dtype="float32") + 0.5) * (size / grid)
     length = ops.maximum(high - low, EPSILON)
     at = (points - low[..., None]) / length[..., None] * float(side) - 0.5
-    distance = ops.abs(ops.clip(at, 0.0, float(side - 1))[..., None] - np.arange(side, dtype=np.float32))
+    distance = ops.abs(ops.clip(at, 0.0, float(side - 1))[..., None] - ops.arange(side, dtype="float32"))
     inside = ops.logical_and(points >= low[..., None], points < high[..., None])
     return ops.maximum(1.0 - distance, 0.0), ops.cast(inside, low.dtype)

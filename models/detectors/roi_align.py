@@ -56,10 +56,10 @@ def _picks(low: Any, high: Any, cells: int, stride: float, resolution: int) -> A
 
     ``low`` and ``high`` are the box's edges in pixels, ``[n, k]``.
     """
-    steps = (np.arange(resolution * SAMPLES, dtype=np.float32) + 0.5) / (resolution * SAMPLES)
+    steps = (ops.arange(resolution * SAMPLES, dtype="float32") + 0.5) / (resolution * SAMPLES)
     points = low[..., None] + (high - low)[..., None] * steps
     at = ops.clip(points / stride - 0.5, 0.0, float(cells - 1))
-    distance = ops.abs(at[..., None] - np.arange(cells, dtype=np.float32))
+    distance = ops.abs(at[..., None] - ops.arange(cells, dtype="float32"))
     weights = ops.maximum(1.0 - distance, 0.0)
     grouped = ops.reshape(weights, (-1, low.shape[1], resolution, SAMPLES, cells))
     return ops.mean(grouped, axis=3)
