@@ -39,7 +39,7 @@ from models.training.metrics import auc  # noqa: E402
 from models.training.onnx_session import open_session, run_session  # noqa: E402
 from models.training.store import Stored  # noqa: E402
 from models.training.truth import Question  # noqa: E402
-from tests.models.architectures.tiny import LABELS, meaningless, tiny_recipe, world  # noqa: E402
+from tests.models.architectures.tiny import LABELS, meaningless, often, tiny_recipe, world  # noqa: E402
 from tests.workers.results.sources import analysis, encode_all, source, write  # noqa: E402
 from tests.workers.results.test_objects import complaints  # noqa: E402
 
@@ -124,7 +124,7 @@ def _course(
     wants = wanted(architecture, recipe.plan)
     network = student.network if student else architecture.build(recipe.plan)
     if student:
-        teach(architecture, recipe, student, Feed(recipe, material, wants, change=True), None, folder, silent)
+        teach(architecture, recipe, student, Feed(recipe, often(material), wants, change=True), None, folder, silent)
     network = architecture.fit(network, recipe.plan, Feed(recipe, material, wants, change=False))
     served = architecture.serve(network, recipe.plan)
     served.run_eagerly = True  # a second graph of a hundred layers would take longer than the few images
@@ -149,7 +149,8 @@ def quality(kind: ModelKind, judged: Judged) -> float:
     if kind is ModelKind.SEGMENTER:
         assert judged.areas is not None
         said, true, both = np.moveaxis(judged.areas, -1, 0)
-        return float(np.mean((2 * both / (said + true))[true > 0]))
+        there = true > 0
+        return float(np.mean(2 * both[there] / (said + true)[there]))
     assert judged.boxes is not None
     assert judged.true_boxes is not None
     hits = []

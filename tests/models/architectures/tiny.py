@@ -47,6 +47,11 @@ def world(folder: Path, count: int, seed: int) -> Stored:
     return Stored(tuple(samples), tuple(range(count)), pixels)
 
 
+def often(stored: Stored, times: int = 6) -> Stored:
+    """The same images several times an epoch: what is kept on disk after each epoch takes longer than to learn it."""
+    return replace(stored, samples=stored.samples * times, rows=stored.rows * times)
+
+
 def meaningless(truth: Stored, seed: int) -> Stored:
     """The same images with labels and boxes that have nothing to do with them."""
     rng = np.random.default_rng(seed)
@@ -82,7 +87,7 @@ def _apart(rng: np.random.Generator) -> list[tuple[int, int]]:
             return [(int(left), int(top)) for left, top in corners]
 
 
-def tiny_recipe(architecture: Architecture, epochs: int = 14) -> LiteratureRecipe:
+def tiny_recipe(architecture: Architecture, epochs: int = 2) -> LiteratureRecipe:
     """The architecture as small as it gets."""
     quick = [name for name in LIGHT if name in architecture.encoders]
     encoder = next(iter((*quick, *architecture.encoders)), "")
