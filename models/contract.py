@@ -119,8 +119,9 @@ class OutputNames:
     """What a network calls its outputs; a foreign file's manifest renames them.
 
     Shapes: ``probabilities [N, C]``, ``maps [N, h, w, C]`` in the network's own grid, ``distance [N]``; a detector's
-    ``boxes [N, D, 4]`` (left, top, right, bottom in network pixels), ``scores [N, D]`` and ``classes [N, D]``; a
-    retrieval classifier's ``neighbours [N, k]`` (rows of its index) and ``neighbour_distances [N, k]``.
+    ``boxes [N, D, 4]`` (left, top, right, bottom in network pixels), ``scores [N, D]`` and ``classes [N, D]``, and
+    ``maps`` as well if it gives masks, of which counts what lies in its boxes; a retrieval classifier's
+    ``neighbours [N, k]`` (rows of its index) and ``neighbour_distances [N, k]``.
     """
 
     probabilities: str = "probabilities"
