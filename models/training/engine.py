@@ -24,12 +24,14 @@ from models.training.feed import geometric
 from models.training.fit import OVERSIZE, Progress, silent
 from models.training.judging import Judged, gathered, judge, keep, kept
 from models.training.learning import Material, learn
+from models.training.literature_cards import CREDITS
 from models.training.literature_recipe import LiteratureRecipe
 from models.training.store import Problems, Stored, store
 from models.training.train import TrainingError
 from models.training.truth import Question, label_truths
 
 PROBES = 4
+OWN_DATA = "Where the images come from, and on what terms, is known to those who trained it."
 WORK = "work"
 """Folder in ``--out`` for what an interrupted training needs; it is removed at the end."""
 
@@ -252,5 +254,5 @@ def _about(dataset: Dataset, recipe: LiteratureRecipe) -> str:
     only = " Only images with a finding were trained on." if recipe.data.use == "positives" else ""
     return (
         f"A data set in the layout `{dataset.layout}` ({len(dataset.samples)} images; rows left out: "
-        f"{len(dataset.problems)}). Labels: {asked}.{limited}{only}"
+        f"{len(dataset.problems)}). Labels: {asked}.{limited}{only} {CREDITS.get(dataset.layout, OWN_DATA)}"
     )

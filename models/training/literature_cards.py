@@ -13,6 +13,19 @@ from models.training.literature_figures import Figures
 from models.training.literature_recipe import LiteratureRecipe
 from models.training.metrics import Interval
 
+NIH = (
+    "NIH ChestX-ray14, provided by the NIH Clinical Center, free to use with attribution: X. Wang et al., ChestX-ray8: "
+    "Hospital-scale Chest X-ray Database and Benchmarks, CVPR 2017."
+)
+RSNA = "Radiologists' classes and boxes: RSNA Pneumonia Detection Challenge, 2018."
+CREDITS = {
+    "cxr": f"{NIH} {RSNA}",
+    "nih": NIH,
+    "rsna": f"{RSNA} The radiographs are from NIH ChestX-ray14 (NIH Clinical Center).",
+    "siim": "SIIM-ACR Pneumothorax Segmentation Challenge, 2019; its own terms of use hold.",
+}
+"""Whom the known layouts' images and labels are from."""
+
 
 def literature_card(
     architecture: Architecture,
@@ -66,7 +79,7 @@ def literature_card(
             "",
             "## Data",
             "",
-            data,
+            _text(data),
             "",
             "## Limits",
             "",
