@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any, Literal
 
 import numpy as np
 
 from models.contract import ModelSpec, Pixels
 from models.runtime.executor import ModelLoadError, Outputs, blank, check_batch, check_outputs, input_shape
+
+OWN_LAYERS = ("models.detectors.layers",)
+"""Modules that register layers of ours: a file that names one can be loaded only after they were imported."""
 
 
 class KerasExecutor:
@@ -57,6 +61,8 @@ def _load(spec: ModelSpec, device: str) -> Any:
             f"{spec.name}: {spec.file.name} needs TensorFlow and Keras; install pleura[gpu] or pleura[train] ({error})"
         ) from error
     _choose_device(spec, device, tensorflow.config)
+    for module in OWN_LAYERS:
+        import_module(module)
     try:
         network = keras.saving.load_model(spec.file, compile=False, safe_mode=True)
     except (ValueError, TypeError, OSError, KeyError, ImportError, AttributeError) as error:

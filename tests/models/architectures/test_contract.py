@@ -27,6 +27,7 @@ from models.contract import Mode, ModelInput, ModelKind, ModelSpec, Prediction  
 from models.manifest import read_manifest, verify_digest  # noqa: E402
 from models.pipeline import Pipeline  # noqa: E402
 from models.predictor import load_predictor  # noqa: E402
+from models.runtime.keras_executor import OWN_LAYERS  # noqa: E402
 from models.training.delivery import Told, deliver  # noqa: E402
 from models.training.engine import probe, stored_cases  # noqa: E402
 from models.training.export import ROWS  # noqa: E402
@@ -242,6 +243,13 @@ def _agree(alone: Prediction, together: Prediction) -> None:
     for one, other in zip(alone.findings, together.findings, strict=True):
         assert one.label == other.label
         assert one.probability == pytest.approx(other.probability, abs=TOLERANCE)
+
+
+def test_a_process_that_only_serves_knows_every_layer_of_ours() -> None:
+    for name in registry.names():
+        registry.find(name)
+    ours = {kind.__module__ for name, kind in keras.saving.get_custom_objects().items() if name.startswith("pleura>")}
+    assert ours <= set(OWN_LAYERS)
 
 
 class Broken(Architecture):
