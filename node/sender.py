@@ -23,6 +23,10 @@ class SendError(RuntimeError):
     """The peer cannot be reached or rejects the association; the message says which and what to look at."""
 
 
+class RejectedError(SendError):
+    """The peer runs and answers, but wants no association with us (A-ASSOCIATE-RJ, PS3.8 9.3.4)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Peer:
     """Where to call and as whom."""
@@ -157,7 +161,7 @@ def _associate(peer: Peer, contexts: set[tuple[str, str]]) -> Association:
         return association
     where = f"{peer.called_ae_title} on {peer.host}:{peer.port}"
     if association.is_rejected:
-        raise SendError(
+        raise RejectedError(
             f"{where} rejects the association: {association.acceptor.primitive.reason_str}. "
             f"Does it know the calling AE title {peer.calling_ae_title} and this address?"
         )

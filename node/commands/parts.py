@@ -6,6 +6,7 @@ import warnings
 
 import click
 
+from config.settings import Settings
 from node.commands.common import config_of, console, fail, settings_of, stop_on_signals
 
 
@@ -75,8 +76,10 @@ def worker(context: click.Context, queue: str) -> None:
 
     # Celery fears pickle here; our messages are JSON with one number.
     warnings.filterwarnings("ignore", message="(?s).*superuser privileges")
+    settings = settings_of(context)
+    _bring_schema_up(settings)
     try:
-        run_worker(settings_of(context), queue)
+        run_worker(settings, queue)
     except WorkerError as error:
         fail(str(error))
 
@@ -88,8 +91,24 @@ def sweep(context: click.Context) -> None:
     from workers.sweep import run_sweep
 
     settings = settings_of(context)
+    _bring_schema_up(settings)
     with stop_on_signals() as stop:
         run_sweep(settings, stop)
+
+
+def _bring_schema_up(settings: Settings) -> None:
+    """Make or migrate the tables: in a distributed node any part may be the first, and all may start together."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from db.engine import connect, migrate
+
+    engine = connect(settings.database_url)
+    try:
+        migrate(engine)
+    except SQLAlchemyError as error:
+        fail(f"the database cannot be used ({type(error).__name__}); `pleura doctor` says what to do")
+    finally:
+        engine.dispose()
 
 
 @click.command()

@@ -8,7 +8,7 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from node.commands.common import console, fail, settings_of
-from node.sender import Peer, SendError, Sent, find_files, send_files
+from node.sender import Peer, RejectedError, SendError, Sent, find_files, send_files
 from node.sender import echo as verify
 
 
@@ -72,10 +72,19 @@ def send(
 @_timeout
 @click.pass_context
 def echo(context: click.Context, to: str | None, called: str | None, calling: str, timeout: float) -> None:
-    """Verify a peer by C-ECHO; without --to, the listener of this node."""
+    """Verify a peer by C-ECHO; without --to, the listener of this node.
+
+    A listener of our own that answers with a rejection is alive: it takes associations from the configured peers only.
+    """
     peer = _peer(context, to, called, calling, timeout)
+    where = f"{peer.called_ae_title} on {peer.host}:{peer.port}"
     try:
         verify(peer)
+    except RejectedError as error:
+        if to is not None:
+            fail(str(error))
+        console.print(f"{where} is alive; it takes no associations from {peer.calling_ae_title}")
+        return
     except SendError as error:
         fail(str(error))
-    console.print(f"{peer.called_ae_title} on {peer.host}:{peer.port} answers")
+    console.print(f"{where} answers")

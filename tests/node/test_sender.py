@@ -11,6 +11,8 @@ import pytest
 from click.testing import CliRunner
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
+from pynetdicom import AE, build_context
+from pynetdicom.sop_class import Verification
 
 from node.cli import cli
 from node.sender import Outgoing, Peer, SendError, associations, echo, find_files, send_files
@@ -111,3 +113,20 @@ def test_a_bad_address_is_a_usage_error() -> None:
     result = CliRunner().invoke(cli, ["echo", "--to", "nowhere"])
     assert result.exit_code == 2
     assert "HOST:PORT" in result.output
+
+
+def test_our_own_listener_is_alive_also_where_it_rejects_us(tmp_path: Path, free_port: int) -> None:
+    server = AE(ae_title="PLEURA")
+    server.require_calling_aet = ["PACS"]
+    server.supported_contexts = [build_context(Verification)]
+    running = server.start_server(("127.0.0.1", free_port), block=False)
+    config = tmp_path / "pleura.toml"
+    config.write_text(f"[listener]\nport = {free_port}\n", encoding="utf-8")
+    try:
+        own = CliRunner().invoke(cli, ["--config", str(config), "echo"])
+        other = CliRunner().invoke(cli, ["echo", "--to", f"127.0.0.1:{free_port}", "--called", "PLEURA"])
+    finally:
+        running.shutdown()
+    assert (own.exit_code, "is alive" in own.output) == (0, True)
+    assert (other.exit_code, "rejects the association" in other.stderr) == (1, True)
+    assert CliRunner().invoke(cli, ["--config", str(config), "echo"]).exit_code == 1
