@@ -92,14 +92,21 @@ def hospital_floor(facts: StudyFacts) -> Priority:
 
 
 def analysis_of(facts: StudyFacts) -> Analysis:
-    """What the analysis has come to: one analysed image makes a study analysed, unless another one failed."""
+    """What the analysis has come to: one analysed image makes a study analysed, unless another one failed.
+
+    What only models in shadow (or switched off) have judged is not analysed: nobody may take it for a negative.
+    """
     if facts.jobs_waiting:
         return Analysis.WAITING
     if facts.jobs_failed:
         return Analysis.FAILED
-    if facts.jobs_done > facts.images_unfit:
+    if facts.jobs_done > facts.images_unfit and not _only_in_shadow(facts):
         return Analysis.ANALYSED
     return Analysis.NOT_ANALYSED
+
+
+def _only_in_shadow(facts: StudyFacts) -> bool:
+    return bool(facts.findings) and all(finding.shadow for finding in facts.findings)
 
 
 def minutes_until_due(floor: Priority, found: Priority, analysis: Analysis, rules: Triage) -> float:
@@ -191,7 +198,9 @@ def _analysis_words(facts: StudyFacts, analysis: Analysis, alarming: bool) -> st
         case Analysis.FAILED:
             return f"the analysis of {_count(facts.jobs_failed, 'image')} failed"
         case Analysis.NOT_ANALYSED:
-            return "no image could be analysed"
+            return (
+                "every model is in shadow or switched off" if _only_in_shadow(facts) else "no image could be analysed"
+            )
         case Analysis.ANALYSED:
             return "" if alarming else "no urgent finding"
 

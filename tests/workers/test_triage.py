@@ -55,12 +55,20 @@ TABLE: list[tuple[str, dict[str, Any], Priority, float, Analysis, str]] = [
         "no urgent finding",
     ),
     (
-        "shadow",
-        {"findings": (finding(shadow=True),)},
+        "a finding in shadow beside a negative",
+        {"findings": (finding(shadow=True), finding("lung_opacity", 0.1))},
         Priority.ROUTINE,
         480,
         Analysis.ANALYSED,
         "no urgent finding",
+    ),
+    (
+        "nothing but shadow is no analysis",
+        {"findings": (finding(shadow=True), finding("lung_opacity", 0.1, shadow=True))},
+        Priority.ROUTINE,
+        120,
+        Analysis.NOT_ANALYSED,
+        "every model is in shadow or switched off",
     ),
     (
         "a finding that no rule names",
@@ -218,6 +226,7 @@ def test_the_wait_is_bounded(study: StudyFacts, policy: Triage) -> None:
 
 @given(studies, findings, rules)
 def test_a_finding_in_shadow_changes_nothing(study: StudyFacts, more: FindingRecord, policy: Triage) -> None:
+    study = replace(study, findings=(*study.findings, replace(more, label="judged", present=False, shadow=False)))
     shadowed = replace(study, findings=(*study.findings, replace(more, shadow=True)))
     assert decide(shadowed, policy, NOON) == decide(study, policy, NOON)
 
