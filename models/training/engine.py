@@ -74,6 +74,9 @@ def train_literature(
         work = out / WORK / fingerprint(recipe, shares)
         shelf, problems = fill_shelf(recipe, shares, work, progress)
         _list_problems(out, [*dataset.problems, *problems])
+        for part, what in ((shares.seen, "learn from"), (shares.unseen, "be judged by")):
+            if not shelf.exact.only(part):
+                raise TrainingError(f"no image to {what} can be decoded; {out / 'problems.json'} says why")
         judged, served = _trained(architecture, recipe, shares, shelf, work, progress)
     except ValueError as error:
         raise TrainingError(f"{recipe.name}: {error}") from error

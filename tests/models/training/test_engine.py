@@ -153,6 +153,15 @@ def test_splits_limits_and_positives(drawn: Path) -> None:
         train_literature(recipe(), drawn / "nowhere", drawn / "out")
 
 
+def test_nothing_that_can_be_decoded_is_said_in_words(tmp_path: Path) -> None:
+    folder = write_drawn(tmp_path / "data", 16)
+    for file in (folder / "images").iterdir():
+        file.write_bytes(b"no picture")
+    with pytest.raises(TrainingError, match="no image to learn from can be decoded"):
+        train_literature(recipe(), folder, tmp_path / "out")
+    assert len(json.loads((tmp_path / "out" / "problems.json").read_text())) == 16
+
+
 def test_stopping_early_keeps_the_best_and_remembers_it(tmp_path: Path) -> None:
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     for epoch, (loss, value) in enumerate([(3.0, 1.0), (1.0, 2.0), (2.0, 3.0)]):
