@@ -8,13 +8,13 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from models.architectures.contract import Architecture, Batch, Batches, Loss, Plan, Truths
+from models.architectures.contract import Batch, Loss, Plan, Truths
 from models.contract import ModelKind
 from models.local_patterns.patterns import histograms
-from models.vector_machines.head import MARGINS, calibration, fit_head, head, served_probabilities
+from models.vector_machines.head import MARGINS, MachineArchitecture, calibration, head
 
 
-class LocalPatternMachine(Architecture):
+class LocalPatternMachine(MachineArchitecture):
     """Histograms of uniform patterns at several radii, their square roots, and one linear machine a label.
 
     The inner product of the roots of two histograms is the Bhattacharyya coefficient, so a linear machine on roots is a
@@ -43,16 +43,6 @@ class LocalPatternMachine(Architecture):
     def truths(self, plan: Plan, batch: Batch) -> Truths:
         """None, for the same reason."""
         return {}
-
-    def fit(self, network: keras.Model, plan: Plan, batches: Batches) -> keras.Model:
-        """The exact machine for each label; see :func:`models.vector_machines.head.fit_head`."""
-        cost, balanced = float(self.option(plan, "cost")), bool(self.option(plan, "balanced"))
-        fit_head(network, plan.labels, batches, cost, balanced=balanced)
-        return network
-
-    def serve(self, network: keras.Model, plan: Plan) -> keras.Model:
-        """Calibrated probabilities."""
-        return served_probabilities(network)
 
 
 LBP_SVM = LocalPatternMachine(

@@ -9,7 +9,7 @@ import numpy as np
 from keras import layers
 from numpy.typing import NDArray
 
-from models.architectures.contract import Batches
+from models.architectures.contract import Architecture, Batches, Plan
 from models.vector_machines.objective import DegenerateData, crossed_platt, solve
 
 FEATURES, NORM, MARGINS, CALIBRATED = "features", "features_norm", "margins", "calibrated"
@@ -76,8 +76,18 @@ def fit_head(network: keras.Model, labels: tuple[str, ...], batches: Batches, co
     network.get_layer(CALIBRATED).set_weights([scale, np.asarray(offsets), np.zeros(count), np.ones(count)])
 
 
-def served_probabilities(network: keras.Model) -> keras.Model:
-    """The network with the one output ``probabilities``."""
-    logits = network.get_layer(CALIBRATED).output
-    probabilities = layers.Activation("sigmoid", name="probabilities")(logits)
-    return keras.Model(network.input, {"probabilities": probabilities}, name=f"{network.name}_serving")
+class MachineArchitecture(Architecture):
+    """Whatever ends in :func:`head` and :func:`calibration`; its options are ``cost`` (C) and ``balanced``."""
+
+    __slots__ = ()
+
+    def fit(self, network: keras.Model, plan: Plan, batches: Batches) -> keras.Model:
+        """The exact machine for each label; see :func:`fit_head`."""
+        cost, balanced = float(self.option(plan, "cost")), bool(self.option(plan, "balanced"))
+        fit_head(network, plan.labels, batches, cost, balanced=balanced)
+        return network
+
+    def serve(self, network: keras.Model, plan: Plan) -> keras.Model:
+        """Calibrated probabilities."""
+        probabilities = layers.Activation("sigmoid", name="probabilities")(network.get_layer(CALIBRATED).output)
+        return keras.Model(network.input, {"probabilities": probabilities}, name=f"{network.name}_serving")

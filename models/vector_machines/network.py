@@ -8,14 +8,14 @@ import keras
 import numpy as np
 from keras import layers
 
-from models.architectures.contract import Architecture, Batch, Batches, Loss, Plan, Truths
+from models.architectures.contract import Batch, Loss, Plan, Truths
 from models.contract import ModelKind
 from models.encoders.table import encode
-from models.vector_machines.head import MARGINS, calibration, fit_head, head, served_probabilities
+from models.vector_machines.head import MARGINS, MachineArchitecture, calibration, head
 from models.vector_machines.objective import squared_hinge
 
 
-class MachineHead(Architecture):
+class MachineHead(MachineArchitecture):
     """An encoder taught by the squared hinge loss through a linear layer, which is then solved exactly.
 
     While the encoder learns, the objective is divided by C times the number of examples, as gradient descent needs it:
@@ -40,16 +40,6 @@ class MachineHead(Architecture):
     def truths(self, plan: Plan, batch: Batch) -> Truths:
         """Labels and how far they are known, side by side."""
         return {MARGINS: np.concatenate([batch.labels, batch.known], axis=-1)}
-
-    def fit(self, network: keras.Model, plan: Plan, batches: Batches) -> keras.Model:
-        """The exact machine on the encoder's features, with C = ``cost``."""
-        cost, balanced = float(self.option(plan, "cost")), bool(self.option(plan, "balanced"))
-        fit_head(network, plan.labels, batches, cost, balanced=balanced)
-        return network
-
-    def serve(self, network: keras.Model, plan: Plan) -> keras.Model:
-        """Calibrated probabilities."""
-        return served_probabilities(network)
 
 
 DENSENET121_SVM = MachineHead(
