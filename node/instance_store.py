@@ -117,10 +117,10 @@ class Incoming:
         self.path.unlink(missing_ok=True)
 
     def _put(self, data: bytes | memoryview) -> None:
-        view = memoryview(data)
         try:
-            while view:
-                view = view[os.write(self._descriptor, view) :]
+            written = os.write(self._descriptor, data)
+            while written < len(data):
+                written += os.write(self._descriptor, memoryview(data)[written:])
         except OSError as error:
             self.discard()
             raise StoreError(error.errno, "the data set cannot be written") from error

@@ -63,21 +63,19 @@ class FragmentReader:
             InvalidPduError: lengths that contradict each other or what was agreed.
         """
         at = 0
-        while (step := self._step(data[at:])) > 0:
+        while True:
+            if self._item_left:
+                piece = data[at : at + self._item_left]
+                step = len(piece)
+                self._item_left -= step
+                self._pdu_left -= step
+                if piece:
+                    self._take(self._context_id, self._control, piece, not self._item_left)
+            else:
+                step = self._begin_item(data[at:]) if self._pdu_left else self._begin_pdu(data[at:])
+            if not step:
+                return at
             at += step
-        return at
-
-    def _step(self, data: memoryview) -> int:
-        if self._item_left:
-            piece = data[: self._item_left]
-            self._item_left -= len(piece)
-            self._pdu_left -= len(piece)
-            if piece:
-                self._take(self._context_id, self._control, piece, not self._item_left)
-            return len(piece)
-        if self._pdu_left:
-            return self._begin_item(data)
-        return self._begin_pdu(data)
 
     def _begin_pdu(self, data: memoryview) -> int:
         if len(data) < _PDU_HEADER or data[0] != _P_DATA:
