@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from models.training.augment import random_affine, random_greys, warp
 from models.training.dataset import Example, Grey
+from models.training.datasets import pixels
+from models.training.datasets.sample import Sample
 from models.training.recipe import Recipe
 from models.training.targets import DELIVERABLE, LABELS, box_mask, image_targets, map_weight
 
@@ -80,12 +82,22 @@ class ClassifierBatches(keras.utils.PyDataset):  # type: ignore[misc]
         rng = np.random.default_rng((self._recipe.schedule.seed, self._epoch, item))
         example = self._examples[item]
         affine = random_affine(plan, example.aspect, rng)
-        pixels = random_greys(warp(self._images[item], affine, size), plan, rng)
+        greys = random_greys(warp(self._images[item], affine, size), plan, rng)
         if example.boxes:
             mask = warp(box_mask(example, size), affine, size, smooth=False)
         else:
             mask = np.zeros((size, size), np.uint8)
-        return pixels, map_target(mask, map_weight(example))
+        return greys, map_target(mask, map_weight(example))
+
+
+def served_batch(examples: Sequence[Example], size: int) -> Pixels:
+    """Images exactly as the node would show them to the network: ``float32[n, size, size, 1]``.
+
+    What stands behind a model's figures must not be rounded to grey levels that serving does not round to.
+    """
+    return np.stack([pixels.load(Sample(item.image, item.patient, item.path), size) for item in examples])[
+        ..., np.newaxis
+    ]
 
 
 def plain_batch(images: Grey) -> Pixels:

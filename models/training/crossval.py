@@ -43,16 +43,15 @@ def cross_validate(
         unseen = [item for item, place in zip(examples, fold_of, strict=True) if place == fold]
         seen = [item for item, place in zip(examples, fold_of, strict=True) if place != fold]
         oversized, problems = load_images(seen, round(recipe.network.size * OVERSIZE))
-        images, more = load_images(unseen, recipe.network.size)
-        if problems or more:
-            raise ValueError(f"{len(problems) + len(more)} images cannot be decoded: leave them out first")
+        if problems:
+            raise ValueError(f"{len(problems)} images cannot be decoded: leave them out first")
 
         def tell(what: str, done: int, total: int, fold: int = fold) -> None:
             progress(f"fold {fold + 1} of {folds}, {what}", fold * total + done, folds * total)
 
         model = fit_classifier(recipe, seen, file.parent, images=oversized, progress=tell)
         model.save(file.parent / "network.keras")
-        logits, maps = predict(model, images)
+        logits, maps = predict(model, unseen)
         keep_fold(file, unseen, logits, maps[..., LABELS.index(LUNG_OPACITY)])
     return gather(examples, sorted(out.glob("fold-*/predictions.npz")))
 

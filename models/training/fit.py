@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from models.efficientnet.classifier import PLANS, build_classifier, freeze
 from models.efficientnet.gate import GATE_STAGES, build_gate
 from models.efficientnet.weights import initialise, published_file, read_state
-from models.training.batches import ClassifierBatches, plain_batch
+from models.training.batches import ClassifierBatches, served_batch
 from models.training.dataset import Example, Grey, load_images
 from models.training.gate_data import GATE_LABELS, GateBatches
 from models.training.losses import map_loss, weighted_bce
@@ -155,11 +155,13 @@ def fit_gate(
     return model
 
 
-def predict(model: keras.Model, images: Grey, batch: int = 32) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Logits ``[n, labels]`` and maps ``[n, h, w, labels]`` of images that have the network's size."""
+def predict(
+    model: keras.Model, examples: Sequence[Example], batch: int = 32
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Logits ``[n, labels]`` and maps ``[n, h, w, labels]`` of examples, prepared as the node prepares an image."""
     logits, maps = [], []
-    for start in range(0, len(images), batch):
-        answer = model(plain_batch(images[start : start + batch]), training=False)
+    for start in range(0, len(examples), batch):
+        answer = model(served_batch(examples[start : start + batch], int(model.input_shape[1])), training=False)
         logits.append(keras.ops.convert_to_numpy(answer["logits"]))
         maps.append(keras.ops.convert_to_numpy(answer["maps"]))
     return np.concatenate(logits), np.concatenate(maps)

@@ -9,10 +9,10 @@ from pathlib import Path
 import keras
 
 from models.contract import ModelSpec
-from models.training.batches import plain_batch
+from models.training.batches import served_batch
 from models.training.bundle import EvidenceBase, bundle_classifier, bundle_gate
 from models.training.crossval import OutOfFold, cross_validate, gather, keep_fold
-from models.training.dataset import Example, Grey, Problem, load_images, read_cxr
+from models.training.dataset import Example, Problem, load_images, read_cxr
 from models.training.fit import OVERSIZE, Progress, fit_classifier, fit_gate, predict, silent
 from models.training.gate_data import load_others, source_folders
 from models.training.gate_fit import fit_rule, measure_gate, unchanged
@@ -70,21 +70,20 @@ def train_classifier(
     progress: Progress,
 ) -> ModelSpec:
     """The final network from ``seen``, its evidence from cross-validation or from ``unseen``."""
-    images, _ = load_images(unseen, recipe.network.size)
     model = fit_classifier(recipe, seen, out / "final", progress=progress)
     model.save(out / f"{recipe.name}.keras")
     if folds > 1:
         evidence = cross_validate(recipe, examples, out / "folds", folds, progress=progress)
         how = f"{folds}-fold cross-validation by patient with the recipe of the final network"
     else:
-        evidence = _held_out(model, images, unseen, out)
+        evidence = _held_out(model, unseen, out)
         how = f"the split '{HELD_OUT}', not seen in training but used to fit calibration and cut-offs"
     base = EvidenceBase(evidence.said, evidence.examples, evidence.map_threshold, how, folds)
-    return bundle_classifier(model, recipe, base, plain_batch(images[:PROBES]), out)
+    return bundle_classifier(model, recipe, base, served_batch(unseen[:PROBES], recipe.network.size), out)
 
 
-def _held_out(model: keras.Model, images: Grey, unseen: Sequence[Example], out: Path) -> OutOfFold:
-    logits, maps = predict(model, images)
+def _held_out(model: keras.Model, unseen: Sequence[Example], out: Path) -> OutOfFold:
+    logits, maps = predict(model, unseen)
     file = out / "held-out" / "predictions.npz"
     keep_fold(file, unseen, logits, maps[..., LABELS.index(LUNG_OPACITY)])
     return gather(unseen, [file])
