@@ -201,7 +201,9 @@ def test_one_recipient_that_is_refused_does_not_make_the_others_hear_twice(caplo
         CHANNELS["email"].send(ALARM, email(server.port), NOW)
     assert [envelope.rcpt_tos for envelope in server.envelopes] == [["a@north.example"]]
     assert "1 of 2" in caplog.text
-    assert "north.example" not in caplog.text
+    # The SMTP server of this test logs too, and it may.
+    ours = [record.getMessage() for record in caplog.records if record.name.startswith("workers")]
+    assert not any("north.example" in line for line in ours)
 
 
 @pytest.mark.parametrize("options", [{"answer": "451 later"}, {"refuse": {"a@north.example", "b@north.example"}}])
