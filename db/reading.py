@@ -57,7 +57,10 @@ def _page(include_settled: bool, searching: bool) -> Select[Any]:
         pattern = bindparam("pattern", type_=String)
         conditions.append(or_(*(column.ilike(pattern, escape=_ESCAPE) for column in columns)))
     studies = select(*_row_columns(study)).where(*conditions).order_by(study.c.due_at, study.c.id)
-    return _with_findings(studies.limit(bindparam("limit", type_=Integer)).offset(bindparam("offset", type_=Integer)))
+    # In the text of the statement: PostgreSQL plans a page of unknown size as if it were a tenth of the table, so it
+    # would never keep the plan, and plan anew for every page.
+    limit, offset = (bindparam(name, type_=Integer, literal_execute=True) for name in ("limit", "offset"))
+    return _with_findings(studies.limit(limit).offset(offset))
 
 
 @cache

@@ -27,7 +27,7 @@ from db import (
     studies,
 )
 from db.assessments import Assessment
-from db.engine import writing
+from db.engine import glancing, writing
 from db.model_states import ModelState, model_states
 from db.notifications import AlarmRules
 from db.orders import HospitalMessage, MessageResult
@@ -74,6 +74,7 @@ class Worklist:
         self._engine = engine
         self._alarms = alarms or AlarmRules()
         self._writer = writing(engine)
+        self._glancer = glancing(engine)
 
     def _read(self, work: Callable[..., T], *arguments: Any, **options: Any) -> T:
         with self._engine.connect() as connection:
@@ -322,7 +323,10 @@ class Worklist:
         self, *, limit: int = 50, offset: int = 0, include_settled: bool = True, search: str = ""
     ) -> tuple[WorklistRow, ...]:
         """Studies in the order in which they are due; ``search`` looks in patient, accession number and study UID."""
-        return self._read(reading.worklist, limit=limit, offset=offset, include_settled=include_settled, search=search)
+        with self._glancer.connect() as connection:
+            return reading.worklist(
+                connection, limit=limit, offset=offset, include_settled=include_settled, search=search
+            )
 
     def count_worklist(self) -> dict[str, int]:
         """Count studies: ``open``, ``settled`` and ``held``, and the open ones by priority and by analysis."""
