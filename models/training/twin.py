@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -10,21 +11,32 @@ import keras
 from models.contract import ModelSpec
 from models.examination import compare
 from models.manifest import file_digest
-from models.runtime.executor import ModelLoadError, blank
+from models.runtime.executor import ModelLoadError, ModelOutputError, blank
 from models.runtime.keras_executor import KerasExecutor
 from models.runtime.onnx_executor import OnnxExecutor
 from models.training.export import TOLERANCE, ExportError
 
 
 def with_twin(spec: ModelSpec) -> ModelSpec:
-    """Export a model's Keras file to ONNX beside it and return the ModelSpec that names both.
+    """Give a model's Keras file its ONNX twin, exported beside it unless the manifest brings one, and compare the two.
 
     Raises:
         ModelLoadError: the Keras file cannot be loaded.
         ExportError: the twin cannot be made, or its answers differ by more than ``TOLERANCE``.
     """
-    twin = spec.file.with_suffix(".onnx")
     original = KerasExecutor(spec, device="cpu", batch=1)
+    twin = spec.onnx or _exported(spec)
+    try:
+        difference = compare(spec, original, OnnxExecutor(replace(spec, file=twin)))
+    except (ModelLoadError, ModelOutputError) as error:
+        raise ExportError(f"{spec.name}: its ONNX twin is another network: {error}") from error
+    if not difference <= TOLERANCE:
+        raise ExportError(f"{spec.name}: its ONNX twin differs by {difference:g}")
+    return spec if spec.onnx else replace(spec, onnx=twin, onnx_digest=file_digest(twin))
+
+
+def _exported(spec: ModelSpec) -> Path:
+    twin = spec.file.with_suffix(".onnx")
     try:
         network = keras.saving.load_model(spec.file, compile=False, safe_mode=True)
         named = _named(network)
@@ -32,14 +44,7 @@ def with_twin(spec: ModelSpec) -> ModelSpec:
         named.export(str(twin), format="onnx", verbose=False)
     except (ValueError, TypeError, RuntimeError, NotImplementedError) as error:
         raise ExportError(f"{spec.name}: {spec.file.name} cannot be exported to ONNX: {error}") from error
-    both = replace(spec, onnx=twin, onnx_digest=file_digest(twin))
-    try:
-        difference = compare(spec, original, OnnxExecutor(replace(spec, file=twin)))
-    except ModelLoadError as error:
-        raise ExportError(f"{spec.name}: its ONNX twin is another network: {error}") from error
-    if difference > TOLERANCE:
-        raise ExportError(f"{spec.name}: its ONNX twin differs by {difference:g}")
-    return both
+    return twin
 
 
 def _named(network: keras.Model) -> keras.Model:

@@ -178,12 +178,14 @@ def add(context: click.Context, file: Path, manifest: Path) -> None:
 
 
 def _with_twin(spec: ModelSpec) -> ModelSpec:
-    if spec.file.suffix == ".onnx" or spec.onnx is not None:
+    if spec.file.suffix == ".onnx":
         return spec
     try:
         from models.training.export import ExportError
         from models.training.twin import with_twin
     except ImportError:
+        if spec.onnx is not None:
+            raise ShelfError("comparing the two networks needs `pip install 'pleura[train]'`") from None
         console.print("no ONNX twin is made without `pip install 'pleura\\[train]'`: TensorFlow will run it, slower")
         return spec
     try:

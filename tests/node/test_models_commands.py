@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from config.settings import load
 from db.engine import connect, migrate
 from db.model_states import model_states
+from models.manifest import file_digest
 from node.cli import cli
 from tests.models.samples import classifier_graph, manifest
 from tests.models.training.keras_or_skip import require_keras
@@ -183,6 +184,24 @@ def test_a_keras_file_gets_its_onnx_twin(run: Run, tmp_path: Path, suffix: str) 
     assert isinstance(load_model(spec, device="cpu"), OnnxExecutor)
     shutil.copyfile(spec.file, spec.onnx)
     assert run("models", "verify", "foreign").exit_code == 1
+
+
+def test_a_twin_that_comes_along_must_be_the_same_network(run: Run, tmp_path: Path) -> None:
+    require_keras()
+    import keras
+
+    image = keras.Input((32, 32, 1))
+    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(image))
+    network = tmp_path / "foreign.keras"
+    keras.Model(image, keras.layers.Dense(2, activation="sigmoid")(pooled)).save(network)
+    other = classifier_graph(tmp_path / "other.onnx", maps=False)
+    written = _unplaced(manifest(network, "foreign"))
+    twin = f'onnx = "{other.name}"\nonnx_digest = "{file_digest(other)}"\n\n[input]'
+    written.write_text(written.read_text().replace("[input]", twin, 1), encoding="utf-8")
+    done = run("models", "add", str(network), "--manifest", str(written))
+    assert done.exit_code == 1
+    assert "its ONNX twin differs by" in done.stderr
+    assert list((tmp_path / "shelf").iterdir()) == []
 
 
 def test_a_lambda_layer_is_refused(run: Run, tmp_path: Path) -> None:
