@@ -77,18 +77,24 @@ def literature_card(
                 "otherwise it runs in *shadow*: stored, never sent.",
             ),
             "",
-            "## Data",
-            "",
-            _text(data),
-            "",
-            "## Limits",
-            "",
-            "- Measured on this data set only; other hospitals, detectors and age groups were not seen.",
-            "- The labels are those of the data set, with its errors and confounders (drains, tubes, bedside views).",
-            "- A method of the literature, kept for comparison. It was not built to be used on patients.",
-            "",
+            *_data_and_limits(data),
         ]
     )
+
+
+def _data_and_limits(data: str) -> list[str]:
+    return [
+        "## Data",
+        "",
+        _text(data),
+        "",
+        "## Limits",
+        "",
+        "- Measured on this data set only; other hospitals, detectors and age groups were not seen.",
+        "- The labels are those of the data set, with its errors and confounders (drains, tubes, bedside views).",
+        "- A method of the literature, kept for comparison. It was not built to be used on patients.",
+        "",
+    ]
 
 
 def _text(*sentences: str) -> str:
