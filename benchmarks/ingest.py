@@ -7,7 +7,8 @@ made of; a replay of messages laid out beforehand, which costs next to nothing, 
 
 Every round sends the same number of new images to each receiver in turn, so that a noisy machine disturbs all alike;
 what counts is the ratio to ``storescp --fork`` within a round. Pleura answers when the bytes are synced and the row is
-committed; DCMTK and pynetdicom answer when the bytes are handed to the kernel; Orthanc commits to its index.
+committed, and so do the two bare pynetdicom servers of ``benchmarks.public_configuration``; DCMTK and pynetdicom's
+application answer when the bytes are handed to the kernel; Orthanc commits to its index.
 
 DCMTK and Orthanc run with TCP_NODELAY=1: without it each store waits 44 ms for a delayed acknowledgement on loopback.
 Raw samples go to ``.benchmarks/`` as JSON.
@@ -117,10 +118,22 @@ def application(place: Place) -> Command:
     return [sys.executable, "-m", "pynetdicom", "storescp", *options, str(place.port)], {}
 
 
+def public(place: Place) -> Command:
+    options = ["--port", str(place.port), "--folder", str(place.folder)]
+    return [sys.executable, "-P", "-m", "benchmarks.public_configuration", *options], {}
+
+
+def stock(place: Place) -> Command:
+    command, environment = public(place)
+    return [*command, "--stock"], environment
+
+
 RECEIVERS: dict[str, tuple[str, str, Callable[[Place], Command]]] = {
     REFERENCE: ("STORESCP", "storescp", storescp),
     "Pleura": ("PLEURA", sys.executable, pleura),
     "Orthanc": ("ORTHANC", "Orthanc", orthanc),
+    "public settings, durable": ("PUBLIC", sys.executable, public),
+    "stock pynetdicom, durable": ("PUBLIC", sys.executable, stock),
     "pynetdicom storescp": ("STORESCP", sys.executable, application),
 }
 
@@ -330,7 +343,7 @@ def _round(
 
 def _show(sample: Sample) -> None:
     print(
-        f"{sample.kind:14} {sample.associations} assoc. {sample.sender:9} {sample.receiver:20} "
+        f"{sample.kind:14} {sample.associations} assoc. {sample.sender:9} {sample.receiver:26} "
         f"{sample.images_per_second:8.1f}/s "
         f"{sample.cpu_seconds_per_image * 1000:7.1f} ms CPU {sample.peak_megabytes:6.0f} MB",
         flush=True,

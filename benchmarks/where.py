@@ -57,8 +57,8 @@ def main() -> None:
         )
     found.sort(key=lambda each: -each[0])
     sheet = Image.new("RGB", (ACROSS * TILE, -(-min(options.count, len(found)) // ACROSS) * TILE))
-    for place, (probability, name, image, seen) in enumerate(found[: options.count]):
-        sheet.paste(Image.fromarray(tile(image, seen)), ((place % ACROSS) * TILE, (place // ACROSS) * TILE))
+    for place, (probability, name, shown, seen) in enumerate(found[: options.count]):
+        sheet.paste(Image.fromarray(tile(shown, seen)), ((place % ACROSS) * TILE, (place // ACROSS) * TILE))
         print(f"{place + 1:3} {probability:.3f} {name}")
     sheet.save(options.out)
 

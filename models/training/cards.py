@@ -85,6 +85,29 @@ def _places(summary: Mapping[str, Any]) -> str:
     )
 
 
+def _made(recipe: Recipe) -> str:
+    """What looks at an image, and how its judgements become one."""
+    panel = recipe.panel
+    sentences = [
+        f"EfficientNet-Lite0 with a map of every finding at stride 16; input {recipe.network.size} px, one channel",
+        "in [0, 1], air dark, letterboxed with black. Outputs: calibrated probabilities, and maps of which only that",
+        "of lung opacity was taught (from readers' boxes) and is used.",
+    ]
+    if panel.mirrored:
+        sentences.append("It judges the mirror image as well, and the mean counts; maps are turned back before.")
+    if panel.unchanged:
+        sentences.append(
+            "Beside it stands a logistic regression on features of the same network as ImageNet left it; logits are"
+            " averaged after both have been brought to one spread."
+        )
+    if panel.read:
+        sentences.append(
+            f"The logit of {', '.join(panel.read)} is a regression on the averaged logits of all labels, fitted on"
+            " patients of other folds than those it is judged on."
+        )
+    return _text(*sentences)
+
+
 def classifier_card(recipe: Recipe, labels: Sequence[LabelSpec], summary: Mapping[str, Any]) -> str:
     """Markdown for a classifier; ``summary`` is its evidence file."""
     return "\n".join(
@@ -93,11 +116,7 @@ def classifier_card(recipe: Recipe, labels: Sequence[LabelSpec], summary: Mappin
             "",
             NOTICE,
             "",
-            _text(
-                f"EfficientNet-Lite0 with a map of every finding at stride 16; input {recipe.network.size} px, one",
-                "channel in [0, 1], air dark, letterboxed with black. Outputs: calibrated probabilities, and maps of",
-                "which only that of lung opacity was taught (from readers' boxes) and is used.",
-            ),
+            _made(recipe),
             "",
             "## Measured",
             "",

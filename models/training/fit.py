@@ -156,12 +156,25 @@ def fit_gate(
 
 
 def predict(
-    model: keras.Model, examples: Sequence[Example], batch: int = 32
+    model: keras.Model, examples: Sequence[Example], batch: int = 32, *, mirrored: bool = False
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Logits ``[n, labels]`` and maps ``[n, h, w, labels]`` of examples, prepared as the node prepares an image."""
+    """Logits ``[n, labels]`` and maps ``[n, h, w, labels]`` of examples, prepared as the node prepares an image.
+
+    With ``mirrored`` they are the means of an image's and its mirror image's, the latter's map turned back.
+    """
     logits, maps = [], []
     for start in range(0, len(examples), batch):
-        answer = model(served_batch(examples[start : start + batch], int(model.input_shape[1])), training=False)
-        logits.append(keras.ops.convert_to_numpy(answer["logits"]))
-        maps.append(keras.ops.convert_to_numpy(answer["maps"]))
+        images = served_batch(examples[start : start + batch], int(model.input_shape[1]))
+        said, places = _answer(model, images)
+        if mirrored:
+            again, turned = _answer(model, images[:, :, ::-1])
+            half = np.float32(0.5)
+            said, places = half * (said + again), half * (places + turned[:, :, ::-1])
+        logits.append(said)
+        maps.append(places)
     return np.concatenate(logits), np.concatenate(maps)
+
+
+def _answer(model: keras.Model, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    answer = model(images, training=False)
+    return keras.ops.convert_to_numpy(answer["logits"]), keras.ops.convert_to_numpy(answer["maps"])

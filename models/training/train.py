@@ -7,18 +7,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import keras
+import numpy as np
+from numpy.typing import NDArray
 
 from models.contract import ModelSpec
+from models.efficientnet.panel import Linear, panel_network
 from models.training.batches import served_batch
 from models.training.bundle import EvidenceBase, bundle_classifier, bundle_gate
-from models.training.crossval import OutOfFold, cross_validate, gather, keep_fold
+from models.training.crossval import Judge, cross_validate, gather, keep_fold, recipe_features, trained_judge
 from models.training.dataset import Example, Problem, load_images, read_cxr
-from models.training.fit import OVERSIZE, Progress, fit_classifier, fit_gate, predict, silent
+from models.training.fit import OVERSIZE, Progress, fit_gate, silent
 from models.training.gate_data import load_others, source_folders
 from models.training.gate_fit import fit_rule, measure_gate, unchanged
+from models.training.panel import unchanged_network
 from models.training.recipe import Recipe, read_recipe
-from models.training.targets import LABELS, LUNG_OPACITY
 
+Array = NDArray[np.floating]
 PROBES = 8
 TRAIN, HELD_OUT = "train", "val"
 
@@ -69,24 +73,40 @@ def train_classifier(
     folds: int,
     progress: Progress,
 ) -> ModelSpec:
-    """The final network from ``seen``, its evidence from cross-validation or from ``unseen``."""
-    model = fit_classifier(recipe, seen, out / "final", progress=progress)
-    model.save(out / f"{recipe.name}.keras")
+    """The final network and its evidence: from cross-validation with a network of all examples, or from ``unseen``.
+
+    With folds nothing need be held back: every figure comes from networks that had not seen the patient, and the
+    network that ships, which nothing judges any more, may learn from everybody.
+    """
+    learners = examples if folds > 1 else seen
+    place = {item.image: number for number, item in enumerate(examples)}
+    features = recipe_features(recipe, examples, out, progress)
+
+    def of(chosen: Sequence[Example]) -> Array | None:
+        return None if features is None else features[[place[item.image] for item in chosen]]
+
+    judge = trained_judge(recipe, learners, of(learners), out / "final", progress=progress)
     if folds > 1:
-        evidence = cross_validate(recipe, examples, out / "folds", folds, progress=progress)
-        how = f"{folds}-fold cross-validation by patient with the recipe of the final network"
+        evidence = cross_validate(recipe, examples, out / "folds", folds, features=features, progress=progress)
+        how = f"{folds}-fold cross-validation by patient; the network that ships was trained on all {len(examples)}"
+        how += " images with the same recipe"
     else:
-        evidence = _held_out(model, unseen, out)
+        file = out / "held-out" / "predictions.npz"
+        keep_fold(file, unseen, *judge.say(unseen, of(unseen)))
+        evidence = gather(unseen, [file])
         how = f"the split '{HELD_OUT}', not seen in training but used to fit calibration and cut-offs"
+    model = served_network(judge, evidence.reading)
+    model.save(out / f"{recipe.name}.keras")
     base = EvidenceBase(evidence.said, evidence.examples, evidence.map_threshold, how, folds)
     return bundle_classifier(model, recipe, base, served_batch(unseen[:PROBES], recipe.network.size), out)
 
 
-def _held_out(model: keras.Model, unseen: Sequence[Example], out: Path) -> OutOfFold:
-    logits, maps = predict(model, unseen)
-    file = out / "held-out" / "predictions.npz"
-    keep_fold(file, unseen, logits, maps[..., LABELS.index(LUNG_OPACITY)])
-    return gather(unseen, [file])
+def served_network(judge: Judge, reading: Linear) -> keras.Model:
+    """All that a judge's recipe asks for as one network with ``logits`` and ``maps``."""
+    unchanged = None if judge.opinion is None else (unchanged_network(judge.recipe), judge.opinion)
+    if unchanged is None and not judge.recipe.panel.mirrored and not judge.recipe.panel.read:
+        return judge.network
+    return panel_network(judge.network, judge.recipe.panel.mirrored, unchanged, reading)
 
 
 def train_gate(
