@@ -19,13 +19,15 @@ from db.engine import writing
 from db.errors import RecordNotFoundError
 from db.order_tables import NotificationRow, NotificationState, OrderRow
 from db.records import FindingRecord, Priority
-from db.tables import Finding
+from db.tables import Event, Finding
 from db.transitions import event, lock_study, move, write_events
 
 _ENTITY = "notification"
 _ACTOR = "triage"
 _IS_REPORTED = "the study is reported"
 _UNFOUNDED = "the finding does not hold any more: its image was taken back, or judged again"
+_ALARM, _WITHHELD = "alarm", "withheld"
+"""An alarm that was never raised is no notification, but the history says why."""
 _OPEN = (NotificationState.PENDING, NotificationState.FAILED)
 _ENDED: dict[str, Any] = {"worker": "", "lease_until": None, "due_at": None}
 # Study Time has no time zone: a study counts as old only where it is in every one of them.
@@ -87,15 +89,20 @@ def notification_key(study_instance_uid: str, channel: str, reason: str) -> str:
     return hashlib.sha256("\0".join((study_instance_uid, channel, reason)).encode()).hexdigest()[:32]
 
 
-def is_news(study: Row[Any], maximum_age: timedelta, now: datetime) -> bool:
-    """Say whether an alarm on this study helps anybody: it is unread, and neither back-filled nor analysed long after.
+def why_not_news(study: Row[Any], maximum_age: timedelta, now: datetime) -> str:
+    """Say why an alarm on this study helps nobody: it is read, back-filled or analysed long after. Empty: it helps.
 
     ``study`` has the columns of ``studies``.
     """
-    if study.reported_at is not None or now - study.first_received_at > maximum_age:
-        return False
+    hours = f"{maximum_age / timedelta(hours=1):g} hours"
+    if study.reported_at is not None:
+        return _IS_REPORTED
+    if now - study.first_received_at > maximum_age:
+        return f"the study came more than {hours} ago"
     taken = _study_moment(study.study_date, study.study_time)
-    return taken is None or study.first_received_at - taken <= maximum_age + _FARTHEST_ZONE
+    if taken is not None and study.first_received_at - taken > maximum_age + _FARTHEST_ZONE:
+        return f"the study was taken more than {hours} before it came"
+    return ""
 
 
 def _study_moment(date: str, time: str) -> datetime | None:
@@ -114,7 +121,10 @@ def raise_alarms(
 ) -> None:
     """Write a notification for each alarming finding and channel that has none yet; ``study`` is locked."""
     alarms = {finding.label: finding for finding in reversed(tuple(findings))}
-    if not alarms or not rules.channels or not is_news(study, rules.maximum_age, now):
+    if not alarms or not rules.channels:
+        return
+    if old := why_not_news(study, rules.maximum_age, now):
+        _note_silence(connection, study.id, f"{', '.join(sorted(alarms))} alarms nobody: {old}", now)
         return
     told = select(NotificationRow.__table__).where(NotificationRow.study_id == study.id)
     known = {(row.channel, row.reason): row for row in connection.execute(told)}
@@ -148,6 +158,13 @@ def raise_alarms(
             for row_id, row in zip(ids, rows, strict=True)
         ],
     )
+
+
+def _note_silence(connection: Connection, study_id: int, cause: str, now: datetime) -> None:
+    """Leave a word in the history why an alarm was not raised, once."""
+    said = select(Event.id).where(Event.study_id == study_id, Event.entity == _ALARM, Event.cause == cause)
+    if connection.execute(said.limit(1)).first() is None:
+        write_events(connection, [event(study_id, _ALARM, study_id, "", _WITHHELD, cause, _ACTOR, now)])
 
 
 def silence(connection: Connection, study_id: int, cause: str, actor: str, now: datetime) -> None:

@@ -6,6 +6,8 @@ two writers have met.
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -50,6 +52,7 @@ from db.records import (
 T = TypeVar("T")
 
 _TRIES = 10
+_PAUSE_SECONDS = 0.02
 _WORTH_ANOTHER_TRY = {
     "40001": "serialization failure",
     "40P01": "deadlock",
@@ -88,6 +91,8 @@ class Worklist:
             except DBAPIError as error:
                 if attempt == _TRIES or getattr(error.orig, "sqlstate", None) not in _WORTH_ANOTHER_TRY:
                     raise
+            # Those that stopped each other must not start together again; attempts have an order of milliseconds.
+            time.sleep(random.uniform(0, _PAUSE_SECONDS * attempt))
         raise AssertionError("the last try returns or raises")
 
     # Ingest

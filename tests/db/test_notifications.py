@@ -107,6 +107,14 @@ def test_a_study_that_is_run_again_after_days_alarms_nobody(engine: Engine) -> N
     assert told(engine, study) == []
 
 
+def test_the_history_says_once_why_nobody_was_alarmed(engine: Engine) -> None:
+    worklist, study = worklist_with(engine, study_date="20190401")
+    for _ in range(2):
+        worklist.record_triage(study, ALARM, NOW)
+    causes = [one.cause for one in worklist.study_detail(study).events if one.to_state == "withheld"]
+    assert causes == ["pneumothorax alarms nobody: the study was taken more than 24 hours before it came"]
+
+
 def test_an_image_that_is_taken_back_takes_its_alarm_along(engine: Engine) -> None:
     worklist, study = worklist_with(engine, AlarmRules(("email",)))
     worklist.record_triage(study, ALARM, NOW)
