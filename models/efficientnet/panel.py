@@ -52,12 +52,12 @@ def feature_network(size: int, plan: str) -> keras.Model:
 
 
 def panel_network(
-    model: keras.Model, mirrored: bool, unchanged: tuple[keras.Model, Linear] | None, reading: Linear
+    model: keras.Model, mirrored: bool, unchanged: tuple[keras.Model, Linear] | None, mean: Linear
 ) -> keras.Model:
     """All judgements as one network from an image to ``logits [n, labels]`` and ``maps [n, h, w, labels]``.
 
     ``model`` says ``logits`` and ``maps``; with ``mirrored`` it judges the mirror image as well and the mean counts.
-    ``unchanged`` are a feature network and what reads logits from its features. ``reading`` makes the final logits of
+    ``unchanged`` are a feature network and what reads logits from its features. ``mean`` makes the final logits of
     those of the members side by side, ``[n, members * labels]``.
     """
     image = keras.Input(model.input_shape[1:], name="image")
@@ -69,7 +69,7 @@ def panel_network(
         network, opinion = unchanged
         members.append(opinion.of(_mean(network(seen), mirrored), "opinion"))
     together = layers.Concatenate(name="members")(members) if len(members) > 1 else members[0]
-    logits = reading.of(together, "logits")
+    logits = mean.of(together, "logits")
     return keras.Model(image, {"logits": logits, "maps": _mean_map(said["maps"], mirrored)}, name="chest_panel")
 
 

@@ -98,12 +98,8 @@ def _made(recipe: Recipe) -> str:
     if panel.unchanged:
         sentences.append(
             "Beside it stands a logistic regression on features of the same network as ImageNet left it; logits are"
-            " averaged after both have been brought to one spread."
-        )
-    if panel.read:
-        sentences.append(
-            f"The logit of {', '.join(panel.read)} is a regression on the averaged logits of all labels, fitted on"
-            " patients of other folds than those it is judged on."
+            " averaged after both have been brought to one spread. Lung opacity, which is outlined, is judged by the"
+            " trained network alone."
         )
     return _text(*sentences)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from models.efficientnet.panel import Linear
 from models.training.dataset import Example, folds_by_patient, load_images
 from models.training.fit import OVERSIZE, Progress, fit_classifier, predict, silent
-from models.training.panel import crossed_readings, described, fit_opinion, fit_reading, unchanged_network
+from models.training.panel import crossed_means, described, fit_mean, fit_opinion, unchanged_network
 from models.training.predictions import Predictions, best_map_threshold, compare_places
 from models.training.recipe import Recipe
 from models.training.targets import LABELS, LUNG_OPACITY
@@ -29,13 +29,13 @@ FOLD_SEED = 1
 class OutOfFold:
     """Examples in the order of their folds, what was said about them, and what a final network takes from that.
 
-    ``map_threshold`` is where the opacity map is best cut; ``reading`` turns members' logits into one a label.
+    ``map_threshold`` is where the opacity map is best cut; ``mean`` turns members' logits into one a label.
     """
 
     examples: tuple[Example, ...]
     said: Predictions
     map_threshold: float
-    reading: Linear
+    mean: Linear
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,7 +115,7 @@ def cross_validate(
         seen, unseen = _chosen(examples, ~inside), _chosen(examples, inside)
         judge = trained_judge(recipe, seen, _rows(features, ~inside), file.parent, progress=tell)
         keep_fold(file, unseen, *judge.say(unseen, _rows(features, inside)))
-    return gather(examples, sorted(out.glob("fold-*/predictions.npz")), recipe.panel.read)
+    return gather(examples, sorted(out.glob("fold-*/predictions.npz")))
 
 
 def _chosen(examples: Sequence[Example], chosen: NDArray[np.bool_]) -> list[Example]:
@@ -134,11 +134,11 @@ def keep_fold(file: Path, examples: Sequence[Example], logits: Array, maps: Arra
     partial.replace(file)
 
 
-def gather(examples: Sequence[Example], files: Sequence[Path], read: Sequence[str] = ()) -> OutOfFold:
+def gather(examples: Sequence[Example], files: Sequence[Path]) -> OutOfFold:
     """All kept predictions together; ``examples`` may hold more than were predicted.
 
-    A fold's final logits come from a reading that was fitted on the other folds; the reading that is returned is fitted
-    on all, for a network that is to be served. With one file alone no label is read from the others.
+    How loud a member is in a fold's final logits is judged by the other folds; the mean that is returned is made from
+    all of them, for a network that is to be served.
     """
     by_name = {item.image: item for item in examples}
     chosen: list[Example] = []
@@ -159,8 +159,8 @@ def gather(examples: Sequence[Example], files: Sequence[Path], read: Sequence[st
         patients=tuple(item.patient for item in chosen),
         groups=tuple(groups),
         labels=LABELS,
-        scores=crossed_readings(members, chosen, groups, read),
+        scores=crossed_means(members, groups),
         hits=hits,
         overlaps=overlaps,
     )
-    return OutOfFold(tuple(chosen), said, threshold, fit_reading(members, chosen, read if len(files) > 1 else ()))
+    return OutOfFold(tuple(chosen), said, threshold, fit_mean(members))

@@ -20,12 +20,13 @@ from models.training.batches import served_batch
 from models.training.dataset import Example
 from models.training.predictions import known_truths
 from models.training.recipe import Recipe
-from models.training.targets import LABELS
+from models.training.targets import LABELS, LUNG_OPACITY
 
 Array = NDArray[np.floating]
-READING_STRENGTH = 0.01
-"""Inverse of the pull to zero of a reading's weights: some sixteen inputs and a hundred positives carry no more."""
 STEPS = 1000
+SHOWN = (LUNG_OPACITY,)
+"""What is outlined on the image: its probability comes from the network that drew the map, and from nobody who saw
+something else. The network has also met many makers' grey values in training; the regression only one hospital's."""
 SILENT = 1e-6
 """Logits that vary less than this say nothing."""
 
@@ -82,43 +83,29 @@ def _regression(
     return weights, float(machine.intercept_[0] - middle @ weights)
 
 
-def fit_reading(
-    logits: Array, examples: Sequence[Example], read: Sequence[str], labels: Sequence[str] = LABELS
-) -> Linear:
-    """From members' logits ``[n, members, labels]`` to one logit a label.
+def fit_mean(logits: Array, labels: Sequence[str] = LABELS) -> Linear:
+    """From members' logits ``[n, members, labels]``, side by side, to one logit a label: their mean.
 
-    A label's logit is the mean of the members' after each has been brought to the same middle and spread. The labels in
-    ``read`` are logistic regressions on those means of all labels instead: what a reader calls an opacity is partly
-    what reports call oedema, effusion or infiltration.
+    Each member is first brought to the middle and spread that all have on average, so that none is louder than another
+    and the mean is still a logit. A label in ``SHOWN`` is the first member's alone.
     """
     members = logits.shape[1]
     middle, spread = logits.mean(axis=0), logits.std(axis=0)
     # A member that says the same of every image (nothing was known about a label) has no voice.
     common = np.divide(spread.mean(axis=0), spread * members, out=np.zeros_like(spread), where=spread > SILENT)
-    mean = np.concatenate([np.diag(row) for row in common])
-    offset = middle.mean(axis=0) - (middle * common).sum(axis=0)
-    means = logits.reshape(len(logits), -1) @ mean + offset
-    weights, offsets = mean.copy(), offset.copy()
-    for column, label in enumerate(labels):
-        if label in read:
-            judged, truths = known_truths(examples, label)
-            own, shift = _regression(means, judged, truths, READING_STRENGTH)
-            weights[:, column], offsets[column] = mean @ own, offset @ own + shift
-    return Linear(weights, offsets)
+    offsets = middle.mean(axis=0) - (middle * common).sum(axis=0)
+    shown = np.isin(labels, SHOWN)
+    common[:, shown], offsets[shown] = 0.0, 0.0
+    common[0, shown] = 1.0
+    return Linear(np.concatenate([np.diag(row) for row in common]), offsets)
 
 
-def crossed_readings(logits: Array, examples: Sequence[Example], groups: Sequence[str], read: Sequence[str]) -> Array:
-    """Final logits ``[n, labels]``; each group's reading was fitted on the other groups.
-
-    With one group alone nothing can be learnt elsewhere: its logits are the members' mean.
-    """
+def crossed_means(logits: Array, groups: Sequence[str]) -> Array:
+    """Final logits ``[n, labels]``; each group is levelled by the others, if there are any."""
     places = np.array(groups)
-    if len(set(groups)) < 2:
-        return fit_reading(logits, examples, ())(logits.reshape(len(logits), -1))
     final = np.zeros((logits.shape[0], logits.shape[2]))
     for group in np.unique(places):
         inside = places == group
-        others = [item for item, use in zip(examples, ~inside, strict=True) if use]
-        reading = fit_reading(logits[~inside], others, read)
-        final[inside] = reading(logits[inside].reshape(int(inside.sum()), -1))
+        others = logits if inside.all() else logits[~inside]
+        final[inside] = fit_mean(others)(logits[inside].reshape(int(inside.sum()), -1))
     return final

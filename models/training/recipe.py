@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Literal
 
 from models.training.recipe_tables import RecipeError, from_table, read_table
-from models.training.targets import LABELS
 
 RECIPES = Path(__file__).parent / "recipes"
 """The recipes that come with Pleura."""
@@ -77,12 +76,10 @@ class Panel:
 
     ``mirrored``: the mirror image is judged too. ``unchanged``: strength of a logistic regression on ImageNet features
     that training has not changed, whose logits are averaged with the network's (inverse of its pull to zero; 0: none).
-    ``read``: labels whose logit is a regression on all labels' logits, fitted out of fold (not without folds).
     """
 
     mirrored: bool = False
     unchanged: float = 0.0
-    read: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +110,6 @@ def read_recipe(path: Path) -> Recipe:
         raise RecipeError("schedule.epochs and schedule.batch must be at least 1")
     if recipe.panel.unchanged < 0:
         raise RecipeError(f"panel.unchanged is {recipe.panel.unchanged}, it must not be negative")
-    unknown = sorted(set(recipe.panel.read) - set(LABELS))
-    if unknown:
-        raise RecipeError(f"panel.read names {', '.join(unknown)}; known are {', '.join(LABELS)}")
     if recipe.kind == "gate" and recipe.panel != Panel():
         raise RecipeError("panel is for classifiers; a gate answers alone")
     return recipe

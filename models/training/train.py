@@ -95,18 +95,18 @@ def train_classifier(
         keep_fold(file, unseen, *judge.say(unseen, of(unseen)))
         evidence = gather(unseen, [file])
         how = f"the split '{HELD_OUT}', not seen in training but used to fit calibration and cut-offs"
-    model = served_network(judge, evidence.reading)
+    model = served_network(judge, evidence.mean)
     model.save(out / f"{recipe.name}.keras")
     base = EvidenceBase(evidence.said, evidence.examples, evidence.map_threshold, how, folds)
     return bundle_classifier(model, recipe, base, served_batch(unseen[:PROBES], recipe.network.size), out)
 
 
-def served_network(judge: Judge, reading: Linear) -> keras.Model:
+def served_network(judge: Judge, mean: Linear) -> keras.Model:
     """All that a judge's recipe asks for as one network with ``logits`` and ``maps``."""
     unchanged = None if judge.opinion is None else (unchanged_network(judge.recipe), judge.opinion)
-    if unchanged is None and not judge.recipe.panel.mirrored and not judge.recipe.panel.read:
+    if unchanged is None and not judge.recipe.panel.mirrored:
         return judge.network
-    return panel_network(judge.network, judge.recipe.panel.mirrored, unchanged, reading)
+    return panel_network(judge.network, judge.recipe.panel.mirrored, unchanged, mean)
 
 
 def train_gate(
