@@ -83,29 +83,29 @@ def _regression(
     return weights, float(machine.intercept_[0] - middle @ weights)
 
 
-def fit_mean(logits: Array, labels: Sequence[str] = LABELS) -> Linear:
+def fit_mean(logits: Array, labels: Sequence[str] = LABELS, shown: Sequence[str] = SHOWN) -> Linear:
     """From members' logits ``[n, members, labels]``, side by side, to one logit a label: their mean.
 
     Each member is first brought to the middle and spread that all have on average, so that none is louder than another
-    and the mean is still a logit. A label in ``SHOWN`` is the first member's alone.
+    and the mean is still a logit. A label in ``shown`` is the first member's alone.
     """
     members = logits.shape[1]
     middle, spread = logits.mean(axis=0), logits.std(axis=0)
     # A member that says the same of every image (nothing was known about a label) has no voice.
     common = np.divide(spread.mean(axis=0), spread * members, out=np.zeros_like(spread), where=spread > SILENT)
     offsets = middle.mean(axis=0) - (middle * common).sum(axis=0)
-    shown = np.isin(labels, SHOWN)
-    common[:, shown], offsets[shown] = 0.0, 0.0
-    common[0, shown] = 1.0
+    alone = np.isin(labels, list(shown))
+    common[:, alone], offsets[alone] = 0.0, 0.0
+    common[0, alone] = 1.0
     return Linear(np.concatenate([np.diag(row) for row in common]), offsets)
 
 
-def crossed_means(logits: Array, groups: Sequence[str]) -> Array:
+def crossed_means(logits: Array, groups: Sequence[str], shown: Sequence[str] = SHOWN) -> Array:
     """Final logits ``[n, labels]``; each group is levelled by the others, if there are any."""
     places = np.array(groups)
     final = np.zeros((logits.shape[0], logits.shape[2]))
     for group in np.unique(places):
         inside = places == group
         others = logits if inside.all() else logits[~inside]
-        final[inside] = fit_mean(others)(logits[inside].reshape(int(inside.sum()), -1))
+        final[inside] = fit_mean(others, shown=shown)(logits[inside].reshape(int(inside.sum()), -1))
     return final
