@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import keras
@@ -40,7 +42,7 @@ def train(recipe: Path, data: Path, out: Path, *, folds: int = 0, progress: Prog
 
     Raises:
         RecipeError: the recipe cannot be used.
-        TrainingError: a split is empty.
+        TrainingError: a split is empty, or ``out`` holds another training.
     """
     plan = read_recipe(recipe)
     examples, problems = usable(data)
@@ -51,9 +53,29 @@ def train(recipe: Path, data: Path, out: Path, *, folds: int = 0, progress: Prog
     unseen = [item for item in examples if item.split == HELD_OUT]
     if not seen or not unseen:
         raise TrainingError(f"{data} needs images in the splits '{TRAIN}' and '{HELD_OUT}'")
+    _note_training(plan, examples, folds, out)
     if plan.kind == "gate":
         return train_gate(plan, seen, unseen, out, progress)
     return train_classifier(plan, examples, seen, unseen, out, folds, progress)
+
+
+def _note_training(recipe: Recipe, examples: Sequence[Example], folds: int, out: Path) -> None:
+    """Say in ``out`` what is trained there; what another training has left must never pass for this one's.
+
+    Raises:
+        TrainingError: ``out`` holds a training with other options, other images or another number of folds.
+    """
+    note = out / "training.json"
+    options = asdict(replace(recipe, version="", title=""))
+    names = "\n".join(sorted(item.image for item in examples))
+    now = {"recipe": options, "folds": folds, "images": hashlib.sha256(names.encode()).hexdigest()}
+    text = json.dumps(now, indent=1) + "\n"
+    if note.is_file() and note.read_text(encoding="utf-8") != text:
+        raise TrainingError(
+            f"{out} holds a training with another recipe, other images or other folds: name another folder with --out,"
+            f" or remove {out} to start anew"
+        )
+    note.write_text(text, encoding="utf-8")
 
 
 def usable(data: Path) -> tuple[list[Example], list[Problem]]:

@@ -23,7 +23,7 @@ from models.training.panel import crossed_means, described, fit_mean, fit_opinio
 from models.training.predictions import read_predictions  # noqa: E402
 from models.training.recipe import RecipeError, read_recipe  # noqa: E402
 from models.training.targets import LABELS  # noqa: E402
-from models.training.train import train  # noqa: E402
+from models.training.train import TrainingError, train  # noqa: E402
 from tests.models.training.test_training import TINY  # noqa: E402
 
 pytestmark = pytest.mark.timeout(900)
@@ -140,6 +140,12 @@ def test_a_panel_trains_with_folds_and_serves(tmp_path: Path) -> None:
     before = (tmp_path / "out" / "folds" / "fold-0" / "network.keras").stat().st_mtime_ns
     train(recipe, data, tmp_path / "out", folds=2)
     assert (tmp_path / "out" / "folds" / "fold-0" / "network.keras").stat().st_mtime_ns == before
+    # With another recipe, other folds or other images it would be another training's network: refused.
+    with pytest.raises(TrainingError, match="other folds"):
+        train(recipe, data, tmp_path / "out", folds=3)
+    recipe.write_text(recipe.read_text().replace("epochs = 2", "epochs = 3"))
+    with pytest.raises(TrainingError, match="--out"):
+        train(recipe, data, tmp_path / "out", folds=2)
 
 
 def test_a_panel_that_cannot_be_is_refused(tmp_path: Path) -> None:
