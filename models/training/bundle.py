@@ -30,7 +30,7 @@ from models.training.figures import (
     place_figures,
 )
 from models.training.gate_data import GATE_LABELS
-from models.training.predictions import Predictions, write_predictions
+from models.training.predictions import LEARNT, Predictions, write_predictions
 from models.training.recipe import Recipe
 from models.training.targets import LUNG_OPACITY
 
@@ -76,6 +76,7 @@ def bundle_classifier(model: keras.Model, recipe: Recipe, evidence: EvidenceBase
     summary = {
         "how": evidence.how,
         "folds": evidence.folds,
+        LEARNT: "all" if evidence.folds else "others",
         "onnx_difference": difference,
         "map_threshold": evidence.map_threshold,
         "lung_opacity_places": place_figures(evidence.said),

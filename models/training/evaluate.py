@@ -36,7 +36,7 @@ from models.training.evaluation.outcome import Evaluation
 from models.training.evaluation.running import Network, run
 from models.training.evaluation.segmentation import Segmented, segment
 from models.training.evaluation.written import write_truths, write_where
-from models.training.predictions import Predictions, write_predictions
+from models.training.predictions import LEARNT, Predictions, read_predictions, write_predictions
 from models.training.report import evaluation_page
 from models.training.truth import Question
 
@@ -197,7 +197,21 @@ def summarise(
         unjudged=unjudged,
         problems=(*dataset.problems, *measured.problems),
         folder=out,
+        learnt=learnt_from(spec, measured.samples),
     )
+
+
+def learnt_from(spec: ModelSpec, samples: Sequence[Sample]) -> int:
+    """How many of the samples the network has learnt from, as far as the evidence beside it tells."""
+    folder = spec.file.parent / "evidence"
+    try:
+        summary = json.loads((folder / f"{spec.name}.json").read_text(encoding="utf-8"))
+        if summary.get(LEARNT) != "all":
+            return 0
+        known = set(read_predictions(folder / f"{spec.name}.csv").images)
+    except (OSError, ValueError):
+        return 0
+    return sum(item.name in known for item in samples)
 
 
 def _why_not(truths: np.ndarray[Any, np.dtype[np.bool_]]) -> str:

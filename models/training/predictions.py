@@ -17,6 +17,8 @@ from models.training.targets import box_mask, image_targets
 Array = NDArray[np.floating]
 GRID = 128
 """Side of the grid on which masks and readers' boxes are compared."""
+LEARNT = "learnt_from"
+"""Whether the network that ships has learnt from the evidence's images (other networks judged them) or from others."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

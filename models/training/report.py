@@ -67,7 +67,8 @@ def _lead(found: Evaluation) -> str:
         f"{spec.kind.value.capitalize()} {spec.name} {spec.version}, weights {spec.digest[:16]}…; data set of the "
         f"layout {found.layout}. Intervals hold 95 %: bootstrap over patients for areas and means, Wilson for shares."
     )
-    return told + note(words)
+    warning = note(found.warning) if found.warning else ""
+    return told + warning + note(words)
 
 
 def _summary(found: Evaluation) -> str:

@@ -102,6 +102,8 @@ def _print(done: Evaluation) -> None:
         f"{done.spec.name} {done.spec.version} on {len(samples)} images of "
         f"{len({item.patient for item in samples})} patients (layout {done.layout}, split {done.split})"
     )
+    if done.warning:
+        console.print(f"[bold yellow]{done.warning}[/]")
     if done.classified:
         table = Table("finding", "positives", "images", "AUC (95 %)", "sens.", "spec.", "ECE", box=None, pad_edge=False)
         for label, item in done.classified.items():

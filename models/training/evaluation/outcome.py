@@ -18,7 +18,10 @@ from models.training.figures import LabelFigures
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What was measured, and the folder that holds it; ``unjudged`` says why a label has no figures."""
+    """What was measured, and the folder that holds it; ``unjudged`` says why a label has no figures.
+
+    ``learnt`` of the images the network has learnt from, as far as its evidence tells: on those it shows its memory.
+    """
 
     spec: ModelSpec
     layout: str
@@ -32,6 +35,17 @@ class Evaluation:
     unjudged: Mapping[str, str]
     problems: tuple[tuple[str, str], ...]
     folder: Path
+    learnt: int = 0
+
+    @property
+    def warning(self) -> str:
+        """What must stand before figures of images that the network knows; empty where it knows none of them."""
+        if not self.learnt:
+            return ""
+        return (
+            f"{self.learnt} of {len(self.measured.samples)} images are among those that {self.spec.name} has learnt"
+            " from: these figures show what it remembers. What it finds in unseen patients stands in its card."
+        )
 
     @property
     def figures(self) -> dict[str, LabelFigures]:
@@ -55,6 +69,7 @@ class Evaluation:
                 "split": self.split,
                 "images": len(samples),
                 "patients": len({item.patient for item in samples}),
+                "learnt_from": self.learnt,
             },
             "labels": {label: item.as_dict() for label, item in self.classified.items()},
             "places": {label: item.as_dict() for label, item in self.places.items()},

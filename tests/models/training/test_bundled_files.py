@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,15 @@ import models
 from models.contract import Mode, ModelKind
 from models.manifest import read_manifest, verify_digest
 from models.training.dataset import read_cxr
+from models.training.datasets.sample import Sample
+from models.training.evaluate import learnt_from
 from models.training.figures import LEAST_AUC, LEAST_POSITIVES, calibrations, crossed_probabilities, label_figures
 from models.training.predictions import read_predictions
 from models.training.targets import DELIVERABLE, LABELS
 
 BUNDLED = Path(models.__file__).parent / "bundled"
 MANIFESTS = sorted(BUNDLED.glob("*.toml"))
+_EVIDENCE = BUNDLED / "evidence" / "chest-classifier.csv"
 MEGABYTE = 1_000_000
 
 
@@ -98,3 +102,12 @@ def test_no_patient_sits_in_two_folds() -> None:
         if group.startswith("fold"):
             folds.setdefault(patient, set()).add(group)
     assert all(len(found) == 1 for found in folds.values())
+
+
+def test_an_evaluation_says_which_images_the_network_has_learnt_from(tmp_path: Path) -> None:
+    spec = read_manifest(BUNDLED / "chest-classifier.toml")
+    known = [Sample(name, "1", tmp_path / name) for name in read_predictions(_EVIDENCE).images[:3]]
+    others = [Sample(name, "2", tmp_path / name) for name in ("another.jpg", "one-more.jpg")]
+    assert learnt_from(spec, [*known, *others]) == 3
+    # A network whose evidence is not at hand is not accused of anything.
+    assert learnt_from(replace(spec, file=tmp_path / "chest-classifier.onnx"), known) == 0
