@@ -62,8 +62,8 @@ secret = "secret"
         self.node = Process(config, "serve")
         self.receiver = receiver
 
-    def start(self) -> None:
-        self.node.start()
+    def find_ports(self) -> None:
+        """Learn where the running node listens."""
         self.dicom_port = self._port(rb"PLEURA listens on 127\.0\.0\.1:(\d+)")
         self.ris = Sender(self._port(rb"HL7 listens on 127\.0\.0\.1:(\d+)"))
         self.notifications = Notifications(connect(load(self.node.config).database_url))
@@ -99,7 +99,7 @@ def hospital(tmp_path: Path) -> Iterator[Hospital]:
     with web(status=503) as receiver:
         hospital = Hospital(tmp_path, receiver)
         with hospital.node:
-            hospital.start()
+            hospital.find_ports()
             yield hospital
             assert hospital.node.end(signal.SIGTERM) == 0
 
