@@ -220,6 +220,12 @@ class Destination(_Part):
     verify_identity: bool = False
     """Ask this peer by C-FIND for the study before sending: hold the delivery where the patient differs, wait and then
     hold it where the peer does not hold the study (any more). For the archive that the studies come from."""
+    proof: Literal["none", "query", "commitment"] = "none"
+    """How this peer proves that it holds what it took: none (its answer to C-STORE is enough), query (it is asked for
+    each object by C-FIND), commitment (Storage Commitment; the peer must know our AE title, address and port, where it
+    reports). What it does not hold is sent again once, then parked as failed."""
+    proof_seconds: float = Field(default=30, gt=0)
+    """It is asked so long after it took an object; the wait doubles with each further question, up to an hour."""
 
 
 class Triage(_Part):

@@ -149,12 +149,15 @@ def _take(connection: Connection, row: Row[Any], worker: str, now: datetime, lea
     )
 
 
-def sent(connection: Connection, delivery_id: int, worker: str, now: datetime) -> bool:
-    """The destination has answered success."""
+def sent(
+    connection: Connection, delivery_id: int, worker: str, now: datetime, prove_after: timedelta | None = None
+) -> bool:
+    """The destination has answered success; it is asked for a proof ``prove_after`` a while, if at all."""
     row = _mine(connection, delivery_id, worker)
     if row is None:
         return False
-    values = {**_ENDED, "error": "", "sent_at": now}
+    proof_due_at = None if prove_after is None else now + prove_after
+    values = {**_ENDED, "error": "", "sent_at": now, "proof_due_at": proof_due_at, "proof_attempts": 0}
     move(
         connection,
         "delivery",
@@ -167,14 +170,6 @@ def sent(connection: Connection, delivery_id: int, worker: str, now: datetime) -
     )
     _note(connection, row.destination, last_sent_at=now, last_error="")
     return True
-
-
-def proven(connection: Connection, delivery_id: int, now: datetime) -> None:
-    """The destination has confirmed that it holds the object."""
-    row = _row(connection, delivery_id)
-    if row.state is not DeliveryState.PROVEN:
-        cause = "destination confirmed it"
-        move(connection, "delivery", row, DeliveryState.PROVEN, cause=cause, actor="node", now=now, proven_at=now)
 
 
 def retry(connection: Connection, delivery_id: int, worker: str, error: str, now: datetime, after: timedelta) -> bool:
@@ -245,7 +240,7 @@ def requeue(connection: Connection, delivery_id: int, actor: str, cause: str, no
         raise TransitionError("delivery", delivery_id, row.state.value, DeliveryState.PENDING.value)
     if study.held:
         raise StudyHeldError(study.id, study.held_reason)
-    values = {**_ENDED, "attempts": 0, "error": "", "rung_at": None, "held_with_study": False}
+    values = {**_ENDED, "attempts": 0, "error": "", "rung_at": None, "held_with_study": False, "proof_missing": 0}
     move(connection, "delivery", row, DeliveryState.PENDING, cause=cause, actor=actor, now=now, **values)
 
 

@@ -99,7 +99,9 @@ DELIVERY_TRANSITIONS: dict[DeliveryState, frozenset[DeliveryState]] = {
             DeliveryState.WITHDRAWN,
         }
     ),
-    DeliveryState.SENT: frozenset({DeliveryState.PROVEN, DeliveryState.PENDING, DeliveryState.WITHDRAWN}),
+    DeliveryState.SENT: frozenset(
+        {DeliveryState.PROVEN, DeliveryState.PENDING, DeliveryState.FAILED, DeliveryState.WITHDRAWN}
+    ),
     DeliveryState.PROVEN: frozenset({DeliveryState.PENDING, DeliveryState.WITHDRAWN}),
     DeliveryState.FAILED: frozenset({DeliveryState.PENDING, DeliveryState.HELD, DeliveryState.WITHDRAWN}),
     DeliveryState.HELD: frozenset({DeliveryState.PENDING, DeliveryState.WITHDRAWN}),
@@ -285,6 +287,25 @@ class Delivery:
     study_instance_uid: str
     patient_id: str
     job_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unproven:
+    """An object that a destination has taken, while it is asked whether it holds it.
+
+    ``attempts``: how often it was asked, this time included; ``missing``: how often it said no before;
+    ``transaction_uid``: names this question.
+    """
+
+    id: int
+    destination: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+    attempts: int
+    missing: int
+    transaction_uid: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, or_, select
 
 from db import tables
 from db.records import DeliveryState, ExpiredStudy, StudyState
@@ -16,7 +16,9 @@ _UNFINISHED = (DeliveryState.PENDING, DeliveryState.SENDING, DeliveryState.FAILE
 def expired(connection: Connection, before: datetime, after_id: int, limit: int) -> tuple[ExpiredStudy, ...]:
     """Studies behind ``after_id`` whose files may go, in the order of their rows; see Worklist."""
     study, delivery = tables.Study, tables.Delivery
-    unfinished = select(delivery.id).where(delivery.study_id == study.id, delivery.state.in_(_UNFINISHED)).exists()
+    # What is still to be proven may have to be sent again, too.
+    open_still = or_(delivery.state.in_(_UNFINISHED), delivery.proof_due_at.is_not(None))
+    unfinished = select(delivery.id).where(delivery.study_id == study.id, open_still).exists()
     query = (
         select(study.id)
         .where(

@@ -127,6 +127,7 @@ class Base(DeclarativeBase):
 _UNREAD = text("reported_at IS NULL")
 # Figures per week look at what has ended; what waits is in no week.
 _FINISHED = text("finished_at IS NOT NULL")
+_ASKED = text("proof_due_at IS NOT NULL")
 
 UID = String(64)
 DIGEST = String(64)
@@ -314,13 +315,19 @@ class Result(Base):
 
 
 class Delivery(Base):
-    """One result's way to one destination. ``held_with_study``: it waits only because its study does."""
+    """One result's way to one destination. ``held_with_study``: it waits only because its study does.
+
+    ``proof_due_at``: when the destination is next asked whether it holds the object, None where nobody asks;
+    ``proof_attempts``: how often it was asked since it took it; ``proof_missing``: how often it said no;
+    ``transaction_uid``: names the last question.
+    """
 
     __tablename__ = "deliveries"
     __table_args__ = (
         UniqueConstraint("result_id", "destination"),
         Index("ix_deliveries_study_id_state", "study_id", "state"),
         Index("ix_deliveries_state_rung_at", "state", "rung_at"),
+        Index("ix_deliveries_proof_due_at", "proof_due_at", sqlite_where=_ASKED, postgresql_where=_ASKED),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -338,6 +345,10 @@ class Delivery(Base):
     created_at: Mapped[datetime]
     sent_at: Mapped[datetime | None]
     proven_at: Mapped[datetime | None]
+    proof_due_at: Mapped[datetime | None]
+    proof_attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    proof_missing: Mapped[int] = mapped_column(server_default=text("0"))
+    transaction_uid: Mapped[str | None] = mapped_column(UID)
 
 
 class Destination(Base):

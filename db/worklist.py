@@ -22,6 +22,7 @@ from db import (
     ingest,
     jobs,
     orders,
+    proofs,
     reading,
     rejections,
     reporting,
@@ -46,6 +47,7 @@ from db.records import (
     StudyDetail,
     StudyFacts,
     TriageDecision,
+    Unproven,
     WorklistRow,
 )
 
@@ -222,13 +224,35 @@ class Worklist:
         """
         return self._write(deliveries.claim_group, destination, job_id, study_id, worker, now, lease)
 
-    def delivery_sent(self, delivery_id: int, worker: str, now: datetime) -> bool:
-        """The destination has answered success; False where the claim is lost."""
-        return self._write(deliveries.sent, delivery_id, worker, now)
+    def delivery_sent(self, delivery_id: int, worker: str, now: datetime, prove_after: timedelta | None = None) -> bool:
+        """The destination has answered success, and is asked for a proof later; False where the claim is lost."""
+        return self._write(deliveries.sent, delivery_id, worker, now, prove_after)
 
-    def delivery_proven(self, delivery_id: int, now: datetime) -> None:
-        """The destination has confirmed that it holds the object."""
-        self._write(deliveries.proven, delivery_id, now)
+    def claim_proofs(
+        self, delivery_id: int, transaction_uid: str, now: datetime, lease: timedelta
+    ) -> tuple[Unproven, ...]:
+        """Take a delivery whose destination is to be asked for a proof, and others of that destination."""
+        return self._write(proofs.claim, delivery_id, transaction_uid, now, lease)
+
+    def asked_in(self, transaction_uid: str, sop_instance_uids: Sequence[str]) -> tuple[Unproven, ...]:
+        """What of these objects a transaction has asked about, and is still to be proven."""
+        return self._read(proofs.asked_in, transaction_uid, sop_instance_uids)
+
+    def delivery_proven(self, asked: Unproven, now: datetime) -> bool:
+        """The destination holds the object; False where another question or a person has been quicker."""
+        return self._write(proofs.proven, asked, now)
+
+    def postpone_proof(self, asked: Unproven, note: str, due: datetime | None, *, missing: bool = False) -> bool:
+        """Ask the destination again at ``due``, None: never; ``missing``: it has said that it does not hold it."""
+        return self._write(proofs.postpone, asked, note, due, missing=missing)
+
+    def send_again(self, asked: Unproven, cause: str, now: datetime) -> bool:
+        """Let a delivery be sent again whose destination does not hold it; the sweep rings for it."""
+        return self._write(proofs.send_again, asked, cause, now)
+
+    def give_up_proof(self, asked: Unproven, cause: str, now: datetime) -> bool:
+        """Park a delivery whose destination does not hold what it took."""
+        return self._write(proofs.give_up, asked, cause, now)
 
     def retry_delivery(self, delivery_id: int, worker: str, error: str, now: datetime, after: timedelta) -> bool:
         """Let a claimed delivery be tried again from ``now + after`` on; False where the claim is lost."""
@@ -247,8 +271,9 @@ class Worklist:
         return self._write(deliveries.release, worker_prefix, now)
 
     def deliveries_to_ring(self, now: datetime, quiet: timedelta, limit: int = 500) -> tuple[int, ...]:
-        """Deliveries that wait for a worker and were not rung for within ``quiet``."""
-        return self._read(deliveries.to_ring, now, quiet, limit)
+        """Deliveries that wait for a worker, or for a proof, and were not rung for within ``quiet``."""
+        waiting = self._read(deliveries.to_ring, now, quiet, limit)
+        return waiting + self._read(proofs.to_ring, now, quiet, limit)
 
     def mark_deliveries_rung(self, delivery_ids: Sequence[int], now: datetime) -> None:
         """Note that the doorbell was rung for these deliveries."""

@@ -1,5 +1,7 @@
 """DIMSE (PS3.7) as far as a storage SCP needs it: C-STORE-RQ in, C-STORE-RSP out, everything else to pynetdicom.
 
+Of that, only a Storage Commitment report (N-EVENT-REPORT-RQ) has a data set.
+
 A command set is a dozen elements in implicit VR little endian (PS3.7 6.3.1). Reading and writing it through general
 data sets takes longer than everything else that is done for it. And pynetdicom collects a data set in memory, or in a
 temporary file of its own that it can neither limit nor answer for: a full disk ends the association.
@@ -32,12 +34,14 @@ _AFFECTED_SOP_INSTANCE_UID = 0x1000
 
 _C_STORE_RQ = 0x0001
 _C_STORE_RSP = 0x8001
+_N_EVENT_REPORT_RQ = 0x0100
 _NO_DATA_SET = 0x0101
 _HIGH = 0x0001
 
 _IS_COMMAND = 0x01
 _IS_LAST = 0x02
 _LONGEST_COMMAND = 64 * 1024
+_LONGEST_REPORT = 1024 * 1024
 _LONGEST_COMMENT = 64
 
 
@@ -169,6 +173,7 @@ class StorageDimse(DIMSEServiceProvider):  # type: ignore[misc]
         self._context_id = 0
         self._request: StoreRequest | None = None
         self._reception: Reception | None = None
+        self._report: tuple[int, bytes] | None = None
         self._working = threading.Event()
 
     @property
@@ -184,6 +189,8 @@ class StorageDimse(DIMSEServiceProvider):  # type: ignore[misc]
         try:
             if control & _IS_COMMAND:
                 self._take_command(context_id, piece, last)
+            elif self._report is not None:
+                self._take_report(self._report, piece, last)
             elif self._reception is None:
                 raise InvalidMessageError("a data set without a C-STORE-RQ")
             else:
@@ -202,16 +209,22 @@ class StorageDimse(DIMSEServiceProvider):  # type: ignore[misc]
         self._reset()
 
     def _take_command(self, context_id: int, piece: memoryview, last: bool) -> None:
-        if self._request is not None or len(self._encoded) + len(piece) > _LONGEST_COMMAND:
+        within = self._request is not None or self._report is not None
+        if within or len(self._encoded) + len(piece) > _LONGEST_COMMAND:
             raise InvalidMessageError("a command set within a data set, or one that is too long")
         self._encoded += piece
         if not last:
             return
-        elements = read_command(bytes(self._encoded))
-        if _number(elements, _COMMAND_FIELD) == _C_STORE_RQ:
+        command = bytes(self._encoded)
+        elements = read_command(command)
+        field = _number(elements, _COMMAND_FIELD)
+        if field == _C_STORE_RQ:
             self._begin(context_id, read_store_request(elements))
         elif _number(elements, _COMMAND_DATA_SET_TYPE) == _NO_DATA_SET:
-            self._pass_on(context_id)
+            self._pass_on(context_id, command)
+        elif field == _N_EVENT_REPORT_RQ:
+            self._report = (context_id, command)
+            self._encoded.clear()
         else:
             raise InvalidMessageError("nothing else that is taken here has a data set")
 
@@ -222,9 +235,19 @@ class StorageDimse(DIMSEServiceProvider):  # type: ignore[misc]
         if not request.has_data_set:
             self._answer()
 
-    def _pass_on(self, context_id: int) -> None:
+    def _take_report(self, report: tuple[int, bytes], piece: memoryview, last: bool) -> None:
+        if len(self._encoded) + len(piece) > _LONGEST_REPORT:
+            raise InvalidMessageError("a report that is too long")
+        self._encoded += piece
+        if last:
+            self._pass_on(*report, bytes(self._encoded))
+
+    def _pass_on(self, context_id: int, command: bytes, data_set: bytes = b"") -> None:
+        values = [[context_id, bytes((_IS_COMMAND | _IS_LAST,)) + command]]
+        if data_set:
+            values.append([context_id, bytes((_IS_LAST,)) + data_set])
         primitive = P_DATA()
-        primitive.presentation_data_value_list = [[context_id, bytes((_IS_COMMAND | _IS_LAST, *self._encoded))]]
+        primitive.presentation_data_value_list = values
         self._reset()
         self.receive_primitive(primitive)
 
@@ -246,7 +269,7 @@ class StorageDimse(DIMSEServiceProvider):  # type: ignore[misc]
 
     def _reset(self) -> None:
         self._encoded.clear()
-        self._request = self._reception = None
+        self._request = self._reception = self._report = None
 
     def _command(self, context_id: int, request: StoreRequest) -> StoreCommand:
         context = self.assoc._accepted_cx.get(context_id)

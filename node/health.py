@@ -19,6 +19,8 @@ from models.registry import UnknownModel, read_registry
 from node.broker import BrokerError, answers, server_binary
 from node.hl7.listener import tls_context
 from node.sender import Peer, SendError, echo
+from workers.destinations.contract import PeerError
+from workers.destinations.registry import KINDS
 from workers.notifications.contract import NotSentError
 from workers.notifications.registry import CHANNELS, enabled_channels
 
@@ -127,7 +129,7 @@ def check_port(settings: Settings) -> Check:
 
 
 def check_destination(settings: Settings, destination: Destination) -> Check:
-    """The destination answers C-ECHO."""
+    """The destination answers C-ECHO, and offers what proves that it holds what it took."""
     calling = destination.calling_ae_title or settings.listener.ae_title
     peer = Peer(destination.host, destination.port, destination.ae_title, calling, destination.timeout_seconds)
     name = f"destination {destination.name}"
@@ -135,7 +137,12 @@ def check_destination(settings: Settings, destination: Destination) -> Check:
         echo(peer)
     except SendError as error:
         return Check(name, False, str(error), f"it must know {calling} as a calling AE title; mend [[destinations]]")
-    return Check(name, True, f"{destination.ae_title} on {destination.host}:{destination.port} answers C-ECHO")
+    try:
+        KINDS[destination.kind].verify_proof(destination, calling)
+    except PeerError as error:
+        return Check(name, False, str(error), "allow us that there, or set another destinations[].proof")
+    proof = "" if destination.proof == "none" else f", and offers proof by {destination.proof}"
+    return Check(name, True, f"{destination.ae_title} on {destination.host}:{destination.port} answers C-ECHO{proof}")
 
 
 def check_hl7(settings: Settings) -> Check:

@@ -1,5 +1,7 @@
 """The storage SCP (PS3.4 Annex B, PS3.7 9.1.1): C-ECHO and C-STORE, answered 0x0000 only for what is safe.
 
+Where a destination proves by Storage Commitment what it holds, its reports are taken here too.
+
 pynetdicom speaks the protocol. This module decides who may call, what is offered, and brings each C-STORE from
 :mod:`node.reception` to :class:`node.intake.Intake`.
 """
@@ -32,6 +34,7 @@ from config.settings import Listener, Settings, SettingsError
 from db.engine import connect, migrate
 from db.worklist import Worklist
 from node.admission import Admission
+from node.commitment import CommitmentReports
 from node.dimse import StorageDimse
 from node.instance_store import Incoming, InstanceStore
 from node.intake import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, PROCESSING_FAILURE, Intake, Policy
@@ -47,6 +50,7 @@ from node.syntaxes import contexts_for
 from node.upper_layer import ReceivingDul
 from workers.clock import utc_now
 from workers.pipeline import active_pipeline_digest
+from workers.prove import proof_tools, take_report
 from workers.queue import Doorbell
 
 _GRACE_SECONDS = 10.0
@@ -121,7 +125,8 @@ class _Server(ThreadedAssociationServer):  # type: ignore[misc]
 
 
 class StorageScp:
-    """A listener on one port. ``answered`` is called after each answer to a C-STORE.
+    """A listener on one port. ``answered`` is called after each answer to a C-STORE; without ``reports`` nobody may
+    report a Storage Commitment.
 
     Raises:
         SettingsError: the settings name a peer's address that is none.
@@ -134,12 +139,14 @@ class StorageScp:
         intake: Intake,
         admission: Admission,
         answered: Callable[[], None] = lambda: None,
+        reports: CommitmentReports | None = None,
     ) -> None:
         self._listener = listener
         self._store = store
         self._intake = intake
         self._admission = admission
         self._answered = answered
+        self._reports = reports
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
         # pynetdicom would describe each PDU and data set in its log: slow, and patient data.
@@ -190,10 +197,13 @@ class StorageScp:
         return len(self._server.active_associations) if self._server is not None else 0
 
     def _handlers(self) -> list[tuple[Any, Callable[[evt.Event], Any]]]:
-        return [
+        handlers: list[tuple[Any, Callable[[evt.Event], Any]]] = [
             (evt.EVT_CONN_OPEN, self._on_open),
             (evt.EVT_REQUESTED, self._on_requested),
         ]
+        if self._reports is not None:
+            handlers.append((evt.EVT_N_EVENT_REPORT, self._reports.on_report))
+        return handlers
 
     def _on_open(self, event: evt.Event) -> None:
         """Bound what a connection can take from us before its first byte is read."""
@@ -218,7 +228,9 @@ class StorageScp:
             return
         requested = [str(context.abstract_syntax) for context in request.presentation_context_definition_list]
         association.acceptor.supported_contexts = contexts_for(
-            requested, other_classes=self._listener.accept_other_classes
+            requested,
+            other_classes=self._listener.accept_other_classes,
+            commitment=self._reports is not None,
         )
 
     def _answer(self, reception: Reception, command: StoreCommand) -> Answer:
@@ -270,10 +282,11 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
             settings.triage,
         )
         turn = threading.Lock() if engine.dialect.name == "sqlite" else None
-        intake = Intake(store, Worklist(engine), ringer.ring, policy, utc_now, turn)
+        worklist = Worklist(engine)
+        intake = Intake(store, worklist, ringer.ring, policy, utc_now, turn)
         intake.recover()
         ringer.go()
-        scp = StorageScp(settings.listener, store, intake, admission, ringer.go)
+        scp = StorageScp(settings.listener, store, intake, admission, ringer.go, reports_of(settings, worklist))
         # What is there now stays; a collection need not walk through it each time.
         gc.collect()
         gc.freeze()
@@ -285,6 +298,14 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
         doorbell.close()
         engine.dispose()
         store.close()
+
+
+def reports_of(settings: Settings, worklist: Worklist) -> CommitmentReports | None:
+    """What takes Storage Commitment reports; nothing where no destination is asked for any."""
+    if all(destination.proof != "commitment" for destination in settings.destinations):
+        return None
+    tools = proof_tools(settings, worklist)
+    return CommitmentReports(lambda uid, committed, failed: take_report(uid, committed, failed, tools))
 
 
 def _check_patterns(settings: Settings) -> None:

@@ -7,8 +7,8 @@ from functools import cache
 
 from pydicom import uid
 from pynetdicom import AllStoragePresentationContexts
-from pynetdicom.presentation import PresentationContext
-from pynetdicom.sop_class import Verification
+from pynetdicom.presentation import PresentationContext, build_context
+from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
 
 from node.eligibility import RADIOGRAPH_CLASSES
 
@@ -70,14 +70,28 @@ OTHER_CLASSES: frozenset[str] = (
 )
 
 
-def contexts_for(requested: Iterable[str], *, other_classes: bool) -> list[PresentationContext]:
+def contexts_for(
+    requested: Iterable[str], *, other_classes: bool, commitment: bool = False
+) -> list[PresentationContext]:
     """Answer a requestor's abstract syntaxes: those of them that we take, each with its transfer syntaxes.
+
+    With ``commitment`` a requestor may be the SCP of Storage Commitment, to report to us (PS3.4 J.3.3).
 
     The limit of 128 presentation contexts (PS3.8 9.3.2.2) is the requestor's; we know more classes than that, so the
     answer is made for each association from what it asks.
     """
-    answers = (_context(abstract_syntax, other_classes) for abstract_syntax in sorted(set(requested)))
+    wanted = sorted(set(requested))
+    answers = [_context(abstract_syntax, other_classes) for abstract_syntax in wanted]
+    if commitment and StorageCommitmentPushModel in wanted:
+        answers.append(_reports())
     return [context for context in answers if context is not None]
+
+
+@cache
+def _reports() -> PresentationContext:
+    context = build_context(StorageCommitmentPushModel, list(UNCOMPRESSED))
+    context.scu_role = context.scp_role = True
+    return context
 
 
 @cache

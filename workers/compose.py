@@ -31,6 +31,7 @@ from workers.notifications.registry import alarm_rules
 from workers.outcome import encode_in_order
 from workers.pipeline import activated_pipeline, active_pipeline, digest_of
 from workers.place import Place
+from workers.prove import proof_tools, prove
 from workers.queue import Doorbell
 from workers.results.contract import Equipment
 from workers.results.registry import ENCODERS
@@ -104,8 +105,15 @@ def delivery_handler(settings: Settings, here: Place, *, worklist: Worklist | No
     worklist = worklist or Worklist(connect(settings.database_url))
     worklist.release_deliveries(here.prefix, utc_now())
     ring_deliveries(worklist, Doorbell(settings.broker_url), _RELEASED, utc_now())
-    tools = DeliveryTools(settings, worklist, KINDS, utc_now, here.name)
-    return lambda delivery_id: deliver(delivery_id, tools)
+    sending = DeliveryTools(settings, worklist, KINDS, utc_now, here.name)
+    proving = proof_tools(settings, worklist)
+
+    def handle(delivery_id: int) -> None:
+        # One doorbell for both: what is not to be sent may be to be proven.
+        if not deliver(delivery_id, sending):
+            prove(delivery_id, proving)
+
+    return handle
 
 
 def sweep_of(settings: Settings) -> Sweep:

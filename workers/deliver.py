@@ -19,6 +19,7 @@ from config.settings import Destination, Settings
 from db.records import Delivery
 from workers.clock import Clock
 from workers.destinations.contract import DestinationKind, Outgoing, PeerError, Receipt, Verdict
+from workers.prove import prove_after
 from workers.tasks import backoff
 
 log = logging.getLogger(__name__)
@@ -43,8 +44,8 @@ class DeliveryList(Protocol):
         """Take all open deliveries of a group, in storing order."""
         ...
 
-    def delivery_sent(self, delivery_id: int, worker: str, now: datetime) -> bool:
-        """The peer has answered that it stored the object."""
+    def delivery_sent(self, delivery_id: int, worker: str, now: datetime, prove_after: timedelta | None = None) -> bool:
+        """The peer has answered that it stored the object; it is asked for a proof later, if at all."""
         ...
 
     def retry_delivery(self, delivery_id: int, worker: str, error: str, now: datetime, after: timedelta) -> bool:
@@ -82,19 +83,20 @@ def longest_delivery(settings: Settings) -> timedelta:
     return timedelta(seconds=_WAITS * slowest)
 
 
-def deliver(delivery_id: int, tools: DeliveryTools) -> None:
-    """Send the delivery and all others that wait for the same destination from the same job."""
+def deliver(delivery_id: int, tools: DeliveryTools) -> bool:
+    """Send the delivery and all others that wait for the same destination from the same job; False: none to send."""
     lease = longest_delivery(tools.settings) + timedelta(seconds=_LEASE_MARGIN_SECONDS)
     first = tools.worklist.claim_delivery(delivery_id, tools.worker, tools.clock(), lease)
     if first is None:
         log.debug("delivery %d is not to be taken", delivery_id)
-        return
+        return False
     others = tools.worklist.claim_deliveries(
         first.destination, first.job_id, first.study_id, tools.worker, tools.clock(), lease
     )
     group = in_storing_order([first, *(other for other in others if other.id != first.id)])
     with job_in_log(first.job_id) if first.job_id is not None else nullcontext():
         _deliver_group(group, tools)
+    return True
 
 
 def _deliver_group(group: Sequence[Delivery], tools: DeliveryTools) -> None:
@@ -156,7 +158,9 @@ def _is_final(receipt: Receipt, attempts: int, settings: Settings) -> bool:
 
 def _sent(delivery: Delivery, receipt: Receipt, tools: DeliveryTools) -> None:
     tools.silent_until.pop(delivery.destination, None)
-    tools.worklist.delivery_sent(delivery.id, tools.worker, tools.clock())
+    destination = tools.destination(delivery.destination)
+    later = None if destination is None else prove_after(destination)
+    tools.worklist.delivery_sent(delivery.id, tools.worker, tools.clock(), later)
     log.info("delivery %d: %s sent to %s %s", delivery.id, delivery.kind, delivery.destination, receipt.note)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from db.errors import RecordNotFoundError, StudyHeldError, TransitionError
+from db.errors import StudyHeldError, TransitionError
 from db.records import Delivery, DeliveryDetail, DeliveryState
 from db.worklist import Worklist
 from tests.db.examples import HOUR, MINUTE, NOW, SECOND, finished, outcome, received, result, study_of
@@ -61,23 +61,13 @@ def test_a_segmentation_that_was_given_up_does_not_stop_the_report(worklist: Wor
     assert (row.deliveries_open, row.deliveries_failed) == (1, 1)
 
 
-def test_sent_and_proven(worklist: Worklist) -> None:
+def test_sent(worklist: Worklist) -> None:
     _, (seg, _) = finished(worklist)
     sending(worklist, seg)
     assert worklist.delivery_sent(seg, "d1", NOW + SECOND)
     assert worklist.delivery_sent(seg, "d1", NOW + SECOND) is False
-    worklist.delivery_proven(seg, NOW + MINUTE)
-    worklist.delivery_proven(seg, NOW + HOUR)
     one = delivery(worklist, seg)
-    assert (one.state, one.sent_at, one.proven_at) == (DeliveryState.PROVEN, NOW + SECOND, NOW + MINUTE)
-
-
-def test_what_was_not_sent_cannot_be_proven(worklist: Worklist) -> None:
-    _, (seg, _) = finished(worklist)
-    with pytest.raises(TransitionError, match=f"delivery {seg} is pending and cannot become proven"):
-        worklist.delivery_proven(seg, NOW)
-    with pytest.raises(RecordNotFoundError):
-        worklist.delivery_proven(4711, NOW)
+    assert (one.state, one.sent_at, one.proven_at) == (DeliveryState.SENT, NOW + SECOND, None)
 
 
 def test_a_lost_doorbell_is_rung_again(worklist: Worklist) -> None:

@@ -150,7 +150,7 @@ active = ["bright"]
 """
 
 
-def _configure(folder: Path, port: int, pacs: Orthanc, sender: str, bundled: bool) -> Path:
+def _configure(folder: Path, port: int, pacs: Orthanc, sender: str, bundled: bool, proof: str, attempts: int) -> Path:
     folder.mkdir(parents=True)
     models = "" if bundled else handwritten_network(folder / "models")
     config = folder / "pleura.toml"
@@ -168,7 +168,7 @@ minimum_free_bytes = 1048576
 backoff_seconds = 1
 sweep_seconds = 0.5
 lost_doorbell_seconds = 3
-attempts = 20
+attempts = {attempts}
 threads = 1
 
 [triage]
@@ -183,20 +183,29 @@ ae_title = "{pacs.ae_title}"
 host = "127.0.0.1"
 port = {pacs.dicom_port}
 kinds = ["seg", "sr", "summary"]
+proof = "{proof}"
+proof_seconds = 1
 """)
     return config
 
 
 @contextmanager
 def running_pleura(
-    folder: Path, pacs: Orthanc, port: int | None = None, sender: str = "SENDER", bundled: bool = False
+    folder: Path,
+    pacs: Orthanc,
+    port: int | None = None,
+    sender: str = "SENDER",
+    bundled: bool = False,
+    proof: str = "none",
+    attempts: int = 20,
 ) -> Iterator[Pleura]:
     """Run a node that takes studies from ``pacs`` and ``sender`` and sends its results to ``pacs``.
 
-    With ``bundled`` it uses Pleura's own models, as a new installation does.
+    With ``bundled`` it uses Pleura's own models, as a new installation does. ``proof`` is how the PACS proves what it
+    holds.
     """
     listening = port or free_port()
-    node = Pleura(folder, listening, _configure(folder, listening, pacs, sender, bundled))
+    node = Pleura(folder, listening, _configure(folder, listening, pacs, sender, bundled, proof, attempts))
     node.start()
     try:
         yield node

@@ -1,19 +1,21 @@
 """A real PACS routes whole studies to a real node, gets its results back, and neither ever goes round in circles.
 
-Everything is counted through Orthanc's REST interface; our database is not asked.
+What the PACS holds is counted through Orthanc's REST interface; our database is asked only what it takes for proven.
 """
 
 from __future__ import annotations
 
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset
 
-from tests.integration.pleura import running_pleura
-from tests.integration.studies import whole_study
+from tests.integration.pleura import Pleura, running_pleura
+from tests.integration.studies import frontal, whole_study
 from tests.orthanc import Orthanc, free_port, running_orthanc, wait_until
 from tests.viewers.phantoms import as_bytes
 
@@ -112,3 +114,51 @@ def _check_results(pacs: Orthanc, study: dict[str, Dataset]) -> None:
         # What is referred to is in the PACS, under that very UID.
         held = {entry["MainDicomTags"]["SOPInstanceUID"] for entry in pacs.instances()}
         assert _uids_in(one) <= held
+
+
+def _held(pacs: Orthanc, node: Pleura) -> dict[str, str]:
+    """State of each delivery in the node's own database, by the SOP Instance UID of what is delivered."""
+    with closing(sqlite3.connect(node.folder / "store" / "pleura.sqlite")) as database:
+        query = "select r.sop_instance_uid, d.state from deliveries d join results r on r.id = d.result_id"
+        return dict(database.execute(query).fetchall())
+
+
+@pytest.mark.parametrize("proof", ["query", "commitment"])
+def test_a_pacs_proves_what_it_holds_and_gets_again_what_it_has_lost(tmp_path: Path, proof: str) -> None:
+    """Orthanc reports commitments on an association of its own, to the AE title and port that it knows us by."""
+    port = free_port()
+    with (
+        running_orthanc(tmp_path / "pacs", modalities={"pleura": ("PLEURA", port)}) as pacs,
+        running_pleura(tmp_path / "pleura", pacs, port, proof=proof, attempts=2) as node,
+    ):
+        image = pacs.upload(as_bytes(whole_study()["pa"]))
+        assert pacs.store_to("pleura", image)["FailedInstancesCount"] == 0
+
+        def all_proven() -> dict[str, str] | None:
+            states = _held(pacs, node)
+            return states if len(states) == 3 and set(states.values()) == {"proven"} else None
+
+        proven = wait_until(all_proven, "proof of SEG, report and summary", seconds=90, alive=node.check_alive)
+        assert set(proven) <= {entry["MainDicomTags"]["SOPInstanceUID"] for entry in pacs.instances()}
+
+        # A second image, whose SEG the PACS loses as soon as it has it, before it is asked.
+        second = frontal()
+        image = pacs.upload(as_bytes(second))
+        assert pacs.store_to("pleura", image)["FailedInstancesCount"] == 0
+        lost = wait_until(lambda: _seg_of(pacs, second), "the SEG of the second image", pause=0.02)
+        pacs.request("DELETE", f"/instances/{lost}")
+        wait_until(lambda: _seg_of(pacs, second), "the SEG once more", seconds=90, alive=node.check_alive)
+        again = wait_until(
+            lambda: (
+                (states := _held(pacs, node)) and len(states) == 6 and set(states.values()) == {"proven"} and states
+            ),
+            "proof of all six",
+            seconds=90,
+            alive=node.check_alive,
+        )
+        assert set(again) <= {entry["MainDicomTags"]["SOPInstanceUID"] for entry in pacs.instances()}
+
+
+def _seg_of(pacs: Orthanc, image: Dataset) -> str | None:
+    found = pacs.instances(StudyInstanceUID=image.StudyInstanceUID, Modality="SEG")
+    return str(found[0]["ID"]) if found else None

@@ -17,6 +17,7 @@ from config.settings import Eligibility, Listener
 from db.engine import connect, migrate
 from db.worklist import Worklist
 from node.admission import Admission
+from node.commitment import CommitmentReports
 from node.instance_store import InstanceStore
 from node.intake import Intake, Policy, Recorder
 from node.storage_scp import StorageScp
@@ -57,6 +58,7 @@ def listening(
     store: InstanceStore | None = None,
     worklist: Recorder | None = None,
     eligibility: Eligibility | None = None,
+    reports: CommitmentReports | None = None,
 ) -> Iterator[Listening]:
     """Run a listener until the end of the block."""
     listener = listener or Listener(port=0)
@@ -69,7 +71,7 @@ def listening(
     policy = Policy(eligibility or Eligibility(), admission, (r"\bSTAT\b",), "2.25", PIPELINE)
     intake = Intake(store, worklist or Worklist(engine), rung.extend, policy, utc_now)
     intake.recover()
-    scp = StorageScp(listener, store, intake, admission)
+    scp = StorageScp(listener, store, intake, admission, reports=reports)
     try:
         yield Listening(scp.start(), folder, engine, scp, rung)
     finally:

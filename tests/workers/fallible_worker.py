@@ -79,9 +79,9 @@ class FallibleWorklist(Worklist):
         self._points.reach("delivery-claimed")
         return claimed
 
-    def delivery_sent(self, delivery_id: int, worker: str, now: datetime) -> bool:
+    def delivery_sent(self, delivery_id: int, worker: str, now: datetime, prove_after: timedelta | None = None) -> bool:
         self._points.reach("object-sent")
-        done = super().delivery_sent(delivery_id, worker, now)
+        done = super().delivery_sent(delivery_id, worker, now, prove_after)
         self._points.reach("delivery-noted")
         return done
 

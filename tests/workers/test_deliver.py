@@ -14,7 +14,7 @@ from config.settings import Destination, Settings, Store, Workers
 from db.records import Delivery, DeliveryState
 from tests.workers.builders import FakeClock, delivery
 from workers.deliver import DeliveryTools, deliver, in_storing_order, longest_delivery
-from workers.destinations.contract import HeldStudy, Outgoing, PeerError, Receipt, Verdict
+from workers.destinations.contract import HeldStudy, Outgoing, PeerError, Receipt, StoredObject, Verdict
 
 SENT = Receipt(Verdict.SENT)
 RETRY = Receipt(Verdict.RETRY, "busy")
@@ -50,8 +50,8 @@ class FakeDeliveries:
         same = [row.id for row in self.rows.values() if (row.destination, row.job_id) == (destination, job_id)]
         return tuple(row for row in map(self._take, same) if row is not None)
 
-    def delivery_sent(self, delivery_id: int, worker: str, now: datetime) -> bool:
-        return self._end(delivery_id, DeliveryState.SENT)
+    def delivery_sent(self, delivery_id: int, worker: str, now: datetime, prove_after: timedelta | None = None) -> bool:
+        return self._end(delivery_id, DeliveryState.SENT, *([] if prove_after is None else [prove_after]))
 
     def retry_delivery(self, delivery_id: int, worker: str, error: str, now: datetime, after: timedelta) -> bool:
         return self._end(delivery_id, DeliveryState.PENDING, error, after.total_seconds())
@@ -83,14 +83,25 @@ class FakePeer:
             raise self.held
         return self.held
 
+    def holds(self, destination: Destination, calling: str, objects: Sequence[StoredObject]) -> Iterator[bool]:
+        raise AssertionError("nothing is proven here")
+
+    def request_commitment(
+        self, destination: Destination, calling: str, transaction_uid: str, objects: Sequence[StoredObject]
+    ) -> None:
+        raise AssertionError("nothing is proven here")
+
+    def verify_proof(self, destination: Destination, calling: str) -> None:
+        raise AssertionError("nobody verifies here")
+
 
 @pytest.fixture
 def tools(tmp_path: Path) -> Callable[..., DeliveryTools]:
-    def make(peer: FakePeer, rows: FakeDeliveries, *, name: str = "pacs", verify: bool = False) -> DeliveryTools:
+    def make(peer: FakePeer, rows: FakeDeliveries, *, name: str = "pacs", **options: Any) -> DeliveryTools:
         settings = Settings(
             store=Store(folder=tmp_path),
             workers=Workers(attempts=3, backoff_seconds=10, unreachable_attempts=5),
-            destinations=(Destination(name=name, ae_title="PACS", host="127.0.0.1", port=104, verify_identity=verify),),
+            destinations=(Destination(name=name, ae_title="PACS", host="127.0.0.1", port=104, **options),),
         )
         return DeliveryTools(settings, rows, {"dimse": peer}, FakeClock(), "host/deliveries/0/1#1")
 
@@ -109,9 +120,15 @@ def test_a_job_s_results_go_together_seg_before_sr(tools: Callable[..., Delivery
 def test_a_message_that_comes_twice_sends_once(tools: Callable[..., DeliveryTools]) -> None:
     rows, peer = FakeDeliveries(delivery(1)), FakePeer(SENT)
     with_tools = tools(peer, rows)
-    deliver(1, with_tools)
-    deliver(1, with_tools)
+    assert deliver(1, with_tools) is True
+    assert deliver(1, with_tools) is False
     assert len(peer.groups) == 1
+
+
+def test_a_destination_that_proves_is_asked_later(tools: Callable[..., DeliveryTools]) -> None:
+    rows = FakeDeliveries(delivery(1))
+    deliver(1, tools(FakePeer(SENT), rows, proof="query", proof_seconds=45))
+    assert rows.notes == [(1, "sent", timedelta(seconds=45))]
 
 
 def test_what_must_be_sent_again_takes_all_behind_it_along(tools: Callable[..., DeliveryTools]) -> None:
@@ -179,7 +196,7 @@ def test_a_result_goes_to_the_patient_it_was_made_for(
 ) -> None:
     rows = FakeDeliveries(delivery(1))
     peer = FakePeer(SENT, held=held)
-    deliver(1, tools(peer, rows, verify=True))
+    deliver(1, tools(peer, rows, verify_identity=True))
     assert rows.rows[1].state is state
     assert bool(peer.groups) is (state is DeliveryState.SENT)
 
@@ -188,7 +205,7 @@ def test_a_study_that_the_archive_does_not_hold_is_waited_for_and_then_held(
     tools: Callable[..., DeliveryTools],
 ) -> None:
     rows, peer = FakeDeliveries(delivery(1)), FakePeer(held=None)
-    with_tools = tools(peer, rows, verify=True)
+    with_tools = tools(peer, rows, verify_identity=True)
     for _ in range(3):
         deliver(1, with_tools)
     assert [note[1] for note in rows.notes] == ["pending", "pending", "held"]

@@ -1,4 +1,4 @@
-"""What a kind of destination offers: send objects, say whether the peer answers, say whose study it holds.
+"""What a kind of destination offers: send objects, say whether the peer answers, and what the peer holds.
 
 One kind a file; :mod:`workers.destinations.registry` names them. A kind never raises for what a peer does while
 sending: it says what became of each object, so that one bad object cannot take the others with it.
@@ -45,6 +45,30 @@ class Receipt:
     note: str = ""
 
 
+class StoredObject(Protocol):
+    """An object that a peer has taken, by its UIDs; :class:`db.records.Unproven` is one."""
+
+    @property
+    def sop_class_uid(self) -> str:
+        """SOP Class UID."""
+        ...
+
+    @property
+    def sop_instance_uid(self) -> str:
+        """SOP Instance UID."""
+        ...
+
+    @property
+    def series_instance_uid(self) -> str:
+        """Series Instance UID."""
+        ...
+
+    @property
+    def study_instance_uid(self) -> str:
+        """Study Instance UID."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class HeldStudy:
     """Whose study a peer holds under a Study Instance UID."""
@@ -72,5 +96,31 @@ class DestinationKind(Protocol):
 
         Raises:
             PeerError: the peer cannot be asked.
+        """
+        ...
+
+    def holds(self, destination: Destination, calling: str, objects: Sequence[StoredObject]) -> Iterator[bool]:
+        """Ask whether the peer holds each of ``objects``, in their order, as soon as it is known.
+
+        Raises:
+            PeerError: the peer cannot be asked, or not any more.
+        """
+        ...
+
+    def request_commitment(
+        self, destination: Destination, calling: str, transaction_uid: str, objects: Sequence[StoredObject]
+    ) -> None:
+        """Ask the peer to take responsibility for ``objects``; it reports to our listener, soon or late.
+
+        Raises:
+            PeerError: the peer cannot be asked, or will not say.
+        """
+        ...
+
+    def verify_proof(self, destination: Destination, calling: str) -> None:
+        """Return when the peer offers what ``destination.proof`` needs.
+
+        Raises:
+            PeerError: it does not, and why.
         """
         ...

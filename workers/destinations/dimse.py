@@ -1,4 +1,4 @@
-"""A DICOM peer reached by DIMSE: C-STORE (PS3.4 Annex B), C-ECHO (Annex A) and C-FIND (Annex C) as an SCU."""
+"""A DICOM peer reached by DIMSE, as an SCU: C-STORE (PS3.4 Annex B), C-ECHO (A), C-FIND (C), Storage Commitment (J)."""
 
 from __future__ import annotations
 
@@ -12,15 +12,24 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, Association, evt
 from pynetdicom.presentation import PresentationContext, build_context
-from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Verification
+from pynetdicom.sop_class import (
+    StorageCommitmentPushModel,
+    StorageCommitmentPushModelInstance,
+    StudyRootQueryRetrieveInformationModelFind,
+    Verification,
+)
 
 from config.settings import Destination
-from workers.destinations.contract import HeldStudy, Outgoing, PeerError, Receipt, Verdict
+from workers.destinations.contract import HeldStudy, Outgoing, PeerError, Receipt, StoredObject, Verdict
 
 # Our results are written in Explicit VR Little Endian; a peer that takes only the default transfer syntax (PS3.5 10.1)
 # gets them in that.
 _TRANSFER_SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 _LONGEST_CONNECT_SECONDS = 10.0
+_QUERY = StudyRootQueryRetrieveInformationModelFind
+_QUERIES = "queries (C-FIND)"
+_COMMITMENTS = "Storage Commitment"
+_REQUEST_COMMITMENT = 1  # Action Type ID, PS3.4 table J.3-1
 
 _REJECTIONS = {
     # Source and diagnostic of an A-ASSOCIATE-RJ, PS3.8 table 9-21.
@@ -61,21 +70,75 @@ class Dimse:
         query.QueryRetrieveLevel = "STUDY"
         query.StudyInstanceUID = study_instance_uid
         query.PatientID = ""
-        context = build_context(StudyRootQueryRetrieveInformationModelFind, _TRANSFER_SYNTAXES)
-        with _association(destination, calling, [context]) as association:
-            if not association.accepted_contexts:
-                raise PeerError("it does not offer queries (C-FIND)")
-            return _first_match(association, query)
+        with _association(destination, calling, [_context(_QUERY)]) as association:
+            _require(association, _QUERIES)
+            found = _match(association, query, "StudyInstanceUID")
+        return None if found is None else HeldStudy(patient_id=str(found.get("PatientID") or ""))
+
+    def holds(self, destination: Destination, calling: str, objects: Sequence[StoredObject]) -> Iterator[bool]:
+        """C-FIND at image level; see :class:`~workers.destinations.contract.DestinationKind`."""
+        with _association(destination, calling, [_context(_QUERY)]) as association:
+            _require(association, _QUERIES)
+            for stored in objects:
+                query = Dataset()
+                query.QueryRetrieveLevel = "IMAGE"
+                query.StudyInstanceUID = stored.study_instance_uid
+                query.SeriesInstanceUID = stored.series_instance_uid
+                query.SOPInstanceUID = stored.sop_instance_uid
+                yield _match(association, query, "SOPInstanceUID") is not None
+
+    def request_commitment(
+        self, destination: Destination, calling: str, transaction_uid: str, objects: Sequence[StoredObject]
+    ) -> None:
+        """N-ACTION (PS3.4 J.3.2); see :class:`~workers.destinations.contract.DestinationKind`."""
+        request = Dataset()
+        request.TransactionUID = transaction_uid
+        request.ReferencedSOPSequence = [_reference(stored) for stored in objects]
+        with _association(destination, calling, [_context(StorageCommitmentPushModel)]) as association:
+            _require(association, _COMMITMENTS)
+            status, _ = association.send_n_action(
+                request, _REQUEST_COMMITMENT, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+            )
+            if status.get("Status") != 0x0000:
+                raise PeerError(f"it answered N-ACTION with {_hexadecimal(status)}")
+
+    def verify_proof(self, destination: Destination, calling: str) -> None:
+        """See :class:`~workers.destinations.contract.DestinationKind`; nothing is asked beyond the association."""
+        needs = {"query": (_QUERY, _QUERIES), "commitment": (StorageCommitmentPushModel, _COMMITMENTS)}
+        if destination.proof in needs:
+            abstract_syntax, name = needs[destination.proof]
+            with _association(destination, calling, [_context(abstract_syntax)]) as association:
+                _require(association, name)
 
 
-def _first_match(association: Association, query: Dataset) -> HeldStudy | None:
-    found: HeldStudy | None = None
-    for status, identifier in association.send_c_find(query, StudyRootQueryRetrieveInformationModelFind):
+def _context(abstract_syntax: str) -> PresentationContext:
+    return build_context(abstract_syntax, _TRANSFER_SYNTAXES)
+
+
+def _require(association: Association, service: str) -> None:
+    if not association.accepted_contexts:
+        raise PeerError(f"it does not offer {service}")
+
+
+def _reference(stored: StoredObject) -> Dataset:
+    """An item of Referenced SOP Sequence (PS3.3 table 10-11)."""
+    item = Dataset()
+    item.ReferencedSOPClassUID = stored.sop_class_uid
+    item.ReferencedSOPInstanceUID = stored.sop_instance_uid
+    return item
+
+
+def _match(association: Association, query: Dataset, key: str) -> Dataset | None:
+    """The last match whose ``key`` is what was asked for.
+
+    A peer may ignore a key that it does not support (PS3.4 C.2.2.1.2): only a real match counts.
+    """
+    found: Dataset | None = None
+    for status, identifier in association.send_c_find(query, _QUERY):
         code = status.get("Status")
         if code in (0xFF00, 0xFF01) and identifier is not None:
-            # A peer may ignore a key that it does not support (PS3.4 C.2.2.1.2): only a real match counts.
-            if identifier.get("StudyInstanceUID") == query.StudyInstanceUID:
-                found = HeldStudy(patient_id=str(identifier.get("PatientID") or ""))
+            if identifier.get(key) == query.get(key):
+                found = identifier
         elif code != 0x0000:
             raise PeerError(f"it answered C-FIND with {_hexadecimal(status)}")
     return found

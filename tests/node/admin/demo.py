@@ -316,9 +316,10 @@ class Demo:
             error = "connection refused: nobody listens on 127.0.0.1:4242"
             self.worklist.fail_delivery(delivery_id, "reader-1:deliveries:1", error, moment)
             return
-        self.worklist.delivery_sent(delivery_id, "reader-1:deliveries:1", moment)
+        self.worklist.delivery_sent(delivery_id, "reader-1:deliveries:1", moment, timedelta(0))
         if fate == "proven":
-            self.worklist.delivery_proven(delivery_id, moment)
+            for asked in self.worklist.claim_proofs(delivery_id, f"2.25.{delivery_id}", moment, timedelta(minutes=1)):
+                self.worklist.delivery_proven(asked, moment)
 
     def _write(self, path: str, content: bytes) -> None:
         whole = self.folder / path

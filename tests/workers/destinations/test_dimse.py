@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +216,53 @@ def test_orthanc_says_whose_study_it_holds(tmp_path: Path, outgoing: Callable[..
         assert Dimse().find_study(destination, "PLEURA", "1.2.3.1.1") == HeldStudy("P1")
         with pytest.raises(PeerError, match="calling AE title"):
             Dimse().verify(destination, "STRANGER")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What :class:`~workers.destinations.contract.StoredObject` asks for, of a radiograph of the harness."""
+
+    sop_instance_uid: str
+    sop_class_uid: str = CR
+    study_instance_uid: str = "1.2.3.1.1"
+    series_instance_uid: str = "1.2.3.1.2"
+
+
+@pytest.mark.peer("Orthanc")
+def test_orthanc_says_which_objects_it_holds(tmp_path: Path, outgoing: Callable[..., Outgoing]) -> None:
+    with running_orthanc(tmp_path / "pacs", modalities={"pleura": ("PLEURA", 1)}) as pacs:
+        destination = at(pacs.dicom_port, ae_title=pacs.ae_title, proof="query")
+        sent = outgoing("1.2.3.1")
+        there = dcmread(sent.path)
+        uids = {"study_instance_uid": there.StudyInstanceUID, "series_instance_uid": there.SeriesInstanceUID}
+        asked = [Stored("1.2.3.1", **uids), Stored("1.2.3.9", **uids), Stored("1.2.3.1", study_instance_uid="1.9")]
+        Dimse().verify_proof(destination, "PLEURA")
+        assert list(Dimse().holds(destination, "PLEURA", asked)) == [False] * 3
+        assert verdicts(Dimse().send(destination, "PLEURA", [sent])) == [Verdict.SENT]
+        assert list(Dimse().holds(destination, "PLEURA", asked)) == [True, False, False]
+
+
+@pytest.mark.peer("Orthanc")
+def test_orthanc_takes_a_request_for_commitment(tmp_path: Path, outgoing: Callable[..., Outgoing]) -> None:
+    with running_orthanc(tmp_path / "pacs", modalities={"pleura": ("PLEURA", 1)}) as pacs:
+        destination = at(pacs.dicom_port, ae_title=pacs.ae_title, proof="commitment")
+        Dimse().verify_proof(destination, "PLEURA")
+        Dimse().request_commitment(destination, "PLEURA", "2.25.7", [Stored("1.2.3.1"), Stored("1.2.3.2")])
+        wait_until(lambda: "2.25.7" in pacs.log() or pacs.get("/jobs?expand"), "the request in Orthanc")
+        (job,) = [job for job in pacs.get("/jobs?expand") if job["Type"] == "StorageCommitmentScp"]
+        assert job["Content"]["TransactionUid"] == "2.25.7"
+
+
+def test_a_peer_that_proves_nothing_says_so(peer: Callable[..., Peer]) -> None:
+    scp = peer()
+    with pytest.raises(PeerError, match="Storage Commitment"):
+        Dimse().request_commitment(at(scp.port), "PLEURA", "2.25.7", [Stored("1.2.3.1")])
+    with pytest.raises(PeerError, match="C-FIND"):
+        list(Dimse().holds(at(scp.port), "PLEURA", [Stored("1.2.3.1")]))
+    for proof, words in (("query", "C-FIND"), ("commitment", "Storage Commitment")):
+        with pytest.raises(PeerError, match=words):
+            Dimse().verify_proof(at(scp.port, proof=proof), "PLEURA")
+    Dimse().verify_proof(at(scp.port), "PLEURA")
 
 
 def test_a_peer_without_queries_says_so(peer: Callable[..., Peer]) -> None:

@@ -1,0 +1,55 @@
+"""What ``pleura doctor`` says of a destination that has to prove what it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from pynetdicom import AE
+from pynetdicom.sop_class import (
+    StorageCommitmentPushModel,
+    StudyRootQueryRetrieveInformationModelFind,
+    Verification,
+)
+
+from config.settings import Destination, Settings
+from node.health import check_destination
+
+PROOFS = {"query": StudyRootQueryRetrieveInformationModelFind, "commitment": StorageCommitmentPushModel}
+
+
+@pytest.fixture
+def serving() -> Iterator[Callable[..., int]]:
+    servers = []
+
+    def start(*classes: str) -> int:
+        entity = AE("PEER")
+        for abstract_syntax in (Verification, *classes):
+            entity.add_supported_context(abstract_syntax)
+        servers.append(entity.start_server(("127.0.0.1", 0), block=False))
+        return int(servers[-1].server_address[1])
+
+    yield start
+    for server in servers:
+        server.shutdown()
+
+
+def destination(port: int, proof: str) -> Destination:
+    where = {"name": "pacs", "ae_title": "PEER", "host": "127.0.0.1", "port": port, "timeout_seconds": 5}
+    return Destination(**where, proof=proof)
+
+
+@pytest.mark.parametrize("proof", ["query", "commitment"])
+def test_a_destination_must_offer_what_proves_it(serving: Callable[..., int], proof: str) -> None:
+    able, unable = serving(PROOFS[proof]), serving()
+    found = check_destination(Settings(), destination(able, proof))
+    assert (found.ok, found.found) == (True, f"PEER on 127.0.0.1:{able} answers C-ECHO, and offers proof by {proof}")
+    found = check_destination(Settings(), destination(unable, proof))
+    assert not found.ok
+    assert "does not offer" in found.found
+    assert "destinations[].proof" in found.remedy
+
+
+def test_a_destination_that_proves_nothing_need_only_answer(serving: Callable[..., int]) -> None:
+    found = check_destination(Settings(), destination(serving(), "none"))
+    assert (found.ok, "proof" in found.found) == (True, False)
