@@ -149,7 +149,8 @@ class Workers(_Part):
     """How jobs run."""
 
     device: Literal["auto", "cpu", "gpu"] = "auto"
-    """Where networks run; auto takes a GPU if TensorFlow sees one."""
+    """Where networks in Keras format run; auto takes a GPU if TensorFlow sees one, gpu insists on it. ONNX files, the
+    bundled ones among them, run on the CPU wherever they are."""
     threads: int = Field(default=0, ge=0)
     """CPU threads for one network; 0 takes every core."""
     job_seconds: float = Field(default=120, gt=0)

@@ -69,6 +69,20 @@ def test_exactly_one_of_many_workers_sends(worklist: Worklist) -> None:
     assert sorted(one.id for group in groups for one in group) == [seg, sr]
 
 
+def test_each_object_is_asked_about_once_and_proven_once(worklist: Worklist) -> None:
+    sent = [number for study in range(1, 6) for number in finished(worklist, study=study)[1]]
+    for number in sent:
+        assert worklist.claim_delivery(number, "d1", NOW, MINUTE) is not None
+        assert worklist.delivery_sent(number, "d1", NOW, MINUTE)
+    later = NOW + MINUTE
+    claims = together(lambda n: worklist.claim_proofs(sent[n], f"2.25.{n + 1}", later, MINUTE))
+    asked = [one for claimed in claims for one in claimed]
+    assert sorted(one.id for one in asked) == sent
+    # An answer that comes twice at once, as when an archive reports on two associations.
+    ends = together(lambda _: [worklist.delivery_proven(one, later) for one in asked])
+    assert [sum(told) for told in zip(*ends, strict=True)] == [1] * len(asked)
+
+
 def test_a_job_that_is_finished_by_two_is_written_once(worklist: Worklist) -> None:
     job_id = record(worklist)
     claim(worklist, job_id, "w0")
