@@ -242,6 +242,41 @@ def test_orthanc_says_which_objects_it_holds(tmp_path: Path, outgoing: Callable[
         assert list(Dimse().holds(destination, "PLEURA", asked)) == [True, False, False]
 
 
+@pytest.mark.peer("dcmqrscp")
+def test_dcmtk_says_which_objects_it_holds(tmp_path: Path, free_port: int, outgoing: Callable[..., Outgoing]) -> None:
+    (tmp_path / "held").mkdir()
+    # It listens on every interface, so only we, from this machine, may call.
+    (tmp_path / "dcmqrscp.cfg").write_text(f"""
+NetworkTCPPort = {free_port}
+MaxPDUSize = 16384
+MaxAssociations = 4
+HostTable BEGIN
+named = (PLEURA, localhost, 104)
+plain = (PLEURA, 127.0.0.1, 104)
+pleura = named, plain
+HostTable END
+VendorTable BEGIN
+VendorTable END
+AETable BEGIN
+PEER {tmp_path / "held"} RW (10, 100mb) pleura
+AETable END
+""")
+    command = [str(shutil.which("dcmqrscp")), "-c", str(tmp_path / "dcmqrscp.cfg")]
+    scp = subprocess.Popen(command, env={**os.environ, "TCP_NODELAY": "1"})
+    try:
+        wait_until(lambda: _listens(free_port), "dcmqrscp")
+        sent = outgoing("1.2.3.1")
+        there = dcmread(sent.path)
+        uids = {"study_instance_uid": there.StudyInstanceUID, "series_instance_uid": there.SeriesInstanceUID}
+        asked = [Stored("1.2.3.1", **uids), Stored("1.2.3.9", **uids)]
+        assert list(Dimse().holds(at(free_port), "PLEURA", asked)) == [False, False]
+        assert verdicts(Dimse().send(at(free_port), "PLEURA", [sent])) == [Verdict.SENT]
+        assert list(Dimse().holds(at(free_port), "PLEURA", asked)) == [True, False]
+    finally:
+        scp.terminate()
+        scp.wait()
+
+
 @pytest.mark.peer("Orthanc")
 def test_orthanc_takes_a_request_for_commitment(tmp_path: Path, outgoing: Callable[..., Outgoing]) -> None:
     with running_orthanc(tmp_path / "pacs", modalities={"pleura": ("PLEURA", 1)}) as pacs:
