@@ -343,6 +343,10 @@ class Settings(BaseSettings):
             raise ValueError("admin.sign_on_header: name the proxies that may send it in admin.trusted_proxies")
         return self
 
+    def destination(self, name: str) -> Destination | None:
+        """The destination of that name, None where the configuration has none (any more)."""
+        return next((each for each in self.destinations if each.name == name), None)
+
     @property
     def database_url(self) -> str:
         """SQLAlchemy URL of the database in use."""

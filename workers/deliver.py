@@ -72,10 +72,6 @@ class DeliveryTools:
     worker: str
     silent_until: dict[str, datetime] = field(default_factory=dict)
 
-    def destination(self, name: str) -> Destination | None:
-        """The destination of that name, None where the configuration has it no more."""
-        return next((each for each in self.settings.destinations if each.name == name), None)
-
 
 def longest_delivery(settings: Settings) -> timedelta:
     """The longest time that one group may take at the slowest destination."""
@@ -100,7 +96,7 @@ def deliver(delivery_id: int, tools: DeliveryTools) -> bool:
 
 
 def _deliver_group(group: Sequence[Delivery], tools: DeliveryTools) -> None:
-    destination = tools.destination(group[0].destination)
+    destination = tools.settings.destination(group[0].destination)
     if destination is None:
         _hold(group, "this destination is not in the configuration any more", tools)
         return
@@ -158,7 +154,7 @@ def _is_final(receipt: Receipt, attempts: int, settings: Settings) -> bool:
 
 def _sent(delivery: Delivery, receipt: Receipt, tools: DeliveryTools) -> None:
     tools.silent_until.pop(delivery.destination, None)
-    destination = tools.destination(delivery.destination)
+    destination = tools.settings.destination(delivery.destination)
     later = None if destination is None else prove_after(destination)
     tools.worklist.delivery_sent(delivery.id, tools.worker, tools.clock(), later)
     log.info("delivery %d: %s sent to %s %s", delivery.id, delivery.kind, delivery.destination, receipt.note)

@@ -116,12 +116,12 @@ def prove(delivery_id: int, tools: ProofTools) -> None:
     if not asked:
         log.debug("delivery %d needs no proof now", delivery_id)
         return
-    destination = next((each for each in settings.destinations if each.name == asked[0].destination), None)
+    destination = settings.destination(asked[0].destination)
     if destination is None or destination.proof == "none":
         for each in asked:
             tools.worklist.postpone_proof(each, "", None)
         return
-    calling = destination.calling_ae_title or settings.listener.ae_title
+    calling = settings.listener.ae_title
     if destination.proof == "commitment":
         _request(asked, destination, calling, tools)
     else:
@@ -157,11 +157,11 @@ def take_report(
     """
     proven = tools.worklist.asked_in(transaction_uid, committed)
     missing = tools.worklist.asked_in(transaction_uid, list(failed))
-    places = {each.name: each for each in tools.settings.destinations}
     for each in (*proven, *missing):
         reason = failed.get(each.sop_instance_uid)
-        if each.destination in places:
-            _heard(each, reason is None, places[each.destination], tools, reason or "")
+        destination = tools.settings.destination(each.destination)
+        if destination is not None:
+            _heard(each, reason is None, destination, tools, reason or "")
     return len(proven), len(missing)
 
 

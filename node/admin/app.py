@@ -195,9 +195,11 @@ async def _forget_trials(services: Services) -> None:
 
 
 def call(settings: Settings, destination: Destination) -> str | None:
-    """C-ECHO to ``destination``; the problem in words, or None where it answers."""
+    """C-ECHO to ``destination``; the problem in words, or None where it answers and offers the proof it owes."""
+    kind = KINDS[destination.kind]
     try:
-        KINDS["dimse"].verify(destination, destination.calling_ae_title or settings.listener.ae_title)
+        kind.verify(destination, settings.listener.ae_title)
+        kind.verify_proof(destination, settings.listener.ae_title)
     except PeerError as error:
         return str(error)
     return None

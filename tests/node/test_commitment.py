@@ -148,6 +148,23 @@ def test_nobody_reports_where_nobody_was_asked(tmp_path: Path) -> None:
         ]
 
 
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_report_in_another_context_harms_nobody(tmp_path: Path, wanted: bool) -> None:
+    noted = Noted()
+    with listening(tmp_path, reports=CommitmentReports(noted) if wanted else None) as listener:
+        with reporting(listener.port) as association:
+            status, _ = association.send_n_event_report(
+                report(1),
+                1,
+                StorageCommitmentPushModel,
+                StorageCommitmentPushModelInstance,
+                meta_uid=ComputedRadiographyImageStorage,
+            )
+            assert status.get("Status") != 0x0000 or wanted
+        with reporting(listener.port) as association:
+            assert association.send_c_store(chest()).Status == 0x0000
+
+
 def test_reports_are_taken_where_a_destination_proves_by_commitment(tmp_path: Path) -> None:
     where = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 104}
     worklist = Worklist(connect(f"sqlite:///{tmp_path / 'test.sqlite'}"))

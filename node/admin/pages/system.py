@@ -76,7 +76,7 @@ def send_alarms_again(visit: Visit) -> Response:
 def call_destination(visit: Visit) -> Response:
     """C-ECHO to one destination, asked for by the page."""
     name = str(visit.request.path_params["name"])
-    destination = next((one for one in visit.services.settings.destinations if one.name == name), None)
+    destination = visit.services.settings.destination(name)
     if destination is None:
         raise HTTPException(404)
     problem = visit.services.echo(destination)
