@@ -124,6 +124,7 @@ _REMEDIES = (
         r"was (switched off|put in shadow)",
         "Run the job again without that model, or activate it on the system page and re-send.",
     ),
+    (r"does not hold it", "Look in the destination's log and quarantine for why it drops this object; then re-send."),
     (r"calling AE title", "Register our AE title at the destination, or set calling_ae_title for it."),
     (r"called AE title", "Correct ae_title of this destination in the configuration."),
     (

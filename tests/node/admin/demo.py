@@ -87,7 +87,7 @@ def settings_for(folder: Path, port: int = 0, **admin: object) -> Settings:
         store=Store(folder=folder),
         admin=Admin(**values),  # type: ignore[arg-type]
         destinations=(
-            Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=4242),
+            Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=4242, proof="query"),
             Destination(name="archive", ae_title="VNA", host="127.0.0.1", port=4243, kinds=("seg", "sr")),
         ),
     )

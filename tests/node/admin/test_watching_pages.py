@@ -194,6 +194,7 @@ def test_an_image_that_is_tried_meets_the_models_as_they_are_switched_now(site: 
     [
         ("the peer cannot be reached, or aborted the association", "Check that the peer runs"),
         ("the model x was switched off by ada after this was made", "Run the job again without that model"),
+        ("the destination took it and does not hold it (no such object), though it was sent twice", "Look in the dest"),
         ("something else", "Retry once"),
     ],
 )
