@@ -116,7 +116,7 @@ def _check_results(pacs: Orthanc, study: dict[str, Dataset]) -> None:
         assert _uids_in(one) <= held
 
 
-def _held(pacs: Orthanc, node: Pleura) -> dict[str, str]:
+def _held(node: Pleura) -> dict[str, str]:
     """State of each delivery in the node's own database, by the SOP Instance UID of what is delivered."""
     with closing(sqlite3.connect(node.folder / "store" / "pleura.sqlite")) as database:
         query = "select r.sop_instance_uid, d.state from deliveries d join results r on r.id = d.result_id"
@@ -131,32 +131,39 @@ def test_a_pacs_proves_what_it_holds_and_gets_again_what_it_has_lost(tmp_path: P
         running_orthanc(tmp_path / "pacs", modalities={"pleura": ("PLEURA", port)}) as pacs,
         running_pleura(tmp_path / "pleura", pacs, port, proof=proof, attempts=2) as node,
     ):
-        image = pacs.upload(as_bytes(whole_study()["pa"]))
-        assert pacs.store_to("pleura", image)["FailedInstancesCount"] == 0
-
-        def all_proven() -> dict[str, str] | None:
-            states = _held(pacs, node)
-            return states if len(states) == 3 and set(states.values()) == {"proven"} else None
-
-        proven = wait_until(all_proven, "proof of SEG, report and summary", seconds=90, alive=node.check_alive)
-        assert set(proven) <= {entry["MainDicomTags"]["SOPInstanceUID"] for entry in pacs.instances()}
+        _show(pacs, whole_study()["pa"])
+        _wait_for_proof(pacs, node, 3)
 
         # A second image, whose SEG the PACS loses as soon as it has it, before it is asked.
         second = frontal()
-        image = pacs.upload(as_bytes(second))
-        assert pacs.store_to("pleura", image)["FailedInstancesCount"] == 0
+        _show(pacs, second)
         lost = wait_until(lambda: _seg_of(pacs, second), "the SEG of the second image", pause=0.02)
         pacs.request("DELETE", f"/instances/{lost}")
         wait_until(lambda: _seg_of(pacs, second), "the SEG once more", seconds=90, alive=node.check_alive)
-        again = wait_until(
-            lambda: (
-                (states := _held(pacs, node)) and len(states) == 6 and set(states.values()) == {"proven"} and states
-            ),
-            "proof of all six",
-            seconds=90,
-            alive=node.check_alive,
-        )
-        assert set(again) <= {entry["MainDicomTags"]["SOPInstanceUID"] for entry in pacs.instances()}
+        _wait_for_proof(pacs, node, 6)
+
+        # A third one; the node dies between sending and asking.
+        third = frontal()
+        _show(pacs, third)
+        wait_until(lambda: _seg_of(pacs, third), "the SEG of the third image", pause=0.02)
+        node.kill_everything()
+        node.start()
+        _wait_for_proof(pacs, node, 9)
+
+
+def _show(pacs: Orthanc, image: Dataset) -> None:
+    assert pacs.store_to("pleura", pacs.upload(as_bytes(image)))["FailedInstancesCount"] == 0
+
+
+def _wait_for_proof(pacs: Orthanc, node: Pleura, count: int) -> None:
+    """Wait until SEG, report and summary of every image are proven, and check that the PACS has them."""
+
+    def all_proven() -> dict[str, str] | None:
+        states = _held(node)
+        return states if len(states) == count and set(states.values()) == {"proven"} else None
+
+    proven = wait_until(all_proven, f"proof of {count} objects", seconds=90, alive=node.check_alive)
+    assert set(proven) <= {entry["MainDicomTags"]["SOPInstanceUID"] for entry in pacs.instances()}
 
 
 def _seg_of(pacs: Orthanc, image: Dataset) -> str | None:
