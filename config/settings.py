@@ -224,7 +224,8 @@ class Destination(_Part):
     proof: Literal["none", "query", "commitment"] = "none"
     """How this peer proves that it holds what it took: none (its answer to C-STORE is enough), query (it is asked for
     each object by C-FIND), commitment (Storage Commitment; the peer must know our AE title, address and port, where it
-    reports). What it does not hold is sent again once, then parked as failed. For what is sent from then on."""
+    reports). What it does not hold is sent again once, if it still holds the study, then parked as failed. For
+    what is sent from then on."""
     proof_seconds: float = Field(default=30, gt=0)
     """It is asked so long after it took an object; the wait doubles with each further question, up to an hour."""
 

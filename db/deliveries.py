@@ -146,6 +146,7 @@ def _take(connection: Connection, row: Row[Any], worker: str, now: datetime, lea
         study_instance_uid=row.study_instance_uid,
         patient_id=row.patient_id,
         job_id=row.job_id,
+        missing=row.proof_missing,
     )
 
 

@@ -272,7 +272,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A delivery as a worker claims it, with what the source said about its patient when the result was made."""
+    """A delivery as a worker claims it, with what the source said about its patient when the result was made.
+
+    ``missing``: how often the destination has said that it does not hold the object though it took it.
+    """
 
     id: int
     result_id: int
@@ -287,6 +290,7 @@ class Delivery:
     study_instance_uid: str
     patient_id: str
     job_id: int | None
+    missing: int = 0
 
 
 @dataclass(frozen=True, slots=True)

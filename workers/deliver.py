@@ -104,7 +104,7 @@ def _deliver_group(group: Sequence[Delivery], tools: DeliveryTools) -> None:
         _settle(group, repeat(Receipt(Verdict.UNREACHABLE, "the peer did not answer a moment ago")), tools)
         return
     try:
-        reason = _wrong_patient(group[0], destination, tools) if destination.verify_identity else None
+        reason = _wrong_patient(group[0], destination, tools) if _must_check(group, destination) else None
     except PeerError as error:
         note = f"the study's patient could not be checked: {error}"
         _settle(group, repeat(Receipt(Verdict.UNREACHABLE, note)), tools)
@@ -120,6 +120,15 @@ def _deliver_group(group: Sequence[Delivery], tools: DeliveryTools) -> None:
     objects = [Outgoing(store / each.path, each.sop_class_uid, each.sop_instance_uid) for each in group]
     calling = tools.settings.listener.ae_title
     _settle(group, tools.kinds[destination.kind].send(destination, calling, objects), tools)
+
+
+def _must_check(group: Sequence[Delivery], destination: Destination) -> bool:
+    """Whether the peer is asked for the study first.
+
+    What it has lost since it took it may have gone with its study, deleted or merged by a person: sent again unasked,
+    it would bring that study back, under the former patient.
+    """
+    return destination.verify_identity or any(each.missing for each in group)
 
 
 def in_storing_order(deliveries: Sequence[Delivery]) -> list[Delivery]:

@@ -98,14 +98,18 @@ def test_what_was_lost_is_sent_again_and_then_given_up(worklist: Worklist) -> No
     assert worklist.send_again(asked(worklist, seg), "lost", NOW + MINUTE)
     assert (detail(worklist, seg).state, detail(worklist, seg).attempts) == (DeliveryState.PENDING, 0)
     assert seg in worklist.deliveries_to_ring(NOW + MINUTE, HOUR)
-    assert worklist.claim_delivery(seg, "d2", NOW + MINUTE, MINUTE) is not None
+    claimed = worklist.claim_delivery(seg, "d2", NOW + MINUTE, MINUTE)
+    assert claimed is not None
+    assert claimed.missing == 1
     assert worklist.delivery_sent(seg, "d2", NOW + MINUTE, MINUTE)
     (again, *_) = (one for one in worklist.claim_proofs(seg, "2.25.9", NOW + HOUR, MINUTE) if one.id == seg)
     assert (again.attempts, again.missing) == (1, 1), "what it had lost before still counts"
     assert worklist.give_up_proof(again, "lost twice", NOW + HOUR)
     assert (detail(worklist, seg).state, detail(worklist, seg).error) == (DeliveryState.FAILED, "lost twice")
     worklist.requeue_delivery(seg, "admin", "the PACS is mended", NOW + HOUR)
-    assert worklist.claim_delivery(seg, "d3", NOW + HOUR, MINUTE) is not None
+    claimed = worklist.claim_delivery(seg, "d3", NOW + HOUR, MINUTE)
+    assert claimed is not None
+    assert claimed.missing == 0, "a person has decided"
     assert worklist.delivery_sent(seg, "d3", NOW + HOUR, MINUTE)
     (fresh, *_) = (one for one in worklist.claim_proofs(seg, "2.25.10", NOW + 3 * HOUR, MINUTE) if one.id == seg)
     assert fresh.missing == 0

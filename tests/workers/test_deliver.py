@@ -201,6 +201,32 @@ def test_a_result_goes_to_the_patient_it_was_made_for(
     assert bool(peer.groups) is (state is DeliveryState.SENT)
 
 
+@pytest.mark.parametrize(
+    ("held", "state"),
+    [
+        (HeldStudy("P1"), DeliveryState.SENT),
+        (HeldStudy("P2"), DeliveryState.HELD),
+        (PeerError("it does not offer queries (C-FIND)"), DeliveryState.PENDING),
+    ],
+)
+def test_what_a_peer_has_lost_goes_only_to_the_study_it_was_made_for(
+    tools: Callable[..., DeliveryTools], held: HeldStudy | PeerError, state: DeliveryState
+) -> None:
+    rows = FakeDeliveries(delivery(1, missing=4))
+    deliver(1, tools(FakePeer(SENT, held=held), rows))
+    assert rows.rows[1].state is state
+
+
+def test_what_a_peer_has_lost_with_its_study_does_not_bring_the_study_back(
+    tools: Callable[..., DeliveryTools],
+) -> None:
+    rows, peer = FakeDeliveries(delivery(1, missing=4)), FakePeer(held=None)
+    with_tools = tools(peer, rows)
+    for _ in range(3):
+        deliver(1, with_tools)
+    assert (rows.rows[1].state, peer.groups) == (DeliveryState.HELD, [])
+
+
 def test_a_study_that_the_archive_does_not_hold_is_waited_for_and_then_held(
     tools: Callable[..., DeliveryTools],
 ) -> None:
