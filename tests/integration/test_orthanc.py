@@ -151,6 +151,23 @@ def test_a_pacs_proves_what_it_holds_and_gets_again_what_it_has_lost(tmp_path: P
         _wait_for_proof(pacs, node, 9)
 
 
+def test_a_study_that_was_deleted_does_not_come_back(tmp_path: Path) -> None:
+    """Our objects went with it, and nobody has asked us to send them again."""
+    port = free_port()
+    with (
+        running_orthanc(tmp_path / "pacs", modalities={"pleura": ("PLEURA", port)}) as pacs,
+        running_pleura(tmp_path / "pleura", pacs, port, proof="query", attempts=2) as node,
+    ):
+        _show(pacs, frontal())
+        # The summary is the last to come; it cannot have been proven yet.
+        wait_until(lambda: pacs.count() == 4, "the image, SEG, report and summary", pause=0.02)
+        (study,) = pacs.get("/studies")
+        pacs.request("DELETE", f"/studies/{study}")
+        wait_until(lambda: "held" in _held(node).values(), "what is missing to be held", 90, alive=node.check_alive)
+        assert _still(pacs, 5) == 0
+        assert set(_held(node).values()) <= {"held", "proven"}
+
+
 def _show(pacs: Orthanc, image: Dataset) -> None:
     assert pacs.store_to("pleura", pacs.upload(as_bytes(image)))["FailedInstancesCount"] == 0
 
