@@ -290,6 +290,10 @@ class Admin(_Part):
     """An image given to "Try it" is kept in memory this long, and never written to disk."""
     upload_bytes: int = Field(default=128 * 1024 * 1024, ge=1024)
     """A larger file is refused by "Try it"."""
+    connections_per_address: int = Field(default=100, ge=4, le=500)
+    """Connections from one address at a time (IPv6: from one /64 network); trusted proxies may hold more."""
+    header_seconds: float = Field(default=10, gt=0, le=300)
+    """A connection without a whole request header is closed after this time, however many bytes have come."""
 
 
 class Logs(_Part):

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -23,7 +24,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from config.settings import Destination, Settings
+from config.settings import Admin, Destination, Settings
 from db.accounts import Accounts
 from db.audit import AuditTrail
 from db.engine import connect, migrate
@@ -35,6 +36,7 @@ from db.watching import Watching
 from db.worklist import Worklist
 from node.admin import charts, words
 from node.admin.api import api_endpoints
+from node.admin.connections import Door, Patience, guarded, limits_of
 from node.admin.feed import Feed
 from node.admin.radiographs import Radiographs
 from node.admin.routes import page_endpoints
@@ -230,7 +232,7 @@ def run_admin(settings: Settings, ready: Callable[[int], None], stop: threading.
     )
     with socket.create_server((settings.admin.host, settings.admin.port)) as listening:
         port = int(listening.getsockname()[1])
-        server = _Server(_configuration(app), lambda: ready(port))
+        server = _Server(_configuration(app, settings.admin), lambda: ready(port))
         asyncio.run(_serve(server, app, listening, stop))
     doorbell.close()
     engine.dispose()
@@ -250,16 +252,17 @@ def load_judge(settings: Settings, worklist: Worklist) -> Judge:
     return SwitchedJudge(lambda: board.turn(worklist.model_states()).predictor)
 
 
-def _configuration(app: Starlette) -> uvicorn.Config:
+def _configuration(app: Starlette, settings: Admin) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        http=guarded(Door(limits_of(settings), Patience(settings.header_seconds), time.monotonic)),
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
         lifespan="on",
+        ws="none",
         timeout_graceful_shutdown=5,
-        limit_concurrency=200,
     )
 
 
