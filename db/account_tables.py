@@ -73,6 +73,18 @@ class TokenRow(Base):
     revoked_at: Mapped[datetime | None]
 
 
+class AttemptRow(Base):
+    """A password that is being tried, or that was wrong; rows go when the window of the limit is over."""
+
+    __tablename__ = "login_attempts"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    subject: Mapped[str] = mapped_column(String(120), index=True)
+    address: Mapped[str] = mapped_column(String(64), index=True)
+    at: Mapped[datetime]
+    failed: Mapped[bool] = mapped_column(server_default=false())
+
+
 class AuditRow(Base):
     """Something that a person did or saw: never changed, never removed by Pleura."""
 

@@ -1,7 +1,6 @@
 """Users, their log-ins, and tokens for programs. Secrets are stored as digests only.
 
-Passwords are hashed with Argon2id. Log-ins are rate-limited from the audit trail itself, so that the limit holds
-over a restart and over several processes.
+Passwords are hashed with Argon2id, and :mod:`db.attempts` limits how often one may be guessed.
 """
 
 from __future__ import annotations
@@ -20,16 +19,14 @@ from sqlalchemy import Connection, Engine, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from db.account_tables import Role, SessionRow, TokenRow, UserRow
-from db.audit import AuditEntry, AuditTrail, write_entry
+from db.attempts import Attempts
+from db.audit import AuditEntry, write_entry
 from db.engine import writing
 from db.errors import DatabaseError, RecordNotFoundError
 
 MINIMUM_PASSWORD = 12
 MAXIMUM_PASSWORD = 256
-LOGIN_WINDOW = timedelta(minutes=15)
-FAILURES_PER_USER = 8
-FAILURES_PER_ADDRESS = 20
-LOG_IN, LOG_IN_FAILED, LOG_OUT = "log in", "log in failed", "log out"
+LOG_IN, LOG_OUT = "log in", "log out"
 _TOKEN_PREFIX = "pleura_"
 # Argon2 takes 64 MiB a hash on purpose; a crowd of log-ins must not take all memory.
 _HASHING = threading.BoundedSemaphore(2)
@@ -37,10 +34,6 @@ _HASHING = threading.BoundedSemaphore(2)
 
 class AccountError(DatabaseError):
     """An account cannot be made or changed as asked; the message says why."""
-
-
-class TooManyAttemptsError(AccountError):
-    """Too many failed log-ins for this name or from this address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +108,7 @@ class Accounts:
         """Use the database of ``engine``; ``hasher`` is Argon2id with the library's parameters (RFC 9106)."""
         self._engine = engine
         self._hasher = hasher or PasswordHasher()
-        self._audit = AuditTrail(engine)
+        self._attempts = Attempts(engine)
         # Verified for a name that does not exist, so that the answer takes as long as for one that does.
         self._nobody = self._hasher.hash(secrets.token_urlsafe(16))
 
@@ -196,27 +189,35 @@ class Accounts:
         """The user whose name and password these are, or None. Every attempt is in the audit trail.
 
         Raises:
-            TooManyAttemptsError: This name or address has failed too often lately; the password is not looked at.
+            db.attempts.TooManyAttemptsError: This name or address has failed too often lately; the password is not
+                looked at.
         """
         with self._engine.connect() as connection:
             query = select(UserRow.__table__).where(UserRow.name == name.strip().lower())
             row = connection.execute(query).first()
         # A mistyped name may be a password: of a name that is not ours only a digest is written down.
         subject = row.name if row is not None else f"unknown:{digest_of(name.strip().lower())[:12]}"
-        self._limit(subject, address, now)
+        attempt = self._attempts.begin(subject, address, now)
         usable = row is not None and not row.disabled and bool(row.password_hash)
         right = self._verify(row.password_hash if usable and row is not None else self._nobody, password)
         if row is None or not usable or not right:
-            self._audit.add(AuditEntry(now, subject, LOG_IN_FAILED, subject, address=address))
+            self._attempts.fail(attempt, subject, address, now)
             return None
+        self._attempts.succeed(attempt)
         self._renew_hash(row, password)
         return _user(row)
 
-    def check_own_password(self, user: User, password: str) -> bool:
-        """Whether ``password`` is that user's present one."""
+    def check_own_password(self, user: User, password: str, address: str, now: datetime) -> bool:
+        """Whether ``password`` is that user's present one; under the limit of :meth:`log_in`, and raises as it does."""
         with self._engine.connect() as connection:
             hashed = connection.execute(select(UserRow.password_hash).where(UserRow.id == user.id)).scalar_one()
-        return bool(hashed) and self._verify(str(hashed), password)
+        attempt = self._attempts.begin(user.name, address, now)
+        right = bool(hashed) and self._verify(str(hashed), password)
+        if right:
+            self._attempts.succeed(attempt)
+        else:
+            self._attempts.fail(attempt, user.name, address, now)
+        return right
 
     def open_session(self, user: User, address: str, now: datetime, lasting: timedelta, how: str = "password") -> str:
         """Begin a log-in and give its token, which is kept nowhere else."""
@@ -333,14 +334,6 @@ class Accounts:
                 hashed = self._hasher.hash(password)
             with writing(self._engine).begin() as connection:
                 connection.execute(update(UserRow).where(UserRow.id == row.id).values(password_hash=hashed))
-
-    def _limit(self, subject: str, address: str, now: datetime) -> None:
-        since = now - LOGIN_WINDOW
-        by_name = self._audit.count_since(LOG_IN_FAILED, since, subject=subject)
-        by_address = self._audit.count_since(LOG_IN_FAILED, since, address=address) if address else 0
-        if by_name >= FAILURES_PER_USER or by_address >= FAILURES_PER_ADDRESS:
-            minutes = int(LOGIN_WINDOW.total_seconds() // 60)
-            raise TooManyAttemptsError(f"too many failed log-ins; try again in {minutes} minutes")
 
 
 def _user_or_fail(connection: Connection, user_id: int) -> User:

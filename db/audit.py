@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Engine, func, insert, select
+from sqlalchemy import Connection, Engine, insert, select
 
 from db.account_tables import AuditRow
 from db.engine import writing
@@ -62,13 +62,3 @@ class AuditTrail:
             AuditEntry(row.at, row.actor, row.action, row.subject, row.study_id, row.address, row.detail)
             for row in rows
         )
-
-    def count_since(self, action: str, since: datetime, *, subject: str = "", address: str = "") -> int:
-        """How often ``action`` was written after ``since``, for one subject or from one address."""
-        query = select(func.count()).where(AuditRow.action == action, AuditRow.at > since)
-        if subject:
-            query = query.where(AuditRow.subject == subject)
-        if address:
-            query = query.where(AuditRow.address == address)
-        with self._engine.connect() as connection:
-            return int(connection.execute(query).scalar_one())

@@ -1,7 +1,7 @@
 """Who may keep a connection to the admin page open, and for how long: nobody can shut the others out.
 
-A connection costs its opener nothing, so those that have not asked for anything yet have a small limit of their own, and
-one address may hold only so many. Where a limit is reached, the connection that has waited longest makes room: a
+A connection costs its opener nothing, so those that have not asked for anything yet have a small limit of their own,
+and one address may hold only so many. Where a limit is reached, the connection that has waited longest makes room: a
 browser asks within milliseconds, so it is never that one. A request has a hard deadline for its header, and afterwards
 each direction must move so many bytes in a span, not just some byte.
 """
@@ -158,7 +158,7 @@ class Door:
 
 
 class GuardedProtocol(H11Protocol):
-    """HTTP/1.1 as uvicorn speaks it, with :class:`Door` in front and a deadline for whatever the peer has to do next."""
+    """HTTP/1.1 as uvicorn speaks it, behind a :class:`Door`, with a deadline for whatever the peer has to do next."""
 
     door: Door
 

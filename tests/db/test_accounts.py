@@ -9,7 +9,8 @@ from argon2 import PasswordHasher
 from sqlalchemy import Engine
 
 from db.account_tables import Role, Verdict
-from db.accounts import FAILURES_PER_USER, AccountError, Accounts, TooManyAttemptsError
+from db.accounts import AccountError, Accounts
+from db.attempts import FAILURES_PER_USER, TooManyAttemptsError
 from db.audit import AuditTrail
 from db.errors import RecordNotFoundError
 from db.feedback import Feedback

@@ -5,12 +5,19 @@ from __future__ import annotations
 import multiprocessing
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
+from argon2 import PasswordHasher
+from sqlalchemy import Engine
 
+from db.account_tables import Role
+from db.accounts import Accounts
+from db.attempts import FAILURES_PER_USER, TooManyAttemptsError
+from db.audit import AuditTrail
 from db.engine import connect
 from db.records import DeliveryState, Job, JobState
 from db.worklist import Worklist
@@ -190,3 +197,36 @@ def test_processes_share_the_work_without_doing_any_twice(worklist: Worklist, ur
         process.join(60)
     assert done == list(range(1, jobs + 1))
     assert worklist.queue_counts() == {"jobs.done": jobs, "deliveries.pending": 2 * jobs}
+
+
+def test_a_crowd_of_guesses_at_the_same_moment_gets_no_more_looks_than_the_limit(engine: Engine) -> None:
+    hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    Accounts(engine, hasher).add_user("ada", "correct horse battery", Role.ADMIN, NOW, actor="cli")
+    processes = [Accounts(engine, hasher) for _ in range(2)]
+
+    def guess(number: int) -> bool:
+        """Whether the password was looked at."""
+        try:
+            return processes[number % 2].log_in("ada", f"guess {number}", f"10.0.0.{number}", NOW) is None
+        except TooManyAttemptsError:
+            return False
+
+    assert sum(together(guess, 60)) == FAILURES_PER_USER
+    trail = AuditTrail(engine).entries()
+    assert sum(entry.action == "log in failed" for entry in trail) == FAILURES_PER_USER
+    with pytest.raises(TooManyAttemptsError):
+        processes[0].log_in("ada", "correct horse battery", "", NOW + MINUTE)
+
+
+def test_a_crowd_of_right_passwords_leaves_nobody_locked_out(engine: Engine) -> None:
+    accounts = Accounts(engine, PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+    for number in range(40):
+        accounts.add_user(f"user{number}", "correct horse battery", Role.VIEWER, NOW, actor="cli")
+
+    def log_in(number: int) -> None:
+        with suppress(TooManyAttemptsError):
+            accounts.log_in(f"user{number}", "correct horse battery", "10.0.0.1", NOW)
+
+    together(log_in, 40)
+    for number in range(40):
+        assert accounts.log_in(f"user{number}", "correct horse battery", "10.0.0.1", NOW) is not None

@@ -8,7 +8,8 @@ from datetime import timedelta
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
-from db.accounts import AccountError, TooManyAttemptsError, User
+from db.accounts import AccountError, User
+from db.attempts import TooManyAttemptsError
 from node.admin.access import (
     LOGIN_COOKIE,
     SESSION_COOKIE,
@@ -45,7 +46,7 @@ def log_in(visit: Visit) -> Response:
         user = visit.services.accounts.log_in(name, visit.field("password"), visit.address, visit.now)
     except TooManyAttemptsError as error:
         answer = _form(visit, target, f"{str(error).capitalize()}.", 429)
-        answer.headers["retry-after"] = "900"
+        answer.headers["retry-after"] = str(int(error.wait.total_seconds()))
         return answer
     if user is None:
         return _form(visit, target, "Name or password is wrong.", 401, name)
@@ -74,7 +75,11 @@ def change_password(visit: Visit) -> Response:
         raise HTTPException(403, "a token has no password")
     if visit.field("password") != visit.field("again"):
         return visit.page("account.html", 400, problem="The two new passwords differ.", done="")
-    if not visit.services.accounts.check_own_password(user, visit.field("present")):
+    try:
+        right = visit.services.accounts.check_own_password(user, visit.field("present"), visit.address, visit.now)
+    except TooManyAttemptsError as error:
+        return visit.page("account.html", 429, problem=f"{str(error).capitalize()}.", done="")
+    if not right:
         return visit.page("account.html", 400, problem="Your present password is another one.", done="")
     try:
         visit.services.accounts.set_password(

@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -96,11 +96,11 @@ def test_a_header_has_a_deadline_that_no_byte_puts_off(tmp_path: Path) -> None:
     with served(settings_for(Demo(tmp_path / "store").folder, header_seconds=1)) as port, ExitStack() as stack:
         dripping = opened(port, stack)
         begun = time.monotonic()
-        dripping.settimeout(0.1)
-        with pytest.raises(OSError, match=r"(?i)reset|broken|closed"):
+        with suppress(OSError):
             for letter in b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 400:
                 dripping.sendall(bytes([letter]))
                 time.sleep(0.05)
+        assert is_closed(dripping)
         assert time.monotonic() - begun < 15
 
 
@@ -132,10 +132,9 @@ def test_an_answer_that_nobody_reads_is_given_up() -> None:
         deaf.sendall(b"GET / HTTP/1.1\r\nHost: node\r\n\r\n")
         time.sleep(3)
         received = 0
-        with pytest.raises(OSError, match=r"(?i)reset|aborted"):
+        with suppress(ConnectionResetError):
             while part := deaf.recv(1 << 20):
                 received += len(part)
-            raise ConnectionResetError("reset: the answer ended early")
         assert received < 8 * 1024 * 1024
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from db.accounts import FAILURES_PER_ADDRESS, FAILURES_PER_USER
+from db.attempts import FAILURES_PER_ADDRESS, FAILURES_PER_USER
 from node.admin.access import safe_next
 from tests.node.admin.conftest import Site, csrf_of, log_in, make_site
 from tests.node.admin.demo import PASSWORD
@@ -53,6 +53,14 @@ def test_guessing_is_stopped_for_a_name_even_with_the_right_password_and_ends(si
     assert log_in(site.visitor(), "vera").status_code == 303
     site.clock.forward(minutes=16)
     assert log_in(site.visitor(), "ada").status_code == 303
+
+
+def test_whoever_has_a_stolen_session_cannot_guess_the_password_for_a_new_one(site: Site) -> None:
+    client = site.logged_in("viewer")
+    form = {"password": "another long password", "again": "another long password"}
+    for _ in range(FAILURES_PER_USER):
+        assert client.post("/account", data={**form, "present": "guess"}).status_code == 400
+    assert client.post("/account", data={**form, "present": PASSWORD}).status_code == 429
 
 
 def test_guessing_many_names_from_one_address_is_stopped(site: Site) -> None:
