@@ -23,10 +23,10 @@ from rich.progress import track
 from sklearn.linear_model import LogisticRegression
 
 from models.encoders.table import encode
-from models.training.datasets import pixels, registry, split
+from models.svm.losses import augmented, solve
+from models.training.datasets import pixels, read_dataset, split
 from models.training.datasets.sample import Sample
 from models.training.metrics import Interval, auc
-from models.vector_machines.objective import augmented, solve
 
 COST = 0.01
 FOLD_SEED = 1
@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--labels", nargs="+", default=["lung_opacity", "abnormal", "pneumothorax"])
     options = parser.parse_args()
-    samples = registry.read(options.data).samples
+    samples = read_dataset.read(options.data).samples
     fold_of = split.folds(samples, options.folds, FOLD_SEED)
     print(f"{options.encoder} at {options.size} px, {options.folds} folds by patient, C = {COST}")
     print("| images | finding | positives / images | figure | softmax | machine | difference, paired |")

@@ -19,7 +19,7 @@ from models.contract import Pixels
 from models.manifest import read_manifest
 from models.radiograph.contrast import letterbox_for, prepare
 from models.runtime.loading import load
-from models.training.datasets import pixels, registry
+from models.training.datasets import pixels, read_dataset
 from models.training.evaluate import find_manifest
 
 TILE = 320
@@ -46,7 +46,7 @@ def main() -> None:
     spec = read_manifest(find_manifest(options.model))
     column = [label.name for label in spec.labels].index(options.label)
     executor = load(spec, device="cpu")
-    positives = [item for item in registry.read(options.data).samples if item.labels.get(options.label, 0.0) >= 0.5]
+    positives = [item for item in read_dataset.read(options.data).samples if item.labels.get(options.label, 0.0) >= 0.5]
     found = []
     for item in track(positives, description="looking"):
         image = pixels.read(item.image)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from models.contract import Mode, ModelKind, ModelSpec, ModelUse
 from models.manifest import ManifestError
-from models.registry import read_registry
+from models.model_registry import read_registry
 
 PROCESSING_VERSION = 1
 """Raised with every change of the code between stored pixels and findings that may change a result."""

@@ -13,9 +13,9 @@ from pydicom import dcmread
 
 from db.records import FindingRecord, InstanceDetail, JobDetail, StudyDetail
 from models.contract import Code, Finding, Mask, ModelInput, ModelSpec, Prediction, Unfit
+from models.model_registry import Registry
 from models.radiograph.decode import UnreadablePixels
 from models.radiograph.reading import read_model_input
-from models.registry import Registry
 from node.explain import ExplainedImage, explain_html
 from node.overlay import Region, draw_overlay
 from workers.results.reading import read_masks

@@ -15,7 +15,7 @@ from config.settings import Destination, Settings
 from db.engine import connect, schema_problem
 from db.notifications import Notifications
 from models.manifest import ManifestError
-from models.registry import UnknownModel, read_registry
+from models.model_registry import UnknownModel, read_registry
 from node.broker import BrokerError, answers, server_binary
 from node.hl7.listener import tls_context
 from node.sender import Peer, SendError, echo

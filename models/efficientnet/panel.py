@@ -13,8 +13,7 @@ import numpy as np
 from keras import layers, ops
 from numpy.typing import NDArray
 
-from models.efficientnet.classifier import PLANS
-from models.efficientnet.network import imagenet_scale, trunk
+from models.efficientnet.network import PLANS, imagenet_scale, trunk
 
 Array = NDArray[np.floating]
 

@@ -12,10 +12,10 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from models.architectures.calibration import Platt
 from models.contract import Activation, Code, GateSpec, InputSpec, LabelSpec, Mode, ModelKind, ModelSpec
 from models.manifest import file_digest, read_manifest
 from models.manifest_text import manifest_text
-from models.training.calibrate import Platt
 from models.training.cards import classifier_card, gate_card
 from models.training.codes import PRIVATE_SCHEME, code_of
 from models.training.dataset import Example

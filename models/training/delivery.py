@@ -9,7 +9,7 @@ from pathlib import Path
 
 import keras
 
-from models.architectures.contract import Architecture, Array
+from models.architectures.base import Architecture, Array
 from models.contract import Activation, Evidence, InputSpec, LabelSpec, Mode, ModelKind, ModelSpec
 from models.manifest import file_digest, read_manifest
 from models.manifest_text import manifest_text

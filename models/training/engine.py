@@ -12,11 +12,11 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from models.architectures import registry
-from models.architectures.contract import Architecture, Array, check_plan
+from models.architectures import catalogue
+from models.architectures.base import Architecture, Array, check_plan
 from models.contract import ModelSpec
 from models.similar import StoredCase
-from models.training.datasets import registry as datasets
+from models.training.datasets import read_dataset as datasets
 from models.training.datasets.sample import Dataset, Sample
 from models.training.datasets.split import TRAINING, VALIDATION, by_patient, folds, named
 from models.training.delivery import Told, deliver
@@ -66,7 +66,7 @@ def train_literature(
         DatasetError: the folder is not of the layout.
         TrainingError: the data cannot carry this training, or the architecture not this recipe; the message says why.
     """
-    architecture = registry.find(recipe.architecture)
+    architecture = catalogue.find(recipe.architecture)
     dataset = datasets.read(data, recipe.data.layout, progress)
     try:
         check_plan(architecture, recipe.plan)

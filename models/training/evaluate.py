@@ -18,7 +18,7 @@ from models.manifest import ManifestError, read_manifest, verify_digest
 from models.runtime.executor import ModelLoadError, ModelOutputError
 from models.runtime.loading import Device, load
 from models.training.dataset import DatasetError
-from models.training.datasets import registry, split
+from models.training.datasets import read_dataset, split
 from models.training.datasets.cxr import ABNORMAL, LUNG_OPACITY, NORMAL, OTHER_ABNORMALITY
 from models.training.datasets.layout import Progress
 from models.training.datasets.sample import Dataset, Sample
@@ -73,7 +73,7 @@ def evaluate(
     split_name: str,
     out: Path,
     *,
-    layout: str = registry.AUTO,
+    layout: str = read_dataset.AUTO,
     truths: Mapping[str, tuple[str, ...]] | None = None,
     patient: str = "",
     folder: Path | None = None,
@@ -92,7 +92,7 @@ def evaluate(
         DatasetError: ``data`` is no data set of that layout.
     """
     spec = _spec(str(model), folder)
-    dataset = registry.read(data, layout, progress, patient=patient)
+    dataset = read_dataset.read(data, layout, progress, patient=patient)
     if not dataset.samples:
         first = f", the first ({dataset.problems[0][0]}) because {dataset.problems[0][1]}" if dataset.problems else ""
         raise EvaluationError(f"no image can be used: {len(dataset.problems)} rows were left out{first}")

@@ -12,8 +12,8 @@ from keras import layers
 from numpy.typing import NDArray
 
 from models.agreement import difference
-from models.efficientnet.gate import FEATURES, mahalanobis_distance
-from models.training.calibrate import Platt
+from models.architectures.calibration import Platt
+from models.efficientnet.network import FEATURES, mahalanobis_distance
 from models.training.onnx_session import open_session, run_session
 
 Array = NDArray[np.float32]

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from models.architectures.contract import Architecture, Array, Batch, Plan
+from models.architectures.base import Architecture, Array, Batch, Plan
 from models.contract import ModelKind
 from models.training.augment import Affine, random_affine, random_greys, warp
 from models.training.literature_recipe import UNCHANGED, LiteratureRecipe
@@ -57,7 +57,7 @@ def balance(values: Array, known: Array) -> Array:
 
 
 class Feed:
-    """Batches of one epoch by number, as :class:`models.architectures.contract.Batches` has them.
+    """Batches of one epoch by number, as :class:`models.architectures.base.Batches` has them.
 
     With ``change`` images are shuffled and augmented for the current :attr:`epoch`, and the last images of an epoch
     that fill no batch are left to another one; without it, all come in order as the node would see them.

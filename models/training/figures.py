@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.architectures.calibration import Platt, fit_platt
 from models.contract import Evidence, LabelSpec, Mode
-from models.training.calibrate import Platt, fit_platt
 from models.training.codes import code_of
 from models.training.dataset import Example
 from models.training.metrics import (

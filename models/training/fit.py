@@ -10,13 +10,12 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from models.efficientnet.classifier import PLANS, build_classifier, freeze
-from models.efficientnet.gate import GATE_STAGES, build_gate
+from models.architectures.losses import map_loss, weighted_bce
+from models.efficientnet.network import GATE_STAGES, PLANS, build_classifier, build_gate, freeze
 from models.efficientnet.weights import initialise, published_file, read_state
 from models.training.batches import ClassifierBatches, served_batch
 from models.training.dataset import Example, Grey, load_images
 from models.training.gate_data import GATE_LABELS, GateBatches
-from models.training.losses import map_loss, weighted_bce
 from models.training.recipe import Recipe
 from models.training.targets import LABELS, LUNG_OPACITY
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.contract import GateSpec
-from models.efficientnet.gate import FEATURES, fit_distance
+from models.efficientnet.network import FEATURES, fit_distance
 from models.training.batches import plain_batch
 from models.training.dataset import Example, Grey
 from models.training.gate_data import FRONTAL, GATE_LABELS, gate_image

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from models.architectures.contract import Architecture
+from models.architectures.base import Architecture
 from models.contract import ModelKind
 from models.training.feed import Feed, Wanted
 from models.training.fit import Progress, silent

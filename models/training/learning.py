@@ -13,7 +13,7 @@ from typing import Any
 
 import keras
 
-from models.architectures.contract import Architecture
+from models.architectures.base import Architecture
 from models.training.feed import Feed, KerasFeed, wanted
 from models.training.fit import Progress, callbacks, silent
 from models.training.literature_recipe import Course, LiteratureRecipe

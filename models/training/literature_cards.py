@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-from models.architectures.contract import Architecture
+from models.architectures.base import Architecture
 from models.contract import LabelSpec
 from models.training.cards import NOTICE
 from models.training.figures import LEAST_AUC, LEAST_POSITIVES

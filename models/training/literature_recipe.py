@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from models.architectures.contract import Option, Plan
+from models.architectures.base import Option, Plan
 from models.training.recipe import Augmentation
 from models.training.recipe_tables import RecipeError, from_table, read_table
 
@@ -43,7 +43,7 @@ class Data:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How large the network is; see :class:`models.architectures.contract.Plan`."""
+    """How large the network is; see :class:`models.architectures.base.Plan`."""
 
     size: int
     encoder: str = ""

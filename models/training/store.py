@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from models.training.datasets import pixels
 from models.training.datasets.layout import Progress
 from models.training.datasets.pixels import Equalisation, UnreadableImage
-from models.training.datasets.runs import RunsError
+from models.training.datasets.rle import RleError
 from models.training.datasets.sample import Sample
 from models.training.truth import Question, boxes_of, masks_of
 
@@ -90,7 +90,7 @@ def _decode(
             whole[len(kept)] = np.rint(pixels.load(sample, side, equalise) * 255)
             masks_of(sample, question, side)
             boxes_of(sample, question, side)
-        except (UnreadableImage, RunsError) as error:
+        except (UnreadableImage, RleError) as error:
             problems.append((sample.name, str(error)))
         else:
             kept.append(sample.name)

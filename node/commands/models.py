@@ -19,9 +19,9 @@ from models.contract import Mode, ModelSpec
 from models.examination import Examination, examine
 from models.manifest import ManifestError
 from models.manifest_text import manifest_text
-from models.registry import BUNDLED, Registry, UnknownModel, read_registry
+from models.model_registry import BUNDLED, Registry, UnknownModel, read_registry
+from models.model_store import ShelfError, add_model, remove_model
 from models.runtime.executor import ModelLoadError, ModelOutputError
-from models.shelf import ShelfError, add_model, remove_model
 from node.commands.common import console, fail, settings_of
 from node.commands.worklist import actor, open_engine
 

@@ -47,7 +47,7 @@ def serve(context: click.Context) -> None:
 def listen(context: click.Context) -> None:
     """Run the storage SCP alone: accept images by C-STORE, keep them, judge them and ring for the workers."""
     from models.manifest import ManifestError
-    from models.registry import UnknownModel
+    from models.model_registry import UnknownModel
     from node.storage_scp import run_listener
 
     settings = settings_of(context)

@@ -69,7 +69,7 @@ def explain(context: click.Context, study: str, out: Path | None) -> None:
 
     The page holds the image and the study's description, and neither name nor number of the patient.
     """
-    from models.registry import read_registry
+    from models.model_registry import read_registry
     from node.commands.worklist import find_detail, open_worklist
     from node.explaining import explain_study
 

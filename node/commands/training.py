@@ -55,7 +55,7 @@ def train(recipe: str, data: Path, out: Path, folds: int, limit: int, epochs: in
     same command is given again. Images and rows that cannot be used are listed in problems.json.
     """
     _need_keras()
-    from models.architectures.registry import UnknownArchitecture
+    from models.architectures.catalogue import UnknownArchitecture
     from models.training.dataset import DatasetError
     from models.training.export import ExportError
     from models.training.literature_recipe import names_architecture, read_literature_recipe

@@ -11,10 +11,10 @@ import pytest
 
 from models.contract import Mode, ModelInput, ModelSpec, Prediction
 from models.manifest import ManifestError, read_manifest
+from models.model_registry import read_registry
 from models.pipeline import Condition, Pipeline, Processing, load_pipeline
 from models.predictor import Predictor, findings_of, load_predictor
 from models.radiograph.contrast import letterbox_for
-from models.registry import read_registry
 from models.runtime.executor import ModelOutputError
 from models.runtime.loading import load
 from tests.models.samples import (

@@ -166,7 +166,7 @@ def test_a_keras_file_gets_its_onnx_twin(run: Run, tmp_path: Path, suffix: str) 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import keras
 
-    from models.registry import read_registry
+    from models.model_registry import read_registry
     from models.runtime.loading import load as load_model
     from models.runtime.onnx_executor import OnnxExecutor
 

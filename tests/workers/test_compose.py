@@ -10,7 +10,7 @@ import pytest
 from pydicom import dcmread, dcmwrite
 
 from config.settings import Destination, Models, Results, Settings, Site, Workers
-from models.registry import UnknownModel
+from models.model_registry import UnknownModel
 from tests.workers.harness import radiograph
 from workers.compose import equipment_of, source_reader
 from workers.outcome import kinds_wanted

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.training.datasets import pixels, runs
+from models.training.datasets import pixels, rle
 from models.training.datasets.layout import Progress
 from models.training.datasets.pixels import UnreadableImage
 from models.training.datasets.sample import Dataset, Sample
@@ -157,9 +157,9 @@ def mask_places(label: str, samples: Sequence[Sample]) -> Places:
         texts = item.runs[label]
         counts[len(texts)] += 1
         if texts:
-            mask = runs.decode_all(texts)
+            mask = rle.decode_all(texts)
             areas.append(float(mask.mean()))
-            side = runs.SIDE // GRID
+            side = rle.SIDE // GRID
             grid += mask.reshape(GRID, side, GRID, side).mean(axis=(1, 3))
     marked = sum(count for number, count in counts.items() if number)
     return Places(label, len(known), marked, dict(sorted(counts.items())), tuple(areas), grid / max(1, marked))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from models.training import pages
-from models.training.datasets import pixels, registry
+from models.training.datasets import pixels, read_dataset
 from models.training.datasets.exploration import (
     AGE_EDGES,
     Exploration,
@@ -36,7 +36,7 @@ def explore_folder(
     folder: Path,
     out: Path,
     *,
-    layout: str = registry.AUTO,
+    layout: str = read_dataset.AUTO,
     decode: bool = True,
     patient: str = "",
     progress: Progress | None = None,
@@ -47,7 +47,7 @@ def explore_folder(
         DatasetError: the folder is no data set of a known layout.
         OSError: ``out`` cannot be written.
     """
-    data = registry.read(folder, layout, progress, patient=patient)
+    data = read_dataset.read(folder, layout, progress, patient=patient)
     told = explore(data, measure_images(data.samples, decode=decode, progress=progress))
     out.mkdir(parents=True, exist_ok=True)
     (out / "metrics.json").write_text(json.dumps(figures(told), indent=1) + "\n", encoding="utf-8")

@@ -23,7 +23,7 @@ from models.radiograph.contrast import prepare
 from models.radiograph.decode import UnreadablePixels, read_file
 from models.radiograph.geometry import Letterbox
 from models.radiograph.reading import pixel_aspect_of, read_model_input
-from models.training.datasets import runs
+from models.training.datasets import rle
 from models.training.datasets.layout import PICTURES
 from models.training.datasets.sample import Sample
 
@@ -83,13 +83,13 @@ def mask(sample: Sample, label: str, size: int) -> Mask:
     Raises:
         KeyError: neither is known of this finding.
         UnreadableImage: the file says no size.
-        RunsError: a row is no run-length code of the mask's grid.
+        RleError: a row is no run-length code of the mask's grid.
     """
     if not knows_mask(sample, label):
         raise KeyError(f"nothing says where {label} is in {sample.name}")
     place = letterbox(sample, size)
     if label in sample.runs:
-        return _resampled(runs.decode_all(sample.runs[label]), place)
+        return _resampled(rle.decode_all(sample.runs[label]), place)
     drawn = np.zeros((size, size), dtype=np.bool_)
     for name, *edges in _boxes(sample, place):
         if name == label:
@@ -103,12 +103,12 @@ def source_mask(sample: Sample, label: str, rows: int, columns: int) -> Mask:
 
     Raises:
         KeyError: nothing is known of where this finding is.
-        RunsError: a row is no run-length code of the mask's grid.
+        RleError: a row is no run-length code of the mask's grid.
     """
     if not knows_mask(sample, label):
         raise KeyError(f"nothing says where {label} is in {sample.name}")
     if label in sample.runs:
-        whole = runs.decode_all(sample.runs[label])
+        whole = rle.decode_all(sample.runs[label])
         if whole.shape == (rows, columns):
             return whole
         return np.asarray(Image.fromarray(whole).resize((columns, rows), Image.Resampling.NEAREST))

@@ -24,7 +24,7 @@ class Sample:
 
     ``name`` is unique in its data set, ``image`` a DICOM, PNG or JPEG file. ``labels`` holds 1.0 or 0.0 (or how likely,
     for a soft label) for each finding that is known; what is missing there is not known. ``runs`` are run-length rows
-    by finding in the data set's own code (:mod:`models.training.datasets.runs`); a finding with an empty tuple is known
+    by finding in the data set's own code (:mod:`models.training.datasets.rle`); a finding with an empty tuple is known
     to have no pixel. ``boxed`` names the findings for which ``boxes`` are complete, also where there is none.
     ``aspect`` is the detector's width by height where the stored image was squeezed to a square.
     """

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from models.training.dataset import DatasetError
-from models.training.datasets import runs
+from models.training.datasets import rle
 from models.training.datasets.headers import Header, content_digest, counted, dicom_files, read_header
 from models.training.datasets.layout import Gathered, Layout, Progress, read_table
 from models.training.datasets.pixels import UnreadableImage
@@ -66,12 +66,12 @@ def _mistake(texts: tuple[str, ...], header: Header) -> str:
     """Why an image's rows cannot be used; empty where they can."""
     if header.rows != header.columns:
         return f"its masks are for a square image: it has {header.columns} x {header.rows} pixels"
-    if runs.NOTHING in texts and len(texts) > 1:
+    if rle.NOTHING in texts and len(texts) > 1:
         return "one row says that there is no pixel, another names some"
     for text in texts:
         try:
-            runs.area(text)
-        except runs.RunsError as error:
+            rle.area(text)
+        except rle.RleError as error:
             return f"a mask cannot be read: {error}"
     return ""
 
@@ -96,7 +96,7 @@ def _headers(folder: Path, gathered: Gathered, progress: Progress | None) -> dic
 
 
 def _sample(header: Header, texts: tuple[str, ...]) -> Sample:
-    regions = tuple(text for text in texts if text != runs.NOTHING)
+    regions = tuple(text for text in texts if text != rle.NOTHING)
     return Sample(
         name=header.uid,
         patient=header.patient or header.uid,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from models.contract import LabelSpec, Mask, ModelKind, ModelSpec, Pixels
 from models.radiograph.geometry import Letterbox
 from models.training.datasets import pixels
-from models.training.datasets.runs import RunsError
+from models.training.datasets.rle import RleError
 from models.training.datasets.sample import Sample
 from models.training.evaluation.detection import Marks, marks_of
 from models.training.evaluation.running import Shown, Unseen
@@ -97,7 +97,7 @@ def measure(
             continue
         try:
             places = {number: _row(item, spec.labels[number], number, question) for number in rows}
-        except RunsError as error:
+        except RleError as error:
             problems.append((item.sample.name, f"a mask cannot be read: {error}"))
             continue
         for number, row in places.items():

@@ -11,7 +11,7 @@ from db.errors import RecordNotFoundError
 from db.model_states import ModelState, model_history, model_states
 from models.contract import Mode, ModelSpec
 from models.manifest import ManifestError
-from models.registry import UnknownModel, read_registry
+from models.model_registry import UnknownModel, read_registry
 from node.admin import steering
 from node.admin.charts import Trend, histogram, scatter, trend
 from node.admin.shell import Visit

@@ -7,7 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
 from models.manifest import ManifestError
-from models.registry import UnknownModel
+from models.model_registry import UnknownModel
 from models.runtime.executor import ModelLoadError, ModelOutputError
 from node.admin.shell import Visit
 from node.admin.trials import Trial, TrialError

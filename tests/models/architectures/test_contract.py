@@ -21,8 +21,8 @@ require_keras()
 import keras  # noqa: E402
 
 from models.agreement import difference  # noqa: E402
-from models.architectures import registry  # noqa: E402
-from models.architectures.contract import Architecture, Batch, Loss, Plan, Truths, check_plan  # noqa: E402
+from models.architectures import catalogue  # noqa: E402
+from models.architectures.base import Architecture, Batch, Loss, Plan, Truths, check_plan  # noqa: E402
 from models.contract import Mode, ModelInput, ModelKind, ModelSpec, Prediction  # noqa: E402
 from models.manifest import read_manifest, verify_digest  # noqa: E402
 from models.pipeline import Pipeline  # noqa: E402
@@ -85,11 +85,11 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Worlds:
     return Worlds(true, meaningless(true, seed=2), world(folder, 32, seed=3))
 
 
-@pytest.fixture(scope="module", params=registry.names())
+@pytest.fixture(scope="module", params=catalogue.names())
 def graduate(
     request: pytest.FixtureRequest, worlds: Worlds, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Graduate]:
-    architecture = registry.find(request.param)
+    architecture = catalogue.find(request.param)
     yield graduated(architecture, worlds, tmp_path_factory.mktemp(request.param))
     keras.utils.clear_session()
 
@@ -246,8 +246,8 @@ def _agree(alone: Prediction, together: Prediction) -> None:
 
 
 def test_a_process_that_only_serves_knows_every_layer_of_ours() -> None:
-    for name in registry.names():
-        registry.find(name)
+    for name in catalogue.names():
+        catalogue.find(name)
     ours = {kind.__module__ for name, kind in keras.saving.get_custom_objects().items() if name.startswith("pleura>")}
     assert ours <= set(OWN_LAYERS)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from models.architectures.contract import Architecture
+from models.architectures.base import Architecture
 from models.training.datasets.sample import MarkedBox, Sample
 from models.training.literature_recipe import Course, Data, LiteratureRecipe, Size
 from models.training.store import Stored

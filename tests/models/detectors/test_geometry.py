@@ -8,17 +8,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from models.detectors.anchors import AnchorPlan
-from models.detectors.boxes import REFINING, UNIT, Weights, area, clip, decode, encode, overlaps
+from models.detectors.boxes import REFINING, UNIT, AnchorPlan, Weights, area, clip, decode, encode, overlaps
 from tests.models.training.keras_or_skip import require_keras
 
 require_keras()
 
 from keras import ops  # noqa: E402
 
-from models.detectors.nms import greedy_keep, strongest  # noqa: E402
-from models.detectors.paste import paste  # noqa: E402
-from models.detectors.roi_align import align, align_pyramid, level_of  # noqa: E402
+from models.detectors.layers import (  # noqa: E402  # noqa: E402
+    align,
+    align_pyramid,
+    greedy_keep,
+    level_of,
+    paste_masks,
+    strongest,
+)
 from tests.models.detectors import slow  # noqa: E402
 
 Array = slow.Array
@@ -166,7 +170,7 @@ def test_a_mask_is_laid_over_its_box_and_the_most_probable_detection_speaks_firs
     masks = np.ones((1, 4, 4, 4, 2), np.float32)
     masks[0, 0, ..., 0] = 0.25  # of the first detection
     masks[0, 2, ..., 1] = np.array([1, 1, 0, 0])[:, np.newaxis]  # upper half
-    maps = numpy(paste(boxes, scores, classes, masks, 32, 16))
+    maps = numpy(paste_masks(boxes, scores, classes, masks, 32, 16))
     assert maps.shape == (1, 16, 16, 2)
     wanted = np.zeros((16, 16), np.float32)
     wanted[4:12, 8:16] = 1.0
@@ -180,4 +184,4 @@ def test_a_mask_is_laid_over_its_box_and_the_most_probable_detection_speaks_firs
 def test_rows_without_a_detection_paint_nothing() -> None:
     boxes = np.array([[[0, 0, 32, 32]]], np.float32)
     nothing = np.zeros((1, 1), np.float32)
-    assert not numpy(paste(boxes, nothing, nothing, np.ones((1, 1, 4, 4, 1), np.float32), 32, 16)).any()
+    assert not numpy(paste_masks(boxes, nothing, nothing, np.ones((1, 1, 4, 4, 1), np.float32), 32, 16)).any()

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from models.architectures.contract import Plan, check_plan
+from models.architectures.base import Plan, check_plan
 from tests.models.detectors.tiny import SIZE, squares
 from tests.models.training.keras_or_skip import require_keras
 
@@ -16,8 +16,8 @@ require_keras()
 import keras  # noqa: E402
 from keras import ops  # noqa: E402
 
+from models.detectors.architecture import RETINANET, pyramid_anchors  # noqa: E402
 from models.detectors.boxes import encode, overlaps  # noqa: E402
-from models.detectors.retinanet import RETINANET, anchor_plan  # noqa: E402
 
 PLAN = Plan("retinanet", SIZE, ("lung_opacity", "nodule"), encoder="resnet18", width=0.125, options={"detections": 5})
 
@@ -32,7 +32,7 @@ def test_every_anchor_has_its_answer_and_its_truth(network: keras.Model) -> None
     check_plan(RETINANET, PLAN)
     batch = squares(3)
     answers = network(batch.pixels)
-    count = anchor_plan(SIZE).count
+    count = pyramid_anchors(SIZE).count
     assert count == 9 * (64 + 16 + 4 + 1 + 1)
     truths, losses = RETINANET.truths(PLAN, batch), RETINANET.losses(PLAN)
     assert set(truths) == set(losses) == set(answers)
@@ -51,8 +51,8 @@ def test_a_perfect_network_would_be_served_as_the_truth(network: keras.Model) ->
     batch = squares(4)
     assert batch.boxes is not None
     truths = RETINANET.truths(PLAN, batch)
-    logits = keras.Input((anchor_plan(SIZE).count, 2), name="logits")
-    deltas = keras.Input((anchor_plan(SIZE).count, 4), name="deltas")
+    logits = keras.Input((pyramid_anchors(SIZE).count, 2), name="logits")
+    deltas = keras.Input((pyramid_anchors(SIZE).count, 4), name="deltas")
     told = keras.Model([logits, deltas], {"class_logits": logits, "box_deltas": deltas})
     served = RETINANET.serve(told, PLAN)
     values = truths["class_logits"][..., :2]
@@ -83,7 +83,7 @@ def test_what_is_served_is_sorted_inside_the_image_and_does_not_overlap_itself(n
 
 
 def test_more_rows_than_anchors_are_filled_up(network: keras.Model) -> None:
-    count = anchor_plan(SIZE).count * 2
+    count = pyramid_anchors(SIZE).count * 2
     plan = replace(PLAN, options={"detections": count + 3, "candidates": count + 9})
     answer = RETINANET.serve(network, plan).predict_on_batch(squares(1).pixels)
     assert answer["scores"].shape == (1, count + 3)
@@ -94,7 +94,7 @@ def test_the_truth_of_a_box_is_how_far_it_is_from_its_anchor() -> None:
     batch = squares(1)
     assert batch.boxes is not None
     truth = RETINANET.truths(PLAN, batch)["box_deltas"][0]
-    anchors = anchor_plan(SIZE).boxes()
+    anchors = pyramid_anchors(SIZE).boxes()
     rows = truth[:, 4] > 0
     assert rows.any()
     np.testing.assert_allclose(truth[rows, :4], encode(batch.boxes[0, 0, :4], anchors[rows]), rtol=1e-5, atol=1e-6)

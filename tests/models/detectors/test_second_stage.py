@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from models.architectures.contract import Batch
+from models.architectures.base import Batch
 from tests.models.training.keras_or_skip import require_keras
 
 require_keras()
@@ -15,8 +15,16 @@ require_keras()
 from keras import ops  # noqa: E402
 
 from models.detectors.boxes import REFINING, decode  # noqa: E402
-from models.detectors.mask_truth import drawn, mask_loss, masks_for, pack_truth  # noqa: E402
-from models.detectors.second_stage import assign, heads_loss, pack_heads, proposal_weights  # noqa: E402
+from models.detectors.losses import (  # noqa: E402  # noqa: E402
+    assign,
+    drawn,
+    heads_loss,
+    mask_loss,
+    masks_for,
+    pack_heads,
+    pack_truth,
+    proposal_weights,
+)
 
 NOTHING = [0, 0, 0, 0, -1, 1]
 TRUTH = np.array([[[10, 10, 30, 30, 1, 1], NOTHING], [NOTHING, NOTHING]], np.float32)

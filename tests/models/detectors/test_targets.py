@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.architectures.contract import Batch
-from models.detectors.anchors import AnchorPlan
-from models.detectors.boxes import decode, overlaps
-from models.detectors.matching import Array, boxes_of, complete, match
+from models.architectures.base import Batch
+from models.detectors.boxes import AnchorPlan, decode, overlaps
+from models.detectors.targets import Array, boxes_of, complete, match
 from models.localise import region_boxes
 from tests.models.training.keras_or_skip import require_keras
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from models.architectures.contract import Architecture, Plan, check_plan
+from models.architectures.base import Architecture, Plan, check_plan
 from tests.models.detectors.tiny import SIZE, squares
 from tests.models.training.keras_or_skip import require_keras
 
@@ -16,9 +16,12 @@ require_keras()
 import keras  # noqa: E402
 from keras import ops  # noqa: E402
 
+from models.detectors.architecture import (  # noqa: E402
+    FASTER_RCNN,
+    MASK_RCNN,
+    anchor_plan,
+)
 from models.detectors.boxes import overlaps  # noqa: E402
-from models.detectors.faster_rcnn import FASTER_RCNN, anchor_plan  # noqa: E402
-from models.detectors.mask_rcnn import MASK_RCNN  # noqa: E402
 
 LABELS = ("lung_opacity", "nodule")
 OPTIONS = {"proposals": 12, "detections": 5}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.architectures.contract import Batch
+from models.architectures.base import Batch
 
 SIZE = 64
 

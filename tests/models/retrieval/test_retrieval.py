@@ -11,12 +11,12 @@ require_keras()
 
 import keras  # noqa: E402
 
-from models.architectures.contract import Batch, Plan  # noqa: E402
+from models.architectures.base import Batch, Plan  # noqa: E402
 from models.contract import Code, InputSpec, LabelSpec, ModelKind, ModelSpec  # noqa: E402
 from models.manifest import ManifestError, file_digest  # noqa: E402
 from models.pipeline import Pipeline  # noqa: E402
 from models.predictor import Predictor  # noqa: E402
-from models.retrieval.network import FEATURES, RETRIEVAL  # noqa: E402
+from models.retrieval.architecture import FEATURES, RETRIEVAL  # noqa: E402
 from models.runtime.loading import load  # noqa: E402
 from models.similar import SHOWN, StoredCase, read_index, similar_cases, write_index  # noqa: E402
 from models.training.export import export_onnx  # noqa: E402

@@ -16,7 +16,7 @@ require_keras()
 
 import keras  # noqa: E402
 
-from models.architectures import registry  # noqa: E402
+from models.architectures import catalogue  # noqa: E402
 from models.contract import Mode  # noqa: E402
 from models.manifest import read_manifest  # noqa: E402
 from models.training import engine, learning  # noqa: E402
@@ -272,7 +272,7 @@ def test_figures_by_hand() -> None:
 
 
 def test_a_classifier_shows_places_only_where_readers_have_judged_them() -> None:
-    architecture = registry.find("simple-cnn")
+    architecture = catalogue.find("simple-cnn")
     for images, localised in ((20, False), (100, True)):
         found = figures(_judged(images, "a", 1), 0.4, rounds=20)
         (label,) = label_specs(architecture, recipe(), found, maps=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from models.architectures import registry
+from models.architectures import catalogue
 from models.training.literature_recipe import names_architecture, read_literature_recipe
 from models.training.recipe import RECIPES
 
@@ -35,7 +35,7 @@ def test_a_trial_is_of_the_method_of_its_row() -> None:
 
 def test_every_architecture_has_a_row() -> None:
     assert {OURS[name].architecture for row in ROWS for name in re.findall(r"`([^`]+)`", row[4])} == set(
-        registry.names()
+        catalogue.names()
     )
 
 

@@ -10,9 +10,9 @@ from tests.models.training.keras_or_skip import require_keras
 
 require_keras()
 
-from models.architectures import registry  # noqa: E402
-from models.architectures.contract import Plan, check_plan  # noqa: E402
-from models.training.datasets.registry import names as layouts  # noqa: E402
+from models.architectures import catalogue  # noqa: E402
+from models.architectures.base import Plan, check_plan  # noqa: E402
+from models.training.datasets.read_dataset import names as layouts  # noqa: E402
 from models.training.literature_recipe import (  # noqa: E402
     UNCHANGED,
     names_architecture,
@@ -49,7 +49,7 @@ def written(tmp_path: Path, text: str) -> Path:
 @pytest.mark.parametrize("path", OURS, ids=lambda path: path.stem)
 def test_every_recipe_here_asks_for_what_its_architecture_can_do(path: Path) -> None:
     recipe = read_literature_recipe(path)
-    architecture = registry.find(recipe.architecture)
+    architecture = catalogue.find(recipe.architecture)
     check_plan(architecture, recipe.plan)
     assert architecture.served(recipe.plan)
     assert bool(architecture.losses(recipe.plan)) is architecture.gradient
@@ -60,7 +60,7 @@ def test_every_recipe_here_asks_for_what_its_architecture_can_do(path: Path) -> 
 
 def test_every_architecture_has_a_recipe_and_a_trial() -> None:
     recipes = [read_literature_recipe(path) for path in OURS]
-    for name in registry.names():
+    for name in catalogue.names():
         own = [recipe.name for recipe in recipes if recipe.architecture == name]
         assert any(item.endswith("-trial") for item in own), name
         assert any(not item.endswith("-trial") for item in own), name

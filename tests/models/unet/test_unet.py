@@ -13,11 +13,11 @@ require_keras()
 
 import keras  # noqa: E402
 
-from models.architectures.contract import Batch, Option, Plan, check_plan  # noqa: E402
+from models.architectures.base import Batch, Option, Plan, check_plan  # noqa: E402
+from models.architectures.losses import map_bce, map_dice, map_focal  # noqa: E402
 from models.encoders.table import NAMES  # noqa: E402
 from models.training.export import export_onnx  # noqa: E402
-from models.training.losses import map_bce, map_dice, map_focal  # noqa: E402
-from models.unet.segmenter import LOSSES, UNET, read_loss  # noqa: E402
+from models.unet.architecture import LOSSES, UNET, read_loss  # noqa: E402
 
 SMALL = Plan("unet", 64, ("pneumothorax",), "light", width=0.125)
 NUMBERS = {"smoothing": 1.0, "gamma": 2.0, "alpha": 0.25, "share": 1.0}

@@ -20,7 +20,7 @@ from db.records import DeliveryState, SimilarRecord
 from db.tables import Finding
 from db.worklist import Worklist
 from models.contract import Mode, ModelInput
-from models.registry import read_registry
+from models.model_registry import read_registry
 from node.admin.app import create_app, load_judge
 from node.admin.charts import histogram, nice_share, scatter, trend
 from node.admin.pages.system import alike_failures

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from models.training.datasets import registry, runs
+from models.training.datasets import read_dataset, rle
 from models.training.datasets.exploration import explore, label_counts, mask_places, measure_images, quantiles
 from models.training.datasets.exploration_report import chosen_samples, explore_folder, truth_marks
 from models.training.datasets.sample import Sample
@@ -32,9 +32,9 @@ def test_counts_by_hand(tmp_path: Path) -> None:
 
 
 def test_masks_are_measured(tmp_path: Path) -> None:
-    drawn = np.zeros((runs.SIDE, runs.SIDE), bool)
+    drawn = np.zeros((rle.SIDE, rle.SIDE), bool)
     drawn[:512, :256] = True
-    item = Sample("a", "1", tmp_path, runs={"pneumothorax": (runs.encode(drawn),)})
+    item = Sample("a", "1", tmp_path, runs={"pneumothorax": (rle.encode(drawn),)})
     found = mask_places("pneumothorax", [item, Sample("b", "2", tmp_path, runs={"pneumothorax": ()})])
     assert (found.images, found.marked, found.marks_an_image, found.areas) == (2, 1, {0: 1, 1: 1}, (0.125,))
     assert found.grid[:16, :8].min() == 1.0
@@ -42,7 +42,7 @@ def test_masks_are_measured(tmp_path: Path) -> None:
 
 
 def test_boxes_and_files_are_measured(tmp_path: Path) -> None:
-    data = registry.read(write_drawn(tmp_path / "d", 8))
+    data = read_dataset.read(write_drawn(tmp_path / "d", 8))
     (tmp_path / "d" / "images" / "0003.png").write_bytes(b"nothing")
     told = explore(data, measure_images(data.samples))
     assert (told.images, told.patients, told.layout) == (8, 8, "cxr")
@@ -62,7 +62,7 @@ def test_quantiles() -> None:
 
 
 def test_some_of_each_finding_are_shown_and_those_with_marks_first(tmp_path: Path) -> None:
-    data = registry.read(write_drawn(tmp_path / "d", 40))
+    data = read_dataset.read(write_drawn(tmp_path / "d", 40))
     chosen = chosen_samples(data.samples)
     assert len(chosen) <= 24
     assert len({item.name for item in chosen}) == len(chosen)

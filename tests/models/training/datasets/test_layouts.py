@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from models.training.dataset import DatasetError
-from models.training.datasets import pixels, registry
+from models.training.datasets import pixels, read_dataset
 from models.training.datasets.layout import age_in_years
 from models.training.datasets.sample import Dataset
 from tests.models.training.datasets import made
@@ -20,7 +20,7 @@ def reasons(data: Dataset) -> dict[str, str]:
 
 
 def test_cxr_has_what_the_table_says(tmp_path: Path) -> None:
-    data = registry.read(write_drawn(tmp_path / "d", 8))
+    data = read_dataset.read(write_drawn(tmp_path / "d", 8))
     assert (data.layout, len(data.samples), data.problems) == ("cxr", 8, ())
     ill, well = data.samples[1], data.samples[0]
     assert (ill.labels["lung_opacity"], ill.labels["normal"], ill.labels["abnormal"]) == (1, 0, 1)
@@ -34,7 +34,7 @@ def test_cxr_has_what_the_table_says(tmp_path: Path) -> None:
 
 @pytest.mark.peer("shared-data")
 def test_the_real_cxr_data(shared_data: Path) -> None:
-    data = registry.read(shared_data / "cxr")
+    data = read_dataset.read(shared_data / "cxr")
     assert (len(data.samples), len(data.problems)) == (1259, 0)
     assert sum(item.labels["pneumothorax"] for item in data.samples) == 48
     assert sum("lung_opacity" in item.labels for item in data.samples) == 431
@@ -43,7 +43,7 @@ def test_the_real_cxr_data(shared_data: Path) -> None:
 
 def test_siim(tmp_path: Path) -> None:
     rows = [("1.2.1", "-1"), ("1.2.2", "5 3 2 1"), ("1.2.2", "100 4")]
-    data = registry.read(made.siim(tmp_path, rows, {"1.2.1": "a", "1.2.2": "b"}))
+    data = read_dataset.read(made.siim(tmp_path, rows, {"1.2.1": "a", "1.2.2": "b"}))
     assert (data.layout, data.problems) == ("siim", ())
     well, ill = data.samples
     assert (well.name, well.patient, well.runs, well.labels["pneumothorax"]) == ("1.2.1", "a", {"pneumothorax": ()}, 0)
@@ -58,7 +58,7 @@ def test_siim_lists_all_that_is_wrong(tmp_path: Path) -> None:
     (folder / "broken.dcm").write_bytes(b"no DICOM")
     made.write_dicom(folder / "again.dcm", made.gradient(seed=9), "1.7")
     (folder / "copy.dcm").write_bytes((folder / "dicom-images-train" / "1.9" / "1.9.dcm").read_bytes())
-    data = registry.read(folder)
+    data = read_dataset.read(folder)
     assert [item.name for item in data.samples] == ["1.5", "1.9"]
     said = Counter(reason.split(":")[0] for _, reason in data.problems)
     assert said == {
@@ -77,7 +77,7 @@ def test_siim_lists_all_that_is_wrong(tmp_path: Path) -> None:
 def test_siim_masks_are_not_stretched_over_an_image_of_another_shape(tmp_path: Path) -> None:
     folder = made.siim(tmp_path, [("1.1", "0 5"), ("1.2", "-1")], {"1.1": "a", "1.2": "b"})
     made.write_dicom(folder / "dicom-images-train" / "1.1" / "1.1.dcm", made.gradient(64, 32), "1.1")
-    assert reasons(registry.read(folder)) == {"1.1": "its masks are for a square image: it has 32 x 64 pixels"}
+    assert reasons(read_dataset.read(folder)) == {"1.1": "its masks are for a square image: it has 32 x 64 pixels"}
 
 
 @pytest.mark.peer("shared-data")
@@ -86,7 +86,7 @@ def test_a_real_siim_file_with_an_age_that_is_none(shared_data: Path, tmp_path: 
     name = "siim-1.2.276.0.7230010.3.1.4.8323329.6904.1517875201.850819.dcm"
     (tmp_path / "images" / name).symlink_to(shared_data / "dicom" / name)
     (tmp_path / "train-rle.csv.gz").symlink_to(shared_data / "siim" / "train-rle.csv.gz")
-    data = registry.read(tmp_path)
+    data = read_dataset.read(tmp_path)
     assert [(item.age, item.sex, item.view) for item in data.samples] == [(62, "M", "PA")]
     assert Counter(reason for _, reason in data.problems) == {"no file has this SOP Instance UID": 12046}
 
@@ -94,7 +94,7 @@ def test_a_real_siim_file_with_an_age_that_is_none(shared_data: Path, tmp_path: 
 def test_rsna(tmp_path: Path) -> None:
     rows = [["a", "", "", "", "", 0], ["b", 8, 16, 16, 32, 1], ["b", 32, 0, 32, 64, 1], ["c", "", "", "", "", 0]]
     classes = [("a", "Normal"), ("b", "Lung Opacity"), ("b", "Lung Opacity"), ("c", "No Lung Opacity / Not Normal")]
-    data = registry.read(made.rsna(tmp_path, rows, classes, ["a", "b", "c"]))
+    data = read_dataset.read(made.rsna(tmp_path, rows, classes, ["a", "b", "c"]))
     assert (data.layout, data.problems) == ("rsna", ())
     well, ill, other = data.samples
     assert [(box.x, box.y, box.width, box.height) for box in ill.boxes] == [
@@ -126,7 +126,7 @@ def test_rsna(tmp_path: Path) -> None:
 )
 def test_rsna_lists_what_is_wrong(tmp_path: Path, row: list[object], label: str, reason: str) -> None:
     rows: list[list[object]] = [["a", "", "", "", "", 0], row, ["gone", "", "", "", "", 0]]
-    data = registry.read(made.rsna(tmp_path, rows, [("a", "Normal"), ("b", label)], ["a", "b", "spare"]))
+    data = read_dataset.read(made.rsna(tmp_path, rows, [("a", "Normal"), ("b", label)], ["a", "b", "spare"]))
     assert [item.name for item in data.samples] == ["a"]
     said = reasons(data)
     assert reason in said["b"]
@@ -141,7 +141,7 @@ def test_nih(tmp_path: Path) -> None:
     (folder / "test_list.txt").write_text("3_0.png\n")
     head = ["Image Index", "Finding Label", "Bbox [x", "y", "w", "h]", "", "", ""]
     made.write_rows(folder / "BBox_List_2017.csv", head, [["2_0.png", "Mass", 512, 256, 128, 64, "", "", ""]])
-    data = registry.read(folder)
+    data = read_dataset.read(folder)
     assert (data.layout, data.problems) == ("nih", ())
     assert [item.split for item in data.samples] == ["train", "train", "test"]
     well, ill, _ = data.samples
@@ -159,7 +159,7 @@ def test_nih_lists_what_is_wrong(tmp_path: Path) -> None:
     folder = made.nih(tmp_path, rows, ["a.png", "b.png", "c.png", "e.png", "f.png", "g.png", "spare.png"])
     (folder / "train_val_list.txt").write_text("a.png b.png c.png d.png f.png")
     (folder / "test_list.txt").write_text("f.png g.png")
-    data = registry.read(folder)
+    data = read_dataset.read(folder)
     assert data.samples == ()
     said = Counter(reason for _, reason in data.problems)
     assert said == {
@@ -179,13 +179,13 @@ def test_folders_with_splits_and_images_of_every_kind(tmp_path: Path) -> None:
     made.write_png(tmp_path / "train" / "Normal" / "00000075_001.jpg", made.gradient(seed=2))
     made.write_dicom(tmp_path / "validation" / "Left Pneumothorax" / "x", made.gradient(seed=3), "1.9", PatientID="Q")
     made.write_png(tmp_path / "validation" / "Left Pneumothorax" / "scan-7.png", made.gradient(seed=4))
-    data = registry.read(tmp_path)
+    data = read_dataset.read(tmp_path)
     assert (data.layout, data.problems) == ("folders", ())
     assert [item.patient for item in data.samples[:2]] == ["00000075", "00000075"]
     assert {item.patient for item in data.samples[2:]} == {"Q", "validation/Left Pneumothorax/scan-7.png"}
     assert data.samples[0].labels == {"left_pneumothorax": 0, "normal": 1, "abnormal": 0}
     assert [item.split for item in data.samples] == ["train", "train", "val", "val"]
-    told = registry.read(tmp_path, patient=r"(scan)-")
+    told = read_dataset.read(tmp_path, patient=r"(scan)-")
     assert "scan" in {item.patient for item in told.samples}
 
 
@@ -196,7 +196,7 @@ def test_folders_list_copies_and_strays(tmp_path: Path) -> None:
     (tmp_path / "ill" / "e.png").write_bytes((tmp_path / "ill" / "d.png").read_bytes())
     made.write_png(tmp_path / "stray.png", made.gradient(seed=4))
     (tmp_path / "ill" / "broken.dcm").write_bytes(b"nothing")
-    data = registry.read(tmp_path)
+    data = read_dataset.read(tmp_path)
     assert {item.name for item in data.samples} == {"normal/b.png", "ill/d.png"}
     said = reasons(data)
     assert said["a.png"].startswith("the same image is in several classes")
@@ -208,24 +208,24 @@ def test_folders_list_copies_and_strays(tmp_path: Path) -> None:
 
 def test_what_is_no_data_set_is_told(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"no layout that is known.*siim: train-rle\.csv"):
-        registry.read(tmp_path)
+        read_dataset.read(tmp_path)
     with pytest.raises(DatasetError, match="there is no folder"):
-        registry.read(tmp_path / "nowhere", "siim")
+        read_dataset.read(tmp_path / "nowhere", "siim")
     with pytest.raises(DatasetError, match="there are: auto, cxr"):
-        registry.read(tmp_path, "mimic")
-    for layout in registry.LAYOUTS:
+        read_dataset.read(tmp_path, "mimic")
+    for layout in read_dataset.LAYOUTS:
         with pytest.raises(DatasetError):
-            registry.read(tmp_path, layout.name)
+            read_dataset.read(tmp_path, layout.name)
     (tmp_path / "train-rle.csv").write_text("a,b\n1,2\n")
     with pytest.raises(DatasetError, match="lacks the columns EncodedPixels, ImageId"):
-        registry.read(tmp_path)
+        read_dataset.read(tmp_path)
     with pytest.raises(DatasetError, match="a pattern is for folders only"):
-        registry.read(tmp_path, patient="(.)")
+        read_dataset.read(tmp_path, patient="(.)")
 
 
 def test_the_order_of_the_files_does_not_matter_to_the_bar(tmp_path: Path) -> None:
     told: list[tuple[str, int, int]] = []
-    registry.read(made.siim(tmp_path, [("1.2", "-1")], {"1.2": "a"}), progress=lambda *state: told.append(state))
+    read_dataset.read(made.siim(tmp_path, [("1.2", "-1")], {"1.2": "a"}), progress=lambda *state: told.append(state))
     assert told[-1] == ("headers", 1, 1)
 
 
@@ -245,8 +245,8 @@ def test_every_sample_of_a_layout_loads(tmp_path: Path) -> None:
         made.write_png(tmp_path / "f" / "a" / "1.png", made.gradient()).parents[1],
     ]
     made.write_png(tmp_path / "f" / "b" / "2.png", made.gradient(seed=5))
-    for folder, layout in zip(folders, registry.LAYOUTS, strict=True):
-        data = registry.read(folder)
+    for folder, layout in zip(folders, read_dataset.LAYOUTS, strict=True):
+        data = read_dataset.read(folder)
         assert (data.layout, data.problems) == (layout.name, ())
         for sample in data.samples:
             found = pixels.load(sample, 48)

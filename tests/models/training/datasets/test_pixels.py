@@ -10,7 +10,7 @@ from PIL import Image
 from models.contract import InputSpec
 from models.radiograph.contrast import letterbox_for, prepare
 from models.radiograph.reading import read_model_input
-from models.training.datasets import pixels, runs
+from models.training.datasets import pixels, rle
 from models.training.datasets.pixels import UnreadableImage
 from models.training.datasets.sample import MarkedBox, Sample
 from tests.models.training.datasets import made
@@ -91,9 +91,9 @@ def test_a_mask_lies_where_the_letterbox_has_the_image(tmp_path: Path) -> None:
     # A bright square in the image and the same square as a mask must fall on the same network pixels.
     bright = np.zeros((256, 128), np.uint8)
     bright[64:128, 32:96] = 250
-    drawn = np.zeros((runs.SIDE, runs.SIDE), bool)
+    drawn = np.zeros((rle.SIDE, rle.SIDE), bool)
     drawn[256:512, 256:768] = True  # the same place, on the mask's own square grid
-    item = sample(made.write_png(tmp_path / "a.png", bright), runs={"pneumothorax": (runs.encode(drawn),)})
+    item = sample(made.write_png(tmp_path / "a.png", bright), runs={"pneumothorax": (rle.encode(drawn),)})
     network, mask = pixels.load(item, 64), pixels.mask(item, "pneumothorax", 64)
     assert mask.sum() == 16 * 16
     assert np.array_equal(network > 0.5, mask)

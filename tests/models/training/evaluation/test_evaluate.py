@@ -15,7 +15,7 @@ from models.predictor import Predictor
 from models.radiograph.reading import read_model_input
 from models.runtime.loading import load
 from models.training.dataset import DatasetError
-from models.training.datasets import pixels, registry, runs
+from models.training.datasets import pixels, read_dataset, rle
 from models.training.evaluate import EvaluationError, evaluate, find_manifest
 from models.training.evaluation.detection import Matched
 from models.training.evaluation.measuring import strongest_is_true
@@ -67,7 +67,7 @@ def test_a_classifier_says_what_the_node_says(tmp_path: Path) -> None:
         said = read_predictions(tmp_path / "out" / equalise / "predictions.csv")
         spec = read_manifest(file)
         node = Predictor(Pipeline(None, (spec,)), {spec.name: load(spec)})
-        for row, item in enumerate(registry.read(folder).samples):
+        for row, item in enumerate(read_dataset.read(folder).samples):
             expected = [finding.probability for finding in node.predict(read_model_input(item.image)).findings]
             assert said.scores[row] == pytest.approx(expected, abs=6e-5)
 
@@ -93,10 +93,10 @@ def test_a_classifier_on_the_cxr_layout(tmp_path: Path) -> None:
 
 def test_a_segmenter_against_masks(tmp_path: Path) -> None:
     # Three of four images are bright exactly where their mask is; one has its mask elsewhere; one has none.
-    truth = np.zeros((runs.SIDE, runs.SIDE), bool)
+    truth = np.zeros((rle.SIDE, rle.SIDE), bool)
     truth[256:512, 256:512] = True
     elsewhere = np.roll(truth, 512, axis=1)
-    rows = [("1.0", runs.encode(truth)), ("1.1", runs.encode(truth)), ("1.2", runs.encode(elsewhere)), ("1.3", "-1")]
+    rows = [("1.0", rle.encode(truth)), ("1.1", rle.encode(truth)), ("1.2", rle.encode(elsewhere)), ("1.3", "-1")]
     folder = made.siim(tmp_path / "d", rows, {uid: uid for uid, _ in rows})
     for uid, _ in rows:
         picture = bright(slice(32, 64), slice(32, 64)) if uid != "1.3" else made.gradient(128, 128) // 4
@@ -120,9 +120,9 @@ def test_a_segmenter_against_masks(tmp_path: Path) -> None:
 
 
 def test_below_its_cut_off_a_finding_is_not_delivered_though_the_map_marks_it(tmp_path: Path) -> None:
-    truth = np.zeros((runs.SIDE, runs.SIDE), bool)
+    truth = np.zeros((rle.SIDE, rle.SIDE), bool)
     truth[256:512, 256:512] = True
-    folder = made.siim(tmp_path / "d", [("1.0", runs.encode(truth)), ("1.1", "-1")], {"1.0": "a", "1.1": "b"})
+    folder = made.siim(tmp_path / "d", [("1.0", rle.encode(truth)), ("1.1", "-1")], {"1.0": "a", "1.1": "b"})
     grey = bright(slice(32, 64), slice(32, 64))
     made.write_dicom(folder / "dicom-images-train" / "1.0" / "1.0.dcm", (grey * 0.6).astype(np.uint8), "1.0")
     file = segmenter(tmp_path / "m", threshold=0.9, cut=0.3)
@@ -241,7 +241,7 @@ def test_the_command_tells_what_is_wrong(tmp_path: Path) -> None:
 
 
 def test_the_strongest_place_is_looked_for_on_the_image_alone(tmp_path: Path) -> None:
-    item = registry.read(made.siim(tmp_path, [("1.0", "-1")], {"1.0": "a"})).samples[0]
+    item = read_dataset.read(made.siim(tmp_path, [("1.0", "-1")], {"1.0": "a"})).samples[0]
     made.write_dicom(item.image, made.gradient(128, 64), "1.0")
     box = pixels.letterbox(item, 32)
     assert (box.left, box.image_width) == (8, 16)
