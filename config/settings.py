@@ -114,13 +114,16 @@ class Eligibility(_Part):
     modalities: tuple[str, ...] = ("CR", "DX")
     """Values of Modality (0008,0060) that are looked at; a Secondary Capture must carry one of them too."""
     body_parts: tuple[str, ...] = ("CHEST", "THORAX", "LUNG", "CHEST_PORTABLE", "PORT CHEST")
-    """Values of Body Part Examined (0018,0015) that mean a chest."""
+    """Values of Body Part Examined (0018,0015) that mean a chest, beside the words for it in common languages."""
     descriptions: tuple[str, ...] = (r"\bchest\b", r"\bthora", r"\blung", r"\bCXR\b")
-    """Regular expressions (case is ignored) that mean a chest, where Body Part Examined is empty."""
+    """Regular expressions (case is ignored) that mean a chest, where Body Part Examined is empty, beside the words for
+    it in common languages."""
     unknown_body_part: Literal["analyse", "refuse"] = "analyse"
     """Neither body part nor description says anything: let the pixel gate judge, or refuse."""
     views: tuple[str, ...] = ("PA", "AP")
-    """Values of View Position (0018,5101) that are frontal; an empty one is left to the pixel gate."""
+    """Views that are analysed. PA and AP stand for every word for them in View Position (0018,5101), both for FRONTAL
+    too; a word for another view (decubitus, lordotic, oblique, lateral) outweighs them. An empty one is left to the
+    pixel gate."""
     minimum_age_years: float = Field(default=18, ge=0)
     """Younger patients are not analysed."""
     unknown_age: Literal["analyse", "refuse"] = "analyse"

@@ -21,6 +21,9 @@ from pydicom.dataset import Dataset
 
 from config.settings import Eligibility
 from db.records import Refusal
+from models.radiograph.body_parts import body_part_in
+from models.radiograph.views import FRONTAL_VIEWS, SPECIAL_VIEWS, View, not_frontal, views_in
+from models.radiograph.words import plain_words
 
 
 class RefusalCode(StrEnum):
@@ -68,17 +71,6 @@ _CHEST_CODES = frozenset(
     {"51185008", "43799004", "39607008", "3120008", "T-D3000", "T-D3050", "T-28000", "T-29000", "816094009"}
 )
 _SNOMED = frozenset({"SCT", "SRT", "SNM3", "99SDM"})
-
-_FRONTAL_WORDS = re.compile(r"\b(pa|ap|frontal|p\.a\.|a\.p\.)(?![a-z])", re.IGNORECASE)
-_OTHER_VIEW_WORDS = re.compile(
-    r"\b(lat|lateral\w*|seitlich|profil|obl|oblique\w*|rao|lao|rpo|lpo|decub\w*)\b", re.IGNORECASE
-)
-_OTHER_PARTS = re.compile(
-    r"\b(skull|head|face|nose|sinus\w*|mandible|neck|c-?spine|l-?spine|spine|sacrum|coccyx|abdomen|abdominal|kub|pelvis|"
-    r"hips?|femur|thigh|knees?|patella|tibia|fibula|leg|ankles?|foot|feet|calcaneus|toes?|clavicle|scapula|shoulders?|"
-    r"humerus|elbows?|forearm|wrists?|hands?|fingers?|thumb|extremit\w+|breast)\b",
-    re.IGNORECASE,
-)
 
 _AGE = re.compile(r"(\d{1,3})([DWMY]?)", re.IGNORECASE)
 _YEARS_PER = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0, "": 1.0}
@@ -129,14 +121,20 @@ class _Header:
 
     def codes(self, keyword: str) -> Iterator[tuple[str, str, str]]:
         """Code value, scheme and meaning of each item of a code sequence (PS3.3 8.8)."""
+        for code in self._items(keyword):
+            yield code.text("CodeValue"), code.text("CodingSchemeDesignator"), code.text("CodeMeaning")
+
+    def view_modifiers(self) -> Iterator[tuple[str, str, str]]:
+        """View Modifier Code Sequence (0054,0222) of every coded view."""
+        for view in self._items("ViewCodeSequence"):
+            yield from view.codes("ViewModifierCodeSequence")
+
+    def _items(self, keyword: str) -> Iterator[_Header]:
         try:
             items = list(self._dataset.get(keyword) or ())
         except (ValueError, TypeError, AttributeError, KeyError, NotImplementedError):
             items = []
-        for item in items:
-            if isinstance(item, Dataset):
-                code = _Header(item)
-                yield code.text("CodeValue"), code.text("CodingSchemeDesignator"), code.text("CodeMeaning")
+        yield from (_Header(item) for item in items if isinstance(item, Dataset))
 
 
 class _Image(_Header):
@@ -243,11 +241,11 @@ def _too_small(image: _Image) -> Refusal | None:
 
 
 _DESCRIPTIONS = (
-    "StudyDescription",
     "SeriesDescription",
     "ProtocolName",
-    "RequestedProcedureDescription",
     "PerformedProcedureStepDescription",
+    "RequestedProcedureDescription",
+    "StudyDescription",
 )
 
 
@@ -267,13 +265,13 @@ class _Said:
 
 def _body_part_said(image: _Image) -> _Said | None:
     """Ask Body Part Examined, then the coded region, then the descriptions; None where none of them says anything."""
-    body_part = image.text("BodyPartExamined").upper().replace("_", " ")
+    body_part = image.text("BodyPartExamined")
     if body_part:
-        if body_part in {part.upper().replace("_", " ") for part in image.rules.body_parts}:
+        if _is_chest(body_part, image.rules) is True:
             return _Said()
         return _Said(_refuse(RefusalCode.NOT_A_CHEST, f"Body Part Examined is {_shown(body_part)}, not a chest."))
     for value, scheme, meaning in image.codes("AnatomicRegionSequence"):
-        if value in _CHEST_CODES or _matches(image.rules.descriptions, meaning):
+        if value in _CHEST_CODES or _is_chest(meaning, image.rules) is True:
             return _Said()
         if scheme in _SNOMED:
             return _Said(_refuse(RefusalCode.NOT_A_CHEST, f"The coded region is {_shown(meaning)}, not a chest."))
@@ -281,16 +279,27 @@ def _body_part_said(image: _Image) -> _Said | None:
 
 
 def _described_part(image: _Image) -> _Said | None:
+    """The first description that speaks of one part decides, what is about the image before what is about the study."""
     texts = [image.text(keyword) for keyword in _DESCRIPTIONS]
     texts += [meaning for _, _, meaning in image.codes("ProcedureCodeSequence")]
-    if any(_matches(image.rules.descriptions, text) for text in texts):
-        return _Said()
     for text in texts:
-        other = _OTHER_PARTS.search(text)
-        if other:
-            part = _shown(other.group().lower())
+        chest = _is_chest(text, image.rules)
+        if chest:
+            return _Said()
+        if chest is False:
+            part = _shown(body_part_in(text).other)
             return _Said(_refuse(RefusalCode.NOT_A_CHEST, f"The description speaks of {part}, not of a chest."))
     return None
+
+
+def _is_chest(text: str, rules: Eligibility) -> bool | None:
+    """Whether ``text`` speaks of a chest, by the site's own words or by the table; None where it names both or none."""
+    exact = text.upper().replace("_", " ")
+    if exact and exact in {part.upper().replace("_", " ") for part in rules.body_parts}:
+        return True
+    part = body_part_in(text)
+    chest = part.chest or (not part.other and _matches(rules.descriptions, text))
+    return None if chest == bool(part.other) else chest
 
 
 def _matches(patterns: Sequence[str], text: str) -> bool:
@@ -298,34 +307,55 @@ def _matches(patterns: Sequence[str], text: str) -> bool:
 
 
 def _view(image: _Image) -> Refusal | None:
-    """Refuse what a coded attribute calls something else than frontal, else what only the descriptions call lateral."""
-    frontal = {view.upper() for view in image.rules.views}
-    position = image.text("ViewPosition").upper()
-    if position and not (_words(position) & frontal and not _OTHER_VIEW_WORDS.search(position)):
-        return _refuse(RefusalCode.NOT_FRONTAL, f"View Position is {_shown(position)}, not a frontal view.")
+    """Refuse what is said to be something else than frontal: by View Position, by a code, then by the descriptions."""
+    position = image.text("ViewPosition")
+    told = bool(position)
+    if position and (refusal := _position(position, image.rules)) is not None:
+        return refusal
     for value, scheme, meaning in image.codes("ViewCodeSequence"):
-        if scheme in _SNOMED and value not in _FRONTAL_CODES:
+        frontal = value in _FRONTAL_CODES if scheme in _SNOMED else not_frontal(views_in(meaning)) is None
+        if not frontal:
             return _refuse(RefusalCode.NOT_FRONTAL, f"The coded view is {_shown(meaning)}, not a frontal view.")
-        position = position or value
-    return None if position else _view_described(image)
+        told = True
+    return _special_view(image) or (None if told else _view_described(image))
+
+
+def _position(position: str, rules: Eligibility) -> Refusal | None:
+    allowed = {view.upper() for view in rules.views}
+    views = views_in(position)
+    if not_frontal(views) is not None:
+        return _refuse(RefusalCode.NOT_FRONTAL, f"View Position is {_shown(position)}, not a frontal view.")
+    if View.FRONTAL in views and allowed >= {View.PA, View.AP}:
+        return None
+    if allowed & (views | set(plain_words(position).split())):
+        return None
+    return _refuse(
+        RefusalCode.NOT_FRONTAL, f"View Position is {_shown(position)}, not a frontal view that is analysed."
+    )
+
+
+def _own_texts(image: _Image) -> list[str]:
+    # The study's description often names all its views ("PA and lateral"), so it says nothing about one image.
+    return [image.text(keyword) for keyword in ("BodyPartExamined", "SeriesDescription", "ProtocolName")]
+
+
+def _special_view(image: _Image) -> Refusal | None:
+    """Decubitus and lordotic views are AP or PA as well, so that View Position does not speak against them."""
+    texts = [*_own_texts(image), *(meaning for _, _, meaning in image.view_modifiers())]
+    special = not_frontal(frozenset().union(*map(views_in, texts)) & SPECIAL_VIEWS)
+    return None if special is None else _refuse(RefusalCode.NOT_FRONTAL, f"The description says {special} view.")
 
 
 def _view_described(image: _Image) -> Refusal | None:
-    # The study's description often names all its views ("PA and lateral"), so it says nothing about one image.
-    texts = [image.text("SeriesDescription"), image.text("ProtocolName")]
-    for text in texts:
-        other = _OTHER_VIEW_WORDS.search(text)
-        if other and not any(_FRONTAL_WORDS.search(one) for one in texts):
-            return _refuse(RefusalCode.NOT_FRONTAL, f"The description says {_shown(other.group().lower())}.")
+    views = frozenset[View]().union(*map(views_in, _own_texts(image)))
+    other = not_frontal(views)
+    if other is not None and not views & FRONTAL_VIEWS:
+        return _refuse(RefusalCode.NOT_FRONTAL, f"The description says {other} view.")
     # Patient Orientation (0020,0020): rows of a frontal image run to the patient's left or right, never front or back.
     rows_run = image.text("PatientOrientation").upper()[:1]
     if rows_run in {"A", "P"}:
         return _refuse(RefusalCode.NOT_FRONTAL, "Patient Orientation is that of a lateral view.")
     return None
-
-
-def _words(text: str) -> set[str]:
-    return set(re.findall(r"[A-Z0-9]+", text))
 
 
 def _age(image: _Image) -> Refusal | None:
@@ -387,14 +417,14 @@ _RULES: tuple[_Rule, ...] = (
     _own_result,
     _not_an_image,
     _modality,
-    _for_processing,
     _scanned,
     _derived,
     _quality_control,
+    _body_part,
+    _for_processing,
     _colour,
     _multi_frame,
     _too_small,
-    _body_part,
     _view,
     _age,
 )

@@ -25,6 +25,12 @@ def code_item(value: str, scheme: str, meaning: str) -> list[Dataset]:
     return [item]
 
 
+def _modified(view: str, modifier: str) -> list[Dataset]:
+    coded = code_item(view, "SCT", "antero-posterior")
+    coded[0].ViewModifierCodeSequence = code_item("M1", "99HOSP", modifier)
+    return coded
+
+
 ELIGIBLE = {
     "as it is": {},
     "dx": {"SOPClassUID": uid.DigitalXRayImageStorageForPresentation, "Modality": "DX"},
@@ -62,7 +68,22 @@ ELIGIBLE = {
     "antero-posterior": {"ViewPosition": "AP"},
     "several words, one of them frontal": {"ViewPosition": "AP ERECT"},
     "coded frontal view": {"ViewPosition": None, "ViewCodeSequence": code_item("399348003", "SCT", "antero-posterior")},
-    "private view code": {"ViewPosition": None, "ViewCodeSequence": code_item("V1", "99HOSP", "lateral")},
+    "private view code": {"ViewPosition": None, "ViewCodeSequence": code_item("V1", "99HOSP", "view 1")},
+    "frontal": {"ViewPosition": "FRONTAL"},
+    "body part and view in View Position": {"ViewPosition": "CHEST PA"},
+    "view position with dots": {"ViewPosition": "P.A."},
+    "view position of a French device": {"ViewPosition": "FACE"},
+    "view position spelt out": {"ViewPosition": "ANTEROPOSTERIOR"},
+    "supine in Spanish": {"ViewPosition": "AP", "SeriesDescription": "TORAX AP EN DECÚBITO SUPINO"},
+    "body part of a Spanish device": {"BodyPartExamined": "TORAX"},
+    "body part of an Italian device": {"BodyPartExamined": "TORACE"},
+    "body part with the view": {"BodyPartExamined": "CHEST PA", "ViewPosition": None},
+    "German body part with the view": {"BodyPartExamined": "THORAX AP"},
+    "no body part, Polish": {"BodyPartExamined": None, "SeriesDescription": "RTG klatki piersiowej PA"},
+    "no body part, Chinese": {"BodyPartExamined": None, "SeriesDescription": "胸部正位片"},
+    "no body part, Russian": {"BodyPartExamined": None, "StudyDescription": "Рентгенография грудной клетки"},
+    "French view in the description": {"BodyPartExamined": None, "SeriesDescription": "Radiographie du thorax de face"},
+    "chest among the studies' parts": {"BodyPartExamined": None, "StudyDescription": "Chest PA, left hand"},
     "study of both views": {"ViewPosition": None, "StudyDescription": "CHEST PA AND LATERAL"},
     "series of both views": {"ViewPosition": None, "SeriesDescription": "PA/LAT"},
     "position wins over description": {"ViewPosition": "PA", "SeriesDescription": "LATERAL"},
@@ -120,6 +141,41 @@ REFUSED = {
     "lateral beside frontal": ({"ViewPosition": "AP/LAT"}, RefusalCode.NOT_FRONTAL),
     "oblique": ({"ViewPosition": "RAO"}, RefusalCode.NOT_FRONTAL),
     "decubitus": ({"ViewPosition": "LLD"}, RefusalCode.NOT_FRONTAL),
+    "decubitus from behind": ({"ViewPosition": "PA LLD"}, RefusalCode.NOT_FRONTAL),
+    "decubitus from the front": ({"ViewPosition": "AP RLD"}, RefusalCode.NOT_FRONTAL),
+    "decubitus only in the description": (
+        {"ViewPosition": "AP", "SeriesDescription": "Chest lt decub."},
+        RefusalCode.NOT_FRONTAL,
+    ),
+    "decubitus only in a modifier": (
+        {"ViewPosition": None, "ViewCodeSequence": _modified("399348003", "lateral decubitus")},
+        RefusalCode.NOT_FRONTAL,
+    ),
+    "lordotic": ({"ViewPosition": "AP AXIAL"}, RefusalCode.NOT_FRONTAL),
+    "lordotic only in the protocol": ({"ViewPosition": "AP", "ProtocolName": "LORDOTIC"}, RefusalCode.NOT_FRONTAL),
+    "cross table": ({"ViewPosition": "XTABLE LATERAL"}, RefusalCode.NOT_FRONTAL),
+    "swimmer's": ({"ViewPosition": "SWIMMERS"}, RefusalCode.NOT_FRONTAL),
+    "Spanish lateral": ({"ViewPosition": "", "SeriesDescription": "TÓRAX PERFIL"}, RefusalCode.NOT_FRONTAL),
+    "lateral in the body part": ({"ViewPosition": "", "BodyPartExamined": "CHEST LAT"}, RefusalCode.NOT_FRONTAL),
+    "private code that means lateral": (
+        {"ViewPosition": None, "ViewCodeSequence": code_item("V1", "99HOSP", "lateral")},
+        RefusalCode.NOT_FRONTAL,
+    ),
+    "thoracic spine": (
+        {"BodyPartExamined": None, "StudyDescription": "XR thoracic spine AP"},
+        RefusalCode.NOT_A_CHEST,
+    ),
+    "Spanish spine": ({"BodyPartExamined": None, "StudyDescription": "COLUMNA TORÁCICA"}, RefusalCode.NOT_A_CHEST),
+    "German knee": ({"BodyPartExamined": None, "SeriesDescription": "Knie li. a.p."}, RefusalCode.NOT_A_CHEST),
+    "babygram": ({"BodyPartExamined": "CHEST ABDOMEN"}, RefusalCode.NOT_A_CHEST),
+    "hand beside a chest": (
+        {"BodyPartExamined": None, "SeriesDescription": "Hand dp", "StudyDescription": "Chest PA, left hand"},
+        RefusalCode.NOT_A_CHEST,
+    ),
+    "hand for processing": (
+        {"BodyPartExamined": "HAND", "PresentationIntentType": "FOR PROCESSING"},
+        RefusalCode.NOT_A_CHEST,
+    ),
     "coded lateral": (
         {"ViewPosition": None, "ViewCodeSequence": code_item("399173006", "SCT", "left lateral")},
         RefusalCode.NOT_FRONTAL,
@@ -174,6 +230,24 @@ def test_settings_refuse_what_is_unknown(changes: dict[str, object], expected: R
 
 def test_settings_take_children() -> None:
     assert judge(chest(PatientAge="003D"), Eligibility(minimum_age_years=0)) is None
+
+
+def test_a_site_that_takes_only_pa_takes_no_view_that_may_be_ap() -> None:
+    only_pa = Eligibility(views=("PA",))
+
+    assert judge(chest(ViewPosition="CHEST PA"), only_pa) is None
+    for position in ("AP", "CHEST AP", "FRONTAL"):
+        refusal = judge(chest(ViewPosition=position), only_pa)
+        assert refusal is not None
+        assert refusal.code == RefusalCode.NOT_FRONTAL.value
+
+
+def test_a_site_adds_its_own_words() -> None:
+    rules = Eligibility(views=("PA", "AP", "STEHEND"), body_parts=("RX-1",), descriptions=(r"\bthx\b",))
+
+    assert judge(chest(ViewPosition="STEHEND"), rules) is None
+    assert judge(chest(BodyPartExamined="RX-1"), rules) is None
+    assert judge(chest(BodyPartExamined=None, StudyDescription="THX"), rules) is None
 
 
 def test_an_object_with_one_of_our_uids_is_never_analysed() -> None:

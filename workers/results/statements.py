@@ -5,19 +5,20 @@ SEG, SR, Secondary Capture and GSPS are made from these statements, so that no t
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
 
 from models.contract import Code, Finding, Mask, ModelUse, Spacing
+from models.radiograph.views import View, frontal_view
+from models.radiograph.words import one_of, plain_words
 from workers.results import codes
 from workers.results.contract import Analysis
 from workers.results.header import patient_orientation
 
 # Part of the image's width around its middle in which a finding is given no side.
 _MIDDLE = 0.05
-_RECUMBENT = re.compile(r"\b(supine|recumbent|bedside|portable|lying|liegend)\b", re.IGNORECASE)
+_RECUMBENT = one_of("SUPIN* RECUMBENT BEDSIDE PORTABLE MOBILE LYING LIEGEN* COUCHE ACOSTADO SDRAIATO DEITADO DECUBIT*")
 
 # Reasons from models.radiograph.decode.PixelFault: the analysis began and failed on the pixels.
 FAILED_REASONS = frozenset(
@@ -125,9 +126,9 @@ def is_pneumothorax(code: Code) -> bool:
 def _is_upright_pa(analysis: Analysis) -> bool:
     """PA is taken standing or sitting. Without a view nothing is known, and a negative excludes nothing."""
     view = analysis.model_input.view if analysis.model_input is not None else ""
-    view = (view or str(analysis.source.get("ViewPosition") or "")).strip().upper()
+    view = view or str(analysis.source.get("ViewPosition") or "")
     told = " ".join(str(analysis.source.get(word) or "") for word in ("SeriesDescription", "StudyDescription"))
-    return view == "PA" and not _RECUMBENT.search(told)
+    return frontal_view(view) is View.PA and not _RECUMBENT.search(plain_words(f"{view} {told}"))
 
 
 def spacing_of(analysis: Analysis) -> Spacing | None:

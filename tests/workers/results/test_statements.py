@@ -57,7 +57,10 @@ def test_the_side_of_boxes_is_that_of_all_of_them():
     ("changes", "answer"),
     [
         ({"ViewPosition": "PA"}, codes.ABSENT),
+        ({"ViewPosition": "CHEST P.A."}, codes.ABSENT),
         ({"ViewPosition": "AP"}, codes.UNDETERMINED),
+        ({"ViewPosition": "PA SUPINE"}, codes.UNDETERMINED),
+        ({"ViewPosition": "PA", "SeriesDescription": "Thorax im Liegen"}, codes.UNDETERMINED),
         ({"ViewPosition": None}, codes.UNDETERMINED),
         ({"ViewPosition": "PA", "SeriesDescription": "Chest portable supine"}, codes.UNDETERMINED),
     ],
