@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,11 +23,22 @@ STAT_WAIT = timedelta(hours=1)
 ROUTINE_WAIT = timedelta(hours=8)
 """When a study is due until triage has judged it. Triage replaces both by what the configuration says."""
 
+COMPARE = "compare"
+"""Flag of an instance whose SOP Instance UID was here already, in other bytes: a worker sees whether it is the same."""
+
+REPEAT = "repeat"
+"""Flag, and refusal code, of an instance that is an earlier one in another encoding or with a router's additions."""
+
+CONFLICT = "conflict"
+"""Flag of an instance that differs from an earlier one with the same SOP Instance UID."""
+
 REJECTED = "rejected"
 """Refusal code of an instance that a rejection note has taken back."""
 
 _READABLE = frozenset({"not-frontal", "not-a-chest", "body-part-unknown", "too-small", "too-young", "age-unknown"})
 """Codes of refused instances (:mod:`node.eligibility`) that are radiographs all the same, and for a person to read."""
+
+OTHER_CONTENT = "an instance came again under the same SOP Instance UID with other content"
 
 _TEXT_LIMIT = 256
 _ACTOR = "listener"
@@ -91,9 +103,15 @@ _COUNT_IMAGE = Prepared(
     )
 )
 _TWINS = Prepared(
-    lambda _: select(tables.Instance.id, tables.Instance.digest, tables.Instance.study_id).where(
-        tables.Instance.sop_instance_uid == bindparam("sop_instance_uid")
-    )
+    lambda _: select(
+        tables.Instance.id,
+        tables.Instance.digest,
+        tables.Instance.study_id,
+        tables.Instance.series_id,
+        tables.Instance.sop_class_uid,
+        tables.Instance.patient_id,
+        tables.Instance.flag,
+    ).where(tables.Instance.sop_instance_uid == bindparam("sop_instance_uid"))
 )
 _OWN_RESULT = Prepared(
     lambda _: select(tables.Result.id).where(tables.Result.sop_instance_uid == bindparam("sop_instance_uid"))
@@ -145,16 +163,21 @@ def record_instance(
 
     refusal = refusal or _rejection(connection, received.sop_instance_uid)
     own = refusal is not None and is_own_result(connection, received.sop_instance_uid)
-    flag, trouble = _flag(connection, study, received, conflict=bool(twins), own=own)
     series_id = _series_id(connection, study.id, received)
+    again = "" if own else _again(twins, received, (study.id, series_id), refusal)
+    flag, trouble = (again, "") if again else _flag(connection, study, received, conflict=bool(twins), own=own)
     instance_id = _insert_instance(connection, (study.id, series_id), received, refusal, flag, now)
     held = study.held or bool(trouble)
-    job_id = None if refusal else _insert_job(connection, study, instance_id, received, pipeline, held, now)
-    events = _events(study, is_new, instance_id, refusal, job_id, trouble or study.held_reason, now)
+    has_job = refusal is None or flag == COMPARE
+    job_id = _insert_job(connection, study, instance_id, received, pipeline, held, now) if has_job else None
+    state = state_of(refusal, flag)
+    events = _events(study, is_new, instance_id, state, refusal, job_id, trouble or study.held_reason, now)
     _INSERT_EVENT.run(connection, *events)
-    if not own:
+    if again:
+        _raise_to_stat(connection, study, received, now)
+    elif not own:
         _update_study(connection, study, received, refusal, now)
-    returned = not own and _came_after_the_report(study, refusal)
+    returned = not own and not again and came_after_the_report(study, refusal)
     if returned:
         return_to_list(connection, study, now)
     pressing = is_new and _apply_what_was_said(connection, study, job_id, now)
@@ -163,7 +186,12 @@ def record_instance(
             hold(connection, study_id, trouble, _ACTOR, now)
     job_ids = () if job_id is None or held else (job_id,)
     return Ingest(
-        instance_id, job_ids, conflict=bool(twins), pressing=pressing, returned=study.id if returned else None
+        instance_id,
+        job_ids,
+        comparing=flag == COMPARE,
+        conflict=flag == CONFLICT,
+        pressing=pressing or flag == COMPARE,
+        returned=study.id if returned else None,
     )
 
 
@@ -176,6 +204,35 @@ def _rejection(connection: Connection, sop_instance_uid: str) -> Refusal | None:
     """Why the hospital has taken this instance back before it came, if it has."""
     rejection = _REJECTION.first(connection, {"sop_instance_uid": sop_instance_uid})
     return None if rejection is None else Refusal(REJECTED, rejection.sentence)
+
+
+def _again(twins: Sequence[Any], received: ReceivedInstance, parents: tuple[int, int], refusal: Refusal | None) -> str:
+    """Flag of an instance that may repeat one of its ``twins``: same SOP Instance UID, other bytes. Empty if it cannot.
+
+    ``parents`` are the rows of its study and series. Pixels are never looked at here: a peer waits for its answer, and
+    other peers for the database. What a rejection note has taken back is refused in every encoding alike.
+    """
+    if not twins:
+        return ""
+    if refusal is not None and refusal.code == REJECTED:
+        return REPEAT
+    known = [twin for twin in twins if twin.flag not in (COMPARE, REPEAT)]
+    return COMPARE if any(_may_be_the_same(twin, received, parents) for twin in known) else ""
+
+
+def _may_be_the_same(twin: Any, received: ReceivedInstance, parents: tuple[int, int]) -> bool:
+    return (
+        (twin.study_id, twin.series_id) == parents
+        and twin.sop_class_uid == received.sop_class_uid
+        and twin.patient_id.strip(" ") == _clean(received.patient_id).strip(" ")
+    )
+
+
+def state_of(refusal: Refusal | None, flag: str = "") -> InstanceState:
+    """State of an instance that was just received, or just compared."""
+    if flag == COMPARE:
+        return InstanceState.RECEIVED
+    return InstanceState.REFUSED if refusal else InstanceState.ELIGIBLE
 
 
 def _clean(value: str) -> str:
@@ -232,7 +289,7 @@ def _flag(
     if own:
         return "own", ""
     if conflict:
-        return "conflict", "an instance came again under the same SOP Instance UID with other content"
+        return CONFLICT, OTHER_CONTENT
     differ = _differ(study.patient_id, received.patient_id) or _differ(
         study.issuer_of_patient_id, received.issuer_of_patient_id
     )
@@ -296,7 +353,7 @@ def _insert_instance(
         "patient_id": _clean(received.patient_id),
         "view": _clean(received.view),
         "calling_ae_title": _clean(received.calling_ae_title),
-        "state": InstanceState.REFUSED if refusal else InstanceState.ELIGIBLE,
+        "state": state_of(refusal, flag),
         "refusal_code": refusal.code if refusal else "",
         "refusal_sentence": refusal.sentence if refusal else "",
         "flag": flag,
@@ -334,14 +391,17 @@ def _events(
     study: Any,
     is_new: bool,
     instance_id: int,
+    state: InstanceState,
     refusal: Refusal | None,
     job_id: int | None,
     trouble: str,
     now: datetime,
 ) -> list[dict[str, Any]]:
-    state = InstanceState.REFUSED if refusal else InstanceState.ELIGIBLE
     cause = refusal.code if refusal else "eligible"
-    events = [event(study.id, "instance", instance_id, "received", state.value, cause, _ACTOR, now)]
+    before = "received"
+    if state is InstanceState.RECEIVED:
+        before, cause = "", "its SOP Instance UID was here already: it will be compared"
+    events = [event(study.id, "instance", instance_id, before, state.value, cause, _ACTOR, now)]
     if is_new:
         events.insert(0, event(study.id, "study", study.id, "", study.state.value, "first instance", _ACTOR, now))
     if job_id is not None:
@@ -368,7 +428,14 @@ def _update_study(
     touch_study(connection, study, now, reopen="" if refusal else "an image arrived", **values)
 
 
-def _came_after_the_report(study: Any, refusal: Refusal | None) -> bool:
+def _raise_to_stat(connection: Connection, study: Any, received: ReceivedInstance, now: datetime) -> None:
+    """Let a repeat change nothing of its study but the urgency that its sender asks for."""
+    values = _stat_changes(study, received, now)
+    if values:
+        connection.execute(update(tables.Study).where(tables.Study.id == study.id).values(**values))
+
+
+def came_after_the_report(study: Any, refusal: Refusal | None) -> bool:
     """Whether a reader has not seen what came: an image of a study that is reported.
 
     A report that came as an object may overtake images of its own study, and one that was announced before the first
@@ -385,12 +452,15 @@ def _study_changes(study: Any, received: ReceivedInstance, refusal: Refusal | No
     values: dict[str, Any] = {}
     if not refusal and study.analysis is Analysis.NOT_ANALYSED:
         values |= {"analysis": Analysis.WAITING, "reason": "waiting for its analysis"}
-    if received.stat and not study.stat:
-        values["stat"] = True
-        values["due_at"] = min(study.due_at, now + STAT_WAIT)
-        if study.priority is Priority.ROUTINE:
-            values["priority"] = Priority.URGENT
+    values |= _stat_changes(study, received, now)
     for name in _IDENTITY:
         if not getattr(study, name) and _clean(getattr(received, name)):
             values[name] = _clean(getattr(received, name))
     return values
+
+
+def _stat_changes(study: Any, received: ReceivedInstance, now: datetime) -> dict[str, Any]:
+    if not received.stat or study.stat:
+        return {}
+    values: dict[str, Any] = {"stat": True, "due_at": min(study.due_at, now + STAT_WAIT)}
+    return values | {"priority": Priority.URGENT} if study.priority is Priority.ROUTINE else values

@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, 
 
 from db import tables
 from db.errors import RecordNotFoundError, StudyHeldError, TransitionError
+from db.ingest import COMPARE, REPEAT
 from db.outcomes import keep_findings, keep_results
 from db.records import InstanceState, Job, JobState, Outcome
 from db.transitions import lock_study, move, touch_study
@@ -32,6 +33,7 @@ def claim(connection: Connection, job_id: int, worker: str, now: datetime, lease
             instance.c.sop_instance_uid,
             instance.c.digest.label("instance_digest"),
             instance.c.path.label("instance_path"),
+            instance.c.flag,
             study.c.held,
         )
         .join(instance, instance.c.id == job.c.instance_id)
@@ -53,7 +55,18 @@ def claim(connection: Connection, job_id: int, worker: str, now: datetime, lease
         move(connection, "job", row, JobState.QUEUED, cause="lease is over", actor=worker, now=now)
     before = JobState.QUEUED if row.state is JobState.RUNNING else row.state
     move(connection, "job", row, JobState.RUNNING, cause="claimed", actor=worker, now=now, before=before, **values)
-    return _job(row, attempts=row.attempts + 1)
+    return _job(row, row.attempts + 1, _earlier(connection, row) if row.flag == COMPARE else None)
+
+
+def _earlier(connection: Connection, row: Row[Any]) -> tuple[str, ...]:
+    """Files of the instances that came before one under its SOP Instance UID, and are none of each other's repeats."""
+    instance = tables.Instance
+    query = select(instance.path).where(
+        instance.sop_instance_uid == row.sop_instance_uid,
+        instance.study_id == row.study_id,
+        instance.flag.not_in((COMPARE, REPEAT)),
+    )
+    return tuple(connection.scalars(query.order_by(instance.id.desc())))
 
 
 def claimable(state: JobState, due_at: datetime | None, lease_until: datetime | None, now: datetime) -> bool:
@@ -67,7 +80,7 @@ def claimable(state: JobState, due_at: datetime | None, lease_until: datetime | 
 
 def finish(connection: Connection, job_id: int, worker: str, outcome: Outcome, now: datetime) -> tuple[int, ...] | None:
     """Write the outcome of a job that ``worker`` holds; see Worklist."""
-    study, job = _lock(connection, job_id)
+    study, job = lock(connection, job_id)
     if job.state is JobState.DONE and job.worker == worker:
         return _deliveries(connection, job)
     if job.state is not JobState.RUNNING or job.worker != worker:
@@ -92,7 +105,7 @@ def finish(connection: Connection, job_id: int, worker: str, outcome: Outcome, n
         unfit_code=unfit.code if unfit else "",
         unfit_sentence=unfit.sentence if unfit else "",
     )
-    instance = _instance(connection, job.instance_id)
+    instance = instance_of(connection, job.instance_id)
     counted: dict[str, Any] = {}
     if unfit and instance.state is InstanceState.ELIGIBLE:
         refusal: dict[str, Any] = {"refusal_code": unfit.code, "refusal_sentence": unfit.sentence}
@@ -118,7 +131,7 @@ def finish(connection: Connection, job_id: int, worker: str, outcome: Outcome, n
 
 def retry(connection: Connection, job_id: int, worker: str, error: str, now: datetime, after: timedelta) -> bool:
     """Let a job that ``worker`` holds be tried again ``after`` a while."""
-    study, job = _lock(connection, job_id)
+    study, job = lock(connection, job_id)
     if job.state is not JobState.RUNNING or job.worker != worker:
         return False
     values = {**_ENDED, "due_at": now + after, "error": error}
@@ -131,7 +144,7 @@ def retry(connection: Connection, job_id: int, worker: str, error: str, now: dat
 
 def fail(connection: Connection, job_id: int, worker: str, error: str, now: datetime) -> bool:
     """Park a job that ``worker`` holds."""
-    study, job = _lock(connection, job_id)
+    study, job = lock(connection, job_id)
     if job.state is not JobState.RUNNING or job.worker != worker:
         return False
     values = {**_ENDED, "error": error, "finished_at": now}
@@ -158,7 +171,7 @@ def release(connection: Connection, worker_prefix: str, now: datetime) -> tuple[
 
 def requeue(connection: Connection, job_id: int, actor: str, cause: str, now: datetime) -> None:
     """Run a job again for a person: from its start, and as a new revision where it was done already."""
-    study, job = _lock(connection, job_id)
+    study, job = lock(connection, job_id)
     if job.state in (JobState.RUNNING, JobState.QUEUED):
         raise TransitionError("job", job_id, job.state.value, JobState.QUEUED.value)
     if study.held:
@@ -175,7 +188,7 @@ def requeue(connection: Connection, job_id: int, actor: str, cause: str, now: da
     counted: dict[str, Any] = {}
     if job.state is JobState.DONE:
         values |= {"revision": job.revision + 1, "created_at": now, "unfit_code": "", "unfit_sentence": ""}
-        instance = _instance(connection, job.instance_id)
+        instance = instance_of(connection, job.instance_id)
         if instance.state is InstanceState.REFUSED:
             clear: dict[str, Any] = {"refusal_code": "", "refusal_sentence": ""}
             move(connection, "instance", instance, InstanceState.ELIGIBLE, cause=cause, actor=actor, now=now, **clear)
@@ -225,7 +238,7 @@ def starts_with(column: Any, prefix: str) -> ColumnElement[bool]:
     return condition
 
 
-def _lock(connection: Connection, job_id: int) -> tuple[Row[Any], Row[Any]]:
+def lock(connection: Connection, job_id: int) -> tuple[Row[Any], Row[Any]]:
     """Lock a job and, before it, its study."""
     job = tables.Job.__table__
     study_id = connection.scalar(select(job.c.study_id).where(job.c.id == job_id))
@@ -235,7 +248,8 @@ def _lock(connection: Connection, job_id: int) -> tuple[Row[Any], Row[Any]]:
     return study, connection.execute(select(job).where(job.c.id == job_id).with_for_update(key_share=True)).one()
 
 
-def _instance(connection: Connection, instance_id: int) -> Row[Any]:
+def instance_of(connection: Connection, instance_id: int) -> Row[Any]:
+    """The row of a job's instance."""
     instance = tables.Instance.__table__
     return connection.execute(select(instance).where(instance.c.id == instance_id)).one()
 
@@ -251,7 +265,7 @@ def _deliveries(connection: Connection, job: Row[Any]) -> tuple[int, ...]:
     return tuple(connection.scalars(query))
 
 
-def _job(row: Row[Any], attempts: int) -> Job:
+def _job(row: Row[Any], attempts: int, compare_with: tuple[str, ...] | None) -> Job:
     return Job(
         id=row.id,
         instance_id=row.instance_id,
@@ -265,4 +279,5 @@ def _job(row: Row[Any], attempts: int) -> Job:
         sop_instance_uid=row.sop_instance_uid,
         instance_digest=row.instance_digest,
         instance_path=row.instance_path,
+        compare_with=compare_with,
     )

@@ -138,12 +138,12 @@ def _differences(study: Row[Any], news: PatientNews, target: PatientIdentifier |
     values = _identity(study, target) if target else {}
     given = {"patient_name": news.name, "patient_birth_date": news.birth_date, "patient_sex": news.sex}
     for column, value in given.items():
-        if value and _plain(value) != _plain(getattr(study, column)):
+        if value and plain_text(value) != plain_text(getattr(study, column)):
             values[column] = value
     return values
 
 
-def _plain(value: str) -> str:
+def plain_text(value: str) -> str:
     """A value without what means nothing: case, empty components at the end, and ideographic forms of a name."""
     return " ".join(value.split("=")[0].rstrip("^ ").casefold().split())
 

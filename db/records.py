@@ -19,7 +19,10 @@ class InstanceState(StrEnum):
 
 
 class JobState(StrEnum):
-    """Where a job (one pipeline on one instance) stands. ``held`` waits for a person."""
+    """Where a job (one pipeline on one instance) stands.
+
+    ``held`` waits for a person. ``withdrawn``: there is nothing to analyse, because the image repeats an earlier one.
+    """
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -27,6 +30,7 @@ class JobState(StrEnum):
     DONE = "done"
     FAILED = "failed"
     HELD = "held"
+    WITHDRAWN = "withdrawn"
 
 
 class DeliveryState(StrEnum):
@@ -78,12 +82,15 @@ INSTANCE_TRANSITIONS: dict[InstanceState, frozenset[InstanceState]] = {
 
 JOB_TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     # To done without running: the instance was taken back by a rejection note.
-    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.HELD, JobState.DONE}),
-    JobState.RUNNING: frozenset({JobState.DONE, JobState.RETRYING, JobState.FAILED, JobState.HELD, JobState.QUEUED}),
-    JobState.RETRYING: frozenset({JobState.RUNNING, JobState.HELD, JobState.QUEUED, JobState.DONE}),
+    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.HELD, JobState.DONE, JobState.WITHDRAWN}),
+    JobState.RUNNING: frozenset(
+        {JobState.DONE, JobState.RETRYING, JobState.FAILED, JobState.HELD, JobState.QUEUED, JobState.WITHDRAWN}
+    ),
+    JobState.RETRYING: frozenset({JobState.RUNNING, JobState.HELD, JobState.QUEUED, JobState.DONE, JobState.WITHDRAWN}),
     JobState.DONE: frozenset({JobState.QUEUED}),
     JobState.FAILED: frozenset({JobState.QUEUED, JobState.HELD, JobState.DONE}),
-    JobState.HELD: frozenset({JobState.QUEUED, JobState.FAILED, JobState.DONE}),
+    JobState.HELD: frozenset({JobState.QUEUED, JobState.FAILED, JobState.DONE, JobState.WITHDRAWN}),
+    JobState.WITHDRAWN: frozenset(),
 }
 
 DELIVERY_TRANSITIONS: dict[DeliveryState, frozenset[DeliveryState]] = {
@@ -175,14 +182,17 @@ class RejectionNote:
 class Ingest:
     """What recording an instance did: its row, and the jobs to ring for.
 
-    ``repeat``: the same UID and digest were there already. ``conflict``: the same UID came with other content, both
-    are kept apart and the study is held for a person. ``pressing``: an order that came before the study is urgent.
+    ``repeat``: the same UID and digest were there already. ``comparing``: the same UID came for the same patient, study
+    and series in other bytes, and a worker will see whether the image is the same. ``conflict``: the same UID came for
+    another patient, study or series, both are kept apart and the study is held for a person. ``pressing``: the jobs
+    are to be taken first: an order that came before the study is urgent, or there is only something to compare.
     ``returned``: the study that it has brought back to the worklist, because it came after its report.
     """
 
     instance_id: int
     job_ids: tuple[int, ...] = ()
     repeat: bool = False
+    comparing: bool = False
     conflict: bool = False
     pressing: bool = False
     returned: int | None = None
@@ -190,7 +200,11 @@ class Ingest:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job as a worker claims it. ``created_at`` is fixed when the job is made: result times are taken from it."""
+    """A job as a worker claims it. ``created_at`` is fixed when the job is made: result times are taken from it.
+
+    ``compare_with``: its instance came under a SOP Instance UID that was there already; the files of the earlier ones,
+    with which it is compared instead of being analysed. None where it is to be analysed.
+    """
 
     id: int
     instance_id: int
@@ -204,6 +218,7 @@ class Job:
     sop_instance_uid: str
     instance_digest: str
     instance_path: str
+    compare_with: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,8 +421,9 @@ class WorklistRow:
 class InstanceDetail:
     """A received instance as the study's page shows it.
 
-    ``flag``: empty, ``conflict`` (same SOP Instance UID, other content), ``patient`` (another patient than the rest of
-    the study) or ``own`` (a result of this node that came back).
+    ``flag``: empty, ``compare`` (same SOP Instance UID in other bytes: a worker will compare), ``repeat`` (the same
+    image again), ``conflict`` (same SOP Instance UID, other content), ``patient`` (another patient than the rest of the
+    study) or ``own`` (a result of this node that came back).
     """
 
     id: int

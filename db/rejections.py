@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, select, update
 
 from db import tables
 from db.holding import hold
-from db.ingest import REJECTED, insert_or_ignore
+from db.ingest import REJECTED, REPEAT, insert_or_ignore
 from db.records import (
     DeliveryState,
     InstanceState,
@@ -85,14 +85,20 @@ def _instances(connection: Connection, study_id: int, uids: Sequence[str]) -> li
 
 def _take_back(connection: Connection, instance: Row[Any], note: RejectionNote, now: datetime) -> None:
     why: dict[str, Any] = {"refusal_code": REJECTED, "refusal_sentence": note.sentence}
-    if instance.state is InstanceState.ELIGIBLE:
+    uncompared = instance.state is InstanceState.RECEIVED
+    if uncompared:
+        why["flag"] = REPEAT
+    if instance.state in (InstanceState.ELIGIBLE, InstanceState.RECEIVED):
         move(connection, "instance", instance, InstanceState.REFUSED, cause=note.sentence, actor=ACTOR, now=now, **why)
     else:
         connection.execute(update(tables.Instance).where(tables.Instance.id == instance.id).values(**why))
     job = tables.Job.__table__
     for row in connection.execute(select(job).where(job.c.instance_id == instance.id).order_by(job.c.id)).all():
-        _end_job(connection, row, note, now)
-        _withdraw(connection, row, note, now)
+        if uncompared:
+            move(connection, "job", row, JobState.WITHDRAWN, cause=note.sentence, actor=ACTOR, now=now, worker="")
+        elif row.state is not JobState.WITHDRAWN:
+            _end_job(connection, row, note, now)
+            _withdraw(connection, row, note, now)
 
 
 def _end_job(connection: Connection, job: Row[Any], note: RejectionNote, now: datetime) -> None:

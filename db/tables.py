@@ -199,8 +199,10 @@ class Series(Base):
 class Instance(Base):
     """A received data set: SOP Instance UID and digest identify it.
 
-    ``flag`` is empty, or says what is wrong with it: ``conflict`` (the same UID came with other content), ``patient``
-    (another Patient ID than the rest of its study), ``own`` (one of our results came back).
+    ``flag`` is empty, or says what is special about it: ``compare`` and ``repeat`` (the same UID came in other bytes,
+    see :mod:`db.repeats`), ``conflict`` (the same UID came with other content), ``patient`` (another Patient ID than
+    the rest of its study), ``own`` (one of our results came back). Repeats, and what is still to be compared, are not
+    counted in the study.
     """
 
     __tablename__ = "instances"

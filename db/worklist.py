@@ -25,6 +25,7 @@ from db import (
     proofs,
     reading,
     rejections,
+    repeats,
     reporting,
     retention,
     studies,
@@ -104,8 +105,9 @@ class Worklist:
     ) -> Ingest:
         """Record a received instance and, where it is not refused, the job for it.
 
-        The same UID and digest again changes nothing and gives the jobs that are still open. The same UID with another
-        digest, or another patient in the same study, holds the study for a person. An eligible instance opens a
+        The same UID and digest again changes nothing and gives the jobs that are still open. The same UID in other
+        bytes gets a job that compares it (``settle_comparison``); where it came for another patient, study or series,
+        or where another patient is in the same study, the study is held for a person. An eligible instance opens a
         settled study again; a refused one does not. One of our own results that comes back (refused, UID known)
         is recorded and touches nothing of the study.
         """
@@ -173,6 +175,14 @@ class Worklist:
     def fail_job(self, job_id: int, worker: str, error: str, now: datetime) -> bool:
         """Park a claimed job for the admin to see; False where the claim is lost."""
         return self._write(jobs.fail, job_id, worker, error, now)
+
+    def settle_comparison(self, job_id: int, worker: str, difference: str, now: datetime) -> bool:
+        """Write what comparing a claimed job's instance with its ``compare_with`` has shown; False: the claim is lost.
+
+        Without a ``difference`` it is a repeat, and nothing changes. With one (a few words for a person) it is kept
+        apart, and the study is held.
+        """
+        return self._write(repeats.settle, job_id, worker, difference, now)
 
     def release_jobs(self, worker_prefix: str, now: datetime) -> tuple[int, ...]:
         """Give the running jobs of all workers whose name starts so back to the queue: they have died."""

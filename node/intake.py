@@ -191,7 +191,7 @@ class Intake:
         log.info(
             "instance %d: %s",
             ingest.instance_id,
-            "repeat" if ingest.repeat else refusal.code if refusal else "conflict" if ingest.conflict else "eligible",
+            _word(ingest, refusal),
         )
         if is_key_object(received.sop_class_uid):
             self._take_back(ingest.instance_id, received.path)
@@ -235,6 +235,13 @@ class Intake:
         received = self._describe(header, command, digest, kept, path.stat().st_size - offset)
         self._record(received, self._judge(header))
         return True
+
+
+def _word(ingest: Ingest, refusal: Refusal | None) -> str:
+    """What became of an instance, for the log."""
+    if ingest.repeat or ingest.comparing:
+        return "repeat" if ingest.repeat else "its UID was here already: it will be compared"
+    return refusal.code if refusal else "conflict" if ingest.conflict else "eligible"
 
 
 def _mismatch(header: Dataset, command: StoreCommand) -> Answer | None:

@@ -33,6 +33,7 @@ from workers.pipeline import activated_pipeline, active_pipeline, digest_of
 from workers.place import Place
 from workers.prove import proof_tools, prove
 from workers.queue import Doorbell
+from workers.repeats import difference
 from workers.results.contract import Equipment
 from workers.results.registry import ENCODERS
 from workers.retention import Retention
@@ -82,6 +83,7 @@ def analysis_handler(
         settings=settings,
         worklist=worklist,
         read_source=source_reader(settings.workers.threads),
+        difference=partial(difference, threads=max(settings.workers.threads, 1)),
         predictor=judges.turn({}).predictor,
         encode=partial(encode_in_order, ENCODERS),
         equipment=equipment_of(settings),

@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -70,6 +71,10 @@ class JobList(Protocol):
         """Park the job for the admin."""
         ...
 
+    def settle_comparison(self, job_id: int, worker: str, difference: str, now: datetime) -> bool:
+        """Record whether an instance repeats an earlier one; False where the claim was lost."""
+        ...
+
     def study_facts(self, study_id: int) -> StudyFacts:
         """What triage needs to know."""
         ...
@@ -113,7 +118,8 @@ class AnalysisTools:
     """All that :func:`analyse_job` works with; a composition root makes it once a process.
 
     ``read_source`` raises ``OSError`` where the file cannot be read now and :class:`RejectedError` where nothing can be
-    made of its bytes. ``pipeline`` is the digest of what ``predictor`` and ``encode`` do; UIDs are
+    made of its bytes. ``difference`` says in what two received files under one SOP Instance UID differ (see
+    :mod:`workers.repeats`). ``pipeline`` is the digest of what ``predictor`` and ``encode`` do; UIDs are
     made with the job's own, so that no two jobs ever make the same one. ``modes`` are the states of the models for this
     job, and ``changes`` how they differ from the configuration (see :class:`workers.switches.Turn`); ``device`` is
     where the networks run.
@@ -122,6 +128,7 @@ class AnalysisTools:
     settings: Settings
     worklist: JobList
     read_source: Callable[[Path], SourceImage]
+    difference: Callable[[Path, Path], str]
     predictor: Predictor
     encode: Encode
     equipment: Equipment
@@ -157,7 +164,7 @@ def _run(job: Job, tools: AnalysisTools) -> None:
     if job.pipeline != tools.pipeline:
         log.info("the job was made for another pipeline than the one that is active now, which analyses it")
     try:
-        outcome = _analyse(job, tools)
+        finish = _compared(job, tools) if job.compare_with is not None else _analysed(job, tools)
     except (RetryableError, OSError, MemoryError) as error:
         _try_again(job, f"{type(error).__name__}: {error}", tools)
     except Exception as error:
@@ -165,7 +172,31 @@ def _run(job: Job, tools: AnalysisTools) -> None:
         log.error("attempt %d failed with %s\n%s", job.attempts, type(error).__name__, _where(error))
         _try_again(job, f"{type(error).__name__} in the analysis; the log has the details", tools)
     else:
-        _finish(job, outcome, tools)
+        finish()
+
+
+def _analysed(job: Job, tools: AnalysisTools) -> Callable[[], None]:
+    """Analyse the image; what is given back records it."""
+    return partial(_finish, job, _analyse(job, tools), tools)
+
+
+def _compared(job: Job, tools: AnalysisTools) -> Callable[[], None]:
+    """Compare the instance with those that came before it under its UID; what is given back records what it is."""
+    store = tools.settings.store.folder
+    differences = [tools.difference(store / before, store / job.instance_path) for before in job.compare_with or ()]
+    difference = "" if not all(differences) else next(iter(differences), "nothing is left to compare it with")
+    return partial(_end_comparison, job, difference, tools)
+
+
+def _end_comparison(job: Job, difference: str, tools: AnalysisTools) -> None:
+    if not tools.worklist.settle_comparison(job.id, tools.worker, difference, tools.clock()):
+        log.warning("the job was taken from this worker before its instance was compared")
+        return
+    update_triage(job.study_id, tools.worklist, tools.settings, tools.clock())
+    if difference:
+        log.warning("the instance has other content than an earlier one of its UID; the study is held")
+    else:
+        log.info("the instance repeats an earlier one")
 
 
 def _where(error: BaseException) -> str:
@@ -316,6 +347,10 @@ def _try_again(job: Job, error: str, tools: AnalysisTools) -> None:
 
 
 def _park(job: Job, error: str, tools: AnalysisTools) -> None:
+    if job.compare_with is not None:
+        # What nobody could compare is for a person to look at, like what differs.
+        _end_comparison(job, f"they could not be compared: {error}", tools)
+        return
     tools.worklist.fail_job(job.id, tools.worker, error, tools.clock())
     update_triage(job.study_id, tools.worklist, tools.settings, tools.clock())
     log.error("the job is parked after %d attempts: %s", job.attempts, error)

@@ -71,9 +71,16 @@ def test_a_repeat_changes_nothing_and_gives_the_open_jobs(worklist: Worklist) ->
     assert worklist.record_instance(received(), None, PIPELINE, NOW).job_ids == ()
 
 
-def test_the_same_uid_with_other_content_is_kept_apart_and_holds_the_study(worklist: Worklist) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [{"patient_id": "P2"}, {"series_instance_uid": "1.2.826.0.3.9"}, {"sop_class_uid": "1.2.840.10008.5.1.4.1.1.7"}],
+    ids=["patient", "series", "class"],
+)
+def test_a_uid_that_comes_again_for_something_else_is_kept_apart_and_holds_the_study(
+    worklist: Worklist, changes: dict[str, Any]
+) -> None:
     job_id = record(worklist)
-    ingest = worklist.record_instance(received(digest="e" * 64, path="other"), None, PIPELINE, NOW)
+    ingest = worklist.record_instance(received(digest="e" * 64, path="other", **changes), None, PIPELINE, NOW)
     assert ingest.conflict
     assert ingest.job_ids == ()
     detail = worklist.study_detail(study_of(worklist))

@@ -24,6 +24,7 @@ from db.records import (
     JOB_TRANSITIONS,
     DeliveryState,
     InstanceState,
+    JobDetail,
     JobState,
     Outcome,
     StudyDetail,
@@ -84,11 +85,30 @@ class Node(RuleBasedStateMachine):
             return
         before = jobs[pick % len(jobs)]
         held = self.detail().row.held
+        if self._compares(before):
+            return
         job = self.worklist.claim_job(before.id, worker, self.now, LEASE)
         if job is not None:
             assert not held
             assert before.state in (JobState.QUEUED, JobState.RETRYING, JobState.RUNNING)
             self.claimed[before.id, worker] = job.revision
+
+    @rule(worker=WORKERS, difference=st.sampled_from(["", "other pixels"]))
+    def compare(self, worker: str, difference: str) -> None:
+        """Claim what has come again, and say what it is."""
+        for before in self.detail().jobs:
+            if not self._compares(before):
+                continue
+            job = self.worklist.claim_job(before.id, worker, self.now, LEASE)
+            if job is not None:
+                assert job.compare_with
+                assert self.worklist.settle_comparison(job.id, worker, difference, self.now)
+                assert not self.worklist.settle_comparison(job.id, worker, difference, self.now)
+                assert self.detail().row.held == bool(difference)
+
+    def _compares(self, job: JobDetail) -> bool:
+        instance = next(one for one in self.detail().instances if one.id == job.instance_id)
+        return instance.flag == "compare"
 
     @precondition(lambda self: self.claimed)
     @rule(pick=PICK, end=st.sampled_from(["finish", "unfit", "retry", "fail"]))
@@ -184,11 +204,13 @@ class Node(RuleBasedStateMachine):
                 assert where[name, record.id] == record.state.value
 
     def counts_are_true(self, detail: StudyDetail) -> None:
-        assert detail.row.images == len(detail.instances)
-        assert detail.row.refused == sum(one.state is InstanceState.REFUSED for one in detail.instances)
+        counted = [one for one in detail.instances if one.flag not in ("compare", "repeat")]
+        assert detail.row.images == len(counted)
+        assert detail.row.refused == sum(one.state is InstanceState.REFUSED for one in counted)
         facts = self.worklist.study_facts(1)
         assert facts.images_refused + facts.images_unfit == detail.row.refused
-        assert facts.jobs_waiting + facts.jobs_done + facts.jobs_failed == len(detail.jobs)
+        ended = sum(job.state is JobState.WITHDRAWN for job in detail.jobs)
+        assert facts.jobs_waiting + facts.jobs_done + facts.jobs_failed + ended == len(detail.jobs)
 
     def each_revision_has_its_results_once(self, detail: StudyDetail) -> None:
         keys = [(one.job_id, one.revision, one.record.kind) for one in detail.results]

@@ -116,11 +116,25 @@ def test_associations_that_bring_one_study_count_every_image(worklist: Worklist)
 
 
 def test_associations_that_contradict_each_other_are_all_kept_and_held(worklist: Worklist) -> None:
-    together(lambda n: worklist.record_instance(replace(received(), digest=f"{n:064x}"), None, PIPELINE, NOW))
+    def contradict(number: int) -> Any:
+        other = replace(received(), digest=f"{number:064x}", patient_id=f"P{number}")
+        return worklist.record_instance(other, None, PIPELINE, NOW)
+
+    together(contradict)
     detail = worklist.study_detail(study_of(worklist))
     assert detail.row.held
     assert len(detail.instances) == WORKERS
     assert {job.state for job in detail.jobs} == {JobState.HELD}
+
+
+def test_associations_that_bring_one_image_in_other_bytes_leave_one_to_analyse_and_the_rest_to_compare(
+    worklist: Worklist,
+) -> None:
+    together(lambda n: worklist.record_instance(replace(received(), digest=f"{n:064x}"), None, PIPELINE, NOW))
+    detail = worklist.study_detail(study_of(worklist))
+    assert not detail.row.held
+    assert detail.row.images == 1
+    assert sorted(one.flag for one in detail.instances) == ["", *["compare"] * (WORKERS - 1)]
 
 
 def test_uids_that_cross_two_studies_do_not_stop_each_other(worklist: Worklist) -> None:

@@ -66,6 +66,13 @@ class FakeJobs:
         self.events.append(("failed", error))
         return True
 
+    def settle_comparison(self, job_id: int, worker: str, difference: str, now: datetime) -> bool:
+        if self.claim_is_lost:
+            return False
+        self.job = replace(self.job, state=JobState.HELD if difference else JobState.WITHDRAWN)
+        self.events.append(("compared", difference))
+        return True
+
     def study_facts(self, study_id: int) -> StudyFacts:
         return self.study
 
@@ -156,6 +163,7 @@ def bench(tmp_path: Path) -> Callable[..., Bench]:
         first: Job | None = None,
         study: StudyFacts | None = None,
         kinds: tuple[Any, ...] = ("seg", "sr"),
+        compared: Callable[[str], str] = str,
         **results: Any,
     ) -> Bench:
         settings = Settings(
@@ -174,6 +182,7 @@ def bench(tmp_path: Path) -> Callable[..., Bench]:
             settings=settings,
             worklist=jobs,
             read_source=read or (lambda path: SourceImage(Dataset(), pixels)),
+            difference=lambda before, after: compared(before.name),
             predictor=FakePredictor(answer or positive()),
             encode=partial(encode_in_order, ENCODERS),
             equipment=EQUIPMENT,
@@ -322,3 +331,44 @@ def test_late_results_are_kept_and_not_sent(bench: Callable[..., Bench], hours: 
 def test_the_wait_doubles_up_to_its_limit() -> None:
     settings = Settings(workers=Workers(backoff_seconds=5, longest_backoff_seconds=60))
     assert [backoff(n, settings).total_seconds() for n in (1, 2, 3, 4, 5, 10_000)] == [5, 10, 20, 40, 60, 60]
+
+
+def _again(**changes: Any) -> Job:
+    return job(compare_with=("instances/aa/old.dcm", "instances/bb/older.dcm"), **changes)
+
+
+def _fail(name: str) -> str:
+    raise RuntimeError(name)
+
+
+def _unreadable(name: str) -> str:
+    raise OSError(name)
+
+
+def test_what_came_again_is_compared_and_not_analysed(bench: Callable[..., Bench]) -> None:
+    work = bench(first=_again(), compared=lambda name: "" if name == "older.dcm" else "other pixels")
+    assert work.run() == ["claimed", "compared", "triage"]
+    assert work.jobs.events[1] == ("compared", ""), "one that is the same is enough"
+    work = bench(first=_again(), compared=lambda name: f"other pixels than {name}")
+    work.run()
+    assert work.jobs.events[1] == ("compared", "other pixels than old.dcm")
+
+
+def test_a_comparison_that_is_lost_to_another_worker_writes_nothing(bench: Callable[..., Bench]) -> None:
+    work = bench(first=_again(), compared=lambda name: "")
+    work.jobs.claim_is_lost = True
+    assert work.run() == ["claimed"]
+
+
+@pytest.mark.parametrize("broken", [_fail, _unreadable], ids=["defect", "disk"])
+def test_what_cannot_be_compared_is_tried_again_and_then_shown_to_a_person(
+    bench: Callable[..., Bench], broken: Callable[[str], str]
+) -> None:
+    work = bench(first=_again(), compared=broken)
+    assert work.run() == ["claimed", "retry"]
+    work = bench(first=_again(attempts=2), compared=broken)
+    assert work.run() == ["claimed", "compared", "triage"]
+    assert "could not be compared" in work.jobs.events[1][1]
+    work = bench(first=_again(attempts=3), compared=broken)
+    work.run()
+    assert "its process was lost" in work.jobs.events[1][1], "what kills the process is not compared for ever"

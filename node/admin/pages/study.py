@@ -13,6 +13,7 @@ from db.account_tables import Verdict
 from db.assessments import unmatched
 from db.errors import DatabaseError, RecordNotFoundError
 from db.feedback import FeedbackRecord, IdentifiedFinding
+from db.ingest import REPEAT
 from db.notifications import Notifications
 from db.records import InstanceDetail, JobDetail, Priority, StudyDetail
 from models.radiograph.decode import UnreadablePixels
@@ -194,6 +195,8 @@ def _images(visit: Visit, detail: StudyDetail) -> tuple[ShownImage, ...]:
     latest = {job.instance_id: job for job in detail.jobs}
     images = []
     for instance in detail.instances:
+        if instance.flag == REPEAT:
+            continue
         job = latest.get(instance.id)
         if job is None and instance.modality not in visit.services.settings.eligibility.modalities:
             continue
