@@ -290,7 +290,7 @@ class Admin(_Part):
     metrics_token: SecretStr | None = None
     """Bearer token for /metrics; empty: only this machine may read it."""
     upload_minutes: float = Field(default=15, gt=0, le=1440)
-    """An image given to "Try it" is kept in memory this long, and never written to disk."""
+    """An image given to "Try it" is kept in memory this long, and written to no file (swap is the system's affair)."""
     upload_bytes: int = Field(default=128 * 1024 * 1024, ge=1024)
     """A larger file is refused by "Try it"."""
     connections_per_address: int = Field(default=100, ge=4, le=500)

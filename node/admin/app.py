@@ -38,6 +38,7 @@ from node.admin import charts, words
 from node.admin.api import api_endpoints
 from node.admin.connections import Door, Patience, guarded, limits_of
 from node.admin.feed import Feed
+from node.admin.image_reader import Readers, ReadingLimits
 from node.admin.radiographs import Radiographs
 from node.admin.routes import page_endpoints
 from node.admin.services import Doorbell, Services
@@ -61,6 +62,7 @@ def create_app(
     clock: Callable[[], datetime],
     load_judge: Callable[[], Judge],
     echo: Callable[[Destination], str | None],
+    readers: Readers,
     accounts: Accounts | None = None,
 ) -> Starlette:
     """Make the application on an open database; ``app.state.services`` holds what its handlers work with."""
@@ -79,8 +81,8 @@ def create_app(
         doorbell=doorbell,
         templates=_templates(settings),
         feed=Feed(statistics.news),
-        radiographs=Radiographs(settings.store.folder),
-        trials=Trials(load_judge, timedelta(minutes=settings.admin.upload_minutes)),
+        radiographs=Radiographs(settings.store.folder, readers.store.read_stored),
+        trials=Trials(readers.uploads.read_upload, load_judge, timedelta(minutes=settings.admin.upload_minutes)),
         echo=echo,
         clock=clock,
     )
@@ -221,19 +223,21 @@ def run_admin(settings: Settings, ready: Callable[[int], None], stop: threading.
     migrate(engine)
     doorbell = BrokerDoorbell(settings.broker_url)
     worklist = Worklist(engine, alarm_rules(settings))
-    app = create_app(
-        settings,
-        worklist,
-        engine,
-        doorbell=doorbell,
-        clock=lambda: datetime.now(UTC),
-        load_judge=lambda: load_judge(settings, worklist),
-        echo=lambda destination: call(settings, destination),
-    )
-    with socket.create_server((settings.admin.host, settings.admin.port)) as listening:
-        port = int(listening.getsockname()[1])
-        server = _Server(_configuration(app, settings.admin), lambda: ready(port))
-        asyncio.run(_serve(server, app, listening, stop))
+    with Readers(ReadingLimits(settings.admin.upload_bytes)) as readers:
+        app = create_app(
+            settings,
+            worklist,
+            engine,
+            doorbell=doorbell,
+            clock=lambda: datetime.now(UTC),
+            load_judge=lambda: load_judge(settings, worklist),
+            echo=lambda destination: call(settings, destination),
+            readers=readers,
+        )
+        with socket.create_server((settings.admin.host, settings.admin.port)) as listening:
+            port = int(listening.getsockname()[1])
+            server = _Server(_configuration(app, settings.admin), lambda: ready(port))
+            asyncio.run(_serve(server, app, listening, stop))
     doorbell.close()
     engine.dispose()
 

@@ -19,7 +19,6 @@ from PIL import Image
 from pydicom import Dataset, dcmread
 
 from models.contract import Mask, ModelInput
-from models.radiograph.reading import read_model_input
 
 LONGEST = 2048
 PREVIEW = 384
@@ -40,9 +39,10 @@ class Segment:
 class Radiographs:
     """Pictures of what lies in the store folder. Files there are named by digest and never change."""
 
-    def __init__(self, folder: Path) -> None:
-        """Read files of the store ``folder``."""
+    def __init__(self, folder: Path, read: Callable[[Path], ModelInput]) -> None:
+        """Show files of the store ``folder``; ``read`` reads a radiograph that somebody has sent."""
         self._folder = folder.resolve()
+        self._read_image = read
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[object, ...], bytes] = OrderedDict()
 
@@ -51,7 +51,7 @@ class Radiographs:
 
         Raises:
             FileNotFoundError: The file has been removed.
-            models.radiograph.decode.UnreadablePixels: Its pixels cannot be read.
+            node.admin.image_child.ImageError: Its pixels cannot be read.
         """
         return self._once(("packed", path, longest), lambda: packed_png(self._read(path), longest))
 
@@ -81,7 +81,7 @@ class Radiographs:
         return tuple(Segment(int(item.SegmentNumber), _finding_label(item)) for item in dataset.SegmentSequence)
 
     def _read(self, path: str) -> ModelInput:
-        return read_model_input(self._inside(path))
+        return self._read_image(self._inside(path))
 
     def _inside(self, path: str) -> Path:
         whole = (self._folder / path).resolve()

@@ -49,7 +49,7 @@ def page_endpoints(upload_bytes: int) -> tuple[Endpoint, ...]:
         Endpoint("POST", STUDY + "/findings/{finding:row}", study.give_feedback, radiologist),
         Endpoint("POST", STUDY + "/{action:str}", study.act, radiologist),
         Endpoint("GET", "/try", trial.show_form, radiologist),
-        Endpoint("POST", "/try", trial.run_trial, radiologist, body_limit=upload_bytes + 64 * 1024),
+        Endpoint("POST", "/try", trial.run_trial, radiologist, body_limit=upload_bytes + 64 * 1024, at_once=3),
         Endpoint("GET", "/try/{key:str}", trial.show_trial, radiologist),
         Endpoint("GET", "/try/{key:str}/image.png", trial.trial_picture, radiologist),
         Endpoint("GET", "/try/{key:str}/findings/{finding:row}.png", trial.trial_overlay, radiologist),

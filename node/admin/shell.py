@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -112,7 +113,8 @@ Handler = Callable[[Visit], Response] | Callable[[Visit], Awaitable[Response]]
 class Endpoint:
     """One route: the least role that may use it (``None``: anybody), and what it takes.
 
-    ``api`` answers errors as JSON. ``body_limit`` bounds what is read of a request, in bytes.
+    ``api`` answers errors as JSON. ``body_limit`` bounds what is read of a request, in bytes. ``at_once`` bounds how
+    many requests hold a body and a thread at the same moment; one more is answered 503.
     """
 
     method: str
@@ -121,19 +123,31 @@ class Endpoint:
     role: Role | None
     api: bool = False
     body_limit: int = SMALL_BODY
+    at_once: int | None = None
 
     def as_asgi(self, services: Services) -> Callable[[Request], Awaitable[Response]]:
         """The function that the router calls."""
+        under_way = 0
 
         async def answer(request: Request) -> Response:
-            visit = await self._admit(request, services)
-            if isinstance(visit, Response):
-                return visit
-            if inspect.iscoroutinefunction(self.handler):
-                return cast(Response, await self.handler(visit))
-            return cast(Response, await run_in_threadpool(self.handler, visit))
+            nonlocal under_way
+            if self.at_once is not None and under_way >= self.at_once:
+                raise HTTPException(503, "others are being served here; try again in a moment")
+            under_way += 1
+            try:
+                return await self._answer(request, services)
+            finally:
+                under_way -= 1
 
         return answer
+
+    async def _answer(self, request: Request, services: Services) -> Response:
+        visit = await self._admit(request, services)
+        if isinstance(visit, Response):
+            return visit
+        if inspect.iscoroutinefunction(self.handler):
+            return cast(Response, await self.handler(visit))
+        return cast(Response, await run_in_threadpool(self.handler, visit))
 
     async def _admit(self, request: Request, services: Services) -> Visit | Response:
         now = services.clock()
@@ -155,7 +169,7 @@ class Endpoint:
         if self.api:
             body = await _json(request)
         else:
-            form = await request.form(max_files=1, max_fields=32, max_part_size=SMALL_BODY)
+            form = await _form(request)
         visit = Visit(
             visit.request, visit.services, visit.now, visit.address, visit.secure, visit.principal, form, body
         )
@@ -176,6 +190,25 @@ def _refusal(request: Request, principal: Principal | None, role: Role, api: boo
     if not principal.may(role):
         raise HTTPException(403, f"this needs the role {role.value}; you are {principal.role.value}")
     return None
+
+
+class _InMemory(MultiPartParser):
+    """Starlette's parser, which else writes a file of more than a megabyte into the folder for temporary files.
+
+    The limit on the whole body (:func:`_limited`) is what bounds the memory.
+    """
+
+    spool_max_size = 0  # SpooledTemporaryFile: never roll over to a file on disk
+
+
+async def _form(request: Request) -> FormData:
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        return await request.form(max_fields=32, max_part_size=SMALL_BODY)
+    parser = _InMemory(request.headers, request.stream(), max_files=1, max_fields=32, max_part_size=SMALL_BODY)
+    try:
+        return await parser.parse()
+    except MultiPartException as error:
+        raise HTTPException(400, error.message) from error
 
 
 async def _json(request: Request) -> Any:

@@ -1,11 +1,11 @@
 """“Try it”: one file that somebody drops on the page, judged here and forgotten after some minutes.
 
-Nothing of it is written to disk or to the database, and only who brought it can see it.
+Nothing of it is written to a file or to the database, and only who brought it can see it. It is read in a process of
+its own (:mod:`node.admin.image_reader`), which may write no file either.
 """
 
 from __future__ import annotations
 
-import io
 import secrets
 import threading
 from collections.abc import Callable
@@ -13,18 +13,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
-import numpy as np
-from PIL import Image, UnidentifiedImageError
-from pydicom import dcmread
-from pydicom.errors import InvalidDicomError
-
 from models.contract import Finding, Mode, ModelInput, Prediction
-from models.radiograph.decode import UnreadablePixels
-from models.radiograph.reading import read_model_input
 from node.admin.radiographs import LONGEST, overlay_png, packed_png, shown_size
 from node.overlay import colour_of
 
-MAXIMUM_PIXELS = 64_000_000
 _KEPT = 8
 
 
@@ -46,10 +38,6 @@ class SwitchedJudge:
     def predict(self, model_input: ModelInput) -> Prediction:
         """Say all that the pipeline says about one image."""
         return self._current().predict(model_input)
-
-
-class TrialError(ValueError):
-    """A file cannot be tried; the message says why, in a sentence for a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +75,9 @@ class Trial:
 class Trials:
     """Judges files one at a time, and keeps the last few."""
 
-    def __init__(self, load: Callable[[], Judge], lasting: timedelta) -> None:
-        """``load`` makes the pipeline ready; it is called once, at the first trial."""
+    def __init__(self, read: Callable[[bytes], ModelInput], load: Callable[[], Judge], lasting: timedelta) -> None:
+        """``read`` reads a file, ``load`` makes the pipeline ready; it is called once, at the first trial."""
+        self._read = read
         self._load = load
         self._lasting = lasting
         self._judge: Judge | None = None
@@ -100,9 +89,9 @@ class Trials:
         """Judge a file.
 
         Raises:
-            TrialError: It is no image that can be read.
+            node.admin.image_child.ImageError: It is no image that can be read.
         """
-        image = read_image(data)
+        image = self._read(data)
         with self._judging:
             if self._judge is None:
                 self._judge = self._load()
@@ -130,33 +119,6 @@ class Trials:
     def _forget(self, now: datetime) -> None:
         for key in [key for key, trial in self._kept.items() if trial.expires_at <= now]:
             del self._kept[key]
-
-
-def read_image(data: bytes) -> ModelInput:
-    """A DICOM, PNG or JPEG file as model input.
-
-    Raises:
-        TrialError: It is none of these, or its pixels cannot be read.
-    """
-    if data[128:132] == b"DICM":
-        try:
-            return read_model_input(dcmread(io.BytesIO(data)))
-        except UnreadablePixels as error:
-            raise TrialError(str(error)) from error
-        except (InvalidDicomError, ValueError, OSError, KeyError, EOFError, AttributeError) as error:
-            raise TrialError("this DICOM file cannot be read") from error
-    try:
-        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as picture:
-            if picture.width * picture.height > MAXIMUM_PIXELS:
-                raise TrialError(f"this picture has more than {MAXIMUM_PIXELS // 1_000_000} million pixels")
-            deep = picture.mode in ("I", "I;16", "I;16B")
-            grey = np.asarray(picture if deep else picture.convert("L"), dtype=np.float32)
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, TrialError):
-            raise
-        raise TrialError("this is no DICOM, PNG or JPEG file that can be read") from error
-    pixels = np.clip(grey / (65535 if deep else 255), 0, 1).astype(np.float32)
-    return ModelInput(pixels, "", notes=("a picture without DICOM header: no spacing, and contrast as it is",))
 
 
 def _trial(

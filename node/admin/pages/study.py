@@ -16,8 +16,8 @@ from db.feedback import FeedbackRecord, IdentifiedFinding
 from db.ingest import REPEAT
 from db.notifications import Notifications
 from db.records import InstanceDetail, JobDetail, Priority, StudyDetail
-from models.radiograph.decode import UnreadablePixels
 from node.admin import steering
+from node.admin.image_child import ImageError
 from node.admin.radiographs import Segment
 from node.admin.shell import Visit
 from node.overlay import colour_of
@@ -82,7 +82,7 @@ def picture(visit: Visit) -> Response:
         return Response(make(instance.path), media_type="image/png")
     except FileNotFoundError as error:
         raise HTTPException(404, "this image is no longer in the store") from error
-    except UnreadablePixels as error:
+    except ImageError as error:
         raise HTTPException(404, f"this image cannot be shown: {error}") from error
 
 

@@ -9,8 +9,9 @@ from starlette.responses import RedirectResponse, Response
 from models.manifest import ManifestError
 from models.model_registry import UnknownModel
 from models.runtime.executor import ModelLoadError, ModelOutputError
+from node.admin.image_child import ImageError
 from node.admin.shell import Visit
-from node.admin.trials import Trial, TrialError
+from node.admin.trials import Trial
 
 
 def show_form(visit: Visit) -> Response:
@@ -26,7 +27,7 @@ def run_trial(visit: Visit) -> Response:
     data = upload.file.read()
     try:
         trial = visit.services.trials.run(data, upload.filename, visit.actor, visit.now)
-    except TrialError as error:
+    except ImageError as error:
         return visit.page("trial.html", 422, trial=None, problem=_sentence(str(error)))
     except (ManifestError, UnknownModel, ModelLoadError, ModelOutputError) as error:
         sentence = f"The models cannot be used: {error}. Run `pleura doctor`."

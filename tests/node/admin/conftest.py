@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from config.settings import Destination, Settings
 from db.accounts import Accounts
 from models.contract import Code, Finding, ModelInput, Prediction
 from node.admin.app import create_app
+from node.admin.image_reader import Readers, ReadingLimits
 from node.admin.services import Services
 from tests.node.admin.demo import CASES, PASSWORD, Demo, region, settings_for
 
@@ -122,6 +125,14 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@cache
+def readers() -> Readers:
+    """The processes that read images, shared by all sites of a test run."""
+    made = Readers(ReadingLimits(settings_for(Path()).admin.upload_bytes))
+    atexit.register(made.__exit__)
+    return made
+
+
 def make_site(filled: Path, folder: Path, **admin: object) -> Site:
     import shutil
 
@@ -141,6 +152,7 @@ def make_site(filled: Path, folder: Path, **admin: object) -> Site:
         clock=clock,
         load_judge=Judge,
         echo=echo,
+        readers=readers(),
         accounts=Accounts(demo.engine, CHEAP),
     )
     return Site(app, demo, clock, bell, [1, 2, 3], echoed)

@@ -26,7 +26,7 @@ from node.admin.charts import histogram, nice_share, scatter, trend
 from node.admin.pages.system import alike_failures
 from node.admin.words import remedy
 from node.model_use import GATE, IDLE, models_in_use
-from tests.node.admin.conftest import CHEAP, NOW, Judge, Site
+from tests.node.admin.conftest import CHEAP, NOW, Judge, Site, readers
 from tests.node.admin.demo import phantom
 from tests.node.admin.history import fill_weeks
 from workers.triage import decide
@@ -215,7 +215,7 @@ def test_alarms_are_counted_and_what_was_parked_is_sent_again(site: Site) -> Non
     engine, worklist = site.services.engine, Worklist(site.services.engine, AlarmRules(("webhook",)))
     app = create_app(
         settings, worklist, engine, doorbell=site.bell, clock=site.clock, load_judge=Judge, echo=lambda _: None,
-        accounts=Accounts(engine, CHEAP),
+        accounts=Accounts(engine, CHEAP), readers=readers(),
     )  # fmt: skip
     alarms, study = Notifications(engine), worklist.study_facts(PNEUMOTHORAX)
     worklist.record_triage(PNEUMOTHORAX, replace(decide(study, Triage(), NOW), reason="anew"), NOW)
