@@ -9,6 +9,7 @@ from pydicom import Dataset
 from models.contract import ModelInput, Spacing
 from models.radiograph.decode import decode, read_file
 from models.radiograph.grayscale import numbers, to_grayscale
+from models.radiograph.orientation import patient_orientation
 
 
 def read_model_input(source: Dataset | Path, threads: int = 1) -> ModelInput:
@@ -25,7 +26,7 @@ def read_model_input(source: Dataset | Path, threads: int = 1) -> ModelInput:
         sop_instance_uid=str(dataset.get("SOPInstanceUID") or ""),
         spacing=spacing_of(dataset),
         view=str(dataset.get("ViewPosition") or "").strip().upper(),
-        patient_orientation=_patient_orientation(dataset),
+        patient_orientation=patient_orientation(dataset),
         pixel_aspect=pixel_aspect_of(dataset),
         notes=(*stored.notes, *notes),
     )
@@ -62,10 +63,3 @@ def pixel_aspect_of(dataset: Dataset) -> float:
         return spacing.row / spacing.column
     ratio = _positive_pair(dataset, "PixelAspectRatio")
     return ratio[0] / ratio[1] if ratio is not None else 1.0
-
-
-def _patient_orientation(dataset: Dataset) -> tuple[str, str] | None:
-    value = dataset.get("PatientOrientation")
-    if value is None or isinstance(value, str) or len(value) != 2 or not all(value):
-        return None
-    return str(value[0]), str(value[1])

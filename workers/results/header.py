@@ -65,7 +65,6 @@ _TYPE_3 = (
     "ClinicalTrialTimePointDescription",
 )
 _SEXES = ("M", "F", "O", "")
-_ORIENTATION_LETTERS = frozenset("LRAPHF")
 
 
 def new_object(analysis: Analysis, kind: str, sop_class_uid: str, modality: str) -> Dataset:
@@ -317,18 +316,3 @@ def reference(instance: Dataset) -> Dataset:
     item.ReferencedSOPClassUID = instance.SOPClassUID
     item.ReferencedSOPInstanceUID = instance.SOPInstanceUID
     return item
-
-
-def patient_orientation(source: Dataset) -> tuple[str, str] | None:
-    """Directions in which columns and rows run (PS3.3 C.7.6.1.1.1), or None where the source does not say it validly.
-
-    A radiograph stored quarter-turned has, say, ``F\\L``; two directions along the same axis say nothing.
-    """
-    value = source.get("PatientOrientation")
-    if not value or isinstance(value, str) or len(value) != 2:
-        return None
-    row, column = (str(direction).strip().upper() for direction in value)
-    if not row or not column or not (set(row) | set(column)) <= _ORIENTATION_LETTERS:
-        return None
-    axes = {"L": "x", "R": "x", "A": "y", "P": "y", "H": "z", "F": "z"}
-    return None if axes[row[0]] == axes[column[0]] else (row, column)

@@ -114,6 +114,17 @@ def read_masks(segmentation: Dataset) -> tuple[Mask, ...]:
     return tuple(bits[: frames * rows * columns].reshape(frames, rows, columns).astype(bool))
 
 
+def tracked_masks(segmentation: Dataset) -> dict[str, Mask]:
+    """Masks of a SEG by the Tracking UID (0062,0021) of their segments, which is that of the finding."""
+    uids = {int(item.SegmentNumber): str(item.get("TrackingUID") or "") for item in segmentation.SegmentSequence}
+    numbers = [
+        int(groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+        for groups in segmentation.PerFrameFunctionalGroupsSequence
+    ]
+    frames = zip(numbers, read_masks(segmentation), strict=True)
+    return {uids[number]: mask for number, mask in frames if uids.get(number)}
+
+
 def problems(results: Sequence[ReadResult], others: Iterable[Dataset] = ()) -> list[str]:
     """What does not fit together among the given objects, in sentences; empty when every reference resolves.
 
