@@ -21,6 +21,7 @@ from pydicom.uid import (
 from models.contract import Code, Mask
 from workers.results import codes
 from workers.results.codes import read_code
+from workers.results.header import text_of
 
 _KINDS = {
     SegmentationStorage: "seg",
@@ -97,7 +98,7 @@ def read_result(dataset: Dataset) -> ReadResult:
         sop_class_uid=str(dataset.SOPClassUID),
         sop_instance_uid=str(dataset.SOPInstanceUID),
         study_instance_uid=str(dataset.StudyInstanceUID),
-        patient_id=str(dataset.get("PatientID") or ""),
+        patient_id=text_of(dataset, "PatientID", "\\"),
         series=f"{dataset.get('SeriesNumber', '')} {dataset.get('SeriesDescription', '')}".strip(),
         status=_status(dataset),
         made_by=tuple(_makers(dataset)),
@@ -164,7 +165,7 @@ def _problem(
 def _strangers(results: Sequence[ReadResult], others: list[Dataset]) -> list[str]:
     """A result that lies in another study or names another patient than the rest."""
     studies = {item.study_instance_uid for item in results} | {str(item.StudyInstanceUID) for item in others}
-    patients = {item.patient_id for item in results} | {str(item.get("PatientID") or "") for item in others}
+    patients = {item.patient_id for item in results} | {text_of(item, "PatientID", "\\") for item in others}
     found = ["the files belong to different studies"] if len(studies) > 1 else []
     return found + (["the files name different patients"] if len(patients) > 1 else [])
 
