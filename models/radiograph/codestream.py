@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 _START_OF_FRAME = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}  # ISO/IEC 10918-1 table B.1, 14495-1 C.1
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD9)})
+_JP2_SIGNATURE = b"jP  "  # type of the first box, ISO/IEC 15444-1 I.5.1
 
 
 class CodestreamError(ValueError):
@@ -53,12 +54,29 @@ def jpeg_2000_header(frame: bytes) -> FrameHeader:
     Raises:
         CodestreamError: There is no such segment.
     """
-    start = frame.find(b"\xff\x4f\xff\x51", 0, 4096)
+    start = _jpeg_2000_start(frame)
     siz = frame[start + 4 : start + 4 + 41]
-    if start < 0 or len(siz) < 41:
+    if frame[start : start + 4] != b"\xff\x4f\xff\x51" or len(siz) < 41:
         raise CodestreamError("the frame holds no JPEG 2000 codestream")
     width, height, left, top = (int.from_bytes(siz[4 + 4 * n : 8 + 4 * n], "big") for n in range(4))
     return FrameHeader(height - top, width - left, int.from_bytes(siz[36:38], "big"), (siz[38] & 0x7F) + 1)
+
+
+def _jpeg_2000_start(frame: bytes) -> int:
+    """Where the codestream begins: at once, or in the first Contiguous Codestream box of a JP2 file (15444-1 I.4)."""
+    if frame[4:8] != _JP2_SIGNATURE:
+        return 0
+    at = 0
+    while at + 8 <= len(frame):
+        size, kind, head = int.from_bytes(frame[at : at + 4], "big"), frame[at + 4 : at + 8], 8
+        if size == 1:
+            size, head = int.from_bytes(frame[at + 8 : at + 16], "big"), 16
+        if kind == b"jp2c":
+            return at + head
+        if size < head:  # 0: this is the last box, and no codestream
+            break
+        at += size
+    return len(frame)
 
 
 def _frame_header(body: bytes) -> FrameHeader:

@@ -8,35 +8,62 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
-from pydicom.encaps import get_frame
+from pydicom.encaps import generate_fragments, get_frame
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut, convert_color_space
-from pydicom.uid import UID
+from pydicom.uid import UID, ExplicitVRBigEndian
 
 from models.contract import Unfit
+from models.radiograph.attributes import sound_attributes
 from models.radiograph.codestream import CodestreamError, FrameHeader, jpeg_2000_header, jpeg_header
 from models.radiograph.transfer_syntaxes import DECODERS, LOSSY, PixelDecoder
 
 Samples = NDArray[Any]
 Codes = NDArray[np.unsignedinteger[Any]]
+_Made = TypeVar("_Made")
 
-MAXIMUM_PIXELS = 1 << 27
-"""Rows times Columns above this are refused: the largest radiography detectors have under 2**26 pixels."""
+MAXIMUM_PIXELS = 64_000_000
+"""Rows times Columns above this are refused unless a caller says otherwise: the largest radiography detectors have
+fewer. An image of this size takes about a gigabyte of memory on its way to a model."""
+
+PIXEL_ATTRIBUTES = (
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "PlanarConfiguration",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    *(
+        f"{colour}PaletteColorLookupTable{part}"
+        for colour in ("Red", "Green", "Blue")
+        for part in ("Descriptor", "Data")
+    ),
+    *(f"Segmented{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")),
+    "PixelData",
+)
+"""What decoding needs of a data set: the Image Pixel module (PS3.3 C.7.6.3)."""
 
 _GREY_TOLERANCE = 8 / 255
 _GREY_ROUNDING = 3.0
 _COLOUR_FRACTION = 1e-3
-_DECODING_ERRORS = (ValueError, RuntimeError, AttributeError, TypeError, KeyError, IndexError, OverflowError, EOFError)
+# Native pixel data is padded to an even length (PS3.5 8.1.1), by some writers to a multiple of 16.
+_LONGEST_PADDING = 15
+_ITEM = {True: b"\xfe\xff\x00\xe0", False: b"\xff\xfe\xe0\x00"}
 
 
 class PixelFault(StrEnum):
@@ -72,8 +99,9 @@ class UnreadablePixels(Exception):  # noqa: N818 - says what the pixels are
 class StoredPixels:
     """One grey frame as stored: ``codes`` are the stored bits as unsigned integers ``[rows, columns]``.
 
-    ``bits`` is Bits Stored; with ``signed`` a code is a two's complement number of that many bits. ``notes`` say what
-    was mended.
+    ``bits`` is Bits Stored, or the depth of the code stream where that is all there is; with ``signed`` a code is a
+    two's complement number of that many bits. ``scaled`` says that the values were brought to another depth than the
+    one that windows and padding values of the header speak of. ``notes`` say what was mended.
     """
 
     codes: Codes
@@ -81,6 +109,7 @@ class StoredPixels:
     signed: bool
     decoder: PixelDecoder
     notes: tuple[str, ...] = ()
+    scaled: bool = False
 
     def domain(self) -> NDArray[np.float64]:
         """The stored value that each possible code stands for: ``float64[2 ** bits]``."""
@@ -109,31 +138,70 @@ class _Header:
     transfer_syntax: str
 
 
-def decode(source: Dataset | Path, threads: int = 1) -> StoredPixels:
+def decode(source: Dataset | Path, threads: int = 1, most_pixels: int = MAXIMUM_PIXELS) -> StoredPixels:
     """Decode the one frame of a data set or DICOM file; ``threads`` is how many OpenJPEG may take.
+
+    What the header and the code stream claim is compared before any memory is taken for it, and what comes out is
+    compared with both. An image of more than ``most_pixels`` is not decoded.
 
     Raises:
         UnreadablePixels: With the code and the sentence of what is wrong.
     """
-    dataset = read_file(source) if isinstance(source, Path) else source
-    header = _header(dataset)
+    dataset = sound_attributes(read_file(source) if isinstance(source, Path) else source, PIXEL_ATTRIBUTES)
+    header = _header(dataset, most_pixels)
     decoder = DECODERS.get(header.transfer_syntax)
     if decoder is None:
         name = UID(header.transfer_syntax).name
         raise UnreadablePixels(PixelFault.TRANSFER_SYNTAX, f"There is no decoder for the transfer syntax {name}.")
+    samples, precision = _decoded(dataset, header, decoder, threads)
+    if header.samples > 1 or header.photometric == "PALETTE COLOR":
+        grey = _understood(decoder, lambda: _grey(dataset, header, samples, decoder))
+        return StoredPixels(grey, 8 * grey.dtype.itemsize, False, decoder)
+    header, notes = _of_its_own_depth(header, precision)
+    codes, cut = _stored_bits(samples, header, precision)
+    return StoredPixels(codes, header.stored, header.signed, decoder, (*notes, *cut), scaled=bool(notes))
+
+
+def _decoded(dataset: Dataset, header: _Header, decoder: PixelDecoder, threads: int) -> tuple[Samples, int]:
+    """Samples, and how many bits of each may be set; their shape and range are what was promised."""
+    samples, precision = _understood(decoder, lambda: _SAMPLES[decoder](dataset, header, threads))
+    shape = (header.rows, header.columns) if header.samples == 1 else (header.rows, header.columns, header.samples)
+    if samples.shape != shape:
+        words = " x ".join(str(size) for size in samples.shape)
+        raise UnreadablePixels(
+            PixelFault.SIZE_MISMATCH, f"The pixels decode to {words}, not to {' x '.join(map(str, shape))}."
+        )
+    if samples.dtype.kind not in "iu" or (samples.dtype.kind == "u" and int(samples.max()) >> precision):
+        raise UnreadablePixels(PixelFault.SIZE_MISMATCH, f"The pixels decode to values beyond {precision} bits.")
+    if samples.dtype.kind == "i" and not header.signed and int(samples.min()) < 0:
+        raise UnreadablePixels(PixelFault.SIZE_MISMATCH, "The data set promises no sign, its pixel data has negatives.")
+    return samples, precision
+
+
+def _understood(decoder: PixelDecoder, decoding: Callable[[], _Made]) -> _Made:
+    """What ``decoding`` gives; whatever it raises says that the bytes are broken."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            samples, precision = _SAMPLES[decoder](dataset, header, threads)
-            if header.samples > 1 or header.photometric == "PALETTE COLOR":
-                grey = _grey(dataset, header, samples, decoder)
-                return StoredPixels(grey, 8 * grey.dtype.itemsize, False, decoder)
+            return decoding()
+    except (UnreadablePixels, MemoryError):
+        raise
     except CodestreamError as error:
         raise UnreadablePixels(PixelFault.CORRUPT, f"The pixels cannot be decoded: {error}.") from error
-    except _DECODING_ERRORS as error:
+    except Exception as error:
+        # Decoders that meet hostile bytes fail in every way there is; for us they all mean the same.
         raise UnreadablePixels(PixelFault.CORRUPT, f"The pixels cannot be decoded ({decoder}): {error}.") from error
-    codes, notes = _stored_bits(samples, header, precision)
-    return StoredPixels(codes, header.stored, header.signed, decoder, notes)
+
+
+def _of_its_own_depth(header: _Header, precision: int) -> tuple[_Header, tuple[str, ...]]:
+    """The header with the depth that a lossy code stream has, where that is less than it says.
+
+    Whoever compressed brought the values to that depth and left the header as it was.
+    """
+    if header.transfer_syntax not in LOSSY or header.signed or precision >= header.stored:
+        return header, ()
+    note = f"The pixel data has {precision} bits a sample, not {header.stored}: windows of the header were not used."
+    return replace(header, stored=precision, high_bit=precision - 1), (note,)
 
 
 def read_file(path: Path, *, stop_before_pixels: bool = False) -> Dataset:
@@ -148,7 +216,7 @@ def read_file(path: Path, *, stop_before_pixels: bool = False) -> Dataset:
         raise UnreadablePixels(PixelFault.NOT_DICOM, f"The file cannot be read as DICOM: {error}.") from error
 
 
-def _header(dataset: Dataset) -> _Header:
+def _header(dataset: Dataset, most_pixels: int) -> _Header:
     if "PixelData" not in dataset or not dataset["PixelData"].value:
         raise UnreadablePixels(PixelFault.NO_PIXELS, "The data set has no pixel data.")
     meta = getattr(dataset, "file_meta", None)
@@ -172,16 +240,17 @@ def _header(dataset: Dataset) -> _Header:
         raise UnreadablePixels(PixelFault.PIXEL_HEADER, f"The image pixel attributes are unusable: {error}.") from error
     if frames > 1:
         raise UnreadablePixels(PixelFault.MULTI_FRAME, f"The image has {frames} frames; one is expected.")
-    _check(header)
+    _check(header, most_pixels)
     return header
 
 
-def _check(header: _Header) -> None:
+def _check(header: _Header, most_pixels: int) -> None:
     size = f"{header.rows} x {header.columns}"
     if header.rows < 1 or header.columns < 1:
         raise UnreadablePixels(PixelFault.PIXEL_HEADER, f"The image has {size} pixels.")
-    if header.rows * header.columns > MAXIMUM_PIXELS:
-        raise UnreadablePixels(PixelFault.TOO_LARGE, f"The image has {size} pixels, more than can be read.")
+    if header.rows * header.columns > most_pixels:
+        sentence = f"The image has {size} pixels, more than the {most_pixels} that are decoded here."
+        raise UnreadablePixels(PixelFault.TOO_LARGE, sentence)
     if header.samples not in (1, 3) or header.allocated not in (8, 16) or not 1 <= header.stored <= header.allocated:
         words = f"{header.samples} samples of {header.stored} bits in {header.allocated}"
         raise UnreadablePixels(PixelFault.PIXEL_HEADER, f"A pixel has {words}; one or three of 8 or 16 can be read.")
@@ -191,11 +260,25 @@ def _native_samples(dataset: Dataset, header: _Header, _threads: int) -> tuple[S
     expected = header.rows * header.columns * header.samples * header.allocated // 8
     if header.photometric == "YBR_FULL_422":
         expected = expected // 3 * 2
+    little = header.transfer_syntax != ExplicitVRBigEndian
+    element = dataset["PixelData"]
+    is_long = len(element.value) > expected + _LONGEST_PADDING and element.value.startswith(_ITEM[little])
+    if element.is_undefined_length or is_long:
+        dataset.add_new(element.tag, element.VR, _one_item(element.value, expected, little))
     found = len(dataset.PixelData)
-    if found < expected:
+    if not expected <= found <= expected + _LONGEST_PADDING:
         sentence = f"There are {found} bytes of pixel data where {expected} are needed."
         raise UnreadablePixels(PixelFault.WRONG_LENGTH, sentence)
     return _pydicom_samples(dataset, header)
+
+
+def _one_item(value: bytes, expected: int, little: bool) -> bytes:
+    """The native frame that somebody has put into an item (PS3.5 A.4), if that is exactly what there is."""
+    items = list(islice(generate_fragments(value, endianness="<" if little else ">"), 3))
+    if len(items) == 2 and expected <= len(items[1]) <= expected + 1:
+        return items[1]
+    sentence = "The pixel data is encapsulated, but the transfer syntax is not, and it is not one whole frame."
+    raise UnreadablePixels(PixelFault.WRONG_LENGTH, sentence)
 
 
 def _rle_samples(dataset: Dataset, header: _Header, _threads: int) -> tuple[Samples, int]:

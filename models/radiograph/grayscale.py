@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from models.contract import Pixels
+from models.radiograph.attributes import sound_attributes
 from models.radiograph.decode import StoredPixels
 
 Table = NDArray[np.float64]
@@ -26,6 +27,23 @@ _TAIL = 0.005
 _CONTRAST_TAIL = 0.01
 _LEAST_CONTRAST = 0.1
 _LEAST_LEVELS = 32.0
+# What a rescaled value may be, and how much all of them may lie apart at the least: beyond that it is a mistake.
+_LARGEST_VALUE, _LEAST_RANGE = 1e9, 1e-6
+
+GREY_ATTRIBUTES = (
+    "PhotometricInterpretation",
+    "PresentationLUTShape",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+    "ModalityLUTSequence",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "VOILUTSequence",
+    "WindowCenter",
+    "WindowWidth",
+    "VOILUTFunction",
+)
+"""What the grayscale pipeline reads of a data set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +59,11 @@ def to_grayscale(stored: StoredPixels, dataset: Dataset) -> tuple[Pixels, tuple[
 
     Returns ``float32[rows, columns]`` in ``[0, 1]`` in the sense of MONOCHROME2, and notes on what had to be mended. A
     VOI LUT goes before a window (PS3.3 C.11.2), of several windows the first is taken; one that leaves the image
-    without contrast is replaced by the range that holds all but the outermost half percent of its values. Padding
-    (PS3.3 C.7.5.1.1.2) counts in no statistics and becomes air.
+    without contrast is replaced by the range that holds all but the outermost half percent of its values, and so is
+    every one that speaks of values at another depth. Padding (PS3.3 C.7.5.1.1.2) counts in no statistics and becomes
+    air.
     """
+    dataset = sound_attributes(dataset, GREY_ATTRIBUTES)
     counts = _histogram(stored)
     padding = _padding(stored, dataset)
     inside = np.where(padding, 0, counts)
@@ -54,6 +74,8 @@ def to_grayscale(stored: StoredPixels, dataset: Dataset) -> tuple[Pixels, tuple[
     if is_inverted(dataset):
         shown = 1 - shown
     shown = np.where(padding, 0.0, shown)
+    # A network answers whatever it is given: what no radiograph can be must not get to one.
+    assert bool(((shown >= 0) & (shown <= 1)).all()), "the grayscale pipeline has left the range from 0 to 1"
     pixels: Pixels = shown.astype(np.float32)[stored.codes]
     return pixels, (*notes, *note)
 
@@ -77,6 +99,8 @@ def _histogram(stored: StoredPixels) -> Counts:
 def _padding(stored: StoredPixels, dataset: Dataset) -> NDArray[np.bool_]:
     """Which codes are padding; the value may stand there signed or not, so it is read as a code."""
     domain = stored.domain()
+    if stored.scaled:
+        return np.zeros(domain.shape, dtype=np.bool_)
     values = [*numbers(dataset, "PixelPaddingValue")[:1], *numbers(dataset, "PixelPaddingRangeLimit")[:1]]
     least, most = (domain.min(), domain.max())
     if stored.signed:
@@ -98,12 +122,16 @@ def _modality(stored: StoredPixels, dataset: Dataset) -> tuple[Table, tuple[str,
     slope, intercept = numbers(dataset, "RescaleSlope")[:1], numbers(dataset, "RescaleIntercept")[:1]
     if slope == (0.0,):
         return domain, ("The rescale slope is 0 and was left out.",)
-    return domain * (slope or (1.0,))[0] + (intercept or (0.0,))[0], ()
+    with np.errstate(over="ignore"):
+        rescaled = domain * (slope or (1.0,))[0] + (intercept or (0.0,))[0]
+    if not np.abs(rescaled).max() <= _LARGEST_VALUE or not np.ptp(rescaled) >= _LEAST_RANGE:
+        return domain, ("The rescale slope and intercept are absurd and were left out.",)
+    return rescaled, ()
 
 
 def _voi(stored: StoredPixels, dataset: Dataset, modality: Table, counts: Counts) -> tuple[Table, tuple[str, ...]]:
     notes: list[str] = []
-    for candidate in _candidates(stored, dataset, modality):
+    for candidate in () if stored.scaled else _candidates(stored, dataset, modality):
         if candidate.shown.size and _contrast(candidate.shown, counts) >= _LEAST_CONTRAST:
             return candidate.shown, tuple(notes)
         notes.append(f"{candidate.name} leaves no contrast and was not used.")
@@ -188,8 +216,9 @@ def _lookup(item: Dataset, values: Table, signed: bool, dataset: Dataset) -> _Lo
     first = descriptor[1] - (1 << 16) if signed and descriptor[1] >= 1 << 15 else descriptor[1]
     index = np.clip(np.rint(values - first), 0, entries - 1).astype(np.int64)
     white = float((1 << int(descriptor[2])) - 1)
-    # Some writers give the depth of the words, not of the values: a table that stays in the lower half is all there is.
-    white = white if data.max() > white / 2 else float(max(data.max(), 1))
+    # Some writers give the depth of the words, not of the values, and some another one still: a table that stays in
+    # the lower half of its range, or leaves it, is all there is.
+    white = white if white / 2 < data.max() <= white else float(max(data.max(), 1))
     return _Looked(data[index].astype(np.float64), white)
 
 

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
+from pydicom.dataelem import RawDataElement
 from pydicom.encaps import encapsulate, get_frame
+from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
 from models.radiograph.decode import PixelFault, UnreadablePixels, decode
@@ -307,3 +309,127 @@ def test_refuses_dark_colour() -> None:
     colour = np.zeros((30, 40, 3), np.uint16)
     colour[:10, :, 0] = 250
     assert fault(radiograph(colour, bits=16)) is PixelFault.COLOUR
+
+
+def boxed_by(box: bytes, jp2: bytes) -> bytes:
+    """A JP2 file with one more box in front of its codestream."""
+    at = jp2.index(b"jp2c") - 4
+    return jp2[:at] + (len(box) + 8).to_bytes(4, "big") + b"uuid" + box + jp2[at:]
+
+
+def size_segment(rows: int, columns: int) -> bytes:
+    """The beginning of a JPEG 2000 codestream that claims a size (ISO/IEC 15444-1 A.5.1)."""
+    sizes = (columns, rows, 0, 0, columns, rows, 0, 0)
+    numbers = b"".join(size.to_bytes(4, "big") for size in sizes)
+    return b"\xff\x4f\xff\x51\x00\x29\x00\x00" + numbers + b"\x00\x01\x07\x01\x01"
+
+
+def test_a_decoy_in_a_jpeg_2000_file_is_not_the_codestream() -> None:
+    values = ramp(64, 80, 8)
+    frame = imagecodecs.jpeg2k_encode(values.astype(np.uint8), level=0, codecformat="jp2")
+    whole = compressed(radiograph(values, bits=8), boxed_by(size_segment(128, 160), frame), J2K_LOSSLESS)
+    np.testing.assert_array_equal(decode(whole).values(), values)
+    larger = ramp(128, 160, 8)
+    assert fault(compressed(radiograph(larger, bits=8), boxed_by(size_segment(128, 160), frame), J2K_LOSSLESS)) is (
+        PixelFault.SIZE_MISMATCH
+    )
+
+
+@pytest.mark.parametrize("samples", [np.zeros((32, 40)), np.zeros((64, 80, 3)), np.full((64, 80), 256)])
+def test_what_a_decoder_gives_is_compared_with_what_was_claimed(
+    samples: NDArray[np.generic], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = ramp(64, 80, 8)
+    frame = imagecodecs.jpegls_encode(values.astype(np.uint8))
+    dataset = compressed(radiograph(values, bits=8), frame, "1.2.840.10008.1.2.4.80")
+    monkeypatch.setattr(imagecodecs, "jpegls_decode", lambda _frame: samples.astype(np.uint16))
+    assert fault(dataset) is PixelFault.SIZE_MISMATCH
+
+
+def test_negatives_that_the_data_set_does_not_promise_are_refused() -> None:
+    values = ramp(64, 80, 12) - 2048
+    frame = imagecodecs.jpeg2k_encode(values.astype(np.int16), level=0, codecformat="j2k", bitspersample=12)
+    assert fault(compressed(radiograph(values + 2048, bits=12), frame, J2K_LOSSLESS)) is PixelFault.SIZE_MISMATCH
+
+
+@pytest.mark.parametrize("bits", [10, 12, 16])
+def test_a_lossy_codestream_has_its_own_depth(bits: int) -> None:
+    values = ramp(64, 80, 8) // 4 * 3
+    frame = imagecodecs.jpeg8_encode(values.astype(np.uint8), level=95)
+    stored = decode(compressed(radiograph(values, bits=bits), frame, JPEG_BASELINE))
+    assert (stored.bits, stored.scaled) == (8, True)
+    assert stored.notes == (f"The pixel data has 8 bits a sample, not {bits}: windows of the header were not used.",)
+    np.testing.assert_array_equal(stored.values(), imagecodecs.jpeg8_decode(frame))
+
+
+def in_items(dataset: Dataset, *items: bytes) -> Dataset:
+    """The data set with its native syntax and these items as its pixels."""
+    dataset.add_new("PixelData", "OB", b"".join(_item(item) for item in items))
+    dataset["PixelData"].is_undefined_length = True
+    return dataset
+
+
+def _item(content: bytes) -> bytes:
+    return b"\xfe\xff\x00\xe0" + len(content).to_bytes(4, "little") + content
+
+
+def test_a_native_frame_in_an_item_is_that_frame() -> None:
+    values = ramp(64, 80, 12)
+    plain = radiograph(values).PixelData
+    np.testing.assert_array_equal(decode(in_items(radiograph(values), b"", plain)).values(), values)
+    defined = radiograph(values)
+    defined.PixelData = _item(b"") + _item(plain) + b"\xfe\xff\xdd\xe0" + bytes(4)
+    np.testing.assert_array_equal(decode(defined).values(), values)
+
+
+def test_items_that_are_no_whole_native_frame_are_refused() -> None:
+    values = ramp(64, 80, 12)
+    plain = radiograph(values).PixelData
+    for items in ((plain,), (b"", plain[:-16]), (b"", plain + plain), (b"", plain[:80], plain[80:])):
+        with pytest.raises(UnreadablePixels, match="the transfer syntax is not") as caught:
+            decode(in_items(radiograph(values), *items))
+        assert caught.value.code is PixelFault.WRONG_LENGTH
+
+
+def test_a_native_frame_may_begin_like_an_item() -> None:
+    values = ramp(64, 80, 16)
+    values[0, :2] = (0xFFFE, 0xE000)
+    np.testing.assert_array_equal(decode(radiograph(values, bits=16)).values(), values)
+
+
+@pytest.mark.parametrize("more", [2, 15])
+def test_native_pixels_may_be_padded(more: int) -> None:
+    values = ramp(64, 80, 12)
+    dataset = radiograph(values)
+    dataset.PixelData += bytes(more)
+    np.testing.assert_array_equal(decode(dataset).values(), values)
+
+
+def test_native_pixels_of_another_size_are_refused() -> None:
+    assert fault(radiograph(ramp(64, 80, 12), Columns=79)) is PixelFault.WRONG_LENGTH
+    assert fault(radiograph(ramp(64, 80, 12), Rows=63)) is PixelFault.WRONG_LENGTH
+
+
+def test_a_size_beyond_the_limit_is_refused_before_anything_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = size_segment(20_000, 20_000) + bytes(1000)
+    monkeypatch.setattr(imagecodecs, "jpeg2k_decode", lambda *_, **__: pytest.fail("it was decoded"))
+    header = radiograph(ramp(64, 80, 8), bits=8)
+    assert fault(compressed(header, frame, J2K_LOSSLESS)) is PixelFault.SIZE_MISMATCH
+    header.Rows = header.Columns = 20_000
+    assert fault(header) is PixelFault.TOO_LARGE
+    with pytest.raises(UnreadablePixels, match="more than the 1000 that are decoded here"):
+        decode(radiograph(ramp(64, 80, 8), bits=8), most_pixels=1000)
+
+
+def test_attributes_that_nobody_needs_do_no_harm() -> None:
+    values = ramp(20, 30, 12)
+    dataset = reread(radiograph(values))
+    for tag, vr, octets in (
+        (0x01F11026, "FD", b"0.264 "),
+        (0x00400275, "DS", b"x\\y"),
+        (0x00081140, "SQ", b"nonsense"),
+    ):
+        dataset[tag] = RawDataElement(BaseTag(tag), vr, len(octets), octets, 0, False, True)
+    np.testing.assert_array_equal(decode(dataset).values(), values)
+    dataset[0x00280010] = RawDataElement(BaseTag(0x00280010), "LO", 2, b"20", 0, False, True)
+    assert fault(dataset) is PixelFault.PIXEL_HEADER

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import imagecodecs
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from pydicom import Dataset
+from pydicom import DataElement, Dataset
+from pydicom.dataelem import RawDataElement
+from pydicom.encaps import encapsulate
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
+from pydicom.tag import BaseTag
+from pydicom.uid import ImplicitVRLittleEndian, JPEGBaseline8Bit
+from pydicom.valuerep import format_number_as_ds
 
 from models.contract import Pixels
 from models.radiograph.decode import decode
@@ -258,3 +264,60 @@ def test_whatever_the_header_says_the_result_is_an_image(
     assert np.isfinite(pixels).all()
     assert pixels.min() >= 0
     assert pixels.max() <= 1
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 13, 16])
+@pytest.mark.parametrize("implicit", [False, True])
+def test_a_voi_lut_that_lies_about_its_depth_shows_what_an_honest_one_does(bits: int, implicit: bool) -> None:
+    values = ramp(60, 70, 12)
+    table = np.linspace(0, 8191, 4096).astype(np.uint16)
+    honest = shown(radiograph(values, VOILUTSequence=[lut(table, 0, 13)]))
+    dataset = radiograph(values, VOILUTSequence=[lut(table, 0, bits)])
+    if implicit:
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    np.testing.assert_allclose(shown(reread(dataset)), honest, atol=1e-3)
+
+
+def test_a_window_of_another_depth_is_not_used() -> None:
+    values = ramp(60, 70, 8)
+    frame = imagecodecs.jpeg8_encode(values.astype(np.uint8), level=98)
+    dataset = radiograph(values, bits=10, WindowCenter=512, WindowWidth=1024, PixelPaddingValue=200)
+    dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    dataset.add_new("PixelData", "OB", encapsulate([frame]))
+    pixels, said = to_grayscale(decode(dataset), dataset)
+    assert said == (SPREAD,)
+    assert pixels.max() == 1
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [("1e300", "0"), ("1e-300", "0"), ("1", "1e30"), ("nan", "inf")])
+def test_an_absurd_rescale_changes_nothing(slope: str, intercept: str) -> None:
+    values = ramp(60, 70, 12)
+    dataset = reread(radiograph(values))
+    for tag, text in ((0x00281053, slope), (0x00281052, intercept)):
+        dataset[tag] = RawDataElement(BaseTag(tag), "DS", len(text), text.encode(), 0, False, True)
+    np.testing.assert_array_equal(shown(dataset), shown(radiograph(values)))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.sampled_from(["LINEAR", "LINEAR_EXACT", "SIGMOID"]),
+)
+def test_no_header_takes_the_pixels_out_of_their_range(
+    slope: float, intercept: float, centre: float, width: float, function: str
+) -> None:
+    dataset = radiograph(ramp(16, 20, 12))
+    for keyword, value in (
+        ("RescaleSlope", slope),
+        ("RescaleIntercept", intercept),
+        ("WindowCenter", centre),
+        ("WindowWidth", width),
+    ):
+        dataset[keyword] = DataElement(keyword, "DS", format_number_as_ds(value))
+    dataset.VOILUTFunction = function
+    pixels = shown(dataset)
+    assert np.isfinite(pixels).all()
+    assert 0 <= pixels.min() <= pixels.max() <= 1

@@ -143,3 +143,32 @@ def test_histogram_equalisation_keeps_the_order_of_greys() -> None:
 def test_an_unknown_equalisation_is_an_error() -> None:
     with pytest.raises(ValueError, match="magic"):
         equalise(chestlike(), "magic")
+
+
+@pytest.mark.parametrize(
+    "absurd",
+    [
+        {"ImagerPixelSpacing": [1e-9, 1e-9]},
+        {"ImagerPixelSpacing": [143, 143]},
+        {"ImagerPixelSpacing": [0.143, 14.3]},
+        {"ImagerPixelSpacing": [0.0, 0.143]},
+        {"ImagerPixelSpacing": [0.143]},
+        {"PixelSpacing": [1e300, 1e300]},
+    ],
+)
+def test_a_spacing_that_no_radiograph_has_is_unknown(absurd: dict[str, list[float]]) -> None:
+    dataset = radiograph(ramp(60, 40, 12), **absurd)
+    assert spacing_of(dataset) is None
+    assert read_model_input(dataset).pixel_aspect == 1.0
+
+
+@pytest.mark.parametrize("factor", [0, -1, 0.1, 1e6])
+def test_an_absurd_magnification_says_nothing(factor: float) -> None:
+    dataset = radiograph(
+        ramp(60, 40, 12), ImagerPixelSpacing=[0.2, 0.2], EstimatedRadiographicMagnificationFactor=factor
+    )
+    assert spacing_of(dataset) == Spacing(0.2, 0.2, "detector")
+
+
+def test_an_absurd_pixel_aspect_ratio_says_nothing() -> None:
+    assert read_model_input(radiograph(ramp(60, 40, 12), PixelAspectRatio=[1, 2_000_000])).pixel_aspect == 1.0
