@@ -77,12 +77,16 @@ class InputSpec:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What stands behind a finding's figures: positives seen in evaluation, and the AUC with its 95 % interval."""
+    """What stands behind a finding's figures: positives seen in evaluation, and the AUC with its 95 % interval.
+
+    ``sensitivity`` is that at the label's threshold, None where nobody has measured it.
+    """
 
     positives: int
     auc: float
     auc_low: float
     auc_high: float
+    sensitivity: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,8 @@ class LabelSpec:
 
     ``threshold`` is the probability from which the finding is reported as present; ``map_threshold`` cuts the
     model's map (values in ``[0, 1]``) into a mask. ``localised`` says that the model gives a map, mask or box for it.
+    ``parent`` names the label of the same model that this one is part of (:mod:`models.hierarchy`), ``site`` the organ
+    in which the finding lies wherever it is seen.
     """
 
     name: str
@@ -100,6 +106,8 @@ class LabelSpec:
     map_threshold: float = 0.5
     mode: Mode = Mode.ACTIVE
     evidence: Evidence | None = None
+    parent: str = ""
+    site: Code | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +234,9 @@ class Finding:
     """What one model says about one label on one image.
 
     ``probability`` is ``None`` when the model could not tell, and ``reason`` then says why. ``present`` is decided
-    once, here, so that triage, SEG, SR and the web page can never disagree.
+    once, here, so that triage, SEG, SR and the web page can never disagree. ``implied_by`` is the label of a present
+    finding that this one follows from (:mod:`models.hierarchy`). ``parent``, ``site`` and ``sensitivity`` are those of
+    its :class:`LabelSpec`.
     """
 
     label: str
@@ -240,11 +250,15 @@ class Finding:
     boxes: tuple[Box, ...] = ()
     heat_map: Pixels | None = None
     similar: tuple[SimilarCase, ...] = ()
+    implied_by: str = ""
+    parent: str = ""
+    site: Code | None = None
+    sensitivity: float | None = None
 
     @property
     def present(self) -> bool:
-        """True when the probability reaches the threshold."""
-        return self.probability is not None and self.probability >= self.threshold
+        """True when the probability reaches the threshold, or something that is part of the finding is present."""
+        return self.probability is not None and (self.probability >= self.threshold or bool(self.implied_by))
 
     @property
     def localised(self) -> bool:

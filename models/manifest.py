@@ -36,7 +36,9 @@ cannot be overlooked::
     localised = true
     map_threshold = 0.5
     mode = "active"
-    evidence = { positives = 48, auc = 0.85, auc_low = 0.80, auc_high = 0.90 }
+    parent = "abnormal"              # optional, another label that this one is part of (models.hierarchy)
+    site = { value = "39607008", scheme = "SCT", meaning = "Lung" }   # optional, where the finding lies
+    evidence = { positives = 48, auc = 0.85, auc_low = 0.80, auc_high = 0.90, sensitivity = 0.72 }
 """
 
 from __future__ import annotations
@@ -61,6 +63,7 @@ from models.contract import (
     ModelSpec,
     OutputNames,
 )
+from models.hierarchy import HierarchyError, check_parents
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
@@ -340,26 +343,34 @@ def _labels(whole: _Table, kind: ModelKind) -> tuple[LabelSpec, ...]:
     for name in names:
         if names.count(name) > 1:
             raise whole.complain(f"the label '{name}' stands there twice")
+    try:
+        check_parents(labels)
+    except HierarchyError as error:
+        raise whole.complain(str(error)) from error
     return labels
 
 
 def _label(table: _Table, kind: ModelKind) -> LabelSpec:
-    table.only("name", "code", "threshold", "localised", "map_threshold", "mode", "evidence")
+    table.only("name", "code", "threshold", "localised", "map_threshold", "mode", "evidence", "parent", "site")
     name = _matching(table, "name", _NAME, "lower case letters, digits, '.', '_' and '-', 64 at most")
     gate = kind is ModelKind.GATE
     return LabelSpec(
         name=name,
-        code=Code(name, _GATE_SCHEME, name.replace("_", " ")) if gate and "code" not in table.values else _code(table),
+        code=Code(name, _GATE_SCHEME, name.replace("_", " "))
+        if gate and "code" not in table.values
+        else _code(table, "code"),
         threshold=table.fraction("threshold", 0.5 if gate else None),
         localised=table.flag("localised", kind in (ModelKind.SEGMENTER, ModelKind.DETECTOR)),
         map_threshold=table.fraction("map_threshold", 0.5),
         mode=table.choice("mode", Mode, Mode.ACTIVE),
         evidence=_evidence(table.table("evidence")) if "evidence" in table.values else None,
+        parent=table.text("parent") if "parent" in table.values else "",
+        site=_code(table, "site") if "site" in table.values else None,
     )
 
 
-def _code(table: _Table) -> Code:
-    code = table.table("code")
+def _code(table: _Table, name: str) -> Code:
+    code = table.table(name)
     code.only("value", "scheme", "meaning")
     for key, limit in (("value", 16), ("scheme", 16), ("meaning", 64)):
         if len(code.text(key)) > limit:
@@ -368,13 +379,16 @@ def _code(table: _Table) -> Code:
 
 
 def _evidence(table: _Table) -> Evidence:
-    table.only("positives", "auc", "auc_low", "auc_high")
+    table.only("positives", "auc", "auc_low", "auc_high", "sensitivity")
     evidence = Evidence(
         positives=table.integer("positives", 0, 10**9),
         auc=table.number("auc"),
         auc_low=table.number("auc_low"),
         auc_high=table.number("auc_high"),
+        sensitivity=table.number("sensitivity") if "sensitivity" in table.values else None,
     )
     if not 0 <= evidence.auc_low <= evidence.auc <= evidence.auc_high <= 1:
         raise table.complain("'auc_low', 'auc' and 'auc_high' must rise and lie from 0 to 1")
+    if evidence.sensitivity is not None and not 0 <= evidence.sensitivity <= 1:
+        raise table.complain("'sensitivity' must lie from 0 to 1")
     return evidence

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import fields
 
-from models.contract import InputSpec, LabelSpec, ModelSpec, OutputNames
+from models.contract import Code, InputSpec, LabelSpec, ModelSpec, OutputNames
 
 
 def manifest_text(spec: ModelSpec) -> str:
@@ -46,19 +46,30 @@ def _changed(values: InputSpec | OutputNames, default: InputSpec | OutputNames) 
 
 
 def _label(label: LabelSpec) -> list[str]:
-    code = ", ".join(f"{key} = {json.dumps(getattr(label.code, key))}" for key in ("value", "scheme", "meaning"))
     lines = [
         "[[labels]]",
         f"name = {json.dumps(label.name)}",
-        f"code = {{ {code} }}",
+        f"code = {_code(label.code)}",
         f"threshold = {label.threshold:.4g}",
         f"localised = {json.dumps(label.localised)}",
         f"mode = {json.dumps(label.mode.value)}",
     ]
     if label.localised:
         lines.append(f"map_threshold = {label.map_threshold:.4g}")
+    if label.parent:
+        lines.append(f"parent = {json.dumps(label.parent)}")
+    if label.site is not None:
+        lines.append(f"site = {_code(label.site)}")
     if label.evidence is not None:
         seen = label.evidence
         figures = f"auc = {seen.auc:.4f}, auc_low = {seen.auc_low:.4f}, auc_high = {seen.auc_high:.4f}"
+        if seen.sensitivity is not None:
+            figures += f", sensitivity = {seen.sensitivity:.4f}"
         lines.append(f"evidence = {{ positives = {seen.positives}, {figures} }}")
     return lines
+
+
+def _code(code: Code) -> str:
+    return (
+        "{ " + ", ".join(f"{key} = {json.dumps(getattr(code, key))}" for key in ("value", "scheme", "meaning")) + " }"
+    )

@@ -14,7 +14,7 @@ from models.contract import Mode, ModelKind, ModelSpec, ModelUse
 from models.manifest import ManifestError
 from models.model_registry import read_registry
 
-PROCESSING_VERSION = 1
+PROCESSING_VERSION = 2
 """Raised with every change of the code between stored pixels and findings that may change a result."""
 
 
@@ -90,6 +90,8 @@ class Pipeline:
             yield from (repr(spec.input), spec.activation, spec.mode, repr(spec.gate), repr(spec.outputs))
             for label in spec.labels:
                 yield repr(replace(label, evidence=None))
+                # The one figure of the card that a report repeats.
+                yield repr(label.evidence.sensitivity if label.evidence is not None else None)
 
 
 def load_pipeline(

@@ -23,6 +23,7 @@ from models.contract import (
     Unfit,
 )
 from models.gate import inspect, judge
+from models.hierarchy import Judged, consistent
 from models.localise import Place, place_boxes, place_map, place_masked_boxes
 from models.pipeline import Pipeline
 from models.radiograph.contrast import letterbox_for, prepare
@@ -209,8 +210,10 @@ class Predictor:
 
 def findings_of(spec: ModelSpec, answer: Answers, letterbox: Letterbox, minimum_fraction: float) -> tuple[Finding, ...]:
     """One finding for each label of a model, from its answer for one image."""
+    judged = consistent(spec.labels, [_probability(spec, number, answer) for number in range(len(spec.labels))])
     return tuple(
-        _finding(spec, number, label, answer, letterbox, minimum_fraction) for number, label in enumerate(spec.labels)
+        _placed(_finding(spec, label, each), number, label, answer, letterbox, minimum_fraction)
+        for number, (label, each) in enumerate(zip(spec.labels, judged, strict=True))
     )
 
 
@@ -231,27 +234,34 @@ def untold(spec: ModelSpec, reason: str) -> tuple[Finding, ...]:
     )
 
 
-def _finding(
-    spec: ModelSpec, number: int, label: LabelSpec, answer: Answers, letterbox: Letterbox, minimum_fraction: float
-) -> Finding:
-    probability = _probability(spec, number, answer)
-    present = probability >= label.threshold
-    place = _place(number, label, answer, letterbox, minimum_fraction) if label.localised and present else Place()
-    reason = ""
-    if present and label.localised and place.mask is None and not place.boxes:
-        reason = f"present, but no region reaches the map threshold {label.map_threshold:g}"
+def _finding(spec: ModelSpec, label: LabelSpec, judged: Judged) -> Finding:
+    """The finding without its place."""
     return Finding(
         label=label.name,
         code=label.code,
         model=spec.name,
-        probability=probability,
+        probability=judged.probability,
         threshold=label.threshold,
         mode=Mode.SHADOW if Mode.SHADOW in (spec.mode, label.mode) else Mode.ACTIVE,
-        reason=reason,
-        mask=place.mask,
-        boxes=place.boxes,
-        heat_map=place.heat_map,
+        reason=f"follows from {judged.implied_by.replace('_', ' ')}" if judged.implied_by else "",
+        implied_by=judged.implied_by,
+        parent=label.parent,
+        site=label.site,
+        sensitivity=label.evidence.sensitivity if label.evidence is not None else None,
     )
+
+
+def _placed(
+    finding: Finding, number: int, label: LabelSpec, answer: Answers, letterbox: Letterbox, minimum_fraction: float
+) -> Finding:
+    """The finding with its place, where it is present and the model shows one."""
+    if not (label.localised and finding.present):
+        return finding
+    place = _place(number, label, answer, letterbox, minimum_fraction)
+    if place.mask is None and not place.boxes:
+        missing = f"present, but no region reaches the map threshold {label.map_threshold:g}"
+        return replace(finding, reason=finding.reason or missing, heat_map=place.heat_map)
+    return replace(finding, mask=place.mask, boxes=place.boxes, heat_map=place.heat_map)
 
 
 def _probability(spec: ModelSpec, number: int, answer: Answers) -> float:

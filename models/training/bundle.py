@@ -17,7 +17,7 @@ from models.contract import Activation, Code, GateSpec, InputSpec, LabelSpec, Mo
 from models.manifest import file_digest, read_manifest
 from models.manifest_text import manifest_text
 from models.training.cards import classifier_card, gate_card
-from models.training.codes import PRIVATE_SCHEME, code_of
+from models.training.codes import PRIVATE_SCHEME, code_of, in_hierarchy
 from models.training.dataset import Example
 from models.training.export import export_onnx, serving_classifier, serving_gate, training_uid
 from models.training.figures import (
@@ -68,7 +68,9 @@ def bundle_classifier(model: keras.Model, recipe: Recipe, evidence: EvidenceBase
     """
     scaling = calibrations(evidence.said, evidence.examples)
     figures = classifier_figures(evidence)
-    labels = tuple(_label(label, figures[label], evidence.map_threshold) for label in evidence.said.labels)
+    labels = in_hierarchy(
+        tuple(_label(label, figures[label], evidence.map_threshold) for label in evidence.said.labels)
+    )
     difference = export_onnx(serving_classifier(model, scaling), out / f"{recipe.name}.onnx", probe)
     folder = out / "evidence"
     folder.mkdir(parents=True, exist_ok=True)

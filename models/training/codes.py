@@ -8,7 +8,9 @@ could be verified.
 
 from __future__ import annotations
 
-from models.contract import Code
+from dataclasses import replace
+
+from models.contract import Code, LabelSpec
 
 PRIVATE_SCHEME = "99PLEURA"
 CODES: dict[str, Code] = {
@@ -29,6 +31,25 @@ CODES: dict[str, Code] = {
     "pleural_thickening": Code("PLEURALTHICK", PRIVATE_SCHEME, "Pleural thickening"),
     "hernia": Code("39839004", "SCT", "Diaphragmatic hernia"),
 }
+
+ABNORMAL = "abnormal"
+_LUNG = Code("39607008", "SCT", "Lung")
+SITES = dict.fromkeys(
+    (
+        *("lung_opacity", "atelectasis", "infiltration", "mass", "nodule", "pneumonia", "consolidation", "edema"),
+        *("emphysema", "fibrosis"),
+    ),
+    _LUNG,
+)
+"""Where a finding lies, of those that lie in one organ by their very name."""
+
+
+def in_hierarchy(labels: tuple[LabelSpec, ...]) -> tuple[LabelSpec, ...]:
+    """``labels`` with *abnormal*, where a network knows it, as the parent of every finding in :data:`CODES`."""
+    if ABNORMAL not in {label.name for label in labels}:
+        return labels
+    parts = set(CODES) - {ABNORMAL}
+    return tuple(replace(label, parent=ABNORMAL) if label.name in parts else label for label in labels)
 
 
 def code_of(label: str) -> Code:

@@ -93,7 +93,8 @@ def common_labels(members: Sequence[ModelSpec]) -> tuple[LabelSpec, ...]:
             shared.append(replace(label, threshold=cut, map_threshold=place, localised=localised, evidence=None))
     if not shared:
         raise CombineError("these models share no label of the same name and code")
-    return tuple(shared)
+    names = {label.name for label in shared}
+    return tuple(label if label.parent in names else replace(label, parent="") for label in shared)
 
 
 def _member(number: int, spec: ModelSpec, labels: Sequence[LabelSpec]) -> _Member:

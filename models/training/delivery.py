@@ -113,9 +113,8 @@ def _label(label: str, item: LabelFigures | None, localised: bool, map_cut_off: 
         return LabelSpec(label, code_of(label), UNMEASURED_THRESHOLD, localised, map_cut_off, Mode.SHADOW)
     spec = label_spec(item, localised=localised, map_threshold=map_cut_off)
     area = item.auc
-    return replace(
-        spec, evidence=Evidence(item.positives, area.value, min(area.low, area.value), max(area.high, area.value))
-    )
+    low, high = min(area.low, area.value), max(area.high, area.value)
+    return replace(spec, evidence=Evidence(item.positives, area.value, low, high, item.sensitivity.value))
 
 
 def _evidence(

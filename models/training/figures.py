@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from models.architectures.calibration import Platt, fit_platt
 from models.contract import Evidence, LabelSpec, Mode
-from models.training.codes import code_of
+from models.training.codes import SITES, code_of
 from models.training.dataset import Example
 from models.training.metrics import (
     Interval,
@@ -125,7 +125,10 @@ def label_spec(figures: LabelFigures, *, localised: bool, map_threshold: float) 
         threshold=float(np.clip(figures.threshold, 0.001, 0.999)),
         localised=localised,
         mode=Mode.ACTIVE if enough and figures.label in DELIVERABLE else Mode.SHADOW,
-        evidence=Evidence(figures.positives, figures.auc.value, figures.auc.low, figures.auc.high),
+        evidence=Evidence(
+            figures.positives, figures.auc.value, figures.auc.low, figures.auc.high, figures.sensitivity.value
+        ),
+        site=SITES.get(figures.label),
     )
     return replace(spec, map_threshold=map_threshold) if localised else spec
 

@@ -53,7 +53,12 @@ def specs(draw: st.DrawFn) -> ModelSpec:
             draw(fractions),
             localised=draw(st.booleans()),
             mode=draw(st.sampled_from(Mode)),
-            evidence=draw(st.none() | st.just(Evidence(40, 0.75, 0.5, 0.875))),
+            evidence=draw(
+                st.none() | st.just(Evidence(40, 0.75, 0.5, 0.875)) | st.just(Evidence(40, 0.75, 0.5, 0.875, 0.625))
+            ),
+            # The first is nobody's part, so that there is never a circle.
+            parent=own[0] if name != own[0] and draw(st.booleans()) else "",
+            site=draw(st.none() | st.just(Code("39607008", "SCT", "Lung"))),
         )
         for name in own
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.contract import Mode, ModelInput, ModelSpec, Prediction
+from models.contract import Evidence, Mode, ModelInput, ModelSpec, Prediction
 from models.manifest import ManifestError, read_manifest
 from models.model_registry import read_registry
 from models.pipeline import Condition, Pipeline, Processing, load_pipeline
@@ -86,6 +86,21 @@ def test_an_absent_finding_has_no_place(classifier: ModelSpec) -> None:
     assert opacity.mask is None
     assert opacity.heat_map is None
     assert opacity.reason == ""
+
+
+def test_a_finding_is_present_where_something_that_is_part_of_it_is(classifier: ModelSpec) -> None:
+    """The other label of the network stays far below its threshold."""
+    first, second = classifier.labels
+    labels = (replace(first, parent=second.name, site=first.code), replace(second, threshold=0.999, mode=Mode.ACTIVE))
+    opacity, whole = predict(Pipeline(None, (replace(classifier, labels=labels),))).findings
+    alone = predict(Pipeline(None, (replace(classifier, labels=(first, labels[1])),))).findings[1]
+
+    assert (opacity.present, alone.present, whole.present) == (True, False, True)
+    assert opacity.probability is not None
+    assert whole.probability is not None
+    assert whole.probability >= opacity.probability
+    assert (whole.implied_by, whole.reason) == ("lung_opacity", "follows from lung opacity")
+    assert (opacity.parent, opacity.site) == (second.name, first.code)
 
 
 @pytest.mark.parametrize(
@@ -249,6 +264,7 @@ def test_the_digest_names_all_that_changes_a_result(classifier: ModelSpec, tmp_p
     judge = gate(tmp_path, [1, 0, 0, 0, 0])
     assert judge.gate is not None
     first, second = classifier.labels
+    measured = Evidence(40, 0.75, 0.5, 0.875, sensitivity=0.625)
     base = Pipeline(judge, (classifier,))
     others = [
         Pipeline(None, (classifier,)),
@@ -263,6 +279,9 @@ def test_the_digest_names_all_that_changes_a_result(classifier: ModelSpec, tmp_p
         Pipeline(judge, (replace(classifier, labels=(replace(first, threshold=0.31), second)),)),
         Pipeline(judge, (replace(classifier, labels=(replace(first, map_threshold=0.61), second)),)),
         Pipeline(judge, (replace(classifier, labels=(first, replace(second, mode=Mode.ACTIVE))),)),
+        Pipeline(judge, (replace(classifier, labels=(replace(first, parent=second.name), second)),)),
+        Pipeline(judge, (replace(classifier, labels=(replace(first, site=first.code), second)),)),
+        Pipeline(judge, (replace(classifier, labels=(replace(first, evidence=measured), second)),)),
         Pipeline(replace(judge, gate=replace(judge.gate, min_probability=0.61)), (classifier,)),
     ]
     digests = {pipeline.digest() for pipeline in (base, *others)}

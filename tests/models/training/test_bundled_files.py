@@ -70,6 +70,7 @@ def test_only_what_the_evidence_carries_leaves_the_node() -> None:
     for label in spec.labels:
         assert label.evidence is not None
         figures = summary["labels"][label.name]
+        assert label.evidence.sensitivity == pytest.approx(figures["sensitivity"]["value"], abs=1e-4)
         enough = figures["positive_patients"] >= LEAST_POSITIVES and label.evidence.auc_low > LEAST_AUC
         assert (label.mode is Mode.ACTIVE) == (enough and label.name in DELIVERABLE), label.name
     assert tuple(label.name for label in spec.labels) == LABELS
