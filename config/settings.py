@@ -156,6 +156,9 @@ class Workers(_Part):
     bundled ones among them, run on the CPU wherever they are."""
     threads: int = Field(default=0, ge=0)
     """CPU threads for one network; 0 takes every core."""
+    most_pixels: int = Field(default=64_000_000, ge=1_000_000)
+    """Images of more pixels are not analysed; the size that a frame claims counts, before it is decoded. One of this
+    size takes about a gigabyte of memory on its way to a model; the largest detectors have half as many."""
     job_seconds: float = Field(default=120, gt=0)
     """A job that runs longer is stopped with its process, and tried again."""
     attempts: int = Field(default=4, ge=1)

@@ -15,14 +15,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
 
-from pydicom.dataset import Dataset
-
 from config.settings import Settings
 from db.engine import connect
 from db.worklist import Worklist
 from models.predictor import load_predictor
-from models.radiograph.decode import UnreadablePixels, read_file
-from models.radiograph.reading import read_model_input
 from models.runtime.loading import device_in_use
 from workers.clock import utc_now
 from workers.deliver import DeliveryTools, deliver
@@ -37,14 +33,14 @@ from workers.repeats import difference
 from workers.results.contract import Equipment
 from workers.results.registry import ENCODERS
 from workers.retention import Retention
+from workers.source import SourceImage, read_source
 from workers.summarise import Summariser
 from workers.sweep import Sweep, ring_deliveries, ring_jobs
 from workers.switches import States, Switchboard, Turn
-from workers.tasks import AnalysisTools, SourceImage, analyse_job
+from workers.tasks import AnalysisTools, analyse_job
 
 log = logging.getLogger(__name__)
 
-_PIXEL_DATA = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 # What a released claim leaves has never been rung for, and is found whatever the quiet time.
 _RELEASED = timedelta(days=365)
 
@@ -82,7 +78,7 @@ def analysis_handler(
     tools = AnalysisTools(
         settings=settings,
         worklist=worklist,
-        read_source=source_reader(settings.workers.threads),
+        read_source=source_reader(settings),
         difference=partial(difference, threads=max(settings.workers.threads, 1)),
         predictor=judges.turn({}).predictor,
         encode=partial(encode_in_order, ENCODERS),
@@ -132,23 +128,10 @@ def sweep_of(settings: Settings) -> Sweep:
     )
 
 
-def source_reader(threads: int) -> Callable[[Path], SourceImage]:
-    """A reader of received files; ``threads`` as in :attr:`config.settings.Workers.threads`."""
-
-    def read(path: Path) -> SourceImage:
-        # A disk that does not answer is worth another attempt; only bytes that were read can be judged.
-        path.open("rb").close()
-        try:
-            dataset = read_file(path)
-        except UnreadablePixels as error:
-            # What is no DICOM file has no header to make an object of.
-            return SourceImage(Dataset(), None, replace(error.unfit, is_chest=False))
-        try:
-            return SourceImage(_without_pixels(dataset), read_model_input(dataset, max(threads, 1)))
-        except UnreadablePixels as error:
-            return SourceImage(_without_pixels(dataset), None, error.unfit)
-
-    return read
+def source_reader(settings: Settings) -> Callable[[Path], SourceImage]:
+    """A reader of received files within the limits of the configuration."""
+    workers = settings.workers
+    return partial(read_source, threads=max(workers.threads, 1), most_pixels=workers.most_pixels)
 
 
 def equipment_of(settings: Settings) -> Equipment:
@@ -161,10 +144,3 @@ def equipment_of(settings: Settings) -> Equipment:
         device_serial_number=settings.site.station_name,
         institution_name=settings.site.name,
     )
-
-
-def _without_pixels(dataset: Dataset) -> Dataset:
-    """The header of ``dataset``, with its file meta."""
-    header = Dataset({element.tag: element for element in dataset if element.keyword not in _PIXEL_DATA})
-    header.file_meta = dataset.file_meta
-    return header

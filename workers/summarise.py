@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from config.settings import Settings
 from db.records import StudyDetail, StudyFacts, TriageDecision
 from models.contract import Code
 from models.pipeline import Pipeline
+from models.radiograph.decode import UnreadablePixels
 from workers.outcome import EncodedResult, as_file
 from workers.results.contract import Equipment
 from workers.results.summary import KIND, encode_summary, study_identity
 from workers.settling import account_of, analysed_instance, latest_summary, needs_summary
+from workers.source import read_header
+
+log = logging.getLogger(__name__)
 
 
 class StudyReader(Protocol):
@@ -48,7 +51,11 @@ class Summariser:
         instance = analysed_instance(study)
         if instance is None or not needs_summary(study):
             return ()
-        source = dcmread(self.settings.store.folder / Path(instance.path), stop_before_pixels=True)
+        try:
+            source = read_header(self.settings.store.folder / instance.path)
+        except UnreadablePixels as error:
+            log.warning("study %d has no summary: %s", facts.study_id, error)
+            return ()
         return (as_file(KIND, self._encode(source, study, facts, decision)),)
 
     def _encode(self, source: Dataset, study: StudyDetail, facts: StudyFacts, decision: TriageDecision) -> Dataset:
@@ -64,7 +71,8 @@ class Summariser:
             equipment=self.equipment,
             models=tuple(use for use in self.pipeline.uses if (use.name, use.version) in used),
             # Not now: a second attempt makes the same bytes.
-            created_at=study.last_activity_at,
+            # The hospital's zone, as for every other object; see workers.tasks.
+            created_at=study.last_activity_at.astimezone(),
             series_number_base=results.series_number_base,
             sr_storage=results.sr_storage,
             previous=latest_summary(study),

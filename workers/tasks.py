@@ -22,12 +22,10 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from pydicom.dataset import Dataset
-
 from config.logs import job_in_log
 from config.settings import Settings
 from db.records import FindingRecord, Job, Outcome, ResultRecord, StudyDetail, StudyFacts, TriageDecision
-from models.contract import ModelInput, Prediction, Unfit
+from models.contract import ModelInput, Prediction
 from workers.clock import Clock, Elapsed
 from workers.errors import RejectedError, RetryableError
 from workers.files import write_durably
@@ -45,6 +43,7 @@ from workers.pipeline import name_of_analysis
 from workers.results.contract import Analysis, Equipment
 from workers.results.identity import Identity
 from workers.settling import comes_too_late
+from workers.source import SourceImage
 from workers.triage import decide
 
 log = logging.getLogger(__name__)
@@ -102,15 +101,6 @@ class Predictor(Protocol):
     def predict(self, model_input: ModelInput) -> Prediction:
         """Judge one image."""
         ...
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SourceImage:
-    """A received image: its header without PixelData, and its pixels, or why there are none to be analysed."""
-
-    header: Dataset
-    model_input: ModelInput | None
-    unfit: Unfit | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any
 
 from pydicom import Dataset
-from pydicom.charset import decode_bytes, default_encoding, python_encoding
+from pydicom.charset import convert_encodings, decode_bytes, default_encoding, python_encoding
 from pydicom.datadict import dictionary_VM, dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.sequence import Sequence
@@ -141,7 +141,8 @@ def _with_octets(dataset: Dataset, element: DataElement, octets: bytes | None, d
         text = decode_bytes(octets, [default_encoding], set()).rstrip(" \0")
         return _converted(lambda: DataElement(element.tag, element.VR, text))
     if element.VR == "PN":
-        return element  # a PersonName keeps its own bytes
+        encodings = convert_encodings(list(character_set_terms(dataset)))
+        return DataElement(element.tag, "PN", PersonName(octets, encodings))  # which keeps its bytes until it is asked
     return DataElement(element.tag, element.VR, UnreadableText(str(element.value), octets))
 
 

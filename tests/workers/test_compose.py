@@ -20,7 +20,7 @@ from workers.place import host_name, place_of, take_slot
 
 def test_a_received_file_is_read_as_header_and_pixels(tmp_path: Path) -> None:
     dcmwrite(tmp_path / "a.dcm", radiograph("1.2.3.1"), enforce_file_format=True)
-    source = source_reader(0)(tmp_path / "a.dcm")
+    source = source_reader(Settings())(tmp_path / "a.dcm")
     assert source.unfit is None
     assert source.model_input is not None
     assert source.model_input.shape == (64, 48)
@@ -32,7 +32,7 @@ def test_damaged_pixels_leave_a_header_and_a_reason(tmp_path: Path) -> None:
     dataset = radiograph("1.2.3.1")
     dataset.PixelData = dataset.PixelData[:100]
     dcmwrite(tmp_path / "a.dcm", dataset, enforce_file_format=True)
-    source = source_reader(0)(tmp_path / "a.dcm")
+    source = source_reader(Settings())(tmp_path / "a.dcm")
     assert source.model_input is None
     assert source.unfit is not None
     assert source.unfit.is_chest
@@ -41,14 +41,14 @@ def test_damaged_pixels_leave_a_header_and_a_reason(tmp_path: Path) -> None:
 
 def test_what_is_no_dicom_leaves_a_reason_and_no_object(tmp_path: Path) -> None:
     (tmp_path / "a.dcm").write_bytes(b"what is this")
-    source = source_reader(0)(tmp_path / "a.dcm")
+    source = source_reader(Settings())(tmp_path / "a.dcm")
     assert source.unfit is not None
     assert not source.unfit.is_chest
 
 
 def test_a_file_that_cannot_be_read_now_is_no_verdict_on_its_bytes(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="absent"):
-        source_reader(0)(tmp_path / "absent.dcm")
+        source_reader(Settings())(tmp_path / "absent.dcm")
 
 
 def test_the_name_of_an_analysis_changes_with_what_changes_its_results() -> None:
@@ -117,6 +117,6 @@ def test_a_place_outlives_its_processes_and_a_name_does_not() -> None:
 @pytest.mark.peer("shared-data")
 def test_a_real_radiograph_is_read(shared_data: Path) -> None:
     path = sorted((shared_data / "dicom").glob("*.dcm"))[0]
-    source = source_reader(0)(path)
+    source = source_reader(Settings())(path)
     assert source.model_input is not None
     assert source.header.SOPInstanceUID == dcmread(path, stop_before_pixels=True).SOPInstanceUID

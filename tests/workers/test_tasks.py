@@ -25,7 +25,8 @@ from workers.errors import RejectedError, RetryableError
 from workers.outcome import encode_in_order
 from workers.results.contract import Analysis, Equipment
 from workers.results.registry import EncoderEntry
-from workers.tasks import AnalysisTools, SourceImage, analyse_job, backoff
+from workers.source import SourceImage
+from workers.tasks import AnalysisTools, analyse_job, backoff
 
 EQUIPMENT = Equipment("Pleura", "Pleura", ("0",), "PLEURA", "1")
 PNEUMOTHORAX = Code("36118008", "SCT", "Pneumothorax")
