@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from db import tables
+from db.accessions import keep_numbers
 from db.holding import hold
 from db.orders import ACTOR, AHEAD, apply_on_arrival, lock_arrivals
 from db.patients import PatientIdentifier, correct_on_arrival, same_patient
@@ -248,7 +249,10 @@ def _study(
     row = _LOCK_STUDY.first(connection, by_uid)
     if row is not None:
         return row, False
-    made = _INSERT_STUDY.first(connection, _study_values(received, refusal, now))
+    values = _study_values(received, refusal, now)
+    made = _INSERT_STUDY.first(connection, values)
+    if made is not None:
+        keep_numbers(connection, made.id, values["accession_number"])
     # Without a row another association has made the study since; it is seen by now.
     return (made, True) if made is not None else (_LOCK_STUDY.rows(connection, by_uid)[0], False)
 
@@ -422,6 +426,8 @@ def _update_study(
     if not values and (refusal or study.state is StudyState.OPEN):
         _COUNT_IMAGE.run(connection, {"study_id": study.id, "refusals": 1 if refusal else 0, "now": now})
         return
+    if "accession_number" in values:
+        keep_numbers(connection, study.id, values["accession_number"])
     values["images"] = tables.Study.images + 1
     if refusal:
         values["refused"] = tables.Study.refused + 1

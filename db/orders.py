@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, literal_column, or_, select, update
 
 from db import tables
+from db.accessions import has_number, numbers_of
 from db.errors import DatabaseError
 from db.order_tables import MessageRow, OrderRow
 from db.patients import PatientIdentifier, PatientNews, correct_patient, same_patient
@@ -157,8 +158,7 @@ def forget(connection: Connection, before: datetime) -> None:
 
 def apply_on_arrival(connection: Connection, study: Row[Any], now: datetime) -> Priority | None:
     """Apply what was remembered for a study that is new (and locked); the priority that its orders ask for."""
-    named = {"study_instance_uid": study.study_instance_uid, "accession_number": study.accession_number}
-    mine = [row for row in _REMEMBERED.rows(connection, named) if _fits(connection, row, study)]
+    mine = [row for row in _remembered(connection, study) if _fits(connection, row, study)]
     for row in mine:
         connection.execute(update(_ORDER).where(_ORDER.c.id == row.id).values(study_id=study.id))
         cause = "the order came before its images"
@@ -169,6 +169,15 @@ def apply_on_arrival(connection: Connection, study: Row[Any], now: datetime) -> 
     if any(row.reported_at is not None for row in mine):
         report(connection, study.id, now, actor=AHEAD, cause=_REPORTED)
     return wanted
+
+
+def _remembered(connection: Connection, study: Row[Any]) -> list[Any]:
+    """Orders without a study that name ``study``, by its UID or by one of its accession numbers."""
+    found: dict[int, Any] = {}
+    for number in numbers_of(study.accession_number) or ("",):
+        named = {"study_instance_uid": study.study_instance_uid, "accession_number": number}
+        found |= {row.id: row for row in _REMEMBERED.rows(connection, named)}
+    return [found[key] for key in sorted(found)]
 
 
 def _apply(connection: Connection, news: OrderNews, now: datetime) -> tuple[int, ...]:
@@ -261,7 +270,7 @@ def _studies(connection: Connection, row: Row[Any], news: OrderNews) -> list[Row
     accession = news.keys.accession_number or row.accession_number
     ids = list(connection.scalars(select(study.id).where(study.study_instance_uid == uid))) if uid else []
     if not ids and accession:
-        ids = list(connection.scalars(select(study.id).where(study.accession_number == accession).order_by(study.id)))
+        ids = list(connection.scalars(select(study.id).where(has_number(accession)).order_by(study.id)))
     if not ids and row.study_id is not None:
         ids = [row.study_id]
     found = [lock_study(connection, study_id) for study_id in ids]

@@ -71,7 +71,9 @@ def prior_findings(connection: Connection, study: Any, labels: Collection[str]) 
 
 
 def _union(sides: set[str]) -> str:
-    """The side of several findings together: unknown where that of one is."""
-    if not sides or "" in sides:
+    """The side of several findings together: unknown where that of one is, none where one shows no place."""
+    if not sides or "unknown" in sides:
+        return "unknown" if sides else ""
+    if "" in sides:
         return ""
     return sides.pop() if len(sides) == 1 else "both"

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Integer, Row, Select, String, and_, bindparam, case, func, or_, select
 
 from db import tables
+from db.accessions import has_number
 from db.errors import RecordNotFoundError
 from db.holding import is_kept_back
 from db.records import (
@@ -172,7 +173,7 @@ def find_study(connection: Connection, reference: str) -> int | None:
             return int(found)
     queries = (
         select(study.id).where(study.study_instance_uid == wanted),
-        select(study.id).where(study.accession_number == wanted).order_by(study.first_received_at.desc()).limit(1),
+        select(study.id).where(has_number(wanted)).order_by(study.first_received_at.desc()).limit(1),
         select(instance.study_id).where(instance.sop_instance_uid == wanted).order_by(instance.id).limit(1),
     )
     for query in queries if wanted else ():

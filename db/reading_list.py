@@ -191,6 +191,7 @@ def _matching(search: str) -> list[ColumnElement[bool]]:
             func.lower(Study.study_description).contains(word, autoescape=True),
             func.lower(Study.patient_id).startswith(word, autoescape=True),
             func.lower(Study.accession_number).startswith(word, autoescape=True),
+            func.lower(Study.accession_number).contains(f"\\{word}", autoescape=True),
             Study.study_instance_uid == word,
         )
         for word in search.lower().split()[:6]

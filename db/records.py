@@ -235,7 +235,8 @@ class FindingRecord:
     """One finding as the database keeps it (numbers only; pixels live in the result objects).
 
     ``tracking_uid`` is what our SEG and SR call it (Tracking Unique Identifier), empty where nothing was written.
-    ``side`` is the patient's side on which it lies: left, right, both, or empty where the model shows no place.
+    ``side`` is the patient's side on which it lies: left, right, both, unknown (the image does not
+    say which way the patient lies), or empty where the model shows no place.
     """
 
     label: str

@@ -181,6 +181,18 @@ class Study(Base):
     reported_by: Mapped[str] = mapped_column(server_default="")
 
 
+class StudyAccession(Base):
+    """One of the accession numbers of a study that has several (``B100\\B101``: two orders, one exposure).
+
+    ``studies.accession_number`` keeps the text as it came; a study with one number has no row here.
+    """
+
+    __tablename__ = "study_accessions"
+
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), primary_key=True)
+    accession_number: Mapped[str] = mapped_column(primary_key=True, index=True)
+
+
 class Series(Base):
     """A series (PS3.3 C.7.3.1)."""
 

@@ -6,7 +6,7 @@ a model that was changed since cannot rewrite it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydicom import dcmread
@@ -18,7 +18,7 @@ from models.radiograph.decode import UnreadablePixels
 from models.radiograph.reading import read_model_input
 from node.explain import ExplainedImage, explain_html
 from node.overlay import Region, draw_overlay
-from workers.results.reading import read_masks
+from workers.results.reading import tracked_masks
 
 
 def explain_study(detail: StudyDetail, store: Path, registry: Registry) -> str:
@@ -55,23 +55,22 @@ def _image(
     return ExplainedImage(title, picture, prediction, image.spacing, image.notes)
 
 
-def _masks(job: JobDetail, detail: StudyDetail, store: Path) -> tuple[Mask, ...]:
+def _masks(job: JobDetail, detail: StudyDetail, store: Path) -> dict[str, Mask]:
+    """Masks of the SEG that the job made, by tracking UID."""
     for result in detail.results:
         if result.job_id == job.id and result.revision == job.revision and result.record.kind == "seg":
             path = store / result.record.path
-            return read_masks(dcmread(path)) if path.is_file() else ()
-    return ()
+            return tracked_masks(dcmread(path)) if path.is_file() else {}
+    return {}
 
 
 def _prediction(
-    job: JobDetail, shape: tuple[int, int], masks: tuple[Mask, ...], models: Sequence[ModelSpec]
+    job: JobDetail, shape: tuple[int, int], masks: Mapping[str, Mask], models: Sequence[ModelSpec]
 ) -> Prediction:
-    """What the job said. The SEG has one segment for each localised finding, in the order of the findings."""
-    shown = [item for item in job.findings if item.present and not item.shadow and item.area_fraction]
-    placed = dict(zip(map(id, shown), masks, strict=True)) if len(shown) == len(masks) else {}
+    """What the job said; a finding and its segment have one tracking UID."""
     unfit = Unfit(job.unfit.code, job.unfit.sentence) if job.unfit is not None else None
     # What runs in shadow is not fit to be told to anybody: it is stored to be compared.
-    findings = tuple(_finding(item, placed.get(id(item)), models) for item in job.findings if not item.shadow)
+    findings = tuple(_finding(item, masks.get(item.tracking_uid), models) for item in job.findings if not item.shadow)
     return Prediction(shape=shape, findings=findings, unfit=unfit, timings=job.timings)
 
 

@@ -18,6 +18,7 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
+from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
 
 from db.records import ReceivedInstance
@@ -216,10 +217,13 @@ def is_stat(study_description: str, patterns: Sequence[str], *, from_stat_peer: 
 
 
 def text(header: Dataset, keyword: str) -> str:
-    """Value as decoded text that a database can hold: no control characters, not endless, empty where unreadable."""
+    """Value as decoded text that a database can hold: no control characters, not endless, empty where unreadable.
+
+    Several values stay what they are in the data set: one text with backslashes between them (PS3.5 6.4).
+    """
     try:
         value = header.get(keyword)
-        shown = "" if value is None else str(value)
+        shown = "" if value is None else "\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value)
     except (ValueError, TypeError, AttributeError, KeyError, LookupError, NotImplementedError):
         return ""
     if shown.isascii() and shown.isprintable():

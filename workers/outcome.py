@@ -20,7 +20,7 @@ from models.contract import Finding, Mode, Prediction, Spacing
 from workers.results.contract import Analysis
 from workers.results.identity import Identity
 from workers.results.registry import EncoderEntry
-from workers.side import UNKNOWN, side_of
+from workers.side import NO_PLACE, side_of
 
 ALWAYS_MADE = frozenset({"seg", "sr"})
 
@@ -94,11 +94,10 @@ def finding_records(
 ) -> tuple[FindingRecord, ...]:
     """Every finding's numbers, those in shadow included; ``identity`` gives what our objects call each of them."""
     versions = {use.name: use.version for use in prediction.models}
-    columns = prediction.shape[1]
     return tuple(
         replace(
             _record(finding, versions, spacing, identity),
-            side=side_of(finding, columns, patient_orientation) if finding.present else UNKNOWN,
+            side=side_of(finding, prediction.shape, patient_orientation) if finding.present else NO_PLACE,
         )
         for finding in prediction.findings
     )

@@ -1,4 +1,4 @@
-"""On which side of the patient a finding lies, told from its mask or its boxes."""
+"""On which side of the patient a finding lies: one strict answer for reports, triage and database."""
 
 from __future__ import annotations
 
@@ -6,37 +6,50 @@ import numpy as np
 
 from models.contract import Finding
 
-LEFT, RIGHT, BOTH, UNKNOWN = "left", "right", "both", ""
+LEFT, RIGHT, BOTH, UNKNOWN, NO_PLACE = "left", "right", "both", "unknown", ""
 
-# So much of a finding must lie in one half of the image to be called one-sided.
-_MOST = 0.8
+# Part of the image's width around its middle in which a finding is given no side.
+_MIDDLE = 0.05
 
 
-def side_of(finding: Finding, columns: int, patient_orientation: tuple[str, str] | None) -> str:
-    """Say on which side ``finding`` lies in an image with ``columns`` columns; empty where no place is shown.
+def side_of(finding: Finding, shape: tuple[int, int], orientation: tuple[str, str] | None) -> str:
+    """Say on which side of the patient ``finding`` lies in an image of ``shape`` (rows, columns).
 
-    Patient Orientation (0020,0020), PS3.3 C.7.6.1.1.1: its first value says where a row runs to. Without one the image
-    is taken as it is hung, the patient's right on the left.
+    ``orientation`` is the valid Patient Orientation (:mod:`models.radiograph.orientation`). A side is told only where
+    it says which way columns or rows run along the body's left-right axis: without it a place has the side
+    :data:`UNKNOWN`, whichever way radiographs are usually hung. What comes near the middle of the image is on
+    :data:`BOTH` sides; a finding without a place is on none (:data:`NO_PLACE`). It is a side of the image, not an
+    anatomical judgement.
     """
-    first, second = _halves(finding, columns)
-    total = first + second
-    if total <= 0:
+    extent = _extent(finding)
+    if extent is None:
+        return NO_PLACE
+    axis = _left_right_axis(orientation)
+    if orientation is None or axis is None:
         return UNKNOWN
-    runs_to_left = not (patient_orientation and patient_orientation[0].upper().startswith("R"))
-    if first >= _MOST * total:
-        return RIGHT if runs_to_left else LEFT
-    if second >= _MOST * total:
-        return LEFT if runs_to_left else RIGHT
-    return BOTH
+    rows, columns = shape
+    size, (low, high) = (columns, rows)[axis], extent[axis]
+    towards_end = low > size * (0.5 + _MIDDLE)
+    if not towards_end and not high < size * (0.5 - _MIDDLE):
+        return BOTH
+    return LEFT if towards_end == orientation[axis].startswith("L") else RIGHT
 
 
-def _halves(finding: Finding, columns: int) -> tuple[float, float]:
-    """How much lies in the half with the first columns, and in the other."""
-    middle = columns / 2
+def _left_right_axis(orientation: tuple[str, str] | None) -> int | None:
+    """The axis of the image (0: along a row, 1: along a column) that runs purely to the patient's left or right."""
+    if orientation is None:
+        return None
+    return next((axis for axis, direction in enumerate(orientation) if direction in ("L", "R")), None)
+
+
+def _extent(finding: Finding) -> tuple[tuple[float, float], tuple[float, float]] | None:
+    """First and last column edge, first and last row edge of the finding; None where it shows no place."""
     if finding.mask is not None and finding.mask.any():
-        filled = np.flatnonzero(finding.mask.any(axis=0))
-        weights = finding.mask.sum(axis=0)[filled]
-        return float(weights[filled < middle].sum()), float(weights[filled >= middle].sum())
-    first = sum(max(0.0, min(box.x + box.width, middle) - box.x) * box.height for box in finding.boxes)
-    second = sum(max(0.0, box.x + box.width - max(box.x, middle)) * box.height for box in finding.boxes)
-    return first, second
+        columns = np.flatnonzero(finding.mask.any(axis=0))
+        rows = np.flatnonzero(finding.mask.any(axis=1))
+        return (float(columns[0]), float(columns[-1] + 1)), (float(rows[0]), float(rows[-1] + 1))
+    if finding.boxes:
+        lefts, rights = [box.x for box in finding.boxes], [box.x + box.width for box in finding.boxes]
+        tops, bottoms = [box.y for box in finding.boxes], [box.y + box.height for box in finding.boxes]
+        return (min(lefts), max(rights)), (min(tops), max(bottoms))
+    return None

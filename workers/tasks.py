@@ -41,6 +41,7 @@ from workers.outcome import (
 )
 from workers.pipeline import name_of_analysis
 from workers.results.contract import Analysis, Equipment
+from workers.results.header import text_of
 from workers.results.identity import Identity
 from workers.settling import comes_too_late
 from workers.source import SourceImage
@@ -285,7 +286,7 @@ def _analysis(job: Job, source: SourceImage, prediction: Prediction, tools: Anal
         ),
         equipment=replace(
             tools.equipment,
-            institution_name=settings.site.name or str(source.header.get("InstitutionName") or ""),
+            institution_name=settings.site.name or text_of(source.header, "InstitutionName"),
         ),
         # Where the source names no time zone, its times are those of the hospital's clocks, and so are ours.
         created_at=job.created_at.astimezone(),

@@ -20,6 +20,7 @@ from datetime import date, datetime, timedelta
 
 from config.settings import Triage
 from db.records import Analysis, FindingRecord, Priority, StudyFacts, TriageDecision
+from workers.side import BOTH, NO_PLACE, UNKNOWN
 
 _RANK = {Priority.ROUTINE: 0, Priority.URGENT: 1, Priority.CRITICAL: 2}
 _STEP_DOWN = {Priority.CRITICAL: Priority.URGENT, Priority.URGENT: Priority.ROUTINE, Priority.ROUTINE: Priority.ROUTINE}
@@ -76,8 +77,8 @@ def known_from(finding: FindingRecord, facts: StudyFacts, rules: Triage) -> date
     if not rules.known_days or not near:
         return None
     day, _, present, side = max(near)
-    # A model that shows no place cannot tell the other side.
-    same_side = not finding.side or side in ("", "both", finding.side)
+    # A model that shows no place cannot tell the other side; a place whose side nobody knows may be on the other one.
+    same_side = finding.side == NO_PLACE or (finding.side != UNKNOWN and side in (NO_PLACE, BOTH, finding.side))
     return day if present and same_side else None
 
 

@@ -10,6 +10,7 @@ from models.contract import ModelInput, Spacing
 from models.radiograph.attributes import sound_attributes
 from models.radiograph.decode import MAXIMUM_PIXELS, PIXEL_ATTRIBUTES, decode, read_file
 from models.radiograph.grayscale import GREY_ATTRIBUTES, numbers, to_grayscale
+from models.radiograph.orientation import patient_orientation
 
 # Millimetres: a spacing beyond these is a mistake, and so is a pixel that is so many times as long as it is wide.
 _SMALLEST_PIXEL, _LARGEST_PIXEL, _LONGEST_PIXEL = 0.01, 10.0, 10.0
@@ -45,7 +46,7 @@ def read_model_input(source: Dataset | Path, threads: int = 1, most_pixels: int 
         sop_instance_uid=str(dataset.get("SOPInstanceUID") or ""),
         spacing=spacing_of(dataset),
         view=str(dataset.get("ViewPosition") or "").strip().upper(),
-        patient_orientation=_patient_orientation(dataset),
+        patient_orientation=patient_orientation(dataset),
         pixel_aspect=pixel_aspect_of(dataset),
         notes=(*stored.notes, *notes),
     )
@@ -90,10 +91,3 @@ def pixel_aspect_of(dataset: Dataset) -> float:
         return spacing.row / spacing.column
     ratio = _proportion(dataset, "PixelAspectRatio")
     return ratio[0] / ratio[1] if ratio is not None else 1.0
-
-
-def _patient_orientation(dataset: Dataset) -> tuple[str, str] | None:
-    value = dataset.get("PatientOrientation")
-    if value is None or isinstance(value, str) or len(value) != 2 or not all(value):
-        return None
-    return str(value[0]), str(value[1])

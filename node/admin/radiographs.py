@@ -30,10 +30,10 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One segment of a SEG: its number, and the label of the finding that it shows."""
+    """One segment of a SEG: its number, and the Tracking UID (0062,0021) of the finding that it shows."""
 
     number: int
-    label: str
+    tracking_uid: str
 
 
 class Radiographs:
@@ -78,7 +78,9 @@ class Radiographs:
             dataset = dcmread(self._inside(path), stop_before_pixels=True)
         except FileNotFoundError:
             return ()
-        return tuple(Segment(int(item.SegmentNumber), _finding_label(item)) for item in dataset.SegmentSequence)
+        return tuple(
+            Segment(int(item.SegmentNumber), str(item.get("TrackingUID") or "")) for item in dataset.SegmentSequence
+        )
 
     def _read(self, path: str) -> ModelInput:
         return self._read_image(self._inside(path))
@@ -169,10 +171,3 @@ def _png(pixels: Bytes) -> bytes:
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, "PNG", compress_level=2)
     return out.getvalue()
-
-
-def _finding_label(segment: Dataset) -> str:
-    """Our encoder begins the algorithm's parameters with the model's own label; the segment's text is for viewers."""
-    algorithms = segment.get("SegmentationAlgorithmIdentificationSequence")
-    parameters = str(algorithms[0].get("AlgorithmParameters") or "") if algorithms else ""
-    return parameters.partition(":")[0] or str(segment.SegmentLabel)

@@ -99,7 +99,13 @@ def test_a_finding_in_shadow_or_superseded_is_no_prior(worklist: Worklist) -> No
 
 @pytest.mark.parametrize(
     ("sides", "together"),
-    [(("left", "right"), "both"), (("left", "left"), "left"), (("left", ""), "")],
+    [
+        (("left", "right"), "both"),
+        (("left", "left"), "left"),
+        (("left", ""), ""),
+        (("left", "unknown"), "unknown"),
+        (("unknown", ""), "unknown"),
+    ],
 )
 def test_sides_of_one_study_are_put_together(worklist: Worklist, sides: tuple[str, ...], together: str) -> None:
     _analysed(worklist, 1, NOW, *(finding(side=side, model=f"m{place}") for place, side in enumerate(sides)))

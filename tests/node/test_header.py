@@ -82,6 +82,17 @@ def test_a_record_of_what_was_received(tmp_path: Path) -> None:
     assert (record.byte_count, record.calling_ae_title, record.stat) == (17, "SCU", True)
 
 
+@pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian])
+def test_a_backslash_in_a_text_stays_one(tmp_path: Path, syntax: uid.UID) -> None:
+    image = chest(StudyDescription="CHEST PA\\LAT", AccessionNumber="B100\\B101", PatientID="P\\1", ViewPosition="PA")
+    path, offset = stored(tmp_path, encoded(image, syntax))
+    header = read_header(path, syntax, offset)
+
+    assert text(header, "StudyDescription") == "CHEST PA\\LAT"
+    assert text(header, "AccessionNumber") == "B100\\B101"
+    assert text(header, "PatientID") == "P\\1"
+
+
 @pytest.mark.parametrize("missing", ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"])
 def test_identity_is_needed(tmp_path: Path, missing: str) -> None:
     path, offset = stored(tmp_path, encoded(chest(**{missing: None})))

@@ -21,6 +21,7 @@ from pynetdicom.sop_class import (
 
 from config.settings import Destination
 from workers.destinations.contract import HeldStudy, Outgoing, PeerError, Receipt, StoredObject, Verdict
+from workers.results.header import text_of
 
 # Our results are written in Explicit VR Little Endian; a peer that takes only the default transfer syntax (PS3.5 10.1)
 # gets them in that.
@@ -73,7 +74,7 @@ class Dimse:
         with _association(destination, calling, [_context(_QUERY)]) as association:
             _require(association, _QUERIES)
             found = _match(association, query, "StudyInstanceUID")
-        return None if found is None else HeldStudy(patient_id=str(found.get("PatientID") or ""))
+        return None if found is None else HeldStudy(patient_id=text_of(found, "PatientID", "\\"))
 
     def holds(self, destination: Destination, calling: str, objects: Sequence[StoredObject]) -> Iterator[bool]:
         """C-FIND at image level; see :class:`~workers.destinations.contract.DestinationKind`."""

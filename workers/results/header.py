@@ -2,18 +2,22 @@
 
 The patient and the study are the source's, to the letter: what identifies them is copied even where the source broke a
 rule, because an object that does not match its study is lost. Everything else that breaks its value representation
-(PS3.5 6.2; an age of ``62``, say) is left out, so that a source's mistake does not become ours.
+(PS3.5 6.2; an age of ``62``, say) or its multiplicity (PS3.6) is left out, so that a source's mistake does not become
+ours. A description with a backslash in it, which makes two values of it, is written with a slash.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta, timezone
 
 from pydicom import config
 from pydicom.charset import convert_encodings
+from pydicom.datadict import dictionary_VM
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.uid import UID, ExplicitVRLittleEndian
 from pydicom.valuerep import PersonName, validate_value
@@ -64,8 +68,9 @@ _TYPE_3 = (
     "ClinicalTrialTimePointID",
     "ClinicalTrialTimePointDescription",
 )
+_DESCRIPTIONS = {"LO": 64, "SH": 16}
+"""Value representations of short texts, and their longest value (PS3.5 6.2)."""
 _SEXES = ("M", "F", "O", "")
-_ORIENTATION_LETTERS = frozenset("LRAPHF")
 
 
 def new_object(analysis: Analysis, kind: str, sop_class_uid: str, modality: str) -> Dataset:
@@ -184,15 +189,53 @@ def _copy_patient_and_study(source: Dataset, made: Dataset) -> None:
         elif keyword not in ("IssuerOfPatientID", "StudyInstanceUID"):
             setattr(made, keyword, "")
     for keyword in _TYPE_2:
-        if keyword in source and is_valid(source[keyword]):
-            made.add(deepcopy(source[keyword]))
+        kept = copied(source, keyword)
+        if kept is not None:
+            made.add(kept)
         else:
             setattr(made, keyword, "")
     if made.PatientSex not in _SEXES:
         made.PatientSex = ""
     for keyword in _TYPE_3:
-        if keyword in source and not is_empty(source[keyword]) and is_valid(source[keyword]):
-            made.add(deepcopy(source[keyword]))
+        kept = copied(source, keyword)
+        if kept is not None and not is_empty(kept):
+            made.add(kept)
+
+
+def copied(source: Dataset, keyword: str) -> DataElement | None:
+    """A copy of an element of ``source`` that keeps the rules of its attribute, or None where there can be none.
+
+    Several values of an attribute that holds one are a text with a backslash in it: they are joined by a slash.
+    """
+    if keyword not in source:
+        return None
+    element = source[keyword]
+    limit = _DESCRIPTIONS.get(element.VR)
+    if element.VM > 1 and limit is not None and _most_values(element) == 1:
+        element = DataElement(element.tag, element.VR, _joined(element.value)[:limit])
+    return deepcopy(element) if is_valid(element) else None
+
+
+def text_of(dataset: Dataset, keyword: str, between: str = "/") -> str:
+    """A value as one text, several joined by ``between``; empty where there is none.
+
+    With a backslash between them an identifier reads as it was written (PS3.5 6.4).
+    """
+    value = dataset.get(keyword)
+    return _joined(value, between) if isinstance(value, MultiValue) else str(value or "")
+
+
+def _joined(values: Iterable[object], between: str = "/") -> str:
+    return between.join(str(value).strip() for value in values)
+
+
+def _most_values(element: DataElement) -> int | None:
+    """How many values the attribute may have (PS3.6), None for any number."""
+    try:
+        most = dictionary_VM(element.tag).split("-")[-1]
+    except KeyError:
+        return None
+    return int(most) if most.isdigit() else None
 
 
 def is_empty(element: DataElement) -> bool:
@@ -201,9 +244,12 @@ def is_empty(element: DataElement) -> bool:
 
 
 def is_valid(element: DataElement) -> bool:
-    """True when every value of the element, nested ones too, keeps the rules of its value representation."""
+    """True when the element, nested ones too, has no more values than it may and each keeps the rules of its VR."""
     if element.VR == "SQ":
         return all(is_valid(inner) for item in element.value for inner in item)
+    most = _most_values(element)
+    if most is not None and most < element.VM:
+        return False
     values = element.value if element.VM > 1 else [element.value]
     try:
         for value in values:
@@ -256,8 +302,8 @@ def _set_equipment(source: Dataset, made: Dataset, equipment: Equipment) -> None
     made.SoftwareVersions = list(equipment.software_versions)
     made.DeviceSerialNumber = equipment.device_serial_number
     made.StationName = equipment.station_name
-    own = "InstitutionName" in source and is_valid(source["InstitutionName"])
-    institution = equipment.institution_name or (str(source.get("InstitutionName") or "") if own else "")
+    own = copied(source, "InstitutionName")
+    institution = equipment.institution_name or ("" if own is None else str(own.value or ""))
     if institution:
         made.InstitutionName = long_string(institution)
 
@@ -306,8 +352,9 @@ def _acquisition_item(source: Dataset) -> Dataset | None:
         "DeviceSerialNumber",
         "SoftwareVersions",
     ):
-        if keyword in source and not is_empty(source[keyword]) and is_valid(source[keyword]):
-            item.add(deepcopy(source[keyword]))
+        kept = copied(source, keyword)
+        if kept is not None and not is_empty(kept):
+            item.add(kept)
     return item
 
 
@@ -317,18 +364,3 @@ def reference(instance: Dataset) -> Dataset:
     item.ReferencedSOPClassUID = instance.SOPClassUID
     item.ReferencedSOPInstanceUID = instance.SOPInstanceUID
     return item
-
-
-def patient_orientation(source: Dataset) -> tuple[str, str] | None:
-    """Directions in which columns and rows run (PS3.3 C.7.6.1.1.1), or None where the source does not say it validly.
-
-    A radiograph stored quarter-turned has, say, ``F\\L``; two directions along the same axis say nothing.
-    """
-    value = source.get("PatientOrientation")
-    if not value or isinstance(value, str) or len(value) != 2:
-        return None
-    row, column = (str(direction).strip().upper() for direction in value)
-    if not row or not column or not (set(row) | set(column)) <= _ORIENTATION_LETTERS:
-        return None
-    axes = {"L": "x", "R": "x", "A": "y", "P": "y", "H": "z", "F": "z"}
-    return None if axes[row[0]] == axes[column[0]] else (row, column)

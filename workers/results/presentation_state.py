@@ -6,14 +6,12 @@ modality transformation, window, shutter and polarity.
 
 from __future__ import annotations
 
-from copy import deepcopy
-
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import GrayscaleSoftcopyPresentationStateStorage
 
 from workers.results.contract import Analysis
-from workers.results.header import RESEARCH_USE, finish, is_empty, is_valid, new_object, reference
+from workers.results.header import RESEARCH_USE, copied, finish, is_empty, new_object, reference
 from workers.results.outline import Points
 from workers.results.secondary_capture import shown_outlines
 from workers.results.segmentation import body_part, decimal
@@ -69,8 +67,9 @@ def _set_relationship(analysis: Analysis, made: Dataset) -> None:
 
 def _carry(source: Dataset, made: Dataset, keywords: tuple[str, ...]) -> None:
     for keyword in keywords:
-        if keyword in source and not is_empty(source[keyword]) and is_valid(source[keyword]):
-            made.add(deepcopy(source[keyword]))
+        kept = copied(source, keyword)
+        if kept is not None and not is_empty(kept):
+            made.add(kept)
 
 
 def _set_grey(source: Dataset, made: Dataset) -> None:

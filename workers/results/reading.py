@@ -21,6 +21,7 @@ from pydicom.uid import (
 from models.contract import Code, Mask
 from workers.results import codes
 from workers.results.codes import read_code
+from workers.results.header import text_of
 
 _KINDS = {
     SegmentationStorage: "seg",
@@ -97,7 +98,7 @@ def read_result(dataset: Dataset) -> ReadResult:
         sop_class_uid=str(dataset.SOPClassUID),
         sop_instance_uid=str(dataset.SOPInstanceUID),
         study_instance_uid=str(dataset.StudyInstanceUID),
-        patient_id=str(dataset.get("PatientID") or ""),
+        patient_id=text_of(dataset, "PatientID", "\\"),
         series=f"{dataset.get('SeriesNumber', '')} {dataset.get('SeriesDescription', '')}".strip(),
         status=_status(dataset),
         made_by=tuple(_makers(dataset)),
@@ -112,6 +113,17 @@ def read_masks(segmentation: Dataset) -> tuple[Mask, ...]:
     rows, columns, frames = segmentation.Rows, segmentation.Columns, int(segmentation.NumberOfFrames)
     bits = np.unpackbits(np.frombuffer(segmentation.PixelData, np.uint8), bitorder="little")
     return tuple(bits[: frames * rows * columns].reshape(frames, rows, columns).astype(bool))
+
+
+def tracked_masks(segmentation: Dataset) -> dict[str, Mask]:
+    """Masks of a SEG by the Tracking UID (0062,0021) of their segments, which is that of the finding."""
+    uids = {int(item.SegmentNumber): str(item.get("TrackingUID") or "") for item in segmentation.SegmentSequence}
+    numbers = [
+        int(groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+        for groups in segmentation.PerFrameFunctionalGroupsSequence
+    ]
+    frames = zip(numbers, read_masks(segmentation), strict=True)
+    return {uids[number]: mask for number, mask in frames if uids.get(number)}
 
 
 def problems(results: Sequence[ReadResult], others: Iterable[Dataset] = ()) -> list[str]:
@@ -153,7 +165,7 @@ def _problem(
 def _strangers(results: Sequence[ReadResult], others: list[Dataset]) -> list[str]:
     """A result that lies in another study or names another patient than the rest."""
     studies = {item.study_instance_uid for item in results} | {str(item.StudyInstanceUID) for item in others}
-    patients = {item.patient_id for item in results} | {str(item.get("PatientID") or "") for item in others}
+    patients = {item.patient_id for item in results} | {text_of(item, "PatientID", "\\") for item in others}
     found = ["the files belong to different studies"] if len(studies) > 1 else []
     return found + (["the files name different patients"] if len(patients) > 1 else [])
 

@@ -22,8 +22,8 @@ class EncoderEntry:
 
 
 ENCODERS: tuple[EncoderEntry, ...] = (
-    EncoderEntry("seg", 1, segmentation.encode),
-    EncoderEntry("sr", 2, structured_report.encode),
-    EncoderEntry("sc", 1, secondary_capture.encode),
-    EncoderEntry("gsps", 1, presentation_state.encode),
+    EncoderEntry("seg", 2, segmentation.encode),
+    EncoderEntry("sr", 3, structured_report.encode),
+    EncoderEntry("sc", 2, secondary_capture.encode),
+    EncoderEntry("gsps", 2, presentation_state.encode),
 )

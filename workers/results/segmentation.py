@@ -18,7 +18,7 @@ from workers.results import codes
 from workers.results.codes import code_sequence
 from workers.results.contract import Analysis
 from workers.results.header import RESEARCH_USE, finish, is_empty, is_valid, long_string, new_object, reference
-from workers.results.statements import Statement, algorithm_parameters, area_remark, side_of, spacing_of, statements
+from workers.results.statements import Statement, algorithm_parameters, area_remark, side_code, spacing_of, statements
 
 KIND = "seg"
 
@@ -116,7 +116,7 @@ def _segment(analysis: Analysis, statement: Statement) -> Dataset:
     item.SegmentedPropertyCategoryCodeSequence = code_sequence(codes.MORPHOLOGICALLY_ABNORMAL)
     item.SegmentedPropertyTypeCodeSequence = code_sequence(finding.code)
     item.AnatomicRegionSequence = code_sequence(codes.CHEST)
-    side = side_of(analysis, finding)
+    side = side_code(analysis, finding)
     if side is not None:
         item.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = code_sequence(side)
     item.TrackingID = statement.label

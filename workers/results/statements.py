@@ -10,14 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.contract import Code, Finding, Mask, ModelUse, Spacing
+from models.radiograph.orientation import patient_orientation
 from models.radiograph.views import View, frontal_view
 from models.radiograph.words import one_of, plain_words
 from workers.results import codes
 from workers.results.contract import Analysis
-from workers.results.header import patient_orientation
+from workers.side import LEFT, RIGHT, side_of
 
-# Part of the image's width around its middle in which a finding is given no side.
-_MIDDLE = 0.05
 _RECUMBENT = one_of("SUPIN* RECUMBENT BEDSIDE PORTABLE MOBILE LYING LIEGEN* COUCHE ACOSTADO SDRAIATO DEITADO DECUBIT*")
 
 # Reasons from models.radiograph.decode.PixelFault: the analysis began and failed on the pixels.
@@ -164,39 +163,10 @@ def area_remark(spacing: Spacing | None) -> str:
     return "Sizes are at the detector plane, not corrected for magnification."
 
 
-def side_of(analysis: Analysis, finding: Finding) -> Code | None:
-    """The patient's side on which a finding lies, or None.
-
-    A side is told only where Patient Orientation says which way columns run along the body's left-right axis, and the
-    whole finding keeps away from the middle of the image. It is a side of the image, not an anatomical judgement.
-    """
-    orientation = patient_orientation(analysis.source)
-    extent = _extent(finding)
-    if orientation is None or extent is None:
-        return None
-    axis = 0 if orientation[0] in ("L", "R") else 1 if orientation[1] in ("L", "R") else None
-    if axis is None:
-        return None
-    rows, columns = analysis.prediction.shape
-    size = (columns, rows)[axis]
-    low, high = extent[axis]
-    towards_end = low > size * (0.5 + _MIDDLE)
-    if not towards_end and not high < size * (0.5 - _MIDDLE):
-        return None
-    return codes.LEFT if towards_end == (orientation[axis] == "L") else codes.RIGHT
-
-
-def _extent(finding: Finding) -> tuple[tuple[float, float], tuple[float, float]] | None:
-    """First and last column and row edge of the finding."""
-    if finding.mask is not None and finding.mask.any():
-        columns = np.flatnonzero(finding.mask.any(axis=0))
-        rows = np.flatnonzero(finding.mask.any(axis=1))
-        return (float(columns[0]), float(columns[-1] + 1)), (float(rows[0]), float(rows[-1] + 1))
-    if finding.boxes:
-        lefts, rights = [box.x for box in finding.boxes], [box.x + box.width for box in finding.boxes]
-        tops, bottoms = [box.y for box in finding.boxes], [box.y + box.height for box in finding.boxes]
-        return (min(lefts), max(rights)), (min(tops), max(bottoms))
-    return None
+def side_code(analysis: Analysis, finding: Finding) -> Code | None:
+    """The patient's side on which a finding lies as a code, or None where it is not known or on both sides."""
+    side = side_of(finding, analysis.prediction.shape, patient_orientation(analysis.source))
+    return {LEFT: codes.LEFT, RIGHT: codes.RIGHT}.get(side)
 
 
 def analysis_status(analysis: Analysis) -> Code:

@@ -40,7 +40,7 @@ from workers.results.statements import (
     area_of,
     area_remark,
     area_words,
-    side_of,
+    side_code,
     spacing_of,
     statements,
 )
@@ -342,7 +342,7 @@ def _tracking(label: str, uid: str) -> list[Dataset]:
 
 
 def _finding(analysis: Analysis, statement: Statement) -> list[Dataset]:
-    side = side_of(analysis, statement.finding)
+    side = side_code(analysis, statement.finding)
     lateral = [] if side is None else [coded(codes.LATERALITY, side, HAS_CONCEPT_MOD)]
     # A manifest tells no organ, so the site is what every finding of a chest radiograph has in common.
     return [

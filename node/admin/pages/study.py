@@ -227,7 +227,9 @@ def _shown(
 
 
 def _segment_of(finding: IdentifiedFinding, segments: tuple[Segment, ...]) -> Segment | None:
-    return next((segment for segment in segments if segment.label == finding.record.label), None)
+    """The segment of this very finding: two models may have a label in common, and a revision its predecessor's SEG."""
+    uid = finding.record.tracking_uid
+    return next((segment for segment in segments if uid and segment.tracking_uid == uid), None)
 
 
 def _by_weight(finding: IdentifiedFinding) -> tuple[bool, bool, float]:

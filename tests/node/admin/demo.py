@@ -294,6 +294,7 @@ class Demo:
                 shadow=False,
                 area_mm2=float(finding.mask.sum()) * 0.36 if finding.mask is not None else None,
                 area_fraction=float(finding.mask.mean()) if finding.mask is not None else None,
+                tracking_uid=analysis.identity.tracking(finding.model, finding.label),
             )
             for finding in findings
         )

@@ -19,7 +19,7 @@ from tests.workers.results.sources import analysis, encode_all, finding, source
 from tests.workers.results.trees import children, groups
 from workers.results import codes
 from workers.results.reading import read_masks
-from workers.results.statements import side_of
+from workers.results.statements import side_code
 
 NETWORK = (96, 96)
 
@@ -76,7 +76,7 @@ def test_the_mark_comes_back_at_its_place(shape, photometric, orientation):
     graphic = made["gsps"].GraphicAnnotationSequence[0].GraphicObjectSequence[0]
     assert np.array_equal(np.reshape(graphic.GraphicData, (-1, 2)), points)
     expected = {"LF": codes.RIGHT, "RF": codes.LEFT, "FL": codes.RIGHT, "": None}["".join(orientation)]
-    assert side_of(work, work.prediction.findings[0]) == expected
+    assert side_code(work, work.prediction.findings[0]) == expected
 
 
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])

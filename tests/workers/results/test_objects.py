@@ -102,6 +102,38 @@ def test_dciodvfy_accepts_every_kind_from_every_source(tmp_path, style, oddity):
         assert complaints(write(made, tmp_path / f"{kind}.dcm")) == ([], []), kind
 
 
+BACKSLASHES: dict[str, object] = {
+    "StudyDescription": "CHEST PA\\LAT",
+    "StudyID": "17\\18",
+    "InstitutionName": "General\\North Wing",
+    "ReferringPhysicianName": "Doe^A\\Roe^B",
+    "BodyPartExamined": "CHEST\\ABDOMEN",
+    "Manufacturer": "ACME\\Inc",
+    "PatientAge": "065Y\\066Y",
+    "StudyTime": "101500\\101600",
+}
+
+
+@pytest.mark.peer("dciodvfy")
+@pytest.mark.parametrize("style", ["cr", "dx", "sc"])
+def test_a_backslash_in_a_single_valued_text_gives_no_object_two_values(tmp_path, style):
+    for kind, made in everything(source(style, **BACKSLASHES)).items():
+        assert complaints(write(made, tmp_path / f"{kind}.dcm")) == ([], []), kind
+        assert (made.StudyDescription, made.StudyID) == ("CHEST PA/LAT", "17/18")
+        assert made.InstitutionName == "General/North Wing"
+        assert (made.ReferringPhysicianName, made.StudyTime) == ("", "")
+        assert "PatientAge" not in made
+
+
+@pytest.mark.peer("dciodvfy")
+def test_what_identifies_keeps_every_value(tmp_path):
+    for kind, made in everything(source(AccessionNumber="B100\\B101")).items():
+        assert list(made.AccessionNumber) == ["B100", "B101"], kind
+        errors, warnings = complaints(write(made, tmp_path / f"{kind}.dcm"))
+        assert not warnings
+        assert all("Accession" in error or "Value Multiplicity" in error for error in errors), "it is the source's own"
+
+
 @pytest.mark.peer("dciodvfy")
 @pytest.mark.parametrize("storage", ["comprehensive-3d", "comprehensive"])
 @pytest.mark.parametrize("said", ANALYSES)

@@ -14,7 +14,7 @@ from workers.results.statements import (
     analysis_status,
     area_of,
     area_remark,
-    side_of,
+    side_code,
     spacing_of,
     statements,
 )
@@ -39,18 +39,18 @@ def test_a_side_is_told_only_where_the_orientation_supports_it(orientation, side
     made = analysis(source(PatientOrientation=orientation))
     mask = np.zeros((64, 48), dtype=bool)
     mask[2:20, 2:12] = True
-    assert side_of(made, finding(mask=mask)) == side
+    assert side_code(made, finding(mask=mask)) == side
 
 
 def test_a_finding_near_the_middle_has_no_side():
     mask = np.zeros((64, 48), dtype=bool)
     mask[10:20, 10:24] = True
-    assert side_of(analysis(), finding(mask=mask)) is None
+    assert side_code(analysis(), finding(mask=mask)) is None
 
 
-def test_the_side_of_boxes_is_that_of_all_of_them():
-    assert side_of(analysis(), boxed()[0]) is None
-    assert side_of(analysis(), replace(boxed()[0], boxes=boxed()[0].boxes[:1])) == codes.RIGHT
+def test_the_side_code_boxes_is_that_of_all_of_them():
+    assert side_code(analysis(), boxed()[0]) is None
+    assert side_code(analysis(), replace(boxed()[0], boxes=boxed()[0].boxes[:1])) == codes.RIGHT
 
 
 @pytest.mark.parametrize(
