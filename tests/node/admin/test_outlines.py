@@ -10,6 +10,7 @@ from pydicom import dcmwrite
 
 from db.feedback import IdentifiedFinding
 from db.records import FindingRecord, JobDetail, JobState
+from models.radiograph.reading import read_model_input
 from node.admin.pages.study import _segment_of
 from node.admin.radiographs import Radiographs
 from node.explaining import _prediction
@@ -36,7 +37,7 @@ def test_each_finding_has_the_segment_of_its_own_model(tmp_path: Path) -> None:
     seg = segmentation.encode(made)
     assert seg is not None
     dcmwrite(tmp_path / "seg.dcm", seg, enforce_file_format=True)
-    segments = Radiographs(tmp_path).segments("seg.dcm")
+    segments = Radiographs(tmp_path, read_model_input).segments("seg.dcm")
 
     found = {model: _segment_of(_identified(made, model), segments) for model in ("one", "other", "third")}
 
