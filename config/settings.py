@@ -168,7 +168,8 @@ class Workers(_Part):
     longest_backoff_seconds: float = Field(default=300, gt=0)
     """The doubling stops at this wait."""
     unreachable_attempts: int = Field(default=200, ge=1)
-    """Attempts at a delivery whose destination cannot be reached at all; it may be down for a night."""
+    """Attempts at a delivery whose destination cannot be reached, hangs or has no room (status 0xA7xx); it may be so
+    for a night."""
     sweep_seconds: float = Field(default=1, gt=0)
     """How often the sweep looks for quiet studies, lost doorbells and jobs older than their limit."""
     lost_doorbell_seconds: float = Field(default=30, gt=0)
@@ -224,6 +225,9 @@ class Destination(_Part):
     """AE title that we call with; empty: the listener's."""
     timeout_seconds: float = Field(default=30, gt=0)
     """Time limit for connecting and for each answer."""
+    associations: int = Field(default=2, ge=1, le=32)
+    """Associations with it at a time, counted over all machines. So many processes of the delivery worker are there for
+    it: one that hangs delays no other. After a call that it did not answer there is one at a time."""
     verify_identity: bool = False
     """Ask this peer by C-FIND for the study before sending: hold the delivery where the patient differs, wait and then
     hold it where the peer does not hold the study (any more). For the archive that the studies come from."""

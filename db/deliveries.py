@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, or_, select, update
+from sqlalchemy import Connection, Row, Select, and_, func, or_, select, update
 
 from db import tables
 from db.errors import RecordNotFoundError, StudyHeldError, TransitionError
@@ -20,6 +20,8 @@ from db.transitions import lock_study, move
 OPEN = (DeliveryState.PENDING, DeliveryState.SENDING)
 """A delivery in one of these states goes on by itself."""
 
+_AT_ONCE = 2
+
 _ENDED: dict[str, Any] = {"worker": "", "lease_until": None, "due_at": None}
 
 
@@ -32,6 +34,7 @@ def _open_rows() -> Select[Any]:
             result.c.ordinal,
             result.c.sop_class_uid,
             result.c.sop_instance_uid,
+            result.c.series_instance_uid,
             result.c.path,
             result.c.patient_id,
             result.c.job_id,
@@ -127,9 +130,11 @@ def claimable(state: DeliveryState, due_at: datetime | None, lease_until: dateti
 
 
 def _take(connection: Connection, row: Row[Any], worker: str, now: datetime, lease: timedelta) -> Delivery:
+    lost = row.lost
     if row.state is DeliveryState.SENDING:
+        lost += 1
         move(connection, "delivery", row, DeliveryState.PENDING, cause="lease is over", actor=worker, now=now)
-    values: dict[str, Any] = {"worker": worker, "lease_until": now + lease, "attempts": row.attempts + 1}
+    values: dict[str, Any] = {"worker": worker, "lease_until": now + lease, "attempts": row.attempts + 1, "lost": lost}
     after, before = DeliveryState.SENDING, DeliveryState.PENDING
     move(connection, "delivery", row, after, cause="claimed", actor=worker, now=now, before=before, **values)
     return Delivery(
@@ -147,6 +152,8 @@ def _take(connection: Connection, row: Row[Any], worker: str, now: datetime, lea
         patient_id=row.patient_id,
         job_id=row.job_id,
         missing=row.proof_missing,
+        lost=lost,
+        series_instance_uid=row.series_instance_uid,
     )
 
 
@@ -158,7 +165,8 @@ def sent(
     if row is None:
         return False
     proof_due_at = None if prove_after is None else now + prove_after
-    values = {**_ENDED, "error": "", "sent_at": now, "proof_due_at": proof_due_at, "proof_attempts": 0}
+    values = {**_ENDED, "error": "", "sent_at": now, "proof_due_at": proof_due_at}
+    values |= {"proof_attempts": 0, "lost": 0}
     move(
         connection,
         "delivery",
@@ -178,7 +186,7 @@ def retry(connection: Connection, delivery_id: int, worker: str, error: str, now
     row = _mine(connection, delivery_id, worker)
     if row is None:
         return False
-    values = {**_ENDED, "due_at": now + after, "error": error}
+    values = {**_ENDED, "due_at": now + after, "error": error, "lost": 0}
     move(connection, "delivery", row, DeliveryState.PENDING, cause=error, actor=worker, now=now, **values)
     study = tables.Study
     columns = select(study.held, study.held_reason, study.correction).where(study.id == row.study_id)
@@ -226,7 +234,7 @@ def release(connection: Connection, worker_prefix: str, now: datetime) -> tuple[
     )
     rows = connection.execute(query).all()
     for row in rows:
-        values = {**_ENDED, "rung_at": None}
+        values = {**_ENDED, "rung_at": None, "lost": row.lost + 1}
         cause = "its worker died"
         move(connection, "delivery", row, DeliveryState.PENDING, cause=cause, actor="node", now=now, **values)
     return tuple(row.id for row in rows)
@@ -241,13 +249,18 @@ def requeue(connection: Connection, delivery_id: int, actor: str, cause: str, no
         raise TransitionError("delivery", delivery_id, row.state.value, DeliveryState.PENDING.value)
     if study.held:
         raise StudyHeldError(study.id, study.held_reason)
-    values = {**_ENDED, "attempts": 0, "error": "", "rung_at": None, "held_with_study": False, "proof_missing": 0}
+    values = {**_ENDED, "attempts": 0, "error": "", "rung_at": None, "held_with_study": False}
+    values |= {"proof_missing": 0, "lost": 0}
     move(connection, "delivery", row, DeliveryState.PENDING, cause=cause, actor=actor, now=now, **values)
 
 
 def to_ring(connection: Connection, now: datetime, quiet: timedelta, limit: int) -> tuple[int, ...]:
-    """Deliveries that wait for a worker and have not been rung for lately, the oldest first."""
-    delivery, study = tables.Delivery, tables.Study
+    """Deliveries that wait for a worker and have not been rung for lately, the oldest first.
+
+    Two of a destination suffice, for who is in contact with it works off what else waits for it; none of one
+    that may not be called yet.
+    """
+    delivery, study, destination = tables.Delivery, tables.Study, tables.Destination
     silent = or_(delivery.rung_at.is_(None), delivery.rung_at <= now - quiet)
     pending = and_(
         delivery.state == DeliveryState.PENDING,
@@ -261,10 +274,29 @@ def to_ring(connection: Connection, now: datetime, quiet: timedelta, limit: int)
         delivery.lease_until <= now,
         or_(silent, delivery.rung_at < delivery.lease_until),
     )
+    place = func.row_number().over(partition_by=delivery.destination, order_by=delivery.id)
+    found = (
+        select(delivery.id, place.label("place"))
+        .join(study, study.id == delivery.study_id)
+        .join(destination, destination.name == delivery.destination)
+        .where(~is_kept_back(study), or_(pending, left))
+        .where(or_(destination.open_until.is_(None), destination.open_until <= now))
+        .subquery()
+    )
+    query = select(found.c.id).where(found.c.place <= _AT_ONCE).order_by(found.c.id).limit(limit)
+    return tuple(connection.scalars(query))
+
+
+def waiting_for(connection: Connection, name: str, now: datetime, limit: int) -> tuple[int, ...]:
+    """Deliveries to a destination that a worker may take now, the oldest first."""
+    delivery, study = tables.Delivery, tables.Study
+    due = or_(delivery.due_at.is_(None), delivery.due_at <= now)
+    pending = and_(delivery.state == DeliveryState.PENDING, due)
+    left = and_(delivery.state == DeliveryState.SENDING, delivery.lease_until <= now)
     query = (
         select(delivery.id)
         .join(study, study.id == delivery.study_id)
-        .where(~is_kept_back(study), or_(pending, left))
+        .where(delivery.destination == name, ~is_kept_back(study), or_(pending, left))
         .order_by(delivery.id)
         .limit(limit)
     )

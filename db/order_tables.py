@@ -7,12 +7,31 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy import JSON, Dialect, ForeignKey, Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
 
 from db.records import Priority
 from db.tables import DIGEST, UID, Base, words
+
+
+class Receivers(TypeDecorator[tuple[str, ...]]):
+    """Who has taken a message, as JSON; NULL where nobody has."""
+
+    impl = JSON(none_as_null=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: tuple[str, ...] | None, dialect: Dialect) -> Any:
+        """Give plain values."""
+        del dialect
+        return list(value) if value else None
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> tuple[str, ...]:
+        """Give a tuple, empty where the column is NULL."""
+        del dialect
+        return tuple(value or ())
 
 
 class NotificationState(StrEnum):
@@ -104,6 +123,7 @@ class NotificationRow(Base):
     """One alarm's way through one channel. ``reason`` is the finding; each is told once a study and channel.
 
     ``key`` names the notification to its receiver, who may hear of it twice where a process died at the wrong moment.
+    ``taken_by``: receivers of a channel with several that have taken it already.
     """
 
     __tablename__ = "notifications"
@@ -126,3 +146,4 @@ class NotificationRow(Base):
     error: Mapped[str] = mapped_column(server_default="")
     created_at: Mapped[datetime]
     sent_at: Mapped[datetime | None]
+    taken_by: Mapped[tuple[str, ...]] = mapped_column(Receivers(), nullable=True)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, or_, select, update
+from sqlalchemy import Connection, Row, Select, func, or_, select, update
 
 from db import tables
 from db.records import DeliveryState, Unproven
@@ -22,19 +22,22 @@ _NOT_ASKED: dict[str, Any] = {"proof_due_at": None, "proof_attempts": 0, "transa
 
 
 def to_ring(connection: Connection, now: datetime, quiet: timedelta, limit: int) -> tuple[int, ...]:
-    """Deliveries whose destination is to be asked and that were not rung for lately: one a destination suffices."""
-    delivery = tables.Delivery
+    """Deliveries whose destination is to be asked and that were not rung for lately: one a destination suffices.
+
+    None of a destination that may not be called yet.
+    """
+    delivery, destination = tables.Delivery, tables.Destination
     silent = or_(delivery.rung_at.is_(None), delivery.rung_at <= now - quiet, delivery.rung_at < delivery.proof_due_at)
     query = (
-        select(delivery.id, delivery.destination)
+        select(func.min(delivery.id).label("first"))
+        .join(destination, destination.name == delivery.destination)
         .where(delivery.proof_due_at <= now, delivery.state == DeliveryState.SENT, silent)
-        .order_by(delivery.proof_due_at, delivery.id)
+        .where(or_(destination.open_until.is_(None), destination.open_until <= now))
+        .group_by(delivery.destination)
+        .order_by("first")
         .limit(limit)
     )
-    first: dict[str, int] = {}
-    for row in connection.execute(query):
-        first.setdefault(row.destination, row.id)
-    return tuple(first.values())
+    return tuple(connection.scalars(query))
 
 
 def claim(
@@ -124,7 +127,8 @@ def postpone(
 
 def send_again(connection: Connection, asked: Unproven, cause: str, now: datetime) -> bool:
     """The destination does not hold what it took: let it be sent again; False as in :func:`proven`."""
-    values = {"attempts": 0, "error": cause, "rung_at": None, "due_at": None, "proof_missing": asked.missing + 1}
+    values = {"attempts": 0, "error": cause, "rung_at": None, "due_at": None, "lost": 0}
+    values["proof_missing"] = asked.missing + 1
     return _end(connection, asked, DeliveryState.PENDING, cause, now, **values)
 
 

@@ -290,7 +290,8 @@ class Outcome:
 class Delivery:
     """A delivery as a worker claims it, with what the source said about its patient when the result was made.
 
-    ``missing``: how often the destination has said that it does not hold the object though it took it.
+    ``missing``: how often the destination has said that it does not hold the object though it took it; ``lost``: how
+    many claims in a row, before this one, ended with their process.
     """
 
     id: int
@@ -307,6 +308,8 @@ class Delivery:
     patient_id: str
     job_id: int | None
     missing: int = 0
+    lost: int = 0
+    series_instance_uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,6 +128,8 @@ _UNREAD = text("reported_at IS NULL")
 # Figures per week look at what has ended; what waits is in no week.
 _FINISHED = text("finished_at IS NOT NULL")
 _ASKED = text("proof_due_at IS NOT NULL")
+# A pass of retention looks at what still has files, not at all old studies.
+_KEPT = text("files_removed_at IS NULL")
 
 UID = String(64)
 DIGEST = String(64)
@@ -138,7 +140,8 @@ class Study(Base):
 
     ``activity`` counts what has happened to its images; whoever settles it must have seen the latest. ``revision``
     counts the summaries that were written. ``correction``: the hospital has corrected the patient since the images were
-    made, so what is made of them stays here until a person lets it go.
+    made, so what is made of them stays here until a person lets it go. ``files_removed_at``: retention has removed its
+    files, and nothing has come since.
     """
 
     __tablename__ = "studies"
@@ -147,6 +150,7 @@ class Study(Base):
         Index("ix_studies_state_due_at_id", "state", "due_at", "id"),
         Index("ix_studies_state_last_activity_at", "state", "last_activity_at"),
         Index("ix_studies_unread_due_at_id", "due_at", "id", sqlite_where=_UNREAD, postgresql_where=_UNREAD),
+        Index("ix_studies_settled_at", "settled_at", sqlite_where=_KEPT, postgresql_where=_KEPT),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -179,6 +183,7 @@ class Study(Base):
     refused: Mapped[int] = mapped_column(server_default=text("0"))
     reported_at: Mapped[datetime | None]
     reported_by: Mapped[str] = mapped_column(server_default="")
+    files_removed_at: Mapped[datetime | None]
 
 
 class StudyAccession(Base):
@@ -333,7 +338,8 @@ class Delivery(Base):
 
     ``proof_due_at``: when the destination is next asked whether it holds the object, None where nobody asks;
     ``proof_attempts``: how often it was asked since it took it; ``proof_missing``: how often it said no;
-    ``transaction_uid``: names the last question.
+    ``transaction_uid``: names the last question. ``lost`` counts the claims in a row whose process ended
+    without a word.
     """
 
     __tablename__ = "deliveries"
@@ -363,10 +369,15 @@ class Delivery(Base):
     proof_attempts: Mapped[int] = mapped_column(server_default=text("0"))
     proof_missing: Mapped[int] = mapped_column(server_default=text("0"))
     transaction_uid: Mapped[str | None] = mapped_column(UID)
+    lost: Mapped[int] = mapped_column(server_default=text("0"))
 
 
 class Destination(Base):
-    """How it stands with a destination; where it is and what it takes is defined in the configuration."""
+    """How it stands with a destination; where it is and what it takes is defined in the configuration.
+
+    ``failures`` counts the calls in a row that it did not answer, ``open_until`` is when it may be called again: the
+    circuit breaker that all processes share.
+    """
 
     __tablename__ = "destinations"
 
@@ -374,6 +385,18 @@ class Destination(Base):
     last_sent_at: Mapped[datetime | None]
     last_failed_at: Mapped[datetime | None]
     last_error: Mapped[str] = mapped_column(server_default="")
+    failures: Mapped[int] = mapped_column(server_default=text("0"))
+    open_until: Mapped[datetime | None]
+
+
+class Association(Base):
+    """A worker that is in contact with a destination, or may be until ``lease_until``."""
+
+    __tablename__ = "associations"
+
+    worker: Mapped[str] = mapped_column(primary_key=True)
+    destination: Mapped[str] = mapped_column(ForeignKey("destinations.name"))
+    lease_until: Mapped[datetime]
 
 
 class Model(Base):

@@ -281,7 +281,10 @@ class Worklist:
         return self._write(deliveries.release, worker_prefix, now)
 
     def deliveries_to_ring(self, now: datetime, quiet: timedelta, limit: int = 500) -> tuple[int, ...]:
-        """Deliveries that wait for a worker, or for a proof, and were not rung for within ``quiet``."""
+        """Deliveries that wait for a worker, or for a proof, and were not rung for within ``quiet``.
+
+        A few of each destination, for whoever sends them works off the rest; none of one that may not be called yet.
+        """
         waiting = self._read(deliveries.to_ring, now, quiet, limit)
         return waiting + self._read(proofs.to_ring, now, quiet, limit)
 

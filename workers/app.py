@@ -24,7 +24,7 @@ from celery.exceptions import CPendingDeprecationWarning
 from celery.signals import setup_logging, worker_process_init
 
 from config.settings import Settings
-from workers.deliver import longest_delivery
+from workers.attend import longest_stay
 from workers.place import Place, host_name, place_of, take_slot
 from workers.queue import ANALYSE, DELIVER, DELIVERIES, JOBS, celery_app
 
@@ -37,7 +37,6 @@ Compose = Callable[[Settings, Place], Handler]
 """Makes a child's handler: connects, loads, warms up. Called once, in the child."""
 
 _STARTING_SECONDS = 600
-_DELIVERY_PROCESSES = 4
 _MARGIN_SECONDS = 30.0
 _LAST_WORDS_RETRIES = 10  # of 0.1 s
 
@@ -70,7 +69,7 @@ def run_worker(settings: Settings, queue: str, *, compose: Compose | None = None
             hostname=f"{queue}{slot}@{host_name()}",
             queues=[queue],
             pool="prefork",
-            concurrency=_processes(queue),
+            concurrency=processes(settings, queue),
             without_gossip=True,
             without_mingle=True,
             without_heartbeat=True,
@@ -110,12 +109,15 @@ def time_limit(settings: Settings, queue: str) -> float:
     """Seconds after which a task is stopped together with its process."""
     if queue == JOBS:
         return settings.workers.job_seconds
-    return longest_delivery(settings).total_seconds() + _MARGIN_SECONDS
+    return longest_stay(settings).total_seconds() + _MARGIN_SECONDS
 
 
-def _processes(queue: str) -> int:
-    """One child for the networks, several for deliveries, which mostly wait for peers."""
-    return 1 if queue == JOBS else _DELIVERY_PROCESSES
+def processes(settings: Settings, queue: str) -> int:
+    """One child for the networks; for deliveries so many for each destination as it takes associations.
+
+    So a destination that hangs holds those that are there for it, and no other.
+    """
+    return 1 if queue == JOBS else max(1, sum(each.associations for each in settings.destinations))
 
 
 class _Child:

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Protocol
 
 from config.settings import Settings
+from db.destinations import Associations
 from db.engine import connect
 from db.worklist import Worklist
 from models.predictor import load_predictor
 from models.runtime.loading import device_in_use
+from workers.attend import AttendTools, attend
 from workers.clock import utc_now
 from workers.deliver import DeliveryTools, deliver
 from workers.destinations.registry import KINDS
@@ -100,18 +102,24 @@ def analysis_handler(
 
 def delivery_handler(settings: Settings, here: Place, *, worklist: Worklist | None = None) -> Callable[[int], None]:
     """Connect, take over what the last process at this place left, and handle deliveries."""
-    worklist = worklist or Worklist(connect(settings.database_url))
+    engine = connect(settings.database_url)
+    worklist, associations = worklist or Worklist(engine), Associations(engine)
+    doorbell = Doorbell(settings.broker_url)
+    associations.release(here.prefix)
     worklist.release_deliveries(here.prefix, utc_now())
-    ring_deliveries(worklist, Doorbell(settings.broker_url), _RELEASED, utc_now())
+    ring_deliveries(worklist, doorbell, _RELEASED, utc_now())
     sending = DeliveryTools(settings, worklist, KINDS, utc_now, here.name)
-    proving = proof_tools(settings, worklist)
-
-    def handle(delivery_id: int) -> None:
-        # One doorbell for both: what is not to be sent may be to be proven.
-        if not deliver(delivery_id, sending):
-            prove(delivery_id, proving)
-
-    return handle
+    tools = AttendTools(
+        settings=settings,
+        associations=associations,
+        doorbell=doorbell,
+        deliver=partial(deliver, tools=sending),
+        prove=partial(prove, tools=proof_tools(settings, worklist)),
+        clock=utc_now,
+        elapsed=time.monotonic,
+        worker=here.name,
+    )
+    return partial(attend, tools=tools)
 
 
 def sweep_of(settings: Settings) -> Sweep:

@@ -19,7 +19,7 @@ from pydicom.uid import generate_uid
 from config.settings import Destination, Settings
 from db.records import Unproven
 from workers.clock import Clock, utc_now
-from workers.destinations.contract import DestinationKind, PeerError
+from workers.destinations.contract import Contact, DestinationKind, PeerError, PeerUnreachableError
 from workers.destinations.registry import KINDS
 
 log = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ def prove_after(destination: Destination) -> timedelta | None:
     return None if destination.proof == "none" else timedelta(seconds=destination.proof_seconds)
 
 
-def prove(delivery_id: int, tools: ProofTools) -> None:
+def prove(delivery_id: int, tools: ProofTools) -> Contact:
     """Ask a delivery's destination whether it holds the object, and all others about which it is to be asked now."""
     settings = tools.settings
     slowest = max((each.timeout_seconds for each in settings.destinations), default=0.0)
@@ -115,20 +115,18 @@ def prove(delivery_id: int, tools: ProofTools) -> None:
     asked = tools.worklist.claim_proofs(delivery_id, tools.new_uid(), tools.clock(), lease)
     if not asked:
         log.debug("delivery %d needs no proof now", delivery_id)
-        return
+        return Contact.NONE
     destination = settings.destination(asked[0].destination)
     if destination is None or destination.proof == "none":
         for each in asked:
             tools.worklist.postpone_proof(each, "", None)
-        return
+        return Contact.NONE
     calling = settings.listener.ae_title
-    if destination.proof == "commitment":
-        _request(asked, destination, calling, tools)
-    else:
-        _query(asked, destination, calling, tools)
+    ask = _request if destination.proof == "commitment" else _query
+    return ask(asked, destination, calling, tools)
 
 
-def _query(asked: Sequence[Unproven], destination: Destination, calling: str, tools: ProofTools) -> None:
+def _query(asked: Sequence[Unproven], destination: Destination, calling: str, tools: ProofTools) -> Contact:
     answered = 0
     try:
         for held in tools.kinds[destination.kind].holds(destination, calling, asked):
@@ -136,16 +134,24 @@ def _query(asked: Sequence[Unproven], destination: Destination, calling: str, to
             answered += 1
     except PeerError as error:
         _unheard(asked[answered:], f"not proven yet: {error}", destination, tools)
+        return _contact(error)
+    return Contact.ANSWERED
 
 
-def _request(asked: Sequence[Unproven], destination: Destination, calling: str, tools: ProofTools) -> None:
+def _request(asked: Sequence[Unproven], destination: Destination, calling: str, tools: ProofTools) -> Contact:
+    contact = Contact.ANSWERED
     note = "the destination was asked for Storage Commitment and has not reported yet"
     try:
         kind = tools.kinds[destination.kind]
         kind.request_commitment(destination, calling, asked[0].transaction_uid, asked)
     except PeerError as error:
-        note = f"not proven yet: {error}"
+        note, contact = f"not proven yet: {error}", _contact(error)
     _unheard(asked, note, destination, tools)
+    return contact
+
+
+def _contact(error: PeerError) -> Contact:
+    return Contact.SILENT if isinstance(error, PeerUnreachableError) else Contact.ANSWERED
 
 
 def take_report(

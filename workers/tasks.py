@@ -160,7 +160,7 @@ def _run(job: Job, tools: AnalysisTools) -> None:
         _try_again(job, f"{type(error).__name__}: {error}", tools)
     except Exception as error:
         # A defect of ours or of a model. Its words may quote the data set: the log gets where it was, and not those.
-        log.error("attempt %d failed with %s\n%s", job.attempts, type(error).__name__, _where(error))
+        log.error("attempt %d failed with %s\n%s", job.attempts, type(error).__name__, where_in_code(error))
         _try_again(job, f"{type(error).__name__} in the analysis; the log has the details", tools)
     else:
         finish()
@@ -190,7 +190,7 @@ def _end_comparison(job: Job, difference: str, tools: AnalysisTools) -> None:
         log.info("the instance repeats an earlier one")
 
 
-def _where(error: BaseException) -> str:
+def where_in_code(error: BaseException) -> str:
     """The stack of an error without its words."""
     return "".join(traceback.format_tb(error.__traceback__)).rstrip()
 

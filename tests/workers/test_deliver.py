@@ -14,11 +14,22 @@ from config.settings import Destination, Settings, Store, Workers
 from db.records import Delivery, DeliveryState
 from tests.workers.builders import FakeClock, delivery
 from workers.deliver import DeliveryTools, deliver, in_storing_order, longest_delivery
-from workers.destinations.contract import HeldStudy, Outgoing, PeerError, Receipt, StoredObject, Verdict
+from workers.destinations.contract import (
+    Contact,
+    HeldStudy,
+    Outgoing,
+    PeerError,
+    PeerUnreachableError,
+    Receipt,
+    StoredObject,
+    Verdict,
+)
 
 SENT = Receipt(Verdict.SENT)
 RETRY = Receipt(Verdict.RETRY, "busy")
 DOWN = Receipt(Verdict.UNREACHABLE, "no answer")
+FULL = Receipt(Verdict.LATER, "no room")
+DUPLICATE = Receipt(Verdict.DUPLICATE, "it is here")
 REFUSED = Receipt(Verdict.REFUSED, "not this class")
 
 
@@ -66,14 +77,24 @@ class FakeDeliveries:
 class FakePeer:
     """A peer that answers as it is told, one receipt an object, and notes what it was sent."""
 
-    def __init__(self, *receipts: Receipt, held: HeldStudy | PeerError | None = None) -> None:
+    def __init__(
+        self,
+        *receipts: Receipt,
+        held: HeldStudy | PeerError | None = None,
+        holds: bool | PeerError | None = None,
+    ) -> None:
         self.receipts = list(receipts)
         self.held = held
+        self.objects = holds
+        self.words = "PATIENT^NAME"
         self.groups: list[list[str]] = []
 
     def send(self, destination: Destination, calling: str, objects: Sequence[Outgoing]) -> Iterator[Receipt]:
         self.groups.append([each.sop_instance_uid for each in objects])
-        yield from (self.receipts.pop(0) for _ in objects)
+        for _ in objects:
+            if not self.receipts:
+                raise ZeroDivisionError(self.words)
+            yield self.receipts.pop(0)
 
     def verify(self, destination: Destination, calling: str) -> None:
         raise AssertionError("nobody verifies here")
@@ -84,7 +105,11 @@ class FakePeer:
         return self.held
 
     def holds(self, destination: Destination, calling: str, objects: Sequence[StoredObject]) -> Iterator[bool]:
-        raise AssertionError("nothing is proven here")
+        if self.objects is None:
+            raise AssertionError("nothing is proven here")
+        if isinstance(self.objects, PeerError):
+            raise self.objects
+        yield from [self.objects] * len(objects)
 
     def request_commitment(
         self, destination: Destination, calling: str, transaction_uid: str, objects: Sequence[StoredObject]
@@ -120,8 +145,8 @@ def test_a_job_s_results_go_together_seg_before_sr(tools: Callable[..., Delivery
 def test_a_message_that_comes_twice_sends_once(tools: Callable[..., DeliveryTools]) -> None:
     rows, peer = FakeDeliveries(delivery(1)), FakePeer(SENT)
     with_tools = tools(peer, rows)
-    assert deliver(1, with_tools) is True
-    assert deliver(1, with_tools) is False
+    assert deliver(1, with_tools) is Contact.ANSWERED
+    assert deliver(1, with_tools) is Contact.NONE
     assert len(peer.groups) == 1
 
 
@@ -152,21 +177,50 @@ def test_a_busy_peer_is_tried_with_doubling_waits_and_then_parked(tools: Callabl
     assert rows.notes == [(1, "pending", "busy", 10), (1, "pending", "busy", 20), (1, "failed", "busy")]
 
 
-def test_a_peer_that_is_down_gets_more_attempts_and_is_not_asked_for_everything(
-    tools: Callable[..., DeliveryTools],
+@pytest.mark.parametrize(("answer", "contact"), [(DOWN, Contact.SILENT), (FULL, Contact.ANSWERED)])
+def test_a_peer_that_is_down_or_full_gets_more_attempts(
+    tools: Callable[..., DeliveryTools], answer: Receipt, contact: Contact
 ) -> None:
-    rows = FakeDeliveries(delivery(1), delivery(2, job_id=8))
-    peer = FakePeer(DOWN, DOWN, SENT)
-    with_tools = tools(peer, rows)
+    rows = FakeDeliveries(delivery(1))
+    with_tools = tools(FakePeer(answer, answer, answer, answer, SENT), rows)
+    assert [deliver(1, with_tools) for _ in range(4)] == [contact] * 4
     deliver(1, with_tools)
-    deliver(2, with_tools)
-    assert len(peer.groups) == 1, "a moment ago it did not answer"
-    with_tools.clock.pass_by(seconds=11)  # type: ignore[attr-defined]
-    deliver(2, with_tools)
-    with_tools.clock.pass_by(seconds=11)  # type: ignore[attr-defined]
-    deliver(2, with_tools)
-    assert rows.rows[2].state is DeliveryState.SENT
-    assert with_tools.silent_until == {}
+    assert [note[1] for note in rows.notes] == ["pending", "pending", "pending", "pending", "sent"]
+
+
+@pytest.mark.parametrize(
+    ("holds", "state"),
+    [
+        (True, DeliveryState.SENT),
+        (False, DeliveryState.PENDING),
+        (PeerUnreachableError("it is down"), DeliveryState.PENDING),
+        (PeerError("it does not offer queries (C-FIND)"), DeliveryState.FAILED),
+    ],
+)
+def test_what_a_peer_calls_a_duplicate_is_looked_for_there(
+    tools: Callable[..., DeliveryTools], holds: bool | PeerError, state: DeliveryState
+) -> None:
+    rows = FakeDeliveries(delivery(1, "seg"), delivery(2, "sr"))
+    deliver(1, tools(FakePeer(DUPLICATE, SENT, holds=holds), rows))
+    assert (rows.rows[1].state, rows.rows[2].state) == (state, DeliveryState.SENT)
+
+
+def test_an_error_of_ours_leaves_nothing_as_being_sent(
+    tools: Callable[..., DeliveryTools], caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = FakeDeliveries(delivery(1, "seg"), delivery(2, "sr"))
+    with_tools = tools(FakePeer(), rows)
+    for _ in range(3):
+        deliver(1, with_tools)
+    assert [note[1] for note in rows.notes] == ["pending", "pending"] * 2 + ["failed", "failed"]
+    assert "ZeroDivisionError" in rows.notes[-1][2]
+    assert "PATIENT" not in caplog.text
+
+
+def test_what_takes_its_process_with_it_at_every_attempt_is_parked(tools: Callable[..., DeliveryTools]) -> None:
+    rows, peer = FakeDeliveries(delivery(1, "seg", lost=3), delivery(2, "sr", lost=2)), FakePeer(SENT)
+    deliver(1, tools(peer, rows))
+    assert [note[:2] for note in rows.notes] == [(1, "failed"), (2, "sent")]
 
 
 def test_a_peer_that_never_comes_back_is_given_up_at_last(tools: Callable[..., DeliveryTools]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 from pathlib import Path
 from typing import Protocol
 
@@ -19,11 +19,30 @@ class PeerError(Exception):
     """The peer could not be asked: no connection, association rejected or aborted, no answer in time."""
 
 
+class PeerUnreachableError(PeerError):
+    """The peer did not answer at all, or would not talk: whatever else it was asked now would fare no better."""
+
+
+class Contact(Enum):
+    """What a call to a destination was: none at all, one that it answered, or one that it did not."""
+
+    NONE = auto()
+    ANSWERED = auto()
+    SILENT = auto()
+
+
 class Verdict(StrEnum):
-    """What became of one object. Only ``retry`` and ``unreachable`` are worth another attempt."""
+    """What became of one object.
+
+    ``retry``, ``later`` and ``unreachable`` are worth another attempt: ``retry`` a few, the others many, since a peer
+    may be full (``later``) or down (``unreachable``) for a night. ``duplicate``: the peer says that it holds an object
+    with this SOP Instance UID already.
+    """
 
     SENT = "sent"
+    DUPLICATE = "duplicate"
     RETRY = "retry"
+    LATER = "later"
     UNREACHABLE = "unreachable"
     REFUSED = "refused"
 

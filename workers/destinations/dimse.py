@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -20,7 +21,15 @@ from pynetdicom.sop_class import (
 )
 
 from config.settings import Destination
-from workers.destinations.contract import HeldStudy, Outgoing, PeerError, Receipt, StoredObject, Verdict
+from workers.destinations.contract import (
+    HeldStudy,
+    Outgoing,
+    PeerError,
+    PeerUnreachableError,
+    Receipt,
+    StoredObject,
+    Verdict,
+)
 from workers.results.header import text_of
 
 # Our results are written in Explicit VR Little Endian; a peer that takes only the default transfer syntax (PS3.5 10.1)
@@ -30,6 +39,8 @@ _LONGEST_CONNECT_SECONDS = 10.0
 _QUERY = StudyRootQueryRetrieveInformationModelFind
 _QUERIES = "queries (C-FIND)"
 _COMMITMENTS = "Storage Commitment"
+_DUPLICATE = 0x0111  # duplicate SOP instance, PS3.7 C.5.7
+_RESOURCE_LIMITATION = 0x0213  # PS3.7 C.5.20
 _REQUEST_COMMITMENT = 1  # Action Type ID, PS3.4 table J.3-1
 
 _REJECTIONS = {
@@ -50,7 +61,7 @@ class Dimse:
         try:
             with _association(destination, calling, contexts) as association:
                 for outgoing in objects:
-                    yield _store(association, outgoing)
+                    yield _store(association, outgoing, destination.timeout_seconds)
         except PeerError as error:
             # The association could not be opened; objects have no receipt yet, whichever they are.
             for _ in objects:
@@ -63,7 +74,7 @@ class Dimse:
                 raise PeerError("it does not offer verification (C-ECHO)")
             status = association.send_c_echo()
             if status.get("Status") != 0x0000:
-                raise PeerError(f"it answered C-ECHO with {_hexadecimal(status)}")
+                raise _unexpected("C-ECHO", status)
 
     def find_study(self, destination: Destination, calling: str, study_instance_uid: str) -> HeldStudy | None:
         """C-FIND at study level; see :class:`~workers.destinations.contract.DestinationKind`."""
@@ -101,7 +112,7 @@ class Dimse:
                 request, _REQUEST_COMMITMENT, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
             )
             if status.get("Status") != 0x0000:
-                raise PeerError(f"it answered N-ACTION with {_hexadecimal(status)}")
+                raise _unexpected("N-ACTION", status)
 
     def verify_proof(self, destination: Destination, calling: str) -> None:
         """See :class:`~workers.destinations.contract.DestinationKind`; nothing is asked beyond the association."""
@@ -141,38 +152,52 @@ def _match(association: Association, query: Dataset, key: str) -> Dataset | None
             if identifier.get(key) == query.get(key):
                 found = identifier
         elif code != 0x0000:
-            raise PeerError(f"it answered C-FIND with {_hexadecimal(status)}")
+            raise _unexpected("C-FIND", status)
     return found
 
 
-def _store(association: Association, outgoing: Outgoing) -> Receipt:
+def _store(association: Association, outgoing: Outgoing, timeout_seconds: float) -> Receipt:
     if not any(context.abstract_syntax == outgoing.sop_class_uid for context in association.accepted_contexts):
         return Receipt(Verdict.REFUSED, "the peer does not accept this SOP class")
     try:
         dataset = dcmread(outgoing.path)
     except (OSError, InvalidDicomError) as error:
         return Receipt(Verdict.REFUSED, f"the result file cannot be read ({type(error).__name__}); analyse it again")
+    started = time.monotonic()
     try:
-        return judge(association.send_c_store(dataset))
+        status = association.send_c_store(dataset)
     except RuntimeError:
         return Receipt(Verdict.RETRY, "the association was lost before the object was sent")
     except (ValueError, AttributeError) as error:
         return Receipt(Verdict.REFUSED, f"the object cannot be sent as the peer wants it ({type(error).__name__})")
+    if "Status" not in status and time.monotonic() - started >= timeout_seconds:
+        return Receipt(Verdict.UNREACHABLE, f"the peer took the object and said nothing for {timeout_seconds:g} s")
+    return judge(status)
 
 
 def judge(status: Dataset) -> Receipt:
     """Say what a C-STORE response means for us (PS3.4 B.2.3, PS3.7 C); an empty ``status`` is no answer at all."""
     code = status.get("Status")
     if code is None:
-        return Receipt(Verdict.RETRY, "no answer in time, or the association was aborted")
+        return Receipt(Verdict.RETRY, "the association was aborted before an answer came")
     if code == 0x0000:
         return Receipt(Verdict.SENT)
     # The peer's own Error Comment is not kept: it may quote patient data.
     if code in (0x0001, 0x0107, 0x0116) or 0xB000 <= code <= 0xBFFF:
         return Receipt(Verdict.SENT, f"stored with warning {_hexadecimal(status)}")
-    if 0xA700 <= code <= 0xA7FF or code in (0x0110, 0x0210, 0x0213):
+    if code == _DUPLICATE:
+        return Receipt(Verdict.DUPLICATE, f"the peer says that it holds this object already: {_hexadecimal(status)}")
+    if 0xA700 <= code <= 0xA7FF or code == _RESOURCE_LIMITATION:
+        return Receipt(Verdict.LATER, f"the peer has no room for it now: status {_hexadecimal(status)}")
+    if code in (0x0110, 0x0210):
         return Receipt(Verdict.RETRY, f"the peer cannot store it now: status {_hexadecimal(status)}")
     return Receipt(Verdict.REFUSED, f"the peer refuses it: status {_hexadecimal(status)}")
+
+
+def _unexpected(service: str, status: Dataset) -> PeerError:
+    """What to raise where ``status`` is not success; an empty one is no answer in time, or an abort."""
+    kind = PeerError if "Status" in status else PeerUnreachableError
+    return kind(f"it answered {service} with {_hexadecimal(status)}")
 
 
 def _hexadecimal(status: Dataset) -> str:
@@ -186,7 +211,7 @@ def _association(destination: Destination, calling: str, contexts: list[Presenta
     It is also handed out when the peer accepted it and none of its ``contexts``; the caller sees that.
 
     Raises:
-        PeerError: no connection, or the association was rejected or aborted.
+        PeerUnreachableError: no connection, or the association was rejected or aborted.
     """
     entity = AE(ae_title=destination.calling_ae_title or calling)
     seconds = destination.timeout_seconds
@@ -198,13 +223,13 @@ def _association(destination: Destination, calling: str, contexts: list[Presenta
             destination.port,
             contexts,
             destination.ae_title,
-            evt_handlers=[(evt.EVT_CONN_OPEN, _without_delay)],
+            evt_handlers=[(evt.EVT_CONN_OPEN, _prepare, [seconds])],
         )
     except OSError as error:
-        raise PeerError(f"the host name cannot be resolved ({error})") from error
+        raise PeerUnreachableError(f"the host name cannot be resolved ({error})") from error
     none_accepted = bool(association.rejected_contexts) and not association.accepted_contexts
     if not association.is_established and not none_accepted:
-        raise PeerError(_why(association))
+        raise PeerUnreachableError(_why(association))
     try:
         yield association
     finally:
@@ -220,8 +245,10 @@ def _why(association: Association) -> str:
     return "the peer cannot be reached, or aborted the association"
 
 
-def _without_delay(event: evt.Event) -> None:
-    """Turn Nagle's algorithm off: with a peer that delays its acknowledgements it costs 40 ms an object."""
+def _prepare(event: evt.Event, seconds: float) -> None:
+    """Bound what a peer that does not read can take from us; and turn Nagle's algorithm off, which costs 40 ms an
+    object with a peer that delays its acknowledgements."""
     transport = event.assoc.dul.socket
     if transport is not None and transport.socket is not None:
+        transport.socket.settimeout(seconds)
         transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

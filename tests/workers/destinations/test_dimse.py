@@ -6,7 +6,9 @@ import os
 import shutil
 import socket
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
+from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
+from pynetdicom.presentation import PresentationContext
 
 from config.settings import Destination
 from tests.orthanc import running_orthanc, wait_until
@@ -85,6 +89,44 @@ def peer() -> Iterator[Callable[..., Peer]]:
         each.stop()
 
 
+@contextmanager
+def hanging_peer() -> Iterator[int]:
+    """Port of a peer that accepts an association and then reads and says nothing any more."""
+    server = socket.create_server(("127.0.0.1", 0))
+    connections = []
+
+    def serve() -> None:
+        connection, _ = server.accept()
+        connections.append(connection)
+        connection.sendall(acceptance(connection.recv(65536)))
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield server.getsockname()[1]
+    finally:
+        thread.join(5)
+        for connection in connections:
+            connection.close()
+        server.close()
+
+
+def acceptance(request: bytes) -> bytes:
+    """An A-ASSOCIATE-AC for the first presentation context of a request, in Explicit VR Little Endian."""
+    asked = A_ASSOCIATE_RQ()
+    asked.decode(request)
+    primitive = asked.to_primitive()
+    context = PresentationContext()
+    context.context_id, context.result = primitive.presentation_context_definition_list[0].context_id, 0
+    context.transfer_syntax = [ExplicitVRLittleEndian]
+    primitive.presentation_context_definition_results_list = [context]
+    primitive.result = 0
+    answer = A_ASSOCIATE_AC()
+    answer.from_primitive(primitive)
+    encoded: bytes = answer.encode()
+    return encoded
+
+
 def verdicts(receipts: Iterator[Receipt]) -> list[Verdict]:
     return [receipt.verdict for receipt in receipts]
 
@@ -148,6 +190,16 @@ def test_a_peer_that_never_answers_is_unreachable(outgoing: Callable[..., Outgoi
         assert verdicts(Dimse().send(destination, "PLEURA", [outgoing("1.2.3.1")])) == [Verdict.UNREACHABLE]
 
 
+@pytest.mark.parametrize("rows", [64, 4000], ids=["small", "larger than what a socket takes"])
+def test_a_peer_that_hangs_in_the_middle_is_unreachable(tmp_path: Path, rows: int) -> None:
+    dcmwrite(tmp_path / "large.dcm", radiograph("1.2.3.1", rows, 2000), enforce_file_format=True)
+    with hanging_peer() as port:
+        receipts = Dimse().send(
+            at(port, timeout_seconds=1), "PLEURA", [Outgoing(tmp_path / "large.dcm", CR, "1.2.3.1")]
+        )
+        assert verdicts(receipts) == [Verdict.UNREACHABLE]
+
+
 @pytest.mark.parametrize(
     ("code", "verdict"),
     [
@@ -156,11 +208,12 @@ def test_a_peer_that_never_answers_is_unreachable(outgoing: Callable[..., Outgoi
         (0xB006, Verdict.SENT),
         (0xB007, Verdict.SENT),
         (0x0107, Verdict.SENT),
-        (0xA700, Verdict.RETRY),
-        (0xA7FF, Verdict.RETRY),
+        (0xA700, Verdict.LATER),
+        (0xA7FF, Verdict.LATER),
         (0x0110, Verdict.RETRY),
         (0x0210, Verdict.RETRY),
-        (0x0213, Verdict.RETRY),
+        (0x0213, Verdict.LATER),
+        (0x0111, Verdict.DUPLICATE),
         (0xA900, Verdict.REFUSED),
         (0xC000, Verdict.REFUSED),
         (0xCFFF, Verdict.REFUSED),
