@@ -23,12 +23,14 @@ from pathlib import Path
 
 from sqlalchemy import Engine, insert, text
 
+from config.settings import Settings
 from db.engine import connect, migrate, writing
 from db.reading import _page
 from db.records import Analysis, DeliveryState, JobState, Priority, ReceivedInstance, StudyState
 from db.tables import Delivery, Destination, Finding, Instance, Job, Result, Series, Study
 from db.worklist import Worklist
 from tests.postgres import PostgresServer, start
+from workers.worklist import worklist_of
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 CHUNK = 5000
@@ -253,7 +255,7 @@ def run(kind: str, studies: int, rounds: int) -> None:
         begin = time.perf_counter()
         fill(engine, studies)
         print(f"{kind}: {studies:,} studies, filled in {time.perf_counter() - begin:.0f} s", flush=True)
-        worklist = Worklist(engine)
+        worklist = worklist_of(Settings(), engine)
         for name, settled in (("top 50 of the unread", True), ("top 50 of the open", False)):
             print(f"  {name}:\n{plan(engine, settled)}")
             print(f"    {measure(partial(page, worklist, settled), rounds)}", flush=True)

@@ -17,7 +17,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from config.messaging import HL7, Notifications
@@ -47,8 +55,19 @@ def _uid_root(value: str) -> str:
     return value
 
 
+def _pattern(value: str) -> str:
+    """Check a regular expression."""
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"{value!r} is not a regular expression: {error}") from error
+    return value
+
+
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 UIDRoot = Annotated[str, AfterValidator(_uid_root)]
+Pattern = Annotated[str, AfterValidator(_pattern)]
+IssuerName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Kind = Literal["seg", "sr", "sc", "gsps", "summary"]
 
 
@@ -61,6 +80,17 @@ class Site(_Part):
     """Root of the UIDs of our objects. An organisation's own root, or 2.25 (UUID-derived, PS3.5 B.2)."""
     station_name: str = Field(default="PLEURA", max_length=16)
     """Station Name (0008,1010) of our objects."""
+    patient_id_issuers: tuple[IssuerName, ...] = ()
+    """Names of this site's own issuer of patient IDs (Issuer of Patient ID in images, PID-3.4 in HL7). A patient ID
+    without an issuer is of this one, and the same ID of another issuer is another patient. Empty: a patient ID without
+    an issuer meets only those without one."""
+    placeholder_patient_ids: tuple[Pattern, ...] = (
+        r"\W*", r"0+", r"9{3,}", r"x{2,}",
+        r"(unknown|unk|none|null|n/?a|no ?id|anon(ymous)?|test|temp|dummy|trauma|emergency)\W*\d?",
+        r"(unbekannt|anonym|notfall|inconnue?|anonyme|desconocid[oa]|sconosciut[oa])\W*\d?",
+    )  # fmt: skip
+    """Regular expressions (case is ignored) of whole patient IDs that name nobody. A finding in another study under
+    such an ID is never known already, and no HL7 message corrects or merges it."""
 
 
 class Peer(_Part):

@@ -14,7 +14,7 @@ from db import tables
 from db.accessions import keep_numbers
 from db.holding import hold
 from db.orders import ACTOR, AHEAD, apply_on_arrival, lock_arrivals
-from db.patients import PatientIdentifier, correct_on_arrival, same_patient
+from db.patients import PatientIdentifier, PatientRules, correct_on_arrival, identifier_of, same_patient
 from db.prepared import Prepared
 from db.records import Analysis, Ingest, InstanceState, JobState, Priority, ReceivedInstance, Refusal, StudyState
 from db.reporting import REPORT_OBJECT, return_to_list
@@ -150,7 +150,12 @@ _INSERT_EVENT = _inserting(
 
 
 def record_instance(
-    connection: Connection, received: ReceivedInstance, refusal: Refusal | None, pipeline: str, now: datetime
+    connection: Connection,
+    received: ReceivedInstance,
+    refusal: Refusal | None,
+    pipeline: str,
+    rules: PatientRules,
+    now: datetime,
 ) -> Ingest:
     """Record ``received`` with its study and series and, where it is not refused, its job.
 
@@ -166,7 +171,7 @@ def record_instance(
     own = refusal is not None and is_own_result(connection, received.sop_instance_uid)
     series_id = _series_id(connection, study.id, received)
     again = "" if own else _again(twins, received, (study.id, series_id), refusal)
-    flag, trouble = (again, "") if again else _flag(connection, study, received, conflict=bool(twins), own=own)
+    flag, trouble = (again, "") if again else _flag(connection, study, received, rules, conflict=bool(twins), own=own)
     instance_id = _insert_instance(connection, (study.id, series_id), received, refusal, flag, now)
     held = study.held or bool(trouble)
     has_job = refusal is None or flag == COMPARE
@@ -181,7 +186,7 @@ def record_instance(
     returned = not own and not again and came_after_the_report(study, refusal)
     if returned:
         return_to_list(connection, study, now)
-    pressing = is_new and _apply_what_was_said(connection, study, job_id, now)
+    pressing = is_new and _apply_what_was_said(connection, study, job_id, rules, now)
     if trouble:
         for study_id in sorted({study.id, *(twin.study_id for twin in twins)}):
             hold(connection, study_id, trouble, _ACTOR, now)
@@ -287,41 +292,34 @@ def _open_jobs(connection: Connection, instance_id: int) -> tuple[int, ...]:
 
 
 def _flag(
-    connection: Connection, study: Any, received: ReceivedInstance, *, conflict: bool, own: bool
+    connection: Connection, study: Any, received: ReceivedInstance, rules: PatientRules, *, conflict: bool, own: bool
 ) -> tuple[str, str]:
     """Say what is wrong with an instance: a flag for its row, and why the study must be held (or nothing)."""
     if own:
         return "own", ""
     if conflict:
         return CONFLICT, OTHER_CONTENT
-    differ = _differ(study.patient_id, received.patient_id) or _differ(
-        study.issuer_of_patient_id, received.issuer_of_patient_id
-    )
-    known = PatientIdentifier(study.patient_id, study.issuer_of_patient_id)
+    known = identifier_of(study)
     given = PatientIdentifier(_clean(received.patient_id), _clean(received.issuer_of_patient_id))
-    if differ and not same_patient(connection, (given,), known):
+    if rules.contradict(given, known) and not same_patient(connection, (given,), (known,), rules):
         return "patient", "its images name different patients (Patient ID or its issuer)"
     return "", ""
 
 
-def _apply_what_was_said(connection: Connection, study: Any, job_id: int | None, now: datetime) -> bool:
+def _apply_what_was_said(
+    connection: Connection, study: Any, job_id: int | None, rules: PatientRules, now: datetime
+) -> bool:
     """Apply to a new study what the hospital has said by HL7 before it came; whether it is urgent."""
     lock_arrivals(connection, shared=True)
-    if correct_on_arrival(connection, study, ACTOR, now):
+    if correct_on_arrival(connection, study, rules, ACTOR, now):
         study = lock_study(connection, study.id)
-    wanted = apply_on_arrival(connection, study, now)
+    wanted = apply_on_arrival(connection, study, rules, now)
     if wanted not in (Priority.URGENT, Priority.CRITICAL):
         return False
     values = {"priority": wanted, "due_at": min(study.due_at, now + STAT_WAIT)}
     connection.execute(update(tables.Study).where(tables.Study.id == study.id).values(**values))
     connection.execute(update(tables.Job).where(tables.Job.id == job_id).values(stat=True))
     return True
-
-
-def _differ(known: str, given: str) -> bool:
-    """An empty value contradicts nothing; padding does not count (PS3.5 6.2)."""
-    here, there = known.strip(" "), _clean(given).strip(" ")
-    return bool(here and there) and here != there
 
 
 def _series_id(connection: Connection, study_id: int, received: ReceivedInstance) -> int:

@@ -64,6 +64,7 @@ NOTIFICATION_TRANSITIONS: dict[NotificationState, frozenset[NotificationState]] 
 class OrderRow(Base):
     """An order or a report as the hospital's systems tell of it, with the study that it belongs to once that is here.
 
+    ``other_identifiers``: pairs of patient ID and issuer that name the same patient, beside the first.
     ``priority`` is what the order asks for, empty where it asks for nothing. ``status`` is ordered, cancelled or
     reported; ``reported_at`` is there where a final report was announced.
     """
@@ -85,6 +86,7 @@ class OrderRow(Base):
     study_instance_uid: Mapped[str] = mapped_column(UID)
     patient_id: Mapped[str]
     issuer_of_patient_id: Mapped[str]
+    other_identifiers: Mapped[list[list[str]] | None] = mapped_column(JSON(none_as_null=True))
     priority: Mapped[Priority | None]
     status: Mapped[str] = mapped_column(String(16))
     reported_at: Mapped[datetime | None]

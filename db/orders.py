@@ -13,7 +13,15 @@ from db import tables
 from db.accessions import has_number, numbers_of
 from db.errors import DatabaseError
 from db.order_tables import MessageRow, OrderRow
-from db.patients import PatientIdentifier, PatientNews, correct_patient, same_patient
+from db.patients import (
+    PatientIdentifier,
+    PatientNews,
+    PatientRules,
+    correct_patient,
+    identifier_of,
+    same_patient,
+    without_issuer,
+)
 from db.prepared import Prepared
 from db.records import Priority
 from db.reporting import report
@@ -45,13 +53,21 @@ _REMEMBERED = Prepared(
 _RANK = {None: 0, Priority.ROUTINE: 0, Priority.URGENT: 1, Priority.CRITICAL: 2}
 _ARRIVALS = 0x504C484C  # "PLHL": the key of PostgreSQL's advisory lock
 _REPORTED = "its final report was announced by HL7"
+_UNKNOWN_ISSUER = "site.patient_id_issuers must say whose it is"
 
 
 class OtherPatientError(DatabaseError):
-    """A message names an order of ours with another patient. Nothing was written."""
+    """A message names an order of ours with another patient. Nothing was written.
 
-    def __init__(self) -> None:
-        super().__init__("the study with this accession number or UID belongs to another patient")
+    ``issuer_unknown``: the patient ID is the same, but only the setting of the node's own issuer could tell whose it
+    is.
+    """
+
+    def __init__(self, *, issuer_unknown: bool = False) -> None:
+        words = "the study with this accession number or UID belongs to another patient"
+        if issuer_unknown:
+            words = f"the study carries this patient ID without an issuer; {_UNKNOWN_ISSUER}"
+        super().__init__(words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +114,18 @@ class HospitalMessage:
 
 @dataclass(frozen=True, slots=True)
 class MessageResult:
-    """What a message did. ``study_ids``: triage must look at these again."""
+    """What a message did. ``study_ids``: triage must look at these again.
+
+    ``issuer_unknown``: a patient it names may have studies here, under the same patient ID without an issuer.
+    """
 
     repeat: bool = False
     study_ids: tuple[int, ...] = ()
     remembered: int = 0
+    issuer_unknown: bool = False
 
 
-def receive(connection: Connection, message: HospitalMessage, now: datetime) -> MessageResult:
+def receive(connection: Connection, message: HospitalMessage, rules: PatientRules, now: datetime) -> MessageResult:
     """Apply ``message`` and remember that it was; the same message again does nothing.
 
     Raises:
@@ -129,13 +149,20 @@ def receive(connection: Connection, message: HospitalMessage, now: datetime) -> 
             at=now,
         )
     )
-    changed = {study_id for news in message.patients for study_id in correct_patient(connection, news, ACTOR, now)}
+    changed = {
+        study_id for news in message.patients for study_id in correct_patient(connection, news, rules, ACTOR, now)
+    }
     remembered = 0
     for news in message.orders:
-        studies = _apply(connection, news, now)
+        studies = _apply(connection, news, rules, now)
         changed.update(studies)
         remembered += not studies
-    return MessageResult(study_ids=tuple(sorted(changed)), remembered=remembered)
+    named = [one for news in message.patients for one in (*news.identifiers, *news.prior)]
+    return MessageResult(
+        study_ids=tuple(sorted(changed)),
+        remembered=remembered,
+        issuer_unknown=not changed and without_issuer(connection, named, rules),
+    )
 
 
 def lock_arrivals(connection: Connection, *, shared: bool) -> None:
@@ -156,9 +183,9 @@ def forget(connection: Connection, before: datetime) -> None:
     connection.execute(delete(_ORDER).where(_ORDER.c.study_id.is_(None), _ORDER.c.updated_at < before))
 
 
-def apply_on_arrival(connection: Connection, study: Row[Any], now: datetime) -> Priority | None:
+def apply_on_arrival(connection: Connection, study: Row[Any], rules: PatientRules, now: datetime) -> Priority | None:
     """Apply what was remembered for a study that is new (and locked); the priority that its orders ask for."""
-    mine = [row for row in _remembered(connection, study) if _fits(connection, row, study)]
+    mine = [row for row in _remembered(connection, study) if _fits(connection, row, study, rules)]
     for row in mine:
         connection.execute(update(_ORDER).where(_ORDER.c.id == row.id).values(study_id=study.id))
         cause = "the order came before its images"
@@ -180,10 +207,10 @@ def _remembered(connection: Connection, study: Row[Any]) -> list[Any]:
     return [found[key] for key in sorted(found)]
 
 
-def _apply(connection: Connection, news: OrderNews, now: datetime) -> tuple[int, ...]:
+def _apply(connection: Connection, news: OrderNews, rules: PatientRules, now: datetime) -> tuple[int, ...]:
     """Write one order and give the studies to which it was applied."""
-    row = _order(connection, news, now)
-    studies = _studies(connection, row, news)
+    row = _order(connection, news, rules, now)
+    studies = _studies(connection, row, news, rules)
     for study in studies:
         before = _floor(connection, study.id)
         connection.execute(update(OrderRow).where(OrderRow.id == row.id).values(study_id=study.id))
@@ -204,26 +231,39 @@ def _cause(news: OrderNews) -> str:
     return ", ".join(parts) or "message about the order"
 
 
-def _order(connection: Connection, news: OrderNews, now: datetime) -> Row[Any]:
+def _order(connection: Connection, news: OrderNews, rules: PatientRules, now: datetime) -> Row[Any]:
     """Find the order that is meant, or make it; its row as it was before this message."""
     candidates = connection.execute(select(_ORDER).where(_named(news.keys)).order_by(_ORDER.c.id.desc())).all()
     for row in candidates:
-        known = PatientIdentifier(row.patient_id, row.issuer_of_patient_id)
-        if _is_same_order(row, news.keys) and same_patient(connection, news.patient, known):
+        if _is_same_order(row, news.keys) and same_patient(connection, news.patient, _patient_of(row), rules):
             return row
-    patient = news.patient[0] if news.patient else PatientIdentifier("")
     values = {name: getattr(news.keys, name) for name in OrderKeys.__dataclass_fields__}
     statement = insert(_ORDER).returning(_ORDER)
     return connection.execute(
         statement.values(
             **values,
-            patient_id=patient.patient_id,
-            issuer_of_patient_id=patient.issuer,
+            **_patient_columns(news.patient),
             status=ORDERED,
             created_at=now,
             updated_at=now,
         )
     ).one()
+
+
+def _patient_of(row: Row[Any]) -> tuple[PatientIdentifier, ...]:
+    """Every identifier of an order's patient."""
+    others = (PatientIdentifier(*one) for one in row.other_identifiers or ())
+    return (identifier_of(row), *others)
+
+
+def _patient_columns(identifiers: Sequence[PatientIdentifier]) -> dict[str, Any]:
+    """The columns in which an order keeps its patient's identifiers: the image may carry any of them."""
+    first, *others = identifiers or [PatientIdentifier("")]
+    return {
+        "patient_id": first.patient_id,
+        "issuer_of_patient_id": first.issuer,
+        "other_identifiers": [[one.patient_id, one.issuer] for one in others] or None,
+    }
 
 
 def _named(keys: OrderKeys) -> Any:
@@ -249,7 +289,7 @@ def _update_order(connection: Connection, order_id: int, news: OrderNews, now: d
         if getattr(news.keys, name) and not getattr(row, name):
             values[name] = getattr(news.keys, name)
     if not row.patient_id and news.patient:
-        values |= {"patient_id": news.patient[0].patient_id, "issuer_of_patient_id": news.patient[0].issuer}
+        values |= _patient_columns(news.patient)
     if news.says_priority:
         values["priority"] = news.priority
     if news.status:
@@ -259,7 +299,7 @@ def _update_order(connection: Connection, order_id: int, news: OrderNews, now: d
     connection.execute(update(_ORDER).where(_ORDER.c.id == order_id).values(**values))
 
 
-def _studies(connection: Connection, row: Row[Any], news: OrderNews) -> list[Row[Any]]:
+def _studies(connection: Connection, row: Row[Any], news: OrderNews, rules: PatientRules) -> list[Row[Any]]:
     """Lock and give the studies that an order is about: by UID, else by accession number, else as known before.
 
     Raises:
@@ -274,24 +314,18 @@ def _studies(connection: Connection, row: Row[Any], news: OrderNews) -> list[Row
     if not ids and row.study_id is not None:
         ids = [row.study_id]
     found = [lock_study(connection, study_id) for study_id in ids]
-    mine = [
-        one
-        for one in found
-        if same_patient(connection, news.patient, PatientIdentifier(one.patient_id, one.issuer_of_patient_id))
-    ]
+    mine = [one for one in found if same_patient(connection, news.patient, (identifier_of(one),), rules)]
     if found and not mine:
-        raise OtherPatientError
+        raise OtherPatientError(issuer_unknown=without_issuer(connection, news.patient, rules))
     return mine
 
 
-def _fits(connection: Connection, row: Row[Any], study: Row[Any]) -> bool:
+def _fits(connection: Connection, row: Row[Any], study: Row[Any], rules: PatientRules) -> bool:
     """Whether a remembered order is about a new study: named by it, of its patient, and not about another UID.
 
     An archive may give its own Study Instance UID; where the accession number agrees, that does not matter.
     """
-    order_patient = PatientIdentifier(row.patient_id, row.issuer_of_patient_id)
-    known = PatientIdentifier(study.patient_id, study.issuer_of_patient_id)
-    return same_patient(connection, (order_patient,), known)
+    return same_patient(connection, _patient_of(row), (identifier_of(study),), rules)
 
 
 def _floor(connection: Connection, study_id: int) -> Priority | None:

@@ -6,6 +6,7 @@ identity does not leave any more without a person, and what has left is marked.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, delete, insert, or_, select, update
 
 from db import tables
+from db.errors import DatabaseError
 from db.order_tables import MergeRow
 from db.prepared import Prepared
 from db.records import DeliveryState
@@ -28,24 +30,71 @@ _MERGES = Prepared(
 _SENT = (DeliveryState.SENDING, DeliveryState.SENT, DeliveryState.PROVEN)
 
 
+class PlaceholderError(DatabaseError):
+    """A message corrects or merges a patient ID that many patients share. Nothing was written."""
+
+    def __init__(self) -> None:
+        super().__init__("this patient ID is a placeholder of many patients (site.placeholder_patient_ids)")
+
+
 @dataclass(frozen=True, slots=True)
 class PatientIdentifier:
-    """A patient ID and who has given it (empty: unknown, which contradicts nothing)."""
+    """A patient ID and who has given it (its issuer, or assigning authority), both as they were written."""
 
     patient_id: str
     issuer: str = ""
 
-    def agrees(self, other: PatientIdentifier) -> bool:
-        """Say whether both may be the same: equal identifiers, and issuers that do not contradict each other."""
-        here, there = self.issuer.strip(), other.issuer.strip()
-        return self.patient_id.strip() == other.patient_id.strip() and (not here or not there or here == there)
+
+@dataclass(frozen=True, slots=True)
+class PatientRules:
+    """How this node tells patients apart.
+
+    ``own_issuers`` are the names of its own issuer of patient IDs: an identifier without an issuer is one of that
+    issuer, and of no other. ``placeholders`` are regular expressions (case is ignored) of IDs that name nobody.
+    """
+
+    own_issuers: tuple[str, ...] = ()
+    placeholders: tuple[str, ...] = ()
+
+    def issuer(self, written: str) -> str:
+        """The one name of an issuer; empty only where none was written and the node's own is not known."""
+        name = written.strip()
+        own = self.own_issuers[0] if self.own_issuers else ""
+        return own if not name or name in self.own_issuers else name
+
+    def spellings(self, written: str) -> tuple[str, ...]:
+        """Every way to write the issuer that was ``written``."""
+        name = self.issuer(written)
+        own = not name or name in self.own_issuers
+        return ("", *self.own_issuers) if own else (name,)
+
+    def same(self, one: PatientIdentifier, other: PatientIdentifier) -> bool:
+        """Say whether both are one identifier: the same ID of the same issuer, not of another or an unknown one."""
+        return all(here == there for here, there in self._pairs(one, other))
+
+    def contradict(self, one: PatientIdentifier, other: PatientIdentifier) -> bool:
+        """Say whether two identifiers cannot be of one patient; what is not known contradicts nothing."""
+        return any(here and there and here != there for here, there in self._pairs(one, other))
+
+    def _pairs(self, one: PatientIdentifier, other: PatientIdentifier) -> tuple[tuple[str, str], tuple[str, str]]:
+        """IDs and issuers, as they are compared."""
+        return (
+            (one.patient_id.strip(), other.patient_id.strip()),
+            (self.issuer(one.issuer), self.issuer(other.issuer)),
+        )
+
+    def names_nobody(self, patient_id: str) -> bool:
+        """Say whether a patient ID is none: empty, or a placeholder that many patients share."""
+        text = patient_id.strip()
+        return not text or any(re.fullmatch(pattern, text, re.IGNORECASE) for pattern in self.placeholders)
 
 
 @dataclass(frozen=True, slots=True)
 class PatientNews:
     """What a hospital says of a patient now; an empty value says nothing.
 
-    ``identifiers`` name the patient, the one that holds first. ``prior`` are identifiers that are given up for it.
+    ``identifiers`` name the patient, the one that holds first. ``prior`` are identifiers that are given up, each for
+    the one of the same issuer or, where there is none, for the first.
     ``name`` is a DICOM person name (PS3.5 6.2.1), ``birth_date`` YYYYMMDD, ``sex`` M, F or O.
     """
 
@@ -56,64 +105,111 @@ class PatientNews:
     sex: str = ""
 
 
-def canonical(connection: Connection, identifier: PatientIdentifier) -> PatientIdentifier:
+def canonical(connection: Connection, identifier: PatientIdentifier, rules: PatientRules) -> PatientIdentifier:
     """Follow merges to the identifier that holds now."""
-    seen = {identifier.patient_id.strip()}
+    seen = [identifier]
     while True:
-        merge = _merge_of(connection, identifier)
-        if merge is None or merge.patient_id in seen:
+        merge = _merge_of(connection, identifier, rules)
+        if merge is None:
             return identifier
-        seen.add(merge.patient_id)
-        identifier = PatientIdentifier(merge.patient_id, merge.issuer_of_patient_id or identifier.issuer)
+        identifier = PatientIdentifier(merge.patient_id, merge.issuer_of_patient_id)
+        if any(rules.same(identifier, one) for one in seen):
+            return seen[-1]
+        seen.append(identifier)
 
 
-def _merge_of(connection: Connection, identifier: PatientIdentifier) -> Row[Any] | None:
+def _merge_of(connection: Connection, identifier: PatientIdentifier, rules: PatientRules) -> Row[Any] | None:
     rows = _MERGES.rows(connection, {"prior_patient_id": identifier.patient_id.strip()})
     return next(
-        (row for row in rows if PatientIdentifier(row.prior_patient_id, row.prior_issuer).agrees(identifier)),
+        (row for row in rows if rules.same(PatientIdentifier(row.prior_patient_id, row.prior_issuer), identifier)),
         None,
     )
 
 
-def same_patient(connection: Connection, named: Sequence[PatientIdentifier], known: PatientIdentifier) -> bool:
-    """Say whether ``named`` may be the patient that is ``known``, after all merges; no identifier contradicts none."""
+def same_patient(
+    connection: Connection,
+    named: Sequence[PatientIdentifier],
+    known: Sequence[PatientIdentifier],
+    rules: PatientRules,
+) -> bool:
+    """Say whether ``named`` is the patient that is ``known``, after all merges; no identifier contradicts none."""
     given = [identifier for identifier in named if identifier.patient_id.strip()]
-    if not given or not known.patient_id.strip() or any(identifier.agrees(known) for identifier in given):
+    here = [identifier for identifier in known if identifier.patient_id.strip()]
+    if not given or not here or any(rules.same(one, other) for one in given for other in here):
         return True
-    here = canonical(connection, known)
-    return any(canonical(connection, identifier).agrees(here) for identifier in given)
+    merged = [canonical(connection, identifier, rules) for identifier in here]
+    return any(rules.same(canonical(connection, one, rules), other) for one in given for other in merged)
 
 
-def correct_patient(connection: Connection, news: PatientNews, actor: str, now: datetime) -> tuple[int, ...]:
-    """Apply ``news`` to every study of the patient; the studies that changed."""
-    target = news.identifiers[0]
-    for prior in news.prior:
-        _note_merge(connection, prior, target, now)
+def correct_patient(
+    connection: Connection, news: PatientNews, rules: PatientRules, actor: str, now: datetime
+) -> tuple[int, ...]:
+    """Apply ``news`` to every study of the patient; the studies that changed.
+
+    Raises:
+        PlaceholderError: an identifier names nobody, so that it would change the studies of others.
+    """
+    if any(rules.names_nobody(one.patient_id) for one in (*news.identifiers, *news.prior)):
+        raise PlaceholderError
+    given_up = _given_up(news, rules)
+    for prior, target in given_up.items():
+        _note_merge(connection, prior, target, rules, now)
     changed = []
-    for study_id in _studies_of(connection, (*news.identifiers, *news.prior)):
+    for study_id in _studies_of(connection, (*news.identifiers, *given_up)):
         study = lock_study(connection, study_id)
-        known = PatientIdentifier(study.patient_id, study.issuer_of_patient_id)
-        merged = any(prior.agrees(known) for prior in news.prior)
-        if (merged or any(one.agrees(known) for one in news.identifiers)) and _correct(
-            connection, study, _differences(study, news, target if merged else None), actor, now
-        ):
+        known = identifier_of(study)
+        holds = next((holds for prior, holds in given_up.items() if rules.same(prior, known)), None)
+        if holds is None and not any(rules.same(one, known) for one in news.identifiers):
+            continue
+        if _correct(connection, study, _differences(study, news, holds, rules), actor, now):
             changed.append(study_id)
     return tuple(changed)
 
 
-def correct_on_arrival(connection: Connection, study: Row[Any], actor: str, now: datetime) -> bool:
+def _given_up(news: PatientNews, rules: PatientRules) -> dict[PatientIdentifier, PatientIdentifier]:
+    """For each identifier that is given up the one that holds, of the same issuer where there is one."""
+    pairs = {}
+    for prior in news.prior:
+        same = [one for one in news.identifiers if rules.issuer(one.issuer) == rules.issuer(prior.issuer)]
+        holds = (same or list(news.identifiers))[0]
+        if not rules.same(holds, prior):
+            pairs[prior] = holds
+    return pairs
+
+
+def identifier_of(row: Row[Any]) -> PatientIdentifier:
+    """The identifier that a row (of studies, or of orders) names."""
+    return PatientIdentifier(row.patient_id, row.issuer_of_patient_id)
+
+
+def without_issuer(connection: Connection, named: Sequence[PatientIdentifier], rules: PatientRules) -> bool:
+    """Say whether a study carries one of these patient IDs without an issuer, while nobody knows the node's own.
+
+    Such a study may or may not be the patient's: that is for :attr:`PatientRules.own_issuers` to say.
+    """
+    foreign = [one.patient_id for one in named if one.patient_id.strip() and rules.issuer(one.issuer)]
+    if rules.own_issuers or not foreign:
+        return False
+    study = tables.Study
+    query = select(study.id).where(study.patient_id.in_(foreign), study.issuer_of_patient_id == "").limit(1)
+    return connection.execute(query).first() is not None
+
+
+def correct_on_arrival(connection: Connection, study: Row[Any], rules: PatientRules, actor: str, now: datetime) -> bool:
     """Give a new, locked study that came under an identifier which was given up the one that holds; whether it did."""
-    known = PatientIdentifier(study.patient_id, study.issuer_of_patient_id)
-    holds = canonical(connection, known)
-    return not holds.agrees(known) and _correct(connection, study, _identity(study, holds), actor, now)
+    known = identifier_of(study)
+    holds = canonical(connection, known, rules)
+    return not rules.same(holds, known) and _correct(connection, study, _identity(study, holds, rules), actor, now)
 
 
-def _note_merge(connection: Connection, prior: PatientIdentifier, target: PatientIdentifier, now: datetime) -> None:
+def _note_merge(
+    connection: Connection, prior: PatientIdentifier, target: PatientIdentifier, rules: PatientRules, now: datetime
+) -> None:
     """Keep a merge for images that are still to come; one that went the other way before is undone by it."""
     merge: Any = MergeRow.__table__
     alive = select(merge).where(merge.c.prior_patient_id == target.patient_id)
     for row in connection.execute(alive).all():
-        if PatientIdentifier(row.prior_patient_id, row.prior_issuer).agrees(target):
+        if rules.same(PatientIdentifier(row.prior_patient_id, row.prior_issuer), target):
             connection.execute(delete(merge).where(merge.c.id == row.id))
     values = {"prior_patient_id": prior.patient_id, "prior_issuer": prior.issuer, "at": now}
     target_values = {"patient_id": target.patient_id, "issuer_of_patient_id": target.issuer}
@@ -126,16 +222,19 @@ def _studies_of(connection: Connection, identifiers: Sequence[PatientIdentifier]
     return sorted(connection.scalars(select(study.id).where(or_(*(study.patient_id == name for name in names)))))
 
 
-def _identity(study: Row[Any], holds: PatientIdentifier) -> dict[str, str]:
+def _identity(study: Row[Any], holds: PatientIdentifier, rules: PatientRules) -> dict[str, str]:
+    """Columns that make ``holds`` the study's identifier; an issuer is written where it becomes another one."""
     values = {"patient_id": holds.patient_id}
-    if holds.issuer and study.issuer_of_patient_id:
-        values["issuer_of_patient_id"] = holds.issuer
+    if rules.issuer(study.issuer_of_patient_id) != rules.issuer(holds.issuer):
+        values["issuer_of_patient_id"] = rules.issuer(holds.issuer)
     return {name: value for name, value in values.items() if getattr(study, name) != value}
 
 
-def _differences(study: Row[Any], news: PatientNews, target: PatientIdentifier | None) -> dict[str, str]:
+def _differences(
+    study: Row[Any], news: PatientNews, target: PatientIdentifier | None, rules: PatientRules
+) -> dict[str, str]:
     """Columns of the study that ``news`` contradicts, with what holds now."""
-    values = _identity(study, target) if target else {}
+    values = _identity(study, target, rules) if target else {}
     given = {"patient_name": news.name, "patient_birth_date": news.birth_date, "patient_sex": news.sex}
     for column, value in given.items():
         if value and plain_text(value) != plain_text(getattr(study, column)):
@@ -145,7 +244,8 @@ def _differences(study: Row[Any], news: PatientNews, target: PatientIdentifier |
 
 def plain_text(value: str) -> str:
     """A value without what means nothing: case, empty components at the end, and ideographic forms of a name."""
-    return " ".join(value.split("=")[0].rstrip("^ ").casefold().split())
+    alphabetic, _, others = value.partition("=")
+    return " ".join((alphabetic.rstrip("^ ") or others).casefold().split())
 
 
 _WORDS = {

@@ -14,6 +14,7 @@ from db.errors import RecordNotFoundError
 from db.jobs import WAITING
 from db.notifications import AlarmRules, raise_alarms
 from db.outcomes import keep_results
+from db.patients import PatientRules
 from db.priors import prior_findings
 from db.reading import current_findings
 from db.records import JobState, ResultRecord, StudyFacts, StudyState, TriageDecision
@@ -21,7 +22,7 @@ from db.reporting import returned_at
 from db.transitions import event, lock_study, move, write_events
 
 
-def facts(connection: Connection, study_id: int) -> StudyFacts:
+def facts(connection: Connection, study_id: int, rules: PatientRules) -> StudyFacts:
     """Collect what triage needs to know."""
     study, job = tables.Study.__table__, tables.Job
     row = connection.execute(select(study).where(study.c.id == study_id)).one_or_none()
@@ -52,7 +53,7 @@ def facts(connection: Connection, study_id: int) -> StudyFacts:
         revision=row.revision,
         reported=row.reported_at is not None,
         study_date=row.study_date,
-        priors=prior_findings(connection, row, wanted),
+        priors=prior_findings(connection, row, wanted, rules),
         returned_at=returned_at(connection, row),
     )
 

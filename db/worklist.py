@@ -33,7 +33,6 @@ from db import (
 from db.assessments import Assessment
 from db.engine import glancing, writing
 from db.model_states import ModelState, model_states
-from db.notifications import AlarmRules
 from db.orders import HospitalMessage, MessageResult
 from db.records import (
     Delivery,
@@ -51,6 +50,7 @@ from db.records import (
     Unproven,
     WorklistRow,
 )
+from db.rules import Rules
 
 T = TypeVar("T")
 
@@ -75,10 +75,10 @@ class Worklist:
     the tables of :mod:`db.records` forbid what is asked.
     """
 
-    def __init__(self, engine: Engine, alarms: AlarmRules | None = None) -> None:
-        """Use the database of ``engine``; triage raises the alarms that ``alarms`` says, none without it."""
+    def __init__(self, engine: Engine, rules: Rules) -> None:
+        """Use the database of ``engine`` under ``rules``; :func:`workers.worklist.worklist_of` makes a node's own."""
         self._engine = engine
-        self._alarms = alarms or AlarmRules()
+        self._rules = rules
         self._writer = writing(engine)
         self._glancer = glancing(engine)
 
@@ -111,7 +111,7 @@ class Worklist:
         settled study again; a refused one does not. One of our own results that comes back (refused, UID known)
         is recorded and touches nothing of the study.
         """
-        return self._write(ingest.record_instance, received, refusal, pipeline, now)
+        return self._write(ingest.record_instance, received, refusal, pipeline, self._rules.patients, now)
 
     def reject_instances(self, note: RejectionNote, now: datetime) -> tuple[int, ...]:
         """Take back the images that a rejection note names, and give the studies that triage must look at again.
@@ -134,7 +134,7 @@ class Worklist:
         Raises:
             OtherPatientError: it names a study with another patient.
         """
-        return self._write(orders.receive, message, now)
+        return self._write(orders.receive, message, self._rules.patients, now)
 
     def forget_messages(self, before: datetime) -> None:
         """Forget messages, and orders whose studies never came, of which nothing was heard since ``before``."""
@@ -305,11 +305,11 @@ class Worklist:
 
     def study_facts(self, study_id: int) -> StudyFacts:
         """What triage needs to know of a study."""
-        return self._read(studies.facts, study_id)
+        return self._read(studies.facts, study_id, self._rules.patients)
 
     def record_triage(self, study_id: int, decision: TriageDecision, now: datetime) -> None:
         """Write what triage decided; the same decision again leaves no trace."""
-        self._write(studies.record_triage, study_id, decision, now, self._alarms)
+        self._write(studies.record_triage, study_id, decision, now, self._rules.alarms)
 
     def quiet_studies(self, now: datetime, quiet: timedelta, limit: int = 100) -> tuple[int, ...]:
         """Open studies, not held, with nothing waiting, in which nothing has happened for ``quiet``."""

@@ -18,13 +18,12 @@ from pydicom import Dataset, dcmread
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 
 from config.settings import Settings, load
-from db.engine import connect
 from db.records import StudyState, WorklistRow
-from db.worklist import Worklist
 from models.radiograph.reading import read_model_input
 from node.app import Node, free_ports
 from node.overlay import Region, draw_overlay
 from workers.results.reading import read_masks, read_result
+from workers.worklist import worklist_of
 
 _HOST = "127.0.0.1"
 _PACS = "DEMOPACS"
@@ -133,7 +132,7 @@ def wait_for_results(settings: Settings, studies: int, seconds: float) -> Iterat
     Raises:
         DemoError: that has not happened after ``seconds``.
     """
-    worklist = Worklist(connect(settings.database_url))
+    worklist = worklist_of(settings)
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         rows = worklist.worklist(limit=1000)

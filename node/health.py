@@ -49,6 +49,7 @@ def examine(settings: Settings, *, peers: bool = True) -> Iterator[Check]:
         yield check_destination(settings, destination)
     if settings.hl7.enabled:
         yield check_hl7(settings)
+        yield check_issuers(settings)
     for channel in enabled_channels(settings) if peers else ():
         yield check_channel(settings, channel)
 
@@ -143,6 +144,15 @@ def check_destination(settings: Settings, destination: Destination) -> Check:
         return Check(name, False, str(error), "allow us that there, or set another destinations[].proof")
     proof = "" if destination.proof == "none" else f", and offers proof by {destination.proof}"
     return Check(name, True, f"{destination.ae_title} on {destination.host}:{destination.port} answers C-ECHO{proof}")
+
+
+def check_issuers(settings: Settings) -> Check:
+    """It is said who gives the patient IDs that come without an issuer: HL7 messages mostly name one, images do not."""
+    names = settings.site.patient_id_issuers
+    if names:
+        return Check("patient IDs", True, f"without an issuer they are those of {names[0]}")
+    found = "nothing says who gives patient IDs: a message that names an issuer meets no image without one"
+    return Check("patient IDs", False, found, "set site.patient_id_issuers to what PID-3.4 says for this hospital")
 
 
 def check_hl7(settings: Settings) -> Check:

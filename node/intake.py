@@ -31,7 +31,7 @@ from node.reception import Answer, StoreCommand
 from node.rejection import is_key_object, read_rejection
 from node.reports import take_report
 from workers.clock import Clock
-from workers.triage import decide
+from workers.worklist import triage_study
 
 # PS3.4 table B.2-1, and PS3.7 annex C for the last.
 SUCCESS = 0x0000
@@ -221,8 +221,7 @@ class Intake:
         )
 
     def _triage_again(self, study_id: int, now: datetime) -> None:
-        decision = decide(self._worklist.study_facts(study_id), self._policy.triage, now)
-        self._worklist.record_triage(study_id, decision, now)
+        triage_study(study_id, self._worklist, self._policy.triage, now)
 
     def _recover(self, path: Path) -> bool:
         command, offset = _read_preface(path)

@@ -52,6 +52,7 @@ from workers.clock import utc_now
 from workers.pipeline import active_pipeline_digest
 from workers.prove import proof_tools, take_report
 from workers.queue import Doorbell
+from workers.worklist import worklist_of
 
 _GRACE_SECONDS = 10.0
 _M_ARENA_MAX = -8  # malloc.h
@@ -282,7 +283,7 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
             settings.triage,
         )
         turn = threading.Lock() if engine.dialect.name == "sqlite" else None
-        worklist = Worklist(engine)
+        worklist = worklist_of(settings, engine)
         intake = Intake(store, worklist, ringer.ring, policy, utc_now, turn)
         intake.recover()
         ringer.go()

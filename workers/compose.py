@@ -25,7 +25,6 @@ from workers.attend import AttendTools, attend
 from workers.clock import utc_now
 from workers.deliver import DeliveryTools, deliver
 from workers.destinations.registry import KINDS
-from workers.notifications.registry import alarm_rules
 from workers.outcome import encode_in_order
 from workers.pipeline import activated_pipeline, active_pipeline, digest_of
 from workers.place import Place
@@ -40,6 +39,7 @@ from workers.summarise import Summariser
 from workers.sweep import Sweep, ring_deliveries, ring_jobs
 from workers.switches import States, Switchboard, Turn
 from workers.tasks import AnalysisTools, analyse_job
+from workers.worklist import worklist_of
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def analysis_handler(
     settings: Settings, here: Place, *, worklist: Worklist | None = None, load: Load = load_active
 ) -> Callable[[int], None]:
     """Connect, load the models, take over what the last process at this place left, and handle jobs."""
-    worklist = worklist or Worklist(connect(settings.database_url), alarm_rules(settings))
+    worklist = worklist or worklist_of(settings)
     doorbell = Doorbell(settings.broker_url)
     worklist.release_jobs(here.prefix, utc_now())
     judges, pipeline = load(settings)
@@ -103,7 +103,7 @@ def analysis_handler(
 def delivery_handler(settings: Settings, here: Place, *, worklist: Worklist | None = None) -> Callable[[int], None]:
     """Connect, take over what the last process at this place left, and handle deliveries."""
     engine = connect(settings.database_url)
-    worklist, associations = worklist or Worklist(engine), Associations(engine)
+    worklist, associations = worklist or worklist_of(settings, engine), Associations(engine)
     doorbell = Doorbell(settings.broker_url)
     associations.release(here.prefix)
     worklist.release_deliveries(here.prefix, utc_now())
@@ -124,7 +124,7 @@ def delivery_handler(settings: Settings, here: Place, *, worklist: Worklist | No
 
 def sweep_of(settings: Settings) -> Sweep:
     """The sweep of a node."""
-    worklist = Worklist(connect(settings.database_url), alarm_rules(settings))
+    worklist = worklist_of(settings)
     pipeline = active_pipeline(settings)
     return Sweep(
         settings=settings,

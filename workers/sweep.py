@@ -21,7 +21,7 @@ from workers.files import write_durably
 from workers.outcome import EncodedResult, kinds_by_destination
 from workers.retention import Retention
 from workers.settling import comes_too_late, may_settle
-from workers.triage import decide
+from workers.worklist import triage_study
 
 log = logging.getLogger(__name__)
 
@@ -145,8 +145,7 @@ class Sweep:
         if not may_settle(facts):
             return
         now = self.clock()
-        decision = decide(facts, self.settings.triage, now)
-        self.worklist.record_triage(study_id, decision, now)
+        decision = triage_study(study_id, self.worklist, self.settings.triage, now)
         summaries = self._summaries(facts, decision)
         if summaries is None:
             return

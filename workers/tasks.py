@@ -45,7 +45,7 @@ from workers.results.header import text_of
 from workers.results.identity import Identity
 from workers.settling import comes_too_late
 from workers.source import SourceImage
-from workers.triage import decide
+from workers.worklist import triage_study
 
 log = logging.getLogger(__name__)
 
@@ -183,7 +183,7 @@ def _end_comparison(job: Job, difference: str, tools: AnalysisTools) -> None:
     if not tools.worklist.settle_comparison(job.id, tools.worker, difference, tools.clock()):
         log.warning("the job was taken from this worker before its instance was compared")
         return
-    update_triage(job.study_id, tools.worklist, tools.settings, tools.clock())
+    triage_study(job.study_id, tools.worklist, tools.settings.triage, tools.clock())
     if difference:
         log.warning("the instance has other content than an earlier one of its UID; the study is held")
     else:
@@ -201,11 +201,6 @@ def backoff(attempts: int, settings: Settings) -> timedelta:
     # The exponent is bounded so that a large number of attempts does not overflow.
     seconds = workers.backoff_seconds * 2.0 ** min(attempts - 1, 32)
     return timedelta(seconds=min(seconds, workers.longest_backoff_seconds))
-
-
-def update_triage(study_id: int, worklist: JobList, settings: Settings, now: datetime) -> None:
-    """Decide the study's triage anew from what is known now."""
-    worklist.record_triage(study_id, decide(worklist.study_facts(study_id), settings.triage, now), now)
 
 
 def _analyse(job: Job, tools: AnalysisTools) -> Outcome:
@@ -319,7 +314,7 @@ def _finish(job: Job, outcome: Outcome, tools: AnalysisTools) -> None:
         log.warning("the job was taken from this worker before it was done; its work is dropped")
         return
     tools.doorbell.ring_deliveries(deliveries)
-    update_triage(job.study_id, tools.worklist, tools.settings, tools.clock())
+    triage_study(job.study_id, tools.worklist, tools.settings.triage, tools.clock())
     log.info(
         "done in %.2f s: %d results, %d deliveries",
         sum(outcome.timings.get(stage, 0.0) for stage in ("read", "predict", "encode", "write")),
@@ -343,5 +338,5 @@ def _park(job: Job, error: str, tools: AnalysisTools) -> None:
         _end_comparison(job, f"they could not be compared: {error}", tools)
         return
     tools.worklist.fail_job(job.id, tools.worker, error, tools.clock())
-    update_triage(job.study_id, tools.worklist, tools.settings, tools.clock())
+    triage_study(job.study_id, tools.worklist, tools.settings.triage, tools.clock())
     log.error("the job is parked after %d attempts: %s", job.attempts, error)

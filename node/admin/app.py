@@ -215,14 +215,14 @@ def run_admin(settings: Settings, ready: Callable[[int], None], stop: threading.
     Raises:
         OSError: The address cannot be bound.
     """
-    from workers.notifications.registry import alarm_rules
     from workers.queue import Doorbell as BrokerDoorbell
+    from workers.worklist import worklist_of
 
     settings.store.folder.mkdir(parents=True, exist_ok=True)
     engine = connect(settings.database_url)
     migrate(engine)
     doorbell = BrokerDoorbell(settings.broker_url)
-    worklist = Worklist(engine, alarm_rules(settings))
+    worklist = worklist_of(settings, engine)
     with Readers(ReadingLimits(settings.admin.upload_bytes)) as readers:
         app = create_app(
             settings,

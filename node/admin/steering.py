@@ -9,10 +9,9 @@ from db.account_tables import Verdict
 from db.errors import RecordNotFoundError
 from db.model_states import ModelState, Switched, set_model_state
 from db.records import Priority
-from db.worklist import Worklist
 from node.admin.services import Services
 from node.admin.shell import Visit
-from workers.triage import decide
+from workers.worklist import triage_study
 
 
 def retry_job(visit: Visit, study_id: int, job_id: int) -> None:
@@ -94,6 +93,4 @@ def switch_model(visit: Visit, name: str, state: ModelState, reason: str) -> Swi
 
 def triage_again(services: Services, study_id: int, visit: Visit) -> None:
     """Let triage decide anew with what is known now."""
-    worklist: Worklist = services.worklist
-    decision = decide(worklist.study_facts(study_id), services.settings.triage, visit.now)
-    worklist.record_triage(study_id, decision, visit.now)
+    triage_study(study_id, services.worklist, services.settings.triage, visit.now)

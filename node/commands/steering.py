@@ -17,11 +17,10 @@ from db.errors import DatabaseError
 from db.feedback import Feedback, IdentifiedFinding
 from db.records import DeliveryState, JobState, Priority
 from db.reporting import Reporting
-from db.worklist import Worklist
 from node.commands.common import console, fail, settings_of
 from node.commands.worklist import actor, find_detail, finding_words, open_engine
 from workers.queue import Doorbell
-from workers.triage import decide
+from workers.worklist import triage_study, worklist_of
 
 _BY_TRIAGE = "by-triage"
 
@@ -32,7 +31,7 @@ class _Call:
     def __init__(self, context: click.Context, study: str) -> None:
         self.settings: Settings = settings_of(context)
         self.engine: Engine = open_engine(self.settings)
-        self.worklist = Worklist(self.engine)
+        self.worklist = worklist_of(self.settings, self.engine)
         self.detail = find_detail(self.worklist, study)
         self.study_id = self.detail.row.study_id
         self.now = datetime.now(UTC)
@@ -43,9 +42,7 @@ class _Call:
 
     def triage_again(self) -> Priority:
         """Let triage decide anew with what is known now."""
-        decision = decide(self.worklist.study_facts(self.study_id), self.settings.triage, self.now)
-        self.worklist.record_triage(self.study_id, decision, self.now)
-        return decision.priority
+        return triage_study(self.study_id, self.worklist, self.settings.triage, self.now).priority
 
 
 @click.command()

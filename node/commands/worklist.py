@@ -25,7 +25,7 @@ from db.records import (
 )
 from db.worklist import Worklist
 from node.commands.common import console, fail, settings_of
-from workers.notifications.registry import alarm_rules
+from workers.worklist import worklist_of
 
 _STYLES = {Priority.CRITICAL: "bold red", Priority.URGENT: "yellow", Priority.ROUTINE: ""}
 
@@ -43,7 +43,7 @@ def open_engine(settings: Settings) -> Engine:
 
 def open_worklist(settings: Settings) -> Worklist:
     """The worklist of this node; ends the command where there is no database of this version."""
-    return Worklist(open_engine(settings), alarm_rules(settings))
+    return worklist_of(settings, open_engine(settings))
 
 
 def actor() -> str:
@@ -63,9 +63,10 @@ def worklist(
     context: click.Context, limit: int, search: str, only_open: bool, part: str | None, order: str | None, as_json: bool
 ) -> None:
     """Print the studies in the order in which they are due; reported ones only with --show reported."""
-    engine = open_engine(settings_of(context))
+    settings = settings_of(context)
+    engine = open_engine(settings)
     if part is None and order is None:
-        rows: Sequence[WorklistRow | ListedStudy] = Worklist(engine).worklist(
+        rows: Sequence[WorklistRow | ListedStudy] = worklist_of(settings, engine).worklist(
             limit=limit, include_settled=not only_open, search=search
         )
     else:

@@ -20,11 +20,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from config.messaging import HL7
 from config.settings import Settings
 from db.engine import connect, migrate
-from db.worklist import Worklist
 from node.hl7.receiver import Receiver
 from workers.clock import utc_now
 from workers.hl7.mllp import Deframer, FramingError, frame
-from workers.notifications.registry import alarm_rules
+from workers.worklist import worklist_of
 
 log = logging.getLogger(__name__)
 
@@ -155,7 +154,7 @@ def run_hl7(settings: Settings, ready: Callable[[int], None], stop: threading.Ev
     """
     engine = connect(settings.database_url)
     migrate(engine)
-    worklist = Worklist(engine, alarm_rules(settings))
+    worklist = worklist_of(settings, engine)
     receiver = Receiver(settings, worklist, utc_now, lambda: uuid.uuid4().hex[:20])
 
     def tidy() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from config.messaging import HL7
 from db.orders import CANCELLED, ORDERED, HospitalMessage, OrderKeys, OrderNews
@@ -221,22 +221,16 @@ def _patients(message: Message, rules: HL7) -> tuple[PatientNews, ...]:
             if message.kind == "ADT^A08":
                 news.append(_patient(pid, rules))
         elif segment.name == "MRG" and pid is not None and message.kind == "ADT^A40":
-            news += _merged(_patient(pid, rules), patient_identifiers(segment, 1, rules))
+            news.append(_merged(_patient(pid, rules), patient_identifiers(segment, 1, rules)))
     if not news:
         raise MessageError(SEGMENT_SEQUENCE, "A08 has PID, A40 has PID and MRG", "PID^1")
     return tuple(news)
 
 
-def _merged(news: PatientNews, given_up: Sequence[PatientIdentifier]) -> Iterator[PatientNews]:
-    """One piece of news for each identifier that is given up, for the surviving one of the same issuer."""
+def _merged(news: PatientNews, given_up: tuple[PatientIdentifier, ...]) -> PatientNews:
     if not given_up:
         raise MessageError(REQUIRED_FIELD, "MRG names no identifier that is a Patient ID", "MRG^1^1")
-    for prior in given_up:
-        same = [one for one in news.identifiers if one.issuer == prior.issuer]
-        target = (same or list(news.identifiers))[0]
-        if not target.agrees(prior):
-            rest = tuple(one for one in news.identifiers if one != target)
-            yield PatientNews((target, *rest), (prior,), news.name, news.birth_date, news.sex)
+    return replace(news, prior=given_up)
 
 
 def _patient(pid: Segment, rules: HL7) -> PatientNews:

@@ -16,12 +16,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from config.settings import Settings
 from db.errors import DatabaseError
 from db.orders import MessageResult, OtherPatientError
+from db.patients import PlaceholderError
 from db.worklist import Worklist
 from node.hl7.answers import Complaint, acknowledge, complaint_of
 from node.hl7.reading import understand
 from workers.clock import Clock
-from workers.hl7.message import INTERNAL, UNKNOWN_KEY, MessageError, Segment, read_header, read_message
-from workers.triage import decide
+from workers.hl7.message import DATA_TYPE, INTERNAL, UNKNOWN_KEY, MessageError, Segment, read_header, read_message
+from workers.worklist import triage_study
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,8 @@ class Receiver:
             complaint = complaint_of(error)
         except OtherPatientError as error:
             complaint = Complaint(UNKNOWN_KEY, "PID^1^3", str(error), reject=False)
+        except PlaceholderError as error:
+            complaint = Complaint(DATA_TYPE, "PID^1^3", str(error), reject=False)
         except (SQLAlchemyError, DatabaseError, OSError) as error:
             log.error("a message could not be kept (%s); its sender must send it again", type(error).__name__)
             complaint = _AGAIN
@@ -75,8 +78,7 @@ class Receiver:
         """Let triage look at the studies again. What was said is kept by now, so a failure here is none of theirs."""
         for study_id in result.study_ids:
             try:
-                decision = decide(self.worklist.study_facts(study_id), self.settings.triage, now)
-                self.worklist.record_triage(study_id, decision, now)
+                triage_study(study_id, self.worklist, self.settings.triage, now)
             except SQLAlchemyError as error:
                 log.error("study %d: no new triage (%s); the next change makes one", study_id, type(error).__name__)
 
@@ -86,4 +88,6 @@ def _words(result: MessageResult) -> str:
         return "received before"
     if result.remembered and not result.study_ids:
         return "kept until its study arrives"
+    if result.issuer_unknown:
+        return "no study changed: site.patient_id_issuers must say who gave its patient ID"
     return "" if result.study_ids else "no study of this patient is here"

@@ -13,6 +13,7 @@ from sqlalchemy import Engine, inspect, text
 from db.engine import connect, migrate
 from db.worklist import Worklist
 from tests.postgres import PostgresServer, postgres_server
+from tests.rules import NO_RULES
 
 __all__ = ["postgres_server"]
 
@@ -80,4 +81,4 @@ def engine(url: str) -> Iterator[Engine]:
 
 @pytest.fixture
 def worklist(engine: Engine) -> Worklist:
-    return Worklist(engine)
+    return Worklist(engine, NO_RULES)

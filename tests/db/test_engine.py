@@ -12,6 +12,7 @@ from db.engine import connect, writing
 from db.errors import DatabaseURLError
 from db.worklist import Worklist
 from tests.db.examples import record
+from tests.rules import NO_RULES
 
 
 def test_sqlite_is_durable_and_keeps_references(tmp_path: Path) -> None:
@@ -53,7 +54,7 @@ def test_a_writer_takes_the_lock_when_it_begins_and_a_reader_does_not_wait(tmp_p
 
 
 def test_a_child_after_a_fork_does_not_use_its_parents_connection(engine: Engine) -> None:
-    worklist = Worklist(engine)
+    worklist = Worklist(engine, NO_RULES)
     record(worklist, study=1)
     child = os.fork()
     if child == 0:

@@ -31,6 +31,7 @@ from db.records import (
 )
 from db.worklist import Worklist
 from tests.db.examples import LATERAL, NOW, PIPELINE, SECOND, TO_PACS, finding, received, result
+from tests.rules import NO_RULES
 
 LEASE = timedelta(seconds=10)
 WORKERS = st.sampled_from(["w1", "w2"])
@@ -57,7 +58,7 @@ class Node(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else None))
         (self.folder / "node.sqlite").write_bytes(_migrated())
         self.engine = connect(f"sqlite:///{self.folder}/node.sqlite")
-        self.worklist = Worklist(self.engine)
+        self.worklist = Worklist(self.engine, NO_RULES)
         self.now: datetime = NOW
         self.claimed: dict[tuple[int, str], int] = {}
         self.worklist.record_instance(received(1), None, PIPELINE, self.now)

@@ -17,6 +17,7 @@ from db.engine import _alembic_config, connect, migrate, schema_problem, writing
 from db.tables import Base
 from db.worklist import Worklist
 from tests.db.examples import record
+from tests.rules import NO_RULES
 
 
 @pytest.fixture
@@ -42,9 +43,9 @@ def test_the_migrations_make_what_the_tables_say(empty: Engine) -> None:
 
 def test_migrating_again_keeps_what_is_there(empty: Engine) -> None:
     migrate(empty)
-    record(Worklist(empty))
+    record(Worklist(empty, NO_RULES))
     migrate(empty)
-    assert len(Worklist(empty).worklist()) == 1
+    assert len(Worklist(empty, NO_RULES).worklist()) == 1
 
 
 def test_the_migrations_can_be_taken_back(empty: Engine) -> None:

@@ -15,6 +15,7 @@ from db.order_tables import NotificationState
 from db.records import DeliveryDetail, DeliveryState, FindingRecord
 from db.worklist import Worklist
 from tests.db.examples import HOUR, MINUTE, NOW, TO_PACS, claim, finding, finished, outcome, record, result, study_of
+from tests.rules import alarming
 from workers.triage import decide
 
 MODEL = "chest-classifier"
@@ -129,7 +130,7 @@ def test_a_new_revision_without_the_model_is_sent(engine: Engine, worklist: Work
 
 
 def test_alarms_that_have_not_left_are_withdrawn_with_their_model(engine: Engine) -> None:
-    worklist, alarms = Worklist(engine, AlarmRules(("mail",))), Notifications(engine)
+    worklist, alarms = Worklist(engine, alarming(AlarmRules(("mail",)))), Notifications(engine)
     for study, models in ((1, (MODEL,)), (2, (MODEL, "another")), (3, ("another",))):
         done_with(worklist, *(finding(model=model) for model in models), study=study)
         facts = worklist.study_facts(study_of(worklist, study))

@@ -15,13 +15,14 @@ from db.records import Analysis, Outcome, Priority, RejectionNote, TriageDecisio
 from db.reporting import Reporting
 from db.worklist import Worklist
 from tests.db.examples import HOUR, MINUTE, NOW, PIPELINE, SECOND, finding, received, study_of
+from tests.rules import alarming
 
 BOTH = AlarmRules(("email", "webhook"))
 ALARM = TriageDecision(Priority.CRITICAL, NOW + 15 * MINUTE, Analysis.ANALYSED, "pneumothorax 90 %", (finding(),))
 
 
 def worklist_with(engine: Engine, rules: AlarmRules = BOTH, **changes: object) -> tuple[Worklist, int]:
-    worklist = Worklist(engine, rules)
+    worklist = Worklist(engine, alarming(rules))
     find(worklist, **changes)
     return worklist, study_of(worklist)
 

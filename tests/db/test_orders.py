@@ -19,6 +19,7 @@ from db.reporting import Reporting
 from db.worklist import Worklist
 from tests.db.examples import HOUR, NOW, PIPELINE, finding, finished, outcome, received, record, study_of
 from tests.db.examples import claim as claim_job
+from tests.rules import NO_RULES, alarming
 
 JANE = (PatientIdentifier("P1"),)
 
@@ -246,13 +247,13 @@ def test_what_nobody_has_asked_for_is_forgotten(worklist: Worklist) -> None:
 @pytest.mark.parametrize("first", ["study", "order"])
 def test_an_order_and_its_study_that_come_at_once_find_each_other(engine: Engine, first: str) -> None:
     """One transaction is open while the other begins: whichever ends first, the order must be applied."""
-    worklist = Worklist(engine)
+    worklist = Worklist(engine, NO_RULES)
 
     def take_study(connection: Connection) -> None:
-        ingest.record_instance(connection, received(), None, PIPELINE, NOW)
+        ingest.record_instance(connection, received(), None, PIPELINE, NO_RULES.patients, NOW)
 
     def take_order(connection: Connection) -> None:
-        orders.receive(connection, message(1, order(**STAT)), NOW)
+        orders.receive(connection, message(1, order(**STAT)), NO_RULES.patients, NOW)
 
     works = [take_study, take_order] if first == "study" else [take_order, take_study]
     open_now = threading.Event()
@@ -273,7 +274,7 @@ def test_an_order_and_its_study_that_come_at_once_find_each_other(engine: Engine
 
 
 def test_a_report_silences_what_was_not_told_yet(engine: Engine) -> None:
-    worklist = Worklist(engine, AlarmRules(("webhook",)))
+    worklist = Worklist(engine, alarming(AlarmRules(("webhook",))))
     finished(worklist)
     study = study_of(worklist)
     facts = worklist.study_facts(study)

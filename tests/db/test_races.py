@@ -22,6 +22,7 @@ from db.engine import connect
 from db.records import DeliveryState, Job, JobState
 from db.worklist import Worklist
 from tests.db.examples import HOUR, MINUTE, NOW, PIPELINE, claim, finished, outcome, received, record, study_of
+from tests.rules import NO_RULES
 
 WORKERS = 8
 
@@ -186,7 +187,7 @@ def test_settling_and_arriving_at_once_never_lose_the_image(worklist: Worklist) 
 
 def _work(url: str, name: str, jobs: int, start: Any, won: Any) -> None:
     engine = connect(url)
-    worklist = Worklist(engine)
+    worklist = Worklist(engine, NO_RULES)
     start.wait(60)
     mine = []
     for job_id in range(1, jobs + 1):

@@ -25,7 +25,7 @@ from tests.node.hl7.messages import Sender, correction, order, report
 from tests.node.hl7.process import Process, write_config
 from tests.orthanc import wait_until
 from tests.workers.notifications.receivers import Request, Web, web
-from workers.tasks import update_triage
+from workers.worklist import triage_study
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def analyse(config: Path, study: int = 1) -> int:
     claimed = worklist.claim_job(job, "w", now, timedelta(minutes=1))
     assert claimed is not None
     worklist.finish_job(job, "w", Outcome(findings=(finding(),)), now)
-    update_triage(claimed.study_id, worklist, settings, now)
+    triage_study(claimed.study_id, worklist, settings.triage, now)
     return claimed.study_id
 
 
@@ -94,7 +94,7 @@ def test_an_hl7_reported_study_leaves_the_list_and_silences_its_alarm(config: Pa
         assert len(receiver.requests) == attempts + 1
         assert b"A-2" in receiver.requests[-1].body
         # Nothing alarms after that: neither another analysis nor a corrected name brings it back.
-        update_triage(reported, hl7.worklist, load(config), datetime.now(UTC))
+        triage_study(reported, hl7.worklist, load(config).triage, datetime.now(UTC))
         assert ris.send(correction()).code == "AA"
         assert states(config, reported) == [NotificationState.WITHDRAWN]
         assert sweep.end(signal.SIGTERM) == 0

@@ -24,6 +24,7 @@ from node.admission import Admission
 from node.instance_store import Incoming, InstanceStore
 from node.intake import Intake, Policy
 from node.storage_scp import StorageScp
+from tests.rules import NO_RULES
 from workers.clock import utc_now
 
 POINTS = (
@@ -133,7 +134,7 @@ def main(folder: Path, point: str, passage: int) -> None:
 
     admission = Admission(listener)
     policy = Policy(Eligibility(), admission, (), "2.25", "0" * 64)
-    intake = Intake(store, TrappedWorklist(Worklist(engine), trap), ring, policy, utc_now)
+    intake = Intake(store, TrappedWorklist(Worklist(engine, NO_RULES), trap), ring, policy, utc_now)
     intake.recover()
     event.listen(engine, "commit", lambda connection: trap.pass_by("committing"))
     scp = StorageScp(listener, store, intake, admission)

@@ -21,6 +21,7 @@ from node.commitment import CommitmentReports
 from node.instance_store import InstanceStore
 from node.intake import Intake, Policy, Recorder
 from node.storage_scp import StorageScp
+from tests.rules import NO_RULES
 from workers.clock import utc_now
 
 PIPELINE = "0" * 64
@@ -69,7 +70,7 @@ def listening(
     rung: list[tuple[int, bool]] = []
     admission = Admission(listener)
     policy = Policy(eligibility or Eligibility(), admission, (r"\bSTAT\b",), "2.25", PIPELINE)
-    intake = Intake(store, worklist or Worklist(engine), rung.extend, policy, utc_now)
+    intake = Intake(store, worklist or Worklist(engine, NO_RULES), rung.extend, policy, utc_now)
     intake.recover()
     scp = StorageScp(listener, store, intake, admission, reports=reports)
     try:

@@ -35,6 +35,7 @@ from db.worklist import Worklist
 from models.contract import Code, Finding, Mode, ModelUse, Prediction
 from node.assessment import SAID_CODES, SAID_MEANINGS, read_assessment
 from tests.node.listening import PIPELINE, Listening, chest, dcmtk, listening
+from tests.rules import NO_RULES
 from workers.clock import utc_now
 from workers.outcome import as_file, finding_records
 from workers.results.contract import Analysis, Equipment
@@ -135,7 +136,7 @@ def node(tmp_path: Path) -> Iterator[Node]:
     image.save_as(tmp_path / "image.dcm", enforce_file_format=True)
     with listening(tmp_path / "store") as running:
         send(running, tmp_path / "image.dcm")
-        worklist, now = Worklist(running.engine), utc_now()
+        worklist, now = Worklist(running.engine, NO_RULES), utc_now()
         (job,) = worklist.study_detail(1).jobs
         claimed = worklist.claim_job(job.id, "w", now, timedelta(minutes=1))
         assert claimed is not None

@@ -20,6 +20,7 @@ from node.commitment import CommitmentReports, read_report
 from node.storage_scp import reports_of
 from tests.node.listening import chest, listening
 from tests.orthanc import wait_until
+from tests.rules import NO_RULES
 
 SOME_FAILED = 2
 
@@ -167,7 +168,7 @@ def test_a_report_in_another_context_harms_nobody(tmp_path: Path, wanted: bool) 
 
 def test_reports_are_taken_where_a_destination_proves_by_commitment(tmp_path: Path) -> None:
     where = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 104}
-    worklist = Worklist(connect(f"sqlite:///{tmp_path / 'test.sqlite'}"))
+    worklist = Worklist(connect(f"sqlite:///{tmp_path / 'test.sqlite'}"), NO_RULES)
     assert reports_of(Settings(destinations=(Destination(**where, proof="query"),)), worklist) is None
     assert reports_of(Settings(destinations=(Destination(**where, proof="commitment"),)), worklist) is not None
 

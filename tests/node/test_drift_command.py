@@ -15,6 +15,7 @@ from db.feedback import Feedback
 from db.worklist import Worklist
 from node.cli import cli
 from tests.db.test_watching import Weeks, scored
+from tests.rules import NO_RULES
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_report_as_tables_and_as_json(folder: Path) -> None:
     engine = connect(f"sqlite:///{folder / 'pleura.sqlite'}")
     migrate(engine)
-    weeks, now = Weeks(Worklist(engine)), datetime.now(UTC)
+    weeks, now = Weeks(Worklist(engine, NO_RULES)), datetime.now(UTC)
     for back, probability in ((50, 0.2), (0, 0.9)):
         for index in range(15):
             score = probability + index / 200

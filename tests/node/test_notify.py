@@ -18,6 +18,7 @@ from db.worklist import Worklist
 from node.cli import cli
 from node.health import check_channel, check_hl7, examine
 from tests.db.examples import MINUTE, NOW, finding, finished, study_of
+from tests.rules import alarming
 from tests.workers.notifications.receivers import hospital, mail, web
 from workers.notifications.registry import alarm_rules
 
@@ -90,7 +91,7 @@ def test_what_was_parked_is_told_and_sent_again(tmp_path: Path) -> None:
         settings = load(path)
         engine = connect(settings.database_url)
         migrate(engine)
-        worklist = Worklist(engine, alarm_rules(settings))
+        worklist = Worklist(engine, alarming(alarm_rules(settings)))
         finished(worklist)
         alarm = TriageDecision(Priority.CRITICAL, NOW, Analysis.ANALYSED, "pneumothorax", (finding(),))
         worklist.record_triage(study_of(worklist), alarm, NOW)

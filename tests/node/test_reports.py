@@ -16,6 +16,7 @@ from db.records import Outcome, Priority, ReceivedInstance
 from db.worklist import Worklist
 from node.reports import is_report, take_report
 from tests.node.listening import Listening, chest, dcmtk, listening
+from tests.rules import NO_RULES
 
 RULES = Triage()
 ANY = Triage(report_objects="any")
@@ -176,7 +177,7 @@ def test_a_study_leaves_the_list_by_a_report_from_storescu(tmp_path: Path, make:
     report = make(tmp_path)
     assert dcmread(report, stop_before_pixels=True).StudyInstanceUID == "1.2.3"
     with listening(tmp_path / "store") as node:
-        worklist = Worklist(node.engine)
+        worklist = Worklist(node.engine, NO_RULES)
         _send(node, image)
         assert len(worklist.worklist()) == 1
         _send(node, report)
@@ -195,7 +196,7 @@ def test_what_comes_after_the_report(tmp_path: Path) -> None:
     lateral = _saved(tmp_path / "lateral.dcm", chest(StudyInstanceUID="1.2.3", ViewPosition="LL"))
     report = _saved(tmp_path / "report.dcm", document())
     with listening(tmp_path / "store") as node:
-        worklist = Worklist(node.engine)
+        worklist = Worklist(node.engine, NO_RULES)
         _send(node, image, report)
         study = worklist.find_study("1.2.3")
         assert study is not None
@@ -226,6 +227,6 @@ def test_other_documents_leave_the_study_on_the_list(tmp_path: Path, changes: di
     image = _saved(tmp_path / "image.dcm", chest(StudyInstanceUID="1.2.3"))
     other = _saved(tmp_path / "other.dcm", document(**changes))
     with listening(tmp_path / "store") as node:
-        worklist = Worklist(node.engine)
+        worklist = Worklist(node.engine, NO_RULES)
         _send(node, image, other)
         assert "1.2.3" in {row.study_instance_uid for row in worklist.worklist()}

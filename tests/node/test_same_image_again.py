@@ -11,6 +11,7 @@ from pynetdicom import AE
 from db.records import JobState, StudyDetail
 from db.worklist import Worklist
 from tests.node.listening import Listening, chest, listening
+from tests.rules import NO_RULES
 from workers.clock import utc_now
 from workers.repeats import difference
 
@@ -28,7 +29,7 @@ def _send(port: int, image: Dataset, syntax: str) -> None:
 
 def _compare(node: Listening) -> StudyDetail:
     """Do what the worker does with each job that only compares."""
-    worklist = Worklist(node.engine)
+    worklist = Worklist(node.engine, NO_RULES)
     for job_id, _ in worklist.jobs_to_ring(utc_now() + timedelta(hours=1), timedelta(0)):
         job = worklist.claim_job(job_id, "w", utc_now(), timedelta(minutes=1))
         if job is not None and job.compare_with is not None:

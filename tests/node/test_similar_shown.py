@@ -15,6 +15,7 @@ from db.worklist import Worklist
 from models.contract import Code, Finding, ModelUse, Prediction, SimilarCase
 from node.cli import cli
 from tests.db.examples import NOW, claim, finding, outcome, record
+from tests.rules import NO_RULES
 from workers.outcome import finding_records
 from workers.results.identity import Identity
 
@@ -26,7 +27,7 @@ def test_show_has_a_table_only_where_there_are_cases(
     monkeypatch.setenv("PLEURA_STORE__FOLDER", str(tmp_path))
     engine = connect(f"sqlite:///{tmp_path / 'pleura.sqlite'}")
     migrate(engine)
-    worklist = Worklist(engine)
+    worklist = Worklist(engine, NO_RULES)
     job_id = record(worklist)
     claim(worklist, job_id)
     worklist.finish_job(job_id, "w1", replace(outcome(), findings=(finding(similar=cases),)), NOW)

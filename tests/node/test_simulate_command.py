@@ -15,6 +15,7 @@ from db.engine import connect, migrate
 from db.records import ReceivedInstance, Refusal
 from db.worklist import Worklist
 from node.cli import cli
+from tests.rules import NO_RULES
 from tests.workers.simulation.rooms import scenario
 
 
@@ -59,7 +60,7 @@ def test_from_the_database(config: Path, room: Path) -> None:
     settings.store.folder.mkdir()
     engine = connect(settings.database_url)
     migrate(engine)
-    worklist = Worklist(engine)
+    worklist = Worklist(engine, NO_RULES)
     too_few = _simulate(config, "--scenario", str(room), "--observed")
     assert too_few.exit_code == 1
     assert "at least" in too_few.output

@@ -19,6 +19,7 @@ from db.engine import connect, migrate
 from db.feedback import Feedback
 from db.records import FindingRecord, Outcome, Priority, ReceivedInstance
 from db.worklist import Worklist
+from tests.rules import NO_RULES
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 WHO = f"cli:{getpass.getuser()}"
@@ -38,7 +39,7 @@ def engine(config: Path) -> Engine:
 @pytest.fixture
 def study(engine: Engine) -> str:
     """A study with a pneumothorax, a lung opacity of each of two models, and a finding in shadow."""
-    worklist = Worklist(engine)
+    worklist = Worklist(engine, NO_RULES)
     received = ReceivedInstance(
         sop_instance_uid="1.2.3.1",
         sop_class_uid="1.2.840.10008.5.1.4.1.1.1",
@@ -70,7 +71,7 @@ def _audited(engine: Engine) -> list[tuple[str, str, str]]:
 
 
 def test_reported_and_back(run: Run, engine: Engine, study: str) -> None:
-    worklist = Worklist(engine)
+    worklist = Worklist(engine, NO_RULES)
     assert "study 1 is reported" in run("reported", study).output
     assert worklist.worklist() == ()
     assert "was reported already" in run("reported", "A1").output
@@ -82,7 +83,7 @@ def test_reported_and_back(run: Run, engine: Engine, study: str) -> None:
 
 
 def test_priority(run: Run, engine: Engine, study: str) -> None:
-    worklist = Worklist(engine)
+    worklist = Worklist(engine, NO_RULES)
     assert "study 1 is critical" in run("priority", study, "urgent").output
     assert "ask for more than that" in run("priority", study, "routine").output
     assert worklist.study_facts(1).hospital_priority is Priority.ROUTINE

@@ -17,6 +17,7 @@ from db.engine import connect, migrate
 from db.records import FindingRecord, JobState, Outcome, ReceivedInstance, Refusal
 from db.worklist import Worklist
 from node.cli import COMMANDS, cli
+from tests.rules import NO_RULES
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 LEASE = timedelta(minutes=5)
@@ -30,7 +31,7 @@ def worklist(config: Path) -> Worklist:
     settings.store.folder.mkdir()
     engine = connect(settings.database_url)
     migrate(engine)
-    return Worklist(engine)
+    return Worklist(engine, NO_RULES)
 
 
 def _received(path: str = "instances/00/a.dcm", **changes: str) -> ReceivedInstance:

@@ -24,6 +24,7 @@ from db.engine import connect, migrate
 from db.records import ReceivedInstance
 from db.worklist import Worklist
 from tests.orthanc import Orthanc, wait_until
+from tests.rules import NO_RULES
 from tests.workers.conftest import Broker
 from tests.workers.fallible_worker import PIPELINE
 from workers.compose import sweep_of
@@ -79,7 +80,7 @@ class Parts:
         self.config.write_text(_toml(store, broker.url, limits, destination))
         self.settings: Settings = load(self.config)
         migrate(connect(self.settings.database_url))
-        self.worklist = Worklist(connect(self.settings.database_url))
+        self.worklist = Worklist(connect(self.settings.database_url), NO_RULES)
         self.doorbell = Doorbell(broker.url)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.restarts = 0

@@ -18,11 +18,13 @@ from db.order_tables import NotificationRow
 from db.records import Outcome, Priority, ReceivedInstance, WorklistRow
 from db.reporting import Reporting
 from db.worklist import Worklist
+from tests.rules import alarming
 from tests.workers.builders import NOON, finding
 from workers.triage import decide
 
 RULES = Triage()
 DAY = timedelta(days=1)
+JANE = {"patient_name": "Doe^Jane", "patient_birth_date": "19700101", "patient_sex": "F"}
 
 
 @pytest.fixture
@@ -37,13 +39,13 @@ class Node:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.worklist = Worklist(engine, AlarmRules(channels=("webhook",)))
+        self.worklist = Worklist(engine, alarming(AlarmRules(channels=("webhook",))))
         self.images = 0
 
     def film(self, study: str, at: datetime, side: str = "", **changes: Any) -> WorklistRow:
         """A film with a pneumothorax arrives and is analysed."""
         self.images += 1
-        values: dict[str, Any] = {"study_date": at.strftime("%Y%m%d"), "patient_id": "P1"} | changes
+        values: dict[str, Any] = {"study_date": at.strftime("%Y%m%d"), "patient_id": "P1"} | JANE | changes
         received = ReceivedInstance(
             sop_instance_uid=f"1.2.{self.images}",
             sop_class_uid="1.2.840.10008.5.1.4.1.1.1",

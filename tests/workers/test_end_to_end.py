@@ -12,6 +12,7 @@ from db.engine import connect
 from db.model_states import ModelState, model_states, set_model_state
 from db.worklist import Worklist
 from tests.orthanc import running_orthanc
+from tests.rules import NO_RULES
 from tests.workers.conftest import Broker
 from tests.workers.harness import running_parts
 from workers.clock import utc_now
@@ -83,6 +84,6 @@ def test_a_model_is_switched_while_the_workers_run(broker: Broker, tmp_path: Pat
         parts.wait_until(lambda: parts.counts().get("deliveries.sent", 0) > 0, "the next image's results to be sent")
         held = {str(item.StudyInstanceUID) for item in pacs.datasets()}
         assert held == {str(dcmread(on).StudyInstanceUID)}
-        jobs = [job for study in (1, 2) for job in Worklist(engine).study_detail(study).jobs]
+        jobs = [job for study in (1, 2) for job in Worklist(engine, NO_RULES).study_detail(study).jobs]
         assert [job.modes for job in jobs] == [{MODEL: "off"}, {MODEL: "active"}]
         engine.dispose()

@@ -12,6 +12,7 @@ import pytest
 from db.engine import connect, migrate
 from db.records import ExpiredStudy, Outcome, ReceivedInstance, ResultRecord
 from db.worklist import Worklist
+from tests.rules import NO_RULES
 from tests.workers.builders import NOON
 from workers.retention import STUDIES_AT_ONCE, Retention
 
@@ -23,7 +24,7 @@ LATER = NOON + timedelta(days=31)
 def worklist(tmp_path: Path) -> Worklist:
     engine = connect(f"sqlite:///{tmp_path}/pleura.sqlite")
     migrate(engine)
-    return Worklist(engine)
+    return Worklist(engine, NO_RULES)
 
 
 def study(worklist: Worklist, folder: Path, number: int, *, sent: bool = True, settled: bool = True) -> list[Path]:

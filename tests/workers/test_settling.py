@@ -16,6 +16,7 @@ from db.records import FindingRecord, Outcome, ReceivedInstance, Refusal, Result
 from db.worklist import Worklist
 from models.contract import Code
 from models.pipeline import Pipeline
+from tests.rules import NO_RULES
 from tests.workers.builders import NOON, finding
 from tests.workers.harness import CR, radiograph
 from workers.outcome import EncodedResult
@@ -37,7 +38,7 @@ class Study:
         engine = connect(f"sqlite:///{folder}/pleura.sqlite")
         migrate(engine)
         self.folder = folder
-        self.worklist = Worklist(engine)
+        self.worklist = Worklist(engine, NO_RULES)
         self.images = 0
 
     def add(self, outcome: Outcome | None = None, *, refusal: Refusal | None = None, fails: bool = False) -> None:

@@ -21,6 +21,7 @@ from db.worklist import Worklist
 from models.contract import ModelInput, Spacing
 from models.runtime.loading import device_in_use
 from tests.models.samples import classifier_graph, manifest
+from tests.rules import NO_RULES
 from tests.workers.builders import NOON
 from tests.workers.harness import CR, radiograph
 from workers.compose import analysis_handler
@@ -47,7 +48,7 @@ class Node:
         self.settings.store.folder.mkdir()
         self.engine: Engine = connect(self.settings.database_url)
         migrate(self.engine)
-        self.worklist = Worklist(self.engine)
+        self.worklist = Worklist(self.engine, NO_RULES)
         self.handle: Callable[[int], None] = analysis_handler(self.settings, Place("here/jobs/0/0#", "1"))
 
     def receive(self, number: int) -> int:

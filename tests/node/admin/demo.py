@@ -29,6 +29,7 @@ from db.records import FindingRecord, Outcome, ReceivedInstance, Refusal
 from db.worklist import Worklist
 from models.contract import Code, Finding, Mask, Pixels, Prediction
 from models.radiograph.reading import read_model_input
+from tests.rules import NO_RULES
 from workers.measures import measures_of
 from workers.outcome import encode_in_order, encode_results
 from workers.results.contract import Analysis, Equipment
@@ -150,7 +151,7 @@ class Demo:
         self.settings = settings_for(folder)
         self.engine: Engine = connect(self.settings.database_url)
         migrate(self.engine)
-        self.worklist = Worklist(self.engine)
+        self.worklist = Worklist(self.engine, NO_RULES)
         self._results = 0
 
     def add_users(self, accounts: Accounts | None = None) -> None:

@@ -29,6 +29,7 @@ from node.model_use import GATE, IDLE, models_in_use
 from tests.node.admin.conftest import CHEAP, NOW, Judge, Site, readers
 from tests.node.admin.demo import phantom
 from tests.node.admin.history import fill_weeks
+from tests.rules import alarming
 from workers.triage import decide
 
 MODEL = "chest-classifier"
@@ -212,7 +213,7 @@ def test_failures_that_are_one_thing_for_a_person_are_told_once(site: Site) -> N
 def test_alarms_are_counted_and_what_was_parked_is_sent_again(site: Site) -> None:
     webhook = Webhook(enabled=True, url="http://127.0.0.1:1/", secret=SecretStr("s" * 32))
     settings = site.settings.model_copy(update={"notifications": NotificationSettings(webhook=webhook)})
-    engine, worklist = site.services.engine, Worklist(site.services.engine, AlarmRules(("webhook",)))
+    engine, worklist = site.services.engine, Worklist(site.services.engine, alarming(AlarmRules(("webhook",))))
     app = create_app(
         settings, worklist, engine, doorbell=site.bell, clock=site.clock, load_judge=Judge, echo=lambda _: None,
         accounts=Accounts(engine, CHEAP), readers=readers(),

@@ -15,6 +15,7 @@ import tomli_w
 from db.engine import connect
 from db.worklist import Worklist
 from tests.orthanc import wait_until
+from tests.rules import alarming
 from workers.notifications.registry import alarm_rules
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -85,4 +86,4 @@ class Process:
         from config.settings import load
 
         settings = load(self.config)
-        return Worklist(connect(settings.database_url), alarm_rules(settings))
+        return Worklist(connect(settings.database_url), alarming(alarm_rules(settings)))

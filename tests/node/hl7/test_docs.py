@@ -15,6 +15,7 @@ from db.worklist import Worklist
 from node.hl7.receiver import Receiver
 from tests.db.examples import NOW, finished, study_of
 from tests.node.hl7.messages import Answer
+from tests.rules import NO_RULES
 from tests.workers.notifications.test_channels import ALARM
 from workers.hl7.message import read_message
 from workers.notifications.hl7 import report
@@ -32,7 +33,7 @@ def examples() -> dict[str, bytes]:
 def test_the_examples_do_what_the_page_says(tmp_path: Path) -> None:
     engine = connect(f"sqlite:///{tmp_path}/test.sqlite")
     migrate(engine)
-    worklist = Worklist(engine)
+    worklist = Worklist(engine, NO_RULES)
     receiver = Receiver(Settings(), worklist, lambda: NOW + timedelta(minutes=45), lambda: "5f0c")
     page = examples()
     finished(worklist)

@@ -23,7 +23,9 @@ from node.hl7.reading import understand
 from node.hl7.receiver import Receiver
 from tests.db.examples import NOW, finished, received, record, study_of
 from tests.node.hl7.messages import PATIENT, Answer, correction, merge, message, order, report
+from tests.rules import NO_RULES
 from workers.hl7.message import MessageError, read_message
+from workers.worklist import rules_of
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def engine(tmp_path: Path) -> Engine:
 
 @pytest.fixture
 def worklist(engine: Engine) -> Worklist:
-    return Worklist(engine)
+    return Worklist(engine, NO_RULES)
 
 
 def receiver(worklist: Worklist, **rules: object) -> Receiver:
@@ -250,7 +252,7 @@ class BrokenWorklist(Worklist):
 
 
 def test_what_cannot_be_kept_is_not_acknowledged(engine: Engine, worklist: Worklist) -> None:
-    acknowledged = answer(BrokenWorklist(engine), order())
+    acknowledged = answer(BrokenWorklist(engine, NO_RULES), order())
     assert (acknowledged.code, acknowledged.error) == ("AR", "207")
     assert answer(worklist, order()).code == "AA"
 
@@ -295,3 +297,39 @@ def test_the_log_names_no_patient(worklist: Worklist, caplog: pytest.LogCaptureF
             answer(worklist, raw)
     for secret in ("Jane", "Doe", "Roe", "Else", "P1", "P9", "A-1", "1.2.826"):
         assert secret not in caplog.text
+
+
+TWO_ISSUERS = "PID|1||123^^^B^MR~555^^^C^MR||Roe^Jane^^^^^L"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        correction(patient=TWO_ISSUERS),
+        message("ADT^A40^ADT_A39", "M4", TWO_ISSUERS, "MRG|99^^^B^MR~98^^^C^MR"),
+        message("ADT^A40^ADT_A39", "M4", "PID|1||7^^^B^MR~8^^^C^MR||Roe^Jane", "MRG|123^^^B^MR~555^^^C^MR"),
+    ],
+)
+def test_a_number_of_another_issuer_is_another_patient(worklist: Worklist, raw: bytes) -> None:
+    worklist.record_instance(received(patient_id="555"), None, "f" * 64, NOW)
+    acknowledged = answer(worklist, raw)
+    assert acknowledged.code == "AA"
+    assert "patient_id_issuers" in acknowledged.segments["MSA"][3]
+    row = worklist.study_detail(study_of(worklist)).row
+    assert (row.patient_id, row.patient_name) == ("555", "Doe^Jane")
+
+
+def test_an_order_of_another_issuer_is_refused_with_a_hint(worklist: Worklist) -> None:
+    worklist.record_instance(received(patient_id="555"), None, "f" * 64, NOW)
+    acknowledged = answer(worklist, report(patient=TWO_ISSUERS))
+    assert (acknowledged.code, acknowledged.error) == ("AE", "204")
+    assert "patient_id_issuers" in acknowledged.text
+    assert worklist.worklist()
+
+
+def test_a_placeholder_is_not_merged(engine: Engine) -> None:
+    worklist = Worklist(engine, rules_of(Settings()))
+    worklist.record_instance(received(patient_id="UNKNOWN"), None, "f" * 64, NOW)
+    acknowledged = answer(worklist, message("ADT^A40", "M4", "PID|1||P7^^^^MR||Roe^Jane", "MRG|UNKNOWN^^^^MR"))
+    assert (acknowledged.code, acknowledged.error) == ("AE", "102")
+    assert worklist.study_detail(study_of(worklist)).row.patient_id == "UNKNOWN"

@@ -21,6 +21,7 @@ from db.records import Analysis, Priority, TriageDecision
 from db.reporting import Reporting
 from db.worklist import Worklist
 from tests.db.examples import MINUTE, NOW, finding, finished, study_of
+from tests.rules import alarming
 from tests.workers.builders import FakeClock
 from workers.notifications.contract import NotSentError
 from workers.notifications.sending import Sender
@@ -50,7 +51,7 @@ class Desk:
         engine = connect(f"sqlite:///{folder}/test.sqlite")
         migrate(engine)
         self.reporting = Reporting(engine)
-        self.worklist = Worklist(engine, AlarmRules(("webhook",)))
+        self.worklist = Worklist(engine, alarming(AlarmRules(("webhook",))))
         self.notifications = Notifications(engine)
         self.channel = FakeChannel(lambda: None, [])
         self.clock = FakeClock(NOW)

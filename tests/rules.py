@@ -1,0 +1,14 @@
+"""Rules for worklists in tests: nobody is told anything, and no issuer is the node's own, unless a test says so."""
+
+from __future__ import annotations
+
+from db.notifications import AlarmRules
+from db.patients import PatientRules
+from db.rules import Rules
+
+NO_RULES = Rules(AlarmRules(), PatientRules())
+
+
+def alarming(alarms: AlarmRules, patients: PatientRules | None = None) -> Rules:
+    """Rules by which critical findings are told as ``alarms`` says."""
+    return Rules(alarms, patients or PatientRules())
