@@ -22,6 +22,7 @@ from db.records import Outcome, ResultRecord
 from db.worklist import Worklist
 from tests.db.examples import received
 from tests.orthanc import wait_until
+from tests.rules import NO_RULES
 from tests.workers.builders import FakeClock
 from tests.workers.conftest import Broker
 from tests.workers.harness import CR, radiograph
@@ -198,7 +199,7 @@ def prepared_deliveries(settings: Settings, names: list[str], images: int) -> se
     (folder / "results").mkdir(parents=True)
     engine = connect(settings.database_url)
     migrate(engine)
-    worklist, doorbell, now = Worklist(engine), Doorbell(settings.broker_url), datetime.now(UTC)
+    worklist, doorbell, now = Worklist(engine, NO_RULES), Doorbell(settings.broker_url), datetime.now(UTC)
     deliveries: list[int] = []
     uids = set()
     for number in range(1, images + 1):
