@@ -14,21 +14,16 @@ What fits no finding of ours is kept and shown. No sender ever gets an error for
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
-from typing import Protocol
 
-from pydicom import Dataset, dcmread, uid
+from pydicom import Dataset, uid
 
 from db.assessments import Assessment, Statement
-from db.records import ReceivedInstance
+from node.documents import read_document
 from workers.results import codes
 from workers.results.codes import read_code
-
-log = logging.getLogger(__name__)
 
 SAID_CODES: Mapping[tuple[str, str], str] = {
     ("AIRA-ACCEPT", "99PACS"): "accept",
@@ -61,7 +56,6 @@ NAME_MEANINGS = frozenset(
 
 _PERSONS = frozenset({("121008", "DCM"), ("AIRA-020", "99PACS")})
 _TRACKING = (codes.TRACKING_UNIQUE_IDENTIFIER.value, codes.TRACKING_UNIQUE_IDENTIFIER.scheme)
-_LARGEST = 16 * 1024 * 1024
 _DEEPEST = 16
 _MOST_STATEMENTS = 500
 _DOCUMENTS = frozenset(
@@ -75,31 +69,9 @@ _DOCUMENTS = frozenset(
 )
 
 
-class AssessmentList(Protocol):
-    """What taking an assessment needs of :class:`db.worklist.Worklist`."""
-
-    def record_assessment(self, assessment: Assessment, instance_id: int, now: datetime) -> int:
-        """Store verdicts; how many statements fit no finding of ours."""
-
-
-def take_assessment(
-    worklist: AssessmentList, path: Path, received: ReceivedInstance, instance_id: int, now: datetime
-) -> None:
-    """Store what a received object (at ``path``) says of our findings; nothing where it is no assessment.
-
-    A repeat does it again, for the node may have died between recording the instance and this.
-    """
-    if received.sop_class_uid not in _DOCUMENTS:
-        return
-    try:
-        assessment = read_assessment(path)
-    except Exception as error:  # a parser of hostile bytes fails in every way there is
-        log.error("instance %d is a report that cannot be read: %s", instance_id, type(error).__name__)
-        return
-    if assessment is None:
-        return
-    unmatched = worklist.record_assessment(assessment, instance_id, now)
-    log.info("instance %d assesses: %d statements, %d unmatched", instance_id, len(assessment.statements), unmatched)
+def may_assess(sop_class_uid: str) -> bool:
+    """Whether an object of this class may be an assessment."""
+    return sop_class_uid in _DOCUMENTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +87,14 @@ def read_assessment(path: Path) -> Assessment | None:
     """Read the assessment that lies at ``path``; None where it is another report.
 
     Raises:
-        ValueError: it is too large to be one.
+        InvalidDataSetError: it cannot be read, or is too much to be one.
+        OSError: the file cannot be read.
     """
-    if path.stat().st_size > _LARGEST:
-        raise ValueError("a report of this size is not read")
-    document = dcmread(path)
+    return assessment_of(read_document(path))
+
+
+def assessment_of(document: Dataset) -> Assessment | None:
+    """What a document says of our findings; None where it is another report."""
     around = _Context(referenced=tuple(dict.fromkeys(_evidence(document))))
     statements = tuple(_statements(document, around, 0))[:_MOST_STATEMENTS]
     if not statements and not _names_assessment(document):

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from io import BytesIO
 
 from pydicom.dataset import Dataset
 from pynetdicom import evt
 from pynetdicom.sop_class import StorageCommitmentPushModel
+
+from models.radiograph.data_set import Reader
+from node.documents import LIMITS
 
 COMMITMENT_CLASS = str(StorageCommitmentPushModel)
 
@@ -43,9 +47,12 @@ class CommitmentReports:
     def on_report(self, event: evt.Event) -> tuple[int, None]:
         """Note what the report says; 0x0000 only once that is committed, so that the peer reports again otherwise."""
         try:
-            transaction_uid, committed, failed = read_report(event.event_information)
+            transaction_uid, committed, failed = read_report(_information(event))
         except ValueError as error:
             log.warning("a Storage Commitment report cannot be read: %s", error)
+            return _INVALID_ARGUMENT, None
+        except Exception as error:  # pydicom converts hostile values, and fails in every way there is
+            log.warning("a Storage Commitment report cannot be read: %s", type(error).__name__)
             return _INVALID_ARGUMENT, None
         try:
             proven, missing = self._take(transaction_uid, committed, failed)
@@ -54,6 +61,16 @@ class CommitmentReports:
             return _PROCESSING_FAILURE, None
         log.info("Storage Commitment report: %d objects proven, %d missing", proven, missing)
         return _SUCCESS, None
+
+
+def _information(event: evt.Event) -> Dataset:
+    """Event Information (PS3.7 10.1.1.1.8), read within the limits of a document.
+
+    Raises:
+        InvalidDataSetError: it cannot be read.
+    """
+    encoded, syntax = event.request.EventInformation, event.context.transfer_syntax
+    return Reader(BytesIO(encoded.getvalue()), str(syntax), LIMITS).read().data_set()
 
 
 def read_report(report: Dataset) -> tuple[str, list[str], dict[str, str]]:

@@ -7,30 +7,28 @@ C-STORE answers with 0xC000 (PS3.4 B.2.3, "cannot understand").
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from pydicom import uid
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.filereader import read_dataset
 from pydicom.multival import MultiValue
-from pydicom.tag import BaseTag
 
 from db.records import ReceivedInstance
+from models.radiograph.data_set import DEFLATED, InvalidDataSetError, Limits, Reader
 
 # Nothing that is asked for comes after View Code Sequence (0054,0220), so pixel data and most other bulk is not met.
 _LAST_TAG = 0x00540220
-# A longer value is not read into memory: no attribute that is asked for has a right to it (PS3.5 6.2).
-_LONGEST_VALUE = 64 * 1024
-# A deflated header (PS3.5 A.5) is inflated so far and no further: a small file can inflate to a very large one.
-_LONGEST_HEADER = 4 * 1024 * 1024
+_PIXEL_DATA = 0x7FE00000
+_ROWS = 0x00280010
+# No attribute that is asked for has a right to a longer value (PS3.5 6.2). A header is far in front and small: what
+# takes more than this is content that nobody asks for here.
+_LIMITS = Limits(inflated_bytes=16 * 1024 * 1024, elements=20_000, depth=32, value_bytes=64 * 1024, seconds=2.0)
 _LONGEST_TEXT = 256
-_DEFLATED = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})
+_IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 
 KEYWORDS = (
     "SpecificCharacterSet",
@@ -72,8 +70,11 @@ KEYWORDS = (
     "PerformedProcedureStepDescription",
     "ViewCodeSequence",
 )
-_ASKED = [(keyword, tag, dictionary_VR(tag)) for keyword in KEYWORDS if (tag := tag_for_keyword(keyword)) is not None]
-_TAGS = [tag for _, tag, _ in _ASKED]
+_KEYWORDS = frozenset(KEYWORDS)
+_ASKED = {tag: (keyword, dictionary_VR(tag)) for keyword in KEYWORDS if (tag := tag_for_keyword(keyword)) is not None}
+# The last three stand in the items of the code sequences (PS3.3 8.8).
+_TAGS = frozenset(_ASKED) | {0x00080100, 0x00080102, 0x00080104}
+_IDENTITY_TAGS = tuple(tag for tag, (keyword, _) in _ASKED.items() if keyword in _IDENTITY)
 # Value representations whose values are text (PS3.5 6.2), where one value is given.
 _TEXTUAL = frozenset({"AE", "AS", "CS", "DA", "LO", "PN", "SH", "TM", "UI"})
 
@@ -85,15 +86,23 @@ class UnreadableDataSetError(ValueError):
 class Header(Dataset):
     """A data set that gives plain values without converting them: nearly all that are asked for are plain."""
 
-    def __init__(self, dataset: Dataset) -> None:
-        super().__init__(dataset)
-        present = dataset.keys()
-        self._absent = frozenset(keyword for keyword, tag, _ in _ASKED if tag not in present)
-        self._plain = {
-            keyword: value
-            for keyword, tag, vr in _ASKED
-            if tag in present and (value := _plain_value(dataset.get_item(tag), vr)) is not None
-        }
+    _plain: dict[str, str | int]
+    _absent: frozenset[str]
+
+    @classmethod
+    def of(cls, reader: Reader) -> Header:
+        """Make a header of what was read."""
+        header = reader.data_set(cls)
+        assert isinstance(header, Header)
+        plain, present = {}, set()
+        for tag, element in reader.elements.items():
+            keyword, vr = _ASKED.get(tag, ("", ""))
+            present.add(keyword)
+            value = _plain_value(element, vr)
+            if value is not None:
+                plain[keyword] = value
+        header._plain, header._absent = plain, _KEYWORDS - present
+        return header
 
     def get(self, key: Any, default: Any = None) -> Any:
         """Give a value; see the base class."""
@@ -124,49 +133,67 @@ def read_header(path: Path, transfer_syntax: str, offset: int, beginning: bytes 
     Raises:
         UnreadableDataSetError: the bytes are no data set in ``transfer_syntax``, or lack an identifying UID.
     """
-    syntax = uid.UID(transfer_syntax)
-    try:
-        header = None if syntax in _DEFLATED else _parse_beginning(beginning, syntax)
-        if header is None:
-            with path.open("rb") as file:
-                file.seek(offset)
-                header, _ = _parse(_inflate(file) if syntax in _DEFLATED else file, syntax)
-    except Exception as error:
-        # A parser that meets hostile bytes fails in every way there is; for us they all mean the same.
-        raise UnreadableDataSetError(f"the data set cannot be parsed ({type(error).__name__})") from error
-    for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
+    header = None if transfer_syntax in DEFLATED else _read_beginning(beginning, transfer_syntax)
+    if header is None:
+        header = _read_file(path, transfer_syntax, offset)
+    for keyword in _IDENTITY:
         _check_uid(header, keyword)
     return header
 
 
-def _parse_beginning(beginning: bytes, syntax: uid.UID) -> Header | None:
-    """Parse a data set of which only the beginning is at hand; None where that does not hold the whole header."""
+def _read_beginning(beginning: bytes, transfer_syntax: str) -> Header | None:
+    """Read a data set of which only the beginning is at hand; None where that does not hold the whole header."""
+    reader = Reader(BytesIO(beginning), transfer_syntax, _LIMITS, _TAGS)
+    stop = _Stop(reader)
     try:
-        header, is_whole = _parse(BytesIO(beginning), syntax)
-    except Exception:  # cut off within an element, or hostile: the file will tell
+        reader.read(stop)
+    except InvalidDataSetError:  # cut off within an element, or hostile: the file will tell
         return None
-    return header if is_whole else None
+    return Header.of(reader) if stop.stopped else None
 
 
-def _parse(source: BinaryIO, syntax: uid.UID) -> tuple[Header, bool]:
-    """Read up to the last attribute that is asked for; the second says that ``source`` goes on behind it."""
-    goes_on = False
+def _read_file(path: Path, transfer_syntax: str, offset: int) -> Header:
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            reader = Reader(file, transfer_syntax, _LIMITS, _TAGS)
+            try:
+                reader.read(_Stop(reader))
+            except InvalidDataSetError:
+                # Who and what it is stands in front: such a data set is kept, and who needs the rest will see.
+                if not _is_identified(reader):
+                    raise
+    except (InvalidDataSetError, OSError) as error:
+        why = str(error) if isinstance(error, InvalidDataSetError) else type(error).__name__
+        raise UnreadableDataSetError(f"the data set cannot be read: {why}") from error
+    return Header.of(reader)
 
-    def is_after_the_last(tag: BaseTag, _vr: str | None, _length: int) -> bool:
-        nonlocal goes_on
-        goes_on = int(tag) > _LAST_TAG
-        return goes_on
 
-    parsed = read_dataset(
-        source,
-        is_implicit_VR=syntax == uid.ImplicitVRLittleEndian,
-        is_little_endian=syntax != uid.ExplicitVRBigEndian,
-        stop_when=is_after_the_last,
-        defer_size=_LONGEST_VALUE,
-        specific_tags=list(_TAGS),
-    )
-    _drop_deferred(parsed)
-    return Header(parsed), goes_on
+class _Stop:
+    """Ends the reading where nothing that is asked for can follow.
+
+    Elements stand in the order of their tags (PS3.5 7.1), and behind :data:`_LAST_TAG` there is nothing to look for.
+    Some devices put a private group somewhere in front, and other receivers take that: so what is out of order, or not
+    all there at the end, is read on.
+    """
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._before = 0
+        self._in_order = True
+        self.stopped = False
+
+    def __call__(self, tag: int) -> bool:
+        """Say whether to stop at ``tag``."""
+        self._in_order &= tag > self._before
+        self._before = tag
+        if tag > _LAST_TAG and self._in_order and _is_identified(self._reader):
+            self.stopped = tag >= _PIXEL_DATA or _ROWS in self._reader.elements
+        return self.stopped
+
+
+def _is_identified(reader: Reader) -> bool:
+    return all(tag in reader.elements for tag in _IDENTITY_TAGS)
 
 
 def describe(
@@ -232,26 +259,8 @@ def text(header: Dataset, keyword: str) -> str:
     return printable.encode("utf-8", "replace").decode().strip()[:_LONGEST_TEXT]
 
 
-def _inflate(file: BinaryIO) -> BytesIO:
-    # PS3.5 A.5: a raw deflate stream, without zlib header.
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    inflated = bytearray()
-    while len(inflated) < _LONGEST_HEADER and not inflater.eof:
-        chunk = inflater.unconsumed_tail or file.read(64 * 1024)
-        if not chunk:
-            break
-        inflated += inflater.decompress(chunk, _LONGEST_HEADER - len(inflated))
-    return BytesIO(inflated)
-
-
-def _drop_deferred(header: Dataset) -> None:
-    for tag in list(header.keys()):
-        element = header.get_item(tag)
-        if isinstance(element, RawDataElement) and element.value is None and element.length:
-            del header[tag]
-
-
 def _check_uid(header: Dataset, keyword: str) -> None:
-    value = text(header, keyword)
-    if not re.fullmatch(r"[0-9.]{1,64}", value):
-        raise UnreadableDataSetError(f"{keyword} is missing or is no UID")
+    if header.get_item(keyword) is None:
+        raise UnreadableDataSetError(f"{keyword} is missing")
+    if not re.fullmatch(r"[0-9.]{1,64}", text(header, keyword)):
+        raise UnreadableDataSetError(f"{keyword} is no UID of up to 64 digits and dots")

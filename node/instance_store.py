@@ -3,7 +3,8 @@
 A data set arrives in ``incoming/`` under a random name. :meth:`InstanceStore.keep` writes it through to the disk and
 links it to ``instances/<2 hex>/<digest>.dcm``; the name in ``incoming/`` goes when its database row is committed. So
 after a crash ``incoming/`` tells the two kinds of leftover apart: a file with one name was never whole and is removed,
-a file with two names is whole and durable, and :meth:`InstanceStore.unfinished` hands it out to be recorded.
+a file with two names is whole and durable, and :meth:`InstanceStore.unfinished` hands it out to be recorded. One that
+cannot be recorded goes to ``set-aside/``: its sender never heard 0x0000 for it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ from workers.files import make_folder, sync_folder
 
 INCOMING = "incoming"
 INSTANCES = "instances"
+SET_ASIDE = "set-aside"
+
+# A file whose recording was begun so often and never ended has ended the listener each time.
+_MOST_ATTEMPTS = 2
 
 # Free space is looked at once for so many bytes of a data set: statvfs is cheap, but not free.
 _LOOK_EVERY = 16 * 1024 * 1024
@@ -224,6 +229,37 @@ class InstanceStore:
                 yield path
             else:
                 path.unlink(missing_ok=True)
+
+    def begin_attempt(self, path: Path) -> Path | None:
+        """Count in the name of an unfinished file that its recording begins, and give the new name.
+
+        So the file that kills the listener is known by its name at the next start. The second time it is set aside
+        instead, and None is given.
+
+        Raises:
+            OSError: the store cannot be written.
+        """
+        stem, _, count = path.stem.partition(".")
+        attempts = int(count) if count.isdecimal() else 0
+        if attempts >= _MOST_ATTEMPTS:
+            self.set_aside(path)
+            return None
+        counted = path.with_name(f"{stem}.{attempts + 1}{path.suffix}")
+        path.rename(counted)
+        sync_folder(counted.parent)
+        return counted
+
+    def set_aside(self, path: Path) -> Path:
+        """Put a file of ``incoming/`` where nobody reads it, for a person to look at.
+
+        Raises:
+            OSError: the store cannot be written.
+        """
+        make_folder(self.folder / SET_ASIDE)
+        aside = self.folder / SET_ASIDE / path.name
+        path.rename(aside)
+        sync_folder(aside.parent)
+        return aside
 
     @staticmethod
     def path_of(digest: str) -> str:

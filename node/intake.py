@@ -23,13 +23,11 @@ from config.settings import Eligibility, Triage
 from db.assessments import Assessment
 from db.records import Ingest, ReceivedInstance, Refusal, RejectionNote, StudyFacts, TriageDecision
 from node.admission import Admission
-from node.assessment import take_assessment
+from node.content import Said, read_said
 from node.eligibility import judge
 from node.header import UnreadableDataSetError, describe, is_stat, read_header, text
-from node.instance_store import Incoming, InstanceStore, StoreError
+from node.instance_store import SET_ASIDE, Incoming, InstanceStore, StoreError
 from node.reception import Answer, StoreCommand
-from node.rejection import is_key_object, read_rejection
-from node.reports import take_report
 from workers.clock import Clock
 from workers.worklist import triage_study
 
@@ -135,24 +133,46 @@ class Intake:
     def recover(self) -> int:
         """Record what a crash left whole but perhaps unrecorded; returns how many there were.
 
+        A file that cannot be recorded, or that has ended the listener at two starts, is set aside: nobody was told that
+        it is safe, and all the others must be received.
+
         Raises:
             SQLAlchemyError: the database cannot be written.
+            OSError: the store cannot be written.
         """
         count = 0
         for path in self._store.unfinished():
-            count += self._recover(path)
-            path.unlink(missing_ok=True)
+            counted = self._store.begin_attempt(path)
+            if counted is None:
+                log.critical("%s ended the listener each time it was read; it is set aside in %s", path.name, SET_ASIDE)
+                continue
+            count += self._try_to_recover(counted, path)
         if count:
             log.warning("finished receiving %d instances that were whole when the listener ended", count)
         return count
+
+    def _try_to_recover(self, path: Path, name_before: Path) -> bool:
+        try:
+            recovered = self._recover(path)
+        except SQLAlchemyError:
+            path.rename(name_before)  # not the file's fault, so this does not count
+            raise
+        except Exception as error:  # whatever it is that this one file does to us, the listener must start
+            why = str(error) if isinstance(error, UnreadableDataSetError) else type(error).__name__
+            self._store.set_aside(path)
+            log.critical("%s cannot be recorded and is set aside in %s: %s", path.name, SET_ASIDE, why)
+            return False
+        path.unlink(missing_ok=True)
+        return recovered
 
     def _keep(self, incoming: Incoming, command: StoreCommand, header: Dataset) -> Answer:
         refusal = self._judge(header)
         path = self._store.keep(incoming)
         received = self._describe(header, command, incoming.digest, path, incoming.byte_count)
+        said = self._read_said(received, refusal)
         try:
             with self._turn:
-                self._record(received, refusal)
+                self._record(received, refusal, said)
         except SQLAlchemyError as error:
             # A lost connection does not tell whether the row was committed, so the bytes must stay.
             self._store.postpone(incoming)
@@ -186,33 +206,37 @@ class Intake:
             stat=stat,
         )
 
-    def _record(self, received: ReceivedInstance, refusal: Refusal | None) -> None:
+    def _read_said(self, received: ReceivedInstance, refusal: Refusal | None) -> Said:
+        return read_said(self._store.folder / received.path, received, refusal, self._policy.triage)
+
+    def _record(self, received: ReceivedInstance, refusal: Refusal | None, said: Said) -> None:
         ingest = self._worklist.record_instance(received, refusal, self._policy.pipeline, self._clock())
         log.info(
             "instance %d: %s",
             ingest.instance_id,
             _word(ingest, refusal),
         )
-        if is_key_object(received.sop_class_uid):
-            self._take_back(ingest.instance_id, received.path)
-        path, now = self._store.folder / received.path, self._clock()
-        take_assessment(self._worklist, path, received, ingest.instance_id, now)
-        take_report(self._worklist, path, received, refusal, ingest.instance_id, self._policy.triage, now)
+        self._heed(said, ingest.instance_id, received.calling_ae_title)
         if ingest.returned is not None:
-            self._triage_again(ingest.returned, now)
+            self._triage_again(ingest.returned, self._clock())
         if ingest.job_ids:
             self._ring([(job_id, received.stat or ingest.pressing) for job_id in ingest.job_ids])
 
-    def _take_back(self, instance_id: int, path: str) -> None:
-        """Do what a rejection note says. A repeat does it too: the node may have died between recording and this."""
-        try:
-            note = read_rejection(self._store.folder / path)
-        except Exception as error:  # a parser of hostile bytes fails in every way there is
-            log.error("instance %d is a key object that cannot be read: %s", instance_id, type(error).__name__)
-            return
-        if note is None:
-            return
+    def _heed(self, said: Said, instance_id: int, sender: str) -> None:
+        """Do what an object says. A repeat does it too: the node may have died between recording and this."""
         now = self._clock()
+        if said.unreadable:
+            log.error("instance %d is a document that is kept but not read: %s", instance_id, said.unreadable)
+        if said.rejection is not None:
+            self._take_back(said.rejection, instance_id, now)
+        if said.assessment is not None:
+            unmatched = self._worklist.record_assessment(said.assessment, instance_id, now)
+            count = len(said.assessment.statements)
+            log.info("instance %d assesses: %d statements, %d unmatched", instance_id, count, unmatched)
+        if said.reported and self._worklist.report_by_object(instance_id, sender, now):
+            log.info("instance %d is a report; its study leaves the worklist", instance_id)
+
+    def _take_back(self, note: RejectionNote, instance_id: int, now: datetime) -> None:
         studies = self._worklist.reject_instances(note, now)
         for study_id in studies:
             self._triage_again(study_id, now)
@@ -232,7 +256,8 @@ class Intake:
             return False
         header = read_header(path, command.transfer_syntax_uid, offset)
         received = self._describe(header, command, digest, kept, path.stat().st_size - offset)
-        self._record(received, self._judge(header))
+        refusal = self._judge(header)
+        self._record(received, refusal, self._read_said(received, refusal))
         return True
 
 

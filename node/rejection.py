@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydicom import Dataset, dcmread, uid
+from pydicom import Dataset, uid
 
 from db.records import RejectionNote
+from models.radiograph.data_set import InvalidDataSetError
+from node.documents import read_document
 
 REASONS = {
     "113001": "The hospital has rejected this image for quality reasons.",
@@ -21,7 +23,12 @@ REASONS = {
 }
 """Code value (DCM) of the document title and what it means for an image."""
 
-_LARGEST_NOTE = 16 * 1024 * 1024
+# More than any study has, and fewer than a database takes in one question.
+_MOST_IMAGES = 10_000
+
+
+class InvalidRejectionError(InvalidDataSetError):
+    """The document takes images back, but not in a way that can be followed."""
 
 
 def is_key_object(sop_class_uid: str) -> bool:
@@ -33,17 +40,27 @@ def read_rejection(path: Path) -> RejectionNote | None:
     """Read the note that lies at ``path``; None where it is a key object with another title.
 
     Raises:
-        ValueError: its title takes images back, and it cannot be understood which.
+        InvalidRejectionError: see :func:`rejection_of`.
+        InvalidDataSetError: it cannot be read.
+        OSError: the file cannot be read.
     """
-    if path.stat().st_size > _LARGEST_NOTE:
-        raise ValueError("a key object of this size is not read")
-    document = dcmread(path)
+    return rejection_of(read_document(path))
+
+
+def rejection_of(document: Dataset) -> RejectionNote | None:
+    """The rejection note that a document is; None where it is a key object with another title.
+
+    Raises:
+        InvalidRejectionError: its title takes images back, and it cannot be understood which.
+    """
     code = _title(document)
     if code not in REASONS:
         return None
     instances = tuple(dict.fromkeys(_instances(document)))
     if not instances:
-        raise ValueError("a rejection note names no image")
+        raise InvalidRejectionError("a rejection note names no image")
+    if len(instances) > _MOST_IMAGES:
+        raise InvalidRejectionError(f"a rejection note names more than {_MOST_IMAGES} images")
     return RejectionNote(str(document.SOPInstanceUID), code, REASONS[code], instances)
 
 

@@ -9,69 +9,25 @@ C.24.2) whose title says that it is a report.
 
 from __future__ import annotations
 
-import logging
 import re
-from datetime import datetime
-from pathlib import Path
-from typing import Protocol
 
-from pydicom import Dataset, dcmread, uid
+from pydicom import Dataset, uid
 
 from config.settings import Triage
-from db.records import ReceivedInstance, Refusal
-from node.assessment import read_assessment
+from db.records import Refusal
 from node.eligibility import RefusalCode
-
-log = logging.getLogger(__name__)
 
 _TEXTS = frozenset({uid.BasicTextSRStorage, uid.EnhancedSRStorage})
 _MIXED = frozenset({uid.ComprehensiveSRStorage, uid.Comprehensive3DSRStorage, uid.ExtensibleSRStorage})
 _ENCAPSULATED = frozenset({uid.EncapsulatedPDFStorage, uid.EncapsulatedCDAStorage})
 _LOINC = frozenset({"LN", "2.16.840.1.113883.6.1"})
-_HEADER = (
-    "SOPClassUID",
-    "SeriesDescription",
-    "DocumentTitle",
-    "CompletionFlag",
-    "VerificationFlag",
-    "PreliminaryFlag",
-    "ConceptNameCodeSequence",
-)
 
 
-class ReportedList(Protocol):
-    """What taking a report needs of :class:`db.worklist.Worklist`."""
-
-    def report_by_object(self, instance_id: int, actor: str, now: datetime) -> bool:
-        """Mark the study of this instance as reported; False where nothing has changed."""
-
-
-def take_report(
-    worklist: ReportedList,
-    path: Path,
-    received: ReceivedInstance,
-    refusal: Refusal | None,
-    instance_id: int,
-    rules: Triage,
-    now: datetime,
-) -> None:
-    """Mark the study as reported where the received object (at ``path``) is a report of it.
-
-    A repeat does it again, for the node may have died between recording the instance and this; what was done once for
-    an instance is not done twice.
-    """
-    if rules.report_objects == "ignore" or received.sop_class_uid not in _TEXTS | _MIXED | _ENCAPSULATED:
-        return
-    if refusal is not None and refusal.code == RefusalCode.OWN_RESULT:
-        return
-    try:
-        document = dcmread(path, stop_before_pixels=True, specific_tags=list(_HEADER))
-        counts = is_report(document, rules) and not _assesses(path, received)
-    except Exception as error:  # a parser of hostile bytes fails in every way there is
-        log.error("instance %d is a document that cannot be read: %s", instance_id, type(error).__name__)
-        return
-    if counts and worklist.report_by_object(instance_id, received.calling_ae_title, now):
-        log.info("instance %d is a report; its study leaves the worklist", instance_id)
+def may_report(sop_class_uid: str, refusal: Refusal | None, rules: Triage) -> bool:
+    """Whether an object of this class may be a report of its study, under ``rules``. Our own results are none."""
+    if rules.report_objects == "ignore" or (refusal is not None and refusal.code == RefusalCode.OWN_RESULT):
+        return False
+    return sop_class_uid in _TEXTS | _MIXED | _ENCAPSULATED
 
 
 def is_report(document: Dataset, rules: Triage) -> bool:
@@ -105,8 +61,3 @@ def _concept(document: Dataset) -> tuple[str, str]:
 
 def _value(dataset: Dataset, keyword: str) -> str:
     return str(dataset.get(keyword) or "").strip()
-
-
-def _assesses(path: Path, received: ReceivedInstance) -> bool:
-    """A verdict on a finding of ours is no report of the study."""
-    return received.sop_class_uid not in _ENCAPSULATED and read_assessment(path) is not None

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 from pydicom.encaps import generate_fragments, get_frame
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut, convert_color_space
@@ -26,6 +26,7 @@ from pydicom.uid import UID, ExplicitVRBigEndian
 from models.contract import Unfit
 from models.radiograph.attributes import sound_attributes
 from models.radiograph.codestream import CodestreamError, FrameHeader, jpeg_2000_header, jpeg_header
+from models.radiograph.data_set import InvalidDataSetError, read_path
 from models.radiograph.transfer_syntaxes import DECODERS, LOSSY, PixelDecoder
 
 Samples = NDArray[Any]
@@ -210,11 +211,8 @@ def read_file(path: Path, *, stop_before_pixels: bool = False) -> Dataset:
         UnreadablePixels: It is not one.
     """
     try:
-        return dcmread(path, stop_before_pixels=stop_before_pixels)
-    except MemoryError:
-        raise
-    except Exception as error:
-        # A parser that meets hostile bytes fails in every way there is; for us they all mean the same.
+        return read_path(path, pixels=not stop_before_pixels)
+    except (InvalidDataSetError, OSError) as error:
         raise UnreadablePixels(PixelFault.NOT_DICOM, f"The file cannot be read as DICOM: {error}.") from error
 
 

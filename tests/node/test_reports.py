@@ -14,7 +14,8 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from config.settings import Triage
 from db.records import Outcome, Priority, ReceivedInstance
 from db.worklist import Worklist
-from node.reports import is_report, take_report
+from node.content import read_said
+from node.reports import is_report
 from tests.node.listening import Listening, chest, dcmtk, listening
 from tests.rules import NO_RULES
 
@@ -84,16 +85,7 @@ def test_which_documents_count(made: Dataset, verified: bool, any_: bool) -> Non
     assert is_report(made, ANY) is any_
 
 
-class _List:
-    def __init__(self) -> None:
-        self.told: list[tuple[int, str]] = []
-
-    def report_by_object(self, instance_id: int, actor: str, now: datetime) -> bool:
-        self.told.append((instance_id, actor))
-        return True
-
-
-def _take(path: Path, made: Dataset, rules: Triage = RULES) -> list[tuple[int, str]]:
+def _take(path: Path, made: Dataset, rules: Triage = RULES) -> bool:
     made.save_as(path, enforce_file_format=True)
     received = ReceivedInstance(
         sop_instance_uid=str(made.SOPInstanceUID),
@@ -106,17 +98,15 @@ def _take(path: Path, made: Dataset, rules: Triage = RULES) -> list[tuple[int, s
         series_instance_uid="1.2.3.4",
         calling_ae_title="RIS",
     )
-    worklist = _List()
-    take_report(worklist, path, received, None, 7, rules, NOW)
-    return worklist.told
+    return read_said(path, received, None, rules).reported
 
 
-def test_the_sender_is_named(tmp_path: Path) -> None:
-    assert _take(tmp_path / "a.dcm", document()) == [(7, "RIS")]
+def test_a_signed_report_is_one(tmp_path: Path) -> None:
+    assert _take(tmp_path / "a.dcm", document())
 
 
 def test_reports_can_be_ignored(tmp_path: Path) -> None:
-    assert _take(tmp_path / "a.dcm", document(), Triage(report_objects="ignore")) == []
+    assert not _take(tmp_path / "a.dcm", document(), Triage(report_objects="ignore"))
 
 
 def test_a_verdict_on_our_finding_is_no_report(tmp_path: Path) -> None:
@@ -129,18 +119,18 @@ def test_a_verdict_on_our_finding_is_no_report(tmp_path: Path) -> None:
         item = Dataset()
         item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code
         setattr(answer, keyword, [item])
-    assert _take(tmp_path / "a.dcm", document(ContentSequence=[answer])) == []
+    assert not _take(tmp_path / "a.dcm", document(ContentSequence=[answer]))
 
 
 def test_a_broken_document_is_taken_and_says_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.dcm"
     made = document()
-    assert _take(path, made) == [(7, "RIS")]
+    assert _take(path, made)
     path.write_bytes(path.read_bytes()[:200] + b"\xff" * 500)
-    worklist = _List()
     received = ReceivedInstance("1", str(made.SOPClassUID), "1.2.840.10008.1.2.1", "", "a", 1, "1.2.3", "1.2.3.4")
-    take_report(worklist, path, received, None, 7, RULES, NOW)
-    assert worklist.told == []
+    said = read_said(path, received, None, RULES)
+    assert not said.reported
+    assert "says" in said.unreadable
 
 
 def _send(node: Listening, *paths: Path) -> None:

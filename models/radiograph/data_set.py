@@ -1,0 +1,461 @@
+"""Data sets (PS3.5 7 and annex A) out of hostile bytes, within limits that hold before anything is believed.
+
+A peer's bytes say how long a value is, how deep sequences go, how many elements there are and, deflated, how much there
+is at all. pydicom believes them: 3 MB can become 3 GB, and 4 MB half a minute. So everything that others have sent is
+read here, forward and once, under :class:`Limits`; what comes out are pydicom's data sets, converted by it element by
+element when somebody asks. What need not be looked at is passed over, and a sequence whose inside contradicts its own
+length is left out: a broken icon says nothing about an image.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+import zlib
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from io import SEEK_CUR, SEEK_END
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+from pydicom import Dataset, uid
+from pydicom.charset import convert_encodings, default_encoding
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import DataElement, RawDataElement, empty_value_for_VR
+from pydicom.dataset import FileMetaDataset
+from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag
+from pydicom.valuerep import VR
+
+DEFLATED = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})
+"""Transfer syntaxes whose whole data set is deflated (PS3.5 A.5; Supplement 119 for JPIP)."""
+
+_UNDEFINED = 0xFFFFFFFF
+_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_CHARACTER_SET = 0x00080005
+_PIXEL_DATA = 0x7FE00010
+_PIXEL_GROUP = 0x7FE0
+_ITEM_GROUP = 0xFFFE
+_META_GROUP = 0x0002
+_VRS = {str(vr).encode(): str(vr) for vr in VR if len(str(vr)) == 2}
+# Explicit value representations with a length of four bytes (PS3.5 7.1.2); of these the second line holds no items.
+_LONG = frozenset({"SQ", "UN", "UC", "UR", "UT", "SV", "UV", "OB", "OD", "OF", "OL", "OV", "OW"})
+_BULK = frozenset({"OB", "OD", "OF", "OL", "OV", "OW"})
+_CHUNK = 64 * 1024
+# How many elements are read between two looks at the clock.
+_STEPS = 512
+_PREAMBLE = 128
+
+
+class InvalidDataSetError(ValueError):
+    """The bytes are no data set; the message says where and why, in words that hold no value of it."""
+
+
+class DataSetLimitError(InvalidDataSetError):
+    """The data set is more than is read: larger, deeper, of more elements, or it takes too long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much of a data set is read.
+
+    ``inflated_bytes`` bounds a deflated data set, ``depth`` the sequences within sequences, ``elements`` how many
+    elements and items are walked through, ``seconds`` the processor time of this thread. A longer value than
+    ``value_bytes`` is passed over.
+    """
+
+    inflated_bytes: int
+    elements: int
+    depth: int = 32
+    value_bytes: int = 64 * 1024
+    seconds: float = 10.0
+
+
+IMAGE_LIMITS = Limits(inflated_bytes=1 << 29, elements=200_000, depth=64, value_bytes=1 << 32, seconds=30.0)
+"""For a whole image, pixels included: more than the largest one that can be decoded, in grey or in colour."""
+
+
+_META_LIMITS = Limits(inflated_bytes=0, elements=100, depth=1)
+
+
+class _Source(Protocol):
+    """Bytes that are read forward."""
+
+    def read(self, count: int) -> bytes:
+        """The next bytes; fewer only at the end."""
+
+    def skip(self, count: int) -> bool:
+        """Pass bytes over; False where there are not so many."""
+
+
+class _Plain:
+    """Bytes of a file from where it stands."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        at = file.tell()
+        self.left = file.seek(0, SEEK_END) - at
+        file.seek(at)
+
+    def read(self, count: int) -> bytes:
+        """See the protocol; asks for no more than there is, for the memory would be taken first."""
+        if count > self.left:
+            count = self.left
+        self.left -= count
+        return self._file.read(count)
+
+    def skip(self, count: int) -> bool:
+        """See the protocol."""
+        step = min(count, self.left)
+        if step:
+            self._file.seek(step, SEEK_CUR)
+        self.left -= step
+        return step == count
+
+
+class _Inflated:
+    """Bytes of a raw deflate stream (PS3.5 A.5: no zlib header), inflated piece by piece as they are asked for."""
+
+    def __init__(self, file: BinaryIO, limit: int) -> None:
+        self._file = file
+        self._left = limit
+        self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+
+    def read(self, count: int) -> bytes:
+        """See the protocol."""
+        pieces = []
+        while count:
+            piece = self._next(count)
+            if not piece:
+                break
+            pieces.append(piece)
+            count -= len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def skip(self, count: int) -> bool:
+        """See the protocol."""
+        while count:
+            piece = self._next(min(count, _CHUNK))
+            if not piece:
+                return False
+            count -= len(piece)
+        return True
+
+    def _next(self, most: int) -> bytes:
+        while not self._inflater.eof:
+            packed = self._inflater.unconsumed_tail or self._file.read(_CHUNK)
+            try:
+                piece = self._inflater.decompress(packed, most)
+            except zlib.error as error:
+                raise InvalidDataSetError("the deflated data set is damaged") from error
+            self._left -= len(piece)
+            if self._left < 0:
+                raise DataSetLimitError("the deflated data set inflates to more than is read")
+            if piece or not packed:
+                return piece
+        return b""
+
+
+@dataclass(slots=True)
+class _Level:
+    """A data set while it is read: top level or item."""
+
+    implicit: bool | None
+    depth: int
+    encoding: Any = default_encoding
+    wanted: bool = True
+    # By plain numbers: pydicom's tags take long to compare.
+    elements: dict[int, Any] = field(default_factory=dict)
+
+
+Enough = Callable[[int], bool]
+"""Asked at each tag of the top level, before its element is read; True ends the reading."""
+
+
+class Reader:
+    """Reads one data set from where ``file`` stands; with ``tags`` only these are kept, on every level.
+
+    ``elements`` are those of the top level so far, also when an error ended the reading; ``length`` is how many bytes
+    (inflated) they and what was passed over take, up to the tag at which ``enough`` said so.
+    """
+
+    def __init__(
+        self, file: BinaryIO, transfer_syntax: str, limits: Limits, tags: Collection[int] | None = None
+    ) -> None:
+        self._source: _Source
+        self._bound: int | None = None
+        if transfer_syntax in DEFLATED:
+            self._source = _Inflated(file, limits.inflated_bytes)
+        else:
+            self._source = _Plain(file)
+            self._bound = self._source.left
+        self._little = transfer_syntax != uid.ExplicitVRBigEndian
+        order = "<" if self._little else ">"
+        self._short = struct.Struct(f"{order}HH2sH").unpack
+        self._wide = struct.Struct(f"{order}HHL").unpack
+        self._long = struct.Struct(f"{order}L").unpack
+        self._limits = limits
+        self._tags = None if tags is None else frozenset(tags) | {_CHARACTER_SET}
+        self._steps_left = limits.elements
+        self._look_at = max(limits.elements - _STEPS, 0)
+        self._end_of_time = time.thread_time() + limits.seconds
+        self._at = 0
+        self._top = _Level(None, 0)
+        self.elements = self._top.elements
+        self.length = 0
+
+    def read(self, enough: Enough | None = None) -> Reader:
+        """Read to the end, or as far as is ``enough``.
+
+        What was read before an error stays in ``elements``.
+
+        Raises:
+            InvalidDataSetError: the bytes are no data set, or (:class:`DataSetLimitError`) one that is too much.
+        """
+        self._data_set(self._top, self._bound, enough)
+        return self
+
+    def data_set(self, kind: type[Dataset] = Dataset) -> Dataset:
+        """What was read so far, as a data set of some kind."""
+        return self._made(self._top, default_encoding, kind)
+
+    def _data_set(self, level: _Level, bound: int | None, enough: Enough | None, delimited: bool = False) -> None:
+        """Read elements up to ``bound`` (where that is known), or to the delimiter where there is to be one."""
+        while bound is None or self._at < bound:
+            head = self._head(bound)
+            if len(head) < 8:
+                if level.depth:
+                    raise InvalidDataSetError("an item is cut off")
+                break  # padding behind the last element
+            group, number, code, short = self._short(head)
+            tag = group << 16 | number
+            if group == _ITEM_GROUP:
+                if tag != _ITEM_END:
+                    raise InvalidDataSetError(f"{_name(tag)} stands where an element is expected")
+                if delimited:
+                    return
+                continue
+            if enough is not None and enough(tag):
+                self.length = self._at - 8
+                return
+            if level.implicit is None:
+                level.implicit = not _is_printable(code)
+            vr, length = self._kind(level, head, code, short)
+            self._element(level, tag, vr, length, bound)
+        self.length = self._at
+
+    def _kind(self, level: _Level, head: bytes, code: bytes, short: int) -> tuple[str | None, int]:
+        """Value representation and length of an element, as the two ways of PS3.5 7.1 say them, and some others.
+
+        A value representation that is not known yet has a length of four bytes behind two that are zero, as all new
+        ones have (PS3.5 6.2.2); one that is no letters at all is somebody's mistake, with a length of two. Others
+        write single elements in implicit VR: no text then, but the length, which is short.
+        """
+        if level.implicit:
+            return None, self._wide(head)[2]
+        vr = _VRS.get(code)
+        if vr is None and not _are_letters(code):
+            return ("UN", short) if _is_printable(code) else (None, self._wide(head)[2])
+        if vr in _LONG or (vr is None and not short):
+            size = self._read(4)
+            if len(size) < 4:
+                raise InvalidDataSetError("a length is cut off")
+            return vr or "UN", self._long(size)[0]
+        return vr or "UN", short
+
+    def _element(self, level: _Level, tag: int, vr: str | None, length: int, bound: int | None) -> None:
+        wanted = level.wanted and (self._tags is None or tag in self._tags)
+        is_bulk = tag >> 16 == _PIXEL_GROUP or vr in _BULK
+        if length == _UNDEFINED and is_bulk:
+            self._keep(level, tag, vr, length, self._fragments(tag, bound, wanted), wanted)
+            return
+        if length != _UNDEFINED:
+            length = self._believed(level, tag, length, bound)
+        if length == _UNDEFINED or (wanted and not is_bulk and _is_sequence(tag, vr)):
+            self._sequence(level, tag, length, bound, wanted)
+        elif wanted and length <= self._limits.value_bytes:
+            self._keep(level, tag, vr, length, self._value(level, tag, length), wanted)
+        elif not self._skip(length) and not self._may_be_cut_off(level, tag):
+            raise InvalidDataSetError(f"{_name(tag)} is cut off")
+
+    def _believed(self, level: _Level, tag: int, length: int, bound: int | None) -> int:
+        """The length of a value, where there are so many bytes; of pixels that are cut off what there is."""
+        if bound is None or length <= bound - self._at:
+            return length
+        if self._may_be_cut_off(level, tag):
+            return bound - self._at
+        raise InvalidDataSetError(f"{_name(tag)} says {length} bytes where {bound - self._at} are left")
+
+    @staticmethod
+    def _may_be_cut_off(level: _Level, tag: int) -> bool:
+        return level.depth == 0 and tag >> 16 == _PIXEL_GROUP
+
+    def _value(self, level: _Level, tag: int, length: int) -> bytes:
+        value = self._read(length)
+        if len(value) < length and not self._may_be_cut_off(level, tag):
+            raise InvalidDataSetError(f"{_name(tag)} is cut off")
+        return value
+
+    def _keep(self, level: _Level, tag: int, vr: str | None, length: int, value: bytes, wanted: bool) -> None:
+        if not wanted:
+            return
+        if tag == _CHARACTER_SET:
+            level.encoding = _encodings(value)
+        held: Any = value or empty_value_for_VR(vr, raw=True)
+        kept = length if length == _UNDEFINED else len(value)
+        level.elements[tag] = RawDataElement(BaseTag(tag), vr, kept, held, 0, vr is None, self._little)
+
+    def _fragments(self, tag: int, bound: int | None, wanted: bool) -> bytes:
+        """The items of encapsulated pixels (PS3.5 A.4) as they lie there, without the delimiter behind them."""
+        kept = bytearray()
+        while bound is None or self._at < bound:
+            head = self._head(bound)
+            if len(head) < 8:
+                break  # a missing delimiter takes nothing away
+            group, number, length = self._wide(head)
+            found = group << 16 | number
+            if found == _SEQUENCE_END:
+                break
+            if found != _ITEM:
+                raise InvalidDataSetError(f"the fragments of {_name(tag)} contradict their lengths")
+            length = length if bound is None else min(length, bound - self._at)
+            if wanted and len(kept) + length <= self._limits.value_bytes:
+                kept += head + self._read(length)
+            else:
+                self._skip(length)
+        return bytes(kept)
+
+    def _sequence(self, level: _Level, tag: int, length: int, bound: int | None, wanted: bool) -> None:
+        """Read a sequence (PS3.5 7.5). One that knows its length, but contradicts it or is too deep, is left out."""
+        if level.depth >= self._limits.depth:
+            if length != _UNDEFINED:
+                self._skip(length)
+                return
+            raise DataSetLimitError(f"sequences are nested more than {self._limits.depth} deep")
+        end = bound if length == _UNDEFINED else self._at + length
+        try:
+            items = self._items(level, tag, end, wanted, delimited=length == _UNDEFINED)
+        except DataSetLimitError:
+            raise
+        except InvalidDataSetError:
+            if length == _UNDEFINED or end is None:
+                raise
+            self._skip(end - self._at)
+            return
+        if wanted:
+            sequence = DataElement(BaseTag(tag), "SQ", Sequence(items), is_undefined_length=length == _UNDEFINED)
+            level.elements[tag] = sequence
+
+    def _items(self, level: _Level, tag: int, bound: int | None, wanted: bool, *, delimited: bool) -> list[Dataset]:
+        items = []
+        while bound is None or self._at < bound:
+            head = self._head(bound)
+            group, number, length = self._wide(head) if len(head) == 8 else (0, 0, 0)
+            found = group << 16 | number
+            if found == _SEQUENCE_END and delimited:
+                break
+            if found != _ITEM:
+                raise InvalidDataSetError(f"the items of {_name(tag)} contradict their lengths")
+            inner = _Level(True if level.implicit else None, level.depth + 1, level.encoding, wanted)
+            endless = length == _UNDEFINED
+            end = bound if endless else self._at + self._believed(inner, tag, length, bound)
+            self._data_set(inner, end, None, delimited=endless)
+            if wanted:
+                items.append(self._made(inner, level.encoding))
+        return items
+
+    def _made(self, level: _Level, encoding: Any, kind: type[Dataset] = Dataset) -> Dataset:
+        made = kind({BaseTag(tag): held for tag, held in level.elements.items()}, parent_encoding=encoding)
+        made.set_original_encoding(bool(level.implicit), self._little, level.encoding)
+        return made
+
+    def _head(self, bound: int | None) -> bytes:
+        """The next eight bytes, of which every element and item has so many; fewer where there are fewer."""
+        self._steps_left -= 1
+        if self._steps_left < self._look_at:
+            self._look_around()
+        if bound is not None and bound - self._at < 8:
+            return self._read(bound - self._at)
+        data = self._source.read(8)
+        self._at += len(data)
+        return data
+
+    def _look_around(self) -> None:
+        if self._steps_left < 0:
+            raise DataSetLimitError(f"there are more than {self._limits.elements} elements")
+        self._look_at = max(self._steps_left - _STEPS, 0)
+        if time.thread_time() > self._end_of_time:
+            raise DataSetLimitError(f"reading takes more than {self._limits.seconds:.0f} s")
+
+    def _read(self, count: int) -> bytes:
+        data = self._source.read(count)
+        self._at += len(data)
+        return data
+
+    def _skip(self, count: int) -> bool:
+        self._at += count
+        return self._source.skip(count)
+
+
+def read_part_10(
+    file: BinaryIO, limits: Limits = IMAGE_LIMITS, tags: Collection[int] | None = None, *, pixels: bool = True
+) -> Dataset:
+    """Read a DICOM file (PS3.10 7) with its file meta information; without ``pixels`` only what stands before them.
+
+    Raises:
+        InvalidDataSetError: it is none, or (:class:`DataSetLimitError`) one that is too much.
+        OSError: the file cannot be read.
+    """
+    file.seek(0)
+    if file.read(_PREAMBLE + 4)[_PREAMBLE:] != b"DICM":
+        raise InvalidDataSetError("there is no DICOM prefix")
+    meta = Reader(file, uid.ExplicitVRLittleEndian, _META_LIMITS)
+    found = meta.read(lambda tag: tag >> 16 != _META_GROUP).data_set()
+    file.seek(_PREAMBLE + 4 + meta.length)
+    syntax = str(found.get("TransferSyntaxUID") or "").strip(" \0")
+    reader = Reader(file, syntax, limits, tags)
+    data_set = reader.read(None if pixels else _is_pixels).data_set()
+    data_set.file_meta = FileMetaDataset(found)
+    return data_set
+
+
+def _is_pixels(tag: int) -> bool:
+    return tag in (_PIXEL_DATA, 0x7FE00008, 0x7FE00009)
+
+
+def read_path(
+    path: Path, limits: Limits = IMAGE_LIMITS, tags: Collection[int] | None = None, *, pixels: bool = True
+) -> Dataset:
+    """Read the DICOM file at ``path``; see :func:`read_part_10`."""
+    with path.open("rb") as file:
+        return read_part_10(file, limits, tags, pixels=pixels)
+
+
+def _are_letters(code: bytes) -> bool:
+    return code.isalpha() and code.isupper()
+
+
+def _is_printable(code: bytes) -> bool:
+    return code.isascii() and code.decode("ascii").isprintable()
+
+
+def _is_sequence(tag: int, vr: str | None) -> bool:
+    if vr not in (None, "UN"):
+        return vr == "SQ"
+    try:
+        return dictionary_VR(tag) == "SQ"
+    except KeyError:
+        return False
+
+
+def _encodings(value: bytes) -> Any:
+    """Python's codecs for the terms of Specific Character Set (PS3.3 C.12.1.1.2); the default where one is unknown."""
+    terms = value.decode("ascii", "replace").strip(" \0").split("\\")
+    try:
+        return convert_encodings([term.strip() for term in terms])
+    except (LookupError, ValueError):
+        return default_encoding
+
+
+def _name(tag: int) -> str:
+    return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
