@@ -2,7 +2,8 @@
 
 Three rules hold whatever the configuration says, and are property-tested:
 
-* a further finding never lowers the priority and never moves ``due_at`` back;
+* a further finding never lowers the priority, and never moves ``due_at`` back but for a study that only models in
+  shadow had judged: it was due as *not analysed*, and now it is analysed;
 * nothing of ours lowers what the hospital has asked for, and a finding in shadow does not exist here;
 * the wait is bounded: every study is due no later than a routine one, and one that could not be analysed is due
   earlier than a negative one, so that a broken algorithm hides nobody.

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from workers.hl7.text import CODECS, NULL, Delimiters, escape, unescape
+from workers.hl7.text import CODECS, NULL, Delimiters, escape, stripped, unescape
 
 SEGMENT_SEQUENCE = "100"
 REQUIRED_FIELD = "101"
@@ -60,7 +60,7 @@ class Segment:
     def text(self, field: int, component: int = 1, subcomponent: int = 1) -> str:
         """A value of the first repetition, unescaped and stripped; empty where there is none or it is to be deleted.
 
-        Without NUL: no database keeps it, and nobody means it.
+        Without NUL, which no database keeps: see :func:`workers.hl7.text.stripped`.
         """
         repetitions = self.repetitions(field)
         return self.part(repetitions[0], component, subcomponent) if repetitions else ""
@@ -70,7 +70,7 @@ class Segment:
         if repetition == NULL:
             return ""
         found = _nth(_nth(repetition, self.delimiters.component, component), self.delimiters.subcomponent, subcomponent)
-        return "" if found == NULL else unescape(found, self.delimiters, self.codec).replace("\0", "").strip()
+        return "" if found == NULL else stripped(unescape(found, self.delimiters, self.codec))
 
     def _raw(self, field: int) -> str:
         return self.fields[field - 1] if 0 < field <= len(self.fields) else ""

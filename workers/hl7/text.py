@@ -96,6 +96,14 @@ def unescape(text: str, delimiters: Delimiters, codec: str = "utf_8") -> str:
     return "".join([*parts, rest])
 
 
+def stripped(text: str) -> str:
+    """``text`` without white space at its ends. A NUL, which no database keeps, counts as white space.
+
+    Merely left out, one inside a value would make one patient's ID of another's.
+    """
+    return text.replace("\0", " ").strip()
+
+
 def _meaning(sequence: str, delimiters: Delimiters, codec: str) -> str | None:
     """What one escape sequence stands for, None where it stands for nothing that is known here."""
     letters = {

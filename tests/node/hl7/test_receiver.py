@@ -280,7 +280,7 @@ def test_whatever_comes_is_understood_or_refused(kind: str, segments: list[str])
 def test_a_name_with_control_characters_is_kept_without_them(worklist: Worklist) -> None:
     finished(worklist)
     assert answer(worklist, correction(patient="PID|1||P1^^^^MR||Ro\\X00\\e\\X0A\\x^Jane")).code == "AA"
-    assert worklist.study_detail(study_of(worklist)).row.patient_name == "Roe x^Jane"
+    assert worklist.study_detail(study_of(worklist)).row.patient_name == "Ro e x^Jane"
 
 
 def test_the_log_names_no_patient(worklist: Worklist, caplog: pytest.LogCaptureFixture) -> None:

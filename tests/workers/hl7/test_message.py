@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.hl7.message import MessageError, composed, read_header, read_message, write_message
-from workers.hl7.text import Delimiters, escape, unescape
+from workers.hl7.text import Delimiters, escape, stripped, unescape
 
 USUAL = Delimiters()
 OTHER = Delimiters("$", "!", "%", "?", "#")
@@ -152,7 +152,7 @@ def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
             read(raw)
 
 
-@given(values=st.lists(TEXT.map(str.strip), min_size=1, max_size=5))
+@given(values=st.lists(TEXT.map(stripped), min_size=1, max_size=5))
 def test_what_is_written_is_read_back_here_and_by_python_hl7(values: list[str]) -> None:
     written = write_message(
         [("MSH", "A", "B", "C", "D", "2026", "", "ORU^R01", "1", "P", "2.5"), ("NTE", "1", composed(*values))]
@@ -165,6 +165,22 @@ def test_what_is_written_is_read_back_here_and_by_python_hl7(values: list[str]) 
     assert [ours.text(2, number) for number in range(1, len(expected) + 1)] == expected
     theirs = hl7.parse(written)
     assert str(theirs) == written
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("\0", ""),
+        ("4711\0\0", "4711"),
+        (" \0 4711 \0 ", "4711"),
+        ("47\0" + "11", "47 11"),
+        (r"47\X00\11", "47 11"),
+    ],
+)
+def test_a_nul_is_padding_at_the_end_and_never_makes_one_value_of_another(written: str, read: str) -> None:
+    segment = read_message(message(r"MSH|^~\&|A|B|C|D|2026||ADT^A08|1|P|2.5", f"PID|1||{written}^^^B")).first("PID")
+    assert segment is not None
+    assert segment.text(3) == read
 
 
 def test_an_encoded_value_is_no_null_and_no_more_than_one_field() -> None:
