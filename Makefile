@@ -5,11 +5,13 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 FILES  ?=
 TESTS  ?= tests
+JOBS   ?= auto
+SEED   ?=
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format benchmark clean
+.PHONY: help demo test fuzz peers check format benchmark clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,8 +19,16 @@ help: ## Show this list
 demo: $(VENV)/.demo ## Run the whole node, send it radiographs, show what comes back (FILES="a.dcm b.dcm" for your own)
 	@$(BIN)/pleura demo $(FILES)
 
-test: $(VENV)/.dev ## Run every test (TESTS=tests/node for some)
-	$(BIN)/python -P -m pytest $(TESTS)
+test: $(VENV)/.dev ## Run every test, one worker a core (TESTS=tests/node for some, JOBS=0 for no workers)
+	$(BIN)/python -P -m pytest -n $(JOBS) --dist loadgroup $(TESTS)
+
+fuzz: $(VENV)/.dev ## Run the property tests on other examples than `make test` does (SEED=… for those of a seed)
+	@seed="$(SEED)"; seed="$${seed:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}"; echo "make fuzz SEED=$$seed"; \
+	  $(BIN)/python -P -m pytest -n $(JOBS) --dist loadgroup -m hypothesis \
+	  --hypothesis-profile=random --hypothesis-seed=$$seed $(TESTS)
+
+peers: ## Install the programs of others that the tests ask (Debian packages, npm parts): tests/peers.txt
+	@tests/install_peers.sh
 
 check: $(VENV)/.dev ## Format, lint, strict types, import arrows
 	$(BIN)/ruff format --check .

@@ -22,16 +22,11 @@ from typing import Any
 
 import pydicom
 
-from node.app import free_ports
+from tests.ports import free_port
 
 PLUGIN = "libOrthancDicomWeb.so"
 _PLUGIN_FOLDERS = (Path("/usr/share/orthanc/plugins"), Path("/usr/lib/orthanc"))
 _SYSTEM_FOLDERS = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
-
-
-def free_port() -> int:
-    """A TCP port on loopback that was free a moment ago."""
-    return free_ports("127.0.0.1", 1)[0]
 
 
 def wait_until(
@@ -210,7 +205,7 @@ def running_orthanc(
     if lua:
         scripts = (folder / "hooks.lua",)
         scripts[0].write_text(lua)
-    http_port, dicom_port = free_ports("127.0.0.1", 2)
+    http_port, dicom_port = free_port(), free_port()
     settings = folder / "orthanc.json"
     settings.write_text(json.dumps(_configuration(folder, ae_title, http_port, dicom_port, origin, scripts), indent=1))
     with (folder / "orthanc.log").open("wb") as log:

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.models.samples import classifier_graph, manifest
-from tests.orthanc import Orthanc, free_port, wait_until
+from tests.orthanc import Orthanc, wait_until
+from tests.ports import free_port
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _PARTS = {"broker": "valkey", "listener": "listen", "worker": "jobs", "delivery": "deliveries", "sweep": "sweep"}

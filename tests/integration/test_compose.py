@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 import yaml
 
-from node.app import free_ports
 from tests.integration.pleura import handwritten_network
 from tests.integration.studies import frontal
 from tests.orthanc import Orthanc, running_orthanc, wait_until
+from tests.ports import free_port
 from tests.postgres import PostgresServer, postgres_server  # noqa: F401 - a fixture
 from tests.viewers.phantoms import as_bytes
 
@@ -94,7 +94,7 @@ def test_a_study_sent_into_the_pacs_comes_back_with_its_overlay(
     tmp_path: Path,
     postgres_server: PostgresServer,  # noqa: F811 - the fixture
 ) -> None:
-    ports = dict(zip(("listener", "admin", "broker"), free_ports("127.0.0.1", 3), strict=True))
+    ports = {name: free_port() for name in ("listener", "admin", "broker")}
     route = (ROOT / "config" / "demo" / "route.lua").read_text(encoding="utf-8")
     (tmp_path / "node").mkdir()
     with ExitStack() as running:

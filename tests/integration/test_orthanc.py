@@ -16,7 +16,8 @@ from pydicom.dataset import Dataset
 
 from tests.integration.pleura import Pleura, running_pleura
 from tests.integration.studies import frontal, whole_study
-from tests.orthanc import Orthanc, free_port, running_orthanc, wait_until
+from tests.orthanc import Orthanc, running_orthanc, wait_until
+from tests.ports import free_port
 from tests.viewers.phantoms import as_bytes
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.peer("Orthanc")]

@@ -67,7 +67,7 @@ def test_a_spoilt_chest_is_not_analysed(predictor: Predictor, shared_data: Path,
 
 
 def test_a_transfer_syntax_does_not_change_the_findings(predictor: Predictor, shared_data: Path) -> None:
-    data_store = pytest.importorskip("data_store")
+    data_store = pytest.importorskip("data_store", reason="pydicom-data is missing: pip install pydicom-data")
     folder = Path(data_store.__file__).parent / "data"
     plain = predictor.predict(read_model_input(folder / "RG1_UNCR.dcm"))
     assert plain.unfit is None

@@ -111,7 +111,7 @@ def test_runs_a_detector(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_keras_files_run_alike_in_any_batch_and_a_lambda_is_refused(spec: ModelSpec, tmp_path: Path) -> None:
-    keras = pytest.importorskip("keras")
+    keras = pytest.importorskip("keras", reason="Keras is missing: pip install '.[train]'")
     image = keras.Input((SIZE, SIZE, 1))
     maps = keras.layers.Conv2D(2, 3, activation="sigmoid", padding="same", name="maps")(image)
     mean = keras.layers.GlobalAveragePooling2D(name="probabilities")(maps)

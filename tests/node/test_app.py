@@ -13,8 +13,9 @@ import pytest
 import tomli_w
 
 from config.settings import Settings, load
-from node.app import Node, ServeError, free_port, lock_store, pleura_command
+from node.app import Node, ServeError, lock_store, pleura_command
 from node.sender import Peer, SendError, echo
+from tests.ports import free_port
 
 
 def _wait(condition: Callable[[], bool], seconds: float = 60) -> None:
@@ -44,8 +45,8 @@ def _alive(pid: int) -> bool:
 def config(tmp_path: Path) -> Path:
     path = tmp_path / "pleura.toml"
     values = {
-        "listener": {"port": free_port("127.0.0.1")},
-        "admin": {"port": free_port("127.0.0.1")},
+        "listener": {"port": free_port()},
+        "admin": {"port": free_port()},
         "store": {"folder": str(tmp_path / "var"), "minimum_free_bytes": 0},
     }
     path.write_text(tomli_w.dumps(values), encoding="utf-8")

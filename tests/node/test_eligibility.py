@@ -13,6 +13,7 @@ from pydicom.data import get_testdata_file
 from config.settings import Eligibility
 from node.eligibility import RefusalCode, age_in_years, judge
 from tests.node.listening import chest
+from tests.peers import skip_without
 
 pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR")
 
@@ -340,7 +341,7 @@ def test_real_files(shared_data: Path) -> None:
 def test_files_of_the_demonstration(name: str, expected: str | None) -> None:
     path = get_testdata_file(name, download=False)
     if not path:
-        pytest.skip("pydicom-data is not installed")
+        skip_without("pydicom-data is missing: pip install pydicom-data")
 
     refusal = judge(dcmread(str(path), stop_before_pixels=True), Eligibility())
 

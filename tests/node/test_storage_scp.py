@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import socket
 import struct
 import subprocess
@@ -29,6 +28,7 @@ from node.instance_store import Incoming, InstanceStore, StoreError
 from node.storage_scp import Ringer
 from node.syntaxes import DECODABLE, OTHER_CLASSES
 from tests.node.listening import Listening, chest, data_set_bytes, dcmtk, listening
+from tests.peers import skip_without_peers
 
 CR = uid.ComputedRadiographyImageStorage
 EXPLICIT = uid.ExplicitVRLittleEndian
@@ -221,14 +221,13 @@ def test_every_offered_transfer_syntax_is_accepted_and_kept_as_sent(
     plain.save_as(tmp_path / "plain.dcm", enforce_file_format=True)
     if syntax in (uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian, uid.DeflatedExplicitVRLittleEndian):
         option = {"1.2.840.10008.1.2": "+ti", "1.2.840.10008.1.2.2": "+tb"}.get(syntax, "+td")
-        if not shutil.which("dcmconv"):
-            pytest.skip("the program dcmconv is not installed")
+        skip_without_peers("dcmconv")
         assert dcmtk("dcmconv", option, tmp_path / "plain.dcm", source).returncode == 0
     else:
         # What the fragments hold does not matter to a receiver: it must not look.
         plain.file_meta.TransferSyntaxUID = syntax
         if syntax != EXPLICIT:
-            plain.PixelData = struct.pack("<HHIHHI", 0xFFFE, 0xE000, 0, 0xFFFE, 0xE000, 8) + os.urandom(8)
+            plain.PixelData = struct.pack("<HHIHHI", 0xFFFE, 0xE000, 0, 0xFFFE, 0xE000, 8) + bytes(range(8))
             plain["PixelData"].is_undefined_length = True
             plain["PixelData"].VR = "OB"
         plain.save_as(source, enforce_file_format=True)

@@ -17,7 +17,8 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
 from tests.integration.pleura import running_pleura
-from tests.orthanc import Orthanc, free_port, running_orthanc, wait_until
+from tests.orthanc import Orthanc, running_orthanc, wait_until
+from tests.ports import free_port
 from tests.viewers.conftest import Viewers
 from tests.viewers.origin import running_origin
 from tests.viewers.phantoms import as_bytes

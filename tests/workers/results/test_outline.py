@@ -39,7 +39,7 @@ def test_loops_enclose_exactly_the_set_pixels(mask):
 @given(masks)
 @settings(max_examples=100, deadline=None)
 def test_regions_are_those_that_share_an_edge(mask):
-    label = pytest.importorskip("scipy.ndimage").label
+    label = pytest.importorskip("scipy.ndimage", reason="SciPy is missing: pip install '.[train]'").label
     _, regions = label(mask)
     assert sum(_signed_area(loop) > 0 for loop in _loops(mask)) == regions
 
