@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
 from config.settings import Results
 from db.records import (
     InstanceDetail,
     JobDetail,
     JobState,
+    Refusal,
     ResultDetail,
     StudyDetail,
     StudyFacts,
@@ -17,6 +19,7 @@ from db.records import (
 )
 from models.contract import Code
 from workers.results.summary import ImageAccount, Reference, StudyAccount, SummaryFinding
+from workers.side import LEFT, RIGHT
 
 OWN = "own"
 NO_MODEL = "Every model is switched off or in shadow."
@@ -39,12 +42,18 @@ def needs_summary(study: StudyDetail) -> bool:
     return any(job.unfit is None or _results(study, job) for job in study.jobs)
 
 
-def account_of(study: StudyDetail, decision: TriageDecision, codes: Mapping[str, Code]) -> StudyAccount:
-    """What a summary of ``study`` tells; ``codes`` are those of the labels that may leave the node."""
+def account_of(
+    study: StudyDetail,
+    decision: TriageDecision,
+    codes: Mapping[str, Code],
+    parents: Mapping[str, str] = MappingProxyType({}),
+) -> StudyAccount:
+    """What a summary of ``study`` tells; ``codes`` are those of the labels that may leave the node, ``parents`` what
+    each label is part of."""
     return StudyAccount(
         priority=decision.priority.value,
         reason=decision.reason,
-        images=tuple(_image(study, each, codes) for each in study.instances if each.flag != OWN),
+        images=tuple(_image(study, each, codes, parents) for each in study.instances if each.flag != OWN),
     )
 
 
@@ -60,28 +69,39 @@ def analysed_instance(study: StudyDetail) -> InstanceDetail | None:
     return min((each for each in study.instances if each.id in tried), key=lambda each: each.id, default=None)
 
 
-def _image(study: StudyDetail, instance: InstanceDetail, codes: Mapping[str, Code]) -> ImageAccount:
+def _image(
+    study: StudyDetail, instance: InstanceDetail, codes: Mapping[str, Code], parents: Mapping[str, str]
+) -> ImageAccount:
     image = Reference(instance.sop_class_uid, instance.sop_instance_uid, instance.series_instance_uid)
     jobs = [job for job in study.jobs if job.instance_id == instance.id]
     if not jobs:
-        return ImageAccount(image, analysed=False, reason=instance.refusal.sentence if instance.refusal else "")
+        refusal = instance.refusal or Refusal("", "")
+        return ImageAccount(image, analysed=False, reason=refusal.sentence, code=refusal.code)
     job = max(jobs, key=lambda each: (each.state is JobState.DONE, each.created_at, each.id))
     reports = tuple(_reference(result) for result in _results(study, job))
     if job.state is not JobState.DONE:
         return ImageAccount(image, analysed=False, reason="The analysis failed.", failed=True, reports=reports)
     if job.unfit is not None:
-        return ImageAccount(image, analysed=False, reason=job.unfit.sentence, reports=reports)
+        return ImageAccount(image, analysed=False, reason=job.unfit.sentence, reports=reports, code=job.unfit.code)
     if job.findings and all(finding.shadow for finding in job.findings):
         # Nobody may read "analysed" and no finding where every model was switched off or on trial.
         return ImageAccount(image, analysed=False, reason=NO_MODEL, reports=reports)
-    return ImageAccount(image, analysed=True, findings=_findings(job, codes), reports=reports)
+    return ImageAccount(image, analysed=True, findings=_findings(job, codes, parents), reports=reports)
 
 
-def _findings(job: JobDetail, codes: Mapping[str, Code]) -> tuple[SummaryFinding, ...]:
+def _findings(job: JobDetail, codes: Mapping[str, Code], parents: Mapping[str, str]) -> tuple[SummaryFinding, ...]:
+    present = [each for each in job.findings if each.present and not each.shadow and each.label in codes]
+    wholes = {(each.model, parents.get(each.label, "")) for each in present}
     return tuple(
-        SummaryFinding(codes[finding.label], finding.probability)
-        for finding in job.findings
-        if finding.present and not finding.shadow and finding.probability is not None and finding.label in codes
+        SummaryFinding(
+            code=codes[each.label],
+            probability=each.probability,
+            words=each.label.replace("_", " "),
+            side=each.side if each.side in (LEFT, RIGHT) else "",
+            implied=(each.model, each.label) in wholes,
+        )
+        for each in present
+        if each.probability is not None
     )
 
 

@@ -60,7 +60,7 @@ class Summariser:
 
     def _encode(self, source: Dataset, study: StudyDetail, facts: StudyFacts, decision: TriageDecision) -> Dataset:
         site, results = self.settings.site, self.settings.results
-        account = account_of(study, decision, self._codes())
+        account = account_of(study, decision, self._codes(), self._parents())
         used = {(finding.model, finding.model_version) for job in study.jobs for finding in job.findings}
         return encode_summary(
             source,
@@ -80,3 +80,6 @@ class Summariser:
 
     def _codes(self) -> dict[str, Code]:
         return {label.name: label.code for spec in self.pipeline for label in spec.labels}
+
+    def _parents(self) -> dict[str, str]:
+        return {label.name: label.parent for spec in self.pipeline for label in spec.labels}

@@ -34,6 +34,7 @@ DEVICE_OBSERVER_MODEL_NAME = Code("121015", "DCM", "Device Observer Model Name")
 DEVICE_OBSERVER_SERIAL_NUMBER = Code("121016", "DCM", "Device Observer Serial Number")
 PROCEDURE_REPORTED = Code("121058", "DCM", "Procedure reported")
 PLAIN_CHEST_RADIOGRAPH = Code("399208008", "SCT", "Plain chest X-ray")
+SUMMARY = Code("121111", "DCM", "Summary")
 IMAGE_LIBRARY = Code("111028", "DCM", "Image Library")
 IMAGE_LIBRARY_GROUP = Code("126200", "DCM", "Image Library Group")
 MODALITY = Code("121139", "DCM", "Modality")
@@ -57,8 +58,10 @@ SOURCE_IMAGE_FOR_SEGMENTATION = Code("121233", "DCM", "Source Image for Segmenta
 PROBABILITY = Code("122157", "DCM", "Probability")
 AREA = Code("42798000", "SCT", "Area")
 
-# Answers: CID 240 for a finding, CID 6042 for an analysis.
+# Answers: CID 240 for a finding, CID 6042 for an analysis. A model that reports nothing has not shown that there is
+# nothing: our own negative says *not detected*; *absent* is only read, in reports of earlier versions.
 PRESENT = Code("52101004", "SCT", "Present")
+NOT_DETECTED = Code("260415000", "SCT", "Not detected")
 ABSENT = Code("272519000", "SCT", "Absent")
 UNDETERMINED = Code("373068000", "SCT", "Undetermined")
 SUMMARY_OF_ANALYSES = Code("111065", "DCM", "Summary of Analyses")
@@ -76,6 +79,7 @@ NORMAL_PRIORITY = Code("394848005", "SCT", "Normal priority")
 
 # Units (UCUM).
 SQUARE_MILLIMETRE = Code("mm2", "UCUM", "square millimeter")
+SQUARE_CENTIMETRE = Code("cm2", "UCUM", "square centimeter")
 PIXELS = Code("{pixels}", "UCUM", "Pixels")
 UNITY = Code("1", "UCUM", "no units")
 

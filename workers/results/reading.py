@@ -32,6 +32,7 @@ _KINDS = {
 }
 _ANSWERS = {
     codes.PRESENT.value: "present",
+    codes.NOT_DETECTED.value: "not detected",
     codes.ABSENT.value: "absent",
     codes.UNDETERMINED.value: "not determined",
 }

@@ -115,7 +115,7 @@ def _segment(analysis: Analysis, statement: Statement) -> Dataset:
     item.SegmentationAlgorithmIdentificationSequence = Sequence([_algorithm(statement)])
     item.SegmentedPropertyCategoryCodeSequence = code_sequence(codes.MORPHOLOGICALLY_ABNORMAL)
     item.SegmentedPropertyTypeCodeSequence = code_sequence(finding.code)
-    item.AnatomicRegionSequence = code_sequence(codes.CHEST)
+    item.AnatomicRegionSequence = code_sequence(finding.site or codes.CHEST)
     side = side_code(analysis, finding)
     if side is not None:
         item.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = code_sequence(side)

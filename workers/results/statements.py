@@ -36,6 +36,8 @@ FAILED_REASONS = frozenset(
 )
 NOT_EXCLUDED = "not excluded: on a supine or AP radiograph a pneumothorax can be invisible"
 
+_SQUARE_CENTIMETRE = 100.0
+
 
 @dataclass(frozen=True, slots=True)
 class Area:
@@ -49,7 +51,7 @@ class Area:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Statement:
-    """One reportable finding: its answer (present, absent, undetermined) and what belongs to it.
+    """One reportable finding: its answer (present, not detected, undetermined) and what belongs to it.
 
     ``segment`` is the number of its segment in the SEG, or None where there is no mask to show.
     """
@@ -101,10 +103,10 @@ def _answer(analysis: Analysis, finding: Finding) -> tuple[Code, str]:
     if finding.probability is None:
         return codes.UNDETERMINED, finding.reason or "the model could not tell"
     if finding.present:
-        return codes.PRESENT, ""
+        return codes.PRESENT, finding.reason
     if is_pneumothorax(finding.code) and not _is_upright_pa(analysis):
-        return codes.UNDETERMINED, NOT_EXCLUDED
-    return codes.ABSENT, ""
+        return codes.UNDETERMINED, f"{NOT_EXCLUDED}. {sensitivity_words(finding)}"
+    return codes.NOT_DETECTED, sensitivity_words(finding)
 
 
 def _label(finding: Finding, answer: Code) -> str:
@@ -112,9 +114,16 @@ def _label(finding: Finding, answer: Code) -> str:
     name = finding.code.meaning
     if answer == codes.PRESENT:
         return f"AI: {name}"
-    if answer == codes.ABSENT:
-        return f"AI: not found - {name}"
+    if answer == codes.NOT_DETECTED:
+        return f"AI: not detected - {name}"
     return f"AI: {'not assessed' if finding.probability is None else 'not excluded'} - {name}"
+
+
+def sensitivity_words(finding: Finding) -> str:
+    """How much a negative is worth: the sensitivity at the threshold, as the model card gives it."""
+    if finding.sensitivity is None:
+        return "not detected; the model card gives no sensitivity"
+    return f"not detected; sensitivity at this threshold {100 * finding.sensitivity:.0f} % by the model card"
 
 
 def is_pneumothorax(code: Code) -> bool:
@@ -145,6 +154,20 @@ def area_of(mask: Mask, spacing: Spacing | None) -> Area:
         square_millimetres=None if spacing is None else pixels * spacing.row * spacing.column,
         plane="" if spacing is None else spacing.plane,
     )
+
+
+def area_value(area: Area) -> tuple[float, Code]:
+    """A size as people read it: in mm² or, from 1 cm² on, in cm², two decimals; in pixels where nothing is known."""
+    if area.square_millimetres is None:
+        return area.pixels, codes.PIXELS
+    if area.square_millimetres < _SQUARE_CENTIMETRE:
+        return round(area.square_millimetres, 2), codes.SQUARE_MILLIMETRE
+    return round(area.square_millimetres / _SQUARE_CENTIMETRE, 2), codes.SQUARE_CENTIMETRE
+
+
+def probability_value(probability: float) -> float:
+    """A probability as people read it: three digits, so that it does not cross a threshold that is that exact."""
+    return float(f"{probability:.3g}")
 
 
 def area_words(area: Area) -> str:

@@ -32,14 +32,17 @@ from workers.results.content import (
 from workers.results.contract import Analysis, Equipment
 from workers.results.header import RESEARCH_USE, finish, is_valid, new_object, reference
 from workers.results.identity import derive_uid
-from workers.results.outline import MAXIMUM_REGIONS, Outline, box_outline, outlines
+from workers.results.outline import Outline, box_outline, outlines
+from workers.results.sentence import sentence_of
 from workers.results.statements import (
     Statement,
     algorithm_parameters,
     analysis_status,
     area_of,
     area_remark,
+    area_value,
     area_words,
+    probability_value,
     side_code,
     spacing_of,
     statements,
@@ -60,7 +63,8 @@ def encode(analysis: Analysis) -> Dataset | None:
     if KIND in analysis.previous:
         made.PredecessorDocumentsSequence = _predecessor(analysis)
     groups = list(_groups(analysis, said)) if unfit is None else [_not_analysed(analysis)]
-    set_root(made, report(analysis.source, analysis.equipment, analysis.identity.uid_root, groups))
+    sentence = sentence_of(analysis, said)
+    set_root(made, report(analysis.source, analysis.equipment, analysis.identity.uid_root, sentence, groups))
     return finish(made, analysis.source)
 
 
@@ -100,16 +104,23 @@ def set_root(made: Dataset, root: Dataset) -> None:
 
 
 def report(
-    source: Dataset, equipment: Equipment, uid_root: str, groups: list[Dataset], library: list[Dataset] | None = None
+    source: Dataset,
+    equipment: Equipment,
+    uid_root: str,
+    sentence: str,
+    groups: list[Dataset],
+    library: list[Dataset] | None = None,
 ) -> Dataset:
     """Root of TID 1500: language, observer, procedure, image library, measurements and qualitative evaluations.
 
+    ``sentence`` stands before all of them (TID 1500 is extensible): it is for a reader who reads nothing else.
     ``library`` names the images that were looked at, where they are not just ``source``.
     """
     places, evaluations = _places_apart(groups)
     return container(
         codes.IMAGING_MEASUREMENT_REPORT,
         [
+            text(codes.SUMMARY, sentence),
             coded(codes.LANGUAGE, codes.ENGLISH, HAS_CONCEPT_MOD),
             *_observer(equipment, uid_root),
             coded(codes.PROCEDURE_REPORTED, procedure_code(source), HAS_CONCEPT_MOD),
@@ -222,9 +233,7 @@ def _segment_group(analysis: Analysis, statement: Statement, left_out: int) -> D
     size = "" if statement.finding.mask is None else area_words(area_of(statement.finding.mask, spacing))
     remarks = [size, area_remark(spacing), RESEARCH_USE]
     if left_out:
-        remarks.insert(
-            0, f"{left_out} small regions beyond the {MAXIMUM_REGIONS} largest are only in the segmentation."
-        )
+        remarks.insert(0, _left_out(left_out))
     return container(
         codes.MEASUREMENT_GROUP,
         [
@@ -240,6 +249,12 @@ def _segment_group(analysis: Analysis, statement: Statement, left_out: int) -> D
         ],
         template="1410",
     )
+
+
+def _left_out(count: int) -> str:
+    """How many regions have no outline: those beyond the largest ones, and those much smaller than the largest."""
+    regions = "1 smaller region is" if count == 1 else f"{count} smaller regions are"
+    return f"{regions} not outlined, only in the segmentation."
 
 
 def _outline_group(analysis: Analysis, statement: Statement, outline: Outline, index: int, count: int) -> Dataset:
@@ -344,11 +359,12 @@ def _tracking(label: str, uid: str) -> list[Dataset]:
 def _finding(analysis: Analysis, statement: Statement) -> list[Dataset]:
     side = side_code(analysis, statement.finding)
     lateral = [] if side is None else [coded(codes.LATERALITY, side, HAS_CONCEPT_MOD)]
-    # A manifest tells no organ, so the site is what every finding of a chest radiograph has in common.
+    # Where a manifest tells no organ, the site is what every finding of a chest radiograph has in common.
+    site = statement.finding.site or codes.CHEST
     return [
         coded(codes.FINDING_CATEGORY, codes.MORPHOLOGICALLY_ABNORMAL),
         coded(codes.FINDING, statement.finding.code),
-        coded(codes.FINDING_SITE, codes.CHEST, HAS_CONCEPT_MOD, lateral),
+        coded(codes.FINDING_SITE, site, HAS_CONCEPT_MOD, lateral),
     ]
 
 
@@ -363,14 +379,11 @@ def _algorithm(statement: Statement) -> list[Dataset]:
 
 
 def _probability(value: float | None) -> list[Dataset]:
-    return [] if value is None else [number(codes.PROBABILITY, round(value, 6), codes.UNITY)]
+    return [] if value is None else [number(codes.PROBABILITY, probability_value(value), codes.UNITY)]
 
 
 def _areas(analysis: Analysis, statement: Statement) -> list[Dataset]:
     mask, spacing = statement.finding.mask, spacing_of(analysis)
     if mask is None:
         return []
-    area = area_of(mask, spacing)
-    if area.square_millimetres is None:
-        return [number(codes.AREA, area.pixels, codes.PIXELS)]
-    return [number(codes.AREA, area.square_millimetres, codes.SQUARE_MILLIMETRE)]
+    return [number(codes.AREA, *area_value(area_of(mask, spacing)))]

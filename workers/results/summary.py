@@ -20,6 +20,8 @@ from workers.results.content import HAS_OBS_CONTEXT, coded, composite, container
 from workers.results.contract import Equipment
 from workers.results.header import RESEARCH_USE, SERIES_DESCRIPTIONS, SERIES_OFFSETS, finish, start_object
 from workers.results.identity import Identity
+from workers.results.sentence import Told, found_sentence, not_analysed_sentence
+from workers.results.statements import probability_value
 from workers.results.structured_report import hierarchy, report, set_document, set_root
 
 KIND = "summary"
@@ -41,10 +43,17 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class SummaryFinding:
-    """A finding that is present on one image. Absent ones are told by the image's own report, with their limits."""
+    """A finding that is present on one image. Negatives are told by the image's own report, with their limits.
+
+    ``words`` and ``side`` (empty where it is not known) are those of the sentence that stands first; ``implied`` says
+    that the finding only follows from another one, which that sentence names instead.
+    """
 
     code: Code
     probability: float
+    words: str = ""
+    side: str = ""
+    implied: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +61,7 @@ class ImageAccount:
     """What became of one received image.
 
     ``reason`` is empty for an analysed image, else a sentence; ``failed`` says that its analysis was begun. ``reports``
-    are our objects about it.
+    are our objects about it. ``code`` is that of the reason.
     """
 
     image: Reference
@@ -61,6 +70,7 @@ class ImageAccount:
     failed: bool = False
     findings: tuple[SummaryFinding, ...] = ()
     reports: tuple[Reference, ...] = ()
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +120,21 @@ def encode_summary(
         made.PredecessorDocumentsSequence = hierarchy(str(source.StudyInstanceUID), [_instance(previous)])
     groups = [_study_group(account, identity)]
     groups += [_image_group(item, identity, index) for index, item in enumerate(account.images, start=1)]
-    set_root(made, report(source, equipment, identity.uid_root, groups, _library(account)))
+    set_root(made, report(source, equipment, identity.uid_root, sentence_about(account), groups, _library(account)))
     return finish(made, source)
+
+
+def sentence_about(account: StudyAccount) -> str:
+    """The sentence that stands first: what was found on any image, or why none was analysed."""
+    if not any(item.analysed for item in account.images):
+        telling = max(account.images, key=lambda item: (bool(item.reason), item.failed), default=None)
+        return not_analysed_sentence(*(("", "") if telling is None else (telling.code, telling.reason)))
+    named = [finding for item in account.images for finding in item.findings if not finding.implied]
+    probabilities: dict[tuple[str, str], float] = {}
+    for finding in named:
+        place = finding.words or finding.code.meaning.lower(), finding.side
+        probabilities[place] = max(finding.probability, probabilities.get(place, 0.0))
+    return found_sentence(Told(words, side, probability) for (words, side), probability in probabilities.items())
 
 
 def _references(account: StudyAccount) -> Iterator[Reference]:
@@ -189,5 +212,5 @@ def _source(item: Reference) -> Dataset:
 def _evaluations(finding: SummaryFinding) -> list[Dataset]:
     return [
         coded(finding.code, codes.PRESENT),
-        number(codes.PROBABILITY, round(finding.probability, 6), codes.UNITY),
+        number(codes.PROBABILITY, probability_value(finding.probability), codes.UNITY),
     ]

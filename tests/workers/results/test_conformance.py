@@ -72,7 +72,9 @@ def test_every_listed_code_is_the_codes_own():
     assert listed <= ours
 
 
-@pytest.mark.parametrize("name", ["PRESENT", "ABSENT", "UNDETERMINED", "NOT_ATTEMPTED", "PROBABILITY", "PRIORITY"])
+@pytest.mark.parametrize(
+    "name", ["PRESENT", "NOT_DETECTED", "SUMMARY", "UNDETERMINED", "NOT_ATTEMPTED", "PROBABILITY", "PRIORITY"]
+)
 def test_codes_that_decide_are_listed(name):
     code: Code = getattr(codes, name)
     assert [code.value, code.scheme, code.meaning] in [row[1:] for row in table("Use")]

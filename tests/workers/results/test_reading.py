@@ -33,7 +33,7 @@ def test_a_report_is_read_with_its_numbers(tmp_path):
     assert (by_segment.probability, by_segment.area, by_segment.side) == (0.875, "38.4 mm2", "Right")
     assert by_segment.algorithm == "Pleura chest classifier 1.2.0"
     assert by_outline.points >= 7
-    assert other.answers == (("Opacity", "absent"),)
+    assert other.answers == (("Opacity", "not detected"),)
     words = "\n".join(as_lines(read_result(made["sr"])))
     for told in ("preliminary", "probability: 0.875", "38.4 mm2", "not a medical device", "refers to"):
         assert told.lower() in words.lower()

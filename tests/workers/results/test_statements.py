@@ -56,8 +56,8 @@ def test_the_side_code_boxes_is_that_of_all_of_them():
 @pytest.mark.parametrize(
     ("changes", "answer"),
     [
-        ({"ViewPosition": "PA"}, codes.ABSENT),
-        ({"ViewPosition": "CHEST P.A."}, codes.ABSENT),
+        ({"ViewPosition": "PA"}, codes.NOT_DETECTED),
+        ({"ViewPosition": "CHEST P.A."}, codes.NOT_DETECTED),
         ({"ViewPosition": "AP"}, codes.UNDETERMINED),
         ({"ViewPosition": "PA SUPINE"}, codes.UNDETERMINED),
         ({"ViewPosition": "PA", "SeriesDescription": "Thorax im Liegen"}, codes.UNDETERMINED),
@@ -67,7 +67,7 @@ def test_the_side_code_boxes_is_that_of_all_of_them():
 )
 def test_a_negative_for_pneumothorax_excludes_it_only_upright(changes, answer):
     said = statements(analysis(source(**changes), negative()))
-    assert [item.answer for item in said] == [answer, codes.ABSENT]
+    assert [item.answer for item in said] == [answer, codes.NOT_DETECTED]
     if answer == codes.UNDETERMINED:
         assert "not excluded" in said[0].remark
         assert said[0].label == "AI: not excluded - Pneumothorax"

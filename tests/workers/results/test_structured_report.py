@@ -33,7 +33,7 @@ from workers.results.outline import MAXIMUM_REGIONS
 
 FINDING, COMMENT, PROBABILITY, AREA, STATUS = "121071", "121106", "122157", "42798000", "111065"
 TRACKING, TRACKING_UID, REGION, SEGMENT_FRAME = "112039", "112040", "111030", "121214"
-PNEUMOTHORAX, PRESENT, ABSENT, UNDETERMINED = "36118008", "52101004", "272519000", "373068000"
+PNEUMOTHORAX, PRESENT, NOT_DETECTED, UNDETERMINED = "36118008", "52101004", "260415000", "373068000"
 
 
 def test_a_mask_is_told_by_its_segment_and_by_its_outline_under_one_tracking_uid():
@@ -56,7 +56,7 @@ def test_a_mask_is_told_by_its_segment_and_by_its_outline_under_one_tracking_uid
     assert region.GraphicType == "POLYLINE"
     assert np.array_equal(points[0], points[-1])
     assert (points.min(axis=0).tolist(), points.max(axis=0).tolist()) == ([6, 8], [18, 32])
-    assert values(other, "112001") == [ABSENT]
+    assert values(other, "112001") == [NOT_DETECTED]
     assert not children(other, FINDING)
 
 
@@ -76,7 +76,16 @@ def test_each_region_has_its_own_outline_and_tracking_uid():
     drawn = [group for group in groups(report) if children(group, REGION)]
     assert len(drawn) == MAXIMUM_REGIONS
     assert len({values(group, TRACKING_UID)[0] for group in drawn}) == MAXIMUM_REGIONS
-    assert "2 small regions" in values(groups(report)[0], COMMENT)[0]
+    assert "2 smaller regions are not outlined" in values(groups(report)[0], COMMENT)[0]
+
+
+def test_a_speck_beside_one_region_is_counted_as_what_it_is():
+    mask = corner_mask()
+    mask[60, 40] = True
+    mask[10:60, 2:40] = True
+    report = encode_all(analysis(findings=(finding(mask=mask),)))["sr"]
+    assert len([group for group in groups(report) if children(group, REGION)]) == 1
+    assert values(groups(report)[0], COMMENT)[0].startswith("1 smaller region is not outlined, only in")
 
 
 def test_a_detection_is_a_box_with_its_own_probability():
@@ -97,11 +106,11 @@ def test_what_is_said_of_the_whole_image_stands_beside_the_outlines():
     assert not children(encode_all(analysis(findings=negative()))["sr"], "C0034375")
 
 
-def test_a_negative_says_absent_and_names_no_finding():
+def test_a_negative_says_not_detected_and_names_no_finding():
     report = encode_all(analysis(findings=negative()))["sr"]
     assert [values(group, code) for group, code in zip(groups(report), (PNEUMOTHORAX, "112001"), strict=True)] == [
-        [ABSENT],
-        [ABSENT],
+        [NOT_DETECTED],
+        [NOT_DETECTED],
     ]
     assert not [item for item in walk(report) if item.get("ConceptNameCodeSequence") and children(item, FINDING)]
 
@@ -217,7 +226,8 @@ def test_highdicom_reads_the_groups_and_their_numbers(tmp_path):
 def test_highdicom_reads_an_image_level_group(tmp_path):
     path = write(encode_all(analysis(findings=negative()))["sr"], tmp_path / "sr.dcm")
     read = highdicom.sr.srread(path).content.get_image_measurement_groups()
-    assert [group.tracking_identifier for group in read] == ["AI: not found - Pneumothorax", "AI: not found - Opacity"]
+    labels = [group.tracking_identifier for group in read]
+    assert labels == ["AI: not detected - Pneumothorax", "AI: not detected - Opacity"]
 
 
 @pytest.mark.peer("dsrdump")
