@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Row, or_, select, update
 
 from db import tables
 from db.records import DeliveryState, JobState
+from db.replacing import replace_older
 from db.transitions import event, lock_study, move, write_events
 
 
@@ -58,7 +59,8 @@ def release(connection: Connection, study_id: int, actor: str, now: datetime) ->
     """Release a held study: its held jobs are queued and the deliveries that were held with it are pending again.
 
     A delivery that was held for a reason of its own stays held. Releasing a study that is not held does nothing. Where
-    the hospital has corrected the patient, releasing means that what was made before may leave all the same.
+    the hospital has corrected the patient, releasing means that what was made before may leave all the same. Where an
+    image came again with other content, the newest one counts alone from now on: triage must look at the study again.
 
     Returns:
         The jobs to ring for.
@@ -74,6 +76,7 @@ def release(connection: Connection, study_id: int, actor: str, now: datetime) ->
         .where(tables.Study.id == study_id)
         .values(held=False, held_reason="", correction="", last_activity_at=now, activity=tables.Study.activity + 1)
     )
+    replace_older(connection, study_id, actor, now)
     cause = "study was released"
     write_events(connection, [event(study_id, "study", study_id, "held", "released", cause, actor, now)])
     jobs = _locked(connection, tables.Job, study_id, (JobState.HELD,))

@@ -12,6 +12,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from db import tables
 from db.accessions import keep_numbers
+from db.flags import COMPARE, CONFLICT, OWN, REPEAT
 from db.holding import hold
 from db.orders import ACTOR, AHEAD, apply_on_arrival, lock_arrivals
 from db.patients import PatientIdentifier, PatientRules, correct_on_arrival, identifier_of, same_patient
@@ -23,15 +24,6 @@ from db.transitions import event, lock_study, touch_study
 STAT_WAIT = timedelta(hours=1)
 ROUTINE_WAIT = timedelta(hours=8)
 """When a study is due until triage has judged it. Triage replaces both by what the configuration says."""
-
-COMPARE = "compare"
-"""Flag of an instance whose SOP Instance UID was here already, in other bytes: a worker sees whether it is the same."""
-
-REPEAT = "repeat"
-"""Flag, and refusal code, of an instance that is an earlier one in another encoding or with a router's additions."""
-
-CONFLICT = "conflict"
-"""Flag of an instance that differs from an earlier one with the same SOP Instance UID."""
 
 REJECTED = "rejected"
 """Refusal code of an instance that a rejection note has taken back."""
@@ -296,7 +288,7 @@ def _flag(
 ) -> tuple[str, str]:
     """Say what is wrong with an instance: a flag for its row, and why the study must be held (or nothing)."""
     if own:
-        return "own", ""
+        return OWN, ""
     if conflict:
         return CONFLICT, OTHER_CONTENT
     known = identifier_of(study)

@@ -10,9 +10,10 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, 
 
 from db import tables
 from db.errors import RecordNotFoundError, StudyHeldError, TransitionError
-from db.ingest import COMPARE, REPEAT
+from db.flags import COMPARE, CONFLICT, REPEAT
 from db.outcomes import keep_findings, keep_results
-from db.records import InstanceState, Job, JobState, Outcome
+from db.patients import patient_columns, was_corrected
+from db.records import InstanceState, Job, JobState, Outcome, PatientIdentity
 from db.transitions import lock_study, move, touch_study
 
 OPEN = (JobState.QUEUED, JobState.RUNNING, JobState.RETRYING)
@@ -35,6 +36,7 @@ def claim(connection: Connection, job_id: int, worker: str, now: datetime, lease
             instance.c.path.label("instance_path"),
             instance.c.flag,
             study.c.held,
+            *patient_columns(study.c),
         )
         .join(instance, instance.c.id == job.c.instance_id)
         .join(study, study.c.id == job.c.study_id)
@@ -55,7 +57,8 @@ def claim(connection: Connection, job_id: int, worker: str, now: datetime, lease
         move(connection, "job", row, JobState.QUEUED, cause="lease is over", actor=worker, now=now)
     before = JobState.QUEUED if row.state is JobState.RUNNING else row.state
     move(connection, "job", row, JobState.RUNNING, cause="claimed", actor=worker, now=now, before=before, **values)
-    return _job(row, row.attempts + 1, _earlier(connection, row) if row.flag == COMPARE else None)
+    compare_with = _earlier(connection, row) if row.flag == COMPARE else None
+    return _job(row, row.attempts + 1, compare_with, _patient(connection, row))
 
 
 def _earlier(connection: Connection, row: Row[Any]) -> tuple[str, ...]:
@@ -67,6 +70,13 @@ def _earlier(connection: Connection, row: Row[Any]) -> tuple[str, ...]:
         instance.flag.not_in((COMPARE, REPEAT)),
     )
     return tuple(connection.scalars(query.order_by(instance.id.desc())))
+
+
+def _patient(connection: Connection, job: Row[Any]) -> PatientIdentity | None:
+    """What the hospital has said since of the patient; a later image says it itself, so its header holds."""
+    if job.flag == CONFLICT or not was_corrected(connection, job.study_id):
+        return None
+    return PatientIdentity(*(getattr(job, name) for name in PatientIdentity.__dataclass_fields__))
 
 
 def claimable(state: JobState, due_at: datetime | None, lease_until: datetime | None, now: datetime) -> bool:
@@ -121,12 +131,18 @@ def finish(connection: Connection, job_id: int, worker: str, outcome: Outcome, n
         outcome.destinations,
         job_id=job.id,
         revision=job.revision,
-        patient_id=instance.patient_id,
+        patient_id=_patient_id(connection, study, instance),
         actor=worker,
         now=now,
     )
     touch_study(connection, study, now, reopen="an analysis finished", **counted)
     return deliveries
+
+
+def _patient_id(connection: Connection, study: Row[Any], instance: Row[Any]) -> str:
+    """Patient ID that the results of an instance carry."""
+    corrected = instance.flag != CONFLICT and was_corrected(connection, study.id)
+    return str(study.patient_id if corrected else instance.patient_id)
 
 
 def retry(connection: Connection, job_id: int, worker: str, error: str, now: datetime, after: timedelta) -> bool:
@@ -265,7 +281,7 @@ def _deliveries(connection: Connection, job: Row[Any]) -> tuple[int, ...]:
     return tuple(connection.scalars(query))
 
 
-def _job(row: Row[Any], attempts: int, compare_with: tuple[str, ...] | None) -> Job:
+def _job(row: Row[Any], attempts: int, compare_with: tuple[str, ...] | None, patient: PatientIdentity | None) -> Job:
     return Job(
         id=row.id,
         instance_id=row.instance_id,
@@ -280,4 +296,6 @@ def _job(row: Row[Any], attempts: int, compare_with: tuple[str, ...] | None) -> 
         instance_digest=row.instance_digest,
         instance_path=row.instance_path,
         compare_with=compare_with,
+        patient=patient,
+        replaces=row.flag == CONFLICT,
     )

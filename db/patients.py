@@ -18,7 +18,7 @@ from db import tables
 from db.errors import DatabaseError
 from db.order_tables import MergeRow
 from db.prepared import Prepared
-from db.records import DeliveryState
+from db.records import DeliveryState, PatientIdentity
 from db.transitions import event, lock_study, move, write_events
 
 _MERGE: Any = MergeRow.__table__
@@ -27,6 +27,9 @@ _MERGES = Prepared(
         select(_MERGE).where(_MERGE.c.prior_patient_id == bindparam("prior_patient_id")).order_by(_MERGE.c.id.desc())
     )
 )
+CORRECTION = ("patient", "corrected")
+"""Entity and new state of the event that a correction leaves."""
+
 _SENT = (DeliveryState.SENDING, DeliveryState.SENT, DeliveryState.PROVEN)
 
 
@@ -195,6 +198,20 @@ def without_issuer(connection: Connection, named: Sequence[PatientIdentifier], r
     return connection.execute(query).first() is not None
 
 
+def was_corrected(connection: Connection, study_id: int) -> bool:
+    """Whether the hospital has corrected the patient of a study since its images were made."""
+    made: Any = tables.Event.__table__
+    query = select(made.c.id).where(
+        made.c.study_id == study_id, made.c.entity == CORRECTION[0], made.c.to_state == CORRECTION[1]
+    )
+    return connection.execute(query.limit(1)).first() is not None
+
+
+def patient_columns(study: Any) -> list[Any]:
+    """The columns of a study (the table's columns, or an alias's) that say who it is of."""
+    return [study[name] for name in PatientIdentity.__dataclass_fields__]
+
+
 def correct_on_arrival(connection: Connection, study: Row[Any], rules: PatientRules, actor: str, now: datetime) -> bool:
     """Give a new, locked study that came under an identifier which was given up the one that holds; whether it did."""
     known = identifier_of(study)
@@ -268,7 +285,7 @@ def _correct(connection: Connection, study: Row[Any], values: dict[str, str], ac
     if wrong:
         values = {**values, "correction": reason}
     connection.execute(update(tables.Study).where(tables.Study.id == study.id).values(**values))
-    write_events(connection, [event(study.id, "patient", study.id, "", "corrected", what, actor, now)])
+    write_events(connection, [event(study.id, CORRECTION[0], study.id, "", CORRECTION[1], what, actor, now)])
     if wrong:
         _keep_back(connection, study.id, reason, actor, now)
     return True

@@ -21,7 +21,8 @@ class InstanceState(StrEnum):
 class JobState(StrEnum):
     """Where a job (one pipeline on one instance) stands.
 
-    ``held`` waits for a person. ``withdrawn``: there is nothing to analyse, because the image repeats an earlier one.
+    ``held`` waits for a person. ``withdrawn``: its image does not count, for it repeats an earlier one, or a newer one
+    has replaced it.
     """
 
     QUEUED = "queued"
@@ -87,8 +88,8 @@ JOB_TRANSITIONS: dict[JobState, frozenset[JobState]] = {
         {JobState.DONE, JobState.RETRYING, JobState.FAILED, JobState.HELD, JobState.QUEUED, JobState.WITHDRAWN}
     ),
     JobState.RETRYING: frozenset({JobState.RUNNING, JobState.HELD, JobState.QUEUED, JobState.DONE, JobState.WITHDRAWN}),
-    JobState.DONE: frozenset({JobState.QUEUED}),
-    JobState.FAILED: frozenset({JobState.QUEUED, JobState.HELD, JobState.DONE}),
+    JobState.DONE: frozenset({JobState.QUEUED, JobState.WITHDRAWN}),
+    JobState.FAILED: frozenset({JobState.QUEUED, JobState.HELD, JobState.DONE, JobState.WITHDRAWN}),
     JobState.HELD: frozenset({JobState.QUEUED, JobState.FAILED, JobState.DONE, JobState.WITHDRAWN}),
     JobState.WITHDRAWN: frozenset(),
 }
@@ -199,11 +200,24 @@ class Ingest:
 
 
 @dataclass(frozen=True, slots=True)
+class PatientIdentity:
+    """Who a study is of, as it is known now: header values, empty where nothing is known."""
+
+    patient_id: str = ""
+    issuer_of_patient_id: str = ""
+    patient_name: str = ""
+    patient_birth_date: str = ""
+    patient_sex: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A job as a worker claims it. ``created_at`` is fixed when the job is made: result times are taken from it.
 
     ``compare_with``: its instance came under a SOP Instance UID that was there already; the files of the earlier ones,
-    with which it is compared instead of being analysed. None where it is to be analysed.
+    with which it is compared instead of being analysed. None where it is to be analysed. ``replaces``: it replaces an
+    earlier instance with its SOP Instance UID. ``patient`` is what the hospital has said of the patient since the image
+    was made; None where that is nothing.
     """
 
     id: int
@@ -219,6 +233,8 @@ class Job:
     instance_digest: str
     instance_path: str
     compare_with: tuple[str, ...] | None = None
+    replaces: bool = False
+    patient: PatientIdentity | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,8 +442,8 @@ class InstanceDetail:
     """A received instance as the study's page shows it.
 
     ``flag``: empty, ``compare`` (same SOP Instance UID in other bytes: a worker will compare), ``repeat`` (the same
-    image again), ``conflict`` (same SOP Instance UID, other content), ``patient`` (another patient than the rest of the
-    study) or ``own`` (a result of this node that came back).
+    image again), ``conflict`` (same SOP Instance UID, other content), ``replaced`` (by a newer one with its UID),
+    ``patient`` (another patient than the rest of the study) or ``own`` (a result of this node that came back).
     """
 
     id: int

@@ -13,19 +13,19 @@ from typing import Any
 from sqlalchemy import Connection, Row, select, update
 
 from db import tables
+from db.flags import REPEAT
 from db.holding import hold
-from db.ingest import REJECTED, REPEAT, insert_or_ignore
+from db.ingest import REJECTED, insert_or_ignore
 from db.records import (
-    DeliveryState,
     InstanceState,
     JobState,
     RejectionNote,
 )
 from db.transitions import lock_study, move, touch_study
+from db.withdrawing import withdraw_results
 
 ACTOR = "rejection note"
 
-_SENT = (DeliveryState.SENT, DeliveryState.PROVEN)
 _WITH_A_PERSON = frozenset({"113037", "113038"})
 """Reasons after which a person must look at the whole study: patient safety, and another patient's worklist entry."""
 
@@ -98,7 +98,7 @@ def _take_back(connection: Connection, instance: Row[Any], note: RejectionNote, 
             move(connection, "job", row, JobState.WITHDRAWN, cause=note.sentence, actor=ACTOR, now=now, worker="")
         elif row.state is not JobState.WITHDRAWN:
             _end_job(connection, row, note, now)
-            _withdraw(connection, row, note, now)
+            withdraw_results(connection, row.id, note.sentence, ACTOR, now)
 
 
 def _end_job(connection: Connection, job: Row[Any], note: RejectionNote, now: datetime) -> None:
@@ -110,22 +110,3 @@ def _end_job(connection: Connection, job: Row[Any], note: RejectionNote, now: da
         values |= {"worker": "", "lease_until": None, "due_at": None, "finished_at": now}
         move(connection, "job", job, JobState.DONE, cause=note.sentence, actor=ACTOR, now=now, **values)
     connection.execute(update(tables.Finding).where(tables.Finding.job_id == job.id).values(superseded=True))
-
-
-def _withdraw(connection: Connection, job: Row[Any], note: RejectionNote, now: datetime) -> None:
-    """Nothing more is sent; what has been sent is marked, with words for whoever must take it out of the archive."""
-    delivery, result = tables.Delivery.__table__, tables.Result.__table__
-    query = (
-        select(delivery)
-        .join(result, result.c.id == delivery.c.result_id)
-        .where(result.c.job_id == job.id, delivery.c.state != DeliveryState.WITHDRAWN)
-        .order_by(delivery.c.id)
-        .with_for_update(key_share=True, of=delivery)
-    )
-    for row in connection.execute(query).all():
-        words = note.sentence
-        if row.state in _SENT:
-            words = f"{note.sentence} The result had been sent and must be removed there."
-        elif row.state is DeliveryState.SENDING:
-            words = f"{note.sentence} The result was being sent and may have arrived."
-        move(connection, "delivery", row, DeliveryState.WITHDRAWN, cause=words, actor=ACTOR, now=now, error=words)

@@ -15,8 +15,9 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from db import tables
+from db.flags import COMPARE, CONFLICT, REPEAT
 from db.holding import hold
-from db.ingest import COMPARE, CONFLICT, OTHER_CONTENT, REPEAT, came_after_the_report, state_of
+from db.ingest import OTHER_CONTENT, came_after_the_report, state_of
 from db.jobs import instance_of, lock
 from db.records import Analysis, InstanceState, JobState, Refusal
 from db.reporting import return_to_list

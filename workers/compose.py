@@ -81,7 +81,9 @@ def analysis_handler(
         settings=settings,
         worklist=worklist,
         read_source=source_reader(settings),
-        difference=partial(difference, threads=max(settings.workers.threads, 1)),
+        difference=partial(
+            difference, threads=max(settings.workers.threads, 1), most_pixels=settings.workers.most_pixels
+        ),
         predictor=judges.turn({}).predictor,
         encode=partial(encode_in_order, ENCODERS),
         equipment=equipment_of(settings),

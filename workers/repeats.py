@@ -24,7 +24,7 @@ from pydicom.tag import BaseTag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from db.patients import plain_text
-from models.radiograph.decode import StoredPixels, UnreadablePixels, decode, read_file
+from models.radiograph.decode import MAXIMUM_PIXELS, StoredPixels, UnreadablePixels, decode, read_file
 
 _PIXEL_DATA = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _LITTLE_ENDIAN = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian)
@@ -87,10 +87,10 @@ _ADDED_ON_THE_WAY = frozenset(
 """What archives and routers write into objects that they pass on: where they lie, and what was coerced."""
 
 
-def difference(before: Path, after: Path, threads: int = 1) -> str:
+def difference(before: Path, after: Path, threads: int = 1, most_pixels: int = MAXIMUM_PIXELS) -> str:
     """Say in what two DICOM files differ, in words for a person and without a value; empty where one repeats the other.
 
-    ``threads`` as for :func:`models.radiograph.decode.decode`.
+    ``threads`` and ``most_pixels`` are those of :func:`models.radiograph.decode.decode`.
 
     Raises:
         OSError: one of them cannot be opened now, though it is there.
@@ -101,7 +101,9 @@ def difference(before: Path, after: Path, threads: int = 1) -> str:
         first, second = _read(before), _read(after)
     except UnreadablePixels as error:
         return f"they cannot be compared: {error}"
-    return _differing_attributes(first, second) or _differing_content(first, second, threads)
+    return _differing_attributes(first, second) or _differing_content(
+        first, second, lambda each: decode(each, threads, most_pixels)
+    )
 
 
 def _read(path: Path) -> Dataset:
@@ -152,7 +154,7 @@ def _guarded(read: Callable[[], object]) -> object:
         return None
 
 
-def _differing_content(first: Dataset, second: Dataset, threads: int) -> str:
+def _differing_content(first: Dataset, second: Dataset, stored: Callable[[Dataset], StoredPixels]) -> str:
     here, there = _pixel_data(first), _pixel_data(second)
     if here is None and there is None:
         return _differing_elements(first, second)
@@ -161,7 +163,7 @@ def _differing_content(first: Dataset, second: Dataset, threads: int) -> str:
     if here == there:
         return ""
     try:
-        same = _same_pixels(decode(first, threads), decode(second, threads))
+        same = _same_pixels(stored(first), stored(second))
     except UnreadablePixels as error:
         return f"their pixels cannot be compared: {error}"
     return "" if same else "other pixels"

@@ -7,10 +7,14 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from config.settings import Results
+from db.flags import CONFLICT, NOT_COUNTED
+from db.ingest import REJECTED
+from db.patients import CORRECTION
 from db.records import (
     InstanceDetail,
     JobDetail,
     JobState,
+    PatientIdentity,
     Refusal,
     ResultDetail,
     StudyDetail,
@@ -18,10 +22,9 @@ from db.records import (
     TriageDecision,
 )
 from models.contract import Code
-from workers.results.summary import ImageAccount, Reference, StudyAccount, SummaryFinding
+from workers.results.summary import KIND, ImageAccount, Reference, StudyAccount, SummaryFinding, is_image
 from workers.side import LEFT, RIGHT
 
-OWN = "own"
 NO_MODEL = "Every model is switched off or in shadow."
 
 
@@ -39,7 +42,7 @@ def comes_too_late(facts: StudyFacts, rules: Results, now: datetime) -> bool:
 
 def needs_summary(study: StudyDetail) -> bool:
     """True when an image of the study was tried: a study of other body parts gets no object from us."""
-    return any(job.unfit is None or _results(study, job) for job in study.jobs)
+    return any(job.unfit is None or _results(study, job) for each in _images(study) for job in _jobs(study, each))
 
 
 def account_of(
@@ -53,36 +56,73 @@ def account_of(
     return StudyAccount(
         priority=decision.priority.value,
         reason=decision.reason,
-        images=tuple(_image(study, each, codes, parents) for each in study.instances if each.flag != OWN),
+        images=tuple(_image(study, each, codes, parents) for each in _images(study)),
     )
 
 
 def latest_summary(study: StudyDetail) -> Reference | None:
     """The summary that the next one replaces."""
-    written = [result for result in study.results if result.job_id is None]
+    written = [result for result in study.results if result.job_id is None and result.record.kind == KIND]
     return _reference(max(written, key=lambda result: result.revision)) if written else None
 
 
 def analysed_instance(study: StudyDetail) -> InstanceDetail | None:
-    """An image whose header stands for the study: one that was tried, the earliest."""
-    tried = {job.instance_id for job in study.jobs}
-    return min((each for each in study.instances if each.id in tried), key=lambda each: each.id, default=None)
+    """An image whose header stands for the study: the newest one that was tried, for it knows the patient best."""
+    tried = [each for each in _images(study) if _jobs(study, each)]
+    standing = [each for each in tried if not _is_taken_back(each)]
+    return max(standing or tried, key=lambda each: each.id, default=None)
+
+
+def patient_of(study: StudyDetail, instance: InstanceDetail) -> PatientIdentity | None:
+    """What the hospital has said of the patient since ``instance`` was made; None where its header holds."""
+    corrected = any((event.entity, event.to_state) == CORRECTION for event in study.events)
+    if not corrected or instance.flag == CONFLICT:
+        return None
+    row = study.row
+    return PatientIdentity(
+        row.patient_id, study.issuer_of_patient_id, row.patient_name, study.patient_birth_date, study.patient_sex
+    )
+
+
+def _images(study: StudyDetail) -> list[InstanceDetail]:
+    """The newest of each SOP Instance UID, in the order in which the images first came.
+
+    Presentation states, reports and rejection notes are no images; our own results are none of the hospital's.
+    """
+    newest: dict[str, InstanceDetail | None] = {}
+    for each in sorted(study.instances, key=lambda one: one.id):
+        counts = each.flag not in NOT_COUNTED and is_image(each.sop_class_uid)
+        newest[each.sop_instance_uid] = each if counts else newest.get(each.sop_instance_uid)
+    return [each for each in newest.values() if each is not None]
+
+
+def _is_taken_back(instance: InstanceDetail) -> bool:
+    return instance.refusal is not None and instance.refusal.code == REJECTED
+
+
+def _jobs(study: StudyDetail, instance: InstanceDetail) -> list[JobDetail]:
+    jobs = [job for job in study.jobs if job.instance_id == instance.id]
+    return [job for job in jobs if job.state is not JobState.WITHDRAWN]
 
 
 def _image(
     study: StudyDetail, instance: InstanceDetail, codes: Mapping[str, Code], parents: Mapping[str, str]
 ) -> ImageAccount:
     image = Reference(instance.sop_class_uid, instance.sop_instance_uid, instance.series_instance_uid)
-    jobs = [job for job in study.jobs if job.instance_id == instance.id]
-    if not jobs:
+    jobs = _jobs(study, instance)
+    if not jobs or _is_taken_back(instance):
         refusal = instance.refusal or Refusal("", "")
-        return ImageAccount(image, analysed=False, reason=refusal.sentence, code=refusal.code)
+        return ImageAccount(image, analysed=False, reason=refusal.sentence, code=refusal.code, eligible=False)
     job = max(jobs, key=lambda each: (each.state is JobState.DONE, each.created_at, each.id))
     reports = tuple(_reference(result) for result in _results(study, job))
     if job.state is not JobState.DONE:
-        return ImageAccount(image, analysed=False, reason="The analysis failed.", failed=True, reports=reports)
+        waits = job.state is JobState.HELD
+        reason = "The analysis waits for a person." if waits else "The analysis failed."
+        return ImageAccount(image, analysed=False, reason=reason, failed=not waits, reports=reports)
     if job.unfit is not None:
-        return ImageAccount(image, analysed=False, reason=job.unfit.sentence, reports=reports, code=job.unfit.code)
+        # Without a report the pixels are those of no frontal chest radiograph: nobody expects an analysis of them.
+        unfit, eligible = job.unfit, bool(reports)
+        return ImageAccount(image, False, unfit.sentence, reports=reports, code=unfit.code, eligible=eligible)
     if job.findings and all(finding.shadow for finding in job.findings):
         # Nobody may read "analysed" and no finding where every model was switched off or on trial.
         return ImageAccount(image, analysed=False, reason=NO_MODEL, reports=reports)

@@ -16,8 +16,9 @@ from models.pipeline import Pipeline
 from models.radiograph.decode import UnreadablePixels
 from workers.outcome import EncodedResult, as_file
 from workers.results.contract import Equipment
+from workers.results.patient import with_patient
 from workers.results.summary import KIND, encode_summary, study_identity
-from workers.settling import account_of, analysed_instance, latest_summary, needs_summary
+from workers.settling import account_of, analysed_instance, latest_summary, needs_summary, patient_of
 from workers.source import read_header
 
 log = logging.getLogger(__name__)
@@ -52,10 +53,11 @@ class Summariser:
         if instance is None or not needs_summary(study):
             return ()
         try:
-            source = read_header(self.settings.store.folder / instance.path)
+            header = read_header(self.settings.store.folder / instance.path)
         except UnreadablePixels as error:
             log.warning("study %d has no summary: %s", facts.study_id, error)
             return ()
+        source = with_patient(header, patient_of(study, instance))
         return (as_file(KIND, self._encode(source, study, facts, decision)),)
 
     def _encode(self, source: Dataset, study: StudyDetail, facts: StudyFacts, decision: TriageDecision) -> Dataset:

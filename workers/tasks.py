@@ -43,6 +43,7 @@ from workers.pipeline import name_of_analysis
 from workers.results.contract import Analysis, Equipment
 from workers.results.header import text_of
 from workers.results.identity import Identity
+from workers.results.patient import with_patient
 from workers.settling import comes_too_late
 from workers.source import SourceImage
 from workers.worklist import triage_study
@@ -268,8 +269,9 @@ def _predict(source: SourceImage, tools: AnalysisTools) -> Prediction:
 def _analysis(job: Job, source: SourceImage, prediction: Prediction, tools: AnalysisTools) -> Analysis:
     settings = tools.settings
     previous = _predecessors(job, tools)
+    header = with_patient(source.header, job.patient)
     return Analysis(
-        source=source.header,
+        source=header,
         model_input=source.model_input,
         prediction=prediction,
         identity=Identity(
@@ -293,14 +295,22 @@ def _analysis(job: Job, source: SourceImage, prediction: Prediction, tools: Anal
 
 
 def _predecessors(job: Job, tools: AnalysisTools) -> dict[str, ResultRecord]:
-    """The objects that this revision replaces, by kind."""
-    if job.revision <= 1:
-        return {}
-    return {
-        result.record.kind: result.record
-        for result in tools.worklist.study_detail(job.study_id).results
-        if result.job_id == job.id and result.revision == job.revision - 1
-    }
+    """The objects that this revision replaces, by kind: of the revision before, or of the image before."""
+    if job.revision > 1 or job.replaces:
+        return replaced_by(job, tools.worklist.study_detail(job.study_id))
+    return {}
+
+
+def replaced_by(job: Job, study: StudyDetail) -> dict[str, ResultRecord]:
+    """The latest objects, by kind, that earlier work has made of the image with the job's SOP Instance UID."""
+    same = {one.id for one in study.instances if one.sop_instance_uid == job.sop_instance_uid}
+    jobs = {one.id for one in study.jobs if one.instance_id in same}
+    made = [
+        result
+        for result in study.results
+        if result.job_id in jobs and (result.job_id != job.id or result.revision < job.revision)
+    ]
+    return {result.record.kind: result.record for result in sorted(made, key=lambda each: each.id)}
 
 
 def _write(results: Sequence[EncodedResult], store: Path) -> None:

@@ -41,6 +41,7 @@ def release(visit: Visit, study_id: int) -> None:
     jobs = visit.services.worklist.release_study(study_id, visit.actor, visit.now)
     visit.services.doorbell.ring_jobs([(job_id, False) for job_id in jobs])
     visit.audit("release", "study", study_id)
+    triage_again(visit.services, study_id, visit)
 
 
 def report(visit: Visit, study_id: int) -> None:

@@ -92,6 +92,7 @@ def release(context: click.Context, study: str) -> None:
     call = _Call(context, study)
     jobs = call.worklist.release_study(call.study_id, actor(), call.now)
     call.audit("release")
+    call.triage_again()
     Doorbell(call.settings.broker_url).ring_jobs([(job, call.detail.row.stat) for job in jobs])
     console.print(f"study {call.study_id} is released; {len(jobs)} jobs are queued")
 

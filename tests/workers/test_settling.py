@@ -6,13 +6,17 @@ from collections.abc import Callable
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
-from pydicom import dcmread, dcmwrite
+from pydicom import Dataset, dcmread, dcmwrite
+from sqlalchemy import text
 
 from config.settings import Settings, Store
 from db.engine import connect, migrate
-from db.records import FindingRecord, Outcome, ReceivedInstance, Refusal, ResultRecord, StudyDetail
+from db.orders import HospitalMessage
+from db.patients import PatientIdentifier, PatientNews
+from db.records import FindingRecord, Outcome, ReceivedInstance, Refusal, RejectionNote, ResultRecord, StudyDetail
 from db.worklist import Worklist
 from models.contract import Code
 from models.pipeline import Pipeline
@@ -38,16 +42,24 @@ class Study:
         engine = connect(f"sqlite:///{folder}/pleura.sqlite")
         migrate(engine)
         self.folder = folder
+        self.engine = engine
         self.worklist = Worklist(engine, NO_RULES)
         self.images = 0
 
-    def add(self, outcome: Outcome | None = None, *, refusal: Refusal | None = None, fails: bool = False) -> None:
+    def add(
+        self,
+        outcome: Outcome | None = None,
+        *,
+        refusal: Refusal | None = None,
+        fails: bool = False,
+        sop_class: str = CR,
+    ) -> None:
         self.images += 1
         path = f"{self.images}.dcm"
         dcmwrite(self.folder / path, radiograph(f"1.2.{self.images}"), enforce_file_format=True)
         received = ReceivedInstance(
             sop_instance_uid=f"1.2.{self.images}",
-            sop_class_uid=CR,
+            sop_class_uid=sop_class,
             transfer_syntax_uid="1.2",
             digest=f"{self.images:064x}",
             path=path,
@@ -62,6 +74,24 @@ class Study:
                 self.worklist.fail_job(job_id, "w", "ValueError", NOON)
             else:
                 self.worklist.finish_job(job_id, "w", outcome or Outcome(), NOON)
+
+    def correct(self, number: int, outcome: Outcome, **changes: str) -> None:
+        """Let image ``number`` come again with ``changes``; a worker finds that it is another, a person releases it."""
+        again = radiograph(f"1.2.{number}")
+        for keyword, value in changes.items():
+            setattr(again, keyword, value)
+        path = f"{number}.corrected.dcm"
+        dcmwrite(self.folder / path, again, enforce_file_format=True)
+        first = self.detail.instances[number - 1]
+        received = ReceivedInstance(
+            first.sop_instance_uid, CR, "1.2", f"{number + 900:064x}", path, 1, "1.3", first.series_instance_uid
+        )
+        (job_id,) = self.worklist.record_instance(received, None, "p" * 64, NOON).job_ids
+        self.worklist.claim_job(job_id, "w", NOON, LEASE)
+        self.worklist.settle_comparison(job_id, "w", "other PatientName", NOON)
+        self.worklist.release_study(self.id, "admin", NOON)
+        self.worklist.claim_job(job_id, "w", NOON, LEASE)
+        self.worklist.finish_job(job_id, "w", outcome, NOON)
 
     @property
     def id(self) -> int:
@@ -170,3 +200,105 @@ def test_the_next_summary_names_the_one_before(study: Study) -> None:
     (study_item,) = dcmread(BytesIO(second.content)).PredecessorDocumentsSequence
     (series_item,) = study_item.ReferencedSeriesSequence
     assert series_item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == first.record.sop_instance_uid
+
+
+def summary_of(study: Study) -> Dataset:
+    (made,) = study.summarise()
+    return dcmread(BytesIO(made.content))
+
+
+def words(summary: Dataset) -> tuple[str, str]:
+    """Code of the study's status (CID 6042), and its comment."""
+    measurements = next(
+        item for item in summary.ContentSequence if item.ConceptNameCodeSequence[0].CodeValue == "126010"
+    )
+    group = measurements.ContentSequence[0]
+    said = {item.ConceptNameCodeSequence[0].CodeValue: item for item in group.ContentSequence}
+    return said["111065"].ConceptCodeSequence[0].CodeValue, said["121106"].TextValue
+
+
+def test_a_corrected_image_is_told_once_and_under_its_new_identity(study: Study) -> None:
+    study.add(outcome(finding()))
+    study.add(outcome(number=2))
+    study.correct(
+        1,
+        outcome(finding("pneumothorax", 0.7), number=3),
+        PatientName="New^Name",
+        PatientSex="F",
+        PatientBirthDate="19700101",
+    )
+    made = summary_of(study)
+    assert (str(made.PatientName), made.PatientSex, made.PatientBirthDate) == ("New^Name", "F", "19700101")
+    assert "2 of 2 images analysed." in words(made)[1]
+    first, second = images(study)
+    assert [found.probability for found in first.findings] == [0.7]
+    assert [report.sop_instance_uid for report in first.reports] == ["1.5.3"]
+    assert second.image.sop_instance_uid == "1.2.2"
+
+
+def test_a_patient_whom_the_hospital_has_corrected_is_named_rightly_even_if_no_image_says_so(study: Study) -> None:
+    study.add(outcome(finding()))
+    news = PatientNews((PatientIdentifier("P1"),), name="New^Name", birth_date="19700101", sex="F")
+    with study.engine.begin() as connection:
+        connection.execute(text("UPDATE studies SET patient_id = 'P1', patient_name = 'Test^Pat'"))
+    study.worklist.receive_message(HospitalMessage("RIS", "1", "d" * 64, "ADT^A08", (), (news,)), NOON)
+    made = summary_of(study)
+    assert (made.PatientID, str(made.PatientName), made.PatientSex) == ("P1", "New^Name", "F")
+
+
+KEY_OBJECT, REPORT = "1.2.840.10008.5.1.4.1.1.88.59", "1.2.840.10008.5.1.4.1.1.88.33"
+PRESENTATION, NO_IMAGE = "1.2.840.10008.5.1.4.1.1.11.1", Refusal("not-an-image", "This is no image.")
+
+
+def test_presentation_states_reports_and_notes_are_no_images(study: Study) -> None:
+    study.add(outcome())
+    for sop_class in (KEY_OBJECT, REPORT, PRESENTATION):
+        study.add(refusal=NO_IMAGE, sop_class=sop_class)
+    assert len(images(study)) == 1
+    assert words(summary_of(study))[0] == "111222"
+    assert "1 of 1 image analysed." in words(summary_of(study))[1]
+
+
+def test_a_lateral_beside_an_analysed_frontal_is_no_partial_success(study: Study) -> None:
+    study.add(outcome())
+    study.add(refusal=REFUSED)
+    study.add(outcome(unfit=Refusal("not_frontal_chest", "It does not look like one."), sr=False))
+    status, told = words(summary_of(study))
+    assert status == "111222"
+    assert "1 of 1 image analysed; 2 images of the study are of a kind that is not analysed." in told
+
+
+@pytest.mark.parametrize(
+    ("other", "status"),
+    [({"fails": True}, "111223"), ({"outcome": outcome(number=2, unfit=Refusal("corrupt", "Broken."))}, "111223")],
+    ids=["failed", "unreadable"],
+)
+def test_an_image_that_should_have_been_analysed_makes_it_partial(
+    study: Study, other: dict[str, Any], status: str
+) -> None:
+    study.add(outcome())
+    study.add(**other)
+    told = words(summary_of(study))
+    assert told[0] == status
+    assert "1 of 2 images analysed." in told[1]
+
+
+def test_what_a_note_has_taken_back_counts_no_more_and_is_still_told(study: Study) -> None:
+    study.add(outcome())
+    study.add(outcome(number=2))
+    note = RejectionNote("1.9", "113001", "The hospital has rejected this image for quality reasons.", ("1.2.2",))
+    study.worklist.reject_instances(note, NOON)
+    first, second = images(study)
+    assert (first.analysed, second.analysed, second.eligible) == (True, False, False)
+    assert "rejected" in second.reason
+    assert "1 of 1 image analysed;" in words(summary_of(study))[1]
+
+
+def test_a_repeat_is_not_told_again(study: Study) -> None:
+    study.add(outcome())
+    again = ReceivedInstance("1.2.1", CR, "1.2", "e" * 64, "again.dcm", 1, "1.3", "1.4")
+    (job_id,) = study.worklist.record_instance(again, None, "p" * 64, NOON).job_ids
+    study.worklist.claim_job(job_id, "w", NOON, LEASE)
+    study.worklist.settle_comparison(job_id, "w", "", NOON)
+    assert len(images(study)) == 1
+    assert "1 of 1 image analysed." in words(summary_of(study))[1]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,19 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from config.settings import Destination, Results, Settings, Store, Workers
-from db.records import Job, JobState, Outcome, StudyDetail, StudyFacts, TriageDecision
+from db.engine import connect, migrate
+from db.records import (
+    Job,
+    JobState,
+    Outcome,
+    PatientIdentity,
+    ReceivedInstance,
+    ResultRecord,
+    StudyDetail,
+    StudyFacts,
+    TriageDecision,
+)
+from db.worklist import Worklist
 from models.contract import Code, Finding, Mode, ModelInput, ModelUse, Prediction, Spacing, Unfit
 from tests.workers.builders import NOON, FakeClock, facts, job
 from workers.errors import RejectedError, RetryableError
@@ -353,6 +366,42 @@ def test_what_came_again_is_compared_and_not_analysed(bench: Callable[..., Bench
     work = bench(first=_again(), compared=lambda name: f"other pixels than {name}")
     work.run()
     assert work.jobs.events[1] == ("compared", "other pixels than old.dcm")
+
+
+def test_a_corrected_image_names_what_it_replaces_and_whom_the_hospital_has_named(bench: Callable[..., Bench]) -> None:
+    patient = PatientIdentity("P1", patient_name="New^Name", patient_sex="F")
+    work = bench(first=job(id=8, instance_id=4, replaces=True, patient=patient))
+    seen: list[Analysis] = []
+    study = replaced_study("1.2.3")
+    jobs: Any = work.jobs
+    jobs.study_detail = lambda study_id: study
+
+    def encode(analysis: Analysis, kinds: Collection[str]) -> dict[str, Dataset]:
+        seen.append(analysis)
+        return {}
+
+    analyse_job(8, replace(work.tools, encode=encode))
+    (analysis,) = seen
+    assert analysis.previous == {"sr": ("1.2.9", "1.5.1")}
+    assert analysis.previous_series == {"sr": "1.6"}
+    assert (str(analysis.source.PatientName), analysis.source.PatientSex) == ("New^Name", "F")
+
+
+def replaced_study(uid: str) -> StudyDetail:
+    """A study whose image ``uid`` came twice: a report was made of the first."""
+    with TemporaryDirectory() as folder:
+        engine = connect(f"sqlite:///{folder}/pleura.sqlite")
+        migrate(engine)
+        worklist = Worklist(engine)
+        first = ReceivedInstance(uid, "1.2.840.10008.5.1.4.1.1.1", "1.2", "a" * 64, "a", 1, "1.3", "1.4")
+        for number, image in enumerate((first, replace(first, sop_instance_uid="1.2.4", digest="b" * 64)), 1):
+            (job_id,) = worklist.record_instance(image, None, "p" * 64, NOON).job_ids
+            worklist.claim_job(job_id, "w", NOON, timedelta(minutes=1))
+            record = ResultRecord("sr", "1.2.9", f"1.5.{number}", "1.6", "d", "r", 1)
+            worklist.finish_job(job_id, "w", Outcome(results=(record,)), NOON)
+        study = worklist.study_detail(1)
+        engine.dispose()
+    return study
 
 
 def test_a_comparison_that_is_lost_to_another_worker_writes_nothing(bench: Callable[..., Bench]) -> None:

@@ -61,7 +61,8 @@ class ImageAccount:
     """What became of one received image.
 
     ``reason`` is empty for an analysed image, else a sentence; ``failed`` says that its analysis was begun. ``reports``
-    are our objects about it. ``code`` is that of the reason.
+    are our objects about it. ``code`` is that of the reason. ``eligible``: it could have been analysed, so it counts: a
+    lateral view does not.
     """
 
     image: Reference
@@ -71,6 +72,7 @@ class ImageAccount:
     findings: tuple[SummaryFinding, ...] = ()
     reports: tuple[Reference, ...] = ()
     code: str = ""
+    eligible: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,13 +157,9 @@ def _instance(item: Reference) -> Dataset:
 
 
 def _study_group(account: StudyAccount, identity: Identity) -> Dataset:
-    analysed = sum(item.analysed for item in account.images)
-    status = codes.SUCCEEDED if analysed == len(account.images) else codes.PARTIALLY_SUCCEEDED
-    if not analysed:
-        status = codes.FAILED if any(item.failed for item in account.images) else codes.NOT_ATTEMPTED
     words = (
         f"Triage priority {account.priority}: {account.reason or 'nothing that raises it'}. "
-        f"{analysed} of {len(account.images)} images analysed. Revision {identity.revision}. {RESEARCH_USE}"
+        f"{_counted(account)} Revision {identity.revision}. {RESEARCH_USE}"
     )
     return container(
         codes.MEASUREMENT_GROUP,
@@ -169,11 +167,33 @@ def _study_group(account: StudyAccount, identity: Identity) -> Dataset:
             text(codes.TRACKING_IDENTIFIER, "AI: study summary", HAS_OBS_CONTEXT),
             uid_reference(codes.TRACKING_UNIQUE_IDENTIFIER, identity.uid(KIND, "tracking:study")),
             coded(codes.PRIORITY, PRIORITIES[account.priority]),
-            coded(codes.SUMMARY_OF_ANALYSES, status),
+            coded(codes.SUMMARY_OF_ANALYSES, _status(account)),
             text(codes.COMMENT, words),
         ],
         template="1501",
     )
+
+
+def _status(account: StudyAccount) -> Code:
+    """CID 6042 of a study; only what could have been analysed counts."""
+    analysed = [item.analysed for item in account.images if item.eligible]
+    if any(analysed):
+        return codes.SUCCEEDED if all(analysed) else codes.PARTIALLY_SUCCEEDED
+    return codes.FAILED if any(item.failed for item in account.images) else codes.NOT_ATTEMPTED
+
+
+def _counted(account: StudyAccount) -> str:
+    """How many of the images that could be analysed were, in a sentence."""
+    counted = [item.analysed for item in account.images if item.eligible]
+    others = len(account.images) - len(counted)
+    words = f"{sum(counted)} of {_images(len(counted))} analysed" if counted else "No image could be analysed"
+    if counted and others:
+        words += f"; {_images(others)} of the study {'is' if others == 1 else 'are'} of a kind that is not analysed"
+    return f"{words}."
+
+
+def _images(number: int) -> str:
+    return f"{number} image{'' if number == 1 else 's'}"
 
 
 def _image_group(item: ImageAccount, identity: Identity, index: int) -> Dataset:

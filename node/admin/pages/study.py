@@ -13,7 +13,7 @@ from db.account_tables import Verdict
 from db.assessments import unmatched
 from db.errors import DatabaseError, RecordNotFoundError
 from db.feedback import FeedbackRecord, IdentifiedFinding
-from db.ingest import REPEAT
+from db.flags import COMPARE, REPEAT, REPLACED
 from db.notifications import Notifications
 from db.records import InstanceDetail, JobDetail, Priority, StudyDetail
 from node.admin import steering
@@ -195,7 +195,7 @@ def _images(visit: Visit, detail: StudyDetail) -> tuple[ShownImage, ...]:
     latest = {job.instance_id: job for job in detail.jobs}
     images = []
     for instance in detail.instances:
-        if instance.flag == REPEAT:
+        if instance.flag in (COMPARE, REPEAT, REPLACED):
             continue
         job = latest.get(instance.id)
         if job is None and instance.modality not in visit.services.settings.eligibility.modalities:

@@ -1,0 +1,21 @@
+"""What is special about a received instance: the words of ``instances.flag``; empty for an ordinary one."""
+
+from __future__ import annotations
+
+COMPARE = "compare"
+"""Its SOP Instance UID was here already, in other bytes: a worker sees whether it is the same."""
+
+REPEAT = "repeat"
+"""It is an earlier one in another encoding or with a router's additions. A refusal code, too."""
+
+CONFLICT = "conflict"
+"""It differs from an earlier one with the same SOP Instance UID."""
+
+REPLACED = "replaced"
+"""A person has let a newer one with the same SOP Instance UID go on: this one counts no more. A refusal code, too."""
+
+OWN = "own"
+"""It is a result of this node that came back."""
+
+NOT_COUNTED = (COMPARE, REPEAT, REPLACED, OWN)
+"""An instance with one of these flags is no image of its study of its own."""
