@@ -36,5 +36,6 @@ def with_patient(source: Dataset, patient: PatientIdentity | None) -> Dataset:
     if hasattr(source, "file_meta"):
         made.file_meta = source.file_meta
     for keyword, value in changed.items():
+        made.pop(keyword, None)  # or the value of the source's own element would change
         setattr(made, keyword, value)
     return made
