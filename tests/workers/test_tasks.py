@@ -33,6 +33,7 @@ from db.records import (
 )
 from db.worklist import Worklist
 from models.contract import Code, Finding, Mode, ModelInput, ModelUse, Prediction, Spacing, Unfit
+from tests.rules import NO_RULES
 from tests.workers.builders import NOON, FakeClock, facts, job
 from workers.errors import RejectedError, RetryableError
 from workers.outcome import encode_in_order
@@ -392,7 +393,7 @@ def replaced_study(uid: str) -> StudyDetail:
     with TemporaryDirectory() as folder:
         engine = connect(f"sqlite:///{folder}/pleura.sqlite")
         migrate(engine)
-        worklist = Worklist(engine)
+        worklist = Worklist(engine, NO_RULES)
         first = ReceivedInstance(uid, "1.2.840.10008.5.1.4.1.1.1", "1.2", "a" * 64, "a", 1, "1.3", "1.4")
         for number, image in enumerate((first, replace(first, sop_instance_uid="1.2.4", digest="b" * 64)), 1):
             (job_id,) = worklist.record_instance(image, None, "p" * 64, NOON).job_ids
