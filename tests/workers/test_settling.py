@@ -265,7 +265,7 @@ def test_a_lateral_beside_an_analysed_frontal_is_no_partial_success(study: Study
     study.add(outcome(unfit=Refusal("not_frontal_chest", "It does not look like one."), sr=False))
     status, told = words(summary_of(study))
     assert status == "111222"
-    assert "1 of 1 image analysed; 2 images of the study are of a kind that is not analysed." in told
+    assert "1 of 1 image analysed; 2 other images are not to be analysed." in told
 
 
 @pytest.mark.parametrize(

@@ -188,12 +188,12 @@ def _counted(account: StudyAccount) -> str:
     others = len(account.images) - len(counted)
     words = f"{sum(counted)} of {_images(len(counted))} analysed" if counted else "No image could be analysed"
     if counted and others:
-        words += f"; {_images(others)} of the study {'is' if others == 1 else 'are'} of a kind that is not analysed"
+        words += f"; {_images(others, 'other ')} {'is' if others == 1 else 'are'} not to be analysed"
     return f"{words}."
 
 
-def _images(number: int) -> str:
-    return f"{number} image{'' if number == 1 else 's'}"
+def _images(number: int, which: str = "") -> str:
+    return f"{number} {which}image{'' if number == 1 else 's'}"
 
 
 def _image_group(item: ImageAccount, identity: Identity, index: int) -> Dataset:
