@@ -19,17 +19,21 @@ WRITING = "pleura_writing"
 """Execution option of connections that write: on SQLite they take the write lock when they begin."""
 
 _BUSY_MILLISECONDS = 30_000
-_MIGRATION_LOCK = 0x506C6575  # "Pleu": the key of PostgreSQL's advisory lock, the same in every process
+ANSWER_SECONDS = 20.0
+"""So long a statement may take; a sender waits longer than that for the answer to its C-STORE."""
+
+MIGRATION_LOCK = 0x506C6575  # "Pleu": the key of PostgreSQL's advisory lock, the same in every process
 _OLDEST_SQLITE = (3, 35, 0)  # INSERT … RETURNING
 
 # A connection for each association of a busy listener; and no values (they name patients) in the text of errors.
 _COMMON: dict[str, Any] = {"pool_size": 8, "max_overflow": 56, "hide_parameters": True}
 
 
-def connect(url: str) -> Engine:
+def connect(url: str, *, answer_seconds: float = ANSWER_SECONDS) -> Engine:
     """Make the engine for ``url`` (``sqlite:////absolute/path`` or ``postgresql+psycopg://…``).
 
-    It may be shared by threads, and survives a fork: a child opens connections of its own.
+    It may be shared by threads, and survives a fork: a child opens connections of its own. A PostgreSQL that has not
+    answered a statement after ``answer_seconds`` is an ``OperationalError``.
 
     Raises:
         DatabaseURLError: the URL cannot be read, or names neither a SQLite file nor a PostgreSQL database.
@@ -43,10 +47,21 @@ def connect(url: str) -> Engine:
     elif parsed.get_backend_name() == "postgresql":
         postgresql = parsed.set(drivername="postgresql+psycopg")
         engine = create_engine(postgresql, pool_pre_ping=True, **_COMMON)
+        event.listen(engine, "do_connect", _opener(answer_seconds))
     else:
         raise DatabaseURLError(f"databases of kind {parsed.get_backend_name()} are not supported: SQLite or PostgreSQL")
     _survive_forks(engine)
     return engine
+
+
+def _opener(answer_seconds: float) -> Any:
+    def open_connection(_dialect: object, _record: object, _arguments: object, parameters: dict[str, Any]) -> Any:
+        # Imported here: a node on SQLite does not carry the driver.
+        from db.bounded import open_bounded
+
+        return open_bounded(parameters, answer_seconds)
+
+    return open_connection
 
 
 def writing(engine: Engine) -> Engine:
@@ -138,9 +153,18 @@ def migrate(engine: Engine) -> None:
     config = _alembic_config()
     with writing(engine).begin() as connection:
         if engine.dialect.name == "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+            _take_all_the_time(connection)
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+
+
+def _take_all_the_time(connection: Connection) -> None:
+    """A migration of large tables, or waiting for another process' one, has no limit; its connection ends with it."""
+    driver: Any = connection.connection.driver_connection
+    driver.answer_seconds = None
+    connection.detach()
+    connection.execute(text("SET LOCAL statement_timeout = 0"))
 
 
 def schema_problem(engine: Engine) -> str | None:

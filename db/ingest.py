@@ -33,6 +33,7 @@ _READABLE = frozenset({"not-frontal", "not-a-chest", "body-part-unknown", "too-s
 
 OTHER_CONTENT = "an instance came again under the same SOP Instance UID with other content"
 
+_PATHS_AT_ONCE = 500
 _TEXT_LIMIT = 256
 _ACTOR = "listener"
 _OPEN_JOBS = (JobState.QUEUED, JobState.RUNNING, JobState.RETRYING)
@@ -191,6 +192,15 @@ def record_instance(
         pressing=pressing or flag == COMPARE,
         returned=study.id if returned else None,
     )
+
+
+def recorded_files(connection: Connection, paths: Sequence[str]) -> frozenset[str]:
+    """Which of these paths are those of recorded instances."""
+    found: set[str] = set()
+    for first in range(0, len(paths), _PATHS_AT_ONCE):
+        some = list(paths[first : first + _PATHS_AT_ONCE])
+        found.update(connection.scalars(select(tables.Instance.path).where(tables.Instance.path.in_(some))))
+    return frozenset(found)
 
 
 def is_own_result(connection: Connection, sop_instance_uid: str) -> bool:

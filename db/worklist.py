@@ -122,6 +122,10 @@ class Worklist:
         """
         return self._write(rejections.reject, note, now)
 
+    def recorded_files(self, paths: Sequence[str]) -> frozenset[str]:
+        """Which of these paths, relative to the store folder, are those of recorded instances."""
+        return self._read(ingest.recorded_files, paths)
+
     def is_own_result(self, sop_instance_uid: str) -> bool:
         """Say whether this node has made the object with this UID."""
         return self._read(ingest.is_own_result, sop_instance_uid)

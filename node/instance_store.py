@@ -4,7 +4,8 @@ A data set arrives in ``incoming/`` under a random name. :meth:`InstanceStore.ke
 links it to ``instances/<2 hex>/<digest>.dcm``; the name in ``incoming/`` goes when its database row is committed. So
 after a crash ``incoming/`` tells the two kinds of leftover apart: a file with one name was never whole and is removed,
 a file with two names is whole and durable, and :meth:`InstanceStore.unfinished` hands it out to be recorded. One that
-cannot be recorded goes to ``set-aside/``: its sender never heard 0x0000 for it.
+cannot be recorded goes to ``set-aside/``: its sender never heard 0x0000 for it. One whose sender has heard a failure
+gets another name in ``incoming/``, so that nobody records it (:meth:`InstanceStore.disown`).
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ _MOST_ATTEMPTS = 2
 # Free space is looked at once for so many bytes of a data set: statvfs is cheap, but not free.
 _LOOK_EVERY = 16 * 1024 * 1024
 
+
+_DISOWNED = ".disowned"
 
 # From here on a data set is digested in a thread of its own: for less it would take longer to hand it over.
 _LARGE = 1024 * 1024
@@ -214,10 +217,21 @@ class InstanceStore:
         """Remove the temporary name of a data set whose row is committed."""
         incoming.discard()
 
-    def postpone(self, incoming: Incoming) -> None:
-        """Leave a kept data set whose row was perhaps not committed to :meth:`unfinished`; drop a mere copy."""
-        if incoming.path.stat().st_nlink == 1:
-            incoming.discard()
+    def disown(self, incoming: Incoming) -> None:
+        """Note that a kept data set was answered with a failure: it is not to be recorded later.
+
+        Whether its row was committed may be unknown, so its bytes stay until :meth:`disowned` hands them out. A copy of
+        what was there already is dropped.
+        """
+        if incoming.path.stat().st_nlink > 1:
+            incoming.path.rename(incoming.path.with_suffix(f".{incoming.digest}{_DISOWNED}"))
+            sync_folder(self.folder / INCOMING)
+        incoming.discard()
+
+    def disowned(self) -> dict[Path, str]:
+        """What was disowned, with the paths of its bytes relative to the store folder."""
+        notes = sorted((self.folder / INCOMING).glob(f"*{_DISOWNED}"))
+        return {note: self.path_of(note.name.split(".")[1]) for note in notes}
 
     def unfinished(self) -> Iterator[Path]:
         """Clean up after a crash: remove what was never whole, and yield each file whose row may be missing.

@@ -53,6 +53,9 @@ class Recorder(Protocol):
     ) -> Ingest:
         """Record an instance with its job."""
 
+    def recorded_files(self, paths: Sequence[str]) -> frozenset[str]:
+        """Which of these paths are those of recorded instances."""
+
     def is_own_result(self, sop_instance_uid: str) -> bool:
         """Say whether this node has made the object."""
 
@@ -140,6 +143,7 @@ class Intake:
             SQLAlchemyError: the database cannot be written.
             OSError: the store cannot be written.
         """
+        self._drop_disowned()
         count = 0
         for path in self._store.unfinished():
             counted = self._store.begin_attempt(path)
@@ -165,6 +169,15 @@ class Intake:
         path.unlink(missing_ok=True)
         return recovered
 
+    def _drop_disowned(self) -> None:
+        """Remove what was answered with a failure and not recorded. Nothing is received yet that could need it."""
+        disowned = self._store.disowned()
+        recorded = self._worklist.recorded_files(list(disowned.values())) if disowned else frozenset()
+        for note, kept in disowned.items():
+            if kept not in recorded:
+                (self._store.folder / kept).unlink(missing_ok=True)
+            note.unlink(missing_ok=True)
+
     def _keep(self, incoming: Incoming, command: StoreCommand, header: Dataset) -> Answer:
         refusal = self._judge(header)
         path = self._store.keep(incoming)
@@ -173,9 +186,11 @@ class Intake:
         try:
             with self._turn:
                 self._record(received, refusal, said)
-        except SQLAlchemyError as error:
-            # A lost connection does not tell whether the row was committed, so the bytes must stay.
-            self._store.postpone(incoming)
+        except Exception as error:
+            # A lost connection does not tell whether the row was committed, so the bytes must stay for now.
+            self._store.disown(incoming)
+            if not isinstance(error, SQLAlchemyError):
+                raise
             log.error("the database did not take an instance: %s", type(error).__name__)
             return Answer(OUT_OF_RESOURCES, "the database cannot be written")
         self._store.settle(incoming)

@@ -102,15 +102,15 @@ def test_what_was_kept_but_not_settled_is_handed_out_at_start(store: InstanceSto
     assert (store.folder / path).is_file()
 
 
-def test_a_postponed_first_copy_stays_and_a_postponed_repeat_goes(store: InstanceStore) -> None:
+def test_a_disowned_first_copy_stays_for_now_and_a_disowned_repeat_goes(store: InstanceStore) -> None:
     first, second = store.temporary(), store.temporary()
     for incoming in (first, second):
         incoming.write(b"data")
-        store.keep(incoming)
-        store.postpone(incoming)
+        kept = store.keep(incoming)
+        store.disown(incoming)
 
-    assert list(store.unfinished()) == [first.path]
-    assert not second.path.exists()
+    assert list(store.unfinished()) == [], "nobody is to record it"
+    assert list(store.disowned().values()) == [kept]
 
 
 def test_too_little_free_space(tmp_path: Path) -> None:

@@ -524,6 +524,9 @@ class FlakyWorklist:
     def is_own_result(self, sop_instance_uid: str) -> bool:
         return False
 
+    def recorded_files(self, paths: Sequence[str]) -> frozenset[str]:
+        return frozenset(received.path for received in self.recorded)
+
 
 def test_a_database_that_cannot_be_written(tmp_path: Path) -> None:
     worklist = FlakyWorklist()
@@ -535,9 +538,20 @@ def test_a_database_that_cannot_be_written(tmp_path: Path) -> None:
         assert send(association, image) == 0
 
     assert len(worklist.recorded) == 1
-    with listening(tmp_path) as listener:
+    with listening(tmp_path, worklist=worklist) as listener:
         assert listener.leftovers() == []
-        assert len(listener.rows()) == len(listener.files()) == 1
+        assert len(worklist.recorded) == len(listener.files()) == 1, "recorded when it was answered with success"
+
+
+@pytest.mark.parametrize("error", [OperationalError, ZeroDivisionError])
+def test_what_was_answered_with_a_failure_is_not_recorded_later(tmp_path: Path, error: type[Exception]) -> None:
+    with (
+        listening(tmp_path, worklist=FlakyWorklist(error)) as listener,
+        calling(listener.port) as association,
+    ):
+        assert send(association, chest()) in (0xA700, 0x0110)
+    with listening(tmp_path) as listener:
+        assert listener.rows() == listener.files() == listener.leftovers() == []
 
 
 def test_an_error_of_our_own_is_a_processing_failure(tmp_path: Path) -> None:
@@ -550,7 +564,7 @@ def test_an_error_of_our_own_is_a_processing_failure(tmp_path: Path) -> None:
     with listening(tmp_path, worklist=Broken()) as listener, calling(listener.port) as association:
         assert send(association, chest()) == 0x0110
         assert association.is_established
-        assert listener.leftovers() == []
+        assert [path.suffix for path in listener.leftovers()] == [".disowned"], "its bytes go at the next start"
 
 
 def test_an_abort_in_the_middle_leaves_nothing(listener: Listening, tmp_path: Path) -> None:

@@ -1,0 +1,79 @@
+"""What becomes of stored times when the clock is set back: nothing may wait for a moment that has lost its meaning.
+
+A time to wait for that lies farther ahead than this node ever waits was written by a clock that was ahead. It is
+pulled back, so that work goes on at once and not when the clock has caught up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Engine, and_, or_, update
+
+from db.engine import writing
+from db.order_tables import NotificationRow, NotificationState
+from db.records import DeliveryState, JobState, StudyState
+from db.tables import Association, Delivery, Destination, Job, Study
+
+_NONE = timedelta(0)
+
+
+@dataclass(frozen=True, slots=True)
+class LongestWaits:
+    """The longest times ahead that this node ever writes: until another attempt, a proof, or the end of a lease."""
+
+    attempt: timedelta
+    proof: timedelta
+    job_lease: timedelta
+    delivery_lease: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """A column in rows that still wait, how far ahead it may lie, and how far ahead it is put where it lies farther."""
+
+    column: Any
+    waiting: ColumnElement[bool]
+    farthest: timedelta
+    instead: timedelta
+
+
+def pull_back(engine: Engine, now: datetime, waits: LongestWaits) -> int:
+    """Pull back each time that lies farther ahead than it can; how many there were. Harmless when it runs again."""
+    pulled = 0
+    with writing(engine).begin() as connection:
+        for moment in _moments(waits):
+            table = moment.column.class_
+            done = connection.execute(
+                update(table)
+                .where(and_(moment.waiting, moment.column > now + moment.farthest))
+                .values({moment.column: now + moment.instead})
+            )
+            pulled += done.rowcount
+    return pulled
+
+
+def _moments(waits: LongestWaits) -> Iterator[_Moment]:
+    """Every time that something waits for. Leases begin anew: whoever holds one may be at work."""
+    job = Job.state.in_((JobState.QUEUED, JobState.RUNNING, JobState.RETRYING))
+    yield _Moment(Job.rung_at, job, _NONE, _NONE)
+    yield _Moment(Job.due_at, job, waits.attempt, _NONE)
+    yield _Moment(Job.lease_until, job, waits.job_lease, waits.job_lease)
+    delivery = or_(
+        Delivery.state.in_((DeliveryState.PENDING, DeliveryState.SENDING)), Delivery.proof_due_at.is_not(None)
+    )
+    yield _Moment(Delivery.rung_at, delivery, _NONE, _NONE)
+    yield _Moment(Delivery.due_at, delivery, waits.attempt, _NONE)
+    yield _Moment(Delivery.lease_until, delivery, waits.delivery_lease, waits.delivery_lease)
+    yield _Moment(Delivery.proof_due_at, delivery, waits.proof, _NONE)
+    every = Destination.name.is_not(None)
+    yield _Moment(Destination.open_until, every, waits.attempt, _NONE)
+    every = Association.worker.is_not(None)
+    yield _Moment(Association.lease_until, every, waits.delivery_lease, waits.delivery_lease)
+    notification = NotificationRow.state.in_((NotificationState.PENDING, NotificationState.SENDING))
+    yield _Moment(NotificationRow.due_at, notification, waits.attempt, _NONE)
+    yield _Moment(NotificationRow.lease_until, notification, waits.delivery_lease, waits.delivery_lease)
+    yield _Moment(Study.last_activity_at, Study.state == StudyState.OPEN, _NONE, _NONE)
