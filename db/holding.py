@@ -23,6 +23,12 @@ def is_kept_back(study: Any) -> ColumnElement[bool]:
     return or_(study.held.is_(True), study.correction != "")
 
 
+def first_state(study: Row[Any]) -> tuple[DeliveryState, str]:
+    """Where a delivery of ``study`` begins, and why if it is held."""
+    reason = why_kept_back(study)
+    return (DeliveryState.PENDING, "") if reason is None else (DeliveryState.HELD, reason)
+
+
 _HELD_JOBS = (JobState.QUEUED, JobState.RETRYING)
 
 
@@ -97,6 +103,15 @@ def release(connection: Connection, study_id: int, actor: str, now: datetime) ->
                 held_with_study=False,
             )
     return tuple(job.id for job in jobs)
+
+
+def send_recorded(connection: Connection, study: Row[Any], reason: str, actor: str, now: datetime) -> None:
+    """Let the deliveries of a locked study go that were recorded for ``reason``; the scheduler enqueues them."""
+    state, held = first_state(study)
+    values: dict[str, Any] = {"error": held, "held_with_study": state is DeliveryState.HELD, "rung_at": None}
+    for row in _locked(connection, tables.Delivery, study.id, (DeliveryState.RECORDED,)):
+        if row.error == reason:
+            move(connection, "delivery", row, state, cause="the report was taken back", actor=actor, now=now, **values)
 
 
 def _locked(connection: Connection, table: Any, study_id: int, states: tuple[Any, ...]) -> list[Any]:

@@ -134,6 +134,7 @@ def finish(connection: Connection, job_id: int, worker: str, outcome: Outcome, n
         patient_id=_patient_id(connection, study, instance),
         actor=worker,
         now=now,
+        recorded=outcome.recorded,
     )
     touch_study(connection, study, now, reopen="an analysis finished", **counted)
     return deliveries

@@ -152,20 +152,13 @@ def _hold_unsent(connection: Connection, name: str, state: ModelState, actor: st
 def _silence_alarms(connection: Connection, name: str, state: ModelState, actor: str, now: datetime) -> int:
     """Withdraw alarms that have not left and that no other model in delivery stands for."""
     alarm = NotificationRow.__table__
-    out = [one for one, switch in _latest(connection).items() if switch.state is not ModelState.ACTIVE]
-    stands = select(Finding.id).where(
-        Finding.study_id == alarm.c.study_id,
-        Finding.label == alarm.c.reason,
-        Finding.present.is_(True),
-        Finding.shadow.is_(False),
-        Finding.superseded.is_(False),
-    )
+    stands = _stands(alarm.c.study_id, alarm.c.reason)
     query = (
         select(alarm)
         .where(
             alarm.c.state.in_((NotificationState.PENDING, NotificationState.FAILED)),
             stands.where(Finding.model == name).exists(),
-            ~stands.where(Finding.model.not_in(out)).exists(),
+            ~stands.where(Finding.model.not_in(_out_of_delivery(connection))).exists(),
         )
         .order_by(alarm.c.id)
         .with_for_update(key_share=True)
@@ -177,6 +170,28 @@ def _silence_alarms(connection: Connection, name: str, state: ModelState, actor:
         after = NotificationState.WITHDRAWN
         move(connection, "notification", row, after, cause=cause, actor=actor, now=now, **values)
     return len(rows)
+
+
+def is_told_by_a_model(connection: Connection, study_id: int, label: str) -> bool:
+    """Say whether a finding of a study holds by the word of a model that is not out of delivery."""
+    stands = _stands(study_id, label).where(Finding.model.not_in(_out_of_delivery(connection)))
+    return connection.execute(stands.limit(1)).first() is not None
+
+
+def _stands(study_id: Any, label: Any) -> Any:
+    """Findings that hold, of one label of one study; both may be values or columns."""
+    return select(Finding.id).where(
+        Finding.study_id == study_id,
+        Finding.label == label,
+        Finding.present.is_(True),
+        Finding.shadow.is_(False),
+        Finding.superseded.is_(False),
+    )
+
+
+def _out_of_delivery(connection: Connection) -> list[str]:
+    """Models that a person has taken out of delivery."""
+    return [name for name, switch in _latest(connection).items() if switch.state is not ModelState.ACTIVE]
 
 
 def hold_back(connection: Connection, row: Any, reason: str, actor: str, now: datetime) -> None:

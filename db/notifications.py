@@ -17,14 +17,14 @@ from sqlalchemy import Connection, Engine, Row, and_, func, insert, or_, select
 
 from db.engine import writing
 from db.errors import RecordNotFoundError
+from db.model_states import is_told_by_a_model
 from db.order_tables import NotificationRow, NotificationState, OrderRow
-from db.records import FindingRecord, Priority
+from db.records import IS_REPORTED, FindingRecord, Priority
 from db.tables import Event, Finding
 from db.transitions import event, lock_study, move, write_events
 
 _ENTITY = "notification"
 _ACTOR = "triage"
-_IS_REPORTED = "the study is reported"
 _UNFOUNDED = "the finding does not hold any more: its image was taken back, or judged again"
 _ALARM, _WITHHELD = "alarm", "withheld"
 """An alarm that was never raised is no notification, but the history says why."""
@@ -96,7 +96,7 @@ def why_not_news(study: Row[Any], maximum_age: timedelta, now: datetime) -> str:
     """
     hours = f"{maximum_age / timedelta(hours=1):g} hours"
     if study.reported_at is not None:
-        return _IS_REPORTED
+        return IS_REPORTED
     if now - study.first_received_at > maximum_age:
         return f"the study came more than {hours} ago"
     taken = _study_moment(study.study_date, study.study_time)
@@ -173,6 +173,36 @@ def silence(connection: Connection, study_id: int, cause: str, actor: str, now: 
     query = select(table).where(table.c.study_id == study_id, table.c.state.in_(_OPEN)).order_by(table.c.id)
     for row in connection.execute(query.with_for_update(key_share=True)).all():
         move(connection, _ENTITY, row, NotificationState.WITHDRAWN, cause=cause, actor=actor, now=now, **_ENDED)
+
+
+def restore(connection: Connection, study_id: int, report: Row[Any], actor: str, now: datetime) -> None:
+    """Put back what was withdrawn for the sake of a ``report`` (its event) that is taken back; the study is locked.
+
+    Each goes to where it stood. What was withdrawn for a reason of its own in the meantime stays so.
+    """
+    table, cause = NotificationRow.__table__, "the report was taken back"
+    query = select(table).where(table.c.study_id == study_id, table.c.state == NotificationState.WITHDRAWN)
+    for row in connection.execute(query.order_by(table.c.id).with_for_update(key_share=True)).all():
+        last = _last_withdrawal(connection, row)
+        if last is None or last.id < report.id or last.cause not in (report.cause, IS_REPORTED):
+            continue
+        if not is_told_by_a_model(connection, study_id, row.reason):
+            continue
+        failed = last.from_state == NotificationState.FAILED.value
+        after = NotificationState.FAILED if failed else NotificationState.PENDING
+        error = "" if row.error == IS_REPORTED else row.error
+        move(connection, _ENTITY, row, after, cause=cause, actor=actor, now=now, **{**_ENDED, "error": error})
+
+
+def _last_withdrawal(connection: Connection, row: Row[Any]) -> Row[Any] | None:
+    changes = Event.__table__
+    query = select(changes).where(
+        changes.c.study_id == row.study_id,
+        changes.c.entity == _ENTITY,
+        changes.c.entity_id == row.id,
+        changes.c.to_state == NotificationState.WITHDRAWN.value,
+    )
+    return connection.execute(query.order_by(changes.c.id.desc()).limit(1)).first()
 
 
 class Notifications:
@@ -278,7 +308,7 @@ class Notifications:
             if row.state is not NotificationState.SENDING or row.worker != worker:
                 return False
             if after is NotificationState.PENDING and study.reported_at is not None:
-                after, cause, values = NotificationState.WITHDRAWN, _IS_REPORTED, _ENDED
+                after, cause, values = NotificationState.WITHDRAWN, IS_REPORTED, _ENDED
             move(connection, _ENTITY, row, after, cause=cause, actor=worker, now=now, **values)
             return True
 
@@ -286,7 +316,7 @@ class Notifications:
 def _why_not(connection: Connection, study: Row[Any], row: Row[Any]) -> str:
     """Why nobody need hear of a notification any more; empty where somebody must."""
     if study.reported_at is not None:
-        return _IS_REPORTED
+        return IS_REPORTED
     holds = select(Finding.id).where(
         Finding.study_id == study.id,
         Finding.label == row.reason,

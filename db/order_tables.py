@@ -56,8 +56,9 @@ NOTIFICATION_TRANSITIONS: dict[NotificationState, frozenset[NotificationState]] 
     ),
     NotificationState.SENT: frozenset(),
     NotificationState.FAILED: frozenset({NotificationState.PENDING, NotificationState.WITHDRAWN}),
-    # Again to pending: it was withdrawn with its image, and another image of the study shows the same.
-    NotificationState.WITHDRAWN: frozenset({NotificationState.PENDING}),
+    # Back: it was withdrawn with its image and another image of the study shows the same, or the study was called
+    # reported by mistake.
+    NotificationState.WITHDRAWN: frozenset({NotificationState.PENDING, NotificationState.FAILED}),
 }
 
 

@@ -10,9 +10,9 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from db import tables
 from db.errors import DuplicateResultError
-from db.holding import why_kept_back
+from db.holding import first_state
 from db.ingest import insert_or_ignore
-from db.records import DeliveryState, FindingRecord, ResultRecord
+from db.records import IS_REPORTED, DeliveryState, FindingRecord, ResultRecord
 from db.transitions import event, move, write_events
 
 _UNSENT = (DeliveryState.PENDING, DeliveryState.FAILED, DeliveryState.HELD, DeliveryState.RECORDED)
@@ -57,11 +57,15 @@ def keep_results(
     patient_id: str,
     actor: str,
     now: datetime,
+    recorded: str = "",
 ) -> tuple[int, ...]:
     """Insert ``results`` in storing order with their deliveries, and withdraw what an earlier revision never sent.
 
+    ``recorded``: why they are kept here for the time being. Each has its deliveries all the same, so that a person can
+    let them go.
+
     Returns:
-        The deliveries to ring for: none of them while the study is held.
+        The deliveries to ring for: none of them while the study is held, or where they are recorded.
 
     Raises:
         DuplicateResultError: other work has left a result with the same UID.
@@ -91,18 +95,27 @@ def keep_results(
         for result_id, result in zip(ids, results, strict=True)
         if result.kind in kinds
     ]
-    return _insert_deliveries(connection, study, wanted, actor, now)
+    return _insert_deliveries(connection, study, wanted, _still(recorded, study), actor, now)
+
+
+def _still(recorded: str, study: Row[Any]) -> str:
+    """The reason to record results, unless it was the study's report and that has been taken back since."""
+    return "" if recorded == IS_REPORTED and study.reported_at is None else recorded
 
 
 def _insert_deliveries(
-    connection: Connection, study: Row[Any], wanted: Sequence[tuple[int, str]], actor: str, now: datetime
+    connection: Connection,
+    study: Row[Any],
+    wanted: Sequence[tuple[int, str]],
+    recorded: str,
+    actor: str,
+    now: datetime,
 ) -> tuple[int, ...]:
     if not wanted:
         return ()
     names = sorted({name for _, name in wanted})
     connection.execute(insert_or_ignore(connection, tables.Destination), [{"name": name} for name in names])
-    reason = why_kept_back(study)
-    state = DeliveryState.PENDING if reason is None else DeliveryState.HELD
+    state, reason = (DeliveryState.RECORDED, recorded) if recorded else first_state(study)
     rows = [
         {
             "study_id": study.id,
@@ -111,8 +124,8 @@ def _insert_deliveries(
             "state": state,
             "attempts": 0,
             "rung_at": now,
-            "error": reason or "",
-            "held_with_study": reason is not None,
+            "error": reason,
+            "held_with_study": state is DeliveryState.HELD,
             "created_at": now,
         }
         for result_id, name in wanted
@@ -121,7 +134,7 @@ def _insert_deliveries(
     ids = tuple(connection.scalars(returning, rows).all())
     cause = reason or "result was made"
     write_events(connection, [event(study.id, "delivery", i, "", state.value, cause, actor, now) for i in ids])
-    return ids if reason is None else ()
+    return ids if state is DeliveryState.PENDING else ()
 
 
 def _refuse_duplicates(connection: Connection, uids: Iterable[str]) -> None:

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+IS_REPORTED = "the study is reported"
+"""Why a notification is withdrawn, or a result recorded and not sent: it holds until the report is taken back."""
+
 
 class InstanceState(StrEnum):
     """What became of a received instance."""
@@ -113,7 +116,7 @@ DELIVERY_TRANSITIONS: dict[DeliveryState, frozenset[DeliveryState]] = {
     DeliveryState.PROVEN: frozenset({DeliveryState.PENDING, DeliveryState.WITHDRAWN}),
     DeliveryState.FAILED: frozenset({DeliveryState.PENDING, DeliveryState.HELD, DeliveryState.WITHDRAWN}),
     DeliveryState.HELD: frozenset({DeliveryState.PENDING, DeliveryState.WITHDRAWN}),
-    DeliveryState.RECORDED: frozenset({DeliveryState.PENDING, DeliveryState.WITHDRAWN}),
+    DeliveryState.RECORDED: frozenset({DeliveryState.PENDING, DeliveryState.HELD, DeliveryState.WITHDRAWN}),
     DeliveryState.WITHDRAWN: frozenset(),
 }
 
@@ -287,7 +290,8 @@ class ResultRecord:
 class Outcome:
     """Everything a finished job leaves, written in one transaction with its deliveries.
 
-    ``unfit``: why the pixels were not analysed. ``destinations`` maps a destination's name to the kinds it takes.
+    ``unfit``: why the pixels were not analysed. ``destinations`` maps a destination's name to the kinds it takes, and
+    ``recorded`` says why nothing is sent to them for the time being.
     ``modes`` says of each model what became of its findings (active, shadow or off), ``measures`` is what can be said
     of the image cheaply (see :mod:`workers.measures`), ``ran_on`` the device of the networks.
     """
@@ -297,6 +301,7 @@ class Outcome:
     unfit: Refusal | None = None
     timings: dict[str, float] = field(default_factory=dict)
     destinations: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    recorded: str = ""
     modes: dict[str, str] = field(default_factory=dict)
     measures: dict[str, float | str] = field(default_factory=dict)
     ran_on: str = ""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, select, update
+from sqlalchemy import Connection, Engine, Row, select, update
 
 from db.engine import writing
 from db.errors import RecordNotFoundError
-from db.notifications import silence
-from db.records import Priority
+from db.holding import send_recorded
+from db.notifications import restore, silence
+from db.records import IS_REPORTED, Priority
 from db.tables import Event, Instance, Study
 from db.transitions import event, lock_study, write_events
 
@@ -34,6 +35,21 @@ def report(connection: Connection, study_id: int, now: datetime, *, actor: str, 
     write_events(connection, [event(study_id, "study", study_id, "unread", "reported", cause, actor, now)])
     silence(connection, study_id, cause, actor, now)
     return True
+
+
+def take_back(connection: Connection, study: Row[Any], now: datetime, *, actor: str, cause: str) -> None:
+    """Undo the report of a locked study: notifications that it withdrew are open again, results are sent after all."""
+    changes = Event.__table__
+    reported = (
+        select(changes)
+        .where(changes.c.study_id == study.id, changes.c.entity == "study", changes.c.to_state == "reported")
+        .order_by(changes.c.id.desc())
+        .limit(1)
+    )
+    connection.execute(update(Study).where(Study.id == study.id).values(reported_at=None, reported_by=""))
+    write_events(connection, [event(study.id, "study", study.id, "reported", "unread", cause, actor, now)])
+    restore(connection, study.id, connection.execute(reported).one(), actor, now)
+    send_recorded(connection, study, IS_REPORTED, actor, now)
 
 
 def report_by_object(connection: Connection, instance_id: int, actor: str, now: datetime) -> bool:
@@ -97,13 +113,12 @@ class Reporting:
             return report(connection, study_id, now, actor=actor, cause=cause)
 
     def mark_unread(self, study_id: int, now: datetime, *, actor: str, cause: str) -> bool:
-        """Put a reported study back on the worklist; False where it was there."""
+        """Put a reported study back on the worklist with all that its report withdrew; False where it was there."""
         with self._writer.begin() as connection:
             study = lock_study(connection, study_id)
             if study.reported_at is None:
                 return False
-            connection.execute(update(Study).where(Study.id == study_id).values(reported_at=None, reported_by=""))
-            write_events(connection, [event(study_id, "study", study_id, "reported", "unread", cause, actor, now)])
+            take_back(connection, study, now, actor=actor, cause=cause)
         return True
 
     def hospital_priority(self, study_id: int) -> Priority | None:

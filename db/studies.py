@@ -105,6 +105,7 @@ def settle(
     destinations: Mapping[str, Sequence[str]],
     now: datetime,
     activity: int | None,
+    recorded: str = "",
 ) -> tuple[int, ...] | None:
     """Settle a study with its summary; see Worklist."""
     study = lock_study(connection, study_id)
@@ -128,4 +129,5 @@ def settle(
         patient_id=study.patient_id,
         actor="sweep",
         now=now,
+        recorded=recorded,
     )

@@ -326,14 +326,15 @@ class Worklist:
         destinations: Mapping[str, Sequence[str]],
         now: datetime,
         activity: int | None = None,
+        recorded: str = "",
     ) -> tuple[int, ...] | None:
-        """Settle a study with its summary and give the deliveries to ring for.
+        """Settle a study with its summary and give the deliveries to ring for; none where it is ``recorded`` (why).
 
         None, and nothing written: something arrived or is waiting, the study is held, or it was settled before. Hand
         ``activity`` back as ``study_facts`` or ``study_detail`` gave it when the summary was made, so that a change
         since then is noticed; without it only what is dated after ``now`` is.
         """
-        return self._write(studies.settle, study_id, results, destinations, now, activity)
+        return self._write(studies.settle, study_id, results, destinations, now, activity, recorded)
 
     def hold_study(self, study_id: int, reason: str, actor: str, now: datetime) -> None:
         """Hold a study for a person, with all of it that has not left yet."""

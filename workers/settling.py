@@ -11,6 +11,7 @@ from db.flags import CONFLICT, NOT_COUNTED
 from db.ingest import REJECTED
 from db.patients import CORRECTION
 from db.records import (
+    IS_REPORTED,
     InstanceDetail,
     JobDetail,
     JobState,
@@ -33,11 +34,12 @@ def may_settle(facts: StudyFacts) -> bool:
     return facts.jobs_waiting == 0
 
 
-def comes_too_late(facts: StudyFacts, rules: Results, now: datetime) -> bool:
-    """True when results for this study are to be recorded and not sent: it is old, or reported already."""
-    if facts.reported and rules.after_report == "record":
-        return True
-    return rules.late_after_hours > 0 and now - facts.first_received_at > timedelta(hours=rules.late_after_hours)
+def comes_too_late(facts: StudyFacts, rules: Results, now: datetime) -> str:
+    """Why results for this study are to be recorded and not sent: it is old, or reported already. Empty: send them."""
+    late = timedelta(hours=rules.late_after_hours)
+    if late and now - facts.first_received_at > late:
+        return f"the study came more than {rules.late_after_hours:g} hours before"
+    return IS_REPORTED if facts.reported and rules.after_report == "record" else ""
 
 
 def needs_summary(study: StudyDetail) -> bool:

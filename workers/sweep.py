@@ -78,6 +78,7 @@ class SweptWorklist(WaitingJobs, WaitingDeliveries, Protocol):
         destinations: Mapping[str, Sequence[str]],
         now: datetime,
         activity: int | None = None,
+        recorded: str = "",
     ) -> tuple[int, ...] | None:
         """Settle the study; delivery ids, or None where something arrived meanwhile."""
         ...
@@ -151,13 +152,13 @@ class Sweep:
             return
         for summary in summaries:
             write_durably(self.settings.store.folder / summary.record.path, [summary.content])
-        late = comes_too_late(facts, self.settings.results, now)
         deliveries = self.worklist.settle_study(
             study_id,
             tuple(summary.record for summary in summaries),
-            {} if late else kinds_by_destination(self.settings.destinations),
+            kinds_by_destination(self.settings.destinations),
             now,
             facts.activity,
+            comes_too_late(facts, self.settings.results, now),
         )
         if deliveries:
             self.doorbell.ring_deliveries(deliveries)

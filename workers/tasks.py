@@ -226,7 +226,8 @@ def _analyse(job: Job, tools: AnalysisTools) -> Outcome:
         results=tuple(result.record for result in results),
         unfit=refusal_of(prediction),
         timings=timings,
-        destinations=_destinations(job, tools),
+        destinations=kinds_by_destination(tools.settings.destinations),
+        recorded=comes_too_late(tools.worklist.study_facts(job.study_id), tools.settings.results, tools.clock()),
         modes=dict(tools.modes),
         measures=measures_of(source.header, source.model_input),
         ran_on=tools.device,
@@ -238,14 +239,6 @@ def _findings(source: SourceImage, prediction: Prediction, identity: Identity) -
     if image is None:
         return finding_records(prediction, None, identity)
     return finding_records(prediction, image.spacing, identity, image.patient_orientation)
-
-
-def _destinations(job: Job, tools: AnalysisTools) -> dict[str, tuple[str, ...]]:
-    """Who gets the results, and which; nobody where they come too late to be of use."""
-    settings = tools.settings
-    if comes_too_late(tools.worklist.study_facts(job.study_id), settings.results, tools.clock()):
-        return {}
-    return kinds_by_destination(settings.destinations)
 
 
 def _read(job: Job, tools: AnalysisTools) -> SourceImage:

@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 from sqlalchemy import Engine
 
+from db.model_states import ModelState, set_model_state
 from db.notifications import AlarmRules, Notifications, notification_key
 from db.order_tables import NOTIFICATION_TRANSITIONS, NotificationState
 from db.records import Analysis, Outcome, Priority, RejectionNote, TriageDecision
@@ -230,3 +231,67 @@ def test_the_history_follows_the_table_of_transitions(engine: Engine) -> None:
         assert step.from_state == before.to_state
         assert NotificationState(step.to_state) in NOTIFICATION_TRANSITIONS[NotificationState(step.from_state)]
     assert steps[-1].to_state == "sent"
+
+
+def test_a_report_that_is_taken_back_restores_what_it_withdrew(engine: Engine) -> None:
+    worklist, study = worklist_with(engine)
+    worklist.record_triage(study, ALARM, NOW)
+    notifications, reporting = Notifications(engine), Reporting(engine)
+    (parked,) = notifications.waiting("email", NOW)
+    assert notifications.claim(parked, "w", NOW, MINUTE) is not None
+    assert notifications.fail(parked, "w", "no such address", NOW)
+    before = notifications.of_study(study)
+    reporting.mark_reported(study, NOW, actor="ann", cause="marked as reported")
+    assert {one.state for one in notifications.of_study(study)} == {NotificationState.WITHDRAWN}
+    reporting.mark_unread(study, NOW, actor="ann", cause="marked as unread")
+    assert notifications.of_study(study) == before
+    (waiting,) = notifications.waiting("webhook", NOW)
+    assert notifications.claim(waiting, "w", NOW, MINUTE) is not None
+
+
+def test_what_was_on_its_way_while_the_study_was_reported_is_restored_too(engine: Engine) -> None:
+    worklist, study = worklist_with(engine, AlarmRules(("email",)))
+    worklist.record_triage(study, ALARM, NOW)
+    notifications, reporting = Notifications(engine), Reporting(engine)
+    (waiting,) = notifications.waiting("email", NOW)
+    assert notifications.claim(waiting, "w", NOW, MINUTE) is not None
+    reporting.mark_reported(study, NOW, actor="ann", cause="marked as reported")
+    assert notifications.retry(waiting, "w", "no answer", NOW, MINUTE)
+    assert notifications.waiting("email", NOW) == ()
+    reporting.mark_unread(study, NOW, actor="ann", cause="marked as unread")
+    assert notifications.waiting("email", NOW) == (waiting,)
+
+
+def test_what_was_withdrawn_for_another_reason_stays_withdrawn(engine: Engine) -> None:
+    worklist, study = worklist_with(engine, AlarmRules(("email",)))
+    worklist.record_triage(study, ALARM, NOW)
+    notifications, reporting = Notifications(engine), Reporting(engine)
+    (waiting,) = notifications.waiting("email", NOW)
+    note = RejectionNote("1.2.3", "113001", "bad quality", (received().sop_instance_uid,))
+    worklist.reject_instances(note, NOW)
+    assert notifications.claim(waiting, "w", NOW, MINUTE) is None
+    reporting.mark_reported(study, NOW, actor="ann", cause="marked as reported")
+    reporting.mark_unread(study, NOW, actor="ann", cause="marked as unread")
+    assert [one.state for one in notifications.of_study(study)] == [NotificationState.WITHDRAWN]
+
+
+def test_a_model_that_was_switched_off_in_the_meantime_alarms_nobody(engine: Engine) -> None:
+    worklist, study = worklist_with(engine)
+    worklist.record_triage(study, ALARM, NOW)
+    reporting = Reporting(engine)
+    reporting.mark_reported(study, NOW, actor="ann", cause="marked as reported")
+    set_model_state(engine, "chest-classifier", ModelState.OFF, actor="ann", reason="it is wrong", now=NOW)
+    reporting.mark_unread(study, NOW, actor="ann", cause="marked as unread")
+    assert {one.state for one in Notifications(engine).of_study(study)} == {NotificationState.WITHDRAWN}
+
+
+def test_what_was_sent_before_the_report_is_not_sent_again(engine: Engine) -> None:
+    worklist, study = worklist_with(engine, AlarmRules(("email",)))
+    worklist.record_triage(study, ALARM, NOW)
+    notifications, reporting = Notifications(engine), Reporting(engine)
+    (waiting,) = notifications.waiting("email", NOW)
+    assert notifications.claim(waiting, "w", NOW, MINUTE) is not None
+    assert notifications.sent(waiting, "w", NOW)
+    reporting.mark_reported(study, NOW, actor="ann", cause="marked as reported")
+    reporting.mark_unread(study, NOW, actor="ann", cause="marked as unread")
+    assert [one.state for one in notifications.of_study(study)] == [NotificationState.SENT]

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import pytest
 
 from config.settings import Destination, Results, Settings, Store
-from db.records import ExpiredStudy, ResultRecord, StudyFacts, TriageDecision
+from db.records import IS_REPORTED, ExpiredStudy, ResultRecord, StudyFacts, TriageDecision
 from tests.workers.builders import NOON, FakeClock, facts
 from workers.outcome import EncodedResult
 from workers.retention import Retention
@@ -65,10 +65,11 @@ class FakeWorklist:
         destinations: Mapping[str, Sequence[str]],
         now: datetime,
         activity: int | None = None,
+        recorded: str = "",
     ) -> tuple[int, ...] | None:
         if self.arrived:
             return None
-        self.notes.append(("settled", [result.kind for result in results], dict(destinations), activity))
+        self.notes.append(("settled", [result.kind for result in results], dict(destinations), activity, recorded))
         return (50,)
 
 
@@ -131,7 +132,7 @@ def test_a_quiet_study_is_triaged_summarised_and_settled(tmp_path: Path) -> None
     sweep(worklist, bell, tmp_path, SUMMARY).once()
     assert worklist.notes == [
         ("triage", "routine"),
-        ("settled", ["summary"], {"pacs": ("seg", "sr", "summary")}, 7),
+        ("settled", ["summary"], {"pacs": ("seg", "sr", "summary")}, 7, ""),
     ]
     assert (tmp_path / "results/dd/d.dcm").read_bytes() == b"DICM"
     assert bell.rung == [50]
@@ -149,7 +150,7 @@ def test_a_summary_that_cannot_be_made_does_not_keep_a_study_open_for_ever(tmp_p
         sweeper.once()
     assert [note[0] for note in worklist.notes] == ["triage"] * 3
     sweeper.once()
-    assert worklist.notes[-1] == ("settled", [], {"pacs": ("seg", "sr", "summary")}, 0)
+    assert worklist.notes[-1] == ("settled", [], {"pacs": ("seg", "sr", "summary")}, 0, "")
     assert sweeper.failures == {}
 
 
@@ -157,7 +158,13 @@ def test_a_late_summary_is_kept_and_not_sent(tmp_path: Path) -> None:
     old = facts(first_received_at=NOON - timedelta(hours=5))
     worklist = FakeWorklist(quiet=(1,), study=old)
     sweep(worklist, FakeBell(), tmp_path, SUMMARY, hours=4).once()
-    assert worklist.notes[-1] == ("settled", ["summary"], {}, 0)
+    assert worklist.notes[-1] == (
+        "settled",
+        ["summary"],
+        {"pacs": ("seg", "sr", "summary")},
+        0,
+        "the study came more than 4 hours before",
+    )
 
 
 def test_a_study_in_which_something_arrived_meanwhile_stays_open(tmp_path: Path) -> None:
@@ -190,7 +197,7 @@ def test_the_loop_outlives_what_goes_wrong_and_ends_when_told(caplog: pytest.Log
 @pytest.mark.parametrize(("hours", "age", "late"), [(0, 999, False), (4, 3.9, False), (4, 4.1, True)])
 def test_results_of_an_old_study_come_too_late(hours: float, age: float, late: bool) -> None:
     study = facts(first_received_at=NOON - timedelta(hours=age))
-    assert comes_too_late(study, Results(late_after_hours=hours), NOON) is late
+    assert bool(comes_too_late(study, Results(late_after_hours=hours), NOON)) is late
 
 
 @pytest.mark.parametrize(
@@ -198,7 +205,7 @@ def test_results_of_an_old_study_come_too_late(hours: float, age: float, late: b
 )
 def test_results_of_a_reported_study_come_too_late(reported: bool, rule: Literal["send", "record"], late: bool) -> None:
     study = facts(first_received_at=NOON, reported=reported)
-    assert comes_too_late(study, Results(after_report=rule), NOON) is late
+    assert (comes_too_late(study, Results(after_report=rule), NOON) == IS_REPORTED) is late
 
 
 def test_only_a_study_without_waiting_jobs_may_settle() -> None:
