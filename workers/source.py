@@ -72,6 +72,7 @@ HEADER = (
     "Rows",
     "Columns",
     "PhotometricInterpretation",
+    "PresentationLUTShape",
     "BurnedInAnnotation",
     "LossyImageCompression",
     "LossyImageCompressionRatio",

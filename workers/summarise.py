@@ -72,8 +72,7 @@ class Summariser:
             ),
             equipment=self.equipment,
             models=tuple(use for use in self.pipeline.uses if (use.name, use.version) in used),
-            # Not now: a second attempt makes the same bytes.
-            # The hospital's zone, as for every other object; see workers.tasks.
+            # Not now: a second attempt makes the same bytes. In the hospital's zone, as every other object is.
             created_at=study.last_activity_at.astimezone(),
             series_number_base=results.series_number_base,
             sr_storage=results.sr_storage,

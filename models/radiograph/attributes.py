@@ -25,10 +25,14 @@ from pydicom.valuerep import PersonName
 CHARACTER_SET = "SpecificCharacterSet"
 """Always read along: without it no text can be."""
 
+CHARACTER_SET_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
+"""Value representations whose text is in the Specific Character Set (PS3.5 6.1.2.2)."""
+
+# Several values of a name or a description that has but one are a text with a backslash in it.
+_BACKSLASHED = frozenset({"LO", "SH"})
 _DEEPEST = 8
 _UNREADABLE = "\ufffd"
-_CHARACTER_SET_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})  # PS3.5 6.1.2.2
-_TEXT_VRS = _CHARACTER_SET_VRS | {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UN", "UR"}
+_TEXT_VRS = CHARACTER_SET_VRS | {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UN", "UR"}
 
 
 class UnreadableText(str):
@@ -80,6 +84,11 @@ def is_readable(value: object) -> bool:
     return (not isinstance(value, list | tuple) and not hasattr(value, "__iter__")) or all(map(is_readable, value))
 
 
+def is_as_promised(element: DataElement) -> bool:
+    """True when an attribute has the value representation and multiplicity of the data dictionary (PS3.6)."""
+    return _is_known(element.tag) and _has_its_vr(element) and _has_its_multiplicity(element)
+
+
 def _sound(dataset: Dataset, tag: BaseTag, to_the_letter: bool = False, depth: int = 0) -> DataElement | None:
     held = dataset.get_item(tag) if tag in dataset else None
     if held is None or (held.value is None and isinstance(held, RawDataElement)):
@@ -92,7 +101,7 @@ def _sound(dataset: Dataset, tag: BaseTag, to_the_letter: bool = False, depth: i
         return None
     if element.VR == "SQ":
         return _sound_sequence(element, depth)
-    if not to_the_letter and not _has_its_multiplicity(element):
+    if not to_the_letter and element.VR not in _BACKSLASHED and not _has_its_multiplicity(element):
         return None
     return _with_octets(dataset, element, octets, depth)
 
@@ -133,7 +142,7 @@ def _with_octets(dataset: Dataset, element: DataElement, octets: bytes | None, d
 
     Where the character set is none that exists, the bytes are read as what nearly everybody means by that, Latin-1.
     """
-    if element.VR not in _CHARACTER_SET_VRS or is_readable(element.value):
+    if element.VR not in CHARACTER_SET_VRS or is_readable(element.value):
         return element
     if depth or octets is None:
         return None

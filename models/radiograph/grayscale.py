@@ -27,8 +27,8 @@ _TAIL = 0.005
 _CONTRAST_TAIL = 0.01
 _LEAST_CONTRAST = 0.1
 _LEAST_LEVELS = 32.0
-# What a rescaled value may be, and how much all of them may lie apart at the least: beyond that it is a mistake.
-_LARGEST_VALUE, _LEAST_RANGE = 1e9, 1e-6
+# Beyond these a rescale is a mistake, whatever it makes of the values.
+_LEAST_SLOPE, _LARGEST_SLOPE, _LARGEST_INTERCEPT = 1e-6, 1e6, 1e9
 
 GREY_ATTRIBUTES = (
     "PhotometricInterpretation",
@@ -122,11 +122,19 @@ def _modality(stored: StoredPixels, dataset: Dataset) -> tuple[Table, tuple[str,
     slope, intercept = numbers(dataset, "RescaleSlope")[:1], numbers(dataset, "RescaleIntercept")[:1]
     if slope == (0.0,):
         return domain, ("The rescale slope is 0 and was left out.",)
-    with np.errstate(over="ignore"):
-        rescaled = domain * (slope or (1.0,))[0] + (intercept or (0.0,))[0]
-    if not np.abs(rescaled).max() <= _LARGEST_VALUE or not np.ptp(rescaled) >= _LEAST_RANGE:
+    if not _is_plausible((slope or (1.0,))[0], (intercept or (0.0,))[0]):
         return domain, ("The rescale slope and intercept are absurd and were left out.",)
-    return rescaled, ()
+    return domain * (slope or (1.0,))[0] + (intercept or (0.0,))[0], ()
+
+
+def has_plausible_rescale(dataset: Dataset) -> bool:
+    """True where Rescale Slope and Intercept are there and can be meant."""
+    slope, intercept = numbers(dataset, "RescaleSlope"), numbers(dataset, "RescaleIntercept")
+    return len(slope) == len(intercept) == 1 and _is_plausible(slope[0], intercept[0])
+
+
+def _is_plausible(slope: float, intercept: float) -> bool:
+    return _LEAST_SLOPE <= abs(slope) <= _LARGEST_SLOPE and abs(intercept) <= _LARGEST_INTERCEPT
 
 
 def _voi(stored: StoredPixels, dataset: Dataset, modality: Table, counts: Counts) -> tuple[Table, tuple[str, ...]]:
@@ -220,6 +228,18 @@ def _lookup(item: Dataset, values: Table, signed: bool, dataset: Dataset) -> _Lo
     # the lower half of its range, or leaves it, is all there is.
     white = white if white / 2 < data.max() <= white else float(max(data.max(), 1))
     return _Looked(data[index].astype(np.float64), white)
+
+
+def keeps_its_descriptor(item: Dataset, dataset: Dataset) -> bool:
+    """True for a Modality or VOI LUT item of ``dataset`` with the entries and the depth that its descriptor tells."""
+    descriptor = numbers(item, "LUTDescriptor")
+    if len(descriptor) != 3 or not 8 <= descriptor[2] <= 16:
+        return False
+    entries = int(descriptor[0]) or 1 << 16
+    data, value = _lut_data(item, entries, dataset), item.get("LUTData")
+    words = len(value) // 2 if isinstance(value, bytes | bytearray) else np.size(value)
+    is_whole = words in (entries, (entries + 1) // 2)
+    return data is not None and is_whole and int(data.max()) < 1 << int(descriptor[2])
 
 
 def _lut_data(item: Dataset, entries: int, dataset: Dataset) -> NDArray[Any] | None:

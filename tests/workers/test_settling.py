@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from io import BytesIO
@@ -302,3 +303,24 @@ def test_a_repeat_is_not_told_again(study: Study) -> None:
     study.worklist.settle_comparison(job_id, "w", "", NOON)
     assert len(images(study)) == 1
     assert "1 of 1 image analysed." in words(summary_of(study))[1]
+
+
+def test_a_summary_tells_the_time_of_the_hospital_s_clocks(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    study.add(outcome())
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
+    try:
+        (summary,) = study.summarise()
+        expected = study.detail.last_activity_at.astimezone()
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    made = dcmread(BytesIO(summary.content))
+    assert (made.ContentDate, made.ContentTime) == (expected.strftime("%Y%m%d"), expected.strftime("%H%M%S.%f"))
+
+
+def test_a_study_whose_image_cannot_be_read_any_more_has_no_summary(study: Study) -> None:
+    study.add(outcome())
+    (path,) = study.folder.rglob("*.dcm")
+    path.write_bytes(b"what is this")
+    assert study.summarise() == ()

@@ -8,7 +8,7 @@ ours. A description with a backslash in it, which makes two values of it, is wri
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -23,6 +23,13 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from pydicom.valuerep import PersonName, validate_value
 
 from models.contract import ModelUse
+from models.radiograph.attributes import (
+    CHARACTER_SET_VRS,
+    UnreadableText,
+    character_set_terms,
+    is_as_promised,
+    is_readable,
+)
 from workers.results.codes import ACQUISITION_EQUIPMENT, PROCESSING_EQUIPMENT, code_sequence
 from workers.results.contract import Analysis, Equipment
 
@@ -70,6 +77,14 @@ _TYPE_3 = (
 )
 _DESCRIPTIONS = {"LO": 64, "SH": 16}
 """Value representations of short texts, and their longest value (PS3.5 6.2)."""
+_ACQUISITION = (
+    "Manufacturer",
+    "InstitutionName",
+    "StationName",
+    "ManufacturerModelName",
+    "DeviceSerialNumber",
+    "SoftwareVersions",
+)
 _SEXES = ("M", "F", "O", "")
 
 
@@ -123,18 +138,25 @@ def start_object(
 def finish(made: Dataset, source: Dataset) -> Dataset:
     """Declare the character set, now that every text is there: the source's, or UTF-8 where that cannot hold them.
 
-    A source that declares none although it has letters outside ASCII was read as Latin-1 (pydicom's rule), which
-    writes the very same bytes: it is declared as such, because undeclared letters are an error.
+    Bytes that the source's own set cannot read were copied as they are, and then it is declared whatever it holds. A
+    term that does not exist counts as none. A source that declares none although it has letters outside ASCII was read
+    as Latin-1 (pydicom's rule), which writes the very same bytes: it is declared as such, because undeclared letters
+    are an error.
     """
-    declared = source.get("SpecificCharacterSet") or ""
-    wanted = declared if not isinstance(declared, str) else [declared]
-    if not any(wanted) and not _fits(made, ["ISO_IR 6"]):
-        wanted = ["ISO_IR 100"]
-    if any(wanted) and not _fits(made, list(wanted)):
-        wanted = ["ISO_IR 192"]
-    if any(wanted):
+    wanted = character_set_terms(source)
+    if not (wanted and _has_unreadable(made)):
+        if not wanted and not _fits(made, ["ISO_IR 6"]):
+            wanted = ("ISO_IR 100",)
+        if wanted and not _fits(made, list(wanted)):
+            wanted = ("ISO_IR 192",)
+    if wanted:
         made.SpecificCharacterSet = list(wanted) if len(wanted) > 1 else wanted[0]
     return made
+
+
+def _has_unreadable(made: Dataset) -> bool:
+    """True where bytes were copied that only the source's own character set can be blamed for."""
+    return any(isinstance(element.value, bytes) or not is_readable(element.value) for element in _text_elements(made))
 
 
 def _fits(made: Dataset, terms: list[str]) -> bool:
@@ -164,11 +186,14 @@ def _has(letter: str, encoding: str) -> bool:
 
 def _texts(made: Dataset) -> list[str]:
     texts: list[str] = []
-    for element in made.iterall():
-        if element.VR in ("LO", "LT", "PN", "SH", "ST", "UC", "UT"):
-            values = element.value if element.VM > 1 else [element.value]
-            texts += [str(value) for value in values if value is not None]
+    for element in _text_elements(made):
+        values = element.value if element.VM > 1 else [element.value]
+        texts += [str(value) for value in values if value is not None]
     return texts
+
+
+def _text_elements(made: Dataset) -> Iterator[DataElement]:
+    return (element for element in made.iterall() if element.VR in CHARACTER_SET_VRS)
 
 
 def _file_meta(sop_class_uid: str, sop_instance_uid: str) -> FileMetaDataset:
@@ -185,27 +210,40 @@ def _file_meta(sop_class_uid: str, sop_instance_uid: str) -> FileMetaDataset:
 def _copy_patient_and_study(source: Dataset, made: Dataset) -> None:
     for keyword in _IDENTITY:
         if keyword in source:
-            made.add(deepcopy(source[keyword]))
+            made.add(_to_the_letter(source[keyword]))
         elif keyword not in ("IssuerOfPatientID", "StudyInstanceUID"):
             setattr(made, keyword, "")
     for keyword in _TYPE_2:
-        kept = copied(source, keyword)
-        if kept is not None:
-            made.add(kept)
-        else:
-            setattr(made, keyword, "")
+        setattr(made, keyword, "")
+    copy_valid(source, made, _TYPE_2)
     if made.PatientSex not in _SEXES:
         made.PatientSex = ""
-    for keyword in _TYPE_3:
+    copy_valid(source, made, _TYPE_3)
+
+
+def copy_valid(source: Dataset, made: Dataset, keywords: Iterable[str]) -> None:
+    """Copy the attributes that are there, have a value and keep the rules; see :func:`copied`."""
+    for keyword in keywords:
         kept = copied(source, keyword)
         if kept is not None and not is_empty(kept):
             made.add(kept)
 
 
+def copy_together(source: Dataset, made: Dataset, keywords: Collection[str]) -> bool:
+    """Copy attributes that mean nothing without each other; False, and none is copied, where one is missing."""
+    found = Dataset()
+    copy_valid(source, found, keywords)
+    if not keywords or len(found) < len(keywords):
+        return False
+    made.update(found)
+    return True
+
+
 def copied(source: Dataset, keyword: str) -> DataElement | None:
     """A copy of an element of ``source`` that keeps the rules of its attribute, or None where there can be none.
 
-    Several values of an attribute that holds one are a text with a backslash in it: they are joined by a slash.
+    Several values of an attribute that holds one are a text with a backslash in it: they are joined by a slash. A text
+    that cannot be read is copied as its bytes.
     """
     if keyword not in source:
         return None
@@ -213,7 +251,14 @@ def copied(source: Dataset, keyword: str) -> DataElement | None:
     limit = _DESCRIPTIONS.get(element.VR)
     if element.VM > 1 and limit is not None and _most_values(element) == 1:
         element = DataElement(element.tag, element.VR, _joined(element.value)[:limit])
-    return deepcopy(element) if is_valid(element) else None
+    return _to_the_letter(element) if is_valid(element) else None
+
+
+def _to_the_letter(element: DataElement) -> DataElement:
+    """A copy of an attribute; of a text that cannot be read it has the bytes."""
+    if isinstance(element.value, UnreadableText):
+        return DataElement(element.tag, element.VR, element.value.octets)
+    return deepcopy(element)
 
 
 def text_of(dataset: Dataset, keyword: str, between: str = "/") -> str:
@@ -244,12 +289,14 @@ def is_empty(element: DataElement) -> bool:
 
 
 def is_valid(element: DataElement) -> bool:
-    """True when the element, nested ones too, has no more values than it may and each keeps the rules of its VR."""
+    """True when an attribute, nested ones too, is what the data dictionary promises, and each value keeps its rules.
+
+    Those are the value representation and multiplicity of PS3.6, and what PS3.5 6.2 demands of each value.
+    """
+    if not is_as_promised(element):
+        return False
     if element.VR == "SQ":
         return all(is_valid(inner) for item in element.value for inner in item)
-    most = _most_values(element)
-    if most is not None and most < element.VM:
-        return False
     values = element.value if element.VM > 1 else [element.value]
     try:
         for value in values:
@@ -344,17 +391,7 @@ def _acquisition_item(source: Dataset) -> Dataset | None:
         return None
     item = Dataset()
     item.PurposeOfReferenceCodeSequence = code_sequence(ACQUISITION_EQUIPMENT)
-    for keyword in (
-        "Manufacturer",
-        "InstitutionName",
-        "StationName",
-        "ManufacturerModelName",
-        "DeviceSerialNumber",
-        "SoftwareVersions",
-    ):
-        kept = copied(source, keyword)
-        if kept is not None and not is_empty(kept):
-            item.add(kept)
+    copy_valid(source, item, _ACQUISITION)
     return item
 
 

@@ -10,28 +10,20 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import GrayscaleSoftcopyPresentationStateStorage
 
+from models.radiograph.grayscale import has_plausible_rescale, is_inverted, keeps_its_descriptor, numbers
 from workers.results.contract import Analysis
-from workers.results.header import RESEARCH_USE, copied, finish, is_empty, new_object, reference
+from workers.results.header import RESEARCH_USE, copy_together, copy_valid, finish, new_object, reference
 from workers.results.outline import Points
 from workers.results.secondary_capture import shown_outlines
 from workers.results.segmentation import body_part, decimal
+from workers.results.shutter import shutter_attributes
 from workers.results.statements import Statement, spacing_of, statements
 
 KIND = "gsps"
 _LAYER = "PLEURA"
-_RESCALE = ("RescaleIntercept", "RescaleSlope", "RescaleType")
-_WINDOW = ("WindowCenter", "WindowWidth", "WindowCenterWidthExplanation", "VOILUTFunction")
-_SHUTTER = (
-    "ShutterShape",
-    "ShutterLeftVerticalEdge",
-    "ShutterRightVerticalEdge",
-    "ShutterUpperHorizontalEdge",
-    "ShutterLowerHorizontalEdge",
-    "CenterOfCircularShutter",
-    "RadiusOfCircularShutter",
-    "VerticesOfThePolygonalShutter",
-    "ShutterPresentationValue",
-)
+_RESCALE = ("RescaleIntercept", "RescaleSlope")
+_WINDOW = ("WindowCenter", "WindowWidth")
+_WINDOW_WORDS = ("WindowCenterWidthExplanation", "VOILUTFunction")
 
 
 def encode(analysis: Analysis) -> Dataset | None:
@@ -65,37 +57,43 @@ def _set_relationship(analysis: Analysis, made: Dataset) -> None:
     made.ReferencedSeriesSequence = Sequence([series])
 
 
-def _carry(source: Dataset, made: Dataset, keywords: tuple[str, ...]) -> None:
-    for keyword in keywords:
-        kept = copied(source, keyword)
-        if kept is not None and not is_empty(kept):
-            made.add(kept)
-
-
 def _set_grey(source: Dataset, made: Dataset) -> None:
     """Carry over the grey scale pipeline of the source (PS3.4 N.2).
 
     MONOCHROME1 is told by an inverse presentation LUT shape: a presentation state overrides the image's own.
     """
     if source.get("ModalityLUTSequence"):
-        _carry(source, made, ("ModalityLUTSequence",))
-    elif source.get("RescaleSlope") is not None and source.get("RescaleIntercept") is not None:
-        _carry(source, made, _RESCALE)
-        if "RescaleType" not in made:
-            made.RescaleType = "US"
-    voi = Dataset()
-    if source.get("VOILUTSequence"):
-        _carry(source, voi, ("VOILUTSequence",))
-    elif source.get("WindowWidth") is not None and source.get("WindowCenter") is not None:
-        _carry(source, voi, _WINDOW)
+        copy_valid(source, made, ("ModalityLUTSequence",) if _is_honest(source, "ModalityLUTSequence") else ())
+    elif has_plausible_rescale(source) and copy_together(source, made, _RESCALE):
+        made.RescaleType = "US"
+        copy_valid(source, made, ("RescaleType",))
+    voi = _voi(source)
     if len(voi):
         voi.ReferencedImageSequence = Sequence([reference(source)])
         made.SoftcopyVOILUTSequence = Sequence([voi])
-    _carry(source, made, _SHUTTER if source.get("ShutterShape") else ())
-    if source.get("ShutterShape") and "ShutterPresentationValue" not in made:
+    if copy_together(source, made, shutter_attributes(source)):
         made.ShutterPresentationValue = 0
-    inverse = source.get("PhotometricInterpretation") == "MONOCHROME1"
-    made.PresentationLUTShape = "INVERSE" if inverse else "IDENTITY"
+        copy_valid(source, made, ("ShutterPresentationValue",))
+    made.PresentationLUTShape = "INVERSE" if is_inverted(source) else "IDENTITY"
+
+
+def _voi(source: Dataset) -> Dataset:
+    """The VOI LUT of the source, or its windows; nothing where neither is what it says it is (PS3.3 C.11.2)."""
+    voi = Dataset()
+    if source.get("VOILUTSequence") and _is_honest(source, "VOILUTSequence"):
+        copy_valid(source, voi, ("VOILUTSequence",))
+    elif len(numbers(source, "WindowWidth")) == len(numbers(source, "WindowCenter")) > 0:
+        function = str(source.get("VOILUTFunction") or "LINEAR")
+        least = min(numbers(source, "WindowWidth"))
+        if least >= 1 or (least > 0 and function != "LINEAR"):
+            copy_together(source, voi, _WINDOW)
+            copy_valid(source, voi, _WINDOW_WORDS if len(voi) else ())
+    return voi
+
+
+def _is_honest(source: Dataset, keyword: str) -> bool:
+    """False for a table that contradicts its descriptor: a viewer would show what the source's own does not."""
+    return all(keeps_its_descriptor(item, source) for item in source[keyword].value)
 
 
 def _set_displayed_area(analysis: Analysis, made: Dataset) -> None:

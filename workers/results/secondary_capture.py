@@ -16,9 +16,10 @@ from models.contract import ModelInput
 from workers.results import codes
 from workers.results.codes import code_sequence
 from workers.results.contract import Analysis
-from workers.results.header import finish, new_object, reference
+from workers.results.header import copy_valid, finish, new_object, reference
 from workers.results.outline import Points, box_outline, outlines
 from workers.results.segmentation import body_part, nominal_spacing
+from workers.results.shutter import shutter_grey, shuttered
 from workers.results.statements import Statement, statements
 
 KIND = "sc"
@@ -38,8 +39,9 @@ def encode(analysis: Analysis) -> Dataset | None:
     made.ConversionType = "WSD"
     made.ImageType = ["DERIVED", "SECONDARY"]
     made.BodyPartExamined = body_part(analysis.source)
-    made.BurnedInAnnotation = "NO"
-    made.PatientOrientation = analysis.source.get("PatientOrientation") or ""
+    # Our band names nobody; whether the image under it does, only the source can say.
+    copy_valid(analysis.source, made, ("BurnedInAnnotation", "PatientOrientation"))
+    made.setdefault("PatientOrientation", "")
     made.DerivationDescription = _BANNER
     made.LossyImageCompression = "01" if analysis.source.get("LossyImageCompression") == "01" else "00"
     source = reference(analysis.source)
@@ -83,6 +85,9 @@ def _screen(analysis: Analysis, model_input: ModelInput) -> tuple[Image.Image, P
     factor = min(LONGEST_SIDE, max(SHORTEST_LONG_SIDE, rows, columns)) / max(width, height)
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     grey = np.round(np.clip(model_input.pixels, 0, 1) * 255).astype(np.uint8)
+    covered = shuttered(analysis.source, model_input.shape, row / column)
+    if covered is not None:
+        grey[covered] = shutter_grey(analysis.source)
     picture = Image.fromarray(grey).resize(size, Image.Resampling.BOX).convert("RGB")
     return picture, np.asarray([size[0] / columns, size[1] / rows])
 

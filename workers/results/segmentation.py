@@ -17,7 +17,16 @@ from models.contract import Mask
 from workers.results import codes
 from workers.results.codes import code_sequence
 from workers.results.contract import Analysis
-from workers.results.header import RESEARCH_USE, finish, is_empty, is_valid, long_string, new_object, reference
+from workers.results.header import (
+    RESEARCH_USE,
+    copy_valid,
+    finish,
+    is_empty,
+    is_valid,
+    long_string,
+    new_object,
+    reference,
+)
 from workers.results.statements import Statement, algorithm_parameters, area_remark, side_code, spacing_of, statements
 
 KIND = "seg"
@@ -97,9 +106,7 @@ def _set_lossy(source: Dataset, made: Dataset) -> None:
     """A mask from a lossy image is lossy itself (PS3.3 C.7.6.1.1.5); ratio and method are the source's."""
     made.LossyImageCompression = "01" if source.get("LossyImageCompression") == "01" else "00"
     if made.LossyImageCompression == "01":
-        for keyword in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"):
-            if keyword in source and not is_empty(source[keyword]) and is_valid(source[keyword]):
-                setattr(made, keyword, source[keyword].value)
+        copy_valid(source, made, ("LossyImageCompressionRatio", "LossyImageCompressionMethod"))
 
 
 def _segment(analysis: Analysis, statement: Statement) -> Dataset:
