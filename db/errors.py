@@ -20,6 +20,14 @@ class RecordNotFoundError(DatabaseError, LookupError):
         self.reference = reference
 
 
+class AmbiguousStudyError(DatabaseError):
+    """A name fits more than one study; ``study_ids`` are their rows."""
+
+    def __init__(self, reference: str, study_ids: tuple[int, ...]) -> None:
+        super().__init__(f"{len(study_ids)} studies are known as {reference}: {', '.join(f'#{i}' for i in study_ids)}")
+        self.study_ids = study_ids
+
+
 class TransitionError(DatabaseError):
     """A record would go where the tables of :mod:`db.records` do not let it go. Nothing was written."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable
 from functools import cache
@@ -13,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Integer, Row, Select, String, 
 
 from db import tables
 from db.accessions import has_number
-from db.errors import RecordNotFoundError
+from db.errors import AmbiguousStudyError, RecordNotFoundError
 from db.holding import is_kept_back
 from db.records import (
     DeliveryDetail,
@@ -164,23 +165,30 @@ def count_worklist(connection: Connection) -> dict[str, int]:
 
 
 def find_study(connection: Connection, reference: str) -> int | None:
-    """Find a study by its row, its UID, its accession number (the newest) or the SOP Instance UID of an image."""
+    """Find a study by its row (``#3``), its UID, its accession number or the SOP Instance UID of an image.
+
+    A number without ``#`` is an accession number and never a row: the accession number that somebody means may not be
+    here yet.
+
+    Raises:
+        AmbiguousStudyError: more than one study is known so.
+    """
     study, instance = tables.Study, tables.Instance
     wanted = reference.strip()
-    if wanted.isascii() and wanted.isdigit() and int(wanted) <= _LARGEST_ID:
-        found = connection.scalar(select(study.id).where(study.id == int(wanted)))
-        if found is not None:
-            return int(found)
-    queries = (
+    if not wanted:
+        return None
+    queries = [
         select(study.id).where(study.study_instance_uid == wanted),
-        select(study.id).where(has_number(wanted)).order_by(study.first_received_at.desc()).limit(1),
-        select(instance.study_id).where(instance.sop_instance_uid == wanted).order_by(instance.id).limit(1),
-    )
-    for query in queries if wanted else ():
-        found = connection.scalar(query)
-        if found is not None:
-            return int(found)
-    return None
+        select(study.id).where(has_number(wanted)),
+        select(instance.study_id).where(instance.sop_instance_uid == wanted),
+    ]
+    row = re.fullmatch(r"#([0-9]{1,10})", wanted)
+    if row and int(row[1]) <= _LARGEST_ID:
+        queries.append(select(study.id).where(study.id == int(row[1])))
+    found = sorted({int(study_id) for query in queries for study_id in connection.scalars(query)})
+    if len(found) > 1:
+        raise AmbiguousStudyError(reference, tuple(found))
+    return found[0] if found else None
 
 
 def study_detail(connection: Connection, study_id: int) -> StudyDetail:

@@ -381,7 +381,11 @@ class Worklist:
         return self._read(reading.count_worklist)
 
     def find_study(self, reference: str) -> int | None:
-        """Find a study by its row, study UID, accession number, or the SOP Instance UID of one of its images."""
+        """Find a study by its row (``#3``), study UID, accession number, or the SOP Instance UID of one of its images.
+
+        Raises:
+            AmbiguousStudyError: it fits more than one study.
+        """
         return self._read(reading.find_study, reference)
 
     def study_detail(self, study_id: int) -> StudyDetail:

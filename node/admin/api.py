@@ -178,10 +178,22 @@ class AuditAnswer(BaseModel):
     entries: tuple[AuditEntry, ...]
 
 
+class StudyName(BaseModel):
+    """What a person tells a study from others by."""
+
+    id: int
+    study_instance_uid: str
+    patient_id: str
+    patient_name: str
+    accession_number: str
+    study_date: str
+
+
 class Done(BaseModel):
-    """It is done."""
+    """It is done, to this study."""
 
     done: Literal[True] = True
+    study: StudyName
 
 
 @dataclass(frozen=True)
@@ -322,7 +334,9 @@ def _steer(act: Callable[[Visit, int], None]) -> Callable[[Visit], BaseModel]:
         study_id = visit.number("study")
         visit.services.worklist.study_facts(study_id)
         act(visit, study_id)
-        return Done()
+        row = _veiled(visit, visit.services.reading.rows([study_id])[0])
+        names = {name: getattr(row, name) for name in StudyName.model_fields if name != "id"}
+        return Done(study=StudyName(id=study_id, **names))
 
     return run
 

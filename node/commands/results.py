@@ -70,11 +70,11 @@ def explain(context: click.Context, study: str, out: Path | None) -> None:
     The page holds the image and the study's description, and neither name nor number of the patient.
     """
     from models.model_registry import read_registry
-    from node.commands.worklist import find_detail, open_worklist
+    from node.commands.worklist import find_detail, named, open_worklist
     from node.explaining import explain_study
 
     settings = settings_of(context)
     detail = find_detail(open_worklist(settings), study)
     path = out or Path(f"explain-{detail.row.study_id}.html")
     path.write_text(explain_study(detail, settings.store.folder, read_registry(settings.models.folder)), "utf-8")
-    console.print(f"Page: {path.absolute()}")
+    console.print(f"Page of {named(detail)}: {path.absolute()}", markup=False, soft_wrap=True)

@@ -18,7 +18,7 @@ from db.feedback import Feedback, IdentifiedFinding
 from db.records import DeliveryState, JobState, Priority
 from db.reporting import Reporting
 from node.commands.common import console, fail, settings_of
-from node.commands.worklist import actor, find_detail, finding_words, open_engine
+from node.commands.worklist import actor, find_detail, finding_words, named, open_engine
 from workers.queue import Doorbell
 from workers.worklist import triage_study, worklist_of
 
@@ -39,6 +39,10 @@ class _Call:
     def audit(self, action: str, subject: str = "study", detail: str = "") -> None:
         """Write the audit trail."""
         AuditTrail(self.engine).add(AuditEntry(self.now, actor(), action, subject, self.study_id, "", detail))
+
+    def tell(self, words: str) -> None:
+        """Say what became of the study, and which one it is: patient, accession number and date."""
+        console.print(f"{named(self.detail)} {words}", markup=False, soft_wrap=True)
 
     def triage_again(self) -> Priority:
         """Let triage decide anew with what is known now."""
@@ -67,7 +71,7 @@ def retry(context: click.Context, study: str, again: bool) -> None:
     doorbell = Doorbell(call.settings.broker_url)
     rung = doorbell.ring_jobs([(job.id, job.stat) for job in jobs])
     rung = doorbell.ring_deliveries([item.id for item in deliveries]) and rung
-    console.print(f"{len(jobs)} jobs and {len(deliveries)} deliveries are queued again")
+    call.tell(f"goes on: {len(jobs)} jobs and {len(deliveries)} deliveries are queued again")
     if not rung:
         console.print("The broker does not answer; the sweep will ring for them when it does.")
 
@@ -81,7 +85,7 @@ def hold(context: click.Context, study: str, reason: str) -> None:
     call = _Call(context, study)
     call.worklist.hold_study(call.study_id, reason, actor(), call.now)
     call.audit("hold", detail=reason)
-    console.print(f"study {call.study_id} is held")
+    call.tell("is held")
 
 
 @click.command()
@@ -94,7 +98,7 @@ def release(context: click.Context, study: str) -> None:
     call.audit("release")
     call.triage_again()
     Doorbell(call.settings.broker_url).ring_jobs([(job, call.detail.row.stat) for job in jobs])
-    console.print(f"study {call.study_id} is released; {len(jobs)} jobs are queued")
+    call.tell(f"is released; {len(jobs)} jobs are queued")
 
 
 @click.command()
@@ -115,7 +119,7 @@ def reported(context: click.Context, study: str, undo: bool) -> None:
         call.audit("unread" if undo else "reported")
         if undo:
             call.triage_again()
-    console.print(f"study {call.study_id} {words}")
+    call.tell(words)
 
 
 @click.command()
@@ -129,7 +133,7 @@ def priority(context: click.Context, study: str, level: str) -> None:
     if Reporting(call.engine).set_priority(call.study_id, wanted, call.now, actor=actor(), cause="set by hand"):
         call.audit("set priority", detail=level.replace("-", " "))
     now = call.triage_again()
-    console.print(f"study {call.study_id} is {now}")
+    call.tell(f"is {now}")
     if wanted is not None and now is not wanted:
         console.print("Its findings or its order ask for more than that.")
 
@@ -152,7 +156,7 @@ def feedback(context: click.Context, study: str, finding: str | None, verdict: s
         raise click.UsageError(f"say accept, modify or reject after {finding}", ctx=context)
     chosen = _chosen(known, finding, study)
     store.give(chosen.id, Verdict(verdict), call.now, actor=actor(), comment=comment, source="cli")
-    console.print(f"finding {chosen.id}, {chosen.record.label}: {verdict}", markup=False)
+    call.tell(f"finding {chosen.id}, {chosen.record.label}: {verdict}")
 
 
 def _list(known: tuple[IdentifiedFinding, ...], store: Feedback, study_id: int) -> None:

@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 
 from config.settings import Settings
 from db.engine import connect, schema_problem
+from db.errors import AmbiguousStudyError
 from db.reading_list import ListedStudy, Order, ReadingList, Show
 from db.records import (
     Analysis,
@@ -91,7 +92,7 @@ def worklist_table(rows: Sequence[WorklistRow | ListedStudy], now: datetime | No
     for row in rows:
         style = _STYLES[row.priority]
         table.add_row(
-            str(row.study_id),
+            f"#{row.study_id}",
             due_in(row.due_at, now),
             f"[{style}]{row.priority}[/]" if style else str(row.priority),
             _analysis(row),
@@ -128,7 +129,7 @@ def _analysis(row: WorklistRow | ListedStudy) -> str:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 @click.pass_context
 def show(context: click.Context, study: str, as_json: bool) -> None:
-    """Print everything about STUDY: its row number, UID, accession number, or the UID of one of its images."""
+    """Print everything about STUDY: its row ('#3', quoted), UID, accession number, or the UID of one of its images."""
     detail = find_detail(open_worklist(settings_of(context)), study)
     if as_json:
         click.echo(json.dumps(asdict(detail), default=str, indent=2))
@@ -138,11 +139,24 @@ def show(context: click.Context, study: str, as_json: bool) -> None:
 
 
 def find_detail(worklist: Worklist, reference: str) -> StudyDetail:
-    """Everything about the study that a person has named; ends the command where there is none."""
-    study_id = worklist.find_study(reference)
-    if study_id is None:
-        raise click.ClickException(f"no study is known as {reference}; `pleura worklist` lists them")
-    return worklist.study_detail(study_id)
+    """Everything about the study that a person has named; ends the command where there is none, or more than one."""
+    try:
+        study_id = worklist.find_study(reference)
+    except AmbiguousStudyError as error:
+        lines = [f"  {named(worklist.study_detail(each))}" for each in error.study_ids]
+        fail("\n".join([f"more than one study is known as {reference}; name one by its row, quoted:", *lines]))
+    if study_id is not None:
+        return worklist.study_detail(study_id)
+    hint = f"; the row of that number is written '#{reference}'" if reference.strip().isdigit() else ""
+    raise click.ClickException(f"no study is known as {reference}{hint}; `pleura worklist` lists them")
+
+
+def named(detail: StudyDetail) -> str:
+    """A study by all that a person tells it from others by: row, patient, accession number and date."""
+    row = detail.row
+    patient = " ".join(part for part in (row.patient_id, row.patient_name) if part) or "-"
+    date = row.study_date or "an unknown date"
+    return f"study #{row.study_id} (patient {patient}, accession {row.accession_number or '-'}, of {date})"
 
 
 def _parts(detail: StudyDetail) -> Iterator[Table | str]:
@@ -156,7 +170,7 @@ def _parts(detail: StudyDetail) -> Iterator[Table | str]:
 
 def _heading(detail: StudyDetail) -> Iterator[str]:
     row = detail.row
-    yield f"[bold]Study {row.study_id}[/]  {escape(row.study_description)}  {row.study_date}  {row.study_instance_uid}"
+    yield f"[bold]Study #{row.study_id}[/]  {escape(row.study_description)}  {row.study_date}  {row.study_instance_uid}"
     yield escape(f"Patient {row.patient_id} {row.patient_name}  accession {row.accession_number or '-'}")
     yield f"[{_STYLES[row.priority] or 'default'}]{row.priority}[/], {row.analysis}: {escape(detail.triage_reason)}"
     if row.held:

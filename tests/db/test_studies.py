@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine, insert, select, text
 
 from db.engine import writing
-from db.errors import RecordNotFoundError
+from db.errors import AmbiguousStudyError, RecordNotFoundError
 from db.reading import _page
 from db.records import Analysis, Priority, StudyState, TriageDecision
 from db.tables import Study
@@ -160,11 +160,31 @@ def test_finding_a_study(worklist: Worklist) -> None:
     record(worklist, study=1)
     record(worklist, study=2, accession_number="777")
     second = study_of(worklist, 2)
-    assert worklist.find_study(str(second)) == second
+    assert worklist.find_study(f" #{second} ") == second
     assert worklist.find_study("777") == second
     assert worklist.find_study(received(study=2).sop_instance_uid) == second
-    for unknown in ("", " ", "9" * 30, "²", "nothing", "0"):
+    for unknown in ("", " ", "9" * 30, "²", "nothing", "0", "#", "#0", "#9999999999", "#²"):
         assert worklist.find_study(unknown) is None
+
+
+def test_a_bare_number_is_an_accession_number_and_no_row(worklist: Worklist) -> None:
+    for study in (1, 2, 3):
+        record(worklist, study=study, accession_number="3" if study == 1 else f"A-{study}")
+    third = study_of(worklist, 3)
+    assert worklist.find_study("3") == study_of(worklist, 1)
+    assert worklist.find_study(str(study_of(worklist, 2))) is None, "the study that is meant may not be here yet"
+    assert worklist.find_study(f"#{third}") == third
+
+
+def test_a_name_that_fits_two_studies_is_refused(worklist: Worklist) -> None:
+    for study in (1, 2):
+        record(worklist, study=study, accession_number="A-1")
+    record(worklist, study=3, accession_number=f"#{study_of(worklist, 1)}")
+    with pytest.raises(AmbiguousStudyError) as refused:
+        worklist.find_study("A-1")
+    assert refused.value.study_ids == (study_of(worklist, 1), study_of(worklist, 2))
+    with pytest.raises(AmbiguousStudyError):
+        worklist.find_study(f"#{study_of(worklist, 1)}")
 
 
 def test_the_view_says_what_the_worklist_says(worklist: Worklist, engine: Engine) -> None:

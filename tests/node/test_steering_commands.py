@@ -72,7 +72,8 @@ def _audited(engine: Engine) -> list[tuple[str, str, str]]:
 
 def test_reported_and_back(run: Run, engine: Engine, study: str) -> None:
     worklist = Worklist(engine, NO_RULES)
-    assert "study 1 is reported" in run("reported", study).output
+    told = run("reported", study).output
+    assert told == "study #1 (patient P1, accession A1, of an unknown date) is reported\n"
     assert worklist.worklist() == ()
     assert "was reported already" in run("reported", "A1").output
     assert json.loads(run("worklist", "--show", "reported", "--json").output)[0]["reported_by"] == WHO
@@ -84,7 +85,9 @@ def test_reported_and_back(run: Run, engine: Engine, study: str) -> None:
 
 def test_priority(run: Run, engine: Engine, study: str) -> None:
     worklist = Worklist(engine, NO_RULES)
-    assert "study 1 is critical" in run("priority", study, "urgent").output
+    assert (
+        "study #1 (patient P1, accession A1, of an unknown date) is critical" in run("priority", study, "urgent").output
+    )
     assert "ask for more than that" in run("priority", study, "routine").output
     assert worklist.study_facts(1).hospital_priority is Priority.ROUTINE
     assert run("priority", study, "by-triage").exit_code == 0
@@ -149,3 +152,47 @@ def test_an_unknown_study_is_told(run: Run, engine: Engine, command: list[str]) 
     result = run(*(arguments if "?" in command else [*arguments, "nobody"]))
     assert result.exit_code == 1
     assert "no study is known as nobody" in result.output
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("reported", "A1"),
+        ("reported", "A1", "--undo"),
+        ("hold", "A1", "--reason", "why"),
+        ("release", "A1"),
+        ("retry", "A1", "--again"),
+        ("priority", "A1", "urgent"),
+        ("feedback", "A1", "pneumothorax", "accept"),
+    ],
+)
+def test_every_action_repeats_whose_study_it_was(run: Run, study: str, command: tuple[str, ...]) -> None:
+    assert study
+    assert "study #1 (patient P1, accession A1, of an unknown date) " in run(*command).output
+
+
+def test_a_row_is_written_with_its_sign(run: Run, engine: Engine, study: str) -> None:
+    worklist = Worklist(engine, NO_RULES)
+    assert study
+    refused = run("reported", "1")
+    assert refused.exit_code == 1
+    assert "no study is known as 1; the row of that number is written '#1'" in refused.output
+    assert worklist.worklist(), "nothing was done"
+    assert run("reported", "#1").exit_code == 0
+    assert worklist.worklist() == ()
+
+
+def test_an_accession_number_of_two_studies_is_refused(run: Run, engine: Engine, study: str) -> None:
+    worklist = Worklist(engine, NO_RULES)
+    assert study
+    other = {"sop_instance_uid": "1.2.4.1", "study_instance_uid": "1.2.4", "series_instance_uid": "1.2.4.0"}
+    received = ReceivedInstance(
+        sop_class_uid="1.2.840.10008.5.1.4.1.1.1", transfer_syntax_uid="1.2.840.10008.1.2.1", digest="b" * 64,
+        path="b.dcm", byte_count=1, patient_id="P2", accession_number="A1", study_date="20260130", **other,
+    )  # fmt: skip
+    worklist.record_instance(received, None, "pipeline", NOW)
+    refused = run("reported", "A1")
+    assert refused.exit_code == 1
+    assert "study #1 (patient P1, accession A1, of an unknown date)" in refused.output
+    assert "study #2 (patient P2, accession A1, of 20260130)" in refused.output
+    assert len(worklist.worklist()) == 2

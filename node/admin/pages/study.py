@@ -62,6 +62,7 @@ def show_study(visit: Visit) -> Response:
         assessments=unmatched(visit.services.engine, 10, study_id),
         alarms=Notifications(visit.services.engine).of_study(study_id),
         problem=visit.query("problem")[:200],
+        told=_DONE.get(visit.query("told"), ""),
     )
 
 
@@ -113,9 +114,7 @@ def act(visit: Visit) -> Response:
         raise HTTPException(404, str(error)) from error
     except DatabaseError as error:
         return _back(visit, study_id, str(error))
-    if visit.request.path_params["action"] == "reported" and visit.field("then") == "worklist":
-        return RedirectResponse("/", 303)
-    return _back(visit, study_id)
+    return _back(visit, study_id, told=visit.request.path_params["action"])
 
 
 def give_feedback(visit: Visit) -> Response:
@@ -127,7 +126,7 @@ def give_feedback(visit: Visit) -> Response:
     if verdict not in set(Verdict):
         raise HTTPException(400, "a verdict is accept, modify or reject")
     steering.judge_finding(visit, finding_id, Verdict(verdict), visit.field("comment"), "web")
-    return _back(visit, study_id)
+    return _back(visit, study_id, told="verdict")
 
 
 def _retry(visit: Visit, study_id: int) -> None:
@@ -158,6 +157,19 @@ _ACTIONS: dict[str, Callable[[Visit, int], None]] = {
 }
 
 
+_DONE = {
+    "retry": "The job runs again",
+    "resend": "The delivery is sent again",
+    "hold": "On hold",
+    "release": "Released",
+    "reported": "Marked as reported",
+    "unread": "Back on the worklist",
+    "priority": "The priority is set",
+    "verdict": "The verdict is stored",
+}
+"""What the page says of an action that is done, before it repeats whose study it was."""
+
+
 def _of_study(visit: Visit, known: list[int]) -> int:
     """The row number in the form, which must be one of this study's."""
     given = visit.field("id")
@@ -166,8 +178,8 @@ def _of_study(visit: Visit, known: list[int]) -> int:
     return int(given)
 
 
-def _back(visit: Visit, study_id: int, problem: str = "") -> Response:
-    values = {"image": visit.field("image"), "problem": problem}
+def _back(visit: Visit, study_id: int, problem: str = "", told: str = "") -> Response:
+    values = {"image": visit.field("image"), "problem": problem, "told": told}
     query = urlencode({name: value for name, value in values.items() if value})
     return RedirectResponse(f"/studies/{study_id}" + (f"?{query}" if query else ""), 303)
 

@@ -120,6 +120,49 @@ def test_a_reported_study_leaves_every_worklist_and_comes_back(site: Site) -> No
     assert [event.to_state for event in events] == ["reported", "unread"]
 
 
+@pytest.mark.parametrize(
+    ("action", "data", "told"),
+    [
+        ("reported", {}, "Marked as reported"),
+        ("unread", {}, "Back on the worklist"),
+        ("hold", {"reason": "why"}, "On hold"),
+        ("release", {}, "Released"),
+        ("priority", {"priority": "urgent"}, "The priority is set"),
+    ],
+)
+def test_an_action_repeats_whose_study_it_was(site: Site, action: str, data: dict[str, str], told: str) -> None:
+    client = site.logged_in("radiologist")
+    row = site.services.reading.rows([PNEUMOTHORAX])[0]
+    done = client.post(f"/studies/{PNEUMOTHORAX}/{action}", data=data)
+    text = client.get(done.headers["location"]).text
+    line = text[text.index('role="status">') :].partition("</p>")[0]
+    assert told in line
+    assert f"ID {row.patient_id}, accession {row.accession_number}, study of {row.study_date[:4]}-" in line
+    assert "Okafor" in line
+
+
+def test_the_api_repeats_whose_study_it_was(site: Site) -> None:
+    client = site.logged_in("radiologist")
+    row = site.services.reading.rows([PNEUMOTHORAX])[0]
+    answer = client.post(f"/api/v1/studies/{PNEUMOTHORAX}/reported").json()
+    assert answer == {
+        "done": True,
+        "study": {
+            "id": PNEUMOTHORAX,
+            "study_instance_uid": row.study_instance_uid,
+            "patient_id": row.patient_id,
+            "patient_name": row.patient_name,
+            "accession_number": row.accession_number,
+            "study_date": row.study_date,
+        },
+    }
+
+
+def test_an_address_puts_no_words_of_its_own_on_the_page(site: Site) -> None:
+    client = site.logged_in("radiologist")
+    assert "anything" not in client.get(f"/studies/{PNEUMOTHORAX}?told=anything").text
+
+
 def test_a_priority_set_by_hand_moves_the_study_and_findings_are_never_lowered(site: Site) -> None:
     client = site.logged_in("radiologist")
     client.post(f"/studies/{FAILED}/priority", data={"priority": "critical"})
