@@ -232,6 +232,9 @@ class Results(_Part):
     """First Series Number of our series; high, so that a viewer sorts them behind the originals."""
     late_after_hours: float = Field(default=0, ge=0)
     """Results for a study older than this are recorded, not sent; 0 sends always."""
+    capture_negatives: bool = True
+    """Whether an image on which nothing was found gets a capture too, where a destination takes captures (sc): some
+    viewers show a report without an outline as a black pane."""
     after_report: Literal["send", "record"] = "record"
     """What becomes of results for a study that is marked as reported: sent all the same, or recorded and not sent."""
 

@@ -21,7 +21,7 @@ from pydicom.dataset import Dataset
 
 from config.settings import Eligibility
 from db.records import Refusal
-from models.radiograph.body_parts import body_part_in
+from models.radiograph.body_parts import body_part_in, speaks_of_chest
 from models.radiograph.views import FRONTAL_VIEWS, SPECIAL_VIEWS, View, not_frontal, views_in
 from models.radiograph.words import plain_words
 
@@ -293,17 +293,7 @@ def _described_part(image: _Image) -> _Said | None:
 
 
 def _is_chest(text: str, rules: Eligibility) -> bool | None:
-    """Whether ``text`` speaks of a chest, by the site's own words or by the table; None where it names both or none."""
-    exact = text.upper().replace("_", " ")
-    if exact and exact in {part.upper().replace("_", " ") for part in rules.body_parts}:
-        return True
-    part = body_part_in(text)
-    chest = part.chest or (not part.other and _matches(rules.descriptions, text))
-    return None if chest == bool(part.other) else chest
-
-
-def _matches(patterns: Sequence[str], text: str) -> bool:
-    return any(re.search(pattern, text, re.IGNORECASE) for pattern in patterns)
+    return speaks_of_chest(text, rules.body_parts, rules.descriptions)
 
 
 def _view(image: _Image) -> Refusal | None:

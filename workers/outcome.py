@@ -52,18 +52,32 @@ def kinds_wanted(destinations: Iterable[Destination]) -> frozenset[str]:
     return ALWAYS_MADE.union(*(destination.kinds for destination in destinations)) - {"summary"}
 
 
+def kinds_for(prediction: Prediction, wanted: frozenset[str], *, capture_negatives: bool) -> frozenset[str]:
+    """The kinds to make of ``prediction``: no capture of a negative where the site does not want it."""
+    found = any(finding.present for finding in prediction.reportable)
+    return wanted if found or capture_negatives else wanted - {"sc"}
+
+
 def kinds_by_destination(destinations: Iterable[Destination]) -> dict[str, tuple[str, ...]]:
     """The kinds that each destination takes, by its name."""
     return {destination.name: tuple(destination.kinds) for destination in destinations}
 
 
+def kinds_of_studies(destinations: Iterable[Destination]) -> dict[str, tuple[str, ...]]:
+    """The same for what a study as a whole leaves: whoever takes summaries takes the report that stands for one."""
+    return {
+        name: (*kinds, "sr") if "summary" in kinds and "sr" not in kinds else kinds
+        for name, kinds in kinds_by_destination(destinations).items()
+    }
+
+
 def encode_results(analysis: Analysis, encode: Encode, wanted: frozenset[str]) -> list[EncodedResult]:
     """Encode every wanted kind in storing order.
 
-    An image that was not analysed and is no chest radiograph leaves nothing for the PACS.
+    An image that was not analysed leaves nothing by itself: what the PACS is told of it is decided when its study is
+    complete (:mod:`workers.not_analysed`).
     """
-    unfit = analysis.prediction.unfit
-    if unfit is not None and not unfit.is_chest:
+    if analysis.prediction.unfit is not None:
         return []
     return [as_file(kind, dataset) for kind, dataset in encode(analysis, wanted).items()]
 

@@ -23,9 +23,14 @@ from db.records import (
     TriageDecision,
 )
 from models.contract import Code
+from models.gate import UnfitCode
 from workers.results.summary import KIND, ImageAccount, Reference, StudyAccount, SummaryFinding, is_image
 from workers.side import LEFT, RIGHT
 
+# A study of which nothing was analysed has a report instead of a summary (workers.not_analysed).
+_STUDY_REPORTS = (KIND, "sr")
+# What was tried and is no chest radiograph, or no DICOM file at all: nobody expects an analysis of it.
+NO_CHEST = frozenset({"not_dicom", *(code.value for code in UnfitCode if not code.is_chest)})
 NO_MODEL = "Every model is switched off or in shadow."
 
 
@@ -43,8 +48,8 @@ def comes_too_late(facts: StudyFacts, rules: Results, now: datetime) -> str:
 
 
 def needs_summary(study: StudyDetail) -> bool:
-    """True when an image of the study was tried: a study of other body parts gets no object from us."""
-    return any(job.unfit is None or _results(study, job) for each in _images(study) for job in _jobs(study, each))
+    """True when an image was analysed, or should have been; :mod:`workers.not_analysed` tells of other studies."""
+    return any(job.unfit is None for each in images_of(study) for job in jobs_of(study, each))
 
 
 def account_of(
@@ -58,20 +63,20 @@ def account_of(
     return StudyAccount(
         priority=decision.priority.value,
         reason=decision.reason,
-        images=tuple(_image(study, each, codes, parents) for each in _images(study)),
+        images=tuple(_image(study, each, codes, parents) for each in images_of(study)),
     )
 
 
 def latest_summary(study: StudyDetail) -> Reference | None:
-    """The summary that the next one replaces."""
-    written = [result for result in study.results if result.job_id is None and result.record.kind == KIND]
+    """The summary, or the report that stands for one, that the next one replaces."""
+    written = [result for result in study.results if result.job_id is None and result.record.kind in _STUDY_REPORTS]
     return _reference(max(written, key=lambda result: result.revision)) if written else None
 
 
 def analysed_instance(study: StudyDetail) -> InstanceDetail | None:
     """An image whose header stands for the study: the newest one that was tried, for it knows the patient best."""
-    tried = [each for each in _images(study) if _jobs(study, each)]
-    standing = [each for each in tried if not _is_taken_back(each)]
+    tried = [each for each in images_of(study) if jobs_of(study, each)]
+    standing = [each for each in tried if not is_taken_back(each)]
     return max(standing or tried, key=lambda each: each.id, default=None)
 
 
@@ -86,7 +91,7 @@ def patient_of(study: StudyDetail, instance: InstanceDetail) -> PatientIdentity 
     )
 
 
-def _images(study: StudyDetail) -> list[InstanceDetail]:
+def images_of(study: StudyDetail) -> list[InstanceDetail]:
     """The newest of each SOP Instance UID, in the order in which the images first came.
 
     Presentation states, reports and rejection notes are no images; our own results are none of the hospital's.
@@ -98,11 +103,13 @@ def _images(study: StudyDetail) -> list[InstanceDetail]:
     return [each for each in newest.values() if each is not None]
 
 
-def _is_taken_back(instance: InstanceDetail) -> bool:
+def is_taken_back(instance: InstanceDetail) -> bool:
+    """Whether a rejection note has taken the image back."""
     return instance.refusal is not None and instance.refusal.code == REJECTED
 
 
-def _jobs(study: StudyDetail, instance: InstanceDetail) -> list[JobDetail]:
+def jobs_of(study: StudyDetail, instance: InstanceDetail) -> list[JobDetail]:
+    """The jobs of an image that were not withdrawn."""
     jobs = [job for job in study.jobs if job.instance_id == instance.id]
     return [job for job in jobs if job.state is not JobState.WITHDRAWN]
 
@@ -111,8 +118,8 @@ def _image(
     study: StudyDetail, instance: InstanceDetail, codes: Mapping[str, Code], parents: Mapping[str, str]
 ) -> ImageAccount:
     image = Reference(instance.sop_class_uid, instance.sop_instance_uid, instance.series_instance_uid)
-    jobs = _jobs(study, instance)
-    if not jobs or _is_taken_back(instance):
+    jobs = jobs_of(study, instance)
+    if not jobs or is_taken_back(instance):
         refusal = instance.refusal or Refusal("", "")
         return ImageAccount(image, analysed=False, reason=refusal.sentence, code=refusal.code, eligible=False)
     job = max(jobs, key=lambda each: (each.state is JobState.DONE, each.created_at, each.id))
@@ -122,8 +129,7 @@ def _image(
         reason = "The analysis waits for a person." if waits else "The analysis failed."
         return ImageAccount(image, analysed=False, reason=reason, failed=not waits, reports=reports)
     if job.unfit is not None:
-        # Without a report the pixels are those of no frontal chest radiograph: nobody expects an analysis of them.
-        unfit, eligible = job.unfit, bool(reports)
+        unfit, eligible = job.unfit, job.unfit.code not in NO_CHEST
         return ImageAccount(image, False, unfit.sentence, reports=reports, code=unfit.code, eligible=eligible)
     if job.findings and all(finding.shadow for finding in job.findings):
         # Nobody may read "analysed" and no finding where every model was switched off or on trial.

@@ -59,7 +59,9 @@ HEADER = (
     # Series, acquisition and equipment.
     "Modality",
     "SeriesDescription",
+    "ProtocolName",
     "BodyPartExamined",
+    "AnatomicRegionSequence",
     "ViewPosition",
     "PatientOrientation",
     "Manufacturer",

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from pydicom.dataset import Dataset
 
 from config.settings import Settings
-from db.records import StudyDetail, StudyFacts, TriageDecision
-from models.contract import Code
+from db.records import InstanceDetail, StudyDetail, StudyFacts, TriageDecision
+from models.contract import Code, Unfit
 from models.pipeline import Pipeline
 from models.radiograph.decode import UnreadablePixels
-from workers.outcome import EncodedResult, as_file
+from workers.not_analysed import header_shows_chest, not_analysed, not_analysed_images
+from workers.outcome import EncodedResult, as_file, encode_in_order, kinds_wanted
+from workers.pipeline import name_of_analysis
 from workers.results.contract import Equipment
+from workers.results.identity import Identity
 from workers.results.patient import with_patient
+from workers.results.registry import ENCODERS
 from workers.results.summary import KIND, encode_summary, study_identity
-from workers.settling import account_of, analysed_instance, latest_summary, needs_summary, patient_of
+from workers.settling import account_of, analysed_instance, jobs_of, latest_summary, needs_summary, patient_of
 from workers.source import read_header
 
 log = logging.getLogger(__name__)
@@ -43,7 +47,7 @@ class Summariser:
     equipment: Equipment
 
     def __call__(self, facts: StudyFacts, decision: TriageDecision) -> Sequence[EncodedResult]:
-        """Make the summary of a study, or nothing where none of its images was tried.
+        """Make the summary of a study, the report of a chest study of which nothing was analysed, or nothing at all.
 
         Raises:
             OSError: the header of its image cannot be read from the store.
@@ -51,7 +55,7 @@ class Summariser:
         study = self.worklist.study_detail(facts.study_id)
         instance = analysed_instance(study)
         if instance is None or not needs_summary(study):
-            return ()
+            return self._not_analysed(study, facts)
         try:
             header = read_header(self.settings.store.folder / instance.path)
         except UnreadablePixels as error:
@@ -59,6 +63,37 @@ class Summariser:
             return ()
         source = with_patient(header, patient_of(study, instance))
         return (as_file(KIND, self._encode(source, study, facts, decision)),)
+
+    def _not_analysed(self, study: StudyDetail, facts: StudyFacts) -> Sequence[EncodedResult]:
+        """One coded result with the reason for a chest study, and a capture where a destination takes captures."""
+        for instance, reason in not_analysed_images(study):
+            try:
+                read = read_header(self.settings.store.folder / instance.path)
+            except UnreadablePixels as error:
+                log.warning("image %d cannot stand for its study: %s", instance.id, error)
+                continue
+            header = with_patient(read, patient_of(study, instance))
+            if jobs_of(study, instance) or header_shows_chest(header, self.settings.eligibility):
+                return self._told(study, instance, reason, header, facts.revision + 1)
+        return ()
+
+    def _told(
+        self, study: StudyDetail, instance: InstanceDetail, reason: Unfit, header: Dataset, revision: int
+    ) -> Sequence[EncodedResult]:
+        # Another image or another reason is another work, and no job ever has this name for its own.
+        named = name_of_analysis(self.digest, ("not analysed", reason.code, reason.sentence))
+        identity = Identity(self.settings.site.uid_root, instance.sop_instance_uid, instance.digest, named, revision)
+        created_at = study.last_activity_at.astimezone()
+        analysis = not_analysed(header, reason, identity, self.equipment, created_at, self.settings.results)
+        before = latest_summary(study)
+        if before is not None:
+            analysis = replace(
+                analysis,
+                previous={"sr": (before.sop_class_uid, before.sop_instance_uid)},
+                previous_series={"sr": before.series_instance_uid},
+            )
+        kinds = {"sr"} | ({"sc"} & kinds_wanted(self.settings.destinations))
+        return [as_file(kind, made) for kind, made in encode_in_order(ENCODERS, analysis, kinds).items()]
 
     def _encode(self, source: Dataset, study: StudyDetail, facts: StudyFacts, decision: TriageDecision) -> Dataset:
         site, results = self.settings.site, self.settings.results

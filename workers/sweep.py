@@ -18,7 +18,7 @@ from config.settings import Settings
 from db.records import ResultRecord, StudyFacts, TriageDecision
 from workers.clock import Clock
 from workers.files import write_durably
-from workers.outcome import EncodedResult, kinds_by_destination
+from workers.outcome import EncodedResult, kinds_of_studies
 from workers.retention import Retention
 from workers.settling import comes_too_late, may_settle
 from workers.worklist import triage_study
@@ -155,7 +155,7 @@ class Sweep:
         deliveries = self.worklist.settle_study(
             study_id,
             tuple(summary.record for summary in summaries),
-            kinds_by_destination(self.settings.destinations),
+            kinds_of_studies(self.settings.destinations),
             now,
             facts.activity,
             comes_too_late(facts, self.settings.results, now),

@@ -36,6 +36,7 @@ from workers.outcome import (
     encode_results,
     finding_records,
     kinds_by_destination,
+    kinds_for,
     kinds_wanted,
     refusal_of,
 )
@@ -211,7 +212,9 @@ def _analyse(job: Job, tools: AnalysisTools) -> Outcome:
     prediction = _predict(source, tools)
     predicted = tools.elapsed()
     analysis = _analysis(job, source, prediction, tools)
-    results = encode_results(analysis, tools.encode, kinds_wanted(tools.settings.destinations))
+    wanted = kinds_wanted(tools.settings.destinations)
+    kinds = kinds_for(prediction, wanted, capture_negatives=tools.settings.results.capture_negatives)
+    results = encode_results(analysis, tools.encode, kinds)
     encoded = tools.elapsed()
     _write(results, tools.settings.store.folder)
     timings = {

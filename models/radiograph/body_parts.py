@@ -6,6 +6,8 @@ Body Part Examined (0018,0015) is a Code String with defined terms (PS3.16 annex
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from models.radiograph.words import one_of, plain_words
@@ -57,3 +59,17 @@ def body_part_in(text: str) -> BodyPart:
         return BodyPart(chest=False, other=spine.group().lower())
     other = _OTHER.search(words)
     return BodyPart(chest=_CHEST.search(words) is not None, other=other.group().lower() if other is not None else "")
+
+
+def speaks_of_chest(text: str, values: Iterable[str], patterns: Iterable[str]) -> bool | None:
+    """Whether ``text`` speaks of a chest, and of nothing else; None where it names both or none.
+
+    ``values`` (the whole text; an underscore is a blank) and ``patterns`` (regular expressions, in any case) are a site's
+    own words for a chest.
+    """
+    whole = text.upper().replace("_", " ").strip()
+    if whole and whole in {value.upper().replace("_", " ") for value in values}:
+        return True
+    part = body_part_in(text)
+    named = part.chest or (not part.other and any(re.search(pattern, text, re.IGNORECASE) for pattern in patterns))
+    return None if named == bool(part.other) else named

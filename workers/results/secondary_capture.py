@@ -6,6 +6,8 @@ spacing, and a band above it says in words what was found and that this is resea
 
 from __future__ import annotations
 
+from textwrap import wrap
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from pydicom.dataset import Dataset
@@ -19,6 +21,7 @@ from workers.results.contract import Analysis
 from workers.results.header import copy_valid, finish, new_object, reference
 from workers.results.outline import Points, box_outline, outlines
 from workers.results.segmentation import body_part, nominal_spacing
+from workers.results.sentence import NOT_NEGATIVE, sentence_of
 from workers.results.shutter import shutter_grey, shuttered
 from workers.results.statements import Statement, statements
 
@@ -30,11 +33,14 @@ _BAND, _TEXT, _WARNING = (24, 24, 24), (235, 235, 235), (255, 208, 0)
 
 
 def encode(analysis: Analysis) -> Dataset | None:
-    """Make the capture of an analysed image, a negative one too; None where there are no pixels or no statements."""
-    said = statements(analysis)
-    if analysis.prediction.unfit is not None or analysis.model_input is None or not said:
+    """Make the capture of an image, a negative one too; None where there is nothing to say.
+
+    One that was not analysed gives a sheet with the reason in words: its pixels may be what is wrong with it.
+    """
+    picture = _picture(analysis)
+    if picture is None:
         return None
-    pixels = np.asarray(draw(analysis, analysis.model_input, said))
+    pixels = np.asarray(picture)
     made = new_object(analysis, KIND, SecondaryCaptureImageStorage, "OT")
     made.ConversionType = "WSD"
     made.ImageType = ["DERIVED", "SECONDARY"]
@@ -54,6 +60,28 @@ def encode(analysis: Analysis) -> Dataset | None:
     data = pixels.tobytes()
     made.add_new("PixelData", "OB", data + b"\0" * (len(data) % 2))
     return finish(made, analysis.source)
+
+
+def _picture(analysis: Analysis) -> Image.Image | None:
+    unfit, said = analysis.prediction.unfit, statements(analysis)
+    if unfit is not None:
+        return _sheet([sentence_of(analysis, ()), unfit.sentence, NOT_NEGATIVE]) if unfit.is_chest else None
+    if analysis.model_input is None or not said:
+        return None
+    return draw(analysis, analysis.model_input, said)
+
+
+def _sheet(paragraphs: list[str]) -> Image.Image:
+    """A dark square with the banner and ``paragraphs`` in words (RGB)."""
+    size = SHORTEST_LONG_SIDE // 32
+    sheet = Image.new("RGB", (SHORTEST_LONG_SIDE, SHORTEST_LONG_SIDE), _BAND)
+    pen, font, top = ImageDraw.Draw(sheet), ImageFont.load_default(size), 2 * size
+    for words, colour in [(_BANNER, _WARNING), *((paragraph, _TEXT) for paragraph in paragraphs)]:
+        for line in wrap(words, 2 * SHORTEST_LONG_SIDE // size - 8):
+            pen.text((2 * size, top), line, font=font, fill=colour)
+            top += 3 * size // 2
+        top += size
+    return sheet
 
 
 def draw(analysis: Analysis, model_input: ModelInput, said: tuple[Statement, ...]) -> Image.Image:

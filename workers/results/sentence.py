@@ -13,6 +13,7 @@ from workers.results import codes
 from workers.results.contract import Analysis
 from workers.results.statements import Statement, side_code
 
+NOT_NEGATIVE = "This is not a negative result."
 NOTHING_FOUND = "AI: no finding above its threshold"
 
 

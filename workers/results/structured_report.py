@@ -33,7 +33,7 @@ from workers.results.contract import Analysis, Equipment
 from workers.results.header import RESEARCH_USE, finish, is_valid, new_object, reference
 from workers.results.identity import derive_uid
 from workers.results.outline import Outline, box_outline, outlines
-from workers.results.sentence import sentence_of
+from workers.results.sentence import NOT_NEGATIVE, sentence_of
 from workers.results.statements import (
     Statement,
     algorithm_parameters,
@@ -340,9 +340,7 @@ def _not_analysed(analysis: Analysis) -> Dataset:
         [
             *_tracking("AI: not analysed", analysis.identity.uid("finding", "tracking:not-analysed")),
             coded(codes.SUMMARY_OF_ANALYSES, status),
-            text(
-                codes.COMMENT, f"Not analysed ({reason_code}): {reason} This is not a negative result. {RESEARCH_USE}"
-            ),
+            text(codes.COMMENT, f"Not analysed ({reason_code}): {reason} {NOT_NEGATIVE} {RESEARCH_USE}"),
             image(analysis.source, codes.SOURCE),
         ],
         template="1501",

@@ -1,0 +1,80 @@
+"""What the PACS is told of a chest study of which no image was analysed: one coded result with the reason. Pure.
+
+A silent PACS must always mean "nothing ran". So a child, a lone lateral view, an image For Processing and one whose
+pixels cannot be read leave one report when their study is complete, *Not Attempted* or, where it was tried, *Failed*
+(PS3.16 CID 6042). A lateral view beside an analysed frontal leaves none, and neither does what is no chest.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydicom.dataset import Dataset
+
+from config.settings import Eligibility, Results
+from db.records import InstanceDetail, StudyDetail
+from models.contract import Prediction, Unfit
+from models.radiograph.body_parts import speaks_of_chest
+from workers.results.contract import Analysis, Equipment
+from workers.results.identity import Identity
+from workers.settling import NO_CHEST, images_of, is_taken_back, jobs_of
+
+# What the header rules (node.eligibility) refuse although it may well show a chest: they come after the body part's.
+CHEST_REFUSALS = frozenset(
+    {
+        *("for-processing", "colour-image", "multi-frame", "too-small"),
+        *("not-frontal", "too-young", "age-unknown"),
+    }
+)
+_LATERAL = "not-frontal"
+_TEXTS = ("BodyPartExamined", "SeriesDescription", "ProtocolName", "StudyDescription")
+_CODES = ("AnatomicRegionSequence", "ProcedureCodeSequence")
+
+
+def not_analysed_images(study: StudyDetail) -> tuple[tuple[InstanceDetail, Unfit], ...]:
+    """The images that may stand for a chest study of which nothing was analysed, the most telling first, with reasons.
+
+    Empty where an image was analysed or its job failed (the summary tells that), and where there is no chest. The
+    reason of an image that was tried comes first, that of a lateral view last: it is nobody's question.
+    """
+    images = [each for each in images_of(study) if not is_taken_back(each)]
+    if any(job.unfit is None for each in images for job in jobs_of(study, each)):
+        return ()
+    told = [(each, reason) for each in images if (reason := _reason(study, each)) is not None]
+    return tuple(sorted(told, key=lambda pair: (not jobs_of(study, pair[0]), pair[1].code == _LATERAL, pair[0].id)))
+
+
+def header_shows_chest(header: Dataset, rules: Eligibility) -> bool:
+    """Whether the header itself says that this is a chest: one that says nothing does not make a chest study."""
+    texts = [str(header.get(keyword) or "") for keyword in _TEXTS]
+    texts += [str(item.get("CodeMeaning") or "") for keyword in _CODES for item in header.get(keyword) or ()]
+    return any(speaks_of_chest(text, rules.body_parts, rules.descriptions) for text in texts)
+
+
+def not_analysed(
+    header: Dataset, reason: Unfit, identity: Identity, equipment: Equipment, created_at: datetime, rules: Results
+) -> Analysis:
+    """The analysis that the encoders turn into the result; no pixels are touched for it."""
+    shape = int(header.get("Rows") or 0), int(header.get("Columns") or 0)
+    return Analysis(
+        source=header,
+        model_input=None,
+        prediction=Prediction(shape=shape, unfit=reason),
+        identity=identity,
+        equipment=equipment,
+        created_at=created_at,
+        series_number_base=rules.series_number_base,
+        sr_storage=rules.sr_storage,
+    )
+
+
+def _reason(study: StudyDetail, instance: InstanceDetail) -> Unfit | None:
+    """Why this image was not analysed, None where it is no chest."""
+    jobs = jobs_of(study, instance)
+    if jobs:
+        unfit = max(jobs, key=lambda job: (job.created_at, job.id)).unfit
+        return None if unfit is None or unfit.code in NO_CHEST else Unfit(unfit.code, unfit.sentence)
+    refusal = instance.refusal
+    if refusal is None or refusal.code not in CHEST_REFUSALS:
+        return None
+    return Unfit(refusal.code, refusal.sentence)
