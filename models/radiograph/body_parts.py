@@ -64,8 +64,8 @@ def body_part_in(text: str) -> BodyPart:
 def speaks_of_chest(text: str, values: Iterable[str], patterns: Iterable[str]) -> bool | None:
     """Whether ``text`` speaks of a chest, and of nothing else; None where it names both or none.
 
-    ``values`` (the whole text; an underscore is a blank) and ``patterns`` (regular expressions, in any case) are a site's
-    own words for a chest.
+    ``values`` (the whole text; an underscore is a blank) and ``patterns`` (regular expressions, in any case) are a
+    site's own words for a chest.
     """
     whole = text.upper().replace("_", " ").strip()
     if whole and whole in {value.upper().replace("_", " ") for value in values}:

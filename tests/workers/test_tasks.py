@@ -277,7 +277,9 @@ def test_a_lost_claim_delivers_nothing(bench: Callable[..., Bench]) -> None:
     assert work.bell.deliveries == []
 
 
-def test_unreadable_pixels_of_a_chest_leave_a_reason_and_an_sr(bench: Callable[..., Bench]) -> None:
+def test_unreadable_pixels_of_a_chest_leave_a_reason_and_nothing_before_the_study_is_complete(
+    bench: Callable[..., Bench],
+) -> None:
     unfit = Unfit("corrupt", "the pixel data is damaged")
     header = Dataset()
     header.Rows, header.Columns = 40, 50
@@ -286,7 +288,7 @@ def test_unreadable_pixels_of_a_chest_leave_a_reason_and_an_sr(bench: Callable[.
     assert work.jobs.outcome is not None
     assert work.jobs.outcome.unfit is not None
     assert (work.jobs.outcome.unfit.code, work.jobs.outcome.findings) == ("corrupt", ())
-    assert "sr" in [result.kind for result in work.jobs.outcome.results]
+    assert work.jobs.outcome.results == ()
 
 
 def test_what_is_no_chest_leaves_no_object(bench: Callable[..., Bench]) -> None:
