@@ -1,4 +1,4 @@
-"""A chest study of which nothing was analysed leaves one coded result with the reason; any other silence has a cause."""
+"""A chest study of which nothing was analysed leaves one coded result with the reason; other silence has a cause."""
 
 from __future__ import annotations
 

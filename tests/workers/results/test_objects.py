@@ -145,8 +145,10 @@ def test_dciodvfy_accepts_every_analysis(tmp_path, storage, said):
 @pytest.mark.peer("dciodvfy")
 @pytest.mark.parametrize("code", ["lateral", "corrupt"])
 def test_dciodvfy_accepts_not_analysed(tmp_path, code):
-    (made,) = encode_all(analysis(unfit=Unfit(code, "Why."), model_input=None)).values()
-    assert complaints(write(made, tmp_path / "sr.dcm")) == ([], [])
+    objects = encode_all(analysis(unfit=Unfit(code, "Why."), model_input=None))
+    assert set(objects) == {"sr", "sc"}
+    for kind, made in objects.items():
+        assert complaints(write(made, tmp_path / f"{kind}.dcm")) == ([], []), kind
 
 
 @pytest.mark.peer("dciodvfy")
