@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,15 +21,32 @@ from config.settings import Logs
 _job: ContextVar[int | None] = ContextVar("job", default=None)
 # Libraries that would put data sets, identifiers or every message of an association into the log.
 _CHATTY = (
-    "pynetdicom",
-    "pydicom",
-    "highdicom",
     "kombu",
     "amqp",
     "celery.bootsteps",
     "celery.worker.strategy",
     "alembic",
 )
+
+
+# Their messages and warnings quote what they read.
+_QUOTING = ("pydicom", "highdicom")
+
+
+def escaped(text: str) -> str:
+    """Text of somebody else as one line of printable characters, whatever it holds."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
+    )
+
+
+def quieten_libraries() -> None:
+    """Keep values of headers, which may name patients, out of warnings and logs of this process."""
+    for name in _QUOTING:
+        warnings.filterwarnings("ignore", module=rf"{name}(\.|$)")
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module=r"pynetdicom(\.|$)")
+    logging.getLogger("pynetdicom").setLevel(logging.ERROR)
 
 
 @contextmanager
@@ -54,8 +72,8 @@ class TextFormatter(logging.Formatter):
         """Format one line; an exception follows on lines of its own."""
         job = getattr(record, "job", None)
         head = f"{_time(record)} {record.levelname:<7} {record.name}" + (f" job={job}" if job is not None else "")
-        text = f"{head} {record.getMessage()}"
-        return text if record.exc_info is None else f"{text}\n{self.formatException(record.exc_info)}"
+        text = f"{head} {escaped(record.getMessage())}"
+        return text if record.exc_info is None else f"{text}\n{_indented(self.formatException(record.exc_info))}"
 
 
 class JsonFormatter(logging.Formatter):
@@ -76,6 +94,11 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(entry, ensure_ascii=False)
 
 
+def _indented(text: str) -> str:
+    """Lines that nobody takes for lines of the log, whatever an exception quotes."""
+    return "\n".join(f"  {escaped(line)}" for line in text.splitlines())
+
+
 def _time(record: logging.LogRecord) -> str:
     return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
@@ -90,3 +113,5 @@ def configure(logs: Logs) -> None:
     root.setLevel(logs.level)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
+    quieten_libraries()
+    logging.captureWarnings(True)

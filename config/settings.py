@@ -117,6 +117,14 @@ class Listener(_Part):
     """Calling AEs that are accepted. Empty: every AE on this machine, nobody from outside it."""
     maximum_associations: int = Field(default=25, ge=1, le=500)
     """Associations at a time; the next one is rejected as a temporary limit."""
+    maximum_associations_per_address: int = Field(default=20, ge=1, le=500)
+    """Associations at a time from one address, so that no machine can take them all."""
+    maximum_unassociated: int = Field(default=10, ge=1, le=500)
+    """Connections at a time that have not asked for an association yet; the oldest one makes room for another."""
+    request_seconds: float = Field(default=10, gt=0)
+    """A connection that has not sent its whole A-ASSOCIATE-RQ after this time is closed."""
+    minimum_bytes_per_second: int = Field(default=500, ge=0)
+    """An association is aborted where a message brings less than this, on average over listener.idle_seconds."""
     maximum_pdu: int = Field(default=131072, ge=4096, le=16 * 1024 * 1024)
     """Largest PDU that we accept, in bytes."""
     maximum_instance_bytes: int = Field(default=512 * 1024 * 1024, ge=1024)

@@ -9,6 +9,7 @@ temporary file of its own that it can neither limit nor answer for: a full disk 
 
 from __future__ import annotations
 
+import re
 import struct
 import threading
 from collections.abc import Callable, Mapping
@@ -37,12 +38,15 @@ _C_STORE_RSP = 0x8001
 _N_EVENT_REPORT_RQ = 0x0100
 _NO_DATA_SET = 0x0101
 _HIGH = 0x0001
+_CANNOT_UNDERSTAND = 0xC000  # PS3.4 table B.2-1
 
 _IS_COMMAND = 0x01
 _IS_LAST = 0x02
 _LONGEST_COMMAND = 64 * 1024
 _LONGEST_REPORT = 1024 * 1024
 _LONGEST_COMMENT = 64
+_LONGEST_UID = 64
+_UID = re.compile(r"[0-9.]+")
 
 
 class InvalidMessageError(ValueError):
@@ -51,13 +55,14 @@ class InvalidMessageError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class StoreRequest:
-    """A C-STORE-RQ (PS3.7 9.3.1.1)."""
+    """A C-STORE-RQ (PS3.7 9.3.1.1). ``fault`` says what is wrong with a UID of it: that is no reason to abort."""
 
     message_id: int
     sop_class_uid: str
     sop_instance_uid: str
     high_priority: bool
     has_data_set: bool
+    fault: str = ""
 
 
 def read_command(encoded: bytes) -> dict[int, bytes]:
@@ -87,13 +92,22 @@ def read_store_request(elements: Mapping[int, bytes]) -> StoreRequest:
     Raises:
         InvalidMessageError: something mandatory is missing or is no value.
     """
+    sop_class = _uid(elements, _AFFECTED_SOP_CLASS_UID)
+    sop_instance = _uid(elements, _AFFECTED_SOP_INSTANCE_UID)
     return StoreRequest(
         _number(elements, _MESSAGE_ID),
-        _uid(elements, _AFFECTED_SOP_CLASS_UID),
-        _uid(elements, _AFFECTED_SOP_INSTANCE_UID),
+        sop_class,
+        sop_instance,
         _number(elements, _PRIORITY) == _HIGH,
         _number(elements, _COMMAND_DATA_SET_TYPE) != _NO_DATA_SET,
+        _fault("SOP Class UID", sop_class) or _fault("SOP Instance UID", sop_instance),
     )
+
+
+def _fault(name: str, uid: str) -> str:
+    if len(uid) > _LONGEST_UID:
+        return f"Affected {name} is longer than {_LONGEST_UID} characters"
+    return "" if _UID.fullmatch(uid) else f"Affected {name} is not of digits and dots"
 
 
 def _number(elements: Mapping[int, bytes], element: int) -> int:
@@ -105,15 +119,15 @@ def _number(elements: Mapping[int, bytes], element: int) -> int:
 
 def _uid(elements: Mapping[int, bytes], element: int) -> str:
     value = elements.get(element, b"").decode("ascii", "replace").strip(" \0")
-    if not 1 <= len(value) <= 64:
-        raise InvalidMessageError(f"(0000,{element:04X}) is missing or is no UID")
+    if not value:
+        raise InvalidMessageError(f"(0000,{element:04X}) is missing")
     return value
 
 
 def write_store_response(request: StoreRequest, answer: Answer) -> bytes:
-    """Encode the C-STORE-RSP (PS3.7 9.3.1.2) to ``request``."""
-    elements = [
-        _element(_AFFECTED_SOP_CLASS_UID, _padded(request.sop_class_uid, b"\0")),
+    """Encode the C-STORE-RSP (PS3.7 9.3.1.2) to ``request``; UIDs that are none are not repeated."""
+    elements = [] if request.fault else [_element(_AFFECTED_SOP_CLASS_UID, _padded(request.sop_class_uid, b"\0"))]
+    elements += [
         _element(_COMMAND_FIELD, struct.pack("<H", _C_STORE_RSP)),
         _element(_MESSAGE_ID_BEING_RESPONDED_TO, struct.pack("<H", request.message_id)),
         _element(_COMMAND_DATA_SET_TYPE, struct.pack("<H", _NO_DATA_SET)),
@@ -121,7 +135,8 @@ def write_store_response(request: StoreRequest, answer: Answer) -> bytes:
     ]
     if answer.comment:
         elements.append(_element(_ERROR_COMMENT, _padded(answer.comment[:_LONGEST_COMMENT], b" ")))
-    elements.append(_element(_AFFECTED_SOP_INSTANCE_UID, _padded(request.sop_instance_uid, b"\0")))
+    if not request.fault:
+        elements.append(_element(_AFFECTED_SOP_INSTANCE_UID, _padded(request.sop_instance_uid, b"\0")))
     command = b"".join(elements)
     return _element(0x0000, struct.pack("<L", len(command))) + command
 
@@ -181,6 +196,11 @@ class StorageDimse(DIMSEServiceProvider):  # type: ignore[misc]
         """A message is arriving or being answered."""
         return bool(self._encoded) or self._working.is_set() or not self.msg_queue.empty()
 
+    @property
+    def receiving(self) -> bool:
+        """A message has begun to arrive and has not ended."""
+        return bool(self._encoded) or self._reception is not None or self._report is not None
+
     def take(self, context_id: int, control: int, piece: memoryview, complete: bool) -> None:
         """Take a piece of a fragment; see :data:`node.upper_layer.Take`."""
         last = complete and bool(control & _IS_LAST)
@@ -197,10 +217,10 @@ class StorageDimse(DIMSEServiceProvider):  # type: ignore[misc]
                 self._reception.write(piece)
                 if last:
                     self._answer()
-        except InvalidMessageError:
+        except InvalidMessageError as error:
             self._broken = True
             self.discard()
-            self.dul.event_queue.put("Evt19")
+            self.dul.give_up(str(error))
 
     def discard(self) -> None:
         """Remove a data set that has not arrived as a whole; for the end of an association."""
@@ -231,7 +251,8 @@ class StorageDimse(DIMSEServiceProvider):  # type: ignore[misc]
     def _begin(self, context_id: int, request: StoreRequest) -> None:
         command = self._command(context_id, request)
         self._context_id, self._request = context_id, request
-        self._reception = Reception(self._begin_in_store, command, self._longest)
+        refusal = Answer(_CANNOT_UNDERSTAND, request.fault) if request.fault else None
+        self._reception = Reception(self._begin_in_store, command, self._longest, refusal)
         if not request.has_data_set:
             self._answer()
 
@@ -288,4 +309,5 @@ class StorageDimse(DIMSEServiceProvider):  # type: ignore[misc]
 
 
 def _plain(value: object) -> str:
-    return str(value or "").strip(" \0")
+    """Text without padding that a database, a file and a log take: control characters have no place in it."""
+    return "".join(letter if letter.isprintable() else "?" for letter in str(value or "").strip(" \0"))

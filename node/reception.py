@@ -69,19 +69,21 @@ class Reception:
     """Where the fragments of one data set go while they arrive: a file in the store.
 
     Where the store or a limit says no it swallows the rest of the data set, so that the peer hears 0xA700 and can go
-    on; ``failure`` says why. ``incoming`` is there once the first bytes have arrived.
+    on; ``failure`` says why. ``incoming`` is there once the first bytes have arrived. With a ``refusal`` it is clear
+    from the command what will be answered, and nothing is kept at all.
     """
 
-    def __init__(self, begin: Begin, command: StoreCommand, longest: int) -> None:
+    def __init__(self, begin: Begin, command: StoreCommand, longest: int, refusal: Answer | None = None) -> None:
         self._begin = begin
         self._longest = longest
         self.command = command
+        self.refusal = refusal
         self.incoming: Incoming | None = None
         self.failure: StoreError | None = None
 
     def write(self, data: bytes | memoryview) -> None:
         """Take bytes of the data set. Never raises for the store's sake: that would end the association."""
-        if self.failure is None:
+        if self.failure is None and self.refusal is None:
             try:
                 self._store(data)
             except StoreError as failure:

@@ -13,9 +13,9 @@ import gc
 import logging
 import re
 import socket
+import sys
 import threading
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
@@ -30,11 +30,13 @@ from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import Verification
 from pynetdicom.transport import ThreadedAssociationServer
 
+from config.logs import escaped, quieten_libraries
 from config.settings import Listener, Settings, SettingsError
 from db.engine import connect, migrate
 from db.worklist import Worklist
 from node.admission import Admission
 from node.commitment import CommitmentReports
+from node.connections import Connections
 from node.dimse import StorageDimse
 from node.instance_store import Incoming, InstanceStore
 from node.intake import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, PROCESSING_FAILURE, Intake, Policy
@@ -47,7 +49,7 @@ from node.reception import (
     file_preface,
 )
 from node.syntaxes import contexts_for
-from node.upper_layer import ReceivingDul
+from node.upper_layer import Pace, ReceivingDul
 from workers.clock import utc_now
 from workers.pipeline import active_pipeline_digest
 from workers.prove import proof_tools, take_report
@@ -116,8 +118,11 @@ class _Server(ThreadedAssociationServer):  # type: ignore[misc]
 
     request_queue_size = 128
 
+    connections: Connections
+
     def service_actions(self) -> None:
-        """Leave garbage to Python: a full collection every few seconds would stop every association for its time."""
+        """Close what asks for nothing. Garbage is left to Python: a full collection would stop every association."""
+        self.connections.expire()
 
     def shutdown(self) -> None:
         """Stop listening; associations go on."""
@@ -148,6 +153,7 @@ class StorageScp:
         self._admission = admission
         self._answered = answered
         self._reports = reports
+        self._connections = Connections(listener)
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
         # pynetdicom would describe each PDU and data set in its log: slow, and patient data.
@@ -164,7 +170,8 @@ class StorageScp:
         entity.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
         entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         entity.maximum_pdu_size = listener.maximum_pdu
-        entity.maximum_associations = listener.maximum_associations
+        # Connections are counted here, by what they are; pynetdicom's one limit is for all of them.
+        entity.maximum_associations = sys.maxsize
         entity.network_timeout = listener.idle_seconds
         entity.acse_timeout = min(30.0, listener.idle_seconds)
         self._server = entity.make_server(
@@ -173,6 +180,7 @@ class StorageScp:
             evt_handlers=self._handlers(),
             server_class=_Server,
         )
+        self._server.connections = self._connections
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="listener", daemon=True)
         self._thread.start()
         return int(self._server.socket.getsockname()[1])
@@ -195,7 +203,7 @@ class StorageScp:
     @property
     def association_count(self) -> int:
         """How many associations are open."""
-        return len(self._server.active_associations) if self._server is not None else 0
+        return self._connections.association_count
 
     def _handlers(self) -> list[tuple[Any, Callable[[evt.Event], Any]]]:
         handlers: list[tuple[Any, Callable[[evt.Event], Any]]] = [
@@ -213,8 +221,27 @@ class StorageScp:
         connection.settimeout(listener.idle_seconds)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         dimse = StorageDimse(association, self._begin, listener.maximum_instance_bytes, self._answer, self._answered)
-        ReceivingDul.adopt(association, dimse.take, listener.maximum_pdu, dimse.discard)
+        address = str(association.requestor.address)
+        dul = ReceivingDul.adopt(
+            association,
+            dimse.take,
+            listener.maximum_pdu,
+            lambda: self._on_end(association, dimse),
+            lambda: dimse.receiving,
+            Pace(listener.idle_seconds, listener.minimum_bytes_per_second),
+        )
         association.dimse = dimse
+        self._connections.opened(association, address, dul.close)
+
+    def _on_end(self, association: Association, dimse: StorageDimse) -> None:
+        """Forget a connection, and say once why it ended where that was not by a release."""
+        self._connections.ended(association)
+        dimse.discard()
+        why = association.dul.disturbance
+        if association.dul.titles is not None and why:
+            log.warning("association %s ended: %s", _who(association), why)
+        elif why:
+            log.info("connection from %s ended: %s", association.requestor.address, why)
 
     def _on_requested(self, event: evt.Event) -> None:
         """Reject an unknown caller; answer a known one with the contexts that we take."""
@@ -222,8 +249,10 @@ class StorageScp:
         request = association.requestor.primitive
         address = str(association.requestor.address)
         rejection = self._admission.refuse(request.calling_ae_title, request.called_ae_title, address)
+        rejection = rejection or self._connections.associate(association)
         if rejection is not None:
-            log.warning("association from %s rejected: %s", address, rejection.why)
+            log.warning("association %s rejected: %s", _who(association), rejection.why)
+            association.dul.expect_end()
             association.acse.send_reject(rejection.result, rejection.source, rejection.reason)
             association.kill()
             return
@@ -235,8 +264,17 @@ class StorageScp:
         )
 
     def _answer(self, reception: Reception, command: StoreCommand) -> Answer:
+        answer = self._take(reception, command)
+        if answer.status:
+            log.warning(
+                "C-STORE of %s answered with 0x%04X: %s", command.calling_ae_title, answer.status, answer.comment
+            )
+        return answer
+
+    def _take(self, reception: Reception, command: StoreCommand) -> Answer:
+        if reception.refusal is not None:
+            return reception.refusal
         if reception.failure is not None:
-            log.warning("a data set was refused: %s", type(reception.failure).__name__)
             return Answer(OUT_OF_RESOURCES, reception.failure.strerror or str(reception.failure))
         if reception.incoming is None:
             return Answer(CANNOT_UNDERSTAND, "there is no data set")
@@ -250,6 +288,12 @@ class StorageScp:
 
     def _begin(self, command: StoreCommand) -> Incoming:
         return self._store.temporary(file_preface(command))
+
+
+def _who(association: Association) -> str:
+    """Who calls whom from where, for the log; AE titles may be any bytes."""
+    calling, called = map(escaped, association.dul.titles)
+    return f"of '{calling}' to '{called}' from {association.requestor.address}"
 
 
 def _is_busy(association: Association) -> bool:
@@ -332,7 +376,7 @@ def _share_memory_arenas() -> None:
 def _quieten() -> None:
     """Keep values of headers, which may name patients, out of warnings and logs."""
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
-    warnings.filterwarnings("ignore", module=r"pydicom(\.|$)")
-    warnings.filterwarnings("ignore", module=r"pynetdicom(\.|$)")
-    logging.getLogger("pydicom").setLevel(logging.ERROR)
-    logging.getLogger("pynetdicom").setLevel(logging.ERROR)
+    quieten_libraries()
+    # How a peer's bytes fail to be a PDU is told in one line, at the end of the association.
+    for name in ("dul", "utils"):
+        logging.getLogger(f"pynetdicom.{name}").setLevel(logging.CRITICAL)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, lru_cache
 
 from pydicom import uid
+from pydicom._uid_dict import UID_dictionary
 from pynetdicom import AllStoragePresentationContexts
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
@@ -69,6 +70,31 @@ OTHER_CLASSES: frozenset[str] = (
     frozenset(str(context.abstract_syntax) for context in AllStoragePresentationContexts) - RADIOGRAPH_CLASSES
 )
 
+_STANDARD = "1.2.840.10008."
+_STORAGE = "1.2.840.10008.5.1.4.1.1."
+# A peer may ask for any number of private classes.
+_REMEMBERED = 1024
+
+
+def is_storage_class(abstract_syntax: str) -> bool:
+    """Say whether objects of this class may come by C-STORE: of a standard class, also a retired one, or a private one.
+
+    What is private may be anything; nothing but C-STORE and C-ECHO is answered on its context.
+    """
+    if not abstract_syntax.startswith(_STANDARD):
+        return uid.UID(abstract_syntax).is_valid
+    return abstract_syntax in OTHER_CLASSES or abstract_syntax in _retired()
+
+
+@cache
+def _retired() -> frozenset[str]:
+    """Storage classes of former editions of PS3.4, as pydicom's dictionary names them."""
+    return frozenset(
+        value
+        for value, (name, kind, _, retired, _) in UID_dictionary.items()
+        if kind == "SOP Class" and retired and value.startswith(_STORAGE) and "FIND" not in name and "MOVE" not in name
+    )
+
 
 def contexts_for(
     requested: Iterable[str], *, other_classes: bool, commitment: bool = False
@@ -94,7 +120,7 @@ def _reports() -> PresentationContext:
     return context
 
 
-@cache
+@lru_cache(_REMEMBERED)
 def _context(abstract_syntax: str, other_classes: bool) -> PresentationContext | None:
     transfer_syntaxes = _transfer_syntaxes(abstract_syntax, other_classes)
     if not transfer_syntaxes:
@@ -110,6 +136,6 @@ def _transfer_syntaxes(abstract_syntax: str, other_classes: bool) -> tuple[uid.U
         return UNCOMPRESSED
     if abstract_syntax in RADIOGRAPH_CLASSES:
         return DECODABLE
-    if other_classes and abstract_syntax in OTHER_CLASSES:
+    if other_classes and is_storage_class(abstract_syntax):
         return DECODABLE + _UNDECODED
     return ()

@@ -8,11 +8,14 @@ Everything else (opening, releasing, aborting, the state machine, every timer) i
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import select
+import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +23,20 @@ from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.transport import AssociationSocket
 
+log = logging.getLogger(__name__)
+
+# Events of the state machine (PS3.8 table 9-10) by which an association ends, and what to say of them. The first that
+# was seen counts: a release after an abort is none.
+_ENDS = {
+    "Evt19": "the peer sent an invalid PDU",
+    "Evt16": "the peer aborted it",
+    "Evt15": "the listener aborted it",
+    "Evt12": "",
+    "Evt14": "",
+    "Evt17": "the connection was closed or broken",
+}
+_A_ASSOCIATE_RQ = 0x01
+_TITLES_END = 42  # PS3.8 table 9-11
 _P_DATA = 0x04
 _PDU_HEADER = 6
 _ITEM_HEADER = 6
@@ -29,6 +46,37 @@ _BUFFER = 256 * 1024
 _PATIENCE_SECONDS = 0.1
 # An A-ASSOCIATE-RQ with 128 presentation contexts and every transfer syntax is larger than most maximum PDUs.
 _LONGEST_REQUEST = 1024 * 1024
+_LONGEST_PATIENCE = 60.0
+
+
+class Pace:
+    """How fast a message arrives: ``seconds`` of waiting for the peer must bring ``minimum`` bytes each.
+
+    Only waiting counts: a listener that is slow itself is not the peer's fault.
+    """
+
+    def __init__(self, seconds: float, minimum: int) -> None:
+        self._seconds = seconds
+        self._least = seconds * minimum
+        self._waited = 0.0
+        self._received = 0
+
+    def reset(self) -> None:
+        """Begin anew; between messages there is no pace."""
+        self._waited, self._received = 0.0, 0
+
+    def receive(self, count: int) -> None:
+        """Count bytes."""
+        self._received += count
+
+    def wait(self, seconds: float) -> bool:
+        """Count time that was waited; False where too little came in it."""
+        self._waited += seconds
+        if self._waited < self._seconds:
+            return True
+        enough = self._received >= self._least
+        self.reset()
+        return enough
 
 
 class InvalidPduError(ValueError):
@@ -107,6 +155,7 @@ class BufferedSocket(AssociationSocket):  # type: ignore[misc]
     """
 
     longest: int
+    patience: float
     _buffer: bytearray
     _start: int
     _end: int
@@ -117,6 +166,7 @@ class BufferedSocket(AssociationSocket):  # type: ignore[misc]
         buffered: BufferedSocket = cls.__new__(cls)
         buffered.__dict__.update(plain.__dict__)
         buffered.longest = maximum_pdu + _LONGEST_REQUEST
+        buffered.patience = plain.socket.gettimeout() or _LONGEST_PATIENCE
         buffered._buffer = bytearray(_BUFFER)
         buffered._start = buffered._end = 0
         return buffered
@@ -171,7 +221,7 @@ class BufferedSocket(AssociationSocket):  # type: ignore[misc]
         """Read so many bytes, or fewer where the peer closes the connection.
 
         Raises:
-            OSError: the PDU is too long, the connection is broken or was idle for too long.
+            OSError: the PDU is too long, the connection is broken, or the bytes do not come within its time limit.
         """
         if nr_bytes > self.longest:
             raise OSError(f"a PDU of {nr_bytes} bytes is longer than was agreed")
@@ -179,10 +229,11 @@ class BufferedSocket(AssociationSocket):  # type: ignore[misc]
         self.consume(len(data))
         received = len(data)
         data.extend(bytes(nr_bytes - received))
+        end = time.monotonic() + self.patience
         with memoryview(data) as view:
             while received < nr_bytes:
-                if self.socket is None:
-                    raise OSError("the connection is closed")
+                if self.socket is None or time.monotonic() > end:
+                    raise OSError("the connection is closed, or too slow")
                 count = self.socket.recv_into(view[received:])
                 if not count:
                     break
@@ -232,29 +283,101 @@ class Checkpoint(threading.Event):
 
 
 class ReceivingDul(DULServiceProvider):  # type: ignore[misc]
-    """The upper layer of one association. ``ended`` is called by its thread as the last thing it does."""
+    """The upper layer of one association. ``ended`` is called by its thread as the last thing it does.
 
-    def __init__(self, association: Association, take: Take, maximum_pdu: int, ended: Callable[[], None]) -> None:
+    ``titles`` are the calling and the called AE title as they were sent, which may be no AE titles at all; None as long
+    as nobody has asked for an association.
+    """
+
+    titles: tuple[str, str] | None = None
+
+    def __init__(
+        self,
+        association: Association,
+        take: Take,
+        maximum_pdu: int,
+        ended: Callable[[], None],
+        receiving: Callable[[], bool],
+        pace: Pace,
+    ) -> None:
         super().__init__(association)
         self._checkpoint = Checkpoint()
         self.to_user_queue = NewsQueue(self._checkpoint.tell)
         self._fragments = FragmentReader(take, maximum_pdu + _LONGEST_REQUEST)
         self._ended = ended
+        self._receiving = receiving
+        self._pace = pace
+        self._seen: set[str] = set()
+        self._why = ""
+        self._expected = False
+        self._act = self.state_machine.do_action
+        self.state_machine.do_action = self._note_and_act
         self._waking = threading.Lock()
         self._woken, self._wake = os.pipe()
         os.set_blocking(self._wake, False)
 
     @classmethod
-    def adopt(cls, association: Association, take: Take, maximum_pdu: int, ended: Callable[[], None]) -> ReceivingDul:
-        """Put a new upper layer into an association whose threads have not started."""
+    def adopt(
+        cls,
+        association: Association,
+        take: Take,
+        maximum_pdu: int,
+        ended: Callable[[], None],
+        receiving: Callable[[], bool] = lambda: False,
+        pace: Pace | None = None,
+    ) -> ReceivingDul:
+        """Put a new upper layer into an association whose threads have not started.
+
+        ``receiving`` tells whether a message has begun and not ended: then ``pace`` counts.
+        """
         before = association.dul
-        dul = cls(association, take, maximum_pdu, ended)
+        dul = cls(association, take, maximum_pdu, ended, receiving, pace or Pace(60.0, 0))
         dul.event_queue = before.event_queue
         dul.artim_timer.timeout, dul._idle_timer.timeout = before.artim_timer.timeout, before._idle_timer.timeout
         dul.socket = BufferedSocket.adopt(before.socket, maximum_pdu)
         association.dul = dul
         association._reactor_checkpoint = dul._checkpoint
         return dul
+
+    def _decode_pdu(self, bytestream: bytearray) -> Any:
+        if bytestream[0] == _A_ASSOCIATE_RQ and len(bytestream) >= _TITLES_END:
+            called, calling = bytestream[10:26], bytestream[26:_TITLES_END]
+            self.titles = calling.decode("latin-1").strip(" \0"), called.decode("latin-1").strip(" \0")
+        return super()._decode_pdu(bytestream)
+
+    @property
+    def disturbance(self) -> str:
+        """Why the association did not end by a release, for the log; empty where it did, or was never asked for."""
+        if self._expected:
+            return ""
+        if self._why:
+            return self._why
+        return next((why for event, why in _ENDS.items() if event in self._seen), "")
+
+    def give_up(self, why: str) -> None:
+        """Abort the association soon (PS3.8 9.2.2, event 19: an invalid PDU), for this reason."""
+        self._why = self._why or why
+        self.event_queue.put("Evt19")
+
+    def expect_end(self) -> None:
+        """Note that it was said already why the association ends."""
+        self._expected = True
+
+    def close(self, why: str) -> None:
+        """Close the connection at once, for this reason; for any thread."""
+        self._why = self._why or why
+        connection = self.socket.socket if self.socket is not None else None
+        if connection is not None:
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                return  # it is closed
+
+    def _note_and_act(self, event: str) -> None:
+        self._seen.add(event)
+        if event == "Evt15" and self.idle_timer_expired():
+            self._why = self._why or "it was idle for too long"
+        self._act(event)
 
     def tell_association(self) -> None:
         """Let the association's thread look for what there is to do."""
@@ -267,7 +390,8 @@ class ReceivingDul(DULServiceProvider):  # type: ignore[misc]
         finally:
             self._ended()
             self.socket.forget()
-            self._checkpoint.tell()
+            # The association's thread would wait half a minute more for a request that cannot come.
+            self.to_user_queue.put(None)
             with self._waking:
                 for descriptor in (self._wake, self._woken):
                     os.close(descriptor)
@@ -306,19 +430,30 @@ class ReceivingDul(DULServiceProvider):  # type: ignore[misc]
                 waiting = connection.waiting
                 if waiting and self._fragments.between_pdus and waiting[0] != _P_DATA:
                     return True
+                before = len(waiting)
                 if connection.fill():
                     self._idle_timer.restart()
+                    self._pace.receive(len(connection.waiting) - before)
                 elif not self._wait(poll):
                     break
         except EOFError:
             return True
-        except InvalidPduError:
-            self.event_queue.put("Evt19")
+        except InvalidPduError as error:
+            self.give_up(str(error))
+        except Exception:
+            # Our own fault, which must end this association and no more than it.
+            log.exception("taking P-DATA failed")
+            self.give_up("the listener failed")
         return False
 
     def _wait(self, poll: select.poll) -> bool:
         """Wait for the peer; False where there is something else to look at."""
+        start = time.monotonic()
         ready = poll.poll(_PATIENCE_SECONDS * 1000)
+        if not (self._receiving() or self.socket.waiting or not self._fragments.between_pdus):
+            self._pace.reset()
+        elif not self._pace.wait(time.monotonic() - start):
+            raise InvalidPduError("its message arrives too slowly")
         if (self._woken, select.POLLIN) in ready:
             os.read(self._woken, 4096)
             return False

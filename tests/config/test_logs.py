@@ -45,3 +45,23 @@ def test_the_level_is_the_configured_one(capsys: pytest.CaptureFixture[str]) -> 
     configure(Logs(level="WARNING"))
     logging.getLogger("pleura").info("quiet")
     assert capsys.readouterr().err == ""
+
+
+def test_nobody_forges_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(Logs())
+    forged = "2026-01-31T12:00:00.000Z ERROR pleura all is lost"
+    try:
+        raise ValueError(f"x\n{forged}")
+    except ValueError:
+        logging.getLogger("pleura").exception("from %s", f"A\r\n{forged}\x1b[2J\u2028")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].endswith(r"from A\r\n" + forged + r"\x1b[2J\u2028")
+    assert all(line.startswith("  ") for line in lines[1:])
+    assert f"  {forged}" in lines
+
+
+def test_libraries_that_quote_values_are_not_heard(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(Logs())
+    logging.getLogger("pydicom").warning("Invalid value for VR UI: 'Test^One'")
+    logging.getLogger("pydicom").error("Test^One")
+    assert capsys.readouterr().err == ""

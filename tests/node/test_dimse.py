@@ -97,8 +97,19 @@ def test_everything_mandatory_is_needed(missing: int) -> None:
         read_store_request(elements)
 
 
-@pytest.mark.parametrize("uid", ["", "1" * 65])
-def test_a_uid_has_a_length(uid: str) -> None:
-    elements = read_command(by_pynetdicom(1, "1.2", "1.3", 2)) | {0x1000: uid.encode()}
+def test_a_uid_that_is_none_is_told_and_its_message_is_read() -> None:
+    """Devices send such UIDs (pynetdicom issue 769): the image is refused, and the association goes on."""
+    for uid, why in (("1" * 65, "longer than 64"), ("1.2.x", "not of digits and dots")):
+        elements = read_command(by_pynetdicom(1, "1.2", "1.3", 2)) | {0x1000: uid.encode()}
+        request = read_store_request(elements)
+        assert why in request.fault
+        answer = read_command(write_store_response(request, Answer(0xC000, request.fault)))
+        assert 0x1000 not in answer
+        assert 0x0002 not in answer
+        assert answer[0x0902].decode().strip() == request.fault
+
+
+def test_an_empty_uid_is_missing() -> None:
+    elements = read_command(by_pynetdicom(1, "1.2", "1.3", 2)) | {0x1000: b""}
     with pytest.raises(InvalidMessageError):
         read_store_request(elements)
