@@ -211,7 +211,7 @@ class Workers(_Part):
     sweep_seconds: float = Field(default=1, gt=0)
     """How often the sweep looks for quiet studies, lost doorbells and jobs older than their limit."""
     lost_doorbell_seconds: float = Field(default=30, gt=0)
-    """A queued job that nobody has taken for so long is rung for again."""
+    """A queued job that nobody has taken for so long is enqueued again unless its message still waits."""
     late_job_seconds: float = Field(default=600, gt=0)
     """A job older than this is reported in the log and the worklist."""
 

@@ -19,6 +19,7 @@ from db.patients import PatientIdentifier, PatientRules, correct_on_arrival, ide
 from db.prepared import Prepared
 from db.records import Analysis, Ingest, InstanceState, JobState, Priority, ReceivedInstance, Refusal, StudyState
 from db.reporting import REPORT_OBJECT, return_to_list
+from db.retention import has_files_again
 from db.transitions import event, lock_study, touch_study
 
 STAT_WAIT = timedelta(hours=1)
@@ -166,6 +167,8 @@ def record_instance(
     again = "" if own else _again(twins, received, (study.id, series_id), refusal)
     flag, trouble = (again, "") if again else _flag(connection, study, received, rules, conflict=bool(twins), own=own)
     instance_id = _insert_instance(connection, (study.id, series_id), received, refusal, flag, now)
+    if study.files_removed_at is not None:
+        has_files_again(connection, study.id)
     held = study.held or bool(trouble)
     has_job = refusal is None or flag == COMPARE
     job_id = _insert_job(connection, study, instance_id, received, pipeline, held, now) if has_job else None

@@ -410,10 +410,14 @@ class TriageDecision:
 
 @dataclass(frozen=True, slots=True)
 class ExpiredStudy:
-    """A study that needs its files no longer; ``paths`` are relative to the store folder."""
+    """A study that needs its files no longer; ``paths`` are relative to the store folder.
+
+    ``activity`` as in :class:`StudyFacts`, when it was found.
+    """
 
     study_id: int
     paths: tuple[str, ...]
+    activity: int = 0
 
 
 @dataclass(frozen=True, slots=True)

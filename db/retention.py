@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import Connection, or_, select, update
 
 from db import tables
 from db.records import DeliveryState, ExpiredStudy, StudyState
@@ -20,9 +20,10 @@ def expired(connection: Connection, before: datetime, after_id: int, limit: int)
     open_still = or_(delivery.state.in_(_UNFINISHED), delivery.proof_due_at.is_not(None))
     unfinished = select(delivery.id).where(delivery.study_id == study.id, open_still).exists()
     query = (
-        select(study.id)
+        select(study.id, study.activity)
         .where(
             study.id > after_id,
+            study.files_removed_at.is_(None),
             study.state == StudyState.SETTLED,
             study.settled_at <= before,
             study.held.is_(False),
@@ -31,7 +32,21 @@ def expired(connection: Connection, before: datetime, after_id: int, limit: int)
         .order_by(study.id)
         .limit(limit)
     )
-    return tuple(ExpiredStudy(found, _paths(connection, found)) for found in connection.scalars(query).all())
+    found = connection.execute(query).all()
+    return tuple(ExpiredStudy(row.id, _paths(connection, row.id), row.activity) for row in found)
+
+
+def removed(connection: Connection, study: ExpiredStudy, now: datetime) -> None:
+    """Note that the files of a study are gone, unless something has come to it since it was found."""
+    row = tables.Study
+    connection.execute(
+        update(row).where(row.id == study.study_id, row.activity == study.activity).values(files_removed_at=now)
+    )
+
+
+def has_files_again(connection: Connection, study_id: int) -> None:
+    """A file has come to a study whose files were removed: it expires once more."""
+    connection.execute(update(tables.Study).where(tables.Study.id == study_id).values(files_removed_at=None))
 
 
 def _paths(connection: Connection, study_id: int) -> tuple[str, ...]:

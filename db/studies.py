@@ -117,7 +117,7 @@ def settle(
     revision = study.revision + 1 if results else study.revision
     move(
         connection, "study", study, StudyState.SETTLED, cause="quiet", actor="sweep", now=now,
-        settled_at=now, revision=revision,
+        settled_at=now, revision=revision, files_removed_at=None,
     )  # fmt: skip
     return keep_results(
         connection,

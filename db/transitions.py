@@ -119,7 +119,7 @@ def lock_study(connection: Connection, study_id: int) -> Row[Any]:
 
 def touch_study(connection: Connection, study: Row[Any], now: datetime, *, reopen: str = "", **values: Any) -> None:
     """Note that something has happened to a locked study's images; with ``reopen`` (the cause) open it again."""
-    changes = {"last_activity_at": now, "activity": tables.Study.activity + 1, **values}
+    changes = {"last_activity_at": now, "activity": tables.Study.activity + 1, "files_removed_at": None, **values}
     if reopen and study.state is StudyState.SETTLED:
         move(connection, "study", study, StudyState.OPEN, cause=reopen, actor="node", now=now, **changes)
     else:

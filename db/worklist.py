@@ -351,6 +351,10 @@ class Worklist:
         """
         return self._read(retention.expired, before, after_id, limit)
 
+    def files_removed(self, study: ExpiredStudy, now: datetime) -> None:
+        """Note that the files of a study are gone: it is expired no more, until something comes to it again."""
+        self._write(retention.removed, study, now)
+
     # Readers and models
 
     def record_assessment(self, assessment: Assessment, instance_id: int, now: datetime) -> int:

@@ -234,7 +234,8 @@ class Intake:
         self._heed(said, ingest.instance_id, received.calling_ae_title)
         if ingest.returned is not None:
             self._triage_again(ingest.returned, self._clock())
-        if ingest.job_ids:
+        # The message of a repeat is on its way, or lost with a process; the scheduler knows which.
+        if ingest.job_ids and not ingest.repeat:
             self._ring([(job_id, received.stat or ingest.pressing) for job_id in ingest.job_ids])
 
     def _heed(self, said: Said, instance_id: int, sender: str) -> None:

@@ -16,19 +16,20 @@ from pathlib import Path
 from typing import Protocol
 
 from config.settings import Settings
+from db.clock import LongestWaits, pull_back
 from db.destinations import Associations
 from db.engine import connect
 from db.worklist import Worklist
 from models.predictor import load_predictor
 from models.runtime.loading import device_in_use
-from workers.attend import AttendTools, attend
+from workers.attend import AttendTools, attend, longest_stay
 from workers.clock import utc_now
 from workers.deliver import DeliveryTools, deliver
 from workers.destinations.registry import KINDS
 from workers.outcome import encode_in_order
 from workers.pipeline import activated_pipeline, active_pipeline, digest_of
 from workers.place import Place
-from workers.prove import proof_tools, prove
+from workers.prove import LONGEST_WAIT_SECONDS, proof_tools, prove
 from workers.queue import Doorbell
 from workers.repeats import difference
 from workers.results.contract import Equipment
@@ -126,7 +127,7 @@ def delivery_handler(settings: Settings, here: Place, *, worklist: Worklist | No
 
 def sweep_of(settings: Settings) -> Sweep:
     """The sweep of a node."""
-    worklist = worklist_of(settings)
+    engine, worklist = connect(settings.database_url), worklist_of(settings)
     pipeline = active_pipeline(settings)
     return Sweep(
         settings=settings,
@@ -135,6 +136,19 @@ def sweep_of(settings: Settings) -> Sweep:
         clock=utc_now,
         summarise=Summariser(settings, worklist, pipeline, digest_of(pipeline, settings), equipment_of(settings)),
         retention=Retention(settings.store.folder, settings.store.keep_days, worklist),
+        pull_back=lambda now: pull_back(engine, now, longest_waits(settings)),
+    )
+
+
+def longest_waits(settings: Settings) -> LongestWaits:
+    """The longest times ahead that this node writes, with a minute or two for clocks that differ."""
+    margin, workers = timedelta(minutes=2), settings.workers
+    proof = max([LONGEST_WAIT_SECONDS, *(each.proof_seconds for each in settings.destinations)])
+    return LongestWaits(
+        attempt=timedelta(seconds=workers.longest_backoff_seconds) + margin,
+        proof=timedelta(seconds=proof) + margin,
+        job_lease=timedelta(seconds=workers.job_seconds) + margin,
+        delivery_lease=longest_stay(settings) + 5 * margin,
     )
 
 

@@ -9,11 +9,13 @@ Importing this module imports no network library and no encoder.
 
 from __future__ import annotations
 
+import base64
+import json
 import logging
 import threading
 import time
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 from celery import Celery
 from celery.app.amqp import AMQP
@@ -35,6 +37,9 @@ STAT_PRIORITY = 0
 PRIORITY = 9
 PRIORITY_STEPS = [STAT_PRIORITY, PRIORITY]
 
+T = TypeVar("T")
+
+_PAGE = 1000
 _ORIGIN = "pleura"
 _PERSISTENT = 2  # AMQP's delivery mode
 _RING_SECONDS = 0.5
@@ -80,6 +85,30 @@ class ForgetfulChannel(redis.Channel):  # type: ignore[misc]
         if client is None or client.connection_pool is not self.pool:
             client = self._kept_client = super()._create_client()
         return client
+
+    def row_ids(self, queue: str) -> frozenset[int]:
+        """Ids of the rows for which a message waits in ``queue``; what a worker holds does not wait any more."""
+        found: set[int] = set()
+        with self.conn_or_acquire() as client:
+            for priority in self.priority_steps:
+                found.update(_row_id(message) for message in _whole_list(client, self._q_for_pri(queue, priority)))
+        return frozenset(found)
+
+
+def _whole_list(client: Any, name: str) -> Iterator[bytes]:
+    """Every element of a list that workers shorten meanwhile on the right, and others lengthen on the left.
+
+    What moves to the right between two pages comes twice, and nothing is missed.
+    """
+    start = 0
+    while page := client.lrange(name, start, start + _PAGE - 1):
+        yield from page
+        start += _PAGE
+
+
+def _row_id(message: bytes) -> int:
+    """The one argument of a message: its body is base64 of JSON, [args, kwargs, embed] (Celery's protocol 2)."""
+    return int(json.loads(base64.b64decode(json.loads(message)["body"]))[0][0])
 
 
 class ForgetfulTransport(redis.Transport):  # type: ignore[misc]
@@ -165,26 +194,42 @@ class Doorbell:
         """Ring for deliveries; False where the broker did not hear."""
         return self._ring(DELIVER, DELIVERIES, [(delivery_id, PRIORITY) for delivery_id in delivery_ids])
 
+    def waiting_jobs(self) -> frozenset[int] | None:
+        """Ids of the jobs for which a message waits; None where the broker does not say."""
+        return self._waiting(JOBS)
+
+    def waiting_deliveries(self) -> frozenset[int] | None:
+        """Ids of the deliveries for which a message waits; None where the broker does not say."""
+        return self._waiting(DELIVERIES)
+
     def close(self) -> None:
         """Close the connection to the broker."""
         self._connection.release()
         self._app.close()
 
     def _ring(self, task: str, queue: str, messages: list[tuple[int, int]]) -> bool:
-        if not messages:
+        def publish(channel: Any) -> bool:
+            for row_id, priority in messages:
+                self._publish(channel, task, queue, row_id, priority)
             return True
+
+        return not messages or bool(self._ask(publish))
+
+    def _waiting(self, queue: str) -> frozenset[int] | None:
+        return self._ask(lambda channel: frozenset(channel.row_ids(queue)))
+
+    def _ask(self, work: Callable[[Any], T]) -> T | None:
+        """Do something with the channel; None where the broker does not answer, or did not a moment ago."""
         if self._silent_until is not None and self._elapsed() < self._silent_until:
-            return False
+            return None
         try:
             with self._publishing:
-                channel = self._connection.default_channel
-                for row_id, priority in messages:
-                    self._publish(channel, task, queue, row_id, priority)
+                done = work(self._connection.default_channel)
         except (OperationalError, KombuError, RedisError, OSError) as error:
             self._note_silence(error)
-            return False
+            return None
         self._note_answer()
-        return True
+        return done
 
     def _publish(self, channel: Any, task: str, queue: str, row_id: int, priority: int) -> None:
         """Publish what Celery's send_task would, without declaring the queue and copying the producer each time."""

@@ -1,7 +1,7 @@
 """Removing files that have been kept long enough, a few at a time.
 
-Only files go; the rows stay, so that the history of a study is whole. A pass over all old studies is made once in a
-while; nothing is remembered of it, for a file that is gone already costs nothing.
+Only files go; the rows stay, so that the history of a study is whole. It is noted which studies have no files any
+more, and no later pass looks at such a one again unless something has come to it since.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ class OldStudies(Protocol):
         """Studies whose files may go, in pages."""
         ...
 
+    def files_removed(self, study: ExpiredStudy, now: datetime) -> None:
+        """Note that the files of a study are gone."""
+        ...
+
 
 @dataclass(slots=True)
 class Retention:
@@ -43,17 +47,35 @@ class Retention:
 
     def step(self, now: datetime) -> int:
         """Remove the files of the next few studies; how many files that were."""
-        if not self.keep_days or (self.rest_until is not None and now < self.rest_until):
+        if not self.keep_days or self._rests(now):
             return 0
         studies = self.worklist.expired_studies(now - timedelta(days=self.keep_days), self.after_id, STUDIES_AT_ONCE)
-        removed = sum(self._remove(path) for study in studies for path in study.paths)
-        if removed:
-            log.info("removed %d files of %d studies, kept for %d days", removed, len(studies), self.keep_days)
+        # First, so that no study on which something fails is in the way of those behind it.
         if len(studies) < STUDIES_AT_ONCE:
             self.after_id, self.rest_until = 0, now + PAUSE
         else:
             self.after_id = studies[-1].study_id
+        gone = [(study, self._remove_all(study)) for study in studies]
+        removed = sum(count or 0 for _, count in gone)
+        if removed:
+            log.info("removed %d files of %d studies, kept for %d days", removed, len(studies), self.keep_days)
+        # At last: a disk that is full may have no room for a note, until all of these files are gone.
+        for study, count in gone:
+            if count is not None:
+                self.worklist.files_removed(study, now)
         return removed
+
+    def _rests(self, now: datetime) -> bool:
+        """Whether the next pass is not due yet; a clock that was set back does not put it off."""
+        return self.rest_until is not None and timedelta(0) < self.rest_until - now <= PAUSE
+
+    def _remove_all(self, study: ExpiredStudy) -> int | None:
+        """Remove the files of a study; how many there were, None where one could not be removed."""
+        try:
+            return sum(self._remove(path) for path in study.paths)
+        except OSError as error:
+            log.error("the files of study %d cannot be removed: %s", study.study_id, error.strerror)
+            return None
 
     def _remove(self, relative: str) -> bool:
         path = self.folder / relative

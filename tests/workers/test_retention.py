@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from db.engine import connect, migrate
-from db.records import ExpiredStudy, Outcome, ReceivedInstance, ResultRecord
+from db.records import ExpiredStudy, Outcome, ReceivedInstance, Refusal, ResultRecord
 from db.worklist import Worklist
 from tests.rules import NO_RULES
 from tests.workers.builders import NOON
-from workers.retention import STUDIES_AT_ONCE, Retention
+from workers.retention import PAUSE, STUDIES_AT_ONCE, Retention
 
 LEASE = timedelta(minutes=1)
 LATER = NOON + timedelta(days=31)
@@ -100,10 +101,17 @@ def test_0_days_keeps_everything(worklist: Worklist, tmp_path: Path) -> None:
 class ManyStudies:
     count: int
     path: str = "results/none.dcm"
+    full: bool = False
+    gone: list[int] = field(default_factory=list)
 
     def expired_studies(self, before: datetime, after_id: int = 0, limit: int = 100) -> tuple[ExpiredStudy, ...]:
         numbers = range(after_id + 1, min(after_id + limit, self.count) + 1)
         return tuple(ExpiredStudy(number, (self.path,)) for number in numbers)
+
+    def files_removed(self, study: ExpiredStudy, now: datetime) -> None:
+        self.gone.append(study.study_id)
+        if self.full:
+            raise OperationalError("update", {}, Exception("database or disk is full"))
 
 
 def test_a_pass_goes_page_by_page_and_then_rests(tmp_path: Path) -> None:
@@ -114,6 +122,43 @@ def test_a_pass_goes_page_by_page_and_then_rests(tmp_path: Path) -> None:
     assert retention.after_id == 0
     assert retention.rest_until is not None
     assert retention.rest_until > NOON
+
+
+def test_a_pass_goes_on_where_nothing_can_be_noted(tmp_path: Path) -> None:
+    """A full disk has no room for the database's notes either."""
+    retention = Retention(tmp_path, 30, ManyStudies(STUDIES_AT_ONCE + 1, full=True))
+    with pytest.raises(OperationalError):
+        retention.step(NOON)
+    assert retention.after_id == STUDIES_AT_ONCE, "the next studies have their turn"
+
+
+def test_a_clock_that_was_set_back_does_not_put_a_pass_off(tmp_path: Path) -> None:
+    studies = ManyStudies(1)
+    retention = Retention(tmp_path, 30, studies)
+    retention.step(NOON)
+    retention.step(NOON + PAUSE / 2)
+    assert len(studies.gone) == 1
+    retention.step(NOON - timedelta(hours=1))
+    assert len(studies.gone) == 2
+
+
+def test_a_study_is_looked_at_once_and_again_when_something_has_come(worklist: Worklist, tmp_path: Path) -> None:
+    study(worklist, tmp_path, 1)
+    Retention(tmp_path, 30, worklist).step(LATER)
+    assert worklist.expired_studies(LATER, 0) == ()
+
+    late = ReceivedInstance("1.2.1.9", "1.2.840.1", "1.2.840.2", "e" * 64, "instances/late", 4, "1.3.1", "1.4.1", "")
+    worklist.record_instance(late, Refusal("report", "this is a report"), "p" * 64, LATER)
+    (again,) = worklist.expired_studies(LATER, 0)
+    assert "instances/late" in again.paths
+    worklist.record_instance(
+        replace(late, sop_instance_uid="1.2.1.10", digest="f" * 64),
+        Refusal("report", "this is a report"),
+        "p" * 64,
+        LATER,
+    )
+    worklist.files_removed(again, LATER)
+    assert worklist.expired_studies(LATER, 0) != (), "another file has come since it was found"
 
 
 def test_a_path_out_of_the_store_is_left_alone(tmp_path: Path) -> None:

@@ -58,6 +58,9 @@ class FakeWorklist:
     def expired_studies(self, before: datetime, after_id: int = 0, limit: int = 100) -> tuple[ExpiredStudy, ...]:
         raise AssertionError("with 0 days nothing is looked for")
 
+    def files_removed(self, study: ExpiredStudy, now: datetime) -> None:
+        raise AssertionError("with 0 days nothing is removed")
+
     def settle_study(
         self,
         study_id: int,
@@ -76,6 +79,7 @@ class FakeWorklist:
 @dataclass
 class FakeBell:
     works: bool = True
+    there: frozenset[int] = frozenset()
     rung: list[Any] = field(default_factory=list)
 
     def ring_jobs(self, jobs: Iterable[tuple[int, bool]]) -> bool:
@@ -85,6 +89,12 @@ class FakeBell:
     def ring_deliveries(self, delivery_ids: Iterable[int]) -> bool:
         self.rung.extend(delivery_ids)
         return self.works
+
+    def waiting_jobs(self) -> frozenset[int] | None:
+        return self.there if self.works else None
+
+    def waiting_deliveries(self) -> frozenset[int] | None:
+        return self.there if self.works else None
 
 
 SUMMARY = EncodedResult(ResultRecord("summary", "1.2", "1.2.3", "1.2.4", "d", "results/dd/d.dcm", 4), b"DICM")
@@ -152,6 +162,60 @@ def test_a_summary_that_cannot_be_made_does_not_keep_a_study_open_for_ever(tmp_p
     sweeper.once()
     assert worklist.notes[-1] == ("settled", [], {"pacs": ("seg", "sr", "summary")}, 0, "")
     assert sweeper.failures == {}
+
+
+def test_what_has_its_message_already_is_not_enqueued_again(tmp_path: Path) -> None:
+    worklist, bell = FakeWorklist(jobs=((1, True), (2, False)), deliveries=(9,)), FakeBell(there=frozenset({2, 9}))
+    sweep(worklist, bell, tmp_path).once()
+    assert bell.rung == [(1, True)]
+    assert worklist.notes == [("rung", 1, 2), ("deliveries rung", 9)], "it is looked for again after a while"
+
+
+def test_a_study_that_cannot_be_settled_is_in_no_other_study_s_way(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The disk takes no file for the first one: the second settles, and the first is tried again, ever more rarely."""
+    worklist = FakeWorklist(quiet=(1, 2))
+    sweeper = sweep(worklist, FakeBell(), tmp_path)
+    sweeper.elapsed, seconds = lambda: seconds[0], [0.0]
+    sweeper.studies.elapsed = sweeper.elapsed
+    tries: list[float] = []
+    name = "PATIENT^NAME"
+
+    def facts_of(study_id: int) -> StudyFacts:
+        if study_id == 1:
+            tries.append(seconds[0])
+            raise OSError(28, name)
+        return worklist.study
+
+    worklist.study_facts = facts_of  # type: ignore[method-assign]
+    for _ in range(10):
+        sweeper.once()
+        seconds[0] += 1
+    assert tries == [0, 2, 6]
+    assert [note[0] for note in worklist.notes].count("settled") == 10
+    assert name not in caplog.text
+
+
+def test_a_step_that_fails_keeps_no_other_from_its_turn(tmp_path: Path) -> None:
+    worklist = FakeWorklist(quiet=(1,), deliveries=(9,))
+    sweeper = sweep(worklist, FakeBell(), tmp_path, SUMMARY)
+    pulled: list[datetime] = []
+
+    def pull_back(now: datetime) -> int:
+        pulled.append(now)
+        return 0
+
+    sweeper.pull_back = pull_back
+
+    def broken(*arguments: Any, **options: Any) -> Any:
+        raise ZeroDivisionError
+
+    worklist.jobs_to_ring = worklist.late_jobs = broken  # type: ignore[method-assign]
+    sweeper.retention.keep_days = 30
+    sweeper.once()
+    assert [note[0] for note in worklist.notes] == ["deliveries rung", "triage", "settled"]
+    assert len(pulled) == 1
 
 
 def test_a_late_summary_is_kept_and_not_sent(tmp_path: Path) -> None:

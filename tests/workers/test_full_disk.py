@@ -1,0 +1,93 @@
+"""A disk that is full, on a small file system of its own: old files go, and the summary that had no room is written."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from config.settings import Settings, Store
+from db.engine import connect, migrate
+from db.records import ResultRecord, StudyFacts, TriageDecision
+from db.worklist import Worklist
+from tests.db.examples import NOW, claim, finished, received, record
+from tests.rules import NO_RULES
+from workers.outcome import EncodedResult
+from workers.queue import Doorbell
+from workers.retention import Retention
+from workers.sweep import Sweep
+
+SIZE = 2 * 1024 * 1024
+LATER = NOW + timedelta(days=40)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of two megabytes."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("only root may mount a small file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_is_freed_by_retention_and_the_node_goes_on(small_disk: Path, tmp_path: Path) -> None:
+    engine = connect(f"sqlite:///{tmp_path}/pleura.sqlite")
+    migrate(engine)
+    worklist = Worklist(engine, NO_RULES)
+    old = settled_long_ago(worklist)
+    path = small_disk / received(1, 1).path
+    path.parent.mkdir(parents=True)
+    with pytest.raises(OSError, match="No space"):
+        path.write_bytes(bytes(2 * SIZE))
+    young = quiet_now(worklist)
+
+    sweeper = scheduler(worklist, small_disk, LATER)
+    sweeper.summarise = summary
+    sweeper.retention.rest_until = LATER + timedelta(hours=1)  # it was here a moment ago
+    sweeper.once()
+    assert worklist.study_detail(young).row.state.value == "open"
+    sweeper.retention.rest_until = None
+    sweeper.studies.until.clear()
+    sweeper.once()
+    assert not path.exists()
+    assert worklist.study_detail(young).row.state.value == "settled"
+    assert worklist.study_detail(old).row.state.value == "settled"
+    assert (small_disk / "results/summary.dcm").stat().st_size == SIZE // 2
+
+
+def settled_long_ago(worklist: Worklist) -> int:
+    finished(worklist, study=1)
+    for delivery_id in worklist.deliveries_to_ring(NOW + timedelta(hours=1), timedelta(0)):
+        assert worklist.claim_delivery(delivery_id, "w1", NOW, timedelta(minutes=1)) is not None
+        worklist.delivery_sent(delivery_id, "w1", NOW)
+    found = worklist.find_study(received(1, 1).study_instance_uid)
+    assert found is not None
+    assert worklist.settle_study(found, (), {}, NOW) == ()
+    return found
+
+
+def quiet_now(worklist: Worklist) -> int:
+    job_id = record(worklist, study=2)
+    claim(worklist, job_id)
+    worklist.fail_job(job_id, "w1", "it failed", NOW)
+    found = worklist.find_study(received(1, 2).study_instance_uid)
+    assert found is not None
+    return found
+
+
+def summary(study: StudyFacts, decision: TriageDecision) -> Sequence[EncodedResult]:
+    record = ResultRecord("summary", "1.2", "2.25.77", "2.25.78", "d" * 64, "results/summary.dcm", SIZE // 2)
+    return (EncodedResult(record, bytes(SIZE // 2)),)
+
+
+def scheduler(worklist: Worklist, folder: Path, now: datetime) -> Sweep:
+    settings = Settings(store=Store(folder=folder))
+    doorbell = Doorbell(f"redis+socket://{folder}/none.sock")
+    return Sweep(settings, worklist, doorbell, lambda: now, lambda *_: (), Retention(folder, 30, worklist))
