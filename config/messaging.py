@@ -65,7 +65,15 @@ class HL7(Part):
     maximum_message_bytes: int = Field(default=4 * 1024 * 1024, ge=1024)
     """A longer message closes its connection."""
     maximum_connections: int = Field(default=20, ge=1, le=500)
-    """Connections at a time; a further one is closed at once."""
+    """Connections at a time that have sent a message; a further one takes the place of the longest silent one."""
+    maximum_connections_per_address: int = Field(default=10, ge=1, le=500)
+    """Of these, connections from one address."""
+    maximum_waiting: int = Field(default=10, ge=1, le=500)
+    """Connections at a time that have not sent a message yet; a further one takes the place of the oldest."""
+    first_message_seconds: float = Field(default=15, gt=0)
+    """A connection that has not sent its first whole message by then is closed."""
+    idle_seconds: float = Field(default=3600, gt=0)
+    """A connection without a whole message for so long is closed; its sender connects again when it has one."""
     message_seconds: float = Field(default=30, gt=0)
     """A message that has begun to come and does not end closes its connection after this time."""
 

@@ -1,17 +1,20 @@
 """The HL7 listener: MLLP connections, one message after the other on each, TLS where a certificate is configured.
 
-A connection may stay open and silent for days; only a message that has begun must end in time. What is no MLLP closes
-its connection with a line in the log, which names the address and never what came.
+A connection that sends no message is closed soon, one that has sent some after ``hl7.idle_seconds`` of silence, and a
+message that has begun must end in time. Who makes room for whom is decided in :mod:`node.hl7.places`. What is no MLLP
+closes its connection with a line in the log, which names the address and never what came.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 import threading
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import ip_address, ip_network
 
@@ -20,6 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from config.messaging import HL7
 from config.settings import Settings
 from db.engine import connect, migrate
+from node.hl7.places import Limits, Place, who_makes_room
 from node.hl7.receiver import Receiver
 from workers.clock import utc_now
 from workers.hl7.mllp import Deframer, FramingError, frame
@@ -29,9 +33,27 @@ log = logging.getLogger(__name__)
 
 _CHUNK = 65536
 _DAY_SECONDS = 24 * 3600.0
-_LONGEST_SILENCE_SECONDS = 7 * _DAY_SECONDS
+_KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+"""A peer that is gone without a word is noticed after two minutes (tcp(7)); not every system has all three."""
 
 Answer = Callable[[bytes], bytes]
+
+
+@dataclass(eq=False, slots=True)
+class _Connection:
+    """A connection, its place among the others, and the deadlines of what it has to send."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    place: Place
+    deframer: Deframer
+    message_deadline: float | None = None
+
+    def deadline(self, rules: HL7) -> float:
+        """When it is closed if nothing whole comes. Single bytes put nothing off, whatever they are."""
+        patience = rules.idle_seconds if self.place.proven else rules.first_message_seconds
+        silent_until = self.place.since + patience
+        return silent_until if self.message_deadline is None else min(self.message_deadline, silent_until)
 
 
 class Listener:
@@ -40,7 +62,8 @@ class Listener:
     def __init__(self, rules: HL7, answer: Answer) -> None:
         self._rules = rules
         self._answer = answer
-        self._open: set[asyncio.Task[None]] = set()
+        self._limits = Limits(rules.maximum_waiting, rules.maximum_connections, rules.maximum_connections_per_address)
+        self._open: dict[asyncio.Task[None], _Connection] = {}
 
     async def serve(self, ready: Callable[[int], None], stop: asyncio.Event) -> None:
         """Listen until ``stop`` is set; a message that is being worked on is answered first.
@@ -48,9 +71,9 @@ class Listener:
         Raises:
             OSError: the port is taken, or a file for TLS cannot be read.
         """
-        rules = self._rules
-        tls = tls_context(rules)
-        patience = rules.message_seconds if tls is not None else None
+        rules, tls = self._rules, tls_context(self._rules)
+        # A connection has a place only once its handshake is done, so one that hangs there shuts nobody out.
+        patience = rules.first_message_seconds if tls is not None else None
         server = await asyncio.start_server(
             self._connected, rules.host, rules.port, ssl=tls, ssl_handshake_timeout=patience
         )
@@ -69,41 +92,59 @@ class Listener:
         try:
             if not may_connect(address, self._rules):
                 log.warning("a connection from %s was closed: hl7.addresses does not name it", address)
-            elif len(self._open) >= self._rules.maximum_connections:
-                log.warning("a connection from %s was closed: there are as many as hl7.maximum_connections", address)
-            else:
-                self._open.add(task)
-                await self._converse(reader, writer)
+                return
+            _keep_alive(writer)
+            place = Place(address, _now())
+            connection = _Connection(reader, writer, place, Deframer(self._rules.maximum_message_bytes))
+            self._open[task] = connection
+            self._make_room(place)
+            await self._converse(connection)
         except asyncio.CancelledError:
             log.info("the connection from %s is closed: this listener ends", address)
         except FramingError as error:
             log.warning("the connection from %s was closed: %s", address, error)
         except TimeoutError:
-            log.warning("the connection from %s was closed: a message did not end in time", address)
+            log.warning("the connection from %s was closed: no whole message came in time", address)
         except OSError as error:
             log.info("the connection from %s has ended (%s)", address, type(error).__name__)
         finally:
-            self._open.discard(task)
-            writer.close()
+            self._open.pop(task, None)
+            _close(writer)
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        deframer = Deframer(self._rules.maximum_message_bytes)
-        clock = asyncio.get_running_loop().time
-        deadline: float | None = None
-        while True:
-            patience = _LONGEST_SILENCE_SECONDS if deadline is None else max(deadline - clock(), 0.0)
-            chunk = await asyncio.wait_for(reader.read(_CHUNK), patience)
+    def _make_room(self, newest: Place) -> None:
+        """Close the connection that has to go because of ``newest``, if one has."""
+        victim = who_makes_room([each.place for each in self._open.values()], newest, self._limits)
+        for connection in self._open.values():
+            if connection.place is victim:
+                log.warning("a connection from %s was closed to make room for others", connection.place.address)
+                connection.writer.transport.abort()
+
+    async def _converse(self, connection: _Connection) -> None:
+        deframer = connection.deframer
+        while not connection.writer.is_closing():
+            patience = connection.deadline(self._rules) - _now()
+            chunk = await asyncio.wait_for(connection.reader.read(_CHUNK), max(patience, 0.0))
             if not chunk:
-                if deframer.unfinished:
+                if deframer.unfinished and not connection.writer.is_closing():
                     raise FramingError("it ended in the middle of a message")
                 return
             for message in deframer.feed(chunk):
-                deadline = None
-                await self._to_its_end(message, writer)
+                await self._take(message, connection)
             if not deframer.unfinished:
-                deadline = None
-            elif deadline is None:
-                deadline = clock() + self._rules.message_seconds
+                connection.message_deadline = None
+            elif connection.message_deadline is None:
+                connection.message_deadline = _now() + self._rules.message_seconds
+
+    async def _take(self, message: bytes, connection: _Connection) -> None:
+        """Work on a message and answer it. Its sender has a place among those that speak from now on."""
+        place, connection.message_deadline = connection.place, None
+        first, place.proven, place.busy = not place.proven, True, True
+        try:
+            await self._to_its_end(message, connection.writer)
+        finally:
+            place.busy, place.since = False, _now()
+        if first:
+            self._make_room(place)
 
     async def _to_its_end(self, message: bytes, writer: asyncio.StreamWriter) -> None:
         """Work on a message and answer it, even while the listener is being stopped."""
@@ -116,7 +157,28 @@ class Listener:
 
     async def _answered(self, message: bytes, writer: asyncio.StreamWriter) -> None:
         writer.write(frame(await asyncio.to_thread(self._answer, message)))
-        await writer.drain()
+        # A peer that sends and never reads would keep its answers here for ever.
+        await asyncio.wait_for(writer.drain(), self._rules.message_seconds)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _close(writer: asyncio.StreamWriter) -> None:
+    """Close without waiting for a peer that does not read: what is left to send is dropped where there is too much."""
+    if writer.transport.get_write_buffer_size() > _CHUNK:
+        writer.transport.abort()
+    writer.close()
+
+
+def _keep_alive(writer: asyncio.StreamWriter) -> None:
+    """Have the system notice when the peer is gone."""
+    connection = writer.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        if hasattr(socket, name):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def may_connect(address: str, rules: HL7) -> bool:

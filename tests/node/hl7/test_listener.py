@@ -127,13 +127,79 @@ def test_a_silent_connection_stays_open() -> None:
 
 
 def test_no_more_connections_than_were_allowed() -> None:
-    with listening(echo, maximum_connections=1) as port:
-        first = Sender(port)
+    with listening(echo, maximum_connections=2) as port:
+        senders = [Sender(port) for _ in range(3)]
+        for sender in senders:
+            assert sender.send(b"1").control_id == "1"
+        assert senders[0].read() is None, "the longest silent one makes room"
+        assert [sender.send(b"2").control_id for sender in senders[1:]] == ["2", "2"]
+
+
+def test_one_address_has_no_more_connections_than_its_share() -> None:
+    with listening(echo, maximum_connections_per_address=1) as port:
+        first, second = Sender(port), Sender(port)
         first.send(b"1")
-        assert Sender(port).read() is None
-        assert first.send(b"2").control_id == "2"
-        first.close()
-        wait_until(lambda: _is_answered(port), "room for another connection", seconds=60)
+        second.send(b"1")
+        assert first.read() is None
+        assert second.send(b"2").control_id == "2"
+
+
+@pytest.mark.parametrize("drip", [b"", b"\x0b", b"\r"])
+def test_connections_that_say_nothing_shut_nobody_out(drip: bytes) -> None:
+    with listening(echo, maximum_waiting=5) as port:
+        known = Sender(port)
+        known.send(b"1")
+        silent = [Sender(port) for _ in range(40)]
+        for sender in silent[-5:]:
+            sender.write(drip)
+        assert Sender(port).send(b"2").control_id == "2"
+        assert known.send(b"3").control_id == "3"
+        assert silent[0].read() is None, "the oldest has made room"
+
+
+@pytest.mark.parametrize("drip", [b"", b"\x0bMSH", b"\r"])
+def test_a_connection_without_a_message_ends_at_a_hard_deadline(drip: bytes) -> None:
+    with listening(echo, first_message_seconds=0.3) as port:
+        sender, ended = Sender(port), threading.Event()
+
+        def trickle() -> None:
+            while not ended.wait(0.05):
+                try:
+                    sender.write(drip[:1])
+                except OSError:
+                    return
+
+        thread = threading.Thread(target=trickle)
+        sender.write(drip)
+        thread.start()
+        try:
+            assert _has_ended(sender)
+        finally:
+            ended.set()
+            thread.join()
+
+
+def _has_ended(sender: Sender) -> bool:
+    try:
+        return sender.read() is None
+    except ConnectionError:
+        return True
+
+
+def test_a_connection_that_has_gone_silent_is_closed() -> None:
+    with listening(echo, idle_seconds=0.3) as port:
+        sender = Sender(port)
+        sender.send(b"1")
+        assert sender.read() is None
+
+
+@pytest.mark.peer("openssl")
+def test_a_handshake_that_does_not_come_shuts_nobody_out(certificate: Path) -> None:
+    rules: dict[str, Any] = {"tls_certificate": certificate, "maximum_waiting": 3, "first_message_seconds": 5}
+    with listening(echo, **rules) as port:
+        silent = [Sender(port) for _ in range(20)]
+        assert _is_answered(port, ssl.create_default_context(cafile=certificate))
+        assert _has_ended(silent[0])
 
 
 def _is_answered(port: int, tls: ssl.SSLContext | None = None) -> bool:
