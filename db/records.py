@@ -373,7 +373,9 @@ class StudyFacts:
     ``jobs_waiting`` counts held jobs too. ``activity`` goes up with everything that happens to the images: who settles
     the study hands it back, so that nothing which came since is left out. ``revision`` counts the summaries so far.
     ``priors`` are looked up only where something is present. ``returned_at``: when an image came after the report and
-    brought the study back to the list, if that was the last thing that happened to its report.
+    brought the study back to the list, if that was the last thing that happened to its report. ``refusals`` say why
+    images were not analysed, those that were tried first; they are looked up only where one was tried in vain or none
+    was analysed.
     """
 
     study_id: int
@@ -392,6 +394,7 @@ class StudyFacts:
     study_date: str = ""
     priors: tuple[PriorFinding, ...] = ()
     returned_at: datetime | None = None
+    refusals: tuple[Refusal, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

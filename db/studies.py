@@ -11,13 +11,15 @@ from sqlalchemy import Connection, case, func, select, update
 
 from db import tables
 from db.errors import RecordNotFoundError
+from db.flags import NOT_COUNTED
+from db.ingest import REJECTED
 from db.jobs import WAITING
 from db.notifications import AlarmRules, raise_alarms
 from db.outcomes import keep_results
 from db.patients import PatientRules
 from db.priors import prior_findings
 from db.reading import current_findings
-from db.records import JobState, ResultRecord, StudyFacts, StudyState, TriageDecision
+from db.records import JobState, Refusal, ResultRecord, StudyFacts, StudyState, TriageDecision
 from db.reporting import returned_at
 from db.transitions import event, lock_study, move, write_events
 
@@ -55,7 +57,29 @@ def facts(connection: Connection, study_id: int, rules: PatientRules) -> StudyFa
         study_date=row.study_date,
         priors=prior_findings(connection, row, wanted, rules),
         returned_at=returned_at(connection, row),
+        refusals=_refusals(connection, study_id) if counts.unfit or not counts.done else (),
     )
+
+
+def _refusals(connection: Connection, study_id: int) -> tuple[Refusal, ...]:
+    """Why images of a study were not analysed: what was tried, then what the header rules refused."""
+    job, instance = tables.Job, tables.Instance
+    tried = (
+        select(job.unfit_code, job.unfit_sentence)
+        .where(job.study_id == study_id, job.state == JobState.DONE, job.unfit_code != "")
+        .order_by(job.id)
+    )
+    refused = (
+        select(instance.refusal_code, instance.refusal_sentence)
+        .where(
+            instance.study_id == study_id,
+            instance.refusal_code.not_in(("", REJECTED)),
+            instance.flag.not_in(NOT_COUNTED),
+        )
+        .order_by(instance.id)
+    )
+    rows = (*connection.execute(tried).all(), *connection.execute(refused).all())
+    return tuple(dict.fromkeys(Refusal(code, sentence) for code, sentence in rows))
 
 
 def _count(condition: Any) -> Any:

@@ -23,6 +23,13 @@ from config.settings import Triage
 from db.records import Analysis, FindingRecord, Priority, StudyFacts, TriageDecision
 from workers.side import BOTH, NO_PLACE, UNKNOWN
 
+# Codes of the header rules (node.eligibility) that say plainly: this is no chest radiograph.
+NO_CHEST_REFUSALS = frozenset(
+    {
+        *("not-a-chest", "other-modality", "other-image-class", "not-an-image", "own-result"),
+        *("scanned-document", "quality-control-image"),
+    }
+)
 _RANK = {Priority.ROUTINE: 0, Priority.URGENT: 1, Priority.CRITICAL: 2}
 _STEP_DOWN = {Priority.CRITICAL: Priority.URGENT, Priority.URGENT: Priority.ROUTINE, Priority.ROUTINE: Priority.ROUTINE}
 
@@ -43,7 +50,7 @@ def decide(facts: StudyFacts, rules: Triage, now: datetime) -> TriageDecision:
     found = _highest(each.priority for each in weighed)
     analysis = analysis_of(facts)
     asked = _highest([floor, Priority.URGENT]) if facts.returned_at else floor
-    minutes = minutes_until_due(asked, found, analysis, rules)
+    minutes = minutes_until_due(asked, found, analysis, rules, chest=not shows_no_chest(facts))
     # A sender's or our own clock may have jumped; a study must not become due in a far future because of that.
     since = min(facts.returned_at or facts.first_received_at, now)
     return TriageDecision(
@@ -111,10 +118,22 @@ def _only_in_shadow(facts: StudyFacts) -> bool:
     return bool(facts.findings) and all(finding.shadow for finding in facts.findings)
 
 
-def minutes_until_due(floor: Priority, found: Priority, analysis: Analysis, rules: Triage) -> float:
+def shows_no_chest(facts: StudyFacts) -> bool:
+    """Whether headers say plainly of every image that it is no chest radiograph (a hip, a hand, a scanned page).
+
+    Nobody waits for an analysis of such a study. What only the pixels spoke against may be a chest all the same.
+    """
+    said = facts.refusals
+    return not facts.jobs_done and bool(said) and all(each.code in NO_CHEST_REFUSALS for each in said)
+
+
+def minutes_until_due(
+    floor: Priority, found: Priority, analysis: Analysis, rules: Triage, *, chest: bool = True
+) -> float:
     """Minutes from the first image until a study is due: ``floor`` is what the hospital asks, ``found`` what we find.
 
-    A higher priority is never due after a lower one, even where the configuration says so by mistake.
+    A higher priority is never due after a lower one, even where the configuration says so by mistake. What is no
+    ``chest`` is due like any routine study: it could not be analysed, but no chest of its kind was missed.
     """
     limits = [rules.routine_minutes]
     if found is not Priority.ROUTINE:
@@ -123,7 +142,7 @@ def minutes_until_due(floor: Priority, found: Priority, analysis: Analysis, rule
         limits.append(rules.urgent_minutes)
     if Priority.CRITICAL in (floor, found):
         limits.append(rules.critical_minutes)
-    if analysis in (Analysis.NOT_ANALYSED, Analysis.FAILED):
+    if chest and analysis in (Analysis.NOT_ANALYSED, Analysis.FAILED):
         limits.append(rules.not_analysed_minutes)
     return min(limits)
 
@@ -200,11 +219,28 @@ def _analysis_words(facts: StudyFacts, analysis: Analysis, alarming: bool) -> st
         case Analysis.FAILED:
             return f"the analysis of {_count(facts.jobs_failed, 'image')} failed"
         case Analysis.NOT_ANALYSED:
-            return (
-                "every model is in shadow or switched off" if _only_in_shadow(facts) else "no image could be analysed"
-            )
+            return "every model is in shadow or switched off" if _only_in_shadow(facts) else _why_nothing(facts)
         case Analysis.ANALYSED:
-            return "" if alarming else "no urgent finding"
+            return "; ".join(part for part in ("" if alarming else "no urgent finding", _why_one(facts)) if part)
+
+
+def _why_nothing(facts: StudyFacts) -> str:
+    """Why no image was analysed, in the words of the most telling refusal: a lateral or a hand is not the question."""
+    told = sorted(facts.refusals, key=lambda each: (each.code in NO_CHEST_REFUSALS, each.code == "not-frontal"))
+    said = told[0] if told else None
+    words = "no chest radiograph" if shows_no_chest(facts) else "no image could be analysed"
+    return words if said is None else f"{words}: {_without_stop(said.sentence)}"
+
+
+def _why_one(facts: StudyFacts) -> str:
+    """That images beside the analysed ones were tried in vain; one that was not to be tried is no loss."""
+    if not facts.images_unfit or not facts.refusals:
+        return ""
+    return f"{_count(facts.images_unfit, 'image')} not analysed: {_without_stop(facts.refusals[0].sentence)}"
+
+
+def _without_stop(sentence: str) -> str:
+    return sentence.strip().rstrip(".")
 
 
 def _count(number: int, noun: str) -> str:

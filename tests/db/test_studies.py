@@ -10,7 +10,7 @@ from sqlalchemy import Engine, insert, select, text
 from db.engine import writing
 from db.errors import AmbiguousStudyError, RecordNotFoundError
 from db.reading import _page
-from db.records import Analysis, Priority, StudyState, TriageDecision
+from db.records import Analysis, Outcome, Priority, Refusal, StudyState, TriageDecision
 from db.tables import Study
 from db.worklist import Worklist
 from tests.db.examples import (
@@ -47,6 +47,24 @@ def test_facts_count_what_triage_needs(worklist: Worklist) -> None:
     assert facts.hospital_priority is None
     with pytest.raises(RecordNotFoundError):
         worklist.study_facts(4711)
+
+
+def test_why_images_were_not_analysed_is_told_where_it_matters(worklist: Worklist) -> None:
+    """What was tried comes first; beside an image that was analysed a refusal explains nothing."""
+    worklist.record_instance(received(1), LATERAL, PIPELINE, NOW)
+    study_id = study_of(worklist)
+    assert worklist.study_facts(study_id).refusals == (LATERAL,)
+    job_id = record(worklist, 2)
+    claim(worklist, job_id)
+    corrupt = Refusal("corrupt", "The pixel data is damaged.")
+    worklist.finish_job(job_id, "w1", Outcome(unfit=corrupt), NOW)
+    assert worklist.study_facts(study_id).refusals == (corrupt, LATERAL)
+
+
+def test_refusals_beside_an_analysed_image_are_not_looked_up(worklist: Worklist) -> None:
+    finished(worklist)
+    worklist.record_instance(received(2), LATERAL, PIPELINE, NOW)
+    assert worklist.study_facts(study_of(worklist)).refusals == ()
 
 
 def test_triage_is_written_once(worklist: Worklist) -> None:

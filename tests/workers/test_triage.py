@@ -11,11 +11,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from config.settings import Triage
-from db.records import Analysis, FindingRecord, PriorFinding, Priority, StudyFacts
+from db.records import Analysis, FindingRecord, PriorFinding, Priority, Refusal, StudyFacts
 from tests.workers.builders import NOON, facts, finding
-from workers.triage import decide, known_from
+from workers.triage import NO_CHEST_REFUSALS, decide, known_from
 
 RULES = Triage()
+CORRUPT = Refusal("corrupt", "The pixel data is damaged.")
+LATERAL = Refusal("not-frontal", "View Position is LL, not a frontal view.")
+CHILD = Refusal("too-young", "The patient is younger than 18 years.")
+HAND = Refusal("not-a-chest", "Body Part Examined is HAND, not a chest.")
 RANK = [Priority.ROUTINE, Priority.URGENT, Priority.CRITICAL]
 
 TABLE: list[tuple[str, dict[str, Any], Priority, float, Analysis, str]] = [
@@ -118,6 +122,54 @@ TABLE: list[tuple[str, dict[str, Any], Priority, float, Analysis, str]] = [
         120,
         Analysis.NOT_ANALYSED,
         "no image could be analysed",
+    ),
+    (
+        "what was tried says why",
+        {"images_unfit": 1, "refusals": (CORRUPT, LATERAL)},
+        Priority.ROUTINE,
+        120,
+        Analysis.NOT_ANALYSED,
+        "no image could be analysed: The pixel data is damaged",
+    ),
+    (
+        "a child's lateral is not the question",
+        {"images_refused": 2, "jobs_done": 0, "refusals": (LATERAL, CHILD)},
+        Priority.ROUTINE,
+        120,
+        Analysis.NOT_ANALYSED,
+        "no image could be analysed: The patient is younger than 18 years",
+    ),
+    (
+        "no chest waits like any routine study",
+        {"images_refused": 2, "jobs_done": 0, "refusals": (HAND, HAND)},
+        Priority.ROUTINE,
+        480,
+        Analysis.NOT_ANALYSED,
+        "no chest radiograph: Body Part Examined is HAND, not a chest",
+    ),
+    (
+        "what the hospital asks for a hip holds",
+        {"images_refused": 1, "jobs_done": 0, "refusals": (HAND,), "stat": True},
+        Priority.URGENT,
+        60,
+        Analysis.NOT_ANALYSED,
+        "STAT; no chest radiograph: Body Part Examined is HAND, not a chest",
+    ),
+    (
+        "a hand beside a chest that was refused",
+        {"images_refused": 2, "jobs_done": 0, "refusals": (HAND, CHILD)},
+        Priority.ROUTINE,
+        120,
+        Analysis.NOT_ANALYSED,
+        "no image could be analysed: The patient is younger than 18 years",
+    ),
+    (
+        "an image that was tried in vain beside an analysed one",
+        {"jobs_done": 2, "images_unfit": 1, "refusals": (CORRUPT, LATERAL)},
+        Priority.ROUTINE,
+        480,
+        Analysis.ANALYSED,
+        "no urgent finding; 1 image not analysed: The pixel data is damaged",
     ),
     (
         "one analysed image is enough",
@@ -337,3 +389,24 @@ def test_a_study_that_a_late_image_brought_back_is_urgent_from_then_on_and_alarm
         assert decision.due_at == late + timedelta(minutes=RULES.urgent_minutes)
         assert decision.alarms == ()
         assert decision.reason.startswith("an image came after the report; ")
+
+
+def test_a_hip_is_not_read_before_an_urgent_chest_that_comes_with_it() -> None:
+    hip = decide(facts(jobs_done=0, images_refused=1, refusals=(HAND,)), RULES, NOON)
+    later = NOON + timedelta(minutes=RULES.routine_minutes - RULES.urgent_finding_minutes - 1)
+    chest = decide(facts(findings=(finding("lung_opacity", 0.7),), first_received_at=later), RULES, later)
+
+    assert chest.due_at < hip.due_at
+
+
+def test_what_only_the_pixels_spoke_against_may_be_a_chest() -> None:
+    doubted = Refusal("not_frontal_chest", "The image does not look like a frontal chest radiograph.")
+    due = decide(facts(images_unfit=1, refusals=(doubted,)), RULES, NOON).due_at
+
+    assert due == NOON + timedelta(minutes=RULES.not_analysed_minutes)
+
+
+def test_the_codes_are_those_of_the_header_rules() -> None:
+    from node.eligibility import RefusalCode
+
+    assert {code.value for code in RefusalCode} >= NO_CHEST_REFUSALS
