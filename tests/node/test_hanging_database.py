@@ -22,6 +22,7 @@ from db.worklist import Worklist
 from tests import postgres
 from tests.node.listening import chest, listening
 from tests.node.test_storage_scp import calling, send
+from tests.rules import NO_RULES
 
 pytestmark = pytest.mark.peer("postgres")
 
@@ -92,7 +93,7 @@ def test_a_sender_hears_a700_in_time_and_is_served_when_the_database_goes_on(
     server: Server, engine: Engine, tmp_path: Path
 ) -> None:
     image = chest()
-    with listening(tmp_path, worklist=Worklist(engine)) as listener, calling(listener.port) as association:
+    with listening(tmp_path, worklist=Worklist(engine, NO_RULES)) as listener, calling(listener.port) as association:
         assert send(association, chest()) == 0
         started = time.monotonic()
         with server.hanging():
@@ -107,7 +108,7 @@ def test_a_sender_hears_a700_in_time_and_is_served_when_the_database_goes_on(
 def test_what_was_refused_while_it_hung_is_not_recorded_at_the_next_start(
     server: Server, engine: Engine, tmp_path: Path
 ) -> None:
-    worklist = Worklist(engine)
+    worklist = Worklist(engine, NO_RULES)
     with listening(tmp_path, worklist=worklist) as listener, calling(listener.port) as association:
         assert send(association, chest()) == 0
         with server.hanging():

@@ -26,6 +26,7 @@ from node.reception import StoreCommand, file_preface
 from tests.fuzz.peer import DEFLATED, EXPLICIT, Peer
 from tests.node.listening import PIPELINE, Listening, chest, listening
 from tests.node.test_header import encoded
+from tests.rules import NO_RULES
 from workers.clock import utc_now
 
 SR = str(uid.BasicTextSRStorage)
@@ -154,7 +155,7 @@ def _intake(store: InstanceStore, folder: Path) -> _Mortal:
     engine = connect(f"sqlite:///{folder / 'test.sqlite'}")
     migrate(engine)
     policy = Policy(Eligibility(), Admission(Listener(port=0)), (), "2.25", PIPELINE)
-    return _Mortal(store, Worklist(engine), lambda jobs: None, policy, utc_now)
+    return _Mortal(store, Worklist(engine, NO_RULES), lambda jobs: None, policy, utc_now)
 
 
 def test_a_file_that_ended_the_listener_twice_is_set_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
