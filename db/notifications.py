@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, and_, func, insert, or_, select
+from sqlalchemy import Connection, Engine, Row, and_, func, insert, or_, select, update
 
 from db.engine import writing
 from db.errors import RecordNotFoundError
@@ -44,7 +44,10 @@ class AlarmRules:
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """A notification as a sender claims it, with what the study says now. ``reason`` is the label of the finding."""
+    """A notification as a sender claims it, with what the study says now. ``reason`` is the label of the finding.
+
+    ``taken_by``: receivers of a channel with several that have taken it at an earlier attempt.
+    """
 
     id: int
     study_id: int
@@ -68,6 +71,7 @@ class Notification:
     study_description: str
     priority: Priority
     due_at: datetime
+    taken_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +304,18 @@ class Notifications:
         with self._engine.connect() as connection:
             return {state.value: int(number) for state, number in connection.execute(query)}
 
+    def taken(self, notification_id: int, worker: str, receivers: Sequence[str]) -> bool:
+        """Some of the receivers have taken it, and are not to hear it again; False where the claim is lost."""
+        with self._writer.begin() as connection:
+            _, row = _locked(connection, notification_id)
+            if row.state is not NotificationState.SENDING or row.worker != worker:
+                return False
+            taken_by = tuple(sorted({*row.taken_by, *receivers}))
+            connection.execute(
+                update(NotificationRow).where(NotificationRow.id == notification_id).values(taken_by=taken_by)
+            )
+            return True
+
     def _end(
         self, notification_id: int, worker: str, after: NotificationState, cause: str, now: datetime, values: Any
     ) -> bool:
@@ -381,5 +397,6 @@ def _notification(study: Row[Any], row: Row[Any], order_numbers: tuple[str, str]
         created_at=row.created_at,
         placer_order_number=placer,
         filler_order_number=filler,
+        taken_by=row.taken_by,
         **{name: getattr(study, name) for name in _FROM_STUDY},
     )

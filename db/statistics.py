@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from enum import StrEnum
+from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Engine, func, select
 
+from db.order_tables import NotificationRow, NotificationState
 from db.records import DeliveryState, JobState
 from db.tables import Delivery, Destination, Event, Finding, Instance, Job, Model, Study
 
+T = TypeVar("T")
+
+REMEMBERED_SECONDS = 60.0
+
 _NEWS_LIMIT = 200
+_ENDED: dict[type[StrEnum], frozenset[Any]] = {
+    JobState: frozenset({JobState.DONE, JobState.WITHDRAWN}),
+    DeliveryState: frozenset(
+        {DeliveryState.SENT, DeliveryState.PROVEN, DeliveryState.RECORDED, DeliveryState.WITHDRAWN}
+    ),
+    NotificationState: frozenset({NotificationState.SENT, NotificationState.WITHDRAWN}),
+}
+"""States in which rows come to rest: nearly all rows of a table are in them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +91,61 @@ class ModelUseRow:
     positives: int
 
 
-class Statistics:
-    """Reads figures; every method is one look at the database."""
+class Remembered(Generic[T]):
+    """A figure over a whole table, counted anew where it is older than a minute, by one caller at a time.
 
-    def __init__(self, engine: Engine) -> None:
+    Pages that many people have open, and a monitor that asks every few seconds, would count all rows each time.
+    """
+
+    def __init__(self, count: Callable[[], T], elapsed: Callable[[], float]) -> None:
+        self._count = count
+        self._elapsed = elapsed
+        self._lock = threading.Lock()
+        self._known: tuple[float, T] | None = None
+
+    def get(self) -> T:
+        """The figure, a minute old at most."""
+        with self._lock:
+            if self._known is None or self._elapsed() - self._known[0] >= REMEMBERED_SECONDS:
+                self._known = (self._elapsed(), self._count())
+            return self._known[1]
+
+
+class _CountsByState:
+    """Rows by some columns and their state: what may still move is counted now, what has come to rest is remembered."""
+
+    def __init__(
+        self, engine: Engine, state: Any, kinds: type[StrEnum], elapsed: Callable[[], float], *by: Any
+    ) -> None:
+        self._engine = engine
+        self._state = state
+        self._by = by
+        ended = _ENDED[kinds]
+        self._moving = [kind for kind in kinds if kind not in ended]
+        self._ended = Remembered(lambda: self._count(sorted(ended)), elapsed)
+
+    def get(self) -> list[tuple[Any, ...]]:
+        """The columns, the state and how many rows."""
+        return self._count(self._moving) + self._ended.get()
+
+    def _count(self, states: Sequence[Any]) -> list[tuple[Any, ...]]:
+        query = select(*self._by, self._state, func.count()).where(self._state.in_(states))
+        with self._engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(query.group_by(*self._by, self._state))]
+
+
+class Statistics:
+    """Reads figures; no method counts a whole table each time that it is called."""
+
+    def __init__(self, engine: Engine, elapsed: Callable[[], float] = time.monotonic) -> None:
         """Use the database of ``engine``."""
         self._engine = engine
+        self._jobs = _CountsByState(engine, Job.state, JobState, elapsed)
+        by_destination = (Delivery.state, DeliveryState, elapsed, Delivery.destination)
+        self._deliveries = _CountsByState(engine, *by_destination)
+        by_channel = (NotificationRow.state, NotificationState, elapsed, NotificationRow.channel)
+        self._notifications = _CountsByState(engine, *by_channel)
+        self._findings = Remembered(self._count_findings, elapsed)
 
     def _all(self, query: Any) -> Sequence[Any]:
         with self._engine.connect() as connection:
@@ -114,9 +179,27 @@ class Statistics:
             for row in sorted(self._all(query), key=lambda row: row.finished_at)
         )
 
+    def queue_counts(self) -> dict[str, int]:
+        """Count jobs and deliveries by state, as the worklist does; what has come to rest a minute late."""
+        counts: Counter[str] = Counter()
+        for state, number in self._jobs.get():
+            counts[f"jobs.{state.value}"] += number
+        for _, state, number in self._deliveries.get():
+            counts[f"deliveries.{state.value}"] += number
+        return dict(counts)
+
+    def alarms(self, channels: Sequence[str]) -> dict[str, dict[str, int]]:
+        """How many notifications of each of these channels are in each state."""
+        counts: dict[str, dict[str, int]] = {name: {} for name in channels}
+        for channel, state, number in self._notifications.get():
+            if channel in counts:
+                counts[channel][state.value] = number
+        return counts
+
     def arrivals(self, since: datetime, limit: int = 20_000) -> tuple[datetime, ...]:
-        """When instances arrived after ``since``."""
-        query = select(Instance.received_at).where(Instance.received_at > since).limit(limit)
+        """When instances arrived after ``since``: looked for among the latest ``limit``, as rows go by time."""
+        latest = select(func.max(Instance.id) - limit).scalar_subquery()
+        query = select(Instance.received_at).where(Instance.id > latest, Instance.received_at > since)
         return tuple(row.received_at for row in self._all(query))
 
     def workers(self, since: datetime) -> tuple[RunningWorker, ...]:
@@ -168,10 +251,7 @@ class Statistics:
     def destinations(self) -> dict[str, DestinationState]:
         """What is known of each destination that has ever had a delivery."""
         counted: dict[str, Counter[str]] = {}
-        query = select(Delivery.destination, Delivery.state, func.count()).group_by(
-            Delivery.destination, Delivery.state
-        )
-        for name, state, number in self._all(query):
+        for name, state, number in self._deliveries.get():
             counted.setdefault(name, Counter())[state.value] += number
         return {
             row.name: DestinationState(
@@ -183,16 +263,20 @@ class Statistics:
     def models(self) -> tuple[ModelUseRow, ...]:
         """Every model version that has judged images here, the latest first."""
         used = self._all(select(Model.__table__).order_by(Model.first_used_at.desc()))
+        counted = self._findings.get()
+        return tuple(
+            ModelUseRow(row.name, row.version, row.first_used_at, *counted.get((row.name, row.version), (0, 0)))
+            for row in used
+        )
+
+    def _count_findings(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """Findings, and those that were present, by model and version."""
         query = (
             select(Finding.model, Finding.model_version, func.count(), func.count().filter(Finding.present.is_(True)))
             .where(Finding.superseded.is_(False))
             .group_by(Finding.model, Finding.model_version)
         )
-        counted = {(model, version): (all_, present) for model, version, all_, present in self._all(query)}
-        return tuple(
-            ModelUseRow(row.name, row.version, row.first_used_at, *counted.get((row.name, row.version), (0, 0)))
-            for row in used
-        )
+        return {(model, version): (all_, present) for model, version, all_, present in self._all(query)}
 
     def oldest_queued(self, now: datetime) -> float:
         """Age in seconds of the oldest job that waits; 0 where none does."""

@@ -280,7 +280,7 @@ def _study(visit: Visit) -> StudyAnswer:
 def _system(visit: Visit) -> SystemAnswer:
     services = visit.services
     return SystemAnswer(
-        queue=services.worklist.queue_counts(),
+        queue=services.statistics.queue_counts(),
         oldest_job_seconds=services.statistics.oldest_queued(visit.now),
         overdue=services.statistics.overdue(visit.now),
         workers=services.statistics.workers(visit.now - timedelta(hours=24)),

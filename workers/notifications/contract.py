@@ -5,6 +5,7 @@ One kind a file; :mod:`workers.notifications.registry` names them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -18,14 +19,22 @@ class NotSentError(Exception):
     """The receiver has not taken the message, or could not be reached. The words hold nothing of the message."""
 
 
+class PartlySentError(NotSentError):
+    """Some receivers have taken the message and must not hear it again; the others have not, and are still owed it."""
+
+    def __init__(self, words: str, taken_by: Sequence[str]) -> None:
+        super().__init__(words)
+        self.taken_by = tuple(taken_by)
+
+
 class Channel(Protocol):
     """A way to tell somebody."""
 
     def send(self, notification: Notification, settings: Settings, now: datetime) -> None:
-        """Return when the receiver has taken the message.
+        """Return when every receiver has taken the message; those in ``notification.taken_by`` have it already.
 
         Raises:
-            NotSentError: it has not, and why.
+            NotSentError: it has not, and why; :class:`PartlySentError` where some have.
         """
         ...
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import smtplib
 import ssl
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from email.message import EmailMessage
 from email.utils import format_datetime
@@ -12,10 +12,8 @@ from email.utils import format_datetime
 from config.messaging import Email as Rules
 from config.settings import Settings
 from db.notifications import Notification
-from workers.notifications.contract import NotSentError
+from workers.notifications.contract import NotSentError, PartlySentError
 from workers.notifications.wording import text, title
-
-log = logging.getLogger(__name__)
 
 
 def compose(notification: Notification, settings: Settings, now: datetime) -> EmailMessage:
@@ -37,13 +35,19 @@ class Email:
     """See :class:`workers.notifications.contract.Channel`."""
 
     def send(self, notification: Notification, settings: Settings, now: datetime) -> None:
-        """Hand the message to the SMTP server. Where it refuses some recipients, the others are not told again."""
+        """Hand the message to the SMTP server, for each recipient to whom it has not been handed yet."""
         rules = settings.notifications.email
+        owed = [each for each in rules.recipients if each not in notification.taken_by]
+        if not owed:
+            return
         message = compose(notification, settings, now)
         with _Session(rules) as session:
-            refused = session.send_message(message)
+            try:
+                refused = session.send_message(message, to_addrs=owed)
+            except smtplib.SMTPRecipientsRefused as error:  # every one of them
+                refused = error.recipients
         if refused:
-            log.error("the SMTP server refused %d of %d recipients", len(refused), len(rules.recipients))
+            raise PartlySentError(_refusals(refused, rules.recipients), [each for each in owed if each not in refused])
 
     def verify(self, settings: Settings) -> str:
         """Connect, secure and log in as for a message, and quit."""
@@ -51,6 +55,12 @@ class Email:
         with _Session(rules) as session:
             session.noop()
         return f"{rules.host}:{rules.port} takes mail ({rules.security}{', logged in' if rules.user else ''})"
+
+
+def _refusals(refused: Mapping[str, tuple[int, bytes]], recipients: Sequence[str]) -> str:
+    """Who has not been told, by place in the settings: addresses and the server's own words stay out of the log."""
+    places = [f"{recipients.index(name) + 1} ({code})" for name, (code, _) in refused.items()]
+    return f"the SMTP server has not taken it for recipient {', '.join(sorted(places))} of {len(recipients)}"
 
 
 class _Session:

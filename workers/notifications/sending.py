@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,7 +19,7 @@ from config.settings import Settings
 from db.engine import connect
 from db.notifications import Notification, Notifications
 from workers.clock import Clock, utc_now
-from workers.notifications.contract import Channel, NotSentError
+from workers.notifications.contract import Channel, NotSentError, PartlySentError
 from workers.notifications.registry import CHANNELS, enabled_channels
 from workers.place import host_name
 from workers.sweep import sweep_until
@@ -44,6 +44,10 @@ class NotificationList(Protocol):
 
     def sent(self, notification_id: int, worker: str, now: datetime) -> bool:
         """The receiver has taken it."""
+        ...
+
+    def taken(self, notification_id: int, worker: str, receivers: Sequence[str]) -> bool:
+        """Some receivers have taken it, and are not to hear it again."""
         ...
 
     def retry(self, notification_id: int, worker: str, error: str, now: datetime, after: timedelta) -> bool:
@@ -79,6 +83,11 @@ class Sender:
             return True
         try:
             self.channel.send(notification, self.settings, self.clock())
+        except PartlySentError as error:
+            # The server answers; the next message may fare better.
+            self.notifications.taken(notification.id, self.worker, error.taken_by)
+            self._not_sent(notification, str(error))
+            return True
         except NotSentError as error:
             self._not_sent(notification, str(error))
             return False

@@ -50,7 +50,8 @@ def metrics(visit: Visit) -> Response:
 
 
 def _lines(visit: Visit) -> Iterator[str]:
-    statistics, counts = visit.services.statistics, visit.services.worklist.queue_counts()
+    statistics = visit.services.statistics
+    counts = statistics.queue_counts()
     for entity, states in _KNOWN_STATES.items():
         yield f"# HELP pleura_{entity} Number of {entity} by state."
         yield f"# TYPE pleura_{entity} gauge"

@@ -37,7 +37,7 @@ def _page(visit: Visit, called: Destination | None = None, problem: str | None =
     return visit.page(
         "system.html",
         checks=[check_store(services.settings), check_broker(services.settings), check_models(services.settings)],
-        queue=services.worklist.queue_counts(),
+        queue=services.statistics.queue_counts(),
         oldest=services.statistics.oldest_queued(now),
         overdue=services.statistics.overdue(now),
         workers=services.statistics.workers(day),
@@ -86,8 +86,7 @@ def call_destination(visit: Visit) -> Response:
 
 def alarm_counts(services: Services) -> dict[str, dict[str, int]]:
     """How many alarms of each channel that is on are in each state."""
-    notifications = Notifications(services.engine)
-    return {name: notifications.counts(name) for name in enabled_channels(services.settings)}
+    return services.statistics.alarms(enabled_channels(services.settings))
 
 
 def alike_failures(failures: Sequence[Failure]) -> list[tuple[Failure, list[int]]]:

@@ -23,7 +23,7 @@ from db.worklist import Worklist
 from tests.db.examples import MINUTE, NOW, finding, finished, study_of
 from tests.rules import alarming
 from tests.workers.builders import FakeClock
-from workers.notifications.contract import NotSentError
+from workers.notifications.contract import NotSentError, PartlySentError
 from workers.notifications.sending import Sender
 
 ALARM = TriageDecision(Priority.CRITICAL, NOW, Analysis.ANALYSED, "pneumothorax", (finding(),))
@@ -100,6 +100,24 @@ def test_pauses_grow_and_the_last_attempt_parks(desk: Desk, caplog: pytest.LogCa
     assert len(desk.channel.told) == 3
     assert {one.key for one in desk.channel.told} == {desk.channel.told[0].key}
     assert "parked" in caplog.text
+
+
+def test_who_has_taken_it_is_remembered_and_the_others_are_told_again(desk: Desk) -> None:
+    first, second = desk.alarm(1), desk.alarm(2)
+
+    def refuse_some() -> None:
+        if desk.channel.told[-1].study_id == first:
+            raise PartlySentError("not for recipient 2", ["a@north.example"])
+
+    desk.channel.act = refuse_some
+    desk.sender.once()
+    assert desk.state(first) == (NotificationState.PENDING, 1, "not for recipient 2")
+    assert desk.state(second)[0] is NotificationState.SENT, "a server that answers takes the next one"
+    desk.clock.pass_by(seconds=11)
+    desk.channel.act = lambda: None
+    desk.sender.once()
+    assert desk.channel.told[-1].taken_by == ("a@north.example",)
+    assert desk.state(first)[0] is NotificationState.SENT
 
 
 def test_a_receiver_that_is_down_is_asked_once_a_round(desk: Desk) -> None:
