@@ -238,7 +238,7 @@ class Reader:
             if enough is not None and enough(tag):
                 self.length = self._at - 8
                 return
-            if level.implicit is None:
+            if level.implicit is None and group != _META_GROUP:
                 level.implicit = not _is_printable(code)
             vr, length = self._kind(level, head, code, short)
             self._element(level, tag, vr, length, bound)
@@ -410,7 +410,8 @@ def read_part_10(
     if file.read(_PREAMBLE + 4)[_PREAMBLE:] != b"DICM":
         raise InvalidDataSetError("there is no DICOM prefix")
     meta = Reader(file, uid.ExplicitVRLittleEndian, _META_LIMITS)
-    found = meta.read(lambda tag: tag >> 16 != _META_GROUP).data_set()
+    # A tag that was there already belongs to the data set, into which somebody has left the meta of another file.
+    found = meta.read(lambda tag: tag >> 16 != _META_GROUP or tag in meta.elements).data_set()
     file.seek(_PREAMBLE + 4 + meta.length)
     syntax = str(found.get("TransferSyntaxUID") or "").strip(" \0")
     reader = Reader(file, syntax, limits, tags)

@@ -11,7 +11,7 @@ from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.datadict import keyword_dict
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import BaseTag
-from pydicom.uid import ImplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 import workers
 from models.radiograph.attributes import UnreadableText, is_readable
@@ -59,6 +59,23 @@ def test_a_private_element_that_is_not_what_the_dictionary_says_does_no_harm(tmp
     assert source.unfit is None
     assert source.model_input is not None
     assert all(not element.tag.is_private for element in source.header)
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
+def test_file_meta_inside_the_data_set_is_not_believed(syntax: str, tmp_path: Path) -> None:
+    dataset = radiograph("1.2.3.1")
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dcmwrite(tmp_path / "a.dcm", dataset, enforce_file_format=True)
+    file = (tmp_path / "a.dcm").read_bytes()
+    at = file.index(struct.pack("<HH", 0x0008, 0x0016))
+    length = struct.pack("<HH2sHL", 2, 0, b"UL", 4, 30)
+    left = struct.pack("<HH2sH", 2, 0x0010, b"UI", 22) + b"1.2.840.10008.1.2.4.70"
+    for stray in (left, length + left):
+        (tmp_path / "b.dcm").write_bytes(file[:at] + stray + file[at:])
+        source = read_source(tmp_path / "b.dcm")
+        assert source.unfit is None
+        assert source.header.file_meta.TransferSyntaxUID == syntax
+        assert source.header.PatientID == "P1"
 
 
 @pytest.mark.parametrize("tag", [PROCEDURE, METHOD])
