@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from models.contract import InputSpec, Spacing
 from models.radiograph.contrast import equalise, letterbox_for, prepare
 from models.radiograph.reading import read_model_input, spacing_of
+from tests.models.radiograph.test_grayscale import lut
 from tests.models.samples import chestlike, model_input, radiograph, ramp, written
 
 
@@ -172,3 +174,17 @@ def test_an_absurd_magnification_says_nothing(factor: float) -> None:
 
 def test_an_absurd_pixel_aspect_ratio_says_nothing() -> None:
     assert read_model_input(radiograph(ramp(60, 40, 12), PixelAspectRatio=[1, 2_000_000])).pixel_aspect == 1.0
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian])
+def test_a_lookup_table_is_read_from_a_file_of_any_encoding(syntax: str, tmp_path: Path) -> None:
+    values = ramp(60, 40, 12)
+    table = ((4095 - np.arange(4096)) * 2).astype(np.uint16)
+    big = syntax == ExplicitVRBigEndian
+    dataset = radiograph(values, VOILUTSequence=[lut(table.byteswap() if big else table, 0, 12)], PixelPaddingValue=0)
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.PixelData = values.astype(">u2" if big else "<u2").tobytes()
+    image = read_model_input(written(dataset, tmp_path / "a.dcm"))
+    assert image.notes == ()
+    np.testing.assert_allclose(image.pixels[values > 0], (table[values] / 8190)[values > 0], atol=1e-6)
+    assert not image.pixels[values == 0].any()
