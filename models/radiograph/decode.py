@@ -223,21 +223,21 @@ def _header(dataset: Dataset, most_pixels: int) -> _Header:
     syntax = meta.get("TransferSyntaxUID") if meta is not None else None
     if syntax is None:
         raise UnreadablePixels(PixelFault.TRANSFER_SYNTAX, "The data set does not say its transfer syntax.")
-    try:
-        header = _Header(
-            rows=int(dataset.Rows),
-            columns=int(dataset.Columns),
-            samples=int(dataset.get("SamplesPerPixel") or 1),
-            allocated=int(dataset.BitsAllocated),
-            stored=int(dataset.get("BitsStored") or dataset.BitsAllocated),
-            high_bit=int(dataset.get("HighBit") or 0),
-            signed=int(dataset.get("PixelRepresentation") or 0) == 1,
-            photometric=str(dataset.get("PhotometricInterpretation") or "").strip().upper(),
-            transfer_syntax=str(syntax),
-        )
-        frames = int(dataset.get("NumberOfFrames") or 1)
-    except (AttributeError, TypeError, ValueError) as error:
-        raise UnreadablePixels(PixelFault.PIXEL_HEADER, f"The image pixel attributes are unusable: {error}.") from error
+    for keyword in ("Rows", "Columns", "BitsAllocated"):
+        if not isinstance(dataset.get(keyword), int):
+            raise UnreadablePixels(PixelFault.PIXEL_HEADER, f"The data set has no {keyword} that can be read.")
+    header = _Header(
+        rows=int(dataset.Rows),
+        columns=int(dataset.Columns),
+        samples=int(dataset.get("SamplesPerPixel") or 1),
+        allocated=int(dataset.BitsAllocated),
+        stored=int(dataset.get("BitsStored") or dataset.BitsAllocated),
+        high_bit=int(dataset.get("HighBit") or 0),
+        signed=int(dataset.get("PixelRepresentation") or 0) == 1,
+        photometric=str(dataset.get("PhotometricInterpretation") or "").strip().upper(),
+        transfer_syntax=str(syntax),
+    )
+    frames = int(dataset.get("NumberOfFrames") or 1)
     if frames > 1:
         raise UnreadablePixels(PixelFault.MULTI_FRAME, f"The image has {frames} frames; one is expected.")
     _check(header, most_pixels)
