@@ -20,8 +20,10 @@ def _network(value: str) -> str:
 Network = Annotated[str, AfterValidator(_network)]
 MessageField = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9]{2}-\d{1,2}(\.\d{1,2})?$")]
 CharacterSet = Literal[
-    "ASCII", "8859/1", "8859/2", "8859/3", "8859/4", "8859/5", "8859/6", "8859/7", "8859/8", "8859/9", "8859/15",
-    "UNICODE UTF-8", "ISO IR14", "ISO IR87", "ISO IR159", "GB 18030-2000", "KS X 1001", "BIG-5",
+    "ASCII", "8859/1", "8859/2", "8859/3", "8859/4", "8859/5", "8859/6", "8859/7", "8859/8", "8859/9", "8859/10",
+    "8859/11", "8859/13", "8859/14", "8859/15", "8859/16", "UNICODE UTF-8", "ISO IR14", "ISO IR87", "ISO IR159",
+    "GB 18030-2000", "KS X 1001", "BIG-5", "WINDOWS-1250", "WINDOWS-1251", "WINDOWS-1252", "WINDOWS-1253",
+    "WINDOWS-1254", "WINDOWS-1255", "WINDOWS-1256", "WINDOWS-1257", "WINDOWS-1258", "IBM437", "IBM850",
 ]  # fmt: skip
 
 
@@ -48,6 +50,8 @@ class HL7(Part):
     """PEM file with the CA that must have signed the certificate of whoever connects; empty: they need none."""
     character_set: CharacterSet = "8859/1"
     """Character set of messages whose MSH-18 is empty (HL7 table 0211)."""
+    character_sets: dict[str, CharacterSet] = Field(default_factory=dict)
+    """What other names in MSH-18 mean here, where usual spellings do not: `character_sets.LATEIN = "8859/1"`."""
     accession_fields: tuple[MessageField, ...] = ("IPC-1", "OBR-18")
     """Fields in which an order names the accession number; the first that is not empty counts. Often OBR-3."""
     study_uid_fields: tuple[MessageField, ...] = ("ZDS-1", "IPC-3")

@@ -27,6 +27,7 @@ from workers.hl7.message import (
     MessageError,
     Segment,
 )
+from workers.hl7.text import UNREADABLE
 
 ORDERS = frozenset({"ORM^O01", "OMI^O23", "OMG^O19"})
 REPORTS = frozenset({"ORU^R01"})
@@ -54,7 +55,7 @@ class _Group:
 
     def text(self, name: str, number: int, component: int = 1) -> str:
         found = self.first(name)
-        return found.text(number, component) if found else ""
+        return _readable(found.text(number, component), f"{name}^1^{number}") if found else ""
 
 
 def check_header(message: Message, rules: HL7) -> None:
@@ -177,7 +178,15 @@ def _first(group: _Group, names: Sequence[str]) -> str:
     return ""
 
 
+def _readable(value: str, place: str) -> str:
+    """Refuse a value that decides something and cannot be read as it was meant."""
+    if UNREADABLE in value:
+        raise MessageError(DATA_TYPE, "a value that is needed holds bytes that are not of the character set", place)
+    return value
+
+
 def _checked(value: str, place: str) -> str:
+    _readable(value, place)
     if len(value) > _LONGEST_KEY or any(ord(character) < 0x20 for character in value):
         raise MessageError(DATA_TYPE, "an identifier is too long or holds control characters", place)
     return value
@@ -207,7 +216,7 @@ def _is_reported(group: _Group, rules: HL7) -> bool:
     status = group.text("OBR", 25)
     if status:
         return status in rules.reported_statuses
-    statuses = [segment.text(11) for segment in group.all("OBX")]
+    statuses = [_readable(segment.text(11), "OBX^1^11") for segment in group.all("OBX")]
     return bool(statuses) and all(one in rules.reported_statuses for one in statuses)
 
 
@@ -260,12 +269,14 @@ def patient_identifiers(segment: Segment, number: int, rules: HL7) -> tuple[Pati
 
 
 def person_name(segment: Segment, number: int) -> str:
-    """A name of type XPN as a DICOM person name (PS3.5 6.2.1): the legal one, or the first."""
+    """A name of type XPN as a DICOM person name (PS3.5 6.2.1): the legal one, or the first; none if unreadable."""
     repetitions = segment.repetitions(number)
     if not repetitions:
         return ""
     chosen = next((one for one in repetitions if segment.part(one, 7) == "L"), repetitions[0])
     # XPN: family, given, further given names, suffix, prefix. PN: family, given, middle, prefix, suffix.
     parts = [segment.part(chosen, place) for place in (1, 2, 3, 5, 4)]
+    if any(UNREADABLE in part for part in parts):
+        return ""
     plain = [re.sub(r"[\^=\\\x00-\x1f]", " ", part) for part in parts]
     return "^".join(plain).rstrip("^")[:_LONGEST_KEY]

@@ -45,7 +45,7 @@ class Receiver:
         header: Segment | None = None
         try:
             header = read_header(raw)
-            result = self._apply(raw, now)
+            result, note = self._apply(raw, now)
         except MessageError as error:
             complaint = complaint_of(error)
         except OtherPatientError as error:
@@ -61,18 +61,24 @@ class Receiver:
             complaint = _DEFECT
         else:
             self._triage(result, now)
-            return acknowledge(header, self.new_id(), now, words=_words(result))
+            return acknowledge(header, self.new_id(), now, words="; ".join(filter(None, (_words(result), note))))
         log.warning("a message was not accepted: %s (%s %s)", complaint.words, complaint.code, complaint.place)
         return acknowledge(header, self.new_id(), now, complaint)
 
-    def _apply(self, raw: bytes, now: datetime) -> MessageResult:
+    def _apply(self, raw: bytes, now: datetime) -> tuple[MessageResult, str]:
+        """Apply a message; what it did, and a note on what could not be read of it."""
         rules = self.settings.hl7
-        message = understand(read_message(raw, rules.character_set), raw, rules)
+        read = read_message(raw, rules.character_set, rules.character_sets)
+        message = understand(read, raw, rules)
         result = self.worklist.receive_message(message, now)
         log.info(
             "%s: %s", message.kind, "was received before" if result.repeat else f"studies {list(result.study_ids)}"
         )
-        return result
+        if not read.unreadable:
+            return result, ""
+        note = f"not of the character set: {', '.join(dict.fromkeys(read.unreadable))}"
+        log.warning("%s: %s", message.kind, note)
+        return result, note
 
     def _triage(self, result: MessageResult, now: datetime) -> None:
         """Let triage look at the studies again. What was said is kept by now, so a failure here is none of theirs."""

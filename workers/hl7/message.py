@@ -8,10 +8,10 @@ reads our messages in the tests, and we read its.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from workers.hl7.text import CODECS, NULL, Delimiters, escape, stripped, unescape
+from workers.hl7.text import NULL, UNREADABLE, Delimiters, codec_of, escape, stripped, unescape
 
 SEGMENT_SEQUENCE = "100"
 REQUIRED_FIELD = "101"
@@ -27,6 +27,8 @@ INTERNAL = "207"
 
 _SEGMENT = re.compile(r"[A-Z][A-Z0-9]{2}")
 _LONGEST_HEADER = 4096
+_MARK = b"\xef\xbb\xbf"
+"""The byte order mark of UTF-8, which some senders write in front of a message."""
 
 
 class MessageError(ValueError):
@@ -78,9 +80,13 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message: its header segment MSH first."""
+    """A message: its header segment MSH first.
+
+    ``unreadable`` are the fields (``PID-11``) that hold bytes which are not of the character set; U+FFFD stands there.
+    """
 
     segments: tuple[Segment, ...]
+    unreadable: tuple[str, ...] = ()
 
     @property
     def header(self) -> Segment:
@@ -101,20 +107,39 @@ class Message:
         return next(self.all(name), None)
 
 
-def read_message(raw: bytes, default_character_set: str = "8859/1") -> Message:
-    """Read a message; ``default_character_set`` (table 0211) counts where MSH-18 is empty.
+def read_message(
+    raw: bytes, default_character_set: str = "8859/1", character_sets: Mapping[str, str] | None = None
+) -> Message:
+    """Read a message; ``default_character_set`` counts where MSH-18 is empty, UTF-8 where a byte order mark says so.
+
+    ``character_sets`` are names that a site writes, and what they mean. Bytes that are not of the character set spoil
+    their field and no other: whoever reads a value decides whether it can do without.
 
     Raises:
-        MessageError: it has no usable header, a character set that is not known, or bytes that are not of it.
+        MessageError: it has no usable header, or a character set that is not known.
     """
     header = read_header(raw)
-    codec = _codec(header, default_character_set)
-    try:
-        text = raw.decode(codec)
-    except UnicodeDecodeError as error:
-        raise MessageError(DATA_TYPE, "the message is not in the character set of MSH-18", "MSH^1^18") from error
+    marked = raw.startswith(_MARK)
+    codec = _codec(header, "UNICODE UTF-8" if marked else default_character_set, character_sets or {})
+    text = _decoded(raw.removeprefix(_MARK), codec)
     lines = [line.strip("\r\n") for line in (text.split("\r") if "\r" in text else text.split("\n"))]
-    return Message(tuple(_segment(line, header.delimiters, codec) for line in lines if line))
+    segments = tuple(_segment(line, header.delimiters, codec) for line in lines if line)
+    return Message(segments, tuple(_unreadable(segments)))
+
+
+def _decoded(raw: bytes, codec: str) -> str:
+    """The text of a message. What cannot be read is replaced, line by line: a set that switches begins each anew."""
+    try:
+        return raw.decode(codec)
+    except UnicodeDecodeError:
+        return "\r".join(line.decode(codec, "replace") for line in re.split(rb"[\r\n]", raw))
+
+
+def _unreadable(segments: Sequence[Segment]) -> Iterator[str]:
+    for segment in segments:
+        for number, value in enumerate(segment.fields, start=1):
+            if UNREADABLE in value:
+                yield f"{segment.name}-{number}"
 
 
 def read_header(raw: bytes) -> Segment:
@@ -123,7 +148,8 @@ def read_header(raw: bytes) -> Segment:
     Raises:
         MessageError: there is none.
     """
-    line = re.split(rb"[\r\n]", raw.lstrip(b"\r\n")[:_LONGEST_HEADER], maxsplit=1)[0].decode("latin-1")
+    begin = raw.removeprefix(_MARK).lstrip(b"\r\n")[:_LONGEST_HEADER]
+    line = re.split(rb"[\r\n]", begin, maxsplit=1)[0].decode("latin-1")
     if line[:3] != "MSH" or len(line) < 8:
         raise MessageError(SEGMENT_SEQUENCE, "a message begins with MSH", "MSH^1", reject=True)
     return _segment(line, _delimiters(line), "latin-1")
@@ -158,15 +184,14 @@ def _delimiters(line: str) -> Delimiters:
     return Delimiters(separator, *list(encoding[:4]))
 
 
-def _codec(header: Segment, default: str) -> str:
+def _codec(header: Segment, default: str, character_sets: Mapping[str, str]) -> str:
     """The codec of MSH-18. One that switches sets reads plain ASCII too, so the first that does is taken."""
-    names = [header.part(name).upper() for name in header.repetitions(18)] or [default]
-    for name in ("ISO IR87", "ISO IR159", *names):
-        if name in names and name:
-            if name not in CODECS:
-                raise MessageError(TABLE_VALUE, "the character set of MSH-18 is not known", "MSH^1^18", reject=True)
-            return CODECS[name]
-    return CODECS[default]
+    names = [name for name in (header.part(one) for one in header.repetitions(18)) if name]
+    codecs = [codec_of(name, character_sets) for name in names or [default]]
+    chosen = next((codec for codec in codecs if codec == "iso2022_jp_2"), codecs[0])
+    if chosen is None:
+        raise MessageError(TABLE_VALUE, "the character set of MSH-18 is not known", "MSH^1^18", reject=True)
+    return chosen
 
 
 def _segment(line: str, delimiters: Delimiters, codec: str) -> Segment:

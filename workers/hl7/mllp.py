@@ -1,7 +1,7 @@
 """The Minimal Lower Layer Protocol: HL7 messages on a TCP connection, each between a start and an end block.
 
-``<VT> message <FS><CR>`` (HL7 v2 implementation guide, Transport: MLLP). TCP cuts where it likes, so bytes are
-collected by a :class:`Deframer` that knows nothing of sockets.
+``<VT> message <FS><CR>`` (HL7 v2 implementation guide, Transport: MLLP); a block without ``<CR>`` is read too. TCP cuts
+where it likes, so bytes are collected by a :class:`Deframer` that knows nothing of sockets.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ END = b"\x1c\x0d"
 
 _CHUNK = 65536
 _BETWEEN = b"\r\n"  # some senders put a line break behind the end block
+_MARK = b"\xef\xbb\xbf"  # and some a byte order mark in front of the start block
 
 
 class FramingError(ValueError):
@@ -67,29 +68,29 @@ class Deframer:
     def _next(self) -> bytes | None:
         """Cut the next whole message off the buffer."""
         self._skip_between()
-        if not self._buffer:
+        if not self._buffer or _MARK.startswith(self._buffer):
             return None
         if self._buffer[:1] != START:
             raise FramingError("bytes came that are in no block")
         end = self._buffer.find(END[:1], max(self._looked, 1))
         if (len(self._buffer) if end < 0 else end) - 1 > self._limit:
             raise FramingError(f"a message is longer than {self._limit} bytes")
-        if end < 0 or end + 1 == len(self._buffer):
-            self._looked = len(self._buffer) if end < 0 else end
+        if end < 0:
+            self._looked = len(self._buffer)
             return None
-        if self._buffer[end : end + 2] != END:
-            raise FramingError("an end block without its carriage return")
+        # Some senders leave the carriage return out and wait for their answer: what ends the chunk ends the block.
+        if self._buffer[end + 1 : end + 2] not in (b"", b"\r", b"\n", START):
+            raise FramingError("an end block inside of a message")
         message = bytes(self._buffer[1:end])
         if START in message:
             raise FramingError("a block begins inside of another one")
-        del self._buffer[: end + 2]
+        del self._buffer[: end + 1]
         self._looked = 0
         return message
 
     def _skip_between(self) -> None:
         if self._buffer[:1] and self._buffer[:1] != START:
-            kept = self._buffer.lstrip(_BETWEEN)
-            self._buffer = bytearray(kept)
+            self._buffer = bytearray(self._buffer.lstrip(_BETWEEN).removeprefix(_MARK))
 
 
 def exchange(

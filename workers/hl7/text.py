@@ -5,31 +5,84 @@ Nothing here logs, and no error quotes a message: what is in them is about patie
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 CODECS: Mapping[str, str] = {
     "ASCII": "ascii",
-    "8859/1": "iso8859_1",
-    "8859/2": "iso8859_2",
-    "8859/3": "iso8859_3",
-    "8859/4": "iso8859_4",
-    "8859/5": "iso8859_5",
-    "8859/6": "iso8859_6",
-    "8859/7": "iso8859_7",
-    "8859/8": "iso8859_8",
-    "8859/9": "iso8859_9",
-    "8859/15": "iso8859_15",
+    **{f"8859/{part}": f"iso8859_{part}" for part in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14, 15, 16)},
     "UNICODE UTF-8": "utf_8",
-    "UTF-8": "utf_8",
     "ISO IR14": "shift_jis",
     "ISO IR87": "iso2022_jp_2",
     "ISO IR159": "iso2022_jp_2",
     "GB 18030-2000": "gb18030",
     "KS X 1001": "euc_kr",
     "BIG-5": "big5",
+    **{f"WINDOWS-{page}": f"cp{page}" for page in range(1250, 1259)},
+    "IBM437": "cp437",
+    "IBM850": "cp850",
 }
-"""HL7 table 0211 and the codec that reads each; UTF-8 is not in it, and is what many systems write."""
+"""HL7 table 0211, the code pages that systems write beside it, and the codec that reads each."""
+
+_OTHER_NAMES: Mapping[str, Sequence[str]] = {
+    "ASCII": ("US-ASCII", "ISO 646", "ANSI X3.4", "ISO_IR 6"),
+    "8859/1": ("LATIN1", "ISO_IR 100"),
+    "8859/2": ("LATIN2", "ISO_IR 101"),
+    "8859/3": ("LATIN3", "ISO_IR 109"),
+    "8859/4": ("LATIN4", "ISO_IR 110"),
+    "8859/5": ("ISO_IR 144",),
+    "8859/6": ("ISO_IR 127",),
+    "8859/7": ("ISO_IR 126",),
+    "8859/8": ("ISO_IR 138",),
+    "8859/9": ("LATIN5", "ISO_IR 148"),
+    "8859/11": ("ISO_IR 166", "TIS 620"),
+    "8859/15": ("LATIN9", "ISO_IR 203"),
+    "UNICODE UTF-8": ("UTF-8", "UNICODE", "ISO_IR 192"),
+    "ISO IR14": ("ISO_IR 13", "SHIFT_JIS", "SJIS", "MS932", "CP932", "WINDOWS-31J"),
+    "ISO IR87": ("ISO 2022 IR 87", "ISO-2022-JP"),
+    "ISO IR159": ("ISO 2022 IR 159",),
+    "GB 18030-2000": ("GB18030", "GBK", "GB2312", "CP936", "ISO 2022 IR 58"),
+    "KS X 1001": ("EUC-KR", "KSC 5601", "KS C 5601", "ISO 2022 IR 149"),
+    "BIG-5": ("CP950",),
+    "WINDOWS-1252": ("ANSI", "MS-ANSI"),
+    "IBM850": ("CP850", "850"),
+    "IBM437": ("CP437", "437"),
+}
+"""Names of the same sets in DICOM (PS3.3 C.12.1.1.2), at IANA and in the manuals of senders."""
+
+
+def _key(name: str) -> str:
+    """What counts of a name: letters and digits. Senders write 8859-1, ISO8859/1 and iso_8859-1 for the same set."""
+    return re.sub(r"[^A-Z0-9]", "", name.upper())
+
+
+def _spellings() -> Iterator[tuple[str, str]]:
+    for name in CODECS:
+        yield _key(name), name
+        if name.startswith("8859/"):
+            yield _key(f"ISO{name}"), name
+        if name.startswith("WINDOWS-"):
+            yield from ((_key(f"{prefix}{name[8:]}"), name) for prefix in ("CP", "WIN", ""))
+        for other in _OTHER_NAMES.get(name, ()):
+            yield _key(other), name
+
+
+_NAMES: Mapping[str, str] = dict(_spellings())
+
+
+def codec_of(name: str, site_names: Mapping[str, str] | None = None) -> str | None:
+    """The codec of a character set, however its ``name`` is written; None where it is not known.
+
+    ``site_names`` tells what a site writes: its names and, for each, one that is known here.
+    """
+    own = {_key(key): value for key, value in (site_names or {}).items()}
+    known = _NAMES.get(_key(own.get(_key(name), name)))
+    return None if known is None else CODECS[known]
+
+
+UNREADABLE = "\ufffd"
+"""What stands for bytes that are not of the character set of their message."""
 
 NULL = '""'
 """A field with this value says: delete what you have."""

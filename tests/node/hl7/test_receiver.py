@@ -211,7 +211,10 @@ def test_a_change_of_status_may_tell_of_the_report(worklist: Worklist, status: s
         (message("ADT^A08", "M1", "EVN|A08"), "AE", "100"),
         (message("ADT^A08", "M1", "PID|1||42^^^^AN||Doe^Jane"), "AE", "101"),
         (message("ADT^A40", "M1", "PID|1||P7^^^^MR", "MRG|42^^^^AN"), "AE", "101"),
-        (order().replace(b"Jane", b"J\xffne"), "AE", "102"),
+        (order().replace(b"A-1", b"A-\xff"), "AE", "102"),
+        (order().replace(b"P1^", b"P\xff^"), "AE", "102"),
+        (order().replace(b"^^^^^S", b"^^^^^\xff"), "AE", "102"),
+        (report().replace(b"||||||F", b"||||||\xff"), "AE", "102"),
         (b"hello", "AR", "100"),
     ],
 )
@@ -333,3 +336,33 @@ def test_a_placeholder_is_not_merged(engine: Engine) -> None:
     acknowledged = answer(worklist, message("ADT^A40", "M4", "PID|1||P7^^^^MR||Roe^Jane", "MRG|UNKNOWN^^^^MR"))
     assert (acknowledged.code, acknowledged.error) == ("AE", "102")
     assert worklist.study_detail(study_of(worklist)).row.patient_id == "UNKNOWN"
+
+
+ADDRESS = PATIENT.encode() + b"|||Stra\xdfe 1^^Town"
+
+
+@pytest.mark.parametrize("name", ["UNICODE UTF-8", "ASCII", "Windows-1252"])
+def test_a_bad_byte_in_an_address_loses_no_order(worklist: Worklist, name: str) -> None:
+    record(worklist)
+    bad = b"\x81" if name == "Windows-1252" else b"\xdf"
+    raw = order().replace(PATIENT.encode(), ADDRESS.replace(b"\xdf", bad)).replace(b"UNICODE UTF-8", name.encode())
+    acknowledged = answer(worklist, raw)
+    assert acknowledged.code == "AA"
+    assert "PID-11" in acknowledged.segments["MSA"][3]
+    assert worklist.study_detail(study_of(worklist)).row.priority is Priority.URGENT
+
+
+def test_a_name_that_cannot_be_read_corrects_nothing(worklist: Worklist) -> None:
+    finished(worklist)
+    raw = correction().replace(b"Roe", b"R\xffe").replace(b"19700101", b"19700102")
+    assert answer(worklist, raw).code == "AA"
+    detail = worklist.study_detail(study_of(worklist))
+    assert (detail.row.patient_name, detail.patient_birth_date) == ("Doe^Jane", "19700102")
+
+
+@pytest.mark.parametrize("name", ["Windows-1252", "UTF8", "8859-1", "ISO_IR 100", "HOUSE"])
+def test_an_order_is_read_whatever_its_sender_calls_the_character_set(worklist: Worklist, name: str) -> None:
+    record(worklist)
+    raw = order().replace(b"UNICODE UTF-8", name.encode())
+    assert answer(worklist, raw, character_sets={"house": "8859/1"}).code == "AA"
+    assert worklist.study_detail(study_of(worklist)).row.priority is Priority.URGENT

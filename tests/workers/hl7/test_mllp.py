@@ -50,6 +50,23 @@ def test_what_is_out_of_place_is_refused(stream: bytes) -> None:
     assert "GET" not in str(refused.value)
 
 
+def test_an_end_block_without_its_carriage_return_ends_the_message() -> None:
+    deframer = Deframer(1000)
+    assert deframer.feed(b"\x0bMSH|1\x1c") == [b"MSH|1"], "its sender waits for the answer"
+    assert not deframer.unfinished
+    assert deframer.feed(b"\x0bMSH|2\x1c\x0bMSH|3\x1c\n") == [b"MSH|2", b"MSH|3"]
+    assert deframer.feed(b"\r") == []
+    assert not deframer.unfinished
+
+
+@pytest.mark.parametrize("size", [1, 2, 100])
+def test_a_byte_order_mark_before_a_block_is_skipped(size: int) -> None:
+    stream = b"\xef\xbb\xbf\x0bMSH|1\x1c\r\xef\xbb\xbf\x0bMSH|2\x1c\r"
+    deframer = Deframer(1000)
+    found = [one for at in range(0, len(stream), size) for one in deframer.feed(stream[at : at + size])]
+    assert found == [b"MSH|1", b"MSH|2"]
+
+
 def test_a_message_is_refused_before_it_has_filled_the_memory() -> None:
     deframer = Deframer(100)
     assert deframer.feed(b"\x0b" + b"x" * 100) == []
