@@ -105,7 +105,7 @@ class _Header:
         """Values as texts without padding."""
         try:
             value = self._dataset.get(keyword)
-        except (ValueError, TypeError, AttributeError, KeyError, NotImplementedError):
+        except Exception:  # pydicom converts hostile values, and fails in every way there is; they say nothing
             return []
         if value is None:
             return []
@@ -132,7 +132,7 @@ class _Header:
     def _items(self, keyword: str) -> Iterator[_Header]:
         try:
             items = list(self._dataset.get(keyword) or ())
-        except (ValueError, TypeError, AttributeError, KeyError, NotImplementedError):
+        except Exception:  # pydicom converts hostile values, and fails in every way there is; they say nothing
             items = []
         yield from (_Header(item) for item in items if isinstance(item, Dataset))
 

@@ -109,7 +109,12 @@ class Header(Dataset):
         value = self._plain.get(key)
         if value is not None:
             return value
-        return default if key in self._absent else super().get(key, default)
+        if key in self._absent:
+            return default
+        try:
+            return super().get(key, default)
+        except Exception:  # pydicom converts hostile values, and fails in every way there is; they say nothing
+            return default
 
 
 def _plain_value(element: Any, vr: str) -> str | int | None:
@@ -251,7 +256,7 @@ def text(header: Dataset, keyword: str) -> str:
     try:
         value = header.get(keyword)
         shown = "" if value is None else "\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value)
-    except (ValueError, TypeError, AttributeError, KeyError, LookupError, NotImplementedError):
+    except Exception:  # see Header.get
         return ""
     if shown.isascii() and shown.isprintable():
         return shown.strip()[:_LONGEST_TEXT]

@@ -378,5 +378,5 @@ def _quieten() -> None:
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     quieten_libraries()
     # How a peer's bytes fail to be a PDU is told in one line, at the end of the association.
-    for name in ("dul", "utils"):
+    for name in ("dul", "fsm", "utils"):
         logging.getLogger(f"pynetdicom.{name}").setLevel(logging.CRITICAL)

@@ -377,7 +377,19 @@ class ReceivingDul(DULServiceProvider):  # type: ignore[misc]
         self._seen.add(event)
         if event == "Evt15" and self.idle_timer_expired():
             self._why = self._why or "it was idle for too long"
-        self._act(event)
+        try:
+            self._act(event)
+        except Exception as error:
+            # What pynetdicom's state machine cannot answer (an A-ABORT of no source, say) would end this thread alone,
+            # and leave the connection and the association's thread behind.
+            self._why = self._why or f"the peer sent what cannot be answered ({type(error).__name__})"
+            self._end_at_once()
+
+    def _end_at_once(self) -> None:
+        self.assoc.is_aborted, self.assoc.is_established = True, False
+        self.assoc._kill = self._kill_thread = True
+        if self.socket is not None:
+            self.socket.close()
 
     def tell_association(self) -> None:
         """Let the association's thread look for what there is to do."""

@@ -1,0 +1,30 @@
+"""The short form of the fuzz campaign, and what the long form depends on: the same seed makes the same bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.fuzz.campaign import run
+from tests.fuzz.conversations import conversation
+from tests.fuzz.data_sets import wire
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+SEED = 11
+
+
+def test_a_seed_makes_the_same_campaign_again() -> None:
+    first, second = Random(SEED), Random(SEED)
+    assert [wire(first, number) for number in range(50)] == [wire(second, number) for number in range(50)]
+    assert [conversation(first) for _ in range(50)] == [conversation(second) for _ in range(50)]
+
+
+@pytest.mark.slow
+def test_a_short_campaign_finds_nothing(tmp_path: Path) -> None:
+    outcome = run(tmp_path / "node", SEED, data_sets=200, conversations=200, patience=300)
+    assert outcome.faults == []
+    assert outcome.statuses[0] > 50
+    assert outcome.statuses[0xC000] > 5
+    assert outcome.jobs["done"] > 20
