@@ -22,8 +22,9 @@ demo: $(VENV)/.demo ## Run the whole node, send it radiographs, show what comes 
 test: $(VENV)/.dev ## Run every test, one worker a core (TESTS=tests/node for some, JOBS=0 for no workers)
 	$(BIN)/python -P -m pytest -n $(JOBS) --dist loadgroup $(TESTS)
 
-fuzz: $(VENV)/.dev ## Run the property tests on other examples than `make test` does (SEED=… for those of a seed)
-	@seed="$(SEED)"; seed="$${seed:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}"; echo "make fuzz SEED=$$seed"; \
+fuzz: $(VENV)/.dev ## Property tests on examples of SEED=…, or with COUNT=20000 so many data sets and conversations to a node
+	@seed="$(SEED)"; seed="$${seed:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}"; echo "make fuzz SEED=$$seed COUNT=$(COUNT)"; \
+	  if [ -n "$(COUNT)" ]; then exec $(BIN)/python -P -m tests.fuzz.campaign --seed $$seed --count $(COUNT); fi; \
 	  $(BIN)/python -P -m pytest -n $(JOBS) --dist loadgroup -m hypothesis \
 	  --hypothesis-profile=random --hypothesis-seed=$$seed $(TESTS)
 

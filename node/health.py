@@ -18,6 +18,7 @@ from models.manifest import ManifestError
 from models.model_registry import UnknownModel, read_registry
 from node.broker import BrokerError, answers, server_binary
 from node.hl7.listener import tls_context
+from node.instance_store import SET_ASIDE
 from node.sender import Peer, SendError, echo
 from workers.destinations.contract import PeerError
 from workers.destinations.registry import KINDS
@@ -55,7 +56,7 @@ def examine(settings: Settings, *, peers: bool = True) -> Iterator[Check]:
 
 
 def check_store(settings: Settings) -> Check:
-    """The store folder can be written and has more than ``store.minimum_free_bytes`` free."""
+    """The store folder can be written, has more than ``store.minimum_free_bytes`` free, and nothing was set aside."""
     folder = settings.store.folder.absolute()
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if not os.access(existing, os.W_OK):
@@ -64,6 +65,11 @@ def check_store(settings: Settings) -> Check:
     if free < settings.store.minimum_free_bytes:
         return Check(
             "store", False, f"{free / 1e9:.1f} GB free in {existing}", "free some space, or lower store.keep_days"
+        )
+    aside = sum(1 for _ in (folder / SET_ASIDE).glob("*"))
+    if aside:
+        return Check(
+            "store", False, f"{aside} files are set aside", f"send those images again, then empty {folder / SET_ASIDE}"
         )
     return Check("store", True, f"{free / 1e9:.1f} GB free in {folder}")
 

@@ -1,8 +1,9 @@
-"""What ``pleura doctor`` says of a destination that has to prove what it holds."""
+"""What ``pleura doctor`` says of a destination that has to prove what it holds, and of files that were set aside."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from pynetdicom import AE
@@ -12,8 +13,9 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
-from config.settings import Destination, Settings
-from node.health import check_destination
+from config.settings import Destination, Settings, Store
+from node.health import check_destination, check_store
+from node.instance_store import SET_ASIDE
 
 PROOFS = {"query": StudyRootQueryRetrieveInformationModelFind, "commitment": StorageCommitmentPushModel}
 
@@ -53,3 +55,14 @@ def test_a_destination_must_offer_what_proves_it(serving: Callable[..., int], pr
 def test_a_destination_that_proves_nothing_need_only_answer(serving: Callable[..., int]) -> None:
     found = check_destination(Settings(), destination(serving(), "none"))
     assert (found.ok, "proof" in found.found) == (True, False)
+
+
+def test_a_file_that_was_set_aside_is_a_matter_for_a_person(tmp_path: Path) -> None:
+    settings = Settings(store=Store(folder=tmp_path, minimum_free_bytes=0))
+    assert check_store(settings).ok
+    (tmp_path / SET_ASIDE).mkdir()
+    assert check_store(settings).ok
+    (tmp_path / SET_ASIDE / "0123.2.part").touch()
+    found = check_store(settings)
+    assert not found.ok
+    assert "1 files are set aside" in found.found

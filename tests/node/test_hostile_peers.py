@@ -111,6 +111,16 @@ def test_what_is_no_storage_class_is_not_accepted(uid: str) -> None:
     assert not is_storage_class(uid)
 
 
+def test_a_number_of_an_odd_length_says_nothing(node: Listening) -> None:
+    image = chest()
+    body = encoded(image)
+    rows = struct.pack("<HH2sH", 0x0028, 0x0010, b"US", 2)
+    odd = body.replace(rows, struct.pack("<HH2sH", 0x0028, 0x0010, b"US", 3) + b"x")
+    with Peer(node.port, [(CR, EXPLICIT)]) as peer:
+        assert peer.store(odd, image.SOPInstanceUID).status == 0
+    assert [row for (row,) in node.rows("state")] == ["refused"]
+
+
 # Connections
 
 
@@ -238,6 +248,7 @@ def test_a_rejected_association_is_one_line_whatever_its_titles_are(
     ("sent", "why"),
     [
         (pdu(7, bytes(4)), "the peer aborted it"),
+        (pdu(7, bytes((0, 0, 3, 0))), "cannot be answered"),
         (pdu(9, bytes(4)), "invalid PDU"),
         (pdu(4, bytes(3)), "ends within a header"),
         (p_data(1, 0, b"x"), "a data set without a C-STORE-RQ"),
