@@ -279,6 +279,10 @@ class Destination(_Part):
     what is sent from then on."""
     proof_seconds: float = Field(default=30, gt=0)
     """It is asked so long after it took an object; the wait doubles with each further question, up to an hour."""
+    rejection_notes: bool = False
+    """Send this peer a rejection note of our own (IHE RAD IOCM: a Key Object Selection) for what it holds of ours and
+    that is not right any more, because its image was rejected or replaced, or a newer revision stands for it. It must
+    know such notes. Otherwise the page of the study lists what a person must remove there."""
 
 
 class Triage(_Part):

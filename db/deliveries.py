@@ -10,11 +10,11 @@ from sqlalchemy import Connection, Row, Select, and_, func, or_, select, update
 
 from db import tables
 from db.errors import RecordNotFoundError, StudyHeldError, TransitionError
-from db.holding import is_kept_back, why_kept_back
+from db.holding import stays_here, why_kept_back
 from db.ingest import insert_or_ignore
 from db.jobs import starts_with
 from db.model_states import hold_back, withheld
-from db.records import Delivery, DeliveryState
+from db.records import NOTE, Delivery, DeliveryState
 from db.transitions import lock_study, move
 
 OPEN = (DeliveryState.PENDING, DeliveryState.SENDING)
@@ -39,7 +39,7 @@ def _open_rows() -> Select[Any]:
             result.c.patient_id,
             result.c.job_id,
             study.c.study_instance_uid,
-            is_kept_back(study.c).label("held"),
+            stays_here(study.c, result.c.kind).label("held"),
         )
         .join(result, result.c.id == delivery.c.result_id)
         .join(study, study.c.id == delivery.c.study_id)
@@ -191,7 +191,8 @@ def retry(connection: Connection, delivery_id: int, worker: str, error: str, now
     study = tables.Study
     columns = select(study.held, study.held_reason, study.correction).where(study.id == row.study_id)
     found: Any = connection.execute(columns).one()
-    reason = why_kept_back(found)
+    kind = connection.scalar(select(tables.Result.kind).where(tables.Result.id == row.result_id))
+    reason = None if kind == NOTE else why_kept_back(found)
     if reason is not None:
         before = DeliveryState.PENDING
         held: dict[str, Any] = {"error": reason, "held_with_study": True}
@@ -260,7 +261,7 @@ def to_ring(connection: Connection, now: datetime, quiet: timedelta, limit: int)
     Two of a destination suffice, for who is in contact with it works off what else waits for it; none of one
     that may not be called yet.
     """
-    delivery, study, destination = tables.Delivery, tables.Study, tables.Destination
+    delivery, study, destination, result = tables.Delivery, tables.Study, tables.Destination, tables.Result
     silent = or_(delivery.rung_at.is_(None), delivery.rung_at <= now - quiet)
     pending = and_(
         delivery.state == DeliveryState.PENDING,
@@ -279,7 +280,8 @@ def to_ring(connection: Connection, now: datetime, quiet: timedelta, limit: int)
         select(delivery.id, place.label("place"))
         .join(study, study.id == delivery.study_id)
         .join(destination, destination.name == delivery.destination)
-        .where(~is_kept_back(study), or_(pending, left))
+        .join(result, result.id == delivery.result_id)
+        .where(~stays_here(study, result.kind), or_(pending, left))
         .where(or_(destination.open_until.is_(None), destination.open_until <= now))
         .subquery()
     )
@@ -289,14 +291,15 @@ def to_ring(connection: Connection, now: datetime, quiet: timedelta, limit: int)
 
 def waiting_for(connection: Connection, name: str, now: datetime, limit: int) -> tuple[int, ...]:
     """Deliveries to a destination that a worker may take now, the oldest first."""
-    delivery, study = tables.Delivery, tables.Study
+    delivery, study, result = tables.Delivery, tables.Study, tables.Result
     due = or_(delivery.due_at.is_(None), delivery.due_at <= now)
     pending = and_(delivery.state == DeliveryState.PENDING, due)
     left = and_(delivery.state == DeliveryState.SENDING, delivery.lease_until <= now)
     query = (
         select(delivery.id)
         .join(study, study.id == delivery.study_id)
-        .where(delivery.destination == name, ~is_kept_back(study), or_(pending, left))
+        .join(result, result.id == delivery.result_id)
+        .where(delivery.destination == name, ~stays_here(study, result.kind), or_(pending, left))
         .order_by(delivery.id)
         .limit(limit)
     )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select, update
 
 from db import tables
-from db.records import DeliveryState, JobState
+from db.records import NOTE, DeliveryState, JobState
 from db.replacing import replace_older
 from db.transitions import event, lock_study, move, write_events
 
@@ -21,6 +21,11 @@ def why_kept_back(study: Row[Any]) -> str | None:
 def is_kept_back(study: Any) -> ColumnElement[bool]:
     """The same as a condition; ``study`` is the table or an alias of it."""
     return or_(study.held.is_(True), study.correction != "")
+
+
+def stays_here(study: Any, kind: Any) -> ColumnElement[bool]:
+    """Whether a result of this kind may not leave now; a rejection note of ours always may: what is wrong must go."""
+    return and_(is_kept_back(study), kind != NOTE)
 
 
 def first_state(study: Row[Any]) -> tuple[DeliveryState, str]:
@@ -116,11 +121,8 @@ def send_recorded(connection: Connection, study: Row[Any], reason: str, actor: s
 
 def _locked(connection: Connection, table: Any, study_id: int, states: tuple[Any, ...]) -> list[Any]:
     columns = table.__table__
-    return list(
-        connection.execute(
-            select(columns)
-            .where(columns.c.study_id == study_id, columns.c.state.in_(states))
-            .order_by(columns.c.id)
-            .with_for_update(key_share=True)
-        )
-    )
+    query = select(columns).where(columns.c.study_id == study_id, columns.c.state.in_(states))
+    if table is tables.Delivery:
+        note = select(tables.Result.id).where(tables.Result.study_id == study_id, tables.Result.kind == NOTE)
+        query = query.where(columns.c.result_id.not_in(note))
+    return list(connection.execute(query.order_by(columns.c.id).with_for_update(key_share=True)))

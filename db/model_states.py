@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, and_, func, insert, or_, select
 from db.audit import AuditEntry, write_entry
 from db.engine import writing
 from db.order_tables import NotificationRow, NotificationState
-from db.records import DeliveryState
+from db.records import NOTE, DeliveryState
 from db.tables import Delivery, Finding, ModelSwitch, Result
 from db.transitions import move
 
@@ -129,7 +129,7 @@ def _switch(row: Any) -> Switch:
 def _carries() -> Any:
     """Which findings a result tells: those of its job's revision; a study's summary, all that hold."""
     of_job = and_(Finding.job_id == Result.job_id, Finding.revision == Result.revision)
-    of_study = and_(Result.job_id.is_(None), Finding.superseded.is_(False))
+    of_study = and_(Result.job_id.is_(None), Result.kind != NOTE, Finding.superseded.is_(False))
     return and_(Finding.study_id == Result.study_id, Finding.shadow.is_(False), or_(of_job, of_study))
 
 

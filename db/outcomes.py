@@ -12,7 +12,8 @@ from db import tables
 from db.errors import DuplicateResultError
 from db.holding import first_state
 from db.ingest import insert_or_ignore
-from db.records import IS_REPORTED, DeliveryState, FindingRecord, ResultRecord
+from db.records import IS_REPORTED, NOTE, DeliveryState, FindingRecord, ResultRecord
+from db.stale import mark_replaced
 from db.transitions import event, move, write_events
 
 _UNSENT = (DeliveryState.PENDING, DeliveryState.FAILED, DeliveryState.HELD, DeliveryState.RECORDED)
@@ -72,6 +73,8 @@ def keep_results(
     """
     if revision > 1:
         _withdraw_unsent(connection, study.id, job_id, revision, actor, now)
+        if not _still(recorded, study):
+            mark_replaced(connection, study.id, job_id, revision, actor, now)
     _refuse_duplicates(connection, [result.sop_instance_uid for result in results])
     if not results:
         return ()
@@ -157,6 +160,7 @@ def _withdraw_unsent(
             delivery.c.study_id == study_id,
             delivery.c.state.in_(_UNSENT),
             result.c.job_id.is_(None) if job_id is None else result.c.job_id == job_id,
+            result.c.kind != NOTE,
             result.c.revision < revision,
         )
         .with_for_update(key_share=True, of=delivery)

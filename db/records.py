@@ -273,6 +273,31 @@ class FindingRecord:
     side: str = ""
 
 
+NOTE = "note"
+"""Kind of a result that is a rejection note of our own."""
+
+FOR_QUALITY, FOR_SAFETY = "113001", "113037"
+"""Titles (DCM; PS3.16 CID 7031) of a rejection note: for what a newer revision replaces, and for what was made of an
+image that was replaced, whose patient or side may have been wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class StaleObject:
+    """An object of ours that a destination holds, or may hold, and that is not right any more.
+
+    ``code`` is the title (DCM) of the rejection note that it needs, ``reason`` says it to a person.
+    """
+
+    delivery_id: int
+    destination: str
+    kind: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    code: str
+    reason: str
+
+
 @dataclass(frozen=True, slots=True)
 class ResultRecord:
     """One encoded object: its UID and where its bytes lie (relative to the store folder)."""
@@ -514,7 +539,11 @@ class ResultDetail:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryDetail:
-    """A delivery as the study's page shows it."""
+    """A delivery as the study's page shows it.
+
+    ``stale_code``: the destination holds it, or may, and it is not right any more (title of a rejection note);
+    ``note_id`` is then the result that takes it back there, None where no note does.
+    """
 
     id: int
     result_id: int
@@ -527,6 +556,8 @@ class DeliveryDetail:
     created_at: datetime
     sent_at: datetime | None
     proven_at: datetime | None
+    stale_code: str = ""
+    note_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

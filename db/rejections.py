@@ -98,7 +98,7 @@ def _take_back(connection: Connection, instance: Row[Any], note: RejectionNote, 
             move(connection, "job", row, JobState.WITHDRAWN, cause=note.sentence, actor=ACTOR, now=now, worker="")
         elif row.state is not JobState.WITHDRAWN:
             _end_job(connection, row, note, now)
-            withdraw_results(connection, row.id, note.sentence, ACTOR, now)
+            withdraw_results(connection, row.id, note.sentence, note.code, ACTOR, now)
 
 
 def _end_job(connection: Connection, job: Row[Any], note: RejectionNote, now: datetime) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, select, update
 
 from db import tables
 from db.flags import CONFLICT, NOT_COUNTED, REPLACED
-from db.records import InstanceState, JobState
+from db.records import FOR_SAFETY, InstanceState, JobState
 from db.transitions import move
 from db.withdrawing import withdraw_results
 
@@ -53,4 +53,4 @@ def _replace(connection: Connection, instance: Row[Any], actor: str, now: dateti
         if row.state is not JobState.WITHDRAWN:
             move(connection, "job", row, JobState.WITHDRAWN, cause=NEWER, actor=actor, now=now, worker="", due_at=None)
         connection.execute(update(tables.Finding).where(tables.Finding.job_id == row.id).values(superseded=True))
-        withdraw_results(connection, row.id, NEWER, actor, now)
+        withdraw_results(connection, row.id, NEWER, FOR_SAFETY, actor, now)

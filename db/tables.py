@@ -128,6 +128,7 @@ _UNREAD = text("reported_at IS NULL")
 # Figures per week look at what has ended; what waits is in no week.
 _FINISHED = text("finished_at IS NOT NULL")
 _ASKED = text("proof_due_at IS NOT NULL")
+_STALE = text("stale_code <> '' AND note_id IS NULL")
 # A pass of retention looks at what still has files, not at all old studies.
 _KEPT = text("files_removed_at IS NULL")
 
@@ -339,7 +340,8 @@ class Delivery(Base):
     ``proof_due_at``: when the destination is next asked whether it holds the object, None where nobody asks;
     ``proof_attempts``: how often it was asked since it took it; ``proof_missing``: how often it said no;
     ``transaction_uid``: names the last question. ``lost`` counts the claims in a row whose process ended
-    without a word.
+    without a word. ``stale_code``: what the destination took is not right any more, title (DCM) of the rejection note
+    that it needs; ``note_id``: the result that is this note.
     """
 
     __tablename__ = "deliveries"
@@ -348,6 +350,7 @@ class Delivery(Base):
         Index("ix_deliveries_study_id_state", "study_id", "state"),
         Index("ix_deliveries_state_rung_at", "state", "rung_at"),
         Index("ix_deliveries_proof_due_at", "proof_due_at", sqlite_where=_ASKED, postgresql_where=_ASKED),
+        Index("ix_deliveries_stale", "study_id", sqlite_where=_STALE, postgresql_where=_STALE),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -370,6 +373,8 @@ class Delivery(Base):
     proof_missing: Mapped[int] = mapped_column(server_default=text("0"))
     transaction_uid: Mapped[str | None] = mapped_column(UID)
     lost: Mapped[int] = mapped_column(server_default=text("0"))
+    stale_code: Mapped[str] = mapped_column(String(16), server_default="")
+    note_id: Mapped[int | None]
 
 
 class Destination(Base):

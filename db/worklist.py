@@ -28,6 +28,7 @@ from db import (
     repeats,
     reporting,
     retention,
+    stale,
     studies,
 )
 from db.assessments import Assessment
@@ -44,6 +45,7 @@ from db.records import (
     Refusal,
     RejectionNote,
     ResultRecord,
+    StaleObject,
     StudyDetail,
     StudyFacts,
     TriageDecision,
@@ -343,6 +345,23 @@ class Worklist:
     def release_study(self, study_id: int, actor: str, now: datetime) -> tuple[int, ...]:
         """Release a held study and give the jobs to ring for."""
         return self._write(holding.release, study_id, actor, now)
+
+    def studies_with_stale_objects(self, destinations: Sequence[str], limit: int = 20) -> tuple[int, ...]:
+        """Studies of which one of these destinations holds something that is not right any more and is not noted."""
+        return self._read(stale.studies_with_stale, destinations, limit)
+
+    def stale_objects(self, study_id: int, destinations: Sequence[str]) -> tuple[StaleObject, ...]:
+        """What these destinations hold of a study and must give up, and no note takes back yet."""
+        return self._read(stale.stale_objects, study_id, destinations)
+
+    def record_note(
+        self, study_id: int, record: ResultRecord, objects: Sequence[StaleObject], now: datetime
+    ) -> tuple[int, ...]:
+        """Keep a rejection note of ours about ``objects`` of one destination, and give the delivery to ring for.
+
+        Nothing where these objects have a note by now. It may leave although the study is held.
+        """
+        return self._write(stale.record_note, study_id, record, objects, now)
 
     def expired_studies(self, before: datetime, after_id: int = 0, limit: int = 100) -> tuple[ExpiredStudy, ...]:
         """Studies that were settled until ``before`` and have nothing to send any more, with the paths of their files.

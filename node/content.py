@@ -14,6 +14,7 @@ from db.records import ReceivedInstance, Refusal, RejectionNote
 from models.radiograph.data_set import InvalidDataSetError
 from node.assessment import assessment_of, may_assess
 from node.documents import read_document
+from node.eligibility import RefusalCode
 from node.rejection import is_key_object, rejection_of
 from node.reports import is_report, may_report
 
@@ -33,7 +34,9 @@ NOTHING = Said()
 
 def read_said(path: Path, received: ReceivedInstance, refusal: Refusal | None, rules: Triage) -> Said:
     """Read what the object at ``path`` says; nothing where its class can say nothing."""
-    is_key = is_key_object(received.sop_class_uid)
+    # A note of ours that comes back has said what it says where it was sent.
+    own = refusal is not None and refusal.code == RefusalCode.OWN_RESULT
+    is_key = is_key_object(received.sop_class_uid) and not own
     assesses = may_assess(received.sop_class_uid)
     reports = may_report(received.sop_class_uid, refusal, rules)
     if not (is_key or assesses or reports):

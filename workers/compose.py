@@ -36,6 +36,7 @@ from workers.results.contract import Equipment
 from workers.results.registry import ENCODERS
 from workers.retention import Retention
 from workers.source import SourceImage, read_source
+from workers.stale import RejectionNotes
 from workers.summarise import Summariser
 from workers.sweep import Sweep, ring_deliveries, ring_jobs
 from workers.switches import States, Switchboard, Turn
@@ -129,13 +130,15 @@ def sweep_of(settings: Settings) -> Sweep:
     """The sweep of a node."""
     engine, worklist = connect(settings.database_url), worklist_of(settings)
     pipeline = active_pipeline(settings)
+    doorbell, equipment = Doorbell(settings.broker_url), equipment_of(settings)
     return Sweep(
         settings=settings,
         worklist=worklist,
-        doorbell=Doorbell(settings.broker_url),
+        doorbell=doorbell,
         clock=utc_now,
-        summarise=Summariser(settings, worklist, pipeline, digest_of(pipeline, settings), equipment_of(settings)),
+        summarise=Summariser(settings, worklist, pipeline, digest_of(pipeline, settings), equipment),
         retention=Retention(settings.store.folder, settings.store.keep_days, worklist),
+        take_back=RejectionNotes(settings, worklist, equipment, doorbell.ring_deliveries).step,
         pull_back=lambda now: pull_back(engine, now, longest_waits(settings)),
     )
 

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from config.logs import job_in_log
 from config.settings import Destination, Settings
-from db.records import Delivery
+from db.records import NOTE, Delivery
 from workers.clock import Clock
 from workers.destinations.contract import (
     Contact,
@@ -32,7 +32,7 @@ from workers.tasks import backoff, where_in_code
 
 log = logging.getLogger(__name__)
 
-STORING_ORDER = ("seg", "sr", "sc", "gsps", "summary")
+STORING_ORDER = ("seg", "sr", "sc", "gsps", "summary", NOTE)
 _LEASE_MARGIN_SECONDS = 60.0
 _ABSENT = "the destination does not hold this study: not yet, or it was merged or deleted"
 _LOST = "its process was lost or stopped by the time limit at every attempt"
@@ -224,7 +224,8 @@ def _is_final(receipt: Receipt, attempts: int, settings: Settings) -> bool:
 
 def _sent(delivery: Delivery, receipt: Receipt, tools: DeliveryTools) -> None:
     destination = tools.settings.destination(delivery.destination)
-    later = None if destination is None else prove_after(destination)
+    # An archive that has followed a note need not show it.
+    later = None if destination is None or delivery.kind == NOTE else prove_after(destination)
     tools.worklist.delivery_sent(delivery.id, tools.worker, tools.clock(), later)
     log.info("delivery %d: %s sent to %s %s", delivery.id, delivery.kind, delivery.destination, receipt.note)
 

@@ -141,7 +141,8 @@ class Pauses:
 
 @dataclass(slots=True)
 class Sweep:
-    """One sweep; :meth:`once` does everything once. ``told`` remembers which late jobs the log has named,
+    """One sweep; :meth:`once` does everything once. ``take_back`` makes the rejection notes that are due (see
+    :class:`workers.stale.RejectionNotes`). ``told`` remembers which late jobs the log has named,
     ``failures`` how often the summary of a study could not be made. ``pull_back`` mends what was stored before the
     clock was set back (:func:`db.clock.pull_back`), and says how much."""
 
@@ -151,6 +152,7 @@ class Sweep:
     clock: Clock
     summarise: Summarise
     retention: Retention
+    take_back: Callable[[datetime], None]
     pull_back: Callable[[datetime], int] = lambda _: 0
     elapsed: Elapsed = time.monotonic
     told: set[int] = field(default_factory=set)
@@ -174,6 +176,7 @@ class Sweep:
             ("look for late jobs", self.tell_late_jobs),
             ("remove old files", self.remove_old_files),
             ("settle studies", self.settle_quiet_studies),
+            ("take back stale results", lambda: self.take_back(self.clock())),
             ("look at the clock", self.look_at_the_clock),
         )
         for name, step in steps:

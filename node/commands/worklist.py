@@ -26,6 +26,7 @@ from db.records import (
 )
 from db.worklist import Worklist
 from node.commands.common import console, fail, settings_of
+from workers.stale import ToRemove, by_hand
 from workers.worklist import worklist_of
 
 _STYLES = {Priority.CRITICAL: "bold red", Priority.URGENT: "yellow", Priority.ROUTINE: ""}
@@ -130,11 +131,12 @@ def _analysis(row: WorklistRow | ListedStudy) -> str:
 @click.pass_context
 def show(context: click.Context, study: str, as_json: bool) -> None:
     """Print everything about STUDY: its row ('#3', quoted), UID, accession number, or the UID of one of its images."""
-    detail = find_detail(open_worklist(settings_of(context)), study)
+    settings = settings_of(context)
+    detail = find_detail(open_worklist(settings), study)
     if as_json:
         click.echo(json.dumps(asdict(detail), default=str, indent=2))
         return
-    for part in _parts(detail):
+    for part in _parts(detail, by_hand(detail, settings.destinations)):
         console.print(part)
 
 
@@ -159,12 +161,13 @@ def named(detail: StudyDetail) -> str:
     return f"study #{row.study_id} (patient {patient}, accession {row.accession_number or '-'}, of {date})"
 
 
-def _parts(detail: StudyDetail) -> Iterator[Table | str]:
+def _parts(detail: StudyDetail, to_remove: Sequence[ToRemove]) -> Iterator[Table | str]:
     yield from _heading(detail)
     yield _images(detail)
     yield _jobs(detail)
     yield from _similar(detail)
     yield _deliveries(detail)
+    yield from _to_remove(to_remove)
     yield _history(detail)
 
 
@@ -233,6 +236,13 @@ def _deliveries(detail: StudyDetail) -> Table:
         for item in detail.deliveries
     )
     return _table("Deliveries", ("#", "kind", "destination", "state", "attempts", "object", "error"), rows)
+
+
+def _to_remove(objects: Sequence[ToRemove]) -> Iterator[Table]:
+    """What a person must remove at destinations that take no rejection notes; nothing where there is none."""
+    rows = [(one.delivery.destination, one.sop_instance_uid, one.delivery.error) for one in objects]
+    if rows:
+        yield _table("To remove by hand", ("destination", "object", "why"), iter(rows))
 
 
 def _history(detail: StudyDetail) -> Table:

@@ -10,6 +10,10 @@ from pydicom import Dataset, dcmread
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
+from config.settings import Triage
+from db.records import ReceivedInstance, Refusal
+from node.content import NOTHING, read_said
+from node.eligibility import RefusalCode
 from node.rejection import REASONS, read_rejection
 from tests.node.listening import Listening, chest, dcmtk, listening
 
@@ -91,3 +95,15 @@ def test_an_ordinary_key_object_leaves_the_image_alone(tmp_path: Path) -> None:
         _send(node, tmp_path / "image.dcm", note)
         rows = dict(node.rows("sop_instance_uid, refusal_code"))
     assert rows[str(image.SOPInstanceUID)] == ""
+
+
+def test_a_note_of_our_own_that_comes_back_takes_nothing_back_here(tmp_path: Path) -> None:
+    image = _image(tmp_path / "image.dcm")
+    path = _note(image, TITLES["113001"], tmp_path / "note.dcm")
+    document = dcmread(path)
+    received = ReceivedInstance(
+        str(document.SOPInstanceUID), str(document.SOPClassUID), "1.2", "d" * 64, "note.dcm", 1, "1.3", "1.4"
+    )
+    own = Refusal(RefusalCode.OWN_RESULT.value, "This node has made it.")
+    assert read_said(path, received, own, Triage()) == NOTHING
+    assert read_said(path, received, Refusal("not-an-image", "No image."), Triage()).rejection is not None

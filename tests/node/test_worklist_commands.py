@@ -14,7 +14,7 @@ from pydicom.data import get_testdata_file
 
 from config.settings import load
 from db.engine import connect, migrate
-from db.records import FindingRecord, JobState, Outcome, ReceivedInstance, Refusal
+from db.records import FindingRecord, JobState, Outcome, ReceivedInstance, Refusal, RejectionNote, ResultRecord
 from db.worklist import Worklist
 from node.cli import COMMANDS, cli
 from tests.rules import NO_RULES
@@ -170,3 +170,19 @@ def test_a_mistake_in_the_settings_is_one_line(config: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("pleura: listener.port")
     assert done.stderr.count("\n") == 1
+
+
+def test_show_lists_what_must_be_removed_by_hand(run: Run, worklist: Worklist) -> None:
+    (job_id,) = worklist.record_instance(_received(), None, "pipeline", NOW).job_ids
+    worklist.claim_job(job_id, "worker", NOW, LEASE)
+    made = ResultRecord("sr", "1.2.840.10008.5.1.4.1.1.88.34", "2.25.77", "2.25.78", "d", "p", 1)
+    deliveries = worklist.finish_job(job_id, "worker", Outcome(results=(made,), destinations={"pacs": ("sr",)}), NOW)
+    for delivery in deliveries or ():
+        worklist.claim_delivery(delivery, "worker", NOW, LEASE)
+        worklist.delivery_sent(delivery, "worker", NOW)
+    assert "remove by hand" not in run("show", "A1").output
+    uid = worklist.study_detail(1).instances[0].sop_instance_uid
+    worklist.reject_instances(RejectionNote("1.9", "113001", "The hospital has rejected it.", (uid,)), NOW)
+    text = run("show", "A1").output
+    assert "To remove by hand" in text
+    assert "2.25.77" in text.partition("To remove by hand")[2]

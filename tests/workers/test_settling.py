@@ -330,3 +330,17 @@ def test_a_study_whose_image_cannot_be_read_any_more_has_no_summary(study: Study
     (path,) = study.folder.rglob("*.dcm")
     path.write_bytes(b"what is this")
     assert study.summarise() == ()
+
+
+def test_two_summaries_of_a_study_can_be_told_apart(study: Study) -> None:
+    study.add(outcome())
+    (first,) = study.summarise()
+    before = dcmread(BytesIO(first.content))
+    study.worklist.settle_study(study.id, (first.record,), {}, NOON)
+    study.add(outcome(number=2))
+    after = summary_of(study)
+    assert (before.InstanceNumber, before.SeriesDescription) == (1, "Pleura AI study summary (research use)")
+    assert (after.InstanceNumber, after.SeriesDescription) == (2, "Pleura AI study summary, revision 2 (research use)")
+    assert before.SeriesInstanceUID != after.SeriesInstanceUID
+    (item,) = after.PredecessorDocumentsSequence[0].ReferencedSeriesSequence
+    assert item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == before.SOPInstanceUID

@@ -107,7 +107,7 @@ def sweep(worklist: FakeWorklist, bell: FakeBell, folder: Path, *summaries: Enco
         destinations=(Destination(name="pacs", ae_title="PACS", host="h", port=104),),
     )
     retention = Retention(folder, 0, worklist)
-    return Sweep(settings, worklist, bell, FakeClock(), lambda study, decision: summaries, retention)
+    return Sweep(settings, worklist, bell, FakeClock(), lambda study, decision: summaries, retention, lambda now: None)
 
 
 def test_it_rings_for_what_nobody_has_heard_of(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def image(
     return with_children(item, children)
 
 
-def composite(sop_class_uid: str, sop_instance_uid: str, name: Code, relationship: str = CONTAINS) -> Dataset:
+def composite(sop_class_uid: str, sop_instance_uid: str, name: Code | None, relationship: str = CONTAINS) -> Dataset:
     """COMPOSITE: a reference to an instance that is no image."""
     referenced = Dataset()
     referenced.ReferencedSOPClassUID = sop_class_uid

@@ -22,6 +22,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import UID, ExplicitVRLittleEndian
 from pydicom.valuerep import PersonName, validate_value
 
+from db.records import NOTE
 from models.contract import ModelUse
 from models.radiograph.attributes import (
     CHARACTER_SET_VRS,
@@ -38,13 +39,14 @@ RESEARCH_USE = "Research use only. Not a medical device. Not for diagnosis."
 IMPLEMENTATION_CLASS_UID = "2.25.107145334108679434666634330663974283395"
 IMPLEMENTATION_VERSION_NAME = "PLEURA"
 
-SERIES_OFFSETS = {"seg": 1, "sr": 2, "sc": 3, "gsps": 4, "summary": 5}
+SERIES_OFFSETS = {"seg": 1, "sr": 2, "sc": 3, "gsps": 4, "summary": 5, NOTE: 6}
 SERIES_DESCRIPTIONS = {
     "seg": "Pleura AI segmentation (research use)",
     "sr": "Pleura AI report (research use)",
     "sc": "Pleura AI overlay (research use)",
     "gsps": "Pleura AI outlines (research use)",
     "summary": "Pleura AI study summary (research use)",
+    NOTE: "Pleura AI rejection note (research use)",
 }
 
 # What ties an object to its patient and study: copied as it is. The second tuple is type 2 in PS3.3 C.7.1.1, C.7.2.1.
@@ -99,9 +101,16 @@ def new_object(analysis: Analysis, kind: str, sop_class_uid: str, modality: str)
         sop_instance_uid=analysis.identity.uid(kind),
         series_instance_uid=analysis.identity.uid(kind, "series"),
         series_number=analysis.series_number_base + SERIES_OFFSETS[kind],
-        series_description=SERIES_DESCRIPTIONS[kind],
+        series_description=series_description(kind, analysis.identity.revision),
         modality=modality,
+        instance_number=analysis.identity.revision,
     )
+
+
+def series_description(kind: str, revision: int) -> str:
+    """Series Description (0008,103E) of a kind of result; from the second on it tells its revision."""
+    words = SERIES_DESCRIPTIONS[kind]
+    return words if revision <= 1 else words.replace(" (", f", revision {revision} (")
 
 
 def start_object(
@@ -116,6 +125,7 @@ def start_object(
     series_number: int,
     series_description: str,
     modality: str,
+    instance_number: int = 1,
 ) -> Dataset:
     """Start any object that belongs to the study of ``source``; see the module for what is copied."""
     made = Dataset()
@@ -128,7 +138,7 @@ def start_object(
     made.SeriesInstanceUID = UID(series_instance_uid)
     made.SeriesNumber = series_number
     made.SeriesDescription = series_description
-    made.InstanceNumber = 1
+    made.InstanceNumber = max(instance_number, 1)
     _set_times(source, made, created_at)
     _set_equipment(source, made, equipment)
     made.ContributingEquipmentSequence = contributing_equipment(source, equipment, models)

@@ -122,7 +122,7 @@ def report(
         [
             text(codes.SUMMARY, sentence),
             coded(codes.LANGUAGE, codes.ENGLISH, HAS_CONCEPT_MOD),
-            *_observer(equipment, uid_root),
+            *observer(equipment, uid_root),
             coded(codes.PROCEDURE_REPORTED, procedure_code(source), HAS_CONCEPT_MOD),
             _image_library(library or [source]),
             container(codes.IMAGING_MEASUREMENTS, places),
@@ -167,7 +167,7 @@ def _predecessor(analysis: Analysis) -> Sequence:
     return hierarchy(str(analysis.source.StudyInstanceUID), [before])
 
 
-def _observer(equipment: Equipment, uid_root: str) -> list[Dataset]:
+def observer(equipment: Equipment, uid_root: str) -> list[Dataset]:
     """TID 1004: a device, never a person. Its UID is that of the node, the same in all its reports."""
     maker = (equipment.manufacturer, equipment.manufacturer_model_name)
     device_uid = derive_uid(uid_root, "device", *maker, equipment.device_serial_number)

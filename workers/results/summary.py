@@ -18,7 +18,7 @@ from models.contract import Code, ModelUse
 from workers.results import codes
 from workers.results.content import HAS_OBS_CONTEXT, coded, composite, container, image, number, text, uid_reference
 from workers.results.contract import Equipment
-from workers.results.header import RESEARCH_USE, SERIES_DESCRIPTIONS, SERIES_OFFSETS, finish, start_object
+from workers.results.header import RESEARCH_USE, SERIES_OFFSETS, finish, series_description, start_object
 from workers.results.identity import Identity
 from workers.results.sentence import Told, found_sentence, not_analysed_sentence
 from workers.results.statements import probability_value
@@ -114,8 +114,9 @@ def encode_summary(
         sop_instance_uid=identity.uid(KIND),
         series_instance_uid=identity.uid(KIND, "series"),
         series_number=series_number_base + SERIES_OFFSETS[KIND],
-        series_description=SERIES_DESCRIPTIONS[KIND],
+        series_description=series_description(KIND, identity.revision),
         modality="SR",
+        instance_number=identity.revision,
     )
     set_document(made, source, [_instance(item) for item in _references(account)])
     if previous is not None:

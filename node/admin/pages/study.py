@@ -21,6 +21,7 @@ from node.admin.image_child import ImageError
 from node.admin.radiographs import Segment
 from node.admin.shell import Visit
 from node.overlay import colour_of
+from workers.stale import by_hand
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ def show_study(visit: Visit) -> Response:
         Priority=Priority,
         assessments=unmatched(visit.services.engine, 10, study_id),
         alarms=Notifications(visit.services.engine).of_study(study_id),
+        to_remove=by_hand(detail, visit.services.settings.destinations),
         problem=visit.query("problem")[:200],
         told=_DONE.get(visit.query("told"), ""),
     )

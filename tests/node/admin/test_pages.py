@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 from db.account_tables import Verdict
-from db.records import JobState, Priority
+from db.records import DeliveryState, JobState, Priority, RejectionNote
 from tests.node.admin.conftest import NOW, Site
 from tests.node.admin.demo import Case, phantom, region
 
@@ -310,3 +311,22 @@ def test_the_api_says_what_is_wrong(site: Site) -> None:
     assert client.post("/api/v1/studies/1/hold", content=b"{").status_code == 400
     listed = client.get("/api/v1/worklist?show=critical").json()
     assert [row["patient_name"] for row in listed["studies"]] == ["Okafor^Daniel"]
+
+
+def test_what_must_be_removed_by_hand_is_listed_by_uid(site: Site) -> None:
+    detail = site.services.worklist.study_detail(OPACITY)
+    image = next(one for one in detail.instances if not one.flag)
+    client = site.logged_in("radiologist")
+    assert "To remove by hand" not in client.get(f"/studies/{OPACITY}").text
+    sent = [one for one in detail.deliveries if one.state in (DeliveryState.PENDING, DeliveryState.FAILED)]
+    for one in sent:
+        if one.state is DeliveryState.FAILED:
+            site.services.worklist.requeue_delivery(one.id, "admin", "again", NOW)
+        site.services.worklist.claim_delivery(one.id, "d", NOW, timedelta(minutes=1))
+        site.services.worklist.delivery_sent(one.id, "d", NOW)
+    note = RejectionNote("1.9", "113001", "The hospital has rejected it.", (image.sop_instance_uid,))
+    site.services.worklist.reject_instances(note, NOW)
+    text = client.get(f"/studies/{OPACITY}").text
+    assert "To remove by hand" in text
+    uids = {result.id: result.record.sop_instance_uid for result in detail.results}
+    assert any(uids[one.result_id] in text for one in sent)

@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 from pydicom.uid import UID
 
+from db.records import NOTE, StaleObject
 from models.contract import Code
 from node import reception
 from node.eligibility import RADIOGRAPH_CLASSES
 from node.syntaxes import DECODABLE
-from tests.workers.results.sources import analysis, encode_all, source, study_summary
+from tests.workers.results.sources import CREATED_AT, EQUIPMENT, analysis, encode_all, source, study_summary
 from tests.workers.results.test_objects import KNOWN_WARNINGS
 from workers.results import codes, header
 from workers.results.registry import ENCODERS
+from workers.results.rejection_note import encode_note
 
 STATEMENT = Path(__file__).parents[3] / "docs" / "dicom-conformance.md"
 
@@ -56,8 +58,10 @@ def test_status_codes_are_those_of_the_intake():
 
 def test_kinds_classes_modalities_and_numbers_are_those_of_the_encoders():
     listed = table("Kind")
-    assert list(dict.fromkeys(row[0] for row in listed)) == [*(entry.kind for entry in ENCODERS), "summary"]
-    made = {**encode_all(analysis()), "summary": study_summary(source())}
+    assert list(dict.fromkeys(row[0] for row in listed)) == [*(entry.kind for entry in ENCODERS), "summary", NOTE]
+    stale = StaleObject(1, "pacs", "seg", "1.2.840.10008.5.1.4.1.1.66.4", "1.2.3", "1.2", "113001", "Why.")
+    note = encode_note(source(), [stale], equipment=EQUIPMENT, uid_root="2.25", created_at=CREATED_AT)
+    made = {**encode_all(analysis()), "summary": study_summary(source()), NOTE: note}
     for kind, item in made.items():
         row = next(row for row in listed if row[0] == kind)
         assert row[2] == item.SOPClassUID

@@ -1,0 +1,138 @@
+"""Objects of ours that a destination holds and that are not right any more, and the notes that take them back there.
+
+An object gets stale when its image is rejected or replaced, or when a newer revision stands for it. Its delivery then
+carries the title of the rejection note (IHE RAD IOCM) that it needs. Where a destination takes such notes the sweep
+makes one; otherwise a person finds the object in the list of what must be removed by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Connection, and_, exists, insert, or_, select, update
+
+from db import tables
+from db.records import FOR_QUALITY, NOTE, DeliveryState, ResultRecord, StaleObject
+from db.transitions import event, lock_study, write_events
+
+ACTOR = "sweep"
+_ON_THE_WAY = (DeliveryState.PENDING, DeliveryState.SENDING)
+
+
+def mark_replaced(
+    connection: Connection, study_id: int, job_id: int | None, revision: int, actor: str, now: datetime
+) -> None:
+    """Mark what was sent of the earlier revisions of a job (None: of the study's summaries)."""
+    delivery, result = tables.Delivery.__table__, tables.Result.__table__
+    query = (
+        select(delivery)
+        .join(result, result.c.id == delivery.c.result_id)
+        .where(
+            delivery.c.study_id == study_id,
+            delivery.c.sent_at.is_not(None),
+            delivery.c.stale_code == "",
+            result.c.job_id.is_(None) if job_id is None else result.c.job_id == job_id,
+            result.c.kind != NOTE,
+            result.c.revision < revision,
+        )
+        .with_for_update(key_share=True, of=delivery)
+    )
+    rows = connection.execute(query).all()
+    words = f"Revision {revision} replaces it: it must be removed there."
+    for row in rows:
+        # What a destination removes at our own word must not be sent again as lost.
+        values = {"stale_code": FOR_QUALITY, "error": words, "proof_due_at": None}
+        connection.execute(update(tables.Delivery).where(tables.Delivery.id == row.id).values(**values))
+    states = [(row.id, row.state.value) for row in rows]
+    write_events(connection, [event(study_id, "delivery", i, word, word, words, actor, now) for i, word in states])
+
+
+def studies_with_stale(connection: Connection, destinations: Sequence[str], limit: int) -> tuple[int, ...]:
+    """Studies of which one of these destinations holds something stale that no note takes back yet."""
+    delivery = tables.Delivery
+    query = select(delivery.study_id).where(*_due(), delivery.destination.in_(destinations)).distinct().limit(limit)
+    return tuple(connection.scalars(query)) if destinations else ()
+
+
+def stale_objects(connection: Connection, study_id: int, destinations: Sequence[str]) -> tuple[StaleObject, ...]:
+    """What these destinations hold of a study and must give up, in the order in which it was made."""
+    delivery, result = tables.Delivery.__table__, tables.Result.__table__
+    query = (
+        select(delivery.c.id, delivery.c.destination, delivery.c.stale_code, delivery.c.error, result)
+        .join(result, result.c.id == delivery.c.result_id)
+        .where(*_due(), delivery.c.study_id == study_id, delivery.c.destination.in_(destinations))
+        .order_by(delivery.c.id)
+    )
+    return tuple(
+        StaleObject(
+            delivery_id=row[0],
+            destination=row.destination,
+            kind=row.kind,
+            sop_class_uid=row.sop_class_uid,
+            sop_instance_uid=row.sop_instance_uid,
+            series_instance_uid=row.series_instance_uid,
+            code=row.stale_code,
+            reason=row.error,
+        )
+        for row in connection.execute(query)
+    )
+
+
+def _due() -> list[ColumnElement[bool]]:
+    """Stale and taken back by no note.
+
+    What a revision replaces (it stays *sent*) waits until nothing of the study is on its way there, so that the
+    destination is not left without either; what is wrong (withdrawn) waits for nothing.
+    """
+    delivery = tables.Delivery
+    other, result = tables.Delivery.__table__.alias("other"), tables.Result.__table__.alias("newer")
+    waiting = exists().where(
+        and_(
+            other.c.study_id == delivery.study_id,
+            other.c.destination == delivery.destination,
+            other.c.state.in_(_ON_THE_WAY),
+            result.c.id == other.c.result_id,
+            result.c.kind != NOTE,
+        )
+    )
+    return [
+        delivery.stale_code != "",
+        delivery.note_id.is_(None),
+        or_(delivery.state == DeliveryState.WITHDRAWN, ~waiting),
+    ]
+
+
+def record_note(
+    connection: Connection, study_id: int, record: ResultRecord, stale: Sequence[StaleObject], now: datetime
+) -> tuple[int, ...]:
+    """Keep a note about stale objects of one destination with its delivery there; the delivery to ring for.
+
+    Nothing where another sweep was quicker. It leaves although the study is held: what is wrong must not stay.
+    """
+    study = lock_study(connection, study_id)
+    delivery = tables.Delivery
+    ids = [one.delivery_id for one in stale]
+    noted = select(delivery.id).where(delivery.id.in_(ids), delivery.note_id.is_not(None)).limit(1)
+    if connection.execute(noted).first() is not None:
+        return ()
+    fields = {name: getattr(record, name) for name in ResultRecord.__dataclass_fields__}
+    made = insert(tables.Result).values(
+        study_id=study_id, job_id=None, revision=study.revision, ordinal=0, patient_id=study.patient_id, created_at=now,
+        **fields,
+    )  # fmt: skip
+    result_id = connection.execute(made.returning(tables.Result.id)).scalar_one()
+    connection.execute(update(delivery).where(delivery.id.in_(ids)).values(note_id=result_id))
+    sending = insert(delivery).values(
+        study_id=study_id,
+        result_id=result_id,
+        destination=stale[0].destination,
+        state=DeliveryState.PENDING,
+        attempts=0,
+        rung_at=now,
+        created_at=now,
+    )
+    delivery_id = connection.execute(sending.returning(delivery.id)).scalar_one()
+    cause = f"takes back {len(ids)} objects"
+    write_events(connection, [event(study_id, "delivery", delivery_id, "", "pending", cause, ACTOR, now)])
+    return (delivery_id,)
