@@ -5,7 +5,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 FILES  ?=
 TESTS  ?= tests
-JOBS   ?= auto
+JOBS   ?= $(shell echo $$(($$(nproc) + 1)))
 SEED   ?=
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -19,7 +19,7 @@ help: ## Show this list
 demo: $(VENV)/.demo ## Run the whole node, send it radiographs, show what comes back (FILES="a.dcm b.dcm" for your own)
 	@$(BIN)/pleura demo $(FILES)
 
-test: $(VENV)/.dev ## Run every test, one worker a core (TESTS=tests/node for some, JOBS=0 for no workers)
+test: $(VENV)/.dev ## Run every test, beside each other (TESTS=tests/node for some, JOBS=0 one by one)
 	$(BIN)/python -P -m pytest -n $(JOBS) --dist loadgroup $(TESTS)
 
 fuzz: $(VENV)/.dev ## Property tests on examples of SEED=…, or with COUNT=20000 so many data sets and conversations to a node
