@@ -17,6 +17,7 @@ CHECKS = (not_a_server_error, status_code_conformance, response_schema_conforman
 
 
 @pytest.mark.slow
+@pytest.mark.hypothesis
 def test_no_request_that_the_description_allows_or_forbids_breaks_the_node(site: Site) -> None:
     _, secret = site.services.accounts.add_token("fuzz", Role.ADMIN, site.clock.now, actor="ada")
     headers = {"authorization": f"Bearer {secret}"}
@@ -33,8 +34,6 @@ def test_no_request_that_the_description_allows_or_forbids_breaks_the_node(site:
             @settings(
                 max_examples=25,
                 deadline=None,
-                database=None,
-                derandomize=True,
                 phases=(Phase.generate,),
                 suppress_health_check=list(HealthCheck),
             )
