@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import Engine, func, select
 
 from db.order_tables import NotificationRow, NotificationState
+from db.reading_list import ReadingList, Show
 from db.records import DeliveryState, JobState
 from db.tables import Delivery, Destination, Event, Finding, Instance, Job, Model, Study
 
@@ -146,6 +147,7 @@ class Statistics:
         by_channel = (NotificationRow.state, NotificationState, elapsed, NotificationRow.channel)
         self._notifications = _CountsByState(engine, *by_channel)
         self._findings = Remembered(self._count_findings, elapsed)
+        self._unread = Remembered(ReadingList(engine).counts, elapsed)
 
     def _all(self, query: Any) -> Sequence[Any]:
         with self._engine.connect() as connection:
@@ -187,6 +189,13 @@ class Statistics:
         for _, state, number in self._deliveries.get():
             counts[f"deliveries.{state.value}"] += number
         return dict(counts)
+
+    def unread(self) -> dict[Show, int]:
+        """How many unread studies each part of the worklist holds; a minute old at most.
+
+        Where nobody tells the node what is reported, that is every study.
+        """
+        return self._unread.get()
 
     def alarms(self, channels: Sequence[str]) -> dict[str, dict[str, int]]:
         """How many notifications of each of these channels are in each state."""

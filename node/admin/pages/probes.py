@@ -59,7 +59,7 @@ def _lines(visit: Visit) -> Iterator[str]:
             yield f'pleura_{entity}{{state="{state}"}} {counts.get(f"{entity}.{state}", 0)}'
     yield "# HELP pleura_studies_unread Unread studies by part of the worklist; a study may be in several."
     yield "# TYPE pleura_studies_unread gauge"
-    for part, number in visit.services.reading.counts().items():
+    for part, number in statistics.unread().items():
         if part.value != "reported":
             yield f'pleura_studies_unread{{part="{part.value}"}} {number}'
     yield "# HELP pleura_studies_overdue Unread studies whose limit has passed."
