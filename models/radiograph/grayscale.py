@@ -59,8 +59,8 @@ def to_grayscale(stored: StoredPixels, dataset: Dataset) -> tuple[Pixels, tuple[
 
     Returns ``float32[rows, columns]`` in ``[0, 1]`` in the sense of MONOCHROME2, and notes on what had to be mended. A
     VOI LUT goes before a window (PS3.3 C.11.2), of several windows the first is taken; one that leaves the image
-    without contrast is replaced by the range that holds all but the outermost half percent of its values, and so is
-    every one that speaks of values at another depth. Padding (PS3.3 C.7.5.1.1.2) counts in no statistics and becomes
+    without contrast is replaced by the range that holds all but the outermost half percent of its values, and those
+    that speak of values at another depth are not used. Padding (PS3.3 C.7.5.1.1.2) counts in no statistics and becomes
     air.
     """
     dataset = sound_attributes(dataset, GREY_ATTRIBUTES)
@@ -139,7 +139,7 @@ def _is_plausible(slope: float, intercept: float) -> bool:
 
 def _voi(stored: StoredPixels, dataset: Dataset, modality: Table, counts: Counts) -> tuple[Table, tuple[str, ...]]:
     notes: list[str] = []
-    for candidate in () if stored.scaled else _candidates(stored, dataset, modality):
+    for candidate in _candidates(stored, dataset, modality):
         if candidate.shown.size and _contrast(candidate.shown, counts) >= _LEAST_CONTRAST:
             return candidate.shown, tuple(notes)
         notes.append(f"{candidate.name} leaves no contrast and was not used.")
@@ -150,12 +150,12 @@ def _voi(stored: StoredPixels, dataset: Dataset, modality: Table, counts: Counts
 def _candidates(stored: StoredPixels, dataset: Dataset, modality: Table) -> Iterator[_Transfer]:
     """What may be shown, best first; an unusable one has an empty table."""
     unusable = np.zeros(0)
-    for item in _items(dataset, "VOILUTSequence"):
+    for item in () if stored.scaled else _items(dataset, "VOILUTSequence"):
         table = _lookup(item, modality, bool(modality.min() < 0), dataset)
         yield _Transfer(unusable if table is None else table.output / table.white, "The VOI LUT")
         break
     centre, width = numbers(dataset, "WindowCenter")[:1], numbers(dataset, "WindowWidth")[:1]
-    if centre and width:
+    if centre and width and not stored.scaled:
         function = str(dataset.get("VOILUTFunction") or "LINEAR").strip().upper()
         with np.errstate(over="ignore"):  # a width of next to nothing is a step
             shown = window(modality, centre[0], width[0], function)
