@@ -22,10 +22,13 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from pydicom.dataset import Dataset
+
 from config.logs import job_in_log
 from config.settings import Settings
 from db.records import FindingRecord, Job, Outcome, ResultRecord, StudyDetail, StudyFacts, TriageDecision
-from models.contract import ModelInput, Prediction
+from models.contract import ModelInput, Prediction, Unfit
+from models.radiograph.decode import PixelFault
 from workers.clock import Clock, Elapsed
 from workers.errors import RejectedError, RetryableError
 from workers.files import write_durably
@@ -248,7 +251,14 @@ def _read(job: Job, tools: AnalysisTools) -> SourceImage:
     path = tools.settings.store.folder / job.instance_path
     if not path.is_file():
         raise RetryableError("the received file is not in the store")
-    return tools.read_source(path)
+    try:
+        return tools.read_source(path)
+    except MemoryError:
+        if job.attempts < tools.settings.workers.attempts:
+            raise
+        # Its size was within the limit, and it was tried when there was room as well: the image cannot be read here.
+        sentence = "Reading the image takes more memory than the worker has."
+        return SourceImage(Dataset(), None, Unfit(PixelFault.TOO_LARGE.value, sentence, is_chest=False))
 
 
 def _predict(source: SourceImage, tools: AnalysisTools) -> Prediction:

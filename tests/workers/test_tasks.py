@@ -426,3 +426,16 @@ def test_what_cannot_be_compared_is_tried_again_and_then_shown_to_a_person(
     work = bench(first=_again(attempts=3), compared=broken)
     work.run()
     assert "its process was lost" in work.jobs.events[1][1], "what kills the process is not compared for ever"
+
+
+def test_an_image_that_takes_more_memory_than_there_is_is_not_analysed_in_the_end(bench: Callable[..., Bench]) -> None:
+    def read(path: Path) -> SourceImage:
+        raise MemoryError
+
+    work = bench(read=read)
+    assert [work.run() and work.jobs.job.state for _ in range(3)][:2] == [JobState.RETRYING] * 2
+    assert work.jobs.job.state is JobState.DONE
+    assert work.jobs.outcome is not None
+    assert work.jobs.outcome.unfit is not None
+    assert work.jobs.outcome.unfit.code == "too_large"
+    assert work.jobs.outcome.results == ()
