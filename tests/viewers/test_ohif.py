@@ -15,6 +15,7 @@ from tests.viewers import pictures
 from tests.viewers.conftest import Viewers, pictures_of
 from tests.viewers.made import PROBABILITY, results
 from tests.viewers.phantoms import Look, as_bytes, mark, radiograph
+from workers.results.statements import Area, area_value
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.peer("Orthanc", "chromium", "node")]
 
@@ -107,9 +108,11 @@ def test_the_values_are_shown_with_the_outline(case: dict[str, Any]) -> None:
     assert f"Probability: {PROBABILITY:.2f}" in words
     if look.spacing is None:
         assert "mm2" not in words, "an area in mm² from an image of unknown spacing"
+        assert "cm2" not in words
     else:
-        area = mark(look.rows, look.columns).sum() * look.spacing**2
-        assert f"{area:.2f} mm2" in words
+        millimetres = mark(look.rows, look.columns).sum() * look.spacing**2
+        value, unit = area_value(Area(0, 0.0, millimetres, ""))
+        assert f"{value:.2f} {unit.value}" in words
 
 
 def test_the_segment_has_its_name(case: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from workers.results.contract import Analysis
 from workers.results.header import RESEARCH_USE, copy_together, copy_valid, finish, new_object, reference
 from workers.results.outline import Points
 from workers.results.secondary_capture import shown_outlines
-from workers.results.segmentation import body_part, decimal
+from workers.results.segmentation import BODY_PART, decimal
 from workers.results.shutter import shutter_attributes
 from workers.results.statements import Statement, spacing_of, statements
 
@@ -33,7 +33,7 @@ def encode(analysis: Analysis) -> Dataset | None:
     if not drawn:
         return None
     made = new_object(analysis, KIND, GrayscaleSoftcopyPresentationStateStorage, "PR")
-    made.BodyPartExamined = body_part(analysis.source)
+    made.BodyPartExamined = BODY_PART
     made.ContentLabel = "PLEURA_OUTLINES"
     made.ContentDescription = RESEARCH_USE
     made.ContentCreatorName = "Pleura^"

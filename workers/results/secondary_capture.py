@@ -20,7 +20,7 @@ from workers.results.codes import code_sequence
 from workers.results.contract import Analysis
 from workers.results.header import copy_valid, finish, new_object, reference
 from workers.results.outline import Points, box_outline, outlines
-from workers.results.segmentation import body_part, nominal_spacing
+from workers.results.segmentation import BODY_PART, nominal_spacing
 from workers.results.sentence import NOT_NEGATIVE, sentence_of
 from workers.results.shutter import shutter_grey, shuttered
 from workers.results.statements import Statement, statements
@@ -44,7 +44,7 @@ def encode(analysis: Analysis) -> Dataset | None:
     made = new_object(analysis, KIND, SecondaryCaptureImageStorage, "OT")
     made.ConversionType = "WSD"
     made.ImageType = ["DERIVED", "SECONDARY"]
-    made.BodyPartExamined = body_part(analysis.source)
+    made.BodyPartExamined = BODY_PART
     # Our band names nobody; whether the image under it does, only the source can say.
     copy_valid(analysis.source, made, ("BurnedInAnnotation", "PatientOrientation"))
     made.setdefault("PatientOrientation", "")

@@ -21,7 +21,6 @@ from workers.results.header import (
     RESEARCH_USE,
     copy_valid,
     finish,
-    is_empty,
     is_valid,
     long_string,
     new_object,
@@ -30,6 +29,9 @@ from workers.results.header import (
 from workers.results.statements import Statement, algorithm_parameters, area_remark, side_code, spacing_of, statements
 
 KIND = "seg"
+BODY_PART = "CHEST"
+"""Body Part Examined of all that we make. A source's own word (TORAX, CHEST PA, LUNG) is not copied: a reader
+that does not know that a part is unpaired asks for a laterality."""
 
 # Recommended colours, CIELab (L*, a*, b*): far apart from each other and from the greys of a radiograph.
 _COLOURS = ((60.0, 60.0, 40.0), (75.0, -5.0, 70.0), (70.0, -45.0, 30.0), (65.0, 10.0, -45.0), (60.0, 55.0, -35.0))
@@ -75,7 +77,7 @@ def _overlap(masks: Items[Mask]) -> bool:
 def _set_image(analysis: Analysis, made: Dataset) -> None:
     rows, columns = analysis.prediction.shape
     made.ImageType = ["DERIVED", "PRIMARY"]
-    made.BodyPartExamined = body_part(analysis.source)
+    made.BodyPartExamined = BODY_PART
     made.SamplesPerPixel = 1
     made.PhotometricInterpretation = "MONOCHROME2"
     made.Rows, made.Columns = rows, columns
@@ -86,13 +88,6 @@ def _set_image(analysis: Analysis, made: Dataset) -> None:
     made.ContentCreatorName = "Pleura^"
     made.PatientOrientation = _orientation_values(analysis.source)
     _set_lossy(analysis.source, made)
-
-
-def body_part(source: Dataset) -> str:
-    """Body Part Examined of the source, or CHEST: that is what the pixel gate let through."""
-    if "BodyPartExamined" in source and not is_empty(source["BodyPartExamined"]):
-        return str(source.BodyPartExamined) if is_valid(source["BodyPartExamined"]) else "CHEST"
-    return "CHEST"
 
 
 def _orientation_values(source: Dataset) -> list[str] | str:

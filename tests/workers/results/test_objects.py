@@ -50,6 +50,8 @@ SOURCES: dict[str, dict[str, object]] = {
     "spacing zero": {"ImagerPixelSpacing": None, "PixelSpacing": ["0.000", "0.000"]},
     "no orientation": {"PatientOrientation": ""},
     "no orientation at all": {"PatientOrientation": None},
+    "a word for the chest of the device's own": {"BodyPartExamined": "TORAX"},
+    "a word for the chest that is no defined term of every reader": {"BodyPartExamined": "LUNG"},
     "mirrored": {"PatientOrientation": ["R", "F"]},
     "rotated": {"PatientOrientation": ["F", "L"]},
     "monochrome1": {"PhotometricInterpretation": "MONOCHROME1"},

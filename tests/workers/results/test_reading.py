@@ -46,7 +46,7 @@ def test_masks_are_read_back(tmp_path):
 
 
 def test_not_analysed_is_read_as_that():
-    (made,) = encode_all(analysis(unfit=Unfit("lateral", "A lateral view."))).values()
+    made = encode_all(analysis(unfit=Unfit("lateral", "A lateral view.")))["sr"]
     (statement,) = read_result(made).statements
     assert statement.status == "Not Attempted"
     assert statement.answers == ()
