@@ -22,7 +22,7 @@ from db.records import (
     RejectionNote,
 )
 from db.transitions import lock_study, move, touch_study
-from db.withdrawing import withdraw_results
+from db.withdrawing import withdraw_results, withdraw_summaries
 
 ACTOR = "rejection note"
 
@@ -60,6 +60,7 @@ def reject(connection: Connection, note: RejectionNote, now: datetime) -> tuple[
         if instances:
             refused = sum(instance.state is InstanceState.ELIGIBLE for instance in instances)
             touch_study(connection, study, now, reopen=ACTOR, refused=tables.Study.refused + refused)
+            withdraw_summaries(connection, study_id, note.sentence, note.code, ACTOR, now)
             changed.append(study_id)
             if note.code in _WITH_A_PERSON:
                 hold(connection, study_id, note.sentence, ACTOR, now)

@@ -16,7 +16,7 @@ from db import tables
 from db.flags import CONFLICT, NOT_COUNTED, REPLACED
 from db.records import FOR_SAFETY, InstanceState, JobState
 from db.transitions import move
-from db.withdrawing import withdraw_results
+from db.withdrawing import withdraw_results, withdraw_summaries
 
 NEWER = "A newer image came under the same SOP Instance UID."
 
@@ -54,3 +54,4 @@ def _replace(connection: Connection, instance: Row[Any], actor: str, now: dateti
             move(connection, "job", row, JobState.WITHDRAWN, cause=NEWER, actor=actor, now=now, worker="", due_at=None)
         connection.execute(update(tables.Finding).where(tables.Finding.job_id == row.id).values(superseded=True))
         withdraw_results(connection, row.id, NEWER, FOR_SAFETY, actor, now)
+    withdraw_summaries(connection, instance.study_id, NEWER, FOR_SAFETY, actor, now)

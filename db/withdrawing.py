@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, and_, select
 
 from db import tables
-from db.records import DeliveryState
+from db.records import NOTE, DeliveryState
 from db.transitions import move
 
 _SENT = (DeliveryState.SENT, DeliveryState.PROVEN)
@@ -19,11 +19,26 @@ def withdraw_results(connection: Connection, job_id: int, reason: str, code: str
 
     ``code`` is the title of the rejection note that takes back what has left (see :mod:`db.stale`).
     """
+    _withdraw(connection, tables.Result.job_id == job_id, reason, code, actor, now)
+
+
+def withdraw_summaries(
+    connection: Connection, study_id: int, reason: str, code: str, actor: str, now: datetime
+) -> None:
+    """The same for what tells of a study as a whole, and so of an image that counts no more."""
+    result = tables.Result
+    condition = and_(result.study_id == study_id, result.job_id.is_(None), result.kind != NOTE)
+    _withdraw(connection, condition, reason, code, actor, now)
+
+
+def _withdraw(
+    connection: Connection, of: ColumnElement[bool], reason: str, code: str, actor: str, now: datetime
+) -> None:
     delivery, result = tables.Delivery.__table__, tables.Result.__table__
     query = (
         select(delivery)
         .join(result, result.c.id == delivery.c.result_id)
-        .where(result.c.job_id == job_id, delivery.c.state != DeliveryState.WITHDRAWN)
+        .where(of, delivery.c.state != DeliveryState.WITHDRAWN)
         .order_by(delivery.c.id)
         .with_for_update(key_share=True, of=delivery)
     )

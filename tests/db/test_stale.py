@@ -108,3 +108,13 @@ def test_a_later_summary_does_not_withdraw_a_note_that_waits(worklist: Worklist)
     assert worklist.settle_study(study_id, (result("summary", 92),), TO_PACS, NOW) is not None
     states = {one.id: one.state for one in worklist.study_detail(study_id).deliveries}
     assert states[note] is DeliveryState.PENDING
+
+
+def test_a_summary_that_tells_of_a_rejected_image_is_stale_though_no_newer_one_follows(worklist: Worklist) -> None:
+    finished(worklist)
+    study_id = study_of(worklist)
+    deliveries = worklist.settle_study(study_id, (result("summary", 91),), TO_PACS, NOW)
+    assert deliveries
+    send(worklist, deliveries[0])
+    worklist.reject_instances(SAFETY, NOW)
+    assert codes(worklist) == [("summary", FOR_SAFETY)]
