@@ -23,7 +23,8 @@ def keep_numbers(connection: Connection, study_id: int, text: str) -> None:
     """Note each accession number of a study whose Accession Number was just written, where it has several."""
     if _BETWEEN in text:
         rows = [{"study_id": study_id, "accession_number": number} for number in numbers_of(text)[1:]]
-        connection.execute(insert(StudyAccession), rows)
+        if rows:  # none where there is nothing between the backslashes
+            connection.execute(insert(StudyAccession), rows)
 
 
 def has_number(number: str) -> ColumnElement[bool]:

@@ -48,8 +48,9 @@ class Outcome:
         found += [f"a process ended: {line}" for line in self.ends]
         if self.jobs["failed"]:
             found.append(f"{self.jobs['failed']} jobs failed")
-        if self.statuses[0x0110]:
-            found.append(f"{self.statuses[0x0110]} C-STORE were a fault of the listener")
+        for status in (0x0110, 0xA700):
+            if self.statuses[status]:
+                found.append(f"{self.statuses[status]} C-STORE were answered with 0x{status:04X}, a fault of ours")
         if self.listener_bytes > LARGEST_LISTENER:
             found.append(f"the listener took {self.listener_bytes >> 20} MiB")
         return found

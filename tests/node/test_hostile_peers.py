@@ -121,6 +121,13 @@ def test_a_number_of_an_odd_length_says_nothing(node: Listening) -> None:
     assert [row for (row,) in node.rows("state")] == ["refused"]
 
 
+def test_an_accession_number_of_backslashes_alone_is_no_reason_to_refuse(node: Listening) -> None:
+    image = chest(AccessionNumber="12")
+    odd = encoded(image).replace(b"SH\x02\x0012", b"SH\x02\x00\\ ")
+    with Peer(node.port, [(CR, EXPLICIT)]) as peer:
+        assert peer.store(odd, image.SOPInstanceUID).status == 0
+
+
 # Connections
 
 
