@@ -13,8 +13,8 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
-from config.settings import Destination, Settings, Store
-from node.health import check_destination, check_store
+from config.settings import Destination, Settings, Site, Store
+from node.health import check_destination, check_issuers, check_store
 from node.instance_store import SET_ASIDE
 
 PROOFS = {"query": StudyRootQueryRetrieveInformationModelFind, "commitment": StorageCommitmentPushModel}
@@ -66,3 +66,11 @@ def test_a_file_that_was_set_aside_is_a_matter_for_a_person(tmp_path: Path) -> N
     found = check_store(settings)
     assert not found.ok
     assert "1 files are set aside" in found.found
+
+
+def test_the_doctor_asks_whose_patient_ids_come_without_an_issuer() -> None:
+    said = check_issuers(Settings())
+    assert (said.ok, bool(said.remedy)) == (True, True)
+    known = check_issuers(Settings(site=Site(patient_id_issuers=("HOSPITAL",))))
+    assert "HOSPITAL" in known.found
+    assert known.remedy == ""
