@@ -119,12 +119,19 @@ class Architecture(ABC):
     def serve(self, network: keras.Model, plan: Plan) -> keras.Model:
         """The network that the node runs, with the outputs of :class:`models.contract.OutputNames`, probabilities.
 
-        A classifier's are those of :attr:`served`; nothing here depends on the batch size.
+        A classifier's are those of :attr:`served`; nothing here depends on the batch size. A classifier may answer
+        ``members [n, members, labels]``, logits of several judgements of one image, in the place of ``probabilities``:
+        they are averaged and calibrated on the evidence before the network ships.
         """
 
     def served(self, plan: Plan) -> tuple[str, ...]:
         """The labels of the served output, in order: those of the plan, unless a class means *nothing found*."""
         return plan.labels
+
+    def outlined(self, plan: Plan) -> tuple[str, ...]:
+        """The labels of a classifier whose maps are taught, so that they are served whatever the evidence says."""
+        del plan
+        return ()
 
     def fit(self, network: keras.Model, plan: Plan, batches: Batches) -> keras.Model:
         """Learn what gradient descent does not (support vectors, stored features); runs after it, without augmentation.

@@ -40,13 +40,22 @@ def fit_platt(logits: Array, truths: NDArray[np.bool_], steps: int = 50) -> Plat
     design = np.stack([np.asarray(logits, np.float64), np.ones(len(logits))], axis=1)
     target = truths.astype(np.float64)
     start, pull = np.array([1.0, 0.0]), np.array([PRIOR_STRENGTH, 1e-6])
+
+    def loss(weights: Array) -> float:
+        margins = design @ weights
+        entropy = np.logaddexp(0.0, margins) - target * margins
+        return float(entropy.sum() + 0.5 * (pull * (weights - start) ** 2).sum())
+
     weights = start.copy()
     for _ in range(steps):
         said = sigmoid(design @ weights)
         gradient = design.T @ (said - target) + pull * (weights - start)
         curvature = (design * (said * (1 - said))[:, None]).T @ design + np.diag(pull)
         change = np.linalg.solve(curvature, gradient)
-        weights = weights - np.clip(change, -1.0, 1.0)
+        # Far from the minimum a whole step may lead away from it, and on to and fro for ever.
+        while loss(weights - change) > loss(weights) and np.abs(change).max() > 1e-9:
+            change = change / 2
+        weights = weights - change
         if float(np.abs(change).max()) < 1e-9:
             break
     return Platt(float(np.clip(weights[0], *SLOPES)), float(weights[1]))

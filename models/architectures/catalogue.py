@@ -24,6 +24,8 @@ _WHERE: dict[str, str] = {
     "unet": "models.unet.architecture:UNET",
     "lbp-svm": "models.lbp.architecture:LBP_SVM",
     "densenet121-svm": "models.svm.architecture:DENSENET121_SVM",
+    "efficientnet-classifier": "models.efficientnet.architecture:EFFICIENTNET_CLASSIFIER",
+    "efficientnet-gate": "models.efficientnet.architecture:EFFICIENTNET_GATE",
     "retrieval": "models.retrieval.architecture:RETRIEVAL",
 }
 """Name to ``module:attribute``; the attribute is an :class:`Architecture`."""

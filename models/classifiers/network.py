@@ -12,6 +12,7 @@ from keras import layers, ops
 
 from models.architectures.base import Array, Batch, Loss, Option, Plan, Truths
 from models.architectures.losses import weighted_bce, weighted_softmax
+from models.architectures.truths import label_weights
 
 SIGMOID = "sigmoid"
 SOFTMAX = "softmax"
@@ -47,24 +48,7 @@ def read_head(plan: Plan, defaults: Mapping[str, Option]) -> Head:
         raise ValueError("first_is_nothing needs head = 'softmax'")
     if not 0.0 <= dropout < 1.0:
         raise ValueError(f"dropout must be from 0 up to, not including, 1, not {dropout:g}")
-    return Head(kind == SOFTMAX, nothing, read_weights(str(said["class_weights"]), plan.labels), dropout)
-
-
-def read_weights(text: str, labels: tuple[str, ...]) -> tuple[float, ...]:
-    """Positive numbers separated by commas, one a label; all 1 where there is no text.
-
-    Raises:
-        ValueError: another number of weights, or one that is no positive number.
-    """
-    if not text:
-        return (1.0,) * len(labels)
-    try:
-        weights = tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise ValueError(f"class_weights must be numbers separated by commas, not '{text}'") from error
-    if len(weights) != len(labels) or not all(0 < weight < np.inf for weight in weights):
-        raise ValueError(f"class_weights needs {len(labels)} positive numbers, one for each label, not '{text}'")
-    return weights
+    return Head(kind == SOFTMAX, nothing, label_weights(str(said["class_weights"]), plan.labels), dropout)
 
 
 def teach(features: Any, labels: int, dropout: float) -> dict[str, Any]:

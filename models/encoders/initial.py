@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from models.efficientnet.weights import WeightsError, initialise, published_file, read_state
+from models.encoders.lite0_weights import WeightsError, initialise, published_file, read_state
 from models.encoders.torch_weights import Naming, arrays_of, read_safetensors
 
 RANDOM = "random"

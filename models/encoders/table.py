@@ -10,8 +10,8 @@ from typing import Any
 
 import keras
 
-from models.efficientnet.network import imagenet_scale
 from models.encoders import densenet, initial, lite0, plain, resnet, vgg
+from models.encoders.lite0 import imagenet_scale
 from models.encoders.parts import caffe_scaled, centred, torch_scaled
 from models.encoders.torch_weights import Naming, dense_name, residual_name
 

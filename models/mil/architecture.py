@@ -16,7 +16,7 @@ from keras import initializers, layers, ops
 
 from models.architectures.base import Architecture, Array, Batch, Loss, Option, Plan, Truths
 from models.architectures.losses import MapLoss, map_bce, weighted_bce
-from models.classifiers.network import read_weights
+from models.architectures.truths import coarse_masks, label_weights
 from models.contract import ModelKind
 from models.encoders.table import NAMES, encode
 from models.mil.network import cut, lay, pool, prior
@@ -60,7 +60,7 @@ class Bags(Architecture):
 
     def losses(self, plan: Plan) -> Mapping[str, Loss]:
         """Cross-entropy of ``logits``."""
-        read_weights(str(self.option(plan, "class_weights")), plan.labels)
+        label_weights(str(self.option(plan, "class_weights")), plan.labels)
         return {"logits": weighted_bce}
 
     def truths(self, plan: Plan, batch: Batch) -> Truths:
@@ -69,7 +69,7 @@ class Bags(Architecture):
 
     def labels_of(self, plan: Plan, batch: Batch) -> Array:
         """Values and weights side by side: ``[n, 2 labels]``."""
-        factors = np.asarray(read_weights(str(self.option(plan, "class_weights")), plan.labels), np.float32)
+        factors = np.asarray(label_weights(str(self.option(plan, "class_weights")), plan.labels), np.float32)
         weights = batch.known * np.where(batch.labels > 0, factors, 1.0)
         return np.concatenate([batch.labels, weights], axis=-1).astype(np.float32)
 
@@ -122,12 +122,12 @@ class FullyConvolutional(Bags):
 
     def losses(self, plan: Plan) -> Mapping[str, Loss]:
         """Cross-entropy of ``logits``, and of the map where it is known."""
-        read_weights(str(self.option(plan, "class_weights")), plan.labels)
+        label_weights(str(self.option(plan, "class_weights")), plan.labels)
         return {"logits": weighted_bce, "map_logits": weighted(map_bce, float(self.option(plan, "map_share")))}
 
     def truths(self, plan: Plan, batch: Batch) -> Truths:
         """The labels, and the share of each cell of 8 x 8 pixels that a mask covers."""
-        return {"logits": self.labels_of(plan, batch), "map_logits": coarse_masks(plan, batch, 8)}
+        return {"logits": self.labels_of(plan, batch), "map_logits": coarse_masks(batch, 8)}
 
 
 def weighted(loss: MapLoss, share: float) -> MapLoss:
@@ -139,16 +139,6 @@ def weighted(loss: MapLoss, share: float) -> MapLoss:
     if share <= 0:
         raise ValueError(f"map_share must be above 0, not {share:g}")
     return lambda truth, logits: share * loss(truth, logits)
-
-
-def coarse_masks(plan: Plan, batch: Batch, stride: int) -> Array:
-    """Masks as shares of cells with how far they are known, ``[n, h, w, 2 labels]``; unknown where a set has none."""
-    side, labels = plan.size // stride, len(plan.labels)
-    if batch.masks is None or batch.mask_known is None:
-        return np.zeros((len(batch.pixels), side, side, 2 * labels), np.float32)
-    shares = batch.masks.reshape(-1, side, stride, side, stride, labels).mean(axis=(2, 4))
-    weights = np.broadcast_to(batch.mask_known[:, None, None, :], shares.shape)
-    return np.concatenate([shares, weights], axis=-1).astype(np.float32)
 
 
 PATCH_CNN = Bags(

@@ -7,7 +7,7 @@ from typing import Any
 
 from keras import layers, ops
 
-from models.efficientnet.network import probability_weighted_pooling
+from models.architectures.pooling import probability_weighted_pooling
 from models.encoders.parts import scaled
 
 

@@ -13,6 +13,8 @@ from dataclasses import replace
 from models.contract import Code, LabelSpec
 
 PRIVATE_SCHEME = "99PLEURA"
+DELIVERABLE = ("lung_opacity", "pneumothorax", "abnormal")
+"""Findings that may leave the node at all: the others are learnt from noisy report labels and stay in shadow."""
 CODES: dict[str, Code] = {
     "lung_opacity": Code("112001", "DCM", "Opacity"),
     "pneumothorax": Code("36118008", "SCT", "Pneumothorax"),

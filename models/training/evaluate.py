@@ -17,11 +17,10 @@ from models.contract import ModelKind, ModelSpec
 from models.manifest import ManifestError, read_manifest, verify_digest
 from models.runtime.executor import ModelLoadError, ModelOutputError
 from models.runtime.loading import Device, load
-from models.training.dataset import DatasetError
 from models.training.datasets import read_dataset, split
 from models.training.datasets.cxr import ABNORMAL, LUNG_OPACITY, NORMAL, OTHER_ABNORMALITY
 from models.training.datasets.layout import Progress
-from models.training.datasets.sample import Dataset, Sample
+from models.training.datasets.sample import Dataset, DatasetError, Sample
 from models.training.evaluation.breakdown import Group, break_down
 from models.training.evaluation.classification import (
     Classified,
@@ -36,9 +35,9 @@ from models.training.evaluation.outcome import Evaluation
 from models.training.evaluation.running import Network, run
 from models.training.evaluation.segmentation import Segmented, segment
 from models.training.evaluation.written import write_truths, write_where
-from models.training.predictions import LEARNT, Predictions, read_predictions, write_predictions
+from models.training.predictions import LEARNT, Predictions, image_names, write_predictions
 from models.training.report import evaluation_page
-from models.training.truth import Question
+from models.training.truths import Question
 
 BUNDLED = Path(__file__).parent.parent / "bundled"
 _MATCHES = 2_000_000
@@ -208,7 +207,7 @@ def learnt_from(spec: ModelSpec, samples: Sequence[Sample]) -> int:
         summary = json.loads((folder / f"{spec.name}.json").read_text(encoding="utf-8"))
         if summary.get(LEARNT) != "all":
             return 0
-        known = set(read_predictions(folder / f"{spec.name}.csv").images)
+        known = image_names(folder / f"{spec.name}.csv")
     except (OSError, ValueError):
         return 0
     return sum(item.name in known for item in samples)

@@ -1,19 +1,15 @@
-"""From a trained Keras network to the ONNX file that the node serves, with calibration inside the graph."""
+"""From a trained Keras network to the ONNX file that the node serves."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
-from keras import layers
 from numpy.typing import NDArray
 
 from models.agreement import difference
-from models.architectures.calibration import Platt
-from models.efficientnet.network import FEATURES, mahalanobis_distance
 from models.training.onnx_session import open_session, run_session
 
 Array = NDArray[np.float32]
@@ -25,22 +21,6 @@ _SERIES = uuid.UUID("7f2a5a1e-6a3c-5d0f-9f5c-1c7b0e5b2d11")
 
 class ExportError(RuntimeError):
     """The exported network does not say what the trained one says."""
-
-
-def serving_classifier(model: keras.Model, scaling: Sequence[Platt]) -> keras.Model:
-    """The trained classifier with outputs ``probabilities`` (calibrated) and ``maps``."""
-    scale = layers.Rescaling([item.slope for item in scaling], [item.offset for item in scaling], name="calibrated")
-    probabilities = layers.Activation("sigmoid", name="probabilities")(scale(model.output["logits"]))
-    outputs = {"probabilities": probabilities, "maps": model.output["maps"]}
-    return keras.Model(model.input, outputs, name=f"{model.name}_serving")
-
-
-def serving_gate(model: keras.Model, mean: Array, whitening: Array, temperature: float = 1.0) -> keras.Model:
-    """The trained gate with outputs ``probabilities`` (softmax) and ``distance`` from known chests."""
-    strangeness = mahalanobis_distance(model.output[FEATURES], mean, whitening)
-    cooled = layers.Rescaling(1.0 / temperature, name="cooled")(model.output["logits"])
-    outputs = {"probabilities": layers.Softmax(name="probabilities")(cooled), "distance": strangeness}
-    return keras.Model(model.input, outputs, name=f"{model.name}_serving")
 
 
 def export_onnx(model: keras.Model, file: Path, probe: Array) -> float:

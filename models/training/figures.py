@@ -1,19 +1,21 @@
-"""The figures behind a finding: computed from predictions and labels alone, the same for a report and a manifest."""
+"""The figures behind a finding: computed from predictions and truths alone, the same for a report and a manifest."""
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.architectures.calibration import Platt, fit_platt
 from models.contract import Evidence, LabelSpec, Mode
-from models.training.codes import SITES, code_of
-from models.training.dataset import Example
+from models.training.codes import DELIVERABLE, SITES, code_of
+from models.training.evaluation.detection import Detected, detect, marks_of
+from models.training.evaluation.segmentation import dice, iou
 from models.training.metrics import (
     Interval,
     auc,
@@ -24,9 +26,9 @@ from models.training.metrics import (
     sensitivity_specificity,
     youden_threshold,
 )
-from models.training.predictions import Predictions, known_truths
-from models.training.targets import DELIVERABLE
+from models.training.predict import BOTH, MARKED, TRUE, Predicted
 
+Values = NDArray[np.floating]
 LEAST_POSITIVES = 30
 LEAST_AUC = 0.6
 
@@ -49,17 +51,39 @@ class LabelFigures:
     brier: float
 
 
-def label_figures(
-    label: str,
-    probabilities: NDArray[np.floating],
-    examples: Sequence[Example],
-    threshold: float | None = None,
-    rounds: int = 1000,
-) -> LabelFigures | None:
-    """Figures of one label's probabilities ``[n]``; ``threshold`` defaults to Youden's. None without both classes."""
-    judged, truths = known_truths(examples, label)
-    patients = [item.patient for item, use in zip(examples, judged, strict=True) if use]
-    return figures_of(label, probabilities[judged], truths[judged], patients, threshold, rounds)
+@dataclass(frozen=True, slots=True)
+class PlaceFigures:
+    """How well places are found, over the images where they are known.
+
+    ``dice`` and ``iou`` are means over images with the finding; ``dice_all`` is over all images, an empty mask where
+    nothing is counting 1, so a network that never marks anything scores the share of negatives there. ``pointing`` is
+    how often the strongest place lies inside.
+    """
+
+    label: str
+    images: int
+    positives: int
+    dice: Interval
+    iou: Interval
+    dice_all: float
+    pointing: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """All figures by label; None where the truth has not both classes, or no place."""
+
+    labels: dict[str, LabelFigures | None]
+    places: dict[str, PlaceFigures | None]
+    boxes: dict[str, Detected | None]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``evidence/NAME.json``."""
+        return {
+            "labels": {name: asdict(item) for name, item in self.labels.items() if item is not None},
+            "places": {name: asdict(item) for name, item in self.places.items() if item is not None},
+            "boxes": {name: item.as_dict() for name, item in self.boxes.items() if item is not None},
+        }
 
 
 def figures_of(
@@ -70,7 +94,7 @@ def figures_of(
     threshold: float | None = None,
     rounds: int = 1000,
 ) -> LabelFigures | None:
-    """Figures of scores ``[n]`` against known truths ``[n]``; the same as :func:`label_figures` without a data set."""
+    """Figures of scores ``[n]`` against known truths ``[n]``; ``threshold`` defaults to Youden's. None without both."""
     youden = youden_threshold(scores, truths)
     if math.isnan(youden):
         return None
@@ -93,32 +117,10 @@ def figures_of(
     )
 
 
-def calibrations(said: Predictions, examples: Sequence[Example]) -> list[Platt]:
-    """Platt scaling of every label from logits of examples that the network had not seen."""
-    fitted = []
-    for column, label in enumerate(said.labels):
-        judged, truths = known_truths(examples, label)
-        fitted.append(fit_platt(said.scores[judged, column], truths[judged]))
-    return fitted
-
-
-def crossed_probabilities(said: Predictions, examples: Sequence[Example]) -> NDArray[np.floating]:
-    """Calibrated probabilities where each group's scaling was fitted on the other groups: honest calibration error."""
-    groups = np.array(said.groups)
-    probabilities = np.zeros_like(said.scores, dtype=np.float64)
-    for column, label in enumerate(said.labels):
-        judged, truths = known_truths(examples, label)
-        for group in np.unique(groups):
-            inside = groups == group
-            rest = judged & ~inside
-            scaling = fit_platt(said.scores[rest, column], truths[rest]) if rest.any() else Platt()
-            probabilities[inside, column] = scaling(said.scores[inside, column])
-    return probabilities
-
-
 def label_spec(figures: LabelFigures, *, localised: bool, map_threshold: float) -> LabelSpec:
     """How a label ships: active only where enough patients stand behind a figure that is clearly better than chance."""
     enough = figures.positive_patients >= LEAST_POSITIVES and figures.auc.low > LEAST_AUC
+    area = figures.auc
     spec = LabelSpec(
         name=figures.label,
         code=code_of(figures.label),
@@ -126,24 +128,115 @@ def label_spec(figures: LabelFigures, *, localised: bool, map_threshold: float) 
         localised=localised,
         mode=Mode.ACTIVE if enough and figures.label in DELIVERABLE else Mode.SHADOW,
         evidence=Evidence(
-            figures.positives, figures.auc.value, figures.auc.low, figures.auc.high, figures.sensitivity.value
+            figures.positives,
+            area.value,
+            min(area.low, area.value),
+            max(area.high, area.value),
+            figures.sensitivity.value,
         ),
         site=SITES.get(figures.label),
     )
     return replace(spec, map_threshold=map_threshold) if localised else spec
 
 
-def place_figures(said: Predictions) -> dict[str, Any]:
-    """Pointing game and IoU of the opacity map over all images with readers' boxes."""
-    boxed = ~np.isnan(said.hits)
-    hits = said.hits[boxed]
-    return {
-        "images": int(boxed.sum()),
-        "pointing": asdict(proportion(int(hits.sum()), len(hits))),
-        "iou": float(said.overlaps[boxed].mean()) if boxed.any() else math.nan,
-    }
+def figures(predicted: Predicted, cut_off: float | None, map_cut: float, rounds: int = 1000) -> Figures:
+    """Everything that can be measured; ``cut_off`` None is Youden's, ``map_cut`` one of the cuts of the areas."""
+    labels, places, boxes = {}, {}, {}
+    for column, label in enumerate(predicted.labels):
+        known = predicted.known[:, column] > 0
+        patients = [patient for patient, use in zip(predicted.patients, known, strict=True) if use]
+        scores, truths = predicted.scores[known, column], predicted.prevalent[known, column]
+        labels[label] = figures_of(label, scores, truths, patients, cut_off, rounds)
+        places[label] = _places(predicted, column, map_cut, rounds)
+        found = labels[label]
+        boxes[label] = _boxes(predicted, column, found.threshold if found else 0.5, rounds)
+    return Figures(labels, places, boxes)
 
 
-def as_dict(figures: LabelFigures) -> dict[str, Any]:
-    """For ``metrics.json``."""
-    return asdict(figures)
+def _places(predicted: Predicted, column: int, map_cut: float, rounds: int) -> PlaceFigures | None:
+    if predicted.areas is None or predicted.hits is None:
+        return None
+    areas, hits = areas_at(predicted, map_cut)[:, column].astype(np.float64), predicted.hits[:, column]
+    known = ~np.isnan(areas[:, TRUE])
+    positive = known & (areas[:, TRUE] > 0)
+    if not positive.any():
+        return None
+    dices, ious = overlaps(areas)
+    patients = [patient for patient, use in zip(predicted.patients, positive, strict=True) if use]
+    return PlaceFigures(
+        label=predicted.labels[column],
+        images=int(known.sum()),
+        positives=int(positive.sum()),
+        dice=_mean(dices[positive], patients, rounds),
+        iou=_mean(ious[positive], patients, rounds),
+        dice_all=float(dices[known].mean()),
+        pointing=proportion(int(hits[positive].sum()), int(positive.sum())),
+    )
+
+
+def _boxes(predicted: Predicted, column: int, cut: float, rounds: int) -> Detected | None:
+    """A detector's boxes, over images whose boxes are known."""
+    if predicted.boxes is None or predicted.true_boxes is None:
+        return None
+    known = np.flatnonzero(predicted.placed[:, column] > 0)
+    true = predicted.true_boxes[known]
+    # The truth numbers the recipe's labels, the answer the served ones; detectors serve all that they are taught.
+    if not (np.rint(true[..., 4]) == column).any():
+        return None
+    marks = [marks_of(predicted.boxes[place].astype(np.float64), predicted.true_boxes[place].astype(np.float64), column)
+             for place in known]  # fmt: skip
+    return detect(predicted.labels[column], marks, [predicted.patients[place] for place in known], cut, rounds)
+
+
+def areas_at(predicted: Predicted, map_cut: float) -> Values:
+    """Areas ``[n, L, 3]`` of maps cut there."""
+    assert predicted.areas is not None
+    assert predicted.cuts is not None
+    return predicted.areas[:, :, int(np.argmin(np.abs(predicted.cuts - map_cut)))]
+
+
+def best_map_cut(predicted: Predicted) -> float:
+    """The cut of the best mean IoU over images and labels with a finding; the middle one where no place is known."""
+    if predicted.areas is None or predicted.cuts is None:
+        return 0.5
+    there = predicted.areas[..., 0, TRUE] > 0
+    means = [
+        float(overlaps(predicted.areas[:, :, cut][there])[1].mean()) if there.any() else 0.0
+        for cut in range(len(predicted.cuts))
+    ]
+    best = int(np.argmax(means)) if there.any() else len(means) // 2
+    return round(float(predicted.cuts[best]), 3)
+
+
+def overlaps(areas: Values) -> tuple[Values, Values]:
+    """Dice and IoU of areas ``[n, 3]``; 1 where both masks are empty."""
+    said, true, both = (areas[..., column].astype(np.float64) for column in (MARKED, TRUE, BOTH))
+    return dice(said, true, both), iou(said, true, both)
+
+
+def _mean(values: Values, patients: Sequence[str], rounds: int) -> Interval:
+    return by_patients(
+        lambda drawn, _: float(drawn.mean()), values, np.ones(len(values), np.bool_), patients, rounds=rounds
+    )
+
+
+def write_evidence(file: Path, predicted: Predicted, map_cut: float) -> None:
+    """One row an image: probabilities and truths (empty where not known), and Dice where there are maps."""
+    head = ["image", "patient", "group"]
+    for label in predicted.labels:
+        head += [label, f"{label} truth", *([f"{label} dice"] if predicted.areas is not None else [])]
+    dices = None
+    if predicted.areas is not None:
+        dices = overlaps(areas_at(predicted, map_cut))[0]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(head)
+        for row, name in enumerate(predicted.names):
+            cells = [name, predicted.patients[row], predicted.groups[row]]
+            for column in range(len(predicted.labels)):
+                known = predicted.known[row, column] > 0
+                cells += [f"{predicted.scores[row, column]:.5f}", f"{predicted.truths[row, column]:g}" if known else ""]
+                if dices is not None:
+                    cells.append("" if math.isnan(dices[row, column]) else f"{dices[row, column]:.4f}")
+            writer.writerow(cells)

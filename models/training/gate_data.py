@@ -9,15 +9,16 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from models.architectures.base import Batch
 from models.training.augment import Affine, random_affine, random_greys, warp
-from models.training.dataset import Example, Grey
+from models.training.cached_dataset import CachedDataset, Grey
 from models.training.phantoms import draw
 from models.training.recipe import Augmentation, Recipe
 
@@ -28,6 +29,8 @@ SHARES = (0.34, 0.13, 0.11, 0.16, 0.26)
 """How often each class is drawn in training."""
 HELD_OUT_RADIOGRAPHS = ("RG1", "RG2", "RG3")
 MAX_SOURCE = 512
+STEP = 64
+"""Images of a batch that nothing is learnt from by descent."""
 
 
 def source_folders() -> list[Path]:
@@ -44,6 +47,12 @@ def source_folders() -> list[Path]:
         if spec is not None and spec.origin is not None:
             found.append(Path(spec.origin).parent / folder)
     return [folder for folder in found if folder.is_dir()]
+
+
+@cache
+def installed_pictures() -> tuple[Grey, ...]:
+    """The pictures of :func:`source_folders`."""
+    return tuple(picture for _, picture in load_others(source_folders()))
 
 
 def load_others(folders: Sequence[Path]) -> list[tuple[str, Grey]]:
@@ -239,33 +248,63 @@ def gate_image(
     return grey
 
 
-class GateBatches(keras.utils.PyDataset):  # type: ignore[misc]
-    """Training batches of the gate: image ``[n, size, size, 1]`` and the class number ``[n]``."""
+def made(label: int, recipe: Recipe, stored: CachedDataset, pictures: Sequence[Grey], seed: int) -> Pixels:
+    """One image of a class from every chest: ``float32[n, size, size, 1]``."""
+    rng = np.random.default_rng((seed, label))
+    images = [
+        gate_image(label, stored.pixels(place), sample.aspect, pictures, recipe, rng)
+        for place, sample in enumerate(stored.samples)
+    ]
+    return np.stack(images)[..., np.newaxis]
 
-    def __init__(
-        self, recipe: Recipe, examples: Sequence[Example], images: Grey, pictures: Sequence[Grey], passes: int = 2
-    ) -> None:
-        super().__init__(workers=1)
-        self._recipe, self._images, self._pictures = recipe, images, pictures
-        self._aspects = [item.aspect for item in examples]
-        self._passes, self._epoch = passes, 0
+
+def as_served(stored: CachedDataset) -> Pixels:
+    """Chests as the node would show them to the gate: ``float32[n, size, size, 1]``."""
+    pixels = np.stack([stored.pixels(place) for place in range(len(stored))])
+    return (pixels[..., np.newaxis] / np.float32(255)).astype(np.float32)
+
+
+def upright_chests(recipe: Recipe, large: CachedDataset, exact: CachedDataset) -> list[Batch]:
+    """What the distance is fitted on: the training chests as they are, and twice changed as in training."""
+    pictures = installed_pictures()
+    chests = [as_served(exact), *(made(FRONTAL, recipe, large, pictures, seed) for seed in (101, 102))]
+    every = np.concatenate(chests)
+    return [class_batch(every[start : start + STEP], FRONTAL) for start in range(0, len(every), STEP)]
+
+
+def class_batch(pixels: Pixels, classes: int | NDArray[np.int64]) -> Batch:
+    """Images of known classes."""
+    labels = np.eye(len(GATE_LABELS), dtype=np.float32)[np.broadcast_to(classes, len(pixels))]
+    return Batch(pixels, labels, np.ones_like(labels))
+
+
+class GateLoader:
+    """Training batches of the gate by number; everything random comes from ``(seed, epoch, number)``."""
+
+    def __init__(self, recipe: Recipe, stored: CachedDataset, passes: int = 2) -> None:
+        self.epoch = 0
+        self._recipe, self._stored, self._passes = recipe, stored, passes
+        self._pictures = installed_pictures()
 
     def __len__(self) -> int:
         """Batches an epoch: each chest is the source of ``passes`` images."""
-        return max(1, len(self._images) * self._passes // self._recipe.schedule.batch)
+        return max(1, len(self._stored) * self._passes // self._recipe.schedule.batch)
 
-    def __getitem__(self, index: int) -> tuple[Pixels, NDArray[np.int64]]:
+    def __getitem__(self, index: int) -> Batch:
         """Batch ``index`` of the current epoch."""
-        rng = np.random.default_rng((self._recipe.schedule.seed, self._epoch, index))
+        rng = np.random.default_rng((self._recipe.schedule.seed, self.epoch, index))
         batch = self._recipe.schedule.batch
-        labels = rng.choice(len(GATE_LABELS), batch, p=SHARES)
-        chosen = rng.integers(len(self._images), size=batch)
+        classes = rng.choice(len(GATE_LABELS), batch, p=SHARES)
+        chosen = rng.integers(len(self._stored), size=batch)
         pixels = [
-            gate_image(int(label), self._images[item], self._aspects[item], self._pictures, self._recipe, rng)
-            for label, item in zip(labels, chosen, strict=True)
+            gate_image(
+                int(label),
+                self._stored.pixels(item),
+                self._stored.samples[item].aspect,
+                self._pictures,
+                self._recipe,
+                rng,
+            )
+            for label, item in zip(classes, chosen.tolist(), strict=True)
         ]
-        return np.stack(pixels)[..., np.newaxis], labels
-
-    def on_epoch_end(self) -> None:
-        """New images in the next epoch."""
-        self._epoch += 1
+        return class_batch(np.stack(pixels)[..., np.newaxis], classes)

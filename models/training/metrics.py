@@ -12,8 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.training.dataset import RowBox
-
 Scores = NDArray[np.floating]
 Truths = NDArray[np.bool_]
 Z95 = 1.959963984540054
@@ -131,18 +129,3 @@ def proportion(count: int, total: int) -> Interval:
     centre = (share + Z95**2 / (2 * total)) / (1 + Z95**2 / total)
     half = Z95 * math.sqrt(share * (1 - share) / total + Z95**2 / (4 * total**2)) / (1 + Z95**2 / total)
     return Interval(share, max(0.0, centre - half), min(1.0, centre + half))
-
-
-def pointing_hit(place: Scores, boxes: Sequence[RowBox]) -> bool:
-    """Whether the middle of the strongest cell of a map ``[h, w]`` lies in one of the boxes."""
-    row, column = np.unravel_index(int(np.argmax(place)), place.shape)
-    x, y = (int(column) + 0.5) / place.shape[1], (int(row) + 0.5) / place.shape[0]
-    return any(box.x <= x <= box.x + box.width and box.y <= y <= box.y + box.height for box in boxes)
-
-
-def overlap(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> tuple[float, float]:
-    """Intersection over union, and Dice, of two masks of one shape; both 1 where both are empty."""
-    both, either = int((mask & truth).sum()), int((mask | truth).sum())
-    if either == 0:
-        return 1.0, 1.0
-    return both / either, 2 * both / (int(mask.sum()) + int(truth.sum()))

@@ -1,115 +1,201 @@
-"""Recipes: everything that decides a training, in one TOML file.
+"""Recipes: everything that decides a training, in one TOML file that names an ``architecture`` of the catalogue.
 
-A recipe is read once into frozen values; a key that does not exist, is missing or has the wrong type is an error that
-names it, so that a misspelt option can never be ignored.
+Which answers of a data set are learnt, how large and wide the network is, how long and how fast it learns. A key that
+does not exist, is missing or has the wrong type is an error that names it. Augmentation is off unless a recipe asks for
+it, since most papers had none.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from models.architectures.base import Option, Plan
 from models.training.recipe_tables import RecipeError, from_table, read_table
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 RECIPES = Path(__file__).parent / "recipes"
 """The recipes that come with Pleura."""
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
-    """Which network: its family, the side of its square input in pixels, and what it starts from."""
+class Augmentation:
+    """Ranges of the random changes; zero switches one off. Lengths are fractions of the image side."""
 
-    family: Literal["efficientnet"]
-    size: int = 256
-    initial: Literal["imagenet", "random"] = "imagenet"
-    plan: Literal["lite0", "tiny"] = "lite0"
-    frozen_stages: int = 3
-    dropout: float = 0.3
+    rotation: float = 0.0
+    scale: float = 0.0
+    shift: float = 0.0
+    aspect: float = 0.0
+    flip: float = 0.0
+    gamma: float = 0.0
+    contrast: float = 0.0
+    brightness: float = 0.0
+    equalise: float = 0.0
+    sharpen: float = 0.0
+    noise: float = 0.0
+    collimate: float = 0.0
+    marker: float = 0.0
+
+
+UNCHANGED = Augmentation()
+"""No augmentation at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """What is learnt from which images.
+
+    ``labels`` are the findings in the order of the network's output. ``classes`` says for a label which of the data
+    set's own labels mean it, where their names differ (``opacity = ["lung_opacity", "Lung Opacity"]``); the label is
+    present where any of them is. ``use = "positives"`` trains on images with one of the findings only; evaluation
+    always takes all. ``weak`` lets a network learn what is only likely of an image (``labels.csv`` has such). ``rare``
+    keeps labels of which there are not both positives and negatives; they ship in shadow. ``limit`` takes about that
+    many images, drawn at random from training and evaluation alike; 0: all.
+    """
+
+    labels: tuple[str, ...]
+    layout: str = "auto"
+    use: Literal["all", "positives"] = "all"
+    equalise: Literal["none", "histogram", "clahe"] = "none"
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    weak: bool = False
+    rare: bool = False
+    limit: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """How large the network is; see :class:`models.architectures.base.Plan`."""
+
+    size: int
+    encoder: str = ""
+    initial: str = "random"
+    width: float = 1.0
+    options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How long and how fast: AdamW, warm-up over ``warmup`` epochs, then cosine decay to zero."""
+    """How it learns.
 
-    epochs: int = 14
-    batch: int = 16
-    rate: float = 4e-4
-    warmup: float = 1.0
-    weight_decay: float = 1e-3
-    average: float = 0.99
-    seed: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Augmentation:
-    """Ranges of the random changes; zero switches one off. Lengths are fractions of the image side."""
-
-    rotation: float = 10.0
-    scale: float = 0.15
-    shift: float = 0.07
-    aspect: float = 0.18
-    flip: float = 0.0
-    gamma: float = 0.5
-    contrast: float = 0.35
-    brightness: float = 0.12
-    equalise: float = 0.25
-    sharpen: float = 0.3
-    noise: float = 0.03
-    collimate: float = 0.15
-    marker: float = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class Weights:
-    """How much each part of the loss counts; ``emphasis`` multiplies the labels that may leave the node."""
-
-    probabilities: float = 1.0
-    maps: float = 1.0
-    emphasis: float = 1.0
-    smoothing: float = 0.01
-
-
-@dataclass(frozen=True, slots=True)
-class Panel:
-    """What a classifier is asked beside its plain answer; as it stands here, nothing.
-
-    ``mirrored``: the mirror image is judged too. ``unchanged``: strength of a logistic regression on ImageNet features
-    that training has not changed, whose logits are averaged with the network's (inverse of its pull to zero; 0: none).
+    With ``patience`` above 0, training stops when the loss on set-aside training patients (a share of ``stopping``) has
+    not fallen for that many epochs, and the weights of the best epoch are kept. ``class_weights = "balanced"`` lets the
+    positives and the negatives of each label weigh the same. ``mixed_precision = "auto"`` computes in bfloat16 on a
+    GPU and in float32 elsewhere. ``decay`` is AdamW's weight decay; ``cosine`` lets the rate fall to zero after it has
+    risen over ``warmup`` epochs, ``clip`` bounds the norm of the gradient (0: nothing does). ``average`` above 0 ends
+    with a running average of the last steps' weights (what of it is kept each step).
     """
 
-    mirrored: bool = False
-    unchanged: float = 0.0
+    epochs: int
+    batch: int = 16
+    rate: float = 1e-4
+    optimiser: Literal["adamw", "adam", "sgd", "rmsprop"] = "adam"
+    decay: float = 0.0
+    clip: float = 0.0
+    cosine: bool = False
+    warmup: float = 0.0
+    average: float = 0.0
+    patience: int = 0
+    stopping: float = 0.15
+    seed: int = 1
+    class_weights: Literal["none", "balanced"] = "none"
+    mixed_precision: Literal["auto", "off", "float16", "bfloat16"] = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How it is measured: where probabilities and maps are cut, and in how many folds (0: on the held-out split).
+
+    ``map_cut_off = "best"`` is where masks agree best with those of the readers (mean IoU) on the images measured.
+    """
+
+    cut_off: Literal["youden"] | float = "youden"
+    map_cut_off: Literal["best"] | float = 0.5
+    folds: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What the model card says beside figures: what it is, where the data come from, and what it cannot do."""
+
+    about: str = ""
+    data: str = ""
+    limits: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """One training, complete."""
+    """One training of an architecture of the catalogue, complete.
+
+    ``file`` is what the manifest names: the Keras network with its ONNX export beside it, or the export alone.
+    """
 
     name: str
     version: str
     title: str
-    kind: Literal["classifier", "gate"]
+    architecture: str
+    data: Data
     network: Network
-    schedule: Schedule = field(default_factory=Schedule)
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    weights: Weights = field(default_factory=Weights)
-    panel: Panel = field(default_factory=Panel)
+    schedule: Schedule
+    augmentation: Augmentation = UNCHANGED
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    card: Card = field(default_factory=Card)
+    file: Literal["keras", "onnx"] = "keras"
+
+    @property
+    def plan(self) -> Plan:
+        """What the architecture is told."""
+        network = self.network
+        options: dict[str, Option] = dict(network.options)
+        return Plan(
+            self.architecture, network.size, self.data.labels, network.encoder, network.initial, network.width, options
+        )
 
 
-def read_recipe(path: Path) -> Recipe:
-    """Read and check the recipe in ``path``.
+def read_recipe(path: Path, *, limit: int = 0, epochs: int = 0, folds: int = 0) -> Recipe:
+    """Read and check the recipe in ``path``; ``limit``, ``epochs`` and ``folds`` above 0 replace what it says.
 
     Raises:
-        RecipeError: the file is missing, is no TOML, or a key is unknown, missing or of the wrong type.
+        RecipeError: the file is missing, is no TOML, or a key is unknown, missing, of the wrong type or out of range.
     """
     recipe = from_table(Recipe, read_table(path))
-    if recipe.network.size % 32:
-        raise RecipeError(f"network.size is {recipe.network.size}, it must be a multiple of 32")
-    if recipe.schedule.epochs < 1 or recipe.schedule.batch < 1:
-        raise RecipeError("schedule.epochs and schedule.batch must be at least 1")
-    if recipe.panel.unchanged < 0:
-        raise RecipeError(f"panel.unchanged is {recipe.panel.unchanged}, it must not be negative")
-    if recipe.kind == "gate" and recipe.panel != Panel():
-        raise RecipeError("panel is for classifiers; a gate answers alone")
+    recipe = replace(
+        recipe,
+        data=replace(recipe.data, limit=limit or recipe.data.limit),
+        schedule=replace(recipe.schedule, epochs=epochs or recipe.schedule.epochs),
+        evaluation=replace(recipe.evaluation, folds=folds or recipe.evaluation.folds),
+    )
+    _check(recipe)
     return recipe
+
+
+def _check(recipe: Recipe) -> None:
+    data, network, schedule, evaluation = recipe.data, recipe.network, recipe.schedule, recipe.evaluation
+    cut = 0.5 if evaluation.cut_off == "youden" else evaluation.cut_off
+    map_cut = 0.5 if evaluation.map_cut_off == "best" else evaluation.map_cut_off
+    wrong = (
+        (not _NAME.fullmatch(recipe.name), "name must be lower case letters, digits, '.', '_' and '-'"),
+        (not all(map(_NAME.fullmatch, data.labels)), "data.labels must be lower case letters, digits, '.', '_', '-'"),
+        (not set(data.classes) <= set(data.labels), "data.classes must name labels of data.labels"),
+        (data.limit < 0, "data.limit must not be below 0"),
+        (network.size < 16 or network.size % 16, "network.size must be a multiple of 16"),
+        (not 0 < network.width <= 4, "network.width must lie above 0 and not above 4"),
+        (min(schedule.epochs, schedule.batch) < 1, "schedule.epochs and schedule.batch must be at least 1"),
+        (schedule.rate <= 0, "schedule.rate must be above 0"),
+        (min(schedule.decay, schedule.clip) < 0, "schedule.decay and schedule.clip must not be below 0"),
+        (schedule.warmup < 0, "schedule.warmup must not be below 0"),
+        (not 0 <= schedule.average < 1, "schedule.average must lie between 0 and 1"),
+        (schedule.warmup > 0 and not schedule.cosine, "schedule.warmup needs cosine = true"),
+        (schedule.patience < 0, "schedule.patience must not be below 0"),
+        (not 0 < schedule.stopping < 1, "schedule.stopping must lie between 0 and 1"),
+        (not 0 < cut < 1, "evaluation.cut_off must be 'youden' or lie between 0 and 1"),
+        (not 0 < map_cut < 1, "evaluation.map_cut_off must be 'best' or lie between 0 and 1"),
+        (evaluation.folds < 0 or evaluation.folds == 1, "evaluation.folds must be 0 or at least 2"),
+    )
+    for mistaken, sentence in wrong:
+        if mistaken:
+            raise RecipeError(f"{recipe.name or 'recipe'}: {sentence}")

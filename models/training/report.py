@@ -17,7 +17,7 @@ from models.training.evaluation.segmentation import Segmented, dice
 from models.training.metrics import calibration_curve, roc_curve
 from models.training.pages import facts, interval, note, number, page, pictures, plots, problem_list, share, table
 from models.training.plots import Axis, Line, curves, histogram
-from models.training.truth import Question
+from models.training.truths import Question
 
 _BINS = 20
 

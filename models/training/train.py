@@ -1,147 +1,345 @@
-"""From a recipe and a folder of radiographs to a model that the node can serve: ``pleura train``."""
+"""From a recipe that names an architecture, and a data set, to a model that the node can serve: ``pleura train``."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
 import numpy as np
-from numpy.typing import NDArray
 
-from models.contract import ModelSpec
-from models.efficientnet.panel import Linear, panel_network
-from models.training.batches import served_batch
-from models.training.bundle import EvidenceBase, bundle_classifier, bundle_gate
-from models.training.crossval import Judge, cross_validate, gather, keep_fold, recipe_features, trained_judge
-from models.training.dataset import Example, Problem, load_images, read_cxr
-from models.training.fit import OVERSIZE, Progress, fit_gate, silent
-from models.training.gate_data import load_others, source_folders
-from models.training.gate_fit import fit_rule, measure_gate, unchanged
-from models.training.panel import unchanged_network
-from models.training.recipe import Recipe, read_recipe
+from models.architectures import catalogue
+from models.architectures.base import Architecture, Array, check_plan
+from models.contract import ModelKind, ModelSpec
+from models.similar import StoredCase
+from models.training.cached_dataset import CachedDataset, Problems, cache
+from models.training.calibrate import calibrate
+from models.training.data_loader import geometric
+from models.training.datasets import read_dataset as datasets
+from models.training.datasets.sample import Dataset, Sample
+from models.training.datasets.split import TRAINING, VALIDATION, by_patient, folds, named
+from models.training.deliver import Served, Told, deliver, deliver_gate
+from models.training.gate_data import GATE_LABELS, as_served
+from models.training.gate_measure import gate_rule, measure_gate
+from models.training.learn import Material, Progress, learn, silent
+from models.training.model_card import CREDITS
+from models.training.predict import Predicted, gathered, keep, kept, predict
+from models.training.recipe import Recipe
+from models.training.truths import Question, label_truths
 
-Array = NDArray[np.floating]
-PROBES = 8
-TRAIN, HELD_OUT = "train", "val"
+OVERSIZE = 1.25
+"""Training images are kept this much larger than the network's input, so that augmentation has pixels to work with."""
+PROBES = 4
+OWN_DATA = "Where the images come from, and on what terms, is known to those who trained it."
+WORK = "work"
+"""Folder in ``--out`` for what an interrupted training needs; it is removed at the end."""
 
 
 class TrainingError(ValueError):
     """The data cannot carry this training; the message says why."""
 
 
-def train(recipe: Path, data: Path, out: Path, *, folds: int = 0, progress: Progress = silent) -> ModelSpec:
-    """Train the recipe on the split ``train`` of ``data`` and leave a servable model with its evidence in ``out``.
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """Who is learnt from, who is measured on, and both in the order of the data set."""
 
-    With ``folds`` above 1, calibration, cut-offs and evidence come from cross-validation by patient over everything,
-    otherwise from the split ``val``. Started again after an interruption it goes on where it stopped. Rows that cannot
-    be used are listed in ``problems.json``.
-
-    Raises:
-        RecipeError: the recipe cannot be used.
-        TrainingError: a split is empty, or ``out`` holds another training.
-    """
-    plan = read_recipe(recipe)
-    examples, problems = usable(data)
-    out.mkdir(parents=True, exist_ok=True)
-    listed = [{"image": item.image, "reason": item.reason} for item in problems]
-    (out / "problems.json").write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
-    seen = [item for item in examples if item.split == TRAIN]
-    unseen = [item for item in examples if item.split == HELD_OUT]
-    if not seen or not unseen:
-        raise TrainingError(f"{data} needs images in the splits '{TRAIN}' and '{HELD_OUT}'")
-    _note_training(plan, examples, folds, out)
-    if plan.kind == "gate":
-        return train_gate(plan, seen, unseen, out, progress)
-    return train_classifier(plan, examples, seen, unseen, out, folds, progress)
+    seen: tuple[Sample, ...]
+    unseen: tuple[Sample, ...]
+    everybody: tuple[Sample, ...] = ()
 
 
-def _note_training(recipe: Recipe, examples: Sequence[Example], folds: int, out: Path) -> None:
-    """Say in ``out`` what is trained there; what another training has left must never pass for this one's.
+@dataclass(frozen=True, slots=True, eq=False)
+class Pixels:
+    """Decoded pixels of all samples: somewhat larger than the network's input for augmentation, and at its size."""
+
+    large: CachedDataset
+    exact: CachedDataset
+
+
+def train(recipe: Recipe, data: Path, out: Path, *, command: str = "", progress: Progress = silent) -> ModelSpec:
+    """Train, measure on images of patients that were not seen, export, and leave a servable model in ``out``.
+
+    Evidence is from cross-validation by patient over all images where the recipe names folds, else from the data set's
+    split ``val``, or a fixed fifth of the patients where it has none. Started again with the same arguments after an
+    interruption, it goes on where it stopped. What could not be used is listed in ``problems.json``.
 
     Raises:
-        TrainingError: ``out`` holds a training with other options, other images or another number of folds.
+        UnknownArchitecture: the recipe names none of the catalogue.
+        DatasetError: the folder is not of the layout.
+        TrainingError: the data cannot carry this training, or the architecture not this recipe; the message says why.
     """
-    note = out / "training.json"
-    options = asdict(replace(recipe, version="", title=""))
-    names = "\n".join(sorted(item.image for item in examples))
-    now = {"recipe": options, "folds": folds, "images": hashlib.sha256(names.encode()).hexdigest()}
-    text = json.dumps(now, indent=1) + "\n"
-    if note.is_file() and note.read_text(encoding="utf-8") != text:
-        raise TrainingError(
-            f"{out} holds a training with another recipe, other images or other folds: name another folder with --out,"
-            f" or remove {out} to start anew"
-        )
-    note.write_text(text, encoding="utf-8")
+    architecture = catalogue.find(recipe.architecture)
+    dataset = datasets.read(data, recipe.data.layout, progress)
+    try:
+        check_plan(architecture, recipe.plan)
+        shares = choose(architecture, recipe, dataset, data)
+        work = out / WORK / fingerprint(recipe, shares)
+        pixels, problems = decode(recipe, shares, work, progress)
+        _list_problems(out, [*dataset.problems, *problems])
+        for part, what in ((shares.seen, "learn from"), (shares.unseen, "be measured on")):
+            if not pixels.exact.only(part):
+                raise TrainingError(f"no image to {what} can be decoded; {out / 'problems.json'} says why")
+        about = _about(dataset, recipe)
+        if architecture.kind is ModelKind.GATE:
+            spec = _train_gate(architecture, recipe, shares, pixels, work, Told("", command, about), out, progress)
+        else:
+            spec = _train_finder(architecture, recipe, shares, pixels, work, Told("", command, about), out, progress)
+    except ValueError as error:
+        raise TrainingError(f"{recipe.name}: {error}") from error
+    shutil.rmtree(out / WORK)
+    return spec
 
 
-def usable(data: Path) -> tuple[list[Example], list[Problem]]:
-    """Examples of ``data`` whose images can be decoded, and everything that was left out."""
-    examples, problems = read_cxr(data)
-    _, undecodable = load_images(examples, 32)
-    broken = {item.image for item in undecodable}
-    return [item for item in examples if item.image not in broken], problems + undecodable
-
-
-def train_classifier(
+def _train_finder(
+    architecture: Architecture,
     recipe: Recipe,
-    examples: Sequence[Example],
-    seen: Sequence[Example],
-    unseen: Sequence[Example],
+    shares: Shares,
+    pixels: Pixels,
+    work: Path,
+    told: Told,
     out: Path,
-    folds: int,
     progress: Progress,
 ) -> ModelSpec:
-    """The final network and its evidence: from cross-validation with a network of all examples, or from ``unseen``.
+    """A network that reports findings, with its evidence."""
+    predicted, network = _trained(architecture, recipe, shares, pixels, work, progress)
+    calibrated = calibrate(network, predicted, architecture.outlined(recipe.plan))
+    learners = material(recipe, learners_of(recipe, shares), pixels).exact.samples if architecture.keeps_index else ()
+    return deliver(
+        architecture,
+        recipe,
+        Served(calibrated.network, probe(pixels.exact)),
+        calibrated.predicted,
+        out,
+        replace(told, how=_how(recipe, shares, predicted)),
+        fitted=calibrated.summary,
+        stored=stored_cases(learners, Question(recipe.data.labels, recipe.data.classes)),
+    )
+
+
+def _train_gate(
+    architecture: Architecture,
+    recipe: Recipe,
+    shares: Shares,
+    pixels: Pixels,
+    work: Path,
+    told: Told,
+    out: Path,
+    progress: Progress,
+) -> ModelSpec:
+    """The gate from chests and pictures of installed packages, measured on chests that it has not seen."""
+    seen, unseen = shares.seen, shares.unseen
+    network = learn(architecture, recipe, material(recipe, seen, pixels), work / "final", progress)
+    served = architecture.serve(network, recipe.plan)
+    rule = gate_rule(served, recipe, pixels.large.only(seen), pixels.exact.only(seen))
+    summary = measure_gate(served, rule, recipe, pixels.large.only(unseen), pixels.exact.only(unseen))
+    return deliver_gate(architecture, recipe, Served(served, probe(pixels.exact)), rule, summary, out, told)
+
+
+def learners_of(recipe: Recipe, shares: Shares) -> tuple[Sample, ...]:
+    """Whom the network that ships learns from.
 
     With folds nothing need be held back: every figure comes from networks that had not seen the patient, and the
-    network that ships, which nothing judges any more, may learn from everybody.
+    network that ships, which nothing measures any more, may learn from everybody.
     """
-    learners = examples if folds > 1 else seen
-    place = {item.image: number for number, item in enumerate(examples)}
-    features = recipe_features(recipe, examples, out, progress)
-
-    def of(chosen: Sequence[Example]) -> Array | None:
-        return None if features is None else features[[place[item.image] for item in chosen]]
-
-    judge = trained_judge(recipe, learners, of(learners), out / "final", progress=progress)
-    if folds > 1:
-        evidence = cross_validate(recipe, examples, out / "folds", folds, features=features, progress=progress)
-        how = f"{folds}-fold cross-validation by patient; the network that ships was trained on all {len(examples)}"
-        how += " images with the same recipe"
-    else:
-        file = out / "held-out" / "predictions.npz"
-        keep_fold(file, unseen, *judge.say(unseen, of(unseen)))
-        evidence = gather(unseen, [file])
-        how = f"the split '{HELD_OUT}', not seen in training but used to fit calibration and cut-offs"
-    model = served_network(judge, evidence.mean)
-    model.save(out / f"{recipe.name}.keras")
-    base = EvidenceBase(evidence.said, evidence.examples, evidence.map_threshold, how, folds)
-    return bundle_classifier(model, recipe, base, served_batch(unseen[:PROBES], recipe.network.size), out)
+    return shares.everybody if recipe.evaluation.folds else shares.seen
 
 
-def served_network(judge: Judge, mean: Linear) -> keras.Model:
-    """All that a judge's recipe asks for as one network with ``logits`` and ``maps``."""
-    unchanged = None if judge.opinion is None else (unchanged_network(judge.recipe), judge.opinion)
-    if unchanged is None and not judge.recipe.panel.mirrored:
-        return judge.network
-    return panel_network(judge.network, judge.recipe.panel.mirrored, unchanged, mean)
+def choose(architecture: Architecture, recipe: Recipe, dataset: Dataset, data: Path) -> Shares:
+    """The samples that say anything about the served labels, split by patient, and cut to the recipe's limit.
+
+    A gate makes its own classes from any chests.
+
+    Raises:
+        TrainingError: a label is nowhere known, or only present or only absent among those that learn.
+    """
+    if architecture.kind is ModelKind.GATE:
+        _check_gate(recipe)
+        return _shared(recipe, dataset.samples)
+    served = architecture.served(recipe.plan)
+    question = Question(tuple(served), recipe.data.classes)
+    _, known = label_truths(dataset.samples, question)
+    telling = [dataset.samples[place] for place in np.flatnonzero(known.any(axis=1))]
+    if not telling:
+        there = ", ".join(sorted({name for sample in dataset.samples for name in sample.labels})) or "none"
+        raise TrainingError(f"{data} says nothing about {', '.join(served)} (its labels are: {there})")
+    shares = _shared(recipe, telling)
+    learners = positives(shares.seen, question) if recipe.data.use == "positives" else list(shares.seen)
+    if not recipe.data.rare:
+        _check_truths(learners, question, recipe)
+    return shares if recipe.evaluation.folds else Shares(tuple(learners), shares.unseen)
 
 
-def train_gate(
-    recipe: Recipe, seen: Sequence[Example], unseen: Sequence[Example], out: Path, progress: Progress
-) -> ModelSpec:
-    """The gate from ``seen`` chests and pictures of installed packages, measured on ``unseen`` chests."""
-    size = round(recipe.network.size * OVERSIZE)
-    images, _ = load_images(seen, size)
-    others = [picture for _, picture in load_others(source_folders())]
-    model = fit_gate(recipe, seen, images, others, out / "final", progress=progress)
-    model.save(out / f"{recipe.name}.keras")
-    distance, rule = fit_rule(model, recipe, seen, images, others)
-    held_out, _ = load_images(unseen, size)
-    summary = measure_gate(model, distance, rule, recipe, unseen, held_out, others)
-    summary["others"] = len(others)
-    return bundle_gate(model, recipe, distance, rule, summary, unchanged(held_out[:PROBES], recipe.network.size), out)
+def _check_gate(recipe: Recipe) -> None:
+    if recipe.data.labels != GATE_LABELS:
+        raise TrainingError(f"the labels of a gate are {', '.join(GATE_LABELS)}")
+    if recipe.evaluation.folds or recipe.schedule.patience:
+        raise TrainingError("a gate is measured on a held-out split: evaluation.folds and schedule.patience must be 0")
+
+
+def _shared(recipe: Recipe, samples: Sequence[Sample]) -> Shares:
+    """Samples split by patient, and cut to the recipe's limit."""
+    seen, unseen = named(samples, TRAINING), named(samples, VALIDATION)
+    limit = recipe.data.limit
+    if 0 < limit < len(seen) + len(unseen):
+        share = limit / (len(seen) + len(unseen))
+        rng = np.random.default_rng(recipe.schedule.seed)
+        seen, unseen = _drawn(seen, share, rng), _drawn(unseen, share, rng)
+    chosen = {sample.name for sample in (*seen, *unseen)}
+    return Shares(tuple(seen), tuple(unseen), tuple(sample for sample in samples if sample.name in chosen))
+
+
+def _drawn(samples: Sequence[Sample], share: float, rng: np.random.Generator) -> list[Sample]:
+    count = max(1, round(share * len(samples)))
+    return [samples[place] for place in sorted(rng.permutation(len(samples))[:count])]
+
+
+def positives(samples: Sequence[Sample], question: Question) -> list[Sample]:
+    """Those with any of the findings."""
+    values, _ = label_truths(samples, question)
+    return [sample for sample, row in zip(samples, values, strict=True) if (row >= 0.5).any()]
+
+
+def _check_truths(seen: Sequence[Sample], question: Question, recipe: Recipe) -> None:
+    values, known = label_truths(seen, question)
+    for column, label in enumerate(question.labels):
+        positive = int((values[:, column] >= 0.5).sum())
+        negative = int(known[:, column].sum()) - positive
+        if not positive or (not negative and recipe.data.use == "all"):
+            raise TrainingError(
+                f"'{label}' has {positive} positive and {negative} negative images to learn from; both are needed"
+            )
+
+
+def fingerprint(recipe: Recipe, shares: Shares) -> str:
+    """A name for exactly this training: another recipe or other images never go on with this one's state."""
+    names = [[sample.name for sample in part] for part in (shares.seen, shares.unseen)]
+    return hashlib.sha256(f"{recipe!r} {json.dumps(names)}".encode()).hexdigest()[:16]
+
+
+def decode(recipe: Recipe, shares: Shares, work: Path, progress: Progress) -> tuple[Pixels, Problems]:
+    """Decode everything once, in the sizes that are needed."""
+    question = Question(recipe.data.labels, recipe.data.classes)
+    samples = (*shares.seen, *shares.unseen)
+    size, equalise = recipe.network.size, recipe.data.equalise
+    exact, problems = cache(samples, size, equalise, question, work / "pixels", progress)
+    large = exact
+    if geometric(recipe.augmentation):
+        large, _ = cache(samples, round(size * OVERSIZE), equalise, question, work / "pixels", progress)
+    return Pixels(large, exact), problems
+
+
+def _trained(
+    architecture: Architecture,
+    recipe: Recipe,
+    shares: Shares,
+    pixels: Pixels,
+    work: Path,
+    progress: Progress,
+) -> tuple[Predicted, keras.Model]:
+    """Evidence, and the network that is served."""
+    count = recipe.evaluation.folds
+    parts = []
+    if count:
+        samples = shares.everybody
+        fold_of = folds(samples, count, recipe.schedule.seed)
+        for fold in range(count):
+            seen = [item for item, place in zip(samples, fold_of, strict=True) if place != fold]
+            unseen = [item for item, place in zip(samples, fold_of, strict=True) if place == fold]
+            told = _numbered(progress, fold, count)
+            parts.append(_fold(architecture, recipe, Shares(tuple(seen), tuple(unseen)), pixels, work, fold, told))
+            keras.utils.clear_session()
+    learners = learners_of(recipe, shares)
+    network = learn(architecture, recipe, material(recipe, learners, pixels), work / "final", progress)
+    served = architecture.serve(network, recipe.plan)
+    if not parts:
+        parts = [predict(architecture, recipe, served, pixels.exact.only(shares.unseen), VALIDATION, progress)]
+    return gathered(parts), served
+
+
+def _fold(
+    architecture: Architecture,
+    recipe: Recipe,
+    shares: Shares,
+    pixels: Pixels,
+    work: Path,
+    fold: int,
+    progress: Progress,
+) -> Predicted:
+    """What a network that has not seen a fold says about it; kept, so that it is never made twice."""
+    folder = work / f"fold-{fold}"
+    file = folder / "predicted.npz"
+    if not file.is_file():
+        network = learn(architecture, recipe, material(recipe, shares.seen, pixels), folder, progress)
+        served = architecture.serve(network, recipe.plan)
+        predicted = predict(architecture, recipe, served, pixels.exact.only(shares.unseen), folder.name, progress)
+        keep(predicted, file)
+    return kept(file)
+
+
+def _numbered(progress: Progress, fold: int, count: int) -> Progress:
+    def told(what: str, done: int, total: int) -> None:
+        progress(f"fold-{fold + 1} of {count}: {what}", done, total)
+
+    return told
+
+
+def material(recipe: Recipe, seen: Sequence[Sample], pixels: Pixels) -> Material:
+    """What learns; with patience, a share of its patients is set aside to watch."""
+    question = Question(recipe.data.labels, recipe.data.classes)
+    learners = positives(seen, question) if recipe.data.use == "positives" else list(seen)
+    stopping = None
+    if recipe.schedule.patience:
+        learners, watched = by_patient(learners, recipe.schedule.stopping, recipe.schedule.seed)
+        stopping = pixels.exact.only(watched)
+    return Material(pixels.large.only(learners), pixels.exact.only(learners), stopping)
+
+
+def stored_cases(samples: Sequence[Sample], question: Question) -> tuple[StoredCase, ...]:
+    """What a retrieval model may show of the images it has learnt: their names in the data set, and what is known."""
+    values, known = label_truths(samples, question)
+    return tuple(
+        StoredCase(
+            sample.name,
+            {label: float(value) for label, value, sure in zip(question.labels, row, certain, strict=True) if sure},
+        )
+        for sample, row, certain in zip(samples, values, known, strict=True)
+    )
+
+
+def probe(stored: CachedDataset) -> Array:
+    """A few images on which Keras and ONNX must agree: ``float32[n, size, size, 1]``."""
+    return as_served(stored.only(stored.samples[:PROBES]))
+
+
+def _list_problems(out: Path, problems: Sequence[tuple[str, str]]) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    listed = [{"image": name, "reason": reason} for name, reason in problems]
+    (out / "problems.json").write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
+
+
+def _how(recipe: Recipe, shares: Shares, predicted: Predicted) -> str:
+    count = recipe.evaluation.folds
+    people = f"{len(predicted.names)} images of {len(set(predicted.patients))} patients"
+    if count:
+        return (
+            f"{count}-fold cross-validation by patient over {people}; the network that ships was trained on all of them"
+            " with the same recipe"
+        )
+    return f"{people} of the split '{VALIDATION}', none of whom was seen in training ({len(shares.seen)} images)"
+
+
+def _about(dataset: Dataset, recipe: Recipe) -> str:
+    asked = "; ".join(
+        f"{label} is {' or '.join(recipe.data.classes[label])}" if label in recipe.data.classes else label
+        for label in recipe.data.labels
+    )
+    limited = f" About {recipe.data.limit} of its images were drawn." if recipe.data.limit else ""
+    only = " Only images with a finding were trained on." if recipe.data.use == "positives" else ""
+    return (
+        f"A data set in the layout `{dataset.layout}` ({len(dataset.samples)} images; rows left out: "
+        f"{len(dataset.problems)}). Labels: {asked}.{limited}{only} {CREDITS.get(dataset.layout, OWN_DATA)}"
+    )

@@ -71,7 +71,7 @@ def evaluate(
     Research use only: not a medical device.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow writes over the progress bars otherwise
-    from models.training.dataset import DatasetError
+    from models.training.datasets.sample import DatasetError
     from models.training.evaluate import EvaluationError
     from models.training.evaluate import evaluate as run
 

@@ -33,8 +33,8 @@ def explore(data: Path, layout: str, out: Path, patient: str, decode: bool) -> N
     Writes one HTML file that loads nothing from elsewhere, and the figures as JSON. Bad rows are counted and listed.
     Research use only: not a medical device.
     """
-    from models.training.dataset import DatasetError
     from models.training.datasets.exploration_report import explore_folder
+    from models.training.datasets.sample import DatasetError
 
     try:
         with progress_bars() as progress:

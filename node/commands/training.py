@@ -56,27 +56,17 @@ def train(recipe: str, data: Path, out: Path, folds: int, limit: int, epochs: in
     """
     _need_keras()
     from models.architectures.catalogue import UnknownArchitecture
-    from models.training.dataset import DatasetError
+    from models.training.datasets.sample import DatasetError
     from models.training.export import ExportError
-    from models.training.literature_recipe import names_architecture, read_literature_recipe
+    from models.training.recipe import read_recipe
     from models.training.recipe_tables import RecipeError
     from models.training.train import TrainingError
-    from models.training.train import train as train_bundled
+    from models.training.train import train as run
 
-    file = recipe_file(recipe)
     try:
         with progress_bars() as progress:
-            if names_architecture(file):
-                from models.training.engine import train_literature
-
-                read = read_literature_recipe(file, limit=limit, epochs=epochs, folds=folds)
-                spec = train_literature(
-                    read, data, out, command=_again(recipe, folds, limit, epochs), progress=progress
-                )
-            elif limit or epochs:
-                raise RecipeError("--limit and --epochs are for recipes that name an architecture")
-            else:
-                spec = train_bundled(file, data, out, folds=folds, progress=progress)
+            read = read_recipe(recipe_file(recipe), limit=limit, epochs=epochs, folds=folds)
+            spec = run(read, data, out, command=_again(recipe, folds, limit, epochs), progress=progress)
     except (TrainingError, RecipeError, DatasetError, UnknownArchitecture, ExportError) as error:
         fail(str(error))
     console.print(f"{spec.name} {spec.version}: {spec.file} and its manifest")

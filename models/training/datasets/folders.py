@@ -10,11 +10,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from models.training.dataset import DatasetError
 from models.training.datasets.headers import Header, content_digest, counted, read_header
 from models.training.datasets.layout import DICOM_FILES, PICTURES, Gathered, Layout, Progress
 from models.training.datasets.pixels import UnreadableImage
-from models.training.datasets.sample import Dataset, Sample
+from models.training.datasets.sample import Dataset, DatasetError, Sample
 
 PATIENT = re.compile(r"(?P<patient>\d{5,}|(?:person|patient)\d+)_")
 """Beginnings of file names that tell the patient: ``00000075_000.png``, ``person12_bacteria_3.jpeg``."""

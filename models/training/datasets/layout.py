@@ -7,10 +7,10 @@ import gzip
 import io
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 
-from models.training.dataset import DatasetError
-from models.training.datasets.sample import Dataset, Sample
+from models.training.datasets.sample import Dataset, DatasetError, Sample
 
 Progress = Callable[[str, int, int], None]
 """What is being done, how far it is, and how much there is."""
@@ -58,6 +58,8 @@ class Gathered:
 def read_table(file: Path, needed: Iterable[str]) -> list[dict[str, str]]:
     """The rows of a CSV file, compressed with gzip or not; names and values without the blanks round them.
 
+    What a short row lacks is empty.
+
     Raises:
         DatasetError: the file cannot be read or lacks a column.
     """
@@ -65,7 +67,7 @@ def read_table(file: Path, needed: Iterable[str]) -> list[dict[str, str]]:
         content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
         reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""))
         head = [name.strip() for name in next(reader, [])]
-        rows = [dict(zip(head, (value.strip() for value in row), strict=False)) for row in reader if row]
+        rows = [dict(zip_longest(head, map(str.strip, row[: len(head)]), fillvalue="")) for row in reader if row]
     except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
         raise DatasetError(f"{file} cannot be read: {error}") from error
     missing = sorted(set(needed) - set(head))

@@ -8,10 +8,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from models.training.dataset import NIH_FINDINGS, DatasetError
-from models.training.datasets.cxr import nih_labels
+from models.training.datasets.cxr import NIH_FINDINGS, nih_labels
 from models.training.datasets.layout import Gathered, Layout, Progress, age_in_years, read_table
-from models.training.datasets.sample import Dataset, MarkedBox, Sample
+from models.training.datasets.sample import Dataset, DatasetError, MarkedBox, Sample
 
 _NEEDED = ("Image Index", "Finding Labels", "Patient ID")
 _LISTS = {"train_val_list.txt": "train", "test_list.txt": "test"}

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from models.training.dataset import DatasetError
 from models.training.datasets.cxr import CXR
 from models.training.datasets.folders import FOLDERS, read_folders
 from models.training.datasets.layout import Layout, Progress
 from models.training.datasets.nih import NIH
 from models.training.datasets.rsna import RSNA
-from models.training.datasets.sample import Dataset
+from models.training.datasets.sample import Dataset, DatasetError
 from models.training.datasets.siim import SIIM
 
 AUTO = "auto"

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from models.training.dataset import RSNA_CLASSES
-from models.training.datasets.cxr import LUNG_OPACITY, rsna_labels
+from models.training.datasets.cxr import LUNG_OPACITY, RSNA_CLASSES, rsna_labels
 from models.training.datasets.headers import Header, counted, read_header
 from models.training.datasets.layout import Gathered, Layout, Progress, read_table
 from models.training.datasets.pixels import UnreadableImage

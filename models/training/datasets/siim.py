@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from models.training.dataset import DatasetError
 from models.training.datasets import rle
 from models.training.datasets.headers import Header, content_digest, counted, dicom_files, read_header
 from models.training.datasets.layout import Gathered, Layout, Progress, read_table
 from models.training.datasets.pixels import UnreadableImage
-from models.training.datasets.sample import Dataset, Sample
+from models.training.datasets.sample import Dataset, DatasetError, Sample
 
 PNEUMOTHORAX, NORMAL = "pneumothorax", "normal"
 _TABLES = ("train-rle.csv", "train-rle.csv.gz", "stage_2_train.csv", "stage_2_train.csv.gz")

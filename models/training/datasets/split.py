@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from models.training.dataset import DatasetError
-from models.training.datasets.sample import Sample
+from models.training.datasets.sample import DatasetError, Sample
 
 ALL = "all"
 TRAINING, VALIDATION = "train", "val"

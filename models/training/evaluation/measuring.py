@@ -16,7 +16,7 @@ from models.training.datasets.sample import Sample
 from models.training.evaluation.detection import Marks, marks_of
 from models.training.evaluation.running import Shown, Unseen
 from models.training.evaluation.segmentation import CUTS, Marked, areas_above, dice
-from models.training.truth import Question, label_truths, place_known
+from models.training.truths import Question, label_truths, place_known
 
 Values = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -13,7 +13,7 @@ from models.training.evaluation.outcome import Evaluation
 from models.training.evaluation.running import Network, Shown, run
 from models.training.evaluation.segmentation import dice
 from models.training.pages import ANSWER, TRUTH, Mark, picture
-from models.training.truth import Question
+from models.training.truths import Question
 
 SIDE = 256
 """Side of a picture in pixels."""

@@ -85,7 +85,7 @@ class Segmented:
         return {**asdict(self), "best_cut": self.best_cut}
 
 
-def areas_above(values: Pixels, truth: Mask, cuts: Sequence[float]) -> tuple[Values, Values]:
+def areas_above(values: Pixels, truth: Mask, cuts: Sequence[float] | NDArray[np.floating]) -> tuple[Values, Values]:
     """Pixels of a map ``[h, w]`` at or above each rising cut, and how many of them lie in the truth ``bool[h, w]``."""
     place = np.searchsorted(np.asarray(cuts, dtype=np.float32), values.ravel(), side="right")
     everywhere = np.bincount(place, minlength=len(cuts) + 1)

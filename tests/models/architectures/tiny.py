@@ -14,9 +14,11 @@ import numpy as np
 from PIL import Image
 
 from models.architectures.base import Architecture
+from models.contract import ModelKind
+from models.training.cached_dataset import CachedDataset
 from models.training.datasets.sample import MarkedBox, Sample
-from models.training.literature_recipe import Course, Data, LiteratureRecipe, Size
-from models.training.store import Stored
+from models.training.gate_data import GATE_LABELS
+from models.training.recipe import Data, Network, Recipe, Schedule
 
 SIDE = 64
 SQUARE = 20
@@ -27,7 +29,7 @@ LIGHT = ("light", "vgg-small", "plain", "resnet18")
 """Encoders that are quick to compile, the quickest first."""
 
 
-def world(folder: Path, count: int, seed: int) -> Stored:
+def world(folder: Path, count: int, seed: int) -> CachedDataset:
     """``count`` images, a multiple of 16, as the training engine stores them."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
@@ -44,15 +46,15 @@ def world(folder: Path, count: int, seed: int) -> Stored:
         file = folder / f"{seed}-{number:03d}.png"
         Image.fromarray(pixels[number]).save(file)
         samples.append(_sample(file, KINDS[number % 4], boxes))
-    return Stored(tuple(samples), tuple(range(count)), pixels)
+    return CachedDataset(tuple(samples), tuple(range(count)), pixels)
 
 
-def often(stored: Stored, times: int = 6) -> Stored:
+def often(stored: CachedDataset, times: int = 6) -> CachedDataset:
     """The same images several times an epoch: what is kept on disk after each epoch takes longer than to learn it."""
     return replace(stored, samples=stored.samples * times, rows=stored.rows * times)
 
 
-def meaningless(truth: Stored, seed: int) -> Stored:
+def meaningless(truth: CachedDataset, seed: int) -> CachedDataset:
     """The same images with labels and boxes that have nothing to do with them."""
     rng = np.random.default_rng(seed)
     samples = []
@@ -87,16 +89,16 @@ def _apart(rng: np.random.Generator) -> list[tuple[int, int]]:
             return [(int(left), int(top)) for left, top in corners]
 
 
-def tiny_recipe(architecture: Architecture, epochs: int = 2) -> LiteratureRecipe:
+def tiny_recipe(architecture: Architecture, epochs: int = 2) -> Recipe:
     """The architecture as small as it gets."""
     quick = [name for name in LIGHT if name in architecture.encoders]
     encoder = next(iter((*quick, *architecture.encoders)), "")
-    return LiteratureRecipe(
+    return Recipe(
         name=f"tiny-{architecture.name}",
         version="0.1",
         title=f"Tiny {architecture.title}",
         architecture=architecture.name,
-        data=Data(LABELS),
-        network=Size(SIDE, encoder, width=0.125),
-        schedule=Course(epochs, batch=8, rate=3e-3, mixed_precision="off"),
+        data=Data(GATE_LABELS if architecture.kind is ModelKind.GATE else LABELS),
+        network=Network(SIDE, encoder, width=0.125),
+        schedule=Schedule(epochs, batch=8, rate=3e-3, mixed_precision="off"),
     )

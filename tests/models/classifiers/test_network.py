@@ -8,7 +8,8 @@ from tests.models.training.keras_or_skip import require_keras
 require_keras()
 
 from models.architectures.base import Batch, Option, Plan  # noqa: E402
-from models.classifiers.network import OPTIONS, head_truths, read_head, read_weights  # noqa: E402
+from models.architectures.truths import label_weights  # noqa: E402
+from models.classifiers.network import OPTIONS, head_truths, read_head  # noqa: E402
 
 LABELS = ("normal", "opacity", "pneumothorax")
 
@@ -85,4 +86,4 @@ def test_a_plan_without_sense_is_refused(labels: tuple[str, ...], options: dict[
 
 
 def test_weights_are_one_where_none_are_given() -> None:
-    assert read_weights("", LABELS) == (1.0, 1.0, 1.0)
+    assert label_weights("", LABELS) == (1.0, 1.0, 1.0)

@@ -14,7 +14,7 @@ require_keras()
 
 import keras  # noqa: E402
 
-from models.efficientnet import weights  # noqa: E402
+from models.encoders import lite0_weights as weights  # noqa: E402
 from models.encoders import resnet  # noqa: E402
 from models.encoders.table import ENCODERS, NAMES, STRIDES, encode  # noqa: E402
 from models.training.export import export_onnx  # noqa: E402

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from models.training.dataset import NIH_FINDINGS
+from models.training.datasets.cxr import NIH_FINDINGS
 
 COLUMNS = ["image", "split", "patient_id", "age", "sex", "view", "original_width", "original_height", "pixel_spacing"]
 COLUMNS += ["rsna_patient_id", "rsna_class", "rsna_boxes", *NIH_FINDINGS]

@@ -13,12 +13,15 @@ import pytest
 import models
 from models.contract import Mode, ModelKind
 from models.manifest import read_manifest, verify_digest
-from models.training.dataset import read_cxr
+from models.training.calibrate import crossed_probabilities, platt_scalings
+from models.training.codes import DELIVERABLE
+from models.training.datasets import read_dataset
 from models.training.datasets.sample import Sample
 from models.training.evaluate import learnt_from
-from models.training.figures import LEAST_AUC, LEAST_POSITIVES, calibrations, crossed_probabilities, label_figures
+from models.training.figures import LEAST_AUC, LEAST_POSITIVES, figures_of
 from models.training.predictions import read_predictions
-from models.training.targets import DELIVERABLE, LABELS
+from models.training.recipe import RECIPES, read_recipe
+from models.training.truths import Question, label_truths
 
 BUNDLED = Path(models.__file__).parent / "bundled"
 MANIFESTS = sorted(BUNDLED.glob("*.toml"))
@@ -73,26 +76,30 @@ def test_only_what_the_evidence_carries_leaves_the_node() -> None:
         assert label.evidence.sensitivity == pytest.approx(figures["sensitivity"]["value"], abs=1e-4)
         enough = figures["positive_patients"] >= LEAST_POSITIVES and label.evidence.auc_low > LEAST_AUC
         assert (label.mode is Mode.ACTIVE) == (enough and label.name in DELIVERABLE), label.name
-    assert tuple(label.name for label in spec.labels) == LABELS
+    assert tuple(label.name for label in spec.labels) == read_recipe(RECIPES / "bundled-classifier.toml").data.labels
 
 
 @pytest.mark.peer("shared-data")
 def test_figures_follow_from_the_kept_predictions(shared_data: Path) -> None:
     spec = read_manifest(BUNDLED / "chest-classifier.toml")
     said = read_predictions(BUNDLED / "evidence" / "chest-classifier.csv")
-    by_name = {item.image: item for item in read_cxr(shared_data / "cxr")[0]}
-    examples = [by_name[image] for image in said.images]
-    assert tuple(item.patient for item in examples) == said.patients
-    probabilities = crossed_probabilities(said, examples)
+    by_name = {item.name: item for item in read_dataset.read(shared_data / "cxr").samples}
+    samples = [by_name[image] for image in said.images]
+    assert tuple(item.patient for item in samples) == said.patients
+    values, weights = label_truths(samples, Question(said.labels))
+    truths, known = values >= 0.5, weights > 0
+    probabilities = crossed_probabilities(said.scores, truths, known, said.groups)
     summary = json.loads((BUNDLED / "evidence" / "chest-classifier.json").read_text(encoding="utf-8"))
     for column, label in enumerate(spec.labels):
-        figures = label_figures(label.name, probabilities[:, column], examples, rounds=1)
+        judged = known[:, column]
+        patients = [patient for patient, use in zip(said.patients, judged, strict=True) if use]
+        figures = figures_of(label.name, probabilities[judged, column], truths[judged, column], patients, rounds=1)
         assert figures is not None
         assert label.evidence is not None
         assert figures.positives == label.evidence.positives
         assert figures.auc.value == pytest.approx(label.evidence.auc, abs=2e-3)
         assert figures.threshold == pytest.approx(label.threshold, abs=2e-3)
-    for label, scaling in zip(said.labels, calibrations(said, examples), strict=True):
+    for label, scaling in zip(said.labels, platt_scalings(said.scores, truths, known), strict=True):
         assert scaling.slope == pytest.approx(summary["calibration"][label]["slope"], rel=0.02)
 
 

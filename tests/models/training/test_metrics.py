@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from models.training import metrics
-from models.training.dataset import RowBox
 
 SCORES = np.array([0.1, 0.4, 0.35, 0.8])
 TRUTHS = np.array([False, False, True, True])
@@ -101,21 +100,3 @@ def test_bootstrap_resamples_patients_not_images() -> None:
 def test_bootstrap_of_one_class_is_nan_not_endless() -> None:
     interval = metrics.by_patients(metrics.auc, SCORES, np.ones(4, bool), list("abcd"))
     assert math.isnan(interval.value)
-
-
-def test_pointing_hits_the_middle_of_the_strongest_cell() -> None:
-    place = np.zeros((4, 4))
-    place[1, 2] = 1.0  # middle at x = 0.625, y = 0.375
-    assert metrics.pointing_hit(place, [RowBox(0.6, 0.35, 0.05, 0.05)])
-    assert not metrics.pointing_hit(place, [RowBox(0.3, 0.6, 0.2, 0.2)])
-
-
-def test_overlap_by_hand() -> None:
-    mask, truth = np.zeros((4, 4), bool), np.zeros((4, 4), bool)
-    mask[:2], truth[1:3] = True, True
-    assert metrics.overlap(mask, truth) == (4 / 12, 0.5)
-
-
-def test_two_empty_masks_agree() -> None:
-    empty = np.zeros((2, 2), bool)
-    assert metrics.overlap(empty, empty) == (1.0, 1.0)

@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.training.dataset import DatasetError
 from models.training.datasets import pixels, read_dataset
 from models.training.datasets.layout import age_in_years
-from models.training.datasets.sample import Dataset
+from models.training.datasets.sample import Dataset, DatasetError
 from tests.models.training.datasets import made
 from tests.models.training.drawn import write_drawn
 

@@ -5,9 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.training.dataset import DatasetError
 from models.training.datasets import split
-from models.training.datasets.sample import Sample
+from models.training.datasets.sample import DatasetError, Sample
 
 
 def samples(patients: list[int], ill: set[int] = frozenset(), splits: str = "") -> list[Sample]:  # type: ignore[assignment]

@@ -14,8 +14,8 @@ from models.pipeline import Pipeline
 from models.predictor import Predictor
 from models.radiograph.reading import read_model_input
 from models.runtime.loading import load
-from models.training.dataset import DatasetError
 from models.training.datasets import pixels, read_dataset, rle
+from models.training.datasets.sample import DatasetError
 from models.training.evaluate import EvaluationError, evaluate, find_manifest
 from models.training.evaluation.detection import Matched
 from models.training.evaluation.measuring import strongest_is_true

@@ -1,4 +1,5 @@
-"""From drawn images to a served model: a tiny network learns what can be learnt, and nothing from shuffled labels."""
+"""The bundled recipes, made tiny: the classifier learns what can be learnt and nothing from shuffled labels; the gate
+trains, ships and is measured."""
 
 from __future__ import annotations
 
@@ -16,56 +17,34 @@ require_keras()
 
 import keras  # noqa: E402
 
-from models.contract import ModelSpec  # noqa: E402
+from models.contract import ModelKind, ModelSpec  # noqa: E402
 from models.manifest import read_manifest, verify_digest  # noqa: E402
-from models.training.batches import plain_batch  # noqa: E402
-from models.training.bundle import EvidenceBase  # noqa: E402
-from models.training.dataset import load_images, read_cxr  # noqa: E402
+from models.training.datasets import pixels, read_dataset  # noqa: E402
 from models.training.evaluate import EvaluationError, evaluate  # noqa: E402
+from models.training.figures import LabelFigures, label_spec  # noqa: E402
+from models.training.gate_data import GATE_LABELS  # noqa: E402
+from models.training.metrics import Interval  # noqa: E402
 from models.training.onnx_session import open_session, run_session  # noqa: E402
 from models.training.predictions import Predictions, read_predictions, write_predictions  # noqa: E402
+from models.training.recipe import RECIPES, Augmentation, Recipe, read_recipe  # noqa: E402
 from models.training.train import TrainingError, train  # noqa: E402
 
 pytestmark = pytest.mark.timeout(900)  # tracing a graph is slow on a busy machine
 
-TINY = """
-name = "tiny"
-version = "0.1"
-title = "Tiny network"
-kind = "classifier"
-[network]
-family = "efficientnet"
-size = 64
-initial = "random"
-plan = "tiny"
-frozen_stages = 0
-dropout = 0.0
-[schedule]
-epochs = 16
-batch = 8
-rate = 1e-2
-warmup = 0.5
-average = 0.8
-[augmentation]
-rotation = 0.0
-scale = 0.05
-shift = 0.02
-aspect = 0.0
-gamma = 0.1
-contrast = 0.1
-brightness = 0.02
-equalise = 0.0
-sharpen = 0.0
-collimate = 0.0
-marker = 0.0
-"""
+
+def tiny(kind: str, epochs: int, **options: object) -> Recipe:
+    """A bundled recipe, narrow and at 64 pixels."""
+    recipe = read_recipe(RECIPES / f"bundled-{kind}.toml", epochs=epochs)
+    own = {**recipe.network.options, "dropout": 0.0, "frozen_stages": 0, **options}
+    network = replace(recipe.network, size=64, width=0.25, initial="random", options=own)
+    schedule = replace(recipe.schedule, batch=8, rate=1e-2, warmup=0.5, average=0.8, mixed_precision="off")
+    slight = Augmentation(scale=0.05, shift=0.02, gamma=0.1, contrast=0.1, brightness=0.02)
+    return replace(recipe, name="tiny", network=network, schedule=schedule, augmentation=slight)
 
 
 def trained(folder: Path, *, shuffled: bool) -> ModelSpec:
     data = write_drawn(folder / "data", 128, shuffled=shuffled)
-    recipe = folder / "tiny.toml"
-    recipe.write_text(TINY)
-    return train(recipe, data, folder / "out")
+    return train(tiny("classifier", 16, mirrored=False, linear_probe=0.0), data, folder / "out")
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +71,7 @@ def test_manifest_is_what_the_node_reads(learnt: ModelSpec) -> None:
     spec = read_manifest(learnt.file.with_suffix(".toml"))
     verify_digest(spec)
     assert spec == learnt
+    assert spec.file.suffix == ".onnx"
     assert [label.name for label in spec.labels if label.localised] == ["lung_opacity"]
     assert spec.card is not None
     assert "Not a medical device" in spec.card.read_text()
@@ -103,13 +83,14 @@ def test_too_few_patients_stay_in_shadow(learnt: ModelSpec) -> None:
 
 
 def test_onnx_says_what_keras_says_in_any_batch(learnt: ModelSpec) -> None:
-    examples, _ = read_cxr(learnt.file.parent.parent / "data")
-    batch = plain_batch(load_images(examples[:5], 64)[0])
+    samples = read_dataset.read(learnt.file.parent.parent / "data").samples[:5]
+    batch = np.stack([pixels.load(sample, 64) for sample in samples])[..., np.newaxis]
     model = keras.models.load_model(learnt.file.with_suffix(".keras"), compile=False)
-    maps = keras.ops.convert_to_numpy(model(batch, training=False)["maps"])
+    expected = {name: keras.ops.convert_to_numpy(value) for name, value in model(batch, training=False).items()}
     session = open_session(learnt.file)
     whole = run_session(session, batch, ["probabilities", "maps"])
-    np.testing.assert_allclose(whole["maps"], maps, atol=1e-4)
+    for name, values in expected.items():
+        np.testing.assert_allclose(whole[name], values, atol=1e-4)
     for index in range(5):
         alone = run_session(session, batch[index : index + 1], ["probabilities", "maps"])
         np.testing.assert_allclose(alone["probabilities"][0], whole["probabilities"][index], atol=1e-5)
@@ -137,35 +118,63 @@ def test_evaluation_names_what_is_wrong(learnt: ModelSpec, tmp_path: Path) -> No
 
 def test_training_needs_both_splits(tmp_path: Path) -> None:
     data = write_drawn(tmp_path / "data", 2)
-    recipe = tmp_path / "tiny.toml"
-    recipe.write_text(TINY)
-    with pytest.raises(TrainingError, match="val"):
-        train(recipe, data, tmp_path / "out")
+    with pytest.raises(TrainingError, match="leaves nobody"):
+        train(tiny("classifier", 1), data, tmp_path / "out")
 
 
 def test_an_interrupted_training_goes_on(tmp_path: Path) -> None:
-    from models.training.fit import fit_classifier
-    from models.training.recipe import read_recipe
-
     class PowerCutError(Exception):
         pass
 
-    def stop(_what: str, done: int, _total: int) -> None:
-        seen.append(done)
-        if done == 2 and len(seen) == 2:
-            raise PowerCutError
+    def stop(what: str, done: int, _total: int) -> None:
+        if what.startswith("loss"):
+            seen.append(done)
+            if done == 2 and len(seen) == 2:
+                raise PowerCutError
 
     seen: list[int] = []
-    recipe_file = tmp_path / "tiny.toml"
-    recipe_file.write_text(TINY.replace("epochs = 16", "epochs = 4"))
-    recipe = read_recipe(recipe_file)
-    examples, _ = read_cxr(write_drawn(tmp_path / "data", 16))
+    data = write_drawn(tmp_path / "data", 16)
     with pytest.raises(PowerCutError):
-        fit_classifier(recipe, examples, tmp_path / "out", progress=stop)
-    fit_classifier(recipe, examples, tmp_path / "out", progress=stop)
-    assert seen[0] == 1
-    assert seen[-1] == 4
+        train(tiny("classifier", 4), data, tmp_path / "out", progress=stop)
+    train(tiny("classifier", 4), data, tmp_path / "out", progress=stop)
+    assert (seen[0], seen[-1]) == (1, 4)
     assert len(seen) < 2 + 4
+
+
+def test_folds_calibrate_on_everybody_and_ship_what_learnt_from_all(tmp_path: Path) -> None:
+    data = write_drawn(tmp_path / "data", 48)
+    recipe = tiny("classifier", 2)
+    recipe = replace(recipe, evaluation=replace(recipe.evaluation, folds=2))
+    spec = train(recipe, data, tmp_path / "out")
+    rows = (tmp_path / "out" / "evidence" / "tiny.csv").read_text().splitlines()[1:]
+    assert {row.split(",")[2] for row in rows} == {"fold-0", "fold-1"}
+    assert len(rows) == 48
+    summary = json.loads((tmp_path / "out" / "evidence" / "tiny.json").read_text())
+    assert summary["learnt_from"] == "all"
+    assert len(summary["members"]["lung_opacity"]) == 2, "the network and the linear probe"
+    assert set(summary["calibration"]) == {label.name for label in spec.labels}
+    assert evaluate(spec.file, data, "val", tmp_path / "measured", rounds=20).learnt > 0
+
+
+def test_the_gate_trains_ships_and_is_measured(tmp_path: Path) -> None:
+    data = write_drawn(tmp_path / "data", 16)
+    recipe = tiny("gate", 1)
+    recipe = replace(recipe, schedule=replace(recipe.schedule, rate=1e-4))
+    spec = train(recipe, data, tmp_path / "out", command="pleura train bundled-gate")
+    assert (spec.kind, spec.file.suffix) == (ModelKind.GATE, ".onnx")
+    assert tuple(label.name for label in spec.labels) == GATE_LABELS
+    assert spec.gate is not None
+    assert spec.gate.distance_threshold
+    verify_digest(spec)
+    summary = json.loads((tmp_path / "out" / "evidence" / "tiny.json").read_text())
+    assert {"unchanged", *GATE_LABELS} <= set(summary)
+    assert summary["others"] > 0
+    assert spec.card is not None
+    assert "Mahalanobis" in spec.card.read_text()
+    with pytest.raises(TrainingError, match="held-out"):
+        train(replace(recipe, evaluation=replace(recipe.evaluation, folds=2)), data, tmp_path / "folds")
+    with pytest.raises(TrainingError, match="labels of a gate"):
+        train(replace(recipe, data=replace(recipe.data, labels=("frontal", "other"))), data, tmp_path / "labels")
 
 
 def test_predictions_survive_their_file(tmp_path: Path) -> None:
@@ -185,10 +194,7 @@ def test_predictions_survive_their_file(tmp_path: Path) -> None:
     np.testing.assert_allclose(again.hits, said.hits)
 
 
-def test_shadow_rule(learnt: ModelSpec) -> None:
-    from models.training.figures import LabelFigures, label_spec
-    from models.training.metrics import Interval
-
+def test_shadow_rule() -> None:
     share = Interval(0.8, 0.7, 0.9)
     good = LabelFigures("pneumothorax", 500, 48, 40, Interval(0.8, 0.7, 0.9), 0.5, 0.3, share, share, 0.3, 0.02, 0.1)
     assert label_spec(good, localised=False, map_threshold=0.5).mode == "active"
@@ -197,21 +203,3 @@ def test_shadow_rule(learnt: ModelSpec) -> None:
     noisy = replace(good, label="nodule")
     for item in (few, poor, noisy):
         assert label_spec(item, localised=False, map_threshold=0.5).mode == "shadow"
-
-
-def test_calibration_is_judged_on_other_groups(learnt: ModelSpec) -> None:
-    from models.training.bundle import classifier_figures
-
-    examples, _ = read_cxr(learnt.file.parent.parent / "data")
-    rng = np.random.default_rng(0)
-    ill = np.array([item.rsna_class == "Lung Opacity" for item in examples])
-    scores = np.where(ill, 20.0, -20.0)[:, None] + rng.normal(0, 1, (len(examples), 1))
-    blank = np.full(len(examples), np.nan)
-    said = Predictions(
-        tuple(item.image for item in examples), tuple(item.patient for item in examples),
-        tuple(str(index % 4) for index in range(len(examples))), ("lung_opacity",), scores, blank, blank,
-    )  # fmt: skip
-    figures = classifier_figures(EvidenceBase(said, tuple(examples), 0.5, "drawn"), rounds=20)["lung_opacity"]
-    assert figures is not None
-    assert figures.auc.value == 1.0
-    assert figures.calibration_error < 0.02

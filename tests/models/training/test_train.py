@@ -1,4 +1,4 @@
-"""``pleura train`` with a recipe that names an architecture, from a folder to a model that a node can serve."""
+"""``pleura train``, from a folder to a model that a node can serve."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ import keras  # noqa: E402
 from models.architectures import catalogue  # noqa: E402
 from models.contract import Mode  # noqa: E402
 from models.manifest import read_manifest  # noqa: E402
-from models.training import engine, learning  # noqa: E402
-from models.training.dataset import DatasetError  # noqa: E402
-from models.training.datasets import registry as datasets  # noqa: E402
-from models.training.delivery import label_specs  # noqa: E402
-from models.training.engine import choose, train_literature  # noqa: E402
-from models.training.judging import Judged, compare_maps, gathered, image_scores, keep, kept  # noqa: E402
-from models.training.learning import KeepBest, dtype_policy, optimiser, precision  # noqa: E402
-from models.training.literature_figures import figures  # noqa: E402
-from models.training.literature_recipe import Course, Data, Judging, LiteratureRecipe, Size  # noqa: E402
-from models.training.train import TrainingError  # noqa: E402
+from models.training import learn  # noqa: E402
+from models.training import train as training  # noqa: E402
+from models.training.datasets import read_dataset as datasets  # noqa: E402
+from models.training.datasets.sample import DatasetError  # noqa: E402
+from models.training.deliver import label_specs  # noqa: E402
+from models.training.figures import figures  # noqa: E402
+from models.training.learn import KeepBest, dtype_policy, optimiser, precision  # noqa: E402
+from models.training.predict import Predicted, compare_maps, gathered, image_scores, keep, kept  # noqa: E402
+from models.training.recipe import Data, Evaluation, Network, Recipe, Schedule  # noqa: E402
+from models.training.train import TrainingError, choose, train  # noqa: E402
 from node.commands.training import train as command  # noqa: E402
 from tests.models.training.drawn import write_drawn  # noqa: E402
 
 pytestmark = pytest.mark.timeout(900)  # tracing a graph is slow on a busy machine
 
+CNN = catalogue.find("simple-cnn")
 RECIPE = """
 name = "tiny-cnn"
 version = "0.1"
@@ -54,9 +55,15 @@ patience = 8
 """
 
 
-def recipe(**changes: object) -> LiteratureRecipe:
-    made = LiteratureRecipe(
-        "tiny", "1", "Tiny", "simple-cnn", Data(("lung_opacity",)), Size(32, width=0.25), Course(3, batch=8, rate=3e-3)
+def recipe(**changes: object) -> Recipe:
+    made = Recipe(
+        "tiny",
+        "1",
+        "Tiny",
+        "simple-cnn",
+        Data(("lung_opacity",)),
+        Network(32, width=0.25),
+        Schedule(3, batch=8, rate=3e-3),
     )
     return replace(made, **changes)  # type: ignore[arg-type]
 
@@ -115,20 +122,20 @@ def test_an_interrupted_cross_validation_goes_on(drawn: Path, tmp_path: Path, mo
     class PowerCutError(Exception):
         pass
 
-    asked = recipe(evaluation=Judging(folds=2))
+    asked = recipe(evaluation=Evaluation(folds=2))
     trained: list[str] = []
-    learn = learning.learn
+    learnt = learn.learn
 
     def counted(architecture, recipe, material, folder, progress):  # type: ignore[no-untyped-def]
         trained.append(folder.name)
         if folder.name == "fold-1" and trained.count("fold-1") == 1:
             raise PowerCutError
-        return learn(architecture, recipe, material, folder, progress)
+        return learnt(architecture, recipe, material, folder, progress)
 
-    monkeypatch.setattr(engine, "learn", counted)
+    monkeypatch.setattr(training, "learn", counted)
     with pytest.raises(PowerCutError):
-        train_literature(asked, drawn, tmp_path)
-    spec = train_literature(asked, drawn, tmp_path)
+        train(asked, drawn, tmp_path)
+    spec = train(asked, drawn, tmp_path)
     assert trained == ["fold-0", "fold-1", "fold-1", "final"]
     evidence = json.loads((tmp_path / "evidence" / "tiny.json").read_text())
     assert evidence["images"] == 63, "every image is judged once, by a network that has not seen it"
@@ -139,18 +146,19 @@ def test_an_interrupted_cross_validation_goes_on(drawn: Path, tmp_path: Path, mo
 def test_splits_limits_and_positives(drawn: Path) -> None:
     dataset = datasets.read(drawn)
     served = ("lung_opacity",)
-    everybody = choose(recipe(), dataset, drawn, served)
+    everybody = choose(CNN, recipe(), dataset, drawn)
     assert {sample.split for sample in everybody.seen} == {"train"}
     assert {sample.split for sample in everybody.unseen} == {"val"}
-    limited = choose(recipe(data=Data(served, limit=20)), dataset, drawn, served)
+    limited = choose(CNN, recipe(data=Data(served, limit=20)), dataset, drawn)
     assert len(limited.seen) + len(limited.unseen) == 20
-    ill = choose(recipe(data=Data(served, use="positives")), dataset, drawn, served)
+    ill = choose(CNN, recipe(data=Data(served, use="positives")), dataset, drawn)
     assert all(sample.labels["lung_opacity"] == 1 for sample in ill.seen)
     assert len(ill.unseen) == len(everybody.unseen)
     with pytest.raises(TrainingError, match="0 positive"):
-        choose(recipe(data=Data(("hernia",))), dataset, drawn, ("hernia",))
+        choose(CNN, recipe(data=Data(("hernia",))), dataset, drawn)
+    assert choose(CNN, recipe(data=Data(("hernia",), rare=True)), dataset, drawn) == everybody
     with pytest.raises(DatasetError, match="no folder"):
-        train_literature(recipe(), drawn / "nowhere", drawn / "out")
+        train(recipe(), drawn / "nowhere", drawn / "out")
 
 
 def test_nothing_that_can_be_decoded_is_said_in_words(tmp_path: Path) -> None:
@@ -158,7 +166,7 @@ def test_nothing_that_can_be_decoded_is_said_in_words(tmp_path: Path) -> None:
     for file in (folder / "images").iterdir():
         file.write_bytes(b"no picture")
     with pytest.raises(TrainingError, match="no image to learn from can be decoded"):
-        train_literature(recipe(), folder, tmp_path / "out")
+        train(recipe(), folder, tmp_path / "out")
     assert len(json.loads((tmp_path / "out" / "problems.json").read_text())) == 16
 
 
@@ -179,11 +187,11 @@ def test_stopping_early_keeps_the_best_and_remembers_it(tmp_path: Path) -> None:
 
 def test_a_schedule_is_what_runs() -> None:
     for name in ("adamw", "adam", "sgd", "rmsprop"):
-        made = optimiser(Course(2, optimiser=name, rate=0.01, decay=0.1, clip=3.0), 5)  # type: ignore[arg-type]
+        made = optimiser(Schedule(2, optimiser=name, rate=0.01, decay=0.1, clip=3.0), 5)  # type: ignore[arg-type]
         assert type(made).__name__.lower() == name
         assert (float(made.learning_rate), made.weight_decay) == (pytest.approx(0.01), 0.1)
         assert made.global_clipnorm == 3.0
-    falling = optimiser(Course(2, rate=0.01, cosine=True), 5)
+    falling = optimiser(Schedule(2, rate=0.01, cosine=True), 5)
     assert float(falling._learning_rate(10)) == pytest.approx(0, abs=1e-9)
 
 
@@ -196,8 +204,8 @@ def test_half_precision_is_for_gpus_and_leaves_nothing_behind() -> None:
 
 
 def test_a_network_of_half_precision_is_served_in_full(drawn: Path, tmp_path: Path) -> None:
-    asked = recipe(schedule=Course(1, batch=8, mixed_precision="bfloat16"))
-    spec = train_literature(asked, drawn, tmp_path)
+    asked = recipe(schedule=Schedule(1, batch=8, mixed_precision="bfloat16"))
+    spec = train(asked, drawn, tmp_path)
     network = keras.saving.load_model(spec.file, compile=False)
     assert {layer.compute_dtype for layer in network.layers} == {"float32"}
 
@@ -207,12 +215,12 @@ def test_maps_are_compared_by_hand() -> None:
     truth[0:2, 0:2, 0] = True
     maps = np.zeros((4, 4, 2), np.float32)
     maps[1, 0:4, 0] = (0.6, 0.9, 0.7, 0.2)
-    areas, hits = compare_maps(maps, truth, np.array([True, False]), 0.5)
-    np.testing.assert_array_equal(areas[0], [3, 4, 2])
+    areas, hits = compare_maps(maps, truth, np.array([True, False]), np.array([0.5, 0.8], np.float32))
+    np.testing.assert_array_equal(areas[0], [[3, 4, 2], [1, 4, 1]])
     assert hits[0] == 1.0
     assert np.isnan(areas[1]).all()
     assert np.isnan(hits[1])
-    _, hits = compare_maps(maps, np.zeros_like(truth), np.array([True, True]), 0.5)
+    _, hits = compare_maps(maps, np.zeros_like(truth), np.array([True, True]), np.array([0.5], np.float32))
     assert np.isnan(hits).all(), "nothing can be hit where nothing is"
 
 
@@ -225,7 +233,7 @@ def test_a_detector_says_its_best_box_of_each_label() -> None:
     np.testing.assert_allclose(image_scores(answer, 2), [[0.8, 0.0]])
 
 
-def _judged(count: int, group: str, boxes: int) -> Judged:
+def _predicted(count: int, group: str, boxes: int) -> Predicted:
     rng = np.random.default_rng(count)
     names = tuple(f"{group}-{number}" for number in range(count))
     truths = (np.arange(count) % 2 == 0).astype(np.float32)[:, np.newaxis]
@@ -236,15 +244,16 @@ def _judged(count: int, group: str, boxes: int) -> Judged:
         [true[..., :4].repeat(boxes, 1), rng.uniform(0.1, 1, (count, boxes, 1)), np.zeros((count, boxes, 1))], -1
     )
     areas = np.stack([np.full(count, 8.0), truths[:, 0] * 8, truths[:, 0] * 4], -1)[:, np.newaxis].astype(np.float32)
-    return Judged(
+    return Predicted(
         names, names, (group,) * count, ("lung_opacity",), rng.random((count, 1)).astype(np.float32) + truths, truths,
-        np.ones((count, 1), np.float32), np.ones((count, 1), np.float32), areas,
+        np.ones((count, 1), np.float32), np.ones((count, 1), np.float32), np.array([0.5], np.float32),
+        areas[:, :, np.newaxis],
         np.where(truths > 0, 1.0, np.nan).astype(np.float32), said.astype(np.float32), true,
     )  # fmt: skip
 
 
 def test_folds_are_gathered_and_survive_their_files(tmp_path: Path) -> None:
-    first, second = _judged(6, "a", 2), _judged(4, "b", 3)
+    first, second = _predicted(6, "a", 2), _predicted(4, "b", 3)
     keep(first, tmp_path / "fold.npz")
     again = kept(tmp_path / "fold.npz")
     assert (again.names, again.labels) == (first.names, first.labels)
@@ -257,7 +266,7 @@ def test_folds_are_gathered_and_survive_their_files(tmp_path: Path) -> None:
 
 
 def test_figures_by_hand() -> None:
-    found = figures(_judged(8, "a", 1), None, rounds=20)
+    found = figures(_predicted(8, "a", 1), None, 0.5, rounds=20)
     places = found.places["lung_opacity"]
     assert places is not None
     assert (places.images, places.positives, places.dice.value) == (8, 4, 0.5)
@@ -272,9 +281,8 @@ def test_figures_by_hand() -> None:
 
 
 def test_a_classifier_shows_places_only_where_readers_have_judged_them() -> None:
-    architecture = catalogue.find("simple-cnn")
     for images, localised in ((20, False), (100, True)):
-        found = figures(_judged(images, "a", 1), 0.4, rounds=20)
-        (label,) = label_specs(architecture, recipe(), found, maps=True)
+        found = figures(_predicted(images, "a", 1), 0.4, 0.5, rounds=20)
+        (label,) = label_specs(CNN, recipe(), found, 0.5, maps=True)
         assert (label.localised, label.threshold) == (localised, 0.4)
         assert (label.mode is Mode.ACTIVE) is localised, "30 patients, and an interval above 0.6"

@@ -1,4 +1,4 @@
-"""Batches for the networks of the literature: truths keep to their pixels through every change, by seed alone."""
+"""Batches of radiographs: truths keep to their pixels through every change, by seed alone."""
 
 from __future__ import annotations
 
@@ -15,41 +15,46 @@ from tests.models.training.keras_or_skip import require_keras
 require_keras()
 
 from models.training.augment import random_affine, warp  # noqa: E402
+from models.training.cached_dataset import CachedDataset, cache  # noqa: E402
+from models.training.data_loader import DataLoader, Wanted, balance, moved_boxes  # noqa: E402
 from models.training.datasets.sample import MarkedBox, Sample  # noqa: E402
-from models.training.feed import Feed, Wanted, balance, moved_boxes  # noqa: E402
-from models.training.literature_recipe import UNCHANGED, Course, Data, LiteratureRecipe, Size  # noqa: E402
-from models.training.recipe import Augmentation  # noqa: E402
-from models.training.store import Stored, store  # noqa: E402
-from models.training.truth import Question, label_truths, masks_of, place_known  # noqa: E402
+from models.training.recipe import (  # noqa: E402
+    Augmentation,
+    Data,
+    Network,
+    Recipe,
+    Schedule,
+)
+from models.training.truths import Question, label_truths, masks_of, place_known  # noqa: E402
 from tests.models.architectures.tiny import LABELS, SIDE, world  # noqa: E402
 
 BOTH = Wanted(masks=True, boxes=True)
 
 
 @pytest.fixture(scope="module")
-def stored(tmp_path_factory: pytest.TempPathFactory) -> Stored:
+def stored(tmp_path_factory: pytest.TempPathFactory) -> CachedDataset:
     return world(tmp_path_factory.mktemp("world"), 16, seed=5)
 
 
-def recipe(**changes: object) -> LiteratureRecipe:
-    made = LiteratureRecipe("a", "1", "A", "none", Data(LABELS), Size(SIDE), Course(2, batch=4, seed=7))
+def recipe(**changes: object) -> Recipe:
+    made = Recipe("a", "1", "A", "none", Data(LABELS), Network(SIDE), Schedule(2, batch=4, seed=7))
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
-def test_without_change_pixels_are_those_that_a_node_sees(stored: Stored) -> None:
-    feed = Feed(recipe(), stored, BOTH, change=False)
-    assert len(feed) == 4
-    batch = feed[1]
+def test_without_change_pixels_are_those_that_a_node_sees(stored: CachedDataset) -> None:
+    loader = DataLoader(recipe(), stored, BOTH, change=False)
+    assert len(loader) == 4
+    batch = loader[1]
     np.testing.assert_array_equal(batch.pixels[2, ..., 0], stored.pixels(6) / np.float32(255))
     assert batch.names == tuple(sample.name for sample in stored.samples[4:8])
     np.testing.assert_array_equal(batch.labels[3], [1, 1])
 
 
-def test_masks_and_boxes_lie_on_the_squares(stored: Stored) -> None:
-    plan = Augmentation(**{**UNCHANGED_VALUES, "rotation": 8.0, "scale": 0.1, "shift": 0.05, "flip": 0.5})
-    feed = Feed(recipe(augmentation=plan), stored, BOTH, change=True)
-    for index in range(len(feed)):
-        batch = feed[index]
+def test_masks_and_boxes_lie_on_the_squares(stored: CachedDataset) -> None:
+    plan = Augmentation(rotation=8.0, scale=0.1, shift=0.05, flip=0.5)
+    loader = DataLoader(recipe(augmentation=plan), stored, BOTH, change=True)
+    for index in range(len(loader)):
+        batch = loader[index]
         assert batch.masks is not None
         assert batch.boxes is not None
         for pixels, masks, boxes in zip(batch.pixels[..., 0], batch.masks, batch.boxes, strict=True):
@@ -61,12 +66,9 @@ def test_masks_and_boxes_lie_on_the_squares(stored: Stored) -> None:
                 assert inside.sum() >= 0.9 * masks[..., int(label)].sum()
 
 
-UNCHANGED_VALUES = {name: getattr(UNCHANGED, name) for name in Augmentation.__dataclass_fields__}
-
-
-def test_the_same_epoch_is_the_same_again_and_another_is_not(stored: Stored) -> None:
-    plan = Augmentation(**{**UNCHANGED_VALUES, "noise": 0.02, "shift": 0.05})
-    first, again = (Feed(recipe(augmentation=plan), stored, BOTH, change=True) for _ in range(2))
+def test_the_same_epoch_is_the_same_again_and_another_is_not(stored: CachedDataset) -> None:
+    plan = Augmentation(noise=0.02, shift=0.05)
+    first, again = (DataLoader(recipe(augmentation=plan), stored, BOTH, change=True) for _ in range(2))
     first.epoch = again.epoch = 3
     _ = again[0], again[2]  # what was asked before changes nothing
     np.testing.assert_array_equal(first[1].pixels, again[1].pixels)
@@ -124,7 +126,7 @@ def test_a_place_is_known_where_readers_marked_or_nothing_is() -> None:
     assert place_known(Sample("b", "b", Path("b"), labels={"mass": 0.0}), question).tolist() == [1, 0]
 
 
-def test_what_cannot_be_decoded_is_listed_and_decoding_happens_once(stored: Stored, tmp_path: Path) -> None:
+def test_what_cannot_be_decoded_is_listed_and_decoding_happens_once(stored: CachedDataset, tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
     samples = (*stored.samples[:2], Sample("broken.png", "p", broken), stored.samples[2])
@@ -133,18 +135,18 @@ def test_what_cannot_be_decoded_is_listed_and_decoding_happens_once(stored: Stor
     def tell(what: str, _done: int, _total: int) -> None:
         told.append(what)
 
-    kept, problems = store(samples, 32, "none", Question(LABELS), tmp_path / "work", tell)
+    kept, problems = cache(samples, 32, "none", Question(LABELS), tmp_path / "work", tell)
     assert [sample.name for sample in kept.samples] == [sample.name for sample in stored.samples[:3]]
     assert [name for name, _ in problems] == ["broken.png"]
     assert "cannot be decoded" in problems[0][1]
     assert kept.pixels(2).shape == (32, 32)
-    again, listed = store(samples, 32, "none", Question(LABELS), tmp_path / "work", tell)
+    again, listed = cache(samples, 32, "none", Question(LABELS), tmp_path / "work", tell)
     assert (again.samples, listed) == (kept.samples, problems)
     assert len(told) == 1
     assert kept.only([samples[3], samples[0]]).rows == (2, 0)
 
 
-def test_boxes_fill_masks(stored: Stored) -> None:
+def test_boxes_fill_masks(stored: CachedDataset) -> None:
     sample = stored.samples[3]
     assert all(isinstance(box, MarkedBox) for box in sample.boxes)
     masks = masks_of(sample, Question(LABELS), SIDE)

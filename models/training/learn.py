@@ -1,11 +1,11 @@
-"""One network of the literature learns: build, compile, descend, keep the best; resumable, with every seed said."""
+"""One network learns: build, compile, descend, keep the best; resumable, with every seed said."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,22 +13,42 @@ from typing import Any
 
 import keras
 
-from models.architectures.base import Architecture
-from models.training.feed import Feed, KerasFeed, wanted
-from models.training.fit import Progress, callbacks, silent
-from models.training.literature_recipe import Course, LiteratureRecipe
-from models.training.store import Stored
+from models.architectures.base import Architecture, Batches
+from models.contract import ModelKind
+from models.training.cached_dataset import CachedDataset
+from models.training.data_loader import DataLoader, KerasLoader, wanted
+from models.training.gate_data import GateLoader, upright_chests
+from models.training.recipe import Recipe, Schedule
 
 WEIGHTS = "learnt.weights.h5"
+
+Progress = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is done and how much there is."""
+
+
+def silent(_what: str, _done: int, _total: int) -> None:
+    """A progress that says nothing."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Material:
     """What a network learns from: ``large`` for augmentation, ``exact`` at its own size, ``stopping`` to watch."""
 
-    large: Stored
-    exact: Stored
-    stopping: Stored | None = None
+    large: CachedDataset
+    exact: CachedDataset
+    stopping: CachedDataset | None = None
+
+    def changed(self, architecture: Architecture, recipe: Recipe) -> DataLoader | GateLoader:
+        """Batches for gradient descent: shuffled and augmented."""
+        if architecture.kind is ModelKind.GATE:
+            return GateLoader(recipe, self.large)
+        return DataLoader(recipe, self.large, wanted(architecture, recipe.plan), change=True)
+
+    def plain(self, architecture: Architecture, recipe: Recipe) -> Batches:
+        """Batches for the architecture's own fit: in order, as the node would see them (of a gate, upright chests)."""
+        if architecture.kind is ModelKind.GATE:
+            return upright_chests(recipe, self.large, self.exact)
+        return DataLoader(recipe, self.exact, wanted(architecture, recipe.plan), change=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +61,7 @@ class Student:
 
 def learn(
     architecture: Architecture,
-    recipe: LiteratureRecipe,
+    recipe: Recipe,
     material: Material,
     folder: Path,
     progress: Progress = silent,
@@ -60,13 +80,13 @@ def learn(
     if network is None:
         network = architecture.build(plan)
     progress("fitting", 0, 1)
-    fitted = architecture.fit(network, plan, Feed(recipe, material.exact, wanted(architecture, plan), change=False))
+    fitted = architecture.fit(network, plan, material.plain(architecture, recipe))
     progress("fitting", 1, 1)
     return fitted
 
 
 def descend(
-    architecture: Architecture, recipe: LiteratureRecipe, material: Material, folder: Path, progress: Progress
+    architecture: Architecture, recipe: Recipe, material: Material, folder: Path, progress: Progress
 ) -> keras.Model:
     """The network after gradient descent; what an earlier call has finished in ``folder`` is only loaded."""
     plan, kept = recipe.plan, folder / WEIGHTS
@@ -74,13 +94,14 @@ def descend(
         network = architecture.build(plan)
         network.load_weights(kept)
         return network
-    wants = wanted(architecture, plan)
-    feed = Feed(recipe, material.large, wants, change=True)
-    watched = Feed(recipe, material.stopping, wants, change=False) if material.stopping else None
+    loader = material.changed(architecture, recipe)
+    watched = None
+    if material.stopping:
+        watched = DataLoader(recipe, material.stopping, wanted(architecture, plan), change=False)
     policy = precision(recipe.schedule.mixed_precision)
     with dtype_policy(policy):
-        student = enrol(architecture, recipe, len(feed))
-        teach(architecture, recipe, student, feed, watched, folder, progress)
+        student = enrol(architecture, recipe, len(loader))
+        teach(architecture, recipe, student, loader, watched, folder, progress)
     network = student.network
     if policy != "float32":
         network = architecture.build(plan)
@@ -89,7 +110,7 @@ def descend(
     return network
 
 
-def enrol(architecture: Architecture, recipe: LiteratureRecipe, steps: int) -> Student:
+def enrol(architecture: Architecture, recipe: Recipe, steps: int) -> Student:
     """Build and compile; ``steps`` are batches an epoch."""
     plan = recipe.plan
     network = architecture.build(plan)
@@ -104,43 +125,79 @@ def enrol(architecture: Architecture, recipe: LiteratureRecipe, steps: int) -> S
 
 def teach(
     architecture: Architecture,
-    recipe: LiteratureRecipe,
+    recipe: Recipe,
     student: Student,
-    feed: Feed,
-    watched: Feed | None,
+    loader: DataLoader | GateLoader,
+    watched: DataLoader | None,
     folder: Path,
     progress: Progress,
 ) -> None:
     """Gradient descent over the recipe's epochs, or until the loss on ``watched`` no longer falls."""
     plan, epochs = recipe.plan, recipe.schedule.epochs
-    told: list[keras.callbacks.Callback] = [_Epoch(feed), *callbacks(epochs, folder, progress)]
+    told: list[keras.callbacks.Callback] = [_Epoch(loader), *callbacks(epochs, folder, progress)]
     if watched is not None:
         told.insert(1, KeepBest(folder, recipe.schedule.patience))
     workers = max(1, (os.cpu_count() or 1) // 4)
     student.taught.fit(
-        KerasFeed(feed, architecture, plan, workers),
-        validation_data=KerasFeed(watched, architecture, plan) if watched is not None else None,
+        KerasLoader(loader, architecture, plan, workers),
+        validation_data=KerasLoader(watched, architecture, plan) if watched is not None else None,
         epochs=epochs,
         callbacks=told,
         verbose=0,
     )
 
 
-def optimiser(schedule: Course, steps: int) -> keras.optimizers.Optimizer:
+def callbacks(epochs: int, folder: Path, progress: Progress) -> list[keras.callbacks.Callback]:
+    """What every training does after an epoch: keep the state to resume from, log, tell the user."""
+    return [
+        keras.callbacks.BackupAndRestore(str(folder / "resume")),
+        keras.callbacks.CSVLogger(str(folder / "history.csv"), append=True),
+        _Report(progress, epochs),
+    ]
+
+
+class _Report(keras.callbacks.Callback):  # type: ignore[misc]
+    """Passes the end of each epoch on to a :data:`Progress`."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        super().__init__()
+        self._progress, self._total = progress, total
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        self._progress(f"loss {(logs or {}).get('loss', math.nan):.4f}", epoch + 1, self._total)
+
+
+def optimiser(schedule: Schedule, steps: int) -> keras.optimizers.Optimizer:
     """The recipe's optimiser; ``steps`` are batches an epoch."""
-    rate: Any = schedule.rate
-    if schedule.cosine:
-        rate = keras.optimizers.schedules.CosineDecay(schedule.rate, max(1, schedule.epochs * steps))
-    clip = {"global_clipnorm": schedule.clip} if schedule.clip else {}
+    options: dict[str, Any] = {"learning_rate": learning_rate(schedule, steps), "weight_decay": schedule.decay or None}
+    if schedule.clip:
+        options["global_clipnorm"] = schedule.clip
+    if schedule.average:
+        # A short training must not end with the weights that it began with.
+        momentum = min(schedule.average, 1 - 2 / (schedule.epochs * steps + 2))
+        options |= {"use_ema": True, "ema_momentum": momentum}
     match schedule.optimiser:
         case "adamw":
-            return keras.optimizers.AdamW(rate, weight_decay=schedule.decay, **clip)
+            return keras.optimizers.AdamW(**(options | {"weight_decay": schedule.decay}))
         case "adam":
-            return keras.optimizers.Adam(rate, weight_decay=schedule.decay or None, **clip)
+            return keras.optimizers.Adam(**options)
         case "sgd":
-            return keras.optimizers.SGD(rate, momentum=0.9, weight_decay=schedule.decay or None, **clip)
+            return keras.optimizers.SGD(momentum=0.9, **options)
         case "rmsprop":
-            return keras.optimizers.RMSprop(rate, weight_decay=schedule.decay or None, **clip)
+            return keras.optimizers.RMSprop(**options)
+
+
+def learning_rate(schedule: Schedule, steps: int) -> Any:
+    """A constant, or a cosine that falls to zero, after a warm-up where there is one."""
+    if not schedule.cosine:
+        return schedule.rate
+    total = schedule.epochs * steps
+    if not schedule.warmup:
+        return keras.optimizers.schedules.CosineDecay(schedule.rate, max(1, total))
+    warmup = max(1, round(schedule.warmup * steps))
+    return keras.optimizers.schedules.CosineDecay(
+        schedule.rate / 20, max(1, total - warmup), warmup_target=schedule.rate, warmup_steps=warmup
+    )
 
 
 def precision(asked: str) -> str:
@@ -166,14 +223,14 @@ def dtype_policy(name: str) -> Iterator[None]:
 
 
 class _Epoch(keras.callbacks.Callback):  # type: ignore[misc]
-    """Tells a feed which epoch it is, also after a resumption."""
+    """Tells a data loader which epoch it is, also after a resumption."""
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, loader: DataLoader | GateLoader) -> None:
         super().__init__()
-        self._feed = feed
+        self._loader = loader
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        self._feed.epoch = epoch
+        self._loader.epoch = epoch
 
 
 class KeepBest(keras.callbacks.Callback):  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""Batches for the literature's networks: pixels, labels, masks and boxes that went through the same random changes.
+"""Batches of radiographs: pixels, labels, masks and boxes that went through the same random changes.
 
 Everything random comes from ``(seed, epoch, sample)``, so a resumed training sees what an uninterrupted one would have
 seen, however many threads make the batches.
@@ -12,13 +12,20 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from models.architectures.base import Architecture, Array, Batch, Plan
+from models.architectures.base import Architecture, Array, Batch, Batches, Plan
 from models.contract import ModelKind
 from models.training.augment import Affine, random_affine, random_greys, warp
-from models.training.literature_recipe import UNCHANGED, LiteratureRecipe
-from models.training.recipe import Augmentation
-from models.training.store import Stored
-from models.training.truth import Question, boxes_of, label_truths, masks_of, place_known
+from models.training.cached_dataset import CachedDataset
+from models.training.recipe import UNCHANGED, Augmentation, Recipe
+from models.training.truths import (
+    Question,
+    boxes_of,
+    label_truths,
+    learnt_places,
+    learnt_truths,
+    masks_of,
+    place_known,
+)
 
 LEAST_SHARE = 0.25
 """A box of which less than this share is left inside the image is dropped."""
@@ -56,24 +63,26 @@ def balance(values: Array, known: Array) -> Array:
     return np.where(usable, factors, 1.0).astype(np.float32)
 
 
-class Feed:
+class DataLoader:
     """Batches of one epoch by number, as :class:`models.architectures.base.Batches` has them.
 
     With ``change`` images are shuffled and augmented for the current :attr:`epoch`, and the last images of an epoch
     that fill no batch are left to another one; without it, all come in order as the node would see them.
     """
 
-    def __init__(self, recipe: LiteratureRecipe, stored: Stored, wants: Wanted, *, change: bool) -> None:
+    def __init__(self, recipe: Recipe, stored: CachedDataset, wants: Wanted, *, change: bool) -> None:
         self.epoch = 0
         self._recipe, self._stored, self._wants, self._change = recipe, stored, wants, change
         self._question = Question(recipe.data.labels, recipe.data.classes)
-        self._values, self._known = label_truths(stored.samples, self._question)
+        weak = recipe.data.weak and change
+        self._values, self._known = (learnt_truths if weak else label_truths)(stored.samples, self._question)
         self._weights = self._known
         if recipe.schedule.class_weights == "balanced" and change:
             absent, present = balance(self._values, self._known)
             self._weights = self._known * (self._values * present + (1 - self._values) * absent)
-        self._places = np.stack([place_known(sample, self._question) for sample in stored.samples])
-        self._masks: dict[int, NDArray[np.uint8]] = {}
+        places = learnt_places if weak else place_known
+        self._places = np.stack([places(sample, self._question) for sample in stored.samples])
+        self._masks: dict[int, dict[int, NDArray[np.uint8]]] = {}
         self._boxes = [boxes_of(sample, self._question, stored.side) for sample in stored.samples]
         self._most = max([1, *(len(boxes) for boxes in self._boxes)])
 
@@ -114,24 +123,20 @@ class Feed:
         aspect = self._stored.samples[item].aspect if plan.aspect else 1.0
         affine = random_affine(plan, aspect, rng)
         pixels = random_greys(warp(grey, affine, size), plan, rng)
-        return pixels, self._warped(self._mask(item), affine), self._padded(self._moved(item, affine))
+        return pixels, self._mask(item, affine), self._padded(self._moved(item, affine))
 
-    def _mask(self, item: int) -> Mask:
-        """Masks of one sample at the stored size; made once and kept as bits."""
-        side, labels = self._stored.side, len(self._question.labels)
+    def _mask(self, item: int, affine: Affine | None = None) -> Mask:
+        """Masks of one sample at the network's size, where an affine has put them."""
+        size, side, labels = self._recipe.network.size, self._stored.side, len(self._question.labels)
         if not self._wants.masks:
             return np.zeros((0, 0, labels), np.bool_)
         if item not in self._masks:
-            self._masks[item] = np.packbits(masks_of(self._stored.samples[item], self._question, side))
-        bits = np.unpackbits(self._masks[item], count=side * side * labels)
-        return bits.reshape(side, side, labels).astype(np.bool_)
-
-    def _warped(self, masks: Mask, affine: Affine) -> Mask:
-        size = self._recipe.network.size
-        if masks.size == 0:
-            return masks
-        layers = [np.ascontiguousarray(masks[..., label]).astype(np.uint8) for label in range(masks.shape[-1])]
-        return np.stack([warp(layer, affine, size, smooth=False) > 0 for layer in layers], axis=-1)
+            self._masks[item] = packed_layers(masks_of(self._stored.samples[item], self._question, side))
+        whole = np.zeros((size, size, labels), np.bool_)
+        for label, bits in self._masks[item].items():
+            layer = np.unpackbits(bits, count=side * side).reshape(side, side)
+            whole[..., label] = (warp(layer, affine, size, smooth=False) if affine else layer) > 0
+        return whole
 
     def _moved(self, item: int, affine: Affine) -> Array:
         """Boxes of one sample where an affine has put them."""
@@ -143,6 +148,11 @@ class Feed:
         padded[:, 4] = -1
         padded[: len(boxes)] = boxes
         return padded
+
+
+def packed_layers(masks: Mask) -> dict[int, NDArray[np.uint8]]:
+    """The labels of ``bool[side, side, labels]`` that have a mask, each as bits."""
+    return {label: np.packbits(masks[..., label]) for label in np.flatnonzero(masks.any(axis=(0, 1))).tolist()}
 
 
 def moved_boxes(boxes: Array, affine: Affine, side: int, size: int) -> Array:
@@ -166,19 +176,19 @@ def moved_boxes(boxes: Array, affine: Affine, side: int, size: int) -> Array:
     return moved
 
 
-class KerasFeed(keras.utils.PyDataset):  # type: ignore[misc]
-    """A feed as Keras takes it: pixels, and the truth of each taught output."""
+class KerasLoader(keras.utils.PyDataset):  # type: ignore[misc]
+    """A data loader as Keras takes it: pixels, and the truth of each taught output."""
 
-    def __init__(self, feed: Feed, architecture: Architecture, plan: Plan, workers: int = 1) -> None:
+    def __init__(self, loader: DataLoader | Batches, architecture: Architecture, plan: Plan, workers: int = 1) -> None:
         super().__init__(workers=workers)
-        self.feed = feed
+        self.loader = loader
         self._architecture, self._plan = architecture, plan
 
     def __len__(self) -> int:
         """Batches an epoch."""
-        return len(self.feed)
+        return len(self.loader)
 
     def __getitem__(self, index: int) -> tuple[Array, dict[str, Array]]:
         """One batch of the current epoch."""
-        batch = self.feed[index]
+        batch = self.loader[index]
         return batch.pixels, dict(self._architecture.truths(self._plan, batch))

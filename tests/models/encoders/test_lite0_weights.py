@@ -12,8 +12,8 @@ from tests.models.training.keras_or_skip import require_keras
 
 require_keras()
 
-from models.efficientnet import weights  # noqa: E402
-from models.efficientnet.network import lite0  # noqa: E402
+from models.encoders import lite0_weights as weights  # noqa: E402
+from models.encoders.lite0 import lite0  # noqa: E402
 
 PYTORCH_CLASSES = [885, 398, 722, 530, 782]
 PYTORCH_PROBABILITIES = [0.202249, 0.17131, 0.021154, 0.018645, 0.015813]

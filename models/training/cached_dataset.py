@@ -16,14 +16,14 @@ from models.training.datasets.layout import Progress
 from models.training.datasets.pixels import Equalisation, UnreadableImage
 from models.training.datasets.rle import RleError
 from models.training.datasets.sample import Sample
-from models.training.truth import Question, boxes_of, masks_of
+from models.training.truths import Question, boxes_of, masks_of
 
 Grey = NDArray[np.uint8]
 Problems = list[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Stored:
+class CachedDataset:
     """Samples, and where their pixels are: ``rows`` of ``whole``, ``uint8[all, side, side]``, letterboxed as served."""
 
     samples: tuple[Sample, ...]
@@ -43,21 +43,21 @@ class Stored:
         """``uint8[side, side]`` of one sample."""
         return np.asarray(self.whole[self.rows[place]])
 
-    def only(self, wanted: Sequence[Sample]) -> Stored:
+    def only(self, wanted: Sequence[Sample]) -> CachedDataset:
         """Those of ``wanted`` that could be decoded, in their order."""
         row = {sample.name: number for sample, number in zip(self.samples, self.rows, strict=True)}
         kept = tuple(sample for sample in wanted if sample.name in row)
-        return Stored(kept, tuple(row[sample.name] for sample in kept), self.whole)
+        return CachedDataset(kept, tuple(row[sample.name] for sample in kept), self.whole)
 
 
-def store(
+def cache(
     samples: Sequence[Sample],
     side: int,
     equalise: Equalisation,
     question: Question,
     folder: Path,
     progress: Progress,
-) -> tuple[Stored, Problems]:
+) -> tuple[CachedDataset, Problems]:
     """Decode ``samples`` into ``folder`` (or find them there), and list those that cannot be used with the reason."""
     parts = json.dumps([side, equalise, question.labels, [sample.name for sample in samples]])
     name = hashlib.sha256(parts.encode()).hexdigest()[:16]
@@ -68,7 +68,7 @@ def store(
     by_name = {sample.name: sample for sample in samples}
     kept = tuple(by_name[item] for item in said["kept"])
     whole = np.load(file, mmap_mode="r")
-    return Stored(kept, tuple(range(len(kept))), whole), [(name, reason) for name, reason in said["problems"]]
+    return CachedDataset(kept, tuple(range(len(kept))), whole), [(name, reason) for name, reason in said["problems"]]
 
 
 def _decode(

@@ -36,6 +36,16 @@ def label_truths(samples: Sequence[Sample], question: Question) -> tuple[Array, 
     return table[..., 0], table[..., 1]
 
 
+def learnt_truths(samples: Sequence[Sample], question: Question) -> tuple[Array, Array]:
+    """As :func:`label_truths`, but what is only likely of a label stands in its place, with its small weight."""
+    values, known = label_truths(samples, question)
+    for row, sample in enumerate(samples):
+        for column, label in enumerate(question.labels):
+            if label in sample.weak:
+                values[row, column], known[row, column] = sample.weak[label].value, sample.weak[label].weight
+    return values, known
+
+
 def _label(sample: Sample, names: tuple[str, ...]) -> tuple[float, float]:
     said = [sample.labels[name] for name in names if name in sample.labels]
     highest = max(said, default=0.0)
@@ -51,6 +61,13 @@ def place_known(sample: Sample, question: Question) -> Array:
         marked = [name for name in names if name in sample.runs or name in sample.boxed]
         known.append(float(bool(marked) or (sure == 1.0 and value == 0.0)))
     return np.array(known, np.float32)
+
+
+def learnt_places(sample: Sample, question: Question) -> Array:
+    """As :func:`place_known`, and how far it can be trusted that a finding is nowhere that is only unlikely."""
+    known = place_known(sample, question)
+    likely = [sample.weak[label].nowhere if label in sample.weak else 0.0 for label in question.labels]
+    return np.maximum(known, np.array(likely, np.float32))
 
 
 def masks_of(sample: Sample, question: Question, side: int) -> NDArray[np.bool_]:

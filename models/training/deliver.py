@@ -1,0 +1,188 @@
+"""Put a trained network into the shape that the node serves, with the evidence behind it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from models.architectures.base import Architecture, Array
+from models.contract import Activation, Code, GateSpec, InputSpec, LabelSpec, Mode, ModelKind, ModelSpec
+from models.manifest import file_digest, read_manifest
+from models.manifest_text import manifest_text
+from models.similar import StoredCase, write_index
+from models.training.codes import PRIVATE_SCHEME, code_of, in_hierarchy
+from models.training.export import export_onnx, training_uid
+from models.training.figures import (
+    LEAST_POSITIVES,
+    Figures,
+    LabelFigures,
+    PlaceFigures,
+    best_map_cut,
+    figures,
+    label_spec,
+    write_evidence,
+)
+from models.training.model_card import findings_card, gate_card
+from models.training.predict import Predicted
+from models.training.predictions import LEARNT
+from models.training.recipe import Recipe
+
+UNMEASURED_THRESHOLD = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a card says beside figures: where the evidence comes from, how to make it again, and from what data."""
+
+    how: str
+    command: str
+    data: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Served:
+    """The network that ships, and a few images ``float32[n, size, size, 1]`` on which its export must agree with it."""
+
+    network: keras.Model
+    probe: Array
+
+
+def deliver(
+    architecture: Architecture,
+    recipe: Recipe,
+    served: Served,
+    predicted: Predicted,
+    out: Path,
+    told: Told,
+    *,
+    fitted: dict[str, Any] | None = None,
+    stored: Sequence[StoredCase] = (),
+    rounds: int = 1000,
+) -> ModelSpec:
+    """Write network (Keras and ONNX), manifest, card and evidence; returns the spec as a node reads it.
+
+    ``fitted`` is what calibration adds to the evidence. ``stored`` are the cases of an architecture that keeps an
+    index, in the order in which its fit saw them.
+
+    Raises:
+        ExportError: the export does not answer as the network does.
+    """
+    difference = _export(recipe, served, out)
+    cut_off = None if recipe.evaluation.cut_off == "youden" else recipe.evaluation.cut_off
+    cut = recipe.evaluation.map_cut_off
+    map_cut = best_map_cut(predicted) if cut == "best" else cut
+    found = figures(predicted, cut_off, map_cut, rounds)
+    labels = label_specs(architecture, recipe, found, map_cut, maps="maps" in served.network.output)
+    write_evidence(out / "evidence" / f"{recipe.name}.csv", predicted, map_cut)
+    summary = {
+        "how": told.how,
+        "command": told.command,
+        LEARNT: "all" if recipe.evaluation.folds else "others",
+        "images": len(predicted.names),
+        "patients": len(set(predicted.patients)),
+        "onnx_difference": difference,
+        "map_cut_off": map_cut,
+        **(fitted or {}),
+        **found.as_dict(),
+    }
+    card = findings_card(
+        architecture, recipe, labels, found, (told.how, told.command, told.data), calibrated=bool(fitted)
+    )
+    index = None
+    if architecture.keeps_index:
+        index = out / f"{recipe.name}.index.csv"
+        write_index(index, [label.name for label in labels], stored)
+    return _write(architecture, recipe, labels, summary, card, out, index=index)
+
+
+def deliver_gate(
+    architecture: Architecture,
+    recipe: Recipe,
+    served: Served,
+    rule: GateSpec,
+    summary: dict[str, Any],
+    out: Path,
+    told: Told,
+) -> ModelSpec:
+    """The same for a gate, with its decision rule and what it lets through."""
+    difference = _export(recipe, served, out)
+    labels = tuple(
+        LabelSpec(name, Code(name, PRIVATE_SCHEME, name), rule.min_probability) for name in recipe.data.labels
+    )
+    card = gate_card(architecture, recipe, rule, summary, told.command, told.data)
+    return _write(architecture, recipe, labels, {"onnx_difference": difference, **summary}, card, out, rule=rule)
+
+
+def _export(recipe: Recipe, served: Served, out: Path) -> float:
+    out.mkdir(parents=True, exist_ok=True)
+    served.network.save(out / f"{recipe.name}.keras")
+    return export_onnx(served.network, out / f"{recipe.name}.onnx", served.probe)
+
+
+def _write(
+    architecture: Architecture,
+    recipe: Recipe,
+    labels: tuple[LabelSpec, ...],
+    summary: dict[str, Any],
+    card: str,
+    out: Path,
+    *,
+    rule: GateSpec | None = None,
+    index: Path | None = None,
+) -> ModelSpec:
+    """Evidence, card and manifest of the exported network."""
+    files = {suffix: out / f"{recipe.name}.{suffix}" for suffix in ("keras", "onnx", "md", "toml")}
+    (out / "evidence").mkdir(exist_ok=True)
+    text = json.dumps(summary, indent=1) + "\n"
+    (out / "evidence" / f"{recipe.name}.json").write_text(text, encoding="utf-8")
+    files["md"].write_text(card, encoding="utf-8")
+    digest = file_digest(files[recipe.file])
+    spec = ModelSpec(
+        name=recipe.name,
+        version=recipe.version,
+        title=recipe.title,
+        kind=architecture.kind,
+        file=files[recipe.file],
+        digest=digest,
+        device_uid=training_uid(digest),
+        input=InputSpec(recipe.network.size, recipe.network.size, equalise=recipe.data.equalise),
+        activation=Activation.PROBABILITY,
+        labels=labels,
+        card=files["md"],
+        index=index,
+        gate=rule,
+    )
+    if rule is None and not any(label.mode is Mode.ACTIVE for label in labels):
+        spec = replace(spec, mode=Mode.SHADOW)
+    if recipe.file == "keras":
+        spec = replace(spec, onnx=files["onnx"], onnx_digest=file_digest(files["onnx"]))
+    files["toml"].write_text(manifest_text(spec), encoding="utf-8")
+    return read_manifest(files["toml"])
+
+
+def label_specs(
+    architecture: Architecture, recipe: Recipe, found: Figures, map_cut: float, *, maps: bool
+) -> tuple[LabelSpec, ...]:
+    """How each served label ships: in shadow until enough patients stand behind a figure that is clearly not chance."""
+    specs = []
+    for label in architecture.served(recipe.plan):
+        shown = label in architecture.outlined(recipe.plan) or (maps and places_hold(found.places[label]))
+        localised = architecture.kind is not ModelKind.CLASSIFIER or shown
+        specs.append(_label(label, found.labels[label], localised, map_cut))
+    return in_hierarchy(tuple(specs))
+
+
+def places_hold(item: PlaceFigures | None) -> bool:
+    """Whether a classifier's map may be shown: on enough marked images it points inside more often than not."""
+    return item is not None and item.positives >= LEAST_POSITIVES and item.pointing.low > 0.5
+
+
+def _label(label: str, item: LabelFigures | None, localised: bool, map_cut: float) -> LabelSpec:
+    if item is None:
+        return LabelSpec(label, code_of(label), UNMEASURED_THRESHOLD, localised, map_cut, Mode.SHADOW)
+    return label_spec(item, localised=localised, map_threshold=map_cut)
