@@ -20,7 +20,7 @@ from models.manifest import read_manifest
 from models.radiograph.contrast import letterbox_for, prepare
 from models.runtime.loading import load
 from models.training.datasets import pixels, read_dataset
-from models.training.evaluate import find_manifest
+from models.training.evaluation.evaluate import find_manifest
 
 TILE = 320
 ACROSS = 6

@@ -16,7 +16,7 @@ from models.training.datasets.layout import Progress
 from models.training.datasets.pixels import Equalisation, UnreadableImage
 from models.training.datasets.rle import RleError
 from models.training.datasets.sample import Sample
-from models.training.truths import Question, boxes_of, masks_of
+from models.training.truths import LabelNames, boxes_of, masks_of
 
 Grey = NDArray[np.uint8]
 Problems = list[tuple[str, str]]
@@ -54,16 +54,16 @@ def cache(
     samples: Sequence[Sample],
     side: int,
     equalise: Equalisation,
-    question: Question,
+    label_names: LabelNames,
     folder: Path,
     progress: Progress,
 ) -> tuple[CachedDataset, Problems]:
     """Decode ``samples`` into ``folder`` (or find them there), and list those that cannot be used with the reason."""
-    parts = json.dumps([side, equalise, question.labels, [sample.name for sample in samples]])
+    parts = json.dumps([side, equalise, label_names.labels, [sample.name for sample in samples]])
     name = hashlib.sha256(parts.encode()).hexdigest()[:16]
     file, listing = folder / f"{name}.npy", folder / f"{name}.json"
     if not listing.is_file():
-        _decode(samples, side, equalise, question, file, listing, progress)
+        _decode(samples, side, equalise, label_names, file, listing, progress)
     said = json.loads(listing.read_text(encoding="utf-8"))
     by_name = {sample.name: sample for sample in samples}
     kept = tuple(by_name[item] for item in said["kept"])
@@ -75,7 +75,7 @@ def _decode(
     samples: Sequence[Sample],
     side: int,
     equalise: Equalisation,
-    question: Question,
+    label_names: LabelNames,
     file: Path,
     listing: Path,
     progress: Progress,
@@ -88,8 +88,8 @@ def _decode(
     for number, sample in enumerate(samples, start=1):
         try:
             whole[len(kept)] = np.rint(pixels.load(sample, side, equalise) * 255)
-            masks_of(sample, question, side)
-            boxes_of(sample, question, side)
+            masks_of(sample, label_names, side)
+            boxes_of(sample, label_names, side)
         except (UnreadableImage, RleError) as error:
             problems.append((sample.name, str(error)))
         else:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from models.architectures.calibration import Platt, fit_platt
 from models.architectures.linear import Linear
 from models.training.metrics import auc
-from models.training.predict import Predicted
+from models.training.predicted import Predicted
 
 Array = NDArray[np.floating]
 Bools = NDArray[np.bool_]

@@ -17,7 +17,7 @@ from onnx import GraphProto, NodeProto, helper, numpy_helper
 from models.contract import Activation, LabelSpec, Mode, ModelKind, ModelSpec
 from models.manifest import file_digest, read_manifest
 from models.manifest_text import manifest_text
-from models.training.export import training_uid
+from models.training.onnx_export import training_uid
 
 
 class CombineError(ValueError):

@@ -18,7 +18,7 @@ from models.training.augment import Affine, random_affine, random_greys, warp
 from models.training.cached_dataset import CachedDataset
 from models.training.recipe import UNCHANGED, Augmentation, Recipe
 from models.training.truths import (
-    Question,
+    LabelNames,
     boxes_of,
     label_truths,
     learnt_places,
@@ -73,7 +73,7 @@ class DataLoader:
     def __init__(self, recipe: Recipe, stored: CachedDataset, wants: Wanted, *, change: bool) -> None:
         self.epoch = 0
         self._recipe, self._stored, self._wants, self._change = recipe, stored, wants, change
-        self._question = Question(recipe.data.labels, recipe.data.classes)
+        self._question = LabelNames(recipe.data.labels, recipe.data.classes)
         weak = recipe.data.weak and change
         self._values, self._known = (learnt_truths if weak else label_truths)(stored.samples, self._question)
         self._weights = self._known

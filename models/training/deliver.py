@@ -16,7 +16,7 @@ from models.manifest import file_digest, read_manifest
 from models.manifest_text import manifest_text
 from models.similar import StoredCase, write_index
 from models.training.codes import PRIVATE_SCHEME, code_of, in_hierarchy
-from models.training.export import export_onnx, training_uid
+from models.training.evaluation.predictions import LEARNT
 from models.training.figures import (
     LEAST_POSITIVES,
     Figures,
@@ -28,15 +28,15 @@ from models.training.figures import (
     write_evidence,
 )
 from models.training.model_card import findings_card, gate_card
-from models.training.predict import Predicted
-from models.training.predictions import LEARNT
+from models.training.onnx_export import export_onnx, training_uid
+from models.training.predicted import Predicted
 from models.training.recipe import Recipe
 
 UNMEASURED_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class CardText:
     """What a card says beside figures: where the evidence comes from, how to make it again, and from what data."""
 
     how: str
@@ -58,7 +58,7 @@ def deliver(
     served: Served,
     predicted: Predicted,
     out: Path,
-    told: Told,
+    told: CardText,
     *,
     fitted: dict[str, Any] | None = None,
     stored: Sequence[StoredCase] = (),
@@ -107,7 +107,7 @@ def deliver_gate(
     rule: GateSpec,
     summary: dict[str, Any],
     out: Path,
-    told: Told,
+    told: CardText,
 ) -> ModelSpec:
     """The same for a gate, with its decision rule and what it lets through."""
     difference = _export(recipe, served, out)

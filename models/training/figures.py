@@ -26,7 +26,7 @@ from models.training.metrics import (
     sensitivity_specificity,
     youden_threshold,
 )
-from models.training.predict import BOTH, MARKED, TRUE, Predicted
+from models.training.predicted import BOTH, MARKED, TRUE, Predicted
 
 Values = NDArray[np.floating]
 LEAST_POSITIVES = 30

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +17,11 @@ from models.architectures.base import Architecture, Batches
 from models.contract import ModelKind
 from models.training.cached_dataset import CachedDataset
 from models.training.data_loader import DataLoader, KerasLoader, wanted
+from models.training.datasets.layout import Progress
 from models.training.gate_data import GateLoader, upright_chests
 from models.training.recipe import Recipe, Schedule
 
 WEIGHTS = "learnt.weights.h5"
-
-Progress = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done and how much there is."""
 
 
 def silent(_what: str, _done: int, _total: int) -> None:
@@ -31,7 +29,7 @@ def silent(_what: str, _done: int, _total: int) -> None:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Material:
+class TrainingData:
     """What a network learns from: ``large`` for augmentation, ``exact`` at its own size, ``stopping`` to watch."""
 
     large: CachedDataset
@@ -52,7 +50,7 @@ class Material:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Student:
+class TrainingNetwork:
     """A network, and the view of it whose outputs are taught; both share their weights."""
 
     network: keras.Model
@@ -62,7 +60,7 @@ class Student:
 def learn(
     architecture: Architecture,
     recipe: Recipe,
-    material: Material,
+    material: TrainingData,
     folder: Path,
     progress: Progress = silent,
 ) -> keras.Model:
@@ -86,7 +84,7 @@ def learn(
 
 
 def descend(
-    architecture: Architecture, recipe: Recipe, material: Material, folder: Path, progress: Progress
+    architecture: Architecture, recipe: Recipe, material: TrainingData, folder: Path, progress: Progress
 ) -> keras.Model:
     """The network after gradient descent; what an earlier call has finished in ``folder`` is only loaded."""
     plan, kept = recipe.plan, folder / WEIGHTS
@@ -100,7 +98,7 @@ def descend(
         watched = DataLoader(recipe, material.stopping, wanted(architecture, plan), change=False)
     policy = precision(recipe.schedule.mixed_precision)
     with dtype_policy(policy):
-        student = enrol(architecture, recipe, len(loader))
+        student = compile_network(architecture, recipe, len(loader))
         teach(architecture, recipe, student, loader, watched, folder, progress)
     network = student.network
     if policy != "float32":
@@ -110,7 +108,7 @@ def descend(
     return network
 
 
-def enrol(architecture: Architecture, recipe: Recipe, steps: int) -> Student:
+def compile_network(architecture: Architecture, recipe: Recipe, steps: int) -> TrainingNetwork:
     """Build and compile; ``steps`` are batches an epoch."""
     plan = recipe.plan
     network = architecture.build(plan)
@@ -120,13 +118,13 @@ def enrol(architecture: Architecture, recipe: Recipe, steps: int) -> Student:
         raise ValueError(f"{architecture.name} teaches outputs that its network lacks: {', '.join(missing)}")
     taught = keras.Model(network.input, {name: network.output[name] for name in losses}, name=f"{network.name}_taught")
     taught.compile(optimizer=optimiser(recipe.schedule, steps), loss=losses)
-    return Student(network, taught)
+    return TrainingNetwork(network, taught)
 
 
 def teach(
     architecture: Architecture,
     recipe: Recipe,
-    student: Student,
+    student: TrainingNetwork,
     loader: DataLoader | GateLoader,
     watched: DataLoader | None,
     folder: Path,

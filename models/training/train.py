@@ -20,16 +20,18 @@ from models.training.cached_dataset import CachedDataset, Problems, cache
 from models.training.calibrate import calibrate
 from models.training.data_loader import geometric
 from models.training.datasets import read_dataset as datasets
+from models.training.datasets.layout import Progress
 from models.training.datasets.sample import Dataset, Sample
 from models.training.datasets.split import TRAINING, VALIDATION, by_patient, folds, named
-from models.training.deliver import Served, Told, deliver, deliver_gate
+from models.training.deliver import CardText, Served, deliver, deliver_gate
 from models.training.gate_data import GATE_LABELS, as_served
 from models.training.gate_measure import gate_rule, measure_gate
-from models.training.learn import Material, Progress, learn, silent
+from models.training.learn import TrainingData, learn, silent
 from models.training.model_card import CREDITS
-from models.training.predict import Predicted, gathered, keep, kept, predict
+from models.training.predict import predict
+from models.training.predicted import Predicted, gathered, keep, kept
 from models.training.recipe import Recipe
-from models.training.truths import Question, label_truths
+from models.training.truths import LabelNames, label_truths
 
 OVERSIZE = 1.25
 """Training images are kept this much larger than the network's input, so that augmentation has pixels to work with."""
@@ -53,7 +55,7 @@ class Shares:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Pixels:
+class Decoded:
     """Decoded pixels of all samples: somewhat larger than the network's input for augmentation, and at its size."""
 
     large: CachedDataset
@@ -85,9 +87,11 @@ def train(recipe: Recipe, data: Path, out: Path, *, command: str = "", progress:
                 raise TrainingError(f"no image to {what} can be decoded; {out / 'problems.json'} says why")
         about = _about(dataset, recipe)
         if architecture.kind is ModelKind.GATE:
-            spec = _train_gate(architecture, recipe, shares, pixels, work, Told("", command, about), out, progress)
+            spec = _train_gate(architecture, recipe, shares, pixels, work, CardText("", command, about), out, progress)
         else:
-            spec = _train_finder(architecture, recipe, shares, pixels, work, Told("", command, about), out, progress)
+            spec = _train_finder(
+                architecture, recipe, shares, pixels, work, CardText("", command, about), out, progress
+            )
     except ValueError as error:
         raise TrainingError(f"{recipe.name}: {error}") from error
     shutil.rmtree(out / WORK)
@@ -98,9 +102,9 @@ def _train_finder(
     architecture: Architecture,
     recipe: Recipe,
     shares: Shares,
-    pixels: Pixels,
+    pixels: Decoded,
     work: Path,
-    told: Told,
+    told: CardText,
     out: Path,
     progress: Progress,
 ) -> ModelSpec:
@@ -116,7 +120,7 @@ def _train_finder(
         out,
         replace(told, how=_how(recipe, shares, predicted)),
         fitted=calibrated.summary,
-        stored=stored_cases(learners, Question(recipe.data.labels, recipe.data.classes)),
+        stored=stored_cases(learners, LabelNames(recipe.data.labels, recipe.data.classes)),
     )
 
 
@@ -124,9 +128,9 @@ def _train_gate(
     architecture: Architecture,
     recipe: Recipe,
     shares: Shares,
-    pixels: Pixels,
+    pixels: Decoded,
     work: Path,
-    told: Told,
+    told: CardText,
     out: Path,
     progress: Progress,
 ) -> ModelSpec:
@@ -160,16 +164,16 @@ def choose(architecture: Architecture, recipe: Recipe, dataset: Dataset, data: P
         _check_gate(recipe)
         return _shared(recipe, dataset.samples)
     served = architecture.served(recipe.plan)
-    question = Question(tuple(served), recipe.data.classes)
-    _, known = label_truths(dataset.samples, question)
+    label_names = LabelNames(tuple(served), recipe.data.classes)
+    _, known = label_truths(dataset.samples, label_names)
     telling = [dataset.samples[place] for place in np.flatnonzero(known.any(axis=1))]
     if not telling:
         there = ", ".join(sorted({name for sample in dataset.samples for name in sample.labels})) or "none"
         raise TrainingError(f"{data} says nothing about {', '.join(served)} (its labels are: {there})")
     shares = _shared(recipe, telling)
-    learners = positives(shares.seen, question) if recipe.data.use == "positives" else list(shares.seen)
+    learners = positives(shares.seen, label_names) if recipe.data.use == "positives" else list(shares.seen)
     if not recipe.data.rare:
-        _check_truths(learners, question, recipe)
+        _check_truths(learners, label_names, recipe)
     return shares if recipe.evaluation.folds else Shares(tuple(learners), shares.unseen)
 
 
@@ -197,15 +201,15 @@ def _drawn(samples: Sequence[Sample], share: float, rng: np.random.Generator) ->
     return [samples[place] for place in sorted(rng.permutation(len(samples))[:count])]
 
 
-def positives(samples: Sequence[Sample], question: Question) -> list[Sample]:
+def positives(samples: Sequence[Sample], label_names: LabelNames) -> list[Sample]:
     """Those with any of the findings."""
-    values, _ = label_truths(samples, question)
+    values, _ = label_truths(samples, label_names)
     return [sample for sample, row in zip(samples, values, strict=True) if (row >= 0.5).any()]
 
 
-def _check_truths(seen: Sequence[Sample], question: Question, recipe: Recipe) -> None:
-    values, known = label_truths(seen, question)
-    for column, label in enumerate(question.labels):
+def _check_truths(seen: Sequence[Sample], label_names: LabelNames, recipe: Recipe) -> None:
+    values, known = label_truths(seen, label_names)
+    for column, label in enumerate(label_names.labels):
         positive = int((values[:, column] >= 0.5).sum())
         negative = int(known[:, column].sum()) - positive
         if not positive or (not negative and recipe.data.use == "all"):
@@ -220,23 +224,23 @@ def fingerprint(recipe: Recipe, shares: Shares) -> str:
     return hashlib.sha256(f"{recipe!r} {json.dumps(names)}".encode()).hexdigest()[:16]
 
 
-def decode(recipe: Recipe, shares: Shares, work: Path, progress: Progress) -> tuple[Pixels, Problems]:
+def decode(recipe: Recipe, shares: Shares, work: Path, progress: Progress) -> tuple[Decoded, Problems]:
     """Decode everything once, in the sizes that are needed."""
-    question = Question(recipe.data.labels, recipe.data.classes)
+    label_names = LabelNames(recipe.data.labels, recipe.data.classes)
     samples = (*shares.seen, *shares.unseen)
     size, equalise = recipe.network.size, recipe.data.equalise
-    exact, problems = cache(samples, size, equalise, question, work / "pixels", progress)
+    exact, problems = cache(samples, size, equalise, label_names, work / "pixels", progress)
     large = exact
     if geometric(recipe.augmentation):
-        large, _ = cache(samples, round(size * OVERSIZE), equalise, question, work / "pixels", progress)
-    return Pixels(large, exact), problems
+        large, _ = cache(samples, round(size * OVERSIZE), equalise, label_names, work / "pixels", progress)
+    return Decoded(large, exact), problems
 
 
 def _trained(
     architecture: Architecture,
     recipe: Recipe,
     shares: Shares,
-    pixels: Pixels,
+    pixels: Decoded,
     work: Path,
     progress: Progress,
 ) -> tuple[Predicted, keras.Model]:
@@ -264,7 +268,7 @@ def _fold(
     architecture: Architecture,
     recipe: Recipe,
     shares: Shares,
-    pixels: Pixels,
+    pixels: Decoded,
     work: Path,
     fold: int,
     progress: Progress,
@@ -287,24 +291,24 @@ def _numbered(progress: Progress, fold: int, count: int) -> Progress:
     return told
 
 
-def material(recipe: Recipe, seen: Sequence[Sample], pixels: Pixels) -> Material:
+def material(recipe: Recipe, seen: Sequence[Sample], pixels: Decoded) -> TrainingData:
     """What learns; with patience, a share of its patients is set aside to watch."""
-    question = Question(recipe.data.labels, recipe.data.classes)
-    learners = positives(seen, question) if recipe.data.use == "positives" else list(seen)
+    label_names = LabelNames(recipe.data.labels, recipe.data.classes)
+    learners = positives(seen, label_names) if recipe.data.use == "positives" else list(seen)
     stopping = None
     if recipe.schedule.patience:
         learners, watched = by_patient(learners, recipe.schedule.stopping, recipe.schedule.seed)
         stopping = pixels.exact.only(watched)
-    return Material(pixels.large.only(learners), pixels.exact.only(learners), stopping)
+    return TrainingData(pixels.large.only(learners), pixels.exact.only(learners), stopping)
 
 
-def stored_cases(samples: Sequence[Sample], question: Question) -> tuple[StoredCase, ...]:
+def stored_cases(samples: Sequence[Sample], label_names: LabelNames) -> tuple[StoredCase, ...]:
     """What a retrieval model may show of the images it has learnt: their names in the data set, and what is known."""
-    values, known = label_truths(samples, question)
+    values, known = label_truths(samples, label_names)
     return tuple(
         StoredCase(
             sample.name,
-            {label: float(value) for label, value, sure in zip(question.labels, row, certain, strict=True) if sure},
+            {label: float(value) for label, value, sure in zip(label_names.labels, row, certain, strict=True) if sure},
         )
         for sample, row, certain in zip(samples, values, known, strict=True)
     )

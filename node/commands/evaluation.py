@@ -13,7 +13,7 @@ from node.commands.bars import progress_bars
 from node.commands.common import console, fail, settings_of
 
 if TYPE_CHECKING:
-    from models.training.evaluation.outcome import Evaluation
+    from models.training.evaluation.result import Evaluation
 
 _folder = click.Path(path_type=Path, file_okay=False)
 _LEFT_OUT = 5
@@ -72,8 +72,8 @@ def evaluate(
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow writes over the progress bars otherwise
     from models.training.datasets.sample import DatasetError
-    from models.training.evaluate import EvaluationError
-    from models.training.evaluate import evaluate as run
+    from models.training.evaluation.evaluate import EvaluationError
+    from models.training.evaluation.evaluate import evaluate as run
 
     said = _truths(truth)
     folder = settings_of(context).models.folder

@@ -181,15 +181,14 @@ def _with_twin(spec: ModelSpec) -> ModelSpec:
     if spec.file.suffix == ".onnx":
         return spec
     try:
-        from models.training.export import ExportError
-        from models.training.twin import with_twin
+        from models.training.onnx_export import ExportError, with_onnx
     except ImportError:
         if spec.onnx is not None:
             raise ShelfError("comparing the two networks needs `pip install 'pleura[train]'`") from None
         console.print("no ONNX twin is made without `pip install 'pleura\\[train]'`: TensorFlow will run it, slower")
         return spec
     try:
-        return with_twin(spec)
+        return with_onnx(spec)
     except ExportError as error:
         raise ShelfError(str(error)) from error
 

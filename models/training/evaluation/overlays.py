@@ -8,12 +8,12 @@ import numpy as np
 
 from models.contract import Finding
 from models.radiograph.geometry import Letterbox
-from models.training.evaluation.measuring import Measured, true_mask
-from models.training.evaluation.outcome import Evaluation
-from models.training.evaluation.running import Network, Shown, run
+from models.training.evaluation.measure import Measured, true_mask
+from models.training.evaluation.predict_as_node import Network, Shown, run
+from models.training.evaluation.result import Evaluation
 from models.training.evaluation.segmentation import dice
 from models.training.pages import ANSWER, TRUTH, Mark, picture
-from models.training.truths import Question
+from models.training.truths import LabelNames
 
 SIDE = 256
 """Side of a picture in pixels."""
@@ -24,7 +24,7 @@ _MANY_LABELS = 6
 Pick = tuple[int, str]
 
 
-def overlays(found: Evaluation, network: Network, question: Question) -> dict[str, list[str]]:
+def overlays(found: Evaluation, network: Network, label_names: LabelNames) -> dict[str, list[str]]:
     """For each label of the model the pictures of its extreme images."""
     measured = found.measured
     each = _EACH if len(found.spec.labels) <= _MANY_LABELS else _FEWER
@@ -33,7 +33,7 @@ def overlays(found: Evaluation, network: Network, question: Question) -> dict[st
         picked = picks(measured, column, label.threshold, each)
         shown = run(network, [measured.samples[number] for number, _ in picked])
         pictures[label.name] = [
-            drawn(item, column, caption, question)
+            drawn(item, column, caption, label_names)
             for item, (_, caption) in zip(shown, picked, strict=True)
             if isinstance(item, Shown)
         ]
@@ -66,11 +66,11 @@ def picks(measured: Measured, column: int, threshold: float, each: int) -> list[
     return list(found.items())
 
 
-def drawn(item: Shown, column: int, caption: str, question: Question) -> str:
+def drawn(item: Shown, column: int, caption: str, label_names: LabelNames) -> str:
     """One picture with both sides' marks."""
     rows, columns = item.image.shape
     box = Letterbox(rows, columns, SIDE, SIDE, item.image.pixel_aspect)
-    names = question.names(question.labels[column])
+    names = label_names.names(label_names.labels[column])
     marks = _true_marks(item, names, box) + _said_marks(item.findings[column], box)
     return picture(box.forward(item.image.pixels), marks, f"{caption} · {item.sample.name}")
 

@@ -30,17 +30,21 @@ from models.predictor import load_predictor  # noqa: E402
 from models.runtime.keras_executor import OWN_LAYERS  # noqa: E402
 from models.training.cached_dataset import CachedDataset  # noqa: E402
 from models.training.calibrate import calibrate  # noqa: E402
-from models.training.deliver import Served, Told, deliver, deliver_gate  # noqa: E402
-from models.training.export import ROWS  # noqa: E402
+from models.training.deliver import CardText, Served, deliver, deliver_gate  # noqa: E402
 from models.training.gate_data import FRONTAL, GATE_LABELS, GateLoader  # noqa: E402
 from models.training.gate_measure import answers, gate_rule, measure_gate  # noqa: E402
-from models.training.learn import Material, Student, enrol, silent, teach  # noqa: E402
+from models.training.learn import TrainingData, TrainingNetwork, compile_network, silent, teach  # noqa: E402
 from models.training.metrics import auc  # noqa: E402
-from models.training.onnx_session import open_session, run_session  # noqa: E402
-from models.training.predict import Predicted, predict  # noqa: E402
+from models.training.onnx_export import (  # noqa: E402
+    ROWS,
+    open_session,
+    run_session,
+)
+from models.training.predict import predict  # noqa: E402
+from models.training.predicted import Predicted  # noqa: E402
 from models.training.recipe import Recipe  # noqa: E402
 from models.training.train import probe, stored_cases  # noqa: E402
-from models.training.truths import Question  # noqa: E402
+from models.training.truths import LabelNames  # noqa: E402
 from tests.models.architectures.tiny import LABELS, meaningless, often, tiny_recipe, world  # noqa: E402
 from tests.workers.results.sources import analysis, encode_all, source, write  # noqa: E402
 from tests.workers.results.test_objects import complaints  # noqa: E402
@@ -102,14 +106,14 @@ def graduated(architecture: Architecture, worlds: Worlds, folder: Path) -> Gradu
     recipe = tiny_recipe(architecture)
     check_plan(architecture, recipe.plan)
     keras.utils.set_random_seed(1)
-    student = enrol(architecture, recipe, len(worlds.true)) if architecture.gradient else None
+    student = compile_network(architecture, recipe, len(worlds.true)) if architecture.gradient else None
     begin = _state(student) if student else []
     control, _ = _course(architecture, recipe, student, worlds, folder / "control", control=True)
     if student:
         for variable, value in zip(_variables(student), begin, strict=True):
             variable.assign(value)
     learnt, served = _course(architecture, recipe, student, worlds, folder / "true")
-    out, told = folder / "out", Told("drawn", "none", "drawn")
+    out, told = folder / "out", CardText("drawn", "none", "drawn")
     if architecture.kind is ModelKind.GATE:
         rule = gate_rule(served, recipe, worlds.true, worlds.true)
         summary = measure_gate(served, rule, recipe, worlds.unseen, worlds.unseen)
@@ -119,7 +123,7 @@ def graduated(architecture: Architecture, worlds: Worlds, folder: Path) -> Gradu
     done = calibrate(served, predicted, architecture.outlined(recipe.plan))
     spec = deliver(
         architecture, recipe, Served(done.network, probe(worlds.unseen)), done.predicted, out, told,
-        fitted=done.summary, stored=stored_cases(worlds.true.samples, Question(LABELS)), rounds=20,
+        fitted=done.summary, stored=stored_cases(worlds.true.samples, LabelNames(LABELS)), rounds=20,
     )  # fmt: skip
     return Graduate(architecture, recipe, learnt, control, done.network, spec)
 
@@ -135,7 +139,7 @@ class Shuffled(GateLoader):
 def _course(
     architecture: Architecture,
     recipe: Recipe,
-    student: Student | None,
+    student: TrainingNetwork | None,
     worlds: Worlds,
     folder: Path,
     *,
@@ -146,11 +150,11 @@ def _course(
     data = worlds.control if control else worlds.true
     network = student.network if student else architecture.build(recipe.plan)
     if student:
-        loader = Material(often(data), data).changed(architecture, recipe)
+        loader = TrainingData(often(data), data).changed(architecture, recipe)
         if control and isinstance(loader, GateLoader):
             loader = Shuffled(recipe, often(data))
         teach(architecture, recipe, student, loader, None, folder, silent)
-    network = architecture.fit(network, recipe.plan, Material(data, data).plain(architecture, recipe))
+    network = architecture.fit(network, recipe.plan, TrainingData(data, data).plain(architecture, recipe))
     served = architecture.serve(network, recipe.plan)
     served.run_eagerly = True  # a second graph of a hundred layers would take longer than the few images
     if architecture.kind is ModelKind.GATE:
@@ -168,11 +172,11 @@ def gate_quality(served: keras.Model, recipe: Recipe, unseen: CachedDataset) -> 
     return auc(chances, frontal)
 
 
-def _variables(student: Student) -> list[keras.Variable]:
+def _variables(student: TrainingNetwork) -> list[keras.Variable]:
     return [*student.network.variables, *student.taught.optimizer.variables]
 
 
-def _state(student: Student) -> list[np.ndarray]:
+def _state(student: TrainingNetwork) -> list[np.ndarray]:
     student.taught.optimizer.build(student.taught.trainable_variables)
     return [keras.ops.convert_to_numpy(variable) for variable in _variables(student)]
 

@@ -15,7 +15,7 @@ import keras  # noqa: E402
 
 from models.architectures.base import Plan, check_plan  # noqa: E402
 from models.architectures.catalogue import find  # noqa: E402
-from models.training.export import export_onnx  # noqa: E402
+from models.training.onnx_export import export_onnx  # noqa: E402
 
 SMALL = Plan("vgg16", 64, ("opacity", "pneumothorax"), width=0.125)
 

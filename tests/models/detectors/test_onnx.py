@@ -14,7 +14,7 @@ require_keras()
 import keras  # noqa: E402
 
 from models.detectors.layers import Detections, Refined, RoiAlign  # noqa: E402
-from models.training.onnx_session import open_session, run_session  # noqa: E402
+from models.training.onnx_export import open_session, run_session  # noqa: E402
 from tests.models.detectors import slow  # noqa: E402
 from tests.models.detectors.test_geometry import some_boxes  # noqa: E402
 

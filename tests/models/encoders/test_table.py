@@ -17,7 +17,7 @@ import keras  # noqa: E402
 from models.encoders import lite0_weights as weights  # noqa: E402
 from models.encoders import resnet  # noqa: E402
 from models.encoders.table import ENCODERS, NAMES, STRIDES, encode  # noqa: E402
-from models.training.export import export_onnx  # noqa: E402
+from models.training.onnx_export import export_onnx  # noqa: E402
 
 
 def network(name: str, width: float = 1.0, size: int = 64, start: str = "random") -> keras.Model:

@@ -14,7 +14,7 @@ import keras  # noqa: E402
 
 from models.architectures.base import Batch, Option, Plan, check_plan  # noqa: E402
 from models.architectures.catalogue import find  # noqa: E402
-from models.training.export import export_onnx  # noqa: E402
+from models.training.onnx_export import export_onnx  # noqa: E402
 
 PLAN = Plan("mil", 64, ("opacity", "pneumothorax"), "vgg-small", width=0.125)
 

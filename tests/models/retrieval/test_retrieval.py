@@ -19,7 +19,7 @@ from models.predictor import Predictor  # noqa: E402
 from models.retrieval.architecture import FEATURES, RETRIEVAL  # noqa: E402
 from models.runtime.loading import load  # noqa: E402
 from models.similar import SHOWN, StoredCase, read_index, similar_cases, write_index  # noqa: E402
-from models.training.export import export_onnx  # noqa: E402
+from models.training.onnx_export import export_onnx  # noqa: E402
 from tests.models.samples import model_input  # noqa: E402
 
 PLAN = Plan("retrieval", 64, ("bright", "other"), "vgg-small", width=0.125, options={"neighbours": 7})

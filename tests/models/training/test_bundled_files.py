@@ -17,11 +17,11 @@ from models.training.calibrate import crossed_probabilities, platt_scalings
 from models.training.codes import DELIVERABLE
 from models.training.datasets import read_dataset
 from models.training.datasets.sample import Sample
-from models.training.evaluate import learnt_from
+from models.training.evaluation.evaluate import learnt_from
+from models.training.evaluation.predictions import read_predictions
 from models.training.figures import LEAST_AUC, LEAST_POSITIVES, figures_of
-from models.training.predictions import read_predictions
 from models.training.recipe import RECIPES, read_recipe
-from models.training.truths import Question, label_truths
+from models.training.truths import LabelNames, label_truths
 
 BUNDLED = Path(models.__file__).parent / "bundled"
 MANIFESTS = sorted(BUNDLED.glob("*.toml"))
@@ -86,7 +86,7 @@ def test_figures_follow_from_the_kept_predictions(shared_data: Path) -> None:
     by_name = {item.name: item for item in read_dataset.read(shared_data / "cxr").samples}
     samples = [by_name[image] for image in said.images]
     assert tuple(item.patient for item in samples) == said.patients
-    values, weights = label_truths(samples, Question(said.labels))
+    values, weights = label_truths(samples, LabelNames(said.labels))
     truths, known = values >= 0.5, weights > 0
     probabilities = crossed_probabilities(said.scores, truths, known, said.groups)
     summary = json.loads((BUNDLED / "evidence" / "chest-classifier.json").read_text(encoding="utf-8"))

@@ -20,12 +20,12 @@ import keras  # noqa: E402
 from models.contract import ModelKind, ModelSpec  # noqa: E402
 from models.manifest import read_manifest, verify_digest  # noqa: E402
 from models.training.datasets import pixels, read_dataset  # noqa: E402
-from models.training.evaluate import EvaluationError, evaluate  # noqa: E402
+from models.training.evaluation.evaluate import EvaluationError, evaluate  # noqa: E402
+from models.training.evaluation.predictions import Predictions, read_predictions, write_predictions  # noqa: E402
 from models.training.figures import LabelFigures, label_spec  # noqa: E402
 from models.training.gate_data import GATE_LABELS  # noqa: E402
 from models.training.metrics import Interval  # noqa: E402
-from models.training.onnx_session import open_session, run_session  # noqa: E402
-from models.training.predictions import Predictions, read_predictions, write_predictions  # noqa: E402
+from models.training.onnx_export import open_session, run_session  # noqa: E402
 from models.training.recipe import RECIPES, Augmentation, Recipe, read_recipe  # noqa: E402
 from models.training.train import TrainingError, train  # noqa: E402
 

@@ -25,7 +25,7 @@ from models.training.recipe import (  # noqa: E402
     Recipe,
     Schedule,
 )
-from models.training.truths import Question, label_truths, masks_of, place_known  # noqa: E402
+from models.training.truths import LabelNames, label_truths, masks_of, place_known  # noqa: E402
 from tests.models.architectures.tiny import LABELS, SIDE, world  # noqa: E402
 
 BOTH = Wanted(masks=True, boxes=True)
@@ -107,23 +107,23 @@ def test_balanced_positives_and_negatives_weigh_the_same() -> None:
 
 
 def test_a_label_may_be_several_of_the_data_set() -> None:
-    question = Question(("opacity",), {"opacity": ("mass", "edema")})
+    label_names = LabelNames(("opacity",), {"opacity": ("mass", "edema")})
     samples = [
         Sample("a", "a", Path("a"), labels={"mass": 0.0, "edema": 1.0}),
         Sample("b", "b", Path("b"), labels={"mass": 0.0, "edema": 0.0}),
         Sample("c", "c", Path("c"), labels={"mass": 0.0}),
         Sample("d", "d", Path("d"), labels={"mass": 1.0}),
     ]
-    values, known = label_truths(samples, question)
+    values, known = label_truths(samples, label_names)
     assert values[:, 0].tolist() == [1, 0, 0, 1]
     assert known[:, 0].tolist() == [1, 1, 0, 1], "one absent and one unknown is unknown"
 
 
 def test_a_place_is_known_where_readers_marked_or_nothing_is() -> None:
-    question = Question(("mass", "edema"))
+    label_names = LabelNames(("mass", "edema"))
     marked = Sample("a", "a", Path("a"), labels={"mass": 1.0, "edema": 1.0}, boxed=frozenset({"mass"}))
-    assert place_known(marked, question).tolist() == [1, 0]
-    assert place_known(Sample("b", "b", Path("b"), labels={"mass": 0.0}), question).tolist() == [1, 0]
+    assert place_known(marked, label_names).tolist() == [1, 0]
+    assert place_known(Sample("b", "b", Path("b"), labels={"mass": 0.0}), label_names).tolist() == [1, 0]
 
 
 def test_what_cannot_be_decoded_is_listed_and_decoding_happens_once(stored: CachedDataset, tmp_path: Path) -> None:
@@ -135,12 +135,12 @@ def test_what_cannot_be_decoded_is_listed_and_decoding_happens_once(stored: Cach
     def tell(what: str, _done: int, _total: int) -> None:
         told.append(what)
 
-    kept, problems = cache(samples, 32, "none", Question(LABELS), tmp_path / "work", tell)
+    kept, problems = cache(samples, 32, "none", LabelNames(LABELS), tmp_path / "work", tell)
     assert [sample.name for sample in kept.samples] == [sample.name for sample in stored.samples[:3]]
     assert [name for name, _ in problems] == ["broken.png"]
     assert "cannot be decoded" in problems[0][1]
     assert kept.pixels(2).shape == (32, 32)
-    again, listed = cache(samples, 32, "none", Question(LABELS), tmp_path / "work", tell)
+    again, listed = cache(samples, 32, "none", LabelNames(LABELS), tmp_path / "work", tell)
     assert (again.samples, listed) == (kept.samples, problems)
     assert len(told) == 1
     assert kept.only([samples[3], samples[0]]).rows == (2, 0)
@@ -149,6 +149,6 @@ def test_what_cannot_be_decoded_is_listed_and_decoding_happens_once(stored: Cach
 def test_boxes_fill_masks(stored: CachedDataset) -> None:
     sample = stored.samples[3]
     assert all(isinstance(box, MarkedBox) for box in sample.boxes)
-    masks = masks_of(sample, Question(LABELS), SIDE)
+    masks = masks_of(sample, LabelNames(LABELS), SIDE)
     bright = stored.pixels(3) == 245
     np.testing.assert_array_equal(masks[..., 0], bright)

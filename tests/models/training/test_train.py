@@ -26,7 +26,8 @@ from models.training.datasets.sample import DatasetError  # noqa: E402
 from models.training.deliver import label_specs  # noqa: E402
 from models.training.figures import figures  # noqa: E402
 from models.training.learn import KeepBest, dtype_policy, optimiser, precision  # noqa: E402
-from models.training.predict import Predicted, compare_maps, gathered, image_scores, keep, kept  # noqa: E402
+from models.training.predict import compare_maps, image_scores  # noqa: E402
+from models.training.predicted import Predicted, gathered, keep, kept  # noqa: E402
 from models.training.recipe import Data, Evaluation, Network, Recipe, Schedule  # noqa: E402
 from models.training.train import TrainingError, choose, train  # noqa: E402
 from node.commands.training import train as command  # noqa: E402

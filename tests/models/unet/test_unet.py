@@ -16,7 +16,7 @@ import keras  # noqa: E402
 from models.architectures.base import Batch, Option, Plan, check_plan  # noqa: E402
 from models.architectures.losses import map_bce, map_dice, map_focal  # noqa: E402
 from models.encoders.table import NAMES  # noqa: E402
-from models.training.export import export_onnx  # noqa: E402
+from models.training.onnx_export import export_onnx  # noqa: E402
 from models.unet.architecture import LOSSES, UNET, read_loss  # noqa: E402
 
 SMALL = Plan("unet", 64, ("pneumothorax",), "light", width=0.125)

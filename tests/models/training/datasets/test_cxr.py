@@ -9,10 +9,10 @@ import pytest
 
 from models.training.datasets import read_dataset
 from models.training.datasets.sample import DatasetError, Sample
-from models.training.truths import Question, label_truths, learnt_places, learnt_truths
+from models.training.truths import LabelNames, label_truths, learnt_places, learnt_truths
 from tests.models.training.drawn import write_drawn
 
-OPACITY = Question(("lung_opacity",))
+OPACITY = LabelNames(("lung_opacity",))
 
 
 def samples_of(data: Path) -> tuple[Sample, ...]:
@@ -94,8 +94,8 @@ def test_a_row_cut_short_is_left_out(tmp_path: Path) -> None:
 
 
 def test_readers_outrank_reports(tmp_path: Path) -> None:
-    question = Question(("lung_opacity", "abnormal", "pneumonia"))
-    values, weights = learnt_truths(samples_of(write_drawn(tmp_path / "d", 4)), question)
+    label_names = LabelNames(("lung_opacity", "abnormal", "pneumonia"))
+    values, weights = learnt_truths(samples_of(write_drawn(tmp_path / "d", 4)), label_names)
     assert values.tolist() == [[0, 0, 0], [1, 1, 1], [0, 0, 0], [1, 1, 1]]
     assert weights.min() == 1.0
 

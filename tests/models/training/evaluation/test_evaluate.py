@@ -3,6 +3,8 @@
 import csv
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +18,11 @@ from models.radiograph.reading import read_model_input
 from models.runtime.loading import load
 from models.training.datasets import pixels, read_dataset, rle
 from models.training.datasets.sample import DatasetError
-from models.training.evaluate import EvaluationError, evaluate, find_manifest
 from models.training.evaluation.detection import Matched
-from models.training.evaluation.measuring import strongest_is_true
-from models.training.predictions import read_predictions
-from models.training.report import box_precision
+from models.training.evaluation.evaluate import EvaluationError, evaluate, find_manifest
+from models.training.evaluation.evaluation_report import box_precision
+from models.training.evaluation.measure import strongest_is_true
+from models.training.evaluation.predictions import read_predictions
 from node.cli import cli
 from tests.models import samples
 from tests.models.training.datasets import made
@@ -251,3 +253,10 @@ def test_the_strongest_place_is_looked_for_on_the_image_alone(tmp_path: Path) ->
     truth[36, 12] = True
     assert strongest_is_true(network_map, box, truth)
     assert not strongest_is_true(network_map, box, ~truth)
+
+
+@pytest.mark.parametrize("module", ["evaluation.evaluate", "datasets.exploration_report"])
+def test_what_measures_and_explores_needs_no_keras(module: str) -> None:
+    code = f"import sys; sys.modules.update(keras=None, tensorflow=None); import models.training.{module}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

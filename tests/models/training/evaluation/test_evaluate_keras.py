@@ -12,8 +12,8 @@ require_keras()
 import keras  # noqa: E402
 
 from models.training.datasets import pixels, read_dataset  # noqa: E402
-from models.training.evaluate import evaluate  # noqa: E402
-from models.training.predictions import read_predictions  # noqa: E402
+from models.training.evaluation.evaluate import evaluate  # noqa: E402
+from models.training.evaluation.predictions import read_predictions  # noqa: E402
 from tests.models import samples  # noqa: E402
 from tests.models.training.drawn import write_drawn  # noqa: E402
 

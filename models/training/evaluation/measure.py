@@ -14,9 +14,9 @@ from models.training.datasets import pixels
 from models.training.datasets.rle import RleError
 from models.training.datasets.sample import Sample
 from models.training.evaluation.detection import Marks, marks_of
-from models.training.evaluation.running import Shown, Unseen
+from models.training.evaluation.predict_as_node import Shown, Unreadable
 from models.training.evaluation.segmentation import CUTS, Marked, areas_above, dice
-from models.training.truths import Question, label_truths, place_known
+from models.training.truths import LabelNames, label_truths, place_known
 
 Values = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -80,9 +80,12 @@ class Measured:
 
 
 def measure(
-    spec: ModelSpec, shown: Iterable[Shown | Unseen], question: Question, tick: Callable[[], None] = lambda: None
+    spec: ModelSpec,
+    shown: Iterable[Shown | Unreadable],
+    label_names: LabelNames,
+    tick: Callable[[], None] = lambda: None,
 ) -> Measured:
-    """Take in what a model says about each image; ``question`` names the truths of each of its labels in order."""
+    """Take in what a model says about each image; ``label_names`` names the truths of each of its labels in order."""
     samples: list[Sample] = []
     scores: list[list[float]] = []
     problems: list[tuple[str, str]] = []
@@ -92,11 +95,11 @@ def measure(
     boxes: list[Boxes] = []
     for item in shown:
         tick()
-        if isinstance(item, Unseen):
+        if isinstance(item, Unreadable):
             problems.append((item.sample.name, item.reason))
             continue
         try:
-            places = {number: _row(item, spec.labels[number], number, question) for number in rows}
+            places = {number: _row(item, spec.labels[number], number, label_names) for number in rows}
         except RleError as error:
             problems.append((item.sample.name, f"a mask cannot be read: {error}"))
             continue
@@ -104,17 +107,17 @@ def measure(
             if row is not None:
                 rows[number].append((len(samples), row))
         if spec.kind is ModelKind.DETECTOR:
-            boxes.append(_boxes(item, spec, question))
+            boxes.append(_boxes(item, spec, label_names))
         samples.append(item.sample)
         scores.append([finding.probability or 0.0 for finding in item.findings])
-    truths, known = label_truths(samples, question)
+    truths, known = label_truths(samples, label_names)
     return Measured(
         samples=tuple(samples),
-        labels=question.labels,
-        scores=np.array(scores, dtype=np.float64).reshape(len(samples), len(question.labels)),
+        labels=label_names.labels,
+        scores=np.array(scores, dtype=np.float64).reshape(len(samples), len(label_names.labels)),
         truths=truths >= 0.5,
         known=(known > 0) & ((truths == 0) | (truths == 1)),
-        marked={question.labels[n]: _gathered(found, spec.labels[n]) for n, found in rows.items() if found},
+        marked={label_names.labels[n]: _gathered(found, spec.labels[n]) for n, found in rows.items() if found},
         boxes=tuple(boxes),
         problems=tuple(problems),
     )
@@ -146,12 +149,12 @@ def true_mask(sample: Sample, names: Sequence[str], shape: tuple[int, int]) -> M
     return whole
 
 
-def _row(item: Shown, label: LabelSpec, number: int, question: Question) -> _Row | None:
+def _row(item: Shown, label: LabelSpec, number: int, label_names: LabelNames) -> _Row | None:
     """What was marked of one label; None where the model has no map or the truth is not known."""
-    if "maps" not in item.answer or not place_known(item.sample, question)[number]:
+    if "maps" not in item.answer or not place_known(item.sample, label_names)[number]:
         return None
     network_map = item.answer["maps"][..., number]
-    truth = true_mask(item.sample, question.names(question.labels[number]), item.image.shape)
+    truth = true_mask(item.sample, label_names.names(label_names.labels[number]), item.image.shape)
     said, both = areas_above(item.letterbox.map_to_source(network_map), truth, cuts_of(label))
     mask = item.findings[number].mask
     served = mask if mask is not None else np.zeros_like(truth)
@@ -193,7 +196,7 @@ def _gathered(found: list[tuple[int, _Row]], label: LabelSpec) -> tuple[NDArray[
     return np.array([number for number, _ in found]), marked
 
 
-def _boxes(item: Shown, spec: ModelSpec, question: Question) -> Boxes:
+def _boxes(item: Shown, spec: ModelSpec, label_names: LabelNames) -> Boxes:
     """All detections of an image, whatever their score, and the readers' boxes."""
     scores = np.asarray(item.answer["scores"], dtype=np.float64)
     classes = np.rint(item.answer["classes"]) if "classes" in item.answer else np.zeros_like(scores)
@@ -202,11 +205,11 @@ def _boxes(item: Shown, spec: ModelSpec, question: Question) -> Boxes:
     solid &= (classes >= 0) & (classes < len(spec.labels))
     said = np.concatenate([edges, scores[:, np.newaxis], classes[:, np.newaxis]], axis=1)[solid]
     rows, columns = item.image.shape
-    numbers = {name: number for number, label in enumerate(question.labels) for name in question.names(label)}
+    numbers = {name: number for number, label in enumerate(label_names.labels) for name in label_names.names(label)}
     true = [
         (box.x * columns, box.y * rows, (box.x + box.width) * columns, (box.y + box.height) * rows, numbers[box.label])
         for box in item.sample.boxes
         if box.label in numbers
     ]
-    known = place_known(item.sample, question) > 0
+    known = place_known(item.sample, label_names) > 0
     return Boxes(said, np.array(true, dtype=np.float64).reshape(-1, 5), known)

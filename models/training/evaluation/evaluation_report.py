@@ -9,20 +9,20 @@ import numpy as np
 from models.training.evaluation.breakdown import Group
 from models.training.evaluation.classification import Classified, Confusion, Operating, Scores, Truths, precision_recall
 from models.training.evaluation.detection import NAMED, Detected, Matched, match
-from models.training.evaluation.measuring import Measured
-from models.training.evaluation.outcome import Evaluation
+from models.training.evaluation.measure import Measured
 from models.training.evaluation.overlays import overlays
-from models.training.evaluation.running import Network
+from models.training.evaluation.predict_as_node import Network
+from models.training.evaluation.result import Evaluation
 from models.training.evaluation.segmentation import Segmented, dice
 from models.training.metrics import calibration_curve, roc_curve
 from models.training.pages import facts, interval, note, number, page, pictures, plots, problem_list, share, table
 from models.training.plots import Axis, Line, curves, histogram
-from models.training.truths import Question
+from models.training.truths import LabelNames
 
 _BINS = 20
 
 
-def evaluation_page(found: Evaluation, network: Network, question: Question) -> str:
+def evaluation_page(found: Evaluation, network: Network, label_names: LabelNames) -> str:
     """The whole page; ``network`` shows its best and its worst images once more."""
     spec, measured = found.spec, found.measured
     sections = [("Summary", _summary(found))]
@@ -31,7 +31,7 @@ def evaluation_page(found: Evaluation, network: Network, question: Question) -> 
     if found.boxes:
         sections.append(("Boxes", _boxes_summary(found)))
     sections += [("Several classes", "".join(map(_matrix, found.confusions)))] if found.confusions else []
-    shown = overlays(found, network, question)
+    shown = overlays(found, network, label_names)
     for column, label in enumerate(spec.labels):
         parts = []
         if label.name in found.classified:

@@ -15,6 +15,7 @@ import numpy as np
 
 from models.contract import ModelKind, ModelSpec
 from models.manifest import ManifestError, read_manifest, verify_digest
+from models.model_registry import BUNDLED
 from models.runtime.executor import ModelLoadError, ModelOutputError
 from models.runtime.loading import Device, load
 from models.training.datasets import read_dataset, split
@@ -30,16 +31,15 @@ from models.training.evaluation.classification import (
     reading_confusion,
 )
 from models.training.evaluation.detection import Detected, detect
-from models.training.evaluation.measuring import Measured, measure
-from models.training.evaluation.outcome import Evaluation
-from models.training.evaluation.running import Network, run
+from models.training.evaluation.evaluation_report import evaluation_page
+from models.training.evaluation.measure import Measured, measure
+from models.training.evaluation.predict_as_node import Network, run
+from models.training.evaluation.predictions import LEARNT, Predictions, image_names, write_predictions
+from models.training.evaluation.result import Evaluation
 from models.training.evaluation.segmentation import Segmented, segment
-from models.training.evaluation.written import write_truths, write_where
-from models.training.predictions import LEARNT, Predictions, image_names, write_predictions
-from models.training.report import evaluation_page
-from models.training.truths import Question
+from models.training.evaluation.write_results import write_truths, write_where
+from models.training.truths import LabelNames
 
-BUNDLED = Path(__file__).parent.parent / "bundled"
 _MATCHES = 2_000_000
 
 
@@ -99,15 +99,15 @@ def evaluate(
         samples = split.named(dataset.samples, split_name)
     except DatasetError as error:
         raise EvaluationError(str(error)) from error
-    question = Question(tuple(label.name for label in spec.labels), truths or {})
-    _check_question(question, samples)
+    label_names = LabelNames(tuple(label.name for label in spec.labels), truths or {})
+    _check_label_names(label_names, samples)
     try:
         network = load(spec, device=device, threads=threads)
-        measured = measure_network(network, samples, question, progress)
+        measured = measure_network(network, samples, label_names, progress)
     except (ModelLoadError, ModelOutputError) as error:
         raise EvaluationError(str(error)) from error
     found = summarise(spec, dataset, split_name, measured, out, progress=progress, rounds=rounds)
-    _write(found, network, question)
+    _write(found, network, label_names)
     return found
 
 
@@ -122,30 +122,30 @@ def _spec(model: str, folder: Path | None) -> ModelSpec:
     return spec
 
 
-def _check_question(question: Question, samples: Sequence[Sample]) -> None:
+def _check_label_names(label_names: LabelNames, samples: Sequence[Sample]) -> None:
     """Refuse where nothing can be judged, and where a truth is named that nobody has."""
     there = sorted({name for item in samples for name in (*item.labels, *item.runs, *item.boxed)})
-    for label, names in question.classes.items():
-        if label not in question.labels:
-            raise EvaluationError(f"the model has no label '{label}' (it has: {', '.join(question.labels)})")
+    for label, names in label_names.classes.items():
+        if label not in label_names.labels:
+            raise EvaluationError(f"the model has no label '{label}' (it has: {', '.join(label_names.labels)})")
         for name in set(names) - set(there):
             raise EvaluationError(f"the data set says nothing of '{name}' (it knows: {', '.join(there) or 'nothing'})")
-    if not {name for label in question.labels for name in question.names(label)} & set(there):
+    if not {name for label in label_names.labels for name in label_names.names(label)} & set(there):
         raise EvaluationError(
-            f"the data set says nothing of what the model reports ({', '.join(question.labels)}); "
+            f"the data set says nothing of what the model reports ({', '.join(label_names.labels)}); "
             f"it knows {', '.join(there) or 'nothing'}: say which means what with --truth LABEL=NAME"
         )
 
 
 def measure_network(
-    network: Network, samples: Sequence[Sample], question: Question, progress: Progress | None = None
+    network: Network, samples: Sequence[Sample], label_names: LabelNames, progress: Progress | None = None
 ) -> Measured:
     """Run a loaded network over samples.
 
     Raises:
         ModelOutputError: an answer cannot be believed.
     """
-    return measure(network.spec, run(network, samples), question, _ticking(progress, len(samples)))
+    return measure(network.spec, run(network, samples), label_names, _ticking(progress, len(samples)))
 
 
 def _ticking(progress: Progress | None, total: int) -> Callable[[], None]:
@@ -284,14 +284,14 @@ def predictions_of(measured: Measured) -> Predictions:
     )
 
 
-def _write(found: Evaluation, network: Network, question: Question) -> None:
+def _write(found: Evaluation, network: Network, label_names: LabelNames) -> None:
     out = found.folder
     out.mkdir(parents=True, exist_ok=True)
     write_predictions(out / "predictions.csv", predictions_of(found.measured))
     write_truths(out / "truths.csv", found.measured)
     write_where(out, found.measured)
     (out / "metrics.json").write_text(json.dumps(_plain(found.as_dict()), indent=1) + "\n", encoding="utf-8")
-    (out / "report.html").write_text(evaluation_page(found, network, question), encoding="utf-8")
+    (out / "report.html").write_text(evaluation_page(found, network, label_names), encoding="utf-8")
 
 
 def _plain(value: Any) -> Any:

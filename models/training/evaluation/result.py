@@ -11,7 +11,7 @@ from models.contract import ModelSpec
 from models.training.evaluation.breakdown import Group
 from models.training.evaluation.classification import Classified, Confusion
 from models.training.evaluation.detection import Detected
-from models.training.evaluation.measuring import Measured
+from models.training.evaluation.measure import Measured
 from models.training.evaluation.segmentation import Segmented
 from models.training.figures import LabelFigures
 

@@ -44,14 +44,14 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Unseen:
+class Unreadable:
     """An image that could not be shown to the model, and why."""
 
     sample: Sample
     reason: str
 
 
-def run(network: Network, samples: Sequence[Sample], batch: int = BATCH) -> Iterator[Shown | Unseen]:
+def run(network: Network, samples: Sequence[Sample], batch: int = BATCH) -> Iterator[Shown | Unreadable]:
     """What the model says about each sample, in order.
 
     Raises:
@@ -61,9 +61,9 @@ def run(network: Network, samples: Sequence[Sample], batch: int = BATCH) -> Iter
         yield from _batch(network, samples[at : at + batch])
 
 
-def _batch(network: Network, samples: Sequence[Sample]) -> Iterator[Shown | Unseen]:
+def _batch(network: Network, samples: Sequence[Sample]) -> Iterator[Shown | Unreadable]:
     spec = network.spec
-    read: list[ModelInput | Unseen] = [_read(sample) for sample in samples]
+    read: list[ModelInput | Unreadable] = [_read(sample) for sample in samples]
     images = [item for item in read if isinstance(item, ModelInput)]
     boxes = [letterbox_for(image, spec.input) for image in images]
     outputs: Outputs = {}
@@ -72,7 +72,7 @@ def _batch(network: Network, samples: Sequence[Sample]) -> Iterator[Shown | Unse
         outputs = network.run(np.stack(prepared))
     row = 0
     for sample, item in zip(samples, read, strict=True):
-        if isinstance(item, Unseen):
+        if isinstance(item, Unreadable):
             yield item
             continue
         answer = {name: array[row] for name, array in outputs.items()}
@@ -81,8 +81,8 @@ def _batch(network: Network, samples: Sequence[Sample]) -> Iterator[Shown | Unse
         row += 1
 
 
-def _read(sample: Sample) -> ModelInput | Unseen:
+def _read(sample: Sample) -> ModelInput | Unreadable:
     try:
         return pixels.read(sample.image)
     except UnreadableImage as error:
-        return Unseen(sample, str(error))
+        return Unreadable(sample, str(error))

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from models.training.evaluation.measuring import Measured
+from models.training.evaluation.measure import Measured
 from models.training.evaluation.segmentation import dice, iou
 
 
