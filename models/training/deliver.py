@@ -58,7 +58,7 @@ def deliver(
     served: Served,
     predicted: Predicted,
     out: Path,
-    told: CardText,
+    text: CardText,
     *,
     fitted: dict[str, Any] | None = None,
     stored: Sequence[StoredCase] = (),
@@ -73,31 +73,32 @@ def deliver(
         ExportError: the export does not answer as the network does.
     """
     difference = _export(recipe, served, out)
-    cut_off = None if recipe.evaluation.cut_off == "youden" else recipe.evaluation.cut_off
-    cut = recipe.evaluation.map_cut_off
-    map_cut = best_map_cut(predicted) if cut == "best" else cut
-    found = figures(predicted, cut_off, map_cut, rounds)
+    asked = recipe.evaluation
+    map_cut = best_map_cut(predicted) if asked.map_cut_off == "best" else asked.map_cut_off
+    found = figures(predicted, None if asked.cut_off == "youden" else asked.cut_off, map_cut, rounds)
     labels = label_specs(architecture, recipe, found, map_cut, maps="maps" in served.network.output)
     write_evidence(out / "evidence" / f"{recipe.name}.csv", predicted, map_cut)
-    summary = {
-        "how": told.how,
-        "command": told.command,
-        LEARNT: "all" if recipe.evaluation.folds else "others",
-        "images": len(predicted.names),
-        "patients": len(set(predicted.patients)),
-        "onnx_difference": difference,
-        "map_cut_off": map_cut,
-        **(fitted or {}),
-        **found.as_dict(),
-    }
+    summary = _summary(recipe, predicted, text) | {"onnx_difference": difference, "map_cut_off": map_cut}
+    summary |= (fitted or {}) | found.as_dict()
     card = findings_card(
-        architecture, recipe, labels, found, (told.how, told.command, told.data), calibrated=bool(fitted)
+        architecture, recipe, labels, found, (text.how, text.command, text.data), calibrated=bool(fitted)
     )
     index = None
     if architecture.keeps_index:
         index = out / f"{recipe.name}.index.csv"
         write_index(index, [label.name for label in labels], stored)
     return _write(architecture, recipe, labels, summary, card, out, index=index)
+
+
+def _summary(recipe: Recipe, predicted: Predicted, text: CardText) -> dict[str, Any]:
+    """Where the evidence comes from, for its file."""
+    return {
+        "how": text.how,
+        "command": text.command,
+        LEARNT: "all" if recipe.evaluation.folds else "others",
+        "images": len(predicted.names),
+        "patients": len(set(predicted.patients)),
+    }
 
 
 def deliver_gate(
@@ -107,14 +108,14 @@ def deliver_gate(
     rule: GateSpec,
     summary: dict[str, Any],
     out: Path,
-    told: CardText,
+    text: CardText,
 ) -> ModelSpec:
     """The same for a gate, with its decision rule and what it lets through."""
     difference = _export(recipe, served, out)
     labels = tuple(
         LabelSpec(name, Code(name, PRIVATE_SCHEME, name), rule.min_probability) for name in recipe.data.labels
     )
-    card = gate_card(architecture, recipe, rule, summary, told.command, told.data)
+    card = gate_card(architecture, recipe, rule, summary, text.command, text.data)
     return _write(architecture, recipe, labels, {"onnx_difference": difference, **summary}, card, out, rule=rule)
 
 

@@ -62,6 +62,29 @@ class Decoded:
     exact: CachedDataset
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Run:
+    """One training: what is trained by what, where its state is kept, and who is told how far it is."""
+
+    architecture: Architecture
+    recipe: Recipe
+    shares: Shares
+    pixels: Decoded
+    work: Path
+    progress: Progress
+
+    def network(self, learners: Sequence[Sample], folder: str, progress: Progress) -> keras.Model:
+        """The served network of those learners; ``folder`` keeps its state."""
+        data = material(self.recipe, learners, self.pixels)
+        learnt = learn(self.architecture, self.recipe, data, self.work / folder, progress)
+        return self.architecture.serve(learnt, self.recipe.plan)
+
+    def predictions(self, served: keras.Model, unseen: Sequence[Sample], group: str, progress: Progress) -> Predicted:
+        """What a network answers for samples that it has not seen."""
+        samples = self.pixels.exact.only(unseen)
+        return predict(self.architecture, self.recipe, served, samples, group, progress)
+
+
 def train(recipe: Recipe, data: Path, out: Path, *, command: str = "", progress: Progress = silent) -> ModelSpec:
     """Train, measure on images of patients that were not seen, export, and leave a servable model in ``out``.
 
@@ -85,62 +108,42 @@ def train(recipe: Recipe, data: Path, out: Path, *, command: str = "", progress:
         for part, what in ((shares.seen, "learn from"), (shares.unseen, "be measured on")):
             if not pixels.exact.only(part):
                 raise TrainingError(f"no image to {what} can be decoded; {out / 'problems.json'} says why")
-        about = _about(dataset, recipe)
-        if architecture.kind is ModelKind.GATE:
-            spec = _train_gate(architecture, recipe, shares, pixels, work, CardText("", command, about), out, progress)
-        else:
-            spec = _train_finder(
-                architecture, recipe, shares, pixels, work, CardText("", command, about), out, progress
-            )
+        run = Run(architecture, recipe, shares, pixels, work, progress)
+        deliver_it = _train_gate if architecture.kind is ModelKind.GATE else _train_finder
+        spec = deliver_it(run, CardText("", command, _about(dataset, recipe)), out)
     except ValueError as error:
         raise TrainingError(f"{recipe.name}: {error}") from error
     shutil.rmtree(out / WORK)
     return spec
 
 
-def _train_finder(
-    architecture: Architecture,
-    recipe: Recipe,
-    shares: Shares,
-    pixels: Decoded,
-    work: Path,
-    told: CardText,
-    out: Path,
-    progress: Progress,
-) -> ModelSpec:
+def _train_finder(run: Run, text: CardText, out: Path) -> ModelSpec:
     """A network that reports findings, with its evidence."""
-    predicted, network = _trained(architecture, recipe, shares, pixels, work, progress)
+    architecture, recipe, shares = run.architecture, run.recipe, run.shares
+    predicted, network = _trained(run)
     calibrated = calibrate(network, predicted, architecture.outlined(recipe.plan))
-    learners = material(recipe, learners_of(recipe, shares), pixels).exact.samples if architecture.keeps_index else ()
+    learners: Sequence[Sample] = ()
+    if architecture.keeps_index:
+        learners = material(recipe, learners_of(recipe, shares), run.pixels).exact.samples
     return deliver(
         architecture,
         recipe,
-        Served(calibrated.network, probe(pixels.exact)),
+        Served(calibrated.network, probe(run.pixels.exact)),
         calibrated.predicted,
         out,
-        replace(told, how=_how(recipe, shares, predicted)),
+        replace(text, how=_how(recipe, shares, predicted)),
         fitted=calibrated.summary,
         stored=stored_cases(learners, LabelNames(recipe.data.labels, recipe.data.classes)),
     )
 
 
-def _train_gate(
-    architecture: Architecture,
-    recipe: Recipe,
-    shares: Shares,
-    pixels: Decoded,
-    work: Path,
-    told: CardText,
-    out: Path,
-    progress: Progress,
-) -> ModelSpec:
+def _train_gate(run: Run, text: CardText, out: Path) -> ModelSpec:
     """The gate from chests and pictures of installed packages, measured on chests that it has not seen."""
-    seen, unseen = shares.seen, shares.unseen
-    network = learn(architecture, recipe, material(recipe, seen, pixels), work / "final", progress)
-    served = architecture.serve(network, recipe.plan)
-    rule = gate_rule(served, recipe, pixels.large.only(seen), pixels.exact.only(seen))
-    summary = measure_gate(served, rule, recipe, pixels.large.only(unseen), pixels.exact.only(unseen))
-    return deliver_gate(architecture, recipe, Served(served, probe(pixels.exact)), rule, summary, out, told)
+    large, exact, seen, unseen = run.pixels.large, run.pixels.exact, run.shares.seen, run.shares.unseen
+    served = run.network(seen, "final", run.progress)
+    rule = gate_rule(served, run.recipe, large.only(seen), exact.only(seen))
+    summary = measure_gate(served, rule, run.recipe, large.only(unseen), exact.only(unseen))
+    return deliver_gate(run.architecture, run.recipe, Served(served, probe(exact)), rule, summary, out, text)
 
 
 def learners_of(recipe: Recipe, shares: Shares) -> tuple[Sample, ...]:
@@ -236,51 +239,25 @@ def decode(recipe: Recipe, shares: Shares, work: Path, progress: Progress) -> tu
     return Decoded(large, exact), problems
 
 
-def _trained(
-    architecture: Architecture,
-    recipe: Recipe,
-    shares: Shares,
-    pixels: Decoded,
-    work: Path,
-    progress: Progress,
-) -> tuple[Predicted, keras.Model]:
+def _trained(run: Run) -> tuple[Predicted, keras.Model]:
     """Evidence, and the network that is served."""
-    count = recipe.evaluation.folds
+    count, samples = run.recipe.evaluation.folds, run.shares.everybody
     parts = []
-    if count:
-        samples = shares.everybody
-        fold_of = folds(samples, count, recipe.schedule.seed)
-        for fold in range(count):
-            seen = [item for item, place in zip(samples, fold_of, strict=True) if place != fold]
-            unseen = [item for item, place in zip(samples, fold_of, strict=True) if place == fold]
-            told = _numbered(progress, fold, count)
-            parts.append(_fold(architecture, recipe, Shares(tuple(seen), tuple(unseen)), pixels, work, fold, told))
-            keras.utils.clear_session()
-    learners = learners_of(recipe, shares)
-    network = learn(architecture, recipe, material(recipe, learners, pixels), work / "final", progress)
-    served = architecture.serve(network, recipe.plan)
-    if not parts:
-        parts = [predict(architecture, recipe, served, pixels.exact.only(shares.unseen), VALIDATION, progress)]
-    return gathered(parts), served
+    fold_of = folds(samples, count, run.recipe.schedule.seed) if count else []
+    for fold in range(count):
+        seen = [item for item, place in zip(samples, fold_of, strict=True) if place != fold]
+        unseen = [item for item, place in zip(samples, fold_of, strict=True) if place == fold]
+        parts.append(_fold(run, seen, unseen, f"fold-{fold}", _numbered(run.progress, fold, count)))
+        keras.utils.clear_session()
+    served = run.network(learners_of(run.recipe, run.shares), "final", run.progress)
+    return gathered(parts or [run.predictions(served, run.shares.unseen, VALIDATION, run.progress)]), served
 
 
-def _fold(
-    architecture: Architecture,
-    recipe: Recipe,
-    shares: Shares,
-    pixels: Decoded,
-    work: Path,
-    fold: int,
-    progress: Progress,
-) -> Predicted:
-    """What a network that has not seen a fold says about it; kept, so that it is never made twice."""
-    folder = work / f"fold-{fold}"
-    file = folder / "predicted.npz"
+def _fold(run: Run, seen: Sequence[Sample], unseen: Sequence[Sample], name: str, progress: Progress) -> Predicted:
+    """What a network that has not seen a fold answers for it; kept, so that it is never made twice."""
+    file = run.work / name / "predicted.npz"
     if not file.is_file():
-        network = learn(architecture, recipe, material(recipe, shares.seen, pixels), folder, progress)
-        served = architecture.serve(network, recipe.plan)
-        predicted = predict(architecture, recipe, served, pixels.exact.only(shares.unseen), folder.name, progress)
-        keep(predicted, file)
+        keep(run.predictions(run.network(seen, name, progress), unseen, name, progress), file)
     return kept(file)
 
 
