@@ -39,14 +39,6 @@ class Axis:
         return min(1.0, max(0.0, (value - self.low) / (self.high - self.low)))
 
 
-def unit_plot(
-    title: str, x_name: str, y_name: str, points: Sequence[Point], *, diagonal: bool = False, dots: bool = False
-) -> str:
-    """A curve in the unit square, as an ``<svg>`` element; ``diagonal`` draws the line of no skill or of truth."""
-    reference = [Line("", [(0, 0), (1, 1)], dashed=True)] if diagonal else []
-    return curves(title, Axis(x_name), Axis(y_name), [*reference, Line("", points, dots)])
-
-
 def curves(title: str, x: Axis, y: Axis, lines: Sequence[Line]) -> str:
     """Lines over two axes, with a legend for those that have a name."""
     named = [line for line in lines if line.name]

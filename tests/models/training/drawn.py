@@ -22,19 +22,18 @@ def draw_chest(rng: np.random.Generator, box: tuple[int, int, int, int] | None) 
     return np.clip(pixels, 1, 255).astype(np.uint8)
 
 
-def write_drawn(folder: Path, count: int, *, shuffled: bool = False, seed: int = 0) -> Path:
-    """``count`` images, every second with a patch; every fourth is for ``val``. Shuffled labels say nothing."""
+def write_drawn(folder: Path, count: int, *, seed: int = 0) -> Path:
+    """``count`` images, every second with a patch; every fourth is for ``val``."""
     rng = np.random.default_rng(seed)
     (folder / "images").mkdir(parents=True)
     boxes = [tuple(int(v) for v in (*rng.integers(80, 600, 2), 320, 320)) if i % 2 else None for i in range(count)]
-    claimed = [boxes[place] for place in rng.permutation(count)] if shuffled else boxes
     with (folder / "labels.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, COLUMNS, restval="0")
         writer.writeheader()
         for index in range(count):
             name = f"{index:04d}.png"
             Image.fromarray(draw_chest(rng, boxes[index])).save(folder / "images" / name)
-            ill = claimed[index] is not None
+            ill = boxes[index] is not None
             writer.writerow(
                 {
                     "image": name,
@@ -46,7 +45,7 @@ def write_drawn(folder: Path, count: int, *, shuffled: bool = False, seed: int =
                     "original_width": "2000",
                     "original_height": "2000",
                     "rsna_class": "Lung Opacity" if ill else "Normal",
-                    "rsna_boxes": json.dumps([claimed[index]] if ill else []),
+                    "rsna_boxes": json.dumps([boxes[index]] if ill else []),
                     "Pneumonia": "1" if ill else "0",
                     "Pneumothorax": "1" if index % 5 == 0 else "0",
                 }

@@ -1,5 +1,4 @@
-"""The bundled recipes, made tiny: the classifier learns what can be learnt and nothing from shuffled labels; the gate
-trains, ships and is measured."""
+"""The bundled recipes, made tiny: the classifier learns what can be learnt; the gate trains, ships and is measured."""
 
 from __future__ import annotations
 
@@ -42,29 +41,19 @@ def tiny(kind: str, epochs: int, **options: object) -> Recipe:
     return replace(recipe, name="tiny", network=network, schedule=schedule, augmentation=slight)
 
 
-def trained(folder: Path, *, shuffled: bool) -> ModelSpec:
-    data = write_drawn(folder / "data", 128, shuffled=shuffled)
+@pytest.fixture(scope="module")
+def learnt(tmp_path_factory: pytest.TempPathFactory) -> ModelSpec:
+    folder = tmp_path_factory.mktemp("learnt")
+    data = write_drawn(folder / "data", 128)
     return train(tiny("classifier", 16, mirrored=False, linear_probe=0.0), data, folder / "out")
 
 
-@pytest.fixture(scope="module")
-def learnt(tmp_path_factory: pytest.TempPathFactory) -> ModelSpec:
-    return trained(tmp_path_factory.mktemp("learnt"), shuffled=False)
-
-
-@pytest.fixture(scope="module")
-def control(tmp_path_factory: pytest.TempPathFactory) -> ModelSpec:
-    return trained(tmp_path_factory.mktemp("control"), shuffled=True)
-
-
-def test_learns_what_can_be_learnt_and_points_at_it(learnt: ModelSpec, control: ModelSpec, tmp_path: Path) -> None:
+def test_learns_what_can_be_learnt_and_points_at_it(learnt: ModelSpec, tmp_path: Path) -> None:
+    # That it learns nothing from meaningless labels is asked of every architecture (tests/models/architectures).
     truth = learnt.file.parent.parent / "data"
-    ours = evaluate(learnt.file, truth, "val", tmp_path / "ours", rounds=50)
-    theirs = evaluate(control.file, truth, "val", tmp_path / "theirs", rounds=50)
-    assert ours.figures["lung_opacity"].auc.value > 0.9
-    assert ours.figures["lung_opacity"].auc.value > theirs.figures["lung_opacity"].auc.value + 0.2
-    place, chance = ours.places["lung_opacity"], theirs.places["lung_opacity"]
-    assert place.pointing.value > max(0.8, chance.pointing.value)
+    found = evaluate(learnt.file, truth, "val", tmp_path, rounds=50)
+    assert found.figures["lung_opacity"].auc.value > 0.9
+    assert found.places["lung_opacity"].pointing.value > 0.8
 
 
 def test_manifest_is_what_the_node_reads(learnt: ModelSpec) -> None:

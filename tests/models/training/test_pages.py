@@ -16,7 +16,6 @@ ODD = 'a <b> & "c"'
 @pytest.mark.parametrize(
     "drawn",
     [
-        plots.unit_plot(ODD, ODD, ODD, [(0, 0), (1, 1)], diagonal=True, dots=True),
         plots.curves(ODD, Axis(ODD, 0, 8), Axis(ODD), [Line(ODD, []), Line("", [(1, 1)]), Line("x", [(0, 2), (9, 0)])]),
         plots.bars(ODD, [(ODD, 3), ("none", 0)]),
         plots.bars(ODD, []),
