@@ -25,6 +25,7 @@ from db.engine import connect
 from db.records import Delivery, Job, Outcome
 from db.worklist import Worklist
 from models.contract import Code, Finding, ModelInput, ModelUse, Prediction
+from tests.rules import NO_RULES
 from workers.app import Handler, run_worker
 from workers.compose import analysis_handler, delivery_handler
 from workers.place import Place
@@ -60,7 +61,7 @@ class FallibleWorklist(Worklist):
     """The worklist, with a point before and after what changes it."""
 
     def __init__(self, settings: Settings, points: Points) -> None:
-        super().__init__(connect(settings.database_url))
+        super().__init__(connect(settings.database_url), NO_RULES)
         self._points = points
 
     def claim_job(self, job_id: int, worker: str, now: datetime, lease: timedelta) -> Job | None:
