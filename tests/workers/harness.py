@@ -134,6 +134,9 @@ class Parts:
             study_instance_uid=str(dataset.StudyInstanceUID),
             series_instance_uid=str(dataset.SeriesInstanceUID),
             patient_id=str(dataset.PatientID),
+            patient_name=str(dataset.PatientName),
+            patient_birth_date="19500101",
+            patient_sex="F",
             stat=stat,
         )
         ingest = self.worklist.record_instance(received, None, pipeline, datetime.now(UTC))
