@@ -254,6 +254,9 @@ def _check(header: _Header, most_pixels: int) -> None:
     if header.samples not in (1, 3) or header.allocated not in (8, 16) or not 1 <= header.stored <= header.allocated:
         words = f"{header.samples} samples of {header.stored} bits in {header.allocated}"
         raise UnreadablePixels(PixelFault.PIXEL_HEADER, f"A pixel has {words}; one or three of 8 or 16 can be read.")
+    if header.high_bit >= header.allocated:
+        sentence = f"The highest bit of a pixel is said to be {header.high_bit}, of {header.allocated}."
+        raise UnreadablePixels(PixelFault.PIXEL_HEADER, sentence)
 
 
 def _native_samples(dataset: Dataset, header: _Header, _threads: int) -> tuple[Samples, int]:

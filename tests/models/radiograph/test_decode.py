@@ -230,6 +230,8 @@ def _short(dataset: Dataset) -> None:
         (lambda dataset: setattr(dataset, "Rows", 0), PixelFault.PIXEL_HEADER),
         (lambda dataset: setattr(dataset, "BitsStored", 17), PixelFault.PIXEL_HEADER),
         (lambda dataset: setattr(dataset, "BitsAllocated", 32), PixelFault.PIXEL_HEADER),
+        (lambda dataset: setattr(dataset, "HighBit", 16), PixelFault.PIXEL_HEADER),
+        (lambda dataset: setattr(dataset, "HighBit", 65535), PixelFault.PIXEL_HEADER),
         (lambda dataset: setattr(dataset, "SamplesPerPixel", 4), PixelFault.PIXEL_HEADER),
         (lambda dataset: setattr(dataset, "NumberOfFrames", 2), PixelFault.MULTI_FRAME),
         (lambda dataset: (setattr(dataset, "Rows", 65535), setattr(dataset, "Columns", 65535)), PixelFault.TOO_LARGE),
