@@ -37,8 +37,11 @@ def tiny(kind: str, epochs: int, **options: object) -> Recipe:
     own = {**recipe.network.options, "dropout": 0.0, "frozen_stages": 0, **options}
     network = replace(recipe.network, size=64, width=0.2, initial="random", options=own)
     schedule = replace(recipe.schedule, batch=8, rate=1e-2, warmup=0.5, average=0.8, mixed_precision="off")
+    recipe = replace(recipe, name="tiny", network=network, schedule=schedule)
+    if kind == "gate":
+        return recipe  # drawn chests are all alike: without its own changes a distance from them means nothing
     slight = Augmentation(scale=0.05, shift=0.02, gamma=0.1, contrast=0.1, brightness=0.02)
-    return replace(recipe, name="tiny", network=network, schedule=schedule, augmentation=slight)
+    return replace(recipe, augmentation=slight)
 
 
 @pytest.fixture(scope="module")
