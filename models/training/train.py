@@ -241,7 +241,7 @@ def decode(recipe: Recipe, shares: Shares, work: Path, progress: Progress) -> tu
 
 def _trained(run: Run) -> tuple[Predicted, keras.Model]:
     """Evidence, and the network that is served."""
-    count, samples = run.recipe.evaluation.folds, run.shares.everybody
+    count, samples = run.recipe.evaluation.folds, (*run.shares.seen, *run.shares.unseen)
     parts = []
     fold_of = folds(samples, count, run.recipe.schedule.seed) if count else []
     for fold in range(count):
