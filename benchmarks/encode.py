@@ -22,7 +22,7 @@ from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittle
 
 from models.contract import Code, Finding, Mask, ModelInput, ModelUse, Prediction, Spacing
 from workers.results import segmentation, structured_report
-from workers.results.contract import Analysis, Equipment
+from workers.results.encoder import Analysis, Equipment
 from workers.results.identity import Identity
 
 

@@ -25,9 +25,9 @@ from pydicom.uid import generate_uid
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 
 from config.settings import load
-from node.app import free_port
 from node.demo import running_node, wait_for_results, write_configuration
-from node.sender import Outgoing, Peer, find_files, send_files
+from node.dicom.storage_scu import Outgoing, Peer, find_files, send_files
+from node.supervisor import free_port
 
 SIDE = 1024
 
@@ -74,7 +74,7 @@ def _copy(dataset: Dataset, path: Path) -> Path:
 def bare_seconds(files: list[Outgoing], repeats: int = 8) -> float:
     """Median seconds for reading, predicting and encoding one image in this process."""
     from models.radiograph.reading import read_model_input
-    from workers.compose import load_active
+    from workers.composition import load_active
 
     judges, _ = load_active(load(None))
     predictor = judges.turn({}).predictor

@@ -35,7 +35,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.replay import Kind, jpeg_kind, send, uncompressed_kind, write_files
-from node.app import free_port
+from node.supervisor import free_port
 
 REFERENCE = "storescp --fork"
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -89,7 +89,7 @@ def pleura(place: Place) -> Command:
         "PLEURA_BROKER__URL": place.broker,
         "PLEURA_LOGS__LEVEL": "WARNING",
     }
-    return [sys.executable, "-P", "-m", "node.cli", "listen"], environment
+    return [sys.executable, "-P", "-m", "node.cli.main", "listen"], environment
 
 
 def storescp(place: Place) -> Command:

@@ -25,12 +25,12 @@ from sqlalchemy import Engine, insert, text
 
 from config.settings import Settings
 from db.engine import connect, migrate, writing
-from db.reading import _page
+from db.queries.study_details import _page
 from db.records import Analysis, DeliveryState, JobState, Priority, ReceivedInstance, StudyState
 from db.tables import Delivery, Destination, Finding, Instance, Job, Result, Series, Study
 from db.worklist import Worklist
 from tests.postgres import PostgresServer, start
-from workers.worklist import worklist_of
+from workers.open_worklist import worklist_of
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 CHUNK = 5000

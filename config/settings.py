@@ -28,9 +28,9 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from config.messaging import HL7, Notifications
-from config.part import Part as _Part
-from config.part import Port
+from config.integrations import HL7, Notifications
+from config.section import Part as _Part
+from config.section import Port
 
 CONFIG_VARIABLE = "PLEURA_CONFIG"
 MAXIMUM_SOCKET_PATH = 107

@@ -9,10 +9,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, insert, select
 
-from db.account_tables import AssessmentRow, Verdict
 from db.errors import RecordNotFoundError
 from db.feedback import insert_verdict
 from db.tables import Finding, Instance, Result
+from db.user_tables import AssessmentRow, Verdict
 
 ADDED = "added"
 """A reader has added a finding that the model did not report: to us, the rejection of a negative."""

@@ -7,8 +7,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Engine, insert, select
 
-from db.account_tables import AuditRow
 from db.engine import writing
+from db.user_tables import AuditRow
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from sqlalchemy import Connection, Row, Select, and_, func, or_, select, update
 
 from db import tables
 from db.errors import RecordNotFoundError, StudyHeldError, TransitionError
-from db.holding import stays_here, why_kept_back
-from db.ingest import insert_or_ignore
+from db.holds import stays_here, why_kept_back
+from db.instances import insert_or_ignore
 from db.jobs import starts_with
 from db.model_states import hold_back, withheld
 from db.records import NOTE, Delivery, DeliveryState

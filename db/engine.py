@@ -57,7 +57,7 @@ def connect(url: str, *, answer_seconds: float = ANSWER_SECONDS) -> Engine:
 def _opener(answer_seconds: float) -> Any:
     def open_connection(_dialect: object, _record: object, _arguments: object, parameters: dict[str, Any]) -> Any:
         # Imported here: a node on SQLite does not carry the driver.
-        from db.bounded import open_bounded
+        from db.postgresql_timeouts import open_bounded
 
         return open_bounded(parameters, answer_seconds)
 

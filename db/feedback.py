@@ -9,12 +9,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, func, insert, select
 
-from db.account_tables import FeedbackRow, Verdict
 from db.audit import AuditEntry, write_entry
 from db.engine import writing
 from db.errors import RecordNotFoundError
 from db.records import FindingRecord
 from db.tables import Finding
+from db.user_tables import FeedbackRow, Verdict
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, 
 
 from db import tables
 from db.errors import RecordNotFoundError, StudyHeldError, TransitionError
-from db.flags import COMPARE, CONFLICT, REPEAT
-from db.outcomes import keep_findings, keep_results
+from db.instance_flags import COMPARE, CONFLICT, REPEAT
 from db.patients import patient_columns, was_corrected
 from db.records import InstanceState, Job, JobState, Outcome, PatientIdentity
+from db.results import keep_findings, keep_results
 from db.transitions import lock_study, move, touch_study
 
 OPEN = (JobState.QUEUED, JobState.RUNNING, JobState.RETRYING)

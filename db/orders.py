@@ -22,9 +22,9 @@ from db.patients import (
     same_patient,
     without_issuer,
 )
-from db.prepared import Prepared
+from db.prepared_statements import Prepared
 from db.records import Priority
-from db.reporting import report
+from db.study_status import report
 from db.transitions import event, lock_study, write_events
 
 ACTOR = "hl7"

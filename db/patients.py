@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, insert, or_, select, 
 from db import tables
 from db.errors import DatabaseError
 from db.order_tables import MergeRow
-from db.prepared import Prepared
+from db.prepared_statements import Prepared
 from db.records import DeliveryState, PatientIdentity
 from db.transitions import event, lock_study, move, write_events
 

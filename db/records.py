@@ -318,7 +318,7 @@ class Outcome:
     ``unfit``: why the pixels were not analysed. ``destinations`` maps a destination's name to the kinds it takes, and
     ``recorded`` says why nothing is sent to them for the time being.
     ``modes`` says of each model what became of its findings (active, shadow or off), ``measures`` is what can be said
-    of the image cheaply (see :mod:`workers.measures`), ``ran_on`` the device of the networks.
+    of the image cheaply (see :mod:`workers.image_measures`), ``ran_on`` the device of the networks.
     """
 
     findings: tuple[FindingRecord, ...] = ()

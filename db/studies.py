@@ -11,16 +11,16 @@ from sqlalchemy import Connection, case, func, select, update
 
 from db import tables
 from db.errors import RecordNotFoundError
-from db.flags import NOT_COUNTED
-from db.ingest import REJECTED
+from db.instance_flags import NOT_COUNTED
+from db.instances import REJECTED
 from db.jobs import WAITING
 from db.notifications import AlarmRules, raise_alarms
-from db.outcomes import keep_results
 from db.patients import PatientRules
-from db.priors import prior_findings
-from db.reading import current_findings
+from db.queries.priors import prior_findings
+from db.queries.study_details import current_findings
 from db.records import JobState, Refusal, ResultRecord, StudyFacts, StudyState, TriageDecision
-from db.reporting import returned_at
+from db.results import keep_results
+from db.study_status import returned_at
 from db.transitions import event, lock_study, move, write_events
 
 

@@ -218,9 +218,10 @@ class Instance(Base):
     """A received data set: SOP Instance UID and digest identify it.
 
     ``flag`` is empty, or says what is special about it: ``compare`` and ``repeat`` (the same UID came in other bytes,
-    see :mod:`db.repeats`), ``conflict`` (the same UID came with other content), ``patient`` (another Patient ID than
-    the rest of its study), ``own`` (one of our results came back), ``replaced`` (a newer one has its UID). See
-    :mod:`db.flags`. Repeats, and what is replaced or still to be compared, are not counted in the study.
+    see :mod:`db.repeated_instances`), ``conflict`` (the same UID came with other content), ``patient`` (another
+    Patient ID than the rest of its study), ``own`` (one of our results came back), ``replaced`` (a newer one has its
+    UID). See
+    :mod:`db.instance_flags`. Repeats, and what is replaced or still to be compared, are not counted in the study.
     """
 
     __tablename__ = "instances"

@@ -18,23 +18,23 @@ from sqlalchemy.exc import DBAPIError
 from db import (
     assessments,
     deliveries,
-    holding,
-    ingest,
+    holds,
+    instances,
     jobs,
     orders,
-    proofs,
-    reading,
-    rejections,
-    repeats,
-    reporting,
-    retention,
-    stale,
+    rejection_notes,
+    repeated_instances,
+    stale_objects,
     studies,
+    study_status,
+    verification,
 )
 from db.assessments import Assessment
 from db.engine import glancing, writing
 from db.model_states import ModelState, model_states
+from db.node_rules import Rules
 from db.orders import HospitalMessage, MessageResult
+from db.queries import retention, study_details
 from db.records import (
     Delivery,
     ExpiredStudy,
@@ -52,7 +52,6 @@ from db.records import (
     Unproven,
     WorklistRow,
 )
-from db.rules import Rules
 
 T = TypeVar("T")
 
@@ -78,7 +77,9 @@ class Worklist:
     """
 
     def __init__(self, engine: Engine, rules: Rules) -> None:
-        """Use the database of ``engine`` under ``rules``; :func:`workers.worklist.worklist_of` makes a node's own."""
+        """Use the database of ``engine`` under ``rules``; :func:`workers.open_worklist.worklist_of` makes a node's
+        own.
+        """
         self._engine = engine
         self._rules = rules
         self._writer = writing(engine)
@@ -113,7 +114,7 @@ class Worklist:
         settled study again; a refused one does not. One of our own results that comes back (refused, UID known)
         is recorded and touches nothing of the study.
         """
-        return self._write(ingest.record_instance, received, refusal, pipeline, self._rules.patients, now)
+        return self._write(instances.record_instance, received, refusal, pipeline, self._rules.patients, now)
 
     def reject_instances(self, note: RejectionNote, now: datetime) -> tuple[int, ...]:
         """Take back the images that a rejection note names, and give the studies that triage must look at again.
@@ -122,15 +123,15 @@ class Worklist:
         marked where it was. After a wrong worklist entry or for patient safety the study is held as well. An image that
         comes after its note is refused. The same note again changes nothing.
         """
-        return self._write(rejections.reject, note, now)
+        return self._write(rejection_notes.reject, note, now)
 
     def recorded_files(self, paths: Sequence[str]) -> frozenset[str]:
         """Which of these paths, relative to the store folder, are those of recorded instances."""
-        return self._read(ingest.recorded_files, paths)
+        return self._read(instances.recorded_files, paths)
 
     def is_own_result(self, sop_instance_uid: str) -> bool:
         """Say whether this node has made the object with this UID."""
-        return self._read(ingest.is_own_result, sop_instance_uid)
+        return self._read(instances.is_own_result, sop_instance_uid)
 
     def receive_message(self, message: HospitalMessage, now: datetime) -> MessageResult:
         """Apply what a hospital's system says of orders, reports and patients; the same message again does nothing.
@@ -151,7 +152,7 @@ class Worklist:
 
         A report of another patient, and one that has had its effect before, change nothing.
         """
-        return self._write(reporting.report_by_object, instance_id, actor, now)
+        return self._write(study_status.report_by_object, instance_id, actor, now)
 
     # Jobs
 
@@ -188,7 +189,7 @@ class Worklist:
         Without a ``difference`` it is a repeat, and nothing changes. With one (a few words for a person) it is kept
         apart, and the study is held.
         """
-        return self._write(repeats.settle, job_id, worker, difference, now)
+        return self._write(repeated_instances.settle, job_id, worker, difference, now)
 
     def release_jobs(self, worker_prefix: str, now: datetime) -> tuple[int, ...]:
         """Give the running jobs of all workers whose name starts so back to the queue: they have died."""
@@ -248,27 +249,27 @@ class Worklist:
         self, delivery_id: int, transaction_uid: str, now: datetime, lease: timedelta
     ) -> tuple[Unproven, ...]:
         """Take a delivery whose destination is to be asked for a proof, and others of that destination."""
-        return self._write(proofs.claim, delivery_id, transaction_uid, now, lease)
+        return self._write(verification.claim, delivery_id, transaction_uid, now, lease)
 
     def asked_in(self, transaction_uid: str, sop_instance_uids: Sequence[str]) -> tuple[Unproven, ...]:
         """What of these objects a transaction has asked about, and is still to be proven."""
-        return self._read(proofs.asked_in, transaction_uid, sop_instance_uids)
+        return self._read(verification.asked_in, transaction_uid, sop_instance_uids)
 
     def delivery_proven(self, asked: Unproven, now: datetime) -> bool:
         """The destination holds the object; False where another question or a person has been quicker."""
-        return self._write(proofs.proven, asked, now)
+        return self._write(verification.proven, asked, now)
 
     def postpone_proof(self, asked: Unproven, note: str, due: datetime | None, *, missing: bool = False) -> bool:
         """Ask the destination again at ``due``, None: never; ``missing``: it has said that it does not hold it."""
-        return self._write(proofs.postpone, asked, note, due, missing=missing)
+        return self._write(verification.postpone, asked, note, due, missing=missing)
 
     def send_again(self, asked: Unproven, cause: str, now: datetime) -> bool:
         """Let a delivery be sent again whose destination does not hold it; the sweep rings for it."""
-        return self._write(proofs.send_again, asked, cause, now)
+        return self._write(verification.send_again, asked, cause, now)
 
     def give_up_proof(self, asked: Unproven, cause: str, now: datetime) -> bool:
         """Park a delivery whose destination does not hold what it took."""
-        return self._write(proofs.give_up, asked, cause, now)
+        return self._write(verification.give_up, asked, cause, now)
 
     def retry_delivery(self, delivery_id: int, worker: str, error: str, now: datetime, after: timedelta) -> bool:
         """Let a claimed delivery be tried again from ``now + after`` on; False where the claim is lost."""
@@ -292,7 +293,7 @@ class Worklist:
         A few of each destination, for whoever sends them works off the rest; none of one that may not be called yet.
         """
         waiting = self._read(deliveries.to_ring, now, quiet, limit)
-        return waiting + self._read(proofs.to_ring, now, quiet, limit)
+        return waiting + self._read(verification.to_ring, now, quiet, limit)
 
     def mark_deliveries_rung(self, delivery_ids: Sequence[int], now: datetime) -> None:
         """Note that the doorbell was rung for these deliveries."""
@@ -340,19 +341,19 @@ class Worklist:
 
     def hold_study(self, study_id: int, reason: str, actor: str, now: datetime) -> None:
         """Hold a study for a person, with all of it that has not left yet."""
-        self._write(holding.hold, study_id, reason, actor, now)
+        self._write(holds.hold, study_id, reason, actor, now)
 
     def release_study(self, study_id: int, actor: str, now: datetime) -> tuple[int, ...]:
         """Release a held study and give the jobs to ring for."""
-        return self._write(holding.release, study_id, actor, now)
+        return self._write(holds.release, study_id, actor, now)
 
     def studies_with_stale_objects(self, destinations: Sequence[str], limit: int = 20) -> tuple[int, ...]:
         """Studies of which one of these destinations holds something that is not right any more and is not noted."""
-        return self._read(stale.studies_with_stale, destinations, limit)
+        return self._read(stale_objects.studies_with_stale, destinations, limit)
 
     def stale_objects(self, study_id: int, destinations: Sequence[str]) -> tuple[StaleObject, ...]:
         """What these destinations hold of a study and must give up, and no note takes back yet."""
-        return self._read(stale.stale_objects, study_id, destinations)
+        return self._read(stale_objects.stale_objects, study_id, destinations)
 
     def record_note(
         self, study_id: int, record: ResultRecord, objects: Sequence[StaleObject], now: datetime
@@ -361,7 +362,7 @@ class Worklist:
 
         Nothing where these objects have a note by now. It may leave although the study is held.
         """
-        return self._write(stale.record_note, study_id, record, objects, now)
+        return self._write(stale_objects.record_note, study_id, record, objects, now)
 
     def expired_studies(self, before: datetime, after_id: int = 0, limit: int = 100) -> tuple[ExpiredStudy, ...]:
         """Studies that were settled until ``before`` and have nothing to send any more, with the paths of their files.
@@ -395,13 +396,13 @@ class Worklist:
     ) -> tuple[WorklistRow, ...]:
         """Studies in the order in which they are due; ``search`` looks in patient, accession number and study UID."""
         with self._glancer.connect() as connection:
-            return reading.worklist(
+            return study_details.worklist(
                 connection, limit=limit, offset=offset, include_settled=include_settled, search=search
             )
 
     def count_worklist(self) -> dict[str, int]:
         """Count studies: ``open``, ``settled`` and ``held``, and the open ones by priority and by analysis."""
-        return self._read(reading.count_worklist)
+        return self._read(study_details.count_worklist)
 
     def find_study(self, reference: str) -> int | None:
         """Find a study by its row (``#3``), study UID, accession number, or the SOP Instance UID of one of its images.
@@ -409,12 +410,12 @@ class Worklist:
         Raises:
             AmbiguousStudyError: it fits more than one study.
         """
-        return self._read(reading.find_study, reference)
+        return self._read(study_details.find_study, reference)
 
     def study_detail(self, study_id: int) -> StudyDetail:
         """Everything about one study."""
-        return self._read(reading.study_detail, study_id)
+        return self._read(study_details.study_detail, study_id)
 
     def queue_counts(self) -> dict[str, int]:
         """Count jobs and deliveries by state: ``jobs.queued``, ``deliveries.failed`` …"""
-        return self._read(reading.queue_counts)
+        return self._read(study_details.queue_counts)

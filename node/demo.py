@@ -20,10 +20,10 @@ from pynetdicom import AE, AllStoragePresentationContexts, evt
 from config.settings import Settings, load
 from db.records import StudyState, WorklistRow
 from models.radiograph.reading import read_model_input
-from node.app import Node, free_ports
-from node.overlay import Region, draw_overlay
-from workers.results.reading import read_masks, read_result
-from workers.worklist import worklist_of
+from node.supervisor import Node, free_ports
+from node.web.overlay import Region, draw_overlay
+from workers.open_worklist import worklist_of
+from workers.results.result_reader import read_masks, read_result
 
 _HOST = "127.0.0.1"
 _PACS = "DEMOPACS"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from db.node_rules import Rules
 from db.notifications import AlarmRules
 from db.patients import PatientRules
-from db.rules import Rules
 
 NO_RULES = Rules(AlarmRules(), PatientRules())
 

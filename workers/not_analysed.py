@@ -15,11 +15,12 @@ from config.settings import Eligibility, Results
 from db.records import InstanceDetail, StudyDetail
 from models.contract import Prediction, Unfit
 from models.radiograph.body_parts import speaks_of_chest
-from workers.results.contract import Analysis, Equipment
+from workers.completion import NO_CHEST, images_of, is_taken_back, jobs_of
+from workers.results.encoder import Analysis, Equipment
 from workers.results.identity import Identity
-from workers.settling import NO_CHEST, images_of, is_taken_back, jobs_of
 
-# What the header rules (node.eligibility) refuse although it may well show a chest: they come after the body part's.
+# What the header rules (node.dicom.eligibility) refuse although it may well show a chest: they come after the body
+# part's.
 CHEST_REFUSALS = frozenset(
     {
         *("for-processing", "colour-image", "multi-frame", "too-small"),

@@ -21,9 +21,9 @@ from datetime import date, datetime, timedelta
 
 from config.settings import Triage
 from db.records import Analysis, FindingRecord, Priority, StudyFacts, TriageDecision
-from workers.side import BOTH, NO_PLACE, UNKNOWN
+from workers.laterality import BOTH, NO_PLACE, UNKNOWN
 
-# Codes of the header rules (node.eligibility) that say plainly: this is no chest radiograph.
+# Codes of the header rules (node.dicom.eligibility) that say plainly: this is no chest radiograph.
 NO_CHEST_REFUSALS = frozenset(
     {
         *("not-a-chest", "other-modality", "other-image-class", "not-an-image", "own-result"),

@@ -3,7 +3,6 @@
 from alembic import context
 from sqlalchemy import Connection
 
-import db.account_tables
 import db.order_tables  # noqa: F401  (both put their tables into the metadata)
 from db.tables import Base
 

@@ -1,8 +1,8 @@
 """The HL7 listener: MLLP connections, one message after the other on each, TLS where a certificate is configured.
 
 A connection that sends no message is closed soon, one that has sent some after ``hl7.idle_seconds`` of silence, and a
-message that has begun must end in time. Who makes room for whom is decided in :mod:`node.hl7.places`. What is no MLLP
-closes its connection with a line in the log, which names the address and never what came.
+message that has begun must end in time. Who makes room for whom is decided in :mod:`node.hl7.connection_limits`. What
+is no MLLP closes its connection with a line in the log, which names the address and never what came.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from ipaddress import ip_address, ip_network
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from config.messaging import HL7
+from config.integrations import HL7
 from config.settings import Settings
 from db.engine import connect, migrate
-from node.hl7.places import Limits, Place, who_makes_room
+from node.hl7.connection_limits import Limits, Place, who_makes_room
 from node.hl7.receiver import Receiver
 from workers.clock import utc_now
 from workers.hl7.mllp import Deframer, FramingError, frame
-from workers.worklist import worklist_of
+from workers.open_worklist import worklist_of
 
 log = logging.getLogger(__name__)
 

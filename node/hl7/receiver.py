@@ -18,11 +18,11 @@ from db.errors import DatabaseError
 from db.orders import MessageResult, OtherPatientError
 from db.patients import PlaceholderError
 from db.worklist import Worklist
-from node.hl7.answers import Complaint, acknowledge, complaint_of
-from node.hl7.reading import understand
+from node.hl7.acknowledgement import Complaint, acknowledge, complaint_of
+from node.hl7.interpretation import understand
 from workers.clock import Clock
 from workers.hl7.message import DATA_TYPE, INTERNAL, UNKNOWN_KEY, MessageError, Segment, read_header, read_message
-from workers.worklist import triage_study
+from workers.open_worklist import triage_study
 
 log = logging.getLogger(__name__)
 

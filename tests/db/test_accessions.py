@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Engine
 
 from db.accessions import numbers_of
-from db.reading_list import ReadingList
+from db.queries.worklist import ReadingList
 from db.records import Priority
 from db.worklist import Worklist
 from tests.db.examples import NOW, record, study_of

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import Engine
 
-from db.account_tables import Verdict
 from db.assessments import Assessment, Statement, unmatched
 from db.errors import RecordNotFoundError
 from db.feedback import Feedback
 from db.records import SimilarRecord
+from db.user_tables import Verdict
 from db.worklist import Worklist
 from tests.db.examples import NOW, claim, finding, outcome, record, study_of
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from db.node_rules import Rules
 from db.notifications import AlarmRules
 from db.orders import HospitalMessage, OrderKeys, OrderNews, OtherPatientError
 from db.patients import PatientIdentifier, PatientNews, PatientRules, PlaceholderError
 from db.records import Priority
-from db.rules import Rules
 from db.worklist import Worklist
 from tests.db.examples import HOUR, NOW, PIPELINE, claim, finding, outcome, received, record, study_of
 

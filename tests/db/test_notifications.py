@@ -13,7 +13,7 @@ from db.model_states import ModelState, set_model_state
 from db.notifications import AlarmRules, Notifications, notification_key
 from db.order_tables import NOTIFICATION_TRANSITIONS, NotificationState
 from db.records import Analysis, Outcome, Priority, RejectionNote, TriageDecision
-from db.reporting import Reporting
+from db.study_status import Reporting
 from db.worklist import Worklist
 from tests.db.examples import HOUR, MINUTE, NOW, PIPELINE, SECOND, finding, received, study_of
 from tests.rules import alarming

@@ -9,13 +9,13 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Connection, Engine
 
-from db import ingest, orders
+from db import instances, orders
 from db.engine import writing
 from db.notifications import AlarmRules, Notifications
 from db.orders import CANCELLED, HospitalMessage, MessageResult, OrderKeys, OrderNews, OtherPatientError
 from db.patients import PatientIdentifier, PatientNews
 from db.records import DeliveryState, JobState, Priority, TriageDecision
-from db.reporting import Reporting
+from db.study_status import Reporting
 from db.worklist import Worklist
 from tests.db.examples import HOUR, NOW, PIPELINE, finding, finished, outcome, received, record, study_of
 from tests.db.examples import claim as claim_job
@@ -250,7 +250,7 @@ def test_an_order_and_its_study_that_come_at_once_find_each_other(engine: Engine
     worklist = Worklist(engine, NO_RULES)
 
     def take_study(connection: Connection) -> None:
-        ingest.record_instance(connection, received(), None, PIPELINE, NO_RULES.patients, NOW)
+        instances.record_instance(connection, received(), None, PIPELINE, NO_RULES.patients, NOW)
 
     def take_order(connection: Connection) -> None:
         orders.receive(connection, message(1, order(**STAT)), NO_RULES.patients, NOW)

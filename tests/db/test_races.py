@@ -14,12 +14,12 @@ import pytest
 from argon2 import PasswordHasher
 from sqlalchemy import Engine
 
-from db.account_tables import Role
-from db.accounts import Accounts
-from db.attempts import FAILURES_PER_USER, TooManyAttemptsError
 from db.audit import AuditTrail
 from db.engine import connect
+from db.login_attempts import FAILURES_PER_USER, TooManyAttemptsError
 from db.records import DeliveryState, Job, JobState
+from db.user_tables import Role
+from db.users import Accounts
 from db.worklist import Worklist
 from tests.db.examples import HOUR, MINUTE, NOW, PIPELINE, claim, finished, outcome, received, record, study_of
 from tests.rules import NO_RULES

@@ -7,7 +7,7 @@ from sqlalchemy import Engine
 
 from db.patients import PatientIdentifier, PatientNews
 from db.records import IS_REPORTED, DeliveryState
-from db.reporting import Reporting
+from db.study_status import Reporting
 from db.worklist import Worklist
 from tests.db.examples import HOUR, NOW, TO_PACS, claim, outcome, record, result, study_of
 from tests.db.test_orders import message, order

@@ -9,7 +9,7 @@ from sqlalchemy import Engine, insert, select, text
 
 from db.engine import writing
 from db.errors import AmbiguousStudyError, RecordNotFoundError
-from db.reading import _page
+from db.queries.study_details import _page
 from db.records import Analysis, Outcome, Priority, Refusal, StudyState, TriageDecision
 from db.tables import Study
 from db.worklist import Worklist

@@ -30,16 +30,16 @@ from models.contract import Finding, InputSpec, ModelInput, Prediction
 from models.radiograph.attributes import is_as_promised
 from models.radiograph.contrast import letterbox_for, prepare
 from models.radiograph.decode import UnreadablePixels
-from node.reception import StoreCommand, file_preface
+from node.dicom.spool import StoreCommand, file_preface
 from tests.fuzz.mutations import data_set
 from tests.workers.builders import FakeClock, job
 from tests.workers.results.sources import MODEL, PNEUMOTHORAX, study_summary
-from tests.workers.test_tasks import EQUIPMENT, FakeBell, FakeJobs
-from workers.compose import source_reader
-from workers.outcome import encode_in_order
-from workers.results.registry import ENCODERS
-from workers.source import IDENTITY, read_header
-from workers.tasks import AnalysisTools, analyse_job
+from tests.workers.test_analysis import EQUIPMENT, FakeBell, FakeJobs
+from workers.analysis import AnalysisTools, analyse_job
+from workers.composition import source_reader
+from workers.job_outcome import encode_in_order
+from workers.results.encoders import ENCODERS
+from workers.source_image import IDENTITY, read_header
 
 COUNT = int(os.environ.get("PLEURA_FUZZ_COUNT", "200"))
 SEED = int(os.environ.get("PLEURA_FUZZ_SEED", "0"))

@@ -52,7 +52,7 @@ class Pleura:
         with self.log_file.open("ab") as log:
             self._started_at = log.tell()
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "node.cli", "--config", str(self.config), "serve"],
+                [sys.executable, "-m", "node.cli.main", "--config", str(self.config), "serve"],
                 cwd=_REPOSITORY,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

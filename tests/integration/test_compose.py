@@ -86,7 +86,9 @@ def _environment(folder: Path, database: str, ports: dict[str, int], pacs: Ortha
 def _checked(service: str, environment: dict[str, str], ports: dict[str, int]) -> bool:
     """Whether the service's own health check succeeds."""
     words = [word.replace(":8080", f":{ports['admin']}") for word in SERVICES[service]["healthcheck"]["test"][1:]]
-    command = [sys.executable, *words[1:]] if words[0] == "python" else [sys.executable, "-m", "node.cli", *words[1:]]
+    command = (
+        [sys.executable, *words[1:]] if words[0] == "python" else [sys.executable, "-m", "node.cli.main", *words[1:]]
+    )
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False).returncode == 0
 
 
@@ -105,7 +107,7 @@ def test_a_study_sent_into_the_pacs_comes_back_with_its_overlay(
         parts = {
             name: running.enter_context(
                 _process(
-                    [sys.executable, "-m", "node.cli", *SERVICES[name]["command"]],
+                    [sys.executable, "-m", "node.cli.main", *SERVICES[name]["command"]],
                     environment,
                     tmp_path / f"{name}.log",
                 )

@@ -25,7 +25,7 @@ from tests.node.hl7.messages import Sender, correction, order, report
 from tests.node.hl7.process import Process, write_config
 from tests.orthanc import wait_until
 from tests.workers.notifications.receivers import Request, Web, web
-from workers.worklist import triage_study
+from workers.open_worklist import triage_study
 
 
 @pytest.fixture

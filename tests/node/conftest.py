@@ -10,7 +10,7 @@ import pytest
 import tomli_w
 from click.testing import CliRunner, Result
 
-from node.cli import cli
+from node.cli.main import cli
 
 
 @pytest.fixture

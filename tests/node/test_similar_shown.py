@@ -13,10 +13,10 @@ from db.engine import connect, migrate
 from db.records import SimilarRecord
 from db.worklist import Worklist
 from models.contract import Code, Finding, ModelUse, Prediction, SimilarCase
-from node.cli import cli
+from node.cli.main import cli
 from tests.db.examples import NOW, claim, finding, outcome, record
 from tests.rules import NO_RULES
-from workers.outcome import finding_records
+from workers.job_outcome import finding_records
 from workers.results.identity import Identity
 
 

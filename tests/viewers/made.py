@@ -10,9 +10,9 @@ from pydicom.dataset import Dataset, FileDataset
 
 from models.contract import Code, Finding, ModelInput, ModelUse, Prediction, Spacing
 from tests.viewers.phantoms import Look, as_bytes, mark, picture
-from workers.results.contract import Analysis, Equipment
+from workers.results.encoder import Analysis, Equipment
+from workers.results.encoders import ENCODERS
 from workers.results.identity import Identity
-from workers.results.registry import ENCODERS
 
 PROBABILITY = 0.875
 PNEUMOTHORAX = Code("36118008", "SCT", "Pneumothorax")

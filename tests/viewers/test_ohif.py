@@ -15,7 +15,7 @@ from tests.viewers import pictures
 from tests.viewers.conftest import Viewers, pictures_of
 from tests.viewers.made import PROBABILITY, results
 from tests.viewers.phantoms import Look, as_bytes, mark, radiograph
-from workers.results.statements import Area, area_value
+from workers.results.finding_text import Area, area_value
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.peer("Orthanc", "chromium", "node")]
 

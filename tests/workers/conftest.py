@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from node.broker import prepare_socket, server_binary, server_command, wait_until_ready
+from node.embedded_broker import prepare_socket, server_binary, server_command, wait_until_ready
 
 
 class Broker:

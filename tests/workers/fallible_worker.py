@@ -26,10 +26,10 @@ from db.records import Delivery, Job, Outcome
 from db.worklist import Worklist
 from models.contract import Code, Finding, ModelInput, ModelUse, Prediction
 from tests.rules import NO_RULES
-from workers.app import Handler, run_worker
-from workers.compose import analysis_handler, delivery_handler
-from workers.place import Place
-from workers.switches import States, Turn
+from workers.celery import Handler, run_worker
+from workers.composition import analysis_handler, delivery_handler
+from workers.model_state_resolver import States, Turn
+from workers.worker_id import Place
 
 PIPELINE = "f" * 64
 MODEL = ModelUse("made-up", "1", "Made up", "0" * 64, "2.25.1")

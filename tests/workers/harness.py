@@ -27,10 +27,10 @@ from tests.orthanc import Orthanc, wait_until
 from tests.rules import NO_RULES
 from tests.workers.conftest import Broker
 from tests.workers.fallible_worker import PIPELINE
-from workers.compose import sweep_of
-from workers.queue import Doorbell
+from workers.composition import sweep_of
+from workers.enqueue import Doorbell
 from workers.results.identity import Identity
-from workers.sweep import sweep_until
+from workers.scheduler import sweep_until
 
 CR = "1.2.840.10008.5.1.4.1.1.1"
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from config.settings import load
-from workers.app import run_worker
+from workers.celery import run_worker
 
 if __name__ == "__main__":
     logging.basicConfig(level="INFO", format="%(asctime)s %(process)d %(name)s %(levelname)s %(message)s")

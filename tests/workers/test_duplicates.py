@@ -17,9 +17,9 @@ from config.settings import Destination, Settings, Store
 from db.records import DeliveryState
 from tests.workers.builders import FakeClock, delivery
 from tests.workers.harness import CR, radiograph
-from tests.workers.test_deliver import FakeDeliveries
-from workers.deliver import DeliveryTools, deliver
-from workers.destinations.registry import KINDS
+from tests.workers.test_delivery import FakeDeliveries
+from workers.delivery import DeliveryTools, deliver
+from workers.destinations.destination_kinds import KINDS
 
 UID = "1.2.3.1"
 

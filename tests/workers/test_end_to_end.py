@@ -16,7 +16,7 @@ from tests.rules import NO_RULES
 from tests.workers.conftest import Broker
 from tests.workers.harness import running_parts
 from workers.clock import utc_now
-from workers.pipeline import active_pipeline_digest
+from workers.pipeline_digest import active_pipeline_digest
 from workers.results.identity import Identity
 
 pytestmark = [pytest.mark.slow, pytest.mark.peer("Orthanc"), pytest.mark.peer("shared-data")]

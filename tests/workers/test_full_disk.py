@@ -16,10 +16,10 @@ from db.records import ResultRecord, StudyFacts, TriageDecision
 from db.worklist import Worklist
 from tests.db.examples import NOW, claim, finished, received, record
 from tests.rules import NO_RULES
-from workers.outcome import EncodedResult
-from workers.queue import Doorbell
+from workers.enqueue import Doorbell
+from workers.job_outcome import EncodedResult
 from workers.retention import Retention
-from workers.sweep import Sweep
+from workers.scheduler import Sweep
 
 SIZE = 2 * 1024 * 1024
 LATER = NOW + timedelta(days=40)

@@ -15,11 +15,11 @@ from pydicom import Dataset, dcmread
 
 from config.settings import Destination, Eligibility
 from db.records import Outcome, Refusal
-from node.eligibility import RefusalCode
+from node.dicom.eligibility import RefusalCode
 from tests.workers.results.test_objects import complaints
-from tests.workers.test_settling import NOON, Study, outcome
+from tests.workers.test_completion import NOON, Study, outcome
+from workers.job_outcome import EncodedResult, kinds_of_studies
 from workers.not_analysed import CHEST_REFUSALS, header_shows_chest, not_analysed_images
-from workers.outcome import EncodedResult, kinds_of_studies
 from workers.results import codes
 from workers.results.codes import read_code
 
@@ -171,7 +171,7 @@ def test_whoever_takes_summaries_takes_the_report_that_stands_for_one() -> None:
 
 
 def test_the_header_rules_refuse_these_after_they_have_asked_for_the_body_part() -> None:
-    from node.eligibility import _RULES, _body_part, _too_small
+    from node.dicom.eligibility import _RULES, _body_part, _too_small
 
     assert {code.value for code in RefusalCode} >= CHEST_REFUSALS
     assert _RULES.index(_body_part) < _RULES.index(_too_small)

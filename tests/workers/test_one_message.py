@@ -15,9 +15,9 @@ from db.worklist import Worklist
 from tests.db.examples import NOW, PIPELINE, received
 from tests.rules import NO_RULES
 from tests.workers.conftest import Broker
-from tests.workers.test_queue import heard
-from workers.queue import JOBS, Doorbell
-from workers.sweep import ring_jobs
+from tests.workers.test_enqueue import heard
+from workers.enqueue import JOBS, Doorbell
+from workers.scheduler import ring_jobs
 
 JOBS_WAITING = 300
 QUIET = timedelta(seconds=30)

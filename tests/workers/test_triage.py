@@ -407,6 +407,6 @@ def test_what_only_the_pixels_spoke_against_may_be_a_chest() -> None:
 
 
 def test_the_codes_are_those_of_the_header_rules() -> None:
-    from node.eligibility import RefusalCode
+    from node.dicom.eligibility import RefusalCode
 
     assert {code.value for code in RefusalCode} >= NO_CHEST_REFUSALS

@@ -21,7 +21,7 @@ from pynetdicom.sop_class import (
 )
 
 from config.settings import Destination
-from workers.destinations.contract import (
+from workers.destinations.destination_kind import (
     HeldStudy,
     Outgoing,
     PeerError,
@@ -56,7 +56,7 @@ class Dimse:
     """C-STORE to a peer: one association for a group of objects, in the order given."""
 
     def send(self, destination: Destination, calling: str, objects: Sequence[Outgoing]) -> Iterator[Receipt]:
-        """Send ``objects`` on one association; see :class:`~workers.destinations.contract.DestinationKind`."""
+        """Send ``objects`` on one association; see :class:`~workers.destinations.destination_kind.DestinationKind`."""
         contexts = [build_context(uid, _TRANSFER_SYNTAXES) for uid in dict.fromkeys(o.sop_class_uid for o in objects)]
         try:
             with _association(destination, calling, contexts) as association:
@@ -68,7 +68,7 @@ class Dimse:
                 yield Receipt(Verdict.UNREACHABLE, str(error))
 
     def verify(self, destination: Destination, calling: str) -> None:
-        """C-ECHO; see :class:`~workers.destinations.contract.DestinationKind`."""
+        """C-ECHO; see :class:`~workers.destinations.destination_kind.DestinationKind`."""
         with _association(destination, calling, [build_context(Verification)]) as association:
             if not association.accepted_contexts:
                 raise PeerError("it does not offer verification (C-ECHO)")
@@ -77,7 +77,7 @@ class Dimse:
                 raise _unexpected("C-ECHO", status)
 
     def find_study(self, destination: Destination, calling: str, study_instance_uid: str) -> HeldStudy | None:
-        """C-FIND at study level; see :class:`~workers.destinations.contract.DestinationKind`."""
+        """C-FIND at study level; see :class:`~workers.destinations.destination_kind.DestinationKind`."""
         query = Dataset()
         query.QueryRetrieveLevel = "STUDY"
         query.StudyInstanceUID = study_instance_uid
@@ -88,7 +88,7 @@ class Dimse:
         return None if found is None else HeldStudy(patient_id=text_of(found, "PatientID", "\\"))
 
     def holds(self, destination: Destination, calling: str, objects: Sequence[StoredObject]) -> Iterator[bool]:
-        """C-FIND at image level; see :class:`~workers.destinations.contract.DestinationKind`."""
+        """C-FIND at image level; see :class:`~workers.destinations.destination_kind.DestinationKind`."""
         with _association(destination, calling, [_context(_QUERY)]) as association:
             _require(association, _QUERIES)
             for stored in objects:
@@ -102,7 +102,7 @@ class Dimse:
     def request_commitment(
         self, destination: Destination, calling: str, transaction_uid: str, objects: Sequence[StoredObject]
     ) -> None:
-        """N-ACTION (PS3.4 J.3.2); see :class:`~workers.destinations.contract.DestinationKind`."""
+        """N-ACTION (PS3.4 J.3.2); see :class:`~workers.destinations.destination_kind.DestinationKind`."""
         request = Dataset()
         request.TransactionUID = transaction_uid
         request.ReferencedSOPSequence = [_reference(stored) for stored in objects]
@@ -115,7 +115,9 @@ class Dimse:
                 raise _unexpected("N-ACTION", status)
 
     def verify_proof(self, destination: Destination, calling: str) -> None:
-        """See :class:`~workers.destinations.contract.DestinationKind`; nothing is asked beyond the association."""
+        """See :class:`~workers.destinations.destination_kind.DestinationKind`; nothing is asked beyond the
+        association.
+        """
         needs = {"query": (_QUERY, _QUERIES), "commitment": (StorageCommitmentPushModel, _COMMITMENTS)}
         if destination.proof in needs:
             abstract_syntax, name = needs[destination.proof]

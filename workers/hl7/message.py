@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from workers.hl7.text import NULL, UNREADABLE, Delimiters, codec_of, escape, stripped, unescape
+from workers.hl7.encoding import NULL, UNREADABLE, Delimiters, codec_of, escape, stripped, unescape
 
 SEGMENT_SEQUENCE = "100"
 REQUIRED_FIELD = "101"
@@ -62,7 +62,7 @@ class Segment:
     def text(self, field: int, component: int = 1, subcomponent: int = 1) -> str:
         """A value of the first repetition, unescaped and stripped; empty where there is none or it is to be deleted.
 
-        Without NUL, which no database keeps: see :func:`workers.hl7.text.stripped`.
+        Without NUL, which no database keeps: see :func:`workers.hl7.encoding.stripped`.
         """
         repetitions = self.repetitions(field)
         return self.part(repetitions[0], component, subcomponent) if repetitions else ""

@@ -9,11 +9,11 @@ from datetime import datetime
 from email.message import EmailMessage
 from email.utils import format_datetime
 
-from config.messaging import Email as Rules
+from config.integrations import Email as Rules
 from config.settings import Settings
 from db.notifications import Notification
-from workers.notifications.contract import NotSentError, PartlySentError
-from workers.notifications.wording import text, title
+from workers.notifications.channel import NotSentError, PartlySentError
+from workers.notifications.formatting import text, title
 
 
 def compose(notification: Notification, settings: Settings, now: datetime) -> EmailMessage:
@@ -32,7 +32,7 @@ def compose(notification: Notification, settings: Settings, now: datetime) -> Em
 
 
 class Email:
-    """See :class:`workers.notifications.contract.Channel`."""
+    """See :class:`workers.notifications.channel.Channel`."""
 
     def send(self, notification: Notification, settings: Settings, now: datetime) -> None:
         """Hand the message to the SMTP server, for each recipient to whom it has not been handed yet."""

@@ -18,12 +18,12 @@ from typing import Protocol
 from config.settings import Settings
 from db.engine import connect
 from db.notifications import Notification, Notifications
+from workers.analysis import backoff
 from workers.clock import Clock, utc_now
-from workers.notifications.contract import Channel, NotSentError, PartlySentError
-from workers.notifications.registry import CHANNELS, enabled_channels
-from workers.place import host_name
-from workers.sweep import sweep_until
-from workers.tasks import backoff
+from workers.notifications.channel import Channel, NotSentError, PartlySentError
+from workers.notifications.channels import CHANNELS, enabled_channels
+from workers.scheduler import sweep_until
+from workers.worker_id import host_name
 
 log = logging.getLogger(__name__)
 

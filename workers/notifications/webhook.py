@@ -17,11 +17,11 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from importlib.metadata import version
 from urllib.parse import SplitResult, urlsplit
 
-from config.messaging import Webhook as Rules
+from config.integrations import Webhook as Rules
 from config.settings import Settings
 from db.notifications import Notification
-from workers.notifications.contract import NotSentError
-from workers.notifications.wording import values
+from workers.notifications.channel import NotSentError
+from workers.notifications.formatting import values
 
 _PREFIX = "whsec_"
 
@@ -43,7 +43,7 @@ def _key(secret: str) -> bytes:
 
 
 class Webhook:
-    """See :class:`workers.notifications.contract.Channel`."""
+    """See :class:`workers.notifications.channel.Channel`."""
 
     def send(self, notification: Notification, settings: Settings, now: datetime) -> None:
         """POST the notification; anything but 2xx is no success, and redirects are not followed."""

@@ -32,7 +32,7 @@ from models.radiograph.attributes import (
     is_readable,
 )
 from workers.results.codes import ACQUISITION_EQUIPMENT, PROCESSING_EQUIPMENT, code_sequence
-from workers.results.contract import Analysis, Equipment
+from workers.results.encoder import Analysis, Equipment
 
 RESEARCH_USE = "Research use only. Not a medical device. Not for diagnosis."
 

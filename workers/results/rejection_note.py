@@ -16,8 +16,8 @@ from pydicom.uid import KeyObjectSelectionDocumentStorage
 from db.records import FOR_QUALITY, NOTE, StaleObject
 from models.contract import Code
 from workers.results import codes
-from workers.results.content import CONTAINS, HAS_CONCEPT_MOD, coded, composite, container, image, text
-from workers.results.contract import Equipment
+from workers.results.content_items import CONTAINS, HAS_CONCEPT_MOD, coded, composite, container, image, text
+from workers.results.encoder import Equipment
 from workers.results.header import SERIES_DESCRIPTIONS, SERIES_OFFSETS, finish, start_object
 from workers.results.identity import derive_uid
 from workers.results.structured_report import hierarchy, observer, set_root

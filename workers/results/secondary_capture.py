@@ -17,13 +17,13 @@ from pydicom.uid import SecondaryCaptureImageStorage
 from models.contract import ModelInput
 from workers.results import codes
 from workers.results.codes import code_sequence
-from workers.results.contract import Analysis
+from workers.results.encoder import Analysis
+from workers.results.finding_text import Statement, statements
 from workers.results.header import copy_valid, finish, new_object, reference
+from workers.results.headline import NOT_NEGATIVE, sentence_of
 from workers.results.outline import Points, box_outline, outlines
 from workers.results.segmentation import BODY_PART, nominal_spacing
-from workers.results.sentence import NOT_NEGATIVE, sentence_of
 from workers.results.shutter import shutter_grey, shuttered
-from workers.results.statements import Statement, statements
 
 KIND = "sc"
 LONGEST_SIDE, SHORTEST_LONG_SIDE = 1536, 768

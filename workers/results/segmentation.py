@@ -16,7 +16,15 @@ from pydicom.uid import SegmentationStorage
 from models.contract import Mask
 from workers.results import codes
 from workers.results.codes import code_sequence
-from workers.results.contract import Analysis
+from workers.results.encoder import Analysis
+from workers.results.finding_text import (
+    Statement,
+    algorithm_parameters,
+    area_remark,
+    side_code,
+    spacing_of,
+    statements,
+)
 from workers.results.header import (
     RESEARCH_USE,
     copy_valid,
@@ -26,7 +34,6 @@ from workers.results.header import (
     new_object,
     reference,
 )
-from workers.results.statements import Statement, algorithm_parameters, area_remark, side_code, spacing_of, statements
 
 KIND = "seg"
 BODY_PART = "CHEST"

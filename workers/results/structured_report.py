@@ -17,7 +17,7 @@ from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage
 from models.contract import Box, Code
 from workers.results import codes
 from workers.results.codes import read_code
-from workers.results.content import (
+from workers.results.content_items import (
     HAS_ACQ_CONTEXT,
     HAS_CONCEPT_MOD,
     HAS_OBS_CONTEXT,
@@ -29,12 +29,8 @@ from workers.results.content import (
     text,
     uid_reference,
 )
-from workers.results.contract import Analysis, Equipment
-from workers.results.header import RESEARCH_USE, finish, is_valid, new_object, reference
-from workers.results.identity import derive_uid
-from workers.results.outline import Outline, box_outline, outlines
-from workers.results.sentence import NOT_NEGATIVE, sentence_of
-from workers.results.statements import (
+from workers.results.encoder import Analysis, Equipment
+from workers.results.finding_text import (
     Statement,
     algorithm_parameters,
     analysis_status,
@@ -47,6 +43,10 @@ from workers.results.statements import (
     spacing_of,
     statements,
 )
+from workers.results.header import RESEARCH_USE, finish, is_valid, new_object, reference
+from workers.results.headline import NOT_NEGATIVE, sentence_of
+from workers.results.identity import derive_uid
+from workers.results.outline import Outline, box_outline, outlines
 
 KIND = "sr"
 _STORAGE = {"comprehensive-3d": Comprehensive3DSRStorage, "comprehensive": ComprehensiveSRStorage}

@@ -16,12 +16,21 @@ from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage
 
 from models.contract import Code, ModelUse
 from workers.results import codes
-from workers.results.content import HAS_OBS_CONTEXT, coded, composite, container, image, number, text, uid_reference
-from workers.results.contract import Equipment
+from workers.results.content_items import (
+    HAS_OBS_CONTEXT,
+    coded,
+    composite,
+    container,
+    image,
+    number,
+    text,
+    uid_reference,
+)
+from workers.results.encoder import Equipment
+from workers.results.finding_text import probability_value
 from workers.results.header import RESEARCH_USE, SERIES_OFFSETS, finish, series_description, start_object
+from workers.results.headline import Told, found_sentence, not_analysed_sentence
 from workers.results.identity import Identity
-from workers.results.sentence import Told, found_sentence, not_analysed_sentence
-from workers.results.statements import probability_value
 from workers.results.structured_report import hierarchy, report, set_document, set_root
 
 KIND = "summary"

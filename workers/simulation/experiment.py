@@ -9,10 +9,10 @@ import numpy as np
 
 from config.settings import Triage
 from workers.simulation.cases import Case, draw_cases, is_counted
-from workers.simulation.figures import ALL, MISSED, NONE, Comparison, Figures, figures_of
 from workers.simulation.policies import policies
-from workers.simulation.room import turnarounds
+from workers.simulation.reading_room import turnarounds
 from workers.simulation.scenario import Scenario, ScenarioError
+from workers.simulation.turnaround_figures import ALL, MISSED, NONE, Comparison, Figures, figures_of
 
 Progress = Callable[[int, int], None]
 """Told how many of how many readings of a whole replication are done."""

@@ -13,7 +13,7 @@ from datetime import date, datetime, timedelta
 from itertools import pairwise
 from statistics import fmean, pstdev
 
-from db.observation import Observation
+from db.queries.turnaround import Observation
 from workers.simulation.scenario import HOURS, Reading, Scenario, ScenarioError, SimulatedFinding, Week
 
 _FEWEST_STUDIES = 200

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from math import floor, log10
 
-from workers.simulation.figures import Comparison, Estimate
+from workers.simulation.turnaround_figures import Comparison, Estimate
 
 # Okabe and Ito's colours, which people with any colour vision tell apart.
 COLOURS = ("#595959", "#0072b2", "#e69f00", "#009e73")

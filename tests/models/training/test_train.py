@@ -30,7 +30,7 @@ from models.training.predict import compare_maps, image_scores  # noqa: E402
 from models.training.predicted import Predicted, gathered, keep, kept  # noqa: E402
 from models.training.recipe import Data, Evaluation, Network, Recipe, Schedule  # noqa: E402
 from models.training.train import TrainingError, choose, train  # noqa: E402
-from node.commands.training import train as command  # noqa: E402
+from node.cli.train import train as command  # noqa: E402
 from tests.models.training.drawn import write_drawn  # noqa: E402
 
 pytestmark = pytest.mark.timeout(900)  # tracing a graph is slow on a busy machine

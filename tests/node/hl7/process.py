@@ -16,7 +16,7 @@ from db.engine import connect
 from db.worklist import Worklist
 from tests.orthanc import wait_until
 from tests.rules import alarming
-from workers.notifications.registry import alarm_rules
+from workers.notifications.channels import alarm_rules
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 _READY = rb"listens on 127\.0\.0\.1:(\d+)"
@@ -53,7 +53,7 @@ class Process:
         before = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "node.cli", "--config", str(self.config), self.command],
+                [sys.executable, "-m", "node.cli.main", "--config", str(self.config), self.command],
                 cwd=REPOSITORY,
                 stdout=log,
                 stderr=log,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from config.messaging import HL7Notification, Notifications
+from config.integrations import HL7Notification, Notifications
 from config.settings import Settings, Site
 from db.engine import connect, migrate
 from db.records import Priority
@@ -18,7 +18,7 @@ from tests.node.hl7.messages import Answer
 from tests.rules import NO_RULES
 from tests.workers.notifications.test_channels import ALARM
 from workers.hl7.message import read_message
-from workers.notifications.hl7 import report
+from workers.notifications.observation_report import report
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "hl7.md"
 

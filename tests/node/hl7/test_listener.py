@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hl7.client import MLLPClient
 
-from config.messaging import HL7
+from config.integrations import HL7
 from db.records import Priority
 from node.hl7.listener import Listener, may_connect
 from tests.db.examples import record, study_of

@@ -14,18 +14,18 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
-from config.messaging import HL7
+from config.integrations import HL7
 from config.settings import Settings, Store
 from db.engine import connect, migrate
 from db.records import Priority
 from db.worklist import Worklist
-from node.hl7.reading import understand
+from node.hl7.interpretation import understand
 from node.hl7.receiver import Receiver
 from tests.db.examples import NOW, finished, received, record, study_of
 from tests.node.hl7.messages import PATIENT, Answer, correction, merge, message, order, report
 from tests.rules import NO_RULES
 from workers.hl7.message import MessageError, read_message
-from workers.worklist import rules_of
+from workers.open_worklist import rules_of
 
 
 @pytest.fixture

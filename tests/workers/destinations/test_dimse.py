@@ -24,9 +24,9 @@ from pynetdicom.presentation import PresentationContext
 from config.settings import Destination
 from tests.orthanc import running_orthanc, wait_until
 from tests.workers.harness import CR, radiograph
-from workers.destinations.contract import HeldStudy, Outgoing, PeerError, Receipt, Verdict
+from workers.destinations.destination_kind import HeldStudy, Outgoing, PeerError, Receipt, Verdict
+from workers.destinations.destination_kinds import KINDS
 from workers.destinations.dimse import Dimse, judge
-from workers.destinations.registry import KINDS
 
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"
 
@@ -273,7 +273,7 @@ def test_orthanc_says_whose_study_it_holds(tmp_path: Path, outgoing: Callable[..
 
 @dataclass(frozen=True)
 class Stored:
-    """What :class:`~workers.destinations.contract.StoredObject` asks for, of a radiograph of the harness."""
+    """What :class:`~workers.destinations.destination_kind.StoredObject` asks for, of a radiograph of the harness."""
 
     sop_instance_uid: str
     sop_class_uid: str = CR

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.messaging import CharacterSet
+from config.integrations import CharacterSet
+from workers.hl7.encoding import CODECS, Delimiters, codec_of, escape, stripped, unescape
 from workers.hl7.message import MessageError, composed, read_header, read_message, write_message
-from workers.hl7.text import CODECS, Delimiters, codec_of, escape, stripped, unescape
 
 USUAL = Delimiters()
 OTHER = Delimiters("$", "!", "%", "?", "#")

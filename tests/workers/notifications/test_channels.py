@@ -15,15 +15,15 @@ from typing import Any
 import hl7
 import pytest
 
-from config.messaging import Email, HL7Notification, Notifications, Webhook
+from config.integrations import Email, HL7Notification, Notifications, Webhook
 from config.settings import Settings, Site
 from db.notifications import Notification
 from db.records import Priority
 from tests.workers.notifications.receivers import accept, hospital, mail, make_certificate, web
-from workers.notifications.contract import NOTICE, NotSentError, PartlySentError
-from workers.notifications.registry import CHANNELS, alarm_rules, enabled_channels
+from workers.notifications.channel import NOTICE, NotSentError, PartlySentError
+from workers.notifications.channels import CHANNELS, alarm_rules, enabled_channels
+from workers.notifications.formatting import trial_notification
 from workers.notifications.webhook import signature
-from workers.notifications.wording import trial_notification
 
 NOW = datetime(2026, 3, 1, 3, 20, tzinfo=UTC)
 ALARM = Notification(
@@ -248,10 +248,10 @@ def test_a_report_without_a_name() -> None:
 
 
 def test_our_own_report_takes_no_study_off_our_own_list() -> None:
-    from config.messaging import HL7
-    from node.hl7.reading import understand
+    from config.integrations import HL7
+    from node.hl7.interpretation import understand
     from workers.hl7.message import read_message
-    from workers.notifications.hl7 import report as written
+    from workers.notifications.observation_report import report as written
 
     raw = written(ALARM, settings(), NOW).encode()
     (order,) = understand(read_message(raw), raw, HL7()).orders

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from config.messaging import Notifications as Rules
+from config.integrations import Notifications as Rules
 from config.settings import Settings, Workers
 from db.engine import connect, migrate
 from db.notifications import AlarmRules, Notification, Notifications
@@ -18,12 +18,12 @@ from db.order_tables import NotificationState
 from db.orders import HospitalMessage
 from db.patients import PatientIdentifier, PatientNews
 from db.records import Analysis, Priority, TriageDecision
-from db.reporting import Reporting
+from db.study_status import Reporting
 from db.worklist import Worklist
 from tests.db.examples import MINUTE, NOW, finding, finished, study_of
 from tests.rules import alarming
 from tests.workers.builders import FakeClock
-from workers.notifications.contract import NotSentError, PartlySentError
+from workers.notifications.channel import NotSentError, PartlySentError
 from workers.notifications.sending import Sender
 
 ALARM = TriageDecision(Priority.CRITICAL, NOW, Analysis.ANALYSED, "pneumothorax", (finding(),))

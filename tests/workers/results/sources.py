@@ -19,9 +19,9 @@ from pydicom.uid import (
 )
 
 from models.contract import Box, Code, Finding, Mask, Mode, ModelInput, ModelUse, Prediction, Spacing, Unfit
-from workers.results.contract import Analysis, Equipment
+from workers.results.encoder import Analysis, Equipment
+from workers.results.encoders import ENCODERS
 from workers.results.identity import Identity
-from workers.results.registry import ENCODERS
 from workers.results.summary import (
     ImageAccount,
     Reference,

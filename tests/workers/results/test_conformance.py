@@ -10,13 +10,13 @@ from pydicom.uid import UID
 
 from db.records import NOTE, StaleObject
 from models.contract import Code
-from node import reception
-from node.eligibility import RADIOGRAPH_CLASSES
-from node.syntaxes import DECODABLE
+from node.dicom import spool
+from node.dicom.eligibility import RADIOGRAPH_CLASSES
+from node.dicom.presentation_contexts import DECODABLE
 from tests.workers.results.sources import CREATED_AT, EQUIPMENT, analysis, encode_all, source, study_summary
 from tests.workers.results.test_objects import KNOWN_WARNINGS
 from workers.results import codes, header
-from workers.results.registry import ENCODERS
+from workers.results.encoders import ENCODERS
 from workers.results.rejection_note import encode_note
 
 STATEMENT = Path(__file__).parents[3] / "docs" / "dicom-conformance.md"
@@ -44,14 +44,14 @@ def test_received_classes_and_transfer_syntaxes_are_those_of_the_listener():
 
 
 def test_status_codes_are_those_of_the_intake():
-    from node import intake
+    from node.dicom import receiving
 
     coded = (
-        intake.SUCCESS,
-        intake.OUT_OF_RESOURCES,
-        intake.MISMATCH,
-        intake.CANNOT_UNDERSTAND,
-        intake.PROCESSING_FAILURE,
+        receiving.SUCCESS,
+        receiving.OUT_OF_RESOURCES,
+        receiving.MISMATCH,
+        receiving.CANNOT_UNDERSTAND,
+        receiving.PROCESSING_FAILURE,
     )
     assert [int(row[0], 16) for row in table("Status")] == list(coded)
 
@@ -86,7 +86,7 @@ def test_codes_that_decide_are_listed(name):
 
 def test_implementation_is_the_listeners_and_the_encoders():
     listed = {row[0]: row[1].strip("`") for row in table("Identification")}
-    for module in (header, reception):
+    for module in (header, spool):
         assert listed["Implementation Class UID"] == module.IMPLEMENTATION_CLASS_UID
         assert listed["Implementation Version Name"] == module.IMPLEMENTATION_VERSION_NAME
 

@@ -18,8 +18,8 @@ from models.radiograph.reading import read_model_input
 from tests.workers.results.sources import analysis, encode_all, finding, source
 from tests.workers.results.trees import children, groups
 from workers.results import codes
-from workers.results.reading import read_masks
-from workers.results.statements import side_code
+from workers.results.finding_text import side_code
+from workers.results.result_reader import read_masks
 
 NETWORK = (96, 96)
 

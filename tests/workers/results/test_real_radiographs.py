@@ -9,7 +9,7 @@ import pytest
 from models.radiograph.reading import spacing_of
 from tests.workers.results.sources import analysis, encode_all, finding, study_summary, write
 from tests.workers.results.test_objects import complaints
-from workers.results.reading import problems, read_masks, read_result
+from workers.results.result_reader import problems, read_masks, read_result
 
 FILES = [
     "dicom/00000910_001.cr.dcm",

@@ -11,11 +11,11 @@ import pytest
 from config.settings import Triage
 from tests.workers.simulation.rooms import scenario
 from workers.simulation.experiment import compare
-from workers.simulation.figures import ALL, NONE, Comparison, estimate, figures_of, student_t
 from workers.simulation.plots import nice_top
 from workers.simulation.policies import FIRST_COME, MAXIMUM_WAIT, OURS, PRIORITY
-from workers.simulation.report import html_report, metrics_json
 from workers.simulation.scenario import DEFAULT, ScenarioError, read_scenario
+from workers.simulation.simulation_report import html_report, metrics_json
+from workers.simulation.turnaround_figures import ALL, NONE, Comparison, estimate, figures_of, student_t
 
 RULES = Triage()
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from db.observation import Observation
+from db.queries.turnaround import Observation
 from tests.workers.simulation.rooms import scenario
 from workers.simulation.observed import scenario_from
 from workers.simulation.scenario import ScenarioError

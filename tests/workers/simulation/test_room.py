@@ -11,7 +11,7 @@ from config.settings import Triage
 from tests.workers.simulation.rooms import case, scenario
 from workers.simulation.cases import Case, draw_cases, is_counted
 from workers.simulation.policies import FIRST_COME, MAXIMUM_WAIT, OURS, PRIORITY, policies
-from workers.simulation.room import turnarounds
+from workers.simulation.reading_room import turnarounds
 from workers.simulation.scenario import Scenario
 
 RULES = Triage()

@@ -12,7 +12,7 @@ from models.training.datasets import read_dataset, rle
 from models.training.datasets.exploration import explore, label_counts, mask_places, measure_images, quantiles
 from models.training.datasets.exploration_report import chosen_samples, explore_folder, truth_marks
 from models.training.datasets.sample import Sample
-from node.cli import cli
+from node.cli.main import cli
 from tests.models.training.datasets import made
 from tests.models.training.drawn import write_drawn
 

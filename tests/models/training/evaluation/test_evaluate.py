@@ -23,7 +23,7 @@ from models.training.evaluation.evaluate import EvaluationError, evaluate, find_
 from models.training.evaluation.evaluation_report import box_precision
 from models.training.evaluation.measure import strongest_is_true
 from models.training.evaluation.predictions import read_predictions
-from node.cli import cli
+from node.cli.main import cli
 from tests.models import samples
 from tests.models.training.datasets import made
 from tests.models.training.drawn import write_drawn

@@ -1,0 +1,128 @@
+"""Holding a study for a person, and letting it go again, with everything of it that has not left yet."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select, update
+
+from db import tables
+from db.records import NOTE, DeliveryState, JobState
+from db.replaced_instances import replace_older
+from db.transitions import event, lock_study, move, write_events
+
+
+def why_kept_back(study: Row[Any]) -> str | None:
+    """Why nothing that was made for a study may leave: it is held, or its patient was corrected; None where it may."""
+    return str(study.held_reason) if study.held else str(study.correction) or None
+
+
+def is_kept_back(study: Any) -> ColumnElement[bool]:
+    """The same as a condition; ``study`` is the table or an alias of it."""
+    return or_(study.held.is_(True), study.correction != "")
+
+
+def stays_here(study: Any, kind: Any) -> ColumnElement[bool]:
+    """Whether a result of this kind may not leave now; a rejection note of ours always may: what is wrong must go."""
+    return and_(is_kept_back(study), kind != NOTE)
+
+
+def first_state(study: Row[Any]) -> tuple[DeliveryState, str]:
+    """Where a delivery of ``study`` begins, and why if it is held."""
+    reason = why_kept_back(study)
+    return (DeliveryState.PENDING, "") if reason is None else (DeliveryState.HELD, reason)
+
+
+_HELD_JOBS = (JobState.QUEUED, JobState.RETRYING)
+
+
+def hold(connection: Connection, study_id: int, reason: str, actor: str, now: datetime) -> None:
+    """Hold a study, its waiting jobs and its waiting deliveries. Holding a held study adds nothing.
+
+    What is running goes on; what it leaves is held when it is written.
+
+    Raises:
+        RecordNotFoundError: there is no such study.
+    """
+    study = lock_study(connection, study_id)
+    if study.held:
+        return
+    connection.execute(update(tables.Study).where(tables.Study.id == study_id).values(held=True, held_reason=reason))
+    write_events(connection, [event(study_id, "study", study_id, "released", "held", reason, actor, now)])
+    for job in _locked(connection, tables.Job, study_id, _HELD_JOBS):
+        move(connection, "job", job, JobState.HELD, cause=reason, actor=actor, now=now)
+    for delivery in _locked(connection, tables.Delivery, study_id, (DeliveryState.PENDING,)):
+        move(
+            connection,
+            "delivery",
+            delivery,
+            DeliveryState.HELD,
+            cause=reason,
+            actor=actor,
+            now=now,
+            error=reason,
+            held_with_study=True,
+        )
+
+
+def release(connection: Connection, study_id: int, actor: str, now: datetime) -> tuple[int, ...]:
+    """Release a held study: its held jobs are queued and the deliveries that were held with it are pending again.
+
+    A delivery that was held for a reason of its own stays held. Releasing a study that is not held does nothing. Where
+    the hospital has corrected the patient, releasing means that what was made before may leave all the same. Where an
+    image came again with other content, the newest one counts alone from now on: triage must look at the study again.
+
+    Returns:
+        The jobs to ring for.
+
+    Raises:
+        RecordNotFoundError: there is no such study.
+    """
+    study = lock_study(connection, study_id)
+    if why_kept_back(study) is None:
+        return ()
+    connection.execute(
+        update(tables.Study)
+        .where(tables.Study.id == study_id)
+        .values(held=False, held_reason="", correction="", last_activity_at=now, activity=tables.Study.activity + 1)
+    )
+    replace_older(connection, study_id, actor, now)
+    cause = "study was released"
+    write_events(connection, [event(study_id, "study", study_id, "held", "released", cause, actor, now)])
+    jobs = _locked(connection, tables.Job, study_id, (JobState.HELD,))
+    for job in jobs:
+        move(connection, "job", job, JobState.QUEUED, cause=cause, actor=actor, now=now, rung_at=None, queued_at=now)
+    for delivery in _locked(connection, tables.Delivery, study_id, (DeliveryState.HELD,)):
+        if delivery.held_with_study:
+            move(
+                connection,
+                "delivery",
+                delivery,
+                DeliveryState.PENDING,
+                cause=cause,
+                actor=actor,
+                now=now,
+                error="",
+                rung_at=None,
+                held_with_study=False,
+            )
+    return tuple(job.id for job in jobs)
+
+
+def send_recorded(connection: Connection, study: Row[Any], reason: str, actor: str, now: datetime) -> None:
+    """Let the deliveries of a locked study go that were recorded for ``reason``; the scheduler enqueues them."""
+    state, held = first_state(study)
+    values: dict[str, Any] = {"error": held, "held_with_study": state is DeliveryState.HELD, "rung_at": None}
+    for row in _locked(connection, tables.Delivery, study.id, (DeliveryState.RECORDED,)):
+        if row.error == reason:
+            move(connection, "delivery", row, state, cause="the report was taken back", actor=actor, now=now, **values)
+
+
+def _locked(connection: Connection, table: Any, study_id: int, states: tuple[Any, ...]) -> list[Any]:
+    columns = table.__table__
+    query = select(columns).where(columns.c.study_id == study_id, columns.c.state.in_(states))
+    if table is tables.Delivery:
+        note = select(tables.Result.id).where(tables.Result.study_id == study_id, tables.Result.kind == NOTE)
+        query = query.where(columns.c.result_id.not_in(note))
+    return list(connection.execute(query.order_by(columns.c.id).with_for_update(key_share=True)))

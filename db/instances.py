@@ -1,0 +1,477 @@
+"""Recording a received instance: the one transaction that lies between a peer's C-STORE and its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, insert, literal_column, select, update
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from db import tables
+from db.accessions import keep_numbers
+from db.holds import hold
+from db.instance_flags import COMPARE, CONFLICT, OWN, REPEAT
+from db.orders import ACTOR, AHEAD, apply_on_arrival, lock_arrivals
+from db.patients import PatientIdentifier, PatientRules, correct_on_arrival, identifier_of, same_patient
+from db.prepared_statements import Prepared
+from db.queries.retention import has_files_again
+from db.records import Analysis, Ingest, InstanceState, JobState, Priority, ReceivedInstance, Refusal, StudyState
+from db.study_status import REPORT_OBJECT, return_to_list
+from db.transitions import event, lock_study, touch_study
+
+STAT_WAIT = timedelta(hours=1)
+ROUTINE_WAIT = timedelta(hours=8)
+"""When a study is due until triage has judged it. Triage replaces both by what the configuration says."""
+
+REJECTED = "rejected"
+"""Refusal code of an instance that a rejection note has taken back."""
+
+_READABLE = frozenset({"not-frontal", "not-a-chest", "body-part-unknown", "too-small", "too-young", "age-unknown"})
+"""Codes of refused instances (:mod:`node.dicom.eligibility`) that are radiographs all the same, and for a person to
+read.
+"""
+
+OTHER_CONTENT = "an instance came again under the same SOP Instance UID with other content"
+
+_PATHS_AT_ONCE = 500
+_TEXT_LIMIT = 256
+_ACTOR = "listener"
+_OPEN_JOBS = (JobState.QUEUED, JobState.RUNNING, JobState.RETRYING)
+
+
+_STUDY: Any = tables.Study.__table__
+_IDENTITY = ("patient_id", "issuer_of_patient_id", "accession_number")
+
+
+def insert_or_ignore(connection: Connection, table: Any) -> Any:
+    """Give an INSERT for ``table`` that leaves a row which is there already as it is."""
+    return _or_ignore(connection.dialect.name, table)
+
+
+def _or_ignore(dialect: str, table: Any) -> Any:
+    make: Any = postgresql_insert if dialect == "postgresql" else sqlite_insert
+    return make(table).on_conflict_do_nothing()
+
+
+def _values(table: Any, *names: str) -> dict[str, Any]:
+    return {name: bindparam(name, type_=table.c[name].type) for name in names}
+
+
+def _inserting(mapped: type[tables.Base], *names: str) -> Prepared:
+    """INSERT with these columns, giving the id."""
+    table: Any = mapped.__table__
+    return Prepared(lambda _: insert(table).values(_values(table, *names)).returning(table.c.id))
+
+
+_LOCK_STUDY = Prepared(
+    lambda _: (
+        select(_STUDY)
+        .where(_STUDY.c.study_instance_uid == bindparam("study_instance_uid"))
+        .with_for_update(key_share=True)
+    )
+)
+_INSERT_STUDY = Prepared(
+    lambda dialect: (
+        _or_ignore(dialect, _STUDY)
+        .values(
+            _values(
+                _STUDY,
+                *("study_instance_uid", *_IDENTITY, "patient_name", "patient_birth_date", "patient_sex"),
+                *("study_date", "study_time", "study_description", "state", "stat", "priority", "analysis", "reason"),
+                *("due_at", "first_received_at", "last_activity_at"),
+            )
+        )
+        .returning(_STUDY)
+    )
+)
+_COUNT_IMAGE = Prepared(
+    lambda _: (
+        update(_STUDY)
+        .where(_STUDY.c.id == bindparam("study_id"))
+        .values(
+            images=_STUDY.c.images + literal_column("1"),
+            refused=_STUDY.c.refused + bindparam("refusals"),
+            activity=_STUDY.c.activity + literal_column("1"),
+            last_activity_at=bindparam("now", type_=_STUDY.c.last_activity_at.type),
+        )
+    )
+)
+_TWINS = Prepared(
+    lambda _: select(
+        tables.Instance.id,
+        tables.Instance.digest,
+        tables.Instance.study_id,
+        tables.Instance.series_id,
+        tables.Instance.sop_class_uid,
+        tables.Instance.patient_id,
+        tables.Instance.flag,
+    ).where(tables.Instance.sop_instance_uid == bindparam("sop_instance_uid"))
+)
+_OWN_RESULT = Prepared(
+    lambda _: select(tables.Result.id).where(tables.Result.sop_instance_uid == bindparam("sop_instance_uid"))
+)
+_REJECTION = Prepared(
+    lambda _: (
+        select(tables.Rejection.sentence)
+        .where(tables.Rejection.sop_instance_uid == bindparam("sop_instance_uid"))
+        .order_by(tables.Rejection.id)
+    )
+)
+_SERIES = Prepared(
+    lambda _: select(tables.Series.id).where(
+        tables.Series.study_id == bindparam("study_id"),
+        tables.Series.series_instance_uid == bindparam("series_instance_uid"),
+    )
+)
+_INSERT_SERIES = _inserting(
+    tables.Series, "study_id", "series_instance_uid", "modality", "body_part", "series_description"
+)
+_INSERT_INSTANCE = _inserting(
+    tables.Instance,
+    *("study_id", "series_id", "sop_instance_uid", "sop_class_uid", "transfer_syntax_uid", "digest", "path"),
+    *("byte_count", "patient_id", "view", "calling_ae_title", "state", "refusal_code", "refusal_sentence", "flag"),
+    "received_at",
+)
+_INSERT_JOB = _inserting(
+    tables.Job,
+    *("study_id", "instance_id", "pipeline", "revision", "state", "stat", "attempts", "rung_at", "timings"),
+    *("created_at", "queued_at"),
+)
+_INSERT_EVENT = _inserting(
+    tables.Event, "study_id", "entity", "entity_id", "from_state", "to_state", "cause", "actor", "at"
+)
+
+
+def record_instance(
+    connection: Connection,
+    received: ReceivedInstance,
+    refusal: Refusal | None,
+    pipeline: str,
+    rules: PatientRules,
+    now: datetime,
+) -> Ingest:
+    """Record ``received`` with its study and series and, where it is not refused, its job.
+
+    The study's row stays locked, so two associations that bring the same instance at once come one after the other.
+    """
+    study, is_new = _study(connection, received, refusal, now)
+    twins = _TWINS.rows(connection, {"sop_instance_uid": received.sop_instance_uid})
+    repeat = next((twin for twin in twins if twin.digest == received.digest), None)
+    if repeat is not None:
+        return Ingest(repeat.id, _open_jobs(connection, repeat.id), repeat=True)
+
+    refusal = refusal or _rejection(connection, received.sop_instance_uid)
+    own = refusal is not None and is_own_result(connection, received.sop_instance_uid)
+    series_id = _series_id(connection, study.id, received)
+    again = "" if own else _again(twins, received, (study.id, series_id), refusal)
+    flag, trouble = (again, "") if again else _flag(connection, study, received, rules, conflict=bool(twins), own=own)
+    instance_id = _insert_instance(connection, (study.id, series_id), received, refusal, flag, now)
+    if study.files_removed_at is not None:
+        has_files_again(connection, study.id)
+    held = study.held or bool(trouble)
+    has_job = refusal is None or flag == COMPARE
+    job_id = _insert_job(connection, study, instance_id, received, pipeline, held, now) if has_job else None
+    state = state_of(refusal, flag)
+    events = _events(study, is_new, instance_id, state, refusal, job_id, trouble or study.held_reason, now)
+    _INSERT_EVENT.run(connection, *events)
+    if again:
+        _raise_to_stat(connection, study, received, now)
+    elif not own:
+        _update_study(connection, study, received, refusal, now)
+    returned = not own and not again and came_after_the_report(study, refusal)
+    if returned:
+        return_to_list(connection, study, now)
+    pressing = is_new and _apply_what_was_said(connection, study, job_id, rules, now)
+    if trouble:
+        for study_id in sorted({study.id, *(twin.study_id for twin in twins)}):
+            hold(connection, study_id, trouble, _ACTOR, now)
+    job_ids = () if job_id is None or held else (job_id,)
+    return Ingest(
+        instance_id,
+        job_ids,
+        comparing=flag == COMPARE,
+        conflict=flag == CONFLICT,
+        pressing=pressing or flag == COMPARE,
+        returned=study.id if returned else None,
+    )
+
+
+def recorded_files(connection: Connection, paths: Sequence[str]) -> frozenset[str]:
+    """Which of these paths are those of recorded instances."""
+    found: set[str] = set()
+    for first in range(0, len(paths), _PATHS_AT_ONCE):
+        some = list(paths[first : first + _PATHS_AT_ONCE])
+        found.update(connection.scalars(select(tables.Instance.path).where(tables.Instance.path.in_(some))))
+    return frozenset(found)
+
+
+def is_own_result(connection: Connection, sop_instance_uid: str) -> bool:
+    """Say whether this node has made the object with this UID."""
+    return _OWN_RESULT.first(connection, {"sop_instance_uid": sop_instance_uid}) is not None
+
+
+def _rejection(connection: Connection, sop_instance_uid: str) -> Refusal | None:
+    """Why the hospital has taken this instance back before it came, if it has."""
+    rejection = _REJECTION.first(connection, {"sop_instance_uid": sop_instance_uid})
+    return None if rejection is None else Refusal(REJECTED, rejection.sentence)
+
+
+def _again(twins: Sequence[Any], received: ReceivedInstance, parents: tuple[int, int], refusal: Refusal | None) -> str:
+    """Flag of an instance that may repeat one of its ``twins``: same SOP Instance UID, other bytes. Empty if it cannot.
+
+    ``parents`` are the rows of its study and series. Pixels are never looked at here: a peer waits for its answer, and
+    other peers for the database. What a rejection note has taken back is refused in every encoding alike.
+    """
+    if not twins:
+        return ""
+    if refusal is not None and refusal.code == REJECTED:
+        return REPEAT
+    known = [twin for twin in twins if twin.flag not in (COMPARE, REPEAT)]
+    return COMPARE if any(_may_be_the_same(twin, received, parents) for twin in known) else ""
+
+
+def _may_be_the_same(twin: Any, received: ReceivedInstance, parents: tuple[int, int]) -> bool:
+    return (
+        (twin.study_id, twin.series_id) == parents
+        and twin.sop_class_uid == received.sop_class_uid
+        and twin.patient_id.strip(" ") == _clean(received.patient_id).strip(" ")
+    )
+
+
+def state_of(refusal: Refusal | None, flag: str = "") -> InstanceState:
+    """State of an instance that was just received, or just compared."""
+    if flag == COMPARE:
+        return InstanceState.RECEIVED
+    return InstanceState.REFUSED if refusal else InstanceState.ELIGIBLE
+
+
+def _clean(value: str) -> str:
+    """Take out what a database cannot store as text (NUL, lone surrogates); cut what no header should hold."""
+    return value.replace("\0", "").encode("utf-8", "replace").decode("utf-8")[:_TEXT_LIMIT]
+
+
+def _study(
+    connection: Connection, received: ReceivedInstance, refusal: Refusal | None, now: datetime
+) -> tuple[Any, bool]:
+    """Find or make the study and lock it; say whether it is new."""
+    by_uid = {"study_instance_uid": received.study_instance_uid}
+    row = _LOCK_STUDY.first(connection, by_uid)
+    if row is not None:
+        return row, False
+    values = _study_values(received, refusal, now)
+    made = _INSERT_STUDY.first(connection, values)
+    if made is not None:
+        keep_numbers(connection, made.id, values["accession_number"])
+    # Without a row another association has made the study since; it is seen by now.
+    return (made, True) if made is not None else (_LOCK_STUDY.rows(connection, by_uid)[0], False)
+
+
+def _study_values(received: ReceivedInstance, refusal: Refusal | None, now: datetime) -> dict[str, Any]:
+    return {
+        "study_instance_uid": received.study_instance_uid,
+        "patient_id": _clean(received.patient_id),
+        "issuer_of_patient_id": _clean(received.issuer_of_patient_id),
+        "patient_name": _clean(received.patient_name),
+        "patient_birth_date": _clean(received.patient_birth_date),
+        "patient_sex": _clean(received.patient_sex),
+        "accession_number": _clean(received.accession_number),
+        "study_date": _clean(received.study_date),
+        "study_time": _clean(received.study_time),
+        "study_description": _clean(received.study_description),
+        "state": StudyState.OPEN,
+        "stat": received.stat,
+        "priority": Priority.URGENT if received.stat else Priority.ROUTINE,
+        "analysis": Analysis.NOT_ANALYSED if refusal else Analysis.WAITING,
+        "reason": refusal.sentence if refusal else "waiting for its analysis",
+        "due_at": now + (STAT_WAIT if received.stat else ROUTINE_WAIT),
+        "first_received_at": now,
+        "last_activity_at": now,
+    }
+
+
+def _open_jobs(connection: Connection, instance_id: int) -> tuple[int, ...]:
+    job = tables.Job
+    query = select(job.id).where(job.instance_id == instance_id, job.state.in_(_OPEN_JOBS)).order_by(job.id)
+    return tuple(connection.scalars(query))
+
+
+def _flag(
+    connection: Connection, study: Any, received: ReceivedInstance, rules: PatientRules, *, conflict: bool, own: bool
+) -> tuple[str, str]:
+    """Say what is wrong with an instance: a flag for its row, and why the study must be held (or nothing)."""
+    if own:
+        return OWN, ""
+    if conflict:
+        return CONFLICT, OTHER_CONTENT
+    known = identifier_of(study)
+    given = PatientIdentifier(_clean(received.patient_id), _clean(received.issuer_of_patient_id))
+    if rules.contradict(given, known) and not same_patient(connection, (given,), (known,), rules):
+        return "patient", "its images name different patients (Patient ID or its issuer)"
+    return "", ""
+
+
+def _apply_what_was_said(
+    connection: Connection, study: Any, job_id: int | None, rules: PatientRules, now: datetime
+) -> bool:
+    """Apply to a new study what the hospital has said by HL7 before it came; whether it is urgent."""
+    lock_arrivals(connection, shared=True)
+    if correct_on_arrival(connection, study, rules, ACTOR, now):
+        study = lock_study(connection, study.id)
+    wanted = apply_on_arrival(connection, study, rules, now)
+    if wanted not in (Priority.URGENT, Priority.CRITICAL):
+        return False
+    values = {"priority": wanted, "due_at": min(study.due_at, now + STAT_WAIT)}
+    connection.execute(update(tables.Study).where(tables.Study.id == study.id).values(**values))
+    connection.execute(update(tables.Job).where(tables.Job.id == job_id).values(stat=True))
+    return True
+
+
+def _series_id(connection: Connection, study_id: int, received: ReceivedInstance) -> int:
+    values = {"study_id": study_id, "series_instance_uid": received.series_instance_uid}
+    found = _SERIES.first(connection, values)
+    if found is None:
+        values |= {
+            "modality": _clean(received.modality),
+            "body_part": _clean(received.body_part),
+            "series_description": _clean(received.series_description),
+        }
+        found = _INSERT_SERIES.first(connection, values)
+    return int(found.id)
+
+
+def _insert_instance(
+    connection: Connection,
+    parents: tuple[int, int],
+    received: ReceivedInstance,
+    refusal: Refusal | None,
+    flag: str,
+    now: datetime,
+) -> int:
+    values = {
+        "study_id": parents[0],
+        "series_id": parents[1],
+        "sop_instance_uid": received.sop_instance_uid,
+        "sop_class_uid": received.sop_class_uid,
+        "transfer_syntax_uid": received.transfer_syntax_uid,
+        "digest": received.digest,
+        "path": received.path,
+        "byte_count": received.byte_count,
+        "patient_id": _clean(received.patient_id),
+        "view": _clean(received.view),
+        "calling_ae_title": _clean(received.calling_ae_title),
+        "state": state_of(refusal, flag),
+        "refusal_code": refusal.code if refusal else "",
+        "refusal_sentence": refusal.sentence if refusal else "",
+        "flag": flag,
+        "received_at": now,
+    }
+    return int(_INSERT_INSTANCE.first(connection, values).id)
+
+
+def _insert_job(
+    connection: Connection,
+    study: Any,
+    instance_id: int,
+    received: ReceivedInstance,
+    pipeline: str,
+    held: bool,
+    now: datetime,
+) -> int:
+    values = {
+        "study_id": study.id,
+        "instance_id": instance_id,
+        "pipeline": pipeline,
+        "revision": 1,
+        "state": JobState.HELD if held else JobState.QUEUED,
+        "stat": received.stat or study.stat,
+        "attempts": 0,
+        "rung_at": now,
+        "timings": {},
+        "created_at": now,
+        "queued_at": now,
+    }
+    return int(_INSERT_JOB.first(connection, values).id)
+
+
+def _events(
+    study: Any,
+    is_new: bool,
+    instance_id: int,
+    state: InstanceState,
+    refusal: Refusal | None,
+    job_id: int | None,
+    trouble: str,
+    now: datetime,
+) -> list[dict[str, Any]]:
+    cause = refusal.code if refusal else "eligible"
+    before = "received"
+    if state is InstanceState.RECEIVED:
+        before, cause = "", "its SOP Instance UID was here already: it will be compared"
+    events = [event(study.id, "instance", instance_id, before, state.value, cause, _ACTOR, now)]
+    if is_new:
+        events.insert(0, event(study.id, "study", study.id, "", study.state.value, "first instance", _ACTOR, now))
+    if job_id is not None:
+        job_state = JobState.HELD if trouble else JobState.QUEUED
+        events.append(event(study.id, "job", job_id, "", job_state.value, trouble or cause, _ACTOR, now))
+    return events
+
+
+def _update_study(
+    connection: Connection, study: Any, received: ReceivedInstance, refusal: Refusal | None, now: datetime
+) -> None:
+    """Count the instance, and let an eligible one reopen the study and wait for its analysis.
+
+    A refused one does not reopen a settled study: its summary would go out again, and a peer that answers each summary
+    with an object of its own would be answered for ever.
+    """
+    values = _study_changes(study, received, refusal, now)
+    if not values and (refusal or study.state is StudyState.OPEN):
+        _COUNT_IMAGE.run(connection, {"study_id": study.id, "refusals": 1 if refusal else 0, "now": now})
+        return
+    if "accession_number" in values:
+        keep_numbers(connection, study.id, values["accession_number"])
+    values["images"] = tables.Study.images + 1
+    if refusal:
+        values["refused"] = tables.Study.refused + 1
+    touch_study(connection, study, now, reopen="" if refusal else "an image arrived", **values)
+
+
+def _raise_to_stat(connection: Connection, study: Any, received: ReceivedInstance, now: datetime) -> None:
+    """Let a repeat change nothing of its study but the urgency that its sender asks for."""
+    values = _stat_changes(study, received, now)
+    if values:
+        connection.execute(update(tables.Study).where(tables.Study.id == study.id).values(**values))
+
+
+def came_after_the_report(study: Any, refusal: Refusal | None) -> bool:
+    """Whether a reader has not seen what came: an image of a study that is reported.
+
+    A report that came as an object may overtake images of its own study, and one that was announced before the first
+    image has overtaken them all, so both cover what comes until the study is quiet. Other objects, such as reports and
+    presentation states, are no images to be read.
+    """
+    if study.reported_at is None or (refusal is not None and refusal.code not in _READABLE):
+        return False
+    return study.state is StudyState.SETTLED or not study.reported_by.startswith((REPORT_OBJECT, AHEAD))
+
+
+def _study_changes(study: Any, received: ReceivedInstance, refusal: Refusal | None, now: datetime) -> dict[str, Any]:
+    """What an instance changes of its study's row, beside what is counted: mostly nothing."""
+    values: dict[str, Any] = {}
+    if not refusal and study.analysis is Analysis.NOT_ANALYSED:
+        values |= {"analysis": Analysis.WAITING, "reason": "waiting for its analysis"}
+    values |= _stat_changes(study, received, now)
+    for name in _IDENTITY:
+        if not getattr(study, name) and _clean(getattr(received, name)):
+            values[name] = _clean(getattr(received, name))
+    return values
+
+
+def _stat_changes(study: Any, received: ReceivedInstance, now: datetime) -> dict[str, Any]:
+    if not received.stat or study.stat:
+        return {}
+    values: dict[str, Any] = {"stat": True, "due_at": min(study.due_at, now + STAT_WAIT)}
+    return values | {"priority": Priority.URGENT} if study.priority is Priority.ROUTINE else values

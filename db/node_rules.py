@@ -1,0 +1,18 @@
+"""What the database must know of a node's settings: whoever opens a worklist says it, and nobody can leave it out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from db.notifications import AlarmRules
+from db.patients import PatientRules
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Whom a critical finding is told, and how patients are told apart. ``workers.open_worklist.rules_of`` makes
+    them.
+    """
+
+    alarms: AlarmRules
+    patients: PatientRules

@@ -1,0 +1,99 @@
+"""What earlier studies of the same patient say: the priors that decide whether a finding is known already."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, and_, or_, select
+
+from db.patients import PatientRules, plain_text
+from db.records import PriorFinding
+from db.tables import Finding, Study
+from db.user_tables import FeedbackRow, Verdict
+
+_MOST = 500
+
+
+def prior_findings(
+    connection: Connection, study: Any, labels: Collection[str], rules: PatientRules
+) -> tuple[PriorFinding, ...]:
+    """What studies of the same patient that came before ``study`` (a row of studies) say of ``labels``, latest first.
+
+    The same patient has the same Patient ID of the same issuer, and the same name, birth date and sex: a finding that
+    is taken for known alarms nobody, so a doubt means another patient. A study that is held says nothing and is told
+    nothing: whose images it has may be in doubt. A present finding whose last verdict is a rejection counts as absent.
+    """
+    identity = _identity(study)
+    if not labels or study.held or rules.names_nobody(study.patient_id) or not _says_who(identity):
+        return ()
+    verdict = (
+        select(FeedbackRow.verdict)
+        .where(FeedbackRow.finding_id == Finding.id)
+        .order_by(FeedbackRow.id.desc())
+        .limit(1)
+        .correlate(Finding)
+        .scalar_subquery()
+    )
+    before = or_(
+        Study.first_received_at < study.first_received_at,
+        and_(Study.first_received_at == study.first_received_at, Study.id < study.id),
+    )
+    query = (
+        select(
+            Study.id,
+            Study.study_date,
+            Study.first_received_at,
+            Study.patient_name,
+            Study.patient_birth_date,
+            Study.patient_sex,
+            Finding.label,
+            Finding.present,
+            Finding.side,
+            verdict.label("verdict"),
+        )
+        .join(Finding, Finding.study_id == Study.id)
+        .where(
+            Study.patient_id == study.patient_id,
+            Study.issuer_of_patient_id.in_(rules.spellings(study.issuer_of_patient_id)),
+            Study.held.is_(False),
+            before,
+            Finding.label.in_(labels),
+            Finding.shadow.is_(False),
+            Finding.superseded.is_(False),
+        )
+        .order_by(Study.first_received_at.desc(), Study.id.desc())
+        .limit(_MOST)
+    )
+    # A study has as many findings of a label as it has images and models; one that holds is enough.
+    sides: defaultdict[tuple[int, str, str, datetime], set[str]] = defaultdict(set)
+    for row in connection.execute(query):
+        if _identity(row) != identity:
+            continue
+        study_and_label = row.id, row.label, row.study_date, row.first_received_at
+        sides[study_and_label] |= {row.side} if row.present and row.verdict != Verdict.REJECT.value else set()
+    return tuple(
+        PriorFinding(label, bool(found), study_date, received_at, _union(found))
+        for (_, label, study_date, received_at), found in sides.items()
+    )
+
+
+def _identity(row: Any) -> tuple[str, str, str]:
+    """Name, birth date and sex as they are compared; ``row`` has these columns of studies."""
+    return plain_text(row.patient_name), plain_text(row.patient_birth_date), plain_text(row.patient_sex)
+
+
+def _says_who(identity: tuple[str, str, str]) -> bool:
+    """Whether there is a name or a birth date: a sex alone tells no two patients apart."""
+    return bool(identity[0] or identity[1])
+
+
+def _union(sides: set[str]) -> str:
+    """The side of several findings together: unknown where that of one is, none where one shows no place."""
+    if not sides or "unknown" in sides:
+        return "unknown" if sides else ""
+    if "" in sides:
+        return ""
+    return sides.pop() if len(sides) == 1 else "both"

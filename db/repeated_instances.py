@@ -1,0 +1,73 @@
+"""An instance that came again in other bytes: a repeat in another encoding, or other content under a used UID.
+
+A modality and an archive may send the same image, each in its own transfer syntax; a router adds a Retrieve AE Title.
+The listener cannot tell, for it never decodes. So it keeps such an instance with the flag ``compare`` and a job, the
+worker that claims the job compares what both mean (:mod:`workers.repeated_instances`), and here the answer is written.
+Until then nothing of the study changes: it is neither held nor reopened, and the instance is not counted. A worker
+that dies leaves a job whose lease runs out, like every other job.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from db import tables
+from db.holds import hold
+from db.instance_flags import COMPARE, CONFLICT, REPEAT
+from db.instances import OTHER_CONTENT, came_after_the_report, state_of
+from db.jobs import instance_of, lock
+from db.records import Analysis, InstanceState, JobState, Refusal
+from db.study_status import return_to_list
+from db.transitions import move, touch_study
+
+SAME = "The same image came before, in another encoding or with a router's additions."
+
+_ENDED: dict[str, Any] = {"worker": "", "lease_until": None, "due_at": None, "error": ""}
+
+
+def settle(connection: Connection, job_id: int, worker: str, difference: str, now: datetime) -> bool:
+    """Write what a comparison has shown; False, and nothing, where the claim is lost or there was none to be made."""
+    study, job = lock(connection, job_id)
+    instance = instance_of(connection, job.instance_id)
+    if job.state is not JobState.RUNNING or job.worker != worker or instance.flag != COMPARE:
+        return False
+    if difference:
+        _is_other_content(connection, (study, job, instance), difference, worker, now)
+    else:
+        values: dict[str, Any] = {"flag": REPEAT, "refusal_code": REPEAT, "refusal_sentence": SAME}
+        move(connection, "instance", instance, InstanceState.REFUSED, cause=REPEAT, actor=worker, now=now, **values)
+        _withdraw(connection, job, REPEAT, worker, now)
+    return True
+
+
+def _withdraw(connection: Connection, job: Row[Any], cause: str, worker: str, now: datetime) -> None:
+    move(
+        connection, "job", job, JobState.WITHDRAWN, cause=cause, actor=worker, now=now, finished_at=now, **_ENDED
+    )  # fmt: skip
+
+
+def _is_other_content(
+    connection: Connection, rows: tuple[Row[Any], Row[Any], Row[Any]], difference: str, worker: str, now: datetime
+) -> None:
+    """Take the instance in like any other that comes, and hold the study for a person."""
+    study, job, instance = rows
+    reason = f"{OTHER_CONTENT} ({difference})"
+    refusal = Refusal(instance.refusal_code, instance.refusal_sentence) if instance.refusal_code else None
+    cause = refusal.code if refusal else "eligible"
+    move(connection, "instance", instance, state_of(refusal), cause=cause, actor=worker, now=now, flag=CONFLICT)
+    if refusal:
+        _withdraw(connection, job, refusal.code, worker, now)
+    else:
+        move(connection, "job", job, JobState.HELD, cause=reason, actor=worker, now=now, **_ENDED, attempts=0)
+    values: dict[str, Any] = {"images": tables.Study.images + 1}
+    if refusal:
+        values["refused"] = tables.Study.refused + 1
+    elif study.analysis is Analysis.NOT_ANALYSED:
+        values |= {"analysis": Analysis.WAITING, "reason": "waiting for its analysis"}
+    touch_study(connection, study, now, reopen="" if refusal else "an image arrived", **values)
+    if came_after_the_report(study, refusal):
+        return_to_list(connection, study, now)
+    hold(connection, study.id, reason, worker, now)

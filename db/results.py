@@ -1,0 +1,170 @@
+"""Keeping what work has left: findings, results, and a delivery for each result and each destination that takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from db import tables
+from db.errors import DuplicateResultError
+from db.holds import first_state
+from db.instances import insert_or_ignore
+from db.records import IS_REPORTED, NOTE, DeliveryState, FindingRecord, ResultRecord
+from db.stale_objects import mark_replaced
+from db.transitions import event, move, write_events
+
+_UNSENT = (DeliveryState.PENDING, DeliveryState.FAILED, DeliveryState.HELD, DeliveryState.RECORDED)
+
+
+def keep_findings(connection: Connection, job: Row[Any], findings: Sequence[FindingRecord], now: datetime) -> None:
+    """Insert the findings of a job's revision; those of earlier revisions are marked as superseded."""
+    finding = tables.Finding
+    if job.revision > 1:
+        connection.execute(update(finding).where(finding.job_id == job.id).values(superseded=True))
+    if not findings:
+        return
+    names = [name for name in FindingRecord.__dataclass_fields__ if name != "model_version"]
+    connection.execute(
+        insert(finding),
+        [
+            {
+                "study_id": job.study_id,
+                "job_id": job.id,
+                "revision": job.revision,
+                "model_version": record.model_version,
+                **{name: getattr(record, name) for name in names},
+            }
+            for record in findings
+        ],
+    )
+    models = sorted({(record.model, record.model_version) for record in findings})
+    connection.execute(
+        insert_or_ignore(connection, tables.Model),
+        [{"name": name, "version": version, "first_used_at": now} for name, version in models],
+    )
+
+
+def keep_results(
+    connection: Connection,
+    study: Row[Any],
+    results: Sequence[ResultRecord],
+    destinations: Mapping[str, Sequence[str]],
+    *,
+    job_id: int | None,
+    revision: int,
+    patient_id: str,
+    actor: str,
+    now: datetime,
+    recorded: str = "",
+) -> tuple[int, ...]:
+    """Insert ``results`` in storing order with their deliveries, and withdraw what an earlier revision never sent.
+
+    ``recorded``: why they are kept here for the time being. Each has its deliveries all the same, so that a person can
+    let them go.
+
+    Returns:
+        The deliveries to ring for: none of them while the study is held, or where they are recorded.
+
+    Raises:
+        DuplicateResultError: other work has left a result with the same UID.
+    """
+    if revision > 1:
+        _withdraw_unsent(connection, study.id, job_id, revision, actor, now)
+        if not _still(recorded, study):
+            mark_replaced(connection, study.id, job_id, revision, actor, now)
+    _refuse_duplicates(connection, [result.sop_instance_uid for result in results])
+    if not results:
+        return ()
+    rows = [
+        {
+            "study_id": study.id,
+            "job_id": job_id,
+            "revision": revision,
+            "ordinal": ordinal,
+            "patient_id": patient_id,
+            "created_at": now,
+            **{name: getattr(result, name) for name in ResultRecord.__dataclass_fields__},
+        }
+        for ordinal, result in enumerate(results)
+    ]
+    returning = insert(tables.Result).returning(tables.Result.id, sort_by_parameter_order=True)
+    ids = connection.scalars(returning, rows).all()
+    wanted = [
+        (result_id, name)
+        for name, kinds in destinations.items()
+        for result_id, result in zip(ids, results, strict=True)
+        if result.kind in kinds
+    ]
+    return _insert_deliveries(connection, study, wanted, _still(recorded, study), actor, now)
+
+
+def _still(recorded: str, study: Row[Any]) -> str:
+    """The reason to record results, unless it was the study's report and that has been taken back since."""
+    return "" if recorded == IS_REPORTED and study.reported_at is None else recorded
+
+
+def _insert_deliveries(
+    connection: Connection,
+    study: Row[Any],
+    wanted: Sequence[tuple[int, str]],
+    recorded: str,
+    actor: str,
+    now: datetime,
+) -> tuple[int, ...]:
+    if not wanted:
+        return ()
+    names = sorted({name for _, name in wanted})
+    connection.execute(insert_or_ignore(connection, tables.Destination), [{"name": name} for name in names])
+    state, reason = (DeliveryState.RECORDED, recorded) if recorded else first_state(study)
+    rows = [
+        {
+            "study_id": study.id,
+            "result_id": result_id,
+            "destination": name,
+            "state": state,
+            "attempts": 0,
+            "rung_at": now,
+            "error": reason,
+            "held_with_study": state is DeliveryState.HELD,
+            "created_at": now,
+        }
+        for result_id, name in wanted
+    ]
+    returning = insert(tables.Delivery).returning(tables.Delivery.id, sort_by_parameter_order=True)
+    ids = tuple(connection.scalars(returning, rows).all())
+    cause = reason or "result was made"
+    write_events(connection, [event(study.id, "delivery", i, "", state.value, cause, actor, now) for i in ids])
+    return ids if state is DeliveryState.PENDING else ()
+
+
+def _refuse_duplicates(connection: Connection, uids: Iterable[str]) -> None:
+    result = tables.Result
+    query = select(result.sop_instance_uid).where(result.sop_instance_uid.in_(list(uids)))
+    found = connection.scalars(query).first()
+    if found is not None:
+        raise DuplicateResultError(found)
+
+
+def _withdraw_unsent(
+    connection: Connection, study_id: int, job_id: int | None, revision: int, actor: str, now: datetime
+) -> None:
+    """An older revision that has not left yet must not arrive after, or beside, the one that replaces it."""
+    delivery, result = tables.Delivery.__table__, tables.Result.__table__
+    query = (
+        select(delivery)
+        .join(result, result.c.id == delivery.c.result_id)
+        .where(
+            delivery.c.study_id == study_id,
+            delivery.c.state.in_(_UNSENT),
+            result.c.job_id.is_(None) if job_id is None else result.c.job_id == job_id,
+            result.c.kind != NOTE,
+            result.c.revision < revision,
+        )
+        .with_for_update(key_share=True, of=delivery)
+    )
+    for row in connection.execute(query).all():
+        cause = f"replaced by revision {revision}"
+        move(connection, "delivery", row, DeliveryState.WITHDRAWN, cause=cause, actor=actor, now=now, error=cause)

@@ -1,0 +1,59 @@
+"""What the commands share: settings and log of this call, a console, and how a command fails."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import click
+from rich.console import Console
+
+from config import logging
+from config.settings import Settings, load
+
+# Into a file or a pipe, lines may be longer than the 80 columns that are assumed there.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+
+
+def settings_of(context: click.Context) -> Settings:
+    """Settings of this call, with the log configured by them."""
+    settings = load(context.obj)
+    logging.configure(settings.logs)
+    return settings
+
+
+def config_of(context: click.Context) -> Path | None:
+    """Path given by ``--config``."""
+    path: Path | None = context.obj
+    return path
+
+
+def fail(message: str, code: int = 1) -> NoReturn:
+    """End the command with ``message`` on standard error."""
+    click.echo(f"pleura: {message}", err=True)
+    sys.exit(code)
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set."""
+    stop = threading.Event()
+
+    def _set(signum: int, frame: FrameType | None) -> None:
+        del signum, frame
+        stop.set()
+
+    previous: dict[int, Callable[[int, FrameType | None], object] | int | None] = {
+        number: signal.signal(number, _set) for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

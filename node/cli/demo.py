@@ -1,0 +1,101 @@
+"""``pleura demo``: see the whole thing work."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+import click
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from db.records import WorklistRow
+from node.cli.common import console, fail
+from node.cli.main import NOT_A_MEDICAL_DEVICE
+from node.cli.worklist import worklist_table
+
+
+@click.command()
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path, exists=True))
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("demo"),
+    show_default=True,
+    help="Folder that is made anew for the node's data and the results.",
+)
+@click.option("--seconds", default=120.0, show_default=True, help="Give up after so long.")
+def demo(files: tuple[Path, ...], folder: Path, seconds: float) -> None:
+    """Start a whole node, send it radiographs by C-STORE and show what comes back.
+
+    Without FILES it sends two real radiographs of NEMA's sample set: a chest and a lower leg, which must be refused.
+    """
+    from node.demo import DemoError
+    from node.dicom.storage_scu import SendError
+    from node.embedded_broker import BrokerError
+    from node.supervisor import ServeError
+
+    began = time.monotonic()
+    if (folder / "pleura.toml").exists():
+        shutil.rmtree(folder)
+    elif folder.exists() and any(folder.iterdir()):
+        fail(f"{folder} is not empty and no earlier demonstration's; name another with --folder")
+    try:
+        _run(files, folder, seconds)
+    except (DemoError, ServeError, BrokerError, SendError) as error:
+        fail(str(error))
+    console.print(f"\n{time.monotonic() - began:.0f} s. [bold yellow]{NOT_A_MEDICAL_DEVICE}[/]")
+
+
+def _run(files: tuple[Path, ...], folder: Path, seconds: float) -> None:
+    from node import demo as scene
+    from node.dicom.storage_scu import Peer, find_files, send_files
+    from node.supervisor import free_port
+
+    outgoing, unreadable = find_files(files or scene.bundled_radiographs())
+    for item in unreadable:
+        console.print(f"[red]{item.path}[/]: {item.reason}")
+    if not outgoing:
+        raise scene.DemoError("there is nothing to send")
+    inbox = folder / "received"
+    inbox.mkdir(parents=True)
+    receiver = scene.ResultReceiver(inbox, free_port("127.0.0.1"))
+    config = scene.write_configuration(folder, receiver.port)
+    columns = (SpinnerColumn(finished_text="[green]✓[/]"), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress, receiver.running():
+        step = progress.add_task("start the node: listener, workers, sweep, broker, admin page", total=1)
+        with scene.running_node(config) as (node, settings):
+            progress.update(step, completed=1)
+            step = progress.add_task("", total=len(outgoing))
+            peer = Peer("127.0.0.1", node.port, settings.listener.ae_title, "DEMOSCU")
+            studies = set()
+            for sent in send_files(outgoing, peer):
+                progress.update(
+                    step, advance=1, description=f"send {sent.path.name} by C-STORE: {_answer(sent.status)}"
+                )
+                studies.add(_study_of(sent.path))
+            step = progress.add_task("wait for results", total=1)
+            rows: tuple[WorklistRow, ...] = ()
+            for rows in scene.wait_for_results(settings, len(studies), seconds):  # noqa: B007 - the last one is shown
+                progress.update(step, description=f"results that came back by C-STORE: {len(receiver.received)}")
+            progress.update(step, completed=1)
+            step = progress.add_task("draw what was found", total=1)
+            pictures = scene.draw_results([item.path for item in outgoing], receiver.received, folder)
+            progress.update(step, completed=1)
+    console.print(worklist_table(rows))
+    console.print(f"Results:  {inbox.absolute()}")
+    for path in receiver.received:
+        console.print(f"          {path.name}")
+    console.print(f"          (what they say: pleura results {inbox})")
+    for picture in pictures:
+        console.print(f"Picture:  {picture.absolute()}")
+
+
+def _answer(status: int | None) -> str:
+    return "no answer" if status is None else f"0x{status:04X}"
+
+
+def _study_of(path: Path) -> str:
+    from pydicom import dcmread
+
+    return str(dcmread(path, specific_tags=["StudyInstanceUID"], stop_before_pixels=True).StudyInstanceUID)

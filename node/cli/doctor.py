@@ -1,0 +1,35 @@
+"""``pleura doctor``: is this node fit to run, and if not, what mends it."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+from rich.markup import escape
+from rich.table import Table
+
+from node.cli.common import console, settings_of
+from node.monitoring.health import Check, examine
+
+_MARKS = {True: "[green]ok[/]", False: "[red]not ok[/]"}
+
+
+@click.command()
+@click.option("--no-peers", is_flag=True, help="Leave out the C-ECHO to each destination.")
+@click.pass_context
+def doctor(context: click.Context, no_peers: bool) -> None:
+    """Check settings, store, database, broker, models and destinations, and say how to mend each.
+
+    Ends with 1 if anything is not ok.
+    """
+    checks = list(examine(settings_of(context), peers=not no_peers))
+    console.print(_table(checks))
+    if not all(check.ok for check in checks):
+        sys.exit(1)
+
+
+def _table(checks: list[Check]) -> Table:
+    table = Table("part", "", "what was found", "what to do", box=None, pad_edge=False)
+    for check in checks:
+        table.add_row(escape(check.part), _MARKS[check.ok], escape(check.found), escape(check.remedy))
+    return table

@@ -1,0 +1,143 @@
+"""``pleura evaluate``: the command behind every figure about a model."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+from rich.table import Table
+
+from node.cli.common import console, fail, settings_of
+from node.cli.progress import progress_bars
+
+if TYPE_CHECKING:
+    from models.training.evaluation.result import Evaluation
+
+_folder = click.Path(path_type=Path, file_okay=False)
+_LEFT_OUT = 5
+
+
+def _truths(said: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """``LABEL=NAME[,NAME]`` as a table."""
+    truths: dict[str, tuple[str, ...]] = {}
+    for text in said:
+        label, equals, names = text.partition("=")
+        if not equals or not label or not names:
+            fail(f"--truth takes LABEL=NAME (or LABEL=NAME,NAME), not '{text}'")
+        truths[label] = tuple(name.strip() for name in names.split(","))
+    return truths
+
+
+@click.command()
+@click.argument("model")
+@click.option("--data", type=_folder, required=True, help="Folder of the data set.")
+@click.option(
+    "--split",
+    default="val",
+    show_default=True,
+    help="Split to judge by; `all` takes every image. Where there is no `val`, it is a fixed fifth of the patients.",
+)
+@click.option("--out", type=_folder, required=True, help="Folder for report.html, metrics.json and predictions.")
+@click.option(
+    "--layout", default="auto", show_default=True, help="cxr, siim, rsna, nih or folders; auto looks into the folder."
+)
+@click.option(
+    "--truth",
+    multiple=True,
+    metavar="LABEL=NAME",
+    help="What the data set calls a label of the model; may be repeated.",
+)
+@click.option("--patient", default="", help="Pattern with one group that finds the patient in a file name (folders).")
+@click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]), default="auto", show_default=True)
+@click.pass_context
+def evaluate(
+    context: click.Context,
+    model: str,
+    data: Path,
+    split: str,
+    out: Path,
+    layout: str,
+    truth: tuple[str, ...],
+    patient: str,
+    device: Literal["auto", "cpu", "gpu"],
+) -> None:
+    """Measure MODEL on radiographs with known answers, running it exactly as the node does.
+
+    MODEL is `bundled`, the name of a model, a manifest, or a network beside its manifest: a classifier, segmenter or
+    detector, ONNX or Keras. Writes one HTML file that loads nothing from elsewhere, all figures as JSON, and what was
+    said of each image as CSV. Images that cannot be used are counted and listed.
+    Research use only: not a medical device.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow writes over the progress bars otherwise
+    from models.training.datasets.sample import DatasetError
+    from models.training.evaluation.evaluate import EvaluationError
+    from models.training.evaluation.evaluate import evaluate as run
+
+    said = _truths(truth)
+    folder = settings_of(context).models.folder
+    try:
+        with progress_bars() as progress:
+            done = run(
+                model,
+                data,
+                split,
+                out,
+                layout=layout,
+                truths=said,
+                patient=patient,
+                folder=folder,
+                device=device,
+                progress=progress,
+            )
+    except (EvaluationError, DatasetError, OSError) as error:
+        fail(str(error))
+    _print(done)
+
+
+def _print(done: Evaluation) -> None:
+    samples = done.measured.samples
+    console.print(
+        f"{done.spec.name} {done.spec.version} on {len(samples)} images of "
+        f"{len({item.patient for item in samples})} patients (layout {done.layout}, split {done.split})"
+    )
+    if done.warning:
+        console.print(f"[bold yellow]{done.warning}[/]")
+    if done.classified:
+        table = Table("finding", "positives", "images", "AUC (95 %)", "sens.", "spec.", "ECE", box=None, pad_edge=False)
+        for label, item in done.classified.items():
+            figures, area = item.figures, item.figures.auc
+            table.add_row(
+                label,
+                str(figures.positives),
+                str(figures.images),
+                f"{area.value:.3f} ({area.low:.3f} to {area.high:.3f})",
+                f"{item.chosen.sensitivity.value:.3f}",
+                f"{item.chosen.specificity.value:.3f}",
+                f"{figures.calibration_error:.3f}",
+            )
+        console.print(table)
+    if done.places:
+        table = Table("place of", "positives", "Dice, positives", "IoU, positives", "Dice, all", "strongest is true")
+        table.box, table.pad_edge = None, False
+        for label, place in done.places.items():
+            own = place.served
+            values = (own.dice, own.iou, own.dice_all, place.pointing)
+            table.add_row(label, str(place.positives), *(f"{item.value:.3f}" for item in values))
+        console.print(table)
+    if done.boxes:
+        table = Table("boxes of", "boxes", "AP 0.50, all", "AP 0.50, positives", "hit", "false on 100 normals")
+        table.box, table.pad_edge = None, False
+        for label, found in done.boxes.items():
+            shares = (found.all_images.at[0.5], found.positive_images.at[0.5], found.sensitivity)
+            false = f"{found.false_per_hundred.value:.1f}"
+            table.add_row(label, str(found.boxes), *(f"{item.value:.3f}" for item in shares), false)
+        console.print(table)
+    for label, reason in done.unjudged.items():
+        console.print(f"not judged: {label}: {reason}", markup=False)
+    for name, reason in done.problems[:_LEFT_OUT]:
+        console.print(f"left out: {name}: {reason}", markup=False)
+    if len(done.problems) > _LEFT_OUT:
+        console.print(f"left out: {len(done.problems)} in all; the report lists them")
+    console.print(f"Report: {(done.folder / 'report.html').absolute()}", soft_wrap=True)

@@ -1,0 +1,100 @@
+"""The command line ``pleura``: one command a capability, each told by its ``--help``.
+
+Commands import what they need when they run, so that ``pleura --help`` is instant and the listener stays small.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import click
+
+from config.settings import SettingsError
+
+NOT_A_MEDICAL_DEVICE = "Research use only. Pleura is not a medical device."
+
+# Command name -> module and attribute, in the order of --help.
+COMMANDS = {
+    "serve": "node.cli.processes:serve",
+    "demo": "node.cli.demo:demo",
+    "listen": "node.cli.processes:listen",
+    "worker": "node.cli.processes:worker",
+    "sweep": "node.cli.processes:sweep",
+    "admin": "node.cli.processes:admin",
+    "hl7": "node.cli.hl7:hl7",
+    "send": "node.cli.scu:send",
+    "echo": "node.cli.scu:echo",
+    "worklist": "node.cli.worklist:worklist",
+    "show": "node.cli.worklist:show",
+    "retry": "node.cli.actions:retry",
+    "hold": "node.cli.actions:hold",
+    "release": "node.cli.actions:release",
+    "reported": "node.cli.actions:reported",
+    "priority": "node.cli.actions:priority",
+    "feedback": "node.cli.actions:feedback",
+    "simulate": "node.cli.simulate:simulate",
+    "drift": "node.cli.drift:drift",
+    "results": "node.cli.results:results",
+    "explain": "node.cli.results:explain",
+    "notify": "node.cli.notify:notify",
+    "doctor": "node.cli.doctor:doctor",
+    "config": "node.cli.config:config",
+    "user": "node.cli.user:user",
+    "models": "node.cli.models:models",
+    "explore": "node.cli.explore:explore",
+    "train": "node.cli.train:train",
+    "evaluate": "node.cli.evaluate:evaluate",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of all commands, in the order of :data:`COMMANDS`."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command ``cmd_name``; None where there is none of that name."""
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name].partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(version("pleura"), prog_name="pleura", message=f"%(prog)s %(version)s. {NOT_A_MEDICAL_DEVICE}")
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="PLEURA_CONFIG",
+    help="TOML file with the settings of this node; every key is in docs/configuration.md.",
+)
+@click.pass_context
+def cli(context: click.Context, config_path: Path | None) -> None:
+    """Pleura stands between a PACS and its AI: chest radiographs in by C-STORE, SEG and Structured Reports back.
+
+    Research use only: not a medical device.
+    """
+    context.obj = config_path
+
+
+def main() -> None:
+    """Entry point of ``pleura``: a mistake in the settings is one clear line, not a traceback."""
+    try:
+        cli()
+    except SettingsError as error:
+        click.echo(f"pleura: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

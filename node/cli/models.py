@@ -1,0 +1,292 @@
+"""``pleura models``: which models there are, what is known of them, and how one comes, goes and is switched."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+from rich.table import Table
+
+from config.settings import Models, Settings
+from db.engine import connect, schema_problem
+from db.errors import DatabaseError
+from db.model_states import ModelState, Switch, model_states, set_model_state
+from models.contract import Mode, ModelSpec
+from models.examination import Examination, examine
+from models.manifest import ManifestError
+from models.manifest_text import manifest_text
+from models.model_registry import BUNDLED, Registry, UnknownModel, read_registry
+from models.model_store import ShelfError, add_model, remove_model
+from models.runtime.executor import ModelLoadError, ModelOutputError
+from node.cli.common import console, fail, settings_of
+from node.cli.worklist import actor, open_engine
+
+Checked = Callable[[ModelSpec], ModelSpec]
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn what can be wrong with a model into one sentence and exit code 1."""
+    try:
+        yield
+    except (ManifestError, ModelLoadError, ModelOutputError, ShelfError, UnknownModel, DatabaseError) as error:
+        fail(str(error))
+
+
+@click.group()
+def models() -> None:
+    """List, add, verify, switch and remove models. Research use only: not a medical device."""
+
+
+@models.command("list")
+@click.pass_context
+def list_models(context: click.Context) -> None:
+    """Print every model that this node knows, and what becomes of its findings."""
+    settings = settings_of(context)
+    with _told():
+        registry = read_registry(settings.models.folder, verify=False)
+        switches = _switches(settings)
+    table = Table("model", "version", "kind", "state", "labels", "where", "digest", box=None, pad_edge=False)
+    for spec in registry:
+        where = "bundled" if spec.file.parent == BUNDLED else str(spec.file.parent)
+        reported = sum(label.mode is Mode.ACTIVE for label in spec.labels)
+        labels = f"{len(spec.labels)}, {reported} reported" if spec.gate is None else f"{len(spec.labels)} classes"
+        state = _state(spec, settings.models, switches)
+        table.add_row(spec.name, spec.version, spec.kind.value, state, labels, where, spec.digest[:12])
+    console.print(table)
+
+
+def _switches(settings: Settings) -> dict[str, Switch]:
+    """Decisions about models; none where this node has no database yet."""
+    engine = connect(settings.database_url)
+    return {} if schema_problem(engine) else model_states(engine)
+
+
+def _state(spec: ModelSpec, configured: Models, switches: dict[str, Switch]) -> str:
+    if spec.name == configured.gate:
+        return "gate"
+    if spec.name not in (*configured.active, *configured.shadow):
+        return "not configured"
+    usual = ModelState.SHADOW if spec.mode is Mode.SHADOW or spec.name in configured.shadow else ModelState.ACTIVE
+    switched = switches.get(spec.name)
+    return f"{switched.state.value} (by {switched.actor})" if switched else usual.value
+
+
+@models.command()
+@click.argument("name")
+@click.pass_context
+def show(context: click.Context, name: str) -> None:
+    """Print what the manifest of NAME says, and its model card."""
+    settings = settings_of(context)
+    with _told():
+        spec = read_registry(settings.models.folder, verify=False).find(name)
+    for key, value in _facts(spec):
+        console.print(f"{key:<12} {value}", soft_wrap=True, markup=False)
+    table = Table("label", "code", "cut-off", "place", "mode", "evidence", box=None, pad_edge=False)
+    for label in spec.labels:
+        seen = label.evidence
+        behind = (
+            f"AUC {seen.auc:.3f} ({seen.auc_low:.3f} to {seen.auc_high:.3f}), {seen.positives} positives"
+            if seen
+            else ""
+        )
+        code = f"{label.code.value} {label.code.scheme}"
+        place = "yes" if label.localised else ""
+        table.add_row(label.name, code, f"{label.threshold:.3f}", place, label.mode.value, behind)
+    console.print(table)
+    if spec.card is not None:
+        console.print(spec.card.read_text(encoding="utf-8"), soft_wrap=True, markup=False)
+
+
+def _facts(spec: ModelSpec) -> Iterator[tuple[str, str]]:
+    given = spec.input
+    yield "model", f"{spec.name} {spec.version}: {spec.title}"
+    yield "kind", f"{spec.kind.value}, {spec.activation.value}, {spec.mode.value}"
+    yield "file", f"{spec.file} ({spec.file.stat().st_size / 1e6:.1f} MB)"
+    yield "digest", spec.digest
+    if spec.onnx is not None:
+        yield "for CPUs", f"{spec.onnx} {spec.onnx_digest}"
+    yield "device UID", spec.device_uid
+    low, high = given.value_range
+    yield "input", f"{given.height} x {given.width} x {given.channels}, {low:g} to {high:g}, equalise {given.equalise}"
+
+
+@models.command()
+@click.argument("names", nargs=-1)
+@click.pass_context
+def verify(context: click.Context, names: tuple[str, ...]) -> None:
+    """Check digest, input and answers of the models NAMES; without names, of all.
+
+    Each is loaded and asked about drawn images, alone and together. Ends with 1 if one cannot be believed.
+    """
+    settings = settings_of(context)
+    wrong = 0
+    with _told():
+        registry = read_registry(settings.models.folder, verify=False)
+        chosen = registry.active(names) if names else registry.specs
+    for spec in chosen:
+        try:
+            _tell(_examined(spec))
+        except (ManifestError, ModelLoadError, ModelOutputError) as error:
+            wrong += 1
+            click.echo(f"pleura: {error}", err=True)
+    if wrong:
+        fail(f"{wrong} of {len(chosen)} models cannot be used")
+
+
+def _examined(spec: ModelSpec) -> Examination:
+    with console.status(f"{spec.name}: loading and asking about drawn images"):
+        return examine(spec, time.perf_counter)
+
+
+def _tell(done: Examination) -> None:
+    ranges = ", ".join(f"{name} {low:.3g} to {high:.3g}" for name, (low, high) in done.ranges.items())
+    spec = done.spec
+    console.print(f"{spec.name} {spec.version}: fit to run, {1000 * done.seconds:.0f} ms an image ({ranges})")
+
+
+@models.command()
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--manifest", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=True)
+@click.pass_context
+def add(context: click.Context, file: Path, manifest: Path) -> None:
+    """Put the network FILE (.onnx, .keras, .h5) with its manifest into this node's folder of models.
+
+    It is examined first: digest, input, shape and range of every answer. A Keras file is exported to ONNX once, and the
+    two must say the same. It does not run until the configuration names it.
+    """
+    settings = settings_of(context)
+    if settings.models.folder is None:
+        fail("this node has no folder of models: set `folder` under [models] in the configuration")
+
+    def check(spec: ModelSpec) -> ModelSpec:
+        with console.status(f"{spec.name}: exporting to ONNX"):
+            both = _with_twin(spec)
+        _tell(_examined(both))
+        return both
+
+    with _told():
+        spec = add_model(settings.models.folder, manifest, file, check, manifest_text)
+    console.print(f"{spec.name} {spec.version} lies in {spec.file.parent}. To run it, unsent at first, configure")
+    names = ", ".join(f'"{name}"' for name in (*settings.models.shadow, spec.name))
+    console.print(f"[models]\nshadow = [{names}]", markup=False)
+    console.print("and restart the node; `pleura models activate` lets its findings out.")
+
+
+def _with_twin(spec: ModelSpec) -> ModelSpec:
+    if spec.file.suffix == ".onnx":
+        return spec
+    try:
+        from models.training.onnx_export import ExportError, with_onnx
+    except ImportError:
+        if spec.onnx is not None:
+            raise ShelfError("comparing the two networks needs `pip install 'pleura[train]'`") from None
+        console.print("no ONNX twin is made without `pip install 'pleura\\[train]'`: TensorFlow will run it, slower")
+        return spec
+    try:
+        return with_onnx(spec)
+    except ExportError as error:
+        raise ShelfError(str(error)) from error
+
+
+@models.command()
+@click.argument("name")
+@click.argument("members", nargs=-1, required=True)
+@click.option("--version", default="1.0.0", show_default=True, help="Version of the ensemble.")
+@click.option("--title", default="", help="How results call it; by default the members' names.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder for its files.")
+@click.pass_context
+def combine(context: click.Context, name: str, members: tuple[str, ...], version: str, title: str, out: Path) -> None:
+    """Make one model NAME of the classifiers MEMBERS: the mean of what they say.
+
+    The result is a model of its own, in shadow until its manifest holds evidence: measure it with `pleura evaluate`,
+    then `pleura models add` it.
+    """
+    settings = settings_of(context)
+    try:
+        from models.training.combine import CombineError
+        from models.training.combine import combine as run
+    except ImportError:
+        fail("combining models needs pip install 'pleura[train]'")
+    with _told():
+        chosen = read_registry(settings.models.folder).active(members)
+        try:
+            spec = run(chosen, name, version, title or f"Mean of {' and '.join(members)}", out)
+        except CombineError as error:
+            fail(str(error))
+        _tell(_examined(spec))
+    console.print(f"{spec.file} and its manifest; labels: {', '.join(label.name for label in spec.labels)}")
+
+
+@models.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_context
+def remove(context: click.Context, name: str, yes: bool) -> None:
+    """Delete the model NAME and its files from this node's folder of models."""
+    settings = settings_of(context)
+    configured = settings.models
+    with _told():
+        read_registry(configured.folder, verify=False).find(name)
+        if not yes:
+            click.confirm(f"Delete {name} with its files?", abort=True)
+        gone = remove_model(configured.folder, name, (configured.gate, *configured.active, *configured.shadow))
+    for path in gone:
+        console.print(f"deleted {path}")
+
+
+def _switch(context: click.Context, name: str, state: ModelState, reason: str) -> None:
+    settings = settings_of(context)
+    with _told():
+        registry = read_registry(settings.models.folder, verify=False)
+        _refuse_unless_it_runs(registry, name, settings.models)
+        engine = open_engine(settings)
+        now = datetime.now(UTC)
+        done = set_model_state(engine, name, state, actor=actor(), reason=reason, now=now)
+    if not done.changed:
+        console.print(f"{name} is {state.value} already")
+        return
+    console.print(f"{name} is {state.value} for every job from now on")
+    if done.held:
+        console.print(f"{done.held} results that it has a part in had not been sent; they are held")
+
+
+def _refuse_unless_it_runs(registry: Registry, name: str, configured: Models) -> None:
+    spec = registry.find(name)
+    if name == configured.gate:
+        fail(f"{name} is the gate: it reports nothing that could be switched")
+    if name not in (*configured.active, *configured.shadow):
+        fail(f"the node does not run {name}: name it under [models] active or shadow in the configuration and restart")
+    if spec.mode is Mode.SHADOW:
+        console.print(f"note: the manifest of {name} keeps all its findings in shadow, whatever is switched")
+
+
+@models.command()
+@click.argument("name")
+@click.option("--reason", default="", help="Why; kept with the decision.")
+@click.pass_context
+def activate(context: click.Context, name: str, reason: str) -> None:
+    """Let the findings of NAME out, from the next job on."""
+    _switch(context, name, ModelState.ACTIVE, reason)
+
+
+@models.command()
+@click.argument("name")
+@click.option("--reason", default="", help="Why; kept with the decision.")
+@click.pass_context
+def shadow(context: click.Context, name: str, reason: str) -> None:
+    """Store and compare the findings of NAME, but send none, from the next job on."""
+    _switch(context, name, ModelState.SHADOW, reason)
+
+
+@models.command()
+@click.argument("name")
+@click.option("--reason", default="", help="Why; kept with the decision.")
+@click.pass_context
+def off(context: click.Context, name: str, reason: str) -> None:
+    """Withdraw NAME: nothing that it says is sent or counted, and what has not left yet is held."""
+    _switch(context, name, ModelState.OFF, reason)

@@ -1,0 +1,126 @@
+"""``pleura serve`` and the parts it is made of, each a command of its own for a distributed set-up."""
+
+from __future__ import annotations
+
+import warnings
+
+import click
+
+from config.settings import Settings
+from node.cli.common import config_of, console, fail, settings_of, stop_on_signals
+
+
+@click.command()
+@click.pass_context
+def serve(context: click.Context) -> None:
+    """Run the whole node: listener, workers, sweep, admin page and, without broker.url, a broker of its own.
+
+    Stop it with Ctrl-C or SIGTERM. Whatever it has accepted is in its store folder, and is taken up again at the
+    next start.
+    """
+    from node.embedded_broker import BrokerError
+    from node.supervisor import Node, ServeError
+
+    settings = settings_of(context)
+    with stop_on_signals() as stop:
+        try:
+            node = Node(settings, config_of(context))
+        except BrokerError as error:
+            fail(str(error))
+        try:
+            node.start()
+            if node.wait_for_listener():
+                console.print(f"Ready: [bold]{settings.listener.ae_title}[/] on {settings.listener.host}:{node.port}")
+                if settings.admin.enabled:
+                    console.print(f"Admin page: http://{settings.admin.host}:{node.admin_port}/")
+                if settings.hl7.enabled:
+                    console.print(f"HL7 by MLLP: {settings.hl7.host}:{node.hl7_port}")
+            node.tend(stop)
+        except (ServeError, BrokerError) as error:
+            fail(str(error))
+        finally:
+            node.stop()
+
+
+@click.command()
+@click.pass_context
+def listen(context: click.Context) -> None:
+    """Run the storage SCP alone: accept images by C-STORE, keep them, judge them and ring for the workers."""
+    from models.manifest import ManifestError
+    from models.model_registry import UnknownModel
+    from node.dicom.storage_scp import run_listener
+
+    settings = settings_of(context)
+
+    def _ready(port: int) -> None:
+        click.echo(f"{settings.listener.ae_title} listens on {settings.listener.host}:{port}", err=True)
+
+    with stop_on_signals() as stop:
+        try:
+            run_listener(settings, _ready, stop)
+        except (ManifestError, UnknownModel, OSError) as error:
+            fail(str(error))
+
+
+@click.command()
+@click.option(
+    "--queue",
+    type=click.Choice(["jobs", "deliveries"]),
+    required=True,
+    help="jobs: networks and encoders, one process a device. deliveries: results to their destinations.",
+)
+@click.pass_context
+def worker(context: click.Context, queue: str) -> None:
+    """Run one Celery worker. In a distributed set-up give every node the same database.url and broker.url."""
+    from workers.celery import WorkerError, run_worker
+
+    # Celery fears pickle here; our messages are JSON with one number.
+    warnings.filterwarnings("ignore", message="(?s).*superuser privileges")
+    settings = settings_of(context)
+    _bring_schema_up(settings)
+    try:
+        run_worker(settings, queue)
+    except WorkerError as error:
+        fail(str(error))
+
+
+@click.command()
+@click.pass_context
+def sweep(context: click.Context) -> None:
+    """Run the sweep: ring again for what has gone quiet, settle quiet studies, tidy the store. One per database."""
+    from workers.scheduler import run_sweep
+
+    settings = settings_of(context)
+    _bring_schema_up(settings)
+    with stop_on_signals() as stop:
+        run_sweep(settings, stop)
+
+
+def _bring_schema_up(settings: Settings) -> None:
+    """Make or migrate the tables: in a distributed node any part may be the first, and all may start together."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from db.engine import connect, migrate
+
+    engine = connect(settings.database_url)
+    try:
+        migrate(engine)
+    except SQLAlchemyError as error:
+        fail(f"the database cannot be used ({type(error).__name__}); `pleura doctor` says what to do")
+    finally:
+        engine.dispose()
+
+
+@click.command()
+@click.pass_context
+def admin(context: click.Context) -> None:
+    """Run the admin page alone."""
+    from node.web.app import run_admin
+
+    settings = settings_of(context)
+
+    def _ready(port: int) -> None:
+        click.echo(f"admin page on http://{settings.admin.host}:{port}/", err=True)
+
+    with stop_on_signals() as stop:
+        run_admin(settings, _ready, stop)

@@ -1,0 +1,80 @@
+"""``pleura results`` and ``pleura explain``: what our own objects say, and what a study came to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from pydicom import Dataset, dcmread
+from pydicom.errors import InvalidDicomError
+from rich.markup import escape
+
+from node.cli.common import console, fail, settings_of
+from node.dicom.storage_scu import find_files
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+def results(paths: tuple[Path, ...]) -> None:
+    """Read SEG, SR, captures and presentation states of Pleura back and print what they say.
+
+    Folders are searched. Give the source images too, and every reference is followed: ends with 1 if one leads nowhere.
+    """
+    from workers.results.result_reader import NotAResult, ReadResult, as_lines, problems, read_result
+
+    ours: list[ReadResult] = []
+    others: list[Dataset] = []
+    for path, dataset in _datasets(paths):
+        try:
+            result = read_result(dataset)
+        except NotAResult:
+            others.append(dataset)
+            continue
+        ours.append(result)
+        console.print(f"[bold]{escape(str(path))}[/]")
+        console.print(escape("\n".join(f"  {line}" for line in as_lines(result))))
+    if not ours:
+        fail("none of these files is a result of Pleura")
+    found = problems(ours, others)
+    for sentence in found:
+        console.print(f"[red]{escape(sentence)}[/]")
+    if found:
+        fail(f"{len(found)} things do not fit together; are all files of the study given?")
+    console.print(f"{len(ours)} results; every reference resolves")
+
+
+def _datasets(paths: tuple[Path, ...]) -> list[tuple[Path, Dataset]]:
+    good, bad = find_files(paths)
+    for unreadable in bad:
+        fail(f"{unreadable.path}: {unreadable.reason}")
+    datasets: list[tuple[Path, Dataset]] = []
+    for item in good:
+        try:
+            datasets.append((item.path, dcmread(item.path)))
+        except (InvalidDicomError, OSError) as error:
+            fail(f"{item.path}: {error}")
+    return datasets
+
+
+@click.command()
+@click.argument("study")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File to write; without it explain-STUDY.html in the working directory.",
+)
+@click.pass_context
+def explain(context: click.Context, study: str, out: Path | None) -> None:
+    """Write one page about STUDY for a person: image, overlay, numbers, models, limits.
+
+    The page holds the image and the study's description, and neither name nor number of the patient.
+    """
+    from models.model_registry import read_registry
+    from node.cli.worklist import find_detail, named, open_worklist
+    from node.web.explanation import explain_study
+
+    settings = settings_of(context)
+    detail = find_detail(open_worklist(settings), study)
+    path = out or Path(f"explain-{detail.row.study_id}.html")
+    path.write_text(explain_study(detail, settings.store.folder, read_registry(settings.models.folder)), "utf-8")
+    console.print(f"Page of {named(detail)}: {path.absolute()}", markup=False, soft_wrap=True)

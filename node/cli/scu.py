@@ -1,0 +1,90 @@
+"""``pleura send`` and ``pleura echo``: this machine as an SCU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from node.cli.common import console, fail, settings_of
+from node.dicom.storage_scu import Peer, RejectedError, SendError, Sent, find_files, send_files
+from node.dicom.storage_scu import echo as verify
+
+
+def _peer(context: click.Context, to: str | None, called: str | None, calling: str, timeout: float) -> Peer:
+    listener = settings_of(context).listener
+    host, _, port = (to or f"{listener.host}:{listener.port}").rpartition(":")
+    if not host or not port.isdigit():
+        raise click.BadParameter("must be HOST:PORT, such as 127.0.0.1:11112", param_hint="--to")
+    return Peer(host, int(port), called or listener.ae_title, calling, timeout)
+
+
+_to = click.option("--to", metavar="HOST:PORT", help="Address of the peer; without it, the listener of this node.")
+_called = click.option("--called", metavar="AE", help="AE title of the peer; without it, the listener's.")
+_calling = click.option("--calling", metavar="AE", default="PLEURASCU", show_default=True, help="Our own AE title.")
+_timeout = click.option("--timeout", default=30.0, show_default=True, help="Seconds to wait for each answer.")
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@_to
+@_called
+@_calling
+@_timeout
+@click.option("--urgent", is_flag=True, help="Ask for DIMSE priority HIGH: the study is treated as STAT.")
+@click.pass_context
+def send(
+    context: click.Context,
+    paths: tuple[Path, ...],
+    to: str | None,
+    called: str | None,
+    calling: str,
+    timeout: float,
+    urgent: bool,
+) -> None:
+    """Send DICOM files by C-STORE, as they are; folders are searched. Ends with 1 if any was not accepted."""
+    peer = _peer(context, to, called, calling, timeout)
+    files, unreadable = find_files(paths)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    answers: list[Sent] = []
+    try:
+        with Progress(*columns, console=console) as progress:
+            task = progress.add_task(f"to {peer.called_ae_title}", total=len(files))
+            for sent in send_files(files, peer, urgent=urgent):
+                progress.advance(task)
+                answers.append(sent)
+    except SendError as error:
+        fail(str(error))
+    failed = [*unreadable, *(sent for sent in answers if not sent.accepted)]
+    for sent in failed:
+        status = "not sent" if sent.status is None else f"0x{sent.status:04X}"
+        console.print(f"[red]not accepted[/] {sent.path}: {status} {sent.reason}")
+    console.print(f"{sum(sent.accepted for sent in answers)} of {len(files) + len(unreadable)} accepted")
+    if failed:
+        fail(f"{len(failed)} not accepted")
+
+
+@click.command()
+@_to
+@_called
+@_calling
+@_timeout
+@click.pass_context
+def echo(context: click.Context, to: str | None, called: str | None, calling: str, timeout: float) -> None:
+    """Verify a peer by C-ECHO; without --to, the listener of this node.
+
+    A listener of our own that answers with a rejection is alive: it takes associations from the configured peers only.
+    """
+    peer = _peer(context, to, called, calling, timeout)
+    where = f"{peer.called_ae_title} on {peer.host}:{peer.port}"
+    try:
+        verify(peer)
+    except RejectedError as error:
+        if to is not None:
+            fail(str(error))
+        console.print(f"{where} is alive; it takes no associations from {peer.calling_ae_title}")
+        return
+    except SendError as error:
+        fail(str(error))
+    console.print(f"{where} answers")

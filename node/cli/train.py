@@ -1,0 +1,93 @@
+"""``pleura train``: the command behind every network and its card."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+from rich.table import Table
+
+from models.contract import ModelSpec
+from node.cli.common import console, fail
+from node.cli.progress import progress_bars
+
+_folder = click.Path(path_type=Path, file_okay=False)
+
+
+def _need_keras() -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow writes over the progress bars otherwise
+    try:
+        import keras  # noqa: F401 - only whether it is there
+    except ImportError:
+        fail("training needs Keras: pip install 'pleura[train]'")
+
+
+def recipe_file(named: str) -> Path:
+    """The recipe in a file, or the one of that name that comes with Pleura."""
+    from models.training.recipe import RECIPES
+
+    if Path(named).is_file():
+        return Path(named)
+    if (own := RECIPES / f"{named}.toml").is_file():
+        return own
+    known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.toml")))
+    return fail(f"there is no recipe '{named}'; name a TOML file, or one of: {known}")
+
+
+@click.command()
+@click.argument("recipe")
+@click.option(
+    "--data",
+    type=_folder,
+    required=True,
+    help="Data set in its original layout: SIIM-ACR, RSNA, NIH, a folder for each class, or labels.csv with images/.",
+)
+@click.option("--out", type=_folder, required=True, help="Folder for network, manifest, card and evidence.")
+@click.option("--folds", type=click.IntRange(min=0), default=0, help="Cross-validate by patient, in so many folds.")
+@click.option("--limit", type=click.IntRange(min=0), default=0, help="Take about so many images, for a trial.")
+@click.option("--epochs", type=click.IntRange(min=0), default=0, help="Train so many epochs, for a trial.")
+def train(recipe: str, data: Path, out: Path, folds: int, limit: int, epochs: int) -> None:
+    """Train the network that RECIPE describes, measure it, and export it with its manifest and model card.
+
+    RECIPE is a TOML file, or the name of one that comes with Pleura (`unet-siim`, `chexnet-nih` …; a wrong name lists
+    them all). --folds, --limit and --epochs replace what it says. Stopped, a training goes on where it was when the
+    same command is given again. Images and rows that cannot be used are listed in problems.json.
+    """
+    _need_keras()
+    from models.architectures.catalogue import UnknownArchitecture
+    from models.training.datasets.sample import DatasetError
+    from models.training.onnx_export import ExportError
+    from models.training.recipe import read_recipe
+    from models.training.recipe_tables import RecipeError
+    from models.training.train import TrainingError
+    from models.training.train import train as run
+
+    try:
+        with progress_bars() as progress:
+            read = read_recipe(recipe_file(recipe), limit=limit, epochs=epochs, folds=folds)
+            spec = run(read, data, out, command=_again(recipe, folds, limit, epochs), progress=progress)
+    except (TrainingError, RecipeError, DatasetError, UnknownArchitecture, ExportError) as error:
+        fail(str(error))
+    console.print(f"{spec.name} {spec.version}: {spec.file} and its manifest")
+    _print_evidence(spec)
+
+
+def _again(recipe: str, folds: int, limit: int, epochs: int) -> str:
+    """The command that makes a model once more, for its card."""
+    options = (("--folds", folds), ("--limit", limit), ("--epochs", epochs))
+    return f"pleura train {recipe} --data DIR --out DIR" + "".join(
+        f" {name} {count}" for name, count in options if count
+    )
+
+
+def _print_evidence(spec: ModelSpec) -> None:
+    """What was measured, as the manifest holds it."""
+    table = Table("finding", "mode", "positives", "AUC (95 %)", "cut-off", box=None, pad_edge=False)
+    for label in spec.labels:
+        seen = label.evidence
+        area = f"{seen.auc:.3f} ({seen.auc_low:.3f} to {seen.auc_high:.3f})" if seen else "not measured"
+        table.add_row(label.name, label.mode, str(seen.positives) if seen else "", area, f"{label.threshold:.3f}")
+    console.print(table)
+    if spec.card:
+        console.print(f"All figures: {spec.card}")

@@ -1,0 +1,139 @@
+"""``pleura user``: who may log in to the admin page."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+
+import click
+from rich.table import Table
+
+from db.engine import connect, migrate
+from db.errors import DatabaseError
+from db.user_tables import Role
+from db.users import AccountError, Accounts, User
+from node.cli.common import console, fail, settings_of
+from node.cli.worklist import actor
+
+
+def _accounts(context: click.Context) -> Accounts:
+    """The accounts of this node; the database is made where there is none, so that the first admin can be."""
+    settings = settings_of(context)
+    settings.store.folder.mkdir(parents=True, exist_ok=True)
+    engine = connect(settings.database_url)
+    migrate(engine)
+    return Accounts(engine)
+
+
+def _user(accounts: Accounts, name: str) -> User:
+    user = accounts.find_user(name)
+    if user is None:
+        fail(f"there is no user {name}; `pleura user list` lists them")
+    return user
+
+
+@click.group()
+def user() -> None:
+    """Make and change the users of the admin page."""
+
+
+@user.command("add")
+@click.argument("name")
+@click.option("--role", type=click.Choice([role.value for role in Role]), required=True, help="What they may do.")
+@click.option("--display-name", default="", help="How the page calls them.")
+@click.option("--no-password", is_flag=True, help="Only single sign-on lets them in.")
+@click.pass_context
+def add(context: click.Context, name: str, role: str, display_name: str, no_password: bool) -> None:
+    """Make the user NAME; the password is asked for, or read from standard input where that is no terminal."""
+    accounts = _accounts(context)
+    password = None if no_password else _ask_password()
+    try:
+        accounts.add_user(name, password, Role(role), datetime.now(UTC), actor=actor(), display_name=display_name)
+    except AccountError as error:
+        fail(str(error))
+    console.print(f"{name} may log in as {role}")
+
+
+def _ask_password() -> str:
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\n")
+    return str(click.prompt("Password", hide_input=True, confirmation_prompt=True))
+
+
+@user.command("list")
+@click.pass_context
+def list_users(context: click.Context) -> None:
+    """Print all users."""
+    table = Table("name", "role", "display name", "state", box=None, pad_edge=False)
+    for item in _accounts(context).users():
+        table.add_row(item.name, item.role, item.display_name, "locked out" if item.disabled else "")
+    console.print(table)
+
+
+@user.command("password")
+@click.argument("name")
+@click.pass_context
+def password(context: click.Context, name: str) -> None:
+    """Give NAME a new password; their log-ins end."""
+    accounts = _accounts(context)
+    found = _user(accounts, name)
+    try:
+        accounts.set_password(found.id, _ask_password(), datetime.now(UTC), actor=actor())
+    except AccountError as error:
+        fail(str(error))
+    console.print(f"{found.name} has a new password")
+
+
+@user.command("change")
+@click.argument("name")
+@click.option("--role", type=click.Choice([role.value for role in Role]), help="Give another role.")
+@click.option("--lock/--unlock", default=None, help="Lock out, or let in again.")
+@click.pass_context
+def change(context: click.Context, name: str, role: str | None, lock: bool | None) -> None:
+    """Change the role of NAME, lock them out or let them in again."""
+    accounts = _accounts(context)
+    found = _user(accounts, name)
+    try:
+        accounts.change_user(
+            found.id, datetime.now(UTC), actor=actor(), role=Role(role) if role else None, disabled=lock
+        )
+    except AccountError as error:
+        fail(str(error))
+    console.print(f"{found.name} is changed")
+
+
+@user.command("token")
+@click.argument("name")
+@click.option("--role", type=click.Choice([role.value for role in Role]), required=True, help="What it may do.")
+@click.pass_context
+def token(context: click.Context, name: str, role: str) -> None:
+    """Make a token called NAME for the JSON API. It is printed once and cannot be read again."""
+    try:
+        _, secret = _accounts(context).add_token(name, Role(role), datetime.now(UTC), actor=actor())
+    except AccountError as error:
+        fail(str(error))
+    click.echo(secret)
+
+
+@user.command("tokens")
+@click.pass_context
+def tokens(context: click.Context) -> None:
+    """Print all tokens; none of them can be read."""
+    table = Table("#", "name", "role", "made by", "last used", "state", box=None, pad_edge=False)
+    for item in _accounts(context).tokens():
+        used = f"{item.last_used_at:%Y-%m-%d %H:%M}" if item.last_used_at else "never"
+        state = "revoked" if item.revoked_at else ""
+        table.add_row(str(item.id), item.name, item.role, item.created_by, used, state)
+    console.print(table)
+
+
+@user.command("revoke")
+@click.argument("number", type=int)
+@click.pass_context
+def revoke(context: click.Context, number: int) -> None:
+    """Revoke the token with this NUMBER."""
+    try:
+        _accounts(context).revoke_token(number, datetime.now(UTC), actor=actor())
+    except DatabaseError as error:
+        fail(str(error))
+    console.print(f"token {number} is revoked")

@@ -1,0 +1,278 @@
+"""``pleura worklist`` and ``pleura show``: the reading queue and one study of it, on a terminal."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import click
+from rich.markup import escape
+from rich.table import Table
+from sqlalchemy import Engine
+
+from config.settings import Settings
+from db.engine import connect, schema_problem
+from db.errors import AmbiguousStudyError
+from db.queries.worklist import ListedStudy, Order, ReadingList, Show
+from db.records import (
+    Analysis,
+    FindingRecord,
+    Priority,
+    StudyDetail,
+    WorklistRow,
+)
+from db.worklist import Worklist
+from node.cli.common import console, fail, settings_of
+from workers.open_worklist import worklist_of
+from workers.stale_objects import ToRemove, by_hand
+
+_STYLES = {Priority.CRITICAL: "bold red", Priority.URGENT: "yellow", Priority.ROUTINE: ""}
+
+
+def open_engine(settings: Settings) -> Engine:
+    """The database of this node; ends the command where there is none of this version."""
+    if settings.database.url is None and not (settings.store.folder / "pleura.sqlite").exists():
+        fail(f"there is no database in {settings.store.folder.absolute()} yet; `pleura serve` makes it")
+    engine = connect(settings.database_url)
+    problem = schema_problem(engine)
+    if problem:
+        fail(problem)
+    return engine
+
+
+def open_worklist(settings: Settings) -> Worklist:
+    """The worklist of this node; ends the command where there is no database of this version."""
+    return worklist_of(settings, open_engine(settings))
+
+
+def actor() -> str:
+    """Who is named in the history for what this command does."""
+    return f"cli:{getpass.getuser()}"
+
+
+@click.command()
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10000), help="Rows to print.")
+@click.option("--search", default="", help="Part of a patient's name or ID, an accession number or a study UID.")
+@click.option("--open", "only_open", is_flag=True, help="Leave out studies that are settled.")
+@click.option("--show", "part", type=click.Choice([part.value for part in Show]), help="Only this part of the list.")
+@click.option("--order", type=click.Choice([order.value for order in Order]), help="Sort by this instead of due time.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@click.pass_context
+def worklist(
+    context: click.Context, limit: int, search: str, only_open: bool, part: str | None, order: str | None, as_json: bool
+) -> None:
+    """Print the studies in the order in which they are due; reported ones only with --show reported."""
+    settings = settings_of(context)
+    engine = open_engine(settings)
+    if part is None and order is None:
+        rows: Sequence[WorklistRow | ListedStudy] = worklist_of(settings, engine).worklist(
+            limit=limit, include_settled=not only_open, search=search
+        )
+    else:
+        if only_open:
+            raise click.UsageError("--open does not go with --show and --order", ctx=context)
+        show_part, by = Show(part or Show.UNREAD), Order(order or Order.DUE)
+        rows = ReadingList(engine).page(show=show_part, search=search, order=by, limit=limit)
+    if as_json:
+        click.echo(json.dumps([asdict(row) for row in rows], default=str, indent=2))
+    else:
+        console.print(worklist_table(rows))
+
+
+def worklist_table(rows: Sequence[WorklistRow | ListedStudy], now: datetime | None = None) -> Table:
+    """The worklist as a table; ``now`` decides what is overdue."""
+    now = now or datetime.now(UTC)
+    table = Table(title="Worklist", title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table.add_column("#", justify="right")
+    table.add_column("due", justify="right")
+    for name in ("priority", "analysis", "patient", "study", "images", "why"):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        style = _STYLES[row.priority]
+        table.add_row(
+            f"#{row.study_id}",
+            due_in(row.due_at, now),
+            f"[{style}]{row.priority}[/]" if style else str(row.priority),
+            _analysis(row),
+            escape(row.patient_id),
+            escape(row.study_description or row.accession_number),
+            f"{row.images - row.refused} of {row.images}",
+            escape(_why(row)),
+        )
+    return table
+
+
+def _why(row: WorklistRow | ListedStudy) -> str:
+    return row.held_reason if isinstance(row, ListedStudy) and row.held else row.reason
+
+
+def due_in(due_at: datetime, now: datetime) -> str:
+    """Time until ``due_at`` in words: ``in 14 min``, ``3 h ago``."""
+    seconds = (due_at - now).total_seconds()
+    minutes = round(abs(seconds) / 60)
+    words = f"{minutes} min" if minutes < 120 else f"{minutes // 60} h" if minutes < 2880 else f"{minutes // 1440} d"
+    return f"in {words}" if seconds >= 0 else f"{words} ago"
+
+
+def _analysis(row: WorklistRow | ListedStudy) -> str:
+    if row.held:
+        return "[magenta]held[/]"
+    if row.deliveries_failed:
+        return f"{row.analysis}, [red]{row.deliveries_failed} not delivered[/]"
+    return f"[red]{row.analysis}[/]" if row.analysis is Analysis.FAILED else str(row.analysis)
+
+
+@click.command()
+@click.argument("study")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+@click.pass_context
+def show(context: click.Context, study: str, as_json: bool) -> None:
+    """Print everything about STUDY: its row ('#3', quoted), UID, accession number, or the UID of one of its images."""
+    settings = settings_of(context)
+    detail = find_detail(open_worklist(settings), study)
+    if as_json:
+        click.echo(json.dumps(asdict(detail), default=str, indent=2))
+        return
+    for part in _parts(detail, by_hand(detail, settings.destinations)):
+        console.print(part)
+
+
+def find_detail(worklist: Worklist, reference: str) -> StudyDetail:
+    """Everything about the study that a person has named; ends the command where there is none, or more than one."""
+    try:
+        study_id = worklist.find_study(reference)
+    except AmbiguousStudyError as error:
+        lines = [f"  {named(worklist.study_detail(each))}" for each in error.study_ids]
+        fail("\n".join([f"more than one study is known as {reference}; name one by its row, quoted:", *lines]))
+    if study_id is not None:
+        return worklist.study_detail(study_id)
+    hint = f"; the row of that number is written '#{reference}'" if reference.strip().isdigit() else ""
+    raise click.ClickException(f"no study is known as {reference}{hint}; `pleura worklist` lists them")
+
+
+def named(detail: StudyDetail) -> str:
+    """A study by all that a person tells it from others by: row, patient, accession number and date."""
+    row = detail.row
+    patient = " ".join(part for part in (row.patient_id, row.patient_name) if part) or "-"
+    date = row.study_date or "an unknown date"
+    return f"study #{row.study_id} (patient {patient}, accession {row.accession_number or '-'}, of {date})"
+
+
+def _parts(detail: StudyDetail, to_remove: Sequence[ToRemove]) -> Iterator[Table | str]:
+    yield from _heading(detail)
+    yield _images(detail)
+    yield _jobs(detail)
+    yield from _similar(detail)
+    yield _deliveries(detail)
+    yield from _to_remove(to_remove)
+    yield _history(detail)
+
+
+def _heading(detail: StudyDetail) -> Iterator[str]:
+    row = detail.row
+    yield f"[bold]Study #{row.study_id}[/]  {escape(row.study_description)}  {row.study_date}  {row.study_instance_uid}"
+    yield escape(f"Patient {row.patient_id} {row.patient_name}  accession {row.accession_number or '-'}")
+    yield f"[{_STYLES[row.priority] or 'default'}]{row.priority}[/], {row.analysis}: {escape(detail.triage_reason)}"
+    if row.held:
+        yield f"[magenta]held: {escape(row.reason)}[/]"
+
+
+def _images(detail: StudyDetail) -> Table:
+    rows = (
+        (
+            str(item.id),
+            item.modality,
+            item.view,
+            item.flag or str(item.state),
+            "" if item.refusal is None else f"{item.refusal.sentence} ({item.refusal.code})",
+        )
+        for item in detail.instances
+    )
+    return _table("Images", ("#", "kind", "view", "state", "why"), rows)
+
+
+def _jobs(detail: StudyDetail) -> Table:
+    rows = (
+        (
+            str(job.id),
+            str(job.instance_id),
+            str(job.state),
+            str(job.attempts),
+            f"{sum(job.timings.values()):.2f}",
+            job.error or (job.unfit.sentence if job.unfit else "; ".join(map(finding_words, job.findings))),
+        )
+        for job in detail.jobs
+    )
+    return _table("Jobs", ("#", "image", "state", "attempts", "seconds", "found"), rows)
+
+
+def _similar(detail: StudyDetail) -> Iterator[Table]:
+    """What a retrieval model found beside a finding; nothing where none ran."""
+    rows = [
+        (str(job.id), finding.label, case.reference, case.label, f"{case.distance:.3g}")
+        for job in detail.jobs
+        for finding in job.findings
+        for case in finding.similar
+    ]
+    if rows:
+        yield _table("Similar cases", ("job", "finding", "case", "label", "distance"), iter(rows))
+
+
+def _deliveries(detail: StudyDetail) -> Table:
+    uids = {result.id: result.record.sop_instance_uid for result in detail.results}
+    rows = (
+        (
+            str(item.id),
+            item.kind,
+            item.destination,
+            str(item.state),
+            str(item.attempts),
+            uids[item.result_id],
+            item.error,
+        )
+        for item in detail.deliveries
+    )
+    return _table("Deliveries", ("#", "kind", "destination", "state", "attempts", "object", "error"), rows)
+
+
+def _to_remove(objects: Sequence[ToRemove]) -> Iterator[Table]:
+    """What a person must remove at destinations that take no rejection notes; nothing where there is none."""
+    rows = [(one.delivery.destination, one.sop_instance_uid, one.delivery.error) for one in objects]
+    if rows:
+        yield _table("To remove by hand", ("destination", "object", "why"), iter(rows))
+
+
+def _history(detail: StudyDetail) -> Table:
+    rows = (
+        (
+            f"{item.at:%Y-%m-%d %H:%M:%S}",
+            f"{item.entity} {item.entity_id}",
+            item.from_state,
+            item.to_state,
+            item.cause,
+            item.actor,
+        )
+        for item in detail.events
+    )
+    return _table("History", ("time", "what", "from", "to", "cause", "who"), rows)
+
+
+def finding_words(finding: FindingRecord) -> str:
+    """One finding in words: ``lung_opacity 0.91 (from 0.45), 12 % of the image``."""
+    value = "unknown" if finding.probability is None else f"{finding.probability:.2f}"
+    words = f"{finding.label} {value} (from {finding.threshold:.2f})"
+    if finding.present and finding.area_fraction:
+        words += f", {finding.area_fraction:.0%} of the image"
+    return f"{words}, in shadow" if finding.shadow else words
+
+
+def _table(title: str, names: Sequence[str], rows: Iterator[tuple[str, ...]]) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="dim")
+    for name in names:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    return table

@@ -1,0 +1,141 @@
+"""What the listener offers: storage classes and transfer syntaxes (PS3.4 B.5, PS3.5 8 and annex A)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache, lru_cache
+
+from pydicom import uid
+from pydicom._uid_dict import UID_dictionary
+from pynetdicom import AllStoragePresentationContexts
+from pynetdicom.presentation import PresentationContext, build_context
+from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
+
+from node.dicom.eligibility import RADIOGRAPH_CLASSES
+
+UNCOMPRESSED = (
+    uid.ExplicitVRLittleEndian,
+    uid.ImplicitVRLittleEndian,
+    uid.DeflatedExplicitVRLittleEndian,
+    uid.ExplicitVRBigEndian,
+)
+
+# In order of preference. Where a peer offers several in one context, it would have to convert for what we choose: so
+# first what loses nothing, and a lossy one only where nothing else is offered.
+DECODABLE: tuple[uid.UID, ...] = (
+    *UNCOMPRESSED,
+    uid.JPEGLosslessSV1,
+    uid.JPEGLossless,
+    uid.JPEGLSLossless,
+    uid.JPEG2000Lossless,
+    uid.HTJ2KLossless,
+    uid.HTJ2KLosslessRPCL,
+    uid.RLELossless,
+    uid.JPEGBaseline8Bit,
+    uid.JPEGExtended12Bit,
+    uid.JPEGLSNearLossless,
+    uid.JPEG2000,
+    uid.HTJ2K,
+)
+
+# Objects of other classes are kept and never decoded, so that any encoding of their pixels will do.
+_UNDECODED: tuple[uid.UID, ...] = tuple(
+    uid.UID(value)
+    for value in (
+        "1.2.840.10008.1.2.4.92",
+        "1.2.840.10008.1.2.4.93",
+        "1.2.840.10008.1.2.4.100",
+        "1.2.840.10008.1.2.4.100.1",
+        "1.2.840.10008.1.2.4.101",
+        "1.2.840.10008.1.2.4.101.1",
+        "1.2.840.10008.1.2.4.102",
+        "1.2.840.10008.1.2.4.102.1",
+        "1.2.840.10008.1.2.4.103",
+        "1.2.840.10008.1.2.4.103.1",
+        "1.2.840.10008.1.2.4.104",
+        "1.2.840.10008.1.2.4.104.1",
+        "1.2.840.10008.1.2.4.105",
+        "1.2.840.10008.1.2.4.105.1",
+        "1.2.840.10008.1.2.4.106",
+        "1.2.840.10008.1.2.4.106.1",
+        "1.2.840.10008.1.2.4.107",
+        "1.2.840.10008.1.2.4.108",
+        "1.2.840.10008.1.2.4.110",
+        "1.2.840.10008.1.2.4.111",
+        "1.2.840.10008.1.2.4.112",
+    )
+)
+
+OTHER_CLASSES: frozenset[str] = (
+    frozenset(str(context.abstract_syntax) for context in AllStoragePresentationContexts) - RADIOGRAPH_CLASSES
+)
+
+_STANDARD = "1.2.840.10008."
+_STORAGE = "1.2.840.10008.5.1.4.1.1."
+# A peer may ask for any number of private classes.
+_REMEMBERED = 1024
+
+
+def is_storage_class(abstract_syntax: str) -> bool:
+    """Say whether objects of this class may come by C-STORE: of a standard class, also a retired one, or a private one.
+
+    What is private may be anything; nothing but C-STORE and C-ECHO is answered on its context.
+    """
+    if not abstract_syntax.startswith(_STANDARD):
+        return uid.UID(abstract_syntax).is_valid
+    return abstract_syntax in OTHER_CLASSES or abstract_syntax in _retired()
+
+
+@cache
+def _retired() -> frozenset[str]:
+    """Storage classes of former editions of PS3.4, as pydicom's dictionary names them."""
+    return frozenset(
+        value
+        for value, (name, kind, _, retired, _) in UID_dictionary.items()
+        if kind == "SOP Class" and retired and value.startswith(_STORAGE) and "FIND" not in name and "MOVE" not in name
+    )
+
+
+def contexts_for(
+    requested: Iterable[str], *, other_classes: bool, commitment: bool = False
+) -> list[PresentationContext]:
+    """Answer a requestor's abstract syntaxes: those of them that we take, each with its transfer syntaxes.
+
+    With ``commitment`` a requestor may be the SCP of Storage Commitment, to report to us (PS3.4 J.3.3).
+
+    The limit of 128 presentation contexts (PS3.8 9.3.2.2) is the requestor's; we know more classes than that, so the
+    answer is made for each association from what it asks.
+    """
+    wanted = sorted(set(requested))
+    answers = [_context(abstract_syntax, other_classes) for abstract_syntax in wanted]
+    if commitment and StorageCommitmentPushModel in wanted:
+        answers.append(_reports())
+    return [context for context in answers if context is not None]
+
+
+@cache
+def _reports() -> PresentationContext:
+    context = build_context(StorageCommitmentPushModel, list(UNCOMPRESSED))
+    context.scu_role = context.scp_role = True
+    return context
+
+
+@lru_cache(_REMEMBERED)
+def _context(abstract_syntax: str, other_classes: bool) -> PresentationContext | None:
+    transfer_syntaxes = _transfer_syntaxes(abstract_syntax, other_classes)
+    if not transfer_syntaxes:
+        return None
+    context = PresentationContext()
+    context.abstract_syntax = uid.UID(abstract_syntax)
+    context.transfer_syntax = list(transfer_syntaxes)
+    return context
+
+
+def _transfer_syntaxes(abstract_syntax: str, other_classes: bool) -> tuple[uid.UID, ...]:
+    if abstract_syntax == Verification:
+        return UNCOMPRESSED
+    if abstract_syntax in RADIOGRAPH_CLASSES:
+        return DECODABLE
+    if other_classes and is_storage_class(abstract_syntax):
+        return DECODABLE + _UNDECODED
+    return ()

@@ -1,0 +1,317 @@
+"""What happens to a received data set before its sender hears 0x0000: read, judge, keep, record, ring.
+
+The order is the promise: bytes durable, row committed, answer. A crash anywhere loses nothing that was answered for,
+and what it leaves half done is finished by :meth:`Intake.recover` or by the sender's next attempt.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from pydicom.dataset import Dataset
+from pydicom.filereader import read_file_meta_info
+from sqlalchemy.exc import SQLAlchemyError
+
+from config.settings import Eligibility, Triage
+from db.assessments import Assessment
+from db.records import Ingest, ReceivedInstance, Refusal, RejectionNote, StudyFacts, TriageDecision
+from node.dicom.association_policy import Admission
+from node.dicom.document_content import Said, read_said
+from node.dicom.eligibility import judge
+from node.dicom.instance_store import SET_ASIDE, Incoming, InstanceStore, StoreError
+from node.dicom.received_header import UnreadableDataSetError, describe, is_stat, read_header, text
+from node.dicom.spool import Answer, StoreCommand
+from workers.clock import Clock
+from workers.open_worklist import triage_study
+
+# PS3.4 table B.2-1, and PS3.7 annex C for the last.
+SUCCESS = 0x0000
+OUT_OF_RESOURCES = 0xA700
+MISMATCH = 0xA900
+CANNOT_UNDERSTAND = 0xC000
+PROCESSING_FAILURE = 0x0110
+
+_CHUNK = 1024 * 1024
+_PREFIX_LENGTH = 128 + 4
+_GROUP_LENGTH_LENGTH = 12
+
+log = logging.getLogger(__name__)
+
+
+class Recorder(Protocol):
+    """The part of :class:`db.worklist.Worklist` that receiving needs."""
+
+    def record_instance(
+        self, received: ReceivedInstance, refusal: Refusal | None, pipeline: str, now: datetime
+    ) -> Ingest:
+        """Record an instance with its job."""
+
+    def recorded_files(self, paths: Sequence[str]) -> frozenset[str]:
+        """Which of these paths are those of recorded instances."""
+
+    def is_own_result(self, sop_instance_uid: str) -> bool:
+        """Say whether this node has made the object."""
+
+    def reject_instances(self, note: RejectionNote, now: datetime) -> tuple[int, ...]:
+        """Take back the images that a rejection note names; the studies that have changed."""
+
+    def record_assessment(self, assessment: Assessment, instance_id: int, now: datetime) -> int:
+        """Store what a received assessment says of our findings; how many of its statements fit none."""
+
+    def report_by_object(self, instance_id: int, actor: str, now: datetime) -> bool:
+        """Mark the study of a received report as reported; False where nothing has changed."""
+
+    def study_facts(self, study_id: int) -> StudyFacts:
+        """What triage needs to know."""
+
+    def record_triage(self, study_id: int, decision: TriageDecision, now: datetime) -> None:
+        """Write what triage decides."""
+
+
+Ring = Callable[[Sequence[tuple[int, bool]]], None]
+"""Rings for jobs, pairs of id and whether STAT; returns at once and never fails."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The settings that receiving goes by. ``pipeline`` is the digest of the active pipeline."""
+
+    eligibility: Eligibility
+    admission: Admission
+    stat_descriptions: tuple[str, ...]
+    uid_root: str
+    pipeline: str
+    triage: Triage = field(default_factory=Triage)
+
+
+class Intake:
+    """Takes received data sets. Safe to share between the threads of several associations.
+
+    ``turn`` is held while recording. SQLite has one writer, and a second one tries again after a sleep that grows: with
+    eight associations an image now and then waits for most of a second. A lock wakes the next thread at once.
+    """
+
+    def __init__(
+        self,
+        store: InstanceStore,
+        worklist: Recorder,
+        ring: Ring,
+        policy: Policy,
+        clock: Clock,
+        turn: AbstractContextManager[object] | None = None,
+    ) -> None:
+        self._store = store
+        self._worklist = worklist
+        self._ring = ring
+        self._policy = policy
+        self._clock = clock
+        self._turn = turn or nullcontext()
+
+    def accept(self, incoming: Incoming, command: StoreCommand) -> Answer:
+        """Take a whole data set; returns what the sender is told. The temporary file is dealt with in any case."""
+        try:
+            header = read_header(
+                incoming.path, command.transfer_syntax_uid, incoming.preface_length, incoming.beginning
+            )
+            answer = _mismatch(header, command)
+            if answer is None:
+                return self._keep(incoming, command, header)
+        except UnreadableDataSetError as error:
+            answer = Answer(CANNOT_UNDERSTAND, str(error))
+        except StoreError as error:
+            answer = Answer(OUT_OF_RESOURCES, error.strerror or "the store failed")
+        except SQLAlchemyError as error:
+            log.error("the database did not take an instance: %s", type(error).__name__)
+            answer = Answer(OUT_OF_RESOURCES, "the database cannot be written")
+        incoming.discard()
+        return answer
+
+    def recover(self) -> int:
+        """Record what a crash left whole but perhaps unrecorded; returns how many there were.
+
+        A file that cannot be recorded, or that has ended the listener at two starts, is set aside: nobody was told that
+        it is safe, and all the others must be received.
+
+        Raises:
+            SQLAlchemyError: the database cannot be written.
+            OSError: the store cannot be written.
+        """
+        self._drop_disowned()
+        count = 0
+        for path in self._store.unfinished():
+            counted = self._store.begin_attempt(path)
+            if counted is None:
+                log.critical("%s ended the listener each time it was read; it is set aside in %s", path.name, SET_ASIDE)
+                continue
+            count += self._try_to_recover(counted, path)
+        if count:
+            log.warning("finished receiving %d instances that were whole when the listener ended", count)
+        return count
+
+    def _try_to_recover(self, path: Path, name_before: Path) -> bool:
+        try:
+            recovered = self._recover(path)
+        except SQLAlchemyError:
+            path.rename(name_before)  # not the file's fault, so this does not count
+            raise
+        except Exception as error:  # whatever it is that this one file does to us, the listener must start
+            why = str(error) if isinstance(error, UnreadableDataSetError) else type(error).__name__
+            self._store.set_aside(path)
+            log.critical("%s cannot be recorded and is set aside in %s: %s", path.name, SET_ASIDE, why)
+            return False
+        path.unlink(missing_ok=True)
+        return recovered
+
+    def _drop_disowned(self) -> None:
+        """Remove what was answered with a failure and not recorded. Nothing is received yet that could need it."""
+        disowned = self._store.disowned()
+        recorded = self._worklist.recorded_files(list(disowned.values())) if disowned else frozenset()
+        for note, kept in disowned.items():
+            if kept not in recorded:
+                (self._store.folder / kept).unlink(missing_ok=True)
+            note.unlink(missing_ok=True)
+
+    def _keep(self, incoming: Incoming, command: StoreCommand, header: Dataset) -> Answer:
+        refusal = self._judge(header)
+        path = self._store.keep(incoming)
+        received = self._describe(header, command, incoming.digest, path, incoming.byte_count)
+        said = self._read_said(received, refusal)
+        try:
+            with self._turn:
+                self._record(received, refusal, said)
+        except Exception as error:
+            # A lost connection does not tell whether the row was committed, so the bytes must stay for now.
+            self._store.disown(incoming)
+            if not isinstance(error, SQLAlchemyError):
+                raise
+            log.error("the database did not take an instance: %s", type(error).__name__)
+            return Answer(OUT_OF_RESOURCES, "the database cannot be written")
+        self._store.settle(incoming)
+        return Answer(SUCCESS)
+
+    def _judge(self, header: Dataset) -> Refusal | None:
+        sop_instance_uid = text(header, "SOPInstanceUID")
+        may_be_own = sop_instance_uid.startswith(f"{self._policy.uid_root}.")
+        own = may_be_own and self._worklist.is_own_result(sop_instance_uid)
+        return judge(header, self._policy.eligibility, own=own)
+
+    def _describe(
+        self, header: Dataset, command: StoreCommand, digest: str, path: str, byte_count: int
+    ) -> ReceivedInstance:
+        stat = is_stat(
+            text(header, "StudyDescription"),
+            self._policy.stat_descriptions,
+            from_stat_peer=self._policy.admission.is_stat(command.calling_ae_title),
+            high_priority=command.high_priority,
+        )
+        return describe(
+            header,
+            transfer_syntax=command.transfer_syntax_uid,
+            digest=digest,
+            path=path,
+            byte_count=byte_count,
+            calling_ae_title=command.calling_ae_title,
+            stat=stat,
+        )
+
+    def _read_said(self, received: ReceivedInstance, refusal: Refusal | None) -> Said:
+        return read_said(self._store.folder / received.path, received, refusal, self._policy.triage)
+
+    def _record(self, received: ReceivedInstance, refusal: Refusal | None, said: Said) -> None:
+        ingest = self._worklist.record_instance(received, refusal, self._policy.pipeline, self._clock())
+        log.info(
+            "instance %d: %s",
+            ingest.instance_id,
+            _word(ingest, refusal),
+        )
+        self._heed(said, ingest.instance_id, received.calling_ae_title)
+        if ingest.returned is not None:
+            self._triage_again(ingest.returned, self._clock())
+        # The message of a repeat is on its way, or lost with a process; the scheduler knows which.
+        if ingest.job_ids and not ingest.repeat:
+            self._ring([(job_id, received.stat or ingest.pressing) for job_id in ingest.job_ids])
+
+    def _heed(self, said: Said, instance_id: int, sender: str) -> None:
+        """Do what an object says. A repeat does it too: the node may have died between recording and this."""
+        now = self._clock()
+        if said.unreadable:
+            log.error("instance %d is a document that is kept but not read: %s", instance_id, said.unreadable)
+        if said.rejection is not None:
+            self._take_back(said.rejection, instance_id, now)
+        if said.assessment is not None:
+            unmatched = self._worklist.record_assessment(said.assessment, instance_id, now)
+            count = len(said.assessment.statements)
+            log.info("instance %d assesses: %d statements, %d unmatched", instance_id, count, unmatched)
+        if said.reported and self._worklist.report_by_object(instance_id, sender, now):
+            log.info("instance %d is a report; its study leaves the worklist", instance_id)
+
+    def _take_back(self, note: RejectionNote, instance_id: int, now: datetime) -> None:
+        studies = self._worklist.reject_instances(note, now)
+        for study_id in studies:
+            self._triage_again(study_id, now)
+        log.warning(
+            "instance %d rejects %d images of %d studies", instance_id, len(note.sop_instance_uids), len(studies)
+        )
+
+    def _triage_again(self, study_id: int, now: datetime) -> None:
+        triage_study(study_id, self._worklist, self._policy.triage, now)
+
+    def _recover(self, path: Path) -> bool:
+        command, offset = _read_preface(path)
+        digest = _digest(path, offset)
+        kept = InstanceStore.path_of(digest)
+        if not (self._store.folder / kept).is_file():
+            # Two names, but not ours: somebody has put the file here. Nothing was ever promised for it.
+            return False
+        header = read_header(path, command.transfer_syntax_uid, offset)
+        received = self._describe(header, command, digest, kept, path.stat().st_size - offset)
+        refusal = self._judge(header)
+        self._record(received, refusal, self._read_said(received, refusal))
+        return True
+
+
+def _word(ingest: Ingest, refusal: Refusal | None) -> str:
+    """What became of an instance, for the log."""
+    if ingest.repeat or ingest.comparing:
+        return "repeat" if ingest.repeat else "its UID was here already: it will be compared"
+    return refusal.code if refusal else "conflict" if ingest.conflict else "eligible"
+
+
+def _mismatch(header: Dataset, command: StoreCommand) -> Answer | None:
+    """Compare command and data set (PS3.4 B.2.3: status A9xx)."""
+    if text(header, "SOPClassUID") != command.sop_class_uid or command.sop_class_uid != command.abstract_syntax:
+        return Answer(MISMATCH, "SOP Class UID differs between command and data set")
+    if text(header, "SOPInstanceUID") != command.sop_instance_uid:
+        return Answer(MISMATCH, "SOP Instance UID differs between command and data set")
+    return None
+
+
+def _read_preface(path: Path) -> tuple[StoreCommand, int]:
+    """Read back what :func:`node.dicom.spool.file_preface` wrote, and how long it is."""
+    meta = read_file_meta_info(path)
+    sop_class = text(meta, "MediaStorageSOPClassUID")
+    command = StoreCommand(
+        sop_class_uid=sop_class,
+        sop_instance_uid=text(meta, "MediaStorageSOPInstanceUID"),
+        abstract_syntax=sop_class,
+        transfer_syntax_uid=text(meta, "TransferSyntaxUID"),
+        calling_ae_title=text(meta, "SendingApplicationEntityTitle"),
+        called_ae_title=text(meta, "ReceivingApplicationEntityTitle"),
+    )
+    return command, _PREFIX_LENGTH + _GROUP_LENGTH_LENGTH + int(meta.FileMetaInformationGroupLength)
+
+
+def _digest(path: Path, offset: int) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        file.seek(offset)
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()

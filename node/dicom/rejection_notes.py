@@ -1,0 +1,77 @@
+"""Rejection notes: Key Object Selections by which a hospital takes images back (IHE RAD TF, IOCM).
+
+The title of the document says why (PS3.16 CID 7011 Rejected for Quality Reasons and its neighbours), its evidence
+(0040,A375) names the images (PS3.3 C.17.6.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydicom import Dataset, uid
+
+from db.records import RejectionNote
+from models.radiograph.data_set import InvalidDataSetError
+from node.dicom.received_documents import read_document
+
+REASONS = {
+    "113001": "The hospital has rejected this image for quality reasons.",
+    "113037": "The hospital has rejected this image for patient safety reasons.",
+    "113038": "The hospital has rejected this image: it was made under an incorrect modality worklist entry.",
+    "113039": "The hospital has rejected this image: its data retention time is over.",
+}
+"""Code value (DCM) of the document title and what it means for an image."""
+
+# More than any study has, and fewer than a database takes in one question.
+_MOST_IMAGES = 10_000
+
+
+class InvalidRejectionError(InvalidDataSetError):
+    """The document takes images back, but not in a way that can be followed."""
+
+
+def is_key_object(sop_class_uid: str) -> bool:
+    """Whether an instance of this class may be a rejection note."""
+    return sop_class_uid == uid.KeyObjectSelectionDocumentStorage
+
+
+def read_rejection(path: Path) -> RejectionNote | None:
+    """Read the note that lies at ``path``; None where it is a key object with another title.
+
+    Raises:
+        InvalidRejectionError: see :func:`rejection_of`.
+        InvalidDataSetError: it cannot be read.
+        OSError: the file cannot be read.
+    """
+    return rejection_of(read_document(path))
+
+
+def rejection_of(document: Dataset) -> RejectionNote | None:
+    """The rejection note that a document is; None where it is a key object with another title.
+
+    Raises:
+        InvalidRejectionError: its title takes images back, and it cannot be understood which.
+    """
+    code = _title(document)
+    if code not in REASONS:
+        return None
+    instances = tuple(dict.fromkeys(_instances(document)))
+    if not instances:
+        raise InvalidRejectionError("a rejection note names no image")
+    if len(instances) > _MOST_IMAGES:
+        raise InvalidRejectionError(f"a rejection note names more than {_MOST_IMAGES} images")
+    return RejectionNote(str(document.SOPInstanceUID), code, REASONS[code], instances)
+
+
+def _title(document: Dataset) -> str:
+    names = document.get("ConceptNameCodeSequence") or []
+    values = [str(name.get("CodeValue", "")) for name in names if name.get("CodingSchemeDesignator") == "DCM"]
+    return values[0] if values else ""
+
+
+def _instances(document: Dataset) -> Iterator[str]:
+    for study in document.get("CurrentRequestedProcedureEvidenceSequence") or []:
+        for series in study.get("ReferencedSeriesSequence") or []:
+            for item in series.get("ReferencedSOPSequence") or []:
+                yield str(item.ReferencedSOPInstanceUID)

@@ -1,0 +1,103 @@
+"""What one C-STORE brings, and how it gets to the disk while it arrives."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from node.dicom.instance_store import Incoming, StoreError
+
+IMPLEMENTATION_CLASS_UID = "2.25.107145334108679434666634330663974283395"
+IMPLEMENTATION_VERSION_NAME = "PLEURA"
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCommand:
+    """What a C-STORE-RQ says of its data set (PS3.7 9.3.1.1), and what its association says."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    abstract_syntax: str
+    transfer_syntax_uid: str
+    calling_ae_title: str
+    called_ae_title: str
+    high_priority: bool = False
+
+
+def file_preface(command: StoreCommand) -> bytes:
+    """Make preamble, prefix and file meta information (PS3.10 7.1), always in explicit VR little endian."""
+    meta = b"".join(
+        (
+            struct.pack("<HH2sHI2s", 0x0002, 0x0001, b"OB", 0, 2, b"\x00\x01"),
+            _element(0x0002, b"UI", command.sop_class_uid),
+            _element(0x0003, b"UI", command.sop_instance_uid),
+            _element(0x0010, b"UI", command.transfer_syntax_uid),
+            _element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID),
+            _element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME),
+            _element(0x0017, b"AE", command.calling_ae_title),
+            _element(0x0018, b"AE", command.called_ae_title),
+        )
+    )
+    return bytes(128) + b"DICM" + struct.pack("<HH2sHI", 0x0002, 0x0000, b"UL", 4, len(meta)) + meta
+
+
+def _element(number: int, vr: bytes, value: str) -> bytes:
+    """One element of group 0002 with a short length; values have an even length (PS3.5 6.2)."""
+    encoded = value.encode("ascii", "replace")
+    encoded += (b"\0" if vr == b"UI" else b" ") * (len(encoded) % 2)
+    return struct.pack("<HH2sH", 0x0002, number, vr, len(encoded)) + encoded
+
+
+class TooLongError(StoreError):
+    """The data set is longer than the listener takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Status (0000,0900) and Error Comment (0000,0902) of a C-STORE-RSP."""
+
+    status: int
+    comment: str = ""
+
+
+Begin = Callable[[StoreCommand], Incoming]
+"""Opens the store for a data set; raises StoreError."""
+
+
+class Reception:
+    """Where the fragments of one data set go while they arrive: a file in the store.
+
+    Where the store or a limit says no it swallows the rest of the data set, so that the peer hears 0xA700 and can go
+    on; ``failure`` says why. ``incoming`` is there once the first bytes have arrived. With a ``refusal`` it is clear
+    from the command what will be answered, and nothing is kept at all.
+    """
+
+    def __init__(self, begin: Begin, command: StoreCommand, longest: int, refusal: Answer | None = None) -> None:
+        self._begin = begin
+        self._longest = longest
+        self.command = command
+        self.refusal = refusal
+        self.incoming: Incoming | None = None
+        self.failure: StoreError | None = None
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Take bytes of the data set. Never raises for the store's sake: that would end the association."""
+        if self.failure is None and self.refusal is None:
+            try:
+                self._store(data)
+            except StoreError as failure:
+                self.failure = failure
+
+    def discard(self) -> None:
+        """Remove what has arrived so far."""
+        if self.incoming is not None:
+            self.incoming.discard()
+
+    def _store(self, data: bytes | memoryview) -> None:
+        if self.incoming is None:
+            self.incoming = self._begin(self.command)
+        if self.incoming.byte_count + len(data) > self._longest:
+            self.incoming.discard()
+            raise TooLongError(f"the data set is longer than {self._longest} bytes")
+        self.incoming.write(data)

@@ -1,0 +1,101 @@
+"""Storage Commitment as an SCU (PS3.4 Annex J): the peer's report, which comes on an association of its own.
+
+The request goes out from :mod:`workers.verification`; an archive answers when it is sure, perhaps hours later.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from io import BytesIO
+
+from pydicom.dataset import Dataset
+from pynetdicom import evt
+from pynetdicom.sop_class import StorageCommitmentPushModel
+
+from models.radiograph.data_set import Reader
+from node.dicom.received_documents import LIMITS
+
+COMMITMENT_CLASS = str(StorageCommitmentPushModel)
+
+_SUCCESS = 0x0000
+_PROCESSING_FAILURE = 0x0110
+_INVALID_ARGUMENT = 0x0115
+
+_REASONS = {
+    # Failure Reason (0008,1197), PS3.3 C.14.1.1.
+    0x0110: "processing failure",
+    0x0112: "no such object",
+    0x0119: "another SOP class",
+    0x0122: "SOP class not supported",
+    0x0131: "transaction UID used twice",
+    0x0213: "no room",
+}
+
+log = logging.getLogger(__name__)
+
+TakeReport = Callable[[str, list[str], dict[str, str]], tuple[int, int]]
+"""Takes a transaction UID, the SOP Instance UIDs that are safe, and why others are not; how many of ours they are."""
+
+
+class CommitmentReports:
+    """Answers N-EVENT-REPORT-RQ (PS3.7 10.1.1)."""
+
+    def __init__(self, take: TakeReport) -> None:
+        self._take = take
+
+    def on_report(self, event: evt.Event) -> tuple[int, None]:
+        """Note what the report says; 0x0000 only once that is committed, so that the peer reports again otherwise."""
+        try:
+            transaction_uid, committed, failed = read_report(_information(event))
+        except ValueError as error:
+            log.warning("a Storage Commitment report cannot be read: %s", error)
+            return _INVALID_ARGUMENT, None
+        except Exception as error:  # pydicom converts hostile values, and fails in every way there is
+            log.warning("a Storage Commitment report cannot be read: %s", type(error).__name__)
+            return _INVALID_ARGUMENT, None
+        try:
+            proven, missing = self._take(transaction_uid, committed, failed)
+        except Exception:
+            log.exception("a Storage Commitment report could not be recorded")
+            return _PROCESSING_FAILURE, None
+        log.info("Storage Commitment report: %d objects proven, %d missing", proven, missing)
+        return _SUCCESS, None
+
+
+def _information(event: evt.Event) -> Dataset:
+    """Event Information (PS3.7 10.1.1.1.8), read within the limits of a document.
+
+    Raises:
+        InvalidDataSetError: it cannot be read.
+    """
+    encoded, syntax = event.request.EventInformation, event.context.transfer_syntax
+    return Reader(BytesIO(encoded.getvalue()), str(syntax), LIMITS).read().data_set()
+
+
+def read_report(report: Dataset) -> tuple[str, list[str], dict[str, str]]:
+    """Transaction UID, SOP Instance UIDs that are safe, and why others are not (PS3.4 table J.3-2).
+
+    Raises:
+        ValueError: there is no transaction UID, or an item names no object.
+    """
+    transaction_uid = str(report.get("TransactionUID") or "")
+    if not transaction_uid:
+        raise ValueError("it has no Transaction UID")
+    committed = [_uid(item) for item in report.get("ReferencedSOPSequence") or ()]
+    failed = {_uid(item): _reason(item) for item in report.get("FailedSOPSequence") or ()}
+    return transaction_uid, committed, failed
+
+
+def _uid(item: Dataset) -> str:
+    uid = str(item.get("ReferencedSOPInstanceUID") or "")
+    if not uid:
+        raise ValueError("an item has no Referenced SOP Instance UID")
+    return uid
+
+
+def _reason(item: Dataset) -> str:
+    code = item.get("FailureReason")
+    if not isinstance(code, int):
+        return "no reason given"
+    return _REASONS.get(code, f"failure reason 0x{code:04X}")

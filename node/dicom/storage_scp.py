@@ -1,0 +1,382 @@
+"""The storage SCP (PS3.4 Annex B, PS3.7 9.1.1): C-ECHO and C-STORE, answered 0x0000 only for what is safe.
+
+Where a destination proves by Storage Commitment what it holds, its reports are taken here too.
+
+pynetdicom speaks the protocol. This module decides who may call, what is offered, and brings each C-STORE from
+:mod:`node.dicom.spool` to :class:`node.dicom.receiving.Intake`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import logging
+import re
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+from socketserver import BaseServer
+from typing import Any, Protocol
+
+import pydicom.config
+from pydicom.uid import UID
+from pynetdicom import AE, _config, evt
+from pynetdicom.association import Association
+from pynetdicom.presentation import build_context
+from pynetdicom.sop_class import Verification
+from pynetdicom.transport import ThreadedAssociationServer
+
+from config.logging import escaped, quieten_libraries
+from config.settings import Listener, Settings, SettingsError
+from db.engine import connect, migrate
+from db.worklist import Worklist
+from node.dicom.association_policy import Admission
+from node.dicom.connection_limits import Connections
+from node.dicom.dimse import StorageDimse
+from node.dicom.instance_store import Incoming, InstanceStore
+from node.dicom.presentation_contexts import contexts_for
+from node.dicom.receiving import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, PROCESSING_FAILURE, Intake, Policy
+from node.dicom.spool import (
+    IMPLEMENTATION_CLASS_UID,
+    IMPLEMENTATION_VERSION_NAME,
+    Answer,
+    Reception,
+    StoreCommand,
+    file_preface,
+)
+from node.dicom.storage_commitment import CommitmentReports
+from node.dicom.upper_layer import Pace, ReceivingDul
+from workers.clock import utc_now
+from workers.enqueue import Doorbell
+from workers.open_worklist import worklist_of
+from workers.pipeline_digest import active_pipeline_digest
+from workers.verification import proof_tools, take_report
+
+_GRACE_SECONDS = 10.0
+_M_ARENA_MAX = -8  # malloc.h
+
+log = logging.getLogger(__name__)
+
+
+class Bell(Protocol):
+    """The part of :class:`workers.enqueue.Doorbell` that receiving needs."""
+
+    def ring_jobs(self, jobs: Sequence[tuple[int, bool]]) -> bool:
+        """Ring for jobs; False where the broker did not hear."""
+
+
+class Ringer:
+    """Rings from a thread of its own, so that no broker, slow or down, keeps a C-STORE waiting.
+
+    That thread gets to know of a job when :meth:`go` is called, which is right after the answer: the two threads would
+    only be in each other's way before.
+    """
+
+    def __init__(self, bell: Bell) -> None:
+        self._bell = bell
+        self._noted: deque[tuple[int, bool]] = deque()
+        self._waiting: SimpleQueue[bool] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="ringer", daemon=True)
+        self._thread.start()
+
+    def ring(self, jobs: Sequence[tuple[int, bool]]) -> None:
+        """Note jobs to ring for."""
+        self._noted.extend(jobs)
+
+    def go(self) -> None:
+        """Ring for what was noted, soon."""
+        if self._noted:
+            self._waiting.put(True)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing waits to be rung for."""
+        return not self._noted
+
+    def close(self, seconds: float = 2.0) -> None:
+        """Ring for what was noted and end; what is not rung within ``seconds`` is left to the sweep."""
+        self._waiting.put(True)
+        self._waiting.put(False)
+        self._thread.join(seconds)
+
+    def _run(self) -> None:
+        while self._waiting.get():
+            jobs = [self._noted.popleft() for _ in range(len(self._noted))]
+            try:
+                self._bell.ring_jobs(jobs)
+            except Exception:
+                # The thread must outlive whatever the broker's client raises: the sweep rings for what was missed.
+                log.exception("the doorbell failed")
+
+
+class _Server(ThreadedAssociationServer):  # type: ignore[misc]
+    """A server with room for every sender that connects at the same moment."""
+
+    request_queue_size = 128
+
+    connections: Connections
+
+    def service_actions(self) -> None:
+        """Close what asks for nothing. Garbage is left to Python: a full collection would stop every association."""
+        self.connections.expire()
+
+    def shutdown(self) -> None:
+        """Stop listening; associations go on."""
+        BaseServer.shutdown(self)
+        self.server_close()
+
+
+class StorageScp:
+    """A listener on one port. ``answered`` is called after each answer to a C-STORE; without ``reports`` nobody may
+    report a Storage Commitment.
+
+    Raises:
+        SettingsError: the settings name a peer's address that is none.
+    """
+
+    def __init__(
+        self,
+        listener: Listener,
+        store: InstanceStore,
+        intake: Intake,
+        admission: Admission,
+        answered: Callable[[], None] = lambda: None,
+        reports: CommitmentReports | None = None,
+    ) -> None:
+        self._listener = listener
+        self._store = store
+        self._intake = intake
+        self._admission = admission
+        self._answered = answered
+        self._reports = reports
+        self._connections = Connections(listener)
+        self._server: _Server | None = None
+        self._thread: threading.Thread | None = None
+        # pynetdicom would describe each PDU and data set in its log: slow, and patient data.
+        _config.LOG_HANDLER_LEVEL = "none"
+
+    def start(self) -> int:
+        """Listen; returns the port.
+
+        Raises:
+            OSError: the address is in use or not of this machine.
+        """
+        listener = self._listener
+        entity = AE(ae_title=listener.ae_title)
+        entity.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
+        entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+        entity.maximum_pdu_size = listener.maximum_pdu
+        # Connections are counted here, by what they are; pynetdicom's one limit is for all of them.
+        entity.maximum_associations = sys.maxsize
+        entity.network_timeout = listener.idle_seconds
+        entity.acse_timeout = min(30.0, listener.idle_seconds)
+        self._server = entity.make_server(
+            (listener.host, listener.port),
+            contexts=[build_context(Verification)],
+            evt_handlers=self._handlers(),
+            server_class=_Server,
+        )
+        self._server.connections = self._connections
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="listener", daemon=True)
+        self._thread.start()
+        return int(self._server.socket.getsockname()[1])
+
+    def stop(self, grace_seconds: float = _GRACE_SECONDS) -> None:
+        """Take no more associations, let messages under way be answered, and abort what is left."""
+        if self._server is None or self._thread is None:
+            return
+        associations = self._server.active_associations
+        self._server.shutdown()
+        self._thread.join()
+        end = time.monotonic() + grace_seconds
+        while any(_is_busy(association) for association in associations) and time.monotonic() < end:
+            time.sleep(0.02)
+        for association in associations:
+            if association.is_alive():
+                association.abort()
+        self._server = None
+
+    @property
+    def association_count(self) -> int:
+        """How many associations are open."""
+        return self._connections.association_count
+
+    def _handlers(self) -> list[tuple[Any, Callable[[evt.Event], Any]]]:
+        handlers: list[tuple[Any, Callable[[evt.Event], Any]]] = [
+            (evt.EVT_CONN_OPEN, self._on_open),
+            (evt.EVT_REQUESTED, self._on_requested),
+        ]
+        if self._reports is not None:
+            handlers.append((evt.EVT_N_EVENT_REPORT, self._reports.on_report))
+        return handlers
+
+    def _on_open(self, event: evt.Event) -> None:
+        """Bound what a connection can take from us before its first byte is read."""
+        association, listener = event.assoc, self._listener
+        connection = association.dul.socket.socket
+        connection.settimeout(listener.idle_seconds)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        dimse = StorageDimse(association, self._begin, listener.maximum_instance_bytes, self._answer, self._answered)
+        address = str(association.requestor.address)
+        dul = ReceivingDul.adopt(
+            association,
+            dimse.take,
+            listener.maximum_pdu,
+            lambda: self._on_end(association, dimse),
+            lambda: dimse.receiving,
+            Pace(listener.idle_seconds, listener.minimum_bytes_per_second),
+        )
+        association.dimse = dimse
+        self._connections.opened(association, address, dul.close)
+
+    def _on_end(self, association: Association, dimse: StorageDimse) -> None:
+        """Forget a connection, and say once why it ended where that was not by a release."""
+        self._connections.ended(association)
+        dimse.discard()
+        why = association.dul.disturbance
+        if association.dul.titles is not None and why:
+            log.warning("association %s ended: %s", _who(association), why)
+        elif why:
+            log.info("connection from %s ended: %s", association.requestor.address, why)
+
+    def _on_requested(self, event: evt.Event) -> None:
+        """Reject an unknown caller; answer a known one with the contexts that we take."""
+        association = event.assoc
+        request = association.requestor.primitive
+        address = str(association.requestor.address)
+        rejection = self._admission.refuse(request.calling_ae_title, request.called_ae_title, address)
+        rejection = rejection or self._connections.associate(association)
+        if rejection is not None:
+            log.warning("association %s rejected: %s", _who(association), rejection.why)
+            association.dul.expect_end()
+            association.acse.send_reject(rejection.result, rejection.source, rejection.reason)
+            association.kill()
+            return
+        requested = [str(context.abstract_syntax) for context in request.presentation_context_definition_list]
+        association.acceptor.supported_contexts = contexts_for(
+            requested,
+            other_classes=self._listener.accept_other_classes,
+            commitment=self._reports is not None,
+        )
+
+    def _answer(self, reception: Reception, command: StoreCommand) -> Answer:
+        answer = self._take(reception, command)
+        if answer.status:
+            log.warning(
+                "C-STORE of %s answered with 0x%04X: %s", command.calling_ae_title, answer.status, answer.comment
+            )
+        return answer
+
+    def _take(self, reception: Reception, command: StoreCommand) -> Answer:
+        if reception.refusal is not None:
+            return reception.refusal
+        if reception.failure is not None:
+            return Answer(OUT_OF_RESOURCES, reception.failure.strerror or str(reception.failure))
+        if reception.incoming is None:
+            return Answer(CANNOT_UNDERSTAND, "there is no data set")
+        try:
+            return self._intake.accept(reception.incoming, command)
+        except Exception:
+            # Not the sender's fault and not a lack of resources: PS3.7 annex C, 0110H. The association goes on.
+            log.exception("receiving an instance failed")
+            reception.discard()
+            return Answer(PROCESSING_FAILURE, "the listener failed")
+
+    def _begin(self, command: StoreCommand) -> Incoming:
+        return self._store.temporary(file_preface(command))
+
+
+def _who(association: Association) -> str:
+    """Who calls whom from where, for the log; AE titles may be any bytes."""
+    calling, called = map(escaped, association.dul.titles)
+    return f"of '{calling}' to '{called}' from {association.requestor.address}"
+
+
+def _is_busy(association: Association) -> bool:
+    return association.is_alive() and isinstance(association.dimse, StorageDimse) and association.dimse.busy
+
+
+def run_listener(settings: Settings, ready: Callable[[int], None], stop: threading.Event) -> None:
+    """Receive until ``stop`` is set. ``ready`` is called with the port once connections are taken.
+
+    Raises:
+        SettingsError: a peer's address or a regular expression cannot be used.
+        OSError: the store cannot be written or the port is taken.
+    """
+    _check_patterns(settings)
+    _quieten()
+    _share_memory_arenas()
+    store = InstanceStore(settings.store.folder, settings.store.minimum_free_bytes)
+    store.prepare()
+    engine = connect(settings.database_url)
+    doorbell = Doorbell(settings.broker_url)
+    ringer = Ringer(doorbell)
+    try:
+        migrate(engine)
+        admission = Admission(settings.listener)
+        policy = Policy(
+            settings.eligibility,
+            admission,
+            settings.triage.stat_descriptions,
+            settings.site.uid_root,
+            active_pipeline_digest(settings),
+            settings.triage,
+        )
+        turn = threading.Lock() if engine.dialect.name == "sqlite" else None
+        worklist = worklist_of(settings, engine)
+        intake = Intake(store, worklist, ringer.ring, policy, utc_now, turn)
+        intake.recover()
+        ringer.go()
+        scp = StorageScp(settings.listener, store, intake, admission, ringer.go, reports_of(settings, worklist))
+        # What is there now stays; a collection need not walk through it each time.
+        gc.collect()
+        gc.freeze()
+        ready(scp.start())
+        stop.wait()
+        scp.stop()
+    finally:
+        ringer.close()
+        doorbell.close()
+        engine.dispose()
+        store.close()
+
+
+def reports_of(settings: Settings, worklist: Worklist) -> CommitmentReports | None:
+    """What takes Storage Commitment reports; nothing where no destination is asked for any."""
+    if all(destination.proof != "commitment" for destination in settings.destinations):
+        return None
+    tools = proof_tools(settings, worklist)
+    return CommitmentReports(lambda uid, committed, failed: take_report(uid, committed, failed, tools))
+
+
+def _check_patterns(settings: Settings) -> None:
+    for key, patterns in (
+        ("eligibility.descriptions", settings.eligibility.descriptions),
+        ("triage.stat_descriptions", settings.triage.stat_descriptions),
+    ):
+        for pattern in patterns:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise SettingsError(f"{key}: {pattern!r} is not a regular expression: {error}") from error
+
+
+def _share_memory_arenas() -> None:
+    """Keep the process small: glibc gives many threads an arena each, and none of them gives memory back."""
+    try:
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
+    except (AttributeError, OSError):
+        log.debug("this C library has no mallopt")
+
+
+def _quieten() -> None:
+    """Keep values of headers, which may name patients, out of warnings and logs."""
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+    quieten_libraries()
+    # How a peer's bytes fail to be a PDU is told in one line, at the end of the association.
+    for name in ("dul", "fsm", "utils"):
+        logging.getLogger(f"pynetdicom.{name}").setLevel(logging.CRITICAL)

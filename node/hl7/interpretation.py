@@ -1,0 +1,282 @@
+"""What a message means to this node: pure functions from a read message to what the database is told.
+
+Orders and reports come as groups of ORC, OBR, TQ1, OBX, IPC and ZDS (HL7 v2 chapters 4 and 7; IHE RAD TF-2, 4.1 to 4.5
+and 4.28 for ZDS and IPC), patients as PID, and MRG where identifiers are given up (chapter 3).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from config.integrations import HL7
+from db.orders import CANCELLED, ORDERED, HospitalMessage, OrderKeys, OrderNews
+from db.patients import PatientIdentifier, PatientNews
+from db.records import Priority
+from workers.hl7.encoding import UNREADABLE
+from workers.hl7.message import (
+    DATA_TYPE,
+    REQUIRED_FIELD,
+    SEGMENT_SEQUENCE,
+    UNSUPPORTED_EVENT,
+    UNSUPPORTED_MESSAGE,
+    UNSUPPORTED_PROCESSING,
+    UNSUPPORTED_VERSION,
+    Message,
+    MessageError,
+    Segment,
+)
+
+ORDERS = frozenset({"ORM^O01", "OMI^O23", "OMG^O19"})
+REPORTS = frozenset({"ORU^R01"})
+PATIENTS = frozenset({"ADT^A08", "ADT^A40"})
+KINDS = ORDERS | REPORTS | PATIENTS
+
+_CANCELLING = frozenset({"CA", "OC", "CR", "DC", "OD", "DR"})
+_CANCELLED_STATUSES = frozenset({"CA", "DC"})
+_NEW = frozenset({"NW", "RO", "SN"})
+_UID = re.compile(r"[0-9.]{1,64}")
+_LONGEST_KEY = 250
+
+
+@dataclass(slots=True)
+class _Group:
+    """One order of a message: its segments by name, in the order in which they came."""
+
+    segments: list[Segment] = field(default_factory=list)
+
+    def first(self, name: str) -> Segment | None:
+        return next(self.all(name), None)
+
+    def all(self, name: str) -> Iterator[Segment]:
+        return (segment for segment in self.segments if segment.name == name)
+
+    def text(self, name: str, number: int, component: int = 1) -> str:
+        found = self.first(name)
+        return _readable(found.text(number, component), f"{name}^1^{number}") if found else ""
+
+
+def check_header(message: Message, rules: HL7) -> None:
+    """Refuse what this node does not take, whatever it says.
+
+    Raises:
+        MessageError: with ``reject``, and why.
+    """
+    header = message.header
+    if not header.text(10):
+        raise MessageError(REQUIRED_FIELD, "a message has a control ID", "MSH^1^10", reject=True)
+    if message.kind not in KINDS:
+        known = any(kind.startswith(f"{header.text(9)}^") for kind in KINDS)
+        code = UNSUPPORTED_EVENT if known else UNSUPPORTED_MESSAGE
+        raise MessageError(code, f"this node takes {', '.join(sorted(KINDS))}", "MSH^1^9", reject=True)
+    if header.text(11) not in ("", *rules.processing_ids):
+        raise MessageError(UNSUPPORTED_PROCESSING, "this processing ID is not taken", "MSH^1^11", reject=True)
+    if header.text(12) and not header.text(12).startswith("2."):
+        raise MessageError(UNSUPPORTED_VERSION, "HL7 version 2 is taken", "MSH^1^12", reject=True)
+    if rules.senders and not {sender_of(header), header.text(3)} & set(rules.senders):
+        raise MessageError("103", "this sending application is not known here", "MSH^1^3", reject=True)
+
+
+def sender_of(header: Segment) -> str:
+    """Who sends: MSH-3 and MSH-4."""
+    return f"{header.text(3)}|{header.text(4)}"
+
+
+def understand(message: Message, raw: bytes, rules: HL7) -> HospitalMessage:
+    """Say what ``message`` (whose bytes are ``raw``) tells this node.
+
+    Raises:
+        MessageError: it is of no use as it is.
+    """
+    check_header(message, rules)
+    kind = message.kind
+    return HospitalMessage(
+        sender=sender_of(message.header),
+        control_id=_checked(message.header.text(10), "MSH^1^10"),
+        digest=_digest(raw),
+        kind=kind,
+        orders=() if kind in PATIENTS else _orders(message, rules, is_report=kind in REPORTS),
+        patients=_patients(message, rules) if kind in PATIENTS else (),
+    )
+
+
+def _digest(raw: bytes) -> str:
+    """SHA-256 of all behind MSH: a message that is sent again may have another time in MSH-7."""
+    return hashlib.sha256(re.split(rb"[\r\n]", raw.lstrip(b"\r\n"), maxsplit=1)[-1]).hexdigest()
+
+
+def _orders(message: Message, rules: HL7, *, is_report: bool) -> tuple[OrderNews, ...]:
+    pid = message.first("PID")
+    patient = patient_identifiers(pid, 3, rules) if pid else ()
+    if pid and pid.text(3) and not patient:
+        raise MessageError(REQUIRED_FIELD, "PID-3 names no identifier that is a Patient ID", "PID^1^3")
+    groups = _groups(message)
+    if not groups:
+        raise MessageError(SEGMENT_SEQUENCE, "an order or report has ORC or OBR", "OBR^1")
+    common = _common(message, rules)
+    return tuple(_order(group, patient, common, rules, is_report=is_report) for group in groups)
+
+
+def _groups(message: Message) -> list[_Group]:
+    """Cut a message into its orders: each begins with ORC, or with OBR where there is none before it."""
+    groups: list[_Group] = []
+    for segment in message.segments:
+        begins = segment.name == "ORC" or (segment.name == "OBR" and (not groups or groups[-1].first("OBR")))
+        if begins:
+            groups.append(_Group())
+        if groups:
+            groups[-1].segments.append(segment)
+    return groups
+
+
+def _common(message: Message, rules: HL7) -> str:
+    """The Study Instance UID that a message names once for all of its orders (ZDS stands at its end)."""
+    uids = {uid for uid in (_study_uid(_Group([segment]), rules) for segment in message.segments) if uid}
+    return uids.pop() if len(uids) == 1 else ""
+
+
+def _order(
+    group: _Group, patient: tuple[PatientIdentifier, ...], common: str, rules: HL7, *, is_report: bool
+) -> OrderNews:
+    keys = OrderKeys(
+        study_instance_uid=_study_uid(group, rules) or common,
+        accession_number=_checked(_first(group, rules.accession_fields), "OBR^1^18"),
+        placer_order_number=_checked(group.text("ORC", 2) or group.text("OBR", 2), "ORC^1^2"),
+        filler_order_number=_checked(group.text("ORC", 3) or group.text("OBR", 3), "ORC^1^3"),
+    )
+    if not keys:
+        raise MessageError(REQUIRED_FIELD, "nothing says which order or study is meant", "OBR^1^18")
+    code = _priority_code(group)
+    changes_status = group.text("ORC", 1) == "SC"
+    return OrderNews(
+        keys=keys,
+        patient=patient,
+        priority=_priority(code, rules),
+        says_priority=bool(code) and not is_report,
+        status="" if is_report else _status(group),
+        reported=(is_report or changes_status) and _is_reported(group, rules),
+    )
+
+
+def _study_uid(group: _Group, rules: HL7) -> str:
+    uid = _first(group, rules.study_uid_fields)
+    if uid and not _UID.fullmatch(uid):
+        raise MessageError(DATA_TYPE, "a Study Instance UID is digits and dots, 64 at most", "ZDS^1^1")
+    return uid
+
+
+def _first(group: _Group, names: Sequence[str]) -> str:
+    """The first value of fields such as ``OBR-18`` or ``OBR-18.2`` that is not empty."""
+    for name in names:
+        segment, _, place = name.partition("-")
+        number, _, component = place.partition(".")
+        value = group.text(segment, int(number), int(component or 1))
+        if value:
+            return value
+    return ""
+
+
+def _readable(value: str, place: str) -> str:
+    """Refuse a value that decides something and cannot be read as it was meant."""
+    if UNREADABLE in value:
+        raise MessageError(DATA_TYPE, "a value that is needed holds bytes that are not of the character set", place)
+    return value
+
+
+def _checked(value: str, place: str) -> str:
+    _readable(value, place)
+    if len(value) > _LONGEST_KEY or any(ord(character) < 0x20 for character in value):
+        raise MessageError(DATA_TYPE, "an identifier is too long or holds control characters", place)
+    return value
+
+
+def _priority_code(group: _Group) -> str:
+    """The priority of an order, wherever its version of HL7 has it: OBR-27.6, TQ1-9, ORC-7.6, OBR-5."""
+    places = (("OBR", 27, 6), ("TQ1", 9, 1), ("ORC", 7, 6), ("OBR", 5, 1))
+    return next((code for place in places if (code := group.text(*place).upper())), "")
+
+
+def _priority(code: str, rules: HL7) -> Priority | None:
+    if code in rules.critical_priorities:
+        return Priority.CRITICAL
+    return Priority.URGENT if code in rules.urgent_priorities else None
+
+
+def _status(group: _Group) -> str:
+    control = group.text("ORC", 1)
+    if control in _CANCELLING or group.text("ORC", 5) in _CANCELLED_STATUSES:
+        return CANCELLED
+    return ORDERED if control in _NEW else ""
+
+
+def _is_reported(group: _Group, rules: HL7) -> bool:
+    """Whether the report is final: OBR-25 says so or, where it is empty, every OBX-11 does."""
+    status = group.text("OBR", 25)
+    if status:
+        return status in rules.reported_statuses
+    statuses = [_readable(segment.text(11), "OBX^1^11") for segment in group.all("OBX")]
+    return bool(statuses) and all(one in rules.reported_statuses for one in statuses)
+
+
+def _patients(message: Message, rules: HL7) -> tuple[PatientNews, ...]:
+    """Who is corrected (A08), or merged into whom (A40, where each PID is followed by its MRG)."""
+    news: list[PatientNews] = []
+    pid: Segment | None = None
+    for segment in message.segments:
+        if segment.name == "PID":
+            pid = segment
+            if message.kind == "ADT^A08":
+                news.append(_patient(pid, rules))
+        elif segment.name == "MRG" and pid is not None and message.kind == "ADT^A40":
+            news.append(_merged(_patient(pid, rules), patient_identifiers(segment, 1, rules)))
+    if not news:
+        raise MessageError(SEGMENT_SEQUENCE, "A08 has PID, A40 has PID and MRG", "PID^1")
+    return tuple(news)
+
+
+def _merged(news: PatientNews, given_up: tuple[PatientIdentifier, ...]) -> PatientNews:
+    if not given_up:
+        raise MessageError(REQUIRED_FIELD, "MRG names no identifier that is a Patient ID", "MRG^1^1")
+    return replace(news, prior=given_up)
+
+
+def _patient(pid: Segment, rules: HL7) -> PatientNews:
+    identifiers = patient_identifiers(pid, 3, rules)
+    if not identifiers:
+        raise MessageError(REQUIRED_FIELD, "PID-3 names no identifier that is a Patient ID", "PID^1^3")
+    birth_date = pid.text(7)[:8]
+    sex = pid.text(8).upper()
+    return PatientNews(
+        identifiers=identifiers,
+        name=person_name(pid, 5),
+        birth_date=birth_date if re.fullmatch(r"\d{8}", birth_date) else "",
+        sex={"M": "M", "F": "F", "O": "O", "A": "O"}.get(sex, ""),
+    )
+
+
+def patient_identifiers(segment: Segment, number: int, rules: HL7) -> tuple[PatientIdentifier, ...]:
+    """The Patient IDs of a repeating field of type CX, those of other types (an account, an insurance) left out."""
+    found = []
+    for repetition in segment.repetitions(number):
+        identifier = _checked(segment.part(repetition, 1), f"{segment.name}^1^{number}")
+        issuer = segment.part(repetition, 4) or segment.part(repetition, 4, 2)
+        kind = segment.part(repetition, 5)
+        if identifier and (not kind or kind in rules.patient_id_types):
+            found.append(PatientIdentifier(identifier, _checked(issuer, f"{segment.name}^1^{number}")))
+    return tuple(dict.fromkeys(found))
+
+
+def person_name(segment: Segment, number: int) -> str:
+    """A name of type XPN as a DICOM person name (PS3.5 6.2.1): the legal one, or the first; none if unreadable."""
+    repetitions = segment.repetitions(number)
+    if not repetitions:
+        return ""
+    chosen = next((one for one in repetitions if segment.part(one, 7) == "L"), repetitions[0])
+    # XPN: family, given, further given names, suffix, prefix. PN: family, given, middle, prefix, suffix.
+    parts = [segment.part(chosen, place) for place in (1, 2, 3, 5, 4)]
+    if any(UNREADABLE in part for part in parts):
+        return ""
+    plain = [re.sub(r"[\^=\\\x00-\x1f]", " ", part) for part in parts]
+    return "^".join(plain).rstrip("^")[:_LONGEST_KEY]

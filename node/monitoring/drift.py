@@ -1,0 +1,427 @@
+"""How models and images behave, week by week: the report behind the system page, the API and ``pleura drift``.
+
+A week is an ISO week (Monday 0:00 UTC). The reference of a model version are its first 28 days at this node, the
+reference of the images the first 28 days of the oldest version that is still in use; what lies in it is not compared
+with it. Figures are shares and quantiles with 95 % intervals, and none is a statement about a patient.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from db.queries.monitoring import Discrepancy, Pair, PairCount, ScoreCount, VerdictCount, Watching
+from db.user_tables import Verdict
+from node.monitoring.drift_statistics import Agreement, Shift, correlation, quantile, shift, shift_of_mix, wilson
+
+REFERENCE = timedelta(days=28)
+_LASTING_OVER, _LASTING_CURRENT = timedelta(hours=6), timedelta(minutes=1)
+NUMBERS = ("brightness", "contrast", "dark", "bright", "rows", "columns", "spacing")
+WORDS = ("view", "manufacturer", "device", "photometric")
+_MOST_PAIRS = 600
+_DIFFERING = 25
+
+
+@dataclass(frozen=True, slots=True)
+class Week:
+    """One ISO week: its label (``2026-W09``), its Monday, and the Monday after it."""
+
+    label: str
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreWeek:
+    """What a model said about a label in a week.
+
+    ``judged`` counts answers, ``untold`` images on which it could not tell. ``psi`` compares with the reference and is
+    missing where the week lies in it or there is too little to compare; ``noise`` is what chance gives, ``word`` the
+    judgement: reference, too few, stable, moving or shifted. ``histogram`` counts scores by tenths.
+    """
+
+    model: str
+    version: str
+    label: str
+    week: str
+    judged: int
+    untold: int
+    present: int
+    share: float
+    share_low: float
+    share_high: float
+    median: float | None
+    p90: float | None
+    psi: float | None
+    noise: float | None
+    word: str
+    histogram: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureWeek:
+    """One measure of a week's images: median and quartiles of a number, or the shares of the commonest words."""
+
+    name: str
+    median: float | None
+    low: float | None
+    high: float | None
+    mix: dict[str, float]
+    psi: float | None
+    noise: float | None
+    word: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageWeek:
+    """The images of a week: how many jobs ended, how many without an analysis and why, and what was measured."""
+
+    week: str
+    jobs: int
+    not_analysed: int
+    not_analysed_share: float
+    not_analysed_low: float
+    not_analysed_high: float
+    failed: int
+    reasons: dict[str, int]
+    measures: tuple[MeasureWeek, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictWeek:
+    """Readers' words on a model's findings in a week; ``agreed`` is the share accepted, with its interval."""
+
+    model: str
+    version: str
+    label: str
+    week: str
+    accepted: int
+    modified: int
+    rejected: int
+    agreed: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """An active model beside one in shadow on the same images, for one label."""
+
+    active: str
+    shadow: str
+    label: str
+    both: int
+    only_active: int
+    only_shadow: int
+    neither: int
+    agreed: float
+    kappa: float | None
+    kappa_low: float | None
+    kappa_high: float | None
+    correlation: float | None
+    pairs: tuple[Pair, ...]
+    differing: tuple[Pair, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """The whole report; weeks are the latest first."""
+
+    weeks: tuple[str, ...]
+    scores: tuple[ScoreWeek, ...]
+    images: tuple[ImageWeek, ...]
+    verdicts: tuple[VerdictWeek, ...]
+    discrepancies: tuple[Discrepancy, ...]
+    comparisons: tuple[Comparison, ...]
+
+
+def weeks_before(now: datetime, count: int) -> tuple[Week, ...]:
+    """The week of ``now`` and those before it, the latest first."""
+    monday = (now.astimezone(UTC) - timedelta(days=now.astimezone(UTC).weekday())).replace(
+        hour=0, minute=0, second=0, microsecond=0
+    )
+    return tuple(week_of(monday - timedelta(weeks=back)) for back in range(count))
+
+
+def week_of(monday: datetime) -> Week:
+    """The week that begins on ``monday``."""
+    year, number, _ = monday.isocalendar()
+    return Week(f"{year}-W{number:02d}", monday, monday + timedelta(weeks=1))
+
+
+@dataclass(frozen=True, slots=True)
+class WeekCounts:
+    """What is counted of a week once, whatever is asked about it."""
+
+    scores: tuple[ScoreCount, ...]
+    outcomes: dict[str, int]
+    measures: tuple[dict[str, Any], ...]
+    pairs: tuple[PairCount, ...]
+
+
+class Counts:
+    """Counts of weeks and of references, kept for a while: what is over hardly changes, and counting takes its time.
+
+    Safe to share between threads; two that ask for the same week at once count it once.
+    """
+
+    def __init__(self, watching: Watching) -> None:
+        """Count with ``watching``."""
+        self.watching = watching
+        self._kept: dict[tuple[datetime, datetime], tuple[datetime, WeekCounts]] = {}
+        self._lock = threading.Lock()
+
+    def of(self, start: datetime, end: datetime, now: datetime) -> WeekCounts:
+        """The counts of a span; counted again after six hours, after one minute where the span is not over."""
+        with self._lock:
+            kept = self._kept.get((start, end))
+            lasting = _LASTING_OVER if end <= now else _LASTING_CURRENT
+            if kept is not None and timedelta(0) <= now - kept[0] < lasting:
+                return kept[1]
+            made = WeekCounts(
+                self.watching.scores(start, end),
+                self.watching.outcomes(start, end),
+                self.watching.measures(start, end),
+                self.watching.pair_counts(start, end),
+            )
+            self._kept = {span: one for span, one in self._kept.items() if now - one[0] < _LASTING_OVER}
+            self._kept[start, end] = (now, made)
+            return made
+
+
+def watch(counts: Counts, now: datetime, *, weeks: int = 8, model: str = "") -> Watch:
+    """Put the report together; with ``model`` only what is about that one, and about the images."""
+    asked = weeks_before(now, weeks)
+    start, end = asked[-1].start, asked[0].end
+    watching, first_used = counts.watching, counts.watching.first_used()
+    counted = {week.label: counts.of(week.start, week.end, now) for week in asked}
+    return Watch(
+        weeks=tuple(week.label for week in asked),
+        scores=_scores(counts, asked, counted, first_used, model, now),
+        images=_images(counts, asked, counted, first_used, now),
+        verdicts=tuple(
+            one for week in asked for one in verdict_weeks(week.label, watching.verdicts(week.start, week.end), model)
+        ),
+        discrepancies=tuple(one for one in watching.discrepancies(start, end) if not model or one.model == model),
+        comparisons=compare(
+            (pair for one in counted.values() for pair in one.pairs),
+            watching.pairs(start, end, _MOST_PAIRS),
+            watching.pairs(start, end, _DIFFERING * 4, differing=True),
+            model,
+        ),
+    )
+
+
+def _scores(
+    counts: Counts,
+    weeks: Sequence[Week],
+    counted: Mapping[str, WeekCounts],
+    first_used: Mapping[tuple[str, str], datetime],
+    model: str,
+    now: datetime,
+) -> tuple[ScoreWeek, ...]:
+    made: list[ScoreWeek] = []
+    for week in weeks:
+        by_label: defaultdict[tuple[str, str, str], list[ScoreCount]] = defaultdict(list)
+        for count in counted[week.label].scores:
+            if not model or count.model == model:
+                by_label[count.model, count.version, count.label].append(count)
+        for key, found in sorted(by_label.items()):
+            since = first_used.get(key[:2])
+            reference: list[ScoreCount] | None = None
+            if since is not None and week.start >= since + REFERENCE:
+                scores = counts.of(since, since + REFERENCE, now).scores
+                reference = [one for one in scores if (one.model, one.version, one.label) == key]
+            made.append(score_week(week.label, found, reference))
+    return tuple(made)
+
+
+def score_week(week: str, counts: Sequence[ScoreCount], reference: Iterable[ScoreCount] | None) -> ScoreWeek:
+    """The figures of one model, label and week; without ``reference`` the week lies in it."""
+    scores = _by_score(counts)
+    judged, present = sum(scores.values()), sum(count.present for count in counts)
+    low, high = wilson(present, judged)
+    moved = None if reference is None else shift(_by_score(reference), scores)
+    histogram = [0] * 10
+    for score, count in scores.items():
+        histogram[min(9, int(score * 10))] += count
+    return ScoreWeek(
+        counts[0].model,
+        counts[0].version,
+        counts[0].label,
+        week,
+        judged,
+        sum(count.count for count in counts if count.score is None),
+        present,
+        present / judged if judged else 0.0,
+        low,
+        high,
+        quantile(scores, 0.5),
+        quantile(scores, 0.9),
+        *_told(moved, reference is None),
+        tuple(histogram),
+    )
+
+
+def _by_score(counts: Iterable[ScoreCount]) -> dict[float, int]:
+    found: dict[float, int] = {}
+    for count in counts:
+        if count.score is not None:
+            found[count.score] = found.get(count.score, 0) + count.count
+    return found
+
+
+def _told(moved: Shift | None, is_reference: bool) -> tuple[float | None, float | None, str]:
+    if moved is None:
+        return None, None, "reference" if is_reference else "too few"
+    return moved.index, moved.noise, moved.word
+
+
+def _images(
+    counts: Counts,
+    weeks: Sequence[Week],
+    counted: Mapping[str, WeekCounts],
+    first_used: Mapping[tuple[str, str], datetime],
+    now: datetime,
+) -> tuple[ImageWeek, ...]:
+    since = min(first_used.values(), default=None)
+    made = []
+    for week in weeks:
+        found = counted[week.label]
+        if found.outcomes:
+            over = since is not None and week.start >= since + REFERENCE
+            reference = counts.of(since, since + REFERENCE, now).measures if since is not None and over else None
+            made.append(image_week(week.label, found.outcomes, found.measures, reference))
+    return tuple(made)
+
+
+def image_week(
+    week: str,
+    outcomes: Mapping[str, int],
+    measured: Sequence[Mapping[str, Any]],
+    reference: Sequence[Mapping[str, Any]] | None,
+) -> ImageWeek:
+    """The figures of the images of a week; without ``reference`` the week lies in it."""
+    jobs = sum(outcomes.values())
+    failed = outcomes.get("failed", 0)
+    reasons = {code: count for code, count in outcomes.items() if code not in ("", "failed")}
+    unfit = sum(reasons.values())
+    low, high = wilson(unfit, jobs)
+    measures = [_number(name, measured, reference) for name in NUMBERS]
+    measures += [_mix(name, measured, reference) for name in WORDS]
+    return ImageWeek(
+        week,
+        jobs,
+        unfit,
+        unfit / jobs if jobs else 0.0,
+        low,
+        high,
+        failed,
+        dict(sorted(reasons.items(), key=lambda item: -item[1])),
+        tuple(one for one in measures if one is not None),
+    )
+
+
+def _number(
+    name: str, measured: Sequence[Mapping[str, Any]], reference: Sequence[Mapping[str, Any]] | None
+) -> MeasureWeek | None:
+    values = _counted(float(one[name]) for one in measured if name in one)
+    if not values:
+        return None
+    before = None if reference is None else _counted(float(one[name]) for one in reference if name in one)
+    moved = None if before is None else shift(before, values)
+    quarters = (quantile(values, 0.5), quantile(values, 0.25), quantile(values, 0.75))
+    return MeasureWeek(name, *quarters, {}, *_told(moved, reference is None))
+
+
+def _mix(
+    name: str, measured: Sequence[Mapping[str, Any]], reference: Sequence[Mapping[str, Any]] | None
+) -> MeasureWeek | None:
+    words = _counted(str(one.get(name, "not told")) for one in measured)
+    if not words:
+        return None
+    before = None if reference is None else _counted(str(one.get(name, "not told")) for one in reference)
+    moved = None if before is None else shift_of_mix(before, words)
+    total = sum(words.values())
+    commonest = sorted(words.items(), key=lambda item: (-item[1], item[0]))[:6]
+    return MeasureWeek(
+        name, None, None, None, {word: count / total for word, count in commonest}, *_told(moved, reference is None)
+    )
+
+
+def _counted(values: Iterable[Any]) -> dict[Any, int]:
+    found: dict[Any, int] = {}
+    for value in values:
+        found[value] = found.get(value, 0) + 1
+    return found
+
+
+def verdict_weeks(week: str, counts: Iterable[VerdictCount], model: str = "") -> tuple[VerdictWeek, ...]:
+    """How readers judged each model and label in a week."""
+    found: defaultdict[tuple[str, str, str], dict[Verdict, int]] = defaultdict(lambda: dict.fromkeys(Verdict, 0))
+    for count in counts:
+        if not model or count.model == model:
+            found[count.model, count.version, count.label][count.verdict] += count.count
+    made = []
+    for (name, version, label), said in sorted(found.items()):
+        total, accepted = sum(said.values()), said[Verdict.ACCEPT]
+        low, high = wilson(accepted, total)
+        made.append(
+            VerdictWeek(
+                name,
+                version,
+                label,
+                week,
+                accepted,
+                said[Verdict.MODIFY],
+                said[Verdict.REJECT],
+                accepted / total if total else 0.0,
+                low,
+                high,
+            )
+        )
+    return tuple(made)
+
+
+def compare(
+    counts: Iterable[PairCount], pairs: Sequence[Pair], differing: Sequence[Pair], model: str = ""
+) -> tuple[Comparison, ...]:
+    """Each active model with each one in shadow, per label; with ``model`` only where it is one of the two."""
+    tables: defaultdict[tuple[str, str, str], dict[tuple[bool, bool], int]] = defaultdict(dict)
+    for count in counts:
+        if not model or model in (count.active, count.shadow):
+            cell = (bool(count.active_present), bool(count.shadow_present))
+            table = tables[count.active, count.shadow, count.label]
+            table[cell] = table.get(cell, 0) + count.count
+    made = []
+    for key, cells in sorted(tables.items()):
+        both, first, second, neither = (
+            cells.get(cell, 0) for cell in ((True, True), (True, False), (False, True), (False, False))
+        )
+        judged = Agreement(both, first, second, neither)
+        low, high = judged.interval or (None, None)
+        own = tuple(pair for pair in pairs if (pair.active, pair.shadow, pair.label) == key)
+        apart = tuple(pair for pair in differing if (pair.active, pair.shadow, pair.label) == key)
+        made.append(
+            Comparison(
+                key[0],
+                key[1],
+                key[2],
+                both,
+                first,
+                second,
+                neither,
+                judged.observed,
+                judged.kappa,
+                low,
+                high,
+                correlation([(pair.active_score, pair.shadow_score) for pair in own]),
+                own,
+                apart[:_DIFFERING],
+            )
+        )
+    return tuple(made)

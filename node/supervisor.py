@@ -1,0 +1,252 @@
+"""The process tree of ``pleura serve``: broker, listener, workers, sweep and admin page, kept alive together.
+
+Each part is the same command that runs alone in a distributed set-up, so that there is one way to start a listener.
+A part that dies is started again; the store folder is locked, so that two trees never share one database and broker.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from config.settings import Settings
+from db.engine import connect, migrate
+from node.embedded_broker import prepare_socket, server_binary, server_command, wait_until_ready
+
+log = logging.getLogger("pleura.serve")
+
+_PR_SET_PDEATHSIG = 1
+_GRACE_SECONDS = 20.0
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 30.0
+
+
+class ServeError(RuntimeError):
+    """The node cannot start; the message says what to do."""
+
+
+@dataclass
+class Part:
+    """One child process: how to start it, and what has become of it."""
+
+    name: str
+    command: Sequence[str]
+    environment: dict[str, str] = field(default_factory=dict)
+    prepare: Callable[[], None] | None = None
+    log: Path | None = None
+    process: subprocess.Popen[bytes] | None = None
+    started_at: float = 0.0
+    pause: float = _FIRST_PAUSE
+    start_at: float = 0.0
+
+    def start(self, now: float) -> None:
+        """Start the process; it gets SIGTERM when this one dies, however it dies."""
+        if self.prepare is not None:
+            self.prepare()
+        with self.log.open("ab") if self.log is not None else nullcontext() as output:
+            self.process = subprocess.Popen(
+                self.command,
+                env={**os.environ, **self.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                preexec_fn=_die_with_parent,
+            )
+        self.started_at = now
+        log.info("started %s (process %d)", self.name, self.process.pid)
+
+    def ended(self) -> bool:
+        """Whether the process has ended and nobody has dealt with it yet."""
+        return self.process is not None and self.process.poll() is not None
+
+    def plan_restart(self, now: float) -> None:
+        """Note the end of the process and when to start it again: sooner where it had lived long."""
+        assert self.process is not None
+        lived = now - self.started_at
+        self.pause = _FIRST_PAUSE if lived > _LONGEST_PAUSE else min(self.pause * 2, _LONGEST_PAUSE)
+        self.start_at = now + self.pause
+        log.error(
+            "%s ended with status %s after %.1f s; starting it again in %.1f s",
+            self.name,
+            self.process.returncode,
+            lived,
+            self.pause,
+        )
+        self.process = None
+
+
+def _die_with_parent() -> None:
+    """Have the kernel end this child with its parent (prctl(2)); a new session keeps a terminal's Ctrl-C away."""
+    os.setsid()
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def pleura_command(config: Path | None, *arguments: str) -> list[str]:
+    """Command line of a part. ``-P`` keeps a folder ``config/`` in the working directory from shadowing ours."""
+    options = ["--config", str(config.absolute())] if config is not None else []
+    return [sys.executable, "-P", "-m", "node.cli.main", *options, *arguments]
+
+
+def free_ports(host: str, count: int) -> tuple[int, ...]:
+    """Different TCP ports of ``host`` that are free now: asked for one after the other, one could come twice."""
+    with ExitStack() as probes:
+        servers = [probes.enter_context(socket.create_server((host, 0))) for _ in range(count)]
+        return tuple(int(server.getsockname()[1]) for server in servers)
+
+
+def free_port(host: str) -> int:
+    """A TCP port of ``host`` that is free now."""
+    return free_ports(host, 1)[0]
+
+
+def lock_store(folder: Path) -> IO[str]:
+    """Take the store folder for this process tree; the lock goes with the process.
+
+    Raises:
+        ServeError: another node has it, or the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "pleura.lock").open("a+", encoding="ascii")
+    except OSError as error:
+        raise ServeError(f"store.folder {folder} cannot be written: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.close()
+        raise ServeError(f"another node is running on {folder}; stop it, or set store.folder") from error
+    return lock
+
+
+def parts_of(settings: Settings, config: Path | None, environment: dict[str, str]) -> list[Part]:
+    """The parts of a node in the order of starting; the broker only where no ``broker.url`` is set."""
+    parts = []
+    if settings.broker.url is None:
+        socket_path = settings.broker_socket
+        command = server_command(server_binary(settings.broker.server), socket_path)
+        parts.append(Part("broker", command, prepare=lambda: prepare_socket(socket_path)))
+    commands = {
+        "listener": ("listen",),
+        "worker": ("worker", "--queue", "jobs"),
+        "delivery": ("worker", "--queue", "deliveries"),
+        "sweep": ("sweep",),
+        "admin": ("admin",),
+        "hl7": ("hl7",),
+    }
+    if not settings.admin.enabled:
+        del commands["admin"]
+    if not settings.hl7.enabled:
+        del commands["hl7"]
+    for name, arguments in commands.items():
+        parts.append(Part(name, pleura_command(config, *arguments), environment))
+    return parts
+
+
+class Node:
+    """A running process tree."""
+
+    def __init__(self, settings: Settings, config: Path | None = None, log: Path | None = None) -> None:
+        """Prepare a node; nothing is started yet. A port of 0 is replaced by a free one here.
+
+        What the parts write goes to this process' own output, or is added to the file ``log``.
+        """
+        self._settings = settings
+        spare, admin_spare, hl7_spare = free_ports(settings.listener.host, 3)
+        self.port = settings.listener.port or spare
+        self.admin_port = settings.admin.port or admin_spare
+        self.hl7_port = settings.hl7.port or hl7_spare
+        environment = {
+            "PLEURA_LISTENER__PORT": str(self.port),
+            "PLEURA_ADMIN__PORT": str(self.admin_port),
+            "PLEURA_HL7__PORT": str(self.hl7_port),
+        }
+        self._parts = parts_of(settings, config, environment)
+        for part in self._parts:
+            part.log = log
+        self._lock: IO[str] | None = None
+
+    def start(self) -> None:
+        """Lock the store, migrate the database and start every part.
+
+        Raises:
+            ServeError: the store is in use or cannot be written.
+            BrokerError: the embedded broker does not come up.
+        """
+        self._lock = lock_store(self._settings.store.folder)
+        migrate(connect(self._settings.database_url))
+        for part in self._parts:
+            part.start(time.monotonic())
+            if part.name == "broker" and part.process is not None:
+                wait_until_ready(part.process, self._settings.broker_socket)
+
+    def wait_for_listener(self, seconds: float = 30) -> bool:
+        """Wait until the listener takes connections; False when ``seconds`` have passed."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            try:
+                socket.create_connection((self._settings.listener.host, self.port), timeout=1).close()
+            except OSError:
+                time.sleep(0.05)
+            else:
+                return True
+        return False
+
+    def tend(self, stop: threading.Event) -> None:
+        """Keep every part alive until ``stop`` is set."""
+        while not stop.wait(0.2):
+            now = time.monotonic()
+            for part in self._parts:
+                if part.ended():
+                    part.plan_restart(now)
+                elif part.process is None and now >= part.start_at:
+                    part.start(now)
+
+    def processes(self) -> dict[str, int]:
+        """Process identifiers of the parts that run, by name."""
+        return {part.name: part.process.pid for part in self._parts if part.process is not None}
+
+    def stop(self) -> None:
+        """Stop the parts, the listener first and the broker last, and give the store back."""
+        for part in [part for part in self._parts if part.name != "broker"]:
+            _signal(part)
+        for part in [part for part in self._parts if part.name != "broker"]:
+            _end(part)
+        for part in [part for part in self._parts if part.name == "broker"]:
+            _signal(part)
+            _end(part)
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+        log.info("stopped")
+
+
+def _signal(part: Part) -> None:
+    if part.process is not None and part.process.poll() is None:
+        part.process.terminate()
+
+
+def _end(part: Part) -> None:
+    if part.process is None:
+        return
+    try:
+        part.process.wait(_GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        log.error("%s did not stop within %.0f s and was killed", part.name, _GRACE_SECONDS)
+        # The whole session: a stuck pool process must not outlive its worker.
+        os.killpg(part.process.pid, signal.SIGKILL)
+        part.process.wait()
+    part.process = None

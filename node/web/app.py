@@ -1,0 +1,303 @@
+"""The admin page: put together from its parts, and served."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import uvicorn
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from config.settings import Admin, Destination, Settings
+from db.audit import AuditTrail
+from db.engine import connect, migrate
+from db.feedback import Feedback
+from db.queries.monitoring import Watching
+from db.queries.statistics import Statistics
+from db.queries.worklist import ReadingList
+from db.study_status import Reporting
+from db.users import Accounts
+from db.worklist import Worklist
+from node.monitoring.drift import Counts
+from node.web import charts, formatting
+from node.web.api import api_endpoints
+from node.web.connection_limits import Door, Patience, guarded, limits_of
+from node.web.dependencies import Doorbell, Services
+from node.web.event_stream import Feed
+from node.web.image_reader import Readers, ReadingLimits
+from node.web.middleware import Endpoint, SecurityHeaders, problem
+from node.web.rendering import Radiographs
+from node.web.routes import page_endpoints
+from node.web.trials import Judge, SwitchedJudge, Trials
+from workers.destinations.destination_kind import PeerError
+from workers.destinations.destination_kinds import KINDS
+
+log = logging.getLogger("pleura.admin")
+_HERE = Path(__file__).parent
+_FORGET_SECONDS = 30.0
+
+
+def create_app(
+    settings: Settings,
+    worklist: Worklist,
+    engine: Engine,
+    *,
+    doorbell: Doorbell,
+    clock: Callable[[], datetime],
+    load_judge: Callable[[], Judge],
+    echo: Callable[[Destination], str | None],
+    readers: Readers,
+    accounts: Accounts | None = None,
+) -> Starlette:
+    """Make the application on an open database; ``app.state.services`` holds what its handlers work with."""
+    statistics = Statistics(engine)
+    services = Services(
+        settings=settings,
+        engine=engine,
+        worklist=worklist,
+        accounts=accounts or Accounts(engine),
+        audit=AuditTrail(engine),
+        reading=ReadingList(engine),
+        reporting=Reporting(engine),
+        feedback=Feedback(engine),
+        statistics=statistics,
+        counts=Counts(Watching(engine)),
+        doorbell=doorbell,
+        templates=_templates(settings),
+        feed=Feed(statistics.news),
+        radiographs=Radiographs(settings.store.folder, readers.store.read_stored),
+        trials=Trials(readers.uploads.read_upload, load_judge, timedelta(minutes=settings.admin.upload_minutes)),
+        echo=echo,
+        clock=clock,
+    )
+    endpoints = (*page_endpoints(settings.admin.upload_bytes), *api_endpoints())
+    app = Starlette(
+        routes=[*(_route(endpoint, services) for endpoint in endpoints), Mount("/static", _static(), name="static")],
+        middleware=[Middleware(SecurityHeaders)],
+        exception_handlers={
+            HTTPException: _told(services),
+            SQLAlchemyError: _database_away(services),
+            500: _broken(services),
+        },
+        lifespan=_lifespan(services),
+    )
+    app.state.services = services
+    app.state.endpoints = endpoints
+    return app
+
+
+def _route(endpoint: Endpoint, services: Services) -> Route:
+    return Route(endpoint.path, endpoint.as_asgi(services), methods=[endpoint.method])
+
+
+def _static() -> StaticFiles:
+    return StaticFiles(directory=_HERE / "static")
+
+
+def _templates(settings: Settings) -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_HERE / "templates"),
+        autoescape=select_autoescape(default=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    hidden = settings.admin.hide_patient_names
+    environment.filters.update(
+        person=lambda name: formatting.person(name, hidden),
+        day=formatting.day,
+        moment=formatting.moment,
+        clock=formatting.clock,
+        span=formatting.span,
+        seconds=formatting.seconds,
+        bytes=formatting.size,
+        label=formatting.label,
+        percent=formatting.percent,
+        remedy=formatting.remedy,
+        figure=formatting.figure,
+    )
+    environment.globals.update(
+        age=formatting.age,
+        area=formatting.area,
+        since=formatting.since,
+        only_shadow=formatting.only_shadow,
+        progress=formatting.progress,
+        stage_shares=charts.stage_shares,
+        strength=charts.strength,
+        upload_minutes=settings.admin.upload_minutes,
+        ae_title=settings.listener.ae_title,
+    )
+    return environment
+
+
+def _told(services: Services) -> Callable[[Request, Exception], Response]:
+    """Errors that a handler raises on purpose: a page for people, JSON for programs."""
+
+    def answer(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return _error(services, request, error.status_code, error.detail)
+
+    return answer
+
+
+def _database_away(services: Services) -> Callable[[Request, Exception], Response]:
+    def answer(request: Request, error: Exception) -> Response:
+        log.error("the database cannot be used: %s", type(error).__name__)
+        return _error(services, request, 503, "the database does not answer; try again in a moment")
+
+    return answer
+
+
+def _broken(services: Services) -> Callable[[Request, Exception], Response]:
+    def answer(request: Request, error: Exception) -> Response:
+        del error  # uvicorn logs it with its traceback
+        return _error(services, request, 500, "something went wrong here; the log of the admin page says what")
+
+    return answer
+
+
+def _error(services: Services, request: Request, status: int, detail: str) -> Response:
+    if request.url.path.startswith("/api/"):
+        return problem(status, detail)
+    page = services.templates.get_template("error.html")
+    return HTMLResponse(page.render(status=status, detail=detail, who=None, visit=None), status)
+
+
+def _lifespan(services: Services) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        del app
+        forgetting = asyncio.create_task(_forget_trials(services))
+        yield
+        forgetting.cancel()
+        services.feed.close()
+
+    return lifespan
+
+
+async def _forget_trials(services: Services) -> None:
+    """Drop expired files even when nobody looks."""
+    while True:
+        await asyncio.sleep(_FORGET_SECONDS)
+        services.trials.forget_expired(services.clock())
+
+
+def call(settings: Settings, destination: Destination) -> str | None:
+    """C-ECHO to ``destination``; the problem in words, or None where it answers and offers the proof it owes."""
+    kind = KINDS[destination.kind]
+    try:
+        kind.verify(destination, settings.listener.ae_title)
+        kind.verify_proof(destination, settings.listener.ae_title)
+    except PeerError as error:
+        return str(error)
+    return None
+
+
+def run_admin(settings: Settings, ready: Callable[[int], None], stop: threading.Event) -> None:
+    """Serve the admin page until ``stop`` is set; ``ready`` is called with the port once it answers.
+
+    Raises:
+        OSError: The address cannot be bound.
+    """
+    from workers.enqueue import Doorbell as BrokerDoorbell
+    from workers.open_worklist import worklist_of
+
+    settings.store.folder.mkdir(parents=True, exist_ok=True)
+    engine = connect(settings.database_url)
+    migrate(engine)
+    doorbell = BrokerDoorbell(settings.broker_url)
+    worklist = worklist_of(settings, engine)
+    with Readers(ReadingLimits(settings.admin.upload_bytes)) as readers:
+        app = create_app(
+            settings,
+            worklist,
+            engine,
+            doorbell=doorbell,
+            clock=lambda: datetime.now(UTC),
+            load_judge=lambda: load_judge(settings, worklist),
+            echo=lambda destination: call(settings, destination),
+            readers=readers,
+        )
+        with socket.create_server((settings.admin.host, settings.admin.port)) as listening:
+            port = int(listening.getsockname()[1])
+            server = _Server(_configuration(app, settings.admin), lambda: ready(port))
+            asyncio.run(_serve(server, app, listening, stop))
+    doorbell.close()
+    engine.dispose()
+
+
+def load_judge(settings: Settings, worklist: Worklist) -> Judge:
+    """The active pipeline with its networks, on the processor: the page must not take a worker's GPU.
+
+    A model that a person has switched is what they made of it here too.
+    """
+    from models.predictor import load_predictor
+    from workers.model_state_resolver import Switchboard
+    from workers.pipeline_digest import activated_pipeline, active_pipeline
+
+    loaded = load_predictor(active_pipeline(settings), device="cpu", threads=settings.workers.threads)
+    board = Switchboard(loaded, activated_pipeline(settings))
+    return SwitchedJudge(lambda: board.turn(worklist.model_states()).predictor)
+
+
+def _configuration(app: Starlette, settings: Admin) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=guarded(Door(limits_of(settings), Patience(settings.header_seconds), time.monotonic)),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        lifespan="on",
+        ws="none",
+        timeout_graceful_shutdown=5,
+    )
+
+
+class _Server(uvicorn.Server):
+    """Tells when it is ready, and leaves the signals to the command that runs it."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take no signals."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then say so."""
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+
+async def _serve(server: _Server, app: Starlette, listening: socket.socket, stop: threading.Event) -> None:
+    async def watch() -> None:
+        while not stop.is_set():
+            await asyncio.sleep(0.1)
+        app.state.services.feed.close()
+        server.should_exit = True
+
+    watching = asyncio.create_task(watch())
+    await server.serve([listening])
+    watching.cancel()
+    with suppress(asyncio.CancelledError):
+        await watching

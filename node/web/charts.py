@@ -1,0 +1,260 @@
+"""Small charts as numbers for an inline SVG: pure functions from figures to points in a viewBox."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from math import ceil, log10
+
+from db.queries.monitoring import Pair
+from db.queries.statistics import FinishedJob
+
+WIDTH, HEIGHT = 600, 150
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One bar, in units of the viewBox, and what it says."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class BarChart:
+    """Bars from the oldest to the latest; ``top`` is the value at the upper edge."""
+
+    bars: tuple[Bar, ...]
+    top: float
+    total: int
+    first: datetime
+    last: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """One dot, in units of the viewBox, and what it says."""
+
+    x: float
+    y: float
+    title: str
+    failed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DotChart:
+    """Dots with their median and 95th percentile in seconds, and where those lie."""
+
+    dots: tuple[Dot, ...]
+    top: float
+    median: float
+    p95: float
+    median_y: float
+    p95_y: float
+
+
+def per_interval(moments: Sequence[datetime], now: datetime, *, bars: int = 48, minutes: float = 30) -> BarChart:
+    """How many moments fall into each of the last ``bars`` intervals of ``minutes``."""
+    step = timedelta(minutes=minutes)
+    first = now - bars * step
+    counts = [0] * bars
+    for moment in moments:
+        index = int((moment - first) / step)
+        if 0 <= index < bars:
+            counts[index] += 1
+    top = nice_top(max(counts, default=0))
+    width = WIDTH / bars
+    made = tuple(
+        Bar(
+            round(index * width + width * 0.12, 2),
+            round(HEIGHT - HEIGHT * count / top, 2),
+            round(width * 0.76, 2),
+            round(HEIGHT * count / top, 2),
+            f"{count} from {(first + index * step):%H:%M} to {(first + (index + 1) * step):%H:%M} UTC",
+        )
+        for index, count in enumerate(counts)
+    )
+    return BarChart(made, top, sum(counts), first, now)
+
+
+def latencies(jobs: Sequence[FinishedJob], now: datetime, *, hours: float = 24, most: int = 400) -> DotChart:
+    """Seconds from queue to result over the last ``hours``; of very many jobs only the latest ``most`` are drawn.
+
+    Failed jobs are drawn and not counted."""
+    span = timedelta(hours=hours)
+    values = sorted(job.waited for job in jobs if not job.failed)
+    top = nice_top(_quantile(values, 0.98) if values else 1)
+
+    def height_of(seconds: float) -> float:
+        return round(HEIGHT - HEIGHT * min(seconds, top) / top, 2)
+
+    dots = tuple(
+        Dot(
+            round(WIDTH * (1 - (now - job.at) / span), 2),
+            height_of(job.waited),
+            f"{job.waited:.1f} s at {job.at:%H:%M} UTC{', failed' if job.failed else ''}",
+            job.failed,
+        )
+        for job in jobs[-most:]
+    )
+    median, p95 = _quantile(values, 0.5), _quantile(values, 0.95)
+    return DotChart(dots, top, median, p95, height_of(median), height_of(p95))
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One week of a trend: its value with its interval, in units of the viewBox, and what it says."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """Shares over weeks: ``line`` and ``band`` are points of SVG, ``marks`` the weeks that have one."""
+
+    line: str
+    band: str
+    marks: tuple[Mark, ...]
+    top: float
+    first: str
+    last: str
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Shares of scores by tenths: the latest week as bars, what was before as a stepped line."""
+
+    bars: tuple[Bar, ...]
+    before: str
+    top: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cross:
+    """One image in a square of two models' scores, and what it says."""
+
+    x: float
+    y: float
+    agree: bool
+    title: str
+
+
+SQUARE = 240
+
+
+def trend(weeks: Sequence[str], values: Mapping[str, tuple[float, float, float]]) -> Trend:
+    """Draw share, lower and upper bound of each week in ``values``; ``weeks`` are all of them, the oldest first."""
+    top = min(1.0, nice_share(max((high for _, _, high in values.values()), default=0.1)))
+    step = WIDTH / max(len(weeks), 1)
+
+    def height_of(value: float) -> float:
+        return round(HEIGHT - HEIGHT * min(value, top) / top, 2)
+
+    marks = tuple(
+        Mark(
+            round((index + 0.5) * step, 2),
+            height_of(values[week][0]),
+            height_of(values[week][1]),
+            height_of(values[week][2]),
+            f"{week}: {100 * values[week][0]:.1f} % ({100 * values[week][1]:.1f} to {100 * values[week][2]:.1f} %)",
+        )
+        for index, week in enumerate(weeks)
+        if week in values
+    )
+    line = " ".join(f"{mark.x},{mark.y}" for mark in marks)
+    edge = [*((mark.x, mark.high) for mark in marks), *((mark.x, mark.low) for mark in reversed(marks))]
+    return Trend(line, " ".join(f"{x},{y}" for x, y in edge), marks, top, weeks[0], weeks[-1])
+
+
+def histogram(latest: Sequence[int], before: Sequence[int]) -> Columns:
+    """Draw counts by tenths as shares, so that weeks of different size can be compared."""
+    now, earlier = _shares(latest), _shares(before)
+    top = nice_share(max((*now, *earlier), default=0.1))
+    width = WIDTH / max(len(latest), 1)
+
+    def height_of(share: float) -> float:
+        return round(HEIGHT - HEIGHT * min(share, top) / top, 2)
+
+    bars = tuple(
+        Bar(
+            round(index * width + width * 0.1, 2),
+            height_of(share),
+            round(width * 0.8, 2),
+            round(HEIGHT - height_of(share), 2),
+            f"{latest[index]} of {sum(latest)} from {index / 10:g} to {(index + 1) / 10:g}",
+        )
+        for index, share in enumerate(now)
+    )
+    steps = [
+        f"{round(x, 2)},{height_of(share)}"
+        for index, share in enumerate(earlier)
+        for x in (index * width, (index + 1) * width)
+    ]
+    return Columns(bars, " ".join(steps), top)
+
+
+def _shares(counts: Sequence[int]) -> list[float]:
+    total = sum(counts)
+    return [count / total for count in counts] if total else []
+
+
+def scatter(pairs: Sequence[Pair]) -> tuple[Cross, ...]:
+    """Draw each image with the active model's score to the right and the other's upwards; disagreements on top."""
+    made = [
+        Cross(
+            round(SQUARE * pair.active_score, 1),
+            round(SQUARE * (1 - pair.shadow_score), 1),
+            pair.active_present == pair.shadow_present,
+            f"study {pair.study_id}: {pair.active_score:.2f} and {pair.shadow_score:.2f}",
+        )
+        for pair in pairs
+    ]
+    return tuple(sorted(made, key=lambda cross: not cross.agree))
+
+
+def nice_share(value: float) -> float:
+    """The next of 1, 2, 5, 10, 20, 50 and 100 percent."""
+    return next((step for step in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5) if value <= step), 1.0)
+
+
+def stage_shares(timings: dict[str, float]) -> tuple[tuple[str, float, float, float], ...]:
+    """Stages of a job as (name, seconds, start, length), the last two in percent of the whole."""
+    whole = sum(timings.values())
+    if whole <= 0:
+        return ()
+    made, start = [], 0.0
+    for name, seconds in timings.items():
+        share = 100 * seconds / whole
+        made.append((name, seconds, round(start, 2), round(share, 2)))
+        start += share
+    return tuple(made)
+
+
+def strength(probability: float, threshold: float) -> float:
+    """Where a probability stands beside its threshold, in percent: the threshold is always at 50.
+
+    Odds are compared, not probabilities, so that thresholds of 2 % and of 60 % read alike.
+    """
+    odds = (1 - min(1 - 1e-6, max(1e-6, probability))) / min(1 - 1e-6, max(1e-6, probability))
+    limit = min(1 - 1e-6, max(1e-6, threshold))
+    return round(100 / (1 + limit / (1 - limit) * odds), 1)
+
+
+def nice_top(value: float) -> float:
+    """The next 1, 2 or 5 times a power of ten; 1 at least."""
+    if value <= 1:
+        return 1.0
+    power = 10.0 ** int(log10(value))
+    return power * next(step for step in (1, 2, 5, 10) if step >= ceil(value / power * 100) / 100)
+
+
+def _quantile(values: Sequence[float], share: float) -> float:
+    return values[min(len(values) - 1, int(share * len(values)))] if values else 0.0

@@ -1,0 +1,59 @@
+"""What the handlers of the admin page work with, made once by :func:`node.web.app.create_app`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from jinja2 import Environment
+from sqlalchemy import Engine
+
+from config.settings import Destination, Settings
+from db.audit import AuditTrail
+from db.feedback import Feedback
+from db.queries.statistics import Statistics
+from db.queries.worklist import ReadingList
+from db.study_status import Reporting
+from db.users import Accounts
+from db.worklist import Worklist
+from node.monitoring.drift import Counts
+from node.web.event_stream import Feed
+from node.web.rendering import Radiographs
+from node.web.trials import Trials
+
+
+class Doorbell(Protocol):
+    """Tells the workers that there is something to do; losing a ring costs time and nothing else."""
+
+    def ring_jobs(self, jobs: Sequence[tuple[int, bool]]) -> bool:
+        """Ring for jobs: row number, and whether it is STAT."""
+        ...
+
+    def ring_deliveries(self, delivery_ids: Sequence[int]) -> bool:
+        """Ring for deliveries."""
+        ...
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything that a handler may ask for. ``echo`` gives a problem in words, or None where the peer answers."""
+
+    settings: Settings
+    engine: Engine
+    worklist: Worklist
+    accounts: Accounts
+    audit: AuditTrail
+    reading: ReadingList
+    reporting: Reporting
+    feedback: Feedback
+    statistics: Statistics
+    counts: Counts
+    doorbell: Doorbell
+    templates: Environment
+    feed: Feed
+    radiographs: Radiographs
+    trials: Trials
+    echo: Callable[[Destination], str | None]
+    clock: Callable[[], datetime]

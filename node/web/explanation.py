@@ -1,0 +1,96 @@
+"""From what the database and the store hold of a study to the page of :mod:`node.web.explanation_page`.
+
+The page shows what was said when it was said: findings come from the database and masks from the SEG that was sent, so
+a model that was changed since cannot rewrite it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pydicom import dcmread
+
+from db.records import FindingRecord, InstanceDetail, JobDetail, StudyDetail
+from models.contract import Code, Finding, Mask, ModelInput, ModelSpec, Prediction, Unfit
+from models.model_registry import Registry
+from models.radiograph.decode import UnreadablePixels
+from models.radiograph.reading import read_model_input
+from node.web.explanation_page import ExplainedImage, explain_html
+from node.web.overlay import Region, draw_overlay
+from workers.results.result_reader import tracked_masks
+
+
+def explain_study(detail: StudyDetail, store: Path, registry: Registry) -> str:
+    """The page about a study as HTML; ``store`` is the store folder, ``registry`` tells of codes and cards."""
+    models = [spec for spec in registry if spec.name in {item.model for job in detail.jobs for item in job.findings}]
+    instances = {item.id: item for item in detail.instances}
+    images = [_image(job, instances[job.instance_id], detail, store, models) for job in detail.jobs]
+    refused = [item for item in detail.instances if item.refusal is not None]
+    reason = detail.triage_reason + "".join(
+        f" Image {item.id} was refused: {item.refusal.sentence}" for item in refused if item.refusal is not None
+    )
+    return explain_html(
+        title=f"Study {detail.row.study_id}: {detail.row.study_description or 'no description'}",
+        priority=detail.row.priority,
+        reason=reason,
+        images=images,
+        models=models,
+        cards={spec.name: spec.card.read_text(encoding="utf-8") for spec in models if spec.card is not None},
+    )
+
+
+def _image(
+    job: JobDetail, instance: InstanceDetail, detail: StudyDetail, store: Path, models: Sequence[ModelSpec]
+) -> ExplainedImage:
+    masks = _masks(job, detail, store)
+    title = f"Image {instance.id} ({' '.join(filter(None, (instance.modality, instance.view)))})"
+    try:
+        image = read_model_input(store / instance.path)
+    except (UnreadablePixels, OSError) as error:
+        prediction = _prediction(job, (0, 0), masks, models)
+        return ExplainedImage(title, None, prediction, notes=(f"The image cannot be read now: {error}",))
+    prediction = _prediction(job, image.shape, masks, models)
+    picture = draw_overlay(image.pixels, _regions(prediction, image), [title])
+    return ExplainedImage(title, picture, prediction, image.spacing, image.notes)
+
+
+def _masks(job: JobDetail, detail: StudyDetail, store: Path) -> dict[str, Mask]:
+    """Masks of the SEG that the job made, by tracking UID."""
+    for result in detail.results:
+        if result.job_id == job.id and result.revision == job.revision and result.record.kind == "seg":
+            path = store / result.record.path
+            return tracked_masks(dcmread(path)) if path.is_file() else {}
+    return {}
+
+
+def _prediction(
+    job: JobDetail, shape: tuple[int, int], masks: Mapping[str, Mask], models: Sequence[ModelSpec]
+) -> Prediction:
+    """What the job said; a finding and its segment have one tracking UID."""
+    unfit = Unfit(job.unfit.code, job.unfit.sentence) if job.unfit is not None else None
+    # What runs in shadow is not fit to be told to anybody: it is stored to be compared.
+    findings = tuple(_finding(item, masks.get(item.tracking_uid), models) for item in job.findings if not item.shadow)
+    return Prediction(shape=shape, findings=findings, unfit=unfit, timings=job.timings)
+
+
+def _finding(record: FindingRecord, mask: Mask | None, models: Sequence[ModelSpec]) -> Finding:
+    labels = {(spec.name, label.name): label for spec in models for label in spec.labels}
+    label = labels.get((record.model, record.label))
+    return Finding(
+        label=record.label,
+        code=label.code if label is not None else Code(record.label, "99PLEURA", record.label.replace("_", " ")),
+        model=record.model,
+        probability=record.probability,
+        threshold=record.threshold,
+        reason=record.reason,
+        mask=mask,
+    )
+
+
+def _regions(prediction: Prediction, image: ModelInput) -> list[Region]:
+    return [
+        Region(item.code.meaning, item.mask)
+        for item in prediction.findings
+        if item.mask is not None and item.mask.shape == image.shape
+    ]

@@ -1,0 +1,155 @@
+"""Values of the database as words for people: names, ages, times, sizes, and what to do about an error."""
+
+from __future__ import annotations
+
+import re
+from datetime import date, datetime
+
+from db.queries.worklist import ListedStudy
+
+NAME_HIDDEN = "name hidden"
+NOTHING = "\u2013"
+
+
+def person(name: str, hidden: bool = False) -> str:
+    """A person name (PS3.5 6.2, VR PN) as ``Family, Given Middle``; the alphabetic component group only."""
+    if hidden:
+        return NAME_HIDDEN
+    parts = [part.strip() for part in name.split("=", 1)[0].split("^")]
+    family, given = parts[0], " ".join(part for part in parts[1:3] if part)
+    return ", ".join(part for part in (family, given) if part) or "no name"
+
+
+def age(birth_date: str, at: datetime) -> str:
+    """Age in years from a DICOM date; in months below two years, empty where the date says nothing."""
+    born = dicom_date(birth_date)
+    if born is None or born > at.date():
+        return ""
+    months = (at.year - born.year) * 12 + at.month - born.month - (at.day < born.day)
+    return f"{months} mo" if months < 24 else f"{months // 12} y"
+
+
+def dicom_date(value: str) -> date | None:
+    """A date (VR DA); None where it is none."""
+    if not re.fullmatch(r"\d{8}", value):
+        return None
+    try:
+        return date(int(value[:4]), int(value[4:6]), int(value[6:]))
+    except ValueError:
+        return None
+
+
+def day(value: str) -> str:
+    """A DICOM date as ISO date, or as it came."""
+    found = dicom_date(value)
+    return found.isoformat() if found else value
+
+
+def moment(value: datetime | None) -> str:
+    """A time to the second, in UTC."""
+    return value.strftime("%Y-%m-%d %H:%M:%S") if value else NOTHING
+
+
+def clock(value: datetime | None) -> str:
+    """Hours and minutes, in UTC."""
+    return value.strftime("%H:%M") if value else NOTHING
+
+
+def span(seconds: float) -> str:
+    """A length of time in its two largest units."""
+    seconds = abs(seconds)
+    if seconds < 60:
+        return f"{int(seconds)} s"
+    minutes = int(seconds // 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours = minutes // 60
+    if hours < 48:
+        return f"{hours} h {minutes % 60:02d} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def since(value: datetime, now: datetime) -> str:
+    """How long ago."""
+    return span((now - value).total_seconds())
+
+
+def seconds(value: float) -> str:
+    """A short time: milliseconds below a second."""
+    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.1f} s"
+
+
+def size(value: float) -> str:
+    """Bytes in a unit that reads well."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 10 else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def label(value: str) -> str:
+    """``lung_opacity`` as ``Lung opacity``."""
+    words = value.replace("_", " ").replace("-", " ").strip()
+    return words[:1].upper() + words[1:]
+
+
+def percent(value: float | None) -> str:
+    """A probability; never 0 or 100 %, which no model may claim."""
+    if value is None:
+        return NOTHING
+    return f"{min(99.9, max(0.1, value * 100)):.1f} %" if value < 0.1 or value > 0.99 else f"{value * 100:.0f} %"
+
+
+def figure(value: float) -> str:
+    """A measured value with three digits that mean something."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def area(mm2: float | None, fraction: float | None) -> str:
+    """Area in square centimetres where the spacing is known, else as share of the image."""
+    if mm2 is not None:
+        return f"{mm2 / 100:.1f} cm²"
+    return f"{fraction * 100:.1f} % of the image" if fraction is not None else NOTHING
+
+
+def progress(received: datetime, due: datetime, now: datetime) -> int:
+    """How much of the time until ``due`` has passed, in percent, 100 at most."""
+    whole = (due - received).total_seconds()
+    return max(0, min(100, round(100 * (now - received).total_seconds() / whole))) if whole > 0 else 100
+
+
+_REMEDIES = (
+    (
+        r"was (switched off|put in shadow)",
+        "Run the job again without that model, or activate it on the system page and re-send.",
+    ),
+    (r"does not hold it", "Look in the destination's log and quarantine for why it drops this object; then re-send."),
+    (r"calling AE title", "Register our AE title at the destination, or set calling_ae_title for it."),
+    (r"called AE title", "Correct ae_title of this destination in the configuration."),
+    (
+        r"refused|unreachable|cannot be reached|abort|connect|timed? ?out|no route",
+        "Check that the peer runs and that host and port are right.",
+    ),
+    (r"congested|limit of associations", "The peer is busy; it is tried again by itself."),
+    (r"0x[aA]7|out of resources", "The peer has no room; free its disk, then re-send."),
+    (r"0x[aA]9|0x[cC]|0x0122", "The peer does not take this object; check its log and the kinds it is configured for."),
+    (r"identif|patient", "Compare the patient in PACS and here, correct it, then release."),
+    (r"time limit|stopped|too long", "Raise workers.job_seconds, or look at the size of this image; then retry."),
+    (r"memory", "Give the worker more memory; then retry."),
+    (r"digest|model", "Run `pleura doctor`: a model file is missing or has changed."),
+    (r"file|No such", "The image is no longer in the store; send it again from the PACS."),
+)
+
+
+def remedy(error: str) -> str:
+    """What an administrator can do about an error, in one sentence."""
+    for pattern, advice in _REMEDIES:
+        if re.search(pattern, error, re.IGNORECASE):
+            return advice
+    return "Retry once; if it comes back, look for the number of this job in the worker's log."
+
+
+def only_shadow(row: ListedStudy) -> bool:
+    """Whether nothing but models in shadow has judged a study: then no finding says nothing."""
+    return bool(row.findings) and all(finding.shadow for finding in row.findings)

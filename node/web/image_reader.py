@@ -1,0 +1,155 @@
+"""Reads radiographs for the admin page in a process of their own, under limits of memory and time.
+
+A file that crashes a decoder, inflates without end or never ends costs that process; the next file gets another one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.contract import ModelInput, Spacing
+from node.web.image_process import MAXIMUM_PIXELS, ImageError, receive, send
+
+log = logging.getLogger("pleura.admin")
+_TOO_SLOW = "reading this file takes longer than it may"
+_ENDED = "reading this file ended the process that read it"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingLimits:
+    """What one file may cost: bytes of the file, bytes of memory, seconds."""
+
+    file_bytes: int
+    memory_bytes: int = 2 * 1024**3
+    seconds: float = 30.0
+
+
+class ImageReader:
+    """Reads one file at a time. Its process is started by the first file and kept for the next."""
+
+    def __init__(self, limits: ReadingLimits) -> None:
+        """Nothing is started yet."""
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def read_upload(self, data: bytes) -> ModelInput:
+        """A DICOM, PNG or JPEG file as model input.
+
+        Raises:
+            ImageError: It cannot be read within the limits.
+        """
+        return self._ask("", data)
+
+    def read_stored(self, path: Path) -> ModelInput:
+        """A file of the store as model input; raises as :meth:`read_upload` does."""
+        return self._ask(str(path), b"")
+
+    def close(self) -> None:
+        """End the process."""
+        with self._lock:
+            self._end()
+
+    def _ask(self, path: str, data: bytes) -> ModelInput:
+        with self._lock:
+            process = self._running()
+            late = threading.Event()
+            timer = threading.Timer(self._limits.seconds, _stop, (process, late))
+            timer.start()
+            try:
+                return self._exchange(process, path, data)
+            except (OSError, EOFError, ValueError) as error:
+                if isinstance(error, ImageError):
+                    raise
+                self._end()
+                log.warning("the process that reads images ended with %s", process.returncode)
+                raise ImageError(_TOO_SLOW if late.is_set() else _ENDED) from error
+            finally:
+                timer.cancel()
+
+    def _exchange(self, process: subprocess.Popen[bytes], path: str, data: bytes) -> ModelInput:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        send(process.stdin, {"path": path}, data)
+        head, body = receive(process.stdout, MAXIMUM_PIXELS * 4)
+        if "problem" in head:
+            raise ImageError(str(head["problem"]))
+        return _model_input(head, body)
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is not None and self._process.poll() is None:
+            return self._process
+        self._end()
+        limits = self._limits
+        numbers = (str(limits.memory_bytes), str(limits.file_bytes), str(limits.seconds))
+        command = [sys.executable, "-P", "-m", "node.web.image_process", *numbers]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment(os.environ)
+        )
+        return self._process
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stdout):
+            assert stream is not None
+            with suppress(OSError):  # what it has not read is lost with it
+                stream.close()
+
+
+class Readers:
+    """One reader for files of the store and one for what people bring, so that neither waits for the other."""
+
+    def __init__(self, limits: ReadingLimits) -> None:
+        """Both have the same limits."""
+        self.store, self.uploads = ImageReader(limits), ImageReader(limits)
+
+    def __enter__(self) -> Readers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.store.close()
+        self.uploads.close()
+
+
+def _stop(process: subprocess.Popen[bytes], late: threading.Event) -> None:
+    late.set()
+    process.kill()
+
+
+def _environment(ours: Mapping[str, str]) -> dict[str, str]:
+    """What the process inherits: where Python and its packages are, no secret of the node, one thread a library."""
+    kept = {name: ours[name] for name in ("PATH", "PYTHONPATH", "HOME", "LANG", "LD_LIBRARY_PATH") if name in ours}
+    return kept | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+
+
+def _model_input(head: dict[str, Any], body: bytearray) -> ModelInput:
+    """What the process has read; a message that makes no sense is a ``ValueError``."""
+    try:
+        rows, columns = (int(length) for length in head["shape"])
+        orientation, spacing = head["patient_orientation"], head["spacing"]
+        return ModelInput(
+            pixels=np.frombuffer(body, dtype=np.float32).reshape(rows, columns),
+            sop_instance_uid=str(head["sop_instance_uid"]),
+            spacing=Spacing(**spacing) if spacing else None,
+            view=str(head["view"]),
+            patient_orientation=(str(orientation[0]), str(orientation[1])) if orientation else None,
+            pixel_aspect=float(head["pixel_aspect"]),
+            notes=tuple(map(str, head["notes"])),
+        )
+    except (KeyError, TypeError, IndexError) as error:
+        raise ValueError("the process that reads images has answered something else") from error

@@ -1,0 +1,274 @@
+"""The frame around every handler: who asks, may they, is the form ours; and the headers of every answer.
+
+A handler is a plain function from a :class:`Visit` to a response. It runs in a thread, so that it may ask the
+database; a coroutine runs in the loop. It never has to think about roles or forged forms.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlencode
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from db.audit import AuditEntry
+from db.user_tables import Role
+from node.web.authentication import Principal, csrf_matches, origin_of, principal_of, same_site
+
+if TYPE_CHECKING:
+    from node.web.dependencies import Services
+
+SMALL_BODY = 64 * 1024
+_SAFE = ("GET", "HEAD")
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self'",
+        "font-src 'self'",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+        "base-uri 'none'",
+    )
+)
+_HEADERS = {
+    "content-security-policy": CONTENT_SECURITY_POLICY,
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), microphone=(), geolocation=()",
+}
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One request, with all that a handler needs to answer it."""
+
+    request: Request
+    services: Services
+    now: datetime
+    address: str
+    secure: bool
+    principal: Principal | None = None
+    form: FormData = field(default_factory=FormData)
+    body: Any = None
+
+    @property
+    def who(self) -> Principal:
+        """The principal; a route without a role has none, and must not ask."""
+        assert self.principal is not None
+        return self.principal
+
+    @property
+    def actor(self) -> str:
+        """How the audit trail and the history name who is asking."""
+        return self.who.name
+
+    def number(self, name: str) -> int:
+        """A row number in the path (the router lets digits through only); one too large for the database is unknown."""
+        value = int(self.request.path_params[name])
+        if value > 2**31 - 1:
+            raise HTTPException(404)
+        return value
+
+    def field(self, name: str, default: str = "") -> str:
+        """A text field of the form."""
+        value = self.form.get(name, default)
+        return value if isinstance(value, str) else default
+
+    def query(self, name: str, default: str = "") -> str:
+        """A parameter of the address."""
+        return self.request.query_params.get(name, default)
+
+    def page(self, template: str, status: int = 200, **context: Any) -> HTMLResponse:
+        """Render a template, which always knows who asks and when."""
+        made = self.services.templates.get_template(template)
+        return HTMLResponse(made.render(visit=self, who=self.principal, now=self.now, **context), status)
+
+    def audit(self, action: str, subject: str = "", study_id: int | None = None, detail: str = "") -> None:
+        """Write down what was done or seen."""
+        entry = AuditEntry(self.now, self.actor, action, subject, study_id, self.address, detail)
+        self.services.audit.add(entry)
+
+
+Handler = Callable[[Visit], Response] | Callable[[Visit], Awaitable[Response]]
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One route: the least role that may use it (``None``: anybody), and what it takes.
+
+    ``api`` answers errors as JSON. ``body_limit`` bounds what is read of a request, in bytes. ``at_once`` bounds how
+    many requests hold a body and a thread at the same moment; one more is answered 503.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    role: Role | None
+    api: bool = False
+    body_limit: int = SMALL_BODY
+    at_once: int | None = None
+
+    def as_asgi(self, services: Services) -> Callable[[Request], Awaitable[Response]]:
+        """The function that the router calls."""
+        under_way = 0
+
+        async def answer(request: Request) -> Response:
+            nonlocal under_way
+            if self.at_once is not None and under_way >= self.at_once:
+                raise HTTPException(503, "others are being served here; try again in a moment")
+            under_way += 1
+            try:
+                return await self._answer(request, services)
+            finally:
+                under_way -= 1
+
+        return answer
+
+    async def _answer(self, request: Request, services: Services) -> Response:
+        visit = await self._admit(request, services)
+        if isinstance(visit, Response):
+            return visit
+        if inspect.iscoroutinefunction(self.handler):
+            return cast(Response, await self.handler(visit))
+        return cast(Response, await run_in_threadpool(self.handler, visit))
+
+    async def _admit(self, request: Request, services: Services) -> Visit | Response:
+        now = services.clock()
+        settings = services.settings.admin
+        origin = origin_of(request, settings.trusted_proxies)
+        principal = await run_in_threadpool(principal_of, request, services.accounts, settings, now)
+        if self.role is not None:
+            refusal = _refusal(request, principal, self.role, self.api)
+            if refusal is not None:
+                return refusal
+        visit = Visit(request, services, now, origin.address, origin.secure, principal)
+        return visit if request.method in _SAFE else await self._with_body(visit)
+
+    async def _with_body(self, visit: Visit) -> Visit:
+        request = _limited(visit.request, self.body_limit)
+        if not same_site(request):
+            raise HTTPException(403, "this request comes from another site")
+        form, body = FormData(), None
+        if self.api:
+            body = await _json(request)
+        else:
+            form = await _form(request)
+        visit = Visit(
+            visit.request, visit.services, visit.now, visit.address, visit.secure, visit.principal, form, body
+        )
+        if visit.principal is not None and visit.principal.user is not None:
+            given = request.headers.get("x-csrf-token") or visit.field("csrf")
+            if not csrf_matches(given, visit.principal.csrf):
+                raise HTTPException(403, "this form is not from your session; reload the page and try again")
+        return visit
+
+
+def _refusal(request: Request, principal: Principal | None, role: Role, api: bool) -> Response | None:
+    if principal is None and api:
+        return problem(401, "a token or a log-in is needed", {"WWW-Authenticate": "Bearer"})
+    if principal is None:
+        wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        back = f"?{urlencode({'next': wanted})}" if request.method == "GET" and wanted != "/" else ""
+        return RedirectResponse(f"/login{back}", 303)
+    if not principal.may(role):
+        raise HTTPException(403, f"this needs the role {role.value}; you are {principal.role.value}")
+    return None
+
+
+class _InMemory(MultiPartParser):
+    """Starlette's parser, which else writes a file of more than a megabyte into the folder for temporary files.
+
+    The limit on the whole body (:func:`_limited`) is what bounds the memory.
+    """
+
+    spool_max_size = 0  # SpooledTemporaryFile: never roll over to a file on disk
+
+
+async def _form(request: Request) -> FormData:
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        return await request.form(max_fields=32, max_part_size=SMALL_BODY)
+    parser = _InMemory(request.headers, request.stream(), max_files=1, max_fields=32, max_part_size=SMALL_BODY)
+    try:
+        return await parser.parse()
+    except MultiPartException as error:
+        raise HTTPException(400, error.message) from error
+
+
+async def _json(request: Request) -> Any:
+    raw = await request.body()
+    if not raw:
+        return None
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(400, "the body is not JSON") from error
+
+
+def _limited(request: Request, limit: int) -> Request:
+    """The same request, which fails with 413 once more than ``limit`` bytes of it have been read."""
+    announced = request.headers.get("content-length", "0")
+    if not announced.isdecimal() or int(announced) > limit:
+        raise HTTPException(413, "that is more than this page takes")
+    read = 0
+
+    async def receive() -> Message:
+        nonlocal read
+        message = await request.receive()
+        read += len(message.get("body", b""))
+        if read > limit:
+            raise HTTPException(413, "that is more than this page takes")
+        return message
+
+    return Request(request.scope, receive)
+
+
+def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    """An error of the API."""
+    return JSONResponse({"detail": detail}, status, headers)
+
+
+class SecurityHeaders:
+    """Puts the security headers on every answer, errors too; and keeps patient data out of every cache."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Wrap ``app``."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        static = scope["path"].startswith("/static/")
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = dict(message.get("headers", []))
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name.encode(), value.encode())
+                cache = b"public, max-age=300" if static else b"no-store"
+                headers.setdefault(b"cache-control", cache)
+                # A dictionary would lose a second cookie; those are kept as they came.
+                cookies = [pair for pair in message.get("headers", []) if pair[0] == b"set-cookie"]
+                headers.pop(b"set-cookie", None)
+                message["headers"] = [*headers.items(), *cookies]
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)

@@ -1,0 +1,173 @@
+"""Radiographs and masks as PNG, made when somebody looks at them and kept on no disk.
+
+A picture for the viewer is *packed*: sixteen bits of grey in the red and green channel of an ordinary PNG, so that the
+browser can change window and level without asking again and without banding.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydicom import Dataset, dcmread
+
+from models.contract import Mask, ModelInput
+
+LONGEST = 2048
+PREVIEW = 384
+_FILL, _EDGE = 62, 255
+_KEPT = 12
+Bytes = NDArray[np.uint8]
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One segment of a SEG: its number, and the Tracking UID (0062,0021) of the finding that it shows."""
+
+    number: int
+    tracking_uid: str
+
+
+class Radiographs:
+    """Pictures of what lies in the store folder. Files there are named by digest and never change."""
+
+    def __init__(self, folder: Path, read: Callable[[Path], ModelInput]) -> None:
+        """Show files of the store ``folder``; ``read`` reads a radiograph that somebody has sent."""
+        self._folder = folder.resolve()
+        self._read_image = read
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[object, ...], bytes] = OrderedDict()
+
+    def packed(self, path: str, longest: int = LONGEST) -> bytes:
+        """The radiograph at ``path`` for the viewer.
+
+        Raises:
+            FileNotFoundError: The file has been removed.
+            node.web.image_process.ImageError: Its pixels cannot be read.
+        """
+        return self._once(("packed", path, longest), lambda: packed_png(self._read(path), longest))
+
+    def preview(self, path: str, longest: int = PREVIEW) -> bytes:
+        """The radiograph at ``path`` as an ordinary grey PNG; raises as :meth:`packed` does."""
+        return self._once(("preview", path, longest), lambda: grey_png(self._read(path), longest))
+
+    def overlay(self, path: str, number: int, colour: Colour) -> bytes:
+        """Segment ``number`` of the SEG at ``path`` as a transparent PNG, one pixel for one of the source's or more.
+
+        Raises:
+            LookupError: There is no such segment.
+            FileNotFoundError: The file has been removed.
+        """
+
+        def make() -> bytes:
+            return overlay_png(mask_of(dcmread(self._inside(path)), number), colour)
+
+        return self._once(("overlay", path, number, colour), make)
+
+    def segments(self, path: str) -> tuple[Segment, ...]:
+        """Segments of the SEG at ``path``; none where the file has been removed."""
+        try:
+            dataset = dcmread(self._inside(path), stop_before_pixels=True)
+        except FileNotFoundError:
+            return ()
+        return tuple(
+            Segment(int(item.SegmentNumber), str(item.get("TrackingUID") or "")) for item in dataset.SegmentSequence
+        )
+
+    def _read(self, path: str) -> ModelInput:
+        return self._read_image(self._inside(path))
+
+    def _inside(self, path: str) -> Path:
+        whole = (self._folder / path).resolve()
+        if not whole.is_relative_to(self._folder) or not whole.is_file():
+            raise FileNotFoundError(path)
+        return whole
+
+    def _once(self, key: tuple[object, ...], make: Callable[[], bytes]) -> bytes:
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        made = make()
+        with self._lock:
+            self._kept[key] = made
+            while len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        return made
+
+
+def shown_size(rows: int, columns: int, aspect: float, longest: int) -> tuple[int, int]:
+    """Width and height of the picture: square pixels, never enlarged but for the aspect."""
+    width, height = float(columns), rows * aspect
+    scale = min(1.0, longest / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _resized(image: ModelInput, longest: int) -> NDArray[np.float32]:
+    rows, columns = image.shape
+    size = shown_size(rows, columns, image.pixel_aspect, longest)
+    if size == (columns, rows):
+        return image.pixels
+    made = Image.fromarray(image.pixels).resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+    return np.clip(np.asarray(made, dtype=np.float32), 0, 1)
+
+
+def packed_png(image: ModelInput, longest: int = LONGEST) -> bytes:
+    """``image`` with sixteen bits of grey in red (high) and green (low); blue is zero."""
+    grey = np.round(_resized(image, longest) * 65535).astype(np.uint16)
+    channels = np.zeros((*grey.shape, 3), dtype=np.uint8)
+    channels[..., 0] = grey >> 8
+    channels[..., 1] = grey & 0xFF
+    return _png(channels)
+
+
+def grey_png(image: ModelInput, longest: int = PREVIEW) -> bytes:
+    """``image`` as an ordinary grey PNG."""
+    return _png(np.round(_resized(image, longest) * 255).astype(np.uint8))
+
+
+def mask_of(dataset: Dataset, number: int) -> Mask:
+    """The mask of segment ``number`` in a SEG with one frame a segment.
+
+    Raises:
+        LookupError: There is no such segment.
+    """
+    for frame, groups in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+        if int(groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber) == number:
+            rows, columns = int(dataset.Rows), int(dataset.Columns)
+            bits = np.unpackbits(np.frombuffer(dataset.PixelData, dtype=np.uint8), bitorder="little")
+            begin = frame * rows * columns
+            return bits[begin : begin + rows * columns].reshape(rows, columns).astype(np.bool_)
+    raise LookupError(f"there is no segment {number}")
+
+
+def overlay_png(mask: Mask, colour: Colour, longest: int = LONGEST) -> bytes:
+    """A mask in ``colour``, half transparent, with an opaque edge; the viewer stretches it over the radiograph."""
+    size = shown_size(mask.shape[0], mask.shape[1], 1.0, longest)
+    small = np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)) > 127
+    made = np.zeros((*small.shape, 4), dtype=np.uint8)
+    made[small] = (*colour, _FILL)
+    made[small & ~_eroded(small, max(2, max(size) // 450))] = (*colour, _EDGE)
+    return _png(made)
+
+
+def _eroded(mask: Mask, times: int) -> Mask:
+    inner = mask
+    for _ in range(times):
+        padded = np.pad(inner, 1)
+        inner = inner & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return inner
+
+
+def _png(pixels: Bytes) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG", compress_level=2)
+    return out.getvalue()

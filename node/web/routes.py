@@ -1,0 +1,67 @@
+"""Every route of the admin page with the least role that may use it: the one table of who may do what."""
+
+from __future__ import annotations
+
+from starlette.convertors import Convertor, register_url_convertor
+
+from db.user_tables import Role
+from node.web.middleware import Endpoint
+from node.web.pages import login, models, probes, study, system, try_it, users, worklist
+
+STUDY = "/studies/{study:row}"
+
+
+class RowNumber(Convertor[int]):
+    """A row number in a path: as many digits as the database's largest has, so that no page is asked for a googol."""
+
+    regex = "[0-9]{1,10}"
+
+    def convert(self, value: str) -> int:
+        """Read it."""
+        return int(value)
+
+    def to_string(self, value: int) -> str:
+        """Write it."""
+        return str(value)
+
+
+register_url_convertor("row", RowNumber())
+
+
+def page_endpoints(upload_bytes: int) -> tuple[Endpoint, ...]:
+    """The routes for people and for probes. A file to try may have ``upload_bytes``."""
+    viewer, radiologist, admin = Role.VIEWER, Role.RADIOLOGIST, Role.ADMIN
+    return (
+        Endpoint("GET", "/healthz", probes.alive, None),
+        Endpoint("GET", "/readyz", probes.ready, None),
+        Endpoint("GET", "/metrics", probes.metrics, None),
+        Endpoint("GET", "/login", login.show_login, None),
+        Endpoint("POST", "/login", login.log_in, None),
+        Endpoint("POST", "/logout", login.log_out, viewer),
+        Endpoint("GET", "/account", login.show_account, viewer),
+        Endpoint("POST", "/account", login.change_password, viewer),
+        Endpoint("GET", "/", worklist.show_worklist, viewer),
+        Endpoint("GET", "/news", worklist.stream_news, viewer),
+        Endpoint("GET", STUDY, study.show_study, viewer),
+        Endpoint("GET", STUDY + "/history", study.show_history, viewer),
+        Endpoint("GET", STUDY + "/images/{instance:row}.png", study.picture, viewer),
+        Endpoint("GET", STUDY + "/results/{result:row}/segments/{segment:row}.png", study.overlay, viewer),
+        Endpoint("POST", STUDY + "/findings/{finding:row}", study.give_feedback, radiologist),
+        Endpoint("POST", STUDY + "/{action:str}", study.act, radiologist),
+        Endpoint("GET", "/try", try_it.show_form, radiologist),
+        Endpoint("POST", "/try", try_it.run_trial, radiologist, body_limit=upload_bytes + 64 * 1024, at_once=3),
+        Endpoint("GET", "/try/{key:str}", try_it.show_trial, radiologist),
+        Endpoint("GET", "/try/{key:str}/image.png", try_it.trial_picture, radiologist),
+        Endpoint("GET", "/try/{key:str}/findings/{finding:row}.png", try_it.trial_overlay, radiologist),
+        Endpoint("GET", "/system", system.show_system, radiologist),
+        Endpoint("GET", "/system/models/{name:str}", models.show_model, radiologist),
+        Endpoint("POST", "/system/models/{name:str}/state", models.switch, admin),
+        Endpoint("POST", "/system/destinations/{name:str}/echo", system.call_destination, admin),
+        Endpoint("POST", "/system/alarms/{name:str}/again", system.send_alarms_again, admin),
+        Endpoint("GET", "/people", users.show_people, admin),
+        Endpoint("POST", "/people", users.add_user, admin),
+        Endpoint("POST", "/people/{user:row}", users.change_user, admin),
+        Endpoint("POST", "/tokens", users.add_token, admin),
+        Endpoint("POST", "/tokens/{token:row}/revoke", users.revoke_token, admin),
+        Endpoint("GET", "/audit", users.show_audit, admin),
+    )

@@ -1,0 +1,163 @@
+"""“Try it”: one file that somebody drops on the page, judged here and forgotten after some minutes.
+
+Nothing of it is written to a file or to the database, and only who brought it can see it. It is read in a process of
+its own (:mod:`node.web.image_reader`), which may write no file either.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from models.contract import Finding, Mode, ModelInput, Prediction
+from node.web.overlay import colour_of
+from node.web.rendering import LONGEST, overlay_png, packed_png, shown_size
+
+_KEPT = 8
+
+
+class Judge(Protocol):
+    """What judges an image: the active pipeline, loaded."""
+
+    def predict(self, model_input: ModelInput) -> Prediction:
+        """Say all that the pipeline says about one image."""
+        ...
+
+
+class SwitchedJudge:
+    """Judges each image by what is in force when it comes."""
+
+    def __init__(self, current: Callable[[], Judge]) -> None:
+        """Take what gives the judge of the moment."""
+        self._current = current
+
+    def predict(self, model_input: ModelInput) -> Prediction:
+        """Say all that the pipeline says about one image."""
+        return self._current().predict(model_input)
+
+
+@dataclass(frozen=True, slots=True)
+class TrialFinding:
+    """One finding of a trial. ``overlay`` is a transparent PNG, empty where there is no region."""
+
+    label: str
+    probability: float | None
+    threshold: float
+    present: bool
+    shadow: bool
+    reason: str
+    area_fraction: float | None
+    colour: tuple[int, int, int]
+    overlay: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What came out, with its pictures, until ``expires_at``."""
+
+    key: str
+    owner: str
+    file_name: str
+    expires_at: datetime
+    width: int
+    height: int
+    picture: bytes
+    findings: tuple[TrialFinding, ...] = ()
+    unfit: str = ""
+    notes: tuple[str, ...] = ()
+    timings: dict[str, float] = field(default_factory=dict)
+
+
+class Trials:
+    """Judges files one at a time, and keeps the last few."""
+
+    def __init__(self, read: Callable[[bytes], ModelInput], load: Callable[[], Judge], lasting: timedelta) -> None:
+        """``read`` reads a file, ``load`` makes the pipeline ready; it is called once, at the first trial."""
+        self._read = read
+        self._load = load
+        self._lasting = lasting
+        self._judge: Judge | None = None
+        self._judging = threading.Lock()
+        self._lock = threading.Lock()
+        self._kept: dict[str, Trial] = {}
+
+    def run(self, data: bytes, file_name: str, owner: str, now: datetime) -> Trial:
+        """Judge a file.
+
+        Raises:
+            node.web.image_process.ImageError: It is no image that can be read.
+        """
+        image = self._read(data)
+        with self._judging:
+            if self._judge is None:
+                self._judge = self._load()
+            prediction = self._judge.predict(image)
+        trial = _trial(image, prediction, secrets.token_urlsafe(12), owner, file_name, now + self._lasting)
+        with self._lock:
+            self._forget(now)
+            while len(self._kept) >= _KEPT:
+                del self._kept[next(iter(self._kept))]
+            self._kept[trial.key] = trial
+        return trial
+
+    def find(self, key: str, owner: str, now: datetime) -> Trial | None:
+        """The trial of that key, for its owner, while it is kept."""
+        with self._lock:
+            self._forget(now)
+            trial = self._kept.get(key)
+        return trial if trial is not None and trial.owner == owner else None
+
+    def forget_expired(self, now: datetime) -> None:
+        """Drop what has been kept long enough."""
+        with self._lock:
+            self._forget(now)
+
+    def _forget(self, now: datetime) -> None:
+        for key in [key for key, trial in self._kept.items() if trial.expires_at <= now]:
+            del self._kept[key]
+
+
+def _trial(
+    image: ModelInput, prediction: Prediction, key: str, owner: str, file_name: str, expires_at: datetime
+) -> Trial:
+    rows, columns = image.shape
+    width, height = shown_size(rows, columns, image.pixel_aspect, LONGEST)
+    return Trial(
+        key=key,
+        owner=owner,
+        file_name=file_name[:80],
+        expires_at=expires_at,
+        width=width,
+        height=height,
+        picture=packed_png(image),
+        findings=tuple(
+            _trial_finding(finding, index) for index, finding in enumerate(sorted(prediction.findings, key=_by_weight))
+        ),
+        unfit=prediction.unfit.sentence if prediction.unfit else "",
+        notes=image.notes,
+        timings=dict(prediction.timings),
+    )
+
+
+def _by_weight(finding: Finding) -> tuple[bool, bool, float]:
+    return finding.mode is Mode.SHADOW, not finding.present, -(finding.probability or 0)
+
+
+def _trial_finding(finding: Finding, index: int) -> TrialFinding:
+    shown = finding.present and finding.mask is not None and bool(finding.mask.any())
+    colour = colour_of(index)
+    return TrialFinding(
+        label=finding.label,
+        probability=finding.probability,
+        threshold=finding.threshold,
+        present=finding.present,
+        shadow=finding.mode is Mode.SHADOW,
+        reason=finding.reason,
+        area_fraction=float(finding.mask.mean()) if shown and finding.mask is not None else None,
+        colour=colour,
+        overlay=overlay_png(finding.mask, colour) if shown and finding.mask is not None else b"",
+    )

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from config.logging import configure, job_in_log
+from config.settings import Logs
+
+
+@pytest.fixture(autouse=True)
+def _restore_root() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def test_the_job_is_in_every_line_of_its_block(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(Logs(format="json"))
+    with job_in_log(12):
+        logging.getLogger("pleura.worker").info("encoded %d objects", 2)
+    logging.getLogger("pleura.worker").info("idle")
+    inside, outside = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (inside["job"], inside["message"], inside["level"]) == (12, "encoded 2 objects", "INFO")
+    assert "job" not in outside
+
+
+def test_text_lines_carry_the_job_and_the_exception(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(Logs())
+    with job_in_log(7):
+        try:
+            raise OSError("disk full")
+        except OSError:
+            logging.getLogger("pleura").exception("not written")
+    text = capsys.readouterr().err
+    assert "job=7 not written" in text
+    assert "OSError: disk full" in text
+
+
+def test_the_level_is_the_configured_one(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(Logs(level="WARNING"))
+    logging.getLogger("pleura").info("quiet")
+    assert capsys.readouterr().err == ""
+
+
+def test_nobody_forges_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(Logs())
+    forged = "2026-01-31T12:00:00.000Z ERROR pleura all is lost"
+    try:
+        raise ValueError(f"x\n{forged}")
+    except ValueError:
+        logging.getLogger("pleura").exception("from %s", f"A\r\n{forged}\x1b[2J\u2028")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].endswith(r"from A\r\n" + forged + r"\x1b[2J\u2028")
+    assert all(line.startswith("  ") for line in lines[1:])
+    assert f"  {forged}" in lines
+
+
+def test_libraries_that_quote_values_are_not_heard(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(Logs())
+    logging.getLogger("pydicom").warning("Invalid value for VR UI: 'Test^One'")
+    logging.getLogger("pydicom").error("Test^One")
+    assert capsys.readouterr().err == ""

@@ -1,0 +1,176 @@
+"""The counts behind drift, agreement and comparison, on both databases, and the report that is made of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Engine
+
+from db.feedback import Feedback
+from db.queries.monitoring import Watching
+from db.records import FindingRecord, Outcome, Refusal
+from db.study_status import Reporting
+from db.user_tables import Verdict
+from db.worklist import Worklist
+from node.monitoring.drift import Counts, watch, weeks_before
+from tests.db.examples import MINUTE, PIPELINE, finding, received, study_of
+
+MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
+WEEK = timedelta(weeks=1)
+
+
+class Weeks:
+    """Analyses at chosen times."""
+
+    def __init__(self, worklist: Worklist) -> None:
+        self.worklist = worklist
+        self.number = 0
+
+    def job(self, at: datetime, *findings: FindingRecord, unfit: str = "", **measures: float | str) -> int:
+        self.number += 1
+        made = self.worklist.record_instance(received(1, self.number), None, PIPELINE, at).job_ids[0]
+        self.worklist.claim_job(made, "w", at, MINUTE)
+        refusal = Refusal(unfit, "no") if unfit else None
+        self.worklist.finish_job(made, "w", Outcome(findings=findings, unfit=refusal, measures=measures), at)
+        return self.number
+
+
+def scored(probability: float | None, **changes: Any) -> FindingRecord:
+    present = probability is not None and probability >= 0.5
+    return replace(finding(), probability=probability, present=present, **changes)
+
+
+def test_weeks_begin_on_monday_and_are_called_by_iso() -> None:
+    first, second = weeks_before(datetime(2026, 1, 1, 9, tzinfo=UTC), 2)
+    assert (first.label, first.start) == ("2026-W01", datetime(2025, 12, 29, tzinfo=UTC))
+    assert (second.label, second.end) == ("2025-W52", first.start)
+
+
+def test_scores_and_images_of_each_week(engine: Engine, worklist: Worklist) -> None:
+    weeks = Weeks(worklist)
+    for index in range(30):
+        weeks.job(MONDAY, scored(index / 40), brightness=0.4 + index / 1000, view="PA", manufacturer="ACME")
+    later = MONDAY + 5 * WEEK
+    for index in range(30):
+        weeks.job(later, scored(0.6 + index / 100), brightness=0.7 + index / 1000, view="AP", manufacturer="ACME")
+    weeks.job(later, scored(None))
+    weeks.job(later, unfit="rotated")
+    report = watch(Counts(Watching(engine)), later + timedelta(days=2), weeks=6)
+    latest, first = report.scores
+    assert (latest.week, latest.judged, latest.untold, latest.present, latest.word) == (
+        "2026-W07",
+        30,
+        1,
+        30,
+        "shifted",
+    )
+    assert (first.week, first.judged, first.word, first.psi) == ("2026-W02", 30, "reference", None)
+    assert (first.present, first.median) == (10, 0.35)
+    assert sum(first.histogram) == 30
+    assert latest.psi is not None
+    assert latest.psi > 0.25
+    now, before = report.images
+    assert (now.jobs, now.not_analysed, now.reasons, now.failed) == (32, 1, {"rotated": 1}, 0)
+    measures = {one.name: one for one in now.measures}
+    assert measures["brightness"].word == "shifted"
+    assert measures["view"].mix == {"AP": 1.0}
+    assert measures["view"].word == "shifted"
+    assert measures["manufacturer"].word == "stable"
+    assert {one.word for one in before.measures} == {"reference"}
+
+
+def test_a_new_version_has_a_reference_of_its_own(engine: Engine, worklist: Worklist) -> None:
+    weeks = Weeks(worklist)
+    for index in range(20):
+        weeks.job(MONDAY, scored(index / 40))
+    later = MONDAY + 6 * WEEK
+    for _ in range(20):
+        weeks.job(later, scored(0.9, model_version="2.0"))
+    (new,) = watch(Counts(Watching(engine)), later, weeks=1).scores
+    assert (new.version, new.word) == ("2.0", "reference")
+    assert watch(Counts(Watching(engine)), later, weeks=1, model="another").scores == ()
+
+
+def test_superseded_findings_do_not_count(engine: Engine, worklist: Worklist) -> None:
+    weeks = Weeks(worklist)
+    study = weeks.job(MONDAY, scored(0.9))
+    (job,) = worklist.study_detail(study_of(worklist, study)).jobs
+    worklist.requeue_job(job.id, "ada", "again", MONDAY)
+    worklist.claim_job(job.id, "w", MONDAY, MINUTE)
+    worklist.finish_job(job.id, "w", Outcome(findings=(scored(0.2),)), MONDAY)
+    (week,) = watch(Counts(Watching(engine)), MONDAY, weeks=1).scores
+    assert (week.judged, week.present, week.median) == (1, 0, 0.2)
+
+
+def test_agreement_counts_the_latest_word(engine: Engine, worklist: Worklist) -> None:
+    weeks, feedback = Weeks(worklist), Feedback(engine)
+    for _ in range(4):
+        weeks.job(MONDAY, scored(0.9))
+    said = [Verdict.REJECT, Verdict.MODIFY, Verdict.ACCEPT, Verdict.REJECT, Verdict.ACCEPT]
+    for number, verdict in enumerate(said):
+        feedback.give(1 + number % 4, verdict, MONDAY + number * MINUTE, actor="rosa")
+    (week,) = watch(Counts(Watching(engine)), MONDAY, weeks=1).verdicts
+    assert (week.accepted, week.modified, week.rejected, week.agreed) == (2, 1, 1, 0.5)
+    assert (round(week.low, 3), round(week.high, 3)) == (0.15, 0.85)
+
+
+def test_only_reported_studies_contradict(engine: Engine, worklist: Worklist) -> None:
+    weeks, feedback, reporting = Weeks(worklist), Feedback(engine), Reporting(engine)
+    for probability in (0.9, 0.1, 0.9, 0.9):
+        weeks.job(MONDAY, scored(probability))
+    feedback.give(1, Verdict.REJECT, MONDAY, actor="rosa", comment="skin fold")
+    feedback.give(2, Verdict.MODIFY, MONDAY, actor="rosa")
+    feedback.give(3, Verdict.REJECT, MONDAY, actor="rosa")
+    feedback.give(4, Verdict.ACCEPT, MONDAY, actor="rosa")
+    for study in (1, 2, 4):
+        reporting.mark_reported(study_of(worklist, study), MONDAY, actor="rosa", cause="reported")
+    found = watch(Counts(Watching(engine)), MONDAY, weeks=1).discrepancies
+    assert {(one.study_id, one.kind, one.comment) for one in found} == {
+        (study_of(worklist, 1), "false alarm", "skin fold"),
+        (study_of(worklist, 2), "missed", ""),
+    }
+
+
+def test_a_model_in_shadow_beside_the_active_one(engine: Engine, worklist: Worklist) -> None:
+    weeks = Weeks(worklist)
+    for ours, other in ((0.9, 0.8), (0.9, 0.2), (0.1, 0.3), (0.2, 0.1), (0.3, 0.7)):
+        weeks.job(MONDAY, scored(ours), scored(other, model="trial", shadow=True))
+    weeks.job(MONDAY, scored(0.9), scored(None, model="trial", shadow=True))
+    weeks.job(MONDAY, scored(0.9), scored(0.9, model="trial", label="nodule", shadow=True))
+    weeks.job(MONDAY, scored(0.9), scored(0.2, shadow=True))
+    (one,) = watch(Counts(Watching(engine)), MONDAY, weeks=1).comparisons
+    assert (one.active, one.shadow, one.label) == ("chest-classifier", "trial", "pneumothorax")
+    assert (one.both, one.only_active, one.only_shadow, one.neither) == (1, 1, 1, 2)
+    assert one.kappa is not None
+    assert round(one.kappa, 3) == 0.167
+    assert len(one.pairs) == 5
+    assert {(pair.study_id, pair.active_present) for pair in one.differing} == {
+        (study_of(worklist, 2), True),
+        (study_of(worklist, 5), False),
+    }
+    assert watch(Counts(Watching(engine)), MONDAY, weeks=1, model="nobody").comparisons == ()
+
+
+def test_an_empty_node_has_an_empty_report(engine: Engine) -> None:
+    report = watch(Counts(Watching(engine)), MONDAY, weeks=3)
+    assert report.weeks == ("2026-W02", "2026-W01", "2025-W52")
+    assert (report.scores, report.images, report.verdicts, report.comparisons) == ((), (), (), ())
+
+
+def test_a_week_is_counted_again_after_a_while(engine: Engine, worklist: Worklist) -> None:
+    weeks, counts = Weeks(worklist), Counts(Watching(engine))
+    now = MONDAY + WEEK + timedelta(hours=1)
+
+    def judged(at: datetime) -> list[int]:
+        return [one.judged for one in watch(counts, at, weeks=2).scores]
+
+    weeks.job(MONDAY, scored(0.9))
+    weeks.job(now, scored(0.9))
+    assert judged(now) == [1, 1]
+    weeks.job(MONDAY, scored(0.9))
+    weeks.job(now, scored(0.9))
+    assert judged(now + timedelta(seconds=50)) == [1, 1]
+    assert judged(now + timedelta(seconds=70)) == [2, 1]
+    assert judged(now + timedelta(hours=6)) == [2, 2]

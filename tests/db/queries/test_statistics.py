@@ -1,0 +1,70 @@
+"""Figures for pages and monitors: what may still move is exact, what has come to rest is not counted at each call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Engine, event
+
+from db.queries.statistics import REMEMBERED_SECONDS, Statistics
+from db.worklist import Worklist
+from tests.db.examples import HOUR, NOW, finished, record
+
+
+@contextmanager
+def statements(engine: Engine) -> Iterator[list[tuple[str, str]]]:
+    """What is asked of the database in the block: statement and values."""
+    asked: list[tuple[str, str]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, values: Any, *_more: Any) -> None:
+        asked.append((statement, str(values)))
+
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield asked
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+
+
+def test_counts_are_those_of_the_worklist(worklist: Worklist, engine: Engine) -> None:
+    finished(worklist, study=1)
+    record(worklist, study=2)
+    statistics = Statistics(engine)
+    assert statistics.queue_counts() == worklist.queue_counts()
+    assert statistics.destinations()["pacs"].counts == {"pending": 2}
+    assert [row.findings for row in statistics.models()] == [1]
+    assert len(statistics.arrivals(NOW - HOUR)) == 2
+    assert statistics.arrivals(NOW + HOUR) == ()
+    assert len(statistics.arrivals(NOW - HOUR, limit=1)) == 1
+    assert statistics.alarms(["email"]) == {"email": {}}
+
+
+def test_what_has_come_to_rest_is_not_counted_at_each_call(worklist: Worklist, engine: Engine) -> None:
+    seconds = [0.0]
+    statistics = Statistics(engine, lambda: seconds[0])
+    finished(worklist, study=1)
+
+    def look() -> None:
+        statistics.queue_counts()
+        statistics.destinations()
+        statistics.models()
+        statistics.alarms(["email"])
+        statistics.unread()
+
+    look()
+    finished(worklist, study=2)
+    record(worklist, study=3)
+    with statements(engine) as asked:
+        look()
+    whole = [
+        text
+        for text, values in asked
+        if "findings" in text or "studies" in text or "done" in values or "sent" in values
+    ]
+    assert whole == []
+    assert statistics.queue_counts() == {"jobs.queued": 1, "jobs.done": 1, "deliveries.pending": 4}
+    seconds[0] = REMEMBERED_SECONDS
+    assert statistics.queue_counts() == worklist.queue_counts()
+    assert [row.findings for row in statistics.models()] == [2]

@@ -1,0 +1,47 @@
+"""What the database tells of a reading room."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from sqlalchemy import Engine
+
+from db.queries.turnaround import observe
+from db.records import Analysis, Priority, TriageDecision
+from db.study_status import Reporting
+from db.worklist import Worklist
+from tests.db.examples import HOUR, LATERAL, NOW, PIPELINE, claim, finding, outcome, received, record, study_of
+
+DAY = timedelta(days=1)
+
+
+def _analysed(worklist: Worklist, study: int, label: str, **changes: object) -> int:
+    job_id = record(worklist, 1, study)
+    claim(worklist, job_id)
+    findings = (finding(label, **changes), finding(label, model="another", **changes))
+    assert worklist.finish_job(job_id, "w1", outcome(100 * study, findings=findings), NOW) is not None
+    decision = TriageDecision(Priority.ROUTINE, NOW + HOUR, Analysis.ANALYSED, "no urgent finding")
+    worklist.record_triage(study_of(worklist, study), decision, NOW)
+    return study_of(worklist, study)
+
+
+def test_an_observation(worklist: Worklist, engine: Engine) -> None:
+    _analysed(worklist, 1, "pneumothorax")
+    second = _analysed(worklist, 2, "pneumothorax", present=False)
+    _analysed(worklist, 3, "lung_opacity", shadow=True)
+    worklist.record_instance(received(1, 4), LATERAL, PIPELINE, NOW)
+    record(worklist, 1, 5)  # still waits for its analysis
+    Reporting(engine).mark_reported(second, NOW + HOUR, actor="ann", cause="marked as reported")
+
+    seen = observe(engine, NOW - DAY, NOW + DAY)
+    assert seen.arrivals == (NOW,) * 4
+    assert (seen.analysed, seen.not_analysed) == (3, 1)
+    assert seen.positives == {"pneumothorax": 1}, "a study counts once, whatever its models and images"
+    assert seen.reports == (("ann", NOW + HOUR),)
+
+
+def test_only_the_time_that_is_asked_for(worklist: Worklist, engine: Engine) -> None:
+    study = _analysed(worklist, 1, "pneumothorax")
+    Reporting(engine).mark_reported(study, NOW + 3 * DAY, actor="ann", cause="marked as reported")
+    later = observe(engine, NOW + DAY, NOW + 2 * DAY)
+    assert (later.arrivals, later.positives, later.reports) == ((), {}, ())

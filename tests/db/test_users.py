@@ -1,0 +1,159 @@
+"""Users, log-ins, tokens, audit and feedback, on both databases."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from argon2 import PasswordHasher
+from sqlalchemy import Engine
+
+from db.audit import AuditTrail
+from db.errors import RecordNotFoundError
+from db.feedback import Feedback
+from db.login_attempts import FAILURES_PER_USER, TooManyAttemptsError
+from db.queries.statistics import Statistics
+from db.queries.worklist import Order, ReadingList, Show
+from db.records import Priority
+from db.study_status import Reporting
+from db.user_tables import Role, Verdict
+from db.users import AccountError, Accounts
+from db.worklist import Worklist
+from tests.db.examples import HOUR, MINUTE, NOW, finished, record, study_of
+
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture
+def accounts(engine: Engine) -> Accounts:
+    return Accounts(engine, PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+
+
+def test_a_user_logs_in_whatever_the_case_of_the_name_and_a_session_ends_in_time(accounts: Accounts) -> None:
+    user = accounts.add_user("Ada.L", PASSWORD, Role.ADMIN, NOW, actor="cli")
+    assert accounts.log_in("ADA.L", PASSWORD, "", NOW) == user
+    assert accounts.log_in("ada.l", PASSWORD + "x", "", NOW) is None
+    token = accounts.open_session(user, "::1", NOW, HOUR)
+    session = accounts.session(token, NOW + HOUR - MINUTE)
+    assert session is not None
+    assert session.user.name == "ada.l"
+    assert accounts.session(token, NOW + HOUR) is None
+    assert accounts.session("", NOW) is None
+
+
+@pytest.mark.parametrize("password", ["short", "aaaaaaaaaaaaaa", "x" * 257])
+def test_a_weak_password_is_refused(accounts: Accounts, password: str) -> None:
+    with pytest.raises(AccountError):
+        accounts.add_user("ada", password, Role.VIEWER, NOW, actor="cli")
+    assert accounts.users() == ()
+
+
+@pytest.mark.parametrize("name", ["", " ", "a b", "<x>", "-x", "x" * 65])
+def test_a_strange_name_is_refused(accounts: Accounts, name: str) -> None:
+    with pytest.raises(AccountError):
+        accounts.add_user(name, PASSWORD, Role.VIEWER, NOW, actor="cli")
+
+
+def test_a_user_without_password_cannot_log_in_by_one(accounts: Accounts) -> None:
+    accounts.add_user("sso", None, Role.VIEWER, NOW, actor="single sign-on")
+    assert accounts.log_in("sso", "", "", NOW) is None
+
+
+def test_guessing_is_limited_for_a_name_and_the_limit_passes(accounts: Accounts) -> None:
+    accounts.add_user("ada", PASSWORD, Role.ADMIN, NOW, actor="cli")
+    for _ in range(FAILURES_PER_USER):
+        assert accounts.log_in("ada", "guess", "", NOW) is None
+    with pytest.raises(TooManyAttemptsError):
+        accounts.log_in("ada", PASSWORD, "", NOW + MINUTE)
+    assert accounts.log_in("ada", PASSWORD, "", NOW + 16 * MINUTE) is not None
+
+
+def test_the_last_administrator_stays_in_one_transaction(accounts: Accounts) -> None:
+    ada = accounts.add_user("ada", PASSWORD, Role.ADMIN, NOW, actor="cli")
+    with pytest.raises(AccountError):
+        accounts.change_user(ada.id, NOW, actor="ada", disabled=True)
+    assert not accounts.users()[0].disabled
+    accounts.add_user("eve", PASSWORD, Role.ADMIN, NOW, actor="ada")
+    assert accounts.change_user(ada.id, NOW, actor="eve", role=Role.VIEWER).role is Role.VIEWER
+
+
+def test_a_token_is_known_by_its_secret_until_revoked(accounts: Accounts, engine: Engine) -> None:
+    token, secret = accounts.add_token("dash", Role.VIEWER, NOW, actor="ada")
+    found = accounts.token(secret, NOW)
+    assert found is not None
+    assert found.id == token.id
+    accounts.revoke_token(token.id, NOW, actor="ada")
+    assert accounts.token(secret, NOW) is None
+    with pytest.raises(RecordNotFoundError):
+        accounts.revoke_token(99, NOW, actor="ada")
+    assert [entry.action for entry in AuditTrail(engine).entries()] == ["revoke token", "add token"]
+
+
+def test_the_latest_verdict_of_a_finding_counts(worklist: Worklist, engine: Engine) -> None:
+    finished(worklist)
+    study, feedback = study_of(worklist), Feedback(engine)
+    finding = feedback.findings(study)[0]
+    feedback.give(finding.id, Verdict.REJECT, NOW, actor="rosa", comment="  skin fold ")
+    feedback.give(finding.id, Verdict.MODIFY, NOW + MINUTE, actor="rosa")
+    assert [record.comment for record in feedback.of_study(study)] == ["skin fold", ""]
+    (week,) = feedback.agreement(NOW + HOUR)
+    assert (week.accepted, week.modified, week.rejected, week.share) == (0, 1, 0, 1.0)
+    assert feedback.agreement(NOW + timedelta(weeks=20)) == ()
+    with pytest.raises(RecordNotFoundError):
+        feedback.give(999, Verdict.ACCEPT, NOW, actor="rosa")
+
+
+def test_reported_studies_leave_and_come_back(worklist: Worklist, engine: Engine) -> None:
+    finished(worklist)
+    record(worklist, 1, 2)
+    study, reporting, reading = study_of(worklist), Reporting(engine), ReadingList(engine)
+    assert reporting.mark_reported(study, NOW, actor="rosa", cause="by hand")
+    assert not reporting.mark_reported(study, NOW, actor="rosa", cause="by hand")
+    assert study not in [row.study_id for row in worklist.worklist()]
+    assert [row.study_id for row in reading.page(show=Show.REPORTED)] == [study]
+    assert reading.counts()[Show.UNREAD] == reading.count(Show.UNREAD) == 1
+    assert reporting.mark_unread(study, NOW, actor="rosa", cause="by hand")
+    assert reading.count(Show.UNREAD) == 2
+    with pytest.raises(RecordNotFoundError):
+        reporting.mark_reported(999, NOW, actor="rosa", cause="by hand")
+
+
+def test_every_part_order_and_search_of_the_list_is_a_valid_question(worklist: Worklist, engine: Engine) -> None:
+    finished(worklist)
+    reading = ReadingList(engine)
+    for show in Show:
+        for order in Order:
+            for descending in (False, True):
+                reading.page(show=show, order=order, descending=descending, search="jane %_")
+    (row,) = reading.page(search="DOE jane")
+    assert row.modalities == ("DX",)
+    assert row.present[0].label == "pneumothorax"
+    assert row.deliveries_all == 2
+    assert reading.page(search="%") == ()
+
+
+def test_the_hospitals_priority_is_written_once(worklist: Worklist, engine: Engine) -> None:
+    finished(worklist)
+    study, reporting = study_of(worklist), Reporting(engine)
+    assert reporting.set_priority(study, Priority.URGENT, NOW, actor="rosa", cause="by hand")
+    assert not reporting.set_priority(study, Priority.URGENT, NOW, actor="rosa", cause="by hand")
+    assert worklist.study_facts(study).hospital_priority is Priority.URGENT
+    assert reporting.hospital_priority(study) is Priority.URGENT
+
+
+def test_figures_of_the_node(worklist: Worklist, engine: Engine) -> None:
+    statistics = Statistics(engine)
+    position, _ = statistics.news(None)
+    finished(worklist)
+    record(worklist, 1, 2)
+    latest, studies = statistics.news(position)
+    assert latest > position
+    assert set(studies) == {study_of(worklist, 1), study_of(worklist, 2)}
+    assert statistics.news(latest) == (latest, ())
+    assert len(statistics.finished_jobs(NOW - HOUR)) == 1
+    assert len(statistics.arrivals(NOW - HOUR)) == 2
+    assert statistics.workers(NOW - HOUR)[0].finished == 1
+    assert statistics.oldest_queued(NOW + MINUTE) == 60
+    assert statistics.destinations()["pacs"].counts == {"pending": 2}
+    assert statistics.models()[0].positives == 1
+    assert statistics.failures() == ()

@@ -1,0 +1,67 @@
+"""``pleura drift`` on a real database: a table a person can read, and the same as JSON."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from db.engine import connect, migrate
+from db.feedback import Feedback
+from db.user_tables import Verdict
+from db.worklist import Worklist
+from node.cli.main import cli
+from tests.db.queries.test_monitoring import Weeks, scored
+from tests.rules import NO_RULES
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    store = tmp_path / "store"
+    store.mkdir()
+    monkeypatch.setenv("PLEURA_STORE__FOLDER", str(store))
+    return store
+
+
+def test_the_report_as_tables_and_as_json(folder: Path) -> None:
+    engine = connect(f"sqlite:///{folder / 'pleura.sqlite'}")
+    migrate(engine)
+    weeks, now = Weeks(Worklist(engine, NO_RULES)), datetime.now(UTC)
+    for back, probability in ((50, 0.2), (0, 0.9)):
+        for index in range(15):
+            score = probability + index / 200
+            other = scored(score / 2, model="trial", shadow=True)
+            weeks.job(now - timedelta(days=back), scored(score), other, brightness=score, view="PA")
+    weeks.job(now, unfit="rotated")
+    Feedback(engine).give(1, Verdict.REJECT, now, actor="rosa")
+    shown = CliRunner().invoke(cli, ["drift", "--weeks", "9"])
+    assert shown.exit_code == 0, shown.output
+    for words in (
+        "Scores",
+        "shifted",
+        "reference",
+        "rotated 1",
+        "Readers",
+        "In shadow",
+        "trial",
+        "not a medical device",
+    ):
+        assert words in shown.output, words
+    told = CliRunner().invoke(cli, ["drift", "--json", "--model", "trial"])
+    report = json.loads(told.output)
+    assert {one["model"] for one in report["scores"]} == {"trial"}
+    assert report["comparisons"][0]["pairs"]
+    assert report["images"][0]["not_analysed"] == 1
+
+
+def test_a_node_without_images_says_so(folder: Path) -> None:
+    missing = CliRunner().invoke(cli, ["drift"])
+    assert missing.exit_code == 1
+    engine = connect(f"sqlite:///{folder / 'pleura.sqlite'}")
+    migrate(engine)
+    shown = CliRunner().invoke(cli, ["drift", "--weeks", "2"])
+    assert shown.exit_code == 0
+    assert "No image was analysed in the last 2 weeks" in shown.output

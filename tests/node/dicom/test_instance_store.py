@@ -1,0 +1,198 @@
+"""The instance store: durable, content-addressed, and clean after a crash."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from node.dicom.instance_store import INCOMING, InstanceStore, StoreError
+from node.dicom.spool_digest import Follower
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> InstanceStore:
+    store = InstanceStore(tmp_path / "store")
+    store.prepare()
+    return store
+
+
+def receive(store: InstanceStore, data: bytes, preface: bytes = b"preface") -> str:
+    incoming = store.temporary(preface)
+    incoming.write(data)
+    path = store.keep(incoming)
+    store.settle(incoming)
+    return path
+
+
+def names(store: InstanceStore) -> list[str]:
+    return sorted(str(path.relative_to(store.folder)) for path in store.folder.rglob("*") if path.is_file())
+
+
+def test_a_file_is_named_by_the_digest_of_its_data_set(store: InstanceStore) -> None:
+    path = receive(store, b"data set")
+
+    digest = hashlib.sha256(b"data set").hexdigest()
+    assert path == f"instances/{digest[:2]}/{digest}.dcm"
+    assert (store.folder / path).read_bytes() == b"prefacedata set"
+    assert names(store) == [path]
+
+
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@given(st.lists(st.binary(max_size=3000), max_size=8))
+def test_fragments_do_not_matter(store: InstanceStore, fragments: list[bytes]) -> None:
+    incoming = store.temporary()
+    for fragment in fragments:
+        incoming.write(fragment)
+    path = store.keep(incoming)
+    store.settle(incoming)
+
+    assert incoming.byte_count == sum(map(len, fragments))
+    assert (store.folder / path).read_bytes() == b"".join(fragments)
+    assert path == InstanceStore.path_of(hashlib.sha256(b"".join(fragments)).hexdigest())
+
+
+def test_a_repeat_leaves_the_first_file_alone(store: InstanceStore) -> None:
+    first = receive(store, b"same", b"first!!")
+    inode = (store.folder / first).stat().st_ino
+    second = receive(store, b"same", b"second!")
+
+    assert second == first
+    assert (store.folder / first).stat().st_ino == inode
+    assert names(store) == [first]
+
+
+def test_a_damaged_file_is_replaced_by_a_repeat(store: InstanceStore) -> None:
+    path = receive(store, b"whole")
+    (store.folder / path).write_bytes(b"")
+    receive(store, b"whole")
+
+    assert (store.folder / path).read_bytes() == b"prefacewhole"
+
+
+def test_discarding_leaves_nothing_and_does_no_harm_twice(store: InstanceStore) -> None:
+    incoming = store.temporary(b"preface")
+    incoming.write(b"half")
+    incoming.discard()
+    incoming.discard()
+
+    assert names(store) == []
+
+
+def test_what_was_never_whole_is_removed_at_start(store: InstanceStore) -> None:
+    store.temporary(b"preface").write(b"half")
+
+    assert list(store.unfinished()) == []
+    assert names(store) == []
+
+
+def test_what_was_kept_but_not_settled_is_handed_out_at_start(store: InstanceStore) -> None:
+    incoming = store.temporary(b"preface")
+    incoming.write(b"whole")
+    path = store.keep(incoming)
+
+    assert list(store.unfinished()) == [incoming.path]
+    assert (store.folder / path).is_file()
+
+
+def test_a_disowned_first_copy_stays_for_now_and_a_disowned_repeat_goes(store: InstanceStore) -> None:
+    first, second = store.temporary(), store.temporary()
+    for incoming in (first, second):
+        incoming.write(b"data")
+        kept = store.keep(incoming)
+        store.disown(incoming)
+
+    assert list(store.unfinished()) == [], "nobody is to record it"
+    assert list(store.disowned().values()) == [kept]
+
+
+def test_too_little_free_space(tmp_path: Path) -> None:
+    store = InstanceStore(tmp_path, minimum_free_bytes=2**60)
+    store.prepare()
+
+    with pytest.raises(StoreError) as refused:
+        store.temporary()
+    assert refused.value.errno == errno.ENOSPC
+
+
+def test_space_that_runs_out_while_a_long_data_set_arrives(tmp_path: Path) -> None:
+    class Shrinking(InstanceStore):
+        looks = 0
+
+        def check_space(self) -> None:
+            self.looks += 1
+            if self.looks > 2:
+                raise StoreError(errno.ENOSPC, "full")
+
+    store = Shrinking(tmp_path)
+    store.prepare()
+    incoming = store.temporary()
+    megabyte = bytes(1024 * 1024)
+    for _ in range(32):
+        incoming.write(megabyte)
+    with pytest.raises(StoreError):
+        incoming.write(megabyte)
+
+    assert names(store) == []
+
+
+def test_a_disk_that_takes_no_more(store: InstanceStore, tmp_path: Path) -> None:
+    incoming = store.temporary(b"preface")
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, incoming._descriptor)
+    os.close(full)
+
+    with pytest.raises(StoreError) as refused:
+        incoming.write(b"data")
+    assert refused.value.errno == errno.ENOSPC
+    assert names(store) == []
+
+
+def test_two_listeners_do_not_share_a_store(store: InstanceStore) -> None:
+    second = InstanceStore(store.folder)
+    with pytest.raises(OSError, match="another listener"):
+        second.prepare()
+    store.close()
+    second.prepare()
+    second.close()
+
+
+@pytest.mark.parametrize("fragment", [64 * 1024, 300_001, 1024 * 1024])
+def test_a_large_data_set_is_digested_behind_its_writer(store: InstanceStore, fragment: int) -> None:
+    data = os.urandom(5 * 1024 * 1024 + 7)
+    incoming = store.temporary(b"preface")
+    for start in range(0, len(data), fragment):
+        incoming.write(memoryview(data)[start : start + fragment])
+    path = store.folder / store.keep(incoming)
+    store.settle(incoming)
+
+    assert incoming.digest == hashlib.sha256(data).hexdigest()
+    assert path.read_bytes() == b"preface" + data
+    assert incoming.beginning == data[: len(incoming.beginning)]
+    assert [thread.name for thread in threading.enumerate()].count("follower") == 0
+
+
+def test_a_large_data_set_that_is_cut_off_leaves_neither_file_nor_thread(store: InstanceStore) -> None:
+    incoming = store.temporary()
+    for _ in range(5):
+        incoming.write(bytes(1024 * 1024))
+    incoming.discard()
+
+    assert list((store.folder / INCOMING).iterdir()) == []
+    assert [thread.name for thread in threading.enumerate()].count("follower") == 0
+
+
+def test_a_file_that_is_shorter_than_what_was_written_is_noticed(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("wb+", buffering=0) as file:
+        file.write(b"short")
+        follower = Follower(file.fileno(), 0, hashlib.sha256())
+        follower.follow(100)
+        with pytest.raises(OSError, match="shorter"):
+            follower.finish()

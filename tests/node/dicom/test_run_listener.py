@@ -1,0 +1,76 @@
+"""The listener as ``pleura listen`` runs it: composed from settings, small, and stopped by an event."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from config.settings import Eligibility, Listener, Peer, Settings, SettingsError, Store
+from node.dicom.storage_scp import run_listener
+from tests.node.dicom.listening import chest, dcmtk
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"eligibility": Eligibility(descriptions=("(",))},
+        {"listener": Listener(port=0, peers=(Peer(ae_title="A", addresses=("nowhere",)),))},
+    ],
+)
+def test_settings_that_cannot_be_used_are_named_at_start(tmp_path: Path, changes: dict[str, object]) -> None:
+    settings = Settings(store=Store(folder=tmp_path), **changes)  # type: ignore[arg-type]
+
+    with pytest.raises(SettingsError, match=r"eligibility\.descriptions|listener\.peers"):
+        run_listener(settings, lambda port: None, threading.Event())
+
+
+@pytest.mark.peer("storescu")
+def test_listens_without_a_broker_stays_small_and_stops(tmp_path: Path) -> None:
+    large = chest(Rows=4096, Columns=4096)
+    large.BitsAllocated = large.BitsStored = 16
+    large.HighBit = 15
+    large.PixelData = bytes(2 * 4096 * 4096)
+    large.save_as(tmp_path / "large.dcm", enforce_file_format=True)
+    listener = subprocess.Popen(
+        [sys.executable, "-P", "-m", "node.cli.main", "listen"],
+        cwd=REPOSITORY,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ
+        | {
+            "PLEURA_STORE__FOLDER": str(tmp_path / "store"),
+            "PLEURA_LISTENER__PORT": "0",
+            "PLEURA_STORE__MINIMUM_FREE_BYTES": "0",
+        },
+    )
+    try:
+        assert listener.stderr is not None
+        said = ""
+        while not (ready := re.search(r"listens on 127\.0\.0\.1:(\d+)", said)):
+            line = listener.stderr.readline()
+            assert line, said
+            said += line
+        sent = dcmtk("storescu", "-aec", "PLEURA", "127.0.0.1", ready[1], tmp_path / "large.dcm")
+        assert sent.returncode == 0, sent.stderr
+        status = Path(f"/proc/{listener.pid}/status").read_text()
+        maps = Path(f"/proc/{listener.pid}/maps").read_text()
+        listener.send_signal(signal.SIGTERM)
+        assert listener.wait(60) == 0
+    finally:
+        listener.kill()
+        listener.wait()
+        assert listener.stderr is not None
+        listener.stderr.close()
+
+    highest = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])  # type: ignore[index]
+    assert highest * 1024 < 150e6
+    assert not re.search(r"onnxruntime|tensorflow|imagecodecs", maps)

@@ -1,0 +1,66 @@
+"""The same image by C-STORE from modality and archive: taken at once, compared later, and nobody has to look at it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from pydicom import Dataset, uid
+from pynetdicom import AE
+
+from db.records import JobState, StudyDetail
+from db.worklist import Worklist
+from tests.node.dicom.listening import Listening, chest, listening
+from tests.rules import NO_RULES
+from workers.clock import utc_now
+from workers.repeated_instances import difference
+
+_CR = uid.ComputedRadiographyImageStorage
+
+
+def _send(port: int, image: Dataset, syntax: str) -> None:
+    entity = AE(ae_title="SCU")
+    entity.add_requested_context(_CR, syntax)
+    association = entity.associate("127.0.0.1", port, ae_title="PLEURA")
+    image.file_meta.TransferSyntaxUID = syntax
+    assert association.send_c_store(image).Status == 0x0000
+    association.release()
+
+
+def _compare(node: Listening) -> StudyDetail:
+    """Do what the worker does with each job that only compares."""
+    worklist = Worklist(node.engine, NO_RULES)
+    for job_id, _ in worklist.jobs_to_ring(utc_now() + timedelta(hours=1), timedelta(0)):
+        job = worklist.claim_job(job_id, "w", utc_now(), timedelta(minutes=1))
+        if job is not None and job.compare_with is not None:
+            (before,) = job.compare_with
+            assert worklist.settle_comparison(
+                job.id, "w", difference(node.folder / before, node.folder / job.instance_path), utc_now()
+            )
+    return worklist.study_detail(1)
+
+
+def test_the_archives_copy_of_a_modalitys_image_holds_nothing(tmp_path: Path) -> None:
+    with listening(tmp_path) as node:
+        image = chest()
+        _send(node.port, image, uid.ExplicitVRLittleEndian)
+        image.RetrieveAETitle, image.InstanceAvailability = "ARCHIVE", "ONLINE"
+        _send(node.port, image, uid.ImplicitVRLittleEndian)
+        assert node.rung[1] == (2, True), "it is compared before other work"
+        detail = _compare(node)
+        assert not detail.row.held
+        assert detail.row.images == 1
+        assert [one.flag for one in detail.instances] == ["", "repeat"]
+        assert detail.jobs[1].state is JobState.WITHDRAWN
+        assert len(node.files()) == 2, "what was received is kept as it came"
+
+
+def test_another_image_under_the_same_uid_is_held(tmp_path: Path) -> None:
+    with listening(tmp_path) as node:
+        image = chest()
+        _send(node.port, image, uid.ExplicitVRLittleEndian)
+        image.PixelData = bytes(512 * 511) + b"\x01" * 512
+        _send(node.port, image, uid.ImplicitVRLittleEndian)
+        detail = _compare(node)
+        assert detail.row.held
+        assert [one.flag for one in detail.instances] == ["", "conflict"]

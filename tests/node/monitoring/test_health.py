@@ -1,0 +1,76 @@
+"""What ``pleura doctor`` says of a destination that has to prove what it holds, and of files that were set aside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pynetdicom import AE
+from pynetdicom.sop_class import (
+    StorageCommitmentPushModel,
+    StudyRootQueryRetrieveInformationModelFind,
+    Verification,
+)
+
+from config.settings import Destination, Settings, Site, Store
+from node.dicom.instance_store import SET_ASIDE
+from node.monitoring.health import check_destination, check_issuers, check_store
+
+PROOFS = {"query": StudyRootQueryRetrieveInformationModelFind, "commitment": StorageCommitmentPushModel}
+
+
+@pytest.fixture
+def serving() -> Iterator[Callable[..., int]]:
+    servers = []
+
+    def start(*classes: str) -> int:
+        entity = AE("PEER")
+        for abstract_syntax in (Verification, *classes):
+            entity.add_supported_context(abstract_syntax)
+        servers.append(entity.start_server(("127.0.0.1", 0), block=False))
+        return int(servers[-1].server_address[1])
+
+    yield start
+    for server in servers:
+        server.shutdown()
+
+
+def destination(port: int, proof: str) -> Destination:
+    where = {"name": "pacs", "ae_title": "PEER", "host": "127.0.0.1", "port": port, "timeout_seconds": 5}
+    return Destination(**where, proof=proof)
+
+
+@pytest.mark.parametrize("proof", ["query", "commitment"])
+def test_a_destination_must_offer_what_proves_it(serving: Callable[..., int], proof: str) -> None:
+    able, unable = serving(PROOFS[proof]), serving()
+    found = check_destination(Settings(), destination(able, proof))
+    assert (found.ok, found.found) == (True, f"PEER on 127.0.0.1:{able} answers C-ECHO, and offers proof by {proof}")
+    found = check_destination(Settings(), destination(unable, proof))
+    assert not found.ok
+    assert "does not offer" in found.found
+    assert "destinations[].proof" in found.remedy
+
+
+def test_a_destination_that_proves_nothing_need_only_answer(serving: Callable[..., int]) -> None:
+    found = check_destination(Settings(), destination(serving(), "none"))
+    assert (found.ok, "proof" in found.found) == (True, False)
+
+
+def test_a_file_that_was_set_aside_is_a_matter_for_a_person(tmp_path: Path) -> None:
+    settings = Settings(store=Store(folder=tmp_path, minimum_free_bytes=0))
+    assert check_store(settings).ok
+    (tmp_path / SET_ASIDE).mkdir()
+    assert check_store(settings).ok
+    (tmp_path / SET_ASIDE / "0123.2.part").touch()
+    found = check_store(settings)
+    assert not found.ok
+    assert "1 files are set aside" in found.found
+
+
+def test_the_doctor_asks_whose_patient_ids_come_without_an_issuer() -> None:
+    said = check_issuers(Settings())
+    assert (said.ok, bool(said.remedy)) == (True, True)
+    known = check_issuers(Settings(site=Site(patient_id_issuers=("HOSPITAL",))))
+    assert "HOSPITAL" in known.found
+    assert known.remedy == ""

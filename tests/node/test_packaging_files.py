@@ -1,0 +1,152 @@
+"""Dockerfile, Compose file and locked versions: right by their own rules, and true to the code.
+
+No Docker engine builds them here; tests/integration/test_compose.py runs what they would run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from config.reference import keys
+from config.settings import load
+from node.cli.main import COMMANDS
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+OURS = {name: service for name, service in COMPOSE["services"].items() if "build" in service}
+PROFILES = ("demo", "hl7", "gpu")
+LOCKED = re.compile(r"(?P<name>[a-z0-9._-]+)==(?P<version>\S+) --hash=sha256:[0-9a-f]{64}")
+# What a lock for Linux, x86-64 and the Dockerfile's Python is asked about.
+MACHINE = {
+    "platform_system": "Linux",
+    "sys_platform": "linux",
+    "platform_machine": "x86_64",
+    "python_version": "3.12",
+    "python_full_version": "3.12.0",
+    "implementation_name": "cpython",
+    "extra": "",
+}
+
+
+def _instructions() -> list[tuple[str, str]]:
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    return [(line.split(maxsplit=1)[0], line.split(maxsplit=1)[1]) for line in lines]
+
+
+def _stages() -> dict[str, list[tuple[str, str]]]:
+    stages: dict[str, list[tuple[str, str]]] = {}
+    for word, rest in _instructions():
+        if word == "FROM":
+            name = rest.split(" AS ")[1]
+            stages[name] = []
+        stages[name].append((word, rest))
+    return stages
+
+
+@pytest.mark.peer("docker-compose")
+def test_compose_understands_the_file() -> None:
+    profiles = [word for name in PROFILES for word in ("--profile", name)]
+    environment = {**os.environ, "PLEURA_DB_PASSWORD": "x"}
+    done = subprocess.run(
+        ["docker-compose", *profiles, "config"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    told = yaml.safe_load(done.stdout)["services"]
+    assert set(told) == set(COMPOSE["services"])
+    environment.pop("PLEURA_DB_PASSWORD")
+    without = subprocess.run(
+        ["docker-compose", "config"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert without.returncode != 0
+    assert "set PLEURA_DB_PASSWORD" in without.stderr
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_each_service_runs_a_command_of_ours_with_settings_that_exist(name: str) -> None:
+    service = OURS[name]
+    assert service["command"][0] in COMMANDS
+    variables = {key.variable for key in keys()} | {"PLEURA_CONFIG"}
+    assert set(service["environment"]) <= variables
+    assert service["build"]["target"] in _stages()
+    assert {"db", "broker"} <= set(service["depends_on"])
+
+
+def test_nothing_is_published_but_what_must_be_reached() -> None:
+    published = {
+        name: [port.rsplit(":", 1)[1] for port in service["ports"]]
+        for name, service in OURS.items()
+        if "ports" in service
+    }
+    assert published == {"listener": ["11112"], "admin": ["8080"], "hl7": ["2575"]}
+    assert all(port.startswith("127.0.0.1:") for port in OURS["admin"]["ports"])
+    assert "ports" not in COMPOSE["services"]["db"]
+    assert "ports" not in COMPOSE["services"]["broker"]
+
+
+def test_the_files_that_are_mounted_are_there() -> None:
+    settings = load(ROOT / "config" / "demo" / "pleura.toml")
+    (destination,) = settings.destinations
+    orthanc = COMPOSE["services"]["orthanc"]
+    assert destination.host in COMPOSE["services"]
+    assert f"127.0.0.1:{destination.port}:{destination.port}" in orthanc["ports"]
+    for volume in orthanc["volumes"]:
+        source = volume.split(":")[0]
+        assert source in COMPOSE["volumes"] or (ROOT / source).is_file()
+
+
+def test_the_image_runs_as_nobody_special_and_tells_its_health() -> None:
+    stages = _stages()
+    assert list(stages)[-1] == "cpu"
+    words = [word for word, _ in stages["base"]]
+    (user,) = [rest for word, rest in stages["base"] if word == "USER"]
+    assert user not in ("root", "0")
+    assert words.index("USER") < words.index("ENTRYPOINT")
+    assert "HEALTHCHECK" in words
+    for target in ("cpu", "gpu"):
+        assert stages[target][0][1].startswith("base ")
+        assert "USER" not in [word for word, _ in stages[target]]
+
+
+def test_what_is_copied_is_there_and_every_room_is_copied() -> None:
+    sources = [rest.split()[0] for word, rest in _instructions() if word == "COPY" and not rest.startswith("--from")]
+    several = [rest for word, rest in _instructions() if word == "COPY" and rest.startswith("pyproject")]
+    sources += several[0].split()[:-1]
+    assert all((ROOT / source).exists() for source in sources)
+    assert {"config", "db", "models", "workers", "node"} <= set(sources)
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
+    assert not set(sources) & set(ignored)
+
+
+def test_every_package_of_an_image_has_its_version_and_digest() -> None:
+    for target in ("cpu", "gpu"):
+        installs = [rest for word, rest in _stages()[f"installed-{target}"] if word == "RUN"]
+        assert "--require-hashes -r /locked.txt" in installs[0]
+        assert all("--no-deps" in line for line in installs)
+
+
+@pytest.mark.parametrize("target", ["cpu", "gpu"])
+def test_the_lock_holds_what_the_project_needs(target: str) -> None:
+    lines = (ROOT / "config" / "locked" / f"{target}.txt").read_text(encoding="utf-8").splitlines()[1:]
+    matches = [LOCKED.fullmatch(line) for line in lines]
+    assert all(matches), [line for line, match in zip(lines, matches, strict=True) if not match]
+    locked = {canonicalize_name(match["name"]): match["version"] for match in matches if match}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    more = project["optional-dependencies"]["gpu"] if target == "gpu" else []
+    for line in (*project["dependencies"], *more):
+        need = Requirement(line)
+        if need.marker and not need.marker.evaluate(MACHINE):
+            continue
+        version = locked.get(canonicalize_name(need.name))
+        assert version is not None, f"{line} is not locked: run .ci/lock"
+        assert need.specifier.contains(version), f"{need.name} is locked at {version}, needed is {line}: run .ci/lock"

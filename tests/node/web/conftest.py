@@ -1,0 +1,165 @@
+"""A node's admin page on a database of made-up studies, with a clock that stands still and a doorbell that is heard."""
+
+from __future__ import annotations
+
+import atexit
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+
+import pytest
+from argon2 import PasswordHasher
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+from config.settings import Destination, Settings
+from db.users import Accounts
+from models.contract import Code, Finding, ModelInput, Prediction
+from node.web.app import create_app
+from node.web.dependencies import Services
+from node.web.image_reader import Readers, ReadingLimits
+from tests.node.web.demo import CASES, PASSWORD, Demo, region, settings_for
+
+NOW = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
+CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+USERS = {"viewer": "vera", "radiologist": "rosa", "admin": "ada"}
+FEW = (CASES[0], CASES[2], CASES[4])
+
+
+class Clock:
+    """A clock that moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def forward(self, **span: float) -> None:
+        self.now += timedelta(**span)
+
+
+@dataclass
+class Bell:
+    """Remembers what was rung for."""
+
+    jobs: list[int] = field(default_factory=list)
+    deliveries: list[int] = field(default_factory=list)
+
+    def ring_jobs(self, jobs: Sequence[tuple[int, bool]]) -> bool:
+        self.jobs += [job for job, _ in jobs]
+        return True
+
+    def ring_deliveries(self, delivery_ids: Sequence[int]) -> bool:
+        self.deliveries += delivery_ids
+        return True
+
+
+class Judge:
+    """Finds a pneumothorax in everything."""
+
+    def predict(self, model_input: ModelInput) -> Prediction:
+        mask = region("pneumothorax", model_input.shape)
+        code = Code("36118008", "SCT", "Pneumothorax")
+        finding = Finding("pneumothorax", code, "chest-classifier", 0.9, 0.5, mask=mask)
+        return Prediction(model_input.shape, (finding,))
+
+
+@dataclass
+class Site:
+    """The page and what is behind it."""
+
+    app: Starlette
+    demo: Demo
+    clock: Clock
+    bell: Bell
+    studies: list[int]
+    echoed: list[str] = field(default_factory=list)
+
+    @property
+    def services(self) -> Services:
+        services: Services = self.app.state.services
+        return services
+
+    @property
+    def settings(self) -> Settings:
+        return self.services.settings
+
+    def visitor(self, address: str = "127.0.0.1") -> TestClient:
+        """Somebody who has not logged in."""
+        return TestClient(self.app, base_url="http://node", client=(address, 50000), follow_redirects=False)
+
+    def logged_in(self, role: str) -> TestClient:
+        """The user of that role, logged in by the form; unsafe requests carry the CSRF token by themselves."""
+        client = self.visitor()
+        answer = log_in(client, USERS[role])
+        assert answer.status_code == 303, answer.text
+        client.headers["x-csrf-token"] = csrf_of(client)
+        return client
+
+
+def log_in(client: TestClient, name: str, password: str = PASSWORD):  # type: ignore[no-untyped-def]
+    form = client.get("/login").text
+    found = re.search(r'name="login_token" value="([^"]+)"', form)
+    assert found, form
+    return client.post("/login", data={"login_token": found[1], "name": name, "password": password, "next": "/"})
+
+
+def csrf_of(client: TestClient) -> str:
+    found = re.search(r'name="csrf" value="([^"]+)"', client.get("/account").text)
+    assert found
+    return found[1]
+
+
+@pytest.fixture(scope="session")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with three studies and three users, to copy."""
+    folder = tmp_path_factory.mktemp("node") / "store"
+    demo = Demo(folder)
+    demo.add_users(Accounts(demo.engine, CHEAP))
+    demo.fill(NOW, FEW)
+    demo.engine.dispose()
+    return folder
+
+
+@cache
+def readers() -> Readers:
+    """The processes that read images, shared by all sites of a test run."""
+    made = Readers(ReadingLimits(settings_for(Path()).admin.upload_bytes))
+    atexit.register(made.__exit__)
+    return made
+
+
+def make_site(filled: Path, folder: Path, **admin: object) -> Site:
+    import shutil
+
+    shutil.copytree(filled, folder, dirs_exist_ok=True)
+    demo, clock, bell = Demo(folder), Clock(), Bell()
+    echoed: list[str] = []
+
+    def echo(destination: Destination) -> str | None:
+        echoed.append(destination.name)
+        return None if destination.name == "archive" else "connection refused"
+
+    app = create_app(
+        settings_for(folder, **admin),
+        demo.worklist,
+        demo.engine,
+        doorbell=bell,
+        clock=clock,
+        load_judge=Judge,
+        echo=echo,
+        readers=readers(),
+        accounts=Accounts(demo.engine, CHEAP),
+    )
+    return Site(app, demo, clock, bell, [1, 2, 3], echoed)
+
+
+@pytest.fixture
+def site(filled: Path, tmp_path: Path) -> Iterator[Site]:
+    made = make_site(filled, tmp_path / "store")
+    yield made
+    made.demo.engine.dispose()

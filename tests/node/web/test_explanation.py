@@ -1,0 +1,135 @@
+"""The page for a person: everything that it must say, nothing from elsewhere, and no markup from data."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from models.contract import (
+    Activation,
+    Code,
+    Evidence,
+    Finding,
+    InputSpec,
+    LabelSpec,
+    Mode,
+    ModelKind,
+    ModelSpec,
+    Prediction,
+    Spacing,
+    Unfit,
+)
+from node.web.explanation_page import ExplainedImage, explain_html
+
+CODE = Code("36118008", "SCT", "Pneumothorax")
+MODEL = ModelSpec(
+    name="m",
+    version="1.2.0",
+    title="A model",
+    kind=ModelKind.CLASSIFIER,
+    file=Path("m.onnx"),
+    digest="ab" * 32,
+    device_uid="2.25.1",
+    input=InputSpec(256, 256),
+    activation=Activation.PROBABILITY,
+    labels=(LabelSpec("pneumothorax", CODE, 0.5, evidence=Evidence(48, 0.85, 0.75, 0.92)),),
+)
+
+
+def finding(**changes) -> Finding:
+    mask = np.zeros((100, 100), dtype=bool)
+    mask[:20, :50] = True
+    return Finding(
+        **(
+            {"label": "pneumothorax", "code": CODE, "model": "m", "probability": 0.875, "threshold": 0.5, "mask": mask}
+            | changes
+        )
+    )
+
+
+def page(*findings: Finding, unfit: Unfit | None = None, **changes) -> str:
+    picture = Image.new("RGB", (20, 20), (10, 20, 30))
+    image = ExplainedImage("Image 1, PA", picture, Prediction((100, 100), findings, unfit), Spacing(1, 1, "detector"))
+    values = {
+        "title": "Study 1",
+        "priority": "critical",
+        "reason": "pneumothorax",
+        "images": [replace(image, **changes)],
+        "models": [MODEL],
+        "cards": {"m": "Trained on <b>something</b>."},
+    }
+    return explain_html(**values)
+
+
+class Tags(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.open, self.sources = [], []
+
+    def handle_starttag(self, tag, attributes):
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+        self.sources += [value for name, value in attributes if name in ("src", "href")]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_says_what_was_found_with_its_numbers_and_its_evidence():
+    html = page(finding())
+    for told in (
+        "critical",
+        "present",
+        "0.875",
+        "10.0 cm²",
+        "detector plane",
+        "AUC 0.85 (95 % 0.75 to 0.92) on 48 positives",
+    ):
+        assert told in html
+    assert html.count("Not a medical device") == 2
+
+
+def test_the_page_is_whole_and_needs_nothing_from_elsewhere():
+    reader = Tags()
+    html = page(finding())
+    reader.feed(html)
+    assert reader.open == []
+    assert len(reader.sources) == 1
+    assert reader.sources[0].startswith("data:image/jpeg;base64,")
+    assert not re.search(r"<script|@import|https?://", html)
+
+
+def test_a_negative_is_not_excluded():
+    html = page(finding(probability=0.1))
+    assert "not found (not excluded)" in html
+    assert "cm²" not in html
+
+
+def test_shadow_findings_are_told_apart():
+    assert "in shadow: never sent" in page(finding(mode=Mode.SHADOW))
+
+
+def test_not_analysed_is_no_negative():
+    html = page(unfit=Unfit("lateral", "A lateral view."), picture=None)
+    assert "Not analysed." in html
+    assert "A lateral view." in html
+    assert "not a negative" in html
+    assert "<img" not in html
+
+
+def test_data_is_never_markup():
+    html = page(finding(probability=None, reason="<script>alert(1)</script>"), title="<i>x</i>")
+    assert "<script>" not in html
+    assert "&lt;b&gt;something" in html
+    assert "&lt;i&gt;x" in html
+
+
+def test_without_a_spacing_there_are_no_centimetres():
+    html = page(finding(), spacing=None)
+    assert "cm²" not in html
+    assert "Uncalibrated" in html

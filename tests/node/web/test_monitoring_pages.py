@@ -1,0 +1,246 @@
+"""What the page and the API tell of the models, and the switch: by whom, why, and what it does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import update
+
+from config.integrations import Notifications as NotificationSettings
+from config.integrations import Webhook
+from config.settings import Models, Triage
+from db.assessments import Assessment, Statement
+from db.model_states import AS_CONFIGURED, ModelState, Switch, model_history, set_model_state
+from db.notifications import AlarmRules, Notifications
+from db.records import DeliveryState, SimilarRecord
+from db.tables import Finding
+from db.users import Accounts
+from db.worklist import Worklist
+from models.contract import Mode, ModelInput
+from models.model_registry import read_registry
+from node.monitoring.model_use import GATE, IDLE, models_in_use
+from node.web.app import create_app, load_judge
+from node.web.charts import histogram, nice_share, scatter, trend
+from node.web.formatting import remedy
+from node.web.pages.system import alike_failures
+from tests.node.web.conftest import CHEAP, NOW, Judge, Site, readers
+from tests.node.web.demo import phantom
+from tests.node.web.history import fill_weeks
+from tests.rules import alarming
+from workers.triage import decide
+
+MODEL = "chest-classifier"
+PNEUMOTHORAX = 3
+API = "/api/v1"
+
+
+def test_an_admin_switches_a_model_and_it_is_written_down(site: Site) -> None:
+    client = site.logged_in("admin")
+    done = client.post(f"/system/models/{MODEL}/state", data={"state": "off", "reason": "alarms on every rib"})
+    assert done.status_code == 303
+    told = client.get(done.headers["location"]).text
+    assert "From the next image on this model is off" in told
+    assert "alarms on every rib, by ada" in told
+    assert site.services.worklist.model_states() == {MODEL: ModelState.OFF}
+    (entry,) = [one for one in site.services.audit.entries(limit=5) if one.action == "switch model"]
+    assert (entry.actor, entry.subject, entry.address) == ("ada", MODEL, "127.0.0.1")
+    metrics = client.get("/metrics").text
+    assert f'pleura_model_state{{model="{MODEL}",state="off"}} 1' in metrics
+    assert f'pleura_model_state{{model="{MODEL}",state="active"}} 0' in metrics
+    again = client.post(f"/system/models/{MODEL}/state", data={"state": "off", "reason": "again"})
+    assert "It was in that state already" in client.get(again.headers["location"]).text
+    assert len(model_history(site.services.engine, MODEL)) == 1
+
+
+def test_a_switch_tells_how_much_it_holds(site: Site) -> None:
+    client = site.logged_in("admin")
+    (delivery, *_) = site.services.worklist.study_detail(PNEUMOTHORAX).deliveries
+    site.services.worklist.requeue_delivery(delivery.id, "ada", "again", NOW)
+    done = client.post(f"/system/models/{MODEL}/state", data={"state": "shadow", "reason": "on trial"})
+    assert "1 delivery waits for a person" in client.get(done.headers["location"]).text
+    held = {one.id: one for one in site.services.worklist.study_detail(PNEUMOTHORAX).deliveries}[delivery.id]
+    assert held.state is DeliveryState.HELD
+    assert f"the model {MODEL} was put in shadow by ada" in client.get(f"/studies/{PNEUMOTHORAX}").text
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "status"),
+    [
+        (MODEL, {"state": "sideways", "reason": "x"}, 400),
+        (MODEL, {"state": "off", "reason": "  "}, 400),
+        ("chest-gate", {"state": "off", "reason": "x"}, 404),
+        ("nobody", {"state": "off", "reason": "x"}, 404),
+    ],
+)
+def test_a_switch_that_makes_no_sense_is_refused(site: Site, name: str, form: dict[str, str], status: int) -> None:
+    assert site.logged_in("admin").post(f"/system/models/{name}/state", data=form).status_code == status
+    assert site.services.worklist.model_states() == {}
+
+
+def test_nobody_switches_without_the_token_of_the_form_or_the_role(site: Site) -> None:
+    form = {"state": "off", "reason": "x"}
+    client = site.logged_in("admin")
+    del client.headers["x-csrf-token"]
+    assert client.post(f"/system/models/{MODEL}/state", data=form).status_code == 403
+    assert site.logged_in("radiologist").post(f"/system/models/{MODEL}/state", data=form).status_code == 403
+    assert "Switch" not in site.logged_in("radiologist").get(f"/system/models/{MODEL}").text
+    assert site.services.worklist.model_states() == {}
+
+
+def test_the_same_by_the_api(site: Site) -> None:
+    client = site.logged_in("admin")
+    path = f"{API}/models/{MODEL}/state"
+    assert client.post(path, json={"state": "off"}).status_code == 422
+    assert client.post(f"{API}/models/nobody/state", json={"state": "off", "reason": "x"}).status_code == 404
+    assert client.post(path, json={"state": "shadow", "reason": "on trial"}).json() == {
+        "changed": True,
+        "held": 0,
+        "silenced": 0,
+    }
+    models = {one["name"]: one for one in client.get(f"{API}/models").json()["models"]}
+    assert (models[MODEL]["state"], models[MODEL]["configured"]) == ("shadow", "active")
+    assert models[MODEL]["switches"][0]["reason"] == "on trial"
+    assert models["chest-gate"]["state"] == "gate"
+
+
+def test_weeks_of_drift_on_the_pages_and_in_the_api(site: Site) -> None:
+    fill_weeks(site.demo, NOW, a_week=13)
+    client = site.logged_in("admin")
+    system = client.get("/system").text
+    for words in ("Watching the models", "literature-densenet", "Globex", "Reported otherwise", "a skin fold", "CPU"):
+        assert words in system, words
+    model = client.get(f"/system/models/{MODEL}").text
+    for words in ("on the same", "kappa", "They differ on", "Not a medical device"):
+        assert words in model, words
+    report = client.get(f"{API}/drift?weeks=12&model={MODEL}").json()["report"]
+    assert {one["model"] for one in report["scores"]} == {MODEL}
+    assert report["comparisons"][0]["shadow"] == "literature-densenet"
+    assert len(report["weeks"]) == 12
+    assert client.get(f"{API}/drift?weeks=0").status_code == 422
+    (unmatched,) = client.get(f"{API}/system").json()["assessments_unmatched"]
+    assert unmatched["observer"] == "Nguyen, Linh"
+
+
+def test_similar_cases_and_foreign_assessments_on_the_study_s_page(site: Site) -> None:
+    client = site.logged_in("viewer")
+    assert "Similar cases" not in client.get(f"/studies/{PNEUMOTHORAX}").text
+    case = SimilarRecord("index/0042", "pneumothorax", 0.1234)
+    with site.services.engine.begin() as connection:
+        connection.execute(update(Finding).where(Finding.study_id == PNEUMOTHORAX).values(similar=(case,)))
+    said = Assessment("1.2.3.4", "Nguyen^Linh", (Statement("reject", comment="<b>skin fold</b>"),))
+    instance = site.services.worklist.study_detail(PNEUMOTHORAX).instances[0].id
+    site.services.worklist.record_assessment(said, instance, NOW)
+    text = client.get(f"/studies/{PNEUMOTHORAX}").text
+    assert "index/0042" in text
+    assert "0.123" in text
+    assert "Nguyen, Linh in another system" in text
+    assert "<b>skin" not in text
+    shown = client.get(f"{API}/studies/{PNEUMOTHORAX}").json()
+    assert shown["findings"][0]["record"]["similar"] == [
+        {"reference": "index/0042", "label": "pneumothorax", "distance": 0.1234}
+    ]
+
+
+def test_what_becomes_of_a_model() -> None:
+    specs = {spec.name: spec for spec in read_registry(verify=False)}
+    classifier, gate = specs[MODEL], specs["chest-gate"]
+
+    def state(configured: Models, switched: ModelState | None = None, mode: Mode = Mode.ACTIVE) -> tuple[str, str]:
+        switch = Switch(MODEL, AS_CONFIGURED, switched, "", "ada", NOW) if switched else None
+        (one,) = models_in_use([replace(classifier, mode=mode)], configured, {MODEL: switch} if switch else {})
+        return one.configured, one.state
+
+    assert state(Models()) == ("active", "active")
+    assert state(Models(active=(), shadow=(MODEL,))) == ("shadow", "shadow")
+    assert state(Models(active=(), shadow=(MODEL,)), ModelState.ACTIVE) == ("shadow", "active")
+    assert state(Models(), ModelState.OFF) == ("active", "off")
+    assert state(Models(), ModelState.ACTIVE, Mode.SHADOW) == ("shadow", "shadow")
+    assert state(Models(active=())) == (IDLE, IDLE)
+    assert [one.configured for one in models_in_use([gate, classifier], Models(), {})] == ["active", GATE]
+
+
+def test_charts_are_points_in_their_boxes() -> None:
+    weeks = ["2026-W01", "2026-W02", "2026-W03"]
+    chart = trend(weeks, {"2026-W01": (0.1, 0.05, 0.2), "2026-W03": (0.3, 0.2, 0.45)})
+    assert (chart.top, len(chart.marks), chart.first, chart.last) == (0.5, 2, "2026-W01", "2026-W03")
+    assert (chart.marks[0].x, chart.marks[0].y) == (100, 120)
+    assert chart.marks[1].low > chart.marks[1].y > chart.marks[1].high
+    assert trend(weeks, {}).marks == ()
+    bars = histogram((1, 0, 3), (2, 2, 0))
+    assert [round(bar.height) for bar in bars.bars] == [38, 0, 112]
+    assert bars.before.startswith("0.0,75.0")
+    assert histogram((), ()).bars == ()
+    assert scatter([]) == ()
+    assert [nice_share(value) for value in (0.004, 0.03, 0.21, 0.9)] == [0.01, 0.05, 0.5, 1.0]
+
+
+def test_the_page_of_a_model_that_is_gone(site: Site) -> None:
+    assert site.logged_in("admin").get("/system/models/nobody").status_code == 404
+
+
+def test_an_image_that_is_tried_meets_the_models_as_they_are_switched_now(site: Site) -> None:
+    settings = site.settings.model_copy(update={"models": Models(gate="")})
+    judge = load_judge(settings, site.services.worklist)
+    image = ModelInput(phantom(), "1.2.3")
+    assert any(finding.mode is Mode.ACTIVE for finding in judge.predict(image).findings)
+    set_model_state(site.services.engine, MODEL, ModelState.OFF, actor="ada", reason="x", now=NOW)
+    assert all(finding.mode is Mode.SHADOW for finding in judge.predict(image).findings)
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        ("the peer cannot be reached, or aborted the association", "Check that the peer runs"),
+        ("the model x was switched off by ada after this was made", "Run the job again without that model"),
+        ("the destination took it and does not hold it (no such object), though it was sent twice", "Look in the dest"),
+        ("something else", "Retry once"),
+    ],
+)
+def test_what_to_do_about_an_error(error: str, advice: str) -> None:
+    assert remedy(error).startswith(advice)
+
+
+def test_failures_that_are_one_thing_for_a_person_are_told_once(site: Site) -> None:
+    failures = site.services.statistics.failures()
+    grouped = alike_failures(failures)
+    assert len(grouped) < len(failures)
+    assert sorted(number for _, ids in grouped for number in ids) == sorted(one.id for one in failures)
+
+
+def test_alarms_are_counted_and_what_was_parked_is_sent_again(site: Site) -> None:
+    webhook = Webhook(enabled=True, url="http://127.0.0.1:1/", secret=SecretStr("s" * 32))
+    settings = site.settings.model_copy(update={"notifications": NotificationSettings(webhook=webhook)})
+    engine, worklist = site.services.engine, Worklist(site.services.engine, alarming(AlarmRules(("webhook",))))
+    app = create_app(
+        settings, worklist, engine, doorbell=site.bell, clock=site.clock, load_judge=Judge, echo=lambda _: None,
+        accounts=Accounts(engine, CHEAP), readers=readers(),
+    )  # fmt: skip
+    alarms, study = Notifications(engine), worklist.study_facts(PNEUMOTHORAX)
+    worklist.record_triage(PNEUMOTHORAX, replace(decide(study, Triage(), NOW), reason="anew"), NOW)
+    (alarm,) = alarms.waiting("webhook", NOW)
+    assert alarms.claim(alarm, "w", NOW, timedelta(minutes=1)) is not None
+    alarms.fail(alarm, "w", "connection refused", NOW)
+    client = replace(site, app=app).logged_in("admin")
+    assert "Alarms on critical findings" in client.get("/system").text
+    assert client.get(f"{API}/system").json()["alarms"] == {"webhook": {"failed": 1}}
+    assert "alarm on pneumothorax by webhook: connection refused" in client.get(f"/studies/{PNEUMOTHORAX}").text
+    assert 'pleura_alarms{channel="webhook",state="failed"} 1' in client.get("/metrics").text
+    assert client.post("/system/alarms/email/again").status_code == 404
+    assert client.post("/system/alarms/webhook/again").status_code == 303
+    assert alarms.waiting("webhook", NOW) == (alarm,)
+    assert site.services.audit.entries(limit=1)[0].action == "send alarms again"
+
+
+def test_a_study_that_only_models_in_shadow_judged_does_not_read_like_a_negative(site: Site) -> None:
+    client = site.logged_in("viewer")
+    assert "In shadow only" not in client.get("/").text
+    with site.services.engine.begin() as connection:
+        connection.execute(update(Finding).where(Finding.study_id == PNEUMOTHORAX).values(shadow=True))
+    text = client.get("/?q=Okafor").text
+    assert "In shadow only" in text
+    assert "Every model is switched off or in shadow" in text
+    assert "No finding above its threshold" not in text
+    assert "In shadow only" in client.get(f"/studies/{PNEUMOTHORAX}").text

@@ -1,0 +1,441 @@
+"""analyse_job with hand-written fakes: what is recorded, in which order, and what a second attempt does."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+from config.settings import Destination, Results, Settings, Store, Workers
+from db.engine import connect, migrate
+from db.records import (
+    Job,
+    JobState,
+    Outcome,
+    PatientIdentity,
+    ReceivedInstance,
+    ResultRecord,
+    StudyDetail,
+    StudyFacts,
+    TriageDecision,
+)
+from db.worklist import Worklist
+from models.contract import Code, Finding, Mode, ModelInput, ModelUse, Prediction, Spacing, Unfit
+from tests.rules import NO_RULES
+from tests.workers.builders import NOON, FakeClock, facts, job
+from workers.analysis import AnalysisTools, analyse_job, backoff
+from workers.errors import RejectedError, RetryableError
+from workers.job_outcome import encode_in_order
+from workers.results.encoder import Analysis, Equipment
+from workers.results.encoders import EncoderEntry
+from workers.source_image import SourceImage
+
+EQUIPMENT = Equipment("Pleura", "Pleura", ("0",), "PLEURA", "1")
+PNEUMOTHORAX = Code("36118008", "SCT", "Pneumothorax")
+
+
+class FakeJobs:
+    """One job of one study; everything that happens to it is noted."""
+
+    def __init__(self, first: Job, study: StudyFacts | None = None) -> None:
+        self.job = first
+        self.study = study or facts()
+        self.events: list[tuple[Any, ...]] = []
+        self.outcome: Outcome | None = None
+        self.claim_is_lost = False
+
+    def claim_job(self, job_id: int, worker: str, now: datetime, lease: timedelta) -> Job | None:
+        if self.job.state not in (JobState.QUEUED, JobState.RETRYING):
+            return None
+        self.job = replace(self.job, state=JobState.RUNNING, attempts=self.job.attempts + 1)
+        self.events.append(("claimed", worker, lease))
+        return self.job
+
+    def finish_job(self, job_id: int, worker: str, outcome: Outcome, now: datetime) -> tuple[int, ...] | None:
+        if self.claim_is_lost:
+            return None
+        self.job = replace(self.job, state=JobState.DONE)
+        self.outcome = outcome
+        self.events.append(("finished",))
+        return tuple(range(len(outcome.results)))
+
+    def retry_job(self, job_id: int, worker: str, error: str, now: datetime, after: timedelta) -> bool:
+        self.job = replace(self.job, state=JobState.RETRYING)
+        self.events.append(("retry", error, after))
+        return True
+
+    def fail_job(self, job_id: int, worker: str, error: str, now: datetime) -> bool:
+        self.job = replace(self.job, state=JobState.FAILED)
+        self.events.append(("failed", error))
+        return True
+
+    def settle_comparison(self, job_id: int, worker: str, difference: str, now: datetime) -> bool:
+        if self.claim_is_lost:
+            return False
+        self.job = replace(self.job, state=JobState.HELD if difference else JobState.WITHDRAWN)
+        self.events.append(("compared", difference))
+        return True
+
+    def study_facts(self, study_id: int) -> StudyFacts:
+        return self.study
+
+    def study_detail(self, study_id: int) -> StudyDetail:
+        raise AssertionError("only a revision looks for its predecessors")
+
+    def record_triage(self, study_id: int, decision: TriageDecision, now: datetime) -> None:
+        self.events.append(("triage", decision.priority))
+
+
+class FakeBell:
+    def __init__(self) -> None:
+        self.deliveries: list[int] = []
+
+    def ring_deliveries(self, delivery_ids: Iterable[int]) -> bool:
+        self.deliveries.extend(delivery_ids)
+        return True
+
+
+@dataclass
+class FakePredictor:
+    answer: Prediction | Exception
+
+    def predict(self, model_input: ModelInput) -> Prediction:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+def small_object(kind: str, analysis: Analysis) -> Dataset:
+    """A small object whose UID comes from the identity and whose time is the job's."""
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.66"
+    dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.66"
+    dataset.SOPInstanceUID = analysis.identity.uid(kind)
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    dataset.SeriesInstanceUID = analysis.identity.uid(kind, "series")
+    dataset.ContentTime = analysis.created_at.strftime("%H%M%S")
+    return dataset
+
+
+def encoder(kind: str) -> EncoderEntry:
+    """An encoder that tells in its object which objects it was shown."""
+
+    def encode(analysis: Analysis) -> Dataset | None:
+        dataset = small_object(kind, analysis)
+        dataset.ImageComments = " ".join(analysis.siblings)
+        return dataset
+
+    return EncoderEntry(kind, 1, encode)
+
+
+ENCODERS = [encoder(kind) for kind in ("seg", "sr", "sc", "gsps")]
+
+
+def positive() -> Prediction:
+    mask = np.zeros((4, 5), dtype=np.bool_)
+    mask[1, 1:4] = True
+    return Prediction(
+        shape=(4, 5),
+        findings=(
+            Finding("pneumothorax", PNEUMOTHORAX, "chest", 0.9, 0.5, mask=mask),
+            Finding("nodule", PNEUMOTHORAX, "chest", None, 0.5, mode=Mode.SHADOW, reason="too small"),
+        ),
+        models=(ModelUse("chest", "3", "Chest", "d", "1.2"),),
+        timings={"gate": 0.01},
+    )
+
+
+@dataclass
+class Bench:
+    jobs: FakeJobs
+    tools: AnalysisTools
+    bell: FakeBell
+
+    def run(self) -> list[Any]:
+        analyse_job(self.jobs.job.id, self.tools)
+        return [event[0] for event in self.jobs.events]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Callable[..., Bench]:
+    def make(
+        answer: Prediction | Exception | None = None,
+        read: Callable[[Path], SourceImage] | None = None,
+        first: Job | None = None,
+        study: StudyFacts | None = None,
+        kinds: tuple[Any, ...] = ("seg", "sr"),
+        compared: Callable[[str], str] = str,
+        **results: Any,
+    ) -> Bench:
+        settings = Settings(
+            store=Store(folder=tmp_path),
+            workers=Workers(attempts=3, backoff_seconds=10),
+            results=Results(**results),
+            destinations=(Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=104, kinds=kinds),),
+        )
+        the_job = first or job()
+        (tmp_path / the_job.instance_path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / the_job.instance_path).write_bytes(b"as received")
+        pixels = ModelInput(np.zeros((4, 5), np.float32), "1.2.3", spacing=Spacing(0.5, 0.2, "patient"))
+        jobs, bell = FakeJobs(the_job, study), FakeBell()
+        ticks = iter(range(1000))
+        tools = AnalysisTools(
+            settings=settings,
+            worklist=jobs,
+            read_source=read or (lambda path: SourceImage(Dataset(), pixels)),
+            difference=lambda before, after: compared(before.name),
+            predictor=FakePredictor(answer or positive()),
+            encode=partial(encode_in_order, ENCODERS),
+            equipment=EQUIPMENT,
+            pipeline="p" * 64,
+            doorbell=bell,
+            clock=FakeClock(),
+            elapsed=lambda: float(next(ticks)),
+            worker="host/jobs/0/0#1",
+        )
+        return Bench(jobs, tools, bell)
+
+    return make
+
+
+def test_a_job_ends_with_its_findings_results_and_deliveries(bench: Callable[..., Bench], tmp_path: Path) -> None:
+    work = bench()
+    assert work.run() == ["claimed", "finished", "triage"]
+    outcome = work.jobs.outcome
+    assert outcome is not None
+    assert [result.kind for result in outcome.results] == ["seg", "sr"]
+    assert outcome.destinations == {"pacs": ("seg", "sr")}
+    assert work.bell.deliveries == [0, 1]
+    first, second = outcome.findings
+    assert (first.present, first.shadow, first.model_version, first.area_fraction) == (True, False, "3", 3 / 20)
+    assert first.area_mm2 == pytest.approx(3 * 0.5 * 0.2)
+    assert (second.present, second.shadow, second.reason, second.area_mm2) == (False, True, "too small", None)
+    assert outcome.timings == {"read": 1, "predict": 1, "encode": 1, "write": 1, "predict.gate": 0.01}
+
+
+def test_result_files_are_what_their_rows_say(bench: Callable[..., Bench], tmp_path: Path) -> None:
+    work = bench()
+    work.run()
+    assert work.jobs.outcome is not None
+    for record in work.jobs.outcome.results:
+        content = (tmp_path / record.path).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == record.digest
+        assert record.path == f"results/{record.digest[:2]}/{record.digest}.dcm"
+        assert len(content) == record.byte_count
+        assert dcmread(BytesIO(content)).SOPInstanceUID == record.sop_instance_uid
+
+
+def test_a_second_run_makes_the_same_bytes(bench: Callable[..., Bench]) -> None:
+    one, two = bench(), bench()
+    one.run()
+    two.run()
+    assert one.jobs.outcome is not None
+    assert two.jobs.outcome is not None
+    assert one.jobs.outcome.results == two.jobs.outcome.results
+
+
+def test_kinds_that_no_destination_takes_are_not_made_but_for_seg_and_sr(bench: Callable[..., Bench]) -> None:
+    work = bench(kinds=("sc", "summary"))
+    work.run()
+    assert work.jobs.outcome is not None
+    assert [result.kind for result in work.jobs.outcome.results] == ["seg", "sr", "sc"]
+
+
+def test_an_encoder_sees_the_objects_before_it(bench: Callable[..., Bench], tmp_path: Path) -> None:
+    work = bench(kinds=("gsps",))
+    work.run()
+    assert work.jobs.outcome is not None
+    seen = [dcmread(tmp_path / result.path).ImageComments for result in work.jobs.outcome.results]
+    assert seen == ["", "seg", "seg sr"]
+
+
+def test_a_message_that_comes_twice_does_nothing(bench: Callable[..., Bench]) -> None:
+    work = bench()
+    work.run()
+    assert work.run() == ["claimed", "finished", "triage"]
+    assert work.bell.deliveries == [0, 1]
+
+
+def test_a_lost_claim_delivers_nothing(bench: Callable[..., Bench]) -> None:
+    work = bench()
+    work.jobs.claim_is_lost = True
+    assert work.run() == ["claimed"]
+    assert work.bell.deliveries == []
+
+
+def test_unreadable_pixels_of_a_chest_leave_a_reason_and_nothing_before_the_study_is_complete(
+    bench: Callable[..., Bench],
+) -> None:
+    unfit = Unfit("corrupt", "the pixel data is damaged")
+    header = Dataset()
+    header.Rows, header.Columns = 40, 50
+    work = bench(read=lambda path: SourceImage(header, None, unfit))
+    work.run()
+    assert work.jobs.outcome is not None
+    assert work.jobs.outcome.unfit is not None
+    assert (work.jobs.outcome.unfit.code, work.jobs.outcome.findings) == ("corrupt", ())
+    assert work.jobs.outcome.results == ()
+
+
+def test_what_is_no_chest_leaves_no_object(bench: Callable[..., Bench]) -> None:
+    no_chest = Prediction(shape=(4, 5), unfit=Unfit("not_a_chest", "this is a foot", is_chest=False))
+    work = bench(answer=no_chest)
+    assert work.run() == ["claimed", "finished", "triage"]
+    assert work.jobs.outcome is not None
+    assert work.jobs.outcome.results == ()
+    assert work.jobs.outcome.unfit is not None
+
+
+def test_a_rejection_by_the_models_is_no_failure(bench: Callable[..., Bench]) -> None:
+    work = bench(answer=RejectedError(Unfit("rotated", "the image lies on its side")))
+    assert work.run() == ["claimed", "finished", "triage"]
+
+
+@pytest.mark.parametrize("error", [RetryableError("the disk is busy"), OSError("no space"), ValueError("a defect")])
+def test_errors_are_tried_again_with_doubling_waits_and_then_parked(
+    bench: Callable[..., Bench], error: Exception
+) -> None:
+    work = bench(answer=error)
+    for _ in range(4):
+        work.run()
+    waits = [event[2].total_seconds() for event in work.jobs.events if event[0] == "retry"]
+    assert waits == [10, 20]
+    assert work.jobs.job.state is JobState.FAILED
+    assert [event[0] for event in work.jobs.events][-2:] == ["failed", "triage"]
+
+
+def test_words_of_an_unknown_error_stay_out_of_the_database(bench: Callable[..., Bench]) -> None:
+    work = bench(answer=ValueError("Doe^John"))
+    work.run()
+    assert "Doe" not in str(work.jobs.events)
+
+
+def test_a_job_that_kills_its_process_is_parked(bench: Callable[..., Bench]) -> None:
+    work = bench(first=job(attempts=3))
+    assert work.run() == ["claimed", "failed", "triage"]
+
+
+def test_a_missing_file_is_tried_again(bench: Callable[..., Bench], tmp_path: Path) -> None:
+    work = bench()
+    (tmp_path / work.jobs.job.instance_path).unlink()
+    assert work.run() == ["claimed", "retry"]
+
+
+@pytest.mark.parametrize(("hours", "late"), [(0, False), (1, True), (3, False)])
+def test_late_results_are_kept_and_not_sent(bench: Callable[..., Bench], hours: float, late: bool) -> None:
+    old = facts(first_received_at=NOON - timedelta(hours=2))
+    work = bench(study=old, late_after_hours=hours)
+    work.run()
+    assert work.jobs.outcome is not None
+    assert len(work.jobs.outcome.results) == 2
+    assert bool(work.jobs.outcome.recorded) is late
+    assert work.jobs.outcome.destinations, "a person can send them all the same"
+
+
+def test_the_wait_doubles_up_to_its_limit() -> None:
+    settings = Settings(workers=Workers(backoff_seconds=5, longest_backoff_seconds=60))
+    assert [backoff(n, settings).total_seconds() for n in (1, 2, 3, 4, 5, 10_000)] == [5, 10, 20, 40, 60, 60]
+
+
+def _again(**changes: Any) -> Job:
+    return job(compare_with=("instances/aa/old.dcm", "instances/bb/older.dcm"), **changes)
+
+
+def _fail(name: str) -> str:
+    raise RuntimeError(name)
+
+
+def _unreadable(name: str) -> str:
+    raise OSError(name)
+
+
+def test_what_came_again_is_compared_and_not_analysed(bench: Callable[..., Bench]) -> None:
+    work = bench(first=_again(), compared=lambda name: "" if name == "older.dcm" else "other pixels")
+    assert work.run() == ["claimed", "compared", "triage"]
+    assert work.jobs.events[1] == ("compared", ""), "one that is the same is enough"
+    work = bench(first=_again(), compared=lambda name: f"other pixels than {name}")
+    work.run()
+    assert work.jobs.events[1] == ("compared", "other pixels than old.dcm")
+
+
+def test_a_corrected_image_names_what_it_replaces_and_whom_the_hospital_has_named(bench: Callable[..., Bench]) -> None:
+    patient = PatientIdentity("P1", patient_name="New^Name", patient_sex="F")
+    work = bench(first=job(id=8, instance_id=4, replaces=True, patient=patient))
+    seen: list[Analysis] = []
+    study = replaced_study("1.2.3")
+    jobs: Any = work.jobs
+    jobs.study_detail = lambda study_id: study
+
+    def encode(analysis: Analysis, kinds: Collection[str]) -> dict[str, Dataset]:
+        seen.append(analysis)
+        return {}
+
+    analyse_job(8, replace(work.tools, encode=encode))
+    (analysis,) = seen
+    assert analysis.previous == {"sr": ("1.2.9", "1.5.1")}
+    assert analysis.previous_series == {"sr": "1.6"}
+    assert (str(analysis.source.PatientName), analysis.source.PatientSex) == ("New^Name", "F")
+
+
+def replaced_study(uid: str) -> StudyDetail:
+    """A study whose image ``uid`` came twice: a report was made of the first."""
+    with TemporaryDirectory() as folder:
+        engine = connect(f"sqlite:///{folder}/pleura.sqlite")
+        migrate(engine)
+        worklist = Worklist(engine, NO_RULES)
+        first = ReceivedInstance(uid, "1.2.840.10008.5.1.4.1.1.1", "1.2", "a" * 64, "a", 1, "1.3", "1.4")
+        for number, image in enumerate((first, replace(first, sop_instance_uid="1.2.4", digest="b" * 64)), 1):
+            (job_id,) = worklist.record_instance(image, None, "p" * 64, NOON).job_ids
+            worklist.claim_job(job_id, "w", NOON, timedelta(minutes=1))
+            record = ResultRecord("sr", "1.2.9", f"1.5.{number}", "1.6", "d", "r", 1)
+            worklist.finish_job(job_id, "w", Outcome(results=(record,)), NOON)
+        study = worklist.study_detail(1)
+        engine.dispose()
+    return study
+
+
+def test_a_comparison_that_is_lost_to_another_worker_writes_nothing(bench: Callable[..., Bench]) -> None:
+    work = bench(first=_again(), compared=lambda name: "")
+    work.jobs.claim_is_lost = True
+    assert work.run() == ["claimed"]
+
+
+@pytest.mark.parametrize("broken", [_fail, _unreadable], ids=["defect", "disk"])
+def test_what_cannot_be_compared_is_tried_again_and_then_shown_to_a_person(
+    bench: Callable[..., Bench], broken: Callable[[str], str]
+) -> None:
+    work = bench(first=_again(), compared=broken)
+    assert work.run() == ["claimed", "retry"]
+    work = bench(first=_again(attempts=2), compared=broken)
+    assert work.run() == ["claimed", "compared", "triage"]
+    assert "could not be compared" in work.jobs.events[1][1]
+    work = bench(first=_again(attempts=3), compared=broken)
+    work.run()
+    assert "its process was lost" in work.jobs.events[1][1], "what kills the process is not compared for ever"
+
+
+def test_an_image_that_takes_more_memory_than_there_is_is_not_analysed_in_the_end(bench: Callable[..., Bench]) -> None:
+    def read(path: Path) -> SourceImage:
+        raise MemoryError
+
+    work = bench(read=read)
+    assert [work.run() and work.jobs.job.state for _ in range(3)][:2] == [JobState.RETRYING] * 2
+    assert work.jobs.job.state is JobState.DONE
+    assert work.jobs.outcome is not None
+    assert work.jobs.outcome.unfit is not None
+    assert work.jobs.outcome.unfit.code == "too_large"
+    assert work.jobs.outcome.results == ()

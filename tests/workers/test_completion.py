@@ -1,0 +1,346 @@
+"""What a summary tells: which image was analysed, which was not, and why; and the bytes of the object itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom import Dataset, dcmread, dcmwrite
+from sqlalchemy import text
+
+from config.settings import Destination, Settings, Store
+from db.engine import connect, migrate
+from db.orders import HospitalMessage
+from db.patients import PatientIdentifier, PatientNews
+from db.records import FindingRecord, Outcome, ReceivedInstance, Refusal, RejectionNote, ResultRecord, StudyDetail
+from db.worklist import Worklist
+from models.contract import Code
+from models.pipeline import Pipeline
+from tests.rules import NO_RULES
+from tests.workers.builders import NOON, finding
+from tests.workers.harness import CR, radiograph
+from workers.completion import account_of, analysed_instance, latest_summary, needs_summary
+from workers.job_outcome import EncodedResult
+from workers.results.encoder import Equipment
+from workers.results.summary import ImageAccount, Reference, SummaryFinding
+from workers.study_summary import Summariser
+from workers.triage import decide
+
+LEASE = timedelta(minutes=1)
+PNEUMOTHORAX = Code("36118008", "SCT", "Pneumothorax")
+REFUSED = Refusal("lateral", "This is a lateral view.")
+
+
+class Study:
+    """One study in a real database, to which a test adds images."""
+
+    def __init__(self, folder: Path) -> None:
+        engine = connect(f"sqlite:///{folder}/pleura.sqlite")
+        migrate(engine)
+        self.folder = folder
+        self.engine = engine
+        self.worklist = Worklist(engine, NO_RULES)
+        self.images = 0
+
+    def add(
+        self,
+        outcome: Outcome | None = None,
+        *,
+        refusal: Refusal | None = None,
+        fails: bool = False,
+        sop_class: str = CR,
+        **header: str,
+    ) -> None:
+        self.images += 1
+        path = f"{self.images}.dcm"
+        image = radiograph(f"1.2.{self.images}")
+        for keyword, value in header.items():
+            setattr(image, keyword, value)
+        dcmwrite(self.folder / path, image, enforce_file_format=True)
+        received = ReceivedInstance(
+            sop_instance_uid=f"1.2.{self.images}",
+            sop_class_uid=sop_class,
+            transfer_syntax_uid="1.2",
+            digest=f"{self.images:064x}",
+            path=path,
+            byte_count=1,
+            study_instance_uid="1.3",
+            series_instance_uid="1.4",
+        )
+        jobs = self.worklist.record_instance(received, refusal, "p" * 64, NOON).job_ids
+        for job_id in jobs:
+            self.worklist.claim_job(job_id, "w", NOON, LEASE)
+            if fails:
+                self.worklist.fail_job(job_id, "w", "ValueError", NOON)
+            else:
+                self.worklist.finish_job(job_id, "w", outcome or Outcome(), NOON)
+
+    def correct(self, number: int, outcome: Outcome, **changes: str) -> None:
+        """Let image ``number`` come again with ``changes``; a worker finds that it is another, a person releases it."""
+        again = radiograph(f"1.2.{number}")
+        for keyword, value in changes.items():
+            setattr(again, keyword, value)
+        path = f"{number}.corrected.dcm"
+        dcmwrite(self.folder / path, again, enforce_file_format=True)
+        first = self.detail.instances[number - 1]
+        received = ReceivedInstance(
+            first.sop_instance_uid, CR, "1.2", f"{number + 900:064x}", path, 1, "1.3", first.series_instance_uid
+        )
+        (job_id,) = self.worklist.record_instance(received, None, "p" * 64, NOON).job_ids
+        self.worklist.claim_job(job_id, "w", NOON, LEASE)
+        self.worklist.settle_comparison(job_id, "w", "other PatientName", NOON)
+        self.worklist.release_study(self.id, "admin", NOON)
+        self.worklist.claim_job(job_id, "w", NOON, LEASE)
+        self.worklist.finish_job(job_id, "w", outcome, NOON)
+
+    @property
+    def id(self) -> int:
+        found = self.worklist.find_study("1.3")
+        assert found is not None
+        return found
+
+    @property
+    def detail(self) -> StudyDetail:
+        return self.worklist.study_detail(self.id)
+
+    def summarise(self, *destinations: Destination) -> tuple[EncodedResult, ...]:
+        settings = Settings(store=Store(folder=self.folder), destinations=destinations)
+        equipment = Equipment("Pleura", "Pleura", ("0",), "PLEURA", "1")
+        summariser = Summariser(settings, self.worklist, Pipeline(None, ()), "d" * 64, equipment)
+        facts = self.worklist.study_facts(self.id)
+        return tuple(summariser(facts, decide(facts, settings.triage, NOON)))
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    return Study(tmp_path)
+
+
+def outcome(*findings: FindingRecord, number: int = 1, unfit: Refusal | None = None, sr: bool = True) -> Outcome:
+    result = ResultRecord("sr", "1.2.9", f"1.5.{number}", "1.6", "d", f"results/{number}.dcm", 1)
+    return Outcome(findings=findings, results=(result,) if sr else (), unfit=unfit)
+
+
+def images(study: Study) -> tuple[ImageAccount, ...]:
+    decision = decide(study.worklist.study_facts(study.id), Settings().triage, NOON)
+    return account_of(study.detail, decision, {"pneumothorax": PNEUMOTHORAX}).images
+
+
+def test_each_image_is_accounted_for(study: Study) -> None:
+    absent, shadow, unknown = finding(probability=0.1), finding(shadow=True), finding("new")
+    study.add(outcome(finding(), absent, shadow, unknown))
+    study.add(outcome(number=2, unfit=Refusal("rotated", "The image lies on its side.")))
+    study.add(refusal=REFUSED)
+    study.add(fails=True)
+    first, unfit, refused, failed = images(study)
+    assert first.analysed
+    assert first.findings == (SummaryFinding(PNEUMOTHORAX, 0.93, "pneumothorax"),)
+    assert first.reports == (Reference("1.2.9", "1.5.1", "1.6"),)
+    assert (unfit.analysed, unfit.failed, unfit.reason) == (False, False, "The image lies on its side.")
+    assert (refused.analysed, refused.reason, refused.reports) == (False, "This is a lateral view.", ())
+    assert (failed.analysed, failed.failed) == (False, True)
+
+
+def test_an_image_that_only_models_in_shadow_judged_is_not_called_analysed(study: Study) -> None:
+    study.add(outcome(finding(shadow=True), finding(probability=0.1, shadow=True), sr=False))
+    (image,) = images(study)
+    assert (image.analysed, image.failed, image.findings) == (False, False, ())
+    assert "switched off or in shadow" in image.reason
+
+
+def test_a_revised_image_is_told_by_its_latest_revision(study: Study) -> None:
+    study.add(outcome(finding()))
+    (job,) = study.detail.jobs
+    study.worklist.requeue_job(job.id, "admin", "asked for", NOON)
+    study.worklist.claim_job(job.id, "w", NOON, LEASE)
+    study.worklist.finish_job(job.id, "w", outcome(finding(probability=0.6), number=7), NOON)
+    (image,) = images(study)
+    assert [found.probability for found in image.findings] == [0.6]
+    assert [report.sop_instance_uid for report in image.reports] == ["1.5.7"]
+
+
+@pytest.mark.parametrize(
+    ("build", "needed"),
+    [
+        (lambda study: study.add(outcome()), True),
+        (lambda study: study.add(fails=True), True),
+        (lambda study: study.add(outcome(unfit=REFUSED, sr=False)), False),
+        (lambda study: study.add(refusal=REFUSED), False),
+    ],
+    ids=["analysed", "failed", "unfit", "refused at the door"],
+)
+def test_only_a_study_that_was_analysed_gets_a_summary(
+    study: Study, build: Callable[[Study], None], needed: bool
+) -> None:
+    """What a study of which nothing was analysed gets is in test_not_analysed."""
+    build(study)
+    assert needs_summary(study.detail) is needed
+    assert ([made.record.kind for made in study.summarise()] == ["summary"]) is needed
+
+
+def test_a_summary_is_a_report_of_this_study_and_the_same_again(study: Study) -> None:
+    study.add(refusal=REFUSED)
+    study.add(outcome())
+    instance = analysed_instance(study.detail)
+    assert instance is not None
+    assert instance.sop_instance_uid == "1.2.2"
+    (first,) = study.summarise()
+    (second,) = study.summarise()
+    assert first == second
+    made = dcmread(BytesIO(first.content))
+    assert (made.Modality, made.StudyInstanceUID, made.PatientID) == ("SR", "1.2.2.1", "P1")
+
+
+def test_the_next_summary_names_the_one_before(study: Study) -> None:
+    study.add(outcome())
+    (first,) = study.summarise()
+    assert latest_summary(study.detail) is None
+    assert study.worklist.settle_study(study.id, (first.record,), {}, NOON) == ()
+    study.add(outcome(number=2))
+    (second,) = study.summarise()
+    assert second.record.sop_instance_uid != first.record.sop_instance_uid
+    (study_item,) = dcmread(BytesIO(second.content)).PredecessorDocumentsSequence
+    (series_item,) = study_item.ReferencedSeriesSequence
+    assert series_item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == first.record.sop_instance_uid
+
+
+def summary_of(study: Study) -> Dataset:
+    (made,) = study.summarise()
+    return dcmread(BytesIO(made.content))
+
+
+def words(summary: Dataset) -> tuple[str, str]:
+    """Code of the study's status (CID 6042), and its comment."""
+    measurements = next(
+        item for item in summary.ContentSequence if item.ConceptNameCodeSequence[0].CodeValue == "126010"
+    )
+    group = measurements.ContentSequence[0]
+    said = {item.ConceptNameCodeSequence[0].CodeValue: item for item in group.ContentSequence}
+    return said["111065"].ConceptCodeSequence[0].CodeValue, said["121106"].TextValue
+
+
+def test_a_corrected_image_is_told_once_and_under_its_new_identity(study: Study) -> None:
+    study.add(outcome(finding()))
+    study.add(outcome(number=2))
+    study.correct(
+        1,
+        outcome(finding("pneumothorax", 0.7), number=3),
+        PatientName="New^Name",
+        PatientSex="F",
+        PatientBirthDate="19700101",
+    )
+    made = summary_of(study)
+    assert (str(made.PatientName), made.PatientSex, made.PatientBirthDate) == ("New^Name", "F", "19700101")
+    assert "2 of 2 images analysed." in words(made)[1]
+    first, second = images(study)
+    assert [found.probability for found in first.findings] == [0.7]
+    assert [report.sop_instance_uid for report in first.reports] == ["1.5.3"]
+    assert second.image.sop_instance_uid == "1.2.2"
+
+
+def test_a_patient_whom_the_hospital_has_corrected_is_named_rightly_even_if_no_image_says_so(study: Study) -> None:
+    study.add(outcome(finding()))
+    news = PatientNews((PatientIdentifier("P1"),), name="New^Name", birth_date="19700101", sex="F")
+    with study.engine.begin() as connection:
+        connection.execute(text("UPDATE studies SET patient_id = 'P1', patient_name = 'Test^Pat'"))
+    study.worklist.receive_message(HospitalMessage("RIS", "1", "d" * 64, "ADT^A08", (), (news,)), NOON)
+    made = summary_of(study)
+    assert (made.PatientID, str(made.PatientName), made.PatientSex) == ("P1", "New^Name", "F")
+
+
+KEY_OBJECT, REPORT = "1.2.840.10008.5.1.4.1.1.88.59", "1.2.840.10008.5.1.4.1.1.88.33"
+PRESENTATION, NO_IMAGE = "1.2.840.10008.5.1.4.1.1.11.1", Refusal("not-an-image", "This is no image.")
+
+
+def test_presentation_states_reports_and_notes_are_no_images(study: Study) -> None:
+    study.add(outcome())
+    for sop_class in (KEY_OBJECT, REPORT, PRESENTATION):
+        study.add(refusal=NO_IMAGE, sop_class=sop_class)
+    assert len(images(study)) == 1
+    assert words(summary_of(study))[0] == "111222"
+    assert "1 of 1 image analysed." in words(summary_of(study))[1]
+
+
+def test_a_lateral_beside_an_analysed_frontal_is_no_partial_success(study: Study) -> None:
+    study.add(outcome())
+    study.add(refusal=REFUSED)
+    study.add(outcome(unfit=Refusal("not_frontal_chest", "It does not look like one."), sr=False))
+    status, told = words(summary_of(study))
+    assert status == "111222"
+    assert "1 of 1 image analysed; 2 other images are not to be analysed." in told
+
+
+@pytest.mark.parametrize(
+    ("other", "status"),
+    [({"fails": True}, "111223"), ({"outcome": outcome(number=2, unfit=Refusal("corrupt", "Broken."))}, "111223")],
+    ids=["failed", "unreadable"],
+)
+def test_an_image_that_should_have_been_analysed_makes_it_partial(
+    study: Study, other: dict[str, Any], status: str
+) -> None:
+    study.add(outcome())
+    study.add(**other)
+    told = words(summary_of(study))
+    assert told[0] == status
+    assert "1 of 2 images analysed." in told[1]
+
+
+def test_what_a_note_has_taken_back_counts_no_more_and_is_still_told(study: Study) -> None:
+    study.add(outcome())
+    study.add(outcome(number=2))
+    note = RejectionNote("1.9", "113001", "The hospital has rejected this image for quality reasons.", ("1.2.2",))
+    study.worklist.reject_instances(note, NOON)
+    first, second = images(study)
+    assert (first.analysed, second.analysed, second.eligible) == (True, False, False)
+    assert "rejected" in second.reason
+    assert "1 of 1 image analysed;" in words(summary_of(study))[1]
+
+
+def test_a_repeat_is_not_told_again(study: Study) -> None:
+    study.add(outcome())
+    again = ReceivedInstance("1.2.1", CR, "1.2", "e" * 64, "again.dcm", 1, "1.3", "1.4")
+    (job_id,) = study.worklist.record_instance(again, None, "p" * 64, NOON).job_ids
+    study.worklist.claim_job(job_id, "w", NOON, LEASE)
+    study.worklist.settle_comparison(job_id, "w", "", NOON)
+    assert len(images(study)) == 1
+    assert "1 of 1 image analysed." in words(summary_of(study))[1]
+
+
+def test_a_summary_tells_the_time_of_the_hospital_s_clocks(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    study.add(outcome())
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
+    try:
+        (summary,) = study.summarise()
+        expected = study.detail.last_activity_at.astimezone()
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    made = dcmread(BytesIO(summary.content))
+    assert (made.ContentDate, made.ContentTime) == (expected.strftime("%Y%m%d"), expected.strftime("%H%M%S.%f"))
+
+
+def test_a_study_whose_image_cannot_be_read_any_more_has_no_summary(study: Study) -> None:
+    study.add(outcome())
+    (path,) = study.folder.rglob("*.dcm")
+    path.write_bytes(b"what is this")
+    assert study.summarise() == ()
+
+
+def test_two_summaries_of_a_study_can_be_told_apart(study: Study) -> None:
+    study.add(outcome())
+    (first,) = study.summarise()
+    before = dcmread(BytesIO(first.content))
+    study.worklist.settle_study(study.id, (first.record,), {}, NOON)
+    study.add(outcome(number=2))
+    after = summary_of(study)
+    assert (before.InstanceNumber, before.SeriesDescription) == (1, "Pleura AI study summary (research use)")
+    assert (after.InstanceNumber, after.SeriesDescription) == (2, "Pleura AI study summary, revision 2 (research use)")
+    assert before.SeriesInstanceUID != after.SeriesInstanceUID
+    (item,) = after.PredecessorDocumentsSequence[0].ReferencedSeriesSequence
+    assert item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == before.SOPInstanceUID

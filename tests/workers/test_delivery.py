@@ -1,0 +1,307 @@
+"""deliver() with a hand-written peer: what goes together, what is tried again, and what is kept back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config.settings import Destination, Settings, Store, Workers
+from db.records import Delivery, DeliveryState
+from tests.workers.builders import FakeClock, delivery
+from workers.delivery import DeliveryTools, deliver, in_storing_order, longest_delivery
+from workers.destinations.destination_kind import (
+    Contact,
+    HeldStudy,
+    Outgoing,
+    PeerError,
+    PeerUnreachableError,
+    Receipt,
+    StoredObject,
+    Verdict,
+)
+
+SENT = Receipt(Verdict.SENT)
+RETRY = Receipt(Verdict.RETRY, "busy")
+DOWN = Receipt(Verdict.UNREACHABLE, "no answer")
+FULL = Receipt(Verdict.LATER, "no room")
+DUPLICATE = Receipt(Verdict.DUPLICATE, "it is here")
+REFUSED = Receipt(Verdict.REFUSED, "not this class")
+
+
+class FakeDeliveries:
+    """Deliveries by id, claimable while they are pending and due."""
+
+    def __init__(self, *rows: Delivery) -> None:
+        self.rows = {row.id: row for row in rows}
+        self.notes: list[tuple[Any, ...]] = []
+
+    def _take(self, number: int) -> Delivery | None:
+        row = self.rows[number]
+        if row.state is not DeliveryState.PENDING:
+            return None
+        self.rows[number] = replace(row, state=DeliveryState.SENDING, attempts=row.attempts + 1)
+        return self.rows[number]
+
+    def _end(self, number: int, state: DeliveryState, *note: Any) -> bool:
+        self.rows[number] = replace(self.rows[number], state=state)
+        self.notes.append((number, state.value, *note))
+        return True
+
+    def claim_delivery(self, delivery_id: int, worker: str, now: datetime, lease: timedelta) -> Delivery | None:
+        return self._take(delivery_id)
+
+    def claim_deliveries(
+        self, destination: str, job_id: int | None, study_id: int, worker: str, now: datetime, lease: timedelta
+    ) -> tuple[Delivery, ...]:
+        same = [row.id for row in self.rows.values() if (row.destination, row.job_id) == (destination, job_id)]
+        return tuple(row for row in map(self._take, same) if row is not None)
+
+    def delivery_sent(self, delivery_id: int, worker: str, now: datetime, prove_after: timedelta | None = None) -> bool:
+        return self._end(delivery_id, DeliveryState.SENT, *([] if prove_after is None else [prove_after]))
+
+    def retry_delivery(self, delivery_id: int, worker: str, error: str, now: datetime, after: timedelta) -> bool:
+        return self._end(delivery_id, DeliveryState.PENDING, error, after.total_seconds())
+
+    def fail_delivery(self, delivery_id: int, worker: str, error: str, now: datetime) -> bool:
+        return self._end(delivery_id, DeliveryState.FAILED, error)
+
+    def hold_delivery(self, delivery_id: int, worker: str, reason: str, now: datetime) -> bool:
+        return self._end(delivery_id, DeliveryState.HELD, reason)
+
+
+class FakePeer:
+    """A peer that answers as it is told, one receipt an object, and notes what it was sent."""
+
+    def __init__(
+        self,
+        *receipts: Receipt,
+        held: HeldStudy | PeerError | None = None,
+        holds: bool | PeerError | None = None,
+    ) -> None:
+        self.receipts = list(receipts)
+        self.held = held
+        self.objects = holds
+        self.words = "PATIENT^NAME"
+        self.groups: list[list[str]] = []
+
+    def send(self, destination: Destination, calling: str, objects: Sequence[Outgoing]) -> Iterator[Receipt]:
+        self.groups.append([each.sop_instance_uid for each in objects])
+        for _ in objects:
+            if not self.receipts:
+                raise ZeroDivisionError(self.words)
+            yield self.receipts.pop(0)
+
+    def verify(self, destination: Destination, calling: str) -> None:
+        raise AssertionError("nobody verifies here")
+
+    def find_study(self, destination: Destination, calling: str, study_instance_uid: str) -> HeldStudy | None:
+        if isinstance(self.held, PeerError):
+            raise self.held
+        return self.held
+
+    def holds(self, destination: Destination, calling: str, objects: Sequence[StoredObject]) -> Iterator[bool]:
+        if self.objects is None:
+            raise AssertionError("nothing is proven here")
+        if isinstance(self.objects, PeerError):
+            raise self.objects
+        yield from [self.objects] * len(objects)
+
+    def request_commitment(
+        self, destination: Destination, calling: str, transaction_uid: str, objects: Sequence[StoredObject]
+    ) -> None:
+        raise AssertionError("nothing is proven here")
+
+    def verify_proof(self, destination: Destination, calling: str) -> None:
+        raise AssertionError("nobody verifies here")
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> Callable[..., DeliveryTools]:
+    def make(peer: FakePeer, rows: FakeDeliveries, *, name: str = "pacs", **options: Any) -> DeliveryTools:
+        settings = Settings(
+            store=Store(folder=tmp_path),
+            workers=Workers(attempts=3, backoff_seconds=10, unreachable_attempts=5),
+            destinations=(Destination(name=name, ae_title="PACS", host="127.0.0.1", port=104, **options),),
+        )
+        return DeliveryTools(settings, rows, {"dimse": peer}, FakeClock(), "host/deliveries/0/1#1")
+
+    return make
+
+
+def test_a_job_s_results_go_together_seg_before_sr(tools: Callable[..., DeliveryTools]) -> None:
+    rows = FakeDeliveries(delivery(1, "sr"), delivery(2, "seg"), delivery(3, "sc", job_id=8))
+    peer = FakePeer(SENT, SENT)
+    deliver(1, tools(peer, rows))
+    assert peer.groups == [["1.2.2", "1.2.1"]]
+    assert rows.notes == [(2, "sent"), (1, "sent")]
+    assert rows.rows[3].state is DeliveryState.PENDING, "another job's result is not of this group"
+
+
+def test_a_message_that_comes_twice_sends_once(tools: Callable[..., DeliveryTools]) -> None:
+    rows, peer = FakeDeliveries(delivery(1)), FakePeer(SENT)
+    with_tools = tools(peer, rows)
+    assert deliver(1, with_tools) is Contact.ANSWERED
+    assert deliver(1, with_tools) is Contact.NONE
+    assert len(peer.groups) == 1
+
+
+def test_a_destination_that_proves_is_asked_later(tools: Callable[..., DeliveryTools]) -> None:
+    rows = FakeDeliveries(delivery(1))
+    deliver(1, tools(FakePeer(SENT), rows, proof="query", proof_seconds=45))
+    assert rows.notes == [(1, "sent", timedelta(seconds=45))]
+
+
+def test_what_must_be_sent_again_takes_all_behind_it_along(tools: Callable[..., DeliveryTools]) -> None:
+    rows = FakeDeliveries(delivery(1, "seg"), delivery(2, "sr", attempts=1))
+    deliver(1, tools(FakePeer(RETRY, SENT), rows))
+    # The same wait for both, counted from the one with more attempts: the SR never comes due before the SEG.
+    assert rows.notes == [(1, "pending", "busy", 20), (2, "pending", "busy", 20)]
+
+
+def test_a_refused_object_does_not_hold_the_others_back(tools: Callable[..., DeliveryTools]) -> None:
+    rows = FakeDeliveries(delivery(1, "seg"), delivery(2, "sr"))
+    deliver(1, tools(FakePeer(REFUSED, SENT), rows))
+    assert rows.notes == [(1, "failed", "not this class"), (2, "sent")]
+
+
+def test_a_busy_peer_is_tried_with_doubling_waits_and_then_parked(tools: Callable[..., DeliveryTools]) -> None:
+    rows = FakeDeliveries(delivery(1))
+    with_tools = tools(FakePeer(RETRY, RETRY, RETRY), rows)
+    for _ in range(3):
+        deliver(1, with_tools)
+    assert rows.notes == [(1, "pending", "busy", 10), (1, "pending", "busy", 20), (1, "failed", "busy")]
+
+
+@pytest.mark.parametrize(("answer", "contact"), [(DOWN, Contact.SILENT), (FULL, Contact.ANSWERED)])
+def test_a_peer_that_is_down_or_full_gets_more_attempts(
+    tools: Callable[..., DeliveryTools], answer: Receipt, contact: Contact
+) -> None:
+    rows = FakeDeliveries(delivery(1))
+    with_tools = tools(FakePeer(answer, answer, answer, answer, SENT), rows)
+    assert [deliver(1, with_tools) for _ in range(4)] == [contact] * 4
+    deliver(1, with_tools)
+    assert [note[1] for note in rows.notes] == ["pending", "pending", "pending", "pending", "sent"]
+
+
+@pytest.mark.parametrize(
+    ("holds", "state"),
+    [
+        (True, DeliveryState.SENT),
+        (False, DeliveryState.PENDING),
+        (PeerUnreachableError("it is down"), DeliveryState.PENDING),
+        (PeerError("it does not offer queries (C-FIND)"), DeliveryState.FAILED),
+    ],
+)
+def test_what_a_peer_calls_a_duplicate_is_looked_for_there(
+    tools: Callable[..., DeliveryTools], holds: bool | PeerError, state: DeliveryState
+) -> None:
+    rows = FakeDeliveries(delivery(1, "seg"), delivery(2, "sr"))
+    deliver(1, tools(FakePeer(DUPLICATE, SENT, holds=holds), rows))
+    assert (rows.rows[1].state, rows.rows[2].state) == (state, DeliveryState.SENT)
+
+
+def test_an_error_of_ours_leaves_nothing_as_being_sent(
+    tools: Callable[..., DeliveryTools], caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = FakeDeliveries(delivery(1, "seg"), delivery(2, "sr"))
+    with_tools = tools(FakePeer(), rows)
+    for _ in range(3):
+        deliver(1, with_tools)
+    assert [note[1] for note in rows.notes] == ["pending", "pending"] * 2 + ["failed", "failed"]
+    assert "ZeroDivisionError" in rows.notes[-1][2]
+    assert "PATIENT" not in caplog.text
+
+
+def test_what_takes_its_process_with_it_at_every_attempt_is_parked(tools: Callable[..., DeliveryTools]) -> None:
+    rows, peer = FakeDeliveries(delivery(1, "seg", lost=3), delivery(2, "sr", lost=2)), FakePeer(SENT)
+    deliver(1, tools(peer, rows))
+    assert [note[:2] for note in rows.notes] == [(1, "failed"), (2, "sent")]
+
+
+def test_a_peer_that_never_comes_back_is_given_up_at_last(tools: Callable[..., DeliveryTools]) -> None:
+    rows = FakeDeliveries(delivery(1, attempts=4))
+    deliver(1, tools(FakePeer(DOWN), rows))
+    assert rows.notes == [(1, "failed", "no answer")]
+
+
+def test_a_destination_that_was_removed_holds_its_deliveries(tools: Callable[..., DeliveryTools]) -> None:
+    rows = FakeDeliveries(delivery(1), delivery(2, "sr"))
+    deliver(1, tools(FakePeer(), rows, name="other"))
+    assert [note[1] for note in rows.notes] == ["held", "held"]
+
+
+@pytest.mark.parametrize(
+    ("held", "state"),
+    [
+        (HeldStudy("P1"), DeliveryState.SENT),
+        (HeldStudy(" P1 "), DeliveryState.SENT),
+        (HeldStudy("P2"), DeliveryState.HELD),
+        (HeldStudy(""), DeliveryState.HELD),
+        (PeerError("no queries"), DeliveryState.PENDING),
+    ],
+)
+def test_a_result_goes_to_the_patient_it_was_made_for(
+    tools: Callable[..., DeliveryTools], held: HeldStudy | PeerError | None, state: DeliveryState
+) -> None:
+    rows = FakeDeliveries(delivery(1))
+    peer = FakePeer(SENT, held=held)
+    deliver(1, tools(peer, rows, verify_identity=True))
+    assert rows.rows[1].state is state
+    assert bool(peer.groups) is (state is DeliveryState.SENT)
+
+
+@pytest.mark.parametrize(
+    ("held", "state"),
+    [
+        (HeldStudy("P1"), DeliveryState.SENT),
+        (HeldStudy("P2"), DeliveryState.HELD),
+        (PeerError("it does not offer queries (C-FIND)"), DeliveryState.PENDING),
+    ],
+)
+def test_what_a_peer_has_lost_goes_only_to_the_study_it_was_made_for(
+    tools: Callable[..., DeliveryTools], held: HeldStudy | PeerError, state: DeliveryState
+) -> None:
+    rows = FakeDeliveries(delivery(1, missing=4))
+    deliver(1, tools(FakePeer(SENT, held=held), rows))
+    assert rows.rows[1].state is state
+
+
+def test_what_a_peer_has_lost_with_its_study_does_not_bring_the_study_back(
+    tools: Callable[..., DeliveryTools],
+) -> None:
+    rows, peer = FakeDeliveries(delivery(1, missing=4)), FakePeer(held=None)
+    with_tools = tools(peer, rows)
+    for _ in range(3):
+        deliver(1, with_tools)
+    assert (rows.rows[1].state, peer.groups) == (DeliveryState.HELD, [])
+
+
+def test_a_study_that_the_archive_does_not_hold_is_waited_for_and_then_held(
+    tools: Callable[..., DeliveryTools],
+) -> None:
+    rows, peer = FakeDeliveries(delivery(1)), FakePeer(held=None)
+    with_tools = tools(peer, rows, verify_identity=True)
+    for _ in range(3):
+        deliver(1, with_tools)
+    assert [note[1] for note in rows.notes] == ["pending", "pending", "held"]
+    assert "merged" in rows.notes[-1][2]
+    assert peer.groups == [], "nothing may go to a study that is no longer there"
+
+
+def test_storing_order() -> None:
+    kinds = ["summary", "gsps", "sc", "sr", "seg"]
+    ordered = in_storing_order([delivery(number, kind) for number, kind in enumerate(kinds)])
+    assert [each.kind for each in ordered] == kinds[::-1]
+
+
+def test_a_claim_outlives_the_slowest_destination() -> None:
+    def at(name: str, seconds: float) -> Destination:
+        return Destination(name=name, ae_title="A", host="h", port=1, timeout_seconds=seconds)
+
+    assert longest_delivery(Settings()) == timedelta(0)
+    assert longest_delivery(Settings(destinations=(at("a", 10), at("b", 30)))) == timedelta(seconds=10 * 30)

@@ -1,0 +1,223 @@
+"""Delivery workers: a share for each destination, and nothing that waits is forgotten when a worker may not call."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from pydicom import dcmwrite
+from pynetdicom import AE, evt
+
+from config.settings import Destination, Settings, Workers, load
+from db.destinations import Taken
+from db.engine import connect, migrate
+from db.records import Outcome, ResultRecord
+from db.worklist import Worklist
+from tests.db.examples import received
+from tests.orthanc import wait_until
+from tests.rules import NO_RULES
+from tests.workers.builders import FakeClock
+from tests.workers.conftest import Broker
+from tests.workers.harness import CR, radiograph
+from workers.celery import processes
+from workers.delivery_worker import AttendTools, attend
+from workers.destinations.destination_kind import Contact
+from workers.enqueue import DELIVERIES, JOBS, Doorbell
+
+
+@dataclass
+class FakeAssociations:
+    """One destination; ``free`` says whether it may be called, ``open`` are the ids that wait for it."""
+
+    open: list[int]
+    free: bool = True
+    failures: int = 0
+    notes: list[str] = field(default_factory=list)
+    pause: timedelta = timedelta(0)
+
+    def take(
+        self, delivery_id: int, limits: Mapping[str, int], worker: str, now: datetime, lease: timedelta
+    ) -> Taken | None:
+        assert limits == {"pacs": 2}
+        return Taken("pacs", self.failures) if self.free else None
+
+    def leave(self, worker: str) -> None:
+        self.notes.append("left")
+
+    def answered(self, destination: str) -> None:
+        self.notes.append("answered")
+
+    def silent(self, destination: str, until: datetime) -> None:
+        self.notes.append("silent")
+        self.pause = until - FakeClock()()
+
+    def waiting(self, destination: str, now: datetime, limit: int = 50) -> tuple[int, ...]:
+        return tuple(self.open[:limit])
+
+
+@dataclass
+class World:
+    """What a worker meets: the associations, what each delivery's call comes to, and what was rung for."""
+
+    associations: FakeAssociations
+    contacts: dict[int, Contact] = field(default_factory=dict)
+    proof: Contact = Contact.NONE
+    seconds: float = 0.0
+    each: float = 1.0
+    sent: list[int] = field(default_factory=list)
+    rung: list[int] = field(default_factory=list)
+
+    def deliver(self, delivery_id: int) -> Contact:
+        self.seconds += self.each
+        self.sent.append(delivery_id)
+        contact = self.contacts.get(delivery_id, Contact.ANSWERED)
+        if contact is Contact.ANSWERED and delivery_id in self.associations.open:
+            self.associations.open.remove(delivery_id)
+        return contact
+
+    def ring_deliveries(self, delivery_ids: Iterable[int]) -> bool:
+        self.rung += delivery_ids
+        return True
+
+    def tools(self) -> AttendTools:
+        settings = Settings(
+            workers=Workers(backoff_seconds=5),
+            destinations=(Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=104),),
+        )
+        return AttendTools(
+            settings,
+            self.associations,
+            self,
+            self.deliver,
+            lambda _: self.proof,
+            FakeClock(),
+            lambda: self.seconds,
+            "w",
+        )
+
+
+def test_a_worker_that_may_not_call_lets_the_message_go() -> None:
+    world = World(FakeAssociations([1, 2], free=False))
+    attend(1, world.tools())
+    assert (world.sent, world.rung, world.associations.notes) == ([], [], [])
+
+
+def test_a_worker_works_off_what_waits_for_its_destination() -> None:
+    world = World(FakeAssociations([1, 2, 3]))
+    attend(2, world.tools())
+    assert (world.sent, world.rung) == ([2, 1, 3], [])
+    assert world.associations.notes == ["left"]
+
+
+def test_a_worker_does_not_stay_for_ever() -> None:
+    world = World(FakeAssociations(list(range(1, 100))), each=7.0)
+    attend(1, world.tools())
+    assert world.sent == [1, 2, 3, 4]
+    assert world.rung == [5], "the next one is another message's"
+
+
+def test_a_destination_that_does_not_answer_is_left_at_once_and_longer_each_time() -> None:
+    associations = FakeAssociations([1, 2, 3], failures=2)
+    world = World(associations, {1: Contact.SILENT})
+    attend(1, world.tools())
+    assert (world.sent, world.rung) == ([1], [])
+    assert (associations.notes, associations.pause) == (["silent", "left"], timedelta(seconds=20))
+
+
+def test_a_destination_that_answers_again_is_called_as_usual() -> None:
+    world = World(FakeAssociations([1], failures=3))
+    attend(1, world.tools())
+    assert world.associations.notes == ["answered", "left"]
+
+
+def test_a_silent_peer_keeps_its_proofs_waiting_too() -> None:
+    world = World(FakeAssociations([1]), {9: Contact.NONE}, proof=Contact.SILENT)
+    attend(9, world.tools())
+    assert (world.sent, world.associations.notes) == ([9], ["silent", "left"])
+
+
+def test_each_destination_has_processes_of_its_own() -> None:
+    def at(name: str, associations: int) -> Destination:
+        return Destination(name=name, ae_title="A", host="h", port=1, associations=associations)
+
+    assert processes(Settings(destinations=(at("a", 2), at("b", 3))), DELIVERIES) == 5
+    assert processes(Settings(), DELIVERIES) == 1
+    assert processes(Settings(destinations=(at("a", 2),)), JOBS) == 1
+
+
+def test_mute_destinations_do_not_delay_a_good_one(broker: Broker, tmp_path: Path) -> None:
+    """Three peers that take a connection and say nothing, and one that answers: real workers, broker and database."""
+    arrived: dict[str, float] = {}
+
+    def store(event: evt.Event) -> int:
+        arrived[str(event.request.AffectedSOPInstanceUID)] = time.monotonic()
+        return 0x0000
+
+    entity = AE("GOOD")
+    entity.add_supported_context(CR)
+    good = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
+    mute = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+    ports = {"good": good.server_address[1], **{f"mute{n}": one.getsockname()[1] for n, one in enumerate(mute)}}
+    config = configuration(tmp_path, broker, ports)
+    expected = prepared_deliveries(load(config), list(ports), images=8)
+    with (tmp_path / "log").open("wb") as log:
+        command = [sys.executable, "-m", "tests.workers.real_worker", "deliveries", str(config)]
+        worker = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        started = time.monotonic()
+        wait_until(lambda: expected <= set(arrived), "all results at the good one", seconds=60)
+        # Each call of a mute one takes 10 s, and there are 24 of them.
+        assert max(arrived.values()) - min(arrived.values()) < 8
+        assert time.monotonic() - started < 40, "most of it is the start of the processes"
+    finally:
+        worker.terminate()
+        worker.wait(60)
+        good.shutdown()
+        for one in mute:
+            one.close()
+
+
+def configuration(folder: Path, broker: Broker, ports: Mapping[str, int]) -> Path:
+    lines = [f'[store]\nfolder = "{folder / "store"}"', f'[broker]\nurl = "{broker.url}"']
+    for name, port in ports.items():
+        lines.append(f'[[destinations]]\nname = "{name}"\nae_title = "{name.upper()}"\nhost = "127.0.0.1"')
+        lines.append(f"port = {port}\ntimeout_seconds = 10\nkinds = {json.dumps(['sr'])}")
+    (folder / "pleura.toml").write_text("\n".join(lines))
+    return folder / "pleura.toml"
+
+
+def prepared_deliveries(settings: Settings, names: list[str], images: int) -> set[str]:
+    """Finish a job for each image, with one result for each destination; rung for are the mute ones first."""
+    folder = settings.store.folder
+    (folder / "results").mkdir(parents=True)
+    engine = connect(settings.database_url)
+    migrate(engine)
+    worklist, doorbell, now = Worklist(engine, NO_RULES), Doorbell(settings.broker_url), datetime.now(UTC)
+    deliveries: list[int] = []
+    uids = set()
+    for number in range(1, images + 1):
+        uid = f"1.2.3.{number}"
+        dcmwrite(folder / "results" / f"{number}.dcm", radiograph(uid), enforce_file_format=True)
+        record = ResultRecord("sr", CR, uid, f"{uid}.2", f"{number:064x}", f"results/{number}.dcm", 10)
+        deliveries += finished_job(worklist, number, record, dict.fromkeys(sorted(names, reverse=True), ("sr",)), now)
+        uids.add(uid)
+    doorbell.ring_deliveries(deliveries)
+    doorbell.close()
+    return uids
+
+
+def finished_job(
+    worklist: Worklist, number: int, record: ResultRecord, to: dict[str, tuple[str, ...]], now: datetime
+) -> tuple[int, ...]:
+    (job_id,) = worklist.record_instance(received(1, number), None, "p" * 64, now).job_ids
+    worklist.claim_job(job_id, "w", now, timedelta(minutes=1))
+    deliveries = worklist.finish_job(job_id, "w", Outcome(results=(record,), destinations=to), now)
+    assert deliveries is not None
+    return deliveries

@@ -1,0 +1,73 @@
+"""The side of a finding, from its mask or its boxes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models.contract import Box, Code, Finding
+from models.radiograph.orientation import patient_orientation
+from tests.workers.results.sources import analysis, finding, source
+from workers.job_outcome import finding_records
+from workers.laterality import side_of
+from workers.results import codes
+from workers.results.finding_text import side_code
+
+CODE = Code("36118008", "SCT", "Pneumothorax")
+
+
+def _finding(columns: slice | None = None, *boxes: Box) -> Finding:
+    mask = None
+    if columns is not None:
+        mask = np.zeros((10, 100), dtype=bool)
+        mask[2:5, columns] = True
+    return Finding("pneumothorax", CODE, "chest", 0.9, 0.5, mask=mask, boxes=boxes)
+
+
+SHAPE = (10, 100)
+
+
+@pytest.mark.parametrize(
+    ("columns", "side"),
+    [(slice(10, 30), "right"), (slice(60, 90), "left"), (slice(30, 70), "both"), (slice(10, 48), "both")],
+)
+def test_a_place_has_a_side_where_the_orientation_tells_it(columns: slice, side: str) -> None:
+    mirrored = {"left": "right", "right": "left"}.get(side, side)
+
+    assert side_of(_finding(columns), SHAPE, ("L", "F")) == side
+    assert side_of(_finding(columns), SHAPE, ("R", "F")) == mirrored
+
+
+@pytest.mark.parametrize("orientation", [None, ("A", "F"), ("LF", "H")])
+def test_a_side_is_never_guessed(orientation: tuple[str, str] | None) -> None:
+    """Not even that of a radiograph that hangs as usual, the patient's right on the left."""
+    assert side_of(_finding(slice(10, 30)), SHAPE, orientation) == "unknown"
+    assert side_of(_finding(None, Box(5, 0, 20, 10, 0.9)), SHAPE, orientation) == "unknown"
+
+
+@pytest.mark.parametrize("orientation", [None, ("L", "F")])
+def test_what_shows_no_place_has_no_side(orientation: tuple[str, str] | None) -> None:
+    assert side_of(_finding(slice(0, 0)), SHAPE, orientation) == ""
+    assert side_of(_finding(None), SHAPE, orientation) == ""
+
+
+def test_boxes() -> None:
+    right, left = Box(5, 0, 20, 10, 0.9), Box(60, 0, 30, 10, 0.8)
+    assert side_of(_finding(None, right), SHAPE, ("L", "F")) == "right"
+    assert side_of(_finding(None, left), SHAPE, ("L", "F")) == "left"
+    assert side_of(_finding(None, right, left), SHAPE, ("L", "F")) == "both"
+    assert side_of(_finding(None, Box(45, 0, 40, 10, 0.9)), SHAPE, ("L", "F")) == "both"
+
+
+@pytest.mark.parametrize("value", [None, ["L", "F"], ["R", "F"], ["F", "L"], ["A", "F"], ["L", "R"]])
+@pytest.mark.parametrize("columns", [slice(2, 12), slice(30, 46), slice(20, 28)])
+def test_database_report_and_segmentation_name_the_same_side(value: list[str] | None, columns: slice) -> None:
+    mask = np.zeros((64, 48), dtype=bool)
+    mask[2:20, columns] = True
+    image = source(PatientOrientation=value)
+    made = analysis(image, (finding(mask=mask),))
+
+    (record,) = finding_records(made.prediction, None, None, patient_orientation(image))
+    code = side_code(made, made.prediction.findings[0])
+
+    assert {"left": codes.LEFT, "right": codes.RIGHT}.get(record.side) == code

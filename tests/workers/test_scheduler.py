@@ -1,0 +1,277 @@
+"""The sweep with fakes: it rings for what is quiet, tells each late job once, settles what has come to rest."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from config.settings import Destination, Results, Settings, Store
+from db.records import IS_REPORTED, ExpiredStudy, ResultRecord, StudyFacts, TriageDecision
+from tests.workers.builders import NOON, FakeClock, facts
+from workers.completion import comes_too_late, may_settle
+from workers.job_outcome import EncodedResult
+from workers.retention import Retention
+from workers.scheduler import Sweep, sweep_until
+
+
+@dataclass
+class FakeWorklist:
+    jobs: tuple[tuple[int, bool], ...] = ()
+    deliveries: tuple[int, ...] = ()
+    late: tuple[int, ...] = ()
+    quiet: tuple[int, ...] = ()
+    study: StudyFacts = field(default_factory=facts)
+    arrived: bool = False
+    notes: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def jobs_to_ring(self, now: datetime, quiet: timedelta, limit: int = 500) -> tuple[tuple[int, bool], ...]:
+        return self.jobs
+
+    def mark_rung(self, job_ids: Sequence[int], now: datetime) -> None:
+        self.notes.append(("rung", *job_ids))
+
+    def deliveries_to_ring(self, now: datetime, quiet: timedelta, limit: int = 500) -> tuple[int, ...]:
+        return self.deliveries
+
+    def mark_deliveries_rung(self, delivery_ids: Sequence[int], now: datetime) -> None:
+        self.notes.append(("deliveries rung", *delivery_ids))
+
+    def late_jobs(self, now: datetime, older_than: timedelta) -> tuple[int, ...]:
+        return self.late
+
+    def quiet_studies(self, now: datetime, quiet: timedelta, limit: int = 100) -> tuple[int, ...]:
+        return self.quiet
+
+    def study_facts(self, study_id: int) -> StudyFacts:
+        return self.study
+
+    def record_triage(self, study_id: int, decision: TriageDecision, now: datetime) -> None:
+        self.notes.append(("triage", decision.priority.value))
+
+    def expired_studies(self, before: datetime, after_id: int = 0, limit: int = 100) -> tuple[ExpiredStudy, ...]:
+        raise AssertionError("with 0 days nothing is looked for")
+
+    def files_removed(self, study: ExpiredStudy, now: datetime) -> None:
+        raise AssertionError("with 0 days nothing is removed")
+
+    def settle_study(
+        self,
+        study_id: int,
+        results: Sequence[ResultRecord],
+        destinations: Mapping[str, Sequence[str]],
+        now: datetime,
+        activity: int | None = None,
+        recorded: str = "",
+    ) -> tuple[int, ...] | None:
+        if self.arrived:
+            return None
+        self.notes.append(("settled", [result.kind for result in results], dict(destinations), activity, recorded))
+        return (50,)
+
+
+@dataclass
+class FakeBell:
+    works: bool = True
+    there: frozenset[int] = frozenset()
+    rung: list[Any] = field(default_factory=list)
+
+    def ring_jobs(self, jobs: Iterable[tuple[int, bool]]) -> bool:
+        self.rung.extend(jobs)
+        return self.works
+
+    def ring_deliveries(self, delivery_ids: Iterable[int]) -> bool:
+        self.rung.extend(delivery_ids)
+        return self.works
+
+    def waiting_jobs(self) -> frozenset[int] | None:
+        return self.there if self.works else None
+
+    def waiting_deliveries(self) -> frozenset[int] | None:
+        return self.there if self.works else None
+
+
+SUMMARY = EncodedResult(ResultRecord("summary", "1.2", "1.2.3", "1.2.4", "d", "results/dd/d.dcm", 4), b"DICM")
+
+
+def sweep(worklist: FakeWorklist, bell: FakeBell, folder: Path, *summaries: EncodedResult, hours: float = 0) -> Sweep:
+    settings = Settings(
+        store=Store(folder=folder),
+        results=Results(late_after_hours=hours),
+        destinations=(Destination(name="pacs", ae_title="PACS", host="h", port=104),),
+    )
+    retention = Retention(folder, 0, worklist)
+    return Sweep(settings, worklist, bell, FakeClock(), lambda study, decision: summaries, retention, lambda now: None)
+
+
+def test_it_rings_for_what_nobody_has_heard_of(tmp_path: Path) -> None:
+    worklist, bell = FakeWorklist(jobs=((1, True), (2, False)), deliveries=(9,)), FakeBell()
+    sweep(worklist, bell, tmp_path).once()
+    assert bell.rung == [(1, True), (2, False), 9]
+    assert worklist.notes == [("rung", 1, 2), ("deliveries rung", 9)]
+
+
+def test_what_the_broker_did_not_hear_is_not_noted_as_rung(tmp_path: Path) -> None:
+    worklist, bell = FakeWorklist(jobs=((1, True),), deliveries=(9,)), FakeBell(works=False)
+    sweep(worklist, bell, tmp_path).once()
+    assert worklist.notes == []
+
+
+def test_each_late_job_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    worklist = FakeWorklist(late=(3, 4))
+    sweeper = sweep(worklist, FakeBell(), tmp_path)
+    with caplog.at_level(logging.WARNING):
+        sweeper.once()
+        sweeper.once()
+        worklist.late = (4,)
+        sweeper.once()
+        worklist.late = (3, 4)
+        sweeper.once()
+    told = [record.args[0] for record in caplog.records if isinstance(record.args, tuple)]
+    assert told == [3, 4, 3], "job 3 was late, then not, then late again"
+
+
+def test_a_quiet_study_is_triaged_summarised_and_settled(tmp_path: Path) -> None:
+    worklist, bell = FakeWorklist(quiet=(1,), study=facts(activity=7)), FakeBell()
+    sweep(worklist, bell, tmp_path, SUMMARY).once()
+    assert worklist.notes == [
+        ("triage", "routine"),
+        ("settled", ["summary"], {"pacs": ("seg", "sr", "summary")}, 7, ""),
+    ]
+    assert (tmp_path / "results/dd/d.dcm").read_bytes() == b"DICM"
+    assert bell.rung == [50]
+
+
+def test_a_summary_that_cannot_be_made_does_not_keep_a_study_open_for_ever(tmp_path: Path) -> None:
+    worklist = FakeWorklist(quiet=(1,))
+    sweeper = sweep(worklist, FakeBell(), tmp_path)
+
+    def fail(study: StudyFacts, decision: TriageDecision) -> Sequence[EncodedResult]:
+        raise OSError("the image is gone")
+
+    sweeper.summarise = fail
+    for _ in range(3):
+        sweeper.once()
+    assert [note[0] for note in worklist.notes] == ["triage"] * 3
+    sweeper.once()
+    assert worklist.notes[-1] == ("settled", [], {"pacs": ("seg", "sr", "summary")}, 0, "")
+    assert sweeper.failures == {}
+
+
+def test_what_has_its_message_already_is_not_enqueued_again(tmp_path: Path) -> None:
+    worklist, bell = FakeWorklist(jobs=((1, True), (2, False)), deliveries=(9,)), FakeBell(there=frozenset({2, 9}))
+    sweep(worklist, bell, tmp_path).once()
+    assert bell.rung == [(1, True)]
+    assert worklist.notes == [("rung", 1, 2), ("deliveries rung", 9)], "it is looked for again after a while"
+
+
+def test_a_study_that_cannot_be_settled_is_in_no_other_study_s_way(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The disk takes no file for the first one: the second settles, and the first is tried again, ever more rarely."""
+    worklist = FakeWorklist(quiet=(1, 2))
+    sweeper = sweep(worklist, FakeBell(), tmp_path)
+    sweeper.elapsed, seconds = lambda: seconds[0], [0.0]
+    sweeper.studies.elapsed = sweeper.elapsed
+    tries: list[float] = []
+    name = "PATIENT^NAME"
+
+    def facts_of(study_id: int) -> StudyFacts:
+        if study_id == 1:
+            tries.append(seconds[0])
+            raise OSError(28, name)
+        return worklist.study
+
+    worklist.study_facts = facts_of  # type: ignore[method-assign]
+    for _ in range(10):
+        sweeper.once()
+        seconds[0] += 1
+    assert tries == [0, 2, 6]
+    assert [note[0] for note in worklist.notes].count("settled") == 10
+    assert name not in caplog.text
+
+
+def test_a_step_that_fails_keeps_no_other_from_its_turn(tmp_path: Path) -> None:
+    worklist = FakeWorklist(quiet=(1,), deliveries=(9,))
+    sweeper = sweep(worklist, FakeBell(), tmp_path, SUMMARY)
+    pulled: list[datetime] = []
+
+    def pull_back(now: datetime) -> int:
+        pulled.append(now)
+        return 0
+
+    sweeper.pull_back = pull_back
+
+    def broken(*arguments: Any, **options: Any) -> Any:
+        raise ZeroDivisionError
+
+    worklist.jobs_to_ring = worklist.late_jobs = broken  # type: ignore[method-assign]
+    sweeper.retention.keep_days = 30
+    sweeper.once()
+    assert [note[0] for note in worklist.notes] == ["deliveries rung", "triage", "settled"]
+    assert len(pulled) == 1
+
+
+def test_a_late_summary_is_kept_and_not_sent(tmp_path: Path) -> None:
+    old = facts(first_received_at=NOON - timedelta(hours=5))
+    worklist = FakeWorklist(quiet=(1,), study=old)
+    sweep(worklist, FakeBell(), tmp_path, SUMMARY, hours=4).once()
+    assert worklist.notes[-1] == (
+        "settled",
+        ["summary"],
+        {"pacs": ("seg", "sr", "summary")},
+        0,
+        "the study came more than 4 hours before",
+    )
+
+
+def test_a_study_in_which_something_arrived_meanwhile_stays_open(tmp_path: Path) -> None:
+    worklist, bell = FakeWorklist(quiet=(1,), arrived=True), FakeBell()
+    sweep(worklist, bell, tmp_path).once()
+    assert bell.rung == []
+
+
+def test_a_study_with_waiting_jobs_is_left_alone(tmp_path: Path) -> None:
+    worklist = FakeWorklist(quiet=(1,), study=facts(jobs_waiting=1))
+    sweep(worklist, FakeBell(), tmp_path).once()
+    assert worklist.notes == []
+
+
+def test_the_loop_outlives_what_goes_wrong_and_ends_when_told(caplog: pytest.LogCaptureFixture) -> None:
+    stop, rounds = threading.Event(), []
+
+    def once() -> None:
+        rounds.append(1)
+        if len(rounds) == 2:
+            raise RuntimeError("the database is away")
+        if len(rounds) == 4:
+            stop.set()
+
+    sweep_until(stop, once, 0.001)
+    assert len(rounds) == 4
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+@pytest.mark.parametrize(("hours", "age", "late"), [(0, 999, False), (4, 3.9, False), (4, 4.1, True)])
+def test_results_of_an_old_study_come_too_late(hours: float, age: float, late: bool) -> None:
+    study = facts(first_received_at=NOON - timedelta(hours=age))
+    assert bool(comes_too_late(study, Results(late_after_hours=hours), NOON)) is late
+
+
+@pytest.mark.parametrize(
+    ("reported", "rule", "late"), [(True, "record", True), (True, "send", False), (False, "record", False)]
+)
+def test_results_of_a_reported_study_come_too_late(reported: bool, rule: Literal["send", "record"], late: bool) -> None:
+    study = facts(first_received_at=NOON, reported=reported)
+    assert (comes_too_late(study, Results(after_report=rule), NOON) == IS_REPORTED) is late
+
+
+def test_only_a_study_without_waiting_jobs_may_settle() -> None:
+    assert may_settle(facts())
+    assert not may_settle(replace(facts(), jobs_waiting=1))

@@ -1,0 +1,160 @@
+"""Rejection notes of our own: what they say, to whom they go, and what is left for a person."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom import dcmread, dcmwrite
+from pydicom.dataset import Dataset
+
+from config.settings import Destination, Settings, Store
+from db.engine import connect, migrate
+from db.records import FOR_SAFETY, NOTE, Outcome, ReceivedInstance, RejectionNote, ResultRecord, StaleObject
+from db.worklist import Worklist
+from node.dicom.rejection_notes import read_rejection
+from tests.rules import NO_RULES
+from tests.workers.builders import NOON
+from tests.workers.harness import CR, radiograph
+from tests.workers.results.sources import EQUIPMENT, source
+from workers.job_outcome import as_file
+from workers.results.rejection_note import TITLES, encode_note
+from workers.stale_objects import RejectionNotes, by_hand, notes_of
+
+SEG, SR = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.88.34"
+MINUTE = timedelta(minutes=1)
+TAKEN_BACK = RejectionNote("1.9", "113001", "The hospital has rejected this image for quality reasons.", ("1.2.1",))
+
+
+def stale(number: int = 1, code: str = "113001", destination: str = "pacs", sop_class: str = SEG) -> StaleObject:
+    return StaleObject(number, destination, "seg", sop_class, f"2.25.{number}", "2.25.9", code, f"Reason {code}.")
+
+
+def note(*objects: StaleObject, header: Dataset | None = None) -> Dataset:
+    return encode_note(header or source(), objects, equipment=EQUIPMENT, uid_root="2.25", created_at=NOON)
+
+
+@pytest.mark.parametrize("code", TITLES)
+def test_a_note_is_one_that_this_node_itself_would_follow(code: str, tmp_path: Path) -> None:
+    made = note(stale(1, code), stale(2, code, sop_class=SR))
+    path = tmp_path / "note.dcm"
+    path.write_bytes(as_file(NOTE, made).content)
+    read = read_rejection(path)
+    assert read is not None
+    assert (read.code, read.sop_instance_uids) == (code, ("2.25.1", "2.25.2"))
+    assert (made.Modality, made.PatientID, made.StudyInstanceUID) == ("KO", "P-0815", source().StudyInstanceUID)
+    items = [item for item in made.ContentSequence if item.RelationshipType == "CONTAINS"]
+    assert [item.ValueType for item in items] == ["TEXT", "IMAGE", "COMPOSITE"]
+    named = [item.get("ConceptNameCodeSequence", [Dataset()])[0].get("CodeValue") for item in made.ContentSequence]
+    modifiers = [value for value in named if value == "113011"]
+    assert len(modifiers) == (1 if code == "113001" else 0), "TID 2010: a reason of quality has a modifier of CID 7011"
+
+
+@pytest.mark.peer("dciodvfy")
+@pytest.mark.parametrize("code", TITLES)
+def test_dciodvfy_accepts_every_note(code: str, tmp_path: Path) -> None:
+    path = tmp_path / "note.dcm"
+    path.write_bytes(as_file(NOTE, note(stale(1, code), stale(2, code, sop_class=SR))).content)
+    told = subprocess.run(["dciodvfy", "-new", path], capture_output=True, text=True, errors="replace", check=False)
+    lines = (told.stderr + told.stdout).splitlines()
+    assert [line for line in lines if line.startswith("Error")] == []
+
+
+def test_the_same_note_has_the_same_uid_and_another_another() -> None:
+    one, other = stale(1), stale(2)
+    assert note(one, other).SOPInstanceUID == note(other, one).SOPInstanceUID
+    others = (note(one), note(one, stale(3)), note(stale(1, FOR_SAFETY)), note(stale(1, destination="archive")))
+    assert len({made.SOPInstanceUID for made in (note(one, other), *others)}) == 5
+
+
+def test_one_note_for_each_destination_and_title() -> None:
+    groups = notes_of([stale(1), stale(2, FOR_SAFETY), stale(3), stale(4, destination="archive")])
+    assert [[one.delivery_id for one in group] for group in groups] == [[4], [1, 3], [2]]
+
+
+class Node:
+    """A study whose SEG and SR are at two destinations, of which one takes rejection notes."""
+
+    def __init__(self, folder: Path) -> None:
+        engine = connect(f"sqlite:///{folder}/pleura.sqlite")
+        migrate(engine)
+        self.worklist = Worklist(engine, NO_RULES)
+        peers = (("pacs", True), ("archive", False))
+        self.settings = Settings(
+            store=Store(folder=folder),
+            destinations=tuple(
+                Destination(name=name, ae_title="PACS", host="h", port=104, rejection_notes=notes)
+                for name, notes in peers
+            ),
+        )
+        self.rung: list[int] = []
+        dcmwrite(folder / "1.dcm", radiograph("1.2.1"), enforce_file_format=True)
+        image = ReceivedInstance("1.2.1", CR, "1.2", "a" * 64, "1.dcm", 1, "1.3", "1.4", patient_id="P1")
+        (job_id,) = self.worklist.record_instance(image, None, "p" * 64, NOON).job_ids
+        self.worklist.claim_job(job_id, "w", NOON, MINUTE)
+        results = (
+            ResultRecord("seg", SEG, "2.25.1", "2.25.11", "d", "results/1", 1),
+            ResultRecord("sr", SR, "2.25.2", "2.25.12", "d", "results/2", 1),
+        )
+        everything = {name: ("seg", "sr") for name, _ in peers}
+        deliveries = self.worklist.finish_job(job_id, "w", Outcome(results=results, destinations=everything), NOON)
+        for delivery in deliveries or ():
+            self.worklist.claim_delivery(delivery, "d", NOON, MINUTE)
+            self.worklist.delivery_sent(delivery, "d", NOON)
+
+    def ring(self, deliveries: Iterable[int]) -> bool:
+        self.rung.extend(deliveries)
+        return True
+
+    def step(self) -> None:
+        RejectionNotes(self.settings, self.worklist, EQUIPMENT, self.ring).step(NOON)
+
+    @property
+    def notes(self) -> Sequence[Any]:
+        return [one for one in self.worklist.study_detail(1).results if one.record.kind == NOTE]
+
+
+def test_a_note_goes_where_notes_are_taken_and_the_rest_is_listed(tmp_path: Path) -> None:
+    node = Node(tmp_path)
+    node.step()
+    assert node.notes == []
+    node.worklist.reject_instances(TAKEN_BACK, NOON)
+    node.step()
+    node.step()
+    (made,) = node.notes
+    detail = node.worklist.study_detail(1)
+    deliveries = [one for one in detail.deliveries if one.result_id == made.id]
+    assert [one.destination for one in deliveries] == ["pacs"]
+    assert node.rung == [deliveries[0].id]
+    document = dcmread(BytesIO((tmp_path / made.record.path).read_bytes()))
+    (evidence,) = document.CurrentRequestedProcedureEvidenceSequence
+    named = {
+        item.ReferencedSOPInstanceUID
+        for series in evidence.ReferencedSeriesSequence
+        for item in series.ReferencedSOPSequence
+    }
+    assert named == {"2.25.1", "2.25.2"}
+    told = [item.TextValue for item in document.ContentSequence if item.get("TextValue", "").startswith("The hospital")]
+    assert told == [
+        "The hospital has rejected this image for quality reasons. The result had been sent and must be removed there."
+    ]
+    left = by_hand(detail, node.settings.destinations)
+    assert [(one.delivery.destination, one.sop_instance_uid) for one in left] == [
+        ("archive", "2.25.1"),
+        ("archive", "2.25.2"),
+    ]
+
+
+def test_a_study_of_which_no_note_can_be_made_keeps_no_other_from_it(tmp_path: Path) -> None:
+    node = Node(tmp_path)
+    node.worklist.reject_instances(TAKEN_BACK, NOON)
+    (tmp_path / "1.dcm").unlink()
+    node.step()
+    assert node.notes == []
+    left = by_hand(node.worklist.study_detail(1), node.settings.destinations)
+    assert {one.delivery.destination for one in left} == {"archive"}

@@ -1,0 +1,358 @@
+"""What a worker does with an id: claim the job, let pure functions work, record everything in one transaction.
+
+A process may be killed between any two lines here. What keeps that harmless:
+
+* a job is claimed by one conditional update, so a message that comes twice does nothing the second time;
+* result files are written before the row that names them, under a name made of their own bytes;
+* UIDs and times of a result are those of the job, so a second run makes the same objects again;
+* findings, results and deliveries appear with the job's end in one transaction, or not at all.
+
+What is lost with a process is found by the next child of the worker (claims of its predecessor) or by the sweep
+(claims that have expired, doorbells that nobody heard).
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from pydicom.dataset import Dataset
+
+from config.logging import job_in_log
+from config.settings import Settings
+from db.records import FindingRecord, Job, Outcome, ResultRecord, StudyDetail, StudyFacts, TriageDecision
+from models.contract import ModelInput, Prediction, Unfit
+from models.radiograph.decode import PixelFault
+from workers.clock import Clock, Elapsed
+from workers.completion import comes_too_late
+from workers.durable_files import write_durably
+from workers.errors import RejectedError, RetryableError
+from workers.image_measures import measures_of
+from workers.job_outcome import (
+    Encode,
+    EncodedResult,
+    encode_results,
+    finding_records,
+    kinds_by_destination,
+    kinds_for,
+    kinds_wanted,
+    refusal_of,
+)
+from workers.open_worklist import triage_study
+from workers.pipeline_digest import name_of_analysis
+from workers.results.encoder import Analysis, Equipment
+from workers.results.header import text_of
+from workers.results.identity import Identity
+from workers.results.patient import with_patient
+from workers.source_image import SourceImage
+
+log = logging.getLogger(__name__)
+
+_LEASE_MARGIN_SECONDS = 60.0
+
+
+class JobList(Protocol):
+    """What this module needs of :class:`db.worklist.Worklist`."""
+
+    def claim_job(self, job_id: int, worker: str, now: datetime, lease: timedelta) -> Job | None:
+        """Take the job, or None where it is not to be taken."""
+        ...
+
+    def finish_job(self, job_id: int, worker: str, outcome: Outcome, now: datetime) -> tuple[int, ...] | None:
+        """Record the outcome; the ids of its deliveries, or None where the claim was lost."""
+        ...
+
+    def retry_job(self, job_id: int, worker: str, error: str, now: datetime, after: timedelta) -> bool:
+        """Put the job back, due ``after`` a while."""
+        ...
+
+    def fail_job(self, job_id: int, worker: str, error: str, now: datetime) -> bool:
+        """Park the job for the admin."""
+        ...
+
+    def settle_comparison(self, job_id: int, worker: str, difference: str, now: datetime) -> bool:
+        """Record whether an instance repeats an earlier one; False where the claim was lost."""
+        ...
+
+    def study_facts(self, study_id: int) -> StudyFacts:
+        """What triage needs to know."""
+        ...
+
+    def study_detail(self, study_id: int) -> StudyDetail:
+        """Everything about a study."""
+        ...
+
+    def record_triage(self, study_id: int, decision: TriageDecision, now: datetime) -> None:
+        """Record a decision."""
+        ...
+
+
+class DeliveryBell(Protocol):
+    """Rings for deliveries."""
+
+    def ring_deliveries(self, delivery_ids: Iterable[int]) -> bool:
+        """Ring; False where nobody heard."""
+        ...
+
+
+class Predictor(Protocol):
+    """The active models, loaded and warm."""
+
+    def predict(self, model_input: ModelInput) -> Prediction:
+        """Judge one image."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisTools:
+    """All that :func:`analyse_job` works with; a composition root makes it once a process.
+
+    ``read_source`` raises ``OSError`` where the file cannot be read now and :class:`RejectedError` where nothing can be
+    made of its bytes. ``difference`` says in what two received files under one SOP Instance UID differ (see
+    :mod:`workers.repeated_instances`). ``pipeline`` is the digest of what ``predictor`` and ``encode`` do; UIDs are
+    made with the job's own, so that no two jobs ever make the same one. ``modes`` are the states of the models for this
+    job, and ``changes`` how they differ from the configuration (see :class:`workers.model_state_resolver.Turn`);
+    ``device`` is where the networks run.
+    """
+
+    settings: Settings
+    worklist: JobList
+    read_source: Callable[[Path], SourceImage]
+    difference: Callable[[Path, Path], str]
+    predictor: Predictor
+    encode: Encode
+    equipment: Equipment
+    pipeline: str
+    doorbell: DeliveryBell
+    clock: Clock
+    elapsed: Elapsed
+    worker: str
+    modes: Mapping[str, str] = field(default_factory=dict)
+    changes: tuple[str, ...] = ()
+    device: str = ""
+
+    @property
+    def lease(self) -> timedelta:
+        """How long a claim holds: the time limit kills the process before that."""
+        return timedelta(seconds=self.settings.workers.job_seconds + _LEASE_MARGIN_SECONDS)
+
+
+def analyse_job(job_id: int, tools: AnalysisTools) -> None:
+    """Run one job to its end: done, to be tried again, or parked."""
+    with job_in_log(job_id):
+        job = tools.worklist.claim_job(job_id, tools.worker, tools.clock(), tools.lease)
+        if job is None:
+            log.debug("the job is not to be taken")
+            return
+        _run(job, tools)
+
+
+def _run(job: Job, tools: AnalysisTools) -> None:
+    if job.attempts > tools.settings.workers.attempts:
+        _park(job, "its process was lost or stopped by the time limit at every attempt", tools)
+        return
+    if job.pipeline != tools.pipeline:
+        log.info("the job was made for another pipeline than the one that is active now, which analyses it")
+    try:
+        finish = _compared(job, tools) if job.compare_with is not None else _analysed(job, tools)
+    except (RetryableError, OSError, MemoryError) as error:
+        _try_again(job, f"{type(error).__name__}: {error}", tools)
+    except Exception as error:
+        # A defect of ours or of a model. Its words may quote the data set: the log gets where it was, and not those.
+        log.error("attempt %d failed with %s\n%s", job.attempts, type(error).__name__, where_in_code(error))
+        _try_again(job, f"{type(error).__name__} in the analysis; the log has the details", tools)
+    else:
+        finish()
+
+
+def _analysed(job: Job, tools: AnalysisTools) -> Callable[[], None]:
+    """Analyse the image; what is given back records it."""
+    return partial(_finish, job, _analyse(job, tools), tools)
+
+
+def _compared(job: Job, tools: AnalysisTools) -> Callable[[], None]:
+    """Compare the instance with those that came before it under its UID; what is given back records what it is."""
+    store = tools.settings.store.folder
+    differences = [tools.difference(store / before, store / job.instance_path) for before in job.compare_with or ()]
+    difference = "" if not all(differences) else next(iter(differences), "nothing is left to compare it with")
+    return partial(_end_comparison, job, difference, tools)
+
+
+def _end_comparison(job: Job, difference: str, tools: AnalysisTools) -> None:
+    if not tools.worklist.settle_comparison(job.id, tools.worker, difference, tools.clock()):
+        log.warning("the job was taken from this worker before its instance was compared")
+        return
+    triage_study(job.study_id, tools.worklist, tools.settings.triage, tools.clock())
+    if difference:
+        log.warning("the instance has other content than an earlier one of its UID; the study is held")
+    else:
+        log.info("the instance repeats an earlier one")
+
+
+def where_in_code(error: BaseException) -> str:
+    """The stack of an error without its words."""
+    return "".join(traceback.format_tb(error.__traceback__)).rstrip()
+
+
+def backoff(attempts: int, settings: Settings) -> timedelta:
+    """Wait after the attempt with number ``attempts`` (from 1): doubling, up to a limit."""
+    workers = settings.workers
+    # The exponent is bounded so that a large number of attempts does not overflow.
+    seconds = workers.backoff_seconds * 2.0 ** min(attempts - 1, 32)
+    return timedelta(seconds=min(seconds, workers.longest_backoff_seconds))
+
+
+def _analyse(job: Job, tools: AnalysisTools) -> Outcome:
+    started = tools.elapsed()
+    source = _read(job, tools)
+    read = tools.elapsed()
+    prediction = _predict(source, tools)
+    predicted = tools.elapsed()
+    analysis = _analysis(job, source, prediction, tools)
+    wanted = kinds_wanted(tools.settings.destinations)
+    kinds = kinds_for(prediction, wanted, capture_negatives=tools.settings.results.capture_negatives)
+    results = encode_results(analysis, tools.encode, kinds)
+    encoded = tools.elapsed()
+    _write(results, tools.settings.store.folder)
+    timings = {
+        "read": read - started,
+        "predict": predicted - read,
+        "encode": encoded - predicted,
+        "write": tools.elapsed() - encoded,
+        **{f"predict.{stage}": seconds for stage, seconds in prediction.timings.items()},
+    }
+    return Outcome(
+        findings=_findings(source, prediction, analysis.identity),
+        results=tuple(result.record for result in results),
+        unfit=refusal_of(prediction),
+        timings=timings,
+        destinations=kinds_by_destination(tools.settings.destinations),
+        recorded=comes_too_late(tools.worklist.study_facts(job.study_id), tools.settings.results, tools.clock()),
+        modes=dict(tools.modes),
+        measures=measures_of(source.header, source.model_input),
+        ran_on=tools.device,
+    )
+
+
+def _findings(source: SourceImage, prediction: Prediction, identity: Identity) -> tuple[FindingRecord, ...]:
+    image = source.model_input
+    if image is None:
+        return finding_records(prediction, None, identity)
+    return finding_records(prediction, image.spacing, identity, image.patient_orientation)
+
+
+def _read(job: Job, tools: AnalysisTools) -> SourceImage:
+    path = tools.settings.store.folder / job.instance_path
+    if not path.is_file():
+        raise RetryableError("the received file is not in the store")
+    try:
+        return tools.read_source(path)
+    except MemoryError:
+        if job.attempts < tools.settings.workers.attempts:
+            raise
+        # Its size was within the limit, and it was tried when there was room as well: the image cannot be read here.
+        sentence = "Reading the image takes more memory than the worker has."
+        return SourceImage(Dataset(), None, Unfit(PixelFault.TOO_LARGE.value, sentence, is_chest=False))
+
+
+def _predict(source: SourceImage, tools: AnalysisTools) -> Prediction:
+    if source.model_input is None:
+        assert source.unfit is not None
+        rows, columns = source.header.get("Rows") or 0, source.header.get("Columns") or 0
+        return Prediction(shape=(int(rows), int(columns)), unfit=source.unfit)
+    try:
+        return tools.predictor.predict(source.model_input)
+    except RejectedError as error:
+        return Prediction(shape=source.model_input.shape, unfit=error.unfit)
+
+
+def _analysis(job: Job, source: SourceImage, prediction: Prediction, tools: AnalysisTools) -> Analysis:
+    settings = tools.settings
+    previous = _predecessors(job, tools)
+    header = with_patient(source.header, job.patient)
+    return Analysis(
+        source=header,
+        model_input=source.model_input,
+        prediction=prediction,
+        identity=Identity(
+            uid_root=settings.site.uid_root,
+            sop_instance_uid=job.sop_instance_uid,
+            instance_digest=job.instance_digest,
+            pipeline=name_of_analysis(job.pipeline, tools.changes),
+            revision=job.revision,
+        ),
+        equipment=replace(
+            tools.equipment,
+            institution_name=settings.site.name or text_of(source.header, "InstitutionName"),
+        ),
+        # Where the source names no time zone, its times are those of the hospital's clocks, and so are ours.
+        created_at=job.created_at.astimezone(),
+        series_number_base=settings.results.series_number_base,
+        sr_storage=settings.results.sr_storage,
+        previous={kind: (record.sop_class_uid, record.sop_instance_uid) for kind, record in previous.items()},
+        previous_series={kind: record.series_instance_uid for kind, record in previous.items()},
+    )
+
+
+def _predecessors(job: Job, tools: AnalysisTools) -> dict[str, ResultRecord]:
+    """The objects that this revision replaces, by kind: of the revision before, or of the image before."""
+    if job.revision > 1 or job.replaces:
+        return replaced_by(job, tools.worklist.study_detail(job.study_id))
+    return {}
+
+
+def replaced_by(job: Job, study: StudyDetail) -> dict[str, ResultRecord]:
+    """The latest objects, by kind, that earlier work has made of the image with the job's SOP Instance UID."""
+    same = {one.id for one in study.instances if one.sop_instance_uid == job.sop_instance_uid}
+    jobs = {one.id for one in study.jobs if one.instance_id in same}
+    made = [
+        result
+        for result in study.results
+        if result.job_id in jobs and (result.job_id != job.id or result.revision < job.revision)
+    ]
+    return {result.record.kind: result.record for result in sorted(made, key=lambda each: each.id)}
+
+
+def _write(results: Sequence[EncodedResult], store: Path) -> None:
+    for result in results:
+        write_durably(store / result.record.path, [result.content])
+
+
+def _finish(job: Job, outcome: Outcome, tools: AnalysisTools) -> None:
+    deliveries = tools.worklist.finish_job(job.id, tools.worker, outcome, tools.clock())
+    if deliveries is None:
+        log.warning("the job was taken from this worker before it was done; its work is dropped")
+        return
+    tools.doorbell.ring_deliveries(deliveries)
+    triage_study(job.study_id, tools.worklist, tools.settings.triage, tools.clock())
+    log.info(
+        "done in %.2f s: %d results, %d deliveries",
+        sum(outcome.timings.get(stage, 0.0) for stage in ("read", "predict", "encode", "write")),
+        len(outcome.results),
+        len(deliveries),
+    )
+
+
+def _try_again(job: Job, error: str, tools: AnalysisTools) -> None:
+    if job.attempts >= tools.settings.workers.attempts:
+        _park(job, error, tools)
+        return
+    after = backoff(job.attempts, tools.settings)
+    tools.worklist.retry_job(job.id, tools.worker, error, tools.clock(), after)
+    log.warning("%s; attempt %d in %.0f s", error, job.attempts + 1, after.total_seconds())
+
+
+def _park(job: Job, error: str, tools: AnalysisTools) -> None:
+    if job.compare_with is not None:
+        # What nobody could compare is for a person to look at, like what differs.
+        _end_comparison(job, f"they could not be compared: {error}", tools)
+        return
+    tools.worklist.fail_job(job.id, tools.worker, error, tools.clock())
+    triage_study(job.study_id, tools.worklist, tools.settings.triage, tools.clock())
+    log.error("the job is parked after %d attempts: %s", job.attempts, error)

@@ -1,0 +1,162 @@
+"""When a study has come to rest, and what its summary says: pure decisions about values of the database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from types import MappingProxyType
+
+from config.settings import Results
+from db.instance_flags import CONFLICT, NOT_COUNTED
+from db.instances import REJECTED
+from db.patients import CORRECTION
+from db.records import (
+    IS_REPORTED,
+    InstanceDetail,
+    JobDetail,
+    JobState,
+    PatientIdentity,
+    Refusal,
+    ResultDetail,
+    StudyDetail,
+    StudyFacts,
+    TriageDecision,
+)
+from models.contract import Code
+from models.gate import UnfitCode
+from workers.laterality import LEFT, RIGHT
+from workers.results.summary import KIND, ImageAccount, Reference, StudyAccount, SummaryFinding, is_image
+
+# A study of which nothing was analysed has a report instead of a summary (workers.not_analysed).
+_STUDY_REPORTS = (KIND, "sr")
+# What was tried and is no chest radiograph, or no DICOM file at all: nobody expects an analysis of it.
+NO_CHEST = frozenset({"not_dicom", *(code.value for code in UnfitCode if not code.is_chest)})
+NO_MODEL = "Every model is switched off or in shadow."
+
+
+def may_settle(facts: StudyFacts) -> bool:
+    """True when nothing of the study is still to be analysed."""
+    return facts.jobs_waiting == 0
+
+
+def comes_too_late(facts: StudyFacts, rules: Results, now: datetime) -> str:
+    """Why results for this study are to be recorded and not sent: it is old, or reported already. Empty: send them."""
+    late = timedelta(hours=rules.late_after_hours)
+    if late and now - facts.first_received_at > late:
+        return f"the study came more than {rules.late_after_hours:g} hours before"
+    return IS_REPORTED if facts.reported and rules.after_report == "record" else ""
+
+
+def needs_summary(study: StudyDetail) -> bool:
+    """True when an image was analysed, or should have been; :mod:`workers.not_analysed` tells of other studies."""
+    return any(job.unfit is None for each in images_of(study) for job in jobs_of(study, each))
+
+
+def account_of(
+    study: StudyDetail,
+    decision: TriageDecision,
+    codes: Mapping[str, Code],
+    parents: Mapping[str, str] = MappingProxyType({}),
+) -> StudyAccount:
+    """What a summary of ``study`` tells; ``codes`` are those of the labels that may leave the node, ``parents`` what
+    each label is part of."""
+    return StudyAccount(
+        priority=decision.priority.value,
+        reason=decision.reason,
+        images=tuple(_image(study, each, codes, parents) for each in images_of(study)),
+    )
+
+
+def latest_summary(study: StudyDetail) -> Reference | None:
+    """The summary, or the report that stands for one, that the next one replaces."""
+    written = [result for result in study.results if result.job_id is None and result.record.kind in _STUDY_REPORTS]
+    return _reference(max(written, key=lambda result: result.revision)) if written else None
+
+
+def analysed_instance(study: StudyDetail) -> InstanceDetail | None:
+    """An image whose header stands for the study: the newest one that was tried, for it knows the patient best."""
+    tried = [each for each in images_of(study) if jobs_of(study, each)]
+    standing = [each for each in tried if not is_taken_back(each)]
+    return max(standing or tried, key=lambda each: each.id, default=None)
+
+
+def patient_of(study: StudyDetail, instance: InstanceDetail) -> PatientIdentity | None:
+    """What the hospital has said of the patient since ``instance`` was made; None where its header holds."""
+    corrected = any((event.entity, event.to_state) == CORRECTION for event in study.events)
+    if not corrected or instance.flag == CONFLICT:
+        return None
+    row = study.row
+    return PatientIdentity(
+        row.patient_id, study.issuer_of_patient_id, row.patient_name, study.patient_birth_date, study.patient_sex
+    )
+
+
+def images_of(study: StudyDetail) -> list[InstanceDetail]:
+    """The newest of each SOP Instance UID, in the order in which the images first came.
+
+    Presentation states, reports and rejection notes are no images; our own results are none of the hospital's.
+    """
+    newest: dict[str, InstanceDetail | None] = {}
+    for each in sorted(study.instances, key=lambda one: one.id):
+        counts = each.flag not in NOT_COUNTED and is_image(each.sop_class_uid)
+        newest[each.sop_instance_uid] = each if counts else newest.get(each.sop_instance_uid)
+    return [each for each in newest.values() if each is not None]
+
+
+def is_taken_back(instance: InstanceDetail) -> bool:
+    """Whether a rejection note has taken the image back."""
+    return instance.refusal is not None and instance.refusal.code == REJECTED
+
+
+def jobs_of(study: StudyDetail, instance: InstanceDetail) -> list[JobDetail]:
+    """The jobs of an image that were not withdrawn."""
+    jobs = [job for job in study.jobs if job.instance_id == instance.id]
+    return [job for job in jobs if job.state is not JobState.WITHDRAWN]
+
+
+def _image(
+    study: StudyDetail, instance: InstanceDetail, codes: Mapping[str, Code], parents: Mapping[str, str]
+) -> ImageAccount:
+    image = Reference(instance.sop_class_uid, instance.sop_instance_uid, instance.series_instance_uid)
+    jobs = jobs_of(study, instance)
+    if not jobs or is_taken_back(instance):
+        refusal = instance.refusal or Refusal("", "")
+        return ImageAccount(image, analysed=False, reason=refusal.sentence, code=refusal.code, eligible=False)
+    job = max(jobs, key=lambda each: (each.state is JobState.DONE, each.created_at, each.id))
+    reports = tuple(_reference(result) for result in _results(study, job))
+    if job.state is not JobState.DONE:
+        waits = job.state is JobState.HELD
+        reason = "The analysis waits for a person." if waits else "The analysis failed."
+        return ImageAccount(image, analysed=False, reason=reason, failed=not waits, reports=reports)
+    if job.unfit is not None:
+        unfit, eligible = job.unfit, job.unfit.code not in NO_CHEST
+        return ImageAccount(image, False, unfit.sentence, reports=reports, code=unfit.code, eligible=eligible)
+    if job.findings and all(finding.shadow for finding in job.findings):
+        # Nobody may read "analysed" and no finding where every model was switched off or on trial.
+        return ImageAccount(image, analysed=False, reason=NO_MODEL, reports=reports)
+    return ImageAccount(image, analysed=True, findings=_findings(job, codes, parents), reports=reports)
+
+
+def _findings(job: JobDetail, codes: Mapping[str, Code], parents: Mapping[str, str]) -> tuple[SummaryFinding, ...]:
+    present = [each for each in job.findings if each.present and not each.shadow and each.label in codes]
+    wholes = {(each.model, parents.get(each.label, "")) for each in present}
+    return tuple(
+        SummaryFinding(
+            code=codes[each.label],
+            probability=each.probability,
+            words=each.label.replace("_", " "),
+            side=each.side if each.side in (LEFT, RIGHT) else "",
+            implied=(each.model, each.label) in wholes,
+        )
+        for each in present
+        if each.probability is not None
+    )
+
+
+def _results(study: StudyDetail, job: JobDetail) -> list[ResultDetail]:
+    return [result for result in study.results if (result.job_id, result.revision) == (job.id, job.revision)]
+
+
+def _reference(result: ResultDetail) -> Reference:
+    record = result.record
+    return Reference(record.sop_class_uid, record.sop_instance_uid, record.series_instance_uid)

@@ -1,0 +1,12 @@
+"""The kinds of destinations, by the name that the configuration uses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from workers.destinations.destination_kind import DestinationKind
+from workers.destinations.dimse import Dimse
+
+KINDS: Mapping[str, DestinationKind] = {
+    "dimse": Dimse(),
+}

@@ -1,0 +1,145 @@
+"""From a prediction to what the database keeps and the destinations get: pure functions of values.
+
+The order of the encoders is the order of storing; each sees the objects that the earlier ones made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import PurePosixPath
+
+from pydicom import dcmwrite
+from pydicom.dataset import Dataset
+
+from config.settings import Destination
+from db.records import FindingRecord, Refusal, ResultRecord, SimilarRecord
+from models.contract import Finding, Mode, Prediction, Spacing
+from workers.laterality import NO_PLACE, side_of
+from workers.results.encoder import Analysis
+from workers.results.encoders import EncoderEntry
+from workers.results.identity import Identity
+
+ALWAYS_MADE = frozenset({"seg", "sr"})
+
+
+Encode = Callable[[Analysis, Collection[str]], Mapping[str, Dataset]]
+"""Makes the wanted kinds of objects, in storing order."""
+
+
+def encode_in_order(encoders: Iterable[EncoderEntry], analysis: Analysis, kinds: Collection[str]) -> dict[str, Dataset]:
+    """Encode the wanted kinds in the order of ``encoders``; each sees what the ones before it made."""
+    made: dict[str, Dataset] = {}
+    for entry in encoders:
+        encoded = entry.encode(replace(analysis, siblings=dict(made))) if entry.kind in kinds else None
+        if encoded is not None:
+            made[entry.kind] = encoded
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedResult:
+    """An object's bytes (a DICOM file, PS3.10) and its row."""
+
+    record: ResultRecord
+    content: bytes
+
+
+def kinds_wanted(destinations: Iterable[Destination]) -> frozenset[str]:
+    """Kinds of results to make for one image: SEG and SR always, the others where a destination takes them."""
+    return ALWAYS_MADE.union(*(destination.kinds for destination in destinations)) - {"summary"}
+
+
+def kinds_for(prediction: Prediction, wanted: frozenset[str], *, capture_negatives: bool) -> frozenset[str]:
+    """The kinds to make of ``prediction``: no capture of a negative where the site does not want it."""
+    found = any(finding.present for finding in prediction.reportable)
+    return wanted if found or capture_negatives else wanted - {"sc"}
+
+
+def kinds_by_destination(destinations: Iterable[Destination]) -> dict[str, tuple[str, ...]]:
+    """The kinds that each destination takes, by its name."""
+    return {destination.name: tuple(destination.kinds) for destination in destinations}
+
+
+def kinds_of_studies(destinations: Iterable[Destination]) -> dict[str, tuple[str, ...]]:
+    """The same for what a study as a whole leaves: whoever takes summaries takes the report that stands for one."""
+    return {
+        name: (*kinds, "sr") if "summary" in kinds and "sr" not in kinds else kinds
+        for name, kinds in kinds_by_destination(destinations).items()
+    }
+
+
+def encode_results(analysis: Analysis, encode: Encode, wanted: frozenset[str]) -> list[EncodedResult]:
+    """Encode every wanted kind in storing order.
+
+    An image that was not analysed leaves nothing by itself: what the PACS is told of it is decided when its study is
+    complete (:mod:`workers.not_analysed`).
+    """
+    if analysis.prediction.unfit is not None:
+        return []
+    return [as_file(kind, dataset) for kind, dataset in encode(analysis, wanted).items()]
+
+
+def as_file(kind: str, dataset: Dataset) -> EncodedResult:
+    """Write ``dataset`` to bytes; its place in the store is named by their digest, never by a peer's text."""
+    buffer = BytesIO()
+    dcmwrite(buffer, dataset, enforce_file_format=True)
+    content = buffer.getvalue()
+    digest = hashlib.sha256(content).hexdigest()
+    record = ResultRecord(
+        kind=kind,
+        sop_class_uid=str(dataset.SOPClassUID),
+        sop_instance_uid=str(dataset.SOPInstanceUID),
+        series_instance_uid=str(dataset.SeriesInstanceUID),
+        digest=digest,
+        path=str(PurePosixPath("results", digest[:2], f"{digest}.dcm")),
+        byte_count=len(content),
+    )
+    return EncodedResult(record, content)
+
+
+def finding_records(
+    prediction: Prediction,
+    spacing: Spacing | None,
+    identity: Identity | None = None,
+    patient_orientation: tuple[str, str] | None = None,
+) -> tuple[FindingRecord, ...]:
+    """Every finding's numbers, those in shadow included; ``identity`` gives what our objects call each of them."""
+    versions = {use.name: use.version for use in prediction.models}
+    return tuple(
+        replace(
+            _record(finding, versions, spacing, identity),
+            side=side_of(finding, prediction.shape, patient_orientation) if finding.present else NO_PLACE,
+        )
+        for finding in prediction.findings
+    )
+
+
+def refusal_of(prediction: Prediction) -> Refusal | None:
+    """Why the image was not analysed, None if it was."""
+    return Refusal(prediction.unfit.code, prediction.unfit.sentence) if prediction.unfit else None
+
+
+def _record(
+    finding: Finding, versions: Mapping[str, str], spacing: Spacing | None, identity: Identity | None
+) -> FindingRecord:
+    fraction = float(finding.mask.mean()) if finding.mask is not None else None
+    area = None
+    if finding.mask is not None and spacing is not None:
+        area = float(finding.mask.sum()) * spacing.row * spacing.column
+    return FindingRecord(
+        label=finding.label,
+        model=finding.model,
+        model_version=versions.get(finding.model, ""),
+        probability=finding.probability,
+        threshold=finding.threshold,
+        present=finding.present,
+        shadow=finding.mode is Mode.SHADOW,
+        reason=finding.reason,
+        area_mm2=area,
+        area_fraction=fraction,
+        tracking_uid=identity.tracking(finding.model, finding.label) if identity is not None else "",
+        similar=tuple(SimilarRecord(case.reference, case.label, case.distance) for case in finding.similar),
+    )

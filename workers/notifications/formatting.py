@@ -1,0 +1,106 @@
+"""What a notification says, in words and as plain values: pure, and without a name unless it is asked for."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from config.settings import Settings
+from db.notifications import Notification
+from db.records import Priority
+from workers.notifications.channel import NOTICE
+
+TEST = "test"
+"""Reason of a message that tells of no finding, and only tries the way."""
+
+
+def finding_words(notification: Notification) -> str:
+    """The finding in words: ``pneumothorax 93 %``."""
+    if notification.reason == TEST:
+        return "test message, no finding"
+    name = notification.reason.replace("_", " ")
+    return name if notification.probability is None else f"{name} {notification.probability:.0%}"
+
+
+def title(notification: Notification) -> str:
+    """One line for a reader who decides what to do first."""
+    if notification.reason == TEST:
+        return "Pleura: test message"
+    accession = f", accession {notification.accession_number}" if notification.accession_number else ""
+    return f"Pleura: suspected {finding_words(notification)}{accession} (research use only)"
+
+
+def link_to(notification: Notification, settings: Settings) -> str:
+    """Where the study's page is, as its readers call it; empty where no address is configured or there is no study."""
+    base = settings.notifications.link.rstrip("/")
+    return f"{base}/studies/{notification.study_id}" if base and notification.study_id else ""
+
+
+def text(notification: Notification, settings: Settings, *, patient_name: bool) -> str:
+    """The message for a person. Patient ID and name only where names are wanted."""
+    told = {
+        "Finding": f"suspected {finding_words(notification)}",
+        "Accession": notification.accession_number,
+        "Patient": f"{notification.patient_name} ({notification.patient_id})" if patient_name else "",
+        "Study": " ".join((notification.study_date, notification.study_description)).strip(),
+        "Priority": notification.priority.value,
+        "Due": f"{notification.due_at:%Y-%m-%d %H:%M} UTC",
+        "Page": link_to(notification, settings),
+        "Node": settings.site.name or settings.site.station_name,
+    }
+    lines = [f"{name + ':':<11}{value}" for name, value in told.items() if value]
+    return "\n".join([*lines, "", "An algorithm has found this; nobody has looked at it yet.", NOTICE, ""])
+
+
+def values(notification: Notification, settings: Settings, *, patient_name: bool) -> dict[str, Any]:
+    """The message for a program."""
+    study = {
+        "study_instance_uid": notification.study_instance_uid,
+        "accession_number": notification.accession_number,
+        "patient_id": notification.patient_id,
+        "issuer_of_patient_id": notification.issuer_of_patient_id,
+        "study_date": notification.study_date,
+        "study_description": notification.study_description,
+    }
+    if patient_name:
+        study["patient_name"] = notification.patient_name
+    return {
+        "type": "pleura.test" if notification.reason == TEST else "pleura.critical_finding",
+        "id": notification.key,
+        "raised_at": notification.created_at.astimezone(UTC).isoformat(timespec="seconds"),
+        "notice": NOTICE,
+        "node": settings.site.name or settings.site.station_name,
+        "finding": {"label": notification.reason, "probability": notification.probability, "status": "suspected"},
+        "study": study,
+        "priority": notification.priority.value,
+        "due_at": notification.due_at.astimezone(UTC).isoformat(timespec="seconds"),
+        "link": link_to(notification, settings),
+    }
+
+
+def trial_notification(channel: str, key: str, now: datetime) -> Notification:
+    """A notification of no study, for trying a channel."""
+    return Notification(
+        id=0,
+        study_id=0,
+        channel=channel,
+        reason=TEST,
+        key=key,
+        probability=None,
+        attempts=1,
+        created_at=now,
+        study_instance_uid="",
+        accession_number="TEST",
+        placer_order_number="",
+        filler_order_number="TEST",
+        patient_id="TEST",
+        issuer_of_patient_id="",
+        patient_name="Test^Pleura",
+        patient_birth_date="",
+        patient_sex="",
+        study_date=f"{now:%Y%m%d}",
+        study_time=f"{now:%H%M%S}",
+        study_description="",
+        priority=Priority.ROUTINE,
+        due_at=now,
+    )

@@ -1,0 +1,151 @@
+"""Telling the hospital's systems by HL7 v2: an observation report ORU^R01 whose status is preliminary.
+
+Preliminary and not final: a final one would take the study off every worklist that listens, ours among them.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from datetime import UTC, datetime
+
+from config.integrations import HL7Notification as Rules
+from config.settings import Settings
+from db.notifications import Notification
+from workers.hl7.message import MessageError, composed, read_message, write_message
+from workers.hl7.mllp import ExchangeError, FramingError, exchange
+from workers.notifications.channel import NOTICE, NotSentError
+from workers.notifications.formatting import TEST, finding_words, link_to
+
+_LONGEST_CONTROL_ID = 20
+_LOCAL = "99PLEURA"
+_NAMELESS = composed("", "", "", "", "", "", "S")
+"""PID-5 that says that there is no name here: a pseudonym without one (table 0200, S)."""
+
+
+class HL7Report:
+    """See :class:`workers.notifications.channel.Channel`."""
+
+    def send(self, notification: Notification, settings: Settings, now: datetime) -> None:
+        """Send the report and wait until its receiver has accepted it."""
+        rules = settings.notifications.hl7
+        raw = report(notification, settings, now).encode()
+        try:
+            answer = exchange((rules.host, rules.port), raw, rules.timeout_seconds, _tls(rules))
+            acknowledgement = read_message(answer).first("MSA")
+        except (ExchangeError, FramingError, MessageError) as error:
+            raise NotSentError(f"no acknowledgement: {error}") from error
+        code = acknowledgement.text(1) if acknowledgement else "nothing"
+        if code not in ("AA", "CA"):
+            raise NotSentError(f"the receiver answered {code}")
+        if acknowledgement and acknowledgement.text(2) != control_id(notification):
+            raise NotSentError("the receiver acknowledged another message")
+
+    def verify(self, settings: Settings) -> str:
+        """Connect, with TLS where it is configured, and hang up."""
+        rules = settings.notifications.hl7
+        tls = _tls(rules)
+        try:
+            with socket.create_connection((rules.host, rules.port), rules.timeout_seconds) as plain:
+                if tls is not None:
+                    tls.wrap_socket(plain, server_hostname=rules.host).close()
+        except OSError as error:
+            raise NotSentError(f"no connection to {rules.host}:{rules.port}: {error}") from error
+        return f"{rules.host}:{rules.port} takes connections"
+
+
+def control_id(notification: Notification) -> str:
+    """MSH-10: the beginning of the key (20 characters are what every version allows)."""
+    return notification.key[:_LONGEST_CONTROL_ID]
+
+
+def report(notification: Notification, settings: Settings, now: datetime) -> str:
+    """The message: version 2.5.1, in UTF-8."""
+    rules = settings.notifications.hl7
+    moment = now.astimezone(UTC).strftime("%Y%m%d%H%M%S+0000")
+    return write_message(
+        [
+            _msh(notification, settings, moment),
+            _pid(notification, rules),
+            ("ORC", "RE", _plain(notification.placer_order_number), _plain(_filler(notification))),
+            _obr(notification, rules, moment),
+            *_observations(notification, settings, moment),
+            ("NTE", "1", "", _plain(f"{NOTICE} An algorithm has found this; nobody has looked at it yet.")),
+        ]
+    )
+
+
+def _plain(text: str) -> str:
+    """A value of one component."""
+    return composed(text)
+
+
+def _msh(notification: Notification, settings: Settings, moment: str) -> tuple[str, ...]:
+    rules = settings.notifications.hl7
+    return (
+        "MSH",
+        _plain(rules.sending_application),
+        _plain(rules.sending_facility or settings.site.name),
+        _plain(rules.receiving_application),
+        _plain(rules.receiving_facility),
+        moment,
+        "",
+        composed("ORU", "R01", "ORU_R01"),
+        control_id(notification),
+        "T" if notification.reason == TEST else "P",
+        "2.5.1",
+        *[""] * 5,
+        "UNICODE UTF-8",
+    )
+
+
+def _pid(notification: Notification, rules: Rules) -> tuple[str, ...]:
+    # PN: family, given, middle, prefix, suffix; XPN has suffix before prefix.
+    family, given, middle, prefix, suffix = (notification.patient_name.split("=")[0].split("^") + [""] * 5)[:5]
+    name = composed(family, given, middle, suffix, prefix, "", "L") if rules.patient_name else _NAMELESS
+    identifier = composed(notification.patient_id, "", "", notification.issuer_of_patient_id, "MR")
+    return ("PID", "1", "", identifier, "", name, "", notification.patient_birth_date, notification.patient_sex)
+
+
+def _filler(notification: Notification) -> str:
+    """Filler order number; a report needs one, so without an order it is the study's own number here."""
+    return notification.filler_order_number or notification.accession_number or f"PLEURA-{notification.study_id}"
+
+
+def _obr(notification: Notification, rules: Rules, moment: str) -> tuple[str, ...]:
+    fields = [""] * 26
+    fields[1] = "1"
+    fields[2] = _plain(notification.placer_order_number)
+    fields[3] = _plain(_filler(notification))
+    fields[4] = composed("CXR-AI", "Chest radiograph, automated analysis", _LOCAL)
+    fields[7] = (notification.study_date + notification.study_time.partition(".")[0])[:14]
+    fields[22] = moment
+    fields[25] = "P"
+    fields[int(rules.accession_field.removeprefix("OBR-"))] = _plain(notification.accession_number)
+    return ("OBR", *fields[1:])
+
+
+def _observations(notification: Notification, settings: Settings, moment: str) -> list[tuple[str, ...]]:
+    """OBX: the finding, its probability, the study, and where to look at it."""
+    label = composed(notification.reason, notification.reason.replace("_", " "), _LOCAL)
+    score = "" if notification.probability is None else f"{notification.probability:.4f}"
+    told = [
+        ("ST", label, f"suspected {finding_words(notification)}", "AA"),
+        ("NM", composed("probability", "Probability of the finding", _LOCAL), score, ""),
+        ("ST", composed("113014", "DICOM Study", "DCM"), notification.study_instance_uid, ""),
+        ("ST", composed("link", "Page of the study", _LOCAL), link_to(notification, settings), ""),
+    ]
+    kept = [one for one in told if one[2]]
+    return [
+        ("OBX", str(number), kind, what, "", _plain(value), "", "", flag, "", "", "P", "", "", moment)
+        for number, (kind, what, value, flag) in enumerate(kept, 1)
+    ]
+
+
+def _tls(rules: Rules) -> ssl.SSLContext | None:
+    if not rules.tls:
+        return None
+    try:
+        return ssl.create_default_context(cafile=rules.ca_file)
+    except OSError as error:
+        raise NotSentError(f"notifications.hl7.ca_file cannot be read: {error}") from error

@@ -1,0 +1,83 @@
+"""The digest of all that makes a result: models, thresholds, processing, encoders and the settings that they follow.
+
+The listener computes it too, so nothing here loads a network or the libraries that run one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+
+from config.settings import Settings
+from models.contract import Mode
+from models.pipeline import Condition, Pipeline, load_pipeline
+from workers.results.encoders import ENCODERS
+
+
+def active_pipeline(
+    settings: Settings, *, verify: bool = False, switches: Mapping[str, Mode] | None = None
+) -> Pipeline:
+    """The pipeline that the configuration names; ``verify`` compares the models' files with their digests.
+
+    ``switches`` are modes that people have given to models since.
+
+    Raises:
+        UnknownModel: No manifest has one of the names.
+        ManifestError: A manifest is wrong, or a file has another digest.
+    """
+    models = settings.models
+    conditions = [Condition(name, *asked.split("/")) for name, asked in models.after.items()]
+    return load_pipeline(
+        models.folder,
+        models.active,
+        shadow=models.shadow,
+        gate=models.gate,
+        verify=verify,
+        switches=switches,
+        conditions=conditions,
+    )
+
+
+def activated_pipeline(settings: Settings) -> Pipeline:
+    """The same pipeline as if every model were switched on: only what a manifest keeps in shadow is in shadow.
+
+    Raises:
+        UnknownModel: No manifest has one of the names.
+        ManifestError: A manifest is wrong.
+    """
+    models = settings.models
+    return active_pipeline(settings, switches=dict.fromkeys((*models.active, *models.shadow), Mode.ACTIVE))
+
+
+def active_pipeline_digest(settings: Settings) -> str:
+    """Digest (SHA-256, hexadecimal) that names an analysis: a changed threshold is another analysis.
+
+    Raises:
+        UnknownModel: No manifest has one of the names.
+        ManifestError: A manifest is wrong.
+    """
+    return digest_of(active_pipeline(settings), settings)
+
+
+def digest_of(pipeline: Pipeline, settings: Settings) -> str:
+    """Digest of ``pipeline`` with all that is made of its predictions: encoders, and the settings that they follow."""
+    results, site = settings.results, settings.site
+    return pipeline.digest(
+        *(f"{entry.kind}={entry.version}" for entry in ENCODERS),
+        f"sr_storage={results.sr_storage}",
+        f"series_number_base={results.series_number_base}",
+        *(f"{name}={value}" for name, value in site.model_dump().items()),
+    )
+
+
+def name_of_analysis(pipeline: str, changes: Iterable[str]) -> str:
+    """Name the analysis of a job that was queued for ``pipeline`` and runs with ``changes`` by people.
+
+    Without any it is the pipeline's own digest, so that the same work gives the same UIDs; with some it is another
+    analysis. It stays the job's own: no two jobs ever share it.
+    """
+    parts = [part.encode() for part in changes]
+    if not parts:
+        return pipeline
+    lengths = (len(part).to_bytes(8, "big") + part for part in (pipeline.encode(), *parts))
+    return hashlib.sha256(b"".join(lengths)).hexdigest()

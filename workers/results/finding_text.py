@@ -1,0 +1,205 @@
+"""What a prediction says, in the words and codes that every kind of result shares.
+
+SEG, SR, Secondary Capture and GSPS are made from these statements, so that no two of them can differ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.contract import Code, Finding, Mask, ModelUse, Spacing
+from models.radiograph.orientation import patient_orientation
+from models.radiograph.views import View, frontal_view
+from models.radiograph.words import one_of, plain_words
+from workers.laterality import LEFT, RIGHT, side_of
+from workers.results import codes
+from workers.results.encoder import Analysis
+
+_RECUMBENT = one_of("SUPIN* RECUMBENT BEDSIDE PORTABLE MOBILE LYING LIEGEN* COUCHE ACOSTADO SDRAIATO DEITADO DECUBIT*")
+
+# Reasons from models.radiograph.decode.PixelFault: the analysis began and failed on the pixels.
+FAILED_REASONS = frozenset(
+    {
+        "not_dicom",
+        "no_pixels",
+        "transfer_syntax",
+        "pixel_header",
+        "multi_frame",
+        "too_large",
+        "wrong_length",
+        "corrupt",
+        "size_mismatch",
+        "colour",
+    }
+)
+NOT_EXCLUDED = "not excluded: on a supine or AP radiograph a pneumothorax can be invisible"
+
+_SQUARE_CENTIMETRE = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """Size of a mask: set pixels, their share of the image, and square millimetres where the spacing is known."""
+
+    pixels: int
+    fraction: float
+    square_millimetres: float | None
+    plane: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Statement:
+    """One reportable finding: its answer (present, not detected, undetermined) and what belongs to it.
+
+    ``segment`` is the number of its segment in the SEG, or None where there is no mask to show.
+    """
+
+    finding: Finding
+    model: ModelUse | None
+    answer: Code
+    label: str
+    remark: str
+    tracking_uid: str
+    segment: int | None = None
+
+    @property
+    def mask(self) -> Mask | None:
+        """The mask that is shown: only of a finding that is present."""
+        return self.finding.mask if self.segment is not None else None
+
+
+def statements(analysis: Analysis) -> tuple[Statement, ...]:
+    """All that may be said about the image: present findings first, in the models' order otherwise.
+
+    Findings in shadow are not among them.
+    """
+    findings = sorted(analysis.prediction.reportable, key=lambda finding: not finding.present)
+    made, segment = [], 0
+    for finding in findings:
+        shown = finding.present and finding.mask is not None and bool(finding.mask.any())
+        segment += shown
+        answer, remark = _answer(analysis, finding)
+        made.append(
+            Statement(
+                finding=finding,
+                model=_model(analysis, finding),
+                answer=answer,
+                label=_label(finding, answer),
+                remark=remark,
+                tracking_uid=analysis.identity.tracking(finding.model, finding.label),
+                segment=segment if shown else None,
+            )
+        )
+    return tuple(made)
+
+
+def _model(analysis: Analysis, finding: Finding) -> ModelUse | None:
+    return next((model for model in analysis.prediction.models if model.name == finding.model), None)
+
+
+def _answer(analysis: Analysis, finding: Finding) -> tuple[Code, str]:
+    if finding.probability is None:
+        return codes.UNDETERMINED, finding.reason or "the model could not tell"
+    if finding.present:
+        return codes.PRESENT, finding.reason
+    if is_pneumothorax(finding.code) and not _is_upright_pa(analysis):
+        return codes.UNDETERMINED, f"{NOT_EXCLUDED}. {sensitivity_words(finding)}"
+    return codes.NOT_DETECTED, sensitivity_words(finding)
+
+
+def _label(finding: Finding, answer: Code) -> str:
+    """Tracking Identifier: what a viewer shows beside the mark, so a negative must not read like a finding."""
+    name = finding.code.meaning
+    if answer == codes.PRESENT:
+        return f"AI: {name}"
+    if answer == codes.NOT_DETECTED:
+        return f"AI: not detected - {name}"
+    return f"AI: {'not assessed' if finding.probability is None else 'not excluded'} - {name}"
+
+
+def sensitivity_words(finding: Finding) -> str:
+    """How much a negative is worth: the sensitivity at the threshold, as the model card gives it."""
+    if finding.sensitivity is None:
+        return "not detected; the model card gives no sensitivity"
+    return f"not detected; sensitivity at this threshold {100 * finding.sensitivity:.0f} % by the model card"
+
+
+def is_pneumothorax(code: Code) -> bool:
+    """True for the code of pneumothorax."""
+    return (code.value, code.scheme) == (codes.PNEUMOTHORAX.value, codes.PNEUMOTHORAX.scheme)
+
+
+def _is_upright_pa(analysis: Analysis) -> bool:
+    """PA is taken standing or sitting. Without a view nothing is known, and a negative excludes nothing."""
+    view = analysis.model_input.view if analysis.model_input is not None else ""
+    view = view or str(analysis.source.get("ViewPosition") or "")
+    told = " ".join(str(analysis.source.get(word) or "") for word in ("SeriesDescription", "StudyDescription"))
+    return frontal_view(view) is View.PA and not _RECUMBENT.search(plain_words(f"{view} {told}"))
+
+
+def spacing_of(analysis: Analysis) -> Spacing | None:
+    """Pixel spacing of the source, or None where it is unknown (0.000 is unknown)."""
+    spacing = analysis.model_input.spacing if analysis.model_input is not None else None
+    return spacing if spacing is not None and spacing.row > 0 and spacing.column > 0 else None
+
+
+def area_of(mask: Mask, spacing: Spacing | None) -> Area:
+    """Measure a mask; without spacing there are no millimetres."""
+    pixels = int(np.count_nonzero(mask))
+    return Area(
+        pixels=pixels,
+        fraction=pixels / mask.size,
+        square_millimetres=None if spacing is None else pixels * spacing.row * spacing.column,
+        plane="" if spacing is None else spacing.plane,
+    )
+
+
+def area_value(area: Area) -> tuple[float, Code]:
+    """A size as people read it: in mm² or, from 1 cm² on, in cm², two decimals; in pixels where nothing is known."""
+    if area.square_millimetres is None:
+        return area.pixels, codes.PIXELS
+    if area.square_millimetres < _SQUARE_CENTIMETRE:
+        return round(area.square_millimetres, 2), codes.SQUARE_MILLIMETRE
+    return round(area.square_millimetres / _SQUARE_CENTIMETRE, 2), codes.SQUARE_CENTIMETRE
+
+
+def probability_value(probability: float) -> float:
+    """A probability as people read it: three digits, so that it does not cross a threshold that is that exact."""
+    return float(f"{probability:.3g}")
+
+
+def area_words(area: Area) -> str:
+    """Size in pixels and as a share of the image, which need no calibration."""
+    return f"{area.pixels} pixels, {100 * area.fraction:.2f} % of the image."
+
+
+def area_remark(spacing: Spacing | None) -> str:
+    """Where a size holds, in words (PS3.3 10.7.1.1)."""
+    if spacing is None:
+        return "Uncalibrated: the image gives no pixel spacing, so sizes are in pixels."
+    if spacing.magnification:
+        return f"Sizes are corrected for the stated radiographic magnification of {spacing.magnification:g}."
+    if spacing.plane == "patient":
+        return "Sizes are at the calibrated plane in the patient, projected."
+    return "Sizes are at the detector plane, not corrected for magnification."
+
+
+def side_code(analysis: Analysis, finding: Finding) -> Code | None:
+    """The patient's side on which a finding lies as a code, or None where it is not known or on both sides."""
+    side = side_of(finding, analysis.prediction.shape, patient_orientation(analysis.source))
+    return {LEFT: codes.LEFT, RIGHT: codes.RIGHT}.get(side)
+
+
+def analysis_status(analysis: Analysis) -> Code:
+    """CID 6042: did the analysis of this image succeed, fail on its pixels, or was it not attempted?"""
+    unfit = analysis.prediction.unfit
+    if unfit is None:
+        return codes.SUCCEEDED
+    return codes.FAILED if unfit.code in FAILED_REASONS else codes.NOT_ATTEMPTED
+
+
+def algorithm_parameters(finding: Finding) -> str:
+    """The settings that decide, in one line."""
+    return f"{finding.label}: reported as present from a probability of {finding.threshold:g}"

@@ -1,0 +1,332 @@
+"""The sweep: once a second it looks in the database for what nobody is working on.
+
+It rings again for doorbells that were lost with a broker or a process, tells of jobs that take too long, settles the
+studies that have come to rest and removes files that have been kept long enough. Every step is harmless when it runs
+twice, so two sweeps on one database do no more than ring twice.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from sqlalchemy.exc import OperationalError
+
+from config.settings import Settings
+from db.records import ResultRecord, StudyFacts, TriageDecision
+from workers.analysis import where_in_code
+from workers.clock import Clock, Elapsed
+from workers.completion import comes_too_late, may_settle
+from workers.durable_files import write_durably
+from workers.job_outcome import EncodedResult, kinds_of_studies
+from workers.open_worklist import triage_study
+from workers.retention import Retention
+
+log = logging.getLogger(__name__)
+
+_LONGEST_PAUSE_SECONDS = 30.0
+_LONGEST_STUDY_PAUSE_SECONDS = 600.0
+_STUDIES_AT_ONCE = 100
+_CLOCK_SECONDS = 60.0
+
+
+class WaitingJobs(Protocol):
+    """What ringing for jobs needs of :class:`db.worklist.Worklist`."""
+
+    def jobs_to_ring(self, now: datetime, quiet: timedelta, limit: int = 500) -> tuple[tuple[int, bool], ...]:
+        """Jobs (id, STAT) that may be taken and were not rung for within ``quiet``."""
+        ...
+
+    def mark_rung(self, job_ids: Sequence[int], now: datetime) -> None:
+        """Note that the doorbell was rung."""
+        ...
+
+
+class WaitingDeliveries(Protocol):
+    """What ringing for deliveries needs of :class:`db.worklist.Worklist`."""
+
+    def deliveries_to_ring(self, now: datetime, quiet: timedelta, limit: int = 500) -> tuple[int, ...]:
+        """Deliveries that may be taken and were not rung for within ``quiet``."""
+        ...
+
+    def mark_deliveries_rung(self, delivery_ids: Sequence[int], now: datetime) -> None:
+        """Note that the doorbell was rung."""
+        ...
+
+
+class SweptWorklist(WaitingJobs, WaitingDeliveries, Protocol):
+    """What the sweep needs of :class:`db.worklist.Worklist`."""
+
+    def late_jobs(self, now: datetime, older_than: timedelta) -> tuple[int, ...]:
+        """Jobs that are still open and older than that."""
+        ...
+
+    def quiet_studies(self, now: datetime, quiet: timedelta, limit: int = 100) -> tuple[int, ...]:
+        """Open studies of which nothing has been heard for ``quiet``."""
+        ...
+
+    def study_facts(self, study_id: int) -> StudyFacts:
+        """What triage needs to know."""
+        ...
+
+    def record_triage(self, study_id: int, decision: TriageDecision, now: datetime) -> None:
+        """Record a decision."""
+        ...
+
+    def settle_study(
+        self,
+        study_id: int,
+        results: Sequence[ResultRecord],
+        destinations: Mapping[str, Sequence[str]],
+        now: datetime,
+        activity: int | None = None,
+        recorded: str = "",
+    ) -> tuple[int, ...] | None:
+        """Settle the study; delivery ids, or None where something arrived meanwhile."""
+        ...
+
+
+class Bell(Protocol):
+    """The doorbell; see :class:`workers.enqueue.Doorbell`."""
+
+    def ring_jobs(self, jobs: Iterable[tuple[int, bool]]) -> bool:
+        """Ring for jobs; False where nobody heard."""
+        ...
+
+    def ring_deliveries(self, delivery_ids: Iterable[int]) -> bool:
+        """Ring for deliveries; False where nobody heard."""
+        ...
+
+    def waiting_jobs(self) -> frozenset[int] | None:
+        """The jobs for which a message waits; None where the broker does not say."""
+        ...
+
+    def waiting_deliveries(self) -> frozenset[int] | None:
+        """The deliveries for which a message waits; None where the broker does not say."""
+        ...
+
+
+Summarise = Callable[[StudyFacts, TriageDecision], Sequence[EncodedResult]]
+"""Makes the summary objects of a study as it is now; nothing where the study has none."""
+
+
+@dataclass(slots=True)
+class Pauses:
+    """What rests after it has failed, by a key: the longer, the more often in a row. In seconds of ``elapsed``."""
+
+    elapsed: Elapsed
+    first: float
+    longest: float
+    until: dict[object, tuple[float, float]] = field(default_factory=dict)
+
+    def rests(self, key: object) -> bool:
+        """Whether it is too early for another try."""
+        return key in self.until and self.elapsed() < self.until[key][0]
+
+    def failed(self, key: object) -> float:
+        """Note a failure; the seconds until the next try."""
+        pause = min(2 * self.until[key][1], self.longest) if key in self.until else self.first
+        self.until[key] = (self.elapsed() + pause, pause)
+        return pause
+
+    def succeeded(self, key: object) -> None:
+        """Forget earlier failures."""
+        self.until.pop(key, None)
+
+
+@dataclass(slots=True)
+class Sweep:
+    """One sweep; :meth:`once` does everything once. ``take_back`` makes the rejection notes that are due (see
+    :class:`workers.stale_objects.RejectionNotes`). ``told`` remembers which late jobs the log has named,
+    ``failures`` how often the summary of a study could not be made. ``pull_back`` mends what was stored before the
+    clock was set back (:func:`db.clock_correction.pull_back`), and says how much."""
+
+    settings: Settings
+    worklist: SweptWorklist
+    doorbell: Bell
+    clock: Clock
+    summarise: Summarise
+    retention: Retention
+    take_back: Callable[[datetime], None]
+    pull_back: Callable[[datetime], int] = lambda _: 0
+    elapsed: Elapsed = time.monotonic
+    told: set[int] = field(default_factory=set)
+    failures: dict[int, int] = field(default_factory=dict)
+    pauses: Pauses = field(init=False)
+    studies: Pauses = field(init=False)
+    clock_due: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Nothing rests yet."""
+        first = self.settings.workers.sweep_seconds
+        self.pauses = Pauses(self.elapsed, 2 * first, _LONGEST_PAUSE_SECONDS)
+        self.studies = Pauses(self.elapsed, 2 * first, _LONGEST_STUDY_PAUSE_SECONDS)
+
+    def once(self) -> None:
+        """Do each step: what fails in one keeps no other from its turn."""
+        # Retention before what writes: a full disk has room again then.
+        steps = (
+            ("enqueue jobs", self.ring_jobs),
+            ("enqueue deliveries", self.ring_deliveries),
+            ("look for late jobs", self.tell_late_jobs),
+            ("remove old files", self.remove_old_files),
+            ("settle studies", self.settle_quiet_studies),
+            ("take back stale results", lambda: self.take_back(self.clock())),
+            ("look at the clock", self.look_at_the_clock),
+        )
+        for name, step in steps:
+            if not self.pauses.rests(name):
+                self._run(name, step)
+
+    def _run(self, name: str, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except Exception:
+            log.exception("the sweep could not %s; again in %.0f s", name, self.pauses.failed(name))
+        else:
+            self.pauses.succeeded(name)
+
+    def remove_old_files(self) -> None:
+        """Remove the files of a few studies that need them no longer."""
+        self.retention.step(self.clock())
+
+    def look_at_the_clock(self) -> None:
+        """Once a minute, see to it that nothing waits for a time that a clock which was ahead has written."""
+        if self.elapsed() >= self.clock_due:
+            self.clock_due = self.elapsed() + _CLOCK_SECONDS
+            if pulled := self.pull_back(self.clock()):
+                log.warning("the clock was set back; %d times that lay too far ahead were pulled back", pulled)
+
+    def ring_jobs(self) -> None:
+        """Ring for jobs that nobody has heard of for a while."""
+        ring_jobs(self.worklist, self.doorbell, self._quiet, self.clock())
+
+    def ring_deliveries(self) -> None:
+        """Ring for deliveries that nobody has heard of for a while."""
+        ring_deliveries(self.worklist, self.doorbell, self._quiet, self.clock())
+
+    @property
+    def _quiet(self) -> timedelta:
+        return timedelta(seconds=self.settings.workers.lost_doorbell_seconds)
+
+    def tell_late_jobs(self) -> None:
+        """Write each job that takes too long to the log, once."""
+        limit = timedelta(seconds=self.settings.workers.late_job_seconds)
+        late = set(self.worklist.late_jobs(self.clock(), limit))
+        for job_id in sorted(late - self.told):
+            log.warning("job %d is not done after %.0f s; are the workers running?", job_id, limit.total_seconds())
+        self.told = late
+
+    def settle_quiet_studies(self) -> None:
+        """Write the summary of each study that has come to rest, and settle it."""
+        quiet = timedelta(seconds=self.settings.triage.settle_seconds)
+        # However many rest after a failure, those behind them have their turn.
+        limit = _STUDIES_AT_ONCE + len(self.studies.until)
+        for study_id in self.worklist.quiet_studies(self.clock(), quiet, limit):
+            if not self.studies.rests(study_id):
+                self._try_to_settle(study_id)
+
+    def _try_to_settle(self, study_id: int) -> None:
+        """Settle a study; what fails in it keeps no other from settling."""
+        try:
+            self._settle(study_id)
+        except OperationalError:
+            raise  # the database does not answer: no other study would fare better
+        except Exception as error:
+            pause = self.studies.failed(study_id)
+            # Its words may quote a data set: the log gets where it was, and not those.
+            where = where_in_code(error)
+            log.error("study %d: %s; again in %.0f s\n%s", study_id, type(error).__name__, pause, where)
+        else:
+            self.studies.succeeded(study_id)
+
+    def _settle(self, study_id: int) -> None:
+        facts = self.worklist.study_facts(study_id)
+        if not may_settle(facts):
+            return
+        now = self.clock()
+        decision = triage_study(study_id, self.worklist, self.settings.triage, now)
+        summaries = self._summaries(facts, decision)
+        if summaries is None:
+            return
+        for summary in summaries:
+            write_durably(self.settings.store.folder / summary.record.path, [summary.content])
+        deliveries = self.worklist.settle_study(
+            study_id,
+            tuple(summary.record for summary in summaries),
+            kinds_of_studies(self.settings.destinations),
+            now,
+            facts.activity,
+            comes_too_late(facts, self.settings.results, now),
+        )
+        if deliveries:
+            self.doorbell.ring_deliveries(deliveries)
+
+    def _summaries(self, facts: StudyFacts, decision: TriageDecision) -> Sequence[EncodedResult] | None:
+        """Make the summary; None to try again in the next round. After some rounds the study settles without one.
+
+        One study whose summary cannot be made must not keep the others from settling.
+        """
+        try:
+            summaries = self.summarise(facts, decision)
+        except Exception as error:
+            failures = self.failures.get(facts.study_id, 0) + 1
+            self.failures[facts.study_id] = failures
+            log.error("study %d: no summary (%s, attempt %d)", facts.study_id, type(error).__name__, failures)
+            if failures < self.settings.workers.attempts:
+                return None
+            summaries = ()
+        self.failures.pop(facts.study_id, None)
+        return summaries
+
+
+def ring_jobs(worklist: WaitingJobs, doorbell: Bell, quiet: timedelta, now: datetime) -> int:
+    """Ring for the jobs that wait unheard and have no message in the broker; how many have waited.
+
+    So there is one message a job at most, however long they wait for a worker, and a broker that was flushed has them
+    again at once.
+    """
+    jobs = worklist.jobs_to_ring(now, quiet)
+    there = doorbell.waiting_jobs() if jobs else None
+    if there is not None and doorbell.ring_jobs([job for job in jobs if job[0] not in there]):
+        worklist.mark_rung([job_id for job_id, _ in jobs], now)
+    return len(jobs)
+
+
+def ring_deliveries(worklist: WaitingDeliveries, doorbell: Bell, quiet: timedelta, now: datetime) -> int:
+    """Ring for the deliveries that wait unheard, as :func:`ring_jobs` does; how many have waited."""
+    deliveries = worklist.deliveries_to_ring(now, quiet)
+    there = doorbell.waiting_deliveries() if deliveries else None
+    if there is not None and doorbell.ring_deliveries([each for each in deliveries if each not in there]):
+        worklist.mark_deliveries_rung(deliveries, now)
+    return len(deliveries)
+
+
+def sweep_until(stop: threading.Event, once: Callable[[], None], seconds: float) -> None:
+    """Call ``once`` every ``seconds`` until ``stop`` is set.
+
+    A sweep must outlive whatever it looks after: an error is written to the log, and the next round comes later.
+    """
+    pause = seconds
+    while not stop.wait(pause):
+        try:
+            once()
+        except Exception:
+            pause = min(max(pause, seconds) * 2, _LONGEST_PAUSE_SECONDS)
+            log.exception("the sweep failed; again in %.0f s", pause)
+        else:
+            pause = seconds
+
+
+def run_sweep(settings: Settings, stop: threading.Event) -> None:
+    """Sweep, and send notifications, until ``stop`` is set."""
+    from workers.composition import sweep_of
+    from workers.notifications.sending import notifying
+
+    with notifying(settings, stop):
+        sweep_until(stop, sweep_of(settings).once, settings.workers.sweep_seconds)

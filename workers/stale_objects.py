@@ -1,0 +1,133 @@
+"""Taking back what is not right any more: the sweep's step that makes rejection notes, and the list for a person.
+
+An object is stale where its image was rejected or replaced, or a newer revision stands for it
+(:mod:`db.stale_objects`). A destination with ``rejection_notes`` gets a note of our own; of the others somebody must
+remove it by hand.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import groupby
+from typing import Protocol
+
+from pydicom.dataset import Dataset
+
+from config.settings import Destination, Settings
+from db.records import NOTE, DeliveryDetail, ResultRecord, StaleObject, StudyDetail
+from models.radiograph.decode import UnreadablePixels
+from workers.completion import analysed_instance, patient_of
+from workers.durable_files import write_durably
+from workers.job_outcome import as_file
+from workers.results.encoder import Equipment
+from workers.results.patient import with_patient
+from workers.results.rejection_note import encode_note
+from workers.source_image import read_header
+
+log = logging.getLogger(__name__)
+
+
+class StaleList(Protocol):
+    """What this module needs of :class:`db.worklist.Worklist`."""
+
+    def studies_with_stale_objects(self, destinations: Sequence[str], limit: int = 20) -> tuple[int, ...]:
+        """Studies of which one of these destinations holds something stale without a note."""
+        ...
+
+    def stale_objects(self, study_id: int, destinations: Sequence[str]) -> tuple[StaleObject, ...]:
+        """What these destinations hold of a study and must give up."""
+        ...
+
+    def study_detail(self, study_id: int) -> StudyDetail:
+        """Everything about a study."""
+        ...
+
+    def record_note(
+        self, study_id: int, record: ResultRecord, objects: Sequence[StaleObject], now: datetime
+    ) -> tuple[int, ...]:
+        """Keep a note and give its delivery."""
+        ...
+
+
+Ring = Callable[[Iterable[int]], bool]
+"""Rings for deliveries."""
+
+
+@dataclass(slots=True)
+class RejectionNotes:
+    """Makes the notes that are due; ``failed`` remembers the studies of which none can be made in this process."""
+
+    settings: Settings
+    worklist: StaleList
+    equipment: Equipment
+    ring: Ring
+    failed: set[int] = field(default_factory=set)
+
+    def step(self, now: datetime) -> None:
+        """Make the notes of the next few studies. One that cannot be made keeps no other from being made."""
+        names = [each.name for each in self.settings.destinations if each.rejection_notes]
+        for study_id in self.worklist.studies_with_stale_objects(names):
+            if study_id not in self.failed:
+                self._take_back(study_id, names, now)
+
+    def _take_back(self, study_id: int, names: Sequence[str], now: datetime) -> None:
+        try:
+            detail = self.worklist.study_detail(study_id)
+            source = self._source(detail)
+            for group in notes_of(self.worklist.stale_objects(study_id, names)):
+                self._send(detail, source, group, now)
+        except (OSError, UnreadablePixels, ValueError) as error:
+            self.failed.add(study_id)
+            log.error("study %d: no rejection note can be made (%s)", study_id, type(error).__name__)
+
+    def _source(self, detail: StudyDetail) -> Dataset:
+        instance = analysed_instance(detail)
+        if instance is None:
+            raise ValueError("no image of the study is left")
+        header = read_header(self.settings.store.folder / instance.path)
+        return with_patient(header, patient_of(detail, instance))
+
+    def _send(self, detail: StudyDetail, source: Dataset, group: Sequence[StaleObject], now: datetime) -> None:
+        made = encode_note(
+            source,
+            group,
+            equipment=self.equipment,
+            uid_root=self.settings.site.uid_root,
+            created_at=detail.last_activity_at.astimezone(),
+            series_number_base=self.settings.results.series_number_base,
+        )
+        result = as_file(NOTE, made)
+        write_durably(self.settings.store.folder / result.record.path, [result.content])
+        self.ring(self.worklist.record_note(detail.row.study_id, result.record, group, now))
+        log.info("study %d: a note takes %d objects back at %s", detail.row.study_id, len(group), group[0].destination)
+
+
+def notes_of(stale: Iterable[StaleObject]) -> list[tuple[StaleObject, ...]]:
+    """One group for each note: of one destination, with one title."""
+
+    def key(one: StaleObject) -> tuple[str, str]:
+        return one.destination, one.code
+
+    return [tuple(group) for _, group in groupby(sorted(stale, key=key), key=key)]
+
+
+@dataclass(frozen=True, slots=True)
+class ToRemove:
+    """An object that a person must remove at a destination, and why."""
+
+    delivery: DeliveryDetail
+    sop_instance_uid: str
+
+
+def by_hand(detail: StudyDetail, destinations: Iterable[Destination]) -> tuple[ToRemove, ...]:
+    """What no note takes back: stale objects at destinations that take none, or for which none could be made yet."""
+    noting = {each.name for each in destinations if each.rejection_notes}
+    uids = {result.id: result.record.sop_instance_uid for result in detail.results}
+    return tuple(
+        ToRemove(each, uids[each.result_id])
+        for each in detail.deliveries
+        if each.stale_code and each.note_id is None and each.destination not in noting
+    )

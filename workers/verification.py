@@ -1,0 +1,200 @@
+"""Proof that a destination holds what it took: it is asked, and what it has lost is sent again.
+
+An answer to C-STORE says that the bytes have arrived. Whether they are in the archive is another matter: it may
+quarantine what it cannot match, or lose it in a crash. With ``proof`` a destination is asked later, by C-FIND or by
+Storage Commitment (PS3.4 Annex J), whose report comes to the listener at a time of the peer's choosing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum, auto
+from typing import Protocol
+
+from pydicom.uid import generate_uid
+
+from config.settings import Destination, Settings
+from db.records import Unproven
+from workers.clock import Clock, utc_now
+from workers.destinations.destination_kind import Contact, DestinationKind, PeerError, PeerUnreachableError
+from workers.destinations.destination_kinds import KINDS
+
+log = logging.getLogger(__name__)
+
+LONGEST_WAIT_SECONDS = 3600.0
+_LEASE_WAITS = 8
+"""A question takes connecting, associating, releasing, and an answer for each object; what is not asked in this many
+waits is asked again, which does no harm."""
+
+_LOST = "the destination took it and does not hold it"
+
+
+class ProofList(Protocol):
+    """What this module needs of :class:`db.worklist.Worklist`."""
+
+    def claim_proofs(
+        self, delivery_id: int, transaction_uid: str, now: datetime, lease: timedelta
+    ) -> tuple[Unproven, ...]:
+        """Take a delivery whose destination is to be asked, and others of that destination."""
+        ...
+
+    def asked_in(self, transaction_uid: str, sop_instance_uids: Sequence[str]) -> tuple[Unproven, ...]:
+        """What of these objects a transaction has asked about, and is still to be proven."""
+        ...
+
+    def delivery_proven(self, asked: Unproven, now: datetime) -> bool:
+        """The destination holds the object."""
+        ...
+
+    def postpone_proof(self, asked: Unproven, note: str, due: datetime | None, *, missing: bool = False) -> bool:
+        """Ask again at ``due``, None: never."""
+        ...
+
+    def send_again(self, asked: Unproven, cause: str, now: datetime) -> bool:
+        """Let the delivery be sent again."""
+        ...
+
+    def give_up_proof(self, asked: Unproven, cause: str, now: datetime) -> bool:
+        """Park the delivery."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ProofTools:
+    """All that :func:`prove` and :func:`take_report` work with."""
+
+    settings: Settings
+    worklist: ProofList
+    kinds: Mapping[str, DestinationKind]
+    clock: Clock
+    new_uid: Callable[[], str]
+
+
+def proof_tools(settings: Settings, worklist: ProofList) -> ProofTools:
+    """What a node proves deliveries with."""
+    return ProofTools(settings, worklist, KINDS, utc_now, lambda: str(generate_uid(prefix=None)))
+
+
+class Step(Enum):
+    """What follows from a destination's word that it does not hold an object."""
+
+    ASK_AGAIN = auto()
+    SEND_AGAIN = auto()
+    GIVE_UP = auto()
+
+
+def after_missing(missing: int, attempts: int) -> Step:
+    """Say what follows when a destination has said ``missing`` times (this one included) that it holds no such object.
+
+    An archive may need its time, so it is asked ``attempts`` times before the object is sent again, once.
+    """
+    if missing == attempts:
+        return Step.SEND_AGAIN
+    return Step.GIVE_UP if missing >= 2 * attempts else Step.ASK_AGAIN
+
+
+def wait_after(attempts: int, destination: Destination) -> timedelta:
+    """How long to wait after the question with number ``attempts`` (from 1): doubling, up to an hour."""
+    seconds = destination.proof_seconds * 2.0 ** min(attempts, 32)
+    return timedelta(seconds=min(seconds, max(LONGEST_WAIT_SECONDS, destination.proof_seconds)))
+
+
+def prove_after(destination: Destination) -> timedelta | None:
+    """How long after sending a destination is first asked; None where nobody asks."""
+    return None if destination.proof == "none" else timedelta(seconds=destination.proof_seconds)
+
+
+def prove(delivery_id: int, tools: ProofTools) -> Contact:
+    """Ask a delivery's destination whether it holds the object, and all others about which it is to be asked now."""
+    settings = tools.settings
+    slowest = max((each.timeout_seconds for each in settings.destinations), default=0.0)
+    lease = timedelta(seconds=_LEASE_WAITS * slowest)
+    asked = tools.worklist.claim_proofs(delivery_id, tools.new_uid(), tools.clock(), lease)
+    if not asked:
+        log.debug("delivery %d needs no proof now", delivery_id)
+        return Contact.NONE
+    destination = settings.destination(asked[0].destination)
+    if destination is None or destination.proof == "none":
+        for each in asked:
+            tools.worklist.postpone_proof(each, "", None)
+        return Contact.NONE
+    calling = settings.listener.ae_title
+    ask = _request if destination.proof == "commitment" else _query
+    return ask(asked, destination, calling, tools)
+
+
+def _query(asked: Sequence[Unproven], destination: Destination, calling: str, tools: ProofTools) -> Contact:
+    answered = 0
+    try:
+        for held in tools.kinds[destination.kind].holds(destination, calling, asked):
+            _heard(asked[answered], held, destination, tools)
+            answered += 1
+    except PeerError as error:
+        _unheard(asked[answered:], f"not proven yet: {error}", destination, tools)
+        return _contact(error)
+    return Contact.ANSWERED
+
+
+def _request(asked: Sequence[Unproven], destination: Destination, calling: str, tools: ProofTools) -> Contact:
+    contact = Contact.ANSWERED
+    note = "the destination was asked for Storage Commitment and has not reported yet"
+    try:
+        kind = tools.kinds[destination.kind]
+        kind.request_commitment(destination, calling, asked[0].transaction_uid, asked)
+    except PeerError as error:
+        note, contact = f"not proven yet: {error}", _contact(error)
+    _unheard(asked, note, destination, tools)
+    return contact
+
+
+def _contact(error: PeerError) -> Contact:
+    return Contact.SILENT if isinstance(error, PeerUnreachableError) else Contact.ANSWERED
+
+
+def take_report(
+    transaction_uid: str, committed: Sequence[str], failed: Mapping[str, str], tools: ProofTools
+) -> tuple[int, int]:
+    """Take a Storage Commitment report: SOP Instance UIDs that the peer holds, and why it does not hold others.
+
+    Returns how many of our objects it proves and how many it does not; a report on nothing that we wait for is (0, 0).
+    """
+    proven = tools.worklist.asked_in(transaction_uid, committed)
+    missing = tools.worklist.asked_in(transaction_uid, list(failed))
+    for each in (*proven, *missing):
+        reason = failed.get(each.sop_instance_uid)
+        destination = tools.settings.destination(each.destination)
+        if destination is not None:
+            _heard(each, reason is None, destination, tools, reason or "")
+    return len(proven), len(missing)
+
+
+def _heard(asked: Unproven, held: bool, destination: Destination, tools: ProofTools, reason: str = "") -> None:
+    now = tools.clock()
+    if held:
+        tools.worklist.delivery_proven(asked, now)
+        log.info("delivery %d: %s holds it", asked.id, asked.destination)
+        return
+    cause = f"{_LOST} ({reason})" if reason else _LOST
+    step = after_missing(asked.missing + 1, tools.settings.workers.attempts)
+    if step is Step.ASK_AGAIN:
+        due = now + wait_after(asked.attempts, destination)
+        tools.worklist.postpone_proof(asked, f"{cause}; it is asked again", due, missing=True)
+    elif step is Step.SEND_AGAIN:
+        tools.worklist.send_again(asked, f"{cause}; it is sent again", now)
+    else:
+        tools.worklist.give_up_proof(asked, f"{cause}, though it was sent twice", now)
+    log.warning("delivery %d to %s: %s (%s)", asked.id, asked.destination, cause, step.name.lower())
+
+
+def _unheard(asked: Sequence[Unproven], note: str, destination: Destination, tools: ProofTools) -> None:
+    """Nothing is known yet: ask again later, and at last no more; what was sent stays sent, with a note."""
+    now = tools.clock()
+    for each in asked:
+        last = each.attempts >= tools.settings.workers.unreachable_attempts
+        due = None if last else now + wait_after(each.attempts, destination)
+        words = f"never proven: asked {each.attempts} times in vain" if last else note
+        tools.worklist.postpone_proof(each, words, due)
+        log.log(logging.WARNING if last else logging.DEBUG, "delivery %d to %s: %s", each.id, each.destination, words)
