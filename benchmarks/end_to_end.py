@@ -77,7 +77,7 @@ def bare_seconds(files: list[Outgoing], repeats: int = 8) -> float:
     from workers.composition import load_active
 
     judges, _ = load_active(load(None))
-    predictor = judges.turn({}).predictor
+    predictor = judges.resolve({}).predictor
     samples = []
     for file in files[: repeats + 1]:
         began = time.monotonic()

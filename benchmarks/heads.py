@@ -4,9 +4,9 @@
 
 The question of source C (accuracy 75 % with softmax, 79 % with a machine, CLAHE images) with what can be had offline:
 features of an ImageNet encoder that stands still, once on plain and once on CLAHE images, and on top of them either
-head, each at the exact minimum of its own objective with the same C and the same balanced costs. Every image is judged
-by heads that have not seen its patient. Printed for each finding: AUC and accuracy with bootstrap intervals over
-patients, and the difference between the two heads with the interval of the *paired* difference.
+head, each at the exact minimum of its own objective with the same C and the same balanced costs. Every image is
+analysed by heads that have not seen its patient. Printed for each finding: AUC and accuracy with bootstrap intervals
+over patients, and the difference between the two heads with the interval of the *paired* difference.
 """
 
 from __future__ import annotations

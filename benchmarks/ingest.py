@@ -70,7 +70,7 @@ class Receiver:
 
 
 @dataclass(frozen=True)
-class Place:
+class WorkerId:
     """Where a receiver shall work."""
 
     folder: Path
@@ -82,7 +82,7 @@ Command = tuple[list[str], dict[str, str]]
 """Command line and additional environment."""
 
 
-def pleura(place: Place) -> Command:
+def pleura(place: WorkerId) -> Command:
     environment = {
         "PLEURA_STORE__FOLDER": str(place.folder),
         "PLEURA_LISTENER__PORT": str(place.port),
@@ -92,12 +92,12 @@ def pleura(place: Place) -> Command:
     return [sys.executable, "-P", "-m", "node.cli.main", "listen"], environment
 
 
-def storescp(place: Place) -> Command:
+def storescp(place: WorkerId) -> Command:
     options = ["--fork", "+B", "+xa", "-pdu", "131072", "-od", str(place.folder)]
     return ["storescp", *options, str(place.port)], {}
 
 
-def orthanc(place: Place) -> Command:
+def orthanc(place: WorkerId) -> Command:
     configuration = {
         "StorageDirectory": str(place.folder),
         "IndexDirectory": str(place.folder),
@@ -113,22 +113,22 @@ def orthanc(place: Place) -> Command:
     return ["Orthanc", str(path)], {}
 
 
-def application(place: Place) -> Command:
+def application(place: WorkerId) -> Command:
     options = ["-q", "-pdu", "131072", "-od", str(place.folder)]
     return [sys.executable, "-m", "pynetdicom", "storescp", *options, str(place.port)], {}
 
 
-def public(place: Place) -> Command:
+def public(place: WorkerId) -> Command:
     options = ["--port", str(place.port), "--folder", str(place.folder)]
     return [sys.executable, "-P", "-m", "benchmarks.public_configuration", *options], {}
 
 
-def stock(place: Place) -> Command:
+def stock(place: WorkerId) -> Command:
     command, environment = public(place)
     return [*command, "--stock"], environment
 
 
-RECEIVERS: dict[str, tuple[str, str, Callable[[Place], Command]]] = {
+RECEIVERS: dict[str, tuple[str, str, Callable[[WorkerId], Command]]] = {
     REFERENCE: ("STORESCP", "storescp", storescp),
     "Pleura": ("PLEURA", sys.executable, pleura),
     "Orthanc": ("ORTHANC", "Orthanc", orthanc),
@@ -144,7 +144,7 @@ def running(name: str, folder: Path, broker: str) -> Iterator[Receiver]:
     called, _, make = RECEIVERS[name]
     folder.mkdir(parents=True)
     port = free_port("127.0.0.1")
-    command, environment = make(Place(folder, port, broker))
+    command, environment = make(WorkerId(folder, port, broker))
     with (folder.parent / f"{folder.name}.log").open("w") as log:
         process = subprocess.Popen(
             command, env=os.environ | {"TCP_NODELAY": "1"} | environment, cwd=REPOSITORY, stdout=log, stderr=log
@@ -212,17 +212,17 @@ class _MemoryWatch(threading.Thread):
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
         self._pid = pid
-        self._stop_watching = threading.Event()
+        self._stop_monitoring = threading.Event()
         self.peak = 0
 
     def run(self) -> None:
         while True:
             self.peak = max(self.peak, _memory(self._pid))
-            if self._stop_watching.wait(0.02):
+            if self._stop_monitoring.wait(0.02):
                 return
 
     def finish(self) -> float:
-        self._stop_watching.set()
+        self._stop_monitoring.set()
         self.join()
         return self.peak / 1e6
 
@@ -260,7 +260,7 @@ def by_storescu(kind: Kind, associations: int, files: list[Path], profile: Path)
 
 def measure(receiver: Receiver, sender: str, send_batch: Send, case: tuple[str, int, int, int]) -> Sample:
     """Send one batch: ``case`` is the kind of image, associations, images and round."""
-    kind, associations, images, turn = case
+    kind, associations, images, resolve = case
     before = _cpu_seconds(receiver.pid)
     watch = _MemoryWatch(receiver.pid)
     watch.start()
@@ -272,7 +272,7 @@ def measure(receiver: Receiver, sender: str, send_batch: Send, case: tuple[str, 
         receiver.name,
         kind,
         associations,
-        turn,
+        resolve,
         images,
         images / wall,
         (_cpu_seconds(receiver.pid) - before) / images,
@@ -283,7 +283,7 @@ def measure(receiver: Receiver, sender: str, send_batch: Send, case: tuple[str, 
 
 @contextmanager
 def redis(folder: Path) -> Iterator[str]:
-    """A broker for Pleura to ring, where one is installed; otherwise it rings in vain, which costs more."""
+    """A broker for Pleura to enqueue, where one is installed; otherwise it enqueues in vain, which costs more."""
     socket_path = folder / "redis.sock"
     if not shutil.which("redis-server"):
         yield f"redis+socket://{socket_path}"
@@ -313,18 +313,18 @@ def run(rounds: int, quick: bool, names: list[str], numbers: list[int], folder: 
                         stack.enter_context(running(name, folder / f"{number}-{kind.name[:2]}-{associations}", broker))
                         for number, name in enumerate(names)
                     ]
-                    for turn in range(rounds):
-                        samples += _round(receivers, kind, associations, images, turn, folder)
+                    for resolve in range(rounds):
+                        samples += _round(receivers, kind, associations, images, resolve, folder)
     return samples
 
 
 def _round(
-    receivers: list[Receiver], kind: Kind, associations: int, images: int, turn: int, folder: Path
+    receivers: list[Receiver], kind: Kind, associations: int, images: int, resolve: int, folder: Path
 ) -> Iterator[Sample]:
     """One batch by each sender to each receiver, none of them always first; the very first one warms up."""
     outgoing = folder / "outgoing"
-    first = 1 + turn * (2 * images + associations)
-    if turn == 0:
+    first = 1 + resolve * (2 * images + associations)
+    if resolve == 0:
         for receiver in receivers:
             by_replay(kind, associations, associations, 10**6)(receiver)
     files = write_files(kind, outgoing, images, first)
@@ -332,10 +332,10 @@ def _round(
         "storescu": by_storescu(kind, associations, files, folder / "profile.cfg"),
         "replay": by_replay(kind, associations, images, first + images),
     }
-    at = turn % len(receivers)
+    at = resolve % len(receivers)
     for receiver in receivers[at:] + receivers[:at]:
         for sender, send_batch in senders.items():
-            sample = measure(receiver, sender, send_batch, (kind.name, associations, images, turn))
+            sample = measure(receiver, sender, send_batch, (kind.name, associations, images, resolve))
             _show(sample)
             yield sample
     shutil.rmtree(outgoing)

@@ -4,7 +4,8 @@
 
 No log handler, data sets received in chunks into temporary files on the store's own file system, PDUs of 128 KB; an
 image is renamed into its place, synced with its folder, and a row is committed before the answer. Nothing is digested,
-judged or queued. ``--stock`` leaves pynetdicom's settings as they are: the data set is held in memory and written out.
+analysed or queued. ``--stock`` leaves pynetdicom's settings as they are: the data set is held in memory and written
+out.
 """
 
 from __future__ import annotations

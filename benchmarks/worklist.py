@@ -56,7 +56,7 @@ def database(kind: str) -> Iterator[Engine]:
 def fill(engine: Engine, studies: int) -> None:
     """One analysed image a study with three findings, two results and two deliveries.
 
-    Every tenth study is open, and two in ten are unread: the others have been reported.
+    Every tenth study is open, and two in ten are unreported: the others have been reported.
     """
     # Only while filling: nothing waits for the disk, and references are not checked.
     fast = (
@@ -97,7 +97,7 @@ def _study(n: int) -> list[dict[str, object]]:
             "accession_number": f"A{n}",
             "study_date": "20260301",
             "study_description": "CHEST PA",
-            "state": StudyState.SETTLED if n % 10 else StudyState.OPEN,
+            "state": StudyState.COMPLETE if n % 10 else StudyState.OPEN,
             "priority": list(Priority)[n % 3],
             "analysis": Analysis.ANALYSED,
             "due_at": received + timedelta(minutes=(15, 60, 480)[n % 3]),
@@ -247,7 +247,7 @@ def _spread(name: str, times: list[float]) -> str:
 
 
 def page(worklist: Worklist, settled: bool, _number: int) -> object:
-    return worklist.worklist(include_settled=settled)
+    return worklist.worklist(include_complete=settled)
 
 
 def run(kind: str, studies: int, rounds: int) -> None:
@@ -256,7 +256,7 @@ def run(kind: str, studies: int, rounds: int) -> None:
         fill(engine, studies)
         print(f"{kind}: {studies:,} studies, filled in {time.perf_counter() - begin:.0f} s", flush=True)
         worklist = worklist_of(Settings(), engine)
-        for name, settled in (("top 50 of the unread", True), ("top 50 of the open", False)):
+        for name, settled in (("top 50 of the unreported", True), ("top 50 of the open", False)):
             print(f"  {name}:\n{plan(engine, settled)}")
             print(f"    {measure(partial(page, worklist, settled), rounds)}", flush=True)
 

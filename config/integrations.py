@@ -83,7 +83,7 @@ class HL7(Part):
 
 
 class Webhook(Part):
-    """An alarm as JSON by HTTPS POST, signed as Standard Webhooks describes it."""
+    """A notification as JSON by HTTPS POST, signed as Standard Webhooks describes it."""
 
     enabled: bool = False
     """Tell critical findings to a webhook."""
@@ -100,7 +100,7 @@ class Webhook(Part):
 
 
 class Email(Part):
-    """An alarm by e-mail."""
+    """A notification by e-mail."""
 
     enabled: bool = False
     """Tell critical findings by e-mail."""
@@ -127,7 +127,7 @@ class Email(Part):
 
 
 class HL7Notification(Part):
-    """An alarm as HL7 v2 ORU^R01 with preliminary status, over MLLP."""
+    """A notification as HL7 v2 ORU^R01 with preliminary status, over MLLP."""
 
     enabled: bool = False
     """Tell critical findings to an HL7 receiver."""
@@ -156,14 +156,18 @@ class HL7Notification(Part):
 
 
 class Notifications(Part):
-    """Alarms on critical findings: each way is off by default, tells a finding of a study once, and tries again."""
+    """Notifications on critical findings: each way is off by default, tells a finding of a study once, and tries
+    again.
+    """
 
     maximum_age_hours: float = Field(default=24, gt=0)
-    """No alarm on a study that was received, or taken, longer ago: it was sent again, back-filled or run again."""
+    """No notification on a study that was received, or taken, longer ago: it was sent again, back-filled or run
+    again.
+    """
     link: str = Field(default="", pattern=r"^(https?://.+)?$")
     """Address of the admin page as its readers call it, such as https://pleura.hospital; messages link to the study."""
     attempts: int = Field(default=50, ge=1)
-    """Attempts before a notification is parked as failed; workers.backoff_seconds says how long to wait between."""
+    """Attempts before a notification is marked as failed; workers.backoff_seconds says how long to wait between."""
     webhook: Webhook = Webhook()
     email: Email = Email()
     hl7: HL7Notification = HL7Notification()

@@ -143,7 +143,7 @@ class Store(_Part):
     minimum_free_bytes: int = Field(default=1024**3, ge=0)
     """With less free space than this, C-STORE is answered with 0xA700."""
     keep_days: int = Field(default=30, ge=0)
-    """Received files and results of settled, delivered studies are removed after this many days; 0 keeps them."""
+    """Received files and results of complete, delivered studies are removed after this many days; 0 keeps them."""
 
 
 class Eligibility(_Part):
@@ -178,7 +178,7 @@ class Database(_Part):
 
 
 class Broker(_Part):
-    """The doorbell."""
+    """The task queue."""
 
     url: SecretStr | None = None
     """Redis URL for Celery; empty: a server of our own, started and stopped by `pleura serve`."""
@@ -200,7 +200,7 @@ class Workers(_Part):
     job_seconds: float = Field(default=120, gt=0)
     """A job that runs longer is stopped with its process, and tried again."""
     attempts: int = Field(default=4, ge=1)
-    """Attempts at a job or a delivery before it is parked as failed."""
+    """Attempts at a job or a delivery before it is marked as failed."""
     backoff_seconds: float = Field(default=5, gt=0)
     """Wait before the second attempt; it doubles with each further one."""
     longest_backoff_seconds: float = Field(default=300, gt=0)
@@ -208,9 +208,9 @@ class Workers(_Part):
     unreachable_attempts: int = Field(default=200, ge=1)
     """Attempts at a delivery whose destination cannot be reached, hangs or has no room (status 0xA7xx); it may be so
     for a night."""
-    sweep_seconds: float = Field(default=1, gt=0)
-    """How often the sweep looks for quiet studies, lost doorbells and jobs older than their limit."""
-    lost_doorbell_seconds: float = Field(default=30, gt=0)
+    scheduler_seconds: float = Field(default=1, gt=0)
+    """How often the scheduler looks for stable studies, lost messages and jobs older than their limit."""
+    reenqueue_seconds: float = Field(default=30, gt=0)
     """A queued job that nobody has taken for so long is enqueued again unless its message still waits."""
     late_job_seconds: float = Field(default=600, gt=0)
     """A job older than this is reported in the log and the worklist."""
@@ -272,12 +272,12 @@ class Destination(_Part):
     verify_identity: bool = False
     """Ask this peer by C-FIND for the study before sending: hold the delivery where the patient differs, wait and then
     hold it where the peer does not hold the study (any more). For the archive that the studies come from."""
-    proof: Literal["none", "query", "commitment"] = "none"
-    """How this peer proves that it holds what it took: none (its answer to C-STORE is enough), query (it is asked for
+    verification: Literal["none", "query", "commitment"] = "none"
+    """How this peer verifies that it holds what it took: none (its answer to C-STORE is enough), query (it is asked for
     each object by C-FIND), commitment (Storage Commitment; the peer must know our AE title, address and port, where it
-    reports). What it does not hold is sent again once, if it still holds the study, then parked as failed. For
+    reports). What it does not hold is sent again once, if it still holds the study, then marked as failed. For
     what is sent from then on."""
-    proof_seconds: float = Field(default=30, gt=0)
+    verification_seconds: float = Field(default=30, gt=0)
     """It is asked so long after it took an object; the wait doubles with each further question, up to an hour."""
     rejection_notes: bool = False
     """Send this peer a rejection note of our own (IHE RAD IOCM: a Key Object Selection) for what it holds of ours and
@@ -288,8 +288,8 @@ class Destination(_Part):
 class Triage(_Part):
     """How studies are ordered."""
 
-    settle_seconds: float = Field(default=30, ge=0)
-    """A study is settled when no image of it has arrived or finished for so long."""
+    completion_seconds: float = Field(default=30, ge=0)
+    """A study is complete when no image of it has arrived or finished for so long."""
     critical: tuple[str, ...] = ("pneumothorax",)
     """Findings that make a study critical."""
     urgent: tuple[str, ...] = ("lung_opacity",)
@@ -306,11 +306,11 @@ class Triage(_Part):
     not_analysed_minutes: float = Field(default=120, gt=0)
     """A study that could not be analysed, or whose analysis failed, is due so long after its first image."""
     known_days: int = Field(default=3, ge=0)
-    """A finding that the patient's last film of so many days before (or after) showed too is known: it alarms nobody
+    """A finding that the patient's last film of so many days before (or after) showed too is known: it notifies nobody
     again and counts one step less. 0: every film speaks for itself."""
     backfill_days: int = Field(default=2, ge=0)
     """A study whose Study Date lies more than so many days before its arrival was sent in later: findings give it no
-    priority and alarm nobody. 0: dates do not matter."""
+    priority and notify nobody. 0: dates do not matter."""
     report_objects: Literal["verified", "any", "ignore"] = "verified"
     """Which Structured Reports that arrive mark their study as reported: complete and verified ones, any, or none.
     Encapsulated documents (PDF, CDA) do where they are titled as a report, unless this is ignore."""

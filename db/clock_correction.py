@@ -23,10 +23,12 @@ _NONE = timedelta(0)
 
 @dataclass(frozen=True, slots=True)
 class LongestWaits:
-    """The longest times ahead that this node ever writes: until another attempt, a proof, or the end of a lease."""
+    """The longest times ahead that this node ever writes: until another attempt, a verification, or the end of a
+    lease.
+    """
 
     attempt: timedelta
-    proof: timedelta
+    verification: timedelta
     job_lease: timedelta
     delivery_lease: timedelta
 
@@ -59,16 +61,16 @@ def pull_back(engine: Engine, now: datetime, waits: LongestWaits) -> int:
 def _moments(waits: LongestWaits) -> Iterator[_Moment]:
     """Every time that something waits for. Leases begin anew: whoever holds one may be at work."""
     job = Job.state.in_((JobState.QUEUED, JobState.RUNNING, JobState.RETRYING))
-    yield _Moment(Job.rung_at, job, _NONE, _NONE)
+    yield _Moment(Job.dispatched_at, job, _NONE, _NONE)
     yield _Moment(Job.due_at, job, waits.attempt, _NONE)
     yield _Moment(Job.lease_until, job, waits.job_lease, waits.job_lease)
     delivery = or_(
-        Delivery.state.in_((DeliveryState.PENDING, DeliveryState.SENDING)), Delivery.proof_due_at.is_not(None)
+        Delivery.state.in_((DeliveryState.PENDING, DeliveryState.SENDING)), Delivery.verify_due_at.is_not(None)
     )
-    yield _Moment(Delivery.rung_at, delivery, _NONE, _NONE)
+    yield _Moment(Delivery.dispatched_at, delivery, _NONE, _NONE)
     yield _Moment(Delivery.due_at, delivery, waits.attempt, _NONE)
     yield _Moment(Delivery.lease_until, delivery, waits.delivery_lease, waits.delivery_lease)
-    yield _Moment(Delivery.proof_due_at, delivery, waits.proof, _NONE)
+    yield _Moment(Delivery.verify_due_at, delivery, waits.verification, _NONE)
     every = Destination.name.is_not(None)
     yield _Moment(Destination.open_until, every, waits.attempt, _NONE)
     every = Association.worker.is_not(None)

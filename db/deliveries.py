@@ -9,11 +9,11 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, and_, func, or_, select, update
 
 from db import tables
-from db.errors import RecordNotFoundError, StudyHeldError, TransitionError
-from db.holds import stays_here, why_kept_back
+from db.errors import RecordNotFoundError, StudyOnHoldError, TransitionError
+from db.holds import hold_reason_of, stays_here
 from db.instances import insert_or_ignore
 from db.jobs import starts_with
-from db.model_states import hold_back, withheld
+from db.model_states import hold_back, on_hold_by_model
 from db.records import NOTE, Delivery, DeliveryState
 from db.transitions import lock_study, move
 
@@ -39,7 +39,7 @@ def _open_rows() -> Select[Any]:
             result.c.patient_id,
             result.c.job_id,
             study.c.study_instance_uid,
-            stays_here(study.c, result.c.kind).label("held"),
+            stays_here(study.c, result.c.kind).label("on_hold"),
         )
         .join(result, result.c.id == delivery.c.result_id)
         .join(study, study.c.id == delivery.c.study_id)
@@ -51,16 +51,16 @@ def _open_rows() -> Select[Any]:
 def claim(connection: Connection, delivery_id: int, worker: str, now: datetime, lease: timedelta) -> Delivery | None:
     """Take one delivery that is pending and due, or left behind by a worker whose lease is over."""
     row = connection.execute(_open_rows().where(tables.Delivery.id == delivery_id)).one_or_none()
-    if row is None or row.held or not claimable(row.state, row.due_at, row.lease_until, now):
+    if row is None or row.on_hold or not claimable(row.state, row.due_at, row.lease_until, now):
         return None
-    if _would_overtake(connection, row, worker, now) or _is_withheld(connection, row, worker, now):
+    if _would_overtake(connection, row, worker, now) or _is_on_hold_by_model(connection, row, worker, now):
         return None
     return _take(connection, row, worker, now, lease)
 
 
-def _is_withheld(connection: Connection, row: Row[Any], worker: str, now: datetime) -> bool:
+def _is_on_hold_by_model(connection: Connection, row: Row[Any], worker: str, now: datetime) -> bool:
     """Hold a delivery whose model has been taken out of delivery since, at the last moment before it would leave."""
-    reason = withheld(connection, row.result_id)
+    reason = on_hold_by_model(connection, row.result_id)
     if reason is None:
         return False
     if row.state is DeliveryState.SENDING:
@@ -114,9 +114,9 @@ def claim_group(
     for row in connection.execute(query).all():
         if row.state is DeliveryState.SENDING and row.worker == worker:
             continue  # this worker has it already
-        if row.held or not claimable(row.state, row.due_at, row.lease_until, now):
+        if row.on_hold or not claimable(row.state, row.due_at, row.lease_until, now):
             break
-        if _is_withheld(connection, row, worker, now):
+        if _is_on_hold_by_model(connection, row, worker, now):
             continue
         taken.append(_take(connection, row, worker, now, lease))
     return tuple(taken)
@@ -151,22 +151,22 @@ def _take(connection: Connection, row: Row[Any], worker: str, now: datetime, lea
         study_instance_uid=row.study_instance_uid,
         patient_id=row.patient_id,
         job_id=row.job_id,
-        missing=row.proof_missing,
+        missing=row.verify_missing,
         lost=lost,
         series_instance_uid=row.series_instance_uid,
     )
 
 
 def sent(
-    connection: Connection, delivery_id: int, worker: str, now: datetime, prove_after: timedelta | None = None
+    connection: Connection, delivery_id: int, worker: str, now: datetime, verify_after: timedelta | None = None
 ) -> bool:
-    """The destination has answered success; it is asked for a proof ``prove_after`` a while, if at all."""
+    """The destination has answered success; it is asked for a verification ``verify_after`` a while, if at all."""
     row = _mine(connection, delivery_id, worker)
     if row is None:
         return False
-    proof_due_at = None if prove_after is None else now + prove_after
-    values = {**_ENDED, "error": "", "sent_at": now, "proof_due_at": proof_due_at}
-    values |= {"proof_attempts": 0, "lost": 0}
+    verify_due_at = None if verify_after is None else now + verify_after
+    values = {**_ENDED, "error": "", "sent_at": now, "verify_due_at": verify_due_at}
+    values |= {"verify_attempts": 0, "lost": 0}
     move(
         connection,
         "delivery",
@@ -182,29 +182,39 @@ def sent(
 
 
 def retry(connection: Connection, delivery_id: int, worker: str, error: str, now: datetime, after: timedelta) -> bool:
-    """Let a delivery that ``worker`` holds be tried again ``after`` a while; held with its study if that is held."""
+    """Let a delivery that ``worker`` holds be tried again ``after`` a while; put on hold with its study if that is
+    held.
+    """
     row = _mine(connection, delivery_id, worker)
     if row is None:
         return False
     values = {**_ENDED, "due_at": now + after, "error": error, "lost": 0}
     move(connection, "delivery", row, DeliveryState.PENDING, cause=error, actor=worker, now=now, **values)
     study = tables.Study
-    columns = select(study.held, study.held_reason, study.correction).where(study.id == row.study_id)
+    columns = select(study.on_hold, study.hold_reason, study.correction).where(study.id == row.study_id)
     found: Any = connection.execute(columns).one()
     kind = connection.scalar(select(tables.Result.kind).where(tables.Result.id == row.result_id))
-    reason = None if kind == NOTE else why_kept_back(found)
+    reason = None if kind == NOTE else hold_reason_of(found)
     if reason is not None:
         before = DeliveryState.PENDING
-        held: dict[str, Any] = {"error": reason, "held_with_study": True}
+        on_hold: dict[str, Any] = {"error": reason, "on_hold_with_study": True}
         move(
-            connection, "delivery", row, DeliveryState.HELD, cause=reason, actor=worker, now=now, before=before, **held
+            connection,
+            "delivery",
+            row,
+            DeliveryState.ON_HOLD,
+            cause=reason,
+            actor=worker,
+            now=now,
+            before=before,
+            **on_hold,
         )
     _note(connection, row.destination, last_failed_at=now, last_error=error)
     return True
 
 
 def fail(connection: Connection, delivery_id: int, worker: str, error: str, now: datetime) -> bool:
-    """Park a delivery that ``worker`` holds."""
+    """Fail a delivery that ``worker`` holds."""
     row = _mine(connection, delivery_id, worker)
     if row is None:
         return False
@@ -219,8 +229,8 @@ def hold(connection: Connection, delivery_id: int, worker: str, reason: str, now
     row = _mine(connection, delivery_id, worker)
     if row is None:
         return False
-    values = {**_ENDED, "error": reason, "held_with_study": False}
-    move(connection, "delivery", row, DeliveryState.HELD, cause=reason, actor=worker, now=now, **values)
+    values = {**_ENDED, "error": reason, "on_hold_with_study": False}
+    move(connection, "delivery", row, DeliveryState.ON_HOLD, cause=reason, actor=worker, now=now, **values)
     return True
 
 
@@ -235,45 +245,45 @@ def release(connection: Connection, worker_prefix: str, now: datetime) -> tuple[
     )
     rows = connection.execute(query).all()
     for row in rows:
-        values = {**_ENDED, "rung_at": None, "lost": row.lost + 1}
+        values = {**_ENDED, "dispatched_at": None, "lost": row.lost + 1}
         cause = "its worker died"
         move(connection, "delivery", row, DeliveryState.PENDING, cause=cause, actor="node", now=now, **values)
     return tuple(row.id for row in rows)
 
 
 def requeue(connection: Connection, delivery_id: int, actor: str, cause: str, now: datetime) -> None:
-    """Send again for a person, from the start: failed, held, recorded, sent or proven before."""
+    """Send again for a person, from the start: failed, held, recorded, sent or verified before."""
     found = _row(connection, delivery_id, lock=False)
     study = lock_study(connection, found.study_id)
     row = _row(connection, delivery_id)
     if row.state is DeliveryState.SENDING:
         raise TransitionError("delivery", delivery_id, row.state.value, DeliveryState.PENDING.value)
-    if study.held:
-        raise StudyHeldError(study.id, study.held_reason)
-    values = {**_ENDED, "attempts": 0, "error": "", "rung_at": None, "held_with_study": False}
-    values |= {"proof_missing": 0, "lost": 0}
+    if study.on_hold:
+        raise StudyOnHoldError(study.id, study.hold_reason)
+    values = {**_ENDED, "attempts": 0, "error": "", "dispatched_at": None, "on_hold_with_study": False}
+    values |= {"verify_missing": 0, "lost": 0}
     move(connection, "delivery", row, DeliveryState.PENDING, cause=cause, actor=actor, now=now, **values)
 
 
-def to_ring(connection: Connection, now: datetime, quiet: timedelta, limit: int) -> tuple[int, ...]:
-    """Deliveries that wait for a worker and have not been rung for lately, the oldest first.
+def to_enqueue(connection: Connection, now: datetime, quiet: timedelta, limit: int) -> tuple[int, ...]:
+    """Deliveries that wait for a worker and have not been enqueued lately, the oldest first.
 
     Two of a destination suffice, for who is in contact with it works off what else waits for it; none of one
     that may not be called yet.
     """
     delivery, study, destination, result = tables.Delivery, tables.Study, tables.Destination, tables.Result
-    silent = or_(delivery.rung_at.is_(None), delivery.rung_at <= now - quiet)
+    silent = or_(delivery.dispatched_at.is_(None), delivery.dispatched_at <= now - quiet)
     pending = and_(
         delivery.state == DeliveryState.PENDING,
         or_(
             and_(delivery.due_at.is_(None), silent),
-            and_(delivery.due_at <= now, or_(silent, delivery.rung_at < delivery.due_at)),
+            and_(delivery.due_at <= now, or_(silent, delivery.dispatched_at < delivery.due_at)),
         ),
     )
     left = and_(
         delivery.state == DeliveryState.SENDING,
         delivery.lease_until <= now,
-        or_(silent, delivery.rung_at < delivery.lease_until),
+        or_(silent, delivery.dispatched_at < delivery.lease_until),
     )
     place = func.row_number().over(partition_by=delivery.destination, order_by=delivery.id)
     found = (
@@ -306,10 +316,10 @@ def waiting_for(connection: Connection, name: str, now: datetime, limit: int) ->
     return tuple(connection.scalars(query))
 
 
-def mark_rung(connection: Connection, delivery_ids: Sequence[int], now: datetime) -> None:
-    """Note that the doorbell was rung for these deliveries."""
+def mark_dispatched(connection: Connection, delivery_ids: Sequence[int], now: datetime) -> None:
+    """Note that a message was sent for these deliveries."""
     delivery = tables.Delivery
-    connection.execute(update(delivery).where(delivery.id.in_(list(delivery_ids))).values(rung_at=now))
+    connection.execute(update(delivery).where(delivery.id.in_(list(delivery_ids))).values(dispatched_at=now))
 
 
 def of_job(connection: Connection, job_id: int) -> tuple[int, ...]:

@@ -69,7 +69,7 @@ def writing(engine: Engine) -> Engine:
     return engine.execution_options(**{WRITING: True})
 
 
-def glancing(engine: Engine) -> Engine:
+def read_only(engine: Engine) -> Engine:
     """Give the same engine for reads of a single statement, which need no transaction to see one state of the database.
 
     On PostgreSQL that saves two ways to the server. SQLite's transactions cost nothing and stay as they are.

@@ -47,7 +47,7 @@ class DuplicateResultError(DatabaseError):
         self.sop_instance_uid = sop_instance_uid
 
 
-class StudyHeldError(DatabaseError):
+class StudyOnHoldError(DatabaseError):
     """The study waits for a person; what was asked for can be done once it is released. Nothing was written."""
 
     def __init__(self, study_id: int, reason: str) -> None:

@@ -46,7 +46,7 @@ class IdentifiedFinding:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How readers judged a model's findings in the week that begins on ``week`` (a Monday, ISO date)."""
+    """How readers analysed a model's findings in the week that begins on ``week`` (a Monday, ISO date)."""
 
     model: str
     model_version: str

@@ -13,32 +13,32 @@ from db.replaced_instances import replace_older
 from db.transitions import event, lock_study, move, write_events
 
 
-def why_kept_back(study: Row[Any]) -> str | None:
+def hold_reason_of(study: Row[Any]) -> str | None:
     """Why nothing that was made for a study may leave: it is held, or its patient was corrected; None where it may."""
-    return str(study.held_reason) if study.held else str(study.correction) or None
+    return str(study.hold_reason) if study.on_hold else str(study.correction) or None
 
 
-def is_kept_back(study: Any) -> ColumnElement[bool]:
+def is_on_hold(study: Any) -> ColumnElement[bool]:
     """The same as a condition; ``study`` is the table or an alias of it."""
-    return or_(study.held.is_(True), study.correction != "")
+    return or_(study.on_hold.is_(True), study.correction != "")
 
 
 def stays_here(study: Any, kind: Any) -> ColumnElement[bool]:
     """Whether a result of this kind may not leave now; a rejection note of ours always may: what is wrong must go."""
-    return and_(is_kept_back(study), kind != NOTE)
+    return and_(is_on_hold(study), kind != NOTE)
 
 
 def first_state(study: Row[Any]) -> tuple[DeliveryState, str]:
     """Where a delivery of ``study`` begins, and why if it is held."""
-    reason = why_kept_back(study)
-    return (DeliveryState.PENDING, "") if reason is None else (DeliveryState.HELD, reason)
+    reason = hold_reason_of(study)
+    return (DeliveryState.PENDING, "") if reason is None else (DeliveryState.ON_HOLD, reason)
 
 
-_HELD_JOBS = (JobState.QUEUED, JobState.RETRYING)
+_JOBS_ON_HOLD = (JobState.QUEUED, JobState.RETRYING)
 
 
 def hold(connection: Connection, study_id: int, reason: str, actor: str, now: datetime) -> None:
-    """Hold a study, its waiting jobs and its waiting deliveries. Holding a held study adds nothing.
+    """Hold a study, its waiting jobs and its waiting deliveries. A study that is on hold already stays as it is.
 
     What is running goes on; what it leaves is held when it is written.
 
@@ -46,55 +46,66 @@ def hold(connection: Connection, study_id: int, reason: str, actor: str, now: da
         RecordNotFoundError: there is no such study.
     """
     study = lock_study(connection, study_id)
-    if study.held:
+    if study.on_hold:
         return
-    connection.execute(update(tables.Study).where(tables.Study.id == study_id).values(held=True, held_reason=reason))
-    write_events(connection, [event(study_id, "study", study_id, "released", "held", reason, actor, now)])
-    for job in _locked(connection, tables.Job, study_id, _HELD_JOBS):
-        move(connection, "job", job, JobState.HELD, cause=reason, actor=actor, now=now)
+    connection.execute(update(tables.Study).where(tables.Study.id == study_id).values(on_hold=True, hold_reason=reason))
+    write_events(connection, [event(study_id, "study", study_id, "released", "on_hold", reason, actor, now)])
+    for job in _locked(connection, tables.Job, study_id, _JOBS_ON_HOLD):
+        move(connection, "job", job, JobState.ON_HOLD, cause=reason, actor=actor, now=now)
     for delivery in _locked(connection, tables.Delivery, study_id, (DeliveryState.PENDING,)):
         move(
             connection,
             "delivery",
             delivery,
-            DeliveryState.HELD,
+            DeliveryState.ON_HOLD,
             cause=reason,
             actor=actor,
             now=now,
             error=reason,
-            held_with_study=True,
+            on_hold_with_study=True,
         )
 
 
 def release(connection: Connection, study_id: int, actor: str, now: datetime) -> tuple[int, ...]:
-    """Release a held study: its held jobs are queued and the deliveries that were held with it are pending again.
+    """Release a study on hold: its held jobs are queued and the deliveries that were put on hold with it are pending
+    again.
 
     A delivery that was held for a reason of its own stays held. Releasing a study that is not held does nothing. Where
     the hospital has corrected the patient, releasing means that what was made before may leave all the same. Where an
     image came again with other content, the newest one counts alone from now on: triage must look at the study again.
 
     Returns:
-        The jobs to ring for.
+        The jobs to enqueue.
 
     Raises:
         RecordNotFoundError: there is no such study.
     """
     study = lock_study(connection, study_id)
-    if why_kept_back(study) is None:
+    if hold_reason_of(study) is None:
         return ()
     connection.execute(
         update(tables.Study)
         .where(tables.Study.id == study_id)
-        .values(held=False, held_reason="", correction="", last_activity_at=now, activity=tables.Study.activity + 1)
+        .values(on_hold=False, hold_reason="", correction="", last_activity_at=now, activity=tables.Study.activity + 1)
     )
     replace_older(connection, study_id, actor, now)
     cause = "study was released"
-    write_events(connection, [event(study_id, "study", study_id, "held", "released", cause, actor, now)])
-    jobs = _locked(connection, tables.Job, study_id, (JobState.HELD,))
+    write_events(connection, [event(study_id, "study", study_id, "on_hold", "released", cause, actor, now)])
+    jobs = _locked(connection, tables.Job, study_id, (JobState.ON_HOLD,))
     for job in jobs:
-        move(connection, "job", job, JobState.QUEUED, cause=cause, actor=actor, now=now, rung_at=None, queued_at=now)
-    for delivery in _locked(connection, tables.Delivery, study_id, (DeliveryState.HELD,)):
-        if delivery.held_with_study:
+        move(
+            connection,
+            "job",
+            job,
+            JobState.QUEUED,
+            cause=cause,
+            actor=actor,
+            now=now,
+            dispatched_at=None,
+            queued_at=now,
+        )
+    for delivery in _locked(connection, tables.Delivery, study_id, (DeliveryState.ON_HOLD,)):
+        if delivery.on_hold_with_study:
             move(
                 connection,
                 "delivery",
@@ -104,16 +115,20 @@ def release(connection: Connection, study_id: int, actor: str, now: datetime) ->
                 actor=actor,
                 now=now,
                 error="",
-                rung_at=None,
-                held_with_study=False,
+                dispatched_at=None,
+                on_hold_with_study=False,
             )
     return tuple(job.id for job in jobs)
 
 
 def send_recorded(connection: Connection, study: Row[Any], reason: str, actor: str, now: datetime) -> None:
     """Let the deliveries of a locked study go that were recorded for ``reason``; the scheduler enqueues them."""
-    state, held = first_state(study)
-    values: dict[str, Any] = {"error": held, "held_with_study": state is DeliveryState.HELD, "rung_at": None}
+    state, on_hold = first_state(study)
+    values: dict[str, Any] = {
+        "error": on_hold,
+        "on_hold_with_study": state is DeliveryState.ON_HOLD,
+        "dispatched_at": None,
+    }
     for row in _locked(connection, tables.Delivery, study.id, (DeliveryState.RECORDED,)):
         if row.error == reason:
             move(connection, "delivery", row, state, cause="the report was taken back", actor=actor, now=now, **values)

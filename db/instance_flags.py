@@ -6,13 +6,15 @@ COMPARE = "compare"
 """Its SOP Instance UID was here already, in other bytes: a worker sees whether it is the same."""
 
 REPEAT = "repeat"
-"""It is an earlier one in another encoding or with a router's additions. A refusal code, too."""
+"""It is an earlier one in another encoding or with a router's additions. A reason for not eligible code, too."""
 
 CONFLICT = "conflict"
 """It differs from an earlier one with the same SOP Instance UID."""
 
 REPLACED = "replaced"
-"""A person has let a newer one with the same SOP Instance UID go on: this one counts no more. A refusal code, too."""
+"""A person has let a newer one with the same SOP Instance UID go on: this one counts no more. A reason for not
+eligible code, too.
+"""
 
 OWN = "own"
 """It is a result of this node that came back."""

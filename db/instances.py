@@ -18,20 +18,20 @@ from db.orders import ACTOR, AHEAD, apply_on_arrival, lock_arrivals
 from db.patients import PatientIdentifier, PatientRules, correct_on_arrival, identifier_of, same_patient
 from db.prepared_statements import Prepared
 from db.queries.retention import has_files_again
-from db.records import Analysis, Ingest, InstanceState, JobState, Priority, ReceivedInstance, Refusal, StudyState
+from db.records import Analysis, Ingest, InstanceState, JobState, NotEligible, Priority, ReceivedInstance, StudyState
 from db.study_status import REPORT_OBJECT, return_to_list
 from db.transitions import event, lock_study, touch_study
 
 STAT_WAIT = timedelta(hours=1)
 ROUTINE_WAIT = timedelta(hours=8)
-"""When a study is due until triage has judged it. Triage replaces both by what the configuration says."""
+"""When a study is due until triage has analysed it. Triage replaces both by what the configuration says."""
 
 REJECTED = "rejected"
-"""Refusal code of an instance that a rejection note has taken back."""
+"""reason for not eligible code of an instance that a rejection note has taken back."""
 
 _READABLE = frozenset({"not-frontal", "not-a-chest", "body-part-unknown", "too-small", "too-young", "age-unknown"})
-"""Codes of refused instances (:mod:`node.dicom.eligibility`) that are radiographs all the same, and for a person to
-read.
+"""Codes of instance that is not eligible (:mod:`node.dicom.eligibility`) that are radiographs all the same, and for a
+person to read.
 """
 
 OTHER_CONTENT = "an instance came again under the same SOP Instance UID with other content"
@@ -93,7 +93,7 @@ _COUNT_IMAGE = Prepared(
         .where(_STUDY.c.id == bindparam("study_id"))
         .values(
             images=_STUDY.c.images + literal_column("1"),
-            refused=_STUDY.c.refused + bindparam("refusals"),
+            not_eligible=_STUDY.c.not_eligible + bindparam("not_eligible_counts"),
             activity=_STUDY.c.activity + literal_column("1"),
             last_activity_at=bindparam("now", type_=_STUDY.c.last_activity_at.type),
         )
@@ -132,12 +132,21 @@ _INSERT_SERIES = _inserting(
 _INSERT_INSTANCE = _inserting(
     tables.Instance,
     *("study_id", "series_id", "sop_instance_uid", "sop_class_uid", "transfer_syntax_uid", "digest", "path"),
-    *("byte_count", "patient_id", "view", "calling_ae_title", "state", "refusal_code", "refusal_sentence", "flag"),
+    *(
+        "byte_count",
+        "patient_id",
+        "view",
+        "calling_ae_title",
+        "state",
+        "not_eligible_code",
+        "not_eligible_reason",
+        "flag",
+    ),
     "received_at",
 )
 _INSERT_JOB = _inserting(
     tables.Job,
-    *("study_id", "instance_id", "pipeline", "revision", "state", "stat", "attempts", "rung_at", "timings"),
+    *("study_id", "instance_id", "pipeline", "revision", "state", "stat", "attempts", "dispatched_at", "timings"),
     *("created_at", "queued_at"),
 )
 _INSERT_EVENT = _inserting(
@@ -148,7 +157,7 @@ _INSERT_EVENT = _inserting(
 def record_instance(
     connection: Connection,
     received: ReceivedInstance,
-    refusal: Refusal | None,
+    not_eligible: NotEligible | None,
     pipeline: str,
     rules: PatientRules,
     now: datetime,
@@ -157,38 +166,38 @@ def record_instance(
 
     The study's row stays locked, so two associations that bring the same instance at once come one after the other.
     """
-    study, is_new = _study(connection, received, refusal, now)
+    study, is_new = _study(connection, received, not_eligible, now)
     twins = _TWINS.rows(connection, {"sop_instance_uid": received.sop_instance_uid})
     repeat = next((twin for twin in twins if twin.digest == received.digest), None)
     if repeat is not None:
         return Ingest(repeat.id, _open_jobs(connection, repeat.id), repeat=True)
 
-    refusal = refusal or _rejection(connection, received.sop_instance_uid)
-    own = refusal is not None and is_own_result(connection, received.sop_instance_uid)
+    not_eligible = not_eligible or _rejection(connection, received.sop_instance_uid)
+    own = not_eligible is not None and is_own_result(connection, received.sop_instance_uid)
     series_id = _series_id(connection, study.id, received)
-    again = "" if own else _again(twins, received, (study.id, series_id), refusal)
+    again = "" if own else _again(twins, received, (study.id, series_id), not_eligible)
     flag, trouble = (again, "") if again else _flag(connection, study, received, rules, conflict=bool(twins), own=own)
-    instance_id = _insert_instance(connection, (study.id, series_id), received, refusal, flag, now)
+    instance_id = _insert_instance(connection, (study.id, series_id), received, not_eligible, flag, now)
     if study.files_removed_at is not None:
         has_files_again(connection, study.id)
-    held = study.held or bool(trouble)
-    has_job = refusal is None or flag == COMPARE
-    job_id = _insert_job(connection, study, instance_id, received, pipeline, held, now) if has_job else None
-    state = state_of(refusal, flag)
-    events = _events(study, is_new, instance_id, state, refusal, job_id, trouble or study.held_reason, now)
+    on_hold = study.on_hold or bool(trouble)
+    has_job = not_eligible is None or flag == COMPARE
+    job_id = _insert_job(connection, study, instance_id, received, pipeline, on_hold, now) if has_job else None
+    state = state_of(not_eligible, flag)
+    events = _events(study, is_new, instance_id, state, not_eligible, job_id, trouble or study.hold_reason, now)
     _INSERT_EVENT.run(connection, *events)
     if again:
         _raise_to_stat(connection, study, received, now)
     elif not own:
-        _update_study(connection, study, received, refusal, now)
-    returned = not own and not again and came_after_the_report(study, refusal)
+        _update_study(connection, study, received, not_eligible, now)
+    returned = not own and not again and came_after_the_report(study, not_eligible)
     if returned:
         return_to_list(connection, study, now)
     pressing = is_new and _apply_what_was_said(connection, study, job_id, rules, now)
     if trouble:
         for study_id in sorted({study.id, *(twin.study_id for twin in twins)}):
             hold(connection, study_id, trouble, _ACTOR, now)
-    job_ids = () if job_id is None or held else (job_id,)
+    job_ids = () if job_id is None or on_hold else (job_id,)
     return Ingest(
         instance_id,
         job_ids,
@@ -213,13 +222,15 @@ def is_own_result(connection: Connection, sop_instance_uid: str) -> bool:
     return _OWN_RESULT.first(connection, {"sop_instance_uid": sop_instance_uid}) is not None
 
 
-def _rejection(connection: Connection, sop_instance_uid: str) -> Refusal | None:
+def _rejection(connection: Connection, sop_instance_uid: str) -> NotEligible | None:
     """Why the hospital has taken this instance back before it came, if it has."""
     rejection = _REJECTION.first(connection, {"sop_instance_uid": sop_instance_uid})
-    return None if rejection is None else Refusal(REJECTED, rejection.sentence)
+    return None if rejection is None else NotEligible(REJECTED, rejection.sentence)
 
 
-def _again(twins: Sequence[Any], received: ReceivedInstance, parents: tuple[int, int], refusal: Refusal | None) -> str:
+def _again(
+    twins: Sequence[Any], received: ReceivedInstance, parents: tuple[int, int], not_eligible: NotEligible | None
+) -> str:
     """Flag of an instance that may repeat one of its ``twins``: same SOP Instance UID, other bytes. Empty if it cannot.
 
     ``parents`` are the rows of its study and series. Pixels are never looked at here: a peer waits for its answer, and
@@ -227,7 +238,7 @@ def _again(twins: Sequence[Any], received: ReceivedInstance, parents: tuple[int,
     """
     if not twins:
         return ""
-    if refusal is not None and refusal.code == REJECTED:
+    if not_eligible is not None and not_eligible.code == REJECTED:
         return REPEAT
     known = [twin for twin in twins if twin.flag not in (COMPARE, REPEAT)]
     return COMPARE if any(_may_be_the_same(twin, received, parents) for twin in known) else ""
@@ -241,11 +252,11 @@ def _may_be_the_same(twin: Any, received: ReceivedInstance, parents: tuple[int, 
     )
 
 
-def state_of(refusal: Refusal | None, flag: str = "") -> InstanceState:
+def state_of(not_eligible: NotEligible | None, flag: str = "") -> InstanceState:
     """State of an instance that was just received, or just compared."""
     if flag == COMPARE:
         return InstanceState.RECEIVED
-    return InstanceState.REFUSED if refusal else InstanceState.ELIGIBLE
+    return InstanceState.NOT_ELIGIBLE if not_eligible else InstanceState.ELIGIBLE
 
 
 def _clean(value: str) -> str:
@@ -254,14 +265,14 @@ def _clean(value: str) -> str:
 
 
 def _study(
-    connection: Connection, received: ReceivedInstance, refusal: Refusal | None, now: datetime
+    connection: Connection, received: ReceivedInstance, not_eligible: NotEligible | None, now: datetime
 ) -> tuple[Any, bool]:
     """Find or make the study and lock it; say whether it is new."""
     by_uid = {"study_instance_uid": received.study_instance_uid}
     row = _LOCK_STUDY.first(connection, by_uid)
     if row is not None:
         return row, False
-    values = _study_values(received, refusal, now)
+    values = _study_values(received, not_eligible, now)
     made = _INSERT_STUDY.first(connection, values)
     if made is not None:
         keep_numbers(connection, made.id, values["accession_number"])
@@ -269,7 +280,7 @@ def _study(
     return (made, True) if made is not None else (_LOCK_STUDY.rows(connection, by_uid)[0], False)
 
 
-def _study_values(received: ReceivedInstance, refusal: Refusal | None, now: datetime) -> dict[str, Any]:
+def _study_values(received: ReceivedInstance, not_eligible: NotEligible | None, now: datetime) -> dict[str, Any]:
     return {
         "study_instance_uid": received.study_instance_uid,
         "patient_id": _clean(received.patient_id),
@@ -284,8 +295,8 @@ def _study_values(received: ReceivedInstance, refusal: Refusal | None, now: date
         "state": StudyState.OPEN,
         "stat": received.stat,
         "priority": Priority.URGENT if received.stat else Priority.ROUTINE,
-        "analysis": Analysis.NOT_ANALYSED if refusal else Analysis.WAITING,
-        "reason": refusal.sentence if refusal else "waiting for its analysis",
+        "analysis": Analysis.NOT_ANALYSED if not_eligible else Analysis.WAITING,
+        "reason": not_eligible.sentence if not_eligible else "waiting for its analysis",
         "due_at": now + (STAT_WAIT if received.stat else ROUTINE_WAIT),
         "first_received_at": now,
         "last_activity_at": now,
@@ -346,7 +357,7 @@ def _insert_instance(
     connection: Connection,
     parents: tuple[int, int],
     received: ReceivedInstance,
-    refusal: Refusal | None,
+    not_eligible: NotEligible | None,
     flag: str,
     now: datetime,
 ) -> int:
@@ -362,9 +373,9 @@ def _insert_instance(
         "patient_id": _clean(received.patient_id),
         "view": _clean(received.view),
         "calling_ae_title": _clean(received.calling_ae_title),
-        "state": state_of(refusal, flag),
-        "refusal_code": refusal.code if refusal else "",
-        "refusal_sentence": refusal.sentence if refusal else "",
+        "state": state_of(not_eligible, flag),
+        "not_eligible_code": not_eligible.code if not_eligible else "",
+        "not_eligible_reason": not_eligible.sentence if not_eligible else "",
         "flag": flag,
         "received_at": now,
     }
@@ -377,7 +388,7 @@ def _insert_job(
     instance_id: int,
     received: ReceivedInstance,
     pipeline: str,
-    held: bool,
+    on_hold: bool,
     now: datetime,
 ) -> int:
     values = {
@@ -385,10 +396,10 @@ def _insert_job(
         "instance_id": instance_id,
         "pipeline": pipeline,
         "revision": 1,
-        "state": JobState.HELD if held else JobState.QUEUED,
+        "state": JobState.ON_HOLD if on_hold else JobState.QUEUED,
         "stat": received.stat or study.stat,
         "attempts": 0,
-        "rung_at": now,
+        "dispatched_at": now,
         "timings": {},
         "created_at": now,
         "queued_at": now,
@@ -401,12 +412,12 @@ def _events(
     is_new: bool,
     instance_id: int,
     state: InstanceState,
-    refusal: Refusal | None,
+    not_eligible: NotEligible | None,
     job_id: int | None,
     trouble: str,
     now: datetime,
 ) -> list[dict[str, Any]]:
-    cause = refusal.code if refusal else "eligible"
+    cause = not_eligible.code if not_eligible else "eligible"
     before = "received"
     if state is InstanceState.RECEIVED:
         before, cause = "", "its SOP Instance UID was here already: it will be compared"
@@ -414,29 +425,31 @@ def _events(
     if is_new:
         events.insert(0, event(study.id, "study", study.id, "", study.state.value, "first instance", _ACTOR, now))
     if job_id is not None:
-        job_state = JobState.HELD if trouble else JobState.QUEUED
+        job_state = JobState.ON_HOLD if trouble else JobState.QUEUED
         events.append(event(study.id, "job", job_id, "", job_state.value, trouble or cause, _ACTOR, now))
     return events
 
 
 def _update_study(
-    connection: Connection, study: Any, received: ReceivedInstance, refusal: Refusal | None, now: datetime
+    connection: Connection, study: Any, received: ReceivedInstance, not_eligible: NotEligible | None, now: datetime
 ) -> None:
     """Count the instance, and let an eligible one reopen the study and wait for its analysis.
 
-    A refused one does not reopen a settled study: its summary would go out again, and a peer that answers each summary
+    A refused one does not reopen a complete study: its summary would go out again, and a peer that answers each summary
     with an object of its own would be answered for ever.
     """
-    values = _study_changes(study, received, refusal, now)
-    if not values and (refusal or study.state is StudyState.OPEN):
-        _COUNT_IMAGE.run(connection, {"study_id": study.id, "refusals": 1 if refusal else 0, "now": now})
+    values = _study_changes(study, received, not_eligible, now)
+    if not values and (not_eligible or study.state is StudyState.OPEN):
+        _COUNT_IMAGE.run(
+            connection, {"study_id": study.id, "not_eligible_counts": 1 if not_eligible else 0, "now": now}
+        )
         return
     if "accession_number" in values:
         keep_numbers(connection, study.id, values["accession_number"])
     values["images"] = tables.Study.images + 1
-    if refusal:
-        values["refused"] = tables.Study.refused + 1
-    touch_study(connection, study, now, reopen="" if refusal else "an image arrived", **values)
+    if not_eligible:
+        values["not_eligible"] = tables.Study.not_eligible + 1
+    touch_study(connection, study, now, reopen="" if not_eligible else "an image arrived", **values)
 
 
 def _raise_to_stat(connection: Connection, study: Any, received: ReceivedInstance, now: datetime) -> None:
@@ -446,22 +459,24 @@ def _raise_to_stat(connection: Connection, study: Any, received: ReceivedInstanc
         connection.execute(update(tables.Study).where(tables.Study.id == study.id).values(**values))
 
 
-def came_after_the_report(study: Any, refusal: Refusal | None) -> bool:
+def came_after_the_report(study: Any, not_eligible: NotEligible | None) -> bool:
     """Whether a reader has not seen what came: an image of a study that is reported.
 
     A report that came as an object may overtake images of its own study, and one that was announced before the first
     image has overtaken them all, so both cover what comes until the study is quiet. Other objects, such as reports and
     presentation states, are no images to be read.
     """
-    if study.reported_at is None or (refusal is not None and refusal.code not in _READABLE):
+    if study.reported_at is None or (not_eligible is not None and not_eligible.code not in _READABLE):
         return False
-    return study.state is StudyState.SETTLED or not study.reported_by.startswith((REPORT_OBJECT, AHEAD))
+    return study.state is StudyState.COMPLETE or not study.reported_by.startswith((REPORT_OBJECT, AHEAD))
 
 
-def _study_changes(study: Any, received: ReceivedInstance, refusal: Refusal | None, now: datetime) -> dict[str, Any]:
+def _study_changes(
+    study: Any, received: ReceivedInstance, not_eligible: NotEligible | None, now: datetime
+) -> dict[str, Any]:
     """What an instance changes of its study's row, beside what is counted: mostly nothing."""
     values: dict[str, Any] = {}
-    if not refusal and study.analysis is Analysis.NOT_ANALYSED:
+    if not not_eligible and study.analysis is Analysis.NOT_ANALYSED:
         values |= {"analysis": Analysis.WAITING, "reason": "waiting for its analysis"}
     values |= _stat_changes(study, received, now)
     for name in _IDENTITY:

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, update
 
 from db import tables
-from db.errors import RecordNotFoundError, StudyHeldError, TransitionError
+from db.errors import RecordNotFoundError, StudyOnHoldError, TransitionError
 from db.instance_flags import COMPARE, CONFLICT, REPEAT
 from db.patients import patient_columns, was_corrected
 from db.records import InstanceState, Job, JobState, Outcome, PatientIdentity
@@ -19,7 +19,7 @@ from db.transitions import lock_study, move, touch_study
 OPEN = (JobState.QUEUED, JobState.RUNNING, JobState.RETRYING)
 """A job in one of these states goes on by itself."""
 
-WAITING = (*OPEN, JobState.HELD)
+WAITING = (*OPEN, JobState.ON_HOLD)
 """A job in one of these states has not come to its end."""
 
 _ENDED: dict[str, Any] = {"worker": "", "lease_until": None, "due_at": None}
@@ -35,7 +35,7 @@ def claim(connection: Connection, job_id: int, worker: str, now: datetime, lease
             instance.c.digest.label("instance_digest"),
             instance.c.path.label("instance_path"),
             instance.c.flag,
-            study.c.held,
+            study.c.on_hold,
             *patient_columns(study.c),
         )
         .join(instance, instance.c.id == job.c.instance_id)
@@ -44,7 +44,7 @@ def claim(connection: Connection, job_id: int, worker: str, now: datetime, lease
         .with_for_update(key_share=True, of=job)
     )
     row = connection.execute(query).one_or_none()
-    if row is None or row.held or not claimable(row.state, row.due_at, row.lease_until, now):
+    if row is None or row.on_hold or not claimable(row.state, row.due_at, row.lease_until, now):
         return None
     values: dict[str, Any] = {
         "worker": worker,
@@ -95,13 +95,13 @@ def finish(connection: Connection, job_id: int, worker: str, outcome: Outcome, n
         return _deliveries(connection, job)
     if job.state is not JobState.RUNNING or job.worker != worker:
         return None
-    unfit = outcome.unfit
+    not_analysed = outcome.not_analysed
     move(
         connection,
         "job",
         job,
         JobState.DONE,
-        cause=unfit.code if unfit else "analysed",
+        cause=not_analysed.code if not_analysed else "analysed",
         actor=worker,
         now=now,
         lease_until=None,
@@ -112,17 +112,27 @@ def finish(connection: Connection, job_id: int, worker: str, outcome: Outcome, n
         modes=dict(outcome.modes),
         measures=dict(outcome.measures),
         ran_on=outcome.ran_on,
-        unfit_code=unfit.code if unfit else "",
-        unfit_sentence=unfit.sentence if unfit else "",
+        not_analysed_code=not_analysed.code if not_analysed else "",
+        not_analysed_reason=not_analysed.sentence if not_analysed else "",
     )
     instance = instance_of(connection, job.instance_id)
     counted: dict[str, Any] = {}
-    if unfit and instance.state is InstanceState.ELIGIBLE:
-        refusal: dict[str, Any] = {"refusal_code": unfit.code, "refusal_sentence": unfit.sentence}
+    if not_analysed and instance.state is InstanceState.ELIGIBLE:
+        not_eligible: dict[str, Any] = {
+            "not_eligible_code": not_analysed.code,
+            "not_eligible_reason": not_analysed.sentence,
+        }
         move(
-            connection, "instance", instance, InstanceState.REFUSED, cause=unfit.code, actor=worker, now=now, **refusal
+            connection,
+            "instance",
+            instance,
+            InstanceState.NOT_ELIGIBLE,
+            cause=not_analysed.code,
+            actor=worker,
+            now=now,
+            **not_eligible,
         )
-        counted["refused"] = tables.Study.refused + 1
+        counted["not_eligible"] = tables.Study.not_eligible + 1
     keep_findings(connection, job, outcome.findings, now)
     deliveries = keep_results(
         connection,
@@ -153,14 +163,14 @@ def retry(connection: Connection, job_id: int, worker: str, error: str, now: dat
         return False
     values = {**_ENDED, "due_at": now + after, "error": error}
     move(connection, "job", job, JobState.RETRYING, cause=error, actor=worker, now=now, **values)
-    if study.held:
-        reason, before = study.held_reason, JobState.RETRYING
-        move(connection, "job", job, JobState.HELD, cause=reason, actor=worker, now=now, before=before)
+    if study.on_hold:
+        reason, before = study.hold_reason, JobState.RETRYING
+        move(connection, "job", job, JobState.ON_HOLD, cause=reason, actor=worker, now=now, before=before)
     return True
 
 
 def fail(connection: Connection, job_id: int, worker: str, error: str, now: datetime) -> bool:
-    """Park a job that ``worker`` holds."""
+    """Fail a job that ``worker`` holds."""
     study, job = lock(connection, job_id)
     if job.state is not JobState.RUNNING or job.worker != worker:
         return False
@@ -181,7 +191,7 @@ def release(connection: Connection, worker_prefix: str, now: datetime) -> tuple[
     )
     rows = connection.execute(query).all()
     for row in rows:
-        values = {**_ENDED, "rung_at": None, "queued_at": now}
+        values = {**_ENDED, "dispatched_at": None, "queued_at": now}
         move(connection, "job", row, JobState.QUEUED, cause="its worker died", actor="node", now=now, **values)
     return tuple(row.id for row in rows)
 
@@ -191,55 +201,55 @@ def requeue(connection: Connection, job_id: int, actor: str, cause: str, now: da
     study, job = lock(connection, job_id)
     if job.state in (JobState.RUNNING, JobState.QUEUED):
         raise TransitionError("job", job_id, job.state.value, JobState.QUEUED.value)
-    if study.held:
-        raise StudyHeldError(study.id, study.held_reason)
+    if study.on_hold:
+        raise StudyOnHoldError(study.id, study.hold_reason)
     values: dict[str, Any] = {
         **_ENDED,
         "attempts": 0,
         "error": "",
-        "rung_at": None,
+        "dispatched_at": None,
         "queued_at": now,
         "started_at": None,
         "finished_at": None,
     }
     counted: dict[str, Any] = {}
     if job.state is JobState.DONE:
-        values |= {"revision": job.revision + 1, "created_at": now, "unfit_code": "", "unfit_sentence": ""}
+        values |= {"revision": job.revision + 1, "created_at": now, "not_analysed_code": "", "not_analysed_reason": ""}
         instance = instance_of(connection, job.instance_id)
-        if instance.state is InstanceState.REFUSED:
-            clear: dict[str, Any] = {"refusal_code": "", "refusal_sentence": ""}
+        if instance.state is InstanceState.NOT_ELIGIBLE:
+            clear: dict[str, Any] = {"not_eligible_code": "", "not_eligible_reason": ""}
             move(connection, "instance", instance, InstanceState.ELIGIBLE, cause=cause, actor=actor, now=now, **clear)
-            counted["refused"] = tables.Study.refused - 1
+            counted["not_eligible"] = tables.Study.not_eligible - 1
     move(connection, "job", job, JobState.QUEUED, cause=cause, actor=actor, now=now, **values)
     touch_study(connection, study, now, reopen=cause, **counted)
 
 
-def to_ring(connection: Connection, now: datetime, quiet: timedelta, limit: int) -> tuple[tuple[int, bool], ...]:
-    """Jobs that wait for a worker and have not been rung for lately, STAT first, oldest first."""
+def to_enqueue(connection: Connection, now: datetime, quiet: timedelta, limit: int) -> tuple[tuple[int, bool], ...]:
+    """Jobs that wait for a worker and have not been enqueued lately, STAT first, oldest first."""
     job, study = tables.Job, tables.Study
     query = (
         select(job.id, job.stat)
         .join(study, study.id == job.study_id)
-        .where(study.held.is_(False), or_(*unrung(job, now, quiet)))
+        .where(study.on_hold.is_(False), or_(*undispatched(job, now, quiet)))
         .order_by(job.stat.desc(), job.id)
         .limit(limit)
     )
     return tuple((row.id, row.stat) for row in connection.execute(query))
 
 
-def unrung(job: type[tables.Job], now: datetime, quiet: timedelta) -> Sequence[ColumnElement[bool]]:
-    """Conditions, one a state, for jobs whose doorbell must be rung (again)."""
-    silent = or_(job.rung_at.is_(None), job.rung_at <= now - quiet)
+def undispatched(job: type[tables.Job], now: datetime, quiet: timedelta) -> Sequence[ColumnElement[bool]]:
+    """Conditions, one a state, for jobs whose task queue must be enqueued (again)."""
+    silent = or_(job.dispatched_at.is_(None), job.dispatched_at <= now - quiet)
     return (
         and_(job.state == JobState.QUEUED, silent),
-        and_(job.state == JobState.RETRYING, job.due_at <= now, or_(silent, job.rung_at < job.due_at)),
-        and_(job.state == JobState.RUNNING, job.lease_until <= now, or_(silent, job.rung_at < job.lease_until)),
+        and_(job.state == JobState.RETRYING, job.due_at <= now, or_(silent, job.dispatched_at < job.due_at)),
+        and_(job.state == JobState.RUNNING, job.lease_until <= now, or_(silent, job.dispatched_at < job.lease_until)),
     )
 
 
-def mark_rung(connection: Connection, job_ids: Sequence[int], now: datetime) -> None:
-    """Note that the doorbell was rung for these jobs."""
-    connection.execute(update(tables.Job).where(tables.Job.id.in_(list(job_ids))).values(rung_at=now))
+def mark_dispatched(connection: Connection, job_ids: Sequence[int], now: datetime) -> None:
+    """Note that a message was sent for these jobs."""
+    connection.execute(update(tables.Job).where(tables.Job.id.in_(list(job_ids))).values(dispatched_at=now))
 
 
 def late(connection: Connection, now: datetime, older_than: timedelta) -> tuple[int, ...]:

@@ -1,8 +1,8 @@
 """The state of models: a file defines a model, a person may switch it, and the database remembers who, when and why.
 
 A model that nobody has switched is what the configuration makes of it. A switch counts for the next job. What a model
-has said before it was taken out of delivery and what has not left yet is held, with words for a person; its alarms that
-have not left are withdrawn.
+has said before it was taken out of delivery and what has not left yet is held, with words for a person; its
+notifications that have not left are withdrawn.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ class Switch:
 class Switched:
     """What a decision did: nothing where the model was in that state already.
 
-    ``held`` deliveries wait for a person, and ``silenced`` alarms that had not left yet will not.
+    ``on_hold`` deliveries wait for a person, and ``cancelled`` notifications that had not left yet will not.
     """
 
     changed: bool
-    held: int = 0
-    silenced: int = 0
+    on_hold: int = 0
+    cancelled: int = 0
 
 
 def set_model_state(
@@ -84,8 +84,10 @@ def set_model_state(
         write_entry(connection, AuditEntry(now, actor, "switch model", name, None, address, detail))
         if state is ModelState.ACTIVE:
             return Switched(changed=True)
-        held = _hold_unsent(connection, name, state, actor, now)
-        return Switched(changed=True, held=held, silenced=_silence_alarms(connection, name, state, actor, now))
+        on_hold = _hold_unsent(connection, name, state, actor, now)
+        return Switched(
+            changed=True, on_hold=on_hold, cancelled=_cancel_notifications(connection, name, state, actor, now)
+        )
 
 
 def model_states(engine: Engine) -> dict[str, Switch]:
@@ -101,7 +103,7 @@ def model_history(engine: Engine, name: str, limit: int = 50) -> tuple[Switch, .
         return tuple(_switch(row) for row in connection.execute(query))
 
 
-def withheld(connection: Connection, result_id: int) -> str | None:
+def on_hold_by_model(connection: Connection, result_id: int) -> str | None:
     """Say why a result may not leave: a model that has a part in it has been taken out of delivery since."""
     out = {name: switch for name, switch in _latest(connection).items() if switch.state is not ModelState.ACTIVE}
     if not out:
@@ -149,18 +151,18 @@ def _hold_unsent(connection: Connection, name: str, state: ModelState, actor: st
     return len(rows)
 
 
-def _silence_alarms(connection: Connection, name: str, state: ModelState, actor: str, now: datetime) -> int:
-    """Withdraw alarms that have not left and that no other model in delivery stands for."""
-    alarm = NotificationRow.__table__
-    stands = _stands(alarm.c.study_id, alarm.c.reason)
+def _cancel_notifications(connection: Connection, name: str, state: ModelState, actor: str, now: datetime) -> int:
+    """Withdraw notifications that have not left and that no other model in delivery stands for."""
+    notification = NotificationRow.__table__
+    stands = _stands(notification.c.study_id, notification.c.reason)
     query = (
-        select(alarm)
+        select(notification)
         .where(
-            alarm.c.state.in_((NotificationState.PENDING, NotificationState.FAILED)),
+            notification.c.state.in_((NotificationState.PENDING, NotificationState.FAILED)),
             stands.where(Finding.model == name).exists(),
             ~stands.where(Finding.model.not_in(_out_of_delivery(connection))).exists(),
         )
-        .order_by(alarm.c.id)
+        .order_by(notification.c.id)
         .with_for_update(key_share=True)
     )
     rows = connection.execute(query).all()
@@ -196,8 +198,8 @@ def _out_of_delivery(connection: Connection) -> list[str]:
 
 def hold_back(connection: Connection, row: Any, reason: str, actor: str, now: datetime) -> None:
     """Move one locked pending delivery to held, for a reason that releasing its study does not lift."""
-    values: dict[str, Any] = {"worker": "", "lease_until": None, "due_at": None, "held_with_study": False}
-    after, before = DeliveryState.HELD, DeliveryState.PENDING
+    values: dict[str, Any] = {"worker": "", "lease_until": None, "due_at": None, "on_hold_with_study": False}
+    after, before = DeliveryState.ON_HOLD, DeliveryState.PENDING
     move(connection, "delivery", row, after, cause=reason, actor=actor, now=now, before=before, error=reason, **values)
 
 

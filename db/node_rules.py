@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from db.notifications import AlarmRules
+from db.notifications import NotificationRules
 from db.patients import PatientRules
 
 
@@ -14,5 +14,5 @@ class Rules:
     them.
     """
 
-    alarms: AlarmRules
+    notifications: NotificationRules
     patients: PatientRules

@@ -1,8 +1,8 @@
-"""Alarms on critical findings: one row a finding and channel, claimed and tried again like a delivery.
+"""Notifications on critical findings: one row a finding and channel, claimed and tried again like a delivery.
 
 A row is written in the transaction in which triage finds the study critical, and there is at most one for a study, a
-channel and a finding. So whatever process dies, an alarm is neither lost nor raised again. What a receiver sees twice
-(the node died between its answer and our note of it) carries the same key.
+channel and a finding. So whatever process dies, a notification is neither lost nor raised again. What a receiver sees
+twice (the node died between its answer and our note of it) carries the same key.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from db.transitions import event, lock_study, move, write_events
 
 _ENTITY = "notification"
 _ACTOR = "triage"
-_UNFOUNDED = "the finding does not hold any more: its image was taken back, or judged again"
-_ALARM, _WITHHELD = "alarm", "withheld"
-"""An alarm that was never raised is no notification, but the history says why."""
+_UNFOUNDED = "the finding does not hold any more: its image was taken back, or analysed again"
+_NOTIFICATION, _ON_HOLD = "notification", "on_hold_by_model"
+"""A notification that was never raised is no notification, but the history says why."""
 _OPEN = (NotificationState.PENDING, NotificationState.FAILED)
 _ENDED: dict[str, Any] = {"worker": "", "lease_until": None, "due_at": None}
 # Study Time has no time zone: a study counts as old only where it is in every one of them.
@@ -35,7 +35,7 @@ _FARTHEST_ZONE = timedelta(hours=14)
 
 
 @dataclass(frozen=True, slots=True)
-class AlarmRules:
+class NotificationRules:
     """Through which channels a critical finding is told, and how old a study may be for that."""
 
     channels: tuple[str, ...] = ()
@@ -94,7 +94,8 @@ def notification_key(study_instance_uid: str, channel: str, reason: str) -> str:
 
 
 def why_not_news(study: Row[Any], maximum_age: timedelta, now: datetime) -> str:
-    """Say why an alarm on this study helps nobody: it is read, back-filled or analysed long after. Empty: it helps.
+    """Say why a notification on this study helps nobody: it is read, back-filled or analysed long after. Empty: it
+    helps.
 
     ``study`` has the columns of ``studies``.
     """
@@ -120,20 +121,20 @@ def _study_moment(date: str, time: str) -> datetime | None:
     return None
 
 
-def raise_alarms(
-    connection: Connection, study: Row[Any], findings: Iterable[FindingRecord], rules: AlarmRules, now: datetime
+def create_notifications(
+    connection: Connection, study: Row[Any], findings: Iterable[FindingRecord], rules: NotificationRules, now: datetime
 ) -> None:
     """Write a notification for each alarming finding and channel that has none yet; ``study`` is locked."""
-    alarms = {finding.label: finding for finding in reversed(tuple(findings))}
-    if not alarms or not rules.channels:
+    notifications = {finding.label: finding for finding in reversed(tuple(findings))}
+    if not notifications or not rules.channels:
         return
     if old := why_not_news(study, rules.maximum_age, now):
-        _note_silence(connection, study.id, f"{', '.join(sorted(alarms))} alarms nobody: {old}", now)
+        _note_cancelled(connection, study.id, f"{', '.join(sorted(notifications))} notifies nobody: {old}", now)
         return
     told = select(NotificationRow.__table__).where(NotificationRow.study_id == study.id)
     known = {(row.channel, row.reason): row for row in connection.execute(told)}
     for row in known.values():
-        if row.reason in alarms and row.state is NotificationState.WITHDRAWN and row.error == _UNFOUNDED:
+        if row.reason in notifications and row.state is NotificationState.WITHDRAWN and row.error == _UNFOUNDED:
             cause, after = "another image shows it", NotificationState.PENDING
             move(connection, _ENTITY, row, after, cause=cause, actor=_ACTOR, now=now, error="")
     rows = [
@@ -147,7 +148,7 @@ def raise_alarms(
             "attempts": 0,
             "created_at": now,
         }
-        for label, finding in sorted(alarms.items())
+        for label, finding in sorted(notifications.items())
         for channel in rules.channels
         if (channel, label) not in known
     ]
@@ -164,14 +165,14 @@ def raise_alarms(
     )
 
 
-def _note_silence(connection: Connection, study_id: int, cause: str, now: datetime) -> None:
-    """Leave a word in the history why an alarm was not raised, once."""
-    said = select(Event.id).where(Event.study_id == study_id, Event.entity == _ALARM, Event.cause == cause)
+def _note_cancelled(connection: Connection, study_id: int, cause: str, now: datetime) -> None:
+    """Leave a word in the history why a notification was not raised, once."""
+    said = select(Event.id).where(Event.study_id == study_id, Event.entity == _NOTIFICATION, Event.cause == cause)
     if connection.execute(said.limit(1)).first() is None:
-        write_events(connection, [event(study_id, _ALARM, study_id, "", _WITHHELD, cause, _ACTOR, now)])
+        write_events(connection, [event(study_id, _NOTIFICATION, study_id, "", _ON_HOLD, cause, _ACTOR, now)])
 
 
-def silence(connection: Connection, study_id: int, cause: str, actor: str, now: datetime) -> None:
+def cancel(connection: Connection, study_id: int, cause: str, actor: str, now: datetime) -> None:
     """Withdraw what has not left yet of a study that is locked; what is leaving now cannot be called back."""
     table = NotificationRow.__table__
     query = select(table).where(table.c.study_id == study_id, table.c.state.in_(_OPEN)).order_by(table.c.id)
@@ -278,7 +279,7 @@ class Notifications:
         return len(rows)
 
     def requeue(self, channel: str, actor: str, now: datetime) -> int:
-        """Send again, from the start, what was parked in ``channel``, because a person asks for it; how many."""
+        """Send again, from the start, what was failed in ``channel``, because a person asks for it; how many."""
         table = NotificationRow.__table__
         query = select(table).where(table.c.channel == channel, table.c.state == NotificationState.FAILED)
         with self._writer.begin() as connection:

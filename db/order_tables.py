@@ -123,7 +123,7 @@ class MergeRow(Base):
 
 
 class NotificationRow(Base):
-    """One alarm's way through one channel. ``reason`` is the finding; each is told once a study and channel.
+    """One notification's way through one channel. ``reason`` is the finding; each is told once a study and channel.
 
     ``key`` names the notification to its receiver, who may hear of it twice where a process died at the wrong moment.
     ``taken_by``: receivers of a channel with several that have taken it already.

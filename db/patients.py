@@ -30,7 +30,7 @@ _MERGES = Prepared(
 CORRECTION = ("patient", "corrected")
 """Entity and new state of the event that a correction leaves."""
 
-_SENT = (DeliveryState.SENDING, DeliveryState.SENT, DeliveryState.PROVEN)
+_SENT = (DeliveryState.SENDING, DeliveryState.SENT, DeliveryState.VERIFIED)
 
 
 class PlaceholderError(DatabaseError):
@@ -287,11 +287,11 @@ def _correct(connection: Connection, study: Row[Any], values: dict[str, str], ac
     connection.execute(update(tables.Study).where(tables.Study.id == study.id).values(**values))
     write_events(connection, [event(study.id, CORRECTION[0], study.id, "", CORRECTION[1], what, actor, now)])
     if wrong:
-        _keep_back(connection, study.id, reason, actor, now)
+        _put_on_hold(connection, study.id, reason, actor, now)
     return True
 
 
-def _keep_back(connection: Connection, study_id: int, reason: str, actor: str, now: datetime) -> None:
+def _put_on_hold(connection: Connection, study_id: int, reason: str, actor: str, now: datetime) -> None:
     delivery: Any = tables.Delivery.__table__
     query = (
         select(delivery)
@@ -301,8 +301,8 @@ def _keep_back(connection: Connection, study_id: int, reason: str, actor: str, n
     )
     for row in connection.execute(query).all():
         if row.state is DeliveryState.PENDING:
-            held: dict[str, Any] = {"error": reason, "held_with_study": True}
-            move(connection, "delivery", row, DeliveryState.HELD, cause=reason, actor=actor, now=now, **held)
+            on_hold: dict[str, Any] = {"error": reason, "on_hold_with_study": True}
+            move(connection, "delivery", row, DeliveryState.ON_HOLD, cause=reason, actor=actor, now=now, **on_hold)
             continue
         words = f"{reason} It was sent before and must be corrected there."
         connection.execute(update(delivery).where(delivery.c.id == row.id).values(error=words))

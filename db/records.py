@@ -18,14 +18,14 @@ class InstanceState(StrEnum):
 
     RECEIVED = "received"
     ELIGIBLE = "eligible"
-    REFUSED = "refused"
+    NOT_ELIGIBLE = "not_eligible"
 
 
 class JobState(StrEnum):
     """Where a job (one pipeline on one instance) stands.
 
-    ``held`` waits for a person. ``withdrawn``: its image does not count, for it repeats an earlier one, or a newer one
-    has replaced it.
+    ``on_hold`` waits for a person. ``withdrawn``: its image does not count, for it repeats an earlier one, or a newer
+    one has replaced it.
     """
 
     QUEUED = "queued"
@@ -33,32 +33,32 @@ class JobState(StrEnum):
     RETRYING = "retrying"
     DONE = "done"
     FAILED = "failed"
-    HELD = "held"
+    ON_HOLD = "on_hold"
     WITHDRAWN = "withdrawn"
 
 
 class DeliveryState(StrEnum):
     """Where a delivery (one result to one destination) stands.
 
-    ``proven``: the destination itself has confirmed that it holds the object. ``recorded``: kept here on purpose and
-    not sent (late result, study already reported). ``held`` waits for a person, ``withdrawn`` will never be sent.
+    ``verified``: the destination itself has confirmed that it holds the object. ``recorded``: kept here on purpose and
+    not sent (late result, study already reported). ``on_hold`` waits for a person, ``withdrawn`` will never be sent.
     """
 
     PENDING = "pending"
     SENDING = "sending"
     SENT = "sent"
-    PROVEN = "proven"
+    VERIFIED = "verified"
     FAILED = "failed"
-    HELD = "held"
+    ON_HOLD = "on_hold"
     RECORDED = "recorded"
     WITHDRAWN = "withdrawn"
 
 
 class StudyState(StrEnum):
-    """A study is open while images arrive or are analysed, and settled after its quiet time."""
+    """A study is open while images arrive or are analysed, and complete after its quiet time."""
 
     OPEN = "open"
-    SETTLED = "settled"
+    COMPLETE = "settled"
 
 
 class Priority(StrEnum):
@@ -79,50 +79,52 @@ class Analysis(StrEnum):
 
 
 INSTANCE_TRANSITIONS: dict[InstanceState, frozenset[InstanceState]] = {
-    InstanceState.RECEIVED: frozenset({InstanceState.ELIGIBLE, InstanceState.REFUSED}),
-    InstanceState.ELIGIBLE: frozenset({InstanceState.REFUSED}),
-    InstanceState.REFUSED: frozenset({InstanceState.ELIGIBLE}),
+    InstanceState.RECEIVED: frozenset({InstanceState.ELIGIBLE, InstanceState.NOT_ELIGIBLE}),
+    InstanceState.ELIGIBLE: frozenset({InstanceState.NOT_ELIGIBLE}),
+    InstanceState.NOT_ELIGIBLE: frozenset({InstanceState.ELIGIBLE}),
 }
 
 JOB_TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     # To done without running: the instance was taken back by a rejection note.
-    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.HELD, JobState.DONE, JobState.WITHDRAWN}),
+    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.ON_HOLD, JobState.DONE, JobState.WITHDRAWN}),
     JobState.RUNNING: frozenset(
-        {JobState.DONE, JobState.RETRYING, JobState.FAILED, JobState.HELD, JobState.QUEUED, JobState.WITHDRAWN}
+        {JobState.DONE, JobState.RETRYING, JobState.FAILED, JobState.ON_HOLD, JobState.QUEUED, JobState.WITHDRAWN}
     ),
-    JobState.RETRYING: frozenset({JobState.RUNNING, JobState.HELD, JobState.QUEUED, JobState.DONE, JobState.WITHDRAWN}),
+    JobState.RETRYING: frozenset(
+        {JobState.RUNNING, JobState.ON_HOLD, JobState.QUEUED, JobState.DONE, JobState.WITHDRAWN}
+    ),
     JobState.DONE: frozenset({JobState.QUEUED, JobState.WITHDRAWN}),
-    JobState.FAILED: frozenset({JobState.QUEUED, JobState.HELD, JobState.DONE, JobState.WITHDRAWN}),
-    JobState.HELD: frozenset({JobState.QUEUED, JobState.FAILED, JobState.DONE, JobState.WITHDRAWN}),
+    JobState.FAILED: frozenset({JobState.QUEUED, JobState.ON_HOLD, JobState.DONE, JobState.WITHDRAWN}),
+    JobState.ON_HOLD: frozenset({JobState.QUEUED, JobState.FAILED, JobState.DONE, JobState.WITHDRAWN}),
     JobState.WITHDRAWN: frozenset(),
 }
 
 DELIVERY_TRANSITIONS: dict[DeliveryState, frozenset[DeliveryState]] = {
     DeliveryState.PENDING: frozenset(
-        {DeliveryState.SENDING, DeliveryState.HELD, DeliveryState.RECORDED, DeliveryState.WITHDRAWN}
+        {DeliveryState.SENDING, DeliveryState.ON_HOLD, DeliveryState.RECORDED, DeliveryState.WITHDRAWN}
     ),
     DeliveryState.SENDING: frozenset(
         {
             DeliveryState.SENT,
             DeliveryState.PENDING,
             DeliveryState.FAILED,
-            DeliveryState.HELD,
+            DeliveryState.ON_HOLD,
             DeliveryState.WITHDRAWN,
         }
     ),
     DeliveryState.SENT: frozenset(
-        {DeliveryState.PROVEN, DeliveryState.PENDING, DeliveryState.FAILED, DeliveryState.WITHDRAWN}
+        {DeliveryState.VERIFIED, DeliveryState.PENDING, DeliveryState.FAILED, DeliveryState.WITHDRAWN}
     ),
-    DeliveryState.PROVEN: frozenset({DeliveryState.PENDING, DeliveryState.WITHDRAWN}),
-    DeliveryState.FAILED: frozenset({DeliveryState.PENDING, DeliveryState.HELD, DeliveryState.WITHDRAWN}),
-    DeliveryState.HELD: frozenset({DeliveryState.PENDING, DeliveryState.WITHDRAWN}),
-    DeliveryState.RECORDED: frozenset({DeliveryState.PENDING, DeliveryState.HELD, DeliveryState.WITHDRAWN}),
+    DeliveryState.VERIFIED: frozenset({DeliveryState.PENDING, DeliveryState.WITHDRAWN}),
+    DeliveryState.FAILED: frozenset({DeliveryState.PENDING, DeliveryState.ON_HOLD, DeliveryState.WITHDRAWN}),
+    DeliveryState.ON_HOLD: frozenset({DeliveryState.PENDING, DeliveryState.WITHDRAWN}),
+    DeliveryState.RECORDED: frozenset({DeliveryState.PENDING, DeliveryState.ON_HOLD, DeliveryState.WITHDRAWN}),
     DeliveryState.WITHDRAWN: frozenset(),
 }
 
 STUDY_TRANSITIONS: dict[StudyState, frozenset[StudyState]] = {
-    StudyState.OPEN: frozenset({StudyState.SETTLED}),
-    StudyState.SETTLED: frozenset({StudyState.OPEN}),
+    StudyState.OPEN: frozenset({StudyState.COMPLETE}),
+    StudyState.COMPLETE: frozenset({StudyState.OPEN}),
 }
 
 
@@ -161,7 +163,7 @@ class ReceivedInstance:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class NotEligible:
     """Why an instance is not analysed: a code from a closed list and a sentence for a person."""
 
     code: str
@@ -184,11 +186,11 @@ class RejectionNote:
 
 @dataclass(frozen=True, slots=True)
 class Ingest:
-    """What recording an instance did: its row, and the jobs to ring for.
+    """What recording an instance did: its row, and the jobs to enqueue.
 
     ``repeat``: the same UID and digest were there already. ``comparing``: the same UID came for the same patient, study
     and series in other bytes, and a worker will see whether the image is the same. ``conflict``: the same UID came for
-    another patient, study or series, both are kept apart and the study is held for a person. ``pressing``: the jobs
+    another patient, study or series, both are kept apart and the study is on hold for a person. ``pressing``: the jobs
     are to be taken first: an order that came before the study is urgent, or there is only something to compare.
     ``returned``: the study that it has brought back to the worklist, because it came after its report.
     """
@@ -315,15 +317,15 @@ class ResultRecord:
 class Outcome:
     """Everything a finished job leaves, written in one transaction with its deliveries.
 
-    ``unfit``: why the pixels were not analysed. ``destinations`` maps a destination's name to the kinds it takes, and
-    ``recorded`` says why nothing is sent to them for the time being.
+    ``not_analysed``: why the pixels were not analysed. ``destinations`` maps a destination's name to the kinds it
+    takes, and ``recorded`` says why nothing is sent to them for the time being.
     ``modes`` says of each model what became of its findings (active, shadow or off), ``measures`` is what can be said
     of the image cheaply (see :mod:`workers.image_measures`), ``ran_on`` the device of the networks.
     """
 
     findings: tuple[FindingRecord, ...] = ()
     results: tuple[ResultRecord, ...] = ()
-    unfit: Refusal | None = None
+    not_analysed: NotEligible | None = None
     timings: dict[str, float] = field(default_factory=dict)
     destinations: dict[str, tuple[str, ...]] = field(default_factory=dict)
     recorded: str = ""
@@ -359,7 +361,7 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
-class Unproven:
+class Unverified:
     """An object that a destination has taken, while it is asked whether it holds it.
 
     ``attempts``: how often it was asked, this time included; ``missing``: how often it said no before;
@@ -379,7 +381,7 @@ class Unproven:
 
 @dataclass(frozen=True, slots=True)
 class PriorFinding:
-    """What an earlier study of the same patient says of a label, judged by a model that counts.
+    """What an earlier study of the same patient says of a label, analysed by a model that counts.
 
     ``present`` is False where the model saw nothing or a reader has rejected it. ``study_date`` is as in the header.
     """
@@ -395,12 +397,12 @@ class PriorFinding:
 class StudyFacts:
     """What triage needs to know of a study: pure policy input.
 
-    ``jobs_waiting`` counts held jobs too. ``activity`` goes up with everything that happens to the images: who settles
-    the study hands it back, so that nothing which came since is left out. ``revision`` counts the summaries so far.
-    ``priors`` are looked up only where something is present. ``returned_at``: when an image came after the report and
-    brought the study back to the list, if that was the last thing that happened to its report. ``refusals`` say why
-    images were not analysed, those that were tried first; they are looked up only where one was tried in vain or none
-    was analysed.
+    ``jobs_waiting`` counts jobs on hold too. ``activity`` goes up with everything that happens to the images: who
+    completes the study hands it back, so that nothing which came since is left out. ``revision`` counts the summaries
+    so far. ``priors`` are looked up only where something is present. ``returned_at``: when an image came after the
+    report and brought the study back to the list, if that was the last thing that happened to its report.
+    ``not_eligible_counts`` say why images were not analysed, those that were tried first; they are looked up only
+    where one was tried in vain or none was analysed.
     """
 
     study_id: int
@@ -411,29 +413,30 @@ class StudyFacts:
     jobs_waiting: int
     jobs_done: int
     jobs_failed: int
-    images_refused: int
-    images_unfit: int
+    images_not_eligible: int
+    images_not_analysed: int
     activity: int = 0
     revision: int = 0
     reported: bool = False
     study_date: str = ""
     priors: tuple[PriorFinding, ...] = ()
     returned_at: datetime | None = None
-    refusals: tuple[Refusal, ...] = ()
+    not_eligible_counts: tuple[NotEligible, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class TriageDecision:
     """What triage decides: never lower than the hospital's own priority.
 
-    ``alarms`` are the findings that somebody must be told of at once; what the hospital asked for itself is none.
+    ``notifications`` are the findings that somebody must be told of at once; what the hospital asked for itself is
+    none.
     """
 
     priority: Priority
     due_at: datetime
     analysis: Analysis
     reason: str
-    alarms: tuple[FindingRecord, ...] = ()
+    notifications: tuple[FindingRecord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -462,13 +465,13 @@ class WorklistRow:
     state: StudyState
     priority: Priority
     analysis: Analysis
-    held: bool
+    on_hold: bool
     reason: str
     stat: bool
     received_at: datetime
     due_at: datetime
     images: int
-    refused: int
+    not_eligible: int
     deliveries_open: int
     deliveries_failed: int
     findings: tuple[FindingRecord, ...] = ()
@@ -498,7 +501,7 @@ class InstanceDetail:
     patient_id: str
     calling_ae_title: str
     state: InstanceState
-    refusal: Refusal | None
+    not_eligible: NotEligible | None
     flag: str
     received_at: datetime
 
@@ -516,7 +519,7 @@ class JobDetail:
     stat: bool
     worker: str
     error: str
-    unfit: Refusal | None
+    not_analysed: NotEligible | None
     timings: dict[str, float]
     created_at: datetime
     started_at: datetime | None
@@ -555,7 +558,7 @@ class DeliveryDetail:
     due_at: datetime | None
     created_at: datetime
     sent_at: datetime | None
-    proven_at: datetime | None
+    verified_at: datetime | None
     stale_code: str = ""
     note_id: int | None = None
 
@@ -578,7 +581,7 @@ class StudyDetail:
     """Everything about one study.
 
     ``row.findings`` are the present findings that are not in shadow; each job has all of its own. ``revision`` counts
-    the summaries written so far, ``activity`` what has happened to the images (see ``settle_study``).
+    the summaries written so far, ``activity`` what has happened to the images (see ``complete_study``).
     """
 
     row: WorklistRow
@@ -587,7 +590,7 @@ class StudyDetail:
     issuer_of_patient_id: str
     study_time: str
     triage_reason: str
-    settled_at: datetime | None
+    completed_at: datetime | None
     last_activity_at: datetime
     activity: int
     revision: int

@@ -58,8 +58,8 @@ def reject(connection: Connection, note: RejectionNote, now: datetime) -> tuple[
         for instance in instances:
             _take_back(connection, instance, note, now)
         if instances:
-            refused = sum(instance.state is InstanceState.ELIGIBLE for instance in instances)
-            touch_study(connection, study, now, reopen=ACTOR, refused=tables.Study.refused + refused)
+            not_eligible = sum(instance.state is InstanceState.ELIGIBLE for instance in instances)
+            touch_study(connection, study, now, reopen=ACTOR, not_eligible=tables.Study.not_eligible + not_eligible)
             withdraw_summaries(connection, study_id, note.sentence, note.code, ACTOR, now)
             changed.append(study_id)
             if note.code in _WITH_A_PERSON:
@@ -79,18 +79,27 @@ def _instances(connection: Connection, study_id: int, uids: Sequence[str]) -> li
     query = select(instance).where(
         instance.c.study_id == study_id,
         instance.c.sop_instance_uid.in_(uids),
-        instance.c.refusal_code != REJECTED,
+        instance.c.not_eligible_code != REJECTED,
     )
     return list(connection.execute(query.order_by(instance.c.id).with_for_update(key_share=True)))
 
 
 def _take_back(connection: Connection, instance: Row[Any], note: RejectionNote, now: datetime) -> None:
-    why: dict[str, Any] = {"refusal_code": REJECTED, "refusal_sentence": note.sentence}
+    why: dict[str, Any] = {"not_eligible_code": REJECTED, "not_eligible_reason": note.sentence}
     uncompared = instance.state is InstanceState.RECEIVED
     if uncompared:
         why["flag"] = REPEAT
     if instance.state in (InstanceState.ELIGIBLE, InstanceState.RECEIVED):
-        move(connection, "instance", instance, InstanceState.REFUSED, cause=note.sentence, actor=ACTOR, now=now, **why)
+        move(
+            connection,
+            "instance",
+            instance,
+            InstanceState.NOT_ELIGIBLE,
+            cause=note.sentence,
+            actor=ACTOR,
+            now=now,
+            **why,
+        )
     else:
         connection.execute(update(tables.Instance).where(tables.Instance.id == instance.id).values(**why))
     job = tables.Job.__table__
@@ -104,7 +113,7 @@ def _take_back(connection: Connection, instance: Row[Any], note: RejectionNote, 
 
 def _end_job(connection: Connection, job: Row[Any], note: RejectionNote, now: datetime) -> None:
     """A worker that is at it finds its claim gone, and what it has made is never written."""
-    values: dict[str, Any] = {"unfit_code": REJECTED, "unfit_sentence": note.sentence}
+    values: dict[str, Any] = {"not_analysed_code": REJECTED, "not_analysed_reason": note.sentence}
     if job.state is JobState.DONE:
         connection.execute(update(tables.Job).where(tables.Job.id == job.id).values(**values))
     else:

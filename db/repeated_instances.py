@@ -19,7 +19,7 @@ from db.holds import hold
 from db.instance_flags import COMPARE, CONFLICT, REPEAT
 from db.instances import OTHER_CONTENT, came_after_the_report, state_of
 from db.jobs import instance_of, lock
-from db.records import Analysis, InstanceState, JobState, Refusal
+from db.records import Analysis, InstanceState, JobState, NotEligible
 from db.study_status import return_to_list
 from db.transitions import move, touch_study
 
@@ -37,8 +37,10 @@ def settle(connection: Connection, job_id: int, worker: str, difference: str, no
     if difference:
         _is_other_content(connection, (study, job, instance), difference, worker, now)
     else:
-        values: dict[str, Any] = {"flag": REPEAT, "refusal_code": REPEAT, "refusal_sentence": SAME}
-        move(connection, "instance", instance, InstanceState.REFUSED, cause=REPEAT, actor=worker, now=now, **values)
+        values: dict[str, Any] = {"flag": REPEAT, "not_eligible_code": REPEAT, "not_eligible_reason": SAME}
+        move(
+            connection, "instance", instance, InstanceState.NOT_ELIGIBLE, cause=REPEAT, actor=worker, now=now, **values
+        )
         _withdraw(connection, job, REPEAT, worker, now)
     return True
 
@@ -55,19 +57,21 @@ def _is_other_content(
     """Take the instance in like any other that comes, and hold the study for a person."""
     study, job, instance = rows
     reason = f"{OTHER_CONTENT} ({difference})"
-    refusal = Refusal(instance.refusal_code, instance.refusal_sentence) if instance.refusal_code else None
-    cause = refusal.code if refusal else "eligible"
-    move(connection, "instance", instance, state_of(refusal), cause=cause, actor=worker, now=now, flag=CONFLICT)
-    if refusal:
-        _withdraw(connection, job, refusal.code, worker, now)
+    not_eligible = (
+        NotEligible(instance.not_eligible_code, instance.not_eligible_reason) if instance.not_eligible_code else None
+    )
+    cause = not_eligible.code if not_eligible else "eligible"
+    move(connection, "instance", instance, state_of(not_eligible), cause=cause, actor=worker, now=now, flag=CONFLICT)
+    if not_eligible:
+        _withdraw(connection, job, not_eligible.code, worker, now)
     else:
-        move(connection, "job", job, JobState.HELD, cause=reason, actor=worker, now=now, **_ENDED, attempts=0)
+        move(connection, "job", job, JobState.ON_HOLD, cause=reason, actor=worker, now=now, **_ENDED, attempts=0)
     values: dict[str, Any] = {"images": tables.Study.images + 1}
-    if refusal:
-        values["refused"] = tables.Study.refused + 1
+    if not_eligible:
+        values["not_eligible"] = tables.Study.not_eligible + 1
     elif study.analysis is Analysis.NOT_ANALYSED:
         values |= {"analysis": Analysis.WAITING, "reason": "waiting for its analysis"}
-    touch_study(connection, study, now, reopen="" if refusal else "an image arrived", **values)
-    if came_after_the_report(study, refusal):
+    touch_study(connection, study, now, reopen="" if not_eligible else "an image arrived", **values)
+    if came_after_the_report(study, not_eligible):
         return_to_list(connection, study, now)
     hold(connection, study.id, reason, worker, now)

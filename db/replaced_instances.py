@@ -38,15 +38,15 @@ def replace_older(connection: Connection, study_id: int, actor: str, now: dateti
 
 
 def _replace(connection: Connection, instance: Row[Any], actor: str, now: datetime) -> None:
-    values: dict[str, Any] = {"flag": REPLACED, "refusal_code": REPLACED, "refusal_sentence": NEWER}
-    refused = instance.state is InstanceState.REFUSED
-    if refused:
+    values: dict[str, Any] = {"flag": REPLACED, "not_eligible_code": REPLACED, "not_eligible_reason": NEWER}
+    not_eligible = instance.state is InstanceState.NOT_ELIGIBLE
+    if not_eligible:
         connection.execute(update(tables.Instance).where(tables.Instance.id == instance.id).values(**values))
     else:
-        after = InstanceState.REFUSED
+        after = InstanceState.NOT_ELIGIBLE
         move(connection, "instance", instance, after, cause=REPLACED, actor=actor, now=now, **values)
     study = tables.Study
-    counts = {"images": study.images - 1, "refused": study.refused - int(refused)}
+    counts = {"images": study.images - 1, "not_eligible": study.not_eligible - int(not_eligible)}
     connection.execute(update(study).where(study.id == instance.study_id).values(**counts))
     job = tables.Job.__table__
     for row in connection.execute(select(job).where(job.c.instance_id == instance.id)).all():

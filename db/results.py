@@ -16,7 +16,7 @@ from db.records import IS_REPORTED, NOTE, DeliveryState, FindingRecord, ResultRe
 from db.stale_objects import mark_replaced
 from db.transitions import event, move, write_events
 
-_UNSENT = (DeliveryState.PENDING, DeliveryState.FAILED, DeliveryState.HELD, DeliveryState.RECORDED)
+_UNSENT = (DeliveryState.PENDING, DeliveryState.FAILED, DeliveryState.ON_HOLD, DeliveryState.RECORDED)
 
 
 def keep_findings(connection: Connection, job: Row[Any], findings: Sequence[FindingRecord], now: datetime) -> None:
@@ -66,7 +66,7 @@ def keep_results(
     let them go.
 
     Returns:
-        The deliveries to ring for: none of them while the study is held, or where they are recorded.
+        The deliveries to enqueue: none of them while the study is on hold, or where they are recorded.
 
     Raises:
         DuplicateResultError: other work has left a result with the same UID.
@@ -126,9 +126,9 @@ def _insert_deliveries(
             "destination": name,
             "state": state,
             "attempts": 0,
-            "rung_at": now,
+            "dispatched_at": now,
             "error": reason,
-            "held_with_study": state is DeliveryState.HELD,
+            "on_hold_with_study": state is DeliveryState.ON_HOLD,
             "created_at": now,
         }
         for result_id, name in wanted

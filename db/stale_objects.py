@@ -1,7 +1,7 @@
 """Objects of ours that a destination holds and that are not right any more, and the notes that take them back there.
 
 An object gets stale when its image is rejected or replaced, or when a newer revision stands for it. Its delivery then
-carries the title of the rejection note (IHE RAD IOCM) that it needs. Where a destination takes such notes the sweep
+carries the title of the rejection note (IHE RAD IOCM) that it needs. Where a destination takes such notes the scheduler
 makes one; otherwise a person finds the object in the list of what must be removed by hand.
 """
 
@@ -16,7 +16,7 @@ from db import tables
 from db.records import FOR_QUALITY, NOTE, DeliveryState, ResultRecord, StaleObject
 from db.transitions import event, lock_study, write_events
 
-ACTOR = "sweep"
+ACTOR = "scheduler"
 _ON_THE_WAY = (DeliveryState.PENDING, DeliveryState.SENDING)
 
 
@@ -42,7 +42,7 @@ def mark_replaced(
     words = f"Revision {revision} replaces it: it must be removed there."
     for row in rows:
         # What a destination removes at our own word must not be sent again as lost.
-        values = {"stale_code": FOR_QUALITY, "error": words, "proof_due_at": None}
+        values = {"stale_code": FOR_QUALITY, "error": words, "verify_due_at": None}
         connection.execute(update(tables.Delivery).where(tables.Delivery.id == row.id).values(**values))
     states = [(row.id, row.state.value) for row in rows]
     write_events(connection, [event(study_id, "delivery", i, word, word, words, actor, now) for i, word in states])
@@ -106,9 +106,9 @@ def _due() -> list[ColumnElement[bool]]:
 def record_note(
     connection: Connection, study_id: int, record: ResultRecord, stale: Sequence[StaleObject], now: datetime
 ) -> tuple[int, ...]:
-    """Keep a note about stale objects of one destination with its delivery there; the delivery to ring for.
+    """Keep a note about stale objects of one destination with its delivery there; the delivery to enqueue.
 
-    Nothing where another sweep was quicker. It leaves although the study is held: what is wrong must not stay.
+    Nothing where another scheduler was quicker. It leaves although the study is on hold: what is wrong must not stay.
     """
     study = lock_study(connection, study_id)
     delivery = tables.Delivery
@@ -129,7 +129,7 @@ def record_note(
         destination=stale[0].destination,
         state=DeliveryState.PENDING,
         attempts=0,
-        rung_at=now,
+        dispatched_at=now,
         created_at=now,
     )
     delivery_id = connection.execute(sending.returning(delivery.id)).scalar_one()

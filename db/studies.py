@@ -1,4 +1,4 @@
-"""Studies: what triage must know of one, what it decided, and settling a study that has gone quiet."""
+"""Studies: what triage must know of one, what it decided, and completing a study that is stable."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from db.errors import RecordNotFoundError
 from db.instance_flags import NOT_COUNTED
 from db.instances import REJECTED
 from db.jobs import WAITING
-from db.notifications import AlarmRules, raise_alarms
+from db.notifications import NotificationRules, create_notifications
 from db.patients import PatientRules
 from db.queries.priors import prior_findings
 from db.queries.study_details import current_findings
-from db.records import JobState, Refusal, ResultRecord, StudyFacts, StudyState, TriageDecision
+from db.records import JobState, NotEligible, ResultRecord, StudyFacts, StudyState, TriageDecision
 from db.results import keep_results
 from db.study_status import returned_at
 from db.transitions import event, lock_study, move, write_events
@@ -35,7 +35,7 @@ def facts(connection: Connection, study_id: int, rules: PatientRules) -> StudyFa
             _count(job.state.in_(WAITING)).label("waiting"),
             _count(job.state == JobState.DONE).label("done"),
             _count(job.state == JobState.FAILED).label("failed"),
-            _count((job.state == JobState.DONE) & (job.unfit_code != "")).label("unfit"),
+            _count((job.state == JobState.DONE) & (job.not_analysed_code != "")).label("not_analysed"),
         ).where(job.study_id == study_id)
     ).one()
     findings = tuple(one for found in current_findings(connection, study_id).values() for one in found)
@@ -49,37 +49,37 @@ def facts(connection: Connection, study_id: int, rules: PatientRules) -> StudyFa
         jobs_waiting=counts.waiting,
         jobs_done=counts.done,
         jobs_failed=counts.failed,
-        images_refused=row.refused - counts.unfit,
-        images_unfit=counts.unfit,
+        images_not_eligible=row.not_eligible - counts.not_analysed,
+        images_not_analysed=counts.not_analysed,
         activity=row.activity,
         revision=row.revision,
         reported=row.reported_at is not None,
         study_date=row.study_date,
         priors=prior_findings(connection, row, wanted, rules),
         returned_at=returned_at(connection, row),
-        refusals=_refusals(connection, study_id) if counts.unfit or not counts.done else (),
+        not_eligible_counts=_refusals(connection, study_id) if counts.not_analysed or not counts.done else (),
     )
 
 
-def _refusals(connection: Connection, study_id: int) -> tuple[Refusal, ...]:
+def _refusals(connection: Connection, study_id: int) -> tuple[NotEligible, ...]:
     """Why images of a study were not analysed: what was tried, then what the header rules refused."""
     job, instance = tables.Job, tables.Instance
     tried = (
-        select(job.unfit_code, job.unfit_sentence)
-        .where(job.study_id == study_id, job.state == JobState.DONE, job.unfit_code != "")
+        select(job.not_analysed_code, job.not_analysed_reason)
+        .where(job.study_id == study_id, job.state == JobState.DONE, job.not_analysed_code != "")
         .order_by(job.id)
     )
-    refused = (
-        select(instance.refusal_code, instance.refusal_sentence)
+    not_eligible = (
+        select(instance.not_eligible_code, instance.not_eligible_reason)
         .where(
             instance.study_id == study_id,
-            instance.refusal_code.not_in(("", REJECTED)),
+            instance.not_eligible_code.not_in(("", REJECTED)),
             instance.flag.not_in(NOT_COUNTED),
         )
         .order_by(instance.id)
     )
-    rows = (*connection.execute(tried).all(), *connection.execute(refused).all())
-    return tuple(dict.fromkeys(Refusal(code, sentence) for code, sentence in rows))
+    rows = (*connection.execute(tried).all(), *connection.execute(not_eligible).all())
+    return tuple(dict.fromkeys(NotEligible(code, sentence) for code, sentence in rows))
 
 
 def _count(condition: Any) -> Any:
@@ -87,13 +87,13 @@ def _count(condition: Any) -> Any:
 
 
 def record_triage(
-    connection: Connection, study_id: int, decision: TriageDecision, now: datetime, alarms: AlarmRules
+    connection: Connection, study_id: int, decision: TriageDecision, now: datetime, notifications: NotificationRules
 ) -> None:
-    """Write what triage decided, with the alarms that follow; nothing where it decided the same before."""
+    """Write what triage decided, with the notifications that follow; nothing where it decided the same before."""
     study = lock_study(connection, study_id)
-    raise_alarms(connection, study, decision.alarms, alarms, now)
+    create_notifications(connection, study, decision.notifications, notifications, now)
     before = TriageDecision(study.priority, study.due_at, study.analysis, study.reason)
-    if before == replace(decision, alarms=()):
+    if before == replace(decision, notifications=()):
         return
     connection.execute(
         update(tables.Study)
@@ -104,7 +104,7 @@ def record_triage(
     write_events(connection, [event(study_id, "study", study_id, old, new, decision.reason, "triage", now)])
 
 
-def quiet(connection: Connection, now: datetime, quiet_for: timedelta, limit: int) -> tuple[int, ...]:
+def quiet(connection: Connection, now: datetime, stable_for: timedelta, limit: int) -> tuple[int, ...]:
     """Open studies in which nothing has happened for a while and nothing is waiting."""
     study, job = tables.Study, tables.Job
     waiting = select(job.id).where(job.study_id == study.id, job.state.in_(WAITING)).exists()
@@ -112,8 +112,8 @@ def quiet(connection: Connection, now: datetime, quiet_for: timedelta, limit: in
         select(study.id)
         .where(
             study.state == StudyState.OPEN,
-            study.last_activity_at <= now - quiet_for,
-            study.held.is_(False),
+            study.last_activity_at <= now - stable_for,
+            study.on_hold.is_(False),
             ~waiting,
         )
         .order_by(study.last_activity_at)
@@ -131,17 +131,17 @@ def settle(
     activity: int | None,
     recorded: str = "",
 ) -> tuple[int, ...] | None:
-    """Settle a study with its summary; see Worklist."""
+    """Complete a study with its summary; see Worklist."""
     study = lock_study(connection, study_id)
     job = tables.Job
     waiting = connection.execute(select(job.id).where(job.study_id == study_id, job.state.in_(WAITING)).limit(1))
     changed = study.last_activity_at > now if activity is None else study.activity != activity
-    if study.state is not StudyState.OPEN or study.held or changed or waiting.first() is not None:
+    if study.state is not StudyState.OPEN or study.on_hold or changed or waiting.first() is not None:
         return None
     revision = study.revision + 1 if results else study.revision
     move(
-        connection, "study", study, StudyState.SETTLED, cause="quiet", actor="sweep", now=now,
-        settled_at=now, revision=revision, files_removed_at=None,
+        connection, "study", study, StudyState.COMPLETE, cause="quiet", actor="scheduler", now=now,
+        completed_at=now, revision=revision, files_removed_at=None,
     )  # fmt: skip
     return keep_results(
         connection,
@@ -151,7 +151,7 @@ def settle(
         job_id=None,
         revision=revision,
         patient_id=study.patient_id,
-        actor="sweep",
+        actor="scheduler",
         now=now,
         recorded=recorded,
     )

@@ -1,4 +1,4 @@
-"""What people decide about a study: it is reported, it is unread again, it has another priority."""
+"""What people decide about a study: it is reported, it is unreported again, it has another priority."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, Row, select, update
 from db.engine import writing
 from db.errors import RecordNotFoundError
 from db.holds import send_recorded
-from db.notifications import restore, silence
+from db.notifications import cancel, restore
 from db.records import IS_REPORTED, Priority
 from db.tables import Event, Instance, Study
 from db.transitions import event, lock_study, write_events
@@ -26,14 +26,14 @@ LATE_IMAGE = "an image came after the report"
 
 
 def report(connection: Connection, study_id: int, now: datetime, *, actor: str, cause: str) -> bool:
-    """Take a study off the worklist and withdraw its alarms; False where it was reported already."""
+    """Take a study off the worklist and withdraw its notifications; False where it was reported already."""
     study = lock_study(connection, study_id)
     if study.reported_at is not None:
         return False
     values = {"reported_at": now, "reported_by": actor}
     connection.execute(update(Study).where(Study.id == study_id).values(**values))
-    write_events(connection, [event(study_id, "study", study_id, "unread", "reported", cause, actor, now)])
-    silence(connection, study_id, cause, actor, now)
+    write_events(connection, [event(study_id, "study", study_id, "unreported", "reported", cause, actor, now)])
+    cancel(connection, study_id, cause, actor, now)
     return True
 
 
@@ -47,7 +47,7 @@ def take_back(connection: Connection, study: Row[Any], now: datetime, *, actor: 
         .limit(1)
     )
     connection.execute(update(Study).where(Study.id == study.id).values(reported_at=None, reported_by=""))
-    write_events(connection, [event(study.id, "study", study.id, "reported", "unread", cause, actor, now)])
+    write_events(connection, [event(study.id, "study", study.id, "reported", "unreported", cause, actor, now)])
     restore(connection, study.id, connection.execute(reported).one(), actor, now)
     send_recorded(connection, study, IS_REPORTED, actor, now)
 
@@ -75,15 +75,17 @@ def report_by_object(connection: Connection, instance_id: int, actor: str, now: 
 def return_to_list(connection: Connection, study: Any, now: datetime) -> None:
     """Put a study back on the worklist, to which an image came after its report; ``study`` is its locked row.
 
-    Triage learns of it by :func:`returned_at`, and lets nothing of it alarm.
+    Triage learns of it by :func:`returned_at`, and lets nothing of it notify anybody.
     """
     values = {"reported_at": None, "reported_by": ""}
     connection.execute(update(Study).where(Study.id == study.id).values(**values))
-    write_events(connection, [event(study.id, "study", study.id, "reported", "unread", LATE_IMAGE, "node", now)])
+    write_events(connection, [event(study.id, "study", study.id, "reported", "unreported", LATE_IMAGE, "node", now)])
 
 
 def returned_at(connection: Connection, study: Any) -> datetime | None:
-    """When a late image has brought ``study`` back, if it has not been reported or called unread by a person since."""
+    """When a late image has brought ``study`` back, if it has not been reported or called unreported by a person
+    since.
+    """
     if study.reported_at is not None:
         return None
     changes = (
@@ -112,7 +114,7 @@ class Reporting:
         with self._writer.begin() as connection:
             return report(connection, study_id, now, actor=actor, cause=cause)
 
-    def mark_unread(self, study_id: int, now: datetime, *, actor: str, cause: str) -> bool:
+    def mark_unreported(self, study_id: int, now: datetime, *, actor: str, cause: str) -> bool:
         """Put a reported study back on the worklist with all that its report withdrew; False where it was there."""
         with self._writer.begin() as connection:
             study = lock_study(connection, study_id)

@@ -124,10 +124,10 @@ class Base(DeclarativeBase):
 
 
 # The worklist shows what nobody has reported: a handful of all studies, and the oldest of all are not among them.
-_UNREAD = text("reported_at IS NULL")
+_UNREPORTED = text("reported_at IS NULL")
 # Figures per week look at what has ended; what waits is in no week.
 _FINISHED = text("finished_at IS NOT NULL")
-_ASKED = text("proof_due_at IS NOT NULL")
+_ASKED = text("verify_due_at IS NOT NULL")
 _STALE = text("stale_code <> '' AND note_id IS NULL")
 # A pass of retention looks at what still has files, not at all old studies.
 _KEPT = text("files_removed_at IS NULL")
@@ -139,7 +139,7 @@ DIGEST = String(64)
 class Study(Base):
     """A study (PS3.3 C.7.2.1) with its patient, its triage and what is counted of it for the worklist.
 
-    ``activity`` counts what has happened to its images; whoever settles it must have seen the latest. ``revision``
+    ``activity`` counts what has happened to its images; whoever completes it must have seen the latest. ``revision``
     counts the summaries that were written. ``correction``: the hospital has corrected the patient since the images were
     made, so what is made of them stays here until a person lets it go. ``files_removed_at``: retention has removed its
     files, and nothing has come since.
@@ -150,8 +150,10 @@ class Study(Base):
         Index("ix_studies_due_at_id", "due_at", "id"),
         Index("ix_studies_state_due_at_id", "state", "due_at", "id"),
         Index("ix_studies_state_last_activity_at", "state", "last_activity_at"),
-        Index("ix_studies_unread_due_at_id", "due_at", "id", sqlite_where=_UNREAD, postgresql_where=_UNREAD),
-        Index("ix_studies_settled_at", "settled_at", sqlite_where=_KEPT, postgresql_where=_KEPT),
+        Index(
+            "ix_studies_unreported_due_at_id", "due_at", "id", sqlite_where=_UNREPORTED, postgresql_where=_UNREPORTED
+        ),
+        Index("ix_studies_settled_at", "completed_at", sqlite_where=_KEPT, postgresql_where=_KEPT),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -166,8 +168,8 @@ class Study(Base):
     study_time: Mapped[str]
     study_description: Mapped[str]
     state: Mapped[StudyState]
-    held: Mapped[bool] = mapped_column(server_default=false())
-    held_reason: Mapped[str] = mapped_column(server_default="")
+    on_hold: Mapped[bool] = mapped_column(server_default=false())
+    hold_reason: Mapped[str] = mapped_column(server_default="")
     stat: Mapped[bool] = mapped_column(server_default=false())
     hospital_priority: Mapped[Priority | None]
     priority: Mapped[Priority]
@@ -176,12 +178,12 @@ class Study(Base):
     due_at: Mapped[datetime]
     first_received_at: Mapped[datetime]
     last_activity_at: Mapped[datetime]
-    settled_at: Mapped[datetime | None]
+    completed_at: Mapped[datetime | None]
     activity: Mapped[int] = mapped_column(server_default=text("0"))
     revision: Mapped[int] = mapped_column(server_default=text("0"))
     correction: Mapped[str] = mapped_column(server_default="")
     images: Mapped[int] = mapped_column(server_default=text("0"))
-    refused: Mapped[int] = mapped_column(server_default=text("0"))
+    not_eligible: Mapped[int] = mapped_column(server_default=text("0"))
     reported_at: Mapped[datetime | None]
     reported_by: Mapped[str] = mapped_column(server_default="")
     files_removed_at: Mapped[datetime | None]
@@ -240,8 +242,8 @@ class Instance(Base):
     view: Mapped[str]
     calling_ae_title: Mapped[str]
     state: Mapped[InstanceState]
-    refusal_code: Mapped[str] = mapped_column(server_default="")
-    refusal_sentence: Mapped[str] = mapped_column(server_default="")
+    not_eligible_code: Mapped[str] = mapped_column(server_default="")
+    not_eligible_reason: Mapped[str] = mapped_column(server_default="")
     flag: Mapped[str] = mapped_column(String(16), server_default="")
     received_at: Mapped[datetime]
 
@@ -249,8 +251,8 @@ class Instance(Base):
 class Job(Base):
     """One pipeline on one instance. ``revision`` grows when a finished job is run again on request.
 
-    ``worker`` and ``lease_until`` tell who holds it; ``due_at`` when it may be tried again; ``rung_at`` when the
-    doorbell was last rung for it, empty where it should be rung at once. ``created_at`` belongs to the revision,
+    ``worker`` and ``lease_until`` tell who holds it; ``due_at`` when it may be tried again; ``dispatched_at`` when the
+    task queue was last enqueued it, empty where it should be enqueued at once. ``created_at`` belongs to the revision,
     ``queued_at`` to the last time that it was put into the queue. ``modes`` says what became of each model's findings
     (active, shadow, off) when it ran, ``measures`` what can be said of the image cheaply, and
     ``ran_on`` is the device of its networks (cpu, gpu).
@@ -260,7 +262,7 @@ class Job(Base):
     __table_args__ = (
         UniqueConstraint("instance_id", "pipeline", "revision"),
         Index("ix_jobs_study_id_state", "study_id", "state"),
-        Index("ix_jobs_state_rung_at", "state", "rung_at"),
+        Index("ix_jobs_state_dispatched_at", "state", "dispatched_at"),
         Index("ix_jobs_finished_at", "finished_at", sqlite_where=_FINISHED, postgresql_where=_FINISHED),
     )
 
@@ -275,10 +277,10 @@ class Job(Base):
     worker: Mapped[str] = mapped_column(server_default="")
     lease_until: Mapped[datetime | None]
     due_at: Mapped[datetime | None]
-    rung_at: Mapped[datetime | None]
+    dispatched_at: Mapped[datetime | None]
     error: Mapped[str] = mapped_column(server_default="")
-    unfit_code: Mapped[str] = mapped_column(server_default="")
-    unfit_sentence: Mapped[str] = mapped_column(server_default="")
+    not_analysed_code: Mapped[str] = mapped_column(server_default="")
+    not_analysed_reason: Mapped[str] = mapped_column(server_default="")
     timings: Mapped[dict[str, float]]
     modes: Mapped[dict[str, str]] = mapped_column(Named(), nullable=True)
     measures: Mapped[dict[str, Any]] = mapped_column(Named(), nullable=True)
@@ -336,10 +338,10 @@ class Result(Base):
 
 
 class Delivery(Base):
-    """One result's way to one destination. ``held_with_study``: it waits only because its study does.
+    """One result's way to one destination. ``on_hold_with_study``: it waits only because its study does.
 
-    ``proof_due_at``: when the destination is next asked whether it holds the object, None where nobody asks;
-    ``proof_attempts``: how often it was asked since it took it; ``proof_missing``: how often it said no;
+    ``verify_due_at``: when the destination is next asked whether it holds the object, None where nobody asks;
+    ``verify_attempts``: how often it was asked since it took it; ``verify_missing``: how often it said no;
     ``transaction_uid``: names the last question. ``lost`` counts the claims in a row whose process ended
     without a word. ``stale_code``: what the destination took is not right any more, title (DCM) of the rejection note
     that it needs; ``note_id``: the result that is this note.
@@ -349,8 +351,8 @@ class Delivery(Base):
     __table_args__ = (
         UniqueConstraint("result_id", "destination"),
         Index("ix_deliveries_study_id_state", "study_id", "state"),
-        Index("ix_deliveries_state_rung_at", "state", "rung_at"),
-        Index("ix_deliveries_proof_due_at", "proof_due_at", sqlite_where=_ASKED, postgresql_where=_ASKED),
+        Index("ix_deliveries_state_dispatched_at", "state", "dispatched_at"),
+        Index("ix_deliveries_verify_due_at", "verify_due_at", sqlite_where=_ASKED, postgresql_where=_ASKED),
         Index("ix_deliveries_stale", "study_id", sqlite_where=_STALE, postgresql_where=_STALE),
     )
 
@@ -363,15 +365,15 @@ class Delivery(Base):
     worker: Mapped[str] = mapped_column(server_default="")
     lease_until: Mapped[datetime | None]
     due_at: Mapped[datetime | None]
-    rung_at: Mapped[datetime | None]
+    dispatched_at: Mapped[datetime | None]
     error: Mapped[str] = mapped_column(server_default="")
-    held_with_study: Mapped[bool] = mapped_column(server_default=false())
+    on_hold_with_study: Mapped[bool] = mapped_column(server_default=false())
     created_at: Mapped[datetime]
     sent_at: Mapped[datetime | None]
-    proven_at: Mapped[datetime | None]
-    proof_due_at: Mapped[datetime | None]
-    proof_attempts: Mapped[int] = mapped_column(server_default=text("0"))
-    proof_missing: Mapped[int] = mapped_column(server_default=text("0"))
+    verified_at: Mapped[datetime | None]
+    verify_due_at: Mapped[datetime | None]
+    verify_attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    verify_missing: Mapped[int] = mapped_column(server_default=text("0"))
     transaction_uid: Mapped[str | None] = mapped_column(UID)
     lost: Mapped[int] = mapped_column(server_default=text("0"))
     stale_code: Mapped[str] = mapped_column(String(16), server_default="")
@@ -406,7 +408,7 @@ class Association(Base):
 
 
 class Model(Base):
-    """Which version of which model has judged images of this node, and since when."""
+    """Which version of which model has analysed images of this node, and since when."""
 
     __tablename__ = "models"
 

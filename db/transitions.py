@@ -120,7 +120,7 @@ def lock_study(connection: Connection, study_id: int) -> Row[Any]:
 def touch_study(connection: Connection, study: Row[Any], now: datetime, *, reopen: str = "", **values: Any) -> None:
     """Note that something has happened to a locked study's images; with ``reopen`` (the cause) open it again."""
     changes = {"last_activity_at": now, "activity": tables.Study.activity + 1, "files_removed_at": None, **values}
-    if reopen and study.state is StudyState.SETTLED:
+    if reopen and study.state is StudyState.COMPLETE:
         move(connection, "study", study, StudyState.OPEN, cause=reopen, actor="node", now=now, **changes)
     else:
         connection.execute(update(tables.Study).where(tables.Study.id == study.id).values(**changes))

@@ -11,7 +11,7 @@ from db import tables
 from db.records import NOTE, DeliveryState
 from db.transitions import move
 
-_SENT = (DeliveryState.SENT, DeliveryState.PROVEN)
+_SENT = (DeliveryState.SENT, DeliveryState.VERIFIED)
 
 
 def withdraw_results(connection: Connection, job_id: int, reason: str, code: str, actor: str, now: datetime) -> None:
@@ -50,5 +50,5 @@ def _withdraw(
             words = f"{reason} The result was being sent and may have arrived."
         has_left = row.sent_at is not None or row.state is DeliveryState.SENDING
         values: dict[str, Any] = {"error": words, "stale_code": code if has_left else row.stale_code}
-        values |= {"proof_due_at": None}
+        values |= {"verify_due_at": None}
         move(connection, "delivery", row, DeliveryState.WITHDRAWN, cause=words, actor=actor, now=now, **values)

@@ -30,7 +30,7 @@ from db import (
     verification,
 )
 from db.assessments import Assessment
-from db.engine import glancing, writing
+from db.engine import read_only, writing
 from db.model_states import ModelState, model_states
 from db.node_rules import Rules
 from db.orders import HospitalMessage, MessageResult
@@ -40,16 +40,16 @@ from db.records import (
     ExpiredStudy,
     Ingest,
     Job,
+    NotEligible,
     Outcome,
     ReceivedInstance,
-    Refusal,
     RejectionNote,
     ResultRecord,
     StaleObject,
     StudyDetail,
     StudyFacts,
     TriageDecision,
-    Unproven,
+    Unverified,
     WorklistRow,
 )
 
@@ -83,7 +83,7 @@ class Worklist:
         self._engine = engine
         self._rules = rules
         self._writer = writing(engine)
-        self._glancer = glancing(engine)
+        self._read_only = read_only(engine)
 
     def _read(self, work: Callable[..., T], *arguments: Any, **options: Any) -> T:
         with self._engine.connect() as connection:
@@ -104,24 +104,24 @@ class Worklist:
     # Ingest
 
     def record_instance(
-        self, received: ReceivedInstance, refusal: Refusal | None, pipeline: str, now: datetime
+        self, received: ReceivedInstance, not_eligible: NotEligible | None, pipeline: str, now: datetime
     ) -> Ingest:
         """Record a received instance and, where it is not refused, the job for it.
 
         The same UID and digest again changes nothing and gives the jobs that are still open. The same UID in other
         bytes gets a job that compares it (``settle_comparison``); where it came for another patient, study or series,
-        or where another patient is in the same study, the study is held for a person. An eligible instance opens a
-        settled study again; a refused one does not. One of our own results that comes back (refused, UID known)
+        or where another patient is in the same study, the study is on hold for a person. An eligible instance opens a
+        complete study again; a refused one does not. One of our own results that comes back (refused, UID known)
         is recorded and touches nothing of the study.
         """
-        return self._write(instances.record_instance, received, refusal, pipeline, self._rules.patients, now)
+        return self._write(instances.record_instance, received, not_eligible, pipeline, self._rules.patients, now)
 
     def reject_instances(self, note: RejectionNote, now: datetime) -> tuple[int, ...]:
         """Take back the images that a rejection note names, and give the studies that triage must look at again.
 
         Their jobs end, their findings no longer count, what was made of them is withdrawn where it was not sent and
-        marked where it was. After a wrong worklist entry or for patient safety the study is held as well. An image that
-        comes after its note is refused. The same note again changes nothing.
+        marked where it was. After a wrong worklist entry or for patient safety the study is on hold as well. An image
+        that comes after its note is refused. The same note again changes nothing.
         """
         return self._write(rejection_notes.reject, note, now)
 
@@ -165,10 +165,10 @@ class Worklist:
         return self._write(jobs.claim, job_id, worker, now, lease)
 
     def finish_job(self, job_id: int, worker: str, outcome: Outcome, now: datetime) -> tuple[int, ...] | None:
-        """Write everything a job has left, with its deliveries, and give the deliveries to ring for.
+        """Write everything a job has left, with its deliveries, and give the deliveries to enqueue.
 
         A second call for the same claim writes nothing and gives the same deliveries. None: the claim is lost, and
-        nothing was written. While the study is held its deliveries are held too, and none is to ring for.
+        nothing was written. While the study is on hold its deliveries are on hold too, and none is to enqueue.
 
         Raises:
             DuplicateResultError: other work has left a result with one of the UIDs.
@@ -180,14 +180,14 @@ class Worklist:
         return self._write(jobs.retry, job_id, worker, error, now, after)
 
     def fail_job(self, job_id: int, worker: str, error: str, now: datetime) -> bool:
-        """Park a claimed job for the admin to see; False where the claim is lost."""
+        """Fail a claimed job for the admin to see; False where the claim is lost."""
         return self._write(jobs.fail, job_id, worker, error, now)
 
     def settle_comparison(self, job_id: int, worker: str, difference: str, now: datetime) -> bool:
         """Write what comparing a claimed job's instance with its ``compare_with`` has shown; False: the claim is lost.
 
         Without a ``difference`` it is a repeat, and nothing changes. With one (a few words for a person) it is kept
-        apart, and the study is held.
+        apart, and the study is on hold.
         """
         return self._write(repeated_instances.settle, job_id, worker, difference, now)
 
@@ -195,13 +195,13 @@ class Worklist:
         """Give the running jobs of all workers whose name starts so back to the queue: they have died."""
         return self._write(jobs.release, worker_prefix, now)
 
-    def jobs_to_ring(self, now: datetime, quiet: timedelta, limit: int = 500) -> tuple[tuple[int, bool], ...]:
-        """Jobs (and whether they are STAT) that wait for a worker and were not rung for within ``quiet``."""
-        return self._read(jobs.to_ring, now, quiet, limit)
+    def jobs_to_enqueue(self, now: datetime, quiet: timedelta, limit: int = 500) -> tuple[tuple[int, bool], ...]:
+        """Jobs (and whether they are STAT) that wait for a worker and were not enqueued within ``quiet``."""
+        return self._read(jobs.to_enqueue, now, quiet, limit)
 
-    def mark_rung(self, job_ids: Sequence[int], now: datetime) -> None:
-        """Note that the doorbell was rung for these jobs."""
-        self._write(jobs.mark_rung, job_ids, now)
+    def mark_dispatched(self, job_ids: Sequence[int], now: datetime) -> None:
+        """Note that a message was sent for these jobs."""
+        self._write(jobs.mark_dispatched, job_ids, now)
 
     def late_jobs(self, now: datetime, older_than: timedelta) -> tuple[int, ...]:
         """Jobs that were queued longer ago than ``older_than`` and have not come to their end."""
@@ -210,11 +210,11 @@ class Worklist:
     def requeue_job(self, job_id: int, actor: str, cause: str, now: datetime) -> None:
         """Run a failed, held, retrying or finished job again because a person asks for it.
 
-        A finished one becomes the next revision. The sweep rings for it; the study is open again.
+        A finished one becomes the next revision. The scheduler enqueues it; the study is open again.
 
         Raises:
             TransitionError: it is queued or running.
-            StudyHeldError: its study must be released first.
+            StudyOnHoldError: its study must be released first.
         """
         self._write(jobs.requeue, job_id, actor, cause, now)
 
@@ -241,34 +241,40 @@ class Worklist:
         """
         return self._write(deliveries.claim_group, destination, job_id, study_id, worker, now, lease)
 
-    def delivery_sent(self, delivery_id: int, worker: str, now: datetime, prove_after: timedelta | None = None) -> bool:
-        """The destination has answered success, and is asked for a proof later; False where the claim is lost."""
-        return self._write(deliveries.sent, delivery_id, worker, now, prove_after)
+    def delivery_sent(
+        self, delivery_id: int, worker: str, now: datetime, verify_after: timedelta | None = None
+    ) -> bool:
+        """The destination has answered success, and is asked for a verification later; False where the claim is
+        lost.
+        """
+        return self._write(deliveries.sent, delivery_id, worker, now, verify_after)
 
-    def claim_proofs(
+    def claim_verifications(
         self, delivery_id: int, transaction_uid: str, now: datetime, lease: timedelta
-    ) -> tuple[Unproven, ...]:
-        """Take a delivery whose destination is to be asked for a proof, and others of that destination."""
+    ) -> tuple[Unverified, ...]:
+        """Take a delivery whose destination is to be asked for a verification, and others of that destination."""
         return self._write(verification.claim, delivery_id, transaction_uid, now, lease)
 
-    def asked_in(self, transaction_uid: str, sop_instance_uids: Sequence[str]) -> tuple[Unproven, ...]:
-        """What of these objects a transaction has asked about, and is still to be proven."""
+    def asked_in(self, transaction_uid: str, sop_instance_uids: Sequence[str]) -> tuple[Unverified, ...]:
+        """What of these objects a transaction has asked about, and is still to be verified."""
         return self._read(verification.asked_in, transaction_uid, sop_instance_uids)
 
-    def delivery_proven(self, asked: Unproven, now: datetime) -> bool:
+    def delivery_verified(self, asked: Unverified, now: datetime) -> bool:
         """The destination holds the object; False where another question or a person has been quicker."""
-        return self._write(verification.proven, asked, now)
+        return self._write(verification.verified, asked, now)
 
-    def postpone_proof(self, asked: Unproven, note: str, due: datetime | None, *, missing: bool = False) -> bool:
+    def postpone_verification(
+        self, asked: Unverified, note: str, due: datetime | None, *, missing: bool = False
+    ) -> bool:
         """Ask the destination again at ``due``, None: never; ``missing``: it has said that it does not hold it."""
         return self._write(verification.postpone, asked, note, due, missing=missing)
 
-    def send_again(self, asked: Unproven, cause: str, now: datetime) -> bool:
-        """Let a delivery be sent again whose destination does not hold it; the sweep rings for it."""
+    def send_again(self, asked: Unverified, cause: str, now: datetime) -> bool:
+        """Let a delivery be sent again whose destination does not hold it; the scheduler enqueues it."""
         return self._write(verification.send_again, asked, cause, now)
 
-    def give_up_proof(self, asked: Unproven, cause: str, now: datetime) -> bool:
-        """Park a delivery whose destination does not hold what it took."""
+    def give_up_verification(self, asked: Unverified, cause: str, now: datetime) -> bool:
+        """Fail a delivery whose destination does not hold what it took."""
         return self._write(verification.give_up, asked, cause, now)
 
     def retry_delivery(self, delivery_id: int, worker: str, error: str, now: datetime, after: timedelta) -> bool:
@@ -276,7 +282,7 @@ class Worklist:
         return self._write(deliveries.retry, delivery_id, worker, error, now, after)
 
     def fail_delivery(self, delivery_id: int, worker: str, error: str, now: datetime) -> bool:
-        """Park a claimed delivery for the admin to see; False where the claim is lost."""
+        """Fail a claimed delivery for the admin to see; False where the claim is lost."""
         return self._write(deliveries.fail, delivery_id, worker, error, now)
 
     def hold_delivery(self, delivery_id: int, worker: str, reason: str, now: datetime) -> bool:
@@ -287,24 +293,24 @@ class Worklist:
         """Make the deliveries of all workers whose name starts so pending again: they have died."""
         return self._write(deliveries.release, worker_prefix, now)
 
-    def deliveries_to_ring(self, now: datetime, quiet: timedelta, limit: int = 500) -> tuple[int, ...]:
-        """Deliveries that wait for a worker, or for a proof, and were not rung for within ``quiet``.
+    def deliveries_to_enqueue(self, now: datetime, quiet: timedelta, limit: int = 500) -> tuple[int, ...]:
+        """Deliveries that wait for a worker, or for a verification, and were not enqueued within ``quiet``.
 
         A few of each destination, for whoever sends them works off the rest; none of one that may not be called yet.
         """
-        waiting = self._read(deliveries.to_ring, now, quiet, limit)
-        return waiting + self._read(verification.to_ring, now, quiet, limit)
+        waiting = self._read(deliveries.to_enqueue, now, quiet, limit)
+        return waiting + self._read(verification.to_enqueue, now, quiet, limit)
 
-    def mark_deliveries_rung(self, delivery_ids: Sequence[int], now: datetime) -> None:
-        """Note that the doorbell was rung for these deliveries."""
-        self._write(deliveries.mark_rung, delivery_ids, now)
+    def mark_deliveries_dispatched(self, delivery_ids: Sequence[int], now: datetime) -> None:
+        """Note that a message was sent for these deliveries."""
+        self._write(deliveries.mark_dispatched, delivery_ids, now)
 
     def requeue_delivery(self, delivery_id: int, actor: str, cause: str, now: datetime) -> None:
-        """Send a delivery (again) because a person asks for it; the sweep rings for it.
+        """Send a delivery (again) because a person asks for it; the scheduler enqueues it.
 
         Raises:
             TransitionError: it is pending, being sent, or withdrawn.
-            StudyHeldError: its study must be released first.
+            StudyOnHoldError: its study must be released first.
         """
         self._write(deliveries.requeue, delivery_id, actor, cause, now)
 
@@ -316,13 +322,13 @@ class Worklist:
 
     def record_triage(self, study_id: int, decision: TriageDecision, now: datetime) -> None:
         """Write what triage decided; the same decision again leaves no trace."""
-        self._write(studies.record_triage, study_id, decision, now, self._rules.alarms)
+        self._write(studies.record_triage, study_id, decision, now, self._rules.notifications)
 
-    def quiet_studies(self, now: datetime, quiet: timedelta, limit: int = 100) -> tuple[int, ...]:
+    def stable_studies(self, now: datetime, quiet: timedelta, limit: int = 100) -> tuple[int, ...]:
         """Open studies, not held, with nothing waiting, in which nothing has happened for ``quiet``."""
         return self._read(studies.quiet, now, quiet, limit)
 
-    def settle_study(
+    def complete_study(
         self,
         study_id: int,
         results: Sequence[ResultRecord],
@@ -331,11 +337,11 @@ class Worklist:
         activity: int | None = None,
         recorded: str = "",
     ) -> tuple[int, ...] | None:
-        """Settle a study with its summary and give the deliveries to ring for; none where it is ``recorded`` (why).
+        """Complete a study with its summary and give the deliveries to enqueue; none where it is ``recorded`` (why).
 
-        None, and nothing written: something arrived or is waiting, the study is held, or it was settled before. Hand
-        ``activity`` back as ``study_facts`` or ``study_detail`` gave it when the summary was made, so that a change
-        since then is noticed; without it only what is dated after ``now`` is.
+        None, and nothing written: something arrived or is waiting, the study is on hold, or it was complete before.
+        Hand ``activity`` back as ``study_facts`` or ``study_detail`` gave it when the summary was made, so that a
+        change since then is noticed; without it only what is dated after ``now`` is.
         """
         return self._write(studies.settle, study_id, results, destinations, now, activity, recorded)
 
@@ -344,7 +350,7 @@ class Worklist:
         self._write(holds.hold, study_id, reason, actor, now)
 
     def release_study(self, study_id: int, actor: str, now: datetime) -> tuple[int, ...]:
-        """Release a held study and give the jobs to ring for."""
+        """Release a study on hold and give the jobs to enqueue."""
         return self._write(holds.release, study_id, actor, now)
 
     def studies_with_stale_objects(self, destinations: Sequence[str], limit: int = 20) -> tuple[int, ...]:
@@ -358,14 +364,14 @@ class Worklist:
     def record_note(
         self, study_id: int, record: ResultRecord, objects: Sequence[StaleObject], now: datetime
     ) -> tuple[int, ...]:
-        """Keep a rejection note of ours about ``objects`` of one destination, and give the delivery to ring for.
+        """Keep a rejection note of ours about ``objects`` of one destination, and give the delivery to enqueue.
 
-        Nothing where these objects have a note by now. It may leave although the study is held.
+        Nothing where these objects have a note by now. It may leave although the study is on hold.
         """
         return self._write(stale_objects.record_note, study_id, record, objects, now)
 
     def expired_studies(self, before: datetime, after_id: int = 0, limit: int = 100) -> tuple[ExpiredStudy, ...]:
-        """Studies that were settled until ``before`` and have nothing to send any more, with the paths of their files.
+        """Studies that were complete until ``before`` and have nothing to send any more, with the paths of their files.
 
         In pages: ``after_id`` is the last study of the page before.
         """
@@ -392,16 +398,16 @@ class Worklist:
     # Reading
 
     def worklist(
-        self, *, limit: int = 50, offset: int = 0, include_settled: bool = True, search: str = ""
+        self, *, limit: int = 50, offset: int = 0, include_complete: bool = True, search: str = ""
     ) -> tuple[WorklistRow, ...]:
         """Studies in the order in which they are due; ``search`` looks in patient, accession number and study UID."""
-        with self._glancer.connect() as connection:
+        with self._read_only.connect() as connection:
             return study_details.worklist(
-                connection, limit=limit, offset=offset, include_settled=include_settled, search=search
+                connection, limit=limit, offset=offset, include_complete=include_complete, search=search
             )
 
     def count_worklist(self) -> dict[str, int]:
-        """Count studies: ``open``, ``settled`` and ``held``, and the open ones by priority and by analysis."""
+        """Count studies: ``open``, ``complete`` and ``on_hold``, and the open ones by priority and by analysis."""
         return self._read(study_details.count_worklist)
 
     def find_study(self, reference: str) -> int | None:

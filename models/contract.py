@@ -188,7 +188,7 @@ class ModelInput:
     """One radiograph, ready for any model: pixels as in this module's conventions, and where they came from.
 
     ``pixel_aspect`` is the height of a pixel divided by its width (PS3.3 C.7.6.3.1.7). ``notes`` say what had to be
-    mended on the way from the stored pixels, in sentences for a person.
+    fixed on the way from the stored pixels, in sentences for a person.
     """
 
     pixels: Pixels
@@ -267,7 +267,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Unfit:
+class NotAnalysed:
     """Why an image is *not analysed*: a code from the pixel gate's closed list and a sentence for a person.
 
     ``is_chest`` is false when the gate thinks that this is no chest radiograph at all: such an image gets a row in
@@ -294,13 +294,13 @@ class ModelUse:
 class Prediction:
     """All that the active pipeline says about one image.
 
-    Either ``unfit`` says why the image was not analysed and there are no findings, or every label of every model
+    Either ``not_analysed`` says why the image was not analysed and there are no findings, or every label of every model
     that ran has exactly one finding. ``timings`` are seconds per stage.
     """
 
     shape: tuple[int, int]
     findings: tuple[Finding, ...] = ()
-    unfit: Unfit | None = None
+    not_analysed: NotAnalysed | None = None
     models: tuple[ModelUse, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from models.contract import ModelInput, ModelSpec, Unfit
+from models.contract import ModelInput, ModelSpec, NotAnalysed
 
 LEAST_SIDE = 128
 """Fewer rows or columns than this cannot show a lung."""
@@ -23,7 +23,7 @@ _CLIPPED_LEVEL = 0.004
 _SAMPLE_SIDE = 512
 
 
-class UnfitCode(StrEnum):
+class NotAnalysedCode(StrEnum):
     """Why the pixel gate keeps an image from being analysed: the closed list."""
 
     TOO_SMALL = "too_small"
@@ -45,49 +45,49 @@ class UnfitCode(StrEnum):
     @property
     def is_chest(self) -> bool:
         """False when the gate thinks that this is no chest radiograph at all."""
-        return self not in (UnfitCode.NOT_FRONTAL_CHEST, UnfitCode.BLANK, UnfitCode.EXTREME_SHAPE)
+        return self not in (NotAnalysedCode.NOT_FRONTAL_CHEST, NotAnalysedCode.BLANK, NotAnalysedCode.EXTREME_SHAPE)
 
 
 _SENTENCES = {
-    UnfitCode.TOO_SMALL: f"The image has fewer than {LEAST_SIDE} rows or columns.",
-    UnfitCode.EXTREME_SHAPE: f"One side of the image is more than {LARGEST_ASPECT:g} times the other.",
-    UnfitCode.BLANK: "The image is blank: all its pixels have one value.",
-    UnfitCode.FLAT: "The image has hardly any contrast.",
-    UnfitCode.SATURATED: "Most of the image is black or white without any detail.",
-    UnfitCode.ROTATED: "The chest does not stand upright in the image, or the image is mirrored top to bottom.",
-    UnfitCode.INVERTED: "The image looks inverted: air is bright and bone is dark.",
-    UnfitCode.CROPPED: "The image does not show the whole chest.",
-    UnfitCode.NOT_FRONTAL_CHEST: "The image does not look like a frontal chest radiograph.",
-    UnfitCode.UNSURE: "It is not certain that this is a whole, upright, frontal chest radiograph.",
+    NotAnalysedCode.TOO_SMALL: f"The image has fewer than {LEAST_SIDE} rows or columns.",
+    NotAnalysedCode.EXTREME_SHAPE: f"One side of the image is more than {LARGEST_ASPECT:g} times the other.",
+    NotAnalysedCode.BLANK: "The image is blank: all its pixels have one value.",
+    NotAnalysedCode.FLAT: "The image has hardly any contrast.",
+    NotAnalysedCode.SATURATED: "Most of the image is black or white without any detail.",
+    NotAnalysedCode.ROTATED: "The chest does not stand upright in the image, or the image is mirrored top to bottom.",
+    NotAnalysedCode.INVERTED: "The image looks inverted: air is bright and bone is dark.",
+    NotAnalysedCode.CROPPED: "The image does not show the whole chest.",
+    NotAnalysedCode.NOT_FRONTAL_CHEST: "The image does not look like a frontal chest radiograph.",
+    NotAnalysedCode.UNSURE: "It is not certain that this is a whole, upright, frontal chest radiograph.",
 }
 _VERDICTS = {
-    "rotated": UnfitCode.ROTATED,
-    "inverted": UnfitCode.INVERTED,
-    "cropped": UnfitCode.CROPPED,
+    "rotated": NotAnalysedCode.ROTATED,
+    "inverted": NotAnalysedCode.INVERTED,
+    "cropped": NotAnalysedCode.CROPPED,
 }
 
 
-def inspect(image: ModelInput) -> Unfit | None:
+def inspect(image: ModelInput) -> NotAnalysed | None:
     """Check what needs no network: size, shape, blankness, contrast, saturation."""
     rows, columns = image.shape
     if min(rows, columns) < LEAST_SIDE:
-        return unfit(UnfitCode.TOO_SMALL)
+        return not_analysed(NotAnalysedCode.TOO_SMALL)
     tall = rows * image.pixel_aspect / columns
     if max(tall, 1 / tall) > LARGEST_ASPECT:
-        return unfit(UnfitCode.EXTREME_SHAPE)
+        return not_analysed(NotAnalysedCode.EXTREME_SHAPE)
     sample = image.pixels[:: max(1, rows // _SAMPLE_SIDE), :: max(1, columns // _SAMPLE_SIDE)]
     if float(image.pixels.min()) == float(image.pixels.max()):
-        return unfit(UnfitCode.BLANK)
+        return not_analysed(NotAnalysedCode.BLANK)
     low, high = np.percentile(sample, (1, 99))
     if high - low < _LEAST_RANGE:
-        return unfit(UnfitCode.FLAT)
+        return not_analysed(NotAnalysedCode.FLAT)
     clipped = np.count_nonzero((sample <= _CLIPPED_LEVEL) | (sample >= 1 - _CLIPPED_LEVEL)) / sample.size
-    return unfit(UnfitCode.SATURATED) if clipped > _SATURATED else None
+    return not_analysed(NotAnalysedCode.SATURATED) if clipped > _SATURATED else None
 
 
-def judge(
+def assess(
     probabilities: Sequence[float] | NDArray[np.floating], distance: float | None, spec: ModelSpec
-) -> Unfit | None:
+) -> NotAnalysed | None:
     """Turn a gate network's answer into a reason not to analyse, or None.
 
     ``probabilities`` are in the order of the gate's labels, the first of which is let through. A verdict below the
@@ -99,11 +99,11 @@ def judge(
     sure = float(probabilities[best]) >= spec.gate.min_probability
     limit = spec.gate.distance_threshold
     if best and sure:
-        return unfit(_VERDICTS.get(spec.labels[best].name, UnfitCode.NOT_FRONTAL_CHEST))
+        return not_analysed(_VERDICTS.get(spec.labels[best].name, NotAnalysedCode.NOT_FRONTAL_CHEST))
     strange = limit is not None and distance is not None and distance > limit
-    return None if sure and not strange else unfit(UnfitCode.UNSURE)
+    return None if sure and not strange else not_analysed(NotAnalysedCode.UNSURE)
 
 
-def unfit(code: UnfitCode) -> Unfit:
+def not_analysed(code: NotAnalysedCode) -> NotAnalysed:
     """The reason for one code."""
-    return Unfit(code=code.value, sentence=code.sentence, is_chest=code.is_chest)
+    return NotAnalysed(code=code.value, sentence=code.sentence, is_chest=code.is_chest)

@@ -13,7 +13,7 @@ from models.radiograph.geometry import Letterbox
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class LocalisedRegions:
     """Where a finding lies: a mask in source pixels, boxes, a small map for the screen; None where there is none."""
 
     mask: Mask | None = None
@@ -21,14 +21,16 @@ class Place:
     heat_map: Pixels | None = None
 
 
-def place_map(network_map: Pixels, letterbox: Letterbox, threshold: float, minimum_fraction: float) -> Place:
+def mask_from_map(
+    network_map: Pixels, letterbox: Letterbox, threshold: float, minimum_fraction: float
+) -> LocalisedRegions:
     """Cut a map ``float32[h, w]`` into a mask; regions below ``minimum_fraction`` of the image are dropped."""
     mask = letterbox.mask_to_source(network_map, threshold)
     mask = without_specks(mask, max(1, round(minimum_fraction * mask.size)))
-    return Place(mask=mask if mask.any() else None, heat_map=letterbox.map_to_image(network_map))
+    return LocalisedRegions(mask=mask if mask.any() else None, heat_map=letterbox.map_to_image(network_map))
 
 
-def place_boxes(
+def paste_boxes(
     boxes: NDArray[np.float32], scores: NDArray[np.float32], letterbox: Letterbox, threshold: float
 ) -> tuple[Box, ...]:
     """Detections ``[n, 4]`` in network pixels as boxes in source pixels, most probable first; empty ones dropped."""
@@ -40,9 +42,9 @@ def place_boxes(
     return tuple(sorted(found, key=lambda box: -box.probability))
 
 
-def place_masked_boxes(
+def paste_masks(
     network_map: Pixels, boxes: tuple[Box, ...], letterbox: Letterbox, threshold: float, minimum_fraction: float
-) -> Place:
+) -> LocalisedRegions:
     """A detector's boxes with the mask that its map has inside them; what lies beside every box is no finding."""
     inside = np.zeros((letterbox.rows, letterbox.columns), dtype=np.bool_)
     for box in boxes:
@@ -50,7 +52,7 @@ def place_masked_boxes(
         inside[rows, math.floor(box.x) : math.ceil(box.x + box.width)] = True
     mask = letterbox.mask_to_source(network_map, threshold) & inside
     mask = without_specks(mask, max(1, round(minimum_fraction * mask.size)))
-    return Place(mask if mask.any() else None, boxes, letterbox.map_to_image(network_map))
+    return LocalisedRegions(mask if mask.any() else None, boxes, letterbox.map_to_image(network_map))
 
 
 def without_specks(mask: Mask, minimum: int) -> Mask:

@@ -18,13 +18,13 @@ from models.contract import (
     ModelInput,
     ModelKind,
     ModelSpec,
+    NotAnalysed,
     Pixels,
     Prediction,
-    Unfit,
 )
-from models.gate import inspect, judge
+from models.gate import assess, inspect
 from models.hierarchy import Judged, consistent
-from models.localise import Place, place_boxes, place_map, place_masked_boxes
+from models.localise import LocalisedRegions, mask_from_map, paste_boxes, paste_masks
 from models.pipeline import Pipeline
 from models.radiograph.contrast import letterbox_for, prepare
 from models.radiograph.geometry import Letterbox
@@ -119,8 +119,8 @@ class Predictor:
             ModelOutputError: A network's answer cannot be believed.
         """
         stages = [Stages(self._clock, seconds) for seconds in timings or [{}] * len(images)]
-        unfit = self._gate(images, stages)
-        fit = [number for number, reason in enumerate(unfit) if reason is None]
+        not_analysed = self._gate(images, stages)
+        fit = [number for number, reason in enumerate(not_analysed) if reason is None]
         findings: dict[int, list[Finding]] = {number: [] for number in fit}
         idle: dict[int, set[str]] = {number: set() for number in fit}
         for spec in self.pipeline.models:
@@ -134,7 +134,7 @@ class Predictor:
             Prediction(
                 shape=image.shape,
                 findings=tuple(findings.get(number, ())),
-                unfit=unfit[number],
+                not_analysed=not_analysed[number],
                 models=tuple(use for use in self.pipeline.uses if use.name not in idle.get(number, ())),
                 timings=stages[number].seconds,
             )
@@ -166,9 +166,9 @@ class Predictor:
                 told.append(with_similar(own, spec, answer, self._indices.get(spec.name, ())))
         return told
 
-    def _gate(self, images: Sequence[ModelInput], stages: Sequence[Stages]) -> list[Unfit | None]:
+    def _gate(self, images: Sequence[ModelInput], stages: Sequence[Stages]) -> list[NotAnalysed | None]:
         """The reason not to analyse each image, or None."""
-        reasons: list[Unfit | None] = []
+        reasons: list[NotAnalysed | None] = []
         for image, stage in zip(images, stages, strict=True):
             with stage.timed("gate"):
                 reasons.append(inspect(image))
@@ -180,7 +180,7 @@ class Predictor:
         _, answers = self._ask(spec, chosen, [stages[number] for number in open_yet], "gate")
         for number, answer in zip(open_yet, answers, strict=True):
             distance = float(answer["distance"]) if "distance" in answer else None
-            reasons[number] = judge(answer["probabilities"], distance, spec)
+            reasons[number] = assess(answer["probabilities"], distance, spec)
         return reasons
 
     def _ask(
@@ -273,16 +273,18 @@ def _probability(spec: ModelSpec, number: int, answer: Answers) -> float:
     return float(answer["scores"][_of_class(number, answer)].max(initial=0))
 
 
-def _place(number: int, label: LabelSpec, answer: Answers, letterbox: Letterbox, minimum_fraction: float) -> Place:
+def _place(
+    number: int, label: LabelSpec, answer: Answers, letterbox: Letterbox, minimum_fraction: float
+) -> LocalisedRegions:
     if "boxes" in answer:
         own = _of_class(number, answer)
-        boxes = place_boxes(answer["boxes"][own], answer["scores"][own], letterbox, label.threshold)
+        boxes = paste_boxes(answer["boxes"][own], answer["scores"][own], letterbox, label.threshold)
         if "maps" not in answer:
-            return Place(boxes=boxes)
-        return place_masked_boxes(answer["maps"][..., number], boxes, letterbox, label.map_threshold, minimum_fraction)
+            return LocalisedRegions(boxes=boxes)
+        return paste_masks(answer["maps"][..., number], boxes, letterbox, label.map_threshold, minimum_fraction)
     if "maps" in answer:
-        return place_map(answer["maps"][..., number], letterbox, label.map_threshold, minimum_fraction)
-    return Place()
+        return mask_from_map(answer["maps"][..., number], letterbox, label.map_threshold, minimum_fraction)
+    return LocalisedRegions()
 
 
 def _of_class(number: int, answer: Answers) -> NDArray[np.bool_]:

@@ -84,7 +84,7 @@ def write_configuration(folder: Path, pacs_port: int) -> Path:
         "listener": {"port": port},
         "store": {"folder": str(folder.absolute() / "var"), "minimum_free_bytes": 0},
         # The images of the demonstration are years old, and shall be triaged all the same.
-        "triage": {"settle_seconds": 1.0, "backfill_days": 0},
+        "triage": {"completion_seconds": 1.0, "backfill_days": 0},
         "logs": {"level": "WARNING"},
         "admin": {"port": admin_port},
         "destinations": [
@@ -127,7 +127,7 @@ def running_node(config: Path) -> Iterator[tuple[Node, Settings]]:
 
 
 def wait_for_results(settings: Settings, studies: int, seconds: float) -> Iterator[tuple[WorklistRow, ...]]:
-    """Give the worklist again and again until each of ``studies`` is settled and has nothing left to deliver.
+    """Give the worklist again and again until each of ``studies`` is complete and has nothing left to deliver.
 
     Raises:
         DemoError: that has not happened after ``seconds``.
@@ -144,7 +144,7 @@ def wait_for_results(settings: Settings, studies: int, seconds: float) -> Iterat
 
 
 def _finished(row: WorklistRow) -> bool:
-    return row.state is StudyState.SETTLED and row.deliveries_open == 0
+    return row.state is StudyState.COMPLETE and row.deliveries_open == 0
 
 
 def draw_results(sources: Sequence[Path], received: Sequence[Path], folder: Path) -> list[Path]:

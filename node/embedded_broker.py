@@ -1,7 +1,7 @@
 """The embedded broker: a real Redis-compatible server of our own, on a Unix socket, without a port or a disk.
 
-The database is the truth and the broker a doorbell, so nothing is written to disk here: what a stopped broker forgets,
-the sweep rings for again.
+The database is the truth and the broker a task queue, so nothing is written to disk here: what a stopped broker
+forgets, the scheduler enqueues again.
 """
 
 from __future__ import annotations

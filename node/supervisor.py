@@ -1,4 +1,4 @@
-"""The process tree of ``pleura serve``: broker, listener, workers, sweep and admin page, kept alive together.
+"""The process tree of ``pleura serve``: broker, listener, workers, scheduler and admin page, kept alive together.
 
 Each part is the same command that runs alone in a distributed set-up, so that there is one way to start a listener.
 A part that dies is started again; the store folder is locked, so that two trees never share one database and broker.
@@ -143,7 +143,7 @@ def parts_of(settings: Settings, config: Path | None, environment: dict[str, str
         "listener": ("listen",),
         "worker": ("worker", "--queue", "jobs"),
         "delivery": ("worker", "--queue", "deliveries"),
-        "sweep": ("sweep",),
+        "scheduler": ("scheduler",),
         "admin": ("admin",),
         "hl7": ("hl7",),
     }

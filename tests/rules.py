@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from db.node_rules import Rules
-from db.notifications import AlarmRules
+from db.notifications import NotificationRules
 from db.patients import PatientRules
 
-NO_RULES = Rules(AlarmRules(), PatientRules())
+NO_RULES = Rules(NotificationRules(), PatientRules())
 
 
-def alarming(alarms: AlarmRules, patients: PatientRules | None = None) -> Rules:
-    """Rules by which critical findings are told as ``alarms`` says."""
-    return Rules(alarms, patients or PatientRules())
+def alarming(notifications: NotificationRules, patients: PatientRules | None = None) -> Rules:
+    """Rules by which critical findings are told as ``notifications`` says."""
+    return Rules(notifications, patients or PatientRules())

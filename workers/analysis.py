@@ -7,8 +7,8 @@ A process may be killed between any two lines here. What keeps that harmless:
 * UIDs and times of a result are those of the job, so a second run makes the same objects again;
 * findings, results and deliveries appear with the job's end in one transaction, or not at all.
 
-What is lost with a process is found by the next child of the worker (claims of its predecessor) or by the sweep
-(claims that have expired, doorbells that nobody heard).
+What is lost with a process is found by the next child of the worker (claims of its predecessor) or by the scheduler
+(claims that have expired, messages that nobody heard).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pydicom.dataset import Dataset
 from config.logging import job_in_log
 from config.settings import Settings
 from db.records import FindingRecord, Job, Outcome, ResultRecord, StudyDetail, StudyFacts, TriageDecision
-from models.contract import ModelInput, Prediction, Unfit
+from models.contract import ModelInput, NotAnalysed, Prediction
 from models.radiograph.decode import PixelFault
 from workers.clock import Clock, Elapsed
 from workers.completion import comes_too_late
@@ -42,7 +42,7 @@ from workers.job_outcome import (
     kinds_by_destination,
     kinds_for,
     kinds_wanted,
-    refusal_of,
+    not_eligible_of,
 )
 from workers.open_worklist import triage_study
 from workers.pipeline_digest import name_of_analysis
@@ -93,10 +93,10 @@ class JobList(Protocol):
         ...
 
 
-class DeliveryBell(Protocol):
-    """Rings for deliveries."""
+class DeliveryQueue(Protocol):
+    """Enqueues deliveries."""
 
-    def ring_deliveries(self, delivery_ids: Iterable[int]) -> bool:
+    def enqueue_deliveries(self, delivery_ids: Iterable[int]) -> bool:
         """Ring; False where nobody heard."""
         ...
 
@@ -117,8 +117,8 @@ class AnalysisTools:
     made of its bytes. ``difference`` says in what two received files under one SOP Instance UID differ (see
     :mod:`workers.repeated_instances`). ``pipeline`` is the digest of what ``predictor`` and ``encode`` do; UIDs are
     made with the job's own, so that no two jobs ever make the same one. ``modes`` are the states of the models for this
-    job, and ``changes`` how they differ from the configuration (see :class:`workers.model_state_resolver.Turn`);
-    ``device`` is where the networks run.
+    job, and ``changes`` how they differ from the configuration (see
+    :class:`workers.model_state_resolver.ResolvedModels`); ``device`` is where the networks run.
     """
 
     settings: Settings
@@ -129,7 +129,7 @@ class AnalysisTools:
     encode: Encode
     equipment: Equipment
     pipeline: str
-    doorbell: DeliveryBell
+    task_queue: DeliveryQueue
     clock: Clock
     elapsed: Elapsed
     worker: str
@@ -144,7 +144,7 @@ class AnalysisTools:
 
 
 def analyse_job(job_id: int, tools: AnalysisTools) -> None:
-    """Run one job to its end: done, to be tried again, or parked."""
+    """Run one job to its end: done, to be tried again, or failed."""
     with job_in_log(job_id):
         job = tools.worklist.claim_job(job_id, tools.worker, tools.clock(), tools.lease)
         if job is None:
@@ -155,7 +155,7 @@ def analyse_job(job_id: int, tools: AnalysisTools) -> None:
 
 def _run(job: Job, tools: AnalysisTools) -> None:
     if job.attempts > tools.settings.workers.attempts:
-        _park(job, "its process was lost or stopped by the time limit at every attempt", tools)
+        _fail(job, "its process was lost or stopped by the time limit at every attempt", tools)
         return
     if job.pipeline != tools.pipeline:
         log.info("the job was made for another pipeline than the one that is active now, which analyses it")
@@ -190,7 +190,7 @@ def _end_comparison(job: Job, difference: str, tools: AnalysisTools) -> None:
         return
     triage_study(job.study_id, tools.worklist, tools.settings.triage, tools.clock())
     if difference:
-        log.warning("the instance has other content than an earlier one of its UID; the study is held")
+        log.warning("the instance has other content than an earlier one of its UID; the study is on hold")
     else:
         log.info("the instance repeats an earlier one")
 
@@ -230,7 +230,7 @@ def _analyse(job: Job, tools: AnalysisTools) -> Outcome:
     return Outcome(
         findings=_findings(source, prediction, analysis.identity),
         results=tuple(result.record for result in results),
-        unfit=refusal_of(prediction),
+        not_analysed=not_eligible_of(prediction),
         timings=timings,
         destinations=kinds_by_destination(tools.settings.destinations),
         recorded=comes_too_late(tools.worklist.study_facts(job.study_id), tools.settings.results, tools.clock()),
@@ -258,18 +258,18 @@ def _read(job: Job, tools: AnalysisTools) -> SourceImage:
             raise
         # Its size was within the limit, and it was tried when there was room as well: the image cannot be read here.
         sentence = "Reading the image takes more memory than the worker has."
-        return SourceImage(Dataset(), None, Unfit(PixelFault.TOO_LARGE.value, sentence, is_chest=False))
+        return SourceImage(Dataset(), None, NotAnalysed(PixelFault.TOO_LARGE.value, sentence, is_chest=False))
 
 
 def _predict(source: SourceImage, tools: AnalysisTools) -> Prediction:
     if source.model_input is None:
-        assert source.unfit is not None
+        assert source.not_analysed is not None
         rows, columns = source.header.get("Rows") or 0, source.header.get("Columns") or 0
-        return Prediction(shape=(int(rows), int(columns)), unfit=source.unfit)
+        return Prediction(shape=(int(rows), int(columns)), not_analysed=source.not_analysed)
     try:
         return tools.predictor.predict(source.model_input)
     except RejectedError as error:
-        return Prediction(shape=source.model_input.shape, unfit=error.unfit)
+        return Prediction(shape=source.model_input.shape, not_analysed=error.not_analysed)
 
 
 def _analysis(job: Job, source: SourceImage, prediction: Prediction, tools: AnalysisTools) -> Analysis:
@@ -329,7 +329,7 @@ def _finish(job: Job, outcome: Outcome, tools: AnalysisTools) -> None:
     if deliveries is None:
         log.warning("the job was taken from this worker before it was done; its work is dropped")
         return
-    tools.doorbell.ring_deliveries(deliveries)
+    tools.task_queue.enqueue_deliveries(deliveries)
     triage_study(job.study_id, tools.worklist, tools.settings.triage, tools.clock())
     log.info(
         "done in %.2f s: %d results, %d deliveries",
@@ -341,18 +341,18 @@ def _finish(job: Job, outcome: Outcome, tools: AnalysisTools) -> None:
 
 def _try_again(job: Job, error: str, tools: AnalysisTools) -> None:
     if job.attempts >= tools.settings.workers.attempts:
-        _park(job, error, tools)
+        _fail(job, error, tools)
         return
     after = backoff(job.attempts, tools.settings)
     tools.worklist.retry_job(job.id, tools.worker, error, tools.clock(), after)
     log.warning("%s; attempt %d in %.0f s", error, job.attempts + 1, after.total_seconds())
 
 
-def _park(job: Job, error: str, tools: AnalysisTools) -> None:
+def _fail(job: Job, error: str, tools: AnalysisTools) -> None:
     if job.compare_with is not None:
         # What nobody could compare is for a person to look at, like what differs.
         _end_comparison(job, f"they could not be compared: {error}", tools)
         return
     tools.worklist.fail_job(job.id, tools.worker, error, tools.clock())
     triage_study(job.study_id, tools.worklist, tools.settings.triage, tools.clock())
-    log.error("the job is parked after %d attempts: %s", job.attempts, error)
+    log.error("the job is failed after %d attempts: %s", job.attempts, error)

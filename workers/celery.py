@@ -26,14 +26,14 @@ from celery.signals import setup_logging, worker_process_init
 from config.settings import Settings
 from workers.delivery_worker import longest_stay
 from workers.enqueue import ANALYSE, DELIVER, DELIVERIES, JOBS, celery_app
-from workers.worker_id import Place, host_name, place_of, take_slot
+from workers.worker_id import WorkerId, host_name, take_slot, worker_id_of
 
 log = logging.getLogger(__name__)
 
 Handler = Callable[[int], None]
 """What a child does with a row id."""
 
-Compose = Callable[[Settings, Place], Handler]
+Compose = Callable[[Settings, WorkerId], Handler]
 """Makes a child's handler: connects, loads, warms up. Called once, in the child."""
 
 _STARTING_SECONDS = 600
@@ -134,7 +134,7 @@ class _Child:
     def start(self, **_signal: Any) -> None:
         """Set this child up. A child that cannot be set up stops the whole worker, so that somebody notices."""
         try:
-            here = place_of(self._queue, self._slot, getattr(billiard.current_process(), "index", 0))
+            here = worker_id_of(self._queue, self._slot, getattr(billiard.current_process(), "index", 0))
             self._handler = self._compose(self._settings, here)
         except Exception:
             log.critical("the %s worker cannot be set up", self._queue, exc_info=True)
@@ -170,13 +170,13 @@ def _composer(queue: str) -> Compose:
     raise WorkerError(f"there is no queue {queue!r}: use {JOBS!r} or {DELIVERIES!r}")
 
 
-def _compose_jobs(settings: Settings, here: Place) -> Handler:
+def _compose_jobs(settings: Settings, here: WorkerId) -> Handler:
     from workers.composition import analysis_handler
 
     return analysis_handler(settings, here)
 
 
-def _compose_deliveries(settings: Settings, here: Place) -> Handler:
+def _compose_deliveries(settings: Settings, here: WorkerId) -> Handler:
     from workers.composition import delivery_handler
 
     return delivery_handler(settings, here)

@@ -1,4 +1,4 @@
-"""When a study has come to rest, and what its summary says: pure decisions about values of the database."""
+"""When a study is complete, and what its summary says: pure decisions about values of the database."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from db.records import (
     InstanceDetail,
     JobDetail,
     JobState,
+    NotEligible,
     PatientIdentity,
-    Refusal,
     ResultDetail,
     StudyDetail,
     StudyFacts,
     TriageDecision,
 )
 from models.contract import Code
-from models.gate import UnfitCode
+from models.gate import NotAnalysedCode
 from workers.laterality import LEFT, RIGHT
 from workers.results.summary import KIND, ImageAccount, Reference, StudyAccount, SummaryFinding, is_image
 
 # A study of which nothing was analysed has a report instead of a summary (workers.not_analysed).
 _STUDY_REPORTS = (KIND, "sr")
 # What was tried and is no chest radiograph, or no DICOM file at all: nobody expects an analysis of it.
-NO_CHEST = frozenset({"not_dicom", *(code.value for code in UnfitCode if not code.is_chest)})
+NO_CHEST = frozenset({"not_dicom", *(code.value for code in NotAnalysedCode if not code.is_chest)})
 NO_MODEL = "Every model is switched off or in shadow."
 
 
-def may_settle(facts: StudyFacts) -> bool:
+def may_complete(facts: StudyFacts) -> bool:
     """True when nothing of the study is still to be analysed."""
     return facts.jobs_waiting == 0
 
@@ -49,7 +49,7 @@ def comes_too_late(facts: StudyFacts, rules: Results, now: datetime) -> str:
 
 def needs_summary(study: StudyDetail) -> bool:
     """True when an image was analysed, or should have been; :mod:`workers.not_analysed` tells of other studies."""
-    return any(job.unfit is None for each in images_of(study) for job in jobs_of(study, each))
+    return any(job.not_analysed is None for each in images_of(study) for job in jobs_of(study, each))
 
 
 def account_of(
@@ -105,7 +105,7 @@ def images_of(study: StudyDetail) -> list[InstanceDetail]:
 
 def is_taken_back(instance: InstanceDetail) -> bool:
     """Whether a rejection note has taken the image back."""
-    return instance.refusal is not None and instance.refusal.code == REJECTED
+    return instance.not_eligible is not None and instance.not_eligible.code == REJECTED
 
 
 def jobs_of(study: StudyDetail, instance: InstanceDetail) -> list[JobDetail]:
@@ -120,17 +120,19 @@ def _image(
     image = Reference(instance.sop_class_uid, instance.sop_instance_uid, instance.series_instance_uid)
     jobs = jobs_of(study, instance)
     if not jobs or is_taken_back(instance):
-        refusal = instance.refusal or Refusal("", "")
-        return ImageAccount(image, analysed=False, reason=refusal.sentence, code=refusal.code, eligible=False)
+        not_eligible = instance.not_eligible or NotEligible("", "")
+        return ImageAccount(image, analysed=False, reason=not_eligible.sentence, code=not_eligible.code, eligible=False)
     job = max(jobs, key=lambda each: (each.state is JobState.DONE, each.created_at, each.id))
     reports = tuple(_reference(result) for result in _results(study, job))
     if job.state is not JobState.DONE:
-        waits = job.state is JobState.HELD
+        waits = job.state is JobState.ON_HOLD
         reason = "The analysis waits for a person." if waits else "The analysis failed."
         return ImageAccount(image, analysed=False, reason=reason, failed=not waits, reports=reports)
-    if job.unfit is not None:
-        unfit, eligible = job.unfit, job.unfit.code not in NO_CHEST
-        return ImageAccount(image, False, unfit.sentence, reports=reports, code=unfit.code, eligible=eligible)
+    if job.not_analysed is not None:
+        not_analysed, eligible = job.not_analysed, job.not_analysed.code not in NO_CHEST
+        return ImageAccount(
+            image, False, not_analysed.sentence, reports=reports, code=not_analysed.code, eligible=eligible
+        )
     if job.findings and all(finding.shadow for finding in job.findings):
         # Nobody may read "analysed" and no finding where every model was switched off or on trial.
         return ImageAccount(image, analysed=False, reason=NO_MODEL, reports=reports)

@@ -1,4 +1,4 @@
-"""What a worker's child and the sweep are made of: settings in, connected and warm parts out.
+"""What a worker's child and the scheduler are made of: settings in, connected and warm parts out.
 
 Imported in the process that uses it, for it brings networks and encoders along.
 """
@@ -27,58 +27,58 @@ from workers.clock import utc_now
 from workers.delivery import DeliveryTools, deliver
 from workers.delivery_worker import AttendTools, attend, longest_stay
 from workers.destinations.destination_kinds import KINDS
-from workers.enqueue import Doorbell
+from workers.enqueue import TaskQueue
 from workers.job_outcome import encode_in_order
-from workers.model_state_resolver import States, Switchboard, Turn
+from workers.model_state_resolver import ModelStateResolver, ResolvedModels, States
 from workers.open_worklist import worklist_of
 from workers.pipeline_digest import activated_pipeline, active_pipeline, digest_of
 from workers.repeated_instances import difference
 from workers.results.encoder import Equipment
 from workers.results.encoders import ENCODERS
 from workers.retention import Retention
-from workers.scheduler import Sweep, ring_deliveries, ring_jobs
+from workers.scheduler import Scheduler, enqueue_deliveries, enqueue_jobs
 from workers.source_image import SourceImage, read_source
 from workers.stale_objects import RejectionNotes
 from workers.study_summary import Summariser
-from workers.verification import LONGEST_WAIT_SECONDS, proof_tools, prove
-from workers.worker_id import Place
+from workers.verification import LONGEST_WAIT_SECONDS, verification_tools, verify_storage
+from workers.worker_id import WorkerId
 
 log = logging.getLogger(__name__)
 
-# What a released claim leaves has never been rung for, and is found whatever the quiet time.
+# What a released claim leaves has never been enqueued, and is found whatever the quiet time.
 _RELEASED = timedelta(days=365)
 
 
-class Judges(Protocol):
-    """Loaded networks that answer in turns; see :class:`workers.model_state_resolver.Switchboard`."""
+class ModelResolver(Protocol):
+    """Loaded networks that answer in turns; see :class:`workers.model_state_resolver.ModelStateResolver`."""
 
-    def turn(self, states: States) -> Turn:
-        """What judges the next image while models are in ``states``."""
+    def resolve(self, states: States) -> ResolvedModels:
+        """What analyses the next image while models are in ``states``."""
         ...
 
 
-Load = Callable[[Settings], tuple[Judges, str]]
+Load = Callable[[Settings], tuple[ModelResolver, str]]
 """Gives loaded networks, and the digest of the pipeline that the configuration makes of them."""
 
 
-def load_active(settings: Settings) -> tuple[Switchboard, str]:
+def load_active(settings: Settings) -> tuple[ModelStateResolver, str]:
     """Load and warm the models that the configuration names; with them the digest of the pipeline."""
     started = time.monotonic()
     pipeline = active_pipeline(settings, verify=True)
     predictor = load_predictor(pipeline, device=settings.workers.device, threads=settings.workers.threads)
     log.info("%d models loaded and warm in %.1f s", len(tuple(pipeline)), time.monotonic() - started)
-    return Switchboard(predictor, activated_pipeline(settings)), digest_of(pipeline, settings)
+    return ModelStateResolver(predictor, activated_pipeline(settings)), digest_of(pipeline, settings)
 
 
 def analysis_handler(
-    settings: Settings, here: Place, *, worklist: Worklist | None = None, load: Load = load_active
+    settings: Settings, here: WorkerId, *, worklist: Worklist | None = None, load: Load = load_active
 ) -> Callable[[int], None]:
     """Connect, load the models, take over what the last process at this place left, and handle jobs."""
     worklist = worklist or worklist_of(settings)
-    doorbell = Doorbell(settings.broker_url)
+    task_queue = TaskQueue(settings.broker_url)
     worklist.release_jobs(here.prefix, utc_now())
     judges, pipeline = load(settings)
-    ring_jobs(worklist, doorbell, _RELEASED, utc_now())
+    enqueue_jobs(worklist, task_queue, _RELEASED, utc_now())
     tools = AnalysisTools(
         settings=settings,
         worklist=worklist,
@@ -86,11 +86,11 @@ def analysis_handler(
         difference=partial(
             difference, threads=max(settings.workers.threads, 1), most_pixels=settings.workers.most_pixels
         ),
-        predictor=judges.turn({}).predictor,
+        predictor=judges.resolve({}).predictor,
         encode=partial(encode_in_order, ENCODERS),
         equipment=equipment_of(settings),
         pipeline=pipeline,
-        doorbell=doorbell,
+        task_queue=task_queue,
         clock=utc_now,
         elapsed=time.monotonic,
         worker=here.name,
@@ -98,27 +98,27 @@ def analysis_handler(
     )
 
     def handle(job_id: int) -> None:
-        turn = judges.turn(worklist.model_states())
-        analyse_job(job_id, replace(tools, predictor=turn.predictor, modes=turn.modes, changes=turn.changes))
+        resolve = judges.resolve(worklist.model_states())
+        analyse_job(job_id, replace(tools, predictor=resolve.predictor, modes=resolve.modes, changes=resolve.changes))
 
     return handle
 
 
-def delivery_handler(settings: Settings, here: Place, *, worklist: Worklist | None = None) -> Callable[[int], None]:
+def delivery_handler(settings: Settings, here: WorkerId, *, worklist: Worklist | None = None) -> Callable[[int], None]:
     """Connect, take over what the last process at this place left, and handle deliveries."""
     engine = connect(settings.database_url)
     worklist, associations = worklist or worklist_of(settings, engine), Associations(engine)
-    doorbell = Doorbell(settings.broker_url)
+    task_queue = TaskQueue(settings.broker_url)
     associations.release(here.prefix)
     worklist.release_deliveries(here.prefix, utc_now())
-    ring_deliveries(worklist, doorbell, _RELEASED, utc_now())
+    enqueue_deliveries(worklist, task_queue, _RELEASED, utc_now())
     sending = DeliveryTools(settings, worklist, KINDS, utc_now, here.name)
     tools = AttendTools(
         settings=settings,
         associations=associations,
-        doorbell=doorbell,
+        task_queue=task_queue,
         deliver=partial(deliver, tools=sending),
-        prove=partial(prove, tools=proof_tools(settings, worklist)),
+        verify_storage=partial(verify_storage, tools=verification_tools(settings, worklist)),
         clock=utc_now,
         elapsed=time.monotonic,
         worker=here.name,
@@ -126,19 +126,19 @@ def delivery_handler(settings: Settings, here: Place, *, worklist: Worklist | No
     return partial(attend, tools=tools)
 
 
-def sweep_of(settings: Settings) -> Sweep:
-    """The sweep of a node."""
+def scheduler_of(settings: Settings) -> Scheduler:
+    """The scheduler of a node."""
     engine, worklist = connect(settings.database_url), worklist_of(settings)
     pipeline = active_pipeline(settings)
-    doorbell, equipment = Doorbell(settings.broker_url), equipment_of(settings)
-    return Sweep(
+    task_queue, equipment = TaskQueue(settings.broker_url), equipment_of(settings)
+    return Scheduler(
         settings=settings,
         worklist=worklist,
-        doorbell=doorbell,
+        task_queue=task_queue,
         clock=utc_now,
         summarise=Summariser(settings, worklist, pipeline, digest_of(pipeline, settings), equipment),
         retention=Retention(settings.store.folder, settings.store.keep_days, worklist),
-        take_back=RejectionNotes(settings, worklist, equipment, doorbell.ring_deliveries).step,
+        take_back=RejectionNotes(settings, worklist, equipment, task_queue.enqueue_deliveries).step,
         pull_back=lambda now: pull_back(engine, now, longest_waits(settings)),
     )
 
@@ -146,10 +146,10 @@ def sweep_of(settings: Settings) -> Sweep:
 def longest_waits(settings: Settings) -> LongestWaits:
     """The longest times ahead that this node writes, with a minute or two for clocks that differ."""
     margin, workers = timedelta(minutes=2), settings.workers
-    proof = max([LONGEST_WAIT_SECONDS, *(each.proof_seconds for each in settings.destinations)])
+    verification = max([LONGEST_WAIT_SECONDS, *(each.verification_seconds for each in settings.destinations)])
     return LongestWaits(
         attempt=timedelta(seconds=workers.longest_backoff_seconds) + margin,
-        proof=timedelta(seconds=proof) + margin,
+        verification=timedelta(seconds=verification) + margin,
         job_lease=timedelta(seconds=workers.job_seconds) + margin,
         delivery_lease=longest_stay(settings) + 5 * margin,
     )

@@ -28,7 +28,7 @@ from workers.destinations.destination_kind import (
     Receipt,
     Verdict,
 )
-from workers.verification import prove_after
+from workers.verification import verify_after
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +54,10 @@ class DeliveryList(Protocol):
         """Take all open deliveries of a group, in storing order."""
         ...
 
-    def delivery_sent(self, delivery_id: int, worker: str, now: datetime, prove_after: timedelta | None = None) -> bool:
-        """The peer has answered that it stored the object; it is asked for a proof later, if at all."""
+    def delivery_sent(
+        self, delivery_id: int, worker: str, now: datetime, verify_after: timedelta | None = None
+    ) -> bool:
+        """The peer has answered that it stored the object; it is asked for a verification later, if at all."""
         ...
 
     def retry_delivery(self, delivery_id: int, worker: str, error: str, now: datetime, after: timedelta) -> bool:
@@ -107,7 +109,7 @@ def _without_lost(group: Sequence[Delivery], tools: DeliveryTools) -> list[Deliv
     """Park what has taken its process with it at every attempt, so that it takes no more."""
     for delivery in group:
         if delivery.lost >= tools.settings.workers.attempts:
-            _park(delivery, Receipt(Verdict.REFUSED, _LOST), tools)
+            _fail(delivery, Receipt(Verdict.NOT_ELIGIBLE, _LOST), tools)
     return [delivery for delivery in group if delivery.lost < tools.settings.workers.attempts]
 
 
@@ -188,7 +190,7 @@ def _record(delivery: Delivery, receipt: Receipt, attempts: int, tools: Delivery
     if receipt.verdict is Verdict.SENT:
         _sent(delivery, receipt, tools)
     elif _is_final(receipt, attempts, tools.settings):
-        _park(delivery, receipt, tools)
+        _fail(delivery, receipt, tools)
     else:
         _try_again(delivery, receipt, attempts, tools)
         return False
@@ -204,19 +206,21 @@ def _look_for(delivery: Delivery, receipt: Receipt, tools: DeliveryTools) -> Rec
     assert destination is not None
     calling = tools.settings.listener.ae_title
     try:
-        held = all(tools.kinds[destination.kind].holds(destination, calling, [delivery]))
+        on_hold = all(tools.kinds[destination.kind].holds(destination, calling, [delivery]))
     except PeerUnreachableError as error:
         return Receipt(Verdict.UNREACHABLE, f"{receipt.note}, and could not be asked for it: {error}")
     except PeerError as error:
-        return Receipt(Verdict.REFUSED, f"{receipt.note}, and cannot be asked for it: {error}")
-    if held:
+        return Receipt(Verdict.NOT_ELIGIBLE, f"{receipt.note}, and cannot be asked for it: {error}")
+    if on_hold:
         return Receipt(Verdict.SENT, "(it held it already)")
     return Receipt(Verdict.RETRY, f"{receipt.note}, and does not find it in this study when it is asked")
 
 
 def _is_final(receipt: Receipt, attempts: int, settings: Settings) -> bool:
-    """A refusal is final at once; a peer that is down or full gets far more attempts than one that just fails."""
-    if receipt.verdict is Verdict.REFUSED:
+    """A reason for not eligible is final at once; a peer that is down or full gets far more attempts than one that
+    just fails.
+    """
+    if receipt.verdict is Verdict.NOT_ELIGIBLE:
         return True
     workers = settings.workers
     return attempts >= (workers.unreachable_attempts if receipt.verdict in _MANY_ATTEMPTS else workers.attempts)
@@ -225,14 +229,14 @@ def _is_final(receipt: Receipt, attempts: int, settings: Settings) -> bool:
 def _sent(delivery: Delivery, receipt: Receipt, tools: DeliveryTools) -> None:
     destination = tools.settings.destination(delivery.destination)
     # An archive that has followed a note need not show it.
-    later = None if destination is None or delivery.kind == NOTE else prove_after(destination)
+    later = None if destination is None or delivery.kind == NOTE else verify_after(destination)
     tools.worklist.delivery_sent(delivery.id, tools.worker, tools.clock(), later)
     log.info("delivery %d: %s sent to %s %s", delivery.id, delivery.kind, delivery.destination, receipt.note)
 
 
-def _park(delivery: Delivery, receipt: Receipt, tools: DeliveryTools) -> None:
+def _fail(delivery: Delivery, receipt: Receipt, tools: DeliveryTools) -> None:
     tools.worklist.fail_delivery(delivery.id, tools.worker, receipt.note, tools.clock())
-    log.error("delivery %d to %s is parked: %s", delivery.id, delivery.destination, receipt.note)
+    log.error("delivery %d to %s has failed: %s", delivery.id, delivery.destination, receipt.note)
 
 
 def _try_again(delivery: Delivery, receipt: Receipt, attempts: int, tools: DeliveryTools) -> None:
@@ -247,10 +251,10 @@ def _try_again(delivery: Delivery, receipt: Receipt, attempts: int, tools: Deliv
 def _wrong_patient(delivery: Delivery, destination: Destination, tools: DeliveryTools) -> str | None:
     """Say why the study is not what it was when the image came, None where it is the same."""
     calling = tools.settings.listener.ae_title
-    held = tools.kinds[destination.kind].find_study(destination, calling, delivery.study_instance_uid)
-    if held is None:
+    on_hold = tools.kinds[destination.kind].find_study(destination, calling, delivery.study_instance_uid)
+    if on_hold is None:
         return _ABSENT
-    if held.patient_id.strip() == delivery.patient_id.strip():
+    if on_hold.patient_id.strip() == delivery.patient_id.strip():
         return None
     return "the destination now holds this study under another patient ID"
 

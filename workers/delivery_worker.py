@@ -54,30 +54,30 @@ class AssociationList(Protocol):
         ...
 
 
-class Bell(Protocol):
-    """Enqueues deliveries; see :class:`workers.enqueue.Doorbell`."""
+class TaskQueue(Protocol):
+    """Enqueues deliveries; see :class:`workers.enqueue.TaskQueue`."""
 
-    def ring_deliveries(self, delivery_ids: Iterable[int]) -> bool:
+    def enqueue_deliveries(self, delivery_ids: Iterable[int]) -> bool:
         """Enqueue deliveries; False where the broker did not hear."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class AttendTools:
-    """All that :func:`attend` works with: ``deliver`` sends, ``prove`` asks for a proof."""
+    """All that :func:`attend` works with: ``deliver`` sends, ``verify_storage`` asks for a verification."""
 
     settings: Settings
     associations: AssociationList
-    doorbell: Bell
+    task_queue: TaskQueue
     deliver: Callable[[int], Contact]
-    prove: Callable[[int], Contact]
+    verify_storage: Callable[[int], Contact]
     clock: Clock
     elapsed: Elapsed
     worker: str
 
 
 def attend(delivery_id: int, tools: AttendTools) -> None:
-    """Send a delivery, or ask for its proof, and then send what else waits for the same destination."""
+    """Send a delivery, or ask for its verification, and then send what else waits for the same destination."""
     limits = {each.name: each.associations for each in tools.settings.destinations}
     lease = longest_stay(tools.settings) + timedelta(seconds=_LEASE_MARGIN_SECONDS)
     taken = tools.associations.take(delivery_id, limits, tools.worker, tools.clock(), lease)
@@ -91,7 +91,7 @@ def attend(delivery_id: int, tools: AttendTools) -> None:
         tools.associations.leave(tools.worker)
     if goes_on:
         # What has come since the last look may have met nothing but our own association.
-        tools.doorbell.ring_deliveries(_untried(taken, tried, tools)[:1])
+        tools.task_queue.enqueue_deliveries(_untried(taken, tried, tools)[:1])
 
 
 def longest_stay(settings: Settings) -> timedelta:
@@ -103,8 +103,8 @@ def _call(delivery_id: int, taken: Taken, tools: AttendTools) -> bool:
     """Send or ask, and note how it stands with the destination; False where it does not answer."""
     contact = tools.deliver(delivery_id)
     if contact is Contact.NONE:
-        # One message for both: what is not to be sent may be to be proven.
-        contact = tools.prove(delivery_id)
+        # One message for both: what is not to be sent may be to be verified.
+        contact = tools.verify_storage(delivery_id)
     if contact is not Contact.SILENT:
         if taken.failures and contact is Contact.ANSWERED:
             tools.associations.answered(taken.destination)

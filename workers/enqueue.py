@@ -1,8 +1,8 @@
-"""The doorbell: all that the rest of Pleura needs of Celery.
+"""The task queue: all that the rest of Pleura needs of Celery.
 
 The database is the truth and the broker only says "there is something to do": a message carries one row id. So a
-broker that is down costs a delay (the sweep rings again) and never an image, and ringing must never keep a caller
-waiting: the listener rings before it answers a C-STORE.
+broker that is down costs a delay (the scheduler enqueues again) and never an image, and enqueueing must never keep a
+caller waiting: the listener enqueues before it answers a C-STORE.
 
 Importing this module imports no network library and no encoder.
 """
@@ -42,14 +42,14 @@ T = TypeVar("T")
 _PAGE = 1000
 _ORIGIN = "pleura"
 _PERSISTENT = 2  # AMQP's delivery mode
-_RING_SECONDS = 0.5
+_PUBLISH_SECONDS = 0.5
 _PAUSE_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
 
 class ForgetfulQoS(redis.QoS):  # type: ignore[misc]
-    """Counts a message as settled even where the broker could not be told.
+    """Counts a message as complete even where the broker could not be told.
 
     kombu keeps counting it, and swallows the error: a worker that may hold one message at a time would then wait for
     ever, without noticing that its connection is gone. The broker hands the message out again later, which is harmless.
@@ -163,7 +163,7 @@ def celery_app(broker_url: str, *, visibility_seconds: float = 3600, **transport
     return app
 
 
-class Doorbell:
+class TaskQueue:
     """Tells the workers that a job or a delivery is waiting. Safe to share between threads.
 
     A broker that does not answer costs a caller half a second once; for the next second nobody is kept waiting at all.
@@ -173,8 +173,8 @@ class Doorbell:
         # The last four keep kombu from retrying for ever inside of a publish, which is its default.
         self._app = celery_app(
             broker_url,
-            socket_timeout=_RING_SECONDS,
-            socket_connect_timeout=_RING_SECONDS,
+            socket_timeout=_PUBLISH_SECONDS,
+            socket_connect_timeout=_PUBLISH_SECONDS,
             max_retries=0,
             interval_start=0,
             interval_step=0,
@@ -186,13 +186,13 @@ class Doorbell:
         self._lock = threading.Lock()
         self._silent_until: float | None = None
 
-    def ring_jobs(self, jobs: Iterable[tuple[int, bool]]) -> bool:
-        """Ring for ``jobs``, pairs of job id and whether its study is STAT; False where the broker did not hear."""
-        return self._ring(ANALYSE, JOBS, [(job_id, STAT_PRIORITY if stat else PRIORITY) for job_id, stat in jobs])
+    def enqueue_jobs(self, jobs: Iterable[tuple[int, bool]]) -> bool:
+        """Enqueue ``jobs``, pairs of job id and whether its study is STAT; False where the broker did not hear."""
+        return self._enqueue(ANALYSE, JOBS, [(job_id, STAT_PRIORITY if stat else PRIORITY) for job_id, stat in jobs])
 
-    def ring_deliveries(self, delivery_ids: Iterable[int]) -> bool:
-        """Ring for deliveries; False where the broker did not hear."""
-        return self._ring(DELIVER, DELIVERIES, [(delivery_id, PRIORITY) for delivery_id in delivery_ids])
+    def enqueue_deliveries(self, delivery_ids: Iterable[int]) -> bool:
+        """Enqueue deliveries; False where the broker did not hear."""
+        return self._enqueue(DELIVER, DELIVERIES, [(delivery_id, PRIORITY) for delivery_id in delivery_ids])
 
     def waiting_jobs(self) -> frozenset[int] | None:
         """Ids of the jobs for which a message waits; None where the broker does not say."""
@@ -207,7 +207,7 @@ class Doorbell:
         self._connection.release()
         self._app.close()
 
-    def _ring(self, task: str, queue: str, messages: list[tuple[int, int]]) -> bool:
+    def _enqueue(self, task: str, queue: str, messages: list[tuple[int, int]]) -> bool:
         def publish(channel: Any) -> bool:
             for row_id, priority in messages:
                 self._publish(channel, task, queue, row_id, priority)
@@ -226,7 +226,7 @@ class Doorbell:
             with self._publishing:
                 done = work(self._connection.default_channel)
         except (OperationalError, KombuError, RedisError, OSError) as error:
-            self._note_silence(error)
+            self._note_cancelled(error)
             return None
         self._note_answer()
         return done
@@ -242,13 +242,13 @@ class Doorbell:
         )
         channel.basic_publish(prepared, exchange="", routing_key=queue)
 
-    def _note_silence(self, error: Exception) -> None:
+    def _note_cancelled(self, error: Exception) -> None:
         with self._lock:
             first = self._silent_until is None
             self._silent_until = self._elapsed() + _PAUSE_SECONDS
         if first:
             log.warning(
-                "the broker does not answer (%s); work waits in the database until the sweep rings again",
+                "the broker does not answer (%s); work waits in the database until the scheduler enqueues again",
                 type(error).__name__,
             )
 

@@ -1,8 +1,8 @@
-"""The two kinds of errors of a job: those that another attempt may mend, and those that it cannot."""
+"""The two kinds of errors of a job: those that another attempt may fix, and those that it cannot."""
 
 from __future__ import annotations
 
-from models.contract import Unfit
+from models.contract import NotAnalysed
 
 
 class RetryableError(Exception):
@@ -10,8 +10,8 @@ class RetryableError(Exception):
 
 
 class RejectedError(Exception):
-    """No attempt can succeed with these bytes: the image is *not analysed*, and ``unfit`` says why."""
+    """No attempt can succeed with these bytes: the image is *not analysed*, and ``not_analysed`` says why."""
 
-    def __init__(self, unfit: Unfit) -> None:
-        super().__init__(unfit.sentence)
-        self.unfit = unfit
+    def __init__(self, not_analysed: NotAnalysed) -> None:
+        super().__init__(not_analysed.sentence)
+        self.not_analysed = not_analysed

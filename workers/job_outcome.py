@@ -15,7 +15,7 @@ from pydicom import dcmwrite
 from pydicom.dataset import Dataset
 
 from config.settings import Destination
-from db.records import FindingRecord, Refusal, ResultRecord, SimilarRecord
+from db.records import FindingRecord, NotEligible, ResultRecord, SimilarRecord
 from models.contract import Finding, Mode, Prediction, Spacing
 from workers.laterality import NO_PLACE, side_of
 from workers.results.encoder import Analysis
@@ -77,7 +77,7 @@ def encode_results(analysis: Analysis, encode: Encode, wanted: frozenset[str]) -
     An image that was not analysed leaves nothing by itself: what the PACS is told of it is decided when its study is
     complete (:mod:`workers.not_analysed`).
     """
-    if analysis.prediction.unfit is not None:
+    if analysis.prediction.not_analysed is not None:
         return []
     return [as_file(kind, dataset) for kind, dataset in encode(analysis, wanted).items()]
 
@@ -117,9 +117,11 @@ def finding_records(
     )
 
 
-def refusal_of(prediction: Prediction) -> Refusal | None:
+def not_eligible_of(prediction: Prediction) -> NotEligible | None:
     """Why the image was not analysed, None if it was."""
-    return Refusal(prediction.unfit.code, prediction.unfit.sentence) if prediction.unfit else None
+    return (
+        NotEligible(prediction.not_analysed.code, prediction.not_analysed.sentence) if prediction.not_analysed else None
+    )
 
 
 def _record(

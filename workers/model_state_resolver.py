@@ -1,7 +1,7 @@
-"""Who judges the next image: the loaded networks, and what people have decided about them since they were loaded.
+"""Who analyses the next image: the loaded networks, and what people have decided about them since they were loaded.
 
 A worker asks the database when a job begins, so that a switch counts for the next job, without a restart. The networks
-stay loaded whatever their state: a model that is off or in shadow still judges, and nothing it says leaves the node.
+stay loaded whatever their state: a model that is off or in shadow still analyses, and nothing it says leaves the node.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ States = Mapping[str, ModelState]
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """What judges one image. ``modes`` says what becomes of each model's findings: active, shadow or off.
+class ResolvedModels:
+    """What analyses one image. ``modes`` says what becomes of each model's findings: active, shadow or off.
 
     ``changes`` tell how that differs from the configuration, one entry a model; they are part of the analysis' name.
     """
@@ -31,7 +31,7 @@ class Turn:
     changes: tuple[str, ...] = ()
 
 
-class Switchboard:
+class ModelStateResolver:
     """Gives the turn for given states; the last one is kept, for states hardly ever change."""
 
     def __init__(self, predictor: LoadedPredictor, activated: Pipeline) -> None:
@@ -41,22 +41,22 @@ class Switchboard:
         """
         self._predictor = predictor
         self._manifests = {spec.name: spec for spec in activated.models}
-        self._known: tuple[dict[str, ModelState], Turn] | None = None
+        self._known: tuple[dict[str, ModelState], ResolvedModels] | None = None
 
-    def turn(self, states: States) -> Turn:
-        """What judges an image while models are in ``states``."""
+    def resolve(self, states: States) -> ResolvedModels:
+        """What analyses an image while models are in ``states``."""
         named = {spec.name for spec in self._predictor.pipeline.models}
         relevant = {name: state for name, state in states.items() if name in named}
         if self._known is None or self._known[0] != relevant:
             self._known = (relevant, self._made(relevant))
         return self._known[1]
 
-    def _made(self, states: dict[str, ModelState]) -> Turn:
+    def _made(self, states: dict[str, ModelState]) -> ResolvedModels:
         configured = self._predictor.pipeline
         if not states:
-            return Turn(self._predictor, modes_of(configured, states))
+            return ResolvedModels(self._predictor, modes_of(configured, states))
         pipeline = replace(configured, models=tuple(self._switched(spec, states) for spec in configured.models))
-        return Turn(
+        return ResolvedModels(
             self._predictor.with_pipeline(pipeline), modes_of(pipeline, states), changes_between(configured, pipeline)
         )
 

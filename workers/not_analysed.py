@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 
 from config.settings import Eligibility, Results
 from db.records import InstanceDetail, StudyDetail
-from models.contract import Prediction, Unfit
+from models.contract import NotAnalysed, Prediction
 from models.radiograph.body_parts import speaks_of_chest
 from workers.completion import NO_CHEST, images_of, is_taken_back, jobs_of
 from workers.results.encoder import Analysis, Equipment
@@ -32,14 +32,14 @@ _TEXTS = ("BodyPartExamined", "SeriesDescription", "ProtocolName", "StudyDescrip
 _CODES = ("AnatomicRegionSequence", "ProcedureCodeSequence")
 
 
-def not_analysed_images(study: StudyDetail) -> tuple[tuple[InstanceDetail, Unfit], ...]:
+def not_analysed_images(study: StudyDetail) -> tuple[tuple[InstanceDetail, NotAnalysed], ...]:
     """The images that may stand for a chest study of which nothing was analysed, the most telling first, with reasons.
 
     Empty where an image was analysed or its job failed (the summary tells that), and where there is no chest. The
     reason of an image that was tried comes first, that of a lateral view last: it is nobody's question.
     """
     images = [each for each in images_of(study) if not is_taken_back(each)]
-    if any(job.unfit is None for each in images for job in jobs_of(study, each)):
+    if any(job.not_analysed is None for each in images for job in jobs_of(study, each)):
         return ()
     told = [(each, reason) for each in images if (reason := _reason(study, each)) is not None]
     return tuple(sorted(told, key=lambda pair: (not jobs_of(study, pair[0]), pair[1].code == _LATERAL, pair[0].id)))
@@ -53,14 +53,14 @@ def header_shows_chest(header: Dataset, rules: Eligibility) -> bool:
 
 
 def not_analysed(
-    header: Dataset, reason: Unfit, identity: Identity, equipment: Equipment, created_at: datetime, rules: Results
+    header: Dataset, reason: NotAnalysed, identity: Identity, equipment: Equipment, created_at: datetime, rules: Results
 ) -> Analysis:
     """The analysis that the encoders turn into the result; no pixels are touched for it."""
     shape = int(header.get("Rows") or 0), int(header.get("Columns") or 0)
     return Analysis(
         source=header,
         model_input=None,
-        prediction=Prediction(shape=shape, unfit=reason),
+        prediction=Prediction(shape=shape, not_analysed=reason),
         identity=identity,
         equipment=equipment,
         created_at=created_at,
@@ -69,13 +69,17 @@ def not_analysed(
     )
 
 
-def _reason(study: StudyDetail, instance: InstanceDetail) -> Unfit | None:
+def _reason(study: StudyDetail, instance: InstanceDetail) -> NotAnalysed | None:
     """Why this image was not analysed, None where it is no chest."""
     jobs = jobs_of(study, instance)
     if jobs:
-        unfit = max(jobs, key=lambda job: (job.created_at, job.id)).unfit
-        return None if unfit is None or unfit.code in NO_CHEST else Unfit(unfit.code, unfit.sentence)
-    refusal = instance.refusal
-    if refusal is None or refusal.code not in CHEST_REFUSALS:
+        not_analysed = max(jobs, key=lambda job: (job.created_at, job.id)).not_analysed
+        return (
+            None
+            if not_analysed is None or not_analysed.code in NO_CHEST
+            else NotAnalysed(not_analysed.code, not_analysed.sentence)
+        )
+    not_eligible = instance.not_eligible
+    if not_eligible is None or not_eligible.code not in CHEST_REFUSALS:
         return None
-    return Unfit(refusal.code, refusal.sentence)
+    return NotAnalysed(not_eligible.code, not_eligible.sentence)

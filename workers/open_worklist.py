@@ -17,7 +17,7 @@ from db.node_rules import Rules
 from db.patients import PatientRules
 from db.records import StudyFacts, TriageDecision
 from db.worklist import Worklist
-from workers.notifications.channels import alarm_rules
+from workers.notifications.channels import notification_rules
 from workers.triage import decide
 
 
@@ -36,7 +36,7 @@ class TriagedList(Protocol):
 def rules_of(settings: Settings) -> Rules:
     """What the database must know of ``settings``."""
     patients = PatientRules(settings.site.patient_id_issuers, settings.site.placeholder_patient_ids)
-    return Rules(alarm_rules(settings), patients)
+    return Rules(notification_rules(settings), patients)
 
 
 def worklist_of(settings: Settings, engine: Engine | None = None) -> Worklist:

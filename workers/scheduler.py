@@ -1,8 +1,8 @@
-"""The sweep: once a second it looks in the database for what nobody is working on.
+"""The scheduler: once a second it looks in the database for what nobody is working on.
 
-It rings again for doorbells that were lost with a broker or a process, tells of jobs that take too long, settles the
-studies that have come to rest and removes files that have been kept long enough. Every step is harmless when it runs
-twice, so two sweeps on one database do no more than ring twice.
+It enqueues again messages that were lost with a broker or a process, tells of jobs that take too long, completes the
+studies that are stable and removes files that have been kept long enough. Every step is harmless when it runs
+twice, so two schedulers on one database do no more than enqueue twice.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from config.settings import Settings
 from db.records import ResultRecord, StudyFacts, TriageDecision
 from workers.analysis import where_in_code
 from workers.clock import Clock, Elapsed
-from workers.completion import comes_too_late, may_settle
+from workers.completion import comes_too_late, may_complete
 from workers.durable_files import write_durably
 from workers.job_outcome import EncodedResult, kinds_of_studies
 from workers.open_worklist import triage_study
@@ -36,37 +36,37 @@ _CLOCK_SECONDS = 60.0
 
 
 class WaitingJobs(Protocol):
-    """What ringing for jobs needs of :class:`db.worklist.Worklist`."""
+    """What enqueueing for jobs needs of :class:`db.worklist.Worklist`."""
 
-    def jobs_to_ring(self, now: datetime, quiet: timedelta, limit: int = 500) -> tuple[tuple[int, bool], ...]:
-        """Jobs (id, STAT) that may be taken and were not rung for within ``quiet``."""
+    def jobs_to_enqueue(self, now: datetime, quiet: timedelta, limit: int = 500) -> tuple[tuple[int, bool], ...]:
+        """Jobs (id, STAT) that may be taken and were not enqueued within ``quiet``."""
         ...
 
-    def mark_rung(self, job_ids: Sequence[int], now: datetime) -> None:
-        """Note that the doorbell was rung."""
+    def mark_dispatched(self, job_ids: Sequence[int], now: datetime) -> None:
+        """Note that a message was sent."""
         ...
 
 
 class WaitingDeliveries(Protocol):
-    """What ringing for deliveries needs of :class:`db.worklist.Worklist`."""
+    """What enqueueing for deliveries needs of :class:`db.worklist.Worklist`."""
 
-    def deliveries_to_ring(self, now: datetime, quiet: timedelta, limit: int = 500) -> tuple[int, ...]:
-        """Deliveries that may be taken and were not rung for within ``quiet``."""
+    def deliveries_to_enqueue(self, now: datetime, quiet: timedelta, limit: int = 500) -> tuple[int, ...]:
+        """Deliveries that may be taken and were not enqueued within ``quiet``."""
         ...
 
-    def mark_deliveries_rung(self, delivery_ids: Sequence[int], now: datetime) -> None:
-        """Note that the doorbell was rung."""
+    def mark_deliveries_dispatched(self, delivery_ids: Sequence[int], now: datetime) -> None:
+        """Note that a message was sent."""
         ...
 
 
-class SweptWorklist(WaitingJobs, WaitingDeliveries, Protocol):
-    """What the sweep needs of :class:`db.worklist.Worklist`."""
+class ScheduledWorklist(WaitingJobs, WaitingDeliveries, Protocol):
+    """What the scheduler needs of :class:`db.worklist.Worklist`."""
 
     def late_jobs(self, now: datetime, older_than: timedelta) -> tuple[int, ...]:
         """Jobs that are still open and older than that."""
         ...
 
-    def quiet_studies(self, now: datetime, quiet: timedelta, limit: int = 100) -> tuple[int, ...]:
+    def stable_studies(self, now: datetime, quiet: timedelta, limit: int = 100) -> tuple[int, ...]:
         """Open studies of which nothing has been heard for ``quiet``."""
         ...
 
@@ -78,7 +78,7 @@ class SweptWorklist(WaitingJobs, WaitingDeliveries, Protocol):
         """Record a decision."""
         ...
 
-    def settle_study(
+    def complete_study(
         self,
         study_id: int,
         results: Sequence[ResultRecord],
@@ -87,19 +87,19 @@ class SweptWorklist(WaitingJobs, WaitingDeliveries, Protocol):
         activity: int | None = None,
         recorded: str = "",
     ) -> tuple[int, ...] | None:
-        """Settle the study; delivery ids, or None where something arrived meanwhile."""
+        """Complete the study; delivery ids, or None where something arrived meanwhile."""
         ...
 
 
-class Bell(Protocol):
-    """The doorbell; see :class:`workers.enqueue.Doorbell`."""
+class TaskQueue(Protocol):
+    """The task queue; see :class:`workers.enqueue.TaskQueue`."""
 
-    def ring_jobs(self, jobs: Iterable[tuple[int, bool]]) -> bool:
-        """Ring for jobs; False where nobody heard."""
+    def enqueue_jobs(self, jobs: Iterable[tuple[int, bool]]) -> bool:
+        """Enqueue jobs; False where nobody heard."""
         ...
 
-    def ring_deliveries(self, delivery_ids: Iterable[int]) -> bool:
-        """Ring for deliveries; False where nobody heard."""
+    def enqueue_deliveries(self, delivery_ids: Iterable[int]) -> bool:
+        """Enqueue deliveries; False where nobody heard."""
         ...
 
     def waiting_jobs(self) -> frozenset[int] | None:
@@ -140,15 +140,15 @@ class Pauses:
 
 
 @dataclass(slots=True)
-class Sweep:
-    """One sweep; :meth:`once` does everything once. ``take_back`` makes the rejection notes that are due (see
+class Scheduler:
+    """One scheduler; :meth:`once` does everything once. ``take_back`` makes the rejection notes that are due (see
     :class:`workers.stale_objects.RejectionNotes`). ``told`` remembers which late jobs the log has named,
-    ``failures`` how often the summary of a study could not be made. ``pull_back`` mends what was stored before the
+    ``failures`` how often the summary of a study could not be made. ``pull_back`` fixes what was stored before the
     clock was set back (:func:`db.clock_correction.pull_back`), and says how much."""
 
     settings: Settings
-    worklist: SweptWorklist
-    doorbell: Bell
+    worklist: ScheduledWorklist
+    task_queue: TaskQueue
     clock: Clock
     summarise: Summarise
     retention: Retention
@@ -163,7 +163,7 @@ class Sweep:
 
     def __post_init__(self) -> None:
         """Nothing rests yet."""
-        first = self.settings.workers.sweep_seconds
+        first = self.settings.workers.scheduler_seconds
         self.pauses = Pauses(self.elapsed, 2 * first, _LONGEST_PAUSE_SECONDS)
         self.studies = Pauses(self.elapsed, 2 * first, _LONGEST_STUDY_PAUSE_SECONDS)
 
@@ -171,11 +171,11 @@ class Sweep:
         """Do each step: what fails in one keeps no other from its turn."""
         # Retention before what writes: a full disk has room again then.
         steps = (
-            ("enqueue jobs", self.ring_jobs),
-            ("enqueue deliveries", self.ring_deliveries),
+            ("enqueue jobs", self.enqueue_jobs),
+            ("enqueue deliveries", self.enqueue_deliveries),
             ("look for late jobs", self.tell_late_jobs),
             ("remove old files", self.remove_old_files),
-            ("settle studies", self.settle_quiet_studies),
+            ("complete studies", self.complete_stable_studies),
             ("take back stale results", lambda: self.take_back(self.clock())),
             ("look at the clock", self.look_at_the_clock),
         )
@@ -187,7 +187,7 @@ class Sweep:
         try:
             step()
         except Exception:
-            log.exception("the sweep could not %s; again in %.0f s", name, self.pauses.failed(name))
+            log.exception("the scheduler could not %s; again in %.0f s", name, self.pauses.failed(name))
         else:
             self.pauses.succeeded(name)
 
@@ -202,17 +202,17 @@ class Sweep:
             if pulled := self.pull_back(self.clock()):
                 log.warning("the clock was set back; %d times that lay too far ahead were pulled back", pulled)
 
-    def ring_jobs(self) -> None:
-        """Ring for jobs that nobody has heard of for a while."""
-        ring_jobs(self.worklist, self.doorbell, self._quiet, self.clock())
+    def enqueue_jobs(self) -> None:
+        """Enqueue jobs that nobody has heard of for a while."""
+        enqueue_jobs(self.worklist, self.task_queue, self._quiet, self.clock())
 
-    def ring_deliveries(self) -> None:
-        """Ring for deliveries that nobody has heard of for a while."""
-        ring_deliveries(self.worklist, self.doorbell, self._quiet, self.clock())
+    def enqueue_deliveries(self) -> None:
+        """Enqueue deliveries that nobody has heard of for a while."""
+        enqueue_deliveries(self.worklist, self.task_queue, self._quiet, self.clock())
 
     @property
     def _quiet(self) -> timedelta:
-        return timedelta(seconds=self.settings.workers.lost_doorbell_seconds)
+        return timedelta(seconds=self.settings.workers.reenqueue_seconds)
 
     def tell_late_jobs(self) -> None:
         """Write each job that takes too long to the log, once."""
@@ -222,17 +222,17 @@ class Sweep:
             log.warning("job %d is not done after %.0f s; are the workers running?", job_id, limit.total_seconds())
         self.told = late
 
-    def settle_quiet_studies(self) -> None:
-        """Write the summary of each study that has come to rest, and settle it."""
-        quiet = timedelta(seconds=self.settings.triage.settle_seconds)
+    def complete_stable_studies(self) -> None:
+        """Write the summary of each study that is stable, and complete it."""
+        quiet = timedelta(seconds=self.settings.triage.completion_seconds)
         # However many rest after a failure, those behind them have their turn.
         limit = _STUDIES_AT_ONCE + len(self.studies.until)
-        for study_id in self.worklist.quiet_studies(self.clock(), quiet, limit):
+        for study_id in self.worklist.stable_studies(self.clock(), quiet, limit):
             if not self.studies.rests(study_id):
                 self._try_to_settle(study_id)
 
     def _try_to_settle(self, study_id: int) -> None:
-        """Settle a study; what fails in it keeps no other from settling."""
+        """Complete a study; what fails in it keeps no other from completing."""
         try:
             self._settle(study_id)
         except OperationalError:
@@ -247,7 +247,7 @@ class Sweep:
 
     def _settle(self, study_id: int) -> None:
         facts = self.worklist.study_facts(study_id)
-        if not may_settle(facts):
+        if not may_complete(facts):
             return
         now = self.clock()
         decision = triage_study(study_id, self.worklist, self.settings.triage, now)
@@ -256,7 +256,7 @@ class Sweep:
             return
         for summary in summaries:
             write_durably(self.settings.store.folder / summary.record.path, [summary.content])
-        deliveries = self.worklist.settle_study(
+        deliveries = self.worklist.complete_study(
             study_id,
             tuple(summary.record for summary in summaries),
             kinds_of_studies(self.settings.destinations),
@@ -265,12 +265,12 @@ class Sweep:
             comes_too_late(facts, self.settings.results, now),
         )
         if deliveries:
-            self.doorbell.ring_deliveries(deliveries)
+            self.task_queue.enqueue_deliveries(deliveries)
 
     def _summaries(self, facts: StudyFacts, decision: TriageDecision) -> Sequence[EncodedResult] | None:
-        """Make the summary; None to try again in the next round. After some rounds the study settles without one.
+        """Make the summary; None to try again in the next round. After some rounds the study completes without one.
 
-        One study whose summary cannot be made must not keep the others from settling.
+        One study whose summary cannot be made must not keep the others from completing.
         """
         try:
             summaries = self.summarise(facts, decision)
@@ -285,32 +285,32 @@ class Sweep:
         return summaries
 
 
-def ring_jobs(worklist: WaitingJobs, doorbell: Bell, quiet: timedelta, now: datetime) -> int:
-    """Ring for the jobs that wait unheard and have no message in the broker; how many have waited.
+def enqueue_jobs(worklist: WaitingJobs, task_queue: TaskQueue, quiet: timedelta, now: datetime) -> int:
+    """Enqueue the jobs that wait unheard and have no message in the broker; how many have waited.
 
     So there is one message a job at most, however long they wait for a worker, and a broker that was flushed has them
     again at once.
     """
-    jobs = worklist.jobs_to_ring(now, quiet)
-    there = doorbell.waiting_jobs() if jobs else None
-    if there is not None and doorbell.ring_jobs([job for job in jobs if job[0] not in there]):
-        worklist.mark_rung([job_id for job_id, _ in jobs], now)
+    jobs = worklist.jobs_to_enqueue(now, quiet)
+    there = task_queue.waiting_jobs() if jobs else None
+    if there is not None and task_queue.enqueue_jobs([job for job in jobs if job[0] not in there]):
+        worklist.mark_dispatched([job_id for job_id, _ in jobs], now)
     return len(jobs)
 
 
-def ring_deliveries(worklist: WaitingDeliveries, doorbell: Bell, quiet: timedelta, now: datetime) -> int:
-    """Ring for the deliveries that wait unheard, as :func:`ring_jobs` does; how many have waited."""
-    deliveries = worklist.deliveries_to_ring(now, quiet)
-    there = doorbell.waiting_deliveries() if deliveries else None
-    if there is not None and doorbell.ring_deliveries([each for each in deliveries if each not in there]):
-        worklist.mark_deliveries_rung(deliveries, now)
+def enqueue_deliveries(worklist: WaitingDeliveries, task_queue: TaskQueue, quiet: timedelta, now: datetime) -> int:
+    """Enqueue the deliveries that wait unheard, as :func:`enqueue_jobs` does; how many have waited."""
+    deliveries = worklist.deliveries_to_enqueue(now, quiet)
+    there = task_queue.waiting_deliveries() if deliveries else None
+    if there is not None and task_queue.enqueue_deliveries([each for each in deliveries if each not in there]):
+        worklist.mark_deliveries_dispatched(deliveries, now)
     return len(deliveries)
 
 
-def sweep_until(stop: threading.Event, once: Callable[[], None], seconds: float) -> None:
+def repeat_until(stop: threading.Event, once: Callable[[], None], seconds: float) -> None:
     """Call ``once`` every ``seconds`` until ``stop`` is set.
 
-    A sweep must outlive whatever it looks after: an error is written to the log, and the next round comes later.
+    A scheduler must outlive whatever it looks after: an error is written to the log, and the next round comes later.
     """
     pause = seconds
     while not stop.wait(pause):
@@ -318,15 +318,15 @@ def sweep_until(stop: threading.Event, once: Callable[[], None], seconds: float)
             once()
         except Exception:
             pause = min(max(pause, seconds) * 2, _LONGEST_PAUSE_SECONDS)
-            log.exception("the sweep failed; again in %.0f s", pause)
+            log.exception("the scheduler failed; again in %.0f s", pause)
         else:
             pause = seconds
 
 
-def run_sweep(settings: Settings, stop: threading.Event) -> None:
-    """Sweep, and send notifications, until ``stop`` is set."""
-    from workers.composition import sweep_of
+def run_scheduler(settings: Settings, stop: threading.Event) -> None:
+    """Scheduler, and send notifications, until ``stop`` is set."""
+    from workers.composition import scheduler_of
     from workers.notifications.sending import notifying
 
     with notifying(settings, stop):
-        sweep_until(stop, sweep_of(settings).once, settings.workers.sweep_seconds)
+        repeat_until(stop, scheduler_of(settings).once, settings.workers.scheduler_seconds)

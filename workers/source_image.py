@@ -12,7 +12,7 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from models.contract import ModelInput, Unfit
+from models.contract import ModelInput, NotAnalysed
 from models.radiograph.attributes import sound_attributes
 from models.radiograph.decode import MAXIMUM_PIXELS, PixelFault, UnreadablePixels, read_file
 from models.radiograph.reading import read_model_input
@@ -107,7 +107,7 @@ class SourceImage:
 
     header: Dataset
     model_input: ModelInput | None
-    unfit: Unfit | None = None
+    not_analysed: NotAnalysed | None = None
 
 
 def read_source(path: Path, threads: int = 1, most_pixels: int = MAXIMUM_PIXELS) -> SourceImage:
@@ -122,11 +122,11 @@ def read_source(path: Path, threads: int = 1, most_pixels: int = MAXIMUM_PIXELS)
         header = sound_header(dataset)
     except UnreadablePixels as error:
         # There is no header to make an object of.
-        return SourceImage(Dataset(), None, replace(error.unfit, is_chest=False))
+        return SourceImage(Dataset(), None, replace(error.not_analysed, is_chest=False))
     try:
         return SourceImage(header, read_model_input(dataset, threads, most_pixels))
     except UnreadablePixels as error:
-        return SourceImage(header, None, error.unfit)
+        return SourceImage(header, None, error.not_analysed)
 
 
 def read_header(path: Path) -> Dataset:

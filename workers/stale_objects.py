@@ -1,4 +1,4 @@
-"""Taking back what is not right any more: the sweep's step that makes rejection notes, and the list for a person.
+"""Taking back what is not right any more: the scheduler's step that makes rejection notes, and the list for a person.
 
 An object is stale where its image was rejected or replaced, or a newer revision stands for it
 (:mod:`db.stale_objects`). A destination with ``rejection_notes`` gets a note of our own; of the others somebody must
@@ -52,8 +52,8 @@ class StaleList(Protocol):
         ...
 
 
-Ring = Callable[[Iterable[int]], bool]
-"""Rings for deliveries."""
+Enqueue = Callable[[Iterable[int]], bool]
+"""Enqueues deliveries."""
 
 
 @dataclass(slots=True)
@@ -63,7 +63,7 @@ class RejectionNotes:
     settings: Settings
     worklist: StaleList
     equipment: Equipment
-    ring: Ring
+    enqueue: Enqueue
     failed: set[int] = field(default_factory=set)
 
     def step(self, now: datetime) -> None:
@@ -101,7 +101,7 @@ class RejectionNotes:
         )
         result = as_file(NOTE, made)
         write_durably(self.settings.store.folder / result.record.path, [result.content])
-        self.ring(self.worklist.record_note(detail.row.study_id, result.record, group, now))
+        self.enqueue(self.worklist.record_note(detail.row.study_id, result.record, group, now))
         log.info("study %d: a note takes %d objects back at %s", detail.row.study_id, len(group), group[0].destination)
 
 

@@ -1,4 +1,4 @@
-"""Writing the summary of a settled study: the shell around :mod:`workers.completion`."""
+"""Writing the summary of a complete study: the shell around :mod:`workers.completion`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 
 from config.settings import Settings
 from db.records import InstanceDetail, StudyDetail, StudyFacts, TriageDecision
-from models.contract import Code, Unfit
+from models.contract import Code, NotAnalysed
 from models.pipeline import Pipeline
 from models.radiograph.decode import UnreadablePixels
 from workers.completion import account_of, analysed_instance, jobs_of, latest_summary, needs_summary, patient_of
@@ -78,7 +78,7 @@ class Summariser:
         return ()
 
     def _told(
-        self, study: StudyDetail, instance: InstanceDetail, reason: Unfit, header: Dataset, revision: int
+        self, study: StudyDetail, instance: InstanceDetail, reason: NotAnalysed, header: Dataset, revision: int
     ) -> Sequence[EncodedResult]:
         # Another image or another reason is another work, and no job ever has this name for its own.
         named = name_of_analysis(self.digest, ("not analysed", reason.code, reason.sentence))

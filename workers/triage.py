@@ -3,14 +3,15 @@
 Three rules hold whatever the configuration says, and are property-tested:
 
 * a further finding never lowers the priority, and never moves ``due_at`` back but for a study that only models in
-  shadow had judged: it was due as *not analysed*, and now it is analysed;
+  shadow had analysed: it was due as *not analysed*, and now it is analysed;
 * nothing of ours lowers what the hospital has asked for, and a finding in shadow does not exist here;
 * the wait is bounded: every study is due no later than a routine one, and one that could not be analysed is due
   earlier than a negative one, so that a broken algorithm hides nobody.
 
-And three that keep alarms rare enough to be heard: a finding that the patient's last film had too counts one step less,
-a study that was sent in long after it was made gets nothing from its findings, and one that comes back to the list
-because of an image after its report is urgent, and no more than that for its findings. docs/triage.md says why.
+And three that keep notifications rare enough to be heard: a finding that the patient's last film had too counts one
+step less, a study that was sent in long after it was made gets nothing from its findings, and one that comes back to
+the list because of an image after its report is urgent, and no more than that for its findings. docs/triage.md says
+why.
 """
 
 from __future__ import annotations
@@ -58,7 +59,9 @@ def decide(facts: StudyFacts, rules: Triage, now: datetime) -> TriageDecision:
         due_at=since + timedelta(minutes=minutes),
         analysis=analysis,
         reason=_reason(facts, weighed, floor, analysis, backfilled=is_backfilled(facts, rules)),
-        alarms=() if facts.reported else tuple(each.finding for each in weighed if each.priority is Priority.CRITICAL),
+        notifications=()
+        if facts.reported
+        else tuple(each.finding for each in weighed if each.priority is Priority.CRITICAL),
     )
 
 
@@ -73,7 +76,7 @@ def is_backfilled(facts: StudyFacts, rules: Triage) -> bool:
 def known_from(finding: FindingRecord, facts: StudyFacts, rules: Triage) -> date | None:
     """The day of the patient's film from which ``finding`` is known; None where it is new.
 
-    Only the last film that was judged for it counts: what went and came back is new, and so is the other side.
+    Only the last film that was analysed for it counts: what went and came back is new, and so is the other side.
     """
     ours = _day(facts.study_date) or facts.first_received_at.date()
     days = [
@@ -103,13 +106,13 @@ def hospital_floor(facts: StudyFacts) -> Priority:
 def analysis_of(facts: StudyFacts) -> Analysis:
     """What the analysis has come to: one analysed image makes a study analysed, unless another one failed.
 
-    What only models in shadow (or switched off) have judged is not analysed: nobody may take it for a negative.
+    What only models in shadow (or switched off) have analysed is not analysed: nobody may take it for a negative.
     """
     if facts.jobs_waiting:
         return Analysis.WAITING
     if facts.jobs_failed:
         return Analysis.FAILED
-    if facts.jobs_done > facts.images_unfit and not _only_in_shadow(facts):
+    if facts.jobs_done > facts.images_not_analysed and not _only_in_shadow(facts):
         return Analysis.ANALYSED
     return Analysis.NOT_ANALYSED
 
@@ -123,7 +126,7 @@ def shows_no_chest(facts: StudyFacts) -> bool:
 
     Nobody waits for an analysis of such a study. What only the pixels spoke against may be a chest all the same.
     """
-    said = facts.refusals
+    said = facts.not_eligible_counts
     return not facts.jobs_done and bool(said) and all(each.code in NO_CHEST_REFUSALS for each in said)
 
 
@@ -225,8 +228,12 @@ def _analysis_words(facts: StudyFacts, analysis: Analysis, alarming: bool) -> st
 
 
 def _why_nothing(facts: StudyFacts) -> str:
-    """Why no image was analysed, in the words of the most telling refusal: a lateral or a hand is not the question."""
-    told = sorted(facts.refusals, key=lambda each: (each.code in NO_CHEST_REFUSALS, each.code == "not-frontal"))
+    """Why no image was analysed, in the words of the most telling reason for not eligible: a lateral or a hand is
+    not the question.
+    """
+    told = sorted(
+        facts.not_eligible_counts, key=lambda each: (each.code in NO_CHEST_REFUSALS, each.code == "not-frontal")
+    )
     said = told[0] if told else None
     words = "no chest radiograph" if shows_no_chest(facts) else "no image could be analysed"
     return words if said is None else f"{words}: {_without_stop(said.sentence)}"
@@ -234,9 +241,10 @@ def _why_nothing(facts: StudyFacts) -> str:
 
 def _why_one(facts: StudyFacts) -> str:
     """That images beside the analysed ones were tried in vain; one that was not to be tried is no loss."""
-    if not facts.images_unfit or not facts.refusals:
+    if not facts.images_not_analysed or not facts.not_eligible_counts:
         return ""
-    return f"{_count(facts.images_unfit, 'image')} not analysed: {_without_stop(facts.refusals[0].sentence)}"
+    why = _without_stop(facts.not_eligible_counts[0].sentence)
+    return f"{_count(facts.images_not_analysed, 'image')} not analysed: {why}"
 
 
 def _without_stop(sentence: str) -> str:

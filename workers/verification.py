@@ -1,8 +1,8 @@
-"""Proof that a destination holds what it took: it is asked, and what it has lost is sent again.
+"""Verification that a destination holds what it took: it is asked, and what it has lost is sent again.
 
 An answer to C-STORE says that the bytes have arrived. Whether they are in the archive is another matter: it may
-quarantine what it cannot match, or lose it in a crash. With ``proof`` a destination is asked later, by C-FIND or by
-Storage Commitment (PS3.4 Annex J), whose report comes to the listener at a time of the peer's choosing.
+quarantine what it cannot match, or lose it in a crash. With ``verification`` a destination is asked later, by C-FIND
+or by Storage Commitment (PS3.4 Annex J), whose report comes to the listener at a time of the peer's choosing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Protocol
 from pydicom.uid import generate_uid
 
 from config.settings import Destination, Settings
-from db.records import Unproven
+from db.records import Unverified
 from workers.clock import Clock, utc_now
 from workers.destinations.destination_kind import Contact, DestinationKind, PeerError, PeerUnreachableError
 from workers.destinations.destination_kinds import KINDS
@@ -32,50 +32,52 @@ waits is asked again, which does no harm."""
 _LOST = "the destination took it and does not hold it"
 
 
-class ProofList(Protocol):
+class VerificationList(Protocol):
     """What this module needs of :class:`db.worklist.Worklist`."""
 
-    def claim_proofs(
+    def claim_verifications(
         self, delivery_id: int, transaction_uid: str, now: datetime, lease: timedelta
-    ) -> tuple[Unproven, ...]:
+    ) -> tuple[Unverified, ...]:
         """Take a delivery whose destination is to be asked, and others of that destination."""
         ...
 
-    def asked_in(self, transaction_uid: str, sop_instance_uids: Sequence[str]) -> tuple[Unproven, ...]:
-        """What of these objects a transaction has asked about, and is still to be proven."""
+    def asked_in(self, transaction_uid: str, sop_instance_uids: Sequence[str]) -> tuple[Unverified, ...]:
+        """What of these objects a transaction has asked about, and is still to be verified."""
         ...
 
-    def delivery_proven(self, asked: Unproven, now: datetime) -> bool:
+    def delivery_verified(self, asked: Unverified, now: datetime) -> bool:
         """The destination holds the object."""
         ...
 
-    def postpone_proof(self, asked: Unproven, note: str, due: datetime | None, *, missing: bool = False) -> bool:
+    def postpone_verification(
+        self, asked: Unverified, note: str, due: datetime | None, *, missing: bool = False
+    ) -> bool:
         """Ask again at ``due``, None: never."""
         ...
 
-    def send_again(self, asked: Unproven, cause: str, now: datetime) -> bool:
+    def send_again(self, asked: Unverified, cause: str, now: datetime) -> bool:
         """Let the delivery be sent again."""
         ...
 
-    def give_up_proof(self, asked: Unproven, cause: str, now: datetime) -> bool:
+    def give_up_verification(self, asked: Unverified, cause: str, now: datetime) -> bool:
         """Park the delivery."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class ProofTools:
-    """All that :func:`prove` and :func:`take_report` work with."""
+class VerificationTools:
+    """All that :func:`verify_storage` and :func:`take_report` work with."""
 
     settings: Settings
-    worklist: ProofList
+    worklist: VerificationList
     kinds: Mapping[str, DestinationKind]
     clock: Clock
     new_uid: Callable[[], str]
 
 
-def proof_tools(settings: Settings, worklist: ProofList) -> ProofTools:
-    """What a node proves deliveries with."""
-    return ProofTools(settings, worklist, KINDS, utc_now, lambda: str(generate_uid(prefix=None)))
+def verification_tools(settings: Settings, worklist: VerificationList) -> VerificationTools:
+    """What a node verifies deliveries with."""
+    return VerificationTools(settings, worklist, KINDS, utc_now, lambda: str(generate_uid(prefix=None)))
 
 
 class Step(Enum):
@@ -98,54 +100,54 @@ def after_missing(missing: int, attempts: int) -> Step:
 
 def wait_after(attempts: int, destination: Destination) -> timedelta:
     """How long to wait after the question with number ``attempts`` (from 1): doubling, up to an hour."""
-    seconds = destination.proof_seconds * 2.0 ** min(attempts, 32)
-    return timedelta(seconds=min(seconds, max(LONGEST_WAIT_SECONDS, destination.proof_seconds)))
+    seconds = destination.verification_seconds * 2.0 ** min(attempts, 32)
+    return timedelta(seconds=min(seconds, max(LONGEST_WAIT_SECONDS, destination.verification_seconds)))
 
 
-def prove_after(destination: Destination) -> timedelta | None:
+def verify_after(destination: Destination) -> timedelta | None:
     """How long after sending a destination is first asked; None where nobody asks."""
-    return None if destination.proof == "none" else timedelta(seconds=destination.proof_seconds)
+    return None if destination.verification == "none" else timedelta(seconds=destination.verification_seconds)
 
 
-def prove(delivery_id: int, tools: ProofTools) -> Contact:
+def verify_storage(delivery_id: int, tools: VerificationTools) -> Contact:
     """Ask a delivery's destination whether it holds the object, and all others about which it is to be asked now."""
     settings = tools.settings
     slowest = max((each.timeout_seconds for each in settings.destinations), default=0.0)
     lease = timedelta(seconds=_LEASE_WAITS * slowest)
-    asked = tools.worklist.claim_proofs(delivery_id, tools.new_uid(), tools.clock(), lease)
+    asked = tools.worklist.claim_verifications(delivery_id, tools.new_uid(), tools.clock(), lease)
     if not asked:
-        log.debug("delivery %d needs no proof now", delivery_id)
+        log.debug("delivery %d needs no verification now", delivery_id)
         return Contact.NONE
     destination = settings.destination(asked[0].destination)
-    if destination is None or destination.proof == "none":
+    if destination is None or destination.verification == "none":
         for each in asked:
-            tools.worklist.postpone_proof(each, "", None)
+            tools.worklist.postpone_verification(each, "", None)
         return Contact.NONE
     calling = settings.listener.ae_title
-    ask = _request if destination.proof == "commitment" else _query
+    ask = _request if destination.verification == "commitment" else _query
     return ask(asked, destination, calling, tools)
 
 
-def _query(asked: Sequence[Unproven], destination: Destination, calling: str, tools: ProofTools) -> Contact:
+def _query(asked: Sequence[Unverified], destination: Destination, calling: str, tools: VerificationTools) -> Contact:
     answered = 0
     try:
-        for held in tools.kinds[destination.kind].holds(destination, calling, asked):
-            _heard(asked[answered], held, destination, tools)
+        for on_hold in tools.kinds[destination.kind].holds(destination, calling, asked):
+            _heard(asked[answered], on_hold, destination, tools)
             answered += 1
     except PeerError as error:
-        _unheard(asked[answered:], f"not proven yet: {error}", destination, tools)
+        _unheard(asked[answered:], f"not verified yet: {error}", destination, tools)
         return _contact(error)
     return Contact.ANSWERED
 
 
-def _request(asked: Sequence[Unproven], destination: Destination, calling: str, tools: ProofTools) -> Contact:
+def _request(asked: Sequence[Unverified], destination: Destination, calling: str, tools: VerificationTools) -> Contact:
     contact = Contact.ANSWERED
     note = "the destination was asked for Storage Commitment and has not reported yet"
     try:
         kind = tools.kinds[destination.kind]
         kind.request_commitment(destination, calling, asked[0].transaction_uid, asked)
     except PeerError as error:
-        note, contact = f"not proven yet: {error}", _contact(error)
+        note, contact = f"not verified yet: {error}", _contact(error)
     _unheard(asked, note, destination, tools)
     return contact
 
@@ -155,46 +157,49 @@ def _contact(error: PeerError) -> Contact:
 
 
 def take_report(
-    transaction_uid: str, committed: Sequence[str], failed: Mapping[str, str], tools: ProofTools
+    transaction_uid: str, committed: Sequence[str], failed: Mapping[str, str], tools: VerificationTools
 ) -> tuple[int, int]:
     """Take a Storage Commitment report: SOP Instance UIDs that the peer holds, and why it does not hold others.
 
-    Returns how many of our objects it proves and how many it does not; a report on nothing that we wait for is (0, 0).
+    Returns how many of our objects it verifies and how many it does not; a report on nothing that we wait for is (0,
+    0).
     """
-    proven = tools.worklist.asked_in(transaction_uid, committed)
+    verified = tools.worklist.asked_in(transaction_uid, committed)
     missing = tools.worklist.asked_in(transaction_uid, list(failed))
-    for each in (*proven, *missing):
+    for each in (*verified, *missing):
         reason = failed.get(each.sop_instance_uid)
         destination = tools.settings.destination(each.destination)
         if destination is not None:
             _heard(each, reason is None, destination, tools, reason or "")
-    return len(proven), len(missing)
+    return len(verified), len(missing)
 
 
-def _heard(asked: Unproven, held: bool, destination: Destination, tools: ProofTools, reason: str = "") -> None:
+def _heard(
+    asked: Unverified, on_hold: bool, destination: Destination, tools: VerificationTools, reason: str = ""
+) -> None:
     now = tools.clock()
-    if held:
-        tools.worklist.delivery_proven(asked, now)
+    if on_hold:
+        tools.worklist.delivery_verified(asked, now)
         log.info("delivery %d: %s holds it", asked.id, asked.destination)
         return
     cause = f"{_LOST} ({reason})" if reason else _LOST
     step = after_missing(asked.missing + 1, tools.settings.workers.attempts)
     if step is Step.ASK_AGAIN:
         due = now + wait_after(asked.attempts, destination)
-        tools.worklist.postpone_proof(asked, f"{cause}; it is asked again", due, missing=True)
+        tools.worklist.postpone_verification(asked, f"{cause}; it is asked again", due, missing=True)
     elif step is Step.SEND_AGAIN:
         tools.worklist.send_again(asked, f"{cause}; it is sent again", now)
     else:
-        tools.worklist.give_up_proof(asked, f"{cause}, though it was sent twice", now)
+        tools.worklist.give_up_verification(asked, f"{cause}, though it was sent twice", now)
     log.warning("delivery %d to %s: %s (%s)", asked.id, asked.destination, cause, step.name.lower())
 
 
-def _unheard(asked: Sequence[Unproven], note: str, destination: Destination, tools: ProofTools) -> None:
+def _unheard(asked: Sequence[Unverified], note: str, destination: Destination, tools: VerificationTools) -> None:
     """Nothing is known yet: ask again later, and at last no more; what was sent stays sent, with a note."""
     now = tools.clock()
     for each in asked:
         last = each.attempts >= tools.settings.workers.unreachable_attempts
         due = None if last else now + wait_after(each.attempts, destination)
-        words = f"never proven: asked {each.attempts} times in vain" if last else note
-        tools.worklist.postpone_proof(each, words, due)
+        words = f"never verified: asked {each.attempts} times in vain" if last else note
+        tools.worklist.postpone_verification(each, words, due)
         log.log(logging.WARNING if last else logging.DEBUG, "delivery %d to %s: %s", each.id, each.destination, words)

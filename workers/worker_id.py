@@ -13,7 +13,7 @@ from typing import IO
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class WorkerId:
     """Where a child works. Claims are made under ``name``; whatever begins with ``prefix`` was claimed here."""
 
     prefix: str
@@ -43,9 +43,9 @@ def take_slot(folder: Path, queue: str) -> tuple[int, IO[str]]:
             return slot, lock
 
 
-def place_of(queue: str, slot: int, index: int) -> Place:
+def worker_id_of(queue: str, slot: int, index: int) -> WorkerId:
     """The place of this process, with a name of its own."""
-    return Place(prefix=f"{host_name()}/{queue}/{slot}/{index}#", life=f"{os.getpid()}.{secrets.token_hex(4)}")
+    return WorkerId(prefix=f"{host_name()}/{queue}/{slot}/{index}#", life=f"{os.getpid()}.{secrets.token_hex(4)}")
 
 
 def host_name() -> str:

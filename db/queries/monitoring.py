@@ -1,4 +1,4 @@
-"""What the database knows of how models behave: counts of scores, measures of images, verdicts, and pairs of judges.
+"""What the database knows of how models behave: counts of scores, measures of images, verdicts, and pairs of analyses.
 
 Every method looks at what ended in a span of time (aware; the end is not part of it). What to make of the counts is
 decided elsewhere.
@@ -51,7 +51,8 @@ class VerdictCount:
 
 @dataclass(frozen=True, slots=True)
 class Discrepancy:
-    """A reported study in which a reader contradicts a model. ``kind``: ``false alarm``, ``missed`` or ``added``.
+    """A reported study in which a reader contradicts a model. ``kind``: ``false notification``, ``missed`` or
+    ``added``.
 
     *Added* is a finding that a reader has stated in another system, and that fits none of the model's.
     """
@@ -69,7 +70,7 @@ class Discrepancy:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One image on which an active model and one in shadow have judged the same label."""
+    """One image on which an active model and one in shadow have analysed the same label."""
 
     study_id: int
     active: str
@@ -93,7 +94,7 @@ class PairCount:
     count: int
 
 
-class Watching:
+class ModelMonitoring:
     """Reads what watching the models takes."""
 
     def __init__(self, engine: Engine) -> None:
@@ -105,7 +106,7 @@ class Watching:
             return connection.execute(query).all()
 
     def first_used(self) -> dict[tuple[str, str], datetime]:
-        """When each version of each model judged its first image here."""
+        """When each version of each model analysed its first image here."""
         return {(row.name, row.version): row.first_used_at for row in self._all(select(Model.__table__))}
 
     def scores(self, start: datetime, end: datetime) -> tuple[ScoreCount, ...]:
@@ -126,10 +127,12 @@ class Watching:
         )
 
     def outcomes(self, start: datetime, end: datetime) -> dict[str, int]:
-        """How jobs ended: by what made an image unfit, ``failed``, or an empty word for those that were analysed."""
-        query = select(Job.state, Job.unfit_code, func.count()).where(*_ended(start, end))
+        """How jobs ended: by what made an image not analysed, ``failed``, or an empty word for those that were
+        analysed.
+        """
+        query = select(Job.state, Job.not_analysed_code, func.count()).where(*_ended(start, end))
         found: dict[str, int] = {}
-        for state, code, count in self._all(query.group_by(Job.state, Job.unfit_code)):
+        for state, code, count in self._all(query.group_by(Job.state, Job.not_analysed_code)):
             word = "failed" if state is JobState.FAILED else code if state is JobState.DONE else None
             if word is not None:
                 found[word] = found.get(word, 0) + count
@@ -167,7 +170,7 @@ class Watching:
         found = [
             Discrepancy(
                 one.study_id,
-                "false alarm" if one.present else "missed",
+                "false notification" if one.present else "missed",
                 one.label,
                 one.model,
                 one.model_version,

@@ -23,11 +23,11 @@ def prior_findings(
     """What studies of the same patient that came before ``study`` (a row of studies) say of ``labels``, latest first.
 
     The same patient has the same Patient ID of the same issuer, and the same name, birth date and sex: a finding that
-    is taken for known alarms nobody, so a doubt means another patient. A study that is held says nothing and is told
+    is taken for known notifies nobody, so a doubt means another patient. A study that is held says nothing and is told
     nothing: whose images it has may be in doubt. A present finding whose last verdict is a rejection counts as absent.
     """
     identity = _identity(study)
-    if not labels or study.held or rules.names_nobody(study.patient_id) or not _says_who(identity):
+    if not labels or study.on_hold or rules.names_nobody(study.patient_id) or not _says_who(identity):
         return ()
     verdict = (
         select(FeedbackRow.verdict)
@@ -58,7 +58,7 @@ def prior_findings(
         .where(
             Study.patient_id == study.patient_id,
             Study.issuer_of_patient_id.in_(rules.spellings(study.issuer_of_patient_id)),
-            Study.held.is_(False),
+            Study.on_hold.is_(False),
             before,
             Finding.label.in_(labels),
             Finding.shadow.is_(False),

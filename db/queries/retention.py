@@ -1,4 +1,4 @@
-"""Which files are not needed any more: those of studies that were settled and delivered long ago."""
+"""Which files are not needed any more: those of studies that were complete and delivered long ago."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from sqlalchemy import Connection, or_, select, update
 from db import tables
 from db.records import DeliveryState, ExpiredStudy, StudyState
 
-_UNFINISHED = (DeliveryState.PENDING, DeliveryState.SENDING, DeliveryState.FAILED, DeliveryState.HELD)
+_UNFINISHED = (DeliveryState.PENDING, DeliveryState.SENDING, DeliveryState.FAILED, DeliveryState.ON_HOLD)
 """A result in one of these states may still have to be sent, by itself or by a person."""
 
 
 def expired(connection: Connection, before: datetime, after_id: int, limit: int) -> tuple[ExpiredStudy, ...]:
     """Studies behind ``after_id`` whose files may go, in the order of their rows; see Worklist."""
     study, delivery = tables.Study, tables.Delivery
-    # What is still to be proven may have to be sent again, too.
-    open_still = or_(delivery.state.in_(_UNFINISHED), delivery.proof_due_at.is_not(None))
+    # What is still to be verified may have to be sent again, too.
+    open_still = or_(delivery.state.in_(_UNFINISHED), delivery.verify_due_at.is_not(None))
     unfinished = select(delivery.id).where(delivery.study_id == study.id, open_still).exists()
     query = (
         select(study.id, study.activity)
         .where(
             study.id > after_id,
             study.files_removed_at.is_(None),
-            study.state == StudyState.SETTLED,
-            study.settled_at <= before,
-            study.held.is_(False),
+            study.state == StudyState.COMPLETE,
+            study.completed_at <= before,
+            study.on_hold.is_(False),
             ~unfinished,
         )
         .order_by(study.id)

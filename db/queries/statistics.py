@@ -26,7 +26,7 @@ _NEWS_LIMIT = 200
 _ENDED: dict[type[StrEnum], frozenset[Any]] = {
     JobState: frozenset({JobState.DONE, JobState.WITHDRAWN}),
     DeliveryState: frozenset(
-        {DeliveryState.SENT, DeliveryState.PROVEN, DeliveryState.RECORDED, DeliveryState.WITHDRAWN}
+        {DeliveryState.SENT, DeliveryState.VERIFIED, DeliveryState.RECORDED, DeliveryState.WITHDRAWN}
     ),
     NotificationState: frozenset({NotificationState.SENT, NotificationState.WITHDRAWN}),
 }
@@ -83,7 +83,7 @@ class DestinationState:
 
 @dataclass(frozen=True, slots=True)
 class ModelUseRow:
-    """A model version that has judged images here. ``positives`` counts findings that were present."""
+    """A model version that has analysed images here. ``positives`` counts findings that were present."""
 
     name: str
     version: str
@@ -113,7 +113,7 @@ class Remembered(Generic[T]):
 
 
 class _CountsByState:
-    """Rows by some columns and their state: what may still move is counted now, what has come to rest is remembered."""
+    """Rows by some columns and their state: what may still move is counted now, what is complete is remembered."""
 
     def __init__(
         self, engine: Engine, state: Any, kinds: type[StrEnum], elapsed: Callable[[], float], *by: Any
@@ -182,7 +182,7 @@ class Statistics:
         )
 
     def queue_counts(self) -> dict[str, int]:
-        """Count jobs and deliveries by state, as the worklist does; what has come to rest a minute late."""
+        """Count jobs and deliveries by state, as the worklist does; what is complete a minute late."""
         counts: Counter[str] = Counter()
         for state, number in self._jobs.get():
             counts[f"jobs.{state.value}"] += number
@@ -190,14 +190,14 @@ class Statistics:
             counts[f"deliveries.{state.value}"] += number
         return dict(counts)
 
-    def unread(self) -> dict[Show, int]:
-        """How many unread studies each part of the worklist holds; a minute old at most.
+    def unreported(self) -> dict[Show, int]:
+        """How many unreported studies each part of the worklist holds; a minute old at most.
 
         Where nobody tells the node what is reported, that is every study.
         """
         return self._unread.get()
 
-    def alarms(self, channels: Sequence[str]) -> dict[str, dict[str, int]]:
+    def notifications(self, channels: Sequence[str]) -> dict[str, dict[str, int]]:
         """How many notifications of each of these channels are in each state."""
         counts: dict[str, dict[str, int]] = {name: {} for name in channels}
         for channel, state, number in self._notifications.get():
@@ -270,7 +270,7 @@ class Statistics:
         }
 
     def models(self) -> tuple[ModelUseRow, ...]:
-        """Every model version that has judged images here, the latest first."""
+        """Every model version that has analysed images here, the latest first."""
         used = self._all(select(Model.__table__).order_by(Model.first_used_at.desc()))
         counted = self._findings.get()
         return tuple(
@@ -294,7 +294,7 @@ class Statistics:
         return max(0.0, (now - oldest).total_seconds()) if oldest is not None else 0.0
 
     def overdue(self, now: datetime) -> int:
-        """Unread studies whose limit has passed."""
+        """Unreported studies whose limit has passed."""
         query = select(func.count()).where(Study.reported_at.is_(None), Study.due_at < now)
         return int(self._all(query)[0][0])
 

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Integer, Row, Select, String, 
 from db import tables
 from db.accessions import has_number
 from db.errors import AmbiguousStudyError, RecordNotFoundError
-from db.holds import is_kept_back
+from db.holds import is_on_hold
 from db.records import (
     DeliveryDetail,
     DeliveryState,
@@ -23,7 +23,7 @@ from db.records import (
     FindingRecord,
     InstanceDetail,
     JobDetail,
-    Refusal,
+    NotEligible,
     ResultDetail,
     ResultRecord,
     StudyDetail,
@@ -31,28 +31,28 @@ from db.records import (
     WorklistRow,
 )
 
-_OPEN_DELIVERIES = (DeliveryState.PENDING, DeliveryState.SENDING, DeliveryState.HELD)
+_OPEN_DELIVERIES = (DeliveryState.PENDING, DeliveryState.SENDING, DeliveryState.ON_HOLD)
 _LARGEST_ID = 2**31 - 1
 _ESCAPE = "\\"
 _STUDY_COLUMNS = len(WorklistRow.__dataclass_fields__) - 1
 
 
 def worklist(
-    connection: Connection, *, limit: int, offset: int, include_settled: bool, search: str
+    connection: Connection, *, limit: int, offset: int, include_complete: bool, search: str
 ) -> tuple[WorklistRow, ...]:
-    """Unread studies by ``due_at`` through an index; findings and deliveries are looked up for these rows only."""
+    """Unreported studies by ``due_at`` through an index; findings and deliveries are looked up for these rows only."""
     values: dict[str, Any] = {"limit": limit, "offset": offset}
     if search:
         values["pattern"] = _pattern(search)
-    return _rows(connection.execute(_page(include_settled, bool(search)), values))
+    return _rows(connection.execute(_page(include_complete, bool(search)), values))
 
 
 @cache
-def _page(include_settled: bool, searching: bool) -> Select[Any]:
+def _page(include_complete: bool, searching: bool) -> Select[Any]:
     """One statement for a page, so that it is one glimpse of the database and one way to the server and back."""
     study = tables.Study.__table__
     conditions: list[ColumnElement[bool]] = [study.c.reported_at.is_(None)]
-    if not include_settled:
+    if not include_complete:
         conditions.append(study.c.state == StudyState.OPEN)
     if searching:
         columns = (study.c.patient_id, study.c.patient_name, study.c.accession_number, study.c.study_instance_uid)
@@ -80,9 +80,11 @@ def _pattern(search: str) -> str:
 def _row_columns(study: Any) -> list[Any]:
     """Columns of a worklist row, in the order of the fields of WorklistRow (all but the findings)."""
     corrected = study.c.correction != ""
-    reason = case((study.c.held.is_(True), study.c.held_reason), (corrected, study.c.correction), else_=study.c.reason)
+    reason = case(
+        (study.c.on_hold.is_(True), study.c.hold_reason), (corrected, study.c.correction), else_=study.c.reason
+    )
     special = {
-        "held": is_kept_back(study.c),
+        "on_hold": is_on_hold(study.c),
         "study_id": study.c.id,
         "reason": reason,
         "received_at": study.c.first_received_at,
@@ -146,13 +148,13 @@ def _finding(row: Row[Any]) -> FindingRecord:
 
 
 def count_worklist(connection: Connection) -> dict[str, int]:
-    """Count studies: ``open``, ``settled`` and ``held``, and the open ones by priority and by analysis."""
+    """Count studies: ``open``, ``complete`` and ``on_hold``, and the open ones by priority and by analysis."""
     study = tables.Study
     counts: dict[str, int] = defaultdict(int)
     states = select(study.state, func.count()).group_by(study.state)
     for state, number in connection.execute(states):
         counts[state.value] = number
-    counts["held"] = connection.scalar(select(func.count()).where(is_kept_back(study))) or 0
+    counts["on_hold"] = connection.scalar(select(func.count()).where(is_on_hold(study))) or 0
     words = (
         select(study.priority, study.analysis, func.count())
         .where(study.state == StudyState.OPEN)
@@ -204,7 +206,7 @@ def study_detail(connection: Connection, study_id: int) -> StudyDetail:
         issuer_of_patient_id=study.issuer_of_patient_id,
         study_time=study.study_time,
         triage_reason=study.reason,
-        settled_at=study.settled_at,
+        completed_at=study.completed_at,
         last_activity_at=study.last_activity_at,
         activity=study.activity,
         revision=study.revision,
@@ -216,8 +218,8 @@ def study_detail(connection: Connection, study_id: int) -> StudyDetail:
     )
 
 
-def _refusal(code: str, sentence: str) -> Refusal | None:
-    return Refusal(code, sentence) if code else None
+def _not_eligible(code: str, sentence: str) -> NotEligible | None:
+    return NotEligible(code, sentence) if code else None
 
 
 def _instances(connection: Connection, study_id: int) -> tuple[InstanceDetail, ...]:
@@ -234,11 +236,11 @@ def _instances(connection: Connection, study_id: int) -> tuple[InstanceDetail, .
         .where(instance.c.study_id == study_id)
         .order_by(instance.c.id)
     )
-    same = [name for name in InstanceDetail.__dataclass_fields__ if name != "refusal"]
+    same = [name for name in InstanceDetail.__dataclass_fields__ if name != "not_eligible"]
     return tuple(
         InstanceDetail(
             **{name: getattr(row, name) for name in same},
-            refusal=_refusal(row.refusal_code, row.refusal_sentence),
+            not_eligible=_not_eligible(row.not_eligible_code, row.not_eligible_reason),
         )
         for row in connection.execute(query)
     )
@@ -247,11 +249,11 @@ def _instances(connection: Connection, study_id: int) -> tuple[InstanceDetail, .
 def _jobs(connection: Connection, study_id: int) -> tuple[JobDetail, ...]:
     job = tables.Job.__table__
     findings = current_findings(connection, study_id)
-    same = [name for name in JobDetail.__dataclass_fields__ if name not in ("unfit", "findings")]
+    same = [name for name in JobDetail.__dataclass_fields__ if name not in ("not_analysed", "findings")]
     return tuple(
         JobDetail(
             **{name: getattr(row, name) for name in same},
-            unfit=_refusal(row.unfit_code, row.unfit_sentence),
+            not_analysed=_not_eligible(row.not_analysed_code, row.not_analysed_reason),
             findings=tuple(findings.get(row.id, ())),
         )
         for row in connection.execute(select(job).where(job.c.study_id == study_id).order_by(job.c.id))

@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, case, func, or_, select
 
-from db.holds import is_kept_back
+from db.holds import is_on_hold
 from db.records import Analysis, DeliveryState, FindingRecord, JobState, Priority
 from db.tables import Delivery, Finding, Instance, Job, Series, Study
 
@@ -22,13 +22,13 @@ from db.tables import Delivery, Finding, Instance, Job, Series, Study
 class Show(StrEnum):
     """Which part of the worklist to show."""
 
-    UNREAD = "unread"
+    UNREPORTED = "unreported"
     CRITICAL = "critical"
     URGENT = "urgent"
     ROUTINE = "routine"
     NOT_ANALYSED = "not-analysed"
     FAILED = "failed"
-    HELD = "held"
+    ON_HOLD = "on_hold"
     REPORTED = "reported"
 
 
@@ -58,8 +58,8 @@ class ListedStudy:
     priority: Priority
     analysis: Analysis
     reason: str
-    held: bool
-    held_reason: str
+    on_hold: bool
+    hold_reason: str
     stat: bool
     settled: bool
     received_at: datetime
@@ -67,7 +67,7 @@ class ListedStudy:
     reported_at: datetime | None
     reported_by: str
     images: int
-    refused: int
+    not_eligible: int
     findings: tuple[FindingRecord, ...]
     jobs: dict[str, int]
     deliveries: dict[str, int]
@@ -82,12 +82,12 @@ class ListedStudy:
     @property
     def deliveries_failed(self) -> int:
         """Deliveries that wait for a person."""
-        return self.deliveries.get(DeliveryState.FAILED, 0) + self.deliveries.get(DeliveryState.HELD, 0)
+        return self.deliveries.get(DeliveryState.FAILED, 0) + self.deliveries.get(DeliveryState.ON_HOLD, 0)
 
     @property
     def deliveries_arrived(self) -> int:
         """Deliveries that the destination has taken."""
-        return self.deliveries.get(DeliveryState.SENT, 0) + self.deliveries.get(DeliveryState.PROVEN, 0)
+        return self.deliveries.get(DeliveryState.SENT, 0) + self.deliveries.get(DeliveryState.VERIFIED, 0)
 
     @property
     def deliveries_all(self) -> int:
@@ -110,7 +110,7 @@ class ReadingList:
     def page(
         self,
         *,
-        show: Show = Show.UNREAD,
+        show: Show = Show.UNREPORTED,
         search: str = "",
         order: Order = Order.DUE,
         descending: bool = False,
@@ -139,23 +139,23 @@ class ReadingList:
             return int(connection.execute(select(func.count()).select_from(inner)).scalar_one())
 
     def counts(self) -> dict[Show, int]:
-        """How many unread studies each part holds."""
-        held_now = case((is_kept_back(Study), 1), else_=0).label("held_now")
+        """How many unreported studies each part holds."""
+        on_hold_now = case((is_on_hold(Study), 1), else_=0).label("on_hold_now")
         grouped = (
-            select(Study.priority, Study.analysis, held_now, func.count())
+            select(Study.priority, Study.analysis, on_hold_now, func.count())
             .where(Study.reported_at.is_(None))
-            .group_by(Study.priority, Study.analysis, held_now)
+            .group_by(Study.priority, Study.analysis, on_hold_now)
         )
         totals = dict.fromkeys(Show, 0)
         with self._engine.connect() as connection:
             rows = connection.execute(grouped).all()
-        for priority, analysis, held, number in rows:
-            totals[Show.UNREAD] += number
+        for priority, analysis, on_hold, number in rows:
+            totals[Show.UNREPORTED] += number
             totals[Show(priority.value)] += number
             if analysis in (Analysis.NOT_ANALYSED, Analysis.FAILED):
                 totals[Show(analysis.value.replace(" ", "-"))] += number
-            if held:
-                totals[Show.HELD] += number
+            if on_hold:
+                totals[Show.ON_HOLD] += number
         return totals
 
 
@@ -172,15 +172,15 @@ _ORDERS: dict[Order, Any] = {
 def _shown(show: Show) -> ColumnElement[bool]:
     if show is Show.REPORTED:
         return Study.reported_at.is_not(None)
-    unread = Study.reported_at.is_(None)
+    unreported = Study.reported_at.is_(None)
     narrower: dict[Show, ColumnElement[bool]] = {
         Show.NOT_ANALYSED: Study.analysis == Analysis.NOT_ANALYSED,
         Show.FAILED: Study.analysis == Analysis.FAILED,
-        Show.HELD: is_kept_back(Study),
+        Show.ON_HOLD: is_on_hold(Study),
     }
     if show in (Show.CRITICAL, Show.URGENT, Show.ROUTINE):
         narrower[show] = Study.priority == Priority(show.value)
-    return unread if show is Show.UNREAD else unread & narrower[show]
+    return unreported if show is Show.UNREPORTED else unreported & narrower[show]
 
 
 def _matching(search: str) -> list[ColumnElement[bool]]:
@@ -220,16 +220,16 @@ def _complete(connection: Connection, rows: Sequence[Any]) -> tuple[ListedStudy,
             priority=row.priority,
             analysis=row.analysis,
             reason=row.reason,
-            held=row.held or bool(row.correction),
-            held_reason=row.held_reason or row.correction,
+            on_hold=row.on_hold or bool(row.correction),
+            hold_reason=row.hold_reason or row.correction,
             stat=row.stat,
-            settled=row.settled_at is not None,
+            settled=row.completed_at is not None,
             received_at=row.first_received_at,
             due_at=row.due_at,
             reported_at=row.reported_at,
             reported_by=row.reported_by,
             images=row.images,
-            refused=row.refused,
+            not_eligible=row.not_eligible,
             findings=findings[row.id],
             jobs=jobs[row.id],
             deliveries=deliveries[row.id],

@@ -155,7 +155,7 @@ PRIOR = 0.01
 
 
 class RetinaNet(Architecture):
-    """Anchors of nine shapes at five strides, each judged for each label by a sigmoid of its own.
+    """Anchors of nine shapes at five strides, each analysed for each label by a sigmoid of its own.
 
     Trained outputs: ``class_logits [n, anchors, labels]`` and ``box_deltas [n, anchors, 4]``.
     """

@@ -152,8 +152,9 @@ def greedy_keep(boxes: Any, threshold: float, kinds: Any = None) -> Any:
     boxes of one kind see each other.
 
     The greedy answer is the only fixed point of "kept, unless a kept one before it overlaps it": repeating that from
-    any guess settles the first box in the first round and one more at least in each further one. So the loop runs until
-    nothing changes, which takes as many rounds as the longest chain of suppressions (a handful), and ``k`` at most.
+    any guess completes the first box in the first round and one more at least in each further one. So the loop runs
+    until nothing changes, which takes as many rounds as the longest chain of suppressions (a handful), and ``k`` at
+    most.
     """
     boxes, count = ops.stop_gradient(boxes), boxes.shape[1]
     over = overlaps(boxes, boxes, ops) > threshold

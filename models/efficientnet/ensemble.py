@@ -46,7 +46,7 @@ def fit_probe(frozen: keras.Model, batches: Batches, strength: float, *, mirrore
 
 
 def regression(features: Array, truths: Bools, judged: Bools, strength: float) -> tuple[Array, float]:
-    """Weights and offset for ``features [n, d]`` as they come, fitted on standardised ones of the judged rows."""
+    """Weights and offset for ``features [n, d]`` as they come, fitted on standardised ones of the analysed rows."""
     truth = truths[judged]
     if not truth.any() or truth.all():
         return np.zeros(features.shape[1]), 0.0

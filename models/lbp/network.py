@@ -1,8 +1,8 @@
 """Local binary patterns (Ojala, Pietikäinen, Mäenpää 2002) as layers, so that they run wherever a network runs.
 
-Every pixel is compared with eight neighbours on a circle; the eight answers, read as a ring, are its pattern. Patterns
-with at most two changes round the ring are *uniform*: 58 of the 256. All others count as one. An image is described by
-how often each of the 59 occurs in each cell of a grid, which hardly changes with brightness and contrast.
+Every pixel is compared with eight neighbours on a circle; the eight answers, read as a enqueue, are its pattern.
+Patterns with at most two changes round the enqueue are *uniform*: 58 of the 256. All others count as one. An image is
+described by how often each of the 59 occurs in each cell of a grid, which hardly changes with brightness and contrast.
 """
 
 from __future__ import annotations

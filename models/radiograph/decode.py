@@ -23,7 +23,7 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut, convert_color_space
 from pydicom.uid import UID, ExplicitVRBigEndian
 
-from models.contract import Unfit
+from models.contract import NotAnalysed
 from models.radiograph.attributes import sound_attributes
 from models.radiograph.codestream import CodestreamError, FrameHeader, jpeg_2000_header, jpeg_header
 from models.radiograph.data_set import InvalidDataSetError, read_path
@@ -90,9 +90,9 @@ class UnreadablePixels(Exception):  # noqa: N818 - says what the pixels are
         self.sentence = sentence
 
     @property
-    def unfit(self) -> Unfit:
+    def not_analysed(self) -> NotAnalysed:
         """The same as the reason of an image that was not analysed."""
-        return Unfit(code=self.code.value, sentence=self.sentence)
+        return NotAnalysed(code=self.code.value, sentence=self.sentence)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,7 +101,7 @@ class StoredPixels:
 
     ``bits`` is Bits Stored, or the depth of the code stream where that is all there is; with ``signed`` a code is a
     two's complement number of that many bits. ``scaled`` says that the values were brought to another depth than the
-    one that windows and padding values of the header speak of. ``notes`` say what was mended.
+    one that windows and padding values of the header speak of. ``notes`` say what was fixed.
     """
 
     codes: Codes
@@ -358,10 +358,10 @@ def _stored_bits(samples: Samples, header: _Header, precision: int) -> tuple[Cod
     raw: Samples = samples.view(f"u{samples.dtype.itemsize}").astype(kind, copy=False)
     if header.signed and precision < header.stored:
         raw = _extended(raw, precision).astype(kind)
-    shifted = np.right_shift(raw, shift)
-    codes: Codes = np.bitwise_and(shifted, mask).astype(kind, copy=False)
+    drifted = np.right_shift(raw, shift)
+    codes: Codes = np.bitwise_and(drifted, mask).astype(kind, copy=False)
     signs = header.signed and _is_sign_extension(raw, codes, header, shift)
-    return codes, () if signs else _beyond(codes, shifted, "masked to")
+    return codes, () if signs else _beyond(codes, drifted, "masked to")
 
 
 def _is_sign_extension(raw: Samples, codes: Codes, header: _Header, shift: int) -> bool:

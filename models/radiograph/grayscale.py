@@ -57,7 +57,7 @@ class _Transfer:
 def to_grayscale(stored: StoredPixels, dataset: Dataset) -> tuple[Pixels, tuple[str, ...]]:
     """Apply a data set's grayscale pipeline to its stored pixels.
 
-    Returns ``float32[rows, columns]`` in ``[0, 1]`` in the sense of MONOCHROME2, and notes on what had to be mended. A
+    Returns ``float32[rows, columns]`` in ``[0, 1]`` in the sense of MONOCHROME2, and notes on what had to be fixed. A
     VOI LUT goes before a window (PS3.3 C.11.2), of several windows the first is taken; one that leaves the image
     without contrast is replaced by the range that holds all but the outermost half percent of its values, and those
     that speak of values at another depth are not used. Padding (PS3.3 C.7.5.1.1.2) counts in no statistics and becomes

@@ -1,4 +1,4 @@
-"""``retrieval``: an image is judged by the k most alike of the stored ones, which can be shown beside it.
+"""``retrieval``: an image is analysed by the k most alike of the stored ones, which can be shown beside it.
 
 The method of Sze-To and Wang / Yang et al. in the survey of source A: deep features of every training image are stored;
 the probability of a finding is its share among the nearest. Everything is in the network itself, so that it runs where

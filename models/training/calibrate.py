@@ -39,7 +39,7 @@ class Calibrated:
 def calibrate(network: keras.Model, predicted: Predicted, outlined: Sequence[str]) -> Calibrated:
     """Average and calibrate where the network answers members; of other networks nothing is changed.
 
-    ``outlined`` labels are judged by the first member alone: what is outlined on the image must come from the network
+    ``outlined`` labels are analysed by the first member alone: what is outlined on the image must come from the network
     that drew the map, and from nobody who saw something else.
     """
     if predicted.members is None:

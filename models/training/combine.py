@@ -1,7 +1,7 @@
 """An ensemble as a model of its own: several networks in one ONNX file, whose answers are averaged.
 
 It has a digest, a manifest and a device UID like any other model, so results, switches, evaluation and the record of
-what judged a patient need to know nothing of ensembles.
+what analysed a patient need to know nothing of ensembles.
 """
 
 from __future__ import annotations

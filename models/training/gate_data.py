@@ -121,7 +121,7 @@ def _dicom(path: Path) -> Grey | None:
 
 
 def frontal(image: Grey, aspect: float, plan: Augmentation, size: int, rng: np.random.Generator) -> Grey:
-    """A chest as it may arrive: somewhat tilted, shifted, or small in a large field."""
+    """A chest as it may arrive: somewhat tilted, drifted, or small in a large field."""
     affine = random_affine(plan, aspect, rng)
     if rng.random() < 0.25:
         affine = zoomed(affine, rng.uniform(0.65, 1.0))

@@ -127,7 +127,7 @@ def blank(size: int, rng: np.random.Generator) -> Pixels:
 
 
 def pattern(size: int, rng: np.random.Generator) -> Pixels:
-    """A test pattern: bars, rings or boxes."""
+    """A test pattern: bars, enqueues or boxes."""
     x, y = _rotated(size, rng.uniform(0, math.pi), *rng.uniform(-0.3, 0.3, 2))
     period = rng.uniform(2, 30)
     form = int(rng.integers(3))

@@ -19,7 +19,7 @@ from db.study_status import Reporting
 from db.user_tables import Verdict
 from node.cli.common import console, fail, settings_of
 from node.cli.worklist import actor, find_detail, finding_words, named, open_engine
-from workers.enqueue import Doorbell
+from workers.enqueue import TaskQueue
 from workers.open_worklist import triage_study, worklist_of
 
 _BY_TRIAGE = "by-triage"
@@ -68,12 +68,12 @@ def retry(context: click.Context, study: str, again: bool) -> None:
             call.audit("re-send", f"delivery {delivery.id}")
     except DatabaseError as error:
         fail(str(error))
-    doorbell = Doorbell(call.settings.broker_url)
-    rung = doorbell.ring_jobs([(job.id, job.stat) for job in jobs])
-    rung = doorbell.ring_deliveries([item.id for item in deliveries]) and rung
+    task_queue = TaskQueue(call.settings.broker_url)
+    dispatched = task_queue.enqueue_jobs([(job.id, job.stat) for job in jobs])
+    dispatched = task_queue.enqueue_deliveries([item.id for item in deliveries]) and dispatched
     call.tell(f"goes on: {len(jobs)} jobs and {len(deliveries)} deliveries are queued again")
-    if not rung:
-        console.print("The broker does not answer; the sweep will ring for them when it does.")
+    if not dispatched:
+        console.print("The broker does not answer; the scheduler will enqueues them when it does.")
 
 
 @click.command()
@@ -97,7 +97,7 @@ def release(context: click.Context, study: str) -> None:
     jobs = call.worklist.release_study(call.study_id, actor(), call.now)
     call.audit("release")
     call.triage_again()
-    Doorbell(call.settings.broker_url).ring_jobs([(job, call.detail.row.stat) for job in jobs])
+    TaskQueue(call.settings.broker_url).enqueue_jobs([(job, call.detail.row.stat) for job in jobs])
     call.tell(f"is released; {len(jobs)} jobs are queued")
 
 
@@ -106,17 +106,17 @@ def release(context: click.Context, study: str) -> None:
 @click.option("--undo", is_flag=True, help="Put it back on the worklist instead.")
 @click.pass_context
 def reported(context: click.Context, study: str, undo: bool) -> None:
-    """Mark STUDY as reported: it leaves the worklist, and nothing of it alarms any more."""
+    """Mark STUDY as reported: it leaves the worklist, and nothing of it notifications any more."""
     call = _Call(context, study)
     reporting = Reporting(call.engine)
     if undo:
-        changed = reporting.mark_unread(call.study_id, call.now, actor=actor(), cause="marked as unread")
+        changed = reporting.mark_unreported(call.study_id, call.now, actor=actor(), cause="marked as unreported")
         words = "is on the worklist again" if changed else "was on the worklist already"
     else:
         changed = reporting.mark_reported(call.study_id, call.now, actor=actor(), cause="marked as reported")
         words = "is reported" if changed else "was reported already"
     if changed:
-        call.audit("unread" if undo else "reported")
+        call.audit("unreported" if undo else "reported")
         if undo:
             call.triage_again()
     call.tell(words)

@@ -63,7 +63,7 @@ def _run(files: tuple[Path, ...], folder: Path, seconds: float) -> None:
     config = scene.write_configuration(folder, receiver.port)
     columns = (SpinnerColumn(finished_text="[green]✓[/]"), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress, receiver.running():
-        step = progress.add_task("start the node: listener, workers, sweep, broker, admin page", total=1)
+        step = progress.add_task("start the node: listener, workers, scheduler, broker, admin page", total=1)
         with scene.running_node(config) as (node, settings):
             progress.update(step, completed=1)
             step = progress.add_task("", total=len(outgoing))

@@ -1,4 +1,4 @@
-"""``pleura doctor``: is this node fit to run, and if not, what mends it."""
+"""``pleura doctor``: is this node fit to run, and if not, what fixes it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MARKS = {True: "[green]ok[/]", False: "[red]not ok[/]"}
 @click.option("--no-peers", is_flag=True, help="Leave out the C-ECHO to each destination.")
 @click.pass_context
 def doctor(context: click.Context, no_peers: bool) -> None:
-    """Check settings, store, database, broker, models and destinations, and say how to mend each.
+    """Check settings, store, database, broker, models and destinations, and say how to fix each.
 
     Ends with 1 if anything is not ok.
     """

@@ -15,7 +15,7 @@ from node.cli.common import console, settings_of
 from node.cli.worklist import open_worklist
 from node.monitoring.drift import Comparison, Counts, ImageWeek, ScoreWeek, VerdictWeek, Watch, watch
 
-_STYLES = {"shifted": "bold red", "moving": "yellow", "stable": "green"}
+_STYLES = {"drifted": "bold red", "moving": "yellow", "stable": "green"}
 NOTICE = "Research use only: not a medical device."
 
 
@@ -30,15 +30,15 @@ def drift(context: click.Context, weeks: int, model: str, as_json: bool) -> None
     """Print how scores, images and agreement with readers have moved, per model and ISO week.
 
     PSI is the population stability index against the first 28 days of a model version at this node: below 0.1 stable,
-    from 0.25 on shifted, unless so small a week would reach that by chance. Intervals are 95 % intervals.
+    from 0.25 on drifted, unless so small a week would reach that by chance. Intervals are 95 % intervals.
     """
     from db.engine import connect
-    from db.queries.monitoring import Watching
+    from db.queries.monitoring import ModelMonitoring
 
     settings = settings_of(context)
     open_worklist(settings)
     with console.status("counting"):
-        counts = Counts(Watching(connect(settings.database_url)))
+        counts = Counts(ModelMonitoring(connect(settings.database_url)))
         report = watch(counts, datetime.now(UTC), weeks=weeks, model=model)
     if as_json:
         click.echo(json.dumps(asdict(report), default=str, indent=2))
@@ -63,7 +63,7 @@ def tables_of(report: Watch) -> list[Table]:
         (str(one.study_id), one.kind, one.label, one.model, escape(one.actor), escape(one.comment))
         for one in report.discrepancies
     ]
-    made.append(_table("Reported otherwise", ("study", "what", "finding", "model", "by", "comment"), found))
+    made.append(_table("Discrepancies", ("study", "what", "finding", "model", "by", "comment"), found))
     return [table for table in made if table.row_count]
 
 
@@ -92,7 +92,7 @@ def _scores(weeks: Sequence[ScoreWeek]) -> Table:
 
 def _images(weeks: Sequence[ImageWeek]) -> Table:
     def moved(week: ImageWeek) -> str:
-        words = [f"{one.name} {_word(one.word)}" for one in week.measures if one.word in ("moving", "shifted")]
+        words = [f"{one.name} {_word(one.word)}" for one in week.measures if one.word in ("moving", "drifted")]
         return ", ".join(words) or "-"
 
     return _table(

@@ -37,7 +37,7 @@ def _truths(said: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     "--split",
     default="val",
     show_default=True,
-    help="Split to judge by; `all` takes every image. Where there is no `val`, it is a fixed fifth of the patients.",
+    help="Split to analyse by; `all` takes every image. Where there is no `val`, it is a fixed fifth of the patients.",
 )
 @click.option("--out", type=_folder, required=True, help="Folder for report.html, metrics.json and predictions.")
 @click.option(
@@ -135,7 +135,7 @@ def _print(done: Evaluation) -> None:
             table.add_row(label, str(found.boxes), *(f"{item.value:.3f}" for item in shares), false)
         console.print(table)
     for label, reason in done.unjudged.items():
-        console.print(f"not judged: {label}: {reason}", markup=False)
+        console.print(f"not analysed: {label}: {reason}", markup=False)
     for name, reason in done.problems[:_LEFT_OUT]:
         console.print(f"left out: {name}: {reason}", markup=False)
     if len(done.problems) > _LEFT_OUT:

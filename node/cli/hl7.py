@@ -13,7 +13,7 @@ def hl7(context: click.Context) -> None:
     """Run the HL7 v2 listener alone: orders, final reports and corrected patients by MLLP.
 
     Orders with priority STAT make their studies urgent, a final report takes a study off the worklist, and what was
-    made for a patient who is corrected is kept back. What is taken and answered is in docs/hl7.md.
+    made for a patient who is corrected is on hold. What is taken and answered is in docs/hl7.md.
     """
     from node.hl7.listener import run_hl7
 
@@ -26,4 +26,4 @@ def hl7(context: click.Context) -> None:
         try:
             run_hl7(settings, _ready, stop)
         except OSError as error:
-            fail(f"{error}; mend hl7.host, hl7.port or hl7.tls_certificate")
+            fail(f"{error}; fix hl7.host, hl7.port or hl7.tls_certificate")

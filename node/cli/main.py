@@ -22,7 +22,7 @@ COMMANDS = {
     "demo": "node.cli.demo:demo",
     "listen": "node.cli.processes:listen",
     "worker": "node.cli.processes:worker",
-    "sweep": "node.cli.processes:sweep",
+    "scheduler": "node.cli.processes:scheduler",
     "admin": "node.cli.processes:admin",
     "hl7": "node.cli.hl7:hl7",
     "send": "node.cli.scu:send",

@@ -251,8 +251,8 @@ def _switch(context: click.Context, name: str, state: ModelState, reason: str) -
         console.print(f"{name} is {state.value} already")
         return
     console.print(f"{name} is {state.value} for every job from now on")
-    if done.held:
-        console.print(f"{done.held} results that it has a part in had not been sent; they are held")
+    if done.on_hold:
+        console.print(f"{done.on_hold} results that it has a part in had not been sent; they are held")
 
 
 def _refuse_unless_it_runs(registry: Registry, name: str, configured: Models) -> None:

@@ -1,4 +1,4 @@
-"""``pleura notify``: does an alarm get through?"""
+"""``pleura notify``: does a notification get through?"""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from workers.notifications.formatting import trial_notification
 
 @click.command()
 @click.option("--test", "trial", type=click.Choice(list(CHANNELS)), help="Send a test message through this channel.")
-@click.option("--retry", "parked", type=click.Choice(list(CHANNELS)), help="Send again what was parked in this one.")
+@click.option("--retry", "parked", type=click.Choice(list(CHANNELS)), help="Send again what was failed in this one.")
 @click.pass_context
 def notify(context: click.Context, trial: str | None, parked: str | None) -> None:
     """Try a channel of [notifications], or send again what could not be sent.
@@ -44,5 +44,5 @@ def _try(channel: str, settings: Settings) -> None:
     try:
         CHANNELS[channel].send(trial_notification(channel, uuid.uuid4().hex, now), settings, now)
     except NotSentError as error:
-        fail(f"{error}; mend [notifications.{channel}]")
+        fail(f"{error}; fix [notifications.{channel}]")
     console.print(f"a test message was sent by {channel}")

@@ -13,7 +13,7 @@ from node.cli.common import config_of, console, fail, settings_of, stop_on_signa
 @click.command()
 @click.pass_context
 def serve(context: click.Context) -> None:
-    """Run the whole node: listener, workers, sweep, admin page and, without broker.url, a broker of its own.
+    """Run the whole node: listener, workers, scheduler, admin page and, without broker.url, a broker of its own.
 
     Stop it with Ctrl-C or SIGTERM. Whatever it has accepted is in its store folder, and is taken up again at the
     next start.
@@ -45,7 +45,7 @@ def serve(context: click.Context) -> None:
 @click.command()
 @click.pass_context
 def listen(context: click.Context) -> None:
-    """Run the storage SCP alone: accept images by C-STORE, keep them, judge them and ring for the workers."""
+    """Run the storage SCP alone: accept images by C-STORE, keep them, judge them and enqueues the workers."""
     from models.manifest import ManifestError
     from models.model_registry import UnknownModel
     from node.dicom.storage_scp import run_listener
@@ -86,14 +86,16 @@ def worker(context: click.Context, queue: str) -> None:
 
 @click.command()
 @click.pass_context
-def sweep(context: click.Context) -> None:
-    """Run the sweep: ring again for what has gone quiet, settle quiet studies, tidy the store. One per database."""
-    from workers.scheduler import run_sweep
+def scheduler(context: click.Context) -> None:
+    """Run the scheduler: enqueues again what nobody has taken, complete stable studies, tidy the store. One per
+    database.
+    """
+    from workers.scheduler import run_scheduler
 
     settings = settings_of(context)
     _bring_schema_up(settings)
     with stop_on_signals() as stop:
-        run_sweep(settings, stop)
+        run_scheduler(settings, stop)
 
 
 def _bring_schema_up(settings: Settings) -> None:

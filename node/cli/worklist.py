@@ -56,7 +56,7 @@ def actor() -> str:
 @click.command()
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10000), help="Rows to print.")
 @click.option("--search", default="", help="Part of a patient's name or ID, an accession number or a study UID.")
-@click.option("--open", "only_open", is_flag=True, help="Leave out studies that are settled.")
+@click.option("--open", "only_open", is_flag=True, help="Leave out studies that are complete.")
 @click.option("--show", "part", type=click.Choice([part.value for part in Show]), help="Only this part of the list.")
 @click.option("--order", type=click.Choice([order.value for order in Order]), help="Sort by this instead of due time.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
@@ -69,12 +69,12 @@ def worklist(
     engine = open_engine(settings)
     if part is None and order is None:
         rows: Sequence[WorklistRow | ListedStudy] = worklist_of(settings, engine).worklist(
-            limit=limit, include_settled=not only_open, search=search
+            limit=limit, include_complete=not only_open, search=search
         )
     else:
         if only_open:
             raise click.UsageError("--open does not go with --show and --order", ctx=context)
-        show_part, by = Show(part or Show.UNREAD), Order(order or Order.DUE)
+        show_part, by = Show(part or Show.UNREPORTED), Order(order or Order.DUE)
         rows = ReadingList(engine).page(show=show_part, search=search, order=by, limit=limit)
     if as_json:
         click.echo(json.dumps([asdict(row) for row in rows], default=str, indent=2))
@@ -99,14 +99,14 @@ def worklist_table(rows: Sequence[WorklistRow | ListedStudy], now: datetime | No
             _analysis(row),
             escape(row.patient_id),
             escape(row.study_description or row.accession_number),
-            f"{row.images - row.refused} of {row.images}",
+            f"{row.images - row.not_eligible} of {row.images}",
             escape(_why(row)),
         )
     return table
 
 
 def _why(row: WorklistRow | ListedStudy) -> str:
-    return row.held_reason if isinstance(row, ListedStudy) and row.held else row.reason
+    return row.hold_reason if isinstance(row, ListedStudy) and row.on_hold else row.reason
 
 
 def due_in(due_at: datetime, now: datetime) -> str:
@@ -118,8 +118,8 @@ def due_in(due_at: datetime, now: datetime) -> str:
 
 
 def _analysis(row: WorklistRow | ListedStudy) -> str:
-    if row.held:
-        return "[magenta]held[/]"
+    if row.on_hold:
+        return "[magenta]on_hold[/]"
     if row.deliveries_failed:
         return f"{row.analysis}, [red]{row.deliveries_failed} not delivered[/]"
     return f"[red]{row.analysis}[/]" if row.analysis is Analysis.FAILED else str(row.analysis)
@@ -176,7 +176,7 @@ def _heading(detail: StudyDetail) -> Iterator[str]:
     yield f"[bold]Study #{row.study_id}[/]  {escape(row.study_description)}  {row.study_date}  {row.study_instance_uid}"
     yield escape(f"Patient {row.patient_id} {row.patient_name}  accession {row.accession_number or '-'}")
     yield f"[{_STYLES[row.priority] or 'default'}]{row.priority}[/], {row.analysis}: {escape(detail.triage_reason)}"
-    if row.held:
+    if row.on_hold:
         yield f"[magenta]held: {escape(row.reason)}[/]"
 
 
@@ -187,7 +187,7 @@ def _images(detail: StudyDetail) -> Table:
             item.modality,
             item.view,
             item.flag or str(item.state),
-            "" if item.refusal is None else f"{item.refusal.sentence} ({item.refusal.code})",
+            "" if item.not_eligible is None else f"{item.not_eligible.sentence} ({item.not_eligible.code})",
         )
         for item in detail.instances
     )
@@ -202,7 +202,8 @@ def _jobs(detail: StudyDetail) -> Table:
             str(job.state),
             str(job.attempts),
             f"{sum(job.timings.values()):.2f}",
-            job.error or (job.unfit.sentence if job.unfit else "; ".join(map(finding_words, job.findings))),
+            job.error
+            or (job.not_analysed.sentence if job.not_analysed else "; ".join(map(finding_words, job.findings))),
         )
         for job in detail.jobs
     )

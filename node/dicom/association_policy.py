@@ -27,7 +27,7 @@ CALLING_ELSEWHERE = Rejection(1, 1, 3, "calling AE title not recognized from thi
 CALLED_UNKNOWN = Rejection(1, 1, 7, "called AE title not recognized")
 
 
-class Admission:
+class AssociationPolicy:
     """The rules of one listener.
 
     Raises:

@@ -19,7 +19,7 @@ from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
 
-from node.dicom.spool import Answer, Begin, Reception, StoreCommand
+from node.dicom.spool import Answer, Begin, SpooledInstance, StoreCommand
 from node.dicom.upper_layer import NewsQueue
 
 # Elements of group 0000 (PS3.7 annex E).
@@ -161,7 +161,7 @@ def command_pdus(context_id: int, command: bytes, longest: int) -> bytes:
     return b"".join(pdus)
 
 
-Answering = Callable[[Reception, StoreCommand], Answer]
+Answering = Callable[[SpooledInstance, StoreCommand], Answer]
 """Answers a C-STORE-RQ whose data set has arrived; never raises."""
 
 
@@ -187,7 +187,7 @@ class StorageDimse(DIMSEServiceProvider):  # type: ignore[misc]
         self._encoded = bytearray()
         self._context_id = 0
         self._request: StoreRequest | None = None
-        self._reception: Reception | None = None
+        self._spooled: SpooledInstance | None = None
         self._report: tuple[int, bytes] | None = None
         self._working = threading.Event()
 
@@ -199,7 +199,7 @@ class StorageDimse(DIMSEServiceProvider):  # type: ignore[misc]
     @property
     def receiving(self) -> bool:
         """A message has begun to arrive and has not ended."""
-        return bool(self._encoded) or self._reception is not None or self._report is not None
+        return bool(self._encoded) or self._spooled is not None or self._report is not None
 
     def take(self, context_id: int, control: int, piece: memoryview, complete: bool) -> None:
         """Take a piece of a fragment; see :data:`node.dicom.upper_layer.Take`."""
@@ -211,10 +211,10 @@ class StorageDimse(DIMSEServiceProvider):  # type: ignore[misc]
                 self._take_command(context_id, piece, last)
             elif self._report is not None:
                 self._take_report(self._report, piece, last)
-            elif self._reception is None:
+            elif self._spooled is None:
                 raise InvalidMessageError("a data set without a C-STORE-RQ")
             else:
-                self._reception.write(piece)
+                self._spooled.write(piece)
                 if last:
                     self._answer()
         except InvalidMessageError as error:
@@ -224,8 +224,8 @@ class StorageDimse(DIMSEServiceProvider):  # type: ignore[misc]
 
     def discard(self) -> None:
         """Remove a data set that has not arrived as a whole; for the end of an association."""
-        if self._reception is not None:
-            self._reception.discard()
+        if self._spooled is not None:
+            self._spooled.discard()
         self._reset()
 
     def _take_command(self, context_id: int, piece: memoryview, last: bool) -> None:
@@ -251,8 +251,8 @@ class StorageDimse(DIMSEServiceProvider):  # type: ignore[misc]
     def _begin(self, context_id: int, request: StoreRequest) -> None:
         command = self._command(context_id, request)
         self._context_id, self._request = context_id, request
-        refusal = Answer(_CANNOT_UNDERSTAND, request.fault) if request.fault else None
-        self._reception = Reception(self._begin_in_store, command, self._longest, refusal)
+        not_eligible = Answer(_CANNOT_UNDERSTAND, request.fault) if request.fault else None
+        self._spooled = SpooledInstance(self._begin_in_store, command, self._longest, not_eligible)
         if not request.has_data_set:
             self._answer()
 
@@ -273,13 +273,13 @@ class StorageDimse(DIMSEServiceProvider):  # type: ignore[misc]
         self.receive_primitive(primitive)
 
     def _answer(self) -> None:
-        request, reception = self._request, self._reception
-        if request is None or reception is None:
+        request, spooled = self._request, self._spooled
+        if request is None or spooled is None:
             raise InvalidMessageError("a data set without a C-STORE-RQ")
         self._working.set()
         try:
             self._reset()
-            answer = self._answering(reception, reception.command)
+            answer = self._answering(spooled, spooled.command)
             if self._longest_pdu is None:
                 self._longest_pdu = self.maximum_pdu_size
             pdus = command_pdus(self._context_id, write_store_response(request, answer), self._longest_pdu)
@@ -290,7 +290,7 @@ class StorageDimse(DIMSEServiceProvider):  # type: ignore[misc]
 
     def _reset(self) -> None:
         self._encoded.clear()
-        self._request = self._reception = self._report = None
+        self._request = self._spooled = self._report = None
 
     def _command(self, context_id: int, request: StoreRequest) -> StoreCommand:
         context = self.assoc._accepted_cx.get(context_id)

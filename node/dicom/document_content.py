@@ -10,10 +10,10 @@ from pathlib import Path
 
 from config.settings import Triage
 from db.assessments import Assessment
-from db.records import ReceivedInstance, Refusal, RejectionNote
+from db.records import NotEligible, ReceivedInstance, RejectionNote
 from models.radiograph.data_set import InvalidDataSetError
 from node.dicom.assessment_sr import assessment_of, may_assess
-from node.dicom.eligibility import RefusalCode
+from node.dicom.eligibility import NotEligibleCode
 from node.dicom.received_documents import read_document
 from node.dicom.rejection_notes import is_key_object, rejection_of
 from node.dicom.report_objects import is_report, may_report
@@ -32,13 +32,13 @@ class Said:
 NOTHING = Said()
 
 
-def read_said(path: Path, received: ReceivedInstance, refusal: Refusal | None, rules: Triage) -> Said:
+def read_said(path: Path, received: ReceivedInstance, not_eligible: NotEligible | None, rules: Triage) -> Said:
     """Read what the object at ``path`` says; nothing where its class can say nothing."""
     # A note of ours that comes back has said what it says where it was sent.
-    own = refusal is not None and refusal.code == RefusalCode.OWN_RESULT
+    own = not_eligible is not None and not_eligible.code == NotEligibleCode.OWN_RESULT
     is_key = is_key_object(received.sop_class_uid) and not own
     assesses = may_assess(received.sop_class_uid)
-    reports = may_report(received.sop_class_uid, refusal, rules)
+    reports = may_report(received.sop_class_uid, not_eligible, rules)
     if not (is_key or assesses or reports):
         return NOTHING
     try:

@@ -1,11 +1,12 @@
-"""Which received images are analysed: rules on the header, pure, each refusal with a code and a sentence.
+"""Which received images are analysed: rules on the header, pure, each reason for not eligible with a code and a
+sentence.
 
 A header may be empty or lie, so these rules only take out what it says plainly. What it leaves open goes by the
-settings, and the pixel gate of the worker judges again. Rules run in order and the first that refuses is the reason
+settings, and the pixel gate of the worker analyses again. Rules run in order and the first that refuses is the reason
 that is stored: what the object is, then what it shows, then of whom.
 
-Images are judged by attributes of PS3.3 C.7.3.1 (series), C.7.6.1 and C.7.6.3 (image), C.8.1.1 (CR), C.8.6.1 (Secondary
-Capture) and C.8.11 (DX); a missing, empty or unreadable attribute is the same to all rules: it says nothing.
+Images are analysed by attributes of PS3.3 C.7.3.1 (series), C.7.6.1 and C.7.6.3 (image), C.8.1.1 (CR), C.8.6.1
+(Secondary Capture) and C.8.11 (DX); a missing, empty or unreadable attribute is the same to all rules: it says nothing.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 
 from config.settings import Eligibility
-from db.records import Refusal
+from db.records import NotEligible
 from models.radiograph.body_parts import body_part_in, speaks_of_chest
 from models.radiograph.views import FRONTAL_VIEWS, SPECIAL_VIEWS, View, not_frontal, views_in
 from models.radiograph.words import plain_words
 
 
-class RefusalCode(StrEnum):
+class NotEligibleCode(StrEnum):
     """Every reason that a header can give. The worker's pixel gate has its own."""
 
     OWN_RESULT = "own-result"
@@ -77,16 +78,16 @@ _YEARS_PER = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0, "": 1.0}
 _OLDEST = 130.0
 
 
-def judge(header: Dataset, rules: Eligibility, *, own: bool = False) -> Refusal | None:
+def check_eligibility(header: Dataset, rules: Eligibility, *, own: bool = False) -> NotEligible | None:
     """Say why this image is not analysed, or None where it is.
 
     ``own`` says that the SOP Instance UID is that of a result of this node.
     """
     image = _Image(header, rules, own)
     for rule in _RULES:
-        refusal = rule(image)
-        if refusal is not None:
-            return refusal
+        not_eligible = rule(image)
+        if not_eligible is not None:
+            return not_eligible
     return None
 
 
@@ -138,7 +139,7 @@ class _Header:
 
 
 class _Image(_Header):
-    """What a rule is given: the header, and the settings it is judged by."""
+    """What a rule is given: the header, and the settings it is analysed by."""
 
     def __init__(self, dataset: Dataset, rules: Eligibility, own: bool) -> None:
         super().__init__(dataset)
@@ -146,11 +147,11 @@ class _Image(_Header):
         self.own = own
 
 
-_Rule = Callable[[_Image], Refusal | None]
+_Rule = Callable[[_Image], NotEligible | None]
 
 
-def _refuse(code: RefusalCode, sentence: str) -> Refusal:
-    return Refusal(code.value, sentence)
+def _refuse(code: NotEligibleCode, sentence: str) -> NotEligible:
+    return NotEligible(code.value, sentence)
 
 
 def _shown(value: str) -> str:
@@ -158,83 +159,83 @@ def _shown(value: str) -> str:
     return " ".join(value.split())[:40] or "(empty)"
 
 
-def _own_result(image: _Image) -> Refusal | None:
+def _own_result(image: _Image) -> NotEligible | None:
     if image.own:
-        return _refuse(RefusalCode.OWN_RESULT, "This object is a result of this node and is never analysed again.")
+        return _refuse(NotEligibleCode.OWN_RESULT, "This object is a result of this node and is never analysed again.")
     if image.text("Manufacturer").casefold() == OWN_MANUFACTURER.casefold():
-        return _refuse(RefusalCode.OWN_RESULT, "This object was made by Pleura and is never analysed again.")
+        return _refuse(NotEligibleCode.OWN_RESULT, "This object was made by Pleura and is never analysed again.")
     return None
 
 
-def _not_an_image(image: _Image) -> Refusal | None:
+def _not_an_image(image: _Image) -> NotEligible | None:
     sop_class = uid.UID(image.text("SOPClassUID"))
     if sop_class in RADIOGRAPH_CLASSES:
         return None
     if image.number("Rows") is None:
         return _refuse(
-            RefusalCode.NOT_AN_IMAGE, f"{_shown(sop_class.name)} is not an image; it is kept and not analysed."
+            NotEligibleCode.NOT_AN_IMAGE, f"{_shown(sop_class.name)} is not an image; it is kept and not analysed."
         )
-    return _refuse(RefusalCode.OTHER_CLASS, f"{_shown(sop_class.name)} is not a radiograph that Pleura analyses.")
+    return _refuse(NotEligibleCode.OTHER_CLASS, f"{_shown(sop_class.name)} is not a radiograph that Pleura analyses.")
 
 
-def _modality(image: _Image) -> Refusal | None:
+def _modality(image: _Image) -> NotEligible | None:
     modality = image.text("Modality").upper()
     if modality in {allowed.upper() for allowed in image.rules.modalities}:
         return None
     allowed = ", ".join(image.rules.modalities)
-    return _refuse(RefusalCode.OTHER_MODALITY, f"Modality is {_shown(modality)}; analysed are {allowed}.")
+    return _refuse(NotEligibleCode.OTHER_MODALITY, f"Modality is {_shown(modality)}; analysed are {allowed}.")
 
 
-def _for_processing(image: _Image) -> Refusal | None:
+def _for_processing(image: _Image) -> NotEligible | None:
     raw_class = image.text("SOPClassUID") == uid.DigitalXRayImageStorageForProcessing
     if raw_class or image.text("PresentationIntentType").upper() == "FOR PROCESSING":
-        return _refuse(RefusalCode.FOR_PROCESSING, "The image is For Processing, not For Presentation.")
+        return _refuse(NotEligibleCode.FOR_PROCESSING, "The image is For Processing, not For Presentation.")
     return None
 
 
-def _scanned(image: _Image) -> Refusal | None:
+def _scanned(image: _Image) -> NotEligible | None:
     what = _NOT_ACQUIRED.get(image.text("ConversionType").upper())
     if what:
-        return _refuse(RefusalCode.SCANNED_DOCUMENT, f"Conversion Type says that this is {what}, not a radiograph.")
+        return _refuse(NotEligibleCode.SCANNED_DOCUMENT, f"Conversion Type says that this is {what}, not a radiograph.")
     return None
 
 
-def _derived(image: _Image) -> Refusal | None:
+def _derived(image: _Image) -> NotEligible | None:
     # DERIVED\PRIMARY is an original that was only compressed or processed for display (PS3.3 C.7.6.1.1.2).
     values = [value.upper() for value in image.texts("ImageType")[:2]]
     if values == ["DERIVED", "SECONDARY"]:
-        return _refuse(RefusalCode.DERIVED, "Image Type says that this image was derived from another one.")
+        return _refuse(NotEligibleCode.DERIVED, "Image Type says that this image was derived from another one.")
     return None
 
 
-def _quality_control(image: _Image) -> Refusal | None:
+def _quality_control(image: _Image) -> NotEligible | None:
     if image.text("QualityControlImage").upper() == "YES":
-        return _refuse(RefusalCode.QUALITY_CONTROL, "Quality Control Image is YES: a phantom or test image.")
+        return _refuse(NotEligibleCode.QUALITY_CONTROL, "Quality Control Image is YES: a phantom or test image.")
     return None
 
 
-def _colour(image: _Image) -> Refusal | None:
+def _colour(image: _Image) -> NotEligible | None:
     samples = image.number("SamplesPerPixel")
     photometric = image.text("PhotometricInterpretation").upper()
     if (samples is not None and samples != 1) or (photometric and not photometric.startswith("MONOCHROME")):
-        return _refuse(RefusalCode.COLOUR, f"The image is not grayscale ({_shown(photometric)}).")
+        return _refuse(NotEligibleCode.COLOUR, f"The image is not grayscale ({_shown(photometric)}).")
     return None
 
 
-def _multi_frame(image: _Image) -> Refusal | None:
+def _multi_frame(image: _Image) -> NotEligible | None:
     frames = image.number("NumberOfFrames")
     if frames is not None and frames > 1:
-        return _refuse(RefusalCode.MULTI_FRAME, f"The image has {frames} frames; only single frames are analysed.")
+        return _refuse(NotEligibleCode.MULTI_FRAME, f"The image has {frames} frames; only single frames are analysed.")
     return None
 
 
-def _too_small(image: _Image) -> Refusal | None:
+def _too_small(image: _Image) -> NotEligible | None:
     rows, columns = image.number("Rows"), image.number("Columns")
     if rows is None or columns is None:
-        return _refuse(RefusalCode.NOT_AN_IMAGE, "The image has no Rows or no Columns.")
+        return _refuse(NotEligibleCode.NOT_AN_IMAGE, "The image has no Rows or no Columns.")
     if min(rows, columns) < image.rules.minimum_pixels:
         return _refuse(
-            RefusalCode.TOO_SMALL,
+            NotEligibleCode.TOO_SMALL,
             f"The image has {columns} x {rows} pixels; {image.rules.minimum_pixels} each way are needed.",
         )
     return None
@@ -249,18 +250,20 @@ _DESCRIPTIONS = (
 )
 
 
-def _body_part(image: _Image) -> Refusal | None:
+def _body_part(image: _Image) -> NotEligible | None:
     said = _body_part_said(image)
     if said is None and image.rules.unknown_body_part == "refuse":
-        return _refuse(RefusalCode.BODY_PART_UNKNOWN, "Neither body part nor description says what the image shows.")
-    return said.refusal if said is not None else None
+        return _refuse(
+            NotEligibleCode.BODY_PART_UNKNOWN, "Neither body part nor description says what the image shows."
+        )
+    return said.not_eligible if said is not None else None
 
 
 @dataclass(frozen=True, slots=True)
 class _Said:
-    """What a header says plainly: fine (no refusal), or the refusal."""
+    """What a header says plainly: fine (no reason for not eligible), or the reason for not eligible."""
 
-    refusal: Refusal | None = None
+    not_eligible: NotEligible | None = None
 
 
 def _body_part_said(image: _Image) -> _Said | None:
@@ -269,12 +272,12 @@ def _body_part_said(image: _Image) -> _Said | None:
     if body_part:
         if _is_chest(body_part, image.rules) is True:
             return _Said()
-        return _Said(_refuse(RefusalCode.NOT_A_CHEST, f"Body Part Examined is {_shown(body_part)}, not a chest."))
+        return _Said(_refuse(NotEligibleCode.NOT_A_CHEST, f"Body Part Examined is {_shown(body_part)}, not a chest."))
     for value, scheme, meaning in image.codes("AnatomicRegionSequence"):
         if value in _CHEST_CODES or _is_chest(meaning, image.rules) is True:
             return _Said()
         if scheme in _SNOMED:
-            return _Said(_refuse(RefusalCode.NOT_A_CHEST, f"The coded region is {_shown(meaning)}, not a chest."))
+            return _Said(_refuse(NotEligibleCode.NOT_A_CHEST, f"The coded region is {_shown(meaning)}, not a chest."))
     return _described_part(image)
 
 
@@ -288,7 +291,7 @@ def _described_part(image: _Image) -> _Said | None:
             return _Said()
         if chest is False:
             part = _shown(body_part_in(text).other)
-            return _Said(_refuse(RefusalCode.NOT_A_CHEST, f"The description speaks of {part}, not of a chest."))
+            return _Said(_refuse(NotEligibleCode.NOT_A_CHEST, f"The description speaks of {part}, not of a chest."))
     return None
 
 
@@ -296,31 +299,31 @@ def _is_chest(text: str, rules: Eligibility) -> bool | None:
     return speaks_of_chest(text, rules.body_parts, rules.descriptions)
 
 
-def _view(image: _Image) -> Refusal | None:
+def _view(image: _Image) -> NotEligible | None:
     """Refuse what is said to be something else than frontal: by View Position, by a code, then by the descriptions."""
     position = image.text("ViewPosition")
     told = bool(position)
-    if position and (refusal := _position(position, image.rules)) is not None:
-        return refusal
+    if position and (not_eligible := _position(position, image.rules)) is not None:
+        return not_eligible
     for value, scheme, meaning in image.codes("ViewCodeSequence"):
         frontal = value in _FRONTAL_CODES if scheme in _SNOMED else not_frontal(views_in(meaning)) is None
         if not frontal:
-            return _refuse(RefusalCode.NOT_FRONTAL, f"The coded view is {_shown(meaning)}, not a frontal view.")
+            return _refuse(NotEligibleCode.NOT_FRONTAL, f"The coded view is {_shown(meaning)}, not a frontal view.")
         told = True
     return _special_view(image) or (None if told else _view_described(image))
 
 
-def _position(position: str, rules: Eligibility) -> Refusal | None:
+def _position(position: str, rules: Eligibility) -> NotEligible | None:
     allowed = {view.upper() for view in rules.views}
     views = views_in(position)
     if not_frontal(views) is not None:
-        return _refuse(RefusalCode.NOT_FRONTAL, f"View Position is {_shown(position)}, not a frontal view.")
+        return _refuse(NotEligibleCode.NOT_FRONTAL, f"View Position is {_shown(position)}, not a frontal view.")
     if View.FRONTAL in views and allowed >= {View.PA, View.AP}:
         return None
     if allowed & (views | set(plain_words(position).split())):
         return None
     return _refuse(
-        RefusalCode.NOT_FRONTAL, f"View Position is {_shown(position)}, not a frontal view that is analysed."
+        NotEligibleCode.NOT_FRONTAL, f"View Position is {_shown(position)}, not a frontal view that is analysed."
     )
 
 
@@ -329,37 +332,39 @@ def _own_texts(image: _Image) -> list[str]:
     return [image.text(keyword) for keyword in ("BodyPartExamined", "SeriesDescription", "ProtocolName")]
 
 
-def _special_view(image: _Image) -> Refusal | None:
+def _special_view(image: _Image) -> NotEligible | None:
     """Decubitus and lordotic views are AP or PA as well, so that View Position does not speak against them."""
     texts = [*_own_texts(image), *(meaning for _, _, meaning in image.view_modifiers())]
     special = not_frontal(frozenset().union(*map(views_in, texts)) & SPECIAL_VIEWS)
-    return None if special is None else _refuse(RefusalCode.NOT_FRONTAL, f"The description says {special} view.")
+    return None if special is None else _refuse(NotEligibleCode.NOT_FRONTAL, f"The description says {special} view.")
 
 
-def _view_described(image: _Image) -> Refusal | None:
+def _view_described(image: _Image) -> NotEligible | None:
     views = frozenset[View]().union(*map(views_in, _own_texts(image)))
     other = not_frontal(views)
     if other is not None and not views & FRONTAL_VIEWS:
-        return _refuse(RefusalCode.NOT_FRONTAL, f"The description says {other} view.")
+        return _refuse(NotEligibleCode.NOT_FRONTAL, f"The description says {other} view.")
     # Patient Orientation (0020,0020): rows of a frontal image run to the patient's left or right, never front or back.
     rows_run = image.text("PatientOrientation").upper()[:1]
     if rows_run in {"A", "P"}:
-        return _refuse(RefusalCode.NOT_FRONTAL, "Patient Orientation is that of a lateral view.")
+        return _refuse(NotEligibleCode.NOT_FRONTAL, "Patient Orientation is that of a lateral view.")
     return None
 
 
-def _age(image: _Image) -> Refusal | None:
+def _age(image: _Image) -> NotEligible | None:
     if image.rules.minimum_age_years <= 0:
         return None
     years = age_in_years(image.text("PatientAge"), image.text("PatientBirthDate"), _image_date(image))
     if years is None:
         if image.rules.unknown_age == "refuse":
             return _refuse(
-                RefusalCode.AGE_UNKNOWN, "Neither Patient's Age nor Birth Date says how old the patient was."
+                NotEligibleCode.AGE_UNKNOWN, "Neither Patient's Age nor Birth Date says how old the patient was."
             )
         return None
     if years < image.rules.minimum_age_years:
-        return _refuse(RefusalCode.TOO_YOUNG, f"The patient is younger than {image.rules.minimum_age_years:g} years.")
+        return _refuse(
+            NotEligibleCode.TOO_YOUNG, f"The patient is younger than {image.rules.minimum_age_years:g} years."
+        )
     return None
 
 

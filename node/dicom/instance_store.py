@@ -24,7 +24,7 @@ from pathlib import Path
 from node.dicom.spool_digest import Follower
 from workers.durable_files import make_folder, sync_folder
 
-INCOMING = "incoming"
+SPOOL = "spool"
 INSTANCES = "instances"
 SET_ASIDE = "set-aside"
 
@@ -48,7 +48,7 @@ class StoreError(OSError):
     """The store cannot take these bytes: no space, over a quota, or the disk does not answer (C-STORE: 0xA700)."""
 
 
-class Incoming:
+class SpoolFile:
     """A data set while it arrives: written to a temporary file and digested meanwhile, in constant memory.
 
     ``preface`` (preamble and file meta information, PS3.10 7.1) goes in front and does not count: ``digest`` and
@@ -66,7 +66,7 @@ class Incoming:
         self.preface_length = len(preface)
         store.check_space()
         try:
-            name = f"{store.folder}/{INCOMING}/{secrets.token_hex(8)}.part"
+            name = f"{store.folder}/{SPOOL}/{secrets.token_hex(8)}.part"
             self._descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StoreError(error.errno, "no file can be made in the store") from error
@@ -163,7 +163,7 @@ class InstanceStore:
         Raises:
             OSError: the folder cannot be written, its file system has no hard links, or another listener uses it.
         """
-        make_folder(self.folder / INCOMING)
+        make_folder(self.folder / SPOOL)
         make_folder(self.folder / INSTANCES)
         self._claim()
         for shard in range(256):
@@ -186,51 +186,51 @@ class InstanceStore:
         if self._minimum_free_bytes and shutil.disk_usage(self.folder).free < self._minimum_free_bytes:
             raise StoreError(errno.ENOSPC, "less space is free than store.minimum_free_bytes asks for")
 
-    def temporary(self, preface: bytes = b"") -> Incoming:
+    def temporary(self, preface: bytes = b"") -> SpoolFile:
         """Begin to receive a data set.
 
         Raises:
             StoreError: there is no room, or the store cannot be written.
         """
-        return Incoming(self, preface)
+        return SpoolFile(self, preface)
 
-    def keep(self, incoming: Incoming) -> str:
+    def keep(self, spool: SpoolFile) -> str:
         """Make a received data set durable and give it its name; returns the path relative to the store folder.
 
-        A data set that is there already is left alone: same digest, same bytes. Call :meth:`settle` once its row is
+        A data set that is there already is left alone: same digest, same bytes. Call :meth:`complete` once its row is
         committed.
 
         Raises:
             StoreError: the disk did not take it; nothing is left behind.
         """
-        incoming.sync()
-        relative = self.path_of(incoming.digest)
+        spool.sync()
+        relative = self.path_of(spool.digest)
         try:
-            self._link(incoming.path, self.folder / relative)
+            self._link(spool.path, self.folder / relative)
             sync_folder((self.folder / relative).parent)
         except OSError as error:
-            incoming.discard()
+            spool.discard()
             raise StoreError(error.errno, "the data set cannot be given its name") from error
         return relative
 
-    def settle(self, incoming: Incoming) -> None:
+    def settle(self, spool: SpoolFile) -> None:
         """Remove the temporary name of a data set whose row is committed."""
-        incoming.discard()
+        spool.discard()
 
-    def disown(self, incoming: Incoming) -> None:
+    def disown(self, spool: SpoolFile) -> None:
         """Note that a kept data set was answered with a failure: it is not to be recorded later.
 
         Whether its row was committed may be unknown, so its bytes stay until :meth:`disowned` hands them out. A copy of
         what was there already is dropped.
         """
-        if incoming.path.stat().st_nlink > 1:
-            incoming.path.rename(incoming.path.with_suffix(f".{incoming.digest}{_DISOWNED}"))
-            sync_folder(self.folder / INCOMING)
-        incoming.discard()
+        if spool.path.stat().st_nlink > 1:
+            spool.path.rename(spool.path.with_suffix(f".{spool.digest}{_DISOWNED}"))
+            sync_folder(self.folder / SPOOL)
+        spool.discard()
 
     def disowned(self) -> dict[Path, str]:
         """What was disowned, with the paths of its bytes relative to the store folder."""
-        notes = sorted((self.folder / INCOMING).glob(f"*{_DISOWNED}"))
+        notes = sorted((self.folder / SPOOL).glob(f"*{_DISOWNED}"))
         return {note: self.path_of(note.name.split(".")[1]) for note in notes}
 
     def unfinished(self) -> Iterator[Path]:
@@ -238,7 +238,7 @@ class InstanceStore:
 
         The caller records a yielded file (a repeat, where the row is there already) and removes it.
         """
-        for path in sorted((self.folder / INCOMING).glob("*.part")):
+        for path in sorted((self.folder / SPOOL).glob("*.part")):
             if path.stat().st_nlink > 1:
                 yield path
             else:
@@ -282,7 +282,7 @@ class InstanceStore:
 
     def _claim(self) -> None:
         # Cleaning up after a crash would take the files that a second listener is just receiving.
-        self._claimed = os.open(self.folder / INCOMING, os.O_RDONLY | os.O_DIRECTORY)
+        self._claimed = os.open(self.folder / SPOOL, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(self._claimed, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -299,7 +299,7 @@ class InstanceStore:
                 target.hardlink_to(source)
 
     def _try_link(self) -> None:
-        descriptor, name = tempfile.mkstemp(dir=self.folder / INCOMING, suffix=".probe")
+        descriptor, name = tempfile.mkstemp(dir=self.folder / SPOOL, suffix=".probe")
         os.close(descriptor)
         probe = Path(name)
         second = probe.with_suffix(".second")

@@ -1,7 +1,7 @@
-"""What happens to a received data set before its sender hears 0x0000: read, judge, keep, record, ring.
+"""What happens to a received data set before its sender hears 0x0000: read, check_eligibility, keep, record, enqueue.
 
 The order is the promise: bytes durable, row committed, answer. A crash anywhere loses nothing that was answered for,
-and what it leaves half done is finished by :meth:`Intake.recover` or by the sender's next attempt.
+and what it leaves half done is finished by :meth:`InstanceReceiver.recover` or by the sender's next attempt.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from config.settings import Eligibility, Triage
 from db.assessments import Assessment
-from db.records import Ingest, ReceivedInstance, Refusal, RejectionNote, StudyFacts, TriageDecision
-from node.dicom.association_policy import Admission
+from db.records import Ingest, NotEligible, ReceivedInstance, RejectionNote, StudyFacts, TriageDecision
+from node.dicom.association_policy import AssociationPolicy
 from node.dicom.document_content import Said, read_said
-from node.dicom.eligibility import judge
-from node.dicom.instance_store import SET_ASIDE, Incoming, InstanceStore, StoreError
+from node.dicom.eligibility import check_eligibility
+from node.dicom.instance_store import SET_ASIDE, InstanceStore, SpoolFile, StoreError
 from node.dicom.received_header import UnreadableDataSetError, describe, is_stat, read_header, text
 from node.dicom.spool import Answer, StoreCommand
 from workers.clock import Clock
@@ -49,7 +49,7 @@ class Recorder(Protocol):
     """The part of :class:`db.worklist.Worklist` that receiving needs."""
 
     def record_instance(
-        self, received: ReceivedInstance, refusal: Refusal | None, pipeline: str, now: datetime
+        self, received: ReceivedInstance, not_eligible: NotEligible | None, pipeline: str, now: datetime
     ) -> Ingest:
         """Record an instance with its job."""
 
@@ -75,8 +75,8 @@ class Recorder(Protocol):
         """Write what triage decides."""
 
 
-Ring = Callable[[Sequence[tuple[int, bool]]], None]
-"""Rings for jobs, pairs of id and whether STAT; returns at once and never fails."""
+Enqueue = Callable[[Sequence[tuple[int, bool]]], None]
+"""Enqueues jobs, pairs of id and whether STAT; returns at once and never fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,45 +84,43 @@ class Policy:
     """The settings that receiving goes by. ``pipeline`` is the digest of the active pipeline."""
 
     eligibility: Eligibility
-    admission: Admission
+    association_policy: AssociationPolicy
     stat_descriptions: tuple[str, ...]
     uid_root: str
     pipeline: str
     triage: Triage = field(default_factory=Triage)
 
 
-class Intake:
+class InstanceReceiver:
     """Takes received data sets. Safe to share between the threads of several associations.
 
-    ``turn`` is held while recording. SQLite has one writer, and a second one tries again after a sleep that grows: with
-    eight associations an image now and then waits for most of a second. A lock wakes the next thread at once.
+    ``resolve`` is held while recording. SQLite has one writer, and a second one tries again after a sleep that grows:
+    with eight associations an image now and then waits for most of a second. A lock wakes the next thread at once.
     """
 
     def __init__(
         self,
         store: InstanceStore,
         worklist: Recorder,
-        ring: Ring,
+        enqueue: Enqueue,
         policy: Policy,
         clock: Clock,
-        turn: AbstractContextManager[object] | None = None,
+        resolve: AbstractContextManager[object] | None = None,
     ) -> None:
         self._store = store
         self._worklist = worklist
-        self._ring = ring
+        self._enqueue = enqueue
         self._policy = policy
         self._clock = clock
-        self._turn = turn or nullcontext()
+        self._turn = resolve or nullcontext()
 
-    def accept(self, incoming: Incoming, command: StoreCommand) -> Answer:
+    def accept(self, spool: SpoolFile, command: StoreCommand) -> Answer:
         """Take a whole data set; returns what the sender is told. The temporary file is dealt with in any case."""
         try:
-            header = read_header(
-                incoming.path, command.transfer_syntax_uid, incoming.preface_length, incoming.beginning
-            )
+            header = read_header(spool.path, command.transfer_syntax_uid, spool.preface_length, spool.beginning)
             answer = _mismatch(header, command)
             if answer is None:
-                return self._keep(incoming, command, header)
+                return self._keep(spool, command, header)
         except UnreadableDataSetError as error:
             answer = Answer(CANNOT_UNDERSTAND, str(error))
         except StoreError as error:
@@ -130,7 +128,7 @@ class Intake:
         except SQLAlchemyError as error:
             log.error("the database did not take an instance: %s", type(error).__name__)
             answer = Answer(OUT_OF_RESOURCES, "the database cannot be written")
-        incoming.discard()
+        spool.discard()
         return answer
 
     def recover(self) -> int:
@@ -178,29 +176,29 @@ class Intake:
                 (self._store.folder / kept).unlink(missing_ok=True)
             note.unlink(missing_ok=True)
 
-    def _keep(self, incoming: Incoming, command: StoreCommand, header: Dataset) -> Answer:
-        refusal = self._judge(header)
-        path = self._store.keep(incoming)
-        received = self._describe(header, command, incoming.digest, path, incoming.byte_count)
-        said = self._read_said(received, refusal)
+    def _keep(self, spool: SpoolFile, command: StoreCommand, header: Dataset) -> Answer:
+        not_eligible = self._eligibility_of(header)
+        path = self._store.keep(spool)
+        received = self._describe(header, command, spool.digest, path, spool.byte_count)
+        said = self._read_said(received, not_eligible)
         try:
             with self._turn:
-                self._record(received, refusal, said)
+                self._record(received, not_eligible, said)
         except Exception as error:
             # A lost connection does not tell whether the row was committed, so the bytes must stay for now.
-            self._store.disown(incoming)
+            self._store.disown(spool)
             if not isinstance(error, SQLAlchemyError):
                 raise
             log.error("the database did not take an instance: %s", type(error).__name__)
             return Answer(OUT_OF_RESOURCES, "the database cannot be written")
-        self._store.settle(incoming)
+        self._store.settle(spool)
         return Answer(SUCCESS)
 
-    def _judge(self, header: Dataset) -> Refusal | None:
+    def _eligibility_of(self, header: Dataset) -> NotEligible | None:
         sop_instance_uid = text(header, "SOPInstanceUID")
         may_be_own = sop_instance_uid.startswith(f"{self._policy.uid_root}.")
         own = may_be_own and self._worklist.is_own_result(sop_instance_uid)
-        return judge(header, self._policy.eligibility, own=own)
+        return check_eligibility(header, self._policy.eligibility, own=own)
 
     def _describe(
         self, header: Dataset, command: StoreCommand, digest: str, path: str, byte_count: int
@@ -208,7 +206,7 @@ class Intake:
         stat = is_stat(
             text(header, "StudyDescription"),
             self._policy.stat_descriptions,
-            from_stat_peer=self._policy.admission.is_stat(command.calling_ae_title),
+            from_stat_peer=self._policy.association_policy.is_stat(command.calling_ae_title),
             high_priority=command.high_priority,
         )
         return describe(
@@ -221,22 +219,22 @@ class Intake:
             stat=stat,
         )
 
-    def _read_said(self, received: ReceivedInstance, refusal: Refusal | None) -> Said:
-        return read_said(self._store.folder / received.path, received, refusal, self._policy.triage)
+    def _read_said(self, received: ReceivedInstance, not_eligible: NotEligible | None) -> Said:
+        return read_said(self._store.folder / received.path, received, not_eligible, self._policy.triage)
 
-    def _record(self, received: ReceivedInstance, refusal: Refusal | None, said: Said) -> None:
-        ingest = self._worklist.record_instance(received, refusal, self._policy.pipeline, self._clock())
+    def _record(self, received: ReceivedInstance, not_eligible: NotEligible | None, said: Said) -> None:
+        ingest = self._worklist.record_instance(received, not_eligible, self._policy.pipeline, self._clock())
         log.info(
             "instance %d: %s",
             ingest.instance_id,
-            _word(ingest, refusal),
+            _word(ingest, not_eligible),
         )
         self._heed(said, ingest.instance_id, received.calling_ae_title)
         if ingest.returned is not None:
             self._triage_again(ingest.returned, self._clock())
         # The message of a repeat is on its way, or lost with a process; the scheduler knows which.
         if ingest.job_ids and not ingest.repeat:
-            self._ring([(job_id, received.stat or ingest.pressing) for job_id in ingest.job_ids])
+            self._enqueue([(job_id, received.stat or ingest.pressing) for job_id in ingest.job_ids])
 
     def _heed(self, said: Said, instance_id: int, sender: str) -> None:
         """Do what an object says. A repeat does it too: the node may have died between recording and this."""
@@ -272,16 +270,16 @@ class Intake:
             return False
         header = read_header(path, command.transfer_syntax_uid, offset)
         received = self._describe(header, command, digest, kept, path.stat().st_size - offset)
-        refusal = self._judge(header)
-        self._record(received, refusal, self._read_said(received, refusal))
+        not_eligible = self._eligibility_of(header)
+        self._record(received, not_eligible, self._read_said(received, not_eligible))
         return True
 
 
-def _word(ingest: Ingest, refusal: Refusal | None) -> str:
+def _word(ingest: Ingest, not_eligible: NotEligible | None) -> str:
     """What became of an instance, for the log."""
     if ingest.repeat or ingest.comparing:
         return "repeat" if ingest.repeat else "its UID was here already: it will be compared"
-    return refusal.code if refusal else "conflict" if ingest.conflict else "eligible"
+    return not_eligible.code if not_eligible else "conflict" if ingest.conflict else "eligible"
 
 
 def _mismatch(header: Dataset, command: StoreCommand) -> Answer | None:

@@ -14,8 +14,8 @@ import re
 from pydicom import Dataset, uid
 
 from config.settings import Triage
-from db.records import Refusal
-from node.dicom.eligibility import RefusalCode
+from db.records import NotEligible
+from node.dicom.eligibility import NotEligibleCode
 
 _TEXTS = frozenset({uid.BasicTextSRStorage, uid.EnhancedSRStorage})
 _MIXED = frozenset({uid.ComprehensiveSRStorage, uid.Comprehensive3DSRStorage, uid.ExtensibleSRStorage})
@@ -23,9 +23,11 @@ _ENCAPSULATED = frozenset({uid.EncapsulatedPDFStorage, uid.EncapsulatedCDAStorag
 _LOINC = frozenset({"LN", "2.16.840.1.113883.6.1"})
 
 
-def may_report(sop_class_uid: str, refusal: Refusal | None, rules: Triage) -> bool:
+def may_report(sop_class_uid: str, not_eligible: NotEligible | None, rules: Triage) -> bool:
     """Whether an object of this class may be a report of its study, under ``rules``. Our own results are none."""
-    if rules.report_objects == "ignore" or (refusal is not None and refusal.code == RefusalCode.OWN_RESULT):
+    if rules.report_objects == "ignore" or (
+        not_eligible is not None and not_eligible.code == NotEligibleCode.OWN_RESULT
+    ):
         return False
     return sop_class_uid in _TEXTS | _MIXED | _ENCAPSULATED
 

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from node.dicom.instance_store import Incoming, StoreError
+from node.dicom.instance_store import SpoolFile, StoreError
 
 IMPLEMENTATION_CLASS_UID = "2.25.107145334108679434666634330663974283395"
 IMPLEMENTATION_VERSION_NAME = "PLEURA"
@@ -61,29 +61,29 @@ class Answer:
     comment: str = ""
 
 
-Begin = Callable[[StoreCommand], Incoming]
+Begin = Callable[[StoreCommand], SpoolFile]
 """Opens the store for a data set; raises StoreError."""
 
 
-class Reception:
+class SpooledInstance:
     """Where the fragments of one data set go while they arrive: a file in the store.
 
     Where the store or a limit says no it swallows the rest of the data set, so that the peer hears 0xA700 and can go
-    on; ``failure`` says why. ``incoming`` is there once the first bytes have arrived. With a ``refusal`` it is clear
+    on; ``failure`` says why. ``spool`` is there once the first bytes have arrived. With a ``not_eligible`` it is clear
     from the command what will be answered, and nothing is kept at all.
     """
 
-    def __init__(self, begin: Begin, command: StoreCommand, longest: int, refusal: Answer | None = None) -> None:
+    def __init__(self, begin: Begin, command: StoreCommand, longest: int, not_eligible: Answer | None = None) -> None:
         self._begin = begin
         self._longest = longest
         self.command = command
-        self.refusal = refusal
-        self.incoming: Incoming | None = None
+        self.not_eligible = not_eligible
+        self.spool: SpoolFile | None = None
         self.failure: StoreError | None = None
 
     def write(self, data: bytes | memoryview) -> None:
         """Take bytes of the data set. Never raises for the store's sake: that would end the association."""
-        if self.failure is None and self.refusal is None:
+        if self.failure is None and self.not_eligible is None:
             try:
                 self._store(data)
             except StoreError as failure:
@@ -91,13 +91,13 @@ class Reception:
 
     def discard(self) -> None:
         """Remove what has arrived so far."""
-        if self.incoming is not None:
-            self.incoming.discard()
+        if self.spool is not None:
+            self.spool.discard()
 
     def _store(self, data: bytes | memoryview) -> None:
-        if self.incoming is None:
-            self.incoming = self._begin(self.command)
-        if self.incoming.byte_count + len(data) > self._longest:
-            self.incoming.discard()
+        if self.spool is None:
+            self.spool = self._begin(self.command)
+        if self.spool.byte_count + len(data) > self._longest:
+            self.spool.discard()
             raise TooLongError(f"the data set is longer than {self._longest} bytes")
-        self.incoming.write(data)
+        self.spool.write(data)

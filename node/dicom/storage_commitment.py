@@ -55,11 +55,11 @@ class CommitmentReports:
             log.warning("a Storage Commitment report cannot be read: %s", type(error).__name__)
             return _INVALID_ARGUMENT, None
         try:
-            proven, missing = self._take(transaction_uid, committed, failed)
+            verified, missing = self._take(transaction_uid, committed, failed)
         except Exception:
             log.exception("a Storage Commitment report could not be recorded")
             return _PROCESSING_FAILURE, None
-        log.info("Storage Commitment report: %d objects proven, %d missing", proven, missing)
+        log.info("Storage Commitment report: %d objects verified, %d missing", verified, missing)
         return _SUCCESS, None
 
 

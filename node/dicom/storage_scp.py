@@ -1,9 +1,9 @@
 """The storage SCP (PS3.4 Annex B, PS3.7 9.1.1): C-ECHO and C-STORE, answered 0x0000 only for what is safe.
 
-Where a destination proves by Storage Commitment what it holds, its reports are taken here too.
+Where a destination verifies by Storage Commitment what it holds, its reports are taken here too.
 
 pynetdicom speaks the protocol. This module decides who may call, what is offered, and brings each C-STORE from
-:mod:`node.dicom.spool` to :class:`node.dicom.receiving.Intake`.
+:mod:`node.dicom.spool` to :class:`node.dicom.receiving.InstanceReceiver`.
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ from config.logging import escaped, quieten_libraries
 from config.settings import Listener, Settings, SettingsError
 from db.engine import connect, migrate
 from db.worklist import Worklist
-from node.dicom.association_policy import Admission
+from node.dicom.association_policy import AssociationPolicy
 from node.dicom.connection_limits import Connections
 from node.dicom.dimse import StorageDimse
-from node.dicom.instance_store import Incoming, InstanceStore
+from node.dicom.instance_store import InstanceStore, SpoolFile
 from node.dicom.presentation_contexts import contexts_for
-from node.dicom.receiving import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, PROCESSING_FAILURE, Intake, Policy
+from node.dicom.receiving import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, PROCESSING_FAILURE, InstanceReceiver, Policy
 from node.dicom.spool import (
     IMPLEMENTATION_CLASS_UID,
     IMPLEMENTATION_VERSION_NAME,
     Answer,
-    Reception,
+    SpooledInstance,
     StoreCommand,
     file_preface,
 )
 from node.dicom.storage_commitment import CommitmentReports
 from node.dicom.upper_layer import Pace, ReceivingDul
 from workers.clock import utc_now
-from workers.enqueue import Doorbell
+from workers.enqueue import TaskQueue
 from workers.open_worklist import worklist_of
 from workers.pipeline_digest import active_pipeline_digest
-from workers.verification import proof_tools, take_report
+from workers.verification import take_report, verification_tools
 
 _GRACE_SECONDS = 10.0
 _M_ARENA_MAX = -8  # malloc.h
@@ -62,11 +62,11 @@ _M_ARENA_MAX = -8  # malloc.h
 log = logging.getLogger(__name__)
 
 
-class Bell(Protocol):
-    """The part of :class:`workers.enqueue.Doorbell` that receiving needs."""
+class JobQueue(Protocol):
+    """The part of :class:`workers.enqueue.TaskQueue` that receiving needs."""
 
-    def ring_jobs(self, jobs: Sequence[tuple[int, bool]]) -> bool:
-        """Ring for jobs; False where the broker did not hear."""
+    def enqueue_jobs(self, jobs: Sequence[tuple[int, bool]]) -> bool:
+        """Enqueue jobs; False where the broker did not hear."""
 
 
 class Ringer:
@@ -76,29 +76,29 @@ class Ringer:
     only be in each other's way before.
     """
 
-    def __init__(self, bell: Bell) -> None:
-        self._bell = bell
+    def __init__(self, task_queue: JobQueue) -> None:
+        self._task_queue = task_queue
         self._noted: deque[tuple[int, bool]] = deque()
         self._waiting: SimpleQueue[bool] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="ringer", daemon=True)
         self._thread.start()
 
-    def ring(self, jobs: Sequence[tuple[int, bool]]) -> None:
-        """Note jobs to ring for."""
+    def enqueue(self, jobs: Sequence[tuple[int, bool]]) -> None:
+        """Note jobs to enqueue."""
         self._noted.extend(jobs)
 
     def go(self) -> None:
-        """Ring for what was noted, soon."""
+        """Enqueue what was noted, soon."""
         if self._noted:
             self._waiting.put(True)
 
     @property
     def idle(self) -> bool:
-        """Nothing waits to be rung for."""
+        """Nothing waits to be enqueued."""
         return not self._noted
 
     def close(self, seconds: float = 2.0) -> None:
-        """Ring for what was noted and end; what is not rung within ``seconds`` is left to the sweep."""
+        """Enqueue what was noted and end; what is not enqueued within ``seconds`` is left to the scheduler."""
         self._waiting.put(True)
         self._waiting.put(False)
         self._thread.join(seconds)
@@ -107,10 +107,10 @@ class Ringer:
         while self._waiting.get():
             jobs = [self._noted.popleft() for _ in range(len(self._noted))]
             try:
-                self._bell.ring_jobs(jobs)
+                self._task_queue.enqueue_jobs(jobs)
             except Exception:
-                # The thread must outlive whatever the broker's client raises: the sweep rings for what was missed.
-                log.exception("the doorbell failed")
+                # The thread must outlive whatever the broker's client raises: the scheduler enqueues what was missed.
+                log.exception("the task queue failed")
 
 
 class _Server(ThreadedAssociationServer):  # type: ignore[misc]
@@ -142,15 +142,15 @@ class StorageScp:
         self,
         listener: Listener,
         store: InstanceStore,
-        intake: Intake,
-        admission: Admission,
+        receiver: InstanceReceiver,
+        association_policy: AssociationPolicy,
         answered: Callable[[], None] = lambda: None,
         reports: CommitmentReports | None = None,
     ) -> None:
         self._listener = listener
         self._store = store
-        self._intake = intake
-        self._admission = admission
+        self._receiver = receiver
+        self._association_policy = association_policy
         self._answered = answered
         self._reports = reports
         self._connections = Connections(listener)
@@ -248,7 +248,7 @@ class StorageScp:
         association = event.assoc
         request = association.requestor.primitive
         address = str(association.requestor.address)
-        rejection = self._admission.refuse(request.calling_ae_title, request.called_ae_title, address)
+        rejection = self._association_policy.refuse(request.calling_ae_title, request.called_ae_title, address)
         rejection = rejection or self._connections.associate(association)
         if rejection is not None:
             log.warning("association %s rejected: %s", _who(association), rejection.why)
@@ -263,30 +263,30 @@ class StorageScp:
             commitment=self._reports is not None,
         )
 
-    def _answer(self, reception: Reception, command: StoreCommand) -> Answer:
-        answer = self._take(reception, command)
+    def _answer(self, spooled: SpooledInstance, command: StoreCommand) -> Answer:
+        answer = self._take(spooled, command)
         if answer.status:
             log.warning(
                 "C-STORE of %s answered with 0x%04X: %s", command.calling_ae_title, answer.status, answer.comment
             )
         return answer
 
-    def _take(self, reception: Reception, command: StoreCommand) -> Answer:
-        if reception.refusal is not None:
-            return reception.refusal
-        if reception.failure is not None:
-            return Answer(OUT_OF_RESOURCES, reception.failure.strerror or str(reception.failure))
-        if reception.incoming is None:
+    def _take(self, spooled: SpooledInstance, command: StoreCommand) -> Answer:
+        if spooled.not_eligible is not None:
+            return spooled.not_eligible
+        if spooled.failure is not None:
+            return Answer(OUT_OF_RESOURCES, spooled.failure.strerror or str(spooled.failure))
+        if spooled.spool is None:
             return Answer(CANNOT_UNDERSTAND, "there is no data set")
         try:
-            return self._intake.accept(reception.incoming, command)
+            return self._receiver.accept(spooled.spool, command)
         except Exception:
             # Not the sender's fault and not a lack of resources: PS3.7 annex C, 0110H. The association goes on.
             log.exception("receiving an instance failed")
-            reception.discard()
+            spooled.discard()
             return Answer(PROCESSING_FAILURE, "the listener failed")
 
-    def _begin(self, command: StoreCommand) -> Incoming:
+    def _begin(self, command: StoreCommand) -> SpoolFile:
         return self._store.temporary(file_preface(command))
 
 
@@ -313,25 +313,27 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
     store = InstanceStore(settings.store.folder, settings.store.minimum_free_bytes)
     store.prepare()
     engine = connect(settings.database_url)
-    doorbell = Doorbell(settings.broker_url)
-    ringer = Ringer(doorbell)
+    task_queue = TaskQueue(settings.broker_url)
+    ringer = Ringer(task_queue)
     try:
         migrate(engine)
-        admission = Admission(settings.listener)
+        association_policy = AssociationPolicy(settings.listener)
         policy = Policy(
             settings.eligibility,
-            admission,
+            association_policy,
             settings.triage.stat_descriptions,
             settings.site.uid_root,
             active_pipeline_digest(settings),
             settings.triage,
         )
-        turn = threading.Lock() if engine.dialect.name == "sqlite" else None
+        resolve = threading.Lock() if engine.dialect.name == "sqlite" else None
         worklist = worklist_of(settings, engine)
-        intake = Intake(store, worklist, ringer.ring, policy, utc_now, turn)
-        intake.recover()
+        receiver = InstanceReceiver(store, worklist, ringer.enqueue, policy, utc_now, resolve)
+        receiver.recover()
         ringer.go()
-        scp = StorageScp(settings.listener, store, intake, admission, ringer.go, reports_of(settings, worklist))
+        scp = StorageScp(
+            settings.listener, store, receiver, association_policy, ringer.go, reports_of(settings, worklist)
+        )
         # What is there now stays; a collection need not walk through it each time.
         gc.collect()
         gc.freeze()
@@ -340,16 +342,16 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
         scp.stop()
     finally:
         ringer.close()
-        doorbell.close()
+        task_queue.close()
         engine.dispose()
         store.close()
 
 
 def reports_of(settings: Settings, worklist: Worklist) -> CommitmentReports | None:
     """What takes Storage Commitment reports; nothing where no destination is asked for any."""
-    if all(destination.proof != "commitment" for destination in settings.destinations):
+    if all(destination.verification != "commitment" for destination in settings.destinations):
         return None
-    tools = proof_tools(settings, worklist)
+    tools = verification_tools(settings, worklist)
     return CommitmentReports(lambda uid, committed, failed: take_report(uid, committed, failed, tools))
 
 

@@ -23,7 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from config.integrations import HL7
 from config.settings import Settings
 from db.engine import connect, migrate
-from node.hl7.connection_limits import Limits, Place, who_makes_room
+from node.hl7.connection_limits import Limits, WorkerId, who_makes_room
 from node.hl7.receiver import Receiver
 from workers.clock import utc_now
 from workers.hl7.mllp import Deframer, FramingError, frame
@@ -45,13 +45,13 @@ class _Connection:
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
-    place: Place
+    place: WorkerId
     deframer: Deframer
     message_deadline: float | None = None
 
     def deadline(self, rules: HL7) -> float:
         """When it is closed if nothing whole comes. Single bytes put nothing off, whatever they are."""
-        patience = rules.idle_seconds if self.place.proven else rules.first_message_seconds
+        patience = rules.idle_seconds if self.place.verified else rules.first_message_seconds
         silent_until = self.place.since + patience
         return silent_until if self.message_deadline is None else min(self.message_deadline, silent_until)
 
@@ -94,7 +94,7 @@ class Listener:
                 log.warning("a connection from %s was closed: hl7.addresses does not name it", address)
                 return
             _keep_alive(writer)
-            place = Place(address, _now())
+            place = WorkerId(address, _now())
             connection = _Connection(reader, writer, place, Deframer(self._rules.maximum_message_bytes))
             self._open[task] = connection
             self._make_room(place)
@@ -111,7 +111,7 @@ class Listener:
             self._open.pop(task, None)
             _close(writer)
 
-    def _make_room(self, newest: Place) -> None:
+    def _make_room(self, newest: WorkerId) -> None:
         """Close the connection that has to go because of ``newest``, if one has."""
         victim = who_makes_room([each.place for each in self._open.values()], newest, self._limits)
         for connection in self._open.values():
@@ -138,7 +138,7 @@ class Listener:
     async def _take(self, message: bytes, connection: _Connection) -> None:
         """Work on a message and answer it. Its sender has a place among those that speak from now on."""
         place, connection.message_deadline = connection.place, None
-        first, place.proven, place.busy = not place.proven, True, True
+        first, place.verified, place.busy = not place.verified, True, True
         try:
             await self._to_its_end(message, connection.writer)
         finally:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from db.queries.monitoring import Discrepancy, Pair, PairCount, ScoreCount, VerdictCount, Watching
+from db.queries.monitoring import Discrepancy, ModelMonitoring, Pair, PairCount, ScoreCount, VerdictCount
 from db.user_tables import Verdict
 from node.monitoring.drift_statistics import Agreement, Shift, correlation, quantile, shift, shift_of_mix, wilson
 
@@ -39,9 +39,9 @@ class Week:
 class ScoreWeek:
     """What a model said about a label in a week.
 
-    ``judged`` counts answers, ``untold`` images on which it could not tell. ``psi`` compares with the reference and is
-    missing where the week lies in it or there is too little to compare; ``noise`` is what chance gives, ``word`` the
-    judgement: reference, too few, stable, moving or shifted. ``histogram`` counts scores by tenths.
+    ``analysed`` counts answers, ``untold`` images on which it could not tell. ``psi`` compares with the reference and
+    is missing where the week lies in it or there is too little to compare; ``noise`` is what chance gives, ``word`` the
+    judgement: reference, too few, stable, moving or drifted. ``histogram`` counts scores by tenths.
     """
 
     model: str
@@ -169,9 +169,9 @@ class Counts:
     Safe to share between threads; two that ask for the same week at once count it once.
     """
 
-    def __init__(self, watching: Watching) -> None:
-        """Count with ``watching``."""
-        self.watching = watching
+    def __init__(self, monitoring: ModelMonitoring) -> None:
+        """Count with ``monitoring``."""
+        self.monitoring = monitoring
         self._kept: dict[tuple[datetime, datetime], tuple[datetime, WeekCounts]] = {}
         self._lock = threading.Lock()
 
@@ -183,10 +183,10 @@ class Counts:
             if kept is not None and timedelta(0) <= now - kept[0] < lasting:
                 return kept[1]
             made = WeekCounts(
-                self.watching.scores(start, end),
-                self.watching.outcomes(start, end),
-                self.watching.measures(start, end),
-                self.watching.pair_counts(start, end),
+                self.monitoring.scores(start, end),
+                self.monitoring.outcomes(start, end),
+                self.monitoring.measures(start, end),
+                self.monitoring.pair_counts(start, end),
             )
             self._kept = {span: one for span, one in self._kept.items() if now - one[0] < _LASTING_OVER}
             self._kept[start, end] = (now, made)
@@ -197,20 +197,20 @@ def watch(counts: Counts, now: datetime, *, weeks: int = 8, model: str = "") -> 
     """Put the report together; with ``model`` only what is about that one, and about the images."""
     asked = weeks_before(now, weeks)
     start, end = asked[-1].start, asked[0].end
-    watching, first_used = counts.watching, counts.watching.first_used()
+    monitoring, first_used = counts.monitoring, counts.monitoring.first_used()
     counted = {week.label: counts.of(week.start, week.end, now) for week in asked}
     return Watch(
         weeks=tuple(week.label for week in asked),
         scores=_scores(counts, asked, counted, first_used, model, now),
         images=_images(counts, asked, counted, first_used, now),
         verdicts=tuple(
-            one for week in asked for one in verdict_weeks(week.label, watching.verdicts(week.start, week.end), model)
+            one for week in asked for one in verdict_weeks(week.label, monitoring.verdicts(week.start, week.end), model)
         ),
-        discrepancies=tuple(one for one in watching.discrepancies(start, end) if not model or one.model == model),
+        discrepancies=tuple(one for one in monitoring.discrepancies(start, end) if not model or one.model == model),
         comparisons=compare(
             (pair for one in counted.values() for pair in one.pairs),
-            watching.pairs(start, end, _MOST_PAIRS),
-            watching.pairs(start, end, _DIFFERING * 4, differing=True),
+            monitoring.pairs(start, end, _MOST_PAIRS),
+            monitoring.pairs(start, end, _DIFFERING * 4, differing=True),
             model,
         ),
     )
@@ -309,15 +309,15 @@ def image_week(
     jobs = sum(outcomes.values())
     failed = outcomes.get("failed", 0)
     reasons = {code: count for code, count in outcomes.items() if code not in ("", "failed")}
-    unfit = sum(reasons.values())
-    low, high = wilson(unfit, jobs)
+    not_analysed = sum(reasons.values())
+    low, high = wilson(not_analysed, jobs)
     measures = [_number(name, measured, reference) for name in NUMBERS]
     measures += [_mix(name, measured, reference) for name in WORDS]
     return ImageWeek(
         week,
         jobs,
-        unfit,
-        unfit / jobs if jobs else 0.0,
+        not_analysed,
+        not_analysed / jobs if jobs else 0.0,
         low,
         high,
         failed,
@@ -361,7 +361,7 @@ def _counted(values: Iterable[Any]) -> dict[Any, int]:
 
 
 def verdict_weeks(week: str, counts: Iterable[VerdictCount], model: str = "") -> tuple[VerdictWeek, ...]:
-    """How readers judged each model and label in a week."""
+    """How readers analysed each model and label in a week."""
     found: defaultdict[tuple[str, str, str], dict[Verdict, int]] = defaultdict(lambda: dict.fromkeys(Verdict, 0))
     for count in counts:
         if not model or count.model == model:

@@ -51,12 +51,12 @@ class Shift:
 
     @property
     def word(self) -> str:
-        """``stable``, ``moving`` or ``shifted``; ``too few`` where chance alone may have moved it so far."""
+        """``stable``, ``moving`` or ``drifted``; ``too few`` where chance alone may have moved it so far."""
         if self.index < 0.1:
             return "stable"
         if self.index <= self.noise:
             return "too few"
-        return "moving" if self.index < 0.25 else "shifted"
+        return "moving" if self.index < 0.25 else "drifted"
 
 
 def shift(reference: Mapping[float, int], current: Mapping[float, int]) -> Shift | None:
@@ -109,7 +109,7 @@ def _binned(counts: Mapping[float, int], edges: Sequence[float]) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Two judges on the same images: how often each finds something, and Cohen's kappa.
+    """Two analyses on the same images: how often each finds something, and Cohen's kappa.
 
     There is no kappa where both always say the same one thing: chance alone would agree as well.
     """
@@ -121,7 +121,7 @@ class Agreement:
 
     @property
     def total(self) -> int:
-        """Images that both have judged."""
+        """Images that both have analysed."""
         return self.both + self.only_first + self.only_second + self.neither
 
     @property

@@ -1,4 +1,4 @@
-"""Whether the parts of a node are fit to run. Each check looks at the real thing and says how to mend it."""
+"""Whether the parts of a node are fit to run. Each check looks at the real thing and says how to fix it."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def check_broker(settings: Settings) -> Check:
     try:
         socket.create_connection((address.hostname or "localhost", address.port or 6379), timeout=3).close()
     except OSError as error:
-        return Check("broker", False, f"no connection: {error}", "start Redis, or mend broker.url")
+        return Check("broker", False, f"no connection: {error}", "start Redis, or fix broker.url")
     return Check("broker", True, f"{address.hostname}:{address.port or 6379} takes connections")
 
 
@@ -115,7 +115,7 @@ def check_models(settings: Settings) -> Check:
     try:
         read_registry(settings.models.folder).active(names)
     except (ManifestError, UnknownModel, OSError) as error:
-        return Check("models", False, str(error), "install the package again, or mend models.* and the manifest")
+        return Check("models", False, str(error), "install the package again, or fix models.* and the manifest")
     return Check("models", True, ", ".join(names) or "none: every image will be not analysed")
 
 
@@ -136,20 +136,24 @@ def check_port(settings: Settings) -> Check:
 
 
 def check_destination(settings: Settings, destination: Destination) -> Check:
-    """The destination answers C-ECHO, and offers what proves that it holds what it took."""
+    """The destination answers C-ECHO, and offers what verifies that it holds what it took."""
     calling = destination.calling_ae_title or settings.listener.ae_title
     peer = Peer(destination.host, destination.port, destination.ae_title, calling, destination.timeout_seconds)
     name = f"destination {destination.name}"
     try:
         echo(peer)
     except SendError as error:
-        return Check(name, False, str(error), f"it must know {calling} as a calling AE title; mend [[destinations]]")
+        return Check(name, False, str(error), f"it must know {calling} as a calling AE title; fix [[destinations]]")
     try:
-        KINDS[destination.kind].verify_proof(destination, calling)
+        KINDS[destination.kind].check_verification(destination, calling)
     except PeerError as error:
-        return Check(name, False, str(error), "allow us that there, or set another destinations[].proof")
-    proof = "" if destination.proof == "none" else f", and offers proof by {destination.proof}"
-    return Check(name, True, f"{destination.ae_title} on {destination.host}:{destination.port} answers C-ECHO{proof}")
+        return Check(name, False, str(error), "allow us that there, or set another destinations[].verification")
+    verification = (
+        "" if destination.verification == "none" else f", and offers verification by {destination.verification}"
+    )
+    return Check(
+        name, True, f"{destination.ae_title} on {destination.host}:{destination.port} answers C-ECHO{verification}"
+    )
 
 
 def check_issuers(settings: Settings) -> Check:
@@ -171,7 +175,7 @@ def check_hl7(settings: Settings) -> Check:
     try:
         tls_context(rules)
     except OSError as error:
-        return Check("HL7 listener", False, f"its certificate cannot be used: {error}", "mend hl7.tls_certificate")
+        return Check("HL7 listener", False, f"its certificate cannot be used: {error}", "fix hl7.tls_certificate")
     try:
         socket.create_server((rules.host, rules.port)).close()
     except OSError:
@@ -189,15 +193,17 @@ def check_channel(settings: Settings, name: str) -> Check:
     try:
         found = CHANNELS[name].verify(settings)
     except NotSentError as error:
-        return Check(part, False, str(error), f"mend [notifications.{name}]; `pleura notify --test {name}` tries it")
-    parked = _parked(settings, name)
+        return Check(part, False, str(error), f"fix [notifications.{name}]; `pleura notify --test {name}` tries it")
+    parked = _failed(settings, name)
     if parked:
-        return Check(part, False, f"{found}; {parked} alarms could not be sent", f"`pleura notify --retry {name}`")
+        return Check(
+            part, False, f"{found}; {parked} notifications could not be sent", f"`pleura notify --retry {name}`"
+        )
     return Check(part, True, found)
 
 
-def _parked(settings: Settings, channel: str) -> int:
-    """How many alarms were given up; 0 where the database cannot say (its own check tells of that)."""
+def _failed(settings: Settings, channel: str) -> int:
+    """How many notifications were given up; 0 where the database cannot say (its own check tells of that)."""
     if settings.database.url is None and not (settings.store.folder / "pleura.sqlite").exists():
         return 0
     engine = connect(settings.database_url)

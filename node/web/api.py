@@ -22,10 +22,10 @@ from db.records import Priority, StudyDetail
 from db.user_tables import Role, Verdict
 from node.monitoring.drift import Watch, watch
 from node.web import actions, formatting
-from node.web.middleware import Endpoint, Visit
+from node.web.middleware import Endpoint, RequestContext
 from node.web.openapi import describe
 from node.web.pages.models import known_models
-from node.web.pages.system import alarm_counts
+from node.web.pages.system import notification_counts
 
 PREFIX = "/api/v1"
 STUDY = PREFIX + "/studies/{study:row}"
@@ -39,7 +39,7 @@ class _Strict(BaseModel):
 class WorklistQuery(_Strict):
     """What part of the worklist to give."""
 
-    show: Show = Show.UNREAD
+    show: Show = Show.UNREPORTED
     """Part of the worklist."""
     order: Order = Order.DUE
     """What to sort by."""
@@ -74,7 +74,7 @@ class PriorityBody(_Strict):
 
 
 class HoldBody(_Strict):
-    """Why a study is held."""
+    """Why a study is on hold."""
 
     reason: str = Field(min_length=1, max_length=200)
     """One sentence for whoever finds it held."""
@@ -133,7 +133,7 @@ class SystemAnswer(BaseModel):
     workers: tuple[RunningWorker, ...]
     failures: tuple[Failure, ...]
     agreement: tuple[Agreement, ...]
-    alarms: dict[str, dict[str, int]]
+    notifications: dict[str, dict[str, int]]
     assessments_unmatched: tuple[Unmatched, ...]
 
 
@@ -165,11 +165,13 @@ class DriftAnswer(BaseModel):
 
 
 class SwitchAnswer(BaseModel):
-    """Whether anything changed, how many deliveries wait for a person now, and how many alarms were withdrawn."""
+    """Whether anything changed, how many deliveries wait for a person now, and how many notifications were
+    withdrawn.
+    """
 
     changed: bool
-    held: int
-    silenced: int
+    on_hold: int
+    cancelled: int
 
 
 class AuditAnswer(BaseModel):
@@ -204,18 +206,20 @@ class Operation:
     path: str
     summary: str
     role: Role
-    run: Callable[[Visit], BaseModel]
+    run: Callable[[RequestContext], BaseModel]
     answer: type[BaseModel]
     query: type[BaseModel] = NoQuery
     body: type[BaseModel] | None = None
 
     def endpoint(self) -> Endpoint:
-        """The route of this operation; what was asked for wrongly is answered with 422, a refusal with 409."""
+        """The route of this operation; what was asked for wrongly is answered with 422, a reason for not eligible
+        with 409.
+        """
 
-        def handle(visit: Visit) -> Response:
+        def handle(context: RequestContext) -> Response:
             try:
-                _parsed(self.query, dict(visit.request.query_params))
-                made = self.run(visit)
+                _parsed(self.query, dict(context.request.query_params))
+                made = self.run(context)
             except RecordNotFoundError as error:
                 raise HTTPException(404, str(error)) from error
             except DatabaseError as error:
@@ -234,18 +238,18 @@ def _parsed(kind: type[Body], values: Any) -> Body:
         raise HTTPException(422, f"{place}: {first['msg']}") from error
 
 
-def _body(visit: Visit, kind: type[Body]) -> Body:
-    return _parsed(kind, visit.body)
+def _body(context: RequestContext, kind: type[Body]) -> Body:
+    return _parsed(kind, context.body)
 
 
-def _query(visit: Visit, kind: type[Body]) -> Body:
-    return _parsed(kind, dict(visit.request.query_params))
+def _query(context: RequestContext, kind: type[Body]) -> Body:
+    return _parsed(kind, dict(context.request.query_params))
 
 
-def _worklist(visit: Visit) -> Worklist:
-    asked = _query(visit, WorklistQuery)
+def _worklist(context: RequestContext) -> Worklist:
+    asked = _query(context, WorklistQuery)
     search = asked.search.replace("\x00", "")
-    rows = visit.services.reading.page(
+    rows = context.services.reading.page(
         show=asked.show,
         search=search,
         order=asked.order,
@@ -253,21 +257,21 @@ def _worklist(visit: Visit) -> Worklist:
         limit=asked.limit,
         offset=asked.offset,
     )
-    counts = {part.value: number for part, number in visit.services.reading.counts().items() if part != Show.REPORTED}
-    return Worklist(studies=tuple(_veiled(visit, row) for row in rows), counts=counts)
+    counts = {part.value: number for part, number in context.services.reading.counts().items() if part != Show.REPORTED}
+    return Worklist(studies=tuple(_veiled(context, row) for row in rows), counts=counts)
 
 
-def _veiled(visit: Visit, row: ListedStudy) -> ListedStudy:
-    hidden = visit.services.settings.admin.hide_patient_names
+def _veiled(context: RequestContext, row: ListedStudy) -> ListedStudy:
+    hidden = context.services.settings.admin.hide_patient_names
     return replace(row, patient_name=formatting.NAME_HIDDEN) if hidden else row
 
 
-def _study(visit: Visit) -> StudyAnswer:
-    study_id, services = visit.number("study"), visit.services
+def _study(context: RequestContext) -> StudyAnswer:
+    study_id, services = context.number("study"), context.services
     detail = services.worklist.study_detail(study_id)
     if services.settings.admin.hide_patient_names:
         detail = replace(detail, row=replace(detail.row, patient_name=formatting.NAME_HIDDEN))
-    visit.audit("view study", "study", study_id, "by the API")
+    context.audit("view study", "study", study_id, "by the API")
     return StudyAnswer(
         study=detail,
         findings=services.feedback.findings(study_id),
@@ -277,21 +281,21 @@ def _study(visit: Visit) -> StudyAnswer:
     )
 
 
-def _system(visit: Visit) -> SystemAnswer:
-    services = visit.services
+def _system(context: RequestContext) -> SystemAnswer:
+    services = context.services
     return SystemAnswer(
         queue=services.statistics.queue_counts(),
-        oldest_job_seconds=services.statistics.oldest_queued(visit.now),
-        overdue=services.statistics.overdue(visit.now),
-        workers=services.statistics.workers(visit.now - timedelta(hours=24)),
+        oldest_job_seconds=services.statistics.oldest_queued(context.now),
+        overdue=services.statistics.overdue(context.now),
+        workers=services.statistics.workers(context.now - timedelta(hours=24)),
         failures=services.statistics.failures(),
-        agreement=services.feedback.agreement(visit.now),
-        alarms=alarm_counts(services),
+        agreement=services.feedback.agreement(context.now),
+        notifications=notification_counts(services),
         assessments_unmatched=unmatched(services.engine),
     )
 
 
-def _models(visit: Visit) -> ModelsAnswer:
+def _models(context: RequestContext) -> ModelsAnswer:
     return ModelsAnswer(
         models=tuple(
             ModelAnswer(
@@ -304,70 +308,70 @@ def _models(visit: Visit) -> ModelsAnswer:
                 configured=shown.use.configured,
                 findings=shown.findings,
                 positives=shown.positives,
-                switches=model_history(visit.services.engine, shown.name),
+                switches=model_history(context.services.engine, shown.name),
             )
-            for shown in known_models(visit)
+            for shown in known_models(context)
         )
     )
 
 
-def _switch_model(visit: Visit) -> SwitchAnswer:
-    asked = _body(visit, SwitchBody)
-    done = actions.switch_model(visit, str(visit.request.path_params["name"]), asked.state, asked.reason)
-    return SwitchAnswer(changed=done.changed, held=done.held, silenced=done.silenced)
+def _switch_model(context: RequestContext) -> SwitchAnswer:
+    asked = _body(context, SwitchBody)
+    done = actions.switch_model(context, str(context.request.path_params["name"]), asked.state, asked.reason)
+    return SwitchAnswer(changed=done.changed, on_hold=done.on_hold, cancelled=done.cancelled)
 
 
-def _drift(visit: Visit) -> DriftAnswer:
-    asked = _query(visit, DriftQuery)
-    return DriftAnswer(report=watch(visit.services.counts, visit.now, weeks=asked.weeks, model=asked.model))
+def _drift(context: RequestContext) -> DriftAnswer:
+    asked = _query(context, DriftQuery)
+    return DriftAnswer(report=watch(context.services.counts, context.now, weeks=asked.weeks, model=asked.model))
 
 
-def _audit(visit: Visit) -> AuditAnswer:
-    asked = _query(visit, PageQuery)
-    return AuditAnswer(entries=visit.services.audit.entries(limit=asked.limit, offset=asked.offset))
+def _audit(context: RequestContext) -> AuditAnswer:
+    asked = _query(context, PageQuery)
+    return AuditAnswer(entries=context.services.audit.entries(limit=asked.limit, offset=asked.offset))
 
 
-def _steer(act: Callable[[Visit, int], None]) -> Callable[[Visit], BaseModel]:
+def _steer(act: Callable[[RequestContext, int], None]) -> Callable[[RequestContext], BaseModel]:
     """An operation on one study, which must be there."""
 
-    def run(visit: Visit) -> BaseModel:
-        study_id = visit.number("study")
-        visit.services.worklist.study_facts(study_id)
-        act(visit, study_id)
-        row = _veiled(visit, visit.services.reading.rows([study_id])[0])
+    def run(context: RequestContext) -> BaseModel:
+        study_id = context.number("study")
+        context.services.worklist.study_facts(study_id)
+        act(context, study_id)
+        row = _veiled(context, context.services.reading.rows([study_id])[0])
         names = {name: getattr(row, name) for name in StudyName.model_fields if name != "id"}
         return Done(study=StudyName(id=study_id, **names))
 
     return run
 
 
-def _retry(visit: Visit, study_id: int) -> None:
-    job_id = visit.number("job")
-    if job_id not in {job.id for job in visit.services.worklist.study_detail(study_id).jobs}:
+def _retry(context: RequestContext, study_id: int) -> None:
+    job_id = context.number("job")
+    if job_id not in {job.id for job in context.services.worklist.study_detail(study_id).jobs}:
         raise RecordNotFoundError("job", job_id)
-    actions.retry_job(visit, study_id, job_id)
+    actions.retry_job(context, study_id, job_id)
 
 
-def _resend(visit: Visit, study_id: int) -> None:
-    delivery_id = visit.number("delivery")
-    if delivery_id not in {one.id for one in visit.services.worklist.study_detail(study_id).deliveries}:
+def _resend(context: RequestContext, study_id: int) -> None:
+    delivery_id = context.number("delivery")
+    if delivery_id not in {one.id for one in context.services.worklist.study_detail(study_id).deliveries}:
         raise RecordNotFoundError("delivery", delivery_id)
-    actions.send_again(visit, study_id, delivery_id)
+    actions.send_again(context, study_id, delivery_id)
 
 
-def _give_feedback(visit: Visit, study_id: int) -> None:
-    finding_id, body = visit.number("finding"), _body(visit, FeedbackBody)
-    if finding_id not in {finding.id for finding in visit.services.feedback.findings(study_id)}:
+def _give_feedback(context: RequestContext, study_id: int) -> None:
+    finding_id, body = context.number("finding"), _body(context, FeedbackBody)
+    if finding_id not in {finding.id for finding in context.services.feedback.findings(study_id)}:
         raise RecordNotFoundError("finding", finding_id)
-    actions.judge_finding(visit, finding_id, body.verdict, body.comment, "api")
+    actions.give_feedback_on(context, finding_id, body.verdict, body.comment, "api")
 
 
-def _set_priority(visit: Visit, study_id: int) -> None:
-    actions.set_priority(visit, study_id, _body(visit, PriorityBody).priority)
+def _set_priority(context: RequestContext, study_id: int) -> None:
+    actions.set_priority(context, study_id, _body(context, PriorityBody).priority)
 
 
-def _hold(visit: Visit, study_id: int) -> None:
-    actions.hold(visit, study_id, _body(visit, HoldBody).reason)
+def _hold(context: RequestContext, study_id: int) -> None:
+    actions.hold(context, study_id, _body(context, HoldBody).reason)
 
 
 VIEWER, RADIOLOGIST, ADMIN = Role.VIEWER, Role.RADIOLOGIST, Role.ADMIN
@@ -386,7 +390,7 @@ OPERATIONS = (
     Operation("POST", STUDY + "/hold", "Hold a study", RADIOLOGIST, _steer(_hold), Done, body=HoldBody),
     Operation("POST", STUDY + "/release", "Release a study", RADIOLOGIST, _steer(actions.release), Done),
     Operation("POST", STUDY + "/reported", "Take off the worklist", RADIOLOGIST, _steer(actions.report), Done),
-    Operation("POST", STUDY + "/unread", "Put back", RADIOLOGIST, _steer(actions.make_unread), Done),
+    Operation("POST", STUDY + "/unreported", "Put back", RADIOLOGIST, _steer(actions.mark_unreported), Done),
     Operation("POST", STUDY + "/jobs/{job:row}/retry", "Run a job again", RADIOLOGIST, _steer(_retry), Done),
     Operation("POST", STUDY + "/deliveries/{delivery:row}/resend", "Send again", RADIOLOGIST, _steer(_resend), Done),
     Operation(
@@ -418,8 +422,8 @@ def api_endpoints() -> tuple[Endpoint, ...]:
     """The routes of the API, its own description included."""
     described = describe(OPERATIONS)
 
-    def openapi(visit: Visit) -> Response:
-        del visit
+    def openapi(context: RequestContext) -> Response:
+        del context
         return JSONResponse(described)
 
     return (

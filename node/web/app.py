@@ -28,7 +28,7 @@ from config.settings import Admin, Destination, Settings
 from db.audit import AuditTrail
 from db.engine import connect, migrate
 from db.feedback import Feedback
-from db.queries.monitoring import Watching
+from db.queries.monitoring import ModelMonitoring
 from db.queries.statistics import Statistics
 from db.queries.worklist import ReadingList
 from db.study_status import Reporting
@@ -38,13 +38,13 @@ from node.monitoring.drift import Counts
 from node.web import charts, formatting
 from node.web.api import api_endpoints
 from node.web.connection_limits import Door, Patience, guarded, limits_of
-from node.web.dependencies import Doorbell, Services
+from node.web.dependencies import Services, TaskQueue
 from node.web.event_stream import Feed
 from node.web.image_reader import Readers, ReadingLimits
 from node.web.middleware import Endpoint, SecurityHeaders, problem
 from node.web.rendering import Radiographs
 from node.web.routes import page_endpoints
-from node.web.trials import Judge, SwitchedJudge, Trials
+from node.web.trials import CurrentPredictor, PagePredictor, Trials
 from workers.destinations.destination_kind import PeerError
 from workers.destinations.destination_kinds import KINDS
 
@@ -58,9 +58,9 @@ def create_app(
     worklist: Worklist,
     engine: Engine,
     *,
-    doorbell: Doorbell,
+    task_queue: TaskQueue,
     clock: Callable[[], datetime],
-    load_judge: Callable[[], Judge],
+    load_page_predictor: Callable[[], PagePredictor],
     echo: Callable[[Destination], str | None],
     readers: Readers,
     accounts: Accounts | None = None,
@@ -77,12 +77,14 @@ def create_app(
         reporting=Reporting(engine),
         feedback=Feedback(engine),
         statistics=statistics,
-        counts=Counts(Watching(engine)),
-        doorbell=doorbell,
+        counts=Counts(ModelMonitoring(engine)),
+        task_queue=task_queue,
         templates=_templates(settings),
         feed=Feed(statistics.news),
         radiographs=Radiographs(settings.store.folder, readers.store.read_stored),
-        trials=Trials(readers.uploads.read_upload, load_judge, timedelta(minutes=settings.admin.upload_minutes)),
+        trials=Trials(
+            readers.uploads.read_upload, load_page_predictor, timedelta(minutes=settings.admin.upload_minutes)
+        ),
         echo=echo,
         clock=clock,
     )
@@ -176,7 +178,7 @@ def _error(services: Services, request: Request, status: int, detail: str) -> Re
     if request.url.path.startswith("/api/"):
         return problem(status, detail)
     page = services.templates.get_template("error.html")
-    return HTMLResponse(page.render(status=status, detail=detail, who=None, visit=None), status)
+    return HTMLResponse(page.render(status=status, detail=detail, who=None, context=None), status)
 
 
 def _lifespan(services: Services) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
@@ -199,11 +201,11 @@ async def _forget_trials(services: Services) -> None:
 
 
 def call(settings: Settings, destination: Destination) -> str | None:
-    """C-ECHO to ``destination``; the problem in words, or None where it answers and offers the proof it owes."""
+    """C-ECHO to ``destination``; the problem in words, or None where it answers and offers the verification it owes."""
     kind = KINDS[destination.kind]
     try:
         kind.verify(destination, settings.listener.ae_title)
-        kind.verify_proof(destination, settings.listener.ae_title)
+        kind.check_verification(destination, settings.listener.ae_title)
     except PeerError as error:
         return str(error)
     return None
@@ -215,22 +217,22 @@ def run_admin(settings: Settings, ready: Callable[[int], None], stop: threading.
     Raises:
         OSError: The address cannot be bound.
     """
-    from workers.enqueue import Doorbell as BrokerDoorbell
+    from workers.enqueue import TaskQueue as BrokerTaskQueue
     from workers.open_worklist import worklist_of
 
     settings.store.folder.mkdir(parents=True, exist_ok=True)
     engine = connect(settings.database_url)
     migrate(engine)
-    doorbell = BrokerDoorbell(settings.broker_url)
+    task_queue = BrokerTaskQueue(settings.broker_url)
     worklist = worklist_of(settings, engine)
     with Readers(ReadingLimits(settings.admin.upload_bytes)) as readers:
         app = create_app(
             settings,
             worklist,
             engine,
-            doorbell=doorbell,
+            task_queue=task_queue,
             clock=lambda: datetime.now(UTC),
-            load_judge=lambda: load_judge(settings, worklist),
+            load_page_predictor=lambda: load_page_predictor(settings, worklist),
             echo=lambda destination: call(settings, destination),
             readers=readers,
         )
@@ -238,22 +240,22 @@ def run_admin(settings: Settings, ready: Callable[[int], None], stop: threading.
             port = int(listening.getsockname()[1])
             server = _Server(_configuration(app, settings.admin), lambda: ready(port))
             asyncio.run(_serve(server, app, listening, stop))
-    doorbell.close()
+    task_queue.close()
     engine.dispose()
 
 
-def load_judge(settings: Settings, worklist: Worklist) -> Judge:
+def load_page_predictor(settings: Settings, worklist: Worklist) -> PagePredictor:
     """The active pipeline with its networks, on the processor: the page must not take a worker's GPU.
 
     A model that a person has switched is what they made of it here too.
     """
     from models.predictor import load_predictor
-    from workers.model_state_resolver import Switchboard
+    from workers.model_state_resolver import ModelStateResolver
     from workers.pipeline_digest import activated_pipeline, active_pipeline
 
     loaded = load_predictor(active_pipeline(settings), device="cpu", threads=settings.workers.threads)
-    board = Switchboard(loaded, activated_pipeline(settings))
-    return SwitchedJudge(lambda: board.turn(worklist.model_states()).predictor)
+    board = ModelStateResolver(loaded, activated_pipeline(settings))
+    return CurrentPredictor(lambda: board.resolve(worklist.model_states()).predictor)
 
 
 def _configuration(app: Starlette, settings: Admin) -> uvicorn.Config:
@@ -296,8 +298,8 @@ async def _serve(server: _Server, app: Starlette, listening: socket.socket, stop
         app.state.services.feed.close()
         server.should_exit = True
 
-    watching = asyncio.create_task(watch())
+    monitoring = asyncio.create_task(watch())
     await server.serve([listening])
-    watching.cancel()
+    monitoring.cancel()
     with suppress(asyncio.CancelledError):
-        await watching
+        await monitoring

@@ -88,19 +88,20 @@ def group_of(address: str) -> str:
     return address
 
 
-def who_makes_room(held: Sequence[Held], newcomer: Held, limits: Limits) -> Held | None:
-    """The connection to close when ``newcomer`` opens one beside those ``held``, the longest waiting first; None: none.
+def who_makes_room(on_hold: Sequence[Held], newcomer: Held, limits: Limits) -> Held | None:
+    """The connection to close when ``newcomer`` opens one beside those ``on_hold``, the longest waiting first; None:
+    none.
 
     It is the newcomer itself only where all that count against the limit are being answered.
     """
-    waiting = [one for one in held if one.waiting]
+    waiting = [one for one in on_hold if one.waiting]
     if newcomer.limited:
         own = [one for one in waiting if one.group == newcomer.group]
-        if sum(one.group == newcomer.group for one in held) >= limits.of_one_address:
+        if sum(one.group == newcomer.group for one in on_hold) >= limits.of_one_address:
             return own[0] if own else newcomer
         if len(own) >= limits.waiting_of_one_address:
             return own[0]
-    if len(waiting) < limits.waiting and len(held) < limits.total:
+    if len(waiting) < limits.waiting and len(on_hold) < limits.total:
         return None
     if not waiting:
         return newcomer
@@ -130,25 +131,25 @@ class Door:
             self._turn_out(victim, "a limit on connections is reached")
         return newcomer
 
-    def wait(self, held: Held) -> None:
+    def wait(self, on_hold: Held) -> None:
         """A request of this connection is answered: it waits for another, behind those that wait already."""
-        close = self._open.pop(held, None)
-        held.waiting = True
+        close = self._open.pop(on_hold, None)
+        on_hold.waiting = True
         if close is not None:
-            self._open[held] = close
+            self._open[on_hold] = close
 
-    def leave(self, held: Held) -> None:
+    def leave(self, on_hold: Held) -> None:
         """A connection has ended."""
-        self._open.pop(held, None)
+        self._open.pop(on_hold, None)
 
-    def turn_out(self, held: Held, reason: str) -> None:
+    def turn_out(self, on_hold: Held, reason: str) -> None:
         """End a connection that is too slow."""
-        if held in self._open:
-            self._turn_out(held, reason)
+        if on_hold in self._open:
+            self._turn_out(on_hold, reason)
 
-    def _turn_out(self, held: Held, reason: str) -> None:
-        self._open.pop(held)()
-        self._closed[held.group] += 1
+    def _turn_out(self, on_hold: Held, reason: str) -> None:
+        self._open.pop(on_hold)()
+        self._closed[on_hold.group] += 1
         if self._clock() - self._told_at < _TELL_SECONDS:
             return
         group, count = self._closed.most_common(1)[0]
@@ -171,7 +172,7 @@ class GuardedProtocol(H11Protocol):
     ) -> None:
         """As uvicorn makes it for each connection."""
         super().__init__(config, server_state, app_state, _loop)
-        self._held: Held | None = None
+        self._on_hold: Held | None = None
         self._received = self._asked = 0
         self._request: object = None
         self._reading: asyncio.TimerHandle | None = None
@@ -180,15 +181,15 @@ class GuardedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Ask the door, then wait for a header."""
         super().connection_made(cast(asyncio.Transport, transport))
-        self._held = self.door.enter(self.client[0] if self.client else "", self.transport.abort)
+        self._on_hold = self.door.enter(self.client[0] if self.client else "", self.transport.abort)
         self._await_header()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection and its deadlines."""
         super().connection_lost(exc)
         _cancel(self._reading, self._writing)
-        if self._held is not None:
-            self.door.leave(self._held)
+        if self._on_hold is not None:
+            self.door.leave(self._on_hold)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; a header that is whole begins the deadline of the body, or ends deadlines where there is none."""
@@ -199,8 +200,8 @@ class GuardedProtocol(H11Protocol):
     def on_response_complete(self) -> None:
         """Wait for the next request, unless it is here already."""
         super().on_response_complete()
-        if self.cycle.response_complete and self._held is not None:
-            self.door.wait(self._held)
+        if self.cycle.response_complete and self._on_hold is not None:
+            self.door.wait(self._on_hold)
             self._await_header()
         else:
             self._look()
@@ -218,10 +219,10 @@ class GuardedProtocol(H11Protocol):
 
     def _look(self) -> None:
         """See whether another request has begun, and whether all of its body is here."""
-        if self._held is None or self.cycle is None or self.cycle.response_complete:
+        if self._on_hold is None or self.cycle is None or self.cycle.response_complete:
             return
         begun, self._request = self._request is not self.cycle, self.cycle
-        self._held.waiting = False
+        self._on_hold.waiting = False
         if begun or not self.cycle.more_body:
             _cancel(self._reading)
         if begun and self.cycle.more_body:
@@ -240,13 +241,13 @@ class GuardedProtocol(H11Protocol):
         self._reading = self.loop.call_later(self.door.patience.body, self._weigh, self._received)
 
     def _give_up(self, reason: str) -> None:
-        if self._held is None:
+        if self._on_hold is None:
             return
         if reason is _NO_REQUEST and self._received == self._asked:
-            self.door.leave(self._held)  # a browser opens a connection in advance: nothing to tell
+            self.door.leave(self._on_hold)  # a browser opens a connection in advance: nothing to tell
             self.transport.abort()
             return
-        self.door.turn_out(self._held, reason)
+        self.door.turn_out(self._on_hold, reason)
 
 
 def guarded(door: Door) -> type[H11Protocol]:

@@ -24,15 +24,15 @@ from node.web.rendering import Radiographs
 from node.web.trials import Trials
 
 
-class Doorbell(Protocol):
-    """Tells the workers that there is something to do; losing a ring costs time and nothing else."""
+class TaskQueue(Protocol):
+    """Tells the workers that there is something to do; losing a enqueue costs time and nothing else."""
 
-    def ring_jobs(self, jobs: Sequence[tuple[int, bool]]) -> bool:
-        """Ring for jobs: row number, and whether it is STAT."""
+    def enqueue_jobs(self, jobs: Sequence[tuple[int, bool]]) -> bool:
+        """Enqueue jobs: row number, and whether it is STAT."""
         ...
 
-    def ring_deliveries(self, delivery_ids: Sequence[int]) -> bool:
-        """Ring for deliveries."""
+    def enqueue_deliveries(self, delivery_ids: Sequence[int]) -> bool:
+        """Enqueue deliveries."""
         ...
 
 
@@ -50,7 +50,7 @@ class Services:
     feedback: Feedback
     statistics: Statistics
     counts: Counts
-    doorbell: Doorbell
+    task_queue: TaskQueue
     templates: Environment
     feed: Feed
     radiographs: Radiographs

@@ -12,7 +12,7 @@ from pathlib import Path
 from pydicom import dcmread
 
 from db.records import FindingRecord, InstanceDetail, JobDetail, StudyDetail
-from models.contract import Code, Finding, Mask, ModelInput, ModelSpec, Prediction, Unfit
+from models.contract import Code, Finding, Mask, ModelInput, ModelSpec, NotAnalysed, Prediction
 from models.model_registry import Registry
 from models.radiograph.decode import UnreadablePixels
 from models.radiograph.reading import read_model_input
@@ -26,9 +26,11 @@ def explain_study(detail: StudyDetail, store: Path, registry: Registry) -> str:
     models = [spec for spec in registry if spec.name in {item.model for job in detail.jobs for item in job.findings}]
     instances = {item.id: item for item in detail.instances}
     images = [_image(job, instances[job.instance_id], detail, store, models) for job in detail.jobs]
-    refused = [item for item in detail.instances if item.refusal is not None]
+    not_eligible = [item for item in detail.instances if item.not_eligible is not None]
     reason = detail.triage_reason + "".join(
-        f" Image {item.id} was refused: {item.refusal.sentence}" for item in refused if item.refusal is not None
+        f" Image {item.id} was refused: {item.not_eligible.sentence}"
+        for item in not_eligible
+        if item.not_eligible is not None
     )
     return explain_html(
         title=f"Study {detail.row.study_id}: {detail.row.study_description or 'no description'}",
@@ -68,10 +70,12 @@ def _prediction(
     job: JobDetail, shape: tuple[int, int], masks: Mapping[str, Mask], models: Sequence[ModelSpec]
 ) -> Prediction:
     """What the job said; a finding and its segment have one tracking UID."""
-    unfit = Unfit(job.unfit.code, job.unfit.sentence) if job.unfit is not None else None
+    not_analysed = (
+        NotAnalysed(job.not_analysed.code, job.not_analysed.sentence) if job.not_analysed is not None else None
+    )
     # What runs in shadow is not fit to be told to anybody: it is stored to be compared.
     findings = tuple(_finding(item, masks.get(item.tracking_uid), models) for item in job.findings if not item.shadow)
-    return Prediction(shape=shape, findings=findings, unfit=unfit, timings=job.timings)
+    return Prediction(shape=shape, findings=findings, not_analysed=not_analysed, timings=job.timings)
 
 
 def _finding(record: FindingRecord, mask: Mask | None, models: Sequence[ModelSpec]) -> Finding:

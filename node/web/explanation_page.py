@@ -41,7 +41,7 @@ _LIMITS = (
 class ExplainedImage:
     """One image of the study: its picture with the overlay, what was said, and where sizes hold.
 
-    ``title`` names the image without the patient; ``notes`` say what had to be mended to read it.
+    ``title`` names the image without the patient; ``notes`` say what had to be fixed to read it.
     """
 
     title: str
@@ -60,7 +60,7 @@ def explain_html(
     models: Sequence[ModelSpec],
     cards: Mapping[str, str],
 ) -> str:
-    """Make the page; ``models`` are those that judged, ``cards`` the text of their model cards by name."""
+    """Make the page; ``models`` are those that analysed, ``cards`` the text of their model cards by name."""
     parts = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="warning">{_WARNING}</p>',
@@ -83,8 +83,8 @@ def _image(item: ExplainedImage, models: Sequence[ModelSpec]) -> str:
     if item.picture is not None:
         alternative = escape(f"{item.title} with the outlines of what was found")
         parts.append(f'<figure><img alt="{alternative}" src="{_data_url(item.picture)}"></figure>')
-    if item.prediction.unfit is not None:
-        sentence = escape(item.prediction.unfit.sentence)
+    if item.prediction.not_analysed is not None:
+        sentence = escape(item.prediction.not_analysed.sentence)
         parts.append(f"<p><strong>Not analysed.</strong> {sentence} This is not a negative result.</p>")
     else:
         parts.append(_findings(item, models))

@@ -151,5 +151,5 @@ def remedy(error: str) -> str:
 
 
 def only_shadow(row: ListedStudy) -> bool:
-    """Whether nothing but models in shadow has judged a study: then no finding says nothing."""
+    """Whether nothing but models in shadow has analysed a study: then no finding says nothing."""
     return bool(row.findings) and all(finding.shadow for finding in row.findings)

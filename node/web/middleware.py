@@ -1,6 +1,6 @@
 """The frame around every handler: who asks, may they, is the form ours; and the headers of every answer.
 
-A handler is a plain function from a :class:`Visit` to a response. It runs in a thread, so that it may ask the
+A handler is a plain function from a :class:`RequestContext` to a response. It runs in a thread, so that it may ask the
 database; a coroutine runs in the loop. It never has to think about roles or forged forms.
 """
 
@@ -56,7 +56,7 @@ _HEADERS = {
 
 
 @dataclass(frozen=True)
-class Visit:
+class RequestContext:
     """One request, with all that a handler needs to answer it."""
 
     request: Request
@@ -98,7 +98,7 @@ class Visit:
     def page(self, template: str, status: int = 200, **context: Any) -> HTMLResponse:
         """Render a template, which always knows who asks and when."""
         made = self.services.templates.get_template(template)
-        return HTMLResponse(made.render(visit=self, who=self.principal, now=self.now, **context), status)
+        return HTMLResponse(made.render(context=self, who=self.principal, now=self.now, **context), status)
 
     def audit(self, action: str, subject: str = "", study_id: int | None = None, detail: str = "") -> None:
         """Write down what was done or seen."""
@@ -106,7 +106,7 @@ class Visit:
         self.services.audit.add(entry)
 
 
-Handler = Callable[[Visit], Response] | Callable[[Visit], Awaitable[Response]]
+Handler = Callable[[RequestContext], Response] | Callable[[RequestContext], Awaitable[Response]]
 
 
 @dataclass(frozen=True)
@@ -142,27 +142,27 @@ class Endpoint:
         return answer
 
     async def _answer(self, request: Request, services: Services) -> Response:
-        visit = await self._admit(request, services)
-        if isinstance(visit, Response):
-            return visit
+        context = await self._admit(request, services)
+        if isinstance(context, Response):
+            return context
         if inspect.iscoroutinefunction(self.handler):
-            return cast(Response, await self.handler(visit))
-        return cast(Response, await run_in_threadpool(self.handler, visit))
+            return cast(Response, await self.handler(context))
+        return cast(Response, await run_in_threadpool(self.handler, context))
 
-    async def _admit(self, request: Request, services: Services) -> Visit | Response:
+    async def _admit(self, request: Request, services: Services) -> RequestContext | Response:
         now = services.clock()
         settings = services.settings.admin
         origin = origin_of(request, settings.trusted_proxies)
         principal = await run_in_threadpool(principal_of, request, services.accounts, settings, now)
         if self.role is not None:
-            refusal = _refusal(request, principal, self.role, self.api)
-            if refusal is not None:
-                return refusal
-        visit = Visit(request, services, now, origin.address, origin.secure, principal)
-        return visit if request.method in _SAFE else await self._with_body(visit)
+            not_eligible = _not_eligible(request, principal, self.role, self.api)
+            if not_eligible is not None:
+                return not_eligible
+        context = RequestContext(request, services, now, origin.address, origin.secure, principal)
+        return context if request.method in _SAFE else await self._with_body(context)
 
-    async def _with_body(self, visit: Visit) -> Visit:
-        request = _limited(visit.request, self.body_limit)
+    async def _with_body(self, context: RequestContext) -> RequestContext:
+        request = _limited(context.request, self.body_limit)
         if not same_site(request):
             raise HTTPException(403, "this request comes from another site")
         form, body = FormData(), None
@@ -170,17 +170,24 @@ class Endpoint:
             body = await _json(request)
         else:
             form = await _form(request)
-        visit = Visit(
-            visit.request, visit.services, visit.now, visit.address, visit.secure, visit.principal, form, body
+        context = RequestContext(
+            context.request,
+            context.services,
+            context.now,
+            context.address,
+            context.secure,
+            context.principal,
+            form,
+            body,
         )
-        if visit.principal is not None and visit.principal.user is not None:
-            given = request.headers.get("x-csrf-token") or visit.field("csrf")
-            if not csrf_matches(given, visit.principal.csrf):
+        if context.principal is not None and context.principal.user is not None:
+            given = request.headers.get("x-csrf-token") or context.field("csrf")
+            if not csrf_matches(given, context.principal.csrf):
                 raise HTTPException(403, "this form is not from your session; reload the page and try again")
-        return visit
+        return context
 
 
-def _refusal(request: Request, principal: Principal | None, role: Role, api: bool) -> Response | None:
+def _not_eligible(request: Request, principal: Principal | None, role: Role, api: bool) -> Response | None:
     if principal is None and api:
         return problem(401, "a token or a log-in is needed", {"WWW-Authenticate": "Bearer"})
     if principal is None:

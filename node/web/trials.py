@@ -1,4 +1,4 @@
-"""“Try it”: one file that somebody drops on the page, judged here and forgotten after some minutes.
+"""“Try it”: one file that somebody drops on the page, analysed here and forgotten after some minutes.
 
 Nothing of it is written to a file or to the database, and only who brought it can see it. It is read in a process of
 its own (:mod:`node.web.image_reader`), which may write no file either.
@@ -20,18 +20,18 @@ from node.web.rendering import LONGEST, overlay_png, packed_png, shown_size
 _KEPT = 8
 
 
-class Judge(Protocol):
-    """What judges an image: the active pipeline, loaded."""
+class PagePredictor(Protocol):
+    """What analyses an image: the active pipeline, loaded."""
 
     def predict(self, model_input: ModelInput) -> Prediction:
         """Say all that the pipeline says about one image."""
         ...
 
 
-class SwitchedJudge:
+class CurrentPredictor:
     """Judges each image by what is in force when it comes."""
 
-    def __init__(self, current: Callable[[], Judge]) -> None:
+    def __init__(self, current: Callable[[], PagePredictor]) -> None:
         """Take what gives the judge of the moment."""
         self._current = current
 
@@ -67,7 +67,7 @@ class Trial:
     height: int
     picture: bytes
     findings: tuple[TrialFinding, ...] = ()
-    unfit: str = ""
+    not_analysed: str = ""
     notes: tuple[str, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
 
@@ -75,12 +75,14 @@ class Trial:
 class Trials:
     """Judges files one at a time, and keeps the last few."""
 
-    def __init__(self, read: Callable[[bytes], ModelInput], load: Callable[[], Judge], lasting: timedelta) -> None:
+    def __init__(
+        self, read: Callable[[bytes], ModelInput], load: Callable[[], PagePredictor], lasting: timedelta
+    ) -> None:
         """``read`` reads a file, ``load`` makes the pipeline ready; it is called once, at the first trial."""
         self._read = read
         self._load = load
         self._lasting = lasting
-        self._judge: Judge | None = None
+        self._predictor: PagePredictor | None = None
         self._judging = threading.Lock()
         self._lock = threading.Lock()
         self._kept: dict[str, Trial] = {}
@@ -93,9 +95,9 @@ class Trials:
         """
         image = self._read(data)
         with self._judging:
-            if self._judge is None:
-                self._judge = self._load()
-            prediction = self._judge.predict(image)
+            if self._predictor is None:
+                self._predictor = self._load()
+            prediction = self._predictor.predict(image)
         trial = _trial(image, prediction, secrets.token_urlsafe(12), owner, file_name, now + self._lasting)
         with self._lock:
             self._forget(now)
@@ -137,7 +139,7 @@ def _trial(
         findings=tuple(
             _trial_finding(finding, index) for index, finding in enumerate(sorted(prediction.findings, key=_by_weight))
         ),
-        unfit=prediction.unfit.sentence if prediction.unfit else "",
+        not_analysed=prediction.not_analysed.sentence if prediction.not_analysed else "",
         notes=image.notes,
         timings=dict(prediction.timings),
     )

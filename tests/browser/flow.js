@@ -1,4 +1,4 @@
-// One visit to the admin page in headless Chromium, from log-in to log-out, with a check by axe on every page.
+// One context to the admin page in headless Chromium, from log-in to log-out, with a check by axe on every page.
 // Talks to the test by lines: it writes "arrive" when a study should arrive, and "ok NAME" for each step.
 "use strict";
 const fs = require("node:fs");
@@ -160,7 +160,7 @@ async function main() {
   said("log out");
 
   await logIn(page, "ada");
-  for (const [name, place] of [["people", "/people"], ["audit", "/audit"], ["history", `${new URL(address).pathname}/history`]]) {
+  for (const [name, place] of [["people", "/users"], ["audit", "/audit"], ["history", `${new URL(address).pathname}/history`]]) {
     await page.goto(base + place);
     await accessible(page, name);
   }
@@ -171,7 +171,7 @@ async function main() {
   page.on("dialog", (dialog) => { asked.push(dialog.message()); dialog.accept(); });
   await page.click("details.switch summary");
   await page.selectOption("details.switch[open] select", "off");
-  await page.fill("details.switch[open] [name=reason]", "alarms on every skin fold");
+  await page.fill("details.switch[open] [name=reason]", "notifications on every skin fold");
   await Promise.all([page.waitForURL(/told=switched/), page.click("details.switch[open] button[type=submit]")]);
   assert.equal(asked.length, 1);
   assert.match(await page.textContent("[role=status]"), /From the next image on this model is off/);

@@ -66,7 +66,7 @@ def test_a_visit_from_log_in_to_log_out(tmp_path: Path, node_modules: Path) -> N
             "PASSWORD": PASSWORD,
             "CHROMIUM": shutil.which("chromium") or "",
         }
-        visit = subprocess.Popen(
+        context = subprocess.Popen(
             ["node", "flow.js"],
             cwd=HERE,
             env=environment,
@@ -75,13 +75,13 @@ def test_a_visit_from_log_in_to_log_out(tmp_path: Path, node_modules: Path) -> N
             text=True,
         )
         told = []
-        assert visit.stdout is not None
-        for line in visit.stdout:
+        assert context.stdout is not None
+        for line in context.stdout:
             told.append(line.rstrip("\n"))
             if line.strip() == "arrive":
                 name, number = ARRIVING, 90
                 case = Case(name, "K-20990", "F", "19770707", "Chest PA", 0, fate="waiting")
                 demo.add(case, number, datetime.now(UTC))
-        assert visit.wait(60) == 0, "\n".join(told)
+        assert context.wait(60) == 0, "\n".join(told)
     assert {line.removeprefix("ok ") for line in told if line.startswith("ok ")} == STEPS
     assert {path.stem for path in shots.glob("*.png")} >= {"login", "worklist", "study", "system"}

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from db.records import FindingRecord, Job, Outcome, ReceivedInstance, Refusal, ResultRecord
+from db.records import FindingRecord, Job, NotEligible, Outcome, ReceivedInstance, ResultRecord
 from db.worklist import Worklist
 
 NOW = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
@@ -14,7 +14,7 @@ SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 PIPELINE = "f" * 64
-LATERAL = Refusal("lateral", "this is a lateral view")
+LATERAL = NotEligible("lateral", "this is a lateral view")
 TO_PACS: dict[str, tuple[str, ...]] = {"pacs": ("seg", "sr", "summary")}
 
 

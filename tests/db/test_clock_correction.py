@@ -11,7 +11,7 @@ from db.destinations import Associations
 from db.worklist import Worklist
 from tests.db.examples import HOUR, MINUTE, NOW, PIPELINE, SECOND, claim, finished, outcome, received, study_of
 
-WAITS = LongestWaits(attempt=5 * MINUTE, proof=2 * HOUR, job_lease=3 * MINUTE, delivery_lease=6 * MINUTE)
+WAITS = LongestWaits(attempt=5 * MINUTE, verification=2 * HOUR, job_lease=3 * MINUTE, delivery_lease=6 * MINUTE)
 AHEAD = NOW + HOUR
 QUIET = timedelta(seconds=30)
 
@@ -22,11 +22,11 @@ def test_jobs_go_on(worklist: Worklist, engine: Engine) -> None:
     claim(worklist, ids[1], now=AHEAD)
     worklist.retry_job(ids[1], "w1", "busy", AHEAD, MINUTE)
     claim(worklist, ids[2], now=AHEAD)
-    assert worklist.jobs_to_ring(NOW + QUIET, QUIET) == ()
+    assert worklist.jobs_to_enqueue(NOW + QUIET, QUIET) == ()
 
     assert pull_back(engine, NOW, WAITS) > 0
     later = NOW + WAITS.job_lease
-    assert {job_id for job_id, _ in worklist.jobs_to_ring(later, QUIET)} == set(ids)
+    assert {job_id for job_id, _ in worklist.jobs_to_enqueue(later, QUIET)} == set(ids)
     assert all(worklist.claim_job(job_id, "w2", later, MINUTE) for job_id in ids)
 
 
@@ -40,7 +40,7 @@ def test_deliveries_go_on(worklist: Worklist, engine: Engine) -> None:
 
     pull_back(engine, NOW, WAITS)
     later = NOW + WAITS.delivery_lease
-    assert seg in worklist.deliveries_to_ring(later, QUIET)
+    assert seg in worklist.deliveries_to_enqueue(later, QUIET)
     assert associations.take(seg, {"pacs": 1}, "w2", later, MINUTE) is not None
     assert worklist.claim_delivery(seg, "w2", later, MINUTE) is not None
 
@@ -50,7 +50,7 @@ def test_studies_settle(worklist: Worklist, engine: Engine) -> None:
     claim(worklist, job_id, now=AHEAD)
     worklist.finish_job(job_id, "w1", outcome(), AHEAD)
     pull_back(engine, NOW, WAITS)
-    assert worklist.quiet_studies(NOW + QUIET, QUIET) == (study_of(worklist),)
+    assert worklist.stable_studies(NOW + QUIET, QUIET) == (study_of(worklist),)
 
 
 def test_what_waits_as_it_should_is_left_alone(worklist: Worklist, engine: Engine) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from db.errors import StudyHeldError, TransitionError
+from db.errors import StudyOnHoldError, TransitionError
 from db.records import Delivery, DeliveryDetail, DeliveryState
 from db.worklist import Worklist
 from tests.db.examples import HOUR, MINUTE, NOW, SECOND, finished, outcome, received, result, study_of
@@ -67,53 +67,53 @@ def test_sent(worklist: Worklist) -> None:
     assert worklist.delivery_sent(seg, "d1", NOW + SECOND)
     assert worklist.delivery_sent(seg, "d1", NOW + SECOND) is False
     one = delivery(worklist, seg)
-    assert (one.state, one.sent_at, one.proven_at) == (DeliveryState.SENT, NOW + SECOND, None)
+    assert (one.state, one.sent_at, one.verified_at) == (DeliveryState.SENT, NOW + SECOND, None)
 
 
-def test_a_lost_doorbell_is_rung_again(worklist: Worklist) -> None:
+def test_a_lost_task_queue_is_enqueued_again(worklist: Worklist) -> None:
     _, (seg, sr) = finished(worklist)
-    assert worklist.deliveries_to_ring(NOW + SECOND, MINUTE) == ()
-    assert worklist.deliveries_to_ring(NOW + MINUTE, MINUTE) == (seg, sr)
-    worklist.mark_deliveries_rung([seg, sr], NOW + MINUTE)
-    assert worklist.deliveries_to_ring(NOW + MINUTE, MINUTE) == ()
+    assert worklist.deliveries_to_enqueue(NOW + SECOND, MINUTE) == ()
+    assert worklist.deliveries_to_enqueue(NOW + MINUTE, MINUTE) == (seg, sr)
+    worklist.mark_deliveries_dispatched([seg, sr], NOW + MINUTE)
+    assert worklist.deliveries_to_enqueue(NOW + MINUTE, MINUTE) == ()
     sending(worklist, seg)
     assert worklist.retry_delivery(seg, "d1", "busy", NOW + HOUR, MINUTE)
-    worklist.mark_deliveries_rung([sr], NOW + HOUR)
-    assert worklist.deliveries_to_ring(NOW + HOUR, HOUR) == ()
-    assert worklist.deliveries_to_ring(NOW + HOUR + MINUTE, HOUR) == (seg,)
+    worklist.mark_deliveries_dispatched([sr], NOW + HOUR)
+    assert worklist.deliveries_to_enqueue(NOW + HOUR, HOUR) == ()
+    assert worklist.deliveries_to_enqueue(NOW + HOUR + MINUTE, HOUR) == (seg,)
 
 
 def test_the_deliveries_of_dead_workers_are_pending_again(worklist: Worklist) -> None:
     _, (seg, sr) = finished(worklist)
     sending(worklist, seg, "host-1.4")
     assert worklist.release_deliveries("host-1.", NOW) == (seg,)
-    assert worklist.deliveries_to_ring(NOW, HOUR) == (seg,)
+    assert worklist.deliveries_to_enqueue(NOW, HOUR) == (seg,)
     assert worklist.release_deliveries("host-1.", NOW) == ()
     assert delivery(worklist, sr).state is DeliveryState.PENDING
 
 
-def test_a_delivery_held_for_its_own_reason_is_not_released_with_the_study(worklist: Worklist) -> None:
+def test_a_delivery_on_hold_for_its_own_reason_is_not_released_with_the_study(worklist: Worklist) -> None:
     _, (seg, sr) = finished(worklist)
     study_id = study_of(worklist)
     sending(worklist, seg)
     assert worklist.hold_delivery(seg, "d1", "the PACS says another patient", NOW)
     worklist.hold_study(study_id, "merged", "admin", NOW)
-    with pytest.raises(StudyHeldError):
+    with pytest.raises(StudyOnHoldError):
         worklist.requeue_delivery(seg, "admin", "corrected", NOW)
     worklist.release_study(study_id, "admin", NOW)
-    assert [delivery(worklist, one).state for one in (seg, sr)] == [DeliveryState.HELD, DeliveryState.PENDING]
+    assert [delivery(worklist, one).state for one in (seg, sr)] == [DeliveryState.ON_HOLD, DeliveryState.PENDING]
     worklist.requeue_delivery(seg, "admin", "corrected", NOW)
     assert delivery(worklist, seg).state is DeliveryState.PENDING
-    assert worklist.deliveries_to_ring(NOW, HOUR) == (seg, sr)
+    assert worklist.deliveries_to_enqueue(NOW, HOUR) == (seg, sr)
 
 
-def test_a_retry_in_a_held_study_is_held_with_it(worklist: Worklist) -> None:
+def test_a_retry_in_a_on_hold_study_is_on_hold_with_it(worklist: Worklist) -> None:
     _, (seg, _) = finished(worklist)
     study_id = study_of(worklist)
     sending(worklist, seg)
     worklist.hold_study(study_id, "merged", "admin", NOW)
     assert worklist.retry_delivery(seg, "d1", "busy", NOW, SECOND)
-    assert delivery(worklist, seg).state is DeliveryState.HELD
+    assert delivery(worklist, seg).state is DeliveryState.ON_HOLD
     worklist.release_study(study_id, "admin", NOW)
     assert delivery(worklist, seg).state is DeliveryState.PENDING
 

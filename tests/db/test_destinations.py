@@ -47,8 +47,8 @@ def test_a_silent_destination_is_left_alone_by_everybody(worklist: Worklist, eng
     of, associations = sent_to_both(worklist), Associations(engine)
     associations.silent("pacs", NOW + MINUTE)
     assert Associations(engine).take(of["pacs"], TWO, "w1", NOW + 59 * SECOND, MINUTE) is None
-    assert not {of["pacs"]} & set(worklist.deliveries_to_ring(NOW + 59 * SECOND, SECOND))
-    assert of["viewer"] in worklist.deliveries_to_ring(NOW + 59 * SECOND, SECOND)
+    assert not {of["pacs"]} & set(worklist.deliveries_to_enqueue(NOW + 59 * SECOND, SECOND))
+    assert of["viewer"] in worklist.deliveries_to_enqueue(NOW + 59 * SECOND, SECOND)
 
     probe = associations.take(of["pacs"], TWO, "w1", NOW + MINUTE, MINUTE)
     assert probe is not None
@@ -62,11 +62,11 @@ def test_a_silent_destination_is_left_alone_by_everybody(worklist: Worklist, eng
 
 def test_the_many_that_wait_for_one_do_not_hide_what_waits_for_another(worklist: Worklist, engine: Engine) -> None:
     of = [sent_to_both(worklist, number) for number in range(1, 6)]
-    rung = worklist.deliveries_to_ring(NOW + HOUR, MINUTE, limit=4)
-    assert len(rung) == 4
+    dispatched = worklist.deliveries_to_enqueue(NOW + HOUR, MINUTE, limit=4)
+    assert len(dispatched) == 4
     waiting = Associations(engine).waiting("viewer", NOW + HOUR)
     assert len(waiting) == 10, "SEG and SR of five"
-    assert len(set(rung) & set(waiting)) == 2
+    assert len(set(dispatched) & set(waiting)) == 2
     assert {each["viewer"] for each in of} <= set(waiting)
 
 

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine
 
 from db.node_rules import Rules
-from db.notifications import AlarmRules
+from db.notifications import NotificationRules
 from db.orders import HospitalMessage, OrderKeys, OrderNews, OtherPatientError
 from db.patients import PatientIdentifier, PatientNews, PatientRules, PlaceholderError
 from db.records import Priority
@@ -25,7 +25,7 @@ JANE = {"patient_name": "Doe^Jane", "patient_birth_date": "19700101", "patient_s
 
 
 def opened(engine: Engine, *own: str, placeholders: tuple[str, ...] = ("unknown", "0+")) -> Worklist:
-    return Worklist(engine, Rules(AlarmRules(), PatientRules(own, placeholders)))
+    return Worklist(engine, Rules(NotificationRules(), PatientRules(own, placeholders)))
 
 
 def said(*patients: PatientNews, orders: tuple[OrderNews, ...] = ()) -> HospitalMessage:

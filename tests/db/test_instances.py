@@ -33,7 +33,7 @@ def test_an_eligible_instance_is_queued_and_its_study_is_in_the_worklist_at_once
     assert not ingest.conflict
     (row,) = worklist.worklist()
     assert (row.priority, row.analysis, row.state) == (Priority.ROUTINE, Analysis.WAITING, StudyState.OPEN)
-    assert (row.images, row.refused, row.held, row.received_at) == (1, 0, False, NOW)
+    assert (row.images, row.not_eligible, row.on_hold, row.received_at) == (1, 0, False, NOW)
     assert row.due_at > NOW
     assert [one.to_state for one in worklist.study_detail(row.study_id).events] == ["open", "eligible", "queued"]
 
@@ -42,9 +42,9 @@ def test_a_refused_instance_is_kept_with_its_reason_and_gets_no_job(worklist: Wo
     ingest = worklist.record_instance(received(), LATERAL, PIPELINE, NOW)
     assert ingest.job_ids == ()
     detail = worklist.study_detail(study_of(worklist))
-    assert detail.instances[0].state is InstanceState.REFUSED
-    assert detail.instances[0].refusal == LATERAL
-    assert (detail.row.analysis, detail.row.refused, detail.jobs) == (Analysis.NOT_ANALYSED, 1, ())
+    assert detail.instances[0].state is InstanceState.NOT_ELIGIBLE
+    assert detail.instances[0].not_eligible == LATERAL
+    assert (detail.row.analysis, detail.row.not_eligible, detail.jobs) == (Analysis.NOT_ANALYSED, 1, ())
     worklist.record_instance(received(2), None, PIPELINE, NOW)
     assert worklist.worklist()[0].analysis is Analysis.WAITING
 
@@ -84,12 +84,12 @@ def test_a_uid_that_comes_again_for_something_else_is_kept_apart_and_holds_the_s
     assert ingest.conflict
     assert ingest.job_ids == ()
     detail = worklist.study_detail(study_of(worklist))
-    assert detail.row.held
+    assert detail.row.on_hold
     assert "other content" in detail.row.reason
     assert [one.flag for one in detail.instances] == ["", "conflict"]
-    assert {job.state for job in detail.jobs} == {JobState.HELD}
+    assert {job.state for job in detail.jobs} == {JobState.ON_HOLD}
     assert worklist.claim_job(job_id, "w1", NOW, MINUTE) is None
-    assert worklist.jobs_to_ring(NOW + HOUR, MINUTE) == ()
+    assert worklist.jobs_to_enqueue(NOW + HOUR, MINUTE) == ()
     newest = detail.jobs[1].id
     assert worklist.release_study(detail.row.study_id, "admin", NOW) == (newest,), "from then on it counts alone"
     assert worklist.claim_job(job_id, "w1", NOW, MINUTE) is None
@@ -100,7 +100,7 @@ def test_a_uid_that_comes_again_in_another_study_holds_both(worklist: Worklist) 
     record(worklist, study=1)
     uid = received(study=1).sop_instance_uid
     assert worklist.record_instance(received(study=2, sop_instance_uid=uid), None, PIPELINE, NOW).conflict
-    assert [row.held for row in worklist.worklist()] == [True, True]
+    assert [row.on_hold for row in worklist.worklist()] == [True, True]
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_another_patient_in_the_same_study_holds_it(worklist: Worklist, changes:
     assert not ingest.conflict
     assert ingest.job_ids == ()
     detail = worklist.study_detail(study_of(worklist))
-    assert detail.row.held
+    assert detail.row.on_hold
     assert "different patients" in detail.row.reason
     assert detail.row.patient_id == "P1"
     assert detail.instances[1].flag == "patient"
@@ -124,15 +124,15 @@ def test_a_missing_patient_id_contradicts_nothing_and_is_filled_in(worklist: Wor
     record(worklist, 2, patient_id="P1 ")
     record(worklist, 3, patient_id="P1")
     (row,) = worklist.worklist()
-    assert (row.held, row.patient_id) == (False, "P1 ")
+    assert (row.on_hold, row.patient_id) == (False, "P1 ")
 
 
-def test_a_late_image_reopens_a_settled_study_and_a_refused_one_does_not(worklist: Worklist) -> None:
+def test_a_late_image_reopens_a_complete_study_and_a_refused_one_does_not(worklist: Worklist) -> None:
     finished(worklist)
     study_id = study_of(worklist)
-    assert worklist.settle_study(study_id, (), {}, NOW) == ()
+    assert worklist.complete_study(study_id, (), {}, NOW) == ()
     worklist.record_instance(received(2), LATERAL, PIPELINE, NOW)
-    assert worklist.worklist()[0].state is StudyState.SETTLED
+    assert worklist.worklist()[0].state is StudyState.COMPLETE
     record(worklist, 3)
     assert worklist.worklist()[0].state is StudyState.OPEN
 
@@ -147,7 +147,7 @@ def test_our_own_result_that_comes_back_touches_nothing(worklist: Worklist) -> N
     worklist.record_instance(received(9, sop_instance_uid=own), LATERAL, PIPELINE, NOW + HOUR)
     assert worklist.study_facts(study_id) == before
     detail = worklist.study_detail(study_id)
-    assert (detail.row.images, detail.row.refused, detail.row.held) == (1, 0, False)
+    assert (detail.row.images, detail.row.not_eligible, detail.row.on_hold) == (1, 0, False)
     assert detail.instances[1].flag == "own"
 
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from db.errors import DuplicateResultError, RecordNotFoundError, StudyHeldError, TransitionError
+from db.errors import DuplicateResultError, RecordNotFoundError, StudyOnHoldError, TransitionError
 from db.records import (
     DeliveryState,
     InstanceState,
     JobState,
+    NotEligible,
     Outcome,
-    Refusal,
     StudyState,
 )
 from db.worklist import Worklist
@@ -30,7 +30,7 @@ from tests.db.examples import (
     study_of,
 )
 
-UNFIT = Refusal("blank", "the image is blank")
+NOT_ANALYSED_IMAGE = NotEligible("blank", "the image is blank")
 
 
 def job_state(worklist: Worklist, study: int = 1) -> JobState:
@@ -109,43 +109,51 @@ def test_a_result_of_other_work_stops_the_end_of_a_job(worklist: Worklist) -> No
     assert worklist.study_detail(study_of(worklist)).jobs[1].state is JobState.RUNNING
 
 
-def test_an_unfit_image_is_refused_by_its_job(worklist: Worklist) -> None:
+def test_an_not_analysed_image_is_refused_by_its_job(worklist: Worklist) -> None:
     job_id = record(worklist)
     claim(worklist, job_id)
-    assert worklist.finish_job(job_id, "w1", Outcome(unfit=UNFIT), NOW) == ()
+    assert worklist.finish_job(job_id, "w1", Outcome(not_analysed=NOT_ANALYSED_IMAGE), NOW) == ()
     detail = worklist.study_detail(study_of(worklist))
-    assert detail.jobs[0].unfit == UNFIT
-    assert (detail.instances[0].state, detail.instances[0].refusal) == (InstanceState.REFUSED, UNFIT)
+    assert detail.jobs[0].not_analysed == NOT_ANALYSED_IMAGE
+    assert (detail.instances[0].state, detail.instances[0].not_eligible) == (
+        InstanceState.NOT_ELIGIBLE,
+        NOT_ANALYSED_IMAGE,
+    )
     facts = worklist.study_facts(detail.row.study_id)
-    assert (facts.images_refused, facts.images_unfit, facts.jobs_done, detail.row.refused) == (0, 1, 1, 1)
+    assert (facts.images_not_eligible, facts.images_not_analysed, facts.jobs_done, detail.row.not_eligible) == (
+        0,
+        1,
+        1,
+        1,
+    )
     worklist.requeue_job(job_id, "admin", "look again", NOW)
     facts = worklist.study_facts(detail.row.study_id)
-    assert (facts.images_unfit, facts.jobs_waiting) == (0, 1)
-    assert worklist.worklist()[0].refused == 0
+    assert (facts.images_not_analysed, facts.jobs_waiting) == (0, 1)
+    assert worklist.worklist()[0].not_eligible == 0
     assert worklist.study_detail(detail.row.study_id).instances[0].state is InstanceState.ELIGIBLE
 
 
-def test_a_retry_is_due_later_and_rung_for_when_due(worklist: Worklist) -> None:
+def test_a_retry_is_due_later_and_enqueued_for_when_due(worklist: Worklist) -> None:
     job_id = record(worklist)
     claim(worklist, job_id)
     assert worklist.retry_job(job_id, "w1", "destination is full", NOW, MINUTE)
-    assert worklist.jobs_to_ring(NOW + MINUTE - SECOND, HOUR) == ()
+    assert worklist.jobs_to_enqueue(NOW + MINUTE - SECOND, HOUR) == ()
     assert worklist.claim_job(job_id, "w1", NOW + MINUTE - SECOND, MINUTE) is None
-    assert worklist.jobs_to_ring(NOW + MINUTE, HOUR) == ((job_id, False),)
-    worklist.mark_rung([job_id], NOW + MINUTE)
-    assert worklist.jobs_to_ring(NOW + MINUTE, HOUR) == ()
+    assert worklist.jobs_to_enqueue(NOW + MINUTE, HOUR) == ((job_id, False),)
+    worklist.mark_dispatched([job_id], NOW + MINUTE)
+    assert worklist.jobs_to_enqueue(NOW + MINUTE, HOUR) == ()
     assert claim(worklist, job_id, now=NOW + MINUTE).attempts == 2
 
 
-def test_a_failed_job_is_parked_until_a_person_asks(worklist: Worklist) -> None:
+def test_a_failed_job_is_failed_until_a_person_asks(worklist: Worklist) -> None:
     job_id = record(worklist)
     claim(worklist, job_id)
     assert worklist.fail_job(job_id, "w1", "native crash", NOW)
-    assert worklist.jobs_to_ring(NOW + HOUR, SECOND) == ()
+    assert worklist.jobs_to_enqueue(NOW + HOUR, SECOND) == ()
     assert worklist.claim_job(job_id, "w1", NOW + HOUR, MINUTE) is None
     assert worklist.queue_counts() == {"jobs.failed": 1}
     worklist.requeue_job(job_id, "admin", "driver updated", NOW + HOUR)
-    assert worklist.jobs_to_ring(NOW + HOUR, HOUR) == ((job_id, False),)
+    assert worklist.jobs_to_enqueue(NOW + HOUR, HOUR) == ((job_id, False),)
     job = claim(worklist, job_id, now=NOW + HOUR)
     assert (job.attempts, job.revision, job.created_at) == (1, 1, NOW)
     last = [one for one in worklist.study_detail(job.study_id).events if one.actor == "admin"]
@@ -161,7 +169,7 @@ def test_running_a_finished_job_again_makes_the_next_revision_and_replaces_what_
     study_id = study_of(worklist)
     assert worklist.claim_delivery(seg, "w1", NOW, MINUTE)
     assert worklist.delivery_sent(seg, "w1", NOW)
-    assert worklist.settle_study(study_id, (), {}, NOW) == ()
+    assert worklist.complete_study(study_id, (), {}, NOW) == ()
     worklist.requeue_job(job_id, "admin", "new threshold", NOW + HOUR)
     assert worklist.worklist()[0].state is StudyState.OPEN
     assert worklist.worklist()[0].findings == (finding(),)
@@ -186,33 +194,33 @@ def test_what_is_on_its_way_cannot_be_queued_again(worklist: Worklist, running: 
         worklist.requeue_job(job_id, "admin", "again", NOW)
 
 
-def test_a_job_of_a_held_study_must_wait_for_its_release(worklist: Worklist) -> None:
+def test_a_job_of_a_on_hold_study_must_wait_for_its_release(worklist: Worklist) -> None:
     job_id = record(worklist)
     worklist.hold_study(study_of(worklist), "wrong patient", "admin", NOW)
-    with pytest.raises(StudyHeldError, match="wrong patient"):
+    with pytest.raises(StudyOnHoldError, match="wrong patient"):
         worklist.requeue_job(job_id, "admin", "again", NOW)
 
 
-def test_a_job_that_runs_while_its_study_is_held_leaves_held_deliveries(worklist: Worklist) -> None:
+def test_a_job_that_runs_while_its_study_is_on_hold_leaves_on_hold_deliveries(worklist: Worklist) -> None:
     job_id = record(worklist)
     claim(worklist, job_id)
     study_id = study_of(worklist)
     worklist.hold_study(study_id, "merged", "admin", NOW)
     assert worklist.finish_job(job_id, "w1", outcome(), NOW) == ()
     detail = worklist.study_detail(study_id)
-    assert {one.state for one in detail.deliveries} == {DeliveryState.HELD}
+    assert {one.state for one in detail.deliveries} == {DeliveryState.ON_HOLD}
     for one in detail.deliveries:
         assert worklist.claim_delivery(one.id, "w1", NOW, MINUTE) is None
     worklist.release_study(study_id, "admin", NOW)
-    assert len(worklist.deliveries_to_ring(NOW, HOUR)) == 2
+    assert len(worklist.deliveries_to_enqueue(NOW, HOUR)) == 2
 
 
-def test_a_retry_in_a_held_study_is_held(worklist: Worklist) -> None:
+def test_a_retry_in_a_on_hold_study_is_on_hold(worklist: Worklist) -> None:
     job_id = record(worklist)
     claim(worklist, job_id)
     worklist.hold_study(study_of(worklist), "merged", "admin", NOW)
     assert worklist.retry_job(job_id, "w1", "no memory", NOW, SECOND)
-    assert job_state(worklist) is JobState.HELD
+    assert job_state(worklist) is JobState.ON_HOLD
     assert worklist.release_study(study_of(worklist), "admin", NOW) == (job_id,)
 
 
@@ -222,22 +230,22 @@ def test_the_jobs_of_dead_workers_go_back_to_the_queue(worklist: Worklist) -> No
     claim(worklist, other, "host_2.7")
     claim(worklist, like, "hostX1.7")
     assert worklist.release_jobs("host_1.", NOW) == (mine,)
-    assert worklist.jobs_to_ring(NOW, HOUR) == ((mine, False),)
+    assert worklist.jobs_to_enqueue(NOW, HOUR) == ((mine, False),)
     assert worklist.finish_job(mine, "host_1.7", outcome(), NOW) is None
 
 
-def test_lost_doorbells_are_rung_again_stat_first(worklist: Worklist) -> None:
+def test_lost_messages_are_enqueued_again_stat_first(worklist: Worklist) -> None:
     routine = record(worklist, study=1)
     stat = record(worklist, study=2, stat=True)
     left = record(worklist, study=3)
     claim(worklist, left)
-    assert worklist.jobs_to_ring(NOW + SECOND, MINUTE) == ()
+    assert worklist.jobs_to_enqueue(NOW + SECOND, MINUTE) == ()
     later = NOW + MINUTE
-    assert worklist.jobs_to_ring(later, MINUTE) == ((stat, True), (routine, False), (left, False))
-    assert worklist.jobs_to_ring(later, MINUTE, limit=1) == ((stat, True),)
-    worklist.mark_rung([routine, stat, left], later)
-    assert worklist.jobs_to_ring(later + SECOND, MINUTE) == ()
-    assert len(worklist.jobs_to_ring(later + MINUTE, MINUTE)) == 3
+    assert worklist.jobs_to_enqueue(later, MINUTE) == ((stat, True), (routine, False), (left, False))
+    assert worklist.jobs_to_enqueue(later, MINUTE, limit=1) == ((stat, True),)
+    worklist.mark_dispatched([routine, stat, left], later)
+    assert worklist.jobs_to_enqueue(later + SECOND, MINUTE) == ()
+    assert len(worklist.jobs_to_enqueue(later + MINUTE, MINUTE)) == 3
 
 
 def test_late_jobs_are_those_that_have_not_ended(worklist: Worklist) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from config.settings import Triage
 from db.audit import AuditTrail
 from db.model_states import AS_CONFIGURED, ModelState, Switched, model_history, model_states, set_model_state
-from db.notifications import AlarmRules, Notifications
+from db.notifications import NotificationRules, Notifications
 from db.order_tables import NotificationState
 from db.records import DeliveryDetail, DeliveryState, FindingRecord
 from db.worklist import Worklist
@@ -19,11 +19,11 @@ from tests.rules import alarming
 from workers.triage import decide
 
 MODEL = "chest-classifier"
-PENDING, HELD, SENDING = DeliveryState.PENDING, DeliveryState.HELD, DeliveryState.SENDING
+PENDING, ON_HOLD, SENDING = DeliveryState.PENDING, DeliveryState.ON_HOLD, DeliveryState.SENDING
 
 
 def switch(engine: Engine, state: ModelState, name: str = MODEL) -> Switched:
-    return set_model_state(engine, name, state, actor="ada", reason="alarms on every  rib", now=NOW)
+    return set_model_state(engine, name, state, actor="ada", reason="notifications on every  rib", now=NOW)
 
 
 def deliveries(worklist: Worklist, study: int = 1) -> tuple[DeliveryDetail, ...]:
@@ -45,7 +45,7 @@ def test_the_latest_decision_counts_and_every_one_is_kept(engine: Engine, workli
     switch(engine, ModelState.SHADOW)
     assert worklist.model_states() == {MODEL: ModelState.SHADOW, "another": ModelState.SHADOW}
     latest, first = model_history(engine, MODEL)
-    assert (first.before, first.state, first.reason) == (AS_CONFIGURED, ModelState.OFF, "alarms on every rib")
+    assert (first.before, first.state, first.reason) == (AS_CONFIGURED, ModelState.OFF, "notifications on every rib")
     assert (latest.before, latest.state, latest.actor, latest.at) == ("off", ModelState.SHADOW, "ada", NOW)
     assert model_states(engine)[MODEL] == latest
 
@@ -55,66 +55,66 @@ def test_a_switch_is_audited_and_the_same_again_is_nothing(engine: Engine) -> No
     assert not switch(engine, ModelState.OFF).changed
     (entry,) = AuditTrail(engine).entries()
     assert (entry.actor, entry.action, entry.subject) == ("ada", "switch model", MODEL)
-    assert "as configured to off: alarms" in entry.detail
+    assert "as configured to off: notifications" in entry.detail
     assert len(model_history(engine, MODEL)) == 1
 
 
 @pytest.mark.parametrize("state", [ModelState.OFF, ModelState.SHADOW])
-def test_what_has_not_left_is_held_with_words(engine: Engine, worklist: Worklist, state: ModelState) -> None:
+def test_what_has_not_left_is_on_hold_with_words(engine: Engine, worklist: Worklist, state: ModelState) -> None:
     finished(worklist)
-    assert switch(engine, state).held == 2
+    assert switch(engine, state).on_hold == 2
     for one in deliveries(worklist):
-        assert one.state is HELD
+        assert one.state is ON_HOLD
         assert f"the model {MODEL} was" in one.error
         assert "by ada" in one.error
     detail = worklist.study_detail(study_of(worklist))
-    assert [(event.to_state, event.actor) for event in detail.events][-2:] == [("held", "ada")] * 2
+    assert [(event.to_state, event.actor) for event in detail.events][-2:] == [("on_hold", "ada")] * 2
 
 
 def test_what_another_model_said_goes_on(engine: Engine, worklist: Worklist) -> None:
     done_with(worklist, finding(model="another"), finding(shadow=True))
-    assert switch(engine, ModelState.OFF) == Switched(changed=True, held=0)
+    assert switch(engine, ModelState.OFF) == Switched(changed=True, on_hold=0)
     assert {one.state for one in deliveries(worklist)} == {PENDING}
 
 
 def test_activating_holds_nothing_and_releases_nothing(engine: Engine, worklist: Worklist) -> None:
     made = done_with(worklist, finding())
-    assert switch(engine, ModelState.ACTIVE).held == 0
+    assert switch(engine, ModelState.ACTIVE).on_hold == 0
     switch(engine, ModelState.OFF)
     switch(engine, ModelState.ACTIVE)
-    assert {one.state for one in deliveries(worklist)} == {HELD}
+    assert {one.state for one in deliveries(worklist)} == {ON_HOLD}
     worklist.requeue_delivery(made[0], "ada", "still wanted", NOW)
     assert worklist.claim_delivery(made[0], "w2", NOW, MINUTE) is not None
 
 
-def test_a_switch_between_the_doorbell_and_the_claim_is_noticed(engine: Engine, worklist: Worklist) -> None:
+def test_a_switch_between_the_task_queue_and_the_claim_is_noticed(engine: Engine, worklist: Worklist) -> None:
     made = done_with(worklist, finding())
     switch(engine, ModelState.OFF)
     for one in made:
         worklist.requeue_delivery(one, "ada", "try", NOW)  # as a person might, while the model is off
     assert worklist.claim_delivery(made[0], "w2", NOW, MINUTE) is None
     assert worklist.claim_deliveries("pacs", 1, study_of(worklist), "w2", NOW, MINUTE) == ()
-    assert {one.state for one in deliveries(worklist)} == {HELD}
+    assert {one.state for one in deliveries(worklist)} == {ON_HOLD}
 
 
-def test_what_was_being_sent_is_held_before_its_next_attempt(engine: Engine, worklist: Worklist) -> None:
+def test_what_was_being_sent_is_on_hold_before_its_next_attempt(engine: Engine, worklist: Worklist) -> None:
     made = done_with(worklist, finding())
     assert worklist.claim_delivery(made[0], "w2", NOW, MINUTE) is not None
-    assert switch(engine, ModelState.OFF).held == 1
-    assert {one.state for one in deliveries(worklist)} == {SENDING, HELD}
+    assert switch(engine, ModelState.OFF).on_hold == 1
+    assert {one.state for one in deliveries(worklist)} == {SENDING, ON_HOLD}
     assert worklist.claim_delivery(made[0], "w3", NOW + HOUR, MINUTE) is None
-    assert {one.state for one in deliveries(worklist)} == {HELD}
+    assert {one.state for one in deliveries(worklist)} == {ON_HOLD}
 
 
-def test_a_summary_is_held_with_its_study_s_findings(engine: Engine, worklist: Worklist) -> None:
+def test_a_summary_is_on_hold_with_its_study_s_findings(engine: Engine, worklist: Worklist) -> None:
     finished(worklist)
     finished(worklist, study=2)
     study = study_of(worklist)
-    made = worklist.settle_study(study, (result("summary", 5000),), TO_PACS, NOW)
+    made = worklist.complete_study(study, (result("summary", 5000),), TO_PACS, NOW)
     assert made is not None
     assert len(made) == 1
-    assert switch(engine, ModelState.OFF).held == 5
-    assert {one.state for one in deliveries(worklist)} == {HELD}
+    assert switch(engine, ModelState.OFF).on_hold == 5
+    assert {one.state for one in deliveries(worklist)} == {ON_HOLD}
 
 
 def test_a_new_revision_without_the_model_is_sent(engine: Engine, worklist: Worklist) -> None:
@@ -129,17 +129,17 @@ def test_a_new_revision_without_the_model_is_sent(engine: Engine, worklist: Work
     assert worklist.study_detail(study_of(worklist)).jobs[0].modes == {MODEL: "off"}
 
 
-def test_alarms_that_have_not_left_are_withdrawn_with_their_model(engine: Engine) -> None:
-    worklist, alarms = Worklist(engine, alarming(AlarmRules(("mail",)))), Notifications(engine)
+def test_notifies_that_have_not_left_are_withdrawn_with_their_model(engine: Engine) -> None:
+    worklist, notifications = Worklist(engine, alarming(NotificationRules(("mail",)))), Notifications(engine)
     for study, models in ((1, (MODEL,)), (2, (MODEL, "another")), (3, ("another",))):
         done_with(worklist, *(finding(model=model) for model in models), study=study)
         facts = worklist.study_facts(study_of(worklist, study))
         decision = decide(facts, Triage(), NOW)
         worklist.record_triage(facts.study_id, decision, NOW)
-    assert len(alarms.waiting("mail", NOW)) == 3
-    assert switch(engine, ModelState.OFF).silenced == 1
-    assert len(alarms.waiting("mail", NOW)) == 2
-    (alarm,) = alarms.of_study(study_of(worklist, 1))
-    assert alarm.state is NotificationState.WITHDRAWN
+    assert len(notifications.waiting("mail", NOW)) == 3
+    assert switch(engine, ModelState.OFF).cancelled == 1
+    assert len(notifications.waiting("mail", NOW)) == 2
+    (notification,) = notifications.of_study(study_of(worklist, 1))
+    assert notification.state is NotificationState.WITHDRAWN
     assert "switched off by ada" in worklist.study_detail(study_of(worklist, 1)).events[-1].cause
-    assert switch(engine, ModelState.OFF, "another").silenced == 2
+    assert switch(engine, ModelState.OFF, "another").cancelled == 2

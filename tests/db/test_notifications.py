@@ -1,4 +1,4 @@
-"""An alarm is written with the triage that raises it, told once, claimed by one, and silenced by the report."""
+"""A notification is written with the triage that raises it, told once, claimed by one, and cancelled by the report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine
 
 from db.model_states import ModelState, set_model_state
-from db.notifications import AlarmRules, Notifications, notification_key
+from db.notifications import NotificationRules, Notifications, notification_key
 from db.order_tables import NOTIFICATION_TRANSITIONS, NotificationState
 from db.records import Analysis, Outcome, Priority, RejectionNote, TriageDecision
 from db.study_status import Reporting
@@ -18,11 +18,11 @@ from db.worklist import Worklist
 from tests.db.examples import HOUR, MINUTE, NOW, PIPELINE, SECOND, finding, received, study_of
 from tests.rules import alarming
 
-BOTH = AlarmRules(("email", "webhook"))
+BOTH = NotificationRules(("email", "webhook"))
 ALARM = TriageDecision(Priority.CRITICAL, NOW + 15 * MINUTE, Analysis.ANALYSED, "pneumothorax 90 %", (finding(),))
 
 
-def worklist_with(engine: Engine, rules: AlarmRules = BOTH, **changes: object) -> tuple[Worklist, int]:
+def worklist_with(engine: Engine, rules: NotificationRules = BOTH, **changes: object) -> tuple[Worklist, int]:
     worklist = Worklist(engine, alarming(rules))
     find(worklist, **changes)
     return worklist, study_of(worklist)
@@ -49,16 +49,18 @@ def test_a_critical_finding_is_told_by_every_channel_once(engine: Engine) -> Non
 
 
 def test_another_finding_is_told_too(engine: Engine) -> None:
-    worklist, study = worklist_with(engine, AlarmRules(("webhook",)))
+    worklist, study = worklist_with(engine, NotificationRules(("webhook",)))
     worklist.record_triage(study, ALARM, NOW)
-    second = replace(ALARM, alarms=(finding(), finding("tension", probability=None)))
+    second = replace(ALARM, notifications=(finding(), finding("tension", probability=None)))
     worklist.record_triage(study, second, NOW)
     assert told(engine, study) == [("webhook", "pneumothorax"), ("webhook", "tension")]
 
 
-def test_a_finding_on_two_images_is_one_alarm_with_the_first_probability(engine: Engine) -> None:
-    worklist, study = worklist_with(engine, AlarmRules(("webhook",)))
-    worklist.record_triage(study, replace(ALARM, alarms=(finding(probability=0.9), finding(probability=0.6))), NOW)
+def test_a_finding_on_two_images_is_one_notification_with_the_first_probability(engine: Engine) -> None:
+    worklist, study = worklist_with(engine, NotificationRules(("webhook",)))
+    worklist.record_triage(
+        study, replace(ALARM, notifications=(finding(probability=0.9), finding(probability=0.6))), NOW
+    )
     (waiting,) = Notifications(engine).waiting("webhook", NOW)
     claimed = Notifications(engine).claim(waiting, "w", NOW, MINUTE)
     assert claimed is not None
@@ -66,18 +68,18 @@ def test_a_finding_on_two_images_is_one_alarm_with_the_first_probability(engine:
 
 
 def test_without_a_channel_nothing_is_written(engine: Engine) -> None:
-    worklist, study = worklist_with(engine, AlarmRules())
+    worklist, study = worklist_with(engine, NotificationRules())
     worklist.record_triage(study, ALARM, NOW)
     assert told(engine, study) == []
 
 
-def test_what_the_hospital_made_critical_itself_alarms_nobody(engine: Engine) -> None:
+def test_what_the_hospital_made_critical_itself_notifies_nobody(engine: Engine) -> None:
     worklist, study = worklist_with(engine)
-    worklist.record_triage(study, replace(ALARM, alarms=()), NOW)
+    worklist.record_triage(study, replace(ALARM, notifications=()), NOW)
     assert told(engine, study) == []
 
 
-def test_a_reported_study_alarms_nobody(engine: Engine) -> None:
+def test_a_reported_study_notifies_nobody(engine: Engine) -> None:
     worklist, study = worklist_with(engine)
     Reporting(engine).mark_reported(study, NOW, actor="ann", cause="read")
     worklist.record_triage(study, ALARM, NOW)
@@ -97,28 +99,28 @@ def test_a_reported_study_alarms_nobody(engine: Engine) -> None:
         ("20260301", "2500", True),
     ],
 )
-def test_a_study_that_was_taken_long_ago_alarms_nobody(engine: Engine, date: str, time: str, alarmed: bool) -> None:
+def test_a_study_that_was_taken_long_ago_notifies_nobody(engine: Engine, date: str, time: str, alarmed: bool) -> None:
     worklist, study = worklist_with(engine, study_date=date, study_time=time)
     worklist.record_triage(study, ALARM, NOW)
     assert bool(told(engine, study)) is alarmed
 
 
-def test_a_study_that_is_run_again_after_days_alarms_nobody(engine: Engine) -> None:
+def test_a_study_that_is_run_again_after_days_notifies_nobody(engine: Engine) -> None:
     worklist, study = worklist_with(engine)
     worklist.record_triage(study, ALARM, NOW + 25 * HOUR)
     assert told(engine, study) == []
 
 
-def test_the_history_says_once_why_nobody_was_alarmed(engine: Engine) -> None:
+def test_the_history_says_once_why_nobody_was_notified(engine: Engine) -> None:
     worklist, study = worklist_with(engine, study_date="20190401")
     for _ in range(2):
         worklist.record_triage(study, ALARM, NOW)
-    causes = [one.cause for one in worklist.study_detail(study).events if one.to_state == "withheld"]
-    assert causes == ["pneumothorax alarms nobody: the study was taken more than 24 hours before it came"]
+    causes = [one.cause for one in worklist.study_detail(study).events if one.to_state == "on_hold_by_model"]
+    assert causes == ["pneumothorax notifies nobody: the study was taken more than 24 hours before it came"]
 
 
-def test_an_image_that_is_taken_back_takes_its_alarm_along(engine: Engine) -> None:
-    worklist, study = worklist_with(engine, AlarmRules(("email",)))
+def test_an_image_that_is_taken_back_takes_its_notification_along(engine: Engine) -> None:
+    worklist, study = worklist_with(engine, NotificationRules(("email",)))
     worklist.record_triage(study, ALARM, NOW)
     notifications = Notifications(engine)
     (waiting,) = notifications.waiting("email", NOW)
@@ -165,7 +167,7 @@ def test_a_lease_that_is_over_frees_a_claim(engine: Engine) -> None:
     assert not notifications.sent(waiting, "dead", later)
 
 
-def test_what_a_dead_sender_held_is_free_at_once(engine: Engine) -> None:
+def test_what_a_dead_sender_on_hold_is_free_at_once(engine: Engine) -> None:
     worklist, study = worklist_with(engine)
     worklist.record_triage(study, ALARM, NOW)
     notifications = Notifications(engine)
@@ -206,7 +208,7 @@ def test_a_report_withdraws_what_waits_and_stops_what_would_be_tried_again(engin
 
 
 def test_what_dies_on_its_way_is_withdrawn_where_the_study_is_reported_by_then(engine: Engine) -> None:
-    worklist, study = worklist_with(engine, AlarmRules(("email",)))
+    worklist, study = worklist_with(engine, NotificationRules(("email",)))
     worklist.record_triage(study, ALARM, NOW)
     notifications = Notifications(engine)
     (leaving,) = notifications.waiting("email", NOW)
@@ -217,7 +219,7 @@ def test_what_dies_on_its_way_is_withdrawn_where_the_study_is_reported_by_then(e
 
 
 def test_the_history_follows_the_table_of_transitions(engine: Engine) -> None:
-    worklist, study = worklist_with(engine, AlarmRules(("email",)))
+    worklist, study = worklist_with(engine, NotificationRules(("email",)))
     worklist.record_triage(study, ALARM, NOW)
     notifications = Notifications(engine)
     (waiting,) = notifications.waiting("email", NOW)
@@ -243,14 +245,14 @@ def test_a_report_that_is_taken_back_restores_what_it_withdrew(engine: Engine) -
     before = notifications.of_study(study)
     reporting.mark_reported(study, NOW, actor="ann", cause="marked as reported")
     assert {one.state for one in notifications.of_study(study)} == {NotificationState.WITHDRAWN}
-    reporting.mark_unread(study, NOW, actor="ann", cause="marked as unread")
+    reporting.mark_unreported(study, NOW, actor="ann", cause="marked as unreported")
     assert notifications.of_study(study) == before
     (waiting,) = notifications.waiting("webhook", NOW)
     assert notifications.claim(waiting, "w", NOW, MINUTE) is not None
 
 
 def test_what_was_on_its_way_while_the_study_was_reported_is_restored_too(engine: Engine) -> None:
-    worklist, study = worklist_with(engine, AlarmRules(("email",)))
+    worklist, study = worklist_with(engine, NotificationRules(("email",)))
     worklist.record_triage(study, ALARM, NOW)
     notifications, reporting = Notifications(engine), Reporting(engine)
     (waiting,) = notifications.waiting("email", NOW)
@@ -258,12 +260,12 @@ def test_what_was_on_its_way_while_the_study_was_reported_is_restored_too(engine
     reporting.mark_reported(study, NOW, actor="ann", cause="marked as reported")
     assert notifications.retry(waiting, "w", "no answer", NOW, MINUTE)
     assert notifications.waiting("email", NOW) == ()
-    reporting.mark_unread(study, NOW, actor="ann", cause="marked as unread")
+    reporting.mark_unreported(study, NOW, actor="ann", cause="marked as unreported")
     assert notifications.waiting("email", NOW) == (waiting,)
 
 
 def test_what_was_withdrawn_for_another_reason_stays_withdrawn(engine: Engine) -> None:
-    worklist, study = worklist_with(engine, AlarmRules(("email",)))
+    worklist, study = worklist_with(engine, NotificationRules(("email",)))
     worklist.record_triage(study, ALARM, NOW)
     notifications, reporting = Notifications(engine), Reporting(engine)
     (waiting,) = notifications.waiting("email", NOW)
@@ -271,27 +273,27 @@ def test_what_was_withdrawn_for_another_reason_stays_withdrawn(engine: Engine) -
     worklist.reject_instances(note, NOW)
     assert notifications.claim(waiting, "w", NOW, MINUTE) is None
     reporting.mark_reported(study, NOW, actor="ann", cause="marked as reported")
-    reporting.mark_unread(study, NOW, actor="ann", cause="marked as unread")
+    reporting.mark_unreported(study, NOW, actor="ann", cause="marked as unreported")
     assert [one.state for one in notifications.of_study(study)] == [NotificationState.WITHDRAWN]
 
 
-def test_a_model_that_was_switched_off_in_the_meantime_alarms_nobody(engine: Engine) -> None:
+def test_a_model_that_was_switched_off_in_the_meantime_notifies_nobody(engine: Engine) -> None:
     worklist, study = worklist_with(engine)
     worklist.record_triage(study, ALARM, NOW)
     reporting = Reporting(engine)
     reporting.mark_reported(study, NOW, actor="ann", cause="marked as reported")
     set_model_state(engine, "chest-classifier", ModelState.OFF, actor="ann", reason="it is wrong", now=NOW)
-    reporting.mark_unread(study, NOW, actor="ann", cause="marked as unread")
+    reporting.mark_unreported(study, NOW, actor="ann", cause="marked as unreported")
     assert {one.state for one in Notifications(engine).of_study(study)} == {NotificationState.WITHDRAWN}
 
 
 def test_what_was_sent_before_the_report_is_not_sent_again(engine: Engine) -> None:
-    worklist, study = worklist_with(engine, AlarmRules(("email",)))
+    worklist, study = worklist_with(engine, NotificationRules(("email",)))
     worklist.record_triage(study, ALARM, NOW)
     notifications, reporting = Notifications(engine), Reporting(engine)
     (waiting,) = notifications.waiting("email", NOW)
     assert notifications.claim(waiting, "w", NOW, MINUTE) is not None
     assert notifications.sent(waiting, "w", NOW)
     reporting.mark_reported(study, NOW, actor="ann", cause="marked as reported")
-    reporting.mark_unread(study, NOW, actor="ann", cause="marked as unread")
+    reporting.mark_unreported(study, NOW, actor="ann", cause="marked as unreported")
     assert [one.state for one in notifications.of_study(study)] == [NotificationState.SENT]

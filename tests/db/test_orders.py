@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine
 
 from db import instances, orders
 from db.engine import writing
-from db.notifications import AlarmRules, Notifications
+from db.notifications import NotificationRules, Notifications
 from db.orders import CANCELLED, HospitalMessage, MessageResult, OrderKeys, OrderNews, OtherPatientError
 from db.patients import PatientIdentifier, PatientNews
 from db.records import DeliveryState, JobState, Priority, TriageDecision
@@ -109,7 +109,7 @@ def test_the_same_message_again_changes_nothing(worklist: Worklist, engine: Engi
     report = message(1, order(reported=True))
     worklist.receive_message(report, NOW)
     study = study_of(worklist)
-    Reporting(engine).mark_unread(study, NOW, actor="ann", cause="the report was of another study")
+    Reporting(engine).mark_unreported(study, NOW, actor="ann", cause="the report was of another study")
     before = worklist.study_detail(study)
     assert worklist.receive_message(report, NOW + HOUR) == MessageResult(repeat=True)
     assert worklist.study_detail(study) == before
@@ -145,20 +145,20 @@ def test_a_corrected_name_keeps_back_what_was_not_sent_and_marks_what_was(workli
     worklist.receive_message(message(1, patient=corrected(name="Roe^Jane")), NOW)
     detail = worklist.study_detail(study_of(worklist))
     assert detail.row.patient_name == "Roe^Jane"
-    assert detail.row.held
+    assert detail.row.on_hold
     assert "corrected" in detail.row.reason
-    sent, held = detail.deliveries
+    sent, on_hold = detail.deliveries
     assert sent.state is DeliveryState.SENT
     assert "must be corrected there" in sent.error
-    assert held.state is DeliveryState.HELD
+    assert on_hold.state is DeliveryState.ON_HOLD
     assert worklist.claim_delivery(second, "d1", NOW, HOUR) is None
-    assert worklist.deliveries_to_ring(NOW + HOUR, timedelta()) == ()
+    assert worklist.deliveries_to_enqueue(NOW + HOUR, timedelta()) == ()
     assert detail.jobs[1].state is JobState.QUEUED, "the analysis goes on"
     claim_job(worklist, running)
     assert worklist.finish_job(running, "w1", outcome(500), NOW) == ()
     worklist.release_study(detail.row.study_id, "ann", NOW)
     detail = worklist.study_detail(detail.row.study_id)
-    assert not detail.row.held
+    assert not detail.row.on_hold
     assert {one.state for one in detail.deliveries} == {DeliveryState.SENT, DeliveryState.PENDING}
 
 
@@ -174,7 +174,7 @@ def test_what_was_empty_before_is_filled_in_and_keeps_nothing_back(worklist: Wor
     worklist.receive_message(message(1, patient=corrected(birth_date="19700101")), NOW)
     detail = worklist.study_detail(study_of(worklist))
     assert detail.patient_birth_date == "19700101"
-    assert not detail.row.held
+    assert not detail.row.on_hold
     assert {one.state for one in detail.deliveries} == {DeliveryState.PENDING}
 
 
@@ -204,7 +204,7 @@ def test_a_study_that_comes_after_the_merge_belongs_to_the_surviving_patient(wor
     finished(worklist)
     detail = worklist.study_detail(study_of(worklist))
     assert detail.row.patient_id == "P7"
-    assert {one.state for one in detail.deliveries} == {DeliveryState.HELD}
+    assert {one.state for one in detail.deliveries} == {DeliveryState.ON_HOLD}
 
 
 def test_an_order_under_the_old_identifier_still_finds_its_study(worklist: Worklist) -> None:
@@ -273,19 +273,19 @@ def test_an_order_and_its_study_that_come_at_once_find_each_other(engine: Engine
     assert worklist.study_facts(study_of(worklist)).hospital_priority is Priority.URGENT
 
 
-def test_a_report_silences_what_was_not_told_yet(engine: Engine) -> None:
-    worklist = Worklist(engine, alarming(AlarmRules(("webhook",))))
+def test_a_report_cancels_what_was_not_told_yet(engine: Engine) -> None:
+    worklist = Worklist(engine, alarming(NotificationRules(("webhook",))))
     finished(worklist)
     study = study_of(worklist)
     facts = worklist.study_facts(study)
-    alarm = TriageDecision(
+    notification = TriageDecision(
         Priority.CRITICAL, NOW, worklist.study_detail(study).row.analysis, "pneumothorax", (finding(),)
     )
-    worklist.record_triage(study, alarm, NOW)
+    worklist.record_triage(study, notification, NOW)
     assert facts.hospital_priority is None
     (waiting,) = Notifications(engine).waiting("webhook", NOW)
     worklist.receive_message(message(1, order(reported=True)), NOW)
     assert Notifications(engine).waiting("webhook", NOW) == ()
     assert Notifications(engine).claim(waiting, "n1", NOW, HOUR) is None
-    worklist.record_triage(study, alarm, NOW)
+    worklist.record_triage(study, notification, NOW)
     assert [one.state.value for one in Notifications(engine).of_study(study)] == ["withdrawn"]

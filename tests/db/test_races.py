@@ -77,17 +77,17 @@ def test_exactly_one_of_many_workers_sends(worklist: Worklist) -> None:
     assert sorted(one.id for group in groups for one in group) == [seg, sr]
 
 
-def test_each_object_is_asked_about_once_and_proven_once(worklist: Worklist) -> None:
+def test_each_object_is_asked_about_once_and_verified_once(worklist: Worklist) -> None:
     sent = [number for study in range(1, 6) for number in finished(worklist, study=study)[1]]
     for number in sent:
         assert worklist.claim_delivery(number, "d1", NOW, MINUTE) is not None
         assert worklist.delivery_sent(number, "d1", NOW, MINUTE)
     later = NOW + MINUTE
-    claims = together(lambda n: worklist.claim_proofs(sent[n], f"2.25.{n + 1}", later, MINUTE))
+    claims = together(lambda n: worklist.claim_verifications(sent[n], f"2.25.{n + 1}", later, MINUTE))
     asked = [one for claimed in claims for one in claimed]
     assert sorted(one.id for one in asked) == sent
     # An answer that comes twice at once, as when an archive reports on two associations.
-    ends = together(lambda _: [worklist.delivery_proven(one, later) for one in asked])
+    ends = together(lambda _: [worklist.delivery_verified(one, later) for one in asked])
     assert [sum(told) for told in zip(*ends, strict=True)] == [1] * len(asked)
 
 
@@ -116,16 +116,16 @@ def test_associations_that_bring_one_study_count_every_image(worklist: Worklist)
     assert len({one.series_instance_uid for one in detail.instances}) == 1
 
 
-def test_associations_that_contradict_each_other_are_all_kept_and_held(worklist: Worklist) -> None:
+def test_associations_that_contradict_each_other_are_all_kept_and_on_hold(worklist: Worklist) -> None:
     def contradict(number: int) -> Any:
         other = replace(received(), digest=f"{number:064x}", patient_id=f"P{number}")
         return worklist.record_instance(other, None, PIPELINE, NOW)
 
     together(contradict)
     detail = worklist.study_detail(study_of(worklist))
-    assert detail.row.held
+    assert detail.row.on_hold
     assert len(detail.instances) == WORKERS
-    assert {job.state for job in detail.jobs} == {JobState.HELD}
+    assert {job.state for job in detail.jobs} == {JobState.ON_HOLD}
 
 
 def test_associations_that_bring_one_image_in_other_bytes_leave_one_to_analyse_and_the_rest_to_compare(
@@ -133,7 +133,7 @@ def test_associations_that_bring_one_image_in_other_bytes_leave_one_to_analyse_a
 ) -> None:
     together(lambda n: worklist.record_instance(replace(received(), digest=f"{n:064x}"), None, PIPELINE, NOW))
     detail = worklist.study_detail(study_of(worklist))
-    assert not detail.row.held
+    assert not detail.row.on_hold
     assert detail.row.images == 1
     assert sorted(one.flag for one in detail.instances) == ["", *["compare"] * (WORKERS - 1)]
 
@@ -151,7 +151,7 @@ def test_uids_that_cross_two_studies_do_not_stop_each_other(worklist: Worklist) 
         return worklist.record_instance(mine, None, PIPELINE, NOW)
 
     assert all(ingest.conflict for ingest in together(cross))
-    assert [row.held for row in worklist.worklist()] == [True, True]
+    assert [row.on_hold for row in worklist.worklist()] == [True, True]
 
 
 def test_holding_and_finishing_at_once_leave_nothing_that_can_be_sent(worklist: Worklist) -> None:
@@ -167,10 +167,10 @@ def test_holding_and_finishing_at_once_leave_nothing_that_can_be_sent(worklist: 
 
         together(act, 2)
         deliveries = worklist.study_detail(study_id).deliveries
-        assert {one.state for one in deliveries} == {DeliveryState.HELD}
+        assert {one.state for one in deliveries} == {DeliveryState.ON_HOLD}
 
 
-def test_settling_and_arriving_at_once_never_lose_the_image(worklist: Worklist) -> None:
+def test_completing_and_arriving_at_once_never_lose_the_image(worklist: Worklist) -> None:
     for study in range(1, 7):
         finished(worklist, study=study)
         study_id = study_of(worklist, study)
@@ -179,7 +179,7 @@ def test_settling_and_arriving_at_once_never_lose_the_image(worklist: Worklist) 
         def act(number: int, study_id: int = study_id, study: int = study, seen: int = seen) -> Any:
             if number:
                 return worklist.record_instance(received(2, study=study), None, PIPELINE, NOW)
-            return worklist.settle_study(study_id, (), {}, NOW, seen)
+            return worklist.complete_study(study_id, (), {}, NOW, seen)
 
         together(act, 2)
         assert worklist.study_detail(study_id).row.state.value == "open"

@@ -20,13 +20,15 @@ def test_a_queued_job_ends_and_its_image_says_why(worklist: Worklist) -> None:
     study_id = study_of(worklist)
     assert worklist.reject_instances(QUALITY, NOW) == (study_id,)
     detail = worklist.study_detail(study_id)
-    assert [(job.state, job.unfit.code if job.unfit else "") for job in detail.jobs] == [(JobState.DONE, "rejected")]
-    assert detail.instances[0].state is InstanceState.REFUSED
-    assert detail.instances[0].refusal is not None
-    assert detail.instances[0].refusal.sentence == QUALITY.sentence
-    assert detail.row.refused == 1
+    assert [(job.state, job.not_analysed.code if job.not_analysed else "") for job in detail.jobs] == [
+        (JobState.DONE, "rejected")
+    ]
+    assert detail.instances[0].state is InstanceState.NOT_ELIGIBLE
+    assert detail.instances[0].not_eligible is not None
+    assert detail.instances[0].not_eligible.sentence == QUALITY.sentence
+    assert detail.row.not_eligible == 1
     assert worklist.claim_job(job_id, "w1", NOW, MINUTE) is None
-    assert not detail.row.held, "a retake must not wait for a person"
+    assert not detail.row.on_hold, "a retake must not wait for a person"
 
 
 def test_a_running_job_finds_its_claim_gone_and_writes_nothing(worklist: Worklist) -> None:
@@ -59,17 +61,19 @@ def test_findings_of_a_rejected_image_no_longer_count(worklist: Worklist) -> Non
     worklist.reject_instances(QUALITY, NOW)
     facts = worklist.study_facts(study_id)
     assert facts.findings == ()
-    assert (facts.jobs_waiting, facts.images_unfit) == (0, 1)
+    assert (facts.jobs_waiting, facts.images_not_analysed) == (0, 1)
 
 
-@pytest.mark.parametrize(("note", "held"), [(QUALITY, False), (WRONG_ENTRY, True)])
-def test_a_wrong_worklist_entry_holds_the_study(worklist: Worklist, note: RejectionNote, held: bool) -> None:
+@pytest.mark.parametrize(("note", "on_hold"), [(QUALITY, False), (WRONG_ENTRY, True)])
+def test_a_wrong_worklist_entry_holds_the_study(worklist: Worklist, note: RejectionNote, on_hold: bool) -> None:
     record(worklist)
     record(worklist, number=2)
     worklist.reject_instances(note, NOW)
     detail = worklist.study_detail(study_of(worklist))
-    assert detail.row.held is held
-    assert detail.jobs[1].state is (JobState.HELD if held else JobState.QUEUED), "the other image was not rejected"
+    assert detail.row.on_hold is on_hold
+    assert detail.jobs[1].state is (JobState.ON_HOLD if on_hold else JobState.QUEUED), (
+        "the other image was not rejected"
+    )
 
 
 def test_the_same_note_again_changes_nothing(worklist: Worklist) -> None:
@@ -85,13 +89,13 @@ def test_an_image_that_comes_after_its_note_is_refused(worklist: Worklist) -> No
     ingest = worklist.record_instance(received(), None, PIPELINE, NOW)
     assert ingest.job_ids == ()
     (instance,) = worklist.study_detail(study_of(worklist)).instances
-    assert instance.refusal is not None
-    assert instance.refusal.code == "rejected"
+    assert instance.not_eligible is not None
+    assert instance.not_eligible.code == "rejected"
 
 
-def test_a_settled_study_is_opened_for_a_new_summary(worklist: Worklist) -> None:
+def test_a_complete_study_is_opened_for_a_new_summary(worklist: Worklist) -> None:
     finished(worklist)
     study_id = study_of(worklist)
-    assert worklist.settle_study(study_id, (), {}, NOW + MINUTE) is not None
+    assert worklist.complete_study(study_id, (), {}, NOW + MINUTE) is not None
     worklist.reject_instances(QUALITY, NOW + MINUTE)
-    assert study_id in worklist.quiet_studies(NOW + 3 * MINUTE, MINUTE)
+    assert study_id in worklist.stable_studies(NOW + 3 * MINUTE, MINUTE)

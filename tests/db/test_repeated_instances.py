@@ -29,11 +29,11 @@ def taken(worklist: Worklist, job_id: int) -> Job:
 def test_a_study_is_left_as_it_is_until_its_image_is_compared(worklist: Worklist) -> None:
     _, deliveries = finished(worklist)
     study_id = study_of(worklist)
-    assert worklist.settle_study(study_id, (), {}, NOW) == ()
+    assert worklist.complete_study(study_id, (), {}, NOW) == ()
     before = worklist.study_detail(study_id).row
     come_again(worklist)
     assert worklist.study_detail(study_id).row == before
-    assert before.state is StudyState.SETTLED
+    assert before.state is StudyState.COMPLETE
     assert worklist.claim_delivery(deliveries[0], "w1", NOW + MINUTE, MINUTE) is not None, "results go on"
 
 
@@ -49,11 +49,11 @@ def test_a_repeat_changes_nothing_but_its_own_row(worklist: Worklist) -> None:
     assert worklist.study_facts(study_id) == facts
     assert (after.deliveries, after.results) == (before.deliveries, before.results)
     instance = after.instances[1]
-    assert (instance.flag, instance.state) == ("repeat", InstanceState.REFUSED)
-    assert instance.refusal is not None
-    assert "came before" in instance.refusal.sentence
+    assert (instance.flag, instance.state) == ("repeat", InstanceState.NOT_ELIGIBLE)
+    assert instance.not_eligible is not None
+    assert "came before" in instance.not_eligible.sentence
     assert after.jobs[1].state is JobState.WITHDRAWN
-    assert worklist.jobs_to_ring(NOW + HOUR, MINUTE) == ()
+    assert worklist.jobs_to_enqueue(NOW + HOUR, MINUTE) == ()
 
 
 def test_the_same_bytes_of_a_repeat_are_not_compared_again(worklist: Worklist) -> None:
@@ -70,15 +70,15 @@ def test_the_same_bytes_of_a_repeat_are_not_compared_again(worklist: Worklist) -
 def test_other_content_is_kept_apart_and_holds_the_study(worklist: Worklist) -> None:
     _, deliveries = finished(worklist)
     study_id = study_of(worklist)
-    worklist.settle_study(study_id, (), {}, NOW)
+    worklist.complete_study(study_id, (), {}, NOW)
     job = taken(worklist, come_again(worklist))
     assert worklist.settle_comparison(job.id, "w1", "other pixels", NOW + MINUTE)
     detail = worklist.study_detail(study_id)
-    assert detail.row.held
+    assert detail.row.on_hold
     assert "other content (other pixels)" in detail.row.reason
     assert (detail.row.images, detail.row.state) == (2, StudyState.OPEN)
     assert [one.flag for one in detail.instances] == ["", "conflict"]
-    assert detail.jobs[1].state is JobState.HELD
+    assert detail.jobs[1].state is JobState.ON_HOLD
     assert worklist.claim_delivery(deliveries[0], "w1", NOW + MINUTE, MINUTE) is None
     assert worklist.release_study(study_id, "admin", NOW + MINUTE) == (job.id,)
     released = claim(worklist, job.id, now=NOW + MINUTE)
@@ -95,7 +95,7 @@ def test_a_refused_image_that_comes_again_is_compared_too(worklist: Worklist) ->
     detail = worklist.study_detail(study_id)
     assert [one.flag for one in detail.instances] == ["", "repeat", "conflict"]
     assert [job.state for job in detail.jobs] == [JobState.WITHDRAWN, JobState.WITHDRAWN], "there is nothing to analyse"
-    assert (detail.row.held, detail.row.images, detail.row.refused) == (True, 2, 2)
+    assert (detail.row.on_hold, detail.row.images, detail.row.not_eligible) == (True, 2, 2)
     assert detail.row.analysis is Analysis.NOT_ANALYSED
 
 
@@ -103,7 +103,7 @@ def test_a_worker_that_dies_while_it_compares_leaves_a_job_for_the_next(worklist
     record(worklist)
     job = taken(worklist, come_again(worklist))
     assert worklist.claim_job(job.id, "w2", NOW + MINUTE, MINUTE) is None
-    assert job.id in [row for row, _ in worklist.jobs_to_ring(NOW + HOUR, MINUTE)]
+    assert job.id in [row for row, _ in worklist.jobs_to_enqueue(NOW + HOUR, MINUTE)]
     again = worklist.claim_job(job.id, "w2", NOW + HOUR, MINUTE)
     assert again is not None
     assert (again.attempts, again.compare_with) == (2, job.compare_with)
@@ -111,14 +111,14 @@ def test_a_worker_that_dies_while_it_compares_leaves_a_job_for_the_next(worklist
     assert worklist.settle_comparison(job.id, "w2", "", NOW + HOUR)
 
 
-def test_a_study_waits_for_the_comparison_before_it_settles(worklist: Worklist) -> None:
+def test_a_study_waits_for_the_comparison_before_it_completes(worklist: Worklist) -> None:
     finished(worklist)
     study_id = study_of(worklist)
     job_id = come_again(worklist)
-    assert worklist.quiet_studies(NOW + HOUR, MINUTE) == ()
+    assert worklist.stable_studies(NOW + HOUR, MINUTE) == ()
     taken(worklist, job_id)
     worklist.settle_comparison(job_id, "w1", "", NOW + MINUTE)
-    assert worklist.quiet_studies(NOW + HOUR, MINUTE) == (study_id,)
+    assert worklist.stable_studies(NOW + HOUR, MINUTE) == (study_id,)
 
 
 def test_a_stat_sender_makes_the_study_urgent_even_with_a_repeat(worklist: Worklist) -> None:
@@ -138,6 +138,6 @@ def test_what_a_note_has_taken_back_comes_again_in_any_encoding_without_a_hold(w
     assert (ingest.job_ids, ingest.conflict) == ((), False)
     detail = worklist.study_detail(study_id)
     assert [one.flag for one in detail.instances] == ["", "repeat", "repeat"]
-    assert (detail.row.held, detail.row.images, detail.row.refused) == (False, 1, 1)
+    assert (detail.row.on_hold, detail.row.images, detail.row.not_eligible) == (False, 1, 1)
     facts = worklist.study_facts(study_id)
-    assert (facts.images_refused, facts.images_unfit) == (0, 1)
+    assert (facts.images_not_eligible, facts.images_not_analysed) == (0, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from db.records import DeliveryState, FindingRecord, Job, JobState, Outcome, Refusal
+from db.records import DeliveryState, FindingRecord, Job, JobState, NotEligible, Outcome
 from db.worklist import Worklist
 from tests.db.examples import (
     LATERAL,
@@ -22,10 +22,10 @@ from tests.db.examples import (
 )
 
 
-def corrected(worklist: Worklist, refusal: Refusal | None = None) -> int:
+def corrected(worklist: Worklist, not_eligible: NotEligible | None = None) -> int:
     """Let another version come, and let a worker find out that it is another one; its job."""
     other = received(digest="e" * 64, path="corrected")
-    (job_id,) = worklist.record_instance(other, refusal, PIPELINE, NOW).job_ids
+    (job_id,) = worklist.record_instance(other, not_eligible, PIPELINE, NOW).job_ids
     claim(worklist, job_id)
     assert worklist.settle_comparison(job_id, "w1", "other PatientName", NOW)
     return job_id
@@ -46,7 +46,7 @@ def test_one_image_is_counted_and_its_findings_are_those_of_the_newest(worklist:
     opacity = finding("lung_opacity")
     worklist.finish_job(job.id, "w1", Outcome(findings=(opacity,)), NOW)
     detail = worklist.study_detail(study_id)
-    assert (detail.row.images, detail.row.refused) == (1, 0)
+    assert (detail.row.images, detail.row.not_eligible) == (1, 0)
     assert worklist.study_facts(study_id).findings == (opacity,)
     assert worklist.study_facts(study_id).jobs_done == 1
     assert [one.flag for one in detail.instances] == ["replaced", "conflict"]
@@ -72,11 +72,13 @@ def test_an_older_one_that_is_being_analysed_loses_its_worker(worklist: Worklist
     assert worklist.finish_job(running, "w2", outcome(), NOW) is None
 
 
-@pytest.mark.parametrize("unfit", [False, True])
-def test_a_newer_one_that_is_not_eligible_takes_the_older_ones_place_too(worklist: Worklist, unfit: bool) -> None:
+@pytest.mark.parametrize("not_analysed", [False, True])
+def test_a_newer_one_that_is_not_eligible_takes_the_older_ones_place_too(
+    worklist: Worklist, not_analysed: bool
+) -> None:
     finished(worklist)
     study_id = study_of(worklist)
-    if unfit:
+    if not_analysed:
         job_id = worklist.study_detail(study_id).jobs[0].id
         worklist.requeue_job(job_id, "admin", "again", NOW)
         claim(worklist, job_id)
@@ -85,12 +87,12 @@ def test_a_newer_one_that_is_not_eligible_takes_the_older_ones_place_too(worklis
     corrected(worklist, LATERAL)
     assert worklist.release_study(study_id, "admin", NOW) == ()
     detail = worklist.study_detail(study_id)
-    assert (detail.row.images, detail.row.refused) == (1, 1)
+    assert (detail.row.images, detail.row.not_eligible) == (1, 1)
     facts = worklist.study_facts(study_id)
-    assert (facts.findings, facts.jobs_done, facts.images_refused, facts.images_unfit) == ((), 0, 1, 0)
+    assert (facts.findings, facts.jobs_done, facts.images_not_eligible, facts.images_not_analysed) == ((), 0, 1, 0)
 
 
-def test_releasing_a_study_that_was_held_for_another_reason_replaces_nothing(worklist: Worklist) -> None:
+def test_releasing_a_study_that_was_on_hold_for_another_reason_replaces_nothing(worklist: Worklist) -> None:
     finished(worklist)
     study_id = study_of(worklist)
     worklist.hold_study(study_id, "a question", "admin", NOW)

@@ -24,12 +24,12 @@ def analysed_after_its_report(worklist: Worklist, engine: Engine, reason: str = 
     Reporting(engine).mark_reported(study, NOW, actor="ann", cause="marked as reported")
     claim(worklist, job)
     assert worklist.finish_job(job, "w1", outcome(recorded=reason), NOW) == ()
-    assert worklist.settle_study(study, (result("summary", 300),), TO_PACS, NOW + HOUR, recorded=reason) == ()
+    assert worklist.complete_study(study, (result("summary", 300),), TO_PACS, NOW + HOUR, recorded=reason) == ()
     return study
 
 
 def undo(engine: Engine, study: int) -> None:
-    assert Reporting(engine).mark_unread(study, NOW + HOUR, actor="ann", cause="marked as unread")
+    assert Reporting(engine).mark_unreported(study, NOW + HOUR, actor="ann", cause="marked as unreported")
 
 
 def test_results_of_a_reported_study_are_recorded_and_go_when_the_report_is_taken_back(
@@ -37,13 +37,13 @@ def test_results_of_a_reported_study_are_recorded_and_go_when_the_report_is_take
 ) -> None:
     study = analysed_after_its_report(worklist, engine)
     assert states(worklist) == ["recorded"] * 3
-    assert worklist.deliveries_to_ring(NOW + HOUR, HOUR) == ()
+    assert worklist.deliveries_to_enqueue(NOW + HOUR, HOUR) == ()
     undo(engine, study)
     assert states(worklist) == ["pending"] * 3
     first = worklist.study_detail(study).deliveries[0]
     assert first.error == ""
     assert worklist.claim_delivery(first.id, "d1", NOW + HOUR, HOUR) is not None
-    assert worklist.deliveries_to_ring(NOW + HOUR, HOUR), "the scheduler finds them at once"
+    assert worklist.deliveries_to_enqueue(NOW + HOUR, HOUR), "the scheduler finds them at once"
 
 
 def test_a_report_that_was_ahead_of_the_images_can_be_taken_back_too(worklist: Worklist, engine: Engine) -> None:
@@ -68,16 +68,16 @@ def test_a_report_that_was_taken_back_during_the_analysis_records_nothing(workli
     assert states(worklist) == ["pending"] * 2
 
 
-@pytest.mark.parametrize("why", ["held", "corrected"])
+@pytest.mark.parametrize("why", ["on_hold", "corrected"])
 def test_a_study_that_waits_for_a_person_keeps_what_was_recorded(worklist: Worklist, engine: Engine, why: str) -> None:
     study = analysed_after_its_report(worklist, engine)
-    if why == "held":
+    if why == "on_hold":
         worklist.hold_study(study, "whose is it?", "ann", NOW)
     else:
         news = PatientNews((PatientIdentifier("P1"),), name="Roe^Jane")
         worklist.receive_message(message(2, patient=news), NOW)
     undo(engine, study)
-    assert states(worklist) == ["held"] * 3
+    assert states(worklist) == ["on_hold"] * 3
     worklist.release_study(study, "ann", NOW)
     assert states(worklist) == ["pending"] * 3
 

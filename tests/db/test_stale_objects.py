@@ -61,7 +61,9 @@ def test_a_newer_revision_makes_the_sent_one_stale_once_it_has_left_itself(workl
     assert codes(worklist) == [("seg", FOR_QUALITY)]
     stale = worklist.study_detail(study_of(worklist)).deliveries[0]
     assert "Revision 2 replaces it" in stale.error
-    assert stale.id not in worklist.deliveries_to_ring(NOW + HOUR, MINUTE), "nobody asks any more whether it is there"
+    assert stale.id not in worklist.deliveries_to_enqueue(NOW + HOUR, MINUTE), (
+        "nobody asks any more whether it is there"
+    )
 
 
 def test_a_newer_summary_makes_the_sent_one_stale(worklist: Worklist) -> None:
@@ -70,7 +72,7 @@ def test_a_newer_summary_makes_the_sent_one_stale(worklist: Worklist) -> None:
     for revision in (1, 2):
         if revision == 2:
             finished(worklist, 2)
-        deliveries = worklist.settle_study(study_id, (result("summary", 90 + revision),), TO_PACS, NOW)
+        deliveries = worklist.complete_study(study_id, (result("summary", 90 + revision),), TO_PACS, NOW)
         assert deliveries
         send(worklist, deliveries[0])
     for one in worklist.study_detail(study_id).deliveries:
@@ -79,16 +81,16 @@ def test_a_newer_summary_makes_the_sent_one_stale(worklist: Worklist) -> None:
     assert codes(worklist) == [("summary", FOR_QUALITY)]
 
 
-def test_a_note_is_kept_once_and_leaves_though_the_study_is_held(worklist: Worklist) -> None:
+def test_a_note_is_kept_once_and_leaves_though_the_study_is_on_hold(worklist: Worklist) -> None:
     sent(worklist)
     study_id = study_of(worklist)
     worklist.reject_instances(SAFETY, NOW)
-    assert worklist.study_detail(study_id).row.held
+    assert worklist.study_detail(study_id).row.on_hold
     stale = worklist.stale_objects(study_id, PACS)
     (note,) = worklist.record_note(study_id, RECORD, stale, NOW)
-    assert worklist.record_note(study_id, RECORD, stale, NOW) == (), "another sweep was quicker"
+    assert worklist.record_note(study_id, RECORD, stale, NOW) == (), "another scheduler was quicker"
     assert codes(worklist) == []
-    assert worklist.deliveries_to_ring(NOW + HOUR, MINUTE) == (note,)
+    assert worklist.deliveries_to_enqueue(NOW + HOUR, MINUTE) == (note,)
     worklist.hold_study(study_id, "once more", "admin", NOW)
     claimed = worklist.claim_delivery(note, "d", NOW, MINUTE)
     assert claimed is not None
@@ -102,10 +104,10 @@ def test_a_note_is_kept_once_and_leaves_though_the_study_is_held(worklist: Workl
 def test_a_later_summary_does_not_withdraw_a_note_that_waits(worklist: Worklist) -> None:
     sent(worklist)
     study_id = study_of(worklist)
-    assert worklist.settle_study(study_id, (result("summary", 91),), TO_PACS, NOW) is not None
+    assert worklist.complete_study(study_id, (result("summary", 91),), TO_PACS, NOW) is not None
     worklist.reject_instances(QUALITY, NOW)
     (note,) = worklist.record_note(study_id, RECORD, worklist.stale_objects(study_id, PACS), NOW)
-    assert worklist.settle_study(study_id, (result("summary", 92),), TO_PACS, NOW) is not None
+    assert worklist.complete_study(study_id, (result("summary", 92),), TO_PACS, NOW) is not None
     states = {one.id: one.state for one in worklist.study_detail(study_id).deliveries}
     assert states[note] is DeliveryState.PENDING
 
@@ -113,7 +115,7 @@ def test_a_later_summary_does_not_withdraw_a_note_that_waits(worklist: Worklist)
 def test_a_summary_that_tells_of_a_rejected_image_is_stale_though_no_newer_one_follows(worklist: Worklist) -> None:
     finished(worklist)
     study_id = study_of(worklist)
-    deliveries = worklist.settle_study(study_id, (result("summary", 91),), TO_PACS, NOW)
+    deliveries = worklist.complete_study(study_id, (result("summary", 91),), TO_PACS, NOW)
     assert deliveries
     send(worklist, deliveries[0])
     worklist.reject_instances(SAFETY, NOW)

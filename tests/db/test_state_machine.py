@@ -1,7 +1,7 @@
-"""Whatever workers, sweeps and admins do in whatever order, the records stay true.
+"""Whatever workers, schedulers and admins do in whatever order, the records stay true.
 
 Hypothesis calls the worklist at random against a plain model of what must hold: transitions follow the tables, no
-job's results are written twice for one revision, nothing leaves a held study, and no lost doorbell stays lost.
+job's results are written twice for one revision, nothing leaves a study on hold, and no lost task queue stays lost.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from db.engine import connect, migrate
-from db.errors import StudyHeldError, TransitionError
+from db.errors import StudyOnHoldError, TransitionError
 from db.records import (
     DELIVERY_TRANSITIONS,
     INSTANCE_TRANSITIONS,
@@ -51,7 +51,7 @@ def _migrated() -> bytes:
 
 
 class Node(RuleBasedStateMachine):
-    """One study with up to three images, two workers, a sweep and an admin."""
+    """One study with up to three images, two workers, a scheduler and an admin."""
 
     @initialize()
     def start(self) -> None:
@@ -74,10 +74,10 @@ class Node(RuleBasedStateMachine):
     def time_passes(self, seconds: int) -> None:
         self.now += timedelta(seconds=seconds)
 
-    @rule(number=NUMBERS, refused=st.booleans(), other=st.booleans())
-    def arrive(self, number: int, refused: bool, other: bool) -> None:
+    @rule(number=NUMBERS, not_eligible=st.booleans(), other=st.booleans())
+    def arrive(self, number: int, not_eligible: bool, other: bool) -> None:
         instance = received(number, digest="e" * 64) if other and number == 3 else received(number)
-        self.worklist.record_instance(instance, LATERAL if refused else None, PIPELINE, self.now)
+        self.worklist.record_instance(instance, LATERAL if not_eligible else None, PIPELINE, self.now)
 
     @rule(pick=PICK, worker=WORKERS)
     def claim(self, pick: int, worker: str) -> None:
@@ -85,12 +85,12 @@ class Node(RuleBasedStateMachine):
         if not jobs:
             return
         before = jobs[pick % len(jobs)]
-        held = self.detail().row.held
+        on_hold = self.detail().row.on_hold
         if self._compares(before):
             return
         job = self.worklist.claim_job(before.id, worker, self.now, LEASE)
         if job is not None:
-            assert not held
+            assert not on_hold
             assert before.state in (JobState.QUEUED, JobState.RETRYING, JobState.RUNNING)
             self.claimed[before.id, worker] = job.revision
 
@@ -105,22 +105,22 @@ class Node(RuleBasedStateMachine):
                 assert job.compare_with
                 assert self.worklist.settle_comparison(job.id, worker, difference, self.now)
                 assert not self.worklist.settle_comparison(job.id, worker, difference, self.now)
-                assert self.detail().row.held == bool(difference)
+                assert self.detail().row.on_hold == bool(difference)
 
     def _compares(self, job: JobDetail) -> bool:
         instance = next(one for one in self.detail().instances if one.id == job.instance_id)
         return instance.flag == "compare"
 
     @precondition(lambda self: self.claimed)
-    @rule(pick=PICK, end=st.sampled_from(["finish", "unfit", "retry", "fail"]))
+    @rule(pick=PICK, end=st.sampled_from(["finish", "not_analysed", "retry", "fail"]))
     def end(self, pick: int, end: str) -> None:
         (job_id, worker), revision = sorted(self.claimed.items())[pick % len(self.claimed)]
         before = next(job for job in self.detail().jobs if job.id == job_id)
         mine = before.state is JobState.RUNNING and before.worker == worker
-        if end in ("finish", "unfit"):
+        if end in ("finish", "not_analysed"):
             first = 1000 * job_id + 10 * revision
             results = (result("seg", first), result("sr", first + 1))
-            outcome = Outcome((finding(),), results, LATERAL if end == "unfit" else None, {}, TO_PACS)
+            outcome = Outcome((finding(),), results, LATERAL if end == "not_analysed" else None, {}, TO_PACS)
             kept = self.worklist.finish_job(job_id, worker, outcome, self.now)
             assert (kept is not None) == (mine or (before.state is JobState.DONE and before.worker == worker))
         elif end == "retry":
@@ -137,7 +137,7 @@ class Node(RuleBasedStateMachine):
         claimed = self.worklist.claim_delivery(one, worker, self.now, LEASE)
         if claimed is None:
             return
-        assert not self.detail().row.held
+        assert not self.detail().row.on_hold
         if end == "sent":
             assert self.worklist.delivery_sent(one, worker, self.now)
         elif end == "retry":
@@ -162,7 +162,7 @@ class Node(RuleBasedStateMachine):
                 )
             elif detail.jobs:
                 self.worklist.requeue_job(detail.jobs[pick % len(detail.jobs)].id, "admin", "again", self.now)
-        except (TransitionError, StudyHeldError):
+        except (TransitionError, StudyOnHoldError):
             assert self.detail() == detail
 
     @rule(hold=st.booleans())
@@ -176,7 +176,7 @@ class Node(RuleBasedStateMachine):
     def settle(self) -> None:
         facts = self.worklist.study_facts(1)
         number = 900_000 + facts.revision
-        self.worklist.settle_study(1, (result("summary", number),), TO_PACS, self.now, facts.activity)
+        self.worklist.complete_study(1, (result("summary", number),), TO_PACS, self.now, facts.activity)
 
     @invariant()
     def the_records_are_true(self) -> None:
@@ -207,9 +207,9 @@ class Node(RuleBasedStateMachine):
     def counts_are_true(self, detail: StudyDetail) -> None:
         counted = [one for one in detail.instances if one.flag not in ("compare", "repeat")]
         assert detail.row.images == len(counted)
-        assert detail.row.refused == sum(one.state is InstanceState.REFUSED for one in counted)
+        assert detail.row.not_eligible == sum(one.state is InstanceState.NOT_ELIGIBLE for one in counted)
         facts = self.worklist.study_facts(1)
-        assert facts.images_refused + facts.images_unfit == detail.row.refused
+        assert facts.images_not_eligible + facts.images_not_analysed == detail.row.not_eligible
         ended = sum(job.state is JobState.WITHDRAWN for job in detail.jobs)
         assert facts.jobs_waiting + facts.jobs_done + facts.jobs_failed + ended == len(detail.jobs)
 
@@ -222,9 +222,9 @@ class Node(RuleBasedStateMachine):
 
     def nothing_waits_unheard_or_in_a_held_study(self, detail: StudyDetail) -> None:
         later = self.now + timedelta(hours=1)
-        jobs = {job_id for job_id, _ in self.worklist.jobs_to_ring(later, SECOND)}
-        deliveries = set(self.worklist.deliveries_to_ring(later, SECOND))
-        if detail.row.held:
+        jobs = {job_id for job_id, _ in self.worklist.jobs_to_enqueue(later, SECOND)}
+        deliveries = set(self.worklist.deliveries_to_enqueue(later, SECOND))
+        if detail.row.on_hold:
             assert not jobs
             assert not deliveries
             return
@@ -232,7 +232,7 @@ class Node(RuleBasedStateMachine):
         assert jobs == {job.id for job in detail.jobs if job.state in open_jobs}
         open_deliveries = (DeliveryState.PENDING, DeliveryState.SENDING)
         assert deliveries == {one.id for one in detail.deliveries if one.state in open_deliveries}
-        assert not any(job.state is JobState.HELD for job in detail.jobs)
+        assert not any(job.state is JobState.ON_HOLD for job in detail.jobs)
 
 
 TestNode = Node.TestCase

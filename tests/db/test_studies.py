@@ -1,4 +1,4 @@
-"""Triage, settling, holding, and reading of studies."""
+"""Triage, completing, holding, and reading of studies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy import Engine, insert, select, text
 from db.engine import writing
 from db.errors import AmbiguousStudyError, RecordNotFoundError
 from db.queries.study_details import _page
-from db.records import Analysis, Outcome, Priority, Refusal, StudyState, TriageDecision
+from db.records import Analysis, NotEligible, Outcome, Priority, StudyState, TriageDecision
 from db.tables import Study
 from db.worklist import Worklist
 from tests.db.examples import (
@@ -42,7 +42,7 @@ def test_facts_count_what_triage_needs(worklist: Worklist) -> None:
     worklist.record_instance(received(4, stat=True), LATERAL, PIPELINE, NOW + MINUTE)
     facts = worklist.study_facts(study_of(worklist))
     assert (facts.jobs_waiting, facts.jobs_done, facts.jobs_failed) == (1, 1, 1)
-    assert (facts.images_refused, facts.images_unfit, facts.stat) == (1, 0, True)
+    assert (facts.images_not_eligible, facts.images_not_analysed, facts.stat) == (1, 0, True)
     assert (facts.findings, facts.first_received_at) == ((finding(),), NOW)
     assert facts.hospital_priority is None
     with pytest.raises(RecordNotFoundError):
@@ -50,21 +50,21 @@ def test_facts_count_what_triage_needs(worklist: Worklist) -> None:
 
 
 def test_why_images_were_not_analysed_is_told_where_it_matters(worklist: Worklist) -> None:
-    """What was tried comes first; beside an image that was analysed a refusal explains nothing."""
+    """What was tried comes first; beside an image that was analysed a reason for not eligible explains nothing."""
     worklist.record_instance(received(1), LATERAL, PIPELINE, NOW)
     study_id = study_of(worklist)
-    assert worklist.study_facts(study_id).refusals == (LATERAL,)
+    assert worklist.study_facts(study_id).not_eligible_counts == (LATERAL,)
     job_id = record(worklist, 2)
     claim(worklist, job_id)
-    corrupt = Refusal("corrupt", "The pixel data is damaged.")
-    worklist.finish_job(job_id, "w1", Outcome(unfit=corrupt), NOW)
-    assert worklist.study_facts(study_id).refusals == (corrupt, LATERAL)
+    corrupt = NotEligible("corrupt", "The pixel data is damaged.")
+    worklist.finish_job(job_id, "w1", Outcome(not_analysed=corrupt), NOW)
+    assert worklist.study_facts(study_id).not_eligible_counts == (corrupt, LATERAL)
 
 
 def test_refusals_beside_an_analysed_image_are_not_looked_up(worklist: Worklist) -> None:
     finished(worklist)
     worklist.record_instance(received(2), LATERAL, PIPELINE, NOW)
-    assert worklist.study_facts(study_of(worklist)).refusals == ()
+    assert worklist.study_facts(study_of(worklist)).not_eligible_counts == ()
 
 
 def test_triage_is_written_once(worklist: Worklist) -> None:
@@ -83,28 +83,28 @@ def test_triage_is_written_once(worklist: Worklist) -> None:
     assert (last.from_state, last.to_state, last.actor) == ("routine, waiting", "critical, analysed", "triage")
 
 
-def test_a_study_is_quiet_when_nothing_waits_and_nothing_happens(worklist: Worklist) -> None:
+def test_a_study_is_stable_when_nothing_waits_and_nothing_happens(worklist: Worklist) -> None:
     job_id = record(worklist)
     study_id = study_of(worklist)
-    assert worklist.quiet_studies(NOW + HOUR, MINUTE) == ()
+    assert worklist.stable_studies(NOW + HOUR, MINUTE) == ()
     claim(worklist, job_id)
     worklist.finish_job(job_id, "w1", outcome(), NOW + SECOND)
-    assert worklist.quiet_studies(NOW + MINUTE, MINUTE) == ()
-    assert worklist.quiet_studies(NOW + MINUTE + SECOND, MINUTE) == (study_id,)
+    assert worklist.stable_studies(NOW + MINUTE, MINUTE) == ()
+    assert worklist.stable_studies(NOW + MINUTE + SECOND, MINUTE) == (study_id,)
     worklist.hold_study(study_id, "merged", "admin", NOW)
-    assert worklist.quiet_studies(NOW + HOUR, MINUTE) == ()
+    assert worklist.stable_studies(NOW + HOUR, MINUTE) == ()
 
 
-def test_settling_sends_the_summary_and_a_later_one_replaces_it(worklist: Worklist) -> None:
+def test_completing_sends_the_summary_and_a_later_one_replaces_it(worklist: Worklist) -> None:
     finished(worklist)
     study_id = study_of(worklist)
     summary = (result("summary", 1),)
-    (first,) = worklist.settle_study(study_id, summary, TO_PACS, NOW) or ()
-    assert worklist.worklist()[0].state is StudyState.SETTLED
-    assert worklist.settle_study(study_id, summary, TO_PACS, NOW) is None
+    (first,) = worklist.complete_study(study_id, summary, TO_PACS, NOW) or ()
+    assert worklist.worklist()[0].state is StudyState.COMPLETE
+    assert worklist.complete_study(study_id, summary, TO_PACS, NOW) is None
     finished(worklist, 2)
     assert worklist.study_facts(study_id).revision == 1
-    (second,) = worklist.settle_study(study_id, (result("summary", 2),), TO_PACS, NOW) or ()
+    (second,) = worklist.complete_study(study_id, (result("summary", 2),), TO_PACS, NOW) or ()
     detail = worklist.study_detail(study_id)
     assert detail.revision == 2
     states = {one.id: one.state.value for one in detail.deliveries if one.kind == "summary"}
@@ -113,16 +113,16 @@ def test_settling_sends_the_summary_and_a_later_one_replaces_it(worklist: Workli
     assert [(one.id, one.job_id, one.patient_id) for one in group] == [(second, None, "P1")]
 
 
-def test_a_study_in_which_something_has_happened_is_not_settled(worklist: Worklist) -> None:
+def test_a_study_in_which_something_has_happened_is_not_complete(worklist: Worklist) -> None:
     finished(worklist)
     study_id = study_of(worklist)
     seen = worklist.study_facts(study_id).activity
     worklist.record_instance(received(2), LATERAL, PIPELINE, NOW)
-    assert worklist.settle_study(study_id, (), {}, NOW, seen) is None
+    assert worklist.complete_study(study_id, (), {}, NOW, seen) is None
     worklist.record_instance(received(3), LATERAL, PIPELINE, NOW + MINUTE)
-    assert worklist.settle_study(study_id, (), {}, NOW) is None
+    assert worklist.complete_study(study_id, (), {}, NOW) is None
     record(worklist, 4)
-    assert worklist.settle_study(study_id, (), {}, NOW + HOUR, worklist.study_facts(study_id).activity) is None
+    assert worklist.complete_study(study_id, (), {}, NOW + HOUR, worklist.study_facts(study_id).activity) is None
     assert worklist.worklist()[0].state is StudyState.OPEN
 
 
@@ -131,19 +131,19 @@ def test_holding_and_releasing_leave_their_trace_once(worklist: Worklist) -> Non
     study_id = study_of(worklist)
     worklist.hold_study(study_id, "merged", "admin", NOW)
     worklist.hold_study(study_id, "again", "admin", NOW)
-    assert (worklist.worklist()[0].held, worklist.worklist()[0].reason) == (True, "merged")
+    assert (worklist.worklist()[0].on_hold, worklist.worklist()[0].reason) == (True, "merged")
     assert record_held(worklist)
     assert len(worklist.release_study(study_id, "admin", NOW)) == 2
     assert worklist.release_study(study_id, "admin", NOW) == ()
-    assert worklist.jobs_to_ring(NOW, HOUR)[0] == (job_id, False)
+    assert worklist.jobs_to_enqueue(NOW, HOUR)[0] == (job_id, False)
     words = [one.to_state for one in worklist.study_detail(study_id).events if one.entity == "study"]
-    assert words == ["open", "held", "released"]
+    assert words == ["open", "on_hold", "released"]
     with pytest.raises(RecordNotFoundError):
         worklist.hold_study(4711, "nobody", "admin", NOW)
 
 
 def record_held(worklist: Worklist) -> bool:
-    """What arrives in a held study is held."""
+    """What arrives in a study on hold is held."""
     return worklist.record_instance(received(2), None, PIPELINE, NOW).job_ids == ()
 
 
@@ -156,12 +156,12 @@ def test_the_worklist_comes_in_the_order_in_which_studies_are_due(worklist: Work
     assert [row.patient_id for row in worklist.worklist(limit=2, offset=1)] == ["P4", "P3"]
 
 
-def test_settled_studies_may_be_left_out(worklist: Worklist) -> None:
+def test_complete_studies_may_be_left_out(worklist: Worklist) -> None:
     finished(worklist, study=1)
     record(worklist, study=2)
-    worklist.settle_study(study_of(worklist, 1), (), {}, NOW)
-    assert [row.patient_id for row in worklist.worklist(include_settled=False)] == ["P2"]
-    assert worklist.count_worklist() == {"open": 1, "settled": 1, "held": 0, "routine": 1, "waiting": 1}
+    worklist.complete_study(study_of(worklist, 1), (), {}, NOW)
+    assert [row.patient_id for row in worklist.worklist(include_complete=False)] == ["P2"]
+    assert worklist.count_worklist() == {"open": 1, "settled": 1, "on_hold": 0, "routine": 1, "waiting": 1}
 
 
 @pytest.mark.parametrize(
@@ -198,9 +198,9 @@ def test_a_name_that_fits_two_studies_is_refused(worklist: Worklist) -> None:
     for study in (1, 2):
         record(worklist, study=study, accession_number="A-1")
     record(worklist, study=3, accession_number=f"#{study_of(worklist, 1)}")
-    with pytest.raises(AmbiguousStudyError) as refused:
+    with pytest.raises(AmbiguousStudyError) as not_eligible:
         worklist.find_study("A-1")
-    assert refused.value.study_ids == (study_of(worklist, 1), study_of(worklist, 2))
+    assert not_eligible.value.study_ids == (study_of(worklist, 1), study_of(worklist, 2))
     with pytest.raises(AmbiguousStudyError):
         worklist.find_study(f"#{study_of(worklist, 1)}")
 
@@ -214,11 +214,11 @@ def test_the_view_says_what_the_worklist_says(worklist: Worklist, engine: Engine
     rows = worklist.worklist()
     assert len(view) == len(rows) == 2
     for seen, row in zip(view, rows, strict=True):
-        for name in ("study_id", "patient_id", "state", "priority", "analysis", "reason", "images", "refused"):
+        for name in ("study_id", "patient_id", "state", "priority", "analysis", "reason", "images", "not_eligible"):
             assert getattr(seen, name) == getattr(row, name)
         assert (seen.deliveries_open, seen.deliveries_failed) == (row.deliveries_open, row.deliveries_failed)
         assert seen.findings_present == len(row.findings)
-        assert bool(seen.held) is row.held
+        assert bool(seen.on_hold) is row.on_hold
 
 
 def test_times_are_read_back_aware_and_equal(worklist: Worklist) -> None:
@@ -231,15 +231,15 @@ def test_times_are_read_back_aware_and_equal(worklist: Worklist) -> None:
     assert at.utcoffset() == timedelta(0)
 
 
-@pytest.mark.parametrize("include_settled", [True, False])
+@pytest.mark.parametrize("include_complete", [True, False])
 def test_old_reported_studies_do_not_slow_the_worklist_down(
-    worklist: Worklist, engine: Engine, include_settled: bool
+    worklist: Worklist, engine: Engine, include_complete: bool
 ) -> None:
-    """The database must walk the unread studies only: the oldest million was reported long ago."""
+    """The database must walk the unreported studies only: the oldest million was reported long ago."""
     record(worklist)
     with writing(engine).begin() as connection:
         template = dict(connection.execute(select(Study.__table__)).one()._mapping)
-        settled = {"state": StudyState.SETTLED, "reported_at": NOW}
+        settled = {"state": StudyState.COMPLETE, "reported_at": NOW}
         rows = [
             {
                 **template,
@@ -252,10 +252,10 @@ def test_old_reported_studies_do_not_slow_the_worklist_down(
         ]
         connection.execute(insert(Study), rows)
         connection.execute(text("ANALYZE"))
-    statement = _page(include_settled, False).params(limit=50, offset=0)
+    statement = _page(include_complete, False).params(limit=50, offset=0)
     sql = str(statement.compile(engine, compile_kwargs={"literal_binds": True}))
     explain = "EXPLAIN QUERY PLAN " if engine.dialect.name == "sqlite" else "EXPLAIN "
     with engine.connect() as connection:
         plan = "\n".join(str(row[-1]) for row in connection.exec_driver_sql(explain + sql))
-    assert "ix_studies_unread_due_at_id" in plan or (not include_settled and "ix_studies_state_due_at_id" in plan)
-    assert {row.study_id for row in worklist.worklist(include_settled=include_settled)} == set(range(5000, 5050))
+    assert "ix_studies_unreported_due_at_id" in plan or (not include_complete and "ix_studies_state_due_at_id" in plan)
+    assert {row.study_id for row in worklist.worklist(include_complete=include_complete)} == set(range(5000, 5050))

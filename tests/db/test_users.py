@@ -111,9 +111,9 @@ def test_reported_studies_leave_and_come_back(worklist: Worklist, engine: Engine
     assert not reporting.mark_reported(study, NOW, actor="rosa", cause="by hand")
     assert study not in [row.study_id for row in worklist.worklist()]
     assert [row.study_id for row in reading.page(show=Show.REPORTED)] == [study]
-    assert reading.counts()[Show.UNREAD] == reading.count(Show.UNREAD) == 1
-    assert reporting.mark_unread(study, NOW, actor="rosa", cause="by hand")
-    assert reading.count(Show.UNREAD) == 2
+    assert reading.counts()[Show.UNREPORTED] == reading.count(Show.UNREPORTED) == 1
+    assert reporting.mark_unreported(study, NOW, actor="rosa", cause="by hand")
+    assert reading.count(Show.UNREPORTED) == 2
     with pytest.raises(RecordNotFoundError):
         reporting.mark_reported(999, NOW, actor="rosa", cause="by hand")
 

@@ -34,7 +34,7 @@ from node.dicom.spool import StoreCommand, file_preface
 from tests.fuzz.mutations import data_set
 from tests.workers.builders import FakeClock, job
 from tests.workers.results.sources import MODEL, PNEUMOTHORAX, study_summary
-from tests.workers.test_analysis import EQUIPMENT, FakeBell, FakeJobs
+from tests.workers.test_analysis import EQUIPMENT, FakeJobs, FakeTaskQueue
 from workers.analysis import AnalysisTools, analyse_job
 from workers.composition import source_reader
 from workers.job_outcome import encode_in_order
@@ -90,7 +90,7 @@ class Bench:
             encode=partial(encode_in_order, ENCODERS),
             equipment=EQUIPMENT,
             pipeline=self.job.pipeline,
-            doorbell=FakeBell(),
+            task_queue=FakeTaskQueue(),
             clock=FakeClock(),
             elapsed=time.monotonic,
             worker="host/jobs/0/0#1",
@@ -134,12 +134,12 @@ def test_no_data_set_ends_as_failed(first: int, bench: Bench) -> None:
         assert jobs.job.state is JobState.DONE, f"data set {seed}: {jobs.events}"
         assert jobs.outcome is not None
         assert seconds < LONGEST_SECONDS, f"data set {seed} took {seconds:.0f} s"
-        unfit = jobs.outcome.unfit
-        ends[unfit.code if unfit is not None else "analysed"] += 1
-        if unfit is not None:
-            assert unfit.sentence.endswith("."), f"data set {seed}: {unfit}"
+        not_analysed = jobs.outcome.not_analysed
+        ends[not_analysed.code if not_analysed is not None else "analysed"] += 1
+        if not_analysed is not None:
+            assert not_analysed.sentence.endswith("."), f"data set {seed}: {not_analysed}"
         if seed % 10 == 0:
-            assert unfit is None, f"data set {seed} is as it should be: {unfit}"
+            assert not_analysed is None, f"data set {seed} is as it should be: {not_analysed}"
         for made in bench.objects(jobs.outcome):
             _check(made, seed)
     assert ends["analysed"] > 0

@@ -20,7 +20,13 @@ from tests.orthanc import Orthanc, wait_until
 from tests.ports import free_port
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
-_PARTS = {"broker": "valkey", "listener": "listen", "worker": "jobs", "delivery": "deliveries", "sweep": "sweep"}
+_PARTS = {
+    "broker": "valkey",
+    "listener": "listen",
+    "worker": "jobs",
+    "delivery": "deliveries",
+    "scheduler": "scheduler",
+}
 _LABELS = """
 [[labels]]
 name = "pneumothorax"
@@ -151,7 +157,9 @@ active = ["bright"]
 """
 
 
-def _configure(folder: Path, port: int, pacs: Orthanc, sender: str, bundled: bool, proof: str, attempts: int) -> Path:
+def _configure(
+    folder: Path, port: int, pacs: Orthanc, sender: str, bundled: bool, verification: str, attempts: int
+) -> Path:
     folder.mkdir(parents=True)
     models = "" if bundled else handwritten_network(folder / "models")
     config = folder / "pleura.toml"
@@ -167,13 +175,13 @@ minimum_free_bytes = 1048576
 {models}
 [workers]
 backoff_seconds = 1
-sweep_seconds = 0.5
-lost_doorbell_seconds = 3
+scheduler_seconds = 0.5
+reenqueue_seconds = 3
 attempts = {attempts}
 threads = 1
 
 [triage]
-settle_seconds = 2
+completion_seconds = 2
 
 [admin]
 enabled = false
@@ -184,8 +192,8 @@ ae_title = "{pacs.ae_title}"
 host = "127.0.0.1"
 port = {pacs.dicom_port}
 kinds = ["seg", "sr", "summary"]
-proof = "{proof}"
-proof_seconds = 1
+verification = "{verification}"
+verification_seconds = 1
 """)
     return config
 
@@ -197,16 +205,16 @@ def running_pleura(
     port: int | None = None,
     sender: str = "SENDER",
     bundled: bool = False,
-    proof: str = "none",
+    verification: str = "none",
     attempts: int = 20,
 ) -> Iterator[Pleura]:
     """Run a node that takes studies from ``pacs`` and ``sender`` and sends its results to ``pacs``.
 
-    With ``bundled`` it uses Pleura's own models, as a new installation does. ``proof`` is how the PACS proves what it
-    holds.
+    With ``bundled`` it uses Pleura's own models, as a new installation does. ``verification`` is how the PACS verifies
+    what it holds.
     """
     listening = port or free_port()
-    node = Pleura(folder, listening, _configure(folder, listening, pacs, sender, bundled, proof, attempts))
+    node = Pleura(folder, listening, _configure(folder, listening, pacs, sender, bundled, verification, attempts))
     node.start()
     try:
         yield node

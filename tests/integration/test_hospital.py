@@ -1,4 +1,6 @@
-"""A hospital around a whole ``pleura serve``: a RIS that orders and reports, a modality, and somebody to alarm."""
+"""A hospital around a whole ``pleura serve``: a RIS that orders and reports, a modality, and somebody to
+notification.
+"""
 
 from __future__ import annotations
 
@@ -43,10 +45,10 @@ port = 0
 [admin]
 enabled = false
 [triage]
-settle_seconds = 1
+completion_seconds = 1
 [workers]
 threads = 1
-sweep_seconds = 0.2
+scheduler_seconds = 0.2
 backoff_seconds = 0.5
 longest_backoff_seconds = 0.5
 [hl7]
@@ -116,18 +118,20 @@ def test_from_the_order_to_the_report(hospital: Hospital) -> None:
     assert hospital.ris.send(order(accession="A0001", patient=patient)).code == "AA"
     study = hospital.store(image_of_today(1))
     assert hospital.study(study).row.priority is not Priority.ROUTINE, "the order was ahead of the image"
-    hospital.wait(lambda: hospital.told(study), "an alarm")
+    hospital.wait(lambda: hospital.told(study), "a notification")
     hospital.wait(lambda: hospital.receiver.requests, "an attempt to tell it")
     assert hospital.study(study).row.priority is Priority.CRITICAL
 
     assert hospital.ris.send(report(accession="A0001", patient=patient)).code == "AA"
 
     assert hospital.node.worklist.worklist() == ()
-    hospital.wait(lambda: hospital.told(study)[0].state is NotificationState.WITHDRAWN, "silence")
+    hospital.wait(lambda: hospital.told(study)[0].state is NotificationState.WITHDRAWN, "cancel")
     hospital.receiver.status = 200
     hospital.receiver.requests.clear()
     other = hospital.store(image_of_today(2))
-    hospital.wait(lambda: [one.state for one in hospital.told(other)] == [NotificationState.SENT], "the other alarm")
+    hospital.wait(
+        lambda: [one.state for one in hospital.told(other)] == [NotificationState.SENT], "the other notification"
+    )
     (request,) = hospital.receiver.requests
     assert b"A0002" in request.body
     log = hospital.node.log.read_text()

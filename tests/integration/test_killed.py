@@ -113,7 +113,7 @@ def test_listener_and_whole_node_killed_while_images_arrive(tmp_path: Path) -> N
         accepted(16)
         _hit(node, lambda: node.kill_part("broker"), "jobs wait in the queue")
         accepted(18)
-        _hit(node, lambda: node.kill_part("sweep"), "the sweep settles studies")
+        _hit(node, lambda: node.kill_part("scheduler"), "the scheduler completes studies")
         modality.finish()
         _hit(node, node.kill_everything, "the last image was accepted a moment ago")
         node.start()
@@ -121,7 +121,7 @@ def test_listener_and_whole_node_killed_while_images_arrive(tmp_path: Path) -> N
         assert len(node.hits) == 7, node.hits
         assert sorted(modality.accepted) == sorted(str(image.SOPInstanceUID) for image in images)
         expected = Counter({(str(image.PatientID), "SEG"): 1 for image in images})
-        # Two reports: of the image, and of the study once it has settled.
+        # Two reports: of the image, and of the study once it has complete.
         expected.update({(str(image.PatientID), "SR"): 2 for image in images})
         wait_until(
             lambda: _results(pacs) == expected, "every result, once", seconds=240, pause=1, alive=node.check_alive

@@ -1,6 +1,6 @@
 """A real PACS routes whole studies to a real node, gets its results back, and neither ever goes round in circles.
 
-What the PACS holds is counted through Orthanc's REST interface; our database is asked only what it takes for proven.
+What the PACS holds is counted through Orthanc's REST interface; our database is asked only what it takes for verified.
 """
 
 from __future__ import annotations
@@ -79,23 +79,23 @@ def test_a_whole_study_goes_in_and_its_results_come_back_once(tmp_path: Path) ->
             seconds=120,
             alive=node.check_alive,
         )
-        held = _still(pacs, 10)
+        on_hold = _still(pacs, 10)
 
         # The originals, one SEG, one report of the image and one summary of the study: nothing twice, nothing lost.
-        assert held == len(study) + 3
+        assert on_hold == len(study) + 3
         _check_results(pacs, study)
 
         # Whatever Orthanc routed, it was told success for all of it: the whole study, then the study with our results.
         transfers = wait_until(lambda: _transfers_done(pacs), "the end of Orthanc's transfers")
         assert [job["State"] for job in transfers] == ["Success"] * len(transfers), transfers
         assert sum(job["Content"].get("FailedInstancesCount", 0) for job in transfers) == 0
-        assert max(job["Content"]["InstancesCount"] for job in transfers) == held, "our results were not routed back"
+        assert max(job["Content"]["InstancesCount"] for job in transfers) == on_hold, "our results were not routed back"
 
         # Once more by hand, everything, ours included: accepted, and nothing new comes of it.
         (parent,) = pacs.get("/studies")
         again = pacs.store_to("pleura", parent)
-        assert (again["InstancesCount"], again["FailedInstancesCount"]) == (held, 0)
-        assert _still(pacs, 10) == held
+        assert (again["InstancesCount"], again["FailedInstancesCount"]) == (on_hold, 0)
+        assert _still(pacs, 10) == on_hold
 
 
 def _check_results(pacs: Orthanc, study: dict[str, Dataset]) -> None:
@@ -113,27 +113,27 @@ def _check_results(pacs: Orthanc, study: dict[str, Dataset]) -> None:
         assert (one.PatientID, str(one.PatientName)) == (source.PatientID, str(source.PatientName))
         assert one.AccessionNumber == source.AccessionNumber
         # What is referred to is in the PACS, under that very UID.
-        held = {entry["MainDicomTags"]["SOPInstanceUID"] for entry in pacs.instances()}
-        assert _uids_in(one) <= held
+        on_hold = {entry["MainDicomTags"]["SOPInstanceUID"] for entry in pacs.instances()}
+        assert _uids_in(one) <= on_hold
 
 
-def _held(node: Pleura) -> dict[str, str]:
+def _on_hold(node: Pleura) -> dict[str, str]:
     """State of each delivery in the node's own database, by the SOP Instance UID of what is delivered."""
     with closing(sqlite3.connect(node.folder / "store" / "pleura.sqlite")) as database:
         query = "select r.sop_instance_uid, d.state from deliveries d join results r on r.id = d.result_id"
         return dict(database.execute(query).fetchall())
 
 
-@pytest.mark.parametrize("proof", ["query", "commitment"])
-def test_a_pacs_proves_what_it_holds_and_gets_again_what_it_has_lost(tmp_path: Path, proof: str) -> None:
+@pytest.mark.parametrize("verification", ["query", "commitment"])
+def test_a_pacs_verifies_what_it_holds_and_gets_again_what_it_has_lost(tmp_path: Path, verification: str) -> None:
     """Orthanc reports commitments on an association of its own, to the AE title and port that it knows us by."""
     port = free_port()
     with (
         running_orthanc(tmp_path / "pacs", modalities={"pleura": ("PLEURA", port)}) as pacs,
-        running_pleura(tmp_path / "pleura", pacs, port, proof=proof, attempts=2) as node,
+        running_pleura(tmp_path / "pleura", pacs, port, verification=verification, attempts=2) as node,
     ):
         _show(pacs, whole_study()["pa"])
-        _wait_for_proof(pacs, node, 3)
+        _wait_for_verification(pacs, node, 3)
 
         # A second image, whose SEG the PACS loses as soon as it has it, before it is asked.
         second = frontal()
@@ -141,7 +141,7 @@ def test_a_pacs_proves_what_it_holds_and_gets_again_what_it_has_lost(tmp_path: P
         lost = wait_until(lambda: _seg_of(pacs, second), "the SEG of the second image", pause=0.02)
         pacs.request("DELETE", f"/instances/{lost}")
         wait_until(lambda: _seg_of(pacs, second), "the SEG once more", seconds=90, alive=node.check_alive)
-        _wait_for_proof(pacs, node, 6)
+        _wait_for_verification(pacs, node, 6)
 
         # A third one; the node dies between sending and asking.
         third = frontal()
@@ -149,7 +149,7 @@ def test_a_pacs_proves_what_it_holds_and_gets_again_what_it_has_lost(tmp_path: P
         wait_until(lambda: _seg_of(pacs, third), "the SEG of the third image", pause=0.02)
         node.kill_everything()
         node.start()
-        _wait_for_proof(pacs, node, 9)
+        _wait_for_verification(pacs, node, 9)
 
 
 def test_a_study_that_was_deleted_does_not_come_back(tmp_path: Path) -> None:
@@ -157,31 +157,33 @@ def test_a_study_that_was_deleted_does_not_come_back(tmp_path: Path) -> None:
     port = free_port()
     with (
         running_orthanc(tmp_path / "pacs", modalities={"pleura": ("PLEURA", port)}) as pacs,
-        running_pleura(tmp_path / "pleura", pacs, port, proof="query", attempts=2) as node,
+        running_pleura(tmp_path / "pleura", pacs, port, verification="query", attempts=2) as node,
     ):
         _show(pacs, frontal())
-        # The summary is the last to come; it cannot have been proven yet.
+        # The summary is the last to come; it cannot have been verified yet.
         wait_until(lambda: pacs.count() == 4, "the image, SEG, report and summary", pause=0.02)
         (study,) = pacs.get("/studies")
         pacs.request("DELETE", f"/studies/{study}")
-        wait_until(lambda: "held" in _held(node).values(), "what is missing to be held", 90, alive=node.check_alive)
+        wait_until(
+            lambda: "on_hold" in _on_hold(node).values(), "what is missing to be held", 90, alive=node.check_alive
+        )
         assert _still(pacs, 5) == 0
-        assert set(_held(node).values()) <= {"held", "proven"}
+        assert set(_on_hold(node).values()) <= {"on_hold", "verified"}
 
 
 def _show(pacs: Orthanc, image: Dataset) -> None:
     assert pacs.store_to("pleura", pacs.upload(as_bytes(image)))["FailedInstancesCount"] == 0
 
 
-def _wait_for_proof(pacs: Orthanc, node: Pleura, count: int) -> None:
-    """Wait until SEG, report and summary of every image are proven, and check that the PACS has them."""
+def _wait_for_verification(pacs: Orthanc, node: Pleura, count: int) -> None:
+    """Wait until SEG, report and summary of every image are verified, and check that the PACS has them."""
 
-    def all_proven() -> dict[str, str] | None:
-        states = _held(node)
-        return states if len(states) == count and set(states.values()) == {"proven"} else None
+    def all_verified() -> dict[str, str] | None:
+        states = _on_hold(node)
+        return states if len(states) == count and set(states.values()) == {"verified"} else None
 
-    proven = wait_until(all_proven, f"proof of {count} objects", seconds=90, alive=node.check_alive)
-    assert set(proven) <= {entry["MainDicomTags"]["SOPInstanceUID"] for entry in pacs.instances()}
+    verified = wait_until(all_verified, f"verification of {count} objects", seconds=90, alive=node.check_alive)
+    assert set(verified) <= {entry["MainDicomTags"]["SOPInstanceUID"] for entry in pacs.instances()}
 
 
 def _seg_of(pacs: Orthanc, image: Dataset) -> str | None:

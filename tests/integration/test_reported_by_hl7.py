@@ -1,6 +1,7 @@
-"""An HL7-reported study leaves the list and silences its alarm; and an alarm gets out once, whatever dies.
+"""An HL7-reported study leaves the list and cancels its notification; and a notification gets out once, whatever dies.
 
-Real processes: ``pleura hl7`` takes the hospital's messages, ``pleura sweep`` sends the alarms to a real web server.
+Real processes: ``pleura hl7`` takes the hospital's messages, ``pleura scheduler`` sends the notifications to a real
+web server.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def config(tmp_path: Path, receiver: Web) -> Path:
         "secret": "secret",
         "timeout_seconds": 60,
     }
-    workers = {"sweep_seconds": 0.1, "backoff_seconds": 0.2, "longest_backoff_seconds": 0.2}
+    workers = {"scheduler_seconds": 0.1, "backoff_seconds": 0.2, "longest_backoff_seconds": 0.2}
     path = write_config(tmp_path, {"notifications": {"webhook": webhook, "attempts": 100000}, "workers": workers})
     migrate(connect(load(path).database_url))
     return path
@@ -51,7 +52,7 @@ def config(tmp_path: Path, receiver: Web) -> Path:
 def analyse(config: Path, study: int = 1) -> int:
     """Do what listener and worker do with an image that shows a pneumothorax."""
     settings = load(config)
-    worklist: Worklist = Process(config, "sweep").worklist
+    worklist: Worklist = Process(config, "scheduler").worklist
     now = datetime.now(UTC)
     (job,) = worklist.record_instance(received(study=study), None, PIPELINE, now).job_ids
     claimed = worklist.claim_job(job, "w", now, timedelta(minutes=1))
@@ -70,64 +71,64 @@ def await_state(config: Path, study: int, state: NotificationState, part: Proces
     wait_until(lambda: states(config, study) == [state], f"a notification {state}", seconds=120, alive=part.check_alive)
 
 
-def test_an_hl7_reported_study_leaves_the_list_and_silences_its_alarm(config: Path, receiver: Web) -> None:
+def test_an_hl7_reported_study_leaves_the_list_and_cancels_its_notification(config: Path, receiver: Web) -> None:
     receiver.status = 503
-    with Process(config, "hl7") as hl7, Process(config, "sweep") as sweep:
+    with Process(config, "hl7") as hl7, Process(config, "scheduler") as scheduler:
         ris = Sender(hl7.port)
         assert ris.send(order()).code == "AA"
         reported = analyse(config)
         row = hl7.worklist.study_detail(reported).row
         assert row.priority is Priority.CRITICAL
-        wait_until(lambda: receiver.requests, "an attempt to tell", seconds=120, alive=sweep.check_alive)
+        wait_until(lambda: receiver.requests, "an attempt to tell", seconds=120, alive=scheduler.check_alive)
         assert ris.send(report(status="P")).code == "AA"
         assert [one.study_id for one in hl7.worklist.worklist()] == [reported], "a preliminary report changes nothing"
 
         assert ris.send(report("M9")).code == "AA"
 
         assert hl7.worklist.worklist() == ()
-        await_state(config, reported, NotificationState.WITHDRAWN, sweep)
+        await_state(config, reported, NotificationState.WITHDRAWN, scheduler)
         receiver.status = 200
         attempts = len(receiver.requests)
-        # An alarm that nobody has reported gets through meanwhile: the sender is alive, and the receiver takes.
+        # A notification that nobody has reported gets through meanwhile: the sender is alive, and the receiver takes.
         other = analyse(config, study=2)
-        await_state(config, other, NotificationState.SENT, sweep)
+        await_state(config, other, NotificationState.SENT, scheduler)
         assert len(receiver.requests) == attempts + 1
         assert b"A-2" in receiver.requests[-1].body
-        # Nothing alarms after that: neither another analysis nor a corrected name brings it back.
+        # Nothing notifications after that: neither another analysis nor a corrected name brings it back.
         triage_study(reported, hl7.worklist, load(config).triage, datetime.now(UTC))
         assert ris.send(correction()).code == "AA"
         assert states(config, reported) == [NotificationState.WITHDRAWN]
-        assert sweep.end(signal.SIGTERM) == 0
+        assert scheduler.end(signal.SIGTERM) == 0
         assert hl7.end(signal.SIGTERM) == 0
-    logs = hl7.log.read_text() + sweep.log.read_text()
+    logs = hl7.log.read_text() + scheduler.log.read_text()
     assert not any(secret in logs for secret in ("Doe", "Roe", "A-1", "A-2", "1.2.826"))
 
 
 def test_kill_9_between_telling_and_writing_it_down_is_recognised_by_the_receiver(config: Path, receiver: Web) -> None:
-    sweep = Process(config, "sweep")
+    scheduler = Process(config, "scheduler")
 
     def kill(_: Request) -> None:
         if len(receiver.requests) == 1:
-            assert sweep.process is not None
-            os.kill(sweep.process.pid, signal.SIGKILL)
+            assert scheduler.process is not None
+            os.kill(scheduler.process.pid, signal.SIGKILL)
 
     receiver.before = kill
     study = analyse(config)
-    with sweep:
-        assert sweep.process is not None
-        assert sweep.process.wait(120) == -signal.SIGKILL
+    with scheduler:
+        assert scheduler.process is not None
+        assert scheduler.process.wait(120) == -signal.SIGKILL
         assert states(config, study) == [NotificationState.SENDING]
-        sweep.start()
-        await_state(config, study, NotificationState.SENT, sweep)
+        scheduler.start()
+        await_state(config, study, NotificationState.SENT, scheduler)
     keys: list[Any] = [request.headers["webhook-id"] for request in receiver.requests]
     assert len(keys) == 2
     assert len(set(keys)) == 1
     assert receiver.requests[0].body == receiver.requests[1].body
 
 
-def test_an_alarm_waits_for_a_sender_that_was_not_there(config: Path, receiver: Web) -> None:
+def test_an_notification_waits_for_a_sender_that_was_not_there(config: Path, receiver: Web) -> None:
     study = analyse(config)
     assert states(config, study) == [NotificationState.PENDING]
-    with Process(config, "sweep") as sweep:
-        await_state(config, study, NotificationState.SENT, sweep)
+    with Process(config, "scheduler") as scheduler:
+        await_state(config, study, NotificationState.SENT, scheduler)
     assert len(receiver.requests) == 1

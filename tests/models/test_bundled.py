@@ -24,8 +24,8 @@ def predictor() -> Predictor:
 
 
 def verdict(predictor: Predictor, image: ModelInput) -> str:
-    unfit = predictor.predict(image).unfit
-    return "frontal" if unfit is None else unfit.code
+    not_analysed = predictor.predict(image).not_analysed
+    return "frontal" if not_analysed is None else not_analysed.code
 
 
 def test_chests_are_analysed_and_extremities_are_not(predictor: Predictor, shared_data: Path) -> None:
@@ -34,9 +34,9 @@ def test_chests_are_analysed_and_extremities_are_not(predictor: Predictor, share
     assert len(analysed) >= 20
     assert np.mean(analysed) >= 0.9
     for name in ("RG2_RLE.dcm", "RG3_JLSL.dcm"):
-        unfit = predictor.predict(read_model_input(shared_data / "wg04" / name)).unfit
-        assert unfit is not None
-        assert not unfit.is_chest
+        not_analysed = predictor.predict(read_model_input(shared_data / "wg04" / name)).not_analysed
+        assert not_analysed is not None
+        assert not not_analysed.is_chest
 
 
 def _upside_down(pixels: Pixels) -> Pixels:
@@ -70,7 +70,7 @@ def test_a_transfer_syntax_does_not_change_the_findings(predictor: Predictor, sh
     data_store = pytest.importorskip("data_store", reason="pydicom-data is missing: pip install pydicom-data")
     folder = Path(data_store.__file__).parent / "data"
     plain = predictor.predict(read_model_input(folder / "RG1_UNCR.dcm"))
-    assert plain.unfit is None
+    assert plain.not_analysed is None
     for path, slack in ((folder / "RG1_J2KR.dcm", 0.0), (shared_data / "wg04" / "RG1_JLSN.dcm", 0.01)):
         other = predictor.predict(read_model_input(path))
         for one, two in zip(plain.findings, other.findings, strict=True):

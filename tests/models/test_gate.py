@@ -19,7 +19,7 @@ from models.contract import (
     ModelKind,
     ModelSpec,
 )
-from models.gate import UnfitCode, inspect, judge
+from models.gate import NotAnalysedCode, assess, inspect
 from tests.models.samples import chestlike, model_input
 
 CLASSES = ("frontal", "rotated", "inverted", "cropped", "other")
@@ -64,7 +64,7 @@ def test_cheap_checks(pixels: np.ndarray, code: str) -> None:
     assert code_of(model_input(pixels.astype(np.float32))) == code
 
 
-def test_shape_is_judged_in_millimetres() -> None:
+def test_shape_is_analysed_in_millimetres() -> None:
     squeezed = chestlike(200, 600)
     assert code_of(ModelInput(squeezed, "1.2", pixel_aspect=3.0)) is None
     assert code_of(ModelInput(chestlike(), "1.2", pixel_aspect=3.0)) == "extreme_shape"
@@ -94,13 +94,13 @@ def test_a_wide_black_border_is_no_fault() -> None:
     ],
 )
 def test_the_verdict(probabilities: list[float], distance: float | None, code: str | None) -> None:
-    reason = judge(probabilities, distance, GATE)
+    reason = assess(probabilities, distance, GATE)
     assert (None if reason is None else reason.code) == code
 
 
 @given(st.lists(st.floats(0, 1), min_size=5, max_size=5), st.none() | st.floats(0, 100))
 def test_nothing_passes_that_is_not_surely_frontal(probabilities: list[float], distance: float | None) -> None:
-    if judge(probabilities, distance, GATE) is None:
+    if assess(probabilities, distance, GATE) is None:
         assert probabilities[0] >= 0.7
         assert probabilities[0] == max(probabilities)
         assert distance is None or distance <= 10
@@ -108,11 +108,11 @@ def test_nothing_passes_that_is_not_surely_frontal(probabilities: list[float], d
 
 def test_refuses_what_is_no_gate() -> None:
     with pytest.raises(ValueError, match="no gate"):
-        judge([0.5, 0.5], None, GATE)
+        assess([0.5, 0.5], None, GATE)
 
 
 def test_every_code_has_a_sentence_and_a_side() -> None:
-    for code in UnfitCode:
+    for code in NotAnalysedCode:
         assert code.sentence.endswith(".")
-    assert not UnfitCode.NOT_FRONTAL_CHEST.is_chest
-    assert UnfitCode.UNSURE.is_chest
+    assert not NotAnalysedCode.NOT_FRONTAL_CHEST.is_chest
+    assert NotAnalysedCode.UNSURE.is_chest

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from models.contract import Mask
-from models.localise import place_boxes, place_map, place_masked_boxes, without_specks
+from models.localise import mask_from_map, paste_boxes, paste_masks, without_specks
 from models.radiograph.geometry import Letterbox
 
 
@@ -55,7 +55,7 @@ def test_a_map_becomes_a_mask_where_it_is_high() -> None:
     network = np.zeros((64, 64), np.float32)
     network[10:30, 20:40] = 0.9
     network[50, 50] = 1.0
-    place = place_map(network, letterbox, 0.5, 5e-3)
+    place = mask_from_map(network, letterbox, 0.5, 5e-3)
     assert place.mask is not None
     rows, columns = np.nonzero(place.mask)
     expected = [*letterbox.to_source(20, 10), *letterbox.to_source(40, 30)]
@@ -65,7 +65,7 @@ def test_a_map_becomes_a_mask_where_it_is_high() -> None:
 
 
 def test_a_low_map_is_no_mask() -> None:
-    place = place_map(np.full((8, 8), 0.4, np.float32), Letterbox(100, 100, 64, 64), 0.5, 1e-3)
+    place = mask_from_map(np.full((8, 8), 0.4, np.float32), Letterbox(100, 100, 64, 64), 0.5, 1e-3)
     assert place.mask is None
     assert place.heat_map is not None
 
@@ -73,7 +73,7 @@ def test_a_low_map_is_no_mask() -> None:
 def test_boxes_come_sorted_cut_and_without_the_improbable() -> None:
     letterbox = Letterbox(200, 200, 64, 64)
     edges = np.array([[0, 0, 32, 32], [16, 16, 80, 80], [5, 5, 5, 9], [1, 1, 9, 9]], np.float32)
-    found = place_boxes(edges, np.array([0.6, 0.9, 0.9, 0.2], np.float32), letterbox, 0.5)
+    found = paste_boxes(edges, np.array([0.6, 0.9, 0.9, 0.2], np.float32), letterbox, 0.5)
     assert [(box.x, box.y, box.width, box.height) for box in found] == [(50, 50, 150, 150), (0, 0, 100, 100)]
     assert found[0].probability == pytest.approx(0.9)
 
@@ -83,11 +83,11 @@ def test_a_detector_s_mask_is_what_its_map_has_inside_its_boxes() -> None:
     network_map = np.zeros((50, 50), np.float32)
     network_map[10:20, 10:20] = 0.9
     network_map[30:40, 30:40] = 0.9  # of a detection that was too improbable to be a box
-    boxes = place_boxes(np.array([[8, 8, 18, 22]], np.float32), np.array([0.7], np.float32), letterbox, 0.5)
-    place = place_masked_boxes(network_map, boxes, letterbox, 0.5, 1e-4)
+    boxes = paste_boxes(np.array([[8, 8, 18, 22]], np.float32), np.array([0.7], np.float32), letterbox, 0.5)
+    place = paste_masks(network_map, boxes, letterbox, 0.5, 1e-4)
     assert place.boxes == boxes
     assert place.mask is not None
     rows, columns = np.nonzero(place.mask)
     assert (rows.min(), rows.max() + 1, columns.min(), columns.max() + 1) == (40, 80, 40, 72)
     assert place.heat_map is not None
-    assert place_masked_boxes(network_map * 0.1, boxes, letterbox, 0.5, 1e-4).mask is None
+    assert paste_masks(network_map * 0.1, boxes, letterbox, 0.5, 1e-4).mask is None

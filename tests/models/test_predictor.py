@@ -51,7 +51,7 @@ def ticking() -> Iterator[float]:
 
 def test_every_label_has_one_finding_and_a_mask_lies_on_it(classifier: ModelSpec, tmp_path: Path) -> None:
     found = predict(Pipeline(gate(tmp_path, [1, 0, 0, 0, 0]), (classifier,)))
-    assert found.unfit is None
+    assert found.not_analysed is None
     assert [finding.label for finding in found.findings] == ["lung_opacity", "other"]
     opacity, other = found.findings
     assert opacity.present
@@ -111,8 +111,8 @@ def test_what_the_gate_stops_is_not_analysed(
     classifier: ModelSpec, tmp_path: Path, verdict: list[float], distance: float | None, code: str
 ) -> None:
     found = predict(Pipeline(gate(tmp_path, verdict, distance), (classifier,)))
-    assert found.unfit is not None
-    assert found.unfit.code == code
+    assert found.not_analysed is not None
+    assert found.not_analysed.code == code
     assert found.findings == ()
     assert "infer" not in found.timings
 
@@ -121,8 +121,8 @@ def test_a_blank_image_never_reaches_a_network(classifier: ModelSpec, tmp_path: 
     found = predict(
         Pipeline(gate(tmp_path, [1, 0, 0, 0, 0]), (classifier,)), model_input(np.zeros((300, 300), np.float32))
     )
-    assert found.unfit is not None
-    assert found.unfit.code == "blank"
+    assert found.not_analysed is not None
+    assert found.not_analysed.code == "blank"
     assert "prepare" not in found.timings
 
 
@@ -132,10 +132,10 @@ def test_waiting_images_get_the_answers_that_they_would_get_alone(classifier: Mo
     images = [model_input(chestlike(200 + 20 * n, 260) * (0.5 + 0.1 * n)) for n in range(5)]
     images.insert(2, model_input(np.zeros((300, 300), np.float32)))
     together = predictor.predict_all(images)
-    assert together[2].unfit is not None
+    assert together[2].not_analysed is not None
     for image, prediction in zip(images, together, strict=True):
         alone = predictor.predict(image)
-        assert alone.unfit == prediction.unfit
+        assert alone.not_analysed == prediction.not_analysed
         for one, other in zip(alone.findings, prediction.findings, strict=True):
             assert one.probability == other.probability
             assert (one.mask is None) == (other.mask is None)

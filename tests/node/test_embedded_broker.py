@@ -33,7 +33,7 @@ def server(socket_path: Path) -> Iterator[subprocess.Popen[bytes]]:
 def test_the_server_of_the_wheel_answers_on_its_socket(server: subprocess.Popen[bytes], socket_path: Path) -> None:
     wait_until_ready(server, socket_path)
     assert answers(socket_path)
-    assert socket_path.stat().st_mode & 0o077 == 0, "nobody else may ring"
+    assert socket_path.stat().st_mode & 0o077 == 0, "nobody else may enqueue"
 
 
 def test_a_killed_server_leaves_a_socket_that_is_replaced(server: subprocess.Popen[bytes], socket_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Drawn radiographs whose every landmark is known: nothing here knows how Pleura encodes a result.
 
 The picture is never darker than a quarter of the range, so that a viewer's black surround shows where it ends. It
-carries one bright, solid, asymmetric mark (a fat letter F off the centre): mirrored, rotated or shifted it fits itself
+carries one bright, solid, asymmetric mark (a fat letter F off the centre): mirrored, rotated or drifted it fits itself
 nowhere. The same letter is the finding's mask, so a screenshot alone says whether an overlay lies where it belongs.
 """
 

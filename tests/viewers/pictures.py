@@ -18,7 +18,7 @@ _MARK_FROM = 180
 
 
 @dataclass(frozen=True)
-class Place:
+class WorkerId:
     """The radiograph's rectangle in a screenshot, edges in pixels."""
 
     left: int
@@ -32,12 +32,12 @@ def read(path: Path) -> Picture:
     return np.asarray(Image.open(path).convert("RGB")).astype(np.int16)
 
 
-def place_of_radiograph(picture: Picture) -> Place:
+def place_of_radiograph(picture: Picture) -> WorkerId:
     """Where the drawn radiograph lies: it is nowhere black, and around it are only a thin frame and a few symbols."""
     lit = picture.max(axis=2) >= _BLACK_BELOW
     left, right = _longest_run(lit.mean(axis=0) > 0.3)
     top, bottom = _longest_run(lit[:, left:right].mean(axis=1) > 0.8)
-    return Place(left, top, right, bottom)
+    return WorkerId(left, top, right, bottom)
 
 
 def _longest_run(wanted: Region) -> tuple[int, int]:
@@ -48,7 +48,7 @@ def _longest_run(wanted: Region) -> tuple[int, int]:
     return int(starts[longest]), int(ends[longest])
 
 
-def on_screen(mask: Region, place: Place, shape: tuple[int, int]) -> Region:
+def on_screen(mask: Region, place: WorkerId, shape: tuple[int, int]) -> Region:
     """Lay a mask of the source grid where a viewer that does everything right would draw it."""
     size = (place.right - place.left, place.bottom - place.top)
     scaled = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST), bool)

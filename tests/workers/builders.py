@@ -47,8 +47,8 @@ def facts(**changes: Any) -> StudyFacts:
         "jobs_waiting": 0,
         "jobs_done": 1,
         "jobs_failed": 0,
-        "images_refused": 0,
-        "images_unfit": 0,
+        "images_not_eligible": 0,
+        "images_not_analysed": 0,
     }
     return StudyFacts(**{**values, **changes})
 

@@ -28,8 +28,8 @@ from models.contract import Code, Finding, ModelInput, ModelUse, Prediction
 from tests.rules import NO_RULES
 from workers.celery import Handler, run_worker
 from workers.composition import analysis_handler, delivery_handler
-from workers.model_state_resolver import States, Turn
-from workers.worker_id import Place
+from workers.model_state_resolver import ResolvedModels, States
+from workers.worker_id import WorkerId
 
 PIPELINE = "f" * 64
 MODEL = ModelUse("made-up", "1", "Made up", "0" * 64, "2.25.1")
@@ -80,9 +80,11 @@ class FallibleWorklist(Worklist):
         self._points.reach("delivery-claimed")
         return claimed
 
-    def delivery_sent(self, delivery_id: int, worker: str, now: datetime, prove_after: timedelta | None = None) -> bool:
+    def delivery_sent(
+        self, delivery_id: int, worker: str, now: datetime, verify_after: timedelta | None = None
+    ) -> bool:
         self._points.reach("object-sent")
-        done = super().delivery_sent(delivery_id, worker, now, prove_after)
+        done = super().delivery_sent(delivery_id, worker, now, verify_after)
         self._points.reach("delivery-noted")
         return done
 
@@ -110,13 +112,13 @@ class Unswitched:
     """Has one network, and no model that could be switched."""
 
     def __init__(self, points: Points) -> None:
-        self._turn = Turn(MadeUpNetwork(points))
+        self._turn = ResolvedModels(MadeUpNetwork(points))
 
-    def turn(self, states: States) -> Turn:
+    def resolve(self, states: States) -> ResolvedModels:
         return self._turn
 
 
-def compose(queue: str, settings: Settings, here: Place) -> Handler:
+def compose(queue: str, settings: Settings, here: WorkerId) -> Handler:
     points = Points(settings.store.folder)
     worklist = FallibleWorklist(settings, points)
     if queue == "deliveries":

@@ -1,4 +1,4 @@
-"""A node without its listener: real workers, sweep, broker and database, fed by rows instead of by C-STORE."""
+"""A node without its listener: real workers, scheduler, broker and database, fed by rows instead of by C-STORE."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from tests.orthanc import Orthanc, wait_until
 from tests.rules import NO_RULES
 from tests.workers.conftest import Broker
 from tests.workers.fallible_worker import PIPELINE
-from workers.composition import sweep_of
-from workers.enqueue import Doorbell
+from workers.composition import scheduler_of
+from workers.enqueue import TaskQueue
 from workers.results.identity import Identity
-from workers.scheduler import sweep_until
+from workers.scheduler import repeat_until
 
 CR = "1.2.840.10008.5.1.4.1.1.1"
 
@@ -75,29 +75,31 @@ class Parts:
             "port": pacs.dicom_port if pacs else 1,
             "kinds": ["seg", "sr"],
         }
-        limits = {"sweep_seconds": 0.2, "lost_doorbell_seconds": 2, "backoff_seconds": 0.2, **workers}
+        limits = {"scheduler_seconds": 0.2, "reenqueue_seconds": 2, "backoff_seconds": 0.2, **workers}
         self.config = folder / "pleura.toml"
         self.config.write_text(_toml(store, broker.url, limits, destination))
         self.settings: Settings = load(self.config)
         migrate(connect(self.settings.database_url))
         self.worklist = Worklist(connect(self.settings.database_url), NO_RULES)
-        self.doorbell = Doorbell(broker.url)
+        self.task_queue = TaskQueue(broker.url)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.restarts = 0
         self._numbers = itertools.count(1000)
         self._log = (folder / "workers.log").open("ab")
         self._stop = threading.Event()
-        sweep = sweep_of(self.settings)
-        self._sweeper = threading.Thread(target=sweep_until, args=(self._stop, sweep.once, limits["sweep_seconds"]))
+        scheduler = scheduler_of(self.settings)
+        self._node_scheduler = threading.Thread(
+            target=repeat_until, args=(self._stop, scheduler.once, limits["scheduler_seconds"])
+        )
 
     def start(self) -> None:
         for queue in ("jobs", "deliveries"):
             self._start(queue)
-        self._sweeper.start()
+        self._node_scheduler.start()
 
     def stop(self) -> None:
         self._stop.set()
-        self._sweeper.join()
+        self._node_scheduler.join()
         for process in self.processes.values():
             process.terminate()
         for process in self.processes.values():
@@ -111,14 +113,14 @@ class Parts:
                 self.restarts += 1
                 self._start(queue)
 
-    def take_in(self, uid: str, *, ring: bool = True, stat: bool = False, rows: int = 64) -> str:
+    def take_in(self, uid: str, *, enqueue: bool = True, stat: bool = False, rows: int = 64) -> str:
         """Do what the listener does with a small image; the UID is given back."""
         digest = f"{int(uid.rsplit('.', 1)[1]):064x}"
-        self.take_in_dataset(radiograph(uid, rows), digest, PIPELINE, ring=ring, stat=stat)
+        self.take_in_dataset(radiograph(uid, rows), digest, PIPELINE, enqueue=enqueue, stat=stat)
         return uid
 
     def take_in_dataset(
-        self, dataset: Dataset, digest: str, pipeline: str, *, ring: bool = True, stat: bool = False
+        self, dataset: Dataset, digest: str, pipeline: str, *, enqueue: bool = True, stat: bool = False
     ) -> None:
         """Do what the listener does with any image."""
         path = Path("instances", f"{digest}.dcm")
@@ -140,8 +142,8 @@ class Parts:
             stat=stat,
         )
         ingest = self.worklist.record_instance(received, None, pipeline, datetime.now(UTC))
-        if ring:
-            self.doorbell.ring_jobs([(job_id, stat) for job_id in ingest.job_ids])
+        if enqueue:
+            self.task_queue.enqueue_jobs([(job_id, stat) for job_id in ingest.job_ids])
 
     def take_in_next(self, count: int) -> list[str]:
         """Take in so many images with UIDs of their own."""
@@ -185,7 +187,7 @@ def expected_results(uid: str) -> set[str]:
 
 @contextmanager
 def running_parts(folder: Path, broker: Broker, pacs: Orthanc | None = None, **workers: Any) -> Iterator[Parts]:
-    """Run workers and sweep until the block ends."""
+    """Run workers and scheduler until the block ends."""
     parts = Parts(folder, broker, pacs, **workers)
     parts.start()
     try:
@@ -203,7 +205,7 @@ def _toml(store: Path, broker: str, workers: dict[str, Any], destination: dict[s
             table("[store]", {"folder": str(store)}),
             table("[broker]", {"url": broker}),
             table("[workers]", workers),
-            table("[triage]", {"settle_seconds": 3600}),
+            table("[triage]", {"completion_seconds": 3600}),
             table("[[destinations]]", destination),
         ]
     )

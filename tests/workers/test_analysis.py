@@ -32,7 +32,7 @@ from db.records import (
     TriageDecision,
 )
 from db.worklist import Worklist
-from models.contract import Code, Finding, Mode, ModelInput, ModelUse, Prediction, Spacing, Unfit
+from models.contract import Code, Finding, Mode, ModelInput, ModelUse, NotAnalysed, Prediction, Spacing
 from tests.rules import NO_RULES
 from tests.workers.builders import NOON, FakeClock, facts, job
 from workers.analysis import AnalysisTools, analyse_job, backoff
@@ -84,7 +84,7 @@ class FakeJobs:
     def settle_comparison(self, job_id: int, worker: str, difference: str, now: datetime) -> bool:
         if self.claim_is_lost:
             return False
-        self.job = replace(self.job, state=JobState.HELD if difference else JobState.WITHDRAWN)
+        self.job = replace(self.job, state=JobState.ON_HOLD if difference else JobState.WITHDRAWN)
         self.events.append(("compared", difference))
         return True
 
@@ -98,11 +98,11 @@ class FakeJobs:
         self.events.append(("triage", decision.priority))
 
 
-class FakeBell:
+class FakeTaskQueue:
     def __init__(self) -> None:
         self.deliveries: list[int] = []
 
-    def ring_deliveries(self, delivery_ids: Iterable[int]) -> bool:
+    def enqueue_deliveries(self, delivery_ids: Iterable[int]) -> bool:
         self.deliveries.extend(delivery_ids)
         return True
 
@@ -163,7 +163,7 @@ def positive() -> Prediction:
 class Bench:
     jobs: FakeJobs
     tools: AnalysisTools
-    bell: FakeBell
+    task_queue: FakeTaskQueue
 
     def run(self) -> list[Any]:
         analyse_job(self.jobs.job.id, self.tools)
@@ -191,7 +191,7 @@ def bench(tmp_path: Path) -> Callable[..., Bench]:
         (tmp_path / the_job.instance_path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / the_job.instance_path).write_bytes(b"as received")
         pixels = ModelInput(np.zeros((4, 5), np.float32), "1.2.3", spacing=Spacing(0.5, 0.2, "patient"))
-        jobs, bell = FakeJobs(the_job, study), FakeBell()
+        jobs, task_queue = FakeJobs(the_job, study), FakeTaskQueue()
         ticks = iter(range(1000))
         tools = AnalysisTools(
             settings=settings,
@@ -202,12 +202,12 @@ def bench(tmp_path: Path) -> Callable[..., Bench]:
             encode=partial(encode_in_order, ENCODERS),
             equipment=EQUIPMENT,
             pipeline="p" * 64,
-            doorbell=bell,
+            task_queue=task_queue,
             clock=FakeClock(),
             elapsed=lambda: float(next(ticks)),
             worker="host/jobs/0/0#1",
         )
-        return Bench(jobs, tools, bell)
+        return Bench(jobs, tools, task_queue)
 
     return make
 
@@ -219,7 +219,7 @@ def test_a_job_ends_with_its_findings_results_and_deliveries(bench: Callable[...
     assert outcome is not None
     assert [result.kind for result in outcome.results] == ["seg", "sr"]
     assert outcome.destinations == {"pacs": ("seg", "sr")}
-    assert work.bell.deliveries == [0, 1]
+    assert work.task_queue.deliveries == [0, 1]
     first, second = outcome.findings
     assert (first.present, first.shadow, first.model_version, first.area_fraction) == (True, False, "3", 3 / 20)
     assert first.area_mm2 == pytest.approx(3 * 0.5 * 0.2)
@@ -267,46 +267,46 @@ def test_a_message_that_comes_twice_does_nothing(bench: Callable[..., Bench]) ->
     work = bench()
     work.run()
     assert work.run() == ["claimed", "finished", "triage"]
-    assert work.bell.deliveries == [0, 1]
+    assert work.task_queue.deliveries == [0, 1]
 
 
 def test_a_lost_claim_delivers_nothing(bench: Callable[..., Bench]) -> None:
     work = bench()
     work.jobs.claim_is_lost = True
     assert work.run() == ["claimed"]
-    assert work.bell.deliveries == []
+    assert work.task_queue.deliveries == []
 
 
 def test_unreadable_pixels_of_a_chest_leave_a_reason_and_nothing_before_the_study_is_complete(
     bench: Callable[..., Bench],
 ) -> None:
-    unfit = Unfit("corrupt", "the pixel data is damaged")
+    not_analysed = NotAnalysed("corrupt", "the pixel data is damaged")
     header = Dataset()
     header.Rows, header.Columns = 40, 50
-    work = bench(read=lambda path: SourceImage(header, None, unfit))
+    work = bench(read=lambda path: SourceImage(header, None, not_analysed))
     work.run()
     assert work.jobs.outcome is not None
-    assert work.jobs.outcome.unfit is not None
-    assert (work.jobs.outcome.unfit.code, work.jobs.outcome.findings) == ("corrupt", ())
+    assert work.jobs.outcome.not_analysed is not None
+    assert (work.jobs.outcome.not_analysed.code, work.jobs.outcome.findings) == ("corrupt", ())
     assert work.jobs.outcome.results == ()
 
 
 def test_what_is_no_chest_leaves_no_object(bench: Callable[..., Bench]) -> None:
-    no_chest = Prediction(shape=(4, 5), unfit=Unfit("not_a_chest", "this is a foot", is_chest=False))
+    no_chest = Prediction(shape=(4, 5), not_analysed=NotAnalysed("not_a_chest", "this is a foot", is_chest=False))
     work = bench(answer=no_chest)
     assert work.run() == ["claimed", "finished", "triage"]
     assert work.jobs.outcome is not None
     assert work.jobs.outcome.results == ()
-    assert work.jobs.outcome.unfit is not None
+    assert work.jobs.outcome.not_analysed is not None
 
 
 def test_a_rejection_by_the_models_is_no_failure(bench: Callable[..., Bench]) -> None:
-    work = bench(answer=RejectedError(Unfit("rotated", "the image lies on its side")))
+    work = bench(answer=RejectedError(NotAnalysed("rotated", "the image lies on its side")))
     assert work.run() == ["claimed", "finished", "triage"]
 
 
 @pytest.mark.parametrize("error", [RetryableError("the disk is busy"), OSError("no space"), ValueError("a defect")])
-def test_errors_are_tried_again_with_doubling_waits_and_then_parked(
+def test_errors_are_tried_again_with_doubling_waits_and_then_failed(
     bench: Callable[..., Bench], error: Exception
 ) -> None:
     work = bench(answer=error)
@@ -324,7 +324,7 @@ def test_words_of_an_unknown_error_stay_out_of_the_database(bench: Callable[...,
     assert "Doe" not in str(work.jobs.events)
 
 
-def test_a_job_that_kills_its_process_is_parked(bench: Callable[..., Bench]) -> None:
+def test_a_job_that_kills_its_process_is_failed(bench: Callable[..., Bench]) -> None:
     work = bench(first=job(attempts=3))
     assert work.run() == ["claimed", "failed", "triage"]
 
@@ -436,6 +436,6 @@ def test_an_image_that_takes_more_memory_than_there_is_is_not_analysed_in_the_en
     assert [work.run() and work.jobs.job.state for _ in range(3)][:2] == [JobState.RETRYING] * 2
     assert work.jobs.job.state is JobState.DONE
     assert work.jobs.outcome is not None
-    assert work.jobs.outcome.unfit is not None
-    assert work.jobs.outcome.unfit.code == "too_large"
+    assert work.jobs.outcome.not_analysed is not None
+    assert work.jobs.outcome.not_analysed.code == "too_large"
     assert work.jobs.outcome.results == ()

@@ -17,7 +17,7 @@ from config.settings import Destination, Settings, Store
 from db.engine import connect, migrate
 from db.orders import HospitalMessage
 from db.patients import PatientIdentifier, PatientNews
-from db.records import FindingRecord, Outcome, ReceivedInstance, Refusal, RejectionNote, ResultRecord, StudyDetail
+from db.records import FindingRecord, NotEligible, Outcome, ReceivedInstance, RejectionNote, ResultRecord, StudyDetail
 from db.worklist import Worklist
 from models.contract import Code
 from models.pipeline import Pipeline
@@ -33,7 +33,7 @@ from workers.triage import decide
 
 LEASE = timedelta(minutes=1)
 PNEUMOTHORAX = Code("36118008", "SCT", "Pneumothorax")
-REFUSED = Refusal("lateral", "This is a lateral view.")
+NOT_ELIGIBLE = NotEligible("lateral", "This is a lateral view.")
 
 
 class Study:
@@ -51,7 +51,7 @@ class Study:
         self,
         outcome: Outcome | None = None,
         *,
-        refusal: Refusal | None = None,
+        not_eligible: NotEligible | None = None,
         fails: bool = False,
         sop_class: str = CR,
         **header: str,
@@ -72,7 +72,7 @@ class Study:
             study_instance_uid="1.3",
             series_instance_uid="1.4",
         )
-        jobs = self.worklist.record_instance(received, refusal, "p" * 64, NOON).job_ids
+        jobs = self.worklist.record_instance(received, not_eligible, "p" * 64, NOON).job_ids
         for job_id in jobs:
             self.worklist.claim_job(job_id, "w", NOON, LEASE)
             if fails:
@@ -121,9 +121,11 @@ def study(tmp_path: Path) -> Study:
     return Study(tmp_path)
 
 
-def outcome(*findings: FindingRecord, number: int = 1, unfit: Refusal | None = None, sr: bool = True) -> Outcome:
+def outcome(
+    *findings: FindingRecord, number: int = 1, not_analysed: NotEligible | None = None, sr: bool = True
+) -> Outcome:
     result = ResultRecord("sr", "1.2.9", f"1.5.{number}", "1.6", "d", f"results/{number}.dcm", 1)
-    return Outcome(findings=findings, results=(result,) if sr else (), unfit=unfit)
+    return Outcome(findings=findings, results=(result,) if sr else (), not_analysed=not_analysed)
 
 
 def images(study: Study) -> tuple[ImageAccount, ...]:
@@ -134,19 +136,23 @@ def images(study: Study) -> tuple[ImageAccount, ...]:
 def test_each_image_is_accounted_for(study: Study) -> None:
     absent, shadow, unknown = finding(probability=0.1), finding(shadow=True), finding("new")
     study.add(outcome(finding(), absent, shadow, unknown))
-    study.add(outcome(number=2, unfit=Refusal("rotated", "The image lies on its side.")))
-    study.add(refusal=REFUSED)
+    study.add(outcome(number=2, not_analysed=NotEligible("rotated", "The image lies on its side.")))
+    study.add(not_eligible=NOT_ELIGIBLE)
     study.add(fails=True)
-    first, unfit, refused, failed = images(study)
+    first, not_analysed, not_eligible, failed = images(study)
     assert first.analysed
     assert first.findings == (SummaryFinding(PNEUMOTHORAX, 0.93, "pneumothorax"),)
     assert first.reports == (Reference("1.2.9", "1.5.1", "1.6"),)
-    assert (unfit.analysed, unfit.failed, unfit.reason) == (False, False, "The image lies on its side.")
-    assert (refused.analysed, refused.reason, refused.reports) == (False, "This is a lateral view.", ())
+    assert (not_analysed.analysed, not_analysed.failed, not_analysed.reason) == (
+        False,
+        False,
+        "The image lies on its side.",
+    )
+    assert (not_eligible.analysed, not_eligible.reason, not_eligible.reports) == (False, "This is a lateral view.", ())
     assert (failed.analysed, failed.failed) == (False, True)
 
 
-def test_an_image_that_only_models_in_shadow_judged_is_not_called_analysed(study: Study) -> None:
+def test_an_image_that_only_models_in_shadow_analysed_is_not_called_analysed(study: Study) -> None:
     study.add(outcome(finding(shadow=True), finding(probability=0.1, shadow=True), sr=False))
     (image,) = images(study)
     assert (image.analysed, image.failed, image.findings) == (False, False, ())
@@ -169,10 +175,10 @@ def test_a_revised_image_is_told_by_its_latest_revision(study: Study) -> None:
     [
         (lambda study: study.add(outcome()), True),
         (lambda study: study.add(fails=True), True),
-        (lambda study: study.add(outcome(unfit=REFUSED, sr=False)), False),
-        (lambda study: study.add(refusal=REFUSED), False),
+        (lambda study: study.add(outcome(not_analysed=NOT_ELIGIBLE, sr=False)), False),
+        (lambda study: study.add(not_eligible=NOT_ELIGIBLE), False),
     ],
-    ids=["analysed", "failed", "unfit", "refused at the door"],
+    ids=["analysed", "failed", "not_analysed", "refused at the door"],
 )
 def test_only_a_study_that_was_analysed_gets_a_summary(
     study: Study, build: Callable[[Study], None], needed: bool
@@ -184,7 +190,7 @@ def test_only_a_study_that_was_analysed_gets_a_summary(
 
 
 def test_a_summary_is_a_report_of_this_study_and_the_same_again(study: Study) -> None:
-    study.add(refusal=REFUSED)
+    study.add(not_eligible=NOT_ELIGIBLE)
     study.add(outcome())
     instance = analysed_instance(study.detail)
     assert instance is not None
@@ -200,7 +206,7 @@ def test_the_next_summary_names_the_one_before(study: Study) -> None:
     study.add(outcome())
     (first,) = study.summarise()
     assert latest_summary(study.detail) is None
-    assert study.worklist.settle_study(study.id, (first.record,), {}, NOON) == ()
+    assert study.worklist.complete_study(study.id, (first.record,), {}, NOON) == ()
     study.add(outcome(number=2))
     (second,) = study.summarise()
     assert second.record.sop_instance_uid != first.record.sop_instance_uid
@@ -254,13 +260,13 @@ def test_a_patient_whom_the_hospital_has_corrected_is_named_rightly_even_if_no_i
 
 
 KEY_OBJECT, REPORT = "1.2.840.10008.5.1.4.1.1.88.59", "1.2.840.10008.5.1.4.1.1.88.33"
-PRESENTATION, NO_IMAGE = "1.2.840.10008.5.1.4.1.1.11.1", Refusal("not-an-image", "This is no image.")
+PRESENTATION, NO_IMAGE = "1.2.840.10008.5.1.4.1.1.11.1", NotEligible("not-an-image", "This is no image.")
 
 
 def test_presentation_states_reports_and_notes_are_no_images(study: Study) -> None:
     study.add(outcome())
     for sop_class in (KEY_OBJECT, REPORT, PRESENTATION):
-        study.add(refusal=NO_IMAGE, sop_class=sop_class)
+        study.add(not_eligible=NO_IMAGE, sop_class=sop_class)
     assert len(images(study)) == 1
     assert words(summary_of(study))[0] == "111222"
     assert "1 of 1 image analysed." in words(summary_of(study))[1]
@@ -268,8 +274,8 @@ def test_presentation_states_reports_and_notes_are_no_images(study: Study) -> No
 
 def test_a_lateral_beside_an_analysed_frontal_is_no_partial_success(study: Study) -> None:
     study.add(outcome())
-    study.add(refusal=REFUSED)
-    study.add(outcome(unfit=Refusal("not_frontal_chest", "It does not look like one."), sr=False))
+    study.add(not_eligible=NOT_ELIGIBLE)
+    study.add(outcome(not_analysed=NotEligible("not_frontal_chest", "It does not look like one."), sr=False))
     status, told = words(summary_of(study))
     assert status == "111222"
     assert "1 of 1 image analysed; 2 other images are not to be analysed." in told
@@ -277,7 +283,10 @@ def test_a_lateral_beside_an_analysed_frontal_is_no_partial_success(study: Study
 
 @pytest.mark.parametrize(
     ("other", "status"),
-    [({"fails": True}, "111223"), ({"outcome": outcome(number=2, unfit=Refusal("corrupt", "Broken."))}, "111223")],
+    [
+        ({"fails": True}, "111223"),
+        ({"outcome": outcome(number=2, not_analysed=NotEligible("corrupt", "Broken."))}, "111223"),
+    ],
     ids=["failed", "unreadable"],
 )
 def test_an_image_that_should_have_been_analysed_makes_it_partial(
@@ -336,7 +345,7 @@ def test_two_summaries_of_a_study_can_be_told_apart(study: Study) -> None:
     study.add(outcome())
     (first,) = study.summarise()
     before = dcmread(BytesIO(first.content))
-    study.worklist.settle_study(study.id, (first.record,), {}, NOON)
+    study.worklist.complete_study(study.id, (first.record,), {}, NOON)
     study.add(outcome(number=2))
     after = summary_of(study)
     assert (before.InstanceNumber, before.SeriesDescription) == (1, "Pleura AI study summary (research use)")

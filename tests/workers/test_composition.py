@@ -15,13 +15,13 @@ from tests.workers.harness import radiograph
 from workers.composition import equipment_of, source_reader
 from workers.job_outcome import kinds_wanted
 from workers.pipeline_digest import active_pipeline_digest
-from workers.worker_id import host_name, place_of, take_slot
+from workers.worker_id import host_name, take_slot, worker_id_of
 
 
 def test_a_received_file_is_read_as_header_and_pixels(tmp_path: Path) -> None:
     dcmwrite(tmp_path / "a.dcm", radiograph("1.2.3.1"), enforce_file_format=True)
     source = source_reader(Settings())(tmp_path / "a.dcm")
-    assert source.unfit is None
+    assert source.not_analysed is None
     assert source.model_input is not None
     assert source.model_input.shape == (64, 48)
     assert "PixelData" not in source.header
@@ -34,16 +34,16 @@ def test_damaged_pixels_leave_a_header_and_a_reason(tmp_path: Path) -> None:
     dcmwrite(tmp_path / "a.dcm", dataset, enforce_file_format=True)
     source = source_reader(Settings())(tmp_path / "a.dcm")
     assert source.model_input is None
-    assert source.unfit is not None
-    assert source.unfit.is_chest
+    assert source.not_analysed is not None
+    assert source.not_analysed.is_chest
     assert source.header.PatientID == "P1"
 
 
 def test_what_is_no_dicom_leaves_a_reason_and_no_object(tmp_path: Path) -> None:
     (tmp_path / "a.dcm").write_bytes(b"what is this")
     source = source_reader(Settings())(tmp_path / "a.dcm")
-    assert source.unfit is not None
-    assert not source.unfit.is_chest
+    assert source.not_analysed is not None
+    assert not source.not_analysed.is_chest
 
 
 def test_a_file_that_cannot_be_read_now_is_no_verdict_on_its_bytes(tmp_path: Path) -> None:
@@ -108,10 +108,10 @@ def test_two_workers_on_one_host_have_two_places(tmp_path: Path) -> None:
 
 
 def test_a_place_outlives_its_processes_and_a_name_does_not() -> None:
-    one, two = place_of("jobs", 0, 1), place_of("jobs", 0, 1)
+    one, two = worker_id_of("jobs", 0, 1), worker_id_of("jobs", 0, 1)
     assert one.prefix == two.prefix == f"{host_name()}/jobs/0/1#"
     assert one.name != two.name
-    assert not place_of("jobs", 0, 11).name.startswith(one.prefix)
+    assert not worker_id_of("jobs", 0, 11).name.startswith(one.prefix)
 
 
 @pytest.mark.peer("shared-data")

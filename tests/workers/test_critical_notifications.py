@@ -1,4 +1,4 @@
-"""Which studies alarm, from the received image to the notification: known, late and back-filled ones do not."""
+"""Which studies notification, from the received image to the notification: known, late and back-filled ones do not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sqlalchemy import Engine, select
 from config.settings import Triage
 from db.engine import connect, migrate
 from db.feedback import Feedback
-from db.notifications import AlarmRules
+from db.notifications import NotificationRules
 from db.order_tables import NotificationRow
 from db.records import Outcome, Priority, ReceivedInstance, WorklistRow
 from db.study_status import Reporting
@@ -29,7 +29,7 @@ JANE = {"patient_name": "Doe^Jane", "patient_birth_date": "19700101", "patient_s
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Engine:
-    engine = connect(f"sqlite:///{tmp_path / 'alarms.sqlite'}")
+    engine = connect(f"sqlite:///{tmp_path / 'notifications.sqlite'}")
     migrate(engine)
     return engine
 
@@ -39,7 +39,7 @@ class Node:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.worklist = Worklist(engine, alarming(AlarmRules(channels=("webhook",))))
+        self.worklist = Worklist(engine, alarming(NotificationRules(channels=("webhook",))))
         self.images = 0
 
     def film(self, study: str, at: datetime, side: str = "", **changes: Any) -> WorklistRow:
@@ -79,7 +79,7 @@ def node(engine: Engine) -> Node:
     return Node(engine)
 
 
-def test_a_daily_film_alarms_once(node: Node) -> None:
+def test_a_daily_film_notifies_once(node: Node) -> None:
     rows = [node.film(f"1.{day}", NOON + day * DAY) for day in range(1, 6)]
     assert [row.priority for row in rows] == [Priority.CRITICAL, *[Priority.URGENT] * 4]
     assert node.alarmed == [1]
@@ -87,19 +87,19 @@ def test_a_daily_film_alarms_once(node: Node) -> None:
     assert node.triage("1.1", NOON + 6 * DAY).priority is Priority.CRITICAL, "the first film keeps its priority"
 
 
-def test_the_other_side_alarms(node: Node) -> None:
+def test_the_other_side_notifies(node: Node) -> None:
     node.film("1.1", NOON, "left")
     node.film("1.2", NOON + DAY, "right")
     assert node.alarmed == [1, 2]
 
 
-def test_another_patient_alarms(node: Node) -> None:
+def test_another_patient_notifies(node: Node) -> None:
     node.film("1.1", NOON)
     node.film("1.2", NOON + DAY, patient_id="P2")
     assert node.alarmed == [1, 2]
 
 
-def test_what_a_reader_has_rejected_alarms_again(node: Node, engine: Engine) -> None:
+def test_what_a_reader_has_rejected_notifies_again(node: Node, engine: Engine) -> None:
     node.film("1.1", NOON)
     (first,) = Feedback(engine).findings(1)
     Feedback(engine).give(first.id, Verdict.REJECT, NOON, actor="ann")
@@ -107,7 +107,7 @@ def test_what_a_reader_has_rejected_alarms_again(node: Node, engine: Engine) -> 
     assert node.alarmed == [1, 2]
 
 
-def test_an_archive_that_is_filled_alarms_nobody(node: Node) -> None:
+def test_an_archive_that_is_filled_notifies_nobody(node: Node) -> None:
     row = node.film("1.1", NOON, study_date="20250101")
     assert row.priority is Priority.ROUTINE
     assert node.alarmed == []
@@ -119,7 +119,7 @@ def test_an_older_film_that_comes_after_the_newer_one_is_known(node: Node) -> No
     assert node.alarmed == [1]
 
 
-def test_an_image_after_the_report_is_on_the_list_and_alarms_nobody(node: Node, engine: Engine) -> None:
+def test_an_image_after_the_report_is_on_the_list_and_notifies_nobody(node: Node, engine: Engine) -> None:
     node.film("1.1", NOON, study_date="")
     Reporting(engine).mark_reported(1, NOON + timedelta(hours=1), actor="ann", cause="marked as reported")
     late = NOON + timedelta(hours=2)

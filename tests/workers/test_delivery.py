@@ -1,4 +1,4 @@
-"""deliver() with a hand-written peer: what goes together, what is tried again, and what is kept back."""
+"""deliver() with a hand-written peer: what goes together, what is tried again, and what is on hold."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tests.workers.builders import FakeClock, delivery
 from workers.delivery import DeliveryTools, deliver, in_storing_order, longest_delivery
 from workers.destinations.destination_kind import (
     Contact,
-    HeldStudy,
     Outgoing,
     PeerError,
+    PeerStudy,
     PeerUnreachableError,
     Receipt,
     StoredObject,
@@ -30,7 +30,7 @@ RETRY = Receipt(Verdict.RETRY, "busy")
 DOWN = Receipt(Verdict.UNREACHABLE, "no answer")
 FULL = Receipt(Verdict.LATER, "no room")
 DUPLICATE = Receipt(Verdict.DUPLICATE, "it is here")
-REFUSED = Receipt(Verdict.REFUSED, "not this class")
+NOT_ELIGIBLE = Receipt(Verdict.NOT_ELIGIBLE, "not this class")
 
 
 class FakeDeliveries:
@@ -61,8 +61,10 @@ class FakeDeliveries:
         same = [row.id for row in self.rows.values() if (row.destination, row.job_id) == (destination, job_id)]
         return tuple(row for row in map(self._take, same) if row is not None)
 
-    def delivery_sent(self, delivery_id: int, worker: str, now: datetime, prove_after: timedelta | None = None) -> bool:
-        return self._end(delivery_id, DeliveryState.SENT, *([] if prove_after is None else [prove_after]))
+    def delivery_sent(
+        self, delivery_id: int, worker: str, now: datetime, verify_after: timedelta | None = None
+    ) -> bool:
+        return self._end(delivery_id, DeliveryState.SENT, *([] if verify_after is None else [verify_after]))
 
     def retry_delivery(self, delivery_id: int, worker: str, error: str, now: datetime, after: timedelta) -> bool:
         return self._end(delivery_id, DeliveryState.PENDING, error, after.total_seconds())
@@ -71,7 +73,7 @@ class FakeDeliveries:
         return self._end(delivery_id, DeliveryState.FAILED, error)
 
     def hold_delivery(self, delivery_id: int, worker: str, reason: str, now: datetime) -> bool:
-        return self._end(delivery_id, DeliveryState.HELD, reason)
+        return self._end(delivery_id, DeliveryState.ON_HOLD, reason)
 
 
 class FakePeer:
@@ -80,11 +82,11 @@ class FakePeer:
     def __init__(
         self,
         *receipts: Receipt,
-        held: HeldStudy | PeerError | None = None,
+        on_hold: PeerStudy | PeerError | None = None,
         holds: bool | PeerError | None = None,
     ) -> None:
         self.receipts = list(receipts)
-        self.held = held
+        self.on_hold = on_hold
         self.objects = holds
         self.words = "PATIENT^NAME"
         self.groups: list[list[str]] = []
@@ -99,14 +101,14 @@ class FakePeer:
     def verify(self, destination: Destination, calling: str) -> None:
         raise AssertionError("nobody verifies here")
 
-    def find_study(self, destination: Destination, calling: str, study_instance_uid: str) -> HeldStudy | None:
-        if isinstance(self.held, PeerError):
-            raise self.held
-        return self.held
+    def find_study(self, destination: Destination, calling: str, study_instance_uid: str) -> PeerStudy | None:
+        if isinstance(self.on_hold, PeerError):
+            raise self.on_hold
+        return self.on_hold
 
     def holds(self, destination: Destination, calling: str, objects: Sequence[StoredObject]) -> Iterator[bool]:
         if self.objects is None:
-            raise AssertionError("nothing is proven here")
+            raise AssertionError("nothing is verified here")
         if isinstance(self.objects, PeerError):
             raise self.objects
         yield from [self.objects] * len(objects)
@@ -114,9 +116,9 @@ class FakePeer:
     def request_commitment(
         self, destination: Destination, calling: str, transaction_uid: str, objects: Sequence[StoredObject]
     ) -> None:
-        raise AssertionError("nothing is proven here")
+        raise AssertionError("nothing is verified here")
 
-    def verify_proof(self, destination: Destination, calling: str) -> None:
+    def check_verification(self, destination: Destination, calling: str) -> None:
         raise AssertionError("nobody verifies here")
 
 
@@ -150,9 +152,9 @@ def test_a_message_that_comes_twice_sends_once(tools: Callable[..., DeliveryTool
     assert len(peer.groups) == 1
 
 
-def test_a_destination_that_proves_is_asked_later(tools: Callable[..., DeliveryTools]) -> None:
+def test_a_destination_that_verifies_is_asked_later(tools: Callable[..., DeliveryTools]) -> None:
     rows = FakeDeliveries(delivery(1))
-    deliver(1, tools(FakePeer(SENT), rows, proof="query", proof_seconds=45))
+    deliver(1, tools(FakePeer(SENT), rows, verification="query", verification_seconds=45))
     assert rows.notes == [(1, "sent", timedelta(seconds=45))]
 
 
@@ -165,11 +167,11 @@ def test_what_must_be_sent_again_takes_all_behind_it_along(tools: Callable[..., 
 
 def test_a_refused_object_does_not_hold_the_others_back(tools: Callable[..., DeliveryTools]) -> None:
     rows = FakeDeliveries(delivery(1, "seg"), delivery(2, "sr"))
-    deliver(1, tools(FakePeer(REFUSED, SENT), rows))
+    deliver(1, tools(FakePeer(NOT_ELIGIBLE, SENT), rows))
     assert rows.notes == [(1, "failed", "not this class"), (2, "sent")]
 
 
-def test_a_busy_peer_is_tried_with_doubling_waits_and_then_parked(tools: Callable[..., DeliveryTools]) -> None:
+def test_a_busy_peer_is_tried_with_doubling_waits_and_then_failed(tools: Callable[..., DeliveryTools]) -> None:
     rows = FakeDeliveries(delivery(1))
     with_tools = tools(FakePeer(RETRY, RETRY, RETRY), rows)
     for _ in range(3):
@@ -217,7 +219,7 @@ def test_an_error_of_ours_leaves_nothing_as_being_sent(
     assert "PATIENT" not in caplog.text
 
 
-def test_what_takes_its_process_with_it_at_every_attempt_is_parked(tools: Callable[..., DeliveryTools]) -> None:
+def test_what_takes_its_process_with_it_at_every_attempt_is_failed(tools: Callable[..., DeliveryTools]) -> None:
     rows, peer = FakeDeliveries(delivery(1, "seg", lost=3), delivery(2, "sr", lost=2)), FakePeer(SENT)
     deliver(1, tools(peer, rows))
     assert [note[:2] for note in rows.notes] == [(1, "failed"), (2, "sent")]
@@ -232,63 +234,63 @@ def test_a_peer_that_never_comes_back_is_given_up_at_last(tools: Callable[..., D
 def test_a_destination_that_was_removed_holds_its_deliveries(tools: Callable[..., DeliveryTools]) -> None:
     rows = FakeDeliveries(delivery(1), delivery(2, "sr"))
     deliver(1, tools(FakePeer(), rows, name="other"))
-    assert [note[1] for note in rows.notes] == ["held", "held"]
+    assert [note[1] for note in rows.notes] == ["on_hold", "on_hold"]
 
 
 @pytest.mark.parametrize(
-    ("held", "state"),
+    ("on_hold", "state"),
     [
-        (HeldStudy("P1"), DeliveryState.SENT),
-        (HeldStudy(" P1 "), DeliveryState.SENT),
-        (HeldStudy("P2"), DeliveryState.HELD),
-        (HeldStudy(""), DeliveryState.HELD),
+        (PeerStudy("P1"), DeliveryState.SENT),
+        (PeerStudy(" P1 "), DeliveryState.SENT),
+        (PeerStudy("P2"), DeliveryState.ON_HOLD),
+        (PeerStudy(""), DeliveryState.ON_HOLD),
         (PeerError("no queries"), DeliveryState.PENDING),
     ],
 )
 def test_a_result_goes_to_the_patient_it_was_made_for(
-    tools: Callable[..., DeliveryTools], held: HeldStudy | PeerError | None, state: DeliveryState
+    tools: Callable[..., DeliveryTools], on_hold: PeerStudy | PeerError | None, state: DeliveryState
 ) -> None:
     rows = FakeDeliveries(delivery(1))
-    peer = FakePeer(SENT, held=held)
+    peer = FakePeer(SENT, on_hold=on_hold)
     deliver(1, tools(peer, rows, verify_identity=True))
     assert rows.rows[1].state is state
     assert bool(peer.groups) is (state is DeliveryState.SENT)
 
 
 @pytest.mark.parametrize(
-    ("held", "state"),
+    ("on_hold", "state"),
     [
-        (HeldStudy("P1"), DeliveryState.SENT),
-        (HeldStudy("P2"), DeliveryState.HELD),
+        (PeerStudy("P1"), DeliveryState.SENT),
+        (PeerStudy("P2"), DeliveryState.ON_HOLD),
         (PeerError("it does not offer queries (C-FIND)"), DeliveryState.PENDING),
     ],
 )
 def test_what_a_peer_has_lost_goes_only_to_the_study_it_was_made_for(
-    tools: Callable[..., DeliveryTools], held: HeldStudy | PeerError, state: DeliveryState
+    tools: Callable[..., DeliveryTools], on_hold: PeerStudy | PeerError, state: DeliveryState
 ) -> None:
     rows = FakeDeliveries(delivery(1, missing=4))
-    deliver(1, tools(FakePeer(SENT, held=held), rows))
+    deliver(1, tools(FakePeer(SENT, on_hold=on_hold), rows))
     assert rows.rows[1].state is state
 
 
 def test_what_a_peer_has_lost_with_its_study_does_not_bring_the_study_back(
     tools: Callable[..., DeliveryTools],
 ) -> None:
-    rows, peer = FakeDeliveries(delivery(1, missing=4)), FakePeer(held=None)
+    rows, peer = FakeDeliveries(delivery(1, missing=4)), FakePeer(on_hold=None)
     with_tools = tools(peer, rows)
     for _ in range(3):
         deliver(1, with_tools)
-    assert (rows.rows[1].state, peer.groups) == (DeliveryState.HELD, [])
+    assert (rows.rows[1].state, peer.groups) == (DeliveryState.ON_HOLD, [])
 
 
-def test_a_study_that_the_archive_does_not_hold_is_waited_for_and_then_held(
+def test_a_study_that_the_archive_does_not_hold_is_waited_for_and_then_on_hold(
     tools: Callable[..., DeliveryTools],
 ) -> None:
-    rows, peer = FakeDeliveries(delivery(1)), FakePeer(held=None)
+    rows, peer = FakeDeliveries(delivery(1)), FakePeer(on_hold=None)
     with_tools = tools(peer, rows, verify_identity=True)
     for _ in range(3):
         deliver(1, with_tools)
-    assert [note[1] for note in rows.notes] == ["pending", "pending", "held"]
+    assert [note[1] for note in rows.notes] == ["pending", "pending", "on_hold"]
     assert "merged" in rows.notes[-1][2]
     assert peer.groups == [], "nothing may go to a study that is no longer there"
 

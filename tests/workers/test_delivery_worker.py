@@ -29,7 +29,7 @@ from tests.workers.harness import CR, radiograph
 from workers.celery import processes
 from workers.delivery_worker import AttendTools, attend
 from workers.destinations.destination_kind import Contact
-from workers.enqueue import DELIVERIES, JOBS, Doorbell
+from workers.enqueue import DELIVERIES, JOBS, TaskQueue
 
 
 @dataclass
@@ -64,15 +64,15 @@ class FakeAssociations:
 
 @dataclass
 class World:
-    """What a worker meets: the associations, what each delivery's call comes to, and what was rung for."""
+    """What a worker meets: the associations, what each delivery's call comes to, and what was enqueued."""
 
     associations: FakeAssociations
     contacts: dict[int, Contact] = field(default_factory=dict)
-    proof: Contact = Contact.NONE
+    verification: Contact = Contact.NONE
     seconds: float = 0.0
     each: float = 1.0
     sent: list[int] = field(default_factory=list)
-    rung: list[int] = field(default_factory=list)
+    dispatched: list[int] = field(default_factory=list)
 
     def deliver(self, delivery_id: int) -> Contact:
         self.seconds += self.each
@@ -82,8 +82,8 @@ class World:
             self.associations.open.remove(delivery_id)
         return contact
 
-    def ring_deliveries(self, delivery_ids: Iterable[int]) -> bool:
-        self.rung += delivery_ids
+    def enqueue_deliveries(self, delivery_ids: Iterable[int]) -> bool:
+        self.dispatched += delivery_ids
         return True
 
     def tools(self) -> AttendTools:
@@ -96,7 +96,7 @@ class World:
             self.associations,
             self,
             self.deliver,
-            lambda _: self.proof,
+            lambda _: self.verification,
             FakeClock(),
             lambda: self.seconds,
             "w",
@@ -106,13 +106,13 @@ class World:
 def test_a_worker_that_may_not_call_lets_the_message_go() -> None:
     world = World(FakeAssociations([1, 2], free=False))
     attend(1, world.tools())
-    assert (world.sent, world.rung, world.associations.notes) == ([], [], [])
+    assert (world.sent, world.dispatched, world.associations.notes) == ([], [], [])
 
 
 def test_a_worker_works_off_what_waits_for_its_destination() -> None:
     world = World(FakeAssociations([1, 2, 3]))
     attend(2, world.tools())
-    assert (world.sent, world.rung) == ([2, 1, 3], [])
+    assert (world.sent, world.dispatched) == ([2, 1, 3], [])
     assert world.associations.notes == ["left"]
 
 
@@ -120,14 +120,14 @@ def test_a_worker_does_not_stay_for_ever() -> None:
     world = World(FakeAssociations(list(range(1, 100))), each=7.0)
     attend(1, world.tools())
     assert world.sent == [1, 2, 3, 4]
-    assert world.rung == [5], "the next one is another message's"
+    assert world.dispatched == [5], "the next one is another message's"
 
 
 def test_a_destination_that_does_not_answer_is_left_at_once_and_longer_each_time() -> None:
     associations = FakeAssociations([1, 2, 3], failures=2)
     world = World(associations, {1: Contact.SILENT})
     attend(1, world.tools())
-    assert (world.sent, world.rung) == ([1], [])
+    assert (world.sent, world.dispatched) == ([1], [])
     assert (associations.notes, associations.pause) == (["silent", "left"], timedelta(seconds=20))
 
 
@@ -138,7 +138,7 @@ def test_a_destination_that_answers_again_is_called_as_usual() -> None:
 
 
 def test_a_silent_peer_keeps_its_proofs_waiting_too() -> None:
-    world = World(FakeAssociations([1]), {9: Contact.NONE}, proof=Contact.SILENT)
+    world = World(FakeAssociations([1]), {9: Contact.NONE}, verification=Contact.SILENT)
     attend(9, world.tools())
     assert (world.sent, world.associations.notes) == ([9], ["silent", "left"])
 
@@ -194,12 +194,12 @@ def configuration(folder: Path, broker: Broker, ports: Mapping[str, int]) -> Pat
 
 
 def prepared_deliveries(settings: Settings, names: list[str], images: int) -> set[str]:
-    """Finish a job for each image, with one result for each destination; rung for are the mute ones first."""
+    """Finish a job for each image, with one result for each destination; enqueued are the mute ones first."""
     folder = settings.store.folder
     (folder / "results").mkdir(parents=True)
     engine = connect(settings.database_url)
     migrate(engine)
-    worklist, doorbell, now = Worklist(engine, NO_RULES), Doorbell(settings.broker_url), datetime.now(UTC)
+    worklist, task_queue, now = Worklist(engine, NO_RULES), TaskQueue(settings.broker_url), datetime.now(UTC)
     deliveries: list[int] = []
     uids = set()
     for number in range(1, images + 1):
@@ -208,8 +208,8 @@ def prepared_deliveries(settings: Settings, names: list[str], images: int) -> se
         record = ResultRecord("sr", CR, uid, f"{uid}.2", f"{number:064x}", f"results/{number}.dcm", 10)
         deliveries += finished_job(worklist, number, record, dict.fromkeys(sorted(names, reverse=True), ("sr",)), now)
         uids.add(uid)
-    doorbell.ring_deliveries(deliveries)
-    doorbell.close()
+    task_queue.enqueue_deliveries(deliveries)
+    task_queue.close()
     return uids
 
 

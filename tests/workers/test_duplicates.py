@@ -25,11 +25,11 @@ UID = "1.2.3.1"
 
 
 @contextmanager
-def archive(*held: str, queries: bool = True) -> Iterator[int]:
-    """Port of a peer that takes one association at a time, calls everything a duplicate and finds ``held``."""
+def archive(*on_hold: str, queries: bool = True) -> Iterator[int]:
+    """Port of a peer that takes one association at a time, calls everything a duplicate and finds ``on_hold``."""
 
     def find(event: evt.Event) -> Iterator[tuple[int, Dataset | None]]:
-        if event.identifier.SOPInstanceUID in held:
+        if event.identifier.SOPInstanceUID in on_hold:
             yield 0xFF00, event.identifier
 
     entity = AE("PACS")
@@ -46,7 +46,7 @@ def archive(*held: str, queries: bool = True) -> Iterator[int]:
 
 
 @pytest.mark.parametrize(
-    ("held", "queries", "state"),
+    ("on_hold", "queries", "state"),
     [
         ((UID,), True, DeliveryState.SENT),
         ((), True, DeliveryState.PENDING),
@@ -55,14 +55,14 @@ def archive(*held: str, queries: bool = True) -> Iterator[int]:
     ids=["it holds it", "it does not find it", "it cannot be asked"],
 )
 def test_what_a_peer_calls_a_duplicate_is_sent_where_it_finds_it(
-    tmp_path: Path, held: tuple[str, ...], queries: bool, state: DeliveryState
+    tmp_path: Path, on_hold: tuple[str, ...], queries: bool, state: DeliveryState
 ) -> None:
     (tmp_path / "results").mkdir()
     dcmwrite(tmp_path / "results" / "sr.dcm", radiograph(UID), enforce_file_format=True)
     rows = FakeDeliveries(
         delivery(1, "sr", sop_class_uid=CR, sop_instance_uid=UID, series_instance_uid=f"{UID}.2", lost=1)
     )
-    with archive(*held, queries=queries) as port:
+    with archive(*on_hold, queries=queries) as port:
         peer = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=port, timeout_seconds=5)
         settings = Settings(store=Store(folder=tmp_path), destinations=(peer,))
         deliver(1, DeliveryTools(settings, rows, KINDS, FakeClock(), "w"))

@@ -47,9 +47,9 @@ def test_real_radiographs_come_back_as_seg_and_sr(broker: Broker, tmp_path: Path
             "every image to be analysed and delivered",
         )
         assert set(parts.counts()) == {"jobs.done", "deliveries.sent"}
-        held = {str(dataset.SOPInstanceUID): dataset for dataset in pacs.datasets()}
+        on_hold = {str(dataset.SOPInstanceUID): dataset for dataset in pacs.datasets()}
         for uid, image in reports.items():
-            evidence = held[uid].CurrentRequestedProcedureEvidenceSequence
+            evidence = on_hold[uid].CurrentRequestedProcedureEvidenceSequence
             referenced = {
                 item.ReferencedSOPInstanceUID
                 for study in evidence
@@ -58,9 +58,9 @@ def test_real_radiographs_come_back_as_seg_and_sr(broker: Broker, tmp_path: Path
             }
             assert image in referenced, "the report refers to its image"
             segments = referenced - {image}
-            assert segments <= held.keys(), "and to a SEG that the PACS holds"
-        assert {str(dataset.Modality) for dataset in held.values()} <= {"SEG", "SR"}
-        assert len(held) == parts.counts()["deliveries.sent"]
+            assert segments <= on_hold.keys(), "and to a SEG that the PACS holds"
+        assert {str(dataset.Modality) for dataset in on_hold.values()} <= {"SEG", "SR"}
+        assert len(on_hold) == parts.counts()["deliveries.sent"]
 
 
 def test_a_model_is_switched_while_the_workers_run(broker: Broker, tmp_path: Path, shared_data: Path) -> None:
@@ -82,8 +82,8 @@ def test_a_model_is_switched_while_the_workers_run(broker: Broker, tmp_path: Pat
         set_model_state(engine, MODEL, ModelState.ACTIVE, actor="ada", reason="test", now=utc_now())
         take_in(on, 2)
         parts.wait_until(lambda: parts.counts().get("deliveries.sent", 0) > 0, "the next image's results to be sent")
-        held = {str(item.StudyInstanceUID) for item in pacs.datasets()}
-        assert held == {str(dcmread(on).StudyInstanceUID)}
+        on_hold = {str(item.StudyInstanceUID) for item in pacs.datasets()}
+        assert on_hold == {str(dcmread(on).StudyInstanceUID)}
         jobs = [job for study in (1, 2) for job in Worklist(engine, NO_RULES).study_detail(study).jobs]
         assert [job.modes for job in jobs] == [{MODEL: "off"}, {MODEL: "active"}]
         engine.dispose()

@@ -1,4 +1,6 @@
-"""The doorbell against a real broker: what is rung is heard, STAT first, and a broker that is down keeps nobody."""
+"""The task queue against a real broker: what is enqueued is heard, STAT first, and a broker that is down keeps
+nobody.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.workers.conftest import Broker
-from workers.enqueue import ANALYSE, DELIVER, DELIVERIES, JOBS, Doorbell, celery_app
+from workers.enqueue import ANALYSE, DELIVER, DELIVERIES, JOBS, TaskQueue, celery_app
 
 
 def heard(broker: Broker, queue: str) -> list[tuple[str, int]]:
@@ -32,61 +34,61 @@ def heard(broker: Broker, queue: str) -> list[tuple[str, int]]:
 
 
 @pytest.mark.parametrize("kind", ["embedded", pytest.param("redis-server", marks=pytest.mark.peer("redis-server"))])
-def test_what_is_rung_is_heard(make_broker: Callable[[str], Broker], kind: str) -> None:
+def test_what_is_enqueued_is_heard(make_broker: Callable[[str], Broker], kind: str) -> None:
     broker = make_broker(kind)
-    bell = Doorbell(broker.url)
-    assert bell.ring_jobs([(1, False), (2, False)])
-    assert bell.ring_deliveries([9])
+    task_queue = TaskQueue(broker.url)
+    assert task_queue.enqueue_jobs([(1, False), (2, False)])
+    assert task_queue.enqueue_deliveries([9])
     assert heard(broker, JOBS) == [(ANALYSE, 1), (ANALYSE, 2)]
     assert heard(broker, DELIVERIES) == [(DELIVER, 9)]
-    bell.close()
+    task_queue.close()
 
 
 def test_a_stat_study_overtakes_the_queue(broker: Broker) -> None:
-    bell = Doorbell(broker.url)
-    bell.ring_jobs([(1, False), (2, False), (3, True), (4, False), (5, True)])
+    task_queue = TaskQueue(broker.url)
+    task_queue.enqueue_jobs([(1, False), (2, False), (3, True), (4, False), (5, True)])
     assert [job_id for _, job_id in heard(broker, JOBS)] == [3, 5, 1, 2, 4]
-    bell.close()
+    task_queue.close()
 
 
-def test_ringing_for_nothing_needs_no_broker(socket_folder: Path) -> None:
-    assert Doorbell(f"redis+socket://{socket_folder}/none.sock").ring_jobs([])
+def test_enqueueing_for_nothing_needs_no_broker(socket_folder: Path) -> None:
+    assert TaskQueue(f"redis+socket://{socket_folder}/none.sock").enqueue_jobs([])
 
 
 def test_a_broker_that_is_down_is_told_once_and_comes_back(broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
     moment = [0.0]
-    bell = Doorbell(broker.url, elapsed=lambda: moment[0])
-    assert bell.ring_jobs([(1, False)])
+    task_queue = TaskQueue(broker.url, elapsed=lambda: moment[0])
+    assert task_queue.enqueue_jobs([(1, False)])
     broker.kill()
     with caplog.at_level(logging.INFO):
         for _ in range(3):
             moment[0] += 2
-            assert not bell.ring_jobs([(2, False)])
+            assert not task_queue.enqueue_jobs([(2, False)])
         broker.start()
-        assert not bell.ring_jobs([(3, False)]), "within the pause nobody is asked"
+        assert not task_queue.enqueue_jobs([(3, False)]), "within the pause nobody is asked"
         moment[0] += 2
-        assert bell.ring_jobs([(4, False)])
+        assert task_queue.enqueue_jobs([(4, False)])
     assert [record.levelname for record in caplog.records if record.name == "workers.enqueue"] == ["WARNING", "INFO"]
     assert [job_id for _, job_id in heard(broker, JOBS)] == [4]
-    bell.close()
+    task_queue.close()
 
 
 def test_a_broker_that_never_answers_keeps_nobody_for_long() -> None:
     # A port that takes connections and says nothing: the pause after the first attempt spares the others the wait.
     with socket.create_server(("127.0.0.1", 0)) as silent:
         moment = [0.0]
-        bell = Doorbell(f"redis://127.0.0.1:{silent.getsockname()[1]}/0", elapsed=lambda: moment[0])
-        assert not bell.ring_jobs([(1, False)])
-        assert not bell.ring_jobs([(2, False)])
-        bell.close()
+        task_queue = TaskQueue(f"redis://127.0.0.1:{silent.getsockname()[1]}/0", elapsed=lambda: moment[0])
+        assert not task_queue.enqueue_jobs([(1, False)])
+        assert not task_queue.enqueue_jobs([(2, False)])
+        task_queue.close()
 
 
 def test_a_host_that_does_not_exist_is_no_error() -> None:
-    bell = Doorbell("redis://no-such-host.invalid:6379/0")
-    assert not bell.ring_deliveries([1])
+    task_queue = TaskQueue("redis://no-such-host.invalid:6379/0")
+    assert not task_queue.enqueue_deliveries([1])
 
 
-def test_the_doorbell_carries_no_networks_and_no_encoders() -> None:
+def test_the_task_queue_carries_no_networks_and_no_encoders() -> None:
     heavy = "onnxruntime,highdicom,tensorflow,keras,pynetdicom,pydicom,sqlalchemy,numpy"
     code = (
         f"import sys, workers.enqueue; loaded = [m for m in '{heavy}'.split(',') if m in sys.modules]; "
@@ -97,9 +99,9 @@ def test_the_doorbell_carries_no_networks_and_no_encoders() -> None:
 
 
 @pytest.mark.parametrize("settle", ["ack", "reject", "requeue"])
-def test_a_message_that_cannot_be_settled_does_not_block_the_next(broker: Broker, settle: str) -> None:
+def test_a_message_that_cannot_be_complete_does_not_block_the_next(broker: Broker, settle: str) -> None:
     """With one message at a time, a worker that still counted it would never ask for another."""
-    Doorbell(broker.url).ring_jobs([(1, False)])
+    TaskQueue(broker.url).enqueue_jobs([(1, False)])
     app = celery_app(broker.url)
     with app.connection_for_read() as connection:
         channel = connection.default_channel

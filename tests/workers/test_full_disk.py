@@ -16,10 +16,10 @@ from db.records import ResultRecord, StudyFacts, TriageDecision
 from db.worklist import Worklist
 from tests.db.examples import NOW, claim, finished, received, record
 from tests.rules import NO_RULES
-from workers.enqueue import Doorbell
+from workers.enqueue import TaskQueue
 from workers.job_outcome import EncodedResult
 from workers.retention import Retention
-from workers.scheduler import Sweep
+from workers.scheduler import Scheduler
 
 SIZE = 2 * 1024 * 1024
 LATER = NOW + timedelta(days=40)
@@ -48,14 +48,14 @@ def test_a_full_disk_is_freed_by_retention_and_the_node_goes_on(small_disk: Path
         path.write_bytes(bytes(2 * SIZE))
     young = quiet_now(worklist)
 
-    sweeper = scheduler(worklist, small_disk, LATER)
-    sweeper.summarise = summary
-    sweeper.retention.rest_until = LATER + timedelta(hours=1)  # it was here a moment ago
-    sweeper.once()
+    node_scheduler = scheduler(worklist, small_disk, LATER)
+    node_scheduler.summarise = summary
+    node_scheduler.retention.rest_until = LATER + timedelta(hours=1)  # it was here a moment ago
+    node_scheduler.once()
     assert worklist.study_detail(young).row.state.value == "open"
-    sweeper.retention.rest_until = None
-    sweeper.studies.until.clear()
-    sweeper.once()
+    node_scheduler.retention.rest_until = None
+    node_scheduler.studies.until.clear()
+    node_scheduler.once()
     assert not path.exists()
     assert worklist.study_detail(young).row.state.value == "settled"
     assert worklist.study_detail(old).row.state.value == "settled"
@@ -64,12 +64,12 @@ def test_a_full_disk_is_freed_by_retention_and_the_node_goes_on(small_disk: Path
 
 def settled_long_ago(worklist: Worklist) -> int:
     finished(worklist, study=1)
-    for delivery_id in worklist.deliveries_to_ring(NOW + timedelta(hours=1), timedelta(0)):
+    for delivery_id in worklist.deliveries_to_enqueue(NOW + timedelta(hours=1), timedelta(0)):
         assert worklist.claim_delivery(delivery_id, "w1", NOW, timedelta(minutes=1)) is not None
         worklist.delivery_sent(delivery_id, "w1", NOW)
     found = worklist.find_study(received(1, 1).study_instance_uid)
     assert found is not None
-    assert worklist.settle_study(found, (), {}, NOW) == ()
+    assert worklist.complete_study(found, (), {}, NOW) == ()
     return found
 
 
@@ -87,7 +87,7 @@ def summary(study: StudyFacts, decision: TriageDecision) -> Sequence[EncodedResu
     return (EncodedResult(record, bytes(SIZE // 2)),)
 
 
-def scheduler(worklist: Worklist, folder: Path, now: datetime) -> Sweep:
+def scheduler(worklist: Worklist, folder: Path, now: datetime) -> Scheduler:
     settings = Settings(store=Store(folder=folder))
-    doorbell = Doorbell(f"redis+socket://{folder}/none.sock")
-    return Sweep(settings, worklist, doorbell, lambda: now, lambda *_: (), Retention(folder, 30, worklist))
+    task_queue = TaskQueue(f"redis+socket://{folder}/none.sock")
+    return Scheduler(settings, worklist, task_queue, lambda: now, lambda *_: (), Retention(folder, 30, worklist))

@@ -34,8 +34,8 @@ def test_a_killed_worker_leaves_nothing_undone(broker: Broker, tmp_path: Path, v
         done = {"jobs.done": len(taken_in), "deliveries.sent": 2 * len(taken_in)}
         parts.wait_until(lambda: parts.counts() == done, f"{done}")
         assert parts.hits() == [(point, victim) for point in JOB_POINTS + DELIVERY_POINTS]
-        held = sorted(dataset.SOPInstanceUID for dataset in pacs.datasets())
-        assert held == sorted(uid for image in taken_in for uid in expected_results(image))
+        on_hold = sorted(dataset.SOPInstanceUID for dataset in pacs.datasets())
+        assert on_hold == sorted(uid for image in taken_in for uid in expected_results(image))
 
 
 def test_a_killed_broker_loses_nothing(broker: Broker, tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_a_killed_broker_loses_nothing(broker: Broker, tmp_path: Path) -> None:
         running_parts(tmp_path, broker, pacs, attempts=30) as parts,
     ):
         taken_in: list[str] = []
-        for when in ("idle", "jobs run", "deliveries run", "nobody can ring"):
+        for when in ("idle", "jobs run", "deliveries run", "nobody can enqueue"):
             if when != "idle":
                 taken_in += parts.take_in_next(6)
             if when == "jobs run":
@@ -52,11 +52,11 @@ def test_a_killed_broker_loses_nothing(broker: Broker, tmp_path: Path) -> None:
             if when == "deliveries run":
                 parts.wait_until(lambda: parts.counts().get("deliveries.sent", 0) > 12, "a first delivery")
             broker.kill()
-            if when == "nobody can ring":
+            if when == "nobody can enqueue":
                 taken_in += parts.take_in_next(3)
             broker.start()
         done = {"jobs.done": len(taken_in), "deliveries.sent": 2 * len(taken_in)}
         parts.wait_until(lambda: parts.counts() == done, f"{done}")
         assert parts.restarts == 0, "a broker that dies takes no worker with it"
-        held = sorted(dataset.SOPInstanceUID for dataset in pacs.datasets())
-        assert held == sorted(uid for image in taken_in for uid in expected_results(image))
+        on_hold = sorted(dataset.SOPInstanceUID for dataset in pacs.datasets())
+        assert on_hold == sorted(uid for image in taken_in for uid in expected_results(image))

@@ -28,7 +28,7 @@ from workers.composition import analysis_handler
 from workers.image_measures import measures_of
 from workers.pipeline_digest import active_pipeline, active_pipeline_digest, name_of_analysis
 from workers.results.identity import Identity
-from workers.worker_id import Place
+from workers.worker_id import WorkerId
 
 
 class Node:
@@ -49,7 +49,7 @@ class Node:
         self.engine: Engine = connect(self.settings.database_url)
         migrate(self.engine)
         self.worklist = Worklist(self.engine, NO_RULES)
-        self.handle: Callable[[int], None] = analysis_handler(self.settings, Place("here/jobs/0/0#", "1"))
+        self.handle: Callable[[int], None] = analysis_handler(self.settings, WorkerId("here/jobs/0/0#", "1"))
 
     def receive(self, number: int) -> int:
         uid = f"1.2.3.{number}"

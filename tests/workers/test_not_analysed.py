@@ -14,8 +14,8 @@ import pytest
 from pydicom import Dataset, dcmread
 
 from config.settings import Destination, Eligibility
-from db.records import Outcome, Refusal
-from node.dicom.eligibility import RefusalCode
+from db.records import NotEligible, Outcome
+from node.dicom.eligibility import NotEligibleCode
 from tests.workers.results.test_objects import complaints
 from tests.workers.test_completion import NOON, Study, outcome
 from workers.job_outcome import EncodedResult, kinds_of_studies
@@ -23,13 +23,15 @@ from workers.not_analysed import CHEST_REFUSALS, header_shows_chest, not_analyse
 from workers.results import codes
 from workers.results.codes import read_code
 
-LATERAL = Refusal("not-frontal", "View Position is LL, not a frontal view.")
-CHILD = Refusal("too-young", "The patient is younger than 18 years.")
-RAW = Refusal("for-processing", "The image is For Processing, not For Presentation.")
-HAND = Refusal("not-a-chest", "Body Part Examined is HAND, not a chest.")
-UNREADABLE = Outcome(unfit=Refusal("corrupt", "The pixel data is damaged."))
-ROTATED = Outcome(unfit=Refusal("rotated", "The chest does not stand upright in the image."))
-FOOT = Outcome(unfit=Refusal("not_frontal_chest", "The image does not look like a frontal chest radiograph."))
+LATERAL = NotEligible("not-frontal", "View Position is LL, not a frontal view.")
+CHILD = NotEligible("too-young", "The patient is younger than 18 years.")
+RAW = NotEligible("for-processing", "The image is For Processing, not For Presentation.")
+HAND = NotEligible("not-a-chest", "Body Part Examined is HAND, not a chest.")
+UNREADABLE = Outcome(not_analysed=NotEligible("corrupt", "The pixel data is damaged."))
+ROTATED = Outcome(not_analysed=NotEligible("rotated", "The chest does not stand upright in the image."))
+FOOT = Outcome(
+    not_analysed=NotEligible("not_frontal_chest", "The image does not look like a frontal chest radiograph.")
+)
 
 
 def destination(*kinds: str) -> Destination:
@@ -63,14 +65,14 @@ def _is_measured(item: Dataset) -> bool:
 @pytest.mark.parametrize(
     ("build", "sentence", "status"),
     [
-        (lambda study: study.add(refusal=LATERAL), "AI: not analysed, lateral view", codes.NOT_ATTEMPTED),
+        (lambda study: study.add(not_eligible=LATERAL), "AI: not analysed, lateral view", codes.NOT_ATTEMPTED),
         (
-            lambda study: study.add(refusal=CHILD),
+            lambda study: study.add(not_eligible=CHILD),
             "AI: not analysed, the patient is younger than 18 years",
             codes.NOT_ATTEMPTED,
         ),
         (
-            lambda study: study.add(refusal=RAW),
+            lambda study: study.add(not_eligible=RAW),
             "AI: not analysed, the image is For Processing, not For Presentation",
             codes.NOT_ATTEMPTED,
         ),
@@ -100,11 +102,11 @@ def test_one_coded_result_with_the_reason(
 @pytest.mark.parametrize(
     "build",
     [
-        lambda study: (study.add(outcome()), study.add(refusal=LATERAL)),
-        lambda study: (study.add(fails=True), study.add(refusal=LATERAL)),
-        lambda study: study.add(refusal=HAND),
+        lambda study: (study.add(outcome()), study.add(not_eligible=LATERAL)),
+        lambda study: (study.add(fails=True), study.add(not_eligible=LATERAL)),
+        lambda study: study.add(not_eligible=HAND),
         lambda study: study.add(FOOT),
-        lambda study: study.add(refusal=CHILD, BodyPartExamined="", StudyDescription=""),
+        lambda study: study.add(not_eligible=CHILD, BodyPartExamined="", StudyDescription=""),
     ],
     ids=["lateral beside an analysed frontal", "the summary tells a failure", "hand", "foot", "nobody says chest"],
 )
@@ -115,8 +117,8 @@ def test_no_such_result(study: Study, build: Callable[[Study], object]) -> None:
 
 
 def test_the_most_telling_image_stands_for_the_study(study: Study) -> None:
-    study.add(refusal=LATERAL)
-    study.add(refusal=CHILD)
+    study.add(not_eligible=LATERAL)
+    study.add(not_eligible=CHILD)
     assert [reason.code for _, reason in not_analysed_images(study.detail)] == ["too-young", "not-frontal"]
 
     study.add(UNREADABLE)
@@ -124,9 +126,9 @@ def test_the_most_telling_image_stands_for_the_study(study: Study) -> None:
 
 
 def test_a_later_analysis_replaces_it(study: Study) -> None:
-    study.add(refusal=LATERAL)
+    study.add(not_eligible=LATERAL)
     made = study.summarise(destination("sr", "sc"))
-    assert study.worklist.settle_study(study.id, tuple(each.record for each in made), {}, NOON) == ()
+    assert study.worklist.complete_study(study.id, tuple(each.record for each in made), {}, NOON) == ()
     study.add(outcome())
     (summary,) = study.summarise(destination("sr", "sc"))
 
@@ -136,7 +138,7 @@ def test_a_later_analysis_replaces_it(study: Study) -> None:
 
 
 def test_a_capture_where_captures_are_on(study: Study) -> None:
-    study.add(refusal=LATERAL)
+    study.add(not_eligible=LATERAL)
     report, capture = study.summarise(destination("sr", "sc"))
     picture = read(capture)
 
@@ -148,8 +150,8 @@ def test_a_capture_where_captures_are_on(study: Study) -> None:
 
 
 @pytest.mark.peer("dciodvfy")
-def test_the_judges_read_it(study: Study, tmp_path: Path) -> None:
-    study.add(refusal=LATERAL)
+def test_the_predicts_read_it(study: Study, tmp_path: Path) -> None:
+    study.add(not_eligible=LATERAL)
     for made in study.summarise(destination("sr", "sc")):
         path = tmp_path / f"{made.record.kind}.dcm"
         path.write_bytes(made.content)
@@ -173,7 +175,7 @@ def test_whoever_takes_summaries_takes_the_report_that_stands_for_one() -> None:
 def test_the_header_rules_refuse_these_after_they_have_asked_for_the_body_part() -> None:
     from node.dicom.eligibility import _RULES, _body_part, _too_small
 
-    assert {code.value for code in RefusalCode} >= CHEST_REFUSALS
+    assert {code.value for code in NotEligibleCode} >= CHEST_REFUSALS
     assert _RULES.index(_body_part) < _RULES.index(_too_small)
 
 

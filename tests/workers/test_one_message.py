@@ -16,8 +16,8 @@ from tests.db.examples import NOW, PIPELINE, received
 from tests.rules import NO_RULES
 from tests.workers.conftest import Broker
 from tests.workers.test_enqueue import heard
-from workers.enqueue import JOBS, Doorbell
-from workers.scheduler import ring_jobs
+from workers.enqueue import JOBS, TaskQueue
+from workers.scheduler import enqueue_jobs
 
 JOBS_WAITING = 300
 QUIET = timedelta(seconds=30)
@@ -31,64 +31,64 @@ def worklist(tmp_path: Path) -> Worklist:
 
 
 @pytest.fixture
-def doorbell(broker: Broker) -> Iterator[Doorbell]:
-    bell = Doorbell(broker.url)
-    yield bell
-    bell.close()
+def task_queue(broker: Broker) -> Iterator[TaskQueue]:
+    task_queue = TaskQueue(broker.url)
+    yield task_queue
+    task_queue.close()
 
 
-def take_in(worklist: Worklist, doorbell: Doorbell) -> list[int]:
-    """Record images and ring for them, as the listener does; one in ten is STAT."""
+def take_in(worklist: Worklist, task_queue: TaskQueue) -> list[int]:
+    """Record images and enqueues them, as the listener does; one in ten is STAT."""
     jobs = []
     for number in range(1, JOBS_WAITING + 1):
         stat = number % 10 == 0
         image = received(number, number, stat=stat)
         jobs += [(job_id, stat) for job_id in worklist.record_instance(image, None, PIPELINE, NOW).job_ids]
-    doorbell.ring_jobs(jobs)
+    task_queue.enqueue_jobs(jobs)
     return [job_id for job_id, _ in jobs]
 
 
-def wait(worklist: Worklist, doorbell: Doorbell, first: int, minutes: int) -> None:
+def wait(worklist: Worklist, task_queue: TaskQueue, first: int, minutes: int) -> None:
     """Let time go by without a worker."""
     for second in range(first, first + 60 * minutes, 10):
-        ring_jobs(worklist, doorbell, QUIET, NOW + timedelta(seconds=second))
+        enqueue_jobs(worklist, task_queue, QUIET, NOW + timedelta(seconds=second))
 
 
 def test_jobs_that_wait_for_an_hour_have_one_message_each(
-    worklist: Worklist, doorbell: Doorbell, broker: Broker
+    worklist: Worklist, task_queue: TaskQueue, broker: Broker
 ) -> None:
-    jobs = take_in(worklist, doorbell)
-    wait(worklist, doorbell, 0, 60)
+    jobs = take_in(worklist, task_queue)
+    wait(worklist, task_queue, 0, 60)
     assert sorted(job_id for _, job_id in heard(broker, JOBS)) == jobs
 
 
-def test_a_flushed_broker_has_one_message_each_again(worklist: Worklist, doorbell: Doorbell, broker: Broker) -> None:
-    jobs = take_in(worklist, doorbell)
-    wait(worklist, doorbell, 0, 5)
+def test_a_flushed_broker_has_one_message_each_again(worklist: Worklist, task_queue: TaskQueue, broker: Broker) -> None:
+    jobs = take_in(worklist, task_queue)
+    wait(worklist, task_queue, 0, 5)
     Redis(unix_socket_path=str(broker.socket_path)).flushall()
-    wait(worklist, doorbell, 300, 5)
+    wait(worklist, task_queue, 300, 5)
     assert sorted(job_id for _, job_id in heard(broker, JOBS)) == jobs
 
 
 def test_what_a_worker_took_and_lost_is_enqueued_again_beside_those_that_wait(
-    worklist: Worklist, doorbell: Doorbell, broker: Broker
+    worklist: Worklist, task_queue: TaskQueue, broker: Broker
 ) -> None:
-    jobs = take_in(worklist, doorbell)
+    jobs = take_in(worklist, task_queue)
     client = Redis(unix_socket_path=str(broker.socket_path))
     lists = [name.decode() for name in client.keys(f"{JOBS}*")]
     for name in lists:
         for _ in range(5):
             client.rpop(name)
-    wait(worklist, doorbell, 60, 5)
+    wait(worklist, task_queue, 60, 5)
     counted = Counter(job_id for _, job_id in heard(broker, JOBS))
     assert sorted(counted) == jobs
     assert set(counted.values()) == {1}
 
 
-def test_the_doorbell_says_what_waits(doorbell: Doorbell, broker: Broker) -> None:
-    doorbell.ring_jobs([(number, number % 2 == 0) for number in range(2500)])
-    doorbell.ring_deliveries([7])
-    assert doorbell.waiting_jobs() == frozenset(range(2500)), "more than a page, and both priorities"
-    assert doorbell.waiting_deliveries() == {7}
+def test_the_task_queue_says_what_waits(task_queue: TaskQueue, broker: Broker) -> None:
+    task_queue.enqueue_jobs([(number, number % 2 == 0) for number in range(2500)])
+    task_queue.enqueue_deliveries([7])
+    assert task_queue.waiting_jobs() == frozenset(range(2500)), "more than a page, and both priorities"
+    assert task_queue.waiting_deliveries() == {7}
     broker.kill()
-    assert doorbell.waiting_jobs() is None
+    assert task_queue.waiting_jobs() is None

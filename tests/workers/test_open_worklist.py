@@ -18,7 +18,7 @@ from tests.workers.builders import NOON, finding
 from workers.open_worklist import rules_of, triage_study, worklist_of
 
 ROOMS = Path(workers.__file__).parents[1]
-WEBHOOK = {"webhook": {"enabled": True, "url": "https://alarms.example/", "secret": "s"}}
+WEBHOOK = {"webhook": {"enabled": True, "url": "https://notifications.example/", "secret": "s"}}
 
 
 def calls(name: str) -> set[str]:
@@ -39,7 +39,7 @@ def test_a_worklist_without_rules_cannot_be_made(tmp_path: Path) -> None:
 def test_a_worklist_is_opened_in_one_place() -> None:
     # The API has an answer of that name, which opens nothing.
     assert calls("Worklist") - {"node/web/api.py"} == {"workers/open_worklist.py"}
-    assert calls("alarm_rules") == {"workers/open_worklist.py"}
+    assert calls("notification_rules") == {"workers/open_worklist.py"}
 
 
 def test_triage_is_written_in_one_place() -> None:
@@ -56,7 +56,7 @@ def test_who_lets_triage_decide_tells_of_what_is_critical(tmp_path: Path) -> Non
     (job,) = worklist.record_instance(received, None, "pipeline", NOON).job_ids
     assert worklist.claim_job(job, "worker", NOON, timedelta(minutes=5))
     worklist.finish_job(job, "worker", Outcome(findings=(finding(),)), NOON)
-    assert triage_study(1, worklist, settings.triage, NOON).alarms
+    assert triage_study(1, worklist, settings.triage, NOON).notifications
     assert Notifications(engine).waiting("webhook", NOON)
 
 

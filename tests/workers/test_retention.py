@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from db.engine import connect, migrate
-from db.records import ExpiredStudy, Outcome, ReceivedInstance, Refusal, ResultRecord
+from db.records import ExpiredStudy, NotEligible, Outcome, ReceivedInstance, ResultRecord
 from db.worklist import Worklist
 from tests.rules import NO_RULES
 from tests.workers.builders import NOON
@@ -57,11 +57,11 @@ def study(worklist: Worklist, folder: Path, number: int, *, sent: bool = True, s
         worklist.delivery_sent(deliveries[0], "w", NOON)
     found = worklist.find_study(f"1.3.{number}")
     assert found is not None
-    assert worklist.settle_study(found, (), {}, NOON) == ()
+    assert worklist.complete_study(found, (), {}, NOON) == ()
     return paths
 
 
-def test_files_of_a_settled_and_delivered_study_go(worklist: Worklist, tmp_path: Path) -> None:
+def test_files_of_a_complete_and_delivered_study_go(worklist: Worklist, tmp_path: Path) -> None:
     paths = study(worklist, tmp_path, 1)
     retention = Retention(tmp_path, 30, worklist)
     assert retention.step(NOON + timedelta(days=29)) == 0
@@ -81,7 +81,7 @@ def test_files_of_a_settled_and_delivered_study_go(worklist: Worklist, tmp_path:
             worklist.hold_study(worklist.find_study("1.3.1"), "a person looks", "admin", NOON),
         ][:2],
     ],
-    ids=["not delivered", "not settled", "held"],
+    ids=["not delivered", "not complete", "on_hold"],
 )
 def test_what_may_still_be_needed_stays(
     worklist: Worklist, tmp_path: Path, spoil: Callable[[Worklist, Path], list[Path]]
@@ -148,12 +148,12 @@ def test_a_study_is_looked_at_once_and_again_when_something_has_come(worklist: W
     assert worklist.expired_studies(LATER, 0) == ()
 
     late = ReceivedInstance("1.2.1.9", "1.2.840.1", "1.2.840.2", "e" * 64, "instances/late", 4, "1.3.1", "1.4.1", "")
-    worklist.record_instance(late, Refusal("report", "this is a report"), "p" * 64, LATER)
+    worklist.record_instance(late, NotEligible("report", "this is a report"), "p" * 64, LATER)
     (again,) = worklist.expired_studies(LATER, 0)
     assert "instances/late" in again.paths
     worklist.record_instance(
         replace(late, sop_instance_uid="1.2.1.10", digest="f" * 64),
-        Refusal("report", "this is a report"),
+        NotEligible("report", "this is a report"),
         "p" * 64,
         LATER,
     )

@@ -1,4 +1,4 @@
-"""The sweep with fakes: it rings for what is quiet, tells each late job once, settles what has come to rest."""
+"""The scheduler with fakes: it enqueues what is quiet, tells each late job once, completes what is complete."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import pytest
 from config.settings import Destination, Results, Settings, Store
 from db.records import IS_REPORTED, ExpiredStudy, ResultRecord, StudyFacts, TriageDecision
 from tests.workers.builders import NOON, FakeClock, facts
-from workers.completion import comes_too_late, may_settle
+from workers.completion import comes_too_late, may_complete
 from workers.job_outcome import EncodedResult
 from workers.retention import Retention
-from workers.scheduler import Sweep, sweep_until
+from workers.scheduler import Scheduler, repeat_until
 
 
 @dataclass
@@ -31,22 +31,22 @@ class FakeWorklist:
     arrived: bool = False
     notes: list[tuple[Any, ...]] = field(default_factory=list)
 
-    def jobs_to_ring(self, now: datetime, quiet: timedelta, limit: int = 500) -> tuple[tuple[int, bool], ...]:
+    def jobs_to_enqueue(self, now: datetime, quiet: timedelta, limit: int = 500) -> tuple[tuple[int, bool], ...]:
         return self.jobs
 
-    def mark_rung(self, job_ids: Sequence[int], now: datetime) -> None:
-        self.notes.append(("rung", *job_ids))
+    def mark_dispatched(self, job_ids: Sequence[int], now: datetime) -> None:
+        self.notes.append(("dispatched", *job_ids))
 
-    def deliveries_to_ring(self, now: datetime, quiet: timedelta, limit: int = 500) -> tuple[int, ...]:
+    def deliveries_to_enqueue(self, now: datetime, quiet: timedelta, limit: int = 500) -> tuple[int, ...]:
         return self.deliveries
 
-    def mark_deliveries_rung(self, delivery_ids: Sequence[int], now: datetime) -> None:
-        self.notes.append(("deliveries rung", *delivery_ids))
+    def mark_deliveries_dispatched(self, delivery_ids: Sequence[int], now: datetime) -> None:
+        self.notes.append(("deliveries enqueued", *delivery_ids))
 
     def late_jobs(self, now: datetime, older_than: timedelta) -> tuple[int, ...]:
         return self.late
 
-    def quiet_studies(self, now: datetime, quiet: timedelta, limit: int = 100) -> tuple[int, ...]:
+    def stable_studies(self, now: datetime, quiet: timedelta, limit: int = 100) -> tuple[int, ...]:
         return self.quiet
 
     def study_facts(self, study_id: int) -> StudyFacts:
@@ -61,7 +61,7 @@ class FakeWorklist:
     def files_removed(self, study: ExpiredStudy, now: datetime) -> None:
         raise AssertionError("with 0 days nothing is removed")
 
-    def settle_study(
+    def complete_study(
         self,
         study_id: int,
         results: Sequence[ResultRecord],
@@ -77,17 +77,17 @@ class FakeWorklist:
 
 
 @dataclass
-class FakeBell:
+class FakeTaskQueue:
     works: bool = True
     there: frozenset[int] = frozenset()
-    rung: list[Any] = field(default_factory=list)
+    dispatched: list[Any] = field(default_factory=list)
 
-    def ring_jobs(self, jobs: Iterable[tuple[int, bool]]) -> bool:
-        self.rung.extend(jobs)
+    def enqueue_jobs(self, jobs: Iterable[tuple[int, bool]]) -> bool:
+        self.dispatched.extend(jobs)
         return self.works
 
-    def ring_deliveries(self, delivery_ids: Iterable[int]) -> bool:
-        self.rung.extend(delivery_ids)
+    def enqueue_deliveries(self, delivery_ids: Iterable[int]) -> bool:
+        self.dispatched.extend(delivery_ids)
         return self.works
 
     def waiting_jobs(self) -> frozenset[int] | None:
@@ -100,85 +100,94 @@ class FakeBell:
 SUMMARY = EncodedResult(ResultRecord("summary", "1.2", "1.2.3", "1.2.4", "d", "results/dd/d.dcm", 4), b"DICM")
 
 
-def sweep(worklist: FakeWorklist, bell: FakeBell, folder: Path, *summaries: EncodedResult, hours: float = 0) -> Sweep:
+def scheduler(
+    worklist: FakeWorklist, task_queue: FakeTaskQueue, folder: Path, *summaries: EncodedResult, hours: float = 0
+) -> Scheduler:
     settings = Settings(
         store=Store(folder=folder),
         results=Results(late_after_hours=hours),
         destinations=(Destination(name="pacs", ae_title="PACS", host="h", port=104),),
     )
     retention = Retention(folder, 0, worklist)
-    return Sweep(settings, worklist, bell, FakeClock(), lambda study, decision: summaries, retention, lambda now: None)
+    return Scheduler(
+        settings, worklist, task_queue, FakeClock(), lambda study, decision: summaries, retention, lambda now: None
+    )
 
 
-def test_it_rings_for_what_nobody_has_heard_of(tmp_path: Path) -> None:
-    worklist, bell = FakeWorklist(jobs=((1, True), (2, False)), deliveries=(9,)), FakeBell()
-    sweep(worklist, bell, tmp_path).once()
-    assert bell.rung == [(1, True), (2, False), 9]
-    assert worklist.notes == [("rung", 1, 2), ("deliveries rung", 9)]
+def test_it_enqueues_for_what_nobody_has_heard_of(tmp_path: Path) -> None:
+    worklist, task_queue = FakeWorklist(jobs=((1, True), (2, False)), deliveries=(9,)), FakeTaskQueue()
+    scheduler(worklist, task_queue, tmp_path).once()
+    assert task_queue.dispatched == [(1, True), (2, False), 9]
+    assert worklist.notes == [("dispatched", 1, 2), ("deliveries enqueued", 9)]
 
 
-def test_what_the_broker_did_not_hear_is_not_noted_as_rung(tmp_path: Path) -> None:
-    worklist, bell = FakeWorklist(jobs=((1, True),), deliveries=(9,)), FakeBell(works=False)
-    sweep(worklist, bell, tmp_path).once()
+def test_what_the_broker_did_not_hear_is_not_noted_as_enqueued(tmp_path: Path) -> None:
+    worklist, task_queue = FakeWorklist(jobs=((1, True),), deliveries=(9,)), FakeTaskQueue(works=False)
+    scheduler(worklist, task_queue, tmp_path).once()
     assert worklist.notes == []
 
 
 def test_each_late_job_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     worklist = FakeWorklist(late=(3, 4))
-    sweeper = sweep(worklist, FakeBell(), tmp_path)
+    node_scheduler = scheduler(worklist, FakeTaskQueue(), tmp_path)
     with caplog.at_level(logging.WARNING):
-        sweeper.once()
-        sweeper.once()
+        node_scheduler.once()
+        node_scheduler.once()
         worklist.late = (4,)
-        sweeper.once()
+        node_scheduler.once()
         worklist.late = (3, 4)
-        sweeper.once()
+        node_scheduler.once()
     told = [record.args[0] for record in caplog.records if isinstance(record.args, tuple)]
     assert told == [3, 4, 3], "job 3 was late, then not, then late again"
 
 
-def test_a_quiet_study_is_triaged_summarised_and_settled(tmp_path: Path) -> None:
-    worklist, bell = FakeWorklist(quiet=(1,), study=facts(activity=7)), FakeBell()
-    sweep(worklist, bell, tmp_path, SUMMARY).once()
+def test_a_stable_study_is_triaged_summarised_and_complete(tmp_path: Path) -> None:
+    worklist, task_queue = FakeWorklist(quiet=(1,), study=facts(activity=7)), FakeTaskQueue()
+    scheduler(worklist, task_queue, tmp_path, SUMMARY).once()
     assert worklist.notes == [
         ("triage", "routine"),
         ("settled", ["summary"], {"pacs": ("seg", "sr", "summary")}, 7, ""),
     ]
     assert (tmp_path / "results/dd/d.dcm").read_bytes() == b"DICM"
-    assert bell.rung == [50]
+    assert task_queue.dispatched == [50]
 
 
 def test_a_summary_that_cannot_be_made_does_not_keep_a_study_open_for_ever(tmp_path: Path) -> None:
     worklist = FakeWorklist(quiet=(1,))
-    sweeper = sweep(worklist, FakeBell(), tmp_path)
+    node_scheduler = scheduler(worklist, FakeTaskQueue(), tmp_path)
 
     def fail(study: StudyFacts, decision: TriageDecision) -> Sequence[EncodedResult]:
         raise OSError("the image is gone")
 
-    sweeper.summarise = fail
+    node_scheduler.summarise = fail
     for _ in range(3):
-        sweeper.once()
+        node_scheduler.once()
     assert [note[0] for note in worklist.notes] == ["triage"] * 3
-    sweeper.once()
+    node_scheduler.once()
     assert worklist.notes[-1] == ("settled", [], {"pacs": ("seg", "sr", "summary")}, 0, "")
-    assert sweeper.failures == {}
+    assert node_scheduler.failures == {}
 
 
 def test_what_has_its_message_already_is_not_enqueued_again(tmp_path: Path) -> None:
-    worklist, bell = FakeWorklist(jobs=((1, True), (2, False)), deliveries=(9,)), FakeBell(there=frozenset({2, 9}))
-    sweep(worklist, bell, tmp_path).once()
-    assert bell.rung == [(1, True)]
-    assert worklist.notes == [("rung", 1, 2), ("deliveries rung", 9)], "it is looked for again after a while"
+    worklist, task_queue = (
+        FakeWorklist(jobs=((1, True), (2, False)), deliveries=(9,)),
+        FakeTaskQueue(there=frozenset({2, 9})),
+    )
+    scheduler(worklist, task_queue, tmp_path).once()
+    assert task_queue.dispatched == [(1, True)]
+    assert worklist.notes == [("dispatched", 1, 2), ("deliveries enqueued", 9)], "it is looked for again after a while"
 
 
-def test_a_study_that_cannot_be_settled_is_in_no_other_study_s_way(
+def test_a_study_that_cannot_be_complete_is_in_no_other_study_s_way(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The disk takes no file for the first one: the second settles, and the first is tried again, ever more rarely."""
+    """The disk takes no file for the first one: the second completes, and the first is tried again, ever more
+    rarely.
+    """
     worklist = FakeWorklist(quiet=(1, 2))
-    sweeper = sweep(worklist, FakeBell(), tmp_path)
-    sweeper.elapsed, seconds = lambda: seconds[0], [0.0]
-    sweeper.studies.elapsed = sweeper.elapsed
+    node_scheduler = scheduler(worklist, FakeTaskQueue(), tmp_path)
+    node_scheduler.elapsed, seconds = lambda: seconds[0], [0.0]
+    node_scheduler.studies.elapsed = node_scheduler.elapsed
     tries: list[float] = []
     name = "PATIENT^NAME"
 
@@ -190,7 +199,7 @@ def test_a_study_that_cannot_be_settled_is_in_no_other_study_s_way(
 
     worklist.study_facts = facts_of  # type: ignore[method-assign]
     for _ in range(10):
-        sweeper.once()
+        node_scheduler.once()
         seconds[0] += 1
     assert tries == [0, 2, 6]
     assert [note[0] for note in worklist.notes].count("settled") == 10
@@ -199,29 +208,29 @@ def test_a_study_that_cannot_be_settled_is_in_no_other_study_s_way(
 
 def test_a_step_that_fails_keeps_no_other_from_its_turn(tmp_path: Path) -> None:
     worklist = FakeWorklist(quiet=(1,), deliveries=(9,))
-    sweeper = sweep(worklist, FakeBell(), tmp_path, SUMMARY)
+    node_scheduler = scheduler(worklist, FakeTaskQueue(), tmp_path, SUMMARY)
     pulled: list[datetime] = []
 
     def pull_back(now: datetime) -> int:
         pulled.append(now)
         return 0
 
-    sweeper.pull_back = pull_back
+    node_scheduler.pull_back = pull_back
 
     def broken(*arguments: Any, **options: Any) -> Any:
         raise ZeroDivisionError
 
-    worklist.jobs_to_ring = worklist.late_jobs = broken  # type: ignore[method-assign]
-    sweeper.retention.keep_days = 30
-    sweeper.once()
-    assert [note[0] for note in worklist.notes] == ["deliveries rung", "triage", "settled"]
+    worklist.jobs_to_enqueue = worklist.late_jobs = broken  # type: ignore[method-assign]
+    node_scheduler.retention.keep_days = 30
+    node_scheduler.once()
+    assert [note[0] for note in worklist.notes] == ["deliveries enqueued", "triage", "settled"]
     assert len(pulled) == 1
 
 
 def test_a_late_summary_is_kept_and_not_sent(tmp_path: Path) -> None:
     old = facts(first_received_at=NOON - timedelta(hours=5))
     worklist = FakeWorklist(quiet=(1,), study=old)
-    sweep(worklist, FakeBell(), tmp_path, SUMMARY, hours=4).once()
+    scheduler(worklist, FakeTaskQueue(), tmp_path, SUMMARY, hours=4).once()
     assert worklist.notes[-1] == (
         "settled",
         ["summary"],
@@ -232,14 +241,14 @@ def test_a_late_summary_is_kept_and_not_sent(tmp_path: Path) -> None:
 
 
 def test_a_study_in_which_something_arrived_meanwhile_stays_open(tmp_path: Path) -> None:
-    worklist, bell = FakeWorklist(quiet=(1,), arrived=True), FakeBell()
-    sweep(worklist, bell, tmp_path).once()
-    assert bell.rung == []
+    worklist, task_queue = FakeWorklist(quiet=(1,), arrived=True), FakeTaskQueue()
+    scheduler(worklist, task_queue, tmp_path).once()
+    assert task_queue.dispatched == []
 
 
 def test_a_study_with_waiting_jobs_is_left_alone(tmp_path: Path) -> None:
     worklist = FakeWorklist(quiet=(1,), study=facts(jobs_waiting=1))
-    sweep(worklist, FakeBell(), tmp_path).once()
+    scheduler(worklist, FakeTaskQueue(), tmp_path).once()
     assert worklist.notes == []
 
 
@@ -253,7 +262,7 @@ def test_the_loop_outlives_what_goes_wrong_and_ends_when_told(caplog: pytest.Log
         if len(rounds) == 4:
             stop.set()
 
-    sweep_until(stop, once, 0.001)
+    repeat_until(stop, once, 0.001)
     assert len(rounds) == 4
     assert [record.levelname for record in caplog.records] == ["ERROR"]
 
@@ -273,5 +282,5 @@ def test_results_of_a_reported_study_come_too_late(reported: bool, rule: Literal
 
 
 def test_only_a_study_without_waiting_jobs_may_settle() -> None:
-    assert may_settle(facts())
-    assert not may_settle(replace(facts(), jobs_waiting=1))
+    assert may_complete(facts())
+    assert not may_complete(replace(facts(), jobs_waiting=1))

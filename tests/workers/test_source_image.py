@@ -56,7 +56,7 @@ def test_a_private_element_that_is_not_what_the_dictionary_says_does_no_harm(tmp
     odd = struct.pack("<HHL", 0x01F1, 0x0010, 8) + b"ELSCINT1" + struct.pack("<HHL", 0x01F1, 0x1026, 6) + b"0.264 "
     (tmp_path / "a.dcm").write_bytes(file[:at] + odd + file[at:])
     source = read_source(tmp_path / "a.dcm")
-    assert source.unfit is None
+    assert source.not_analysed is None
     assert source.model_input is not None
     assert all(not element.tag.is_private for element in source.header)
 
@@ -73,7 +73,7 @@ def test_file_meta_inside_the_data_set_is_not_believed(syntax: str, tmp_path: Pa
     for stray in (left, length + left):
         (tmp_path / "b.dcm").write_bytes(file[:at] + stray + file[at:])
         source = read_source(tmp_path / "b.dcm")
-        assert source.unfit is None
+        assert source.not_analysed is None
         assert source.header.file_meta.TransferSyntaxUID == syntax
         assert source.header.PatientID == "P1"
 
@@ -125,9 +125,9 @@ def test_identity_is_read_to_the_letter(tmp_path: Path) -> None:
 def test_what_nothing_can_refer_to_is_not_analysed(tag: int, octets: bytes, tmp_path: Path) -> None:
     path = written(raw(tag, "UI", octets), path=tmp_path / "a.dcm")
     source = read_source(path)
-    assert source.unfit is not None
-    assert not source.unfit.is_chest
-    assert "that can be read" in source.unfit.sentence
+    assert source.not_analysed is not None
+    assert not source.not_analysed.is_chest
+    assert "that can be read" in source.not_analysed.sentence
     with pytest.raises(UnreadablePixels):
         read_header(path)
 
@@ -151,8 +151,8 @@ def test_a_character_set_that_does_not_exist_is_read_as_latin_1(tmp_path: Path) 
 
 def test_the_limit_on_pixels_holds(tmp_path: Path) -> None:
     source = read_source(written(path=tmp_path / "a.dcm"), most_pixels=100)
-    assert source.unfit is not None
-    assert source.unfit.code == "too_large"
+    assert source.not_analysed is not None
+    assert source.not_analysed.code == "too_large"
     assert source.header.SOPInstanceUID == dcmread(tmp_path / "a.dcm").SOPInstanceUID
 
 

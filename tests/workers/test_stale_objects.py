@@ -92,7 +92,7 @@ class Node:
                 for name, notes in peers
             ),
         )
-        self.rung: list[int] = []
+        self.dispatched: list[int] = []
         dcmwrite(folder / "1.dcm", radiograph("1.2.1"), enforce_file_format=True)
         image = ReceivedInstance("1.2.1", CR, "1.2", "a" * 64, "1.dcm", 1, "1.3", "1.4", patient_id="P1")
         (job_id,) = self.worklist.record_instance(image, None, "p" * 64, NOON).job_ids
@@ -107,12 +107,12 @@ class Node:
             self.worklist.claim_delivery(delivery, "d", NOON, MINUTE)
             self.worklist.delivery_sent(delivery, "d", NOON)
 
-    def ring(self, deliveries: Iterable[int]) -> bool:
-        self.rung.extend(deliveries)
+    def enqueue(self, deliveries: Iterable[int]) -> bool:
+        self.dispatched.extend(deliveries)
         return True
 
     def step(self) -> None:
-        RejectionNotes(self.settings, self.worklist, EQUIPMENT, self.ring).step(NOON)
+        RejectionNotes(self.settings, self.worklist, EQUIPMENT, self.enqueue).step(NOON)
 
     @property
     def notes(self) -> Sequence[Any]:
@@ -130,7 +130,7 @@ def test_a_note_goes_where_notes_are_taken_and_the_rest_is_listed(tmp_path: Path
     detail = node.worklist.study_detail(1)
     deliveries = [one for one in detail.deliveries if one.result_id == made.id]
     assert [one.destination for one in deliveries] == ["pacs"]
-    assert node.rung == [deliveries[0].id]
+    assert node.dispatched == [deliveries[0].id]
     document = dcmread(BytesIO((tmp_path / made.record.path).read_bytes()))
     (evidence,) = document.CurrentRequestedProcedureEvidenceSequence
     named = {

@@ -11,15 +11,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from config.settings import Triage
-from db.records import Analysis, FindingRecord, PriorFinding, Priority, Refusal, StudyFacts
+from db.records import Analysis, FindingRecord, NotEligible, PriorFinding, Priority, StudyFacts
 from tests.workers.builders import NOON, facts, finding
 from workers.triage import NO_CHEST_REFUSALS, decide, known_from
 
 RULES = Triage()
-CORRUPT = Refusal("corrupt", "The pixel data is damaged.")
-LATERAL = Refusal("not-frontal", "View Position is LL, not a frontal view.")
-CHILD = Refusal("too-young", "The patient is younger than 18 years.")
-HAND = Refusal("not-a-chest", "Body Part Examined is HAND, not a chest.")
+CORRUPT = NotEligible("corrupt", "The pixel data is damaged.")
+LATERAL = NotEligible("not-frontal", "View Position is LL, not a frontal view.")
+CHILD = NotEligible("too-young", "The patient is younger than 18 years.")
+HAND = NotEligible("not-a-chest", "Body Part Examined is HAND, not a chest.")
 RANK = [Priority.ROUTINE, Priority.URGENT, Priority.CRITICAL]
 
 TABLE: list[tuple[str, dict[str, Any], Priority, float, Analysis, str]] = [
@@ -108,8 +108,8 @@ TABLE: list[tuple[str, dict[str, Any], Priority, float, Analysis, str]] = [
         "the analysis of 1 image failed",
     ),
     (
-        "unfit is due early",
-        {"images_unfit": 1},
+        "not analysed is due early",
+        {"images_not_analysed": 1},
         Priority.ROUTINE,
         120,
         Analysis.NOT_ANALYSED,
@@ -117,7 +117,7 @@ TABLE: list[tuple[str, dict[str, Any], Priority, float, Analysis, str]] = [
     ),
     (
         "refused at the door",
-        {"images_refused": 3, "jobs_done": 0},
+        {"images_not_eligible": 3, "jobs_done": 0},
         Priority.ROUTINE,
         120,
         Analysis.NOT_ANALYSED,
@@ -125,7 +125,7 @@ TABLE: list[tuple[str, dict[str, Any], Priority, float, Analysis, str]] = [
     ),
     (
         "what was tried says why",
-        {"images_unfit": 1, "refusals": (CORRUPT, LATERAL)},
+        {"images_not_analysed": 1, "not_eligible_counts": (CORRUPT, LATERAL)},
         Priority.ROUTINE,
         120,
         Analysis.NOT_ANALYSED,
@@ -133,7 +133,7 @@ TABLE: list[tuple[str, dict[str, Any], Priority, float, Analysis, str]] = [
     ),
     (
         "a child's lateral is not the question",
-        {"images_refused": 2, "jobs_done": 0, "refusals": (LATERAL, CHILD)},
+        {"images_not_eligible": 2, "jobs_done": 0, "not_eligible_counts": (LATERAL, CHILD)},
         Priority.ROUTINE,
         120,
         Analysis.NOT_ANALYSED,
@@ -141,7 +141,7 @@ TABLE: list[tuple[str, dict[str, Any], Priority, float, Analysis, str]] = [
     ),
     (
         "no chest waits like any routine study",
-        {"images_refused": 2, "jobs_done": 0, "refusals": (HAND, HAND)},
+        {"images_not_eligible": 2, "jobs_done": 0, "not_eligible_counts": (HAND, HAND)},
         Priority.ROUTINE,
         480,
         Analysis.NOT_ANALYSED,
@@ -149,7 +149,7 @@ TABLE: list[tuple[str, dict[str, Any], Priority, float, Analysis, str]] = [
     ),
     (
         "what the hospital asks for a hip holds",
-        {"images_refused": 1, "jobs_done": 0, "refusals": (HAND,), "stat": True},
+        {"images_not_eligible": 1, "jobs_done": 0, "not_eligible_counts": (HAND,), "stat": True},
         Priority.URGENT,
         60,
         Analysis.NOT_ANALYSED,
@@ -157,7 +157,7 @@ TABLE: list[tuple[str, dict[str, Any], Priority, float, Analysis, str]] = [
     ),
     (
         "a hand beside a chest that was refused",
-        {"images_refused": 2, "jobs_done": 0, "refusals": (HAND, CHILD)},
+        {"images_not_eligible": 2, "jobs_done": 0, "not_eligible_counts": (HAND, CHILD)},
         Priority.ROUTINE,
         120,
         Analysis.NOT_ANALYSED,
@@ -165,7 +165,7 @@ TABLE: list[tuple[str, dict[str, Any], Priority, float, Analysis, str]] = [
     ),
     (
         "an image that was tried in vain beside an analysed one",
-        {"jobs_done": 2, "images_unfit": 1, "refusals": (CORRUPT, LATERAL)},
+        {"jobs_done": 2, "images_not_analysed": 1, "not_eligible_counts": (CORRUPT, LATERAL)},
         Priority.ROUTINE,
         480,
         Analysis.ANALYSED,
@@ -173,7 +173,7 @@ TABLE: list[tuple[str, dict[str, Any], Priority, float, Analysis, str]] = [
     ),
     (
         "one analysed image is enough",
-        {"jobs_done": 2, "images_unfit": 1, "images_refused": 1},
+        {"jobs_done": 2, "images_not_analysed": 1, "images_not_eligible": 1},
         Priority.ROUTINE,
         480,
         Analysis.ANALYSED,
@@ -223,8 +223,8 @@ studies = st.builds(
     jobs_waiting=counts,
     jobs_done=counts,
     jobs_failed=counts,
-    images_refused=counts,
-    images_unfit=counts,
+    images_not_eligible=counts,
+    images_not_analysed=counts,
     study_date=st.sampled_from(["", "20260131", "20260110", "nonsense"]),
     returned_at=st.none() | st.just(NOON),
     reported=st.booleans(),
@@ -260,13 +260,13 @@ def test_a_further_finding_never_puts_a_study_back(study: StudyFacts, more: Find
     after = decide(replace(study, findings=(*study.findings, more)), policy, NOON)
     assert RANK.index(after.priority) >= RANK.index(before.priority)
     if (before.analysis, after.analysis) == (Analysis.NOT_ANALYSED, Analysis.ANALYSED):
-        # Until now only models in shadow had judged it, and what they say does not exist here.
+        # Until now only models in shadow had analysed it, and what they say does not exist here.
         assert after == decide(replace(study, findings=(more,)), policy, NOON)
     else:
         assert after.due_at <= before.due_at
 
 
-def test_a_study_that_only_shadow_models_judged_is_due_soon_until_an_active_model_has_judged_it() -> None:
+def test_a_study_that_only_shadow_models_analysed_is_due_soon_until_an_active_model_has_analysed_it() -> None:
     shadowed = facts(findings=(finding(present=False, shadow=True),), jobs_done=1)
     assert decide(shadowed, RULES, NOON).due_at == NOON + timedelta(minutes=RULES.not_analysed_minutes)
     judged = replace(shadowed, findings=(*shadowed.findings, finding(present=False)))
@@ -330,13 +330,13 @@ KNOWN: list[tuple[str, dict[str, Any], tuple[PriorFinding, ...], bool]] = [
 
 
 @pytest.mark.parametrize(("changes", "priors", "known"), [row[1:] for row in KNOWN], ids=[row[0] for row in KNOWN])
-def test_a_known_finding_does_not_alarm_again(
+def test_a_known_finding_does_not_notification_again(
     changes: dict[str, Any], priors: tuple[PriorFinding, ...], known: bool
 ) -> None:
     study = facts(findings=(finding(**changes),), priors=priors, study_date=TODAY)
     decision = decide(study, RULES, NOON)
     assert decision.priority is (Priority.URGENT if known else Priority.CRITICAL)
-    assert bool(decision.alarms) is not known
+    assert bool(decision.notifications) is not known
     assert ("known since" in decision.reason) is known
     assert (known_from(study.findings[0], study, RULES) is not None) is known
 
@@ -357,17 +357,17 @@ def test_a_known_urgent_finding_is_routine() -> None:
 
 def test_every_film_may_speak_for_itself() -> None:
     study = facts(findings=(finding(),), priors=(prior(),), study_date=TODAY)
-    assert decide(study, Triage(known_days=0), NOON).alarms == study.findings
+    assert decide(study, Triage(known_days=0), NOON).notifications == study.findings
 
 
 @pytest.mark.parametrize(("days", "late"), [(0, False), (2, False), (3, True), (400, True), (-1, False)])
-def test_a_study_that_was_sent_in_later_alarms_nobody(days: int, late: bool) -> None:
+def test_a_study_that_was_sent_in_later_notifies_nobody(days: int, late: bool) -> None:
     made_on = (NOON - timedelta(days=days)).strftime("%Y%m%d")
     decision = decide(facts(findings=(finding(),), study_date=made_on), RULES, NOON)
     assert decision.priority is (Priority.ROUTINE if late else Priority.CRITICAL)
-    assert bool(decision.alarms) is not late
+    assert bool(decision.notifications) is not late
     assert ("sent in later" in decision.reason) is late
-    assert decide(facts(findings=(finding(),), study_date=made_on), Triage(backfill_days=0), NOON).alarms
+    assert decide(facts(findings=(finding(),), study_date=made_on), Triage(backfill_days=0), NOON).notifications
 
 
 def test_a_study_that_was_sent_in_later_keeps_what_the_hospital_asked_for() -> None:
@@ -375,24 +375,24 @@ def test_a_study_that_was_sent_in_later_keeps_what_the_hospital_asked_for() -> N
     assert decision.priority is Priority.URGENT
 
 
-def test_nothing_of_a_reported_study_alarms() -> None:
+def test_nothing_of_a_reported_study_notifies() -> None:
     decision = decide(facts(findings=(finding(),), reported=True), RULES, NOON)
-    assert decision.alarms == ()
+    assert decision.notifications == ()
     assert decision.priority is Priority.CRITICAL
 
 
-def test_a_study_that_a_late_image_brought_back_is_urgent_from_then_on_and_alarms_nobody() -> None:
+def test_a_study_that_a_late_image_brought_back_is_urgent_from_then_on_and_notifies_nobody() -> None:
     late = NOON + timedelta(hours=30)
     for findings_there in ((), (finding(),)):
         decision = decide(facts(findings=findings_there, returned_at=late), RULES, late)
         assert decision.priority is Priority.URGENT
         assert decision.due_at == late + timedelta(minutes=RULES.urgent_minutes)
-        assert decision.alarms == ()
+        assert decision.notifications == ()
         assert decision.reason.startswith("an image came after the report; ")
 
 
 def test_a_hip_is_not_read_before_an_urgent_chest_that_comes_with_it() -> None:
-    hip = decide(facts(jobs_done=0, images_refused=1, refusals=(HAND,)), RULES, NOON)
+    hip = decide(facts(jobs_done=0, images_not_eligible=1, not_eligible_counts=(HAND,)), RULES, NOON)
     later = NOON + timedelta(minutes=RULES.routine_minutes - RULES.urgent_finding_minutes - 1)
     chest = decide(facts(findings=(finding("lung_opacity", 0.7),), first_received_at=later), RULES, later)
 
@@ -400,13 +400,13 @@ def test_a_hip_is_not_read_before_an_urgent_chest_that_comes_with_it() -> None:
 
 
 def test_what_only_the_pixels_spoke_against_may_be_a_chest() -> None:
-    doubted = Refusal("not_frontal_chest", "The image does not look like a frontal chest radiograph.")
-    due = decide(facts(images_unfit=1, refusals=(doubted,)), RULES, NOON).due_at
+    doubted = NotEligible("not_frontal_chest", "The image does not look like a frontal chest radiograph.")
+    due = decide(facts(images_not_analysed=1, not_eligible_counts=(doubted,)), RULES, NOON).due_at
 
     assert due == NOON + timedelta(minutes=RULES.not_analysed_minutes)
 
 
 def test_the_codes_are_those_of_the_header_rules() -> None:
-    from node.dicom.eligibility import RefusalCode
+    from node.dicom.eligibility import NotEligibleCode
 
-    assert {code.value for code in RefusalCode} >= NO_CHEST_REFUSALS
+    assert {code.value for code in NotEligibleCode} >= NO_CHEST_REFUSALS

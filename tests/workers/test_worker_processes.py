@@ -1,4 +1,4 @@
-"""Real worker processes against a real broker and database: what is rung runs, once, and nothing stays behind."""
+"""Real worker processes against a real broker and database: what is enqueued runs, once, and nothing stays behind."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KNOWN = {"pleura": ("PLEURA", 1)}
 
 @pytest.mark.peer("Orthanc")
 @pytest.mark.parametrize("kind", ["embedded", pytest.param("redis-server", marks=pytest.mark.peer("redis-server"))])
-def test_a_rung_job_brings_its_results_to_the_pacs(
+def test_a_enqueued_job_brings_its_results_to_the_pacs(
     make_broker: Callable[[str], Broker], tmp_path: Path, kind: str
 ) -> None:
     broker = make_broker(kind)
@@ -30,12 +30,12 @@ def test_a_rung_job_brings_its_results_to_the_pacs(
         uid = parts.take_in("1.2.3.100")
         parts.wait_until(lambda: parts.counts() == {"jobs.done": 1, "deliveries.sent": 2}, "the results to be sent")
         # The same messages again: nothing to be claimed, nothing sent.
-        parts.doorbell.ring_jobs([(1, False), (1, True)])
-        parts.doorbell.ring_deliveries([1, 2, 1])
+        parts.task_queue.enqueue_jobs([(1, False), (1, True)])
+        parts.task_queue.enqueue_deliveries([1, 2, 1])
         parts.take_in("1.2.3.101")
         parts.wait_until(lambda: parts.counts() == {"jobs.done": 2, "deliveries.sent": 4}, "the second image")
-        held = {dataset.SOPInstanceUID for dataset in pacs.datasets()}
-        assert held == expected_results(uid) | expected_results("1.2.3.101")
+        on_hold = {dataset.SOPInstanceUID for dataset in pacs.datasets()}
+        assert on_hold == expected_results(uid) | expected_results("1.2.3.101")
         # The second study is of the same patient: its pneumothorax is known.
         assert [row.priority.value for row in parts.worklist.worklist()] == ["critical", "urgent"]
 
@@ -43,17 +43,17 @@ def test_a_rung_job_brings_its_results_to_the_pacs(
 def test_a_flushed_broker_loses_nothing(broker: Broker, tmp_path: Path) -> None:
     with running_parts(tmp_path, broker, unreachable_attempts=1) as parts:
         for number in range(100, 105):
-            parts.take_in(f"1.2.3.{number}", ring=False)
-        parts.wait_until(lambda: parts.counts().get("jobs.done") == 5, "the sweep to ring for all of them")
+            parts.take_in(f"1.2.3.{number}", enqueue=False)
+        parts.wait_until(lambda: parts.counts().get("jobs.done") == 5, "the scheduler to enqueue all of them")
 
 
-def test_a_stuck_job_is_stopped_tried_again_and_parked(broker: Broker, tmp_path: Path) -> None:
+def test_a_stuck_job_is_stopped_tried_again_and_failed(broker: Broker, tmp_path: Path) -> None:
     with running_parts(tmp_path, broker, job_seconds=3, attempts=2, unreachable_attempts=1) as parts:
         parts.take_in("1.2.3.100", rows=33)
         parts.take_in("1.2.3.101")
         parts.wait_until(
             lambda: parts.counts().get("jobs.failed") == 1 and parts.counts().get("jobs.done") == 1,
-            "the stuck job to be parked and the other to be done",
+            "the stuck job to be failed and the other to be done",
         )
         study = parts.worklist.find_study("1.2.3.100")
         assert study is not None

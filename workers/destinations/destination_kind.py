@@ -44,7 +44,7 @@ class Verdict(StrEnum):
     RETRY = "retry"
     LATER = "later"
     UNREACHABLE = "unreachable"
-    REFUSED = "refused"
+    NOT_ELIGIBLE = "not_eligible"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Receipt:
 
 
 class StoredObject(Protocol):
-    """An object that a peer has taken, by its UIDs; :class:`db.records.Unproven` is one."""
+    """An object that a peer has taken, by its UIDs; :class:`db.records.Unverified` is one."""
 
     @property
     def sop_class_uid(self) -> str:
@@ -89,7 +89,7 @@ class StoredObject(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class HeldStudy:
+class PeerStudy:
     """Whose study a peer holds under a Study Instance UID."""
 
     patient_id: str
@@ -110,7 +110,7 @@ class DestinationKind(Protocol):
         """
         ...
 
-    def find_study(self, destination: Destination, calling: str, study_instance_uid: str) -> HeldStudy | None:
+    def find_study(self, destination: Destination, calling: str, study_instance_uid: str) -> PeerStudy | None:
         """Ask whose study the peer holds, None if it does not hold the study.
 
         Raises:
@@ -136,8 +136,8 @@ class DestinationKind(Protocol):
         """
         ...
 
-    def verify_proof(self, destination: Destination, calling: str) -> None:
-        """Return when the peer offers what ``destination.proof`` needs.
+    def check_verification(self, destination: Destination, calling: str) -> None:
+        """Return when the peer offers what ``destination.verification`` needs.
 
         Raises:
             PeerError: it does not, and why.

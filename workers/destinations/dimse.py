@@ -22,9 +22,9 @@ from pynetdicom.sop_class import (
 
 from config.settings import Destination
 from workers.destinations.destination_kind import (
-    HeldStudy,
     Outgoing,
     PeerError,
+    PeerStudy,
     PeerUnreachableError,
     Receipt,
     StoredObject,
@@ -76,7 +76,7 @@ class Dimse:
             if status.get("Status") != 0x0000:
                 raise _unexpected("C-ECHO", status)
 
-    def find_study(self, destination: Destination, calling: str, study_instance_uid: str) -> HeldStudy | None:
+    def find_study(self, destination: Destination, calling: str, study_instance_uid: str) -> PeerStudy | None:
         """C-FIND at study level; see :class:`~workers.destinations.destination_kind.DestinationKind`."""
         query = Dataset()
         query.QueryRetrieveLevel = "STUDY"
@@ -85,7 +85,7 @@ class Dimse:
         with _association(destination, calling, [_context(_QUERY)]) as association:
             _require(association, _QUERIES)
             found = _match(association, query, "StudyInstanceUID")
-        return None if found is None else HeldStudy(patient_id=text_of(found, "PatientID", "\\"))
+        return None if found is None else PeerStudy(patient_id=text_of(found, "PatientID", "\\"))
 
     def holds(self, destination: Destination, calling: str, objects: Sequence[StoredObject]) -> Iterator[bool]:
         """C-FIND at image level; see :class:`~workers.destinations.destination_kind.DestinationKind`."""
@@ -114,13 +114,13 @@ class Dimse:
             if status.get("Status") != 0x0000:
                 raise _unexpected("N-ACTION", status)
 
-    def verify_proof(self, destination: Destination, calling: str) -> None:
+    def check_verification(self, destination: Destination, calling: str) -> None:
         """See :class:`~workers.destinations.destination_kind.DestinationKind`; nothing is asked beyond the
         association.
         """
         needs = {"query": (_QUERY, _QUERIES), "commitment": (StorageCommitmentPushModel, _COMMITMENTS)}
-        if destination.proof in needs:
-            abstract_syntax, name = needs[destination.proof]
+        if destination.verification in needs:
+            abstract_syntax, name = needs[destination.verification]
             with _association(destination, calling, [_context(abstract_syntax)]) as association:
                 _require(association, name)
 
@@ -160,24 +160,26 @@ def _match(association: Association, query: Dataset, key: str) -> Dataset | None
 
 def _store(association: Association, outgoing: Outgoing, timeout_seconds: float) -> Receipt:
     if not any(context.abstract_syntax == outgoing.sop_class_uid for context in association.accepted_contexts):
-        return Receipt(Verdict.REFUSED, "the peer does not accept this SOP class")
+        return Receipt(Verdict.NOT_ELIGIBLE, "the peer does not accept this SOP class")
     try:
         dataset = dcmread(outgoing.path)
     except (OSError, InvalidDicomError) as error:
-        return Receipt(Verdict.REFUSED, f"the result file cannot be read ({type(error).__name__}); analyse it again")
+        return Receipt(
+            Verdict.NOT_ELIGIBLE, f"the result file cannot be read ({type(error).__name__}); analyse it again"
+        )
     started = time.monotonic()
     try:
         status = association.send_c_store(dataset)
     except RuntimeError:
         return Receipt(Verdict.RETRY, "the association was lost before the object was sent")
     except (ValueError, AttributeError) as error:
-        return Receipt(Verdict.REFUSED, f"the object cannot be sent as the peer wants it ({type(error).__name__})")
+        return Receipt(Verdict.NOT_ELIGIBLE, f"the object cannot be sent as the peer wants it ({type(error).__name__})")
     if "Status" not in status and time.monotonic() - started >= timeout_seconds:
         return Receipt(Verdict.UNREACHABLE, f"the peer took the object and said nothing for {timeout_seconds:g} s")
-    return judge(status)
+    return classify_status(status)
 
 
-def judge(status: Dataset) -> Receipt:
+def classify_status(status: Dataset) -> Receipt:
     """Say what a C-STORE response means for us (PS3.4 B.2.3, PS3.7 C); an empty ``status`` is no answer at all."""
     code = status.get("Status")
     if code is None:
@@ -193,7 +195,7 @@ def judge(status: Dataset) -> Receipt:
         return Receipt(Verdict.LATER, f"the peer has no room for it now: status {_hexadecimal(status)}")
     if code in (0x0110, 0x0210):
         return Receipt(Verdict.RETRY, f"the peer cannot store it now: status {_hexadecimal(status)}")
-    return Receipt(Verdict.REFUSED, f"the peer refuses it: status {_hexadecimal(status)}")
+    return Receipt(Verdict.NOT_ELIGIBLE, f"the peer refuses it: status {_hexadecimal(status)}")
 
 
 def _unexpected(service: str, status: Dataset) -> PeerError:

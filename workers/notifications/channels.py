@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from config.settings import Settings
-from db.notifications import AlarmRules
+from db.notifications import NotificationRules
 from workers.notifications.channel import Channel
 from workers.notifications.email import Email
 from workers.notifications.observation_report import HL7Report
@@ -24,6 +24,6 @@ def enabled_channels(settings: Settings) -> tuple[str, ...]:
     return tuple(name for name in CHANNELS if getattr(settings.notifications, name).enabled)
 
 
-def alarm_rules(settings: Settings) -> AlarmRules:
-    """What the worklist must know to raise alarms."""
-    return AlarmRules(enabled_channels(settings), timedelta(hours=settings.notifications.maximum_age_hours))
+def notification_rules(settings: Settings) -> NotificationRules:
+    """What the worklist must know to raise notifications."""
+    return NotificationRules(enabled_channels(settings), timedelta(hours=settings.notifications.maximum_age_hours))

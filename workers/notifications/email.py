@@ -43,11 +43,13 @@ class Email:
         message = compose(notification, settings, now)
         with _Session(rules) as session:
             try:
-                refused = session.send_message(message, to_addrs=owed)
+                not_eligible = session.send_message(message, to_addrs=owed)
             except smtplib.SMTPRecipientsRefused as error:  # every one of them
-                refused = error.recipients
-        if refused:
-            raise PartlySentError(_refusals(refused, rules.recipients), [each for each in owed if each not in refused])
+                not_eligible = error.recipients
+        if not_eligible:
+            raise PartlySentError(
+                _refusals(not_eligible, rules.recipients), [each for each in owed if each not in not_eligible]
+            )
 
     def verify(self, settings: Settings) -> str:
         """Connect, secure and log in as for a message, and quit."""
@@ -57,9 +59,9 @@ class Email:
         return f"{rules.host}:{rules.port} takes mail ({rules.security}{', logged in' if rules.user else ''})"
 
 
-def _refusals(refused: Mapping[str, tuple[int, bytes]], recipients: Sequence[str]) -> str:
+def _refusals(not_eligible: Mapping[str, tuple[int, bytes]], recipients: Sequence[str]) -> str:
     """Who has not been told, by place in the settings: addresses and the server's own words stay out of the log."""
-    places = [f"{recipients.index(name) + 1} ({code})" for name, (code, _) in refused.items()]
+    places = [f"{recipients.index(name) + 1} ({code})" for name, (code, _) in not_eligible.items()]
     return f"the SMTP server has not taken it for recipient {', '.join(sorted(places))} of {len(recipients)}"
 
 

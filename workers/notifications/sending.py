@@ -1,7 +1,8 @@
-"""Sending notifications: claimed from the database, tried again with growing pauses, parked in the end.
+"""Sending notifications: claimed from the database, tried again with growing pauses, failed in the end.
 
-Each channel has a thread of its own in the process of the sweep, and needs neither broker nor worker: an alarm must get
-through when much else is down, and a mail server that does not answer must not keep the others waiting.
+Each channel has a thread of its own in the process of the scheduler, and needs neither broker nor worker: a
+notification must get through when much else is down, and a mail server that does not answer must not keep the others
+waiting.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from workers.analysis import backoff
 from workers.clock import Clock, utc_now
 from workers.notifications.channel import Channel, NotSentError, PartlySentError
 from workers.notifications.channels import CHANNELS, enabled_channels
-from workers.scheduler import sweep_until
+from workers.scheduler import repeat_until
 from workers.worker_id import host_name
 
 log = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ class Sender:
         now = self.clock()
         if notification.attempts >= self.settings.notifications.attempts:
             self.notifications.fail(notification.id, self.worker, why, now)
-            log.error("notification %d by %s is parked: %s", notification.id, self.name, why)
+            log.error("notification %d by %s has failed: %s", notification.id, self.name, why)
             return
         after = backoff(notification.attempts, self.settings)
         self.notifications.retry(notification.id, self.worker, why, now, after)
@@ -133,9 +134,9 @@ def senders_of(settings: Settings) -> list[Sender]:
 @contextmanager
 def notifying(settings: Settings, stop: threading.Event) -> Iterator[None]:
     """Send notifications in the background until ``stop`` is set, which whoever leaves the block sees to."""
-    seconds = settings.workers.sweep_seconds
+    seconds = settings.workers.scheduler_seconds
     threads = [
-        threading.Thread(target=sweep_until, args=(stop, sender.once, seconds), name=f"notify-{sender.name}")
+        threading.Thread(target=repeat_until, args=(stop, sender.once, seconds), name=f"notify-{sender.name}")
         for sender in senders_of(settings)
     ]
     for thread in threads:

@@ -1,7 +1,8 @@
 """Telling a program by HTTPS: POST of a JSON document, signed as Standard Webhooks describes it.
 
 ``webhook-id`` is the key of the notification: a receiver that hears it twice knows. ``webhook-signature`` is the
-HMAC-SHA256 of id, time and body, so that nobody in between can invent or alter an alarm, and an old one shows its age.
+HMAC-SHA256 of id, time and body, so that nobody in between can invent or alter a notification, and an old one shows
+its age.
 """
 
 from __future__ import annotations

@@ -194,10 +194,10 @@ def side_code(analysis: Analysis, finding: Finding) -> Code | None:
 
 def analysis_status(analysis: Analysis) -> Code:
     """CID 6042: did the analysis of this image succeed, fail on its pixels, or was it not attempted?"""
-    unfit = analysis.prediction.unfit
-    if unfit is None:
+    not_analysed = analysis.prediction.not_analysed
+    if not_analysed is None:
         return codes.SUCCEEDED
-    return codes.FAILED if unfit.code in FAILED_REASONS else codes.NOT_ATTEMPTED
+    return codes.FAILED if not_analysed.code in FAILED_REASONS else codes.NOT_ATTEMPTED
 
 
 def algorithm_parameters(finding: Finding) -> str:

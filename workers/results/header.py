@@ -366,7 +366,7 @@ def _set_equipment(source: Dataset, made: Dataset, equipment: Equipment) -> None
 
 
 def contributing_equipment(source: Dataset, equipment: Equipment, models: tuple[ModelUse, ...]) -> Sequence:
-    """Contributing Equipment Sequence (PS3.3 C.12.1.1.5): each model that judged, and what took the image."""
+    """Contributing Equipment Sequence (PS3.3 C.12.1.1.5): each model that analysed, and what took the image."""
     items = [_model_item(equipment, model) for model in models]
     if not items:
         items = [_node_item(equipment)]

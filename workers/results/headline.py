@@ -28,9 +28,9 @@ class Told:
 
 def sentence_of(analysis: Analysis, said: Sequence[Statement]) -> str:
     """The sentence about one image; ``said`` are its statements."""
-    unfit = analysis.prediction.unfit
-    if unfit is not None:
-        return not_analysed_sentence(unfit.code, unfit.sentence)
+    not_analysed = analysis.prediction.not_analysed
+    if not_analysed is not None:
+        return not_analysed_sentence(not_analysed.code, not_analysed.sentence)
     if all(item.finding.probability is None for item in said):
         return not_analysed_sentence("", said[0].remark if said else "")
     wholes = {(item.finding.model, item.finding.parent) for item in said if item.finding.present}
@@ -64,7 +64,9 @@ def found_sentence(found: Iterable[Told], open_questions: Collection[str] = ()) 
 
 
 def not_analysed_sentence(code: str, reason: str) -> str:
-    """The sentence about an image that was not analysed; ``code`` and ``reason`` are those of its refusal."""
+    """The sentence about an image that was not analysed; ``code`` and ``reason`` are those of its reason for not
+    eligible.
+    """
     return f"AI: not analysed, {short_reason(code, reason)}"
 
 

@@ -63,9 +63,11 @@ def encode(analysis: Analysis) -> Dataset | None:
 
 
 def _picture(analysis: Analysis) -> Image.Image | None:
-    unfit, said = analysis.prediction.unfit, statements(analysis)
-    if unfit is not None:
-        return _sheet([sentence_of(analysis, ()), unfit.sentence, NOT_NEGATIVE]) if unfit.is_chest else None
+    not_analysed, said = analysis.prediction.not_analysed, statements(analysis)
+    if not_analysed is not None:
+        return (
+            _sheet([sentence_of(analysis, ()), not_analysed.sentence, NOT_NEGATIVE]) if not_analysed.is_chest else None
+        )
     if analysis.model_input is None or not said:
         return None
     return draw(analysis, analysis.model_input, said)

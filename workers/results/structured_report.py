@@ -54,15 +54,15 @@ _STORAGE = {"comprehensive-3d": Comprehensive3DSRStorage, "comprehensive": Compr
 
 def encode(analysis: Analysis) -> Dataset | None:
     """Make the SR, or None where nothing may be said: no chest radiograph, or every finding is in shadow."""
-    unfit = analysis.prediction.unfit
+    not_analysed = analysis.prediction.not_analysed
     said = statements(analysis)
-    if (unfit is not None and not unfit.is_chest) or (unfit is None and not said):
+    if (not_analysed is not None and not not_analysed.is_chest) or (not_analysed is None and not said):
         return None
     made = new_object(analysis, KIND, _STORAGE[analysis.sr_storage], "SR")
     set_document(made, analysis.source, list(_evidence(analysis)))
     if KIND in analysis.previous:
         made.PredecessorDocumentsSequence = _predecessor(analysis)
-    groups = list(_groups(analysis, said)) if unfit is None else [_not_analysed(analysis)]
+    groups = list(_groups(analysis, said)) if not_analysed is None else [_not_analysed(analysis)]
     sentence = sentence_of(analysis, said)
     set_root(made, report(analysis.source, analysis.equipment, analysis.identity.uid_root, sentence, groups))
     return finish(made, analysis.source)
@@ -331,9 +331,9 @@ def _status(statement: Statement) -> list[Dataset]:
 
 def _not_analysed(analysis: Analysis) -> Dataset:
     """The whole image was not analysed: CID 6042 and the reason, in a group of its own."""
-    unfit = analysis.prediction.unfit
-    reason = _sentence(unfit.sentence) if unfit is not None else ""
-    reason_code = unfit.code if unfit is not None else ""
+    not_analysed = analysis.prediction.not_analysed
+    reason = _sentence(not_analysed.sentence) if not_analysed is not None else ""
+    reason_code = not_analysed.code if not_analysed is not None else ""
     status = analysis_status(analysis)
     return container(
         codes.MEASUREMENT_GROUP,

@@ -1,4 +1,4 @@
-"""Study summary (PS3.16 TID 1500): one report for a settled study.
+"""Study summary (PS3.16 TID 1500): one report for a complete study.
 
 It says the triage priority, what became of each image, and why an image was not analysed. A revision names the summary
 that it replaces.
@@ -86,7 +86,7 @@ class ImageAccount:
 
 @dataclass(frozen=True, slots=True)
 class StudyAccount:
-    """A settled study: its triage priority (critical, urgent, routine) with the reason, and its images."""
+    """A complete study: its triage priority (critical, urgent, routine) with the reason, and its images."""
 
     priority: str
     reason: str

@@ -33,7 +33,7 @@ def draw_cases(scenario: Scenario, generator: np.random.Generator) -> tuple[Case
     count = len(arrives)
     minutes = _reading_times(scenario.reading, count, generator)
     rests = generator.uniform(0.5, 1.5, count)
-    unread = generator.random(count) < scenario.not_analysed
+    unreported = generator.random(count) < scenario.not_analysed
     chances = generator.random((2, len(scenario.findings), count))
     shows: list[set[str]] = [set() for _ in range(count)]
     said: list[set[str]] = [set() for _ in range(count)]
@@ -51,7 +51,7 @@ def draw_cases(scenario: Scenario, generator: np.random.Generator) -> tuple[Case
             float(minutes[number]),
             float(rests[number]),
             frozenset(shows[number]),
-            None if unread[number] else frozenset(said[number]),
+            None if unreported[number] else frozenset(said[number]),
         )
         for number in range(count)
     )

@@ -62,7 +62,7 @@ def _due_key(case: Case, rules: Triage, *, waiting: bool) -> Key:
 
 def _facts(case: Case, *, waiting: bool) -> StudyFacts:
     """The study as the node's triage sees it: one image, waiting for its analysis or done with it."""
-    unfit = case.said is None and not waiting
+    not_analysed = case.said is None and not waiting
     return StudyFacts(
         study_id=case.number,
         first_received_at=_MONDAY + timedelta(minutes=case.arrives),
@@ -72,8 +72,8 @@ def _facts(case: Case, *, waiting: bool) -> StudyFacts:
         jobs_waiting=int(waiting),
         jobs_done=int(not waiting),
         jobs_failed=0,
-        images_refused=0,
-        images_unfit=int(unfit),
+        images_not_eligible=0,
+        images_not_analysed=int(not_analysed),
     )
 
 

@@ -24,7 +24,7 @@ def turnarounds(cases: Sequence[Case], policy: Policy, scenario: Scenario) -> tu
         room.work_until(minute)
         room.place(number, key)
         room.assign(minute)
-    while room.unread:
+    while room.unreported:
         room.work_until(room.now + _HOUR)
         room.assign(room.now)
     return tuple(reported - case.arrives for reported, case in zip(room.reported, cases, strict=True))
@@ -40,7 +40,7 @@ class _Room:
         self._places: dict[int, Key] = {}
         self._back_at: list[float] = []
         self.now = 0.0
-        self.unread = len(cases)
+        self.unreported = len(cases)
         self.reported = [0.0] * len(cases)
 
     def place(self, number: int, key: Key) -> None:
@@ -80,7 +80,7 @@ class _Room:
     def _read(self, number: int, minute: float) -> None:
         case = self._cases[number]
         self.reported[number] = minute + case.minutes
-        self.unread -= 1
+        self.unreported -= 1
         share = self._scenario.attention.at(minute)
         rest = case.rest * self._scenario.reading.mean_minutes * (1 / share - 1)
         heappush(self._back_at, self.reported[number] + rest)

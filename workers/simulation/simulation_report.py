@@ -116,7 +116,7 @@ def _table(comparison: Comparison) -> str:
 
 
 def in_short(comparison: Comparison) -> str:
-    """The two figures by which the policy by due time is judged, in a sentence."""
+    """The two figures by which the policy by due time is analysed, in a sentence."""
     found, critical = comparison.figures, comparison.critical
     sooner = found[OURS][critical].mean.mean / found[PRIORITY][critical].mean.mean
     longer = found[OURS][ALL].longest.mean / found[FIRST_COME][ALL].longest.mean

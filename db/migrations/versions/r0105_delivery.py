@@ -26,7 +26,7 @@ def upgrade() -> None:
     )
     op.add_column("deliveries", sa.Column("lost", sa.Integer(), server_default=ZERO, nullable=False))
     op.add_column("studies", sa.Column("files_removed_at", MOMENT, nullable=True))
-    op.create_index("ix_studies_settled_at", "studies", ["settled_at"], sqlite_where=KEPT, postgresql_where=KEPT)
+    op.create_index("ix_studies_settled_at", "studies", ["completed_at"], sqlite_where=KEPT, postgresql_where=KEPT)
     op.add_column("notifications", sa.Column("taken_by", sa.JSON(), nullable=True))
 
 

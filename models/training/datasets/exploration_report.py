@@ -57,7 +57,7 @@ def explore_folder(
 
 def exploration_page(name: str, told: Exploration, data: Dataset) -> str:
     """The whole page."""
-    sections = [("Findings", _findings(told)), ("People", _people(told))]
+    sections = [("Findings", _findings(told)), ("Users", _users(told))]
     if told.boxes or told.masks:
         sections.append(("Places", _places(told)))
     sections += [
@@ -99,7 +99,7 @@ def _findings(told: Exploration) -> str:
     return plots(parts)
 
 
-def _people(told: Exploration) -> str:
+def _users(told: Exploration) -> str:
     charts = []
     if told.ages:
         counts, _ = np.histogram(np.clip(told.ages, 0, 99), AGE_EDGES)

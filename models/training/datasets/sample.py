@@ -36,7 +36,7 @@ class MarkedBox:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A radiograph that a network can learn from or be judged by.
+    """A radiograph that a network can learn from or be analysed by.
 
     ``name`` is unique in its data set, ``image`` a DICOM, PNG or JPEG file. ``labels`` holds 1.0 or 0.0 (or how likely,
     for a soft label) for each finding that is known; what is missing there is not known. ``weak`` holds what a recipe

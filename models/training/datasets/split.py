@@ -1,4 +1,4 @@
-"""Who learns and who judges: splits by patient, since two images of one patient are not independent."""
+"""Who learns and who analyses: splits by patient, since two images of one patient are not independent."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def folds(samples: Sequence[Sample], count: int, seed: int) -> list[int]:
 
 
 def by_patient(samples: Sequence[Sample], fraction: float, seed: int) -> tuple[list[Sample], list[Sample]]:
-    """Samples to learn from, and those of about ``fraction`` of all patients to judge by; both keep their order.
+    """Samples to learn from, and those of about ``fraction`` of all patients to analyse by; both keep their order.
 
     Raises:
         ValueError: the fraction leaves nobody on one side.
@@ -43,7 +43,7 @@ def by_patient(samples: Sequence[Sample], fraction: float, seed: int) -> tuple[l
     held = round(fraction * len(rarest))
     if not 0 < held < len(rarest):
         raise ValueError(
-            f"a share of {fraction:g} of {len(rarest)} patients leaves nobody to learn from or to judge by"
+            f"a share of {fraction:g} of {len(rarest)} patients leaves nobody to learn from or to analyse by"
         )
     order = np.random.default_rng(seed).permutation(len(rarest))
     patients = sorted(rarest)

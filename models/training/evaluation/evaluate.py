@@ -123,7 +123,7 @@ def _spec(model: str, folder: Path | None) -> ModelSpec:
 
 
 def _check_label_names(label_names: LabelNames, samples: Sequence[Sample]) -> None:
-    """Refuse where nothing can be judged, and where a truth is named that nobody has."""
+    """Refuse where nothing can be analysed, and where a truth is named that nobody has."""
     there = sorted({name for item in samples for name in (*item.labels, *item.runs, *item.boxed)})
     for label, names in label_names.classes.items():
         if label not in label_names.labels:

@@ -48,7 +48,7 @@ def evaluation_page(found: Evaluation, network: Network, label_names: LabelNames
         if parts:
             sections.append((label.name, "".join(parts)))
     if found.unjudged:
-        sections.append(("Not judged", table(("finding", "why"), list(found.unjudged.items()))))
+        sections.append(("Not analysed", table(("finding", "why"), list(found.unjudged.items()))))
     sections.append(("Left out", problem_list(found.problems)))
     return page(f"{spec.title} {spec.version} on {found.split}", _lead(found), sections)
 
@@ -59,7 +59,7 @@ def _lead(found: Evaluation) -> str:
         (
             ("images", len(samples)),
             ("patients", len({item.patient for item in samples})),
-            ("findings judged", len(found.classified)),
+            ("findings analysed", len(found.classified)),
             ("left out", len(found.problems)),
         )
     )
@@ -205,10 +205,10 @@ def _place(item: Segmented, measured: Measured) -> str:
         edges = np.linspace(0, 1, _BINS + 1)
         counts = np.histogram(values, edges)[0].tolist()
         charts.append(histogram("Dice of positives", "Dice", edges.tolist(), [("images", counts)]))
-        swept = list(zip(item.cuts, item.sweep, strict=True))
+        swept = list(zip(item.cuts, item.scheduler, strict=True))
         lines = [
             Line("", swept),
-            Line("cut-off", [(item.threshold, item.sweep[item.cuts.index(item.threshold)])], True),
+            Line("cut-off", [(item.threshold, item.scheduler[item.cuts.index(item.threshold)])], True),
         ]
         charts.append(curves("map threshold", Axis("map threshold"), Axis("mean Dice, positives"), lines))
     head = ("mask", "Dice, positives", "IoU, positives", "Dice, all", "IoU, all", "Dice, all pixels together")

@@ -58,7 +58,7 @@ def picks(measured: Measured, column: int, threshold: float, each: int) -> list[
     groups = {
         "found": [number for number in order if known[number] and truths[number] and scores[number] >= threshold],
         "missed": [number for number in order[::-1] if known[number] and truths[number] and scores[number] < threshold],
-        "false alarm": [n for n in order if known[n] and not truths[n] and scores[n] >= threshold],
+        "false notification": [n for n in order if known[n] and not truths[n] and scores[n] >= threshold],
     }
     for name, numbers in groups.items():
         for number in numbers[:each]:

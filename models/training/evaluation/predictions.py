@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.floating]
 LEARNT = "learnt_from"
-"""Whether the network that ships has learnt from the evidence's images (other networks judged them) or from others."""
+"""Whether the network that ships has learnt from the evidence's images (other networks analysed them) or from
+others.
+"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

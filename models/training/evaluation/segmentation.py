@@ -59,7 +59,7 @@ class Segmented:
 
     ``map`` is of the map cut at ``threshold`` alone, ``served`` of what the node delivers. ``nothing`` is the Dice over
     all images of a model that never marks anything. ``marked_negatives`` is the share of images without the finding on
-    which the node would mark something. ``sweep`` is mean Dice on positives at each of ``cuts``.
+    which the node would mark something. ``scheduler`` is mean Dice on positives at each of ``cuts``.
     """
 
     label: str
@@ -73,12 +73,12 @@ class Segmented:
     marked_negatives: Interval
     pointing: Interval
     cuts: tuple[float, ...]
-    sweep: tuple[float, ...]
+    scheduler: tuple[float, ...]
 
     @property
     def best_cut(self) -> float:
         """The map threshold of the largest Dice on positives; chosen on these very images."""
-        return self.cuts[int(np.nanargmax(self.sweep))] if np.isfinite(self.sweep).any() else math.nan
+        return self.cuts[int(np.nanargmax(self.scheduler))] if np.isfinite(self.scheduler).any() else math.nan
 
     def as_dict(self) -> dict[str, Any]:
         """For ``metrics.json``."""
@@ -124,7 +124,7 @@ def segment(label: str, marked: Marked, patients: Sequence[str], threshold: floa
         marked_negatives=proportion(int((marked.served[~positive] > 0).sum()), negatives),
         pointing=proportion(int(hits.sum()), len(hits)),
         cuts=marked.cuts,
-        sweep=tuple(swept.mean(axis=0).tolist()) if len(swept) else (math.nan,) * len(marked.cuts),
+        scheduler=tuple(swept.mean(axis=0).tolist()) if len(swept) else (math.nan,) * len(marked.cuts),
     )
 
 

@@ -17,14 +17,14 @@ from node.monitoring.drift_statistics import wilson
 from node.monitoring.model_use import ModelInUse, models_in_use
 from node.web import actions
 from node.web.charts import Trend, histogram, scatter, trend
-from node.web.middleware import Visit
+from node.web.middleware import RequestContext
 
 WEEKS = 12
 
 
 @dataclass(frozen=True, slots=True)
 class ShownModel:
-    """A model of this node with its state, and what it has judged here."""
+    """A model of this node with its state, and what it has analysed here."""
 
     use: ModelInUse
     findings: int
@@ -46,57 +46,61 @@ class ShownModel:
         return self.spec.card is not None and self.spec.card.is_file()
 
 
-def known_models(visit: Visit) -> tuple[ShownModel, ...]:
+def known_models(context: RequestContext) -> tuple[ShownModel, ...]:
     """Every model that could run; none where a manifest is wrong, which the checks of the system page tell."""
-    settings = visit.services.settings.models
+    settings = context.services.settings.models
     try:
         specs = read_registry(settings.folder, verify=False).specs
     except (ManifestError, UnknownModel, OSError):
         return ()
     counted: dict[str, tuple[int, int]] = {}
-    for row in visit.services.statistics.models():
+    for row in context.services.statistics.models():
         findings, positives = counted.get(row.name, (0, 0))
         counted[row.name] = (findings + row.findings, positives + row.positives)
-    used = models_in_use(specs, settings, model_states(visit.services.engine))
+    used = models_in_use(specs, settings, model_states(context.services.engine))
     return tuple(ShownModel(one, *counted.get(one.spec.name, (0, 0))) for one in used)
 
 
-def show_model(visit: Visit) -> Response:
+def show_model(context: RequestContext) -> Response:
     """One model: its state with the switch, weeks of scores and of agreement, the comparison, and its card."""
-    name = str(visit.request.path_params["name"])
-    shown = next((model for model in known_models(visit) if model.name == name), None)
+    name = str(context.request.path_params["name"])
+    shown = next((model for model in known_models(context) if model.name == name), None)
     if shown is None:
         raise HTTPException(404)
     card = shown.spec.card
     text = card.read_text(encoding="utf-8") if card is not None and card.is_file() else ""
-    report = watch(visit.services.counts, visit.now, weeks=WEEKS, model=name)
-    return visit.page(
+    report = watch(context.services.counts, context.now, weeks=WEEKS, model=name)
+    return context.page(
         "model.html",
         model=shown,
         card=text,
         report=report,
         series=label_series(report, (shown,)),
         comparisons=[(one, scatter(one.pairs)) for one in report.comparisons],
-        history=model_history(visit.services.engine, name),
-        told=visit.query("told"),
-        held=_count(visit.query("held")),
-        silenced=_count(visit.query("silenced")),
+        history=model_history(context.services.engine, name),
+        told=context.query("told"),
+        on_hold=_count(context.query("on_hold")),
+        cancelled=_count(context.query("cancelled")),
     )
 
 
-def switch(visit: Visit) -> Response:
+def switch(context: RequestContext) -> Response:
     """The switch of the page. What it did is told on the model's page."""
-    name, word, reason = str(visit.request.path_params["name"]), visit.field("state"), visit.field("reason").strip()
+    name, word, reason = (
+        str(context.request.path_params["name"]),
+        context.field("state"),
+        context.field("reason").strip(),
+    )
     if word not in set(ModelState):
         raise HTTPException(400, "a state is active, shadow or off")
     if not reason:
         raise HTTPException(400, "say why, for whoever finds it so")
     try:
-        done = actions.switch_model(visit, name, ModelState(word), reason)
+        done = actions.switch_model(context, name, ModelState(word), reason)
     except RecordNotFoundError as error:
         raise HTTPException(404, str(error)) from error
     told = "switched" if done.changed else "same"
-    return RedirectResponse(f"/system/models/{name}?told={told}&held={done.held}&silenced={done.silenced}", 303)
+    return RedirectResponse(f"/system/models/{name}?told={told}&on_hold={done.on_hold}&cancelled={done.cancelled}", 303)
 
 
 def _count(given: str) -> int:

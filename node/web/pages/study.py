@@ -18,7 +18,7 @@ from db.records import InstanceDetail, JobDetail, Priority, StudyDetail
 from db.user_tables import Verdict
 from node.web import actions
 from node.web.image_process import ImageError
-from node.web.middleware import Visit
+from node.web.middleware import RequestContext
 from node.web.overlay import colour_of
 from node.web.rendering import Segment
 from workers.stale_objects import by_hand
@@ -43,44 +43,44 @@ class ShownImage:
     findings: tuple[ShownFinding, ...]
 
 
-def show_study(visit: Visit) -> Response:
+def show_study(context: RequestContext) -> Response:
     """The page of one study; that it was looked at is written down."""
-    study_id = visit.number("study")
-    detail = _detail(visit, study_id)
-    listed = visit.services.reading.rows([study_id])[0]
-    visit.audit("view study", "study", study_id)
-    images = _images(visit, detail)
-    wanted = visit.query("image")
+    study_id = context.number("study")
+    detail = _detail(context, study_id)
+    listed = context.services.reading.rows([study_id])[0]
+    context.audit("view study", "study", study_id)
+    images = _images(context, detail)
+    wanted = context.query("image")
     chosen = next((image for image in images if str(image.instance.id) == wanted), images[0] if images else None)
-    return visit.page(
+    return context.page(
         "study.html",
         detail=detail,
         listed=listed,
         images=images,
         chosen=chosen,
-        hospital_priority=visit.services.reporting.hospital_priority(study_id),
+        hospital_priority=context.services.reporting.hospital_priority(study_id),
         Priority=Priority,
-        assessments=unmatched(visit.services.engine, 10, study_id),
-        alarms=Notifications(visit.services.engine).of_study(study_id),
-        to_remove=by_hand(detail, visit.services.settings.destinations),
-        problem=visit.query("problem")[:200],
-        told=_DONE.get(visit.query("told"), ""),
+        assessments=unmatched(context.services.engine, 10, study_id),
+        notifications=Notifications(context.services.engine).of_study(study_id),
+        to_remove=by_hand(detail, context.services.settings.destinations),
+        problem=context.query("problem")[:200],
+        told=_DONE.get(context.query("told"), ""),
     )
 
 
-def show_history(visit: Visit) -> Response:
+def show_history(context: RequestContext) -> Response:
     """Everything that happened to a study, and who looked at it."""
-    study_id = visit.number("study")
-    detail = _detail(visit, study_id)
-    trail = visit.services.audit.entries(limit=500, study_id=study_id) if visit.who.role.value == "admin" else ()
-    return visit.page("history.html", detail=detail, listed=visit.services.reading.rows([study_id])[0], trail=trail)
+    study_id = context.number("study")
+    detail = _detail(context, study_id)
+    trail = context.services.audit.entries(limit=500, study_id=study_id) if context.who.role.value == "admin" else ()
+    return context.page("history.html", detail=detail, listed=context.services.reading.rows([study_id])[0], trail=trail)
 
 
-def picture(visit: Visit) -> Response:
+def picture(context: RequestContext) -> Response:
     """The radiograph of one instance for the viewer, or with ``size=preview`` a small ordinary one."""
-    instance = _instance(visit)
-    radiographs = visit.services.radiographs
-    make = radiographs.preview if visit.query("size") == "preview" else radiographs.packed
+    instance = _instance(context)
+    radiographs = context.services.radiographs
+    make = radiographs.preview if context.query("size") == "preview" else radiographs.packed
     try:
         return Response(make(instance.path), media_type="image/png")
     except FileNotFoundError as error:
@@ -89,72 +89,72 @@ def picture(visit: Visit) -> Response:
         raise HTTPException(404, f"this image cannot be shown: {error}") from error
 
 
-def overlay(visit: Visit) -> Response:
+def overlay(context: RequestContext) -> Response:
     """One segment of a SEG as a transparent picture in the colour of its number."""
-    detail = _detail(visit, visit.number("study"))
-    result = next((result for result in detail.results if result.id == visit.number("result")), None)
+    detail = _detail(context, context.number("study"))
+    result = next((result for result in detail.results if result.id == context.number("result")), None)
     if result is None or result.record.kind != "seg":
         raise HTTPException(404)
-    number = visit.number("segment")
+    number = context.number("segment")
     try:
-        made = visit.services.radiographs.overlay(result.record.path, number, colour_of(_colour(visit)))
+        made = context.services.radiographs.overlay(result.record.path, number, colour_of(_colour(context)))
     except (FileNotFoundError, LookupError) as error:
         raise HTTPException(404, "this segmentation is no longer in the store") from error
     return Response(made, media_type="image/png")
 
 
-def act(visit: Visit) -> Response:
-    """A button of the page. A refusal of the database is told on the page, in its own words."""
-    study_id = visit.number("study")
-    action = _ACTIONS.get(visit.request.path_params["action"])
+def act(context: RequestContext) -> Response:
+    """A button of the page. A reason for not eligible of the database is told on the page, in its own words."""
+    study_id = context.number("study")
+    action = _ACTIONS.get(context.request.path_params["action"])
     if action is None:
         raise HTTPException(404)
     try:
-        _detail(visit, study_id)
-        action(visit, study_id)
+        _detail(context, study_id)
+        action(context, study_id)
     except RecordNotFoundError as error:
         raise HTTPException(404, str(error)) from error
     except DatabaseError as error:
-        return _back(visit, study_id, str(error))
-    return _back(visit, study_id, told=visit.request.path_params["action"])
+        return _back(context, study_id, str(error))
+    return _back(context, study_id, told=context.request.path_params["action"])
 
 
-def give_feedback(visit: Visit) -> Response:
+def give_feedback(context: RequestContext) -> Response:
     """A verdict on a finding of this study."""
-    study_id, finding_id = visit.number("study"), visit.number("finding")
-    if finding_id not in {finding.id for finding in visit.services.feedback.findings(study_id)}:
+    study_id, finding_id = context.number("study"), context.number("finding")
+    if finding_id not in {finding.id for finding in context.services.feedback.findings(study_id)}:
         raise HTTPException(404)
-    verdict = visit.field("verdict")
+    verdict = context.field("verdict")
     if verdict not in set(Verdict):
         raise HTTPException(400, "a verdict is accept, modify or reject")
-    actions.judge_finding(visit, finding_id, Verdict(verdict), visit.field("comment"), "web")
-    return _back(visit, study_id, told="verdict")
+    actions.give_feedback_on(context, finding_id, Verdict(verdict), context.field("comment"), "web")
+    return _back(context, study_id, told="verdict")
 
 
-def _retry(visit: Visit, study_id: int) -> None:
-    job_id = _of_study(visit, [job.id for job in _detail(visit, study_id).jobs])
-    actions.retry_job(visit, study_id, job_id)
+def _retry(context: RequestContext, study_id: int) -> None:
+    job_id = _of_study(context, [job.id for job in _detail(context, study_id).jobs])
+    actions.retry_job(context, study_id, job_id)
 
 
-def _send_again(visit: Visit, study_id: int) -> None:
-    delivery_id = _of_study(visit, [delivery.id for delivery in _detail(visit, study_id).deliveries])
-    actions.send_again(visit, study_id, delivery_id)
+def _send_again(context: RequestContext, study_id: int) -> None:
+    delivery_id = _of_study(context, [delivery.id for delivery in _detail(context, study_id).deliveries])
+    actions.send_again(context, study_id, delivery_id)
 
 
-def _set_priority(visit: Visit, study_id: int) -> None:
-    word = visit.field("priority")
+def _set_priority(context: RequestContext, study_id: int) -> None:
+    word = context.field("priority")
     if word not in {*Priority, "triage"}:
         raise HTTPException(400, "a priority is critical, urgent, routine or triage")
-    actions.set_priority(visit, study_id, None if word == "triage" else Priority(word))
+    actions.set_priority(context, study_id, None if word == "triage" else Priority(word))
 
 
-_ACTIONS: dict[str, Callable[[Visit, int], None]] = {
+_ACTIONS: dict[str, Callable[[RequestContext, int], None]] = {
     "retry": _retry,
     "resend": _send_again,
-    "hold": lambda visit, study_id: actions.hold(visit, study_id, visit.field("reason")),
+    "hold": lambda context, study_id: actions.hold(context, study_id, context.field("reason")),
     "release": actions.release,
     "reported": actions.report,
-    "unread": actions.make_unread,
+    "unreported": actions.mark_unreported,
     "priority": _set_priority,
 }
 
@@ -165,62 +165,62 @@ _DONE = {
     "hold": "On hold",
     "release": "Released",
     "reported": "Marked as reported",
-    "unread": "Back on the worklist",
+    "unreported": "Back on the worklist",
     "priority": "The priority is set",
     "verdict": "The verdict is stored",
 }
 """What the page says of an action that is done, before it repeats whose study it was."""
 
 
-def _of_study(visit: Visit, known: list[int]) -> int:
+def _of_study(context: RequestContext, known: list[int]) -> int:
     """The row number in the form, which must be one of this study's."""
-    given = visit.field("id")
+    given = context.field("id")
     if not (given.isascii() and given.isdigit() and len(given) < 11) or int(given) not in known:
         raise HTTPException(404)
     return int(given)
 
 
-def _back(visit: Visit, study_id: int, problem: str = "", told: str = "") -> Response:
-    values = {"image": visit.field("image"), "problem": problem, "told": told}
+def _back(context: RequestContext, study_id: int, problem: str = "", told: str = "") -> Response:
+    values = {"image": context.field("image"), "problem": problem, "told": told}
     query = urlencode({name: value for name, value in values.items() if value})
     return RedirectResponse(f"/studies/{study_id}" + (f"?{query}" if query else ""), 303)
 
 
-def _detail(visit: Visit, study_id: int) -> StudyDetail:
+def _detail(context: RequestContext, study_id: int) -> StudyDetail:
     try:
-        return visit.services.worklist.study_detail(study_id)
+        return context.services.worklist.study_detail(study_id)
     except RecordNotFoundError as error:
         raise HTTPException(404, str(error)) from error
 
 
-def _instance(visit: Visit) -> InstanceDetail:
-    detail = _detail(visit, visit.number("study"))
-    wanted = visit.number("instance")
+def _instance(context: RequestContext) -> InstanceDetail:
+    detail = _detail(context, context.number("study"))
+    wanted = context.number("instance")
     found = next((instance for instance in detail.instances if instance.id == wanted), None)
     if found is None:
         raise HTTPException(404)
     return found
 
 
-def _images(visit: Visit, detail: StudyDetail) -> tuple[ShownImage, ...]:
+def _images(context: RequestContext, detail: StudyDetail) -> tuple[ShownImage, ...]:
     """Images that can be looked at, those with findings first."""
-    findings = visit.services.feedback.findings(detail.row.study_id)
-    verdicts = visit.services.feedback.of_study(detail.row.study_id)
+    findings = context.services.feedback.findings(detail.row.study_id)
+    verdicts = context.services.feedback.of_study(detail.row.study_id)
     latest = {job.instance_id: job for job in detail.jobs}
     images = []
     for instance in detail.instances:
         if instance.flag in (COMPARE, REPEAT, REPLACED):
             continue
         job = latest.get(instance.id)
-        if job is None and instance.modality not in visit.services.settings.eligibility.modalities:
+        if job is None and instance.modality not in context.services.settings.eligibility.modalities:
             continue
         own = tuple(finding for finding in findings if job is not None and finding.job_id == job.id)
-        images.append(ShownImage(instance, job, _shown(visit, detail, job, own, verdicts)))
+        images.append(ShownImage(instance, job, _shown(context, detail, job, own, verdicts)))
     return tuple(sorted(images, key=lambda image: (image.job is None, image.instance.id)))
 
 
 def _shown(
-    visit: Visit,
+    context: RequestContext,
     detail: StudyDetail,
     job: JobDetail | None,
     findings: tuple[IdentifiedFinding, ...],
@@ -228,7 +228,7 @@ def _shown(
 ) -> tuple[ShownFinding, ...]:
     segs = [result for result in detail.results if result.record.kind == "seg" and job and result.job_id == job.id]
     seg = max(segs, key=lambda result: result.revision, default=None)
-    segments = visit.services.radiographs.segments(seg.record.path) if seg is not None else ()
+    segments = context.services.radiographs.segments(seg.record.path) if seg is not None else ()
     shown = []
     for index, finding in enumerate(sorted(findings, key=_by_weight)):
         segment = _segment_of(finding, segments)
@@ -250,6 +250,6 @@ def _by_weight(finding: IdentifiedFinding) -> tuple[bool, bool, float]:
     return finding.record.shadow, not finding.record.present, -(finding.record.probability or 0)
 
 
-def _colour(visit: Visit) -> int:
-    given = visit.query("colour", "0")
+def _colour(context: RequestContext) -> int:
+    given = context.query("colour", "0")
     return int(given) % 6 if given.isascii() and given.isdigit() and len(given) < 4 else 0

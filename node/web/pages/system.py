@@ -17,24 +17,24 @@ from node.monitoring.drift import watch
 from node.monitoring.health import check_broker, check_models, check_store
 from node.web.charts import latencies, per_interval
 from node.web.dependencies import Services
-from node.web.middleware import Visit
+from node.web.middleware import RequestContext
 from node.web.pages.models import alike, image_trends, known_models, label_series, verdict_totals
 from workers.notifications.channels import enabled_channels
 
 
-def show_system(visit: Visit) -> Response:
+def show_system(context: RequestContext) -> Response:
     """The system page."""
-    return _page(visit)
+    return _page(context)
 
 
-def _page(visit: Visit, called: Destination | None = None, problem: str | None = None) -> Response:
+def _page(context: RequestContext, called: Destination | None = None, problem: str | None = None) -> Response:
     """The system page; with ``called`` it tells how a C-ECHO went."""
-    services, now = visit.services, visit.now
+    services, now = context.services, context.now
     day = now - timedelta(hours=24)
     jobs = services.statistics.finished_jobs(day)
-    models, report = known_models(visit), watch(services.counts, now)
-    disk = shutil.disk_usage(_existing(visit))
-    return visit.page(
+    models, report = known_models(context), watch(services.counts, now)
+    disk = shutil.disk_usage(_existing(context))
+    return context.page(
         "system.html",
         checks=[check_store(services.settings), check_broker(services.settings), check_models(services.settings)],
         queue=services.statistics.queue_counts(),
@@ -45,7 +45,7 @@ def _page(visit: Visit, called: Destination | None = None, problem: str | None =
         latency=latencies(jobs, now),
         stages=mean_stages(jobs),
         disk=disk,
-        destinations=_destinations(visit),
+        destinations=_destinations(context),
         models=models,
         failures=alike_failures(services.statistics.failures()),
         device=services.settings.workers.device,
@@ -55,7 +55,7 @@ def _page(visit: Visit, called: Destination | None = None, problem: str | None =
         failed=sum(job.failed for job in jobs),
         totals=verdict_totals(report),
         trends=image_trends(report) if report.images else [],
-        alarms=alarm_counts(services),
+        notifications=notification_counts(services),
         assessments=unmatched(services.engine, 20),
         alike=alike,
         called=called,
@@ -63,30 +63,30 @@ def _page(visit: Visit, called: Destination | None = None, problem: str | None =
     )
 
 
-def send_alarms_again(visit: Visit) -> Response:
-    """Try again what was parked in a channel of alarms; of studies that are reported nothing goes out."""
-    name = str(visit.request.path_params["name"])
-    if name not in enabled_channels(visit.services.settings):
+def send_notifications_again(context: RequestContext) -> Response:
+    """Try again what was failed in a channel of notifications; of studies that are reported nothing goes out."""
+    name = str(context.request.path_params["name"])
+    if name not in enabled_channels(context.services.settings):
         raise HTTPException(404)
-    again = Notifications(visit.services.engine).requeue(name, visit.actor, visit.now)
-    visit.audit("send alarms again", name, detail=f"{again} alarms")
+    again = Notifications(context.services.engine).requeue(name, context.actor, context.now)
+    context.audit("send notifies again", name, detail=f"{again} notifications")
     return RedirectResponse("/system#alarms", 303)
 
 
-def call_destination(visit: Visit) -> Response:
+def call_destination(context: RequestContext) -> Response:
     """C-ECHO to one destination, asked for by the page."""
-    name = str(visit.request.path_params["name"])
-    destination = visit.services.settings.destination(name)
+    name = str(context.request.path_params["name"])
+    destination = context.services.settings.destination(name)
     if destination is None:
         raise HTTPException(404)
-    problem = visit.services.echo(destination)
-    visit.audit("C-ECHO", name, detail=problem or "answers")
-    return _page(visit, destination, problem)
+    problem = context.services.echo(destination)
+    context.audit("C-ECHO", name, detail=problem or "answers")
+    return _page(context, destination, problem)
 
 
-def alarm_counts(services: Services) -> dict[str, dict[str, int]]:
-    """How many alarms of each channel that is on are in each state."""
-    return services.statistics.alarms(enabled_channels(services.settings))
+def notification_counts(services: Services) -> dict[str, dict[str, int]]:
+    """How many notifications of each channel that is on are in each state."""
+    return services.statistics.notifications(enabled_channels(services.settings))
 
 
 def alike_failures(failures: Sequence[Failure]) -> list[tuple[Failure, list[int]]]:
@@ -107,14 +107,14 @@ def mean_stages(jobs: tuple[FinishedJob, ...]) -> dict[str, float]:
     return {stage: sum(seconds) / len(seconds) for stage, seconds in spent.items()}
 
 
-def _destinations(visit: Visit) -> list[tuple[Destination, DestinationState]]:
-    known = visit.services.statistics.destinations()
+def _destinations(context: RequestContext) -> list[tuple[Destination, DestinationState]]:
+    known = context.services.statistics.destinations()
     return [
         (one, known.get(one.name, DestinationState(one.name, None, None, "", {})))
-        for one in visit.services.settings.destinations
+        for one in context.services.settings.destinations
     ]
 
 
-def _existing(visit: Visit) -> str:
-    folder = visit.services.settings.store.folder.absolute()
+def _existing(context: RequestContext) -> str:
+    folder = context.services.settings.store.folder.absolute()
     return str(next(parent for parent in (folder, *folder.parents) if parent.exists()))

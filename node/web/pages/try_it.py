@@ -10,52 +10,52 @@ from models.manifest import ManifestError
 from models.model_registry import UnknownModel
 from models.runtime.executor import ModelLoadError, ModelOutputError
 from node.web.image_process import ImageError
-from node.web.middleware import Visit
+from node.web.middleware import RequestContext
 from node.web.trials import Trial
 
 
-def show_form(visit: Visit) -> Response:
+def show_form(context: RequestContext) -> Response:
     """The page that takes a file."""
-    return visit.page("trial.html", trial=None, problem="")
+    return context.page("trial.html", trial=None, problem="")
 
 
-def run_trial(visit: Visit) -> Response:
+def run_trial(context: RequestContext) -> Response:
     """Judge the file that was given."""
-    upload = visit.form.get("file")
+    upload = context.form.get("file")
     if not isinstance(upload, UploadFile) or not upload.filename:
-        return visit.page("trial.html", 400, trial=None, problem="Choose a DICOM, PNG or JPEG file first.")
+        return context.page("trial.html", 400, trial=None, problem="Choose a DICOM, PNG or JPEG file first.")
     data = upload.file.read()
     try:
-        trial = visit.services.trials.run(data, upload.filename, visit.actor, visit.now)
+        trial = context.services.trials.run(data, upload.filename, context.actor, context.now)
     except ImageError as error:
-        return visit.page("trial.html", 422, trial=None, problem=_sentence(str(error)))
+        return context.page("trial.html", 422, trial=None, problem=_sentence(str(error)))
     except (ManifestError, UnknownModel, ModelLoadError, ModelOutputError) as error:
         sentence = f"The models cannot be used: {error}. Run `pleura doctor`."
-        return visit.page("trial.html", 503, trial=None, problem=sentence)
-    visit.audit("try it", f"{len(data)} bytes")
+        return context.page("trial.html", 503, trial=None, problem=sentence)
+    context.audit("try it", f"{len(data)} bytes")
     return RedirectResponse(f"/try/{trial.key}", 303)
 
 
-def show_trial(visit: Visit) -> Response:
+def show_trial(context: RequestContext) -> Response:
     """What came out."""
-    return visit.page("trial.html", trial=_trial(visit), problem="")
+    return context.page("trial.html", trial=_trial(context), problem="")
 
 
-def trial_picture(visit: Visit) -> Response:
+def trial_picture(context: RequestContext) -> Response:
     """The radiograph of a trial, for the viewer."""
-    return Response(_trial(visit).picture, media_type="image/png")
+    return Response(_trial(context).picture, media_type="image/png")
 
 
-def trial_overlay(visit: Visit) -> Response:
+def trial_overlay(context: RequestContext) -> Response:
     """The region of one finding of a trial."""
-    findings, number = _trial(visit).findings, visit.number("finding")
+    findings, number = _trial(context).findings, context.number("finding")
     if number >= len(findings) or not findings[number].overlay:
         raise HTTPException(404)
     return Response(findings[number].overlay, media_type="image/png")
 
 
-def _trial(visit: Visit) -> Trial:
-    trial = visit.services.trials.find(str(visit.request.path_params["key"]), visit.actor, visit.now)
+def _trial(context: RequestContext) -> Trial:
+    trial = context.services.trials.find(str(context.request.path_params["key"]), context.actor, context.now)
     if trial is None:
         raise HTTPException(404, "this trial is over; files are kept for minutes only")
     return trial

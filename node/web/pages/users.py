@@ -10,89 +10,91 @@ from starlette.responses import RedirectResponse, Response
 from db.errors import RecordNotFoundError
 from db.user_tables import Role
 from db.users import AccountError
-from node.web.middleware import Visit
+from node.web.middleware import RequestContext
 
 _AUDIT_PAGE = 100
 
 
-def show_people(visit: Visit) -> Response:
+def show_users(context: RequestContext) -> Response:
     """All users and tokens."""
-    return _people(visit)
+    return _users(context)
 
 
-def add_user(visit: Visit) -> Response:
+def add_user(context: RequestContext) -> Response:
     """Make a user with a first password, which is shown once."""
     password = secrets.token_urlsafe(12)
     try:
-        user = visit.services.accounts.add_user(
-            visit.field("name"),
+        user = context.services.accounts.add_user(
+            context.field("name"),
             password,
-            _role(visit),
-            visit.now,
-            actor=visit.actor,
-            display_name=visit.field("display_name"),
+            _role(context),
+            context.now,
+            actor=context.actor,
+            display_name=context.field("display_name"),
         )
     except AccountError as error:
-        return _people(visit, problem=str(error), status=400)
-    return _people(visit, secret=password, secret_of=f"First password of {user.name}")
+        return _users(context, problem=str(error), status=400)
+    return _users(context, secret=password, secret_of=f"First password of {user.name}")
 
 
-def change_user(visit: Visit) -> Response:
+def change_user(context: RequestContext) -> Response:
     """Another role, lock out or let in, or a new first password."""
-    user_id, change = visit.number("user"), visit.field("change")
-    accounts = visit.services.accounts
+    user_id, change = context.number("user"), context.field("change")
+    accounts = context.services.accounts
     try:
         if change == "role":
-            accounts.change_user(user_id, visit.now, actor=visit.actor, role=_role(visit))
+            accounts.change_user(user_id, context.now, actor=context.actor, role=_role(context))
         elif change in ("lock", "unlock"):
-            accounts.change_user(user_id, visit.now, actor=visit.actor, disabled=change == "lock")
+            accounts.change_user(user_id, context.now, actor=context.actor, disabled=change == "lock")
         elif change == "password":
             password = secrets.token_urlsafe(12)
-            accounts.set_password(user_id, password, visit.now, actor=visit.actor)
-            return _people(visit, secret=password, secret_of="New password")
+            accounts.set_password(user_id, password, context.now, actor=context.actor)
+            return _users(context, secret=password, secret_of="New password")
         else:
             raise HTTPException(400, "nothing to change was named")
     except RecordNotFoundError as error:
         raise HTTPException(404) from error
     except AccountError as error:
-        return _people(visit, problem=str(error), status=400)
-    return RedirectResponse("/people", 303)
+        return _users(context, problem=str(error), status=400)
+    return RedirectResponse("/users", 303)
 
 
-def add_token(visit: Visit) -> Response:
+def add_token(context: RequestContext) -> Response:
     """Make a token for a program; its secret is shown once."""
     try:
-        token, secret = visit.services.accounts.add_token(
-            visit.field("name"), _role(visit), visit.now, actor=visit.actor
+        token, secret = context.services.accounts.add_token(
+            context.field("name"), _role(context), context.now, actor=context.actor
         )
     except AccountError as error:
-        return _people(visit, problem=str(error).replace("user name", "token name"), status=400)
-    return _people(visit, secret=secret, secret_of=f"Token {token.name}")
+        return _users(context, problem=str(error).replace("user name", "token name"), status=400)
+    return _users(context, secret=secret, secret_of=f"Token {token.name}")
 
 
-def revoke_token(visit: Visit) -> Response:
+def revoke_token(context: RequestContext) -> Response:
     """End a token for good."""
     try:
-        visit.services.accounts.revoke_token(visit.number("token"), visit.now, actor=visit.actor)
+        context.services.accounts.revoke_token(context.number("token"), context.now, actor=context.actor)
     except RecordNotFoundError as error:
         raise HTTPException(404) from error
-    return RedirectResponse("/people", 303)
+    return RedirectResponse("/users", 303)
 
 
-def show_audit(visit: Visit) -> Response:
+def show_audit(context: RequestContext) -> Response:
     """The audit trail, the latest first."""
-    given = visit.query("page", "1")
+    given = context.query("page", "1")
     page = min(10_000, max(1, int(given))) if given.isascii() and given.isdigit() and len(given) < 7 else 1
-    entries = visit.services.audit.entries(limit=_AUDIT_PAGE + 1, offset=(page - 1) * _AUDIT_PAGE)
-    return visit.page("audit.html", entries=entries[:_AUDIT_PAGE], page=page, more=len(entries) > _AUDIT_PAGE)
+    entries = context.services.audit.entries(limit=_AUDIT_PAGE + 1, offset=(page - 1) * _AUDIT_PAGE)
+    return context.page("audit.html", entries=entries[:_AUDIT_PAGE], page=page, more=len(entries) > _AUDIT_PAGE)
 
 
-def _people(visit: Visit, *, problem: str = "", secret: str = "", secret_of: str = "", status: int = 200) -> Response:
-    return visit.page(
-        "people.html",
+def _users(
+    context: RequestContext, *, problem: str = "", secret: str = "", secret_of: str = "", status: int = 200
+) -> Response:
+    return context.page(
+        "users.html",
         status,
-        users=visit.services.accounts.users(),
-        tokens=visit.services.accounts.tokens(),
+        users=context.services.accounts.users(),
+        tokens=context.services.accounts.tokens(),
         roles=tuple(Role),
         problem=problem,
         secret=secret,
@@ -100,8 +102,8 @@ def _people(visit: Visit, *, problem: str = "", secret: str = "", secret_of: str
     )
 
 
-def _role(visit: Visit) -> Role:
-    given = visit.field("role")
+def _role(context: RequestContext) -> Role:
+    given = context.field("role")
     if given not in set(Role):
         raise HTTPException(400, "a role is viewer, radiologist or admin")
     return Role(given)

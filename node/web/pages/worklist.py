@@ -12,7 +12,7 @@ from starlette.responses import Response, StreamingResponse
 
 from db.queries.worklist import ListedStudy, Order, Show
 from node.web.authentication import principal_of
-from node.web.middleware import Visit
+from node.web.middleware import RequestContext
 
 PAGE = 50
 _LAST_PAGE = 1000
@@ -37,7 +37,7 @@ class Asked:
             "q": self.search,
             "page": str(self.page) if self.page > 1 else "",
         } | changes
-        defaults = {"show": "unread", "order": "due", "page": "1"}
+        defaults = {"show": "unreported", "order": "due", "page": "1"}
         kept = {name: value for name, value in values.items() if value and defaults.get(name) != value}
         return "/?" + urlencode(kept) if kept else "/"
 
@@ -47,14 +47,14 @@ class Asked:
         return self.link(order=order, down="1" if turned else "", page="1")
 
 
-def asked_for(visit: Visit) -> Asked:
+def asked_for(context: RequestContext) -> Asked:
     """Read the address."""
-    page = visit.query("page", "1")
+    page = context.query("page", "1")
     return Asked(
-        show=_word(Show, visit.query("show"), Show.UNREAD),
-        order=_word(Order, visit.query("order"), Order.DUE),
-        descending=visit.query("down") == "1",
-        search=visit.query("q").replace("\x00", "")[:100].strip(),
+        show=_word(Show, context.query("show"), Show.UNREPORTED),
+        order=_word(Order, context.query("order"), Order.DUE),
+        descending=context.query("down") == "1",
+        search=context.query("q").replace("\x00", "")[:100].strip(),
         page=min(_LAST_PAGE, max(1, int(page))) if page.isascii() and page.isdigit() and len(page) < 6 else 1,
     )
 
@@ -66,27 +66,27 @@ def _word(kind: type[Word], value: str, default: Word) -> Word:
     return kind(value) if value in {member.value for member in kind} else default
 
 
-def show_worklist(visit: Visit) -> Response:
+def show_worklist(context: RequestContext) -> Response:
     """The whole page, or with ``part=rows`` only what changes while it is open."""
-    asked = asked_for(visit)
-    rows = _rows(visit, asked)
-    total = visit.services.reading.count(asked.show, asked.search)
-    template = "worklist_part.html" if visit.query("part") == "rows" else "worklist.html"
-    return visit.page(
+    asked = asked_for(context)
+    rows = _rows(context, asked)
+    total = context.services.reading.count(asked.show, asked.search)
+    template = "worklist_part.html" if context.query("part") == "rows" else "worklist.html"
+    return context.page(
         template,
         asked=asked,
         rows=rows,
         total=total,
         first=(asked.page - 1) * PAGE + 1,
         last=(asked.page - 1) * PAGE + len(rows),
-        counts=visit.services.reading.counts(),
-        overdue=visit.services.statistics.overdue(visit.now),
+        counts=context.services.reading.counts(),
+        overdue=context.services.statistics.overdue(context.now),
         Show=Show,
     )
 
 
-def _rows(visit: Visit, asked: Asked) -> tuple[ListedStudy, ...]:
-    return visit.services.reading.page(
+def _rows(context: RequestContext, asked: Asked) -> tuple[ListedStudy, ...]:
+    return context.services.reading.page(
         show=asked.show,
         search=asked.search,
         order=asked.order,
@@ -96,14 +96,14 @@ def _rows(visit: Visit, asked: Asked) -> tuple[ListedStudy, ...]:
     )
 
 
-async def stream_news(visit: Visit) -> Response:
+async def stream_news(context: RequestContext) -> Response:
     """Server-sent events: which studies have changed. The stream ends with the log-in."""
-    services = visit.services
+    services = context.services
 
     async def still_welcome() -> bool:
         settings, now = services.settings.admin, services.clock()
-        found = await run_in_threadpool(principal_of, visit.request, services.accounts, settings, now)
-        return found is not None and not await visit.request.is_disconnected()
+        found = await run_in_threadpool(principal_of, context.request, services.accounts, settings, now)
+        return found is not None and not await context.request.is_disconnected()
 
     async def body() -> AsyncIterator[str]:
         async for text in services.feed.listen(still_welcome):

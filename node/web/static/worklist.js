@@ -30,8 +30,8 @@
 
   function replace(html) {
     const before = new Set(rows().map((row) => row.dataset.study));
-    const held = document.activeElement && document.activeElement.closest("tr[data-study]");
-    const focused = held && held.dataset.study;
+    const on_hold = document.activeElement && document.activeElement.closest("tr[data-study]");
+    const focused = on_hold && on_hold.dataset.study;
     const made = new DOMParser().parseFromString(html, "text/html");
     list.replaceChildren(...made.body.childNodes);
     const fresh = rows().filter((row) => !before.has(row.dataset.study));
@@ -73,8 +73,8 @@
   function move(step) {
     const all = rows();
     if (!all.length) return;
-    const held = document.activeElement.closest("tr[data-study]");
-    const next = held ? all.indexOf(held) + step : step > 0 ? 0 : all.length - 1;
+    const on_hold = document.activeElement.closest("tr[data-study]");
+    const next = on_hold ? all.indexOf(on_hold) + step : step > 0 ? 0 : all.length - 1;
     const row = all[Math.max(0, Math.min(all.length - 1, next))];
     linkOf(row).focus();
     row.scrollIntoView({ block: "nearest" });

@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import Engine
 
 from db.feedback import Feedback
-from db.queries.monitoring import Watching
-from db.records import FindingRecord, Outcome, Refusal
+from db.queries.monitoring import ModelMonitoring
+from db.records import FindingRecord, NotEligible, Outcome
 from db.study_status import Reporting
 from db.user_tables import Verdict
 from db.worklist import Worklist
@@ -28,12 +28,14 @@ class Weeks:
         self.worklist = worklist
         self.number = 0
 
-    def job(self, at: datetime, *findings: FindingRecord, unfit: str = "", **measures: float | str) -> int:
+    def job(self, at: datetime, *findings: FindingRecord, not_analysed: str = "", **measures: float | str) -> int:
         self.number += 1
         made = self.worklist.record_instance(received(1, self.number), None, PIPELINE, at).job_ids[0]
         self.worklist.claim_job(made, "w", at, MINUTE)
-        refusal = Refusal(unfit, "no") if unfit else None
-        self.worklist.finish_job(made, "w", Outcome(findings=findings, unfit=refusal, measures=measures), at)
+        not_eligible = NotEligible(not_analysed, "no") if not_analysed else None
+        self.worklist.finish_job(
+            made, "w", Outcome(findings=findings, not_analysed=not_eligible, measures=measures), at
+        )
         return self.number
 
 
@@ -56,15 +58,15 @@ def test_scores_and_images_of_each_week(engine: Engine, worklist: Worklist) -> N
     for index in range(30):
         weeks.job(later, scored(0.6 + index / 100), brightness=0.7 + index / 1000, view="AP", manufacturer="ACME")
     weeks.job(later, scored(None))
-    weeks.job(later, unfit="rotated")
-    report = watch(Counts(Watching(engine)), later + timedelta(days=2), weeks=6)
+    weeks.job(later, not_analysed="rotated")
+    report = watch(Counts(ModelMonitoring(engine)), later + timedelta(days=2), weeks=6)
     latest, first = report.scores
     assert (latest.week, latest.judged, latest.untold, latest.present, latest.word) == (
         "2026-W07",
         30,
         1,
         30,
-        "shifted",
+        "drifted",
     )
     assert (first.week, first.judged, first.word, first.psi) == ("2026-W02", 30, "reference", None)
     assert (first.present, first.median) == (10, 0.35)
@@ -74,9 +76,9 @@ def test_scores_and_images_of_each_week(engine: Engine, worklist: Worklist) -> N
     now, before = report.images
     assert (now.jobs, now.not_analysed, now.reasons, now.failed) == (32, 1, {"rotated": 1}, 0)
     measures = {one.name: one for one in now.measures}
-    assert measures["brightness"].word == "shifted"
+    assert measures["brightness"].word == "drifted"
     assert measures["view"].mix == {"AP": 1.0}
-    assert measures["view"].word == "shifted"
+    assert measures["view"].word == "drifted"
     assert measures["manufacturer"].word == "stable"
     assert {one.word for one in before.measures} == {"reference"}
 
@@ -88,9 +90,9 @@ def test_a_new_version_has_a_reference_of_its_own(engine: Engine, worklist: Work
     later = MONDAY + 6 * WEEK
     for _ in range(20):
         weeks.job(later, scored(0.9, model_version="2.0"))
-    (new,) = watch(Counts(Watching(engine)), later, weeks=1).scores
+    (new,) = watch(Counts(ModelMonitoring(engine)), later, weeks=1).scores
     assert (new.version, new.word) == ("2.0", "reference")
-    assert watch(Counts(Watching(engine)), later, weeks=1, model="another").scores == ()
+    assert watch(Counts(ModelMonitoring(engine)), later, weeks=1, model="another").scores == ()
 
 
 def test_superseded_findings_do_not_count(engine: Engine, worklist: Worklist) -> None:
@@ -100,7 +102,7 @@ def test_superseded_findings_do_not_count(engine: Engine, worklist: Worklist) ->
     worklist.requeue_job(job.id, "ada", "again", MONDAY)
     worklist.claim_job(job.id, "w", MONDAY, MINUTE)
     worklist.finish_job(job.id, "w", Outcome(findings=(scored(0.2),)), MONDAY)
-    (week,) = watch(Counts(Watching(engine)), MONDAY, weeks=1).scores
+    (week,) = watch(Counts(ModelMonitoring(engine)), MONDAY, weeks=1).scores
     assert (week.judged, week.present, week.median) == (1, 0, 0.2)
 
 
@@ -111,7 +113,7 @@ def test_agreement_counts_the_latest_word(engine: Engine, worklist: Worklist) ->
     said = [Verdict.REJECT, Verdict.MODIFY, Verdict.ACCEPT, Verdict.REJECT, Verdict.ACCEPT]
     for number, verdict in enumerate(said):
         feedback.give(1 + number % 4, verdict, MONDAY + number * MINUTE, actor="rosa")
-    (week,) = watch(Counts(Watching(engine)), MONDAY, weeks=1).verdicts
+    (week,) = watch(Counts(ModelMonitoring(engine)), MONDAY, weeks=1).verdicts
     assert (week.accepted, week.modified, week.rejected, week.agreed) == (2, 1, 1, 0.5)
     assert (round(week.low, 3), round(week.high, 3)) == (0.15, 0.85)
 
@@ -126,9 +128,9 @@ def test_only_reported_studies_contradict(engine: Engine, worklist: Worklist) ->
     feedback.give(4, Verdict.ACCEPT, MONDAY, actor="rosa")
     for study in (1, 2, 4):
         reporting.mark_reported(study_of(worklist, study), MONDAY, actor="rosa", cause="reported")
-    found = watch(Counts(Watching(engine)), MONDAY, weeks=1).discrepancies
+    found = watch(Counts(ModelMonitoring(engine)), MONDAY, weeks=1).discrepancies
     assert {(one.study_id, one.kind, one.comment) for one in found} == {
-        (study_of(worklist, 1), "false alarm", "skin fold"),
+        (study_of(worklist, 1), "false notification", "skin fold"),
         (study_of(worklist, 2), "missed", ""),
     }
 
@@ -140,7 +142,7 @@ def test_a_model_in_shadow_beside_the_active_one(engine: Engine, worklist: Workl
     weeks.job(MONDAY, scored(0.9), scored(None, model="trial", shadow=True))
     weeks.job(MONDAY, scored(0.9), scored(0.9, model="trial", label="nodule", shadow=True))
     weeks.job(MONDAY, scored(0.9), scored(0.2, shadow=True))
-    (one,) = watch(Counts(Watching(engine)), MONDAY, weeks=1).comparisons
+    (one,) = watch(Counts(ModelMonitoring(engine)), MONDAY, weeks=1).comparisons
     assert (one.active, one.shadow, one.label) == ("chest-classifier", "trial", "pneumothorax")
     assert (one.both, one.only_active, one.only_shadow, one.neither) == (1, 1, 1, 2)
     assert one.kappa is not None
@@ -150,17 +152,17 @@ def test_a_model_in_shadow_beside_the_active_one(engine: Engine, worklist: Workl
         (study_of(worklist, 2), True),
         (study_of(worklist, 5), False),
     }
-    assert watch(Counts(Watching(engine)), MONDAY, weeks=1, model="nobody").comparisons == ()
+    assert watch(Counts(ModelMonitoring(engine)), MONDAY, weeks=1, model="nobody").comparisons == ()
 
 
 def test_an_empty_node_has_an_empty_report(engine: Engine) -> None:
-    report = watch(Counts(Watching(engine)), MONDAY, weeks=3)
+    report = watch(Counts(ModelMonitoring(engine)), MONDAY, weeks=3)
     assert report.weeks == ("2026-W02", "2026-W01", "2025-W52")
     assert (report.scores, report.images, report.verdicts, report.comparisons) == ((), (), (), ())
 
 
 def test_a_week_is_counted_again_after_a_while(engine: Engine, worklist: Worklist) -> None:
-    weeks, counts = Weeks(worklist), Counts(Watching(engine))
+    weeks, counts = Weeks(worklist), Counts(ModelMonitoring(engine))
     now = MONDAY + WEEK + timedelta(hours=1)
 
     def judged(at: datetime) -> list[int]:

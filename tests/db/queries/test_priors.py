@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine
 
 from db.feedback import Feedback
-from db.records import FindingRecord, PriorFinding, Refusal, StudyFacts
+from db.records import FindingRecord, NotEligible, PriorFinding, StudyFacts
 from db.study_status import LATE_IMAGE, Reporting
 from db.user_tables import Verdict
 from db.worklist import Worklist
@@ -70,7 +70,7 @@ def test_patients_without_an_identifier_are_not_one_patient(worklist: Worklist) 
     assert _facts(worklist, now).priors == ()
 
 
-def test_a_held_study_says_nothing_and_is_told_nothing(worklist: Worklist) -> None:
+def test_a_on_hold_study_says_nothing_and_is_told_nothing(worklist: Worklist) -> None:
     first = _analysed(worklist, 1, NOW, finding())
     now = _analysed(worklist, 2, NOW + DAY, finding())
     worklist.hold_study(first, "whose is it?", "ann", NOW + DAY)
@@ -125,10 +125,10 @@ def test_an_image_after_the_report_brings_the_study_back(worklist: Worklist, eng
     assert _facts(worklist, study_id).returned_at == late
     assert _facts(worklist, study_id).reported is False
     told = [event for event in worklist.study_detail(study_id).events if event.cause == LATE_IMAGE]
-    assert [(event.from_state, event.to_state, event.actor) for event in told] == [("reported", "unread", "node")]
+    assert [(event.from_state, event.to_state, event.actor) for event in told] == [("reported", "unreported", "node")]
 
 
-def test_reported_again_or_called_unread_by_a_person_it_is_no_late_image_any_more(
+def test_reported_again_or_called_unreported_by_a_person_it_is_no_late_image_any_more(
     worklist: Worklist, engine: Engine
 ) -> None:
     study_id = _analysed(worklist, 1, NOW, finding())
@@ -137,24 +137,24 @@ def test_reported_again_or_called_unread_by_a_person_it_is_no_late_image_any_mor
     worklist.record_instance(received(2, 1, patient_id="P1"), None, PIPELINE, NOW + 2 * HOUR)
     reporting.mark_reported(study_id, NOW + 3 * HOUR, actor="ann", cause="marked as reported")
     assert _facts(worklist, study_id).returned_at is None
-    reporting.mark_unread(study_id, NOW + 4 * HOUR, actor="ann", cause="marked as unread")
+    reporting.mark_unreported(study_id, NOW + 4 * HOUR, actor="ann", cause="marked as unreported")
     assert _facts(worklist, study_id).returned_at is None
 
 
 @pytest.mark.parametrize(
-    ("refusal", "back"),
+    ("not_eligible", "back"),
     [
-        (Refusal("not-frontal", "a lateral view"), True),
-        (Refusal("not-an-image", "a report"), False),
-        (Refusal("derived-image", "a capture"), False),
+        (NotEligible("not-frontal", "a lateral view"), True),
+        (NotEligible("not-an-image", "a report"), False),
+        (NotEligible("derived-image", "a capture"), False),
     ],
 )
 def test_a_late_radiograph_that_is_not_analysed_must_be_read_too(
-    worklist: Worklist, engine: Engine, refusal: Refusal, back: bool
+    worklist: Worklist, engine: Engine, not_eligible: NotEligible, back: bool
 ) -> None:
     study_id = _analysed(worklist, 1, NOW, finding())
     Reporting(engine).mark_reported(study_id, NOW + HOUR, actor="ann", cause="marked as reported")
-    worklist.record_instance(received(2, 1, patient_id="P1"), refusal, PIPELINE, NOW + 2 * HOUR)
+    worklist.record_instance(received(2, 1, patient_id="P1"), not_eligible, PIPELINE, NOW + 2 * HOUR)
     assert bool(worklist.worklist()) is back
 
 
@@ -173,9 +173,9 @@ def test_a_report_object_covers_the_images_of_its_own_transmission(worklist: Wor
     assert worklist.worklist() == ()
 
 
-def test_after_the_study_was_quiet_a_late_image_counts_whoever_reported(worklist: Worklist, engine: Engine) -> None:
+def test_after_the_study_was_stable_a_late_image_counts_whoever_reported(worklist: Worklist, engine: Engine) -> None:
     study_id = _analysed(worklist, 1, NOW, finding())
     Reporting(engine).mark_reported(study_id, NOW + MINUTE, actor="dicom:RIS", cause="a report object came")
-    assert worklist.settle_study(study_id, (), {}, NOW + HOUR) is not None
+    assert worklist.complete_study(study_id, (), {}, NOW + HOUR) is not None
     worklist.record_instance(received(2, 1, patient_id="P1"), None, PIPELINE, NOW + 2 * HOUR)
     assert [row.study_id for row in worklist.worklist()] == [study_id]

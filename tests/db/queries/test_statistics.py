@@ -1,4 +1,4 @@
-"""Figures for pages and monitors: what may still move is exact, what has come to rest is not counted at each call."""
+"""Figures for pages and monitors: what may still move is exact, what is complete is not counted at each call."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_counts_are_those_of_the_worklist(worklist: Worklist, engine: Engine) ->
     assert len(statistics.arrivals(NOW - HOUR)) == 2
     assert statistics.arrivals(NOW + HOUR) == ()
     assert len(statistics.arrivals(NOW - HOUR, limit=1)) == 1
-    assert statistics.alarms(["email"]) == {"email": {}}
+    assert statistics.notifications(["email"]) == {"email": {}}
 
 
 def test_what_has_come_to_rest_is_not_counted_at_each_call(worklist: Worklist, engine: Engine) -> None:
@@ -50,8 +50,8 @@ def test_what_has_come_to_rest_is_not_counted_at_each_call(worklist: Worklist, e
         statistics.queue_counts()
         statistics.destinations()
         statistics.models()
-        statistics.alarms(["email"])
-        statistics.unread()
+        statistics.notifications(["email"])
+        statistics.unreported()
 
     look()
     finished(worklist, study=2)

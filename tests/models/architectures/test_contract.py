@@ -246,7 +246,7 @@ def test_the_manifest_is_what_a_node_reads(graduate: Graduate) -> None:
         assert spec.gate is not None
         return
     assert tuple(label.name for label in spec.labels) == LABELS
-    # 16 of the 32 judged images have a finding: fewer than 30 patients, however good the figure.
+    # 16 of the 32 analysed images have a finding: fewer than 30 patients, however good the figure.
     assert (spec.mode, {label.mode for label in spec.labels}) == (Mode.SHADOW, {Mode.SHADOW})
     assert spec.card is not None
     assert "Not a medical device" in spec.card.read_text()

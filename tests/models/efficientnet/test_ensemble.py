@@ -34,7 +34,7 @@ def test_a_probe_is_a_logistic_regression() -> None:
     assert not weights.any(), "of what nobody has nothing can be said"
 
 
-def test_the_mirror_image_is_judged_alike_and_places_keep_their_sides() -> None:
+def test_the_mirror_image_is_analysed_alike_and_places_keep_their_sides() -> None:
     model, frozen = CLASSIFIER.build(PLAN), feature_network(64, PLAN.width, "random")
     rng = np.random.default_rng(4)
     probe = Linear(rng.normal(0, 1, (frozen.output_shape[1], 2)), rng.normal(0, 1, 2))

@@ -60,7 +60,7 @@ def fault(dataset: Dataset | Path) -> PixelFault:
     with pytest.raises(UnreadablePixels) as caught:
         decode(dataset)
     assert caught.value.sentence.endswith(".")
-    assert caught.value.unfit.code == caught.value.code
+    assert caught.value.not_analysed.code == caught.value.code
     return caught.value.code
 
 

@@ -29,7 +29,7 @@ def test_members_of_different_scale_have_one_voice_each() -> None:
     np.testing.assert_allclose(final.mean(0)[AVERAGED], ((first.mean(0) + second.mean(0)) / 2)[AVERAGED])
 
 
-def test_what_is_outlined_is_judged_by_the_network_that_drew_it() -> None:
+def test_what_is_outlined_is_analysed_by_the_network_that_drew_it() -> None:
     logits = np.random.default_rng(5).normal(0, 2, (48, 2, LABELS))
     final = fit_mean(logits, ALONE)(logits.reshape(48, -1))
     np.testing.assert_allclose(final[:, ALONE], logits[:, 0, ALONE], atol=1e-12)
@@ -49,7 +49,7 @@ def test_a_member_that_never_differs_has_no_voice() -> None:
         assert np.corrcoef(final[:, column], first[:, column])[0, 1] == pytest.approx(1.0)
 
 
-def test_nobody_judges_how_loud_his_own_group_is_heard() -> None:
+def test_nobody_predicts_how_loud_his_own_group_is_heard() -> None:
     logits = np.random.default_rng(2).normal(0, 1, (48, 2, LABELS))
     groups = [str(index % 3) for index in range(48)]
     inside = np.array(groups) == "0"

@@ -139,7 +139,7 @@ def test_an_interrupted_cross_validation_goes_on(drawn: Path, tmp_path: Path, mo
     spec = train(asked, drawn, tmp_path)
     assert trained == ["fold-0", "fold-1", "fold-1", "final"]
     evidence = json.loads((tmp_path / "evidence" / "tiny.json").read_text())
-    assert evidence["images"] == 63, "every image is judged once, by a network that has not seen it"
+    assert evidence["images"] == 63, "every image is analysed once, by a network that has not seen it"
     assert "2-fold" in evidence["how"]
     assert spec.labels[0].evidence is not None
 
@@ -281,7 +281,7 @@ def test_figures_by_hand() -> None:
     json.dumps(found.as_dict())
 
 
-def test_a_classifier_shows_places_only_where_readers_have_judged_them() -> None:
+def test_a_classifier_shows_places_only_where_readers_have_analysed_them() -> None:
     for images, localised in ((20, False), (100, True)):
         found = figures(_predicted(images, "a", 1), 0.4, 0.5, rounds=20)
         (label,) = label_specs(CNN, recipe(), found, 0.5, maps=True)

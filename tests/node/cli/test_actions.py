@@ -80,7 +80,7 @@ def test_reported_and_back(run: Run, engine: Engine, study: str) -> None:
     assert "is on the worklist again" in run("reported", study, "--undo").output
     assert "was on the worklist already" in run("reported", study, "--undo").output
     assert [row.priority for row in worklist.worklist()] == [Priority.CRITICAL], "triage has looked at it again"
-    assert _audited(engine) == [("reported", "study", ""), ("unread", "study", "")]
+    assert _audited(engine) == [("reported", "study", ""), ("unreported", "study", "")]
 
 
 def test_priority(run: Run, engine: Engine, study: str) -> None:
@@ -102,7 +102,7 @@ def test_priority(run: Run, engine: Engine, study: str) -> None:
 
 def test_hold_and_release_are_audited(run: Run, engine: Engine, study: str) -> None:
     assert run("hold", study, "--reason", "wrong patient?").exit_code == 0
-    assert "wrong patient?" in run("worklist", "--show", "held").output
+    assert "wrong patient?" in run("worklist", "--show", "on_hold").output
     assert run("release", study).exit_code == 0
     assert _audited(engine) == [("hold", "study", "wrong patient?"), ("release", "study", "")]
 
@@ -174,9 +174,9 @@ def test_every_action_repeats_whose_study_it_was(run: Run, study: str, command: 
 def test_a_row_is_written_with_its_sign(run: Run, engine: Engine, study: str) -> None:
     worklist = Worklist(engine, NO_RULES)
     assert study
-    refused = run("reported", "1")
-    assert refused.exit_code == 1
-    assert "no study is known as 1; the row of that number is written '#1'" in refused.output
+    not_eligible = run("reported", "1")
+    assert not_eligible.exit_code == 1
+    assert "no study is known as 1; the row of that number is written '#1'" in not_eligible.output
     assert worklist.worklist(), "nothing was done"
     assert run("reported", "#1").exit_code == 0
     assert worklist.worklist() == ()
@@ -191,8 +191,8 @@ def test_an_accession_number_of_two_studies_is_refused(run: Run, engine: Engine,
         path="b.dcm", byte_count=1, patient_id="P2", accession_number="A1", study_date="20260130", **other,
     )  # fmt: skip
     worklist.record_instance(received, None, "pipeline", NOW)
-    refused = run("reported", "A1")
-    assert refused.exit_code == 1
-    assert "study #1 (patient P1, accession A1, of an unknown date)" in refused.output
-    assert "study #2 (patient P2, accession A1, of 20260130)" in refused.output
+    not_eligible = run("reported", "A1")
+    assert not_eligible.exit_code == 1
+    assert "study #1 (patient P1, accession A1, of an unknown date)" in not_eligible.output
+    assert "study #2 (patient P2, accession A1, of 20260130)" in not_eligible.output
     assert len(worklist.worklist()) == 2

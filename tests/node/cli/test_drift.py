@@ -35,13 +35,13 @@ def test_the_report_as_tables_and_as_json(folder: Path) -> None:
             score = probability + index / 200
             other = scored(score / 2, model="trial", shadow=True)
             weeks.job(now - timedelta(days=back), scored(score), other, brightness=score, view="PA")
-    weeks.job(now, unfit="rotated")
+    weeks.job(now, not_analysed="rotated")
     Feedback(engine).give(1, Verdict.REJECT, now, actor="rosa")
     shown = CliRunner().invoke(cli, ["drift", "--weeks", "9"])
     assert shown.exit_code == 0, shown.output
     for words in (
         "Scores",
-        "shifted",
+        "drifted",
         "reference",
         "rotated 1",
         "Readers",

@@ -161,7 +161,7 @@ def test_without_a_folder_add_says_what_to_configure(offered: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
-def test_a_keras_file_gets_its_onnx_twin(run: Run, tmp_path: Path, suffix: str) -> None:
+def test_a_keras_file_gets_its_onnx_onnx_export(run: Run, tmp_path: Path, suffix: str) -> None:
     require_keras()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import keras
@@ -186,7 +186,7 @@ def test_a_keras_file_gets_its_onnx_twin(run: Run, tmp_path: Path, suffix: str) 
     assert run("models", "verify", "foreign").exit_code == 1
 
 
-def test_a_twin_that_comes_along_must_be_the_same_network(run: Run, tmp_path: Path) -> None:
+def test_a_onnx_export_that_comes_along_must_be_the_same_network(run: Run, tmp_path: Path) -> None:
     require_keras()
     import keras
 

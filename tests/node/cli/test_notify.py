@@ -20,7 +20,7 @@ from node.monitoring.health import check_channel, check_hl7, examine
 from tests.db.examples import MINUTE, NOW, finding, finished, study_of
 from tests.rules import alarming
 from tests.workers.notifications.receivers import hospital, mail, web
-from workers.notifications.channels import alarm_rules
+from workers.notifications.channels import notification_rules
 
 PEOPLE = {"sender": "pleura@north.example", "recipients": ["a@north.example"]}
 
@@ -84,24 +84,24 @@ def test_doctor_asks_every_channel_and_tells_nobody(tmp_path: Path) -> None:
     assert not any(check_channel(settings, name).ok for name in ("webhook", "email", "hl7")), "they are gone by now"
 
 
-def test_what_was_parked_is_told_and_sent_again(tmp_path: Path) -> None:
+def test_what_was_failed_is_told_and_sent_again(tmp_path: Path) -> None:
     with web() as site:
         parts = {"webhook": everything(site.port, 1, 1)["webhook"]}
         path = configuration(tmp_path, notifications=parts)
         settings = load(path)
         engine = connect(settings.database_url)
         migrate(engine)
-        worklist = Worklist(engine, alarming(alarm_rules(settings)))
+        worklist = Worklist(engine, alarming(notification_rules(settings)))
         finished(worklist)
-        alarm = TriageDecision(Priority.CRITICAL, NOW, Analysis.ANALYSED, "pneumothorax", (finding(),))
-        worklist.record_triage(study_of(worklist), alarm, NOW)
+        notification = TriageDecision(Priority.CRITICAL, NOW, Analysis.ANALYSED, "pneumothorax", (finding(),))
+        worklist.record_triage(study_of(worklist), notification, NOW)
         notifications = Notifications(engine)
         (waiting,) = notifications.waiting("webhook", NOW)
         notifications.claim(waiting, "w", NOW, MINUTE)
         notifications.fail(waiting, "w", "status 500", NOW)
         check = check_channel(settings, "webhook")
         assert not check.ok
-        assert "1 alarms" in check.found
+        assert "1 notifications" in check.found
         result = run(path, "notify", "--retry", "webhook")
         assert result.exit_code == 0, result.output
         assert notifications.waiting("webhook", NOW) == (waiting,)

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from config.settings import load
 from db.engine import connect, migrate
-from db.records import ReceivedInstance, Refusal
+from db.records import NotEligible, ReceivedInstance
 from db.worklist import Worklist
 from node.cli.main import cli
 from tests.rules import NO_RULES
@@ -76,8 +76,8 @@ def test_from_the_database(config: Path, room: Path) -> None:
             study_instance_uid=f"1.2.{number}",
             series_instance_uid=f"1.2.{number}.0",
         )
-        refusal = Refusal("not-frontal", "The view is lateral.") if number % 10 == 0 else None
-        outcome = worklist.record_instance(received, refusal, "pipeline", now - timedelta(hours=number))
-        assert len(outcome.job_ids) == (0 if refusal else 1)
+        not_eligible = NotEligible("not-frontal", "The view is lateral.") if number % 10 == 0 else None
+        outcome = worklist.record_instance(received, not_eligible, "pipeline", now - timedelta(hours=number))
+        assert len(outcome.job_ids) == (0 if not_eligible else 1)
     # Only the refused ones have come to their end; the others still wait for their analysis.
     assert "has 20 studies" in _simulate(config, "--scenario", str(room), "--observed").output

@@ -14,7 +14,7 @@ from pydicom.data import get_testdata_file
 
 from config.settings import load
 from db.engine import connect, migrate
-from db.records import FindingRecord, JobState, Outcome, ReceivedInstance, Refusal, RejectionNote, ResultRecord
+from db.records import FindingRecord, JobState, NotEligible, Outcome, ReceivedInstance, RejectionNote, ResultRecord
 from db.worklist import Worklist
 from node.cli.main import COMMANDS, cli
 from tests.rules import NO_RULES
@@ -77,15 +77,15 @@ def test_without_a_database_the_command_says_what_makes_it(run: Run) -> None:
 
 
 def test_the_worklist_shows_studies_and_why(run: Run, worklist: Worklist) -> None:
-    refusal = Refusal("not_a_chest", "The image shows no chest.")
+    not_eligible = NotEligible("not_a_chest", "The image shows no chest.")
     other = _received(sop_instance_uid="1.2.4.1", digest="b" * 64, study_instance_uid="1.2.4", patient_id="P2")
-    worklist.record_instance(other, refusal, "pipeline", NOW)
+    worklist.record_instance(other, not_eligible, "pipeline", NOW)
     _failed_job(worklist)
     text = run("worklist").output
     assert "P1" in text
     assert "P2" in text
     rows = json.loads(run("worklist", "--json").output)
-    assert {row["patient_id"]: (row["images"], row["refused"]) for row in rows} == {"P1": (1, 0), "P2": (1, 1)}
+    assert {row["patient_id"]: (row["images"], row["not_eligible"]) for row in rows} == {"P1": (1, 0), "P2": (1, 1)}
     assert [row["patient_id"] for row in json.loads(run("worklist", "--json", "--search", "P2").output)] == ["P2"]
 
 
@@ -104,7 +104,7 @@ def test_retry_queues_a_failed_job_even_while_the_broker_is_down(run: Run, workl
     job_id = _failed_job(worklist)
     result = run("retry", "1.2.3")
     assert "1 jobs and 0 deliveries are queued again" in result.output
-    assert "the sweep will ring" in result.output
+    assert "the scheduler will enqueue" in result.output
     detail = worklist.study_detail(1)
     assert [(job.id, job.state) for job in detail.jobs] == [(job_id, JobState.QUEUED)]
     assert detail.events[-1].actor.startswith("cli:")
@@ -113,10 +113,10 @@ def test_retry_queues_a_failed_job_even_while_the_broker_is_down(run: Run, workl
 def test_hold_and_release(run: Run, worklist: Worklist) -> None:
     worklist.record_instance(_received(), None, "pipeline", NOW)
     assert run("hold", "1.2.3", "--reason", "wrong patient?").exit_code == 0
-    assert worklist.study_detail(1).row.held
+    assert worklist.study_detail(1).row.on_hold
     assert "wrong patient?" in run("worklist").output
     assert "1 jobs are queued" in run("release", "1.2.3").output
-    assert not worklist.study_detail(1).row.held
+    assert not worklist.study_detail(1).row.on_hold
 
 
 def test_explain_writes_one_page_without_the_patient(
@@ -152,7 +152,7 @@ def test_users_are_made_and_listed(run: Run) -> None:
     assert "revoked" in run("user", "tokens").output
 
 
-def test_doctor_finds_what_is_missing_and_says_how_to_mend_it(run: Run, worklist: Worklist) -> None:
+def test_doctor_finds_what_is_missing_and_says_how_to_fix_it(run: Run, worklist: Worklist) -> None:
     result = run("doctor")
     assert result.exit_code == 1, "no destination is configured"
     assert "add [[destinations]]" in result.output

@@ -18,11 +18,11 @@ from sqlalchemy import event
 
 from config.settings import Eligibility, Listener
 from db.engine import connect, migrate
-from db.records import Ingest, ReceivedInstance, Refusal
+from db.records import Ingest, NotEligible, ReceivedInstance
 from db.worklist import Worklist
-from node.dicom.association_policy import Admission
-from node.dicom.instance_store import Incoming, InstanceStore
-from node.dicom.receiving import Intake, Policy
+from node.dicom.association_policy import AssociationPolicy
+from node.dicom.instance_store import InstanceStore, SpoolFile
+from node.dicom.receiving import InstanceReceiver, Policy
 from node.dicom.storage_scp import StorageScp
 from tests.rules import NO_RULES
 from workers.clock import utc_now
@@ -35,7 +35,7 @@ POINTS = (
     "kept",
     "committing",
     "recorded",
-    "rung",
+    "dispatched",
     "settled",
 )
 
@@ -62,7 +62,7 @@ class Trap:
                     os.kill(os.getpid(), signal.SIGKILL)
 
 
-class TrappedIncoming(Incoming):
+class TrappedSpoolFile(SpoolFile):
     """A data set that may not be whole when the process dies."""
 
     trap: Trap
@@ -83,18 +83,18 @@ class TrappedStore(InstanceStore):
         super().__init__(folder)
         self._trap = trap
 
-    def temporary(self, preface: bytes = b"") -> Incoming:
-        incoming = TrappedIncoming(self, preface)
-        incoming.trap = self._trap
-        return incoming
+    def temporary(self, preface: bytes = b"") -> SpoolFile:
+        spool = TrappedSpoolFile(self, preface)
+        spool.trap = self._trap
+        return spool
 
-    def keep(self, incoming: Incoming) -> str:
-        path = super().keep(incoming)
+    def keep(self, spool: SpoolFile) -> str:
+        path = super().keep(spool)
         self._trap.pass_by("kept")
         return path
 
-    def settle(self, incoming: Incoming) -> None:
-        super().settle(incoming)
+    def settle(self, spool: SpoolFile) -> None:
+        super().settle(spool)
         self._trap.pass_by("settled")
 
     def _link(self, source: Path, target: Path) -> None:
@@ -111,9 +111,9 @@ class TrappedWorklist:
         self._trap = trap
 
     def record_instance(
-        self, received: ReceivedInstance, refusal: Refusal | None, pipeline: str, now: datetime
+        self, received: ReceivedInstance, not_eligible: NotEligible | None, pipeline: str, now: datetime
     ) -> Ingest:
-        ingest = self._worklist.record_instance(received, refusal, pipeline, now)
+        ingest = self._worklist.record_instance(received, not_eligible, pipeline, now)
         self._trap.pass_by("recorded")
         return ingest
 
@@ -129,15 +129,15 @@ def main(folder: Path, point: str, passage: int) -> None:
     engine = connect(f"sqlite:///{folder / 'test.sqlite'}")
     migrate(engine)
 
-    def ring(jobs: Sequence[tuple[int, bool]]) -> None:
-        trap.pass_by("rung")
+    def enqueue(jobs: Sequence[tuple[int, bool]]) -> None:
+        trap.pass_by("dispatched")
 
-    admission = Admission(listener)
-    policy = Policy(Eligibility(), admission, (), "2.25", "0" * 64)
-    intake = Intake(store, TrappedWorklist(Worklist(engine, NO_RULES), trap), ring, policy, utc_now)
-    intake.recover()
+    association_policy = AssociationPolicy(listener)
+    policy = Policy(Eligibility(), association_policy, (), "2.25", "0" * 64)
+    receiver = InstanceReceiver(store, TrappedWorklist(Worklist(engine, NO_RULES), trap), enqueue, policy, utc_now)
+    receiver.recover()
     event.listen(engine, "commit", lambda connection: trap.pass_by("committing"))
-    scp = StorageScp(listener, store, intake, admission)
+    scp = StorageScp(listener, store, receiver, association_policy)
     print(scp.start(), flush=True)
     threading.Event().wait()
 

@@ -16,9 +16,9 @@ from sqlalchemy import Engine, text
 from config.settings import Eligibility, Listener
 from db.engine import connect, migrate
 from db.worklist import Worklist
-from node.dicom.association_policy import Admission
+from node.dicom.association_policy import AssociationPolicy
 from node.dicom.instance_store import InstanceStore
-from node.dicom.receiving import Intake, Policy, Recorder
+from node.dicom.receiving import InstanceReceiver, Policy, Recorder
 from node.dicom.storage_commitment import CommitmentReports
 from node.dicom.storage_scp import StorageScp
 from tests.rules import NO_RULES
@@ -35,7 +35,7 @@ class Listening:
     folder: Path
     engine: Engine
     scp: StorageScp
-    rung: list[tuple[int, bool]] = field(default_factory=list)
+    dispatched: list[tuple[int, bool]] = field(default_factory=list)
 
     def rows(self, what: str = "*") -> list[tuple[object, ...]]:
         """Rows of the instances table."""
@@ -48,7 +48,7 @@ class Listening:
 
     def leftovers(self) -> list[Path]:
         """Temporary files."""
-        return sorted((self.folder / "incoming").glob("*"))
+        return sorted((self.folder / "spool").glob("*"))
 
 
 @contextmanager
@@ -67,14 +67,14 @@ def listening(
     store.prepare()
     engine = connect(f"sqlite:///{folder / 'test.sqlite'}")
     migrate(engine)
-    rung: list[tuple[int, bool]] = []
-    admission = Admission(listener)
-    policy = Policy(eligibility or Eligibility(), admission, (r"\bSTAT\b",), "2.25", PIPELINE)
-    intake = Intake(store, worklist or Worklist(engine, NO_RULES), rung.extend, policy, utc_now)
-    intake.recover()
-    scp = StorageScp(listener, store, intake, admission, reports=reports)
+    dispatched: list[tuple[int, bool]] = []
+    association_policy = AssociationPolicy(listener)
+    policy = Policy(eligibility or Eligibility(), association_policy, (r"\bSTAT\b",), "2.25", PIPELINE)
+    receiver = InstanceReceiver(store, worklist or Worklist(engine, NO_RULES), dispatched.extend, policy, utc_now)
+    receiver.recover()
+    scp = StorageScp(listener, store, receiver, association_policy, reports=reports)
     try:
-        yield Listening(scp.start(), folder, engine, scp, rung)
+        yield Listening(scp.start(), folder, engine, scp, dispatched)
     finally:
         scp.stop(grace_seconds=5)
         engine.dispose()

@@ -243,7 +243,7 @@ def test_other_reports_and_our_own_are_no_assessments(node: Node) -> None:
     assert unmatched(node.listening.engine) == ()
 
 
-def test_a_result_of_another_study_is_not_judged(node: Node) -> None:
+def test_a_result_of_another_study_is_not_analysed(node: Node) -> None:
     made = document(node.report, item("Accepted", node.finding("pneumothorax").tracking_uid, node.report))
     made.StudyInstanceUID = generate_uid()
     node.send(made)

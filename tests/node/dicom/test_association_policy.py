@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from config.settings import Listener, Peer, SettingsError
-from node.dicom.association_policy import CALLED_UNKNOWN, CALLING_ELSEWHERE, CALLING_UNKNOWN, Admission
+from node.dicom.association_policy import CALLED_UNKNOWN, CALLING_ELSEWHERE, CALLING_UNKNOWN, AssociationPolicy
 
 PEERS = Listener(
     peers=(
@@ -18,12 +18,12 @@ PEERS = Listener(
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.1"])
 def test_without_peers_this_machine_may_call(address: str) -> None:
-    assert Admission(Listener()).refuse("WHOEVER", "PLEURA", address) is None
+    assert AssociationPolicy(Listener()).refuse("WHOEVER", "PLEURA", address) is None
 
 
 @pytest.mark.parametrize("address", ["10.1.2.3", "::2", "fe80::1%eth0", "", "host.example"])
 def test_without_peers_nobody_else_may(address: str) -> None:
-    assert Admission(Listener()).refuse("WHOEVER", "PLEURA", address) == CALLING_ELSEWHERE
+    assert AssociationPolicy(Listener()).refuse("WHOEVER", "PLEURA", address) == CALLING_ELSEWHERE
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_without_peers_nobody_else_may(address: str) -> None:
     ],
 )
 def test_a_known_peer_may_call(calling: str, address: str) -> None:
-    assert Admission(PEERS).refuse(calling, "PLEURA ", address) is None
+    assert AssociationPolicy(PEERS).refuse(calling, "PLEURA ", address) is None
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_a_known_peer_may_call(calling: str, address: str) -> None:
     ],
 )
 def test_others_are_rejected(calling: str, called: str, address: str, expected: object) -> None:
-    assert Admission(PEERS).refuse(calling, called, address) == expected
+    assert AssociationPolicy(PEERS).refuse(calling, called, address) == expected
 
 
 def test_rejections_are_permanent_and_by_the_service_user() -> None:
@@ -68,17 +68,17 @@ def test_rejections_are_permanent_and_by_the_service_user() -> None:
 def test_a_title_listed_twice_may_call_from_both_places() -> None:
     twice = Listener(peers=(Peer(ae_title="A", addresses=("10.0.0.1",)), Peer(ae_title="A", addresses=("10.0.0.2",))))
 
-    assert Admission(twice).refuse("A", "PLEURA", "10.0.0.2") is None
+    assert AssociationPolicy(twice).refuse("A", "PLEURA", "10.0.0.2") is None
 
 
 def test_stat_peer() -> None:
-    admission = Admission(PEERS)
+    association_policy = AssociationPolicy(PEERS)
 
-    assert admission.is_stat("ER ")
-    assert not admission.is_stat("PACS")
-    assert not admission.is_stat("UNKNOWN")
+    assert association_policy.is_stat("ER ")
+    assert not association_policy.is_stat("PACS")
+    assert not association_policy.is_stat("UNKNOWN")
 
 
 def test_an_address_that_is_none_is_a_settings_error() -> None:
     with pytest.raises(SettingsError, match=r"listener\.peers: PACS"):
-        Admission(Listener(peers=(Peer(ae_title="PACS", addresses=("pacs.example",)),)))
+        AssociationPolicy(Listener(peers=(Peer(ae_title="PACS", addresses=("pacs.example",)),)))

@@ -11,7 +11,7 @@ from pydicom import Dataset, dcmread, uid
 from pydicom.data import get_testdata_file
 
 from config.settings import Eligibility
-from node.dicom.eligibility import RefusalCode, age_in_years, judge
+from node.dicom.eligibility import NotEligibleCode, age_in_years, check_eligibility
 from tests.node.dicom.listening import chest
 from tests.peers import skip_without
 
@@ -99,163 +99,169 @@ ELIGIBLE = {
     "born after the study": {"PatientAge": None, "PatientBirthDate": "20250101"},
 }
 
-REFUSED = {
-    "key object": ({"SOPClassUID": uid.KeyObjectSelectionDocumentStorage, "Rows": None}, RefusalCode.NOT_AN_IMAGE),
-    "report": ({"SOPClassUID": uid.BasicTextSRStorage, "Rows": None}, RefusalCode.NOT_AN_IMAGE),
+NOT_ELIGIBLE = {
+    "key object": ({"SOPClassUID": uid.KeyObjectSelectionDocumentStorage, "Rows": None}, NotEligibleCode.NOT_AN_IMAGE),
+    "report": ({"SOPClassUID": uid.BasicTextSRStorage, "Rows": None}, NotEligibleCode.NOT_AN_IMAGE),
     "presentation state": (
         {"SOPClassUID": uid.GrayscaleSoftcopyPresentationStateStorage, "Rows": None},
-        RefusalCode.NOT_AN_IMAGE,
+        NotEligibleCode.NOT_AN_IMAGE,
     ),
-    "pdf": ({"SOPClassUID": uid.EncapsulatedPDFStorage, "Rows": None}, RefusalCode.NOT_AN_IMAGE),
-    "segmentation": ({"SOPClassUID": uid.SegmentationStorage}, RefusalCode.OTHER_CLASS),
-    "ct": ({"SOPClassUID": uid.CTImageStorage, "Modality": "CT"}, RefusalCode.OTHER_CLASS),
-    "mammogram": ({"SOPClassUID": uid.DigitalMammographyXRayImageStorageForPresentation}, RefusalCode.OTHER_CLASS),
-    "colour capture": ({"SOPClassUID": uid.MultiFrameTrueColorSecondaryCaptureImageStorage}, RefusalCode.OTHER_CLASS),
-    "wrong modality": ({"Modality": "OT"}, RefusalCode.OTHER_MODALITY),
-    "no modality": ({"Modality": None}, RefusalCode.OTHER_MODALITY),
+    "pdf": ({"SOPClassUID": uid.EncapsulatedPDFStorage, "Rows": None}, NotEligibleCode.NOT_AN_IMAGE),
+    "segmentation": ({"SOPClassUID": uid.SegmentationStorage}, NotEligibleCode.OTHER_CLASS),
+    "ct": ({"SOPClassUID": uid.CTImageStorage, "Modality": "CT"}, NotEligibleCode.OTHER_CLASS),
+    "mammogram": ({"SOPClassUID": uid.DigitalMammographyXRayImageStorageForPresentation}, NotEligibleCode.OTHER_CLASS),
+    "colour capture": (
+        {"SOPClassUID": uid.MultiFrameTrueColorSecondaryCaptureImageStorage},
+        NotEligibleCode.OTHER_CLASS,
+    ),
+    "wrong modality": ({"Modality": "OT"}, NotEligibleCode.OTHER_MODALITY),
+    "no modality": ({"Modality": None}, NotEligibleCode.OTHER_MODALITY),
     "processing class": (
         {"SOPClassUID": uid.DigitalXRayImageStorageForProcessing, "Modality": "DX"},
-        RefusalCode.FOR_PROCESSING,
+        NotEligibleCode.FOR_PROCESSING,
     ),
-    "processing intent": ({"PresentationIntentType": "FOR PROCESSING"}, RefusalCode.FOR_PROCESSING),
+    "processing intent": ({"PresentationIntentType": "FOR PROCESSING"}, NotEligibleCode.FOR_PROCESSING),
     "scanned page": (
         {"SOPClassUID": uid.SecondaryCaptureImageStorage, "ConversionType": "SD"},
-        RefusalCode.SCANNED_DOCUMENT,
+        NotEligibleCode.SCANNED_DOCUMENT,
     ),
-    "synthetic image": ({"ConversionType": "SYN"}, RefusalCode.SCANNED_DOCUMENT),
-    "derived": ({"ImageType": ["DERIVED", "SECONDARY"]}, RefusalCode.DERIVED),
-    "derived with more values": ({"ImageType": ["DERIVED", "SECONDARY", "OVERLAY"]}, RefusalCode.DERIVED),
-    "phantom": ({"QualityControlImage": "YES"}, RefusalCode.QUALITY_CONTROL),
-    "colour": ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, RefusalCode.COLOUR),
-    "palette": ({"PhotometricInterpretation": "PALETTE COLOR"}, RefusalCode.COLOUR),
-    "frames": ({"NumberOfFrames": 2}, RefusalCode.MULTI_FRAME),
-    "no columns": ({"Columns": None}, RefusalCode.NOT_AN_IMAGE),
-    "thumbnail": ({"Rows": 128, "Columns": 128}, RefusalCode.TOO_SMALL),
-    "strip": ({"Columns": 511}, RefusalCode.TOO_SMALL),
-    "leg": ({"BodyPartExamined": "EXTREMITY"}, RefusalCode.NOT_A_CHEST),
+    "synthetic image": ({"ConversionType": "SYN"}, NotEligibleCode.SCANNED_DOCUMENT),
+    "derived": ({"ImageType": ["DERIVED", "SECONDARY"]}, NotEligibleCode.DERIVED),
+    "derived with more values": ({"ImageType": ["DERIVED", "SECONDARY", "OVERLAY"]}, NotEligibleCode.DERIVED),
+    "phantom": ({"QualityControlImage": "YES"}, NotEligibleCode.QUALITY_CONTROL),
+    "colour": ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, NotEligibleCode.COLOUR),
+    "palette": ({"PhotometricInterpretation": "PALETTE COLOR"}, NotEligibleCode.COLOUR),
+    "frames": ({"NumberOfFrames": 2}, NotEligibleCode.MULTI_FRAME),
+    "no columns": ({"Columns": None}, NotEligibleCode.NOT_AN_IMAGE),
+    "thumbnail": ({"Rows": 128, "Columns": 128}, NotEligibleCode.TOO_SMALL),
+    "strip": ({"Columns": 511}, NotEligibleCode.TOO_SMALL),
+    "leg": ({"BodyPartExamined": "EXTREMITY"}, NotEligibleCode.NOT_A_CHEST),
     "coded leg": (
         {"BodyPartExamined": None, "AnatomicRegionSequence": code_item("30021000", "SCT", "Lower leg")},
-        RefusalCode.NOT_A_CHEST,
+        NotEligibleCode.NOT_A_CHEST,
     ),
-    "described knee": ({"BodyPartExamined": None, "StudyDescription": "XR KNEE LEFT"}, RefusalCode.NOT_A_CHEST),
-    "lateral": ({"ViewPosition": "LL"}, RefusalCode.NOT_FRONTAL),
-    "lateral beside frontal": ({"ViewPosition": "AP/LAT"}, RefusalCode.NOT_FRONTAL),
-    "oblique": ({"ViewPosition": "RAO"}, RefusalCode.NOT_FRONTAL),
-    "decubitus": ({"ViewPosition": "LLD"}, RefusalCode.NOT_FRONTAL),
-    "decubitus from behind": ({"ViewPosition": "PA LLD"}, RefusalCode.NOT_FRONTAL),
-    "decubitus from the front": ({"ViewPosition": "AP RLD"}, RefusalCode.NOT_FRONTAL),
+    "described knee": ({"BodyPartExamined": None, "StudyDescription": "XR KNEE LEFT"}, NotEligibleCode.NOT_A_CHEST),
+    "lateral": ({"ViewPosition": "LL"}, NotEligibleCode.NOT_FRONTAL),
+    "lateral beside frontal": ({"ViewPosition": "AP/LAT"}, NotEligibleCode.NOT_FRONTAL),
+    "oblique": ({"ViewPosition": "RAO"}, NotEligibleCode.NOT_FRONTAL),
+    "decubitus": ({"ViewPosition": "LLD"}, NotEligibleCode.NOT_FRONTAL),
+    "decubitus from behind": ({"ViewPosition": "PA LLD"}, NotEligibleCode.NOT_FRONTAL),
+    "decubitus from the front": ({"ViewPosition": "AP RLD"}, NotEligibleCode.NOT_FRONTAL),
     "decubitus only in the description": (
         {"ViewPosition": "AP", "SeriesDescription": "Chest lt decub."},
-        RefusalCode.NOT_FRONTAL,
+        NotEligibleCode.NOT_FRONTAL,
     ),
     "decubitus only in a modifier": (
         {"ViewPosition": None, "ViewCodeSequence": _modified("399348003", "lateral decubitus")},
-        RefusalCode.NOT_FRONTAL,
+        NotEligibleCode.NOT_FRONTAL,
     ),
-    "lordotic": ({"ViewPosition": "AP AXIAL"}, RefusalCode.NOT_FRONTAL),
-    "lordotic only in the protocol": ({"ViewPosition": "AP", "ProtocolName": "LORDOTIC"}, RefusalCode.NOT_FRONTAL),
-    "cross table": ({"ViewPosition": "XTABLE LATERAL"}, RefusalCode.NOT_FRONTAL),
-    "swimmer's": ({"ViewPosition": "SWIMMERS"}, RefusalCode.NOT_FRONTAL),
-    "Spanish lateral": ({"ViewPosition": "", "SeriesDescription": "TÓRAX PERFIL"}, RefusalCode.NOT_FRONTAL),
-    "lateral in the body part": ({"ViewPosition": "", "BodyPartExamined": "CHEST LAT"}, RefusalCode.NOT_FRONTAL),
+    "lordotic": ({"ViewPosition": "AP AXIAL"}, NotEligibleCode.NOT_FRONTAL),
+    "lordotic only in the protocol": ({"ViewPosition": "AP", "ProtocolName": "LORDOTIC"}, NotEligibleCode.NOT_FRONTAL),
+    "cross table": ({"ViewPosition": "XTABLE LATERAL"}, NotEligibleCode.NOT_FRONTAL),
+    "swimmer's": ({"ViewPosition": "SWIMMERS"}, NotEligibleCode.NOT_FRONTAL),
+    "Spanish lateral": ({"ViewPosition": "", "SeriesDescription": "TÓRAX PERFIL"}, NotEligibleCode.NOT_FRONTAL),
+    "lateral in the body part": ({"ViewPosition": "", "BodyPartExamined": "CHEST LAT"}, NotEligibleCode.NOT_FRONTAL),
     "private code that means lateral": (
         {"ViewPosition": None, "ViewCodeSequence": code_item("V1", "99HOSP", "lateral")},
-        RefusalCode.NOT_FRONTAL,
+        NotEligibleCode.NOT_FRONTAL,
     ),
     "thoracic spine": (
         {"BodyPartExamined": None, "StudyDescription": "XR thoracic spine AP"},
-        RefusalCode.NOT_A_CHEST,
+        NotEligibleCode.NOT_A_CHEST,
     ),
-    "Spanish spine": ({"BodyPartExamined": None, "StudyDescription": "COLUMNA TORÁCICA"}, RefusalCode.NOT_A_CHEST),
-    "German knee": ({"BodyPartExamined": None, "SeriesDescription": "Knie li. a.p."}, RefusalCode.NOT_A_CHEST),
-    "babygram": ({"BodyPartExamined": "CHEST ABDOMEN"}, RefusalCode.NOT_A_CHEST),
+    "Spanish spine": ({"BodyPartExamined": None, "StudyDescription": "COLUMNA TORÁCICA"}, NotEligibleCode.NOT_A_CHEST),
+    "German knee": ({"BodyPartExamined": None, "SeriesDescription": "Knie li. a.p."}, NotEligibleCode.NOT_A_CHEST),
+    "babygram": ({"BodyPartExamined": "CHEST ABDOMEN"}, NotEligibleCode.NOT_A_CHEST),
     "hand beside a chest": (
         {"BodyPartExamined": None, "SeriesDescription": "Hand dp", "StudyDescription": "Chest PA, left hand"},
-        RefusalCode.NOT_A_CHEST,
+        NotEligibleCode.NOT_A_CHEST,
     ),
     "hand for processing": (
         {"BodyPartExamined": "HAND", "PresentationIntentType": "FOR PROCESSING"},
-        RefusalCode.NOT_A_CHEST,
+        NotEligibleCode.NOT_A_CHEST,
     ),
     "coded lateral": (
         {"ViewPosition": None, "ViewCodeSequence": code_item("399173006", "SCT", "left lateral")},
-        RefusalCode.NOT_FRONTAL,
+        NotEligibleCode.NOT_FRONTAL,
     ),
     "coded lateral against position": (
         {"ViewPosition": "PA", "ViewCodeSequence": code_item("R-10236", "SRT", "left lateral")},
-        RefusalCode.NOT_FRONTAL,
+        NotEligibleCode.NOT_FRONTAL,
     ),
-    "described lateral": ({"ViewPosition": None, "SeriesDescription": "Chest Lat."}, RefusalCode.NOT_FRONTAL),
-    "German lateral": ({"ViewPosition": "", "SeriesDescription": "Thorax seitlich"}, RefusalCode.NOT_FRONTAL),
-    "orientation of a lateral": ({"ViewPosition": None, "PatientOrientation": ["A", "F"]}, RefusalCode.NOT_FRONTAL),
-    "child": ({"PatientAge": "017Y"}, RefusalCode.TOO_YOUNG),
-    "baby": ({"PatientAge": "003D"}, RefusalCode.TOO_YOUNG),
-    "weeks": ({"PatientAge": "052W"}, RefusalCode.TOO_YOUNG),
-    "child by the dates": ({"PatientAge": None, "PatientBirthDate": "20020103"}, RefusalCode.TOO_YOUNG),
-    "bare number of a child": ({"PatientAge": "6"}, RefusalCode.TOO_YOUNG),
-    "made by us": ({"Manufacturer": "Pleura"}, RefusalCode.OWN_RESULT),
+    "described lateral": ({"ViewPosition": None, "SeriesDescription": "Chest Lat."}, NotEligibleCode.NOT_FRONTAL),
+    "German lateral": ({"ViewPosition": "", "SeriesDescription": "Thorax seitlich"}, NotEligibleCode.NOT_FRONTAL),
+    "orientation of a lateral": ({"ViewPosition": None, "PatientOrientation": ["A", "F"]}, NotEligibleCode.NOT_FRONTAL),
+    "child": ({"PatientAge": "017Y"}, NotEligibleCode.TOO_YOUNG),
+    "baby": ({"PatientAge": "003D"}, NotEligibleCode.TOO_YOUNG),
+    "weeks": ({"PatientAge": "052W"}, NotEligibleCode.TOO_YOUNG),
+    "child by the dates": ({"PatientAge": None, "PatientBirthDate": "20020103"}, NotEligibleCode.TOO_YOUNG),
+    "bare number of a child": ({"PatientAge": "6"}, NotEligibleCode.TOO_YOUNG),
+    "made by us": ({"Manufacturer": "Pleura"}, NotEligibleCode.OWN_RESULT),
 }
 
 
 @pytest.mark.parametrize("changes", ELIGIBLE.values(), ids=ELIGIBLE.keys())
 def test_eligible(changes: dict[str, object]) -> None:
-    assert judge(chest(**changes), Eligibility()) is None
+    assert check_eligibility(chest(**changes), Eligibility()) is None
 
 
-@pytest.mark.parametrize(("changes", "expected"), REFUSED.values(), ids=REFUSED.keys())
-def test_refused_with_code_and_sentence(changes: dict[str, object], expected: RefusalCode) -> None:
-    refusal = judge(chest(**changes), Eligibility())
+@pytest.mark.parametrize(("changes", "expected"), NOT_ELIGIBLE.values(), ids=NOT_ELIGIBLE.keys())
+def test_refused_with_code_and_sentence(changes: dict[str, object], expected: NotEligibleCode) -> None:
+    not_eligible = check_eligibility(chest(**changes), Eligibility())
 
-    assert refusal is not None
-    assert refusal.code == expected.value
-    assert refusal.sentence.endswith(".")
-    assert 20 < len(refusal.sentence) < 120
+    assert not_eligible is not None
+    assert not_eligible.code == expected.value
+    assert not_eligible.sentence.endswith(".")
+    assert 20 < len(not_eligible.sentence) < 120
 
 
 def test_every_code_is_reached() -> None:
-    by_setting = {RefusalCode.BODY_PART_UNKNOWN, RefusalCode.AGE_UNKNOWN}
+    by_setting = {NotEligibleCode.BODY_PART_UNKNOWN, NotEligibleCode.AGE_UNKNOWN}
 
-    assert {code for _, code in REFUSED.values()} | by_setting == set(RefusalCode)
+    assert {code for _, code in NOT_ELIGIBLE.values()} | by_setting == set(NotEligibleCode)
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
-    [({"BodyPartExamined": None}, RefusalCode.BODY_PART_UNKNOWN), ({"PatientAge": None}, RefusalCode.AGE_UNKNOWN)],
+    [
+        ({"BodyPartExamined": None}, NotEligibleCode.BODY_PART_UNKNOWN),
+        ({"PatientAge": None}, NotEligibleCode.AGE_UNKNOWN),
+    ],
 )
-def test_settings_refuse_what_is_unknown(changes: dict[str, object], expected: RefusalCode) -> None:
-    refusal = judge(chest(**changes), STRICT)
+def test_settings_refuse_what_is_unknown(changes: dict[str, object], expected: NotEligibleCode) -> None:
+    not_eligible = check_eligibility(chest(**changes), STRICT)
 
-    assert refusal is not None
-    assert refusal.code == expected.value
+    assert not_eligible is not None
+    assert not_eligible.code == expected.value
 
 
 def test_settings_take_children() -> None:
-    assert judge(chest(PatientAge="003D"), Eligibility(minimum_age_years=0)) is None
+    assert check_eligibility(chest(PatientAge="003D"), Eligibility(minimum_age_years=0)) is None
 
 
 def test_a_site_that_takes_only_pa_takes_no_view_that_may_be_ap() -> None:
     only_pa = Eligibility(views=("PA",))
 
-    assert judge(chest(ViewPosition="CHEST PA"), only_pa) is None
+    assert check_eligibility(chest(ViewPosition="CHEST PA"), only_pa) is None
     for position in ("AP", "CHEST AP", "FRONTAL"):
-        refusal = judge(chest(ViewPosition=position), only_pa)
-        assert refusal is not None
-        assert refusal.code == RefusalCode.NOT_FRONTAL.value
+        not_eligible = check_eligibility(chest(ViewPosition=position), only_pa)
+        assert not_eligible is not None
+        assert not_eligible.code == NotEligibleCode.NOT_FRONTAL.value
 
 
 def test_a_site_adds_its_own_words() -> None:
     rules = Eligibility(views=("PA", "AP", "STEHEND"), body_parts=("RX-1",), descriptions=(r"\bthx\b",))
 
-    assert judge(chest(ViewPosition="STEHEND"), rules) is None
-    assert judge(chest(BodyPartExamined="RX-1"), rules) is None
-    assert judge(chest(BodyPartExamined=None, StudyDescription="THX"), rules) is None
+    assert check_eligibility(chest(ViewPosition="STEHEND"), rules) is None
+    assert check_eligibility(chest(BodyPartExamined="RX-1"), rules) is None
+    assert check_eligibility(chest(BodyPartExamined=None, StudyDescription="THX"), rules) is None
 
 
 def test_an_object_with_one_of_our_uids_is_never_analysed() -> None:
-    refusal = judge(chest(), Eligibility(), own=True)
+    not_eligible = check_eligibility(chest(), Eligibility(), own=True)
 
-    assert refusal is not None
-    assert refusal.code == RefusalCode.OWN_RESULT.value
+    assert not_eligible is not None
+    assert not_eligible.code == NotEligibleCode.OWN_RESULT.value
 
 
 _LIES = st.fixed_dictionaries(
@@ -268,12 +274,12 @@ _LIES = st.fixed_dictionaries(
 
 
 @given(_LIES)
-def test_any_header_is_judged(values: dict[str, str]) -> None:
-    refusal = judge(chest(**values), Eligibility())
+def test_any_header_is_analysed(values: dict[str, str]) -> None:
+    not_eligible = check_eligibility(chest(**values), Eligibility())
 
-    assert refusal is None or RefusalCode(refusal.code)
+    assert not_eligible is None or NotEligibleCode(not_eligible.code)
     if "Modality" in values and values["Modality"].strip(" \0").upper() not in {"CR", "DX"}:
-        assert refusal is not None
+        assert not_eligible is not None
 
 
 @pytest.mark.parametrize(
@@ -316,12 +322,12 @@ def test_on_the_birthday_a_year_is_full(born: object, years: int) -> None:
 def test_real_files(shared_data: Path) -> None:
     found = {}
     for path in sorted((shared_data / "dicom").glob("*.dcm")) + sorted((shared_data / "wg04").glob("*.dcm")):
-        refusal = judge(dcmread(path, stop_before_pixels=True), Eligibility())
-        found[path.name] = refusal and refusal.code
+        not_eligible = check_eligibility(dcmread(path, stop_before_pixels=True), Eligibility())
+        found[path.name] = not_eligible and not_eligible.code
 
-    refused = {name: code for name, code in found.items() if code}
+    not_eligible = {name: code for name, code in found.items() if code}
     assert len(found) == 22
-    assert refused == {
+    assert not_eligible == {
         "00001526_000.sc-jpeg.dcm": "too-young",
         "RG2_RLE.dcm": "derived-image",
         "RG3_JLSL.dcm": "not-a-chest",
@@ -343,6 +349,6 @@ def test_files_of_the_demonstration(name: str, expected: str | None) -> None:
     if not path:
         skip_without("pydicom-data is missing: pip install pydicom-data")
 
-    refusal = judge(dcmread(str(path), stop_before_pixels=True), Eligibility())
+    not_eligible = check_eligibility(dcmread(str(path), stop_before_pixels=True), Eligibility())
 
-    assert (refusal and refusal.code) == expected
+    assert (not_eligible and not_eligible.code) == expected

@@ -19,9 +19,9 @@ from pydicom.uid import generate_uid
 from config.settings import Eligibility, Listener
 from db.engine import connect, migrate
 from db.worklist import Worklist
-from node.dicom.association_policy import Admission
+from node.dicom.association_policy import AssociationPolicy
 from node.dicom.instance_store import InstanceStore
-from node.dicom.receiving import Intake, Policy
+from node.dicom.receiving import InstanceReceiver, Policy
 from node.dicom.spool import StoreCommand, file_preface
 from tests.fuzz.peer import DEFLATED, EXPLICIT, Peer
 from tests.node.dicom.listening import PIPELINE, Listening, chest, listening
@@ -129,7 +129,7 @@ class _Killed(BaseException):
     """Stands for the end of the process: nothing after it is done."""
 
 
-class _Mortal(Intake):
+class _Mortal(InstanceReceiver):
     """An intake that does not survive one of its files."""
 
     deadly = "none"
@@ -145,16 +145,16 @@ def _left_behind(store: InstanceStore, image: Dataset) -> str:
     command = StoreCommand(
         str(image.SOPClassUID), str(image.SOPInstanceUID), str(image.SOPClassUID), EXPLICIT, "PEER", "PLEURA"
     )
-    incoming = store.temporary(file_preface(command))
-    incoming.write(encoded(image))
-    store.keep(incoming)
-    return incoming.path.stem
+    spool = store.temporary(file_preface(command))
+    spool.write(encoded(image))
+    store.keep(spool)
+    return spool.path.stem
 
 
-def _intake(store: InstanceStore, folder: Path) -> _Mortal:
+def _receiver(store: InstanceStore, folder: Path) -> _Mortal:
     engine = connect(f"sqlite:///{folder / 'test.sqlite'}")
     migrate(engine)
-    policy = Policy(Eligibility(), Admission(Listener(port=0)), (), "2.25", PIPELINE)
+    policy = Policy(Eligibility(), AssociationPolicy(Listener(port=0)), (), "2.25", PIPELINE)
     return _Mortal(store, Worklist(engine, NO_RULES), lambda jobs: None, policy, utc_now)
 
 
@@ -162,17 +162,17 @@ def test_a_file_that_ended_the_listener_twice_is_set_aside(tmp_path: Path, caplo
     store = InstanceStore(tmp_path)
     store.prepare()
     names = sorted(_left_behind(store, chest()) for _ in range(2))
-    intake = _intake(store, tmp_path)
-    intake.deadly = names[0]
+    receiver = _receiver(store, tmp_path)
+    receiver.deadly = names[0]
     for _ in range(2):
         with pytest.raises(_Killed):
-            intake.recover()
+            receiver.recover()
 
-    assert intake.recover() == 1
+    assert receiver.recover() == 1
     assert [path.name.partition(".")[0] for path in (tmp_path / "set-aside").iterdir()] == [names[0]]
-    assert list((tmp_path / "incoming").iterdir()) == []
+    assert list((tmp_path / "spool").iterdir()) == []
     assert any(record.levelno == logging.CRITICAL for record in caplog.records)
-    assert intake.recover() == 0
+    assert receiver.recover() == 0
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value")
@@ -180,9 +180,9 @@ def test_a_file_that_cannot_be_read_does_not_keep_the_listener_from_starting(tmp
     store = InstanceStore(tmp_path)
     store.prepare()
     _left_behind(store, chest(StudyInstanceUID="none"))
-    odd = tmp_path / "incoming" / "odd.part"
+    odd = tmp_path / "spool" / "odd.part"
     odd.write_bytes(b"somebody else's")
     os.link(odd, tmp_path / "second name")
     _left_behind(store, chest())
-    assert _intake(store, tmp_path).recover() == 1
+    assert _receiver(store, tmp_path).recover() == 1
     assert len(list((tmp_path / "set-aside").iterdir())) == 2

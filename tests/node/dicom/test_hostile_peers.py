@@ -74,7 +74,7 @@ def test_elements_out_of_order_are_stored_and_analysed(node: Listening) -> None:
         with Peer(node.port, [(CR, EXPLICIT)]) as peer:
             assert peer.store(body[:at] + private + body[at:], image.SOPInstanceUID).status == 0
     assert [row for (row,) in node.rows("state")] == ["eligible"] * 3
-    assert len(node.rung) == 3
+    assert len(node.dispatched) == 3
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_retired_and_private_classes_are_accepted_and_ignored(node: Listening, u
         assert peer.accepted == {1}
         assert peer.store(encoded(other), other.SOPInstanceUID, uid).status == 0
     assert len(node.rows()) == 1
-    assert node.rung == []
+    assert node.dispatched == []
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_a_number_of_an_odd_length_says_nothing(node: Listening) -> None:
     odd = body.replace(rows, struct.pack("<HH2sH", 0x0028, 0x0010, b"US", 3) + b"x")
     with Peer(node.port, [(CR, EXPLICIT)]) as peer:
         assert peer.store(odd, image.SOPInstanceUID).status == 0
-    assert [row for (row,) in node.rows("state")] == ["refused"]
+    assert [row for (row,) in node.rows("state")] == ["not_eligible"]
 
 
 def test_an_accession_number_of_backslashes_alone_is_no_reason_to_refuse(node: Listening) -> None:

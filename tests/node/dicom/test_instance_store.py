@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from node.dicom.instance_store import INCOMING, InstanceStore, StoreError
+from node.dicom.instance_store import SPOOL, InstanceStore, StoreError
 from node.dicom.spool_digest import Follower
 
 
@@ -25,10 +25,10 @@ def store(tmp_path: Path) -> InstanceStore:
 
 
 def receive(store: InstanceStore, data: bytes, preface: bytes = b"preface") -> str:
-    incoming = store.temporary(preface)
-    incoming.write(data)
-    path = store.keep(incoming)
-    store.settle(incoming)
+    spool = store.temporary(preface)
+    spool.write(data)
+    path = store.keep(spool)
+    store.settle(spool)
     return path
 
 
@@ -48,13 +48,13 @@ def test_a_file_is_named_by_the_digest_of_its_data_set(store: InstanceStore) -> 
 @hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 @given(st.lists(st.binary(max_size=3000), max_size=8))
 def test_fragments_do_not_matter(store: InstanceStore, fragments: list[bytes]) -> None:
-    incoming = store.temporary()
+    spool = store.temporary()
     for fragment in fragments:
-        incoming.write(fragment)
-    path = store.keep(incoming)
-    store.settle(incoming)
+        spool.write(fragment)
+    path = store.keep(spool)
+    store.settle(spool)
 
-    assert incoming.byte_count == sum(map(len, fragments))
+    assert spool.byte_count == sum(map(len, fragments))
     assert (store.folder / path).read_bytes() == b"".join(fragments)
     assert path == InstanceStore.path_of(hashlib.sha256(b"".join(fragments)).hexdigest())
 
@@ -78,10 +78,10 @@ def test_a_damaged_file_is_replaced_by_a_repeat(store: InstanceStore) -> None:
 
 
 def test_discarding_leaves_nothing_and_does_no_harm_twice(store: InstanceStore) -> None:
-    incoming = store.temporary(b"preface")
-    incoming.write(b"half")
-    incoming.discard()
-    incoming.discard()
+    spool = store.temporary(b"preface")
+    spool.write(b"half")
+    spool.discard()
+    spool.discard()
 
     assert names(store) == []
 
@@ -93,21 +93,21 @@ def test_what_was_never_whole_is_removed_at_start(store: InstanceStore) -> None:
     assert names(store) == []
 
 
-def test_what_was_kept_but_not_settled_is_handed_out_at_start(store: InstanceStore) -> None:
-    incoming = store.temporary(b"preface")
-    incoming.write(b"whole")
-    path = store.keep(incoming)
+def test_what_was_kept_but_not_complete_is_handed_out_at_start(store: InstanceStore) -> None:
+    spool = store.temporary(b"preface")
+    spool.write(b"whole")
+    path = store.keep(spool)
 
-    assert list(store.unfinished()) == [incoming.path]
+    assert list(store.unfinished()) == [spool.path]
     assert (store.folder / path).is_file()
 
 
 def test_a_disowned_first_copy_stays_for_now_and_a_disowned_repeat_goes(store: InstanceStore) -> None:
     first, second = store.temporary(), store.temporary()
-    for incoming in (first, second):
-        incoming.write(b"data")
-        kept = store.keep(incoming)
-        store.disown(incoming)
+    for spool in (first, second):
+        spool.write(b"data")
+        kept = store.keep(spool)
+        store.disown(spool)
 
     assert list(store.unfinished()) == [], "nobody is to record it"
     assert list(store.disowned().values()) == [kept]
@@ -117,9 +117,9 @@ def test_too_little_free_space(tmp_path: Path) -> None:
     store = InstanceStore(tmp_path, minimum_free_bytes=2**60)
     store.prepare()
 
-    with pytest.raises(StoreError) as refused:
+    with pytest.raises(StoreError) as not_eligible:
         store.temporary()
-    assert refused.value.errno == errno.ENOSPC
+    assert not_eligible.value.errno == errno.ENOSPC
 
 
 def test_space_that_runs_out_while_a_long_data_set_arrives(tmp_path: Path) -> None:
@@ -133,25 +133,25 @@ def test_space_that_runs_out_while_a_long_data_set_arrives(tmp_path: Path) -> No
 
     store = Shrinking(tmp_path)
     store.prepare()
-    incoming = store.temporary()
+    spool = store.temporary()
     megabyte = bytes(1024 * 1024)
     for _ in range(32):
-        incoming.write(megabyte)
+        spool.write(megabyte)
     with pytest.raises(StoreError):
-        incoming.write(megabyte)
+        spool.write(megabyte)
 
     assert names(store) == []
 
 
 def test_a_disk_that_takes_no_more(store: InstanceStore, tmp_path: Path) -> None:
-    incoming = store.temporary(b"preface")
+    spool = store.temporary(b"preface")
     full = os.open("/dev/full", os.O_WRONLY)
-    os.dup2(full, incoming._descriptor)
+    os.dup2(full, spool._descriptor)
     os.close(full)
 
-    with pytest.raises(StoreError) as refused:
-        incoming.write(b"data")
-    assert refused.value.errno == errno.ENOSPC
+    with pytest.raises(StoreError) as not_eligible:
+        spool.write(b"data")
+    assert not_eligible.value.errno == errno.ENOSPC
     assert names(store) == []
 
 
@@ -167,25 +167,25 @@ def test_two_listeners_do_not_share_a_store(store: InstanceStore) -> None:
 @pytest.mark.parametrize("fragment", [64 * 1024, 300_001, 1024 * 1024])
 def test_a_large_data_set_is_digested_behind_its_writer(store: InstanceStore, fragment: int) -> None:
     data = os.urandom(5 * 1024 * 1024 + 7)
-    incoming = store.temporary(b"preface")
+    spool = store.temporary(b"preface")
     for start in range(0, len(data), fragment):
-        incoming.write(memoryview(data)[start : start + fragment])
-    path = store.folder / store.keep(incoming)
-    store.settle(incoming)
+        spool.write(memoryview(data)[start : start + fragment])
+    path = store.folder / store.keep(spool)
+    store.settle(spool)
 
-    assert incoming.digest == hashlib.sha256(data).hexdigest()
+    assert spool.digest == hashlib.sha256(data).hexdigest()
     assert path.read_bytes() == b"preface" + data
-    assert incoming.beginning == data[: len(incoming.beginning)]
+    assert spool.beginning == data[: len(spool.beginning)]
     assert [thread.name for thread in threading.enumerate()].count("follower") == 0
 
 
 def test_a_large_data_set_that_is_cut_off_leaves_neither_file_nor_thread(store: InstanceStore) -> None:
-    incoming = store.temporary()
+    spool = store.temporary()
     for _ in range(5):
-        incoming.write(bytes(1024 * 1024))
-    incoming.discard()
+        spool.write(bytes(1024 * 1024))
+    spool.discard()
 
-    assert list((store.folder / INCOMING).iterdir()) == []
+    assert list((store.folder / SPOOL).iterdir()) == []
     assert [thread.name for thread in threading.enumerate()].count("follower") == 0
 
 

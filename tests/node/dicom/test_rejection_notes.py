@@ -11,9 +11,9 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
 from config.settings import Triage
-from db.records import ReceivedInstance, Refusal
+from db.records import NotEligible, ReceivedInstance
 from node.dicom.document_content import NOTHING, read_said
-from node.dicom.eligibility import RefusalCode
+from node.dicom.eligibility import NotEligibleCode
 from node.dicom.rejection_notes import REASONS, read_rejection
 from tests.node.dicom.listening import Listening, chest, dcmtk, listening
 
@@ -82,7 +82,7 @@ def test_an_image_is_taken_back_whichever_comes_first(tmp_path: Path, note_first
     with listening(tmp_path / "store") as node:
         for path in [note, tmp_path / "image.dcm"] if note_first else [tmp_path / "image.dcm", note]:
             _send(node, path)
-        rows = dict(node.rows("sop_instance_uid, refusal_code"))
+        rows = dict(node.rows("sop_instance_uid, not_eligible_code"))
     assert rows[str(image.SOPInstanceUID)] == "rejected"
     assert rows[str(dcmread(note).SOPInstanceUID)] == "not-an-image"
 
@@ -93,7 +93,7 @@ def test_an_ordinary_key_object_leaves_the_image_alone(tmp_path: Path) -> None:
     note = _note(image, codes.DCM.ForReferringProvider, tmp_path / "note.dcm")
     with listening(tmp_path / "store") as node:
         _send(node, tmp_path / "image.dcm", note)
-        rows = dict(node.rows("sop_instance_uid, refusal_code"))
+        rows = dict(node.rows("sop_instance_uid, not_eligible_code"))
     assert rows[str(image.SOPInstanceUID)] == ""
 
 
@@ -104,6 +104,6 @@ def test_a_note_of_our_own_that_comes_back_takes_nothing_back_here(tmp_path: Pat
     received = ReceivedInstance(
         str(document.SOPInstanceUID), str(document.SOPClassUID), "1.2", "d" * 64, "note.dcm", 1, "1.3", "1.4"
     )
-    own = Refusal(RefusalCode.OWN_RESULT.value, "This node has made it.")
+    own = NotEligible(NotEligibleCode.OWN_RESULT.value, "This node has made it.")
     assert read_said(path, received, own, Triage()) == NOTHING
-    assert read_said(path, received, Refusal("not-an-image", "No image."), Triage()).rejection is not None
+    assert read_said(path, received, NotEligible("not-an-image", "No image."), Triage()).rejection is not None

@@ -194,7 +194,7 @@ def test_what_comes_after_the_report(tmp_path: Path) -> None:
         later = datetime.now(UTC)
         assert worklist.claim_job(job.id, "worker", later, timedelta(minutes=5))
         worklist.finish_job(job.id, "worker", Outcome(), later)
-        assert worklist.settle_study(study, (), {}, datetime.now(UTC)) is not None
+        assert worklist.complete_study(study, (), {}, datetime.now(UTC)) is not None
         _send(node, lateral)
         (row,) = worklist.worklist()
         assert row.priority is Priority.URGENT

@@ -30,7 +30,7 @@ def _send(port: int, image: Dataset, syntax: str) -> None:
 def _compare(node: Listening) -> StudyDetail:
     """Do what the worker does with each job that only compares."""
     worklist = Worklist(node.engine, NO_RULES)
-    for job_id, _ in worklist.jobs_to_ring(utc_now() + timedelta(hours=1), timedelta(0)):
+    for job_id, _ in worklist.jobs_to_enqueue(utc_now() + timedelta(hours=1), timedelta(0)):
         job = worklist.claim_job(job_id, "w", utc_now(), timedelta(minutes=1))
         if job is not None and job.compare_with is not None:
             (before,) = job.compare_with
@@ -46,21 +46,21 @@ def test_the_archives_copy_of_a_modalitys_image_holds_nothing(tmp_path: Path) ->
         _send(node.port, image, uid.ExplicitVRLittleEndian)
         image.RetrieveAETitle, image.InstanceAvailability = "ARCHIVE", "ONLINE"
         _send(node.port, image, uid.ImplicitVRLittleEndian)
-        assert node.rung[1] == (2, True), "it is compared before other work"
+        assert node.dispatched[1] == (2, True), "it is compared before other work"
         detail = _compare(node)
-        assert not detail.row.held
+        assert not detail.row.on_hold
         assert detail.row.images == 1
         assert [one.flag for one in detail.instances] == ["", "repeat"]
         assert detail.jobs[1].state is JobState.WITHDRAWN
         assert len(node.files()) == 2, "what was received is kept as it came"
 
 
-def test_another_image_under_the_same_uid_is_held(tmp_path: Path) -> None:
+def test_another_image_under_the_same_uid_is_on_hold(tmp_path: Path) -> None:
     with listening(tmp_path) as node:
         image = chest()
         _send(node.port, image, uid.ExplicitVRLittleEndian)
         image.PixelData = bytes(512 * 511) + b"\x01" * 512
         _send(node.port, image, uid.ImplicitVRLittleEndian)
         detail = _compare(node)
-        assert detail.row.held
+        assert detail.row.on_hold
         assert [one.flag for one in detail.instances] == ["", "conflict"]

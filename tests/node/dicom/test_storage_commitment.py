@@ -166,11 +166,11 @@ def test_a_report_in_another_context_harms_nobody(tmp_path: Path, wanted: bool) 
             assert association.send_c_store(chest()).Status == 0x0000
 
 
-def test_reports_are_taken_where_a_destination_proves_by_commitment(tmp_path: Path) -> None:
+def test_reports_are_taken_where_a_destination_verifies_by_commitment(tmp_path: Path) -> None:
     where = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 104}
     worklist = Worklist(connect(f"sqlite:///{tmp_path / 'test.sqlite'}"), NO_RULES)
-    assert reports_of(Settings(destinations=(Destination(**where, proof="query"),)), worklist) is None
-    assert reports_of(Settings(destinations=(Destination(**where, proof="commitment"),)), worklist) is not None
+    assert reports_of(Settings(destinations=(Destination(**where, verification="query"),)), worklist) is None
+    assert reports_of(Settings(destinations=(Destination(**where, verification="commitment"),)), worklist) is not None
 
 
 def test_an_empty_report_says_nothing_of_any_object() -> None:

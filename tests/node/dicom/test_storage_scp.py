@@ -23,8 +23,8 @@ from pynetdicom.sop_class import Verification
 from sqlalchemy.exc import OperationalError
 
 from config.settings import Listener, Peer
-from db.records import Ingest, ReceivedInstance, Refusal
-from node.dicom.instance_store import Incoming, InstanceStore, StoreError
+from db.records import Ingest, NotEligible, ReceivedInstance
+from node.dicom.instance_store import InstanceStore, SpoolFile, StoreError
 from node.dicom.presentation_contexts import DECODABLE, OTHER_CLASSES
 from node.dicom.storage_scp import Ringer
 from tests.node.dicom.listening import Listening, chest, data_set_bytes, dcmtk, listening
@@ -75,7 +75,7 @@ def send_file(association: Association, path: Path) -> int | None:
 # --- what is kept ---------------------------------------------------------------------------------------------------
 
 
-def test_an_image_is_on_the_disk_in_the_database_and_rung_for(listener: Listening) -> None:
+def test_an_image_is_on_the_disk_in_the_database_and_enqueued_for(listener: Listening) -> None:
     image = chest()
     with calling(listener.port) as association:
         assert send(association, image) == 0x0000
@@ -85,7 +85,7 @@ def test_an_image_is_on_the_disk_in_the_database_and_rung_for(listener: Listenin
     assert listener.rows("sop_instance_uid, path, state") == [
         (image.SOPInstanceUID, str(path.relative_to(listener.folder)), "eligible")
     ]
-    assert len(listener.rung) == 1
+    assert len(listener.dispatched) == 1
     assert listener.leftovers() == []
 
 
@@ -126,7 +126,7 @@ def test_stat(listener: Listening, priority: int, description: str, stat: bool) 
     with calling(listener.port) as association:
         send(association, chest(StudyDescription=description), priority)
 
-    assert [rung for _, rung in listener.rung] == [stat]
+    assert [dispatched for _, dispatched in listener.dispatched] == [stat]
 
 
 def _converted(folder: Path) -> dict[str, Path]:
@@ -270,8 +270,8 @@ def test_every_storage_class_is_accepted_recorded_and_ignored(listener: Listenin
         answers = [send(association, chest(SOPClassUID=one)) for one in whole_study]
 
     assert answers == [0x0000] * len(whole_study)
-    assert listener.rows("state") == [("refused",)] * len(whole_study)
-    assert listener.rung == []
+    assert listener.rows("state") == [("not_eligible",)] * len(whole_study)
+    assert listener.dispatched == []
 
 
 def test_other_classes_can_be_left_out(tmp_path: Path) -> None:
@@ -385,7 +385,7 @@ def test_many_associations_at_once(listener: Listening, tmp_path: Path) -> None:
     ]
 
     assert [sender.wait(120) for sender in senders] == [0] * 8
-    assert len(listener.rows()) == len(listener.files()) == len(listener.rung) == 24
+    assert len(listener.rows()) == len(listener.files()) == len(listener.dispatched) == 24
 
 
 # --- failures -------------------------------------------------------------------------------------------------------
@@ -494,8 +494,8 @@ def test_a_full_disk(small_disk: Path) -> None:
 class FailingStore(InstanceStore):
     """A store whose disk fails when it shall keep something."""
 
-    def keep(self, incoming: Incoming) -> str:
-        incoming.discard()
+    def keep(self, spool: SpoolFile) -> str:
+        spool.discard()
         raise StoreError(5, "input/output error")
 
 
@@ -514,7 +514,7 @@ class FlakyWorklist:
         self.recorded: list[ReceivedInstance] = []
 
     def record_instance(
-        self, received: ReceivedInstance, refusal: Refusal | None, pipeline: str, now: datetime
+        self, received: ReceivedInstance, not_eligible: NotEligible | None, pipeline: str, now: datetime
     ) -> Ingest:
         if self.broken:
             raise self.error("insert", {}, Exception("database is locked"))
@@ -557,7 +557,7 @@ def test_what_was_answered_with_a_failure_is_not_recorded_later(tmp_path: Path, 
 def test_an_error_of_our_own_is_a_processing_failure(tmp_path: Path) -> None:
     class Broken(FlakyWorklist):
         def record_instance(
-            self, received: ReceivedInstance, refusal: Refusal | None, pipeline: str, now: datetime
+            self, received: ReceivedInstance, not_eligible: NotEligible | None, pipeline: str, now: datetime
         ) -> Ingest:
             raise ZeroDivisionError
 
@@ -594,7 +594,7 @@ def test_stopping_lets_a_message_under_way_be_answered(tmp_path: Path) -> None:
 
     class Slow(FlakyWorklist):
         def record_instance(
-            self, received: ReceivedInstance, refusal: Refusal | None, pipeline: str, now: datetime
+            self, received: ReceivedInstance, not_eligible: NotEligible | None, pipeline: str, now: datetime
         ) -> Ingest:
             begun.set()
             go_on.wait(60)
@@ -624,53 +624,53 @@ def is_listening(port: int) -> bool:
     return True
 
 
-# --- the doorbell ---------------------------------------------------------------------------------------------------
+# --- the task queue ---------------------------------------------------------------------------------------------------
 
 
-class RecordingBell:
+class RecordingTaskQueue:
     """A broker that can hang and fail."""
 
     def __init__(self) -> None:
-        self.rung: list[tuple[int, bool]] = []
+        self.dispatched: list[tuple[int, bool]] = []
         self.hang = threading.Event()
         self.hang.set()
         self.fail = False
 
-    def ring_jobs(self, jobs: Sequence[tuple[int, bool]]) -> bool:
+    def enqueue_jobs(self, jobs: Sequence[tuple[int, bool]]) -> bool:
         self.hang.wait(60)
         if self.fail:
             raise ConnectionError("no broker")
-        self.rung.extend(jobs)
+        self.dispatched.extend(jobs)
         return True
 
 
 def test_a_hanging_broker_keeps_nobody_waiting() -> None:
-    bell = RecordingBell()
-    bell.hang.clear()
-    ringer = Ringer(bell)
+    task_queue = RecordingTaskQueue()
+    task_queue.hang.clear()
+    ringer = Ringer(task_queue)
     for number in range(100):
-        ringer.ring([(number, False)])
+        ringer.enqueue([(number, False)])
         ringer.go()
 
-    assert bell.rung == []
-    bell.hang.set()
+    assert task_queue.dispatched == []
+    task_queue.hang.set()
     ringer.close(60)
-    assert bell.rung == [(number, False) for number in range(100)]
+    assert task_queue.dispatched == [(number, False) for number in range(100)]
 
 
-def test_a_failing_broker_does_not_end_the_ringing() -> None:
-    bell = RecordingBell()
-    bell.fail = True
-    ringer = Ringer(bell)
-    ringer.ring([(1, False)])
+def test_a_failing_broker_does_not_end_the_enqueueing() -> None:
+    task_queue = RecordingTaskQueue()
+    task_queue.fail = True
+    ringer = Ringer(task_queue)
+    ringer.enqueue([(1, False)])
     ringer.go()
     while not ringer.idle:
         time.sleep(0.01)
-    bell.fail = False
-    ringer.ring([(2, True)])
+    task_queue.fail = False
+    ringer.enqueue([(2, True)])
     ringer.close(60)
 
-    assert bell.rung == [(2, True)]
+    assert task_queue.dispatched == [(2, True)]
 
 
 def test_logs_name_no_patient(listener: Listening, caplog: pytest.LogCaptureFixture) -> None:

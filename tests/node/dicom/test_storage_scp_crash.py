@@ -97,7 +97,7 @@ def test_nothing_accepted_is_lost(tmp_path: Path, point: str) -> None:
         assert len(accepted) < len(images)
         assert accepted <= set(recorded(tmp_path))
     with crashing(tmp_path, "none", 1) as (port, _):
-        assert list((tmp_path / "incoming").iterdir()) == []
+        assert list((tmp_path / "spool").iterdir()) == []
         send_under_load(port, images, accepted)
 
     assert (tmp_path / "hits").read_text().split() == [point, point]

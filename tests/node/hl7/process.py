@@ -16,7 +16,7 @@ from db.engine import connect
 from db.worklist import Worklist
 from tests.orthanc import wait_until
 from tests.rules import alarming
-from workers.notifications.channels import alarm_rules
+from workers.notifications.channels import notification_rules
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 _READY = rb"listens on 127\.0\.0\.1:(\d+)"
@@ -82,8 +82,8 @@ class Process:
 
     @property
     def worklist(self) -> Worklist:
-        """The database that it works on, with its rules for alarms."""
+        """The database that it works on, with its rules for notifications."""
         from config.settings import load
 
         settings = load(self.config)
-        return Worklist(connect(settings.database_url), alarming(alarm_rules(settings)))
+        return Worklist(connect(settings.database_url), alarming(notification_rules(settings)))

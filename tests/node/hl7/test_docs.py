@@ -46,7 +46,7 @@ def test_the_examples_do_what_the_page_says(tmp_path: Path) -> None:
     assert worklist.study_detail(study).row.patient_id == "P7"
 
 
-def test_the_example_of_an_alarm_is_what_is_written() -> None:
+def test_the_example_of_an_notification_is_what_is_written() -> None:
     settings = Settings(
         site=Site(name="North Hospital"),
         notifications=Notifications(hl7=HL7Notification(receiving_application="EHR")),

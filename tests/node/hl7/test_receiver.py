@@ -153,7 +153,7 @@ def test_a_corrected_name_shows_and_keeps_results_back(worklist: Worklist) -> No
     assert answer(worklist, correction()).code == "AA"
     row = worklist.study_detail(study_of(worklist)).row
     assert row.patient_name == "Roe^Jane"
-    assert row.held
+    assert row.on_hold
 
 
 def test_a_merge_gives_the_study_its_surviving_identifier(worklist: Worklist) -> None:

@@ -53,13 +53,13 @@ def test_the_same_distribution_is_stable_and_another_is_not() -> None:
     assert same is not None
     assert slight is not None
     assert other is not None
-    assert (same.word, slight.word, other.word) == ("stable", "moving", "shifted")
+    assert (same.word, slight.word, other.word) == ("stable", "moving", "drifted")
     assert same.index < 0.01 < slight.index < other.index
     # The index of a whole standard deviation is near its population value: (mean shift)² for normal distributions.
     assert other.index == pytest.approx(1, abs=0.25)
 
 
-def test_a_small_week_is_not_called_shifted_by_chance() -> None:
+def test_a_small_week_is_not_called_drifted_by_chance() -> None:
     random = np.random.default_rng(11)
     reference = dict.fromkeys(np.linspace(0, 1, 400).tolist(), 10)
     words = []
@@ -68,7 +68,7 @@ def test_a_small_week_is_not_called_shifted_by_chance() -> None:
         moved = shift(reference, dict(zip(values.tolist(), counts.tolist(), strict=True)))
         assert moved is not None
         words.append(moved.word)
-    assert words.count("moving") + words.count("shifted") < 20
+    assert words.count("moving") + words.count("drifted") < 20
     assert "too few" in words
 
 
@@ -88,7 +88,7 @@ def test_scores_that_are_all_the_same_have_one_bin() -> None:
 def test_a_new_manufacturer_is_seen() -> None:
     moved = shift_of_mix({"ACME": 500, "Globex": 500}, {"ACME": 100, "Initech": 100})
     assert moved is not None
-    assert moved.word == "shifted"
+    assert moved.word == "drifted"
     stable = shift_of_mix({"ACME": 500, "Globex": 500}, {"ACME": 104, "Globex": 96})
     assert stable is not None
     assert stable.word == "stable"
@@ -103,7 +103,7 @@ def test_kappa() -> None:
 
 
 @pytest.mark.parametrize("table", [Agreement(0, 0, 0, 0), Agreement(7, 0, 0, 0), Agreement(0, 0, 0, 7)])
-def test_kappa_of_judges_who_never_differ_in_anything_says_nothing(table: Agreement) -> None:
+def test_kappa_of_predicts_who_never_differ_in_anything_says_nothing(table: Agreement) -> None:
     assert table.kappa is None
     assert table.interval is None
 

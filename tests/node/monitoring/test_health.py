@@ -1,4 +1,4 @@
-"""What ``pleura doctor`` says of a destination that has to prove what it holds, and of files that were set aside."""
+"""What ``pleura doctor`` says of a destination that has to verify what it holds, and of files that were set aside."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from config.settings import Destination, Settings, Site, Store
 from node.dicom.instance_store import SET_ASIDE
 from node.monitoring.health import check_destination, check_issuers, check_store
 
-PROOFS = {"query": StudyRootQueryRetrieveInformationModelFind, "commitment": StorageCommitmentPushModel}
+VERIFICATIONS = {"query": StudyRootQueryRetrieveInformationModelFind, "commitment": StorageCommitmentPushModel}
 
 
 @pytest.fixture
@@ -36,25 +36,28 @@ def serving() -> Iterator[Callable[..., int]]:
         server.shutdown()
 
 
-def destination(port: int, proof: str) -> Destination:
+def destination(port: int, verification: str) -> Destination:
     where = {"name": "pacs", "ae_title": "PEER", "host": "127.0.0.1", "port": port, "timeout_seconds": 5}
-    return Destination(**where, proof=proof)
+    return Destination(**where, verification=verification)
 
 
-@pytest.mark.parametrize("proof", ["query", "commitment"])
-def test_a_destination_must_offer_what_proves_it(serving: Callable[..., int], proof: str) -> None:
-    able, unable = serving(PROOFS[proof]), serving()
-    found = check_destination(Settings(), destination(able, proof))
-    assert (found.ok, found.found) == (True, f"PEER on 127.0.0.1:{able} answers C-ECHO, and offers proof by {proof}")
-    found = check_destination(Settings(), destination(unable, proof))
+@pytest.mark.parametrize("verification", ["query", "commitment"])
+def test_a_destination_must_offer_what_verifies_it(serving: Callable[..., int], verification: str) -> None:
+    able, unable = serving(VERIFICATIONS[verification]), serving()
+    found = check_destination(Settings(), destination(able, verification))
+    assert (found.ok, found.found) == (
+        True,
+        f"PEER on 127.0.0.1:{able} answers C-ECHO, and offers verification by {verification}",
+    )
+    found = check_destination(Settings(), destination(unable, verification))
     assert not found.ok
     assert "does not offer" in found.found
-    assert "destinations[].proof" in found.remedy
+    assert "destinations[].verification" in found.remedy
 
 
-def test_a_destination_that_proves_nothing_need_only_answer(serving: Callable[..., int]) -> None:
+def test_a_destination_that_verifies_nothing_need_only_answer(serving: Callable[..., int]) -> None:
     found = check_destination(Settings(), destination(serving(), "none"))
-    assert (found.ok, "proof" in found.found) == (True, False)
+    assert (found.ok, "verification" in found.found) == (True, False)
 
 
 def test_a_file_that_was_set_aside_is_a_matter_for_a_person(tmp_path: Path) -> None:

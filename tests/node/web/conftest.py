@@ -1,4 +1,6 @@
-"""A node's admin page on a database of made-up studies, with a clock that stands still and a doorbell that is heard."""
+"""A node's admin page on a database of made-up studies, with a clock that stands still and a task queue that is
+heard.
+"""
 
 from __future__ import annotations
 
@@ -43,22 +45,22 @@ class Clock:
 
 
 @dataclass
-class Bell:
-    """Remembers what was rung for."""
+class TaskQueue:
+    """Remembers what was enqueued."""
 
     jobs: list[int] = field(default_factory=list)
     deliveries: list[int] = field(default_factory=list)
 
-    def ring_jobs(self, jobs: Sequence[tuple[int, bool]]) -> bool:
+    def enqueue_jobs(self, jobs: Sequence[tuple[int, bool]]) -> bool:
         self.jobs += [job for job, _ in jobs]
         return True
 
-    def ring_deliveries(self, delivery_ids: Sequence[int]) -> bool:
+    def enqueue_deliveries(self, delivery_ids: Sequence[int]) -> bool:
         self.deliveries += delivery_ids
         return True
 
 
-class Judge:
+class PagePredictor:
     """Finds a pneumothorax in everything."""
 
     def predict(self, model_input: ModelInput) -> Prediction:
@@ -75,7 +77,7 @@ class Site:
     app: Starlette
     demo: Demo
     clock: Clock
-    bell: Bell
+    task_queue: TaskQueue
     studies: list[int]
     echoed: list[str] = field(default_factory=list)
 
@@ -88,13 +90,13 @@ class Site:
     def settings(self) -> Settings:
         return self.services.settings
 
-    def visitor(self, address: str = "127.0.0.1") -> TestClient:
+    def user(self, address: str = "127.0.0.1") -> TestClient:
         """Somebody who has not logged in."""
         return TestClient(self.app, base_url="http://node", client=(address, 50000), follow_redirects=False)
 
     def logged_in(self, role: str) -> TestClient:
         """The user of that role, logged in by the form; unsafe requests carry the CSRF token by themselves."""
-        client = self.visitor()
+        client = self.user()
         answer = log_in(client, USERS[role])
         assert answer.status_code == 303, answer.text
         client.headers["x-csrf-token"] = csrf_of(client)
@@ -137,7 +139,7 @@ def make_site(filled: Path, folder: Path, **admin: object) -> Site:
     import shutil
 
     shutil.copytree(filled, folder, dirs_exist_ok=True)
-    demo, clock, bell = Demo(folder), Clock(), Bell()
+    demo, clock, task_queue = Demo(folder), Clock(), TaskQueue()
     echoed: list[str] = []
 
     def echo(destination: Destination) -> str | None:
@@ -148,14 +150,14 @@ def make_site(filled: Path, folder: Path, **admin: object) -> Site:
         settings_for(folder, **admin),
         demo.worklist,
         demo.engine,
-        doorbell=bell,
+        task_queue=task_queue,
         clock=clock,
-        load_judge=Judge,
+        load_page_predictor=PagePredictor,
         echo=echo,
         readers=readers(),
         accounts=Accounts(demo.engine, CHEAP),
     )
-    return Site(app, demo, clock, bell, [1, 2, 3], echoed)
+    return Site(app, demo, clock, task_queue, [1, 2, 3], echoed)
 
 
 @pytest.fixture

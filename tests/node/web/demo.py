@@ -23,7 +23,7 @@ from sqlalchemy import Engine
 
 from config.settings import Admin, Destination, Settings, Store
 from db.engine import connect, migrate
-from db.records import FindingRecord, Outcome, ReceivedInstance, Refusal
+from db.records import FindingRecord, NotEligible, Outcome, ReceivedInstance
 from db.user_tables import Role
 from db.users import Accounts
 from db.worklist import Worklist
@@ -58,7 +58,7 @@ class Case:
     found: dict[str, float] = field(default_factory=dict)
     fate: str = "analysed"
     stat: bool = False
-    sent: str = "proven"
+    sent: str = "verified"
 
 
 CASES = (
@@ -67,10 +67,10 @@ CASES = (
     Case("Ferrante^Lucia", "K-19902", "F", "19440601", "Chest AP portable", 52, {"lung_opacity": 0.71}, sent="failed"),
     Case("Nowak^Piotr", "K-20455", "M", "19790115", "Chest PA STAT", 8, fate="waiting", stat=True),
     Case("Haddad^Samir", "K-20011", "M", "19530820", "Chest PA", 96, fate="failed"),
-    Case("Brandt^Elke", "K-18877", "F", "19701105", "Chest AP portable", 74, fate="unfit"),
+    Case("Brandt^Elke", "K-18877", "F", "19701105", "Chest AP portable", 74, fate="not_analysed"),
     Case("Tanaka^Yui", "K-20390", "F", "19951230", "Chest PA", 140, {"lung_opacity": 0.12, "pneumothorax": 0.02}),
     Case("Moreau^Henri", "K-20120", "M", "19470409", "Chest PA", 171, {"lung_opacity": 0.21, "pneumothorax": 0.04}),
-    Case("Silva^Beatriz", "K-20301", "F", "20010217", "Chest PA", 203, {"lung_opacity": 0.08}, fate="held"),
+    Case("Silva^Beatriz", "K-20301", "F", "20010217", "Chest PA", 203, {"lung_opacity": 0.08}, fate="on_hold"),
     Case("Novak^Jana", "K-20266", "F", "19660728", "Chest PA", 231, {"lung_opacity": 0.17, "pneumothorax": 0.01}),
     Case("Adeyemi^Grace", "K-20199", "F", "19820511", "Chest PA", 265, {"lung_opacity": 0.05, "pneumothorax": 0.02}),
     Case("Kowalczyk^Jan", "K-20188", "M", "19580203", "Chest PA", 301, {"lung_opacity": 0.26, "pneumothorax": 0.03}),
@@ -88,7 +88,7 @@ def settings_for(folder: Path, port: int = 0, **admin: object) -> Settings:
         store=Store(folder=folder),
         admin=Admin(**values),  # type: ignore[arg-type]
         destinations=(
-            Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=4242, proof="query"),
+            Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=4242, verification="query"),
             Destination(name="archive", ae_title="VNA", host="127.0.0.1", port=4243, kinds=("seg", "sr")),
         ),
     )
@@ -170,7 +170,7 @@ class Demo:
         at = now - timedelta(minutes=case.minutes)
         image = self._image(case, number, at)
         received = self._keep(image, case, at)
-        if case.fate == "unfit":
+        if case.fate == "not_analysed":
             made = self.worklist.record_instance(received, None, PIPELINE, at)
         else:
             made = self.worklist.record_instance(received, None, PIPELINE, at)
@@ -182,7 +182,7 @@ class Demo:
         assert study is not None
         decision = decide(self.worklist.study_facts(study), self.settings.triage, at + timedelta(seconds=5))
         self.worklist.record_triage(study, decision, at + timedelta(seconds=5))
-        if case.fate == "held":
+        if case.fate == "on_hold":
             self.worklist.hold_study(study, "the PACS names another patient for this study", "node", at)
         return study
 
@@ -238,8 +238,8 @@ class Demo:
             view="LL",
             series_description="Lateral",
         )
-        refusal = Refusal("lateral", "This is a lateral view; only frontal radiographs are analysed.")
-        self.worklist.record_instance(lateral, refusal, PIPELINE, at)
+        not_eligible = NotEligible("lateral", "This is a lateral view; only frontal radiographs are analysed.")
+        self.worklist.record_instance(lateral, not_eligible, PIPELINE, at)
 
     def _run(self, case: Case, image: Dataset, received: ReceivedInstance, job_id: int, at: datetime) -> None:
         began = at + timedelta(seconds=0.4)
@@ -250,15 +250,19 @@ class Demo:
             self.worklist.fail_job(job_id, job_worker := "reader-1:jobs:4711", error, at + timedelta(seconds=121))
             del job_worker
             return
-        outcome = self._unfit() if case.fate == "unfit" else self._outcome(case, image, received, job.created_at)
+        outcome = (
+            self._not_analysed()
+            if case.fate == "not_analysed"
+            else self._outcome(case, image, received, job.created_at)
+        )
         done = at + timedelta(seconds=1.1 + 0.1 * len(case.name) % 0.9)
         deliveries = self.worklist.finish_job(job_id, "reader-1:jobs:4711", outcome, done)
         for delivery in deliveries or ():
             self._deliver(delivery, case.sent, done)
 
-    def _unfit(self) -> Outcome:
+    def _not_analysed(self) -> Outcome:
         sentence = "The image is cropped: the left lung base is not on it."
-        return Outcome(unfit=Refusal("cropped", sentence), timings={"decode": 0.12, "gate": 0.09})
+        return Outcome(not_analysed=NotEligible("cropped", sentence), timings={"decode": 0.12, "gate": 0.09})
 
     def _outcome(self, case: Case, image: Dataset, received: ReceivedInstance, created: datetime) -> Outcome:
         model_input = read_model_input(image)
@@ -319,9 +323,11 @@ class Demo:
             self.worklist.fail_delivery(delivery_id, "reader-1:deliveries:1", error, moment)
             return
         self.worklist.delivery_sent(delivery_id, "reader-1:deliveries:1", moment, timedelta(0))
-        if fate == "proven":
-            for asked in self.worklist.claim_proofs(delivery_id, f"2.25.{delivery_id}", moment, timedelta(minutes=1)):
-                self.worklist.delivery_proven(asked, moment)
+        if fate == "verified":
+            for asked in self.worklist.claim_verifications(
+                delivery_id, f"2.25.{delivery_id}", moment, timedelta(minutes=1)
+            ):
+                self.worklist.delivery_verified(asked, moment)
 
     def _write(self, path: str, content: bytes) -> None:
         whole = self.folder / path

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from db.assessments import Assessment, Statement
 from db.feedback import Feedback
-from db.records import FindingRecord, Outcome, ReceivedInstance, Refusal
+from db.records import FindingRecord, NotEligible, Outcome, ReceivedInstance
 from db.study_status import Reporting
 from db.user_tables import Verdict
 from tests.node.web.demo import PIPELINE, Demo
@@ -40,7 +40,7 @@ def _analyse(demo: Demo, chance: random.Random, at: datetime, moved: bool, numbe
     job_id = demo.worklist.record_instance(received, None, PIPELINE, at).job_ids[0]
     demo.worklist.claim_job(job_id, "reader-1:jobs:4711", at, timedelta(minutes=1))
     if chance.random() < 0.06:
-        outcome = Outcome(unfit=Refusal(chance.choice(("cropped", "rotated")), "It cannot be judged."))
+        outcome = Outcome(not_analysed=NotEligible(chance.choice(("cropped", "rotated")), "It cannot be analysed."))
     else:
         score = min(0.99, chance.betavariate(1.3, 6) + (0.14 if moved else 0))
         other = min(0.99, max(0.0, score + chance.gauss(0, 0.07)))

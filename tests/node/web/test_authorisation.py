@@ -11,7 +11,7 @@ NOBODY, VIEWER, RADIOLOGIST, ADMIN = "nobody", "viewer", "radiologist", "admin"
 ORDER = (NOBODY, VIEWER, RADIOLOGIST, ADMIN)
 API = "/api/v1"
 
-# Route -> the least role that gets an answer of its own (not a log-in, not a refusal).
+# Route -> the least role that gets an answer of its own (not a log-in, not a reason for not eligible).
 TABLE = {
     "GET /healthz": NOBODY,
     "GET /readyz": NOBODY,
@@ -38,10 +38,10 @@ TABLE = {
     "GET /system/models/{name:str}": RADIOLOGIST,
     "POST /system/models/{name:str}/state": ADMIN,
     "POST /system/destinations/{name:str}/echo": ADMIN,
-    "POST /system/alarms/{name:str}/again": ADMIN,
-    "GET /people": ADMIN,
-    "POST /people": ADMIN,
-    "POST /people/{user:row}": ADMIN,
+    "POST /system/notifications/{name:str}/again": ADMIN,
+    "GET /users": ADMIN,
+    "POST /users": ADMIN,
+    "POST /users/{user:row}": ADMIN,
     "POST /tokens": ADMIN,
     "POST /tokens/{token:row}/revoke": ADMIN,
     "GET /audit": ADMIN,
@@ -52,7 +52,7 @@ TABLE = {
     f"POST {API}/studies/{{study:row}}/hold": RADIOLOGIST,
     f"POST {API}/studies/{{study:row}}/release": RADIOLOGIST,
     f"POST {API}/studies/{{study:row}}/reported": RADIOLOGIST,
-    f"POST {API}/studies/{{study:row}}/unread": RADIOLOGIST,
+    f"POST {API}/studies/{{study:row}}/unreported": RADIOLOGIST,
     f"POST {API}/studies/{{study:row}}/jobs/{{job:row}}/retry": RADIOLOGIST,
     f"POST {API}/studies/{{study:row}}/deliveries/{{delivery:row}}/resend": RADIOLOGIST,
     f"POST {API}/studies/{{study:row}}/findings/{{finding:row}}/feedback": RADIOLOGIST,
@@ -74,7 +74,7 @@ FILLED = {
     "{delivery:row}": "1",
     "{key:str}": "none",
     "{name:str}": "archive",
-    "{action:str}": "unread",
+    "{action:str}": "unreported",
 }
 
 
@@ -100,7 +100,7 @@ def test_the_table_names_every_route(site: Site) -> None:
 
 @pytest.mark.parametrize("who", ORDER)
 def test_every_route_lets_in_exactly_the_roles_of_the_table(site: Site, who: str) -> None:
-    client = site.visitor() if who == NOBODY else site.logged_in(who)
+    client = site.user() if who == NOBODY else site.logged_in(who)
     wrong = []
     # Logging out comes last: it is allowed, and then everything else is not.
     for route, least in sorted(TABLE.items(), key=lambda item: item[0] == "POST /logout"):
@@ -109,12 +109,12 @@ def test_every_route_lets_in_exactly_the_roles_of_the_table(site: Site, who: str
             continue  # an endless answer; test_live reads it
         answer = client.request(method, path, **({"json": {}} if method == "POST" and path.startswith(API) else {}))
         sent_to_log_in = answer.status_code == 303 and answer.headers["location"].startswith("/login")
-        refused = answer.status_code in (401, 403) or (sent_to_log_in and path != "/logout")
+        not_eligible = answer.status_code in (401, 403) or (sent_to_log_in and path != "/logout")
         if path == "/login":
-            refused = "Log in" not in answer.text and answer.status_code != 303
+            not_eligible = "Log in" not in answer.text and answer.status_code != 303
         if who == NOBODY and path == "/logout":
-            refused = True if sent_to_log_in else refused
-        if refused != (ORDER.index(who) < ORDER.index(least)):
+            not_eligible = True if sent_to_log_in else not_eligible
+        if not_eligible != (ORDER.index(who) < ORDER.index(least)):
             wrong.append((route, who, answer.status_code))
         assert answer.status_code != 500, route
     assert not wrong
@@ -125,16 +125,16 @@ def test_a_token_has_the_rights_of_its_role(site: Site, role: str) -> None:
     from db.user_tables import Role
 
     _, secret = site.services.accounts.add_token(f"t-{role}", Role(role), site.clock.now, actor="ada")
-    client = site.visitor()
+    client = site.user()
     client.headers["authorization"] = f"Bearer {secret}"
     assert client.get(f"{API}/worklist").status_code == 200
     assert client.get(f"{API}/audit").status_code == (200 if role == "admin" else 403)
-    held = client.post(f"{API}/studies/1/hold", json={"reason": "wrong patient"})
-    assert held.status_code == (403 if role == "viewer" else 200)
+    on_hold = client.post(f"{API}/studies/1/hold", json={"reason": "wrong patient"})
+    assert on_hold.status_code == (403 if role == "viewer" else 200)
 
 
 def test_nothing_of_a_patient_is_readable_without_log_in(site: Site) -> None:
-    client = site.visitor()
+    client = site.user()
     for route in TABLE:
         if route.startswith("GET") and route != "GET /news":
             text = client.get(_path(route)).text

@@ -1,4 +1,4 @@
-"""Nobody can shut the others out of the admin page: silent, dripping and unread connections make room."""
+"""Nobody can shut the others out of the admin page: silent, dripping and unreported connections make room."""
 
 from __future__ import annotations
 
@@ -138,14 +138,14 @@ def test_an_answer_that_nobody_reads_is_given_up() -> None:
         assert received < 8 * 1024 * 1024
 
 
-def held(*groups: str, waiting: bool = True) -> list[Held]:
+def on_hold(*groups: str, waiting: bool = True) -> list[Held]:
     return [Held(group, limited=True, waiting=waiting) for group in groups]
 
 
 def test_the_one_that_has_waited_longest_at_the_fullest_address_makes_room() -> None:
     newcomer = Held("z", limited=True)
-    assert who_makes_room(held("a", "b"), newcomer, TIGHT) is None
-    crowd = held("a", "b", "b", "c")
+    assert who_makes_room(on_hold("a", "b"), newcomer, TIGHT) is None
+    crowd = on_hold("a", "b", "b", "c")
     assert who_makes_room(crowd, newcomer, TIGHT) is crowd[1]
     assert who_makes_room(crowd, Held("b", limited=True), TIGHT) is crowd[1]
     assert who_makes_room(crowd[:3], Held("b", limited=False), TIGHT) is None
@@ -153,11 +153,11 @@ def test_the_one_that_has_waited_longest_at_the_fullest_address_makes_room() -> 
 
 def test_a_connection_that_is_being_answered_never_makes_room() -> None:
     newcomer = Held("a", limited=True)
-    own = held("a", "a", "a", waiting=False)
+    own = on_hold("a", "a", "a", waiting=False)
     assert who_makes_room(own, newcomer, TIGHT) is newcomer
-    others = held("a", "b", "c", "d", "e", "f", waiting=False)
+    others = on_hold("a", "b", "c", "d", "e", "f", waiting=False)
     assert who_makes_room(others, Held("z", limited=False), TIGHT) is not None
-    assert who_makes_room([*others[:5], *(one := held("f"))], Held("z", limited=False), TIGHT) is one[0]
+    assert who_makes_room([*others[:5], *(one := on_hold("f"))], Held("z", limited=False), TIGHT) is one[0]
 
 
 def test_one_ipv6_customer_is_one_address() -> None:

@@ -20,9 +20,9 @@ from models.contract import (
     Mode,
     ModelKind,
     ModelSpec,
+    NotAnalysed,
     Prediction,
     Spacing,
-    Unfit,
 )
 from node.web.explanation_page import ExplainedImage, explain_html
 
@@ -52,9 +52,11 @@ def finding(**changes) -> Finding:
     )
 
 
-def page(*findings: Finding, unfit: Unfit | None = None, **changes) -> str:
+def page(*findings: Finding, not_analysed: NotAnalysed | None = None, **changes) -> str:
     picture = Image.new("RGB", (20, 20), (10, 20, 30))
-    image = ExplainedImage("Image 1, PA", picture, Prediction((100, 100), findings, unfit), Spacing(1, 1, "detector"))
+    image = ExplainedImage(
+        "Image 1, PA", picture, Prediction((100, 100), findings, not_analysed), Spacing(1, 1, "detector")
+    )
     values = {
         "title": "Study 1",
         "priority": "critical",
@@ -115,7 +117,7 @@ def test_shadow_findings_are_told_apart():
 
 
 def test_not_analysed_is_no_negative():
-    html = page(unfit=Unfit("lateral", "A lateral view."), picture=None)
+    html = page(not_analysed=NotAnalysed("lateral", "A lateral view."), picture=None)
     assert "Not analysed." in html
     assert "A lateral view." in html
     assert "not a negative" in html

@@ -14,7 +14,7 @@ from config.integrations import Webhook
 from config.settings import Models, Triage
 from db.assessments import Assessment, Statement
 from db.model_states import AS_CONFIGURED, ModelState, Switch, model_history, set_model_state
-from db.notifications import AlarmRules, Notifications
+from db.notifications import NotificationRules, Notifications
 from db.records import DeliveryState, SimilarRecord
 from db.tables import Finding
 from db.users import Accounts
@@ -22,11 +22,11 @@ from db.worklist import Worklist
 from models.contract import Mode, ModelInput
 from models.model_registry import read_registry
 from node.monitoring.model_use import GATE, IDLE, models_in_use
-from node.web.app import create_app, load_judge
+from node.web.app import create_app, load_page_predictor
 from node.web.charts import histogram, nice_share, scatter, trend
 from node.web.formatting import remedy
 from node.web.pages.system import alike_failures
-from tests.node.web.conftest import CHEAP, NOW, Judge, Site, readers
+from tests.node.web.conftest import CHEAP, NOW, PagePredictor, Site, readers
 from tests.node.web.demo import phantom
 from tests.node.web.history import fill_weeks
 from tests.rules import alarming
@@ -39,11 +39,11 @@ API = "/api/v1"
 
 def test_an_admin_switches_a_model_and_it_is_written_down(site: Site) -> None:
     client = site.logged_in("admin")
-    done = client.post(f"/system/models/{MODEL}/state", data={"state": "off", "reason": "alarms on every rib"})
+    done = client.post(f"/system/models/{MODEL}/state", data={"state": "off", "reason": "notifications on every rib"})
     assert done.status_code == 303
     told = client.get(done.headers["location"]).text
     assert "From the next image on this model is off" in told
-    assert "alarms on every rib, by ada" in told
+    assert "notifications on every rib, by ada" in told
     assert site.services.worklist.model_states() == {MODEL: ModelState.OFF}
     (entry,) = [one for one in site.services.audit.entries(limit=5) if one.action == "switch model"]
     assert (entry.actor, entry.subject, entry.address) == ("ada", MODEL, "127.0.0.1")
@@ -61,8 +61,8 @@ def test_a_switch_tells_how_much_it_holds(site: Site) -> None:
     site.services.worklist.requeue_delivery(delivery.id, "ada", "again", NOW)
     done = client.post(f"/system/models/{MODEL}/state", data={"state": "shadow", "reason": "on trial"})
     assert "1 delivery waits for a person" in client.get(done.headers["location"]).text
-    held = {one.id: one for one in site.services.worklist.study_detail(PNEUMOTHORAX).deliveries}[delivery.id]
-    assert held.state is DeliveryState.HELD
+    on_hold = {one.id: one for one in site.services.worklist.study_detail(PNEUMOTHORAX).deliveries}[delivery.id]
+    assert on_hold.state is DeliveryState.ON_HOLD
     assert f"the model {MODEL} was put in shadow by ada" in client.get(f"/studies/{PNEUMOTHORAX}").text
 
 
@@ -97,8 +97,8 @@ def test_the_same_by_the_api(site: Site) -> None:
     assert client.post(f"{API}/models/nobody/state", json={"state": "off", "reason": "x"}).status_code == 404
     assert client.post(path, json={"state": "shadow", "reason": "on trial"}).json() == {
         "changed": True,
-        "held": 0,
-        "silenced": 0,
+        "on_hold": 0,
+        "cancelled": 0,
     }
     models = {one["name"]: one for one in client.get(f"{API}/models").json()["models"]}
     assert (models[MODEL]["state"], models[MODEL]["configured"]) == ("shadow", "active")
@@ -110,7 +110,7 @@ def test_weeks_of_drift_on_the_pages_and_in_the_api(site: Site) -> None:
     fill_weeks(site.demo, NOW, a_week=13)
     client = site.logged_in("admin")
     system = client.get("/system").text
-    for words in ("Watching the models", "literature-densenet", "Globex", "Reported otherwise", "a skin fold", "CPU"):
+    for words in ("Watching the models", "literature-densenet", "Globex", "Discrepancies", "a skin fold", "CPU"):
         assert words in system, words
     model = client.get(f"/system/models/{MODEL}").text
     for words in ("on the same", "kappa", "They differ on", "Not a medical device"):
@@ -183,7 +183,7 @@ def test_the_page_of_a_model_that_is_gone(site: Site) -> None:
 
 def test_an_image_that_is_tried_meets_the_models_as_they_are_switched_now(site: Site) -> None:
     settings = site.settings.model_copy(update={"models": Models(gate="")})
-    judge = load_judge(settings, site.services.worklist)
+    judge = load_page_predictor(settings, site.services.worklist)
     image = ModelInput(phantom(), "1.2.3")
     assert any(finding.mode is Mode.ACTIVE for finding in judge.predict(image).findings)
     set_model_state(site.services.engine, MODEL, ModelState.OFF, actor="ada", reason="x", now=NOW)
@@ -210,31 +210,31 @@ def test_failures_that_are_one_thing_for_a_person_are_told_once(site: Site) -> N
     assert sorted(number for _, ids in grouped for number in ids) == sorted(one.id for one in failures)
 
 
-def test_alarms_are_counted_and_what_was_parked_is_sent_again(site: Site) -> None:
+def test_notifies_are_counted_and_what_was_failed_is_sent_again(site: Site) -> None:
     webhook = Webhook(enabled=True, url="http://127.0.0.1:1/", secret=SecretStr("s" * 32))
     settings = site.settings.model_copy(update={"notifications": NotificationSettings(webhook=webhook)})
-    engine, worklist = site.services.engine, Worklist(site.services.engine, alarming(AlarmRules(("webhook",))))
+    engine, worklist = site.services.engine, Worklist(site.services.engine, alarming(NotificationRules(("webhook",))))
     app = create_app(
-        settings, worklist, engine, doorbell=site.bell, clock=site.clock, load_judge=Judge, echo=lambda _: None,
-        accounts=Accounts(engine, CHEAP), readers=readers(),
+        settings, worklist, engine, task_queue=site.task_queue, clock=site.clock, load_page_predictor=PagePredictor,
+        echo=lambda _: None, accounts=Accounts(engine, CHEAP), readers=readers(),
     )  # fmt: skip
-    alarms, study = Notifications(engine), worklist.study_facts(PNEUMOTHORAX)
+    notifications, study = Notifications(engine), worklist.study_facts(PNEUMOTHORAX)
     worklist.record_triage(PNEUMOTHORAX, replace(decide(study, Triage(), NOW), reason="anew"), NOW)
-    (alarm,) = alarms.waiting("webhook", NOW)
-    assert alarms.claim(alarm, "w", NOW, timedelta(minutes=1)) is not None
-    alarms.fail(alarm, "w", "connection refused", NOW)
+    (notification,) = notifications.waiting("webhook", NOW)
+    assert notifications.claim(notification, "w", NOW, timedelta(minutes=1)) is not None
+    notifications.fail(notification, "w", "connection refused", NOW)
     client = replace(site, app=app).logged_in("admin")
-    assert "Alarms on critical findings" in client.get("/system").text
-    assert client.get(f"{API}/system").json()["alarms"] == {"webhook": {"failed": 1}}
-    assert "alarm on pneumothorax by webhook: connection refused" in client.get(f"/studies/{PNEUMOTHORAX}").text
-    assert 'pleura_alarms{channel="webhook",state="failed"} 1' in client.get("/metrics").text
-    assert client.post("/system/alarms/email/again").status_code == 404
-    assert client.post("/system/alarms/webhook/again").status_code == 303
-    assert alarms.waiting("webhook", NOW) == (alarm,)
-    assert site.services.audit.entries(limit=1)[0].action == "send alarms again"
+    assert "Notifications on critical findings" in client.get("/system").text
+    assert client.get(f"{API}/system").json()["notifications"] == {"webhook": {"failed": 1}}
+    assert "notification on pneumothorax by webhook: connection refused" in client.get(f"/studies/{PNEUMOTHORAX}").text
+    assert 'pleura_notifications{channel="webhook",state="failed"} 1' in client.get("/metrics").text
+    assert client.post("/system/notifications/email/again").status_code == 404
+    assert client.post("/system/notifications/webhook/again").status_code == 303
+    assert notifications.waiting("webhook", NOW) == (notification,)
+    assert site.services.audit.entries(limit=1)[0].action == "send notifies again"
 
 
-def test_a_study_that_only_models_in_shadow_judged_does_not_read_like_a_negative(site: Site) -> None:
+def test_a_study_that_only_models_in_shadow_analysed_does_not_read_like_a_negative(site: Site) -> None:
     client = site.logged_in("viewer")
     assert "In shadow only" not in client.get("/").text
     with site.services.engine.begin() as connection:

@@ -70,13 +70,13 @@ def test_looking_at_a_study_is_written_down(site: Site) -> None:
     assert (entry.actor, entry.action, entry.study_id) == ("vera", "view study", OPACITY)
 
 
-def test_a_failed_job_is_run_again_and_rung_for(site: Site) -> None:
+def test_a_failed_job_is_run_again_and_enqueued_for(site: Site) -> None:
     client = site.logged_in("radiologist")
     job = site.services.worklist.study_detail(FAILED).jobs[0]
     assert job.state is JobState.FAILED
     assert client.post(f"/studies/{FAILED}/retry", data={"id": job.id}).status_code == 303
     assert site.services.worklist.study_detail(FAILED).jobs[-1].state is JobState.QUEUED
-    assert job.id in site.bell.jobs
+    assert job.id in site.task_queue.jobs
     assert site.services.audit.entries(limit=1)[0].action == "retry job"
     again = client.post(f"/studies/{FAILED}/retry", data={"id": job.id}, follow_redirects=True)
     assert "cannot become" in again.text
@@ -88,7 +88,7 @@ def test_a_job_of_another_study_is_not_touched(site: Site) -> None:
     assert client.post(f"/studies/{OPACITY}/retry", data={"id": job.id}).status_code == 404
     for wrong in ("", "x", "9" * 40, "-1"):
         assert client.post(f"/studies/{FAILED}/retry", data={"id": wrong}).status_code == 404
-    assert site.bell.jobs == []
+    assert site.task_queue.jobs == []
 
 
 def test_a_failed_delivery_is_sent_again(site: Site) -> None:
@@ -97,16 +97,16 @@ def test_a_failed_delivery_is_sent_again(site: Site) -> None:
     assert client.post(f"/studies/{OPACITY}/resend", data={"id": delivery.id}).status_code == 303
     now = next(d for d in site.services.worklist.study_detail(OPACITY).deliveries if d.id == delivery.id)
     assert now.state.value == "pending"
-    assert site.bell.deliveries == [delivery.id]
+    assert site.task_queue.deliveries == [delivery.id]
 
 
 def test_hold_and_release(site: Site) -> None:
     client = site.logged_in("radiologist")
     client.post(f"/studies/{PNEUMOTHORAX}/hold", data={"reason": "two patients in one study"})
     assert "two patients in one study" in client.get(f"/studies/{PNEUMOTHORAX}").text
-    assert site.services.reading.counts()["held"] == 1  # type: ignore[index]
+    assert site.services.reading.counts()["on_hold"] == 1  # type: ignore[index]
     client.post(f"/studies/{PNEUMOTHORAX}/release")
-    assert not site.services.worklist.study_detail(PNEUMOTHORAX).row.held
+    assert not site.services.worklist.study_detail(PNEUMOTHORAX).row.on_hold
 
 
 def test_a_reported_study_leaves_every_worklist_and_comes_back(site: Site) -> None:
@@ -115,17 +115,17 @@ def test_a_reported_study_leaves_every_worklist_and_comes_back(site: Site) -> No
     assert "Okafor" not in client.get("/").text
     assert "Okafor" in client.get("/?show=reported").text
     assert PNEUMOTHORAX not in [row.study_id for row in site.services.worklist.worklist()]
-    client.post(f"/studies/{PNEUMOTHORAX}/unread")
+    client.post(f"/studies/{PNEUMOTHORAX}/unreported")
     assert "Okafor" in client.get("/").text
     events = [event for event in site.services.worklist.study_detail(PNEUMOTHORAX).events if event.actor == "rosa"]
-    assert [event.to_state for event in events] == ["reported", "unread"]
+    assert [event.to_state for event in events] == ["reported", "unreported"]
 
 
 @pytest.mark.parametrize(
     ("action", "data", "told"),
     [
         ("reported", {}, "Marked as reported"),
-        ("unread", {}, "Back on the worklist"),
+        ("unreported", {}, "Back on the worklist"),
         ("hold", {"reason": "why"}, "On hold"),
         ("release", {}, "Released"),
         ("priority", {"priority": "urgent"}, "The priority is set"),
@@ -234,24 +234,24 @@ def test_the_system_page_tells_what_to_do_and_calls_a_destination(site: Site) ->
 
 def test_a_user_is_made_and_logs_in_and_the_last_admin_stays(site: Site) -> None:
     client = site.logged_in("admin")
-    made = client.post("/people", data={"name": "New.User", "display_name": "New", "role": "viewer"})
+    made = client.post("/users", data={"name": "New.User", "display_name": "New", "role": "viewer"})
     assert "First password of new.user" in made.text
-    taken = client.post("/people", data={"name": "new.user", "role": "viewer"})
+    taken = client.post("/users", data={"name": "new.user", "role": "viewer"})
     assert taken.status_code == 400
     ada = site.services.accounts.find_user("ada")
     assert ada is not None
-    last = client.post(f"/people/{ada.id}", data={"change": "role", "role": "viewer"})
+    last = client.post(f"/users/{ada.id}", data={"change": "role", "role": "viewer"})
     assert last.status_code == 400
     assert "one administrator must stay" in last.text.lower()
-    assert client.get("/people").status_code == 200
+    assert client.get("/users").status_code == 200
 
 
 def test_a_token_is_shown_once_and_can_be_revoked(site: Site) -> None:
     client = site.logged_in("admin")
     text = client.post("/tokens", data={"name": "dashboard", "role": "viewer"}).text
     secret = text.split('class="secret">')[1].split("<")[0]
-    assert secret not in client.get("/people").text
-    program = site.visitor()
+    assert secret not in client.get("/users").text
+    program = site.user()
     program.headers["authorization"] = f"Bearer {secret}"
     assert program.get("/api/v1/worklist").status_code == 200
     client.post("/tokens/1/revoke")

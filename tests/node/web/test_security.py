@@ -29,7 +29,7 @@ def test_a_form_from_another_site_does_nothing(site: Site, header: dict[str, str
 
 
 def test_a_log_in_form_needs_the_cookie_that_came_with_it(site: Site) -> None:
-    client = site.visitor()
+    client = site.user()
     client.get("/login")
     answer = client.post("/login", data={"login_token": "guessed", "name": "ada", "password": PASSWORD})
     assert answer.status_code == 403
@@ -37,8 +37,8 @@ def test_a_log_in_form_needs_the_cookie_that_came_with_it(site: Site) -> None:
 
 
 def test_a_wrong_password_and_an_unknown_name_answer_alike(site: Site) -> None:
-    wrong = log_in(site.visitor(), "ada", "not the password")
-    unknown = log_in(site.visitor(), "nobody-of-that-name", "not the password")
+    wrong = log_in(site.user(), "ada", "not the password")
+    unknown = log_in(site.user(), "nobody-of-that-name", "not the password")
     assert (wrong.status_code, unknown.status_code) == (401, 401)
     assert "Name or password is wrong." in wrong.text
     assert "Name or password is wrong." in unknown.text
@@ -46,13 +46,13 @@ def test_a_wrong_password_and_an_unknown_name_answer_alike(site: Site) -> None:
 
 def test_guessing_is_stopped_for_a_name_even_with_the_right_password_and_ends(site: Site) -> None:
     for attempt in range(FAILURES_PER_USER):
-        assert log_in(site.visitor(f"10.0.0.{attempt}"), "ada", "guess").status_code == 401
-    stopped = log_in(site.visitor("10.0.0.99"), "ada", PASSWORD)
+        assert log_in(site.user(f"10.0.0.{attempt}"), "ada", "guess").status_code == 401
+    stopped = log_in(site.user("10.0.0.99"), "ada", PASSWORD)
     assert stopped.status_code == 429
     assert stopped.headers["retry-after"]
-    assert log_in(site.visitor(), "vera").status_code == 303
+    assert log_in(site.user(), "vera").status_code == 303
     site.clock.forward(minutes=16)
-    assert log_in(site.visitor(), "ada").status_code == 303
+    assert log_in(site.user(), "ada").status_code == 303
 
 
 def test_whoever_has_a_stolen_session_cannot_guess_the_password_for_a_new_one(site: Site) -> None:
@@ -65,13 +65,13 @@ def test_whoever_has_a_stolen_session_cannot_guess_the_password_for_a_new_one(si
 
 def test_guessing_many_names_from_one_address_is_stopped(site: Site) -> None:
     for attempt in range(FAILURES_PER_ADDRESS):
-        assert log_in(site.visitor("10.9.9.9"), f"name{attempt}", "guess").status_code == 401
-    assert log_in(site.visitor("10.9.9.9"), "ada").status_code == 429
-    assert log_in(site.visitor("10.9.9.8"), "ada").status_code == 303
+        assert log_in(site.user("10.9.9.9"), f"name{attempt}", "guess").status_code == 401
+    assert log_in(site.user("10.9.9.9"), "ada").status_code == 429
+    assert log_in(site.user("10.9.9.8"), "ada").status_code == 303
 
 
 def test_a_name_that_may_be_a_mistyped_password_is_not_written_down(site: Site) -> None:
-    log_in(site.visitor(), "my-secret-Password1", "x")
+    log_in(site.user(), "my-secret-Password1", "x")
     trail = site.services.audit.entries()
     assert any(entry.action == "log in failed" for entry in trail)
     assert "secret" not in repr(trail).lower()
@@ -81,7 +81,7 @@ def test_a_session_ends_with_log_out_time_lock_and_new_password(site: Site) -> N
     client = site.logged_in("viewer")
     stolen = client.cookies["pleura_session"]
     assert client.post("/logout").status_code == 303
-    thief = site.visitor()
+    thief = site.user()
     thief.cookies.set("pleura_session", stolen)
     assert thief.get("/").status_code == 303
 
@@ -94,7 +94,7 @@ def test_a_session_ends_with_log_out_time_lock_and_new_password(site: Site) -> N
     assert user is not None
     site.services.accounts.change_user(user.id, site.clock.now, actor="ada", disabled=True)
     assert locked.get("/").status_code == 303
-    assert log_in(site.visitor(), "vera").status_code == 401
+    assert log_in(site.user(), "vera").status_code == 401
 
     site.services.accounts.change_user(user.id, site.clock.now, actor="ada", disabled=False)
     renewed = site.logged_in("viewer")
@@ -114,7 +114,7 @@ def test_changing_ones_own_password_keeps_this_session_and_ends_the_others(site:
 
 
 def test_cookies_are_kept_from_scripts_and_other_sites(site: Site) -> None:
-    answer = log_in(site.visitor(), "vera")
+    answer = log_in(site.user(), "vera")
     cookie = answer.headers["set-cookie"]
     assert "HttpOnly" in cookie
     assert "samesite=lax" in cookie.lower()
@@ -151,14 +151,14 @@ def test_pages_say_what_they_are_and_hold_no_inline_script_or_style_and_name_no_
         "/studies/1",
         "/studies/1/history",
         "/system",
-        "/people",
+        "/users",
         "/audit",
         "/try",
         "/account",
         "/login?x",
     ):
-        visitor = site.visitor() if path.startswith("/login") else client
-        text = visitor.get(path).text
+        user = site.user() if path.startswith("/login") else client
+        text = user.get(path).text
         assert "not a medical device" in text, path
         assert " style=" not in text, path
         assert "<style" not in text, path
@@ -191,7 +191,7 @@ def test_an_overlong_body_is_refused(site: Site) -> None:
 def test_a_forwarded_address_is_believed_only_from_a_trusted_proxy(filled: Path, tmp_path: Path) -> None:
     site = make_site(filled, tmp_path / "s", trusted_proxies=("10.1.0.0/16",))
     for peer, written in (("10.1.2.3", "203.0.113.7"), ("192.0.2.9", "192.0.2.9")):
-        client = site.visitor(peer)
+        client = site.user(peer)
         client.headers["x-forwarded-for"] = "198.51.100.1, 203.0.113.7"
         log_in(client, "ada", "wrong")
         assert site.services.audit.entries(limit=1)[0].address == written
@@ -205,16 +205,16 @@ def test_single_sign_on_is_believed_only_from_a_trusted_proxy(filled: Path, tmp_
         sign_on_header="X-Remote-User",
         sign_on_new_users="viewer",
     )
-    outside = site.visitor("10.1.0.2")
+    outside = site.user("10.1.0.2")
     outside.headers["x-remote-user"] = "ada"
     assert outside.get("/login").status_code == 200
-    inside = site.visitor("10.1.0.1")
+    inside = site.user("10.1.0.1")
     inside.headers["x-remote-user"] = "Ada"
     assert inside.get("/login").status_code == 303
-    assert inside.get("/people").status_code == 200
+    assert inside.get("/users").status_code == 200
     inside.headers["x-remote-user"] = "vera"
-    assert inside.get("/people").status_code == 303
-    new = site.visitor("10.1.0.1")
+    assert inside.get("/users").status_code == 303
+    new = site.user("10.1.0.1")
     new.headers["x-remote-user"] = "new.person"
     assert new.get("/login").status_code == 303
     assert new.get("/").status_code == 200
@@ -223,11 +223,11 @@ def test_single_sign_on_is_believed_only_from_a_trusted_proxy(filled: Path, tmp_
 
 def test_metrics_are_for_this_machine_or_for_the_bearer_of_the_token(filled: Path, tmp_path: Path) -> None:
     open_site = make_site(filled, tmp_path / "a")
-    assert "pleura_jobs" in open_site.visitor("127.0.0.1").get("/metrics").text
-    assert open_site.visitor("192.0.2.1").get("/metrics").status_code == 403
+    assert "pleura_jobs" in open_site.user("127.0.0.1").get("/metrics").text
+    assert open_site.user("192.0.2.1").get("/metrics").status_code == 403
     closed = make_site(filled, tmp_path / "b", metrics_token="scrape-me")
-    assert closed.visitor().get("/metrics").status_code == 401
-    answer = closed.visitor("192.0.2.1").get("/metrics", headers={"authorization": "Bearer scrape-me"})
+    assert closed.user().get("/metrics").status_code == 401
+    answer = closed.user("192.0.2.1").get("/metrics", headers={"authorization": "Bearer scrape-me"})
     assert 'pleura_jobs{state="failed"} 1' in answer.text
 
 

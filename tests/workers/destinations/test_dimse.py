@@ -24,9 +24,9 @@ from pynetdicom.presentation import PresentationContext
 from config.settings import Destination
 from tests.orthanc import running_orthanc, wait_until
 from tests.workers.harness import CR, radiograph
-from workers.destinations.destination_kind import HeldStudy, Outgoing, PeerError, Receipt, Verdict
+from workers.destinations.destination_kind import Outgoing, PeerError, PeerStudy, Receipt, Verdict
 from workers.destinations.destination_kinds import KINDS
-from workers.destinations.dimse import Dimse, judge
+from workers.destinations.dimse import Dimse, classify_status
 
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"
 
@@ -150,7 +150,7 @@ def test_one_bad_object_does_not_take_the_others_with_it(
     broken = outgoing("1.2.3.8")
     broken.path.write_bytes(b"no DICOM at all")
     group = [outgoing("1.2.3.1"), gone, broken, outgoing("1.2.3.2")]
-    expected = [Verdict.REFUSED, Verdict.REFUSED, Verdict.REFUSED, Verdict.SENT]
+    expected = [Verdict.NOT_ELIGIBLE, Verdict.NOT_ELIGIBLE, Verdict.NOT_ELIGIBLE, Verdict.SENT]
     assert verdicts(Dimse().send(at(scp.port), "PLEURA", group)) == expected
 
 
@@ -159,8 +159,8 @@ def test_a_class_that_the_peer_does_not_take_is_refused(
 ) -> None:
     scp = peer(0x0000, classes=(CR,))
     group = [outgoing("1.2.3.2", SEG), outgoing("1.2.3.1")]
-    assert verdicts(Dimse().send(at(scp.port), "PLEURA", group)) == [Verdict.REFUSED, Verdict.SENT]
-    assert verdicts(Dimse().send(at(scp.port), "PLEURA", group[:1])) == [Verdict.REFUSED]
+    assert verdicts(Dimse().send(at(scp.port), "PLEURA", group)) == [Verdict.NOT_ELIGIBLE, Verdict.SENT]
+    assert verdicts(Dimse().send(at(scp.port), "PLEURA", group[:1])) == [Verdict.NOT_ELIGIBLE]
 
 
 def test_an_abort_in_the_middle_is_worth_another_attempt(
@@ -214,11 +214,11 @@ def test_a_peer_that_hangs_in_the_middle_is_unreachable(tmp_path: Path, rows: in
         (0x0210, Verdict.RETRY),
         (0x0213, Verdict.LATER),
         (0x0111, Verdict.DUPLICATE),
-        (0xA900, Verdict.REFUSED),
-        (0xC000, Verdict.REFUSED),
-        (0xCFFF, Verdict.REFUSED),
-        (0x0122, Verdict.REFUSED),
-        (0x0124, Verdict.REFUSED),
+        (0xA900, Verdict.NOT_ELIGIBLE),
+        (0xC000, Verdict.NOT_ELIGIBLE),
+        (0xCFFF, Verdict.NOT_ELIGIBLE),
+        (0x0122, Verdict.NOT_ELIGIBLE),
+        (0x0124, Verdict.NOT_ELIGIBLE),
         (None, Verdict.RETRY),
     ],
 )
@@ -226,7 +226,7 @@ def test_what_a_status_means(code: int | None, verdict: Verdict) -> None:
     status = Dataset()
     if code is not None:
         status.Status = code
-    receipt = judge(status)
+    receipt = classify_status(status)
     assert receipt.verdict is verdict
     if code not in (0x0000, None):
         assert f"0x{code:04X}" in receipt.note
@@ -235,7 +235,7 @@ def test_what_a_status_means(code: int | None, verdict: Verdict) -> None:
 def test_the_peer_s_own_words_are_not_kept() -> None:
     status = Dataset()
     status.Status, status.ErrorComment = 0xC000, "Doe^John unknown"
-    assert "Doe" not in judge(status).note
+    assert "Doe" not in classify_status(status).note
 
 
 @pytest.mark.peer("storescp")
@@ -266,7 +266,7 @@ def test_orthanc_says_whose_study_it_holds(tmp_path: Path, outgoing: Callable[..
         destination = at(pacs.dicom_port, ae_title=pacs.ae_title)
         assert Dimse().find_study(destination, "PLEURA", "1.2.3.1.1") is None
         assert verdicts(Dimse().send(destination, "PLEURA", [outgoing("1.2.3.1")])) == [Verdict.SENT]
-        assert Dimse().find_study(destination, "PLEURA", "1.2.3.1.1") == HeldStudy("P1")
+        assert Dimse().find_study(destination, "PLEURA", "1.2.3.1.1") == PeerStudy("P1")
         with pytest.raises(PeerError, match="calling AE title"):
             Dimse().verify(destination, "STRANGER")
 
@@ -284,12 +284,12 @@ class Stored:
 @pytest.mark.peer("Orthanc")
 def test_orthanc_says_which_objects_it_holds(tmp_path: Path, outgoing: Callable[..., Outgoing]) -> None:
     with running_orthanc(tmp_path / "pacs", modalities={"pleura": ("PLEURA", 1)}) as pacs:
-        destination = at(pacs.dicom_port, ae_title=pacs.ae_title, proof="query")
+        destination = at(pacs.dicom_port, ae_title=pacs.ae_title, verification="query")
         sent = outgoing("1.2.3.1")
         there = dcmread(sent.path)
         uids = {"study_instance_uid": there.StudyInstanceUID, "series_instance_uid": there.SeriesInstanceUID}
         asked = [Stored("1.2.3.1", **uids), Stored("1.2.3.9", **uids), Stored("1.2.3.1", study_instance_uid="1.9")]
-        Dimse().verify_proof(destination, "PLEURA")
+        Dimse().check_verification(destination, "PLEURA")
         assert list(Dimse().holds(destination, "PLEURA", asked)) == [False] * 3
         assert verdicts(Dimse().send(destination, "PLEURA", [sent])) == [Verdict.SENT]
         assert list(Dimse().holds(destination, "PLEURA", asked)) == [True, False, False]
@@ -297,7 +297,7 @@ def test_orthanc_says_which_objects_it_holds(tmp_path: Path, outgoing: Callable[
 
 @pytest.mark.peer("dcmqrscp")
 def test_dcmtk_says_which_objects_it_holds(tmp_path: Path, free_port: int, outgoing: Callable[..., Outgoing]) -> None:
-    (tmp_path / "held").mkdir()
+    (tmp_path / "on_hold").mkdir()
     # It listens on every interface, so only we, from this machine, may call.
     (tmp_path / "dcmqrscp.cfg").write_text(f"""
 NetworkTCPPort = {free_port}
@@ -311,7 +311,7 @@ HostTable END
 VendorTable BEGIN
 VendorTable END
 AETable BEGIN
-PEER {tmp_path / "held"} RW (10, 100mb) pleura
+PEER {tmp_path / "on_hold"} RW (10, 100mb) pleura
 AETable END
 """)
     command = [str(shutil.which("dcmqrscp")), "-c", str(tmp_path / "dcmqrscp.cfg")]
@@ -333,24 +333,24 @@ AETable END
 @pytest.mark.peer("Orthanc")
 def test_orthanc_takes_a_request_for_commitment(tmp_path: Path, outgoing: Callable[..., Outgoing]) -> None:
     with running_orthanc(tmp_path / "pacs", modalities={"pleura": ("PLEURA", 1)}) as pacs:
-        destination = at(pacs.dicom_port, ae_title=pacs.ae_title, proof="commitment")
-        Dimse().verify_proof(destination, "PLEURA")
+        destination = at(pacs.dicom_port, ae_title=pacs.ae_title, verification="commitment")
+        Dimse().check_verification(destination, "PLEURA")
         Dimse().request_commitment(destination, "PLEURA", "2.25.7", [Stored("1.2.3.1"), Stored("1.2.3.2")])
         wait_until(lambda: "2.25.7" in pacs.log() or pacs.get("/jobs?expand"), "the request in Orthanc")
         (job,) = [job for job in pacs.get("/jobs?expand") if job["Type"] == "StorageCommitmentScp"]
         assert job["Content"]["TransactionUid"] == "2.25.7"
 
 
-def test_a_peer_that_proves_nothing_says_so(peer: Callable[..., Peer]) -> None:
+def test_a_peer_that_verifies_nothing_says_so(peer: Callable[..., Peer]) -> None:
     scp = peer()
     with pytest.raises(PeerError, match="Storage Commitment"):
         Dimse().request_commitment(at(scp.port), "PLEURA", "2.25.7", [Stored("1.2.3.1")])
     with pytest.raises(PeerError, match="C-FIND"):
         list(Dimse().holds(at(scp.port), "PLEURA", [Stored("1.2.3.1")]))
-    for proof, words in (("query", "C-FIND"), ("commitment", "Storage Commitment")):
+    for verification, words in (("query", "C-FIND"), ("commitment", "Storage Commitment")):
         with pytest.raises(PeerError, match=words):
-            Dimse().verify_proof(at(scp.port, proof=proof), "PLEURA")
-    Dimse().verify_proof(at(scp.port), "PLEURA")
+            Dimse().check_verification(at(scp.port, verification=verification), "PLEURA")
+    Dimse().check_verification(at(scp.port), "PLEURA")
 
 
 def test_a_peer_without_queries_says_so(peer: Callable[..., Peer]) -> None:

@@ -21,7 +21,7 @@ from db.notifications import Notification
 from db.records import Priority
 from tests.workers.notifications.receivers import accept, hospital, mail, make_certificate, web
 from workers.notifications.channel import NOTICE, NotSentError, PartlySentError
-from workers.notifications.channels import CHANNELS, alarm_rules, enabled_channels
+from workers.notifications.channels import CHANNELS, enabled_channels, notification_rules
 from workers.notifications.formatting import trial_notification
 from workers.notifications.webhook import signature
 
@@ -59,7 +59,7 @@ def settings(**parts: Any) -> Settings:
 
 
 def webhook(port: int, scheme: str = "http", **more: Any) -> Settings:
-    url = f"{scheme}://127.0.0.1:{port}/alarms?from=pleura"
+    url = f"{scheme}://127.0.0.1:{port}/notifications?from=pleura"
     return settings(webhook=Webhook(enabled=True, url=url, secret=SECRET, timeout_seconds=20, **more))
 
 
@@ -86,7 +86,7 @@ def test_a_webhook_gets_signed_json_without_a_name() -> None:
     with web() as server:
         CHANNELS["webhook"].send(ALARM, webhook(server.port), NOW)
     (request,) = server.requests
-    assert request.path == "/alarms?from=pleura"
+    assert request.path == "/notifications?from=pleura"
     assert request.headers["webhook-id"] == request.headers["idempotency-key"] == ALARM.key
     timestamp = request.headers["webhook-timestamp"]
     assert int(timestamp) == NOW.timestamp()
@@ -198,12 +198,12 @@ def test_a_server_without_starttls_gets_nothing() -> None:
 
 def test_one_recipient_that_is_refused_is_still_owed_the_message_and_the_others_do_not_hear_twice() -> None:
     with mail(refuse=frozenset({"b@north.example"})) as server:
-        with pytest.raises(PartlySentError, match=r"recipient 2 \(550\) of 2") as refused:
+        with pytest.raises(PartlySentError, match=r"recipient 2 \(550\) of 2") as not_eligible:
             CHANNELS["email"].send(ALARM, email(server.port), NOW)
-        assert refused.value.taken_by == ("a@north.example",)
-        assert "north.example" not in str(refused.value)
+        assert not_eligible.value.taken_by == ("a@north.example",)
+        assert "north.example" not in str(not_eligible.value)
         server.refuse = frozenset()
-        CHANNELS["email"].send(replace(ALARM, taken_by=refused.value.taken_by), email(server.port), NOW)
+        CHANNELS["email"].send(replace(ALARM, taken_by=not_eligible.value.taken_by), email(server.port), NOW)
     assert [envelope.rcpt_tos for envelope in server.envelopes] == [["a@north.example"], ["b@north.example"]]
 
 
@@ -294,11 +294,11 @@ def closed_port() -> int:
 @pytest.mark.parametrize(("name", "make"), [("webhook", webhook), ("email", email), ("hl7", report)])
 def test_nobody_there_is_not_sent_and_quotes_nothing(name: str, make: Any) -> None:
     port = closed_port()
-    with pytest.raises(NotSentError) as refused:
+    with pytest.raises(NotSentError) as not_eligible:
         CHANNELS[name].send(ALARM, make(port), NOW)
     with pytest.raises(NotSentError):
         CHANNELS[name].verify(make(port))
-    assert not any(secret in str(refused.value) for secret in ("Doe", "P1", "A-1"))
+    assert not any(secret in str(not_eligible.value) for secret in ("Doe", "P1", "A-1"))
 
 
 @pytest.mark.parametrize("name", CHANNELS)
@@ -319,7 +319,7 @@ def test_a_test_message_says_that_it_is_one(name: str) -> None:
 
 def test_every_channel_is_off_by_default() -> None:
     assert enabled_channels(Settings()) == ()
-    assert alarm_rules(Settings()).channels == ()
+    assert notification_rules(Settings()).channels == ()
 
 
 def test_a_channel_that_lacks_something_cannot_be_enabled() -> None:

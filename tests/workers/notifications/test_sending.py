@@ -1,4 +1,4 @@
-"""What the sender does with an answer: note it, try again later, or park it; without a word of the message."""
+"""What the sender does with an answer: note it, try again later, or fail it; without a word of the message."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from config.integrations import Notifications as Rules
 from config.settings import Settings, Workers
 from db.engine import connect, migrate
-from db.notifications import AlarmRules, Notification, Notifications
+from db.notifications import Notification, NotificationRules, Notifications
 from db.order_tables import NotificationState
 from db.orders import HospitalMessage
 from db.patients import PatientIdentifier, PatientNews
@@ -51,14 +51,14 @@ class Desk:
         engine = connect(f"sqlite:///{folder}/test.sqlite")
         migrate(engine)
         self.reporting = Reporting(engine)
-        self.worklist = Worklist(engine, alarming(AlarmRules(("webhook",))))
+        self.worklist = Worklist(engine, alarming(NotificationRules(("webhook",))))
         self.notifications = Notifications(engine)
         self.channel = FakeChannel(lambda: None, [])
         self.clock = FakeClock(NOW)
         settings = Settings(notifications=Rules(attempts=attempts), workers=Workers(backoff_seconds=10))
         self.sender = Sender("webhook", self.channel, settings, self.notifications, self.clock, "w")
 
-    def alarm(self, study: int = 1) -> int:
+    def notification(self, study: int = 1) -> int:
         finished(self.worklist, study=study)
         self.worklist.record_triage(study_of(self.worklist, study), ALARM, NOW)
         return study_of(self.worklist, study)
@@ -78,15 +78,15 @@ def refuse() -> None:
 
 
 def test_all_that_waits_is_sent_once(desk: Desk) -> None:
-    studies = [desk.alarm(study) for study in (1, 2)]
+    studies = [desk.notification(study) for study in (1, 2)]
     desk.sender.once()
     desk.sender.once()
     assert [one.study_id for one in desk.channel.told] == studies
     assert {desk.state(study)[0] for study in studies} == {NotificationState.SENT}
 
 
-def test_pauses_grow_and_the_last_attempt_parks(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
-    study = desk.alarm()
+def test_pauses_grow_and_the_last_attempt_fails(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    study = desk.notification()
     desk.channel.act = refuse
     desk.sender.once()
     assert desk.state(study) == (NotificationState.PENDING, 1, "status 503")
@@ -99,11 +99,11 @@ def test_pauses_grow_and_the_last_attempt_parks(desk: Desk, caplog: pytest.LogCa
     desk.sender.once()
     assert len(desk.channel.told) == 3
     assert {one.key for one in desk.channel.told} == {desk.channel.told[0].key}
-    assert "parked" in caplog.text
+    assert "failed" in caplog.text
 
 
 def test_who_has_taken_it_is_remembered_and_the_others_are_told_again(desk: Desk) -> None:
-    first, second = desk.alarm(1), desk.alarm(2)
+    first, second = desk.notification(1), desk.notification(2)
 
     def refuse_some() -> None:
         if desk.channel.told[-1].study_id == first:
@@ -122,7 +122,7 @@ def test_who_has_taken_it_is_remembered_and_the_others_are_told_again(desk: Desk
 
 def test_a_receiver_that_is_down_is_asked_once_a_round(desk: Desk) -> None:
     for study in (1, 2, 3):
-        desk.alarm(study)
+        desk.notification(study)
     desk.channel.act = refuse
     desk.sender.once()
     assert len(desk.channel.told) == 1
@@ -131,8 +131,8 @@ def test_a_receiver_that_is_down_is_asked_once_a_round(desk: Desk) -> None:
     assert len(desk.channel.told) == 3
 
 
-def test_a_study_that_is_reported_while_its_alarm_waits_is_not_told(desk: Desk) -> None:
-    study = desk.alarm()
+def test_a_study_that_is_reported_while_its_notification_waits_is_not_told(desk: Desk) -> None:
+    study = desk.notification()
     desk.channel.act = refuse
     desk.sender.once()
     desk.reporting.mark_reported(study, NOW, actor="ann", cause="read")
@@ -144,7 +144,7 @@ def test_a_study_that_is_reported_while_its_alarm_waits_is_not_told(desk: Desk) 
 
 
 def test_a_defect_is_tried_again_and_quotes_nothing(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
-    study = desk.alarm()
+    study = desk.notification()
 
     def defect() -> None:
         raise KeyError("Doe^Jane")
@@ -157,7 +157,7 @@ def test_a_defect_is_tried_again_and_quotes_nothing(desk: Desk, caplog: pytest.L
 
 
 def test_a_claim_that_was_lost_meanwhile_changes_nothing(desk: Desk) -> None:
-    study = desk.alarm()
+    study = desk.notification()
 
     def dawdle() -> None:
         (waiting,) = desk.notifications.waiting("webhook", NOW + timedelta(days=1))
@@ -169,7 +169,7 @@ def test_a_claim_that_was_lost_meanwhile_changes_nothing(desk: Desk) -> None:
 
 
 def test_the_study_is_told_as_it_is_now(desk: Desk) -> None:
-    desk.alarm()
+    desk.notification()
     desk.channel.act = refuse
     desk.sender.once()
     news = PatientNews((PatientIdentifier("P1"),), name="Roe^Jane")

@@ -18,7 +18,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from models.contract import Box, Code, Finding, Mask, Mode, ModelInput, ModelUse, Prediction, Spacing, Unfit
+from models.contract import Box, Code, Finding, Mask, Mode, ModelInput, ModelUse, NotAnalysed, Prediction, Spacing
 from workers.results.encoder import Analysis, Equipment
 from workers.results.encoders import ENCODERS
 from workers.results.identity import Identity
@@ -143,10 +143,10 @@ def analysis(header: Dataset | None = None, findings: tuple[Finding, ...] | None
     """An analysis of ``header``; its pixels are a ramp from dark (top left) to bright."""
     header = header if header is not None else source()
     shape = (int(header.Rows), int(header.Columns))
-    unfit: Unfit | None = changes.pop("unfit", None)
+    not_analysed: NotAnalysed | None = changes.pop("not_analysed", None)
     found = positive(shape) if findings is None else findings
     spacing = changes.pop("spacing", Spacing(0.5, 0.4, "detector"))
-    prediction = Prediction(shape, () if unfit else found, unfit, (MODEL,))
+    prediction = Prediction(shape, () if not_analysed else found, not_analysed, (MODEL,))
     made = Analysis(
         source=header,
         model_input=model_input(header, spacing),

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from models.contract import Spacing, Unfit
+from models.contract import NotAnalysed, Spacing
 from tests.workers.results.sources import analysis, boxed, corner_mask, finding, negative, shadow, source
 from workers.results import codes
 from workers.results.finding_text import analysis_status, area_of, area_remark, side_code, spacing_of, statements
@@ -113,7 +113,7 @@ def test_where_a_size_holds_is_said(spacing, words):
 
 @pytest.mark.parametrize(("code", "status"), [("lateral", codes.NOT_ATTEMPTED), ("corrupt", codes.FAILED)])
 def test_broken_pixels_are_a_failure_and_other_reasons_no_attempt(code, status):
-    assert analysis_status(analysis(unfit=Unfit(code, "Why."))) == status
+    assert analysis_status(analysis(not_analysed=NotAnalysed(code, "Why."))) == status
 
 
 def test_the_reasons_that_are_failures_are_those_of_the_decoder():

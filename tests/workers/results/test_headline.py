@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from models.contract import Code, Finding, Unfit
+from models.contract import Code, Finding, NotAnalysed
 from tests.workers.results.sources import (
     LUNG_OPACITY,
     analysis,
@@ -81,8 +81,8 @@ def test_what_no_model_could_tell_is_no_negative() -> None:
     ],
 )
 def test_why_nothing_was_analysed(code: str, reason: str, sentence: str) -> None:
-    unfit = analysis(unfit=Unfit(code, reason))
-    assert sentence_of(unfit, ()) == sentence
+    not_analysed = analysis(not_analysed=NotAnalysed(code, reason))
+    assert sentence_of(not_analysed, ()) == sentence
     account = StudyAccount("routine", "", (ImageAccount(IMAGE, False, reason, code=code),))
     assert sentence_about(account) == sentence
 
@@ -98,7 +98,7 @@ def test_it_is_the_first_item_of_every_report() -> None:
     reports = [
         encode_all(analysis())["sr"],
         encode_all(analysis(findings=negative()))["sr"],
-        encode_all(analysis(unfit=Unfit("rotated", "It lies.")))["sr"],
+        encode_all(analysis(not_analysed=NotAnalysed("rotated", "It lies.")))["sr"],
         study_summary(source()),
     ]
     for report in reports:

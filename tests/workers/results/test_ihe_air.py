@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pytest
 from pydicom.dataset import Dataset
 
-from models.contract import Unfit
+from models.contract import NotAnalysed
 from tests.workers.results.sources import analysis, boxed, encode_all, negative, source, study_summary, two_masks
 from tests.workers.results.trees import children, groups, name, values, walk
 
@@ -37,7 +37,7 @@ def cases() -> dict[str, Stored]:
         "masks": encode_all(analysis(header, two_masks())),
         "boxes": encode_all(analysis(header, boxed())),
         "negative": encode_all(analysis(header, negative())),
-        "not analysed": encode_all(analysis(header, unfit=Unfit("lateral", "A lateral view."))),
+        "not analysed": encode_all(analysis(header, not_analysed=NotAnalysed("lateral", "A lateral view."))),
         "summary": {"sr": study_summary(header)},
     }
     return {case: Stored(header, objects) for case, objects in made.items()}

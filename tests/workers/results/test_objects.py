@@ -12,7 +12,7 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
-from models.contract import Spacing, Unfit
+from models.contract import NotAnalysed, Spacing
 from tests.workers.results.sources import (
     EQUIPMENT,
     analysis,
@@ -147,7 +147,7 @@ def test_dciodvfy_accepts_every_analysis(tmp_path, storage, said):
 @pytest.mark.peer("dciodvfy")
 @pytest.mark.parametrize("code", ["lateral", "corrupt"])
 def test_dciodvfy_accepts_not_analysed(tmp_path, code):
-    objects = encode_all(analysis(unfit=Unfit(code, "Why."), model_input=None))
+    objects = encode_all(analysis(not_analysed=NotAnalysed(code, "Why."), model_input=None))
     assert set(objects) == {"sr", "sc"}
     for kind, made in objects.items():
         assert complaints(write(made, tmp_path / f"{kind}.dcm")) == ([], []), kind

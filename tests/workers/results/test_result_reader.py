@@ -8,7 +8,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from models.contract import Unfit
+from models.contract import NotAnalysed
 from tests.workers.results.sources import analysis, encode_all, negative, source, study_summary, two_masks, write
 from workers.results.result_reader import NotAResult, as_lines, problems, read_masks, read_result
 
@@ -46,7 +46,7 @@ def test_masks_are_read_back(tmp_path):
 
 
 def test_not_analysed_is_read_as_that():
-    made = encode_all(analysis(unfit=Unfit("lateral", "A lateral view.")))["sr"]
+    made = encode_all(analysis(not_analysed=NotAnalysed("lateral", "A lateral view.")))["sr"]
     (statement,) = read_result(made).statements
     assert statement.status == "Not Attempted"
     assert statement.answers == ()

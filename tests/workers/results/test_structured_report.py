@@ -13,7 +13,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from models.contract import Unfit
+from models.contract import NotAnalysed
 from tests.workers.results.sources import (
     MODEL,
     analysis,
@@ -124,7 +124,7 @@ def test_a_negative_on_a_supine_image_excludes_nothing():
 
 @pytest.mark.parametrize(("code", "status"), [("lateral", "111225"), ("corrupt", "111224")])
 def test_not_analysed_is_a_result_of_its_own(code, status):
-    report = encode_all(analysis(unfit=Unfit(code, "Why it was not.")))["sr"]
+    report = encode_all(analysis(not_analysed=NotAnalysed(code, "Why it was not.")))["sr"]
     (group,) = groups(report)
     assert values(group, STATUS) == [status]
     assert "Why it was not." in values(group, COMMENT)[0]
@@ -134,7 +134,7 @@ def test_not_analysed_is_a_result_of_its_own(code, status):
 
 
 def test_what_is_no_chest_gets_no_object():
-    assert encode_all(analysis(unfit=Unfit("not_chest", "A knee.", is_chest=False))) == {}
+    assert encode_all(analysis(not_analysed=NotAnalysed("not_chest", "A knee.", is_chest=False))) == {}
 
 
 def test_nothing_but_shadow_gets_no_object():

@@ -50,7 +50,7 @@ def test_the_study_that_the_algorithm_missed_does_not_pay_for_it(literature: Com
 
 
 def test_the_reference_is_met_in_kind(literature: Comparison) -> None:
-    """PMC8128725: priority helps the critical and hurts the longest wait, a maximum wait mends some of that."""
+    """PMC8128725: priority helps the critical and hurts the longest wait, a maximum wait fixes some of that."""
     found = literature.figures
     assert found[FIRST_COME]["pneumothorax"].mean.mean == pytest.approx(80.1, rel=0.15)
     assert found[PRIORITY]["pneumothorax"].mean.mean < found[FIRST_COME]["pneumothorax"].mean.mean / 2

@@ -67,12 +67,12 @@ def test_a_patient_in_two_splits_is_left_out(tmp_path: Path) -> None:
     data = write_drawn(tmp_path / "d", 12)
     rows = rows_of(data)
     train = next(row for row in rows if row["split"] == "train")
-    held = next(row for row in rows if row["split"] == "val")
-    held["patient_id"] = train["patient_id"]
+    on_hold = next(row for row in rows if row["split"] == "val")
+    on_hold["patient_id"] = train["patient_id"]
     rewrite(data, rows)
     found = read_dataset.read(data)
     assert len(found.samples) == 10
-    assert {name for name, _ in found.problems} == {train["image"], held["image"]}
+    assert {name for name, _ in found.problems} == {train["image"], on_hold["image"]}
 
 
 def test_a_folder_without_labels_is_no_data_set(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Pixels, masks and boxes for learning and judging: exactly what the node would show a network."""
+"""Pixels, masks and boxes for learning and analysing: exactly what the node would show a network."""
 
 from dataclasses import replace
 from pathlib import Path

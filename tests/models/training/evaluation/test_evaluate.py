@@ -224,7 +224,7 @@ def test_the_page_is_one_file_and_hides_nothing(tmp_path: Path) -> None:
         ["evaluate", str(classifier(tmp_path / "m", rest)), "--data", str(data), "--split", "all", "--out", str(out)],
     )
     assert done.exit_code == 0, done.output
-    assert "not judged: hernia: all 23 images that are known lack it" in done.output
+    assert "not analysed: hernia: all 23 images that are known lack it" in done.output
     assert "left out: 0003.png: the image file is missing" in done.output
     page = (out / "report.html").read_text()
     assert not re.search(r'(?:src|href)="(?!data:|#)', page)
