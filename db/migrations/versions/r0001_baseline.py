@@ -1,0 +1,653 @@
+"""The whole schema, and the view ``worklist`` for people who read it with psql or sqlite3."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+MOMENT = sa.DateTime(timezone=True)
+
+WORKLIST_VIEW = """
+CREATE VIEW worklist AS
+SELECT
+    s.id AS study_id,
+    s.study_instance_uid,
+    s.patient_id,
+    s.patient_name,
+    s.accession_number,
+    s.study_date,
+    s.study_description,
+    s.state,
+    s.priority,
+    s.analysis,
+    s.on_hold,
+    CASE WHEN s.on_hold THEN s.hold_reason ELSE s.reason END AS reason,
+    s.stat,
+    s.first_received_at AS received_at,
+    s.due_at,
+    s.images,
+    s.not_eligible,
+    (SELECT count(*) FROM deliveries d
+        WHERE d.study_id = s.id AND d.state IN ('pending', 'sending', 'on_hold')) AS deliveries_open,
+    (SELECT count(*) FROM deliveries d
+        WHERE d.study_id = s.id AND d.state = 'failed') AS deliveries_failed,
+    (SELECT count(*) FROM findings f
+        WHERE f.study_id = s.id AND f.present AND NOT f.shadow AND NOT f.superseded) AS findings_present
+FROM studies s
+"""
+
+
+def upgrade() -> None:
+    _create_api_tokens()
+    _create_destinations()
+    _create_hl7_messages()
+    _create_login_attempts()
+    _create_model_switches()
+    _create_models()
+    _create_patient_merges()
+    _create_rejections()
+    _create_studies()
+    _create_users()
+    _create_associations()
+    _create_audit()
+    _create_events()
+    _create_notifications()
+    _create_orders()
+    _create_series()
+    _create_sessions()
+    _create_study_accessions()
+    _create_instances()
+    _create_jobs()
+    _create_findings()
+    _create_results()
+    _create_deliveries()
+    _create_feedback()
+    _create_assessments()
+    op.execute(WORKLIST_VIEW)
+
+
+def downgrade() -> None:
+    op.execute("DROP VIEW worklist")
+    op.drop_table("assessments")
+    op.drop_table("feedback")
+    op.drop_table("deliveries")
+    op.drop_table("results")
+    op.drop_table("findings")
+    op.drop_table("jobs")
+    op.drop_table("instances")
+    op.drop_table("study_accessions")
+    op.drop_table("sessions")
+    op.drop_table("series")
+    op.drop_table("orders")
+    op.drop_table("notifications")
+    op.drop_table("events")
+    op.drop_table("audit")
+    op.drop_table("associations")
+    op.drop_table("users")
+    op.drop_table("studies")
+    op.drop_table("rejections")
+    op.drop_table("patient_merges")
+    op.drop_table("models")
+    op.drop_table("model_switches")
+    op.drop_table("login_attempts")
+    op.drop_table("hl7_messages")
+    op.drop_table("destinations")
+    op.drop_table("api_tokens")
+
+
+def _create_api_tokens() -> None:
+    op.create_table(
+        "api_tokens",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("token_digest", sa.String(length=64), nullable=False),
+        sa.Column("role", sa.String(length=16), nullable=False),
+        sa.Column("created_by", sa.String(length=64), nullable=False),
+        sa.Column("created_at", MOMENT, nullable=False),
+        sa.Column("last_used_at", MOMENT, nullable=True),
+        sa.Column("revoked_at", MOMENT, nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_api_tokens"),
+        sa.UniqueConstraint("token_digest", name="uq_api_tokens_token_digest"),
+    )
+
+
+def _create_destinations() -> None:
+    op.create_table(
+        "destinations",
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("last_sent_at", MOMENT, nullable=True),
+        sa.Column("last_failed_at", MOMENT, nullable=True),
+        sa.Column("last_error", sa.Text(), server_default="", nullable=False),
+        sa.Column("failures", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("open_until", MOMENT, nullable=True),
+        sa.PrimaryKeyConstraint("name", name="pk_destinations"),
+    )
+
+
+def _create_hl7_messages() -> None:
+    op.create_table(
+        "hl7_messages",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("sender", sa.Text(), nullable=False),
+        sa.Column("control_id", sa.Text(), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("at", MOMENT, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_hl7_messages"),
+        sa.UniqueConstraint("sender", "control_id", "digest", name="uq_hl7_messages_sender_control_id_digest"),
+    )
+    op.create_index("ix_hl7_messages_at", "hl7_messages", ["at"], unique=False)
+
+
+def _create_login_attempts() -> None:
+    op.create_table(
+        "login_attempts",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("subject", sa.String(length=120), nullable=False),
+        sa.Column("address", sa.String(length=64), nullable=False),
+        sa.Column("at", MOMENT, nullable=False),
+        sa.Column("failed", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_login_attempts"),
+    )
+    op.create_index("ix_login_attempts_address", "login_attempts", ["address"], unique=False)
+    op.create_index("ix_login_attempts_subject", "login_attempts", ["subject"], unique=False)
+
+
+def _create_model_switches() -> None:
+    op.create_table(
+        "model_switches",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("model", sa.String(length=64), nullable=False),
+        sa.Column("from_state", sa.String(length=16), nullable=False),
+        sa.Column("to_state", sa.String(length=16), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("actor", sa.String(length=80), nullable=False),
+        sa.Column("at", MOMENT, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_model_switches"),
+    )
+    op.create_index("ix_model_switches_model", "model_switches", ["model"], unique=False)
+
+
+def _create_models() -> None:
+    op.create_table(
+        "models",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("version", sa.Text(), nullable=False),
+        sa.Column("first_used_at", MOMENT, nullable=False),
+        sa.PrimaryKeyConstraint("name", "version", name="pk_models"),
+    )
+
+
+def _create_patient_merges() -> None:
+    op.create_table(
+        "patient_merges",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("prior_patient_id", sa.Text(), nullable=False),
+        sa.Column("prior_issuer", sa.Text(), nullable=False),
+        sa.Column("patient_id", sa.Text(), nullable=False),
+        sa.Column("issuer_of_patient_id", sa.Text(), nullable=False),
+        sa.Column("at", MOMENT, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_patient_merges"),
+    )
+    op.create_index("ix_patient_merges_prior_patient_id", "patient_merges", ["prior_patient_id"], unique=False)
+
+
+def _create_rejections() -> None:
+    op.create_table(
+        "rejections",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("sop_instance_uid", sa.String(length=64), nullable=False),
+        sa.Column("note_uid", sa.String(length=64), nullable=False),
+        sa.Column("code", sa.Text(), nullable=False),
+        sa.Column("sentence", sa.Text(), nullable=False),
+        sa.Column("at", MOMENT, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_rejections"),
+        sa.UniqueConstraint("sop_instance_uid", "note_uid", name="uq_rejections_sop_instance_uid_note_uid"),
+    )
+
+
+def _create_studies() -> None:
+    op.create_table(
+        "studies",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("study_instance_uid", sa.String(length=64), nullable=False),
+        sa.Column("patient_id", sa.Text(), nullable=False),
+        sa.Column("issuer_of_patient_id", sa.Text(), nullable=False),
+        sa.Column("patient_name", sa.Text(), nullable=False),
+        sa.Column("patient_birth_date", sa.Text(), nullable=False),
+        sa.Column("patient_sex", sa.Text(), nullable=False),
+        sa.Column("accession_number", sa.Text(), nullable=False),
+        sa.Column("study_date", sa.Text(), nullable=False),
+        sa.Column("study_time", sa.Text(), nullable=False),
+        sa.Column("study_description", sa.Text(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("on_hold", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("hold_reason", sa.Text(), server_default="", nullable=False),
+        sa.Column("stat", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("hospital_priority", sa.String(length=16), nullable=True),
+        sa.Column("priority", sa.String(length=16), nullable=False),
+        sa.Column("analysis", sa.String(length=16), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("due_at", MOMENT, nullable=False),
+        sa.Column("first_received_at", MOMENT, nullable=False),
+        sa.Column("last_activity_at", MOMENT, nullable=False),
+        sa.Column("completed_at", MOMENT, nullable=True),
+        sa.Column("activity", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("revision", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("correction", sa.Text(), server_default="", nullable=False),
+        sa.Column("images", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("not_eligible", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("reported_at", MOMENT, nullable=True),
+        sa.Column("reported_by", sa.Text(), server_default="", nullable=False),
+        sa.Column("files_removed_at", MOMENT, nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_studies"),
+        sa.UniqueConstraint("study_instance_uid", name="uq_studies_study_instance_uid"),
+    )
+    op.create_index("ix_studies_accession_number", "studies", ["accession_number"], unique=False)
+    op.create_index("ix_studies_due_at_id", "studies", ["due_at", "id"], unique=False)
+    op.create_index("ix_studies_patient_id", "studies", ["patient_id"], unique=False)
+    op.create_index(
+        "ix_studies_settled_at",
+        "studies",
+        ["completed_at"],
+        unique=False,
+        sqlite_where=sa.text("files_removed_at IS NULL"),
+        postgresql_where=sa.text("files_removed_at IS NULL"),
+    )
+    op.create_index("ix_studies_state_due_at_id", "studies", ["state", "due_at", "id"], unique=False)
+    op.create_index("ix_studies_state_last_activity_at", "studies", ["state", "last_activity_at"], unique=False)
+    op.create_index(
+        "ix_studies_unreported_due_at_id",
+        "studies",
+        ["due_at", "id"],
+        unique=False,
+        sqlite_where=sa.text("reported_at IS NULL"),
+        postgresql_where=sa.text("reported_at IS NULL"),
+    )
+
+
+def _create_users() -> None:
+    op.create_table(
+        "users",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("display_name", sa.Text(), nullable=False),
+        sa.Column("role", sa.String(length=16), nullable=False),
+        sa.Column("password_hash", sa.Text(), nullable=False),
+        sa.Column("disabled", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("created_at", MOMENT, nullable=False),
+        sa.Column("last_login_at", MOMENT, nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_users"),
+        sa.UniqueConstraint("name", name="uq_users_name"),
+    )
+
+
+def _create_associations() -> None:
+    op.create_table(
+        "associations",
+        sa.Column("worker", sa.Text(), nullable=False),
+        sa.Column("destination", sa.String(length=64), nullable=False),
+        sa.Column("lease_until", MOMENT, nullable=False),
+        sa.ForeignKeyConstraint(["destination"], ["destinations.name"], name="fk_associations_destination"),
+        sa.PrimaryKeyConstraint("worker", name="pk_associations"),
+    )
+
+
+def _create_audit() -> None:
+    op.create_table(
+        "audit",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("at", MOMENT, nullable=False),
+        sa.Column("actor", sa.String(length=80), nullable=False),
+        sa.Column("action", sa.String(length=48), nullable=False),
+        sa.Column("subject", sa.String(length=120), nullable=False),
+        sa.Column("study_id", sa.Integer(), nullable=True),
+        sa.Column("address", sa.String(length=64), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["study_id"], ["studies.id"], name="fk_audit_study_id"),
+        sa.PrimaryKeyConstraint("id", name="pk_audit"),
+    )
+    op.create_index("ix_audit_action_at", "audit", ["action", "at"], unique=False)
+    op.create_index("ix_audit_study_id", "audit", ["study_id"], unique=False)
+
+
+def _create_events() -> None:
+    op.create_table(
+        "events",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("study_id", sa.Integer(), nullable=False),
+        sa.Column("entity", sa.String(length=16), nullable=False),
+        sa.Column("entity_id", sa.Integer(), nullable=False),
+        sa.Column("from_state", sa.Text(), nullable=False),
+        sa.Column("to_state", sa.Text(), nullable=False),
+        sa.Column("cause", sa.Text(), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("at", MOMENT, nullable=False),
+        sa.ForeignKeyConstraint(["study_id"], ["studies.id"], name="fk_events_study_id"),
+        sa.PrimaryKeyConstraint("id", name="pk_events"),
+    )
+    op.create_index("ix_events_study_id", "events", ["study_id"], unique=False)
+
+
+def _create_notifications() -> None:
+    op.create_table(
+        "notifications",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("study_id", sa.Integer(), nullable=False),
+        sa.Column("channel", sa.String(length=16), nullable=False),
+        sa.Column("reason", sa.String(length=64), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("key", sa.String(length=64), nullable=False),
+        sa.Column("probability", sa.Double(), nullable=True),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("worker", sa.Text(), server_default="", nullable=False),
+        sa.Column("lease_until", MOMENT, nullable=True),
+        sa.Column("due_at", MOMENT, nullable=True),
+        sa.Column("error", sa.Text(), server_default="", nullable=False),
+        sa.Column("created_at", MOMENT, nullable=False),
+        sa.Column("sent_at", MOMENT, nullable=True),
+        sa.Column("taken_by", sa.JSON(), nullable=True),
+        sa.ForeignKeyConstraint(["study_id"], ["studies.id"], name="fk_notifications_study_id"),
+        sa.PrimaryKeyConstraint("id", name="pk_notifications"),
+        sa.UniqueConstraint("key", name="uq_notifications_key"),
+        sa.UniqueConstraint("study_id", "channel", "reason", name="uq_notifications_study_id_channel_reason"),
+    )
+    op.create_index("ix_notifications_state_channel", "notifications", ["state", "channel"], unique=False)
+
+
+def _create_orders() -> None:
+    op.create_table(
+        "orders",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("study_id", sa.Integer(), nullable=True),
+        sa.Column("placer_order_number", sa.Text(), nullable=False),
+        sa.Column("filler_order_number", sa.Text(), nullable=False),
+        sa.Column("accession_number", sa.Text(), nullable=False),
+        sa.Column("study_instance_uid", sa.String(length=64), nullable=False),
+        sa.Column("patient_id", sa.Text(), nullable=False),
+        sa.Column("issuer_of_patient_id", sa.Text(), nullable=False),
+        sa.Column("other_identifiers", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("priority", sa.String(length=16), nullable=True),
+        sa.Column("status", sa.String(length=16), nullable=False),
+        sa.Column("reported_at", MOMENT, nullable=True),
+        sa.Column("created_at", MOMENT, nullable=False),
+        sa.Column("updated_at", MOMENT, nullable=False),
+        sa.ForeignKeyConstraint(["study_id"], ["studies.id"], name="fk_orders_study_id"),
+        sa.PrimaryKeyConstraint("id", name="pk_orders"),
+    )
+    op.create_index("ix_orders_accession_number", "orders", ["accession_number"], unique=False)
+    op.create_index("ix_orders_filler_order_number", "orders", ["filler_order_number"], unique=False)
+    op.create_index("ix_orders_placer_order_number", "orders", ["placer_order_number"], unique=False)
+    op.create_index("ix_orders_study_id", "orders", ["study_id"], unique=False)
+    op.create_index("ix_orders_study_instance_uid", "orders", ["study_instance_uid"], unique=False)
+    op.create_index("ix_orders_updated_at", "orders", ["updated_at"], unique=False)
+
+
+def _create_series() -> None:
+    op.create_table(
+        "series",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("study_id", sa.Integer(), nullable=False),
+        sa.Column("series_instance_uid", sa.String(length=64), nullable=False),
+        sa.Column("modality", sa.Text(), nullable=False),
+        sa.Column("body_part", sa.Text(), nullable=False),
+        sa.Column("series_description", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["study_id"], ["studies.id"], name="fk_series_study_id"),
+        sa.PrimaryKeyConstraint("id", name="pk_series"),
+        sa.UniqueConstraint("study_id", "series_instance_uid", name="uq_series_study_id_series_instance_uid"),
+    )
+    op.create_index("ix_series_series_instance_uid", "series", ["series_instance_uid"], unique=False)
+
+
+def _create_sessions() -> None:
+    op.create_table(
+        "sessions",
+        sa.Column("token_digest", sa.String(length=64), nullable=False),
+        sa.Column("user_id", sa.Integer(), nullable=False),
+        sa.Column("csrf", sa.String(length=64), nullable=False),
+        sa.Column("address", sa.String(length=64), nullable=False),
+        sa.Column("created_at", MOMENT, nullable=False),
+        sa.Column("expires_at", MOMENT, nullable=False),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_sessions_user_id"),
+        sa.PrimaryKeyConstraint("token_digest", name="pk_sessions"),
+    )
+    op.create_index("ix_sessions_user_id", "sessions", ["user_id"], unique=False)
+
+
+def _create_study_accessions() -> None:
+    op.create_table(
+        "study_accessions",
+        sa.Column("study_id", sa.Integer(), nullable=False),
+        sa.Column("accession_number", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["study_id"], ["studies.id"], name="fk_study_accessions_study_id"),
+        sa.PrimaryKeyConstraint("study_id", "accession_number", name="pk_study_accessions"),
+    )
+    op.create_index("ix_study_accessions_accession_number", "study_accessions", ["accession_number"], unique=False)
+
+
+def _create_instances() -> None:
+    op.create_table(
+        "instances",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("study_id", sa.Integer(), nullable=False),
+        sa.Column("series_id", sa.Integer(), nullable=False),
+        sa.Column("sop_instance_uid", sa.String(length=64), nullable=False),
+        sa.Column("sop_class_uid", sa.String(length=64), nullable=False),
+        sa.Column("transfer_syntax_uid", sa.String(length=64), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("path", sa.Text(), nullable=False),
+        sa.Column("byte_count", sa.BigInteger(), nullable=False),
+        sa.Column("patient_id", sa.Text(), nullable=False),
+        sa.Column("view", sa.Text(), nullable=False),
+        sa.Column("calling_ae_title", sa.Text(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("not_eligible_code", sa.Text(), server_default="", nullable=False),
+        sa.Column("not_eligible_reason", sa.Text(), server_default="", nullable=False),
+        sa.Column("flag", sa.String(length=16), server_default="", nullable=False),
+        sa.Column("received_at", MOMENT, nullable=False),
+        sa.ForeignKeyConstraint(["series_id"], ["series.id"], name="fk_instances_series_id"),
+        sa.ForeignKeyConstraint(["study_id"], ["studies.id"], name="fk_instances_study_id"),
+        sa.PrimaryKeyConstraint("id", name="pk_instances"),
+        sa.UniqueConstraint("sop_instance_uid", "digest", name="uq_instances_sop_instance_uid_digest"),
+    )
+    op.create_index("ix_instances_study_id", "instances", ["study_id"], unique=False)
+
+
+def _create_jobs() -> None:
+    op.create_table(
+        "jobs",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("study_id", sa.Integer(), nullable=False),
+        sa.Column("instance_id", sa.Integer(), nullable=False),
+        sa.Column("pipeline", sa.String(length=64), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("stat", sa.Boolean(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("worker", sa.Text(), server_default="", nullable=False),
+        sa.Column("lease_until", MOMENT, nullable=True),
+        sa.Column("due_at", MOMENT, nullable=True),
+        sa.Column("dispatched_at", MOMENT, nullable=True),
+        sa.Column("error", sa.Text(), server_default="", nullable=False),
+        sa.Column("not_analysed_code", sa.Text(), server_default="", nullable=False),
+        sa.Column("not_analysed_reason", sa.Text(), server_default="", nullable=False),
+        sa.Column("timings", sa.JSON(), nullable=False),
+        sa.Column("modes", sa.JSON(), nullable=True),
+        sa.Column("measures", sa.JSON(), nullable=True),
+        sa.Column("ran_on", sa.Text(), server_default="", nullable=False),
+        sa.Column("created_at", MOMENT, nullable=False),
+        sa.Column("queued_at", MOMENT, nullable=False),
+        sa.Column("started_at", MOMENT, nullable=True),
+        sa.Column("finished_at", MOMENT, nullable=True),
+        sa.ForeignKeyConstraint(["instance_id"], ["instances.id"], name="fk_jobs_instance_id"),
+        sa.ForeignKeyConstraint(["study_id"], ["studies.id"], name="fk_jobs_study_id"),
+        sa.PrimaryKeyConstraint("id", name="pk_jobs"),
+        sa.UniqueConstraint("instance_id", "pipeline", "revision", name="uq_jobs_instance_id_pipeline_revision"),
+    )
+    op.create_index(
+        "ix_jobs_finished_at",
+        "jobs",
+        ["finished_at"],
+        unique=False,
+        sqlite_where=sa.text("finished_at IS NOT NULL"),
+        postgresql_where=sa.text("finished_at IS NOT NULL"),
+    )
+    op.create_index("ix_jobs_state_dispatched_at", "jobs", ["state", "dispatched_at"], unique=False)
+    op.create_index("ix_jobs_study_id_state", "jobs", ["study_id", "state"], unique=False)
+
+
+def _create_findings() -> None:
+    op.create_table(
+        "findings",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("study_id", sa.Integer(), nullable=False),
+        sa.Column("job_id", sa.Integer(), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("label", sa.Text(), nullable=False),
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("model_version", sa.Text(), nullable=False),
+        sa.Column("probability", sa.Double(), nullable=True),
+        sa.Column("threshold", sa.Double(), nullable=False),
+        sa.Column("present", sa.Boolean(), nullable=False),
+        sa.Column("shadow", sa.Boolean(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("area_mm2", sa.Double(), nullable=True),
+        sa.Column("area_fraction", sa.Double(), nullable=True),
+        sa.Column("tracking_uid", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("similar", sa.JSON(), nullable=True),
+        sa.Column("side", sa.String(length=8), server_default="", nullable=False),
+        sa.Column("superseded", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name="fk_findings_job_id"),
+        sa.ForeignKeyConstraint(["study_id"], ["studies.id"], name="fk_findings_study_id"),
+        sa.PrimaryKeyConstraint("id", name="pk_findings"),
+    )
+    op.create_index("ix_findings_job_id", "findings", ["job_id"], unique=False)
+    op.create_index("ix_findings_study_id", "findings", ["study_id"], unique=False)
+
+
+def _create_results() -> None:
+    op.create_table(
+        "results",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("study_id", sa.Integer(), nullable=False),
+        sa.Column("job_id", sa.Integer(), nullable=True),
+        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("ordinal", sa.Integer(), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("sop_class_uid", sa.String(length=64), nullable=False),
+        sa.Column("sop_instance_uid", sa.String(length=64), nullable=False),
+        sa.Column("series_instance_uid", sa.String(length=64), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("path", sa.Text(), nullable=False),
+        sa.Column("byte_count", sa.BigInteger(), nullable=False),
+        sa.Column("patient_id", sa.Text(), nullable=False),
+        sa.Column("created_at", MOMENT, nullable=False),
+        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name="fk_results_job_id"),
+        sa.ForeignKeyConstraint(["study_id"], ["studies.id"], name="fk_results_study_id"),
+        sa.PrimaryKeyConstraint("id", name="pk_results"),
+        sa.UniqueConstraint("sop_instance_uid", name="uq_results_sop_instance_uid"),
+    )
+    op.create_index("ix_results_job_id", "results", ["job_id"], unique=False)
+    op.create_index("ix_results_study_id", "results", ["study_id"], unique=False)
+
+
+def _create_deliveries() -> None:
+    op.create_table(
+        "deliveries",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("study_id", sa.Integer(), nullable=False),
+        sa.Column("result_id", sa.Integer(), nullable=False),
+        sa.Column("destination", sa.String(length=64), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("worker", sa.Text(), server_default="", nullable=False),
+        sa.Column("lease_until", MOMENT, nullable=True),
+        sa.Column("due_at", MOMENT, nullable=True),
+        sa.Column("dispatched_at", MOMENT, nullable=True),
+        sa.Column("error", sa.Text(), server_default="", nullable=False),
+        sa.Column("on_hold_with_study", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("created_at", MOMENT, nullable=False),
+        sa.Column("sent_at", MOMENT, nullable=True),
+        sa.Column("verified_at", MOMENT, nullable=True),
+        sa.Column("verify_due_at", MOMENT, nullable=True),
+        sa.Column("verify_attempts", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("verify_missing", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("transaction_uid", sa.String(length=64), nullable=True),
+        sa.Column("lost", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("stale_code", sa.String(length=16), server_default="", nullable=False),
+        sa.Column("note_id", sa.Integer(), nullable=True),
+        sa.ForeignKeyConstraint(["destination"], ["destinations.name"], name="fk_deliveries_destination"),
+        sa.ForeignKeyConstraint(["result_id"], ["results.id"], name="fk_deliveries_result_id"),
+        sa.ForeignKeyConstraint(["study_id"], ["studies.id"], name="fk_deliveries_study_id"),
+        sa.PrimaryKeyConstraint("id", name="pk_deliveries"),
+        sa.UniqueConstraint("result_id", "destination", name="uq_deliveries_result_id_destination"),
+    )
+    op.create_index(
+        "ix_deliveries_stale",
+        "deliveries",
+        ["study_id"],
+        unique=False,
+        sqlite_where=sa.text("stale_code <> '' AND note_id IS NULL"),
+        postgresql_where=sa.text("stale_code <> '' AND note_id IS NULL"),
+    )
+    op.create_index("ix_deliveries_state_dispatched_at", "deliveries", ["state", "dispatched_at"], unique=False)
+    op.create_index("ix_deliveries_study_id_state", "deliveries", ["study_id", "state"], unique=False)
+    op.create_index(
+        "ix_deliveries_verify_due_at",
+        "deliveries",
+        ["verify_due_at"],
+        unique=False,
+        sqlite_where=sa.text("verify_due_at IS NOT NULL"),
+        postgresql_where=sa.text("verify_due_at IS NOT NULL"),
+    )
+
+
+def _create_feedback() -> None:
+    op.create_table(
+        "feedback",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("study_id", sa.Integer(), nullable=False),
+        sa.Column("finding_id", sa.Integer(), nullable=False),
+        sa.Column("label", sa.Text(), nullable=False),
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("model_version", sa.Text(), nullable=False),
+        sa.Column("probability", sa.Double(), nullable=True),
+        sa.Column("present", sa.Boolean(), nullable=False),
+        sa.Column("verdict", sa.String(length=16), nullable=False),
+        sa.Column("comment", sa.Text(), nullable=False),
+        sa.Column("actor", sa.String(length=80), nullable=False),
+        sa.Column("source", sa.String(length=16), nullable=False),
+        sa.Column("at", MOMENT, nullable=False),
+        sa.ForeignKeyConstraint(["finding_id"], ["findings.id"], name="fk_feedback_finding_id"),
+        sa.ForeignKeyConstraint(["study_id"], ["studies.id"], name="fk_feedback_study_id"),
+        sa.PrimaryKeyConstraint("id", name="pk_feedback"),
+    )
+    op.create_index("ix_feedback_finding_id", "feedback", ["finding_id"], unique=False)
+    op.create_index("ix_feedback_model_at", "feedback", ["model", "at"], unique=False)
+    op.create_index("ix_feedback_study_id", "feedback", ["study_id"], unique=False)
+
+
+def _create_assessments() -> None:
+    op.create_table(
+        "assessments",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("study_id", sa.Integer(), nullable=False),
+        sa.Column("sop_instance_uid", sa.String(length=64), nullable=False),
+        sa.Column("ordinal", sa.Integer(), nullable=False),
+        sa.Column("referenced_uid", sa.String(length=64), nullable=False),
+        sa.Column("tracking_uid", sa.String(length=64), nullable=False),
+        sa.Column("verdict", sa.String(length=16), nullable=False),
+        sa.Column("comment", sa.Text(), nullable=False),
+        sa.Column("observer", sa.Text(), nullable=False),
+        sa.Column("feedback_id", sa.Integer(), nullable=True),
+        sa.Column("problem", sa.Text(), nullable=False),
+        sa.Column("at", MOMENT, nullable=False),
+        sa.ForeignKeyConstraint(["feedback_id"], ["feedback.id"], name="fk_assessments_feedback_id"),
+        sa.ForeignKeyConstraint(["study_id"], ["studies.id"], name="fk_assessments_study_id"),
+        sa.PrimaryKeyConstraint("id", name="pk_assessments"),
+        sa.UniqueConstraint("sop_instance_uid", "ordinal", name="uq_assessments_sop_instance_uid_ordinal"),
+    )
+    op.create_index("ix_assessments_study_id", "assessments", ["study_id"], unique=False)
