@@ -31,7 +31,7 @@ def test_show_has_a_table_only_where_there_are_cases(
     job_id = record(worklist)
     claim(worklist, job_id)
     worklist.finish_job(job_id, "w1", replace(outcome(), findings=(finding(similar=cases),)), NOW)
-    shown = CliRunner().invoke(cli, ["show", "1"])
+    shown = CliRunner().invoke(cli, ["show", "#1"])
     assert shown.exit_code == 0, shown.output
     assert ("Similar cases" in shown.output) == bool(cases)
     assert ("index/0042" in shown.output) == bool(cases)

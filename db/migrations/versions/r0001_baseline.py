@@ -30,6 +30,8 @@ SELECT
     s.due_at,
     s.images,
     s.not_eligible,
+    s.reported_at,
+    s.reported_by,
     (SELECT count(*) FROM deliveries d
         WHERE d.study_id = s.id AND d.state IN ('pending', 'sending', 'on_hold')) AS deliveries_open,
     (SELECT count(*) FROM deliveries d

@@ -16,7 +16,7 @@ from config.settings import Eligibility, Listener, Peer, Settings, SettingsError
 from node.dicom.storage_scp import run_listener
 from tests.node.dicom.listening import chest, dcmtk
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 @pytest.mark.parametrize(

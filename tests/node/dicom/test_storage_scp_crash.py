@@ -17,7 +17,7 @@ from db.engine import connect
 from tests.node.dicom.crashing_listener import POINTS
 from tests.node.dicom.listening import chest, data_set_bytes, dcmtk
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 SENDERS, IMAGES = 3, 4
 
 
