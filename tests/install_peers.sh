@@ -34,4 +34,4 @@ if ((${#missing[@]})); then
 fi
 
 viewers/install.sh
-(cd admin_browser && npm ci --no-audit --no-fund --ignore-scripts)
+(cd browser && npm ci --no-audit --no-fund --ignore-scripts)
