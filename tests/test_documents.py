@@ -1,0 +1,142 @@
+"""README.md and docs/ name only what is there: files, settings, commands with their options, make targets, links."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import click
+import pytest
+
+from config.reference import keys
+from config.settings import Settings
+from node.cli.main import cli
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+WITH_CHANGES = [*PAGES, ROOT / "CHANGELOG.md"]
+FOLDERS = ("node", "workers", "models", "db", "config", "docs", "tests", "benchmarks")
+IGNORED = {".venv", "node_modules", ".git", "demo", "artifacts"}
+
+
+def _name(page: Path) -> str:
+    return page.name
+
+
+def _code(page: Path) -> Iterator[str]:
+    """Every code span of a page, and every line of its code blocks."""
+    text = page.read_text(encoding="utf-8")
+    for block in re.findall(r"```\w*\n(.*?)```", text, re.DOTALL):
+        yield from block.splitlines()
+    yield from re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+
+
+@cache
+def _files() -> frozenset[str]:
+    found = (path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if not IGNORED & set(path.parts))
+    return frozenset(path.name for path in found)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_files_that_are_named_are_there(page: Path) -> None:
+    wrong = []
+    for span in _code(page):
+        for path in re.findall(rf"(?<![\w./-])((?:{'|'.join(FOLDERS)})/[\w./*-]+)", span):
+            pattern = path.rstrip("./")
+            if not list(ROOT.glob(pattern)):
+                wrong.append(path)
+        wrong += [name for name in re.findall(r"(?<![\w./*-])(\w+\.py)(?!\w)", span) if name not in _files()]
+    assert wrong == []
+
+
+@cache
+def _settings() -> frozenset[str]:
+    found = set()
+    for key in keys():
+        parts = key.name.replace("[]", "").split(".")
+        found |= {".".join(parts[:length]) for length in range(1, len(parts) + 1)}
+    return frozenset(found)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_settings_that_are_named_exist(page: Path) -> None:
+    wrong = []
+    for span in _code(page):
+        for name in re.findall(rf"^((?:{'|'.join(Settings.model_fields)})(?:\[\])?\.[a-z0-9_.\[\]-]+)", span):
+            plain = name.replace("[]", "").rstrip(".")
+            is_module = any((ROOT / f"{'/'.join(plain.split('.')[:size])}.py").exists() for size in range(2, 5))
+            is_key = plain in _settings() or plain.startswith(("models.after.", "hl7.character_sets."))
+            if not is_key and not is_module and plain not in _columns():
+                wrong.append(name)
+        for variable in re.findall(r"PLEURA_([A-Z0-9_]+__[A-Z0-9_]+)", span):
+            if variable.lower().replace("__", ".") not in _settings():
+                wrong.append(variable)
+    assert wrong == []
+
+
+def _columns() -> set[str]:
+    """``table.column`` of the database, which pages write as they write settings."""
+    from db import order_tables, user_tables
+    from db.tables import Base
+
+    assert order_tables is not None
+    assert user_tables is not None
+    return {f"{table.name}.{column.name}" for table in Base.metadata.sorted_tables for column in table.columns}
+
+
+def _command(words: list[str]) -> tuple[click.Command, list[str]]:
+    """The command that ``words`` name, and the words behind its name."""
+    context = click.Context(cli)
+    command: click.Command = cli
+    for number, word in enumerate(words):
+        found = command.get_command(context, word) if isinstance(command, click.Group) else None
+        if found is None:
+            return command, words[number:]
+        command = found
+    return command, []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_commands_that_are_named_exist_with_their_options(page: Path) -> None:
+    wrong = []
+    for span in _code(page):
+        for line in re.findall(r"(?<![\w./@-])pleura +([a-z-][^#|,`]*)", span):
+            words = [word for word in line.split() if word != "…"]
+            while words[:1] == ["--config"]:
+                words = words[2:]
+            command, rest = _command(words)
+            options = {
+                option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)
+            }
+            if command is cli and rest[:1] and not rest[0].startswith("--"):
+                wrong.append(line)
+            wrong += [f"{line}: {word}" for word in rest if re.match(r"--[a-z]", word) and word not in options]
+    assert [each for each in wrong if not each.startswith("--version")] == []
+
+
+@pytest.mark.parametrize("page", WITH_CHANGES, ids=_name)
+def test_make_targets_that_are_named_exist(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = {target for span in _code(page) for target in re.findall(r"^make ([a-z-]+)", span)}
+    assert named <= targets
+
+
+@cache
+def _anchors(page: Path) -> frozenset[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return frozenset(re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings)
+
+
+@pytest.mark.parametrize("page", WITH_CHANGES, ids=_name)
+def test_links_lead_somewhere(page: Path) -> None:
+    wrong = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if target.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = target.partition("#")
+        aim = (page.parent / path).resolve() if path else page
+        if not aim.exists() or (anchor and anchor not in _anchors(aim)):
+            wrong.append(target)
+    assert wrong == []
