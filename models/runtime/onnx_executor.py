@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 
 import numpy as np
-import onnxruntime
 
 from models.contract import ModelSpec, Pixels
 from models.runtime.executor import ModelLoadError, Outputs, blank, check_batch, check_outputs, input_shape
+from models.runtime.onnx_runtime import onnxruntime
 
 
 class OnnxExecutor:

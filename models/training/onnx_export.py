@@ -10,7 +10,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from models.agreement import difference
@@ -20,6 +19,7 @@ from models.manifest import file_digest
 from models.runtime.executor import ModelLoadError, ModelOutputError, blank
 from models.runtime.keras_executor import KerasExecutor
 from models.runtime.onnx_executor import OnnxExecutor
+from models.runtime.onnx_runtime import onnxruntime
 
 Array = NDArray[np.float32]
 TOLERANCE = 1e-4

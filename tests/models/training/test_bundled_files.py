@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 
 import models
 from models.contract import Mode, ModelKind
 from models.manifest import read_manifest, verify_digest
+from models.runtime.onnx_runtime import onnxruntime
 from models.training.calibrate import crossed_probabilities, platt_scalings
 from models.training.codes import DELIVERABLE
 from models.training.datasets import read_dataset
