@@ -260,7 +260,7 @@ def by_storescu(kind: Kind, associations: int, files: list[Path], profile: Path)
 
 def measure(receiver: Receiver, sender: str, send_batch: Send, case: tuple[str, int, int, int]) -> Sample:
     """Send one batch: ``case`` is the kind of image, associations, images and round."""
-    kind, associations, images, resolve = case
+    kind, associations, images, round_number = case
     before = _cpu_seconds(receiver.pid)
     watch = _MemoryWatch(receiver.pid)
     watch.start()
@@ -272,7 +272,7 @@ def measure(receiver: Receiver, sender: str, send_batch: Send, case: tuple[str, 
         receiver.name,
         kind,
         associations,
-        resolve,
+        round_number,
         images,
         images / wall,
         (_cpu_seconds(receiver.pid) - before) / images,
@@ -313,18 +313,18 @@ def run(rounds: int, quick: bool, names: list[str], numbers: list[int], folder: 
                         stack.enter_context(running(name, folder / f"{number}-{kind.name[:2]}-{associations}", broker))
                         for number, name in enumerate(names)
                     ]
-                    for resolve in range(rounds):
-                        samples += _round(receivers, kind, associations, images, resolve, folder)
+                    for round_number in range(rounds):
+                        samples += _round(receivers, kind, associations, images, round_number, folder)
     return samples
 
 
 def _round(
-    receivers: list[Receiver], kind: Kind, associations: int, images: int, resolve: int, folder: Path
+    receivers: list[Receiver], kind: Kind, associations: int, images: int, round_number: int, folder: Path
 ) -> Iterator[Sample]:
     """One batch by each sender to each receiver, none of them always first; the very first one warms up."""
     outgoing = folder / "outgoing"
-    first = 1 + resolve * (2 * images + associations)
-    if resolve == 0:
+    first = 1 + round_number * (2 * images + associations)
+    if round_number == 0:
         for receiver in receivers:
             by_replay(kind, associations, associations, 10**6)(receiver)
     files = write_files(kind, outgoing, images, first)
@@ -332,10 +332,10 @@ def _round(
         "storescu": by_storescu(kind, associations, files, folder / "profile.cfg"),
         "replay": by_replay(kind, associations, images, first + images),
     }
-    at = resolve % len(receivers)
+    at = round_number % len(receivers)
     for receiver in receivers[at:] + receivers[:at]:
         for sender, send_batch in senders.items():
-            sample = measure(receiver, sender, send_batch, (kind.name, associations, images, resolve))
+            sample = measure(receiver, sender, send_batch, (kind.name, associations, images, round_number))
             _show(sample)
             yield sample
     shutil.rmtree(outgoing)

@@ -1,15 +1,15 @@
-"""Received assessments of our results: what a radiologist said of a finding in another system, as a Structured Report.
+"""Received assessments of our results: a radiologist's verdict on a finding, sent by another system as an SR.
 
-IHE Radiology has a profile for this, AI Result Assessment (AIRA). Its text cannot be read from here, so what is
-assumed is written down once, in this module, and nothing else depends on it:
+IHE Radiology has a profile for this, AI Result Assessment (AIRA). Its text was not available, so this module makes
+these assumptions, and no other code depends on them:
 
 * an assessment is an SR document (PS3.3 A.35) that states, in CODE items, whether a result was accepted, modified,
-  rejected or added; the tables below say which codes and which meanings count, whatever their coding scheme;
-* a statement is about the finding whose Tracking Unique Identifier (112040, DCM; PS3.16 TID 1411) stands beside it, and
-  about the objects that are referenced beside it, else in a container around it, else in the evidence of the document;
-* who said it is the Person Observer Name (121008, DCM; TID 1003), else the verifying or the authoring observer.
+  rejected or added; the tables below list the accepted codes, and the accepted meanings in any coding scheme;
+* a statement is about the finding whose Tracking Unique Identifier (112040, DCM; PS3.16 TID 1411) is its sibling, and
+  about the objects referenced beside it, else in a container around it, else in the evidence of the document;
+* the observer is the Person Observer Name (121008, DCM; TID 1003), else the verifying or the authoring observer.
 
-What fits no finding of ours is kept and shown. No sender ever gets an error for it.
+A statement that matches no finding of this node is stored and shown. It never causes an error status.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from node.dicom.received_documents import read_document
 from workers.results import codes
 from workers.results.codes import read_code
 
-SAID_CODES: Mapping[tuple[str, str], str] = {
+VERDICT_CODES: Mapping[tuple[str, str], str] = {
     ("AIRA-ACCEPT", "99PACS"): "accept",
     ("AIRA-MODIFY", "99PACS"): "modify",
     ("AIRA-REJECT", "99PACS"): "reject",
 }
-"""Answers by code value and scheme: those that an open-source creator of assessments writes."""
+"""Verdicts by code value and scheme, as an open-source creator of assessments writes them."""
 
-SAID_MEANINGS: Mapping[str, str] = {
+VERDICT_MEANINGS: Mapping[str, str] = {
     **dict.fromkeys(("accepted", "accept", "ai result accepted", "confirmed", "agree", "agreed"), "accept"),
     **dict.fromkeys(("modified", "modify", "ai result modified", "edited", "accepted with modifications"), "modify"),
     **dict.fromkeys(("rejected", "reject", "ai result rejected", "disagree", "disagreed"), "reject"),
     **dict.fromkeys(("added", "supplemented", "ai result added", "missed"), "added"),
 }
-"""Answers by their meaning in lower case, for every other scheme; they count only under a name of an assessment."""
+"""Verdicts by code meaning in lower case, for every other scheme; used only if the item names an assessment."""
 
 NAME_CODES = frozenset({("AIRA-010", "99PACS"), ("AIRA-001", "99PACS")})
 NAME_MEANINGS = frozenset(
@@ -52,7 +52,7 @@ NAME_MEANINGS = frozenset(
         "result assessment",
     }
 )
-"""Names of a CODE item that states an assessment, and titles of a document that is one."""
+"""Concept names of a CODE item that states an assessment, and titles of an assessment document."""
 
 _PERSONS = frozenset({("121008", "DCM"), ("AIRA-020", "99PACS")})
 _TRACKING = (codes.TRACKING_UNIQUE_IDENTIFIER.value, codes.TRACKING_UNIQUE_IDENTIFIER.scheme)
@@ -76,7 +76,7 @@ def may_assess(sop_class_uid: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Context:
-    """What stands around a statement: the nearest tracking UID, the nearest references, the nearest comment."""
+    """Context of a statement: the nearest tracking UID, references and comment."""
 
     tracking_uid: str = ""
     referenced: tuple[str, ...] = ()
@@ -84,17 +84,17 @@ class _Context:
 
 
 def read_assessment(path: Path) -> Assessment | None:
-    """Read the assessment that lies at ``path``; None where it is another report.
+    """Read the assessment at ``path``; None if it is another report.
 
     Raises:
-        InvalidDataSetError: it cannot be read, or is too much to be one.
+        InvalidDataSetError: it cannot be read, or exceeds the limits of a document.
         OSError: the file cannot be read.
     """
     return assessment_of(read_document(path))
 
 
 def assessment_of(document: Dataset) -> Assessment | None:
-    """What a document says of our findings; None where it is another report."""
+    """Make an assessment from a document; None if it is another report."""
     around = _Context(referenced=tuple(dict.fromkeys(_evidence(document))))
     statements = tuple(_statements(document, around, 0))[:_MOST_STATEMENTS]
     if not statements and not _names_assessment(document):
@@ -105,32 +105,31 @@ def assessment_of(document: Dataset) -> Assessment | None:
 
 
 def _statements(container: Dataset, around: _Context, depth: int) -> Iterator[Statement]:
-    """Every assessment in a content tree, in its order."""
+    """All assessment statements of a content tree, in order."""
     if depth > _DEEPEST:
         return
     here = _context(container, around)
     for item in container.get("ContentSequence") or ():
-        said = _said(item)
-        if said is not None:
+        verdict = _verdict(item)
+        if verdict is not None:
             beside = _context(item, here)
-            yield Statement(said, beside.referenced, beside.tracking_uid, beside.comment)
+            yield Statement(verdict, beside.referenced, beside.tracking_uid, beside.comment)
         else:
             yield from _statements(item, here, depth + 1)
 
 
-def _said(item: Dataset) -> str | None:
-    """What a content item says of a result: a verdict, empty where the answer is unknown; None where it is no
-    assessment."""
+def _verdict(item: Dataset) -> str | None:
+    """Verdict of a content item; empty if the answer is unknown, None if the item is not an assessment."""
     if item.get("ValueType") != "CODE":
         return None
     answers = [read_code(code) for code in item.get("ConceptCodeSequence") or ()]
     for answer in answers:
-        if (answer.value, answer.scheme) in SAID_CODES:
-            return SAID_CODES[answer.value, answer.scheme]
+        if (answer.value, answer.scheme) in VERDICT_CODES:
+            return VERDICT_CODES[answer.value, answer.scheme]
     if not _names_assessment(item):
         return None
-    found = (SAID_MEANINGS.get(" ".join(answer.meaning.lower().split())) for answer in answers)
-    return next((said for said in found if said is not None), "")
+    found = (VERDICT_MEANINGS.get(" ".join(answer.meaning.lower().split())) for answer in answers)
+    return next((verdict for verdict in found if verdict is not None), "")
 
 
 def _names_assessment(item: Dataset) -> bool:
@@ -142,7 +141,7 @@ def _names_assessment(item: Dataset) -> bool:
 
 
 def _context(container: Dataset, around: _Context) -> _Context:
-    """What the direct children of a container say about all that stands in it."""
+    """Context that the direct children of a container give to its content."""
     tracking, comments, referenced = "", [], []
     for item in container.get("ContentSequence") or ():
         kind, name = item.get("ValueType"), _name(item)
@@ -172,7 +171,7 @@ def _name(item: Dataset) -> tuple[str, str]:
 
 
 def _evidence(document: Dataset) -> Iterator[str]:
-    """Objects that the document as a whole is about."""
+    """Objects that the whole document is about."""
     for item in document.get("ReferencedSOPSequence") or ():
         yield str(item.get("ReferencedSOPInstanceUID") or "")
     for keyword in ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence"):
@@ -183,7 +182,7 @@ def _evidence(document: Dataset) -> Iterator[str]:
 
 
 def _observer(document: Dataset) -> str:
-    """Name of the person who assessed (VR PN), empty where the document names none."""
+    """Name of the observer (VR PN), empty if the document names none."""
     named = next(_persons(document, 0), "")
     for sequence, keyword in (
         ("VerifyingObserverSequence", "VerifyingObserverName"),

@@ -1,4 +1,4 @@
-"""Who may open an association: known AE titles from known addresses (PS3.8 9.3.4), as a pure decision."""
+"""Who may open an association: known AE titles from known addresses (PS3.8 9.3.4). A pure decision."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Rejection:
 
 # Result 1: permanent. Source 1: DICOM UL service-user. Reasons 3 and 7: calling, called AE title not recognized.
 CALLING_UNKNOWN = Rejection(1, 1, 3, "calling AE title not recognized")
-CALLING_ELSEWHERE = Rejection(1, 1, 3, "calling AE title not recognized from this address")
+CALLING_WRONG_ADDRESS = Rejection(1, 1, 3, "calling AE title not recognized from this address")
 CALLED_UNKNOWN = Rejection(1, 1, 7, "called AE title not recognized")
 
 
 class AssociationPolicy:
-    """The rules of one listener.
+    """The association rules of one listener.
 
     Raises:
         SettingsError: an address of a peer is neither an IP address nor a network.
@@ -38,20 +38,20 @@ class AssociationPolicy:
         self._ae_title = listener.ae_title
         self._peers = tuple((peer, _networks(peer)) for peer in listener.peers)
 
-    def refuse(self, calling: str, called: str, address: str) -> Rejection | None:
-        """Say why this association is rejected, or None where it is accepted."""
+    def reject(self, calling: str, called: str, address: str) -> Rejection | None:
+        """Return the rejection of this association, or None if it is accepted."""
         if called.strip() != self._ae_title:
             return CALLED_UNKNOWN
         caller = _address(address)
         if not self._peers:
-            return None if caller is not None and caller.is_loopback else CALLING_ELSEWHERE
+            return None if caller is not None and caller.is_loopback else CALLING_WRONG_ADDRESS
         known = [networks for peer, networks in self._peers if peer.ae_title == calling.strip()]
         if not known:
             return CALLING_UNKNOWN
-        return None if any(_allows(networks, caller) for networks in known) else CALLING_ELSEWHERE
+        return None if any(_allows(networks, caller) for networks in known) else CALLING_WRONG_ADDRESS
 
     def is_stat(self, calling: str) -> bool:
-        """Say whether everything from this AE is STAT."""
+        """Whether everything from this AE is STAT."""
         return any(peer.stat for peer, _ in self._peers if peer.ae_title == calling.strip())
 
 

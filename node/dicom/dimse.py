@@ -1,10 +1,10 @@
-"""DIMSE (PS3.7) as far as a storage SCP needs it: C-STORE-RQ in, C-STORE-RSP out, everything else to pynetdicom.
+"""DIMSE (PS3.7) for a storage SCP: handles C-STORE-RQ and C-STORE-RSP, and passes other messages to pynetdicom.
 
-Of that, only a Storage Commitment report (N-EVENT-REPORT-RQ) has a data set.
+Of the other messages only a Storage Commitment report (N-EVENT-REPORT-RQ) has a data set.
 
-A command set is a dozen elements in implicit VR little endian (PS3.7 6.3.1). Reading and writing it through general
-data sets takes longer than everything else that is done for it. And pynetdicom collects a data set in memory, or in a
-temporary file of its own that it can neither limit nor answer for: a full disk ends the association.
+A command set is a dozen elements in implicit VR little endian (PS3.7 6.3.1). Reading and writing it as a pydicom data
+set takes longer than all other work on it. And pynetdicom collects a data set in memory or in a temporary file without
+a limit: a full disk ends the association.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
 
 from node.dicom.spool import Answer, Begin, SpooledInstance, StoreCommand
-from node.dicom.upper_layer import NewsQueue
+from node.dicom.upper_layer import NotifyingQueue
 
 # Elements of group 0000 (PS3.7 annex E).
 _AFFECTED_SOP_CLASS_UID = 0x0002
@@ -55,7 +55,7 @@ class InvalidMessageError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class StoreRequest:
-    """A C-STORE-RQ (PS3.7 9.3.1.1). ``fault`` says what is wrong with a UID of it: that is no reason to abort."""
+    """A C-STORE-RQ (PS3.7 9.3.1.1). ``fault`` describes an invalid UID, which is no reason to abort."""
 
     message_id: int
     sop_class_uid: str
@@ -66,10 +66,10 @@ class StoreRequest:
 
 
 def read_command(encoded: bytes) -> dict[int, bytes]:
-    """Take a command set apart: values by element number.
+    """Parse a command set: values by element number.
 
     Raises:
-        InvalidMessageError: it is cut off or holds something else than group 0000.
+        InvalidMessageError: it is cut off, or contains another group than 0000.
     """
     elements: dict[int, bytes] = {}
     at = 0
@@ -80,17 +80,17 @@ def read_command(encoded: bytes) -> dict[int, bytes]:
             raise InvalidMessageError("a command set ends within an element") from error
         at += 8
         if group or at + length > len(encoded):
-            raise InvalidMessageError("a command set holds an element that is none")
+            raise InvalidMessageError("a command set contains an invalid element")
         elements[element] = encoded[at : at + length]
         at += length
     return elements
 
 
 def read_store_request(elements: Mapping[int, bytes]) -> StoreRequest:
-    """Make a C-STORE-RQ out of its elements.
+    """Make a C-STORE-RQ from its elements.
 
     Raises:
-        InvalidMessageError: something mandatory is missing or is no value.
+        InvalidMessageError: a mandatory element is missing or invalid.
     """
     sop_class = _uid(elements, _AFFECTED_SOP_CLASS_UID)
     sop_instance = _uid(elements, _AFFECTED_SOP_INSTANCE_UID)
@@ -107,13 +107,13 @@ def read_store_request(elements: Mapping[int, bytes]) -> StoreRequest:
 def _fault(name: str, uid: str) -> str:
     if len(uid) > _LONGEST_UID:
         return f"Affected {name} is longer than {_LONGEST_UID} characters"
-    return "" if _UID.fullmatch(uid) else f"Affected {name} is not of digits and dots"
+    return "" if _UID.fullmatch(uid) else f"Affected {name} is not made of digits and dots"
 
 
 def _number(elements: Mapping[int, bytes], element: int) -> int:
     value = elements.get(element, b"")
     if len(value) != 2:
-        raise InvalidMessageError(f"(0000,{element:04X}) is missing or is no number")
+        raise InvalidMessageError(f"(0000,{element:04X}) is missing or not a number")
     return int.from_bytes(value, "little")
 
 
@@ -125,7 +125,7 @@ def _uid(elements: Mapping[int, bytes], element: int) -> str:
 
 
 def write_store_response(request: StoreRequest, answer: Answer) -> bytes:
-    """Encode the C-STORE-RSP (PS3.7 9.3.1.2) to ``request``; UIDs that are none are not repeated."""
+    """Encode the C-STORE-RSP (PS3.7 9.3.1.2) to ``request``; invalid UIDs are left out."""
     elements = [] if request.fault else [_element(_AFFECTED_SOP_CLASS_UID, _padded(request.sop_class_uid, b"\0"))]
     elements += [
         _element(_COMMAND_FIELD, struct.pack("<H", _C_STORE_RSP)),
@@ -151,7 +151,7 @@ def _padded(text: str, padding: bytes) -> bytes:
 
 
 def command_pdus(context_id: int, command: bytes, longest: int) -> bytes:
-    """Wrap a command set into P-DATA-TF PDUs (PS3.8 9.3.5); ``longest`` is what the peer takes, 0 for any length."""
+    """Encode a command set as P-DATA-TF PDUs (PS3.8 9.3.5); ``longest`` is the peer's maximum length, 0 for none."""
     piece = longest - 6 if longest else len(command)
     pdus = []
     for start in range(0, len(command), piece):
@@ -166,7 +166,7 @@ Answering = Callable[[SpooledInstance, StoreCommand], Answer]
 
 
 class StorageDimse(DIMSEServiceProvider):  # type: ignore[misc]
-    """The DIMSE provider of one association. All of it runs in the thread of its upper layer."""
+    """The DIMSE provider of one association. It runs in the thread of its upper layer."""
 
     def __init__(
         self,
@@ -177,7 +177,7 @@ class StorageDimse(DIMSEServiceProvider):  # type: ignore[misc]
         answered: Callable[[], None],
     ) -> None:
         super().__init__(association)
-        self.msg_queue = NewsQueue(lambda: association.dul.tell_association())
+        self.msg_queue = NotifyingQueue(lambda: association.dul.notify_association())
         self._begin_in_store = begin
         self._longest = longest
         self._answering = answering
@@ -193,16 +193,16 @@ class StorageDimse(DIMSEServiceProvider):  # type: ignore[misc]
 
     @property
     def busy(self) -> bool:
-        """A message is arriving or being answered."""
+        """Whether a message is arriving or being answered."""
         return bool(self._encoded) or self._working.is_set() or not self.msg_queue.empty()
 
     @property
     def receiving(self) -> bool:
-        """A message has begun to arrive and has not ended."""
+        """Whether a message has arrived in part."""
         return bool(self._encoded) or self._spooled is not None or self._report is not None
 
     def take(self, context_id: int, control: int, piece: memoryview, complete: bool) -> None:
-        """Take a piece of a fragment; see :data:`node.dicom.upper_layer.Take`."""
+        """Handle a piece of a fragment; see :data:`node.dicom.upper_layer.Take`."""
         last = complete and bool(control & _IS_LAST)
         if self._broken:
             return
@@ -220,10 +220,10 @@ class StorageDimse(DIMSEServiceProvider):  # type: ignore[misc]
         except InvalidMessageError as error:
             self._broken = True
             self.discard()
-            self.dul.give_up(str(error))
+            self.dul.abort_for(str(error))
 
     def discard(self) -> None:
-        """Remove a data set that has not arrived as a whole; for the end of an association."""
+        """Remove a data set that has arrived only in part, at the end of an association."""
         if self._spooled is not None:
             self._spooled.discard()
         self._reset()
@@ -246,19 +246,19 @@ class StorageDimse(DIMSEServiceProvider):  # type: ignore[misc]
             self._report = (context_id, command)
             self._encoded.clear()
         else:
-            raise InvalidMessageError("nothing else that is taken here has a data set")
+            raise InvalidMessageError(f"a message of type 0x{field:04X} with a data set is not supported")
 
     def _begin(self, context_id: int, request: StoreRequest) -> None:
         command = self._command(context_id, request)
         self._context_id, self._request = context_id, request
-        not_eligible = Answer(_CANNOT_UNDERSTAND, request.fault) if request.fault else None
-        self._spooled = SpooledInstance(self._begin_in_store, command, self._longest, not_eligible)
+        rejection = Answer(_CANNOT_UNDERSTAND, request.fault) if request.fault else None
+        self._spooled = SpooledInstance(self._begin_in_store, command, self._longest, rejection)
         if not request.has_data_set:
             self._answer()
 
     def _take_report(self, report: tuple[int, bytes], piece: memoryview, last: bool) -> None:
         if len(self._encoded) + len(piece) > _LONGEST_REPORT:
-            raise InvalidMessageError("a report that is too long")
+            raise InvalidMessageError("an N-EVENT-REPORT-RQ that is too long")
         self._encoded += piece
         if last:
             self._pass_on(*report, bytes(self._encoded))
@@ -309,5 +309,5 @@ class StorageDimse(DIMSEServiceProvider):  # type: ignore[misc]
 
 
 def _plain(value: object) -> str:
-    """Text without padding that a database, a file and a log take: control characters have no place in it."""
+    """Text without padding; control characters are replaced, so that it can go to a database, a file and a log."""
     return "".join(letter if letter.isprintable() else "?" for letter in str(value or "").strip(" \0"))

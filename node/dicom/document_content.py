@@ -1,6 +1,6 @@
-"""What a received object says beyond its header: that images are rejected, a finding assessed, a study reported.
+"""The content of a received document: a rejection note, an assessment of findings, or a report of the study.
 
-:func:`read_said` reads it, before anything is recorded; recording it is :mod:`node.dicom.receiving`'s.
+:func:`read_document_content` reads it before anything is recorded; :mod:`node.dicom.receiving` records it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from node.dicom.report_objects import is_report, may_report
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """What an object says; ``unreadable`` is why nothing could be read of one that might say something."""
+class DocumentContent:
+    """Content of a document. ``unreadable`` is the reason if a possible document could not be read."""
 
     rejection: RejectionNote | None = None
     assessment: Assessment | None = None
@@ -29,26 +29,30 @@ class Said:
     unreadable: str = ""
 
 
-NOTHING = Said()
+NO_CONTENT = DocumentContent()
 
 
-def read_said(path: Path, received: ReceivedInstance, not_eligible: NotEligible | None, rules: Triage) -> Said:
-    """Read what the object at ``path`` says; nothing where its class can say nothing."""
-    # A note of ours that comes back has said what it says where it was sent.
+def read_document_content(
+    path: Path, received: ReceivedInstance, not_eligible: NotEligible | None, rules: Triage
+) -> DocumentContent:
+    """Read the document at ``path``; ``NO_CONTENT`` if its SOP class is none of these documents."""
+    # A rejection note of this node that comes back was meant for the archive.
     own = not_eligible is not None and not_eligible.code == NotEligibleCode.OWN_RESULT
     is_key = is_key_object(received.sop_class_uid) and not own
     assesses = may_assess(received.sop_class_uid)
     reports = may_report(received.sop_class_uid, not_eligible, rules)
     if not (is_key or assesses or reports):
-        return NOTHING
+        return NO_CONTENT
     try:
         document = read_document(path)
         if is_key:
-            return Said(rejection=rejection_of(document))
+            return DocumentContent(rejection=rejection_of(document))
         assessment = assessment_of(document) if assesses else None
-        # A verdict on a finding of ours is no report of the study.
-        return Said(assessment=assessment, reported=reports and assessment is None and is_report(document, rules))
+        # An assessment of our findings is not a report of the study.
+        return DocumentContent(
+            assessment=assessment, reported=reports and assessment is None and is_report(document, rules)
+        )
     except InvalidDataSetError as error:
-        return Said(unreadable=str(error))
-    except Exception as error:  # pydicom converts hostile values, and fails in every way there is
-        return Said(unreadable=type(error).__name__)
+        return DocumentContent(unreadable=str(error))
+    except Exception as error:  # pydicom may raise anything on a malformed value
+        return DocumentContent(unreadable=type(error).__name__)

@@ -1,12 +1,11 @@
-"""Which received images are analysed: rules on the header, pure, each reason for not eligible with a code and a
-sentence.
+"""Which received images are eligible for analysis: pure rules on the header. Each reason has a code and a sentence.
 
-A header may be empty or lie, so these rules only take out what it says plainly. What it leaves open goes by the
-settings, and the pixel gate of the worker analyses again. Rules run in order and the first that refuses is the reason
-that is stored: what the object is, then what it shows, then of whom.
+A header may be empty or wrong, so a rule excludes an image only for an explicit value. The settings decide about
+missing values, and the worker's input quality check examines the pixels later. The rules run in order (kind of object,
+content, patient) and the first reason is stored.
 
-Images are analysed by attributes of PS3.3 C.7.3.1 (series), C.7.6.1 and C.7.6.3 (image), C.8.1.1 (CR), C.8.6.1
-(Secondary Capture) and C.8.11 (DX); a missing, empty or unreadable attribute is the same to all rules: it says nothing.
+The rules read attributes of PS3.3 C.7.3.1 (series), C.7.6.1 and C.7.6.3 (image), C.8.1.1 (CR), C.8.6.1 (Secondary
+Capture) and C.8.11 (DX). A missing, empty or unreadable attribute counts as missing.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from models.radiograph.words import plain_words
 
 
 class NotEligibleCode(StrEnum):
-    """Every reason that a header can give. The worker's pixel gate has its own."""
+    """Every reason that a header can give. The worker's input quality check has its own."""
 
     OWN_RESULT = "own-result"
     NOT_AN_IMAGE = "not-an-image"
@@ -48,7 +47,7 @@ class NotEligibleCode(StrEnum):
     AGE_UNKNOWN = "age-unknown"
 
 
-# Manufacturer of our own objects (workers.results writes it). A PACS may have given them other UIDs.
+# Manufacturer of our own objects, as workers.results writes it. A PACS may have changed their UIDs.
 OWN_MANUFACTURER = "Pleura"
 
 RADIOGRAPH_CLASSES = frozenset(
@@ -79,9 +78,9 @@ _OLDEST = 130.0
 
 
 def check_eligibility(header: Dataset, rules: Eligibility, *, own: bool = False) -> NotEligible | None:
-    """Say why this image is not analysed, or None where it is.
+    """Return why this image is not eligible, or None if it is eligible.
 
-    ``own`` says that the SOP Instance UID is that of a result of this node.
+    ``own``: the SOP Instance UID is that of a result of this node.
     """
     image = _Image(header, rules, own)
     for rule in _RULES:
@@ -92,13 +91,13 @@ def check_eligibility(header: Dataset, rules: Eligibility, *, own: bool = False)
 
 
 class _Header:
-    """Forgiving access to a data set: what cannot be read is empty."""
+    """Tolerant access to a data set: a value that cannot be read is empty."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
 
     def text(self, keyword: str) -> str:
-        """Value as text; the first of several; empty where there is none."""
+        """Value as text; the first of several values; empty if there is none."""
         values = self.texts(keyword)
         return values[0] if values else ""
 
@@ -106,7 +105,7 @@ class _Header:
         """Values as texts without padding."""
         try:
             value = self._dataset.get(keyword)
-        except Exception:  # pydicom converts hostile values, and fails in every way there is; they say nothing
+        except Exception:  # pydicom may raise anything on a malformed value; the value counts as missing
             return []
         if value is None:
             return []
@@ -133,13 +132,13 @@ class _Header:
     def _items(self, keyword: str) -> Iterator[_Header]:
         try:
             items = list(self._dataset.get(keyword) or ())
-        except Exception:  # pydicom converts hostile values, and fails in every way there is; they say nothing
+        except Exception:  # pydicom may raise anything on a malformed value; the value counts as missing
             items = []
         yield from (_Header(item) for item in items if isinstance(item, Dataset))
 
 
 class _Image(_Header):
-    """What a rule is given: the header, and the settings it is analysed by."""
+    """Input of a rule: the header and the settings."""
 
     def __init__(self, dataset: Dataset, rules: Eligibility, own: bool) -> None:
         super().__init__(dataset)
@@ -150,20 +149,20 @@ class _Image(_Header):
 _Rule = Callable[[_Image], NotEligible | None]
 
 
-def _refuse(code: NotEligibleCode, sentence: str) -> NotEligible:
+def _reason(code: NotEligibleCode, sentence: str) -> NotEligible:
     return NotEligible(code.value, sentence)
 
 
 def _shown(value: str) -> str:
-    """A header's value as it may stand in a sentence: short and on one line."""
+    """Shorten a header's value to one line, for a message."""
     return " ".join(value.split())[:40] or "(empty)"
 
 
 def _own_result(image: _Image) -> NotEligible | None:
     if image.own:
-        return _refuse(NotEligibleCode.OWN_RESULT, "This object is a result of this node and is never analysed again.")
+        return _reason(NotEligibleCode.OWN_RESULT, "This object is a result of this node and is never analysed again.")
     if image.text("Manufacturer").casefold() == OWN_MANUFACTURER.casefold():
-        return _refuse(NotEligibleCode.OWN_RESULT, "This object was made by Pleura and is never analysed again.")
+        return _reason(NotEligibleCode.OWN_RESULT, "This object was made by Pleura and is never analysed again.")
     return None
 
 
@@ -172,10 +171,10 @@ def _not_an_image(image: _Image) -> NotEligible | None:
     if sop_class in RADIOGRAPH_CLASSES:
         return None
     if image.number("Rows") is None:
-        return _refuse(
+        return _reason(
             NotEligibleCode.NOT_AN_IMAGE, f"{_shown(sop_class.name)} is not an image; it is kept and not analysed."
         )
-    return _refuse(NotEligibleCode.OTHER_CLASS, f"{_shown(sop_class.name)} is not a radiograph that Pleura analyses.")
+    return _reason(NotEligibleCode.OTHER_CLASS, f"{_shown(sop_class.name)} is not a radiograph that Pleura analyses.")
 
 
 def _modality(image: _Image) -> NotEligible | None:
@@ -183,20 +182,20 @@ def _modality(image: _Image) -> NotEligible | None:
     if modality in {allowed.upper() for allowed in image.rules.modalities}:
         return None
     allowed = ", ".join(image.rules.modalities)
-    return _refuse(NotEligibleCode.OTHER_MODALITY, f"Modality is {_shown(modality)}; analysed are {allowed}.")
+    return _reason(NotEligibleCode.OTHER_MODALITY, f"Modality is {_shown(modality)}; analysed are {allowed}.")
 
 
 def _for_processing(image: _Image) -> NotEligible | None:
     raw_class = image.text("SOPClassUID") == uid.DigitalXRayImageStorageForProcessing
     if raw_class or image.text("PresentationIntentType").upper() == "FOR PROCESSING":
-        return _refuse(NotEligibleCode.FOR_PROCESSING, "The image is For Processing, not For Presentation.")
+        return _reason(NotEligibleCode.FOR_PROCESSING, "The image is For Processing, not For Presentation.")
     return None
 
 
 def _scanned(image: _Image) -> NotEligible | None:
     what = _NOT_ACQUIRED.get(image.text("ConversionType").upper())
     if what:
-        return _refuse(NotEligibleCode.SCANNED_DOCUMENT, f"Conversion Type says that this is {what}, not a radiograph.")
+        return _reason(NotEligibleCode.SCANNED_DOCUMENT, f"Conversion Type says that this is {what}, not a radiograph.")
     return None
 
 
@@ -204,13 +203,13 @@ def _derived(image: _Image) -> NotEligible | None:
     # DERIVED\PRIMARY is an original that was only compressed or processed for display (PS3.3 C.7.6.1.1.2).
     values = [value.upper() for value in image.texts("ImageType")[:2]]
     if values == ["DERIVED", "SECONDARY"]:
-        return _refuse(NotEligibleCode.DERIVED, "Image Type says that this image was derived from another one.")
+        return _reason(NotEligibleCode.DERIVED, "Image Type says that this image was derived from another one.")
     return None
 
 
 def _quality_control(image: _Image) -> NotEligible | None:
     if image.text("QualityControlImage").upper() == "YES":
-        return _refuse(NotEligibleCode.QUALITY_CONTROL, "Quality Control Image is YES: a phantom or test image.")
+        return _reason(NotEligibleCode.QUALITY_CONTROL, "Quality Control Image is YES: a phantom or test image.")
     return None
 
 
@@ -218,23 +217,23 @@ def _colour(image: _Image) -> NotEligible | None:
     samples = image.number("SamplesPerPixel")
     photometric = image.text("PhotometricInterpretation").upper()
     if (samples is not None and samples != 1) or (photometric and not photometric.startswith("MONOCHROME")):
-        return _refuse(NotEligibleCode.COLOUR, f"The image is not grayscale ({_shown(photometric)}).")
+        return _reason(NotEligibleCode.COLOUR, f"The image is not grayscale ({_shown(photometric)}).")
     return None
 
 
 def _multi_frame(image: _Image) -> NotEligible | None:
     frames = image.number("NumberOfFrames")
     if frames is not None and frames > 1:
-        return _refuse(NotEligibleCode.MULTI_FRAME, f"The image has {frames} frames; only single frames are analysed.")
+        return _reason(NotEligibleCode.MULTI_FRAME, f"The image has {frames} frames; only single frames are analysed.")
     return None
 
 
 def _too_small(image: _Image) -> NotEligible | None:
     rows, columns = image.number("Rows"), image.number("Columns")
     if rows is None or columns is None:
-        return _refuse(NotEligibleCode.NOT_AN_IMAGE, "The image has no Rows or no Columns.")
+        return _reason(NotEligibleCode.NOT_AN_IMAGE, "The image has no Rows or no Columns.")
     if min(rows, columns) < image.rules.minimum_pixels:
-        return _refuse(
+        return _reason(
             NotEligibleCode.TOO_SMALL,
             f"The image has {columns} x {rows} pixels; {image.rules.minimum_pixels} each way are needed.",
         )
@@ -251,47 +250,51 @@ _DESCRIPTIONS = (
 
 
 def _body_part(image: _Image) -> NotEligible | None:
-    said = _body_part_said(image)
-    if said is None and image.rules.unknown_body_part == "refuse":
-        return _refuse(
-            NotEligibleCode.BODY_PART_UNKNOWN, "Neither body part nor description says what the image shows."
+    stated = _stated_body_part(image)
+    if stated is None and image.rules.unknown_body_part == "refuse":
+        return _reason(
+            NotEligibleCode.BODY_PART_UNKNOWN, "Neither Body Part Examined nor a description names the body part."
         )
-    return said.not_eligible if said is not None else None
+    return stated.not_eligible if stated is not None else None
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
-    """What a header says plainly: fine (no reason for not eligible), or the reason for not eligible."""
+class _BodyPart:
+    """A body part that the header states. ``not_eligible`` is the reason if it is not a chest."""
 
     not_eligible: NotEligible | None = None
 
 
-def _body_part_said(image: _Image) -> _Said | None:
-    """Ask Body Part Examined, then the coded region, then the descriptions; None where none of them says anything."""
+def _stated_body_part(image: _Image) -> _BodyPart | None:
+    """Look at Body Part Examined, then the coded region, then the descriptions; None if none names a body part."""
     body_part = image.text("BodyPartExamined")
     if body_part:
         if _is_chest(body_part, image.rules) is True:
-            return _Said()
-        return _Said(_refuse(NotEligibleCode.NOT_A_CHEST, f"Body Part Examined is {_shown(body_part)}, not a chest."))
+            return _BodyPart()
+        return _BodyPart(
+            _reason(NotEligibleCode.NOT_A_CHEST, f"Body Part Examined is {_shown(body_part)}, not a chest.")
+        )
     for value, scheme, meaning in image.codes("AnatomicRegionSequence"):
         if value in _CHEST_CODES or _is_chest(meaning, image.rules) is True:
-            return _Said()
+            return _BodyPart()
         if scheme in _SNOMED:
-            return _Said(_refuse(NotEligibleCode.NOT_A_CHEST, f"The coded region is {_shown(meaning)}, not a chest."))
-    return _described_part(image)
+            return _BodyPart(
+                _reason(NotEligibleCode.NOT_A_CHEST, f"The coded region is {_shown(meaning)}, not a chest.")
+            )
+    return _described_body_part(image)
 
 
-def _described_part(image: _Image) -> _Said | None:
-    """The first description that speaks of one part decides, what is about the image before what is about the study."""
+def _described_body_part(image: _Image) -> _BodyPart | None:
+    """The first description that names a body part decides. Image descriptions come before study descriptions."""
     texts = [image.text(keyword) for keyword in _DESCRIPTIONS]
     texts += [meaning for _, _, meaning in image.codes("ProcedureCodeSequence")]
     for text in texts:
         chest = _is_chest(text, image.rules)
         if chest:
-            return _Said()
+            return _BodyPart()
         if chest is False:
             part = _shown(body_part_in(text).other)
-            return _Said(_refuse(NotEligibleCode.NOT_A_CHEST, f"The description speaks of {part}, not of a chest."))
+            return _BodyPart(_reason(NotEligibleCode.NOT_A_CHEST, f"The description names {part}, not a chest."))
     return None
 
 
@@ -300,54 +303,54 @@ def _is_chest(text: str, rules: Eligibility) -> bool | None:
 
 
 def _view(image: _Image) -> NotEligible | None:
-    """Refuse what is said to be something else than frontal: by View Position, by a code, then by the descriptions."""
+    """Exclude a view that is stated not to be frontal: by View Position, by a code, then by the descriptions."""
     position = image.text("ViewPosition")
-    told = bool(position)
+    view_is_stated = bool(position)
     if position and (not_eligible := _position(position, image.rules)) is not None:
         return not_eligible
     for value, scheme, meaning in image.codes("ViewCodeSequence"):
         frontal = value in _FRONTAL_CODES if scheme in _SNOMED else not_frontal(views_in(meaning)) is None
         if not frontal:
-            return _refuse(NotEligibleCode.NOT_FRONTAL, f"The coded view is {_shown(meaning)}, not a frontal view.")
-        told = True
-    return _special_view(image) or (None if told else _view_described(image))
+            return _reason(NotEligibleCode.NOT_FRONTAL, f"The coded view is {_shown(meaning)}, not a frontal view.")
+        view_is_stated = True
+    return _special_view(image) or (None if view_is_stated else _view_described(image))
 
 
 def _position(position: str, rules: Eligibility) -> NotEligible | None:
     allowed = {view.upper() for view in rules.views}
     views = views_in(position)
     if not_frontal(views) is not None:
-        return _refuse(NotEligibleCode.NOT_FRONTAL, f"View Position is {_shown(position)}, not a frontal view.")
+        return _reason(NotEligibleCode.NOT_FRONTAL, f"View Position is {_shown(position)}, not a frontal view.")
     if View.FRONTAL in views and allowed >= {View.PA, View.AP}:
         return None
     if allowed & (views | set(plain_words(position).split())):
         return None
-    return _refuse(
+    return _reason(
         NotEligibleCode.NOT_FRONTAL, f"View Position is {_shown(position)}, not a frontal view that is analysed."
     )
 
 
 def _own_texts(image: _Image) -> list[str]:
-    # The study's description often names all its views ("PA and lateral"), so it says nothing about one image.
+    # The study's description often names all its views ("PA and lateral"), so it does not describe one image.
     return [image.text(keyword) for keyword in ("BodyPartExamined", "SeriesDescription", "ProtocolName")]
 
 
 def _special_view(image: _Image) -> NotEligible | None:
-    """Decubitus and lordotic views are AP or PA as well, so that View Position does not speak against them."""
+    """Look for decubitus and lordotic views: they are AP or PA too, so View Position does not exclude them."""
     texts = [*_own_texts(image), *(meaning for _, _, meaning in image.view_modifiers())]
     special = not_frontal(frozenset().union(*map(views_in, texts)) & SPECIAL_VIEWS)
-    return None if special is None else _refuse(NotEligibleCode.NOT_FRONTAL, f"The description says {special} view.")
+    return None if special is None else _reason(NotEligibleCode.NOT_FRONTAL, f"The description names a {special} view.")
 
 
 def _view_described(image: _Image) -> NotEligible | None:
     views = frozenset[View]().union(*map(views_in, _own_texts(image)))
     other = not_frontal(views)
     if other is not None and not views & FRONTAL_VIEWS:
-        return _refuse(NotEligibleCode.NOT_FRONTAL, f"The description says {other} view.")
+        return _reason(NotEligibleCode.NOT_FRONTAL, f"The description names a {other} view.")
     # Patient Orientation (0020,0020): rows of a frontal image run to the patient's left or right, never front or back.
     rows_run = image.text("PatientOrientation").upper()[:1]
     if rows_run in {"A", "P"}:
-        return _refuse(NotEligibleCode.NOT_FRONTAL, "Patient Orientation is that of a lateral view.")
+        return _reason(NotEligibleCode.NOT_FRONTAL, "Patient Orientation is that of a lateral view.")
     return None
 
 
@@ -357,12 +360,12 @@ def _age(image: _Image) -> NotEligible | None:
     years = age_in_years(image.text("PatientAge"), image.text("PatientBirthDate"), _image_date(image))
     if years is None:
         if image.rules.unknown_age == "refuse":
-            return _refuse(
-                NotEligibleCode.AGE_UNKNOWN, "Neither Patient's Age nor Birth Date says how old the patient was."
+            return _reason(
+                NotEligibleCode.AGE_UNKNOWN, "Neither Patient's Age nor Patient's Birth Date gives a plausible age."
             )
         return None
     if years < image.rules.minimum_age_years:
-        return _refuse(
+        return _reason(
             NotEligibleCode.TOO_YOUNG, f"The patient is younger than {image.rules.minimum_age_years:g} years."
         )
     return None
@@ -373,10 +376,10 @@ def _image_date(image: _Image) -> str:
 
 
 def age_in_years(age: str, birth_date: str, study_date: str) -> float | None:
-    """Work out a patient's age at the study, in years, or None where nothing plausible is said.
+    """Compute a patient's age at the study in years, or None if there is no plausible value.
 
-    A value of VR AS (PS3.5 6.2: ``018M``, ``055Y``) comes first, then the two dates (VR DA), and last a bare number,
-    which is no valid AS but common, and means years in every file that was met.
+    A value of VR AS (PS3.5 6.2: ``018M``, ``055Y``) comes first, then the two dates (VR DA), and last a bare number:
+    it is not a valid AS, but common, and it means years in all files seen so far.
     """
     stated = _AGE.fullmatch(age.strip())
     if stated and stated[2]:
@@ -392,7 +395,7 @@ def _plausible(years: float) -> float | None:
 
 
 def _date(text: str) -> date | None:
-    """Read a value of VR DA, with the dots of ACR-NEMA too."""
+    """Read a value of VR DA; the dots of ACR-NEMA are accepted too."""
     digits = re.fullmatch(r"(\d{4})\.?(\d{2})\.?(\d{2})", text.strip())
     try:
         return date(int(digits[1]), int(digits[2]), int(digits[3])) if digits else None
@@ -401,7 +404,7 @@ def _date(text: str) -> date | None:
 
 
 def _years_between(born: date, then: date) -> float:
-    """Whole years by the calendar, so that a birthday counts to the day, and the part of the running year."""
+    """Whole calendar years, exact on the birthday, plus the fraction of the current year."""
     had_birthday = (then.month, then.day) >= (born.month, born.day)
     whole = then.year - born.year - (not had_birthday)
     days_since = (then.month - born.month) * 30.4 + then.day - born.day + (0 if had_birthday else 365)

@@ -1,11 +1,11 @@
-"""Where received bytes lie: one file for each data set, named by its digest and never by what a peer says.
+"""The instance store: one file for each received data set, named by its digest and never by peer input.
 
-A data set arrives in ``incoming/`` under a random name. :meth:`InstanceStore.keep` writes it through to the disk and
-links it to ``instances/<2 hex>/<digest>.dcm``; the name in ``incoming/`` goes when its database row is committed. So
-after a crash ``incoming/`` tells the two kinds of leftover apart: a file with one name was never whole and is removed,
-a file with two names is whole and durable, and :meth:`InstanceStore.unfinished` hands it out to be recorded. One that
-cannot be recorded goes to ``set-aside/``: its sender never heard 0x0000 for it. One whose sender has heard a failure
-gets another name in ``incoming/``, so that nobody records it (:meth:`InstanceStore.disown`).
+A data set arrives in ``spool/`` under a random name. :meth:`InstanceStore.keep` writes it through to the disk and links
+it to ``instances/<2 hex>/<digest>.dcm``. The name in ``spool/`` is removed when the database row is committed. So after
+a crash ``spool/`` holds two kinds of files. A file with one name is incomplete and is removed. A file with two names is
+complete and durable, and :meth:`InstanceStore.unfinished` yields it to be recorded. A file that cannot be recorded is
+moved to ``set-aside/``; it was never acknowledged with 0x0000. A file that was answered with a failure gets another
+name in ``spool/``, so that it is not recorded later (:meth:`InstanceStore.mark_failed`).
 """
 
 from __future__ import annotations
@@ -21,26 +21,25 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from node.dicom.spool_digest import Follower
+from node.dicom.spool_digest import BackgroundDigest
 from workers.durable_files import make_folder, sync_folder
 
 SPOOL = "spool"
 INSTANCES = "instances"
 SET_ASIDE = "set-aside"
 
-# A file whose recording was begun so often and never ended has ended the listener each time.
+# A file whose recording was started this often and never finished has ended the listener each time.
 _MOST_ATTEMPTS = 2
 
-# Free space is looked at once for so many bytes of a data set: statvfs is cheap, but not free.
-_LOOK_EVERY = 16 * 1024 * 1024
+# Free space is checked once for so many bytes of a data set: statvfs is cheap, but not free.
+_CHECK_SPACE_EVERY = 16 * 1024 * 1024
 
+_FAILED = ".failed"
 
-_DISOWNED = ".disowned"
-
-# From here on a data set is digested in a thread of its own: for less it would take longer to hand it over.
+# From this size on a data set is digested in a separate thread; for less the thread costs more than it saves.
 _LARGE = 1024 * 1024
-_FOLLOW_EVERY = 512 * 1024
-# Most headers end before; what is longer is read from the file.
+_ADVANCE_EVERY = 512 * 1024
+# Most headers are shorter; a longer one is read from the file.
 _BEGINNING = 16 * 1024
 
 
@@ -49,18 +48,18 @@ class StoreError(OSError):
 
 
 class SpoolFile:
-    """A data set while it arrives: written to a temporary file and digested meanwhile, in constant memory.
+    """A data set that is being received: written to a spool file and digested meanwhile, in constant memory.
 
-    ``preface`` (preamble and file meta information, PS3.10 7.1) goes in front and does not count: ``digest`` and
-    ``byte_count`` are those of the data set alone. ``beginning`` is its beginning, for who wants to look at its header.
+    ``preface`` (preamble and file meta information, PS3.10 7.1) is written first and not counted: ``digest`` and
+    ``byte_count`` are those of the data set alone. ``beginning`` holds its first bytes, for reading the header.
     """
 
     def __init__(self, store: InstanceStore, preface: bytes) -> None:
         self._store = store
         self._digest = hashlib.sha256()
-        self._look_at = _LOOK_EVERY
-        self._follower: Follower | None = None
-        self._follow_at = 0
+        self._check_space_at = _CHECK_SPACE_EVERY
+        self._background_digest: BackgroundDigest | None = None
+        self._advance_at = 0
         self.byte_count = 0
         self.beginning = b""
         self.preface_length = len(preface)
@@ -75,7 +74,7 @@ class SpoolFile:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the data set, hexadecimal; for a large one only once it is synced."""
+        """SHA-256 of the data set, hexadecimal; for a large data set valid only after :meth:`sync`."""
         return self._digest.hexdigest()
 
     def write(self, data: bytes | memoryview) -> None:
@@ -84,8 +83,8 @@ class SpoolFile:
         Raises:
             StoreError: it cannot be written; the temporary file is gone.
         """
-        if self.byte_count >= self._look_at:
-            self._look_at = self.byte_count + _LOOK_EVERY
+        if self.byte_count >= self._check_space_at:
+            self._check_space_at = self.byte_count + _CHECK_SPACE_EVERY
             try:
                 self._store.check_space()
             except StoreError:
@@ -95,13 +94,13 @@ class SpoolFile:
         if self.byte_count < _BEGINNING:
             self.beginning += data[: _BEGINNING - self.byte_count]
         self.byte_count += len(data)
-        if self._follower is None:
+        if self._background_digest is None:
             self._digest.update(data)
             if self.byte_count >= _LARGE:
-                self._follower = Follower(self._descriptor, self._length, self._digest)
-        elif self.byte_count >= self._follow_at:
-            self._follow_at = self.byte_count + _FOLLOW_EVERY
-            self._follower.follow(self._length)
+                self._background_digest = BackgroundDigest(self._descriptor, self._length, self._digest)
+        elif self.byte_count >= self._advance_at:
+            self._advance_at = self.byte_count + _ADVANCE_EVERY
+            self._background_digest.advance(self._length)
 
     def sync(self) -> None:
         """Write the bytes through to the disk and close the file.
@@ -110,8 +109,8 @@ class SpoolFile:
             StoreError: the disk did not take them; the temporary file is gone.
         """
         try:
-            if self._follower is not None:
-                self._follower.follow(self._length)
+            if self._background_digest is not None:
+                self._background_digest.advance(self._length)
             os.fsync(self._descriptor)
             self._close()
         except OSError as error:
@@ -119,8 +118,8 @@ class SpoolFile:
             raise StoreError(error.errno, "the disk did not take the data set") from error
 
     def discard(self) -> None:
-        """Forget the data set and remove its temporary file. Does no harm twice."""
-        with suppress(OSError):  # what is thrown away need not have been digested
+        """Remove the spool file. May be called twice."""
+        with suppress(OSError):  # a failed digest does not matter for a file that is removed
             self._close()
         self.path.unlink(missing_ok=True)
 
@@ -140,17 +139,17 @@ class SpoolFile:
     def _close(self) -> None:
         if self._descriptor < 0:
             return
-        follower, self._follower = self._follower, None
+        background_digest, self._background_digest = self._background_digest, None
         try:
-            if follower is not None:
-                follower.finish()
+            if background_digest is not None:
+                background_digest.finish()
         finally:
             os.close(self._descriptor)
             self._descriptor = -1
 
 
 class InstanceStore:
-    """The files below one folder. Safe to share between threads; one listener at a time owns ``incoming/``."""
+    """The files below one folder. Safe to share between threads; one listener at a time owns ``spool/``."""
 
     def __init__(self, folder: Path, minimum_free_bytes: int = 0) -> None:
         self.folder = folder
@@ -158,7 +157,7 @@ class InstanceStore:
         self._claimed = -1
 
     def prepare(self) -> None:
-        """Make the folders, so that nothing but the file itself is missing when an image arrives.
+        """Create all folders, so that receiving creates only files.
 
         Raises:
             OSError: the folder cannot be written, its file system has no hard links, or another listener uses it.
@@ -172,13 +171,13 @@ class InstanceStore:
         self._try_link()
 
     def close(self) -> None:
-        """Let another listener have the store."""
+        """Release the store for another listener."""
         if self._claimed >= 0:
             os.close(self._claimed)
             self._claimed = -1
 
     def check_space(self) -> None:
-        """Look whether there is room.
+        """Check the free space.
 
         Raises:
             StoreError: less than the configured minimum is free.
@@ -195,10 +194,10 @@ class InstanceStore:
         return SpoolFile(self, preface)
 
     def keep(self, spool: SpoolFile) -> str:
-        """Make a received data set durable and give it its name; returns the path relative to the store folder.
+        """Make a received data set durable under its final name; returns the path relative to the store folder.
 
-        A data set that is there already is left alone: same digest, same bytes. Call :meth:`complete` once its row is
-        committed.
+        A data set that exists already is left unchanged: same digest, same bytes. Call :meth:`complete` after its row
+        is committed.
 
         Raises:
             StoreError: the disk did not take it; nothing is left behind.
@@ -213,30 +212,30 @@ class InstanceStore:
             raise StoreError(error.errno, "the data set cannot be given its name") from error
         return relative
 
-    def settle(self, spool: SpoolFile) -> None:
-        """Remove the temporary name of a data set whose row is committed."""
+    def complete(self, spool: SpoolFile) -> None:
+        """Remove the spool name of a data set whose row is committed."""
         spool.discard()
 
-    def disown(self, spool: SpoolFile) -> None:
-        """Note that a kept data set was answered with a failure: it is not to be recorded later.
+    def mark_failed(self, spool: SpoolFile) -> None:
+        """Mark a kept data set that was answered with a failure, so that it is not recorded later.
 
-        Whether its row was committed may be unknown, so its bytes stay until :meth:`disowned` hands them out. A copy of
-        what was there already is dropped.
+        It may be unknown whether its row was committed, so its bytes stay until the caller of :meth:`failed_files`
+        removes them. A copy of a data set that existed before is removed.
         """
         if spool.path.stat().st_nlink > 1:
-            spool.path.rename(spool.path.with_suffix(f".{spool.digest}{_DISOWNED}"))
+            spool.path.rename(spool.path.with_suffix(f".{spool.digest}{_FAILED}"))
             sync_folder(self.folder / SPOOL)
         spool.discard()
 
-    def disowned(self) -> dict[Path, str]:
-        """What was disowned, with the paths of its bytes relative to the store folder."""
-        notes = sorted((self.folder / SPOOL).glob(f"*{_DISOWNED}"))
+    def failed_files(self) -> dict[Path, str]:
+        """Files that :meth:`mark_failed` has marked, with the paths of their bytes relative to the store folder."""
+        notes = sorted((self.folder / SPOOL).glob(f"*{_FAILED}"))
         return {note: self.path_of(note.name.split(".")[1]) for note in notes}
 
     def unfinished(self) -> Iterator[Path]:
-        """Clean up after a crash: remove what was never whole, and yield each file whose row may be missing.
+        """Clean up after a crash: remove incomplete files, and yield each complete file whose row may be missing.
 
-        The caller records a yielded file (a repeat, where the row is there already) and removes it.
+        The caller records a yielded file (a repeat if its row exists already) and removes it.
         """
         for path in sorted((self.folder / SPOOL).glob("*.part")):
             if path.stat().st_nlink > 1:
@@ -245,10 +244,10 @@ class InstanceStore:
                 path.unlink(missing_ok=True)
 
     def begin_attempt(self, path: Path) -> Path | None:
-        """Count in the name of an unfinished file that its recording begins, and give the new name.
+        """Count this attempt to record an unfinished file in its name; returns the new path.
 
-        So the file that kills the listener is known by its name at the next start. The second time it is set aside
-        instead, and None is given.
+        So a file that kills the listener is recognised by its name at the next start. After two attempts it is set
+        aside and None is returned.
 
         Raises:
             OSError: the store cannot be written.
@@ -264,7 +263,7 @@ class InstanceStore:
         return counted
 
     def set_aside(self, path: Path) -> Path:
-        """Put a file of ``incoming/`` where nobody reads it, for a person to look at.
+        """Move a file of ``spool/`` to ``set-aside/``, for a person to examine.
 
         Raises:
             OSError: the store cannot be written.
@@ -277,11 +276,11 @@ class InstanceStore:
 
     @staticmethod
     def path_of(digest: str) -> str:
-        """Say where the data set with this digest lies, relative to the store folder."""
+        """Path of the data set with this digest, relative to the store folder."""
         return f"{INSTANCES}/{digest[:2]}/{digest}.dcm"
 
     def _claim(self) -> None:
-        # Cleaning up after a crash would take the files that a second listener is just receiving.
+        # Cleaning up after a crash would remove the files that another listener is receiving at the moment.
         self._claimed = os.open(self.folder / SPOOL, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(self._claimed, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -293,7 +292,7 @@ class InstanceStore:
         try:
             target.hardlink_to(source)
         except FileExistsError:
-            # A file is only ever linked whole. Another length means that somebody or something has damaged it since.
+            # Only complete files are linked. A different length means that the file was damaged later.
             if target.stat().st_size != source.stat().st_size:
                 target.unlink()
                 target.hardlink_to(source)
@@ -307,7 +306,7 @@ class InstanceStore:
             second.hardlink_to(probe)
         except OSError as error:
             raise OSError(
-                error.errno, f"the store folder {self.folder} lies on a file system without hard links; move it"
+                error.errno, f"the store folder {self.folder} is on a file system without hard links; move it"
             ) from error
         finally:
             probe.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What the listener offers: storage classes and transfer syntaxes (PS3.4 B.5, PS3.5 8 and annex A)."""
+"""Presentation contexts that the listener accepts: SOP classes and transfer syntaxes (PS3.4 B.5, PS3.5 8, annex A)."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ UNCOMPRESSED = (
     uid.ExplicitVRBigEndian,
 )
 
-# In order of preference. Where a peer offers several in one context, it would have to convert for what we choose: so
-# first what loses nothing, and a lossy one only where nothing else is offered.
+# In order of preference. A peer that offers several in one context may have to convert to the accepted one, so
+# lossless ones come first, and a lossy one is accepted only if nothing else is offered.
 DECODABLE: tuple[uid.UID, ...] = (
     *UNCOMPRESSED,
     uid.JPEGLosslessSV1,
@@ -38,7 +38,7 @@ DECODABLE: tuple[uid.UID, ...] = (
     uid.HTJ2K,
 )
 
-# Objects of other classes are kept and never decoded, so that any encoding of their pixels will do.
+# Objects of other classes are stored and never decoded, so any encoding of their pixels is accepted.
 _UNDECODED: tuple[uid.UID, ...] = tuple(
     uid.UID(value)
     for value in (
@@ -72,14 +72,14 @@ OTHER_CLASSES: frozenset[str] = (
 
 _STANDARD = "1.2.840.10008."
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
-# A peer may ask for any number of private classes.
+# Size of the cache: a peer may propose any number of private classes.
 _REMEMBERED = 1024
 
 
 def is_storage_class(abstract_syntax: str) -> bool:
-    """Say whether objects of this class may come by C-STORE: of a standard class, also a retired one, or a private one.
+    """Whether objects of this class may be sent by C-STORE: a standard class, also a retired one, or a private one.
 
-    What is private may be anything; nothing but C-STORE and C-ECHO is answered on its context.
+    A private class may be anything; only C-STORE and C-ECHO are answered on its context.
     """
     if not abstract_syntax.startswith(_STANDARD):
         return uid.UID(abstract_syntax).is_valid
@@ -88,7 +88,7 @@ def is_storage_class(abstract_syntax: str) -> bool:
 
 @cache
 def _retired() -> frozenset[str]:
-    """Storage classes of former editions of PS3.4, as pydicom's dictionary names them."""
+    """Retired storage classes of PS3.4, from pydicom's dictionary."""
     return frozenset(
         value
         for value, (name, kind, _, retired, _) in UID_dictionary.items()
@@ -99,12 +99,12 @@ def _retired() -> frozenset[str]:
 def contexts_for(
     requested: Iterable[str], *, other_classes: bool, commitment: bool = False
 ) -> list[PresentationContext]:
-    """Answer a requestor's abstract syntaxes: those of them that we take, each with its transfer syntaxes.
+    """Presentation contexts to accept: the supported ones of the requestor's abstract syntaxes.
 
-    With ``commitment`` a requestor may be the SCP of Storage Commitment, to report to us (PS3.4 J.3.3).
+    With ``commitment`` a requestor may have the SCP role of Storage Commitment, to send its reports (PS3.4 J.3.3).
 
-    The limit of 128 presentation contexts (PS3.8 9.3.2.2) is the requestor's; we know more classes than that, so the
-    answer is made for each association from what it asks.
+    A requestor may propose 128 presentation contexts (PS3.8 9.3.2.2) and more classes are supported than that, so the
+    list is made for each association.
     """
     wanted = sorted(set(requested))
     answers = [_context(abstract_syntax, other_classes) for abstract_syntax in wanted]

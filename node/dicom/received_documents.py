@@ -1,7 +1,7 @@
-"""Reading received documents (Structured Reports, key objects, encapsulated documents): once, and within limits.
+"""Reading received documents (Structured Reports, key objects, encapsulated documents) once and within limits.
 
-Of a document only the attributes are read that say what it means for a study. It is read before anything is recorded
-and outside of every lock: a sender of large or hostile documents keeps nobody waiting but itself and its like.
+Only the attributes that matter for a study are read. A document is read before anything is recorded and outside of
+every other lock, so large or hostile documents delay only other documents.
 """
 
 from __future__ import annotations
@@ -16,9 +16,6 @@ from models.radiograph.data_set import Limits, read_path
 
 LIMITS = Limits(inflated_bytes=16 * 1024 * 1024, elements=100_000, depth=32, value_bytes=64 * 1024, seconds=5.0)
 """A signed report has some hundred elements, the largest assessments and rejection notes some ten thousand."""
-
-LARGEST_FILE = 16 * 1024 * 1024
-"""A larger structured document is not read; an encapsulated one may hold any number of pages, which are passed over."""
 
 _KEYWORDS = (
     "SOPClassUID",
@@ -50,15 +47,15 @@ _KEYWORDS = (
     "TextValue",
 )
 _TAGS = frozenset(tag for keyword in _KEYWORDS if (tag := tag_for_keyword(keyword)) is not None)
-# Many documents at once would take many times the memory of one.
+# Reading several documents at once would multiply the memory that one needs.
 _one_at_a_time = threading.Lock()
 
 
 def read_document(path: Path) -> Dataset:
-    """Read what is asked for of the document at ``path``.
+    """Read the needed attributes of the document at ``path``.
 
     Raises:
-        InvalidDataSetError: it is none, or is more than is read.
+        InvalidDataSetError: it is not a data set, or exceeds the limits.
         OSError: the file cannot be read.
     """
     with _one_at_a_time:

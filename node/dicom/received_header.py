@@ -1,7 +1,7 @@
-"""Reading what the listener needs of a received data set: a few attributes, in bounded memory, from hostile bytes.
+"""Read the few attributes that the listener needs of a received data set, in bounded memory, from untrusted bytes.
 
-Pixel data is never read. Whatever is wrong with the bytes, the only error is :class:`UnreadableDataSetError`, which
-C-STORE answers with 0xC000 (PS3.4 B.2.3, "cannot understand").
+Pixel data is never read. The only error is :class:`UnreadableDataSetError`, which C-STORE answers with 0xC000
+(PS3.4 B.2.3, "cannot understand").
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from pydicom.multival import MultiValue
 from db.records import ReceivedInstance
 from models.radiograph.data_set import DEFLATED, InvalidDataSetError, Limits, Reader
 
-# Nothing that is asked for comes after View Code Sequence (0054,0220), so pixel data and most other bulk is not met.
+# No needed attribute comes after View Code Sequence (0054,0220), so pixel data and most other bulk is not read.
 _LAST_TAG = 0x00540220
 _PIXEL_DATA = 0x7FE00000
 _ROWS = 0x00280010
-# No attribute that is asked for has a right to a longer value (PS3.5 6.2). A header is far in front and small: what
-# takes more than this is content that nobody asks for here.
+# No needed attribute may have a longer value (PS3.5 6.2). A header is small and at the beginning: anything larger than
+# this is content that is not needed here.
 _LIMITS = Limits(inflated_bytes=16 * 1024 * 1024, elements=20_000, depth=32, value_bytes=64 * 1024, seconds=2.0)
 _LONGEST_TEXT = 256
 _IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
@@ -72,26 +72,26 @@ KEYWORDS = (
 )
 _KEYWORDS = frozenset(KEYWORDS)
 _ASKED = {tag: (keyword, dictionary_VR(tag)) for keyword in KEYWORDS if (tag := tag_for_keyword(keyword)) is not None}
-# The last three stand in the items of the code sequences (PS3.3 8.8).
+# The last three are attributes of the items of code sequences (PS3.3 8.8).
 _TAGS = frozenset(_ASKED) | {0x00080100, 0x00080102, 0x00080104}
 _IDENTITY_TAGS = tuple(tag for tag, (keyword, _) in _ASKED.items() if keyword in _IDENTITY)
-# Value representations whose values are text (PS3.5 6.2), where one value is given.
+# Value representations whose single values are text (PS3.5 6.2).
 _TEXTUAL = frozenset({"AE", "AS", "CS", "DA", "LO", "PN", "SH", "TM", "UI"})
 
 
 class UnreadableDataSetError(ValueError):
-    """The data set cannot be understood; the message says why in words that hold no patient data."""
+    """The data set cannot be understood. The message gives the reason and contains no patient data."""
 
 
 class Header(Dataset):
-    """A data set that gives plain values without converting them: nearly all that are asked for are plain."""
+    """A data set that returns plain values without pydicom's conversion. Nearly all needed values are plain."""
 
     _plain: dict[str, str | int]
     _absent: frozenset[str]
 
     @classmethod
     def of(cls, reader: Reader) -> Header:
-        """Make a header of what was read."""
+        """Make a header of the elements that were read."""
         header = reader.data_set(cls)
         assert isinstance(header, Header)
         plain, present = {}, set()
@@ -105,7 +105,7 @@ class Header(Dataset):
         return header
 
     def get(self, key: Any, default: Any = None) -> Any:
-        """Give a value; see the base class."""
+        """Return a value; see the base class. A value that cannot be converted counts as missing."""
         value = self._plain.get(key)
         if value is not None:
             return value
@@ -113,12 +113,12 @@ class Header(Dataset):
             return default
         try:
             return super().get(key, default)
-        except Exception:  # pydicom converts hostile values, and fails in every way there is; they say nothing
+        except Exception:  # pydicom may raise anything on a malformed value; the value counts as missing
             return default
 
 
 def _plain_value(element: Any, vr: str) -> str | int | None:
-    """Value of an element that holds one number, or one text in ASCII; None where it takes more to find it out."""
+    """Value of an element that holds one number or one ASCII text; None if pydicom must convert it."""
     if not isinstance(element, RawDataElement) or element.VR not in (None, vr) or not element.value:
         return None
     if vr == "US" and len(element.value) == 2:
@@ -133,10 +133,10 @@ def _plain_value(element: Any, vr: str) -> str | int | None:
 def read_header(path: Path, transfer_syntax: str, offset: int, beginning: bytes = b"") -> Dataset:
     """Read the attributes of :data:`KEYWORDS` from the data set that begins ``offset`` bytes into the file.
 
-    ``beginning`` is the beginning of the data set: the file is only read where that is not enough.
+    ``beginning`` holds the first bytes of the data set; the file is read only if they are not enough.
 
     Raises:
-        UnreadableDataSetError: the bytes are no data set in ``transfer_syntax``, or lack an identifying UID.
+        UnreadableDataSetError: the bytes are not a data set in ``transfer_syntax``, or an identifying UID is missing.
     """
     header = None if transfer_syntax in DEFLATED else _read_beginning(beginning, transfer_syntax)
     if header is None:
@@ -147,12 +147,12 @@ def read_header(path: Path, transfer_syntax: str, offset: int, beginning: bytes 
 
 
 def _read_beginning(beginning: bytes, transfer_syntax: str) -> Header | None:
-    """Read a data set of which only the beginning is at hand; None where that does not hold the whole header."""
+    """Read the header from the first bytes of a data set; None if they do not hold the whole header."""
     reader = Reader(BytesIO(beginning), transfer_syntax, _LIMITS, _TAGS)
     stop = _Stop(reader)
     try:
         reader.read(stop)
-    except InvalidDataSetError:  # cut off within an element, or hostile: the file will tell
+    except InvalidDataSetError:  # cut off within an element, or malformed: reading the file decides which
         return None
     return Header.of(reader) if stop.stopped else None
 
@@ -165,7 +165,7 @@ def _read_file(path: Path, transfer_syntax: str, offset: int) -> Header:
             try:
                 reader.read(_Stop(reader))
             except InvalidDataSetError:
-                # Who and what it is stands in front: such a data set is kept, and who needs the rest will see.
+                # A data set whose identifiers could be read is kept; later readers report what else is wrong.
                 if not _is_identified(reader):
                     raise
     except (InvalidDataSetError, OSError) as error:
@@ -175,11 +175,11 @@ def _read_file(path: Path, transfer_syntax: str, offset: int) -> Header:
 
 
 class _Stop:
-    """Ends the reading where nothing that is asked for can follow.
+    """Stops reading when no needed attribute can follow.
 
-    Elements stand in the order of their tags (PS3.5 7.1), and behind :data:`_LAST_TAG` there is nothing to look for.
-    Some devices put a private group somewhere in front, and other receivers take that: so what is out of order, or not
-    all there at the end, is read on.
+    Elements are in the order of their tags (PS3.5 7.1), and none is needed after :data:`_LAST_TAG`. Some devices write
+    a private group out of order, and other receivers accept that. So a data set whose elements are out of order, or
+    that lacks an identifying UID, is read to its end.
     """
 
     def __init__(self, reader: Reader) -> None:
@@ -189,7 +189,7 @@ class _Stop:
         self.stopped = False
 
     def __call__(self, tag: int) -> bool:
-        """Say whether to stop at ``tag``."""
+        """Return whether to stop at ``tag``."""
         self._in_order &= tag > self._before
         self._before = tag
         if tag > _LAST_TAG and self._in_order and _is_identified(self._reader):
@@ -211,7 +211,7 @@ def describe(
     calling_ae_title: str,
     stat: bool,
 ) -> ReceivedInstance:
-    """Make the record of a received data set out of its header."""
+    """Make the record of a received data set from its header."""
     return ReceivedInstance(
         sop_instance_uid=text(header, "SOPInstanceUID"),
         sop_class_uid=text(header, "SOPClassUID"),
@@ -240,7 +240,7 @@ def describe(
 
 
 def is_stat(study_description: str, patterns: Sequence[str], *, from_stat_peer: bool, high_priority: bool) -> bool:
-    """Say whether a study is STAT: by its sender, the DIMSE priority HIGH (PS3.7 9.1.1.1.4) or its description."""
+    """Whether a study is STAT: by its sender, the DIMSE priority HIGH (PS3.7 9.1.1.1.4) or its description."""
     return (
         from_stat_peer
         or high_priority
@@ -249,9 +249,9 @@ def is_stat(study_description: str, patterns: Sequence[str], *, from_stat_peer: 
 
 
 def text(header: Dataset, keyword: str) -> str:
-    """Value as decoded text that a database can hold: no control characters, not endless, empty where unreadable.
+    """Decoded text for the database: without control characters, of limited length, empty if it cannot be read.
 
-    Several values stay what they are in the data set: one text with backslashes between them (PS3.5 6.4).
+    Several values remain one text with backslashes between them, as in the data set (PS3.5 6.4).
     """
     try:
         value = header.get(keyword)

@@ -1,7 +1,7 @@
-"""What happens to a received data set before its sender hears 0x0000: read, check_eligibility, keep, record, enqueue.
+"""What happens to a received data set before 0x0000 is sent: read header, check eligibility, store, record, enqueue.
 
-The order is the promise: bytes durable, row committed, answer. A crash anywhere loses nothing that was answered for,
-and what it leaves half done is finished by :meth:`InstanceReceiver.recover` or by the sender's next attempt.
+The order is fixed: bytes durable, row committed, response. A crash at any point loses nothing that was acknowledged.
+What a crash leaves unfinished is completed by :meth:`InstanceReceiver.recover` or by the sender's next attempt.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from config.settings import Eligibility, Triage
 from db.assessments import Assessment
 from db.records import Ingest, NotEligible, ReceivedInstance, RejectionNote, StudyFacts, TriageDecision
 from node.dicom.association_policy import AssociationPolicy
-from node.dicom.document_content import Said, read_said
+from node.dicom.document_content import DocumentContent, read_document_content
 from node.dicom.eligibility import check_eligibility
 from node.dicom.instance_store import SET_ASIDE, InstanceStore, SpoolFile, StoreError
 from node.dicom.received_header import UnreadableDataSetError, describe, is_stat, read_header, text
@@ -81,7 +81,7 @@ Enqueue = Callable[[Sequence[tuple[int, bool]]], None]
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The settings that receiving goes by. ``pipeline`` is the digest of the active pipeline."""
+    """The settings for receiving. ``pipeline`` is the digest of the active pipeline."""
 
     eligibility: Eligibility
     association_policy: AssociationPolicy
@@ -92,10 +92,10 @@ class Policy:
 
 
 class InstanceReceiver:
-    """Takes received data sets. Safe to share between the threads of several associations.
+    """Handles received data sets. Safe to share between the threads of several associations.
 
-    ``resolve`` is held while recording. SQLite has one writer, and a second one tries again after a sleep that grows:
-    with eight associations an image now and then waits for most of a second. A lock wakes the next thread at once.
+    ``write_lock`` is held while recording. SQLite has one writer, and a second one retries after growing sleeps: with
+    eight associations an image sometimes waited for most of a second. A lock wakes the next thread at once.
     """
 
     def __init__(
@@ -105,17 +105,17 @@ class InstanceReceiver:
         enqueue: Enqueue,
         policy: Policy,
         clock: Clock,
-        resolve: AbstractContextManager[object] | None = None,
+        write_lock: AbstractContextManager[object] | None = None,
     ) -> None:
         self._store = store
         self._worklist = worklist
         self._enqueue = enqueue
         self._policy = policy
         self._clock = clock
-        self._turn = resolve or nullcontext()
+        self._write_lock = write_lock or nullcontext()
 
     def accept(self, spool: SpoolFile, command: StoreCommand) -> Answer:
-        """Take a whole data set; returns what the sender is told. The temporary file is dealt with in any case."""
+        """Handle a complete data set and return the C-STORE response. The spool file is removed in every case."""
         try:
             header = read_header(spool.path, command.transfer_syntax_uid, spool.preface_length, spool.beginning)
             answer = _mismatch(header, command)
@@ -132,25 +132,27 @@ class InstanceReceiver:
         return answer
 
     def recover(self) -> int:
-        """Record what a crash left whole but perhaps unrecorded; returns how many there were.
+        """Record the data sets that were complete when the listener crashed; returns how many there were.
 
-        A file that cannot be recorded, or that has ended the listener at two starts, is set aside: nobody was told that
-        it is safe, and all the others must be received.
+        A file that cannot be recorded, or during whose recording the listener ended at two starts, is set aside: it was
+        never acknowledged, and the listener must start.
 
         Raises:
             SQLAlchemyError: the database cannot be written.
             OSError: the store cannot be written.
         """
-        self._drop_disowned()
+        self._remove_failed()
         count = 0
         for path in self._store.unfinished():
             counted = self._store.begin_attempt(path)
             if counted is None:
-                log.critical("%s ended the listener each time it was read; it is set aside in %s", path.name, SET_ASIDE)
+                log.critical(
+                    "%s: the listener ended twice while recording it; the file is set aside in %s", path.name, SET_ASIDE
+                )
                 continue
             count += self._try_to_recover(counted, path)
         if count:
-            log.warning("finished receiving %d instances that were whole when the listener ended", count)
+            log.warning("recorded %d instances that were complete when the listener ended", count)
         return count
 
     def _try_to_recover(self, path: Path, name_before: Path) -> bool:
@@ -159,7 +161,7 @@ class InstanceReceiver:
         except SQLAlchemyError:
             path.rename(name_before)  # not the file's fault, so this does not count
             raise
-        except Exception as error:  # whatever it is that this one file does to us, the listener must start
+        except Exception as error:  # no fault of one file may prevent the listener's start
             why = str(error) if isinstance(error, UnreadableDataSetError) else type(error).__name__
             self._store.set_aside(path)
             log.critical("%s cannot be recorded and is set aside in %s: %s", path.name, SET_ASIDE, why)
@@ -167,11 +169,11 @@ class InstanceReceiver:
         path.unlink(missing_ok=True)
         return recovered
 
-    def _drop_disowned(self) -> None:
-        """Remove what was answered with a failure and not recorded. Nothing is received yet that could need it."""
-        disowned = self._store.disowned()
-        recorded = self._worklist.recorded_files(list(disowned.values())) if disowned else frozenset()
-        for note, kept in disowned.items():
+    def _remove_failed(self) -> None:
+        """Remove data sets that were answered with a failure and not recorded. Runs before anything is received."""
+        failed_files = self._store.failed_files()
+        recorded = self._worklist.recorded_files(list(failed_files.values())) if failed_files else frozenset()
+        for note, kept in failed_files.items():
             if kept not in recorded:
                 (self._store.folder / kept).unlink(missing_ok=True)
             note.unlink(missing_ok=True)
@@ -180,18 +182,18 @@ class InstanceReceiver:
         not_eligible = self._eligibility_of(header)
         path = self._store.keep(spool)
         received = self._describe(header, command, spool.digest, path, spool.byte_count)
-        said = self._read_said(received, not_eligible)
+        content = self._read_content(received, not_eligible)
         try:
-            with self._turn:
-                self._record(received, not_eligible, said)
+            with self._write_lock:
+                self._record(received, not_eligible, content)
         except Exception as error:
-            # A lost connection does not tell whether the row was committed, so the bytes must stay for now.
-            self._store.disown(spool)
+            # After a lost connection it is unknown whether the row was committed, so the bytes must stay for now.
+            self._store.mark_failed(spool)
             if not isinstance(error, SQLAlchemyError):
                 raise
             log.error("the database did not take an instance: %s", type(error).__name__)
             return Answer(OUT_OF_RESOURCES, "the database cannot be written")
-        self._store.settle(spool)
+        self._store.complete(spool)
         return Answer(SUCCESS)
 
     def _eligibility_of(self, header: Dataset) -> NotEligible | None:
@@ -219,38 +221,38 @@ class InstanceReceiver:
             stat=stat,
         )
 
-    def _read_said(self, received: ReceivedInstance, not_eligible: NotEligible | None) -> Said:
-        return read_said(self._store.folder / received.path, received, not_eligible, self._policy.triage)
+    def _read_content(self, received: ReceivedInstance, not_eligible: NotEligible | None) -> DocumentContent:
+        return read_document_content(self._store.folder / received.path, received, not_eligible, self._policy.triage)
 
-    def _record(self, received: ReceivedInstance, not_eligible: NotEligible | None, said: Said) -> None:
+    def _record(self, received: ReceivedInstance, not_eligible: NotEligible | None, content: DocumentContent) -> None:
         ingest = self._worklist.record_instance(received, not_eligible, self._policy.pipeline, self._clock())
         log.info(
             "instance %d: %s",
             ingest.instance_id,
-            _word(ingest, not_eligible),
+            _outcome(ingest, not_eligible),
         )
-        self._heed(said, ingest.instance_id, received.calling_ae_title)
+        self._apply_content(content, ingest.instance_id, received.calling_ae_title)
         if ingest.returned is not None:
             self._triage_again(ingest.returned, self._clock())
-        # The message of a repeat is on its way, or lost with a process; the scheduler knows which.
+        # The message of a repeat was sent before, or was lost with a process; the scheduler finds out.
         if ingest.job_ids and not ingest.repeat:
             self._enqueue([(job_id, received.stat or ingest.pressing) for job_id in ingest.job_ids])
 
-    def _heed(self, said: Said, instance_id: int, sender: str) -> None:
-        """Do what an object says. A repeat does it too: the node may have died between recording and this."""
+    def _apply_content(self, content: DocumentContent, instance_id: int, sender: str) -> None:
+        """Apply the content of a document. Also for a repeat: the node may have died between recording and this."""
         now = self._clock()
-        if said.unreadable:
-            log.error("instance %d is a document that is kept but not read: %s", instance_id, said.unreadable)
-        if said.rejection is not None:
-            self._take_back(said.rejection, instance_id, now)
-        if said.assessment is not None:
-            unmatched = self._worklist.record_assessment(said.assessment, instance_id, now)
-            count = len(said.assessment.statements)
-            log.info("instance %d assesses: %d statements, %d unmatched", instance_id, count, unmatched)
-        if said.reported and self._worklist.report_by_object(instance_id, sender, now):
+        if content.unreadable:
+            log.error("instance %d is a document that is stored but not read: %s", instance_id, content.unreadable)
+        if content.rejection is not None:
+            self._apply_rejection(content.rejection, instance_id, now)
+        if content.assessment is not None:
+            unmatched = self._worklist.record_assessment(content.assessment, instance_id, now)
+            count = len(content.assessment.statements)
+            log.info("instance %d is an assessment: %d statements, %d unmatched", instance_id, count, unmatched)
+        if content.reported and self._worklist.report_by_object(instance_id, sender, now):
             log.info("instance %d is a report; its study leaves the worklist", instance_id)
 
-    def _take_back(self, note: RejectionNote, instance_id: int, now: datetime) -> None:
+    def _apply_rejection(self, note: RejectionNote, instance_id: int, now: datetime) -> None:
         studies = self._worklist.reject_instances(note, now)
         for study_id in studies:
             self._triage_again(study_id, now)
@@ -266,19 +268,19 @@ class InstanceReceiver:
         digest = _digest(path, offset)
         kept = InstanceStore.path_of(digest)
         if not (self._store.folder / kept).is_file():
-            # Two names, but not ours: somebody has put the file here. Nothing was ever promised for it.
+            # It has two names, but none in the store: the file was not received here, so it was not acknowledged.
             return False
         header = read_header(path, command.transfer_syntax_uid, offset)
         received = self._describe(header, command, digest, kept, path.stat().st_size - offset)
         not_eligible = self._eligibility_of(header)
-        self._record(received, not_eligible, self._read_said(received, not_eligible))
+        self._record(received, not_eligible, self._read_content(received, not_eligible))
         return True
 
 
-def _word(ingest: Ingest, not_eligible: NotEligible | None) -> str:
-    """What became of an instance, for the log."""
+def _outcome(ingest: Ingest, not_eligible: NotEligible | None) -> str:
+    """Outcome of recording an instance, for the log."""
     if ingest.repeat or ingest.comparing:
-        return "repeat" if ingest.repeat else "its UID was here already: it will be compared"
+        return "repeat" if ingest.repeat else "the SOP Instance UID exists already; the images will be compared"
     return not_eligible.code if not_eligible else "conflict" if ingest.conflict else "eligible"
 
 
@@ -292,7 +294,7 @@ def _mismatch(header: Dataset, command: StoreCommand) -> Answer | None:
 
 
 def _read_preface(path: Path) -> tuple[StoreCommand, int]:
-    """Read back what :func:`node.dicom.spool.file_preface` wrote, and how long it is."""
+    """Read what :func:`node.dicom.spool.file_preface` wrote; returns the command and the length of the preface."""
     meta = read_file_meta_info(path)
     sop_class = text(meta, "MediaStorageSOPClassUID")
     command = StoreCommand(

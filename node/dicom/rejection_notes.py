@@ -1,7 +1,6 @@
-"""Rejection notes: Key Object Selections by which a hospital takes images back (IHE RAD TF, IOCM).
+"""Rejection notes: Key Object Selections by which a hospital rejects images (IHE RAD TF, IOCM).
 
-The title of the document says why (PS3.16 CID 7011 Rejected for Quality Reasons and its neighbours), its evidence
-(0040,A375) names the images (PS3.3 C.17.6.2).
+The document title is the reason (PS3.16 CID 7011), and its evidence (0040,A375) names the images (PS3.3 C.17.6.2).
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ REASONS = {
     "113038": "The hospital has rejected this image: it was made under an incorrect modality worklist entry.",
     "113039": "The hospital has rejected this image: its data retention time is over.",
 }
-"""Code value (DCM) of the document title and what it means for an image."""
+"""Code value (DCM) of the document title, and the reason that is shown for an image."""
 
-# More than any study has, and fewer than a database takes in one question.
+# More images than any study has, and fewer than a database takes in one query.
 _MOST_IMAGES = 10_000
 
 
 class InvalidRejectionError(InvalidDataSetError):
-    """The document takes images back, but not in a way that can be followed."""
+    """The document is a rejection note, but it cannot be applied."""
 
 
 def is_key_object(sop_class_uid: str) -> bool:
@@ -37,7 +36,7 @@ def is_key_object(sop_class_uid: str) -> bool:
 
 
 def read_rejection(path: Path) -> RejectionNote | None:
-    """Read the note that lies at ``path``; None where it is a key object with another title.
+    """Read the rejection note at ``path``; None if it is a key object with another title.
 
     Raises:
         InvalidRejectionError: see :func:`rejection_of`.
@@ -48,10 +47,10 @@ def read_rejection(path: Path) -> RejectionNote | None:
 
 
 def rejection_of(document: Dataset) -> RejectionNote | None:
-    """The rejection note that a document is; None where it is a key object with another title.
+    """Make a rejection note from a document; None if it is a key object with another title.
 
     Raises:
-        InvalidRejectionError: its title takes images back, and it cannot be understood which.
+        InvalidRejectionError: it names no image, or too many.
     """
     code = _title(document)
     if code not in REASONS:

@@ -1,10 +1,10 @@
-"""Reports that arrive as DICOM objects: by them a study is known to be read.
+"""Reports that arrive as DICOM objects: they mark their study as reported.
 
-Not every document is a report. Dose reports, measurements and the results of other algorithms travel as Structured
-Reports too, and request forms as encapsulated PDF. So what counts by default is what a person has signed: a Structured
-Report that is complete and verified (PS3.3 C.17.2), whose class is one for text or whose title is a LOINC code, as the
-titles of imaging reports are (PS3.16 CID 7000) and those of measurements are not; and an encapsulated document (PS3.3
-C.24.2) whose title says that it is a report.
+Not every document is a report. Dose reports, measurements and the results of other algorithms are Structured Reports
+too, and request forms are encapsulated PDF. By default only signed reports count: a Structured Report that is complete
+and verified (PS3.3 C.17.2), with a text class or a LOINC code as its title (titles of imaging reports are LOINC codes,
+PS3.16 CID 7000, those of measurements are not); and an encapsulated document (PS3.3 C.24.2) whose title matches the
+configured patterns.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LOINC = frozenset({"LN", "2.16.840.1.113883.6.1"})
 
 
 def may_report(sop_class_uid: str, not_eligible: NotEligible | None, rules: Triage) -> bool:
-    """Whether an object of this class may be a report of its study, under ``rules``. Our own results are none."""
+    """Whether an object of this class may be a report of its study under ``rules``. Results of this node are not."""
     if rules.report_objects == "ignore" or (
         not_eligible is not None and not_eligible.code == NotEligibleCode.OWN_RESULT
     ):
@@ -33,7 +33,7 @@ def may_report(sop_class_uid: str, not_eligible: NotEligible | None, rules: Tria
 
 
 def is_report(document: Dataset, rules: Triage) -> bool:
-    """Say whether ``document`` tells that its study was read, under ``rules``."""
+    """Whether ``document`` is a report of its study under ``rules``."""
     if _value(document, "PreliminaryFlag") == "PRELIMINARY":
         return False
     sop_class = _value(document, "SOPClassUID")

@@ -1,4 +1,4 @@
-"""What one C-STORE brings, and how it gets to the disk while it arrives."""
+"""A C-STORE request and its data set, which is written to the spool while it arrives."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ IMPLEMENTATION_VERSION_NAME = "PLEURA"
 
 @dataclass(frozen=True, slots=True)
 class StoreCommand:
-    """What a C-STORE-RQ says of its data set (PS3.7 9.3.1.1), and what its association says."""
+    """Parameters of a C-STORE-RQ (PS3.7 9.3.1.1) and of its association."""
 
     sop_class_uid: str
     sop_instance_uid: str
@@ -26,7 +26,7 @@ class StoreCommand:
 
 
 def file_preface(command: StoreCommand) -> bytes:
-    """Make preamble, prefix and file meta information (PS3.10 7.1), always in explicit VR little endian."""
+    """Encode preamble, prefix and file meta information (PS3.10 7.1), always in explicit VR little endian."""
     meta = b"".join(
         (
             struct.pack("<HH2sHI2s", 0x0002, 0x0001, b"OB", 0, 2, b"\x00\x01"),
@@ -43,14 +43,14 @@ def file_preface(command: StoreCommand) -> bytes:
 
 
 def _element(number: int, vr: bytes, value: str) -> bytes:
-    """One element of group 0002 with a short length; values have an even length (PS3.5 6.2)."""
+    """Encode one element of group 0002 with a short length; values have an even length (PS3.5 6.2)."""
     encoded = value.encode("ascii", "replace")
     encoded += (b"\0" if vr == b"UI" else b" ") * (len(encoded) % 2)
     return struct.pack("<HH2sH", 0x0002, number, vr, len(encoded)) + encoded
 
 
 class TooLongError(StoreError):
-    """The data set is longer than the listener takes."""
+    """The data set is longer than the listener accepts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,35 +62,35 @@ class Answer:
 
 
 Begin = Callable[[StoreCommand], SpoolFile]
-"""Opens the store for a data set; raises StoreError."""
+"""Opens a spool file for a data set; raises StoreError."""
 
 
 class SpooledInstance:
-    """Where the fragments of one data set go while they arrive: a file in the store.
+    """Writes the fragments of one data set to a spool file while they arrive.
 
-    Where the store or a limit says no it swallows the rest of the data set, so that the peer hears 0xA700 and can go
-    on; ``failure`` says why. ``spool`` is there once the first bytes have arrived. With a ``not_eligible`` it is clear
-    from the command what will be answered, and nothing is kept at all.
+    If the store fails or a limit is exceeded, the rest of the data set is read and dropped, so that the peer gets
+    0xA700 and the association goes on; ``failure`` is the reason. ``spool`` is set when the first bytes have arrived.
+    ``rejection`` is the response if the command alone is wrong; the data set is then dropped.
     """
 
-    def __init__(self, begin: Begin, command: StoreCommand, longest: int, not_eligible: Answer | None = None) -> None:
+    def __init__(self, begin: Begin, command: StoreCommand, longest: int, rejection: Answer | None = None) -> None:
         self._begin = begin
         self._longest = longest
         self.command = command
-        self.not_eligible = not_eligible
+        self.rejection = rejection
         self.spool: SpoolFile | None = None
         self.failure: StoreError | None = None
 
     def write(self, data: bytes | memoryview) -> None:
-        """Take bytes of the data set. Never raises for the store's sake: that would end the association."""
-        if self.failure is None and self.not_eligible is None:
+        """Write bytes of the data set. Never raises StoreError: that would end the association."""
+        if self.failure is None and self.rejection is None:
             try:
                 self._store(data)
             except StoreError as failure:
                 self.failure = failure
 
     def discard(self) -> None:
-        """Remove what has arrived so far."""
+        """Remove the bytes that have arrived so far."""
         if self.spool is not None:
             self.spool.discard()
 

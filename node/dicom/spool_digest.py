@@ -1,7 +1,7 @@
-"""Digesting a file while it is written, and getting it to the disk meanwhile: two things that need not wait.
+"""Digest a file and start its write-back while it is written.
 
-A large data set takes as long to digest as to receive, and as long again to sync. A :class:`Follower` does the first
-in a thread behind the writer, from the pages that were just written, and asks the kernel to begin with the second.
+A large data set takes as long to digest as to receive, and as long again to sync. A :class:`BackgroundDigest` digests
+the pages that were just written, in a thread of its own, and asks the kernel to start the write-back.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import cache
 from queue import SimpleQueue
 from typing import Any
 
-# Each step takes the interpreter away from the writer for a moment, so steps are large.
+# Each step takes the interpreter lock from the writer for a moment, so steps are large.
 _CHUNK = 512 * 1024
 _WRITE_BACK = 1024 * 1024
 _SYNC_FILE_RANGE_WRITE = 2  # sync_file_range(2)
@@ -22,10 +22,10 @@ _SYNC_FILE_RANGE_WRITE = 2  # sync_file_range(2)
 log = logging.getLogger(__name__)
 
 
-class Follower:
+class BackgroundDigest:
     """Digests an open, growing file from ``offset`` on; ``digest`` is a hash object of :mod:`hashlib`.
 
-    Until :meth:`finish` returns nobody else may use ``digest``, and the file must stay open.
+    Until :meth:`finish` returns, ``digest`` must not be used elsewhere and the file must stay open.
     """
 
     def __init__(self, descriptor: int, offset: int, digest: Any) -> None:
@@ -35,15 +35,15 @@ class Follower:
         self._digest = digest
         self._error: OSError | None = None
         self._ends: SimpleQueue[int | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="background-digest", daemon=True)
         self._thread.start()
 
-    def follow(self, end: int) -> None:
-        """Let it go on up to ``end`` bytes from the beginning of the file."""
+    def advance(self, end: int) -> None:
+        """Allow digesting up to ``end`` bytes from the beginning of the file."""
         self._ends.put(end)
 
     def finish(self) -> None:
-        """Wait until everything that was written is digested.
+        """Wait until all written bytes are digested.
 
         Raises:
             OSError: the file could not be read back.
@@ -74,13 +74,13 @@ class Follower:
 
 
 def begin_write_back(descriptor: int, offset: int, count: int) -> None:
-    """Ask the kernel to begin to write this part of a file to the disk; fsync has less to wait for then.
+    """Ask the kernel to start writing this part of a file to the disk, so that fsync has less to wait for.
 
-    No more than a hint: a system that does not know it, and a disk that fails, are found out by fsync.
+    It is only a hint: it may be unavailable, and fsync reports a disk that fails.
     """
     function = _sync_file_range()
     if function is not None and function(descriptor, offset, count, _SYNC_FILE_RANGE_WRITE):
-        log.debug("the write-back cannot be begun early")
+        log.debug("the write-back cannot be started early")
 
 
 @cache

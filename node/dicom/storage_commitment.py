@@ -1,6 +1,6 @@
-"""Storage Commitment as an SCU (PS3.4 Annex J): the peer's report, which comes on an association of its own.
+"""Storage Commitment as an SCU (PS3.4 Annex J): the SCP's report, which arrives on an association of its own.
 
-The request goes out from :mod:`workers.verification`; an archive answers when it is sure, perhaps hours later.
+:mod:`workers.verification` sends the request. An archive reports when it has decided, perhaps hours later.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ _REASONS = {
     0x0112: "no such object",
     0x0119: "another SOP class",
     0x0122: "SOP class not supported",
-    0x0131: "transaction UID used twice",
-    0x0213: "no room",
+    0x0131: "duplicate transaction UID",
+    0x0213: "resource limitation",
 }
 
 log = logging.getLogger(__name__)
 
 TakeReport = Callable[[str, list[str], dict[str, str]], tuple[int, int]]
-"""Takes a transaction UID, the SOP Instance UIDs that are safe, and why others are not; how many of ours they are."""
+"""Records a report (transaction UID, committed SOP Instance UIDs, failure reasons by UID); returns how many deliveries
+are verified and how many are missing."""
 
 
 class CommitmentReports:
@@ -45,13 +46,13 @@ class CommitmentReports:
         self._take = take
 
     def on_report(self, event: evt.Event) -> tuple[int, None]:
-        """Note what the report says; 0x0000 only once that is committed, so that the peer reports again otherwise."""
+        """Record the report. The status is 0x0000 only after the commit; otherwise the peer reports again."""
         try:
             transaction_uid, committed, failed = read_report(_information(event))
         except ValueError as error:
             log.warning("a Storage Commitment report cannot be read: %s", error)
             return _INVALID_ARGUMENT, None
-        except Exception as error:  # pydicom converts hostile values, and fails in every way there is
+        except Exception as error:  # pydicom may raise anything on a malformed value
             log.warning("a Storage Commitment report cannot be read: %s", type(error).__name__)
             return _INVALID_ARGUMENT, None
         try:
@@ -64,7 +65,7 @@ class CommitmentReports:
 
 
 def _information(event: evt.Event) -> Dataset:
-    """Event Information (PS3.7 10.1.1.1.8), read within the limits of a document.
+    """Event Information (PS3.7 10.1.1.1.8), read under the limits of a document.
 
     Raises:
         InvalidDataSetError: it cannot be read.
@@ -74,10 +75,10 @@ def _information(event: evt.Event) -> Dataset:
 
 
 def read_report(report: Dataset) -> tuple[str, list[str], dict[str, str]]:
-    """Transaction UID, SOP Instance UIDs that are safe, and why others are not (PS3.4 table J.3-2).
+    """Transaction UID, committed SOP Instance UIDs, and the failure reasons of the others (PS3.4 table J.3-2).
 
     Raises:
-        ValueError: there is no transaction UID, or an item names no object.
+        ValueError: there is no transaction UID, or an item has no SOP Instance UID.
     """
     transaction_uid = str(report.get("TransactionUID") or "")
     if not transaction_uid:

@@ -1,9 +1,9 @@
-"""The storage SCP (PS3.4 Annex B, PS3.7 9.1.1): C-ECHO and C-STORE, answered 0x0000 only for what is safe.
+"""The storage SCP (PS3.4 Annex B, PS3.7 9.1.1): C-ECHO and C-STORE, which is answered 0x0000 only for durable data.
 
-Where a destination verifies by Storage Commitment what it holds, its reports are taken here too.
+It also receives Storage Commitment reports, if a destination is verified by them.
 
-pynetdicom speaks the protocol. This module decides who may call, what is offered, and brings each C-STORE from
-:mod:`node.dicom.spool` to :class:`node.dicom.receiving.InstanceReceiver`.
+pynetdicom implements the protocol. This module decides which associations and presentation contexts are accepted, and
+passes each C-STORE from :mod:`node.dicom.spool` to :class:`node.dicom.receiving.InstanceReceiver`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from node.dicom.spool import (
     file_preface,
 )
 from node.dicom.storage_commitment import CommitmentReports
-from node.dicom.upper_layer import Pace, ReceivingDul
+from node.dicom.upper_layer import MinimumRate, ReceivingDul
 from workers.clock import utc_now
 from workers.enqueue import TaskQueue
 from workers.open_worklist import worklist_of
@@ -66,39 +66,39 @@ class JobQueue(Protocol):
     """The part of :class:`workers.enqueue.TaskQueue` that receiving needs."""
 
     def enqueue_jobs(self, jobs: Sequence[tuple[int, bool]]) -> bool:
-        """Enqueue jobs; False where the broker did not hear."""
+        """Enqueue jobs; False if the broker cannot be reached."""
 
 
-class Ringer:
-    """Rings from a thread of its own, so that no broker, slow or down, keeps a C-STORE waiting.
+class JobDispatcher:
+    """Enqueues jobs from a thread of its own, so that a slow or stopped broker does not delay a C-STORE.
 
-    That thread gets to know of a job when :meth:`go` is called, which is right after the answer: the two threads would
-    only be in each other's way before.
+    The thread starts on a job when :meth:`dispatch` is called, right after the response: before, the two threads would
+    only slow each other down.
     """
 
     def __init__(self, task_queue: JobQueue) -> None:
         self._task_queue = task_queue
         self._noted: deque[tuple[int, bool]] = deque()
         self._waiting: SimpleQueue[bool] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="ringer", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
         self._thread.start()
 
     def enqueue(self, jobs: Sequence[tuple[int, bool]]) -> None:
-        """Note jobs to enqueue."""
+        """Keep jobs for the next :meth:`dispatch`."""
         self._noted.extend(jobs)
 
-    def go(self) -> None:
-        """Enqueue what was noted, soon."""
+    def dispatch(self) -> None:
+        """Let the thread enqueue the kept jobs; returns at once."""
         if self._noted:
             self._waiting.put(True)
 
     @property
     def idle(self) -> bool:
-        """Nothing waits to be enqueued."""
+        """Whether no job waits to be enqueued."""
         return not self._noted
 
     def close(self, seconds: float = 2.0) -> None:
-        """Enqueue what was noted and end; what is not enqueued within ``seconds`` is left to the scheduler."""
+        """Enqueue the kept jobs and end; jobs not enqueued within ``seconds`` are left to the scheduler."""
         self._waiting.put(True)
         self._waiting.put(False)
         self._thread.join(seconds)
@@ -109,19 +109,19 @@ class Ringer:
             try:
                 self._task_queue.enqueue_jobs(jobs)
             except Exception:
-                # The thread must outlive whatever the broker's client raises: the scheduler enqueues what was missed.
+                # The thread must survive any error of the broker's client: the scheduler enqueues missed jobs.
                 log.exception("the task queue failed")
 
 
 class _Server(ThreadedAssociationServer):  # type: ignore[misc]
-    """A server with room for every sender that connects at the same moment."""
+    """A server whose backlog has room for all senders that connect at the same moment."""
 
     request_queue_size = 128
 
     connections: Connections
 
     def service_actions(self) -> None:
-        """Close what asks for nothing. Garbage is left to Python: a full collection would stop every association."""
+        """Close idle connections. pynetdicom's garbage collection here would stop every association for a while."""
         self.connections.expire()
 
     def shutdown(self) -> None:
@@ -131,11 +131,12 @@ class _Server(ThreadedAssociationServer):  # type: ignore[misc]
 
 
 class StorageScp:
-    """A listener on one port. ``answered`` is called after each answer to a C-STORE; without ``reports`` nobody may
-    report a Storage Commitment.
+    """A listener on one port. ``answered`` is called after each C-STORE response.
+
+    Without ``reports`` Storage Commitment reports are not accepted.
 
     Raises:
-        SettingsError: the settings name a peer's address that is none.
+        SettingsError: the address of a peer in the settings is invalid.
     """
 
     def __init__(
@@ -156,21 +157,21 @@ class StorageScp:
         self._connections = Connections(listener)
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
-        # pynetdicom would describe each PDU and data set in its log: slow, and patient data.
+        # pynetdicom would log each PDU and data set: slow, and patient data in the log.
         _config.LOG_HANDLER_LEVEL = "none"
 
     def start(self) -> int:
         """Listen; returns the port.
 
         Raises:
-            OSError: the address is in use or not of this machine.
+            OSError: the address is in use or does not belong to this machine.
         """
         listener = self._listener
         entity = AE(ae_title=listener.ae_title)
         entity.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
         entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         entity.maximum_pdu_size = listener.maximum_pdu
-        # Connections are counted here, by what they are; pynetdicom's one limit is for all of them.
+        # Connections and associations are counted separately here; pynetdicom has one limit for both.
         entity.maximum_associations = sys.maxsize
         entity.network_timeout = listener.idle_seconds
         entity.acse_timeout = min(30.0, listener.idle_seconds)
@@ -186,7 +187,7 @@ class StorageScp:
         return int(self._server.socket.getsockname()[1])
 
     def stop(self, grace_seconds: float = _GRACE_SECONDS) -> None:
-        """Take no more associations, let messages under way be answered, and abort what is left."""
+        """Accept no more associations, wait until arriving messages are answered, and abort what is left."""
         if self._server is None or self._thread is None:
             return
         associations = self._server.active_associations
@@ -215,7 +216,7 @@ class StorageScp:
         return handlers
 
     def _on_open(self, event: evt.Event) -> None:
-        """Bound what a connection can take from us before its first byte is read."""
+        """Set the limits of a connection before its first byte is read."""
         association, listener = event.assoc, self._listener
         connection = association.dul.socket.socket
         connection.settimeout(listener.idle_seconds)
@@ -228,31 +229,31 @@ class StorageScp:
             listener.maximum_pdu,
             lambda: self._on_end(association, dimse),
             lambda: dimse.receiving,
-            Pace(listener.idle_seconds, listener.minimum_bytes_per_second),
+            MinimumRate(listener.idle_seconds, listener.minimum_bytes_per_second),
         )
         association.dimse = dimse
         self._connections.opened(association, address, dul.close)
 
     def _on_end(self, association: Association, dimse: StorageDimse) -> None:
-        """Forget a connection, and say once why it ended where that was not by a release."""
+        """Remove a connection, and log once why it ended unless it was released."""
         self._connections.ended(association)
         dimse.discard()
-        why = association.dul.disturbance
+        why = association.dul.abnormal_end
         if association.dul.titles is not None and why:
-            log.warning("association %s ended: %s", _who(association), why)
+            log.warning("association %s ended: %s", _parties(association), why)
         elif why:
             log.info("connection from %s ended: %s", association.requestor.address, why)
 
     def _on_requested(self, event: evt.Event) -> None:
-        """Reject an unknown caller; answer a known one with the contexts that we take."""
+        """Reject an unknown caller; accept a known one with the supported presentation contexts."""
         association = event.assoc
         request = association.requestor.primitive
         address = str(association.requestor.address)
-        rejection = self._association_policy.refuse(request.calling_ae_title, request.called_ae_title, address)
+        rejection = self._association_policy.reject(request.calling_ae_title, request.called_ae_title, address)
         rejection = rejection or self._connections.associate(association)
         if rejection is not None:
-            log.warning("association %s rejected: %s", _who(association), rejection.why)
-            association.dul.expect_end()
+            log.warning("association %s rejected: %s", _parties(association), rejection.why)
+            association.dul.suppress_end_message()
             association.acse.send_reject(rejection.result, rejection.source, rejection.reason)
             association.kill()
             return
@@ -272,8 +273,8 @@ class StorageScp:
         return answer
 
     def _take(self, spooled: SpooledInstance, command: StoreCommand) -> Answer:
-        if spooled.not_eligible is not None:
-            return spooled.not_eligible
+        if spooled.rejection is not None:
+            return spooled.rejection
         if spooled.failure is not None:
             return Answer(OUT_OF_RESOURCES, spooled.failure.strerror or str(spooled.failure))
         if spooled.spool is None:
@@ -281,7 +282,7 @@ class StorageScp:
         try:
             return self._receiver.accept(spooled.spool, command)
         except Exception:
-            # Not the sender's fault and not a lack of resources: PS3.7 annex C, 0110H. The association goes on.
+            # Neither the sender's fault nor a lack of resources: PS3.7 annex C, 0110H. The association goes on.
             log.exception("receiving an instance failed")
             spooled.discard()
             return Answer(PROCESSING_FAILURE, "the listener failed")
@@ -290,8 +291,8 @@ class StorageScp:
         return self._store.temporary(file_preface(command))
 
 
-def _who(association: Association) -> str:
-    """Who calls whom from where, for the log; AE titles may be any bytes."""
+def _parties(association: Association) -> str:
+    """AE titles and address of an association, for the log; AE titles may be any bytes."""
     calling, called = map(escaped, association.dul.titles)
     return f"of '{calling}' to '{called}' from {association.requestor.address}"
 
@@ -314,7 +315,7 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
     store.prepare()
     engine = connect(settings.database_url)
     task_queue = TaskQueue(settings.broker_url)
-    ringer = Ringer(task_queue)
+    dispatcher = JobDispatcher(task_queue)
     try:
         migrate(engine)
         association_policy = AssociationPolicy(settings.listener)
@@ -326,29 +327,29 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
             active_pipeline_digest(settings),
             settings.triage,
         )
-        resolve = threading.Lock() if engine.dialect.name == "sqlite" else None
+        write_lock = threading.Lock() if engine.dialect.name == "sqlite" else None
         worklist = worklist_of(settings, engine)
-        receiver = InstanceReceiver(store, worklist, ringer.enqueue, policy, utc_now, resolve)
+        receiver = InstanceReceiver(store, worklist, dispatcher.enqueue, policy, utc_now, write_lock)
         receiver.recover()
-        ringer.go()
+        dispatcher.dispatch()
         scp = StorageScp(
-            settings.listener, store, receiver, association_policy, ringer.go, reports_of(settings, worklist)
+            settings.listener, store, receiver, association_policy, dispatcher.dispatch, reports_of(settings, worklist)
         )
-        # What is there now stays; a collection need not walk through it each time.
+        # All objects made so far stay; garbage collection need not examine them each time.
         gc.collect()
         gc.freeze()
         ready(scp.start())
         stop.wait()
         scp.stop()
     finally:
-        ringer.close()
+        dispatcher.close()
         task_queue.close()
         engine.dispose()
         store.close()
 
 
 def reports_of(settings: Settings, worklist: Worklist) -> CommitmentReports | None:
-    """What takes Storage Commitment reports; nothing where no destination is asked for any."""
+    """The handler of Storage Commitment reports; None if no destination is verified by them."""
     if all(destination.verification != "commitment" for destination in settings.destinations):
         return None
     tools = verification_tools(settings, worklist)
@@ -368,7 +369,7 @@ def _check_patterns(settings: Settings) -> None:
 
 
 def _share_memory_arenas() -> None:
-    """Keep the process small: glibc gives many threads an arena each, and none of them gives memory back."""
+    """Limit the memory of the process: glibc gives each of many threads an arena and does not return its memory."""
     try:
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
     except (AttributeError, OSError):
@@ -379,6 +380,6 @@ def _quieten() -> None:
     """Keep values of headers, which may name patients, out of warnings and logs."""
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     quieten_libraries()
-    # How a peer's bytes fail to be a PDU is told in one line, at the end of the association.
+    # An invalid PDU is logged in one line at the end of the association.
     for name in ("dul", "fsm", "utils"):
         logging.getLogger(f"pynetdicom.{name}").setLevel(logging.CRITICAL)

@@ -1,6 +1,6 @@
-"""A storage SCU (PS3.4 Annex B) for files: what ``pleura send`` and the demonstration use.
+"""A storage SCU (PS3.4 Annex B) for files, used by ``pleura send`` and the demonstration.
 
-Files travel as they lie on the disk: each with its own transfer syntax, never re-encoded.
+Files are sent as they are on the disk: each in its own transfer syntax, never re-encoded.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ _WARNINGS = range(0xB000, 0xC000)
 
 
 class SendError(RuntimeError):
-    """The peer cannot be reached or rejects the association; the message says which and what to look at."""
+    """The peer cannot be reached or rejects the association; the message says which and what to check."""
 
 
 class RejectedError(SendError):
-    """The peer runs and answers, but wants no association with us (A-ASSOCIATE-RJ, PS3.8 9.3.4)."""
+    """The peer rejected the association (A-ASSOCIATE-RJ, PS3.8 9.3.4)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Where to call and as whom."""
+    """Address and AE titles of an association."""
 
     host: str
     port: int
@@ -40,7 +40,7 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A readable DICOM file and what its association must offer."""
+    """A readable DICOM file and the presentation context that it needs."""
 
     path: Path
     sop_class_uid: str
@@ -49,7 +49,7 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What became of one file: the DIMSE status, or ``None`` with a reason where there was no answer."""
+    """Outcome of one file: the DIMSE status, or ``None`` with a reason if there was no response."""
 
     path: Path
     status: int | None
@@ -62,9 +62,9 @@ class Sent:
 
 
 def find_files(paths: Iterable[Path]) -> tuple[list[Outgoing], list[Sent]]:
-    """Look for DICOM files in ``paths`` (folders are searched): those that can be sent, and the others with the reason.
+    """Find DICOM files in ``paths``; folders are searched. Returns the files to send, and the others with a reason.
 
-    A file that was named must be DICOM; inside a folder, other files are passed over.
+    A file that is named must be DICOM; other files in a folder are skipped.
     """
     good: list[Outgoing] = []
     bad: list[Sent] = []
@@ -105,7 +105,7 @@ def associations(files: Sequence[Outgoing]) -> list[list[Outgoing]]:
 
 
 def send_files(files: Sequence[Outgoing], peer: Peer, *, urgent: bool = False) -> Iterator[Sent]:
-    """Send ``files`` in order and tell of each as its answer comes. ``urgent`` asks for DIMSE priority HIGH.
+    """Send ``files`` in order and yield the outcome of each. ``urgent`` requests DIMSE priority HIGH.
 
     Raises:
         SendError: there is no association.
@@ -124,19 +124,19 @@ def _store(association: Association, file: Outgoing, number: int, *, urgent: boo
     try:
         status = association.send_c_store(file.path, msg_id=(number % 65535) + 1, priority=1 if urgent else 0)
     except ValueError:
-        return Sent(file.path, None, "the peer does not take this SOP class in this transfer syntax")
+        return Sent(file.path, None, "the peer does not accept this SOP class in this transfer syntax")
     except RuntimeError:
         return Sent(file.path, None, "the peer has closed the association")
     code = status.get("Status")
     comment = str(status.get("ErrorComment", ""))
-    return Sent(file.path, code, comment) if code is not None else Sent(file.path, None, "the peer gave no answer")
+    return Sent(file.path, code, comment) if code is not None else Sent(file.path, None, "the peer did not respond")
 
 
 def echo(peer: Peer) -> None:
     """Verify ``peer`` by C-ECHO (PS3.4 Annex A).
 
     Raises:
-        SendError: no association, or an answer that is not success.
+        SendError: no association, or a response that is not success.
     """
     association = _associate(peer, {("1.2.840.10008.1.1", "1.2.840.10008.1.2")})
     try:

@@ -1,9 +1,9 @@
-"""The upper layer (PS3.8) of an association that receives: pynetdicom's, with a short way for P-DATA.
+"""The upper layer (PS3.8) of a receiving association: pynetdicom's, with a fast path for P-DATA.
 
-pynetdicom looks at its connection once a millisecond, copies each PDU four times and makes an object of every step:
-that takes longer than receiving, storing and recording a small image. So :class:`ReceivingDul` waits for the peer
-instead of looking, and hands the fragments of P-DATA-TF PDUs to their taker where they lie in the receive buffer.
-Everything else (opening, releasing, aborting, the state machine, every timer) is pynetdicom's, unchanged.
+pynetdicom polls its connection once a millisecond, copies each PDU four times and makes an object for every step. That
+takes longer than receiving, storing and recording a small image. So :class:`ReceivingDul` waits for the peer instead of
+polling, and passes the fragments of P-DATA-TF PDUs on as views of the receive buffer. Everything else (association
+request, release, abort, state machine, timers) is pynetdicom's, unchanged.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from pynetdicom.transport import AssociationSocket
 
 log = logging.getLogger(__name__)
 
-# Events of the state machine (PS3.8 table 9-10) by which an association ends, and what to say of them. The first that
-# was seen counts: a release after an abort is none.
+# Events of the state machine (PS3.8 table 9-10) that end an association, with their text for the log. The first one
+# that occurred counts: a release after an abort does not.
 _ENDS = {
     "Evt19": "the peer sent an invalid PDU",
     "Evt16": "the peer aborted it",
@@ -42,17 +42,17 @@ _PDU_HEADER = 6
 _ITEM_HEADER = 6
 _DATA_TRANSFER = "Sta6"
 _BUFFER = 256 * 1024
-# How long a thread waits for news before it looks by itself at what comes without news: timers, the end of the other.
-_PATIENCE_SECONDS = 0.1
+# How long a thread waits for a notification before it checks what comes without one: timers, the end of another thread.
+_POLL_SECONDS = 0.1
 # An A-ASSOCIATE-RQ with 128 presentation contexts and every transfer syntax is larger than most maximum PDUs.
 _LONGEST_REQUEST = 1024 * 1024
-_LONGEST_PATIENCE = 60.0
+_MAXIMUM_READ_SECONDS = 60.0
 
 
-class Pace:
-    """How fast a message arrives: ``seconds`` of waiting for the peer must bring ``minimum`` bytes each.
+class MinimumRate:
+    """Minimum rate of an arriving message: each of ``seconds`` spent waiting for the peer must bring ``minimum`` bytes.
 
-    Only waiting counts: a listener that is slow itself is not the peer's fault.
+    Only the time spent waiting counts, so a slow listener is not held against the peer.
     """
 
     def __init__(self, seconds: float, minimum: int) -> None:
@@ -62,7 +62,7 @@ class Pace:
         self._received = 0
 
     def reset(self) -> None:
-        """Begin anew; between messages there is no pace."""
+        """Start again; between messages there is no minimum."""
         self._waited, self._received = 0.0, 0
 
     def receive(self, count: int) -> None:
@@ -70,7 +70,7 @@ class Pace:
         self._received += count
 
     def wait(self, seconds: float) -> bool:
-        """Count time that was waited; False where too little came in it."""
+        """Count time spent waiting; False if too few bytes came in it."""
         self._waited += seconds
         if self._waited < self._seconds:
             return True
@@ -80,16 +80,16 @@ class Pace:
 
 
 class InvalidPduError(ValueError):
-    """What the peer sends is no P-DATA-TF PDU (PS3.8 9.3.5), or is longer than agreed."""
+    """The peer sent an invalid P-DATA-TF PDU (PS3.8 9.3.5), or one longer than negotiated."""
 
 
 Take = Callable[[int, int, memoryview, bool], None]
-"""Takes a piece of a fragment: presentation context, message control header (PS3.8 annex E.2), the bytes, and whether
-the fragment ends with them. The bytes are only good until it returns."""
+"""Handles a piece of a fragment: presentation context, message control header (PS3.8 annex E.2), the bytes, and whether
+the fragment ends with them. The bytes are valid only until it returns."""
 
 
 class FragmentReader:
-    """Cuts a stream of P-DATA-TF PDUs into pieces of fragments, wherever the network has cut it before."""
+    """Splits a stream of P-DATA-TF PDUs into pieces of fragments, wherever the network has split it."""
 
     def __init__(self, take: Take, longest: int) -> None:
         self._take = take
@@ -101,14 +101,14 @@ class FragmentReader:
 
     @property
     def between_pdus(self) -> bool:
-        """No PDU has begun and not ended."""
+        """Whether no PDU is incomplete."""
         return not self._pdu_left
 
     def read(self, data: memoryview) -> int:
-        """Take what is whole in ``data``; returns how many bytes that was. Stops before any other PDU.
+        """Process the complete parts of ``data``; returns their number of bytes. Stops before a PDU of another type.
 
         Raises:
-            InvalidPduError: lengths that contradict each other or what was agreed.
+            InvalidPduError: lengths that contradict each other or the negotiated maximum.
         """
         at = 0
         while True:
@@ -130,7 +130,7 @@ class FragmentReader:
             return 0
         (self._pdu_left,) = struct.unpack_from(">L", data, 2)
         if self._pdu_left > self._longest:
-            raise InvalidPduError(f"a PDU of {self._pdu_left} bytes is longer than was agreed")
+            raise InvalidPduError(f"a PDU of {self._pdu_left} bytes is longer than negotiated")
         return _PDU_HEADER
 
     def _begin_item(self, data: memoryview) -> int:
@@ -149,24 +149,24 @@ class FragmentReader:
 
 
 class BufferedSocket(AssociationSocket):  # type: ignore[misc]
-    """An association's socket that reads ahead, and takes no PDU longer than was agreed.
+    """An association's socket that reads ahead and accepts no PDU longer than negotiated.
 
-    The length of a PDU is the peer's word (PS3.8 9.3.1): believed blindly, six bytes could ask for 4 GiB of memory.
+    The length of a PDU comes from the peer (PS3.8 9.3.1): without a limit, six bytes could claim 4 GiB of memory.
     """
 
     longest: int
-    patience: float
+    read_seconds: float
     _buffer: bytearray
     _start: int
     _end: int
 
     @classmethod
     def adopt(cls, plain: AssociationSocket, maximum_pdu: int) -> BufferedSocket:
-        """Take over a connected socket; making a second one would announce the connection twice."""
+        """Take over a connected socket; making a second one would trigger the connection event twice."""
         buffered: BufferedSocket = cls.__new__(cls)
         buffered.__dict__.update(plain.__dict__)
         buffered.longest = maximum_pdu + _LONGEST_REQUEST
-        buffered.patience = plain.socket.gettimeout() or _LONGEST_PATIENCE
+        buffered.read_seconds = plain.socket.gettimeout() or _MAXIMUM_READ_SECONDS
         buffered._buffer = bytearray(_BUFFER)
         buffered._start = buffered._end = 0
         return buffered
@@ -184,20 +184,20 @@ class BufferedSocket(AssociationSocket):  # type: ignore[misc]
 
     @property
     def waiting(self) -> memoryview:
-        """What was read ahead."""
+        """Bytes that were read ahead."""
         return memoryview(self._buffer)[self._start : self._end]
 
     def consume(self, count: int) -> None:
-        """Forget so many bytes of what was read ahead."""
+        """Drop ``count`` of the bytes that were read ahead."""
         self._start += count
 
-    def forget(self) -> None:
-        """Give the memory back; an association is only collected as garbage some time after its end."""
+    def release_buffer(self) -> None:
+        """Free the buffer; the association object itself is collected some time after its end."""
         self._buffer = bytearray()
         self._start = self._end = 0
 
     def fill(self) -> bool:
-        """Read ahead what there is, without waiting; False where there is nothing yet.
+        """Read the available bytes without waiting; False if there are none yet.
 
         Raises:
             EOFError: the connection has ended.
@@ -206,7 +206,7 @@ class BufferedSocket(AssociationSocket):  # type: ignore[misc]
         self._buffer[:left] = self._buffer[self._start : self._end]
         self._start, self._end = 0, left
         try:
-            # Its time limit makes the socket a non-blocking one; its own recv_into would look first and read then.
+            # The socket's timeout makes it non-blocking; its recv_into would need an extra poll.
             count = os.readv(self.descriptor, [memoryview(self._buffer)[left:]])
         except BlockingIOError:
             return False
@@ -218,18 +218,18 @@ class BufferedSocket(AssociationSocket):  # type: ignore[misc]
         return True
 
     def recv(self, nr_bytes: int) -> bytearray:
-        """Read so many bytes, or fewer where the peer closes the connection.
+        """Read ``nr_bytes`` bytes, or fewer if the peer closes the connection.
 
         Raises:
-            OSError: the PDU is too long, the connection is broken, or the bytes do not come within its time limit.
+            OSError: the PDU is too long, the connection is broken, or the bytes do not arrive within ``read_seconds``.
         """
         if nr_bytes > self.longest:
-            raise OSError(f"a PDU of {nr_bytes} bytes is longer than was agreed")
+            raise OSError(f"a PDU of {nr_bytes} bytes is longer than negotiated")
         data = bytearray(self.waiting[:nr_bytes])
         self.consume(len(data))
         received = len(data)
         data.extend(bytes(nr_bytes - received))
-        end = time.monotonic() + self.patience
+        end = time.monotonic() + self.read_seconds
         with memoryview(data) as view:
             while received < nr_bytes:
                 if self.socket is None or time.monotonic() > end:
@@ -242,51 +242,50 @@ class BufferedSocket(AssociationSocket):  # type: ignore[misc]
         return data
 
 
-class NewsQueue(queue.Queue[Any]):
-    """A queue that tells when something is put into it."""
+class NotifyingQueue(queue.Queue[Any]):
+    """A queue that calls ``notify`` when something is put into it."""
 
-    def __init__(self, tell: Callable[[], None]) -> None:
+    def __init__(self, notify: Callable[[], None]) -> None:
         super().__init__()
-        self._tell = tell
+        self._notify = notify
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
-        """Put ``item`` into the queue and tell."""
+        """Put ``item`` into the queue and notify."""
         super().put(item, block, timeout)
-        self._tell()
+        self._notify()
 
 
 class Checkpoint(threading.Event):
-    """Where pynetdicom's association thread comes by once a millisecond, to see whether it was asked to pause.
+    """Replaces the event that pynetdicom's association thread checks once a millisecond to see whether to pause.
 
-    It waits here for news instead, and so costs nothing while images arrive.
+    Here the thread waits for a notification instead, so it costs nothing while images arrive.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._news = threading.Event()
+        self._notified = threading.Event()
         self.set()
 
-    def tell(self) -> None:
-        """There is something to do."""
-        self._news.set()
+    def notify(self) -> None:
+        """Wake the thread: there is work."""
+        self._notified.set()
 
     def set(self) -> None:
-        """Let the thread pass; see the base class."""
+        """Let the thread continue; see the base class."""
         super().set()
-        self._news.set()
+        self._notified.set()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for news, but never long, and then for the permission to pass."""
-        self._news.wait(_PATIENCE_SECONDS)
-        self._news.clear()
+        """Wait for a notification for a short time, and then until the event is set."""
+        self._notified.wait(_POLL_SECONDS)
+        self._notified.clear()
         return super().wait(timeout)
 
 
 class ReceivingDul(DULServiceProvider):  # type: ignore[misc]
-    """The upper layer of one association. ``ended`` is called by its thread as the last thing it does.
+    """The upper layer of one association. Its thread calls ``ended`` as its last step.
 
-    ``titles`` are the calling and the called AE title as they were sent, which may be no AE titles at all; None as long
-    as nobody has asked for an association.
+    ``titles`` are the calling and the called AE title as sent, valid or not; None until an association is requested.
     """
 
     titles: tuple[str, str] | None = None
@@ -298,15 +297,15 @@ class ReceivingDul(DULServiceProvider):  # type: ignore[misc]
         maximum_pdu: int,
         ended: Callable[[], None],
         receiving: Callable[[], bool],
-        pace: Pace,
+        minimum_rate: MinimumRate,
     ) -> None:
         super().__init__(association)
         self._checkpoint = Checkpoint()
-        self.to_user_queue = NewsQueue(self._checkpoint.tell)
+        self.to_user_queue = NotifyingQueue(self._checkpoint.notify)
         self._fragments = FragmentReader(take, maximum_pdu + _LONGEST_REQUEST)
         self._ended = ended
         self._receiving = receiving
-        self._pace = pace
+        self._minimum_rate = minimum_rate
         self._seen: set[str] = set()
         self._why = ""
         self._expected = False
@@ -324,14 +323,14 @@ class ReceivingDul(DULServiceProvider):  # type: ignore[misc]
         maximum_pdu: int,
         ended: Callable[[], None],
         receiving: Callable[[], bool] = lambda: False,
-        pace: Pace | None = None,
+        minimum_rate: MinimumRate | None = None,
     ) -> ReceivingDul:
         """Put a new upper layer into an association whose threads have not started.
 
-        ``receiving`` tells whether a message has begun and not ended: then ``pace`` counts.
+        ``receiving`` returns whether a message has arrived in part; only then ``minimum_rate`` applies.
         """
         before = association.dul
-        dul = cls(association, take, maximum_pdu, ended, receiving, pace or Pace(60.0, 0))
+        dul = cls(association, take, maximum_pdu, ended, receiving, minimum_rate or MinimumRate(60.0, 0))
         dul.event_queue = before.event_queue
         dul.artim_timer.timeout, dul._idle_timer.timeout = before.artim_timer.timeout, before._idle_timer.timeout
         dul.socket = BufferedSocket.adopt(before.socket, maximum_pdu)
@@ -346,25 +345,25 @@ class ReceivingDul(DULServiceProvider):  # type: ignore[misc]
         return super()._decode_pdu(bytestream)
 
     @property
-    def disturbance(self) -> str:
-        """Why the association did not end by a release, for the log; empty where it did, or was never asked for."""
+    def abnormal_end(self) -> str:
+        """Why the association did not end by a release, for the log; empty if it did, or was never requested."""
         if self._expected:
             return ""
         if self._why:
             return self._why
         return next((why for event, why in _ENDS.items() if event in self._seen), "")
 
-    def give_up(self, why: str) -> None:
-        """Abort the association soon (PS3.8 9.2.2, event 19: an invalid PDU), for this reason."""
+    def abort_for(self, why: str) -> None:
+        """Abort the association for this reason (PS3.8 9.2.2, event 19: an invalid PDU); returns at once."""
         self._why = self._why or why
         self.event_queue.put("Evt19")
 
-    def expect_end(self) -> None:
-        """Note that it was said already why the association ends."""
+    def suppress_end_message(self) -> None:
+        """Do not log why the association ends: the caller has logged it."""
         self._expected = True
 
     def close(self, why: str) -> None:
-        """Close the connection at once, for this reason; for any thread."""
+        """Close the connection at once for this reason. Any thread may call it."""
         self._why = self._why or why
         connection = self.socket.socket if self.socket is not None else None
         if connection is not None:
@@ -380,9 +379,9 @@ class ReceivingDul(DULServiceProvider):  # type: ignore[misc]
         try:
             self._act(event)
         except Exception as error:
-            # What pynetdicom's state machine cannot answer (an A-ABORT of no source, say) would end this thread alone,
-            # and leave the connection and the association's thread behind.
-            self._why = self._why or f"the peer sent what cannot be answered ({type(error).__name__})"
+            # An error in pynetdicom's state machine (for example on an A-ABORT without a source) would end only this
+            # thread, and leave the connection and the association's thread behind.
+            self._why = self._why or f"the peer sent a PDU that cannot be handled ({type(error).__name__})"
             self._end_at_once()
 
     def _end_at_once(self) -> None:
@@ -391,9 +390,9 @@ class ReceivingDul(DULServiceProvider):  # type: ignore[misc]
         if self.socket is not None:
             self.socket.close()
 
-    def tell_association(self) -> None:
-        """Let the association's thread look for what there is to do."""
-        self._checkpoint.tell()
+    def notify_association(self) -> None:
+        """Wake the association's thread."""
+        self._checkpoint.notify()
 
     def run_reactor(self) -> None:
         """Run until the association ends; see the base class."""
@@ -401,8 +400,8 @@ class ReceivingDul(DULServiceProvider):  # type: ignore[misc]
             super().run_reactor()
         finally:
             self._ended()
-            self.socket.forget()
-            # The association's thread would wait half a minute more for a request that cannot come.
+            self.socket.release_buffer()
+            # Otherwise the association's thread would wait half a minute more for a request that cannot come.
             self.to_user_queue.put(None)
             with self._waking:
                 for descriptor in (self._wake, self._woken):
@@ -410,12 +409,12 @@ class ReceivingDul(DULServiceProvider):  # type: ignore[misc]
                 self._wake = -1
 
     def send_pdu(self, primitive: Any) -> None:
-        """Send a primitive soon; see the base class."""
+        """Queue a primitive to be sent; see the base class."""
         super().send_pdu(primitive)
         self._wake_up()
 
     def kill_dul(self) -> None:
-        """End soon; see the base class."""
+        """Request the end of the thread; see the base class."""
         super().kill_dul()
         self._wake_up()
 
@@ -425,7 +424,7 @@ class ReceivingDul(DULServiceProvider):  # type: ignore[misc]
                 try:
                     os.write(self._wake, b"\0")
                 except BlockingIOError:
-                    return  # the pipe is full of reasons to wake up
+                    return  # the pipe is full, so the thread wakes up anyway
 
     def _is_transport_event(self) -> bool:
         if self.state_machine.current_state == _DATA_TRANSFER and not self._transfer():
@@ -433,7 +432,7 @@ class ReceivingDul(DULServiceProvider):  # type: ignore[misc]
         return bool(super()._is_transport_event())
 
     def _transfer(self) -> bool:
-        """Take P-DATA until there is something else to do; True where that is to be read from the connection."""
+        """Handle P-DATA until there is other work; True if a PDU of another type must be read from the connection."""
         connection = self.socket
         try:
             poll = _poll(connection.descriptor, self._woken)
@@ -445,27 +444,27 @@ class ReceivingDul(DULServiceProvider):  # type: ignore[misc]
                 before = len(waiting)
                 if connection.fill():
                     self._idle_timer.restart()
-                    self._pace.receive(len(connection.waiting) - before)
+                    self._minimum_rate.receive(len(connection.waiting) - before)
                 elif not self._wait(poll):
                     break
         except EOFError:
             return True
         except InvalidPduError as error:
-            self.give_up(str(error))
+            self.abort_for(str(error))
         except Exception:
-            # Our own fault, which must end this association and no more than it.
-            log.exception("taking P-DATA failed")
-            self.give_up("the listener failed")
+            # A fault of this node ends this association and no other.
+            log.exception("handling P-DATA failed")
+            self.abort_for("the listener failed")
         return False
 
     def _wait(self, poll: select.poll) -> bool:
-        """Wait for the peer; False where there is something else to look at."""
+        """Wait for the peer; False if there is other work."""
         start = time.monotonic()
-        ready = poll.poll(_PATIENCE_SECONDS * 1000)
+        ready = poll.poll(_POLL_SECONDS * 1000)
         if not (self._receiving() or self.socket.waiting or not self._fragments.between_pdus):
-            self._pace.reset()
-        elif not self._pace.wait(time.monotonic() - start):
-            raise InvalidPduError("its message arrives too slowly")
+            self._minimum_rate.reset()
+        elif not self._minimum_rate.wait(time.monotonic() - start):
+            raise InvalidPduError("its message arrives below the minimum rate")
         if (self._woken, select.POLLIN) in ready:
             os.read(self._woken, 4096)
             return False

@@ -1,6 +1,7 @@
-"""What a person can do to a study, a job, a delivery or a finding: the same for the page and for the API.
+"""Actions on a study, a job, a delivery or a finding, shared by the page and the API.
 
-Each does it, writes the audit trail, and enqueues where there is work. Errors are those of :mod:`db.errors`.
+Each changes the database, writes the audit trail, and enqueues the work that follows. Errors are those of
+:mod:`db.errors`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def send_again(context: RequestContext, study_id: int, delivery_id: int) -> None
 
 
 def hold(context: RequestContext, study_id: int, reason: str) -> None:
-    """Hold a study and all of it that has not left yet."""
+    """Put a study and everything of it that has not been sent on hold."""
     reason = reason.strip()[:200] or "put on hold by hand"
     context.services.worklist.hold_study(study_id, reason, context.actor, context.now)
     context.audit("hold", "study", study_id, reason)
@@ -45,7 +46,7 @@ def release(context: RequestContext, study_id: int) -> None:
 
 
 def report(context: RequestContext, study_id: int) -> None:
-    """Take a study off the worklist."""
+    """Mark a study as reported; it leaves the worklist."""
     context.services.reporting.mark_reported(study_id, context.now, actor=context.actor, cause="marked as reported")
     context.audit("reported", "study", study_id)
 
@@ -58,15 +59,15 @@ def mark_unreported(context: RequestContext, study_id: int) -> None:
 
 
 def set_priority(context: RequestContext, study_id: int, priority: Priority | None) -> None:
-    """Set the hospital's priority, or leave it to triage; the worklist follows at once."""
-    word = priority.value if priority else "by triage"
+    """Set the hospital's priority, or remove it; the worklist is updated at once."""
+    chosen = priority.value if priority else "by triage"
     context.services.reporting.set_priority(study_id, priority, context.now, actor=context.actor, cause="set by hand")
-    context.audit("set priority", "study", study_id, word)
+    context.audit("set priority", "study", study_id, chosen)
     triage_again(context.services, study_id, context)
 
 
 def give_feedback_on(context: RequestContext, finding_id: int, verdict: Verdict, comment: str, source: str) -> None:
-    """Store what a reader thinks of a finding."""
+    """Store a reader's verdict on a finding."""
     context.services.feedback.give(
         finding_id,
         verdict,
@@ -79,10 +80,10 @@ def give_feedback_on(context: RequestContext, finding_id: int, verdict: Verdict,
 
 
 def switch_model(context: RequestContext, name: str, state: ModelState, reason: str) -> Switched:
-    """Switch a model for all jobs that begin from now on; the audit line is written with it.
+    """Set a model's state for all jobs that start from now on, and write the audit trail.
 
     Raises:
-        RecordNotFoundError: no such model analyses images here, or it is the gate.
+        RecordNotFoundError: there is no such model on this node, or it is the input quality check.
     """
     configured = context.services.settings.models
     if name not in (*configured.active, *configured.shadow):
@@ -99,5 +100,5 @@ def switch_model(context: RequestContext, name: str, state: ModelState, reason: 
 
 
 def triage_again(services: Services, study_id: int, context: RequestContext) -> None:
-    """Let triage decide anew with what is known now."""
+    """Repeat the triage decision with the current facts."""
     triage_study(study_id, services.worklist, services.settings.triage, context.now)

@@ -1,4 +1,4 @@
-"""The JSON API: the same as the page, for programs. A token is needed, or the session of a logged-in user."""
+"""The JSON API: the same functions as the page, for programs. It needs a token or the session of a logged-in user."""
 
 from __future__ import annotations
 
@@ -37,74 +37,74 @@ class _Strict(BaseModel):
 
 
 class WorklistQuery(_Strict):
-    """What part of the worklist to give."""
+    """Which part of the worklist to return."""
 
     show: Show = Show.UNREPORTED
     """Part of the worklist."""
     order: Order = Order.DUE
-    """What to sort by."""
+    """Sort key."""
     descending: bool = False
-    """Sort the other way round."""
+    """Reverse the order."""
     search: str = Field(default="", max_length=100)
-    """Words in name or description, or the beginning of patient ID or accession number."""
+    """Text in name or description, or the beginning of patient ID or accession number."""
     limit: int = Field(default=50, ge=1, le=200)
-    """Rows to give."""
+    """Number of rows to return."""
     offset: int = Field(default=0, ge=0, le=1_000_000)
-    """Rows to leave out."""
+    """Number of rows to skip."""
 
 
 class PageQuery(_Strict):
-    """What part of a long list to give."""
+    """Which part of a long list to return."""
 
     limit: int = Field(default=100, ge=1, le=500)
-    """Rows to give."""
+    """Number of rows to return."""
     offset: int = Field(default=0, ge=0, le=1_000_000)
-    """Rows to leave out."""
+    """Number of rows to skip."""
 
 
 class NoQuery(_Strict):
-    """Nothing can be asked for in the address."""
+    """No query parameters."""
 
 
 class PriorityBody(_Strict):
     """The hospital's priority."""
 
     priority: Priority | None
-    """Triage never goes below it; null leaves it to triage."""
+    """Lower limit of the triage priority; null removes it."""
 
 
 class HoldBody(_Strict):
     """Why a study is on hold."""
 
     reason: str = Field(min_length=1, max_length=200)
-    """One sentence for whoever finds it held."""
+    """One sentence for the users who find the study on hold."""
 
 
 class FeedbackBody(_Strict):
-    """What a reader thinks of a finding."""
+    """A reader's verdict on a finding."""
 
     verdict: Verdict
     """Accept, modify or reject."""
     comment: str = Field(default="", max_length=2000)
-    """What is right or wrong about it."""
+    """Comment on the finding."""
 
 
 class SwitchBody(_Strict):
-    """What becomes of a model's findings from now on."""
+    """How a model's findings are used from now on."""
 
     state: ModelState
     """Active: delivered and counted. Shadow: stored and compared. Off: stored, nothing else."""
     reason: str = Field(min_length=1, max_length=400)
-    """One sentence for whoever finds it so."""
+    """Reason for the change, in one sentence."""
 
 
 class DriftQuery(_Strict):
-    """What part of the report on drift to give."""
+    """Which part of the drift report to return."""
 
     weeks: int = Field(default=8, ge=1, le=104)
-    """ISO weeks to look back, with this one."""
+    """Number of ISO weeks, including the current one."""
     model: str = Field(default="", max_length=64)
-    """Only what is about this model, and about the images."""
+    """Limit the report to this model and to the images."""
 
 
 class Worklist(BaseModel):
@@ -115,7 +115,7 @@ class Worklist(BaseModel):
 
 
 class StudyAnswer(BaseModel):
-    """A study with everything that is known of it."""
+    """A study with all its details."""
 
     study: StudyDetail
     findings: tuple[IdentifiedFinding, ...]
@@ -125,7 +125,7 @@ class StudyAnswer(BaseModel):
 
 
 class SystemAnswer(BaseModel):
-    """How the node is."""
+    """State of the node."""
 
     queue: dict[str, int]
     oldest_job_seconds: float
@@ -138,7 +138,7 @@ class SystemAnswer(BaseModel):
 
 
 class ModelAnswer(BaseModel):
-    """A model of this node. ``state`` is active, shadow or off; gate or not configured where it cannot be switched."""
+    """A model of this node. ``state`` is active, shadow or off; gate or not configured if it cannot be switched."""
 
     name: str
     version: str
@@ -159,15 +159,13 @@ class ModelsAnswer(BaseModel):
 
 
 class DriftAnswer(BaseModel):
-    """How models, images and readers have behaved, per ISO week, the latest first."""
+    """Figures on models, images and readers for each ISO week, the latest first."""
 
     report: Watch
 
 
 class SwitchAnswer(BaseModel):
-    """Whether anything changed, how many deliveries wait for a person now, and how many notifications were
-    withdrawn.
-    """
+    """Whether the state changed, and how many deliveries were put on hold and notifications cancelled."""
 
     changed: bool
     on_hold: int
@@ -181,7 +179,7 @@ class AuditAnswer(BaseModel):
 
 
 class StudyName(BaseModel):
-    """What a person tells a study from others by."""
+    """Attributes by which a person identifies a study."""
 
     id: int
     study_instance_uid: str
@@ -192,7 +190,7 @@ class StudyName(BaseModel):
 
 
 class Done(BaseModel):
-    """It is done, to this study."""
+    """The action was done on this study."""
 
     done: Literal[True] = True
     study: StudyName
@@ -200,7 +198,7 @@ class Done(BaseModel):
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation of the API: its route, what it takes and gives, and who may."""
+    """One operation of the API: route, parameters, response and least role."""
 
     method: str
     path: str
@@ -212,9 +210,7 @@ class Operation:
     body: type[BaseModel] | None = None
 
     def endpoint(self) -> Endpoint:
-        """The route of this operation; what was asked for wrongly is answered with 422, a reason for not eligible
-        with 409.
-        """
+        """The route of this operation. Status 422: invalid input. Status 409: the state forbids the action."""
 
         def handle(context: RequestContext) -> Response:
             try:
@@ -247,21 +243,21 @@ def _query(context: RequestContext, kind: type[Body]) -> Body:
 
 
 def _worklist(context: RequestContext) -> Worklist:
-    asked = _query(context, WorklistQuery)
-    search = asked.search.replace("\x00", "")
+    query = _query(context, WorklistQuery)
+    search = query.search.replace("\x00", "")
     rows = context.services.reading.page(
-        show=asked.show,
+        show=query.show,
         search=search,
-        order=asked.order,
-        descending=asked.descending,
-        limit=asked.limit,
-        offset=asked.offset,
+        order=query.order,
+        descending=query.descending,
+        limit=query.limit,
+        offset=query.offset,
     )
     counts = {part.value: number for part, number in context.services.reading.counts().items() if part != Show.REPORTED}
-    return Worklist(studies=tuple(_veiled(context, row) for row in rows), counts=counts)
+    return Worklist(studies=tuple(_without_name(context, row) for row in rows), counts=counts)
 
 
-def _veiled(context: RequestContext, row: ListedStudy) -> ListedStudy:
+def _without_name(context: RequestContext, row: ListedStudy) -> ListedStudy:
     hidden = context.services.settings.admin.hide_patient_names
     return replace(row, patient_name=formatting.NAME_HIDDEN) if hidden else row
 
@@ -316,29 +312,29 @@ def _models(context: RequestContext) -> ModelsAnswer:
 
 
 def _switch_model(context: RequestContext) -> SwitchAnswer:
-    asked = _body(context, SwitchBody)
-    done = actions.switch_model(context, str(context.request.path_params["name"]), asked.state, asked.reason)
-    return SwitchAnswer(changed=done.changed, on_hold=done.on_hold, cancelled=done.cancelled)
+    body = _body(context, SwitchBody)
+    switched = actions.switch_model(context, str(context.request.path_params["name"]), body.state, body.reason)
+    return SwitchAnswer(changed=switched.changed, on_hold=switched.on_hold, cancelled=switched.cancelled)
 
 
 def _drift(context: RequestContext) -> DriftAnswer:
-    asked = _query(context, DriftQuery)
-    return DriftAnswer(report=watch(context.services.counts, context.now, weeks=asked.weeks, model=asked.model))
+    query = _query(context, DriftQuery)
+    return DriftAnswer(report=watch(context.services.counts, context.now, weeks=query.weeks, model=query.model))
 
 
 def _audit(context: RequestContext) -> AuditAnswer:
-    asked = _query(context, PageQuery)
-    return AuditAnswer(entries=context.services.audit.entries(limit=asked.limit, offset=asked.offset))
+    query = _query(context, PageQuery)
+    return AuditAnswer(entries=context.services.audit.entries(limit=query.limit, offset=query.offset))
 
 
-def _steer(act: Callable[[RequestContext, int], None]) -> Callable[[RequestContext], BaseModel]:
-    """An operation on one study, which must be there."""
+def _study_action(act: Callable[[RequestContext, int], None]) -> Callable[[RequestContext], BaseModel]:
+    """Make an operation on one study, which must exist."""
 
     def run(context: RequestContext) -> BaseModel:
         study_id = context.number("study")
         context.services.worklist.study_facts(study_id)
         act(context, study_id)
-        row = _veiled(context, context.services.reading.rows([study_id])[0])
+        row = _without_name(context, context.services.reading.rows([study_id])[0])
         names = {name: getattr(row, name) for name in StudyName.model_fields if name != "id"}
         return Done(study=StudyName(id=study_id, **names))
 
@@ -377,38 +373,42 @@ def _hold(context: RequestContext, study_id: int) -> None:
 VIEWER, RADIOLOGIST, ADMIN = Role.VIEWER, Role.RADIOLOGIST, Role.ADMIN
 OPERATIONS = (
     Operation("GET", PREFIX + "/worklist", "Part of the worklist", VIEWER, _worklist, Worklist, WorklistQuery),
-    Operation("GET", STUDY, "One study with everything", VIEWER, _study, StudyAnswer),
+    Operation("GET", STUDY, "One study with all its details", VIEWER, _study, StudyAnswer),
     Operation(
         "POST",
         STUDY + "/priority",
         "Set the priority",
         RADIOLOGIST,
-        _steer(_set_priority),
+        _study_action(_set_priority),
         Done,
         body=PriorityBody,
     ),
-    Operation("POST", STUDY + "/hold", "Hold a study", RADIOLOGIST, _steer(_hold), Done, body=HoldBody),
-    Operation("POST", STUDY + "/release", "Release a study", RADIOLOGIST, _steer(actions.release), Done),
-    Operation("POST", STUDY + "/reported", "Take off the worklist", RADIOLOGIST, _steer(actions.report), Done),
-    Operation("POST", STUDY + "/unreported", "Put back", RADIOLOGIST, _steer(actions.mark_unreported), Done),
-    Operation("POST", STUDY + "/jobs/{job:row}/retry", "Run a job again", RADIOLOGIST, _steer(_retry), Done),
-    Operation("POST", STUDY + "/deliveries/{delivery:row}/resend", "Send again", RADIOLOGIST, _steer(_resend), Done),
+    Operation("POST", STUDY + "/hold", "Put a study on hold", RADIOLOGIST, _study_action(_hold), Done, body=HoldBody),
+    Operation("POST", STUDY + "/release", "Release a study", RADIOLOGIST, _study_action(actions.release), Done),
+    Operation("POST", STUDY + "/reported", "Mark as reported", RADIOLOGIST, _study_action(actions.report), Done),
+    Operation(
+        "POST", STUDY + "/unreported", "Mark as unreported", RADIOLOGIST, _study_action(actions.mark_unreported), Done
+    ),
+    Operation("POST", STUDY + "/jobs/{job:row}/retry", "Run a job again", RADIOLOGIST, _study_action(_retry), Done),
+    Operation(
+        "POST", STUDY + "/deliveries/{delivery:row}/resend", "Send again", RADIOLOGIST, _study_action(_resend), Done
+    ),
     Operation(
         "POST",
         STUDY + "/findings/{finding:row}/feedback",
-        "Say what you think of a finding",
+        "Give a verdict on a finding",
         RADIOLOGIST,
-        _steer(_give_feedback),
+        _study_action(_give_feedback),
         Done,
         body=FeedbackBody,
     ),
-    Operation("GET", PREFIX + "/system", "How the node is", RADIOLOGIST, _system, SystemAnswer),
+    Operation("GET", PREFIX + "/system", "State of the node", RADIOLOGIST, _system, SystemAnswer),
     Operation("GET", PREFIX + "/drift", "Drift, agreement, comparison", RADIOLOGIST, _drift, DriftAnswer, DriftQuery),
     Operation("GET", PREFIX + "/models", "The models and their state", RADIOLOGIST, _models, ModelsAnswer),
     Operation(
         "POST",
         PREFIX + "/models/{name:str}/state",
-        "Switch a model",
+        "Set the state of a model",
         ADMIN,
         _switch_model,
         SwitchAnswer,
@@ -419,7 +419,7 @@ OPERATIONS = (
 
 
 def api_endpoints() -> tuple[Endpoint, ...]:
-    """The routes of the API, its own description included."""
+    """The routes of the API, including its OpenAPI document."""
     described = describe(OPERATIONS)
 
     def openapi(context: RequestContext) -> Response:

@@ -1,4 +1,4 @@
-"""The admin page: put together from its parts, and served."""
+"""The admin page: composition root and server."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ from db.worklist import Worklist
 from node.monitoring.drift import Counts
 from node.web import charts, formatting
 from node.web.api import api_endpoints
-from node.web.connection_limits import Door, Patience, guarded, limits_of
+from node.web.connection_limits import ConnectionLimiter, Deadlines, limited_protocol, limits_from
 from node.web.dependencies import Services, TaskQueue
 from node.web.event_stream import Feed
 from node.web.image_reader import Readers, ReadingLimits
 from node.web.middleware import Endpoint, SecurityHeaders, problem
 from node.web.rendering import Radiographs
 from node.web.routes import page_endpoints
-from node.web.trials import CurrentPredictor, PagePredictor, Trials
+from node.web.trials import CurrentPredictor, ImagePredictor, Trials
 from workers.destinations.destination_kind import PeerError
 from workers.destinations.destination_kinds import KINDS
 
 log = logging.getLogger("pleura.admin")
 _HERE = Path(__file__).parent
-_FORGET_SECONDS = 30.0
+_REMOVE_SECONDS = 30.0
 
 
 def create_app(
@@ -60,12 +60,12 @@ def create_app(
     *,
     task_queue: TaskQueue,
     clock: Callable[[], datetime],
-    load_page_predictor: Callable[[], PagePredictor],
+    load_image_predictor: Callable[[], ImagePredictor],
     echo: Callable[[Destination], str | None],
     readers: Readers,
     accounts: Accounts | None = None,
 ) -> Starlette:
-    """Make the application on an open database; ``app.state.services`` holds what its handlers work with."""
+    """Make the application on an open database; ``app.state.services`` holds the services of its handlers."""
     statistics = Statistics(engine)
     services = Services(
         settings=settings,
@@ -83,7 +83,7 @@ def create_app(
         feed=Feed(statistics.news),
         radiographs=Radiographs(settings.store.folder, readers.store.read_stored),
         trials=Trials(
-            readers.uploads.read_upload, load_page_predictor, timedelta(minutes=settings.admin.upload_minutes)
+            readers.uploads.read_upload, load_image_predictor, timedelta(minutes=settings.admin.upload_minutes)
         ),
         echo=echo,
         clock=clock,
@@ -93,9 +93,9 @@ def create_app(
         routes=[*(_route(endpoint, services) for endpoint in endpoints), Mount("/static", _static(), name="static")],
         middleware=[Middleware(SecurityHeaders)],
         exception_handlers={
-            HTTPException: _told(services),
-            SQLAlchemyError: _database_away(services),
-            500: _broken(services),
+            HTTPException: _http_error(services),
+            SQLAlchemyError: _database_error(services),
+            500: _internal_error(services),
         },
         lifespan=_lifespan(services),
     )
@@ -148,8 +148,8 @@ def _templates(settings: Settings) -> Environment:
     return environment
 
 
-def _told(services: Services) -> Callable[[Request, Exception], Response]:
-    """Errors that a handler raises on purpose: a page for people, JSON for programs."""
+def _http_error(services: Services) -> Callable[[Request, Exception], Response]:
+    """Answer an HTTPException of a handler: a page for people, JSON for programs."""
 
     def answer(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -158,18 +158,18 @@ def _told(services: Services) -> Callable[[Request, Exception], Response]:
     return answer
 
 
-def _database_away(services: Services) -> Callable[[Request, Exception], Response]:
+def _database_error(services: Services) -> Callable[[Request, Exception], Response]:
     def answer(request: Request, error: Exception) -> Response:
         log.error("the database cannot be used: %s", type(error).__name__)
-        return _error(services, request, 503, "the database does not answer; try again in a moment")
+        return _error(services, request, 503, "the database cannot be reached; try again in a moment")
 
     return answer
 
 
-def _broken(services: Services) -> Callable[[Request, Exception], Response]:
+def _internal_error(services: Services) -> Callable[[Request, Exception], Response]:
     def answer(request: Request, error: Exception) -> Response:
         del error  # uvicorn logs it with its traceback
-        return _error(services, request, 500, "something went wrong here; the log of the admin page says what")
+        return _error(services, request, 500, "internal error; see the log of the admin page")
 
     return answer
 
@@ -185,7 +185,7 @@ def _lifespan(services: Services) -> Callable[[Starlette], AbstractAsyncContextM
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         del app
-        forgetting = asyncio.create_task(_forget_trials(services))
+        forgetting = asyncio.create_task(_remove_expired_trials(services))
         yield
         forgetting.cancel()
         services.feed.close()
@@ -193,15 +193,15 @@ def _lifespan(services: Services) -> Callable[[Starlette], AbstractAsyncContextM
     return lifespan
 
 
-async def _forget_trials(services: Services) -> None:
-    """Drop expired files even when nobody looks."""
+async def _remove_expired_trials(services: Services) -> None:
+    """Remove expired trials at regular intervals."""
     while True:
-        await asyncio.sleep(_FORGET_SECONDS)
-        services.trials.forget_expired(services.clock())
+        await asyncio.sleep(_REMOVE_SECONDS)
+        services.trials.remove_expired(services.clock())
 
 
 def call(settings: Settings, destination: Destination) -> str | None:
-    """C-ECHO to ``destination``; the problem in words, or None where it answers and offers the verification it owes."""
+    """C-ECHO to ``destination``; the problem as text, or None if it answers and supports the set verification."""
     kind = KINDS[destination.kind]
     try:
         kind.verify(destination, settings.listener.ae_title)
@@ -212,7 +212,7 @@ def call(settings: Settings, destination: Destination) -> str | None:
 
 
 def run_admin(settings: Settings, ready: Callable[[int], None], stop: threading.Event) -> None:
-    """Serve the admin page until ``stop`` is set; ``ready`` is called with the port once it answers.
+    """Serve the admin page until ``stop`` is set; ``ready`` is called with the port once it is listening.
 
     Raises:
         OSError: The address cannot be bound.
@@ -232,7 +232,7 @@ def run_admin(settings: Settings, ready: Callable[[int], None], stop: threading.
             engine,
             task_queue=task_queue,
             clock=lambda: datetime.now(UTC),
-            load_page_predictor=lambda: load_page_predictor(settings, worklist),
+            load_image_predictor=lambda: load_image_predictor(settings, worklist),
             echo=lambda destination: call(settings, destination),
             readers=readers,
         )
@@ -244,24 +244,26 @@ def run_admin(settings: Settings, ready: Callable[[int], None], stop: threading.
     engine.dispose()
 
 
-def load_page_predictor(settings: Settings, worklist: Worklist) -> PagePredictor:
-    """The active pipeline with its networks, on the processor: the page must not take a worker's GPU.
+def load_image_predictor(settings: Settings, worklist: Worklist) -> ImagePredictor:
+    """Load the active pipeline on the CPU: the page must not use a worker's GPU.
 
-    A model that a person has switched is what they made of it here too.
+    Model states that users have set apply here too.
     """
     from models.predictor import load_predictor
     from workers.model_state_resolver import ModelStateResolver
     from workers.pipeline_digest import activated_pipeline, active_pipeline
 
     loaded = load_predictor(active_pipeline(settings), device="cpu", threads=settings.workers.threads)
-    board = ModelStateResolver(loaded, activated_pipeline(settings))
-    return CurrentPredictor(lambda: board.resolve(worklist.model_states()).predictor)
+    resolver = ModelStateResolver(loaded, activated_pipeline(settings))
+    return CurrentPredictor(lambda: resolver.resolve(worklist.model_states()).predictor)
 
 
 def _configuration(app: Starlette, settings: Admin) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=guarded(Door(limits_of(settings), Patience(settings.header_seconds), time.monotonic)),
+        http=limited_protocol(
+            ConnectionLimiter(limits_from(settings), Deadlines(settings.header_seconds), time.monotonic)
+        ),
         log_config=None,
         access_log=False,
         server_header=False,
@@ -273,7 +275,7 @@ def _configuration(app: Starlette, settings: Admin) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
-    """Tells when it is ready, and leaves the signals to the command that runs it."""
+    """Calls ``ready`` after the start, and leaves signals to the command that runs it."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config)
@@ -281,25 +283,25 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Take no signals."""
+        """Install no signal handlers."""
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then say so."""
+        """Start, then call ``ready``."""
         await super().startup(sockets)
         if self.started:
             self._ready()
 
 
 async def _serve(server: _Server, app: Starlette, listening: socket.socket, stop: threading.Event) -> None:
-    async def watch() -> None:
+    async def wait_for_stop() -> None:
         while not stop.is_set():
             await asyncio.sleep(0.1)
         app.state.services.feed.close()
         server.should_exit = True
 
-    monitoring = asyncio.create_task(watch())
+    waiting = asyncio.create_task(wait_for_stop())
     await server.serve([listening])
-    monitoring.cancel()
+    waiting.cancel()
     with suppress(asyncio.CancelledError):
-        await monitoring
+        await waiting

@@ -1,6 +1,6 @@
-"""Who is asking: client address, session, token or single sign-on, and whether a form is really ours.
+"""Authentication: client address, session, token, single sign-on, and protection against forged forms.
 
-Roles are compared here and nowhere else. An address or a name in a header is believed only from a trusted proxy.
+Roles are compared only in this module. An address or a name in a header is accepted only from a trusted proxy.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _RANK = {Role.VIEWER: 0, Role.RADIOLOGIST: 1, Role.ADMIN: 2}
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who makes a request. ``csrf`` is what a form of theirs must carry; empty for a token, which needs none."""
+    """The sender of a request. ``csrf`` is the token that their forms must carry; empty for an API token."""
 
     name: str
     display_name: str
@@ -34,13 +34,13 @@ class Principal:
     user: User | None = None
 
     def may(self, role: Role) -> bool:
-        """Whether this is at least ``role``."""
+        """Whether this principal has at least ``role``."""
         return _RANK[self.role] >= _RANK[role]
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a request comes from, after trusted proxies were looked through."""
+    """Origin of a request, with the headers of trusted proxies applied."""
 
     address: str
     secure: bool
@@ -48,9 +48,9 @@ class Origin:
 
 
 def origin_of(request: Request, trusted: Sequence[str]) -> Origin:
-    """The client's address and whether it speaks TLS.
+    """The client's address and whether it uses TLS.
 
-    ``X-Forwarded-For`` is read from the right, and only as far as trusted proxies have written it.
+    ``X-Forwarded-For`` is read from the right, only as far as trusted proxies have written it.
     """
     peer = request.client.host if request.client else ""
     if not is_within(peer, trusted):
@@ -80,7 +80,7 @@ def is_loopback(address: str) -> bool:
 
 
 def principal_of(request: Request, accounts: Accounts, settings: Admin, now: datetime) -> Principal | None:
-    """Who asks: the bearer of a token, or the user of a session; None where neither is valid."""
+    """The principal of a request: the bearer of a token or the user of a session; None if neither is valid."""
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         token = accounts.token(secret.strip(), now)
@@ -90,13 +90,13 @@ def principal_of(request: Request, accounts: Accounts, settings: Admin, now: dat
         return None
     named = signed_on_name(request, settings)
     if named and named.strip().lower() != session.user.name:
-        return None  # the proxy has signed somebody else on in the meantime
+        return None  # the proxy has signed on another user since
     user = session.user
     return Principal(user.name, user.display_name, user.role, session.csrf, user)
 
 
 def signed_on_name(request: Request, settings: Admin) -> str:
-    """The user that a trusted proxy has signed on; empty where there is none or it is not to be believed."""
+    """The user that a trusted proxy has signed on; empty if there is none or the proxy is not trusted."""
     if not settings.sign_on_header:
         return ""
     if not origin_of(request, settings.trusted_proxies).by_trusted_proxy:
@@ -105,7 +105,7 @@ def signed_on_name(request: Request, settings: Admin) -> str:
 
 
 def signed_on_user(name: str, accounts: Accounts, settings: Admin, now: datetime) -> User | None:
-    """The account of a user whom the proxy has signed on, made now where the settings allow it."""
+    """The account of a user whom the proxy has signed on; it is created if the settings allow it."""
     user = accounts.find_user(name)
     if user is not None:
         return None if user.disabled else user
@@ -118,7 +118,7 @@ def signed_on_user(name: str, accounts: Accounts, settings: Admin, now: datetime
 
 
 def same_site(request: Request) -> bool:
-    """Whether an unsafe request comes from a page of ours, as far as the browser says."""
+    """Whether an unsafe request comes from a page of this site, by the headers of the browser."""
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return False
     origin = request.headers.get("origin")
@@ -126,12 +126,12 @@ def same_site(request: Request) -> bool:
 
 
 def csrf_matches(given: str, expected: str) -> bool:
-    """Compare in constant time; an empty expectation never matches."""
+    """Compare in constant time; an empty expected value never matches."""
     return bool(expected) and hmac.compare_digest(given.encode(), expected.encode())
 
 
 def safe_next(path: str) -> str:
-    """A path of this site to go to after log-in; anything else becomes the worklist."""
+    """The path of this site to open after log-in; anything else becomes the worklist."""
     parts = urlsplit(path)
     inside = path.startswith("/") and not path.startswith("//") and "\\" not in path and path.isprintable()
     return path if inside and not parts.netloc and not parts.scheme else "/"

@@ -1,4 +1,4 @@
-"""Small charts as numbers for an inline SVG: pure functions from figures to points in a viewBox."""
+"""Coordinates of small charts for inline SVG: pure functions from figures to points in a viewBox."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WIDTH, HEIGHT = 600, 150
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One bar, in units of the viewBox, and what it says."""
+    """One bar, in units of the viewBox, with its tooltip."""
 
     x: float
     y: float
@@ -26,7 +26,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class BarChart:
-    """Bars from the oldest to the latest; ``top`` is the value at the upper edge."""
+    """Bars in order of time; ``top`` is the value at the upper edge."""
 
     bars: tuple[Bar, ...]
     top: float
@@ -37,7 +37,7 @@ class BarChart:
 
 @dataclass(frozen=True, slots=True)
 class Dot:
-    """One dot, in units of the viewBox, and what it says."""
+    """One dot, in units of the viewBox, with its tooltip."""
 
     x: float
     y: float
@@ -47,7 +47,7 @@ class Dot:
 
 @dataclass(frozen=True, slots=True)
 class DotChart:
-    """Dots with their median and 95th percentile in seconds, and where those lie."""
+    """Dots with their median and 95th percentile, in seconds and as positions."""
 
     dots: tuple[Dot, ...]
     top: float
@@ -82,9 +82,9 @@ def per_interval(moments: Sequence[datetime], now: datetime, *, bars: int = 48, 
 
 
 def latencies(jobs: Sequence[FinishedJob], now: datetime, *, hours: float = 24, most: int = 400) -> DotChart:
-    """Seconds from queue to result over the last ``hours``; of very many jobs only the latest ``most`` are drawn.
+    """Seconds from queue to result over the last ``hours``; only the latest ``most`` jobs are drawn.
 
-    Failed jobs are drawn and not counted."""
+    Failed jobs are drawn, but not part of the median and the percentile."""
     span = timedelta(hours=hours)
     values = sorted(job.waited for job in jobs if not job.failed)
     top = nice_top(_quantile(values, 0.98) if values else 1)
@@ -107,7 +107,7 @@ def latencies(jobs: Sequence[FinishedJob], now: datetime, *, hours: float = 24, 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One week of a trend: its value with its interval, in units of the viewBox, and what it says."""
+    """One week of a trend: its value with its interval, in units of the viewBox, with its tooltip."""
 
     x: float
     y: float
@@ -118,7 +118,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """Shares over weeks: ``line`` and ``band`` are points of SVG, ``marks`` the weeks that have one."""
+    """Shares over weeks: ``line`` and ``band`` are SVG points, ``marks`` the weeks with a value."""
 
     line: str
     band: str
@@ -130,7 +130,7 @@ class Trend:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Shares of scores by tenths: the latest week as bars, what was before as a stepped line."""
+    """Shares of scores by tenths: the latest week as bars, the weeks before as a stepped line."""
 
     bars: tuple[Bar, ...]
     before: str
@@ -139,7 +139,7 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class Cross:
-    """One image in a square of two models' scores, and what it says."""
+    """One image in a scatter plot of two models' scores, with its tooltip."""
 
     x: float
     y: float
@@ -151,7 +151,7 @@ SQUARE = 240
 
 
 def trend(weeks: Sequence[str], values: Mapping[str, tuple[float, float, float]]) -> Trend:
-    """Draw share, lower and upper bound of each week in ``values``; ``weeks`` are all of them, the oldest first."""
+    """Draw share, lower and upper bound of each week in ``values``; ``weeks`` are all weeks, the oldest first."""
     top = min(1.0, nice_share(max((high for _, _, high in values.values()), default=0.1)))
     step = WIDTH / max(len(weeks), 1)
 
@@ -175,7 +175,7 @@ def trend(weeks: Sequence[str], values: Mapping[str, tuple[float, float, float]]
 
 
 def histogram(latest: Sequence[int], before: Sequence[int]) -> Columns:
-    """Draw counts by tenths as shares, so that weeks of different size can be compared."""
+    """Draw counts by tenths as shares, so that weeks of different sizes can be compared."""
     now, earlier = _shares(latest), _shares(before)
     top = nice_share(max((*now, *earlier), default=0.1))
     width = WIDTH / max(len(latest), 1)
@@ -207,7 +207,7 @@ def _shares(counts: Sequence[int]) -> list[float]:
 
 
 def scatter(pairs: Sequence[Pair]) -> tuple[Cross, ...]:
-    """Draw each image with the active model's score to the right and the other's upwards; disagreements on top."""
+    """Draw each image with the active model's score as x and the shadow model's as y; disagreements on top."""
     made = [
         Cross(
             round(SQUARE * pair.active_score, 1),
@@ -239,9 +239,9 @@ def stage_shares(timings: dict[str, float]) -> tuple[tuple[str, float, float, fl
 
 
 def strength(probability: float, threshold: float) -> float:
-    """Where a probability stands beside its threshold, in percent: the threshold is always at 50.
+    """Position of a probability relative to its threshold, in percent: the threshold is always at 50.
 
-    Odds are compared, not probabilities, so that thresholds of 2 % and of 60 % read alike.
+    Odds are compared, not probabilities, so that thresholds of 2 % and of 60 % look alike.
     """
     odds = (1 - min(1 - 1e-6, max(1e-6, probability))) / min(1 - 1e-6, max(1e-6, probability))
     limit = min(1 - 1e-6, max(1e-6, threshold))

@@ -1,9 +1,9 @@
-"""Who may keep a connection to the admin page open, and for how long: nobody can shut the others out.
+"""Limits on the number and duration of connections to the admin page, so that no client can block the others.
 
-A connection costs its opener nothing, so those that have not asked for anything yet have a small limit of their own,
-and one address may hold only so many. Where a limit is reached, the connection that has waited longest makes room: a
-browser asks within milliseconds, so it is never that one. A request has a hard deadline for its header, and afterwards
-each direction must move so many bytes in a span, not just some byte.
+Opening a connection costs a client nothing, so connections without a request have a small limit of their own, and the
+number of connections from one address is limited. If a limit is reached, the connection that has waited longest is
+closed: a browser sends its request within milliseconds, so it is never that one. A request has a deadline for its
+header. After that, each direction must move a minimum number of bytes in each interval.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ _TOTAL = 500
 _WAITING = 64
 _WAITING_OF_ONE_ADDRESS = 16
 _BODY_BYTES = 16 * 1024
-_TELL_SECONDS = 60.0
+_LOG_SECONDS = 60.0
 _NO_REQUEST = "no request came in time"
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many connections there may be; ``waiting`` ones have not sent a whole request header yet.
+    """Maximum numbers of connections; ``waiting`` ones have not sent a complete request header yet.
 
-    ``unlimited`` addresses or networks (trusted proxies, which speak for many people) may hold any number of the total.
+    ``unlimited`` addresses or networks (trusted proxies, which serve many people) are limited only by the total.
     """
 
     total: int
@@ -48,10 +48,11 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a peer is waited for, in seconds: a whole header, each 16 KiB of a body, room for more of an answer.
+class Deadlines:
+    """Deadlines in seconds: for a complete header, for each 16 KiB of a body, and for reading a part of a response.
 
-    asyncio pauses a writer at 64 KiB in its buffer and lets it go on at 16 KiB: that much must leave within ``answer``.
+    asyncio pauses a writer at 64 KiB in its buffer and resumes it at 16 KiB; the client must read the difference within
+    ``answer``.
     """
 
     header: float
@@ -59,8 +60,8 @@ class Patience:
     answer: float = 30.0
 
 
-def limits_of(settings: Admin) -> Limits:
-    """The limits that the settings ask for."""
+def limits_from(settings: Admin) -> Limits:
+    """The limits from the settings."""
     per_address = settings.connections_per_address
     return Limits(
         _TOTAL, per_address, _WAITING, min(per_address, _WAITING_OF_ONE_ADDRESS), tuple(settings.trusted_proxies)
@@ -68,8 +69,8 @@ def limits_of(settings: Admin) -> Limits:
 
 
 @dataclass(slots=True, eq=False)
-class Held:
-    """One open connection: whose it is, and whether it waits for a request."""
+class OpenConnection:
+    """One open connection: its group of addresses, and whether it waits for a request."""
 
     group: str
     limited: bool
@@ -77,7 +78,7 @@ class Held:
 
 
 def group_of(address: str) -> str:
-    """What counts as one address: an IPv4 address, or the /64 network that one IPv6 customer is given."""
+    """The unit that counts as one address: an IPv4 address, or the /64 network that one IPv6 customer gets."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
@@ -88,20 +89,21 @@ def group_of(address: str) -> str:
     return address
 
 
-def who_makes_room(on_hold: Sequence[Held], newcomer: Held, limits: Limits) -> Held | None:
-    """The connection to close when ``newcomer`` opens one beside those ``on_hold``, the longest waiting first; None:
-    none.
+def connection_to_close(
+    open_ones: Sequence[OpenConnection], newcomer: OpenConnection, limits: Limits
+) -> OpenConnection | None:
+    """The connection to close when ``newcomer`` opens; None if none. ``open_ones`` begin with the longest waiting.
 
-    It is the newcomer itself only where all that count against the limit are being answered.
+    It is the newcomer itself only if all connections that count against the limit are being answered.
     """
-    waiting = [one for one in on_hold if one.waiting]
+    waiting = [one for one in open_ones if one.waiting]
     if newcomer.limited:
         own = [one for one in waiting if one.group == newcomer.group]
-        if sum(one.group == newcomer.group for one in on_hold) >= limits.of_one_address:
+        if sum(one.group == newcomer.group for one in open_ones) >= limits.of_one_address:
             return own[0] if own else newcomer
         if len(own) >= limits.waiting_of_one_address:
             return own[0]
-    if len(waiting) < limits.waiting and len(on_hold) < limits.total:
+    if len(waiting) < limits.waiting and len(open_ones) < limits.total:
         return None
     if not waiting:
         return newcomer
@@ -109,59 +111,59 @@ def who_makes_room(on_hold: Sequence[Held], newcomer: Held, limits: Limits) -> H
     return next(one for one in waiting if one.group == most)
 
 
-class Door:
-    """Keeps the open connections, and closes one where a limit asks for it."""
+class ConnectionLimiter:
+    """The open connections; closes one when a limit is reached."""
 
-    def __init__(self, limits: Limits, patience: Patience, clock: Callable[[], float]) -> None:
-        """``clock`` gives monotonic seconds; it only says when the log is written again."""
+    def __init__(self, limits: Limits, deadlines: Deadlines, clock: Callable[[], float]) -> None:
+        """``clock`` returns monotonic seconds; it limits how often the log is written."""
         self._limits = limits
-        self.patience = patience
+        self.deadlines = deadlines
         self._clock = clock
-        self._open: dict[Held, Callable[[], None]] = {}
+        self._open: dict[OpenConnection, Callable[[], None]] = {}
         self._closed: Counter[str] = Counter()
-        self._told_at = -_TELL_SECONDS
+        self._logged_at = -_LOG_SECONDS
 
-    def enter(self, address: str, close: Callable[[], None]) -> Held:
-        """Note a new connection; ``close`` ends it at once. It may be ended before this returns."""
+    def enter(self, address: str, close: Callable[[], None]) -> OpenConnection:
+        """Add a new connection; ``close`` closes it at once. It may be closed before this returns."""
         group = group_of(address)
-        newcomer = Held(group, limited=not is_within(address, self._limits.unlimited))
-        victim = who_makes_room(list(self._open), newcomer, self._limits)
+        newcomer = OpenConnection(group, limited=not is_within(address, self._limits.unlimited))
+        victim = connection_to_close(list(self._open), newcomer, self._limits)
         self._open[newcomer] = close
         if victim is not None:
-            self._turn_out(victim, "a limit on connections is reached")
+            self._close(victim, "a limit on connections is reached")
         return newcomer
 
-    def wait(self, on_hold: Held) -> None:
-        """A request of this connection is answered: it waits for another, behind those that wait already."""
-        close = self._open.pop(on_hold, None)
-        on_hold.waiting = True
+    def wait(self, entry: OpenConnection) -> None:
+        """Note that a request was answered: the connection waits for another, as the last of those that wait."""
+        close = self._open.pop(entry, None)
+        entry.waiting = True
         if close is not None:
-            self._open[on_hold] = close
+            self._open[entry] = close
 
-    def leave(self, on_hold: Held) -> None:
-        """A connection has ended."""
-        self._open.pop(on_hold, None)
+    def leave(self, entry: OpenConnection) -> None:
+        """Remove a connection that has ended."""
+        self._open.pop(entry, None)
 
-    def turn_out(self, on_hold: Held, reason: str) -> None:
-        """End a connection that is too slow."""
-        if on_hold in self._open:
-            self._turn_out(on_hold, reason)
+    def close_slow(self, entry: OpenConnection, reason: str) -> None:
+        """Close a connection that is too slow."""
+        if entry in self._open:
+            self._close(entry, reason)
 
-    def _turn_out(self, on_hold: Held, reason: str) -> None:
-        self._open.pop(on_hold)()
-        self._closed[on_hold.group] += 1
-        if self._clock() - self._told_at < _TELL_SECONDS:
+    def _close(self, entry: OpenConnection, reason: str) -> None:
+        self._open.pop(entry)()
+        self._closed[entry.group] += 1
+        if self._clock() - self._logged_at < _LOG_SECONDS:
             return
         group, count = self._closed.most_common(1)[0]
         log.warning("closed %d connections, %d of them from %s: %s", self._closed.total(), count, group, reason)
-        self._told_at = self._clock()
+        self._logged_at = self._clock()
         self._closed.clear()
 
 
-class GuardedProtocol(H11Protocol):
-    """HTTP/1.1 as uvicorn speaks it, behind a :class:`Door`, with a deadline for whatever the peer has to do next."""
+class LimitedProtocol(H11Protocol):
+    """uvicorn's HTTP/1.1 protocol with :class:`ConnectionLimiter` and a deadline for the client's next step."""
 
-    door: Door
+    limiter: ConnectionLimiter
 
     def __init__(
         self,
@@ -170,89 +172,89 @@ class GuardedProtocol(H11Protocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        """As uvicorn makes it for each connection."""
+        """Signature of uvicorn, which makes one for each connection."""
         super().__init__(config, server_state, app_state, _loop)
-        self._on_hold: Held | None = None
-        self._received = self._asked = 0
+        self._entry: OpenConnection | None = None
+        self._received = self._received_before = 0
         self._request: object = None
         self._reading: asyncio.TimerHandle | None = None
         self._writing: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ask the door, then wait for a header."""
+        """Register the connection, then wait for a header."""
         super().connection_made(cast(asyncio.Transport, transport))
-        self._on_hold = self.door.enter(self.client[0] if self.client else "", self.transport.abort)
+        self._entry = self.limiter.enter(self.client[0] if self.client else "", self.transport.abort)
         self._await_header()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection and its deadlines."""
+        """Remove the connection and its deadlines."""
         super().connection_lost(exc)
         _cancel(self._reading, self._writing)
-        if self._on_hold is not None:
-            self.door.leave(self._on_hold)
+        if self._entry is not None:
+            self.limiter.leave(self._entry)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes; a header that is whole begins the deadline of the body, or ends deadlines where there is none."""
+        """Handle bytes; a complete header starts the deadline of the body, or ends the deadline if there is no body."""
         self._received += len(data)
         super().data_received(data)
-        self._look()
+        self._check_request()
 
     def on_response_complete(self) -> None:
-        """Wait for the next request, unless it is here already."""
+        """Wait for the next request, unless it has arrived already."""
         super().on_response_complete()
-        if self.cycle.response_complete and self._on_hold is not None:
-            self.door.wait(self._on_hold)
+        if self.cycle.response_complete and self._entry is not None:
+            self.limiter.wait(self._entry)
             self._await_header()
         else:
-            self._look()
+            self._check_request()
 
     def pause_writing(self) -> None:
-        """The peer reads slower than we answer."""
+        """Start the deadline: the client reads more slowly than the response is written."""
         super().pause_writing()
         _cancel(self._writing)
-        self._writing = self.loop.call_later(self.door.patience.answer, self._give_up, "an answer was not read")
+        self._writing = self.loop.call_later(self.limiter.deadlines.answer, self._close_late, "a response was not read")
 
     def resume_writing(self) -> None:
-        """The peer has read enough for now."""
+        """End the deadline: the client has read enough."""
         super().resume_writing()
         _cancel(self._writing)
 
-    def _look(self) -> None:
-        """See whether another request has begun, and whether all of its body is here."""
-        if self._on_hold is None or self.cycle is None or self.cycle.response_complete:
+    def _check_request(self) -> None:
+        """Check whether another request has started, and whether its body is complete."""
+        if self._entry is None or self.cycle is None or self.cycle.response_complete:
             return
         begun, self._request = self._request is not self.cycle, self.cycle
-        self._on_hold.waiting = False
+        self._entry.waiting = False
         if begun or not self.cycle.more_body:
             _cancel(self._reading)
         if begun and self.cycle.more_body:
-            self._reading = self.loop.call_later(self.door.patience.body, self._weigh, self._received)
+            self._reading = self.loop.call_later(self.limiter.deadlines.body, self._check_body_rate, self._received)
 
     def _await_header(self) -> None:
         _cancel(self._reading)
-        self._asked = self._received
-        self._reading = self.loop.call_later(self.door.patience.header, self._give_up, _NO_REQUEST)
+        self._received_before = self._received
+        self._reading = self.loop.call_later(self.limiter.deadlines.header, self._close_late, _NO_REQUEST)
 
-    def _weigh(self, before: int) -> None:
-        """A body must bring so many bytes in each span, unless it is we who do not read."""
+    def _check_body_rate(self, before: int) -> None:
+        """Check that a body has brought the minimum of bytes in this interval, unless reading is paused here."""
         if not self.flow.read_paused and self._received - before < _BODY_BYTES:
-            self._give_up("a request came too slowly")
+            self._close_late("a request arrived too slowly")
             return
-        self._reading = self.loop.call_later(self.door.patience.body, self._weigh, self._received)
+        self._reading = self.loop.call_later(self.limiter.deadlines.body, self._check_body_rate, self._received)
 
-    def _give_up(self, reason: str) -> None:
-        if self._on_hold is None:
+    def _close_late(self, reason: str) -> None:
+        if self._entry is None:
             return
-        if reason is _NO_REQUEST and self._received == self._asked:
-            self.door.leave(self._on_hold)  # a browser opens a connection in advance: nothing to tell
+        if reason is _NO_REQUEST and self._received == self._received_before:
+            self.limiter.leave(self._entry)  # browsers open connections in advance: not worth a log line
             self.transport.abort()
             return
-        self.door.turn_out(self._on_hold, reason)
+        self.limiter.close_slow(self._entry, reason)
 
 
-def guarded(door: Door) -> type[H11Protocol]:
-    """The protocol for :class:`uvicorn.Config`, with ``door`` in front."""
-    return type("GuardedProtocol", (GuardedProtocol,), {"door": door})
+def limited_protocol(limiter: ConnectionLimiter) -> type[H11Protocol]:
+    """The protocol class for :class:`uvicorn.Config`, which uses ``limiter``."""
+    return type("LimitedProtocol", (LimitedProtocol,), {"limiter": limiter})
 
 
 def _cancel(*timers: asyncio.TimerHandle | None) -> None:

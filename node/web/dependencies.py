@@ -1,4 +1,4 @@
-"""What the handlers of the admin page work with, made once by :func:`node.web.app.create_app`."""
+"""The services that the handlers of the admin page use, made once by :func:`node.web.app.create_app`."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from node.web.trials import Trials
 
 
 class TaskQueue(Protocol):
-    """Tells the workers that there is something to do; losing a enqueue costs time and nothing else."""
+    """Wakes the workers. A lost message only costs time: the scheduler enqueues again."""
 
     def enqueue_jobs(self, jobs: Sequence[tuple[int, bool]]) -> bool:
-        """Enqueue jobs: row number, and whether it is STAT."""
+        """Enqueue jobs: row number, and whether the job is STAT."""
         ...
 
     def enqueue_deliveries(self, delivery_ids: Sequence[int]) -> bool:
@@ -38,7 +38,7 @@ class TaskQueue(Protocol):
 
 @dataclass(frozen=True)
 class Services:
-    """Everything that a handler may ask for. ``echo`` gives a problem in words, or None where the peer answers."""
+    """Everything that a handler may use. ``echo`` returns a problem as text, or None if the peer answers."""
 
     settings: Settings
     engine: Engine

@@ -1,7 +1,7 @@
-"""News for open pages: which studies have changed, as server-sent events (WHATWG HTML, 9.2).
+"""Server-sent events for open pages (WHATWG HTML, 9.2): which studies have changed.
 
-One poll of the table of events serves every page. The news names row numbers only; a page then asks for what its
-user may see.
+One poll of the table of events serves every page. An event contains row numbers only; a page then requests the rows
+that its user may see.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ _HEARTBEAT_SECONDS = 15.0
 
 
 class Feed:
-    """Polls while somebody listens, and tells every listener what changed."""
+    """Polls while there are listeners, and sends every listener the changes."""
 
     def __init__(self, poll: Poll) -> None:
-        """``poll(None)`` gives where the table of events ends now; ``poll(n)`` what came after event ``n``."""
+        """``poll(None)`` returns the end of the table of events; ``poll(n)`` the changes after event ``n``."""
         self._poll = poll
         self._listeners: set[asyncio.Queue[tuple[int, Sequence[int]] | None]] = set()
         self._task: asyncio.Task[None] | None = None
         self._closed = False
 
-    async def listen(self, still_welcome: Callable[[], Awaitable[bool]]) -> AsyncIterator[str]:
-        """The event stream of one page. It ends when the node stops, or when ``still_welcome`` says no."""
+    async def listen(self, is_authorised: Callable[[], Awaitable[bool]]) -> AsyncIterator[str]:
+        """The event stream of one page. It ends when the node stops, or when ``is_authorised`` returns False."""
         if self._closed:
             return
         queue: asyncio.Queue[tuple[int, Sequence[int]] | None] = asyncio.Queue(maxsize=100)
@@ -45,11 +45,11 @@ class Feed:
                 try:
                     news = await asyncio.wait_for(queue.get(), _HEARTBEAT_SECONDS)
                 except TimeoutError:
-                    if not await still_welcome():
+                    if not await is_authorised():
                         return
-                    yield ": still here\n\n"
+                    yield ": heartbeat\n\n"
                     continue
-                if news is None or not await still_welcome():
+                if news is None or not await is_authorised():
                     return
                 number, studies = news
                 yield f"id: {number}\nevent: change\ndata: {json.dumps({'studies': list(studies)})}\n\n"
@@ -80,7 +80,7 @@ class Feed:
 
 
 def _offer(queue: asyncio.Queue[tuple[int, Sequence[int]] | None], news: tuple[int, Sequence[int]] | None) -> None:
-    """A page that does not read loses news rather than memory; it asks for everything when it comes back."""
+    """Queue an event; a page that does not read loses old events, and requests everything when it reconnects."""
     if queue.full():
         queue.get_nowait()
     queue.put_nowait(news)

@@ -1,7 +1,7 @@
-"""From what the database and the store hold of a study to the page of :mod:`node.web.explanation_page`.
+"""Make the page of :mod:`node.web.explanation_page` from a study in the database and the store.
 
-The page shows what was said when it was said: findings come from the database and masks from the SEG that was sent, so
-a model that was changed since cannot rewrite it.
+The page shows the results as they were delivered: findings come from the database and masks from the SEG that was sent,
+so a later change of a model does not change it.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from workers.results.result_reader import tracked_masks
 
 
 def explain_study(detail: StudyDetail, store: Path, registry: Registry) -> str:
-    """The page about a study as HTML; ``store`` is the store folder, ``registry`` tells of codes and cards."""
+    """The page about a study as HTML; ``store`` is the store folder, ``registry`` has the codes and model cards."""
     models = [spec for spec in registry if spec.name in {item.model for job in detail.jobs for item in job.findings}]
     instances = {item.id: item for item in detail.instances}
     images = [_image(job, instances[job.instance_id], detail, store, models) for job in detail.jobs]
     not_eligible = [item for item in detail.instances if item.not_eligible is not None]
     reason = detail.triage_reason + "".join(
-        f" Image {item.id} was refused: {item.not_eligible.sentence}"
+        f" Image {item.id} is not eligible: {item.not_eligible.sentence}"
         for item in not_eligible
         if item.not_eligible is not None
     )
@@ -58,7 +58,7 @@ def _image(
 
 
 def _masks(job: JobDetail, detail: StudyDetail, store: Path) -> dict[str, Mask]:
-    """Masks of the SEG that the job made, by tracking UID."""
+    """Masks of the job's SEG by tracking UID."""
     for result in detail.results:
         if result.job_id == job.id and result.revision == job.revision and result.record.kind == "seg":
             path = store / result.record.path
@@ -69,11 +69,11 @@ def _masks(job: JobDetail, detail: StudyDetail, store: Path) -> dict[str, Mask]:
 def _prediction(
     job: JobDetail, shape: tuple[int, int], masks: Mapping[str, Mask], models: Sequence[ModelSpec]
 ) -> Prediction:
-    """What the job said; a finding and its segment have one tracking UID."""
+    """The prediction of a job; a finding and its segment have the same tracking UID."""
     not_analysed = (
         NotAnalysed(job.not_analysed.code, job.not_analysed.sentence) if job.not_analysed is not None else None
     )
-    # What runs in shadow is not fit to be told to anybody: it is stored to be compared.
+    # Findings of models in shadow are stored only for comparison and not shown here.
     findings = tuple(_finding(item, masks.get(item.tracking_uid), models) for item in job.findings if not item.shadow)
     return Prediction(shape=shape, findings=findings, not_analysed=not_analysed, timings=job.timings)
 

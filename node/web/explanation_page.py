@@ -1,6 +1,6 @@
-"""One page for a person: the image, what was found on it, the numbers behind it, and what this is not.
+"""One page about a study: the images, their findings with figures and evidence, and the limits of the models.
 
-The page is a single HTML file without scripts, fonts or pictures from elsewhere, so that it can be kept and printed.
+The page is a single HTML file without scripts and external fonts or pictures, so that it can be kept and printed.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ tr { border-bottom: 1px solid #8886; }
 @media print { .card { font-size: .7rem; } figure { break-inside: avoid; } }
 """
 _LIMITS = (
-    "A model sees one image. It knows neither the patient's history nor earlier images, nor what a reader would ask.",
-    "A probability is that of the model on its evaluation data; another hospital, device or patient group may differ.",
+    "A model analyses one image. It has neither the patient's history nor earlier images nor the clinical question.",
+    "Probabilities refer to the evaluation data of the model; another hospital, device or patient group may differ.",
     "An absent finding is not excluded. A pneumothorax can be invisible on a supine or AP radiograph.",
-    "The outline shows where the model's map is strong. It is no measurement of the finding's extent.",
-    "Only the findings listed here were looked for.",
+    "The outline shows where the model's activation is strong. It is not a measurement of the finding's extent.",
+    "Only the findings listed here were analysed.",
 )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ExplainedImage:
-    """One image of the study: its picture with the overlay, what was said, and where sizes hold.
+    """One image of the study: its picture with the overlay, its prediction and its spacing.
 
-    ``title`` names the image without the patient; ``notes`` say what had to be fixed to read it.
+    ``title`` names the image without the patient; ``notes`` list what had to be corrected to read it.
     """
 
     title: str
@@ -60,7 +60,7 @@ def explain_html(
     models: Sequence[ModelSpec],
     cards: Mapping[str, str],
 ) -> str:
-    """Make the page; ``models`` are those that analysed, ``cards`` the text of their model cards by name."""
+    """Make the page; ``models`` have analysed the images, ``cards`` are the texts of their model cards by name."""
     parts = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="warning">{_WARNING}</p>',
@@ -81,7 +81,7 @@ def explain_html(
 def _image(item: ExplainedImage, models: Sequence[ModelSpec]) -> str:
     parts = [f"<h2>{escape(item.title)}</h2>"]
     if item.picture is not None:
-        alternative = escape(f"{item.title} with the outlines of what was found")
+        alternative = escape(f"{item.title} with the outlines of the findings")
         parts.append(f'<figure><img alt="{alternative}" src="{_data_url(item.picture)}"></figure>')
     if item.prediction.not_analysed is not None:
         sentence = escape(item.prediction.not_analysed.sentence)
@@ -99,9 +99,9 @@ def _data_url(picture: Image.Image) -> str:
 
 
 def _findings(item: ExplainedImage, models: Sequence[ModelSpec]) -> str:
-    """Delivered findings first; those in shadow are told apart, since they never leave the node."""
+    """Delivered findings first, then those in shadow, which never leave the node."""
     rows = sorted(item.prediction.findings, key=lambda finding: (finding.mode is Mode.SHADOW, not finding.present))
-    names = ("Finding", "Answer", "Probability", "Reported from", "Size", "Evidence")
+    names = ("Finding", "Result", "Probability", "Threshold", "Size", "Evidence")
     head = "".join(f"<th>{name}</th>" for name in names)
     return f"<table><tr>{head}</tr>{''.join(_row(finding, item, models) for finding in rows)}</table>"
 

@@ -1,4 +1,4 @@
-"""Values of the database as words for people: names, ages, times, sizes, and what to do about an error."""
+"""Formatting of values for people: names, ages, times, sizes, and advice on errors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import date, datetime
 from db.queries.worklist import ListedStudy
 
 NAME_HIDDEN = "name hidden"
-NOTHING = "\u2013"
+NO_VALUE = "\u2013"
 
 
 def person(name: str, hidden: bool = False) -> str:
@@ -21,7 +21,7 @@ def person(name: str, hidden: bool = False) -> str:
 
 
 def age(birth_date: str, at: datetime) -> str:
-    """Age in years from a DICOM date; in months below two years, empty where the date says nothing."""
+    """Age in years from a DICOM date; in months below two years; empty if the date is invalid."""
     born = dicom_date(birth_date)
     if born is None or born > at.date():
         return ""
@@ -30,7 +30,7 @@ def age(birth_date: str, at: datetime) -> str:
 
 
 def dicom_date(value: str) -> date | None:
-    """A date (VR DA); None where it is none."""
+    """A date (VR DA); None if it is invalid."""
     if not re.fullmatch(r"\d{8}", value):
         return None
     try:
@@ -40,23 +40,23 @@ def dicom_date(value: str) -> date | None:
 
 
 def day(value: str) -> str:
-    """A DICOM date as ISO date, or as it came."""
+    """A DICOM date as ISO date, or unchanged if it is invalid."""
     found = dicom_date(value)
     return found.isoformat() if found else value
 
 
 def moment(value: datetime | None) -> str:
     """A time to the second, in UTC."""
-    return value.strftime("%Y-%m-%d %H:%M:%S") if value else NOTHING
+    return value.strftime("%Y-%m-%d %H:%M:%S") if value else NO_VALUE
 
 
 def clock(value: datetime | None) -> str:
     """Hours and minutes, in UTC."""
-    return value.strftime("%H:%M") if value else NOTHING
+    return value.strftime("%H:%M") if value else NO_VALUE
 
 
 def span(seconds: float) -> str:
-    """A length of time in its two largest units."""
+    """A duration in its two largest units."""
     seconds = abs(seconds)
     if seconds < 60:
         return f"{int(seconds)} s"
@@ -70,17 +70,17 @@ def span(seconds: float) -> str:
 
 
 def since(value: datetime, now: datetime) -> str:
-    """How long ago."""
+    """Time from ``value`` to ``now``."""
     return span((now - value).total_seconds())
 
 
 def seconds(value: float) -> str:
-    """A short time: milliseconds below a second."""
+    """A short duration: in milliseconds below a second."""
     return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.1f} s"
 
 
 def size(value: float) -> str:
-    """Bytes in a unit that reads well."""
+    """A number of bytes in a suitable unit."""
     for unit in ("B", "kB", "MB", "GB"):
         if value < 1000:
             return f"{value:.0f} {unit}" if unit == "B" or value >= 10 else f"{value:.1f} {unit}"
@@ -90,31 +90,31 @@ def size(value: float) -> str:
 
 def label(value: str) -> str:
     """``lung_opacity`` as ``Lung opacity``."""
-    words = value.replace("_", " ").replace("-", " ").strip()
-    return words[:1].upper() + words[1:]
+    spaced = value.replace("_", " ").replace("-", " ").strip()
+    return spaced[:1].upper() + spaced[1:]
 
 
 def percent(value: float | None) -> str:
-    """A probability; never 0 or 100 %, which no model may claim."""
+    """A probability in percent; never 0 or 100 %, which would claim certainty."""
     if value is None:
-        return NOTHING
+        return NO_VALUE
     return f"{min(99.9, max(0.1, value * 100)):.1f} %" if value < 0.1 or value > 0.99 else f"{value * 100:.0f} %"
 
 
 def figure(value: float) -> str:
-    """A measured value with three digits that mean something."""
+    """A measured value with three significant digits."""
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def area(mm2: float | None, fraction: float | None) -> str:
-    """Area in square centimetres where the spacing is known, else as share of the image."""
+    """Area in square centimetres if the spacing is known, else as a share of the image."""
     if mm2 is not None:
         return f"{mm2 / 100:.1f} cm²"
-    return f"{fraction * 100:.1f} % of the image" if fraction is not None else NOTHING
+    return f"{fraction * 100:.1f} % of the image" if fraction is not None else NO_VALUE
 
 
 def progress(received: datetime, due: datetime, now: datetime) -> int:
-    """How much of the time until ``due`` has passed, in percent, 100 at most."""
+    """The share of the time until ``due`` that has passed, in percent, at most 100."""
     whole = (due - received).total_seconds()
     return max(0, min(100, round(100 * (now - received).total_seconds() / whole))) if whole > 0 else 100
 
@@ -124,18 +124,21 @@ _REMEDIES = (
         r"was (switched off|put in shadow)",
         "Run the job again without that model, or activate it on the system page and re-send.",
     ),
-    (r"does not hold it", "Look in the destination's log and quarantine for why it drops this object; then re-send."),
-    (r"calling AE title", "Register our AE title at the destination, or set calling_ae_title for it."),
+    (r"does not hold it", "Find out from the destination's log and quarantine why it drops this object; then re-send."),
+    (r"calling AE title", "Register the AE title of this node at the destination, or set calling_ae_title for it."),
     (r"called AE title", "Correct ae_title of this destination in the configuration."),
     (
         r"refused|unreachable|cannot be reached|abort|connect|timed? ?out|no route",
         "Check that the peer runs and that host and port are right.",
     ),
-    (r"congested|limit of associations", "The peer is busy; it is tried again by itself."),
-    (r"0x[aA]7|out of resources", "The peer has no room; free its disk, then re-send."),
-    (r"0x[aA]9|0x[cC]|0x0122", "The peer does not take this object; check its log and the kinds it is configured for."),
+    (r"congested|limit of associations", "The peer is busy; the delivery is retried automatically."),
+    (r"0x[aA]7|out of resources", "The peer is out of resources; free its disk, then re-send."),
+    (
+        r"0x[aA]9|0x[cC]|0x0122",
+        "The peer does not accept this object; check its log and the result kinds configured for it.",
+    ),
     (r"identif|patient", "Compare the patient in PACS and here, correct it, then release."),
-    (r"time limit|stopped|too long", "Raise workers.job_seconds, or look at the size of this image; then retry."),
+    (r"time limit|stopped|too long", "Raise workers.job_seconds, or check the size of this image; then retry."),
     (r"memory", "Give the worker more memory; then retry."),
     (r"digest|model", "Run `pleura doctor`: a model file is missing or has changed."),
     (r"file|No such", "The image is no longer in the store; send it again from the PACS."),
@@ -143,13 +146,13 @@ _REMEDIES = (
 
 
 def remedy(error: str) -> str:
-    """What an administrator can do about an error, in one sentence."""
+    """Advice for an administrator about an error, in one sentence."""
     for pattern, advice in _REMEDIES:
         if re.search(pattern, error, re.IGNORECASE):
             return advice
-    return "Retry once; if it comes back, look for the number of this job in the worker's log."
+    return "Retry once; if the error repeats, search the worker's log for the number of this job."
 
 
 def only_shadow(row: ListedStudy) -> bool:
-    """Whether nothing but models in shadow has analysed a study: then no finding says nothing."""
+    """Whether only models in shadow have analysed a study: then the absence of findings has no meaning."""
     return bool(row.findings) and all(finding.shadow for finding in row.findings)

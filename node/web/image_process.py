@@ -1,8 +1,8 @@
-"""The process in which the admin page reads files that others have made: whatever they hold, the page goes on.
+"""The separate process in which the admin page reads untrusted image files, so that no file can stop the page.
 
-It takes a request from standard input and answers on standard output (:mod:`node.web.image_reader` is the other
-end), one after another until its input ends. It has a limit on memory, may write no file and leaves no core dump, so
-that a patient's pixels reach no disk when a decoder crashes.
+It reads requests from standard input and writes responses to standard output (:mod:`node.web.image_reader` is the other
+side), one after another until its input ends. Its memory is limited, it can write no file and leaves no core dump, so
+that a patient's pixels do not reach a disk when a decoder crashes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PR_SET_DUMPABLE = 4
 
 
 class ImageError(ValueError):
-    """A file cannot be shown or tried; the message says why, in words for a person."""
+    """A file cannot be shown or analysed; the message is the reason, for a user."""
 
 
 def read_upload(data: bytes) -> ModelInput:
@@ -59,9 +59,9 @@ def read_upload(data: bytes) -> ModelInput:
     except Image.DecompressionBombError as error:
         raise ImageError(_TOO_LARGE) from error
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ImageError("this is no DICOM, PNG or JPEG file that can be read") from error
+        raise ImageError("this is not a readable DICOM, PNG or JPEG file") from error
     pixels = np.clip(grey / (65535 if deep else 255), 0, 1).astype(np.float32)
-    return ModelInput(pixels, "", notes=("a picture without DICOM header: no spacing, and contrast as it is",))
+    return ModelInput(pixels, "", notes=("a picture without DICOM header: no pixel spacing, contrast unchanged",))
 
 
 def read_stored(path: Path) -> ModelInput:
@@ -90,12 +90,12 @@ def receive(stream: IO[bytes], maximum: int) -> tuple[dict[str, Any], bytearray]
     """Read one message that :func:`send` has written.
 
     Raises:
-        EOFError: The other side has gone.
-        ValueError: It is no such message, or larger than ``maximum`` bytes.
+        EOFError: The stream has ended.
+        ValueError: It is not such a message, or larger than ``maximum`` bytes.
     """
     head = json.loads(_exactly(stream, _length(stream, 1 << 20)))
     if not isinstance(head, dict):
-        raise ValueError("a message begins with an object")
+        raise ValueError("a message must begin with a JSON object")
     return head, _exactly(stream, _length(stream, maximum))
 
 
@@ -112,19 +112,19 @@ def _exactly(stream: IO[bytes], length: int) -> bytearray:
     while filled < length:
         count = stream.readinto(view[filled:])  # type: ignore[attr-defined]
         if not count:
-            raise EOFError("the other side has gone")
+            raise EOFError("the stream has ended")
         filled += count
     return made
 
 
 def confine(memory_bytes: int) -> None:
-    """Take ``memory_bytes`` more than now at most, write no file, leave no core dump."""
+    """Limit this process to ``memory_bytes`` more than it uses now; it can write no file and leaves no core dump."""
     pages = int(Path("/proc/self/statm").read_text().split()[0]) if sys.platform == "linux" else 0
     _lower(resource.RLIMIT_AS, pages * resource.getpagesize() + memory_bytes)
     _lower(resource.RLIMIT_FSIZE, 0)
     _lower(resource.RLIMIT_CORE, 0)
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)  # a core dump that is piped to a program knows no limit
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)  # RLIMIT_CORE does not limit a piped core dump
 
 
 def _lower(kind: int, value: int) -> None:
@@ -134,19 +134,19 @@ def _lower(kind: int, value: int) -> None:
 
 
 def _allow_processor(seconds: float) -> None:
-    """End this process when it uses the processor longer than that, even where nobody is left to stop it."""
+    """Limit the CPU time of this process, in case the parent process no longer exists to stop it."""
     used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
     resource.setrlimit(resource.RLIMIT_CPU, (int(used + seconds) + 1, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
 
 def answer(head: dict[str, Any], body: bytes | bytearray) -> tuple[dict[str, Any], bytes | memoryview]:
-    """The answer to one request; whatever a file does to its reader is an answer too."""
+    """The response to one request; every error of reading is a response too."""
     try:
         image = read_stored(Path(head["path"])) if head["path"] else read_upload(bytes(body))
     except ImageError as error:
         return {"problem": str(error)}, b""
     except MemoryError:
-        return {"problem": "reading this file would take more memory than it may"}, b""
+        return {"problem": "reading this file needs more memory than is allowed"}, b""
     except Exception:  # a decoder may raise anything; the traceback goes to the log
         traceback.print_exc()
         return {"problem": "this file cannot be read"}, b""

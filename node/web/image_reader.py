@@ -1,6 +1,6 @@
-"""Reads radiographs for the admin page in a process of their own, under limits of memory and time.
+"""Reads radiographs for the admin page in a separate process, with limits on memory and time.
 
-A file that crashes a decoder, inflates without end or never ends costs that process; the next file gets another one.
+A file that crashes a decoder, inflates without end or takes too long ends that process; the next file gets a new one.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from models.contract import ModelInput, Spacing
 from node.web.image_process import MAXIMUM_PIXELS, ImageError, receive, send
 
 log = logging.getLogger("pleura.admin")
-_TOO_SLOW = "reading this file takes longer than it may"
-_ENDED = "reading this file ended the process that read it"
+_TOO_SLOW = "reading this file takes longer than is allowed"
+_ENDED = "the process that read this file has crashed"
 
 
 @dataclass(frozen=True, slots=True)
 class ReadingLimits:
-    """What one file may cost: bytes of the file, bytes of memory, seconds."""
+    """Limits for one file: bytes of the file, bytes of memory, seconds."""
 
     file_bytes: int
     memory_bytes: int = 2 * 1024**3
@@ -36,10 +36,10 @@ class ReadingLimits:
 
 
 class ImageReader:
-    """Reads one file at a time. Its process is started by the first file and kept for the next."""
+    """Reads one file at a time. Its process is started with the first file and kept for the next."""
 
     def __init__(self, limits: ReadingLimits) -> None:
-        """Nothing is started yet."""
+        """The process is started later."""
         self._limits = limits
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -107,12 +107,12 @@ class ImageReader:
         process.wait()
         for stream in (process.stdin, process.stdout):
             assert stream is not None
-            with suppress(OSError):  # what it has not read is lost with it
+            with suppress(OSError):  # unread data is lost with the process
                 stream.close()
 
 
 class Readers:
-    """One reader for files of the store and one for what people bring, so that neither waits for the other."""
+    """One reader for files of the store and one for uploads, so that neither waits for the other."""
 
     def __init__(self, limits: ReadingLimits) -> None:
         """Both have the same limits."""
@@ -132,13 +132,17 @@ def _stop(process: subprocess.Popen[bytes], late: threading.Event) -> None:
 
 
 def _environment(ours: Mapping[str, str]) -> dict[str, str]:
-    """What the process inherits: where Python and its packages are, no secret of the node, one thread a library."""
+    """Environment of the process: the paths of Python and its packages, no secrets, one thread for each library."""
     kept = {name: ours[name] for name in ("PATH", "PYTHONPATH", "HOME", "LANG", "LD_LIBRARY_PATH") if name in ours}
     return kept | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
 
 
 def _model_input(head: dict[str, Any], body: bytearray) -> ModelInput:
-    """What the process has read; a message that makes no sense is a ``ValueError``."""
+    """Make a model input from a response.
+
+    Raises:
+        ValueError: the response is malformed.
+    """
     try:
         rows, columns = (int(length) for length in head["shape"])
         orientation, spacing = head["patient_orientation"], head["spacing"]
@@ -152,4 +156,4 @@ def _model_input(head: dict[str, Any], body: bytearray) -> ModelInput:
             notes=tuple(map(str, head["notes"])),
         )
     except (KeyError, TypeError, IndexError) as error:
-        raise ValueError("the process that reads images has answered something else") from error
+        raise ValueError("the process that reads images sent a malformed response") from error

@@ -1,7 +1,7 @@
-"""The frame around every handler: who asks, may they, is the form ours; and the headers of every answer.
+"""Middleware of every handler: authentication, authorisation, protection against forged forms, security headers.
 
-A handler is a plain function from a :class:`RequestContext` to a response. It runs in a thread, so that it may ask the
-database; a coroutine runs in the loop. It never has to think about roles or forged forms.
+A handler is a function from a :class:`RequestContext` to a response. It runs in a thread, so that it may query the
+database; a coroutine runs in the event loop. Roles and forged forms are handled here and not in the handlers.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _HEADERS = {
 
 @dataclass(frozen=True)
 class RequestContext:
-    """One request, with all that a handler needs to answer it."""
+    """One request with everything that a handler needs to answer it."""
 
     request: Request
     services: Services
@@ -70,17 +70,17 @@ class RequestContext:
 
     @property
     def who(self) -> Principal:
-        """The principal; a route without a role has none, and must not ask."""
+        """The principal. Handlers of routes without a role must not use it."""
         assert self.principal is not None
         return self.principal
 
     @property
     def actor(self) -> str:
-        """How the audit trail and the history name who is asking."""
+        """Name of the principal in the audit trail and the history."""
         return self.who.name
 
     def number(self, name: str) -> int:
-        """A row number in the path (the router lets digits through only); one too large for the database is unknown."""
+        """A row number in the path (the router accepts digits only); one too large for the database is answered 404."""
         value = int(self.request.path_params[name])
         if value > 2**31 - 1:
             raise HTTPException(404)
@@ -92,16 +92,16 @@ class RequestContext:
         return value if isinstance(value, str) else default
 
     def query(self, name: str, default: str = "") -> str:
-        """A parameter of the address."""
+        """A query parameter."""
         return self.request.query_params.get(name, default)
 
     def page(self, template: str, status: int = 200, **context: Any) -> HTMLResponse:
-        """Render a template, which always knows who asks and when."""
+        """Render a template; it always gets the principal and the time."""
         made = self.services.templates.get_template(template)
         return HTMLResponse(made.render(context=self, who=self.principal, now=self.now, **context), status)
 
     def audit(self, action: str, subject: str = "", study_id: int | None = None, detail: str = "") -> None:
-        """Write down what was done or seen."""
+        """Write an entry of the audit trail."""
         entry = AuditEntry(self.now, self.actor, action, subject, study_id, self.address, detail)
         self.services.audit.add(entry)
 
@@ -111,10 +111,10 @@ Handler = Callable[[RequestContext], Response] | Callable[[RequestContext], Awai
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One route: the least role that may use it (``None``: anybody), and what it takes.
+    """One route with the least role that may use it (``None``: no log-in needed) and its limits.
 
-    ``api`` answers errors as JSON. ``body_limit`` bounds what is read of a request, in bytes. ``at_once`` bounds how
-    many requests hold a body and a thread at the same moment; one more is answered 503.
+    ``api``: errors are answered as JSON. ``body_limit``: maximum size of a request body in bytes. ``at_once``: maximum
+    number of requests that hold a body and a thread at the same time; one more is answered 503.
     """
 
     method: str
@@ -132,7 +132,7 @@ class Endpoint:
         async def answer(request: Request) -> Response:
             nonlocal under_way
             if self.at_once is not None and under_way >= self.at_once:
-                raise HTTPException(503, "others are being served here; try again in a moment")
+                raise HTTPException(503, "too many requests are being handled; try again in a moment")
             under_way += 1
             try:
                 return await self._answer(request, services)
@@ -155,9 +155,9 @@ class Endpoint:
         origin = origin_of(request, settings.trusted_proxies)
         principal = await run_in_threadpool(principal_of, request, services.accounts, settings, now)
         if self.role is not None:
-            not_eligible = _not_eligible(request, principal, self.role, self.api)
-            if not_eligible is not None:
-                return not_eligible
+            denied = _denied(request, principal, self.role, self.api)
+            if denied is not None:
+                return denied
         context = RequestContext(request, services, now, origin.address, origin.secure, principal)
         return context if request.method in _SAFE else await self._with_body(context)
 
@@ -187,7 +187,7 @@ class Endpoint:
         return context
 
 
-def _not_eligible(request: Request, principal: Principal | None, role: Role, api: bool) -> Response | None:
+def _denied(request: Request, principal: Principal | None, role: Role, api: bool) -> Response | None:
     if principal is None and api:
         return problem(401, "a token or a log-in is needed", {"WWW-Authenticate": "Bearer"})
     if principal is None:
@@ -195,14 +195,14 @@ def _not_eligible(request: Request, principal: Principal | None, role: Role, api
         back = f"?{urlencode({'next': wanted})}" if request.method == "GET" and wanted != "/" else ""
         return RedirectResponse(f"/login{back}", 303)
     if not principal.may(role):
-        raise HTTPException(403, f"this needs the role {role.value}; you are {principal.role.value}")
+        raise HTTPException(403, f"this needs the role {role.value}; your role is {principal.role.value}")
     return None
 
 
 class _InMemory(MultiPartParser):
-    """Starlette's parser, which else writes a file of more than a megabyte into the folder for temporary files.
+    """Starlette's parser without temporary files; by default it writes files of more than a megabyte to one.
 
-    The limit on the whole body (:func:`_limited`) is what bounds the memory.
+    The limit on the whole body (:func:`_limited`) bounds the memory.
     """
 
     spool_max_size = 0  # SpooledTemporaryFile: never roll over to a file on disk
@@ -229,10 +229,10 @@ async def _json(request: Request) -> Any:
 
 
 def _limited(request: Request, limit: int) -> Request:
-    """The same request, which fails with 413 once more than ``limit`` bytes of it have been read."""
+    """The same request; it fails with 413 once more than ``limit`` bytes of its body have been read."""
     announced = request.headers.get("content-length", "0")
     if not announced.isdecimal() or int(announced) > limit:
-        raise HTTPException(413, "that is more than this page takes")
+        raise HTTPException(413, f"the request is larger than {limit} bytes")
     read = 0
 
     async def receive() -> Message:
@@ -240,7 +240,7 @@ def _limited(request: Request, limit: int) -> Request:
         message = await request.receive()
         read += len(message.get("body", b""))
         if read > limit:
-            raise HTTPException(413, "that is more than this page takes")
+            raise HTTPException(413, f"the request is larger than {limit} bytes")
         return message
 
     return Request(request.scope, receive)
@@ -252,14 +252,14 @@ def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> 
 
 
 class SecurityHeaders:
-    """Puts the security headers on every answer, errors too; and keeps patient data out of every cache."""
+    """Adds the security headers to every response, also to errors, and keeps patient data out of caches."""
 
     def __init__(self, app: ASGIApp) -> None:
         """Wrap ``app``."""
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
+        """Handle a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -272,7 +272,7 @@ class SecurityHeaders:
                     headers.setdefault(name.encode(), value.encode())
                 cache = b"public, max-age=300" if static else b"no-store"
                 headers.setdefault(b"cache-control", cache)
-                # A dictionary would lose a second cookie; those are kept as they came.
+                # A dictionary would lose a second cookie, so cookies are kept as a list.
                 cookies = [pair for pair in message.get("headers", []) if pair[0] == b"set-cookie"]
                 headers.pop(b"set-cookie", None)
                 message["headers"] = [*headers.items(), *cookies]

@@ -1,4 +1,4 @@
-"""The description of the JSON API: an OpenAPI document made from its operations, so that the two cannot differ."""
+"""The OpenAPI document of the JSON API, generated from its operations, so that the two cannot differ."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def describe(operations: tuple[Operation, ...]) -> dict[str, Any]:
 
 
 def _operation(operation: Operation, schema_of: Mapping[str, Any]) -> dict[str, Any]:
-    told = {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    problem = {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     answers: dict[str, Any] = {
         "200": {
             "description": operation.answer.__doc__,
@@ -55,8 +55,8 @@ def _operation(operation: Operation, schema_of: Mapping[str, Any]) -> dict[str, 
         }
     }
     reasons = {"400": "Not JSON", "401": "No token", "403": "Not this role", "404": "No such record"}
-    reasons |= {"409": "Not possible in this state", "413": "Too large", "422": "Not what is asked for"}
-    answers |= {code: {"description": text, "content": told} for code, text in reasons.items()}
+    reasons |= {"409": "Not possible in this state", "413": "Too large", "422": "Invalid value"}
+    answers |= {code: {"description": text, "content": problem} for code, text in reasons.items()}
     made: dict[str, Any] = {
         "summary": operation.summary,
         "description": f"Least role: {operation.role.value}.",

@@ -1,4 +1,4 @@
-"""A picture for a person: the radiograph, the outlines of what was found, and what this is not."""
+"""A radiograph as a picture with the outlines of findings and the research-use banner."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from models.contract import Mask, Pixels
 
 BANNER = "Research use only. Not a medical device. Not for diagnosis."
 
-# Okabe and Ito's palette: told apart by people with the common colour-vision deficiencies.
+# Okabe and Ito's palette: distinguishable with the common colour-vision deficiencies.
 _COLOURS = ((230, 159, 0), (86, 180, 233), (204, 121, 167), (0, 158, 115), (240, 228, 66), (213, 94, 0))
 _OPACITY = 0.28
 
@@ -26,7 +26,7 @@ class Region:
 
 
 def colour_of(index: int) -> tuple[int, int, int]:
-    """Colour (RGB, 0 to 255) of the region of this number."""
+    """Colour (RGB, 0 to 255) of the region with this index."""
     return _COLOURS[index % len(_COLOURS)]
 
 

@@ -1,7 +1,7 @@
-"""Radiographs and masks as PNG, made when somebody looks at them and kept on no disk.
+"""Radiographs and masks as PNG, made on request and never written to a disk.
 
 A picture for the viewer is *packed*: sixteen bits of grey in the red and green channel of an ordinary PNG, so that the
-browser can change window and level without asking again and without banding.
+browser can change window and level without another request and without banding.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One segment of a SEG: its number, and the Tracking UID (0062,0021) of the finding that it shows."""
+    """One segment of a SEG: its number, and the Tracking UID (0062,0021) of its finding."""
 
     number: int
     tracking_uid: str
 
 
 class Radiographs:
-    """Pictures of what lies in the store folder. Files there are named by digest and never change."""
+    """Pictures of the files in the store folder. Files there are named by digest and never change."""
 
     def __init__(self, folder: Path, read: Callable[[Path], ModelInput]) -> None:
-        """Show files of the store ``folder``; ``read`` reads a radiograph that somebody has sent."""
+        """Show files of the store ``folder``; ``read`` reads a received radiograph."""
         self._folder = folder.resolve()
         self._read_image = read
         self._lock = threading.Lock()
@@ -60,7 +60,7 @@ class Radiographs:
         return self._once(("preview", path, longest), lambda: grey_png(self._read(path), longest))
 
     def overlay(self, path: str, number: int, colour: Colour) -> bytes:
-        """Segment ``number`` of the SEG at ``path`` as a transparent PNG, one pixel for one of the source's or more.
+        """Segment ``number`` of the SEG at ``path`` as a transparent PNG, not larger than the source image.
 
         Raises:
             LookupError: There is no such segment.
@@ -73,7 +73,7 @@ class Radiographs:
         return self._once(("overlay", path, number, colour), make)
 
     def segments(self, path: str) -> tuple[Segment, ...]:
-        """Segments of the SEG at ``path``; none where the file has been removed."""
+        """Segments of the SEG at ``path``; none if the file has been removed."""
         try:
             dataset = dcmread(self._inside(path), stop_before_pixels=True)
         except FileNotFoundError:
@@ -105,7 +105,7 @@ class Radiographs:
 
 
 def shown_size(rows: int, columns: int, aspect: float, longest: int) -> tuple[int, int]:
-    """Width and height of the picture: square pixels, never enlarged but for the aspect."""
+    """Width and height of the picture: square pixels, enlarged only for the pixel aspect ratio."""
     width, height = float(columns), rows * aspect
     scale = min(1.0, longest / max(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale))
@@ -150,7 +150,7 @@ def mask_of(dataset: Dataset, number: int) -> Mask:
 
 
 def overlay_png(mask: Mask, colour: Colour, longest: int = LONGEST) -> bytes:
-    """A mask in ``colour``, half transparent, with an opaque edge; the viewer stretches it over the radiograph."""
+    """A mask in ``colour``, half transparent with an opaque edge; the viewer scales it to the radiograph."""
     size = shown_size(mask.shape[0], mask.shape[1], 1.0, longest)
     small = np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)) > 127
     made = np.zeros((*small.shape, 4), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Every route of the admin page with the least role that may use it: the one table of who may do what."""
+"""All routes of the admin page with the least role that may use each: the only table of permissions."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ STUDY = "/studies/{study:row}"
 
 
 class RowNumber(Convertor[int]):
-    """A row number in a path: as many digits as the database's largest has, so that no page is asked for a googol."""
+    """A row number in a path: at most as many digits as the largest row number of the database."""
 
     regex = "[0-9]{1,10}"
 
     def convert(self, value: str) -> int:
-        """Read it."""
+        """Parse a row number."""
         return int(value)
 
     def to_string(self, value: int) -> str:
-        """Write it."""
+        """Format a row number."""
         return str(value)
 
 
@@ -29,7 +29,7 @@ register_url_convertor("row", RowNumber())
 
 
 def page_endpoints(upload_bytes: int) -> tuple[Endpoint, ...]:
-    """The routes for people and for probes. A file to try may have ``upload_bytes``."""
+    """The routes of pages and probes. ``upload_bytes``: maximum size of a file for "Try it"."""
     viewer, radiologist, admin = Role.VIEWER, Role.RADIOLOGIST, Role.ADMIN
     return (
         Endpoint("GET", "/healthz", probes.alive, None),
@@ -41,7 +41,7 @@ def page_endpoints(upload_bytes: int) -> tuple[Endpoint, ...]:
         Endpoint("GET", "/account", login.show_account, viewer),
         Endpoint("POST", "/account", login.change_password, viewer),
         Endpoint("GET", "/", worklist.show_worklist, viewer),
-        Endpoint("GET", "/news", worklist.stream_news, viewer),
+        Endpoint("GET", "/news", worklist.stream_changes, viewer),
         Endpoint("GET", STUDY, study.show_study, viewer),
         Endpoint("GET", STUDY + "/history", study.show_history, viewer),
         Endpoint("GET", STUDY + "/images/{instance:row}.png", study.picture, viewer),

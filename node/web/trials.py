@@ -1,7 +1,7 @@
-"""“Try it”: one file that somebody drops on the page, analysed here and forgotten after some minutes.
+"""“Try it”: a file that a user uploads is analysed by the admin page and deleted after some minutes.
 
-Nothing of it is written to a file or to the database, and only who brought it can see it. It is read in a process of
-its own (:mod:`node.web.image_reader`), which may write no file either.
+Nothing of it is written to a file or to the database, and only its owner can see it. It is read in a separate process
+(:mod:`node.web.image_reader`), which can write no file either.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from node.web.rendering import LONGEST, overlay_png, packed_png, shown_size
 _KEPT = 8
 
 
-class PagePredictor(Protocol):
-    """What analyses an image: the active pipeline, loaded."""
+class ImagePredictor(Protocol):
+    """Analyses images with the loaded active pipeline."""
 
     def predict(self, model_input: ModelInput) -> Prediction:
-        """Say all that the pipeline says about one image."""
+        """Analyse one image with all models of the pipeline."""
         ...
 
 
 class CurrentPredictor:
-    """Judges each image by what is in force when it comes."""
+    """Analyses each image with the model states at that time."""
 
-    def __init__(self, current: Callable[[], PagePredictor]) -> None:
-        """Take what gives the judge of the moment."""
+    def __init__(self, current: Callable[[], ImagePredictor]) -> None:
+        """``current`` returns the predictor for the current model states."""
         self._current = current
 
     def predict(self, model_input: ModelInput) -> Prediction:
-        """Say all that the pipeline says about one image."""
+        """Analyse one image with all models of the pipeline."""
         return self._current().predict(model_input)
 
 
 @dataclass(frozen=True, slots=True)
 class TrialFinding:
-    """One finding of a trial. ``overlay`` is a transparent PNG, empty where there is no region."""
+    """One finding of a trial. ``overlay`` is a transparent PNG, empty if there is no region."""
 
     label: str
     probability: float | None
@@ -57,7 +57,7 @@ class TrialFinding:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What came out, with its pictures, until ``expires_at``."""
+    """Result of a trial with its pictures, kept until ``expires_at``."""
 
     key: str
     owner: str
@@ -73,52 +73,52 @@ class Trial:
 
 
 class Trials:
-    """Judges files one at a time, and keeps the last few."""
+    """Analyses files one at a time, and keeps the latest results."""
 
     def __init__(
-        self, read: Callable[[bytes], ModelInput], load: Callable[[], PagePredictor], lasting: timedelta
+        self, read: Callable[[bytes], ModelInput], load: Callable[[], ImagePredictor], lasting: timedelta
     ) -> None:
-        """``read`` reads a file, ``load`` makes the pipeline ready; it is called once, at the first trial."""
+        """``read`` reads a file. ``load`` loads the pipeline; it is called once, at the first trial."""
         self._read = read
         self._load = load
         self._lasting = lasting
-        self._predictor: PagePredictor | None = None
-        self._judging = threading.Lock()
+        self._predictor: ImagePredictor | None = None
+        self._predicting = threading.Lock()
         self._lock = threading.Lock()
         self._kept: dict[str, Trial] = {}
 
     def run(self, data: bytes, file_name: str, owner: str, now: datetime) -> Trial:
-        """Judge a file.
+        """Analyse a file.
 
         Raises:
-            node.web.image_process.ImageError: It is no image that can be read.
+            node.web.image_process.ImageError: It is not a readable image.
         """
         image = self._read(data)
-        with self._judging:
+        with self._predicting:
             if self._predictor is None:
                 self._predictor = self._load()
             prediction = self._predictor.predict(image)
         trial = _trial(image, prediction, secrets.token_urlsafe(12), owner, file_name, now + self._lasting)
         with self._lock:
-            self._forget(now)
+            self._remove(now)
             while len(self._kept) >= _KEPT:
                 del self._kept[next(iter(self._kept))]
             self._kept[trial.key] = trial
         return trial
 
     def find(self, key: str, owner: str, now: datetime) -> Trial | None:
-        """The trial of that key, for its owner, while it is kept."""
+        """The trial with this key if ``owner`` owns it and it has not expired; else None."""
         with self._lock:
-            self._forget(now)
+            self._remove(now)
             trial = self._kept.get(key)
         return trial if trial is not None and trial.owner == owner else None
 
-    def forget_expired(self, now: datetime) -> None:
-        """Drop what has been kept long enough."""
+    def remove_expired(self, now: datetime) -> None:
+        """Remove expired trials."""
         with self._lock:
-            self._forget(now)
+            self._remove(now)
 
-    def _forget(self, now: datetime) -> None:
+    def _remove(self, now: datetime) -> None:
         for key in [key for key, trial in self._kept.items() if trial.expires_at <= now]:
             del self._kept[key]
 

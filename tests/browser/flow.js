@@ -164,7 +164,7 @@ async function main() {
     await page.goto(base + place);
     await accessible(page, name);
   }
-  // A switch asks first, needs a reason, and is told on the model's own page.
+  // A switch asks first, needs a reason, and is confirmed on the model's own page.
   await page.goto(`${base}/system`);
   await accessible(page, "system for an admin");
   const asked = [];
@@ -172,7 +172,7 @@ async function main() {
   await page.click("details.switch summary");
   await page.selectOption("details.switch[open] select", "off");
   await page.fill("details.switch[open] [name=reason]", "notifications on every skin fold");
-  await Promise.all([page.waitForURL(/told=switched/), page.click("details.switch[open] button[type=submit]")]);
+  await Promise.all([page.waitForURL(/done=switched/), page.click("details.switch[open] button[type=submit]")]);
   assert.equal(asked.length, 1);
   assert.match(await page.textContent("[role=status]"), /From the next image on this model is off/);
   await accessible(page, "model");

@@ -1,4 +1,4 @@
-"""Log in and out, and one's own password."""
+"""Log-in, log-out, and changing one's own password."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from node.web.middleware import RequestContext
 
 
 def show_login(context: RequestContext) -> Response:
-    """The log-in form; a user whom a trusted proxy has signed on goes straight in."""
+    """The log-in form; a user whom a trusted proxy has signed on is logged in directly."""
     target = safe_next(context.query("next", "/"))
     settings = context.services.settings.admin
     name = signed_on_name(context.request, settings)
@@ -30,17 +30,17 @@ def show_login(context: RequestContext) -> Response:
         user = signed_on_user(name, context.services.accounts, settings, context.now)
         if user is None:
             raise HTTPException(403, "you are signed on, but this node has no account for you; ask an administrator")
-        return _let_in(context, user, target, "single sign-on")
+        return _open_session(context, user, target, "single sign-on")
     if context.principal is not None and context.principal.user is not None:
         return RedirectResponse(target, 303)
     return _form(context, target)
 
 
 def log_in(context: RequestContext) -> Response:
-    """Check name and password and begin a session."""
+    """Check name and password and open a session."""
     target = safe_next(context.field("next", "/"))
     if not csrf_matches(context.field("login_token"), context.request.cookies.get(LOGIN_COOKIE, "")):
-        return _form(context, target, "This form was open too long. Please try again.", 403)
+        return _form(context, target, "This form has expired. Please try again.", 403)
     name = context.field("name")
     try:
         user = context.services.accounts.log_in(name, context.field("password"), context.address, context.now)
@@ -50,11 +50,11 @@ def log_in(context: RequestContext) -> Response:
         return answer
     if user is None:
         return _form(context, target, "Name or password is wrong.", 401, name)
-    return _let_in(context, user, target, "password")
+    return _open_session(context, user, target, "password")
 
 
 def log_out(context: RequestContext) -> Response:
-    """End the session."""
+    """Close the session."""
     token = context.request.cookies.get(SESSION_COOKIE, "")
     context.services.accounts.close_session(token, context.actor, context.address, context.now)
     answer = RedirectResponse("/login", 303)
@@ -69,7 +69,7 @@ def show_account(context: RequestContext) -> Response:
 
 
 def change_password(context: RequestContext) -> Response:
-    """Change one's own password; other log-ins of the same user end."""
+    """Change one's own password; other sessions of the same user are closed."""
     user = context.who.user
     if user is None:
         raise HTTPException(403, "a token has no password")
@@ -82,7 +82,7 @@ def change_password(context: RequestContext) -> Response:
     except TooManyAttemptsError as error:
         return context.page("account.html", 429, problem=f"{str(error).capitalize()}.", done="")
     if not right:
-        return context.page("account.html", 400, problem="Your present password is another one.", done="")
+        return context.page("account.html", 400, problem="The current password is wrong.", done="")
     try:
         context.services.accounts.set_password(
             user.id,
@@ -106,7 +106,7 @@ def _form(context: RequestContext, target: str, problem: str = "", status: int =
     return answer
 
 
-def _let_in(context: RequestContext, user: User, target: str, how: str) -> Response:
+def _open_session(context: RequestContext, user: User, target: str, how: str) -> Response:
     lasting = timedelta(hours=context.services.settings.admin.session_hours)
     token = context.services.accounts.open_session(user, context.address, context.now, lasting, how)
     answer = RedirectResponse(target, 303)

@@ -1,4 +1,4 @@
-"""The models: what each is, what becomes of its findings, how it has behaved here, and the switch."""
+"""The page of a model: its state, its figures on this node, its card, and the form that changes its state."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WEEKS = 12
 
 @dataclass(frozen=True, slots=True)
 class ShownModel:
-    """A model of this node with its state, and what it has analysed here."""
+    """A model of this node with its state and its numbers of findings."""
 
     use: ModelInUse
     findings: int
@@ -37,17 +37,17 @@ class ShownModel:
 
     @property
     def spec(self) -> ModelSpec:
-        """What its file defines."""
+        """Its specification from the manifest."""
         return self.use.spec
 
     @property
     def has_card(self) -> bool:
-        """Whether a card was written for it."""
+        """Whether it has a model card."""
         return self.spec.card is not None and self.spec.card.is_file()
 
 
 def known_models(context: RequestContext) -> tuple[ShownModel, ...]:
-    """Every model that could run; none where a manifest is wrong, which the checks of the system page tell."""
+    """All models of the registry; none if a manifest is invalid, which a check on the system page reports."""
     settings = context.services.settings.models
     try:
         specs = read_registry(settings.folder, verify=False).specs
@@ -62,7 +62,7 @@ def known_models(context: RequestContext) -> tuple[ShownModel, ...]:
 
 
 def show_model(context: RequestContext) -> Response:
-    """One model: its state with the switch, weeks of scores and of agreement, the comparison, and its card."""
+    """The page of one model: state, weekly scores, verdicts and discrepancies, comparison, and model card."""
     name = str(context.request.path_params["name"])
     shown = next((model for model in known_models(context) if model.name == name), None)
     if shown is None:
@@ -78,29 +78,30 @@ def show_model(context: RequestContext) -> Response:
         series=label_series(report, (shown,)),
         comparisons=[(one, scatter(one.pairs)) for one in report.comparisons],
         history=model_history(context.services.engine, name),
-        told=context.query("told"),
+        done=context.query("done"),
         on_hold=_count(context.query("on_hold")),
         cancelled=_count(context.query("cancelled")),
     )
 
 
 def switch(context: RequestContext) -> Response:
-    """The switch of the page. What it did is told on the model's page."""
-    name, word, reason = (
+    """Change the state of a model. The model's page shows the result."""
+    name, state, reason = (
         str(context.request.path_params["name"]),
         context.field("state"),
         context.field("reason").strip(),
     )
-    if word not in set(ModelState):
+    if state not in set(ModelState):
         raise HTTPException(400, "a state is active, shadow or off")
     if not reason:
-        raise HTTPException(400, "say why, for whoever finds it so")
+        raise HTTPException(400, "a reason is required")
     try:
-        done = actions.switch_model(context, name, ModelState(word), reason)
+        switched = actions.switch_model(context, name, ModelState(state), reason)
     except RecordNotFoundError as error:
         raise HTTPException(404, str(error)) from error
-    told = "switched" if done.changed else "same"
-    return RedirectResponse(f"/system/models/{name}?told={told}&on_hold={done.on_hold}&cancelled={done.cancelled}", 303)
+    done = "switched" if switched.changed else "same"
+    counts = f"on_hold={switched.on_hold}&cancelled={switched.cancelled}"
+    return RedirectResponse(f"/system/models/{name}?done={done}&{counts}", 303)
 
 
 def _count(given: str) -> int:
@@ -108,11 +109,11 @@ def _count(given: str) -> int:
 
 
 def label_series(report: Watch, models: tuple[ShownModel, ...]) -> list[dict[str, object]]:
-    """Each label of each version with its weeks, the oldest first, as charts.
+    """Charts of each label of each version over the weeks, the oldest first.
 
-    ``quiet`` are labels that their model's manifest itself keeps in shadow.
+    ``in_shadow``: the manifest keeps the label in shadow.
     """
-    quiet = {(model.name, label.name) for model in models for label in model.spec.labels if label.mode is Mode.SHADOW}
+    shadow = {(model.name, label.name) for model in models for label in model.spec.labels if label.mode is Mode.SHADOW}
     series: dict[tuple[str, str, str], list[ScoreWeek]] = {}
     for one in reversed(report.scores):
         series.setdefault((one.model, one.version, one.label), []).append(one)
@@ -122,7 +123,7 @@ def label_series(report: Watch, models: tuple[ShownModel, ...]) -> list[dict[str
             "model": model,
             "version": version,
             "label": label,
-            "quiet": (model, label) in quiet,
+            "in_shadow": (model, label) in shadow,
             "latest": weeks[-1],
             "share": trend(order, {one.week: (one.share, one.share_low, one.share_high) for one in weeks}),
             "scores": histogram(weeks[-1].histogram, _together(weeks[:-1])),
@@ -132,7 +133,7 @@ def label_series(report: Watch, models: tuple[ShownModel, ...]) -> list[dict[str
 
 
 def image_trends(report: Watch) -> list[tuple[str, Trend]]:
-    """What the images of each week were like: the share not analysed, and brightness and contrast with quartiles."""
+    """Charts of the images of each week: the share not analysed, and brightness and contrast with quartiles."""
     order = list(reversed(report.weeks))
     shares = {one.week: (one.not_analysed_share, one.not_analysed_low, one.not_analysed_high) for one in report.images}
     made = [("Not analysed, 95 %", trend(order, shares))]
@@ -154,14 +155,14 @@ def _together(weeks: list[ScoreWeek]) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True)
 class VerdictTotal:
-    """Readers' words on a label over all weeks: how many, and the share accepted with its interval."""
+    """Readers' verdicts on a label over all weeks: their number, and the share accepted with its interval."""
 
     total: int
     share: tuple[float, float, float]
 
 
 def verdict_totals(report: Watch) -> dict[tuple[str, str, str], VerdictTotal]:
-    """Readers' words by model, version and label."""
+    """Readers' verdicts by model, version and label."""
     counted: dict[tuple[str, str, str], tuple[int, int]] = {}
     for one in report.verdicts:
         key = (one.model, one.version, one.label)
@@ -174,11 +175,11 @@ def verdict_totals(report: Watch) -> dict[tuple[str, str, str], VerdictTotal]:
     }
 
 
-def alike(comparison: Comparison) -> str:
-    """Cohen's kappa in a word (Landis and Koch 1977)."""
+def kappa_category(comparison: Comparison) -> str:
+    """Category of Cohen's kappa (Landis and Koch 1977)."""
     if comparison.kappa is None:
         return "not defined"
-    for limit, word in ((0.8, "almost perfect"), (0.6, "substantial"), (0.4, "moderate"), (0.2, "fair")):
+    for limit, category in ((0.8, "almost perfect"), (0.6, "substantial"), (0.4, "moderate"), (0.2, "fair")):
         if comparison.kappa > limit:
-            return word
+            return category
     return "slight"

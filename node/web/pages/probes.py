@@ -1,4 +1,4 @@
-"""For machines: alive, ready, and figures for Prometheus. None of it names a patient or a study."""
+"""Liveness and readiness probes, and metrics for Prometheus. None of them names a patient or a study."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _KNOWN_STATES = {
 
 
 def alive(context: RequestContext) -> Response:
-    """Answers while the process lives."""
+    """Liveness: answers as long as the process runs."""
     del context
     return PlainTextResponse("alive\n")
 
 
 def ready(context: RequestContext) -> Response:
-    """Answers 200 when the database can be used, 503 with a word when not."""
+    """Readiness: 200 if the database can be used, else 503."""
     problem = schema_problem(context.services.engine)
     return JSONResponse({"ready": problem is None}, 200 if problem is None else 503)
 
 
 def metrics(context: RequestContext) -> Response:
-    """Prometheus text format 0.0.4, for the bearer of the token, or for this machine where there is none."""
+    """Metrics in Prometheus text format 0.0.4: with the token, or from this machine if no token is configured."""
     wanted = context.services.settings.admin.metrics_token
     if wanted is not None:
         scheme, _, given = context.request.headers.get("authorization", "").partition(" ")
@@ -45,7 +45,7 @@ def metrics(context: RequestContext) -> Response:
     try:
         text = "\n".join(_lines(context)) + "\n"
     except SQLAlchemyError:
-        return PlainTextResponse("the database does not answer\n", 503)
+        return PlainTextResponse("the database cannot be reached\n", 503)
     return PlainTextResponse(text, headers={"content-type": "text/plain; version=0.0.4; charset=utf-8"})
 
 
@@ -62,18 +62,18 @@ def _lines(context: RequestContext) -> Iterator[str]:
     for part, number in statistics.unreported().items():
         if part.value != "reported":
             yield f'pleura_studies_unreported{{part="{part.value}"}} {number}'
-    yield "# HELP pleura_studies_overdue Unreported studies whose limit has passed."
+    yield "# HELP pleura_studies_overdue Unreported studies whose due time has passed."
     yield "# TYPE pleura_studies_overdue gauge"
     yield f"pleura_studies_overdue {statistics.overdue(context.now)}"
-    yield "# HELP pleura_oldest_job_seconds Age of the oldest job that waits."
+    yield "# HELP pleura_oldest_job_seconds Age of the oldest waiting job."
     yield "# TYPE pleura_oldest_job_seconds gauge"
     yield f"pleura_oldest_job_seconds {statistics.oldest_queued(context.now):.3f}"
-    yield "# HELP pleura_model_state What becomes of a model's findings: 1 for the state that it is in."
+    yield "# HELP pleura_model_state State of a model: 1 for its current state, else 0."
     yield "# TYPE pleura_model_state gauge"
     for model in known_models(context):
         for state in ModelState if model.use.switchable else ():
             yield f'pleura_model_state{{model="{model.name}",state="{state}"}} {int(model.use.state == state)}'
-    yield "# HELP pleura_notifications Number of notifications on critical findings by channel and state."
+    yield "# HELP pleura_notifications Number of critical-result notifications by channel and state."
     yield "# TYPE pleura_notifications gauge"
     for channel, counted in notification_counts(context.services).items():
         for state in NotificationState:

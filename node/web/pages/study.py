@@ -1,4 +1,4 @@
-"""One study: the radiograph with what was found, everything that happened to it, and what can be done."""
+"""The page of one study: the radiograph with its findings, deliveries, history and actions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from workers.stale_objects import by_hand
 
 @dataclass(frozen=True, slots=True)
 class ShownFinding:
-    """A finding with its place in the viewer: ``overlay`` is the address of its mask, empty where it has none."""
+    """A finding as shown in the viewer: ``overlay`` is the address of its mask, empty if it has none."""
 
     finding: IdentifiedFinding
     overlay: str
@@ -36,7 +36,7 @@ class ShownFinding:
 
 @dataclass(frozen=True, slots=True)
 class ShownImage:
-    """An image that can be looked at, its latest job and what was found in it."""
+    """An image that can be shown, with its latest job and its findings."""
 
     instance: InstanceDetail
     job: JobDetail | None
@@ -44,7 +44,7 @@ class ShownImage:
 
 
 def show_study(context: RequestContext) -> Response:
-    """The page of one study; that it was looked at is written down."""
+    """The page of one study; the view is written to the audit trail."""
     study_id = context.number("study")
     detail = _detail(context, study_id)
     listed = context.services.reading.rows([study_id])[0]
@@ -64,12 +64,12 @@ def show_study(context: RequestContext) -> Response:
         notifications=Notifications(context.services.engine).of_study(study_id),
         to_remove=by_hand(detail, context.services.settings.destinations),
         problem=context.query("problem")[:200],
-        told=_DONE.get(context.query("told"), ""),
+        done=_DONE.get(context.query("done"), ""),
     )
 
 
 def show_history(context: RequestContext) -> Response:
-    """Everything that happened to a study, and who looked at it."""
+    """All events of a study and, for an administrator, its audit trail."""
     study_id = context.number("study")
     detail = _detail(context, study_id)
     trail = context.services.audit.entries(limit=500, study_id=study_id) if context.who.role.value == "admin" else ()
@@ -77,7 +77,7 @@ def show_history(context: RequestContext) -> Response:
 
 
 def picture(context: RequestContext) -> Response:
-    """The radiograph of one instance for the viewer, or with ``size=preview`` a small ordinary one."""
+    """The radiograph of one instance for the viewer, or a small ordinary PNG with ``size=preview``."""
     instance = _instance(context)
     radiographs = context.services.radiographs
     make = radiographs.preview if context.query("size") == "preview" else radiographs.packed
@@ -90,7 +90,7 @@ def picture(context: RequestContext) -> Response:
 
 
 def overlay(context: RequestContext) -> Response:
-    """One segment of a SEG as a transparent picture in the colour of its number."""
+    """One segment of a SEG as a transparent picture in its colour."""
     detail = _detail(context, context.number("study"))
     result = next((result for result in detail.results if result.id == context.number("result")), None)
     if result is None or result.record.kind != "seg":
@@ -104,7 +104,7 @@ def overlay(context: RequestContext) -> Response:
 
 
 def act(context: RequestContext) -> Response:
-    """A button of the page. A reason for not eligible of the database is told on the page, in its own words."""
+    """An action button of the page. If the database forbids the action, the page shows its message."""
     study_id = context.number("study")
     action = _ACTIONS.get(context.request.path_params["action"])
     if action is None:
@@ -116,11 +116,11 @@ def act(context: RequestContext) -> Response:
         raise HTTPException(404, str(error)) from error
     except DatabaseError as error:
         return _back(context, study_id, str(error))
-    return _back(context, study_id, told=context.request.path_params["action"])
+    return _back(context, study_id, done=context.request.path_params["action"])
 
 
 def give_feedback(context: RequestContext) -> Response:
-    """A verdict on a finding of this study."""
+    """Store a verdict on a finding of this study."""
     study_id, finding_id = context.number("study"), context.number("finding")
     if finding_id not in {finding.id for finding in context.services.feedback.findings(study_id)}:
         raise HTTPException(404)
@@ -128,7 +128,7 @@ def give_feedback(context: RequestContext) -> Response:
     if verdict not in set(Verdict):
         raise HTTPException(400, "a verdict is accept, modify or reject")
     actions.give_feedback_on(context, finding_id, Verdict(verdict), context.field("comment"), "web")
-    return _back(context, study_id, told="verdict")
+    return _back(context, study_id, done="verdict")
 
 
 def _retry(context: RequestContext, study_id: int) -> None:
@@ -142,10 +142,10 @@ def _send_again(context: RequestContext, study_id: int) -> None:
 
 
 def _set_priority(context: RequestContext, study_id: int) -> None:
-    word = context.field("priority")
-    if word not in {*Priority, "triage"}:
+    chosen = context.field("priority")
+    if chosen not in {*Priority, "triage"}:
         raise HTTPException(400, "a priority is critical, urgent, routine or triage")
-    actions.set_priority(context, study_id, None if word == "triage" else Priority(word))
+    actions.set_priority(context, study_id, None if chosen == "triage" else Priority(chosen))
 
 
 _ACTIONS: dict[str, Callable[[RequestContext, int], None]] = {
@@ -169,7 +169,7 @@ _DONE = {
     "priority": "The priority is set",
     "verdict": "The verdict is stored",
 }
-"""What the page says of an action that is done, before it repeats whose study it was."""
+"""Message of the page after an action; the page adds the patient and the study."""
 
 
 def _of_study(context: RequestContext, known: list[int]) -> int:
@@ -180,8 +180,8 @@ def _of_study(context: RequestContext, known: list[int]) -> int:
     return int(given)
 
 
-def _back(context: RequestContext, study_id: int, problem: str = "", told: str = "") -> Response:
-    values = {"image": context.field("image"), "problem": problem, "told": told}
+def _back(context: RequestContext, study_id: int, problem: str = "", done: str = "") -> Response:
+    values = {"image": context.field("image"), "problem": problem, "done": done}
     query = urlencode({name: value for name, value in values.items() if value})
     return RedirectResponse(f"/studies/{study_id}" + (f"?{query}" if query else ""), 303)
 
@@ -203,7 +203,7 @@ def _instance(context: RequestContext) -> InstanceDetail:
 
 
 def _images(context: RequestContext, detail: StudyDetail) -> tuple[ShownImage, ...]:
-    """Images that can be looked at, those with findings first."""
+    """Images that can be shown, those with a job first."""
     findings = context.services.feedback.findings(detail.row.study_id)
     verdicts = context.services.feedback.of_study(detail.row.study_id)
     latest = {job.instance_id: job for job in detail.jobs}
@@ -241,7 +241,7 @@ def _shown(
 
 
 def _segment_of(finding: IdentifiedFinding, segments: tuple[Segment, ...]) -> Segment | None:
-    """The segment of this very finding: two models may have a label in common, and a revision its predecessor's SEG."""
+    """The segment of a finding, by tracking UID: two models may share a label, and a revision may have an older SEG."""
     uid = finding.record.tracking_uid
     return next((segment for segment in segments if uid and segment.tracking_uid == uid), None)
 

@@ -1,4 +1,4 @@
-"""How the node is: queues, workers, pace, disk, destinations, models and what needs a person."""
+"""The system page: queues, workers, latency, disk, destinations, models and failures that need attention."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from node.monitoring.health import check_broker, check_models, check_store
 from node.web.charts import latencies, per_interval
 from node.web.dependencies import Services
 from node.web.middleware import RequestContext
-from node.web.pages.models import alike, image_trends, known_models, label_series, verdict_totals
+from node.web.pages.models import image_trends, kappa_category, known_models, label_series, verdict_totals
 from workers.notifications.channels import enabled_channels
 
 
@@ -28,7 +28,7 @@ def show_system(context: RequestContext) -> Response:
 
 
 def _page(context: RequestContext, called: Destination | None = None, problem: str | None = None) -> Response:
-    """The system page; with ``called`` it tells how a C-ECHO went."""
+    """The system page; with ``called`` it shows the result of a C-ECHO."""
     services, now = context.services, context.now
     day = now - timedelta(hours=24)
     jobs = services.statistics.finished_jobs(day)
@@ -47,7 +47,7 @@ def _page(context: RequestContext, called: Destination | None = None, problem: s
         disk=disk,
         destinations=_destinations(context),
         models=models,
-        failures=alike_failures(services.statistics.failures()),
+        failures=grouped_failures(services.statistics.failures()),
         device=services.settings.workers.device,
         report=report,
         series=label_series(report, models),
@@ -57,24 +57,24 @@ def _page(context: RequestContext, called: Destination | None = None, problem: s
         trends=image_trends(report) if report.images else [],
         notifications=notification_counts(services),
         assessments=unmatched(services.engine, 20),
-        alike=alike,
+        kappa_category=kappa_category,
         called=called,
         problem=problem,
     )
 
 
 def send_notifications_again(context: RequestContext) -> Response:
-    """Try again what was failed in a channel of notifications; of studies that are reported nothing goes out."""
+    """Retry the failed notifications of a channel; notifications on reported studies are not sent."""
     name = str(context.request.path_params["name"])
     if name not in enabled_channels(context.services.settings):
         raise HTTPException(404)
     again = Notifications(context.services.engine).requeue(name, context.actor, context.now)
-    context.audit("send notifies again", name, detail=f"{again} notifications")
-    return RedirectResponse("/system#alarms", 303)
+    context.audit("retry notifications", name, detail=f"{again} notifications")
+    return RedirectResponse("/system#notifications", 303)
 
 
 def call_destination(context: RequestContext) -> Response:
-    """C-ECHO to one destination, asked for by the page."""
+    """Send a C-ECHO to one destination."""
     name = str(context.request.path_params["name"])
     destination = context.services.settings.destination(name)
     if destination is None:
@@ -85,12 +85,12 @@ def call_destination(context: RequestContext) -> Response:
 
 
 def notification_counts(services: Services) -> dict[str, dict[str, int]]:
-    """How many notifications of each channel that is on are in each state."""
+    """Numbers of notifications by state, for each enabled channel."""
     return services.statistics.notifications(enabled_channels(services.settings))
 
 
-def alike_failures(failures: Sequence[Failure]) -> list[tuple[Failure, list[int]]]:
-    """Failures that are the same thing for a person (one study, one destination, one error) as one, with their rows."""
+def grouped_failures(failures: Sequence[Failure]) -> list[tuple[Failure, list[int]]]:
+    """Group failures with the same study, destination and error; each group with the row numbers of its failures."""
     found: dict[tuple[object, ...], tuple[Failure, list[int]]] = {}
     for one in failures:
         key = (one.entity, one.study_id, one.destination, one.state, one.error, one.attempts)
@@ -99,7 +99,7 @@ def alike_failures(failures: Sequence[Failure]) -> list[tuple[Failure, list[int]
 
 
 def mean_stages(jobs: tuple[FinishedJob, ...]) -> dict[str, float]:
-    """Mean seconds a job has spent in each stage, in the order of the stages."""
+    """Mean seconds of a job in each stage, in the order of the stages."""
     spent: dict[str, list[float]] = {}
     for job in jobs:
         for stage, seconds in job.timings.items():

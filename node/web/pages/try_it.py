@@ -1,4 +1,4 @@
-"""“Try it”: drop a file, see findings and overlay."""
+"""The page “Try it”: upload a file and see its findings and overlay."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from node.web.trials import Trial
 
 
 def show_form(context: RequestContext) -> Response:
-    """The page that takes a file."""
+    """The upload form."""
     return context.page("trial.html", trial=None, problem="")
 
 
 def run_trial(context: RequestContext) -> Response:
-    """Judge the file that was given."""
+    """Analyse the uploaded file."""
     upload = context.form.get("file")
     if not isinstance(upload, UploadFile) or not upload.filename:
         return context.page("trial.html", 400, trial=None, problem="Choose a DICOM, PNG or JPEG file first.")
@@ -37,7 +37,7 @@ def run_trial(context: RequestContext) -> Response:
 
 
 def show_trial(context: RequestContext) -> Response:
-    """What came out."""
+    """The result of a trial."""
     return context.page("trial.html", trial=_trial(context), problem="")
 
 
@@ -57,7 +57,7 @@ def trial_overlay(context: RequestContext) -> Response:
 def _trial(context: RequestContext) -> Trial:
     trial = context.services.trials.find(str(context.request.path_params["key"]), context.actor, context.now)
     if trial is None:
-        raise HTTPException(404, "this trial is over; files are kept for minutes only")
+        raise HTTPException(404, "this trial has expired; files are kept only for some minutes")
     return trial
 
 

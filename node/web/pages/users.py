@@ -21,7 +21,7 @@ def show_users(context: RequestContext) -> Response:
 
 
 def add_user(context: RequestContext) -> Response:
-    """Make a user with a first password, which is shown once."""
+    """Add a user with an initial password, which is shown once."""
     password = secrets.token_urlsafe(12)
     try:
         user = context.services.accounts.add_user(
@@ -34,11 +34,11 @@ def add_user(context: RequestContext) -> Response:
         )
     except AccountError as error:
         return _users(context, problem=str(error), status=400)
-    return _users(context, secret=password, secret_of=f"First password of {user.name}")
+    return _users(context, secret=password, secret_of=f"Initial password of {user.name}")
 
 
 def change_user(context: RequestContext) -> Response:
-    """Another role, lock out or let in, or a new first password."""
+    """Change the role, lock or unlock a user, or set a new password."""
     user_id, change = context.number("user"), context.field("change")
     accounts = context.services.accounts
     try:
@@ -51,7 +51,7 @@ def change_user(context: RequestContext) -> Response:
             accounts.set_password(user_id, password, context.now, actor=context.actor)
             return _users(context, secret=password, secret_of="New password")
         else:
-            raise HTTPException(400, "nothing to change was named")
+            raise HTTPException(400, "a change is role, lock, unlock or password")
     except RecordNotFoundError as error:
         raise HTTPException(404) from error
     except AccountError as error:
@@ -60,7 +60,7 @@ def change_user(context: RequestContext) -> Response:
 
 
 def add_token(context: RequestContext) -> Response:
-    """Make a token for a program; its secret is shown once."""
+    """Add an API token; its secret is shown once."""
     try:
         token, secret = context.services.accounts.add_token(
             context.field("name"), _role(context), context.now, actor=context.actor
@@ -71,7 +71,7 @@ def add_token(context: RequestContext) -> Response:
 
 
 def revoke_token(context: RequestContext) -> Response:
-    """End a token for good."""
+    """Revoke a token permanently."""
     try:
         context.services.accounts.revoke_token(context.number("token"), context.now, actor=context.actor)
     except RecordNotFoundError as error:

@@ -1,4 +1,4 @@
-"""The worklist: one page of it, its rows alone for a live refresh, and the stream of news."""
+"""The worklist: one page, its rows alone for a live refresh, and the event stream."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _LAST_PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What part of the worklist an address asks for; anything that makes no sense becomes the default."""
+class View:
+    """The part of the worklist that an address requests; invalid values become the default."""
 
     show: Show
     order: Order
@@ -29,7 +29,7 @@ class Asked:
     page: int
 
     def link(self, **changes: str) -> str:
-        """Address of the same view with ``changes``; what is the default is left out."""
+        """Address of the same view with ``changes``; defaults are left out."""
         values = {
             "show": self.show.value,
             "order": self.order.value,
@@ -42,71 +42,71 @@ class Asked:
         return "/?" + urlencode(kept) if kept else "/"
 
     def sort_link(self, order: str) -> str:
-        """Address that sorts by ``order``, and the other way round where it already does."""
-        turned = self.order.value == order and not self.descending
-        return self.link(order=order, down="1" if turned else "", page="1")
+        """Address that sorts by ``order``, in reverse if the view is sorted by it already."""
+        reversed_order = self.order.value == order and not self.descending
+        return self.link(order=order, down="1" if reversed_order else "", page="1")
 
 
-def asked_for(context: RequestContext) -> Asked:
-    """Read the address."""
+def view_of(context: RequestContext) -> View:
+    """Parse the query parameters."""
     page = context.query("page", "1")
-    return Asked(
-        show=_word(Show, context.query("show"), Show.UNREPORTED),
-        order=_word(Order, context.query("order"), Order.DUE),
+    return View(
+        show=_member(Show, context.query("show"), Show.UNREPORTED),
+        order=_member(Order, context.query("order"), Order.DUE),
         descending=context.query("down") == "1",
         search=context.query("q").replace("\x00", "")[:100].strip(),
         page=min(_LAST_PAGE, max(1, int(page))) if page.isascii() and page.isdigit() and len(page) < 6 else 1,
     )
 
 
-Word = TypeVar("Word", Show, Order)
+Member = TypeVar("Member", Show, Order)
 
 
-def _word(kind: type[Word], value: str, default: Word) -> Word:
+def _member(kind: type[Member], value: str, default: Member) -> Member:
     return kind(value) if value in {member.value for member in kind} else default
 
 
 def show_worklist(context: RequestContext) -> Response:
-    """The whole page, or with ``part=rows`` only what changes while it is open."""
-    asked = asked_for(context)
-    rows = _rows(context, asked)
-    total = context.services.reading.count(asked.show, asked.search)
+    """The whole page, or only its rows with ``part=rows``."""
+    view = view_of(context)
+    rows = _rows(context, view)
+    total = context.services.reading.count(view.show, view.search)
     template = "worklist_part.html" if context.query("part") == "rows" else "worklist.html"
     return context.page(
         template,
-        asked=asked,
+        view=view,
         rows=rows,
         total=total,
-        first=(asked.page - 1) * PAGE + 1,
-        last=(asked.page - 1) * PAGE + len(rows),
+        first=(view.page - 1) * PAGE + 1,
+        last=(view.page - 1) * PAGE + len(rows),
         counts=context.services.reading.counts(),
         overdue=context.services.statistics.overdue(context.now),
         Show=Show,
     )
 
 
-def _rows(context: RequestContext, asked: Asked) -> tuple[ListedStudy, ...]:
+def _rows(context: RequestContext, view: View) -> tuple[ListedStudy, ...]:
     return context.services.reading.page(
-        show=asked.show,
-        search=asked.search,
-        order=asked.order,
-        descending=asked.descending,
+        show=view.show,
+        search=view.search,
+        order=view.order,
+        descending=view.descending,
         limit=PAGE,
-        offset=(asked.page - 1) * PAGE,
+        offset=(view.page - 1) * PAGE,
     )
 
 
-async def stream_news(context: RequestContext) -> Response:
-    """Server-sent events: which studies have changed. The stream ends with the log-in."""
+async def stream_changes(context: RequestContext) -> Response:
+    """Server-sent events: which studies have changed. The stream ends with the session."""
     services = context.services
 
-    async def still_welcome() -> bool:
+    async def is_authorised() -> bool:
         settings, now = services.settings.admin, services.clock()
         found = await run_in_threadpool(principal_of, context.request, services.accounts, settings, now)
         return found is not None and not await context.request.is_disconnected()
 
     async def body() -> AsyncIterator[str]:
-        async for text in services.feed.listen(still_welcome):
+        async for text in services.feed.listen(is_authorised):
             yield text
 
     return StreamingResponse(body(), media_type="text/event-stream", headers={"x-accel-buffering": "no"})

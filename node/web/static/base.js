@@ -1,5 +1,5 @@
 "use strict";
-// Menus close when one clicks elsewhere or presses Escape.
+// Menus close on a click elsewhere or on Escape.
 document.addEventListener("click", (event) => {
   for (const open of document.querySelectorAll("details.menu[open], details.switch[open], .actions details[open]")) {
     if (!open.contains(event.target)) open.open = false;
@@ -12,7 +12,7 @@ document.addEventListener("keydown", (event) => {
     open.querySelector("summary").focus();
   }
 });
-// A form that asks first.
+// A form with data-ask asks for confirmation.
 document.addEventListener("submit", (event) => {
   const question = event.target.dataset.ask;
   if (question && !window.confirm(question)) event.preventDefault();

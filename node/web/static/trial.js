@@ -1,11 +1,11 @@
 "use strict";
-// A file can be dropped anywhere on the frame; it is sent at once.
+// A file can be dropped anywhere on the form; it is uploaded at once.
 (() => {
   const form = document.getElementById("drop");
   if (!form) return;
   const file = document.getElementById("file");
   const send = () => {
-    document.getElementById("said").textContent = "Looking at it. The first time takes longer: the models are loaded.";
+    document.getElementById("status").textContent = "Analysing. The first file takes longer, because the models are loaded.";
     form.querySelector("button").disabled = true;
   };
   form.addEventListener("submit", send);

@@ -1,5 +1,5 @@
 "use strict";
-// The viewer: sixteen bits of grey from the red and green channel, shown through window and level; masks lie above.
+// The viewer: sixteen bits of grey from the red and green channel, shown with window and level; masks are drawn above.
 (() => {
   const viewer = document.getElementById("viewer");
   if (!viewer) return;
@@ -8,7 +8,7 @@
   const canvas = viewer.querySelector("canvas");
   const context = canvas.getContext("2d", { alpha: false });
   const overlays = [...viewer.querySelectorAll("img[data-overlay]")];
-  const said = viewer.querySelector(".said");
+  const status = viewer.querySelector(".status");
   const button = (name) => viewer.querySelector(`[data-do="${name}"]`);
   const slider = (name) => viewer.querySelector(`[data-set="${name}"]`);
   const whole = { level: 500, width: 1000, invert: false };
@@ -32,7 +32,7 @@
     grey = new Uint16Array(width * height);
     for (let i = 0, at = 0; i < grey.length; i += 1, at += 4) grey[i] = (bytes[at] << 8) | bytes[at + 1];
     frame = context.createImageData(width, height);
-    said.hidden = true;
+    status.hidden = true;
     fit();
     draw();
     viewer.dataset.ready = "true";
@@ -146,5 +146,5 @@
     if (act) { event.preventDefault(); act(); }
   });
   showOverlays();
-  load().catch((error) => { said.hidden = false; said.textContent = error.message; viewer.dataset.ready = "failed"; });
+  load().catch((error) => { status.hidden = false; status.textContent = error.message; viewer.dataset.ready = "failed"; });
 })();

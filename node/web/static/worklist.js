@@ -1,5 +1,5 @@
 "use strict";
-// The live worklist: news name studies, the page then fetches its own rows again. Keys move between rows.
+// The live worklist: an event names changed studies, and the page fetches its rows again. Keys move between rows.
 (() => {
   const list = document.getElementById("worklist");
   const live = document.getElementById("live");
@@ -22,7 +22,7 @@
       const answer = await fetch(address, { headers: { Accept: "text/html" } });
       if (answer.redirected) { window.location.reload(); return; }
       if (answer.ok) replace(await answer.text());
-    } catch { /* the stream says that the node is away; it refreshes when it is back */ } finally {
+    } catch { /* the stream shows the lost connection and refreshes when it is back */ } finally {
       busy = false;
       if (again) { again = false; later(); }
     }
@@ -30,8 +30,8 @@
 
   function replace(html) {
     const before = new Set(rows().map((row) => row.dataset.study));
-    const on_hold = document.activeElement && document.activeElement.closest("tr[data-study]");
-    const focused = on_hold && on_hold.dataset.study;
+    const focusedRow = document.activeElement && document.activeElement.closest("tr[data-study]");
+    const focused = focusedRow && focusedRow.dataset.study;
     const made = new DOMParser().parseFromString(html, "text/html");
     list.replaceChildren(...made.body.childNodes);
     const fresh = rows().filter((row) => !before.has(row.dataset.study));
@@ -48,16 +48,16 @@
     timer = window.setTimeout(refresh, 150);
   }
 
-  function say(state, words) {
+  function show(state, text) {
     live.dataset.state = state;
-    live.textContent = words;
+    live.textContent = text;
   }
 
   const stream = new EventSource("/news");
-  stream.addEventListener("hello", () => { say("on", "Live"); later(); });
+  stream.addEventListener("hello", () => { show("on", "Live"); later(); });
   stream.addEventListener("change", later);
   stream.addEventListener("error", () => {
-    say("off", "Reconnecting");
+    show("off", "Reconnecting");
     if (stream.readyState === EventSource.CLOSED) window.setTimeout(() => window.location.reload(), 5000);
   });
   window.addEventListener("pagehide", () => stream.close());
@@ -73,8 +73,8 @@
   function move(step) {
     const all = rows();
     if (!all.length) return;
-    const on_hold = document.activeElement.closest("tr[data-study]");
-    const next = on_hold ? all.indexOf(on_hold) + step : step > 0 ? 0 : all.length - 1;
+    const focusedRow = document.activeElement.closest("tr[data-study]");
+    const next = focusedRow ? all.indexOf(focusedRow) + step : step > 0 ? 0 : all.length - 1;
     const row = all[Math.max(0, Math.min(all.length - 1, next))];
     linkOf(row).focus();
     row.scrollIntoView({ block: "nearest" });

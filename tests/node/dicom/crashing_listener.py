@@ -36,7 +36,7 @@ POINTS = (
     "committing",
     "recorded",
     "dispatched",
-    "settled",
+    "completed",
 )
 
 
@@ -93,9 +93,9 @@ class TrappedStore(InstanceStore):
         self._trap.pass_by("kept")
         return path
 
-    def settle(self, spool: SpoolFile) -> None:
-        super().settle(spool)
-        self._trap.pass_by("settled")
+    def complete(self, spool: SpoolFile) -> None:
+        super().complete(spool)
+        self._trap.pass_by("completed")
 
     def _link(self, source: Path, target: Path) -> None:
         self._trap.pass_by("synced")

@@ -33,7 +33,7 @@ from db.records import FindingRecord, Outcome
 from db.user_tables import Verdict
 from db.worklist import Worklist
 from models.contract import Code, Finding, Mode, ModelUse, Prediction
-from node.dicom.assessment_sr import SAID_CODES, SAID_MEANINGS, read_assessment
+from node.dicom.assessment_sr import VERDICT_CODES, VERDICT_MEANINGS, read_assessment
 from tests.node.dicom.listening import PIPELINE, Listening, chest, dcmtk, listening
 from tests.rules import NO_RULES
 from workers.clock import utc_now
@@ -302,6 +302,6 @@ def test_a_deep_tree_ends(tmp_path: Path) -> None:
 
 
 def test_every_answer_of_the_table_is_one_that_the_database_takes() -> None:
-    assert {*SAID_CODES.values(), *SAID_MEANINGS.values()} == {*(one.value for one in Verdict), "added"}
-    assert all(meaning == meaning.lower() for meaning in SAID_MEANINGS)
+    assert {*VERDICT_CODES.values(), *VERDICT_MEANINGS.values()} == {*(one.value for one in Verdict), "added"}
+    assert all(meaning == meaning.lower() for meaning in VERDICT_MEANINGS)
     assert Statement("accept").referenced == ()

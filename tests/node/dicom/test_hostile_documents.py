@@ -80,7 +80,7 @@ def test_what_inflates_for_ever_is_kept_and_not_read(
     assert answer.status == 0
     assert peak < 16 << 20
     assert len(node.rows()) == 1
-    assert "kept but not read: the deflated data set inflates to more than is read" in caplog.text
+    assert "stored but not read: the deflated data set inflates to more than is read" in caplog.text
 
 
 def test_a_document_of_many_elements_keeps_nobody_waiting(node: Listening) -> None:

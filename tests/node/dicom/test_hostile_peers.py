@@ -17,7 +17,7 @@ from config.settings import Listener
 from config.settings import Peer as KnownPeer
 from node.dicom.connection_limits import LIMIT, LIMIT_OF_ADDRESS, Connections
 from node.dicom.presentation_contexts import is_storage_class
-from node.dicom.upper_layer import Pace
+from node.dicom.upper_layer import MinimumRate
 from tests.fuzz.peer import CR, EXPLICIT, VERIFICATION, Peer, associate_rq, p_data, pdu, store_rq
 from tests.node.dicom.listening import Listening, chest, listening
 from tests.node.dicom.test_received_header import encoded
@@ -194,7 +194,7 @@ def test_a_message_that_drips_is_aborted(tmp_path: Path, drip: str, caplog: pyte
 
 
 def test_the_pace_counts_only_while_somebody_waits() -> None:
-    pace = Pace(10, 100)
+    pace = MinimumRate(10, 100)
     assert all(pace.wait(1) for _ in range(9))
     pace.receive(1000)
     assert pace.wait(1)
@@ -255,7 +255,7 @@ def test_a_rejected_association_is_one_line_whatever_its_titles_are(
     ("sent", "why"),
     [
         (pdu(7, bytes(4)), "the peer aborted it"),
-        (pdu(7, bytes((0, 0, 3, 0))), "cannot be answered"),
+        (pdu(7, bytes((0, 0, 3, 0))), "cannot be handled"),
         (pdu(9, bytes(4)), "invalid PDU"),
         (pdu(4, bytes(3)), "ends within a header"),
         (p_data(1, 0, b"x"), "a data set without a C-STORE-RQ"),

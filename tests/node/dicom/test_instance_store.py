@@ -14,7 +14,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from node.dicom.instance_store import SPOOL, InstanceStore, StoreError
-from node.dicom.spool_digest import Follower
+from node.dicom.spool_digest import BackgroundDigest
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def receive(store: InstanceStore, data: bytes, preface: bytes = b"preface") -> s
     spool = store.temporary(preface)
     spool.write(data)
     path = store.keep(spool)
-    store.settle(spool)
+    store.complete(spool)
     return path
 
 
@@ -52,7 +52,7 @@ def test_fragments_do_not_matter(store: InstanceStore, fragments: list[bytes]) -
     for fragment in fragments:
         spool.write(fragment)
     path = store.keep(spool)
-    store.settle(spool)
+    store.complete(spool)
 
     assert spool.byte_count == sum(map(len, fragments))
     assert (store.folder / path).read_bytes() == b"".join(fragments)
@@ -102,15 +102,15 @@ def test_what_was_kept_but_not_complete_is_handed_out_at_start(store: InstanceSt
     assert (store.folder / path).is_file()
 
 
-def test_a_disowned_first_copy_stays_for_now_and_a_disowned_repeat_goes(store: InstanceStore) -> None:
+def test_a_failed_first_copy_stays_for_now_and_a_failed_repeat_goes(store: InstanceStore) -> None:
     first, second = store.temporary(), store.temporary()
     for spool in (first, second):
         spool.write(b"data")
         kept = store.keep(spool)
-        store.disown(spool)
+        store.mark_failed(spool)
 
     assert list(store.unfinished()) == [], "nobody is to record it"
-    assert list(store.disowned().values()) == [kept]
+    assert list(store.failed_files().values()) == [kept]
 
 
 def test_too_little_free_space(tmp_path: Path) -> None:
@@ -171,12 +171,12 @@ def test_a_large_data_set_is_digested_behind_its_writer(store: InstanceStore, fr
     for start in range(0, len(data), fragment):
         spool.write(memoryview(data)[start : start + fragment])
     path = store.folder / store.keep(spool)
-    store.settle(spool)
+    store.complete(spool)
 
     assert spool.digest == hashlib.sha256(data).hexdigest()
     assert path.read_bytes() == b"preface" + data
     assert spool.beginning == data[: len(spool.beginning)]
-    assert [thread.name for thread in threading.enumerate()].count("follower") == 0
+    assert [thread.name for thread in threading.enumerate()].count("background-digest") == 0
 
 
 def test_a_large_data_set_that_is_cut_off_leaves_neither_file_nor_thread(store: InstanceStore) -> None:
@@ -186,13 +186,13 @@ def test_a_large_data_set_that_is_cut_off_leaves_neither_file_nor_thread(store: 
     spool.discard()
 
     assert list((store.folder / SPOOL).iterdir()) == []
-    assert [thread.name for thread in threading.enumerate()].count("follower") == 0
+    assert [thread.name for thread in threading.enumerate()].count("background-digest") == 0
 
 
 def test_a_file_that_is_shorter_than_what_was_written_is_noticed(tmp_path: Path) -> None:
     with (tmp_path / "file").open("wb+", buffering=0) as file:
         file.write(b"short")
-        follower = Follower(file.fileno(), 0, hashlib.sha256())
-        follower.follow(100)
+        background_digest = BackgroundDigest(file.fileno(), 0, hashlib.sha256())
+        background_digest.advance(100)
         with pytest.raises(OSError, match="shorter"):
-            follower.finish()
+            background_digest.finish()

@@ -12,7 +12,7 @@ from pydicom.uid import generate_uid
 
 from config.settings import Triage
 from db.records import NotEligible, ReceivedInstance
-from node.dicom.document_content import NOTHING, read_said
+from node.dicom.document_content import NO_CONTENT, read_document_content
 from node.dicom.eligibility import NotEligibleCode
 from node.dicom.rejection_notes import REASONS, read_rejection
 from tests.node.dicom.listening import Listening, chest, dcmtk, listening
@@ -105,5 +105,7 @@ def test_a_note_of_our_own_that_comes_back_takes_nothing_back_here(tmp_path: Pat
         str(document.SOPInstanceUID), str(document.SOPClassUID), "1.2", "d" * 64, "note.dcm", 1, "1.3", "1.4"
     )
     own = NotEligible(NotEligibleCode.OWN_RESULT.value, "This node has made it.")
-    assert read_said(path, received, own, Triage()) == NOTHING
-    assert read_said(path, received, NotEligible("not-an-image", "No image."), Triage()).rejection is not None
+    assert read_document_content(path, received, own, Triage()) == NO_CONTENT
+    assert (
+        read_document_content(path, received, NotEligible("not-an-image", "No image."), Triage()).rejection is not None
+    )

@@ -14,7 +14,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from config.settings import Triage
 from db.records import Outcome, Priority, ReceivedInstance
 from db.worklist import Worklist
-from node.dicom.document_content import read_said
+from node.dicom.document_content import read_document_content
 from node.dicom.report_objects import is_report
 from tests.node.dicom.listening import Listening, chest, dcmtk, listening
 from tests.rules import NO_RULES
@@ -98,7 +98,7 @@ def _take(path: Path, made: Dataset, rules: Triage = RULES) -> bool:
         series_instance_uid="1.2.3.4",
         calling_ae_title="RIS",
     )
-    return read_said(path, received, None, rules).reported
+    return read_document_content(path, received, None, rules).reported
 
 
 def test_a_signed_report_is_one(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_a_broken_document_is_taken_and_says_nothing(tmp_path: Path) -> None:
     assert _take(path, made)
     path.write_bytes(path.read_bytes()[:200] + b"\xff" * 500)
     received = ReceivedInstance("1", str(made.SOPClassUID), "1.2.840.10008.1.2.1", "", "a", 1, "1.2.3", "1.2.3.4")
-    said = read_said(path, received, None, RULES)
+    said = read_document_content(path, received, None, RULES)
     assert not said.reported
     assert said.unreadable
 

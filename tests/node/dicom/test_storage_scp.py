@@ -26,7 +26,7 @@ from config.settings import Listener, Peer
 from db.records import Ingest, NotEligible, ReceivedInstance
 from node.dicom.instance_store import InstanceStore, SpoolFile, StoreError
 from node.dicom.presentation_contexts import DECODABLE, OTHER_CLASSES
-from node.dicom.storage_scp import Ringer
+from node.dicom.storage_scp import JobDispatcher
 from tests.node.dicom.listening import Listening, chest, data_set_bytes, dcmtk, listening
 from tests.peers import skip_without_peers
 
@@ -564,7 +564,7 @@ def test_an_error_of_our_own_is_a_processing_failure(tmp_path: Path) -> None:
     with listening(tmp_path, worklist=Broken()) as listener, calling(listener.port) as association:
         assert send(association, chest()) == 0x0110
         assert association.is_established
-        assert [path.suffix for path in listener.leftovers()] == [".disowned"], "its bytes go at the next start"
+        assert [path.suffix for path in listener.leftovers()] == [".failed"], "its bytes go at the next start"
 
 
 def test_an_abort_in_the_middle_leaves_nothing(listener: Listening, tmp_path: Path) -> None:
@@ -647,28 +647,28 @@ class RecordingTaskQueue:
 def test_a_hanging_broker_keeps_nobody_waiting() -> None:
     task_queue = RecordingTaskQueue()
     task_queue.hang.clear()
-    ringer = Ringer(task_queue)
+    dispatcher = JobDispatcher(task_queue)
     for number in range(100):
-        ringer.enqueue([(number, False)])
-        ringer.go()
+        dispatcher.enqueue([(number, False)])
+        dispatcher.dispatch()
 
     assert task_queue.dispatched == []
     task_queue.hang.set()
-    ringer.close(60)
+    dispatcher.close(60)
     assert task_queue.dispatched == [(number, False) for number in range(100)]
 
 
 def test_a_failing_broker_does_not_end_the_enqueueing() -> None:
     task_queue = RecordingTaskQueue()
     task_queue.fail = True
-    ringer = Ringer(task_queue)
-    ringer.enqueue([(1, False)])
-    ringer.go()
-    while not ringer.idle:
+    dispatcher = JobDispatcher(task_queue)
+    dispatcher.enqueue([(1, False)])
+    dispatcher.dispatch()
+    while not dispatcher.idle:
         time.sleep(0.01)
     task_queue.fail = False
-    ringer.enqueue([(2, True)])
-    ringer.close(60)
+    dispatcher.enqueue([(2, True)])
+    dispatcher.close(60)
 
     assert task_queue.dispatched == [(2, True)]
 

@@ -60,7 +60,7 @@ class TaskQueue:
         return True
 
 
-class PagePredictor:
+class ImagePredictor:
     """Finds a pneumothorax in everything."""
 
     def predict(self, model_input: ModelInput) -> Prediction:
@@ -152,7 +152,7 @@ def make_site(filled: Path, folder: Path, **admin: object) -> Site:
         demo.engine,
         task_queue=task_queue,
         clock=clock,
-        load_page_predictor=PagePredictor,
+        load_image_predictor=ImagePredictor,
         echo=echo,
         readers=readers(),
         accounts=Accounts(demo.engine, CHEAP),

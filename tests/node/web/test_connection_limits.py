@@ -18,7 +18,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from node.web.connection_limits import Door, Held, Limits, Patience, group_of, guarded, who_makes_room
+from node.web.connection_limits import (
+    ConnectionLimiter,
+    Deadlines,
+    Limits,
+    OpenConnection,
+    connection_to_close,
+    group_of,
+    limited_protocol,
+)
 from tests.node.web.demo import Demo, settings_for
 from tests.node.web.test_live import served
 
@@ -27,15 +35,15 @@ TIGHT = Limits(total=6, of_one_address=3, waiting=4, waiting_of_one_address=2)
 
 
 @contextmanager
-def small_server(patience: Patience, limits: Limits = ROOMY) -> Iterator[int]:
-    """A page that reads a body and answers with eight megabytes, behind the door; gives its port."""
+def small_server(deadlines: Deadlines, limits: Limits = ROOMY) -> Iterator[int]:
+    """A page that reads a body and answers with eight megabytes, behind the limiter; gives its port."""
 
     async def answer(request: Request) -> Response:
         return Response(str(len(await request.body())).encode().ljust(8 * 1024 * 1024))
 
     app = Starlette(routes=[Route("/", answer, methods=["GET", "POST"])])
-    door = guarded(Door(limits, patience, time.monotonic))
-    server = uvicorn.Server(uvicorn.Config(app, http=door, log_config=None, access_log=False, lifespan="off"))
+    limiter = limited_protocol(ConnectionLimiter(limits, deadlines, time.monotonic))
+    server = uvicorn.Server(uvicorn.Config(app, http=limiter, log_config=None, access_log=False, lifespan="off"))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()
@@ -114,7 +122,7 @@ def test_a_connection_that_is_kept_alive_gets_no_longer_for_its_next_header(tmp_
 
 
 def test_a_body_has_to_move_by_more_than_some_byte() -> None:
-    with small_server(Patience(header=60, body=0.5)) as port, ExitStack() as stack:
+    with small_server(Deadlines(header=60, body=0.5)) as port, ExitStack() as stack:
         slow, quick = opened(port, stack), opened(port, stack)
         for connection in (slow, quick):
             connection.sendall(b"POST / HTTP/1.1\r\nHost: node\r\nContent-Length: 200000\r\n\r\n")
@@ -127,7 +135,7 @@ def test_a_body_has_to_move_by_more_than_some_byte() -> None:
 
 
 def test_an_answer_that_nobody_reads_is_given_up() -> None:
-    with small_server(Patience(header=60, answer=0.5)) as port, ExitStack() as stack:
+    with small_server(Deadlines(header=60, answer=0.5)) as port, ExitStack() as stack:
         deaf = opened(port, stack)
         deaf.sendall(b"GET / HTTP/1.1\r\nHost: node\r\n\r\n")
         time.sleep(3)
@@ -138,26 +146,28 @@ def test_an_answer_that_nobody_reads_is_given_up() -> None:
         assert received < 8 * 1024 * 1024
 
 
-def on_hold(*groups: str, waiting: bool = True) -> list[Held]:
-    return [Held(group, limited=True, waiting=waiting) for group in groups]
+def on_hold(*groups: str, waiting: bool = True) -> list[OpenConnection]:
+    return [OpenConnection(group, limited=True, waiting=waiting) for group in groups]
 
 
 def test_the_one_that_has_waited_longest_at_the_fullest_address_makes_room() -> None:
-    newcomer = Held("z", limited=True)
-    assert who_makes_room(on_hold("a", "b"), newcomer, TIGHT) is None
+    newcomer = OpenConnection("z", limited=True)
+    assert connection_to_close(on_hold("a", "b"), newcomer, TIGHT) is None
     crowd = on_hold("a", "b", "b", "c")
-    assert who_makes_room(crowd, newcomer, TIGHT) is crowd[1]
-    assert who_makes_room(crowd, Held("b", limited=True), TIGHT) is crowd[1]
-    assert who_makes_room(crowd[:3], Held("b", limited=False), TIGHT) is None
+    assert connection_to_close(crowd, newcomer, TIGHT) is crowd[1]
+    assert connection_to_close(crowd, OpenConnection("b", limited=True), TIGHT) is crowd[1]
+    assert connection_to_close(crowd[:3], OpenConnection("b", limited=False), TIGHT) is None
 
 
 def test_a_connection_that_is_being_answered_never_makes_room() -> None:
-    newcomer = Held("a", limited=True)
+    newcomer = OpenConnection("a", limited=True)
     own = on_hold("a", "a", "a", waiting=False)
-    assert who_makes_room(own, newcomer, TIGHT) is newcomer
+    assert connection_to_close(own, newcomer, TIGHT) is newcomer
     others = on_hold("a", "b", "c", "d", "e", "f", waiting=False)
-    assert who_makes_room(others, Held("z", limited=False), TIGHT) is not None
-    assert who_makes_room([*others[:5], *(one := on_hold("f"))], Held("z", limited=False), TIGHT) is one[0]
+    assert connection_to_close(others, OpenConnection("z", limited=False), TIGHT) is not None
+    assert (
+        connection_to_close([*others[:5], *(one := on_hold("f"))], OpenConnection("z", limited=False), TIGHT) is one[0]
+    )
 
 
 def test_one_ipv6_customer_is_one_address() -> None:
@@ -167,12 +177,12 @@ def test_one_ipv6_customer_is_one_address() -> None:
 
 def test_the_log_tells_of_a_crowd_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     now = [1000.0]
-    door = Door(TIGHT, Patience(header=10), lambda: now[0])
+    limiter = ConnectionLimiter(TIGHT, Deadlines(header=10), lambda: now[0])
     with caplog.at_level(logging.WARNING, logger="pleura.admin"):
         for _ in range(50):
-            door.enter("10.0.0.1", lambda: None)
+            limiter.enter("10.0.0.1", lambda: None)
         assert len(caplog.records) == 1
         now[0] += 61
-        door.enter("10.0.0.1", lambda: None)
+        limiter.enter("10.0.0.1", lambda: None)
     assert len(caplog.records) == 2
     assert "closed 48 connections, 48 of them from 10.0.0.1" in caplog.text

@@ -22,11 +22,11 @@ from db.worklist import Worklist
 from models.contract import Mode, ModelInput
 from models.model_registry import read_registry
 from node.monitoring.model_use import GATE, IDLE, models_in_use
-from node.web.app import create_app, load_page_predictor
+from node.web.app import create_app, load_image_predictor
 from node.web.charts import histogram, nice_share, scatter, trend
 from node.web.formatting import remedy
-from node.web.pages.system import alike_failures
-from tests.node.web.conftest import CHEAP, NOW, PagePredictor, Site, readers
+from node.web.pages.system import grouped_failures
+from tests.node.web.conftest import CHEAP, NOW, ImagePredictor, Site, readers
 from tests.node.web.demo import phantom
 from tests.node.web.history import fill_weeks
 from tests.rules import alarming
@@ -110,7 +110,7 @@ def test_weeks_of_drift_on_the_pages_and_in_the_api(site: Site) -> None:
     fill_weeks(site.demo, NOW, a_week=13)
     client = site.logged_in("admin")
     system = client.get("/system").text
-    for words in ("Watching the models", "literature-densenet", "Globex", "Discrepancies", "a skin fold", "CPU"):
+    for words in ("Model monitoring", "literature-densenet", "Globex", "Discrepancies", "a skin fold", "CPU"):
         assert words in system, words
     model = client.get(f"/system/models/{MODEL}").text
     for words in ("on the same", "kappa", "They differ on", "Not a medical device"):
@@ -183,7 +183,7 @@ def test_the_page_of_a_model_that_is_gone(site: Site) -> None:
 
 def test_an_image_that_is_tried_meets_the_models_as_they_are_switched_now(site: Site) -> None:
     settings = site.settings.model_copy(update={"models": Models(gate="")})
-    judge = load_page_predictor(settings, site.services.worklist)
+    judge = load_image_predictor(settings, site.services.worklist)
     image = ModelInput(phantom(), "1.2.3")
     assert any(finding.mode is Mode.ACTIVE for finding in judge.predict(image).findings)
     set_model_state(site.services.engine, MODEL, ModelState.OFF, actor="ada", reason="x", now=NOW)
@@ -195,7 +195,10 @@ def test_an_image_that_is_tried_meets_the_models_as_they_are_switched_now(site: 
     [
         ("the peer cannot be reached, or aborted the association", "Check that the peer runs"),
         ("the model x was switched off by ada after this was made", "Run the job again without that model"),
-        ("the destination took it and does not hold it (no such object), though it was sent twice", "Look in the dest"),
+        (
+            "the destination took it and does not hold it (no such object), though it was sent twice",
+            "Find out from the dest",
+        ),
         ("something else", "Retry once"),
     ],
 )
@@ -205,7 +208,7 @@ def test_what_to_do_about_an_error(error: str, advice: str) -> None:
 
 def test_failures_that_are_one_thing_for_a_person_are_told_once(site: Site) -> None:
     failures = site.services.statistics.failures()
-    grouped = alike_failures(failures)
+    grouped = grouped_failures(failures)
     assert len(grouped) < len(failures)
     assert sorted(number for _, ids in grouped for number in ids) == sorted(one.id for one in failures)
 
@@ -215,7 +218,7 @@ def test_notifies_are_counted_and_what_was_failed_is_sent_again(site: Site) -> N
     settings = site.settings.model_copy(update={"notifications": NotificationSettings(webhook=webhook)})
     engine, worklist = site.services.engine, Worklist(site.services.engine, alarming(NotificationRules(("webhook",))))
     app = create_app(
-        settings, worklist, engine, task_queue=site.task_queue, clock=site.clock, load_page_predictor=PagePredictor,
+        settings, worklist, engine, task_queue=site.task_queue, clock=site.clock, load_image_predictor=ImagePredictor,
         echo=lambda _: None, accounts=Accounts(engine, CHEAP), readers=readers(),
     )  # fmt: skip
     notifications, study = Notifications(engine), worklist.study_facts(PNEUMOTHORAX)
@@ -231,7 +234,7 @@ def test_notifies_are_counted_and_what_was_failed_is_sent_again(site: Site) -> N
     assert client.post("/system/notifications/email/again").status_code == 404
     assert client.post("/system/notifications/webhook/again").status_code == 303
     assert notifications.waiting("webhook", NOW) == (notification,)
-    assert site.services.audit.entries(limit=1)[0].action == "send notifies again"
+    assert site.services.audit.entries(limit=1)[0].action == "retry notifications"
 
 
 def test_a_study_that_only_models_in_shadow_analysed_does_not_read_like_a_negative(site: Site) -> None:

@@ -161,7 +161,7 @@ def test_the_api_repeats_whose_study_it_was(site: Site) -> None:
 
 def test_an_address_puts_no_words_of_its_own_on_the_page(site: Site) -> None:
     client = site.logged_in("radiologist")
-    assert "anything" not in client.get(f"/studies/{PNEUMOTHORAX}?told=anything").text
+    assert "anything" not in client.get(f"/studies/{PNEUMOTHORAX}?done=anything").text
 
 
 def test_a_priority_set_by_hand_moves_the_study_and_findings_are_never_lowered(site: Site) -> None:
