@@ -1,7 +1,7 @@
-"""The demonstration: a whole node and a PACS of its own on this machine, and real radiographs between them.
+"""The demonstration: a whole node and a receiving PACS on this machine, with real radiographs.
 
-Nothing here is a mock: the node is the process tree of ``pleura serve``, the images go in by C-STORE from one AE and
-the results come back by C-STORE to another.
+Nothing is mocked: the node is the process tree of ``pleura serve``, images are sent to it by C-STORE from one AE, and
+it sends its results by C-STORE to another.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PACS = "DEMOPACS"
 
 
 class DemoError(RuntimeError):
-    """The demonstration cannot go on; the message says why."""
+    """The demonstration cannot continue; the message is the reason."""
 
 
 def bundled_radiographs() -> list[Path]:
@@ -43,13 +43,13 @@ def bundled_radiographs() -> list[Path]:
 
     paths = [get_testdata_file(name, download=False) for name in ("RG1_UNCR.dcm", "RG3_UNCR.dcm")]
     if None in paths:
-        raise DemoError("the package pydicom-data is missing: pip install 'pleura[demo]', or name files of your own")
+        raise DemoError("the package pydicom-data is missing: pip install 'pleura[demo]', or name your own files")
     return [Path(str(path)) for path in paths]
 
 
 @dataclass
 class ResultReceiver:
-    """A small storage SCP that writes what it is sent to ``folder``."""
+    """A small storage SCP that writes received objects to ``folder``."""
 
     folder: Path
     port: int
@@ -83,7 +83,7 @@ def write_configuration(folder: Path, pacs_port: int) -> Path:
     values = {
         "listener": {"port": port},
         "store": {"folder": str(folder.absolute() / "var"), "minimum_free_bytes": 0},
-        # The images of the demonstration are years old, and shall be triaged all the same.
+        # The images of the demonstration are years old; they must be triaged nevertheless.
         "triage": {"completion_seconds": 1.0, "backfill_days": 0},
         "logs": {"level": "WARNING"},
         "admin": {"port": admin_port},
@@ -103,34 +103,34 @@ def write_configuration(folder: Path, pacs_port: int) -> Path:
 
 @contextmanager
 def running_node(config: Path) -> Iterator[tuple[Node, Settings]]:
-    """A whole node, from the start of its listener to the end of the block.
+    """Run a whole node, from the start of its listener to the end of the block.
 
     Raises:
-        DemoError: the listener does not come up.
+        DemoError: the listener does not start.
     """
     settings = load(config)
     log = config.with_name("node.log")
     node = Node(settings, config, log)
     stop = threading.Event()
-    tending = threading.Thread(target=node.tend, args=(stop,), daemon=True)
+    supervising = threading.Thread(target=node.supervise, args=(stop,), daemon=True)
     try:
         node.start()
         if not node.wait_for_listener():
-            raise DemoError(f"the listener did not start; {log} says why")
-        tending.start()
+            raise DemoError(f"the listener did not start; see {log}")
+        supervising.start()
         yield node, settings
     finally:
         stop.set()
-        if tending.is_alive():
-            tending.join()
+        if supervising.is_alive():
+            supervising.join()
         node.stop()
 
 
 def wait_for_results(settings: Settings, studies: int, seconds: float) -> Iterator[tuple[WorklistRow, ...]]:
-    """Give the worklist again and again until each of ``studies`` is complete and has nothing left to deliver.
+    """Yield the worklist repeatedly until ``studies`` studies are complete and have no open deliveries.
 
     Raises:
-        DemoError: that has not happened after ``seconds``.
+        DemoError: this takes longer than ``seconds``.
     """
     worklist = worklist_of(settings)
     deadline = time.monotonic() + seconds
@@ -140,7 +140,7 @@ def wait_for_results(settings: Settings, studies: int, seconds: float) -> Iterat
         if len(rows) >= studies and all(_finished(row) for row in rows):
             return
         time.sleep(0.1)
-    raise DemoError(f"not every study was finished within {seconds:.0f} s; node.log in the folder says why")
+    raise DemoError(f"not every study was finished within {seconds:.0f} s; see node.log in the folder")
 
 
 def _finished(row: WorklistRow) -> bool:
@@ -148,7 +148,7 @@ def _finished(row: WorklistRow) -> bool:
 
 
 def draw_results(sources: Sequence[Path], received: Sequence[Path], folder: Path) -> list[Path]:
-    """Draw each SEG that came back over the radiograph it refers to; the paths of the PNG files."""
+    """Draw each received SEG over the radiograph that it references; returns the paths of the PNG files."""
     by_uid = {str(dcmread(path, stop_before_pixels=True).SOPInstanceUID): path for path in sources}
     pictures = []
     for path in received:
@@ -171,4 +171,4 @@ def _source_uid(seg: Dataset) -> str:
 
 def _regions(seg: Dataset) -> list[Region]:
     statements = read_result(seg).statements
-    return [Region(said.label, mask) for said, mask in zip(statements, read_masks(seg), strict=True)]
+    return [Region(one.label, mask) for one, mask in zip(statements, read_masks(seg), strict=True)]

@@ -1,7 +1,7 @@
-"""The embedded broker: a real Redis-compatible server of our own, on a Unix socket, without a port or a disk.
+"""The embedded broker: a Redis-compatible server process on a Unix socket, without a TCP port or persistence.
 
-The database is the truth and the broker a task queue, so nothing is written to disk here: what a stopped broker
-forgets, the scheduler enqueues again.
+The database is the truth and the broker only a task queue, so it writes nothing to disk: the scheduler enqueues again
+what a stopped broker loses.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 class BrokerError(RuntimeError):
-    """The embedded broker cannot run; the message says what to do."""
+    """The embedded broker cannot run; the message says how to fix it."""
 
 
 def server_binary(configured: Path | None) -> Path:
@@ -39,7 +39,7 @@ def server_binary(configured: Path | None) -> Path:
 
 
 def server_command(binary: Path, socket_path: Path) -> list[str]:
-    """Command line of a server that listens on ``socket_path`` alone, keeps everything and writes nothing."""
+    """Command line of a server that listens only on ``socket_path``, evicts no keys and writes nothing to disk."""
     return [
         str(binary),
         *("--port", "0"),
@@ -52,10 +52,10 @@ def server_command(binary: Path, socket_path: Path) -> list[str]:
 
 
 def prepare_socket(socket_path: Path) -> None:
-    """Make the socket's folder, ours alone, and remove a socket that a killed server left.
+    """Create the socket's folder for this user only, and remove a socket that a killed server has left.
 
     Raises:
-        BrokerError: the folder belongs to somebody else.
+        BrokerError: the folder belongs to another user.
     """
     socket_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if socket_path.parent.stat().st_uid != os.getuid():

@@ -1,7 +1,7 @@
-"""The process tree of ``pleura serve``: broker, listener, workers, scheduler and admin page, kept alive together.
+"""The process tree of ``pleura serve``: supervises broker, listener, workers, scheduler and admin page.
 
-Each part is the same command that runs alone in a distributed set-up, so that there is one way to start a listener.
-A part that dies is started again; the store folder is locked, so that two trees never share one database and broker.
+Each part is the same command that runs alone in a distributed set-up, so that there is one way to start a listener. A
+part that dies is started again. The store folder is locked, so that two trees never share one database and broker.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _LONGEST_PAUSE = 30.0
 
 
 class ServeError(RuntimeError):
-    """The node cannot start; the message says what to do."""
+    """The node cannot start; the message says how to fix it."""
 
 
 @dataclass
 class Part:
-    """One child process: how to start it, and what has become of it."""
+    """One child process: how to start it, and its state."""
 
     name: str
     command: Sequence[str]
@@ -53,7 +53,7 @@ class Part:
     start_at: float = 0.0
 
     def start(self, now: float) -> None:
-        """Start the process; it gets SIGTERM when this one dies, however it dies."""
+        """Start the process; it gets SIGTERM when this one dies for any reason."""
         if self.prepare is not None:
             self.prepare()
         with self.log.open("ab") if self.log is not None else nullcontext() as output:
@@ -69,11 +69,11 @@ class Part:
         log.info("started %s (process %d)", self.name, self.process.pid)
 
     def ended(self) -> bool:
-        """Whether the process has ended and nobody has dealt with it yet."""
+        """Whether the process has ended and no restart is planned yet."""
         return self.process is not None and self.process.poll() is not None
 
     def plan_restart(self, now: float) -> None:
-        """Note the end of the process and when to start it again: sooner where it had lived long."""
+        """Note the end of the process and when to start it again; the pause grows if it ended soon after its start."""
         assert self.process is not None
         lived = now - self.started_at
         self.pause = _FIRST_PAUSE if lived > _LONGEST_PAUSE else min(self.pause * 2, _LONGEST_PAUSE)
@@ -89,20 +89,20 @@ class Part:
 
 
 def _die_with_parent() -> None:
-    """Have the kernel end this child with its parent (prctl(2)); a new session keeps a terminal's Ctrl-C away."""
+    """Let the kernel end this child with its parent (prctl(2)); a new session shields it from a terminal's Ctrl-C."""
     os.setsid()
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def pleura_command(config: Path | None, *arguments: str) -> list[str]:
-    """Command line of a part. ``-P`` keeps a folder ``config/`` in the working directory from shadowing ours."""
+    """Command line of a part. ``-P`` prevents a folder ``config/`` in the working directory from shadowing ours."""
     options = ["--config", str(config.absolute())] if config is not None else []
     return [sys.executable, "-P", "-m", "node.cli.main", *options, *arguments]
 
 
 def free_ports(host: str, count: int) -> tuple[int, ...]:
-    """Different TCP ports of ``host`` that are free now: asked for one after the other, one could come twice."""
+    """Different free TCP ports of ``host``; requested one after the other, a port could come twice."""
     with ExitStack() as probes:
         servers = [probes.enter_context(socket.create_server((host, 0))) for _ in range(count)]
         return tuple(int(server.getsockname()[1]) for server in servers)
@@ -114,10 +114,10 @@ def free_port(host: str) -> int:
 
 
 def lock_store(folder: Path) -> IO[str]:
-    """Take the store folder for this process tree; the lock goes with the process.
+    """Lock the store folder for this process tree; the lock ends with the process.
 
     Raises:
-        ServeError: another node has it, or the folder cannot be written.
+        ServeError: another node has locked it, or the folder cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -133,7 +133,7 @@ def lock_store(folder: Path) -> IO[str]:
 
 
 def parts_of(settings: Settings, config: Path | None, environment: dict[str, str]) -> list[Part]:
-    """The parts of a node in the order of starting; the broker only where no ``broker.url`` is set."""
+    """The parts of a node in the order of starting; a broker only if ``broker.url`` is not set."""
     parts = []
     if settings.broker.url is None:
         socket_path = settings.broker_socket
@@ -160,9 +160,9 @@ class Node:
     """A running process tree."""
 
     def __init__(self, settings: Settings, config: Path | None = None, log: Path | None = None) -> None:
-        """Prepare a node; nothing is started yet. A port of 0 is replaced by a free one here.
+        """Prepare a node; nothing is started yet. A port of 0 is replaced by a free one.
 
-        What the parts write goes to this process' own output, or is added to the file ``log``.
+        The output of the parts goes to this process' own output, or is appended to the file ``log``.
         """
         self._settings = settings
         spare, admin_spare, hl7_spare = free_ports(settings.listener.host, 3)
@@ -184,7 +184,7 @@ class Node:
 
         Raises:
             ServeError: the store is in use or cannot be written.
-            BrokerError: the embedded broker does not come up.
+            BrokerError: the embedded broker does not start.
         """
         self._lock = lock_store(self._settings.store.folder)
         migrate(connect(self._settings.database_url))
@@ -194,7 +194,7 @@ class Node:
                 wait_until_ready(part.process, self._settings.broker_socket)
 
     def wait_for_listener(self, seconds: float = 30) -> bool:
-        """Wait until the listener takes connections; False when ``seconds`` have passed."""
+        """Wait until the listener accepts connections; False after ``seconds``."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             try:
@@ -205,8 +205,8 @@ class Node:
                 return True
         return False
 
-    def tend(self, stop: threading.Event) -> None:
-        """Keep every part alive until ``stop`` is set."""
+    def supervise(self, stop: threading.Event) -> None:
+        """Restart parts that end, until ``stop`` is set."""
         while not stop.wait(0.2):
             now = time.monotonic()
             for part in self._parts:
@@ -220,7 +220,7 @@ class Node:
         return {part.name: part.process.pid for part in self._parts if part.process is not None}
 
     def stop(self) -> None:
-        """Stop the parts, the listener first and the broker last, and give the store back."""
+        """Stop the parts, the broker last, and unlock the store."""
         for part in [part for part in self._parts if part.name != "broker"]:
             _signal(part)
         for part in [part for part in self._parts if part.name != "broker"]:

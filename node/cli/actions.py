@@ -1,6 +1,6 @@
-"""``pleura hold``, ``release``, ``retry``, ``reported``, ``priority`` and ``feedback``: what the page's buttons do.
+"""``pleura hold``, ``release``, ``retry``, ``reported``, ``priority`` and ``feedback``: the actions of the admin page.
 
-Each writes the audit trail with the user of the operating system, as the page does with the one who is logged in.
+Each writes the audit trail with the user of the operating system.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from db.records import DeliveryState, JobState, Priority
 from db.study_status import Reporting
 from db.user_tables import Verdict
 from node.cli.common import console, fail, settings_of
-from node.cli.worklist import actor, find_detail, finding_words, named, open_engine
+from node.cli.worklist import actor, describe_study, find_detail, finding_text, open_engine
 from workers.enqueue import TaskQueue
 from workers.open_worklist import triage_study, worklist_of
 
@@ -26,7 +26,7 @@ _BY_TRIAGE = "by-triage"
 
 
 class _Call:
-    """One call of a command: the study that it names, the database, and when it was made."""
+    """One call of a command: its study, the database and the time."""
 
     def __init__(self, context: click.Context, study: str) -> None:
         self.settings: Settings = settings_of(context)
@@ -40,12 +40,12 @@ class _Call:
         """Write the audit trail."""
         AuditTrail(self.engine).add(AuditEntry(self.now, actor(), action, subject, self.study_id, "", detail))
 
-    def tell(self, words: str) -> None:
-        """Say what became of the study, and which one it is: patient, accession number and date."""
-        console.print(f"{named(self.detail)} {words}", markup=False, soft_wrap=True)
+    def print_outcome(self, outcome: str) -> None:
+        """Print the study (patient, accession number and date) and the outcome."""
+        console.print(f"{describe_study(self.detail)} {outcome}", markup=False, soft_wrap=True)
 
     def triage_again(self) -> Priority:
-        """Let triage decide anew with what is known now."""
+        """Repeat the triage decision with the current facts."""
         return triage_study(self.study_id, self.worklist, self.settings.triage, self.now).priority
 
 
@@ -71,55 +71,55 @@ def retry(context: click.Context, study: str, again: bool) -> None:
     task_queue = TaskQueue(call.settings.broker_url)
     dispatched = task_queue.enqueue_jobs([(job.id, job.stat) for job in jobs])
     dispatched = task_queue.enqueue_deliveries([item.id for item in deliveries]) and dispatched
-    call.tell(f"goes on: {len(jobs)} jobs and {len(deliveries)} deliveries are queued again")
+    call.print_outcome(f"is retried: {len(jobs)} jobs and {len(deliveries)} deliveries are queued again")
     if not dispatched:
-        console.print("The broker does not answer; the scheduler will enqueues them when it does.")
+        console.print("The broker cannot be reached; the scheduler enqueues them when it can.")
 
 
 @click.command()
 @click.argument("study")
-@click.option("--reason", required=True, help="Why, for whoever looks at the study next.")
+@click.option("--reason", required=True, help="Reason, shown with the study.")
 @click.pass_context
 def hold(context: click.Context, study: str, reason: str) -> None:
-    """Stop everything about STUDY until it is released: nothing is analysed, nothing is sent."""
+    """Put STUDY on hold: nothing of it is analysed or sent until it is released."""
     call = _Call(context, study)
     call.worklist.hold_study(call.study_id, reason, actor(), call.now)
     call.audit("hold", detail=reason)
-    call.tell("is held")
+    call.print_outcome("is on hold")
 
 
 @click.command()
 @click.argument("study")
 @click.pass_context
 def release(context: click.Context, study: str) -> None:
-    """Let a held STUDY go on."""
+    """Release a STUDY that is on hold."""
     call = _Call(context, study)
     jobs = call.worklist.release_study(call.study_id, actor(), call.now)
     call.audit("release")
     call.triage_again()
     TaskQueue(call.settings.broker_url).enqueue_jobs([(job, call.detail.row.stat) for job in jobs])
-    call.tell(f"is released; {len(jobs)} jobs are queued")
+    call.print_outcome(f"is released; {len(jobs)} jobs are queued")
 
 
 @click.command()
 @click.argument("study")
-@click.option("--undo", is_flag=True, help="Put it back on the worklist instead.")
+@click.option("--undo", is_flag=True, help="Mark it as unreported instead.")
 @click.pass_context
 def reported(context: click.Context, study: str, undo: bool) -> None:
-    """Mark STUDY as reported: it leaves the worklist, and nothing of it notifications any more."""
+    """Mark STUDY as reported: it leaves the worklist, and no more notifications are sent for it."""
     call = _Call(context, study)
     reporting = Reporting(call.engine)
     if undo:
         changed = reporting.mark_unreported(call.study_id, call.now, actor=actor(), cause="marked as unreported")
-        words = "is on the worklist again" if changed else "was on the worklist already"
+        outcome = "is on the worklist again" if changed else "was on the worklist already"
     else:
         changed = reporting.mark_reported(call.study_id, call.now, actor=actor(), cause="marked as reported")
-        words = "is reported" if changed else "was reported already"
+        outcome = "is reported" if changed else "was reported already"
     if changed:
         call.audit("unreported" if undo else "reported")
         if undo:
             call.triage_again()
-    call.tell(words)
+    call.print_outcome(outcome)
 
 
 @click.command()
@@ -127,25 +127,25 @@ def reported(context: click.Context, study: str, undo: bool) -> None:
 @click.argument("level", type=click.Choice([*(level.value for level in Priority), _BY_TRIAGE]))
 @click.pass_context
 def priority(context: click.Context, study: str, level: str) -> None:
-    """Set the hospital's own priority of STUDY, below which triage never goes; by-triage takes it back."""
+    """Set the hospital's priority of STUDY, the lower limit of its triage priority; by-triage removes it."""
     call = _Call(context, study)
     wanted = None if level == _BY_TRIAGE else Priority(level)
     if Reporting(call.engine).set_priority(call.study_id, wanted, call.now, actor=actor(), cause="set by hand"):
         call.audit("set priority", detail=level.replace("-", " "))
     now = call.triage_again()
-    call.tell(f"is {now}")
+    call.print_outcome(f"is {now}")
     if wanted is not None and now is not wanted:
-        console.print("Its findings or its order ask for more than that.")
+        console.print("Its findings or its order require a higher priority.")
 
 
 @click.command()
 @click.argument("study")
 @click.argument("finding", required=False)
 @click.argument("verdict", required=False, type=click.Choice([verdict.value for verdict in Verdict]))
-@click.option("--comment", default="", help="What is to be said about it.")
+@click.option("--comment", default="", help="Comment on the finding.")
 @click.pass_context
 def feedback(context: click.Context, study: str, finding: str | None, verdict: str | None, comment: str) -> None:
-    """Accept, modify or reject a FINDING of STUDY: its label, or its number. Without both, print the findings."""
+    """Accept, modify or reject a FINDING of STUDY, given by label or number. Without FINDING, print the findings."""
     call = _Call(context, study)
     store = Feedback(call.engine)
     known = store.findings(call.study_id)
@@ -153,30 +153,31 @@ def feedback(context: click.Context, study: str, finding: str | None, verdict: s
         _list(known, store, call.study_id)
         return
     if verdict is None:
-        raise click.UsageError(f"say accept, modify or reject after {finding}", ctx=context)
+        raise click.UsageError(f"give accept, modify or reject after {finding}", ctx=context)
     chosen = _chosen(known, finding, study)
     store.give(chosen.id, Verdict(verdict), call.now, actor=actor(), comment=comment, source="cli")
-    call.tell(f"finding {chosen.id}, {chosen.record.label}: {verdict}")
+    call.print_outcome(f"finding {chosen.id}, {chosen.record.label}: {verdict}")
 
 
 def _list(known: tuple[IdentifiedFinding, ...], store: Feedback, study_id: int) -> None:
     latest = {given.finding_id: given for given in store.of_study(study_id)}
     for each in known:
         given = latest.get(each.id)
-        words = f"{each.id:>8}  {finding_words(each.record)}"
-        said = f"  {given.verdict} by {given.actor}" + (f": {given.comment}" if given.comment else "") if given else ""
-        console.print(words + said, markup=False)
+        line = f"{each.id:>8}  {finding_text(each.record)}"
+        if given:
+            line += f"  {given.verdict} by {given.actor}" + (f": {given.comment}" if given.comment else "")
+        console.print(line, markup=False)
     if not known:
         console.print("this study has no findings")
 
 
 def _chosen(known: tuple[IdentifiedFinding, ...], wanted: str, study: str) -> IdentifiedFinding:
-    """The one finding that is meant: by number, or by label among those that were reported."""
+    """The finding with this number, or with this label among the reported ones."""
     label = wanted.strip().lower().replace(" ", "_").replace("-", "_")
     found = [each for each in known if wanted.strip() == str(each.id)]
     if not found:
         found = [each for each in known if each.record.label == label]
-        # A model in shadow, or an image without the finding, is not what a reader speaks of.
+        # A reader means a reported finding, not one of a model in shadow or one that is not present.
         found = [each for each in found if each.record.present and not each.record.shadow] or found
     if not found:
         labels = ", ".join(sorted({each.record.label for each in known})) or "none"

@@ -1,4 +1,4 @@
-"""What the commands share: settings and log of this call, a console, and how a command fails."""
+"""Functions shared by the commands: settings and log, the console, failing, and signals."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from rich.console import Console
 from config import logging
 from config.settings import Settings, load
 
-# Into a file or a pipe, lines may be longer than the 80 columns that are assumed there.
+# For a file or a pipe rich assumes 80 columns, which is too narrow.
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
 def settings_of(context: click.Context) -> Settings:
-    """Settings of this call, with the log configured by them."""
+    """Load the settings of this call and configure the log."""
     settings = load(context.obj)
     logging.configure(settings.logs)
     return settings

@@ -1,4 +1,4 @@
-"""``pleura config``: what this node runs with."""
+"""``pleura config``: the settings of this node."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``pleura demo``: see the whole thing work."""
+"""``pleura demo``: a demonstration of the whole node."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from node.cli.worklist import worklist_table
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("demo"),
     show_default=True,
-    help="Folder that is made anew for the node's data and the results.",
+    help="Folder for the node's data and the results; a former demonstration in it is deleted.",
 )
-@click.option("--seconds", default=120.0, show_default=True, help="Give up after so long.")
+@click.option("--seconds", default=120.0, show_default=True, help="Maximum duration in seconds.")
 def demo(files: tuple[Path, ...], folder: Path, seconds: float) -> None:
-    """Start a whole node, send it radiographs by C-STORE and show what comes back.
+    """Start a whole node, send it radiographs by C-STORE and show the results.
 
-    Without FILES it sends two real radiographs of NEMA's sample set: a chest and a lower leg, which must be refused.
+    Without FILES it sends two real radiographs of NEMA's sample set: a chest, and a lower leg, which is not eligible.
     """
     from node.demo import DemoError
     from node.dicom.storage_scu import SendError
@@ -39,7 +39,7 @@ def demo(files: tuple[Path, ...], folder: Path, seconds: float) -> None:
     if (folder / "pleura.toml").exists():
         shutil.rmtree(folder)
     elif folder.exists() and any(folder.iterdir()):
-        fail(f"{folder} is not empty and no earlier demonstration's; name another with --folder")
+        fail(f"{folder} is not empty and not from a former demonstration; name another with --folder")
     try:
         _run(files, folder, seconds)
     except (DemoError, ServeError, BrokerError, SendError) as error:
@@ -79,20 +79,20 @@ def _run(files: tuple[Path, ...], folder: Path, seconds: float) -> None:
             for rows in scene.wait_for_results(settings, len(studies), seconds):  # noqa: B007 - the last one is shown
                 progress.update(step, description=f"results that came back by C-STORE: {len(receiver.received)}")
             progress.update(step, completed=1)
-            step = progress.add_task("draw what was found", total=1)
+            step = progress.add_task("draw the findings", total=1)
             pictures = scene.draw_results([item.path for item in outgoing], receiver.received, folder)
             progress.update(step, completed=1)
     console.print(worklist_table(rows))
     console.print(f"Results:  {inbox.absolute()}")
     for path in receiver.received:
         console.print(f"          {path.name}")
-    console.print(f"          (what they say: pleura results {inbox})")
+    console.print(f"          (to print their content: pleura results {inbox})")
     for picture in pictures:
         console.print(f"Picture:  {picture.absolute()}")
 
 
 def _answer(status: int | None) -> str:
-    return "no answer" if status is None else f"0x{status:04X}"
+    return "no response" if status is None else f"0x{status:04X}"
 
 
 def _study_of(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""``pleura doctor``: is this node fit to run, and if not, what fixes it."""
+"""``pleura doctor``: checks of this node, with a remedy for each problem."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _MARKS = {True: "[green]ok[/]", False: "[red]not ok[/]"}
 @click.option("--no-peers", is_flag=True, help="Leave out the C-ECHO to each destination.")
 @click.pass_context
 def doctor(context: click.Context, no_peers: bool) -> None:
-    """Check settings, store, database, broker, models and destinations, and say how to fix each.
+    """Check settings, store, database, broker, models and destinations, and print a remedy for each problem.
 
-    Ends with 1 if anything is not ok.
+    Exit status 1 if anything is not ok.
     """
     checks = list(examine(settings_of(context), peers=not no_peers))
     console.print(_table(checks))
@@ -29,7 +29,7 @@ def doctor(context: click.Context, no_peers: bool) -> None:
 
 
 def _table(checks: list[Check]) -> Table:
-    table = Table("part", "", "what was found", "what to do", box=None, pad_edge=False)
+    table = Table("part", "", "found", "remedy", box=None, pad_edge=False)
     for check in checks:
         table.add_row(escape(check.part), _MARKS[check.ok], escape(check.found), escape(check.remedy))
     return table

@@ -1,4 +1,4 @@
-"""``pleura drift``: how models, images and readers have behaved, week by week."""
+"""``pleura drift``: weekly figures on models, images and readers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.table import Table
 
 from node.cli.common import console, settings_of
 from node.cli.worklist import open_worklist
-from node.monitoring.drift import Comparison, Counts, ImageWeek, ScoreWeek, VerdictWeek, Watch, watch
+from node.monitoring.drift import Comparison, Counts, DriftReport, ImageWeek, ScoreWeek, VerdictWeek, drift_report
 
 _STYLES = {"drifted": "bold red", "moving": "yellow", "stable": "green"}
 NOTICE = "Research use only: not a medical device."
@@ -21,16 +21,20 @@ NOTICE = "Research use only: not a medical device."
 
 @click.command()
 @click.option(
-    "--weeks", default=8, show_default=True, type=click.IntRange(1, 104), help="Weeks to look back, with this."
+    "--weeks",
+    default=8,
+    show_default=True,
+    type=click.IntRange(1, 104),
+    help="Number of weeks, including the current one.",
 )
-@click.option("--model", default="", help="Only what is about this model (and the images).")
+@click.option("--model", default="", help="Limit the report to this model and the images.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with the pairs of scores behind each comparison.")
 @click.pass_context
 def drift(context: click.Context, weeks: int, model: str, as_json: bool) -> None:
-    """Print how scores, images and agreement with readers have moved, per model and ISO week.
+    """Print the drift of scores and images and the agreement of readers, for each model and ISO week.
 
     PSI is the population stability index against the first 28 days of a model version at this node: below 0.1 stable,
-    from 0.25 on drifted, unless so small a week would reach that by chance. Intervals are 95 % intervals.
+    from 0.25 on drifted, unless a sample of that size reaches it by chance. Intervals are 95 % intervals.
     """
     from db.engine import connect
     from db.queries.monitoring import ModelMonitoring
@@ -39,7 +43,7 @@ def drift(context: click.Context, weeks: int, model: str, as_json: bool) -> None
     open_worklist(settings)
     with console.status("counting"):
         counts = Counts(ModelMonitoring(connect(settings.database_url)))
-        report = watch(counts, datetime.now(UTC), weeks=weeks, model=model)
+        report = drift_report(counts, datetime.now(UTC), weeks=weeks, model=model)
     if as_json:
         click.echo(json.dumps(asdict(report), default=str, indent=2))
         return
@@ -51,8 +55,8 @@ def drift(context: click.Context, weeks: int, model: str, as_json: bool) -> None
     console.print(f"[dim]{NOTICE}[/]")
 
 
-def tables_of(report: Watch) -> list[Table]:
-    """The report as tables; those with nothing to tell are left out."""
+def tables_of(report: DriftReport) -> list[Table]:
+    """The report as tables; empty ones are left out."""
     made = [
         _scores(report.scores),
         _images(report.images),
@@ -63,27 +67,27 @@ def tables_of(report: Watch) -> list[Table]:
         (str(one.study_id), one.kind, one.label, one.model, escape(one.actor), escape(one.comment))
         for one in report.discrepancies
     ]
-    made.append(_table("Discrepancies", ("study", "what", "finding", "model", "by", "comment"), found))
+    made.append(_table("Discrepancies", ("study", "discrepancy", "finding", "model", "by", "comment"), found))
     return [table for table in made if table.row_count]
 
 
 def _scores(weeks: Sequence[ScoreWeek]) -> Table:
     return _table(
         "Scores",
-        ("week", "model", "finding", "images", "present", "95 %", "median", "90 %", "PSI", "", "untold"),
+        ("week", "model", "finding", "images", "present", "95 %", "median", "90 %", "PSI", "", "not assessed"),
         (
             (
                 one.week,
                 f"{one.model} {one.version}",
                 one.label,
-                str(one.judged),
+                str(one.analysed),
                 f"{one.share:.1%}",
                 f"{one.share_low:.1%} to {one.share_high:.1%}",
                 _number(one.median),
                 _number(one.p90),
                 _number(one.psi),
-                _word(one.word),
-                str(one.untold or ""),
+                _styled(one.status),
+                str(one.not_assessed or ""),
             )
             for one in weeks
         ),
@@ -92,12 +96,12 @@ def _scores(weeks: Sequence[ScoreWeek]) -> Table:
 
 def _images(weeks: Sequence[ImageWeek]) -> Table:
     def moved(week: ImageWeek) -> str:
-        words = [f"{one.name} {_word(one.word)}" for one in week.measures if one.word in ("moving", "drifted")]
-        return ", ".join(words) or "-"
+        found = [f"{one.name} {_styled(one.status)}" for one in week.measures if one.status in ("moving", "drifted")]
+        return ", ".join(found) or "-"
 
     return _table(
         "Images",
-        ("week", "jobs", "not analysed", "95 %", "why", "failed", "brightness", "contrast", "what has moved"),
+        ("week", "jobs", "not analysed", "95 %", "why", "failed", "brightness", "contrast", "drift"),
         (
             (
                 week.week,
@@ -122,7 +126,7 @@ def _median(week: ImageWeek, name: str) -> str:
 def _verdicts(weeks: Sequence[VerdictWeek]) -> Table:
     return _table(
         "Readers",
-        ("week", "model", "finding", "accepted", "modified", "rejected", "agreed", "95 %"),
+        ("week", "model", "finding", "accepted", "modified", "rejected", "share accepted", "95 %"),
         (
             (
                 one.week,
@@ -165,9 +169,9 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}" if abs(value) < 0.1 else f"{value:.2f}"
 
 
-def _word(word: str) -> str:
-    style = _STYLES.get(word)
-    return f"[{style}]{word}[/]" if style else word
+def _styled(status: str) -> str:
+    style = _STYLES.get(status)
+    return f"[{style}]{status}[/]" if style else status
 
 
 def _table(title: str, names: Sequence[str], rows: Iterable[tuple[str, ...]]) -> Table:

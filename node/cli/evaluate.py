@@ -1,4 +1,4 @@
-"""``pleura evaluate``: the command behind every figure about a model."""
+"""``pleura evaluate``: measure a model on a data set."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _folder = click.Path(path_type=Path, file_okay=False)
 _LEFT_OUT = 5
 
 
-def _truths(said: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    """``LABEL=NAME[,NAME]`` as a table."""
+def _truths(options: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """Parse options ``LABEL=NAME[,NAME]``."""
     truths: dict[str, tuple[str, ...]] = {}
-    for text in said:
+    for text in options:
         label, equals, names = text.partition("=")
         if not equals or not label or not names:
             fail(f"--truth takes LABEL=NAME (or LABEL=NAME,NAME), not '{text}'")
@@ -37,19 +37,19 @@ def _truths(said: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     "--split",
     default="val",
     show_default=True,
-    help="Split to analyse by; `all` takes every image. Where there is no `val`, it is a fixed fifth of the patients.",
+    help="Split to evaluate; `all` uses every image. If there is no `val`, it is a fixed fifth of the patients.",
 )
 @click.option("--out", type=_folder, required=True, help="Folder for report.html, metrics.json and predictions.")
 @click.option(
-    "--layout", default="auto", show_default=True, help="cxr, siim, rsna, nih or folders; auto looks into the folder."
+    "--layout", default="auto", show_default=True, help="cxr, siim, rsna, nih or folders; auto detects the layout."
 )
 @click.option(
     "--truth",
     multiple=True,
     metavar="LABEL=NAME",
-    help="What the data set calls a label of the model; may be repeated.",
+    help="Name in the data set of a label of the model; may be repeated.",
 )
-@click.option("--patient", default="", help="Pattern with one group that finds the patient in a file name (folders).")
+@click.option("--patient", default="", help="Regular expression with one group: the patient in a file name (folders).")
 @click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]), default="auto", show_default=True)
 @click.pass_context
 def evaluate(
@@ -63,19 +63,19 @@ def evaluate(
     patient: str,
     device: Literal["auto", "cpu", "gpu"],
 ) -> None:
-    """Measure MODEL on radiographs with known answers, running it exactly as the node does.
+    """Evaluate MODEL on labelled radiographs, with the same processing as the node.
 
     MODEL is `bundled`, the name of a model, a manifest, or a network beside its manifest: a classifier, segmenter or
-    detector, ONNX or Keras. Writes one HTML file that loads nothing from elsewhere, all figures as JSON, and what was
-    said of each image as CSV. Images that cannot be used are counted and listed.
+    detector, ONNX or Keras. Writes a self-contained HTML report, all figures as JSON, and the predictions for each
+    image as CSV. Images that cannot be used are counted and listed.
     Research use only: not a medical device.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow writes over the progress bars otherwise
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # otherwise TensorFlow's log overwrites the progress bars
     from models.training.datasets.sample import DatasetError
     from models.training.evaluation.evaluate import EvaluationError
     from models.training.evaluation.evaluate import evaluate as run
 
-    said = _truths(truth)
+    truths = _truths(truth)
     folder = settings_of(context).models.folder
     try:
         with progress_bars() as progress:
@@ -85,7 +85,7 @@ def evaluate(
                 split,
                 out,
                 layout=layout,
-                truths=said,
+                truths=truths,
                 patient=patient,
                 folder=folder,
                 device=device,

@@ -12,8 +12,8 @@ from node.cli.common import fail, settings_of, stop_on_signals
 def hl7(context: click.Context) -> None:
     """Run the HL7 v2 listener alone: orders, final reports and corrected patients by MLLP.
 
-    Orders with priority STAT make their studies urgent, a final report takes a study off the worklist, and what was
-    made for a patient who is corrected is on hold. What is taken and answered is in docs/hl7.md.
+    Orders with priority STAT make their studies urgent, a final report removes a study from the worklist, and results
+    of a patient whose data is corrected are put on hold. The supported messages are in docs/hl7.md.
     """
     from node.hl7.listener import run_hl7
 

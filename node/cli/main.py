@@ -1,6 +1,6 @@
-"""The command line ``pleura``: one command a capability, each told by its ``--help``.
+"""The command line ``pleura``: one command for each capability, each documented by its ``--help``.
 
-Commands import what they need when they run, so that ``pleura --help`` is instant and the listener stays small.
+Commands import their modules when they run, so that ``pleura --help`` is fast and the listener stays small.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ COMMANDS = {
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they are asked for."""
+    """A group whose commands are imported when they are used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of all commands, in the order of :data:`COMMANDS`."""
@@ -59,7 +59,7 @@ class LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the command ``cmd_name``; None where there is none of that name."""
+        """Import the command ``cmd_name``; None if there is no such command."""
         del ctx
         if cmd_name not in COMMANDS:
             return None
@@ -80,7 +80,7 @@ class LazyGroup(click.Group):
 )
 @click.pass_context
 def cli(context: click.Context, config_path: Path | None) -> None:
-    """Pleura stands between a PACS and its AI: chest radiographs in by C-STORE, SEG and Structured Reports back.
+    """A DICOM node beside a PACS: analyses chest radiographs received by C-STORE and sends SEG and SR back.
 
     Research use only: not a medical device.
     """
@@ -88,7 +88,7 @@ def cli(context: click.Context, config_path: Path | None) -> None:
 
 
 def main() -> None:
-    """Entry point of ``pleura``: a mistake in the settings is one clear line, not a traceback."""
+    """Entry point of ``pleura``: an error in the settings is reported in one line, without a traceback."""
     try:
         cli()
     except SettingsError as error:

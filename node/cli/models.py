@@ -1,4 +1,4 @@
-"""``pleura models``: which models there are, what is known of them, and how one comes, goes and is switched."""
+"""``pleura models``: list, show, verify, add, combine, remove and switch models."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ Checked = Callable[[ModelSpec], ModelSpec]
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Turn what can be wrong with a model into one sentence and exit code 1."""
+def _fail_on_model_error() -> Iterator[None]:
+    """Report an error of a model in one sentence, with exit status 1."""
     try:
         yield
     except (ManifestError, ModelLoadError, ModelOutputError, ShelfError, UnknownModel, DatabaseError) as error:
@@ -45,9 +45,9 @@ def models() -> None:
 @models.command("list")
 @click.pass_context
 def list_models(context: click.Context) -> None:
-    """Print every model that this node knows, and what becomes of its findings."""
+    """Print every model of this node with its state."""
     settings = settings_of(context)
-    with _told():
+    with _fail_on_model_error():
         registry = read_registry(settings.models.folder, verify=False)
         switches = _switches(settings)
     table = Table("model", "version", "kind", "state", "labels", "where", "digest", box=None, pad_edge=False)
@@ -61,7 +61,7 @@ def list_models(context: click.Context) -> None:
 
 
 def _switches(settings: Settings) -> dict[str, Switch]:
-    """Decisions about models; none where this node has no database yet."""
+    """State changes of models; none if this node has no database yet."""
     engine = connect(settings.database_url)
     return {} if schema_problem(engine) else model_states(engine)
 
@@ -80,9 +80,9 @@ def _state(spec: ModelSpec, configured: Models, switches: dict[str, Switch]) -> 
 @click.argument("name")
 @click.pass_context
 def show(context: click.Context, name: str) -> None:
-    """Print what the manifest of NAME says, and its model card."""
+    """Print the manifest of the model NAME and its model card."""
     settings = settings_of(context)
-    with _told():
+    with _fail_on_model_error():
         spec = read_registry(settings.models.folder, verify=False).find(name)
     for key, value in _facts(spec):
         console.print(f"{key:<12} {value}", soft_wrap=True, markup=False)
@@ -119,18 +119,18 @@ def _facts(spec: ModelSpec) -> Iterator[tuple[str, str]]:
 @click.argument("names", nargs=-1)
 @click.pass_context
 def verify(context: click.Context, names: tuple[str, ...]) -> None:
-    """Check digest, input and answers of the models NAMES; without names, of all.
+    """Check digest, input and outputs of the models NAMES; without names, of all.
 
-    Each is loaded and asked about drawn images, alone and together. Ends with 1 if one cannot be believed.
+    Each model is loaded and run on synthetic images, singly and as a batch. Exit status 1 if one cannot be used.
     """
     settings = settings_of(context)
     wrong = 0
-    with _told():
+    with _fail_on_model_error():
         registry = read_registry(settings.models.folder, verify=False)
         chosen = registry.active(names) if names else registry.specs
     for spec in chosen:
         try:
-            _tell(_examined(spec))
+            _print_examination(_examined(spec))
         except (ManifestError, ModelLoadError, ModelOutputError) as error:
             wrong += 1
             click.echo(f"pleura: {error}", err=True)
@@ -139,14 +139,14 @@ def verify(context: click.Context, names: tuple[str, ...]) -> None:
 
 
 def _examined(spec: ModelSpec) -> Examination:
-    with console.status(f"{spec.name}: loading and asking about drawn images"):
+    with console.status(f"{spec.name}: loading and running on synthetic images"):
         return examine(spec, time.perf_counter)
 
 
-def _tell(done: Examination) -> None:
+def _print_examination(done: Examination) -> None:
     ranges = ", ".join(f"{name} {low:.3g} to {high:.3g}" for name, (low, high) in done.ranges.items())
     spec = done.spec
-    console.print(f"{spec.name} {spec.version}: fit to run, {1000 * done.seconds:.0f} ms an image ({ranges})")
+    console.print(f"{spec.name} {spec.version}: usable, {1000 * done.seconds:.0f} ms an image ({ranges})")
 
 
 @models.command()
@@ -154,10 +154,10 @@ def _tell(done: Examination) -> None:
 @click.option("--manifest", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=True)
 @click.pass_context
 def add(context: click.Context, file: Path, manifest: Path) -> None:
-    """Put the network FILE (.onnx, .keras, .h5) with its manifest into this node's folder of models.
+    """Add the network FILE (.onnx, .keras, .h5) with its manifest to this node's folder of models.
 
-    It is examined first: digest, input, shape and range of every answer. A Keras file is exported to ONNX once, and the
-    two must say the same. It does not run until the configuration names it.
+    It is verified first: digest, input, shape and range of every output. A Keras file is exported to ONNX, and the
+    outputs of the two must agree. The model does not run until the configuration names it.
     """
     settings = settings_of(context)
     if settings.models.folder is None:
@@ -165,19 +165,19 @@ def add(context: click.Context, file: Path, manifest: Path) -> None:
 
     def check(spec: ModelSpec) -> ModelSpec:
         with console.status(f"{spec.name}: exporting to ONNX"):
-            both = _with_twin(spec)
-        _tell(_examined(both))
+            both = _with_onnx(spec)
+        _print_examination(_examined(both))
         return both
 
-    with _told():
+    with _fail_on_model_error():
         spec = add_model(settings.models.folder, manifest, file, check, manifest_text)
-    console.print(f"{spec.name} {spec.version} lies in {spec.file.parent}. To run it, unsent at first, configure")
+    console.print(f"{spec.name} {spec.version} is in {spec.file.parent}. To run it in shadow, configure")
     names = ", ".join(f'"{name}"' for name in (*settings.models.shadow, spec.name))
     console.print(f"[models]\nshadow = [{names}]", markup=False)
-    console.print("and restart the node; `pleura models activate` lets its findings out.")
+    console.print("and restart the node; `pleura models activate` starts the delivery of its findings.")
 
 
-def _with_twin(spec: ModelSpec) -> ModelSpec:
+def _with_onnx(spec: ModelSpec) -> ModelSpec:
     if spec.file.suffix == ".onnx":
         return spec
     try:
@@ -185,7 +185,7 @@ def _with_twin(spec: ModelSpec) -> ModelSpec:
     except ImportError:
         if spec.onnx is not None:
             raise ShelfError("comparing the two networks needs `pip install 'pleura[train]'`") from None
-        console.print("no ONNX twin is made without `pip install 'pleura\\[train]'`: TensorFlow will run it, slower")
+        console.print("no ONNX export without `pip install 'pleura\\[train]'`: TensorFlow runs the model, more slowly")
         return spec
     try:
         return with_onnx(spec)
@@ -197,14 +197,14 @@ def _with_twin(spec: ModelSpec) -> ModelSpec:
 @click.argument("name")
 @click.argument("members", nargs=-1, required=True)
 @click.option("--version", default="1.0.0", show_default=True, help="Version of the ensemble.")
-@click.option("--title", default="", help="How results call it; by default the members' names.")
+@click.option("--title", default="", help="Title in results; by default the members' names.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder for its files.")
 @click.pass_context
 def combine(context: click.Context, name: str, members: tuple[str, ...], version: str, title: str, out: Path) -> None:
-    """Make one model NAME of the classifiers MEMBERS: the mean of what they say.
+    """Combine the classifiers MEMBERS into one model NAME: the mean of their probabilities.
 
-    The result is a model of its own, in shadow until its manifest holds evidence: measure it with `pleura evaluate`,
-    then `pleura models add` it.
+    The result is a separate model, in shadow until its manifest has evidence: measure it with `pleura evaluate`, then
+    add it with `pleura models add`.
     """
     settings = settings_of(context)
     try:
@@ -212,13 +212,13 @@ def combine(context: click.Context, name: str, members: tuple[str, ...], version
         from models.training.combine import combine as run
     except ImportError:
         fail("combining models needs pip install 'pleura[train]'")
-    with _told():
+    with _fail_on_model_error():
         chosen = read_registry(settings.models.folder).active(members)
         try:
             spec = run(chosen, name, version, title or f"Mean of {' and '.join(members)}", out)
         except CombineError as error:
             fail(str(error))
-        _tell(_examined(spec))
+        _print_examination(_examined(spec))
     console.print(f"{spec.file} and its manifest; labels: {', '.join(label.name for label in spec.labels)}")
 
 
@@ -230,7 +230,7 @@ def remove(context: click.Context, name: str, yes: bool) -> None:
     """Delete the model NAME and its files from this node's folder of models."""
     settings = settings_of(context)
     configured = settings.models
-    with _told():
+    with _fail_on_model_error():
         read_registry(configured.folder, verify=False).find(name)
         if not yes:
             click.confirm(f"Delete {name} with its files?", abort=True)
@@ -241,9 +241,9 @@ def remove(context: click.Context, name: str, yes: bool) -> None:
 
 def _switch(context: click.Context, name: str, state: ModelState, reason: str) -> None:
     settings = settings_of(context)
-    with _told():
+    with _fail_on_model_error():
         registry = read_registry(settings.models.folder, verify=False)
-        _refuse_unless_it_runs(registry, name, settings.models)
+        _check_switchable(registry, name, settings.models)
         engine = open_engine(settings)
         now = datetime.now(UTC)
         done = set_model_state(engine, name, state, actor=actor(), reason=reason, now=now)
@@ -252,41 +252,41 @@ def _switch(context: click.Context, name: str, state: ModelState, reason: str) -
         return
     console.print(f"{name} is {state.value} for every job from now on")
     if done.on_hold:
-        console.print(f"{done.on_hold} results that it has a part in had not been sent; they are held")
+        console.print(f"{done.on_hold} unsent results with its findings are on hold")
 
 
-def _refuse_unless_it_runs(registry: Registry, name: str, configured: Models) -> None:
+def _check_switchable(registry: Registry, name: str, configured: Models) -> None:
     spec = registry.find(name)
     if name == configured.gate:
-        fail(f"{name} is the gate: it reports nothing that could be switched")
+        fail(f"{name} is the input quality check: it has no findings and cannot be switched")
     if name not in (*configured.active, *configured.shadow):
         fail(f"the node does not run {name}: name it under [models] active or shadow in the configuration and restart")
     if spec.mode is Mode.SHADOW:
-        console.print(f"note: the manifest of {name} keeps all its findings in shadow, whatever is switched")
+        console.print(f"note: the manifest of {name} keeps all its findings in shadow in every state")
 
 
 @models.command()
 @click.argument("name")
-@click.option("--reason", default="", help="Why; kept with the decision.")
+@click.option("--reason", default="", help="Reason, stored with the change.")
 @click.pass_context
 def activate(context: click.Context, name: str, reason: str) -> None:
-    """Let the findings of NAME out, from the next job on."""
+    """Deliver the findings of the model NAME, from the next job on."""
     _switch(context, name, ModelState.ACTIVE, reason)
 
 
 @models.command()
 @click.argument("name")
-@click.option("--reason", default="", help="Why; kept with the decision.")
+@click.option("--reason", default="", help="Reason, stored with the change.")
 @click.pass_context
 def shadow(context: click.Context, name: str, reason: str) -> None:
-    """Store and compare the findings of NAME, but send none, from the next job on."""
+    """Store and compare the findings of the model NAME without sending them, from the next job on."""
     _switch(context, name, ModelState.SHADOW, reason)
 
 
 @models.command()
 @click.argument("name")
-@click.option("--reason", default="", help="Why; kept with the decision.")
+@click.option("--reason", default="", help="Reason, stored with the change.")
 @click.pass_context
 def off(context: click.Context, name: str, reason: str) -> None:
-    """Withdraw NAME: nothing that it says is sent or counted, and what has not left yet is held."""
+    """Switch the model NAME off: its findings are neither sent nor used, and its unsent results are put on hold."""
     _switch(context, name, ModelState.OFF, reason)

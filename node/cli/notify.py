@@ -1,4 +1,4 @@
-"""``pleura notify``: does a notification get through?"""
+"""``pleura notify``: test a notification channel, or retry failed notifications."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from workers.notifications.formatting import trial_notification
 
 @click.command()
 @click.option("--test", "trial", type=click.Choice(list(CHANNELS)), help="Send a test message through this channel.")
-@click.option("--retry", "parked", type=click.Choice(list(CHANNELS)), help="Send again what was failed in this one.")
+@click.option("--retry", "failed", type=click.Choice(list(CHANNELS)), help="Retry failed notifications of this one.")
 @click.pass_context
-def notify(context: click.Context, trial: str | None, parked: str | None) -> None:
-    """Try a channel of [notifications], or send again what could not be sent.
+def notify(context: click.Context, trial: str | None, failed: str | None) -> None:
+    """Test a channel of [notifications], or retry its failed notifications.
 
-    A test message says that it is one; the channel need not be enabled yet. Ends with 1, and says why, if the receiver
-    has not taken it.
+    A test message is marked as a test; the channel need not be enabled yet. Exit status 1 with the reason if the
+    receiver did not accept it.
     """
-    if (trial is None) == (parked is None):
+    if (trial is None) == (failed is None):
         raise click.UsageError("give either --test or --retry with a channel", ctx=context)
     settings = settings_of(context)
     if trial is not None:
         _try(trial, settings)
-    elif parked is not None:
-        number = Notifications(open_engine(settings)).requeue(parked, actor(), datetime.now(UTC))
-        console.print(f"{number} notifications by {parked} are to be sent again")
+    elif failed is not None:
+        number = Notifications(open_engine(settings)).requeue(failed, actor(), datetime.now(UTC))
+        console.print(f"{number} notifications by {failed} will be sent again")
 
 
 def _try(channel: str, settings: Settings) -> None:

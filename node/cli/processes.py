@@ -1,4 +1,4 @@
-"""``pleura serve`` and the parts it is made of, each a command of its own for a distributed set-up."""
+"""``pleura serve`` and its parts, each a command of its own for a distributed set-up."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from node.cli.common import config_of, console, fail, settings_of, stop_on_signa
 def serve(context: click.Context) -> None:
     """Run the whole node: listener, workers, scheduler, admin page and, without broker.url, a broker of its own.
 
-    Stop it with Ctrl-C or SIGTERM. Whatever it has accepted is in its store folder, and is taken up again at the
-    next start.
+    Stop it with Ctrl-C or SIGTERM. Everything that it has accepted is in its store folder and is continued at the next
+    start.
     """
     from node.embedded_broker import BrokerError
     from node.supervisor import Node, ServeError
@@ -35,7 +35,7 @@ def serve(context: click.Context) -> None:
                     console.print(f"Admin page: http://{settings.admin.host}:{node.admin_port}/")
                 if settings.hl7.enabled:
                     console.print(f"HL7 by MLLP: {settings.hl7.host}:{node.hl7_port}")
-            node.tend(stop)
+            node.supervise(stop)
         except (ServeError, BrokerError) as error:
             fail(str(error))
         finally:
@@ -45,7 +45,7 @@ def serve(context: click.Context) -> None:
 @click.command()
 @click.pass_context
 def listen(context: click.Context) -> None:
-    """Run the storage SCP alone: accept images by C-STORE, keep them, judge them and enqueues the workers."""
+    """Run the storage SCP alone: accept objects by C-STORE, store them, check their eligibility and enqueue jobs."""
     from models.manifest import ManifestError
     from models.model_registry import UnknownModel
     from node.dicom.storage_scp import run_listener
@@ -67,17 +67,17 @@ def listen(context: click.Context) -> None:
     "--queue",
     type=click.Choice(["jobs", "deliveries"]),
     required=True,
-    help="jobs: networks and encoders, one process a device. deliveries: results to their destinations.",
+    help="jobs: networks and encoders, one process for each device. deliveries: results to their destinations.",
 )
 @click.pass_context
 def worker(context: click.Context, queue: str) -> None:
-    """Run one Celery worker. In a distributed set-up give every node the same database.url and broker.url."""
+    """Run one Celery worker. In a distributed set-up every machine needs the same database.url and broker.url."""
     from workers.celery import WorkerError, run_worker
 
-    # Celery fears pickle here; our messages are JSON with one number.
+    # Celery warns about pickle; Pleura's messages are JSON with one number.
     warnings.filterwarnings("ignore", message="(?s).*superuser privileges")
     settings = settings_of(context)
-    _bring_schema_up(settings)
+    _migrate(settings)
     try:
         run_worker(settings, queue)
     except WorkerError as error:
@@ -87,19 +87,17 @@ def worker(context: click.Context, queue: str) -> None:
 @click.command()
 @click.pass_context
 def scheduler(context: click.Context) -> None:
-    """Run the scheduler: enqueues again what nobody has taken, complete stable studies, tidy the store. One per
-    database.
-    """
+    """Run the scheduler: enqueue lost work again, complete stable studies, clean up the store. One per database."""
     from workers.scheduler import run_scheduler
 
     settings = settings_of(context)
-    _bring_schema_up(settings)
+    _migrate(settings)
     with stop_on_signals() as stop:
         run_scheduler(settings, stop)
 
 
-def _bring_schema_up(settings: Settings) -> None:
-    """Make or migrate the tables: in a distributed node any part may be the first, and all may start together."""
+def _migrate(settings: Settings) -> None:
+    """Create or migrate the tables: in a distributed set-up any part may start first, or all at the same time."""
     from sqlalchemy.exc import SQLAlchemyError
 
     from db.engine import connect, migrate
@@ -108,7 +106,7 @@ def _bring_schema_up(settings: Settings) -> None:
     try:
         migrate(engine)
     except SQLAlchemyError as error:
-        fail(f"the database cannot be used ({type(error).__name__}); `pleura doctor` says what to do")
+        fail(f"the database cannot be used ({type(error).__name__}); run `pleura doctor`")
     finally:
         engine.dispose()
 

@@ -1,4 +1,4 @@
-"""Progress bars of commands that take a while."""
+"""Progress bars of long-running commands."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from node.cli.common import console
 
 @contextmanager
 def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar for each thing that reports how far it is: what it is called, how much is done, how much there is."""
+    """A bar for each task; the function takes the task's description, the number done and the total."""
     tasks: dict[str, TaskID] = {}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:

@@ -1,4 +1,4 @@
-"""``pleura results`` and ``pleura explain``: what our own objects say, and what a study came to."""
+"""``pleura results`` and ``pleura explain``: read result objects of Pleura, and write a page about a study."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from node.dicom.storage_scu import find_files
 @click.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
 def results(paths: tuple[Path, ...]) -> None:
-    """Read SEG, SR, captures and presentation states of Pleura back and print what they say.
+    """Read SEG, SR, captures and presentation states of Pleura and print their content.
 
-    Folders are searched. Give the source images too, and every reference is followed: ends with 1 if one leads nowhere.
+    Folders are searched. Give the source images too, and every reference is checked. Exit status 1 if a referenced
+    object is missing or does not match.
     """
     from workers.results.result_reader import NotAResult, ReadResult, as_lines, problems, read_result
 
@@ -39,7 +40,7 @@ def results(paths: tuple[Path, ...]) -> None:
     for sentence in found:
         console.print(f"[red]{escape(sentence)}[/]")
     if found:
-        fail(f"{len(found)} things do not fit together; are all files of the study given?")
+        fail(f"{len(found)} inconsistencies; are all files of the study given?")
     console.print(f"{len(ours)} results; every reference resolves")
 
 
@@ -65,16 +66,16 @@ def _datasets(paths: tuple[Path, ...]) -> list[tuple[Path, Dataset]]:
 )
 @click.pass_context
 def explain(context: click.Context, study: str, out: Path | None) -> None:
-    """Write one page about STUDY for a person: image, overlay, numbers, models, limits.
+    """Write an HTML page about STUDY: images, overlays, findings, models and their limits.
 
-    The page holds the image and the study's description, and neither name nor number of the patient.
+    The page contains the images and the study's description, but neither name nor ID of the patient.
     """
     from models.model_registry import read_registry
-    from node.cli.worklist import find_detail, named, open_worklist
+    from node.cli.worklist import describe_study, find_detail, open_worklist
     from node.web.explanation import explain_study
 
     settings = settings_of(context)
     detail = find_detail(open_worklist(settings), study)
     path = out or Path(f"explain-{detail.row.study_id}.html")
     path.write_text(explain_study(detail, settings.store.folder, read_registry(settings.models.folder)), "utf-8")
-    console.print(f"Page of {named(detail)}: {path.absolute()}", markup=False, soft_wrap=True)
+    console.print(f"Page of {describe_study(detail)}: {path.absolute()}", markup=False, soft_wrap=True)

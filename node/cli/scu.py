@@ -22,8 +22,8 @@ def _peer(context: click.Context, to: str | None, called: str | None, calling: s
 
 _to = click.option("--to", metavar="HOST:PORT", help="Address of the peer; without it, the listener of this node.")
 _called = click.option("--called", metavar="AE", help="AE title of the peer; without it, the listener's.")
-_calling = click.option("--calling", metavar="AE", default="PLEURASCU", show_default=True, help="Our own AE title.")
-_timeout = click.option("--timeout", default=30.0, show_default=True, help="Seconds to wait for each answer.")
+_calling = click.option("--calling", metavar="AE", default="PLEURASCU", show_default=True, help="Calling AE title.")
+_timeout = click.option("--timeout", default=30.0, show_default=True, help="Seconds to wait for each response.")
 
 
 @click.command()
@@ -43,7 +43,7 @@ def send(
     timeout: float,
     urgent: bool,
 ) -> None:
-    """Send DICOM files by C-STORE, as they are; folders are searched. Ends with 1 if any was not accepted."""
+    """Send DICOM files by C-STORE, unchanged; folders are searched. Exit status 1 if any file was not accepted."""
     peer = _peer(context, to, called, calling, timeout)
     files, unreadable = find_files(paths)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -74,7 +74,7 @@ def send(
 def echo(context: click.Context, to: str | None, called: str | None, calling: str, timeout: float) -> None:
     """Verify a peer by C-ECHO; without --to, the listener of this node.
 
-    A listener of our own that answers with a rejection is alive: it takes associations from the configured peers only.
+    If the listener of this node rejects the association it is running: it accepts only the configured peers.
     """
     peer = _peer(context, to, called, calling, timeout)
     where = f"{peer.called_ae_title} on {peer.host}:{peer.port}"
@@ -83,7 +83,7 @@ def echo(context: click.Context, to: str | None, called: str | None, calling: st
     except RejectedError as error:
         if to is not None:
             fail(str(error))
-        console.print(f"{where} is alive; it takes no associations from {peer.calling_ae_title}")
+        console.print(f"{where} is running; it accepts no associations from {peer.calling_ae_title}")
         return
     except SendError as error:
         fail(str(error))

@@ -1,4 +1,4 @@
-"""``pleura simulate``: how long studies wait for their report under this site's rules, and under others."""
+"""``pleura simulate``: turnaround times of studies under this site's triage settings and under other policies."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from workers.simulation.turnaround_figures import Comparison
     "path",
     type=click.Path(path_type=Path, dir_okay=False),
     default=DEFAULT,
-    help="TOML file with arrivals, readers, reading times and findings. Default: from the literature.",
+    help="TOML file with arrivals, readers, reading times and findings. Default: values from the literature.",
 )
 @click.option(
     "--observed",
     is_flag=True,
-    help="Take arrivals, findings, readers and reading times from this node's database, the rest from the scenario.",
+    help="Use arrivals, findings, readers and reading times of this node's database, the rest from the scenario.",
 )
 @click.option("--days", type=click.IntRange(1, 366), help="Days in each replication, instead of the scenario's.")
 @click.option(
@@ -38,7 +38,7 @@ from workers.simulation.turnaround_figures import Comparison
     default=90,
     show_default=True,
     type=click.IntRange(7, 3660),
-    help="How far --observed looks back.",
+    help="Number of days that --observed looks back.",
 )
 @click.option("--replications", default=20, show_default=True, type=click.IntRange(1, 10000), help="Replications.")
 @click.option(
@@ -62,7 +62,7 @@ def simulate(
 ) -> None:
     """Simulate a reading room: first come first served, by priority, and by the due times of this node's [triage].
 
-    Nothing is changed. Use it to try other minutes before they go into the configuration:
+    Nothing is changed. Use it to try other settings before they go into the configuration:
 
     PLEURA_TRIAGE__ROUTINE_MINUTES=240 pleura simulate
     """
@@ -87,10 +87,10 @@ def _compare(scenario: Scenario, settings: Settings, seed: int, replications: in
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("reading", total=None)
 
-        def _tell(done: int, total: int) -> None:
+        def _update(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
 
-        return compare(scenario, settings.triage, seed=seed, replications=replications, progress=_tell)
+        return compare(scenario, settings.triage, seed=seed, replications=replications, progress=_update)
 
 
 def _observed(settings: Settings, base: Scenario, back: timedelta) -> Scenario:

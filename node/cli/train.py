@@ -1,4 +1,4 @@
-"""``pleura train``: the command behind every network and its card."""
+"""``pleura train``: train a network and write its manifest and model card."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _folder = click.Path(path_type=Path, file_okay=False)
 
 
 def _need_keras() -> None:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow writes over the progress bars otherwise
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # otherwise TensorFlow's log overwrites the progress bars
     try:
         import keras  # noqa: F401 - only whether it is there
     except ImportError:
@@ -24,7 +24,7 @@ def _need_keras() -> None:
 
 
 def recipe_file(named: str) -> Path:
-    """The recipe in a file, or the one of that name that comes with Pleura."""
+    """Path of a recipe: a TOML file, or the name of one that comes with Pleura."""
     from models.training.recipe import RECIPES
 
     if Path(named).is_file():
@@ -44,15 +44,17 @@ def recipe_file(named: str) -> Path:
     help="Data set in its original layout: SIIM-ACR, RSNA, NIH, a folder for each class, or labels.csv with images/.",
 )
 @click.option("--out", type=_folder, required=True, help="Folder for network, manifest, card and evidence.")
-@click.option("--folds", type=click.IntRange(min=0), default=0, help="Cross-validate by patient, in so many folds.")
-@click.option("--limit", type=click.IntRange(min=0), default=0, help="Take about so many images, for a trial.")
-@click.option("--epochs", type=click.IntRange(min=0), default=0, help="Train so many epochs, for a trial.")
+@click.option(
+    "--folds", type=click.IntRange(min=0), default=0, help="Number of folds of a cross-validation by patient."
+)
+@click.option("--limit", type=click.IntRange(min=0), default=0, help="Use about this number of images, for a trial.")
+@click.option("--epochs", type=click.IntRange(min=0), default=0, help="Train this number of epochs, for a trial.")
 def train(recipe: str, data: Path, out: Path, folds: int, limit: int, epochs: int) -> None:
-    """Train the network that RECIPE describes, measure it, and export it with its manifest and model card.
+    """Train the network of RECIPE, evaluate it, and export it with its manifest and model card.
 
     RECIPE is a TOML file, or the name of one that comes with Pleura (`unet-siim`, `chexnet-nih` …; a wrong name lists
-    them all). --folds, --limit and --epochs replace what it says. Stopped, a training goes on where it was when the
-    same command is given again. Images and rows that cannot be used are listed in problems.json.
+    them all). --folds, --limit and --epochs override it. An interrupted training continues when the same command is
+    given again. Images and rows that cannot be used are listed in problems.json.
     """
     _need_keras()
     from models.architectures.catalogue import UnknownArchitecture
@@ -74,7 +76,7 @@ def train(recipe: str, data: Path, out: Path, folds: int, limit: int, epochs: in
 
 
 def _again(recipe: str, folds: int, limit: int, epochs: int) -> str:
-    """The command that makes a model once more, for its card."""
+    """The command that reproduces a model, for its model card."""
     options = (("--folds", folds), ("--limit", limit), ("--epochs", epochs))
     return f"pleura train {recipe} --data DIR --out DIR" + "".join(
         f" {name} {count}" for name, count in options if count
@@ -82,7 +84,7 @@ def _again(recipe: str, folds: int, limit: int, epochs: int) -> str:
 
 
 def _print_evidence(spec: ModelSpec) -> None:
-    """What was measured, as the manifest holds it."""
+    """Print the evidence of the manifest."""
     table = Table("finding", "mode", "positives", "AUC (95 %)", "cut-off", box=None, pad_edge=False)
     for label in spec.labels:
         seen = label.evidence

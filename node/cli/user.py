@@ -1,4 +1,4 @@
-"""``pleura user``: who may log in to the admin page."""
+"""``pleura user``: the users and API tokens of the admin page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from node.cli.worklist import actor
 
 
 def _accounts(context: click.Context) -> Accounts:
-    """The accounts of this node; the database is made where there is none, so that the first admin can be."""
+    """The accounts of this node; the database is created if there is none, so that the first admin can be added."""
     settings = settings_of(context)
     settings.store.folder.mkdir(parents=True, exist_ok=True)
     engine = connect(settings.database_url)
@@ -34,17 +34,17 @@ def _user(accounts: Accounts, name: str) -> User:
 
 @click.group()
 def user() -> None:
-    """Make and change the users of the admin page."""
+    """Add and change users and API tokens of the admin page."""
 
 
 @user.command("add")
 @click.argument("name")
-@click.option("--role", type=click.Choice([role.value for role in Role]), required=True, help="What they may do.")
-@click.option("--display-name", default="", help="How the page calls them.")
-@click.option("--no-password", is_flag=True, help="Only single sign-on lets them in.")
+@click.option("--role", type=click.Choice([role.value for role in Role]), required=True, help="Role of the user.")
+@click.option("--display-name", default="", help="Name shown on the page.")
+@click.option("--no-password", is_flag=True, help="Allow single sign-on only.")
 @click.pass_context
 def add(context: click.Context, name: str, role: str, display_name: str, no_password: bool) -> None:
-    """Make the user NAME; the password is asked for, or read from standard input where that is no terminal."""
+    """Add the user NAME. The password is prompted for, or read from standard input if that is not a terminal."""
     accounts = _accounts(context)
     password = None if no_password else _ask_password()
     try:
@@ -66,7 +66,7 @@ def list_users(context: click.Context) -> None:
     """Print all users."""
     table = Table("name", "role", "display name", "state", box=None, pad_edge=False)
     for item in _accounts(context).users():
-        table.add_row(item.name, item.role, item.display_name, "locked out" if item.disabled else "")
+        table.add_row(item.name, item.role, item.display_name, "locked" if item.disabled else "")
     console.print(table)
 
 
@@ -74,7 +74,7 @@ def list_users(context: click.Context) -> None:
 @click.argument("name")
 @click.pass_context
 def password(context: click.Context, name: str) -> None:
-    """Give NAME a new password; their log-ins end."""
+    """Set a new password for NAME; their sessions are closed."""
     accounts = _accounts(context)
     found = _user(accounts, name)
     try:
@@ -86,11 +86,11 @@ def password(context: click.Context, name: str) -> None:
 
 @user.command("change")
 @click.argument("name")
-@click.option("--role", type=click.Choice([role.value for role in Role]), help="Give another role.")
-@click.option("--lock/--unlock", default=None, help="Lock out, or let in again.")
+@click.option("--role", type=click.Choice([role.value for role in Role]), help="New role.")
+@click.option("--lock/--unlock", default=None, help="Lock or unlock the user.")
 @click.pass_context
 def change(context: click.Context, name: str, role: str | None, lock: bool | None) -> None:
-    """Change the role of NAME, lock them out or let them in again."""
+    """Change the role of the user NAME, or lock or unlock them."""
     accounts = _accounts(context)
     found = _user(accounts, name)
     try:
@@ -99,15 +99,15 @@ def change(context: click.Context, name: str, role: str | None, lock: bool | Non
         )
     except AccountError as error:
         fail(str(error))
-    console.print(f"{found.name} is changed")
+    console.print(f"{found.name} was changed")
 
 
 @user.command("token")
 @click.argument("name")
-@click.option("--role", type=click.Choice([role.value for role in Role]), required=True, help="What it may do.")
+@click.option("--role", type=click.Choice([role.value for role in Role]), required=True, help="Role of the token.")
 @click.pass_context
 def token(context: click.Context, name: str, role: str) -> None:
-    """Make a token called NAME for the JSON API. It is printed once and cannot be read again."""
+    """Add an API token NAME. Its secret is printed once and cannot be read again."""
     try:
         _, secret = _accounts(context).add_token(name, Role(role), datetime.now(UTC), actor=actor())
     except AccountError as error:
@@ -118,8 +118,8 @@ def token(context: click.Context, name: str, role: str) -> None:
 @user.command("tokens")
 @click.pass_context
 def tokens(context: click.Context) -> None:
-    """Print all tokens; none of them can be read."""
-    table = Table("#", "name", "role", "made by", "last used", "state", box=None, pad_edge=False)
+    """Print all API tokens, without their secrets."""
+    table = Table("#", "name", "role", "created by", "last used", "state", box=None, pad_edge=False)
     for item in _accounts(context).tokens():
         used = f"{item.last_used_at:%Y-%m-%d %H:%M}" if item.last_used_at else "never"
         state = "revoked" if item.revoked_at else ""
@@ -131,7 +131,7 @@ def tokens(context: click.Context) -> None:
 @click.argument("number", type=int)
 @click.pass_context
 def revoke(context: click.Context, number: int) -> None:
-    """Revoke the token with this NUMBER."""
+    """Revoke the API token with this NUMBER."""
     try:
         _accounts(context).revoke_token(number, datetime.now(UTC), actor=actor())
     except DatabaseError as error:

@@ -1,4 +1,4 @@
-"""``pleura worklist`` and ``pleura show``: the reading queue and one study of it, on a terminal."""
+"""``pleura worklist`` and ``pleura show``: the worklist and one study, on a terminal."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ _STYLES = {Priority.CRITICAL: "bold red", Priority.URGENT: "yellow", Priority.RO
 
 
 def open_engine(settings: Settings) -> Engine:
-    """The database of this node; ends the command where there is none of this version."""
+    """The database of this node; the command fails if there is none of this version."""
     if settings.database.url is None and not (settings.store.folder / "pleura.sqlite").exists():
-        fail(f"there is no database in {settings.store.folder.absolute()} yet; `pleura serve` makes it")
+        fail(f"there is no database in {settings.store.folder.absolute()} yet; `pleura serve` creates it")
     engine = connect(settings.database_url)
     problem = schema_problem(engine)
     if problem:
@@ -44,12 +44,12 @@ def open_engine(settings: Settings) -> Engine:
 
 
 def open_worklist(settings: Settings) -> Worklist:
-    """The worklist of this node; ends the command where there is no database of this version."""
+    """The worklist of this node; the command fails if there is no database of this version."""
     return worklist_of(settings, open_engine(settings))
 
 
 def actor() -> str:
-    """Who is named in the history for what this command does."""
+    """Name of the user in the history and the audit trail."""
     return f"cli:{getpass.getuser()}"
 
 
@@ -64,7 +64,7 @@ def actor() -> str:
 def worklist(
     context: click.Context, limit: int, search: str, only_open: bool, part: str | None, order: str | None, as_json: bool
 ) -> None:
-    """Print the studies in the order in which they are due; reported ones only with --show reported."""
+    """Print the studies by due time; reported ones only with --show reported."""
     settings = settings_of(context)
     engine = open_engine(settings)
     if part is None and order is None:
@@ -73,7 +73,7 @@ def worklist(
         )
     else:
         if only_open:
-            raise click.UsageError("--open does not go with --show and --order", ctx=context)
+            raise click.UsageError("--open cannot be used with --show and --order", ctx=context)
         show_part, by = Show(part or Show.UNREPORTED), Order(order or Order.DUE)
         rows = ReadingList(engine).page(show=show_part, search=search, order=by, limit=limit)
     if as_json:
@@ -83,7 +83,7 @@ def worklist(
 
 
 def worklist_table(rows: Sequence[WorklistRow | ListedStudy], now: datetime | None = None) -> Table:
-    """The worklist as a table; ``now`` decides what is overdue."""
+    """The worklist as a table, with due times relative to ``now``."""
     now = now or datetime.now(UTC)
     table = Table(title="Worklist", title_justify="left", box=None, pad_edge=False, header_style="bold")
     table.add_column("#", justify="right")
@@ -110,16 +110,16 @@ def _why(row: WorklistRow | ListedStudy) -> str:
 
 
 def due_in(due_at: datetime, now: datetime) -> str:
-    """Time until ``due_at`` in words: ``in 14 min``, ``3 h ago``."""
+    """Time until ``due_at`` as text: ``in 14 min``, ``3 h ago``."""
     seconds = (due_at - now).total_seconds()
     minutes = round(abs(seconds) / 60)
-    words = f"{minutes} min" if minutes < 120 else f"{minutes // 60} h" if minutes < 2880 else f"{minutes // 1440} d"
-    return f"in {words}" if seconds >= 0 else f"{words} ago"
+    span = f"{minutes} min" if minutes < 120 else f"{minutes // 60} h" if minutes < 2880 else f"{minutes // 1440} d"
+    return f"in {span}" if seconds >= 0 else f"{span} ago"
 
 
 def _analysis(row: WorklistRow | ListedStudy) -> str:
     if row.on_hold:
-        return "[magenta]on_hold[/]"
+        return "[magenta]on hold[/]"
     if row.deliveries_failed:
         return f"{row.analysis}, [red]{row.deliveries_failed} not delivered[/]"
     return f"[red]{row.analysis}[/]" if row.analysis is Analysis.FAILED else str(row.analysis)
@@ -141,20 +141,20 @@ def show(context: click.Context, study: str, as_json: bool) -> None:
 
 
 def find_detail(worklist: Worklist, reference: str) -> StudyDetail:
-    """Everything about the study that a person has named; ends the command where there is none, or more than one."""
+    """The study with this reference; the command fails if there is none, or more than one."""
     try:
         study_id = worklist.find_study(reference)
     except AmbiguousStudyError as error:
-        lines = [f"  {named(worklist.study_detail(each))}" for each in error.study_ids]
-        fail("\n".join([f"more than one study is known as {reference}; name one by its row, quoted:", *lines]))
+        lines = [f"  {describe_study(worklist.study_detail(each))}" for each in error.study_ids]
+        fail("\n".join([f"more than one study matches {reference}; name one by its row, quoted:", *lines]))
     if study_id is not None:
         return worklist.study_detail(study_id)
     hint = f"; the row of that number is written '#{reference}'" if reference.strip().isdigit() else ""
-    raise click.ClickException(f"no study is known as {reference}{hint}; `pleura worklist` lists them")
+    raise click.ClickException(f"no study matches {reference}{hint}; `pleura worklist` lists the studies")
 
 
-def named(detail: StudyDetail) -> str:
-    """A study by all that a person tells it from others by: row, patient, accession number and date."""
+def describe_study(detail: StudyDetail) -> str:
+    """A study with the attributes that identify it: row, patient, accession number and date."""
     row = detail.row
     patient = " ".join(part for part in (row.patient_id, row.patient_name) if part) or "-"
     date = row.study_date or "an unknown date"
@@ -177,7 +177,7 @@ def _heading(detail: StudyDetail) -> Iterator[str]:
     yield escape(f"Patient {row.patient_id} {row.patient_name}  accession {row.accession_number or '-'}")
     yield f"[{_STYLES[row.priority] or 'default'}]{row.priority}[/], {row.analysis}: {escape(detail.triage_reason)}"
     if row.on_hold:
-        yield f"[magenta]held: {escape(row.reason)}[/]"
+        yield f"[magenta]on hold: {escape(row.reason)}[/]"
 
 
 def _images(detail: StudyDetail) -> Table:
@@ -203,7 +203,7 @@ def _jobs(detail: StudyDetail) -> Table:
             str(job.attempts),
             f"{sum(job.timings.values()):.2f}",
             job.error
-            or (job.not_analysed.sentence if job.not_analysed else "; ".join(map(finding_words, job.findings))),
+            or (job.not_analysed.sentence if job.not_analysed else "; ".join(map(finding_text, job.findings))),
         )
         for job in detail.jobs
     )
@@ -211,7 +211,7 @@ def _jobs(detail: StudyDetail) -> Table:
 
 
 def _similar(detail: StudyDetail) -> Iterator[Table]:
-    """What a retrieval model found beside a finding; nothing where none ran."""
+    """Similar cases that retrieval models found; nothing if none ran."""
     rows = [
         (str(job.id), finding.label, case.reference, case.label, f"{case.distance:.3g}")
         for job in detail.jobs
@@ -240,7 +240,7 @@ def _deliveries(detail: StudyDetail) -> Table:
 
 
 def _to_remove(objects: Sequence[ToRemove]) -> Iterator[Table]:
-    """What a person must remove at destinations that take no rejection notes; nothing where there is none."""
+    """Objects to remove by hand at destinations that do not accept rejection notes; nothing if there are none."""
     rows = [(one.delivery.destination, one.sop_instance_uid, one.delivery.error) for one in objects]
     if rows:
         yield _table("To remove by hand", ("destination", "object", "why"), iter(rows))
@@ -261,13 +261,13 @@ def _history(detail: StudyDetail) -> Table:
     return _table("History", ("time", "what", "from", "to", "cause", "who"), rows)
 
 
-def finding_words(finding: FindingRecord) -> str:
-    """One finding in words: ``lung_opacity 0.91 (from 0.45), 12 % of the image``."""
-    value = "unknown" if finding.probability is None else f"{finding.probability:.2f}"
-    words = f"{finding.label} {value} (from {finding.threshold:.2f})"
+def finding_text(finding: FindingRecord) -> str:
+    """One finding as text: ``lung_opacity 0.91 (threshold 0.45), 12% of the image``."""
+    value = "not assessed" if finding.probability is None else f"{finding.probability:.2f}"
+    described = f"{finding.label} {value} (threshold {finding.threshold:.2f})"
     if finding.present and finding.area_fraction:
-        words += f", {finding.area_fraction:.0%} of the image"
-    return f"{words}, in shadow" if finding.shadow else words
+        described += f", {finding.area_fraction:.0%} of the image"
+    return f"{described}, in shadow" if finding.shadow else described
 
 
 def _table(title: str, names: Sequence[str], rows: Iterator[tuple[str, ...]]) -> Table:

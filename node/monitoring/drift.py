@@ -1,8 +1,8 @@
-"""How models and images behave, week by week: the report behind the system page, the API and ``pleura drift``.
+"""The weekly drift report on models, images and readers, for the system page, the API and ``pleura drift``.
 
-A week is an ISO week (Monday 0:00 UTC). The reference of a model version are its first 28 days at this node, the
-reference of the images the first 28 days of the oldest version that is still in use; what lies in it is not compared
-with it. Figures are shares and quantiles with 95 % intervals, and none is a statement about a patient.
+A week is an ISO week (Monday 0:00 UTC). The reference of a model version is its first 28 days at this node. The
+reference of the images is the first 28 days of the oldest version still in use. Weeks within a reference are not
+compared with it. Figures are shares and quantiles with 95 % intervals; none is a statement about a patient.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from db.user_tables import Verdict
 from node.monitoring.drift_statistics import Agreement, Shift, correlation, quantile, shift, shift_of_mix, wilson
 
 REFERENCE = timedelta(days=28)
-_LASTING_OVER, _LASTING_CURRENT = timedelta(hours=6), timedelta(minutes=1)
+_KEEP_PAST, _KEEP_CURRENT = timedelta(hours=6), timedelta(minutes=1)
 NUMBERS = ("brightness", "contrast", "dark", "bright", "rows", "columns", "spacing")
-WORDS = ("view", "manufacturer", "device", "photometric")
+CATEGORIES = ("view", "manufacturer", "device", "photometric")
+_MISSING = "not given"
 _MOST_PAIRS = 600
 _DIFFERING = 25
 
@@ -37,19 +38,19 @@ class Week:
 
 @dataclass(frozen=True, slots=True)
 class ScoreWeek:
-    """What a model said about a label in a week.
+    """Scores of a model for a label in a week.
 
-    ``analysed`` counts answers, ``untold`` images on which it could not tell. ``psi`` compares with the reference and
-    is missing where the week lies in it or there is too little to compare; ``noise`` is what chance gives, ``word`` the
-    judgement: reference, too few, stable, moving or drifted. ``histogram`` counts scores by tenths.
+    ``analysed`` counts scores, ``not_assessed`` images without a score. ``psi`` compares the week with the reference;
+    it is None if the week is within the reference or has too few scores. ``noise`` is the PSI that chance reaches.
+    ``status`` is reference, too few, stable, moving or drifted. ``histogram`` counts scores by tenths.
     """
 
     model: str
     version: str
     label: str
     week: str
-    judged: int
-    untold: int
+    analysed: int
+    not_assessed: int
     present: int
     share: float
     share_low: float
@@ -58,13 +59,13 @@ class ScoreWeek:
     p90: float | None
     psi: float | None
     noise: float | None
-    word: str
+    status: str
     histogram: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class MeasureWeek:
-    """One measure of a week's images: median and quartiles of a number, or the shares of the commonest words."""
+    """One measure of a week's images: median and quartiles of a number, or shares of the most common categories."""
 
     name: str
     median: float | None
@@ -73,12 +74,12 @@ class MeasureWeek:
     mix: dict[str, float]
     psi: float | None
     noise: float | None
-    word: str
+    status: str
 
 
 @dataclass(frozen=True, slots=True)
 class ImageWeek:
-    """The images of a week: how many jobs ended, how many without an analysis and why, and what was measured."""
+    """The images of a week: number of finished jobs, number not analysed with reasons, and measures."""
 
     week: str
     jobs: int
@@ -93,7 +94,7 @@ class ImageWeek:
 
 @dataclass(frozen=True, slots=True)
 class VerdictWeek:
-    """Readers' words on a model's findings in a week; ``agreed`` is the share accepted, with its interval."""
+    """Readers' verdicts on a model's findings in a week; ``agreed`` is the share accepted, with its interval."""
 
     model: str
     version: str
@@ -109,7 +110,7 @@ class VerdictWeek:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """An active model beside one in shadow on the same images, for one label."""
+    """Comparison of an active model with a model in shadow on the same images, for one label."""
 
     active: str
     shadow: str
@@ -128,8 +129,8 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
-    """The whole report; weeks are the latest first."""
+class DriftReport:
+    """The whole report; the latest week comes first."""
 
     weeks: tuple[str, ...]
     scores: tuple[ScoreWeek, ...]
@@ -155,7 +156,7 @@ def week_of(monday: datetime) -> Week:
 
 @dataclass(frozen=True, slots=True)
 class WeekCounts:
-    """What is counted of a week once, whatever is asked about it."""
+    """Counts of a week, from which every report is made."""
 
     scores: tuple[ScoreCount, ...]
     outcomes: dict[str, int]
@@ -164,9 +165,9 @@ class WeekCounts:
 
 
 class Counts:
-    """Counts of weeks and of references, kept for a while: what is over hardly changes, and counting takes its time.
+    """Cache of the counts of weeks and references: past weeks hardly change, and counting takes time.
 
-    Safe to share between threads; two that ask for the same week at once count it once.
+    Safe to share between threads; two that request the same week at the same time count it once.
     """
 
     def __init__(self, monitoring: ModelMonitoring) -> None:
@@ -176,10 +177,10 @@ class Counts:
         self._lock = threading.Lock()
 
     def of(self, start: datetime, end: datetime, now: datetime) -> WeekCounts:
-        """The counts of a span; counted again after six hours, after one minute where the span is not over."""
+        """The counts of a span; counted again after six hours, or after one minute if the span has not ended."""
         with self._lock:
             kept = self._kept.get((start, end))
-            lasting = _LASTING_OVER if end <= now else _LASTING_CURRENT
+            lasting = _KEEP_PAST if end <= now else _KEEP_CURRENT
             if kept is not None and timedelta(0) <= now - kept[0] < lasting:
                 return kept[1]
             made = WeekCounts(
@@ -188,18 +189,18 @@ class Counts:
                 self.monitoring.measures(start, end),
                 self.monitoring.pair_counts(start, end),
             )
-            self._kept = {span: one for span, one in self._kept.items() if now - one[0] < _LASTING_OVER}
+            self._kept = {span: one for span, one in self._kept.items() if now - one[0] < _KEEP_PAST}
             self._kept[start, end] = (now, made)
             return made
 
 
-def watch(counts: Counts, now: datetime, *, weeks: int = 8, model: str = "") -> Watch:
-    """Put the report together; with ``model`` only what is about that one, and about the images."""
+def drift_report(counts: Counts, now: datetime, *, weeks: int = 8, model: str = "") -> DriftReport:
+    """Make the report; with ``model`` it is limited to that model and the images."""
     asked = weeks_before(now, weeks)
     start, end = asked[-1].start, asked[0].end
     monitoring, first_used = counts.monitoring, counts.monitoring.first_used()
     counted = {week.label: counts.of(week.start, week.end, now) for week in asked}
-    return Watch(
+    return DriftReport(
         weeks=tuple(week.label for week in asked),
         scores=_scores(counts, asked, counted, first_used, model, now),
         images=_images(counts, asked, counted, first_used, now),
@@ -241,10 +242,10 @@ def _scores(
 
 
 def score_week(week: str, counts: Sequence[ScoreCount], reference: Iterable[ScoreCount] | None) -> ScoreWeek:
-    """The figures of one model, label and week; without ``reference`` the week lies in it."""
+    """The figures of one model, label and week; without ``reference`` the week is within the reference."""
     scores = _by_score(counts)
-    judged, present = sum(scores.values()), sum(count.present for count in counts)
-    low, high = wilson(present, judged)
+    analysed, present = sum(scores.values()), sum(count.present for count in counts)
+    low, high = wilson(present, analysed)
     moved = None if reference is None else shift(_by_score(reference), scores)
     histogram = [0] * 10
     for score, count in scores.items():
@@ -254,15 +255,15 @@ def score_week(week: str, counts: Sequence[ScoreCount], reference: Iterable[Scor
         counts[0].version,
         counts[0].label,
         week,
-        judged,
+        analysed,
         sum(count.count for count in counts if count.score is None),
         present,
-        present / judged if judged else 0.0,
+        present / analysed if analysed else 0.0,
         low,
         high,
         quantile(scores, 0.5),
         quantile(scores, 0.9),
-        *_told(moved, reference is None),
+        *_status(moved, reference is None),
         tuple(histogram),
     )
 
@@ -275,10 +276,10 @@ def _by_score(counts: Iterable[ScoreCount]) -> dict[float, int]:
     return found
 
 
-def _told(moved: Shift | None, is_reference: bool) -> tuple[float | None, float | None, str]:
+def _status(moved: Shift | None, is_reference: bool) -> tuple[float | None, float | None, str]:
     if moved is None:
         return None, None, "reference" if is_reference else "too few"
-    return moved.index, moved.noise, moved.word
+    return moved.index, moved.noise, moved.status
 
 
 def _images(
@@ -305,14 +306,14 @@ def image_week(
     measured: Sequence[Mapping[str, Any]],
     reference: Sequence[Mapping[str, Any]] | None,
 ) -> ImageWeek:
-    """The figures of the images of a week; without ``reference`` the week lies in it."""
+    """The figures of the images of a week; without ``reference`` the week is within the reference."""
     jobs = sum(outcomes.values())
     failed = outcomes.get("failed", 0)
     reasons = {code: count for code, count in outcomes.items() if code not in ("", "failed")}
     not_analysed = sum(reasons.values())
     low, high = wilson(not_analysed, jobs)
     measures = [_number(name, measured, reference) for name in NUMBERS]
-    measures += [_mix(name, measured, reference) for name in WORDS]
+    measures += [_mix(name, measured, reference) for name in CATEGORIES]
     return ImageWeek(
         week,
         jobs,
@@ -335,21 +336,21 @@ def _number(
     before = None if reference is None else _counted(float(one[name]) for one in reference if name in one)
     moved = None if before is None else shift(before, values)
     quarters = (quantile(values, 0.5), quantile(values, 0.25), quantile(values, 0.75))
-    return MeasureWeek(name, *quarters, {}, *_told(moved, reference is None))
+    return MeasureWeek(name, *quarters, {}, *_status(moved, reference is None))
 
 
 def _mix(
     name: str, measured: Sequence[Mapping[str, Any]], reference: Sequence[Mapping[str, Any]] | None
 ) -> MeasureWeek | None:
-    words = _counted(str(one.get(name, "not told")) for one in measured)
-    if not words:
+    values = _counted(str(one.get(name, _MISSING)) for one in measured)
+    if not values:
         return None
-    before = None if reference is None else _counted(str(one.get(name, "not told")) for one in reference)
-    moved = None if before is None else shift_of_mix(before, words)
-    total = sum(words.values())
-    commonest = sorted(words.items(), key=lambda item: (-item[1], item[0]))[:6]
+    before = None if reference is None else _counted(str(one.get(name, _MISSING)) for one in reference)
+    moved = None if before is None else shift_of_mix(before, values)
+    total = sum(values.values())
+    commonest = sorted(values.items(), key=lambda item: (-item[1], item[0]))[:6]
     return MeasureWeek(
-        name, None, None, None, {word: count / total for word, count in commonest}, *_told(moved, reference is None)
+        name, None, None, None, {value: count / total for value, count in commonest}, *_status(moved, reference is None)
     )
 
 
@@ -361,14 +362,14 @@ def _counted(values: Iterable[Any]) -> dict[Any, int]:
 
 
 def verdict_weeks(week: str, counts: Iterable[VerdictCount], model: str = "") -> tuple[VerdictWeek, ...]:
-    """How readers analysed each model and label in a week."""
+    """Readers' verdicts on each model and label in a week."""
     found: defaultdict[tuple[str, str, str], dict[Verdict, int]] = defaultdict(lambda: dict.fromkeys(Verdict, 0))
     for count in counts:
         if not model or count.model == model:
             found[count.model, count.version, count.label][count.verdict] += count.count
     made = []
-    for (name, version, label), said in sorted(found.items()):
-        total, accepted = sum(said.values()), said[Verdict.ACCEPT]
+    for (name, version, label), verdicts in sorted(found.items()):
+        total, accepted = sum(verdicts.values()), verdicts[Verdict.ACCEPT]
         low, high = wilson(accepted, total)
         made.append(
             VerdictWeek(
@@ -377,8 +378,8 @@ def verdict_weeks(week: str, counts: Iterable[VerdictCount], model: str = "") ->
                 label,
                 week,
                 accepted,
-                said[Verdict.MODIFY],
-                said[Verdict.REJECT],
+                verdicts[Verdict.MODIFY],
+                verdicts[Verdict.REJECT],
                 accepted / total if total else 0.0,
                 low,
                 high,
@@ -390,7 +391,7 @@ def verdict_weeks(week: str, counts: Iterable[VerdictCount], model: str = "") ->
 def compare(
     counts: Iterable[PairCount], pairs: Sequence[Pair], differing: Sequence[Pair], model: str = ""
 ) -> tuple[Comparison, ...]:
-    """Each active model with each one in shadow, per label; with ``model`` only where it is one of the two."""
+    """Compare each active model with each model in shadow, per label; with ``model`` only pairs with that model."""
     tables: defaultdict[tuple[str, str, str], dict[tuple[bool, bool], int]] = defaultdict(dict)
     for count in counts:
         if not model or model in (count.active, count.shadow):
@@ -402,10 +403,10 @@ def compare(
         both, first, second, neither = (
             cells.get(cell, 0) for cell in ((True, True), (True, False), (False, True), (False, False))
         )
-        judged = Agreement(both, first, second, neither)
-        low, high = judged.interval or (None, None)
+        agreement = Agreement(both, first, second, neither)
+        low, high = agreement.interval or (None, None)
         own = tuple(pair for pair in pairs if (pair.active, pair.shadow, pair.label) == key)
-        apart = tuple(pair for pair in differing if (pair.active, pair.shadow, pair.label) == key)
+        own_differing = tuple(pair for pair in differing if (pair.active, pair.shadow, pair.label) == key)
         made.append(
             Comparison(
                 key[0],
@@ -415,13 +416,13 @@ def compare(
                 first,
                 second,
                 neither,
-                judged.observed,
-                judged.kappa,
+                agreement.observed,
+                agreement.kappa,
                 low,
                 high,
                 correlation([(pair.active_score, pair.shadow_score) for pair in own]),
                 own,
-                apart[:_DIFFERING],
+                own_differing[:_DIFFERING],
             )
         )
     return tuple(made)

@@ -1,4 +1,4 @@
-"""The few statistics that watching a model takes: pure functions of counts and values.
+"""The statistics of the drift report: pure functions of counts and values.
 
 Intervals are 95 % intervals. Nothing here rounds.
 """
@@ -17,7 +17,7 @@ _CHI_SQUARED = (3.841, 5.991, 7.815, 9.488, 11.070, 12.592, 14.067, 15.507, 16.9
 
 
 def wilson(hits: int, tries: int) -> tuple[float, float]:
-    """Wilson's score interval of a share; the whole range where nothing was tried."""
+    """Wilson's score interval of a share; the whole range if ``tries`` is 0."""
     if tries <= 0:
         return 0.0, 1.0
     share = hits / tries
@@ -28,7 +28,7 @@ def wilson(hits: int, tries: int) -> tuple[float, float]:
 
 
 def quantile(counts: Mapping[float, int], share: float) -> float | None:
-    """The value below or at which ``share`` of all counted values lie; None where none was counted."""
+    """The value at or below which ``share`` of all counted values lie; None if there are none."""
     total = sum(counts.values())
     seen = 0
     for value in sorted(counts):
@@ -40,18 +40,18 @@ def quantile(counts: Mapping[float, int], share: float) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """How far a distribution has moved: the population stability index, and what chance alone would give at most.
+    """Shift of a distribution: the population stability index, and the index that chance alone reaches.
 
-    ``index``: by custom below 0.1 nothing, from 0.25 on a change. ``noise`` is its 95th percentile for samples of these
-    sizes from one and the same distribution; a small week has a large index by chance.
+    ``index``: by convention no change below 0.1, and a change from 0.25 on. ``noise`` is the 95th percentile of the
+    index for two samples of these sizes from the same distribution; a small week has a large index by chance.
     """
 
     index: float
     noise: float
 
     @property
-    def word(self) -> str:
-        """``stable``, ``moving`` or ``drifted``; ``too few`` where chance alone may have moved it so far."""
+    def status(self) -> str:
+        """``stable``, ``moving`` or ``drifted``; ``too few`` if chance alone may reach this index."""
         if self.index < 0.1:
             return "stable"
         if self.index <= self.noise:
@@ -60,9 +60,9 @@ class Shift:
 
 
 def shift(reference: Mapping[float, int], current: Mapping[float, int]) -> Shift | None:
-    """Population stability index over the tenths of ``reference``; None where either holds fewer values than tenths.
+    """Population stability index over the tenths of ``reference``; None if either has fewer than ten values.
 
-    Half a value is added to every bin, so that an empty one gives a finite index.
+    Half a value is added to every bin, so that an empty bin gives a finite index.
     """
     before, after = sum(reference.values()), sum(current.values())
     if before < _BINS or after < _BINS:
@@ -72,7 +72,7 @@ def shift(reference: Mapping[float, int], current: Mapping[float, int]) -> Shift
 
 
 def shift_of_mix(reference: Mapping[str, int], current: Mapping[str, int]) -> Shift | None:
-    """The same for words: each of the commonest nine is a bin, all others together are one."""
+    """The same for categories: each of the nine most common is a bin, and all others together are one."""
     if sum(reference.values()) < _BINS or sum(current.values()) < _BINS:
         return None
     names = sorted(reference, key=lambda name: -reference[name])[: _BINS - 1]
@@ -94,7 +94,7 @@ def _index(old: Sequence[int], new: Sequence[int]) -> Shift:
 
 
 def _edges(counts: Mapping[float, int]) -> list[float]:
-    """Upper edges of the tenths; equal ones are one."""
+    """Upper edges of the tenths, without duplicates."""
     found = {quantile(counts, tenth / _BINS) for tenth in range(1, _BINS)}
     top = max(value for value, count in counts.items() if count)
     return sorted(edge for edge in found if edge is not None and edge < top)
@@ -109,9 +109,9 @@ def _binned(counts: Mapping[float, int], edges: Sequence[float]) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Two analyses on the same images: how often each finds something, and Cohen's kappa.
+    """Agreement of two models on the same images, with Cohen's kappa.
 
-    There is no kappa where both always say the same one thing: chance alone would agree as well.
+    Kappa is undefined if both always give the same one result: agreement by chance is complete then.
     """
 
     both: int
@@ -153,7 +153,7 @@ class Agreement:
 
 
 def correlation(pairs: Sequence[tuple[float, float]]) -> float | None:
-    """Spearman's rank correlation; None below three pairs, or where one side is always the same."""
+    """Spearman's rank correlation; None for fewer than three pairs, or if one side is constant."""
     if len(pairs) < 3:
         return None
     first, second = _ranks([x for x, _ in pairs]), _ranks([y for _, y in pairs])
@@ -165,6 +165,6 @@ def correlation(pairs: Sequence[tuple[float, float]]) -> float | None:
 
 
 def _ranks(values: Sequence[float]) -> list[float]:
-    """Ranks from 1; equal values share the mean of theirs."""
+    """Ranks from 1; equal values share the mean of their ranks."""
     ordered = sorted(values)
     return [(bisect_left(ordered, value) + 1 + bisect_right(ordered, value)) / 2 for value in values]

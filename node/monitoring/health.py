@@ -1,4 +1,4 @@
-"""Whether the parts of a node are fit to run. Each check looks at the real thing and says how to fix it."""
+"""Checks of the parts of a node. Each check examines the real part and gives a remedy."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from workers.notifications.channels import CHANNELS, enabled_channels
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What one check found; ``remedy`` is empty where nothing is to be done."""
+    """Result of one check; ``remedy`` is empty if nothing needs to be done."""
 
     part: str
     ok: bool
@@ -37,7 +37,7 @@ class Check:
 
 
 def examine(settings: Settings, *, peers: bool = True) -> Iterator[Check]:
-    """Check every part that ``settings`` name, one after the other; ``peers`` calls the destinations too."""
+    """Check every part in ``settings`` one after the other; with ``peers`` also destinations and channels."""
     yield Check("settings", True, "read and valid")
     yield check_store(settings)
     yield check_database(settings)
@@ -45,7 +45,7 @@ def examine(settings: Settings, *, peers: bool = True) -> Iterator[Check]:
     yield check_models(settings)
     yield check_port(settings)
     if not settings.destinations:
-        yield Check("destinations", False, "none is configured", "add [[destinations]]: results have nowhere to go")
+        yield Check("destinations", False, "none is configured", "add [[destinations]]: results are not sent")
     for destination in settings.destinations if peers else ():
         yield check_destination(settings, destination)
     if settings.hl7.enabled:
@@ -56,11 +56,13 @@ def examine(settings: Settings, *, peers: bool = True) -> Iterator[Check]:
 
 
 def check_store(settings: Settings) -> Check:
-    """The store folder can be written, has more than ``store.minimum_free_bytes`` free, and nothing was set aside."""
+    """The store folder is writable, has more than ``store.minimum_free_bytes`` free, and no file was set aside."""
     folder = settings.store.folder.absolute()
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if not os.access(existing, os.W_OK):
-        return Check("store", False, f"{existing} cannot be written", "give this user the folder, or set store.folder")
+        return Check(
+            "store", False, f"{existing} cannot be written", "make it writable for this user, or set store.folder"
+        )
     free = shutil.disk_usage(existing).free
     if free < settings.store.minimum_free_bytes:
         return Check(
@@ -77,14 +79,14 @@ def check_store(settings: Settings) -> Check:
 def check_database(settings: Settings) -> Check:
     """The database answers and its schema is this version's."""
     if settings.database.url is None and not (settings.store.folder / "pleura.sqlite").exists():
-        return Check("database", True, "SQLite; made at the first start")
+        return Check("database", True, "SQLite; created at the first start")
     try:
         problem = schema_problem(connect(settings.database_url))
     except SQLAlchemyError as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         return Check("database", False, reason, "is the server running, and is database.url right?")
     if problem:
-        return Check("database", False, problem, "start `pleura serve` once: it brings the schema up to date")
+        return Check("database", False, problem, "start `pleura serve` once: it migrates the schema")
     return Check("database", True, "answers, schema is up to date")
 
 
@@ -97,7 +99,7 @@ def check_broker(settings: Settings) -> Check:
         socket.create_connection((address.hostname or "localhost", address.port or 6379), timeout=3).close()
     except OSError as error:
         return Check("broker", False, f"no connection: {error}", "start Redis, or fix broker.url")
-    return Check("broker", True, f"{address.hostname}:{address.port or 6379} takes connections")
+    return Check("broker", True, f"{address.hostname}:{address.port or 6379} accepts connections")
 
 
 def _check_embedded_broker(settings: Settings) -> Check:
@@ -110,7 +112,7 @@ def _check_embedded_broker(settings: Settings) -> Check:
 
 
 def check_models(settings: Settings) -> Check:
-    """Every model that the settings name is there, whole and unaltered."""
+    """Every model in the settings exists and matches its digest."""
     names = [name for name in (settings.models.gate, *settings.models.active, *settings.models.shadow) if name]
     try:
         read_registry(settings.models.folder).active(names)
@@ -120,7 +122,7 @@ def check_models(settings: Settings) -> Check:
 
 
 def check_port(settings: Settings) -> Check:
-    """The listener's port is free, or our own listener answers on it."""
+    """The listener's port is free, or the listener of this node answers on it."""
     listener = settings.listener
     where = f"{listener.host}:{listener.port}"
     try:
@@ -130,13 +132,13 @@ def check_port(settings: Settings) -> Check:
         try:
             echo(peer)
         except SendError:
-            return Check("listener", False, f"{where} is in use by something else", "set listener.port to a free port")
+            return Check("listener", False, f"{where} is in use by another program", "set listener.port to a free port")
         return Check("listener", True, f"{listener.ae_title} answers on {where}")
     return Check("listener", True, f"{where} is free; starts with pleura serve")
 
 
 def check_destination(settings: Settings, destination: Destination) -> Check:
-    """The destination answers C-ECHO, and offers what verifies that it holds what it took."""
+    """The destination answers C-ECHO and supports the configured verification."""
     calling = destination.calling_ae_title or settings.listener.ae_title
     peer = Peer(destination.host, destination.port, destination.ae_title, calling, destination.timeout_seconds)
     name = f"destination {destination.name}"
@@ -147,9 +149,11 @@ def check_destination(settings: Settings, destination: Destination) -> Check:
     try:
         KINDS[destination.kind].check_verification(destination, calling)
     except PeerError as error:
-        return Check(name, False, str(error), "allow us that there, or set another destinations[].verification")
+        return Check(
+            name, False, str(error), "allow it for this node there, or set another destinations[].verification"
+        )
     verification = (
-        "" if destination.verification == "none" else f", and offers verification by {destination.verification}"
+        "" if destination.verification == "none" else f", and supports verification by {destination.verification}"
     )
     return Check(
         name, True, f"{destination.ae_title} on {destination.host}:{destination.port} answers C-ECHO{verification}"
@@ -157,19 +161,19 @@ def check_destination(settings: Settings, destination: Destination) -> Check:
 
 
 def check_issuers(settings: Settings) -> Check:
-    """Say who gives the patient IDs that come without an issuer: HL7 messages mostly name one, images do not.
+    """The issuer of patient IDs that come without one: HL7 messages mostly name an issuer, images do not.
 
-    Never a failure: where no message names an issuer either, nothing need be said.
+    Never a failure: if no message names an issuer, none needs to be configured.
     """
     names = settings.site.patient_id_issuers
     if names:
-        return Check("patient IDs", True, f"without an issuer they are those of {names[0]}")
-    found = "nothing says who gives patient IDs: a message that names an issuer meets no image without one"
-    return Check("patient IDs", True, found, "set site.patient_id_issuers where PID-3.4 names this hospital")
+        return Check("patient IDs", True, f"the default issuer is {names[0]}")
+    found = "no default issuer: messages that name an issuer do not match images without one"
+    return Check("patient IDs", True, found, "set site.patient_id_issuers if PID-3.4 names this hospital")
 
 
 def check_hl7(settings: Settings) -> Check:
-    """The HL7 listener's certificate can be read, and its port is free or taken by a listener that answers."""
+    """The HL7 listener's certificate can be read, and its port is free or a listener answers on it."""
     rules = settings.hl7
     where = f"{rules.host}:{rules.port}"
     try:
@@ -183,27 +187,27 @@ def check_hl7(settings: Settings) -> Check:
             socket.create_connection((rules.host, rules.port), timeout=3).close()
         except OSError as error:
             return Check("HL7 listener", False, f"{where} cannot be bound: {error}", "set hl7.host and hl7.port")
-        return Check("HL7 listener", True, f"{where} takes connections")
+        return Check("HL7 listener", True, f"{where} accepts connections")
     return Check("HL7 listener", True, f"{where} is free; starts with pleura serve")
 
 
 def check_channel(settings: Settings, name: str) -> Check:
-    """The receiver of a notification channel can be reached; nothing is told to it."""
+    """The receiver of a notification channel can be reached; nothing is sent to it."""
     part = f"notification by {name}"
     try:
         found = CHANNELS[name].verify(settings)
     except NotSentError as error:
-        return Check(part, False, str(error), f"fix [notifications.{name}]; `pleura notify --test {name}` tries it")
-    parked = _failed(settings, name)
-    if parked:
+        return Check(part, False, str(error), f"fix [notifications.{name}]; test it with `pleura notify --test {name}`")
+    failed = _failed(settings, name)
+    if failed:
         return Check(
-            part, False, f"{found}; {parked} notifications could not be sent", f"`pleura notify --retry {name}`"
+            part, False, f"{found}; {failed} notifications could not be sent", f"`pleura notify --retry {name}`"
         )
     return Check(part, True, found)
 
 
 def _failed(settings: Settings, channel: str) -> int:
-    """How many notifications were given up; 0 where the database cannot say (its own check tells of that)."""
+    """Number of failed notifications; 0 if the database cannot be used, which has its own check."""
     if settings.database.url is None and not (settings.store.folder / "pleura.sqlite").exists():
         return 0
     engine = connect(settings.database_url)

@@ -20,7 +20,7 @@ from db.queries.statistics import Failure, RunningWorker
 from db.queries.worklist import ListedStudy, Order, Show
 from db.records import Priority, StudyDetail
 from db.user_tables import Role, Verdict
-from node.monitoring.drift import Watch, watch
+from node.monitoring.drift import DriftReport, drift_report
 from node.web import actions, formatting
 from node.web.middleware import Endpoint, RequestContext
 from node.web.openapi import describe
@@ -161,7 +161,7 @@ class ModelsAnswer(BaseModel):
 class DriftAnswer(BaseModel):
     """Figures on models, images and readers for each ISO week, the latest first."""
 
-    report: Watch
+    report: DriftReport
 
 
 class SwitchAnswer(BaseModel):
@@ -319,7 +319,7 @@ def _switch_model(context: RequestContext) -> SwitchAnswer:
 
 def _drift(context: RequestContext) -> DriftAnswer:
     query = _query(context, DriftQuery)
-    return DriftAnswer(report=watch(context.services.counts, context.now, weeks=query.weeks, model=query.model))
+    return DriftAnswer(report=drift_report(context.services.counts, context.now, weeks=query.weeks, model=query.model))
 
 
 def _audit(context: RequestContext) -> AuditAnswer:

@@ -57,7 +57,7 @@ def config(tmp_path: Path) -> Path:
 def node(config: Path) -> Iterator[Node]:
     node = Node(load(config), config, config.with_name("node.log"))
     stop = threading.Event()
-    tending = threading.Thread(target=node.tend, args=(stop,))
+    tending = threading.Thread(target=node.supervise, args=(stop,))
     node.start()
     tending.start()
     yield node

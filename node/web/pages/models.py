@@ -12,7 +12,7 @@ from db.model_states import ModelState, model_history, model_states
 from models.contract import Mode, ModelSpec
 from models.manifest import ManifestError
 from models.model_registry import UnknownModel, read_registry
-from node.monitoring.drift import Comparison, ScoreWeek, Watch, watch
+from node.monitoring.drift import Comparison, DriftReport, ScoreWeek, drift_report
 from node.monitoring.drift_statistics import wilson
 from node.monitoring.model_use import ModelInUse, models_in_use
 from node.web import actions
@@ -69,7 +69,7 @@ def show_model(context: RequestContext) -> Response:
         raise HTTPException(404)
     card = shown.spec.card
     text = card.read_text(encoding="utf-8") if card is not None and card.is_file() else ""
-    report = watch(context.services.counts, context.now, weeks=WEEKS, model=name)
+    report = drift_report(context.services.counts, context.now, weeks=WEEKS, model=name)
     return context.page(
         "model.html",
         model=shown,
@@ -108,7 +108,7 @@ def _count(given: str) -> int:
     return int(given) if given.isascii() and given.isdigit() and len(given) < 8 else 0
 
 
-def label_series(report: Watch, models: tuple[ShownModel, ...]) -> list[dict[str, object]]:
+def label_series(report: DriftReport, models: tuple[ShownModel, ...]) -> list[dict[str, object]]:
     """Charts of each label of each version over the weeks, the oldest first.
 
     ``in_shadow``: the manifest keeps the label in shadow.
@@ -132,7 +132,7 @@ def label_series(report: Watch, models: tuple[ShownModel, ...]) -> list[dict[str
     ]
 
 
-def image_trends(report: Watch) -> list[tuple[str, Trend]]:
+def image_trends(report: DriftReport) -> list[tuple[str, Trend]]:
     """Charts of the images of each week: the share not analysed, and brightness and contrast with quartiles."""
     order = list(reversed(report.weeks))
     shares = {one.week: (one.not_analysed_share, one.not_analysed_low, one.not_analysed_high) for one in report.images}
@@ -161,7 +161,7 @@ class VerdictTotal:
     share: tuple[float, float, float]
 
 
-def verdict_totals(report: Watch) -> dict[tuple[str, str, str], VerdictTotal]:
+def verdict_totals(report: DriftReport) -> dict[tuple[str, str, str], VerdictTotal]:
     """Readers' verdicts by model, version and label."""
     counted: dict[tuple[str, str, str], tuple[int, int]] = {}
     for one in report.verdicts:

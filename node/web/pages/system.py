@@ -13,7 +13,7 @@ from config.settings import Destination
 from db.assessments import unmatched
 from db.notifications import Notifications
 from db.queries.statistics import DestinationState, Failure, FinishedJob
-from node.monitoring.drift import watch
+from node.monitoring.drift import drift_report
 from node.monitoring.health import check_broker, check_models, check_store
 from node.web.charts import latencies, per_interval
 from node.web.dependencies import Services
@@ -32,7 +32,7 @@ def _page(context: RequestContext, called: Destination | None = None, problem: s
     services, now = context.services, context.now
     day = now - timedelta(hours=24)
     jobs = services.statistics.finished_jobs(day)
-    models, report = known_models(context), watch(services.counts, now)
+    models, report = known_models(context), drift_report(services.counts, now)
     disk = shutil.disk_usage(_existing(context))
     return context.page(
         "system.html",

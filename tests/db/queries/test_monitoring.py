@@ -14,7 +14,7 @@ from db.records import FindingRecord, NotEligible, Outcome
 from db.study_status import Reporting
 from db.user_tables import Verdict
 from db.worklist import Worklist
-from node.monitoring.drift import Counts, watch, weeks_before
+from node.monitoring.drift import Counts, drift_report, weeks_before
 from tests.db.examples import MINUTE, PIPELINE, finding, received, study_of
 
 MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
@@ -59,16 +59,16 @@ def test_scores_and_images_of_each_week(engine: Engine, worklist: Worklist) -> N
         weeks.job(later, scored(0.6 + index / 100), brightness=0.7 + index / 1000, view="AP", manufacturer="ACME")
     weeks.job(later, scored(None))
     weeks.job(later, not_analysed="rotated")
-    report = watch(Counts(ModelMonitoring(engine)), later + timedelta(days=2), weeks=6)
+    report = drift_report(Counts(ModelMonitoring(engine)), later + timedelta(days=2), weeks=6)
     latest, first = report.scores
-    assert (latest.week, latest.judged, latest.untold, latest.present, latest.word) == (
+    assert (latest.week, latest.analysed, latest.not_assessed, latest.present, latest.status) == (
         "2026-W07",
         30,
         1,
         30,
         "drifted",
     )
-    assert (first.week, first.judged, first.word, first.psi) == ("2026-W02", 30, "reference", None)
+    assert (first.week, first.analysed, first.status, first.psi) == ("2026-W02", 30, "reference", None)
     assert (first.present, first.median) == (10, 0.35)
     assert sum(first.histogram) == 30
     assert latest.psi is not None
@@ -76,11 +76,11 @@ def test_scores_and_images_of_each_week(engine: Engine, worklist: Worklist) -> N
     now, before = report.images
     assert (now.jobs, now.not_analysed, now.reasons, now.failed) == (32, 1, {"rotated": 1}, 0)
     measures = {one.name: one for one in now.measures}
-    assert measures["brightness"].word == "drifted"
+    assert measures["brightness"].status == "drifted"
     assert measures["view"].mix == {"AP": 1.0}
-    assert measures["view"].word == "drifted"
-    assert measures["manufacturer"].word == "stable"
-    assert {one.word for one in before.measures} == {"reference"}
+    assert measures["view"].status == "drifted"
+    assert measures["manufacturer"].status == "stable"
+    assert {one.status for one in before.measures} == {"reference"}
 
 
 def test_a_new_version_has_a_reference_of_its_own(engine: Engine, worklist: Worklist) -> None:
@@ -90,9 +90,9 @@ def test_a_new_version_has_a_reference_of_its_own(engine: Engine, worklist: Work
     later = MONDAY + 6 * WEEK
     for _ in range(20):
         weeks.job(later, scored(0.9, model_version="2.0"))
-    (new,) = watch(Counts(ModelMonitoring(engine)), later, weeks=1).scores
-    assert (new.version, new.word) == ("2.0", "reference")
-    assert watch(Counts(ModelMonitoring(engine)), later, weeks=1, model="another").scores == ()
+    (new,) = drift_report(Counts(ModelMonitoring(engine)), later, weeks=1).scores
+    assert (new.version, new.status) == ("2.0", "reference")
+    assert drift_report(Counts(ModelMonitoring(engine)), later, weeks=1, model="another").scores == ()
 
 
 def test_superseded_findings_do_not_count(engine: Engine, worklist: Worklist) -> None:
@@ -102,8 +102,8 @@ def test_superseded_findings_do_not_count(engine: Engine, worklist: Worklist) ->
     worklist.requeue_job(job.id, "ada", "again", MONDAY)
     worklist.claim_job(job.id, "w", MONDAY, MINUTE)
     worklist.finish_job(job.id, "w", Outcome(findings=(scored(0.2),)), MONDAY)
-    (week,) = watch(Counts(ModelMonitoring(engine)), MONDAY, weeks=1).scores
-    assert (week.judged, week.present, week.median) == (1, 0, 0.2)
+    (week,) = drift_report(Counts(ModelMonitoring(engine)), MONDAY, weeks=1).scores
+    assert (week.analysed, week.present, week.median) == (1, 0, 0.2)
 
 
 def test_agreement_counts_the_latest_word(engine: Engine, worklist: Worklist) -> None:
@@ -113,7 +113,7 @@ def test_agreement_counts_the_latest_word(engine: Engine, worklist: Worklist) ->
     said = [Verdict.REJECT, Verdict.MODIFY, Verdict.ACCEPT, Verdict.REJECT, Verdict.ACCEPT]
     for number, verdict in enumerate(said):
         feedback.give(1 + number % 4, verdict, MONDAY + number * MINUTE, actor="rosa")
-    (week,) = watch(Counts(ModelMonitoring(engine)), MONDAY, weeks=1).verdicts
+    (week,) = drift_report(Counts(ModelMonitoring(engine)), MONDAY, weeks=1).verdicts
     assert (week.accepted, week.modified, week.rejected, week.agreed) == (2, 1, 1, 0.5)
     assert (round(week.low, 3), round(week.high, 3)) == (0.15, 0.85)
 
@@ -128,7 +128,7 @@ def test_only_reported_studies_contradict(engine: Engine, worklist: Worklist) ->
     feedback.give(4, Verdict.ACCEPT, MONDAY, actor="rosa")
     for study in (1, 2, 4):
         reporting.mark_reported(study_of(worklist, study), MONDAY, actor="rosa", cause="reported")
-    found = watch(Counts(ModelMonitoring(engine)), MONDAY, weeks=1).discrepancies
+    found = drift_report(Counts(ModelMonitoring(engine)), MONDAY, weeks=1).discrepancies
     assert {(one.study_id, one.kind, one.comment) for one in found} == {
         (study_of(worklist, 1), "false notification", "skin fold"),
         (study_of(worklist, 2), "missed", ""),
@@ -142,7 +142,7 @@ def test_a_model_in_shadow_beside_the_active_one(engine: Engine, worklist: Workl
     weeks.job(MONDAY, scored(0.9), scored(None, model="trial", shadow=True))
     weeks.job(MONDAY, scored(0.9), scored(0.9, model="trial", label="nodule", shadow=True))
     weeks.job(MONDAY, scored(0.9), scored(0.2, shadow=True))
-    (one,) = watch(Counts(ModelMonitoring(engine)), MONDAY, weeks=1).comparisons
+    (one,) = drift_report(Counts(ModelMonitoring(engine)), MONDAY, weeks=1).comparisons
     assert (one.active, one.shadow, one.label) == ("chest-classifier", "trial", "pneumothorax")
     assert (one.both, one.only_active, one.only_shadow, one.neither) == (1, 1, 1, 2)
     assert one.kappa is not None
@@ -152,11 +152,11 @@ def test_a_model_in_shadow_beside_the_active_one(engine: Engine, worklist: Workl
         (study_of(worklist, 2), True),
         (study_of(worklist, 5), False),
     }
-    assert watch(Counts(ModelMonitoring(engine)), MONDAY, weeks=1, model="nobody").comparisons == ()
+    assert drift_report(Counts(ModelMonitoring(engine)), MONDAY, weeks=1, model="nobody").comparisons == ()
 
 
 def test_an_empty_node_has_an_empty_report(engine: Engine) -> None:
-    report = watch(Counts(ModelMonitoring(engine)), MONDAY, weeks=3)
+    report = drift_report(Counts(ModelMonitoring(engine)), MONDAY, weeks=3)
     assert report.weeks == ("2026-W02", "2026-W01", "2025-W52")
     assert (report.scores, report.images, report.verdicts, report.comparisons) == ((), (), (), ())
 
@@ -165,14 +165,14 @@ def test_a_week_is_counted_again_after_a_while(engine: Engine, worklist: Worklis
     weeks, counts = Weeks(worklist), Counts(ModelMonitoring(engine))
     now = MONDAY + WEEK + timedelta(hours=1)
 
-    def judged(at: datetime) -> list[int]:
-        return [one.judged for one in watch(counts, at, weeks=2).scores]
+    def analysed(at: datetime) -> list[int]:
+        return [one.analysed for one in drift_report(counts, at, weeks=2).scores]
 
     weeks.job(MONDAY, scored(0.9))
     weeks.job(now, scored(0.9))
-    assert judged(now) == [1, 1]
+    assert analysed(now) == [1, 1]
     weeks.job(MONDAY, scored(0.9))
     weeks.job(now, scored(0.9))
-    assert judged(now + timedelta(seconds=50)) == [1, 1]
-    assert judged(now + timedelta(seconds=70)) == [2, 1]
-    assert judged(now + timedelta(hours=6)) == [2, 2]
+    assert analysed(now + timedelta(seconds=50)) == [1, 1]
+    assert analysed(now + timedelta(seconds=70)) == [2, 1]
+    assert analysed(now + timedelta(hours=6)) == [2, 2]

@@ -53,7 +53,7 @@ def test_the_same_distribution_is_stable_and_another_is_not() -> None:
     assert same is not None
     assert slight is not None
     assert other is not None
-    assert (same.word, slight.word, other.word) == ("stable", "moving", "drifted")
+    assert (same.status, slight.status, other.status) == ("stable", "moving", "drifted")
     assert same.index < 0.01 < slight.index < other.index
     # The index of a whole standard deviation is near its population value: (mean shift)² for normal distributions.
     assert other.index == pytest.approx(1, abs=0.25)
@@ -67,7 +67,7 @@ def test_a_small_week_is_not_called_drifted_by_chance() -> None:
         values, counts = np.unique(random.choice(list(reference), 25), return_counts=True)
         moved = shift(reference, dict(zip(values.tolist(), counts.tolist(), strict=True)))
         assert moved is not None
-        words.append(moved.word)
+        words.append(moved.status)
     assert words.count("moving") + words.count("drifted") < 20
     assert "too few" in words
 
@@ -82,16 +82,16 @@ def test_scores_that_are_all_the_same_have_one_bin() -> None:
     same = shift({0.5: 100}, {0.5: 30})
     assert same is not None
     assert same.index == 0
-    assert same.word == "stable"
+    assert same.status == "stable"
 
 
 def test_a_new_manufacturer_is_seen() -> None:
     moved = shift_of_mix({"ACME": 500, "Globex": 500}, {"ACME": 100, "Initech": 100})
     assert moved is not None
-    assert moved.word == "drifted"
+    assert moved.status == "drifted"
     stable = shift_of_mix({"ACME": 500, "Globex": 500}, {"ACME": 104, "Globex": 96})
     assert stable is not None
-    assert stable.word == "stable"
+    assert stable.status == "stable"
 
 
 def test_kappa() -> None:

@@ -110,7 +110,7 @@ def test_a_file_that_never_ends_is_given_up_and_the_next_one_is_read(tmp_path: P
     reader = ImageReader(ReadingLimits(file_bytes=MIB, seconds=2))
     try:
         begun = time.monotonic()
-        with pytest.raises(ImageError, match="longer than it may"):
+        with pytest.raises(ImageError, match="longer than is allowed"):
             reader.read_stored(tmp_path / "endless")
         assert time.monotonic() - begun < 15
         assert reader.read_upload(picture()).shape == (40, 50)
@@ -124,7 +124,7 @@ def test_a_crash_in_a_decoder_costs_one_file(reader: ImageReader, tmp_path: Path
     first = process_of(reader)
     killing = threading.Timer(0.5, os.kill, (first, 11))
     killing.start()
-    with pytest.raises(ImageError, match="ended the process"):
+    with pytest.raises(ImageError, match="has crashed"):
         reader.read_stored(tmp_path / "endless")
     assert reader.read_upload(picture()).shape == (40, 50)
     assert process_of(reader) != first

@@ -51,7 +51,7 @@ def test_an_admin_switches_a_model_and_it_is_written_down(site: Site) -> None:
     assert f'pleura_model_state{{model="{MODEL}",state="off"}} 1' in metrics
     assert f'pleura_model_state{{model="{MODEL}",state="active"}} 0' in metrics
     again = client.post(f"/system/models/{MODEL}/state", data={"state": "off", "reason": "again"})
-    assert "It was in that state already" in client.get(again.headers["location"]).text
+    assert "The model was in that state already" in client.get(again.headers["location"]).text
     assert len(model_history(site.services.engine, MODEL)) == 1
 
 
@@ -60,7 +60,7 @@ def test_a_switch_tells_how_much_it_holds(site: Site) -> None:
     (delivery, *_) = site.services.worklist.study_detail(PNEUMOTHORAX).deliveries
     site.services.worklist.requeue_delivery(delivery.id, "ada", "again", NOW)
     done = client.post(f"/system/models/{MODEL}/state", data={"state": "shadow", "reason": "on trial"})
-    assert "1 delivery waits for a person" in client.get(done.headers["location"]).text
+    assert "1 delivery is on hold now" in client.get(done.headers["location"]).text
     on_hold = {one.id: one for one in site.services.worklist.study_detail(PNEUMOTHORAX).deliveries}[delivery.id]
     assert on_hold.state is DeliveryState.ON_HOLD
     assert f"the model {MODEL} was put in shadow by ada" in client.get(f"/studies/{PNEUMOTHORAX}").text
@@ -227,7 +227,7 @@ def test_notifies_are_counted_and_what_was_failed_is_sent_again(site: Site) -> N
     assert notifications.claim(notification, "w", NOW, timedelta(minutes=1)) is not None
     notifications.fail(notification, "w", "connection refused", NOW)
     client = replace(site, app=app).logged_in("admin")
-    assert "Notifications on critical findings" in client.get("/system").text
+    assert "Critical-result notifications" in client.get("/system").text
     assert client.get(f"{API}/system").json()["notifications"] == {"webhook": {"failed": 1}}
     assert "notification on pneumothorax by webhook: connection refused" in client.get(f"/studies/{PNEUMOTHORAX}").text
     assert 'pleura_notifications{channel="webhook",state="failed"} 1' in client.get("/metrics").text
@@ -244,6 +244,6 @@ def test_a_study_that_only_models_in_shadow_analysed_does_not_read_like_a_negati
         connection.execute(update(Finding).where(Finding.study_id == PNEUMOTHORAX).values(shadow=True))
     text = client.get("/?q=Okafor").text
     assert "In shadow only" in text
-    assert "Every model is switched off or in shadow" in text
+    assert "Every model is off or in shadow" in text
     assert "No finding above its threshold" not in text
     assert "In shadow only" in client.get(f"/studies/{PNEUMOTHORAX}").text

@@ -235,7 +235,7 @@ def test_the_system_page_tells_what_to_do_and_calls_a_destination(site: Site) ->
 def test_a_user_is_made_and_logs_in_and_the_last_admin_stays(site: Site) -> None:
     client = site.logged_in("admin")
     made = client.post("/users", data={"name": "New.User", "display_name": "New", "role": "viewer"})
-    assert "First password of new.user" in made.text
+    assert "Initial password of new.user" in made.text
     taken = client.post("/users", data={"name": "new.user", "role": "viewer"})
     assert taken.status_code == 400
     ada = site.services.accounts.find_user("ada")
