@@ -1,4 +1,4 @@
-"""Acknowledgements in original mode (HL7 v2 2.9.2): AA accepted, AE an error in the content, AR refused."""
+"""Acknowledgements in original mode (HL7 v2 2.9.2): AA accepted, AE error in the content, AR rejected."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from workers.hl7.encoding import Delimiters
 from workers.hl7.message import MessageError, Segment, composed, write_message
 
 _ERR_SINCE = "2.5"
-"""From this version on ERR has its code in ERR-3 and its words in ERR-8; before, all was one field."""
+"""From this version on ERR has its code in ERR-3 and its text in ERR-8; before, both were in one field."""
 
 
 @dataclass(frozen=True, slots=True)
-class Complaint:
-    """Why a message was not accepted: code of table 0357, place as in ERR-2, and words without patient data."""
+class MessageProblem:
+    """Why a message was not accepted: code of table 0357, location as in ERR-2, and a text without patient data."""
 
     code: str
-    place: str
-    words: str
+    location: str
+    text: str
     reject: bool
 
 
-def complaint_of(error: MessageError) -> Complaint:
-    """The complaint that an error makes."""
-    return Complaint(error.code, error.place, str(error), error.reject)
+def problem_of(error: MessageError) -> MessageProblem:
+    """Make a problem from an error."""
+    return MessageProblem(error.code, error.location, str(error), error.reject)
 
 
 def acknowledge(
-    header: Segment | None, control_id: str, now: datetime, complaint: Complaint | None = None, words: str = ""
+    header: Segment | None, control_id: str, now: datetime, problem: MessageProblem | None = None, note: str = ""
 ) -> bytes:
-    """Answer the message with this MSH (None: it had none); accepted where there is no complaint.
+    """Acknowledge the message with this MSH (None: it had none); it is accepted if there is no problem.
 
-    ``control_id`` is that of the answer. It is written in the delimiters and the version of the message, in ASCII.
+    ``control_id`` is that of the acknowledgement, which has the delimiters and the version of the message, in ASCII.
     """
     delimiters = header.delimiters if header else Delimiters()
     version = _value(header, 12) or _ERR_SINCE
@@ -40,7 +40,7 @@ def acknowledge(
     def field(*components: str) -> str:
         return composed(*components, delimiters=delimiters)
 
-    code = "AA" if complaint is None else "AR" if complaint.reject else "AE"
+    code = "AA" if problem is None else "AR" if problem.reject else "AE"
     event = _value(header, 9, 2)
     kind = field("ACK", event, "ACK") if version >= _ERR_SINCE and event else field("ACK", event)
     msh = (
@@ -53,10 +53,10 @@ def acknowledge(
         field(_value(header, 11) or "P"),
         field(version),
     )
-    text = complaint.words if complaint else words
+    text = problem.text if problem else note
     segments = [msh, ("MSA", code, field(_value(header, 10)), field(text[:80]))]
-    if complaint is not None:
-        segments.append(_err(complaint, version, delimiters))
+    if problem is not None:
+        segments.append(_err(problem, version, delimiters))
     return write_message(segments, delimiters).encode("ascii", "replace")
 
 
@@ -64,15 +64,15 @@ def _value(header: Segment | None, number: int, component: int = 1) -> str:
     return header.text(number, component) if header else ""
 
 
-def _err(complaint: Complaint, version: str, delimiters: Delimiters) -> tuple[str, ...]:
-    place = complaint.place.split("^") if complaint.place else []
+def _err(problem: MessageProblem, version: str, delimiters: Delimiters) -> tuple[str, ...]:
+    location = problem.location.split("^") if problem.location else []
     if version >= _ERR_SINCE:
-        code = composed(complaint.code, complaint.words, "HL70357", delimiters=delimiters)
-        where = composed(*place, delimiters=delimiters)
-        return ("ERR", "", where, code, "E", "", "", "", composed(complaint.words, delimiters=delimiters))
-    # ERR-1 of 2.3 and 2.4: segment, sequence, field, and the code with its words as subcomponents.
-    padded = [*place, "", "", ""][:3]
+        code = composed(problem.code, problem.text, "HL70357", delimiters=delimiters)
+        where = composed(*location, delimiters=delimiters)
+        return ("ERR", "", where, code, "E", "", "", "", composed(problem.text, delimiters=delimiters))
+    # ERR-1 of 2.3 and 2.4: segment, sequence, field, and the code with its text as subcomponents.
+    padded = [*location, "", "", ""][:3]
     code = delimiters.subcomponent.join(
-        composed(part, delimiters=delimiters) for part in (complaint.code, complaint.words, "HL70357")
+        composed(part, delimiters=delimiters) for part in (problem.code, problem.text, "HL70357")
     )
     return ("ERR", delimiters.component.join([*padded, code]))

@@ -1,8 +1,8 @@
-"""Which connection makes room for another: pure decisions about who is connected, since when, and how quiet it is.
+"""Which connection is closed when a limit is reached: pure decisions about the open connections.
 
-Nobody who speaks is shut out by those who do not. Connections that have not sent a message yet have a small limit of
-their own, and a further one takes the place of the oldest. The others are limited in all and for each address, and the
-one that has been silent longest goes first: an HL7 sender connects again when it has something to say.
+Idle connections cannot block active senders. Connections that have not sent a message have a small limit of their own,
+and a new one replaces the oldest. The others are limited in total and for each address, and the one that has been idle
+longest is closed first: an HL7 sender connects again when it has a message.
 """
 
 from __future__ import annotations
@@ -13,45 +13,49 @@ from dataclasses import dataclass
 
 
 @dataclass(eq=False, slots=True)
-class WorkerId:
-    """A connection. ``since``: when it came or has sent its last whole message, in seconds of any clock.
+class ConnectionState:
+    """A connection. ``since``: when it was opened or sent its last complete message, in seconds of any clock.
 
-    ``verified``: it has sent a message. ``busy``: one of its messages is being worked on.
+    ``has_sent``: it has sent a message. ``busy``: one of its messages is being processed.
     """
 
     address: str
     since: float
-    verified: bool = False
+    has_sent: bool = False
     busy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Most connections that have not sent a message yet, that have, and that have from one address."""
+    """Maximum numbers of connections that have not sent a message, that have, and that have from one address."""
 
     waiting: int
-    verified: int
+    active: int
     per_address: int
 
 
-def who_makes_room(places: Collection[WorkerId], newest: WorkerId, limits: Limits) -> WorkerId | None:
-    """The connection to close because ``newest``, one of ``places``, has come or has sent its first message.
+def connection_to_close(
+    connections: Collection[ConnectionState], newest: ConnectionState, limits: Limits
+) -> ConnectionState | None:
+    """The connection to close because ``newest``, one of ``connections``, was opened or sent its first message.
 
-    It is one of the same kind; of those without a message it is one of the address that has most of them. ``newest``
-    itself goes where all others are busy. None: there is room.
+    It is one of the same kind; among those without a message it is one of the address with most of them. It is
+    ``newest`` itself if all others are busy. None: no limit is reached.
     """
-    same = [place for place in places if place.verified == newest.verified]
-    crowd = [place for place in same if place.address == newest.address]
-    if newest.verified and len(crowd) > limits.per_address:
-        return _quietest(crowd, newest)
-    if len(same) <= (limits.verified if newest.verified else limits.waiting):
+    same = [connection for connection in connections if connection.has_sent == newest.has_sent]
+    same_address = [connection for connection in same if connection.address == newest.address]
+    if newest.has_sent and len(same_address) > limits.per_address:
+        return _longest_idle(same_address, newest)
+    if len(same) <= (limits.active if newest.has_sent else limits.waiting):
         return None
-    if newest.verified:
-        return _quietest(same, newest)
-    counts = Counter(place.address for place in same)
-    return _quietest([place for place in same if counts[place.address] == max(counts.values())], newest)
+    if newest.has_sent:
+        return _longest_idle(same, newest)
+    counts = Counter(connection.address for connection in same)
+    return _longest_idle(
+        [connection for connection in same if counts[connection.address] == max(counts.values())], newest
+    )
 
 
-def _quietest(places: Collection[WorkerId], newest: WorkerId) -> WorkerId:
-    idle = [place for place in places if not place.busy and place is not newest]
-    return min(idle, key=lambda place: place.since, default=newest)
+def _longest_idle(connections: Collection[ConnectionState], newest: ConnectionState) -> ConnectionState:
+    idle = [connection for connection in connections if not connection.busy and connection is not newest]
+    return min(idle, key=lambda connection: connection.since, default=newest)

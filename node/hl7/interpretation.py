@@ -1,7 +1,7 @@
-"""What a message means to this node: pure functions from a read message to what the database is told.
+"""Interpretation of HL7 messages: pure functions from a parsed message to a change of the database.
 
-Orders and reports come as groups of ORC, OBR, TQ1, OBX, IPC and ZDS (HL7 v2 chapters 4 and 7; IHE RAD TF-2, 4.1 to 4.5
-and 4.28 for ZDS and IPC), patients as PID, and MRG where identifiers are given up (chapter 3).
+Orders and reports are groups of ORC, OBR, TQ1, OBX, IPC and ZDS (HL7 v2 chapters 4 and 7; IHE RAD TF-2, 4.1 to 4.5 and
+4.28 for ZDS and IPC). Patients are PID, with MRG for merged identifiers (chapter 3).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _LONGEST_KEY = 250
 
 @dataclass(slots=True)
 class _Group:
-    """One order of a message: its segments by name, in the order in which they came."""
+    """One order of a message: its segments in their order."""
 
     segments: list[Segment] = field(default_factory=list)
 
@@ -59,36 +59,36 @@ class _Group:
 
 
 def check_header(message: Message, rules: HL7) -> None:
-    """Refuse what this node does not take, whatever it says.
+    """Reject messages that this node does not support.
 
     Raises:
-        MessageError: with ``reject``, and why.
+        MessageError: with ``reject`` and the reason.
     """
     header = message.header
     if not header.text(10):
-        raise MessageError(REQUIRED_FIELD, "a message has a control ID", "MSH^1^10", reject=True)
+        raise MessageError(REQUIRED_FIELD, "the control ID is missing", "MSH^1^10", reject=True)
     if message.kind not in KINDS:
         known = any(kind.startswith(f"{header.text(9)}^") for kind in KINDS)
         code = UNSUPPORTED_EVENT if known else UNSUPPORTED_MESSAGE
-        raise MessageError(code, f"this node takes {', '.join(sorted(KINDS))}", "MSH^1^9", reject=True)
+        raise MessageError(code, f"this node supports {', '.join(sorted(KINDS))}", "MSH^1^9", reject=True)
     if header.text(11) not in ("", *rules.processing_ids):
-        raise MessageError(UNSUPPORTED_PROCESSING, "this processing ID is not taken", "MSH^1^11", reject=True)
+        raise MessageError(UNSUPPORTED_PROCESSING, "this processing ID is not accepted", "MSH^1^11", reject=True)
     if header.text(12) and not header.text(12).startswith("2."):
-        raise MessageError(UNSUPPORTED_VERSION, "HL7 version 2 is taken", "MSH^1^12", reject=True)
+        raise MessageError(UNSUPPORTED_VERSION, "only HL7 version 2 is supported", "MSH^1^12", reject=True)
     if rules.senders and not {sender_of(header), header.text(3)} & set(rules.senders):
-        raise MessageError("103", "this sending application is not known here", "MSH^1^3", reject=True)
+        raise MessageError("103", "this sending application is unknown", "MSH^1^3", reject=True)
 
 
 def sender_of(header: Segment) -> str:
-    """Who sends: MSH-3 and MSH-4."""
+    """The sender: MSH-3 and MSH-4."""
     return f"{header.text(3)}|{header.text(4)}"
 
 
-def understand(message: Message, raw: bytes, rules: HL7) -> HospitalMessage:
-    """Say what ``message`` (whose bytes are ``raw``) tells this node.
+def interpret(message: Message, raw: bytes, rules: HL7) -> HospitalMessage:
+    """Interpret ``message``, whose bytes are ``raw``.
 
     Raises:
-        MessageError: it is of no use as it is.
+        MessageError: it is not supported, or a needed value is missing or invalid.
     """
     check_header(message, rules)
     kind = message.kind
@@ -103,7 +103,7 @@ def understand(message: Message, raw: bytes, rules: HL7) -> HospitalMessage:
 
 
 def _digest(raw: bytes) -> str:
-    """SHA-256 of all behind MSH: a message that is sent again may have another time in MSH-7."""
+    """SHA-256 of everything after MSH: a message that is sent again may have another time in MSH-7."""
     return hashlib.sha256(re.split(rb"[\r\n]", raw.lstrip(b"\r\n"), maxsplit=1)[-1]).hexdigest()
 
 
@@ -114,13 +114,13 @@ def _orders(message: Message, rules: HL7, *, is_report: bool) -> tuple[OrderNews
         raise MessageError(REQUIRED_FIELD, "PID-3 names no identifier that is a Patient ID", "PID^1^3")
     groups = _groups(message)
     if not groups:
-        raise MessageError(SEGMENT_SEQUENCE, "an order or report has ORC or OBR", "OBR^1")
+        raise MessageError(SEGMENT_SEQUENCE, "an order or report needs ORC or OBR", "OBR^1")
     common = _common(message, rules)
     return tuple(_order(group, patient, common, rules, is_report=is_report) for group in groups)
 
 
 def _groups(message: Message) -> list[_Group]:
-    """Cut a message into its orders: each begins with ORC, or with OBR where there is none before it."""
+    """Split a message into its orders: each begins with ORC, or with OBR if there is no ORC before it."""
     groups: list[_Group] = []
     for segment in message.segments:
         begins = segment.name == "ORC" or (segment.name == "OBR" and (not groups or groups[-1].first("OBR")))
@@ -132,7 +132,7 @@ def _groups(message: Message) -> list[_Group]:
 
 
 def _common(message: Message, rules: HL7) -> str:
-    """The Study Instance UID that a message names once for all of its orders (ZDS stands at its end)."""
+    """The Study Instance UID that a message has once for all of its orders (ZDS is its last segment)."""
     uids = {uid for uid in (_study_uid(_Group([segment]), rules) for segment in message.segments) if uid}
     return uids.pop() if len(uids) == 1 else ""
 
@@ -147,7 +147,7 @@ def _order(
         filler_order_number=_checked(group.text("ORC", 3) or group.text("OBR", 3), "ORC^1^3"),
     )
     if not keys:
-        raise MessageError(REQUIRED_FIELD, "nothing says which order or study is meant", "OBR^1^18")
+        raise MessageError(REQUIRED_FIELD, "no identifier of an order or study", "OBR^1^18")
     code = _priority_code(group)
     changes_status = group.text("ORC", 1) == "SC"
     return OrderNews(
@@ -163,39 +163,39 @@ def _order(
 def _study_uid(group: _Group, rules: HL7) -> str:
     uid = _first(group, rules.study_uid_fields)
     if uid and not _UID.fullmatch(uid):
-        raise MessageError(DATA_TYPE, "a Study Instance UID is digits and dots, 64 at most", "ZDS^1^1")
+        raise MessageError(DATA_TYPE, "a Study Instance UID has at most 64 digits and dots", "ZDS^1^1")
     return uid
 
 
 def _first(group: _Group, names: Sequence[str]) -> str:
     """The first value of fields such as ``OBR-18`` or ``OBR-18.2`` that is not empty."""
     for name in names:
-        segment, _, place = name.partition("-")
-        number, _, component = place.partition(".")
+        segment, _, location = name.partition("-")
+        number, _, component = location.partition(".")
         value = group.text(segment, int(number), int(component or 1))
         if value:
             return value
     return ""
 
 
-def _readable(value: str, place: str) -> str:
-    """Refuse a value that decides something and cannot be read as it was meant."""
+def _readable(value: str, location: str) -> str:
+    """Return a needed value, or raise MessageError if it could not be decoded."""
     if UNREADABLE in value:
-        raise MessageError(DATA_TYPE, "a value that is needed holds bytes that are not of the character set", place)
+        raise MessageError(DATA_TYPE, "a needed value has bytes outside of the character set", location)
     return value
 
 
-def _checked(value: str, place: str) -> str:
-    _readable(value, place)
+def _checked(value: str, location: str) -> str:
+    _readable(value, location)
     if len(value) > _LONGEST_KEY or any(ord(character) < 0x20 for character in value):
-        raise MessageError(DATA_TYPE, "an identifier is too long or holds control characters", place)
+        raise MessageError(DATA_TYPE, "an identifier is too long or has control characters", location)
     return value
 
 
 def _priority_code(group: _Group) -> str:
-    """The priority of an order, wherever its version of HL7 has it: OBR-27.6, TQ1-9, ORC-7.6, OBR-5."""
-    places = (("OBR", 27, 6), ("TQ1", 9, 1), ("ORC", 7, 6), ("OBR", 5, 1))
-    return next((code for place in places if (code := group.text(*place).upper())), "")
+    """The priority of an order, whose field depends on the HL7 version: OBR-27.6, TQ1-9, ORC-7.6, OBR-5."""
+    locations = (("OBR", 27, 6), ("TQ1", 9, 1), ("ORC", 7, 6), ("OBR", 5, 1))
+    return next((code for location in locations if (code := group.text(*location).upper())), "")
 
 
 def _priority(code: str, rules: HL7) -> Priority | None:
@@ -212,7 +212,7 @@ def _status(group: _Group) -> str:
 
 
 def _is_reported(group: _Group, rules: HL7) -> bool:
-    """Whether the report is final: OBR-25 says so or, where it is empty, every OBX-11 does."""
+    """Whether the report is final: by OBR-25 or, if that is empty, by every OBX-11."""
     status = group.text("OBR", 25)
     if status:
         return status in rules.reported_statuses
@@ -221,7 +221,7 @@ def _is_reported(group: _Group, rules: HL7) -> bool:
 
 
 def _patients(message: Message, rules: HL7) -> tuple[PatientNews, ...]:
-    """Who is corrected (A08), or merged into whom (A40, where each PID is followed by its MRG)."""
+    """Patients that are corrected (A08) or merged (A40: each PID is followed by its MRG)."""
     news: list[PatientNews] = []
     pid: Segment | None = None
     for segment in message.segments:
@@ -232,7 +232,7 @@ def _patients(message: Message, rules: HL7) -> tuple[PatientNews, ...]:
         elif segment.name == "MRG" and pid is not None and message.kind == "ADT^A40":
             news.append(_merged(_patient(pid, rules), patient_identifiers(segment, 1, rules)))
     if not news:
-        raise MessageError(SEGMENT_SEQUENCE, "A08 has PID, A40 has PID and MRG", "PID^1")
+        raise MessageError(SEGMENT_SEQUENCE, "A08 needs PID, A40 needs PID and MRG", "PID^1")
     return tuple(news)
 
 
@@ -257,7 +257,7 @@ def _patient(pid: Segment, rules: HL7) -> PatientNews:
 
 
 def patient_identifiers(segment: Segment, number: int, rules: HL7) -> tuple[PatientIdentifier, ...]:
-    """The Patient IDs of a repeating field of type CX, those of other types (an account, an insurance) left out."""
+    """The patient IDs of a repeating field of type CX, without identifiers of other types (account, insurance)."""
     found = []
     for repetition in segment.repetitions(number):
         identifier = _checked(segment.part(repetition, 1), f"{segment.name}^1^{number}")
@@ -269,13 +269,13 @@ def patient_identifiers(segment: Segment, number: int, rules: HL7) -> tuple[Pati
 
 
 def person_name(segment: Segment, number: int) -> str:
-    """A name of type XPN as a DICOM person name (PS3.5 6.2.1): the legal one, or the first; none if unreadable."""
+    """A name of type XPN as a DICOM person name (PS3.5 6.2.1): the legal one or the first; empty if unreadable."""
     repetitions = segment.repetitions(number)
     if not repetitions:
         return ""
     chosen = next((one for one in repetitions if segment.part(one, 7) == "L"), repetitions[0])
     # XPN: family, given, further given names, suffix, prefix. PN: family, given, middle, prefix, suffix.
-    parts = [segment.part(chosen, place) for place in (1, 2, 3, 5, 4)]
+    parts = [segment.part(chosen, location) for location in (1, 2, 3, 5, 4)]
     if any(UNREADABLE in part for part in parts):
         return ""
     plain = [re.sub(r"[\^=\\\x00-\x1f]", " ", part) for part in parts]

@@ -1,8 +1,9 @@
-"""The HL7 listener: MLLP connections, one message after the other on each, TLS where a certificate is configured.
+"""The HL7 listener: MLLP connections with one message after the other, and TLS if a certificate is configured.
 
-A connection that sends no message is closed soon, one that has sent some after ``hl7.idle_seconds`` of silence, and a
-message that has begun must end in time. Who makes room for whom is decided in :mod:`node.hl7.connection_limits`. What
-is no MLLP closes its connection with a line in the log, which names the address and never what came.
+A connection that sends no message is closed after ``hl7.first_message_seconds``, one that has sent messages after
+``hl7.idle_seconds``, and a message must be complete within ``hl7.message_seconds``. :mod:`node.hl7.connection_limits`
+decides which connection is closed at a limit. Bytes that are not MLLP close the connection; the log gets the address
+and never the content.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from config.integrations import HL7
 from config.settings import Settings
 from db.engine import connect, migrate
-from node.hl7.connection_limits import Limits, WorkerId, who_makes_room
+from node.hl7.connection_limits import ConnectionState, Limits, connection_to_close
 from node.hl7.receiver import Receiver
 from workers.clock import utc_now
 from workers.hl7.mllp import Deframer, FramingError, frame
@@ -34,30 +35,30 @@ log = logging.getLogger(__name__)
 _CHUNK = 65536
 _DAY_SECONDS = 24 * 3600.0
 _KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
-"""A peer that is gone without a word is noticed after two minutes (tcp(7)); not every system has all three."""
+"""A peer that has vanished is detected after two minutes (tcp(7)); not every system has all three options."""
 
 Answer = Callable[[bytes], bytes]
 
 
 @dataclass(eq=False, slots=True)
 class _Connection:
-    """A connection, its place among the others, and the deadlines of what it has to send."""
+    """A connection with its state and the deadline of its current message."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
-    place: WorkerId
+    state: ConnectionState
     deframer: Deframer
     message_deadline: float | None = None
 
     def deadline(self, rules: HL7) -> float:
-        """When it is closed if nothing whole comes. Single bytes put nothing off, whatever they are."""
-        patience = rules.idle_seconds if self.place.verified else rules.first_message_seconds
-        silent_until = self.place.since + patience
-        return silent_until if self.message_deadline is None else min(self.message_deadline, silent_until)
+        """When it is closed if no complete message arrives. Single bytes do not extend it."""
+        seconds = rules.idle_seconds if self.state.has_sent else rules.first_message_seconds
+        idle_until = self.state.since + seconds
+        return idle_until if self.message_deadline is None else min(self.message_deadline, idle_until)
 
 
 class Listener:
-    """Takes connections and has every message answered by ``answer``, in a thread of its own."""
+    """Accepts connections and answers every message with ``answer``, which runs in a thread."""
 
     def __init__(self, rules: HL7, answer: Answer) -> None:
         self._rules = rules
@@ -66,16 +67,16 @@ class Listener:
         self._open: dict[asyncio.Task[None], _Connection] = {}
 
     async def serve(self, ready: Callable[[int], None], stop: asyncio.Event) -> None:
-        """Listen until ``stop`` is set; a message that is being worked on is answered first.
+        """Listen until ``stop`` is set; a message that is being processed is answered first.
 
         Raises:
-            OSError: the port is taken, or a file for TLS cannot be read.
+            OSError: the port is in use, or a file for TLS cannot be read.
         """
         rules, tls = self._rules, tls_context(self._rules)
-        # A connection has a place only once its handshake is done, so one that hangs there shuts nobody out.
-        patience = rules.first_message_seconds if tls is not None else None
+        # A connection is counted only after its TLS handshake, so one that hangs there blocks no other.
+        seconds = rules.first_message_seconds if tls is not None else None
         server = await asyncio.start_server(
-            self._connected, rules.host, rules.port, ssl=tls, ssl_handshake_timeout=patience
+            self._connected, rules.host, rules.port, ssl=tls, ssl_handshake_timeout=seconds
         )
         async with server:
             ready(int(server.sockets[0].getsockname()[1]))
@@ -91,42 +92,44 @@ class Listener:
         address = str((writer.get_extra_info("peername") or ("",))[0])
         try:
             if not may_connect(address, self._rules):
-                log.warning("a connection from %s was closed: hl7.addresses does not name it", address)
+                log.warning("a connection from %s was closed: it is not in hl7.addresses", address)
                 return
             _keep_alive(writer)
-            place = WorkerId(address, _now())
-            connection = _Connection(reader, writer, place, Deframer(self._rules.maximum_message_bytes))
+            state = ConnectionState(address, _now())
+            connection = _Connection(reader, writer, state, Deframer(self._rules.maximum_message_bytes))
             self._open[task] = connection
-            self._make_room(place)
-            await self._converse(connection)
+            self._enforce_limits(state)
+            await self._receive(connection)
         except asyncio.CancelledError:
-            log.info("the connection from %s is closed: this listener ends", address)
+            log.info("the connection from %s is closed: the listener stops", address)
         except FramingError as error:
             log.warning("the connection from %s was closed: %s", address, error)
         except TimeoutError:
-            log.warning("the connection from %s was closed: no whole message came in time", address)
+            log.warning("the connection from %s was closed: no complete message arrived in time", address)
         except OSError as error:
             log.info("the connection from %s has ended (%s)", address, type(error).__name__)
         finally:
             self._open.pop(task, None)
             _close(writer)
 
-    def _make_room(self, newest: WorkerId) -> None:
-        """Close the connection that has to go because of ``newest``, if one has."""
-        victim = who_makes_room([each.place for each in self._open.values()], newest, self._limits)
+    def _enforce_limits(self, newest: ConnectionState) -> None:
+        """Close a connection if ``newest`` exceeds a limit."""
+        victim = connection_to_close([each.state for each in self._open.values()], newest, self._limits)
         for connection in self._open.values():
-            if connection.place is victim:
-                log.warning("a connection from %s was closed to make room for others", connection.place.address)
+            if connection.state is victim:
+                log.warning(
+                    "a connection from %s was closed: a limit on connections is reached", connection.state.address
+                )
                 connection.writer.transport.abort()
 
-    async def _converse(self, connection: _Connection) -> None:
+    async def _receive(self, connection: _Connection) -> None:
         deframer = connection.deframer
         while not connection.writer.is_closing():
-            patience = connection.deadline(self._rules) - _now()
-            chunk = await asyncio.wait_for(connection.reader.read(_CHUNK), max(patience, 0.0))
+            seconds = connection.deadline(self._rules) - _now()
+            chunk = await asyncio.wait_for(connection.reader.read(_CHUNK), max(seconds, 0.0))
             if not chunk:
                 if deframer.unfinished and not connection.writer.is_closing():
-                    raise FramingError("it ended in the middle of a message")
+                    raise FramingError("it ended within a message")
                 return
             for message in deframer.feed(chunk):
                 await self._take(message, connection)
@@ -136,18 +139,18 @@ class Listener:
                 connection.message_deadline = _now() + self._rules.message_seconds
 
     async def _take(self, message: bytes, connection: _Connection) -> None:
-        """Work on a message and answer it. Its sender has a place among those that speak from now on."""
-        place, connection.message_deadline = connection.place, None
-        first, place.verified, place.busy = not place.verified, True, True
+        """Process a message and answer it. From now on the connection counts as one that has sent a message."""
+        state, connection.message_deadline = connection.state, None
+        first, state.has_sent, state.busy = not state.has_sent, True, True
         try:
-            await self._to_its_end(message, connection.writer)
+            await self._finish(message, connection.writer)
         finally:
-            place.busy, place.since = False, _now()
+            state.busy, state.since = False, _now()
         if first:
-            self._make_room(place)
+            self._enforce_limits(state)
 
-    async def _to_its_end(self, message: bytes, writer: asyncio.StreamWriter) -> None:
-        """Work on a message and answer it, even while the listener is being stopped."""
+    async def _finish(self, message: bytes, writer: asyncio.StreamWriter) -> None:
+        """Process a message and answer it, even while the listener is being stopped."""
         work = asyncio.ensure_future(self._answered(message, writer))
         try:
             await asyncio.shield(work)
@@ -157,7 +160,7 @@ class Listener:
 
     async def _answered(self, message: bytes, writer: asyncio.StreamWriter) -> None:
         writer.write(frame(await asyncio.to_thread(self._answer, message)))
-        # A peer that sends and never reads would keep its answers here for ever.
+        # Otherwise the answers to a peer that never reads would stay in memory.
         await asyncio.wait_for(writer.drain(), self._rules.message_seconds)
 
 
@@ -166,14 +169,14 @@ def _now() -> float:
 
 
 def _close(writer: asyncio.StreamWriter) -> None:
-    """Close without waiting for a peer that does not read: what is left to send is dropped where there is too much."""
+    """Close without waiting for a peer that does not read: a large unsent rest is dropped."""
     if writer.transport.get_write_buffer_size() > _CHUNK:
         writer.transport.abort()
     writer.close()
 
 
 def _keep_alive(writer: asyncio.StreamWriter) -> None:
-    """Have the system notice when the peer is gone."""
+    """Let the system detect a peer that has vanished."""
     connection = writer.get_extra_info("socket")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _KEEPALIVE.items():
@@ -182,9 +185,9 @@ def _keep_alive(writer: asyncio.StreamWriter) -> None:
 
 
 def may_connect(address: str, rules: HL7) -> bool:
-    """Whether a peer at ``address`` may connect: named in ``hl7.addresses`` or, where nobody is, on this machine."""
+    """Whether a peer at ``address`` may connect: it is in ``hl7.addresses`` or, if that is empty, on this machine."""
     if not address:
-        return False  # it is gone already
+        return False  # it has disconnected already
     peer = ip_address(address.partition("%")[0])
     peer = getattr(peer, "ipv4_mapped", None) or peer
     if not rules.addresses:
@@ -193,10 +196,10 @@ def may_connect(address: str, rules: HL7) -> bool:
 
 
 def tls_context(rules: HL7) -> ssl.SSLContext | None:
-    """TLS as configured; None where there is no certificate.
+    """The configured TLS context; None if there is no certificate.
 
     Raises:
-        OSError: a file cannot be read, or is not what it should be.
+        OSError: a file cannot be read or is invalid.
     """
     if rules.tls_certificate is None:
         return None
@@ -212,42 +215,42 @@ def run_hl7(settings: Settings, ready: Callable[[int], None], stop: threading.Ev
     """Listen until ``stop`` is set.
 
     Raises:
-        OSError: the port is taken, or a file for TLS cannot be read.
+        OSError: the port is in use, or a file for TLS cannot be read.
     """
     engine = connect(settings.database_url)
     migrate(engine)
     worklist = worklist_of(settings, engine)
     receiver = Receiver(settings, worklist, utc_now, lambda: uuid.uuid4().hex[:20])
 
-    def tidy() -> None:
+    def clean_up() -> None:
         worklist.forget_messages(utc_now() - timedelta(days=settings.hl7.keep_days))
 
-    asyncio.run(_run(Listener(settings.hl7, receiver.answer), tidy, ready, stop))
+    asyncio.run(_run(Listener(settings.hl7, receiver.answer), clean_up, ready, stop))
 
 
 async def _run(
-    listener: Listener, tidy: Callable[[], None], ready: Callable[[int], None], stop: threading.Event
+    listener: Listener, clean_up: Callable[[], None], ready: Callable[[int], None], stop: threading.Event
 ) -> None:
     stopped = asyncio.Event()
 
-    async def watch() -> None:
+    async def wait_for_stop() -> None:
         await asyncio.to_thread(stop.wait)
         stopped.set()
 
-    watcher = asyncio.create_task(watch())
-    tidier = asyncio.create_task(_every_day(tidy))
+    waiting = asyncio.create_task(wait_for_stop())
+    cleaning = asyncio.create_task(_every_day(clean_up))
     try:
         await listener.serve(ready, stopped)
     finally:
-        tidier.cancel()
+        cleaning.cancel()
         stop.set()
-        await asyncio.gather(watcher, tidier, return_exceptions=True)
+        await asyncio.gather(waiting, cleaning, return_exceptions=True)
 
 
-async def _every_day(tidy: Callable[[], None]) -> None:
+async def _every_day(clean_up: Callable[[], None]) -> None:
     while True:
         try:
-            await asyncio.to_thread(tidy)
+            await asyncio.to_thread(clean_up)
         except SQLAlchemyError as error:
-            log.warning("old messages could not be forgotten (%s); again tomorrow", type(error).__name__)
+            log.warning("old messages could not be deleted (%s); next attempt tomorrow", type(error).__name__)
         await asyncio.sleep(_DAY_SECONDS)

@@ -1,6 +1,6 @@
-"""The characters of an HL7 v2 message: its delimiters, its escape sequences (2.7) and its character set (MSH-18).
+"""Encoding of HL7 v2 messages: delimiters, escape sequences (2.7) and character sets (MSH-18).
 
-Nothing here logs, and no error quotes a message: what is in them is about patients.
+Nothing here logs and no error quotes a message, because messages contain patient data.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CODECS: Mapping[str, str] = {
     "IBM437": "cp437",
     "IBM850": "cp850",
 }
-"""HL7 table 0211, the code pages that systems write beside it, and the codec that reads each."""
+"""Character sets of HL7 table 0211, other code pages that systems use, and the codec of each."""
 
 _OTHER_NAMES: Mapping[str, Sequence[str]] = {
     "ASCII": ("US-ASCII", "ISO 646", "ANSI X3.4", "ISO_IR 6"),
@@ -49,11 +49,11 @@ _OTHER_NAMES: Mapping[str, Sequence[str]] = {
     "IBM850": ("CP850", "850"),
     "IBM437": ("CP437", "437"),
 }
-"""Names of the same sets in DICOM (PS3.3 C.12.1.1.2), at IANA and in the manuals of senders."""
+"""Names of the same character sets in DICOM (PS3.3 C.12.1.1.2), at IANA and in manuals of senders."""
 
 
 def _key(name: str) -> str:
-    """What counts of a name: letters and digits. Senders write 8859-1, ISO8859/1 and iso_8859-1 for the same set."""
+    """Normalise a name to letters and digits: senders write 8859-1, ISO8859/1 and iso_8859-1 for the same set."""
     return re.sub(r"[^A-Z0-9]", "", name.upper())
 
 
@@ -72,9 +72,9 @@ _NAMES: Mapping[str, str] = dict(_spellings())
 
 
 def codec_of(name: str, site_names: Mapping[str, str] | None = None) -> str | None:
-    """The codec of a character set, however its ``name`` is written; None where it is not known.
+    """The codec of a character set in any spelling of ``name``; None if it is unknown.
 
-    ``site_names`` tells what a site writes: its names and, for each, one that is known here.
+    ``site_names`` maps a site's own names to known ones.
     """
     own = {_key(key): value for key, value in (site_names or {}).items()}
     known = _NAMES.get(_key(own.get(_key(name), name)))
@@ -82,17 +82,17 @@ def codec_of(name: str, site_names: Mapping[str, str] | None = None) -> str | No
 
 
 UNREADABLE = "\ufffd"
-"""What stands for bytes that are not of the character set of their message."""
+"""Replacement of bytes outside of the character set of their message."""
 
 NULL = '""'
-"""A field with this value says: delete what you have."""
+"""A field with this value means: delete the stored value."""
 
 _LONGEST_SKIP = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Delimiters:
-    """The characters that MSH-1 and MSH-2 choose."""
+    """The delimiters from MSH-1 and MSH-2."""
 
     field: str = "|"
     component: str = "^"
@@ -107,9 +107,9 @@ class Delimiters:
 
 
 def escape(text: str, delimiters: Delimiters) -> str:
-    """Write ``text`` so that it can stand in a field; :func:`unescape` gives it back as it is.
+    """Escape ``text`` for a field; :func:`unescape` is the inverse.
 
-    Delimiters become letters, control characters their hexadecimal code (both in every character set of table 0211).
+    Delimiters become letters and control characters their hexadecimal code (both are in every set of table 0211).
     """
     mark = delimiters.escape
     letters = {
@@ -130,7 +130,7 @@ def escape(text: str, delimiters: Delimiters) -> str:
 
 
 def unescape(text: str, delimiters: Delimiters, codec: str = "utf_8") -> str:
-    """Read what a field holds. A sequence that means nothing here, or has no end, stays as it is."""
+    """Unescape a field's value. A sequence that is unknown or not terminated stays unchanged."""
     mark = delimiters.escape
     if mark not in text:
         return text
@@ -150,15 +150,15 @@ def unescape(text: str, delimiters: Delimiters, codec: str = "utf_8") -> str:
 
 
 def stripped(text: str) -> str:
-    """``text`` without white space at its ends. A NUL, which no database keeps, counts as white space.
+    """``text`` without white space at its ends. A NUL, which databases do not store, counts as white space.
 
-    Merely left out, one inside a value would make one patient's ID of another's.
+    It is not removed inside a value, because that could turn one patient's ID into another's.
     """
     return text.replace("\0", " ").strip()
 
 
 def _meaning(sequence: str, delimiters: Delimiters, codec: str) -> str | None:
-    """What one escape sequence stands for, None where it stands for nothing that is known here."""
+    """The text of one escape sequence; None if it is unknown."""
     letters = {
         "F": delimiters.field,
         "S": delimiters.component,
@@ -189,7 +189,7 @@ def _hexadecimal(digits: str, codec: str) -> str | None:
 
 
 def _formatting(command: str, count: str) -> str | None:
-    """Line ends for ``.sp``, spaces for the others; no more than anybody would read."""
+    """Line ends for ``.sp``, spaces for the others, up to a limit."""
     number = count.strip(" +") or "1"
     if not (number.isascii() and number.isdigit()):
         return None

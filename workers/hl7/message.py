@@ -1,8 +1,7 @@
-"""HL7 v2 messages: read from bytes into segments whose values are asked for by number, and written.
+"""HL7 v2 messages: parsing bytes into segments whose values are accessed by number, and writing.
 
-A small reader of our own: of the libraries that are in use, python-hl7 writes what it cannot unescape (names) to the
-log and lets a message ask for any amount of memory, and hl7apy brings 2 MB of tables to be strict with. python-hl7
-reads our messages in the tests, and we read its.
+This is a small parser of our own. python-hl7 logs text that it cannot unescape (names) and does not limit the memory
+that a message needs; hl7apy brings 2 MB of tables for strict validation. The tests exchange messages with python-hl7.
 """
 
 from __future__ import annotations
@@ -28,26 +27,26 @@ INTERNAL = "207"
 _SEGMENT = re.compile(r"[A-Z][A-Z0-9]{2}")
 _LONGEST_HEADER = 4096
 _MARK = b"\xef\xbb\xbf"
-"""The byte order mark of UTF-8, which some senders write in front of a message."""
+"""The byte order mark of UTF-8, which some senders write before a message."""
 
 
 class MessageError(ValueError):
-    """A message cannot be taken as it is. The words hold nothing of what it says.
+    """A message is not accepted. The text contains nothing of the message.
 
-    ``code`` is of table 0357, ``place`` is as in ERR-2 (``OBR^1^18``). ``reject``: for its header and not for its
-    content, so that the answer is AR and not AE.
+    ``code`` is of table 0357, ``location`` is as in ERR-2 (``OBR^1^18``). ``reject``: the header is the reason and not
+    the content, so the acknowledgement is AR and not AE.
     """
 
-    def __init__(self, code: str, text: str, place: str = "", *, reject: bool = False) -> None:
+    def __init__(self, code: str, text: str, location: str = "", *, reject: bool = False) -> None:
         super().__init__(text)
         self.code = code
-        self.place = place
+        self.location = location
         self.reject = reject
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One segment, its fields still as they were written. In MSH the field separator counts as field 1."""
+    """One segment with its fields as written. In MSH the field separator counts as field 1."""
 
     name: str
     fields: tuple[str, ...]
@@ -55,20 +54,20 @@ class Segment:
     codec: str
 
     def repetitions(self, field: int) -> list[str]:
-        """The repetitions of a field as they were written; none where it is empty."""
+        """The repetitions of a field as written; none if it is empty."""
         raw = self._raw(field)
         return raw.split(self.delimiters.repetition) if raw else []
 
     def text(self, field: int, component: int = 1, subcomponent: int = 1) -> str:
-        """A value of the first repetition, unescaped and stripped; empty where there is none or it is to be deleted.
+        """A value of the first repetition, unescaped and stripped; empty if there is none or it is the null value.
 
-        Without NUL, which no database keeps: see :func:`workers.hl7.encoding.stripped`.
+        NUL is replaced, because databases do not store it: see :func:`workers.hl7.encoding.stripped`.
         """
         repetitions = self.repetitions(field)
         return self.part(repetitions[0], component, subcomponent) if repetitions else ""
 
     def part(self, repetition: str, component: int = 1, subcomponent: int = 1) -> str:
-        """A value of one repetition, as :meth:`text` gives it."""
+        """A value of one repetition; see :meth:`text`."""
         if repetition == NULL:
             return ""
         found = _nth(_nth(repetition, self.delimiters.component, component), self.delimiters.subcomponent, subcomponent)
@@ -80,9 +79,9 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message: its header segment MSH first.
+    """A message, with its header segment MSH first.
 
-    ``unreadable`` are the fields (``PID-11``) that hold bytes which are not of the character set; U+FFFD stands there.
+    ``unreadable`` are the fields (``PID-11``) with bytes outside of the character set, which are replaced by U+FFFD.
     """
 
     segments: tuple[Segment, ...]
@@ -99,24 +98,24 @@ class Message:
         return f"{self.header.text(9)}^{self.header.text(9, 2)}"
 
     def all(self, name: str) -> Iterator[Segment]:
-        """The segments of that name."""
+        """The segments with this name."""
         return (segment for segment in self.segments if segment.name == name)
 
     def first(self, name: str) -> Segment | None:
-        """The first segment of that name."""
+        """The first segment with this name."""
         return next(self.all(name), None)
 
 
 def read_message(
     raw: bytes, default_character_set: str = "8859/1", character_sets: Mapping[str, str] | None = None
 ) -> Message:
-    """Read a message; ``default_character_set`` counts where MSH-18 is empty, UTF-8 where a byte order mark says so.
+    """Parse a message. If MSH-18 is empty, the character set is UTF-8 after a byte order mark, else the default.
 
-    ``character_sets`` are names that a site writes, and what they mean. Bytes that are not of the character set spoil
-    their field and no other: whoever reads a value decides whether it can do without.
+    ``character_sets`` maps a site's own names to known ones. Bytes outside of the character set make only their field
+    unreadable; the reader of a value decides whether it is needed.
 
     Raises:
-        MessageError: it has no usable header, or a character set that is not known.
+        MessageError: it has no usable header, or an unknown character set.
     """
     header = read_header(raw)
     marked = raw.startswith(_MARK)
@@ -128,7 +127,7 @@ def read_message(
 
 
 def _decoded(raw: bytes, codec: str) -> str:
-    """The text of a message. What cannot be read is replaced, line by line: a set that switches begins each anew."""
+    """Decode a message. Undecodable bytes are replaced line by line: a stateful character set restarts each line."""
     try:
         return raw.decode(codec)
     except UnicodeDecodeError:
@@ -143,20 +142,20 @@ def _unreadable(segments: Sequence[Segment]) -> Iterator[str]:
 
 
 def read_header(raw: bytes) -> Segment:
-    """Read MSH alone, whatever the rest may be: an answer needs it.
+    """Parse only MSH, which an acknowledgement needs, even if the rest is invalid.
 
     Raises:
-        MessageError: there is none.
+        MessageError: there is no MSH.
     """
     begin = raw.removeprefix(_MARK).lstrip(b"\r\n")[:_LONGEST_HEADER]
     line = re.split(rb"[\r\n]", begin, maxsplit=1)[0].decode("latin-1")
     if line[:3] != "MSH" or len(line) < 8:
-        raise MessageError(SEGMENT_SEQUENCE, "a message begins with MSH", "MSH^1", reject=True)
+        raise MessageError(SEGMENT_SEQUENCE, "a message must begin with MSH", "MSH^1", reject=True)
     return _segment(line, _delimiters(line), "latin-1")
 
 
 def write_message(segments: Sequence[Sequence[str]], delimiters: Delimiters | None = None) -> str:
-    """Write segments, each a name and its fields as they are to stand there (see :func:`composed`), ended by CR.
+    """Write segments, each a name and its encoded fields (see :func:`composed`), terminated by CR.
 
     MSH is given without MSH-1 and MSH-2: ``("MSH", sending application, …)``.
     """
@@ -169,7 +168,7 @@ def write_message(segments: Sequence[Sequence[str]], delimiters: Delimiters | No
 
 
 def composed(*components: str, delimiters: Delimiters | None = None) -> str:
-    """A field of components, each escaped; without empty ones at its end."""
+    """Encode a field of components, each escaped; empty ones at the end are left out."""
     chosen = delimiters or Delimiters()
     return chosen.component.join(escape(component, chosen) for component in components).rstrip(chosen.component)
 
@@ -180,24 +179,24 @@ def _delimiters(line: str) -> Delimiters:
     chosen = separator + encoding
     usable = 4 <= len(encoding) <= 5 and len(set(chosen)) == len(chosen)
     if not usable or any(character.isalnum() or not "!" <= character <= "~" for character in chosen):
-        raise MessageError(DATA_TYPE, "MSH-1 and MSH-2 choose no usable delimiters", "MSH^1^2", reject=True)
+        raise MessageError(DATA_TYPE, "the delimiters in MSH-1 and MSH-2 are not usable", "MSH^1^2", reject=True)
     return Delimiters(separator, *list(encoding[:4]))
 
 
 def _codec(header: Segment, default: str, character_sets: Mapping[str, str]) -> str:
-    """The codec of MSH-18. One that switches sets reads plain ASCII too, so the first that does is taken."""
+    """The codec of MSH-18. A stateful codec reads ASCII too, so it has precedence over the others."""
     names = [name for name in (header.part(one) for one in header.repetitions(18)) if name]
     codecs = [codec_of(name, character_sets) for name in names or [default]]
     chosen = next((codec for codec in codecs if codec == "iso2022_jp_2"), codecs[0])
     if chosen is None:
-        raise MessageError(TABLE_VALUE, "the character set of MSH-18 is not known", "MSH^1^18", reject=True)
+        raise MessageError(TABLE_VALUE, "the character set in MSH-18 is unknown", "MSH^1^18", reject=True)
     return chosen
 
 
 def _segment(line: str, delimiters: Delimiters, codec: str) -> Segment:
     name, *fields = line.split(delimiters.field)
     if not _SEGMENT.fullmatch(name):
-        raise MessageError(SEGMENT_SEQUENCE, "a line begins with no segment name")
+        raise MessageError(SEGMENT_SEQUENCE, "a line does not begin with a segment name")
     if name == "MSH":
         fields.insert(0, delimiters.field)
     return Segment(name, tuple(fields), delimiters, codec)

@@ -1,7 +1,7 @@
 """The Minimal Lower Layer Protocol: HL7 messages on a TCP connection, each between a start and an end block.
 
-``<VT> message <FS><CR>`` (HL7 v2 implementation guide, Transport: MLLP); a block without ``<CR>`` is read too. TCP cuts
-where it likes, so bytes are collected by a :class:`Deframer` that knows nothing of sockets.
+``<VT> message <FS><CR>`` (HL7 v2 implementation guide, Transport: MLLP); a block without ``<CR>`` is accepted too. TCP
+may split a message anywhere, so :class:`Deframer` collects its bytes; it does not use sockets.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ START = b"\x0b"
 END = b"\x1c\x0d"
 
 _CHUNK = 65536
-_BETWEEN = b"\r\n"  # some senders put a line break behind the end block
-_MARK = b"\xef\xbb\xbf"  # and some a byte order mark in front of the start block
+_BETWEEN = b"\r\n"  # some senders write a line break after the end block
+_MARK = b"\xef\xbb\xbf"  # and some a byte order mark before the start block
 
 
 class FramingError(ValueError):
-    """What came is no MLLP, or longer than is accepted. The words hold nothing of what came."""
+    """The bytes are not MLLP, or a message is too long. The text contains nothing of the message."""
 
 
 class ExchangeError(OSError):
-    """The peer did not answer: no connection, closed, or too late."""
+    """The peer did not answer: no connection, a closed connection, or a timeout."""
 
 
 def frame(message: bytes) -> bytes:
@@ -32,15 +32,15 @@ def frame(message: bytes) -> bytes:
         FramingError: it holds a byte that would end the block.
     """
     if START in message or END[:1] in message:
-        raise FramingError("a message holds a byte that belongs to MLLP")
+        raise FramingError("a message contains a byte that is reserved by MLLP")
     return START + message + END
 
 
 class Deframer:
-    """Collects chunks as they come and gives whole messages, however the chunks are cut.
+    """Collects chunks and returns complete messages, independent of the chunks' limits.
 
-    ``limit`` is the longest message in bytes. After a :class:`FramingError` the connection cannot be used any more:
-    nobody knows where the next message begins.
+    ``limit`` is the maximum length of a message in bytes. After a :class:`FramingError` the connection cannot be used
+    any more, because the beginning of the next message is unknown.
     """
 
     def __init__(self, limit: int) -> None:
@@ -50,14 +50,14 @@ class Deframer:
 
     @property
     def unfinished(self) -> bool:
-        """Whether a message has begun to come and has not ended."""
+        """Whether a message has arrived in part."""
         return bool(self._buffer)
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """Take a chunk and give the messages that are whole now.
+        """Add a chunk and return the messages that are complete now.
 
         Raises:
-            FramingError: a message is too long, or a byte is out of place.
+            FramingError: a message is too long, or a byte is misplaced.
         """
         self._buffer += chunk
         messages = []
@@ -66,24 +66,24 @@ class Deframer:
         return messages
 
     def _next(self) -> bytes | None:
-        """Cut the next whole message off the buffer."""
+        """Take the next complete message out of the buffer."""
         self._skip_between()
         if not self._buffer or _MARK.startswith(self._buffer):
             return None
         if self._buffer[:1] != START:
-            raise FramingError("bytes came that are in no block")
+            raise FramingError("bytes outside of a block")
         end = self._buffer.find(END[:1], max(self._looked, 1))
         if (len(self._buffer) if end < 0 else end) - 1 > self._limit:
             raise FramingError(f"a message is longer than {self._limit} bytes")
         if end < 0:
             self._looked = len(self._buffer)
             return None
-        # Some senders leave the carriage return out and wait for their answer: what ends the chunk ends the block.
+        # Some senders omit the carriage return and wait for the answer: the end of the chunk ends the block.
         if self._buffer[end + 1 : end + 2] not in (b"", b"\r", b"\n", START):
-            raise FramingError("an end block inside of a message")
+            raise FramingError("an end block within a message")
         message = bytes(self._buffer[1:end])
         if START in message:
-            raise FramingError("a block begins inside of another one")
+            raise FramingError("a block begins within another one")
         del self._buffer[: end + 1]
         self._looked = 0
         return message
@@ -96,11 +96,11 @@ class Deframer:
 def exchange(
     address: tuple[str, int], message: bytes, seconds: float, tls: ssl.SSLContext | None = None, limit: int = 65536
 ) -> bytes:
-    """Send one message to ``address`` and give the one that answers it; each step may take ``seconds``.
+    """Send one message to ``address`` and return the answer; each step may take ``seconds``.
 
     Raises:
         ExchangeError: there is no connection, or no answer.
-        FramingError: the answer is no MLLP.
+        FramingError: the answer is not MLLP.
     """
     try:
         with socket.create_connection(address, timeout=seconds) as plain:

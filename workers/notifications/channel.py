@@ -1,6 +1,6 @@
-"""What a channel offers: tell one finding, and say whether its receiver can be reached.
+"""Interface of a notification channel: send a notification, and check whether the receiver can be reached.
 
-One kind a file; :mod:`workers.notifications.channels` names them.
+Each channel is one file; :mod:`workers.notifications.channels` registers them.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ NOTICE = "Research use only. Pleura is not a medical device."
 
 
 class NotSentError(Exception):
-    """The receiver has not taken the message, or could not be reached. The words hold nothing of the message."""
+    """The receiver did not accept the message or could not be reached. The text contains nothing of the message."""
 
 
 class PartlySentError(NotSentError):
-    """Some receivers have taken the message and must not hear it again; the others have not, and are still owed it."""
+    """Some receivers accepted the message and must not get it again; for the others it must be retried."""
 
-    def __init__(self, words: str, taken_by: Sequence[str]) -> None:
-        super().__init__(words)
+    def __init__(self, reason: str, taken_by: Sequence[str]) -> None:
+        super().__init__(reason)
         self.taken_by = tuple(taken_by)
 
 
 class Channel(Protocol):
-    """A way to tell somebody."""
+    """A way to send notifications."""
 
     def send(self, notification: Notification, settings: Settings, now: datetime) -> None:
-        """Return when every receiver has taken the message; those in ``notification.taken_by`` have it already.
+        """Return when every receiver has accepted the message; those in ``notification.taken_by`` have it already.
 
         Raises:
-            NotSentError: it has not, and why; :class:`PartlySentError` where some have.
+            NotSentError: no receiver accepted it, with the reason; :class:`PartlySentError` if some did.
         """
         ...
 
     def verify(self, settings: Settings) -> str:
-        """Say in words who answers, without telling anything.
+        """Check the receiver without sending a message; returns a description of it.
 
         Raises:
-            NotSentError: nobody does, and why.
+            NotSentError: it cannot be reached, with the reason.
         """
         ...

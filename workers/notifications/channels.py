@@ -1,4 +1,4 @@
-"""The channels of notifications, by the name that the configuration uses, and which of them are on."""
+"""The notification channels by their name in the configuration, and which of them are enabled."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ CHANNELS: Mapping[str, Channel] = {
 
 
 def enabled_channels(settings: Settings) -> tuple[str, ...]:
-    """Names of the channels that are on."""
+    """Names of the enabled channels."""
     return tuple(name for name in CHANNELS if getattr(settings.notifications, name).enabled)
 
 
 def notification_rules(settings: Settings) -> NotificationRules:
-    """What the worklist must know to raise notifications."""
+    """The rules by which the worklist makes notifications."""
     return NotificationRules(enabled_channels(settings), timedelta(hours=settings.notifications.maximum_age_hours))

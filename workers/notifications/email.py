@@ -1,4 +1,4 @@
-"""Telling people by e-mail. Message-ID is made of the notification's key, so that a second copy is recognised."""
+"""Notification by e-mail. The Message-ID contains the notification's key, so that a second copy is recognised."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from workers.notifications.formatting import text, title
 
 
 def compose(notification: Notification, settings: Settings, now: datetime) -> EmailMessage:
-    """The message as it goes out."""
+    """Make the e-mail message."""
     rules = settings.notifications.email
     message = EmailMessage()
     message["Subject"] = title(notification)
@@ -35,38 +35,37 @@ class Email:
     """See :class:`workers.notifications.channel.Channel`."""
 
     def send(self, notification: Notification, settings: Settings, now: datetime) -> None:
-        """Hand the message to the SMTP server, for each recipient to whom it has not been handed yet."""
+        """Send the message by SMTP to each recipient for whom the server has not accepted it yet."""
         rules = settings.notifications.email
-        owed = [each for each in rules.recipients if each not in notification.taken_by]
-        if not owed:
+        open_recipients = [each for each in rules.recipients if each not in notification.taken_by]
+        if not open_recipients:
             return
         message = compose(notification, settings, now)
         with _Session(rules) as session:
             try:
-                not_eligible = session.send_message(message, to_addrs=owed)
-            except smtplib.SMTPRecipientsRefused as error:  # every one of them
-                not_eligible = error.recipients
-        if not_eligible:
-            raise PartlySentError(
-                _refusals(not_eligible, rules.recipients), [each for each in owed if each not in not_eligible]
-            )
+                refused = session.send_message(message, to_addrs=open_recipients)
+            except smtplib.SMTPRecipientsRefused as error:  # the server refused all recipients
+                refused = error.recipients
+        if refused:
+            accepted = [each for each in open_recipients if each not in refused]
+            raise PartlySentError(_refusals(refused, rules.recipients), accepted)
 
     def verify(self, settings: Settings) -> str:
-        """Connect, secure and log in as for a message, and quit."""
+        """Connect, start TLS and log in as for a message, then quit."""
         rules = settings.notifications.email
         with _Session(rules) as session:
             session.noop()
-        return f"{rules.host}:{rules.port} takes mail ({rules.security}{', logged in' if rules.user else ''})"
+        return f"{rules.host}:{rules.port} accepts mail ({rules.security}{', logged in' if rules.user else ''})"
 
 
-def _refusals(not_eligible: Mapping[str, tuple[int, bytes]], recipients: Sequence[str]) -> str:
-    """Who has not been told, by place in the settings: addresses and the server's own words stay out of the log."""
-    places = [f"{recipients.index(name) + 1} ({code})" for name, (code, _) in not_eligible.items()]
-    return f"the SMTP server has not taken it for recipient {', '.join(sorted(places))} of {len(recipients)}"
+def _refusals(refused: Mapping[str, tuple[int, bytes]], recipients: Sequence[str]) -> str:
+    """Refused recipients by their number in the settings: addresses and the server's texts stay out of the log."""
+    numbers = [f"{recipients.index(name) + 1} ({code})" for name, (code, _) in refused.items()]
+    return f"the SMTP server did not accept it for recipient {', '.join(sorted(numbers))} of {len(recipients)}"
 
 
 class _Session:
-    """An SMTP session that is ready to take a message; every failure in it is a NotSentError without its words."""
+    """An SMTP session that is ready for a message; every failure in it becomes a NotSentError without its text."""
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
@@ -104,7 +103,7 @@ def _connect(rules: Rules) -> smtplib.SMTP:
 
 
 def _quit(smtp: smtplib.SMTP) -> None:
-    """Say goodbye. The message is taken or not by now, whatever becomes of this."""
+    """Quit the session. Errors are ignored: they do not affect the message."""
     try:
         smtp.quit()
     except (smtplib.SMTPException, OSError):
@@ -112,6 +111,6 @@ def _quit(smtp: smtplib.SMTP) -> None:
 
 
 def _not_sent(error: Exception) -> NotSentError:
-    # A server's words may quote addresses; its code is enough to look it up in its own log.
+    # A server's text may quote addresses; its code is enough to find the error in its log.
     code = f" {error.smtp_code}" if isinstance(error, smtplib.SMTPResponseException) else ""
-    return NotSentError(f"the SMTP server has not taken it ({type(error).__name__}{code})")
+    return NotSentError(f"the SMTP server did not accept it ({type(error).__name__}{code})")

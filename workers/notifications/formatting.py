@@ -1,4 +1,4 @@
-"""What a notification says, in words and as plain values: pure, and without a name unless it is asked for."""
+"""Content of a notification, as text and as values: pure functions, without the patient's name unless configured."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from db.records import Priority
 from workers.notifications.channel import NOTICE
 
 TEST = "test"
-"""Reason of a message that tells of no finding, and only tries the way."""
+"""Reason of a test message, which is about no finding."""
 
 
-def finding_words(notification: Notification) -> str:
-    """The finding in words: ``pneumothorax 93 %``."""
+def finding_text(notification: Notification) -> str:
+    """The finding as text: ``pneumothorax 93%``."""
     if notification.reason == TEST:
         return "test message, no finding"
     name = notification.reason.replace("_", " ")
@@ -23,23 +23,23 @@ def finding_words(notification: Notification) -> str:
 
 
 def title(notification: Notification) -> str:
-    """One line for a reader who decides what to do first."""
+    """The subject line."""
     if notification.reason == TEST:
         return "Pleura: test message"
     accession = f", accession {notification.accession_number}" if notification.accession_number else ""
-    return f"Pleura: suspected {finding_words(notification)}{accession} (research use only)"
+    return f"Pleura: suspected {finding_text(notification)}{accession} (research use only)"
 
 
 def link_to(notification: Notification, settings: Settings) -> str:
-    """Where the study's page is, as its readers call it; empty where no address is configured or there is no study."""
+    """Address of the study's page; empty if no address is configured or there is no study."""
     base = settings.notifications.link.rstrip("/")
     return f"{base}/studies/{notification.study_id}" if base and notification.study_id else ""
 
 
 def text(notification: Notification, settings: Settings, *, patient_name: bool) -> str:
-    """The message for a person. Patient ID and name only where names are wanted."""
-    told = {
-        "Finding": f"suspected {finding_words(notification)}",
+    """The message for a person. Patient ID and name are included only with ``patient_name``."""
+    content = {
+        "Finding": f"suspected {finding_text(notification)}",
         "Accession": notification.accession_number,
         "Patient": f"{notification.patient_name} ({notification.patient_id})" if patient_name else "",
         "Study": " ".join((notification.study_date, notification.study_description)).strip(),
@@ -48,8 +48,8 @@ def text(notification: Notification, settings: Settings, *, patient_name: bool) 
         "Page": link_to(notification, settings),
         "Node": settings.site.name or settings.site.station_name,
     }
-    lines = [f"{name + ':':<11}{value}" for name, value in told.items() if value]
-    return "\n".join([*lines, "", "An algorithm has found this; nobody has looked at it yet.", NOTICE, ""])
+    lines = [f"{name + ':':<11}{value}" for name, value in content.items() if value]
+    return "\n".join([*lines, "", "Result of an algorithm, not reviewed by a radiologist.", NOTICE, ""])
 
 
 def values(notification: Notification, settings: Settings, *, patient_name: bool) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def values(notification: Notification, settings: Settings, *, patient_name: bool
 
 
 def trial_notification(channel: str, key: str, now: datetime) -> Notification:
-    """A notification of no study, for trying a channel."""
+    """A notification about no study, for testing a channel."""
     return Notification(
         id=0,
         study_id=0,

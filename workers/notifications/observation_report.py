@@ -1,6 +1,6 @@
-"""Telling the hospital's systems by HL7 v2: an observation report ORU^R01 whose status is preliminary.
+"""Notification by HL7 v2: an observation report ORU^R01 with preliminary status.
 
-Preliminary and not final: a final one would take the study off every worklist that listens, ours among them.
+It must not be final: a final report would remove the study from the worklists of its receivers, this node included.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from db.notifications import Notification
 from workers.hl7.message import MessageError, composed, read_message, write_message
 from workers.hl7.mllp import ExchangeError, FramingError, exchange
 from workers.notifications.channel import NOTICE, NotSentError
-from workers.notifications.formatting import TEST, finding_words, link_to
+from workers.notifications.formatting import TEST, finding_text, link_to
 
 _LONGEST_CONTROL_ID = 20
 _LOCAL = "99PLEURA"
 _NAMELESS = composed("", "", "", "", "", "", "S")
-"""PID-5 that says that there is no name here: a pseudonym without one (table 0200, S)."""
+"""PID-5 without a name: an empty pseudonym (table 0200, S)."""
 
 
 class HL7Report:
@@ -42,7 +42,7 @@ class HL7Report:
             raise NotSentError("the receiver acknowledged another message")
 
     def verify(self, settings: Settings) -> str:
-        """Connect, with TLS where it is configured, and hang up."""
+        """Connect, with TLS if it is configured, and disconnect."""
         rules = settings.notifications.hl7
         tls = _tls(rules)
         try:
@@ -51,11 +51,11 @@ class HL7Report:
                     tls.wrap_socket(plain, server_hostname=rules.host).close()
         except OSError as error:
             raise NotSentError(f"no connection to {rules.host}:{rules.port}: {error}") from error
-        return f"{rules.host}:{rules.port} takes connections"
+        return f"{rules.host}:{rules.port} accepts connections"
 
 
 def control_id(notification: Notification) -> str:
-    """MSH-10: the beginning of the key (20 characters are what every version allows)."""
+    """MSH-10: the beginning of the key (every HL7 version allows 20 characters)."""
     return notification.key[:_LONGEST_CONTROL_ID]
 
 
@@ -70,13 +70,13 @@ def report(notification: Notification, settings: Settings, now: datetime) -> str
             ("ORC", "RE", _plain(notification.placer_order_number), _plain(_filler(notification))),
             _obr(notification, rules, moment),
             *_observations(notification, settings, moment),
-            ("NTE", "1", "", _plain(f"{NOTICE} An algorithm has found this; nobody has looked at it yet.")),
+            ("NTE", "1", "", _plain(f"{NOTICE} Result of an algorithm, not reviewed by a radiologist.")),
         ]
     )
 
 
 def _plain(text: str) -> str:
-    """A value of one component."""
+    """Encode a field of one component."""
     return composed(text)
 
 
@@ -108,7 +108,7 @@ def _pid(notification: Notification, rules: Rules) -> tuple[str, ...]:
 
 
 def _filler(notification: Notification) -> str:
-    """Filler order number; a report needs one, so without an order it is the study's own number here."""
+    """Filler order number. A report needs one, so without an order it is made of the accession number or the row."""
     return notification.filler_order_number or notification.accession_number or f"PLEURA-{notification.study_id}"
 
 
@@ -126,16 +126,16 @@ def _obr(notification: Notification, rules: Rules, moment: str) -> tuple[str, ..
 
 
 def _observations(notification: Notification, settings: Settings, moment: str) -> list[tuple[str, ...]]:
-    """OBX: the finding, its probability, the study, and where to look at it."""
+    """OBX segments: the finding, its probability, the study, and the address of its page."""
     label = composed(notification.reason, notification.reason.replace("_", " "), _LOCAL)
     score = "" if notification.probability is None else f"{notification.probability:.4f}"
-    told = [
-        ("ST", label, f"suspected {finding_words(notification)}", "AA"),
+    observations = [
+        ("ST", label, f"suspected {finding_text(notification)}", "AA"),
         ("NM", composed("probability", "Probability of the finding", _LOCAL), score, ""),
         ("ST", composed("113014", "DICOM Study", "DCM"), notification.study_instance_uid, ""),
         ("ST", composed("link", "Page of the study", _LOCAL), link_to(notification, settings), ""),
     ]
-    kept = [one for one in told if one[2]]
+    kept = [one for one in observations if one[2]]
     return [
         ("OBX", str(number), kind, what, "", _plain(value), "", "", flag, "", "", "P", "", "", moment)
         for number, (kind, what, value, flag) in enumerate(kept, 1)

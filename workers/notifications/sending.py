@@ -1,8 +1,7 @@
-"""Sending notifications: claimed from the database, tried again with growing pauses, failed in the end.
+"""Sending of notifications: claimed from the database, retried with growing pauses, and failed after the last attempt.
 
-Each channel has a thread of its own in the process of the scheduler, and needs neither broker nor worker: a
-notification must get through when much else is down, and a mail server that does not answer must not keep the others
-waiting.
+Each channel has its own thread in the scheduler's process and needs neither broker nor worker: notifications must be
+sent even when other parts are down, and a mail server that does not answer must not delay the other channels.
 """
 
 from __future__ import annotations
@@ -33,36 +32,36 @@ _LEASE_MARGIN_SECONDS = 60.0
 
 
 class NotificationList(Protocol):
-    """What this module needs of :class:`db.notifications.Notifications`."""
+    """The part of :class:`db.notifications.Notifications` that sending needs."""
 
     def waiting(self, channel: str, now: datetime, limit: int = 50) -> tuple[int, ...]:
-        """Notifications that may be taken now."""
+        """Notifications that may be claimed now."""
         ...
 
     def claim(self, notification_id: int, worker: str, now: datetime, lease: timedelta) -> Notification | None:
-        """Take one, or None where it is not to be taken."""
+        """Claim one; None if it cannot be claimed."""
         ...
 
     def sent(self, notification_id: int, worker: str, now: datetime) -> bool:
-        """The receiver has taken it."""
+        """Mark it as sent."""
         ...
 
     def taken(self, notification_id: int, worker: str, receivers: Sequence[str]) -> bool:
-        """Some receivers have taken it, and are not to hear it again."""
+        """Note the receivers that have accepted it and must not get it again."""
         ...
 
     def retry(self, notification_id: int, worker: str, error: str, now: datetime, after: timedelta) -> bool:
-        """Put it back, due ``after`` a while."""
+        """Release it for a retry ``after`` a pause."""
         ...
 
     def fail(self, notification_id: int, worker: str, error: str, now: datetime) -> bool:
-        """Park it for the admin."""
+        """Mark it as failed."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Sends what waits for one channel; ``worker`` names it in claims."""
+    """Sends the waiting notifications of one channel; ``worker`` is its name in claims."""
 
     name: str
     channel: Channel
@@ -72,7 +71,7 @@ class Sender:
     worker: str
 
     def once(self) -> None:
-        """Send all that waits, until one cannot be sent: the next would fare no better."""
+        """Send all waiting notifications, but stop when the receiver cannot be reached."""
         for notification_id in self.notifications.waiting(self.name, self.clock()):
             if not self._send(notification_id):
                 return
@@ -85,7 +84,7 @@ class Sender:
         try:
             self.channel.send(notification, self.settings, self.clock())
         except PartlySentError as error:
-            # The server answers; the next message may fare better.
+            # The server answers, so the next message is tried.
             self.notifications.taken(notification.id, self.worker, error.taken_by)
             self._not_sent(notification, str(error))
             return True
@@ -93,7 +92,7 @@ class Sender:
             self._not_sent(notification, str(error))
             return False
         except Exception as error:
-            # A defect of ours. Its words may quote the message, so its kind alone is told.
+            # A defect of this node. The error's text may quote the message, so only its type is logged.
             self._not_sent(notification, f"{type(error).__name__} in this node")
             return False
         self.notifications.sent(notification.id, self.worker, self.clock())
@@ -109,7 +108,7 @@ class Sender:
         after = backoff(notification.attempts, self.settings)
         self.notifications.retry(notification.id, self.worker, why, now, after)
         log.warning(
-            "notification %d by %s: %s; again in %.0f s", notification.id, self.name, why, after.total_seconds()
+            "notification %d by %s: %s; retry in %.0f s", notification.id, self.name, why, after.total_seconds()
         )
 
     def _seconds(self) -> float:
@@ -118,22 +117,22 @@ class Sender:
 
 
 def senders_of(settings: Settings) -> list[Sender]:
-    """A sender for each channel that is on; what their predecessors on this machine left behind is free again."""
+    """A sender for each enabled channel; claims of former processes on this machine are released."""
     names = enabled_channels(settings)
     if not names:
         return []
     notifications = Notifications(connect(settings.database_url))
     senders = []
     for name in names:
-        place = f"notify-{name}@{host_name()}#"
-        notifications.release(place, utc_now())
-        senders.append(Sender(name, CHANNELS[name], settings, notifications, utc_now, f"{place}{os.getpid()}"))
+        prefix = f"notify-{name}@{host_name()}#"
+        notifications.release(prefix, utc_now())
+        senders.append(Sender(name, CHANNELS[name], settings, notifications, utc_now, f"{prefix}{os.getpid()}"))
     return senders
 
 
 @contextmanager
 def notifying(settings: Settings, stop: threading.Event) -> Iterator[None]:
-    """Send notifications in the background until ``stop`` is set, which whoever leaves the block sees to."""
+    """Send notifications in the background until the block ends, which sets ``stop``."""
     seconds = settings.workers.scheduler_seconds
     threads = [
         threading.Thread(target=repeat_until, args=(stop, sender.once, seconds), name=f"notify-{sender.name}")

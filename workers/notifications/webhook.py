@@ -1,8 +1,7 @@
-"""Telling a program by HTTPS: POST of a JSON document, signed as Standard Webhooks describes it.
+"""Notification by HTTPS: POST of a JSON document with a signature as in Standard Webhooks.
 
-``webhook-id`` is the key of the notification: a receiver that hears it twice knows. ``webhook-signature`` is the
-HMAC-SHA256 of id, time and body, so that nobody in between can invent or alter a notification, and an old one shows
-its age.
+``webhook-id`` is the key of the notification, so that a receiver recognises a repeat. ``webhook-signature`` is the
+HMAC-SHA256 of id, time and body, so that a notification cannot be forged or changed, and a replayed one is recognised.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ def _key(secret: str) -> bytes:
         try:
             return base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
         except binascii.Error:
-            pass  # a secret that only looks like base64 is taken as it is
+            pass  # a secret that is not base64 is used unchanged
     return secret.encode()
 
 
@@ -47,7 +46,7 @@ class Webhook:
     """See :class:`workers.notifications.channel.Channel`."""
 
     def send(self, notification: Notification, settings: Settings, now: datetime) -> None:
-        """POST the notification; anything but 2xx is no success, and redirects are not followed."""
+        """POST the notification; only a status 2xx is a success, and redirects are not followed."""
         rules = settings.notifications.webhook
         content = values(notification, settings, patient_name=rules.patient_name)
         body = json.dumps(content, ensure_ascii=False, sort_keys=True).encode()
@@ -66,7 +65,7 @@ class Webhook:
             raise NotSentError(f"the webhook answered with status {status}")
 
     def verify(self, settings: Settings) -> str:
-        """Connect, with TLS where it is https, and hang up."""
+        """Connect, with TLS for https, and disconnect."""
         rules = settings.notifications.webhook
         url = urlsplit(rules.url)
         connection = _connection(url, rules)
@@ -76,7 +75,7 @@ class Webhook:
             raise NotSentError(f"no connection to {url.hostname}: {error}") from error
         finally:
             connection.close()
-        return f"{url.hostname} takes connections"
+        return f"{url.hostname} accepts connections"
 
 
 def _post(rules: Rules, body: bytes, headers: dict[str, str]) -> int:

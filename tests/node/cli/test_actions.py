@@ -123,7 +123,7 @@ def test_feedback_by_number_where_the_label_is_not_enough(run: Run, engine: Engi
     assert run("feedback", study, "3", "modify").exit_code == 0
     assert [given.model for given in Feedback(engine).of_study(1)] == ["two"]
     listed = run("feedback", study).output
-    assert "lung_opacity 0.70 (from 0.50)" in listed
+    assert "lung_opacity 0.70 (threshold 0.50)" in listed
     assert f"modify by {WHO}" in listed
 
 
@@ -151,7 +151,7 @@ def test_an_unknown_study_is_told(run: Run, engine: Engine, command: list[str]) 
     arguments = ["nobody" if one == "?" else one for one in command]
     result = run(*(arguments if "?" in command else [*arguments, "nobody"]))
     assert result.exit_code == 1
-    assert "no study is known as nobody" in result.output
+    assert "no study matches nobody" in result.output
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_a_row_is_written_with_its_sign(run: Run, engine: Engine, study: str) ->
     assert study
     not_eligible = run("reported", "1")
     assert not_eligible.exit_code == 1
-    assert "no study is known as 1; the row of that number is written '#1'" in not_eligible.output
+    assert "no study matches 1; the row of that number is written '#1'" in not_eligible.output
     assert worklist.worklist(), "nothing was done"
     assert run("reported", "#1").exit_code == 0
     assert worklist.worklist() == ()

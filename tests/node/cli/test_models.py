@@ -58,7 +58,7 @@ def test_a_foreign_network_comes_by_its_manifest_alone_and_goes_again(run: Run, 
     written = manifest(offered, "foreign")
     done = run("models", "add", str(offered), "--manifest", str(written))
     assert done.exit_code == 0, done.output
-    assert "fit to run" in done.stdout
+    assert "usable" in done.stdout
     assert 'shadow = ["foreign"]' in done.stdout
     assert "not configured" in run("models", "list").stdout
     assert run("models", "verify", "foreign").exit_code == 0

@@ -116,7 +116,7 @@ def test_doctor_looks_at_the_hl7_listener(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         settings = load(configuration(tmp_path, hl7={"enabled": True, "port": port}))
-        assert "takes connections" in check_hl7(settings).found
+        assert "accepts connections" in check_hl7(settings).found
         assert "HL7 listener" in [check.part for check in examine(settings, peers=False)]
     assert "is free" in check_hl7(settings).found
     missing = load(configuration(tmp_path, hl7={"enabled": True, "port": port, "tls_certificate": "/nowhere.pem"}))

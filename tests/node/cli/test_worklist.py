@@ -97,7 +97,7 @@ def test_show_tells_everything_and_an_unknown_study_is_an_error(run: Run, workli
     assert json.loads(run("show", "1.2.3", "--json").output)["row"]["patient_id"] == "P1"
     unknown = run("show", "nobody")
     assert unknown.exit_code == 1
-    assert "no study is known as nobody" in unknown.output
+    assert "no study matches nobody" in unknown.output
 
 
 def test_retry_queues_a_failed_job_even_while_the_broker_is_down(run: Run, worklist: Worklist) -> None:

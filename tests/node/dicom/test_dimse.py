@@ -98,7 +98,7 @@ def test_everything_mandatory_is_needed(missing: int) -> None:
 
 
 def test_a_uid_that_is_none_is_told_and_its_message_is_read() -> None:
-    """Devices send such UIDs (pynetdicom issue 769): the image is refused, and the association goes on."""
+    """Devices send such UIDs (pynetdicom issue 769): the image is rejected, and the association goes on."""
     for uid, why in (("1" * 65, "longer than 64"), ("1.2.x", "not made of digits and dots")):
         elements = read_command(by_pynetdicom(1, "1.2", "1.3", 2)) | {0x1000: uid.encode()}
         request = read_store_request(elements)

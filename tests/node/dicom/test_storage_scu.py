@@ -127,6 +127,6 @@ def test_our_own_listener_is_alive_also_where_it_rejects_us(tmp_path: Path, free
         other = CliRunner().invoke(cli, ["echo", "--to", f"127.0.0.1:{free_port}", "--called", "PLEURA"])
     finally:
         running.shutdown()
-    assert (own.exit_code, "is alive" in own.output) == (0, True)
+    assert (own.exit_code, "is running" in own.output) == (0, True)
     assert (other.exit_code, "rejects the association" in other.stderr) == (1, True)
     assert CliRunner().invoke(cli, ["--config", str(config), "echo"]).exit_code == 1

@@ -47,7 +47,7 @@ def test_a_destination_must_offer_what_verifies_it(serving: Callable[..., int], 
     found = check_destination(Settings(), destination(able, verification))
     assert (found.ok, found.found) == (
         True,
-        f"PEER on 127.0.0.1:{able} answers C-ECHO, and offers verification by {verification}",
+        f"PEER on 127.0.0.1:{able} answers C-ECHO, and supports verification by {verification}",
     )
     found = check_destination(Settings(), destination(unable, verification))
     assert not found.ok
