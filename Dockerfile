@@ -1,4 +1,4 @@
-# One image, every part: the command says which (`serve`, `listen`, `worker --queue jobs`, `sweep`, `hl7`, `admin`).
+# One image, every part: the command says which (`serve`, `listen`, `worker --queue jobs`, `scheduler`, `hl7`, `admin`).
 #
 #   docker build --target cpu -t pleura:0.1.0 .
 #   docker build --target gpu -t pleura:0.1.0-gpu .    # networks in Keras format on an NVIDIA GPU, with TensorFlow
