@@ -25,7 +25,7 @@ from sqlalchemy import Engine, insert, text
 
 from config.settings import Settings
 from db.engine import connect, migrate, writing
-from db.queries.study_details import _page
+from db.queries.worklist import Order, Show, page_statement
 from db.records import Analysis, DeliveryState, JobState, Priority, ReceivedInstance, StudyState
 from db.tables import Delivery, Destination, Finding, Instance, Job, Result, Series, Study
 from db.worklist import Worklist
@@ -220,7 +220,7 @@ ROWS = (
 
 def plan(engine: Engine, settled: bool) -> str:
     """The database's plan for the very statement that the worklist sends."""
-    statement = _page(settled, False).params(limit=50, offset=0)
+    statement = page_statement(Show.UNREPORTED, Order.DUE, False, not settled).params(limit=50, offset=0)
     sql = str(statement.compile(engine, compile_kwargs={"literal_binds": True}))
     explain = "EXPLAIN QUERY PLAN " if engine.dialect.name == "sqlite" else "EXPLAIN (COSTS OFF) "
     with engine.connect() as connection:

@@ -453,28 +453,72 @@ class ExpiredStudy:
 
 @dataclass(frozen=True, slots=True)
 class WorklistRow:
-    """One study as the worklist shows it."""
+    """One study as the worklist shows it.
+
+    ``findings`` are those of the latest revision of each job, absent and shadow ones too. ``jobs`` and ``deliveries``
+    count by state. ``reason`` is that of the triage decision; ``hold_reason`` is empty where the study is not on hold.
+    """
 
     study_id: int
     study_instance_uid: str
     patient_id: str
     patient_name: str
+    patient_birth_date: str
+    patient_sex: str
     accession_number: str
     study_date: str
     study_description: str
     state: StudyState
     priority: Priority
     analysis: Analysis
-    on_hold: bool
     reason: str
+    on_hold: bool
+    hold_reason: str
     stat: bool
     received_at: datetime
     due_at: datetime
+    reported_at: datetime | None
+    reported_by: str
     images: int
     not_eligible: int
-    deliveries_open: int
-    deliveries_failed: int
-    findings: tuple[FindingRecord, ...] = ()
+    findings: tuple[FindingRecord, ...]
+    jobs: dict[str, int]
+    deliveries: dict[str, int]
+    modalities: tuple[str, ...]
+
+    @property
+    def present(self) -> tuple[FindingRecord, ...]:
+        """Findings that count: present, not in shadow, the most probable first."""
+        found = [finding for finding in self.findings if finding.present and not finding.shadow]
+        return tuple(sorted(found, key=lambda finding: -(finding.probability or 0)))
+
+    @property
+    def deliveries_open(self) -> int:
+        """Deliveries that have not ended yet."""
+        return self._deliveries_in(DeliveryState.PENDING, DeliveryState.SENDING, DeliveryState.ON_HOLD)
+
+    @property
+    def deliveries_failed(self) -> int:
+        """Deliveries of which all attempts failed."""
+        return self._deliveries_in(DeliveryState.FAILED)
+
+    @property
+    def deliveries_stopped(self) -> int:
+        """Deliveries that wait for a person: failed or on hold."""
+        return self._deliveries_in(DeliveryState.FAILED, DeliveryState.ON_HOLD)
+
+    @property
+    def deliveries_arrived(self) -> int:
+        """Deliveries that the destination has accepted."""
+        return self._deliveries_in(DeliveryState.SENT, DeliveryState.VERIFIED)
+
+    @property
+    def deliveries_all(self) -> int:
+        """All deliveries but those withdrawn."""
+        return sum(self.deliveries.values()) - self._deliveries_in(DeliveryState.WITHDRAWN)
+
+    def _deliveries_in(self, *states: DeliveryState) -> int:
+        return sum(self.deliveries.get(state, 0) for state in states)
 
 
 @dataclass(frozen=True, slots=True)
@@ -580,16 +624,13 @@ class Event:
 class StudyDetail:
     """Everything about one study.
 
-    ``row.findings`` are the present findings that are not in shadow; each job has all of its own. ``revision`` counts
-    the summaries written so far, ``activity`` what has happened to the images (see ``complete_study``).
+    Each job has its own findings. ``revision`` counts the summaries written so far, ``activity`` what has happened to
+    the images (see ``complete_study``).
     """
 
     row: WorklistRow
-    patient_birth_date: str
-    patient_sex: str
     issuer_of_patient_id: str
     study_time: str
-    triage_reason: str
     completed_at: datetime | None
     last_activity_at: datetime
     activity: int

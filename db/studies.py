@@ -17,7 +17,7 @@ from db.jobs import WAITING
 from db.notifications import NotificationRules, create_notifications
 from db.patients import PatientRules
 from db.queries.priors import prior_findings
-from db.queries.study_details import current_findings
+from db.queries.worklist import current_findings
 from db.records import JobState, NotEligible, ResultRecord, StudyFacts, StudyState, TriageDecision
 from db.results import keep_results
 from db.study_status import returned_at
@@ -38,7 +38,8 @@ def facts(connection: Connection, study_id: int, rules: PatientRules) -> StudyFa
             _count((job.state == JobState.DONE) & (job.not_analysed_code != "")).label("not_analysed"),
         ).where(job.study_id == study_id)
     ).one()
-    findings = tuple(one for found in current_findings(connection, study_id).values() for one in found)
+    by_job = current_findings(connection, [study_id], "job_id")
+    findings = tuple(one for found in by_job.values() for one in found)
     wanted = {finding.label for finding in findings if finding.present and not finding.shadow}
     return StudyFacts(
         study_id=row.id,

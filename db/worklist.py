@@ -35,6 +35,7 @@ from db.model_states import ModelState, model_states
 from db.node_rules import Rules
 from db.orders import HospitalMessage, MessageResult
 from db.queries import retention, study_details
+from db.queries.worklist import ReadingList
 from db.records import (
     Delivery,
     ExpiredStudy,
@@ -400,15 +401,10 @@ class Worklist:
     def worklist(
         self, *, limit: int = 50, offset: int = 0, include_complete: bool = True, search: str = ""
     ) -> tuple[WorklistRow, ...]:
-        """Studies in the order in which they are due; ``search`` looks in patient, accession number and study UID."""
-        with self._read_only.connect() as connection:
-            return study_details.worklist(
-                connection, limit=limit, offset=offset, include_complete=include_complete, search=search
-            )
-
-    def count_worklist(self) -> dict[str, int]:
-        """Count studies: ``open``, ``complete`` and ``on_hold``, and the open ones by priority and by analysis."""
-        return self._read(study_details.count_worklist)
+        """Unreported studies in the order in which they are due; ``search`` as in ``ReadingList.page``."""
+        return ReadingList(self._read_only).page(
+            limit=limit, offset=offset, only_open=not include_complete, search=search
+        )
 
     def find_study(self, reference: str) -> int | None:
         """Find a study by its row (``#3``), study UID, accession number, or the SOP Instance UID of one of its images.

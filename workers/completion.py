@@ -87,7 +87,7 @@ def patient_of(study: StudyDetail, instance: InstanceDetail) -> PatientIdentity 
         return None
     row = study.row
     return PatientIdentity(
-        row.patient_id, study.issuer_of_patient_id, row.patient_name, study.patient_birth_date, study.patient_sex
+        row.patient_id, study.issuer_of_patient_id, row.patient_name, row.patient_birth_date, row.patient_sex
     )
 
 

@@ -1,21 +1,36 @@
-"""The worklist as a page of a table: filtered, searched, sorted and counted for people who read it.
+"""The worklist: filtered, searched, sorted and counted, for page, API and command line.
 
-Reading only. Rows come by ``due_at`` through an index unless another order is asked for.
+Rows come by ``due_at`` through an index unless another order is asked for. What belongs to them (findings, counts of
+jobs and deliveries, modalities) is looked up for the rows of the page only.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from functools import cache
+from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, Engine, case, func, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Integer,
+    Select,
+    String,
+    bindparam,
+    case,
+    cast,
+    func,
+    literal,
+    or_,
+    select,
+    union_all,
+)
 
-from db.holds import is_on_hold
-from db.records import Analysis, DeliveryState, FindingRecord, JobState, Priority
+from db.holds import hold_reason_of, is_on_hold
+from db.records import Analysis, FindingRecord, Priority, StudyState, WorklistRow
 from db.tables import Delivery, Finding, Instance, Job, Series, Study
 
 
@@ -42,64 +57,6 @@ class Order(StrEnum):
     PRIORITY = "priority"
 
 
-@dataclass(frozen=True, slots=True)
-class ListedStudy:
-    """One row of the reading list. ``deliveries`` and ``jobs`` count by state."""
-
-    study_id: int
-    study_instance_uid: str
-    patient_id: str
-    patient_name: str
-    patient_birth_date: str
-    patient_sex: str
-    accession_number: str
-    study_date: str
-    study_description: str
-    priority: Priority
-    analysis: Analysis
-    reason: str
-    on_hold: bool
-    hold_reason: str
-    stat: bool
-    settled: bool
-    received_at: datetime
-    due_at: datetime
-    reported_at: datetime | None
-    reported_by: str
-    images: int
-    not_eligible: int
-    findings: tuple[FindingRecord, ...]
-    jobs: dict[str, int]
-    deliveries: dict[str, int]
-    modalities: tuple[str, ...]
-
-    @property
-    def present(self) -> tuple[FindingRecord, ...]:
-        """Findings that count: present, not in shadow, the most probable first."""
-        found = [finding for finding in self.findings if finding.present and not finding.shadow]
-        return tuple(sorted(found, key=lambda finding: -(finding.probability or 0)))
-
-    @property
-    def deliveries_failed(self) -> int:
-        """Deliveries that wait for a person."""
-        return self.deliveries.get(DeliveryState.FAILED, 0) + self.deliveries.get(DeliveryState.ON_HOLD, 0)
-
-    @property
-    def deliveries_arrived(self) -> int:
-        """Deliveries that the destination has taken."""
-        return self.deliveries.get(DeliveryState.SENT, 0) + self.deliveries.get(DeliveryState.VERIFIED, 0)
-
-    @property
-    def deliveries_all(self) -> int:
-        """Deliveries that were ever planned, but for those withdrawn."""
-        return sum(self.deliveries.values()) - self.deliveries.get(DeliveryState.WITHDRAWN, 0)
-
-    @property
-    def jobs_failed(self) -> int:
-        """Jobs that wait for a person."""
-        return self.jobs.get(JobState.FAILED, 0)
-
-
 class ReadingList:
     """Pages of the worklist."""
 
@@ -116,21 +73,23 @@ class ReadingList:
         descending: bool = False,
         limit: int = 50,
         offset: int = 0,
-    ) -> tuple[ListedStudy, ...]:
-        """Rows ``offset`` to ``offset + limit`` of what is asked for."""
-        conditions = [_shown(show), *_matching(search)]
-        key = _ORDERS[order]
-        first = key.desc() if descending else key.asc()
-        query = select(Study.__table__).where(*conditions).order_by(first, Study.due_at, Study.id)
-        with self._engine.connect() as connection:
-            rows = connection.execute(query.limit(limit).offset(offset)).all()
-            return _complete(connection, rows)
+        only_open: bool = False,
+    ) -> tuple[WorklistRow, ...]:
+        """Rows ``offset`` to ``offset + limit`` of what is asked for; ``only_open`` leaves out complete studies.
 
-    def rows(self, study_ids: Sequence[int]) -> tuple[ListedStudy, ...]:
-        """The rows of these studies, whatever part of the list they are in."""
+        ``search``: each word must be found in the patient's name or the study description, be the beginning of the
+        patient ID or of an accession number, or be the Study Instance UID. Case does not matter.
+        """
+        query = page_statement(show, order, descending, only_open)
+        if search:
+            query = query.where(*_matching(search))
         with self._engine.connect() as connection:
-            query = select(Study.__table__).where(Study.id.in_(study_ids)).order_by(Study.id)
-            return _complete(connection, connection.execute(query).all())
+            return _complete(connection, connection.execute(query, {"limit": limit, "offset": offset}).all())
+
+    def rows(self, study_ids: Sequence[int]) -> tuple[WorklistRow, ...]:
+        """The rows of these studies, by number, whatever part of the list they are in."""
+        with self._engine.connect() as connection:
+            return rows_of(connection, study_ids)
 
     def count(self, show: Show, search: str = "", *, at_most: int = 10_000) -> int:
         """How many rows there are, counted no further than ``at_most``."""
@@ -159,6 +118,18 @@ class ReadingList:
         return totals
 
 
+@cache
+def page_statement(show: Show, order: Order, descending: bool, only_open: bool) -> Select[Any]:
+    """The statement of a page, with ``limit`` and ``offset`` to be bound."""
+    key = _ORDERS[order].desc() if descending else _ORDERS[order].asc()
+    by_due = [] if order is Order.DUE else [Study.due_at]  # twice in a row it would not be the order of the index
+    conditions = [_shown(show), *([Study.state == StudyState.OPEN] if only_open else [])]
+    # In the text of the statement: PostgreSQL plans a page of unknown size as if it were a tenth of the table, so it
+    # would never keep the plan, and plan anew for every page.
+    limit, offset = (bindparam(name, type_=Integer, literal_execute=True) for name in ("limit", "offset"))
+    return select(*_COLUMNS).where(*conditions).order_by(key, *by_due, Study.id).limit(limit).offset(offset)
+
+
 _ORDERS: dict[Order, Any] = {
     Order.DUE: Study.due_at,
     Order.RECEIVED: Study.first_received_at,
@@ -184,7 +155,7 @@ def _shown(show: Show) -> ColumnElement[bool]:
 
 
 def _matching(search: str) -> list[ColumnElement[bool]]:
-    """Every word must be found in the name, the description, or at the start of an identifier."""
+    """One condition a word; of a search with more than six, the first six count."""
     return [
         or_(
             func.lower(Study.patient_name).contains(word, autoescape=True),
@@ -198,86 +169,82 @@ def _matching(search: str) -> list[ColumnElement[bool]]:
     ]
 
 
-def _complete(connection: Connection, rows: Sequence[Any]) -> tuple[ListedStudy, ...]:
+def rows_of(connection: Connection, study_ids: Sequence[int]) -> tuple[WorklistRow, ...]:
+    """The rows of these studies, by number, whatever part of the worklist they are in."""
+    return _complete(connection, connection.execute(_NAMED, {"ids": study_ids}).all())
+
+
+def current_findings(
+    connection: Connection, study_ids: Sequence[int], by: Literal["study_id", "job_id"]
+) -> defaultdict[int, tuple[FindingRecord, ...]]:
+    """All findings of the latest revision of each job of these studies, by study or by job."""
+    found: defaultdict[int, tuple[FindingRecord, ...]] = defaultdict(tuple)
+    place = 0 if by == "study_id" else 1
+    for row in connection.execute(_FINDINGS, {"ids": study_ids}).all():
+        found[row[place]] += (FindingRecord(*row[2:]),)
+    return found
+
+
+def _complete(connection: Connection, rows: Sequence[Any]) -> tuple[WorklistRow, ...]:
     ids = [row.id for row in rows]
     if not ids:
         return ()
-    findings = _findings(connection, ids)
-    jobs = _counted(connection, select(Job.study_id, Job.state, func.count()), Job, ids)
-    deliveries = _counted(connection, select(Delivery.study_id, Delivery.state, func.count()), Delivery, ids)
-    modalities = _modalities(connection, ids)
-    return tuple(
-        ListedStudy(
-            study_id=row.id,
-            study_instance_uid=row.study_instance_uid,
-            patient_id=row.patient_id,
-            patient_name=row.patient_name,
-            patient_birth_date=row.patient_birth_date,
-            patient_sex=row.patient_sex,
-            accession_number=row.accession_number,
-            study_date=row.study_date,
-            study_description=row.study_description,
-            priority=row.priority,
-            analysis=row.analysis,
-            reason=row.reason,
-            on_hold=row.on_hold or bool(row.correction),
-            hold_reason=row.hold_reason or row.correction,
-            stat=row.stat,
-            settled=row.completed_at is not None,
-            received_at=row.first_received_at,
-            due_at=row.due_at,
-            reported_at=row.reported_at,
-            reported_by=row.reported_by,
-            images=row.images,
-            not_eligible=row.not_eligible,
-            findings=findings[row.id],
-            jobs=jobs[row.id],
-            deliveries=deliveries[row.id],
-            modalities=modalities[row.id],
+    findings = current_findings(connection, ids, "study_id")
+    counted: defaultdict[tuple[str, int], dict[str, int]] = defaultdict(dict)
+    for kind, study_id, value, number in connection.execute(_COUNTED, {"ids": ids}).all():
+        counted[kind, study_id][value] = number
+    made = []
+    for row in rows:
+        hold_reason = hold_reason_of(row)
+        made.append(
+            WorklistRow(
+                **dict(zip(_AS_STORED, row[-len(_AS_STORED) :], strict=True)),
+                study_id=row.id,
+                received_at=row.first_received_at,
+                on_hold=hold_reason is not None,
+                hold_reason=hold_reason or "",
+                findings=findings[row.id],
+                jobs=counted["jobs", row.id],
+                deliveries=counted["deliveries", row.id],
+                modalities=tuple(sorted(counted["modalities", row.id])),
+            )
         )
-        for row in rows
+    return tuple(made)
+
+
+def _counts_of(kind: str, study_id: Any, value: Any, *conditions: ColumnElement[bool]) -> Select[Any]:
+    """How many rows each study has with each ``value``, under the name ``kind``."""
+    query = select(literal(kind), study_id, cast(value, String), func.count()).where(study_id.in_(_IDS), *conditions)
+    return query.group_by(study_id, value)
+
+
+_AS_STORED = tuple(
+    name
+    for name in WorklistRow.__dataclass_fields__
+    if name in Study.__table__.c and name not in ("on_hold", "hold_reason")
+)
+"""Columns that a row of the worklist takes over as they are."""
+_COLUMNS: tuple[Any, ...] = tuple(
+    Study.__table__.c[name] for name in ("id", "first_received_at", "on_hold", "hold_reason", "correction", *_AS_STORED)
+)
+
+# Written once and not for each page: to build a statement takes as long as to run it.
+_IDS: Any = bindparam("ids", expanding=True)
+_NAMED = select(*_COLUMNS).where(Study.id.in_(_IDS)).order_by(Study.id)
+_FINDINGS = (
+    select(
+        Finding.study_id, Finding.job_id, *(Finding.__table__.c[name] for name in FindingRecord.__dataclass_fields__)
     )
-
-
-def _findings(connection: Connection, ids: list[int]) -> dict[int, tuple[FindingRecord, ...]]:
-    query = select(Finding.__table__).where(Finding.study_id.in_(ids), Finding.superseded.is_(False))
-    found: defaultdict[int, tuple[FindingRecord, ...]] = defaultdict(tuple)
-    for row in connection.execute(query.order_by(Finding.id)):
-        found[row.study_id] += (
-            FindingRecord(
-                row.label,
-                row.model,
-                row.model_version,
-                row.probability,
-                row.threshold,
-                row.present,
-                row.shadow,
-                row.reason,
-                row.area_mm2,
-                row.area_fraction,
-            ),
-        )
-    return found
-
-
-def _counted(
-    connection: Connection, query: Any, table: type[Job] | type[Delivery], ids: list[int]
-) -> dict[int, dict[str, int]]:
-    counted: defaultdict[int, dict[str, int]] = defaultdict(dict)
-    grouped = query.where(table.study_id.in_(ids)).group_by(table.study_id, table.state)
-    for study_id, state, number in connection.execute(grouped):
-        counted[study_id][state.value] = number
-    return counted
-
-
-def _modalities(connection: Connection, ids: list[int]) -> dict[int, tuple[str, ...]]:
-    found: defaultdict[int, tuple[str, ...]] = defaultdict(tuple)
-    query = (
-        select(Series.study_id, Series.modality)
-        .where(Series.study_id.in_(ids), Series.id.in_(select(Instance.series_id).where(Instance.study_id.in_(ids))))
-        .distinct()
-        .order_by(Series.modality)
-    )
-    for study_id, modality in connection.execute(query):
-        found[study_id] += (modality,)
-    return found
+    .where(Finding.study_id.in_(_IDS), Finding.superseded.is_(False))
+    .order_by(Finding.id)
+)
+_COUNTED = union_all(
+    _counts_of("jobs", Job.study_id, Job.state),
+    _counts_of("deliveries", Delivery.study_id, Delivery.state),
+    _counts_of(
+        "modalities",
+        Series.study_id,
+        Series.modality,
+        Series.id.in_(select(Instance.series_id).where(Instance.study_id.in_(_IDS))),
+    ),
+)

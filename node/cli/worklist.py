@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 from config.settings import Settings
 from db.engine import connect, schema_problem
 from db.errors import AmbiguousStudyError
-from db.queries.worklist import ListedStudy, Order, ReadingList, Show
+from db.queries.worklist import Order, ReadingList, Show
 from db.records import (
     Analysis,
     FindingRecord,
@@ -55,34 +55,43 @@ def actor() -> str:
 
 @click.command()
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10000), help="Rows to print.")
-@click.option("--search", default="", help="Part of a patient's name or ID, an accession number or a study UID.")
+@click.option(
+    "--search",
+    default="",
+    help="Words in name or description, the beginning of patient ID or accession number, or a Study Instance UID.",
+)
 @click.option("--open", "only_open", is_flag=True, help="Leave out studies that are complete.")
-@click.option("--show", "part", type=click.Choice([part.value for part in Show]), help="Only this part of the list.")
-@click.option("--order", type=click.Choice([order.value for order in Order]), help="Sort by this instead of due time.")
+@click.option(
+    "--show",
+    "part",
+    type=click.Choice([part.value for part in Show]),
+    default=Show.UNREPORTED.value,
+    show_default=True,
+    help="Only this part of the list.",
+)
+@click.option(
+    "--order",
+    type=click.Choice([order.value for order in Order]),
+    default=Order.DUE.value,
+    show_default=True,
+    help="Sort by this.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @click.pass_context
 def worklist(
-    context: click.Context, limit: int, search: str, only_open: bool, part: str | None, order: str | None, as_json: bool
+    context: click.Context, limit: int, search: str, only_open: bool, part: str, order: str, as_json: bool
 ) -> None:
     """Print the studies by due time; reported ones only with --show reported."""
-    settings = settings_of(context)
-    engine = open_engine(settings)
-    if part is None and order is None:
-        rows: Sequence[WorklistRow | ListedStudy] = worklist_of(settings, engine).worklist(
-            limit=limit, include_complete=not only_open, search=search
-        )
-    else:
-        if only_open:
-            raise click.UsageError("--open cannot be used with --show and --order", ctx=context)
-        show_part, by = Show(part or Show.UNREPORTED), Order(order or Order.DUE)
-        rows = ReadingList(engine).page(show=show_part, search=search, order=by, limit=limit)
+    rows = ReadingList(open_engine(settings_of(context))).page(
+        show=Show(part), search=search, order=Order(order), limit=limit, only_open=only_open
+    )
     if as_json:
         click.echo(json.dumps([asdict(row) for row in rows], default=str, indent=2))
     else:
         console.print(worklist_table(rows))
 
 
-def worklist_table(rows: Sequence[WorklistRow | ListedStudy], now: datetime | None = None) -> Table:
+def worklist_table(rows: Sequence[WorklistRow], now: datetime | None = None) -> Table:
     """The worklist as a table, with due times relative to ``now``."""
     now = now or datetime.now(UTC)
     table = Table(title="Worklist", title_justify="left", box=None, pad_edge=False, header_style="bold")
@@ -100,13 +109,9 @@ def worklist_table(rows: Sequence[WorklistRow | ListedStudy], now: datetime | No
             escape(row.patient_id),
             escape(row.study_description or row.accession_number),
             f"{row.images - row.not_eligible} of {row.images}",
-            escape(_why(row)),
+            escape(row.hold_reason or row.reason),
         )
     return table
-
-
-def _why(row: WorklistRow | ListedStudy) -> str:
-    return row.hold_reason if isinstance(row, ListedStudy) and row.on_hold else row.reason
 
 
 def due_in(due_at: datetime, now: datetime) -> str:
@@ -117,11 +122,11 @@ def due_in(due_at: datetime, now: datetime) -> str:
     return f"in {span}" if seconds >= 0 else f"{span} ago"
 
 
-def _analysis(row: WorklistRow | ListedStudy) -> str:
+def _analysis(row: WorklistRow) -> str:
     if row.on_hold:
         return "[magenta]on hold[/]"
-    if row.deliveries_failed:
-        return f"{row.analysis}, [red]{row.deliveries_failed} not delivered[/]"
+    if row.deliveries_stopped:
+        return f"{row.analysis}, [red]{row.deliveries_stopped} not delivered[/]"
     return f"[red]{row.analysis}[/]" if row.analysis is Analysis.FAILED else str(row.analysis)
 
 
@@ -175,9 +180,9 @@ def _heading(detail: StudyDetail) -> Iterator[str]:
     row = detail.row
     yield f"[bold]Study #{row.study_id}[/]  {escape(row.study_description)}  {row.study_date}  {row.study_instance_uid}"
     yield escape(f"Patient {row.patient_id} {row.patient_name}  accession {row.accession_number or '-'}")
-    yield f"[{_STYLES[row.priority] or 'default'}]{row.priority}[/], {row.analysis}: {escape(detail.triage_reason)}"
+    yield f"[{_STYLES[row.priority] or 'default'}]{row.priority}[/], {row.analysis}: {escape(row.reason)}"
     if row.on_hold:
-        yield f"[magenta]on hold: {escape(row.reason)}[/]"
+        yield f"[magenta]on hold: {escape(row.hold_reason)}[/]"
 
 
 def _images(detail: StudyDetail) -> Table:

@@ -17,8 +17,8 @@ from db.errors import DatabaseError, RecordNotFoundError
 from db.feedback import Agreement, FeedbackRecord, IdentifiedFinding
 from db.model_states import ModelState, Switch, model_history
 from db.queries.statistics import Failure, RunningWorker
-from db.queries.worklist import ListedStudy, Order, Show
-from db.records import Priority, StudyDetail
+from db.queries.worklist import Order, Show
+from db.records import Priority, StudyDetail, WorklistRow
 from db.user_tables import Role, Verdict
 from node.monitoring.drift import DriftReport, drift_report
 from node.web import actions, formatting
@@ -110,7 +110,7 @@ class DriftQuery(_Strict):
 class Worklist(BaseModel):
     """A part of the worklist."""
 
-    studies: tuple[ListedStudy, ...]
+    studies: tuple[WorklistRow, ...]
     counts: dict[str, int]
 
 
@@ -121,7 +121,6 @@ class StudyAnswer(BaseModel):
     findings: tuple[IdentifiedFinding, ...]
     feedback: tuple[FeedbackRecord, ...]
     hospital_priority: Priority | None
-    reported_by: str
 
 
 class SystemAnswer(BaseModel):
@@ -257,7 +256,7 @@ def _worklist(context: RequestContext) -> Worklist:
     return Worklist(studies=tuple(_without_name(context, row) for row in rows), counts=counts)
 
 
-def _without_name(context: RequestContext, row: ListedStudy) -> ListedStudy:
+def _without_name(context: RequestContext, row: WorklistRow) -> WorklistRow:
     hidden = context.services.settings.admin.hide_patient_names
     return replace(row, patient_name=formatting.NAME_HIDDEN) if hidden else row
 
@@ -273,7 +272,6 @@ def _study(context: RequestContext) -> StudyAnswer:
         findings=services.feedback.findings(study_id),
         feedback=services.feedback.of_study(study_id),
         hospital_priority=services.reporting.hospital_priority(study_id),
-        reported_by=services.reading.rows([study_id])[0].reported_by,
     )
 
 

@@ -27,7 +27,7 @@ def explain_study(detail: StudyDetail, store: Path, registry: Registry) -> str:
     instances = {item.id: item for item in detail.instances}
     images = [_image(job, instances[job.instance_id], detail, store, models) for job in detail.jobs]
     not_eligible = [item for item in detail.instances if item.not_eligible is not None]
-    reason = detail.triage_reason + "".join(
+    reason = detail.row.reason + "".join(
         f" Image {item.id} is not eligible: {item.not_eligible.sentence}"
         for item in not_eligible
         if item.not_eligible is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import date, datetime
 
-from db.queries.worklist import ListedStudy
+from db.records import WorklistRow
 
 NAME_HIDDEN = "name hidden"
 NO_VALUE = "\u2013"
@@ -153,6 +153,6 @@ def remedy(error: str) -> str:
     return "Retry once; if the error repeats, search the worker's log for the number of this job."
 
 
-def only_shadow(row: ListedStudy) -> bool:
+def only_shadow(row: WorklistRow) -> bool:
     """Whether only models in shadow have analysed a study: then the absence of findings has no meaning."""
     return bool(row.findings) and all(finding.shadow for finding in row.findings)

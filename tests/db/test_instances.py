@@ -85,7 +85,7 @@ def test_a_uid_that_comes_again_for_something_else_is_kept_apart_and_holds_the_s
     assert ingest.job_ids == ()
     detail = worklist.study_detail(study_of(worklist))
     assert detail.row.on_hold
-    assert "other content" in detail.row.reason
+    assert "other content" in detail.row.hold_reason
     assert [one.flag for one in detail.instances] == ["", "conflict"]
     assert {job.state for job in detail.jobs} == {JobState.ON_HOLD}
     assert worklist.claim_job(job_id, "w1", NOW, MINUTE) is None
@@ -114,7 +114,7 @@ def test_another_patient_in_the_same_study_holds_it(worklist: Worklist, changes:
     assert ingest.job_ids == ()
     detail = worklist.study_detail(study_of(worklist))
     assert detail.row.on_hold
-    assert "different patients" in detail.row.reason
+    assert "different patients" in detail.row.hold_reason
     assert detail.row.patient_id == "P1"
     assert detail.instances[1].flag == "patient"
 

@@ -87,7 +87,7 @@ def test_finishing_writes_findings_results_and_deliveries_together(worklist: Wor
         ("pacs", "sr"),
         ("viewer", "sr"),
     ]
-    assert detail.row.findings == (finding(),)
+    assert detail.row.present == (finding(),)
     assert detail.row.deliveries_open == 3
     assert worklist.deliveries_of_job(job_id) == deliveries
 
@@ -181,7 +181,7 @@ def test_running_a_finished_job_again_makes_the_next_revision_and_replaces_what_
     states = {one.id: one.state for one in detail.deliveries}
     assert (states[seg], states[sr]) == (DeliveryState.SENT, DeliveryState.WITHDRAWN)
     assert [one.revision for one in detail.results] == [1, 1, 2, 2]
-    assert detail.row.findings == ()
+    assert detail.row.present == ()
     assert detail.jobs[0].findings == again.findings
 
 

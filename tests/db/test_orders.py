@@ -146,7 +146,7 @@ def test_a_corrected_name_keeps_back_what_was_not_sent_and_marks_what_was(workli
     detail = worklist.study_detail(study_of(worklist))
     assert detail.row.patient_name == "Roe^Jane"
     assert detail.row.on_hold
-    assert "corrected" in detail.row.reason
+    assert "corrected" in detail.row.hold_reason
     sent, on_hold = detail.deliveries
     assert sent.state is DeliveryState.SENT
     assert "must be corrected there" in sent.error
@@ -173,7 +173,7 @@ def test_what_was_empty_before_is_filled_in_and_keeps_nothing_back(worklist: Wor
     finished(worklist)
     worklist.receive_message(message(1, patient=corrected(birth_date="19700101")), NOW)
     detail = worklist.study_detail(study_of(worklist))
-    assert detail.patient_birth_date == "19700101"
+    assert detail.row.patient_birth_date == "19700101"
     assert not detail.row.on_hold
     assert {one.state for one in detail.deliveries} == {DeliveryState.PENDING}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from db.records import Analysis, InstanceState, Job, JobState, RejectionNote, StudyState
@@ -32,7 +33,7 @@ def test_a_study_is_left_as_it_is_until_its_image_is_compared(worklist: Worklist
     assert worklist.complete_study(study_id, (), {}, NOW) == ()
     before = worklist.study_detail(study_id).row
     come_again(worklist)
-    assert worklist.study_detail(study_id).row == before
+    assert replace(worklist.study_detail(study_id).row, jobs=before.jobs) == before
     assert before.state is StudyState.COMPLETE
     assert worklist.claim_delivery(deliveries[0], "w1", NOW + MINUTE, MINUTE) is not None, "results go on"
 
@@ -45,7 +46,7 @@ def test_a_repeat_changes_nothing_but_its_own_row(worklist: Worklist) -> None:
     job = taken(worklist, come_again(worklist))
     assert worklist.settle_comparison(job.id, "w1", "", NOW + MINUTE)
     after = worklist.study_detail(study_id)
-    assert after.row == before.row
+    assert replace(after.row, jobs=before.row.jobs) == before.row
     assert worklist.study_facts(study_id) == facts
     assert (after.deliveries, after.results) == (before.deliveries, before.results)
     instance = after.instances[1]
@@ -75,7 +76,7 @@ def test_other_content_is_kept_apart_and_holds_the_study(worklist: Worklist) -> 
     assert worklist.settle_comparison(job.id, "w1", "other pixels", NOW + MINUTE)
     detail = worklist.study_detail(study_id)
     assert detail.row.on_hold
-    assert "other content (other pixels)" in detail.row.reason
+    assert "other content (other pixels)" in detail.row.hold_reason
     assert (detail.row.images, detail.row.state) == (2, StudyState.OPEN)
     assert [one.flag for one in detail.instances] == ["", "conflict"]
     assert detail.jobs[1].state is JobState.ON_HOLD

@@ -47,7 +47,6 @@ def show_study(context: RequestContext) -> Response:
     """The page of one study; the view is written to the audit trail."""
     study_id = context.number("study")
     detail = _detail(context, study_id)
-    listed = context.services.reading.rows([study_id])[0]
     context.audit("view study", "study", study_id)
     images = _images(context, detail)
     wanted = context.query("image")
@@ -55,7 +54,6 @@ def show_study(context: RequestContext) -> Response:
     return context.page(
         "study.html",
         detail=detail,
-        listed=listed,
         images=images,
         chosen=chosen,
         hospital_priority=context.services.reporting.hospital_priority(study_id),
@@ -73,7 +71,7 @@ def show_history(context: RequestContext) -> Response:
     study_id = context.number("study")
     detail = _detail(context, study_id)
     trail = context.services.audit.entries(limit=500, study_id=study_id) if context.who.role.value == "admin" else ()
-    return context.page("history.html", detail=detail, listed=context.services.reading.rows([study_id])[0], trail=trail)
+    return context.page("history.html", detail=detail, trail=trail)
 
 
 def picture(context: RequestContext) -> Response:

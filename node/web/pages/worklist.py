@@ -10,7 +10,8 @@ from urllib.parse import urlencode
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
-from db.queries.worklist import ListedStudy, Order, Show
+from db.queries.worklist import Order, Show
+from db.records import WorklistRow
 from node.web.authentication import principal_of
 from node.web.middleware import RequestContext
 
@@ -85,7 +86,7 @@ def show_worklist(context: RequestContext) -> Response:
     )
 
 
-def _rows(context: RequestContext, view: View) -> tuple[ListedStudy, ...]:
+def _rows(context: RequestContext, view: View) -> tuple[WorklistRow, ...]:
     return context.services.reading.page(
         show=view.show,
         search=view.search,

@@ -357,7 +357,7 @@ def test_a_name_that_cannot_be_read_corrects_nothing(worklist: Worklist) -> None
     raw = correction().replace(b"Roe", b"R\xffe").replace(b"19700101", b"19700102")
     assert answer(worklist, raw).code == "AA"
     detail = worklist.study_detail(study_of(worklist))
-    assert (detail.row.patient_name, detail.patient_birth_date) == ("Doe^Jane", "19700102")
+    assert (detail.row.patient_name, detail.row.patient_birth_date) == ("Doe^Jane", "19700102")
 
 
 @pytest.mark.parametrize("name", ["Windows-1252", "UTF8", "8859-1", "ISO_IR 100", "HOUSE"])
