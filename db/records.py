@@ -55,10 +55,10 @@ class DeliveryState(StrEnum):
 
 
 class StudyState(StrEnum):
-    """A study is open while images arrive or are analysed, and complete after its quiet time."""
+    """A study is open while images arrive or are analysed, and complete when none has arrived or finished for a time."""
 
     OPEN = "open"
-    COMPLETE = "settled"
+    COMPLETE = "complete"
 
 
 class Priority(StrEnum):

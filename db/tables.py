@@ -153,7 +153,7 @@ class Study(Base):
         Index(
             "ix_studies_unreported_due_at_id", "due_at", "id", sqlite_where=_UNREPORTED, postgresql_where=_UNREPORTED
         ),
-        Index("ix_studies_settled_at", "completed_at", sqlite_where=_KEPT, postgresql_where=_KEPT),
+        Index("ix_studies_completed_at", "completed_at", sqlite_where=_KEPT, postgresql_where=_KEPT),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)

@@ -43,7 +43,7 @@ class Show(StrEnum):
     ROUTINE = "routine"
     NOT_ANALYSED = "not-analysed"
     FAILED = "failed"
-    ON_HOLD = "on_hold"
+    ON_HOLD = "on-hold"
     REPORTED = "reported"
 
 

@@ -123,6 +123,7 @@ def _templates(settings: Settings) -> Environment:
     hidden = settings.admin.hide_patient_names
     environment.filters.update(
         person=lambda name: formatting.person(name, hidden),
+        plain=formatting.plain,
         day=formatting.day,
         moment=formatting.moment,
         clock=formatting.clock,

@@ -94,6 +94,12 @@ def label(value: str) -> str:
     return spaced[:1].upper() + spaced[1:]
 
 
+def plain(value: str | None) -> str:
+    """A state or code as words: ``not_eligible`` as ``not eligible``; a sentence stays as it is."""
+    value = value or ""
+    return re.sub("[_-]", " ", value) if re.fullmatch(r"[a-z]+([_-][a-z]+)+", value) else value
+
+
 def percent(value: float | None) -> str:
     """A probability in percent; never 0 or 100 %, which would claim certainty."""
     if value is None:

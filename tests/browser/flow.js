@@ -1,4 +1,4 @@
-// One context to the admin page in headless Chromium, from log-in to log-out, with a check by axe on every page.
+// One visit to the admin page in headless Chromium, from log-in to log-out, with a check by axe on every page.
 // Talks to the test by lines: it writes "arrive" when a study should arrive, and "ok NAME" for each step.
 "use strict";
 const fs = require("node:fs");
@@ -21,6 +21,15 @@ async function accessible(page, name) {
   assert.deepEqual(told, [], `axe on ${name}`);
   await page.screenshot({ path: path.join(shots, `${name}.png`) });
   said(`axe ${name}`);
+  await fitsAPhone(page, name);
+}
+
+// Tables scroll inside of their panels; the page itself must not scroll sideways on a telephone.
+async function fitsAPhone(page, name) {
+  const usual = page.viewportSize();
+  await page.setViewportSize({ width: 390, height: 844 });
+  assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 390, `width of ${name}`);
+  await page.setViewportSize(usual);
 }
 
 async function logIn(page, name) {

@@ -57,8 +57,8 @@ def test_a_full_disk_is_freed_by_retention_and_the_node_goes_on(small_disk: Path
     node_scheduler.studies.until.clear()
     node_scheduler.once()
     assert not path.exists()
-    assert worklist.study_detail(young).row.state.value == "settled"
-    assert worklist.study_detail(old).row.state.value == "settled"
+    assert worklist.study_detail(young).row.state.value == "complete"
+    assert worklist.study_detail(old).row.state.value == "complete"
     assert (small_disk / "results/summary.dcm").stat().st_size == SIZE // 2
 
 
@@ -90,4 +90,5 @@ def summary(study: StudyFacts, decision: TriageDecision) -> Sequence[EncodedResu
 def scheduler(worklist: Worklist, folder: Path, now: datetime) -> Scheduler:
     settings = Settings(store=Store(folder=folder))
     task_queue = TaskQueue(f"redis+socket://{folder}/none.sock")
-    return Scheduler(settings, worklist, task_queue, lambda: now, lambda *_: (), Retention(folder, 30, worklist))
+    retention = Retention(folder, 30, worklist)
+    return Scheduler(settings, worklist, task_queue, lambda: now, lambda *_: (), retention, lambda _: None)

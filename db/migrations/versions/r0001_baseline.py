@@ -252,7 +252,7 @@ def _create_studies() -> None:
     op.create_index("ix_studies_due_at_id", "studies", ["due_at", "id"], unique=False)
     op.create_index("ix_studies_patient_id", "studies", ["patient_id"], unique=False)
     op.create_index(
-        "ix_studies_settled_at",
+        "ix_studies_completed_at",
         "studies",
         ["completed_at"],
         unique=False,

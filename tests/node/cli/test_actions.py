@@ -102,7 +102,7 @@ def test_priority(run: Run, engine: Engine, study: str) -> None:
 
 def test_hold_and_release_are_audited(run: Run, engine: Engine, study: str) -> None:
     assert run("hold", study, "--reason", "wrong patient?").exit_code == 0
-    assert "wrong patient?" in run("worklist", "--show", "on_hold").output
+    assert "wrong patient?" in run("worklist", "--show", "on-hold").output
     assert run("release", study).exit_code == 0
     assert _audited(engine) == [("hold", "study", "wrong patient?"), ("release", "study", "")]
 

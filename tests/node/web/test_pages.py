@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 from db.records import DeliveryState, JobState, Priority, RejectionNote
 from db.user_tables import Verdict
+from node.web.formatting import plain
 from tests.node.web.conftest import NOW, Site
 from tests.node.web.demo import Case, phantom, region
 
@@ -64,6 +66,32 @@ def test_what_a_peer_writes_into_a_header_is_never_markup(site: Site) -> None:
         assert "<b>Chest" not in text
 
 
+def test_a_page_shows_states_as_words(site: Site) -> None:
+    studies = [
+        site.demo.add(Case("Silva^Ana", f"K-9{number}", "F", "20010217", "Chest PA", 203, {}, fate=fate), number, NOW)
+        for number, fate in enumerate(("on_hold", "not_analysed"), 78)
+    ]
+    client = site.logged_in("admin")
+    pages = [f"/studies/{study}{part}" for study in studies for part in ("", "/history")]
+    for path in ["/", "/?show=on-hold", "/system", *pages]:
+        seen = re.sub(r"<[^>]*>", " ", client.get(path).text)
+        assert not re.findall(r"\b(?:on_hold|not_eligible|not_analysed|not-frontal|settled)\b", seen), path
+    assert "On hold" in client.get(f"/studies/{studies[0]}").text
+
+
+@pytest.mark.parametrize(
+    ("stored", "shown"),
+    [
+        ("not_eligible", "not eligible"),
+        ("not-frontal", "not frontal"),
+        ("done", "done"),
+        ("sent late, a-b", "sent late, a-b"),
+    ],
+)
+def test_states_and_codes_as_words(stored: str, shown: str) -> None:
+    assert plain(stored) == shown
+
+
 def test_looking_at_a_study_is_written_down(site: Site) -> None:
     site.logged_in("viewer").get(f"/studies/{OPACITY}")
     entry = site.services.audit.entries(limit=1)[0]
@@ -104,7 +132,7 @@ def test_hold_and_release(site: Site) -> None:
     client = site.logged_in("radiologist")
     client.post(f"/studies/{PNEUMOTHORAX}/hold", data={"reason": "two patients in one study"})
     assert "two patients in one study" in client.get(f"/studies/{PNEUMOTHORAX}").text
-    assert site.services.reading.counts()["on_hold"] == 1  # type: ignore[index]
+    assert site.services.reading.counts()["on-hold"] == 1  # type: ignore[index]
     client.post(f"/studies/{PNEUMOTHORAX}/release")
     assert not site.services.worklist.study_detail(PNEUMOTHORAX).row.on_hold
 
