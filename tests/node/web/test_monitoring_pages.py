@@ -21,7 +21,7 @@ from db.users import Accounts
 from db.worklist import Worklist
 from models.contract import Mode, ModelInput
 from models.model_registry import read_registry
-from node.monitoring.model_use import GATE, IDLE, models_in_use
+from node.monitoring.model_use import GATE, NOT_CONFIGURED, models_in_use
 from node.web.app import create_app, load_image_predictor
 from node.web.charts import histogram, nice_share, scatter, trend
 from node.web.formatting import remedy
@@ -158,7 +158,7 @@ def test_what_becomes_of_a_model() -> None:
     assert state(Models(active=(), shadow=(MODEL,)), ModelState.ACTIVE) == ("shadow", "active")
     assert state(Models(), ModelState.OFF) == ("active", "off")
     assert state(Models(), ModelState.ACTIVE, Mode.SHADOW) == ("shadow", "shadow")
-    assert state(Models(active=())) == (IDLE, IDLE)
+    assert state(Models(active=())) == (NOT_CONFIGURED, NOT_CONFIGURED)
     assert [one.configured for one in models_in_use([gate, classifier], Models(), {})] == ["active", GATE]
 
 
