@@ -55,7 +55,7 @@ class DeliveryState(StrEnum):
 
 
 class StudyState(StrEnum):
-    """A study is open while images arrive or are analysed, and complete when none has arrived or finished for a time."""
+    """A study is open while images arrive or are analysed, and complete when nothing has happened for a time."""
 
     OPEN = "open"
     COMPLETE = "complete"

@@ -141,7 +141,8 @@ def settle(
         return None
     revision = study.revision + 1 if results else study.revision
     move(
-        connection, "study", study, StudyState.COMPLETE, cause="no further image has arrived", actor="scheduler", now=now,
+        connection, "study", study, StudyState.COMPLETE,
+        cause="no further image has arrived", actor="scheduler", now=now,
         completed_at=now, revision=revision, files_removed_at=None,
     )  # fmt: skip
     return keep_results(
