@@ -2,7 +2,7 @@
 
     python -m benchmarks.worklist [--studies 1000000] [--rounds 2000] [--database sqlite|postgresql|both]
 
-Prints the query plan and p50 and p99 of ``Worklist.worklist(limit=50)``: all of it, from the call to the finished rows
+Prints the query plan and p50 and p99 of ``ReadingList.page(limit=50)``: all of it, from the call to the finished rows
 with their findings and counts of deliveries. Also of recording an instance into the filled database (one durable
 transaction). PostgreSQL is the installed one, started for this run on a socket of its own, with fsync on.
 """
@@ -24,20 +24,21 @@ from pathlib import Path
 from sqlalchemy import Engine, insert, text
 
 from config.settings import Settings
+from db.database import Database
 from db.engine import connect, migrate, writing
-from db.queries.worklist import Order, Show, page_statement
+from db.queries.worklist import Order, ReadingList, Show, page_statement
 from db.records import Analysis, DeliveryState, JobState, Priority, ReceivedInstance, StudyState
 from db.tables import Delivery, Destination, Finding, Instance, Job, Result, Series, Study
-from db.worklist import Worklist
+from tests.commands import record_instance
 from tests.postgres import PostgresServer, start
-from workers.open_worklist import worklist_of
+from workers.open_database import database_of
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 CHUNK = 5000
 
 
 @contextmanager
-def database(kind: str) -> Iterator[Engine]:
+def prepared(kind: str) -> Iterator[Engine]:
     folder = Path(tempfile.mkdtemp(prefix="pleura-bench-"))
     process = start(folder) if kind == "postgresql" else None
     url = PostgresServer(folder).create_database() if process else f"sqlite:///{folder}/bench.sqlite"
@@ -246,23 +247,23 @@ def _spread(name: str, times: list[float]) -> str:
     return f"{name} p50 {statistics.median(times):.2f} ms, p99 {high:.2f} ms, max {max(times):.2f} ms"
 
 
-def page(worklist: Worklist, settled: bool, _number: int) -> object:
-    return worklist.worklist(include_complete=settled)
+def page(database: Database, settled: bool, _number: int) -> object:
+    return ReadingList(database.engine).page(only_open=not settled)
 
 
 def run(kind: str, studies: int, rounds: int) -> None:
-    with database(kind) as engine:
+    with prepared(kind) as engine:
         begin = time.perf_counter()
         fill(engine, studies)
         print(f"{kind}: {studies:,} studies, filled in {time.perf_counter() - begin:.0f} s", flush=True)
-        worklist = worklist_of(Settings(), engine)
+        database = database_of(Settings(), engine)
         for name, settled in (("top 50 of the unreported", True), ("top 50 of the open", False)):
             print(f"  {name}:\n{plan(engine, settled)}")
-            print(f"    {measure(partial(page, worklist, settled), rounds)}", flush=True)
+            print(f"    {measure(partial(page, database, settled), rounds)}", flush=True)
 
         def record(number: int) -> object:
             uids = (f"9.1.{number}", "1.2", "1.2.840.10008.1.2.1", f"{number:064x}", "path", 1, f"9.2.{number}", "9.3")
-            return worklist.record_instance(ReceivedInstance(*uids), None, "f" * 64, NOW)
+            return record_instance(database, ReceivedInstance(*uids), None, "f" * 64, NOW)
 
         print(f"  record_instance (durable, a new study each): {measure(record, min(rounds, 1000))}", flush=True)
 

@@ -56,7 +56,13 @@ class Unmatched:
 
 
 def record(connection: Connection, assessment: Assessment, instance_id: int, now: datetime) -> int:
-    """Store what a received document says; see Worklist. The same document again changes nothing."""
+    """Store what a received assessment (the instance ``instance_id``) says of our findings, as feedback.
+
+    The same document again changes nothing.
+
+    Returns:
+        How many of its statements fit no finding of ours; they are kept.
+    """
     study_id = connection.scalar(select(Instance.study_id).where(Instance.id == instance_id))
     if study_id is None:
         raise RecordNotFoundError("instance", instance_id)

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, and_, func, or_, select, update
 
-from db import tables
+from db import tables, verification
 from db.errors import RecordNotFoundError, StudyOnHoldError, TransitionError
 from db.holds import hold_reason_of, stays_here
 from db.instances import insert_or_ignore
@@ -49,7 +49,12 @@ def _open_rows() -> Select[Any]:
 
 
 def claim(connection: Connection, delivery_id: int, worker: str, now: datetime, lease: timedelta) -> Delivery | None:
-    """Take one delivery that is pending and due, or left behind by a worker whose lease is over."""
+    """Take one delivery for ``worker`` until ``now + lease``; None where it cannot be taken.
+
+    It can be taken where it is pending and due, or where the lease of another worker is over. It cannot while an
+    earlier object of the same work waits for its next attempt at this destination, or is with another worker: an SR
+    must not overtake the SEG that it refers to.
+    """
     row = connection.execute(_open_rows().where(tables.Delivery.id == delivery_id)).one_or_none()
     if row is None or row.on_hold or not claimable(row.state, row.due_at, row.lease_until, now):
         return None
@@ -99,9 +104,10 @@ def claim_group(
     now: datetime,
     lease: timedelta,
 ) -> tuple[Delivery, ...]:
-    """Take what is open of one job's results (or of the study's summaries) for one destination, in storing order.
+    """Take what is open of one job's results (of the study's summaries: ``job_id`` None) for one destination.
 
-    It stops at the first that is open and cannot be taken yet: an SR must not overtake the SEG that it refers to.
+    In storing order. It stops at the first that is open and cannot be taken yet: an SR must not overtake the SEG that
+    it refers to.
     """
     result = tables.Result
     query = _open_rows().where(
@@ -160,7 +166,10 @@ def _take(connection: Connection, row: Row[Any], worker: str, now: datetime, lea
 def sent(
     connection: Connection, delivery_id: int, worker: str, now: datetime, verify_after: timedelta | None = None
 ) -> bool:
-    """The destination has answered success; it is asked for a verification ``verify_after`` a while, if at all."""
+    """The destination has answered success; False where the claim is lost.
+
+    It is asked ``verify_after`` a while whether it holds the object, if at all.
+    """
     row = _mine(connection, delivery_id, worker)
     if row is None:
         return False
@@ -182,8 +191,9 @@ def sent(
 
 
 def retry(connection: Connection, delivery_id: int, worker: str, error: str, now: datetime, after: timedelta) -> bool:
-    """Let a delivery that ``worker`` holds be tried again ``after`` a while; put on hold with its study if that is
-    held.
+    """Let a claimed delivery be tried again from ``now + after`` on; False where the claim is lost.
+
+    Where its study is on hold by now, so is the delivery.
     """
     row = _mine(connection, delivery_id, worker)
     if row is None:
@@ -214,7 +224,7 @@ def retry(connection: Connection, delivery_id: int, worker: str, error: str, now
 
 
 def fail(connection: Connection, delivery_id: int, worker: str, error: str, now: datetime) -> bool:
-    """Fail a delivery that ``worker`` holds."""
+    """Fail a claimed delivery for the admin to see; False where the claim is lost."""
     row = _mine(connection, delivery_id, worker)
     if row is None:
         return False
@@ -225,7 +235,10 @@ def fail(connection: Connection, delivery_id: int, worker: str, error: str, now:
 
 
 def hold(connection: Connection, delivery_id: int, worker: str, reason: str, now: datetime) -> bool:
-    """Hold a delivery that ``worker`` holds, for a reason of its own: releasing the study does not let it go."""
+    """Put a claimed delivery on hold for a person; False where the claim is lost.
+
+    The reason is its own: releasing the study does not release it.
+    """
     row = _mine(connection, delivery_id, worker)
     if row is None:
         return False
@@ -235,7 +248,7 @@ def hold(connection: Connection, delivery_id: int, worker: str, reason: str, now
 
 
 def release(connection: Connection, worker_prefix: str, now: datetime) -> tuple[int, ...]:
-    """Make the deliveries of workers that have died pending again."""
+    """Make the deliveries of all workers whose name starts with ``worker_prefix`` pending again: they have died."""
     delivery = tables.Delivery.__table__
     query = (
         select(delivery)
@@ -252,7 +265,14 @@ def release(connection: Connection, worker_prefix: str, now: datetime) -> tuple[
 
 
 def requeue(connection: Connection, delivery_id: int, actor: str, cause: str, now: datetime) -> None:
-    """Send again for a person, from the start: failed, held, recorded, sent or verified before."""
+    """Send a delivery again, from the start, because a person asks for it; the scheduler enqueues it.
+
+    It may be failed, on hold, recorded, sent or verified.
+
+    Raises:
+        TransitionError: it is pending, being sent, or withdrawn.
+        StudyOnHoldError: its study must be released first.
+    """
     found = _row(connection, delivery_id, lock=False)
     study = lock_study(connection, found.study_id)
     row = _row(connection, delivery_id)
@@ -265,7 +285,12 @@ def requeue(connection: Connection, delivery_id: int, actor: str, cause: str, no
     move(connection, "delivery", row, DeliveryState.PENDING, cause=cause, actor=actor, now=now, **values)
 
 
-def to_enqueue(connection: Connection, now: datetime, quiet: timedelta, limit: int) -> tuple[int, ...]:
+def to_enqueue(connection: Connection, now: datetime, quiet: timedelta, limit: int = 500) -> tuple[int, ...]:
+    """Deliveries that wait for a worker, or for a verification, and were not enqueued within ``quiet``."""
+    return _to_send(connection, now, quiet, limit) + verification.to_enqueue(connection, now, quiet, limit)
+
+
+def _to_send(connection: Connection, now: datetime, quiet: timedelta, limit: int) -> tuple[int, ...]:
     """Deliveries that wait for a worker and have not been enqueued lately, the oldest first.
 
     Two of a destination suffice, for who is in contact with it works off what else waits for it; none of one

@@ -162,7 +162,13 @@ def record_instance(
     rules: PatientRules,
     now: datetime,
 ) -> Ingest:
-    """Record ``received`` with its study and series and, where it is not refused, its job.
+    """Record a received instance with its study and series and, where it is eligible, the job for it.
+
+    The same UID and digest again changes nothing and gives the jobs that are still open. The same UID in other bytes
+    gets a job that compares it (:func:`db.repeated_instances.record_comparison`). Where it came for another patient,
+    study or series, or where another patient is in the same study, the study is put on hold for a person. An eligible
+    instance opens a complete study again; one that is not eligible does not. One of our own results that comes back
+    is recorded and changes nothing of the study.
 
     The study's row stays locked, so two associations that bring the same instance at once come one after the other.
     """
@@ -209,7 +215,7 @@ def record_instance(
 
 
 def recorded_files(connection: Connection, paths: Sequence[str]) -> frozenset[str]:
-    """Which of these paths are those of recorded instances."""
+    """Which of these paths, relative to the store folder, are those of recorded instances."""
     found: set[str] = set()
     for first in range(0, len(paths), _PATHS_AT_ONCE):
         some = list(paths[first : first + _PATHS_AT_ONCE])

@@ -26,7 +26,11 @@ _ENDED: dict[str, Any] = {"worker": "", "lease_until": None, "due_at": None}
 
 
 def claim(connection: Connection, job_id: int, worker: str, now: datetime, lease: timedelta) -> Job | None:
-    """Take a job that is queued, due for another attempt, or left behind by a worker whose lease is over."""
+    """Take a job for ``worker`` until ``now + lease``; None where it cannot be taken.
+
+    It can be taken where it is queued, due for another attempt, or running under a lease that is over, unless its
+    study is on hold. Of workers that claim at once exactly one wins.
+    """
     job, instance, study = tables.Job.__table__, tables.Instance.__table__, tables.Study.__table__
     query = (
         select(
@@ -89,7 +93,14 @@ def claimable(state: JobState, due_at: datetime | None, lease_until: datetime | 
 
 
 def finish(connection: Connection, job_id: int, worker: str, outcome: Outcome, now: datetime) -> tuple[int, ...] | None:
-    """Write the outcome of a job that ``worker`` holds; see Worklist."""
+    """Write everything that a job has made, with its deliveries, and give the deliveries to enqueue.
+
+    A second call for the same claim writes nothing and gives the same deliveries. None: the claim is lost, and
+    nothing was written. While the study is on hold its deliveries are on hold too, and none is to be enqueued.
+
+    Raises:
+        DuplicateResultError: other work has left a result with one of the UIDs.
+    """
     study, job = lock(connection, job_id)
     if job.state is JobState.DONE and job.worker == worker:
         return _deliveries(connection, job)
@@ -157,7 +168,7 @@ def _patient_id(connection: Connection, study: Row[Any], instance: Row[Any]) -> 
 
 
 def retry(connection: Connection, job_id: int, worker: str, error: str, now: datetime, after: timedelta) -> bool:
-    """Let a job that ``worker`` holds be tried again ``after`` a while."""
+    """Let a claimed job be tried again from ``now + after`` on; False where the claim is lost."""
     study, job = lock(connection, job_id)
     if job.state is not JobState.RUNNING or job.worker != worker:
         return False
@@ -170,7 +181,7 @@ def retry(connection: Connection, job_id: int, worker: str, error: str, now: dat
 
 
 def fail(connection: Connection, job_id: int, worker: str, error: str, now: datetime) -> bool:
-    """Fail a job that ``worker`` holds."""
+    """Fail a claimed job for the admin to see; False where the claim is lost."""
     study, job = lock(connection, job_id)
     if job.state is not JobState.RUNNING or job.worker != worker:
         return False
@@ -181,7 +192,7 @@ def fail(connection: Connection, job_id: int, worker: str, error: str, now: date
 
 
 def release(connection: Connection, worker_prefix: str, now: datetime) -> tuple[int, ...]:
-    """Give the jobs of workers that have died back to the queue."""
+    """Queue the running jobs of all workers whose name starts with ``worker_prefix`` again: they have died."""
     job = tables.Job.__table__
     query = (
         select(job)
@@ -197,7 +208,14 @@ def release(connection: Connection, worker_prefix: str, now: datetime) -> tuple[
 
 
 def requeue(connection: Connection, job_id: int, actor: str, cause: str, now: datetime) -> None:
-    """Run a job again for a person: from its start, and as a new revision where it was done already."""
+    """Run a failed, held, retrying or finished job again because a person asks for it.
+
+    A finished one becomes the next revision. The scheduler enqueues it; the study is open again.
+
+    Raises:
+        TransitionError: it is queued or running.
+        StudyOnHoldError: its study must be released first.
+    """
     study, job = lock(connection, job_id)
     if job.state in (JobState.RUNNING, JobState.QUEUED):
         raise TransitionError("job", job_id, job.state.value, JobState.QUEUED.value)
@@ -224,8 +242,13 @@ def requeue(connection: Connection, job_id: int, actor: str, cause: str, now: da
     touch_study(connection, study, now, reopen=cause, **counted)
 
 
-def to_enqueue(connection: Connection, now: datetime, quiet: timedelta, limit: int) -> tuple[tuple[int, bool], ...]:
-    """Jobs that wait for a worker and have not been enqueued lately, STAT first, oldest first."""
+def to_enqueue(
+    connection: Connection, now: datetime, quiet: timedelta, limit: int = 500
+) -> tuple[tuple[int, bool], ...]:
+    """Jobs (id, and whether STAT) that wait for a worker and were not enqueued within ``quiet``.
+
+    STAT first, then the oldest.
+    """
     job, study = tables.Job, tables.Study
     query = (
         select(job.id, job.stat)
@@ -253,7 +276,7 @@ def mark_dispatched(connection: Connection, job_ids: Sequence[int], now: datetim
 
 
 def late(connection: Connection, now: datetime, older_than: timedelta) -> tuple[int, ...]:
-    """Jobs that should have been done by now, the oldest first."""
+    """Jobs that were queued longer ago than ``older_than`` and are still open, the oldest first."""
     job = tables.Job
     query = select(job.id).where(job.state.in_(OPEN), job.queued_at <= now - older_than).order_by(job.queued_at, job.id)
     return tuple(connection.scalars(query))

@@ -90,10 +90,15 @@ def set_model_state(
         )
 
 
-def model_states(engine: Engine) -> dict[str, Switch]:
+def latest_switches(engine: Engine) -> dict[str, Switch]:
     """The latest decision about each model that a person has ever switched."""
     with engine.connect() as connection:
         return _latest(connection)
+
+
+def current_states(connection: Connection) -> dict[str, ModelState]:
+    """The states that people have given to models; one that nobody has switched is missing."""
+    return {name: switch.state for name, switch in _latest(connection).items()}
 
 
 def model_history(engine: Engine, name: str, limit: int = 50) -> tuple[Switch, ...]:

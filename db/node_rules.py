@@ -1,4 +1,4 @@
-"""What the database must know of a node's settings: whoever opens a worklist says it, and nobody can leave it out."""
+"""What the database must know of a node's settings: whoever opens a database gives it, and nobody can leave it out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from db.patients import PatientRules
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Whom a critical finding is told, and how patients are told apart. ``workers.open_worklist.rules_of`` makes
+    """Whom a critical finding is told, and how patients are told apart. ``workers.open_database.rules_of`` makes
     them.
     """
 

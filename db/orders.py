@@ -126,7 +126,9 @@ class MessageResult:
 
 
 def receive(connection: Connection, message: HospitalMessage, rules: PatientRules, now: datetime) -> MessageResult:
-    """Apply ``message`` and remember that it was; the same message again does nothing.
+    """Apply what a hospital's system says of orders, reports and patients, and remember the message.
+
+    The same message again does nothing. What is about a study that is not here yet is applied when it arrives.
 
     Raises:
         OtherPatientError: what it names belongs to another patient.
@@ -177,7 +179,7 @@ def lock_arrivals(connection: Connection, *, shared: bool) -> None:
 
 
 def forget(connection: Connection, before: datetime) -> None:
-    """Forget messages, and orders without a study, of which nothing was heard since ``before``."""
+    """Forget messages, and orders whose studies never came, of which nothing was heard since ``before``."""
     table: Any = MessageRow.__table__
     connection.execute(delete(table).where(table.c.at < before))
     connection.execute(delete(_ORDER).where(_ORDER.c.study_id.is_(None), _ORDER.c.updated_at < before))

@@ -31,7 +31,11 @@ _WITH_A_PERSON = frozenset({"113037", "113038"})
 
 
 def reject(connection: Connection, note: RejectionNote, now: datetime) -> tuple[int, ...]:
-    """Take back every instance that ``note`` names; see Worklist. The same note again changes nothing.
+    """Take back the images that a rejection note names. The same note again changes nothing.
+
+    Their jobs end and their findings no longer count. What was made of them is withdrawn where it was not sent and
+    marked where it was. After a wrong worklist entry or for patient safety the study is put on hold as well. An image
+    that comes after its note is not eligible.
 
     Returns:
         The studies in which something has changed: triage must look at them again.

@@ -28,8 +28,13 @@ SAME = "The same image came before, in another encoding or with a router's addit
 _ENDED: dict[str, Any] = {"worker": "", "lease_until": None, "due_at": None, "error": ""}
 
 
-def settle(connection: Connection, job_id: int, worker: str, difference: str, now: datetime) -> bool:
-    """Write what a comparison has shown; False, and nothing, where the claim is lost or there was none to be made."""
+def record_comparison(connection: Connection, job_id: int, worker: str, difference: str, now: datetime) -> bool:
+    """Write what the comparison of a claimed job's instance with its ``compare_with`` has shown.
+
+    Without a ``difference`` it is a repeat, and nothing changes. With one (a few words for a person) it is kept
+    apart, and the study is put on hold. False, and nothing written, where the claim is lost or there was nothing to
+    compare.
+    """
     study, job = lock(connection, job_id)
     instance = instance_of(connection, job.instance_id)
     if job.state is not JobState.RUNNING or job.worker != worker or instance.flag != COMPARE:

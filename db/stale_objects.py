@@ -48,7 +48,7 @@ def mark_replaced(
     write_events(connection, [event(study_id, "delivery", i, word, word, words, actor, now) for i, word in states])
 
 
-def studies_with_stale(connection: Connection, destinations: Sequence[str], limit: int) -> tuple[int, ...]:
+def studies_with_stale(connection: Connection, destinations: Sequence[str], limit: int = 20) -> tuple[int, ...]:
     """Studies of which one of these destinations holds something stale that no note takes back yet."""
     delivery = tables.Delivery
     query = select(delivery.study_id).where(*_due(), delivery.destination.in_(destinations)).distinct().limit(limit)
@@ -56,7 +56,10 @@ def studies_with_stale(connection: Connection, destinations: Sequence[str], limi
 
 
 def stale_objects(connection: Connection, study_id: int, destinations: Sequence[str]) -> tuple[StaleObject, ...]:
-    """What these destinations hold of a study and must give up, in the order in which it was made."""
+    """What these destinations hold of a study and must give up, and no note takes back yet.
+
+    In the order in which it was made.
+    """
     delivery, result = tables.Delivery.__table__, tables.Result.__table__
     query = (
         select(delivery.c.id, delivery.c.destination, delivery.c.stale_code, delivery.c.error, result)
@@ -106,7 +109,7 @@ def _due() -> list[ColumnElement[bool]]:
 def record_note(
     connection: Connection, study_id: int, record: ResultRecord, stale: Sequence[StaleObject], now: datetime
 ) -> tuple[int, ...]:
-    """Keep a note about stale objects of one destination with its delivery there; the delivery to enqueue.
+    """Keep a rejection note of ours about ``objects`` of one destination, and give the delivery to enqueue.
 
     Nothing where another scheduler was quicker. It leaves although the study is on hold: what is wrong must not stay.
     """

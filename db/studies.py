@@ -25,7 +25,7 @@ from db.transitions import event, lock_study, move, write_events
 
 
 def facts(connection: Connection, study_id: int, rules: PatientRules) -> StudyFacts:
-    """Collect what triage needs to know."""
+    """What triage needs to know of a study."""
     study, job = tables.Study.__table__, tables.Job
     row = connection.execute(select(study).where(study.c.id == study_id)).one_or_none()
     if row is None:
@@ -105,8 +105,8 @@ def record_triage(
     write_events(connection, [event(study_id, "study", study_id, old, new, decision.reason, "triage", now)])
 
 
-def quiet(connection: Connection, now: datetime, stable_for: timedelta, limit: int) -> tuple[int, ...]:
-    """Open studies in which nothing has happened for a while and nothing is waiting."""
+def stable(connection: Connection, now: datetime, stable_for: timedelta, limit: int = 100) -> tuple[int, ...]:
+    """Open studies, not on hold, with nothing waiting, in which nothing has happened for ``stable_for``."""
     study, job = tables.Study, tables.Job
     waiting = select(job.id).where(job.study_id == study.id, job.state.in_(WAITING)).exists()
     query = (
@@ -123,16 +123,21 @@ def quiet(connection: Connection, now: datetime, stable_for: timedelta, limit: i
     return tuple(connection.scalars(query))
 
 
-def settle(
+def complete(
     connection: Connection,
     study_id: int,
     results: Sequence[ResultRecord],
     destinations: Mapping[str, Sequence[str]],
     now: datetime,
-    activity: int | None,
+    activity: int | None = None,
     recorded: str = "",
 ) -> tuple[int, ...] | None:
-    """Complete a study with its summary; see Worklist."""
+    """Complete a study with its summary and give the deliveries to enqueue; none where it is ``recorded`` (why).
+
+    None, and nothing written: something arrived or is waiting, the study is on hold, or it was complete before. Hand
+    ``activity`` back as :func:`facts` or :func:`db.queries.study_details.study_detail` gave it when the summary was
+    made, so that a change since then is noticed; without it only what is dated after ``now`` is.
+    """
     study = lock_study(connection, study_id)
     job = tables.Job
     waiting = connection.execute(select(job.id).where(job.study_id == study_id, job.state.in_(WAITING)).limit(1))

@@ -53,10 +53,10 @@ def take_back(connection: Connection, study: Row[Any], now: datetime, *, actor: 
 
 
 def report_by_object(connection: Connection, instance_id: int, actor: str, now: datetime) -> bool:
-    """Take the study of a received report (the row of its instance) off the worklist; False where nothing changes.
+    """Mark the study of a received report (the row of its instance) as reported; False where nothing changes.
 
-    A report that names another patient, or that came under a used UID, says nothing. Nor does one that has had its
-    effect: it may be sent again after an image that it does not speak of.
+    ``actor`` is the calling AE title. A report that names another patient, or that came under a used UID, changes
+    nothing. Nor does one that has had its effect: it may be sent again after an image that it does not speak of.
     """
     query = select(Instance.study_id, Instance.flag).where(Instance.id == instance_id)
     row = connection.execute(query).first()

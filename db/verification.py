@@ -114,7 +114,10 @@ def verified(connection: Connection, asked: Unverified, now: datetime) -> bool:
 def postpone(
     connection: Connection, asked: Unverified, note: str, due: datetime | None, *, missing: bool = False
 ) -> bool:
-    """Ask again at ``due`` (None: never), and keep ``note`` for the admin; False as in :func:`verified`."""
+    """Ask again at ``due`` (None: never), and keep ``note`` for the admin; False as in :func:`verified`.
+
+    ``missing``: the destination has answered that it does not hold the object.
+    """
     values: dict[str, Any] = {"error": note, "verify_due_at": due, "verify_missing": asked.missing + missing}
     delivery = tables.Delivery
     done = connection.execute(
@@ -130,7 +133,10 @@ def postpone(
 
 
 def send_again(connection: Connection, asked: Unverified, cause: str, now: datetime) -> bool:
-    """The destination does not hold what it took: let it be sent again; False as in :func:`verified`."""
+    """Let a delivery be sent again whose destination does not hold it; the scheduler enqueues it.
+
+    False as in :func:`verified`.
+    """
     values = {"attempts": 0, "error": cause, "dispatched_at": None, "due_at": None, "lost": 0}
     values["verify_missing"] = asked.missing + 1
     return _end(connection, asked, DeliveryState.PENDING, cause, now, **values)

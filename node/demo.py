@@ -18,11 +18,12 @@ from pydicom import Dataset, dcmread
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 
 from config.settings import Settings, load
+from db.queries.worklist import ReadingList
 from db.records import StudyState, WorklistRow
 from models.radiograph.reading import read_model_input
 from node.supervisor import Node, free_ports
 from node.web.overlay import Region, draw_overlay
-from workers.open_worklist import worklist_of
+from workers.open_database import database_of
 from workers.results.result_reader import read_masks, read_result
 
 _HOST = "127.0.0.1"
@@ -132,10 +133,10 @@ def wait_for_results(settings: Settings, studies: int, seconds: float) -> Iterat
     Raises:
         DemoError: this takes longer than ``seconds``.
     """
-    worklist = worklist_of(settings)
+    database = database_of(settings)
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        rows = worklist.worklist(limit=1000)
+        rows = ReadingList(database.engine).page(limit=1000)
         yield rows
         if len(rows) >= studies and all(_finished(row) for row in rows):
             return

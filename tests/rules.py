@@ -1,4 +1,4 @@
-"""Rules for worklists in tests: nobody is told anything, and no issuer is the node's own, unless a test says so."""
+"""Rules for databases in tests: nobody is told anything, and no issuer is the node's own, unless a test says so."""
 
 from __future__ import annotations
 

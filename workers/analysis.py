@@ -17,7 +17,7 @@ import logging
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -26,7 +26,10 @@ from pydicom.dataset import Dataset
 
 from config.logging import job_in_log
 from config.settings import Settings
-from db.records import FindingRecord, Job, Outcome, ResultRecord, StudyDetail, StudyFacts, TriageDecision
+from db import jobs, repeated_instances, studies
+from db.database import Database
+from db.queries import study_details
+from db.records import FindingRecord, Job, Outcome, ResultRecord, StudyDetail
 from models.contract import ModelInput, NotAnalysed, Prediction
 from models.radiograph.decode import PixelFault
 from workers.clock import Clock, Elapsed
@@ -44,7 +47,7 @@ from workers.job_outcome import (
     kinds_wanted,
     not_eligible_of,
 )
-from workers.open_worklist import triage_study
+from workers.open_database import triage_study
 from workers.pipeline_digest import name_of_analysis
 from workers.results.encoder import Analysis, Equipment
 from workers.results.header import text_of
@@ -55,42 +58,6 @@ from workers.source_image import SourceImage
 log = logging.getLogger(__name__)
 
 _LEASE_MARGIN_SECONDS = 60.0
-
-
-class JobList(Protocol):
-    """What this module needs of :class:`db.worklist.Worklist`."""
-
-    def claim_job(self, job_id: int, worker: str, now: datetime, lease: timedelta) -> Job | None:
-        """Take the job, or None where it is not to be taken."""
-        ...
-
-    def finish_job(self, job_id: int, worker: str, outcome: Outcome, now: datetime) -> tuple[int, ...] | None:
-        """Record the outcome; the ids of its deliveries, or None where the claim was lost."""
-        ...
-
-    def retry_job(self, job_id: int, worker: str, error: str, now: datetime, after: timedelta) -> bool:
-        """Put the job back, due ``after`` a while."""
-        ...
-
-    def fail_job(self, job_id: int, worker: str, error: str, now: datetime) -> bool:
-        """Park the job for the admin."""
-        ...
-
-    def settle_comparison(self, job_id: int, worker: str, difference: str, now: datetime) -> bool:
-        """Record whether an instance repeats an earlier one; False where the claim was lost."""
-        ...
-
-    def study_facts(self, study_id: int) -> StudyFacts:
-        """What triage needs to know."""
-        ...
-
-    def study_detail(self, study_id: int) -> StudyDetail:
-        """Everything about a study."""
-        ...
-
-    def record_triage(self, study_id: int, decision: TriageDecision, now: datetime) -> None:
-        """Record a decision."""
-        ...
 
 
 class DeliveryQueue(Protocol):
@@ -122,7 +89,7 @@ class AnalysisTools:
     """
 
     settings: Settings
-    worklist: JobList
+    database: Database
     read_source: Callable[[Path], SourceImage]
     difference: Callable[[Path, Path], str]
     predictor: Predictor
@@ -146,7 +113,7 @@ class AnalysisTools:
 def analyse_job(job_id: int, tools: AnalysisTools) -> None:
     """Run one job to its end: done, to be tried again, or failed."""
     with job_in_log(job_id):
-        job = tools.worklist.claim_job(job_id, tools.worker, tools.clock(), tools.lease)
+        job = tools.database.write(jobs.claim, job_id, tools.worker, tools.clock(), tools.lease)
         if job is None:
             log.debug("the job is not to be taken")
             return
@@ -185,10 +152,10 @@ def _compared(job: Job, tools: AnalysisTools) -> Callable[[], None]:
 
 
 def _end_comparison(job: Job, difference: str, tools: AnalysisTools) -> None:
-    if not tools.worklist.settle_comparison(job.id, tools.worker, difference, tools.clock()):
+    if not tools.database.write(repeated_instances.record_comparison, job.id, tools.worker, difference, tools.clock()):
         log.warning("the job was taken from this worker before its instance was compared")
         return
-    triage_study(job.study_id, tools.worklist, tools.settings.triage, tools.clock())
+    triage_study(job.study_id, tools.database, tools.settings.triage, tools.clock())
     if difference:
         log.warning("the instance has other content than an earlier one of its UID; the study is on hold")
     else:
@@ -233,7 +200,11 @@ def _analyse(job: Job, tools: AnalysisTools) -> Outcome:
         not_analysed=not_eligible_of(prediction),
         timings=timings,
         destinations=kinds_by_destination(tools.settings.destinations),
-        recorded=comes_too_late(tools.worklist.study_facts(job.study_id), tools.settings.results, tools.clock()),
+        recorded=comes_too_late(
+            tools.database.read(studies.facts, job.study_id, tools.database.rules.patients),
+            tools.settings.results,
+            tools.clock(),
+        ),
         modes=dict(tools.modes),
         measures=measures_of(source.header, source.model_input),
         ran_on=tools.device,
@@ -303,18 +274,18 @@ def _analysis(job: Job, source: SourceImage, prediction: Prediction, tools: Anal
 def _predecessors(job: Job, tools: AnalysisTools) -> dict[str, ResultRecord]:
     """The objects that this revision replaces, by kind: of the revision before, or of the image before."""
     if job.revision > 1 or job.replaces:
-        return replaced_by(job, tools.worklist.study_detail(job.study_id))
+        return replaced_by(job, tools.database.read(study_details.study_detail, job.study_id))
     return {}
 
 
 def replaced_by(job: Job, study: StudyDetail) -> dict[str, ResultRecord]:
     """The latest objects, by kind, that earlier work has made of the image with the job's SOP Instance UID."""
     same = {one.id for one in study.instances if one.sop_instance_uid == job.sop_instance_uid}
-    jobs = {one.id for one in study.jobs if one.instance_id in same}
+    same_jobs = {one.id for one in study.jobs if one.instance_id in same}
     made = [
         result
         for result in study.results
-        if result.job_id in jobs and (result.job_id != job.id or result.revision < job.revision)
+        if result.job_id in same_jobs and (result.job_id != job.id or result.revision < job.revision)
     ]
     return {result.record.kind: result.record for result in sorted(made, key=lambda each: each.id)}
 
@@ -325,12 +296,12 @@ def _write(results: Sequence[EncodedResult], store: Path) -> None:
 
 
 def _finish(job: Job, outcome: Outcome, tools: AnalysisTools) -> None:
-    deliveries = tools.worklist.finish_job(job.id, tools.worker, outcome, tools.clock())
+    deliveries = tools.database.write(jobs.finish, job.id, tools.worker, outcome, tools.clock())
     if deliveries is None:
         log.warning("the job was taken from this worker before it was done; its work is dropped")
         return
     tools.task_queue.enqueue_deliveries(deliveries)
-    triage_study(job.study_id, tools.worklist, tools.settings.triage, tools.clock())
+    triage_study(job.study_id, tools.database, tools.settings.triage, tools.clock())
     log.info(
         "done in %.2f s: %d results, %d deliveries",
         sum(outcome.timings.get(stage, 0.0) for stage in ("read", "predict", "encode", "write")),
@@ -344,7 +315,7 @@ def _try_again(job: Job, error: str, tools: AnalysisTools) -> None:
         _fail(job, error, tools)
         return
     after = backoff(job.attempts, tools.settings)
-    tools.worklist.retry_job(job.id, tools.worker, error, tools.clock(), after)
+    tools.database.write(jobs.retry, job.id, tools.worker, error, tools.clock(), after)
     log.warning("%s; attempt %d in %.0f s", error, job.attempts + 1, after.total_seconds())
 
 
@@ -353,6 +324,6 @@ def _fail(job: Job, error: str, tools: AnalysisTools) -> None:
         # What nobody could compare is for a person to look at, like what differs.
         _end_comparison(job, f"they could not be compared: {error}", tools)
         return
-    tools.worklist.fail_job(job.id, tools.worker, error, tools.clock())
-    triage_study(job.study_id, tools.worklist, tools.settings.triage, tools.clock())
+    tools.database.write(jobs.fail, job.id, tools.worker, error, tools.clock())
+    triage_study(job.study_id, tools.database, tools.settings.triage, tools.clock())
     log.error("the job is failed after %d attempts: %s", job.attempts, error)

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Protocol
 
 from config.settings import Settings
+from db import deliveries, jobs, model_states
 from db.clock_correction import LongestWaits, pull_back
+from db.database import Database
 from db.destinations import Associations
 from db.engine import connect
-from db.worklist import Worklist
 from models.predictor import load_predictor
 from models.runtime.loading import device_in_use
 from workers.analysis import AnalysisTools, analyse_job
@@ -30,7 +31,7 @@ from workers.destinations.destination_kinds import KINDS
 from workers.enqueue import TaskQueue
 from workers.job_outcome import encode_in_order
 from workers.model_state_resolver import ModelStateResolver, ResolvedModels, States
-from workers.open_worklist import worklist_of
+from workers.open_database import database_of
 from workers.pipeline_digest import activated_pipeline, active_pipeline, digest_of
 from workers.repeated_instances import difference
 from workers.results.encoder import Equipment
@@ -71,17 +72,17 @@ def load_active(settings: Settings) -> tuple[ModelStateResolver, str]:
 
 
 def analysis_handler(
-    settings: Settings, here: WorkerId, *, worklist: Worklist | None = None, load: Load = load_active
+    settings: Settings, here: WorkerId, *, database: Database | None = None, load: Load = load_active
 ) -> Callable[[int], None]:
     """Connect, load the models, take over what the last process at this place left, and handle jobs."""
-    worklist = worklist or worklist_of(settings)
+    database = database or database_of(settings)
     task_queue = TaskQueue(settings.broker_url)
-    worklist.release_jobs(here.prefix, utc_now())
+    database.write(jobs.release, here.prefix, utc_now())
     judges, pipeline = load(settings)
-    enqueue_jobs(worklist, task_queue, _RELEASED, utc_now())
+    enqueue_jobs(database, task_queue, _RELEASED, utc_now())
     tools = AnalysisTools(
         settings=settings,
-        worklist=worklist,
+        database=database,
         read_source=source_reader(settings),
         difference=partial(
             difference, threads=max(settings.workers.threads, 1), most_pixels=settings.workers.most_pixels
@@ -98,27 +99,27 @@ def analysis_handler(
     )
 
     def handle(job_id: int) -> None:
-        resolve = judges.resolve(worklist.model_states())
+        resolve = judges.resolve(database.read(model_states.current_states))
         analyse_job(job_id, replace(tools, predictor=resolve.predictor, modes=resolve.modes, changes=resolve.changes))
 
     return handle
 
 
-def delivery_handler(settings: Settings, here: WorkerId, *, worklist: Worklist | None = None) -> Callable[[int], None]:
+def delivery_handler(settings: Settings, here: WorkerId, *, database: Database | None = None) -> Callable[[int], None]:
     """Connect, take over what the last process at this place left, and handle deliveries."""
     engine = connect(settings.database_url)
-    worklist, associations = worklist or worklist_of(settings, engine), Associations(engine)
+    database, associations = database or database_of(settings, engine), Associations(engine)
     task_queue = TaskQueue(settings.broker_url)
     associations.release(here.prefix)
-    worklist.release_deliveries(here.prefix, utc_now())
-    enqueue_deliveries(worklist, task_queue, _RELEASED, utc_now())
-    sending = DeliveryTools(settings, worklist, KINDS, utc_now, here.name)
+    database.write(deliveries.release, here.prefix, utc_now())
+    enqueue_deliveries(database, task_queue, _RELEASED, utc_now())
+    sending = DeliveryTools(settings, database, KINDS, utc_now, here.name)
     tools = AttendTools(
         settings=settings,
         associations=associations,
         task_queue=task_queue,
         deliver=partial(deliver, tools=sending),
-        verify_storage=partial(verify_storage, tools=verification_tools(settings, worklist)),
+        verify_storage=partial(verify_storage, tools=verification_tools(settings, database)),
         clock=utc_now,
         elapsed=time.monotonic,
         worker=here.name,
@@ -128,17 +129,17 @@ def delivery_handler(settings: Settings, here: WorkerId, *, worklist: Worklist |
 
 def scheduler_of(settings: Settings) -> Scheduler:
     """The scheduler of a node."""
-    engine, worklist = connect(settings.database_url), worklist_of(settings)
+    engine, database = connect(settings.database_url), database_of(settings)
     pipeline = active_pipeline(settings)
     task_queue, equipment = TaskQueue(settings.broker_url), equipment_of(settings)
     return Scheduler(
         settings=settings,
-        worklist=worklist,
+        database=database,
         task_queue=task_queue,
         clock=utc_now,
-        summarise=Summariser(settings, worklist, pipeline, digest_of(pipeline, settings), equipment),
-        retention=Retention(settings.store.folder, settings.store.keep_days, worklist),
-        take_back=RejectionNotes(settings, worklist, equipment, task_queue.enqueue_deliveries).step,
+        summarise=Summariser(settings, database, pipeline, digest_of(pipeline, settings), equipment),
+        retention=Retention(settings.store.folder, settings.store.keep_days, database),
+        take_back=RejectionNotes(settings, database, equipment, task_queue.enqueue_deliveries).step,
         pull_back=lambda now: pull_back(engine, now, longest_waits(settings)),
     )
 

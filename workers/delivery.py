@@ -10,12 +10,13 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from itertools import repeat
-from typing import Protocol
 
 from config.logging import job_in_log
 from config.settings import Destination, Settings
+from db import deliveries
+from db.database import Database
 from db.records import NOTE, Delivery
 from workers.analysis import backoff, where_in_code
 from workers.clock import Clock
@@ -41,44 +42,12 @@ _MANY_ATTEMPTS = (Verdict.UNREACHABLE, Verdict.LATER)
 _WAITS = 4 + len(STORING_ORDER)
 
 
-class DeliveryList(Protocol):
-    """What this module needs of :class:`db.worklist.Worklist`."""
-
-    def claim_delivery(self, delivery_id: int, worker: str, now: datetime, lease: timedelta) -> Delivery | None:
-        """Take the delivery, or None where it is not to be taken."""
-        ...
-
-    def claim_deliveries(
-        self, destination: str, job_id: int | None, study_id: int, worker: str, now: datetime, lease: timedelta
-    ) -> tuple[Delivery, ...]:
-        """Take all open deliveries of a group, in storing order."""
-        ...
-
-    def delivery_sent(
-        self, delivery_id: int, worker: str, now: datetime, verify_after: timedelta | None = None
-    ) -> bool:
-        """The peer has answered that it stored the object; it is asked for a verification later, if at all."""
-        ...
-
-    def retry_delivery(self, delivery_id: int, worker: str, error: str, now: datetime, after: timedelta) -> bool:
-        """Put the delivery back, due ``after`` a while."""
-        ...
-
-    def fail_delivery(self, delivery_id: int, worker: str, error: str, now: datetime) -> bool:
-        """Park the delivery for the admin."""
-        ...
-
-    def hold_delivery(self, delivery_id: int, worker: str, reason: str, now: datetime) -> bool:
-        """Keep the delivery back for a person to look at."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class DeliveryTools:
     """All that :func:`deliver` works with."""
 
     settings: Settings
-    worklist: DeliveryList
+    database: Database
     kinds: Mapping[str, DestinationKind]
     clock: Clock
     worker: str
@@ -93,12 +62,12 @@ def longest_delivery(settings: Settings) -> timedelta:
 def deliver(delivery_id: int, tools: DeliveryTools) -> Contact:
     """Send the delivery and all others that wait for the same destination from the same job."""
     lease = longest_delivery(tools.settings) + timedelta(seconds=_LEASE_MARGIN_SECONDS)
-    first = tools.worklist.claim_delivery(delivery_id, tools.worker, tools.clock(), lease)
+    first = tools.database.write(deliveries.claim, delivery_id, tools.worker, tools.clock(), lease)
     if first is None:
         log.debug("delivery %d is not to be taken", delivery_id)
         return Contact.NONE
-    others = tools.worklist.claim_deliveries(
-        first.destination, first.job_id, first.study_id, tools.worker, tools.clock(), lease
+    others = tools.database.write(
+        deliveries.claim_group, first.destination, first.job_id, first.study_id, tools.worker, tools.clock(), lease
     )
     group = in_storing_order([first, *(other for other in others if other.id != first.id)])
     with job_in_log(first.job_id) if first.job_id is not None else nullcontext():
@@ -159,9 +128,9 @@ def _must_check(group: Sequence[Delivery], destination: Destination) -> bool:
     return destination.verify_identity or any(each.missing for each in group)
 
 
-def in_storing_order(deliveries: Sequence[Delivery]) -> list[Delivery]:
+def in_storing_order(rows: Sequence[Delivery]) -> list[Delivery]:
     """Sort so that an object comes before those that refer to it."""
-    return sorted(deliveries, key=lambda each: (STORING_ORDER.index(each.kind), each.id))
+    return sorted(rows, key=lambda each: (STORING_ORDER.index(each.kind), each.id))
 
 
 def _settle(group: Sequence[Delivery], receipts: Iterable[Receipt], tools: DeliveryTools) -> Contact:
@@ -230,19 +199,19 @@ def _sent(delivery: Delivery, receipt: Receipt, tools: DeliveryTools) -> None:
     destination = tools.settings.destination(delivery.destination)
     # An archive that has followed a note need not show it.
     later = None if destination is None or delivery.kind == NOTE else verify_after(destination)
-    tools.worklist.delivery_sent(delivery.id, tools.worker, tools.clock(), later)
+    tools.database.write(deliveries.sent, delivery.id, tools.worker, tools.clock(), later)
     log.info("delivery %d: %s sent to %s %s", delivery.id, delivery.kind, delivery.destination, receipt.note)
 
 
 def _fail(delivery: Delivery, receipt: Receipt, tools: DeliveryTools) -> None:
-    tools.worklist.fail_delivery(delivery.id, tools.worker, receipt.note, tools.clock())
+    tools.database.write(deliveries.fail, delivery.id, tools.worker, receipt.note, tools.clock())
     log.error("delivery %d to %s has failed: %s", delivery.id, delivery.destination, receipt.note)
 
 
 def _try_again(delivery: Delivery, receipt: Receipt, attempts: int, tools: DeliveryTools) -> None:
     now = tools.clock()
     after = backoff(attempts, tools.settings)
-    tools.worklist.retry_delivery(delivery.id, tools.worker, receipt.note, now, after)
+    tools.database.write(deliveries.retry, delivery.id, tools.worker, receipt.note, now, after)
     log.warning(
         "delivery %d to %s: %s; again in %.0f s", delivery.id, delivery.destination, receipt.note, after.total_seconds()
     )
@@ -261,5 +230,5 @@ def _wrong_patient(delivery: Delivery, destination: Destination, tools: Delivery
 
 def _hold(group: Sequence[Delivery], reason: str, tools: DeliveryTools) -> None:
     for delivery in group:
-        tools.worklist.hold_delivery(delivery.id, tools.worker, reason, tools.clock())
+        tools.database.write(deliveries.hold, delivery.id, tools.worker, reason, tools.clock())
         log.warning("delivery %d is held: %s", delivery.id, reason)

@@ -10,26 +10,15 @@ import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Protocol
 
+from db.database import Database
+from db.queries import retention
 from db.records import ExpiredStudy
 
 log = logging.getLogger(__name__)
 
 STUDIES_AT_ONCE = 50
 PAUSE = timedelta(hours=6)
-
-
-class OldStudies(Protocol):
-    """What this module needs of :class:`db.worklist.Worklist`."""
-
-    def expired_studies(self, before: datetime, after_id: int = 0, limit: int = 100) -> tuple[ExpiredStudy, ...]:
-        """Studies whose files may go, in pages."""
-        ...
-
-    def files_removed(self, study: ExpiredStudy, now: datetime) -> None:
-        """Note that the files of a study are gone."""
-        ...
 
 
 @dataclass(slots=True)
@@ -41,7 +30,7 @@ class Retention:
 
     folder: Path
     keep_days: int
-    worklist: OldStudies
+    database: Database
     after_id: int = 0
     rest_until: datetime | None = None
 
@@ -49,7 +38,9 @@ class Retention:
         """Remove the files of the next few studies; how many files that were."""
         if not self.keep_days or self._rests(now):
             return 0
-        studies = self.worklist.expired_studies(now - timedelta(days=self.keep_days), self.after_id, STUDIES_AT_ONCE)
+        studies = self.database.read(
+            retention.expired, now - timedelta(days=self.keep_days), self.after_id, STUDIES_AT_ONCE
+        )
         # First, so that no study on which something fails is in the way of those behind it.
         if len(studies) < STUDIES_AT_ONCE:
             self.after_id, self.rest_until = 0, now + PAUSE
@@ -62,7 +53,7 @@ class Retention:
         # At last: a disk that is full may have no room for a note, until all of these files are gone.
         for study, count in gone:
             if count is not None:
-                self.worklist.files_removed(study, now)
+                self.database.write(retention.removed, study, now)
         return removed
 
     def _rests(self, now: datetime) -> bool:

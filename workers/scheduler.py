@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -18,13 +18,15 @@ from typing import Protocol
 from sqlalchemy.exc import OperationalError
 
 from config.settings import Settings
-from db.records import ResultRecord, StudyFacts, TriageDecision
+from db import deliveries, jobs, studies
+from db.database import Database
+from db.records import StudyFacts, TriageDecision
 from workers.analysis import where_in_code
 from workers.clock import Clock, Elapsed
 from workers.completion import comes_too_late, may_complete
 from workers.durable_files import write_durably
 from workers.job_outcome import EncodedResult, kinds_of_studies
-from workers.open_worklist import triage_study
+from workers.open_database import triage_study
 from workers.retention import Retention
 
 log = logging.getLogger(__name__)
@@ -33,62 +35,6 @@ _LONGEST_PAUSE_SECONDS = 30.0
 _LONGEST_STUDY_PAUSE_SECONDS = 600.0
 _STUDIES_AT_ONCE = 100
 _CLOCK_SECONDS = 60.0
-
-
-class WaitingJobs(Protocol):
-    """What enqueueing for jobs needs of :class:`db.worklist.Worklist`."""
-
-    def jobs_to_enqueue(self, now: datetime, quiet: timedelta, limit: int = 500) -> tuple[tuple[int, bool], ...]:
-        """Jobs (id, STAT) that may be taken and were not enqueued within ``quiet``."""
-        ...
-
-    def mark_dispatched(self, job_ids: Sequence[int], now: datetime) -> None:
-        """Note that a message was sent."""
-        ...
-
-
-class WaitingDeliveries(Protocol):
-    """What enqueueing for deliveries needs of :class:`db.worklist.Worklist`."""
-
-    def deliveries_to_enqueue(self, now: datetime, quiet: timedelta, limit: int = 500) -> tuple[int, ...]:
-        """Deliveries that may be taken and were not enqueued within ``quiet``."""
-        ...
-
-    def mark_deliveries_dispatched(self, delivery_ids: Sequence[int], now: datetime) -> None:
-        """Note that a message was sent."""
-        ...
-
-
-class ScheduledWorklist(WaitingJobs, WaitingDeliveries, Protocol):
-    """What the scheduler needs of :class:`db.worklist.Worklist`."""
-
-    def late_jobs(self, now: datetime, older_than: timedelta) -> tuple[int, ...]:
-        """Jobs that are still open and older than that."""
-        ...
-
-    def stable_studies(self, now: datetime, quiet: timedelta, limit: int = 100) -> tuple[int, ...]:
-        """Open studies of which nothing has been heard for ``quiet``."""
-        ...
-
-    def study_facts(self, study_id: int) -> StudyFacts:
-        """What triage needs to know."""
-        ...
-
-    def record_triage(self, study_id: int, decision: TriageDecision, now: datetime) -> None:
-        """Record a decision."""
-        ...
-
-    def complete_study(
-        self,
-        study_id: int,
-        results: Sequence[ResultRecord],
-        destinations: Mapping[str, Sequence[str]],
-        now: datetime,
-        activity: int | None = None,
-        recorded: str = "",
-    ) -> tuple[int, ...] | None:
-        """Complete the study; delivery ids, or None where something arrived meanwhile."""
-        ...
 
 
 class TaskQueue(Protocol):
@@ -147,7 +93,7 @@ class Scheduler:
     clock was set back (:func:`db.clock_correction.pull_back`), and says how much."""
 
     settings: Settings
-    worklist: ScheduledWorklist
+    database: Database
     task_queue: TaskQueue
     clock: Clock
     summarise: Summarise
@@ -204,11 +150,11 @@ class Scheduler:
 
     def enqueue_jobs(self) -> None:
         """Enqueue jobs that nobody has heard of for a while."""
-        enqueue_jobs(self.worklist, self.task_queue, self._quiet, self.clock())
+        enqueue_jobs(self.database, self.task_queue, self._quiet, self.clock())
 
     def enqueue_deliveries(self) -> None:
         """Enqueue deliveries that nobody has heard of for a while."""
-        enqueue_deliveries(self.worklist, self.task_queue, self._quiet, self.clock())
+        enqueue_deliveries(self.database, self.task_queue, self._quiet, self.clock())
 
     @property
     def _quiet(self) -> timedelta:
@@ -217,7 +163,7 @@ class Scheduler:
     def tell_late_jobs(self) -> None:
         """Write each job that takes too long to the log, once."""
         limit = timedelta(seconds=self.settings.workers.late_job_seconds)
-        late = set(self.worklist.late_jobs(self.clock(), limit))
+        late = set(self.database.read(jobs.late, self.clock(), limit))
         for job_id in sorted(late - self.told):
             log.warning("job %d is not done after %.0f s; are the workers running?", job_id, limit.total_seconds())
         self.told = late
@@ -227,7 +173,7 @@ class Scheduler:
         quiet = timedelta(seconds=self.settings.triage.completion_seconds)
         # However many rest after a failure, those behind them have their turn.
         limit = _STUDIES_AT_ONCE + len(self.studies.until)
-        for study_id in self.worklist.stable_studies(self.clock(), quiet, limit):
+        for study_id in self.database.read(studies.stable, self.clock(), quiet, limit):
             if not self.studies.rests(study_id):
                 self._try_to_settle(study_id)
 
@@ -246,17 +192,18 @@ class Scheduler:
             self.studies.succeeded(study_id)
 
     def _settle(self, study_id: int) -> None:
-        facts = self.worklist.study_facts(study_id)
+        facts = self.database.read(studies.facts, study_id, self.database.rules.patients)
         if not may_complete(facts):
             return
         now = self.clock()
-        decision = triage_study(study_id, self.worklist, self.settings.triage, now)
+        decision = triage_study(study_id, self.database, self.settings.triage, now)
         summaries = self._summaries(facts, decision)
         if summaries is None:
             return
         for summary in summaries:
             write_durably(self.settings.store.folder / summary.record.path, [summary.content])
-        deliveries = self.worklist.complete_study(
+        delivery_ids = self.database.write(
+            studies.complete,
             study_id,
             tuple(summary.record for summary in summaries),
             kinds_of_studies(self.settings.destinations),
@@ -264,8 +211,8 @@ class Scheduler:
             facts.activity,
             comes_too_late(facts, self.settings.results, now),
         )
-        if deliveries:
-            self.task_queue.enqueue_deliveries(deliveries)
+        if delivery_ids:
+            self.task_queue.enqueue_deliveries(delivery_ids)
 
     def _summaries(self, facts: StudyFacts, decision: TriageDecision) -> Sequence[EncodedResult] | None:
         """Make the summary; None to try again in the next round. After some rounds the study completes without one.
@@ -285,26 +232,26 @@ class Scheduler:
         return summaries
 
 
-def enqueue_jobs(worklist: WaitingJobs, task_queue: TaskQueue, quiet: timedelta, now: datetime) -> int:
+def enqueue_jobs(database: Database, task_queue: TaskQueue, quiet: timedelta, now: datetime) -> int:
     """Enqueue the jobs that wait unheard and have no message in the broker; how many have waited.
 
     So there is one message a job at most, however long they wait for a worker, and a broker that was flushed has them
     again at once.
     """
-    jobs = worklist.jobs_to_enqueue(now, quiet)
-    there = task_queue.waiting_jobs() if jobs else None
-    if there is not None and task_queue.enqueue_jobs([job for job in jobs if job[0] not in there]):
-        worklist.mark_dispatched([job_id for job_id, _ in jobs], now)
-    return len(jobs)
+    waiting = database.read(jobs.to_enqueue, now, quiet)
+    there = task_queue.waiting_jobs() if waiting else None
+    if there is not None and task_queue.enqueue_jobs([job for job in waiting if job[0] not in there]):
+        database.write(jobs.mark_dispatched, [job_id for job_id, _ in waiting], now)
+    return len(waiting)
 
 
-def enqueue_deliveries(worklist: WaitingDeliveries, task_queue: TaskQueue, quiet: timedelta, now: datetime) -> int:
+def enqueue_deliveries(database: Database, task_queue: TaskQueue, quiet: timedelta, now: datetime) -> int:
     """Enqueue the deliveries that wait unheard, as :func:`enqueue_jobs` does; how many have waited."""
-    deliveries = worklist.deliveries_to_enqueue(now, quiet)
-    there = task_queue.waiting_deliveries() if deliveries else None
-    if there is not None and task_queue.enqueue_deliveries([each for each in deliveries if each not in there]):
-        worklist.mark_deliveries_dispatched(deliveries, now)
-    return len(deliveries)
+    delivery_ids = database.read(deliveries.to_enqueue, now, quiet)
+    there = task_queue.waiting_deliveries() if delivery_ids else None
+    if there is not None and task_queue.enqueue_deliveries([each for each in delivery_ids if each not in there]):
+        database.write(deliveries.mark_dispatched, delivery_ids, now)
+    return len(delivery_ids)
 
 
 def repeat_until(stop: threading.Event, once: Callable[[], None], seconds: float) -> None:

@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
-from typing import Protocol
 
 from pydicom.dataset import Dataset
 
 from config.settings import Destination, Settings
-from db.records import NOTE, DeliveryDetail, ResultRecord, StaleObject, StudyDetail
+from db import stale_objects
+from db.database import Database
+from db.queries import study_details
+from db.records import NOTE, DeliveryDetail, StaleObject, StudyDetail
 from models.radiograph.decode import UnreadablePixels
 from workers.completion import analysed_instance, patient_of
 from workers.durable_files import write_durably
@@ -30,28 +32,6 @@ from workers.source_image import read_header
 log = logging.getLogger(__name__)
 
 
-class StaleList(Protocol):
-    """What this module needs of :class:`db.worklist.Worklist`."""
-
-    def studies_with_stale_objects(self, destinations: Sequence[str], limit: int = 20) -> tuple[int, ...]:
-        """Studies of which one of these destinations holds something stale without a note."""
-        ...
-
-    def stale_objects(self, study_id: int, destinations: Sequence[str]) -> tuple[StaleObject, ...]:
-        """What these destinations hold of a study and must give up."""
-        ...
-
-    def study_detail(self, study_id: int) -> StudyDetail:
-        """Everything about a study."""
-        ...
-
-    def record_note(
-        self, study_id: int, record: ResultRecord, objects: Sequence[StaleObject], now: datetime
-    ) -> tuple[int, ...]:
-        """Keep a note and give its delivery."""
-        ...
-
-
 Enqueue = Callable[[Iterable[int]], bool]
 """Enqueues deliveries."""
 
@@ -61,7 +41,7 @@ class RejectionNotes:
     """Makes the notes that are due; ``failed`` remembers the studies of which none can be made in this process."""
 
     settings: Settings
-    worklist: StaleList
+    database: Database
     equipment: Equipment
     enqueue: Enqueue
     failed: set[int] = field(default_factory=set)
@@ -69,15 +49,15 @@ class RejectionNotes:
     def step(self, now: datetime) -> None:
         """Make the notes of the next few studies. One that cannot be made keeps no other from being made."""
         names = [each.name for each in self.settings.destinations if each.rejection_notes]
-        for study_id in self.worklist.studies_with_stale_objects(names):
+        for study_id in self.database.read(stale_objects.studies_with_stale, names):
             if study_id not in self.failed:
                 self._take_back(study_id, names, now)
 
     def _take_back(self, study_id: int, names: Sequence[str], now: datetime) -> None:
         try:
-            detail = self.worklist.study_detail(study_id)
+            detail = self.database.read(study_details.study_detail, study_id)
             source = self._source(detail)
-            for group in notes_of(self.worklist.stale_objects(study_id, names)):
+            for group in notes_of(self.database.read(stale_objects.stale_objects, study_id, names)):
                 self._send(detail, source, group, now)
         except (OSError, UnreadablePixels, ValueError) as error:
             self.failed.add(study_id)
@@ -101,7 +81,7 @@ class RejectionNotes:
         )
         result = as_file(NOTE, made)
         write_durably(self.settings.store.folder / result.record.path, [result.content])
-        self.enqueue(self.worklist.record_note(detail.row.study_id, result.record, group, now))
+        self.enqueue(self.database.write(stale_objects.record_note, detail.row.study_id, result.record, group, now))
         log.info("study %d: a note takes %d objects back at %s", detail.row.study_id, len(group), group[0].destination)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from pydicom.dataset import Dataset
 
 from config.settings import Settings
+from db.database import Database
+from db.queries import study_details
 from db.records import InstanceDetail, StudyDetail, StudyFacts, TriageDecision
 from models.contract import Code, NotAnalysed
 from models.pipeline import Pipeline
@@ -28,20 +29,12 @@ from workers.source_image import read_header
 log = logging.getLogger(__name__)
 
 
-class StudyReader(Protocol):
-    """What this module needs of :class:`db.worklist.Worklist`."""
-
-    def study_detail(self, study_id: int) -> StudyDetail:
-        """Everything about a study."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Summariser:
     """Makes summaries. ``pipeline`` and ``digest`` are those that are active now."""
 
     settings: Settings
-    worklist: StudyReader
+    database: Database
     pipeline: Pipeline
     digest: str
     equipment: Equipment
@@ -52,7 +45,7 @@ class Summariser:
         Raises:
             OSError: the header of its image cannot be read from the store.
         """
-        study = self.worklist.study_detail(facts.study_id)
+        study = self.database.read(study_details.study_detail, facts.study_id)
         instance = analysed_instance(study)
         if instance is None or not needs_summary(study):
             return self._not_analysed(study, facts)

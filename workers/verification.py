@@ -10,13 +10,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import Enum, auto
-from typing import Protocol
 
 from pydicom.uid import generate_uid
 
 from config.settings import Destination, Settings
+from db import verification
+from db.database import Database
 from db.records import Unverified
 from workers.clock import Clock, utc_now
 from workers.destinations.destination_kind import Contact, DestinationKind, PeerError, PeerUnreachableError
@@ -32,52 +33,20 @@ waits is asked again, which does no harm."""
 _LOST = "the destination took it and does not hold it"
 
 
-class VerificationList(Protocol):
-    """What this module needs of :class:`db.worklist.Worklist`."""
-
-    def claim_verifications(
-        self, delivery_id: int, transaction_uid: str, now: datetime, lease: timedelta
-    ) -> tuple[Unverified, ...]:
-        """Take a delivery whose destination is to be asked, and others of that destination."""
-        ...
-
-    def asked_in(self, transaction_uid: str, sop_instance_uids: Sequence[str]) -> tuple[Unverified, ...]:
-        """What of these objects a transaction has asked about, and is still to be verified."""
-        ...
-
-    def delivery_verified(self, asked: Unverified, now: datetime) -> bool:
-        """The destination holds the object."""
-        ...
-
-    def postpone_verification(
-        self, asked: Unverified, note: str, due: datetime | None, *, missing: bool = False
-    ) -> bool:
-        """Ask again at ``due``, None: never."""
-        ...
-
-    def send_again(self, asked: Unverified, cause: str, now: datetime) -> bool:
-        """Let the delivery be sent again."""
-        ...
-
-    def give_up_verification(self, asked: Unverified, cause: str, now: datetime) -> bool:
-        """Park the delivery."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class VerificationTools:
     """All that :func:`verify_storage` and :func:`take_report` work with."""
 
     settings: Settings
-    worklist: VerificationList
+    database: Database
     kinds: Mapping[str, DestinationKind]
     clock: Clock
     new_uid: Callable[[], str]
 
 
-def verification_tools(settings: Settings, worklist: VerificationList) -> VerificationTools:
+def verification_tools(settings: Settings, database: Database) -> VerificationTools:
     """What a node verifies deliveries with."""
-    return VerificationTools(settings, worklist, KINDS, utc_now, lambda: str(generate_uid(prefix=None)))
+    return VerificationTools(settings, database, KINDS, utc_now, lambda: str(generate_uid(prefix=None)))
 
 
 class Step(Enum):
@@ -114,14 +83,14 @@ def verify_storage(delivery_id: int, tools: VerificationTools) -> Contact:
     settings = tools.settings
     slowest = max((each.timeout_seconds for each in settings.destinations), default=0.0)
     lease = timedelta(seconds=_LEASE_WAITS * slowest)
-    asked = tools.worklist.claim_verifications(delivery_id, tools.new_uid(), tools.clock(), lease)
+    asked = tools.database.write(verification.claim, delivery_id, tools.new_uid(), tools.clock(), lease)
     if not asked:
         log.debug("delivery %d needs no verification now", delivery_id)
         return Contact.NONE
     destination = settings.destination(asked[0].destination)
     if destination is None or destination.verification == "none":
         for each in asked:
-            tools.worklist.postpone_verification(each, "", None)
+            tools.database.write(verification.postpone, each, "", None)
         return Contact.NONE
     calling = settings.listener.ae_title
     ask = _request if destination.verification == "commitment" else _query
@@ -164,8 +133,8 @@ def take_report(
     Returns how many of our objects it verifies and how many it does not; a report on nothing that we wait for is (0,
     0).
     """
-    verified = tools.worklist.asked_in(transaction_uid, committed)
-    missing = tools.worklist.asked_in(transaction_uid, list(failed))
+    verified = tools.database.read(verification.asked_in, transaction_uid, committed)
+    missing = tools.database.read(verification.asked_in, transaction_uid, list(failed))
     for each in (*verified, *missing):
         reason = failed.get(each.sop_instance_uid)
         destination = tools.settings.destination(each.destination)
@@ -179,18 +148,18 @@ def _heard(
 ) -> None:
     now = tools.clock()
     if on_hold:
-        tools.worklist.delivery_verified(asked, now)
+        tools.database.write(verification.verified, asked, now)
         log.info("delivery %d: %s holds it", asked.id, asked.destination)
         return
     cause = f"{_LOST} ({reason})" if reason else _LOST
     step = after_missing(asked.missing + 1, tools.settings.workers.attempts)
     if step is Step.ASK_AGAIN:
         due = now + wait_after(asked.attempts, destination)
-        tools.worklist.postpone_verification(asked, f"{cause}; it is asked again", due, missing=True)
+        tools.database.write(verification.postpone, asked, f"{cause}; it is asked again", due, missing=True)
     elif step is Step.SEND_AGAIN:
-        tools.worklist.send_again(asked, f"{cause}; it is sent again", now)
+        tools.database.write(verification.send_again, asked, f"{cause}; it is sent again", now)
     else:
-        tools.worklist.give_up_verification(asked, f"{cause}, though it was sent twice", now)
+        tools.database.write(verification.give_up, asked, f"{cause}, though it was sent twice", now)
     log.warning("delivery %d to %s: %s (%s)", asked.id, asked.destination, cause, step.name.lower())
 
 
@@ -201,5 +170,5 @@ def _unheard(asked: Sequence[Unverified], note: str, destination: Destination, t
         last = each.attempts >= tools.settings.workers.unreachable_attempts
         due = None if last else now + wait_after(each.attempts, destination)
         words = f"never verified: asked {each.attempts} times in vain" if last else note
-        tools.worklist.postpone_verification(each, words, due)
+        tools.database.write(verification.postpone, each, words, due)
         log.log(logging.WARNING if last else logging.DEBUG, "delivery %d to %s: %s", each.id, each.destination, words)

@@ -13,8 +13,11 @@ _UNFINISHED = (DeliveryState.PENDING, DeliveryState.SENDING, DeliveryState.FAILE
 """A result in one of these states may still have to be sent, by itself or by a person."""
 
 
-def expired(connection: Connection, before: datetime, after_id: int, limit: int) -> tuple[ExpiredStudy, ...]:
-    """Studies behind ``after_id`` whose files may go, in the order of their rows; see Worklist."""
+def expired(connection: Connection, before: datetime, after_id: int = 0, limit: int = 100) -> tuple[ExpiredStudy, ...]:
+    """Studies that were complete until ``before`` and have nothing to send any more, with the paths of their files.
+
+    In pages: ``after_id`` is the last study of the page before.
+    """
     study, delivery = tables.Study, tables.Delivery
     # What is still to be verified may have to be sent again, too.
     open_still = or_(delivery.state.in_(_UNFINISHED), delivery.verify_due_at.is_not(None))
@@ -37,7 +40,10 @@ def expired(connection: Connection, before: datetime, after_id: int, limit: int)
 
 
 def removed(connection: Connection, study: ExpiredStudy, now: datetime) -> None:
-    """Note that the files of a study are gone, unless something has come to it since it was found."""
+    """Note that the files of a study are gone, unless something has come to it since it was found.
+
+    It is expired no more, until something comes to it again.
+    """
     row = tables.Study
     connection.execute(
         update(row).where(row.id == study.study_id, row.activity == study.activity).values(files_removed_at=now)

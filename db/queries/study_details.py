@@ -52,7 +52,7 @@ def find_study(connection: Connection, reference: str) -> int | None:
 
 
 def study_detail(connection: Connection, study_id: int) -> StudyDetail:
-    """Read everything about one study."""
+    """Everything about one study."""
     table = tables.Study.__table__
     study = connection.execute(select(table).where(table.c.id == study_id)).one_or_none()
     if study is None:

@@ -11,6 +11,7 @@ import click
 from sqlalchemy import Engine
 
 from config.settings import Settings
+from db import deliveries, holds, jobs
 from db.audit import AuditEntry, AuditTrail
 from db.errors import DatabaseError
 from db.feedback import Feedback, IdentifiedFinding
@@ -20,7 +21,7 @@ from db.user_tables import Verdict
 from node.cli.common import console, fail, settings_of
 from node.cli.worklist import actor, describe_study, find_detail, finding_text, open_engine
 from workers.enqueue import TaskQueue
-from workers.open_worklist import triage_study, worklist_of
+from workers.open_database import database_of, triage_study
 
 _BY_TRIAGE = "by-triage"
 
@@ -31,8 +32,8 @@ class _Call:
     def __init__(self, context: click.Context, study: str) -> None:
         self.settings: Settings = settings_of(context)
         self.engine: Engine = open_engine(self.settings)
-        self.worklist = worklist_of(self.settings, self.engine)
-        self.detail = find_detail(self.worklist, study)
+        self.database = database_of(self.settings, self.engine)
+        self.detail = find_detail(self.database, study)
         self.study_id = self.detail.row.study_id
         self.now = datetime.now(UTC)
 
@@ -46,7 +47,7 @@ class _Call:
 
     def triage_again(self) -> Priority:
         """Repeat the triage decision with the current facts."""
-        return triage_study(self.study_id, self.worklist, self.settings.triage, self.now).priority
+        return triage_study(self.study_id, self.database, self.settings.triage, self.now).priority
 
 
 @click.command()
@@ -57,21 +58,21 @@ def retry(context: click.Context, study: str, again: bool) -> None:
     """Run the failed jobs and deliveries of STUDY again."""
     call = _Call(context, study)
     states = {JobState.FAILED, JobState.DONE} if again else {JobState.FAILED}
-    jobs = [job for job in call.detail.jobs if job.state in states]
-    deliveries = [item for item in call.detail.deliveries if item.state is DeliveryState.FAILED]
+    job_rows = [job for job in call.detail.jobs if job.state in states]
+    delivery_rows = [item for item in call.detail.deliveries if item.state is DeliveryState.FAILED]
     try:
-        for job in jobs:
-            call.worklist.requeue_job(job.id, actor(), "retry", call.now)
+        for job in job_rows:
+            call.database.write(jobs.requeue, job.id, actor(), "retry", call.now)
             call.audit("retry job", f"job {job.id}")
-        for delivery in deliveries:
-            call.worklist.requeue_delivery(delivery.id, actor(), "retry", call.now)
+        for delivery in delivery_rows:
+            call.database.write(deliveries.requeue, delivery.id, actor(), "retry", call.now)
             call.audit("re-send", f"delivery {delivery.id}")
     except DatabaseError as error:
         fail(str(error))
     task_queue = TaskQueue(call.settings.broker_url)
-    dispatched = task_queue.enqueue_jobs([(job.id, job.stat) for job in jobs])
-    dispatched = task_queue.enqueue_deliveries([item.id for item in deliveries]) and dispatched
-    call.print_outcome(f"is retried: {len(jobs)} jobs and {len(deliveries)} deliveries are queued again")
+    dispatched = task_queue.enqueue_jobs([(job.id, job.stat) for job in job_rows])
+    dispatched = task_queue.enqueue_deliveries([item.id for item in delivery_rows]) and dispatched
+    call.print_outcome(f"is retried: {len(job_rows)} jobs and {len(delivery_rows)} deliveries are queued again")
     if not dispatched:
         console.print("The broker cannot be reached; the scheduler enqueues them when it can.")
 
@@ -83,7 +84,7 @@ def retry(context: click.Context, study: str, again: bool) -> None:
 def hold(context: click.Context, study: str, reason: str) -> None:
     """Put STUDY on hold: nothing of it is analysed or sent until it is released."""
     call = _Call(context, study)
-    call.worklist.hold_study(call.study_id, reason, actor(), call.now)
+    call.database.write(holds.hold, call.study_id, reason, actor(), call.now)
     call.audit("hold", detail=reason)
     call.print_outcome("is on hold")
 
@@ -94,11 +95,11 @@ def hold(context: click.Context, study: str, reason: str) -> None:
 def release(context: click.Context, study: str) -> None:
     """Release a STUDY that is on hold."""
     call = _Call(context, study)
-    jobs = call.worklist.release_study(call.study_id, actor(), call.now)
+    job_rows = call.database.write(holds.release, call.study_id, actor(), call.now)
     call.audit("release")
     call.triage_again()
-    TaskQueue(call.settings.broker_url).enqueue_jobs([(job, call.detail.row.stat) for job in jobs])
-    call.print_outcome(f"is released; {len(jobs)} jobs are queued")
+    TaskQueue(call.settings.broker_url).enqueue_jobs([(job, call.detail.row.stat) for job in job_rows])
+    call.print_outcome(f"is released; {len(job_rows)} jobs are queued")
 
 
 @click.command()

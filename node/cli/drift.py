@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from node.cli.common import console, settings_of
-from node.cli.worklist import open_worklist
+from node.cli.worklist import open_database
 from node.monitoring.drift import Comparison, Counts, DriftReport, ImageWeek, ScoreWeek, VerdictWeek, drift_report
 
 _STYLES = {"drifted": "bold red", "moving": "yellow", "stable": "green"}
@@ -40,7 +40,7 @@ def drift(context: click.Context, weeks: int, model: str, as_json: bool) -> None
     from db.queries.monitoring import ModelMonitoring
 
     settings = settings_of(context)
-    open_worklist(settings)
+    open_database(settings)
     with console.status("counting"):
         counts = Counts(ModelMonitoring(connect(settings.database_url)))
         report = drift_report(counts, datetime.now(UTC), weeks=weeks, model=model)

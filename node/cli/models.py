@@ -14,7 +14,7 @@ from rich.table import Table
 from config.settings import Models, Settings
 from db.engine import connect, schema_problem
 from db.errors import DatabaseError
-from db.model_states import ModelState, Switch, model_states, set_model_state
+from db.model_states import ModelState, Switch, latest_switches, set_model_state
 from models.contract import Mode, ModelSpec
 from models.examination import Examination, examine
 from models.manifest import ManifestError
@@ -63,7 +63,7 @@ def list_models(context: click.Context) -> None:
 def _switches(settings: Settings) -> dict[str, Switch]:
     """State changes of models; none if this node has no database yet."""
     engine = connect(settings.database_url)
-    return {} if schema_problem(engine) else model_states(engine)
+    return {} if schema_problem(engine) else latest_switches(engine)
 
 
 def _state(spec: ModelSpec, configured: Models, switches: dict[str, Switch]) -> str:

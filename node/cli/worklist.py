@@ -14,8 +14,10 @@ from rich.table import Table
 from sqlalchemy import Engine
 
 from config.settings import Settings
+from db.database import Database
 from db.engine import connect, schema_problem
 from db.errors import AmbiguousStudyError
+from db.queries import study_details
 from db.queries.worklist import Order, ReadingList, Show
 from db.records import (
     Analysis,
@@ -24,9 +26,8 @@ from db.records import (
     StudyDetail,
     WorklistRow,
 )
-from db.worklist import Worklist
 from node.cli.common import console, fail, settings_of
-from workers.open_worklist import worklist_of
+from workers.open_database import database_of
 from workers.stale_objects import ToRemove, by_hand
 
 _STYLES = {Priority.CRITICAL: "bold red", Priority.URGENT: "yellow", Priority.ROUTINE: ""}
@@ -43,9 +44,9 @@ def open_engine(settings: Settings) -> Engine:
     return engine
 
 
-def open_worklist(settings: Settings) -> Worklist:
+def open_database(settings: Settings) -> Database:
     """The worklist of this node; the command fails if there is no database of this version."""
-    return worklist_of(settings, open_engine(settings))
+    return database_of(settings, open_engine(settings))
 
 
 def actor() -> str:
@@ -137,7 +138,7 @@ def _analysis(row: WorklistRow) -> str:
 def show(context: click.Context, study: str, as_json: bool) -> None:
     """Print everything about STUDY: its row ('#3', quoted), UID, accession number, or the UID of one of its images."""
     settings = settings_of(context)
-    detail = find_detail(open_worklist(settings), study)
+    detail = find_detail(open_database(settings), study)
     if as_json:
         click.echo(json.dumps(asdict(detail), default=str, indent=2))
         return
@@ -145,15 +146,15 @@ def show(context: click.Context, study: str, as_json: bool) -> None:
         console.print(part)
 
 
-def find_detail(worklist: Worklist, reference: str) -> StudyDetail:
+def find_detail(database: Database, reference: str) -> StudyDetail:
     """The study with this reference; the command fails if there is none, or more than one."""
     try:
-        study_id = worklist.find_study(reference)
+        study_id = database.read(study_details.find_study, reference)
     except AmbiguousStudyError as error:
-        lines = [f"  {describe_study(worklist.study_detail(each))}" for each in error.study_ids]
+        lines = [f"  {describe_study(database.read(study_details.study_detail, each))}" for each in error.study_ids]
         fail("\n".join([f"more than one study matches {reference}; name one by its row, quoted:", *lines]))
     if study_id is not None:
-        return worklist.study_detail(study_id)
+        return database.read(study_details.study_detail, study_id)
     hint = f"; the row of that number is written '#{reference}'" if reference.strip().isdigit() else ""
     raise click.ClickException(f"no study matches {reference}{hint}; `pleura worklist` lists the studies")
 

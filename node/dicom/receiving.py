@@ -13,15 +13,15 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
 
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_file_meta_info
 from sqlalchemy.exc import SQLAlchemyError
 
 from config.settings import Eligibility, Triage
-from db.assessments import Assessment
-from db.records import Ingest, NotEligible, ReceivedInstance, RejectionNote, StudyFacts, TriageDecision
+from db import assessments, instances, rejection_notes, study_status
+from db.database import Database
+from db.records import Ingest, NotEligible, ReceivedInstance, RejectionNote
 from node.dicom.association_policy import AssociationPolicy
 from node.dicom.document_content import DocumentContent, read_document_content
 from node.dicom.eligibility import check_eligibility
@@ -29,7 +29,7 @@ from node.dicom.instance_store import SET_ASIDE, InstanceStore, SpoolFile, Store
 from node.dicom.received_header import UnreadableDataSetError, describe, is_stat, read_header, text
 from node.dicom.spool import Answer, StoreCommand
 from workers.clock import Clock
-from workers.open_worklist import triage_study
+from workers.open_database import triage_study
 
 # PS3.4 table B.2-1, and PS3.7 annex C for the last.
 SUCCESS = 0x0000
@@ -43,36 +43,6 @@ _PREFIX_LENGTH = 128 + 4
 _GROUP_LENGTH_LENGTH = 12
 
 log = logging.getLogger(__name__)
-
-
-class Recorder(Protocol):
-    """The part of :class:`db.worklist.Worklist` that receiving needs."""
-
-    def record_instance(
-        self, received: ReceivedInstance, not_eligible: NotEligible | None, pipeline: str, now: datetime
-    ) -> Ingest:
-        """Record an instance with its job."""
-
-    def recorded_files(self, paths: Sequence[str]) -> frozenset[str]:
-        """Which of these paths are those of recorded instances."""
-
-    def is_own_result(self, sop_instance_uid: str) -> bool:
-        """Say whether this node has made the object."""
-
-    def reject_instances(self, note: RejectionNote, now: datetime) -> tuple[int, ...]:
-        """Take back the images that a rejection note names; the studies that have changed."""
-
-    def record_assessment(self, assessment: Assessment, instance_id: int, now: datetime) -> int:
-        """Store what a received assessment says of our findings; how many of its statements fit none."""
-
-    def report_by_object(self, instance_id: int, actor: str, now: datetime) -> bool:
-        """Mark the study of a received report as reported; False where nothing has changed."""
-
-    def study_facts(self, study_id: int) -> StudyFacts:
-        """What triage needs to know."""
-
-    def record_triage(self, study_id: int, decision: TriageDecision, now: datetime) -> None:
-        """Write what triage decides."""
 
 
 Enqueue = Callable[[Sequence[tuple[int, bool]]], None]
@@ -101,14 +71,14 @@ class InstanceReceiver:
     def __init__(
         self,
         store: InstanceStore,
-        worklist: Recorder,
+        database: Database,
         enqueue: Enqueue,
         policy: Policy,
         clock: Clock,
         write_lock: AbstractContextManager[object] | None = None,
     ) -> None:
         self._store = store
-        self._worklist = worklist
+        self._database = database
         self._enqueue = enqueue
         self._policy = policy
         self._clock = clock
@@ -172,7 +142,9 @@ class InstanceReceiver:
     def _remove_failed(self) -> None:
         """Remove data sets that were answered with a failure and not recorded. Runs before anything is received."""
         failed_files = self._store.failed_files()
-        recorded = self._worklist.recorded_files(list(failed_files.values())) if failed_files else frozenset()
+        recorded = (
+            self._database.read(instances.recorded_files, list(failed_files.values())) if failed_files else frozenset()
+        )
         for note, kept in failed_files.items():
             if kept not in recorded:
                 (self._store.folder / kept).unlink(missing_ok=True)
@@ -199,7 +171,7 @@ class InstanceReceiver:
     def _eligibility_of(self, header: Dataset) -> NotEligible | None:
         sop_instance_uid = text(header, "SOPInstanceUID")
         may_be_own = sop_instance_uid.startswith(f"{self._policy.uid_root}.")
-        own = may_be_own and self._worklist.is_own_result(sop_instance_uid)
+        own = may_be_own and self._database.read(instances.is_own_result, sop_instance_uid)
         return check_eligibility(header, self._policy.eligibility, own=own)
 
     def _describe(
@@ -225,7 +197,14 @@ class InstanceReceiver:
         return read_document_content(self._store.folder / received.path, received, not_eligible, self._policy.triage)
 
     def _record(self, received: ReceivedInstance, not_eligible: NotEligible | None, content: DocumentContent) -> None:
-        ingest = self._worklist.record_instance(received, not_eligible, self._policy.pipeline, self._clock())
+        ingest = self._database.write(
+            instances.record_instance,
+            received,
+            not_eligible,
+            self._policy.pipeline,
+            self._database.rules.patients,
+            self._clock(),
+        )
         log.info(
             "instance %d: %s",
             ingest.instance_id,
@@ -246,14 +225,14 @@ class InstanceReceiver:
         if content.rejection is not None:
             self._apply_rejection(content.rejection, instance_id, now)
         if content.assessment is not None:
-            unmatched = self._worklist.record_assessment(content.assessment, instance_id, now)
+            unmatched = self._database.write(assessments.record, content.assessment, instance_id, now)
             count = len(content.assessment.statements)
             log.info("instance %d is an assessment: %d statements, %d unmatched", instance_id, count, unmatched)
-        if content.reported and self._worklist.report_by_object(instance_id, sender, now):
+        if content.reported and self._database.write(study_status.report_by_object, instance_id, sender, now):
             log.info("instance %d is a report; its study leaves the worklist", instance_id)
 
     def _apply_rejection(self, note: RejectionNote, instance_id: int, now: datetime) -> None:
-        studies = self._worklist.reject_instances(note, now)
+        studies = self._database.write(rejection_notes.reject, note, now)
         for study_id in studies:
             self._triage_again(study_id, now)
         log.warning(
@@ -261,7 +240,7 @@ class InstanceReceiver:
         )
 
     def _triage_again(self, study_id: int, now: datetime) -> None:
-        triage_study(study_id, self._worklist, self._policy.triage, now)
+        triage_study(study_id, self._database, self._policy.triage, now)
 
     def _recover(self, path: Path) -> bool:
         command, offset = _read_preface(path)

@@ -32,8 +32,8 @@ from pynetdicom.transport import ThreadedAssociationServer
 
 from config.logging import escaped, quieten_libraries
 from config.settings import Listener, Settings, SettingsError
+from db.database import Database
 from db.engine import connect, migrate
-from db.worklist import Worklist
 from node.dicom.association_policy import AssociationPolicy
 from node.dicom.connection_limits import Connections
 from node.dicom.dimse import StorageDimse
@@ -52,7 +52,7 @@ from node.dicom.storage_commitment import CommitmentReports
 from node.dicom.upper_layer import MinimumRate, ReceivingDul
 from workers.clock import utc_now
 from workers.enqueue import TaskQueue
-from workers.open_worklist import worklist_of
+from workers.open_database import database_of
 from workers.pipeline_digest import active_pipeline_digest
 from workers.verification import take_report, verification_tools
 
@@ -328,12 +328,12 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
             settings.triage,
         )
         write_lock = threading.Lock() if engine.dialect.name == "sqlite" else None
-        worklist = worklist_of(settings, engine)
-        receiver = InstanceReceiver(store, worklist, dispatcher.enqueue, policy, utc_now, write_lock)
+        database = database_of(settings, engine)
+        receiver = InstanceReceiver(store, database, dispatcher.enqueue, policy, utc_now, write_lock)
         receiver.recover()
         dispatcher.dispatch()
         scp = StorageScp(
-            settings.listener, store, receiver, association_policy, dispatcher.dispatch, reports_of(settings, worklist)
+            settings.listener, store, receiver, association_policy, dispatcher.dispatch, reports_of(settings, database)
         )
         # All objects made so far stay; garbage collection need not examine them each time.
         gc.collect()
@@ -348,11 +348,11 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
         store.close()
 
 
-def reports_of(settings: Settings, worklist: Worklist) -> CommitmentReports | None:
+def reports_of(settings: Settings, database: Database) -> CommitmentReports | None:
     """The handler of Storage Commitment reports; None if no destination is verified by them."""
     if all(destination.verification != "commitment" for destination in settings.destinations):
         return None
-    tools = verification_tools(settings, worklist)
+    tools = verification_tools(settings, database)
     return CommitmentReports(lambda uid, committed, failed: take_report(uid, committed, failed, tools))
 
 

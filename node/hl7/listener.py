@@ -23,12 +23,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from config.integrations import HL7
 from config.settings import Settings
+from db import orders
 from db.engine import connect, migrate
 from node.hl7.connection_limits import ConnectionState, Limits, connection_to_close
 from node.hl7.receiver import Receiver
 from workers.clock import utc_now
 from workers.hl7.mllp import Deframer, FramingError, frame
-from workers.open_worklist import worklist_of
+from workers.open_database import database_of
 
 log = logging.getLogger(__name__)
 
@@ -219,11 +220,11 @@ def run_hl7(settings: Settings, ready: Callable[[int], None], stop: threading.Ev
     """
     engine = connect(settings.database_url)
     migrate(engine)
-    worklist = worklist_of(settings, engine)
-    receiver = Receiver(settings, worklist, utc_now, lambda: uuid.uuid4().hex[:20])
+    database = database_of(settings, engine)
+    receiver = Receiver(settings, database, utc_now, lambda: uuid.uuid4().hex[:20])
 
     def clean_up() -> None:
-        worklist.forget_messages(utc_now() - timedelta(days=settings.hl7.keep_days))
+        database.write(orders.forget, utc_now() - timedelta(days=settings.hl7.keep_days))
 
     asyncio.run(_run(Listener(settings.hl7, receiver.answer), clean_up, ready, stop))
 

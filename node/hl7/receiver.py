@@ -14,15 +14,16 @@ from datetime import datetime
 from sqlalchemy.exc import SQLAlchemyError
 
 from config.settings import Settings
+from db import orders
+from db.database import Database
 from db.errors import DatabaseError
 from db.orders import MessageResult, OtherPatientError
 from db.patients import PlaceholderError
-from db.worklist import Worklist
 from node.hl7.acknowledgement import MessageProblem, acknowledge, problem_of
 from node.hl7.interpretation import interpret
 from workers.clock import Clock
 from workers.hl7.message import DATA_TYPE, INTERNAL, UNKNOWN_KEY, MessageError, Segment, read_header, read_message
-from workers.open_worklist import triage_study
+from workers.open_database import triage_study
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class Receiver:
     """Processes messages. ``new_id`` returns control IDs for acknowledgements."""
 
     settings: Settings
-    worklist: Worklist
+    database: Database
     clock: Clock
     new_id: Callable[[], str]
 
@@ -70,7 +71,7 @@ class Receiver:
         rules = self.settings.hl7
         read = read_message(raw, rules.character_set, rules.character_sets)
         message = interpret(read, raw, rules)
-        result = self.worklist.receive_message(message, now)
+        result = self.database.write(orders.receive, message, self.database.rules.patients, now)
         log.info(
             "%s: %s", message.kind, "was received before" if result.repeat else f"studies {list(result.study_ids)}"
         )
@@ -84,7 +85,7 @@ class Receiver:
         """Repeat the triage of the changed studies. The message is committed, so a failure does not affect it."""
         for study_id in result.study_ids:
             try:
-                triage_study(study_id, self.worklist, self.settings.triage, now)
+                triage_study(study_id, self.database, self.settings.triage, now)
             except SQLAlchemyError as error:
                 log.error("study %d: triage failed (%s); the next change repeats it", study_id, type(error).__name__)
 

@@ -6,18 +6,19 @@ Each changes the database, writes the audit trail, and enqueues the work that fo
 
 from __future__ import annotations
 
+from db import deliveries, holds, jobs
 from db.errors import RecordNotFoundError
 from db.model_states import ModelState, Switched, set_model_state
 from db.records import Priority
 from db.user_tables import Verdict
 from node.web.dependencies import Services
 from node.web.middleware import RequestContext
-from workers.open_worklist import triage_study
+from workers.open_database import triage_study
 
 
 def retry_job(context: RequestContext, study_id: int, job_id: int) -> None:
     """Run a job again."""
-    context.services.worklist.requeue_job(job_id, context.actor, "asked for on the admin page", context.now)
+    context.services.database.write(jobs.requeue, job_id, context.actor, "asked for on the admin page", context.now)
     context.services.task_queue.enqueue_jobs([(job_id, False)])
     context.audit("retry job", f"job {job_id}", study_id)
     triage_again(context.services, study_id, context)
@@ -25,7 +26,9 @@ def retry_job(context: RequestContext, study_id: int, job_id: int) -> None:
 
 def send_again(context: RequestContext, study_id: int, delivery_id: int) -> None:
     """Send a delivery again."""
-    context.services.worklist.requeue_delivery(delivery_id, context.actor, "asked for on the admin page", context.now)
+    context.services.database.write(
+        deliveries.requeue, delivery_id, context.actor, "asked for on the admin page", context.now
+    )
     context.services.task_queue.enqueue_deliveries([delivery_id])
     context.audit("re-send", f"delivery {delivery_id}", study_id)
 
@@ -33,14 +36,14 @@ def send_again(context: RequestContext, study_id: int, delivery_id: int) -> None
 def hold(context: RequestContext, study_id: int, reason: str) -> None:
     """Put a study and everything of it that has not been sent on hold."""
     reason = reason.strip()[:200] or "put on hold by hand"
-    context.services.worklist.hold_study(study_id, reason, context.actor, context.now)
+    context.services.database.write(holds.hold, study_id, reason, context.actor, context.now)
     context.audit("hold", "study", study_id, reason)
 
 
 def release(context: RequestContext, study_id: int) -> None:
     """Release a study on hold."""
-    jobs = context.services.worklist.release_study(study_id, context.actor, context.now)
-    context.services.task_queue.enqueue_jobs([(job_id, False) for job_id in jobs])
+    job_ids = context.services.database.write(holds.release, study_id, context.actor, context.now)
+    context.services.task_queue.enqueue_jobs([(job_id, False) for job_id in job_ids])
     context.audit("release", "study", study_id)
     triage_again(context.services, study_id, context)
 
@@ -101,4 +104,4 @@ def switch_model(context: RequestContext, name: str, state: ModelState, reason: 
 
 def triage_again(services: Services, study_id: int, context: RequestContext) -> None:
     """Repeat the triage decision with the current facts."""
-    triage_study(study_id, services.worklist, services.settings.triage, context.now)
+    triage_study(study_id, services.database, services.settings.triage, context.now)

@@ -11,11 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
+from db import studies
 from db.assessments import Unmatched, unmatched
 from db.audit import AuditEntry
 from db.errors import DatabaseError, RecordNotFoundError
 from db.feedback import Agreement, FeedbackRecord, IdentifiedFinding
 from db.model_states import ModelState, Switch, model_history
+from db.queries import study_details
 from db.queries.statistics import Failure, RunningWorker
 from db.queries.worklist import Order, Show
 from db.records import Priority, StudyDetail, WorklistRow
@@ -263,7 +265,7 @@ def _without_name(context: RequestContext, row: WorklistRow) -> WorklistRow:
 
 def _study(context: RequestContext) -> StudyAnswer:
     study_id, services = context.number("study"), context.services
-    detail = services.worklist.study_detail(study_id)
+    detail = services.database.read(study_details.study_detail, study_id)
     if services.settings.admin.hide_patient_names:
         detail = replace(detail, row=replace(detail.row, patient_name=formatting.NAME_HIDDEN))
     context.audit("view study", "study", study_id, "by the API")
@@ -330,7 +332,7 @@ def _study_action(act: Callable[[RequestContext, int], None]) -> Callable[[Reque
 
     def run(context: RequestContext) -> BaseModel:
         study_id = context.number("study")
-        context.services.worklist.study_facts(study_id)
+        context.services.database.read(studies.facts, study_id, context.services.database.rules.patients)
         act(context, study_id)
         row = _without_name(context, context.services.reading.rows([study_id])[0])
         names = {name: getattr(row, name) for name in StudyName.model_fields if name != "id"}
@@ -341,14 +343,16 @@ def _study_action(act: Callable[[RequestContext, int], None]) -> Callable[[Reque
 
 def _retry(context: RequestContext, study_id: int) -> None:
     job_id = context.number("job")
-    if job_id not in {job.id for job in context.services.worklist.study_detail(study_id).jobs}:
+    if job_id not in {job.id for job in context.services.database.read(study_details.study_detail, study_id).jobs}:
         raise RecordNotFoundError("job", job_id)
     actions.retry_job(context, study_id, job_id)
 
 
 def _resend(context: RequestContext, study_id: int) -> None:
     delivery_id = context.number("delivery")
-    if delivery_id not in {one.id for one in context.services.worklist.study_detail(study_id).deliveries}:
+    if delivery_id not in {
+        one.id for one in context.services.database.read(study_details.study_detail, study_id).deliveries
+    }:
         raise RecordNotFoundError("delivery", delivery_id)
     actions.send_again(context, study_id, delivery_id)
 

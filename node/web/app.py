@@ -25,7 +25,9 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from config.settings import Admin, Destination, Settings
+from db import model_states
 from db.audit import AuditTrail
+from db.database import Database
 from db.engine import connect, migrate
 from db.feedback import Feedback
 from db.queries.monitoring import ModelMonitoring
@@ -33,7 +35,6 @@ from db.queries.statistics import Statistics
 from db.queries.worklist import ReadingList
 from db.study_status import Reporting
 from db.users import Accounts
-from db.worklist import Worklist
 from node.monitoring.drift import Counts
 from node.web import charts, formatting
 from node.web.api import api_endpoints
@@ -55,7 +56,7 @@ _REMOVE_SECONDS = 30.0
 
 def create_app(
     settings: Settings,
-    worklist: Worklist,
+    database: Database,
     engine: Engine,
     *,
     task_queue: TaskQueue,
@@ -70,7 +71,7 @@ def create_app(
     services = Services(
         settings=settings,
         engine=engine,
-        worklist=worklist,
+        database=database,
         accounts=accounts or Accounts(engine),
         audit=AuditTrail(engine),
         reading=ReadingList(engine),
@@ -219,21 +220,21 @@ def run_admin(settings: Settings, ready: Callable[[int], None], stop: threading.
         OSError: The address cannot be bound.
     """
     from workers.enqueue import TaskQueue as BrokerTaskQueue
-    from workers.open_worklist import worklist_of
+    from workers.open_database import database_of
 
     settings.store.folder.mkdir(parents=True, exist_ok=True)
     engine = connect(settings.database_url)
     migrate(engine)
     task_queue = BrokerTaskQueue(settings.broker_url)
-    worklist = worklist_of(settings, engine)
+    database = database_of(settings, engine)
     with Readers(ReadingLimits(settings.admin.upload_bytes)) as readers:
         app = create_app(
             settings,
-            worklist,
+            database,
             engine,
             task_queue=task_queue,
             clock=lambda: datetime.now(UTC),
-            load_image_predictor=lambda: load_image_predictor(settings, worklist),
+            load_image_predictor=lambda: load_image_predictor(settings, database),
             echo=lambda destination: call(settings, destination),
             readers=readers,
         )
@@ -245,7 +246,7 @@ def run_admin(settings: Settings, ready: Callable[[int], None], stop: threading.
     engine.dispose()
 
 
-def load_image_predictor(settings: Settings, worklist: Worklist) -> ImagePredictor:
+def load_image_predictor(settings: Settings, database: Database) -> ImagePredictor:
     """Load the active pipeline on the CPU: the page must not use a worker's GPU.
 
     Model states that users have set apply here too.
@@ -256,7 +257,7 @@ def load_image_predictor(settings: Settings, worklist: Worklist) -> ImagePredict
 
     loaded = load_predictor(active_pipeline(settings), device="cpu", threads=settings.workers.threads)
     resolver = ModelStateResolver(loaded, activated_pipeline(settings))
-    return CurrentPredictor(lambda: resolver.resolve(worklist.model_states()).predictor)
+    return CurrentPredictor(lambda: resolver.resolve(database.read(model_states.current_states)).predictor)
 
 
 def _configuration(app: Starlette, settings: Admin) -> uvicorn.Config:

@@ -12,12 +12,12 @@ from sqlalchemy import Engine
 
 from config.settings import Destination, Settings
 from db.audit import AuditTrail
+from db.database import Database
 from db.feedback import Feedback
 from db.queries.statistics import Statistics
 from db.queries.worklist import ReadingList
 from db.study_status import Reporting
 from db.users import Accounts
-from db.worklist import Worklist
 from node.monitoring.drift import Counts
 from node.web.event_stream import Feed
 from node.web.rendering import Radiographs
@@ -42,7 +42,7 @@ class Services:
 
     settings: Settings
     engine: Engine
-    worklist: Worklist
+    database: Database
     accounts: Accounts
     audit: AuditTrail
     reading: ReadingList

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, inspect, text
 
+from db.database import Database
 from db.engine import connect, migrate
-from db.worklist import Worklist
 from tests.postgres import PostgresServer, postgres_server
 from tests.rules import NO_RULES
 
@@ -80,5 +80,5 @@ def engine(url: str) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def worklist(engine: Engine) -> Worklist:
-    return Worklist(engine, NO_RULES)
+def database(engine: Engine) -> Database:
+    return Database(engine, NO_RULES)

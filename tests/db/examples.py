@@ -6,8 +6,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from db import jobs
+from db.database import Database
+from db.queries import study_details
 from db.records import FindingRecord, Job, NotEligible, Outcome, ReceivedInstance, ResultRecord
-from db.worklist import Worklist
+from tests.commands import record_instance
 
 NOW = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -50,27 +53,27 @@ def outcome(first: int = 100, **changes: Any) -> Outcome:
     return replace(Outcome(findings=(finding(),), results=results, destinations=TO_PACS), **changes)
 
 
-def record(worklist: Worklist, number: int = 1, study: int = 1, **changes: Any) -> int:
+def record(database: Database, number: int = 1, study: int = 1, **changes: Any) -> int:
     """Record an eligible instance and give its job."""
-    return worklist.record_instance(received(number, study, **changes), None, PIPELINE, NOW).job_ids[0]
+    return record_instance(database, received(number, study, **changes), None, PIPELINE, NOW).job_ids[0]
 
 
-def claim(worklist: Worklist, job_id: int, worker: str = "w1", **changes: Any) -> Job:
-    job = worklist.claim_job(job_id, worker, changes.get("now", NOW), MINUTE)
+def claim(database: Database, job_id: int, worker: str = "w1", **changes: Any) -> Job:
+    job = database.write(jobs.claim, job_id, worker, changes.get("now", NOW), MINUTE)
     assert job is not None
     return job
 
 
-def finished(worklist: Worklist, number: int = 1, study: int = 1) -> tuple[int, tuple[int, ...]]:
+def finished(database: Database, number: int = 1, study: int = 1) -> tuple[int, tuple[int, ...]]:
     """Record, claim and finish; give the job and its deliveries."""
-    job_id = record(worklist, number, study)
-    claim(worklist, job_id)
-    deliveries = worklist.finish_job(job_id, "w1", outcome(1000 * study + 10 * number), NOW)
+    job_id = record(database, number, study)
+    claim(database, job_id)
+    deliveries = database.write(jobs.finish, job_id, "w1", outcome(1000 * study + 10 * number), NOW)
     assert deliveries is not None
     return job_id, deliveries
 
 
-def study_of(worklist: Worklist, study: int = 1) -> int:
-    found = worklist.find_study(f"1.2.826.0.2.{study}")
+def study_of(database: Database, study: int = 1) -> int:
+    found = database.read(study_details.find_study, f"1.2.826.0.2.{study}")
     assert found is not None
     return found

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 from sqlalchemy import Engine
 
+from db import deliveries, jobs
+from db.database import Database
 from db.destinations import Associations
-from db.worklist import Worklist
+from tests.commands import record_instance
 from tests.db.examples import HOUR, MINUTE, NOW, PIPELINE, SECOND, claim, outcome, received
 
 BOTH = {"pacs": ("seg", "sr"), "viewer": ("seg", "sr")}
 TWO = {"pacs": 2, "viewer": 2}
 
 
-def sent_to_both(worklist: Worklist, number: int = 1) -> dict[str, int]:
+def sent_to_both(database: Database, number: int = 1) -> dict[str, int]:
     """A finished job with deliveries to two destinations; the SEG's delivery of each."""
-    (job_id,) = worklist.record_instance(received(1, number), None, PIPELINE, NOW).job_ids
-    claim(worklist, job_id)
-    ids = worklist.finish_job(job_id, "w1", outcome(1000 * number, destinations=BOTH), NOW)
+    (job_id,) = record_instance(database, received(1, number), None, PIPELINE, NOW).job_ids
+    claim(database, job_id)
+    ids = database.write(jobs.finish, job_id, "w1", outcome(1000 * number, destinations=BOTH), NOW)
     assert ids is not None
-    taken = [worklist.claim_delivery(each, "looks", NOW, SECOND) for each in ids]
+    taken = [database.write(deliveries.claim, each, "looks", NOW, SECOND) for each in ids]
     first = {each.destination: each.id for each in reversed(taken) if each is not None and each.kind == "seg"}
-    worklist.release_deliveries("looks", NOW)
+    database.write(deliveries.release, "looks", NOW)
     return first
 
 
-def test_a_destination_has_its_share_of_the_workers_and_no_more(worklist: Worklist, engine: Engine) -> None:
-    of, associations = sent_to_both(worklist), Associations(engine)
+def test_a_destination_has_its_share_of_the_workers_and_no_more(database: Database, engine: Engine) -> None:
+    of, associations = sent_to_both(database), Associations(engine)
     taken = [associations.take(of["pacs"], TWO, f"w{number}", NOW, MINUTE) is not None for number in range(3)]
     assert taken == [True, True, False]
     assert associations.take(of["viewer"], TWO, "w4", NOW, MINUTE) is not None, "the other one has its own"
@@ -33,8 +35,8 @@ def test_a_destination_has_its_share_of_the_workers_and_no_more(worklist: Workli
     assert associations.take(of["pacs"], TWO, "w5", NOW, MINUTE) is not None
 
 
-def test_what_dead_workers_had_is_free_again(worklist: Worklist, engine: Engine) -> None:
-    of, associations = sent_to_both(worklist), Associations(engine)
+def test_what_dead_workers_had_is_free_again(database: Database, engine: Engine) -> None:
+    of, associations = sent_to_both(database), Associations(engine)
     for number in (1, 2):
         assert associations.take(of["pacs"], TWO, f"host/{number}#1", NOW, MINUTE) is not None
     assert associations.take(of["pacs"], TWO, "host/3#1", NOW + MINUTE, MINUTE) is not None, "their leases are over"
@@ -43,12 +45,12 @@ def test_what_dead_workers_had_is_free_again(worklist: Worklist, engine: Engine)
     assert associations.take(of["pacs"], TWO, "host/2#2", NOW, MINUTE) is not None
 
 
-def test_a_silent_destination_is_left_alone_by_everybody(worklist: Worklist, engine: Engine) -> None:
-    of, associations = sent_to_both(worklist), Associations(engine)
+def test_a_silent_destination_is_left_alone_by_everybody(database: Database, engine: Engine) -> None:
+    of, associations = sent_to_both(database), Associations(engine)
     associations.silent("pacs", NOW + MINUTE)
     assert Associations(engine).take(of["pacs"], TWO, "w1", NOW + 59 * SECOND, MINUTE) is None
-    assert not {of["pacs"]} & set(worklist.deliveries_to_enqueue(NOW + 59 * SECOND, SECOND))
-    assert of["viewer"] in worklist.deliveries_to_enqueue(NOW + 59 * SECOND, SECOND)
+    assert not {of["pacs"]} & set(database.read(deliveries.to_enqueue, NOW + 59 * SECOND, SECOND))
+    assert of["viewer"] in database.read(deliveries.to_enqueue, NOW + 59 * SECOND, SECOND)
 
     probe = associations.take(of["pacs"], TWO, "w1", NOW + MINUTE, MINUTE)
     assert probe is not None
@@ -60,9 +62,9 @@ def test_a_silent_destination_is_left_alone_by_everybody(worklist: Worklist, eng
     assert again.failures == 0
 
 
-def test_the_many_that_wait_for_one_do_not_hide_what_waits_for_another(worklist: Worklist, engine: Engine) -> None:
-    of = [sent_to_both(worklist, number) for number in range(1, 6)]
-    dispatched = worklist.deliveries_to_enqueue(NOW + HOUR, MINUTE, limit=4)
+def test_the_many_that_wait_for_one_do_not_hide_what_waits_for_another(database: Database, engine: Engine) -> None:
+    of = [sent_to_both(database, number) for number in range(1, 6)]
+    dispatched = database.read(deliveries.to_enqueue, NOW + HOUR, MINUTE, limit=4)
     assert len(dispatched) == 4
     waiting = Associations(engine).waiting("viewer", NOW + HOUR)
     assert len(waiting) == 10, "SEG and SR of five"
@@ -70,16 +72,16 @@ def test_the_many_that_wait_for_one_do_not_hide_what_waits_for_another(worklist:
     assert {each["viewer"] for each in of} <= set(waiting)
 
 
-def test_claims_that_end_with_their_process_are_counted(worklist: Worklist, engine: Engine) -> None:
+def test_claims_that_end_with_their_process_are_counted(database: Database, engine: Engine) -> None:
     del engine
-    delivery_id, now = sent_to_both(worklist)["pacs"], NOW
+    delivery_id, now = sent_to_both(database)["pacs"], NOW
     for lost in (1, 2):  # the helper's own claim is the first
         now += HOUR
-        taken = worklist.claim_delivery(delivery_id, "w1", now, MINUTE)
+        taken = database.write(deliveries.claim, delivery_id, "w1", now, MINUTE)
         assert taken is not None
         assert taken.lost == lost
-    assert worklist.retry_delivery(delivery_id, "w1", "busy", now, SECOND)
-    taken = worklist.claim_delivery(delivery_id, "w1", now + SECOND, MINUTE)
+    assert database.write(deliveries.retry, delivery_id, "w1", "busy", now, SECOND)
+    taken = database.write(deliveries.claim, delivery_id, "w1", now + SECOND, MINUTE)
     assert taken is not None
     assert taken.lost == 0, "it has come to an end with a word"
     assert taken.series_instance_uid == "2.25.1"

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
+from db.database import Database
 from db.engine import connect, writing
 from db.errors import DatabaseURLError
-from db.worklist import Worklist
+from db.queries.worklist import ReadingList
 from tests.db.examples import record
 from tests.rules import NO_RULES
 
@@ -54,16 +55,16 @@ def test_a_writer_takes_the_lock_when_it_begins_and_a_reader_does_not_wait(tmp_p
 
 
 def test_a_child_after_a_fork_does_not_use_its_parents_connection(engine: Engine) -> None:
-    worklist = Worklist(engine, NO_RULES)
-    record(worklist, study=1)
+    database = Database(engine, NO_RULES)
+    record(database, study=1)
     child = os.fork()
     if child == 0:
         code = 1
         try:
-            record(worklist, study=2)
+            record(database, study=2)
             code = 0
         finally:
             os._exit(code)
-    record(worklist, study=3)
+    record(database, study=3)
     assert os.waitpid(child, 0)[1] == 0
-    assert len(worklist.worklist()) == 3
+    assert len(ReadingList(database.engine).page()) == 3

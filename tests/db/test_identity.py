@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from db import jobs
+from db.database import Database
 from db.node_rules import Rules
 from db.notifications import NotificationRules
 from db.orders import HospitalMessage, OrderKeys, OrderNews, OtherPatientError
 from db.patients import PatientIdentifier, PatientNews, PatientRules, PlaceholderError
+from db.queries import study_details
 from db.records import Priority
-from db.worklist import Worklist
+from tests.commands import receive_message, record_instance, study_facts
 from tests.db.examples import HOUR, NOW, PIPELINE, claim, finding, outcome, received, record, study_of
 
 B123, C555 = PatientIdentifier("123", "B"), PatientIdentifier("555", "C")
@@ -24,8 +27,8 @@ STAT: dict[str, Any] = {"priority": Priority.URGENT, "says_priority": True}
 JANE = {"patient_name": "Doe^Jane", "patient_birth_date": "19700101", "patient_sex": "F"}
 
 
-def opened(engine: Engine, *own: str, placeholders: tuple[str, ...] = ("unknown", "0+")) -> Worklist:
-    return Worklist(engine, Rules(NotificationRules(), PatientRules(own, placeholders)))
+def opened(engine: Engine, *own: str, placeholders: tuple[str, ...] = ("unknown", "0+")) -> Database:
+    return Database(engine, Rules(NotificationRules(), PatientRules(own, placeholders)))
 
 
 def said(*patients: PatientNews, orders: tuple[OrderNews, ...] = ()) -> HospitalMessage:
@@ -33,8 +36,8 @@ def said(*patients: PatientNews, orders: tuple[OrderNews, ...] = ()) -> Hospital
     return HospitalMessage("RIS|HOSPITAL", f"M{number}", f"{number:064x}", "ADT^A08", orders, patients)
 
 
-def name_of(worklist: Worklist, study: int = 1) -> str:
-    return worklist.study_detail(study_of(worklist, study)).row.patient_name
+def name_of(database: Database, study: int = 1) -> str:
+    return database.read(study_details.study_detail, study_of(database, study)).row.patient_name
 
 
 RENAMED = PatientNews(TWO_NAMES, name="Roe^Jane")
@@ -56,20 +59,20 @@ RENAMED = PatientNews(TWO_NAMES, name="Roe^Jane")
 def test_an_id_without_issuer_is_of_the_nodes_own_issuer_and_no_other(
     engine: Engine, own: tuple[str, ...], issuer: str, renamed: bool
 ) -> None:
-    worklist = opened(engine, *own)
-    record(worklist, patient_id="555", issuer_of_patient_id=issuer)
-    result = worklist.receive_message(said(RENAMED), NOW)
-    assert (name_of(worklist) == "Roe^Jane") is renamed
+    database = opened(engine, *own)
+    record(database, patient_id="555", issuer_of_patient_id=issuer)
+    result = receive_message(database, said(RENAMED), NOW)
+    assert (name_of(database) == "Roe^Jane") is renamed
     assert bool(result.study_ids) is renamed
 
 
 def test_a_message_says_when_only_the_setting_could_tell_whose_study_it_is(engine: Engine) -> None:
-    worklist = opened(engine)
-    record(worklist, patient_id="555")
-    assert worklist.receive_message(said(RENAMED), NOW).issuer_unknown
-    assert not worklist.receive_message(said(PatientNews((PatientIdentifier("9", "B"),))), NOW).issuer_unknown
+    database = opened(engine)
+    record(database, patient_id="555")
+    assert receive_message(database, said(RENAMED), NOW).issuer_unknown
+    assert not receive_message(database, said(PatientNews((PatientIdentifier("9", "B"),))), NOW).issuer_unknown
     known = opened(engine, "A")
-    assert not known.receive_message(said(PatientNews(TWO_NAMES, name="Poe^Jane")), NOW).issuer_unknown
+    assert not receive_message(known, said(PatientNews(TWO_NAMES, name="Poe^Jane")), NOW).issuer_unknown
 
 
 def merged(*prior: PatientIdentifier) -> PatientNews:
@@ -80,28 +83,30 @@ def merged(*prior: PatientIdentifier) -> PatientNews:
 def test_a_merge_moves_a_study_without_issuer_only_under_its_own(
     engine: Engine, own: tuple[str, ...], now: str
 ) -> None:
-    worklist = opened(engine, *own)
-    record(worklist, patient_id="99")
-    worklist.receive_message(said(merged(PatientIdentifier("99", "B"), PatientIdentifier("99", "C"))), NOW)
-    detail = worklist.study_detail(study_of(worklist))
+    database = opened(engine, *own)
+    record(database, patient_id="99")
+    receive_message(database, said(merged(PatientIdentifier("99", "B"), PatientIdentifier("99", "C"))), NOW)
+    detail = database.read(study_details.study_detail, study_of(database))
     assert (detail.row.patient_id, detail.issuer_of_patient_id) == (now, "")
-    record(worklist, study=2, patient_id="99")
-    assert worklist.study_detail(study_of(worklist, 2)).row.patient_id == now, "and so does what comes later"
+    record(database, study=2, patient_id="99")
+    assert database.read(study_details.study_detail, study_of(database, 2)).row.patient_id == now, (
+        "and so does what comes later"
+    )
 
 
 def test_a_merge_across_issuers_writes_the_new_one(engine: Engine) -> None:
-    worklist = opened(engine, "A")
-    record(worklist, patient_id="99")
-    worklist.receive_message(said(merged(PatientIdentifier("99"))), NOW)
-    detail = worklist.study_detail(study_of(worklist))
+    database = opened(engine, "A")
+    record(database, patient_id="99")
+    receive_message(database, said(merged(PatientIdentifier("99"))), NOW)
+    detail = database.read(study_details.study_detail, study_of(database))
     assert (detail.row.patient_id, detail.issuer_of_patient_id) == ("123", "B")
 
 
 def test_the_survivor_of_a_merge_is_the_one_of_the_same_issuer_under_any_of_its_names(engine: Engine) -> None:
-    worklist = opened(engine, "C", "1.2.3")
-    record(worklist, patient_id="99")
-    worklist.receive_message(said(merged(PatientIdentifier("99", "1.2.3"))), NOW)
-    assert worklist.study_detail(study_of(worklist)).row.patient_id == "555"
+    database = opened(engine, "C", "1.2.3")
+    record(database, patient_id="99")
+    receive_message(database, said(merged(PatientIdentifier("99", "1.2.3"))), NOW)
+    assert database.read(study_details.study_detail, study_of(database)).row.patient_id == "555"
 
 
 def ordered(**changes: Any) -> OrderNews:
@@ -109,14 +114,14 @@ def ordered(**changes: Any) -> OrderNews:
 
 
 def test_an_order_of_another_issuer_does_not_touch_a_study(engine: Engine) -> None:
-    worklist = opened(engine)
-    record(worklist, patient_id="555")
+    database = opened(engine)
+    record(database, patient_id="555")
     with pytest.raises(OtherPatientError, match="patient_id_issuers"):
-        worklist.receive_message(said(orders=(ordered(reported=True),)), NOW)
+        receive_message(database, said(orders=(ordered(reported=True),)), NOW)
     with pytest.raises(OtherPatientError, match="another patient"):
-        opened(engine, "A").receive_message(said(orders=(ordered(reported=True),)), NOW)
-    assert not worklist.study_facts(study_of(worklist)).reported
-    assert opened(engine, "C").receive_message(said(orders=(ordered(),)), NOW).study_ids
+        receive_message(opened(engine, "A"), said(orders=(ordered(reported=True),)), NOW)
+    assert not study_facts(database, study_of(database)).reported
+    assert receive_message(opened(engine, "C"), said(orders=(ordered(),)), NOW).study_ids
 
 
 @pytest.mark.parametrize(
@@ -131,19 +136,19 @@ def test_an_order_of_another_issuer_does_not_touch_a_study(engine: Engine) -> No
 def test_an_order_that_is_ahead_is_remembered_under_each_of_its_identifiers(
     engine: Engine, own: tuple[str, ...], image: PatientIdentifier, urgent: bool
 ) -> None:
-    worklist = opened(engine, *own)
-    worklist.receive_message(said(orders=(ordered(),)), NOW)
-    record(worklist, patient_id=image.patient_id, issuer_of_patient_id=image.issuer)
+    database = opened(engine, *own)
+    receive_message(database, said(orders=(ordered(),)), NOW)
+    record(database, patient_id=image.patient_id, issuer_of_patient_id=image.issuer)
     wanted = Priority.URGENT if urgent else None
-    assert worklist.study_facts(study_of(worklist)).hospital_priority is wanted
+    assert study_facts(database, study_of(database)).hospital_priority is wanted
 
 
 @pytest.mark.parametrize(("own", "flag"), [((), ""), (("A",), "patient"), (("B",), "")])
 def test_images_of_one_study_with_and_without_issuer(engine: Engine, own: tuple[str, ...], flag: str) -> None:
-    worklist = opened(engine, *own)
-    worklist.record_instance(received(1, patient_id="123"), None, PIPELINE, NOW)
-    worklist.record_instance(received(2, patient_id="123", issuer_of_patient_id="B"), None, PIPELINE, NOW)
-    assert worklist.study_detail(study_of(worklist)).instances[1].flag == flag
+    database = opened(engine, *own)
+    record_instance(database, received(1, patient_id="123"), None, PIPELINE, NOW)
+    record_instance(database, received(2, patient_id="123", issuer_of_patient_id="B"), None, PIPELINE, NOW)
+    assert database.read(study_details.study_detail, study_of(database)).instances[1].flag == flag
 
 
 @pytest.mark.parametrize(
@@ -155,26 +160,26 @@ def test_images_of_one_study_with_and_without_issuer(engine: Engine, own: tuple[
     ],
 )
 def test_nobody_is_corrected_or_merged_under_a_placeholder(engine: Engine, news: PatientNews) -> None:
-    worklist = opened(engine)
-    record(worklist, patient_id="UNKNOWN")
-    record(worklist, study=2, patient_id="P1")
+    database = opened(engine)
+    record(database, patient_id="UNKNOWN")
+    record(database, study=2, patient_id="P1")
     with pytest.raises(PlaceholderError):
-        worklist.receive_message(said(news), NOW)
-    record(worklist, study=3, patient_id="UNKNOWN")
-    ids = [worklist.study_detail(study_of(worklist, study)).row.patient_id for study in (1, 2, 3)]
+        receive_message(database, said(news), NOW)
+    record(database, study=3, patient_id="UNKNOWN")
+    ids = [database.read(study_details.study_detail, study_of(database, study)).row.patient_id for study in (1, 2, 3)]
     assert ids == ["UNKNOWN", "P1", "UNKNOWN"]
-    assert name_of(worklist) == "Doe^Jane"
+    assert name_of(database) == "Doe^Jane"
 
 
-def priors(worklist: Worklist, **changes: str) -> int:
+def priors(database: Database, **changes: str) -> int:
     """How many earlier films tell of a finding: one was made of Jane Doe, then one with ``changes``."""
     for study, values in ((1, JANE), (2, JANE | changes)):
         at = NOW + timedelta(hours=study)
         instance = received(1, study, **{"patient_id": changes.get("patient_id", "P1"), **values})
-        (job,) = worklist.record_instance(instance, None, PIPELINE, at).job_ids
-        claim(worklist, job, now=at)
-        worklist.finish_job(job, "w1", outcome(100 * study, findings=(finding(),)), at + HOUR)
-    return len(worklist.study_facts(study_of(worklist, 2)).priors)
+        (job,) = record_instance(database, instance, None, PIPELINE, at).job_ids
+        claim(database, job, now=at)
+        database.write(jobs.finish, job, "w1", outcome(100 * study, findings=(finding(),)), at + HOUR)
+    return len(study_facts(database, study_of(database, 2)).priors)
 
 
 @pytest.mark.parametrize(
@@ -199,10 +204,10 @@ def test_a_prior_needs_the_same_identity(engine: Engine, changes: dict[str, str]
 
 def test_an_id_alone_makes_nobody_known(engine: Engine) -> None:
     nobody = {"patient_name": "", "patient_birth_date": "", "patient_sex": "F"}
-    worklist = opened(engine)
+    database = opened(engine)
     for study in (1, 2):
         at = NOW + timedelta(hours=study)
-        (job,) = worklist.record_instance(received(1, study, patient_id="P1", **nobody), None, PIPELINE, at).job_ids
-        claim(worklist, job, now=at)
-        worklist.finish_job(job, "w1", outcome(100 * study, findings=(finding(),)), at + HOUR)
-    assert worklist.study_facts(study_of(worklist, 2)).priors == ()
+        (job,) = record_instance(database, received(1, study, patient_id="P1", **nobody), None, PIPELINE, at).job_ids
+        claim(database, job, now=at)
+        database.write(jobs.finish, job, "w1", outcome(100 * study, findings=(finding(),)), at + HOUR)
+    assert study_facts(database, study_of(database, 2)).priors == ()

@@ -6,7 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from db import deliveries, holds, jobs, studies
+from db.database import Database
 from db.errors import DuplicateResultError, RecordNotFoundError, StudyOnHoldError, TransitionError
+from db.queries import study_details
+from db.queries.worklist import ReadingList
 from db.records import (
     DeliveryState,
     InstanceState,
@@ -15,7 +19,7 @@ from db.records import (
     Outcome,
     StudyState,
 )
-from db.worklist import Worklist
+from tests.commands import study_facts
 from tests.db.examples import (
     HOUR,
     MINUTE,
@@ -33,12 +37,12 @@ from tests.db.examples import (
 NOT_ANALYSED_IMAGE = NotEligible("blank", "the image is blank")
 
 
-def job_state(worklist: Worklist, study: int = 1) -> JobState:
-    return worklist.study_detail(study_of(worklist, study)).jobs[0].state
+def job_state(database: Database, study: int = 1) -> JobState:
+    return database.read(study_details.study_detail, study_of(database, study)).jobs[0].state
 
 
-def test_a_claim_gives_what_the_worker_needs(worklist: Worklist) -> None:
-    job = claim(worklist, record(worklist, stat=True))
+def test_a_claim_gives_what_the_worker_needs(database: Database) -> None:
+    job = claim(database, record(database, stat=True))
     source = received()
     assert (job.sop_instance_uid, job.instance_digest, job.instance_path) == (
         source.sop_instance_uid,
@@ -48,36 +52,36 @@ def test_a_claim_gives_what_the_worker_needs(worklist: Worklist) -> None:
     assert (job.state, job.attempts, job.revision, job.stat, job.created_at) == (JobState.RUNNING, 1, 1, True, NOW)
 
 
-def test_a_running_job_is_claimed_again_only_after_its_lease(worklist: Worklist) -> None:
-    job_id = record(worklist)
-    claim(worklist, job_id)
-    assert worklist.claim_job(job_id, "w2", NOW + MINUTE - SECOND, MINUTE) is None
-    assert claim(worklist, job_id, "w2", now=NOW + MINUTE).attempts == 2
-    assert worklist.finish_job(job_id, "w1", outcome(), NOW + MINUTE) is None
-    assert worklist.fail_job(job_id, "w1", "late", NOW + MINUTE) is False
-    assert worklist.retry_job(job_id, "w1", "late", NOW + MINUTE, SECOND) is False
-    detail = worklist.study_detail(study_of(worklist))
+def test_a_running_job_is_claimed_again_only_after_its_lease(database: Database) -> None:
+    job_id = record(database)
+    claim(database, job_id)
+    assert database.write(jobs.claim, job_id, "w2", NOW + MINUTE - SECOND, MINUTE) is None
+    assert claim(database, job_id, "w2", now=NOW + MINUTE).attempts == 2
+    assert database.write(jobs.finish, job_id, "w1", outcome(), NOW + MINUTE) is None
+    assert database.write(jobs.fail, job_id, "w1", "late", NOW + MINUTE) is False
+    assert database.write(jobs.retry, job_id, "w1", "late", NOW + MINUTE, SECOND) is False
+    detail = database.read(study_details.study_detail, study_of(database))
     assert (detail.jobs[0].state, detail.jobs[0].worker, detail.results) == (JobState.RUNNING, "w2", ())
 
 
-def test_claiming_what_is_not_there_gives_none(worklist: Worklist) -> None:
-    assert worklist.claim_job(4711, "w1", NOW, MINUTE) is None
+def test_claiming_what_is_not_there_gives_none(database: Database) -> None:
+    assert database.write(jobs.claim, 4711, "w1", NOW, MINUTE) is None
     with pytest.raises(RecordNotFoundError, match="there is no job 4711"):
-        worklist.finish_job(4711, "w1", outcome(), NOW)
+        database.write(jobs.finish, 4711, "w1", outcome(), NOW)
 
 
-def test_finishing_writes_findings_results_and_deliveries_together(worklist: Worklist) -> None:
-    job_id = record(worklist)
-    claim(worklist, job_id)
+def test_finishing_writes_findings_results_and_deliveries_together(database: Database) -> None:
+    job_id = record(database)
+    claim(database, job_id)
     extra = outcome(
         findings=(finding(), finding("lung_opacity", probability=None, present=False, shadow=True, area_mm2=12.5)),
         destinations={"pacs": ("seg", "sr"), "viewer": ("sr",)},
         timings={"predict": 0.25},
     )
-    deliveries = worklist.finish_job(job_id, "w1", extra, NOW + SECOND)
-    assert deliveries is not None
-    assert len(deliveries) == 3
-    detail = worklist.study_detail(study_of(worklist))
+    delivery_ids = database.write(jobs.finish, job_id, "w1", extra, NOW + SECOND)
+    assert delivery_ids is not None
+    assert len(delivery_ids) == 3
+    detail = database.read(study_details.study_detail, study_of(database))
     assert detail.jobs[0].findings == extra.findings
     assert detail.jobs[0].timings == {"predict": 0.25}
     assert detail.jobs[0].finished_at == NOW + SECOND
@@ -89,95 +93,95 @@ def test_finishing_writes_findings_results_and_deliveries_together(worklist: Wor
     ]
     assert detail.row.present == (finding(),)
     assert detail.row.deliveries_open == 3
-    assert worklist.deliveries_of_job(job_id) == deliveries
+    assert database.read(deliveries.of_job, job_id) == delivery_ids
 
 
-def test_finishing_twice_writes_once(worklist: Worklist) -> None:
-    job_id, deliveries = finished(worklist)
-    before = worklist.study_detail(study_of(worklist))
-    assert worklist.finish_job(job_id, "w1", outcome(1010), NOW + MINUTE) == deliveries
-    assert worklist.finish_job(job_id, "w2", outcome(1010), NOW + MINUTE) is None
-    assert worklist.study_detail(study_of(worklist)) == before
+def test_finishing_twice_writes_once(database: Database) -> None:
+    job_id, delivery_ids = finished(database)
+    before = database.read(study_details.study_detail, study_of(database))
+    assert database.write(jobs.finish, job_id, "w1", outcome(1010), NOW + MINUTE) == delivery_ids
+    assert database.write(jobs.finish, job_id, "w2", outcome(1010), NOW + MINUTE) is None
+    assert database.read(study_details.study_detail, study_of(database)) == before
 
 
-def test_a_result_of_other_work_stops_the_end_of_a_job(worklist: Worklist) -> None:
-    finished(worklist)
-    job_id = record(worklist, 2)
-    claim(worklist, job_id)
+def test_a_result_of_other_work_stops_the_end_of_a_job(database: Database) -> None:
+    finished(database)
+    job_id = record(database, 2)
+    claim(database, job_id)
     with pytest.raises(DuplicateResultError, match=r"2\.25\.1010"):
-        worklist.finish_job(job_id, "w1", outcome(1010), NOW)
-    assert worklist.study_detail(study_of(worklist)).jobs[1].state is JobState.RUNNING
+        database.write(jobs.finish, job_id, "w1", outcome(1010), NOW)
+    assert database.read(study_details.study_detail, study_of(database)).jobs[1].state is JobState.RUNNING
 
 
-def test_an_not_analysed_image_is_refused_by_its_job(worklist: Worklist) -> None:
-    job_id = record(worklist)
-    claim(worklist, job_id)
-    assert worklist.finish_job(job_id, "w1", Outcome(not_analysed=NOT_ANALYSED_IMAGE), NOW) == ()
-    detail = worklist.study_detail(study_of(worklist))
+def test_an_not_analysed_image_is_refused_by_its_job(database: Database) -> None:
+    job_id = record(database)
+    claim(database, job_id)
+    assert database.write(jobs.finish, job_id, "w1", Outcome(not_analysed=NOT_ANALYSED_IMAGE), NOW) == ()
+    detail = database.read(study_details.study_detail, study_of(database))
     assert detail.jobs[0].not_analysed == NOT_ANALYSED_IMAGE
     assert (detail.instances[0].state, detail.instances[0].not_eligible) == (
         InstanceState.NOT_ELIGIBLE,
         NOT_ANALYSED_IMAGE,
     )
-    facts = worklist.study_facts(detail.row.study_id)
+    facts = study_facts(database, detail.row.study_id)
     assert (facts.images_not_eligible, facts.images_not_analysed, facts.jobs_done, detail.row.not_eligible) == (
         0,
         1,
         1,
         1,
     )
-    worklist.requeue_job(job_id, "admin", "look again", NOW)
-    facts = worklist.study_facts(detail.row.study_id)
+    database.write(jobs.requeue, job_id, "admin", "look again", NOW)
+    facts = study_facts(database, detail.row.study_id)
     assert (facts.images_not_analysed, facts.jobs_waiting) == (0, 1)
-    assert worklist.worklist()[0].not_eligible == 0
-    assert worklist.study_detail(detail.row.study_id).instances[0].state is InstanceState.ELIGIBLE
+    assert ReadingList(database.engine).page()[0].not_eligible == 0
+    assert database.read(study_details.study_detail, detail.row.study_id).instances[0].state is InstanceState.ELIGIBLE
 
 
-def test_a_retry_is_due_later_and_enqueued_for_when_due(worklist: Worklist) -> None:
-    job_id = record(worklist)
-    claim(worklist, job_id)
-    assert worklist.retry_job(job_id, "w1", "destination is full", NOW, MINUTE)
-    assert worklist.jobs_to_enqueue(NOW + MINUTE - SECOND, HOUR) == ()
-    assert worklist.claim_job(job_id, "w1", NOW + MINUTE - SECOND, MINUTE) is None
-    assert worklist.jobs_to_enqueue(NOW + MINUTE, HOUR) == ((job_id, False),)
-    worklist.mark_dispatched([job_id], NOW + MINUTE)
-    assert worklist.jobs_to_enqueue(NOW + MINUTE, HOUR) == ()
-    assert claim(worklist, job_id, now=NOW + MINUTE).attempts == 2
+def test_a_retry_is_due_later_and_enqueued_for_when_due(database: Database) -> None:
+    job_id = record(database)
+    claim(database, job_id)
+    assert database.write(jobs.retry, job_id, "w1", "destination is full", NOW, MINUTE)
+    assert database.read(jobs.to_enqueue, NOW + MINUTE - SECOND, HOUR) == ()
+    assert database.write(jobs.claim, job_id, "w1", NOW + MINUTE - SECOND, MINUTE) is None
+    assert database.read(jobs.to_enqueue, NOW + MINUTE, HOUR) == ((job_id, False),)
+    database.write(jobs.mark_dispatched, [job_id], NOW + MINUTE)
+    assert database.read(jobs.to_enqueue, NOW + MINUTE, HOUR) == ()
+    assert claim(database, job_id, now=NOW + MINUTE).attempts == 2
 
 
-def test_a_failed_job_is_failed_until_a_person_asks(worklist: Worklist) -> None:
-    job_id = record(worklist)
-    claim(worklist, job_id)
-    assert worklist.fail_job(job_id, "w1", "native crash", NOW)
-    assert worklist.jobs_to_enqueue(NOW + HOUR, SECOND) == ()
-    assert worklist.claim_job(job_id, "w1", NOW + HOUR, MINUTE) is None
-    assert worklist.queue_counts() == {"jobs.failed": 1}
-    worklist.requeue_job(job_id, "admin", "driver updated", NOW + HOUR)
-    assert worklist.jobs_to_enqueue(NOW + HOUR, HOUR) == ((job_id, False),)
-    job = claim(worklist, job_id, now=NOW + HOUR)
+def test_a_failed_job_is_failed_until_a_person_asks(database: Database) -> None:
+    job_id = record(database)
+    claim(database, job_id)
+    assert database.write(jobs.fail, job_id, "w1", "native crash", NOW)
+    assert database.read(jobs.to_enqueue, NOW + HOUR, SECOND) == ()
+    assert database.write(jobs.claim, job_id, "w1", NOW + HOUR, MINUTE) is None
+    assert database.read(study_details.queue_counts) == {"jobs.failed": 1}
+    database.write(jobs.requeue, job_id, "admin", "driver updated", NOW + HOUR)
+    assert database.read(jobs.to_enqueue, NOW + HOUR, HOUR) == ((job_id, False),)
+    job = claim(database, job_id, now=NOW + HOUR)
     assert (job.attempts, job.revision, job.created_at) == (1, 1, NOW)
-    last = [one for one in worklist.study_detail(job.study_id).events if one.actor == "admin"]
+    last = [one for one in database.read(study_details.study_detail, job.study_id).events if one.actor == "admin"]
     assert [(one.from_state, one.to_state, one.cause, one.at) for one in last] == [
         ("failed", "queued", "driver updated", NOW + HOUR)
     ]
 
 
 def test_running_a_finished_job_again_makes_the_next_revision_and_replaces_what_was_not_sent(
-    worklist: Worklist,
+    database: Database,
 ) -> None:
-    job_id, (seg, sr) = finished(worklist)
-    study_id = study_of(worklist)
-    assert worklist.claim_delivery(seg, "w1", NOW, MINUTE)
-    assert worklist.delivery_sent(seg, "w1", NOW)
-    assert worklist.complete_study(study_id, (), {}, NOW) == ()
-    worklist.requeue_job(job_id, "admin", "new threshold", NOW + HOUR)
-    assert worklist.worklist()[0].state is StudyState.OPEN
-    assert worklist.worklist()[0].findings == (finding(),)
-    job = claim(worklist, job_id, now=NOW + HOUR)
+    job_id, (seg, sr) = finished(database)
+    study_id = study_of(database)
+    assert database.write(deliveries.claim, seg, "w1", NOW, MINUTE)
+    assert database.write(deliveries.sent, seg, "w1", NOW)
+    assert database.write(studies.complete, study_id, (), {}, NOW) == ()
+    database.write(jobs.requeue, job_id, "admin", "new threshold", NOW + HOUR)
+    assert ReadingList(database.engine).page()[0].state is StudyState.OPEN
+    assert ReadingList(database.engine).page()[0].findings == (finding(),)
+    job = claim(database, job_id, now=NOW + HOUR)
     assert (job.revision, job.created_at) == (2, NOW + HOUR)
     again = replace(outcome(2000), findings=(finding(present=False),))
-    assert worklist.finish_job(job_id, "w1", again, NOW + HOUR) is not None
-    detail = worklist.study_detail(study_id)
+    assert database.write(jobs.finish, job_id, "w1", again, NOW + HOUR) is not None
+    detail = database.read(study_details.study_detail, study_id)
     states = {one.id: one.state for one in detail.deliveries}
     assert (states[seg], states[sr]) == (DeliveryState.SENT, DeliveryState.WITHDRAWN)
     assert [one.revision for one in detail.results] == [1, 1, 2, 2]
@@ -186,70 +190,70 @@ def test_running_a_finished_job_again_makes_the_next_revision_and_replaces_what_
 
 
 @pytest.mark.parametrize("running", [False, True])
-def test_what_is_on_its_way_cannot_be_queued_again(worklist: Worklist, running: bool) -> None:
-    job_id = record(worklist)
+def test_what_is_on_its_way_cannot_be_queued_again(database: Database, running: bool) -> None:
+    job_id = record(database)
     if running:
-        claim(worklist, job_id)
+        claim(database, job_id)
     with pytest.raises(TransitionError, match=f"job {job_id} is {'running' if running else 'queued'}"):
-        worklist.requeue_job(job_id, "admin", "again", NOW)
+        database.write(jobs.requeue, job_id, "admin", "again", NOW)
 
 
-def test_a_job_of_a_on_hold_study_must_wait_for_its_release(worklist: Worklist) -> None:
-    job_id = record(worklist)
-    worklist.hold_study(study_of(worklist), "wrong patient", "admin", NOW)
+def test_a_job_of_a_on_hold_study_must_wait_for_its_release(database: Database) -> None:
+    job_id = record(database)
+    database.write(holds.hold, study_of(database), "wrong patient", "admin", NOW)
     with pytest.raises(StudyOnHoldError, match="wrong patient"):
-        worklist.requeue_job(job_id, "admin", "again", NOW)
+        database.write(jobs.requeue, job_id, "admin", "again", NOW)
 
 
-def test_a_job_that_runs_while_its_study_is_on_hold_leaves_on_hold_deliveries(worklist: Worklist) -> None:
-    job_id = record(worklist)
-    claim(worklist, job_id)
-    study_id = study_of(worklist)
-    worklist.hold_study(study_id, "merged", "admin", NOW)
-    assert worklist.finish_job(job_id, "w1", outcome(), NOW) == ()
-    detail = worklist.study_detail(study_id)
+def test_a_job_that_runs_while_its_study_is_on_hold_leaves_on_hold_deliveries(database: Database) -> None:
+    job_id = record(database)
+    claim(database, job_id)
+    study_id = study_of(database)
+    database.write(holds.hold, study_id, "merged", "admin", NOW)
+    assert database.write(jobs.finish, job_id, "w1", outcome(), NOW) == ()
+    detail = database.read(study_details.study_detail, study_id)
     assert {one.state for one in detail.deliveries} == {DeliveryState.ON_HOLD}
     for one in detail.deliveries:
-        assert worklist.claim_delivery(one.id, "w1", NOW, MINUTE) is None
-    worklist.release_study(study_id, "admin", NOW)
-    assert len(worklist.deliveries_to_enqueue(NOW, HOUR)) == 2
+        assert database.write(deliveries.claim, one.id, "w1", NOW, MINUTE) is None
+    database.write(holds.release, study_id, "admin", NOW)
+    assert len(database.read(deliveries.to_enqueue, NOW, HOUR)) == 2
 
 
-def test_a_retry_in_a_on_hold_study_is_on_hold(worklist: Worklist) -> None:
-    job_id = record(worklist)
-    claim(worklist, job_id)
-    worklist.hold_study(study_of(worklist), "merged", "admin", NOW)
-    assert worklist.retry_job(job_id, "w1", "no memory", NOW, SECOND)
-    assert job_state(worklist) is JobState.ON_HOLD
-    assert worklist.release_study(study_of(worklist), "admin", NOW) == (job_id,)
+def test_a_retry_in_a_on_hold_study_is_on_hold(database: Database) -> None:
+    job_id = record(database)
+    claim(database, job_id)
+    database.write(holds.hold, study_of(database), "merged", "admin", NOW)
+    assert database.write(jobs.retry, job_id, "w1", "no memory", NOW, SECOND)
+    assert job_state(database) is JobState.ON_HOLD
+    assert database.write(holds.release, study_of(database), "admin", NOW) == (job_id,)
 
 
-def test_the_jobs_of_dead_workers_go_back_to_the_queue(worklist: Worklist) -> None:
-    mine, other, like = (record(worklist, study=study) for study in (1, 2, 3))
-    claim(worklist, mine, "host_1.7")
-    claim(worklist, other, "host_2.7")
-    claim(worklist, like, "hostX1.7")
-    assert worklist.release_jobs("host_1.", NOW) == (mine,)
-    assert worklist.jobs_to_enqueue(NOW, HOUR) == ((mine, False),)
-    assert worklist.finish_job(mine, "host_1.7", outcome(), NOW) is None
+def test_the_jobs_of_dead_workers_go_back_to_the_queue(database: Database) -> None:
+    mine, other, like = (record(database, study=study) for study in (1, 2, 3))
+    claim(database, mine, "host_1.7")
+    claim(database, other, "host_2.7")
+    claim(database, like, "hostX1.7")
+    assert database.write(jobs.release, "host_1.", NOW) == (mine,)
+    assert database.read(jobs.to_enqueue, NOW, HOUR) == ((mine, False),)
+    assert database.write(jobs.finish, mine, "host_1.7", outcome(), NOW) is None
 
 
-def test_lost_messages_are_enqueued_again_stat_first(worklist: Worklist) -> None:
-    routine = record(worklist, study=1)
-    stat = record(worklist, study=2, stat=True)
-    left = record(worklist, study=3)
-    claim(worklist, left)
-    assert worklist.jobs_to_enqueue(NOW + SECOND, MINUTE) == ()
+def test_lost_messages_are_enqueued_again_stat_first(database: Database) -> None:
+    routine = record(database, study=1)
+    stat = record(database, study=2, stat=True)
+    left = record(database, study=3)
+    claim(database, left)
+    assert database.read(jobs.to_enqueue, NOW + SECOND, MINUTE) == ()
     later = NOW + MINUTE
-    assert worklist.jobs_to_enqueue(later, MINUTE) == ((stat, True), (routine, False), (left, False))
-    assert worklist.jobs_to_enqueue(later, MINUTE, limit=1) == ((stat, True),)
-    worklist.mark_dispatched([routine, stat, left], later)
-    assert worklist.jobs_to_enqueue(later + SECOND, MINUTE) == ()
-    assert len(worklist.jobs_to_enqueue(later + MINUTE, MINUTE)) == 3
+    assert database.read(jobs.to_enqueue, later, MINUTE) == ((stat, True), (routine, False), (left, False))
+    assert database.read(jobs.to_enqueue, later, MINUTE, limit=1) == ((stat, True),)
+    database.write(jobs.mark_dispatched, [routine, stat, left], later)
+    assert database.read(jobs.to_enqueue, later + SECOND, MINUTE) == ()
+    assert len(database.read(jobs.to_enqueue, later + MINUTE, MINUTE)) == 3
 
 
-def test_late_jobs_are_those_that_have_not_ended(worklist: Worklist) -> None:
-    waiting = record(worklist, study=1)
-    finished(worklist, study=2)
-    assert worklist.late_jobs(NOW + HOUR - SECOND, HOUR) == ()
-    assert worklist.late_jobs(NOW + HOUR, HOUR) == (waiting,)
+def test_late_jobs_are_those_that_have_not_ended(database: Database) -> None:
+    waiting = record(database, study=1)
+    finished(database, study=2)
+    assert database.read(jobs.late, NOW + HOUR - SECOND, HOUR) == ()
+    assert database.read(jobs.late, NOW + HOUR, HOUR) == (waiting,)

@@ -13,9 +13,10 @@ from alembic.migration import MigrationContext
 from alembic.util import CommandError
 from sqlalchemy import Engine, inspect, text
 
+from db.database import Database
 from db.engine import _alembic_config, connect, migrate, schema_problem, writing
+from db.queries.worklist import ReadingList
 from db.tables import Base
-from db.worklist import Worklist
 from tests.db.examples import record
 from tests.rules import NO_RULES
 
@@ -43,9 +44,9 @@ def test_the_migrations_make_what_the_tables_say(empty: Engine) -> None:
 
 def test_migrating_again_keeps_what_is_there(empty: Engine) -> None:
     migrate(empty)
-    record(Worklist(empty, NO_RULES))
+    record(Database(empty, NO_RULES))
     migrate(empty)
-    assert len(Worklist(empty, NO_RULES).worklist()) == 1
+    assert len(ReadingList(Database(empty, NO_RULES).engine).page()) == 1
 
 
 def test_the_migrations_can_be_taken_back(empty: Engine) -> None:

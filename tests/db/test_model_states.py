@@ -8,12 +8,15 @@ import pytest
 from sqlalchemy import Engine
 
 from config.settings import Triage
+from db import deliveries, jobs, model_states, studies
 from db.audit import AuditTrail
-from db.model_states import AS_CONFIGURED, ModelState, Switched, model_history, model_states, set_model_state
+from db.database import Database
+from db.model_states import AS_CONFIGURED, ModelState, Switched, latest_switches, model_history, set_model_state
 from db.notifications import NotificationRules, Notifications
 from db.order_tables import NotificationState
+from db.queries import study_details
 from db.records import DeliveryDetail, DeliveryState, FindingRecord
-from db.worklist import Worklist
+from tests.commands import record_triage, study_facts
 from tests.db.examples import HOUR, MINUTE, NOW, TO_PACS, claim, finding, finished, outcome, record, result, study_of
 from tests.rules import alarming
 from workers.triage import decide
@@ -26,28 +29,28 @@ def switch(engine: Engine, state: ModelState, name: str = MODEL) -> Switched:
     return set_model_state(engine, name, state, actor="ada", reason="notifications on every  rib", now=NOW)
 
 
-def deliveries(worklist: Worklist, study: int = 1) -> tuple[DeliveryDetail, ...]:
-    return worklist.study_detail(study_of(worklist, study)).deliveries
+def deliveries_of(database: Database, study: int = 1) -> tuple[DeliveryDetail, ...]:
+    return database.read(study_details.study_detail, study_of(database, study)).deliveries
 
 
-def done_with(worklist: Worklist, *findings: FindingRecord, study: int = 1) -> tuple[int, ...]:
-    job_id = record(worklist, study=study)
-    claim(worklist, job_id)
-    made = worklist.finish_job(job_id, "w1", replace(outcome(1000 * study), findings=findings), NOW)
+def done_with(database: Database, *findings: FindingRecord, study: int = 1) -> tuple[int, ...]:
+    job_id = record(database, study=study)
+    claim(database, job_id)
+    made = database.write(jobs.finish, job_id, "w1", replace(outcome(1000 * study), findings=findings), NOW)
     assert made is not None
     return made
 
 
-def test_the_latest_decision_counts_and_every_one_is_kept(engine: Engine, worklist: Worklist) -> None:
-    assert worklist.model_states() == {}
+def test_the_latest_decision_counts_and_every_one_is_kept(engine: Engine, database: Database) -> None:
+    assert database.read(model_states.current_states) == {}
     switch(engine, ModelState.OFF)
     switch(engine, ModelState.SHADOW, "another")
     switch(engine, ModelState.SHADOW)
-    assert worklist.model_states() == {MODEL: ModelState.SHADOW, "another": ModelState.SHADOW}
+    assert database.read(model_states.current_states) == {MODEL: ModelState.SHADOW, "another": ModelState.SHADOW}
     latest, first = model_history(engine, MODEL)
     assert (first.before, first.state, first.reason) == (AS_CONFIGURED, ModelState.OFF, "notifications on every rib")
     assert (latest.before, latest.state, latest.actor, latest.at) == ("off", ModelState.SHADOW, "ada", NOW)
-    assert model_states(engine)[MODEL] == latest
+    assert latest_switches(engine)[MODEL] == latest
 
 
 def test_a_switch_is_audited_and_the_same_again_is_nothing(engine: Engine) -> None:
@@ -60,86 +63,86 @@ def test_a_switch_is_audited_and_the_same_again_is_nothing(engine: Engine) -> No
 
 
 @pytest.mark.parametrize("state", [ModelState.OFF, ModelState.SHADOW])
-def test_what_has_not_left_is_on_hold_with_words(engine: Engine, worklist: Worklist, state: ModelState) -> None:
-    finished(worklist)
+def test_what_has_not_left_is_on_hold_with_words(engine: Engine, database: Database, state: ModelState) -> None:
+    finished(database)
     assert switch(engine, state).on_hold == 2
-    for one in deliveries(worklist):
+    for one in deliveries_of(database):
         assert one.state is ON_HOLD
         assert f"the model {MODEL} was" in one.error
         assert "by ada" in one.error
-    detail = worklist.study_detail(study_of(worklist))
+    detail = database.read(study_details.study_detail, study_of(database))
     assert [(event.to_state, event.actor) for event in detail.events][-2:] == [("on_hold", "ada")] * 2
 
 
-def test_what_another_model_said_goes_on(engine: Engine, worklist: Worklist) -> None:
-    done_with(worklist, finding(model="another"), finding(shadow=True))
+def test_what_another_model_said_goes_on(engine: Engine, database: Database) -> None:
+    done_with(database, finding(model="another"), finding(shadow=True))
     assert switch(engine, ModelState.OFF) == Switched(changed=True, on_hold=0)
-    assert {one.state for one in deliveries(worklist)} == {PENDING}
+    assert {one.state for one in deliveries_of(database)} == {PENDING}
 
 
-def test_activating_holds_nothing_and_releases_nothing(engine: Engine, worklist: Worklist) -> None:
-    made = done_with(worklist, finding())
+def test_activating_holds_nothing_and_releases_nothing(engine: Engine, database: Database) -> None:
+    made = done_with(database, finding())
     assert switch(engine, ModelState.ACTIVE).on_hold == 0
     switch(engine, ModelState.OFF)
     switch(engine, ModelState.ACTIVE)
-    assert {one.state for one in deliveries(worklist)} == {ON_HOLD}
-    worklist.requeue_delivery(made[0], "ada", "still wanted", NOW)
-    assert worklist.claim_delivery(made[0], "w2", NOW, MINUTE) is not None
+    assert {one.state for one in deliveries_of(database)} == {ON_HOLD}
+    database.write(deliveries.requeue, made[0], "ada", "still wanted", NOW)
+    assert database.write(deliveries.claim, made[0], "w2", NOW, MINUTE) is not None
 
 
-def test_a_switch_between_the_task_queue_and_the_claim_is_noticed(engine: Engine, worklist: Worklist) -> None:
-    made = done_with(worklist, finding())
+def test_a_switch_between_the_task_queue_and_the_claim_is_noticed(engine: Engine, database: Database) -> None:
+    made = done_with(database, finding())
     switch(engine, ModelState.OFF)
     for one in made:
-        worklist.requeue_delivery(one, "ada", "try", NOW)  # as a person might, while the model is off
-    assert worklist.claim_delivery(made[0], "w2", NOW, MINUTE) is None
-    assert worklist.claim_deliveries("pacs", 1, study_of(worklist), "w2", NOW, MINUTE) == ()
-    assert {one.state for one in deliveries(worklist)} == {ON_HOLD}
+        database.write(deliveries.requeue, one, "ada", "try", NOW)  # as a person might, while the model is off
+    assert database.write(deliveries.claim, made[0], "w2", NOW, MINUTE) is None
+    assert database.write(deliveries.claim_group, "pacs", 1, study_of(database), "w2", NOW, MINUTE) == ()
+    assert {one.state for one in deliveries_of(database)} == {ON_HOLD}
 
 
-def test_what_was_being_sent_is_on_hold_before_its_next_attempt(engine: Engine, worklist: Worklist) -> None:
-    made = done_with(worklist, finding())
-    assert worklist.claim_delivery(made[0], "w2", NOW, MINUTE) is not None
+def test_what_was_being_sent_is_on_hold_before_its_next_attempt(engine: Engine, database: Database) -> None:
+    made = done_with(database, finding())
+    assert database.write(deliveries.claim, made[0], "w2", NOW, MINUTE) is not None
     assert switch(engine, ModelState.OFF).on_hold == 1
-    assert {one.state for one in deliveries(worklist)} == {SENDING, ON_HOLD}
-    assert worklist.claim_delivery(made[0], "w3", NOW + HOUR, MINUTE) is None
-    assert {one.state for one in deliveries(worklist)} == {ON_HOLD}
+    assert {one.state for one in deliveries_of(database)} == {SENDING, ON_HOLD}
+    assert database.write(deliveries.claim, made[0], "w3", NOW + HOUR, MINUTE) is None
+    assert {one.state for one in deliveries_of(database)} == {ON_HOLD}
 
 
-def test_a_summary_is_on_hold_with_its_study_s_findings(engine: Engine, worklist: Worklist) -> None:
-    finished(worklist)
-    finished(worklist, study=2)
-    study = study_of(worklist)
-    made = worklist.complete_study(study, (result("summary", 5000),), TO_PACS, NOW)
+def test_a_summary_is_on_hold_with_its_study_s_findings(engine: Engine, database: Database) -> None:
+    finished(database)
+    finished(database, study=2)
+    study = study_of(database)
+    made = database.write(studies.complete, study, (result("summary", 5000),), TO_PACS, NOW)
     assert made is not None
     assert len(made) == 1
     assert switch(engine, ModelState.OFF).on_hold == 5
-    assert {one.state for one in deliveries(worklist)} == {ON_HOLD}
+    assert {one.state for one in deliveries_of(database)} == {ON_HOLD}
 
 
-def test_a_new_revision_without_the_model_is_sent(engine: Engine, worklist: Worklist) -> None:
-    job_id, _ = finished(worklist)
+def test_a_new_revision_without_the_model_is_sent(engine: Engine, database: Database) -> None:
+    job_id, _ = finished(database)
     switch(engine, ModelState.OFF)
-    worklist.requeue_job(job_id, "ada", "again without it", NOW)
-    claim(worklist, job_id)
+    database.write(jobs.requeue, job_id, "ada", "again without it", NOW)
+    claim(database, job_id)
     again = replace(outcome(7000), findings=(finding(shadow=True), finding(model="another")), modes={MODEL: "off"})
-    made = worklist.finish_job(job_id, "w1", again, NOW)
+    made = database.write(jobs.finish, job_id, "w1", again, NOW)
     assert made is not None
-    assert worklist.claim_delivery(made[0], "w2", NOW, MINUTE) is not None
-    assert worklist.study_detail(study_of(worklist)).jobs[0].modes == {MODEL: "off"}
+    assert database.write(deliveries.claim, made[0], "w2", NOW, MINUTE) is not None
+    assert database.read(study_details.study_detail, study_of(database)).jobs[0].modes == {MODEL: "off"}
 
 
 def test_notifies_that_have_not_left_are_withdrawn_with_their_model(engine: Engine) -> None:
-    worklist, notifications = Worklist(engine, alarming(NotificationRules(("mail",)))), Notifications(engine)
+    database, notifications = Database(engine, alarming(NotificationRules(("mail",)))), Notifications(engine)
     for study, models in ((1, (MODEL,)), (2, (MODEL, "another")), (3, ("another",))):
-        done_with(worklist, *(finding(model=model) for model in models), study=study)
-        facts = worklist.study_facts(study_of(worklist, study))
+        done_with(database, *(finding(model=model) for model in models), study=study)
+        facts = study_facts(database, study_of(database, study))
         decision = decide(facts, Triage(), NOW)
-        worklist.record_triage(facts.study_id, decision, NOW)
+        record_triage(database, facts.study_id, decision, NOW)
     assert len(notifications.waiting("mail", NOW)) == 3
     assert switch(engine, ModelState.OFF).cancelled == 1
     assert len(notifications.waiting("mail", NOW)) == 2
-    (notification,) = notifications.of_study(study_of(worklist, 1))
+    (notification,) = notifications.of_study(study_of(database, 1))
     assert notification.state is NotificationState.WITHDRAWN
-    assert "switched off by ada" in worklist.study_detail(study_of(worklist, 1)).events[-1].cause
+    assert "switched off by ada" in database.read(study_details.study_detail, study_of(database, 1)).events[-1].cause
     assert switch(engine, ModelState.OFF, "another").cancelled == 2

@@ -9,12 +9,15 @@ from itertools import pairwise
 import pytest
 from sqlalchemy import Engine
 
+from db import jobs, rejection_notes
+from db.database import Database
 from db.model_states import ModelState, set_model_state
 from db.notifications import NotificationRules, Notifications, notification_key
 from db.order_tables import NOTIFICATION_TRANSITIONS, NotificationState
+from db.queries import study_details
 from db.records import Analysis, Outcome, Priority, RejectionNote, TriageDecision
 from db.study_status import Reporting
-from db.worklist import Worklist
+from tests.commands import record_instance, record_triage
 from tests.db.examples import HOUR, MINUTE, NOW, PIPELINE, SECOND, finding, received, study_of
 from tests.rules import alarming
 
@@ -22,17 +25,17 @@ BOTH = NotificationRules(("email", "webhook"))
 ALARM = TriageDecision(Priority.CRITICAL, NOW + 15 * MINUTE, Analysis.ANALYSED, "pneumothorax 90 %", (finding(),))
 
 
-def worklist_with(engine: Engine, rules: NotificationRules = BOTH, **changes: object) -> tuple[Worklist, int]:
-    worklist = Worklist(engine, alarming(rules))
-    find(worklist, **changes)
-    return worklist, study_of(worklist)
+def worklist_with(engine: Engine, rules: NotificationRules = BOTH, **changes: object) -> tuple[Database, int]:
+    database = Database(engine, alarming(rules))
+    find(database, **changes)
+    return database, study_of(database)
 
 
-def find(worklist: Worklist, number: int = 1, **changes: object) -> None:
+def find(database: Database, number: int = 1, **changes: object) -> None:
     """Do what listener and worker do with an image that shows two findings."""
-    (job,) = worklist.record_instance(received(number, **changes), None, PIPELINE, NOW).job_ids
-    worklist.claim_job(job, "w1", NOW, MINUTE)
-    worklist.finish_job(job, "w1", Outcome(findings=(finding(), finding("tension"))), NOW)
+    (job,) = record_instance(database, received(number, **changes), None, PIPELINE, NOW).job_ids
+    database.write(jobs.claim, job, "w1", NOW, MINUTE)
+    database.write(jobs.finish, job, "w1", Outcome(findings=(finding(), finding("tension"))), NOW)
 
 
 def told(engine: Engine, study: int) -> list[tuple[str, str]]:
@@ -40,26 +43,28 @@ def told(engine: Engine, study: int) -> list[tuple[str, str]]:
 
 
 def test_a_critical_finding_is_told_by_every_channel_once(engine: Engine) -> None:
-    worklist, study = worklist_with(engine)
-    worklist.record_triage(study, ALARM, NOW)
-    worklist.record_triage(study, replace(ALARM, reason="pneumothorax 95 %"), NOW + MINUTE)
+    database, study = worklist_with(engine)
+    record_triage(database, study, ALARM, NOW)
+    record_triage(database, study, replace(ALARM, reason="pneumothorax 95 %"), NOW + MINUTE)
     assert told(engine, study) == [("email", "pneumothorax"), ("webhook", "pneumothorax")]
-    events = [event for event in worklist.study_detail(study).events if event.entity == "notification"]
+    events = [
+        event for event in database.read(study_details.study_detail, study).events if event.entity == "notification"
+    ]
     assert [event.to_state for event in events] == ["pending", "pending"]
 
 
 def test_another_finding_is_told_too(engine: Engine) -> None:
-    worklist, study = worklist_with(engine, NotificationRules(("webhook",)))
-    worklist.record_triage(study, ALARM, NOW)
+    database, study = worklist_with(engine, NotificationRules(("webhook",)))
+    record_triage(database, study, ALARM, NOW)
     second = replace(ALARM, notifications=(finding(), finding("tension", probability=None)))
-    worklist.record_triage(study, second, NOW)
+    record_triage(database, study, second, NOW)
     assert told(engine, study) == [("webhook", "pneumothorax"), ("webhook", "tension")]
 
 
 def test_a_finding_on_two_images_is_one_notification_with_the_first_probability(engine: Engine) -> None:
-    worklist, study = worklist_with(engine, NotificationRules(("webhook",)))
-    worklist.record_triage(
-        study, replace(ALARM, notifications=(finding(probability=0.9), finding(probability=0.6))), NOW
+    database, study = worklist_with(engine, NotificationRules(("webhook",)))
+    record_triage(
+        database, study, replace(ALARM, notifications=(finding(probability=0.9), finding(probability=0.6))), NOW
     )
     (waiting,) = Notifications(engine).waiting("webhook", NOW)
     claimed = Notifications(engine).claim(waiting, "w", NOW, MINUTE)
@@ -68,21 +73,21 @@ def test_a_finding_on_two_images_is_one_notification_with_the_first_probability(
 
 
 def test_without_a_channel_nothing_is_written(engine: Engine) -> None:
-    worklist, study = worklist_with(engine, NotificationRules())
-    worklist.record_triage(study, ALARM, NOW)
+    database, study = worklist_with(engine, NotificationRules())
+    record_triage(database, study, ALARM, NOW)
     assert told(engine, study) == []
 
 
 def test_what_the_hospital_made_critical_itself_notifies_nobody(engine: Engine) -> None:
-    worklist, study = worklist_with(engine)
-    worklist.record_triage(study, replace(ALARM, notifications=()), NOW)
+    database, study = worklist_with(engine)
+    record_triage(database, study, replace(ALARM, notifications=()), NOW)
     assert told(engine, study) == []
 
 
 def test_a_reported_study_notifies_nobody(engine: Engine) -> None:
-    worklist, study = worklist_with(engine)
+    database, study = worklist_with(engine)
     Reporting(engine).mark_reported(study, NOW, actor="ann", cause="read")
-    worklist.record_triage(study, ALARM, NOW)
+    record_triage(database, study, ALARM, NOW)
     assert told(engine, study) == []
 
 
@@ -100,45 +105,49 @@ def test_a_reported_study_notifies_nobody(engine: Engine) -> None:
     ],
 )
 def test_a_study_that_was_taken_long_ago_notifies_nobody(engine: Engine, date: str, time: str, alarmed: bool) -> None:
-    worklist, study = worklist_with(engine, study_date=date, study_time=time)
-    worklist.record_triage(study, ALARM, NOW)
+    database, study = worklist_with(engine, study_date=date, study_time=time)
+    record_triage(database, study, ALARM, NOW)
     assert bool(told(engine, study)) is alarmed
 
 
 def test_a_study_that_is_run_again_after_days_notifies_nobody(engine: Engine) -> None:
-    worklist, study = worklist_with(engine)
-    worklist.record_triage(study, ALARM, NOW + 25 * HOUR)
+    database, study = worklist_with(engine)
+    record_triage(database, study, ALARM, NOW + 25 * HOUR)
     assert told(engine, study) == []
 
 
 def test_the_history_says_once_why_nobody_was_notified(engine: Engine) -> None:
-    worklist, study = worklist_with(engine, study_date="20190401")
+    database, study = worklist_with(engine, study_date="20190401")
     for _ in range(2):
-        worklist.record_triage(study, ALARM, NOW)
-    causes = [one.cause for one in worklist.study_detail(study).events if one.to_state == "on_hold_by_model"]
+        record_triage(database, study, ALARM, NOW)
+    causes = [
+        one.cause
+        for one in database.read(study_details.study_detail, study).events
+        if one.to_state == "on_hold_by_model"
+    ]
     assert causes == ["pneumothorax notifies nobody: the study was taken more than 24 hours before it came"]
 
 
 def test_an_image_that_is_taken_back_takes_its_notification_along(engine: Engine) -> None:
-    worklist, study = worklist_with(engine, NotificationRules(("email",)))
-    worklist.record_triage(study, ALARM, NOW)
+    database, study = worklist_with(engine, NotificationRules(("email",)))
+    record_triage(database, study, ALARM, NOW)
     notifications = Notifications(engine)
     (waiting,) = notifications.waiting("email", NOW)
     note = RejectionNote("1.2.3", "113001", "bad quality", (received().sop_instance_uid,))
-    worklist.reject_instances(note, NOW)
+    database.write(rejection_notes.reject, note, NOW)
     assert notifications.claim(waiting, "w", NOW, MINUTE) is None
     assert [one.state for one in notifications.of_study(study)] == [NotificationState.WITHDRAWN]
-    find(worklist, number=2)
-    worklist.record_triage(study, ALARM, NOW)
+    find(database, number=2)
+    record_triage(database, study, ALARM, NOW)
     assert notifications.claim(waiting, "w", NOW, MINUTE) is not None, "the next image shows it too"
     assert notifications.sent(waiting, "w", NOW)
-    worklist.record_triage(study, ALARM, NOW)
+    record_triage(database, study, ALARM, NOW)
     assert notifications.waiting("email", NOW) == ()
 
 
 def test_of_two_senders_one_gets_it(engine: Engine) -> None:
-    worklist, study = worklist_with(engine)
-    worklist.record_triage(study, ALARM, NOW)
+    database, study = worklist_with(engine)
+    record_triage(database, study, ALARM, NOW)
     notifications = Notifications(engine)
     (waiting,) = notifications.waiting("webhook", NOW)
     claimed = notifications.claim(waiting, "one", NOW, MINUTE)
@@ -154,8 +163,8 @@ def test_of_two_senders_one_gets_it(engine: Engine) -> None:
 
 
 def test_a_lease_that_is_over_frees_a_claim(engine: Engine) -> None:
-    worklist, study = worklist_with(engine)
-    worklist.record_triage(study, ALARM, NOW)
+    database, study = worklist_with(engine)
+    record_triage(database, study, ALARM, NOW)
     notifications = Notifications(engine)
     (waiting,) = notifications.waiting("email", NOW)
     assert notifications.claim(waiting, "dead", NOW, MINUTE) is not None
@@ -168,8 +177,8 @@ def test_a_lease_that_is_over_frees_a_claim(engine: Engine) -> None:
 
 
 def test_what_a_dead_sender_on_hold_is_free_at_once(engine: Engine) -> None:
-    worklist, study = worklist_with(engine)
-    worklist.record_triage(study, ALARM, NOW)
+    database, study = worklist_with(engine)
+    record_triage(database, study, ALARM, NOW)
     notifications = Notifications(engine)
     (waiting,) = notifications.waiting("email", NOW)
     notifications.claim(waiting, "notify-email@here#1", NOW, MINUTE)
@@ -179,8 +188,8 @@ def test_what_a_dead_sender_on_hold_is_free_at_once(engine: Engine) -> None:
 
 
 def test_another_attempt_comes_when_it_is_due(engine: Engine) -> None:
-    worklist, study = worklist_with(engine)
-    worklist.record_triage(study, ALARM, NOW)
+    database, study = worklist_with(engine)
+    record_triage(database, study, ALARM, NOW)
     notifications = Notifications(engine)
     (waiting,) = notifications.waiting("email", NOW)
     notifications.claim(waiting, "w", NOW, MINUTE)
@@ -195,8 +204,8 @@ def test_another_attempt_comes_when_it_is_due(engine: Engine) -> None:
 
 
 def test_a_report_withdraws_what_waits_and_stops_what_would_be_tried_again(engine: Engine) -> None:
-    worklist, study = worklist_with(engine)
-    worklist.record_triage(study, ALARM, NOW)
+    database, study = worklist_with(engine)
+    record_triage(database, study, ALARM, NOW)
     notifications = Notifications(engine)
     (leaving,) = notifications.waiting("email", NOW)
     notifications.claim(leaving, "w", NOW, MINUTE)
@@ -208,8 +217,8 @@ def test_a_report_withdraws_what_waits_and_stops_what_would_be_tried_again(engin
 
 
 def test_what_dies_on_its_way_is_withdrawn_where_the_study_is_reported_by_then(engine: Engine) -> None:
-    worklist, study = worklist_with(engine, NotificationRules(("email",)))
-    worklist.record_triage(study, ALARM, NOW)
+    database, study = worklist_with(engine, NotificationRules(("email",)))
+    record_triage(database, study, ALARM, NOW)
     notifications = Notifications(engine)
     (leaving,) = notifications.waiting("email", NOW)
     notifications.claim(leaving, "w", NOW, MINUTE)
@@ -219,8 +228,8 @@ def test_what_dies_on_its_way_is_withdrawn_where_the_study_is_reported_by_then(e
 
 
 def test_the_history_follows_the_table_of_transitions(engine: Engine) -> None:
-    worklist, study = worklist_with(engine, NotificationRules(("email",)))
-    worklist.record_triage(study, ALARM, NOW)
+    database, study = worklist_with(engine, NotificationRules(("email",)))
+    record_triage(database, study, ALARM, NOW)
     notifications = Notifications(engine)
     (waiting,) = notifications.waiting("email", NOW)
     notifications.claim(waiting, "dead", NOW, MINUTE)
@@ -228,7 +237,7 @@ def test_the_history_follows_the_table_of_transitions(engine: Engine) -> None:
     notifications.retry(waiting, "w", "no answer", NOW + HOUR, SECOND)
     notifications.claim(waiting, "w", NOW + 2 * HOUR, MINUTE)
     notifications.sent(waiting, "w", NOW + 2 * HOUR)
-    steps = [e for e in worklist.study_detail(study).events if e.entity == "notification"]
+    steps = [e for e in database.read(study_details.study_detail, study).events if e.entity == "notification"]
     for before, step in pairwise(steps):
         assert step.from_state == before.to_state
         assert NotificationState(step.to_state) in NOTIFICATION_TRANSITIONS[NotificationState(step.from_state)]
@@ -236,8 +245,8 @@ def test_the_history_follows_the_table_of_transitions(engine: Engine) -> None:
 
 
 def test_a_report_that_is_taken_back_restores_what_it_withdrew(engine: Engine) -> None:
-    worklist, study = worklist_with(engine)
-    worklist.record_triage(study, ALARM, NOW)
+    database, study = worklist_with(engine)
+    record_triage(database, study, ALARM, NOW)
     notifications, reporting = Notifications(engine), Reporting(engine)
     (parked,) = notifications.waiting("email", NOW)
     assert notifications.claim(parked, "w", NOW, MINUTE) is not None
@@ -252,8 +261,8 @@ def test_a_report_that_is_taken_back_restores_what_it_withdrew(engine: Engine) -
 
 
 def test_what_was_on_its_way_while_the_study_was_reported_is_restored_too(engine: Engine) -> None:
-    worklist, study = worklist_with(engine, NotificationRules(("email",)))
-    worklist.record_triage(study, ALARM, NOW)
+    database, study = worklist_with(engine, NotificationRules(("email",)))
+    record_triage(database, study, ALARM, NOW)
     notifications, reporting = Notifications(engine), Reporting(engine)
     (waiting,) = notifications.waiting("email", NOW)
     assert notifications.claim(waiting, "w", NOW, MINUTE) is not None
@@ -265,12 +274,12 @@ def test_what_was_on_its_way_while_the_study_was_reported_is_restored_too(engine
 
 
 def test_what_was_withdrawn_for_another_reason_stays_withdrawn(engine: Engine) -> None:
-    worklist, study = worklist_with(engine, NotificationRules(("email",)))
-    worklist.record_triage(study, ALARM, NOW)
+    database, study = worklist_with(engine, NotificationRules(("email",)))
+    record_triage(database, study, ALARM, NOW)
     notifications, reporting = Notifications(engine), Reporting(engine)
     (waiting,) = notifications.waiting("email", NOW)
     note = RejectionNote("1.2.3", "113001", "bad quality", (received().sop_instance_uid,))
-    worklist.reject_instances(note, NOW)
+    database.write(rejection_notes.reject, note, NOW)
     assert notifications.claim(waiting, "w", NOW, MINUTE) is None
     reporting.mark_reported(study, NOW, actor="ann", cause="marked as reported")
     reporting.mark_unreported(study, NOW, actor="ann", cause="marked as unreported")
@@ -278,8 +287,8 @@ def test_what_was_withdrawn_for_another_reason_stays_withdrawn(engine: Engine) -
 
 
 def test_a_model_that_was_switched_off_in_the_meantime_notifies_nobody(engine: Engine) -> None:
-    worklist, study = worklist_with(engine)
-    worklist.record_triage(study, ALARM, NOW)
+    database, study = worklist_with(engine)
+    record_triage(database, study, ALARM, NOW)
     reporting = Reporting(engine)
     reporting.mark_reported(study, NOW, actor="ann", cause="marked as reported")
     set_model_state(engine, "chest-classifier", ModelState.OFF, actor="ann", reason="it is wrong", now=NOW)
@@ -288,8 +297,8 @@ def test_a_model_that_was_switched_off_in_the_meantime_notifies_nobody(engine: E
 
 
 def test_what_was_sent_before_the_report_is_not_sent_again(engine: Engine) -> None:
-    worklist, study = worklist_with(engine, NotificationRules(("email",)))
-    worklist.record_triage(study, ALARM, NOW)
+    database, study = worklist_with(engine, NotificationRules(("email",)))
+    record_triage(database, study, ALARM, NOW)
     notifications, reporting = Notifications(engine), Reporting(engine)
     (waiting,) = notifications.waiting("email", NOW)
     assert notifications.claim(waiting, "w", NOW, MINUTE) is not None

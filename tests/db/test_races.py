@@ -14,13 +14,17 @@ import pytest
 from argon2 import PasswordHasher
 from sqlalchemy import Engine
 
+from db import deliveries, holds, jobs, studies, verification
 from db.audit import AuditTrail
+from db.database import Database
 from db.engine import connect
 from db.login_attempts import FAILURES_PER_USER, TooManyAttemptsError
+from db.queries import study_details
+from db.queries.worklist import ReadingList
 from db.records import DeliveryState, Job, JobState
 from db.user_tables import Role
 from db.users import Accounts
-from db.worklist import Worklist
+from tests.commands import record_instance, study_facts
 from tests.db.examples import HOUR, MINUTE, NOW, PIPELINE, claim, finished, outcome, received, record, study_of
 from tests.rules import NO_RULES
 
@@ -50,168 +54,168 @@ def together(work: Callable[[int], Any], count: int = WORKERS) -> list[Any]:
     return results
 
 
-def _claim(worklist: Worklist, job_id: int, number: int) -> Job | None:
-    return worklist.claim_job(job_id, f"w{number}", NOW, MINUTE)
+def _claim(database: Database, job_id: int, number: int) -> Job | None:
+    return database.write(jobs.claim, job_id, f"w{number}", NOW, MINUTE)
 
 
-def test_exactly_one_of_many_workers_gets_a_job(worklist: Worklist) -> None:
+def test_exactly_one_of_many_workers_gets_a_job(database: Database) -> None:
     for study in range(1, 6):
-        job_id = record(worklist, study=study)
-        claims = together(partial(_claim, worklist, job_id))
+        job_id = record(database, study=study)
+        claims = together(partial(_claim, database, job_id))
         (winner,) = (job for job in claims if job is not None)
         assert winner.attempts == 1
 
 
-def test_exactly_one_of_many_workers_takes_over_an_abandoned_job(worklist: Worklist) -> None:
-    job_id = record(worklist)
-    claim(worklist, job_id, "dead")
+def test_exactly_one_of_many_workers_takes_over_an_abandoned_job(database: Database) -> None:
+    job_id = record(database)
+    claim(database, job_id, "dead")
     later = NOW + HOUR
-    claims = together(lambda number: worklist.claim_job(job_id, f"w{number}", later, MINUTE))
+    claims = together(lambda number: database.write(jobs.claim, job_id, f"w{number}", later, MINUTE))
     assert [job.attempts for job in claims if job is not None] == [2]
 
 
-def test_exactly_one_of_many_workers_sends(worklist: Worklist) -> None:
-    job_id, (seg, sr) = finished(worklist)
-    study_id = study_of(worklist)
-    groups = together(lambda n: worklist.claim_deliveries("pacs", job_id, study_id, f"d{n}", NOW, MINUTE))
+def test_exactly_one_of_many_workers_sends(database: Database) -> None:
+    job_id, (seg, sr) = finished(database)
+    study_id = study_of(database)
+    groups = together(lambda n: database.write(deliveries.claim_group, "pacs", job_id, study_id, f"d{n}", NOW, MINUTE))
     assert sorted(one.id for group in groups for one in group) == [seg, sr]
 
 
-def test_each_object_is_asked_about_once_and_verified_once(worklist: Worklist) -> None:
-    sent = [number for study in range(1, 6) for number in finished(worklist, study=study)[1]]
+def test_each_object_is_asked_about_once_and_verified_once(database: Database) -> None:
+    sent = [number for study in range(1, 6) for number in finished(database, study=study)[1]]
     for number in sent:
-        assert worklist.claim_delivery(number, "d1", NOW, MINUTE) is not None
-        assert worklist.delivery_sent(number, "d1", NOW, MINUTE)
+        assert database.write(deliveries.claim, number, "d1", NOW, MINUTE) is not None
+        assert database.write(deliveries.sent, number, "d1", NOW, MINUTE)
     later = NOW + MINUTE
-    claims = together(lambda n: worklist.claim_verifications(sent[n], f"2.25.{n + 1}", later, MINUTE))
+    claims = together(lambda n: database.write(verification.claim, sent[n], f"2.25.{n + 1}", later, MINUTE))
     asked = [one for claimed in claims for one in claimed]
     assert sorted(one.id for one in asked) == sent
     # An answer that comes twice at once, as when an archive reports on two associations.
-    ends = together(lambda _: [worklist.delivery_verified(one, later) for one in asked])
+    ends = together(lambda _: [database.write(verification.verified, one, later) for one in asked])
     assert [sum(told) for told in zip(*ends, strict=True)] == [1] * len(asked)
 
 
-def test_a_job_that_is_finished_by_two_is_written_once(worklist: Worklist) -> None:
-    job_id = record(worklist)
-    claim(worklist, job_id, "w0")
-    ends = together(lambda number: worklist.finish_job(job_id, f"w{number % 2}", outcome(), NOW))
-    assert {end for end in ends if end is not None} == {worklist.deliveries_of_job(job_id)}
-    detail = worklist.study_detail(study_of(worklist))
+def test_a_job_that_is_finished_by_two_is_written_once(database: Database) -> None:
+    job_id = record(database)
+    claim(database, job_id, "w0")
+    ends = together(lambda number: database.write(jobs.finish, job_id, f"w{number % 2}", outcome(), NOW))
+    assert {end for end in ends if end is not None} == {database.read(deliveries.of_job, job_id)}
+    detail = database.read(study_details.study_detail, study_of(database))
     assert (len(detail.results), len(detail.deliveries), len(detail.jobs[0].findings)) == (2, 2, 1)
 
 
-def test_associations_that_bring_the_same_instance_record_it_once(worklist: Worklist) -> None:
-    ingests = together(lambda _: worklist.record_instance(received(), None, PIPELINE, NOW))
+def test_associations_that_bring_the_same_instance_record_it_once(database: Database) -> None:
+    ingests = together(lambda _: record_instance(database, received(), None, PIPELINE, NOW))
     assert len({ingest.instance_id for ingest in ingests}) == 1
     assert len({ingest.job_ids for ingest in ingests}) == 1
     assert [ingest.repeat for ingest in ingests].count(False) == 1
-    detail = worklist.study_detail(study_of(worklist))
+    detail = database.read(study_details.study_detail, study_of(database))
     assert (detail.row.images, len(detail.instances), len(detail.jobs), len(detail.events)) == (1, 1, 1, 3)
 
 
-def test_associations_that_bring_one_study_count_every_image(worklist: Worklist) -> None:
-    together(lambda n: [worklist.record_instance(received(10 * n + i), None, PIPELINE, NOW) for i in range(5)])
-    detail = worklist.study_detail(study_of(worklist))
+def test_associations_that_bring_one_study_count_every_image(database: Database) -> None:
+    together(lambda n: [record_instance(database, received(10 * n + i), None, PIPELINE, NOW) for i in range(5)])
+    detail = database.read(study_details.study_detail, study_of(database))
     assert (detail.row.images, len(detail.instances), len(detail.jobs), detail.activity) == (40, 40, 40, 40)
     assert len({one.series_instance_uid for one in detail.instances}) == 1
 
 
-def test_associations_that_contradict_each_other_are_all_kept_and_on_hold(worklist: Worklist) -> None:
+def test_associations_that_contradict_each_other_are_all_kept_and_on_hold(database: Database) -> None:
     def contradict(number: int) -> Any:
         other = replace(received(), digest=f"{number:064x}", patient_id=f"P{number}")
-        return worklist.record_instance(other, None, PIPELINE, NOW)
+        return record_instance(database, other, None, PIPELINE, NOW)
 
     together(contradict)
-    detail = worklist.study_detail(study_of(worklist))
+    detail = database.read(study_details.study_detail, study_of(database))
     assert detail.row.on_hold
     assert len(detail.instances) == WORKERS
     assert {job.state for job in detail.jobs} == {JobState.ON_HOLD}
 
 
 def test_associations_that_bring_one_image_in_other_bytes_leave_one_to_analyse_and_the_rest_to_compare(
-    worklist: Worklist,
+    database: Database,
 ) -> None:
-    together(lambda n: worklist.record_instance(replace(received(), digest=f"{n:064x}"), None, PIPELINE, NOW))
-    detail = worklist.study_detail(study_of(worklist))
+    together(lambda n: record_instance(database, replace(received(), digest=f"{n:064x}"), None, PIPELINE, NOW))
+    detail = database.read(study_details.study_detail, study_of(database))
     assert not detail.row.on_hold
     assert detail.row.images == 1
     assert sorted(one.flag for one in detail.instances) == ["", *["compare"] * (WORKERS - 1)]
 
 
-def test_uids_that_cross_two_studies_do_not_stop_each_other(worklist: Worklist) -> None:
+def test_uids_that_cross_two_studies_do_not_stop_each_other(database: Database) -> None:
     """Two transactions that each want to hold the other's study: the database breaks the deadlock, and one retries."""
     for number in range(4):
-        record(worklist, number + 1, study=1)
-        record(worklist, number + 1, study=2)
+        record(database, number + 1, study=1)
+        record(database, number + 1, study=2)
 
     def cross(number: int) -> Any:
         here = number % 2 + 1
         other = received(number // 2 + 1, study=3 - here)
         mine = received(90 + number, study=here, sop_instance_uid=other.sop_instance_uid)
-        return worklist.record_instance(mine, None, PIPELINE, NOW)
+        return record_instance(database, mine, None, PIPELINE, NOW)
 
     assert all(ingest.conflict for ingest in together(cross))
-    assert [row.on_hold for row in worklist.worklist()] == [True, True]
+    assert [row.on_hold for row in ReadingList(database.engine).page()] == [True, True]
 
 
-def test_holding_and_finishing_at_once_leave_nothing_that_can_be_sent(worklist: Worklist) -> None:
+def test_holding_and_finishing_at_once_leave_nothing_that_can_be_sent(database: Database) -> None:
     for study in range(1, 5):
-        job_id = record(worklist, study=study)
-        claim(worklist, job_id)
-        study_id = study_of(worklist, study)
+        job_id = record(database, study=study)
+        claim(database, job_id)
+        study_id = study_of(database, study)
 
         def act(number: int, job_id: int = job_id, study_id: int = study_id, study: int = study) -> Any:
             if number:
-                return worklist.hold_study(study_id, "merged", "admin", NOW)
-            return worklist.finish_job(job_id, "w1", outcome(100 * study), NOW)
+                return database.write(holds.hold, study_id, "merged", "admin", NOW)
+            return database.write(jobs.finish, job_id, "w1", outcome(100 * study), NOW)
 
         together(act, 2)
-        deliveries = worklist.study_detail(study_id).deliveries
-        assert {one.state for one in deliveries} == {DeliveryState.ON_HOLD}
+        delivery_ids = database.read(study_details.study_detail, study_id).deliveries
+        assert {one.state for one in delivery_ids} == {DeliveryState.ON_HOLD}
 
 
-def test_completing_and_arriving_at_once_never_lose_the_image(worklist: Worklist) -> None:
+def test_completing_and_arriving_at_once_never_lose_the_image(database: Database) -> None:
     for study in range(1, 7):
-        finished(worklist, study=study)
-        study_id = study_of(worklist, study)
-        seen = worklist.study_facts(study_id).activity
+        finished(database, study=study)
+        study_id = study_of(database, study)
+        seen = study_facts(database, study_id).activity
 
         def act(number: int, study_id: int = study_id, study: int = study, seen: int = seen) -> Any:
             if number:
-                return worklist.record_instance(received(2, study=study), None, PIPELINE, NOW)
-            return worklist.complete_study(study_id, (), {}, NOW, seen)
+                return record_instance(database, received(2, study=study), None, PIPELINE, NOW)
+            return database.write(studies.complete, study_id, (), {}, NOW, seen)
 
         together(act, 2)
-        assert worklist.study_detail(study_id).row.state.value == "open"
+        assert database.read(study_details.study_detail, study_id).row.state.value == "open"
 
 
-def _work(url: str, name: str, jobs: int, start: Any, won: Any) -> None:
+def _work(url: str, name: str, count: int, start: Any, won: Any) -> None:
     engine = connect(url)
-    worklist = Worklist(engine, NO_RULES)
+    database = Database(engine, NO_RULES)
     start.wait(60)
     mine = []
-    for job_id in range(1, jobs + 1):
-        if worklist.claim_job(job_id, name, NOW, MINUTE) is not None:
+    for job_id in range(1, count + 1):
+        if database.write(jobs.claim, job_id, name, NOW, MINUTE) is not None:
             mine.append(job_id)
-            assert worklist.finish_job(job_id, name, outcome(1000 * job_id), NOW) is not None
+            assert database.write(jobs.finish, job_id, name, outcome(1000 * job_id), NOW) is not None
     won.put(mine)
     engine.dispose()
 
 
-@pytest.mark.parametrize("jobs", [20])
-def test_processes_share_the_work_without_doing_any_twice(worklist: Worklist, url: str, jobs: int) -> None:
-    for study in range(1, jobs + 1):
-        record(worklist, study=study)
+@pytest.mark.parametrize("count", [20])
+def test_processes_share_the_work_without_doing_any_twice(database: Database, url: str, count: int) -> None:
+    for study in range(1, count + 1):
+        record(database, study=study)
     context = multiprocessing.get_context("spawn")
     barrier, won = context.Barrier(3), context.Queue()
-    processes = [context.Process(target=_work, args=(url, f"w{number}", jobs, barrier, won)) for number in range(3)]
+    processes = [context.Process(target=_work, args=(url, f"w{number}", count, barrier, won)) for number in range(3)]
     for process in processes:
         process.start()
     done = sorted(job for _ in processes for job in won.get(timeout=120))
     for process in processes:
         process.join(60)
-    assert done == list(range(1, jobs + 1))
-    assert worklist.queue_counts() == {"jobs.done": jobs, "deliveries.pending": 2 * jobs}
+    assert done == list(range(1, count + 1))
+    assert database.read(study_details.queue_counts) == {"jobs.done": count, "deliveries.pending": 2 * count}
 
 
 def test_a_crowd_of_guesses_at_the_same_moment_gets_no_more_looks_than_the_limit(engine: Engine) -> None:

@@ -5,26 +5,31 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import Engine
 
+from db import deliveries, holds, jobs, studies
+from db.database import Database
 from db.patients import PatientIdentifier, PatientNews
+from db.queries import study_details
 from db.records import IS_REPORTED, DeliveryState
 from db.study_status import Reporting
-from db.worklist import Worklist
+from tests.commands import receive_message
 from tests.db.examples import HOUR, NOW, TO_PACS, claim, outcome, record, result, study_of
 from tests.db.test_orders import message, order
 
 
-def states(worklist: Worklist) -> list[str]:
-    return [one.state.value for one in worklist.study_detail(study_of(worklist)).deliveries]
+def states(database: Database) -> list[str]:
+    return [one.state.value for one in database.read(study_details.study_detail, study_of(database)).deliveries]
 
 
-def analysed_after_its_report(worklist: Worklist, engine: Engine, reason: str = IS_REPORTED) -> int:
+def analysed_after_its_report(database: Database, engine: Engine, reason: str = IS_REPORTED) -> int:
     """A study that was reported before its analysis and its summary; its row."""
-    job = record(worklist)
-    study = study_of(worklist)
+    job = record(database)
+    study = study_of(database)
     Reporting(engine).mark_reported(study, NOW, actor="ann", cause="marked as reported")
-    claim(worklist, job)
-    assert worklist.finish_job(job, "w1", outcome(recorded=reason), NOW) == ()
-    assert worklist.complete_study(study, (result("summary", 300),), TO_PACS, NOW + HOUR, recorded=reason) == ()
+    claim(database, job)
+    assert database.write(jobs.finish, job, "w1", outcome(recorded=reason), NOW) == ()
+    assert (
+        database.write(studies.complete, study, (result("summary", 300),), TO_PACS, NOW + HOUR, recorded=reason) == ()
+    )
     return study
 
 
@@ -33,57 +38,57 @@ def undo(engine: Engine, study: int) -> None:
 
 
 def test_results_of_a_reported_study_are_recorded_and_go_when_the_report_is_taken_back(
-    worklist: Worklist, engine: Engine
+    database: Database, engine: Engine
 ) -> None:
-    study = analysed_after_its_report(worklist, engine)
-    assert states(worklist) == ["recorded"] * 3
-    assert worklist.deliveries_to_enqueue(NOW + HOUR, HOUR) == ()
+    study = analysed_after_its_report(database, engine)
+    assert states(database) == ["recorded"] * 3
+    assert database.read(deliveries.to_enqueue, NOW + HOUR, HOUR) == ()
     undo(engine, study)
-    assert states(worklist) == ["pending"] * 3
-    first = worklist.study_detail(study).deliveries[0]
+    assert states(database) == ["pending"] * 3
+    first = database.read(study_details.study_detail, study).deliveries[0]
     assert first.error == ""
-    assert worklist.claim_delivery(first.id, "d1", NOW + HOUR, HOUR) is not None
-    assert worklist.deliveries_to_enqueue(NOW + HOUR, HOUR), "the scheduler finds them at once"
+    assert database.write(deliveries.claim, first.id, "d1", NOW + HOUR, HOUR) is not None
+    assert database.read(deliveries.to_enqueue, NOW + HOUR, HOUR), "the scheduler finds them at once"
 
 
-def test_a_report_that_was_ahead_of_the_images_can_be_taken_back_too(worklist: Worklist, engine: Engine) -> None:
-    worklist.receive_message(message(1, order(reported=True)), NOW)
-    job = record(worklist)
-    claim(worklist, job)
-    worklist.finish_job(job, "w1", outcome(recorded=IS_REPORTED), NOW)
-    assert states(worklist) == ["recorded"] * 2
-    undo(engine, study_of(worklist))
-    assert states(worklist) == ["pending"] * 2
+def test_a_report_that_was_ahead_of_the_images_can_be_taken_back_too(database: Database, engine: Engine) -> None:
+    receive_message(database, message(1, order(reported=True)), NOW)
+    job = record(database)
+    claim(database, job)
+    database.write(jobs.finish, job, "w1", outcome(recorded=IS_REPORTED), NOW)
+    assert states(database) == ["recorded"] * 2
+    undo(engine, study_of(database))
+    assert states(database) == ["pending"] * 2
 
 
-def test_what_came_too_late_stays_recorded(worklist: Worklist, engine: Engine) -> None:
-    undo(engine, analysed_after_its_report(worklist, engine, "the study came more than 4 hours before"))
-    assert states(worklist) == ["recorded"] * 3
+def test_what_came_too_late_stays_recorded(database: Database, engine: Engine) -> None:
+    undo(engine, analysed_after_its_report(database, engine, "the study came more than 4 hours before"))
+    assert states(database) == ["recorded"] * 3
 
 
-def test_a_report_that_was_taken_back_during_the_analysis_records_nothing(worklist: Worklist, engine: Engine) -> None:
-    job = record(worklist)
-    claim(worklist, job)
-    assert worklist.finish_job(job, "w1", outcome(recorded=IS_REPORTED), NOW)
-    assert states(worklist) == ["pending"] * 2
+def test_a_report_that_was_taken_back_during_the_analysis_records_nothing(database: Database, engine: Engine) -> None:
+    job = record(database)
+    claim(database, job)
+    assert database.write(jobs.finish, job, "w1", outcome(recorded=IS_REPORTED), NOW)
+    assert states(database) == ["pending"] * 2
 
 
 @pytest.mark.parametrize("why", ["on_hold", "corrected"])
-def test_a_study_that_waits_for_a_person_keeps_what_was_recorded(worklist: Worklist, engine: Engine, why: str) -> None:
-    study = analysed_after_its_report(worklist, engine)
+def test_a_study_that_waits_for_a_person_keeps_what_was_recorded(database: Database, engine: Engine, why: str) -> None:
+    study = analysed_after_its_report(database, engine)
     if why == "on_hold":
-        worklist.hold_study(study, "whose is it?", "ann", NOW)
+        database.write(holds.hold, study, "whose is it?", "ann", NOW)
     else:
         news = PatientNews((PatientIdentifier("P1"),), name="Roe^Jane")
-        worklist.receive_message(message(2, patient=news), NOW)
+        receive_message(database, message(2, patient=news), NOW)
     undo(engine, study)
-    assert states(worklist) == ["on_hold"] * 3
-    worklist.release_study(study, "ann", NOW)
-    assert states(worklist) == ["pending"] * 3
+    assert states(database) == ["on_hold"] * 3
+    database.write(holds.release, study, "ann", NOW)
+    assert states(database) == ["pending"] * 3
 
 
-def test_a_person_may_send_what_was_recorded_while_the_study_stays_reported(worklist: Worklist, engine: Engine) -> None:
-    study = analysed_after_its_report(worklist, engine)
-    delivery = worklist.study_detail(study).deliveries[0]
-    worklist.requeue_delivery(delivery.id, "ann", "asked for", NOW)
-    assert worklist.study_detail(study).deliveries[0].state is DeliveryState.PENDING
+def test_a_person_may_send_what_was_recorded_while_the_study_stays_reported(database: Database, engine: Engine) -> None:
+    study = analysed_after_its_report(database, engine)
+    delivery = database.read(study_details.study_detail, study).deliveries[0]
+    database.write(deliveries.requeue, delivery.id, "ann", "asked for", NOW)
+    assert database.read(study_details.study_detail, study).deliveries[0].state is DeliveryState.PENDING

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from db import deliveries, holds, jobs, rejection_notes, stale_objects, studies
+from db.database import Database
+from db.queries import study_details
 from db.records import FOR_QUALITY, FOR_SAFETY, NOTE, DeliveryState, RejectionNote, ResultRecord
-from db.worklist import Worklist
 from tests.db.examples import HOUR, MINUTE, NOW, TO_PACS, claim, finished, outcome, received, result, study_of
 
 RECORD = ResultRecord(NOTE, "1.2.840.10008.5.1.4.1.1.88.59", "2.25.7", "2.25.8", "e" * 64, "results/note", 10)
@@ -12,111 +14,119 @@ SAFETY = RejectionNote("1.2.9", "113037", "The hospital has rejected it.", (rece
 PACS = ("pacs",)
 
 
-def send(worklist: Worklist, delivery_id: int) -> None:
-    assert worklist.claim_delivery(delivery_id, "d", NOW, MINUTE) is not None
-    assert worklist.delivery_sent(delivery_id, "d", NOW, MINUTE)
+def send(database: Database, delivery_id: int) -> None:
+    assert database.write(deliveries.claim, delivery_id, "d", NOW, MINUTE) is not None
+    assert database.write(deliveries.sent, delivery_id, "d", NOW, MINUTE)
 
 
-def sent(worklist: Worklist) -> int:
+def sent(database: Database) -> int:
     """A study whose SEG has been sent and whose SR has not; the job."""
-    job_id, (seg, _) = finished(worklist)
-    send(worklist, seg)
+    job_id, (seg, _) = finished(database)
+    send(database, seg)
     return job_id
 
 
-def codes(worklist: Worklist) -> list[tuple[str, str]]:
-    return [(one.kind, one.code) for one in worklist.stale_objects(study_of(worklist), PACS)]
+def codes(database: Database) -> list[tuple[str, str]]:
+    return [(one.kind, one.code) for one in database.read(stale_objects.stale_objects, study_of(database), PACS)]
 
 
-def test_what_was_sent_of_a_rejected_image_is_stale_with_the_title_of_the_hospitals_note(worklist: Worklist) -> None:
-    sent(worklist)
-    assert worklist.studies_with_stale_objects(PACS) == ()
-    worklist.reject_instances(QUALITY, NOW)
-    assert codes(worklist) == [("seg", "113001")]
-    assert worklist.studies_with_stale_objects(PACS) == (study_of(worklist),)
-    assert worklist.studies_with_stale_objects(("elsewhere",)) == worklist.studies_with_stale_objects(()) == ()
+def test_what_was_sent_of_a_rejected_image_is_stale_with_the_title_of_the_hospitals_note(database: Database) -> None:
+    sent(database)
+    assert database.read(stale_objects.studies_with_stale, PACS) == ()
+    database.write(rejection_notes.reject, QUALITY, NOW)
+    assert codes(database) == [("seg", "113001")]
+    assert database.read(stale_objects.studies_with_stale, PACS) == (study_of(database),)
+    assert (
+        database.read(stale_objects.studies_with_stale, ("elsewhere",))
+        == database.read(stale_objects.studies_with_stale, ())
+        == ()
+    )
 
 
-def test_what_was_being_sent_may_have_arrived(worklist: Worklist) -> None:
-    _, (seg, _) = finished(worklist)
-    worklist.claim_delivery(seg, "d", NOW, MINUTE)
-    worklist.reject_instances(SAFETY, NOW)
-    assert codes(worklist) == [("seg", FOR_SAFETY)]
+def test_what_was_being_sent_may_have_arrived(database: Database) -> None:
+    _, (seg, _) = finished(database)
+    database.write(deliveries.claim, seg, "d", NOW, MINUTE)
+    database.write(rejection_notes.reject, SAFETY, NOW)
+    assert codes(database) == [("seg", FOR_SAFETY)]
 
 
-def again(worklist: Worklist, job_id: int) -> tuple[int, ...]:
-    worklist.requeue_job(job_id, "admin", "again", NOW)
-    claim(worklist, job_id)
-    deliveries = worklist.finish_job(job_id, "w1", outcome(7000), NOW)
-    assert deliveries is not None
-    return deliveries
+def again(database: Database, job_id: int) -> tuple[int, ...]:
+    database.write(jobs.requeue, job_id, "admin", "again", NOW)
+    claim(database, job_id)
+    delivery_ids = database.write(jobs.finish, job_id, "w1", outcome(7000), NOW)
+    assert delivery_ids is not None
+    return delivery_ids
 
 
-def test_a_newer_revision_makes_the_sent_one_stale_once_it_has_left_itself(worklist: Worklist) -> None:
-    job_id = sent(worklist)
-    newer = again(worklist, job_id)
-    assert codes(worklist) == [], "the archive is not left without either"
+def test_a_newer_revision_makes_the_sent_one_stale_once_it_has_left_itself(database: Database) -> None:
+    job_id = sent(database)
+    newer = again(database, job_id)
+    assert codes(database) == [], "the archive is not left without either"
     for delivery in newer:
-        send(worklist, delivery)
-    assert codes(worklist) == [("seg", FOR_QUALITY)]
-    stale = worklist.study_detail(study_of(worklist)).deliveries[0]
+        send(database, delivery)
+    assert codes(database) == [("seg", FOR_QUALITY)]
+    stale = database.read(study_details.study_detail, study_of(database)).deliveries[0]
     assert "Revision 2 replaces it" in stale.error
-    assert stale.id not in worklist.deliveries_to_enqueue(NOW + HOUR, MINUTE), (
+    assert stale.id not in database.read(deliveries.to_enqueue, NOW + HOUR, MINUTE), (
         "nobody asks any more whether it is there"
     )
 
 
-def test_a_newer_summary_makes_the_sent_one_stale(worklist: Worklist) -> None:
-    sent(worklist)
-    study_id = study_of(worklist)
+def test_a_newer_summary_makes_the_sent_one_stale(database: Database) -> None:
+    sent(database)
+    study_id = study_of(database)
     for revision in (1, 2):
         if revision == 2:
-            finished(worklist, 2)
-        deliveries = worklist.complete_study(study_id, (result("summary", 90 + revision),), TO_PACS, NOW)
-        assert deliveries
-        send(worklist, deliveries[0])
-    for one in worklist.study_detail(study_id).deliveries:
+            finished(database, 2)
+        delivery_ids = database.write(studies.complete, study_id, (result("summary", 90 + revision),), TO_PACS, NOW)
+        assert delivery_ids
+        send(database, delivery_ids[0])
+    for one in database.read(study_details.study_detail, study_id).deliveries:
         if one.state is DeliveryState.PENDING:
-            send(worklist, one.id)
-    assert codes(worklist) == [("summary", FOR_QUALITY)]
+            send(database, one.id)
+    assert codes(database) == [("summary", FOR_QUALITY)]
 
 
-def test_a_note_is_kept_once_and_leaves_though_the_study_is_on_hold(worklist: Worklist) -> None:
-    sent(worklist)
-    study_id = study_of(worklist)
-    worklist.reject_instances(SAFETY, NOW)
-    assert worklist.study_detail(study_id).row.on_hold
-    stale = worklist.stale_objects(study_id, PACS)
-    (note,) = worklist.record_note(study_id, RECORD, stale, NOW)
-    assert worklist.record_note(study_id, RECORD, stale, NOW) == (), "another scheduler was quicker"
-    assert codes(worklist) == []
-    assert worklist.deliveries_to_enqueue(NOW + HOUR, MINUTE) == (note,)
-    worklist.hold_study(study_id, "once more", "admin", NOW)
-    claimed = worklist.claim_delivery(note, "d", NOW, MINUTE)
+def test_a_note_is_kept_once_and_leaves_though_the_study_is_on_hold(database: Database) -> None:
+    sent(database)
+    study_id = study_of(database)
+    database.write(rejection_notes.reject, SAFETY, NOW)
+    assert database.read(study_details.study_detail, study_id).row.on_hold
+    stale = database.read(stale_objects.stale_objects, study_id, PACS)
+    (note,) = database.write(stale_objects.record_note, study_id, RECORD, stale, NOW)
+    assert database.write(stale_objects.record_note, study_id, RECORD, stale, NOW) == (), (
+        "another scheduler was quicker"
+    )
+    assert codes(database) == []
+    assert database.read(deliveries.to_enqueue, NOW + HOUR, MINUTE) == (note,)
+    database.write(holds.hold, study_id, "once more", "admin", NOW)
+    claimed = database.write(deliveries.claim, note, "d", NOW, MINUTE)
     assert claimed is not None
     assert claimed.kind == NOTE
-    assert worklist.retry_delivery(note, "d", "busy", NOW, MINUTE)
-    assert worklist.claim_delivery(note, "d", NOW + HOUR, MINUTE) is not None
-    detail = worklist.study_detail(study_id)
+    assert database.write(deliveries.retry, note, "d", "busy", NOW, MINUTE)
+    assert database.write(deliveries.claim, note, "d", NOW + HOUR, MINUTE) is not None
+    detail = database.read(study_details.study_detail, study_id)
     assert detail.deliveries[0].note_id == detail.results[-1].id
 
 
-def test_a_later_summary_does_not_withdraw_a_note_that_waits(worklist: Worklist) -> None:
-    sent(worklist)
-    study_id = study_of(worklist)
-    assert worklist.complete_study(study_id, (result("summary", 91),), TO_PACS, NOW) is not None
-    worklist.reject_instances(QUALITY, NOW)
-    (note,) = worklist.record_note(study_id, RECORD, worklist.stale_objects(study_id, PACS), NOW)
-    assert worklist.complete_study(study_id, (result("summary", 92),), TO_PACS, NOW) is not None
-    states = {one.id: one.state for one in worklist.study_detail(study_id).deliveries}
+def test_a_later_summary_does_not_withdraw_a_note_that_waits(database: Database) -> None:
+    sent(database)
+    study_id = study_of(database)
+    assert database.write(studies.complete, study_id, (result("summary", 91),), TO_PACS, NOW) is not None
+    database.write(rejection_notes.reject, QUALITY, NOW)
+    (note,) = database.write(
+        stale_objects.record_note, study_id, RECORD, database.read(stale_objects.stale_objects, study_id, PACS), NOW
+    )
+    assert database.write(studies.complete, study_id, (result("summary", 92),), TO_PACS, NOW) is not None
+    states = {one.id: one.state for one in database.read(study_details.study_detail, study_id).deliveries}
     assert states[note] is DeliveryState.PENDING
 
 
-def test_a_summary_that_tells_of_a_rejected_image_is_stale_though_no_newer_one_follows(worklist: Worklist) -> None:
-    finished(worklist)
-    study_id = study_of(worklist)
-    deliveries = worklist.complete_study(study_id, (result("summary", 91),), TO_PACS, NOW)
-    assert deliveries
-    send(worklist, deliveries[0])
-    worklist.reject_instances(SAFETY, NOW)
-    assert codes(worklist) == [("summary", FOR_SAFETY)]
+def test_a_summary_that_tells_of_a_rejected_image_is_stale_though_no_newer_one_follows(database: Database) -> None:
+    finished(database)
+    study_id = study_of(database)
+    delivery_ids = database.write(studies.complete, study_id, (result("summary", 91),), TO_PACS, NOW)
+    assert delivery_ids
+    send(database, delivery_ids[0])
+    database.write(rejection_notes.reject, SAFETY, NOW)
+    assert codes(database) == [("summary", FOR_SAFETY)]

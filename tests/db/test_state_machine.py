@@ -16,8 +16,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from db import deliveries, holds, jobs, repeated_instances, studies
+from db.database import Database
 from db.engine import connect, migrate
 from db.errors import StudyOnHoldError, TransitionError
+from db.queries import study_details
 from db.records import (
     DELIVERY_TRANSITIONS,
     INSTANCE_TRANSITIONS,
@@ -29,7 +32,7 @@ from db.records import (
     Outcome,
     StudyDetail,
 )
-from db.worklist import Worklist
+from tests.commands import record_instance, study_facts
 from tests.db.examples import LATERAL, NOW, PIPELINE, SECOND, TO_PACS, finding, received, result
 from tests.rules import NO_RULES
 
@@ -58,17 +61,17 @@ class Node(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else None))
         (self.folder / "node.sqlite").write_bytes(_migrated())
         self.engine = connect(f"sqlite:///{self.folder}/node.sqlite")
-        self.worklist = Worklist(self.engine, NO_RULES)
+        self.database = Database(self.engine, NO_RULES)
         self.now: datetime = NOW
         self.claimed: dict[tuple[int, str], int] = {}
-        self.worklist.record_instance(received(1), None, PIPELINE, self.now)
+        record_instance(self.database, received(1), None, PIPELINE, self.now)
 
     def teardown(self) -> None:
         self.engine.dispose()
         shutil.rmtree(self.folder)
 
     def detail(self) -> StudyDetail:
-        return self.worklist.study_detail(1)
+        return self.database.read(study_details.study_detail, 1)
 
     @rule(seconds=st.integers(1, 15))
     def time_passes(self, seconds: int) -> None:
@@ -77,18 +80,18 @@ class Node(RuleBasedStateMachine):
     @rule(number=NUMBERS, not_eligible=st.booleans(), other=st.booleans())
     def arrive(self, number: int, not_eligible: bool, other: bool) -> None:
         instance = received(number, digest="e" * 64) if other and number == 3 else received(number)
-        self.worklist.record_instance(instance, LATERAL if not_eligible else None, PIPELINE, self.now)
+        record_instance(self.database, instance, LATERAL if not_eligible else None, PIPELINE, self.now)
 
     @rule(pick=PICK, worker=WORKERS)
     def claim(self, pick: int, worker: str) -> None:
-        jobs = self.detail().jobs
-        if not jobs:
+        job_ids = self.detail().jobs
+        if not job_ids:
             return
-        before = jobs[pick % len(jobs)]
+        before = job_ids[pick % len(job_ids)]
         on_hold = self.detail().row.on_hold
         if self._compares(before):
             return
-        job = self.worklist.claim_job(before.id, worker, self.now, LEASE)
+        job = self.database.write(jobs.claim, before.id, worker, self.now, LEASE)
         if job is not None:
             assert not on_hold
             assert before.state in (JobState.QUEUED, JobState.RETRYING, JobState.RUNNING)
@@ -100,11 +103,13 @@ class Node(RuleBasedStateMachine):
         for before in self.detail().jobs:
             if not self._compares(before):
                 continue
-            job = self.worklist.claim_job(before.id, worker, self.now, LEASE)
+            job = self.database.write(jobs.claim, before.id, worker, self.now, LEASE)
             if job is not None:
                 assert job.compare_with
-                assert self.worklist.settle_comparison(job.id, worker, difference, self.now)
-                assert not self.worklist.settle_comparison(job.id, worker, difference, self.now)
+                assert self.database.write(repeated_instances.record_comparison, job.id, worker, difference, self.now)
+                assert not self.database.write(
+                    repeated_instances.record_comparison, job.id, worker, difference, self.now
+                )
                 assert self.detail().row.on_hold == bool(difference)
 
     def _compares(self, job: JobDetail) -> bool:
@@ -121,62 +126,62 @@ class Node(RuleBasedStateMachine):
             first = 1000 * job_id + 10 * revision
             results = (result("seg", first), result("sr", first + 1))
             outcome = Outcome((finding(),), results, LATERAL if end == "not_analysed" else None, {}, TO_PACS)
-            kept = self.worklist.finish_job(job_id, worker, outcome, self.now)
+            kept = self.database.write(jobs.finish, job_id, worker, outcome, self.now)
             assert (kept is not None) == (mine or (before.state is JobState.DONE and before.worker == worker))
         elif end == "retry":
-            assert self.worklist.retry_job(job_id, worker, "busy", self.now, 5 * SECOND) == mine
+            assert self.database.write(jobs.retry, job_id, worker, "busy", self.now, 5 * SECOND) == mine
         else:
-            assert self.worklist.fail_job(job_id, worker, "crash", self.now) == mine
+            assert self.database.write(jobs.fail, job_id, worker, "crash", self.now) == mine
 
     @rule(pick=PICK, worker=WORKERS, end=st.sampled_from(["sent", "retry", "fail", "hold", "die"]))
     def deliver(self, pick: int, worker: str, end: str) -> None:
-        deliveries = self.detail().deliveries
-        if not deliveries:
+        delivery_ids = self.detail().deliveries
+        if not delivery_ids:
             return
-        one = deliveries[pick % len(deliveries)].id
-        claimed = self.worklist.claim_delivery(one, worker, self.now, LEASE)
+        one = delivery_ids[pick % len(delivery_ids)].id
+        claimed = self.database.write(deliveries.claim, one, worker, self.now, LEASE)
         if claimed is None:
             return
         assert not self.detail().row.on_hold
         if end == "sent":
-            assert self.worklist.delivery_sent(one, worker, self.now)
+            assert self.database.write(deliveries.sent, one, worker, self.now)
         elif end == "retry":
-            assert self.worklist.retry_delivery(one, worker, "busy", self.now, 5 * SECOND)
+            assert self.database.write(deliveries.retry, one, worker, "busy", self.now, 5 * SECOND)
         elif end == "fail":
-            assert self.worklist.fail_delivery(one, worker, "no", self.now)
+            assert self.database.write(deliveries.fail, one, worker, "no", self.now)
         elif end == "hold":
-            assert self.worklist.hold_delivery(one, worker, "another patient", self.now)
+            assert self.database.write(deliveries.hold, one, worker, "another patient", self.now)
 
     @rule(worker=WORKERS)
     def workers_die(self, worker: str) -> None:
-        self.worklist.release_jobs(worker, self.now)
-        self.worklist.release_deliveries(worker, self.now)
+        self.database.write(jobs.release, worker, self.now)
+        self.database.write(deliveries.release, worker, self.now)
 
     @rule(pick=PICK)
     def ask_again(self, pick: int) -> None:
         detail = self.detail()
         try:
             if detail.deliveries and pick % 2:
-                self.worklist.requeue_delivery(
-                    detail.deliveries[pick % len(detail.deliveries)].id, "admin", "again", self.now
+                self.database.write(
+                    deliveries.requeue, detail.deliveries[pick % len(detail.deliveries)].id, "admin", "again", self.now
                 )
             elif detail.jobs:
-                self.worklist.requeue_job(detail.jobs[pick % len(detail.jobs)].id, "admin", "again", self.now)
+                self.database.write(jobs.requeue, detail.jobs[pick % len(detail.jobs)].id, "admin", "again", self.now)
         except (TransitionError, StudyOnHoldError):
             assert self.detail() == detail
 
     @rule(hold=st.booleans())
     def hold_or_release(self, hold: bool) -> None:
         if hold:
-            self.worklist.hold_study(1, "merged", "admin", self.now)
+            self.database.write(holds.hold, 1, "merged", "admin", self.now)
         else:
-            self.worklist.release_study(1, "admin", self.now)
+            self.database.write(holds.release, 1, "admin", self.now)
 
     @rule()
     def settle(self) -> None:
-        facts = self.worklist.study_facts(1)
+        facts = study_facts(self.database, 1)
         number = 900_000 + facts.revision
-        self.worklist.complete_study(1, (result("summary", number),), TO_PACS, self.now, facts.activity)
+        self.database.write(studies.complete, 1, (result("summary", number),), TO_PACS, self.now, facts.activity)
 
     @invariant()
     def the_records_are_true(self) -> None:
@@ -208,7 +213,7 @@ class Node(RuleBasedStateMachine):
         counted = [one for one in detail.instances if one.flag not in ("compare", "repeat")]
         assert detail.row.images == len(counted)
         assert detail.row.not_eligible == sum(one.state is InstanceState.NOT_ELIGIBLE for one in counted)
-        facts = self.worklist.study_facts(1)
+        facts = study_facts(self.database, 1)
         assert facts.images_not_eligible + facts.images_not_analysed == detail.row.not_eligible
         ended = sum(job.state is JobState.WITHDRAWN for job in detail.jobs)
         assert facts.jobs_waiting + facts.jobs_done + facts.jobs_failed + ended == len(detail.jobs)
@@ -222,16 +227,16 @@ class Node(RuleBasedStateMachine):
 
     def nothing_waits_unheard_or_in_a_held_study(self, detail: StudyDetail) -> None:
         later = self.now + timedelta(hours=1)
-        jobs = {job_id for job_id, _ in self.worklist.jobs_to_enqueue(later, SECOND)}
-        deliveries = set(self.worklist.deliveries_to_enqueue(later, SECOND))
+        job_ids = {job_id for job_id, _ in self.database.read(jobs.to_enqueue, later, SECOND)}
+        delivery_ids = set(self.database.read(deliveries.to_enqueue, later, SECOND))
         if detail.row.on_hold:
-            assert not jobs
-            assert not deliveries
+            assert not job_ids
+            assert not delivery_ids
             return
         open_jobs = (JobState.QUEUED, JobState.RUNNING, JobState.RETRYING)
-        assert jobs == {job.id for job in detail.jobs if job.state in open_jobs}
+        assert job_ids == {job.id for job in detail.jobs if job.state in open_jobs}
         open_deliveries = (DeliveryState.PENDING, DeliveryState.SENDING)
-        assert deliveries == {one.id for one in detail.deliveries if one.state in open_deliveries}
+        assert delivery_ids == {one.id for one in detail.deliveries if one.state in open_deliveries}
         assert not any(job.state is JobState.ON_HOLD for job in detail.jobs)
 
 

@@ -9,6 +9,7 @@ from argon2 import PasswordHasher
 from sqlalchemy import Engine
 
 from db.audit import AuditTrail
+from db.database import Database
 from db.errors import RecordNotFoundError
 from db.feedback import Feedback
 from db.login_attempts import FAILURES_PER_USER, TooManyAttemptsError
@@ -18,7 +19,7 @@ from db.records import Priority
 from db.study_status import Reporting
 from db.user_tables import Role, Verdict
 from db.users import AccountError, Accounts
-from db.worklist import Worklist
+from tests.commands import study_facts
 from tests.db.examples import HOUR, MINUTE, NOW, finished, record, study_of
 
 PASSWORD = "correct horse battery"
@@ -89,9 +90,9 @@ def test_a_token_is_known_by_its_secret_until_revoked(accounts: Accounts, engine
     assert [entry.action for entry in AuditTrail(engine).entries()] == ["revoke token", "add token"]
 
 
-def test_the_latest_verdict_of_a_finding_counts(worklist: Worklist, engine: Engine) -> None:
-    finished(worklist)
-    study, feedback = study_of(worklist), Feedback(engine)
+def test_the_latest_verdict_of_a_finding_counts(database: Database, engine: Engine) -> None:
+    finished(database)
+    study, feedback = study_of(database), Feedback(engine)
     finding = feedback.findings(study)[0]
     feedback.give(finding.id, Verdict.REJECT, NOW, actor="rosa", comment="  skin fold ")
     feedback.give(finding.id, Verdict.MODIFY, NOW + MINUTE, actor="rosa")
@@ -103,13 +104,13 @@ def test_the_latest_verdict_of_a_finding_counts(worklist: Worklist, engine: Engi
         feedback.give(999, Verdict.ACCEPT, NOW, actor="rosa")
 
 
-def test_reported_studies_leave_and_come_back(worklist: Worklist, engine: Engine) -> None:
-    finished(worklist)
-    record(worklist, 1, 2)
-    study, reporting, reading = study_of(worklist), Reporting(engine), ReadingList(engine)
+def test_reported_studies_leave_and_come_back(database: Database, engine: Engine) -> None:
+    finished(database)
+    record(database, 1, 2)
+    study, reporting, reading = study_of(database), Reporting(engine), ReadingList(engine)
     assert reporting.mark_reported(study, NOW, actor="rosa", cause="by hand")
     assert not reporting.mark_reported(study, NOW, actor="rosa", cause="by hand")
-    assert study not in [row.study_id for row in worklist.worklist()]
+    assert study not in [row.study_id for row in ReadingList(database.engine).page()]
     assert [row.study_id for row in reading.page(show=Show.REPORTED)] == [study]
     assert reading.counts()[Show.UNREPORTED] == reading.count(Show.UNREPORTED) == 1
     assert reporting.mark_unreported(study, NOW, actor="rosa", cause="by hand")
@@ -118,8 +119,8 @@ def test_reported_studies_leave_and_come_back(worklist: Worklist, engine: Engine
         reporting.mark_reported(999, NOW, actor="rosa", cause="by hand")
 
 
-def test_every_part_order_and_search_of_the_list_is_a_valid_question(worklist: Worklist, engine: Engine) -> None:
-    finished(worklist)
+def test_every_part_order_and_search_of_the_list_is_a_valid_question(database: Database, engine: Engine) -> None:
+    finished(database)
     reading = ReadingList(engine)
     for show in Show:
         for order in Order:
@@ -132,23 +133,23 @@ def test_every_part_order_and_search_of_the_list_is_a_valid_question(worklist: W
     assert reading.page(search="%") == ()
 
 
-def test_the_hospitals_priority_is_written_once(worklist: Worklist, engine: Engine) -> None:
-    finished(worklist)
-    study, reporting = study_of(worklist), Reporting(engine)
+def test_the_hospitals_priority_is_written_once(database: Database, engine: Engine) -> None:
+    finished(database)
+    study, reporting = study_of(database), Reporting(engine)
     assert reporting.set_priority(study, Priority.URGENT, NOW, actor="rosa", cause="by hand")
     assert not reporting.set_priority(study, Priority.URGENT, NOW, actor="rosa", cause="by hand")
-    assert worklist.study_facts(study).hospital_priority is Priority.URGENT
+    assert study_facts(database, study).hospital_priority is Priority.URGENT
     assert reporting.hospital_priority(study) is Priority.URGENT
 
 
-def test_figures_of_the_node(worklist: Worklist, engine: Engine) -> None:
+def test_figures_of_the_node(database: Database, engine: Engine) -> None:
     statistics = Statistics(engine)
     position, _ = statistics.news(None)
-    finished(worklist)
-    record(worklist, 1, 2)
+    finished(database)
+    record(database, 1, 2)
     latest, studies = statistics.news(position)
     assert latest > position
-    assert set(studies) == {study_of(worklist, 1), study_of(worklist, 2)}
+    assert set(studies) == {study_of(database, 1), study_of(database, 2)}
     assert statistics.news(latest) == (latest, ())
     assert len(statistics.finished_jobs(NOW - HOUR)) == 1
     assert len(statistics.arrivals(NOW - HOUR)) == 2

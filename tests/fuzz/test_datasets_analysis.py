@@ -83,7 +83,7 @@ class Bench:
         jobs = FakeJobs(self.job)
         tools = AnalysisTools(
             settings=self.settings,
-            worklist=jobs,
+            database=jobs,
             read_source=self.read,
             difference=lambda before, after: "",
             predictor=Preparing(),

@@ -19,6 +19,8 @@ from config.settings import load
 from db.engine import connect
 from db.notifications import NotificationDetail, Notifications
 from db.order_tables import NotificationState
+from db.queries import study_details
+from db.queries.worklist import ReadingList
 from db.records import Priority, StudyDetail
 from tests.integration.pleura import handwritten_network
 from tests.integration.studies import frontal
@@ -85,12 +87,12 @@ secret = "secret"
         assert association.is_established
         assert association.send_c_store(image).Status == 0
         association.release()
-        found = self.node.worklist.find_study(image.StudyInstanceUID)
+        found = self.node.database.read(study_details.find_study, image.StudyInstanceUID)
         assert found is not None
         return found
 
     def study(self, study_id: int) -> StudyDetail:
-        return self.node.worklist.study_detail(study_id)
+        return self.node.database.read(study_details.study_detail, study_id)
 
     def told(self, study_id: int) -> list[NotificationDetail]:
         return list(self.notifications.of_study(study_id))
@@ -124,7 +126,7 @@ def test_from_the_order_to_the_report(hospital: Hospital) -> None:
 
     assert hospital.ris.send(report(accession="A0001", patient=patient)).code == "AA"
 
-    assert hospital.node.worklist.worklist() == ()
+    assert ReadingList(hospital.node.database.engine).page() == ()
     hospital.wait(lambda: hospital.told(study)[0].state is NotificationState.WITHDRAWN, "cancel")
     hospital.receiver.status = 200
     hospital.receiver.requests.clear()

@@ -16,17 +16,21 @@ from typing import Any
 import pytest
 
 from config.settings import load
+from db import jobs
+from db.database import Database
 from db.engine import connect, migrate
 from db.notifications import Notifications
 from db.order_tables import NotificationState
+from db.queries import study_details
+from db.queries.worklist import ReadingList
 from db.records import Outcome, Priority
-from db.worklist import Worklist
+from tests.commands import record_instance
 from tests.db.examples import PIPELINE, finding, received
 from tests.node.hl7.messages import Sender, correction, order, report
 from tests.node.hl7.process import Process, write_config
 from tests.orthanc import wait_until
 from tests.workers.notifications.receivers import Request, Web, web
-from workers.open_worklist import triage_study
+from workers.open_database import triage_study
 
 
 @pytest.fixture
@@ -52,13 +56,13 @@ def config(tmp_path: Path, receiver: Web) -> Path:
 def analyse(config: Path, study: int = 1) -> int:
     """Do what listener and worker do with an image that shows a pneumothorax."""
     settings = load(config)
-    worklist: Worklist = Process(config, "scheduler").worklist
+    database: Database = Process(config, "scheduler").database
     now = datetime.now(UTC)
-    (job,) = worklist.record_instance(received(study=study), None, PIPELINE, now).job_ids
-    claimed = worklist.claim_job(job, "w", now, timedelta(minutes=1))
+    (job,) = record_instance(database, received(study=study), None, PIPELINE, now).job_ids
+    claimed = database.write(jobs.claim, job, "w", now, timedelta(minutes=1))
     assert claimed is not None
-    worklist.finish_job(job, "w", Outcome(findings=(finding(),)), now)
-    triage_study(claimed.study_id, worklist, settings.triage, now)
+    database.write(jobs.finish, job, "w", Outcome(findings=(finding(),)), now)
+    triage_study(claimed.study_id, database, settings.triage, now)
     return claimed.study_id
 
 
@@ -77,15 +81,17 @@ def test_an_hl7_reported_study_leaves_the_list_and_cancels_its_notification(conf
         ris = Sender(hl7.port)
         assert ris.send(order()).code == "AA"
         reported = analyse(config)
-        row = hl7.worklist.study_detail(reported).row
+        row = hl7.database.read(study_details.study_detail, reported).row
         assert row.priority is Priority.CRITICAL
         wait_until(lambda: receiver.requests, "an attempt to tell", seconds=120, alive=scheduler.check_alive)
         assert ris.send(report(status="P")).code == "AA"
-        assert [one.study_id for one in hl7.worklist.worklist()] == [reported], "a preliminary report changes nothing"
+        assert [one.study_id for one in ReadingList(hl7.database.engine).page()] == [reported], (
+            "a preliminary report changes nothing"
+        )
 
         assert ris.send(report("M9")).code == "AA"
 
-        assert hl7.worklist.worklist() == ()
+        assert ReadingList(hl7.database.engine).page() == ()
         await_state(config, reported, NotificationState.WITHDRAWN, scheduler)
         receiver.status = 200
         attempts = len(receiver.requests)
@@ -95,7 +101,7 @@ def test_an_hl7_reported_study_leaves_the_list_and_cancels_its_notification(conf
         assert len(receiver.requests) == attempts + 1
         assert b"A-2" in receiver.requests[-1].body
         # Nothing notifications after that: neither another analysis nor a corrected name brings it back.
-        triage_study(reported, hl7.worklist, load(config).triage, datetime.now(UTC))
+        triage_study(reported, hl7.database, load(config).triage, datetime.now(UTC))
         assert ris.send(correction()).code == "AA"
         assert states(config, reported) == [NotificationState.WITHDRAWN]
         assert scheduler.end(signal.SIGTERM) == 0

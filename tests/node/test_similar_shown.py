@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from db import jobs
+from db.database import Database
 from db.engine import connect, migrate
 from db.records import SimilarRecord
-from db.worklist import Worklist
 from models.contract import Code, Finding, ModelUse, Prediction, SimilarCase
 from node.cli.main import cli
 from tests.db.examples import NOW, claim, finding, outcome, record
@@ -27,10 +28,10 @@ def test_show_has_a_table_only_where_there_are_cases(
     monkeypatch.setenv("PLEURA_STORE__FOLDER", str(tmp_path))
     engine = connect(f"sqlite:///{tmp_path / 'pleura.sqlite'}")
     migrate(engine)
-    worklist = Worklist(engine, NO_RULES)
-    job_id = record(worklist)
-    claim(worklist, job_id)
-    worklist.finish_job(job_id, "w1", replace(outcome(), findings=(finding(similar=cases),)), NOW)
+    database = Database(engine, NO_RULES)
+    job_id = record(database)
+    claim(database, job_id)
+    database.write(jobs.finish, job_id, "w1", replace(outcome(), findings=(finding(similar=cases),)), NOW)
     shown = CliRunner().invoke(cli, ["show", "#1"])
     assert shown.exit_code == 0, shown.output
     assert ("Similar cases" in shown.output) == bool(cases)

@@ -12,8 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from config.settings import Settings, load
+from db import deliveries, jobs
+from db.database import Database
 from db.engine import connect
-from db.records import Delivery, Job, Outcome
-from db.worklist import Worklist
 from models.contract import Code, Finding, ModelInput, ModelUse, Prediction
 from tests.rules import NO_RULES
 from workers.celery import Handler, run_worker
@@ -34,6 +33,13 @@ from workers.worker_id import WorkerId
 PIPELINE = "f" * 64
 MODEL = ModelUse("made-up", "1", "Made up", "0" * 64, "2.25.1")
 STUCK_ROWS = 33
+POINTS: dict[Callable[..., Any], tuple[str, str]] = {
+    jobs.claim: ("", "job-claimed"),
+    jobs.finish: ("results-written", "job-finished"),
+    deliveries.claim_group: ("", "delivery-claimed"),
+    deliveries.sent: ("object-sent", "delivery-noted"),
+}
+"""The names of the points before and after a command."""
 
 
 class Points:
@@ -44,6 +50,8 @@ class Points:
         self._hits = folder / "hits"
 
     def reach(self, point: str) -> None:
+        if not point:
+            return
         for armed in sorted(self._armed.glob(f"{point}.*")):
             victim = armed.read_text()
             try:
@@ -57,35 +65,18 @@ class Points:
                 time.sleep(60)  # the kernel kills this child when its parent is gone
 
 
-class FallibleWorklist(Worklist):
-    """The worklist, with a point before and after what changes it."""
+class FallibleDatabase(Database):
+    """The database, with a point before and after what changes it."""
 
     def __init__(self, settings: Settings, points: Points) -> None:
         super().__init__(connect(settings.database_url), NO_RULES)
         self._points = points
 
-    def claim_job(self, job_id: int, worker: str, now: datetime, lease: timedelta) -> Job | None:
-        job = super().claim_job(job_id, worker, now, lease)
-        self._points.reach("job-claimed")
-        return job
-
-    def finish_job(self, job_id: int, worker: str, outcome: Outcome, now: datetime) -> tuple[int, ...] | None:
-        self._points.reach("results-written")
-        deliveries = super().finish_job(job_id, worker, outcome, now)
-        self._points.reach("job-finished")
-        return deliveries
-
-    def claim_deliveries(self, *arguments: Any, **options: Any) -> tuple[Delivery, ...]:
-        claimed = super().claim_deliveries(*arguments, **options)
-        self._points.reach("delivery-claimed")
-        return claimed
-
-    def delivery_sent(
-        self, delivery_id: int, worker: str, now: datetime, verify_after: timedelta | None = None
-    ) -> bool:
-        self._points.reach("object-sent")
-        done = super().delivery_sent(delivery_id, worker, now, verify_after)
-        self._points.reach("delivery-noted")
+    def write(self, command: Any, *args: Any, **kwargs: Any) -> Any:
+        before, after = POINTS.get(command, ("", ""))
+        self._points.reach(before)
+        done = super().write(command, *args, **kwargs)
+        self._points.reach(after)
         return done
 
 
@@ -120,10 +111,10 @@ class Unswitched:
 
 def compose(queue: str, settings: Settings, here: WorkerId) -> Handler:
     points = Points(settings.store.folder)
-    worklist = FallibleWorklist(settings, points)
+    database = FallibleDatabase(settings, points)
     if queue == "deliveries":
-        return delivery_handler(settings, here, worklist=worklist)
-    return analysis_handler(settings, here, worklist=worklist, load=lambda _: (Unswitched(points), PIPELINE))
+        return delivery_handler(settings, here, database=database)
+    return analysis_handler(settings, here, database=database, load=lambda _: (Unswitched(points), PIPELINE))
 
 
 def main(arguments: Sequence[str]) -> None:

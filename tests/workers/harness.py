@@ -20,9 +20,11 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from config.settings import Settings, load
+from db.database import Database
 from db.engine import connect, migrate
+from db.queries import study_details
 from db.records import ReceivedInstance
-from db.worklist import Worklist
+from tests.commands import record_instance
 from tests.orthanc import Orthanc, wait_until
 from tests.rules import NO_RULES
 from tests.workers.conftest import Broker
@@ -80,7 +82,7 @@ class Parts:
         self.config.write_text(_toml(store, broker.url, limits, destination))
         self.settings: Settings = load(self.config)
         migrate(connect(self.settings.database_url))
-        self.worklist = Worklist(connect(self.settings.database_url), NO_RULES)
+        self.database = Database(connect(self.settings.database_url), NO_RULES)
         self.task_queue = TaskQueue(broker.url)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.restarts = 0
@@ -141,7 +143,7 @@ class Parts:
             patient_sex="F",
             stat=stat,
         )
-        ingest = self.worklist.record_instance(received, None, pipeline, datetime.now(UTC))
+        ingest = record_instance(self.database, received, None, pipeline, datetime.now(UTC))
         if enqueue:
             self.task_queue.enqueue_jobs([(job_id, stat) for job_id in ingest.job_ids])
 
@@ -167,7 +169,7 @@ class Parts:
 
     def counts(self) -> dict[str, int]:
         """Jobs and deliveries by state, without the zeros."""
-        return {state: count for state, count in self.worklist.queue_counts().items() if count}
+        return {state: count for state, count in self.database.read(study_details.queue_counts).items() if count}
 
     def log(self) -> str:
         self._log.flush()

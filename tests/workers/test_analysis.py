@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -19,7 +19,10 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from config.settings import Destination, Results, Settings, Store, Workers
+from db import jobs, repeated_instances, studies
+from db.database import Database
 from db.engine import connect, migrate
+from db.queries import study_details
 from db.records import (
     Job,
     JobState,
@@ -31,9 +34,10 @@ from db.records import (
     StudyFacts,
     TriageDecision,
 )
-from db.worklist import Worklist
 from models.contract import Code, Finding, Mode, ModelInput, ModelUse, NotAnalysed, Prediction, Spacing
+from tests.commands import record_instance
 from tests.rules import NO_RULES
+from tests.scripted import Scripted
 from tests.workers.builders import NOON, FakeClock, facts, job
 from workers.analysis import AnalysisTools, analyse_job, backoff
 from workers.errors import RejectedError, RetryableError
@@ -46,10 +50,22 @@ EQUIPMENT = Equipment("Pleura", "Pleura", ("0",), "PLEURA", "1")
 PNEUMOTHORAX = Code("36118008", "SCT", "Pneumothorax")
 
 
-class FakeJobs:
+class FakeJobs(Scripted):
     """One job of one study; everything that happens to it is noted."""
 
+    answers: ClassVar[Mapping[Callable[..., Any], str]] = {
+        jobs.claim: "claim_job",
+        jobs.finish: "finish_job",
+        jobs.retry: "retry_job",
+        jobs.fail: "fail_job",
+        repeated_instances.record_comparison: "record_comparison",
+        studies.facts: "study_facts",
+        studies.record_triage: "record_triage",
+        study_details.study_detail: "study_detail",
+    }
+
     def __init__(self, first: Job, study: StudyFacts | None = None) -> None:
+        super().__init__()
         self.job = first
         self.study = study or facts()
         self.events: list[tuple[Any, ...]] = []
@@ -81,20 +97,20 @@ class FakeJobs:
         self.events.append(("failed", error))
         return True
 
-    def settle_comparison(self, job_id: int, worker: str, difference: str, now: datetime) -> bool:
+    def record_comparison(self, job_id: int, worker: str, difference: str, now: datetime) -> bool:
         if self.claim_is_lost:
             return False
         self.job = replace(self.job, state=JobState.ON_HOLD if difference else JobState.WITHDRAWN)
         self.events.append(("compared", difference))
         return True
 
-    def study_facts(self, study_id: int) -> StudyFacts:
+    def study_facts(self, study_id: int, _rules: object) -> StudyFacts:
         return self.study
 
     def study_detail(self, study_id: int) -> StudyDetail:
         raise AssertionError("only a revision looks for its predecessors")
 
-    def record_triage(self, study_id: int, decision: TriageDecision, now: datetime) -> None:
+    def record_triage(self, study_id: int, decision: TriageDecision, now: datetime, _rules: object) -> None:
         self.events.append(("triage", decision.priority))
 
 
@@ -195,7 +211,7 @@ def bench(tmp_path: Path) -> Callable[..., Bench]:
         ticks = iter(range(1000))
         tools = AnalysisTools(
             settings=settings,
-            worklist=jobs,
+            database=jobs,
             read_source=read or (lambda path: SourceImage(Dataset(), pixels)),
             difference=lambda before, after: compared(before.name),
             predictor=FakePredictor(answer or positive()),
@@ -377,8 +393,8 @@ def test_a_corrected_image_names_what_it_replaces_and_whom_the_hospital_has_name
     work = bench(first=job(id=8, instance_id=4, replaces=True, patient=patient))
     seen: list[Analysis] = []
     study = replaced_study("1.2.3")
-    jobs: Any = work.jobs
-    jobs.study_detail = lambda study_id: study
+    fake: Any = work.jobs
+    fake.study_detail = lambda study_id: study
 
     def encode(analysis: Analysis, kinds: Collection[str]) -> dict[str, Dataset]:
         seen.append(analysis)
@@ -396,14 +412,14 @@ def replaced_study(uid: str) -> StudyDetail:
     with TemporaryDirectory() as folder:
         engine = connect(f"sqlite:///{folder}/pleura.sqlite")
         migrate(engine)
-        worklist = Worklist(engine, NO_RULES)
+        database = Database(engine, NO_RULES)
         first = ReceivedInstance(uid, "1.2.840.10008.5.1.4.1.1.1", "1.2", "a" * 64, "a", 1, "1.3", "1.4")
         for number, image in enumerate((first, replace(first, sop_instance_uid="1.2.4", digest="b" * 64)), 1):
-            (job_id,) = worklist.record_instance(image, None, "p" * 64, NOON).job_ids
-            worklist.claim_job(job_id, "w", NOON, timedelta(minutes=1))
+            (job_id,) = record_instance(database, image, None, "p" * 64, NOON).job_ids
+            database.write(jobs.claim, job_id, "w", NOON, timedelta(minutes=1))
             record = ResultRecord("sr", "1.2.9", f"1.5.{number}", "1.6", "d", "r", 1)
-            worklist.finish_job(job_id, "w", Outcome(results=(record,)), NOON)
-        study = worklist.study_detail(1)
+            database.write(jobs.finish, job_id, "w", Outcome(results=(record,)), NOON)
+        study = database.read(study_details.study_detail, 1)
         engine.dispose()
     return study
 

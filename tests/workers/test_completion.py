@@ -14,13 +14,16 @@ from pydicom import Dataset, dcmread, dcmwrite
 from sqlalchemy import text
 
 from config.settings import Destination, Settings, Store
+from db import holds, jobs, rejection_notes, repeated_instances, studies
+from db.database import Database
 from db.engine import connect, migrate
 from db.orders import HospitalMessage
 from db.patients import PatientIdentifier, PatientNews
+from db.queries import study_details
 from db.records import FindingRecord, NotEligible, Outcome, ReceivedInstance, RejectionNote, ResultRecord, StudyDetail
-from db.worklist import Worklist
 from models.contract import Code
 from models.pipeline import Pipeline
+from tests.commands import receive_message, record_instance, study_facts
 from tests.rules import NO_RULES
 from tests.workers.builders import NOON, finding
 from tests.workers.harness import CR, radiograph
@@ -44,7 +47,7 @@ class Study:
         migrate(engine)
         self.folder = folder
         self.engine = engine
-        self.worklist = Worklist(engine, NO_RULES)
+        self.database = Database(engine, NO_RULES)
         self.images = 0
 
     def add(
@@ -72,13 +75,13 @@ class Study:
             study_instance_uid="1.3",
             series_instance_uid="1.4",
         )
-        jobs = self.worklist.record_instance(received, not_eligible, "p" * 64, NOON).job_ids
-        for job_id in jobs:
-            self.worklist.claim_job(job_id, "w", NOON, LEASE)
+        job_ids = record_instance(self.database, received, not_eligible, "p" * 64, NOON).job_ids
+        for job_id in job_ids:
+            self.database.write(jobs.claim, job_id, "w", NOON, LEASE)
             if fails:
-                self.worklist.fail_job(job_id, "w", "ValueError", NOON)
+                self.database.write(jobs.fail, job_id, "w", "ValueError", NOON)
             else:
-                self.worklist.finish_job(job_id, "w", outcome or Outcome(), NOON)
+                self.database.write(jobs.finish, job_id, "w", outcome or Outcome(), NOON)
 
     def correct(self, number: int, outcome: Outcome, **changes: str) -> None:
         """Let image ``number`` come again with ``changes``; a worker finds that it is another, a person releases it."""
@@ -91,28 +94,28 @@ class Study:
         received = ReceivedInstance(
             first.sop_instance_uid, CR, "1.2", f"{number + 900:064x}", path, 1, "1.3", first.series_instance_uid
         )
-        (job_id,) = self.worklist.record_instance(received, None, "p" * 64, NOON).job_ids
-        self.worklist.claim_job(job_id, "w", NOON, LEASE)
-        self.worklist.settle_comparison(job_id, "w", "other PatientName", NOON)
-        self.worklist.release_study(self.id, "admin", NOON)
-        self.worklist.claim_job(job_id, "w", NOON, LEASE)
-        self.worklist.finish_job(job_id, "w", outcome, NOON)
+        (job_id,) = record_instance(self.database, received, None, "p" * 64, NOON).job_ids
+        self.database.write(jobs.claim, job_id, "w", NOON, LEASE)
+        self.database.write(repeated_instances.record_comparison, job_id, "w", "other PatientName", NOON)
+        self.database.write(holds.release, self.id, "admin", NOON)
+        self.database.write(jobs.claim, job_id, "w", NOON, LEASE)
+        self.database.write(jobs.finish, job_id, "w", outcome, NOON)
 
     @property
     def id(self) -> int:
-        found = self.worklist.find_study("1.3")
+        found = self.database.read(study_details.find_study, "1.3")
         assert found is not None
         return found
 
     @property
     def detail(self) -> StudyDetail:
-        return self.worklist.study_detail(self.id)
+        return self.database.read(study_details.study_detail, self.id)
 
     def summarise(self, *destinations: Destination) -> tuple[EncodedResult, ...]:
         settings = Settings(store=Store(folder=self.folder), destinations=destinations)
         equipment = Equipment("Pleura", "Pleura", ("0",), "PLEURA", "1")
-        summariser = Summariser(settings, self.worklist, Pipeline(None, ()), "d" * 64, equipment)
-        facts = self.worklist.study_facts(self.id)
+        summariser = Summariser(settings, self.database, Pipeline(None, ()), "d" * 64, equipment)
+        facts = study_facts(self.database, self.id)
         return tuple(summariser(facts, decide(facts, settings.triage, NOON)))
 
 
@@ -129,7 +132,7 @@ def outcome(
 
 
 def images(study: Study) -> tuple[ImageAccount, ...]:
-    decision = decide(study.worklist.study_facts(study.id), Settings().triage, NOON)
+    decision = decide(study_facts(study.database, study.id), Settings().triage, NOON)
     return account_of(study.detail, decision, {"pneumothorax": PNEUMOTHORAX}).images
 
 
@@ -162,9 +165,9 @@ def test_an_image_that_only_models_in_shadow_analysed_is_not_called_analysed(stu
 def test_a_revised_image_is_told_by_its_latest_revision(study: Study) -> None:
     study.add(outcome(finding()))
     (job,) = study.detail.jobs
-    study.worklist.requeue_job(job.id, "admin", "asked for", NOON)
-    study.worklist.claim_job(job.id, "w", NOON, LEASE)
-    study.worklist.finish_job(job.id, "w", outcome(finding(probability=0.6), number=7), NOON)
+    study.database.write(jobs.requeue, job.id, "admin", "asked for", NOON)
+    study.database.write(jobs.claim, job.id, "w", NOON, LEASE)
+    study.database.write(jobs.finish, job.id, "w", outcome(finding(probability=0.6), number=7), NOON)
     (image,) = images(study)
     assert [found.probability for found in image.findings] == [0.6]
     assert [report.sop_instance_uid for report in image.reports] == ["1.5.7"]
@@ -206,7 +209,7 @@ def test_the_next_summary_names_the_one_before(study: Study) -> None:
     study.add(outcome())
     (first,) = study.summarise()
     assert latest_summary(study.detail) is None
-    assert study.worklist.complete_study(study.id, (first.record,), {}, NOON) == ()
+    assert study.database.write(studies.complete, study.id, (first.record,), {}, NOON) == ()
     study.add(outcome(number=2))
     (second,) = study.summarise()
     assert second.record.sop_instance_uid != first.record.sop_instance_uid
@@ -254,7 +257,7 @@ def test_a_patient_whom_the_hospital_has_corrected_is_named_rightly_even_if_no_i
     news = PatientNews((PatientIdentifier("P1"),), name="New^Name", birth_date="19700101", sex="F")
     with study.engine.begin() as connection:
         connection.execute(text("UPDATE studies SET patient_id = 'P1', patient_name = 'Test^Pat'"))
-    study.worklist.receive_message(HospitalMessage("RIS", "1", "d" * 64, "ADT^A08", (), (news,)), NOON)
+    receive_message(study.database, HospitalMessage("RIS", "1", "d" * 64, "ADT^A08", (), (news,)), NOON)
     made = summary_of(study)
     assert (made.PatientID, str(made.PatientName), made.PatientSex) == ("P1", "New^Name", "F")
 
@@ -303,7 +306,7 @@ def test_what_a_note_has_taken_back_counts_no_more_and_is_still_told(study: Stud
     study.add(outcome())
     study.add(outcome(number=2))
     note = RejectionNote("1.9", "113001", "The hospital has rejected this image for quality reasons.", ("1.2.2",))
-    study.worklist.reject_instances(note, NOON)
+    study.database.write(rejection_notes.reject, note, NOON)
     first, second = images(study)
     assert (first.analysed, second.analysed, second.eligible) == (True, False, False)
     assert "rejected" in second.reason
@@ -313,9 +316,9 @@ def test_what_a_note_has_taken_back_counts_no_more_and_is_still_told(study: Stud
 def test_a_repeat_is_not_told_again(study: Study) -> None:
     study.add(outcome())
     again = ReceivedInstance("1.2.1", CR, "1.2", "e" * 64, "again.dcm", 1, "1.3", "1.4")
-    (job_id,) = study.worklist.record_instance(again, None, "p" * 64, NOON).job_ids
-    study.worklist.claim_job(job_id, "w", NOON, LEASE)
-    study.worklist.settle_comparison(job_id, "w", "", NOON)
+    (job_id,) = record_instance(study.database, again, None, "p" * 64, NOON).job_ids
+    study.database.write(jobs.claim, job_id, "w", NOON, LEASE)
+    study.database.write(repeated_instances.record_comparison, job_id, "w", "", NOON)
     assert len(images(study)) == 1
     assert "1 of 1 image analysed." in words(summary_of(study))[1]
 
@@ -345,7 +348,7 @@ def test_two_summaries_of_a_study_can_be_told_apart(study: Study) -> None:
     study.add(outcome())
     (first,) = study.summarise()
     before = dcmread(BytesIO(first.content))
-    study.worklist.complete_study(study.id, (first.record,), {}, NOON)
+    study.database.write(studies.complete, study.id, (first.record,), {}, NOON)
     study.add(outcome(number=2))
     after = summary_of(study)
     assert (before.InstanceNumber, before.SeriesDescription) == (1, "Pleura AI study summary (research use)")

@@ -10,14 +10,18 @@ import pytest
 from sqlalchemy import Engine, select
 
 from config.settings import Triage
+from db import jobs
+from db.database import Database
 from db.engine import connect, migrate
 from db.feedback import Feedback
 from db.notifications import NotificationRules
 from db.order_tables import NotificationRow
+from db.queries import study_details
+from db.queries.worklist import ReadingList
 from db.records import Outcome, Priority, ReceivedInstance, WorklistRow
 from db.study_status import Reporting
 from db.user_tables import Verdict
-from db.worklist import Worklist
+from tests.commands import record_instance, record_triage, study_facts
 from tests.rules import alarming
 from tests.workers.builders import NOON, finding
 from workers.triage import decide
@@ -39,7 +43,7 @@ class Node:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.worklist = Worklist(engine, alarming(NotificationRules(channels=("webhook",))))
+        self.database = Database(engine, alarming(NotificationRules(channels=("webhook",))))
         self.images = 0
 
     def film(self, study: str, at: datetime, side: str = "", **changes: Any) -> WorklistRow:
@@ -57,16 +61,16 @@ class Node:
             series_instance_uid=f"{study}.0",
             **values,
         )
-        (job,) = self.worklist.record_instance(received, None, "pipeline", at).job_ids
-        assert self.worklist.claim_job(job, "worker", at, timedelta(minutes=5))
-        self.worklist.finish_job(job, "worker", Outcome(findings=(finding(side=side),)), at)
+        (job,) = record_instance(self.database, received, None, "pipeline", at).job_ids
+        assert self.database.write(jobs.claim, job, "worker", at, timedelta(minutes=5))
+        self.database.write(jobs.finish, job, "worker", Outcome(findings=(finding(side=side),)), at)
         return self.triage(study, at)
 
     def triage(self, study: str, at: datetime) -> WorklistRow:
-        row = self.worklist.find_study(study)
+        row = self.database.read(study_details.find_study, study)
         assert row is not None
-        self.worklist.record_triage(row, decide(self.worklist.study_facts(row), RULES, at), at)
-        return self.worklist.study_detail(row).row
+        record_triage(self.database, row, decide(study_facts(self.database, row), RULES, at), at)
+        return self.database.read(study_details.study_detail, row).row
 
     @property
     def alarmed(self) -> list[int]:
@@ -124,6 +128,6 @@ def test_an_image_after_the_report_is_on_the_list_and_notifies_nobody(node: Node
     Reporting(engine).mark_reported(1, NOON + timedelta(hours=1), actor="ann", cause="marked as reported")
     late = NOON + timedelta(hours=2)
     row = node.film("1.1", late, study_date="")
-    assert [one.study_id for one in node.worklist.worklist()] == [1]
+    assert [one.study_id for one in ReadingList(node.database.engine).page()] == [1]
     assert (row.priority, row.due_at) == (Priority.URGENT, late + timedelta(minutes=RULES.urgent_minutes))
     assert node.alarmed == [1], "only the one before the report"

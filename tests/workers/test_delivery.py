@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from config.settings import Destination, Settings, Store, Workers
+from db import deliveries
 from db.records import Delivery, DeliveryState
+from tests.scripted import Scripted
 from tests.workers.builders import FakeClock, delivery
 from workers.delivery import DeliveryTools, deliver, in_storing_order, longest_delivery
 from workers.destinations.destination_kind import (
@@ -33,10 +35,20 @@ DUPLICATE = Receipt(Verdict.DUPLICATE, "it is here")
 NOT_ELIGIBLE = Receipt(Verdict.NOT_ELIGIBLE, "not this class")
 
 
-class FakeDeliveries:
+class FakeDeliveries(Scripted):
     """Deliveries by id, claimable while they are pending and due."""
 
+    answers: ClassVar[Mapping[Callable[..., Any], str]] = {
+        deliveries.claim: "claim_delivery",
+        deliveries.claim_group: "claim_deliveries",
+        deliveries.sent: "delivery_sent",
+        deliveries.retry: "retry_delivery",
+        deliveries.fail: "fail_delivery",
+        deliveries.hold: "hold_delivery",
+    }
+
     def __init__(self, *rows: Delivery) -> None:
+        super().__init__()
         self.rows = {row.id: row for row in rows}
         self.notes: list[tuple[Any, ...]] = []
 

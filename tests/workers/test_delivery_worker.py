@@ -16,10 +16,12 @@ from pydicom import dcmwrite
 from pynetdicom import AE, evt
 
 from config.settings import Destination, Settings, Workers, load
+from db import jobs
+from db.database import Database
 from db.destinations import Taken
 from db.engine import connect, migrate
 from db.records import Outcome, ResultRecord
-from db.worklist import Worklist
+from tests.commands import record_instance
 from tests.db.examples import received
 from tests.orthanc import wait_until
 from tests.rules import NO_RULES
@@ -199,14 +201,14 @@ def prepared_deliveries(settings: Settings, names: list[str], images: int) -> se
     (folder / "results").mkdir(parents=True)
     engine = connect(settings.database_url)
     migrate(engine)
-    worklist, task_queue, now = Worklist(engine, NO_RULES), TaskQueue(settings.broker_url), datetime.now(UTC)
+    database, task_queue, now = Database(engine, NO_RULES), TaskQueue(settings.broker_url), datetime.now(UTC)
     deliveries: list[int] = []
     uids = set()
     for number in range(1, images + 1):
         uid = f"1.2.3.{number}"
         dcmwrite(folder / "results" / f"{number}.dcm", radiograph(uid), enforce_file_format=True)
         record = ResultRecord("sr", CR, uid, f"{uid}.2", f"{number:064x}", f"results/{number}.dcm", 10)
-        deliveries += finished_job(worklist, number, record, dict.fromkeys(sorted(names, reverse=True), ("sr",)), now)
+        deliveries += finished_job(database, number, record, dict.fromkeys(sorted(names, reverse=True), ("sr",)), now)
         uids.add(uid)
     task_queue.enqueue_deliveries(deliveries)
     task_queue.close()
@@ -214,10 +216,10 @@ def prepared_deliveries(settings: Settings, names: list[str], images: int) -> se
 
 
 def finished_job(
-    worklist: Worklist, number: int, record: ResultRecord, to: dict[str, tuple[str, ...]], now: datetime
+    database: Database, number: int, record: ResultRecord, to: dict[str, tuple[str, ...]], now: datetime
 ) -> tuple[int, ...]:
-    (job_id,) = worklist.record_instance(received(1, number), None, "p" * 64, now).job_ids
-    worklist.claim_job(job_id, "w", now, timedelta(minutes=1))
-    deliveries = worklist.finish_job(job_id, "w", Outcome(results=(record,), destinations=to), now)
+    (job_id,) = record_instance(database, received(1, number), None, "p" * 64, now).job_ids
+    database.write(jobs.claim, job_id, "w", now, timedelta(minutes=1))
+    deliveries = database.write(jobs.finish, job_id, "w", Outcome(results=(record,), destinations=to), now)
     assert deliveries is not None
     return deliveries

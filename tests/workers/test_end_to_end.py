@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
+from db.database import Database
 from db.engine import connect
-from db.model_states import ModelState, model_states, set_model_state
-from db.worklist import Worklist
+from db.model_states import ModelState, latest_switches, set_model_state
+from db.queries import study_details
 from tests.orthanc import running_orthanc
 from tests.rules import NO_RULES
 from tests.workers.conftest import Broker
@@ -78,12 +79,14 @@ def test_a_model_is_switched_while_the_workers_run(broker: Broker, tmp_path: Pat
         set_model_state(engine, MODEL, ModelState.OFF, actor="ada", reason="test", now=utc_now())
         take_in(off, 1)
         assert parts.counts() == {"jobs.done": 1}, "nothing that it says is delivered"
-        assert model_states(engine)[MODEL].state is ModelState.OFF
+        assert latest_switches(engine)[MODEL].state is ModelState.OFF
         set_model_state(engine, MODEL, ModelState.ACTIVE, actor="ada", reason="test", now=utc_now())
         take_in(on, 2)
         parts.wait_until(lambda: parts.counts().get("deliveries.sent", 0) > 0, "the next image's results to be sent")
         on_hold = {str(item.StudyInstanceUID) for item in pacs.datasets()}
         assert on_hold == {str(dcmread(on).StudyInstanceUID)}
-        jobs = [job for study in (1, 2) for job in Worklist(engine, NO_RULES).study_detail(study).jobs]
+        jobs = [
+            job for study in (1, 2) for job in Database(engine, NO_RULES).read(study_details.study_detail, study).jobs
+        ]
         assert [job.modes for job in jobs] == [{MODEL: "off"}, {MODEL: "active"}]
         engine.dispose()

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from config.settings import Settings, Store
+from db import deliveries, jobs, studies
+from db.database import Database
 from db.engine import connect, migrate
+from db.queries import study_details
 from db.records import ResultRecord, StudyFacts, TriageDecision
-from db.worklist import Worklist
 from tests.db.examples import NOW, claim, finished, received, record
 from tests.rules import NO_RULES
 from workers.enqueue import TaskQueue
@@ -40,44 +42,44 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_is_freed_by_retention_and_the_node_goes_on(small_disk: Path, tmp_path: Path) -> None:
     engine = connect(f"sqlite:///{tmp_path}/pleura.sqlite")
     migrate(engine)
-    worklist = Worklist(engine, NO_RULES)
-    old = settled_long_ago(worklist)
+    database = Database(engine, NO_RULES)
+    old = settled_long_ago(database)
     path = small_disk / received(1, 1).path
     path.parent.mkdir(parents=True)
     with pytest.raises(OSError, match="No space"):
         path.write_bytes(bytes(2 * SIZE))
-    young = quiet_now(worklist)
+    young = quiet_now(database)
 
-    node_scheduler = scheduler(worklist, small_disk, LATER)
+    node_scheduler = scheduler(database, small_disk, LATER)
     node_scheduler.summarise = summary
     node_scheduler.retention.rest_until = LATER + timedelta(hours=1)  # it was here a moment ago
     node_scheduler.once()
-    assert worklist.study_detail(young).row.state.value == "open"
+    assert database.read(study_details.study_detail, young).row.state.value == "open"
     node_scheduler.retention.rest_until = None
     node_scheduler.studies.until.clear()
     node_scheduler.once()
     assert not path.exists()
-    assert worklist.study_detail(young).row.state.value == "complete"
-    assert worklist.study_detail(old).row.state.value == "complete"
+    assert database.read(study_details.study_detail, young).row.state.value == "complete"
+    assert database.read(study_details.study_detail, old).row.state.value == "complete"
     assert (small_disk / "results/summary.dcm").stat().st_size == SIZE // 2
 
 
-def settled_long_ago(worklist: Worklist) -> int:
-    finished(worklist, study=1)
-    for delivery_id in worklist.deliveries_to_enqueue(NOW + timedelta(hours=1), timedelta(0)):
-        assert worklist.claim_delivery(delivery_id, "w1", NOW, timedelta(minutes=1)) is not None
-        worklist.delivery_sent(delivery_id, "w1", NOW)
-    found = worklist.find_study(received(1, 1).study_instance_uid)
+def settled_long_ago(database: Database) -> int:
+    finished(database, study=1)
+    for delivery_id in database.read(deliveries.to_enqueue, NOW + timedelta(hours=1), timedelta(0)):
+        assert database.write(deliveries.claim, delivery_id, "w1", NOW, timedelta(minutes=1)) is not None
+        database.write(deliveries.sent, delivery_id, "w1", NOW)
+    found = database.read(study_details.find_study, received(1, 1).study_instance_uid)
     assert found is not None
-    assert worklist.complete_study(found, (), {}, NOW) == ()
+    assert database.write(studies.complete, found, (), {}, NOW) == ()
     return found
 
 
-def quiet_now(worklist: Worklist) -> int:
-    job_id = record(worklist, study=2)
-    claim(worklist, job_id)
-    worklist.fail_job(job_id, "w1", "it failed", NOW)
-    found = worklist.find_study(received(1, 2).study_instance_uid)
+def quiet_now(database: Database) -> int:
+    job_id = record(database, study=2)
+    claim(database, job_id)
+    database.write(jobs.fail, job_id, "w1", "it failed", NOW)
+    found = database.read(study_details.find_study, received(1, 2).study_instance_uid)
     assert found is not None
     return found
 
@@ -87,8 +89,8 @@ def summary(study: StudyFacts, decision: TriageDecision) -> Sequence[EncodedResu
     return (EncodedResult(record, bytes(SIZE // 2)),)
 
 
-def scheduler(worklist: Worklist, folder: Path, now: datetime) -> Scheduler:
+def scheduler(database: Database, folder: Path, now: datetime) -> Scheduler:
     settings = Settings(store=Store(folder=folder))
     task_queue = TaskQueue(f"redis+socket://{folder}/none.sock")
-    retention = Retention(folder, 30, worklist)
-    return Scheduler(settings, worklist, task_queue, lambda: now, lambda *_: (), retention, lambda _: None)
+    retention = Retention(folder, 30, database)
+    return Scheduler(settings, database, task_queue, lambda: now, lambda *_: (), retention, lambda _: None)

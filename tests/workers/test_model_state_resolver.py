@@ -13,13 +13,16 @@ from pydicom import dcmwrite
 from sqlalchemy import Engine
 
 from config.settings import Destination, Models, Settings, Store, Workers
+from db import jobs
+from db.database import Database
 from db.engine import connect, migrate
 from db.model_states import ModelState, set_model_state
+from db.queries import study_details
 from db.queries.statistics import Statistics
 from db.records import JobDetail, ReceivedInstance, ResultDetail
-from db.worklist import Worklist
 from models.contract import ModelInput, Spacing
 from models.runtime.loading import device_in_use
+from tests.commands import record_instance
 from tests.models.samples import classifier_graph, manifest
 from tests.rules import NO_RULES
 from tests.workers.builders import NOON
@@ -48,7 +51,7 @@ class Node:
         self.settings.store.folder.mkdir()
         self.engine: Engine = connect(self.settings.database_url)
         migrate(self.engine)
-        self.worklist = Worklist(self.engine, NO_RULES)
+        self.database = Database(self.engine, NO_RULES)
         self.handle: Callable[[int], None] = analysis_handler(self.settings, WorkerId("here/jobs/0/0#", "1"))
 
     def receive(self, number: int) -> int:
@@ -56,7 +59,7 @@ class Node:
         dcmwrite(self.settings.store.folder / f"{number}.dcm", radiograph(uid, 600, 520), enforce_file_format=True)
         received = ReceivedInstance(uid, CR, "1.2.840.10008.1.2.1", f"{number:064x}", f"{number}.dcm", 1, "1.3", "1.4")
         pipeline = active_pipeline_digest(self.settings)
-        return self.worklist.record_instance(received, None, pipeline, NOON).job_ids[0]
+        return record_instance(self.database, received, None, pipeline, NOON).job_ids[0]
 
     def analyse(self, number: int) -> JobDetail:
         job_id = self.receive(number)
@@ -64,15 +67,15 @@ class Node:
         return self.job(job_id)
 
     def again(self, job_id: int) -> JobDetail:
-        self.worklist.requeue_job(job_id, "ada", "again", NOON)
+        self.database.write(jobs.requeue, job_id, "ada", "again", NOON)
         self.handle(job_id)
         return self.job(job_id)
 
     def job(self, job_id: int) -> JobDetail:
-        return next(job for job in self.worklist.study_detail(1).jobs if job.id == job_id)
+        return next(job for job in self.database.read(study_details.study_detail, 1).jobs if job.id == job_id)
 
     def results(self, job: JobDetail) -> list[ResultDetail]:
-        return [one for one in self.worklist.study_detail(1).results if one.job_id == job.id]
+        return [one for one in self.database.read(study_details.study_detail, 1).results if one.job_id == job.id]
 
     def switch(self, name: str, state: ModelState) -> None:
         set_model_state(self.engine, name, state, actor="ada", reason="test", now=NOON)

@@ -14,6 +14,7 @@ import pytest
 from pydicom import Dataset, dcmread
 
 from config.settings import Destination, Eligibility
+from db import studies
 from db.records import NotEligible, Outcome
 from node.dicom.eligibility import NotEligibleCode
 from tests.workers.results.test_objects import complaints
@@ -128,7 +129,7 @@ def test_the_most_telling_image_stands_for_the_study(study: Study) -> None:
 def test_a_later_analysis_replaces_it(study: Study) -> None:
     study.add(not_eligible=LATERAL)
     made = study.summarise(destination("sr", "sc"))
-    assert study.worklist.complete_study(study.id, tuple(each.record for each in made), {}, NOON) == ()
+    assert study.database.write(studies.complete, study.id, tuple(each.record for each in made), {}, NOON) == ()
     study.add(outcome())
     (summary,) = study.summarise(destination("sr", "sc"))
 

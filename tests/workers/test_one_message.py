@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+from db.database import Database
 from db.engine import connect, migrate
-from db.worklist import Worklist
+from tests.commands import record_instance
 from tests.db.examples import NOW, PIPELINE, received
 from tests.rules import NO_RULES
 from tests.workers.conftest import Broker
@@ -24,10 +25,10 @@ QUIET = timedelta(seconds=30)
 
 
 @pytest.fixture
-def worklist(tmp_path: Path) -> Worklist:
+def database(tmp_path: Path) -> Database:
     engine = connect(f"sqlite:///{tmp_path}/pleura.sqlite")
     migrate(engine)
-    return Worklist(engine, NO_RULES)
+    return Database(engine, NO_RULES)
 
 
 @pytest.fixture
@@ -37,49 +38,49 @@ def task_queue(broker: Broker) -> Iterator[TaskQueue]:
     task_queue.close()
 
 
-def take_in(worklist: Worklist, task_queue: TaskQueue) -> list[int]:
+def take_in(database: Database, task_queue: TaskQueue) -> list[int]:
     """Record images and enqueues them, as the listener does; one in ten is STAT."""
     jobs = []
     for number in range(1, JOBS_WAITING + 1):
         stat = number % 10 == 0
         image = received(number, number, stat=stat)
-        jobs += [(job_id, stat) for job_id in worklist.record_instance(image, None, PIPELINE, NOW).job_ids]
+        jobs += [(job_id, stat) for job_id in record_instance(database, image, None, PIPELINE, NOW).job_ids]
     task_queue.enqueue_jobs(jobs)
     return [job_id for job_id, _ in jobs]
 
 
-def wait(worklist: Worklist, task_queue: TaskQueue, first: int, minutes: int) -> None:
+def wait(database: Database, task_queue: TaskQueue, first: int, minutes: int) -> None:
     """Let time go by without a worker."""
     for second in range(first, first + 60 * minutes, 10):
-        enqueue_jobs(worklist, task_queue, QUIET, NOW + timedelta(seconds=second))
+        enqueue_jobs(database, task_queue, QUIET, NOW + timedelta(seconds=second))
 
 
 def test_jobs_that_wait_for_an_hour_have_one_message_each(
-    worklist: Worklist, task_queue: TaskQueue, broker: Broker
+    database: Database, task_queue: TaskQueue, broker: Broker
 ) -> None:
-    jobs = take_in(worklist, task_queue)
-    wait(worklist, task_queue, 0, 60)
+    jobs = take_in(database, task_queue)
+    wait(database, task_queue, 0, 60)
     assert sorted(job_id for _, job_id in heard(broker, JOBS)) == jobs
 
 
-def test_a_flushed_broker_has_one_message_each_again(worklist: Worklist, task_queue: TaskQueue, broker: Broker) -> None:
-    jobs = take_in(worklist, task_queue)
-    wait(worklist, task_queue, 0, 5)
+def test_a_flushed_broker_has_one_message_each_again(database: Database, task_queue: TaskQueue, broker: Broker) -> None:
+    jobs = take_in(database, task_queue)
+    wait(database, task_queue, 0, 5)
     Redis(unix_socket_path=str(broker.socket_path)).flushall()
-    wait(worklist, task_queue, 300, 5)
+    wait(database, task_queue, 300, 5)
     assert sorted(job_id for _, job_id in heard(broker, JOBS)) == jobs
 
 
 def test_what_a_worker_took_and_lost_is_enqueued_again_beside_those_that_wait(
-    worklist: Worklist, task_queue: TaskQueue, broker: Broker
+    database: Database, task_queue: TaskQueue, broker: Broker
 ) -> None:
-    jobs = take_in(worklist, task_queue)
+    jobs = take_in(database, task_queue)
     client = Redis(unix_socket_path=str(broker.socket_path))
     lists = [name.decode() for name in client.keys(f"{JOBS}*")]
     for name in lists:
         for _ in range(5):
             client.rpop(name)
-    wait(worklist, task_queue, 60, 5)
+    wait(database, task_queue, 60, 5)
     counted = Counter(job_id for _, job_id in heard(broker, JOBS))
     assert sorted(counted) == jobs
     assert set(counted.values()) == {1}

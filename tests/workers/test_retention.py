@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from db import deliveries, holds, jobs, studies
+from db.database import Database
 from db.engine import connect, migrate
+from db.queries import retention, study_details
 from db.records import ExpiredStudy, NotEligible, Outcome, ReceivedInstance, ResultRecord
-from db.worklist import Worklist
+from tests.commands import record_instance
 from tests.rules import NO_RULES
+from tests.scripted import Scripted
 from tests.workers.builders import NOON
 from workers.retention import PAUSE, STUDIES_AT_ONCE, Retention
 
@@ -22,13 +27,13 @@ LATER = NOON + timedelta(days=31)
 
 
 @pytest.fixture
-def worklist(tmp_path: Path) -> Worklist:
+def database(tmp_path: Path) -> Database:
     engine = connect(f"sqlite:///{tmp_path}/pleura.sqlite")
     migrate(engine)
-    return Worklist(engine, NO_RULES)
+    return Database(engine, NO_RULES)
 
 
-def study(worklist: Worklist, folder: Path, number: int, *, sent: bool = True, settled: bool = True) -> list[Path]:
+def study(database: Database, folder: Path, number: int, *, sent: bool = True, settled: bool = True) -> list[Path]:
     """A study with one image and one result, brought as far as a test wants it; its files are given back."""
     paths = [folder / f"instances/{number}.dcm", folder / f"results/{number}.dcm"]
     for path in paths:
@@ -44,61 +49,67 @@ def study(worklist: Worklist, folder: Path, number: int, *, sent: bool = True, s
         study_instance_uid=f"1.3.{number}",
         series_instance_uid=f"1.4.{number}",
     )
-    (job_id,) = worklist.record_instance(received, None, "p" * 64, NOON).job_ids
+    (job_id,) = record_instance(database, received, None, "p" * 64, NOON).job_ids
     if not settled:
         return paths
-    worklist.claim_job(job_id, "w", NOON, LEASE)
+    database.write(jobs.claim, job_id, "w", NOON, LEASE)
     result = ResultRecord("seg", "1.2", f"1.5.{number}", "1.6", "d", f"results/{number}.dcm", 1)
     outcome = Outcome(results=(result,), destinations={"pacs": ("seg",)})
-    deliveries = worklist.finish_job(job_id, "w", outcome, NOON)
-    assert deliveries is not None
+    delivery_ids = database.write(jobs.finish, job_id, "w", outcome, NOON)
+    assert delivery_ids is not None
     if sent:
-        worklist.claim_delivery(deliveries[0], "w", NOON, LEASE)
-        worklist.delivery_sent(deliveries[0], "w", NOON)
-    found = worklist.find_study(f"1.3.{number}")
+        database.write(deliveries.claim, delivery_ids[0], "w", NOON, LEASE)
+        database.write(deliveries.sent, delivery_ids[0], "w", NOON)
+    found = database.read(study_details.find_study, f"1.3.{number}")
     assert found is not None
-    assert worklist.complete_study(found, (), {}, NOON) == ()
+    assert database.write(studies.complete, found, (), {}, NOON) == ()
     return paths
 
 
-def test_files_of_a_complete_and_delivered_study_go(worklist: Worklist, tmp_path: Path) -> None:
-    paths = study(worklist, tmp_path, 1)
-    retention = Retention(tmp_path, 30, worklist)
-    assert retention.step(NOON + timedelta(days=29)) == 0
-    retention.rest_until = None
-    assert retention.step(LATER) == 2
+def test_files_of_a_complete_and_delivered_study_go(database: Database, tmp_path: Path) -> None:
+    paths = study(database, tmp_path, 1)
+    old_files = Retention(tmp_path, 30, database)
+    assert old_files.step(NOON + timedelta(days=29)) == 0
+    old_files.rest_until = None
+    assert old_files.step(LATER) == 2
     assert not any(path.exists() for path in paths)
-    assert worklist.find_study("1.3.1") is not None, "the rows stay"
+    assert database.read(study_details.find_study, "1.3.1") is not None, "the rows stay"
 
 
 @pytest.mark.parametrize(
     "spoil",
     [
-        lambda worklist, folder: study(worklist, folder, 1, sent=False),
-        lambda worklist, folder: study(worklist, folder, 1, settled=False),
-        lambda worklist, folder: [
-            *study(worklist, folder, 1),
-            worklist.hold_study(worklist.find_study("1.3.1"), "a person looks", "admin", NOON),
+        lambda database, folder: study(database, folder, 1, sent=False),
+        lambda database, folder: study(database, folder, 1, settled=False),
+        lambda database, folder: [
+            *study(database, folder, 1),
+            database.write(
+                holds.hold, database.read(study_details.find_study, "1.3.1"), "a person looks", "admin", NOON
+            ),
         ][:2],
     ],
     ids=["not delivered", "not complete", "on_hold"],
 )
 def test_what_may_still_be_needed_stays(
-    worklist: Worklist, tmp_path: Path, spoil: Callable[[Worklist, Path], list[Path]]
+    database: Database, tmp_path: Path, spoil: Callable[[Database, Path], list[Path]]
 ) -> None:
-    paths = spoil(worklist, tmp_path)
-    assert Retention(tmp_path, 30, worklist).step(LATER) == 0
+    paths = spoil(database, tmp_path)
+    assert Retention(tmp_path, 30, database).step(LATER) == 0
     assert all(path.exists() for path in paths)
 
 
-def test_0_days_keeps_everything(worklist: Worklist, tmp_path: Path) -> None:
-    paths = study(worklist, tmp_path, 1)
-    assert Retention(tmp_path, 0, worklist).step(LATER + timedelta(days=9999)) == 0
+def test_0_days_keeps_everything(database: Database, tmp_path: Path) -> None:
+    paths = study(database, tmp_path, 1)
+    assert Retention(tmp_path, 0, database).step(LATER + timedelta(days=9999)) == 0
     assert all(path.exists() for path in paths)
 
 
 @dataclass
-class ManyStudies:
+class ManyStudies(Scripted):
+    answers: ClassVar[Mapping[Callable[..., Any], str]] = {
+        retention.expired: "expired_studies",
+        retention.removed: "files_removed",
+    }
     count: int
     path: str = "results/none.dcm"
     full: bool = False
@@ -115,50 +126,51 @@ class ManyStudies:
 
 
 def test_a_pass_goes_page_by_page_and_then_rests(tmp_path: Path) -> None:
-    retention = Retention(tmp_path, 30, ManyStudies(STUDIES_AT_ONCE + 1))
-    retention.step(NOON)
-    assert (retention.after_id, retention.rest_until) == (STUDIES_AT_ONCE, None)
-    retention.step(NOON)
-    assert retention.after_id == 0
-    assert retention.rest_until is not None
-    assert retention.rest_until > NOON
+    old_files = Retention(tmp_path, 30, ManyStudies(STUDIES_AT_ONCE + 1))
+    old_files.step(NOON)
+    assert (old_files.after_id, old_files.rest_until) == (STUDIES_AT_ONCE, None)
+    old_files.step(NOON)
+    assert old_files.after_id == 0
+    assert old_files.rest_until is not None
+    assert old_files.rest_until > NOON
 
 
 def test_a_pass_goes_on_where_nothing_can_be_noted(tmp_path: Path) -> None:
     """A full disk has no room for the database's notes either."""
-    retention = Retention(tmp_path, 30, ManyStudies(STUDIES_AT_ONCE + 1, full=True))
+    old_files = Retention(tmp_path, 30, ManyStudies(STUDIES_AT_ONCE + 1, full=True))
     with pytest.raises(OperationalError):
-        retention.step(NOON)
-    assert retention.after_id == STUDIES_AT_ONCE, "the next studies have their turn"
+        old_files.step(NOON)
+    assert old_files.after_id == STUDIES_AT_ONCE, "the next studies have their turn"
 
 
 def test_a_clock_that_was_set_back_does_not_put_a_pass_off(tmp_path: Path) -> None:
-    studies = ManyStudies(1)
-    retention = Retention(tmp_path, 30, studies)
-    retention.step(NOON)
-    retention.step(NOON + PAUSE / 2)
-    assert len(studies.gone) == 1
-    retention.step(NOON - timedelta(hours=1))
-    assert len(studies.gone) == 2
+    some = ManyStudies(1)
+    old_files = Retention(tmp_path, 30, some)
+    old_files.step(NOON)
+    old_files.step(NOON + PAUSE / 2)
+    assert len(some.gone) == 1
+    old_files.step(NOON - timedelta(hours=1))
+    assert len(some.gone) == 2
 
 
-def test_a_study_is_looked_at_once_and_again_when_something_has_come(worklist: Worklist, tmp_path: Path) -> None:
-    study(worklist, tmp_path, 1)
-    Retention(tmp_path, 30, worklist).step(LATER)
-    assert worklist.expired_studies(LATER, 0) == ()
+def test_a_study_is_looked_at_once_and_again_when_something_has_come(database: Database, tmp_path: Path) -> None:
+    study(database, tmp_path, 1)
+    Retention(tmp_path, 30, database).step(LATER)
+    assert database.read(retention.expired, LATER, 0) == ()
 
     late = ReceivedInstance("1.2.1.9", "1.2.840.1", "1.2.840.2", "e" * 64, "instances/late", 4, "1.3.1", "1.4.1", "")
-    worklist.record_instance(late, NotEligible("report", "this is a report"), "p" * 64, LATER)
-    (again,) = worklist.expired_studies(LATER, 0)
+    record_instance(database, late, NotEligible("report", "this is a report"), "p" * 64, LATER)
+    (again,) = database.read(retention.expired, LATER, 0)
     assert "instances/late" in again.paths
-    worklist.record_instance(
+    record_instance(
+        database,
         replace(late, sop_instance_uid="1.2.1.10", digest="f" * 64),
         NotEligible("report", "this is a report"),
         "p" * 64,
         LATER,
     )
-    worklist.files_removed(again, LATER)
-    assert worklist.expired_studies(LATER, 0) != (), "another file has come since it was found"
+    database.write(retention.removed, again, LATER)
+    assert database.read(retention.expired, LATER, 0) != (), "another file has come since it was found"
 
 
 def test_a_path_out_of_the_store_is_left_alone(tmp_path: Path) -> None:

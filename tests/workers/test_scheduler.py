@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pytest
 
 from config.settings import Destination, Results, Settings, Store
+from db import deliveries, jobs, studies
+from db.node_rules import Rules
+from db.queries import retention
 from db.records import IS_REPORTED, ExpiredStudy, ResultRecord, StudyFacts, TriageDecision
+from tests.rules import NO_RULES
+from tests.scripted import Scripted
 from tests.workers.builders import NOON, FakeClock, facts
 from workers.completion import comes_too_late, may_complete
 from workers.job_outcome import EncodedResult
@@ -22,7 +27,20 @@ from workers.scheduler import Scheduler, repeat_until
 
 
 @dataclass
-class FakeWorklist:
+class FakeDatabase(Scripted):
+    answers: ClassVar[Mapping[Callable[..., Any], str]] = {
+        jobs.to_enqueue: "jobs_to_enqueue",
+        jobs.mark_dispatched: "mark_dispatched",
+        jobs.late: "late_jobs",
+        deliveries.to_enqueue: "deliveries_to_enqueue",
+        deliveries.mark_dispatched: "mark_deliveries_dispatched",
+        studies.stable: "stable_studies",
+        studies.facts: "study_facts",
+        studies.record_triage: "record_triage",
+        studies.complete: "complete_study",
+        retention.expired: "expired_studies",
+        retention.removed: "files_removed",
+    }
     jobs: tuple[tuple[int, bool], ...] = ()
     deliveries: tuple[int, ...] = ()
     late: tuple[int, ...] = ()
@@ -30,6 +48,7 @@ class FakeWorklist:
     study: StudyFacts = field(default_factory=facts)
     arrived: bool = False
     notes: list[tuple[Any, ...]] = field(default_factory=list)
+    rules: Rules = NO_RULES
 
     def jobs_to_enqueue(self, now: datetime, quiet: timedelta, limit: int = 500) -> tuple[tuple[int, bool], ...]:
         return self.jobs
@@ -49,10 +68,10 @@ class FakeWorklist:
     def stable_studies(self, now: datetime, quiet: timedelta, limit: int = 100) -> tuple[int, ...]:
         return self.quiet
 
-    def study_facts(self, study_id: int) -> StudyFacts:
+    def study_facts(self, study_id: int, _rules: object) -> StudyFacts:
         return self.study
 
-    def record_triage(self, study_id: int, decision: TriageDecision, now: datetime) -> None:
+    def record_triage(self, study_id: int, decision: TriageDecision, now: datetime, _rules: object) -> None:
         self.notes.append(("triage", decision.priority.value))
 
     def expired_studies(self, before: datetime, after_id: int = 0, limit: int = 100) -> tuple[ExpiredStudy, ...]:
@@ -101,50 +120,50 @@ SUMMARY = EncodedResult(ResultRecord("summary", "1.2", "1.2.3", "1.2.4", "d", "r
 
 
 def scheduler(
-    worklist: FakeWorklist, task_queue: FakeTaskQueue, folder: Path, *summaries: EncodedResult, hours: float = 0
+    database: FakeDatabase, task_queue: FakeTaskQueue, folder: Path, *summaries: EncodedResult, hours: float = 0
 ) -> Scheduler:
     settings = Settings(
         store=Store(folder=folder),
         results=Results(late_after_hours=hours),
         destinations=(Destination(name="pacs", ae_title="PACS", host="h", port=104),),
     )
-    retention = Retention(folder, 0, worklist)
+    retention = Retention(folder, 0, database)
     return Scheduler(
-        settings, worklist, task_queue, FakeClock(), lambda study, decision: summaries, retention, lambda now: None
+        settings, database, task_queue, FakeClock(), lambda study, decision: summaries, retention, lambda now: None
     )
 
 
 def test_it_enqueues_for_what_nobody_has_heard_of(tmp_path: Path) -> None:
-    worklist, task_queue = FakeWorklist(jobs=((1, True), (2, False)), deliveries=(9,)), FakeTaskQueue()
-    scheduler(worklist, task_queue, tmp_path).once()
+    database, task_queue = FakeDatabase(jobs=((1, True), (2, False)), deliveries=(9,)), FakeTaskQueue()
+    scheduler(database, task_queue, tmp_path).once()
     assert task_queue.dispatched == [(1, True), (2, False), 9]
-    assert worklist.notes == [("dispatched", 1, 2), ("deliveries enqueued", 9)]
+    assert database.notes == [("dispatched", 1, 2), ("deliveries enqueued", 9)]
 
 
 def test_what_the_broker_did_not_hear_is_not_noted_as_enqueued(tmp_path: Path) -> None:
-    worklist, task_queue = FakeWorklist(jobs=((1, True),), deliveries=(9,)), FakeTaskQueue(works=False)
-    scheduler(worklist, task_queue, tmp_path).once()
-    assert worklist.notes == []
+    database, task_queue = FakeDatabase(jobs=((1, True),), deliveries=(9,)), FakeTaskQueue(works=False)
+    scheduler(database, task_queue, tmp_path).once()
+    assert database.notes == []
 
 
 def test_each_late_job_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    worklist = FakeWorklist(late=(3, 4))
-    node_scheduler = scheduler(worklist, FakeTaskQueue(), tmp_path)
+    database = FakeDatabase(late=(3, 4))
+    node_scheduler = scheduler(database, FakeTaskQueue(), tmp_path)
     with caplog.at_level(logging.WARNING):
         node_scheduler.once()
         node_scheduler.once()
-        worklist.late = (4,)
+        database.late = (4,)
         node_scheduler.once()
-        worklist.late = (3, 4)
+        database.late = (3, 4)
         node_scheduler.once()
     told = [record.args[0] for record in caplog.records if isinstance(record.args, tuple)]
     assert told == [3, 4, 3], "job 3 was late, then not, then late again"
 
 
 def test_a_stable_study_is_triaged_summarised_and_complete(tmp_path: Path) -> None:
-    worklist, task_queue = FakeWorklist(quiet=(1,), study=facts(activity=7)), FakeTaskQueue()
-    scheduler(worklist, task_queue, tmp_path, SUMMARY).once()
-    assert worklist.notes == [
+    database, task_queue = FakeDatabase(quiet=(1,), study=facts(activity=7)), FakeTaskQueue()
+    scheduler(database, task_queue, tmp_path, SUMMARY).once()
+    assert database.notes == [
         ("triage", "routine"),
         ("settled", ["summary"], {"pacs": ("seg", "sr", "summary")}, 7, ""),
     ]
@@ -153,8 +172,8 @@ def test_a_stable_study_is_triaged_summarised_and_complete(tmp_path: Path) -> No
 
 
 def test_a_summary_that_cannot_be_made_does_not_keep_a_study_open_for_ever(tmp_path: Path) -> None:
-    worklist = FakeWorklist(quiet=(1,))
-    node_scheduler = scheduler(worklist, FakeTaskQueue(), tmp_path)
+    database = FakeDatabase(quiet=(1,))
+    node_scheduler = scheduler(database, FakeTaskQueue(), tmp_path)
 
     def fail(study: StudyFacts, decision: TriageDecision) -> Sequence[EncodedResult]:
         raise OSError("the image is gone")
@@ -162,20 +181,20 @@ def test_a_summary_that_cannot_be_made_does_not_keep_a_study_open_for_ever(tmp_p
     node_scheduler.summarise = fail
     for _ in range(3):
         node_scheduler.once()
-    assert [note[0] for note in worklist.notes] == ["triage"] * 3
+    assert [note[0] for note in database.notes] == ["triage"] * 3
     node_scheduler.once()
-    assert worklist.notes[-1] == ("settled", [], {"pacs": ("seg", "sr", "summary")}, 0, "")
+    assert database.notes[-1] == ("settled", [], {"pacs": ("seg", "sr", "summary")}, 0, "")
     assert node_scheduler.failures == {}
 
 
 def test_what_has_its_message_already_is_not_enqueued_again(tmp_path: Path) -> None:
-    worklist, task_queue = (
-        FakeWorklist(jobs=((1, True), (2, False)), deliveries=(9,)),
+    database, task_queue = (
+        FakeDatabase(jobs=((1, True), (2, False)), deliveries=(9,)),
         FakeTaskQueue(there=frozenset({2, 9})),
     )
-    scheduler(worklist, task_queue, tmp_path).once()
+    scheduler(database, task_queue, tmp_path).once()
     assert task_queue.dispatched == [(1, True)]
-    assert worklist.notes == [("dispatched", 1, 2), ("deliveries enqueued", 9)], "it is looked for again after a while"
+    assert database.notes == [("dispatched", 1, 2), ("deliveries enqueued", 9)], "it is looked for again after a while"
 
 
 def test_a_study_that_cannot_be_complete_is_in_no_other_study_s_way(
@@ -184,31 +203,31 @@ def test_a_study_that_cannot_be_complete_is_in_no_other_study_s_way(
     """The disk takes no file for the first one: the second completes, and the first is tried again, ever more
     rarely.
     """
-    worklist = FakeWorklist(quiet=(1, 2))
-    node_scheduler = scheduler(worklist, FakeTaskQueue(), tmp_path)
+    database = FakeDatabase(quiet=(1, 2))
+    node_scheduler = scheduler(database, FakeTaskQueue(), tmp_path)
     node_scheduler.elapsed, seconds = lambda: seconds[0], [0.0]
     node_scheduler.studies.elapsed = node_scheduler.elapsed
     tries: list[float] = []
     name = "PATIENT^NAME"
 
-    def facts_of(study_id: int) -> StudyFacts:
+    def facts_of(study_id: int, _rules: object) -> StudyFacts:
         if study_id == 1:
             tries.append(seconds[0])
             raise OSError(28, name)
-        return worklist.study
+        return database.study
 
-    worklist.study_facts = facts_of  # type: ignore[method-assign]
+    database.study_facts = facts_of  # type: ignore[method-assign]
     for _ in range(10):
         node_scheduler.once()
         seconds[0] += 1
     assert tries == [0, 2, 6]
-    assert [note[0] for note in worklist.notes].count("settled") == 10
+    assert [note[0] for note in database.notes].count("settled") == 10
     assert name not in caplog.text
 
 
 def test_a_step_that_fails_keeps_no_other_from_its_turn(tmp_path: Path) -> None:
-    worklist = FakeWorklist(quiet=(1,), deliveries=(9,))
-    node_scheduler = scheduler(worklist, FakeTaskQueue(), tmp_path, SUMMARY)
+    database = FakeDatabase(quiet=(1,), deliveries=(9,))
+    node_scheduler = scheduler(database, FakeTaskQueue(), tmp_path, SUMMARY)
     pulled: list[datetime] = []
 
     def pull_back(now: datetime) -> int:
@@ -220,18 +239,18 @@ def test_a_step_that_fails_keeps_no_other_from_its_turn(tmp_path: Path) -> None:
     def broken(*arguments: Any, **options: Any) -> Any:
         raise ZeroDivisionError
 
-    worklist.jobs_to_enqueue = worklist.late_jobs = broken  # type: ignore[method-assign]
+    database.jobs_to_enqueue = database.late_jobs = broken  # type: ignore[method-assign]
     node_scheduler.retention.keep_days = 30
     node_scheduler.once()
-    assert [note[0] for note in worklist.notes] == ["deliveries enqueued", "triage", "settled"]
+    assert [note[0] for note in database.notes] == ["deliveries enqueued", "triage", "settled"]
     assert len(pulled) == 1
 
 
 def test_a_late_summary_is_kept_and_not_sent(tmp_path: Path) -> None:
     old = facts(first_received_at=NOON - timedelta(hours=5))
-    worklist = FakeWorklist(quiet=(1,), study=old)
-    scheduler(worklist, FakeTaskQueue(), tmp_path, SUMMARY, hours=4).once()
-    assert worklist.notes[-1] == (
+    database = FakeDatabase(quiet=(1,), study=old)
+    scheduler(database, FakeTaskQueue(), tmp_path, SUMMARY, hours=4).once()
+    assert database.notes[-1] == (
         "settled",
         ["summary"],
         {"pacs": ("seg", "sr", "summary")},
@@ -241,15 +260,15 @@ def test_a_late_summary_is_kept_and_not_sent(tmp_path: Path) -> None:
 
 
 def test_a_study_in_which_something_arrived_meanwhile_stays_open(tmp_path: Path) -> None:
-    worklist, task_queue = FakeWorklist(quiet=(1,), arrived=True), FakeTaskQueue()
-    scheduler(worklist, task_queue, tmp_path).once()
+    database, task_queue = FakeDatabase(quiet=(1,), arrived=True), FakeTaskQueue()
+    scheduler(database, task_queue, tmp_path).once()
     assert task_queue.dispatched == []
 
 
 def test_a_study_with_waiting_jobs_is_left_alone(tmp_path: Path) -> None:
-    worklist = FakeWorklist(quiet=(1,), study=facts(jobs_waiting=1))
-    scheduler(worklist, FakeTaskQueue(), tmp_path).once()
-    assert worklist.notes == []
+    database = FakeDatabase(quiet=(1,), study=facts(jobs_waiting=1))
+    scheduler(database, FakeTaskQueue(), tmp_path).once()
+    assert database.notes == []
 
 
 def test_the_loop_outlives_what_goes_wrong_and_ends_when_told(caplog: pytest.LogCaptureFixture) -> None:

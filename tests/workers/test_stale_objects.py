@@ -14,10 +14,13 @@ from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
 
 from config.settings import Destination, Settings, Store
+from db import deliveries, jobs, rejection_notes
+from db.database import Database
 from db.engine import connect, migrate
+from db.queries import study_details
 from db.records import FOR_SAFETY, NOTE, Outcome, ReceivedInstance, RejectionNote, ResultRecord, StaleObject
-from db.worklist import Worklist
 from node.dicom.rejection_notes import read_rejection
+from tests.commands import record_instance
 from tests.rules import NO_RULES
 from tests.workers.builders import NOON
 from tests.workers.harness import CR, radiograph
@@ -83,7 +86,7 @@ class Node:
     def __init__(self, folder: Path) -> None:
         engine = connect(f"sqlite:///{folder}/pleura.sqlite")
         migrate(engine)
-        self.worklist = Worklist(engine, NO_RULES)
+        self.database = Database(engine, NO_RULES)
         peers = (("pacs", True), ("archive", False))
         self.settings = Settings(
             store=Store(folder=folder),
@@ -95,42 +98,44 @@ class Node:
         self.dispatched: list[int] = []
         dcmwrite(folder / "1.dcm", radiograph("1.2.1"), enforce_file_format=True)
         image = ReceivedInstance("1.2.1", CR, "1.2", "a" * 64, "1.dcm", 1, "1.3", "1.4", patient_id="P1")
-        (job_id,) = self.worklist.record_instance(image, None, "p" * 64, NOON).job_ids
-        self.worklist.claim_job(job_id, "w", NOON, MINUTE)
+        (job_id,) = record_instance(self.database, image, None, "p" * 64, NOON).job_ids
+        self.database.write(jobs.claim, job_id, "w", NOON, MINUTE)
         results = (
             ResultRecord("seg", SEG, "2.25.1", "2.25.11", "d", "results/1", 1),
             ResultRecord("sr", SR, "2.25.2", "2.25.12", "d", "results/2", 1),
         )
         everything = {name: ("seg", "sr") for name, _ in peers}
-        deliveries = self.worklist.finish_job(job_id, "w", Outcome(results=results, destinations=everything), NOON)
-        for delivery in deliveries or ():
-            self.worklist.claim_delivery(delivery, "d", NOON, MINUTE)
-            self.worklist.delivery_sent(delivery, "d", NOON)
+        delivery_ids = self.database.write(
+            jobs.finish, job_id, "w", Outcome(results=results, destinations=everything), NOON
+        )
+        for delivery in delivery_ids or ():
+            self.database.write(deliveries.claim, delivery, "d", NOON, MINUTE)
+            self.database.write(deliveries.sent, delivery, "d", NOON)
 
-    def enqueue(self, deliveries: Iterable[int]) -> bool:
-        self.dispatched.extend(deliveries)
+    def enqueue(self, delivery_ids: Iterable[int]) -> bool:
+        self.dispatched.extend(delivery_ids)
         return True
 
     def step(self) -> None:
-        RejectionNotes(self.settings, self.worklist, EQUIPMENT, self.enqueue).step(NOON)
+        RejectionNotes(self.settings, self.database, EQUIPMENT, self.enqueue).step(NOON)
 
     @property
     def notes(self) -> Sequence[Any]:
-        return [one for one in self.worklist.study_detail(1).results if one.record.kind == NOTE]
+        return [one for one in self.database.read(study_details.study_detail, 1).results if one.record.kind == NOTE]
 
 
 def test_a_note_goes_where_notes_are_taken_and_the_rest_is_listed(tmp_path: Path) -> None:
     node = Node(tmp_path)
     node.step()
     assert node.notes == []
-    node.worklist.reject_instances(TAKEN_BACK, NOON)
+    node.database.write(rejection_notes.reject, TAKEN_BACK, NOON)
     node.step()
     node.step()
     (made,) = node.notes
-    detail = node.worklist.study_detail(1)
-    deliveries = [one for one in detail.deliveries if one.result_id == made.id]
-    assert [one.destination for one in deliveries] == ["pacs"]
-    assert node.dispatched == [deliveries[0].id]
+    detail = node.database.read(study_details.study_detail, 1)
+    delivery_ids = [one for one in detail.deliveries if one.result_id == made.id]
+    assert [one.destination for one in delivery_ids] == ["pacs"]
+    assert node.dispatched == [delivery_ids[0].id]
     document = dcmread(BytesIO((tmp_path / made.record.path).read_bytes()))
     (evidence,) = document.CurrentRequestedProcedureEvidenceSequence
     named = {
@@ -152,9 +157,9 @@ def test_a_note_goes_where_notes_are_taken_and_the_rest_is_listed(tmp_path: Path
 
 def test_a_study_of_which_no_note_can_be_made_keeps_no_other_from_it(tmp_path: Path) -> None:
     node = Node(tmp_path)
-    node.worklist.reject_instances(TAKEN_BACK, NOON)
+    node.database.write(rejection_notes.reject, TAKEN_BACK, NOON)
     (tmp_path / "1.dcm").unlink()
     node.step()
     assert node.notes == []
-    left = by_hand(node.worklist.study_detail(1), node.settings.destinations)
+    left = by_hand(node.database.read(study_details.study_detail, 1), node.settings.destinations)
     assert {one.delivery.destination for one in left} == {"archive"}

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from config.settings import Destination, Settings, Store, Workers
+from db import verification
 from db.records import Unverified
+from tests.scripted import Scripted
 from tests.workers.builders import FakeClock
 from workers.destinations.destination_kind import Outgoing, PeerError, PeerStudy, Receipt, StoredObject
 from workers.verification import (
@@ -30,10 +32,20 @@ def unverified(number: int = 1, **changes: Any) -> Unverified:
     return replace(row, **changes)
 
 
-class FakeVerifications:
+class FakeVerifications(Scripted):
     """Rows that are all due, and what became of them."""
 
+    answers: ClassVar[Mapping[Callable[..., Any], str]] = {
+        verification.claim: "claim_verifications",
+        verification.asked_in: "asked_in",
+        verification.verified: "delivery_verified",
+        verification.postpone: "postpone_verification",
+        verification.send_again: "send_again",
+        verification.give_up: "give_up_verification",
+    }
+
     def __init__(self, *rows: Unverified) -> None:
+        super().__init__()
         self.rows = list(rows)
         self.notes: list[tuple[Any, ...]] = []
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from db.queries import study_details
+from db.queries.worklist import ReadingList
 from tests.orthanc import running_orthanc
 from tests.workers.conftest import Broker
 from tests.workers.harness import Parts, expected_results, running_parts
@@ -37,7 +39,10 @@ def test_a_enqueued_job_brings_its_results_to_the_pacs(
         on_hold = {dataset.SOPInstanceUID for dataset in pacs.datasets()}
         assert on_hold == expected_results(uid) | expected_results("1.2.3.101")
         # The second study is of the same patient: its pneumothorax is known.
-        assert [row.priority.value for row in parts.worklist.worklist()] == ["critical", "urgent"]
+        assert [row.priority.value for row in ReadingList(parts.database.engine).page()] == [
+            "critical",
+            "urgent",
+        ]
 
 
 def test_a_flushed_broker_loses_nothing(broker: Broker, tmp_path: Path) -> None:
@@ -55,9 +60,9 @@ def test_a_stuck_job_is_stopped_tried_again_and_failed(broker: Broker, tmp_path:
             lambda: parts.counts().get("jobs.failed") == 1 and parts.counts().get("jobs.done") == 1,
             "the stuck job to be failed and the other to be done",
         )
-        study = parts.worklist.find_study("1.2.3.100")
+        study = parts.database.read(study_details.find_study, "1.2.3.100")
         assert study is not None
-        (stuck,) = parts.worklist.study_detail(study).jobs
+        (stuck,) = parts.database.read(study_details.study_detail, study).jobs
         assert stuck.attempts == 3
         assert "time limit" in stuck.error
         assert parts.log().count("Hard time limit") == 2
@@ -70,8 +75,13 @@ def test_a_stat_study_overtakes_those_that_wait(broker: Broker, tmp_path: Path) 
     parts.start()
     try:
         parts.wait_until(lambda: parts.counts().get("jobs.done") == len(images), "all jobs")
-        found = [parts.worklist.find_study(uid) for uid in images]
-        jobs = [job for study in found if study is not None for job in parts.worklist.study_detail(study).jobs]
+        found = [parts.database.read(study_details.find_study, uid) for uid in images]
+        jobs = [
+            job
+            for study in found
+            if study is not None
+            for job in parts.database.read(study_details.study_detail, study).jobs
+        ]
         assert [job.stat for job in sorted(jobs, key=lambda job: str(job.started_at))] == [True] + [False] * 9
     finally:
         parts.stop()

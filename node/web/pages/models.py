@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
 from db.errors import RecordNotFoundError
-from db.model_states import ModelState, model_history, model_states
+from db.model_states import ModelState, latest_switches, model_history
 from models.contract import Mode, ModelSpec
 from models.manifest import ManifestError
 from models.model_registry import UnknownModel, read_registry
@@ -57,7 +57,7 @@ def known_models(context: RequestContext) -> tuple[ShownModel, ...]:
     for row in context.services.statistics.models():
         findings, positives = counted.get(row.name, (0, 0))
         counted[row.name] = (findings + row.findings, positives + row.positives)
-    used = models_in_use(specs, settings, model_states(context.services.engine))
+    used = models_in_use(specs, settings, latest_switches(context.services.engine))
     return tuple(ShownModel(one, *counted.get(one.spec.name, (0, 0))) for one in used)
 
 

@@ -14,6 +14,7 @@ from db.errors import DatabaseError, RecordNotFoundError
 from db.feedback import FeedbackRecord, IdentifiedFinding
 from db.instance_flags import COMPARE, REPEAT, REPLACED
 from db.notifications import Notifications
+from db.queries import study_details
 from db.records import InstanceDetail, JobDetail, Priority, StudyDetail
 from db.user_tables import Verdict
 from node.web import actions
@@ -186,7 +187,7 @@ def _back(context: RequestContext, study_id: int, problem: str = "", done: str =
 
 def _detail(context: RequestContext, study_id: int) -> StudyDetail:
     try:
-        return context.services.worklist.study_detail(study_id)
+        return context.services.database.read(study_details.study_detail, study_id)
     except RecordNotFoundError as error:
         raise HTTPException(404, str(error)) from error
 

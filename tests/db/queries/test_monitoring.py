@@ -8,13 +8,16 @@ from typing import Any
 
 from sqlalchemy import Engine
 
+from db import jobs
+from db.database import Database
 from db.feedback import Feedback
+from db.queries import study_details
 from db.queries.monitoring import ModelMonitoring
 from db.records import FindingRecord, NotEligible, Outcome
 from db.study_status import Reporting
 from db.user_tables import Verdict
-from db.worklist import Worklist
 from node.monitoring.drift import Counts, drift_report, weeks_before
+from tests.commands import record_instance
 from tests.db.examples import MINUTE, PIPELINE, finding, received, study_of
 
 MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
@@ -24,17 +27,17 @@ WEEK = timedelta(weeks=1)
 class Weeks:
     """Analyses at chosen times."""
 
-    def __init__(self, worklist: Worklist) -> None:
-        self.worklist = worklist
+    def __init__(self, database: Database) -> None:
+        self.database = database
         self.number = 0
 
     def job(self, at: datetime, *findings: FindingRecord, not_analysed: str = "", **measures: float | str) -> int:
         self.number += 1
-        made = self.worklist.record_instance(received(1, self.number), None, PIPELINE, at).job_ids[0]
-        self.worklist.claim_job(made, "w", at, MINUTE)
+        made = record_instance(self.database, received(1, self.number), None, PIPELINE, at).job_ids[0]
+        self.database.write(jobs.claim, made, "w", at, MINUTE)
         not_eligible = NotEligible(not_analysed, "no") if not_analysed else None
-        self.worklist.finish_job(
-            made, "w", Outcome(findings=findings, not_analysed=not_eligible, measures=measures), at
+        self.database.write(
+            jobs.finish, made, "w", Outcome(findings=findings, not_analysed=not_eligible, measures=measures), at
         )
         return self.number
 
@@ -50,8 +53,8 @@ def test_weeks_begin_on_monday_and_are_called_by_iso() -> None:
     assert (second.label, second.end) == ("2025-W52", first.start)
 
 
-def test_scores_and_images_of_each_week(engine: Engine, worklist: Worklist) -> None:
-    weeks = Weeks(worklist)
+def test_scores_and_images_of_each_week(engine: Engine, database: Database) -> None:
+    weeks = Weeks(database)
     for index in range(30):
         weeks.job(MONDAY, scored(index / 40), brightness=0.4 + index / 1000, view="PA", manufacturer="ACME")
     later = MONDAY + 5 * WEEK
@@ -83,8 +86,8 @@ def test_scores_and_images_of_each_week(engine: Engine, worklist: Worklist) -> N
     assert {one.status for one in before.measures} == {"reference"}
 
 
-def test_a_new_version_has_a_reference_of_its_own(engine: Engine, worklist: Worklist) -> None:
-    weeks = Weeks(worklist)
+def test_a_new_version_has_a_reference_of_its_own(engine: Engine, database: Database) -> None:
+    weeks = Weeks(database)
     for index in range(20):
         weeks.job(MONDAY, scored(index / 40))
     later = MONDAY + 6 * WEEK
@@ -95,19 +98,19 @@ def test_a_new_version_has_a_reference_of_its_own(engine: Engine, worklist: Work
     assert drift_report(Counts(ModelMonitoring(engine)), later, weeks=1, model="another").scores == ()
 
 
-def test_superseded_findings_do_not_count(engine: Engine, worklist: Worklist) -> None:
-    weeks = Weeks(worklist)
+def test_superseded_findings_do_not_count(engine: Engine, database: Database) -> None:
+    weeks = Weeks(database)
     study = weeks.job(MONDAY, scored(0.9))
-    (job,) = worklist.study_detail(study_of(worklist, study)).jobs
-    worklist.requeue_job(job.id, "ada", "again", MONDAY)
-    worklist.claim_job(job.id, "w", MONDAY, MINUTE)
-    worklist.finish_job(job.id, "w", Outcome(findings=(scored(0.2),)), MONDAY)
+    (job,) = database.read(study_details.study_detail, study_of(database, study)).jobs
+    database.write(jobs.requeue, job.id, "ada", "again", MONDAY)
+    database.write(jobs.claim, job.id, "w", MONDAY, MINUTE)
+    database.write(jobs.finish, job.id, "w", Outcome(findings=(scored(0.2),)), MONDAY)
     (week,) = drift_report(Counts(ModelMonitoring(engine)), MONDAY, weeks=1).scores
     assert (week.analysed, week.present, week.median) == (1, 0, 0.2)
 
 
-def test_agreement_counts_the_latest_word(engine: Engine, worklist: Worklist) -> None:
-    weeks, feedback = Weeks(worklist), Feedback(engine)
+def test_agreement_counts_the_latest_word(engine: Engine, database: Database) -> None:
+    weeks, feedback = Weeks(database), Feedback(engine)
     for _ in range(4):
         weeks.job(MONDAY, scored(0.9))
     said = [Verdict.REJECT, Verdict.MODIFY, Verdict.ACCEPT, Verdict.REJECT, Verdict.ACCEPT]
@@ -118,8 +121,8 @@ def test_agreement_counts_the_latest_word(engine: Engine, worklist: Worklist) ->
     assert (round(week.low, 3), round(week.high, 3)) == (0.15, 0.85)
 
 
-def test_only_reported_studies_contradict(engine: Engine, worklist: Worklist) -> None:
-    weeks, feedback, reporting = Weeks(worklist), Feedback(engine), Reporting(engine)
+def test_only_reported_studies_contradict(engine: Engine, database: Database) -> None:
+    weeks, feedback, reporting = Weeks(database), Feedback(engine), Reporting(engine)
     for probability in (0.9, 0.1, 0.9, 0.9):
         weeks.job(MONDAY, scored(probability))
     feedback.give(1, Verdict.REJECT, MONDAY, actor="rosa", comment="skin fold")
@@ -127,16 +130,16 @@ def test_only_reported_studies_contradict(engine: Engine, worklist: Worklist) ->
     feedback.give(3, Verdict.REJECT, MONDAY, actor="rosa")
     feedback.give(4, Verdict.ACCEPT, MONDAY, actor="rosa")
     for study in (1, 2, 4):
-        reporting.mark_reported(study_of(worklist, study), MONDAY, actor="rosa", cause="reported")
+        reporting.mark_reported(study_of(database, study), MONDAY, actor="rosa", cause="reported")
     found = drift_report(Counts(ModelMonitoring(engine)), MONDAY, weeks=1).discrepancies
     assert {(one.study_id, one.kind, one.comment) for one in found} == {
-        (study_of(worklist, 1), "false notification", "skin fold"),
-        (study_of(worklist, 2), "missed", ""),
+        (study_of(database, 1), "false notification", "skin fold"),
+        (study_of(database, 2), "missed", ""),
     }
 
 
-def test_a_model_in_shadow_beside_the_active_one(engine: Engine, worklist: Worklist) -> None:
-    weeks = Weeks(worklist)
+def test_a_model_in_shadow_beside_the_active_one(engine: Engine, database: Database) -> None:
+    weeks = Weeks(database)
     for ours, other in ((0.9, 0.8), (0.9, 0.2), (0.1, 0.3), (0.2, 0.1), (0.3, 0.7)):
         weeks.job(MONDAY, scored(ours), scored(other, model="trial", shadow=True))
     weeks.job(MONDAY, scored(0.9), scored(None, model="trial", shadow=True))
@@ -149,8 +152,8 @@ def test_a_model_in_shadow_beside_the_active_one(engine: Engine, worklist: Workl
     assert round(one.kappa, 3) == 0.167
     assert len(one.pairs) == 5
     assert {(pair.study_id, pair.active_present) for pair in one.differing} == {
-        (study_of(worklist, 2), True),
-        (study_of(worklist, 5), False),
+        (study_of(database, 2), True),
+        (study_of(database, 5), False),
     }
     assert drift_report(Counts(ModelMonitoring(engine)), MONDAY, weeks=1, model="nobody").comparisons == ()
 
@@ -161,8 +164,8 @@ def test_an_empty_node_has_an_empty_report(engine: Engine) -> None:
     assert (report.scores, report.images, report.verdicts, report.comparisons) == ((), (), (), ())
 
 
-def test_a_week_is_counted_again_after_a_while(engine: Engine, worklist: Worklist) -> None:
-    weeks, counts = Weeks(worklist), Counts(ModelMonitoring(engine))
+def test_a_week_is_counted_again_after_a_while(engine: Engine, database: Database) -> None:
+    weeks, counts = Weeks(database), Counts(ModelMonitoring(engine))
     now = MONDAY + WEEK + timedelta(hours=1)
 
     def analysed(at: datetime) -> list[int]:

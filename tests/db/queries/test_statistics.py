@@ -8,8 +8,9 @@ from typing import Any
 
 from sqlalchemy import Engine, event
 
+from db.database import Database
+from db.queries import study_details
 from db.queries.statistics import REMEMBERED_SECONDS, Statistics
-from db.worklist import Worklist
 from tests.db.examples import HOUR, NOW, finished, record
 
 
@@ -28,11 +29,11 @@ def statements(engine: Engine) -> Iterator[list[tuple[str, str]]]:
         event.remove(engine, "before_cursor_execute", note)
 
 
-def test_counts_are_those_of_the_worklist(worklist: Worklist, engine: Engine) -> None:
-    finished(worklist, study=1)
-    record(worklist, study=2)
+def test_counts_are_those_of_the_worklist(database: Database, engine: Engine) -> None:
+    finished(database, study=1)
+    record(database, study=2)
     statistics = Statistics(engine)
-    assert statistics.queue_counts() == worklist.queue_counts()
+    assert statistics.queue_counts() == database.read(study_details.queue_counts)
     assert statistics.destinations()["pacs"].counts == {"pending": 2}
     assert [row.findings for row in statistics.models()] == [1]
     assert len(statistics.arrivals(NOW - HOUR)) == 2
@@ -41,10 +42,10 @@ def test_counts_are_those_of_the_worklist(worklist: Worklist, engine: Engine) ->
     assert statistics.notifications(["email"]) == {"email": {}}
 
 
-def test_what_has_come_to_rest_is_not_counted_at_each_call(worklist: Worklist, engine: Engine) -> None:
+def test_what_has_come_to_rest_is_not_counted_at_each_call(database: Database, engine: Engine) -> None:
     seconds = [0.0]
     statistics = Statistics(engine, lambda: seconds[0])
-    finished(worklist, study=1)
+    finished(database, study=1)
 
     def look() -> None:
         statistics.queue_counts()
@@ -54,8 +55,8 @@ def test_what_has_come_to_rest_is_not_counted_at_each_call(worklist: Worklist, e
         statistics.unreported()
 
     look()
-    finished(worklist, study=2)
-    record(worklist, study=3)
+    finished(database, study=2)
+    record(database, study=3)
     with statements(engine) as asked:
         look()
     whole = [
@@ -66,5 +67,5 @@ def test_what_has_come_to_rest_is_not_counted_at_each_call(worklist: Worklist, e
     assert whole == []
     assert statistics.queue_counts() == {"jobs.queued": 1, "jobs.done": 1, "deliveries.pending": 4}
     seconds[0] = REMEMBERED_SECONDS
-    assert statistics.queue_counts() == worklist.queue_counts()
+    assert statistics.queue_counts() == database.read(study_details.queue_counts)
     assert [row.findings for row in statistics.models()] == [2]

@@ -6,31 +6,33 @@ from datetime import timedelta
 
 from sqlalchemy import Engine
 
+from db import jobs
+from db.database import Database
 from db.queries.turnaround import observe
 from db.records import Analysis, Priority, TriageDecision
 from db.study_status import Reporting
-from db.worklist import Worklist
+from tests.commands import record_instance, record_triage
 from tests.db.examples import HOUR, LATERAL, NOW, PIPELINE, claim, finding, outcome, received, record, study_of
 
 DAY = timedelta(days=1)
 
 
-def _analysed(worklist: Worklist, study: int, label: str, **changes: object) -> int:
-    job_id = record(worklist, 1, study)
-    claim(worklist, job_id)
+def _analysed(database: Database, study: int, label: str, **changes: object) -> int:
+    job_id = record(database, 1, study)
+    claim(database, job_id)
     findings = (finding(label, **changes), finding(label, model="another", **changes))
-    assert worklist.finish_job(job_id, "w1", outcome(100 * study, findings=findings), NOW) is not None
+    assert database.write(jobs.finish, job_id, "w1", outcome(100 * study, findings=findings), NOW) is not None
     decision = TriageDecision(Priority.ROUTINE, NOW + HOUR, Analysis.ANALYSED, "no urgent finding")
-    worklist.record_triage(study_of(worklist, study), decision, NOW)
-    return study_of(worklist, study)
+    record_triage(database, study_of(database, study), decision, NOW)
+    return study_of(database, study)
 
 
-def test_an_observation(worklist: Worklist, engine: Engine) -> None:
-    _analysed(worklist, 1, "pneumothorax")
-    second = _analysed(worklist, 2, "pneumothorax", present=False)
-    _analysed(worklist, 3, "lung_opacity", shadow=True)
-    worklist.record_instance(received(1, 4), LATERAL, PIPELINE, NOW)
-    record(worklist, 1, 5)  # still waits for its analysis
+def test_an_observation(database: Database, engine: Engine) -> None:
+    _analysed(database, 1, "pneumothorax")
+    second = _analysed(database, 2, "pneumothorax", present=False)
+    _analysed(database, 3, "lung_opacity", shadow=True)
+    record_instance(database, received(1, 4), LATERAL, PIPELINE, NOW)
+    record(database, 1, 5)  # still waits for its analysis
     Reporting(engine).mark_reported(second, NOW + HOUR, actor="ann", cause="marked as reported")
 
     seen = observe(engine, NOW - DAY, NOW + DAY)
@@ -40,8 +42,8 @@ def test_an_observation(worklist: Worklist, engine: Engine) -> None:
     assert seen.reports == (("ann", NOW + HOUR),)
 
 
-def test_only_the_time_that_is_asked_for(worklist: Worklist, engine: Engine) -> None:
-    study = _analysed(worklist, 1, "pneumothorax")
+def test_only_the_time_that_is_asked_for(database: Database, engine: Engine) -> None:
+    study = _analysed(database, 1, "pneumothorax")
     Reporting(engine).mark_reported(study, NOW + 3 * DAY, actor="ann", cause="marked as reported")
     later = observe(engine, NOW + DAY, NOW + 2 * DAY)
     assert (later.arrivals, later.positives, later.reports) == ((), {}, ())

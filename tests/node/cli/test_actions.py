@@ -13,12 +13,15 @@ from click.testing import Result
 from sqlalchemy import Engine
 
 from config.settings import load
+from db import jobs
 from db.audit import AuditTrail
+from db.database import Database
 from db.engine import connect, migrate
 from db.feedback import Feedback
+from db.queries.worklist import ReadingList
 from db.records import FindingRecord, Outcome, Priority, ReceivedInstance
 from db.user_tables import Verdict
-from db.worklist import Worklist
+from tests.commands import record_instance, study_facts
 from tests.rules import NO_RULES
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -39,7 +42,7 @@ def engine(config: Path) -> Engine:
 @pytest.fixture
 def study(engine: Engine) -> str:
     """A study with a pneumothorax, a lung opacity of each of two models, and a finding in shadow."""
-    worklist = Worklist(engine, NO_RULES)
+    database = Database(engine, NO_RULES)
     received = ReceivedInstance(
         sop_instance_uid="1.2.3.1",
         sop_class_uid="1.2.840.10008.5.1.4.1.1.1",
@@ -52,15 +55,15 @@ def study(engine: Engine) -> str:
         patient_id="P1",
         accession_number="A1",
     )
-    (job,) = worklist.record_instance(received, None, "pipeline", NOW).job_ids
-    worklist.claim_job(job, "worker", NOW, timedelta(minutes=5))
+    (job,) = record_instance(database, received, None, "pipeline", NOW).job_ids
+    database.write(jobs.claim, job, "worker", NOW, timedelta(minutes=5))
     findings = (
         FindingRecord("pneumothorax", "one", "1", 0.9, 0.5, present=True, shadow=False),
         FindingRecord("lung_opacity", "one", "1", 0.8, 0.5, present=True, shadow=False),
         FindingRecord("lung_opacity", "two", "1", 0.7, 0.5, present=True, shadow=False),
         FindingRecord("pneumothorax", "two", "1", 0.6, 0.5, present=True, shadow=True),
     )
-    worklist.finish_job(job, "worker", Outcome(findings=findings), NOW)
+    database.write(jobs.finish, job, "worker", Outcome(findings=findings), NOW)
     return "1.2.3"
 
 
@@ -71,27 +74,29 @@ def _audited(engine: Engine) -> list[tuple[str, str, str]]:
 
 
 def test_reported_and_back(run: Run, engine: Engine, study: str) -> None:
-    worklist = Worklist(engine, NO_RULES)
+    database = Database(engine, NO_RULES)
     told = run("reported", study).output
     assert told == "study #1 (patient P1, accession A1, of an unknown date) is reported\n"
-    assert worklist.worklist() == ()
+    assert ReadingList(database.engine).page() == ()
     assert "was reported already" in run("reported", "A1").output
     assert json.loads(run("worklist", "--show", "reported", "--json").output)[0]["reported_by"] == WHO
     assert "is on the worklist again" in run("reported", study, "--undo").output
     assert "was on the worklist already" in run("reported", study, "--undo").output
-    assert [row.priority for row in worklist.worklist()] == [Priority.CRITICAL], "triage has looked at it again"
+    assert [row.priority for row in ReadingList(database.engine).page()] == [Priority.CRITICAL], (
+        "triage has looked at it again"
+    )
     assert _audited(engine) == [("reported", "study", ""), ("unreported", "study", "")]
 
 
 def test_priority(run: Run, engine: Engine, study: str) -> None:
-    worklist = Worklist(engine, NO_RULES)
+    database = Database(engine, NO_RULES)
     assert (
         "study #1 (patient P1, accession A1, of an unknown date) is critical" in run("priority", study, "urgent").output
     )
     assert "ask for more than that" in run("priority", study, "routine").output
-    assert worklist.study_facts(1).hospital_priority is Priority.ROUTINE
+    assert study_facts(database, 1).hospital_priority is Priority.ROUTINE
     assert run("priority", study, "by-triage").exit_code == 0
-    assert worklist.study_facts(1).hospital_priority is None
+    assert study_facts(database, 1).hospital_priority is None
     assert _audited(engine) == [
         ("set priority", "study", "urgent"),
         ("set priority", "study", "routine"),
@@ -172,27 +177,27 @@ def test_every_action_repeats_whose_study_it_was(run: Run, study: str, command: 
 
 
 def test_a_row_is_written_with_its_sign(run: Run, engine: Engine, study: str) -> None:
-    worklist = Worklist(engine, NO_RULES)
+    database = Database(engine, NO_RULES)
     assert study
     not_eligible = run("reported", "1")
     assert not_eligible.exit_code == 1
     assert "no study matches 1; the row of that number is written '#1'" in not_eligible.output
-    assert worklist.worklist(), "nothing was done"
+    assert ReadingList(database.engine).page(), "nothing was done"
     assert run("reported", "#1").exit_code == 0
-    assert worklist.worklist() == ()
+    assert ReadingList(database.engine).page() == ()
 
 
 def test_an_accession_number_of_two_studies_is_refused(run: Run, engine: Engine, study: str) -> None:
-    worklist = Worklist(engine, NO_RULES)
+    database = Database(engine, NO_RULES)
     assert study
     other = {"sop_instance_uid": "1.2.4.1", "study_instance_uid": "1.2.4", "series_instance_uid": "1.2.4.0"}
     received = ReceivedInstance(
         sop_class_uid="1.2.840.10008.5.1.4.1.1.1", transfer_syntax_uid="1.2.840.10008.1.2.1", digest="b" * 64,
         path="b.dcm", byte_count=1, patient_id="P2", accession_number="A1", study_date="20260130", **other,
     )  # fmt: skip
-    worklist.record_instance(received, None, "pipeline", NOW)
+    record_instance(database, received, None, "pipeline", NOW)
     not_eligible = run("reported", "A1")
     assert not_eligible.exit_code == 1
     assert "study #1 (patient P1, accession A1, of an unknown date)" in not_eligible.output
     assert "study #2 (patient P2, accession A1, of 20260130)" in not_eligible.output
-    assert len(worklist.worklist()) == 2
+    assert len(ReadingList(database.engine).page()) == 2

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from db.database import Database
 from db.engine import connect, migrate
 from db.feedback import Feedback
 from db.user_tables import Verdict
-from db.worklist import Worklist
 from node.cli.main import cli
 from tests.db.queries.test_monitoring import Weeks, scored
 from tests.rules import NO_RULES
@@ -29,7 +29,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_report_as_tables_and_as_json(folder: Path) -> None:
     engine = connect(f"sqlite:///{folder / 'pleura.sqlite'}")
     migrate(engine)
-    weeks, now = Weeks(Worklist(engine, NO_RULES)), datetime.now(UTC)
+    weeks, now = Weeks(Database(engine, NO_RULES)), datetime.now(UTC)
     for back, probability in ((50, 0.2), (0, 0.9)):
         for index in range(15):
             score = probability + index / 200

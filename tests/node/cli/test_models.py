@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from config.settings import load
 from db.engine import connect, migrate
-from db.model_states import model_states
+from db.model_states import latest_switches
 from models.manifest import file_digest
 from node.cli.main import cli
 from tests.models.samples import classifier_graph, manifest
@@ -136,7 +136,7 @@ def test_a_switch_is_remembered_with_who_and_why(run: Run, config: Path) -> None
     migrate(connect(load(config).database_url))
     done = run("models", "off", "chest-classifier", "--reason", "drift since the new detector")
     assert done.exit_code == 0, done.output
-    switch = model_states(connect(load(config).database_url))["chest-classifier"]
+    switch = latest_switches(connect(load(config).database_url))["chest-classifier"]
     assert (switch.state.value, switch.reason) == ("off", "drift since the new detector")
     assert "off (by " in run("models", "list").stdout
     assert "already" in run("models", "off", "chest-classifier").stdout

@@ -11,12 +11,13 @@ import tomli_w
 from click.testing import CliRunner, Result
 
 from config.settings import load
+from db.database import Database
 from db.engine import connect, migrate
 from db.notifications import Notifications
 from db.records import Analysis, Priority, TriageDecision
-from db.worklist import Worklist
 from node.cli.main import cli
 from node.monitoring.health import check_channel, check_hl7, examine
+from tests.commands import record_triage
 from tests.db.examples import MINUTE, NOW, finding, finished, study_of
 from tests.rules import alarming
 from tests.workers.notifications.receivers import hospital, mail, web
@@ -91,10 +92,10 @@ def test_what_was_failed_is_told_and_sent_again(tmp_path: Path) -> None:
         settings = load(path)
         engine = connect(settings.database_url)
         migrate(engine)
-        worklist = Worklist(engine, alarming(notification_rules(settings)))
-        finished(worklist)
+        database = Database(engine, alarming(notification_rules(settings)))
+        finished(database)
         notification = TriageDecision(Priority.CRITICAL, NOW, Analysis.ANALYSED, "pneumothorax", (finding(),))
-        worklist.record_triage(study_of(worklist), notification, NOW)
+        record_triage(database, study_of(database), notification, NOW)
         notifications = Notifications(engine)
         (waiting,) = notifications.waiting("webhook", NOW)
         notifications.claim(waiting, "w", NOW, MINUTE)

@@ -11,10 +11,11 @@ import tomli_w
 from click.testing import CliRunner, Result
 
 from config.settings import load
+from db.database import Database
 from db.engine import connect, migrate
 from db.records import NotEligible, ReceivedInstance
-from db.worklist import Worklist
 from node.cli.main import cli
+from tests.commands import record_instance
 from tests.rules import NO_RULES
 from tests.workers.simulation.rooms import scenario
 
@@ -60,7 +61,7 @@ def test_from_the_database(config: Path, room: Path) -> None:
     settings.store.folder.mkdir()
     engine = connect(settings.database_url)
     migrate(engine)
-    worklist = Worklist(engine, NO_RULES)
+    database = Database(engine, NO_RULES)
     too_few = _simulate(config, "--scenario", str(room), "--observed")
     assert too_few.exit_code == 1
     assert "at least" in too_few.output
@@ -77,7 +78,7 @@ def test_from_the_database(config: Path, room: Path) -> None:
             series_instance_uid=f"1.2.{number}.0",
         )
         not_eligible = NotEligible("not-frontal", "The view is lateral.") if number % 10 == 0 else None
-        outcome = worklist.record_instance(received, not_eligible, "pipeline", now - timedelta(hours=number))
+        outcome = record_instance(database, received, not_eligible, "pipeline", now - timedelta(hours=number))
         assert len(outcome.job_ids) == (0 if not_eligible else 1)
     # Only the refused ones have come to their end; the others still wait for their analysis.
     assert "has 20 studies" in _simulate(config, "--scenario", str(room), "--observed").output

@@ -13,10 +13,13 @@ from click.testing import CliRunner, Result
 from pydicom.data import get_testdata_file
 
 from config.settings import load
+from db import deliveries, jobs, rejection_notes
+from db.database import Database
 from db.engine import connect, migrate
+from db.queries import study_details
 from db.records import FindingRecord, JobState, NotEligible, Outcome, ReceivedInstance, RejectionNote, ResultRecord
-from db.worklist import Worklist
 from node.cli.main import COMMANDS, cli
+from tests.commands import record_instance
 from tests.rules import NO_RULES
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -26,12 +29,12 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture
-def worklist(config: Path) -> Worklist:
+def database(config: Path) -> Database:
     settings = load(config)
     settings.store.folder.mkdir()
     engine = connect(settings.database_url)
     migrate(engine)
-    return Worklist(engine, NO_RULES)
+    return Database(engine, NO_RULES)
 
 
 def _received(path: str = "instances/00/a.dcm", **changes: str) -> ReceivedInstance:
@@ -50,10 +53,10 @@ def _received(path: str = "instances/00/a.dcm", **changes: str) -> ReceivedInsta
     return ReceivedInstance(path=path, byte_count=1, **values)
 
 
-def _failed_job(worklist: Worklist) -> int:
-    (job_id,) = worklist.record_instance(_received(), None, "pipeline", NOW).job_ids
-    assert worklist.claim_job(job_id, "worker", NOW, LEASE) is not None
-    assert worklist.fail_job(job_id, "worker", "the network gave no answer", NOW)
+def _failed_job(database: Database) -> int:
+    (job_id,) = record_instance(database, _received(), None, "pipeline", NOW).job_ids
+    assert database.write(jobs.claim, job_id, "worker", NOW, LEASE) is not None
+    assert database.write(jobs.fail, job_id, "worker", "the network gave no answer", NOW)
     return job_id
 
 
@@ -76,11 +79,11 @@ def test_without_a_database_the_command_says_what_makes_it(run: Run) -> None:
     assert "pleura serve" in result.output
 
 
-def test_the_worklist_shows_studies_and_why(run: Run, worklist: Worklist) -> None:
+def test_the_worklist_shows_studies_and_why(run: Run, database: Database) -> None:
     not_eligible = NotEligible("not_a_chest", "The image shows no chest.")
     other = _received(sop_instance_uid="1.2.4.1", digest="b" * 64, study_instance_uid="1.2.4", patient_id="P2")
-    worklist.record_instance(other, not_eligible, "pipeline", NOW)
-    _failed_job(worklist)
+    record_instance(database, other, not_eligible, "pipeline", NOW)
+    _failed_job(database)
     text = run("worklist").output
     assert "P1" in text
     assert "P2" in text
@@ -89,8 +92,8 @@ def test_the_worklist_shows_studies_and_why(run: Run, worklist: Worklist) -> Non
     assert [row["patient_id"] for row in json.loads(run("worklist", "--json", "--search", "P2").output)] == ["P2"]
 
 
-def test_show_tells_everything_and_an_unknown_study_is_an_error(run: Run, worklist: Worklist) -> None:
-    _failed_job(worklist)
+def test_show_tells_everything_and_an_unknown_study_is_an_error(run: Run, database: Database) -> None:
+    _failed_job(database)
     text = run("show", "A1").output
     assert "the network gave no answer" in text
     assert "claimed" in text, "the history belongs to it"
@@ -100,37 +103,37 @@ def test_show_tells_everything_and_an_unknown_study_is_an_error(run: Run, workli
     assert "no study matches nobody" in unknown.output
 
 
-def test_retry_queues_a_failed_job_even_while_the_broker_is_down(run: Run, worklist: Worklist) -> None:
-    job_id = _failed_job(worklist)
+def test_retry_queues_a_failed_job_even_while_the_broker_is_down(run: Run, database: Database) -> None:
+    job_id = _failed_job(database)
     result = run("retry", "1.2.3")
     assert "1 jobs and 0 deliveries are queued again" in result.output
     assert "the scheduler will enqueue" in result.output
-    detail = worklist.study_detail(1)
+    detail = database.read(study_details.study_detail, 1)
     assert [(job.id, job.state) for job in detail.jobs] == [(job_id, JobState.QUEUED)]
     assert detail.events[-1].actor.startswith("cli:")
 
 
-def test_hold_and_release(run: Run, worklist: Worklist) -> None:
-    worklist.record_instance(_received(), None, "pipeline", NOW)
+def test_hold_and_release(run: Run, database: Database) -> None:
+    record_instance(database, _received(), None, "pipeline", NOW)
     assert run("hold", "1.2.3", "--reason", "wrong patient?").exit_code == 0
-    assert worklist.study_detail(1).row.on_hold
+    assert database.read(study_details.study_detail, 1).row.on_hold
     assert "wrong patient?" in run("worklist").output
     assert "1 jobs are queued" in run("release", "1.2.3").output
-    assert not worklist.study_detail(1).row.on_hold
+    assert not database.read(study_details.study_detail, 1).row.on_hold
 
 
 def test_explain_writes_one_page_without_the_patient(
-    run: Run, worklist: Worklist, config: Path, tmp_path: Path
+    run: Run, database: Database, config: Path, tmp_path: Path
 ) -> None:
     source = Path(str(get_testdata_file("RG1_UNCR.dcm", download=False)))
     target = load(config).store.folder / "a.dcm"
     target.write_bytes(source.read_bytes())
     received = _received("a.dcm", patient_name="Secret^Name", patient_id="SECRET-ID")
-    (job_id,) = worklist.record_instance(received, None, "pipeline", NOW).job_ids
-    worklist.claim_job(job_id, "worker", NOW, LEASE)
+    (job_id,) = record_instance(database, received, None, "pipeline", NOW).job_ids
+    database.write(jobs.claim, job_id, "worker", NOW, LEASE)
     shown = FindingRecord("lung_opacity", "chest-classifier", "1", 0.81, 0.5, present=True, shadow=False)
     hidden = FindingRecord("pneumothorax", "chest-classifier", "1", 0.98765, 0.5, present=True, shadow=True)
-    worklist.finish_job(job_id, "worker", Outcome(findings=(shown, hidden)), NOW)
+    database.write(jobs.finish, job_id, "worker", Outcome(findings=(shown, hidden)), NOW)
     result = run("explain", "1.2.3", "--out", str(tmp_path / "page.html"))
     assert result.exit_code == 0, result.output
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
@@ -152,7 +155,7 @@ def test_users_are_made_and_listed(run: Run) -> None:
     assert "revoked" in run("user", "tokens").output
 
 
-def test_doctor_finds_what_is_missing_and_says_how_to_fix_it(run: Run, worklist: Worklist) -> None:
+def test_doctor_finds_what_is_missing_and_says_how_to_fix_it(run: Run, database: Database) -> None:
     result = run("doctor")
     assert result.exit_code == 1, "no destination is configured"
     assert "add [[destinations]]" in result.output
@@ -172,17 +175,19 @@ def test_a_mistake_in_the_settings_is_one_line(config: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_show_lists_what_must_be_removed_by_hand(run: Run, worklist: Worklist) -> None:
-    (job_id,) = worklist.record_instance(_received(), None, "pipeline", NOW).job_ids
-    worklist.claim_job(job_id, "worker", NOW, LEASE)
+def test_show_lists_what_must_be_removed_by_hand(run: Run, database: Database) -> None:
+    (job_id,) = record_instance(database, _received(), None, "pipeline", NOW).job_ids
+    database.write(jobs.claim, job_id, "worker", NOW, LEASE)
     made = ResultRecord("sr", "1.2.840.10008.5.1.4.1.1.88.34", "2.25.77", "2.25.78", "d", "p", 1)
-    deliveries = worklist.finish_job(job_id, "worker", Outcome(results=(made,), destinations={"pacs": ("sr",)}), NOW)
-    for delivery in deliveries or ():
-        worklist.claim_delivery(delivery, "worker", NOW, LEASE)
-        worklist.delivery_sent(delivery, "worker", NOW)
+    delivery_ids = database.write(
+        jobs.finish, job_id, "worker", Outcome(results=(made,), destinations={"pacs": ("sr",)}), NOW
+    )
+    for delivery in delivery_ids or ():
+        database.write(deliveries.claim, delivery, "worker", NOW, LEASE)
+        database.write(deliveries.sent, delivery, "worker", NOW)
     assert "remove by hand" not in run("show", "A1").output
-    uid = worklist.study_detail(1).instances[0].sop_instance_uid
-    worklist.reject_instances(RejectionNote("1.9", "113001", "The hospital has rejected it.", (uid,)), NOW)
+    uid = database.read(study_details.study_detail, 1).instances[0].sop_instance_uid
+    database.write(rejection_notes.reject, RejectionNote("1.9", "113001", "The hospital has rejected it.", (uid,)), NOW)
     text = run("show", "A1").output
     assert "To remove by hand" in text
     assert "2.25.77" in text.partition("To remove by hand")[2]

@@ -11,15 +11,15 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import event
+from sqlalchemy import Engine, event
 
 from config.settings import Eligibility, Listener
+from db import instances
+from db.database import Database
 from db.engine import connect, migrate
-from db.records import Ingest, NotEligible, ReceivedInstance
-from db.worklist import Worklist
 from node.dicom.association_policy import AssociationPolicy
 from node.dicom.instance_store import InstanceStore, SpoolFile
 from node.dicom.receiving import InstanceReceiver, Policy
@@ -103,22 +103,18 @@ class TrappedStore(InstanceStore):
         self._trap.pass_by("linked")
 
 
-class TrappedWorklist:
+class TrappedDatabase(Database):
     """A database that the process outlives by a moment."""
 
-    def __init__(self, worklist: Worklist, trap: Trap) -> None:
-        self._worklist = worklist
+    def __init__(self, engine: Engine, trap: Trap) -> None:
+        super().__init__(engine, NO_RULES)
         self._trap = trap
 
-    def record_instance(
-        self, received: ReceivedInstance, not_eligible: NotEligible | None, pipeline: str, now: datetime
-    ) -> Ingest:
-        ingest = self._worklist.record_instance(received, not_eligible, pipeline, now)
-        self._trap.pass_by("recorded")
-        return ingest
-
-    def is_own_result(self, sop_instance_uid: str) -> bool:
-        return self._worklist.is_own_result(sop_instance_uid)
+    def write(self, command: Any, *args: Any, **kwargs: Any) -> Any:
+        done = super().write(command, *args, **kwargs)
+        if command is instances.record_instance:
+            self._trap.pass_by("recorded")
+        return done
 
 
 def main(folder: Path, point: str, passage: int) -> None:
@@ -134,7 +130,7 @@ def main(folder: Path, point: str, passage: int) -> None:
 
     association_policy = AssociationPolicy(listener)
     policy = Policy(Eligibility(), association_policy, (), "2.25", "0" * 64)
-    receiver = InstanceReceiver(store, TrappedWorklist(Worklist(engine, NO_RULES), trap), enqueue, policy, utc_now)
+    receiver = InstanceReceiver(store, TrappedDatabase(engine, trap), enqueue, policy, utc_now)
     receiver.recover()
     event.listen(engine, "commit", lambda connection: trap.pass_by("committing"))
     scp = StorageScp(listener, store, receiver, association_policy)

@@ -14,11 +14,11 @@ from pydicom.filereader import read_file_meta_info
 from sqlalchemy import Engine, text
 
 from config.settings import Eligibility, Listener
+from db.database import Database
 from db.engine import connect, migrate
-from db.worklist import Worklist
 from node.dicom.association_policy import AssociationPolicy
 from node.dicom.instance_store import InstanceStore
-from node.dicom.receiving import InstanceReceiver, Policy, Recorder
+from node.dicom.receiving import InstanceReceiver, Policy
 from node.dicom.storage_commitment import CommitmentReports
 from node.dicom.storage_scp import StorageScp
 from tests.rules import NO_RULES
@@ -57,7 +57,7 @@ def listening(
     listener: Listener | None = None,
     *,
     store: InstanceStore | None = None,
-    worklist: Recorder | None = None,
+    database: Database | None = None,
     eligibility: Eligibility | None = None,
     reports: CommitmentReports | None = None,
 ) -> Iterator[Listening]:
@@ -70,7 +70,7 @@ def listening(
     dispatched: list[tuple[int, bool]] = []
     association_policy = AssociationPolicy(listener)
     policy = Policy(eligibility or Eligibility(), association_policy, (r"\bSTAT\b",), "2.25", PIPELINE)
-    receiver = InstanceReceiver(store, worklist or Worklist(engine, NO_RULES), dispatched.extend, policy, utc_now)
+    receiver = InstanceReceiver(store, database or Database(engine, NO_RULES), dispatched.extend, policy, utc_now)
     receiver.recover()
     scp = StorageScp(listener, store, receiver, association_policy, reports=reports)
     try:

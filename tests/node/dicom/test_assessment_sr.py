@@ -26,12 +26,14 @@ from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.sr.codedict import codes
 from pydicom.uid import EnhancedSRStorage, ExplicitVRLittleEndian, generate_uid
 
+from db import jobs
 from db.assessments import Statement, unmatched
 from db.audit import AuditTrail
+from db.database import Database
 from db.feedback import Feedback, FeedbackRecord
+from db.queries import study_details
 from db.records import FindingRecord, Outcome
 from db.user_tables import Verdict
-from db.worklist import Worklist
 from models.contract import Code, Finding, Mode, ModelUse, Prediction
 from node.dicom.assessment_sr import VERDICT_CODES, VERDICT_MEANINGS, read_assessment
 from tests.node.dicom.listening import PIPELINE, Listening, chest, dcmtk, listening
@@ -92,7 +94,7 @@ class Node:
     """A listener that has received an image, and whose worker has made a report of two findings."""
 
     listening: Listening
-    worklist: Worklist
+    database: Database
     report: Dataset
     folder: Path
 
@@ -101,7 +103,12 @@ class Node:
         return Feedback(self.listening.engine).of_study(1)
 
     def finding(self, label: str) -> FindingRecord:
-        return next(one for job in self.worklist.study_detail(1).jobs for one in job.findings if one.label == label)
+        return next(
+            one
+            for job in self.database.read(study_details.study_detail, 1).jobs
+            for one in job.findings
+            if one.label == label
+        )
 
     def send(self, *documents: Dataset) -> None:
         for number, one in enumerate(documents):
@@ -136,9 +143,9 @@ def node(tmp_path: Path) -> Iterator[Node]:
     image.save_as(tmp_path / "image.dcm", enforce_file_format=True)
     with listening(tmp_path / "store") as running:
         send(running, tmp_path / "image.dcm")
-        worklist, now = Worklist(running.engine, NO_RULES), utc_now()
-        (job,) = worklist.study_detail(1).jobs
-        claimed = worklist.claim_job(job.id, "w", now, timedelta(minutes=1))
+        database, now = Database(running.engine, NO_RULES), utc_now()
+        (job,) = database.read(study_details.study_detail, 1).jobs
+        claimed = database.write(jobs.claim, job.id, "w", now, timedelta(minutes=1))
         assert claimed is not None
         identity = Identity("2.25", str(image.SOPInstanceUID), claimed.instance_digest, PIPELINE, 1)
         equipment = Equipment("Pleura", "Pleura", ("0",), "PLEURA", "0")
@@ -146,8 +153,8 @@ def node(tmp_path: Path) -> Iterator[Node]:
         assert made is not None
         result = as_file("sr", made)
         findings = finding_records(prediction(), None, identity)
-        worklist.finish_job(job.id, "w", Outcome(findings=findings, results=(result.record,)), now)
-        yield Node(running, worklist, dcmread(BytesIO(result.content)), tmp_path)
+        database.write(jobs.finish, job.id, "w", Outcome(findings=findings, results=(result.record,)), now)
+        yield Node(running, database, dcmread(BytesIO(result.content)), tmp_path)
 
 
 pytestmark = pytest.mark.peer("storescu")

@@ -17,8 +17,8 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import OperationalError
 
+from db.database import Database
 from db.engine import MIGRATION_LOCK, connect, migrate
-from db.worklist import Worklist
 from tests import postgres
 from tests.node.dicom.listening import chest, listening
 from tests.node.dicom.test_storage_scp import calling, send
@@ -93,7 +93,7 @@ def test_a_sender_hears_a700_in_time_and_is_served_when_the_database_goes_on(
     server: Server, engine: Engine, tmp_path: Path
 ) -> None:
     image = chest()
-    with listening(tmp_path, worklist=Worklist(engine, NO_RULES)) as listener, calling(listener.port) as association:
+    with listening(tmp_path, database=Database(engine, NO_RULES)) as listener, calling(listener.port) as association:
         assert send(association, chest()) == 0
         started = time.monotonic()
         with server.hanging():
@@ -108,12 +108,12 @@ def test_a_sender_hears_a700_in_time_and_is_served_when_the_database_goes_on(
 def test_what_was_refused_while_it_hung_is_not_recorded_at_the_next_start(
     server: Server, engine: Engine, tmp_path: Path
 ) -> None:
-    worklist = Worklist(engine, NO_RULES)
-    with listening(tmp_path, worklist=worklist) as listener, calling(listener.port) as association:
+    database = Database(engine, NO_RULES)
+    with listening(tmp_path, database=database) as listener, calling(listener.port) as association:
         assert send(association, chest()) == 0
         with server.hanging():
             assert send(association, chest()) == 0xA700
-    with listening(tmp_path, worklist=worklist) as listener:
+    with listening(tmp_path, database=database) as listener:
         assert rows(engine) == len(listener.files()) == 1
         assert listener.leftovers() == []
 

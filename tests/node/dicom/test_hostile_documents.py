@@ -17,8 +17,8 @@ from pydicom import Dataset, uid
 from pydicom.uid import generate_uid
 
 from config.settings import Eligibility, Listener
+from db.database import Database
 from db.engine import connect, migrate
-from db.worklist import Worklist
 from node.dicom.association_policy import AssociationPolicy
 from node.dicom.instance_store import InstanceStore
 from node.dicom.receiving import InstanceReceiver, Policy
@@ -155,7 +155,7 @@ def _receiver(store: InstanceStore, folder: Path) -> _Mortal:
     engine = connect(f"sqlite:///{folder / 'test.sqlite'}")
     migrate(engine)
     policy = Policy(Eligibility(), AssociationPolicy(Listener(port=0)), (), "2.25", PIPELINE)
-    return _Mortal(store, Worklist(engine, NO_RULES), lambda jobs: None, policy, utc_now)
+    return _Mortal(store, Database(engine, NO_RULES), lambda jobs: None, policy, utc_now)
 
 
 def test_a_file_that_ended_the_listener_twice_is_set_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,8 +12,11 @@ from pydicom import Dataset, dcmread, uid
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from config.settings import Triage
+from db import jobs, studies
+from db.database import Database
+from db.queries import study_details
+from db.queries.worklist import ReadingList
 from db.records import Outcome, Priority, ReceivedInstance
-from db.worklist import Worklist
 from node.dicom.document_content import read_document_content
 from node.dicom.report_objects import is_report
 from tests.node.dicom.listening import Listening, chest, dcmtk, listening
@@ -167,14 +170,14 @@ def test_a_study_leaves_the_list_by_a_report_from_storescu(tmp_path: Path, make:
     report = make(tmp_path)
     assert dcmread(report, stop_before_pixels=True).StudyInstanceUID == "1.2.3"
     with listening(tmp_path / "store") as node:
-        worklist = Worklist(node.engine, NO_RULES)
+        database = Database(node.engine, NO_RULES)
         _send(node, image)
-        assert len(worklist.worklist()) == 1
+        assert len(ReadingList(database.engine).page()) == 1
         _send(node, report)
-        assert worklist.worklist() == ()
-        study = worklist.find_study("1.2.3")
+        assert ReadingList(database.engine).page() == ()
+        study = database.read(study_details.find_study, "1.2.3")
         assert study is not None
-        (told,) = [one for one in worklist.study_detail(study).events if one.to_state == "reported"]
+        (told,) = [one for one in database.read(study_details.study_detail, study).events if one.to_state == "reported"]
         assert told.actor == "dicom:RIS"
         assert told.cause.startswith("a report came as an object")
 
@@ -186,21 +189,21 @@ def test_what_comes_after_the_report(tmp_path: Path) -> None:
     lateral = _saved(tmp_path / "lateral.dcm", chest(StudyInstanceUID="1.2.3", ViewPosition="LL"))
     report = _saved(tmp_path / "report.dcm", document())
     with listening(tmp_path / "store") as node:
-        worklist = Worklist(node.engine, NO_RULES)
+        database = Database(node.engine, NO_RULES)
         _send(node, image, report)
-        study = worklist.find_study("1.2.3")
+        study = database.read(study_details.find_study, "1.2.3")
         assert study is not None
-        (job,) = worklist.study_detail(study).jobs
+        (job,) = database.read(study_details.study_detail, study).jobs
         later = datetime.now(UTC)
-        assert worklist.claim_job(job.id, "worker", later, timedelta(minutes=5))
-        worklist.finish_job(job.id, "worker", Outcome(), later)
-        assert worklist.complete_study(study, (), {}, datetime.now(UTC)) is not None
+        assert database.write(jobs.claim, job.id, "worker", later, timedelta(minutes=5))
+        database.write(jobs.finish, job.id, "worker", Outcome(), later)
+        assert database.write(studies.complete, study, (), {}, datetime.now(UTC)) is not None
         _send(node, lateral)
-        (row,) = worklist.worklist()
+        (row,) = ReadingList(database.engine).page()
         assert row.priority is Priority.URGENT
         assert row.reason.startswith("an image came after the report")
         _send(node, report)
-        assert len(worklist.worklist()) == 1
+        assert len(ReadingList(database.engine).page()) == 1
 
 
 @pytest.mark.peer("storescu")
@@ -217,6 +220,6 @@ def test_other_documents_leave_the_study_on_the_list(tmp_path: Path, changes: di
     image = _saved(tmp_path / "image.dcm", chest(StudyInstanceUID="1.2.3"))
     other = _saved(tmp_path / "other.dcm", document(**changes))
     with listening(tmp_path / "store") as node:
-        worklist = Worklist(node.engine, NO_RULES)
+        database = Database(node.engine, NO_RULES)
         _send(node, image, other)
-        assert "1.2.3" in {row.study_instance_uid for row in worklist.worklist()}
+        assert "1.2.3" in {row.study_instance_uid for row in ReadingList(database.engine).page()}

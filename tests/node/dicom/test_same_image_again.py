@@ -8,8 +8,10 @@ from pathlib import Path
 from pydicom import Dataset, uid
 from pynetdicom import AE
 
+from db import jobs, repeated_instances
+from db.database import Database
+from db.queries import study_details
 from db.records import JobState, StudyDetail
-from db.worklist import Worklist
 from tests.node.dicom.listening import Listening, chest, listening
 from tests.rules import NO_RULES
 from workers.clock import utc_now
@@ -29,15 +31,19 @@ def _send(port: int, image: Dataset, syntax: str) -> None:
 
 def _compare(node: Listening) -> StudyDetail:
     """Do what the worker does with each job that only compares."""
-    worklist = Worklist(node.engine, NO_RULES)
-    for job_id, _ in worklist.jobs_to_enqueue(utc_now() + timedelta(hours=1), timedelta(0)):
-        job = worklist.claim_job(job_id, "w", utc_now(), timedelta(minutes=1))
+    database = Database(node.engine, NO_RULES)
+    for job_id, _ in database.read(jobs.to_enqueue, utc_now() + timedelta(hours=1), timedelta(0)):
+        job = database.write(jobs.claim, job_id, "w", utc_now(), timedelta(minutes=1))
         if job is not None and job.compare_with is not None:
             (before,) = job.compare_with
-            assert worklist.settle_comparison(
-                job.id, "w", difference(node.folder / before, node.folder / job.instance_path), utc_now()
+            assert database.write(
+                repeated_instances.record_comparison,
+                job.id,
+                "w",
+                difference(node.folder / before, node.folder / job.instance_path),
+                utc_now(),
             )
-    return worklist.study_detail(1)
+    return database.read(study_details.study_detail, 1)
 
 
 def test_the_archives_copy_of_a_modalitys_image_holds_nothing(tmp_path: Path) -> None:

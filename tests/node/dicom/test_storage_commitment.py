@@ -14,8 +14,8 @@ from pynetdicom.association import Association
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
 from config.settings import Destination, Settings
+from db.database import Database
 from db.engine import connect
-from db.worklist import Worklist
 from node.dicom.storage_commitment import CommitmentReports, read_report
 from node.dicom.storage_scp import reports_of
 from tests.node.dicom.listening import chest, listening
@@ -168,9 +168,9 @@ def test_a_report_in_another_context_harms_nobody(tmp_path: Path, wanted: bool) 
 
 def test_reports_are_taken_where_a_destination_verifies_by_commitment(tmp_path: Path) -> None:
     where = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 104}
-    worklist = Worklist(connect(f"sqlite:///{tmp_path / 'test.sqlite'}"), NO_RULES)
-    assert reports_of(Settings(destinations=(Destination(**where, verification="query"),)), worklist) is None
-    assert reports_of(Settings(destinations=(Destination(**where, verification="commitment"),)), worklist) is not None
+    database = Database(connect(f"sqlite:///{tmp_path / 'test.sqlite'}"), NO_RULES)
+    assert reports_of(Settings(destinations=(Destination(**where, verification="query"),)), database) is None
+    assert reports_of(Settings(destinations=(Destination(**where, verification="commitment"),)), database) is not None
 
 
 def test_an_empty_report_says_nothing_of_any_object() -> None:

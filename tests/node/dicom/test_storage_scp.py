@@ -11,8 +11,8 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom import Dataset, dcmread, uid
@@ -23,12 +23,15 @@ from pynetdicom.sop_class import Verification
 from sqlalchemy.exc import OperationalError
 
 from config.settings import Listener, Peer
-from db.records import Ingest, NotEligible, ReceivedInstance
+from db import instances
+from db.database import Database
+from db.engine import connect, migrate
 from node.dicom.instance_store import InstanceStore, SpoolFile, StoreError
 from node.dicom.presentation_contexts import DECODABLE, OTHER_CLASSES
 from node.dicom.storage_scp import JobDispatcher
 from tests.node.dicom.listening import Listening, chest, data_set_bytes, dcmtk, listening
 from tests.peers import skip_without_peers
+from tests.rules import NO_RULES
 
 CR = uid.ComputedRadiographyImageStorage
 EXPLICIT = uid.ExplicitVRLittleEndian
@@ -505,48 +508,43 @@ def test_a_disk_that_fails_at_the_last_moment(tmp_path: Path) -> None:
         assert listener.rows() == listener.files() == listener.leftovers() == []
 
 
-class FlakyWorklist:
-    """A database that cannot be written for a while, or that loses its connection right after a commit."""
+class FlakyDatabase(Database):
+    """A database that cannot take an instance for a while."""
 
-    def __init__(self, error: type[Exception] = OperationalError) -> None:
-        self.broken = True
-        self.error = error
-        self.recorded: list[ReceivedInstance] = []
+    def __init__(self, folder: Path, error: Exception) -> None:
+        engine = connect(f"sqlite:///{folder / 'test.sqlite'}")
+        migrate(engine)
+        super().__init__(engine, NO_RULES)
+        self.error: Exception | None = error
 
-    def record_instance(
-        self, received: ReceivedInstance, not_eligible: NotEligible | None, pipeline: str, now: datetime
-    ) -> Ingest:
-        if self.broken:
-            raise self.error("insert", {}, Exception("database is locked"))
-        self.recorded.append(received)
-        return Ingest(len(self.recorded))
+    def write(self, command: Any, *args: Any, **kwargs: Any) -> Any:
+        if command is instances.record_instance and self.error is not None:
+            raise self.error
+        return super().write(command, *args, **kwargs)
 
-    def is_own_result(self, sop_instance_uid: str) -> bool:
-        return False
 
-    def recorded_files(self, paths: Sequence[str]) -> frozenset[str]:
-        return frozenset(received.path for received in self.recorded)
+LOCKED = OperationalError("insert", {}, Exception("database is locked"))
 
 
 def test_a_database_that_cannot_be_written(tmp_path: Path) -> None:
-    worklist = FlakyWorklist()
+    database = FlakyDatabase(tmp_path, LOCKED)
     image = chest()
-    with listening(tmp_path, worklist=worklist) as listener, calling(listener.port) as association:
+    with listening(tmp_path, database=database) as listener, calling(listener.port) as association:
         assert [send(association, image) for _ in range(3)] == [0xA700] * 3
         assert len(listener.files()) == len(listener.leftovers()) == 1
-        worklist.broken = False
+        database.error = None
         assert send(association, image) == 0
 
-    assert len(worklist.recorded) == 1
-    with listening(tmp_path, worklist=worklist) as listener:
+        assert len(listener.rows()) == 1
+    with listening(tmp_path) as listener:
         assert listener.leftovers() == []
-        assert len(worklist.recorded) == len(listener.files()) == 1, "recorded when it was answered with success"
+        assert len(listener.rows()) == len(listener.files()) == 1, "recorded when it was answered with success"
 
 
-@pytest.mark.parametrize("error", [OperationalError, ZeroDivisionError])
-def test_what_was_answered_with_a_failure_is_not_recorded_later(tmp_path: Path, error: type[Exception]) -> None:
+@pytest.mark.parametrize("error", [LOCKED, ZeroDivisionError()])
+def test_what_was_answered_with_a_failure_is_not_recorded_later(tmp_path: Path, error: Exception) -> None:
     with (
-        listening(tmp_path, worklist=FlakyWorklist(error)) as listener,
+        listening(tmp_path, database=FlakyDatabase(tmp_path, error)) as listener,
         calling(listener.port) as association,
     ):
         assert send(association, chest()) in (0xA700, 0x0110)
@@ -555,13 +553,8 @@ def test_what_was_answered_with_a_failure_is_not_recorded_later(tmp_path: Path, 
 
 
 def test_an_error_of_our_own_is_a_processing_failure(tmp_path: Path) -> None:
-    class Broken(FlakyWorklist):
-        def record_instance(
-            self, received: ReceivedInstance, not_eligible: NotEligible | None, pipeline: str, now: datetime
-        ) -> Ingest:
-            raise ZeroDivisionError
-
-    with listening(tmp_path, worklist=Broken()) as listener, calling(listener.port) as association:
+    database = FlakyDatabase(tmp_path, ZeroDivisionError())
+    with listening(tmp_path, database=database) as listener, calling(listener.port) as association:
         assert send(association, chest()) == 0x0110
         assert association.is_established
         assert [path.suffix for path in listener.leftovers()] == [".failed"], "its bytes go at the next start"
@@ -592,16 +585,16 @@ def test_an_abort_in_the_middle_leaves_nothing(listener: Listening, tmp_path: Pa
 def test_stopping_lets_a_message_under_way_be_answered(tmp_path: Path) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
-    class Slow(FlakyWorklist):
-        def record_instance(
-            self, received: ReceivedInstance, not_eligible: NotEligible | None, pipeline: str, now: datetime
-        ) -> Ingest:
+    class Slow(FlakyDatabase):
+        def write(self, command: Any, *args: Any, **kwargs: Any) -> Any:
             begun.set()
             go_on.wait(60)
-            return Ingest(1)
+            return super().write(command, *args, **kwargs)
 
+    database = Slow(tmp_path, LOCKED)
+    database.error = None
     answers: list[int | None] = []
-    with listening(tmp_path, worklist=Slow()) as listener, calling(listener.port) as association:
+    with listening(tmp_path, database=database) as listener, calling(listener.port) as association:
         sending = threading.Thread(target=lambda: answers.append(send(association, chest())))
         sending.start()
         assert begun.wait(60)

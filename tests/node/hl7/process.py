@@ -12,8 +12,8 @@ from typing import Any
 
 import tomli_w
 
+from db.database import Database
 from db.engine import connect
-from db.worklist import Worklist
 from tests.orthanc import wait_until
 from tests.rules import alarming
 from workers.notifications.channels import notification_rules
@@ -81,9 +81,9 @@ class Process:
         return self.process.wait(60)
 
     @property
-    def worklist(self) -> Worklist:
+    def database(self) -> Database:
         """The database that it works on, with its rules for notifications."""
         from config.settings import load
 
         settings = load(self.config)
-        return Worklist(connect(settings.database_url), alarming(notification_rules(settings)))
+        return Database(connect(settings.database_url), alarming(notification_rules(settings)))

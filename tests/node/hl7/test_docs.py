@@ -9,10 +9,12 @@ from pathlib import Path
 
 from config.integrations import HL7Notification, Notifications
 from config.settings import Settings, Site
+from db.database import Database
 from db.engine import connect, migrate
+from db.queries import study_details
 from db.records import Priority
-from db.worklist import Worklist
 from node.hl7.receiver import Receiver
+from tests.commands import study_facts
 from tests.db.examples import NOW, finished, study_of
 from tests.node.hl7.messages import Answer
 from tests.rules import NO_RULES
@@ -33,17 +35,17 @@ def examples() -> dict[str, bytes]:
 def test_the_examples_do_what_the_page_says(tmp_path: Path) -> None:
     engine = connect(f"sqlite:///{tmp_path}/test.sqlite")
     migrate(engine)
-    worklist = Worklist(engine, NO_RULES)
-    receiver = Receiver(Settings(), worklist, lambda: NOW + timedelta(minutes=45), lambda: "5f0c")
+    database = Database(engine, NO_RULES)
+    receiver = Receiver(Settings(), database, lambda: NOW + timedelta(minutes=45), lambda: "5f0c")
     page = examples()
-    finished(worklist)
-    study = study_of(worklist)
+    finished(database)
+    study = study_of(database)
     assert Answer(receiver.answer(page["ORM^O01M1"])).code == "AA"
-    assert worklist.study_facts(study).hospital_priority is Priority.URGENT
+    assert study_facts(database, study).hospital_priority is Priority.URGENT
     assert receiver.answer(page["ORU^R01^ORU_R01M2"]) == page["ACK^R01^ACK5f0c"]
-    assert worklist.study_facts(study).reported
+    assert study_facts(database, study).reported
     assert Answer(receiver.answer(page["ADT^A40^ADT_A39M3"])).code == "AA"
-    assert worklist.study_detail(study).row.patient_id == "P7"
+    assert database.read(study_details.study_detail, study).row.patient_id == "P7"
 
 
 def test_the_example_of_an_notification_is_what_is_written() -> None:

@@ -16,6 +16,8 @@ import pytest
 from hl7.client import MLLPClient
 
 from config.integrations import HL7
+from db.queries import study_details
+from db.queries.worklist import ReadingList
 from db.records import Priority
 from node.hl7.listener import Listener, may_connect
 from tests.db.examples import record, study_of
@@ -32,12 +34,12 @@ def pleura(tmp_path: Path) -> Iterator[Process]:
 
 
 def test_a_hospital_speaks_to_the_running_process(pleura: Process) -> None:
-    record(pleura.worklist)
+    record(pleura.database)
     ris = Sender(pleura.port)
     assert ris.send(order()).code == "AA"
-    assert pleura.worklist.study_detail(study_of(pleura.worklist)).row.priority is Priority.URGENT
+    assert pleura.database.read(study_details.study_detail, study_of(pleura.database)).row.priority is Priority.URGENT
     assert ris.send(report()).code == "AA"
-    assert pleura.worklist.worklist() == ()
+    assert ReadingList(pleura.database.engine).page() == ()
     ris.close()
     with MLLPClient("127.0.0.1", pleura.port) as client:
         acknowledged = client.send_message(order("M9"))
@@ -53,8 +55,8 @@ def test_what_was_acknowledged_survives_kill_9(pleura: Process) -> None:
     pleura.end(signal.SIGKILL)
     pleura.start()
     assert "before" in Sender(pleura.port).send(order()).text
-    record(pleura.worklist)
-    assert pleura.worklist.study_detail(study_of(pleura.worklist)).row.priority is Priority.URGENT
+    record(pleura.database)
+    assert pleura.database.read(study_details.study_detail, study_of(pleura.database)).row.priority is Priority.URGENT
 
 
 def test_a_port_that_is_taken_is_said_in_one_line(pleura: Process, tmp_path: Path) -> None:

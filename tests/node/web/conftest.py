@@ -148,7 +148,7 @@ def make_site(filled: Path, folder: Path, **admin: object) -> Site:
 
     app = create_app(
         settings_for(folder, **admin),
-        demo.worklist,
+        demo.database,
         demo.engine,
         task_queue=task_queue,
         clock=clock,

@@ -22,13 +22,16 @@ from pydicom.uid import ExplicitVRLittleEndian
 from sqlalchemy import Engine
 
 from config.settings import Admin, Destination, Settings, Store
+from db import deliveries, holds, jobs, verification
+from db.database import Database
 from db.engine import connect, migrate
+from db.queries import study_details
 from db.records import FindingRecord, NotEligible, Outcome, ReceivedInstance
 from db.user_tables import Role
 from db.users import Accounts
-from db.worklist import Worklist
 from models.contract import Code, Finding, Mask, Pixels, Prediction
 from models.radiograph.reading import read_model_input
+from tests.commands import record_instance, record_triage, study_facts
 from tests.rules import NO_RULES
 from workers.image_measures import measures_of
 from workers.job_outcome import encode_in_order, encode_results
@@ -151,7 +154,7 @@ class Demo:
         self.settings = settings_for(folder)
         self.engine: Engine = connect(self.settings.database_url)
         migrate(self.engine)
-        self.worklist = Worklist(self.engine, NO_RULES)
+        self.database = Database(self.engine, NO_RULES)
         self._results = 0
 
     def add_users(self, accounts: Accounts | None = None) -> None:
@@ -171,19 +174,19 @@ class Demo:
         image = self._image(case, number, at)
         received = self._keep(image, case, at)
         if case.fate == "not_analysed":
-            made = self.worklist.record_instance(received, None, PIPELINE, at)
+            made = record_instance(self.database, received, None, PIPELINE, at)
         else:
-            made = self.worklist.record_instance(received, None, PIPELINE, at)
+            made = record_instance(self.database, received, None, PIPELINE, at)
         if "lateral" in case.description:
             self._add_lateral(received, at)
         if case.fate != "waiting":
             self._run(case, image, received, made.job_ids[0], at)
-        study = self.worklist.find_study(received.study_instance_uid)
+        study = self.database.read(study_details.find_study, received.study_instance_uid)
         assert study is not None
-        decision = decide(self.worklist.study_facts(study), self.settings.triage, at + timedelta(seconds=5))
-        self.worklist.record_triage(study, decision, at + timedelta(seconds=5))
+        decision = decide(study_facts(self.database, study), self.settings.triage, at + timedelta(seconds=5))
+        record_triage(self.database, study, decision, at + timedelta(seconds=5))
         if case.fate == "on_hold":
-            self.worklist.hold_study(study, "the PACS names another patient for this study", "node", at)
+            self.database.write(holds.hold, study, "the PACS names another patient for this study", "node", at)
         return study
 
     def _image(self, case: Case, number: int, at: datetime) -> Dataset:
@@ -239,15 +242,17 @@ class Demo:
             series_description="Lateral",
         )
         not_eligible = NotEligible("lateral", "This is a lateral view; only frontal radiographs are analysed.")
-        self.worklist.record_instance(lateral, not_eligible, PIPELINE, at)
+        record_instance(self.database, lateral, not_eligible, PIPELINE, at)
 
     def _run(self, case: Case, image: Dataset, received: ReceivedInstance, job_id: int, at: datetime) -> None:
         began = at + timedelta(seconds=0.4)
-        job = self.worklist.claim_job(job_id, "reader-1:jobs:4711", began, timedelta(minutes=2))
+        job = self.database.write(jobs.claim, job_id, "reader-1:jobs:4711", began, timedelta(minutes=2))
         assert job is not None
         if case.fate == "failed":
             error = "the job ran into its time limit of 120 s and was stopped"
-            self.worklist.fail_job(job_id, job_worker := "reader-1:jobs:4711", error, at + timedelta(seconds=121))
+            self.database.write(
+                jobs.fail, job_id, job_worker := "reader-1:jobs:4711", error, at + timedelta(seconds=121)
+            )
             del job_worker
             return
         outcome = (
@@ -256,8 +261,8 @@ class Demo:
             else self._outcome(case, image, received, job.created_at)
         )
         done = at + timedelta(seconds=1.1 + 0.1 * len(case.name) % 0.9)
-        deliveries = self.worklist.finish_job(job_id, "reader-1:jobs:4711", outcome, done)
-        for delivery in deliveries or ():
+        delivery_ids = self.database.write(jobs.finish, job_id, "reader-1:jobs:4711", outcome, done)
+        for delivery in delivery_ids or ():
             self._deliver(delivery, case.sent, done)
 
     def _not_analysed(self) -> Outcome:
@@ -316,18 +321,20 @@ class Demo:
     def _deliver(self, delivery_id: int, fate: str, at: datetime) -> None:
         for attempt in range(4):
             moment = at + timedelta(seconds=0.3 + attempt)
-            if self.worklist.claim_delivery(delivery_id, "reader-1:deliveries:1", moment, timedelta(minutes=1)):
+            if self.database.write(
+                deliveries.claim, delivery_id, "reader-1:deliveries:1", moment, timedelta(minutes=1)
+            ):
                 break
         if fate == "failed":
             error = "connection refused: nobody listens on 127.0.0.1:4242"
-            self.worklist.fail_delivery(delivery_id, "reader-1:deliveries:1", error, moment)
+            self.database.write(deliveries.fail, delivery_id, "reader-1:deliveries:1", error, moment)
             return
-        self.worklist.delivery_sent(delivery_id, "reader-1:deliveries:1", moment, timedelta(0))
+        self.database.write(deliveries.sent, delivery_id, "reader-1:deliveries:1", moment, timedelta(0))
         if fate == "verified":
-            for asked in self.worklist.claim_verifications(
-                delivery_id, f"2.25.{delivery_id}", moment, timedelta(minutes=1)
+            for asked in self.database.write(
+                verification.claim, delivery_id, f"2.25.{delivery_id}", moment, timedelta(minutes=1)
             ):
-                self.worklist.delivery_verified(asked, moment)
+                self.database.write(verification.verified, asked, moment)
 
     def _write(self, path: str, content: bytes) -> None:
         whole = self.folder / path

@@ -5,11 +5,14 @@ from __future__ import annotations
 import random
 from datetime import datetime, timedelta
 
+from db import assessments, jobs
 from db.assessments import Assessment, Statement
 from db.feedback import Feedback
+from db.queries import study_details
 from db.records import FindingRecord, NotEligible, Outcome, ReceivedInstance
 from db.study_status import Reporting
 from db.user_tables import Verdict
+from tests.commands import record_instance
 from tests.node.web.demo import PIPELINE, Demo
 
 WEEKS = 11
@@ -37,8 +40,8 @@ def _analyse(demo: Demo, chance: random.Random, at: datetime, moved: bool, numbe
         uid, "1.2.840.10008.5.1.4.1.1.1", "1.2.840.10008.1.2.1", f"{number:064x}", "gone", 1, f"{uid}.1", f"{uid}.2",
         patient_id=f"W-{number}", patient_name="Past^Patient", modality="CR", view="PA", study_description="Chest PA",
     )  # fmt: skip
-    job_id = demo.worklist.record_instance(received, None, PIPELINE, at).job_ids[0]
-    demo.worklist.claim_job(job_id, "reader-1:jobs:4711", at, timedelta(minutes=1))
+    job_id = record_instance(demo.database, received, None, PIPELINE, at).job_ids[0]
+    demo.database.write(jobs.claim, job_id, "reader-1:jobs:4711", at, timedelta(minutes=1))
     if chance.random() < 0.06:
         outcome = Outcome(not_analysed=NotEligible(chance.choice(("cropped", "rotated")), "It cannot be analysed."))
     else:
@@ -51,8 +54,10 @@ def _analyse(demo: Demo, chance: random.Random, at: datetime, moved: bool, numbe
             timings={"read": 0.1, "predict": 0.4, "encode": 0.1},
             ran_on="cpu",
         )
-    demo.worklist.finish_job(job_id, "reader-1:jobs:4711", outcome, at + timedelta(seconds=chance.uniform(1, 3)))
-    found = demo.worklist.find_study(f"{uid}.1")
+    demo.database.write(
+        jobs.finish, job_id, "reader-1:jobs:4711", outcome, at + timedelta(seconds=chance.uniform(1, 3))
+    )
+    found = demo.database.read(study_details.find_study, f"{uid}.1")
     assert found is not None
     return found
 
@@ -82,4 +87,4 @@ def _read(feedback: Feedback, study: int, chance: random.Random, at: datetime) -
 
 def _assess(demo: Demo, now: datetime) -> None:
     said = Statement("reject", ("1.2.3",), "2.25.99", "a skin fold")
-    demo.worklist.record_assessment(Assessment("1.2.3.4", "Nguyen^Linh", (said,)), 1, now - timedelta(hours=3))
+    demo.database.write(assessments.record, Assessment("1.2.3.4", "Nguyen^Linh", (said,)), 1, now - timedelta(hours=3))

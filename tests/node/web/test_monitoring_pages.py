@@ -12,13 +12,15 @@ from sqlalchemy import update
 from config.integrations import Notifications as NotificationSettings
 from config.integrations import Webhook
 from config.settings import Models, Triage
+from db import assessments, deliveries, model_states
 from db.assessments import Assessment, Statement
+from db.database import Database
 from db.model_states import AS_CONFIGURED, ModelState, Switch, model_history, set_model_state
 from db.notifications import NotificationRules, Notifications
+from db.queries import study_details
 from db.records import DeliveryState, SimilarRecord
 from db.tables import Finding
 from db.users import Accounts
-from db.worklist import Worklist
 from models.contract import Mode, ModelInput
 from models.model_registry import read_registry
 from node.monitoring.model_use import GATE, NOT_CONFIGURED, models_in_use
@@ -26,6 +28,7 @@ from node.web.app import create_app, load_image_predictor
 from node.web.charts import histogram, nice_share, scatter, trend
 from node.web.formatting import remedy
 from node.web.pages.system import grouped_failures
+from tests.commands import record_triage, study_facts
 from tests.node.web.conftest import CHEAP, NOW, ImagePredictor, Site, readers
 from tests.node.web.demo import phantom
 from tests.node.web.history import fill_weeks
@@ -44,7 +47,7 @@ def test_an_admin_switches_a_model_and_it_is_written_down(site: Site) -> None:
     told = client.get(done.headers["location"]).text
     assert "From the next image on this model is off" in told
     assert "notifications on every rib, by ada" in told
-    assert site.services.worklist.model_states() == {MODEL: ModelState.OFF}
+    assert site.services.database.read(model_states.current_states) == {MODEL: ModelState.OFF}
     (entry,) = [one for one in site.services.audit.entries(limit=5) if one.action == "switch model"]
     assert (entry.actor, entry.subject, entry.address) == ("ada", MODEL, "127.0.0.1")
     metrics = client.get("/metrics").text
@@ -57,11 +60,13 @@ def test_an_admin_switches_a_model_and_it_is_written_down(site: Site) -> None:
 
 def test_a_switch_tells_how_much_it_holds(site: Site) -> None:
     client = site.logged_in("admin")
-    (delivery, *_) = site.services.worklist.study_detail(PNEUMOTHORAX).deliveries
-    site.services.worklist.requeue_delivery(delivery.id, "ada", "again", NOW)
+    (delivery, *_) = site.services.database.read(study_details.study_detail, PNEUMOTHORAX).deliveries
+    site.services.database.write(deliveries.requeue, delivery.id, "ada", "again", NOW)
     done = client.post(f"/system/models/{MODEL}/state", data={"state": "shadow", "reason": "on trial"})
     assert "1 delivery is on hold now" in client.get(done.headers["location"]).text
-    on_hold = {one.id: one for one in site.services.worklist.study_detail(PNEUMOTHORAX).deliveries}[delivery.id]
+    on_hold = {one.id: one for one in site.services.database.read(study_details.study_detail, PNEUMOTHORAX).deliveries}[
+        delivery.id
+    ]
     assert on_hold.state is DeliveryState.ON_HOLD
     assert f"the model {MODEL} was put in shadow by ada" in client.get(f"/studies/{PNEUMOTHORAX}").text
 
@@ -77,7 +82,7 @@ def test_a_switch_tells_how_much_it_holds(site: Site) -> None:
 )
 def test_a_switch_that_makes_no_sense_is_refused(site: Site, name: str, form: dict[str, str], status: int) -> None:
     assert site.logged_in("admin").post(f"/system/models/{name}/state", data=form).status_code == status
-    assert site.services.worklist.model_states() == {}
+    assert site.services.database.read(model_states.current_states) == {}
 
 
 def test_nobody_switches_without_the_token_of_the_form_or_the_role(site: Site) -> None:
@@ -87,7 +92,7 @@ def test_nobody_switches_without_the_token_of_the_form_or_the_role(site: Site) -
     assert client.post(f"/system/models/{MODEL}/state", data=form).status_code == 403
     assert site.logged_in("radiologist").post(f"/system/models/{MODEL}/state", data=form).status_code == 403
     assert "Switch" not in site.logged_in("radiologist").get(f"/system/models/{MODEL}").text
-    assert site.services.worklist.model_states() == {}
+    assert site.services.database.read(model_states.current_states) == {}
 
 
 def test_the_same_by_the_api(site: Site) -> None:
@@ -131,8 +136,8 @@ def test_similar_cases_and_foreign_assessments_on_the_study_s_page(site: Site) -
     with site.services.engine.begin() as connection:
         connection.execute(update(Finding).where(Finding.study_id == PNEUMOTHORAX).values(similar=(case,)))
     said = Assessment("1.2.3.4", "Nguyen^Linh", (Statement("reject", comment="<b>skin fold</b>"),))
-    instance = site.services.worklist.study_detail(PNEUMOTHORAX).instances[0].id
-    site.services.worklist.record_assessment(said, instance, NOW)
+    instance = site.services.database.read(study_details.study_detail, PNEUMOTHORAX).instances[0].id
+    site.services.database.write(assessments.record, said, instance, NOW)
     text = client.get(f"/studies/{PNEUMOTHORAX}").text
     assert "index/0042" in text
     assert "0.123" in text
@@ -183,7 +188,7 @@ def test_the_page_of_a_model_that_is_gone(site: Site) -> None:
 
 def test_an_image_that_is_tried_meets_the_models_as_they_are_switched_now(site: Site) -> None:
     settings = site.settings.model_copy(update={"models": Models(gate="")})
-    judge = load_image_predictor(settings, site.services.worklist)
+    judge = load_image_predictor(settings, site.services.database)
     image = ModelInput(phantom(), "1.2.3")
     assert any(finding.mode is Mode.ACTIVE for finding in judge.predict(image).findings)
     set_model_state(site.services.engine, MODEL, ModelState.OFF, actor="ada", reason="x", now=NOW)
@@ -216,13 +221,13 @@ def test_failures_that_are_one_thing_for_a_person_are_told_once(site: Site) -> N
 def test_notifies_are_counted_and_what_was_failed_is_sent_again(site: Site) -> None:
     webhook = Webhook(enabled=True, url="http://127.0.0.1:1/", secret=SecretStr("s" * 32))
     settings = site.settings.model_copy(update={"notifications": NotificationSettings(webhook=webhook)})
-    engine, worklist = site.services.engine, Worklist(site.services.engine, alarming(NotificationRules(("webhook",))))
+    engine, database = site.services.engine, Database(site.services.engine, alarming(NotificationRules(("webhook",))))
     app = create_app(
-        settings, worklist, engine, task_queue=site.task_queue, clock=site.clock, load_image_predictor=ImagePredictor,
+        settings, database, engine, task_queue=site.task_queue, clock=site.clock, load_image_predictor=ImagePredictor,
         echo=lambda _: None, accounts=Accounts(engine, CHEAP), readers=readers(),
     )  # fmt: skip
-    notifications, study = Notifications(engine), worklist.study_facts(PNEUMOTHORAX)
-    worklist.record_triage(PNEUMOTHORAX, replace(decide(study, Triage(), NOW), reason="anew"), NOW)
+    notifications, study = Notifications(engine), study_facts(database, PNEUMOTHORAX)
+    record_triage(database, PNEUMOTHORAX, replace(decide(study, Triage(), NOW), reason="anew"), NOW)
     (notification,) = notifications.waiting("webhook", NOW)
     assert notifications.claim(notification, "w", NOW, timedelta(minutes=1)) is not None
     notifications.fail(notification, "w", "connection refused", NOW)

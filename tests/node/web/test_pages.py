@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from db import deliveries, rejection_notes
+from db.queries import study_details
+from db.queries.worklist import ReadingList
 from db.records import DeliveryState, JobState, Priority, RejectionNote
 from db.user_tables import Verdict
 from node.web.formatting import plain
@@ -100,10 +103,10 @@ def test_looking_at_a_study_is_written_down(site: Site) -> None:
 
 def test_a_failed_job_is_run_again_and_enqueued_for(site: Site) -> None:
     client = site.logged_in("radiologist")
-    job = site.services.worklist.study_detail(FAILED).jobs[0]
+    job = site.services.database.read(study_details.study_detail, FAILED).jobs[0]
     assert job.state is JobState.FAILED
     assert client.post(f"/studies/{FAILED}/retry", data={"id": job.id}).status_code == 303
-    assert site.services.worklist.study_detail(FAILED).jobs[-1].state is JobState.QUEUED
+    assert site.services.database.read(study_details.study_detail, FAILED).jobs[-1].state is JobState.QUEUED
     assert job.id in site.task_queue.jobs
     assert site.services.audit.entries(limit=1)[0].action == "retry job"
     again = client.post(f"/studies/{FAILED}/retry", data={"id": job.id}, follow_redirects=True)
@@ -112,7 +115,7 @@ def test_a_failed_job_is_run_again_and_enqueued_for(site: Site) -> None:
 
 def test_a_job_of_another_study_is_not_touched(site: Site) -> None:
     client = site.logged_in("radiologist")
-    job = site.services.worklist.study_detail(FAILED).jobs[0]
+    job = site.services.database.read(study_details.study_detail, FAILED).jobs[0]
     assert client.post(f"/studies/{OPACITY}/retry", data={"id": job.id}).status_code == 404
     for wrong in ("", "x", "9" * 40, "-1"):
         assert client.post(f"/studies/{FAILED}/retry", data={"id": wrong}).status_code == 404
@@ -121,9 +124,15 @@ def test_a_job_of_another_study_is_not_touched(site: Site) -> None:
 
 def test_a_failed_delivery_is_sent_again(site: Site) -> None:
     client = site.logged_in("radiologist")
-    delivery = next(d for d in site.services.worklist.study_detail(OPACITY).deliveries if d.state.value == "failed")
+    delivery = next(
+        d
+        for d in site.services.database.read(study_details.study_detail, OPACITY).deliveries
+        if d.state.value == "failed"
+    )
     assert client.post(f"/studies/{OPACITY}/resend", data={"id": delivery.id}).status_code == 303
-    now = next(d for d in site.services.worklist.study_detail(OPACITY).deliveries if d.id == delivery.id)
+    now = next(
+        d for d in site.services.database.read(study_details.study_detail, OPACITY).deliveries if d.id == delivery.id
+    )
     assert now.state.value == "pending"
     assert site.task_queue.deliveries == [delivery.id]
 
@@ -134,7 +143,7 @@ def test_hold_and_release(site: Site) -> None:
     assert "two patients in one study" in client.get(f"/studies/{PNEUMOTHORAX}").text
     assert site.services.reading.counts()["on-hold"] == 1  # type: ignore[index]
     client.post(f"/studies/{PNEUMOTHORAX}/release")
-    assert not site.services.worklist.study_detail(PNEUMOTHORAX).row.on_hold
+    assert not site.services.database.read(study_details.study_detail, PNEUMOTHORAX).row.on_hold
 
 
 def test_a_reported_study_leaves_every_worklist_and_comes_back(site: Site) -> None:
@@ -142,10 +151,14 @@ def test_a_reported_study_leaves_every_worklist_and_comes_back(site: Site) -> No
     client.post(f"/studies/{PNEUMOTHORAX}/reported")
     assert "Okafor" not in client.get("/").text
     assert "Okafor" in client.get("/?show=reported").text
-    assert PNEUMOTHORAX not in [row.study_id for row in site.services.worklist.worklist()]
+    assert PNEUMOTHORAX not in [row.study_id for row in ReadingList(site.services.database.engine).page()]
     client.post(f"/studies/{PNEUMOTHORAX}/unreported")
     assert "Okafor" in client.get("/").text
-    events = [event for event in site.services.worklist.study_detail(PNEUMOTHORAX).events if event.actor == "rosa"]
+    events = [
+        event
+        for event in site.services.database.read(study_details.study_detail, PNEUMOTHORAX).events
+        if event.actor == "rosa"
+    ]
     assert [event.to_state for event in events] == ["reported", "unreported"]
 
 
@@ -221,7 +234,7 @@ def test_a_verdict_is_stored_shown_and_counted(site: Site) -> None:
 
 def test_the_picture_carries_sixteen_bits_of_the_radiograph(site: Site) -> None:
     client = site.logged_in("viewer")
-    instance = site.services.worklist.study_detail(OPACITY).instances[0]
+    instance = site.services.database.read(study_details.study_detail, OPACITY).instances[0]
     answer = client.get(f"/studies/{OPACITY}/images/{instance.id}.png")
     channels = np.asarray(Image.open(io.BytesIO(answer.content)).convert("RGB")).astype(int)
     grey = (channels[..., 0] * 256 + channels[..., 1]) / 65535
@@ -243,7 +256,7 @@ def test_an_image_that_is_gone_is_a_404_and_not_an_error(site: Site) -> None:
     for path in (site.demo.folder / "instances").rglob("*.dcm"):
         path.unlink()
     client = site.logged_in("viewer")
-    instance = site.services.worklist.study_detail(OPACITY).instances[0]
+    instance = site.services.database.read(study_details.study_detail, OPACITY).instances[0]
     assert client.get(f"/studies/{OPACITY}/images/{instance.id}.png").status_code == 404
     assert client.get(f"/studies/{OPACITY}").status_code == 200
 
@@ -342,18 +355,18 @@ def test_the_api_says_what_is_wrong(site: Site) -> None:
 
 
 def test_what_must_be_removed_by_hand_is_listed_by_uid(site: Site) -> None:
-    detail = site.services.worklist.study_detail(OPACITY)
+    detail = site.services.database.read(study_details.study_detail, OPACITY)
     image = next(one for one in detail.instances if not one.flag)
     client = site.logged_in("radiologist")
     assert "To remove by hand" not in client.get(f"/studies/{OPACITY}").text
     sent = [one for one in detail.deliveries if one.state in (DeliveryState.PENDING, DeliveryState.FAILED)]
     for one in sent:
         if one.state is DeliveryState.FAILED:
-            site.services.worklist.requeue_delivery(one.id, "admin", "again", NOW)
-        site.services.worklist.claim_delivery(one.id, "d", NOW, timedelta(minutes=1))
-        site.services.worklist.delivery_sent(one.id, "d", NOW)
+            site.services.database.write(deliveries.requeue, one.id, "admin", "again", NOW)
+        site.services.database.write(deliveries.claim, one.id, "d", NOW, timedelta(minutes=1))
+        site.services.database.write(deliveries.sent, one.id, "d", NOW)
     note = RejectionNote("1.9", "113001", "The hospital has rejected it.", (image.sop_instance_uid,))
-    site.services.worklist.reject_instances(note, NOW)
+    site.services.database.write(rejection_notes.reject, note, NOW)
     text = client.get(f"/studies/{OPACITY}").text
     assert "To remove by hand" in text
     uids = {result.id: result.record.sop_instance_uid for result in detail.results}

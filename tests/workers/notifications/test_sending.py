@@ -12,6 +12,7 @@ import pytest
 
 from config.integrations import Notifications as Rules
 from config.settings import Settings, Workers
+from db.database import Database
 from db.engine import connect, migrate
 from db.notifications import Notification, NotificationRules, Notifications
 from db.order_tables import NotificationState
@@ -19,7 +20,7 @@ from db.orders import HospitalMessage
 from db.patients import PatientIdentifier, PatientNews
 from db.records import Analysis, Priority, TriageDecision
 from db.study_status import Reporting
-from db.worklist import Worklist
+from tests.commands import receive_message, record_triage
 from tests.db.examples import MINUTE, NOW, finding, finished, study_of
 from tests.rules import alarming
 from tests.workers.builders import FakeClock
@@ -51,7 +52,7 @@ class Desk:
         engine = connect(f"sqlite:///{folder}/test.sqlite")
         migrate(engine)
         self.reporting = Reporting(engine)
-        self.worklist = Worklist(engine, alarming(NotificationRules(("webhook",))))
+        self.database = Database(engine, alarming(NotificationRules(("webhook",))))
         self.notifications = Notifications(engine)
         self.channel = FakeChannel(lambda: None, [])
         self.clock = FakeClock(NOW)
@@ -59,9 +60,9 @@ class Desk:
         self.sender = Sender("webhook", self.channel, settings, self.notifications, self.clock, "w")
 
     def notification(self, study: int = 1) -> int:
-        finished(self.worklist, study=study)
-        self.worklist.record_triage(study_of(self.worklist, study), ALARM, NOW)
-        return study_of(self.worklist, study)
+        finished(self.database, study=study)
+        record_triage(self.database, study_of(self.database, study), ALARM, NOW)
+        return study_of(self.database, study)
 
     def state(self, study: int) -> tuple[NotificationState, int, str]:
         (one,) = self.notifications.of_study(study)
@@ -173,7 +174,7 @@ def test_the_study_is_told_as_it_is_now(desk: Desk) -> None:
     desk.channel.act = refuse
     desk.sender.once()
     news = PatientNews((PatientIdentifier("P1"),), name="Roe^Jane")
-    desk.worklist.receive_message(HospitalMessage("A", "1", "d", "ADT^A08", patients=(news,)), NOW)
+    receive_message(desk.database, HospitalMessage("A", "1", "d", "ADT^A08", patients=(news,)), NOW)
     desk.clock.pass_by(minutes=1)
     desk.sender.once()
     assert [one.patient_name for one in desk.channel.told] == ["Doe^Jane", "Roe^Jane"]

@@ -1,4 +1,4 @@
-"""There is one way to open a worklist and to let triage decide, and it knows whom to tell."""
+"""There is one way to open a database and to let triage decide, and it knows whom to tell."""
 
 from __future__ import annotations
 
@@ -10,53 +10,56 @@ import pytest
 
 import workers
 from config.settings import Settings, Site, Store
+from db import jobs
+from db.database import Database
 from db.engine import connect, migrate
 from db.notifications import Notifications
 from db.records import Outcome, ReceivedInstance
-from db.worklist import Worklist
+from tests.commands import record_instance
 from tests.workers.builders import NOON, finding
-from workers.open_worklist import rules_of, triage_study, worklist_of
+from workers.open_database import database_of, rules_of, triage_study
 
 ROOMS = Path(workers.__file__).parents[1]
 WEBHOOK = {"webhook": {"enabled": True, "url": "https://notifications.example/", "secret": "s"}}
 
 
-def calls(name: str) -> set[str]:
-    """The modules of ``node`` and ``workers`` that call a function or class of this name."""
+def uses(name: str) -> set[str]:
+    """The modules of ``node`` and ``workers`` that call a function or class of this name, or hand it to another."""
     found = set()
     for path in (*(ROOMS / "node").rglob("*.py"), *(ROOMS / "workers").rglob("*.py")):
         for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(call, ast.Call) and getattr(call.func, "id", getattr(call.func, "attr", "")) == name:
-                found.add(str(path.relative_to(ROOMS)))
+            if isinstance(call, ast.Call):
+                handed = [each.attr for each in call.args if isinstance(each, ast.Attribute)]
+                if name in (getattr(call.func, "id", getattr(call.func, "attr", "")), *handed):
+                    found.add(str(path.relative_to(ROOMS)))
     return found
 
 
-def test_a_worklist_without_rules_cannot_be_made(tmp_path: Path) -> None:
+def test_a_database_without_rules_cannot_be_made(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
-        Worklist(connect(f"sqlite:///{tmp_path}/test.sqlite"))  # type: ignore[call-arg]
+        Database(connect(f"sqlite:///{tmp_path}/test.sqlite"))  # type: ignore[call-arg]
 
 
-def test_a_worklist_is_opened_in_one_place() -> None:
-    # The API has an answer of that name, which opens nothing.
-    assert calls("Worklist") - {"node/web/api.py"} == {"workers/open_worklist.py"}
-    assert calls("notification_rules") == {"workers/open_worklist.py"}
+def test_a_database_is_opened_in_one_place() -> None:
+    assert uses("Database") == {"workers/open_database.py"}
+    assert uses("notification_rules") == {"workers/open_database.py"}
 
 
 def test_triage_is_written_in_one_place() -> None:
-    assert calls("record_triage") == {"workers/open_worklist.py"}
-    assert calls("decide") == {"workers/open_worklist.py", "workers/simulation/policies.py"}
+    assert uses("record_triage") == {"workers/open_database.py"}
+    assert uses("decide") == {"workers/open_database.py", "workers/simulation/policies.py"}
 
 
 def test_who_lets_triage_decide_tells_of_what_is_critical(tmp_path: Path) -> None:
     settings = Settings(store=Store(folder=tmp_path), notifications=WEBHOOK)  # type: ignore[arg-type]
     engine = connect(settings.database_url)
     migrate(engine)
-    worklist = worklist_of(settings)
+    database = database_of(settings)
     received = ReceivedInstance("1.2", "1.2.3", "1.2.4", "d", "a.dcm", 1, "1", "1.1")
-    (job,) = worklist.record_instance(received, None, "pipeline", NOON).job_ids
-    assert worklist.claim_job(job, "worker", NOON, timedelta(minutes=5))
-    worklist.finish_job(job, "worker", Outcome(findings=(finding(),)), NOON)
-    assert triage_study(1, worklist, settings.triage, NOON).notifications
+    (job,) = record_instance(database, received, None, "pipeline", NOON).job_ids
+    assert database.write(jobs.claim, job, "worker", NOON, timedelta(minutes=5))
+    database.write(jobs.finish, job, "worker", Outcome(findings=(finding(),)), NOON)
+    assert triage_study(1, database, settings.triage, NOON).notifications
     assert Notifications(engine).waiting("webhook", NOON)
 
 

@@ -1,0 +1,24 @@
+"""A database whose answers a test writes: for what a real one cannot easily be brought to say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+from db.database import Database
+from tests.rules import NO_RULES
+
+
+class Scripted(Database):
+    """Answers a repository's function by the method that ``answers`` names; any other is an error of the test."""
+
+    answers: ClassVar[Mapping[Callable[..., Any], str]]
+
+    def __init__(self) -> None:
+        self.rules = NO_RULES
+
+    def read(self, query: Any, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self, self.answers[query])(*args, **kwargs)
+
+    def write(self, command: Any, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self, self.answers[command])(*args, **kwargs)

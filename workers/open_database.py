@@ -1,0 +1,39 @@
+"""The one way to open a node's database and to let triage decide.
+
+Listener, HL7 listener, workers, scheduler, page and command line all come here. So a study that becomes critical is
+told to somebody whichever of them has noticed it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Engine
+
+from config.settings import Settings, Triage
+from db import studies
+from db.database import Database
+from db.engine import connect
+from db.node_rules import Rules
+from db.patients import PatientRules
+from db.records import TriageDecision
+from workers.notifications.channels import notification_rules
+from workers.triage import decide
+
+
+def rules_of(settings: Settings) -> Rules:
+    """What the database must know of ``settings``."""
+    patients = PatientRules(settings.site.patient_id_issuers, settings.site.placeholder_patient_ids)
+    return Rules(notification_rules(settings), patients)
+
+
+def database_of(settings: Settings, engine: Engine | None = None) -> Database:
+    """The database of this node: that of ``engine``, or else the configured one."""
+    return Database(engine or connect(settings.database_url), rules_of(settings))
+
+
+def triage_study(study_id: int, database: Database, rules: Triage, now: datetime) -> TriageDecision:
+    """Let triage decide anew from what is known now, write it down with what follows, and give the decision."""
+    decision = decide(database.read(studies.facts, study_id, database.rules.patients), rules, now)
+    database.write(studies.record_triage, study_id, decision, now, database.rules.notifications)
+    return decision
