@@ -1,4 +1,4 @@
-"""The settings of what Pleura says to, and hears from, people and other systems: HL7 v2, webhooks, e-mail."""
+"""The settings of HL7 v2 and of notifications: webhook, e-mail, HL7."""
 
 from __future__ import annotations
 
@@ -39,33 +39,33 @@ class HL7(Part):
     addresses: tuple[Network, ...] = ()
     """IP addresses or networks (CIDR) that may connect. Empty: this machine, nobody from outside it."""
     senders: tuple[str, ...] = ()
-    """Sending applications that are believed, as MSH-3|MSH-4 or MSH-3 alone; empty: all that may connect."""
+    """Sending applications that are accepted, as MSH-3|MSH-4 or MSH-3 alone; empty: all that may connect."""
     processing_ids: tuple[str, ...] = ("P",)
-    """Values of MSH-11 that are taken; add T or D only on a node that is itself for trial."""
+    """Values of MSH-11 that are accepted; add T or D only on a test node."""
     tls_certificate: Path | None = None
     """PEM file with the certificate of this listener; with it every connection must be TLS."""
     tls_key: Path | None = None
-    """PEM file with its key; empty: it is in the same file."""
+    """PEM file with its key; empty: the key is in the same file."""
     tls_client_ca: Path | None = None
-    """PEM file with the CA that must have signed the certificate of whoever connects; empty: they need none."""
+    """PEM file with the CA that must have signed the sender's certificate; empty: senders need none."""
     character_set: CharacterSet = "8859/1"
     """Character set of messages whose MSH-18 is empty (HL7 table 0211)."""
     character_sets: dict[str, CharacterSet] = Field(default_factory=dict)
-    """What other names in MSH-18 mean here, where usual spellings do not: `character_sets.LATEIN = "8859/1"`."""
+    """Meaning of further names in MSH-18 that are no usual spelling: `character_sets.LATEIN = "8859/1"`."""
     accession_fields: tuple[MessageField, ...] = ("IPC-1", "OBR-18")
     """Fields in which an order names the accession number; the first that is not empty counts. Often OBR-3."""
     study_uid_fields: tuple[MessageField, ...] = ("ZDS-1", "IPC-3")
     """Fields in which an order names the Study Instance UID."""
     patient_id_types: tuple[str, ...] = ("MR", "PI", "PT")
-    """Types (PID-3.5, MRG-1.5) of identifiers that are a Patient ID; one without a type always is."""
+    """Types (PID-3.5, MRG-1.5) of identifiers that are a Patient ID; an identifier without a type always is."""
     urgent_priorities: tuple[str, ...] = ("S", "STAT")
-    """Priorities of an order (OBR-27.6, TQ1-9, ORC-7.6, OBR-5) below which triage never goes: at least urgent."""
+    """Priorities of an order (OBR-27.6, TQ1-9, ORC-7.6, OBR-5) that make its study urgent at least."""
     critical_priorities: tuple[str, ...] = ()
     """Priorities of an order that make its study critical. Where half of all orders are STAT, leave it empty."""
     reported_statuses: tuple[str, ...] = ("F", "C")
     """Result statuses (OBR-25, or every OBX-11) with which a study is reported: final and corrected."""
     keep_days: int = Field(default=90, ge=1)
-    """Messages, and orders whose studies have not come, are forgotten after this many days."""
+    """Messages, and orders whose studies have not arrived, are deleted after this many days."""
     maximum_message_bytes: int = Field(default=4 * 1024 * 1024, ge=1024)
     """A longer message closes its connection."""
     maximum_connections: int = Field(default=20, ge=1, le=500)
@@ -79,18 +79,18 @@ class HL7(Part):
     idle_seconds: float = Field(default=3600, gt=0)
     """A connection without a whole message for so long is closed; its sender connects again when it has one."""
     message_seconds: float = Field(default=30, gt=0)
-    """A message that has begun to come and does not end closes its connection after this time."""
+    """A message that has begun and does not end closes its connection after this time."""
 
 
 class Webhook(Part):
     """A notification as JSON by HTTPS POST, signed as Standard Webhooks describes it."""
 
     enabled: bool = False
-    """Tell critical findings to a webhook."""
+    """Send notifications on critical findings to a webhook."""
     url: str = Field(default="", pattern=r"^(https://.+|http://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?(/.*)?)?$")
-    """Where to; https, or http on this machine."""
+    """Address of the receiver; https, or http on this machine."""
     secret: SecretStr | None = None
-    """Key of the HMAC-SHA256 signature: any text, or base64 behind whsec_."""
+    """Key of the HMAC-SHA256 signature: any text, or base64 after whsec_."""
     ca_file: Path | None = None
     """PEM file with the CA of the receiver, where it is none that this system trusts."""
     patient_name: bool = False
@@ -103,7 +103,7 @@ class Email(Part):
     """A notification by e-mail."""
 
     enabled: bool = False
-    """Tell critical findings by e-mail."""
+    """Send notifications on critical findings by e-mail."""
     host: str = ""
     """SMTP server."""
     port: Annotated[int, Field(ge=1, le=65535)] = 587
@@ -121,7 +121,7 @@ class Email(Part):
     recipients: tuple[str, ...] = ()
     """Addresses in To."""
     patient_name: bool = False
-    """Write the patient's name too. E-mail is read on locked telephones: better not."""
+    """Write the patient's name and ID too. Telephones show e-mail on the lock screen: better not."""
     timeout_seconds: float = Field(default=30, gt=0)
     """Time limit for connecting and for each answer."""
 
@@ -130,7 +130,7 @@ class HL7Notification(Part):
     """A notification as HL7 v2 ORU^R01 with preliminary status, over MLLP."""
 
     enabled: bool = False
-    """Tell critical findings to an HL7 receiver."""
+    """Send notifications on critical findings to an HL7 receiver."""
     host: str = ""
     """Address of the receiver."""
     port: Annotated[int, Field(ge=1, le=65535)] = 2575
@@ -150,30 +150,27 @@ class HL7Notification(Part):
     accession_field: Literal["OBR-3", "OBR-18", "OBR-19", "OBR-20"] = "OBR-18"
     """Field that carries the accession number."""
     patient_name: bool = True
-    """Write the patient's name into PID-5, where a receiver expects it; otherwise PID-5 says that there is none."""
+    """Write the patient's name into PID-5, where a receiver expects it; without it PID-5 says that there is none."""
     timeout_seconds: float = Field(default=15, gt=0)
     """Time limit for connecting and for the acknowledgement."""
 
 
 class Notifications(Part):
-    """Notifications on critical findings: each way is off by default, tells a finding of a study once, and tries
-    again.
-    """
+    """Notifications on critical findings; each channel is off by default and sends a finding of a study once."""
 
     maximum_age_hours: float = Field(default=24, gt=0)
-    """No notification on a study that was received, or taken, longer ago: it was sent again, back-filled or run
-    again.
-    """
+    """No notification on a study that was received longer ago, or acquired so long before it came: it was sent again,
+    back-filled or run again."""
     link: str = Field(default="", pattern=r"^(https?://.+)?$")
-    """Address of the admin page as its readers call it, such as https://pleura.hospital; messages link to the study."""
+    """Address of the admin page for its users, such as https://pleura.hospital; messages link to the study."""
     attempts: int = Field(default=50, ge=1)
-    """Attempts before a notification is marked as failed; workers.backoff_seconds says how long to wait between."""
+    """Attempts before a notification is marked as failed; workers.backoff_seconds gives the wait between them."""
     webhook: Webhook = Webhook()
     email: Email = Email()
     hl7: HL7Notification = HL7Notification()
 
     def missing(self, channel: str) -> list[str]:
-        """Keys that a channel cannot do without and that are not set."""
+        """Keys that a channel needs and that are not set."""
         needed = {"webhook": ("url", "secret"), "email": ("host", "sender", "recipients"), "hl7": ("host",)}
         part = getattr(self, channel)
         return [key for key in needed[channel] if not getattr(part, key)]

