@@ -78,7 +78,7 @@ def _without_lost(group: Sequence[Delivery], tools: DeliveryTools) -> list[Deliv
     """Park what has taken its process with it at every attempt, so that it takes no more."""
     for delivery in group:
         if delivery.lost >= tools.settings.workers.attempts:
-            _fail(delivery, Receipt(Verdict.NOT_ELIGIBLE, _LOST), tools)
+            _fail(delivery, Receipt(Verdict.REJECTED, _LOST), tools)
     return [delivery for delivery in group if delivery.lost < tools.settings.workers.attempts]
 
 
@@ -179,7 +179,7 @@ def _look_for(delivery: Delivery, receipt: Receipt, tools: DeliveryTools) -> Rec
     except PeerUnreachableError as error:
         return Receipt(Verdict.UNREACHABLE, f"{receipt.note}, and could not be asked for it: {error}")
     except PeerError as error:
-        return Receipt(Verdict.NOT_ELIGIBLE, f"{receipt.note}, and cannot be asked for it: {error}")
+        return Receipt(Verdict.REJECTED, f"{receipt.note}, and cannot be asked for it: {error}")
     if on_hold:
         return Receipt(Verdict.SENT, "(it held it already)")
     return Receipt(Verdict.RETRY, f"{receipt.note}, and does not find it in this study when it is asked")
@@ -189,7 +189,7 @@ def _is_final(receipt: Receipt, attempts: int, settings: Settings) -> bool:
     """A reason for not eligible is final at once; a peer that is down or full gets far more attempts than one that
     just fails.
     """
-    if receipt.verdict is Verdict.NOT_ELIGIBLE:
+    if receipt.verdict is Verdict.REJECTED:
         return True
     workers = settings.workers
     return attempts >= (workers.unreachable_attempts if receipt.verdict in _MANY_ATTEMPTS else workers.attempts)

@@ -15,7 +15,7 @@ from config.settings import Settings
 from node.cli.common import console, fail, settings_of
 from workers.simulation.experiment import compare
 from workers.simulation.scenario import DEFAULT, Scenario, ScenarioError, read_scenario
-from workers.simulation.simulation_report import NOTICE, html_report, in_short, metrics_json, words
+from workers.simulation.simulation_report import NOTICE, html_report, interval_text, metrics_json, summary_text
 from workers.simulation.turnaround_figures import Comparison
 
 
@@ -76,7 +76,7 @@ def simulate(
     except ScenarioError as error:
         fail(str(error))
     console.print(figures_table(comparison, scenario))
-    console.print(in_short(comparison))
+    console.print(summary_text(comparison))
     console.print(NOTICE)
     if out is not None:
         _write(out, comparison, scenario, settings)
@@ -121,9 +121,9 @@ def figures_table(comparison: Comparison, scenario: Scenario) -> Table:
             table.add_row(
                 name,
                 policy,
-                words(one.mean),
-                words(one.p95),
-                words(one.longest),
+                interval_text(one.mean),
+                interval_text(one.p95),
+                interval_text(one.longest),
                 f"{one.extreme:.0f}",
                 end_section=last,
             )

@@ -14,7 +14,7 @@ from io import BytesIO
 from PIL import Image
 
 from models.contract import Evidence, Finding, Mode, ModelSpec, Prediction, Spacing
-from workers.results.finding_text import area_of, area_remark, area_words
+from workers.results.finding_text import area_of, area_remark, area_text
 
 _WARNING = "Research use only. Not a medical device. Not for diagnosis, triage or treatment."
 _STYLE = """
@@ -132,7 +132,7 @@ def _size(finding: Finding, spacing: Spacing | None) -> str:
         return ""
     area = area_of(finding.mask, spacing)
     size = "" if area.square_millimetres is None else f"{area.square_millimetres / 100:.1f} cm², "
-    return f"{size}{area_words(area)} {area_remark(spacing)}"
+    return f"{size}{area_text(area)} {area_remark(spacing)}"
 
 
 def _evidence_of(finding: Finding, models: Sequence[ModelSpec]) -> Evidence | None:

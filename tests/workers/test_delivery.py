@@ -32,7 +32,7 @@ RETRY = Receipt(Verdict.RETRY, "busy")
 DOWN = Receipt(Verdict.UNREACHABLE, "no answer")
 FULL = Receipt(Verdict.LATER, "no room")
 DUPLICATE = Receipt(Verdict.DUPLICATE, "it is here")
-NOT_ELIGIBLE = Receipt(Verdict.NOT_ELIGIBLE, "not this class")
+NOT_ELIGIBLE = Receipt(Verdict.REJECTED, "not this class")
 
 
 class FakeDeliveries(Scripted):

@@ -1,7 +1,7 @@
-"""What a kind of destination offers: send objects, say whether the peer answers, and what the peer holds.
+"""Interface of a destination kind: send objects, verify the peer, and query what the peer holds.
 
-One kind a file; :mod:`workers.destinations.destination_kinds` names them. A kind never raises for what a peer does
-while sending: it says what became of each object, so that one bad object cannot take the others with it.
+Each kind is one file; :mod:`workers.destinations.destination_kinds` registers them. Sending never raises for what a
+peer does: it returns a receipt for each object, so that one bad object does not affect the others.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from config.settings import Destination
 
 
 class PeerError(Exception):
-    """The peer could not be asked: no connection, association rejected or aborted, no answer in time."""
+    """The request failed: no connection, association rejected or aborted, or no response in time."""
 
 
 class PeerUnreachableError(PeerError):
-    """The peer did not answer at all, or would not talk: whatever else it was asked now would fare no better."""
+    """The peer did not answer or rejected the association: other requests would fail too."""
 
 
 class Contact(Enum):
-    """What a call to a destination was: none at all, one that it answered, or one that it did not."""
+    """Whether a destination was called, and whether it answered."""
 
     NONE = auto()
     ANSWERED = auto()
@@ -32,11 +32,11 @@ class Contact(Enum):
 
 
 class Verdict(StrEnum):
-    """What became of one object.
+    """Outcome of sending one object.
 
-    ``retry``, ``later`` and ``unreachable`` are worth another attempt: ``retry`` a few, the others many, since a peer
-    may be full (``later``) or down (``unreachable``) for a night. ``duplicate``: the peer says that it holds an object
-    with this SOP Instance UID already.
+    ``retry``, ``later`` and ``unreachable`` are retried: ``retry`` a few times, the others many times, since a peer may
+    be full (``later``) or down (``unreachable``) for a night. ``duplicate``: the peer reports that it holds an object
+    with this SOP Instance UID already. ``rejected`` is permanent.
     """
 
     SENT = "sent"
@@ -44,12 +44,12 @@ class Verdict(StrEnum):
     RETRY = "retry"
     LATER = "later"
     UNREACHABLE = "unreachable"
-    NOT_ELIGIBLE = "not_eligible"
+    REJECTED = "rejected"
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """An object on its way: the file and the two UIDs of its file meta."""
+    """An object to send: the file and the two UIDs of its file meta information."""
 
     path: Path
     sop_class_uid: str
@@ -58,14 +58,14 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What the peer said of one object; ``note`` is for the admin and holds no patient data."""
+    """The peer's response to one object; ``note`` is for the admin and contains no patient data."""
 
     verdict: Verdict
     note: str = ""
 
 
 class StoredObject(Protocol):
-    """An object that a peer has taken, by its UIDs; :class:`db.records.Unverified` is one."""
+    """The UIDs of an object that a peer has accepted; :class:`db.records.Unverified` is one."""
 
     @property
     def sop_class_uid(self) -> str:
@@ -90,7 +90,7 @@ class StoredObject(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PeerStudy:
-    """Whose study a peer holds under a Study Instance UID."""
+    """The patient of a study that a peer holds."""
 
     patient_id: str
 
@@ -99,47 +99,47 @@ class DestinationKind(Protocol):
     """A way to reach a peer."""
 
     def send(self, destination: Destination, calling: str, objects: Sequence[Outgoing]) -> Iterator[Receipt]:
-        """Send ``objects`` in their order; one receipt each, as soon as it is known."""
+        """Send ``objects`` in their order; yields a receipt for each as soon as it is known."""
         ...
 
     def verify(self, destination: Destination, calling: str) -> None:
-        """Return when the peer answers.
+        """Return if the peer answers.
 
         Raises:
-            PeerError: it does not, and why.
+            PeerError: it does not, with the reason.
         """
         ...
 
     def find_study(self, destination: Destination, calling: str, study_instance_uid: str) -> PeerStudy | None:
-        """Ask whose study the peer holds, None if it does not hold the study.
+        """Query the patient of a study; None if the peer does not hold the study.
 
         Raises:
-            PeerError: the peer cannot be asked.
+            PeerError: the query failed.
         """
         ...
 
     def holds(self, destination: Destination, calling: str, objects: Sequence[StoredObject]) -> Iterator[bool]:
-        """Ask whether the peer holds each of ``objects``, in their order, as soon as it is known.
+        """Query whether the peer holds each of ``objects``; yields in their order, as soon as it is known.
 
         Raises:
-            PeerError: the peer cannot be asked, or not any more.
+            PeerError: a query failed.
         """
         ...
 
     def request_commitment(
         self, destination: Destination, calling: str, transaction_uid: str, objects: Sequence[StoredObject]
     ) -> None:
-        """Ask the peer to take responsibility for ``objects``; it reports to our listener, soon or late.
+        """Request Storage Commitment for ``objects``; the peer reports to the listener of this node later.
 
         Raises:
-            PeerError: the peer cannot be asked, or will not say.
+            PeerError: the request failed.
         """
         ...
 
     def check_verification(self, destination: Destination, calling: str) -> None:
-        """Return when the peer offers what ``destination.verification`` needs.
+        """Return if the peer supports the service that ``destination.verification`` needs.
 
         Raises:
-            PeerError: it does not, and why.
+            PeerError: it does not, with the reason.
         """
         ...

@@ -1,4 +1,4 @@
-"""The kinds of destinations, by the name that the configuration uses."""
+"""The destination kinds by their name in the configuration."""
 
 from __future__ import annotations
 

@@ -32,8 +32,8 @@ from workers.destinations.destination_kind import (
 )
 from workers.results.header import text_of
 
-# Our results are written in Explicit VR Little Endian; a peer that takes only the default transfer syntax (PS3.5 10.1)
-# gets them in that.
+# Results are written in Explicit VR Little Endian; a peer that accepts only the default transfer syntax (PS3.5 10.1)
+# gets them in that one.
 _TRANSFER_SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 _LONGEST_CONNECT_SECONDS = 10.0
 _QUERY = StudyRootQueryRetrieveInformationModelFind
@@ -45,8 +45,8 @@ _REQUEST_COMMITMENT = 1  # Action Type ID, PS3.4 table J.3-1
 
 _REJECTIONS = {
     # Source and diagnostic of an A-ASSOCIATE-RJ, PS3.8 table 9-21.
-    (1, 3): "it does not know our calling AE title",
-    (1, 7): "it does not answer to that called AE title",
+    (1, 3): "calling AE title not recognized",
+    (1, 7): "called AE title not recognized",
     (3, 1): "it is congested",
     (3, 2): "it has reached its limit of associations",
 }
@@ -63,7 +63,7 @@ class Dimse:
                 for outgoing in objects:
                     yield _store(association, outgoing, destination.timeout_seconds)
         except PeerError as error:
-            # The association could not be opened; objects have no receipt yet, whichever they are.
+            # The association could not be opened, so no object has a receipt yet.
             for _ in objects:
                 yield Receipt(Verdict.UNREACHABLE, str(error))
 
@@ -71,7 +71,7 @@ class Dimse:
         """C-ECHO; see :class:`~workers.destinations.destination_kind.DestinationKind`."""
         with _association(destination, calling, [build_context(Verification)]) as association:
             if not association.accepted_contexts:
-                raise PeerError("it does not offer verification (C-ECHO)")
+                raise PeerError("it does not support verification (C-ECHO)")
             status = association.send_c_echo()
             if status.get("Status") != 0x0000:
                 raise _unexpected("C-ECHO", status)
@@ -115,9 +115,7 @@ class Dimse:
                 raise _unexpected("N-ACTION", status)
 
     def check_verification(self, destination: Destination, calling: str) -> None:
-        """See :class:`~workers.destinations.destination_kind.DestinationKind`; nothing is asked beyond the
-        association.
-        """
+        """Negotiate an association only; see :class:`~workers.destinations.destination_kind.DestinationKind`."""
         needs = {"query": (_QUERY, _QUERIES), "commitment": (StorageCommitmentPushModel, _COMMITMENTS)}
         if destination.verification in needs:
             abstract_syntax, name = needs[destination.verification]
@@ -131,7 +129,7 @@ def _context(abstract_syntax: str) -> PresentationContext:
 
 def _require(association: Association, service: str) -> None:
     if not association.accepted_contexts:
-        raise PeerError(f"it does not offer {service}")
+        raise PeerError(f"it does not support {service}")
 
 
 def _reference(stored: StoredObject) -> Dataset:
@@ -143,9 +141,9 @@ def _reference(stored: StoredObject) -> Dataset:
 
 
 def _match(association: Association, query: Dataset, key: str) -> Dataset | None:
-    """The last match whose ``key`` is what was asked for.
+    """The last match whose ``key`` equals that of the query.
 
-    A peer may ignore a key that it does not support (PS3.4 C.2.2.1.2): only a real match counts.
+    A peer may ignore a key that it does not support (PS3.4 C.2.2.1.2), so other matches are skipped.
     """
     found: Dataset | None = None
     for status, identifier in association.send_c_find(query, _QUERY):
@@ -160,46 +158,44 @@ def _match(association: Association, query: Dataset, key: str) -> Dataset | None
 
 def _store(association: Association, outgoing: Outgoing, timeout_seconds: float) -> Receipt:
     if not any(context.abstract_syntax == outgoing.sop_class_uid for context in association.accepted_contexts):
-        return Receipt(Verdict.NOT_ELIGIBLE, "the peer does not accept this SOP class")
+        return Receipt(Verdict.REJECTED, "the peer does not accept this SOP class")
     try:
         dataset = dcmread(outgoing.path)
     except (OSError, InvalidDicomError) as error:
-        return Receipt(
-            Verdict.NOT_ELIGIBLE, f"the result file cannot be read ({type(error).__name__}); analyse it again"
-        )
+        return Receipt(Verdict.REJECTED, f"the result file cannot be read ({type(error).__name__}); analyse it again")
     started = time.monotonic()
     try:
         status = association.send_c_store(dataset)
     except RuntimeError:
         return Receipt(Verdict.RETRY, "the association was lost before the object was sent")
     except (ValueError, AttributeError) as error:
-        return Receipt(Verdict.NOT_ELIGIBLE, f"the object cannot be sent as the peer wants it ({type(error).__name__})")
+        return Receipt(Verdict.REJECTED, f"the object cannot be encoded for the peer ({type(error).__name__})")
     if "Status" not in status and time.monotonic() - started >= timeout_seconds:
-        return Receipt(Verdict.UNREACHABLE, f"the peer took the object and said nothing for {timeout_seconds:g} s")
+        return Receipt(Verdict.UNREACHABLE, f"the peer did not respond to the C-STORE within {timeout_seconds:g} s")
     return classify_status(status)
 
 
 def classify_status(status: Dataset) -> Receipt:
-    """Say what a C-STORE response means for us (PS3.4 B.2.3, PS3.7 C); an empty ``status`` is no answer at all."""
+    """Classify a C-STORE response (PS3.4 B.2.3, PS3.7 C); an empty ``status`` means that there was no response."""
     code = status.get("Status")
     if code is None:
-        return Receipt(Verdict.RETRY, "the association was aborted before an answer came")
+        return Receipt(Verdict.RETRY, "the association was aborted before a response")
     if code == 0x0000:
         return Receipt(Verdict.SENT)
-    # The peer's own Error Comment is not kept: it may quote patient data.
+    # The peer's Error Comment is not kept: it may quote patient data.
     if code in (0x0001, 0x0107, 0x0116) or 0xB000 <= code <= 0xBFFF:
         return Receipt(Verdict.SENT, f"stored with warning {_hexadecimal(status)}")
     if code == _DUPLICATE:
-        return Receipt(Verdict.DUPLICATE, f"the peer says that it holds this object already: {_hexadecimal(status)}")
+        return Receipt(Verdict.DUPLICATE, f"the peer reports a duplicate object: {_hexadecimal(status)}")
     if 0xA700 <= code <= 0xA7FF or code == _RESOURCE_LIMITATION:
-        return Receipt(Verdict.LATER, f"the peer has no room for it now: status {_hexadecimal(status)}")
+        return Receipt(Verdict.LATER, f"the peer is out of resources: status {_hexadecimal(status)}")
     if code in (0x0110, 0x0210):
         return Receipt(Verdict.RETRY, f"the peer cannot store it now: status {_hexadecimal(status)}")
-    return Receipt(Verdict.NOT_ELIGIBLE, f"the peer refuses it: status {_hexadecimal(status)}")
+    return Receipt(Verdict.REJECTED, f"the peer rejects it: status {_hexadecimal(status)}")
 
 
 def _unexpected(service: str, status: Dataset) -> PeerError:
-    """What to raise where ``status`` is not success; an empty one is no answer in time, or an abort."""
+    """The error for a ``status`` that is not success; an empty one means no response in time, or an abort."""
     kind = PeerError if "Status" in status else PeerUnreachableError
     return kind(f"it answered {service} with {_hexadecimal(status)}")
 
@@ -212,7 +208,7 @@ def _hexadecimal(status: Dataset) -> str:
 def _association(destination: Destination, calling: str, contexts: list[PresentationContext]) -> Iterator[Association]:
     """Open an association, and release it at the end.
 
-    It is also handed out when the peer accepted it and none of its ``contexts``; the caller sees that.
+    It is also returned if the peer accepted the association but none of its ``contexts``; the caller checks that.
 
     Raises:
         PeerUnreachableError: no connection, or the association was rejected or aborted.
@@ -250,8 +246,8 @@ def _why(association: Association) -> str:
 
 
 def _prepare(event: evt.Event, seconds: float) -> None:
-    """Bound what a peer that does not read can take from us; and turn Nagle's algorithm off, which costs 40 ms an
-    object with a peer that delays its acknowledgements."""
+    """Set a timeout for a peer that does not read, and disable Nagle's algorithm, which costs 40 ms for each object
+    with a peer that delays its acknowledgements."""
     transport = event.assoc.dul.socket
     if transport is not None and transport.socket is not None:
         transport.socket.settimeout(seconds)

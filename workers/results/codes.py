@@ -1,4 +1,4 @@
-"""Coded concepts that our objects use (PS3.16), and how a code becomes a code sequence item (PS3.3 8.8)."""
+"""Coded concepts of result objects (PS3.16), and their encoding as code sequence items (PS3.3 8.8)."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pydicom.sequence import Sequence
 
 from models.contract import Code
 
-# Relationships of an object to its images (PS3.16 CID 7202, 7203) and to its makers (CID 7005).
+# Purposes of reference: source images (PS3.16 CID 7202, 7203) and equipment (CID 7005).
 SOURCE_IMAGE_FOR_PROCESSING = Code("121322", "DCM", "Source Image for Image Processing Operation")
 SEGMENTATION_DERIVATION = Code("113076", "DCM", "Segmentation")
 PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
 ACQUISITION_EQUIPMENT = Code("109101", "DCM", "Acquisition Equipment")
 
-# What a segment is (CID 7150, 4, 244) and who drew it (CID 7162).
+# Segments: category, anatomy and laterality (CID 7150, 4, 244), and algorithm family (CID 7162).
 MORPHOLOGICALLY_ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
 PNEUMOTHORAX = Code("36118008", "SCT", "Pneumothorax")
@@ -21,7 +21,7 @@ CHEST = Code("816094009", "SCT", "Chest")
 RIGHT = Code("24028007", "SCT", "Right")
 LEFT = Code("7771000", "SCT", "Left")
 
-# The measurement report (TID 1500) and what it contains.
+# The measurement report (TID 1500) and its content.
 IMAGING_MEASUREMENT_REPORT = Code("126000", "DCM", "Imaging Measurement Report")
 LANGUAGE = Code("121049", "DCM", "Language of Content Item and Descendants")
 ENGLISH = Code("en", "RFC5646", "English")
@@ -61,8 +61,8 @@ SOURCE_IMAGE_FOR_SEGMENTATION = Code("121233", "DCM", "Source Image for Segmenta
 PROBABILITY = Code("122157", "DCM", "Probability")
 AREA = Code("42798000", "SCT", "Area")
 
-# Answers: CID 240 for a finding, CID 6042 for an analysis. A model that reports nothing has not shown that there is
-# nothing: our own negative says *not detected*; *absent* is only read, in reports of earlier versions.
+# Answers: CID 240 for a finding, CID 6042 for an analysis. A negative of a model does not prove absence, so it is coded
+# as *not detected*; *absent* is only read, in reports of earlier versions.
 PRESENT = Code("52101004", "SCT", "Present")
 NOT_DETECTED = Code("260415000", "SCT", "Not detected")
 ABSENT = Code("272519000", "SCT", "Absent")
@@ -88,7 +88,7 @@ UNITY = Code("1", "UCUM", "no units")
 
 
 def code_item(code: Code) -> Dataset:
-    """One item of a code sequence; a value that is longer than 16 characters goes into Long Code Value."""
+    """One item of a code sequence; a value of more than 16 characters is a Long Code Value."""
     item = Dataset()
     if len(code.value) > 16:
         item.LongCodeValue = code.value
@@ -105,6 +105,6 @@ def code_sequence(code: Code) -> Sequence:
 
 
 def read_code(item: Dataset) -> Code:
-    """Read a code sequence item back."""
+    """Read a code sequence item."""
     value = item.get("CodeValue") or item.get("LongCodeValue") or item.get("URNCodeValue") or ""
     return Code(str(value), str(item.get("CodingSchemeDesignator", "")), str(item.get("CodeMeaning", "")))

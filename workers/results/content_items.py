@@ -89,7 +89,7 @@ def image(
     frame: int | None = None,
     children: Iterable[Dataset] = (),
 ) -> Dataset:
-    """IMAGE: a reference to an instance, or to one frame of it (which names its segment already)."""
+    """IMAGE: a reference to an instance, or to one frame of it (a frame of a SEG determines its segment)."""
     referenced = reference(instance)
     if frame is not None:
         referenced.ReferencedFrameNumber = frame
@@ -99,7 +99,7 @@ def image(
 
 
 def composite(sop_class_uid: str, sop_instance_uid: str, name: Code | None, relationship: str = CONTAINS) -> Dataset:
-    """COMPOSITE: a reference to an instance that is no image."""
+    """COMPOSITE: a reference to an instance that is not an image."""
     referenced = Dataset()
     referenced.ReferencedSOPClassUID = sop_class_uid
     referenced.ReferencedSOPInstanceUID = sop_instance_uid
@@ -109,7 +109,7 @@ def composite(sop_class_uid: str, sop_instance_uid: str, name: Code | None, rela
 
 
 def polyline(name: Code, points: Points, source: Dataset) -> Dataset:
-    """SCOORD with a closed polyline on ``source`` (PS3.3 C.18.6): ``points [n, 2]`` as (column, row), last is first."""
+    """SCOORD with a closed polyline on ``source`` (PS3.3 C.18.6): ``points [n, 2]`` as (column, row), last = first."""
     item = _item("SCOORD", name, CONTAINS)
     item.GraphicType = "POLYLINE"
     item.GraphicData = [float(value) for value in points.ravel()]

@@ -1,7 +1,7 @@
-"""What an encoder is given and what it gives back. Encoders are pure: no clock, no randomness, no I/O.
+"""Interface of an encoder: input and result. Encoders are pure: no clock, no randomness, no I/O.
 
-One encoder a file; :mod:`workers.results.encoders` names them. The order of the registry is the order of storing:
-a SEG goes before the SR that refers to it.
+Each encoder is one file; :mod:`workers.results.encoders` registers them in the order of storing: a SEG is stored before
+the SR that references it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from workers.results.identity import Identity
 
 @dataclass(frozen=True, slots=True)
 class Equipment:
-    """Who made an object (PS3.3 C.7.5.1, C.7.5.2): the same values in every object and in its content."""
+    """Equipment that makes an object (PS3.3 C.7.5.1, C.7.5.2): the same values in every object and in its content."""
 
     manufacturer: str
     manufacturer_model_name: str
@@ -31,13 +31,13 @@ class Equipment:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Analysis:
-    """One analysed (or not analysed) image: all that an encoder may use.
+    """One analysed (or not analysed) image: the input of an encoder.
 
-    ``source`` is the header of the source image with its file meta, without PixelData; an encoder that draws gets the
-    pixels from ``model_input``, whose grid is the source's. ``created_at`` is the job's time, aware. ``siblings``
-    holds the objects of this analysis that earlier encoders of the registry made, by kind. ``previous`` names the
-    predecessor objects by kind (SOP class UID, SOP instance UID) where this is a revision, ``previous_series`` their
-    Series Instance UIDs: a model may have been switched since, and then they are not derived from this identity.
+    ``source`` is the header of the source image with its file meta information, without PixelData. An encoder that
+    draws uses the pixels of ``model_input``, whose grid is that of the source. ``created_at`` is the job's time, with
+    time zone. ``siblings`` are the objects of this analysis from earlier encoders of the registry, by kind. For a
+    revision, ``previous`` has the predecessor objects by kind (SOP Class UID, SOP Instance UID) and ``previous_series``
+    their Series Instance UIDs: they are not derived from this identity if a model's state has changed since.
     """
 
     source: Dataset
@@ -54,8 +54,8 @@ class Analysis:
 
 
 class Encoder(Protocol):
-    """Makes one kind of object, or ``None`` where this analysis has nothing of that kind to say."""
+    """Makes one kind of object, or ``None`` if this analysis has no content for it."""
 
     def __call__(self, analysis: Analysis) -> Dataset | None:
-        """Encode ``analysis``; the result has its file meta and can be written with ``enforce_file_format=True``."""
+        """Encode ``analysis``; the result has file meta and can be written with ``enforce_file_format=True``."""
         ...

@@ -1,7 +1,7 @@
-"""Every kind of result that one image gives, in the order of storing: a SEG goes before the SR that refers to it.
+"""The registry of result kinds of an image, in the order of storing: a SEG is stored before the SR that references it.
 
-A version grows with every change of what an encoder writes. The versions are part of the pipeline's digest, so that
-other content never appears under an old UID.
+The version of an encoder is increased with every change of its output. The versions are part of the pipeline's digest,
+so that different content never has an old UID.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What a prediction says, in the words and codes that every kind of result shares.
+"""Statements about a prediction: the texts and codes that all kinds of results share.
 
-SEG, SR, Secondary Capture and GSPS are made from these statements, so that no two of them can differ.
+SEG, SR, Secondary Capture and GSPS are made from the same statements, so that they cannot differ.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from workers.results.encoder import Analysis
 
 _RECUMBENT = one_of("SUPIN* RECUMBENT BEDSIDE PORTABLE MOBILE LYING LIEGEN* COUCHE ACOSTADO SDRAIATO DEITADO DECUBIT*")
 
-# Reasons from models.radiograph.decode.PixelFault: the analysis began and failed on the pixels.
+# Reasons from models.radiograph.decode.PixelFault: the analysis was started and failed on the pixels.
 FAILED_REASONS = frozenset(
     {
         "not_dicom",
@@ -41,7 +41,7 @@ _SQUARE_CENTIMETRE = 100.0
 
 @dataclass(frozen=True, slots=True)
 class Area:
-    """Size of a mask: set pixels, their share of the image, and square millimetres where the spacing is known."""
+    """Size of a mask: set pixels, their share of the image, and square millimetres if the spacing is known."""
 
     pixels: int
     fraction: float
@@ -51,9 +51,9 @@ class Area:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Statement:
-    """One reportable finding: its answer (present, not detected, undetermined) and what belongs to it.
+    """One reportable finding with its answer (present, not detected, undetermined), label, remark and tracking UID.
 
-    ``segment`` is the number of its segment in the SEG, or None where there is no mask to show.
+    ``segment`` is the number of its segment in the SEG, or None if there is no mask to show.
     """
 
     finding: Finding
@@ -66,14 +66,14 @@ class Statement:
 
     @property
     def mask(self) -> Mask | None:
-        """The mask that is shown: only of a finding that is present."""
+        """The mask to show, only for a present finding."""
         return self.finding.mask if self.segment is not None else None
 
 
 def statements(analysis: Analysis) -> tuple[Statement, ...]:
-    """All that may be said about the image: present findings first, in the models' order otherwise.
+    """Statements about all reportable findings: present ones first, otherwise in the models' order.
 
-    Findings in shadow are not among them.
+    Findings in shadow are left out.
     """
     findings = sorted(analysis.prediction.reportable, key=lambda finding: not finding.present)
     made, segment = [], 0
@@ -105,12 +105,12 @@ def _answer(analysis: Analysis, finding: Finding) -> tuple[Code, str]:
     if finding.present:
         return codes.PRESENT, finding.reason
     if is_pneumothorax(finding.code) and not _is_upright_pa(analysis):
-        return codes.UNDETERMINED, f"{NOT_EXCLUDED}. {sensitivity_words(finding)}"
-    return codes.NOT_DETECTED, sensitivity_words(finding)
+        return codes.UNDETERMINED, f"{NOT_EXCLUDED}. {sensitivity_text(finding)}"
+    return codes.NOT_DETECTED, sensitivity_text(finding)
 
 
 def _label(finding: Finding, answer: Code) -> str:
-    """Tracking Identifier: what a viewer shows beside the mark, so a negative must not read like a finding."""
+    """Tracking Identifier: viewers show it beside the outline, so a negative must not look like a finding."""
     name = finding.code.meaning
     if answer == codes.PRESENT:
         return f"AI: {name}"
@@ -119,8 +119,8 @@ def _label(finding: Finding, answer: Code) -> str:
     return f"AI: {'not assessed' if finding.probability is None else 'not excluded'} - {name}"
 
 
-def sensitivity_words(finding: Finding) -> str:
-    """How much a negative is worth: the sensitivity at the threshold, as the model card gives it."""
+def sensitivity_text(finding: Finding) -> str:
+    """Text on the sensitivity at the threshold, from the model card, for a negative result."""
     if finding.sensitivity is None:
         return "not detected; the model card gives no sensitivity"
     return f"not detected; sensitivity at this threshold {100 * finding.sensitivity:.0f} % by the model card"
@@ -132,21 +132,21 @@ def is_pneumothorax(code: Code) -> bool:
 
 
 def _is_upright_pa(analysis: Analysis) -> bool:
-    """PA is taken standing or sitting. Without a view nothing is known, and a negative excludes nothing."""
+    """Whether the image is an upright PA; False if the view is unknown."""
     view = analysis.model_input.view if analysis.model_input is not None else ""
     view = view or str(analysis.source.get("ViewPosition") or "")
-    told = " ".join(str(analysis.source.get(word) or "") for word in ("SeriesDescription", "StudyDescription"))
-    return frontal_view(view) is View.PA and not _RECUMBENT.search(plain_words(f"{view} {told}"))
+    described = " ".join(str(analysis.source.get(name) or "") for name in ("SeriesDescription", "StudyDescription"))
+    return frontal_view(view) is View.PA and not _RECUMBENT.search(plain_words(f"{view} {described}"))
 
 
 def spacing_of(analysis: Analysis) -> Spacing | None:
-    """Pixel spacing of the source, or None where it is unknown (0.000 is unknown)."""
+    """Pixel spacing of the source, or None if it is unknown (0.000 counts as unknown)."""
     spacing = analysis.model_input.spacing if analysis.model_input is not None else None
     return spacing if spacing is not None and spacing.row > 0 and spacing.column > 0 else None
 
 
 def area_of(mask: Mask, spacing: Spacing | None) -> Area:
-    """Measure a mask; without spacing there are no millimetres."""
+    """Measure a mask; square millimetres only with a spacing."""
     pixels = int(np.count_nonzero(mask))
     return Area(
         pixels=pixels,
@@ -157,7 +157,7 @@ def area_of(mask: Mask, spacing: Spacing | None) -> Area:
 
 
 def area_value(area: Area) -> tuple[float, Code]:
-    """A size as people read it: in mm² or, from 1 cm² on, in cm², two decimals; in pixels where nothing is known."""
+    """A size for readers: in mm² or, from 1 cm² on, in cm² with two decimals; in pixels if the spacing is unknown."""
     if area.square_millimetres is None:
         return area.pixels, codes.PIXELS
     if area.square_millimetres < _SQUARE_CENTIMETRE:
@@ -166,11 +166,11 @@ def area_value(area: Area) -> tuple[float, Code]:
 
 
 def probability_value(probability: float) -> float:
-    """A probability as people read it: three digits, so that it does not cross a threshold that is that exact."""
+    """A probability rounded to three digits, the precision of thresholds, so that rounding does not cross one."""
     return float(f"{probability:.3g}")
 
 
-def area_words(area: Area) -> str:
+def area_text(area: Area) -> str:
     """Size in pixels and as a share of the image, which need no calibration."""
     return f"{area.pixels} pixels, {100 * area.fraction:.2f} % of the image."
 
@@ -187,13 +187,13 @@ def area_remark(spacing: Spacing | None) -> str:
 
 
 def side_code(analysis: Analysis, finding: Finding) -> Code | None:
-    """The patient's side on which a finding lies as a code, or None where it is not known or on both sides."""
+    """Code of the patient's side on which a finding lies, or None if it is unknown or on both sides."""
     side = side_of(finding, analysis.prediction.shape, patient_orientation(analysis.source))
     return {LEFT: codes.LEFT, RIGHT: codes.RIGHT}.get(side)
 
 
 def analysis_status(analysis: Analysis) -> Code:
-    """CID 6042: did the analysis of this image succeed, fail on its pixels, or was it not attempted?"""
+    """CID 6042: whether the analysis of this image succeeded, failed on its pixels, or was not attempted."""
     not_analysed = analysis.prediction.not_analysed
     if not_analysed is None:
         return codes.SUCCEEDED
@@ -201,5 +201,5 @@ def analysis_status(analysis: Analysis) -> Code:
 
 
 def algorithm_parameters(finding: Finding) -> str:
-    """The settings that decide, in one line."""
+    """Label and threshold, in one line."""
     return f"{finding.label}: reported as present from a probability of {finding.threshold:g}"

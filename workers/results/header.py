@@ -1,9 +1,9 @@
-"""What every object of ours carries before its own content: patient, study, series, equipment and who contributed.
+"""Common modules of every result object: patient, study, series, equipment and contributing equipment.
 
-The patient and the study are the source's, to the letter: what identifies them is copied even where the source broke a
-rule, because an object that does not match its study is lost. Everything else that breaks its value representation
-(PS3.5 6.2; an age of ``62``, say) or its multiplicity (PS3.6) is left out, so that a source's mistake does not become
-ours. A description with a backslash in it, which makes two values of it, is written with a slash.
+Patient and study are copied exactly from the source: identifying attributes are copied even if they are invalid,
+because an object that does not match its study is lost. Other attributes that violate their value representation
+(PS3.5 6.2; for example an age of ``62``) or multiplicity (PS3.6) are left out, so that errors of the source are not
+repeated. A description with a backslash, which makes two values of it, is written with a slash.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ SERIES_DESCRIPTIONS = {
     NOTE: "Pleura AI rejection note (research use)",
 }
 
-# What ties an object to its patient and study: copied as it is. The second tuple is type 2 in PS3.3 C.7.1.1, C.7.2.1.
+# Attributes that identify patient and study: copied exactly. The second tuple is type 2 in PS3.3 C.7.1.1, C.7.2.1.
 _IDENTITY = ("PatientName", "PatientID", "StudyInstanceUID", "AccessionNumber", "IssuerOfPatientID")
 _TYPE_2 = ("PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID")
 _TYPE_3 = (
@@ -78,7 +78,7 @@ _TYPE_3 = (
     "ClinicalTrialTimePointDescription",
 )
 _DESCRIPTIONS = {"LO": 64, "SH": 16}
-"""Value representations of short texts, and their longest value (PS3.5 6.2)."""
+"""Value representations of short texts, and their maximum length (PS3.5 6.2)."""
 _ACQUISITION = (
     "Manufacturer",
     "InstitutionName",
@@ -108,9 +108,9 @@ def new_object(analysis: Analysis, kind: str, sop_class_uid: str, modality: str)
 
 
 def series_description(kind: str, revision: int) -> str:
-    """Series Description (0008,103E) of a kind of result; from the second on it tells its revision."""
-    words = SERIES_DESCRIPTIONS[kind]
-    return words if revision <= 1 else words.replace(" (", f", revision {revision} (")
+    """Series Description (0008,103E) of a kind of result, with the revision number from the second one on."""
+    description = SERIES_DESCRIPTIONS[kind]
+    return description if revision <= 1 else description.replace(" (", f", revision {revision} (")
 
 
 def start_object(
@@ -127,7 +127,7 @@ def start_object(
     modality: str,
     instance_number: int = 1,
 ) -> Dataset:
-    """Start any object that belongs to the study of ``source``; see the module for what is copied."""
+    """Start an object in the study of ``source``; the module's docstring describes what is copied."""
     made = Dataset()
     made.file_meta = _file_meta(sop_class_uid, sop_instance_uid)
     made.preamble = b"\0" * 128
@@ -146,12 +146,11 @@ def start_object(
 
 
 def finish(made: Dataset, source: Dataset) -> Dataset:
-    """Declare the character set, now that every text is there: the source's, or UTF-8 where that cannot hold them.
+    """Declare the character set after all texts are set: the source's, or UTF-8 if that cannot encode them.
 
-    Bytes that the source's own set cannot read were copied as they are, and then it is declared whatever it holds. A
-    term that does not exist counts as none. A source that declares none although it has letters outside ASCII was read
-    as Latin-1 (pydicom's rule), which writes the very same bytes: it is declared as such, because undeclared letters
-    are an error.
+    If undecodable bytes were copied from the source, its character set is declared in any case. An unknown term counts
+    as none. A source without a declaration but with letters outside of ASCII was read as Latin-1 (pydicom's rule),
+    which writes the same bytes: it is declared as such, because undeclared letters are an error.
     """
     wanted = character_set_terms(source)
     if not (wanted and _has_unreadable(made)):
@@ -165,7 +164,7 @@ def finish(made: Dataset, source: Dataset) -> Dataset:
 
 
 def _has_unreadable(made: Dataset) -> bool:
-    """True where bytes were copied that only the source's own character set can be blamed for."""
+    """Whether undecodable bytes were copied from the source."""
     return any(isinstance(element.value, bytes) or not is_readable(element.value) for element in _text_elements(made))
 
 
@@ -220,7 +219,7 @@ def _file_meta(sop_class_uid: str, sop_instance_uid: str) -> FileMetaDataset:
 def _copy_patient_and_study(source: Dataset, made: Dataset) -> None:
     for keyword in _IDENTITY:
         if keyword in source:
-            made.add(_to_the_letter(source[keyword]))
+            made.add(_exact_copy(source[keyword]))
         elif keyword not in ("IssuerOfPatientID", "StudyInstanceUID"):
             setattr(made, keyword, "")
     for keyword in _TYPE_2:
@@ -232,7 +231,7 @@ def _copy_patient_and_study(source: Dataset, made: Dataset) -> None:
 
 
 def copy_valid(source: Dataset, made: Dataset, keywords: Iterable[str]) -> None:
-    """Copy the attributes that are there, have a value and keep the rules; see :func:`copied`."""
+    """Copy the attributes that exist, have a value and are valid; see :func:`copied`."""
     for keyword in keywords:
         kept = copied(source, keyword)
         if kept is not None and not is_empty(kept):
@@ -240,7 +239,7 @@ def copy_valid(source: Dataset, made: Dataset, keywords: Iterable[str]) -> None:
 
 
 def copy_together(source: Dataset, made: Dataset, keywords: Collection[str]) -> bool:
-    """Copy attributes that mean nothing without each other; False, and none is copied, where one is missing."""
+    """Copy attributes that need each other; if one is missing, none is copied and the result is False."""
     found = Dataset()
     copy_valid(source, found, keywords)
     if not keywords or len(found) < len(keywords):
@@ -250,10 +249,10 @@ def copy_together(source: Dataset, made: Dataset, keywords: Collection[str]) -> 
 
 
 def copied(source: Dataset, keyword: str) -> DataElement | None:
-    """A copy of an element of ``source`` that keeps the rules of its attribute, or None where there can be none.
+    """A valid copy of an element of ``source``, or None if that is not possible.
 
-    Several values of an attribute that holds one are a text with a backslash in it: they are joined by a slash. A text
-    that cannot be read is copied as its bytes.
+    Several values of a single-valued attribute are a text with a backslash: they are joined by a slash. An undecodable
+    text is copied as bytes.
     """
     if keyword not in source:
         return None
@@ -261,20 +260,20 @@ def copied(source: Dataset, keyword: str) -> DataElement | None:
     limit = _DESCRIPTIONS.get(element.VR)
     if element.VM > 1 and limit is not None and _most_values(element) == 1:
         element = DataElement(element.tag, element.VR, _joined(element.value)[:limit])
-    return _to_the_letter(element) if is_valid(element) else None
+    return _exact_copy(element) if is_valid(element) else None
 
 
-def _to_the_letter(element: DataElement) -> DataElement:
-    """A copy of an attribute; of a text that cannot be read it has the bytes."""
+def _exact_copy(element: DataElement) -> DataElement:
+    """An exact copy of an attribute; an undecodable text is copied as bytes."""
     if isinstance(element.value, UnreadableText):
         return DataElement(element.tag, element.VR, element.value.octets)
     return deepcopy(element)
 
 
 def text_of(dataset: Dataset, keyword: str, between: str = "/") -> str:
-    """A value as one text, several joined by ``between``; empty where there is none.
+    """A value as one text; several values are joined by ``between``; empty if there is none.
 
-    With a backslash between them an identifier reads as it was written (PS3.5 6.4).
+    Joined by a backslash, an identifier is the same as in the data set (PS3.5 6.4).
     """
     value = dataset.get(keyword)
     return _joined(value, between) if isinstance(value, MultiValue) else str(value or "")
@@ -285,7 +284,7 @@ def _joined(values: Iterable[object], between: str = "/") -> str:
 
 
 def _most_values(element: DataElement) -> int | None:
-    """How many values the attribute may have (PS3.6), None for any number."""
+    """Maximum number of values of the attribute (PS3.6); None for any number."""
     try:
         most = dictionary_VM(element.tag).split("-")[-1]
     except KeyError:
@@ -294,14 +293,14 @@ def _most_values(element: DataElement) -> int | None:
 
 
 def is_empty(element: DataElement) -> bool:
-    """True when the element has no value."""
+    """Whether the element has no value."""
     return element.value is None or element.value == "" or (element.VR == "SQ" and not element.value)
 
 
 def is_valid(element: DataElement) -> bool:
-    """True when an attribute, nested ones too, is what the data dictionary promises, and each value keeps its rules.
+    """Whether an attribute, including nested ones, is valid.
 
-    Those are the value representation and multiplicity of PS3.6, and what PS3.5 6.2 demands of each value.
+    It must have the value representation and multiplicity of PS3.6, and each value must conform to PS3.5 6.2.
     """
     if not is_as_promised(element):
         return False
@@ -321,7 +320,7 @@ def is_valid(element: DataElement) -> bool:
 
 
 def local_time(source: Dataset, moment: datetime) -> datetime:
-    """``moment`` in the time zone that the source declares (PS3.3 C.12.1), else in the zone it was given in."""
+    """``moment`` in the time zone that the source declares (PS3.3 C.12.1), else unchanged."""
     offset = str(source.get("TimezoneOffsetFromUTC") or "").strip()
     if len(offset) == 5 and offset[0] in "+-" and offset[1:].isdigit():
         minutes = int(offset[1:3]) * 60 + int(offset[3:])
@@ -332,13 +331,13 @@ def local_time(source: Dataset, moment: datetime) -> datetime:
 
 
 def long_string(text: str) -> str:
-    """``text`` as one LO value (PS3.5 6.2): 64 characters at most and no backslash."""
+    """``text`` as one LO value (PS3.5 6.2): at most 64 characters and no backslash."""
     return text.replace("\\", "/")[:64]
 
 
 def _set_times(source: Dataset, made: Dataset, created_at: datetime) -> None:
-    """Write dates and times (PS3.3 C.12.1). The offset is declared only where the source declares it, since it would
-    change the meaning of the study's own times."""
+    """Set dates and times (PS3.3 C.12.1). The UTC offset is declared only if the source declares it, because it would
+    change the meaning of the study's times."""
     moment = local_time(source, created_at)
     if moment.tzinfo is not created_at.tzinfo and is_valid(source["TimezoneOffsetFromUTC"]):
         made.TimezoneOffsetFromUTC = source.TimezoneOffsetFromUTC
@@ -366,7 +365,7 @@ def _set_equipment(source: Dataset, made: Dataset, equipment: Equipment) -> None
 
 
 def contributing_equipment(source: Dataset, equipment: Equipment, models: tuple[ModelUse, ...]) -> Sequence:
-    """Contributing Equipment Sequence (PS3.3 C.12.1.1.5): each model that analysed, and what took the image."""
+    """Contributing Equipment Sequence (PS3.3 C.12.1.1.5): each model that was run, and the acquisition device."""
     items = [_model_item(equipment, model) for model in models]
     if not items:
         items = [_node_item(equipment)]

@@ -1,4 +1,4 @@
-"""The one sentence that stands first in every report: what a reader must know who reads nothing else. Pure.
+"""The sentence at the beginning of every report, which summarises its result. Pure functions.
 
 ``AI: lung opacity right, 82 %``, ``AI: no finding above its threshold`` or ``AI: not analysed, lateral view``.
 """
@@ -18,69 +18,67 @@ NOTHING_FOUND = "AI: no finding above its threshold"
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """A finding as the sentence names it: its words, its side (empty where it is not known), its probability."""
+class NamedFinding:
+    """A finding as the sentence names it: its name, its side (empty if unknown), its probability."""
 
-    words: str
+    name: str
     side: str
     probability: float
 
 
-def sentence_of(analysis: Analysis, said: Sequence[Statement]) -> str:
-    """The sentence about one image; ``said`` are its statements."""
+def sentence_of(analysis: Analysis, all_statements: Sequence[Statement]) -> str:
+    """The sentence about one image; ``all_statements`` are its statements."""
     not_analysed = analysis.prediction.not_analysed
     if not_analysed is not None:
         return not_analysed_sentence(not_analysed.code, not_analysed.sentence)
-    if all(item.finding.probability is None for item in said):
-        return not_analysed_sentence("", said[0].remark if said else "")
-    wholes = {(item.finding.model, item.finding.parent) for item in said if item.finding.present}
-    present = [item for item in said if item.finding.present]
-    # What only follows from another finding tells a reader nothing that the other one does not.
+    if all(item.finding.probability is None for item in all_statements):
+        return not_analysed_sentence("", all_statements[0].remark if all_statements else "")
+    wholes = {(item.finding.model, item.finding.parent) for item in all_statements if item.finding.present}
+    present = [item for item in all_statements if item.finding.present]
+    # A finding that is implied by another one adds no information.
     named = [item for item in present if (item.finding.model, item.finding.label) not in wholes]
-    return found_sentence((_told(analysis, item) for item in named), _open_questions(said))
+    return found_sentence((_named(analysis, item) for item in named), _open_questions(all_statements))
 
 
-def _told(analysis: Analysis, statement: Statement) -> Told:
+def _named(analysis: Analysis, statement: Statement) -> NamedFinding:
     side = side_code(analysis, statement.finding)
-    words = statement.finding.label.replace("_", " ")
-    return Told(words, side.meaning.lower() if side is not None else "", statement.finding.probability or 0.0)
+    name = statement.finding.label.replace("_", " ")
+    return NamedFinding(name, side.meaning.lower() if side is not None else "", statement.finding.probability or 0.0)
 
 
-def _open_questions(said: Iterable[Statement]) -> list[str]:
-    """What a negative sentence must not be read as."""
-    undetermined = [item for item in said if item.answer == codes.UNDETERMINED]
+def _open_questions(all_statements: Iterable[Statement]) -> list[str]:
+    """Findings that the sentence must name as not assessed or not excluded."""
+    undetermined = [item for item in all_statements if item.answer == codes.UNDETERMINED]
     return [
         f"{item.finding.label.replace('_', ' ')} not {'assessed' if item.finding.probability is None else 'excluded'}"
         for item in undetermined
     ]
 
 
-def found_sentence(found: Iterable[Told], open_questions: Collection[str] = ()) -> str:
-    """The sentence about findings that are present, the most probable first, or about none."""
-    ordered = sorted(dict.fromkeys(found), key=lambda told: -told.probability)
-    parts = [f"{' '.join(filter(None, (told.words, told.side)))}, {percent(told.probability)}" for told in ordered]
+def found_sentence(found: Iterable[NamedFinding], open_questions: Collection[str] = ()) -> str:
+    """The sentence about present findings, the most probable first, or about none."""
+    ordered = sorted(dict.fromkeys(found), key=lambda one: -one.probability)
+    parts = [f"{' '.join(filter(None, (one.name, one.side)))}, {percent(one.probability)}" for one in ordered]
     first = f"AI: {'; '.join(parts)}" if parts else NOTHING_FOUND
     return "; ".join([first, *open_questions])
 
 
 def not_analysed_sentence(code: str, reason: str) -> str:
-    """The sentence about an image that was not analysed; ``code`` and ``reason`` are those of its reason for not
-    eligible.
-    """
+    """The sentence about an image that was not analysed, with the code and the text of the reason."""
     return f"AI: not analysed, {short_reason(code, reason)}"
 
 
 def short_reason(code: str, reason: str) -> str:
-    """``reason`` (a sentence) as it goes on after a comma; a view that is not frontal by its name."""
+    """``reason`` (a sentence) in lower case without the full stop; for a view that is not frontal only its name."""
     view = not_frontal(views_in(reason)) if code == "not-frontal" else None
     if view is not None:
         return f"{view} view"
-    words = reason.strip().rstrip(".") or "no reason is known"
-    return words[:1].lower() + words[1:]
+    text = reason.strip().rstrip(".") or "no reason is known"
+    return text[:1].lower() + text[1:]
 
 
 def percent(probability: float) -> str:
-    """A probability as people say it; never 0 % and never 100 %."""
+    """A probability in percent; never 0 % and never 100 %."""
     if probability < 0.01:
         return "less than 1 %"
     return "more than 99 %" if probability > 0.99 else f"{100 * probability:.0f} %"

@@ -1,4 +1,4 @@
-"""UIDs that are derived from the work: the same work gives the same UID, other content gives another."""
+"""Derived UIDs: the same analysis gives the same UID, and different content gives a different UID."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def _as_version_8(value: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The UIDs of one analysis, all derived from the work itself.
+    """The UIDs of one analysis, all derived from the instance, the pipeline and the revision.
 
-    ``uid(kind, part)`` gives the UID of a part ("instance", "series", "tracking:pneumothorax", …) of a result kind.
+    ``uid(kind, part)`` is the UID of a part ("instance", "series", "tracking:pneumothorax", …) of a result kind.
     ``pipeline`` is the digest of the pipeline, so that a changed threshold changes every UID.
     """
 
@@ -51,5 +51,5 @@ class Identity:
         )
 
     def tracking(self, model: str, label: str) -> str:
-        """Tracking Unique Identifier (0062,0021) of what ``model`` says about ``label``."""
+        """Tracking Unique Identifier (0062,0021) of the finding ``label`` of ``model``."""
         return self.uid("finding", f"tracking:{model}:{label}")

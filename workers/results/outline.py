@@ -1,4 +1,4 @@
-"""From a mask to outlines: closed polygons along pixel edges, as SCOORD polylines want them.
+"""Outlines of a mask: closed polygons along pixel edges, for SCOORD polylines.
 
 Coordinates are in pixels, ``(column, row)``, edges not centres: ``(0, 0)`` is the top left corner of the top left pixel
 (PS3.3 C.18.6.1.2), so that they are those of :class:`models.contract.Box`.
@@ -34,10 +34,10 @@ class Outline:
 def outlines(mask: Mask) -> tuple[tuple[Outline, ...], int]:
     """Outlines of the regions of ``mask`` (pixels that share an edge), largest first, and how many were left out.
 
-    At most :data:`MAXIMUM_REGIONS` are given, each at least :data:`SMALLEST_REGION` of the largest. A hole is not
-    outlined: a polyline has no inside to leave out; the SEG and the measured area keep it. Points are thinned until the
-    polygon is within :data:`TOLERANCE` pixels of the pixel edges (more, if it would have over 1000 points). A mask like
-    noise, with over :data:`MAXIMUM_CORNERS` corners, is outlined on a coarser grid that covers it.
+    At most :data:`MAXIMUM_REGIONS` are returned, each at least :data:`SMALLEST_REGION` of the largest. Holes are not
+    outlined, because a polyline has no interior; the SEG and the measured area respect them. Points are thinned while
+    the polygon stays within :data:`TOLERANCE` pixels of the pixel edges (or more, if it would have over 1000 points). A
+    noisy mask with over :data:`MAXIMUM_CORNERS` corners is outlined on a coarser grid that covers it.
     """
     top, left, cropped = _crop(mask)
     if cropped.size == 0:
@@ -68,7 +68,7 @@ def _crop(mask: Mask) -> tuple[int, int, Mask]:
 
 
 def _coarsen(mask: Mask) -> tuple[Mask, int]:
-    """Halve the grid until tracing takes well under a second; a coarse pixel is set where any of its pixels is."""
+    """Halve the grid until tracing takes well under a second; a coarse pixel is set if any of its pixels is."""
     factor = 1
     while _corner_count(mask) > MAXIMUM_CORNERS:
         even = np.pad(mask, ((0, mask.shape[0] % 2), (0, mask.shape[1] % 2)))
@@ -83,11 +83,10 @@ def _corner_count(mask: Mask) -> int:
 
 
 def _loops(mask: Mask) -> list[Points]:
-    """Every boundary of ``mask`` as its corners in order, regions clockwise on the screen, holes the other way round.
+    """All boundaries of ``mask`` as ordered corners: regions clockwise on the screen, holes counter-clockwise.
 
-    A grid point is a corner when one or three of its four pixels are set. On each line of the grid, corners sorted
-    along it are the ends of boundary pieces, two by two. Where two set pixels touch only at a point, the point is two
-    corners, one for each pixel.
+    A grid point is a corner if one or three of its four pixels are set. On each grid line the sorted corners are, in
+    pairs, the ends of boundary pieces. A point where two set pixels touch diagonally is two corners, one for each.
     """
     rows, columns, horizontal, vertical = _corners(mask)
     along, across = _partners(rows, horizontal), _partners(columns, vertical)
@@ -129,7 +128,7 @@ def _corners(mask: Mask) -> tuple[_Index, _Index, _Index, _Index]:
 
 
 def _partners(line: _Index, rank: _Index) -> _Index:
-    """For each corner the one at the other end of its boundary piece on the same grid line."""
+    """For each corner, the corner at the other end of its boundary piece on the same grid line."""
     order = np.lexsort((rank, line))
     partner = np.empty(line.size, dtype=np.intp)
     partner[order[0::2]], partner[order[1::2]] = order[1::2], order[0::2]
@@ -137,7 +136,7 @@ def _partners(line: _Index, rank: _Index) -> _Index:
 
 
 def _oriented(corners: Points, mask: Mask) -> Points:
-    """Close a loop, and turn it so that set pixels lie to the right of the way (on the screen)."""
+    """Close a loop, and orient it so that set pixels are on its right side (on the screen)."""
     closed = np.concatenate([corners, corners[:1]])
     (x0, y0), (x1, _) = closed[0], closed[1]
     column, row = int(min(x0, x1)), int(y0)
@@ -162,7 +161,7 @@ def _thin(closed: Points) -> Points:
 
 
 def _douglas_peucker(closed: Points, tolerance: float) -> Points:
-    """Leave out points that are within ``tolerance`` of the line between those kept (Douglas and Peucker, 1973)."""
+    """Remove points that are within ``tolerance`` of the line between kept points (Douglas and Peucker, 1973)."""
     keep = np.zeros(len(closed), dtype=bool)
     far = int(np.argmax(np.sum((closed - closed[0]) ** 2, axis=1)))
     keep[[0, far, len(closed) - 1]] = True

@@ -1,4 +1,4 @@
-"""Who an object is of, where the hospital has corrected the patient since the image was made."""
+"""The patient of a result object, if the hospital has corrected the patient since the image was made."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _ELEMENTS = {
 
 
 def with_patient(source: Dataset, patient: PatientIdentity | None) -> Dataset:
-    """``source`` with what is known of its patient now; its own spelling stays where that says the same.
+    """A copy of ``source`` with the current values of its patient; an equivalent spelling is not replaced.
 
-    The source itself is left alone. An empty value of ``patient`` says nothing.
+    The source itself is not changed. An empty value of ``patient`` counts as unknown.
     """
     if patient is None:
         return source
@@ -36,6 +36,6 @@ def with_patient(source: Dataset, patient: PatientIdentity | None) -> Dataset:
     if hasattr(source, "file_meta"):
         made.file_meta = source.file_meta
     for keyword, value in changed.items():
-        made.pop(keyword, None)  # or the value of the source's own element would change
+        made.pop(keyword, None)  # otherwise the element of the source would be changed
         setattr(made, keyword, value)
     return made

@@ -1,6 +1,6 @@
-"""Grayscale Softcopy Presentation State (PS3.3 A.33.1): outline and label drawn by the viewer, off by default.
+"""Grayscale Softcopy Presentation State (PS3.3 A.33.1): outlines and labels drawn by the viewer; off by default.
 
-Some viewers apply the newest presentation state unasked, so it carries over how the source itself wants to be shown:
+Some viewers apply the newest presentation state automatically, so it contains the presentation of the source itself:
 modality transformation, window, shutter and polarity.
 """
 
@@ -23,11 +23,11 @@ KIND = "gsps"
 _LAYER = "PLEURA"
 _RESCALE = ("RescaleIntercept", "RescaleSlope")
 _WINDOW = ("WindowCenter", "WindowWidth")
-_WINDOW_WORDS = ("WindowCenterWidthExplanation", "VOILUTFunction")
+_WINDOW_OPTIONS = ("WindowCenterWidthExplanation", "VOILUTFunction")
 
 
 def encode(analysis: Analysis) -> Dataset | None:
-    """Make the presentation state, or None where no present finding has a place."""
+    """Make the presentation state, or None if no present finding is localised."""
     drawn = [(item, shown_outlines(item)) for item in statements(analysis)]
     drawn = [(item, points) for item, points in drawn if points]
     if not drawn:
@@ -58,12 +58,12 @@ def _set_relationship(analysis: Analysis, made: Dataset) -> None:
 
 
 def _set_grey(source: Dataset, made: Dataset) -> None:
-    """Carry over the grey scale pipeline of the source (PS3.4 N.2).
+    """Copy the grayscale pipeline of the source (PS3.4 N.2).
 
-    MONOCHROME1 is told by an inverse presentation LUT shape: a presentation state overrides the image's own.
+    MONOCHROME1 becomes an inverse presentation LUT shape, because a presentation state overrides the image's own.
     """
     if source.get("ModalityLUTSequence"):
-        copy_valid(source, made, ("ModalityLUTSequence",) if _is_honest(source, "ModalityLUTSequence") else ())
+        copy_valid(source, made, ("ModalityLUTSequence",) if _matches_descriptor(source, "ModalityLUTSequence") else ())
     elif has_plausible_rescale(source) and copy_together(source, made, _RESCALE):
         made.RescaleType = "US"
         copy_valid(source, made, ("RescaleType",))
@@ -78,21 +78,21 @@ def _set_grey(source: Dataset, made: Dataset) -> None:
 
 
 def _voi(source: Dataset) -> Dataset:
-    """The VOI LUT of the source, or its windows; nothing where neither is what it says it is (PS3.3 C.11.2)."""
+    """The VOI LUT of the source, or its windows; empty if neither is valid (PS3.3 C.11.2)."""
     voi = Dataset()
-    if source.get("VOILUTSequence") and _is_honest(source, "VOILUTSequence"):
+    if source.get("VOILUTSequence") and _matches_descriptor(source, "VOILUTSequence"):
         copy_valid(source, voi, ("VOILUTSequence",))
     elif len(numbers(source, "WindowWidth")) == len(numbers(source, "WindowCenter")) > 0:
         function = str(source.get("VOILUTFunction") or "LINEAR")
         least = min(numbers(source, "WindowWidth"))
         if least >= 1 or (least > 0 and function != "LINEAR"):
             copy_together(source, voi, _WINDOW)
-            copy_valid(source, voi, _WINDOW_WORDS if len(voi) else ())
+            copy_valid(source, voi, _WINDOW_OPTIONS if len(voi) else ())
     return voi
 
 
-def _is_honest(source: Dataset, keyword: str) -> bool:
-    """False for a table that contradicts its descriptor: a viewer would show what the source's own does not."""
+def _matches_descriptor(source: Dataset, keyword: str) -> bool:
+    """False for a table that contradicts its descriptor: viewers would show it in different ways."""
     return all(keeps_its_descriptor(item, source) for item in source[keyword].value)
 
 
@@ -113,7 +113,7 @@ def _set_displayed_area(analysis: Analysis, made: Dataset) -> None:
 
 
 def _annotation(analysis: Analysis, statement: Statement, drawn: list[Points]) -> Dataset:
-    """Outlines and label of one finding, in pixels with edges, not centres (PS3.3 C.10.5.1.2)."""
+    """Outlines and label of one finding, in pixel coordinates of edges, not centres (PS3.3 C.10.5.1.2)."""
     item = Dataset()
     item.ReferencedImageSequence = Sequence([reference(analysis.source)])
     item.GraphicLayer = _LAYER

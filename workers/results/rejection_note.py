@@ -1,7 +1,7 @@
-"""A rejection note of our own (IHE RAD IOCM): a Key Object Selection that takes objects of ours back.
+"""Encoder of rejection notes (IHE RAD IOCM): Key Object Selections that reject results of this node.
 
-PS3.3 A.35.4 and C.17.6, PS3.16 TID 2010. The title says why, from CID 7031; a note for reasons of quality names the
-reason from CID 7011. The evidence names each object, so that an archive knows what it hides or removes.
+PS3.3 A.35.4 and C.17.6, PS3.16 TID 2010. The title is the reason, from CID 7031; a note for quality reasons has a
+modifier from CID 7011. The evidence lists each object, so that an archive knows which objects to hide or remove.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def encode_note(
 ) -> Dataset:
     """Make the note about ``stale``: objects of one destination with one title. ``source`` is an image of their study.
 
-    Its UIDs are derived from what it takes back and where, so that the same note is never two.
+    Its UIDs are derived from the rejected objects and the destination, so that the same note has the same UID.
     """
     first = stale[0]
     uids = sorted(one.sop_instance_uid for one in stale)
@@ -84,7 +84,7 @@ def _root(stale: Sequence[StaleObject], references: Sequence[Dataset], equipment
 
 
 def _referenced(item: Dataset) -> Dataset:
-    """TID 2010 refers to its objects without a name."""
+    """A reference of TID 2010, which has no concept name."""
     if is_image(item.SOPClassUID):
         return image(item)
     return composite(item.SOPClassUID, item.SOPInstanceUID, None)

@@ -1,6 +1,6 @@
-"""Reads any of our objects back: what they say, and whether what they refer to is there.
+"""Reads result objects of Pleura: their content, and whether their references resolve.
 
-Nothing of the encoders is used, only the objects: what cannot be read from an object is not in it.
+It uses only the objects and nothing of the encoders, so it checks what the objects really contain.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ _ANSWERS = {
 
 
 class NotAResult(ValueError):  # noqa: N818 - says what the file is
-    """The data set is none of our kinds of result."""
+    """The data set is not a result of Pleura."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadReference:
-    """An instance that an object refers to; where one frame is meant, with the tracking UID of its group."""
+    """An instance that an object references; a reference to a frame has the tracking UID of its group."""
 
     sop_class_uid: str
     sop_instance_uid: str
@@ -54,7 +54,7 @@ class ReadReference:
 
 @dataclass(frozen=True, slots=True)
 class ReadStatement:
-    """One segment, measurement group or drawing, in words and numbers. ``area`` has its unit, or is empty."""
+    """One segment, measurement group or annotation, as text and numbers. ``area`` has its unit, or is empty."""
 
     label: str
     tracking_uid: str = ""
@@ -70,7 +70,7 @@ class ReadStatement:
 
 @dataclass(frozen=True, slots=True)
 class ReadResult:
-    """All that an object says."""
+    """The content of an object."""
 
     kind: str
     sop_class_uid: str
@@ -86,14 +86,14 @@ class ReadResult:
 
 
 def read_result(dataset: Dataset) -> ReadResult:
-    """Read one of our objects.
+    """Read a result object.
 
     Raises:
-        NotAResult: the SOP class is none of ours, or a Secondary Capture or report that does not name its source.
+        NotAResult: the SOP class is not one of a result, or the object has no Contributing Equipment Sequence.
     """
     kind = _KINDS.get(dataset.get("SOPClassUID", ""))
     if kind is None or not dataset.get("ContributingEquipmentSequence"):
-        raise NotAResult("this is no result of a Pleura node: it is no SEG, SR, capture or presentation state of one")
+        raise NotAResult("this is not a SEG, SR, capture or presentation state of a Pleura node")
     return ReadResult(
         kind=kind,
         sop_class_uid=str(dataset.SOPClassUID),
@@ -117,7 +117,7 @@ def read_masks(segmentation: Dataset) -> tuple[Mask, ...]:
 
 
 def tracked_masks(segmentation: Dataset) -> dict[str, Mask]:
-    """Masks of a SEG by the Tracking UID (0062,0021) of their segments, which is that of the finding."""
+    """Masks of a SEG by the Tracking UID (0062,0021) of their segments, which is the finding's."""
     uids = {int(item.SegmentNumber): str(item.get("TrackingUID") or "") for item in segmentation.SegmentSequence}
     numbers = [
         int(groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
@@ -128,7 +128,7 @@ def tracked_masks(segmentation: Dataset) -> dict[str, Mask]:
 
 
 def problems(results: Sequence[ReadResult], others: Iterable[Dataset] = ()) -> list[str]:
-    """What does not fit together among the given objects, in sentences; empty when every reference resolves.
+    """Inconsistencies between the given objects, as sentences; empty if every reference resolves.
 
     ``others`` are further instances, such as the source images.
     """
@@ -138,7 +138,7 @@ def problems(results: Sequence[ReadResult], others: Iterable[Dataset] = ()) -> l
     for result in results:
         for reference in result.references:
             found += _problem(result, reference, ours, known)
-    found += _strangers(results, list(known.values()))
+    found += _mixed_studies(results, list(known.values()))
     return list(dict.fromkeys(found))
 
 
@@ -148,23 +148,23 @@ def _problem(
     name, uid = f"{result.kind} {result.sop_instance_uid}", reference.sop_instance_uid
     if uid in known:
         same = str(known[uid].SOPClassUID) == reference.sop_class_uid
-        return [] if same else [f"{name} names another SOP class for {uid} than that instance has"]
+        return [] if same else [f"{name} references {uid} with a wrong SOP class"]
     if uid not in ours:
-        return [f"{name} refers to {uid}, which is not among the files"]
+        return [f"{name} references {uid}, which is not among the files"]
     target = ours[uid]
     if target.sop_class_uid != reference.sop_class_uid:
-        return [f"{name} names another SOP class for {uid} than that instance has"]
+        return [f"{name} references {uid} with a wrong SOP class"]
     if reference.frame is None or target.kind != "seg":
         return []
     if not 1 <= reference.frame <= len(target.statements):
-        return [f"{name} refers to frame {reference.frame} of {uid}, which has {len(target.statements)}"]
+        return [f"{name} references frame {reference.frame} of {uid}, which has {len(target.statements)}"]
     if target.statements[reference.frame - 1].tracking_uid != reference.tracking_uid:
         return [f"{name} and segment {reference.frame} of {uid} have different tracking UIDs"]
     return []
 
 
-def _strangers(results: Sequence[ReadResult], others: list[Dataset]) -> list[str]:
-    """A result that lies in another study or names another patient than the rest."""
+def _mixed_studies(results: Sequence[ReadResult], others: list[Dataset]) -> list[str]:
+    """Check that all objects have the same study and patient."""
     studies = {item.study_instance_uid for item in results} | {str(item.StudyInstanceUID) for item in others}
     patients = {item.patient_id for item in results} | {text_of(item, "PatientID", "\\") for item in others}
     found = ["the files belong to different studies"] if len(studies) > 1 else []
@@ -172,15 +172,15 @@ def _strangers(results: Sequence[ReadResult], others: list[Dataset]) -> list[str
 
 
 def as_lines(result: ReadResult) -> list[str]:
-    """What an object says, for a terminal."""
+    """The content of an object as lines for a terminal."""
     lines = [f"{result.kind.upper()} {result.sop_instance_uid}", f"  series: {result.series}"]
     lines += [f"  status: {result.status}"] if result.status else []
     lines += [f"  made by: {maker}" for maker in result.made_by]
     lines += [f"  replaces: {uid}" for uid in result.replaces]
     for statement in result.statements:
         lines.append(f"  - {statement.label}")
-        lines += [f"      {line}" for line in _told(statement)]
-    lines += [f"  refers to: {item.sop_instance_uid}" for item in _distinct(result.references)]
+        lines += [f"      {line}" for line in _details(statement)]
+    lines += [f"  references: {item.sop_instance_uid}" for item in _distinct(result.references)]
     return lines
 
 
@@ -188,7 +188,7 @@ def _distinct(references: Iterable[ReadReference]) -> list[ReadReference]:
     return list({item.sop_instance_uid: item for item in references}.values())
 
 
-def _told(statement: ReadStatement) -> Iterator[str]:
+def _details(statement: ReadStatement) -> Iterator[str]:
     for name, answer in statement.answers:
         yield f"{name}: {answer}"
     if statement.probability is not None:
@@ -202,8 +202,8 @@ def _told(statement: ReadStatement) -> Iterator[str]:
 
 def _status(dataset: Dataset) -> str:
     flags = (dataset.get("PreliminaryFlag"), dataset.get("CompletionFlag"), dataset.get("VerificationFlag"))
-    words = ", ".join(str(flag).lower() for flag in flags if flag)
-    return words or str(dataset.get("ContentDescription") or dataset.get("DerivationDescription") or "")
+    status = ", ".join(str(flag).lower() for flag in flags if flag)
+    return status or str(dataset.get("ContentDescription") or dataset.get("DerivationDescription") or "")
 
 
 def _makers(dataset: Dataset) -> Iterator[str]:
@@ -220,7 +220,7 @@ def _predecessors(dataset: Dataset) -> Dataset:
 
 
 def _references(dataset: Dataset) -> Iterator[ReadReference]:
-    """References of an object, those of its predecessor aside."""
+    """References of an object, without those to its predecessor."""
     rest = Dataset({element.tag: element for element in dataset if element.keyword != "PredecessorDocumentsSequence"})
     for group in _groups(dataset):
         tracking_uid = _text(group, codes.TRACKING_UNIQUE_IDENTIFIER.value)
@@ -291,14 +291,14 @@ def _measurement_groups(dataset: Dataset) -> Iterator[ReadStatement]:
             probability=next(iter(_numbers(group, codes.PROBABILITY.value)), (None, ""))[0],
             area=" ".join(f"{value:g} {unit}" for value, unit in _numbers(group, codes.AREA.value)),
             side=_side(group),
-            status=" ".join(_status_words(group)),
+            status=" ".join(_status_texts(group)),
             algorithm=" ".join(algorithm).strip(),
             points=sum(len(child.GraphicData) // 2 for child in _children(group, codes.IMAGE_REGION.value)),
             comment=_text(group, codes.COMMENT.value),
         )
 
 
-def _status_words(group: Dataset) -> Iterator[str]:
+def _status_texts(group: Dataset) -> Iterator[str]:
     for name in (codes.PRIORITY.value, codes.SUMMARY_OF_ANALYSES.value):
         for child in _children(group, name):
             yield read_code(child.ConceptCodeSequence[0]).meaning
@@ -322,10 +322,10 @@ def _capture(dataset: Dataset) -> Iterator[ReadStatement]:
 
 def _drawings(dataset: Dataset) -> Iterator[ReadStatement]:
     for annotation in dataset.GraphicAnnotationSequence:
-        for words in annotation.get("TextObjectSequence") or ():
+        for text in annotation.get("TextObjectSequence") or ():
             drawn = annotation.get("GraphicObjectSequence") or ()
             yield ReadStatement(
-                label=str(words.UnformattedTextValue),
+                label=str(text.UnformattedTextValue),
                 points=sum(int(graphic.NumberOfGraphicPoints) for graphic in drawn),
             )
 

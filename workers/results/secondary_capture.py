@@ -1,7 +1,7 @@
-"""Secondary Capture (PS3.3 A.8.1): the overlay burned into a copy of the image, for viewers that show nothing else.
+"""Secondary Capture (PS3.3 A.8.1): the overlay burned into a copy of the image, for viewers without SEG, SR or GSPS.
 
-The copy is for looking, not for measuring: it is 8 bit RGB, scaled to a screen's size with square pixels, has no pixel
-spacing, and a band above it says in words what was found and that this is research.
+The copy is not for measuring: it is 8 bit RGB, scaled to screen size with square pixels and without pixel spacing. A
+band above the image lists the findings and states that this is research.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _BAND, _TEXT, _WARNING = (24, 24, 24), (235, 235, 235), (255, 208, 0)
 
 
 def encode(analysis: Analysis) -> Dataset | None:
-    """Make the capture of an image, a negative one too; None where there is nothing to say.
+    """Make the capture of an image, also of a negative one; None if there is no content.
 
-    One that was not analysed gives a sheet with the reason in words: its pixels may be what is wrong with it.
+    For an image that was not analysed it is a sheet with the reason, without the pixels: they may be invalid.
     """
     picture = _picture(analysis)
     if picture is None:
@@ -45,7 +45,7 @@ def encode(analysis: Analysis) -> Dataset | None:
     made.ConversionType = "WSD"
     made.ImageType = ["DERIVED", "SECONDARY"]
     made.BodyPartExamined = BODY_PART
-    # Our band names nobody; whether the image under it does, only the source can say.
+    # The band does not name the patient; whether the image does is known only from the source.
     copy_valid(analysis.source, made, ("BurnedInAnnotation", "PatientOrientation"))
     made.setdefault("PatientOrientation", "")
     made.DerivationDescription = _BANNER
@@ -63,43 +63,43 @@ def encode(analysis: Analysis) -> Dataset | None:
 
 
 def _picture(analysis: Analysis) -> Image.Image | None:
-    not_analysed, said = analysis.prediction.not_analysed, statements(analysis)
+    not_analysed, all_statements = analysis.prediction.not_analysed, statements(analysis)
     if not_analysed is not None:
         return (
             _sheet([sentence_of(analysis, ()), not_analysed.sentence, NOT_NEGATIVE]) if not_analysed.is_chest else None
         )
-    if analysis.model_input is None or not said:
+    if analysis.model_input is None or not all_statements:
         return None
-    return draw(analysis, analysis.model_input, said)
+    return draw(analysis, analysis.model_input, all_statements)
 
 
 def _sheet(paragraphs: list[str]) -> Image.Image:
-    """A dark square with the banner and ``paragraphs`` in words (RGB)."""
+    """A dark square with the banner and ``paragraphs`` as text (RGB)."""
     size = SHORTEST_LONG_SIDE // 32
     sheet = Image.new("RGB", (SHORTEST_LONG_SIDE, SHORTEST_LONG_SIDE), _BAND)
     pen, font, top = ImageDraw.Draw(sheet), ImageFont.load_default(size), 2 * size
-    for words, colour in [(_BANNER, _WARNING), *((paragraph, _TEXT) for paragraph in paragraphs)]:
-        for line in wrap(words, 2 * SHORTEST_LONG_SIDE // size - 8):
+    for text, colour in [(_BANNER, _WARNING), *((paragraph, _TEXT) for paragraph in paragraphs)]:
+        for line in wrap(text, 2 * SHORTEST_LONG_SIDE // size - 8):
             pen.text((2 * size, top), line, font=font, fill=colour)
             top += 3 * size // 2
         top += size
     return sheet
 
 
-def draw(analysis: Analysis, model_input: ModelInput, said: tuple[Statement, ...]) -> Image.Image:
-    """The image with the outlines of what is present, and the band with the statements above it (RGB)."""
+def draw(analysis: Analysis, model_input: ModelInput, all_statements: tuple[Statement, ...]) -> Image.Image:
+    """The image with the outlines of present findings, and the band with the statements above it (RGB)."""
     picture, scale = _screen(analysis, model_input)
     pen = ImageDraw.Draw(picture)
     width = max(2, max(picture.size) // 400)
-    for index, statement in enumerate(said):
+    for index, statement in enumerate(all_statements):
         for points in shown_outlines(statement):
             colour = _LINE_COLOURS[index % len(_LINE_COLOURS)]
             pen.line([(float(x), float(y)) for x, y in points * scale], fill=colour, width=width, joint="curve")
-    return _with_band(picture, said)
+    return _with_band(picture, all_statements)
 
 
 def shown_outlines(statement: Statement) -> list[Points]:
-    """Outlines of a finding that is present, in source pixels: its mask's, else its boxes'."""
+    """Outlines of a present finding in source pixels: those of its mask, else of its boxes."""
     if not statement.finding.present:
         return []
     if statement.mask is not None:
@@ -108,7 +108,7 @@ def shown_outlines(statement: Statement) -> list[Points]:
 
 
 def _screen(analysis: Analysis, model_input: ModelInput) -> tuple[Image.Image, Points]:
-    """The image at screen size with square pixels, and what a source coordinate is multiplied by (x, y)."""
+    """The image at screen size with square pixels, and the scale factors of source coordinates (x, y)."""
     rows, columns = model_input.shape
     row, column = nominal_spacing(analysis)
     width, height = columns * column, rows * row
@@ -122,9 +122,9 @@ def _screen(analysis: Analysis, model_input: ModelInput) -> tuple[Image.Image, P
     return picture, np.asarray([size[0] / columns, size[1] / rows])
 
 
-def _with_band(picture: Image.Image, said: tuple[Statement, ...]) -> Image.Image:
-    lines = [(_BANNER, _WARNING)] + [(_line(item), _colour(index, item)) for index, item in enumerate(said)]
-    # A letter is a little over half as wide as it is high: the longest line fits between the margins.
+def _with_band(picture: Image.Image, all_statements: tuple[Statement, ...]) -> Image.Image:
+    lines = [(_BANNER, _WARNING)] + [(_line(item), _colour(index, item)) for index, item in enumerate(all_statements)]
+    # The width of a letter is a little over half of its height: the longest line must fit between the margins.
     size = max(10, min(picture.width // 40, int(picture.width / (0.6 * max(len(line) for line, _ in lines) + 2))))
     font = ImageFont.load_default(size)
     band = (len(lines) * 3 * size) // 2 + size

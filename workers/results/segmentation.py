@@ -1,7 +1,7 @@
-"""Segmentation (PS3.3 A.51): one binary segment for each finding that has a mask, on the source's own pixel grid.
+"""Segmentation (PS3.3 A.51): one binary segment for each finding with a mask, on the pixel grid of the source.
 
-A radiograph has no Frame of Reference and no position in the patient. The plane groups that are written all the same
-are *nominal*, because viewers cannot draw a segment without them (docs/dicom-conformance.md, deviations).
+A radiograph has no Frame of Reference and no position in the patient. The plane groups are *nominal*: they are written
+because viewers cannot draw a segment without them (docs/dicom-conformance.md, deviations).
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ from workers.results.header import (
 
 KIND = "seg"
 BODY_PART = "CHEST"
-"""Body Part Examined of all that we make. A source's own word (TORAX, CHEST PA, LUNG) is not copied: a reader
-that does not know that a part is unpaired asks for a laterality."""
+"""Body Part Examined of all results. The source's value (TORAX, CHEST PA, LUNG) is not copied: software that does not
+know a part as unpaired requires a laterality."""
 
-# Recommended colours, CIELab (L*, a*, b*): far apart from each other and from the greys of a radiograph.
+# Recommended colours, CIELab (L*, a*, b*): distinct from each other and from the greys of a radiograph.
 _COLOURS = ((60.0, 60.0, 40.0), (75.0, -5.0, 70.0), (70.0, -45.0, 30.0), (65.0, 10.0, -45.0), (60.0, 55.0, -35.0))
-# What viewers take a source without Image Orientation (Patient) to have; with any other they draw nothing.
+# Viewers assume this for a source without Image Orientation (Patient), and draw nothing with any other value.
 _PLANE_ORIENTATION = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0]
 
 
 def encode(analysis: Analysis) -> Dataset | None:
-    """Make the SEG, or None where no reportable finding has a mask."""
+    """Make the SEG, or None if no reportable finding has a mask."""
     shown = [statement for statement in statements(analysis) if statement.segment is not None]
     if not shown:
         return None
@@ -64,7 +64,7 @@ def encode(analysis: Analysis) -> Dataset | None:
 
 
 def pack(masks: Items[Mask]) -> bytes:
-    """Pixel Data of one bit a pixel (PS3.5 8.1.1, D): frames follow each other without a gap, least bit first."""
+    """Pixel Data with one bit per pixel (PS3.5 8.1.1, D): frames without gaps, least significant bit first."""
     if len(masks) == 1:
         bits = np.packbits(masks[0], axis=None, bitorder="little").tobytes()
     else:
@@ -151,7 +151,7 @@ def _colour(index: int) -> list[int]:
 
 
 def nominal_spacing(analysis: Analysis) -> tuple[float, float]:
-    """Row and column spacing that is written: the source's if known, else the pixel's aspect."""
+    """Row and column spacing to write: the source's if known, else the pixel aspect ratio."""
     spacing = spacing_of(analysis)
     if spacing is not None:
         return spacing.row, spacing.column
@@ -160,7 +160,7 @@ def nominal_spacing(analysis: Analysis) -> tuple[float, float]:
 
 
 def decimal(value: float) -> str:
-    """A DS value (PS3.5 6.2: 16 characters at most)."""
+    """A DS value (PS3.5 6.2: at most 16 characters)."""
     return f"{value:.10g}"
 
 
@@ -221,7 +221,7 @@ def _frame_groups(analysis: Analysis, segment: int) -> Dataset:
 
 
 def _set_references(analysis: Analysis, made: Dataset) -> None:
-    """Common Instance Reference (PS3.3 C.12.2): the source is the only instance we refer to."""
+    """Common Instance Reference (PS3.3 C.12.2): the source is the only referenced instance."""
     series = Dataset()
     series.SeriesInstanceUID = analysis.source.SeriesInstanceUID
     series.ReferencedInstanceSequence = Sequence([reference(analysis.source)])

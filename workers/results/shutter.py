@@ -1,4 +1,4 @@
-"""The display shutter of a source image (PS3.3 C.7.6.11): what its makers wanted nobody to be dazzled by."""
+"""The display shutter of a source image (PS3.3 C.7.6.11), which hides bright areas outside of the exposed field."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ _RECTANGLE = (
 )
 _CIRCLE = ("CenterOfCircularShutter", "RadiusOfCircularShutter")
 _POLYGON = ("VerticesOfThePolygonalShutter",)
-# A vertex may lie outside of the image, but not so far that drawing it takes for ever.
+# A vertex may be outside of the image, but drawing must not take too long.
 _FARTHEST = 1 << 20
 
 
 def shuttered(source: Dataset, shape: tuple[int, int], pixel_aspect: float = 1.0) -> Mask | None:
-    """The pixels ``bool[rows, columns]`` that the shutter covers, or None where there is none to be believed.
+    """The pixels ``bool[rows, columns]`` that the shutter covers, or None if there is no valid shutter.
 
-    Several shapes cover what any of them covers. One that would leave nothing to be seen is a mistake. A circle is one
-    on the patient: ``pixel_aspect`` is the height of a pixel divided by its width.
+    Several shapes cover the union of their areas. A shape that would cover the whole image is ignored. A circle is
+    round on the patient: ``pixel_aspect`` is the height of a pixel divided by its width.
     """
-    open_ones = [_SHAPES[name].opening(source, shape, pixel_aspect) for name in _shapes(source) if name in _SHAPES]
-    told = [opening for opening in open_ones if opening is not None and opening.any()]
-    covered: Mask = ~np.logical_and.reduce(told) if told else np.zeros(shape, dtype=bool)
+    openings = [_SHAPES[name].opening(source, shape, pixel_aspect) for name in _shapes(source) if name in _SHAPES]
+    usable = [opening for opening in openings if opening is not None and opening.any()]
+    covered: Mask = ~np.logical_and.reduce(usable) if usable else np.zeros(shape, dtype=bool)
     return covered if covered.any() and not covered.all() else None
 
 
 def shutter_attributes(source: Dataset) -> tuple[str, ...]:
-    """The attributes without which the shutter of ``source`` is none; empty where it has one of an unknown shape."""
+    """The attributes that the shutter of ``source`` needs; empty if it has no shutter or an unknown shape."""
     names = _shapes(source)
     if not names or not _SHAPES.keys() >= set(names):
         return ()
@@ -56,7 +56,7 @@ def _shapes(source: Dataset) -> list[str]:
 
 
 def _rectangle(source: Dataset, shape: tuple[int, int], _aspect: float) -> Mask | None:
-    """Edges are columns and rows, counted from 1; the pixels on an edge are seen."""
+    """Edges are columns and rows, counted from 1; the pixels on an edge are visible."""
     edges = [numbers(source, keyword)[:1] for keyword in _RECTANGLE]
     if not all(edges):
         return None

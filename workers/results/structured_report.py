@@ -1,8 +1,8 @@
-"""Structured Report (PS3.3 A.35, PS3.16 TID 1500): what was found, what was not, and what was not looked at.
+"""Structured Report (PS3.3 A.35, PS3.16 TID 1500): present, not detected and undetermined findings of one image.
 
-A finding with a mask is told twice under one tracking UID: a group that points to its segment and carries the numbers,
-and a group with the outline, because viewers draw outlines and not references. Every other finding is one group about
-the whole image. An image that was not analysed gets a group that says so; it is never a negative.
+A finding with a mask has two groups with the same tracking UID: one that references its segment and has the
+measurements, and one with the outline, because viewers draw outlines and not references. Every other finding is one
+group about the whole image. An image that was not analysed gets a group with the reason; it is never a negative.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from workers.results.finding_text import (
     analysis_status,
     area_of,
     area_remark,
+    area_text,
     area_value,
-    area_words,
     probability_value,
     side_code,
     spacing_of,
@@ -53,23 +53,23 @@ _STORAGE = {"comprehensive-3d": Comprehensive3DSRStorage, "comprehensive": Compr
 
 
 def encode(analysis: Analysis) -> Dataset | None:
-    """Make the SR, or None where nothing may be said: no chest radiograph, or every finding is in shadow."""
+    """Make the SR, or None if there is no content: not a chest radiograph, or every finding is in shadow."""
     not_analysed = analysis.prediction.not_analysed
-    said = statements(analysis)
-    if (not_analysed is not None and not not_analysed.is_chest) or (not_analysed is None and not said):
+    all_statements = statements(analysis)
+    if (not_analysed is not None and not not_analysed.is_chest) or (not_analysed is None and not all_statements):
         return None
     made = new_object(analysis, KIND, _STORAGE[analysis.sr_storage], "SR")
     set_document(made, analysis.source, list(_evidence(analysis)))
     if KIND in analysis.previous:
         made.PredecessorDocumentsSequence = _predecessor(analysis)
-    groups = list(_groups(analysis, said)) if not_analysed is None else [_not_analysed(analysis)]
-    sentence = sentence_of(analysis, said)
+    groups = list(_groups(analysis, all_statements)) if not_analysed is None else [_not_analysed(analysis)]
+    sentence = sentence_of(analysis, all_statements)
     set_root(made, report(analysis.source, analysis.equipment, analysis.identity.uid_root, sentence, groups))
     return finish(made, analysis.source)
 
 
 def set_document(made: Dataset, source: Dataset, evidence: list[Dataset]) -> None:
-    """SR Document General and Series (PS3.3 C.17.1, C.17.2): complete for its part, preliminary, verified by nobody."""
+    """SR Document General and Series (PS3.3 C.17.1, C.17.2): complete, preliminary and unverified."""
     made.ReferencedPerformedProcedureStepSequence = Sequence()
     made.PerformedProcedureCodeSequence = Sequence()
     made.CompletionFlag = "COMPLETE"
@@ -97,7 +97,7 @@ def hierarchy(study_instance_uid: str, instances: list[Dataset]) -> Sequence:
 
 
 def set_root(made: Dataset, root: Dataset) -> None:
-    """Put the root container into the document itself; a root has no relationship."""
+    """Copy the root container into the document; a root has no relationship type."""
     for element in root:
         if element.keyword != "RelationshipType":
             made.add(element)
@@ -113,10 +113,10 @@ def report(
 ) -> Dataset:
     """Root of TID 1500: language, observer, procedure, image library, measurements and qualitative evaluations.
 
-    ``sentence`` stands before all of them (TID 1500 is extensible): it is for a reader who reads nothing else.
-    ``library`` names the images that were looked at, where they are not just ``source``.
+    ``sentence`` is the first item (TID 1500 is extensible): the summary for the reader. ``library`` are the analysed
+    images; by default only ``source``.
     """
-    places, evaluations = _places_apart(groups)
+    localised, evaluations = _split_groups(groups)
     return container(
         codes.IMAGING_MEASUREMENT_REPORT,
         [
@@ -125,18 +125,18 @@ def report(
             *observer(equipment, uid_root),
             coded(codes.PROCEDURE_REPORTED, procedure_code(source), HAS_CONCEPT_MOD),
             _image_library(library or [source]),
-            container(codes.IMAGING_MEASUREMENTS, places),
+            container(codes.IMAGING_MEASUREMENTS, localised),
             *([container(codes.QUALITATIVE_EVALUATIONS, evaluations)] if evaluations else []),
         ],
         template="1500",
     )
 
 
-def _places_apart(groups: list[Dataset]) -> tuple[list[Dataset], list[Dataset]]:
-    """Groups about a place, and groups about the whole image where there are both.
+def _split_groups(groups: list[Dataset]) -> tuple[list[Dataset], list[Dataset]]:
+    """Split the groups into localised ones and those about the whole image, if there are both.
 
-    OHIF 3.13 stumbles over the first measurement group without an outline and then draws none at all, so what is said
-    of the whole image stands beside the measurements. Where nothing is outlined it stands among them.
+    OHIF 3.13 fails on the first measurement group without an outline and then draws none, so groups about the whole
+    image are qualitative evaluations. Without any outline they are measurements.
     """
     whole = [_is_whole_image(group) for group in groups]
     if all(whole):
@@ -158,7 +158,7 @@ def _evidence(analysis: Analysis) -> Iterator[Dataset]:
 
 
 def _predecessor(analysis: Analysis) -> Sequence:
-    """The report that this revision replaces; where its series is not told it is that of the same work one earlier."""
+    """The report that this revision replaces; an unknown series UID is derived from the preceding revision."""
     sop_class_uid, sop_instance_uid = analysis.previous[KIND]
     before = Dataset()
     before.SOPClassUID, before.SOPInstanceUID = sop_class_uid, sop_instance_uid
@@ -168,7 +168,7 @@ def _predecessor(analysis: Analysis) -> Sequence:
 
 
 def observer(equipment: Equipment, uid_root: str) -> list[Dataset]:
-    """TID 1004: a device, never a person. Its UID is that of the node, the same in all its reports."""
+    """TID 1004: a device observer. Its UID is that of the node, the same in all its reports."""
     maker = (equipment.manufacturer, equipment.manufacturer_model_name)
     device_uid = derive_uid(uid_root, "device", *maker, equipment.device_serial_number)
     return [
@@ -182,7 +182,7 @@ def observer(equipment: Equipment, uid_root: str) -> list[Dataset]:
 
 
 def procedure_code(source: Dataset) -> Code:
-    """The imaging procedure: the source's own code where it has a valid one, else a plain chest radiograph."""
+    """The imaging procedure: the source's code if it has a valid one, else a plain chest radiograph."""
     for item in source.get("ProcedureCodeSequence") or ():
         code = read_code(item)
         if code.value and code.scheme and code.meaning and all(is_valid(element) for element in item):
@@ -191,7 +191,7 @@ def procedure_code(source: Dataset) -> Code:
 
 
 def _image_library(images: list[Dataset]) -> Dataset:
-    """TID 1600 with the images that were looked at."""
+    """TID 1600 with the analysed images."""
     group = container(codes.IMAGE_LIBRARY_GROUP, [_library_entry(item) for item in images])
     return container(codes.IMAGE_LIBRARY, [group], template="1600")
 
@@ -206,8 +206,8 @@ def _library_entry(source: Dataset) -> Dataset:
 _MODALITIES = {"CR": "Computed Radiography", "DX": "Digital Radiography", "RG": "Radiographic imaging"}
 
 
-def _groups(analysis: Analysis, said: tuple[Statement, ...]) -> Iterator[Dataset]:
-    for statement in said:
+def _groups(analysis: Analysis, all_statements: tuple[Statement, ...]) -> Iterator[Dataset]:
+    for statement in all_statements:
         if statement.segment is not None and "seg" in analysis.siblings:
             yield from _mask_groups(analysis, statement)
         else:
@@ -217,8 +217,8 @@ def _groups(analysis: Analysis, said: tuple[Statement, ...]) -> Iterator[Dataset
 
 
 def _mask_groups(analysis: Analysis, statement: Statement) -> Iterator[Dataset]:
-    """The segment with its numbers, then its outlines: the largest under the finding's own tracking UID, and each
-    further region under one of its own, since a viewer draws a tracking UID once."""
+    """The segment with its measurements, then its outlines: the largest region with the finding's tracking UID, and
+    each further region with its own, because a viewer draws a tracking UID only once."""
     mask = statement.finding.mask
     if mask is None:
         return
@@ -230,7 +230,7 @@ def _mask_groups(analysis: Analysis, statement: Statement) -> Iterator[Dataset]:
 
 def _segment_group(analysis: Analysis, statement: Statement, left_out: int) -> Dataset:
     spacing = spacing_of(analysis)
-    size = "" if statement.finding.mask is None else area_words(area_of(statement.finding.mask, spacing))
+    size = "" if statement.finding.mask is None else area_text(area_of(statement.finding.mask, spacing))
     remarks = [size, area_remark(spacing), RESEARCH_USE]
     if left_out:
         remarks.insert(0, _left_out(left_out))
@@ -252,7 +252,7 @@ def _segment_group(analysis: Analysis, statement: Statement, left_out: int) -> D
 
 
 def _left_out(count: int) -> str:
-    """How many regions have no outline: those beyond the largest ones, and those much smaller than the largest."""
+    """Text on the regions without an outline: those beyond the maximum number, and very small ones."""
     regions = "1 smaller region is" if count == 1 else f"{count} smaller regions are"
     return f"{regions} not outlined, only in the segmentation."
 
@@ -299,8 +299,8 @@ def _box_group(analysis: Analysis, statement: Statement, box: Box, index: int) -
 
 
 def _image_group(analysis: Analysis, statement: Statement) -> Dataset:
-    """TID 1501: a finding of the whole image. Only a present one is named as a finding, because viewers show that name
-    without its answer."""
+    """TID 1501: a finding of the whole image. Only a present one is coded as a finding, because viewers show its name
+    without the answer."""
     remarks = [remark for remark in (statement.remark, RESEARCH_USE) if remark]
     named = _finding(analysis, statement) if statement.answer == codes.PRESENT else ()
     return container(
@@ -319,18 +319,18 @@ def _image_group(analysis: Analysis, statement: Statement) -> Dataset:
     )
 
 
-def _sentence(words: str) -> str:
-    ended = words if words.endswith((".", "!", "?")) else f"{words}."
+def _sentence(text: str) -> str:
+    ended = text if text.endswith((".", "!", "?")) else f"{text}."
     return ended[:1].upper() + ended[1:]
 
 
 def _status(statement: Statement) -> list[Dataset]:
-    """A finding without a probability was tried and failed."""
+    """The analysis of a finding without a probability has failed."""
     return [coded(codes.SUMMARY_OF_ANALYSES, codes.FAILED)] if statement.finding.probability is None else []
 
 
 def _not_analysed(analysis: Analysis) -> Dataset:
-    """The whole image was not analysed: CID 6042 and the reason, in a group of its own."""
+    """A group for an image that was not analysed: CID 6042 and the reason."""
     not_analysed = analysis.prediction.not_analysed
     reason = _sentence(not_analysed.sentence) if not_analysed is not None else ""
     reason_code = not_analysed.code if not_analysed is not None else ""
@@ -357,7 +357,7 @@ def _tracking(label: str, uid: str) -> list[Dataset]:
 def _finding(analysis: Analysis, statement: Statement) -> list[Dataset]:
     side = side_code(analysis, statement.finding)
     lateral = [] if side is None else [coded(codes.LATERALITY, side, HAS_CONCEPT_MOD)]
-    # Where a manifest tells no organ, the site is what every finding of a chest radiograph has in common.
+    # Without a site in the manifest, the site is the chest.
     site = statement.finding.site or codes.CHEST
     return [
         coded(codes.FINDING_CATEGORY, codes.MORPHOLOGICALLY_ABNORMAL),
@@ -367,7 +367,7 @@ def _finding(analysis: Analysis, statement: Statement) -> list[Dataset]:
 
 
 def _algorithm(statement: Statement) -> list[Dataset]:
-    """TID 4019, with the values of the model's item in Contributing Equipment."""
+    """TID 4019, with the same values as the model's item in Contributing Equipment Sequence."""
     model = statement.model
     return [
         text(codes.ALGORITHM_NAME, model.title if model is not None else statement.finding.model, HAS_CONCEPT_MOD),

@@ -1,7 +1,7 @@
 """Study summary (PS3.16 TID 1500): one report for a complete study.
 
-It says the triage priority, what became of each image, and why an image was not analysed. A revision names the summary
-that it replaces.
+It contains the triage priority, the status of each image, and why an image was not analysed. A revision references the
+summary that it replaces.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from workers.results.content_items import (
 from workers.results.encoder import Equipment
 from workers.results.finding_text import probability_value
 from workers.results.header import RESEARCH_USE, SERIES_OFFSETS, finish, series_description, start_object
-from workers.results.headline import Told, found_sentence, not_analysed_sentence
+from workers.results.headline import NamedFinding, found_sentence, not_analysed_sentence
 from workers.results.identity import Identity
 from workers.results.structured_report import hierarchy, report, set_document, set_root
 
@@ -43,7 +43,7 @@ _NOT_IMAGES = tuple(f"{_IMAGE_STORAGE}{branch}." for branch in (9, 11, 88, 104))
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """An instance of the study: its class, its own UID and its series."""
+    """An instance of the study: SOP class, SOP instance and series."""
 
     sop_class_uid: str
     sop_instance_uid: str
@@ -52,10 +52,10 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class SummaryFinding:
-    """A finding that is present on one image. Negatives are told by the image's own report, with their limits.
+    """A finding that is present on one image. Negatives are in the image's own report, with their limits.
 
-    ``words`` and ``side`` (empty where it is not known) are those of the sentence that stands first; ``implied`` says
-    that the finding only follows from another one, which that sentence names instead.
+    ``words`` and ``side`` (empty if unknown) are its name and side in the report's first sentence; ``implied``: the
+    finding follows from another one, which that sentence names instead.
     """
 
     code: Code
@@ -67,11 +67,11 @@ class SummaryFinding:
 
 @dataclass(frozen=True, slots=True)
 class ImageAccount:
-    """What became of one received image.
+    """Status of one received image.
 
-    ``reason`` is empty for an analysed image, else a sentence; ``failed`` says that its analysis was begun. ``reports``
-    are our objects about it. ``code`` is that of the reason. ``eligible``: it could have been analysed, so it counts: a
-    lateral view does not.
+    ``reason`` is empty for an analysed image, else a sentence, and ``code`` its code. ``failed``: its analysis was
+    started and failed. ``reports`` are the result objects about it. ``eligible``: it counts for the status of the
+    study; a lateral view does not.
     """
 
     image: Reference
@@ -96,7 +96,7 @@ class StudyAccount:
 def study_identity(
     uid_root: str, study_instance_uid: str, account: StudyAccount, pipeline: str, revision: int
 ) -> Identity:
-    """UIDs of a summary: the same account of the same study gives the same UIDs, any other account gives others."""
+    """UIDs of a summary: the same content of the same study gives the same UIDs, other content gives others."""
     digest = hashlib.sha256(repr(account).encode()).hexdigest()
     return Identity(uid_root, study_instance_uid, digest, pipeline, revision)
 
@@ -113,7 +113,7 @@ def encode_summary(
     sr_storage: str = "comprehensive-3d",
     previous: Reference | None = None,
 ) -> Dataset:
-    """Make the summary; ``source`` is the header of any image of the study, ``previous`` the summary it replaces."""
+    """Make the summary; ``source`` is the header of any image of the study, ``previous`` the replaced summary."""
     made = start_object(
         source,
         equipment,
@@ -137,16 +137,16 @@ def encode_summary(
 
 
 def sentence_about(account: StudyAccount) -> str:
-    """The sentence that stands first: what was found on any image, or why none was analysed."""
+    """The first sentence: the findings on all images, or why none was analysed."""
     if not any(item.analysed for item in account.images):
-        telling = max(account.images, key=lambda item: (bool(item.reason), item.failed), default=None)
-        return not_analysed_sentence(*(("", "") if telling is None else (telling.code, telling.reason)))
+        chosen = max(account.images, key=lambda item: (bool(item.reason), item.failed), default=None)
+        return not_analysed_sentence(*(("", "") if chosen is None else (chosen.code, chosen.reason)))
     named = [finding for item in account.images for finding in item.findings if not finding.implied]
     probabilities: dict[tuple[str, str], float] = {}
     for finding in named:
-        place = finding.words or finding.code.meaning.lower(), finding.side
-        probabilities[place] = max(finding.probability, probabilities.get(place, 0.0))
-    return found_sentence(Told(words, side, probability) for (words, side), probability in probabilities.items())
+        key = finding.words or finding.code.meaning.lower(), finding.side
+        probabilities[key] = max(finding.probability, probabilities.get(key, 0.0))
+    return found_sentence(NamedFinding(name, side, probability) for (name, side), probability in probabilities.items())
 
 
 def _references(account: StudyAccount) -> Iterator[Reference]:
@@ -167,7 +167,7 @@ def _instance(item: Reference) -> Dataset:
 
 
 def _study_group(account: StudyAccount, identity: Identity) -> Dataset:
-    words = (
+    comment = (
         f"Triage priority {account.priority}: {account.reason or 'nothing that raises it'}. "
         f"{_counted(account)} Revision {identity.revision}. {RESEARCH_USE}"
     )
@@ -178,14 +178,14 @@ def _study_group(account: StudyAccount, identity: Identity) -> Dataset:
             uid_reference(codes.TRACKING_UNIQUE_IDENTIFIER, identity.uid(KIND, "tracking:study")),
             coded(codes.PRIORITY, PRIORITIES[account.priority]),
             coded(codes.SUMMARY_OF_ANALYSES, _status(account)),
-            text(codes.COMMENT, words),
+            text(codes.COMMENT, comment),
         ],
         template="1501",
     )
 
 
 def _status(account: StudyAccount) -> Code:
-    """CID 6042 of a study; only what could have been analysed counts."""
+    """CID 6042 of a study; only eligible images count."""
     analysed = [item.analysed for item in account.images if item.eligible]
     if any(analysed):
         return codes.SUCCEEDED if all(analysed) else codes.PARTIALLY_SUCCEEDED
@@ -193,13 +193,13 @@ def _status(account: StudyAccount) -> Code:
 
 
 def _counted(account: StudyAccount) -> str:
-    """How many of the images that could be analysed were, in a sentence."""
+    """A sentence with the number of analysed images among the eligible ones."""
     counted = [item.analysed for item in account.images if item.eligible]
     others = len(account.images) - len(counted)
-    words = f"{sum(counted)} of {_images(len(counted))} analysed" if counted else "No image could be analysed"
+    sentence = f"{sum(counted)} of {_images(len(counted))} analysed" if counted else "No image could be analysed"
     if counted and others:
-        words += f"; {_images(others, 'other ')} {'is' if others == 1 else 'are'} not to be analysed"
-    return f"{words}."
+        sentence += f"; {_images(others, 'other ')} {'is' if others == 1 else 'are'} not to be analysed"
+    return f"{sentence}."
 
 
 def _images(number: int, which: str = "") -> str:
@@ -208,7 +208,7 @@ def _images(number: int, which: str = "") -> str:
 
 def _image_group(item: ImageAccount, identity: Identity, index: int) -> Dataset:
     status = codes.SUCCEEDED if item.analysed else codes.FAILED if item.failed else codes.NOT_ATTEMPTED
-    words = "Analysed." if item.analysed else f"Not analysed: {item.reason} This is not a negative result."
+    comment = "Analysed." if item.analysed else f"Not analysed: {item.reason} This is not a negative result."
     return container(
         codes.MEASUREMENT_GROUP,
         [
@@ -216,7 +216,7 @@ def _image_group(item: ImageAccount, identity: Identity, index: int) -> Dataset:
             uid_reference(codes.TRACKING_UNIQUE_IDENTIFIER, identity.uid(KIND, f"tracking:image:{index}")),
             coded(codes.SUMMARY_OF_ANALYSES, status),
             *(evaluation for finding in item.findings for evaluation in _evaluations(finding)),
-            text(codes.COMMENT, words),
+            text(codes.COMMENT, comment),
             _source(item.image),
             *(_evidence(report) for report in item.reports if not is_image(report.sop_class_uid)),
         ],
@@ -229,7 +229,7 @@ def _evidence(item: Reference) -> Dataset:
 
 
 def is_image(sop_class_uid: str) -> bool:
-    """True for a class that an IMAGE item may refer to; a report or presentation state is a COMPOSITE."""
+    """Whether an IMAGE item may reference this class; a report or presentation state needs a COMPOSITE item."""
     return sop_class_uid.startswith(_IMAGE_STORAGE) and not sop_class_uid.startswith(_NOT_IMAGES)
 
 

@@ -14,9 +14,9 @@ from workers.simulation.scenario import MINUTES_PER_DAY, Reading, Scenario
 class Case:
     """One study. Times are minutes; ``arrives`` counts from Monday, 0:00 of the first week.
 
-    ``shows`` is the truth, ``said`` what the algorithm finds (None: it could not be analysed). ``rest`` is the draw
-    that decides how long the reader does other work afterwards, 1 on average: it belongs to the study, so that all
-    policies meet the same.
+    ``shows`` are the true findings, ``detected`` those of the algorithm (None: not analysed). ``rest`` is a random
+    factor, 1 on average, for the reader's other work afterwards. It belongs to the study, so that it is the same under
+    all policies.
     """
 
     number: int
@@ -24,7 +24,7 @@ class Case:
     minutes: float
     rest: float
     shows: frozenset[str]
-    said: frozenset[str] | None
+    detected: frozenset[str] | None
 
 
 def draw_cases(scenario: Scenario, generator: np.random.Generator) -> tuple[Case, ...]:
@@ -33,17 +33,17 @@ def draw_cases(scenario: Scenario, generator: np.random.Generator) -> tuple[Case
     count = len(arrives)
     minutes = _reading_times(scenario.reading, count, generator)
     rests = generator.uniform(0.5, 1.5, count)
-    unreported = generator.random(count) < scenario.not_analysed
+    not_analysed = generator.random(count) < scenario.not_analysed
     chances = generator.random((2, len(scenario.findings), count))
     shows: list[set[str]] = [set() for _ in range(count)]
-    said: list[set[str]] = [set() for _ in range(count)]
+    detected: list[set[str]] = [set() for _ in range(count)]
     for index, finding in enumerate(scenario.findings):
         present = chances[0, index] < finding.prevalence
         seen = chances[1, index] < np.where(present, finding.sensitivity, 1 - finding.specificity)
         for number in np.flatnonzero(present):
             shows[number].add(finding.label)
         for number in np.flatnonzero(seen):
-            said[number].add(finding.label)
+            detected[number].add(finding.label)
     return tuple(
         Case(
             number,
@@ -51,7 +51,7 @@ def draw_cases(scenario: Scenario, generator: np.random.Generator) -> tuple[Case
             float(minutes[number]),
             float(rests[number]),
             frozenset(shows[number]),
-            None if unreported[number] else frozenset(said[number]),
+            None if not_analysed[number] else frozenset(detected[number]),
         )
         for number in range(count)
     )
@@ -72,5 +72,5 @@ def _reading_times(reading: Reading, count: int, generator: np.random.Generator)
 
 
 def is_counted(case: Case, scenario: Scenario) -> bool:
-    """Whether a case comes after the days that only fill the worklist."""
+    """Whether a case arrives after the warm-up days."""
     return case.arrives >= scenario.warm_up_days * MINUTES_PER_DAY

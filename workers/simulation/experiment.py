@@ -1,4 +1,4 @@
-"""A comparison of policies: many replications, in each of which all policies are given the same studies."""
+"""A comparison of policies in many replications; in each of them all policies get the same studies."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from workers.simulation.scenario import Scenario, ScenarioError
 from workers.simulation.turnaround_figures import ALL, MISSED, NONE, Comparison, Figures, figures_of
 
 Progress = Callable[[int, int], None]
-"""Told how many of how many readings of a whole replication are done."""
+"""Called with the number of finished simulations and their total number."""
 
 _Sample = dict[str, dict[str, list[np.ndarray]]]
 
 
 def compare(scenario: Scenario, rules: Triage, *, seed: int, replications: int, progress: Progress) -> Comparison:
-    """Read the studies of ``replications`` replications under each policy.
+    """Simulate the studies of ``replications`` replications under each policy.
 
     Raises:
-        ScenarioError: The readers cannot keep up, or there is no study with a finding that ``rules`` call critical.
+        ScenarioError: The readers cannot keep up, or there is no study with a critical finding of ``rules``.
     """
     if scenario.load >= 1:
-        raise ScenarioError(f"the readers cannot keep up: {scenario.load:.0%} of what they can read arrives")
+        raise ScenarioError(f"the readers cannot keep up: the load is {scenario.load:.0%} of their capacity")
     labels = [finding.label for finding in scenario.findings]
     critical = [label for label in labels if label in rules.critical]
     if not critical:
-        raise ScenarioError("no finding of the scenario is among triage.critical; there is nothing to put first")
+        raise ScenarioError("no finding of the scenario is in triage.critical; there is nothing to prioritise")
     compared = policies(scenario, rules)
     sample: _Sample = {name: defaultdict(list) for name in compared}
     generators = np.random.default_rng(seed).spawn(replications)
@@ -47,9 +47,9 @@ def compare(scenario: Scenario, rules: Triage, *, seed: int, replications: int, 
 
 
 def _groups(cases: Sequence[Case], scenario: Scenario, labels: Sequence[str], critical: str) -> dict[str, np.ndarray]:
-    """Numbers of the cases of each group: by what a study shows in truth, and the critical ones that were missed."""
+    """Numbers of the cases of each group: by the true findings, and the critical ones that were missed."""
     counted = [case for case in cases if is_counted(case, scenario)]
-    missed = [case for case in counted if critical in case.shows and critical not in (case.said or ())]
+    missed = [case for case in counted if critical in case.shows and critical not in (case.detected or ())]
     groups = {label: [case for case in counted if label in case.shows] for label in labels}
     groups |= {f"{critical}, {MISSED}": missed}
     groups |= {NONE: [case for case in counted if not case.shows], ALL: counted}
@@ -63,7 +63,7 @@ def _comparison(sample: _Sample, critical: str, seed: int) -> Comparison:
         found[name] = {group: figures_of(parts) for group, parts in filled.items() if parts}
     first = next(iter(sample.values()))
     if critical not in next(iter(found.values())):
-        raise ScenarioError(f"not one study showed {critical}; simulate more days or more studies")
+        raise ScenarioError(f"no study had {critical}; simulate more days or more studies")
     percents = np.arange(101)
     return Comparison(
         replications=len(first[ALL]),

@@ -1,8 +1,8 @@
-"""A scenario from what a node has seen itself; what it cannot have seen stays as in the scenario it starts from.
+"""A scenario from the observations of a node; values that it cannot observe are those of a base scenario.
 
-Seen are: arrivals by hour, the share that was not analysed, how often each finding is reported, who reports in which
-hour, and the time between two reports of one person. Not to be seen are sensitivity and specificity (so the prevalence
-is worked out with those of the scenario) and how much of their time readers give to this worklist.
+Observed are arrivals by hour, the share not analysed, the share of positives for each finding, the number of people who
+report in each hour, and the time between two reports of one person. Not observed are sensitivity and specificity (the
+prevalence is computed with those of the base scenario) and the share of readers' time for this worklist.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from workers.simulation.scenario import HOURS, Reading, Scenario, ScenarioError,
 
 _FEWEST_STUDIES = 200
 _FEWEST_REPORTS = 100
-# A longer time between two reports was no reading: the person did something else in between.
+# A longer time between two reports includes other work.
 _LONGEST_READING = timedelta(minutes=15)
-# Reports that came from another system name no reader.
+# Reports from other systems do not name the reader.
 _NOT_READERS = ("dicom:", "hl7")
 _SATURDAY = 5
 
@@ -28,14 +28,14 @@ _Slot = tuple[bool, int]
 
 
 def scenario_from(seen: Observation, base: Scenario) -> Scenario:
-    """Put into ``base`` what ``seen`` tells. Hours are those of this machine's time zone.
+    """Replace the observed values in ``base``. Hours are in this machine's time zone.
 
     Raises:
-        ScenarioError: There are too few studies to say anything.
+        ScenarioError: There are too few studies.
     """
     if len(seen.arrivals) < _FEWEST_STUDIES:
         raise ScenarioError(
-            f"the database has {len(seen.arrivals)} studies of this time that came to their end; "
+            f"the database has {len(seen.arrivals)} complete studies of this time; "
             f"at least {_FEWEST_STUDIES} are needed (--observed-days looks further back)"
         )
     days = _days(seen.since, seen.until)
@@ -58,7 +58,7 @@ def _slot(at: datetime) -> _Slot:
 
 
 def _days(since: datetime, until: datetime) -> dict[bool, int]:
-    """How many working days and how many days of weekends lie between."""
+    """Numbers of working days and weekend days in this time."""
     first, last = since.astimezone().date(), until.astimezone().date()
     days = [first + timedelta(days=number) for number in range(max((last - first).days, 1))]
     weekend = sum(day.weekday() >= _SATURDAY for day in days)
@@ -73,7 +73,7 @@ def _per_hour(counts: Counter[_Slot], days: dict[bool, int]) -> Week:
 
 
 def _finding(one: SimulatedFinding, seen: Observation) -> SimulatedFinding:
-    """Work the prevalence out from the share of positives (Rogan and Gladen)."""
+    """Compute the prevalence from the share of positives (Rogan and Gladen)."""
     share = seen.positives.get(one.label, 0) / max(seen.analysed, 1)
     skill = one.sensitivity + one.specificity - 1
     prevalence = (share + one.specificity - 1) / skill if skill > 0 else share
@@ -81,7 +81,7 @@ def _finding(one: SimulatedFinding, seen: Observation) -> SimulatedFinding:
 
 
 def _readers(reports: Iterable[tuple[str, datetime]], days: dict[bool, int]) -> Week:
-    """How many people report in an hour, on average, rounded; one at least where anybody ever does."""
+    """Mean number of people who report in each hour, rounded; at least one if anybody ever does."""
     present: set[tuple[str, date, _Slot]] = {(reader, at.astimezone().date(), _slot(at)) for reader, at in reports}
     counts = Counter(slot for _, _, slot in present)
 
@@ -93,7 +93,7 @@ def _readers(reports: Iterable[tuple[str, datetime]], days: dict[bool, int]) -> 
 
 
 def _reading(reports: Iterable[tuple[str, datetime]], base: Reading) -> Reading:
-    """Time between two reports of one person, where it is short enough to be the reading of the second."""
+    """Reading time from the time between two reports of one person, if it is short enough."""
     times: defaultdict[str, list[datetime]] = defaultdict(list)
     for reader, at in reports:
         times[reader].append(at)

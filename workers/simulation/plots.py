@@ -1,4 +1,4 @@
-"""Plots of a comparison as SVG text: bars with their intervals, and how many are reported after how long."""
+"""Plots of a comparison as SVG text: bars with intervals, and curves of the share that is reported over time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from math import floor, log10
 
 from workers.simulation.turnaround_figures import Comparison, Estimate
 
-# Okabe and Ito's colours, which people with any colour vision tell apart.
+# Okabe and Ito's colours, which are distinguishable with any colour vision.
 COLOURS = ("#595959", "#0072b2", "#e69f00", "#009e73")
 _DASHES = ("", 'stroke-dasharray="7 3"', 'stroke-dasharray="2 3"', "")
 _WIDTH, _LEFT, _RIGHT, _TOP = 760, 210, 60, 10
@@ -17,7 +17,7 @@ _PLOT = _WIDTH - _LEFT - _RIGHT
 
 
 def bars(title: str, groups: Mapping[str, Mapping[str, Estimate]]) -> str:
-    """Horizontal bars in minutes: a block for each group, in it a bar for each policy with its 95 % interval."""
+    """Horizontal bars in minutes: a block for each group with a bar for each policy and its 95 % interval."""
     longest = max(one.high for block in groups.values() for one in block.values())
     scale = _PLOT / nice_top(longest)
     parts: list[str] = []
@@ -36,9 +36,9 @@ def bars(title: str, groups: Mapping[str, Mapping[str, Estimate]]) -> str:
 def _bar(y: float, colour: str, name: str, one: Estimate, scale: float) -> str:
     end, low, high = (_LEFT + max(value, 0.0) * scale for value in (one.mean, one.low, one.high))
     middle = y + _BAR / 2 - 1
-    words = f"{name}: {one.mean:.1f} min (95 % interval {one.low:.1f} to {one.high:.1f})"
+    tooltip = f"{name}: {one.mean:.1f} min (95 % interval {one.low:.1f} to {one.high:.1f})"
     return (
-        f'<g><title>{escape(words)}</title><rect x="{_LEFT}" y="{y:.1f}" width="{end - _LEFT:.1f}" '
+        f'<g><title>{escape(tooltip)}</title><rect x="{_LEFT}" y="{y:.1f}" width="{end - _LEFT:.1f}" '
         f'height="{_BAR - 2}" fill="{colour}"/>'
         f'<path d="M{low:.1f} {middle:.1f}H{high:.1f}" stroke="#000" stroke-width="1.2"/>'
         f'<text x="{high + 5:.1f}" y="{middle + 4:.1f}" class="value">{one.mean:.0f}</text></g>'
@@ -46,9 +46,9 @@ def _bar(y: float, colour: str, name: str, one: Estimate, scale: float) -> str:
 
 
 def curves(title: str, comparison: Comparison) -> str:
-    """For each policy, the share of critical studies that are reported within so many minutes."""
+    """For each policy, the share of critical studies that are reported within a number of minutes."""
     height = 260
-    # The longest tenth of a percent would squeeze everything else to the left.
+    # With the longest percent the rest of the curve would be too narrow.
     top = nice_top(max(curve[99] for curve in comparison.curve.values()))
     parts = []
     for colour, dashes, curve in zip(COLOURS, _DASHES, comparison.curve.values(), strict=False):
@@ -65,7 +65,7 @@ def curves(title: str, comparison: Comparison) -> str:
 
 
 def legend(policies: Sequence[str]) -> str:
-    """Which colour is which policy, as HTML."""
+    """The legend of colours and policies, as HTML."""
     items = (
         f'<li><span class="swatch" style="background:{colour}"></span>{escape(name)}</li>'
         for colour, name in zip(COLOURS, policies, strict=False)
@@ -74,7 +74,7 @@ def legend(policies: Sequence[str]) -> str:
 
 
 def nice_top(value: float) -> float:
-    """The end of an axis that holds ``value``, such that each quarter of it is a number that reads well."""
+    """The end of an axis that contains ``value``, such that each quarter of it is a round number."""
     if value <= 0:
         return 4.0
     size: float = 10.0 ** floor(log10(value / 4))

@@ -1,7 +1,7 @@
-"""The orders in which a worklist may be read.
+"""Policies: the orders in which a worklist may be read.
 
-A policy says for each study from when on it has which place: pairs of a minute and a key, and the smallest key in the
-list is read next. Nothing else differs between two policies.
+A policy returns the positions of a study over time: pairs of a minute and a sort key. The study with the smallest key
+is read next. Policies differ in nothing else.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from workers.simulation.scenario import Scenario
 from workers.triage import decide
 
 Key = tuple[float, float, int]
-Place = tuple[float, Key]
-Policy = Callable[[Case], tuple[Place, ...]]
+Position = tuple[float, Key]
+Policy = Callable[[Case], tuple[Position, ...]]
 
 FIRST_COME = "first come, first served"
 PRIORITY = "priority"
@@ -25,27 +25,27 @@ MAXIMUM_WAIT = "priority, maximum wait"
 OURS = "due time"
 
 _RANK = {Priority.CRITICAL: 0.0, Priority.URGENT: 1.0, Priority.ROUTINE: 2.0}
-# Any Monday will do: only differences count.
+# Any Monday: only differences matter.
 _MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
 
 
 def policies(scenario: Scenario, rules: Triage) -> dict[str, Policy]:
-    """The policies to compare, by name. ``rules`` are the site's own."""
+    """The policies to compare, by name. ``rules`` are the triage settings of the site."""
 
-    def _first_come(case: Case) -> tuple[Place, ...]:
+    def _first_come(case: Case) -> tuple[Position, ...]:
         return ((case.arrives, (0.0, case.arrives, case.number)),)
 
-    def _priority(case: Case) -> tuple[Place, ...]:
+    def _priority(case: Case) -> tuple[Position, ...]:
         known_at = case.arrives + scenario.analysis_minutes
         rank = _RANK[decide(_facts(case, waiting=False), rules, _MONDAY).priority]
         unknown = (case.arrives, (_RANK[Priority.ROUTINE], case.arrives, case.number))
         return (unknown, (known_at, (rank, case.arrives, case.number)))
 
-    def _maximum_wait(case: Case) -> tuple[Place, ...]:
+    def _maximum_wait(case: Case) -> tuple[Position, ...]:
         highest = (_RANK[Priority.CRITICAL], case.arrives, case.number)
         return (*_priority(case), (case.arrives + scenario.maximum_wait_minutes, highest))
 
-    def _due(case: Case) -> tuple[Place, ...]:
+    def _due(case: Case) -> tuple[Position, ...]:
         known_at = case.arrives + scenario.analysis_minutes
         before, after = (_due_key(case, rules, waiting=waiting) for waiting in (True, False))
         return ((case.arrives, before), (known_at, after))
@@ -54,21 +54,21 @@ def policies(scenario: Scenario, rules: Triage) -> dict[str, Policy]:
 
 
 def _due_key(case: Case, rules: Triage, *, waiting: bool) -> Key:
-    """Where the node itself puts the study: its worklist is ordered by ``due_at`` and then by row."""
+    """Sort key of the node's own worklist: ``due_at``, then the order of arrival."""
     facts = _facts(case, waiting=waiting)
     due_at = decide(facts, rules, facts.first_received_at).due_at
     return ((due_at - _MONDAY).total_seconds() / 60, case.arrives, case.number)
 
 
 def _facts(case: Case, *, waiting: bool) -> StudyFacts:
-    """The study as the node's triage sees it: one image, waiting for its analysis or done with it."""
-    not_analysed = case.said is None and not waiting
+    """The input of the node's triage: one image, before or after its analysis."""
+    not_analysed = case.detected is None and not waiting
     return StudyFacts(
         study_id=case.number,
         first_received_at=_MONDAY + timedelta(minutes=case.arrives),
         stat=False,
         hospital_priority=None,
-        findings=() if waiting or case.said is None else tuple(_finding(label) for label in sorted(case.said)),
+        findings=() if waiting or case.detected is None else tuple(map(_finding, sorted(case.detected))),
         jobs_waiting=int(waiting),
         jobs_done=int(not waiting),
         jobs_failed=0,

@@ -1,7 +1,7 @@
-"""The reading room: a discrete-event simulation of readers who always take the first of the list.
+"""The reading room: a discrete-event simulation of readers who always read the first study of the list.
 
-Events are a study that gets a (new) place in the list, a reader who comes back from a study, and the full hour, when
-other readers may be on duty. A reader who has begun a study finishes it.
+Events are a new position of a study in the list, a reader who becomes free, and the full hour, when the number of
+readers on duty may change. A reader who has started a study finishes it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def turnarounds(cases: Sequence[Case], policy: Policy, scenario: Scenario) -> tu
 
 
 class _Room:
-    """The list, and the readers who are busy; ``now`` never goes back."""
+    """The list and the busy readers; ``now`` never decreases."""
 
     def __init__(self, cases: Sequence[Case], scenario: Scenario) -> None:
         self._cases = cases
@@ -44,13 +44,13 @@ class _Room:
         self.reported = [0.0] * len(cases)
 
     def place(self, number: int, key: Key) -> None:
-        """Give a study its place, unless it has been taken; an older place of it no longer counts."""
+        """Set the position of a study that is not being read; it replaces an earlier position."""
         if not self.reported[number]:
             self._places[number] = key
             heappush(self._list, (key, number))
 
     def work_until(self, minute: float) -> None:
-        """Let the readers work; afterwards it is ``minute``."""
+        """Simulate the readers up to ``minute``."""
         while True:
             step = min(self._back_at[0] if self._back_at else minute, self._next_hour(), minute)
             self.now = step
@@ -64,7 +64,7 @@ class _Room:
         return (self.now // _HOUR + 1) * _HOUR
 
     def assign(self, minute: float) -> None:
-        """Give the first of the list to each reader who is free."""
+        """Assign the first study of the list to each free reader."""
         on_duty = int(self._scenario.readers.at(minute))
         while len(self._back_at) < on_duty and (number := self._first()) is not None:
             self._read(number, minute)

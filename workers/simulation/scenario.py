@@ -1,7 +1,7 @@
-"""What a reading room is like: when studies come, who reads, how long it takes, and how good the algorithm is.
+"""Scenario of a reading room: arrivals, readers, reading times, and the performance of the algorithm.
 
-A scenario is a TOML file with the keys below; ``literature.toml`` beside this module is the default. Hours are those of
-the clock on the wall, the first one begins at midnight; a week begins on Monday.
+A scenario is a TOML file with the keys below; ``literature.toml`` beside this module is the default. Hours are in local
+time and the first one begins at midnight; a week begins on Monday.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ _SATURDAY = 5
 
 
 class ScenarioError(ValueError):
-    """The scenario cannot be used; the message names each key and what is wrong with it."""
+    """The scenario cannot be used; the message names each key with its error."""
 
 
 def _a_day(values: tuple[float, ...]) -> tuple[float, ...]:
     if len(values) != HOURS:
         raise ValueError(f"{HOURS} numbers are needed, one for each hour from midnight, not {len(values)}")
     if min(values) < 0:
-        raise ValueError("no hour may have less than nothing")
+        raise ValueError("no hour may have a negative number")
     return values
 
 
 def _shares(values: tuple[float, ...]) -> tuple[float, ...]:
     if min(_a_day(values)) <= 0 or max(values) > 1:
-        raise ValueError("a share is above 0 and at most 1")
+        raise ValueError("a share must be above 0 and at most 1")
     return values
 
 
@@ -54,7 +54,7 @@ class Week(_Part):
     """Saturday and Sunday."""
 
     def at(self, minute: float) -> float:
-        """The number that holds ``minute`` minutes after Monday, 0:00."""
+        """The number for the time ``minute`` minutes after Monday, 0:00."""
         day, of_day = divmod(minute, MINUTES_PER_DAY)
         hours = self.weekend if int(day) % 7 >= _SATURDAY else self.weekday
         return hours[int(of_day // 60)]
@@ -70,7 +70,7 @@ class ShareWeek(Week):
 
 
 class Reading(_Part):
-    """How long it takes to read and report a study: log-normal, in minutes."""
+    """Time to read and report a study: log-normal, in minutes."""
 
     mean_minutes: float = Field(gt=0)
     """Mean."""
@@ -79,43 +79,43 @@ class Reading(_Part):
 
 
 class SimulatedFinding(_Part):
-    """A finding: how common it is, and how well the algorithm sees it."""
+    """A finding: its prevalence, and the performance of the algorithm."""
 
     label: str = Field(min_length=1)
     """Label, as in triage.critical and triage.urgent."""
     prevalence: Fraction
-    """Share of studies that show it."""
+    """Share of studies with the finding."""
     sensitivity: Fraction
-    """Share of those in which the algorithm says so."""
+    """Share of the studies with the finding in which the algorithm detects it."""
     specificity: Fraction
-    """Share of the others in which the algorithm says that it is absent."""
+    """Share of the studies without the finding in which the algorithm does not detect it."""
 
 
 class Scenario(_Part):
     """A reading room."""
 
     title: str = Field(min_length=1)
-    """How reports call it."""
+    """Title in reports."""
     days: int = Field(ge=1)
     """Days that are counted in each replication."""
     warm_up_days: int = Field(ge=0)
-    """Days before them that fill the worklist and are not counted."""
+    """Days at the beginning that fill the worklist and are not counted."""
     analysis_minutes: float = Field(ge=0)
-    """From the arrival of a study until its findings are known."""
+    """Time from the arrival of a study until its findings are known."""
     not_analysed: Fraction
     """Share of studies that the algorithm cannot analyse."""
     maximum_wait_minutes: float = Field(gt=0)
     """Rule of the policy "priority with a maximum wait": after this time a study gets the highest priority."""
     arrivals: Week
-    """Studies an hour."""
+    """Studies per hour."""
     readers: Week
-    """Readers on duty; part of a reader counts as none."""
+    """Readers on duty; fractions are rounded down."""
     attention: ShareWeek
-    """Share of a reader's time that radiographs of this worklist get; the rest goes to other work."""
+    """Share of a reader's time for this worklist; the rest is other work."""
     reading: Reading
     """Time for one study."""
     findings: tuple[SimulatedFinding, ...]
-    """Findings; each comes independently of the others."""
+    """Findings; they are independent of each other."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Scenario:
@@ -123,12 +123,12 @@ class Scenario(_Part):
         if len(set(labels)) != len(labels):
             raise ValueError("findings: two of them have the same label")
         if max(*self.readers.weekday, *self.readers.weekend) < 1:
-            raise ValueError("readers: somebody must read at some time of the week")
+            raise ValueError("readers: at least one reader is needed at some time of the week")
         return self
 
     @property
     def load(self) -> float:
-        """Work that arrives in a week as a share of what the readers can do; at 1 the list never ends."""
+        """Work that arrives in a week as a share of the readers' capacity; at 1 the list grows without end."""
         hours = [(day, hour) for day in range(7) for hour in range(HOURS)]
         minutes = [(day * HOURS + hour) * 60.0 for day, hour in hours]
         work = sum(self.arrivals.at(minute) for minute in minutes) * self.reading.mean_minutes

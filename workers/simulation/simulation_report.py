@@ -1,4 +1,4 @@
-"""What is kept of a simulation: numbers as JSON, and one HTML file that needs nothing but a browser."""
+"""The report of a simulation: figures as JSON, and a self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _MEASURES: tuple[tuple[str, Callable[[Figures], Estimate]], ...] = (
 
 
 def metrics_json(comparison: Comparison, scenario: Scenario, rules: Triage) -> str:
-    """Everything that was found, and everything that it depends on, as JSON."""
+    """All figures with the scenario and the settings, as JSON."""
     content: dict[str, Any] = {
         "notice": NOTICE,
         "unit": "minutes from arrival to report",
@@ -57,7 +57,7 @@ def minutes_of(rules: Triage) -> dict[str, Any]:
 
 
 def html_report(comparison: Comparison, scenario: Scenario, rules: Triage, command: str) -> str:
-    """The whole report; ``command`` is what was typed to make it."""
+    """The whole HTML report; ``command`` is the command that made it."""
     limits = "; ".join(
         f"{name.replace('_', ' ')}: {', '.join(value) if isinstance(value, tuple) else format(value, 'g')}"
         for name, value in minutes_of(rules).items()
@@ -67,7 +67,7 @@ def html_report(comparison: Comparison, scenario: Scenario, rules: Triage, comma
         f'<p class="notice">{NOTICE}</p>',
         f"<p>{comparison.replications} replications of {scenario.days} days, seed {comparison.seed}. "
         "Every policy reads the same studies. Turnaround runs from the arrival of a study to its report.</p>",
-        f"<p>{escape(in_short(comparison))}</p>",
+        f"<p>{escape(summary_text(comparison))}</p>",
         f"<p>Rules of the policy by due time: {escape(limits)}.</p>",
         legend(tuple(comparison.figures)),
         *_plots(comparison),
@@ -87,13 +87,13 @@ def html_report(comparison: Comparison, scenario: Scenario, rules: Triage, comma
 def _plots(comparison: Comparison) -> list[str]:
     parts = []
     for name, measure in _MEASURES:
-        title = f"{name} turnaround by what a study shows"
+        title = f"{name} turnaround by finding"
         groups = {
             group: {policy: measure(found[group]) for policy, found in comparison.figures.items() if group in found}
             for group in comparison.groups
         }
         parts += [f"<h2>{title}</h2>", bars(title, groups)]
-    title = f"Studies with {comparison.critical.replace('_', ' ')} that are reported within so many minutes"
+    title = f"Studies with {comparison.critical.replace('_', ' ')} that are reported within a number of minutes"
     return [*parts, f"<h2>{title}</h2>", curves(title, comparison)]
 
 
@@ -102,7 +102,7 @@ def _table(comparison: Comparison) -> str:
     for group in comparison.groups:
         for policy, found in comparison.figures.items():
             if group in found:
-                cells = "".join(f"<td>{words(measure(found[group]))}</td>" for _, measure in _MEASURES)
+                cells = "".join(f"<td>{interval_text(measure(found[group]))}</td>" for _, measure in _MEASURES)
                 rows.append(
                     f"<tr><td>{escape(group)}</td><th scope='row' class='left'>{escape(policy)}</th>{cells}"
                     f"<td>{found[group].extreme:.0f}</td></tr>"
@@ -115,19 +115,19 @@ def _table(comparison: Comparison) -> str:
     )
 
 
-def in_short(comparison: Comparison) -> str:
-    """The two figures by which the policy by due time is analysed, in a sentence."""
+def summary_text(comparison: Comparison) -> str:
+    """The two main figures of the policy by due time, in a sentence."""
     found, critical = comparison.figures, comparison.critical
     sooner = found[OURS][critical].mean.mean / found[PRIORITY][critical].mean.mean
     longer = found[OURS][ALL].longest.mean / found[FIRST_COME][ALL].longest.mean
     plain = found[PRIORITY][ALL].longest.mean / found[FIRST_COME][ALL].longest.mean
     return (
-        f"By due time a study with {critical.replace('_', ' ')} is reported after {sooner:.2f} times what plain "
-        f"priority takes, and the longest wait is {longer:.2f} times that of first come, first served "
+        f"By due time the mean turnaround of studies with {critical.replace('_', ' ')} is {sooner:.2f} times that of "
+        f"plain priority, and the longest wait is {longer:.2f} times that of first come, first served "
         f"(plain priority: {plain:.2f})."
     )
 
 
-def words(one: Estimate) -> str:
+def interval_text(one: Estimate) -> str:
     """An estimate with its interval: ``35.6 (33.1 to 38.1)``."""
     return f"{one.mean:.1f} ({one.low:.1f} to {one.high:.1f})"

@@ -16,7 +16,7 @@ MISSED = "not found"
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean over replications and its 95 % interval (Student's t); with one replication the interval is the mean."""
+    """A mean over replications with its 95 % interval (Student's t); with one replication the interval is the mean."""
 
     mean: float
     low: float
@@ -27,8 +27,8 @@ class Estimate:
 class Figures:
     """Turnaround in minutes of one group of studies under one policy.
 
-    Each estimate is a mean over the replications: of their means, their 95th percentiles and their longest. ``extreme``
-    is the longest of all.
+    Each estimate is a mean over the replications: of their means, 95th percentiles and maxima. ``extreme`` is the
+    maximum over all replications.
     """
 
     mean: Estimate
@@ -39,10 +39,10 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What a simulation has found.
+    """Result of a simulation.
 
-    ``figures`` is keyed by policy and then by group, ``studies`` has the number of studies of each group, and ``curve``
-    the 0th, 1st, … 100th percentile of every critical study's turnaround by policy, over all replications.
+    ``figures`` is keyed by policy and then by group. ``studies`` has the number of studies of each group. ``curve`` has
+    the 0th, 1st, … 100th percentile of the turnaround of critical studies by policy, over all replications.
     """
 
     replications: int
@@ -55,7 +55,7 @@ class Comparison:
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Estimate a mean from one value a replication."""
+    """Estimate a mean from one value for each replication."""
     mean = fmean(values)
     if len(values) < 2:
         return Estimate(mean, mean, mean)
@@ -66,7 +66,7 @@ def estimate(values: Sequence[float]) -> Estimate:
 def student_t(freedom: int) -> float:
     """The 97.5 % quantile of Student's t: exact for one and two degrees of freedom, else from the normal one.
 
-    The expansion is that of Abramowitz and Stegun 26.7.5, right to 0.02 from three degrees of freedom on.
+    The expansion is Abramowitz and Stegun 26.7.5, exact to 0.02 from three degrees of freedom on.
     """
     exact = {1: 12.7062, 2: 4.3027}
     if freedom in exact:
@@ -82,7 +82,7 @@ def student_t(freedom: int) -> float:
 
 
 def figures_of(replications: Sequence[np.ndarray]) -> Figures:
-    """Figures of one group under one policy; each array holds the turnarounds of one replication, none is empty."""
+    """Figures of one group under one policy; each array has the turnarounds of one replication and is not empty."""
     longest = [float(one.max()) for one in replications]
     return Figures(
         mean=estimate([float(one.mean()) for one in replications]),

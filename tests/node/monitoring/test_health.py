@@ -51,7 +51,7 @@ def test_a_destination_must_offer_what_verifies_it(serving: Callable[..., int], 
     )
     found = check_destination(Settings(), destination(unable, verification))
     assert not found.ok
-    assert "does not offer" in found.found
+    assert "does not support" in found.found
     assert "destinations[].verification" in found.remedy
 
 

@@ -150,7 +150,7 @@ def test_one_bad_object_does_not_take_the_others_with_it(
     broken = outgoing("1.2.3.8")
     broken.path.write_bytes(b"no DICOM at all")
     group = [outgoing("1.2.3.1"), gone, broken, outgoing("1.2.3.2")]
-    expected = [Verdict.NOT_ELIGIBLE, Verdict.NOT_ELIGIBLE, Verdict.NOT_ELIGIBLE, Verdict.SENT]
+    expected = [Verdict.REJECTED, Verdict.REJECTED, Verdict.REJECTED, Verdict.SENT]
     assert verdicts(Dimse().send(at(scp.port), "PLEURA", group)) == expected
 
 
@@ -159,8 +159,8 @@ def test_a_class_that_the_peer_does_not_take_is_refused(
 ) -> None:
     scp = peer(0x0000, classes=(CR,))
     group = [outgoing("1.2.3.2", SEG), outgoing("1.2.3.1")]
-    assert verdicts(Dimse().send(at(scp.port), "PLEURA", group)) == [Verdict.NOT_ELIGIBLE, Verdict.SENT]
-    assert verdicts(Dimse().send(at(scp.port), "PLEURA", group[:1])) == [Verdict.NOT_ELIGIBLE]
+    assert verdicts(Dimse().send(at(scp.port), "PLEURA", group)) == [Verdict.REJECTED, Verdict.SENT]
+    assert verdicts(Dimse().send(at(scp.port), "PLEURA", group[:1])) == [Verdict.REJECTED]
 
 
 def test_an_abort_in_the_middle_is_worth_another_attempt(
@@ -214,11 +214,11 @@ def test_a_peer_that_hangs_in_the_middle_is_unreachable(tmp_path: Path, rows: in
         (0x0210, Verdict.RETRY),
         (0x0213, Verdict.LATER),
         (0x0111, Verdict.DUPLICATE),
-        (0xA900, Verdict.NOT_ELIGIBLE),
-        (0xC000, Verdict.NOT_ELIGIBLE),
-        (0xCFFF, Verdict.NOT_ELIGIBLE),
-        (0x0122, Verdict.NOT_ELIGIBLE),
-        (0x0124, Verdict.NOT_ELIGIBLE),
+        (0xA900, Verdict.REJECTED),
+        (0xC000, Verdict.REJECTED),
+        (0xCFFF, Verdict.REJECTED),
+        (0x0122, Verdict.REJECTED),
+        (0x0124, Verdict.REJECTED),
         (None, Verdict.RETRY),
     ],
 )

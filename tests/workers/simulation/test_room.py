@@ -112,11 +112,11 @@ def test_drawn_cases_are_as_the_scenario_says() -> None:
     positive = [one for one in cases if one.shows]
     assert len(cases) / (202 * 24) == pytest.approx(6, rel=0.03)
     assert len(positive) / len(cases) == pytest.approx(0.2, rel=0.05)
-    assert np.mean([one.said is None for one in cases]) == pytest.approx(0.1, rel=0.1)
-    assert np.mean([bool(one.said) for one in positive if one.said is not None]) == pytest.approx(0.9, rel=0.03)
-    assert np.mean([bool(one.said) for one in cases if not one.shows and one.said is not None]) == pytest.approx(
-        0.1, rel=0.1
-    )
+    assert np.mean([one.detected is None for one in cases]) == pytest.approx(0.1, rel=0.1)
+    assert np.mean([bool(one.detected) for one in positive if one.detected is not None]) == pytest.approx(0.9, rel=0.03)
+    assert np.mean(
+        [bool(one.detected) for one in cases if not one.shows and one.detected is not None]
+    ) == pytest.approx(0.1, rel=0.1)
     assert np.mean([one.minutes for one in cases]) == pytest.approx(2.0, rel=0.03)
     assert np.std([one.minutes for one in cases]) == pytest.approx(1.0, rel=0.05)
     assert [one.number for one in cases] == list(range(len(cases)))
