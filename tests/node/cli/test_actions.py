@@ -93,7 +93,7 @@ def test_priority(run: Run, engine: Engine, study: str) -> None:
     assert (
         "study #1 (patient P1, accession A1, of an unknown date) is critical" in run("priority", study, "urgent").output
     )
-    assert "ask for more than that" in run("priority", study, "routine").output
+    assert "require a higher priority" in run("priority", study, "routine").output
     assert study_facts(database, 1).hospital_priority is Priority.ROUTINE
     assert run("priority", study, "by-triage").exit_code == 0
     assert study_facts(database, 1).hospital_priority is None

@@ -132,7 +132,7 @@ def test_bundled_and_configured_models_stay(run: Run, config: Path, offered: Pat
 
 
 def test_a_switch_is_remembered_with_who_and_why(run: Run, config: Path) -> None:
-    assert "`pleura serve` makes it" in run("models", "off", "chest-classifier").stderr
+    assert "`pleura serve` creates it" in run("models", "off", "chest-classifier").stderr
     migrate(connect(load(config).database_url))
     done = run("models", "off", "chest-classifier", "--reason", "drift since the new detector")
     assert done.exit_code == 0, done.output
@@ -145,7 +145,7 @@ def test_a_switch_is_remembered_with_who_and_why(run: Run, config: Path) -> None
 
 def test_the_gate_and_models_that_do_not_run_cannot_be_switched(run: Run, config: Path, offered: Path) -> None:
     migrate(connect(load(config).database_url))
-    assert "is the gate" in run("models", "off", "chest-gate").stderr
+    assert "is the input quality check" in run("models", "off", "chest-gate").stderr
     run("models", "add", str(offered), "--manifest", str(manifest(offered, "foreign")))
     assert "does not run foreign" in run("models", "activate", "foreign").stderr
     assert "there is no model 'nobody'" in run("models", "activate", "nobody").stderr

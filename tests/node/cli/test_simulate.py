@@ -81,4 +81,4 @@ def test_from_the_database(config: Path, room: Path) -> None:
         outcome = record_instance(database, received, not_eligible, "pipeline", now - timedelta(hours=number))
         assert len(outcome.job_ids) == (0 if not_eligible else 1)
     # Only the refused ones have come to their end; the others still wait for their analysis.
-    assert "has 20 studies" in _simulate(config, "--scenario", str(room), "--observed").output
+    assert "has 20 complete studies" in _simulate(config, "--scenario", str(room), "--observed").output

@@ -107,7 +107,7 @@ def test_retry_queues_a_failed_job_even_while_the_broker_is_down(run: Run, datab
     job_id = _failed_job(database)
     result = run("retry", "1.2.3")
     assert "1 jobs and 0 deliveries are queued again" in result.output
-    assert "the scheduler will enqueue" in result.output
+    assert "the scheduler enqueues them" in result.output
     detail = database.read(study_details.study_detail, 1)
     assert [(job.id, job.state) for job in detail.jobs] == [(job_id, JobState.QUEUED)]
     assert detail.events[-1].actor.startswith("cli:")

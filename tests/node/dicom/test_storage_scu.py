@@ -89,7 +89,7 @@ def test_a_class_that_the_peer_does_not_take_is_told_and_the_rest_is_sent(stores
     files, _ = find_files([tmp_path / "strange.dcm", _sample()])
     first, second = send_files(files, storescp)
     assert not first.accepted
-    assert "does not take" in first.reason
+    assert "does not accept" in first.reason
     assert second.accepted
 
 

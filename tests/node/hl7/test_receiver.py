@@ -22,7 +22,7 @@ from db.engine import connect, migrate
 from db.queries import study_details
 from db.queries.worklist import ReadingList
 from db.records import Priority
-from node.hl7.interpretation import understand
+from node.hl7.interpretation import interpret
 from node.hl7.receiver import Receiver
 from tests.commands import record_instance, study_facts
 from tests.db.examples import NOW, finished, received, record, study_of
@@ -279,7 +279,7 @@ SEGMENTS = st.builds(
 def test_whatever_comes_is_understood_or_refused(kind: str, segments: list[str]) -> None:
     raw = message(kind, "M1", *segments)
     with contextlib.suppress(MessageError):
-        understood = understand(read_message(raw), raw, HL7())
+        understood = interpret(read_message(raw), raw, HL7())
         assert understood.orders or understood.patients
         assert not any("\0" in news.name for news in understood.patients)
 

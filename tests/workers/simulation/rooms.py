@@ -27,14 +27,14 @@ def scenario(**changes: Any) -> Scenario:
     return Scenario.model_validate(values | changes)
 
 
-def case(number: int, arrives: float, minutes: float = 10.0, *said: str, **changes: Any) -> Case:
+def case(number: int, arrives: float, minutes: float = 10.0, *detected: str, **changes: Any) -> Case:
     """A study that shows what the algorithm says."""
     values: dict[str, Any] = {
         "number": number,
         "arrives": arrives,
         "minutes": minutes,
         "rest": 1.0,
-        "shows": frozenset(said),
-        "said": frozenset(said),
+        "shows": frozenset(detected),
+        "detected": frozenset(detected),
     }
     return Case(**(values | changes))

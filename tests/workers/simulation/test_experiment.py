@@ -89,7 +89,7 @@ def test_groups_are_complete(small: Comparison) -> None:
         ),
         (
             {"findings": [{"label": "pneumothorax", "prevalence": 0.0, "sensitivity": 0.9, "specificity": 0.9}]},
-            "not one study",
+            "no study had",
         ),
     ],
 )

@@ -78,7 +78,7 @@ def test_everything_is_read_once_and_no_reader_is_idle_while_something_waits(
     drawn: list[tuple[float, float, bool, bool]], policy: str, routine: float
 ) -> None:
     cases = [
-        case(number, arrives, minutes, *(["pneumothorax"] if positive else []), **({} if fit else {"said": None}))
+        case(number, arrives, minutes, *(["pneumothorax"] if positive else []), **({} if fit else {"detected": None}))
         for number, (arrives, minutes, positive, fit) in enumerate(sorted(drawn))
     ]
     rules = Triage(routine_minutes=routine)

@@ -23,7 +23,7 @@ def test_the_default_scenario_can_be_read_and_its_readers_keep_up() -> None:
         ("days = 28", "days = 28\nnights = 3", "nights"),
         ("mean_minutes = 2.5\n", "", "mean_minutes"),
         ("weekday = [2, 2,", "weekday = [2,", "24 numbers"),
-        ("weekday = [2, 2,", "weekday = [-2, 2,", "less than nothing"),
+        ("weekday = [2, 2,", "weekday = [-2, 2,", "negative number"),
         ("sensitivity = 0.927", "sensitivity = 92.7", "sensitivity"),
         ('label = "lung_opacity"', 'label = "pneumothorax"', "same label"),
         ("title =", "title", "TOML"),
@@ -44,7 +44,7 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
 
 def test_somebody_must_read() -> None:
     nobody = {"weekday": [0.0] * 24, "weekend": [0.0] * 24}
-    with pytest.raises(ValueError, match="somebody must read"):
+    with pytest.raises(ValueError, match="at least one reader is needed"):
         scenario(readers=nobody)
 
 
