@@ -40,7 +40,7 @@ from node.web import charts, formatting
 from node.web.api import api_endpoints
 from node.web.connection_limits import ConnectionLimiter, Deadlines, limited_protocol, limits_from
 from node.web.dependencies import Services, TaskQueue
-from node.web.event_stream import Feed
+from node.web.event_stream import EventStream
 from node.web.image_reader import Readers, ReadingLimits
 from node.web.middleware import Endpoint, SecurityHeaders, problem
 from node.web.rendering import Radiographs
@@ -81,7 +81,7 @@ def create_app(
         counts=Counts(ModelMonitoring(engine)),
         task_queue=task_queue,
         templates=_templates(settings),
-        feed=Feed(statistics.news),
+        event_stream=EventStream(statistics.news),
         radiographs=Radiographs(settings.store.folder, readers.store.read_stored),
         trials=Trials(
             readers.uploads.read_upload, load_image_predictor, timedelta(minutes=settings.admin.upload_minutes)
@@ -190,7 +190,7 @@ def _lifespan(services: Services) -> Callable[[Starlette], AbstractAsyncContextM
         forgetting = asyncio.create_task(_remove_expired_trials(services))
         yield
         forgetting.cancel()
-        services.feed.close()
+        services.event_stream.close()
 
     return lifespan
 
@@ -299,7 +299,7 @@ async def _serve(server: _Server, app: Starlette, listening: socket.socket, stop
     async def wait_for_stop() -> None:
         while not stop.is_set():
             await asyncio.sleep(0.1)
-        app.state.services.feed.close()
+        app.state.services.event_stream.close()
         server.should_exit = True
 
     waiting = asyncio.create_task(wait_for_stop())

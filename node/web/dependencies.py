@@ -19,7 +19,7 @@ from db.queries.worklist import ReadingList
 from db.study_status import Reporting
 from db.users import Accounts
 from node.monitoring.drift import Counts
-from node.web.event_stream import Feed
+from node.web.event_stream import EventStream
 from node.web.rendering import Radiographs
 from node.web.trials import Trials
 
@@ -52,7 +52,7 @@ class Services:
     counts: Counts
     task_queue: TaskQueue
     templates: Environment
-    feed: Feed
+    event_stream: EventStream
     radiographs: Radiographs
     trials: Trials
     echo: Callable[[Destination], str | None]

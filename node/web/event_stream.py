@@ -21,7 +21,7 @@ _POLL_SECONDS = 1.0
 _HEARTBEAT_SECONDS = 15.0
 
 
-class Feed:
+class EventStream:
     """Polls while there are listeners, and sends every listener the changes."""
 
     def __init__(self, poll: Poll) -> None:
@@ -43,15 +43,15 @@ class Feed:
             yield "retry: 2000\nevent: hello\ndata: {}\n\n"
             while True:
                 try:
-                    news = await asyncio.wait_for(queue.get(), _HEARTBEAT_SECONDS)
+                    event = await asyncio.wait_for(queue.get(), _HEARTBEAT_SECONDS)
                 except TimeoutError:
                     if not await is_authorised():
                         return
                     yield ": heartbeat\n\n"
                     continue
-                if news is None or not await is_authorised():
+                if event is None or not await is_authorised():
                     return
-                number, studies = news
+                number, studies = event
                 yield f"id: {number}\nevent: change\ndata: {json.dumps({'studies': list(studies)})}\n\n"
         finally:
             self._listeners.discard(queue)
@@ -79,8 +79,8 @@ class Feed:
             await asyncio.sleep(_POLL_SECONDS)
 
 
-def _offer(queue: asyncio.Queue[tuple[int, Sequence[int]] | None], news: tuple[int, Sequence[int]] | None) -> None:
+def _offer(queue: asyncio.Queue[tuple[int, Sequence[int]] | None], event: tuple[int, Sequence[int]] | None) -> None:
     """Queue an event; a page that does not read loses old events, and requests everything when it reconnects."""
     if queue.full():
         queue.get_nowait()
-    queue.put_nowait(news)
+    queue.put_nowait(event)

@@ -41,7 +41,7 @@ def page_endpoints(upload_bytes: int) -> tuple[Endpoint, ...]:
         Endpoint("GET", "/account", login.show_account, viewer),
         Endpoint("POST", "/account", login.change_password, viewer),
         Endpoint("GET", "/", worklist.show_worklist, viewer),
-        Endpoint("GET", "/news", worklist.stream_changes, viewer),
+        Endpoint("GET", "/events", worklist.stream_changes, viewer),
         Endpoint("GET", STUDY, study.show_study, viewer),
         Endpoint("GET", STUDY + "/history", study.show_history, viewer),
         Endpoint("GET", STUDY + "/images/{instance:row}.png", study.picture, viewer),

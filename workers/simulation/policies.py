@@ -22,7 +22,7 @@ Policy = Callable[[Case], tuple[Position, ...]]
 FIRST_COME = "first come, first served"
 PRIORITY = "priority"
 MAXIMUM_WAIT = "priority, maximum wait"
-OURS = "due time"
+DUE_TIME = "due time"
 
 _RANK = {Priority.CRITICAL: 0.0, Priority.URGENT: 1.0, Priority.ROUTINE: 2.0}
 # Any Monday: only differences matter.
@@ -50,7 +50,7 @@ def policies(scenario: Scenario, rules: Triage) -> dict[str, Policy]:
         before, after = (_due_key(case, rules, waiting=waiting) for waiting in (True, False))
         return ((case.arrives, before), (known_at, after))
 
-    return {FIRST_COME: _first_come, PRIORITY: _priority, MAXIMUM_WAIT: _maximum_wait, OURS: _due}
+    return {FIRST_COME: _first_come, PRIORITY: _priority, MAXIMUM_WAIT: _maximum_wait, DUE_TIME: _due}
 
 
 def _due_key(case: Case, rules: Triage, *, waiting: bool) -> Key:

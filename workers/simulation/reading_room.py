@@ -21,11 +21,11 @@ def turnarounds(cases: Sequence[Case], policy: Policy, scenario: Scenario) -> tu
     room = _Room(cases, scenario)
     events = sorted((minute, case.number, key) for case in cases for minute, key in policy(case))
     for minute, number, key in events:
-        room.work_until(minute)
-        room.place(number, key)
+        room.simulate_until(minute)
+        room.set_position(number, key)
         room.assign(minute)
     while room.unreported:
-        room.work_until(room.now + _HOUR)
+        room.simulate_until(room.now + _HOUR)
         room.assign(room.now)
     return tuple(reported - case.arrives for reported, case in zip(room.reported, cases, strict=True))
 
@@ -37,19 +37,19 @@ class _Room:
         self._cases = cases
         self._scenario = scenario
         self._list: list[tuple[Key, int]] = []
-        self._places: dict[int, Key] = {}
+        self._positions: dict[int, Key] = {}
         self._back_at: list[float] = []
         self.now = 0.0
         self.unreported = len(cases)
         self.reported = [0.0] * len(cases)
 
-    def place(self, number: int, key: Key) -> None:
+    def set_position(self, number: int, key: Key) -> None:
         """Set the position of a study that is not being read; it replaces an earlier position."""
         if not self.reported[number]:
-            self._places[number] = key
+            self._positions[number] = key
             heappush(self._list, (key, number))
 
-    def work_until(self, minute: float) -> None:
+    def simulate_until(self, minute: float) -> None:
         """Simulate the readers up to ``minute``."""
         while True:
             step = min(self._back_at[0] if self._back_at else minute, self._next_hour(), minute)
@@ -72,8 +72,8 @@ class _Room:
     def _first(self) -> int | None:
         while self._list:
             key, number = heappop(self._list)
-            if self._places.get(number) == key:
-                del self._places[number]
+            if self._positions.get(number) == key:
+                del self._positions[number]
                 return number
         return None
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from config.settings import Triage
 from workers.simulation.plots import bars, curves, legend
-from workers.simulation.policies import FIRST_COME, OURS, PRIORITY
+from workers.simulation.policies import DUE_TIME, FIRST_COME, PRIORITY
 from workers.simulation.scenario import Scenario
 from workers.simulation.turnaround_figures import ALL, Comparison, Estimate, Figures
 
@@ -118,8 +118,8 @@ def _table(comparison: Comparison) -> str:
 def summary_text(comparison: Comparison) -> str:
     """The two main figures of the policy by due time, in a sentence."""
     found, critical = comparison.figures, comparison.critical
-    sooner = found[OURS][critical].mean.mean / found[PRIORITY][critical].mean.mean
-    longer = found[OURS][ALL].longest.mean / found[FIRST_COME][ALL].longest.mean
+    sooner = found[DUE_TIME][critical].mean.mean / found[PRIORITY][critical].mean.mean
+    longer = found[DUE_TIME][ALL].longest.mean / found[FIRST_COME][ALL].longest.mean
     plain = found[PRIORITY][ALL].longest.mean / found[FIRST_COME][ALL].longest.mean
     return (
         f"By due time the mean turnaround of studies with {critical.replace('_', ' ')} is {sooner:.2f} times that of "

@@ -107,7 +107,7 @@ async def stream_changes(context: RequestContext) -> Response:
         return found is not None and not await context.request.is_disconnected()
 
     async def body() -> AsyncIterator[str]:
-        async for text in services.feed.listen(is_authorised):
+        async for text in services.event_stream.listen(is_authorised):
             yield text
 
     return StreamingResponse(body(), media_type="text/event-stream", headers={"x-accel-buffering": "no"})

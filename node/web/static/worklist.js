@@ -53,7 +53,7 @@
     live.textContent = text;
   }
 
-  const stream = new EventSource("/news");
+  const stream = new EventSource("/events");
   stream.addEventListener("hello", () => { show("on", "Live"); later(); });
   stream.addEventListener("change", later);
   stream.addEventListener("error", () => {

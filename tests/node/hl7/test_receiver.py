@@ -83,7 +83,7 @@ def test_the_hospital_may_lower_its_own_priority(database: Database) -> None:
 def test_an_order_before_its_study_is_kept(database: Database) -> None:
     acknowledged = answer(database, order())
     assert acknowledged.code == "AA"
-    assert "kept" in acknowledged.text
+    assert "stored" in acknowledged.text
     record(database)
     assert database.read(study_details.study_detail, study_of(database)).row.priority is Priority.URGENT
 

@@ -22,7 +22,7 @@ TABLE = {
     "GET /account": VIEWER,
     "POST /account": VIEWER,
     "GET /": VIEWER,
-    "GET /news": VIEWER,
+    "GET /events": VIEWER,
     "GET /studies/{study:row}": VIEWER,
     "GET /studies/{study:row}/history": VIEWER,
     "GET /studies/{study:row}/images/{instance:row}.png": VIEWER,
@@ -105,7 +105,7 @@ def test_every_route_lets_in_exactly_the_roles_of_the_table(site: Site, who: str
     # Logging out comes last: it is allowed, and then everything else is not.
     for route, least in sorted(TABLE.items(), key=lambda item: item[0] == "POST /logout"):
         method, path = route.split(" ", 1)[0], _path(route)
-        if path == "/news" and ORDER.index(who) >= ORDER.index(least):
+        if path == "/events" and ORDER.index(who) >= ORDER.index(least):
             continue  # an endless answer; test_live reads it
         answer = client.request(method, path, **({"json": {}} if method == "POST" and path.startswith(API) else {}))
         sent_to_log_in = answer.status_code == 303 and answer.headers["location"].startswith("/login")
@@ -136,7 +136,7 @@ def test_a_token_has_the_rights_of_its_role(site: Site, role: str) -> None:
 def test_nothing_of_a_patient_is_readable_without_log_in(site: Site) -> None:
     client = site.user()
     for route in TABLE:
-        if route.startswith("GET") and route != "GET /news":
+        if route.startswith("GET") and route != "GET /events":
             text = client.get(_path(route)).text
             for secret in ("Okafor", "K-20418", "1.2.826"):
                 assert secret not in text, route

@@ -51,7 +51,7 @@ def test_a_study_that_arrives_is_news_and_the_server_stops_with_the_stream_open(
     _, secret = accounts.add_token("test", Role.VIEWER, datetime.now(UTC), actor="test")
     with served(settings_for(demo.folder)) as port:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        connection.request("GET", "/news", headers={"Authorization": f"Bearer {secret}"})
+        connection.request("GET", "/events", headers={"Authorization": f"Bearer {secret}"})
         stream = connection.getresponse()
         assert stream.headers["content-type"].startswith("text/event-stream")
         assert _event(stream)[0] == "hello"
@@ -65,7 +65,7 @@ def test_a_study_that_arrives_is_news_and_the_server_stops_with_the_stream_open(
                 name, data = _event(stream)
             except TimeoutError:
                 connection.close()
-                connection.request("GET", "/news", headers={"Authorization": f"Bearer {secret}"})
+                connection.request("GET", "/events", headers={"Authorization": f"Bearer {secret}"})
                 stream = connection.getresponse()
                 continue
             if name == "change":
@@ -90,7 +90,7 @@ def _event(stream: http.client.HTTPResponse) -> tuple[str, str]:
 def test_probes_answer_without_log_in(demo: Demo) -> None:
     with served(settings_for(demo.folder)) as port:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        for path, status in (("/healthz", 200), ("/readyz", 200), ("/metrics", 200), ("/", 303), ("/news", 303)):
+        for path, status in (("/healthz", 200), ("/readyz", 200), ("/metrics", 200), ("/", 303), ("/events", 303)):
             connection.request("GET", path)
             answer = connection.getresponse()
             answer.read()

@@ -249,12 +249,12 @@ def test_a_report_without_a_name() -> None:
 
 def test_our_own_report_takes_no_study_off_our_own_list() -> None:
     from config.integrations import HL7
-    from node.hl7.interpretation import understand
+    from node.hl7.interpretation import interpret
     from workers.hl7.message import read_message
     from workers.notifications.observation_report import report as written
 
     raw = written(ALARM, settings(), NOW).encode()
-    (order,) = understand(read_message(raw), raw, HL7()).orders
+    (order,) = interpret(read_message(raw), raw, HL7()).orders
     assert order.keys.accession_number == "A-1"
     assert not order.reported
 

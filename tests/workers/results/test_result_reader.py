@@ -35,7 +35,7 @@ def test_a_report_is_read_with_its_numbers(tmp_path):
     assert by_outline.points >= 7
     assert other.answers == (("Opacity", "not detected"),)
     words = "\n".join(as_lines(read_result(made["sr"])))
-    for told in ("preliminary", "probability: 0.875", "38.4 mm2", "not a medical device", "refers to"):
+    for told in ("preliminary", "probability: 0.875", "38.4 mm2", "not a medical device", "references"):
         assert told.lower() in words.lower()
 
 

@@ -12,7 +12,7 @@ from config.settings import Triage
 from tests.workers.simulation.rooms import scenario
 from workers.simulation.experiment import compare
 from workers.simulation.plots import nice_top
-from workers.simulation.policies import FIRST_COME, MAXIMUM_WAIT, OURS, PRIORITY
+from workers.simulation.policies import DUE_TIME, FIRST_COME, MAXIMUM_WAIT, PRIORITY
 from workers.simulation.scenario import DEFAULT, ScenarioError, read_scenario
 from workers.simulation.simulation_report import html_report, metrics_json
 from workers.simulation.turnaround_figures import ALL, NONE, Comparison, estimate, figures_of, student_t
@@ -35,18 +35,18 @@ def small() -> Comparison:
 
 
 def test_a_critical_study_is_reported_as_early_as_by_plain_priority(literature: Comparison) -> None:
-    ours, plain = (literature.figures[policy]["pneumothorax"].mean.mean for policy in (OURS, PRIORITY))
+    ours, plain = (literature.figures[policy]["pneumothorax"].mean.mean for policy in (DUE_TIME, PRIORITY))
     assert ours <= 1.1 * plain
 
 
 def test_nobody_waits_much_longer_than_first_come_first_served(literature: Comparison) -> None:
-    ours, first = (literature.figures[policy][ALL].longest.mean for policy in (OURS, FIRST_COME))
+    ours, first = (literature.figures[policy][ALL].longest.mean for policy in (DUE_TIME, FIRST_COME))
     assert ours <= 1.1 * first
 
 
 def test_the_study_that_the_algorithm_missed_does_not_pay_for_it(literature: Comparison) -> None:
     missed = "pneumothorax, not found"
-    assert literature.figures[OURS][missed].mean.mean <= 1.1 * literature.figures[FIRST_COME][missed].mean.mean
+    assert literature.figures[DUE_TIME][missed].mean.mean <= 1.1 * literature.figures[FIRST_COME][missed].mean.mean
 
 
 def test_the_reference_is_met_in_kind(literature: Comparison) -> None:
@@ -64,7 +64,7 @@ def test_the_default_minutes_matter() -> None:
     """A longer lead for every urgent finding, as it was once, breaks the promise: the test above can fail."""
     before = Triage(urgent_finding_minutes=60)
     found = compare(read_scenario(DEFAULT), before, seed=1, replications=4, progress=_silent).figures
-    assert found[OURS][ALL].longest.mean > 1.1 * found[FIRST_COME][ALL].longest.mean
+    assert found[DUE_TIME][ALL].longest.mean > 1.1 * found[FIRST_COME][ALL].longest.mean
 
 
 def test_the_same_seed_gives_the_same_figures(small: Comparison) -> None:
@@ -122,8 +122,8 @@ def test_metrics_hold_everything(small: Comparison) -> None:
     assert content["seed"] == 5
     assert content["rules"]["routine_minutes"] == RULES.routine_minutes
     assert content["scenario"]["reading"]["mean_minutes"] == 2
-    found = small.figures[OURS]["pneumothorax"].mean.mean
-    assert content["policies"][OURS]["pneumothorax"]["mean"]["mean"] == found
+    found = small.figures[DUE_TIME]["pneumothorax"].mean.mean
+    assert content["policies"][DUE_TIME]["pneumothorax"]["mean"]["mean"] == found
     assert "not a medical device" in content["notice"]
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from config.settings import Triage
 from tests.workers.simulation.rooms import case, scenario
 from workers.simulation.cases import Case, draw_cases, is_counted
-from workers.simulation.policies import FIRST_COME, MAXIMUM_WAIT, OURS, PRIORITY, policies
+from workers.simulation.policies import DUE_TIME, FIRST_COME, MAXIMUM_WAIT, PRIORITY, policies
 from workers.simulation.reading_room import turnarounds
 from workers.simulation.scenario import Scenario
 
@@ -30,7 +30,7 @@ def test_the_critical_one_goes_before_those_that_wait() -> None:
     waiting = (case(0, 0), case(1, 1), case(2, 2, 10.0, "pneumothorax"))
     assert _turnarounds(FIRST_COME, *waiting) == [10, 19, 28]
     assert _turnarounds(PRIORITY, *waiting) == [10, 29, 18]
-    assert _turnarounds(OURS, *waiting) == [10, 29, 18]
+    assert _turnarounds(DUE_TIME, *waiting) == [10, 29, 18]
 
 
 def test_nothing_is_known_before_the_analysis() -> None:
@@ -45,7 +45,7 @@ def test_a_long_wait_goes_first_under_the_maximum_wait_and_under_due_times() -> 
     cases = (case(0, 0), case(1, 1), *critical)
     assert _turnarounds(PRIORITY, *cases, rules=rules)[1] == 189 + 10
     assert _turnarounds(MAXIMUM_WAIT, *cases, rules=rules)[1] < 80
-    assert _turnarounds(OURS, *cases, rules=rules)[1] < 80
+    assert _turnarounds(DUE_TIME, *cases, rules=rules)[1] < 80
 
 
 def test_two_readers_work_at_once_and_one_goes_home() -> None:
@@ -73,7 +73,7 @@ rooms = st.lists(
 
 
 @settings(max_examples=60, deadline=None)
-@given(rooms, st.sampled_from([FIRST_COME, PRIORITY, MAXIMUM_WAIT, OURS]), st.floats(1, 500))
+@given(rooms, st.sampled_from([FIRST_COME, PRIORITY, MAXIMUM_WAIT, DUE_TIME]), st.floats(1, 500))
 def test_everything_is_read_once_and_no_reader_is_idle_while_something_waits(
     drawn: list[tuple[float, float, bool, bool]], policy: str, routine: float
 ) -> None:
