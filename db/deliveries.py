@@ -12,7 +12,7 @@ from db import tables, verification
 from db.errors import RecordNotFoundError, StudyOnHoldError, TransitionError
 from db.holds import hold_reason_of, stays_here
 from db.instances import insert_or_ignore
-from db.jobs import starts_with
+from db.leases import ENDED, due_again, is_claimable, lock_held_by, not_dispatched
 from db.model_states import hold_back, on_hold_by_model
 from db.records import NOTE, Delivery, DeliveryState
 from db.transitions import lock_study, move
@@ -21,8 +21,6 @@ OPEN = (DeliveryState.PENDING, DeliveryState.SENDING)
 """A delivery in one of these states goes on by itself."""
 
 _AT_ONCE = 2
-
-_ENDED: dict[str, Any] = {"worker": "", "lease_until": None, "due_at": None}
 
 
 def _open_rows() -> Select[Any]:
@@ -56,7 +54,7 @@ def claim(connection: Connection, delivery_id: int, worker: str, now: datetime, 
     must not overtake the SEG that it refers to.
     """
     row = connection.execute(_open_rows().where(tables.Delivery.id == delivery_id)).one_or_none()
-    if row is None or row.on_hold or not claimable(row.state, row.due_at, row.lease_until, now):
+    if row is None or row.on_hold or not _is_claimable(row, now):
         return None
     if _would_overtake(connection, row, worker, now) or _is_on_hold_by_model(connection, row, worker, now):
         return None
@@ -70,7 +68,7 @@ def _is_on_hold_by_model(connection: Connection, row: Row[Any], worker: str, now
         return False
     if row.state is DeliveryState.SENDING:
         cause = "lease is over"
-        move(connection, "delivery", row, DeliveryState.PENDING, cause=cause, actor=worker, now=now, **_ENDED)
+        move(connection, "delivery", row, DeliveryState.PENDING, cause=cause, actor=worker, now=now, **ENDED)
     hold_back(connection, row, reason, worker, now)
     return True
 
@@ -89,10 +87,7 @@ def _would_overtake(connection: Connection, row: Row[Any], worker: str, now: dat
             result.ordinal < row.ordinal,
         )
     )
-    return any(
-        one.worker != worker and not claimable(one.state, one.due_at, one.lease_until, now)
-        for one in connection.execute(query)
-    )
+    return any(one.worker != worker and not _is_claimable(one, now) for one in connection.execute(query))
 
 
 def claim_group(
@@ -120,7 +115,7 @@ def claim_group(
     for row in connection.execute(query).all():
         if row.state is DeliveryState.SENDING and row.worker == worker:
             continue  # this worker has it already
-        if row.on_hold or not claimable(row.state, row.due_at, row.lease_until, now):
+        if row.on_hold or not _is_claimable(row, now):
             break
         if _is_on_hold_by_model(connection, row, worker, now):
             continue
@@ -128,11 +123,8 @@ def claim_group(
     return tuple(taken)
 
 
-def claimable(state: DeliveryState, due_at: datetime | None, lease_until: datetime | None, now: datetime) -> bool:
-    """Say whether a delivery in ``state`` may be taken by a worker at ``now``."""
-    if state is DeliveryState.SENDING:
-        return lease_until is not None and lease_until <= now
-    return state is DeliveryState.PENDING and (due_at is None or due_at <= now)
+def _is_claimable(row: Any, now: datetime) -> bool:
+    return is_claimable(row, DeliveryState.PENDING, DeliveryState.SENDING, now)
 
 
 def _take(connection: Connection, row: Row[Any], worker: str, now: datetime, lease: timedelta) -> Delivery:
@@ -174,7 +166,7 @@ def sent(
     if row is None:
         return False
     verify_due_at = None if verify_after is None else now + verify_after
-    values = {**_ENDED, "error": "", "sent_at": now, "verify_due_at": verify_due_at}
+    values = {**ENDED, "error": "", "sent_at": now, "verify_due_at": verify_due_at}
     values |= {"verify_attempts": 0, "lost": 0}
     move(
         connection,
@@ -198,7 +190,7 @@ def retry(connection: Connection, delivery_id: int, worker: str, error: str, now
     row = _mine(connection, delivery_id, worker)
     if row is None:
         return False
-    values = {**_ENDED, "due_at": now + after, "error": error, "lost": 0}
+    values = {**ENDED, "due_at": now + after, "error": error, "lost": 0}
     move(connection, "delivery", row, DeliveryState.PENDING, cause=error, actor=worker, now=now, **values)
     study = tables.Study
     columns = select(study.on_hold, study.hold_reason, study.correction).where(study.id == row.study_id)
@@ -228,7 +220,7 @@ def fail(connection: Connection, delivery_id: int, worker: str, error: str, now:
     row = _mine(connection, delivery_id, worker)
     if row is None:
         return False
-    values = {**_ENDED, "error": error}
+    values = {**ENDED, "error": error}
     move(connection, "delivery", row, DeliveryState.FAILED, cause=error, actor=worker, now=now, **values)
     _note(connection, row.destination, last_failed_at=now, last_error=error)
     return True
@@ -242,23 +234,16 @@ def hold(connection: Connection, delivery_id: int, worker: str, reason: str, now
     row = _mine(connection, delivery_id, worker)
     if row is None:
         return False
-    values = {**_ENDED, "error": reason, "on_hold_with_study": False}
+    values = {**ENDED, "error": reason, "on_hold_with_study": False}
     move(connection, "delivery", row, DeliveryState.ON_HOLD, cause=reason, actor=worker, now=now, **values)
     return True
 
 
 def release(connection: Connection, worker_prefix: str, now: datetime) -> tuple[int, ...]:
     """Make the deliveries of all workers whose name starts with ``worker_prefix`` pending again: they have died."""
-    delivery = tables.Delivery.__table__
-    query = (
-        select(delivery)
-        .where(delivery.c.state == DeliveryState.SENDING, starts_with(delivery.c.worker, worker_prefix))
-        .order_by(delivery.c.id)
-        .with_for_update(key_share=True)
-    )
-    rows = connection.execute(query).all()
+    rows = lock_held_by(connection, tables.Delivery, DeliveryState.SENDING, worker_prefix)
     for row in rows:
-        values = {**_ENDED, "dispatched_at": None, "lost": row.lost + 1}
+        values = {**ENDED, "dispatched_at": None, "lost": row.lost + 1}
         cause = "its worker died"
         move(connection, "delivery", row, DeliveryState.PENDING, cause=cause, actor="node", now=now, **values)
     return tuple(row.id for row in rows)
@@ -280,7 +265,7 @@ def requeue(connection: Connection, delivery_id: int, actor: str, cause: str, no
         raise TransitionError("delivery", delivery_id, row.state.value, DeliveryState.PENDING.value)
     if study.on_hold:
         raise StudyOnHoldError(study.id, study.hold_reason)
-    values = {**_ENDED, "attempts": 0, "error": "", "dispatched_at": None, "on_hold_with_study": False}
+    values = {**ENDED, "attempts": 0, "error": "", "dispatched_at": None, "on_hold_with_study": False}
     values |= {"verify_missing": 0, "lost": 0}
     move(connection, "delivery", row, DeliveryState.PENDING, cause=cause, actor=actor, now=now, **values)
 
@@ -297,19 +282,10 @@ def _to_send(connection: Connection, now: datetime, quiet: timedelta, limit: int
     that may not be called yet.
     """
     delivery, study, destination, result = tables.Delivery, tables.Study, tables.Destination, tables.Result
-    silent = or_(delivery.dispatched_at.is_(None), delivery.dispatched_at <= now - quiet)
-    pending = and_(
-        delivery.state == DeliveryState.PENDING,
-        or_(
-            and_(delivery.due_at.is_(None), silent),
-            and_(delivery.due_at <= now, or_(silent, delivery.dispatched_at < delivery.due_at)),
-        ),
-    )
-    left = and_(
-        delivery.state == DeliveryState.SENDING,
-        delivery.lease_until <= now,
-        or_(silent, delivery.dispatched_at < delivery.lease_until),
-    )
+    at_once = and_(delivery.due_at.is_(None), not_dispatched(delivery, now, quiet))
+    due = or_(at_once, due_again(delivery, delivery.due_at, now, quiet))
+    pending = and_(delivery.state == DeliveryState.PENDING, due)
+    left = and_(delivery.state == DeliveryState.SENDING, due_again(delivery, delivery.lease_until, now, quiet))
     place = func.row_number().over(partition_by=delivery.destination, order_by=delivery.id)
     found = (
         select(delivery.id, place.label("place"))

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, delete, func, insert, select, update
 
 from db.deliveries import waiting_for
 from db.engine import writing
-from db.jobs import starts_with
+from db.leases import starts_with
 from db.tables import Association, Delivery, Destination
 
 

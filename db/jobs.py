@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select, update
 
 from db import tables
 from db.errors import RecordNotFoundError, StudyOnHoldError, TransitionError
 from db.instance_flags import COMPARE, CONFLICT, REPEAT
+from db.leases import ENDED, due_again, is_claimable, lock_held_by, not_dispatched
 from db.patients import patient_columns, was_corrected
 from db.records import InstanceState, Job, JobState, Outcome, PatientIdentity
 from db.results import keep_findings, keep_results
@@ -21,8 +22,6 @@ OPEN = (JobState.QUEUED, JobState.RUNNING, JobState.RETRYING)
 
 WAITING = (*OPEN, JobState.ON_HOLD)
 """A job in one of these states has not come to its end."""
-
-_ENDED: dict[str, Any] = {"worker": "", "lease_until": None, "due_at": None}
 
 
 def claim(connection: Connection, job_id: int, worker: str, now: datetime, lease: timedelta) -> Job | None:
@@ -48,7 +47,7 @@ def claim(connection: Connection, job_id: int, worker: str, now: datetime, lease
         .with_for_update(key_share=True, of=job)
     )
     row = connection.execute(query).one_or_none()
-    if row is None or row.on_hold or not claimable(row.state, row.due_at, row.lease_until, now):
+    if row is None or row.on_hold or not _is_claimable(row, now):
         return None
     values: dict[str, Any] = {
         "worker": worker,
@@ -83,13 +82,8 @@ def _patient(connection: Connection, job: Row[Any]) -> PatientIdentity | None:
     return PatientIdentity(*(getattr(job, name) for name in PatientIdentity.__dataclass_fields__))
 
 
-def claimable(state: JobState, due_at: datetime | None, lease_until: datetime | None, now: datetime) -> bool:
-    """Say whether a job in ``state`` may be taken by a worker at ``now``."""
-    if state is JobState.RETRYING:
-        return due_at is None or due_at <= now
-    if state is JobState.RUNNING:
-        return lease_until is not None and lease_until <= now
-    return state is JobState.QUEUED
+def _is_claimable(row: Row[Any], now: datetime) -> bool:
+    return row.state is JobState.QUEUED or is_claimable(row, JobState.RETRYING, JobState.RUNNING, now)
 
 
 def finish(connection: Connection, job_id: int, worker: str, outcome: Outcome, now: datetime) -> tuple[int, ...] | None:
@@ -172,7 +166,7 @@ def retry(connection: Connection, job_id: int, worker: str, error: str, now: dat
     study, job = lock(connection, job_id)
     if job.state is not JobState.RUNNING or job.worker != worker:
         return False
-    values = {**_ENDED, "due_at": now + after, "error": error}
+    values = {**ENDED, "due_at": now + after, "error": error}
     move(connection, "job", job, JobState.RETRYING, cause=error, actor=worker, now=now, **values)
     if study.on_hold:
         reason, before = study.hold_reason, JobState.RETRYING
@@ -185,7 +179,7 @@ def fail(connection: Connection, job_id: int, worker: str, error: str, now: date
     study, job = lock(connection, job_id)
     if job.state is not JobState.RUNNING or job.worker != worker:
         return False
-    values = {**_ENDED, "error": error, "finished_at": now}
+    values = {**ENDED, "error": error, "finished_at": now}
     move(connection, "job", job, JobState.FAILED, cause=error, actor=worker, now=now, **values)
     touch_study(connection, study, now, reopen="an analysis failed")
     return True
@@ -193,16 +187,9 @@ def fail(connection: Connection, job_id: int, worker: str, error: str, now: date
 
 def release(connection: Connection, worker_prefix: str, now: datetime) -> tuple[int, ...]:
     """Queue the running jobs of all workers whose name starts with ``worker_prefix`` again: they have died."""
-    job = tables.Job.__table__
-    query = (
-        select(job)
-        .where(job.c.state == JobState.RUNNING, starts_with(job.c.worker, worker_prefix))
-        .order_by(job.c.id)
-        .with_for_update(key_share=True)
-    )
-    rows = connection.execute(query).all()
+    rows = lock_held_by(connection, tables.Job, JobState.RUNNING, worker_prefix)
     for row in rows:
-        values = {**_ENDED, "dispatched_at": None, "queued_at": now}
+        values = {**ENDED, "dispatched_at": None, "queued_at": now}
         move(connection, "job", row, JobState.QUEUED, cause="its worker died", actor="node", now=now, **values)
     return tuple(row.id for row in rows)
 
@@ -222,7 +209,7 @@ def requeue(connection: Connection, job_id: int, actor: str, cause: str, now: da
     if study.on_hold:
         raise StudyOnHoldError(study.id, study.hold_reason)
     values: dict[str, Any] = {
-        **_ENDED,
+        **ENDED,
         "attempts": 0,
         "error": "",
         "dispatched_at": None,
@@ -262,11 +249,10 @@ def to_enqueue(
 
 def undispatched(job: type[tables.Job], now: datetime, quiet: timedelta) -> Sequence[ColumnElement[bool]]:
     """Conditions, one a state, for jobs whose task queue must be enqueued (again)."""
-    silent = or_(job.dispatched_at.is_(None), job.dispatched_at <= now - quiet)
     return (
-        and_(job.state == JobState.QUEUED, silent),
-        and_(job.state == JobState.RETRYING, job.due_at <= now, or_(silent, job.dispatched_at < job.due_at)),
-        and_(job.state == JobState.RUNNING, job.lease_until <= now, or_(silent, job.dispatched_at < job.lease_until)),
+        and_(job.state == JobState.QUEUED, not_dispatched(job, now, quiet)),
+        and_(job.state == JobState.RETRYING, due_again(job, job.due_at, now, quiet)),
+        and_(job.state == JobState.RUNNING, due_again(job, job.lease_until, now, quiet)),
     )
 
 
@@ -280,12 +266,6 @@ def late(connection: Connection, now: datetime, older_than: timedelta) -> tuple[
     job = tables.Job
     query = select(job.id).where(job.state.in_(OPEN), job.queued_at <= now - older_than).order_by(job.queued_at, job.id)
     return tuple(connection.scalars(query))
-
-
-def starts_with(column: Any, prefix: str) -> ColumnElement[bool]:
-    """Compare the beginning of ``column`` exactly (LIKE ignores case on SQLite, and reads % and _)."""
-    condition: ColumnElement[bool] = func.substr(column, 1, len(prefix)) == prefix
-    return condition
 
 
 def lock(connection: Connection, job_id: int) -> tuple[Row[Any], Row[Any]]:

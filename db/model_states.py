@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Engine, and_, func, insert, or_, select
 
 from db.audit import AuditEntry, write_entry
 from db.engine import writing
+from db.leases import ENDED
 from db.order_tables import NotificationRow, NotificationState
 from db.records import NOTE, DeliveryState
 from db.tables import Delivery, Finding, ModelSwitch, Result
@@ -172,10 +173,9 @@ def _cancel_notifications(connection: Connection, name: str, state: ModelState, 
     )
     rows = connection.execute(query).all()
     cause = f"the model {name} was {_DONE[state]} by {actor}"
-    values: dict[str, Any] = {"worker": "", "lease_until": None, "due_at": None}
     for row in rows:
         after = NotificationState.WITHDRAWN
-        move(connection, "notification", row, after, cause=cause, actor=actor, now=now, **values)
+        move(connection, "notification", row, after, cause=cause, actor=actor, now=now, **ENDED)
     return len(rows)
 
 
@@ -203,7 +203,7 @@ def _out_of_delivery(connection: Connection) -> list[str]:
 
 def hold_back(connection: Connection, row: Any, reason: str, actor: str, now: datetime) -> None:
     """Move one locked pending delivery to held, for a reason that releasing its study does not lift."""
-    values: dict[str, Any] = {"worker": "", "lease_until": None, "due_at": None, "on_hold_with_study": False}
+    values: dict[str, Any] = {**ENDED, "on_hold_with_study": False}
     after, before = DeliveryState.ON_HOLD, DeliveryState.PENDING
     move(connection, "delivery", row, after, cause=reason, actor=actor, now=now, before=before, error=reason, **values)
 

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Engine, Row, and_, func, insert, or_, select,
 
 from db.engine import writing
 from db.errors import RecordNotFoundError
+from db.leases import ENDED, is_claimable, lock_held_by
 from db.model_states import is_told_by_a_model
 from db.order_tables import NotificationRow, NotificationState, OrderRow
 from db.records import IS_REPORTED, FindingRecord, Priority
@@ -29,7 +30,6 @@ _UNFOUNDED = "the finding does not hold any more: its image was taken back, or a
 _NOTIFICATION, _ON_HOLD = "notification", "on_hold_by_model"
 """A notification that was never raised is no notification, but the history says why."""
 _OPEN = (NotificationState.PENDING, NotificationState.FAILED)
-_ENDED: dict[str, Any] = {"worker": "", "lease_until": None, "due_at": None}
 # Study Time has no time zone: a study counts as old only where it is in every one of them.
 _FARTHEST_ZONE = timedelta(hours=14)
 
@@ -177,7 +177,7 @@ def cancel(connection: Connection, study_id: int, cause: str, actor: str, now: d
     table = NotificationRow.__table__
     query = select(table).where(table.c.study_id == study_id, table.c.state.in_(_OPEN)).order_by(table.c.id)
     for row in connection.execute(query.with_for_update(key_share=True)).all():
-        move(connection, _ENTITY, row, NotificationState.WITHDRAWN, cause=cause, actor=actor, now=now, **_ENDED)
+        move(connection, _ENTITY, row, NotificationState.WITHDRAWN, cause=cause, actor=actor, now=now, **ENDED)
 
 
 def restore(connection: Connection, study_id: int, report: Row[Any], actor: str, now: datetime) -> None:
@@ -196,7 +196,7 @@ def restore(connection: Connection, study_id: int, report: Row[Any], actor: str,
         failed = last.from_state == NotificationState.FAILED.value
         after = NotificationState.FAILED if failed else NotificationState.PENDING
         error = "" if row.error == IS_REPORTED else row.error
-        move(connection, _ENTITY, row, after, cause=cause, actor=actor, now=now, **{**_ENDED, "error": error})
+        move(connection, _ENTITY, row, after, cause=cause, actor=actor, now=now, **{**ENDED, "error": error})
 
 
 def _last_withdrawal(connection: Connection, row: Row[Any]) -> Row[Any] | None:
@@ -234,14 +234,14 @@ class Notifications:
         """
         with self._writer.begin() as connection:
             study, row = _locked(connection, notification_id)
-            if not _claimable(row, now):
+            if not is_claimable(row, NotificationState.PENDING, NotificationState.SENDING, now):
                 return None
             before = NotificationState.PENDING
             if row.state is NotificationState.SENDING:
                 move(connection, _ENTITY, row, before, cause="lease is over", actor=worker, now=now)
             cause = _why_not(connection, study, row)
             if cause:
-                after, values = NotificationState.WITHDRAWN, {**_ENDED, "error": cause}
+                after, values = NotificationState.WITHDRAWN, {**ENDED, "error": cause}
                 move(connection, _ENTITY, row, after, cause=cause, actor=worker, now=now, before=before, **values)
                 return None
             values = {"worker": worker, "lease_until": now + lease, "attempts": row.attempts + 1}
@@ -251,31 +251,26 @@ class Notifications:
 
     def sent(self, notification_id: int, worker: str, now: datetime) -> bool:
         """The receiver has taken it; False where the claim is lost."""
-        values = {**_ENDED, "error": "", "sent_at": now}
+        values = {**ENDED, "error": "", "sent_at": now}
         return self._end(notification_id, worker, NotificationState.SENT, "the receiver has taken it", now, values)
 
     def retry(self, notification_id: int, worker: str, error: str, now: datetime, after: timedelta) -> bool:
         """Let it be tried again from ``now + after`` on; False where the claim is lost."""
-        values = {**_ENDED, "due_at": now + after, "error": error}
+        values = {**ENDED, "due_at": now + after, "error": error}
         return self._end(notification_id, worker, NotificationState.PENDING, error, now, values)
 
     def fail(self, notification_id: int, worker: str, error: str, now: datetime) -> bool:
         """Park it for the admin to see; False where the claim is lost."""
-        values = {**_ENDED, "error": error}
+        values = {**ENDED, "error": error}
         return self._end(notification_id, worker, NotificationState.FAILED, error, now, values)
 
     def release(self, worker_prefix: str, now: datetime) -> int:
         """Make pending again what workers whose name starts so have left behind: they have died."""
-        table = NotificationRow.__table__
-        query = select(table).where(
-            table.c.state == NotificationState.SENDING,
-            func.substr(table.c.worker, 1, len(worker_prefix)) == worker_prefix,
-        )
         with self._writer.begin() as connection:
-            rows = connection.execute(query.order_by(table.c.id).with_for_update(key_share=True)).all()
+            rows = lock_held_by(connection, NotificationRow, NotificationState.SENDING, worker_prefix)
             for row in rows:
                 cause, after = "its sender died", NotificationState.PENDING
-                move(connection, _ENTITY, row, after, cause=cause, actor="node", now=now, **_ENDED)
+                move(connection, _ENTITY, row, after, cause=cause, actor="node", now=now, **ENDED)
         return len(rows)
 
     def requeue(self, channel: str, actor: str, now: datetime) -> int:
@@ -285,7 +280,7 @@ class Notifications:
         with self._writer.begin() as connection:
             rows = connection.execute(query.order_by(table.c.id).with_for_update(key_share=True)).all()
             for row in rows:
-                values: dict[str, Any] = {**_ENDED, "attempts": 0}
+                values: dict[str, Any] = {**ENDED, "attempts": 0}
                 cause, after = "asked for again", NotificationState.PENDING
                 move(connection, _ENTITY, row, after, cause=cause, actor=actor, now=now, **values)
         return len(rows)
@@ -325,7 +320,7 @@ class Notifications:
             if row.state is not NotificationState.SENDING or row.worker != worker:
                 return False
             if after is NotificationState.PENDING and study.reported_at is not None:
-                after, cause, values = NotificationState.WITHDRAWN, IS_REPORTED, _ENDED
+                after, cause, values = NotificationState.WITHDRAWN, IS_REPORTED, ENDED
             move(connection, _ENTITY, row, after, cause=cause, actor=worker, now=now, **values)
             return True
 
@@ -342,12 +337,6 @@ def _why_not(connection: Connection, study: Row[Any], row: Row[Any]) -> str:
         Finding.superseded.is_(False),
     )
     return _UNFOUNDED if connection.execute(holds.limit(1)).first() is None else ""
-
-
-def _claimable(row: Row[Any], now: datetime) -> bool:
-    if row.state is NotificationState.SENDING:
-        return row.lease_until is not None and row.lease_until <= now
-    return row.state is NotificationState.PENDING and (row.due_at is None or row.due_at <= now)
 
 
 def _locked(connection: Connection, notification_id: int) -> tuple[Row[Any], Row[Any]]:

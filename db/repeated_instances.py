@@ -19,13 +19,12 @@ from db.holds import hold
 from db.instance_flags import COMPARE, CONFLICT, REPEAT
 from db.instances import OTHER_CONTENT, came_after_the_report, state_of
 from db.jobs import instance_of, lock
+from db.leases import ENDED
 from db.records import Analysis, InstanceState, JobState, NotEligible
 from db.study_status import return_to_list
 from db.transitions import move, touch_study
 
 SAME = "The same image came before, in another encoding or with a router's additions."
-
-_ENDED: dict[str, Any] = {"worker": "", "lease_until": None, "due_at": None, "error": ""}
 
 
 def record_comparison(connection: Connection, job_id: int, worker: str, difference: str, now: datetime) -> bool:
@@ -51,9 +50,8 @@ def record_comparison(connection: Connection, job_id: int, worker: str, differen
 
 
 def _withdraw(connection: Connection, job: Row[Any], cause: str, worker: str, now: datetime) -> None:
-    move(
-        connection, "job", job, JobState.WITHDRAWN, cause=cause, actor=worker, now=now, finished_at=now, **_ENDED
-    )  # fmt: skip
+    values: dict[str, Any] = {**ENDED, "error": "", "finished_at": now}
+    move(connection, "job", job, JobState.WITHDRAWN, cause=cause, actor=worker, now=now, **values)
 
 
 def _is_other_content(
@@ -70,8 +68,9 @@ def _is_other_content(
     if not_eligible:
         _withdraw(connection, job, not_eligible.code, worker, now)
     else:
-        move(connection, "job", job, JobState.ON_HOLD, cause=reason, actor=worker, now=now, **_ENDED, attempts=0)
-    values: dict[str, Any] = {"images": tables.Study.images + 1}
+        values: dict[str, Any] = {**ENDED, "error": "", "attempts": 0}
+        move(connection, "job", job, JobState.ON_HOLD, cause=reason, actor=worker, now=now, **values)
+    values = {"images": tables.Study.images + 1}
     if not_eligible:
         values["not_eligible"] = tables.Study.not_eligible + 1
     elif study.analysis is Analysis.NOT_ANALYSED:

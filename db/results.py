@@ -12,8 +12,8 @@ from db import tables
 from db.errors import DuplicateResultError
 from db.holds import first_state
 from db.instances import insert_or_ignore
-from db.records import IS_REPORTED, NOTE, DeliveryState, FindingRecord, ResultRecord
-from db.stale_objects import mark_replaced
+from db.records import IS_REPORTED, DeliveryState, FindingRecord, ResultRecord
+from db.stale_objects import lock_earlier, mark_replaced
 from db.transitions import event, move, write_events
 
 _UNSENT = (DeliveryState.PENDING, DeliveryState.FAILED, DeliveryState.ON_HOLD, DeliveryState.RECORDED)
@@ -152,19 +152,6 @@ def _withdraw_unsent(
     connection: Connection, study_id: int, job_id: int | None, revision: int, actor: str, now: datetime
 ) -> None:
     """An older revision that has not left yet must not arrive after, or beside, the one that replaces it."""
-    delivery, result = tables.Delivery.__table__, tables.Result.__table__
-    query = (
-        select(delivery)
-        .join(result, result.c.id == delivery.c.result_id)
-        .where(
-            delivery.c.study_id == study_id,
-            delivery.c.state.in_(_UNSENT),
-            result.c.job_id.is_(None) if job_id is None else result.c.job_id == job_id,
-            result.c.kind != NOTE,
-            result.c.revision < revision,
-        )
-        .with_for_update(key_share=True, of=delivery)
-    )
-    for row in connection.execute(query).all():
+    for row in lock_earlier(connection, study_id, job_id, revision, tables.Delivery.state.in_(_UNSENT)):
         cause = f"replaced by revision {revision}"
         move(connection, "delivery", row, DeliveryState.WITHDRAWN, cause=cause, actor=actor, now=now, error=cause)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, exists, insert, or_, select, update
 
 from db import tables
 from db.records import FOR_QUALITY, NOTE, DeliveryState, ResultRecord, StaleObject
@@ -20,25 +21,32 @@ ACTOR = "scheduler"
 _ON_THE_WAY = (DeliveryState.PENDING, DeliveryState.SENDING)
 
 
-def mark_replaced(
-    connection: Connection, study_id: int, job_id: int | None, revision: int, actor: str, now: datetime
-) -> None:
-    """Mark what was sent of the earlier revisions of a job (None: of the study's summaries)."""
+def lock_earlier(
+    connection: Connection, study_id: int, job_id: int | None, revision: int, *conditions: ColumnElement[bool]
+) -> Sequence[Row[Any]]:
+    """Lock the deliveries of earlier revisions of a job (None: of the study's summaries), rejection notes aside."""
     delivery, result = tables.Delivery.__table__, tables.Result.__table__
     query = (
         select(delivery)
         .join(result, result.c.id == delivery.c.result_id)
         .where(
             delivery.c.study_id == study_id,
-            delivery.c.sent_at.is_not(None),
-            delivery.c.stale_code == "",
             result.c.job_id.is_(None) if job_id is None else result.c.job_id == job_id,
             result.c.kind != NOTE,
             result.c.revision < revision,
+            *conditions,
         )
-        .with_for_update(key_share=True, of=delivery)
     )
-    rows = connection.execute(query).all()
+    return connection.execute(query.with_for_update(key_share=True, of=delivery)).all()
+
+
+def mark_replaced(
+    connection: Connection, study_id: int, job_id: int | None, revision: int, actor: str, now: datetime
+) -> None:
+    """Mark what was sent of the earlier revisions of a job (None: of the study's summaries)."""
+    delivery = tables.Delivery
+    sent = (delivery.sent_at.is_not(None), delivery.stale_code == "")
+    rows = lock_earlier(connection, study_id, job_id, revision, *sent)
     words = f"Revision {revision} replaces it: it must be removed there."
     for row in rows:
         # What a destination removes at our own word must not be sent again as lost.

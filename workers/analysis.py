@@ -35,7 +35,7 @@ from models.radiograph.decode import PixelFault
 from workers.clock import Clock, Elapsed
 from workers.completion import comes_too_late
 from workers.durable_files import write_durably
-from workers.errors import RejectedError, RetryableError
+from workers.errors import RetryableError
 from workers.image_measures import measures_of
 from workers.job_outcome import (
     Encode,
@@ -80,11 +80,10 @@ class Predictor(Protocol):
 class AnalysisTools:
     """All that :func:`analyse_job` works with; a composition root makes it once a process.
 
-    ``read_source`` raises ``OSError`` where the file cannot be read now and :class:`RejectedError` where nothing can be
-    made of its bytes. ``difference`` says in what two received files under one SOP Instance UID differ (see
-    :mod:`workers.repeated_instances`). ``pipeline`` is the digest of what ``predictor`` and ``encode`` do; UIDs are
-    made with the job's own, so that no two jobs ever make the same one. ``modes`` are the states of the models for this
-    job, and ``changes`` how they differ from the configuration (see
+    ``read_source`` raises ``OSError`` where the file cannot be read now. ``difference`` says in what two received files
+    under one SOP Instance UID differ (see :mod:`workers.repeated_instances`). ``pipeline`` is the digest of what
+    ``predictor`` and ``encode`` do; UIDs are made with the job's own, so that no two jobs ever make the same one.
+    ``modes`` are the states of the models for this job, and ``changes`` how they differ from the configuration (see
     :class:`workers.model_state_resolver.ResolvedModels`); ``device`` is where the networks run.
     """
 
@@ -237,10 +236,7 @@ def _predict(source: SourceImage, tools: AnalysisTools) -> Prediction:
         assert source.not_analysed is not None
         rows, columns = source.header.get("Rows") or 0, source.header.get("Columns") or 0
         return Prediction(shape=(int(rows), int(columns)), not_analysed=source.not_analysed)
-    try:
-        return tools.predictor.predict(source.model_input)
-    except RejectedError as error:
-        return Prediction(shape=source.model_input.shape, not_analysed=error.not_analysed)
+    return tools.predictor.predict(source.model_input)
 
 
 def _analysis(job: Job, source: SourceImage, prediction: Prediction, tools: AnalysisTools) -> Analysis:

@@ -16,6 +16,7 @@ from models.contract import ModelInput, NotAnalysed
 from models.radiograph.attributes import sound_attributes
 from models.radiograph.decode import MAXIMUM_PIXELS, PixelFault, UnreadablePixels, read_file
 from models.radiograph.reading import read_model_input
+from workers.results.header import TYPE_2, TYPE_3
 
 OBJECT_UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 """Without these no object of ours can refer to the image."""
@@ -27,35 +28,8 @@ HEADER = (
     *IDENTITY,
     "TimezoneOffsetFromUTC",
     # Patient and study, as they are copied.
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyDate",
-    "StudyTime",
-    "ReferringPhysicianName",
-    "StudyID",
-    "TypeOfPatientID",
-    "IssuerOfPatientIDQualifiersSequence",
-    "OtherPatientIDsSequence",
-    "OtherPatientNames",
-    "PatientIdentityRemoved",
-    "DeidentificationMethod",
-    "DeidentificationMethodCodeSequence",
-    "StudyDescription",
-    "ProcedureCodeSequence",
-    "IssuerOfAccessionNumberSequence",
-    "PatientAge",
-    "PatientSize",
-    "PatientWeight",
-    "AdmissionID",
-    "ClinicalTrialSponsorName",
-    "ClinicalTrialProtocolID",
-    "ClinicalTrialProtocolName",
-    "ClinicalTrialSiteID",
-    "ClinicalTrialSiteName",
-    "ClinicalTrialSubjectID",
-    "ClinicalTrialSubjectReadingID",
-    "ClinicalTrialTimePointID",
-    "ClinicalTrialTimePointDescription",
+    *TYPE_2,
+    *TYPE_3,
     # Series, acquisition and equipment.
     "Modality",
     "SeriesDescription",

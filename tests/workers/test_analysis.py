@@ -40,7 +40,7 @@ from tests.rules import NO_RULES
 from tests.scripted import Scripted
 from tests.workers.builders import NOON, FakeClock, facts, job
 from workers.analysis import AnalysisTools, analyse_job, backoff
-from workers.errors import RejectedError, RetryableError
+from workers.errors import RetryableError
 from workers.job_outcome import encode_in_order
 from workers.results.encoder import Analysis, Equipment
 from workers.results.encoders import EncoderEntry
@@ -314,11 +314,6 @@ def test_what_is_no_chest_leaves_no_object(bench: Callable[..., Bench]) -> None:
     assert work.jobs.outcome is not None
     assert work.jobs.outcome.results == ()
     assert work.jobs.outcome.not_analysed is not None
-
-
-def test_a_rejection_by_the_models_is_no_failure(bench: Callable[..., Bench]) -> None:
-    work = bench(answer=RejectedError(NotAnalysed("rotated", "the image lies on its side")))
-    assert work.run() == ["claimed", "finished", "triage"]
 
 
 @pytest.mark.parametrize("error", [RetryableError("the disk is busy"), OSError("no space"), ValueError("a defect")])

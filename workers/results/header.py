@@ -51,8 +51,8 @@ SERIES_DESCRIPTIONS = {
 
 # Attributes that identify patient and study: copied exactly. The second tuple is type 2 in PS3.3 C.7.1.1, C.7.2.1.
 _IDENTITY = ("PatientName", "PatientID", "StudyInstanceUID", "AccessionNumber", "IssuerOfPatientID")
-_TYPE_2 = ("PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID")
-_TYPE_3 = (
+TYPE_2 = ("PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID")
+TYPE_3 = (
     "TypeOfPatientID",
     "IssuerOfPatientIDQualifiersSequence",
     "OtherPatientIDsSequence",
@@ -222,12 +222,12 @@ def _copy_patient_and_study(source: Dataset, made: Dataset) -> None:
             made.add(_exact_copy(source[keyword]))
         elif keyword not in ("IssuerOfPatientID", "StudyInstanceUID"):
             setattr(made, keyword, "")
-    for keyword in _TYPE_2:
+    for keyword in TYPE_2:
         setattr(made, keyword, "")
-    copy_valid(source, made, _TYPE_2)
+    copy_valid(source, made, TYPE_2)
     if made.PatientSex not in _SEXES:
         made.PatientSex = ""
-    copy_valid(source, made, _TYPE_3)
+    copy_valid(source, made, TYPE_3)
 
 
 def copy_valid(source: Dataset, made: Dataset, keywords: Iterable[str]) -> None:
