@@ -51,6 +51,23 @@ def test_files_that_are_named_are_there(page: Path) -> None:
     assert wrong == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_functions_that_are_named_with_their_file_are_in_it(page: Path) -> None:
+    """A page writes ``function`` in ``folder/file.py``, or ``folder/file.py: function``."""
+    text = re.sub(r"\s+", " ", page.read_text(encoding="utf-8"))
+    pairs = [(path, names) for names, path in re.findall(r"((?:`\w+`(?: and )?)+) in `([\w/]+\.py)`", text)]
+    pairs += re.findall(r"(?:\| `(?=[\w/.]+` \|)|`(?=[\w/.]+: ))([\w/]+\.py)(?:: |` \| `)(\w+)`", text)
+    wrong = []
+    for path, names in pairs:
+        source = (ROOT / path).read_text(encoding="utf-8")
+        wrong += [
+            f"{name} in {path}"
+            for name in re.findall(r"\w+", names.replace(" and ", " "))
+            if not re.search(rf"^\s*(?:(?:async )?def|class) {name}\b|^{name}\b.* =", source, re.MULTILINE)
+        ]
+    assert wrong == []
+
+
 @cache
 def _settings() -> frozenset[str]:
     found = set()
