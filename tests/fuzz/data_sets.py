@@ -180,7 +180,7 @@ def _lie_about_length(draft: _Draft) -> None:
     if bytes(part[4:6]) in _LONG:
         struct.pack_into("<L", part, 8, random.choice((0, 1, 7, 0xFFFFFFFF, 0xFFFFFFFE, 0x7FFFFFFF, len(part))))
     else:
-        struct.pack_into("<H", part, 6, random.choice((0, 1, 7, 0xFFFF, 0x8000, len(part))))
+        struct.pack_into("<H", part, 6, random.choice((0, 1, 7, 0xFFFF, 0x8000, min(len(part), 0xFFFF))))
     draft.parts[at] = bytes(part)
 
 
