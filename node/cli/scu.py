@@ -32,7 +32,7 @@ _timeout = click.option("--timeout", default=30.0, show_default=True, help="Seco
 @_called
 @_calling
 @_timeout
-@click.option("--urgent", is_flag=True, help="Ask for DIMSE priority HIGH: the study is treated as STAT.")
+@click.option("--urgent", is_flag=True, help="Request DIMSE priority HIGH: the study is treated as STAT.")
 @click.pass_context
 def send(
     context: click.Context,

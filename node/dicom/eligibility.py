@@ -172,7 +172,7 @@ def _not_an_image(image: _Image) -> NotEligible | None:
         return None
     if image.number("Rows") is None:
         return _reason(
-            NotEligibleCode.NOT_AN_IMAGE, f"{_shown(sop_class.name)} is not an image; it is kept and not analysed."
+            NotEligibleCode.NOT_AN_IMAGE, f"{_shown(sop_class.name)} is not an image; it is stored and not analysed."
         )
     return _reason(NotEligibleCode.OTHER_CLASS, f"{_shown(sop_class.name)} is not a radiograph that Pleura analyses.")
 
@@ -235,7 +235,7 @@ def _too_small(image: _Image) -> NotEligible | None:
     if min(rows, columns) < image.rules.minimum_pixels:
         return _reason(
             NotEligibleCode.TOO_SMALL,
-            f"The image has {columns} x {rows} pixels; {image.rules.minimum_pixels} each way are needed.",
+            f"The image has {columns} x {rows} pixels; at least {image.rules.minimum_pixels} in each direction are needed.",
         )
     return None
 

@@ -44,7 +44,7 @@ _BEGINNING = 16 * 1024
 
 
 class StoreError(OSError):
-    """The store cannot take these bytes: no space, over a quota, or the disk does not answer (C-STORE: 0xA700)."""
+    """The store cannot be written: no space, a quota, or a failing disk (C-STORE: 0xA700)."""
 
 
 class SpoolFile:
@@ -68,7 +68,7 @@ class SpoolFile:
             name = f"{store.folder}/{SPOOL}/{secrets.token_hex(8)}.part"
             self._descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise StoreError(error.errno, "no file can be made in the store") from error
+            raise StoreError(error.errno, "no file can be created in the store") from error
         self.path = Path(name)
         self._put(preface)
 
@@ -81,7 +81,7 @@ class SpoolFile:
         """Add a fragment of the data set.
 
         Raises:
-            StoreError: it cannot be written; the temporary file is gone.
+            StoreError: it cannot be written; the spool file is removed.
         """
         if self.byte_count >= self._check_space_at:
             self._check_space_at = self.byte_count + _CHECK_SPACE_EVERY
@@ -106,7 +106,7 @@ class SpoolFile:
         """Write the bytes through to the disk and close the file.
 
         Raises:
-            StoreError: the disk did not take them; the temporary file is gone.
+            StoreError: they could not be written; the spool file is removed.
         """
         try:
             if self._background_digest is not None:
@@ -115,7 +115,7 @@ class SpoolFile:
             self._close()
         except OSError as error:
             self.discard()
-            raise StoreError(error.errno, "the disk did not take the data set") from error
+            raise StoreError(error.errno, "the data set cannot be written to the disk") from error
 
     def discard(self) -> None:
         """Remove the spool file. May be called twice."""
@@ -183,13 +183,13 @@ class InstanceStore:
             StoreError: less than the configured minimum is free.
         """
         if self._minimum_free_bytes and shutil.disk_usage(self.folder).free < self._minimum_free_bytes:
-            raise StoreError(errno.ENOSPC, "less space is free than store.minimum_free_bytes asks for")
+            raise StoreError(errno.ENOSPC, "free space is below store.minimum_free_bytes")
 
     def temporary(self, preface: bytes = b"") -> SpoolFile:
         """Begin to receive a data set.
 
         Raises:
-            StoreError: there is no room, or the store cannot be written.
+            StoreError: there is no space, or the store cannot be written.
         """
         return SpoolFile(self, preface)
 
@@ -200,7 +200,7 @@ class InstanceStore:
         is committed.
 
         Raises:
-            StoreError: the disk did not take it; nothing is left behind.
+            StoreError: it could not be written; the spool file is removed.
         """
         spool.sync()
         relative = self.path_of(spool.digest)
@@ -209,7 +209,7 @@ class InstanceStore:
             sync_folder((self.folder / relative).parent)
         except OSError as error:
             spool.discard()
-            raise StoreError(error.errno, "the data set cannot be given its name") from error
+            raise StoreError(error.errno, "the data set cannot be linked to its final name") from error
         return relative
 
     def complete(self, spool: SpoolFile) -> None:

@@ -268,4 +268,4 @@ def _check_uid(header: Dataset, keyword: str) -> None:
     if header.get_item(keyword) is None:
         raise UnreadableDataSetError(f"{keyword} is missing")
     if not re.fullmatch(r"[0-9.]{1,64}", text(header, keyword)):
-        raise UnreadableDataSetError(f"{keyword} is no UID of up to 64 digits and dots")
+        raise UnreadableDataSetError(f"{keyword} is not a UID of up to 64 digits and dots")

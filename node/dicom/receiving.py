@@ -96,7 +96,7 @@ class InstanceReceiver:
         except StoreError as error:
             answer = Answer(OUT_OF_RESOURCES, error.strerror or "the store failed")
         except SQLAlchemyError as error:
-            log.error("the database did not take an instance: %s", type(error).__name__)
+            log.error("an instance could not be recorded in the database: %s", type(error).__name__)
             answer = Answer(OUT_OF_RESOURCES, "the database cannot be written")
         spool.discard()
         return answer
@@ -129,7 +129,7 @@ class InstanceReceiver:
         try:
             recovered = self._recover(path)
         except SQLAlchemyError:
-            path.rename(name_before)  # not the file's fault, so this does not count
+            path.rename(name_before)  # the file is not the cause, so the attempt does not count
             raise
         except Exception as error:  # no fault of one file may prevent the listener's start
             why = str(error) if isinstance(error, UnreadableDataSetError) else type(error).__name__
@@ -163,7 +163,7 @@ class InstanceReceiver:
             self._store.mark_failed(spool)
             if not isinstance(error, SQLAlchemyError):
                 raise
-            log.error("the database did not take an instance: %s", type(error).__name__)
+            log.error("an instance could not be recorded in the database: %s", type(error).__name__)
             return Answer(OUT_OF_RESOURCES, "the database cannot be written")
         self._store.complete(spool)
         return Answer(SUCCESS)

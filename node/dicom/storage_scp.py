@@ -302,11 +302,11 @@ def _is_busy(association: Association) -> bool:
 
 
 def run_listener(settings: Settings, ready: Callable[[int], None], stop: threading.Event) -> None:
-    """Receive until ``stop`` is set. ``ready`` is called with the port once connections are taken.
+    """Receive until ``stop`` is set. ``ready`` is called with the port once connections are accepted.
 
     Raises:
         SettingsError: a peer's address or a regular expression cannot be used.
-        OSError: the store cannot be written or the port is taken.
+        OSError: the store cannot be written or the port is in use.
     """
     _check_patterns(settings)
     _quieten()

@@ -118,7 +118,7 @@ def check_models(settings: Settings) -> Check:
         read_registry(settings.models.folder).active(names)
     except (ManifestError, UnknownModel, OSError) as error:
         return Check("models", False, str(error), "install the package again, or fix models.* and the manifest")
-    return Check("models", True, ", ".join(names) or "none: every image will be not analysed")
+    return Check("models", True, ", ".join(names) or "none: no image is analysed")
 
 
 def check_port(settings: Settings) -> Check:

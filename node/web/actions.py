@@ -18,7 +18,7 @@ from workers.open_database import triage_study
 
 def retry_job(context: RequestContext, study_id: int, job_id: int) -> None:
     """Run a job again."""
-    context.services.database.write(jobs.requeue, job_id, context.actor, "asked for on the admin page", context.now)
+    context.services.database.write(jobs.requeue, job_id, context.actor, "requested on the admin page", context.now)
     context.services.task_queue.enqueue_jobs([(job_id, False)])
     context.audit("retry job", f"job {job_id}", study_id)
     triage_again(context.services, study_id, context)
@@ -27,7 +27,7 @@ def retry_job(context: RequestContext, study_id: int, job_id: int) -> None:
 def send_again(context: RequestContext, study_id: int, delivery_id: int) -> None:
     """Send a delivery again."""
     context.services.database.write(
-        deliveries.requeue, delivery_id, context.actor, "asked for on the admin page", context.now
+        deliveries.requeue, delivery_id, context.actor, "requested on the admin page", context.now
     )
     context.services.task_queue.enqueue_deliveries([delivery_id])
     context.audit("re-send", f"delivery {delivery_id}", study_id)

@@ -95,7 +95,7 @@ class SwitchBody(_Strict):
     """How a model's findings are used from now on."""
 
     state: ModelState
-    """Active: delivered and counted. Shadow: stored and compared. Off: stored, nothing else."""
+    """Active: findings are delivered and used for triage. Shadow: stored and compared. Off: only stored."""
     reason: str = Field(min_length=1, max_length=400)
     """Reason for the change, in one sentence."""
 

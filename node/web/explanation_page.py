@@ -124,7 +124,7 @@ def _row(finding: Finding, item: ExplainedImage, models: Sequence[ModelSpec]) ->
 def _answer(finding: Finding) -> str:
     if finding.probability is None:
         return f"not assessed: {finding.reason}"
-    return "present" if finding.present else "not found (not excluded)"
+    return "present" if finding.present else "not detected (not excluded)"
 
 
 def _size(finding: Finding, spacing: Spacing | None) -> str:

@@ -127,7 +127,7 @@ def sensitivity_text(finding: Finding) -> str:
 
 
 def is_pneumothorax(code: Code) -> bool:
-    """True for the code of pneumothorax."""
+    """Whether a code is that of pneumothorax."""
     return (code.value, code.scheme) == (codes.PNEUMOTHORAX.value, codes.PNEUMOTHORAX.scheme)
 
 
@@ -176,7 +176,7 @@ def area_text(area: Area) -> str:
 
 
 def area_remark(spacing: Spacing | None) -> str:
-    """Where a size holds, in words (PS3.3 10.7.1.1)."""
+    """Text on the plane of a measured size (PS3.3 10.7.1.1)."""
     if spacing is None:
         return "Uncalibrated: the image gives no pixel spacing, so sizes are in pixels."
     if spacing.magnification:

@@ -108,7 +108,7 @@ def test_the_page_is_whole_and_needs_nothing_from_elsewhere():
 
 def test_a_negative_is_not_excluded():
     html = page(finding(probability=0.1))
-    assert "not found (not excluded)" in html
+    assert "not detected (not excluded)" in html
     assert "cm²" not in html
 
 
