@@ -22,13 +22,13 @@ _UNKNOWN_PERSON = "unknown"
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One thing that a reader said of a result.
+    """A reader's statement on a result.
 
-    ``said`` is a verdict or "added", empty where it cannot be understood. ``referenced`` are the SOP Instance UIDs that
-    it is about, ``tracking_uid`` the finding's own.
+    ``verdict`` is a verdict or "added"; empty if it cannot be understood. ``referenced`` are the SOP Instance UIDs that
+    it is about, ``tracking_uid`` is that of the finding.
     """
 
-    said: str
+    verdict: str
     referenced: tuple[str, ...] = ()
     tracking_uid: str = ""
     comment: str = ""
@@ -36,7 +36,7 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """A received document: its SOP Instance UID, who wrote it (VR PN), and what it says."""
+    """A received assessment: SOP Instance UID, observer (VR PN) and statements."""
 
     sop_instance_uid: str
     observer: str
@@ -45,10 +45,10 @@ class Assessment:
 
 @dataclass(frozen=True, slots=True)
 class Unmatched:
-    """A statement that fits no finding of ours, and why."""
+    """A statement that matches no finding of this node, with the reason."""
 
     study_id: int
-    said: str
+    verdict: str
     observer: str
     problem: str
     comment: str
@@ -94,7 +94,7 @@ def unmatched(engine: Engine, limit: int = 50, study_id: int | None = None) -> t
 
 def _matching(connection: Connection, statement: Statement, study_id: int) -> tuple[Sequence[Row[Any]], str]:
     """The findings that a statement is about, or why there is none."""
-    if not statement.said:
+    if not statement.verdict:
         return (), "its verdict is none that is known here"
     results = _results(connection, statement.referenced)
     if any(result.study_id != study_id for result in results):
@@ -105,7 +105,7 @@ def _matching(connection: Connection, statement: Statement, study_id: int) -> tu
         return (), "it refers to no result of this node"
     told = [finding for result in results for finding in _told(connection, result)]
     unique = list({finding.id: finding for finding in told}.values())
-    if len(unique) == 1 or (unique and statement.said == Verdict.ACCEPT):
+    if len(unique) == 1 or (unique and statement.verdict == Verdict.ACCEPT):
         return unique, ""
     return (), f"it names none of the {len(unique)} findings of the result"
 
@@ -169,7 +169,7 @@ def _keep(
             ordinal=ordinal,
             referenced_uid=next(iter(statement.referenced), "")[:64],
             tracking_uid=statement.tracking_uid[:64],
-            verdict=statement.said[:16],
+            verdict=statement.verdict[:16],
             comment=comment,
             observer=observer,
             feedback_id=feedback_id,
@@ -180,9 +180,9 @@ def _keep(
 
 
 def _verdict(statement: Statement, finding: Row[Any]) -> Verdict:
-    if statement.said == ADDED:
+    if statement.verdict == ADDED:
         return Verdict.MODIFY if finding.present else Verdict.REJECT
-    return Verdict(statement.said)
+    return Verdict(statement.verdict)
 
 
 def _shown(person: str) -> str:

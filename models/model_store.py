@@ -16,7 +16,7 @@ Check = Callable[[ModelSpec], ModelSpec]
 """Looks a model over while it lies in a folder of its own; may put further files there, and raises what is wrong."""
 
 
-class ShelfError(ValueError):
+class ModelStoreError(ValueError):
     """A model cannot be added or removed; the message says why and what to do."""
 
 
@@ -30,7 +30,7 @@ def add_model(
     ModelSpec into a manifest's text; the file as it was given is kept where nothing was added to it.
 
     Raises:
-        ShelfError: there is a model of that name.
+        ModelStoreError: there is a model of that name.
         ManifestError: the manifest is wrong or the network has another digest.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -38,13 +38,17 @@ def add_model(
         spec = _gather(manifest, network, Path(gathered))
         shelved = read_registry(folder, verify=False)
         if spec.name in shelved.names:
-            raise ShelfError(f"there is a model '{spec.name}' already; remove it first, or give this one another name")
+            raise ModelStoreError(
+                f"there is a model '{spec.name}' already; remove it first, or give this one another name"
+            )
         checked = check(spec)
         files = files_of(checked)
         taken = {folder / file.name for file in files} & {file for known in shelved for file in files_of(known)}
         if taken:
             names = ", ".join(sorted(file.name for file in taken))
-            raise ShelfError(f"another model's files are called {names}; rename the new ones and change the manifest")
+            raise ModelStoreError(
+                f"another model's files are called {names}; rename the new ones and change the manifest"
+            )
         text = manifest.read_text(encoding="utf-8") if checked == spec else write(checked)
         for file in files:
             file.replace(folder / file.name)
@@ -87,14 +91,14 @@ def remove_model(folder: Path | None, name: str, in_use: tuple[str, ...]) -> tup
     """Delete a site's own model: its manifest first, so that there is never a model without its file.
 
     Raises:
-        ShelfError: it is bundled, or the configuration runs it.
+        ModelStoreError: it is bundled, or the configuration runs it.
         UnknownModel: there is no such model.
     """
     spec = read_registry(folder, verify=False).find(name)
     if spec.file.parent == BUNDLED:
-        raise ShelfError(f"'{name}' is bundled with Pleura; leave it out of the configuration instead")
+        raise ModelStoreError(f"'{name}' is bundled with Pleura; leave it out of the configuration instead")
     if name in in_use:
-        raise ShelfError(f"the configuration runs '{name}'; take it out of [models] and restart the node first")
+        raise ModelStoreError(f"the configuration runs '{name}'; take it out of [models] and restart the node first")
     manifests = [path for path in spec.file.parent.glob("*.toml") if read_manifest(path).name == name]
     gone = (*manifests, *files_of(spec))
     for path in gone:

@@ -20,7 +20,7 @@ from models.examination import Examination, examine
 from models.manifest import ManifestError
 from models.manifest_text import manifest_text
 from models.model_registry import BUNDLED, Registry, UnknownModel, read_registry
-from models.model_store import ShelfError, add_model, remove_model
+from models.model_store import ModelStoreError, add_model, remove_model
 from models.runtime.executor import ModelLoadError, ModelOutputError
 from node.cli.common import console, fail, settings_of
 from node.cli.worklist import actor, open_engine
@@ -33,7 +33,7 @@ def _fail_on_model_error() -> Iterator[None]:
     """Report an error of a model in one sentence, with exit status 1."""
     try:
         yield
-    except (ManifestError, ModelLoadError, ModelOutputError, ShelfError, UnknownModel, DatabaseError) as error:
+    except (ManifestError, ModelLoadError, ModelOutputError, ModelStoreError, UnknownModel, DatabaseError) as error:
         fail(str(error))
 
 
@@ -184,13 +184,13 @@ def _with_onnx(spec: ModelSpec) -> ModelSpec:
         from models.training.onnx_export import ExportError, with_onnx
     except ImportError:
         if spec.onnx is not None:
-            raise ShelfError("comparing the two networks needs `pip install 'pleura[train]'`") from None
+            raise ModelStoreError("comparing the two networks needs `pip install 'pleura[train]'`") from None
         console.print("no ONNX export without `pip install 'pleura\\[train]'`: TensorFlow runs the model, more slowly")
         return spec
     try:
         return with_onnx(spec)
     except ExportError as error:
-        raise ShelfError(str(error)) from error
+        raise ModelStoreError(str(error)) from error
 
 
 @models.command()

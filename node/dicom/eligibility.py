@@ -235,7 +235,7 @@ def _too_small(image: _Image) -> NotEligible | None:
     if min(rows, columns) < image.rules.minimum_pixels:
         return _reason(
             NotEligibleCode.TOO_SMALL,
-            f"The image has {columns} x {rows} pixels; at least {image.rules.minimum_pixels} in each direction are needed.",
+            f"The image has {columns} x {rows} pixels; the minimum is {image.rules.minimum_pixels} in each direction.",
         )
     return None
 

@@ -59,7 +59,7 @@ def test_what_fits_nothing_is_kept_with_the_reason(
     assert assess(database, statement, observer="") == 1
     (kept,) = unmatched(engine)
     assert problem in kept.problem
-    assert (kept.observer, kept.said) == ("unknown", statement.said)
+    assert (kept.observer, kept.verdict) == ("unknown", statement.verdict)
     assert Feedback(engine).of_study(study_of(database)) == ()
 
 
