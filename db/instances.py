@@ -15,7 +15,15 @@ from db.accessions import keep_numbers
 from db.holds import hold
 from db.instance_flags import COMPARE, CONFLICT, OWN, REPEAT
 from db.orders import ACTOR, AHEAD, apply_on_arrival, lock_arrivals
-from db.patients import PatientIdentifier, PatientRules, correct_on_arrival, identifier_of, same_patient
+from db.patients import (
+    PatientIdentifier,
+    PatientRules,
+    correct_on_arrival,
+    different_persons,
+    identifier_of,
+    same_patient,
+    was_corrected,
+)
 from db.prepared_statements import Prepared
 from db.queries.retention import has_files_again
 from db.records import Analysis, Ingest, InstanceState, JobState, NotEligible, Priority, ReceivedInstance, StudyState
@@ -182,7 +190,12 @@ def record_instance(
     own = not_eligible is not None and is_own_result(connection, received.sop_instance_uid)
     series_id = _series_id(connection, study.id, received)
     again = "" if own else _again(twins, received, (study.id, series_id), not_eligible)
-    flag, trouble = (again, "") if again else _flag(connection, study, received, rules, conflict=bool(twins), own=own)
+    is_radiograph = not_eligible is None or not_eligible.code in _READABLE
+    flag, trouble = again, ""
+    if not again:
+        flag, trouble = _flag(
+            connection, study, received, rules, conflict=bool(twins), own=own, is_radiograph=is_radiograph
+        )
     instance_id = _insert_instance(connection, (study.id, series_id), received, not_eligible, flag, now)
     if study.files_removed_at is not None:
         has_files_again(connection, study.id)
@@ -316,7 +329,14 @@ def _open_jobs(connection: Connection, instance_id: int) -> tuple[int, ...]:
 
 
 def _flag(
-    connection: Connection, study: Any, received: ReceivedInstance, rules: PatientRules, *, conflict: bool, own: bool
+    connection: Connection,
+    study: Any,
+    received: ReceivedInstance,
+    rules: PatientRules,
+    *,
+    conflict: bool,
+    own: bool,
+    is_radiograph: bool,
 ) -> tuple[str, str]:
     """Say what is wrong with an instance: a flag for its row, and why the study must be held (or nothing)."""
     if own:
@@ -327,6 +347,10 @@ def _flag(
     given = PatientIdentifier(_clean(received.patient_id), _clean(received.issuer_of_patient_id))
     if rules.contradict(given, known) and not same_patient(connection, (given,), (known,), rules):
         return "patient", "its images name different patients (Patient ID or its issuer)"
+    person = [_clean(received.patient_name), _clean(received.patient_birth_date)]
+    differs = different_persons(person, (study.patient_name, study.patient_birth_date)) if is_radiograph else ""
+    if differs and not was_corrected(connection, study.id):
+        return "patient", f"its images name different patients ({differs})"
     return "", ""
 
 

@@ -7,6 +7,7 @@ identity does not leave any more without a person, and what has left is marked.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -263,6 +264,27 @@ def plain_text(value: str) -> str:
     """A value without what means nothing: case, empty components at the end, and ideographic forms of a name."""
     alphabetic, _, others = value.partition("=")
     return " ".join((alphabetic.rstrip("^ ") or others).casefold().split())
+
+
+def different_persons(one: Sequence[str], other: Sequence[str]) -> str:
+    """What says that two headers (name and birth date of each) are of different persons, or nothing.
+
+    A missing or unreadable value says nothing, and neither does a name that has more parts, or other accents.
+    """
+    dates = [birth_date.strip() for _, birth_date in (one, other)]
+    if dates[0] != dates[1] and all(re.fullmatch(r"\d{8}", date) for date in dates):
+        return "birth date"
+    names = [_name_parts(name) for name, _ in (one, other)]
+    return "name" if all(names) and not (names[0] <= names[1] or names[1] <= names[0]) else ""
+
+
+def _name_parts(value: str) -> frozenset[str]:
+    """The words of a name without case and accents; none where a character of it could not be read."""
+    if "\ufffd" in value:
+        return frozenset()
+    letters = unicodedata.normalize("NFKD", plain_text(value))
+    plain = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    return frozenset(re.split(r"[\W_]+", plain)) - {""}
 
 
 _WORDS = {

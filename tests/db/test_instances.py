@@ -10,9 +10,10 @@ from sqlalchemy.exc import IntegrityError, StatementError
 
 from db import holds, instances, jobs, studies
 from db.database import Database
+from db.patients import PatientIdentifier, PatientNews, PatientRules, correct_patient
 from db.queries import study_details
 from db.queries.worklist import ReadingList
-from db.records import Analysis, InstanceState, JobState, Priority, StudyState
+from db.records import Analysis, InstanceState, JobState, NotEligible, Priority, StudyState
 from tests.commands import record_instance, study_facts
 from tests.db.examples import (
     HOUR,
@@ -125,6 +126,61 @@ def test_another_patient_in_the_same_study_holds_it(database: Database, changes:
     assert "different patients" in detail.row.hold_reason
     assert detail.row.patient_id == "P1"
     assert detail.instances[1].flag == "patient"
+
+
+ANNA: dict[str, Any] = {"patient_name": "Müller^Anna^B", "patient_birth_date": "19600101"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [({"patient_name": "Berg^Bert"}, "(name)"), ({"patient_birth_date": "19600102"}, "(birth date)")],
+    ids=["name", "birth date"],
+)
+def test_another_person_under_the_same_patient_id_holds_the_study(
+    database: Database, changes: dict[str, Any], why: str
+) -> None:
+    record(database, **ANNA)
+    assert record_instance(database, received(2, **(ANNA | changes)), None, PIPELINE, NOW).job_ids == ()
+    detail = database.read(study_details.study_detail, study_of(database))
+    assert detail.row.on_hold
+    assert detail.row.hold_reason.endswith(why)
+    assert detail.instances[1].flag == "patient"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"patient_name": "MULLER^ANNA"},
+        {"patient_name": "Anna Müller"},
+        {"patient_name": "M\ufffdller^Anna"},
+        {"patient_name": ""},
+        {"patient_birth_date": ""},
+        {"patient_birth_date": "1960"},
+        {"patient_name": "Müller^An\0na"},
+        {"patient_sex": "O"},
+    ],
+)
+def test_a_name_written_otherwise_holds_nothing(database: Database, changes: dict[str, Any]) -> None:
+    record(database, **ANNA)
+    assert record_instance(database, received(2, **(ANNA | changes)), None, PIPELINE, NOW).job_ids
+    assert not ReadingList(database.engine).page()[0].on_hold
+
+
+def test_the_name_in_an_object_that_is_no_radiograph_holds_nothing(database: Database) -> None:
+    record(database)
+    record_instance(
+        database, received(2, patient_name="Roe^Jane"), NotEligible("not-an-image", "A report."), PIPELINE, NOW
+    )
+    assert not ReadingList(database.engine).page()[0].on_hold
+
+
+def test_an_image_with_the_name_from_before_a_correction_holds_nothing(database: Database) -> None:
+    record(database)
+    study_id = study_of(database)
+    news = PatientNews((PatientIdentifier("P1"),), name="Roe^Jane")
+    assert database.write(correct_patient, news, PatientRules(), "hl7", NOW) == (study_id,)
+    database.write(holds.release, study_id, "admin", NOW)
+    assert record_instance(database, received(2), None, PIPELINE, NOW).job_ids
 
 
 def test_a_missing_patient_id_contradicts_nothing_and_is_filled_in(database: Database) -> None:
