@@ -159,3 +159,11 @@ def test_links_lead_somewhere(page: Path) -> None:
         if not aim.exists() or (anchor and anchor not in _anchors(aim)):
             wrong.append(target)
     assert wrong == []
+
+
+def test_the_files_that_compose_mounts_are_named_as_paths() -> None:
+    """Compose takes a source that begins with neither ``.`` nor ``/`` for the name of a volume, and refuses it."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8") + (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    named = re.findall(r"PLEURA_CONFIG=(\S+) docker", text)
+    assert named
+    assert [path for path in named if not path.startswith(("./", "/"))] == []
