@@ -265,28 +265,27 @@ def _check_switchable(registry: Registry, name: str, configured: Models) -> None
         console.print(f"note: the manifest of {name} keeps all its findings in shadow in every state")
 
 
-@models.command()
-@click.argument("name")
-@click.option("--reason", default="", help="Reason, stored with the change.")
-@click.pass_context
-def activate(context: click.Context, name: str, reason: str) -> None:
-    """Deliver the findings of the model NAME, from the next job on."""
-    _switch(context, name, ModelState.ACTIVE, reason)
+_SWITCHES = {
+    "activate": (ModelState.ACTIVE, "Deliver the findings of the model NAME, from the next job on."),
+    "shadow": (
+        ModelState.SHADOW,
+        "Store and compare the findings of the model NAME without sending them, from the next job on.",
+    ),
+    "off": (
+        ModelState.OFF,
+        "Switch the model NAME off: its findings are neither sent nor used, and its unsent results are put on hold.",
+    ),
+}
 
 
-@models.command()
-@click.argument("name")
-@click.option("--reason", default="", help="Reason, stored with the change.")
-@click.pass_context
-def shadow(context: click.Context, name: str, reason: str) -> None:
-    """Store and compare the findings of the model NAME without sending them, from the next job on."""
-    _switch(context, name, ModelState.SHADOW, reason)
+def _add_switch(command: str, state: ModelState, description: str) -> None:
+    @models.command(command, help=description)
+    @click.argument("name")
+    @click.option("--reason", default="", help="Reason, stored with the change.")
+    @click.pass_context
+    def switch(context: click.Context, name: str, reason: str) -> None:
+        _switch(context, name, state, reason)
 
 
-@models.command()
-@click.argument("name")
-@click.option("--reason", default="", help="Reason, stored with the change.")
-@click.pass_context
-def off(context: click.Context, name: str, reason: str) -> None:
-    """Switch the model NAME off: its findings are neither sent nor used, and its unsent results are put on hold."""
-    _switch(context, name, ModelState.OFF, reason)
+for _command, (_state_of_command, _description) in _SWITCHES.items():
+    _add_switch(_command, _state_of_command, _description)

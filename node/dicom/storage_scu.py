@@ -11,12 +11,14 @@ from pathlib import Path
 
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
-from pynetdicom import AE, _config
+from pynetdicom import _config
 from pynetdicom.association import Association
+from pynetdicom.presentation import build_context
+
+from workers.association import is_stored, open_association, status_text
 
 # PS3.8 9.3.2.2: presentation context identifiers are the odd numbers from 1 to 255.
 _CONTEXTS_PER_ASSOCIATION = 128
-_WARNINGS = range(0xB000, 0xC000)
 
 
 class SendError(RuntimeError):
@@ -58,7 +60,7 @@ class Sent:
     @property
     def accepted(self) -> bool:
         """Success or a warning (PS3.7 Annex C): the peer has the object."""
-        return self.status is not None and (self.status == 0 or self.status in _WARNINGS)
+        return self.status is not None and is_stored(self.status)
 
 
 def find_files(paths: Iterable[Path]) -> tuple[list[Outgoing], list[Sent]]:
@@ -144,22 +146,24 @@ def echo(peer: Peer) -> None:
     finally:
         association.release()
     if status != 0:
-        raise SendError(f"{peer.called_ae_title} answered C-ECHO with {_hexadecimal(status)}")
-
-
-def _hexadecimal(status: int | None) -> str:
-    return "nothing" if status is None else f"0x{status:04X}"
+        raise SendError(f"{peer.called_ae_title} answered C-ECHO with {status_text(status)}")
 
 
 def _associate(peer: Peer, contexts: set[tuple[str, str]]) -> Association:
-    ae = AE(ae_title=peer.calling_ae_title)
-    ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = peer.timeout_seconds
-    for sop_class, transfer_syntax in sorted(contexts):
-        ae.add_requested_context(sop_class, transfer_syntax)
-    association = ae.associate(peer.host, peer.port, ae_title=peer.called_ae_title)
+    where = f"{peer.called_ae_title} on {peer.host}:{peer.port}"
+    try:
+        association = open_association(
+            (peer.host, peer.port),
+            called=peer.called_ae_title,
+            calling=peer.calling_ae_title,
+            contexts=[build_context(*context) for context in sorted(contexts)],
+            seconds=peer.timeout_seconds,
+            connect_seconds=peer.timeout_seconds,
+        )
+    except OSError as error:
+        raise SendError(f"{where} cannot be reached: the host name cannot be resolved ({error})") from error
     if association.is_established:
         return association
-    where = f"{peer.called_ae_title} on {peer.host}:{peer.port}"
     if association.is_rejected:
         raise RejectedError(
             f"{where} rejects the association: {association.acceptor.primitive.reason_str}. "

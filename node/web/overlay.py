@@ -50,11 +50,16 @@ def draw_overlay(pixels: Pixels, regions: Sequence[Region], lines: Sequence[str]
 def _paint(picture: Pixels, mask: Mask, colour: Pixels) -> None:
     """Tint ``mask`` in place and draw its edge, two pixels wide."""
     picture[mask] = picture[mask] * (1 - _OPACITY) + colour * _OPACITY
-    inner = mask.copy()
-    for _ in range(2):
+    picture[mask & ~eroded(mask, 2)] = colour
+
+
+def eroded(mask: Mask, times: int) -> Mask:
+    """``mask`` without an edge that is ``times`` pixels wide."""
+    inner = mask
+    for _ in range(times):
         padded = np.pad(inner, 1)
         inner = inner & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    picture[mask & ~inner] = colour
+    return inner
 
 
 def _write(image: Image.Image, lines: Sequence[str], names: Sequence[str]) -> None:

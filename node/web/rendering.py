@@ -10,15 +10,16 @@ import io
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydicom import Dataset, dcmread
+from pydicom import dcmread
 
 from models.contract import Mask, ModelInput
+from node.web.overlay import eroded
+from workers.results.result_reader import segment_masks, tracking_uids
 
 LONGEST = 2048
 PREVIEW = 384
@@ -26,14 +27,6 @@ _FILL, _EDGE = 62, 255
 _KEPT = 12
 Bytes = NDArray[np.uint8]
 Colour = tuple[int, int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """One segment of a SEG: its number, and the Tracking UID (0062,0021) of its finding."""
-
-    number: int
-    tracking_uid: str
 
 
 class Radiographs:
@@ -68,19 +61,20 @@ class Radiographs:
         """
 
         def make() -> bytes:
-            return overlay_png(mask_of(dcmread(self._inside(path)), number), colour)
+            masks = segment_masks(dcmread(self._inside(path)))
+            if number not in masks:
+                raise LookupError(f"there is no segment {number}")
+            return overlay_png(masks[number], colour)
 
         return self._once(("overlay", path, number, colour), make)
 
-    def segments(self, path: str) -> tuple[Segment, ...]:
-        """Segments of the SEG at ``path``; none if the file has been removed."""
+    def segments(self, path: str) -> dict[str, int]:
+        """Segment numbers of the SEG at ``path`` by the Tracking UID of their finding; none if the file is gone."""
         try:
-            dataset = dcmread(self._inside(path), stop_before_pixels=True)
+            numbered = tracking_uids(dcmread(self._inside(path), stop_before_pixels=True))
         except FileNotFoundError:
-            return ()
-        return tuple(
-            Segment(int(item.SegmentNumber), str(item.get("TrackingUID") or "")) for item in dataset.SegmentSequence
-        )
+            return {}
+        return {uid: number for number, uid in numbered.items() if uid}
 
     def _read(self, path: str) -> ModelInput:
         return self._read_image(self._inside(path))
@@ -134,37 +128,14 @@ def grey_png(image: ModelInput, longest: int = PREVIEW) -> bytes:
     return _png(np.round(_resized(image, longest) * 255).astype(np.uint8))
 
 
-def mask_of(dataset: Dataset, number: int) -> Mask:
-    """The mask of segment ``number`` in a SEG with one frame a segment.
-
-    Raises:
-        LookupError: There is no such segment.
-    """
-    for frame, groups in enumerate(dataset.PerFrameFunctionalGroupsSequence):
-        if int(groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber) == number:
-            rows, columns = int(dataset.Rows), int(dataset.Columns)
-            bits = np.unpackbits(np.frombuffer(dataset.PixelData, dtype=np.uint8), bitorder="little")
-            begin = frame * rows * columns
-            return bits[begin : begin + rows * columns].reshape(rows, columns).astype(np.bool_)
-    raise LookupError(f"there is no segment {number}")
-
-
 def overlay_png(mask: Mask, colour: Colour, longest: int = LONGEST) -> bytes:
     """A mask in ``colour``, half transparent with an opaque edge; the viewer scales it to the radiograph."""
     size = shown_size(mask.shape[0], mask.shape[1], 1.0, longest)
     small = np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)) > 127
     made = np.zeros((*small.shape, 4), dtype=np.uint8)
     made[small] = (*colour, _FILL)
-    made[small & ~_eroded(small, max(2, max(size) // 450))] = (*colour, _EDGE)
+    made[small & ~eroded(small, max(2, max(size) // 450))] = (*colour, _EDGE)
     return _png(made)
-
-
-def _eroded(mask: Mask, times: int) -> Mask:
-    inner = mask
-    for _ in range(times):
-        padded = np.pad(inner, 1)
-        inner = inner & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return inner
 
 
 def _png(pixels: Bytes) -> bytes:

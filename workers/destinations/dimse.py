@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, Association, evt
+from pynetdicom import Association
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import (
     StorageCommitmentPushModel,
@@ -21,6 +20,7 @@ from pynetdicom.sop_class import (
 )
 
 from config.settings import Destination
+from workers.association import is_stored, open_association, status_text
 from workers.destinations.destination_kind import (
     Outgoing,
     PeerError,
@@ -183,25 +183,21 @@ def classify_status(status: Dataset) -> Receipt:
     if code == 0x0000:
         return Receipt(Verdict.SENT)
     # The peer's Error Comment is not kept: it may quote patient data.
-    if code in (0x0001, 0x0107, 0x0116) or 0xB000 <= code <= 0xBFFF:
-        return Receipt(Verdict.SENT, f"stored with warning {_hexadecimal(status)}")
+    if is_stored(code):
+        return Receipt(Verdict.SENT, f"stored with warning {status_text(code)}")
     if code == _DUPLICATE:
-        return Receipt(Verdict.DUPLICATE, f"the peer reports a duplicate object: {_hexadecimal(status)}")
+        return Receipt(Verdict.DUPLICATE, f"the peer reports a duplicate object: {status_text(code)}")
     if 0xA700 <= code <= 0xA7FF or code == _RESOURCE_LIMITATION:
-        return Receipt(Verdict.LATER, f"the peer is out of resources: status {_hexadecimal(status)}")
+        return Receipt(Verdict.LATER, f"the peer is out of resources: status {status_text(code)}")
     if code in (0x0110, 0x0210):
-        return Receipt(Verdict.RETRY, f"the peer cannot store it now: status {_hexadecimal(status)}")
-    return Receipt(Verdict.REJECTED, f"the peer rejects it: status {_hexadecimal(status)}")
+        return Receipt(Verdict.RETRY, f"the peer cannot store it now: status {status_text(code)}")
+    return Receipt(Verdict.REJECTED, f"the peer rejects it: status {status_text(code)}")
 
 
 def _unexpected(service: str, status: Dataset) -> PeerError:
     """The error for a ``status`` that is not success; an empty one means no response in time, or an abort."""
     kind = PeerError if "Status" in status else PeerUnreachableError
-    return kind(f"it answered {service} with {_hexadecimal(status)}")
-
-
-def _hexadecimal(status: Dataset) -> str:
-    return f"0x{status.Status:04X}" if "Status" in status else "nothing in time"
+    return kind(f"it answered {service} with {status_text(status.get('Status'))}")
 
 
 @contextmanager
@@ -213,17 +209,14 @@ def _association(destination: Destination, calling: str, contexts: list[Presenta
     Raises:
         PeerUnreachableError: no connection, or the association was rejected or aborted.
     """
-    entity = AE(ae_title=destination.calling_ae_title or calling)
-    seconds = destination.timeout_seconds
-    entity.connection_timeout = min(seconds, _LONGEST_CONNECT_SECONDS)
-    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = seconds
     try:
-        association = entity.associate(
-            destination.host,
-            destination.port,
-            contexts,
-            destination.ae_title,
-            evt_handlers=[(evt.EVT_CONN_OPEN, _prepare, [seconds])],
+        association = open_association(
+            (destination.host, destination.port),
+            called=destination.ae_title,
+            calling=destination.calling_ae_title or calling,
+            contexts=contexts,
+            seconds=destination.timeout_seconds,
+            connect_seconds=min(destination.timeout_seconds, _LONGEST_CONNECT_SECONDS),
         )
     except OSError as error:
         raise PeerUnreachableError(f"the host name cannot be resolved ({error})") from error
@@ -243,12 +236,3 @@ def _why(association: Association) -> str:
         reason = _REJECTIONS.get((answer.result_source, answer.diagnostic), "no reason given")
         return f"the peer rejected the association: {reason}"
     return "the peer cannot be reached, or aborted the association"
-
-
-def _prepare(event: evt.Event, seconds: float) -> None:
-    """Set a timeout for a peer that does not read, and disable Nagle's algorithm, which costs 40 ms for each object
-    with a peer that delays its acknowledgements."""
-    transport = event.assoc.dul.socket
-    if transport is not None and transport.socket is not None:
-        transport.socket.settimeout(seconds)
-        transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -116,15 +116,27 @@ def read_masks(segmentation: Dataset) -> tuple[Mask, ...]:
     return tuple(bits[: frames * rows * columns].reshape(frames, rows, columns).astype(bool))
 
 
-def tracked_masks(segmentation: Dataset) -> dict[str, Mask]:
-    """Masks of a SEG by the Tracking UID (0062,0021) of their segments, which is the finding's."""
-    uids = {int(item.SegmentNumber): str(item.get("TrackingUID") or "") for item in segmentation.SegmentSequence}
+def tracking_uids(segmentation: Dataset) -> dict[int, str]:
+    """Tracking UID (0062,0021) of each segment of a SEG by its number, which is the finding's; empty where it has none.
+
+    Pixel Data is not needed.
+    """
+    return {int(item.SegmentNumber): str(item.get("TrackingUID") or "") for item in segmentation.SegmentSequence}
+
+
+def segment_masks(segmentation: Dataset) -> dict[int, Mask]:
+    """Masks of a SEG with one frame a segment, by segment number."""
     numbers = [
         int(groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
         for groups in segmentation.PerFrameFunctionalGroupsSequence
     ]
-    frames = zip(numbers, read_masks(segmentation), strict=True)
-    return {uids[number]: mask for number, mask in frames if uids.get(number)}
+    return dict(zip(numbers, read_masks(segmentation), strict=True))
+
+
+def tracked_masks(segmentation: Dataset) -> dict[str, Mask]:
+    """Masks of a SEG by the Tracking UID of their segments, which is the finding's."""
+    uids = tracking_uids(segmentation)
+    return {uids[number]: mask for number, mask in segment_masks(segmentation).items() if uids.get(number)}
 
 
 def problems(results: Sequence[ReadResult], others: Iterable[Dataset] = ()) -> list[str]:

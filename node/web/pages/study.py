@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
@@ -21,7 +21,6 @@ from node.web import actions
 from node.web.image_process import ImageError
 from node.web.middleware import RequestContext
 from node.web.overlay import colour_of
-from node.web.rendering import Segment
 from workers.stale_objects import by_hand
 
 
@@ -227,22 +226,21 @@ def _shown(
 ) -> tuple[ShownFinding, ...]:
     segs = [result for result in detail.results if result.record.kind == "seg" and job and result.job_id == job.id]
     seg = max(segs, key=lambda result: result.revision, default=None)
-    segments = context.services.radiographs.segments(seg.record.path) if seg is not None else ()
+    segments = context.services.radiographs.segments(seg.record.path) if seg is not None else {}
     shown = []
     for index, finding in enumerate(sorted(findings, key=_by_weight)):
-        segment = _segment_of(finding, segments)
+        number = _segment_of(finding, segments)
         address = ""
-        if seg is not None and segment is not None:
-            address = f"/studies/{detail.row.study_id}/results/{seg.id}/segments/{segment.number}.png?colour={index}"
+        if seg is not None and number is not None:
+            address = f"/studies/{detail.row.study_id}/results/{seg.id}/segments/{number}.png?colour={index}"
         own = tuple(verdict for verdict in verdicts if verdict.finding_id == finding.id)
         shown.append(ShownFinding(finding, address, index % 6, own))
     return tuple(shown)
 
 
-def _segment_of(finding: IdentifiedFinding, segments: tuple[Segment, ...]) -> Segment | None:
-    """The segment of a finding, by tracking UID: two models may share a label, and a revision may have an older SEG."""
-    uid = finding.record.tracking_uid
-    return next((segment for segment in segments if uid and segment.tracking_uid == uid), None)
+def _segment_of(finding: IdentifiedFinding, segments: Mapping[str, int]) -> int | None:
+    """The segment of this finding: two models may share a label, and a revision the SEG of its predecessor."""
+    return segments.get(finding.record.tracking_uid)
 
 
 def _by_weight(finding: IdentifiedFinding) -> tuple[bool, bool, float]:

@@ -17,7 +17,7 @@ from node.web.rendering import Radiographs
 from tests.workers.results.sources import CREATED_AT, analysis, corner_mask, finding
 from workers.results import segmentation
 from workers.results.encoder import Analysis
-from workers.results.result_reader import tracked_masks
+from workers.results.result_reader import segment_masks, tracked_masks
 
 
 def _two_models() -> Analysis:
@@ -43,11 +43,11 @@ def test_each_finding_has_the_segment_of_its_own_model(tmp_path: Path) -> None:
 
     assert found["third"] is None
     assert _segment_of(_identified(made, "one", ""), segments) is None
-    masks = tracked_masks(seg)
+    masks = segment_masks(seg)
     for model, expected in (("one", corner_mask()), ("other", corner_mask()[:, ::-1])):
         segment = found[model]
         assert segment is not None
-        assert np.array_equal(masks[segment.tracking_uid], expected)
+        assert np.array_equal(masks[segment], expected)
 
 
 def test_a_segmentation_of_an_earlier_revision_is_not_drawn() -> None:
