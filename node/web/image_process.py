@@ -56,9 +56,11 @@ def read_upload(data: bytes) -> ModelInput:
                 raise ImageError(_TOO_LARGE)
             deep = picture.mode in ("I", "I;16", "I;16B")
             grey = np.asarray(picture if deep else picture.convert("L"), dtype=np.float32)
+    except ImageError:
+        raise
     except Image.DecompressionBombError as error:
         raise ImageError(_TOO_LARGE) from error
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise ImageError("this is not a readable DICOM, PNG or JPEG file") from error
     pixels = np.clip(grey / (65535 if deep else 255), 0, 1).astype(np.float32)
     return ModelInput(pixels, "", notes=("a picture without DICOM header: no pixel spacing, contrast unchanged",))
@@ -147,9 +149,8 @@ def answer(head: dict[str, Any], body: bytes | bytearray) -> tuple[dict[str, Any
         return {"problem": str(error)}, b""
     except MemoryError:
         return {"problem": "reading this file needs more memory than is allowed"}, b""
-    except Exception:  # a decoder may raise anything; the traceback goes to the log
-        traceback.print_exc()
-        return {"problem": "this file cannot be read"}, b""
+    except Exception:  # a decoder may raise anything; the page logs the traceback: this process can write no log file
+        return {"problem": "this file cannot be read", "traceback": traceback.format_exc()}, b""
     described = {
         "shape": image.shape,
         "sop_instance_uid": image.sop_instance_uid,

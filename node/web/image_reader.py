@@ -83,6 +83,8 @@ class ImageReader:
         assert process.stdout is not None
         send(process.stdin, {"path": path}, data)
         head, body = receive(process.stdout, MAXIMUM_PIXELS * 4)
+        if "traceback" in head:
+            log.warning("an unexpected error in a decoder: %s", head["traceback"])
         if "problem" in head:
             raise ImageError(str(head["problem"]))
         return _model_input(head, body)

@@ -105,6 +105,33 @@ def test_a_picture_that_claims_to_be_huge_is_not_decoded(reader: ImageReader) ->
         reader.read_upload(out.getvalue())
 
 
+def test_a_picture_with_a_text_that_inflates_without_end_is_not_read(reader: ImageReader) -> None:
+    text = b"Comment\0\0" + zlib.compress(bytes(100 * MIB))
+    chunk = struct.pack(">L", len(text)) + b"zTXt" + text + struct.pack(">L", zlib.crc32(b"zTXt" + text))
+    with pytest.raises(ImageError, match="not a readable"):
+        reader.read_upload(picture()[:33] + chunk + picture()[33:])
+
+
+def test_an_unexpected_error_is_logged_by_the_page_although_its_process_can_write_no_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (tmp_path / "log").open("wb") as out:
+        before = os.dup(2)
+        os.dup2(out.fileno(), 2)  # as in `pleura serve 2>log`
+        reader = ImageReader(ReadingLimits(file_bytes=MIB, seconds=20))
+        try:
+            with pytest.raises(ImageError, match="cannot be read"):
+                reader.read_stored(tmp_path / "a\0b")
+            first = process_of(reader)
+            assert reader.read_upload(picture()).shape == (40, 50)
+            assert process_of(reader) == first
+        finally:
+            reader.close()
+            os.dup2(before, 2)
+            os.close(before)
+    assert "Traceback" in caplog.text
+
+
 def test_a_file_that_never_ends_is_given_up_and_the_next_one_is_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "endless")
     reader = ImageReader(ReadingLimits(file_bytes=MIB, seconds=2))
