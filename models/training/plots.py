@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
+
+from models.svg import svg
 
 SIDE = 220
 MARGIN = 44
@@ -56,7 +57,7 @@ def curves(title: str, x: Axis, y: Axis, lines: Sequence[Line]) -> str:
         colour, down = colours.get(id(line), "#9a9a9a"), MARGIN / 2 + SIDE - 8 - 15 * (len(named) - 1 - number)
         parts.append(f'<rect x="{MARGIN + SIDE - 92}" y="{down - 5}" width="10" height="3" fill="{colour}"/>')
         parts.append(f'<text x="{MARGIN + SIDE - 78}" y="{down}">{escape(line.name)}</text>')
-    return _svg(title, SIDE + MARGIN + 14, SIDE + MARGIN + 28, parts)
+    return svg(title, SIDE + MARGIN + 14, SIDE + MARGIN + 28, parts)
 
 
 def bars(title: str, rows: Sequence[tuple[str, float]], *, notes: Sequence[str] = ()) -> str:
@@ -73,7 +74,7 @@ def bars(title: str, rows: Sequence[tuple[str, float]], *, notes: Sequence[str] 
         )
         parts.append(f'<text x="{name_width + length + 6:.1f}" y="{down + 12}">{escape(note)}</text>')
     parts.insert(0, f'<text x="0" y="14" class="name">{escape(title)}</text>')
-    return _svg(title, name_width + 360, 22 * len(rows) + 32, parts)
+    return svg(title, name_width + 360, 22 * len(rows) + 32, parts)
 
 
 def histogram(title: str, x_name: str, edges: Sequence[float], series: Sequence[tuple[str, Sequence[float]]]) -> str:
@@ -91,7 +92,7 @@ def histogram(title: str, x_name: str, edges: Sequence[float], series: Sequence[
         down = MARGIN / 2 + 12 + 15 * place
         parts.append(f'<rect x="{MARGIN + SIDE - 98}" y="{down - 8}" width="10" height="9" fill="{COLOURS[place]}"/>')
         parts.append(f'<text x="{MARGIN + SIDE - 84}" y="{down}">{escape(name)}</text>')
-    return _svg(title, SIDE + MARGIN + 14, SIDE + MARGIN + 28, parts)
+    return svg(title, SIDE + MARGIN + 14, SIDE + MARGIN + 28, parts)
 
 
 def heat(title: str, grid: NDArray[np.floating]) -> str:
@@ -105,7 +106,7 @@ def heat(title: str, grid: NDArray[np.floating]) -> str:
             size = f'width="{SIDE / columns + 0.3:.1f}" height="{SIDE / rows + 0.3:.1f}"'
             parts.append(f'<rect {place} {size} fill="{COLOURS[0]}" fill-opacity="{float(value) / most:.2f}"/>')
     parts.append(f'<rect x="0" y="20" width="{SIDE}" height="{SIDE}" fill="none" stroke="#767676"/>')
-    return _svg(title, SIDE + 14, SIDE + 26, parts)
+    return svg(title, SIDE + 14, SIDE + 26, parts)
 
 
 def _frame(title: str, x: Axis, y: Axis, *, whole: bool = False) -> str:
@@ -135,11 +136,3 @@ def _place(x: float, y: float) -> Point:
 
 def _short(name: str) -> str:
     return name if len(name) <= 32 else name[:31] + "…"
-
-
-def _svg(title: str, width: float, height: float, parts: Sequence[str]) -> str:
-    size = (
-        f'width="{math.ceil(width)}" height="{math.ceil(height)}" viewBox="0 0 {math.ceil(width)} {math.ceil(height)}"'
-    )
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{escape(title)}">'
-    return head + f"<title>{escape(title)}</title>" + "".join(parts) + "</svg>"

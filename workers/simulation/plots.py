@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from math import floor, log10
 
+from models.svg import svg
 from workers.simulation.turnaround_figures import Comparison, Estimate
 
 # Okabe and Ito's colours, which are distinguishable with any colour vision.
@@ -30,7 +31,7 @@ def bars(title: str, groups: Mapping[str, Mapping[str, Estimate]]) -> str:
             y += _BAR
         y += _GAP
     parts.extend(_minutes_axis(nice_top(longest), y))
-    return _svg(title, y + 34, parts)
+    return svg(title, _WIDTH, y + 34, parts, scaled=True)
 
 
 def _bar(y: float, colour: str, name: str, one: Estimate, scale: float) -> str:
@@ -61,7 +62,7 @@ def curves(title: str, comparison: Comparison) -> str:
         y = _TOP + height * (1 - percent / 100)
         parts.append(f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{percent} %</text>')
     parts.extend(_minutes_axis(top, _TOP + height))
-    return _svg(title, _TOP + height + 40, parts)
+    return svg(title, _WIDTH, _TOP + height + 40, parts, scaled=True)
 
 
 def legend(policies: Sequence[str]) -> str:
@@ -89,10 +90,3 @@ def _minutes_axis(top: float, y: float) -> list[str]:
         parts.append(f'<text x="{x:.1f}" y="{y + 16:.1f}" text-anchor="middle">{top * quarter / 4:g}</text>')
     parts.append(f'<text x="{_LEFT + _PLOT / 2}" y="{y + 31:.1f}" text-anchor="middle">minutes</text>')
     return parts
-
-
-def _svg(title: str, height: float, parts: Sequence[str]) -> str:
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height:.0f}" role="img" '
-        f'aria-label="{escape(title)}"><title>{escape(title)}</title>{"".join(parts)}</svg>'
-    )
