@@ -5,9 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, select, update
+from sqlalchemy import Connection, Row, select, update
 
-from db.engine import writing
 from db.errors import RecordNotFoundError
 from db.holds import send_recorded
 from db.notifications import cancel, restore
@@ -98,47 +97,33 @@ def returned_at(connection: Connection, study: Any) -> datetime | None:
     return last.at if last is not None and last.cause == LATE_IMAGE else None
 
 
-class Reporting:
-    """Each method is one transaction with its event; deciding the same again changes nothing.
+def undo_report(connection: Connection, study_id: int, now: datetime, *, actor: str, cause: str) -> bool:
+    """Put a reported study back on the worklist with all that its report withdrew; False where it was there."""
+    study = lock_study(connection, study_id)
+    if study.reported_at is None:
+        return False
+    take_back(connection, study, now, actor=actor, cause=cause)
+    return True
 
-    All raise ``db.errors.RecordNotFoundError`` where there is no such study.
+
+def hospital_priority(connection: Connection, study_id: int) -> Priority | None:
+    """What a person or the hospital's system has asked for."""
+    return connection.execute(select(Study.hospital_priority).where(Study.id == study_id)).scalar_one_or_none()
+
+
+def set_priority(
+    connection: Connection, study_id: int, priority: Priority | None, now: datetime, *, actor: str, cause: str
+) -> bool:
+    """Set the hospital's own priority, below which triage never goes; None leaves it to triage again.
+
+    Triage itself must be asked afterwards: this writes down what a person wants, not what follows from it. False where
+    it was so already.
     """
-
-    def __init__(self, engine: Engine) -> None:
-        """Use the database of ``engine``."""
-        self._engine = engine
-        self._writer = writing(engine)
-
-    def mark_reported(self, study_id: int, now: datetime, *, actor: str, cause: str) -> bool:
-        """Take a study off the worklist; False where it was reported already."""
-        with self._writer.begin() as connection:
-            return report(connection, study_id, now, actor=actor, cause=cause)
-
-    def mark_unreported(self, study_id: int, now: datetime, *, actor: str, cause: str) -> bool:
-        """Put a reported study back on the worklist with all that its report withdrew; False where it was there."""
-        with self._writer.begin() as connection:
-            study = lock_study(connection, study_id)
-            if study.reported_at is None:
-                return False
-            take_back(connection, study, now, actor=actor, cause=cause)
-        return True
-
-    def hospital_priority(self, study_id: int) -> Priority | None:
-        """What a person or the hospital's system has asked for."""
-        with self._engine.connect() as connection:
-            return connection.execute(select(Study.hospital_priority).where(Study.id == study_id)).scalar_one_or_none()
-
-    def set_priority(self, study_id: int, priority: Priority | None, now: datetime, *, actor: str, cause: str) -> bool:
-        """Set the hospital's own priority, below which triage never goes; None leaves it to triage again.
-
-        Triage itself must be asked afterwards: this writes down what a person wants, not what follows from it.
-        """
-        with self._writer.begin() as connection:
-            study = lock_study(connection, study_id)
-            if study.hospital_priority == priority:
-                return False
-            connection.execute(update(Study).where(Study.id == study_id).values(hospital_priority=priority))
-            before = study.hospital_priority.value if study.hospital_priority else "by triage"
-            after = priority.value if priority else "by triage"
-            write_events(connection, [event(study_id, "priority", study_id, before, after, cause, actor, now)])
-        return True
+    study = lock_study(connection, study_id)
+    if study.hospital_priority == priority:
+        return False
+    connection.execute(update(Study).where(Study.id == study_id).values(hospital_priority=priority))
+    before = study.hospital_priority.value if study.hospital_priority else "by triage"
+    after = priority.value if priority else "by triage"
+    write_events(connection, [event(study_id, "priority", study_id, before, after, cause, actor, now)])
+    return True

@@ -14,8 +14,7 @@ What is lost with a process is found by the next child of the worker (claims of 
 from __future__ import annotations
 
 import logging
-import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
@@ -32,10 +31,12 @@ from db.queries import study_details
 from db.records import FindingRecord, Job, Outcome, ResultRecord, StudyDetail
 from models.contract import ModelInput, NotAnalysed, Prediction
 from models.radiograph.decode import PixelFault
+from workers.backoff import backoff
 from workers.clock import Clock, Elapsed
 from workers.completion import comes_too_late
 from workers.durable_files import write_durably
-from workers.errors import RetryableError
+from workers.enqueue import TaskQueue
+from workers.errors import RetryableError, where_in_code
 from workers.image_measures import measures_of
 from workers.job_outcome import (
     Encode,
@@ -58,14 +59,6 @@ from workers.source_image import SourceImage
 log = logging.getLogger(__name__)
 
 _LEASE_MARGIN_SECONDS = 60.0
-
-
-class DeliveryQueue(Protocol):
-    """Enqueues deliveries."""
-
-    def enqueue_deliveries(self, delivery_ids: Iterable[int]) -> bool:
-        """Ring; False where nobody heard."""
-        ...
 
 
 class Predictor(Protocol):
@@ -95,7 +88,7 @@ class AnalysisTools:
     encode: Encode
     equipment: Equipment
     pipeline: str
-    task_queue: DeliveryQueue
+    task_queue: TaskQueue
     clock: Clock
     elapsed: Elapsed
     worker: str
@@ -159,19 +152,6 @@ def _end_comparison(job: Job, difference: str, tools: AnalysisTools) -> None:
         log.warning("the instance has other content than an earlier one of its UID; the study is on hold")
     else:
         log.info("the instance repeats an earlier one")
-
-
-def where_in_code(error: BaseException) -> str:
-    """The stack of an error without its words."""
-    return "".join(traceback.format_tb(error.__traceback__)).rstrip()
-
-
-def backoff(attempts: int, settings: Settings) -> timedelta:
-    """Wait after the attempt with number ``attempts`` (from 1): doubling, up to a limit."""
-    workers = settings.workers
-    # The exponent is bounded so that a large number of attempts does not overflow.
-    seconds = workers.backoff_seconds * 2.0 ** min(attempts - 1, 32)
-    return timedelta(seconds=min(seconds, workers.longest_backoff_seconds))
 
 
 def _analyse(job: Job, tools: AnalysisTools) -> Outcome:

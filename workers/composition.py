@@ -6,6 +6,7 @@ Imported in the process that uses it, for it brings networks and encoders along.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +14,6 @@ from datetime import timedelta
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Protocol
 
 from config.settings import Settings
 from db import deliveries, jobs, model_states
@@ -30,9 +30,11 @@ from workers.delivery_worker import AttendTools, attend, longest_stay
 from workers.destinations.destination_kinds import KINDS
 from workers.enqueue import TaskQueue
 from workers.job_outcome import encode_in_order
-from workers.model_state_resolver import ModelStateResolver, ResolvedModels, States
+from workers.model_state_resolver import ModelStateResolver
+from workers.notifications.sending import notifying
 from workers.open_database import database_of
 from workers.pipeline_digest import activated_pipeline, active_pipeline, digest_of
+from workers.repeat import repeat_until
 from workers.repeated_instances import difference
 from workers.results.encoder import Equipment
 from workers.results.encoders import ENCODERS
@@ -50,15 +52,7 @@ log = logging.getLogger(__name__)
 _RELEASED = timedelta(days=365)
 
 
-class ModelResolver(Protocol):
-    """Loaded networks that answer in turns; see :class:`workers.model_state_resolver.ModelStateResolver`."""
-
-    def resolve(self, states: States) -> ResolvedModels:
-        """What analyses the next image while models are in ``states``."""
-        ...
-
-
-Load = Callable[[Settings], tuple[ModelResolver, str]]
+Load = Callable[[Settings], tuple[ModelStateResolver, str]]
 """Gives loaded networks, and the digest of the pipeline that the configuration makes of them."""
 
 
@@ -172,3 +166,9 @@ def equipment_of(settings: Settings) -> Equipment:
         device_serial_number=settings.site.station_name,
         institution_name=settings.site.name,
     )
+
+
+def run_scheduler(settings: Settings, stop: threading.Event) -> None:
+    """Run the scheduler, and send notifications, until ``stop`` is set."""
+    with notifying(settings, stop):
+        repeat_until(stop, scheduler_of(settings).once, settings.workers.scheduler_seconds)

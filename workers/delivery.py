@@ -18,7 +18,7 @@ from config.settings import Destination, Settings
 from db import deliveries
 from db.database import Database
 from db.records import NOTE, Delivery
-from workers.analysis import backoff, where_in_code
+from workers.backoff import backoff
 from workers.clock import Clock
 from workers.destinations.destination_kind import (
     Contact,
@@ -29,6 +29,7 @@ from workers.destinations.destination_kind import (
     Receipt,
     Verdict,
 )
+from workers.errors import where_in_code
 from workers.verification import verify_after
 
 log = logging.getLogger(__name__)

@@ -8,17 +8,17 @@ destination sends the object, or the scheduler enqueues it again when somebody m
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Protocol
+from datetime import timedelta
 
 from config.settings import Settings
-from db.destinations import Taken
-from workers.analysis import backoff
+from db.destinations import Associations, Taken
+from workers.backoff import backoff
 from workers.clock import Clock, Elapsed
 from workers.delivery import longest_delivery
 from workers.destinations.destination_kind import Contact
+from workers.enqueue import TaskQueue
 
 log = logging.getLogger(__name__)
 
@@ -28,46 +28,12 @@ LONGEST_STAY_SECONDS = 20.0
 _LEASE_MARGIN_SECONDS = 60.0
 
 
-class AssociationList(Protocol):
-    """What this module needs of :class:`db.destinations.Associations`."""
-
-    def take(
-        self, delivery_id: int, limits: Mapping[str, int], worker: str, now: datetime, lease: timedelta
-    ) -> Taken | None:
-        """Let the worker call the delivery's destination, or None where it may not."""
-        ...
-
-    def leave(self, worker: str) -> None:
-        """The worker's association is closed."""
-        ...
-
-    def answered(self, destination: str) -> None:
-        """The destination has answered."""
-        ...
-
-    def silent(self, destination: str, until: datetime) -> None:
-        """The destination has not answered."""
-        ...
-
-    def waiting(self, destination: str, now: datetime, limit: int = 50) -> tuple[int, ...]:
-        """Deliveries that may be sent to the destination now."""
-        ...
-
-
-class TaskQueue(Protocol):
-    """Enqueues deliveries; see :class:`workers.enqueue.TaskQueue`."""
-
-    def enqueue_deliveries(self, delivery_ids: Iterable[int]) -> bool:
-        """Enqueue deliveries; False where the broker did not hear."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class AttendTools:
     """All that :func:`attend` works with: ``deliver`` sends, ``verify_storage`` asks for a verification."""
 
     settings: Settings
-    associations: AssociationList
+    associations: Associations
     task_queue: TaskQueue
     deliver: Callable[[int], Contact]
     verify_storage: Callable[[int], Contact]

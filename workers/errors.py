@@ -1,7 +1,14 @@
-"""The error of a job that another attempt may fix."""
+"""Errors of a job, and how the log tells of them."""
 
 from __future__ import annotations
+
+import traceback
 
 
 class RetryableError(Exception):
     """Another attempt may succeed. The message is shown to the admin and holds no patient data."""
+
+
+def where_in_code(error: BaseException) -> str:
+    """The stack of an error without its words."""
+    return "".join(traceback.format_tb(error.__traceback__)).rstrip()

@@ -8,12 +8,10 @@ twice, so two schedulers on one database do no more than enqueue twice.
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Protocol
 
 from sqlalchemy.exc import OperationalError
 
@@ -21,10 +19,11 @@ from config.settings import Settings
 from db import deliveries, jobs, studies
 from db.database import Database
 from db.records import StudyFacts, TriageDecision
-from workers.analysis import where_in_code
 from workers.clock import Clock, Elapsed
 from workers.completion import comes_too_late, may_complete
 from workers.durable_files import write_durably
+from workers.enqueue import TaskQueue
+from workers.errors import where_in_code
 from workers.job_outcome import EncodedResult, kinds_of_studies
 from workers.open_database import triage_study
 from workers.retention import Retention
@@ -35,26 +34,6 @@ _LONGEST_PAUSE_SECONDS = 30.0
 _LONGEST_STUDY_PAUSE_SECONDS = 600.0
 _STUDIES_AT_ONCE = 100
 _CLOCK_SECONDS = 60.0
-
-
-class TaskQueue(Protocol):
-    """The task queue; see :class:`workers.enqueue.TaskQueue`."""
-
-    def enqueue_jobs(self, jobs: Iterable[tuple[int, bool]]) -> bool:
-        """Enqueue jobs; False where nobody heard."""
-        ...
-
-    def enqueue_deliveries(self, delivery_ids: Iterable[int]) -> bool:
-        """Enqueue deliveries; False where nobody heard."""
-        ...
-
-    def waiting_jobs(self) -> frozenset[int] | None:
-        """The jobs for which a message waits; None where the broker does not say."""
-        ...
-
-    def waiting_deliveries(self) -> frozenset[int] | None:
-        """The deliveries for which a message waits; None where the broker does not say."""
-        ...
 
 
 Summarise = Callable[[StudyFacts, TriageDecision], Sequence[EncodedResult]]
@@ -252,28 +231,3 @@ def enqueue_deliveries(database: Database, task_queue: TaskQueue, quiet: timedel
     if there is not None and task_queue.enqueue_deliveries([each for each in delivery_ids if each not in there]):
         database.write(deliveries.mark_dispatched, delivery_ids, now)
     return len(delivery_ids)
-
-
-def repeat_until(stop: threading.Event, once: Callable[[], None], seconds: float) -> None:
-    """Call ``once`` every ``seconds`` until ``stop`` is set.
-
-    A scheduler must outlive whatever it looks after: an error is written to the log, and the next round comes later.
-    """
-    pause = seconds
-    while not stop.wait(pause):
-        try:
-            once()
-        except Exception:
-            pause = min(max(pause, seconds) * 2, _LONGEST_PAUSE_SECONDS)
-            log.exception("the scheduler failed; again in %.0f s", pause)
-        else:
-            pause = seconds
-
-
-def run_scheduler(settings: Settings, stop: threading.Event) -> None:
-    """Scheduler, and send notifications, until ``stop`` is set."""
-    from workers.composition import scheduler_of
-    from workers.notifications.sending import notifying
-
-    with notifying(settings, stop):
-        repeat_until(stop, scheduler_of(settings).once, settings.workers.scheduler_seconds)

@@ -11,17 +11,15 @@ import click
 from sqlalchemy import Engine
 
 from config.settings import Settings
-from db import deliveries, holds, jobs
-from db.audit import AuditEntry, AuditTrail
 from db.errors import DatabaseError
 from db.feedback import Feedback, IdentifiedFinding
 from db.records import DeliveryState, JobState, Priority
-from db.study_status import Reporting
 from db.user_tables import Verdict
 from node.cli.common import console, fail, settings_of
 from node.cli.worklist import actor, describe_study, find_detail, finding_text, open_engine
 from workers.enqueue import TaskQueue
-from workers.open_database import database_of, triage_study
+from workers.open_database import database_of
+from workers.services.actions import Actions
 
 _BY_TRIAGE = "by-triage"
 
@@ -35,19 +33,12 @@ class _Call:
         self.database = database_of(self.settings, self.engine)
         self.detail = find_detail(self.database, study)
         self.study_id = self.detail.row.study_id
-        self.now = datetime.now(UTC)
-
-    def audit(self, action: str, subject: str = "study", detail: str = "") -> None:
-        """Write the audit trail."""
-        AuditTrail(self.engine).add(AuditEntry(self.now, actor(), action, subject, self.study_id, "", detail))
+        task_queue = TaskQueue(self.settings.broker_url)
+        self.actions = Actions(self.settings, self.database, task_queue, actor(), datetime.now(UTC))
 
     def print_outcome(self, outcome: str) -> None:
         """Print the study (patient, accession number and date) and the outcome."""
         console.print(f"{describe_study(self.detail)} {outcome}", markup=False, soft_wrap=True)
-
-    def triage_again(self) -> Priority:
-        """Repeat the triage decision with the current facts."""
-        return triage_study(self.study_id, self.database, self.settings.triage, self.now).priority
 
 
 @click.command()
@@ -58,22 +49,15 @@ def retry(context: click.Context, study: str, again: bool) -> None:
     """Run the failed jobs and deliveries of STUDY again."""
     call = _Call(context, study)
     states = {JobState.FAILED, JobState.DONE} if again else {JobState.FAILED}
-    job_rows = [job for job in call.detail.jobs if job.state in states]
-    delivery_rows = [item for item in call.detail.deliveries if item.state is DeliveryState.FAILED]
+    job_ids = [job.id for job in call.detail.jobs if job.state in states]
+    delivery_ids = [each.id for each in call.detail.deliveries if each.state is DeliveryState.FAILED]
     try:
-        for job in job_rows:
-            call.database.write(jobs.requeue, job.id, actor(), "retry", call.now)
-            call.audit("retry job", f"job {job.id}")
-        for delivery in delivery_rows:
-            call.database.write(deliveries.requeue, delivery.id, actor(), "retry", call.now)
-            call.audit("re-send", f"delivery {delivery.id}")
+        heard = [call.actions.retry_job(call.study_id, job_id) for job_id in job_ids]
+        heard += [call.actions.resend(call.study_id, delivery_id) for delivery_id in delivery_ids]
     except DatabaseError as error:
         fail(str(error))
-    task_queue = TaskQueue(call.settings.broker_url)
-    dispatched = task_queue.enqueue_jobs([(job.id, job.stat) for job in job_rows])
-    dispatched = task_queue.enqueue_deliveries([item.id for item in delivery_rows]) and dispatched
-    call.print_outcome(f"is retried: {len(job_rows)} jobs and {len(delivery_rows)} deliveries are queued again")
-    if not dispatched:
+    call.print_outcome(f"is retried: {len(job_ids)} jobs and {len(delivery_ids)} deliveries are queued again")
+    if not all(heard):
         console.print("The broker cannot be reached; the scheduler enqueues them when it can.")
 
 
@@ -84,8 +68,7 @@ def retry(context: click.Context, study: str, again: bool) -> None:
 def hold(context: click.Context, study: str, reason: str) -> None:
     """Put STUDY on hold: nothing of it is analysed or sent until it is released."""
     call = _Call(context, study)
-    call.database.write(holds.hold, call.study_id, reason, actor(), call.now)
-    call.audit("hold", detail=reason)
+    call.actions.hold(call.study_id, reason)
     call.print_outcome("is on hold")
 
 
@@ -95,11 +78,8 @@ def hold(context: click.Context, study: str, reason: str) -> None:
 def release(context: click.Context, study: str) -> None:
     """Release a STUDY that is on hold."""
     call = _Call(context, study)
-    job_rows = call.database.write(holds.release, call.study_id, actor(), call.now)
-    call.audit("release")
-    call.triage_again()
-    TaskQueue(call.settings.broker_url).enqueue_jobs([(job, call.detail.row.stat) for job in job_rows])
-    call.print_outcome(f"is released; {len(job_rows)} jobs are queued")
+    waiting = call.actions.release(call.study_id)
+    call.print_outcome(f"is released; {waiting} jobs are queued")
 
 
 @click.command()
@@ -109,18 +89,11 @@ def release(context: click.Context, study: str) -> None:
 def reported(context: click.Context, study: str, undo: bool) -> None:
     """Mark STUDY as reported: it leaves the worklist, and no more notifications are sent for it."""
     call = _Call(context, study)
-    reporting = Reporting(call.engine)
     if undo:
-        changed = reporting.mark_unreported(call.study_id, call.now, actor=actor(), cause="marked as unreported")
-        outcome = "is on the worklist again" if changed else "was on the worklist already"
+        back = call.actions.undo_report(call.study_id)
+        call.print_outcome("is on the worklist again" if back else "was on the worklist already")
     else:
-        changed = reporting.mark_reported(call.study_id, call.now, actor=actor(), cause="marked as reported")
-        outcome = "is reported" if changed else "was reported already"
-    if changed:
-        call.audit("unreported" if undo else "reported")
-        if undo:
-            call.triage_again()
-    call.print_outcome(outcome)
+        call.print_outcome("is reported" if call.actions.report(call.study_id) else "was reported already")
 
 
 @click.command()
@@ -131,9 +104,7 @@ def priority(context: click.Context, study: str, level: str) -> None:
     """Set the hospital's priority of STUDY, the lower limit of its triage priority; by-triage removes it."""
     call = _Call(context, study)
     wanted = None if level == _BY_TRIAGE else Priority(level)
-    if Reporting(call.engine).set_priority(call.study_id, wanted, call.now, actor=actor(), cause="set by hand"):
-        call.audit("set priority", detail=level.replace("-", " "))
-    now = call.triage_again()
+    now = call.actions.set_priority(call.study_id, wanted)
     call.print_outcome(f"is {now}")
     if wanted is not None and now is not wanted:
         console.print("Its findings or its order require a higher priority.")
@@ -156,7 +127,7 @@ def feedback(context: click.Context, study: str, finding: str | None, verdict: s
     if verdict is None:
         raise click.UsageError(f"give accept, modify or reject after {finding}", ctx=context)
     chosen = _chosen(known, finding, study)
-    store.give(chosen.id, Verdict(verdict), call.now, actor=actor(), comment=comment, source="cli")
+    call.actions.give_feedback(chosen.id, Verdict(verdict), comment, "cli")
     call.print_outcome(f"finding {chosen.id}, {chosen.record.label}: {verdict}")
 
 

@@ -88,7 +88,7 @@ def worker(context: click.Context, queue: str) -> None:
 @click.pass_context
 def scheduler(context: click.Context) -> None:
     """Run the scheduler: enqueue lost work again, complete stable studies, clean up the store. One per database."""
-    from workers.scheduler import run_scheduler
+    from workers.composition import run_scheduler
 
     settings = settings_of(context)
     _migrate(settings)

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from socketserver import BaseServer
-from typing import Any, Protocol
+from typing import Any
 
 import pydicom.config
 from pydicom.uid import UID
@@ -62,13 +62,6 @@ _M_ARENA_MAX = -8  # malloc.h
 log = logging.getLogger(__name__)
 
 
-class JobQueue(Protocol):
-    """The part of :class:`workers.enqueue.TaskQueue` that receiving needs."""
-
-    def enqueue_jobs(self, jobs: Sequence[tuple[int, bool]]) -> bool:
-        """Enqueue jobs; False if the broker cannot be reached."""
-
-
 class JobDispatcher:
     """Enqueues jobs from a thread of its own, so that a slow or stopped broker does not delay a C-STORE.
 
@@ -76,7 +69,7 @@ class JobDispatcher:
     only slow each other down.
     """
 
-    def __init__(self, task_queue: JobQueue) -> None:
+    def __init__(self, task_queue: TaskQueue) -> None:
         self._task_queue = task_queue
         self._noted: deque[tuple[int, bool]] = deque()
         self._waiting: SimpleQueue[bool] = SimpleQueue()

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.exceptions import HTTPException
+from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
-from db import studies
+from db import studies, study_status
 from db.assessments import Unmatched, unmatched
 from db.audit import AuditEntry
-from db.errors import DatabaseError, RecordNotFoundError
+from db.errors import RecordNotFoundError
 from db.feedback import Agreement, FeedbackRecord, IdentifiedFinding
 from db.model_states import ModelState, Switch, model_history
 from db.queries import study_details
@@ -23,7 +22,8 @@ from db.queries.worklist import Order, Show
 from db.records import Priority, StudyDetail, WorklistRow
 from db.user_tables import Role, Verdict
 from node.monitoring.drift import DriftReport, drift_report
-from node.web import actions, formatting
+from node.web import formatting
+from node.web.api_operation import Operation, Strict, body_of, query_of
 from node.web.middleware import Endpoint, RequestContext
 from node.web.openapi import describe
 from node.web.pages.models import known_models
@@ -31,14 +31,9 @@ from node.web.pages.system import notification_counts
 
 PREFIX = "/api/v1"
 STUDY = PREFIX + "/studies/{study:row}"
-Body = TypeVar("Body", bound=BaseModel)
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
-
-class WorklistQuery(_Strict):
+class WorklistQuery(Strict):
     """Which part of the worklist to return."""
 
     show: Show = Show.UNREPORTED
@@ -55,7 +50,7 @@ class WorklistQuery(_Strict):
     """Number of rows to skip."""
 
 
-class PageQuery(_Strict):
+class PageQuery(Strict):
     """Which part of a long list to return."""
 
     limit: int = Field(default=100, ge=1, le=500)
@@ -64,25 +59,21 @@ class PageQuery(_Strict):
     """Number of rows to skip."""
 
 
-class NoQuery(_Strict):
-    """No query parameters."""
-
-
-class PriorityBody(_Strict):
+class PriorityBody(Strict):
     """The hospital's priority."""
 
     priority: Priority | None
     """Lower limit of the triage priority; null removes it."""
 
 
-class HoldBody(_Strict):
+class HoldBody(Strict):
     """Why a study is on hold."""
 
     reason: str = Field(min_length=1, max_length=200)
     """One sentence for the users who find the study on hold."""
 
 
-class FeedbackBody(_Strict):
+class FeedbackBody(Strict):
     """A reader's verdict on a finding."""
 
     verdict: Verdict
@@ -91,7 +82,7 @@ class FeedbackBody(_Strict):
     """Comment on the finding."""
 
 
-class SwitchBody(_Strict):
+class SwitchBody(Strict):
     """How a model's findings are used from now on."""
 
     state: ModelState
@@ -100,7 +91,7 @@ class SwitchBody(_Strict):
     """Reason for the change, in one sentence."""
 
 
-class DriftQuery(_Strict):
+class DriftQuery(Strict):
     """Which part of the drift report to return."""
 
     weeks: int = Field(default=8, ge=1, le=104)
@@ -197,54 +188,8 @@ class Done(BaseModel):
     study: StudyName
 
 
-@dataclass(frozen=True)
-class Operation:
-    """One operation of the API: route, parameters, response and least role."""
-
-    method: str
-    path: str
-    summary: str
-    role: Role
-    run: Callable[[RequestContext], BaseModel]
-    answer: type[BaseModel]
-    query: type[BaseModel] = NoQuery
-    body: type[BaseModel] | None = None
-
-    def endpoint(self) -> Endpoint:
-        """The route of this operation. Status 422: invalid input. Status 409: the state forbids the action."""
-
-        def handle(context: RequestContext) -> Response:
-            try:
-                _parsed(self.query, dict(context.request.query_params))
-                made = self.run(context)
-            except RecordNotFoundError as error:
-                raise HTTPException(404, str(error)) from error
-            except DatabaseError as error:
-                raise HTTPException(409, str(error)) from error
-            return JSONResponse(made.model_dump(mode="json"))
-
-        return Endpoint(self.method, self.path, handle, self.role, api=True)
-
-
-def _parsed(kind: type[Body], values: Any) -> Body:
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "body"
-        raise HTTPException(422, f"{place}: {first['msg']}") from error
-
-
-def _body(context: RequestContext, kind: type[Body]) -> Body:
-    return _parsed(kind, context.body)
-
-
-def _query(context: RequestContext, kind: type[Body]) -> Body:
-    return _parsed(kind, dict(context.request.query_params))
-
-
 def _worklist(context: RequestContext) -> Worklist:
-    query = _query(context, WorklistQuery)
+    query = query_of(context, WorklistQuery)
     search = query.search.replace("\x00", "")
     rows = context.services.reading.page(
         show=query.show,
@@ -273,7 +218,7 @@ def _study(context: RequestContext) -> StudyAnswer:
         study=detail,
         findings=services.feedback.findings(study_id),
         feedback=services.feedback.of_study(study_id),
-        hospital_priority=services.reporting.hospital_priority(study_id),
+        hospital_priority=services.database.read(study_status.hospital_priority, study_id),
     )
 
 
@@ -312,22 +257,22 @@ def _models(context: RequestContext) -> ModelsAnswer:
 
 
 def _switch_model(context: RequestContext) -> SwitchAnswer:
-    body = _body(context, SwitchBody)
-    switched = actions.switch_model(context, str(context.request.path_params["name"]), body.state, body.reason)
+    body = body_of(context, SwitchBody)
+    switched = context.actions.switch_model(str(context.request.path_params["name"]), body.state, body.reason)
     return SwitchAnswer(changed=switched.changed, on_hold=switched.on_hold, cancelled=switched.cancelled)
 
 
 def _drift(context: RequestContext) -> DriftAnswer:
-    query = _query(context, DriftQuery)
+    query = query_of(context, DriftQuery)
     return DriftAnswer(report=drift_report(context.services.counts, context.now, weeks=query.weeks, model=query.model))
 
 
 def _audit(context: RequestContext) -> AuditAnswer:
-    query = _query(context, PageQuery)
+    query = query_of(context, PageQuery)
     return AuditAnswer(entries=context.services.audit.entries(limit=query.limit, offset=query.offset))
 
 
-def _study_action(act: Callable[[RequestContext, int], None]) -> Callable[[RequestContext], BaseModel]:
+def _study_action(act: Callable[[RequestContext, int], object]) -> Callable[[RequestContext], BaseModel]:
     """Make an operation on one study, which must exist."""
 
     def run(context: RequestContext) -> BaseModel:
@@ -345,7 +290,7 @@ def _retry(context: RequestContext, study_id: int) -> None:
     job_id = context.number("job")
     if job_id not in {job.id for job in context.services.database.read(study_details.study_detail, study_id).jobs}:
         raise RecordNotFoundError("job", job_id)
-    actions.retry_job(context, study_id, job_id)
+    context.actions.retry_job(study_id, job_id)
 
 
 def _resend(context: RequestContext, study_id: int) -> None:
@@ -354,22 +299,22 @@ def _resend(context: RequestContext, study_id: int) -> None:
         one.id for one in context.services.database.read(study_details.study_detail, study_id).deliveries
     }:
         raise RecordNotFoundError("delivery", delivery_id)
-    actions.send_again(context, study_id, delivery_id)
+    context.actions.resend(study_id, delivery_id)
 
 
 def _give_feedback(context: RequestContext, study_id: int) -> None:
-    finding_id, body = context.number("finding"), _body(context, FeedbackBody)
+    finding_id, body = context.number("finding"), body_of(context, FeedbackBody)
     if finding_id not in {finding.id for finding in context.services.feedback.findings(study_id)}:
         raise RecordNotFoundError("finding", finding_id)
-    actions.give_feedback_on(context, finding_id, body.verdict, body.comment, "api")
+    context.actions.give_feedback(finding_id, body.verdict, body.comment, "api")
 
 
 def _set_priority(context: RequestContext, study_id: int) -> None:
-    actions.set_priority(context, study_id, _body(context, PriorityBody).priority)
+    context.actions.set_priority(study_id, body_of(context, PriorityBody).priority)
 
 
 def _hold(context: RequestContext, study_id: int) -> None:
-    actions.hold(context, study_id, _body(context, HoldBody).reason)
+    context.actions.hold(study_id, body_of(context, HoldBody).reason)
 
 
 VIEWER, RADIOLOGIST, ADMIN = Role.VIEWER, Role.RADIOLOGIST, Role.ADMIN
@@ -386,10 +331,29 @@ OPERATIONS = (
         body=PriorityBody,
     ),
     Operation("POST", STUDY + "/hold", "Put a study on hold", RADIOLOGIST, _study_action(_hold), Done, body=HoldBody),
-    Operation("POST", STUDY + "/release", "Release a study", RADIOLOGIST, _study_action(actions.release), Done),
-    Operation("POST", STUDY + "/reported", "Mark as reported", RADIOLOGIST, _study_action(actions.report), Done),
     Operation(
-        "POST", STUDY + "/unreported", "Mark as unreported", RADIOLOGIST, _study_action(actions.mark_unreported), Done
+        "POST",
+        STUDY + "/release",
+        "Release a study",
+        RADIOLOGIST,
+        _study_action(lambda context, study_id: context.actions.release(study_id)),
+        Done,
+    ),
+    Operation(
+        "POST",
+        STUDY + "/reported",
+        "Mark as reported",
+        RADIOLOGIST,
+        _study_action(lambda context, study_id: context.actions.report(study_id)),
+        Done,
+    ),
+    Operation(
+        "POST",
+        STUDY + "/unreported",
+        "Mark as unreported",
+        RADIOLOGIST,
+        _study_action(lambda context, study_id: context.actions.undo_report(study_id)),
+        Done,
     ),
     Operation("POST", STUDY + "/jobs/{job:row}/retry", "Run a job again", RADIOLOGIST, _study_action(_retry), Done),
     Operation(

@@ -33,13 +33,12 @@ from db.feedback import Feedback
 from db.queries.monitoring import ModelMonitoring
 from db.queries.statistics import Statistics
 from db.queries.worklist import ReadingList
-from db.study_status import Reporting
 from db.users import Accounts
 from node.monitoring.drift import Counts
 from node.web import charts, formatting
 from node.web.api import api_endpoints
 from node.web.connection_limits import ConnectionLimiter, Deadlines, limited_protocol, limits_from
-from node.web.dependencies import Services, TaskQueue
+from node.web.dependencies import Services
 from node.web.event_stream import EventStream
 from node.web.image_reader import Readers, ReadingLimits
 from node.web.middleware import Endpoint, SecurityHeaders, problem
@@ -48,6 +47,7 @@ from node.web.routes import page_endpoints
 from node.web.trials import CurrentPredictor, ImagePredictor, Trials
 from workers.destinations.destination_kind import PeerError
 from workers.destinations.destination_kinds import KINDS
+from workers.enqueue import TaskQueue
 
 log = logging.getLogger("pleura.admin")
 _HERE = Path(__file__).parent
@@ -75,7 +75,6 @@ def create_app(
         accounts=accounts or Accounts(engine),
         audit=AuditTrail(engine),
         reading=ReadingList(engine),
-        reporting=Reporting(engine),
         feedback=Feedback(engine),
         statistics=statistics,
         counts=Counts(ModelMonitoring(engine)),
@@ -219,13 +218,12 @@ def run_admin(settings: Settings, ready: Callable[[int], None], stop: threading.
     Raises:
         OSError: The address cannot be bound.
     """
-    from workers.enqueue import TaskQueue as BrokerTaskQueue
     from workers.open_database import database_of
 
     settings.store.folder.mkdir(parents=True, exist_ok=True)
     engine = connect(settings.database_url)
     migrate(engine)
-    task_queue = BrokerTaskQueue(settings.broker_url)
+    task_queue = TaskQueue(settings.broker_url)
     database = database_of(settings, engine)
     with Readers(ReadingLimits(settings.admin.upload_bytes)) as readers:
         app = create_app(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
 
 from jinja2 import Environment
 from sqlalchemy import Engine
@@ -16,24 +15,12 @@ from db.database import Database
 from db.feedback import Feedback
 from db.queries.statistics import Statistics
 from db.queries.worklist import ReadingList
-from db.study_status import Reporting
 from db.users import Accounts
 from node.monitoring.drift import Counts
 from node.web.event_stream import EventStream
 from node.web.rendering import Radiographs
 from node.web.trials import Trials
-
-
-class TaskQueue(Protocol):
-    """Wakes the workers. A lost message only costs time: the scheduler enqueues again."""
-
-    def enqueue_jobs(self, jobs: Sequence[tuple[int, bool]]) -> bool:
-        """Enqueue jobs: row number, and whether the job is STAT."""
-        ...
-
-    def enqueue_deliveries(self, delivery_ids: Sequence[int]) -> bool:
-        """Enqueue deliveries."""
-        ...
+from workers.enqueue import TaskQueue
 
 
 @dataclass(frozen=True)
@@ -46,7 +33,6 @@ class Services:
     accounts: Accounts
     audit: AuditTrail
     reading: ReadingList
-    reporting: Reporting
     feedback: Feedback
     statistics: Statistics
     counts: Counts

@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from db.audit import AuditEntry
 from db.user_tables import Role
 from node.web.authentication import Principal, csrf_matches, origin_of, principal_of, same_site
+from workers.services.actions import Actions
 
 if TYPE_CHECKING:
     from node.web.dependencies import Services
@@ -78,6 +79,12 @@ class RequestContext:
     def actor(self) -> str:
         """Name of the principal in the audit trail and the history."""
         return self.who.name
+
+    @property
+    def actions(self) -> Actions:
+        """What whoever asks may do to studies and models."""
+        services = self.services
+        return Actions(services.settings, services.database, services.task_queue, self.actor, self.now, self.address)
 
     def number(self, name: str) -> int:
         """A row number in the path (the router accepts digits only); one too large for the database is answered 404."""

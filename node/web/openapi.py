@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
 
-if TYPE_CHECKING:
-    from node.web.api import Operation
+from node.web.api_operation import Operation
 
 
 def describe(operations: tuple[Operation, ...]) -> dict[str, Any]:

@@ -9,14 +9,13 @@ from itertools import pairwise
 import pytest
 from sqlalchemy import Engine
 
-from db import jobs, rejection_notes
+from db import jobs, rejection_notes, study_status
 from db.database import Database
 from db.model_states import ModelState, set_model_state
 from db.notifications import NotificationRules, Notifications, notification_key
 from db.order_tables import NOTIFICATION_TRANSITIONS, NotificationState
 from db.queries import study_details
 from db.records import Analysis, Outcome, Priority, RejectionNote, TriageDecision
-from db.study_status import Reporting
 from tests.commands import record_instance, record_triage
 from tests.db.examples import HOUR, MINUTE, NOW, PIPELINE, SECOND, finding, received, study_of
 from tests.rules import alarming
@@ -86,7 +85,7 @@ def test_what_the_hospital_made_critical_itself_notifies_nobody(engine: Engine) 
 
 def test_a_reported_study_notifies_nobody(engine: Engine) -> None:
     database, study = worklist_with(engine)
-    Reporting(engine).mark_reported(study, NOW, actor="ann", cause="read")
+    database.write(study_status.report, study, NOW, actor="ann", cause="read")
     record_triage(database, study, ALARM, NOW)
     assert told(engine, study) == []
 
@@ -209,7 +208,7 @@ def test_a_report_withdraws_what_waits_and_stops_what_would_be_tried_again(engin
     notifications = Notifications(engine)
     (leaving,) = notifications.waiting("email", NOW)
     notifications.claim(leaving, "w", NOW, MINUTE)
-    Reporting(engine).mark_reported(study, NOW, actor="ann", cause="read")
+    database.write(study_status.report, study, NOW, actor="ann", cause="read")
     states = {one.channel: one.state for one in notifications.of_study(study)}
     assert states == {"email": NotificationState.SENDING, "webhook": NotificationState.WITHDRAWN}
     assert notifications.retry(leaving, "w", "no answer", NOW, SECOND)
@@ -222,7 +221,7 @@ def test_what_dies_on_its_way_is_withdrawn_where_the_study_is_reported_by_then(e
     notifications = Notifications(engine)
     (leaving,) = notifications.waiting("email", NOW)
     notifications.claim(leaving, "w", NOW, MINUTE)
-    Reporting(engine).mark_reported(study, NOW, actor="ann", cause="read")
+    database.write(study_status.report, study, NOW, actor="ann", cause="read")
     assert notifications.claim(leaving, "v", NOW + HOUR, timedelta(minutes=1)) is None
     assert [one.state for one in notifications.of_study(study)] == [NotificationState.WITHDRAWN]
 
@@ -247,14 +246,14 @@ def test_the_history_follows_the_table_of_transitions(engine: Engine) -> None:
 def test_a_report_that_is_taken_back_restores_what_it_withdrew(engine: Engine) -> None:
     database, study = worklist_with(engine)
     record_triage(database, study, ALARM, NOW)
-    notifications, reporting = Notifications(engine), Reporting(engine)
+    notifications = Notifications(engine)
     (parked,) = notifications.waiting("email", NOW)
     assert notifications.claim(parked, "w", NOW, MINUTE) is not None
     assert notifications.fail(parked, "w", "no such address", NOW)
     before = notifications.of_study(study)
-    reporting.mark_reported(study, NOW, actor="ann", cause="marked as reported")
+    database.write(study_status.report, study, NOW, actor="ann", cause="marked as reported")
     assert {one.state for one in notifications.of_study(study)} == {NotificationState.WITHDRAWN}
-    reporting.mark_unreported(study, NOW, actor="ann", cause="marked as unreported")
+    database.write(study_status.undo_report, study, NOW, actor="ann", cause="marked as unreported")
     assert notifications.of_study(study) == before
     (waiting,) = notifications.waiting("webhook", NOW)
     assert notifications.claim(waiting, "w", NOW, MINUTE) is not None
@@ -263,46 +262,45 @@ def test_a_report_that_is_taken_back_restores_what_it_withdrew(engine: Engine) -
 def test_what_was_on_its_way_while_the_study_was_reported_is_restored_too(engine: Engine) -> None:
     database, study = worklist_with(engine, NotificationRules(("email",)))
     record_triage(database, study, ALARM, NOW)
-    notifications, reporting = Notifications(engine), Reporting(engine)
+    notifications = Notifications(engine)
     (waiting,) = notifications.waiting("email", NOW)
     assert notifications.claim(waiting, "w", NOW, MINUTE) is not None
-    reporting.mark_reported(study, NOW, actor="ann", cause="marked as reported")
+    database.write(study_status.report, study, NOW, actor="ann", cause="marked as reported")
     assert notifications.retry(waiting, "w", "no answer", NOW, MINUTE)
     assert notifications.waiting("email", NOW) == ()
-    reporting.mark_unreported(study, NOW, actor="ann", cause="marked as unreported")
+    database.write(study_status.undo_report, study, NOW, actor="ann", cause="marked as unreported")
     assert notifications.waiting("email", NOW) == (waiting,)
 
 
 def test_what_was_withdrawn_for_another_reason_stays_withdrawn(engine: Engine) -> None:
     database, study = worklist_with(engine, NotificationRules(("email",)))
     record_triage(database, study, ALARM, NOW)
-    notifications, reporting = Notifications(engine), Reporting(engine)
+    notifications = Notifications(engine)
     (waiting,) = notifications.waiting("email", NOW)
     note = RejectionNote("1.2.3", "113001", "bad quality", (received().sop_instance_uid,))
     database.write(rejection_notes.reject, note, NOW)
     assert notifications.claim(waiting, "w", NOW, MINUTE) is None
-    reporting.mark_reported(study, NOW, actor="ann", cause="marked as reported")
-    reporting.mark_unreported(study, NOW, actor="ann", cause="marked as unreported")
+    database.write(study_status.report, study, NOW, actor="ann", cause="marked as reported")
+    database.write(study_status.undo_report, study, NOW, actor="ann", cause="marked as unreported")
     assert [one.state for one in notifications.of_study(study)] == [NotificationState.WITHDRAWN]
 
 
 def test_a_model_that_was_switched_off_in_the_meantime_notifies_nobody(engine: Engine) -> None:
     database, study = worklist_with(engine)
     record_triage(database, study, ALARM, NOW)
-    reporting = Reporting(engine)
-    reporting.mark_reported(study, NOW, actor="ann", cause="marked as reported")
+    database.write(study_status.report, study, NOW, actor="ann", cause="marked as reported")
     set_model_state(engine, "chest-classifier", ModelState.OFF, actor="ann", reason="it is wrong", now=NOW)
-    reporting.mark_unreported(study, NOW, actor="ann", cause="marked as unreported")
+    database.write(study_status.undo_report, study, NOW, actor="ann", cause="marked as unreported")
     assert {one.state for one in Notifications(engine).of_study(study)} == {NotificationState.WITHDRAWN}
 
 
 def test_what_was_sent_before_the_report_is_not_sent_again(engine: Engine) -> None:
     database, study = worklist_with(engine, NotificationRules(("email",)))
     record_triage(database, study, ALARM, NOW)
-    notifications, reporting = Notifications(engine), Reporting(engine)
+    notifications = Notifications(engine)
     (waiting,) = notifications.waiting("email", NOW)
     assert notifications.claim(waiting, "w", NOW, MINUTE) is not None
     assert notifications.sent(waiting, "w", NOW)
-    reporting.mark_reported(study, NOW, actor="ann", cause="marked as reported")
-    reporting.mark_unreported(study, NOW, actor="ann", cause="marked as unreported")
+    database.write(study_status.report, study, NOW, actor="ann", cause="marked as reported")
+    database.write(study_status.undo_report, study, NOW, actor="ann", cause="marked as unreported")
     assert [one.state for one in notifications.of_study(study)] == [NotificationState.SENT]

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Connection, Engine
 
-from db import deliveries, holds, instances, jobs, orders
+from db import deliveries, holds, instances, jobs, orders, study_status
 from db.database import Database
 from db.engine import writing
 from db.notifications import NotificationRules, Notifications
@@ -18,7 +18,6 @@ from db.patients import PatientIdentifier, PatientNews
 from db.queries import study_details
 from db.queries.worklist import ReadingList
 from db.records import DeliveryState, JobState, Priority, TriageDecision
-from db.study_status import Reporting
 from tests.commands import receive_message, record_triage, study_facts
 from tests.db.examples import HOUR, NOW, PIPELINE, finding, finished, outcome, received, record, study_of
 from tests.db.examples import claim as claim_job
@@ -103,7 +102,7 @@ def test_two_orders_of_one_accession_number_stay_apart(database: Database) -> No
 def test_an_order_never_lowers_what_a_person_has_set(database: Database, engine: Engine) -> None:
     record(database)
     study = study_of(database)
-    Reporting(engine).set_priority(study, Priority.CRITICAL, NOW, actor="ann", cause="by hand")
+    database.write(study_status.set_priority, study, Priority.CRITICAL, NOW, actor="ann", cause="by hand")
     receive_message(database, message(1, order(**STAT)), NOW)
     receive_message(database, message(2, order(says_priority=True)), NOW)
     assert study_facts(database, study).hospital_priority is Priority.CRITICAL
@@ -114,7 +113,7 @@ def test_the_same_message_again_changes_nothing(database: Database, engine: Engi
     report = message(1, order(reported=True))
     receive_message(database, report, NOW)
     study = study_of(database)
-    Reporting(engine).mark_unreported(study, NOW, actor="ann", cause="the report was of another study")
+    database.write(study_status.undo_report, study, NOW, actor="ann", cause="the report was of another study")
     before = database.read(study_details.study_detail, study)
     assert receive_message(database, report, NOW + HOUR) == MessageResult(repeat=True)
     assert database.read(study_details.study_detail, study) == before

@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import Engine
 
-from db import deliveries, holds, jobs, studies
+from db import deliveries, holds, jobs, studies, study_status
 from db.database import Database
 from db.patients import PatientIdentifier, PatientNews
 from db.queries import study_details
 from db.records import IS_REPORTED, DeliveryState
-from db.study_status import Reporting
 from tests.commands import receive_message
 from tests.db.examples import HOUR, NOW, TO_PACS, claim, outcome, record, result, study_of
 from tests.db.test_orders import message, order
@@ -24,7 +23,7 @@ def analysed_after_its_report(database: Database, engine: Engine, reason: str = 
     """A study that was reported before its analysis and its summary; its row."""
     job = record(database)
     study = study_of(database)
-    Reporting(engine).mark_reported(study, NOW, actor="ann", cause="marked as reported")
+    database.write(study_status.report, study, NOW, actor="ann", cause="marked as reported")
     claim(database, job)
     assert database.write(jobs.finish, job, "w1", outcome(recorded=reason), NOW) == ()
     assert (
@@ -33,8 +32,8 @@ def analysed_after_its_report(database: Database, engine: Engine, reason: str = 
     return study
 
 
-def undo(engine: Engine, study: int) -> None:
-    assert Reporting(engine).mark_unreported(study, NOW + HOUR, actor="ann", cause="marked as unreported")
+def undo(database: Database, study: int) -> None:
+    assert database.write(study_status.undo_report, study, NOW + HOUR, actor="ann", cause="marked as unreported")
 
 
 def test_results_of_a_reported_study_are_recorded_and_go_when_the_report_is_taken_back(
@@ -43,7 +42,7 @@ def test_results_of_a_reported_study_are_recorded_and_go_when_the_report_is_take
     study = analysed_after_its_report(database, engine)
     assert states(database) == ["recorded"] * 3
     assert database.read(deliveries.to_enqueue, NOW + HOUR, HOUR) == ()
-    undo(engine, study)
+    undo(database, study)
     assert states(database) == ["pending"] * 3
     first = database.read(study_details.study_detail, study).deliveries[0]
     assert first.error == ""
@@ -57,12 +56,12 @@ def test_a_report_that_was_ahead_of_the_images_can_be_taken_back_too(database: D
     claim(database, job)
     database.write(jobs.finish, job, "w1", outcome(recorded=IS_REPORTED), NOW)
     assert states(database) == ["recorded"] * 2
-    undo(engine, study_of(database))
+    undo(database, study_of(database))
     assert states(database) == ["pending"] * 2
 
 
 def test_what_came_too_late_stays_recorded(database: Database, engine: Engine) -> None:
-    undo(engine, analysed_after_its_report(database, engine, "the study came more than 4 hours before"))
+    undo(database, analysed_after_its_report(database, engine, "the study came more than 4 hours before"))
     assert states(database) == ["recorded"] * 3
 
 
@@ -81,7 +80,7 @@ def test_a_study_that_waits_for_a_person_keeps_what_was_recorded(database: Datab
     else:
         news = PatientNews((PatientIdentifier("P1"),), name="Roe^Jane")
         receive_message(database, message(2, patient=news), NOW)
-    undo(engine, study)
+    undo(database, study)
     assert states(database) == ["on_hold"] * 3
     database.write(holds.release, study, "ann", NOW)
     assert states(database) == ["pending"] * 3

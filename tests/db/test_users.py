@@ -8,6 +8,7 @@ import pytest
 from argon2 import PasswordHasher
 from sqlalchemy import Engine
 
+from db import study_status
 from db.audit import AuditTrail
 from db.database import Database
 from db.errors import RecordNotFoundError
@@ -16,7 +17,6 @@ from db.login_attempts import FAILURES_PER_USER, TooManyAttemptsError
 from db.queries.statistics import Statistics
 from db.queries.worklist import Order, ReadingList, Show
 from db.records import Priority
-from db.study_status import Reporting
 from db.user_tables import Role, Verdict
 from db.users import AccountError, Accounts
 from tests.commands import study_facts
@@ -107,16 +107,16 @@ def test_the_latest_verdict_of_a_finding_counts(database: Database, engine: Engi
 def test_reported_studies_leave_and_come_back(database: Database, engine: Engine) -> None:
     finished(database)
     record(database, 1, 2)
-    study, reporting, reading = study_of(database), Reporting(engine), ReadingList(engine)
-    assert reporting.mark_reported(study, NOW, actor="rosa", cause="by hand")
-    assert not reporting.mark_reported(study, NOW, actor="rosa", cause="by hand")
+    study, reading = study_of(database), ReadingList(engine)
+    assert database.write(study_status.report, study, NOW, actor="rosa", cause="by hand")
+    assert not database.write(study_status.report, study, NOW, actor="rosa", cause="by hand")
     assert study not in [row.study_id for row in ReadingList(database.engine).page()]
     assert [row.study_id for row in reading.page(show=Show.REPORTED)] == [study]
     assert reading.counts()[Show.UNREPORTED] == reading.count(Show.UNREPORTED) == 1
-    assert reporting.mark_unreported(study, NOW, actor="rosa", cause="by hand")
+    assert database.write(study_status.undo_report, study, NOW, actor="rosa", cause="by hand")
     assert reading.count(Show.UNREPORTED) == 2
     with pytest.raises(RecordNotFoundError):
-        reporting.mark_reported(999, NOW, actor="rosa", cause="by hand")
+        database.write(study_status.report, 999, NOW, actor="rosa", cause="by hand")
 
 
 def test_every_part_order_and_search_of_the_list_is_a_valid_question(database: Database, engine: Engine) -> None:
@@ -135,11 +135,11 @@ def test_every_part_order_and_search_of_the_list_is_a_valid_question(database: D
 
 def test_the_hospitals_priority_is_written_once(database: Database, engine: Engine) -> None:
     finished(database)
-    study, reporting = study_of(database), Reporting(engine)
-    assert reporting.set_priority(study, Priority.URGENT, NOW, actor="rosa", cause="by hand")
-    assert not reporting.set_priority(study, Priority.URGENT, NOW, actor="rosa", cause="by hand")
+    study = study_of(database)
+    assert database.write(study_status.set_priority, study, Priority.URGENT, NOW, actor="rosa", cause="by hand")
+    assert not database.write(study_status.set_priority, study, Priority.URGENT, NOW, actor="rosa", cause="by hand")
     assert study_facts(database, study).hospital_priority is Priority.URGENT
-    assert reporting.hospital_priority(study) is Priority.URGENT
+    assert database.read(study_status.hospital_priority, study) is Priority.URGENT
 
 
 def test_figures_of_the_node(database: Database, engine: Engine) -> None:

@@ -31,8 +31,8 @@ from tests.workers.conftest import Broker
 from tests.workers.fallible_worker import PIPELINE
 from workers.composition import scheduler_of
 from workers.enqueue import TaskQueue
+from workers.repeat import repeat_until
 from workers.results.identity import Identity
-from workers.scheduler import repeat_until
 
 CR = "1.2.840.10008.5.1.4.1.1.1"
 

@@ -39,7 +39,8 @@ from tests.commands import record_instance
 from tests.rules import NO_RULES
 from tests.scripted import Scripted
 from tests.workers.builders import NOON, FakeClock, facts, job
-from workers.analysis import AnalysisTools, analyse_job, backoff
+from workers.analysis import AnalysisTools, analyse_job
+from workers.backoff import backoff
 from workers.errors import RetryableError
 from workers.job_outcome import encode_in_order
 from workers.results.encoder import Analysis, Equipment

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine, select
 
 from config.settings import Triage
-from db import jobs
+from db import jobs, study_status
 from db.database import Database
 from db.engine import connect, migrate
 from db.feedback import Feedback
@@ -19,7 +19,6 @@ from db.order_tables import NotificationRow
 from db.queries import study_details
 from db.queries.worklist import ReadingList
 from db.records import Outcome, Priority, ReceivedInstance, WorklistRow
-from db.study_status import Reporting
 from db.user_tables import Verdict
 from tests.commands import record_instance, record_triage, study_facts
 from tests.rules import alarming
@@ -125,7 +124,7 @@ def test_an_older_film_that_comes_after_the_newer_one_is_known(node: Node) -> No
 
 def test_an_image_after_the_report_is_on_the_list_and_notifies_nobody(node: Node, engine: Engine) -> None:
     node.film("1.1", NOON, study_date="")
-    Reporting(engine).mark_reported(1, NOON + timedelta(hours=1), actor="ann", cause="marked as reported")
+    node.database.write(study_status.report, 1, NOON + timedelta(hours=1), actor="ann", cause="marked as reported")
     late = NOON + timedelta(hours=2)
     row = node.film("1.1", late, study_date="")
     assert [one.study_id for one in ReadingList(node.database.engine).page()] == [1]

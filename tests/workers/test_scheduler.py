@@ -22,8 +22,9 @@ from tests.scripted import Scripted
 from tests.workers.builders import NOON, FakeClock, facts
 from workers.completion import comes_too_late, may_complete
 from workers.job_outcome import EncodedResult
+from workers.repeat import repeat_until
 from workers.retention import Retention
-from workers.scheduler import Scheduler, repeat_until
+from workers.scheduler import Scheduler
 
 
 @dataclass

@@ -9,54 +9,25 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Protocol
+from datetime import timedelta
 
 from config.settings import Settings
 from db.engine import connect
 from db.notifications import Notification, Notifications
-from workers.analysis import backoff
+from workers.backoff import backoff
 from workers.clock import Clock, utc_now
 from workers.notifications.channel import Channel, NotSentError, PartlySentError
 from workers.notifications.channels import CHANNELS, enabled_channels
-from workers.scheduler import repeat_until
+from workers.repeat import repeat_until
 from workers.worker_id import host_name
 
 log = logging.getLogger(__name__)
 
 _STEPS = 6  # connect, greet, secure, log in, send, answer: each may take the whole time limit
 _LEASE_MARGIN_SECONDS = 60.0
-
-
-class NotificationList(Protocol):
-    """The part of :class:`db.notifications.Notifications` that sending needs."""
-
-    def waiting(self, channel: str, now: datetime, limit: int = 50) -> tuple[int, ...]:
-        """Notifications that may be claimed now."""
-        ...
-
-    def claim(self, notification_id: int, worker: str, now: datetime, lease: timedelta) -> Notification | None:
-        """Claim one; None if it cannot be claimed."""
-        ...
-
-    def sent(self, notification_id: int, worker: str, now: datetime) -> bool:
-        """Mark it as sent."""
-        ...
-
-    def taken(self, notification_id: int, worker: str, receivers: Sequence[str]) -> bool:
-        """Note the receivers that have accepted it and must not get it again."""
-        ...
-
-    def retry(self, notification_id: int, worker: str, error: str, now: datetime, after: timedelta) -> bool:
-        """Release it for a retry ``after`` a pause."""
-        ...
-
-    def fail(self, notification_id: int, worker: str, error: str, now: datetime) -> bool:
-        """Mark it as failed."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +37,7 @@ class Sender:
     name: str
     channel: Channel
     settings: Settings
-    notifications: NotificationList
+    notifications: Notifications
     clock: Clock
     worker: str
 

@@ -15,7 +15,6 @@ from models.model_registry import UnknownModel, read_registry
 from node.monitoring.drift import Comparison, DriftReport, ScoreWeek, drift_report
 from node.monitoring.drift_statistics import wilson
 from node.monitoring.model_use import ModelInUse, models_in_use
-from node.web import actions
 from node.web.charts import Trend, histogram, scatter, trend
 from node.web.middleware import RequestContext
 
@@ -96,7 +95,7 @@ def switch(context: RequestContext) -> Response:
     if not reason:
         raise HTTPException(400, "a reason is required")
     try:
-        switched = actions.switch_model(context, name, ModelState(state), reason)
+        switched = context.actions.switch_model(name, ModelState(state), reason)
     except RecordNotFoundError as error:
         raise HTTPException(404, str(error)) from error
     done = "switched" if switched.changed else "same"

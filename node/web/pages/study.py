@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
+from db import study_status
 from db.assessments import unmatched
 from db.errors import DatabaseError, RecordNotFoundError
 from db.feedback import FeedbackRecord, IdentifiedFinding
@@ -17,7 +18,6 @@ from db.notifications import Notifications
 from db.queries import study_details
 from db.records import InstanceDetail, JobDetail, Priority, StudyDetail
 from db.user_tables import Verdict
-from node.web import actions
 from node.web.image_process import ImageError
 from node.web.middleware import RequestContext
 from node.web.overlay import colour_of
@@ -56,7 +56,7 @@ def show_study(context: RequestContext) -> Response:
         detail=detail,
         images=images,
         chosen=chosen,
-        hospital_priority=context.services.reporting.hospital_priority(study_id),
+        hospital_priority=context.services.database.read(study_status.hospital_priority, study_id),
         Priority=Priority,
         assessments=unmatched(context.services.engine, 10, study_id),
         notifications=Notifications(context.services.engine).of_study(study_id),
@@ -125,34 +125,34 @@ def give_feedback(context: RequestContext) -> Response:
     verdict = context.field("verdict")
     if verdict not in set(Verdict):
         raise HTTPException(400, "a verdict is accept, modify or reject")
-    actions.give_feedback_on(context, finding_id, Verdict(verdict), context.field("comment"), "web")
+    context.actions.give_feedback(finding_id, Verdict(verdict), context.field("comment"), "web")
     return _back(context, study_id, done="verdict")
 
 
 def _retry(context: RequestContext, study_id: int) -> None:
     job_id = _of_study(context, [job.id for job in _detail(context, study_id).jobs])
-    actions.retry_job(context, study_id, job_id)
+    context.actions.retry_job(study_id, job_id)
 
 
 def _send_again(context: RequestContext, study_id: int) -> None:
     delivery_id = _of_study(context, [delivery.id for delivery in _detail(context, study_id).deliveries])
-    actions.send_again(context, study_id, delivery_id)
+    context.actions.resend(study_id, delivery_id)
 
 
 def _set_priority(context: RequestContext, study_id: int) -> None:
     chosen = context.field("priority")
     if chosen not in {*Priority, "triage"}:
         raise HTTPException(400, "a priority is critical, urgent, routine or triage")
-    actions.set_priority(context, study_id, None if chosen == "triage" else Priority(chosen))
+    context.actions.set_priority(study_id, None if chosen == "triage" else Priority(chosen))
 
 
-_ACTIONS: dict[str, Callable[[RequestContext, int], None]] = {
+_ACTIONS: dict[str, Callable[[RequestContext, int], object]] = {
     "retry": _retry,
     "resend": _send_again,
-    "hold": lambda context, study_id: actions.hold(context, study_id, context.field("reason")),
-    "release": actions.release,
-    "reported": actions.report,
-    "unreported": actions.mark_unreported,
+    "hold": lambda context, study_id: context.actions.hold(study_id, context.field("reason")),
+    "release": lambda context, study_id: context.actions.release(study_id),
+    "reported": lambda context, study_id: context.actions.report(study_id),
+    "unreported": lambda context, study_id: context.actions.undo_report(study_id),
     "priority": _set_priority,
 }
 

@@ -8,13 +8,12 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from db import jobs
+from db import jobs, study_status
 from db.database import Database
 from db.feedback import Feedback
 from db.queries import study_details
 from db.queries.monitoring import ModelMonitoring
 from db.records import FindingRecord, NotEligible, Outcome
-from db.study_status import Reporting
 from db.user_tables import Verdict
 from node.monitoring.drift import Counts, drift_report, weeks_before
 from tests.commands import record_instance
@@ -122,7 +121,7 @@ def test_agreement_counts_the_latest_word(engine: Engine, database: Database) ->
 
 
 def test_only_reported_studies_contradict(engine: Engine, database: Database) -> None:
-    weeks, feedback, reporting = Weeks(database), Feedback(engine), Reporting(engine)
+    weeks, feedback = Weeks(database), Feedback(engine)
     for probability in (0.9, 0.1, 0.9, 0.9):
         weeks.job(MONDAY, scored(probability))
     feedback.give(1, Verdict.REJECT, MONDAY, actor="rosa", comment="skin fold")
@@ -130,7 +129,7 @@ def test_only_reported_studies_contradict(engine: Engine, database: Database) ->
     feedback.give(3, Verdict.REJECT, MONDAY, actor="rosa")
     feedback.give(4, Verdict.ACCEPT, MONDAY, actor="rosa")
     for study in (1, 2, 4):
-        reporting.mark_reported(study_of(database, study), MONDAY, actor="rosa", cause="reported")
+        database.write(study_status.report, study_of(database, study), MONDAY, actor="rosa", cause="reported")
     found = drift_report(Counts(ModelMonitoring(engine)), MONDAY, weeks=1).discrepancies
     assert {(one.study_id, one.kind, one.comment) for one in found} == {
         (study_of(database, 1), "false notification", "skin fold"),

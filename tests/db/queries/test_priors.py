@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from db import holds, jobs, studies
+from db import holds, jobs, studies, study_status
 from db.database import Database
 from db.feedback import Feedback
 from db.queries import study_details
 from db.queries.worklist import ReadingList
 from db.records import FindingRecord, NotEligible, PriorFinding, StudyFacts
-from db.study_status import LATE_IMAGE, Reporting
+from db.study_status import LATE_IMAGE
 from db.user_tables import Verdict
 from tests.commands import record_instance, study_facts
 from tests.db.examples import HOUR, MINUTE, NOW, PIPELINE, claim, finding, outcome, received, study_of
@@ -119,8 +119,7 @@ def test_sides_of_one_study_are_put_together(database: Database, sides: tuple[st
 
 def test_an_image_after_the_report_brings_the_study_back(database: Database, engine: Engine) -> None:
     study_id = _analysed(database, 1, NOW, finding())
-    reporting = Reporting(engine)
-    reporting.mark_reported(study_id, NOW + HOUR, actor="ann", cause="marked as reported")
+    database.write(study_status.report, study_id, NOW + HOUR, actor="ann", cause="marked as reported")
     assert ReadingList(database.engine).page() == ()
     late = NOW + 2 * HOUR
     ingest = record_instance(database, received(2, 1, patient_id="P1"), None, PIPELINE, late)
@@ -136,12 +135,11 @@ def test_reported_again_or_called_unreported_by_a_person_it_is_no_late_image_any
     database: Database, engine: Engine
 ) -> None:
     study_id = _analysed(database, 1, NOW, finding())
-    reporting = Reporting(engine)
-    reporting.mark_reported(study_id, NOW + HOUR, actor="ann", cause="marked as reported")
+    database.write(study_status.report, study_id, NOW + HOUR, actor="ann", cause="marked as reported")
     record_instance(database, received(2, 1, patient_id="P1"), None, PIPELINE, NOW + 2 * HOUR)
-    reporting.mark_reported(study_id, NOW + 3 * HOUR, actor="ann", cause="marked as reported")
+    database.write(study_status.report, study_id, NOW + 3 * HOUR, actor="ann", cause="marked as reported")
     assert _facts(database, study_id).returned_at is None
-    reporting.mark_unreported(study_id, NOW + 4 * HOUR, actor="ann", cause="marked as unreported")
+    database.write(study_status.undo_report, study_id, NOW + 4 * HOUR, actor="ann", cause="marked as unreported")
     assert _facts(database, study_id).returned_at is None
 
 
@@ -157,14 +155,14 @@ def test_a_late_radiograph_that_is_not_analysed_must_be_read_too(
     database: Database, engine: Engine, not_eligible: NotEligible, back: bool
 ) -> None:
     study_id = _analysed(database, 1, NOW, finding())
-    Reporting(engine).mark_reported(study_id, NOW + HOUR, actor="ann", cause="marked as reported")
+    database.write(study_status.report, study_id, NOW + HOUR, actor="ann", cause="marked as reported")
     record_instance(database, received(2, 1, patient_id="P1"), not_eligible, PIPELINE, NOW + 2 * HOUR)
     assert bool(ReadingList(database.engine).page()) is back
 
 
 def test_a_repeat_after_the_report_changes_nothing(database: Database, engine: Engine) -> None:
     study_id = _analysed(database, 1, NOW, finding())
-    Reporting(engine).mark_reported(study_id, NOW + HOUR, actor="ann", cause="marked as reported")
+    database.write(study_status.report, study_id, NOW + HOUR, actor="ann", cause="marked as reported")
     values = {"patient_id": "P1", "issuer_of_patient_id": "HOSPITAL"}
     assert record_instance(database, received(1, 1, **values), None, PIPELINE, NOW + 2 * HOUR).repeat
     assert ReadingList(database.engine).page() == ()
@@ -172,14 +170,14 @@ def test_a_repeat_after_the_report_changes_nothing(database: Database, engine: E
 
 def test_a_report_object_covers_the_images_of_its_own_transmission(database: Database, engine: Engine) -> None:
     study_id = _analysed(database, 1, NOW, finding())
-    Reporting(engine).mark_reported(study_id, NOW + MINUTE, actor="dicom:RIS", cause="a report object came")
+    database.write(study_status.report, study_id, NOW + MINUTE, actor="dicom:RIS", cause="a report object came")
     record_instance(database, received(2, 1, patient_id="P1"), None, PIPELINE, NOW + 2 * MINUTE)
     assert ReadingList(database.engine).page() == ()
 
 
 def test_after_the_study_was_stable_a_late_image_counts_whoever_reported(database: Database, engine: Engine) -> None:
     study_id = _analysed(database, 1, NOW, finding())
-    Reporting(engine).mark_reported(study_id, NOW + MINUTE, actor="dicom:RIS", cause="a report object came")
+    database.write(study_status.report, study_id, NOW + MINUTE, actor="dicom:RIS", cause="a report object came")
     assert database.write(studies.complete, study_id, (), {}, NOW + HOUR) is not None
     record_instance(database, received(2, 1, patient_id="P1"), None, PIPELINE, NOW + 2 * HOUR)
     assert [row.study_id for row in ReadingList(database.engine).page()] == [study_id]

@@ -6,11 +6,10 @@ from datetime import timedelta
 
 from sqlalchemy import Engine
 
-from db import jobs
+from db import jobs, study_status
 from db.database import Database
 from db.queries.turnaround import observe
 from db.records import Analysis, Priority, TriageDecision
-from db.study_status import Reporting
 from tests.commands import record_instance, record_triage
 from tests.db.examples import HOUR, LATERAL, NOW, PIPELINE, claim, finding, outcome, received, record, study_of
 
@@ -33,7 +32,7 @@ def test_an_observation(database: Database, engine: Engine) -> None:
     _analysed(database, 3, "lung_opacity", shadow=True)
     record_instance(database, received(1, 4), LATERAL, PIPELINE, NOW)
     record(database, 1, 5)  # still waits for its analysis
-    Reporting(engine).mark_reported(second, NOW + HOUR, actor="ann", cause="marked as reported")
+    database.write(study_status.report, second, NOW + HOUR, actor="ann", cause="marked as reported")
 
     seen = observe(engine, NOW - DAY, NOW + DAY)
     assert seen.arrivals == (NOW,) * 4
@@ -44,6 +43,6 @@ def test_an_observation(database: Database, engine: Engine) -> None:
 
 def test_only_the_time_that_is_asked_for(database: Database, engine: Engine) -> None:
     study = _analysed(database, 1, "pneumothorax")
-    Reporting(engine).mark_reported(study, NOW + 3 * DAY, actor="ann", cause="marked as reported")
+    database.write(study_status.report, study, NOW + 3 * DAY, actor="ann", cause="marked as reported")
     later = observe(engine, NOW + DAY, NOW + 2 * DAY)
     assert (later.arrivals, later.positives, later.reports) == ((), {}, ())

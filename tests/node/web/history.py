@@ -5,12 +5,11 @@ from __future__ import annotations
 import random
 from datetime import datetime, timedelta
 
-from db import assessments, jobs
+from db import assessments, jobs, study_status
 from db.assessments import Assessment, Statement
 from db.feedback import Feedback
 from db.queries import study_details
 from db.records import FindingRecord, NotEligible, Outcome, ReceivedInstance
-from db.study_status import Reporting
 from db.user_tables import Verdict
 from tests.commands import record_instance
 from tests.node.web.demo import PIPELINE, Demo
@@ -22,7 +21,7 @@ _THRESHOLD = 0.45
 def fill_weeks(demo: Demo, now: datetime, a_week: int = 40) -> None:
     """Analyses of the past; from the seventh week on the images are brighter and the scores higher."""
     chance = random.Random(3)
-    feedback, reporting = Feedback(demo.engine), Reporting(demo.engine)
+    feedback = Feedback(demo.engine)
     for week in range(WEEKS, 0, -1):
         moved = week <= 4
         for index in range(a_week):
@@ -30,7 +29,9 @@ def fill_weeks(demo: Demo, now: datetime, a_week: int = 40) -> None:
             study = _analyse(demo, chance, at, moved, week * 1000 + index)
             if index % 5 == 0:
                 _read(feedback, study, chance, at)
-            reporting.mark_reported(study, at + timedelta(hours=1), actor="rosa", cause="marked as reported")
+            demo.database.write(
+                study_status.report, study, at + timedelta(hours=1), actor="rosa", cause="marked as reported"
+            )
     _assess(demo, now)
 
 

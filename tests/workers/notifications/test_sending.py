@@ -12,6 +12,7 @@ import pytest
 
 from config.integrations import Notifications as Rules
 from config.settings import Settings, Workers
+from db import study_status
 from db.database import Database
 from db.engine import connect, migrate
 from db.notifications import Notification, NotificationRules, Notifications
@@ -19,7 +20,6 @@ from db.order_tables import NotificationState
 from db.orders import HospitalMessage
 from db.patients import PatientIdentifier, PatientNews
 from db.records import Analysis, Priority, TriageDecision
-from db.study_status import Reporting
 from tests.commands import receive_message, record_triage
 from tests.db.examples import MINUTE, NOW, finding, finished, study_of
 from tests.rules import alarming
@@ -51,7 +51,6 @@ class Desk:
     def __init__(self, folder: Path, attempts: int = 3) -> None:
         engine = connect(f"sqlite:///{folder}/test.sqlite")
         migrate(engine)
-        self.reporting = Reporting(engine)
         self.database = Database(engine, alarming(NotificationRules(("webhook",))))
         self.notifications = Notifications(engine)
         self.channel = FakeChannel(lambda: None, [])
@@ -136,7 +135,7 @@ def test_a_study_that_is_reported_while_its_notification_waits_is_not_told(desk:
     study = desk.notification()
     desk.channel.act = refuse
     desk.sender.once()
-    desk.reporting.mark_reported(study, NOW, actor="ann", cause="read")
+    desk.database.write(study_status.report, study, NOW, actor="ann", cause="read")
     desk.channel.act = lambda: None
     desk.clock.pass_by(minutes=5)
     desk.sender.once()

@@ -1,0 +1,156 @@
+"""What a person can do to a study, a job, a delivery, a finding or a model: each use case once.
+
+The page, the JSON API and the terminal call these. A change and its line of the audit trail are one transaction. Then
+triage decides anew where the change may matter to it, and what waits for a worker is enqueued.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+
+from sqlalchemy import Connection
+
+from config.settings import Settings
+from db import deliveries, holds, jobs, studies, study_status
+from db.audit import AuditEntry, write_entry
+from db.database import Database
+from db.errors import RecordNotFoundError
+from db.feedback import Feedback
+from db.model_states import ModelState, Switched, set_model_state
+from db.records import Priority
+from db.user_tables import Verdict
+from workers.enqueue import TaskQueue
+from workers.open_database import triage_study
+
+T = TypeVar("T")
+
+_BY_HAND = "requested by a person"
+
+
+@dataclass(frozen=True, slots=True)
+class Actions:
+    """The use cases of one person at one moment; ``actor`` and ``address`` are written to history and audit trail.
+
+    All raise the errors of :mod:`db.errors`, and then nothing has changed.
+    """
+
+    settings: Settings
+    database: Database
+    task_queue: TaskQueue
+    actor: str
+    now: datetime
+    address: str = ""
+
+    def retry_job(self, study_id: int, job_id: int) -> bool:
+        """Run a job again. False: the broker does not answer, and the scheduler enqueues it later."""
+        entry = self._entry("retry job", study_id, f"job {job_id}")
+        self._write(entry, lambda connection: jobs.requeue(connection, job_id, self.actor, _BY_HAND, self.now))
+        self._triage(study_id)
+        return self._enqueue(study_id, [job_id])
+
+    def resend(self, study_id: int, delivery_id: int) -> bool:
+        """Send a delivery again. False: the broker does not answer, and the scheduler enqueues it later."""
+        entry = self._entry("re-send", study_id, f"delivery {delivery_id}")
+        self._write(
+            entry, lambda connection: deliveries.requeue(connection, delivery_id, self.actor, _BY_HAND, self.now)
+        )
+        return self.task_queue.enqueue_deliveries([delivery_id])
+
+    def hold(self, study_id: int, reason: str) -> None:
+        """Hold a study and all of it that has not left yet."""
+        reason = reason.strip()[:200] or "put on hold by hand"
+        entry = self._entry("hold", study_id, detail=reason)
+        self._write(entry, lambda connection: holds.hold(connection, study_id, reason, self.actor, self.now))
+
+    def release(self, study_id: int) -> int:
+        """Release a study on hold; how many jobs of it wait for a worker now."""
+        entry = self._entry("release", study_id)
+        job_ids = self._write(entry, lambda connection: holds.release(connection, study_id, self.actor, self.now))
+        self._triage(study_id)
+        self._enqueue(study_id, job_ids)
+        return len(job_ids)
+
+    def report(self, study_id: int) -> bool:
+        """Take a study off the worklist; False where it was reported already."""
+        cause = "marked as reported"
+        return self._write(
+            self._entry("reported", study_id),
+            lambda connection: study_status.report(connection, study_id, self.now, actor=self.actor, cause=cause),
+        )
+
+    def undo_report(self, study_id: int) -> bool:
+        """Put a reported study back on the worklist; False where it was there already."""
+        cause = "marked as unreported"
+        changed = self._write(
+            self._entry("unreported", study_id),
+            lambda connection: study_status.undo_report(connection, study_id, self.now, actor=self.actor, cause=cause),
+        )
+        if changed:
+            self._triage(study_id)
+        return changed
+
+    def set_priority(self, study_id: int, priority: Priority | None) -> Priority:
+        """Set the hospital's priority, or leave it to triage (None); the priority that triage decides with it."""
+        entry = self._entry("set priority", study_id, detail=priority.value if priority else "by triage")
+        self._write(
+            entry,
+            lambda connection: study_status.set_priority(
+                connection, study_id, priority, self.now, actor=self.actor, cause="set by hand"
+            ),
+        )
+        return self._triage(study_id)
+
+    def give_feedback(self, finding_id: int, verdict: Verdict, comment: str, source: str) -> None:
+        """Store what a reader thinks of a finding; ``source`` is how it came: web, api or cli."""
+        Feedback(self.database.engine).give(
+            finding_id,
+            verdict,
+            self.now,
+            actor=self.actor,
+            comment=comment,
+            source=source,
+            address=self.address,
+        )
+
+    def switch_model(self, name: str, state: ModelState, reason: str) -> Switched:
+        """Switch a model for all jobs that begin from now on.
+
+        Raises:
+            RecordNotFoundError: no such model analyses images here, or it is the gate.
+        """
+        configured = self.settings.models
+        if name not in (*configured.active, *configured.shadow):
+            raise RecordNotFoundError("model that delivers findings", name)
+        return set_model_state(
+            self.database.engine,
+            name,
+            state,
+            actor=self.actor,
+            reason=reason,
+            now=self.now,
+            address=self.address,
+        )
+
+    def _entry(self, action: str, study_id: int, subject: str = "study", detail: str = "") -> AuditEntry:
+        return AuditEntry(self.now, self.actor, action, subject, study_id, self.address, detail)
+
+    def _write(self, entry: AuditEntry, command: Callable[[Connection], T]) -> T:
+        """Run ``command`` with its line of the audit trail; none where it says that nothing has changed (False)."""
+
+        def audited(connection: Connection) -> T:
+            done = command(connection)
+            if done is not False:
+                write_entry(connection, entry)
+            return done
+
+        return self.database.write(audited)
+
+    def _triage(self, study_id: int) -> Priority:
+        return triage_study(study_id, self.database, self.settings.triage, self.now).priority
+
+    def _enqueue(self, study_id: int, job_ids: Sequence[int]) -> bool:
+        stat = self.database.read(studies.facts, study_id, self.database.rules.patients).stat
+        return self.task_queue.enqueue_jobs([(job_id, stat) for job_id in job_ids])
