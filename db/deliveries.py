@@ -323,18 +323,6 @@ def mark_dispatched(connection: Connection, delivery_ids: Sequence[int], now: da
     connection.execute(update(delivery).where(delivery.id.in_(list(delivery_ids))).values(dispatched_at=now))
 
 
-def of_job(connection: Connection, job_id: int) -> tuple[int, ...]:
-    """Deliveries of all results of a job, oldest first."""
-    delivery, result = tables.Delivery, tables.Result
-    query = (
-        select(delivery.id)
-        .join(result, result.id == delivery.result_id)
-        .where(result.job_id == job_id)
-        .order_by(delivery.id)
-    )
-    return tuple(connection.scalars(query))
-
-
 def _row(connection: Connection, delivery_id: int, *, lock: bool = True) -> Row[Any]:
     delivery = tables.Delivery.__table__
     query = select(delivery).where(delivery.c.id == delivery_id)

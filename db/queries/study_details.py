@@ -1,10 +1,10 @@
-"""One study with everything that is known of it, found by any of its names; and the counts of the queue."""
+"""One study with everything that is known of it, found by any of its names."""
 
 from __future__ import annotations
 
 import re
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
 from db import tables
 from db.accessions import has_number
@@ -148,12 +148,3 @@ def _events(connection: Connection, study_id: int) -> tuple[Event, ...]:
     return tuple(
         Event(**{name: getattr(row, name) for name in Event.__dataclass_fields__}) for row in connection.execute(query)
     )
-
-
-def queue_counts(connection: Connection) -> dict[str, int]:
-    """Count jobs and deliveries by state: ``jobs.queued``, ``deliveries.failed`` …; states without any are left out."""
-    counts: dict[str, int] = {}
-    for name, state in (("jobs", tables.Job.state), ("deliveries", tables.Delivery.state)):
-        for value, number in connection.execute(select(state, func.count()).group_by(state)):
-            counts[f"{name}.{value.value}"] = number
-    return counts

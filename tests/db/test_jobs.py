@@ -33,6 +33,7 @@ from tests.db.examples import (
     record,
     study_of,
 )
+from tests.db.recorded import deliveries_of_job, queue_counts
 
 NOT_ANALYSED_IMAGE = NotEligible("blank", "the image is blank")
 
@@ -93,7 +94,7 @@ def test_finishing_writes_findings_results_and_deliveries_together(database: Dat
     ]
     assert detail.row.present == (finding(),)
     assert detail.row.deliveries_open == 3
-    assert database.read(deliveries.of_job, job_id) == delivery_ids
+    assert database.read(deliveries_of_job, job_id) == delivery_ids
 
 
 def test_finishing_twice_writes_once(database: Database) -> None:
@@ -155,7 +156,7 @@ def test_a_failed_job_is_failed_until_a_person_asks(database: Database) -> None:
     assert database.write(jobs.fail, job_id, "w1", "native crash", NOW)
     assert database.read(jobs.to_enqueue, NOW + HOUR, SECOND) == ()
     assert database.write(jobs.claim, job_id, "w1", NOW + HOUR, MINUTE) is None
-    assert database.read(study_details.queue_counts) == {"jobs.failed": 1}
+    assert database.read(queue_counts) == {"jobs.failed": 1}
     database.write(jobs.requeue, job_id, "admin", "driver updated", NOW + HOUR)
     assert database.read(jobs.to_enqueue, NOW + HOUR, HOUR) == ((job_id, False),)
     job = claim(database, job_id, now=NOW + HOUR)

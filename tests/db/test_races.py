@@ -26,6 +26,7 @@ from db.user_tables import Role
 from db.users import Accounts
 from tests.commands import record_instance, study_facts
 from tests.db.examples import HOUR, MINUTE, NOW, PIPELINE, claim, finished, outcome, received, record, study_of
+from tests.db.recorded import deliveries_of_job, queue_counts
 from tests.rules import NO_RULES
 
 WORKERS = 8
@@ -99,7 +100,7 @@ def test_a_job_that_is_finished_by_two_is_written_once(database: Database) -> No
     job_id = record(database)
     claim(database, job_id, "w0")
     ends = together(lambda number: database.write(jobs.finish, job_id, f"w{number % 2}", outcome(), NOW))
-    assert {end for end in ends if end is not None} == {database.read(deliveries.of_job, job_id)}
+    assert {end for end in ends if end is not None} == {database.read(deliveries_of_job, job_id)}
     detail = database.read(study_details.study_detail, study_of(database))
     assert (len(detail.results), len(detail.deliveries), len(detail.jobs[0].findings)) == (2, 2, 1)
 
@@ -215,7 +216,7 @@ def test_processes_share_the_work_without_doing_any_twice(database: Database, ur
     for process in processes:
         process.join(60)
     assert done == list(range(1, count + 1))
-    assert database.read(study_details.queue_counts) == {"jobs.done": count, "deliveries.pending": 2 * count}
+    assert database.read(queue_counts) == {"jobs.done": count, "deliveries.pending": 2 * count}
 
 
 def test_a_crowd_of_guesses_at_the_same_moment_gets_no_more_looks_than_the_limit(engine: Engine) -> None:

@@ -22,9 +22,9 @@ from pydicom.uid import ExplicitVRLittleEndian
 from config.settings import Settings, load
 from db.database import Database
 from db.engine import connect, migrate
-from db.queries import study_details
 from db.records import ReceivedInstance
 from tests.commands import record_instance
+from tests.db.recorded import queue_counts
 from tests.orthanc import Orthanc, wait_until
 from tests.rules import NO_RULES
 from tests.workers.conftest import Broker
@@ -169,7 +169,7 @@ class Parts:
 
     def counts(self) -> dict[str, int]:
         """Jobs and deliveries by state, without the zeros."""
-        return {state: count for state, count in self.database.read(study_details.queue_counts).items() if count}
+        return {state: count for state, count in self.database.read(queue_counts).items() if count}
 
     def log(self) -> str:
         self._log.flush()

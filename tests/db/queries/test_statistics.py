@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy import Engine, event
 
 from db.database import Database
-from db.queries import study_details
 from db.queries.statistics import REMEMBERED_SECONDS, Statistics
 from tests.db.examples import HOUR, NOW, finished, record
+from tests.db.recorded import queue_counts
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def test_counts_are_those_of_the_worklist(database: Database, engine: Engine) ->
     finished(database, study=1)
     record(database, study=2)
     statistics = Statistics(engine)
-    assert statistics.queue_counts() == database.read(study_details.queue_counts)
+    assert statistics.queue_counts() == database.read(queue_counts)
     assert statistics.destinations()["pacs"].counts == {"pending": 2}
     assert [row.findings for row in statistics.models()] == [1]
     assert len(statistics.arrivals(NOW - HOUR)) == 2
@@ -67,5 +67,5 @@ def test_what_has_come_to_rest_is_not_counted_at_each_call(database: Database, e
     assert whole == []
     assert statistics.queue_counts() == {"jobs.queued": 1, "jobs.done": 1, "deliveries.pending": 4}
     seconds[0] = REMEMBERED_SECONDS
-    assert statistics.queue_counts() == database.read(study_details.queue_counts)
+    assert statistics.queue_counts() == database.read(queue_counts)
     assert [row.findings for row in statistics.models()] == [2]
