@@ -52,9 +52,9 @@ def recipe_file(named: str) -> Path:
 def train(recipe: str, data: Path, out: Path, folds: int, limit: int, epochs: int) -> None:
     """Train the network of RECIPE, evaluate it, and export it with its manifest and model card.
 
-    RECIPE is a TOML file, or the name of one that comes with Pleura (`unet-siim`, `chexnet-nih` …; a wrong name lists
-    them all). --folds, --limit and --epochs override it. An interrupted training continues when the same command is
-    given again. Images and rows that cannot be used are listed in problems.json.
+    RECIPE is a TOML file, or the name of one that comes with Pleura (`unet-resnet34-siim`, `chexnet-nih` …; a wrong
+    name lists them all). --folds, --limit and --epochs override it. An interrupted training continues when the same
+    command is given again. Images and rows that cannot be used are listed in problems.json.
     """
     _need_keras()
     from models.architectures.catalogue import UnknownArchitecture

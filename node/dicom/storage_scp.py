@@ -250,7 +250,13 @@ class StorageScp:
             association.acse.send_reject(rejection.result, rejection.source, rejection.reason)
             association.kill()
             return
-        requested = [str(context.abstract_syntax) for context in request.presentation_context_definition_list]
+        proposed = request.presentation_context_definition_list
+        complete = [context for context in proposed if context.abstract_syntax and context.transfer_syntax]
+        if len(complete) < len(proposed):
+            # PS3.8 table 9-18: an item names one abstract and at least one transfer syntax. pynetdicom relies on it.
+            log.warning("association %s: %d incomplete contexts", _parties(association), len(proposed) - len(complete))
+            request.presentation_context_definition_list = complete
+        requested = [str(context.abstract_syntax) for context in complete]
         association.acceptor.supported_contexts = contexts_for(
             requested,
             other_classes=self._listener.accept_other_classes,

@@ -60,8 +60,10 @@ class Dimse:
         contexts = [build_context(uid, _TRANSFER_SYNTAXES) for uid in dict.fromkeys(o.sop_class_uid for o in objects)]
         try:
             with _association(destination, calling, contexts) as association:
+                usable = True
                 for outgoing in objects:
-                    yield _store(association, outgoing, destination.timeout_seconds)
+                    receipt, usable = _store(association, outgoing, destination.timeout_seconds) if usable else _LOST
+                    yield receipt
         except PeerError as error:
             # The association could not be opened, so no object has a receipt yet.
             for _ in objects:
@@ -156,23 +158,33 @@ def _match(association: Association, query: Dataset, key: str) -> Dataset | None
     return found
 
 
-def _store(association: Association, outgoing: Outgoing, timeout_seconds: float) -> Receipt:
+_LOST = Receipt(Verdict.RETRY, "the association was lost before the object was sent"), False
+
+
+def _store(association: Association, outgoing: Outgoing, timeout_seconds: float) -> tuple[Receipt, bool]:
+    """Send one object: its receipt, and whether the association can take another one.
+
+    An association without a response is lost, but pynetdicom may learn of it only later: another C-STORE on it would
+    wait in vain.
+    """
     if not any(context.abstract_syntax == outgoing.sop_class_uid for context in association.accepted_contexts):
-        return Receipt(Verdict.REJECTED, "the peer does not accept this SOP class")
+        return Receipt(Verdict.REJECTED, "the peer does not accept this SOP class"), True
     try:
         dataset = dcmread(outgoing.path)
     except (OSError, InvalidDicomError) as error:
-        return Receipt(Verdict.REJECTED, f"the result file cannot be read ({type(error).__name__}); analyse it again")
+        note = f"the result file cannot be read ({type(error).__name__}); analyse it again"
+        return Receipt(Verdict.REJECTED, note), True
     started = time.monotonic()
     try:
         status = association.send_c_store(dataset)
     except RuntimeError:
-        return Receipt(Verdict.RETRY, "the association was lost before the object was sent")
+        return _LOST
     except (ValueError, AttributeError) as error:
-        return Receipt(Verdict.REJECTED, f"the object cannot be encoded for the peer ({type(error).__name__})")
+        return Receipt(Verdict.REJECTED, f"the object cannot be encoded for the peer ({type(error).__name__})"), True
     if "Status" not in status and time.monotonic() - started >= timeout_seconds:
-        return Receipt(Verdict.UNREACHABLE, f"the peer did not respond to the C-STORE within {timeout_seconds:g} s")
-    return classify_status(status)
+        note = f"the peer did not respond to the C-STORE within {timeout_seconds:g} s"
+        return Receipt(Verdict.UNREACHABLE, note), False
+    return classify_status(status), "Status" in status
 
 
 def classify_status(status: Dataset) -> Receipt:

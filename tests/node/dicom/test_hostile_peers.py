@@ -281,3 +281,15 @@ def test_a_release_is_no_line(node: Listening, caplog: pytest.LogCaptureFixture)
         pass
     assert eventually(lambda: node.scp.association_count == 0)
     assert lines(caplog, "SENDER") == []
+
+
+@pytest.mark.parametrize("named", [b"\x30\x00\x00\x05" + b"1.2.3", b"\x40\x00\x00\x05" + b"1.2.3", b""])
+def test_an_incomplete_presentation_context_costs_nobody_the_association(
+    node: Listening, caplog: pytest.LogCaptureFixture, named: bytes
+) -> None:
+    request = associate_rq([(CR, EXPLICIT)])
+    incomplete = struct.pack(">BBHBBBB", 0x20, 0, 4 + len(named), 3, 0, 0, 0) + named
+    with socket.create_connection(("127.0.0.1", node.port), timeout=20) as connection:
+        connection.sendall(pdu(1, request[6:] + incomplete))
+        assert connection.recv(1) == b"\x02", "accepted"
+    assert len(lines(caplog, "1 incomplete contexts")) == 1
