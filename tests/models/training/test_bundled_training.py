@@ -163,7 +163,7 @@ def test_the_gate_trains_ships_and_is_measured(tmp_path: Path) -> None:
     assert summary["others"] > 0
     assert spec.card is not None
     assert "Mahalanobis" in spec.card.read_text()
-    with pytest.raises(TrainingError, match="on_hold-out"):
+    with pytest.raises(TrainingError, match="held-out"):
         train(replace(recipe, evaluation=replace(recipe.evaluation, folds=2)), data, tmp_path / "folds")
     with pytest.raises(TrainingError, match="labels of a gate"):
         train(replace(recipe, data=replace(recipe.data, labels=("frontal", "other"))), data, tmp_path / "labels")
