@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.contract import ModelInput, ModelSpec, NotAnalysed
+from models.radiograph.orientation import stands_upright
 
 LEAST_SIDE = 128
 """Fewer rows or columns than this cannot show a lung."""
@@ -35,6 +36,7 @@ class NotAnalysedCode(StrEnum):
     INVERTED = "inverted"
     CROPPED = "cropped"
     NOT_FRONTAL_CHEST = "not_frontal_chest"
+    ORIENTATION = "orientation"
     UNSURE = "unsure"
 
     @property
@@ -58,6 +60,7 @@ _SENTENCES = {
     NotAnalysedCode.INVERTED: "The image looks inverted: air is bright and bone is dark.",
     NotAnalysedCode.CROPPED: "The image does not show the whole chest.",
     NotAnalysedCode.NOT_FRONTAL_CHEST: "The image does not look like a frontal chest radiograph.",
+    NotAnalysedCode.ORIENTATION: "Patient Orientation does not say that this is a frontal chest with the head up.",
     NotAnalysedCode.UNSURE: "It is not certain that this is a whole, upright, frontal chest radiograph.",
 }
 _VERDICTS = {
@@ -68,13 +71,19 @@ _VERDICTS = {
 
 
 def inspect(image: ModelInput) -> NotAnalysed | None:
-    """Check what needs no network: size, shape, blankness, contrast, saturation."""
+    """Check what needs no network: size, shape, Patient Orientation, blankness, contrast, saturation.
+
+    A valid Patient Orientation that says upside down, quarter-turned or lateral contradicts what a network for upright
+    frontal images expects, or the pixels: then its sides would be a guess.
+    """
     rows, columns = image.shape
     if min(rows, columns) < LEAST_SIDE:
         return not_analysed(NotAnalysedCode.TOO_SMALL)
     tall = rows * image.pixel_aspect / columns
     if max(tall, 1 / tall) > LARGEST_ASPECT:
         return not_analysed(NotAnalysedCode.EXTREME_SHAPE)
+    if image.patient_orientation is not None and not stands_upright(image.patient_orientation):
+        return not_analysed(NotAnalysedCode.ORIENTATION)
     sample = image.pixels[:: max(1, rows // _SAMPLE_SIDE), :: max(1, columns // _SAMPLE_SIDE)]
     if float(image.pixels.min()) == float(image.pixels.max()):
         return not_analysed(NotAnalysedCode.BLANK)

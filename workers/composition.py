@@ -25,6 +25,7 @@ from models.predictor import load_predictor
 from models.runtime.loading import device_in_use
 from workers.analysis import AnalysisTools, analyse_job
 from workers.clock import utc_now
+from workers.dead_workers import DeadWorkers, release_claims
 from workers.delivery import DeliveryTools, deliver
 from workers.delivery_worker import AttendTools, attend, longest_stay
 from workers.destinations.destination_kinds import KINDS
@@ -134,6 +135,9 @@ def scheduler_of(settings: Settings) -> Scheduler:
         summarise=Summariser(settings, database, pipeline, digest_of(pipeline, settings), equipment),
         retention=Retention(settings.store.folder, settings.store.keep_days, database),
         take_back=RejectionNotes(settings, database, equipment, task_queue.enqueue_deliveries).step,
+        release_dead=DeadWorkers(
+            settings.store.folder, partial(release_claims, database, Associations(engine)), time.monotonic
+        ).step,
         pull_back=lambda now: pull_back(engine, now, longest_waits(settings)),
     )
 

@@ -67,7 +67,8 @@ class Pauses:
 @dataclass(slots=True)
 class Scheduler:
     """One scheduler; :meth:`once` does everything once. ``take_back`` makes the rejection notes that are due (see
-    :class:`workers.stale_objects.RejectionNotes`). ``told`` remembers which late jobs the log has named,
+    :class:`workers.stale_objects.RejectionNotes`), ``release_dead`` releases what dead workers have claimed
+    (:class:`workers.dead_workers.DeadWorkers`). ``told`` remembers which late jobs the log has named,
     ``failures`` how often the summary of a study could not be made. ``pull_back`` fixes what was stored before the
     clock was set back (:func:`db.clock_correction.pull_back`), and says how much."""
 
@@ -78,6 +79,7 @@ class Scheduler:
     summarise: Summarise
     retention: Retention
     take_back: Callable[[datetime], None]
+    release_dead: Callable[[datetime], None] = lambda _: None
     pull_back: Callable[[datetime], int] = lambda _: 0
     elapsed: Elapsed = time.monotonic
     told: set[int] = field(default_factory=set)
@@ -96,6 +98,7 @@ class Scheduler:
         """Do each step: what fails in one keeps no other from its turn."""
         # Retention before what writes: a full disk has room again then.
         steps = (
+            ("release the claims of dead workers", lambda: self.release_dead(self.clock())),
             ("enqueue jobs", self.enqueue_jobs),
             ("enqueue deliveries", self.enqueue_deliveries),
             ("look for late jobs", self.tell_late_jobs),

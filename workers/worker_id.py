@@ -7,9 +7,12 @@ import os
 import re
 import secrets
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+
+_LOCK = ".lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,23 +32,69 @@ def take_slot(folder: Path, queue: str) -> tuple[int, IO[str]]:
     """Take the first free place of this host in ``queue``; it is free again when this process ends, however it ends.
 
     The lock is not inherited by children (fcntl(2), F_SETLK): a child that outlives a killed parent for a moment does
-    not keep the place.
+    not keep the place. The lock file names the place, so that the scheduler can release what a dead worker has claimed,
+    also one whose container comes back under another host name.
     """
     slot = 0
     while True:
-        lock = (folder / f"worker-{host_name()}-{queue}-{slot}.lock").open("w", encoding="ascii")
-        try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
+        path = folder / f"worker-{host_name()}-{queue}-{slot}{_LOCK}"
+        lock = _locked(path)
+        if lock is None:
             slot += 1
-        else:
+        elif _is_at(lock, path):
+            lock.truncate()
+            lock.write(_place(queue, slot))
+            lock.flush()
             return slot, lock
+        else:
+            lock.close()  # it was removed between opening and locking: the next try makes a new one
+
+
+def free_places(folder: Path) -> dict[Path, str]:
+    """Lock files that no worker holds, each with the prefix of the claims made there: their workers have died."""
+    places = {}
+    for path in folder.glob(f"worker-*{_LOCK}"):
+        with suppress(FileNotFoundError):
+            if (lock := _locked(path)) is not None:
+                places[path] = lock.read()
+                lock.close()
+    return places
+
+
+def remove_place(path: Path) -> None:
+    """Remove the lock file of a dead worker, unless a worker holds it again."""
+    with suppress(FileNotFoundError):
+        if (lock := _locked(path)) is not None:
+            path.unlink()
+            lock.close()
+
+
+def _locked(path: Path) -> IO[str] | None:
+    """The open lock file, None where another process holds it."""
+    lock = path.open("a+", encoding="ascii")
+    try:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        return None
+    lock.seek(0)
+    return lock
+
+
+def _is_at(lock: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(lock.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _place(queue: str, slot: int) -> str:
+    return f"{host_name()}/{queue}/{slot}/"
 
 
 def worker_id_of(queue: str, slot: int, index: int) -> WorkerId:
     """The place of this process, with a name of its own."""
-    return WorkerId(prefix=f"{host_name()}/{queue}/{slot}/{index}#", life=f"{os.getpid()}.{secrets.token_hex(4)}")
+    return WorkerId(prefix=f"{_place(queue, slot)}{index}#", life=f"{os.getpid()}.{secrets.token_hex(4)}")
 
 
 def host_name() -> str:

@@ -21,3 +21,13 @@ def patient_orientation(dataset: Dataset) -> tuple[str, str] | None:
     if not row or not column or not (set(row) | set(column)) <= set(_AXES):
         return None
     return None if _AXES[row[0]] == _AXES[column[0]] else (row, column)
+
+
+def stands_upright(orientation: tuple[str, str]) -> bool:
+    """Whether a frontal image of this valid Patient Orientation shows the patient's head above the feet.
+
+    Rows then run mainly to the patient's left or right, columns mainly to the feet. Which of left and right is told
+    elsewhere: a mirrored chest stands upright.
+    """
+    row, column = orientation
+    return _AXES[row[0]] == "x" and column[0] == "F"

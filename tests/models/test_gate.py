@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,16 @@ def code_of(image: ModelInput) -> str | None:
 
 def test_a_radiograph_passes() -> None:
     assert inspect(model_input()) is None
+
+
+@pytest.mark.parametrize("upright", [("L", "F"), ("R", "F"), ("LA", "F"), ("L", "FP"), None])
+def test_an_orientation_with_the_head_up_passes(upright: tuple[str, str] | None) -> None:
+    assert inspect(replace(model_input(), patient_orientation=upright)) is None
+
+
+@pytest.mark.parametrize("turned", [("L", "H"), ("R", "H"), ("F", "L"), ("H", "R"), ("A", "F"), ("P", "F"), ("L", "P")])
+def test_an_orientation_upside_down_turned_or_lateral_is_not_analysed(turned: tuple[str, str]) -> None:
+    assert code_of(replace(model_input(), patient_orientation=turned)) == "orientation"
 
 
 @pytest.mark.parametrize(
