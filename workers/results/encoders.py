@@ -7,9 +7,11 @@ so that different content never has an old UID.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 
-from workers.results import presentation_state, secondary_capture, segmentation, structured_report
-from workers.results.encoder import Encoder
+from pydicom.dataset import Dataset
+
+from workers.results.encoder import Analysis, Encoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +23,22 @@ class EncoderEntry:
     encode: Encoder
 
 
+def _of(module: str) -> Encoder:
+    """The encoder of a module of this package, which is imported at the first call.
+
+    The listener and the pages need only kinds and versions: they are spared highdicom (20 MB, 0.1 s).
+    """
+
+    def encode(analysis: Analysis) -> Dataset | None:
+        encoder: Encoder = import_module(f"workers.results.{module}").encode
+        return encoder(analysis)
+
+    return encode
+
+
 ENCODERS: tuple[EncoderEntry, ...] = (
-    EncoderEntry("seg", 2, segmentation.encode),
-    EncoderEntry("sr", 3, structured_report.encode),
-    EncoderEntry("sc", 2, secondary_capture.encode),
-    EncoderEntry("gsps", 2, presentation_state.encode),
+    EncoderEntry("seg", 2, _of("segmentation")),
+    EncoderEntry("sr", 3, _of("structured_report")),
+    EncoderEntry("sc", 2, _of("secondary_capture")),
+    EncoderEntry("gsps", 2, _of("presentation_state")),
 )

@@ -87,6 +87,14 @@ _ACQUISITION = (
     "DeviceSerialNumber",
     "SoftwareVersions",
 )
+_MOMENTS = (
+    ("InstanceCreation", ""),
+    ("Series", ""),
+    ("Content", ""),
+    ("PresentationCreation", ""),
+    ("", "OfSecondaryCapture"),
+)
+"""What is before and after ``Date`` and ``Time`` in the keywords of the job's time."""
 _SEXES = ("M", "F", "O", "")
 
 
@@ -129,9 +137,9 @@ def start_object(
 ) -> Dataset:
     """Start an object in the study of ``source``; the module's docstring describes what is copied."""
     made = Dataset()
-    made.file_meta = _file_meta(sop_class_uid, sop_instance_uid)
+    made.file_meta = file_meta(sop_class_uid, sop_instance_uid)
     made.preamble = b"\0" * 128
-    _copy_patient_and_study(source, made)
+    copy_patient_and_study(source, made)
     made.SOPClassUID = UID(sop_class_uid)
     made.SOPInstanceUID = UID(sop_instance_uid)
     made.Modality = modality
@@ -139,8 +147,9 @@ def start_object(
     made.SeriesNumber = series_number
     made.SeriesDescription = series_description
     made.InstanceNumber = max(instance_number, 1)
-    _set_times(source, made, created_at)
-    _set_equipment(source, made, equipment)
+    made.ContentDate = made.ContentTime = None
+    set_times(source, made, created_at)
+    set_equipment(source, made, equipment)
     made.ContributingEquipmentSequence = contributing_equipment(source, equipment, models)
     return made
 
@@ -205,7 +214,8 @@ def _text_elements(made: Dataset) -> Iterator[DataElement]:
     return (element for element in made.iterall() if element.VR in CHARACTER_SET_VRS)
 
 
-def _file_meta(sop_class_uid: str, sop_instance_uid: str) -> FileMetaDataset:
+def file_meta(sop_class_uid: str, sop_instance_uid: str) -> FileMetaDataset:
+    """File Meta Information of an object of this node (PS3.10 7.1), Explicit VR Little Endian."""
     meta = FileMetaDataset()
     meta.FileMetaInformationVersion = b"\x00\x01"
     meta.MediaStorageSOPClassUID = UID(sop_class_uid)
@@ -216,7 +226,8 @@ def _file_meta(sop_class_uid: str, sop_instance_uid: str) -> FileMetaDataset:
     return meta
 
 
-def _copy_patient_and_study(source: Dataset, made: Dataset) -> None:
+def copy_patient_and_study(source: Dataset, made: Dataset) -> None:
+    """Copy the Patient, Patient Study, General Study and Clinical Trial modules; see the module's docstring."""
     for keyword in _IDENTITY:
         if keyword in source:
             made.add(_exact_copy(source[keyword]))
@@ -335,16 +346,18 @@ def long_string(text: str) -> str:
     return text.replace("\\", "/")[:64]
 
 
-def _set_times(source: Dataset, made: Dataset, created_at: datetime) -> None:
-    """Set dates and times (PS3.3 C.12.1). The UTC offset is declared only if the source declares it, because it would
-    change the meaning of the study's times."""
+def set_times(source: Dataset, made: Dataset, created_at: datetime) -> None:
+    """Set dates and times of the instance and its series (PS3.3 C.12.1, C.7.3.1), and those that ``made`` has of its
+    content. The UTC offset is declared only if the source declares it, because it would change the meaning of the
+    study's times."""
     moment = local_time(source, created_at)
     if moment.tzinfo is not created_at.tzinfo and is_valid(source["TimezoneOffsetFromUTC"]):
         made.TimezoneOffsetFromUTC = source.TimezoneOffsetFromUTC
     date, time = moment.strftime("%Y%m%d"), moment.strftime("%H%M%S.%f")
-    for keyword in ("InstanceCreation", "Series", "Content"):
-        setattr(made, f"{keyword}Date", date)
-        setattr(made, f"{keyword}Time", time)
+    for before, after in _MOMENTS:
+        if f"{before}Date{after}" in made or before in ("InstanceCreation", "Series"):
+            setattr(made, f"{before}Date{after}", date)
+            setattr(made, f"{before}Time{after}", time)
 
 
 def date_time(moment: datetime) -> str:
@@ -352,7 +365,8 @@ def date_time(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y%m%d%H%M%S.%f+0000")
 
 
-def _set_equipment(source: Dataset, made: Dataset, equipment: Equipment) -> None:
+def set_equipment(source: Dataset, made: Dataset, equipment: Equipment) -> None:
+    """Set the General Equipment module (PS3.3 C.7.5.1)."""
     made.Manufacturer = equipment.manufacturer
     made.ManufacturerModelName = equipment.manufacturer_model_name
     made.SoftwareVersions = list(equipment.software_versions)
