@@ -2,15 +2,20 @@
 
 An encoder does four things, in this order::
 
-    header = header_of(analysis, KIND)                       # or Header(...) where there is no analysis
-    image = stand_in(analysis.source)                        # never the source itself
-    built = hd.sr.Comprehensive3DSR(evidence=[image], content=content, **header.arguments())
-    built.SegmentDescription = ...                           # what highdicom has no argument for
-    return amend(built, header)                              # always last
+    header = header_of(analysis, KIND)                  # or Header(...) where there is no analysis
+    built = hd.sr.Comprehensive3DSR(
+        evidence=[header.image(), stand_in(seg)],       # never the source itself
+        content=content,
+        **header.arguments(),
+    )
+    built.CompletionFlagDescription = RESEARCH_USE      # what highdicom has no argument for
+    return amend(built, header)                         # always last
 
-*The stand-in.* highdicom copies patient and study from the images that it is given and refuses what breaks a rule (a
+*The stand-ins.* highdicom copies patient and study from the images that it is given and refuses what breaks a rule (a
 date of ``2026-03-01``, a sex of ``X``, a missing Study ID). A broken source must not stop an encoder, so highdicom
-gets a data set with the references and nothing else, and ``amend`` puts patient and study on the result.
+gets data sets with the references and nothing else, and ``amend`` puts patient and study on the result. The source
+stands in as a Computed Radiography image: highdicom looks the SOP class up, knows not every one, and wants functional
+groups of a multi-frame one. ``amend`` puts its SOP class into the references.
 
 *The amendments.* What highdicom does otherwise than we need:
 
@@ -23,7 +28,7 @@ random Dimension Organization UID          derived from the analysis, for the sa
 names itself as Contributing Equipment     each model that was run, and the acquisition device (TID 4019 has the same)
 its own Implementation Class UID           the node's, by which we know our own objects
 ReferencedSegmentNumber beside a frame     dropped: a frame of a SEG determines its segment, and dciodvfy wants one
-plane groups only with a Frame of          the stand-in lends one (``nominal=True``) and ``amend`` takes it back: a
+plane groups only with a Frame of          the stand-in lends one (``spacing``) and ``amend`` takes it back: a
 Reference                                  radiograph has none, but viewers draw no segment without plane groups
 no Specific Character Set of a stand-in    the source's, or UTF-8 if that cannot encode our texts
 =========================================  ===========================================================================
@@ -31,15 +36,15 @@ no Specific Character Set of a stand-in    the source's, or UTF-8 if that cannot
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from highdicom.sr import CodedConcept
 from pydicom.dataset import Dataset
-from pydicom.uid import UID
+from pydicom.uid import UID, ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
-from models.contract import ModelUse
+from models.contract import Code, ModelUse
 from workers.results.encoder import Analysis, Equipment
 from workers.results.header import (
     SERIES_OFFSETS,
@@ -66,9 +71,9 @@ _PATIENT_AND_STUDY = (
 # No result of ours is in a coordinate system of the patient.
 _BORROWED = ("FrameOfReferenceUID", "PositionReferenceIndicator")
 _NOMINAL_FRAME_OF_REFERENCE = "2.25.1"
-NOMINAL_POSITION = (0.0, 0.0, 0.0)
-NOMINAL_ORIENTATION = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-"""Viewers assume this for a source without Image Orientation (Patient), and draw nothing with any other value."""
+_NOMINAL_POSITION = [0.0, 0.0, 0.0]
+# Viewers assume this for a source without Image Orientation (Patient), and draw nothing with any other value.
+_NOMINAL_ORIENTATION = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,9 +105,25 @@ class Header:
             "instance_number": max(self.instance_number, 1),
             "manufacturer": self.equipment.manufacturer,
             "manufacturer_model_name": self.equipment.manufacturer_model_name,
-            "software_versions": self.equipment.software_versions,
+            "software_versions": list(self.equipment.software_versions),
             "device_serial_number": self.equipment.device_serial_number,
+            "transfer_syntax_uid": ExplicitVRLittleEndian,
         }
+
+    def image(self, shape: tuple[int, int] | None = None, spacing: tuple[float, float] | None = None) -> Dataset:
+        """The stand-in of the source, an image of ``shape`` (rows, columns; by default that of the source).
+
+        With ``spacing`` (of rows and of columns, in mm) it lies in a nominal Frame of Reference, without which
+        highdicom writes no plane groups.
+        """
+        made = stand_in(self.source, shape=shape or (int(self.source.Rows), int(self.source.Columns)))
+        made.SOPClassUID = ComputedRadiographyImageStorage
+        if spacing is not None:
+            made.FrameOfReferenceUID = _NOMINAL_FRAME_OF_REFERENCE
+            made.ImagePositionPatient, made.ImageOrientationPatient = _NOMINAL_POSITION, _NOMINAL_ORIENTATION
+            made.PixelSpacing = [decimal(value) for value in spacing]
+            made.SliceThickness = made.SpacingBetweenSlices = "1"
+        return made
 
 
 def header_of(analysis: Analysis, kind: str) -> Header:
@@ -122,19 +143,11 @@ def header_of(analysis: Analysis, kind: str) -> Header:
     )
 
 
-def stand_in(
-    instance: Dataset,
-    study_instance_uid: str = "",
-    *,
-    shape: tuple[int, int] | None = None,
-    nominal: bool = False,
-) -> Dataset:
-    """What highdicom gets instead of ``instance``: its UIDs, its modality and its size, and an empty patient.
+def stand_in(instance: Dataset, study_instance_uid: str = "", shape: tuple[int, int] | None = None) -> Dataset:
+    """What highdicom gets instead of an ``instance`` to which an object refers: its UIDs, and an empty patient.
 
     ``instance`` needs SOPClassUID, SOPInstanceUID and SeriesInstanceUID, and StudyInstanceUID unless
-    ``study_instance_uid`` is given. ``shape`` (rows, columns) is that of an image; by default Rows and Columns of
-    ``instance``, if it has them. ``nominal`` adds a Frame of Reference with a position and an orientation, without
-    which highdicom writes no plane groups.
+    ``study_instance_uid`` is given. With ``shape`` (rows, columns) highdicom takes it for an image.
     """
     made = Dataset()
     for keyword in _PATIENT_AND_STUDY:
@@ -143,16 +156,15 @@ def stand_in(
     made.SeriesInstanceUID = instance.SeriesInstanceUID
     made.StudyInstanceUID = study_instance_uid or instance.StudyInstanceUID
     made.Modality = str(instance.get("Modality") or "OT")
-    if shape is None and "Rows" in instance and "Columns" in instance:
-        shape = int(instance.Rows), int(instance.Columns)
     if shape is not None:
         made.Rows, made.Columns = shape
         made.SamplesPerPixel = 1
-    if nominal:
-        made.FrameOfReferenceUID = _NOMINAL_FRAME_OF_REFERENCE
-        made.ImagePositionPatient = list(NOMINAL_POSITION)
-        made.ImageOrientationPatient = list(NOMINAL_ORIENTATION)
     return made
+
+
+def concept(code: Code) -> CodedConcept:
+    """A code as an item of a code sequence, of highdicom's type."""
+    return CodedConcept(code.value, code.scheme, code.meaning)
 
 
 def amend(built: Dataset, header: Header) -> Dataset:
@@ -171,7 +183,7 @@ def amend(built: Dataset, header: Header) -> Dataset:
     set_equipment(header.source, made, header.equipment)
     made.ContributingEquipmentSequence = contributing_equipment(header.source, header.equipment, header.models)
     _set_dimension_organization(made, header.dimension_organization_uid)
-    _drop_segment_numbers(made)
+    _correct_references(made, header.source)
     return finish(made, header.source)
 
 
@@ -181,11 +193,18 @@ def _set_dimension_organization(made: Dataset, uid: str) -> None:
             item.DimensionOrganizationUID = UID(uid)
 
 
-def _drop_segment_numbers(made: Iterable[Any]) -> None:
-    """Drop Referenced Segment Number of each reference that has Referenced Frame Number (PS3.3 table 10-3: one)."""
+def _correct_references(made: Dataset, source: Dataset) -> None:
+    """Name the SOP class of the source, for which the stand-in has another one, and of a frame no segment."""
     for element in made:
         if element.VR == "SQ":
             for item in element.value:
+                if item.get("ReferencedSOPInstanceUID") == source.SOPInstanceUID:
+                    item.ReferencedSOPClassUID = source.SOPClassUID
                 if "ReferencedFrameNumber" in item:
                     item.pop("ReferencedSegmentNumber", None)
-                _drop_segment_numbers(item)
+                _correct_references(item, source)
+
+
+def decimal(value: float) -> str:
+    """A DS value (PS3.5 6.2: at most 16 characters)."""
+    return f"{value:.10g}"

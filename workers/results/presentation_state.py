@@ -11,12 +11,13 @@ from pydicom.sequence import Sequence
 from pydicom.uid import GrayscaleSoftcopyPresentationStateStorage
 
 from models.radiograph.grayscale import has_plausible_rescale, is_inverted, keeps_its_descriptor, numbers
+from workers.results.amend import decimal
 from workers.results.encoder import Analysis
 from workers.results.finding_text import Statement, spacing_of, statements
 from workers.results.header import RESEARCH_USE, copy_together, copy_valid, finish, new_object, reference
 from workers.results.outline import Points
 from workers.results.secondary_capture import shown_outlines
-from workers.results.segmentation import BODY_PART, decimal
+from workers.results.segmentation import BODY_PART
 from workers.results.shutter import shutter_attributes
 
 KIND = "gsps"

@@ -15,6 +15,7 @@ from pydicom.uid import SegmentationStorage
 
 from models.contract import Mask
 from workers.results import codes
+from workers.results.amend import decimal
 from workers.results.codes import code_sequence
 from workers.results.encoder import Analysis
 from workers.results.finding_text import (
@@ -157,11 +158,6 @@ def nominal_spacing(analysis: Analysis) -> tuple[float, float]:
         return spacing.row, spacing.column
     aspect = analysis.model_input.pixel_aspect if analysis.model_input is not None else 1.0
     return (aspect if aspect > 0 else 1.0), 1.0
-
-
-def decimal(value: float) -> str:
-    """A DS value (PS3.5 6.2: at most 16 characters)."""
-    return f"{value:.10g}"
 
 
 def _set_frames(analysis: Analysis, made: Dataset, shown: Items[Statement]) -> None:
