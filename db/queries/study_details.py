@@ -51,6 +51,37 @@ def find_study(connection: Connection, reference: str) -> int | None:
     return found[0] if found else None
 
 
+def study_id_of(connection: Connection, row_or_uid: str) -> int:
+    """The row of a study that a program names by its row number (digits) or its Study Instance UID (with dots).
+
+    Raises:
+        RecordNotFoundError: there is none.
+    """
+    study, is_row = tables.Study, row_or_uid.isdecimal()
+    if is_row and int(row_or_uid) > _LARGEST_ID:
+        raise RecordNotFoundError("study", row_or_uid)
+    named = study.id == int(row_or_uid) if is_row else study.study_instance_uid == row_or_uid
+    found = connection.scalar(select(study.id).where(named))
+    if found is None:
+        raise RecordNotFoundError("study", row_or_uid)
+    return int(found)
+
+
+def studies_named(
+    connection: Connection, study_instance_uid: str = "", accession_number: str = "", limit: int = 100
+) -> tuple[int, ...]:
+    """The rows of the studies with this UID and this accession number; an empty text asks for neither."""
+    study = tables.Study
+    conditions = []
+    if study_instance_uid:
+        conditions.append(study.study_instance_uid == study_instance_uid)
+    if accession_number:
+        conditions.append(has_number(accession_number))
+    if not conditions:
+        return ()
+    return tuple(connection.scalars(select(study.id).where(*conditions).order_by(study.id).limit(limit)))
+
+
 def study_detail(connection: Connection, study_id: int) -> StudyDetail:
     """Everything about one study."""
     table = tables.Study.__table__

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
@@ -36,14 +37,14 @@ from db.queries.worklist import ReadingList
 from db.users import Accounts
 from node.monitoring.drift import Counts
 from node.web import charts, formatting
-from node.web.api import api_endpoints
+from node.web.api_app import create_api
 from node.web.connection_limits import ConnectionLimiter, Deadlines, limited_protocol, limits_from
 from node.web.dependencies import Services
 from node.web.event_stream import EventStream
 from node.web.image_reader import Readers, ReadingLimits
 from node.web.middleware import Endpoint, SecurityHeaders, problem
 from node.web.rendering import Radiographs
-from node.web.routes import page_endpoints
+from node.web.routes import API, api_operations, page_endpoints
 from node.web.trials import CurrentPredictor, ImagePredictor, Trials
 from workers.destinations.destination_kind import PeerError
 from workers.destinations.destination_kinds import KINDS
@@ -88,19 +89,24 @@ def create_app(
         echo=echo,
         clock=clock,
     )
-    endpoints = (*page_endpoints(settings.admin.upload_bytes), *api_endpoints())
+    on_error: dict[Any, Callable[[Request, Exception], Response]] = {
+        HTTPException: _http_error(services),
+        SQLAlchemyError: _database_error(services),
+        500: _internal_error(services),
+    }
+    api = create_api(services, api_operations(), API, on_error)
     app = Starlette(
-        routes=[*(_route(endpoint, services) for endpoint in endpoints), Mount("/static", _static(), name="static")],
+        routes=[
+            *(_route(endpoint, services) for endpoint in page_endpoints(settings.admin.upload_bytes)),
+            Mount(API, api, name="api"),
+            Mount("/static", _static(), name="static"),
+        ],
         middleware=[Middleware(SecurityHeaders)],
-        exception_handlers={
-            HTTPException: _http_error(services),
-            SQLAlchemyError: _database_error(services),
-            500: _internal_error(services),
-        },
+        exception_handlers=on_error,
         lifespan=_lifespan(services),
     )
     app.state.services = services
-    app.state.endpoints = endpoints
+    app.state.api = api
     return app
 
 

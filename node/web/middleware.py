@@ -7,9 +7,8 @@ database; a coroutine runs in the event loop. Roles and forged forms are handled
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlencode
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from node.web.dependencies import Services
 
 SMALL_BODY = 64 * 1024
-_SAFE = ("GET", "HEAD")
+SAFE_METHODS = ("GET", "HEAD")
 CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -67,7 +66,6 @@ class RequestContext:
     secure: bool
     principal: Principal | None = None
     form: FormData = field(default_factory=FormData)
-    body: Any = None
 
     @property
     def who(self) -> Principal:
@@ -149,49 +147,48 @@ class Endpoint:
         return answer
 
     async def _answer(self, request: Request, services: Services) -> Response:
-        context = await self._admit(request, services)
+        context = await admit(request, services, self.role, api=self.api)
         if isinstance(context, Response):
             return context
+        if request.method not in SAFE_METHODS:
+            form = await _form(limited(request, self.body_limit))
+            context = replace(context, form=form)
+            refuse_forged(context, request.headers.get("x-csrf-token") or context.field("csrf"))
         if inspect.iscoroutinefunction(self.handler):
             return cast(Response, await self.handler(context))
         return cast(Response, await run_in_threadpool(self.handler, context))
 
-    async def _admit(self, request: Request, services: Services) -> RequestContext | Response:
-        now = services.clock()
-        settings = services.settings.admin
-        origin = origin_of(request, settings.trusted_proxies)
-        principal = await run_in_threadpool(principal_of, request, services.accounts, settings, now)
-        if self.role is not None:
-            denied = _denied(request, principal, self.role, self.api)
-            if denied is not None:
-                return denied
-        context = RequestContext(request, services, now, origin.address, origin.secure, principal)
-        return context if request.method in _SAFE else await self._with_body(context)
 
-    async def _with_body(self, context: RequestContext) -> RequestContext:
-        request = _limited(context.request, self.body_limit)
-        if not same_site(request):
-            raise HTTPException(403, "this request comes from another site")
-        form, body = FormData(), None
-        if self.api:
-            body = await _json(request)
-        else:
-            form = await _form(request)
-        context = RequestContext(
-            context.request,
-            context.services,
-            context.now,
-            context.address,
-            context.secure,
-            context.principal,
-            form,
-            body,
-        )
-        if context.principal is not None and context.principal.user is not None:
-            given = request.headers.get("x-csrf-token") or context.field("csrf")
-            if not csrf_matches(given, context.principal.csrf):
-                raise HTTPException(403, "this form is not from your session; reload the page and try again")
-        return context
+async def admit(
+    request: Request, services: Services, role: Role | None, *, api: bool = False
+) -> RequestContext | Response:
+    """Authenticate and authorise a request before its body is read; a response if it is denied.
+
+    Raises:
+        HTTPException: 403, the role is not sufficient or an unsafe request comes from another site.
+    """
+    now = services.clock()
+    settings = services.settings.admin
+    origin = origin_of(request, settings.trusted_proxies)
+    principal = await run_in_threadpool(principal_of, request, services.accounts, settings, now)
+    if role is not None:
+        denied = _denied(request, principal, role, api)
+        if denied is not None:
+            return denied
+    if request.method not in SAFE_METHODS and not same_site(request):
+        raise HTTPException(403, "this request comes from another site")
+    return RequestContext(request, services, now, origin.address, origin.secure, principal)
+
+
+def refuse_forged(context: RequestContext, csrf: str) -> None:
+    """Refuse an unsafe request of a session without its CSRF token; an API token needs none.
+
+    Raises:
+        HTTPException: 403.
+    """
+    principal = context.principal
+    if principal is not None and principal.user is not None and not csrf_matches(csrf, principal.csrf):
+        raise HTTPException(403, "this form is not from your session; reload the page and try again")
 
 
 def _denied(request: Request, principal: Principal | None, role: Role, api: bool) -> Response | None:
@@ -209,7 +206,7 @@ def _denied(request: Request, principal: Principal | None, role: Role, api: bool
 class _InMemory(MultiPartParser):
     """Starlette's parser without temporary files; by default it writes files of more than a megabyte to one.
 
-    The limit on the whole body (:func:`_limited`) bounds the memory.
+    The limit on the whole body (:func:`limited`) bounds the memory.
     """
 
     spool_max_size = 0  # SpooledTemporaryFile: never roll over to a file on disk
@@ -225,17 +222,7 @@ async def _form(request: Request) -> FormData:
         raise HTTPException(400, error.message) from error
 
 
-async def _json(request: Request) -> Any:
-    raw = await request.body()
-    if not raw:
-        return None
-    try:
-        return json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise HTTPException(400, "the body is not JSON") from error
-
-
-def _limited(request: Request, limit: int) -> Request:
+def limited(request: Request, limit: int) -> Request:
     """The same request; it fails with 413 once more than ``limit`` bytes of its body have been read."""
     announced = request.headers.get("content-length", "0")
     if not announced.isdecimal() or int(announced) > limit:

@@ -1,14 +1,18 @@
-"""All routes of the admin page with the least role that may use each: the only table of permissions."""
+"""All routes of the admin page and its API with the least role that may use each: the only table of permissions."""
 
 from __future__ import annotations
 
 from starlette.convertors import Convertor, register_url_convertor
 
 from db.user_tables import Role
+from node.web import api, api_documentation
+from node.web.api_app import Operation, Tag
 from node.web.middleware import Endpoint
 from node.web.pages import login, models, probes, study, system, try_it, users, worklist
 
 STUDY = "/studies/{study:row}"
+API = "/api/v1"
+API_STUDY = "/studies/{study}"
 
 
 class RowNumber(Convertor[int]):
@@ -64,4 +68,29 @@ def page_endpoints(upload_bytes: int) -> tuple[Endpoint, ...]:
         Endpoint("POST", "/tokens", users.add_token, admin),
         Endpoint("POST", "/tokens/{token:row}/revoke", users.revoke_token, admin),
         Endpoint("GET", "/audit", users.show_audit, admin),
+        Endpoint("GET", API + "/docs", api_documentation.show_page, viewer),
+        Endpoint("GET", API + "/openapi.json", api_documentation.show_document, viewer, api=True),
+    )
+
+
+def api_operations() -> tuple[Operation, ...]:
+    """The operations of the API; paths are below :data:`API`."""
+    viewer, radiologist, admin = Role.VIEWER, Role.RADIOLOGIST, Role.ADMIN
+    return (
+        Operation("GET", "/worklist", api.read_worklist, viewer, Tag.STUDIES),
+        Operation("GET", "/studies", api.find_studies, viewer, Tag.STUDIES),
+        Operation("GET", API_STUDY, api.read_study, viewer, Tag.STUDIES),
+        Operation("POST", API_STUDY + "/priority", api.set_priority, radiologist, Tag.STUDIES),
+        Operation("POST", API_STUDY + "/hold", api.hold_study, radiologist, Tag.STUDIES),
+        Operation("POST", API_STUDY + "/release", api.release_study, radiologist, Tag.STUDIES),
+        Operation("POST", API_STUDY + "/reported", api.mark_reported, radiologist, Tag.STUDIES),
+        Operation("POST", API_STUDY + "/unreported", api.mark_unreported, radiologist, Tag.STUDIES),
+        Operation("POST", API_STUDY + "/jobs/{job}/retry", api.retry_job, radiologist, Tag.STUDIES),
+        Operation("POST", API_STUDY + "/deliveries/{delivery}/resend", api.resend_delivery, radiologist, Tag.STUDIES),
+        Operation("POST", API_STUDY + "/findings/{finding}/feedback", api.give_feedback, radiologist, Tag.STUDIES),
+        Operation("GET", "/system", api.read_system, radiologist, Tag.NODE),
+        Operation("GET", "/drift", api.read_drift, radiologist, Tag.MODELS),
+        Operation("GET", "/models", api.read_models, radiologist, Tag.MODELS),
+        Operation("POST", "/models/{name}/state", api.switch_model, admin, Tag.MODELS),
+        Operation("GET", "/audit", api.read_audit, admin, Tag.NODE),
     )
