@@ -15,6 +15,7 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -49,10 +50,16 @@ class SettingsError(ValueError):
     """The configuration cannot be used; the message names each key, what is wrong and what is allowed."""
 
 
+def is_ae_title(title: str) -> bool:
+    """Whether this is a value of VR AE (PS3.5 6.2) without padding: 1 to 16 characters, no backslash or control
+    character.
+    """
+    return re.fullmatch(r"(?! )[\x20-\x5b\x5d-\x7e]{1,16}(?<! )", title) is not None
+
+
 def _ae_title(value: str) -> str:
-    """Check a value of VR AE (PS3.5 6.2): 1 to 16 characters, not all spaces, no backslash or control character."""
     title = value.strip(" ")
-    if not re.fullmatch(r"[\x20-\x5b\x5d-\x7e]{1,16}", title):
+    if not is_ae_title(title):
         raise ValueError("an AE title has 1 to 16 ASCII characters, without backslash")
     return title
 
@@ -442,9 +449,19 @@ class Settings(BaseSettings):
         for name, asked in self.models.after.items():
             if asked.count("/") != 1 or asked.startswith("/") or asked.endswith("/"):
                 raise ValueError(f"models.after.{name}: must be MODEL/LABEL, not '{asked}'")
+        self._check_ports()
         if self.admin.sign_on_header and not self.admin.trusted_proxies:
             raise ValueError("admin.sign_on_header: name the proxies that may send it in admin.trusted_proxies")
         return self
+
+    def _check_ports(self) -> None:
+        """No two parts of a node listen on the same port; 0 is a free one."""
+        ports = {"listener": self.listener.port}
+        ports |= {"admin": self.admin.port} if self.admin.enabled else {}
+        ports |= {"hl7": self.hl7.port} if self.hl7.enabled else {}
+        for (one, port), (other, same) in combinations(ports.items(), 2):
+            if port == same != 0:
+                raise ValueError(f"{one}.port and {other}.port are both {port}; give each part a port of its own")
 
     def destination(self, name: str) -> Destination | None:
         """The destination of that name, None where the configuration has none (any more)."""

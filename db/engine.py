@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+from db.connection_problem import connection_problem
 from db.errors import DatabaseURLError
 
 WRITING = "pleura_writing"
@@ -176,7 +177,7 @@ def schema_problem(engine: Engine) -> str | None:
         with engine.connect() as connection:
             current = MigrationContext.configure(connection).get_current_revision()
     except SQLAlchemyError as error:
-        return f"the database does not answer ({type(error).__name__}); check its URL and that it runs"
+        return str(connection_problem(error, engine.url))
     script = ScriptDirectory.from_config(_alembic_config())
     if current == script.get_current_head():
         return None

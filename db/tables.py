@@ -459,3 +459,17 @@ class Rejection(Base):
     code: Mapped[str]
     sentence: Mapped[str]
     at: Mapped[datetime]
+
+
+class RejectedAssociation(Base):
+    """A caller whose associations were rejected for one reason, and how often; :mod:`db.rejected_associations`."""
+
+    __tablename__ = "rejected_associations"
+
+    calling_ae_title: Mapped[str] = mapped_column(String(64), primary_key=True)
+    called_ae_title: Mapped[str] = mapped_column(String(64), primary_key=True)
+    address: Mapped[str] = mapped_column(String(64), primary_key=True)
+    reason: Mapped[str] = mapped_column(String(80), primary_key=True)
+    count: Mapped[int]
+    first_at: Mapped[datetime]
+    last_at: Mapped[datetime]

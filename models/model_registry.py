@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from models.contract import ModelSpec
@@ -42,7 +43,9 @@ class Registry:
         for spec in self.specs:
             if spec.name == name:
                 return spec
-        raise UnknownModel(f"there is no model '{name}'; the manifests name: {', '.join(self.names) or 'none'}")
+        [meant] = get_close_matches(name, self.names, n=1) or [""]
+        hint = f"did you mean '{meant}'?" if meant else f"the manifests name: {', '.join(self.names) or 'none'}"
+        raise UnknownModel(f"there is no model '{name}'; {hint}")
 
     def active(self, names: Iterable[str]) -> tuple[ModelSpec, ...]:
         """The models of these names in that order, each once.

@@ -9,7 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from node.cli.common import console, settings_of
-from node.monitoring.health import Check, examine
+from node.monitoring.check import Check
+from node.monitoring.health import examine
 
 _MARKS = {True: "[green]ok[/]", False: "[red]not ok[/]"}
 

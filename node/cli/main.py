@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from config.settings import SettingsError
+from db.errors import DatabaseError
 
 NOT_A_MEDICAL_DEVICE = "Research use only. Pleura is not a medical device."
 
@@ -88,10 +89,10 @@ def cli(context: click.Context, config_path: Path | None) -> None:
 
 
 def main() -> None:
-    """Entry point of ``pleura``: an error in the settings is reported in one line, without a traceback."""
+    """Entry point of ``pleura``: what is wrong with settings or database is one line, without a traceback."""
     try:
         cli()
-    except SettingsError as error:
+    except (SettingsError, DatabaseError) as error:
         click.echo(f"pleura: {error}", err=True)
         sys.exit(2)
 

@@ -7,22 +7,24 @@ from pathlib import Path
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from config.settings import Listener
 from node.cli.common import console, fail, settings_of
-from node.dicom.storage_scu import Peer, RejectedError, SendError, Sent, find_files, send_files
+from node.dicom.storage_scu import Peer, SendError, Sent, find_files, send_files
 from node.dicom.storage_scu import echo as verify
+from node.monitoring.remedies import remedy
 
 
-def _peer(context: click.Context, to: str | None, called: str | None, calling: str, timeout: float) -> Peer:
-    listener = settings_of(context).listener
+def _peer(listener: Listener, to: str | None, called: str | None, calling: str, timeout: float) -> Peer:
     host, _, port = (to or f"{listener.host}:{listener.port}").rpartition(":")
     if not host or not port.isdigit():
         raise click.BadParameter("must be HOST:PORT, such as 127.0.0.1:11112", param_hint="--to")
     return Peer(host, int(port), called or listener.ae_title, calling, timeout)
 
 
+_SCU = "PLEURASCU"
 _to = click.option("--to", metavar="HOST:PORT", help="Address of the peer; without it, the listener of this node.")
 _called = click.option("--called", metavar="AE", help="AE title of the peer; without it, the listener's.")
-_calling = click.option("--calling", metavar="AE", default="PLEURASCU", show_default=True, help="Calling AE title.")
+_calling = click.option("--calling", metavar="AE", help="Calling AE title [default: PLEURASCU].")
 _timeout = click.option("--timeout", default=30.0, show_default=True, help="Seconds to wait for each response.")
 
 
@@ -39,12 +41,12 @@ def send(
     paths: tuple[Path, ...],
     to: str | None,
     called: str | None,
-    calling: str,
+    calling: str | None,
     timeout: float,
     urgent: bool,
 ) -> None:
     """Send DICOM files by C-STORE, unchanged; folders are searched. Exit status 1 if any file was not accepted."""
-    peer = _peer(context, to, called, calling, timeout)
+    peer = _peer(settings_of(context).listener, to, called, calling or _SCU, timeout)
     files, unreadable = find_files(paths)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     answers: list[Sent] = []
@@ -71,20 +73,16 @@ def send(
 @_calling
 @_timeout
 @click.pass_context
-def echo(context: click.Context, to: str | None, called: str | None, calling: str, timeout: float) -> None:
+def echo(context: click.Context, to: str | None, called: str | None, calling: str | None, timeout: float) -> None:
     """Verify a peer by C-ECHO; without --to, the listener of this node.
 
-    If the listener of this node rejects the association it is running: it accepts only the configured peers.
+    The listener answers its own AE title on its own machine, whatever peers are configured; that title is the default
+    without --to.
     """
-    peer = _peer(context, to, called, calling, timeout)
-    where = f"{peer.called_ae_title} on {peer.host}:{peer.port}"
+    listener = settings_of(context).listener
+    peer = _peer(listener, to, called, calling or (_SCU if to else listener.ae_title), timeout)
     try:
         verify(peer)
-    except RejectedError as error:
-        if to is not None:
-            fail(str(error))
-        console.print(f"{where} is running; it accepts no associations from {peer.calling_ae_title}")
-        return
     except SendError as error:
-        fail(str(error))
-    console.print(f"{where} answers")
+        fail(f"{error}. {remedy(str(error))}")
+    console.print(f"{peer.called_ae_title} on {peer.host}:{peer.port} answers")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-from config.settings import Listener, Peer, SettingsError
+from config.settings import Listener, Peer, SettingsError, is_ae_title
 
 _Network = IPv4Network | IPv6Network
 
@@ -27,6 +28,19 @@ CALLING_WRONG_ADDRESS = Rejection(1, 1, 3, "calling AE title not recognized from
 CALLED_UNKNOWN = Rejection(1, 1, 7, "called AE title not recognized")
 
 
+# Result 2: transient. Source 3: DICOM UL service-provider, presentation. Reason 2: local limit exceeded.
+LIMIT = Rejection(2, 3, 2, "the maximum number of associations is open")
+LIMIT_OF_ADDRESS = Rejection(2, 3, 2, "the maximum number of associations from this address is open")
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What admits a rejected caller: a sentence, and lines for the configuration where some are missing."""
+
+    sentence: str
+    toml: str = ""
+
+
 class AssociationPolicy:
     """The association rules of one listener.
 
@@ -35,6 +49,7 @@ class AssociationPolicy:
     """
 
     def __init__(self, listener: Listener) -> None:
+        self._listener = listener
         self._ae_title = listener.ae_title
         self._peers = tuple((peer, _networks(peer)) for peer in listener.peers)
 
@@ -50,9 +65,47 @@ class AssociationPolicy:
             return CALLING_UNKNOWN
         return None if any(_allows(networks, caller) for networks in known) else CALLING_WRONG_ADDRESS
 
+    def is_own_check(self, calling: str, called: str, address: str, local_address: str) -> bool:
+        """Whether this node itself calls, from its own machine: it may verify (C-ECHO) without being a peer.
+
+        ``local_address`` is the address at which the connection has arrived.
+        """
+        own = calling.strip() == called.strip() == self._ae_title
+        caller = _address(address)
+        return own and caller is not None and (caller.is_loopback or caller == _address(local_address))
+
+    def advice(self, calling: str, called: str, address: str, why: str) -> Advice:
+        """What to do so that an association like this one, rejected because of ``why``, is accepted."""
+        title, own = calling.strip(), self._ae_title
+        if why in (LIMIT.why, LIMIT_OF_ADDRESS.why):
+            return Advice(_limit_advice(self._listener, why))
+        if not is_ae_title(title):
+            return Advice("Give the caller an AE title of 1 to 16 ASCII characters, without backslash.")
+        rejection = self.reject(title, own, address)
+        toml = "" if rejection is None else _peer_toml(title, address)
+        if called.strip() != own:
+            sentence = f"Let {title} call {own}, not {called.strip() or 'an empty AE title'}"
+            return Advice(f"{sentence}; add it to the configuration too." if toml else f"{sentence}.", toml)
+        if rejection is None:
+            return Advice("The configuration in force accepts it: nothing to do.")
+        if rejection is CALLING_WRONG_ADDRESS and self._peers:
+            return Advice(f'Add "{address}" to the addresses of the [[listener.peers]] with ae_title = "{title}".')
+        only = "" if self._peers else " From then on only listed peers are accepted, on this machine too."
+        return Advice(f"If you know this system, add it to the configuration and restart the node.{only}", toml)
+
     def is_stat(self, calling: str) -> bool:
         """Whether everything from this AE is STAT."""
         return any(peer.stat for peer, _ in self._peers if peer.ae_title == calling.strip())
+
+
+def _peer_toml(title: str, address: str) -> str:
+    """A table of the configuration that admits this caller; JSON's strings are TOML's."""
+    return f"[[listener.peers]]\nae_title = {json.dumps(title)}\naddresses = [{json.dumps(address)}]\n"
+
+
+def _limit_advice(listener: Listener, why: str) -> str:
+    name = "maximum_associations" if why == LIMIT.why else "maximum_associations_per_address"
+    return f"Find out why so many are open at a time, or raise listener.{name} ({getattr(listener, name)} now)."
 
 
 def _networks(peer: Peer) -> tuple[_Network, ...]:

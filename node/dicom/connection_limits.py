@@ -14,11 +14,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 from config.settings import Listener
-from node.dicom.association_policy import Rejection
-
-# Result 2: transient. Source 3: DICOM UL service-provider, presentation. Reason 2: local limit exceeded (PS3.8 9.3.4).
-LIMIT = Rejection(2, 3, 2, "the maximum number of associations is open")
-LIMIT_OF_ADDRESS = Rejection(2, 3, 2, "the maximum number of associations from this address is open")
+from node.dicom.association_policy import LIMIT, LIMIT_OF_ADDRESS, Rejection
 
 Close = Callable[[str], None]
 """Closes a connection for a reason. Must not wait and must not raise."""

@@ -34,12 +34,14 @@ from config.logging import escaped, quieten_libraries
 from config.settings import Listener, Settings, SettingsError
 from db.database import Database
 from db.engine import connect, migrate
-from node.dicom.association_policy import AssociationPolicy
+from db.rejected_associations import add
+from node.dicom.association_policy import AssociationPolicy, Rejection
 from node.dicom.connection_limits import Connections
 from node.dicom.dimse import StorageDimse
 from node.dicom.instance_store import InstanceStore, SpoolFile
 from node.dicom.presentation_contexts import contexts_for
 from node.dicom.receiving import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, PROCESSING_FAILURE, InstanceReceiver, Policy
+from node.dicom.rejected_associations import RejectedAssociations
 from node.dicom.spool import (
     IMPLEMENTATION_CLASS_UID,
     IMPLEMENTATION_VERSION_NAME,
@@ -126,7 +128,8 @@ class _Server(ThreadedAssociationServer):  # type: ignore[misc]
 class StorageScp:
     """A listener on one port. ``answered`` is called after each C-STORE response.
 
-    Without ``reports`` Storage Commitment reports are not accepted.
+    Without ``reports`` Storage Commitment reports are not accepted; without ``rejected`` nobody counts the associations
+    that are rejected.
 
     Raises:
         SettingsError: the address of a peer in the settings is invalid.
@@ -140,8 +143,10 @@ class StorageScp:
         association_policy: AssociationPolicy,
         answered: Callable[[], None] = lambda: None,
         reports: CommitmentReports | None = None,
+        rejected: RejectedAssociations | None = None,
     ) -> None:
         self._listener = listener
+        self._rejected = rejected
         self._store = store
         self._receiver = receiver
         self._association_policy = association_policy
@@ -225,6 +230,7 @@ class StorageScp:
             MinimumRate(listener.idle_seconds, listener.minimum_bytes_per_second),
         )
         association.dimse = dimse
+        association.local_address = connection.getsockname()[0]
         self._connections.opened(association, address, dul.close)
 
     def _on_end(self, association: Association, dimse: StorageDimse) -> None:
@@ -241,14 +247,13 @@ class StorageScp:
         """Reject an unknown caller; accept a known one with the supported presentation contexts."""
         association = event.assoc
         request = association.requestor.primitive
-        address = str(association.requestor.address)
-        rejection = self._association_policy.reject(request.calling_ae_title, request.called_ae_title, address)
-        rejection = rejection or self._connections.associate(association)
+        policy, address = self._association_policy, str(association.requestor.address)
+        parties = (request.calling_ae_title, request.called_ae_title, address)
+        rejection = policy.reject(*parties)
+        verifies_only = rejection is not None and policy.is_own_check(*parties, association.local_address)
+        rejection = (None if verifies_only else rejection) or self._connections.associate(association)
         if rejection is not None:
-            log.warning("association %s rejected: %s", _parties(association), rejection.why)
-            association.dul.suppress_end_message()
-            association.acse.send_reject(rejection.result, rejection.source, rejection.reason)
-            association.kill()
+            self._reject(association, rejection)
             return
         proposed = request.presentation_context_definition_list
         complete = [context for context in proposed if context.abstract_syntax and context.transfer_syntax]
@@ -257,11 +262,25 @@ class StorageScp:
             log.warning("association %s: %d incomplete contexts", _parties(association), len(proposed) - len(complete))
             request.presentation_context_definition_list = complete
         requested = [str(context.abstract_syntax) for context in complete]
+        if verifies_only:
+            requested = [uid for uid in requested if uid == Verification]
         association.acceptor.supported_contexts = contexts_for(
             requested,
             other_classes=self._listener.accept_other_classes,
             commitment=self._reports is not None,
         )
+
+    def _reject(self, association: Association, rejection: Rejection) -> None:
+        """Reject an association, and keep for the admin who called."""
+        calling, called = map(escaped, association.dul.titles)
+        address = str(association.requestor.address)
+        if self._rejected is None or self._rejected.add(calling, called, address, rejection.why):
+            advice = self._association_policy.advice(calling, called, address, rejection.why)
+            remedy = " ".join((advice.sentence, *advice.toml.splitlines()))
+            log.warning("association %s rejected: %s. %s", _parties(association), rejection.why, remedy)
+        association.dul.suppress_end_message()
+        association.acse.send_reject(rejection.result, rejection.source, rejection.reason)
+        association.kill()
 
     def _answer(self, spooled: SpooledInstance, command: StoreCommand) -> Answer:
         answer = self._take(spooled, command)
@@ -315,6 +334,8 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
     engine = connect(settings.database_url)
     task_queue = TaskQueue(settings.broker_url)
     dispatcher = JobDispatcher(task_queue)
+    database = database_of(settings, engine)
+    rejected = RejectedAssociations(lambda counted: database.write(add, counted, utc_now()), utc_now)
     try:
         migrate(engine)
         association_policy = AssociationPolicy(settings.listener)
@@ -327,13 +348,11 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
             settings.triage,
         )
         write_lock = threading.Lock() if engine.dialect.name == "sqlite" else None
-        database = database_of(settings, engine)
         receiver = InstanceReceiver(store, database, dispatcher.enqueue, policy, utc_now, write_lock)
         receiver.recover()
         dispatcher.dispatch()
-        scp = StorageScp(
-            settings.listener, store, receiver, association_policy, dispatcher.dispatch, reports_of(settings, database)
-        )
+        reports = reports_of(settings, database)
+        scp = StorageScp(settings.listener, store, receiver, association_policy, dispatcher.dispatch, reports, rejected)
         # All objects made so far stay; garbage collection need not examine them each time.
         gc.collect()
         gc.freeze()
@@ -341,6 +360,7 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
         stop.wait()
         scp.stop()
     finally:
+        rejected.close()
         dispatcher.close()
         task_queue.close()
         engine.dispose()

@@ -165,8 +165,5 @@ def _associate(peer: Peer, contexts: set[tuple[str, str]]) -> Association:
     if association.is_established:
         return association
     if association.is_rejected:
-        raise RejectedError(
-            f"{where} rejects the association: {association.acceptor.primitive.reason_str}. "
-            f"Does it know the calling AE title {peer.calling_ae_title} and this address?"
-        )
+        raise RejectedError(f"{where} rejects the association: {association.acceptor.primitive.reason_str}")
     raise SendError(f"{where} cannot be reached: is it running, and are address and port right?")

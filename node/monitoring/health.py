@@ -4,53 +4,60 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
-from urllib.parse import urlsplit
+from contextlib import contextmanager
+from datetime import timedelta
 
+from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from config.settings import Destination, Settings
+from db import rejected_associations
+from db.connection_problem import connection_problem
 from db.engine import connect, schema_problem
+from db.errors import DatabaseURLError
 from db.notifications import Notifications
+from db.queries.statistics import Statistics
+from db.users import Accounts
 from models.manifest import ManifestError
 from models.model_registry import UnknownModel, read_registry
+from node.dicom.association_policy import AssociationPolicy
 from node.dicom.instance_store import SET_ASIDE
 from node.dicom.storage_scu import Peer, SendError, echo
-from node.embedded_broker import BrokerError, answers, server_binary
-from node.hl7.listener import tls_context
+from node.monitoring.broker_health import check_broker, embedded_broker_runs
+from node.monitoring.check import Check
+from node.monitoring.port_health import check_admin, check_hl7, check_listener
+from node.monitoring.remedies import remedy
+from workers.clock import utc_now
 from workers.destinations.destination_kind import PeerError
 from workers.destinations.destination_kinds import KINDS
 from workers.notifications.channel import NotSentError
 from workers.notifications.channels import CHANNELS, enabled_channels
 
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """Result of one check; ``remedy`` is empty if nothing needs to be done."""
-
-    part: str
-    ok: bool
-    found: str
-    remedy: str = ""
+_LATELY = timedelta(hours=24)
+_CALLERS = 3
 
 
 def examine(settings: Settings, *, peers: bool = True) -> Iterator[Check]:
     """Check every part in ``settings`` one after the other; with ``peers`` also destinations and channels."""
     yield Check("settings", True, "read and valid")
     yield check_store(settings)
-    yield check_database(settings)
+    database = check_database(settings)
+    yield database
     yield check_broker(settings)
     yield check_models(settings)
-    yield check_port(settings)
+    running = embedded_broker_runs(settings)
+    yield check_listener(settings, running)
+    yield check_admin(settings, running)
+    if settings.hl7.enabled:
+        yield check_hl7(settings, running)
+        yield check_issuers(settings)
+    if database.ok:
+        yield from check_work(settings)
     if not settings.destinations:
         yield Check("destinations", False, "none is configured", "add [[destinations]]: results are not sent")
     for destination in settings.destinations if peers else ():
         yield check_destination(settings, destination)
-    if settings.hl7.enabled:
-        yield check_hl7(settings)
-        yield check_issuers(settings)
     for channel in enabled_channels(settings) if peers else ():
         yield check_channel(settings, channel)
 
@@ -59,6 +66,8 @@ def check_store(settings: Settings) -> Check:
     """The store folder is writable, has more than ``store.minimum_free_bytes`` free, and no file was set aside."""
     folder = settings.store.folder.absolute()
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not existing.is_dir():
+        return Check("store", False, f"{existing} is no folder", "set store.folder to a folder")
     if not os.access(existing, os.W_OK):
         return Check(
             "store", False, f"{existing} cannot be written", "make it writable for this user, or set store.folder"
@@ -77,38 +86,65 @@ def check_store(settings: Settings) -> Check:
 
 
 def check_database(settings: Settings) -> Check:
-    """The database answers and its schema is this version's."""
-    if settings.database.url is None and not (settings.store.folder / "pleura.sqlite").exists():
+    """The database answers and its schema is this version's, or `pleura serve` will make it so."""
+    if _is_not_made(settings):
         return Check("database", True, "SQLite; created at the first start")
     try:
-        problem = schema_problem(connect(settings.database_url))
+        engine = connect(settings.database_url)
+    except DatabaseURLError as error:
+        return Check("database", False, str(error), "correct database.url")
+    try:
+        engine.connect().close()
+        problem = schema_problem(engine)
     except SQLAlchemyError as error:
-        reason = str(error.__cause__ or error).splitlines()[0]
-        return Check("database", False, reason, "is the server running, and is database.url right?")
+        found = connection_problem(error, engine.url)
+        return Check("database", False, found.sentence, found.remedy)
+    finally:
+        engine.dispose()
+    if problem and "`pleura serve`" in problem:
+        return Check("database", True, problem)
     if problem:
-        return Check("database", False, problem, "start `pleura serve` once: it migrates the schema")
+        return Check("database", False, problem, "or restore the backup that was made before the upgrade")
     return Check("database", True, "answers, schema is up to date")
 
 
-def check_broker(settings: Settings) -> Check:
-    """The configured broker answers, or the embedded one can be started."""
-    if settings.broker.url is None:
-        return _check_embedded_broker(settings)
-    address = urlsplit(settings.broker_url)
-    try:
-        socket.create_connection((address.hostname or "localhost", address.port or 6379), timeout=3).close()
-    except OSError as error:
-        return Check("broker", False, f"no connection: {error}", "start Redis, or fix broker.url")
-    return Check("broker", True, f"{address.hostname}:{address.port or 6379} accepts connections")
+def _is_not_made(settings: Settings) -> bool:
+    return settings.database.url is None and not (settings.store.folder / "pleura.sqlite").exists()
 
 
-def _check_embedded_broker(settings: Settings) -> Check:
+@contextmanager
+def _usable_database(settings: Settings) -> Iterator[Engine | None]:
+    """The database; None where it cannot be used, which has a check of its own."""
+    if _is_not_made(settings):
+        yield None
+        return
+    engine = connect(settings.database_url)
     try:
-        binary = server_binary(settings.broker.server)
-    except BrokerError as error:
-        return Check("broker", False, str(error), "set broker.url to a Redis, or broker.server to a redis-server")
-    running = settings.broker_socket.exists() and answers(settings.broker_socket)
-    return Check("broker", True, f"embedded, {'running' if running else 'starts with pleura serve'} ({binary.name})")
+        yield engine if schema_problem(engine) is None else None
+    finally:
+        engine.dispose()
+
+
+def check_work(settings: Settings) -> Iterator[Check]:
+    """Jobs are taken by a worker; hints where nobody can log in, and where callers were rejected lately."""
+    with _usable_database(settings) as engine:
+        if engine is None:
+            return
+        waiting = Statistics(engine).oldest_queued(utc_now())
+        if waiting > settings.workers.late_job_seconds:
+            found = f"a job has waited for {waiting / 60:.0f} min"
+            yield Check("workers", False, found, "start `pleura serve` or `pleura worker --queue jobs`, or see its log")
+        if settings.admin.enabled and not Accounts(engine).users():
+            hint = "pleura user add NAME --role admin"
+            yield Check("users", True, "nobody can log in to the admin page yet", hint)
+        policy = AssociationPolicy(settings.listener)
+        with engine.connect() as connection:
+            callers = rejected_associations.latest(connection, utc_now() - _LATELY)
+        for one in callers[:_CALLERS]:
+            who = (one.calling_ae_title, one.called_ae_title, one.address)
+            found = f"rejected {one.count} times: {who[0]} to {who[1]} from {who[2]}: {one.reason}"
+            advice = policy.advice(*who, one.reason)
+            yield Check("callers", True, found, " ".join((advice.sentence, *advice.toml.splitlines())))
 
 
 def check_models(settings: Settings) -> Check:
@@ -116,25 +152,13 @@ def check_models(settings: Settings) -> Check:
     names = [name for name in (settings.models.gate, *settings.models.active, *settings.models.shadow) if name]
     try:
         read_registry(settings.models.folder).active(names)
-    except (ManifestError, UnknownModel, OSError) as error:
-        return Check("models", False, str(error), "install the package again, or fix models.* and the manifest")
+    except UnknownModel as error:
+        return Check("models", False, str(error), "correct models.gate, models.active or models.shadow")
+    except (ManifestError, OSError) as error:
+        return Check(
+            "models", False, str(error), "install the package again, or correct models.folder and the manifest"
+        )
     return Check("models", True, ", ".join(names) or "none: no image is analysed")
-
-
-def check_port(settings: Settings) -> Check:
-    """The listener's port is free, or the listener of this node answers on it."""
-    listener = settings.listener
-    where = f"{listener.host}:{listener.port}"
-    try:
-        socket.create_server((listener.host, listener.port)).close()
-    except OSError:
-        peer = Peer(listener.host, listener.port, listener.ae_title, listener.ae_title, timeout_seconds=3)
-        try:
-            echo(peer)
-        except SendError:
-            return Check("listener", False, f"{where} is in use by another program", "set listener.port to a free port")
-        return Check("listener", True, f"{listener.ae_title} answers on {where}")
-    return Check("listener", True, f"{where} is free; starts with pleura serve")
 
 
 def check_destination(settings: Settings, destination: Destination) -> Check:
@@ -145,7 +169,7 @@ def check_destination(settings: Settings, destination: Destination) -> Check:
     try:
         echo(peer)
     except SendError as error:
-        return Check(name, False, str(error), f"it must know {calling} as a calling AE title; fix [[destinations]]")
+        return Check(name, False, f"{error} (we call as {calling})", remedy(str(error)))
     try:
         KINDS[destination.kind].check_verification(destination, calling)
     except PeerError as error:
@@ -172,25 +196,6 @@ def check_issuers(settings: Settings) -> Check:
     return Check("patient IDs", True, found, "set site.patient_id_issuers if PID-3.4 names this hospital")
 
 
-def check_hl7(settings: Settings) -> Check:
-    """The HL7 listener's certificate can be read, and its port is free or a listener answers on it."""
-    rules = settings.hl7
-    where = f"{rules.host}:{rules.port}"
-    try:
-        tls_context(rules)
-    except OSError as error:
-        return Check("HL7 listener", False, f"its certificate cannot be used: {error}", "fix hl7.tls_certificate")
-    try:
-        socket.create_server((rules.host, rules.port)).close()
-    except OSError:
-        try:
-            socket.create_connection((rules.host, rules.port), timeout=3).close()
-        except OSError as error:
-            return Check("HL7 listener", False, f"{where} cannot be bound: {error}", "set hl7.host and hl7.port")
-        return Check("HL7 listener", True, f"{where} accepts connections")
-    return Check("HL7 listener", True, f"{where} is free; starts with pleura serve")
-
-
 def check_channel(settings: Settings, name: str) -> Check:
     """The receiver of a notification channel can be reached; nothing is sent to it."""
     part = f"notification by {name}"
@@ -207,8 +212,6 @@ def check_channel(settings: Settings, name: str) -> Check:
 
 
 def _failed(settings: Settings, channel: str) -> int:
-    """Number of failed notifications; 0 if the database cannot be used, which has its own check."""
-    if settings.database.url is None and not (settings.store.folder / "pleura.sqlite").exists():
-        return 0
-    engine = connect(settings.database_url)
-    return 0 if schema_problem(engine) else Notifications(engine).counts(channel).get("failed", 0)
+    """Number of failed notifications; 0 if the database cannot be used."""
+    with _usable_database(settings) as engine:
+        return 0 if engine is None else Notifications(engine).counts(channel).get("failed", 0)

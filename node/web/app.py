@@ -36,6 +36,7 @@ from db.queries.statistics import Statistics
 from db.queries.worklist import ReadingList
 from db.users import Accounts
 from node.monitoring.drift import Counts
+from node.monitoring.remedies import remedy
 from node.web import charts, formatting
 from node.web.api_app import create_api
 from node.web.connection_limits import ConnectionLimiter, Deadlines, limited_protocol, limits_from
@@ -138,7 +139,7 @@ def _templates(settings: Settings) -> Environment:
         bytes=formatting.size,
         label=formatting.label,
         percent=formatting.percent,
-        remedy=formatting.remedy,
+        remedy=remedy,
         figure=formatting.figure,
     )
     environment.globals.update(

@@ -1,4 +1,4 @@
-"""Formatting of values for people: names, ages, times, sizes, and advice on errors."""
+"""Formatting of values for people: names, ages, times, and sizes."""
 
 from __future__ import annotations
 
@@ -123,40 +123,6 @@ def progress(received: datetime, due: datetime, now: datetime) -> int:
     """The share of the time until ``due`` that has passed, in percent, at most 100."""
     whole = (due - received).total_seconds()
     return max(0, min(100, round(100 * (now - received).total_seconds() / whole))) if whole > 0 else 100
-
-
-_REMEDIES = (
-    (
-        r"was (switched off|put in shadow)",
-        "Run the job again without that model, or activate it on the system page and re-send.",
-    ),
-    (r"does not hold it", "Find out from the destination's log and quarantine why it drops this object; then re-send."),
-    (r"calling AE title", "Register the AE title of this node at the destination, or set calling_ae_title for it."),
-    (r"called AE title", "Correct ae_title of this destination in the configuration."),
-    (
-        r"refused|unreachable|cannot be reached|abort|connect|timed? ?out|no route",
-        "Check that the peer runs and that host and port are right.",
-    ),
-    (r"congested|limit of associations", "The peer is busy; the delivery is retried automatically."),
-    (r"0x[aA]7|out of resources", "The peer is out of resources; free its disk, then re-send."),
-    (
-        r"0x[aA]9|0x[cC]|0x0122",
-        "The peer does not accept this object; check its log and the result kinds configured for it.",
-    ),
-    (r"identif|patient", "Compare the patient in PACS and here, correct it, then release."),
-    (r"time limit|stopped|too long", "Raise workers.job_seconds, or check the size of this image; then retry."),
-    (r"memory", "Give the worker more memory; then retry."),
-    (r"digest|model", "Run `pleura doctor`: a model file is missing or has changed."),
-    (r"file|No such", "The image is no longer in the store; send it again from the PACS."),
-)
-
-
-def remedy(error: str) -> str:
-    """Advice for an administrator about an error, in one sentence."""
-    for pattern, advice in _REMEDIES:
-        if re.search(pattern, error, re.IGNORECASE):
-            return advice
-    return "Retry once; if the error repeats, search the worker's log for the number of this job."
 
 
 def only_shadow(row: WorklistRow) -> bool:

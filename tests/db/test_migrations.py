@@ -80,7 +80,7 @@ def test_a_newer_schema_is_named(empty: Engine) -> None:
 
 def test_a_database_that_does_not_answer_is_told_apart() -> None:
     engine = connect("postgresql://nobody@/nothing?host=/nonexistent")
-    assert "does not answer" in str(schema_problem(engine))
+    assert "no PostgreSQL answers at /nonexistent" in str(schema_problem(engine))
 
 
 def _migrate(url: str, start: Barrier) -> None:

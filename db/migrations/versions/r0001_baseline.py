@@ -50,6 +50,7 @@ def upgrade() -> None:
     _create_model_switches()
     _create_models()
     _create_patient_merges()
+    _create_rejected_associations()
     _create_rejections()
     _create_studies()
     _create_users()
@@ -91,6 +92,7 @@ def downgrade() -> None:
     op.drop_table("users")
     op.drop_table("studies")
     op.drop_table("rejections")
+    op.drop_table("rejected_associations")
     op.drop_table("patient_merges")
     op.drop_table("models")
     op.drop_table("model_switches")
@@ -195,6 +197,22 @@ def _create_patient_merges() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_patient_merges"),
     )
     op.create_index("ix_patient_merges_prior_patient_id", "patient_merges", ["prior_patient_id"], unique=False)
+
+
+def _create_rejected_associations() -> None:
+    op.create_table(
+        "rejected_associations",
+        sa.Column("calling_ae_title", sa.String(length=64), nullable=False),
+        sa.Column("called_ae_title", sa.String(length=64), nullable=False),
+        sa.Column("address", sa.String(length=64), nullable=False),
+        sa.Column("reason", sa.String(length=80), nullable=False),
+        sa.Column("count", sa.Integer(), nullable=False),
+        sa.Column("first_at", MOMENT, nullable=False),
+        sa.Column("last_at", MOMENT, nullable=False),
+        sa.PrimaryKeyConstraint(
+            "calling_ae_title", "called_ae_title", "address", "reason", name="pk_rejected_associations"
+        ),
+    )
 
 
 def _create_rejections() -> None:

@@ -13,8 +13,11 @@ from config.settings import Destination
 from db.assessments import unmatched
 from db.notifications import Notifications
 from db.queries.statistics import DestinationState, Failure, FinishedJob
+from db.rejected_associations import KEPT, RejectedAssociation, latest
+from node.dicom.association_policy import Advice, AssociationPolicy
+from node.monitoring.broker_health import check_broker
 from node.monitoring.drift import drift_report
-from node.monitoring.health import check_broker, check_models, check_store
+from node.monitoring.health import check_models, check_store
 from node.web.charts import latencies, per_interval
 from node.web.dependencies import Services
 from node.web.middleware import RequestContext
@@ -60,6 +63,7 @@ def _page(context: RequestContext, called: Destination | None = None, problem: s
         kappa_category=kappa_category,
         called=called,
         problem=problem,
+        rejected=_rejected(context),
     )
 
 
@@ -113,6 +117,13 @@ def _destinations(context: RequestContext) -> list[tuple[Destination, Destinatio
         (one, known.get(one.name, DestinationState(one.name, None, None, "", {})))
         for one in context.services.settings.destinations
     ]
+
+
+def _rejected(context: RequestContext) -> list[tuple[RejectedAssociation, Advice]]:
+    """Callers that were rejected lately, each with what would admit it."""
+    policy = AssociationPolicy(context.services.settings.listener)
+    callers = context.services.database.read(latest, context.now - KEPT)
+    return [(one, policy.advice(one.calling_ae_title, one.called_ae_title, one.address, one.reason)) for one in callers]
 
 
 def _existing(context: RequestContext) -> str:

@@ -16,9 +16,11 @@ from sqlalchemy import Engine, text
 from config.settings import Eligibility, Listener
 from db.database import Database
 from db.engine import connect, migrate
+from db.rejected_associations import add
 from node.dicom.association_policy import AssociationPolicy
 from node.dicom.instance_store import InstanceStore
 from node.dicom.receiving import InstanceReceiver, Policy
+from node.dicom.rejected_associations import RejectedAssociations
 from node.dicom.storage_commitment import CommitmentReports
 from node.dicom.storage_scp import StorageScp
 from tests.rules import NO_RULES
@@ -35,6 +37,7 @@ class Listening:
     folder: Path
     engine: Engine
     scp: StorageScp
+    rejected: RejectedAssociations
     dispatched: list[tuple[int, bool]] = field(default_factory=list)
 
     def rows(self, what: str = "*") -> list[tuple[object, ...]]:
@@ -72,10 +75,13 @@ def listening(
     policy = Policy(eligibility or Eligibility(), association_policy, (r"\bSTAT\b",), "2.25", PIPELINE)
     receiver = InstanceReceiver(store, database or Database(engine, NO_RULES), dispatched.extend, policy, utc_now)
     receiver.recover()
-    scp = StorageScp(listener, store, receiver, association_policy, reports=reports)
+    counted = Database(engine, NO_RULES)
+    rejected = RejectedAssociations(lambda rows: counted.write(add, rows, utc_now()), utc_now)
+    scp = StorageScp(listener, store, receiver, association_policy, reports=reports, rejected=rejected)
     try:
-        yield Listening(scp.start(), folder, engine, scp, dispatched)
+        yield Listening(scp.start(), folder, engine, scp, rejected, dispatched)
     finally:
+        rejected.close()
         scp.stop(grace_seconds=5)
         engine.dispose()
         store.close()

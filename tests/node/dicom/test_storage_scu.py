@@ -11,11 +11,12 @@ import pytest
 from click.testing import CliRunner
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
-from pynetdicom import AE, build_context
-from pynetdicom.sop_class import Verification
 
+from config.settings import Listener
+from config.settings import Peer as KnownPeer
 from node.cli.main import cli
 from node.dicom.storage_scu import Outgoing, Peer, SendError, associations, echo, find_files, send_files
+from tests.node.dicom.listening import listening
 
 CT_FILE = "CT_small.dcm"
 
@@ -115,18 +116,13 @@ def test_a_bad_address_is_a_usage_error() -> None:
     assert "HOST:PORT" in result.output
 
 
-def test_our_own_listener_is_alive_also_where_it_rejects_us(tmp_path: Path, free_port: int) -> None:
-    server = AE(ae_title="PLEURA")
-    server.require_calling_aet = ["PACS"]
-    server.supported_contexts = [build_context(Verification)]
-    running = server.start_server(("127.0.0.1", free_port), block=False)
-    config = tmp_path / "pleura.toml"
-    config.write_text(f"[listener]\nport = {free_port}\n", encoding="utf-8")
-    try:
+def test_our_own_listener_answers_its_own_title_and_a_stranger_hears_what_to_do(tmp_path: Path) -> None:
+    with listening(tmp_path / "store", Listener(port=0, peers=(KnownPeer(ae_title="PACS"),))) as node:
+        config = tmp_path / "pleura.toml"
+        config.write_text(f"[listener]\nport = {node.port}\n", encoding="utf-8")
         own = CliRunner().invoke(cli, ["--config", str(config), "echo"])
-        other = CliRunner().invoke(cli, ["echo", "--to", f"127.0.0.1:{free_port}", "--called", "PLEURA"])
-    finally:
-        running.shutdown()
-    assert (own.exit_code, "is running" in own.output) == (0, True)
+        other = CliRunner().invoke(cli, ["echo", "--to", f"127.0.0.1:{node.port}", "--called", "PLEURA"])
+    assert (own.exit_code, "answers" in own.output) == (0, True)
     assert (other.exit_code, "rejects the association" in other.stderr) == (1, True)
+    assert "Register the AE title of this node" in other.stderr
     assert CliRunner().invoke(cli, ["--config", str(config), "echo"]).exit_code == 1

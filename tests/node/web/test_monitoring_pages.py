@@ -24,9 +24,9 @@ from db.users import Accounts
 from models.contract import Mode, ModelInput
 from models.model_registry import read_registry
 from node.monitoring.model_use import GATE, NOT_CONFIGURED, models_in_use
+from node.monitoring.remedies import remedy
 from node.web.app import create_app, load_image_predictor
 from node.web.charts import histogram, nice_share, scatter, trend
-from node.web.formatting import remedy
 from node.web.pages.system import grouped_failures
 from tests.commands import record_triage, study_facts
 from tests.node.web.conftest import CHEAP, NOW, ImagePredictor, Site, readers

@@ -1,0 +1,137 @@
+"""Whether the ports of a node are what they should be: answered by its own parts, or free while it is stopped."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from http.client import HTTPException
+from ipaddress import ip_address
+from urllib.request import ProxyHandler, build_opener
+
+from config.settings import Settings
+from node.dicom.storage_scu import Peer, RejectedError, SendError, echo
+from node.hl7.listener import tls_context
+from node.monitoring.check import Check
+
+_SECONDS = 3.0
+_ALIVE = b"alive\n"
+_ANY = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
+
+
+def check_listener(settings: Settings, running: bool) -> Check:
+    """The listener answers C-ECHO, or its port is free while the node is stopped.
+
+    ``running``: `pleura serve` runs on this machine, so its listener must answer.
+    """
+    rules = settings.listener
+    problem = _problem_of_binding("listener", rules.host, rules.port)
+    where = f"{rules.host}:{rules.port}"
+    if isinstance(problem, Check):
+        return problem
+    if not problem:
+        return _free("listener", where, running) or _reachable(settings) or _starts("listener", where)
+    try:
+        echo(Peer(_reached(rules.host), rules.port, rules.ae_title, rules.ae_title, timeout_seconds=_SECONDS))
+    except RejectedError as error:
+        found = f"another AE answers on {where}: {str(error).rpartition(': ')[2]}"
+        return Check("listener", False, found, "set listener.port to a free port; or restart this node, if it is older")
+    except SendError:
+        return Check("listener", False, f"{where} is in use by another program", "set listener.port to a free port")
+    return _reachable(settings) or Check("listener", True, f"{rules.ae_title} answers on {where}")
+
+
+def check_admin(settings: Settings, running: bool) -> Check:
+    """The admin page answers, or its port is free while the node is stopped."""
+    rules = settings.admin
+    where = f"{rules.host}:{rules.port}"
+    if not rules.enabled:
+        return Check("admin page", True, "off")
+    problem = _problem_of_binding("admin", rules.host, rules.port)
+    if isinstance(problem, Check):
+        return problem
+    if not problem:
+        return _free("admin", where, running) or _starts("admin page", where)
+    if not _is_alive(_reached(rules.host), rules.port):
+        return Check("admin page", False, f"{where} is in use by another program", "set admin.port to a free port")
+    return Check("admin page", True, f"answers on http://{where}/")
+
+
+def check_hl7(settings: Settings, running: bool) -> Check:
+    """The HL7 listener's certificate can be read, and its port is free or a listener answers on it."""
+    rules = settings.hl7
+    where = f"{rules.host}:{rules.port}"
+    try:
+        tls_context(rules)
+    except OSError as error:
+        return Check("HL7 listener", False, f"its certificate cannot be used: {error}", "fix hl7.tls_certificate")
+    problem = _problem_of_binding("hl7", rules.host, rules.port)
+    if isinstance(problem, Check):
+        return problem
+    if not problem:
+        return _free("hl7", where, running) or _starts("HL7 listener", where)
+    try:
+        socket.create_connection((_reached(rules.host), rules.port), timeout=_SECONDS).close()
+    except OSError as error:
+        return Check("HL7 listener", False, f"{where} does not answer: {error}", "set hl7.port to a free port")
+    return Check("HL7 listener", True, f"{where} accepts connections")
+
+
+_NAMES = {"listener": "listener", "admin": "admin page", "hl7": "HL7 listener"}
+
+
+def _problem_of_binding(key: str, host: str, port: int) -> Check | bool:
+    """Whether the port is in use; a Check where no part could ever listen there."""
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return True
+        if error.errno in (errno.EACCES, errno.EPERM):
+            remedy = f"set {key}.port to 1024 or more, or allow it (CAP_NET_BIND_SERVICE)"
+            return Check(_NAMES[key], False, f"this user may not listen on port {port}", remedy)
+        remedy = f"set {key}.host to an address of this machine, or to 0.0.0.0 for all of them"
+        return Check(_NAMES[key], False, f"{host} is no address of this machine", remedy)
+    return False
+
+
+def _free(key: str, where: str, running: bool) -> Check | None:
+    if not running or where.endswith(":0"):
+        return None
+    remedy = "see the log of `pleura serve`, which starts this part again and again"
+    return Check(_NAMES[key], False, f"the node runs, but nothing listens on {where}", remedy)
+
+
+def _starts(part: str, where: str) -> Check:
+    found = "takes a free port" if where.endswith(":0") else f"{where} is free; starts with pleura serve"
+    return Check(part, True, found)
+
+
+def _reachable(settings: Settings) -> Check | None:
+    """What is wrong with a listener that others can reach and that admits nobody from outside."""
+    rules = settings.listener
+    if rules.peers or _is_loopback(rules.host):
+        return None
+    found = f"{rules.host}:{rules.port} can be reached from other machines, but no peer is configured: all are rejected"
+    return Check("listener", False, found, "add [[listener.peers]] with ae_title and addresses of each sender")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _reached(host: str) -> str:
+    """The address under which this machine reaches a server that is bound to ``host``."""
+    return _ANY.get(host, host)
+
+
+def _is_alive(host: str, port: int) -> bool:
+    """Whether an admin page of Pleura answers there; no proxy of the environment is asked."""
+    address = f"[{host}]" if ":" in host else host
+    try:
+        with build_opener(ProxyHandler({})).open(f"http://{address}:{port}/healthz", timeout=_SECONDS) as answer:
+            return bool(answer.read(len(_ALIVE) + 1) == _ALIVE)
+    except (HTTPException, OSError, ValueError):
+        return False

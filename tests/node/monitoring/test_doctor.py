@@ -1,0 +1,460 @@
+"""`pleura doctor` says what is true: of a node that runs, of one that is stopped, and of each fault that can be made.
+
+A fault is made for real: servers, ports, files and databases. Each row of the table is fault, sentence and fix.
+"""
+
+from __future__ import annotations
+
+import socket
+import sqlite3
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+from click.testing import CliRunner
+from pynetdicom import AE
+from pynetdicom.sop_class import Verification
+from sqlalchemy import text
+
+from config.settings import SettingsError, load
+from db.engine import connect, migrate, writing
+from node.cli.main import cli
+from node.dicom.instance_store import SET_ASIDE
+from node.embedded_broker import server_binary
+from node.monitoring.check import Check
+from node.monitoring.health import examine
+from node.supervisor import Node, free_ports
+from tests.db.examples import record
+from tests.postgres import PostgresServer, postgres_server
+from tests.rules import NO_RULES
+
+__all__ = ["postgres_server"]
+
+
+@dataclass
+class Bench:
+    """A node that is stopped and healthy, and what a test breaks of it."""
+
+    folder: Path
+    stack: ExitStack
+    values: dict[str, Any]
+    postgres: Callable[[], PostgresServer]
+    ports: dict[str, int] = field(default_factory=dict)
+
+    def set(self, section: str, **values: Any) -> None:
+        self.values.setdefault(section, {}).update(values)
+
+    def config(self) -> Path:
+        path = self.folder / "pleura.toml"
+        path.write_text(tomli_w.dumps(self.values), encoding="utf-8")
+        return path
+
+    def checks(self) -> list[Check]:
+        return list(examine(load(self.config())))
+
+    def occupied(self, answer: bytes = b"") -> int:
+        """A port where something else listens; it answers what it is sent with ``answer`` and hangs up."""
+        server = self.stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.recv(1000)
+                    connection.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        return int(server.getsockname()[1])
+
+    def peer(self, **rules: Any) -> int:
+        """The port of a DICOM peer ARCHIVE."""
+        entity = AE("ARCHIVE")
+        entity.add_supported_context(Verification)
+        for name, value in rules.items():
+            setattr(entity, name, value)
+        server = entity.start_server(("127.0.0.1", 0), block=False)
+        self.stack.callback(server.shutdown)
+        return int(server.server_address[1])
+
+    def destination(self, port: int, **values: Any) -> None:
+        one = {"name": "pacs", "ae_title": "ARCHIVE", "host": "127.0.0.1", "port": port, "timeout_seconds": 3}
+        self.values["destinations"] = [one | values]
+
+    def redis(self, *options: str) -> int:
+        """The port of a real Redis-compatible server."""
+        [port] = free_ports("127.0.0.1", 1)
+        command = [str(server_binary(None)), "--port", str(port), "--save", "", "--dir", str(self.folder), *options]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        self.stack.callback(process.wait)
+        self.stack.callback(process.terminate)
+        for _ in range(200):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.02)
+        return port
+
+    def postgres_url(self, user: str = "postgres", password: str = "", database: str = "postgres") -> None:
+        """Name the server of this session in the configuration."""
+        server = self.postgres()
+        secret = f":{password}" if password else ""
+        self.set("database", url=f"postgresql+psycopg://{user}{secret}@/{database}?host={server.folder}")
+
+    def sqlite(self) -> Path:
+        """The node's own database, made."""
+        folder = Path(self.values["store"]["folder"])
+        folder.mkdir(exist_ok=True)
+        engine = connect(f"sqlite:///{folder / 'pleura.sqlite'}")
+        migrate(engine)
+        engine.dispose()
+        return folder / "pleura.sqlite"
+
+
+@pytest.fixture
+def bench(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
+    listener, admin, hl7 = free_ports("127.0.0.1", 3)
+    with ExitStack() as stack:
+        made = Bench(tmp_path, stack, {}, lambda: request.getfixturevalue("postgres_server"))
+        made.set("store", folder=str(tmp_path / "var"), minimum_free_bytes=0)
+        made.set("listener", port=listener, peers=[{"ae_title": "CT1"}])
+        made.set("admin", port=admin)
+        made.set("hl7", port=hl7, enabled=True)
+        made.destination(made.peer())
+        yield made
+
+
+def bad(checks: list[Check]) -> list[Check]:
+    return [check for check in checks if not check.ok]
+
+
+# --- healthy ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_healthy_node_that_is_stopped(bench: Bench) -> None:
+    found = bench.checks()
+    assert bad(found) == []
+    assert sum("starts with pleura serve" in check.found for check in found) == 4
+    assert CliRunner().invoke(cli, ["--config", str(bench.config()), "doctor"]).exit_code == 0
+
+
+@pytest.mark.peer("postgres")
+def test_a_healthy_node_that_was_never_started_on_an_empty_postgresql(bench: Bench) -> None:
+    bench.set("database", url=bench.postgres().create_database())
+    bench.set("broker", url=f"redis://127.0.0.1:{bench.redis()}/0")
+    assert bad(bench.checks()) == []
+
+
+@pytest.mark.slow
+def test_a_healthy_node_that_runs(bench: Bench) -> None:
+    """With peers configured, of which the doctor is none."""
+    node = Node(load(bench.config()), bench.config(), log=bench.folder / "log")
+    try:
+        node.start()
+        assert node.wait_for_listener()
+        found: list[Check] = []
+        for _ in range(100):
+            found = bench.checks()
+            if not bad(found):
+                break
+            time.sleep(0.2)
+        assert bad(found) == []
+        said = {check.part: check.found for check in found}
+        assert "PLEURA answers" in said["listener"]
+        assert "answers on http" in said["admin page"]
+        assert "accepts connections" in said["HL7 listener"]
+        assert "running" in said["broker"]
+        assert "callers" not in said, "the doctor itself is no rejected caller"
+    finally:
+        node.stop()
+
+
+# --- faults -----------------------------------------------------------------------------------------------------------
+
+
+def _store_not_writable(bench: Bench) -> None:
+    folder = bench.folder / "a-file"
+    folder.touch()
+    bench.set("store", folder=str(folder / "var"))
+
+
+def _set_aside(bench: Bench) -> None:
+    (bench.folder / "var" / SET_ASIDE).mkdir(parents=True)
+    (bench.folder / "var" / SET_ASIDE / "1.part").touch()
+
+
+def _no_sqlite(bench: Bench) -> None:
+    bench.sqlite().write_bytes(b"this is no database, and long enough to be looked at" * 100)
+
+
+def _newer_schema(bench: Bench) -> None:
+    with sqlite3.connect(bench.sqlite()) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'tomorrow'")
+    connection.close()
+
+
+def _late_job(bench: Bench) -> None:
+    from db.database import Database
+
+    engine = connect(f"sqlite:///{bench.sqlite()}")
+    record(Database(engine, NO_RULES))  # of the year 2026, long ago
+    engine.dispose()
+
+
+def _wrong_password(bench: Bench) -> None:
+    bench.postgres_url("pleura_doctor", "wrong")
+    server = bench.postgres()
+    server.execute("DROP ROLE IF EXISTS pleura_doctor")
+    server.execute("CREATE ROLE pleura_doctor LOGIN PASSWORD 'right'")
+    rules = server.folder / "data" / "pg_hba.conf"
+    before = rules.read_text()
+    rules.write_text("local all pleura_doctor scram-sha-256\n" + before)
+    server.execute("SELECT pg_reload_conf()")
+    bench.stack.callback(server.execute, "SELECT pg_reload_conf()")
+    bench.stack.callback(rules.write_text, before)
+    time.sleep(0.3)
+
+
+def _redis(bench: Bench, *options: str, database: int = 0) -> None:
+    bench.set("broker", url=f"redis://127.0.0.1:{bench.redis(*options)}/{database}")
+
+
+def _twice(bench: Bench) -> None:
+    """The listener's port is taken by another node of Pleura's kind."""
+    bench.set("listener", port=bench.peer(require_called_aet=True))
+
+
+def _free_port_of_a_running_node(bench: Bench) -> None:
+    """The embedded broker runs, as under `pleura serve`, and the listener does not."""
+    path = load(bench.config()).broker_socket
+    path.parent.mkdir(parents=True, exist_ok=True)
+    process = subprocess.Popen(
+        [str(server_binary(None)), "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", str(path.parent)],
+        stdout=subprocess.DEVNULL,
+    )
+    bench.stack.callback(process.wait)
+    bench.stack.callback(process.terminate)
+    for _ in range(200):
+        if path.exists():
+            break
+        time.sleep(0.02)
+
+
+FAULTS: dict[str, tuple[Callable[[Bench], Any], str, str, str]] = {
+    # fault: (how to make it, part, sentence, fix)
+    "store cannot be written": (_store_not_writable, "store", "is no folder", "set store.folder"),
+    "disk is full": (lambda b: b.set("store", minimum_free_bytes=10**18), "store", "GB free", "free some space"),
+    "files were set aside": (_set_aside, "store", "1 files are set aside", "send those images again"),
+    "database url is no url": (
+        lambda b: b.set("database", url="postgres at db1"),
+        "database",
+        "the database URL cannot be read",
+        "database.url",
+    ),
+    "database of another kind": (
+        lambda b: b.set("database", url="mysql://db/pleura"),
+        "database",
+        "mysql are not supported",
+        "database.url",
+    ),
+    "database server is down": (
+        lambda b: b.set("database", url="postgresql://pleura:x@127.0.0.1:1/pleura"),
+        "database",
+        "no PostgreSQL answers at 127.0.0.1:1",
+        "start it",
+    ),
+    "database server has no such name": (
+        lambda b: b.set("database", url="postgresql://pleura:x@no-such-host.invalid/pleura"),
+        "database",
+        "no-such-host.invalid:5432, cannot be resolved",
+        "correct the host",
+    ),
+    "database password is wrong": (
+        _wrong_password,
+        "database",
+        "the password of pleura_doctor",
+        "correct the password",
+    ),
+    "database user is missing": (lambda b: b.postgres_url("nobody1"), "database", "has no user nobody1", "createuser"),
+    "database is missing": (
+        lambda b: b.postgres_url(database="nothing1"),
+        "database",
+        "has no database nothing1",
+        "createdb --owner=postgres nothing1",
+    ),
+    "SQLite file is none": (_no_sqlite, "database", "is no SQLite database", "restore it from a backup"),
+    "schema of a newer version": (_newer_schema, "database", "a newer version of Pleura", "restore the backup"),
+    "no worker takes jobs": (_late_job, "workers", "a job has waited", "pleura worker --queue jobs"),
+    "broker url is no url": (
+        lambda b: b.set("broker", url="redis-server"),
+        "broker",
+        "broker.url cannot be read",
+        "redis://",
+    ),
+    "broker is down": (
+        lambda b: b.set("broker", url="redis://127.0.0.1:1/0"),
+        "broker",
+        "Redis at 127.0.0.1:1: nothing listens there",
+        "start Redis",
+    ),
+    "broker wants a password": (
+        lambda b: _redis(b, "--requirepass", "right"),
+        "broker",
+        "does not accept the password",
+        "user and password in broker.url",
+    ),
+    "broker database number": (lambda b: _redis(b, database=99), "broker", "no database of that number", "the number"),
+    "broker is a replica": (
+        lambda b: _redis(b, "--replicaof", "127.0.0.1", "1"),
+        "broker",
+        "read-only replica",
+        "primary server",
+    ),
+    "broker is something else": (
+        lambda b: b.set("broker", url=f"redis://127.0.0.1:{b.occupied(b'SSH-2.0-x')}/0"),
+        "broker",
+        "Redis at 127.0.0.1:",
+        "broker.url",
+    ),
+    "embedded broker is missing": (
+        lambda b: b.set("broker", server=str(b.folder / "no-redis")),
+        "broker",
+        "is not an executable file",
+        "broker.server",
+    ),
+    "model has no manifest": (
+        lambda b: b.set("models", active=["chest-clasifier"]),
+        "models",
+        "there is no model 'chest-clasifier'; did you mean 'chest-classifier'?",
+        "correct models.gate, models.active",
+    ),
+    "folder of models is missing": (
+        lambda b: b.set("models", folder=str(b.folder / "none")),
+        "models",
+        "there is no such folder of models",
+        "models.folder",
+    ),
+    "listener's port is taken": (
+        lambda b: b.set("listener", port=b.occupied()),
+        "listener",
+        "is in use by another program",
+        "listener.port",
+    ),
+    "listener's port is another node's": (_twice, "listener", "another AE answers", "listener.port"),
+    "listener's address is elsewhere": (
+        lambda b: b.set("listener", host="192.0.2.1"),
+        "listener",
+        "192.0.2.1 is no address of this machine",
+        "listener.host",
+    ),
+    "listener admits nobody": (
+        lambda b: b.set("listener", host="0.0.0.0", peers=[]),
+        "listener",
+        "no peer is configured",
+        "[[listener.peers]]",
+    ),
+    "listener has died": (
+        _free_port_of_a_running_node,
+        "listener",
+        "the node runs, but nothing listens",
+        "see the log",
+    ),
+    "admin page's port is taken": (
+        lambda b: b.set("admin", port=b.occupied(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi")),
+        "admin page",
+        "is in use by another program",
+        "admin.port",
+    ),
+    "HL7 certificate is missing": (
+        lambda b: b.set("hl7", tls_certificate=str(b.folder / "none.pem")),
+        "HL7 listener",
+        "its certificate cannot be used",
+        "hl7.tls_certificate",
+    ),
+    "no destination": (
+        lambda b: b.values.pop("destinations"),
+        "destinations",
+        "none is configured",
+        "[[destinations]]",
+    ),
+    "destination is down": (
+        lambda b: b.destination(1),
+        "destination pacs",
+        "ARCHIVE on 127.0.0.1:1 cannot be reached",
+        "host and port are right",
+    ),
+    "destination has no such name": (
+        lambda b: b.destination(104, host="no-such-host.invalid"),
+        "destination pacs",
+        "the host name cannot be resolved",
+        "Correct destinations[].host",
+    ),
+    "destination does not know us": (
+        lambda b: b.destination(b.peer(require_calling_aet=["CT1"])),
+        "destination pacs",
+        "Calling AE title not recognised (we call as PLEURA)",
+        "Register the AE title of this node",
+    ),
+    "destination has another title": (
+        lambda b: b.destination(b.peer(require_called_aet=True), ae_title="ARCHIVO"),
+        "destination pacs",
+        "Called AE title not recognised",
+        "Correct destinations[].ae_title",
+    ),
+}
+NEEDS_POSTGRES = {"database password is wrong", "database user is missing", "database is missing"}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [pytest.param(name, marks=pytest.mark.peer("postgres") if name in NEEDS_POSTGRES else ()) for name in FAULTS],
+)
+def test_each_fault_is_told_with_its_fix_and_nothing_else(bench: Bench, fault: str) -> None:
+    make, part, sentence, fix = FAULTS[fault]
+    make(bench)
+    found = {check.part: check for check in bad(bench.checks())}
+    assert part in found, found
+    assert sentence in found[part].found
+    assert fix in found[part].remedy
+    assert "Traceback" not in found[part].found
+    # A running node that has lost its listener has lost what else is not there, too.
+    assert fault == "listener has died" or set(found) == {part}
+
+
+def test_a_url_that_cannot_be_read_is_one_sentence(bench: Bench) -> None:
+    bench.set("database", url="postgres at db1")
+    line = ["pleura", "--config", str(bench.config()), "worklist"]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert "the database URL cannot be read" in done.stderr
+
+
+def test_two_parts_on_one_port_are_no_configuration(bench: Bench) -> None:
+    bench.set("admin", port=bench.values["listener"]["port"])
+    with pytest.raises(SettingsError, match=r"listener\.port and admin\.port are both"):
+        load(bench.config())
+
+
+def test_who_was_rejected_lately_is_a_hint(bench: Bench) -> None:
+    engine = connect(f"sqlite:///{bench.sqlite()}")
+    with writing(engine).begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO rejected_associations VALUES ('MR7', 'PLEURA', '10.0.0.7',"
+                " 'calling AE title not recognized', 3, datetime('now'), datetime('now'))"
+            )
+        )
+    engine.dispose()
+    [hint] = [check for check in bench.checks() if check.part == "callers"]
+    assert hint.ok
+    assert "rejected 3 times: MR7 to PLEURA from 10.0.0.7" in hint.found
+    assert '[[listener.peers]] ae_title = "MR7"' in hint.remedy
