@@ -40,6 +40,7 @@ class ModelKind(StrEnum):
     CLASSIFIER = "classifier"
     SEGMENTER = "segmenter"
     DETECTOR = "detector"
+    LUNGS = "lungs"
 
 
 class Activation(StrEnum):
@@ -54,6 +55,43 @@ class Mode(StrEnum):
 
     ACTIVE = "active"
     SHADOW = "shadow"
+
+
+class Zone(StrEnum):
+    """A third of a lung's height on a radiograph, from the top."""
+
+    UPPER = "upper"
+    MIDDLE = "middle"
+    LOWER = "lower"
+
+
+class Hanging(StrEnum):
+    """Which way round a chest looks by its anatomy: the patient's left on the right of the picture is usual."""
+
+    USUAL = "usual"
+    MIRRORED = "mirrored"
+    UNSURE = "unsure"
+
+
+@dataclass(frozen=True, slots=True)
+class LungShare:
+    """How much of one lung a finding covers (0 to 1), and in which zones; in none where it is not in this lung."""
+
+    share: float
+    zones: tuple[Zone, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LungInvolvement:
+    """Where a finding lies in the lungs: in the one on the left of the picture, and in the one on its right.
+
+    These are sides of the *picture*; the patient's follow from Patient Orientation (:mod:`workers.laterality`), which
+    ``hanging`` may contradict.
+    """
+
+    picture_left: LungShare
+    picture_right: LungShare
+    hanging: Hanging
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +132,8 @@ class LabelSpec:
     """One finding that a model can report.
 
     ``threshold`` is the probability from which the finding is reported as present; ``map_threshold`` cuts the
-    model's map (values in ``[0, 1]``) into a mask. ``localised`` says that the model gives a map, mask or box for it.
+    model's map (values in ``[0, 1]``) into a mask, and so does ``map_relative_threshold``, a share of the map's own
+    highest value: the higher of the two counts. ``localised`` says that the model gives a map, mask or box for it.
     ``parent`` names the label of the same model that this one is part of (:mod:`models.hierarchy`), ``site`` the organ
     in which the finding lies wherever it is seen.
     """
@@ -108,6 +147,7 @@ class LabelSpec:
     evidence: Evidence | None = None
     parent: str = ""
     site: Code | None = None
+    map_relative_threshold: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +276,7 @@ class Finding:
     ``probability`` is ``None`` when the model could not tell, and ``reason`` then says why. ``present`` is decided
     once, here, so that triage, SEG, SR and the web page can never disagree. ``implied_by`` is the label of a present
     finding that this one follows from (:mod:`models.hierarchy`). ``parent``, ``site`` and ``sensitivity`` are those of
-    its :class:`LabelSpec`.
+    its :class:`LabelSpec`. ``lungs`` says where its mask lies in the lungs, where both were found.
     """
 
     label: str
@@ -254,6 +294,7 @@ class Finding:
     parent: str = ""
     site: Code | None = None
     sensitivity: float | None = None
+    lungs: LungInvolvement | None = None
 
     @property
     def present(self) -> bool:

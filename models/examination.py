@@ -97,7 +97,7 @@ def _not_constant(spec: ModelSpec, answers: Outputs) -> None:
     """A network that says the same of everything has lost its weights, or is given what it cannot see."""
     if spec.kind is ModelKind.DETECTOR:
         return  # nothing at all on a drawing is a good answer of a detector
-    name = "maps" if spec.kind is ModelKind.SEGMENTER else "probabilities"
+    name = "maps" if spec.kind in (ModelKind.SEGMENTER, ModelKind.LUNGS) else "probabilities"
     if float(np.ptp(answers[name], axis=0).max(initial=0.0)) == 0.0:
         hint = " (logits declared as probabilities?)" if spec.activation is Activation.PROBABILITY else ""
         raise ModelOutputError(f"{spec.name}: '{name}' is the same for every image, also for black and noise{hint}")

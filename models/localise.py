@@ -21,12 +21,32 @@ class LocalisedRegions:
     heat_map: Pixels | None = None
 
 
-def mask_from_map(
-    network_map: Pixels, letterbox: Letterbox, threshold: float, minimum_fraction: float
-) -> LocalisedRegions:
-    """Cut a map ``float32[h, w]`` into a mask; regions below ``minimum_fraction`` of the image are dropped."""
-    mask = letterbox.mask_to_source(network_map, threshold)
-    mask = without_specks(mask, max(1, round(minimum_fraction * mask.size)))
+@dataclass(frozen=True, slots=True)
+class MapCut:
+    """Where a map becomes a mask: at ``threshold``, or at the share ``relative`` of its own highest value if higher.
+
+    The relative part keeps the foot of a high peak out of the mask: a class activation map that is sure of one place
+    lifts the cells round it too. Regions below ``minimum_fraction`` of the image are dropped.
+    """
+
+    threshold: float
+    relative: float = 0.0
+    minimum_fraction: float = 0.0
+
+    def mask(self, network_map: Pixels, letterbox: Letterbox) -> Mask:
+        """The source pixels ``bool[rows, columns]`` at whose centre a map ``float32[h, w]`` reaches the cut."""
+        values = letterbox.map_to_source(network_map)
+        mask: Mask = values >= np.float32(max(self.threshold, self.relative * float(values.max())))
+        return mask
+
+    def without_specks(self, mask: Mask) -> Mask:
+        """The mask without the regions that are too small."""
+        return without_specks(mask, max(1, round(self.minimum_fraction * mask.size)))
+
+
+def mask_from_map(network_map: Pixels, letterbox: Letterbox, cut: MapCut) -> LocalisedRegions:
+    """Cut a map ``float32[h, w]`` into a mask."""
+    mask = cut.without_specks(cut.mask(network_map, letterbox))
     return LocalisedRegions(mask=mask if mask.any() else None, heat_map=letterbox.map_to_image(network_map))
 
 
@@ -42,16 +62,13 @@ def paste_boxes(
     return tuple(sorted(found, key=lambda box: -box.probability))
 
 
-def paste_masks(
-    network_map: Pixels, boxes: tuple[Box, ...], letterbox: Letterbox, threshold: float, minimum_fraction: float
-) -> LocalisedRegions:
+def paste_masks(network_map: Pixels, boxes: tuple[Box, ...], letterbox: Letterbox, cut: MapCut) -> LocalisedRegions:
     """A detector's boxes with the mask that its map has inside them; what lies beside every box is no finding."""
     inside = np.zeros((letterbox.rows, letterbox.columns), dtype=np.bool_)
     for box in boxes:
         rows = slice(math.floor(box.y), math.ceil(box.y + box.height))
         inside[rows, math.floor(box.x) : math.ceil(box.x + box.width)] = True
-    mask = letterbox.mask_to_source(network_map, threshold) & inside
-    mask = without_specks(mask, max(1, round(minimum_fraction * mask.size)))
+    mask = cut.without_specks(cut.mask(network_map, letterbox) & inside)
     return LocalisedRegions(mask if mask.any() else None, boxes, letterbox.map_to_image(network_map))
 
 
@@ -66,6 +83,21 @@ def without_specks(mask: Mask, minimum: int) -> Mask:
     for run in np.flatnonzero(areas[regions] >= minimum):
         kept[rows[run], starts[run] : ends[run]] = True
     return kept
+
+
+def region_masks(mask: Mask) -> tuple[Mask, ...]:
+    """The connected regions of a mask as masks of their own, largest first."""
+    rows, starts, ends = _runs(mask)
+    regions = _regions(rows, starts, ends)
+    numbers, areas = np.unique(regions, return_inverse=True)
+    order = np.argsort(-np.bincount(areas, weights=ends - starts, minlength=len(numbers)), kind="stable")
+    found = []
+    for number in numbers[order]:
+        own = np.zeros_like(mask)
+        for run in np.flatnonzero(regions == number):
+            own[rows[run], starts[run] : ends[run]] = True
+        found.append(own)
+    return tuple(found)
 
 
 def region_boxes(mask: Mask) -> NDArray[np.float32]:

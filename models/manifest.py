@@ -7,7 +7,7 @@ cannot be overlooked::
     name = "chest-classifier"        # lower case letters, digits, '-', '_', '.'
     version = "1.0.0"
     title = "Pleura chest classifier"
-    kind = "classifier"              # gate, classifier, segmenter, detector
+    kind = "classifier"              # gate, classifier, segmenter, detector, lungs (maps of both lungs)
     file = "chest-classifier.onnx"   # beside the manifest; .onnx, .keras or .h5
     digest = "9f86d0…"               # SHA-256 of that file
     device_uid = "2.25.…"            # new for each training
@@ -35,6 +35,7 @@ cannot be overlooked::
     threshold = 0.5
     localised = true
     map_threshold = 0.5
+    map_relative_threshold = 0.4     # optional, a share of the map's own highest value: the higher cut counts
     mode = "active"
     parent = "abnormal"              # optional, another label that this one is part of (models.hierarchy)
     site = { value = "39607008", scheme = "SCT", meaning = "Lung" }   # optional, where the finding lies
@@ -351,7 +352,10 @@ def _labels(whole: _Table, kind: ModelKind) -> tuple[LabelSpec, ...]:
 
 
 def _label(table: _Table, kind: ModelKind) -> LabelSpec:
-    table.only("name", "code", "threshold", "localised", "map_threshold", "mode", "evidence", "parent", "site")
+    table.only(
+        *("name", "code", "threshold", "localised", "map_threshold", "map_relative_threshold"),
+        *("mode", "evidence", "parent", "site"),
+    )
     name = _matching(table, "name", _NAME, "lower case letters, digits, '.', '_' and '-', 64 at most")
     gate = kind is ModelKind.GATE
     return LabelSpec(
@@ -362,6 +366,9 @@ def _label(table: _Table, kind: ModelKind) -> LabelSpec:
         threshold=table.fraction("threshold", 0.5 if gate else None),
         localised=table.flag("localised", kind in (ModelKind.SEGMENTER, ModelKind.DETECTOR)),
         map_threshold=table.fraction("map_threshold", 0.5),
+        map_relative_threshold=(
+            table.fraction("map_relative_threshold") if "map_relative_threshold" in table.values else 0.0
+        ),
         mode=table.choice("mode", Mode, Mode.ACTIVE),
         evidence=_evidence(table.table("evidence")) if "evidence" in table.values else None,
         parent=table.text("parent") if "parent" in table.values else "",

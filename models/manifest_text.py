@@ -56,6 +56,8 @@ def _label(label: LabelSpec) -> list[str]:
     ]
     if label.localised:
         lines.append(f"map_threshold = {label.map_threshold:.4g}")
+        if label.map_relative_threshold:
+            lines.append(f"map_relative_threshold = {label.map_relative_threshold:.4g}")
     if label.parent:
         lines.append(f"parent = {json.dumps(label.parent)}")
     if label.site is not None:

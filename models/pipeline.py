@@ -14,7 +14,7 @@ from models.contract import Mode, ModelKind, ModelSpec, ModelUse
 from models.manifest import ManifestError
 from models.model_registry import read_registry
 
-PROCESSING_VERSION = 2
+PROCESSING_VERSION = 3
 """Raised with every change of the code between stored pixels and findings that may change a result."""
 
 
@@ -51,8 +51,8 @@ class Pipeline:
         if self.gate is not None and self.gate.kind is not ModelKind.GATE:
             raise ManifestError(f"'{self.gate.name}' is a {self.gate.kind} and cannot be the gate")
         for spec in self.models:
-            if spec.kind is ModelKind.GATE:
-                raise ManifestError(f"'{spec.name}' is a gate and reports no findings")
+            if spec.kind in (ModelKind.GATE, ModelKind.LUNGS):
+                raise ManifestError(f"'{spec.name}' is of the kind {spec.kind} and reports no findings")
         names = [spec.name for spec in self.models]
         for name in names:
             if names.count(name) > 1:

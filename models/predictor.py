@@ -24,7 +24,7 @@ from models.contract import (
 )
 from models.gate import assess, inspect
 from models.hierarchy import Judged, consistent
-from models.localise import LocalisedRegions, mask_from_map, paste_boxes, paste_masks
+from models.localise import LocalisedRegions, MapCut, mask_from_map, paste_boxes, paste_masks
 from models.pipeline import Pipeline
 from models.radiograph.contrast import letterbox_for, prepare
 from models.radiograph.geometry import Letterbox
@@ -276,14 +276,15 @@ def _probability(spec: ModelSpec, number: int, answer: Answers) -> float:
 def _place(
     number: int, label: LabelSpec, answer: Answers, letterbox: Letterbox, minimum_fraction: float
 ) -> LocalisedRegions:
+    cut = MapCut(label.map_threshold, label.map_relative_threshold, minimum_fraction)
     if "boxes" in answer:
         own = _of_class(number, answer)
         boxes = paste_boxes(answer["boxes"][own], answer["scores"][own], letterbox, label.threshold)
         if "maps" not in answer:
             return LocalisedRegions(boxes=boxes)
-        return paste_masks(answer["maps"][..., number], boxes, letterbox, label.map_threshold, minimum_fraction)
+        return paste_masks(answer["maps"][..., number], boxes, letterbox, cut)
     if "maps" in answer:
-        return mask_from_map(answer["maps"][..., number], letterbox, label.map_threshold, minimum_fraction)
+        return mask_from_map(answer["maps"][..., number], letterbox, cut)
     return LocalisedRegions()
 
 

@@ -89,6 +89,7 @@ _REQUIRED: Mapping[ModelKind, tuple[str, ...]] = {
     ModelKind.CLASSIFIER: ("probabilities",),
     ModelKind.SEGMENTER: ("maps",),
     ModelKind.DETECTOR: ("boxes", "scores"),
+    ModelKind.LUNGS: ("maps",),
 }
 
 

@@ -46,6 +46,13 @@ SITES = dict.fromkeys(
 """Where a finding lies, of those that lie in one organ by their very name."""
 
 
+LUNG_CODES = {
+    "left_lung": Code("44029006", "SCT", "Left lung"),
+    "right_lung": Code("3341006", "SCT", "Right lung"),
+}
+"""The labels of lung fields."""
+
+
 def in_hierarchy(labels: tuple[LabelSpec, ...]) -> tuple[LabelSpec, ...]:
     """``labels`` with *abnormal*, where a network knows it, as the parent of every finding in :data:`CODES`."""
     if ABNORMAL not in {label.name for label in labels}:

@@ -15,7 +15,7 @@ from models.contract import Activation, Code, GateSpec, InputSpec, LabelSpec, Mo
 from models.manifest import file_digest, read_manifest
 from models.manifest_text import manifest_text
 from models.similar import StoredCase, write_index
-from models.training.codes import PRIVATE_SCHEME, code_of, in_hierarchy
+from models.training.codes import LUNG_CODES, PRIVATE_SCHEME, code_of, in_hierarchy
 from models.training.evaluation.predictions import LEARNT
 from models.training.figures import (
     LEAST_POSITIVES,
@@ -27,7 +27,8 @@ from models.training.figures import (
     label_spec,
     write_evidence,
 )
-from models.training.model_card import findings_card, gate_card
+from models.training.lung_measure import LungRow, lung_figures, write_rows
+from models.training.model_card import findings_card, gate_card, lungs_card
 from models.training.onnx_export import export_onnx, training_uid
 from models.training.predicted import Predicted
 from models.training.recipe import Recipe
@@ -76,7 +77,10 @@ def deliver(
     asked = recipe.evaluation
     map_cut = best_map_cut(predicted) if asked.map_cut_off == "best" else asked.map_cut_off
     found = figures(predicted, None if asked.cut_off == "youden" else asked.cut_off, map_cut, rounds)
-    labels = label_specs(architecture, recipe, found, map_cut, maps="maps" in served.network.output)
+    labels = tuple(
+        replace(label, map_relative_threshold=asked.map_relative_cut_off) if label.localised else label
+        for label in label_specs(architecture, recipe, found, map_cut, maps="maps" in served.network.output)
+    )
     write_evidence(out / "evidence" / f"{recipe.name}.csv", predicted, map_cut)
     summary = _summary(recipe, predicted, text) | {"onnx_difference": difference, "map_cut_off": map_cut}
     summary |= (fitted or {}) | found.as_dict()
@@ -119,6 +123,25 @@ def deliver_gate(
     return _write(architecture, recipe, labels, {"onnx_difference": difference, **summary}, card, out, rule=rule)
 
 
+def deliver_lungs(
+    architecture: Architecture,
+    recipe: Recipe,
+    served: Served,
+    rows: Sequence[LungRow],
+    out: Path,
+    text: CardText,
+) -> ModelSpec:
+    """The same for lung fields, with how well they cover what was drawn and how surely they tell the sides."""
+    difference = _export(recipe, served, out)
+    labels = tuple(
+        LabelSpec(name, LUNG_CODES[name], UNMEASURED_THRESHOLD, localised=True) for name in recipe.data.labels
+    )
+    write_rows(out / "evidence" / f"{recipe.name}.csv", rows)
+    summary = {"folds": recipe.evaluation.folds, "onnx_difference": difference, **lung_figures(rows)}
+    card = lungs_card(architecture, recipe, summary, text.command, text.data)
+    return _write(architecture, recipe, labels, summary, card, out, kind=ModelKind.LUNGS)
+
+
 def _export(recipe: Recipe, served: Served, out: Path) -> float:
     out.mkdir(parents=True, exist_ok=True)
     served.network.save(out / f"{recipe.name}.keras")
@@ -133,6 +156,7 @@ def _write(
     card: str,
     out: Path,
     *,
+    kind: ModelKind | None = None,
     rule: GateSpec | None = None,
     index: Path | None = None,
 ) -> ModelSpec:
@@ -147,7 +171,7 @@ def _write(
         name=recipe.name,
         version=recipe.version,
         title=recipe.title,
-        kind=architecture.kind,
+        kind=kind or architecture.kind,
         file=files[recipe.file],
         digest=digest,
         device_uid=training_uid(digest),

@@ -22,6 +22,7 @@ CREDITS = {
     "cxr": f"{NIH} {RSNA}",
     "nih": NIH,
     "rsna": f"{RSNA} The radiographs are from NIH ChestX-ray14 (NIH Clinical Center).",
+    "lungs": "Radiographs: CC BY 3.0 and 4.0, sources in its index.csv. Lungs drawn by V7 (CC BY 4.0).",
     "siim": "SIIM-ACR Pneumothorax Segmentation Challenge, 2019; its own terms of use hold.",
 }
 """Whom the known layouts' images and labels are from."""
@@ -103,6 +104,38 @@ def gate_card(
         "",
         "Intervals: Wilson. *unchanged* is how the node sees them; *frontal* adds tilt, shift and other tones.",
         "Again from scratch:",
+        "",
+        *_code(command),
+    ]
+    return _card(architecture, recipe, measured, data)
+
+
+def lungs_card(architecture: Architecture, recipe: Recipe, summary: Mapping[str, Any], command: str, data: str) -> str:
+    """Markdown for lung fields; ``summary`` is their evidence file."""
+    shares = {name: _share(Interval(**item)) for name, item in summary.items() if isinstance(item, dict)}
+    how = f"{summary['folds']}-fold cross-validation by patient" if summary["folds"] else "The held-out split"
+    measured = [
+        "## Measured",
+        "",
+        _text(
+            f"{how}, {summary['images']} images of {summary['patients']} patients; a lung that was not found counts as",
+            "Dice 0. The network that ships has learnt from all of them." if summary["folds"] else "Dice 0.",
+            "Intervals: 95 %, bootstrap over patients (Wilson for shares). *Mirrored*: the same images, left and right",
+            "exchanged.",
+        ),
+        "",
+        "| figure | value |",
+        "|---|---|",
+        f"| Dice, both lungs together | {shares['dice']}; 10th percentile {summary['tenth_percentile']:.3f}, "
+        f"lowest {summary['lowest']:.3f} |",
+        f"| Dice, left lung / right lung | {shares['left']} / {shares['right']} |",
+        f"| both lungs found | {shares['found']} |",
+        f"| sides told by the anatomy: rightly / wrongly (else: unsure) | {shares['sides_right']} / "
+        f"{shares['sides_wrong']} |",
+        f"| mirrored image: noticed / taken for a usual one | {shares['mirrored_noticed']} / "
+        f"{shares['mirrored_missed']} |",
+        "",
+        f"Each image: `evidence/{recipe.name}.csv`. Again from scratch:",
         "",
         *_code(command),
     ]

@@ -42,7 +42,9 @@ def predict(
     loader = DataLoader(recipe, unseen, wants, change=False)
     rows: dict[str, list[Array]] = {}
     for index in range(len(loader)):
-        for name, values in _batch(served, loader[index], columns, cuts).items():
+        for name, values in _batch(
+            served, loader[index], columns, cuts, recipe.evaluation.map_relative_cut_off
+        ).items():
             rows.setdefault(name, []).append(values)
         progress("evaluating", index + 1, len(loader))
     label_names = LabelNames(recipe.data.labels, recipe.data.classes)
@@ -60,7 +62,7 @@ def predict(
     )
 
 
-def _batch(served: keras.Model, batch: Batch, columns: Sequence[int], cuts: Array) -> dict[str, Array]:
+def _batch(served: keras.Model, batch: Batch, columns: Sequence[int], cuts: Array, relative: float) -> dict[str, Array]:
     """What is kept of one batch, by the fields of :class:`Predicted`."""
     answer = {name: np.asarray(value, np.float32) for name, value in served.predict_on_batch(batch.pixels).items()}
     found = {"scores": image_scores(answer, len(columns))}
@@ -68,7 +70,7 @@ def _batch(served: keras.Model, batch: Batch, columns: Sequence[int], cuts: Arra
         found["members"] = answer["members"]
     if batch.masks is not None and batch.mask_known is not None:
         truths, known = batch.masks[..., columns] > 0, batch.mask_known[:, columns] > 0
-        pairs = [compare_maps(*row, cuts) for row in zip(answer["maps"], truths, known, strict=True)]
+        pairs = [compare_maps(*row, cuts, relative) for row in zip(answer["maps"], truths, known, strict=True)]
         found["areas"], found["hits"] = (np.stack(parts) for parts in zip(*pairs, strict=True))
     if batch.boxes is not None:
         found["boxes"], found["true_boxes"] = box_rows(answer), batch.boxes
@@ -89,14 +91,19 @@ def image_scores(answer: dict[str, Array], labels: int) -> Array:
     return found
 
 
-def compare_maps(maps: Array, truth: NDArray[np.bool_], known: NDArray[np.bool_], cuts: Array) -> tuple[Array, Array]:
-    """Areas ``[L, cuts, 3]`` and hits ``[L]`` of one image's maps ``[h, w, L]`` with its truth ``[side, side, L]``."""
+def compare_maps(
+    maps: Array, truth: NDArray[np.bool_], known: NDArray[np.bool_], cuts: Array, relative: float = 0.0
+) -> tuple[Array, Array]:
+    """Areas ``[L, cuts, 3]`` and hits ``[L]`` of one image's maps ``[h, w, L]`` with its truth ``[side, side, L]``.
+
+    No cut is lower than the share ``relative`` of a map's own highest value.
+    """
     labels, side = truth.shape[-1], truth.shape[0]
     areas, hits = np.full((labels, len(cuts), 3), np.nan, np.float32), np.full(labels, np.nan, np.float32)
     for label in np.flatnonzero(known):
         place, true = maps[..., label], truth[..., label]
         fine = enlarged(place, side) if place.shape != (side, side) else place
-        marked, both = areas_above(fine, true, cuts)
+        marked, both = areas_above(fine, true, np.maximum(cuts, relative * float(fine.max())))
         areas[label] = np.stack([marked, np.full(len(cuts), true.sum()), both], axis=-1)
         if true.any():
             hits[label] = float(true.ravel()[int(np.argmax(fine))])

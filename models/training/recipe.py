@@ -111,10 +111,12 @@ class Evaluation:
     """How it is measured: where probabilities and maps are cut, and in how many folds (0: on the held-out split).
 
     ``map_cut_off = "best"`` is where masks agree best with those of the readers (mean IoU) on the images measured.
+    ``map_relative_cut_off`` is a share of a map's own highest value: of both cuts the higher counts.
     """
 
     cut_off: Literal["youden"] | float = "youden"
     map_cut_off: Literal["best"] | float = 0.5
+    map_relative_cut_off: float = 0.0
     folds: int = 0
 
 
@@ -132,6 +134,7 @@ class Recipe:
     """One training of an architecture of the catalogue, complete.
 
     ``file`` is what the manifest names: the Keras network with its ONNX export beside it, or the export alone.
+    ``serves = "lungs"``: a segmenter's maps are the lung fields of the pipeline, not findings.
     """
 
     name: str
@@ -145,6 +148,7 @@ class Recipe:
     evaluation: Evaluation = field(default_factory=Evaluation)
     card: Card = field(default_factory=Card)
     file: Literal["keras", "onnx"] = "keras"
+    serves: Literal["findings", "lungs"] = "findings"
 
     @property
     def plan(self) -> Plan:
@@ -194,6 +198,7 @@ def _check(recipe: Recipe) -> None:
         (not 0 < schedule.stopping < 1, "schedule.stopping must lie between 0 and 1"),
         (not 0 < cut < 1, "evaluation.cut_off must be 'youden' or lie between 0 and 1"),
         (not 0 < map_cut < 1, "evaluation.map_cut_off must be 'best' or lie between 0 and 1"),
+        (not 0 <= evaluation.map_relative_cut_off < 1, "evaluation.map_relative_cut_off must lie between 0 and 1"),
         (evaluation.folds < 0 or evaluation.folds == 1, "evaluation.folds must be 0 or at least 2"),
     )
     for mistaken, sentence in wrong:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,10 +23,11 @@ from models.training.datasets import read_dataset as datasets
 from models.training.datasets.layout import Progress
 from models.training.datasets.sample import Dataset, Sample
 from models.training.datasets.split import TRAINING, VALIDATION, by_patient, folds, named
-from models.training.deliver import CardText, Served, deliver, deliver_gate
+from models.training.deliver import CardText, Served, deliver, deliver_gate, deliver_lungs
 from models.training.gate_data import GATE_LABELS, as_served
 from models.training.gate_measure import gate_rule, measure_gate
 from models.training.learn import TrainingData, learn, silent
+from models.training.lung_measure import LABELS, LungRow, keep_rows, kept_rows, measure_lungs
 from models.training.model_card import CREDITS
 from models.training.predict import predict
 from models.training.predicted import Predicted, gathered, keep, kept
@@ -109,12 +110,36 @@ def train(recipe: Recipe, data: Path, out: Path, *, command: str = "", progress:
             if not pixels.exact.only(part):
                 raise TrainingError(f"no image to {what} can be decoded; {out / 'problems.json'} says why")
         run = Run(architecture, recipe, shares, pixels, work, progress)
-        deliver_it = _train_gate if architecture.kind is ModelKind.GATE else _train_finder
-        spec = deliver_it(run, CardText("", command, _about(dataset, recipe)), out)
+        spec = _trainer(architecture, recipe)(run, CardText("", command, _about(dataset, recipe)), out)
     except ValueError as error:
         raise TrainingError(f"{recipe.name}: {error}") from error
     shutil.rmtree(out / WORK)
     return spec
+
+
+def _trainer(architecture: Architecture, recipe: Recipe) -> Callable[[Run, CardText, Path], ModelSpec]:
+    """What is made of a training: lung fields, a gate, or a network that reports findings."""
+    if recipe.serves == "lungs":
+        return _train_lungs
+    return _train_gate if architecture.kind is ModelKind.GATE else _train_finder
+
+
+def _train_lungs(run: Run, text: CardText, out: Path) -> ModelSpec:
+    """The lung fields, measured in folds by patient (on the held-out split where the recipe names no folds)."""
+    recipe, shares = run.recipe, run.shares
+    if run.architecture.kind is not ModelKind.SEGMENTER or set(recipe.data.labels) != set(LABELS):
+        raise TrainingError(f'serves = "lungs" needs a segmenter of {" and ".join(LABELS)}')
+    rows: list[LungRow] = []
+    for part in _fold_shares(run):
+        file = run.work / part.name / "lungs.json"
+        if not file.is_file():
+            network = run.network(part.seen, part.name, part.progress)
+            keep_rows(measure_lungs(network, run.pixels.exact.only(part.unseen), part.name), file)
+        rows += kept_rows(file)
+        keras.utils.clear_session()
+    served = run.network(learners_of(recipe, shares), "final", run.progress)
+    rows = rows or measure_lungs(served, run.pixels.exact.only(shares.unseen), VALIDATION)
+    return deliver_lungs(run.architecture, recipe, Served(served, probe(run.pixels.exact)), rows, out, text)
 
 
 def _train_finder(run: Run, text: CardText, out: Path) -> ModelSpec:
@@ -241,23 +266,40 @@ def decode(recipe: Recipe, shares: Shares, work: Path, progress: Progress) -> tu
 
 def _trained(run: Run) -> tuple[Predicted, keras.Model]:
     """Evidence, and the network that is served."""
-    count, samples = run.recipe.evaluation.folds, (*run.shares.seen, *run.shares.unseen)
     parts = []
-    fold_of = folds(samples, count, run.recipe.schedule.seed) if count else []
-    for fold in range(count):
-        seen = [item for item, place in zip(samples, fold_of, strict=True) if place != fold]
-        unseen = [item for item, place in zip(samples, fold_of, strict=True) if place == fold]
-        parts.append(_fold(run, seen, unseen, f"fold-{fold}", _numbered(run.progress, fold, count)))
+    for fold in _fold_shares(run):
+        parts.append(_fold(run, fold))
         keras.utils.clear_session()
     served = run.network(learners_of(run.recipe, run.shares), "final", run.progress)
     return gathered(parts or [run.predictions(served, run.shares.unseen, VALIDATION, run.progress)]), served
 
 
-def _fold(run: Run, seen: Sequence[Sample], unseen: Sequence[Sample], name: str, progress: Progress) -> Predicted:
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """One fold of a cross-validation: who learns, and who is then measured on."""
+
+    name: str
+    seen: tuple[Sample, ...]
+    unseen: tuple[Sample, ...]
+    progress: Progress
+
+
+def _fold_shares(run: Run) -> Iterator[Fold]:
+    """The folds that the recipe asks for, if any."""
+    count, samples = run.recipe.evaluation.folds, (*run.shares.seen, *run.shares.unseen)
+    fold_of = folds(samples, count, run.recipe.schedule.seed) if count else []
+    for fold in range(count):
+        seen = tuple(item for item, place in zip(samples, fold_of, strict=True) if place != fold)
+        unseen = tuple(item for item, place in zip(samples, fold_of, strict=True) if place == fold)
+        yield Fold(f"fold-{fold}", seen, unseen, _numbered(run.progress, fold, count))
+
+
+def _fold(run: Run, fold: Fold) -> Predicted:
     """What a network that has not seen a fold answers for it; kept, so that it is never made twice."""
-    file = run.work / name / "predicted.npz"
+    file = run.work / fold.name / "predicted.npz"
     if not file.is_file():
-        keep(run.predictions(run.network(seen, name, progress), unseen, name, progress), file)
+        network = run.network(fold.seen, fold.name, fold.progress)
+        keep(run.predictions(network, fold.unseen, fold.name, fold.progress), file)
     return kept(file)
 
 

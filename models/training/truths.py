@@ -58,7 +58,7 @@ def place_known(sample: Sample, label_names: LabelNames) -> Array:
     for label in label_names.labels:
         names = label_names.names(label)
         value, sure = _label(sample, names)
-        marked = [name for name in names if name in sample.runs or name in sample.boxed]
+        marked = [name for name in names if pixels.knows_mask(sample, name)]
         known.append(float(bool(marked) or (sure == 1.0 and value == 0.0)))
     return np.array(known, np.float32)
 
@@ -75,7 +75,7 @@ def masks_of(sample: Sample, label_names: LabelNames, side: int) -> NDArray[np.b
     masks = np.zeros((side, side, len(label_names.labels)), np.bool_)
     for place, label in enumerate(label_names.labels):
         for name in label_names.names(label):
-            if sample.runs.get(name) or any(box.label == name for box in sample.boxes):
+            if sample.runs.get(name) or name in sample.masks or any(box.label == name for box in sample.boxes):
                 masks[..., place] |= pixels.mask(sample, name, side)
     return masks
 

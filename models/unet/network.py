@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from keras import layers, ops
@@ -28,12 +29,33 @@ def border_pixels(size: int, border: float) -> int:
     return round(size * border)
 
 
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Between which strides a U-Net works, and how thick its decoder is.
+
+    ``deepest`` is the coarsest stride of the encoder's features (0: as published, 16 of the plain U-Net and 32 of all
+    others), ``finest`` that of the map, ``decoder`` the share of the decoder's filters.
+    """
+
+    deepest: int = 0
+    finest: int = 1
+    decoder: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.deepest not in (0, 16, 32) or self.finest not in (1, 2, 4) or not 0 < self.decoder <= 4:
+            raise ValueError("deepest must be 16 or 32 (0: as published), finest 1, 2 or 4, decoder above 0, at most 4")
+
+
+PUBLISHED = Shape()
+
+
 def decoder_filters(encoder: str, deepest: int) -> tuple[int, ...]:
     """Filters of the decoder's levels; the plain encoders are mirrored."""
+    levels = deepest.bit_length() - 1
     mirrored = {"plain": PLAIN, "light": LIGHT}
     if encoder in mirrored:
-        return tuple(reversed(mirrored[encoder][: deepest.bit_length() - 1]))
-    return DECODER
+        return tuple(reversed(mirrored[encoder][:levels]))
+    return DECODER[-levels:]
 
 
 def _up(x: Any, skip: Any | None, filters: int, level: int) -> Any:
@@ -45,13 +67,15 @@ def _up(x: Any, skip: Any | None, filters: int, level: int) -> Any:
     return convolve_normalise_relu(x, filters, 3, f"up{level}_conv2")
 
 
-def decode(features: dict[int, Any], encoder: str, width: float) -> Any:
-    """Features at the encoder's input resolution. The published U-Net goes down to stride 16, all others to 32."""
-    deepest = 16 if encoder == "plain" else 32
+def decode(features: dict[int, Any], encoder: str, width: float, shape: Shape = PUBLISHED) -> Any:
+    """Features at the stride that ``shape`` names: at first the encoder's input resolution."""
+    deepest = shape.deepest or (16 if encoder == "plain" else 32)
     x, stride = features[deepest], deepest
     for level, filters in enumerate(decoder_filters(encoder, deepest), start=1):
+        if stride == shape.finest:
+            break
         stride //= 2
-        x = _up(x, features.get(stride), scaled(filters, width), level)
+        x = _up(x, features.get(stride), scaled(filters, width * shape.decoder), level)
     return x
 
 
@@ -74,10 +98,19 @@ def unframed(logits: Any, inner: int, border: int) -> Any:
     return logits
 
 
-def map_logits(image: Any, encoder: str, labels: int, *, width: float, initial: str, border: int) -> Any:
-    """Logits ``[n, size, size, labels]`` of an image ``[n, size, size, 1]`` in ``[0, 1]``."""
+def map_logits(
+    image: Any, encoder: str, labels: int, *, width: float, initial: str, border: int, shape: Shape = PUBLISHED
+) -> Any:
+    """Logits ``[n, size / finest, size / finest, labels]`` of an image ``[n, size, size, 1]`` in ``[0, 1]``.
+
+    Raises:
+        ValueError: a coarse map of an image that has a border or is no multiple of :data:`STEP`.
+    """
     shown, inner = framed(image, border)
+    if shape.finest > 1 and int(shown.shape[1]) != int(image.shape[1]):
+        raise ValueError(f"finest = {shape.finest} needs border = 0 and a size that is a multiple of {STEP}")
     features = encode(encoder, shown, width, initial)
-    x = decode(features, encoder, width)
+    x = decode(features, encoder, width, shape)
     logits = layers.Conv2D(labels, 3, padding="same", dtype="float32", name="places")(x)
-    return layers.Identity(dtype="float32", name="map_logits")(unframed(logits, inner, border))
+    whole = logits if shape.finest > 1 else unframed(logits, inner, border)
+    return layers.Identity(dtype="float32", name="map_logits")(whole)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from models.contract import Mask
-from models.localise import mask_from_map, paste_boxes, paste_masks, without_specks
+from models.localise import MapCut, mask_from_map, paste_boxes, paste_masks, region_masks, without_specks
 from models.radiograph.geometry import Letterbox
 
 
@@ -55,7 +55,7 @@ def test_a_map_becomes_a_mask_where_it_is_high() -> None:
     network = np.zeros((64, 64), np.float32)
     network[10:30, 20:40] = 0.9
     network[50, 50] = 1.0
-    place = mask_from_map(network, letterbox, 0.5, 5e-3)
+    place = mask_from_map(network, letterbox, MapCut(0.5, minimum_fraction=5e-3))
     assert place.mask is not None
     rows, columns = np.nonzero(place.mask)
     expected = [*letterbox.to_source(20, 10), *letterbox.to_source(40, 30)]
@@ -64,8 +64,34 @@ def test_a_map_becomes_a_mask_where_it_is_high() -> None:
     assert place.heat_map.shape == (64, 48)
 
 
+def test_the_foot_of_a_high_peak_is_cut_off_and_a_low_map_keeps_the_flat_cut() -> None:
+    letterbox = Letterbox(64, 64, 64, 64)
+    peak = np.full((64, 64), 0.05, np.float32)
+    peak[10:40, 10:40], peak[20:30, 20:30] = 0.3, 0.9
+    flat, relative = MapCut(0.1), MapCut(0.1, 0.4)
+    assert flat.mask(peak, letterbox).sum() == 900
+    assert relative.mask(peak, letterbox).sum() == 100
+    np.testing.assert_array_equal(flat.mask(peak / 5, letterbox), relative.mask(peak / 5, letterbox))
+
+
+def test_what_lies_beside_the_image_does_not_raise_the_cut() -> None:
+    letterbox = Letterbox(64, 32, 64, 64)
+    network = np.zeros((64, 64), np.float32)
+    network[20:30, 20:30], network[:, :8] = 0.3, 1.0  # the bar on the left of the image
+    assert MapCut(0.1, 0.4).mask(network, letterbox).sum() == 100
+
+
+def test_regions_come_apart_largest_first() -> None:
+    mask = np.zeros((9, 9), np.bool_)
+    mask[0:2, 0:2] = mask[4:8, 4:8] = mask[8, 8] = True
+    regions = region_masks(mask)
+    assert [int(region.sum()) for region in regions] == [17, 4]
+    np.testing.assert_array_equal(regions[0] | regions[1], mask)
+    assert region_masks(np.zeros((3, 3), np.bool_)) == ()
+
+
 def test_a_low_map_is_no_mask() -> None:
-    place = mask_from_map(np.full((8, 8), 0.4, np.float32), Letterbox(100, 100, 64, 64), 0.5, 1e-3)
+    place = mask_from_map(np.full((8, 8), 0.4, np.float32), Letterbox(100, 100, 64, 64), MapCut(0.5))
     assert place.mask is None
     assert place.heat_map is not None
 
@@ -84,10 +110,10 @@ def test_a_detector_s_mask_is_what_its_map_has_inside_its_boxes() -> None:
     network_map[10:20, 10:20] = 0.9
     network_map[30:40, 30:40] = 0.9  # of a detection that was too improbable to be a box
     boxes = paste_boxes(np.array([[8, 8, 18, 22]], np.float32), np.array([0.7], np.float32), letterbox, 0.5)
-    place = paste_masks(network_map, boxes, letterbox, 0.5, 1e-4)
+    place = paste_masks(network_map, boxes, letterbox, MapCut(0.5))
     assert place.boxes == boxes
     assert place.mask is not None
     rows, columns = np.nonzero(place.mask)
     assert (rows.min(), rows.max() + 1, columns.min(), columns.max() + 1) == (40, 80, 40, 72)
     assert place.heat_map is not None
-    assert paste_masks(network_map * 0.1, boxes, letterbox, 0.5, 1e-4).mask is None
+    assert paste_masks(network_map * 0.1, boxes, letterbox, MapCut(0.5)).mask is None

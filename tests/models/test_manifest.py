@@ -56,6 +56,7 @@ MISTAKES = [
     ('file = "tiny.onnx"', 'file = "tiny.onnx"\ncard = "gone.md"', "there is no file"),
     ('device_uid = "2.25.1234567890"', 'device_uid = "2.25.01"', "'device_uid' must be a UID"),
     ('device_uid = "2.25.1234567890"', f'device_uid = "2.25.{"1" * 60}"', "65 characters"),
+    ("map_threshold = 0.6", "map_threshold = 0.6\nmap_relative_threshold = 1", "between 0 and 1"),
     ("height = 32", "height = 0", "'height' must be a whole number from 16"),
     ("height = 32", "height = 32.5", "'height' must be a whole number"),
     ("height = 32", "height = true", "'height' must be a whole number"),

@@ -51,7 +51,8 @@ def specs(draw: st.DrawFn) -> ModelSpec:
             name,
             Code("1", "99TEST", name),
             draw(fractions),
-            localised=draw(st.booleans()),
+            localised=(shown := draw(st.booleans())),
+            map_relative_threshold=draw(st.sampled_from([0.0, 0.375])) if shown else 0.0,
             mode=draw(st.sampled_from(Mode)),
             evidence=draw(
                 st.none() | st.just(Evidence(40, 0.75, 0.5, 0.875)) | st.just(Evidence(40, 0.75, 0.5, 0.875, 0.625))

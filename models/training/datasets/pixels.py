@@ -18,6 +18,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from models.contract import InputSpec, Mask, ModelInput, Pixels
+from models.localise import region_masks
 from models.radiograph.codestream import jpeg_header
 from models.radiograph.contrast import prepare
 from models.radiograph.decode import UnreadablePixels, read_file
@@ -25,7 +26,7 @@ from models.radiograph.geometry import Letterbox
 from models.radiograph.reading import pixel_aspect_of, read_model_input
 from models.training.datasets import rle
 from models.training.datasets.layout import PICTURES
-from models.training.datasets.sample import Sample
+from models.training.datasets.sample import DrawnMask, Sample
 
 Equalisation = Literal["none", "histogram", "clahe"]
 NetworkBox = tuple[str, float, float, float, float]
@@ -71,23 +72,25 @@ def letterbox(sample: Sample, size: int) -> Letterbox:
 
 
 def knows_mask(sample: Sample, label: str) -> bool:
-    """Whether every pixel of a finding is known: from run-length rows, or at least from boxes."""
-    return label in sample.runs or label in sample.boxed
+    """Whether every pixel of a finding is known: from a mask or run-length rows, or at least from boxes."""
+    return label in sample.runs or label in sample.boxed or label in sample.masks
 
 
 def mask(sample: Sample, label: str, size: int) -> Mask:
     """The pixels of a finding ``bool[size, size]`` in the letterbox: those that it covers by half or more.
 
-    Run-length rows come first; where there are only boxes, they are filled.
+    A drawn mask comes first, then run-length rows; where there are only boxes, they are filled.
 
     Raises:
-        KeyError: neither is known of this finding.
-        UnreadableImage: the file says no size.
+        KeyError: nothing of that is known of this finding.
+        UnreadableImage: the file says no size, or the mask cannot be read.
         RleError: a row is no run-length code of the mask's grid.
     """
     if not knows_mask(sample, label):
         raise KeyError(f"nothing says where {label} is in {sample.name}")
     place = letterbox(sample, size)
+    if label in sample.masks:
+        return _resampled(_drawn(sample.masks[label]), place)
     if label in sample.runs:
         return _resampled(rle.decode_all(sample.runs[label]), place)
     drawn = np.zeros((size, size), dtype=np.bool_)
@@ -107,8 +110,8 @@ def source_mask(sample: Sample, label: str, rows: int, columns: int) -> Mask:
     """
     if not knows_mask(sample, label):
         raise KeyError(f"nothing says where {label} is in {sample.name}")
-    if label in sample.runs:
-        whole = rle.decode_all(sample.runs[label])
+    if label in sample.runs or label in sample.masks:
+        whole = _drawn(sample.masks[label]) if label in sample.masks else rle.decode_all(sample.runs[label])
         if whole.shape == (rows, columns):
             return whole
         return np.asarray(Image.fromarray(whole).resize((columns, rows), Image.Resampling.NEAREST))
@@ -136,6 +139,25 @@ def _boxes(sample: Sample, place: Letterbox) -> list[NetworkBox]:
         right, bottom = place.to_network((box.x + box.width) * place.columns, (box.y + box.height) * place.rows)
         found.append((box.label, left, top, right, bottom))
     return found
+
+
+def _drawn(mask: DrawnMask) -> Mask:
+    """A mask file's white pixels, or one region of them.
+
+    Raises:
+        UnreadableImage: it is no picture, or has no such region.
+    """
+    try:
+        with Image.open(mask.file) as opened:
+            whole: Mask = np.asarray(opened.convert("L")) >= 128
+    except (OSError, UnidentifiedImageError) as error:
+        raise UnreadableImage(f"its mask {mask.file.name} cannot be read: {error}") from error
+    if mask.region is None:
+        return whole
+    regions = sorted(region_masks(whole), key=lambda region: float(np.nonzero(region)[1].mean()))
+    if mask.region >= len(regions):
+        raise UnreadableImage(f"its mask {mask.file.name} has {len(regions)} regions, too few")
+    return regions[mask.region]
 
 
 def _resampled(whole: Mask, place: Letterbox) -> Mask:

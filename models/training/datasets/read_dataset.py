@@ -8,13 +8,14 @@ from pathlib import Path
 from models.training.datasets.cxr import CXR
 from models.training.datasets.folders import FOLDERS, read_folders
 from models.training.datasets.layout import Layout, Progress
+from models.training.datasets.lungs import LUNGS
 from models.training.datasets.nih import NIH
 from models.training.datasets.rsna import RSNA
 from models.training.datasets.sample import Dataset, DatasetError
 from models.training.datasets.siim import SIIM
 
 AUTO = "auto"
-LAYOUTS: tuple[Layout, ...] = (CXR, SIIM, RSNA, NIH, FOLDERS)
+LAYOUTS: tuple[Layout, ...] = (CXR, SIIM, RSNA, NIH, LUNGS, FOLDERS)
 """In the order in which they are tried."""
 
 

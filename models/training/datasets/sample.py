@@ -35,6 +35,17 @@ class MarkedBox:
 
 
 @dataclass(frozen=True, slots=True)
+class DrawnMask:
+    """A picture file of what a reader drew, white on black, at the image's own shape.
+
+    ``region`` is the number of one of its connected regions, counted by their middles from the left (None: all).
+    """
+
+    file: Path
+    region: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """A radiograph that a network can learn from or be analysed by.
 
@@ -42,6 +53,7 @@ class Sample:
     for a soft label) for each finding that is known; what is missing there is not known. ``weak`` holds what a recipe
     may learn in their place. ``runs`` are run-length rows by finding in the data set's own code
     (:mod:`models.training.datasets.rle`); a finding with an empty tuple is known to have no pixel.
+    ``masks`` are drawn masks by finding.
     ``boxed`` names the findings for which ``boxes`` are complete, also where there is none.
     ``aspect`` is the detector's width by height where the stored image was squeezed to a square.
     """
@@ -53,6 +65,7 @@ class Sample:
     labels: Mapping[str, float] = field(default_factory=dict)
     weak: Mapping[str, Weak] = field(default_factory=dict)
     runs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    masks: Mapping[str, DrawnMask] = field(default_factory=dict)
     boxes: tuple[MarkedBox, ...] = ()
     boxed: frozenset[str] = frozenset()
     age: int | None = None

@@ -103,6 +103,14 @@ def test_figures_follow_from_the_kept_predictions(shared_data: Path) -> None:
         assert scaling.slope == pytest.approx(summary["calibration"][label]["slope"], rel=0.02)
 
 
+def test_the_opacity_map_is_cut_as_the_recipe_says() -> None:
+    spec = read_manifest(BUNDLED / "chest-classifier.toml")
+    recipe = read_recipe(RECIPES / "bundled-classifier.toml")
+    outlined = [label for label in spec.labels if label.localised]
+    assert [label.name for label in outlined] == ["lung_opacity"]
+    assert outlined[0].map_relative_threshold == recipe.evaluation.map_relative_cut_off > 0
+
+
 def test_no_patient_sits_in_two_folds() -> None:
     said = read_predictions(BUNDLED / "evidence" / "chest-classifier.csv")
     folds: dict[str, set[str]] = {}

@@ -218,6 +218,9 @@ def test_maps_are_compared_by_hand() -> None:
     maps[1, 0:4, 0] = (0.6, 0.9, 0.7, 0.2)
     areas, hits = compare_maps(maps, truth, np.array([True, False]), np.array([0.5, 0.8], np.float32))
     np.testing.assert_array_equal(areas[0], [[3, 4, 2], [1, 4, 1]])
+    high = float(maps[..., 0].max())
+    raised, _ = compare_maps(maps, truth, np.array([True, False]), np.array([0.5, 0.8], np.float32), 0.8 / high)
+    np.testing.assert_array_equal(raised[0], [[1, 4, 1], [1, 4, 1]])
     assert hits[0] == 1.0
     assert np.isnan(areas[1]).all()
     assert np.isnan(hits[1])

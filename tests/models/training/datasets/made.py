@@ -85,3 +85,21 @@ def nih(folder: Path, rows: list[tuple[str, str, str]], images: list[str]) -> Pa
     for number, name in enumerate(images):
         write_png(folder / "images_001" / "images" / name, gradient(seed=number))
     return folder
+
+
+def two_lungs(*, left_only: bool = False) -> Grey:
+    """A mask of 40 x 32 pixels with a region on either side of the picture (or the one on its left alone)."""
+    drawn = np.zeros((40, 32), np.uint8)
+    drawn[8:30, 4:13] = 255
+    if not left_only:
+        drawn[6:32, 19:29] = 255
+    return drawn
+
+
+def lungs(folder: Path, rows: list[tuple[str, str]]) -> Path:
+    """``rows`` are images and their patients."""
+    write_rows(folder / "index.csv", ["image", "mask", "patient_id"], [[image, image, who] for image, who in rows])
+    for image, _ in rows:
+        write_png(folder / "images" / image, gradient(40, 32))
+        write_png(folder / "masks" / image, two_lungs())
+    return folder

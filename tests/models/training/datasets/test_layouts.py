@@ -235,12 +235,33 @@ def test_ages(text: str, years: int | None) -> None:
     assert age_in_years(text) == years
 
 
+def test_drawn_lungs_are_told_apart_by_where_they_lie(tmp_path: Path) -> None:
+    folder = made.lungs(tmp_path, [("a.png", "1"), ("b.png", "2"), ("c.png", "")])
+    (folder / "masks" / "b.png").unlink()
+    data = read_dataset.read(folder)
+    assert [sample.name for sample in data.samples] == ["a.png"]
+    assert dict(data.problems) == {"b.png": "the mask file is missing", "c.png": "patient is empty"}
+    left, right = (pixels.mask(data.samples[0], label, 64) for label in ("left_lung", "right_lung"))
+    # The patient's right lung is on the left of the picture.
+    assert np.nonzero(right)[1].max() < 32 < np.nonzero(left)[1].min()
+    assert pixels.source_mask(data.samples[0], "left_lung", 40, 32).shape == (40, 32)
+
+
+def test_a_mask_of_one_lung_only_is_a_problem(tmp_path: Path) -> None:
+    folder = made.lungs(tmp_path, [("a.png", "1")])
+    made.write_png(folder / "masks" / "a.png", made.two_lungs(left_only=True))
+    sample = read_dataset.read(folder).samples[0]
+    with pytest.raises(pixels.UnreadableImage, match="1 regions"):
+        pixels.mask(sample, "left_lung", 64)
+
+
 def test_every_sample_of_a_layout_loads(tmp_path: Path) -> None:
     folders = [
         write_drawn(tmp_path / "cxr", 2),
         made.siim(tmp_path / "siim", [("1.2", "-1")], {"1.2": "a"}),
         made.rsna(tmp_path / "rsna", [["a", "", "", "", "", 0]], [("a", "Normal")], ["a"]),
         made.nih(tmp_path / "nih", [("a.png", "Mass", "1")], ["a.png"]),
+        made.lungs(tmp_path / "lungs", [("a.png", "1")]),
         made.write_png(tmp_path / "f" / "a" / "1.png", made.gradient()).parents[1],
     ]
     made.write_png(tmp_path / "f" / "b" / "2.png", made.gradient(seed=5))

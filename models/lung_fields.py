@@ -1,0 +1,142 @@
+"""Where both lungs are: what the lung-field network's maps say, and what follows for a finding's mask.
+
+The two lungs are found by where they lie in the picture. What anatomy says about sides (the heart, the aortic arch) is
+only ever a witness against the header, never its replacement: see :mod:`workers.laterality`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from models.contract import Hanging, LungInvolvement, LungShare, Mask, Pixels, Zone
+from models.localise import region_masks
+from models.radiograph.geometry import Letterbox
+
+CUT = 0.5
+LEAST_LUNG = 0.02
+"""Share of the image that each lung fills at least; less is no lung, or a chest of which hardly anything is shown."""
+LEAST_RATIO = 0.25
+"""The smaller lung is at least this share of the larger: one that is white throughout may not be found."""
+MARGIN = 0.025
+"""By which share of the map's width a lung is widened before masks are clipped to it: the pleura counts as lung."""
+SURE = 0.3
+"""By how much the two lungs' mean share of *left* differs at least where anatomy is believed about the hanging."""
+LEAST_ZONE = 0.15
+"""A finding is in a zone where at least this share of what it covers of the lung lies."""
+LEAST_SHARE = 0.002
+"""A finding is in a lung of which it covers at least this share."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LungFields:
+    """Both lungs as ``bool[h, w]`` over the network's input: the one on the left of the picture, the one on its right.
+
+    ``hanging`` is which way round the chest looks by its anatomy; ``letterbox`` says where the image lies.
+    """
+
+    lungs: tuple[Mask, Mask]
+    hanging: Hanging
+    letterbox: Letterbox
+
+    def widened(self) -> tuple[Mask, Mask]:
+        """Both lungs with a margin, which never meet: what is near both is in neither, unless it is lung itself."""
+        first, second = self.lungs
+        wide_first, wide_second = _dilated(first), _dilated(second)
+        return first | (wide_first & ~_grown(wide_second)), second | (wide_second & ~_grown(wide_first))
+
+    def on_source(self, lung: Mask) -> Mask:
+        """A lung of the network's grid in source pixels."""
+        return self.letterbox.mask_to_source(lung.astype(np.float32), CUT)
+
+    def clipped(self, mask: Mask) -> Mask:
+        """What of a mask ``bool[rows, columns]`` lies in the widened lungs; the two parts do not touch."""
+        first, second = (self.on_source(lung) for lung in self.widened())
+        clipped: Mask = mask & (first ^ second)
+        return clipped
+
+    def involvement(self, mask: Mask) -> LungInvolvement:
+        """How much of each lung a mask covers, and in which zones."""
+        small = self.letterbox.forward(mask.astype(np.float32))
+        height, width = self.lungs[0].shape
+        coarse = np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BOX)) >= CUT
+        shares = [_share(coarse, lung, wide) for lung, wide in zip(self.lungs, self.widened(), strict=True)]
+        return LungInvolvement(shares[0], shares[1], self.hanging)
+
+
+def lung_fields(maps: Pixels, letterbox: Letterbox) -> LungFields | None:
+    """Both lungs from maps ``float32[h, w, 2]`` (of the patient's left and right lung); None where two are not found.
+
+    Where a lung is, is said by both maps together; which of the two it is, by their difference. A network that does not
+    know the side of a lung therefore still finds it.
+    """
+    left, right = maps[..., 0], maps[..., 1]
+    lung = (np.minimum(left + right, 1.0) >= CUT) & _shown(letterbox, left.shape)
+    regions = region_masks(lung)[:2]
+    if len(regions) < 2 or regions[1].sum() < LEAST_LUNG * _shown(letterbox, left.shape).sum():
+        return None
+    if regions[1].sum() < LEAST_RATIO * regions[0].sum():
+        return None
+    first, second = sorted(regions, key=lambda region: float(np.nonzero(region)[1].mean()))
+    if not _side_by_side(first, second):
+        return None
+    towards = [float(left[region].sum() / (left[region] + right[region]).sum()) for region in (first, second)]
+    return LungFields((_filled(first), _filled(second)), _hanging(*towards), letterbox)
+
+
+def _hanging(first: float, second: float) -> Hanging:
+    """From the mean share of *left* in the lung on the left of the picture, and in that on its right."""
+    if abs(second - first) < SURE:
+        return Hanging.UNSURE
+    return Hanging.USUAL if second > first else Hanging.MIRRORED
+
+
+def _side_by_side(first: Mask, second: Mask) -> bool:
+    """Whether the middle of the picture between two regions is in neither: not one above the other, not nested."""
+    rows = [np.flatnonzero(region.any(axis=1)) for region in (first, second)]
+    overlap = min(rows[0][-1], rows[1][-1]) - max(rows[0][0], rows[1][0])
+    return bool(overlap > 0.5 * min(rows[0][-1] - rows[0][0], rows[1][-1] - rows[1][0]))
+
+
+def _shown(letterbox: Letterbox, shape: tuple[int, ...]) -> Mask:
+    """Which places of a map lie on the image and not on the bars round it."""
+    height, width = shape[0], shape[1]
+    across, down = width / letterbox.width, height / letterbox.height
+    shown = np.zeros((height, width), np.bool_)
+    rows = slice(round(letterbox.top * down), round((letterbox.top + letterbox.image_height) * down))
+    shown[rows, round(letterbox.left * across) : round((letterbox.left + letterbox.image_width) * across)] = True
+    return shown
+
+
+def _filled(region: Mask) -> Mask:
+    """A region without the holes inside: what is not reached from the edge of the picture."""
+    padded = np.pad(~region, 1, constant_values=True)
+    outside = region_masks(padded)
+    return np.asarray(~next(part for part in outside if part[0, 0])[1:-1, 1:-1])
+
+
+def _dilated(lung: Mask) -> Mask:
+    """A lung widened by :data:`MARGIN` of the map's width."""
+    return _grown(lung, max(1, round(MARGIN * lung.shape[1])))
+
+
+def _grown(mask: Mask, by: int = 1) -> Mask:
+    """A mask widened by some places in all directions."""
+    picture = Image.fromarray(mask.astype(np.uint8))
+    return np.asarray(picture.filter(ImageFilter.MaxFilter(2 * by + 1))).astype(np.bool_)
+
+
+def _share(marked: Mask, lung: Mask, wide: Mask) -> LungShare:
+    """How much of a lung is marked, and in which thirds of its height what is marked lies, the margin included."""
+    share = float((marked & lung).sum() / lung.sum())
+    inside = marked & wide
+    if share < LEAST_SHARE or not inside.any():
+        return LungShare(share, ())
+    rows = np.flatnonzero(lung.any(axis=1))
+    edges = np.linspace(rows[0], rows[-1] + 1, 4)[1:3]
+    place = np.searchsorted(edges, np.nonzero(inside)[0] + 0.5)
+    counts = np.bincount(place, minlength=3)
+    zones = [zone for zone, count in zip(Zone, counts, strict=True) if count >= LEAST_ZONE * counts.sum()]
+    return LungShare(share, tuple(zones))
