@@ -6,16 +6,15 @@ because viewers cannot draw a segment without them (docs/dicom-conformance.md, d
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Items
+from collections.abc import Sequence
 
+import highdicom as hd
 import numpy as np
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence
-from pydicom.uid import SegmentationStorage
 
-from models.contract import Mask
 from workers.results import codes
-from workers.results.amend import decimal
+from workers.results.amend import amend, concept, header_of
 from workers.results.codes import code_sequence
 from workers.results.encoder import Analysis
 from workers.results.finding_text import (
@@ -26,15 +25,7 @@ from workers.results.finding_text import (
     spacing_of,
     statements,
 )
-from workers.results.header import (
-    RESEARCH_USE,
-    copy_valid,
-    finish,
-    is_valid,
-    long_string,
-    new_object,
-    reference,
-)
+from workers.results.header import RESEARCH_USE, copy_valid, is_valid, long_string
 
 KIND = "seg"
 BODY_PART = "CHEST"
@@ -43,59 +34,46 @@ know a part as unpaired requires a laterality."""
 
 # Recommended colours, CIELab (L*, a*, b*): distinct from each other and from the greys of a radiograph.
 _COLOURS = ((60.0, 60.0, 40.0), (75.0, -5.0, 70.0), (70.0, -45.0, 30.0), (65.0, 10.0, -45.0), (60.0, 55.0, -35.0))
-# Viewers assume this for a source without Image Orientation (Patient), and draw nothing with any other value.
-_PLANE_ORIENTATION = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0]
 
 
 def encode(analysis: Analysis) -> Dataset | None:
     """Make the SEG, or None if no reportable finding has a mask."""
-    shown = [statement for statement in statements(analysis) if statement.segment is not None]
+    shown = [statement for statement in statements(analysis) if statement.mask is not None]
     if not shown:
         return None
-    made = new_object(analysis, KIND, SegmentationStorage, "SEG")
-    _set_image(analysis, made)
-    made.SegmentSequence = Sequence([_segment(analysis, statement) for statement in shown])
-    _set_frames(analysis, made, shown)
-    _set_references(analysis, made)
+    header = header_of(analysis, KIND)
+    built = hd.seg.Segmentation(
+        source_images=[header.image(analysis.prediction.shape, nominal_spacing(analysis))],
+        pixel_array=_planes(shown),
+        segmentation_type="BINARY",
+        segment_descriptions=[_segment(analysis, statement) for statement in shown],
+        content_label="PLEURA_FINDINGS",
+        content_description=RESEARCH_USE,
+        content_creator_name="Pleura^",
+        omit_empty_frames=False,
+        **header.arguments(),
+    )
+    _name_the_segment_of_each_frame(built)
+    built.BodyPartExamined = BODY_PART
+    built.PatientOrientation = _orientation_values(analysis.source)
+    _set_lossy(analysis.source, built)
+    return amend(built, header)
+
+
+def _planes(shown: Sequence[Statement]) -> NDArray[np.bool_]:
+    """The masks as ``bool[1, rows, columns, segments]``: one plane, as highdicom wants it."""
     masks = [statement.mask for statement in shown if statement.mask is not None]
-    made.SegmentsOverlap = "YES" if _overlap(masks) else "NO"
-    made.NumberOfFrames = len(masks)
-    made.add_new("PixelData", "OB", pack(masks))
-    return finish(made, analysis.source)
+    return np.moveaxis(np.stack(masks), 0, -1)[np.newaxis]
 
 
-def pack(masks: Items[Mask]) -> bytes:
-    """Pixel Data with one bit per pixel (PS3.5 8.1.1, D): frames without gaps, least significant bit first."""
-    if len(masks) == 1:
-        bits = np.packbits(masks[0], axis=None, bitorder="little").tobytes()
-    else:
-        bits = np.packbits(np.concatenate([mask.ravel() for mask in masks]), bitorder="little").tobytes()
-    return bits + b"\0" * (len(bits) % 2)
-
-
-def _overlap(masks: Items[Mask]) -> bool:
-    taken = masks[0]
-    for mask in masks[1:]:
-        if bool((taken & mask).any()):
-            return True
-        taken = taken | mask
-    return False
-
-
-def _set_image(analysis: Analysis, made: Dataset) -> None:
-    rows, columns = analysis.prediction.shape
-    made.ImageType = ["DERIVED", "PRIMARY"]
-    made.BodyPartExamined = BODY_PART
-    made.SamplesPerPixel = 1
-    made.PhotometricInterpretation = "MONOCHROME2"
-    made.Rows, made.Columns = rows, columns
-    made.BitsAllocated, made.BitsStored, made.HighBit, made.PixelRepresentation = 1, 1, 0, 0
-    made.SegmentationType = "BINARY"
-    made.ContentLabel = "PLEURA_FINDINGS"
-    made.ContentDescription = RESEARCH_USE
-    made.ContentCreatorName = "Pleura^"
-    made.PatientOrientation = _orientation_values(analysis.source)
-    _set_lossy(analysis.source, made)
+def _name_the_segment_of_each_frame(built: Dataset) -> None:
+    """Move the Segment Identification of a single segment from the shared groups, where highdicom puts it, to the
+    frame, where each reader of ours looks (OHIF, dwv, dcmqi)."""
+    shared = built.SharedFunctionalGroupsSequence[0]
+    if "SegmentIdentificationSequence" in shared:
+        (frame,) = built.PerFrameFunctionalGroupsSequence
+        frame.add(shared["SegmentIdentificationSequence"])
+        del shared.SegmentIdentificationSequence
 
 
 def _orientation_values(source: Dataset) -> list[str] | str:
@@ -105,50 +83,50 @@ def _orientation_values(source: Dataset) -> list[str] | str:
     return ""
 
 
-def _set_lossy(source: Dataset, made: Dataset) -> None:
+def _set_lossy(source: Dataset, built: Dataset) -> None:
     """A mask from a lossy image is lossy itself (PS3.3 C.7.6.1.1.5); ratio and method are the source's."""
-    made.LossyImageCompression = "01" if source.get("LossyImageCompression") == "01" else "00"
-    if made.LossyImageCompression == "01":
-        copy_valid(source, made, ("LossyImageCompressionRatio", "LossyImageCompressionMethod"))
+    built.LossyImageCompression = "01" if source.get("LossyImageCompression") == "01" else "00"
+    if built.LossyImageCompression == "01":
+        copy_valid(source, built, ("LossyImageCompressionRatio", "LossyImageCompressionMethod"))
 
 
-def _segment(analysis: Analysis, statement: Statement) -> Dataset:
-    finding, model = statement.finding, statement.model
-    item = Dataset()
-    item.SegmentNumber = statement.segment
-    item.SegmentLabel = long_string(statement.label)
-    item.SegmentDescription = (
-        f"Probability {finding.probability:.3f}. {area_remark(spacing_of(analysis))} {RESEARCH_USE}"
+def _segment(analysis: Analysis, statement: Statement) -> hd.seg.SegmentDescription:
+    finding, number = statement.finding, statement.segment or 1
+    segment = hd.seg.SegmentDescription(
+        segment_number=number,
+        segment_label=long_string(statement.label),
+        segmented_property_category=concept(codes.MORPHOLOGICALLY_ABNORMAL),
+        segmented_property_type=concept(finding.code),
+        algorithm_type="AUTOMATIC",
+        algorithm_identification=_algorithm(statement),
+        tracking_uid=statement.tracking_uid,
+        tracking_id=statement.label,
+        anatomic_regions=[_region(analysis, statement)],
+        display_color=hd.color.CIELabColor(*_COLOURS[(number - 1) % len(_COLOURS)]),
     )
-    item.SegmentAlgorithmType = "AUTOMATIC"
-    item.SegmentAlgorithmName = long_string(model.title if model is not None else finding.model)
-    item.SegmentationAlgorithmIdentificationSequence = Sequence([_algorithm(statement)])
-    item.SegmentedPropertyCategoryCodeSequence = code_sequence(codes.MORPHOLOGICALLY_ABNORMAL)
-    item.SegmentedPropertyTypeCodeSequence = code_sequence(finding.code)
-    item.AnatomicRegionSequence = code_sequence(finding.site or codes.CHEST)
-    side = side_code(analysis, finding)
+    remark = area_remark(spacing_of(analysis))
+    segment.SegmentDescription = f"Probability {finding.probability:.3f}. {remark} {RESEARCH_USE}"
+    return segment
+
+
+def _region(analysis: Analysis, statement: Statement) -> hd.sr.CodedConcept:
+    region = concept(statement.finding.site or codes.CHEST)
+    side = side_code(analysis, statement.finding)
     if side is not None:
-        item.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = code_sequence(side)
-    item.TrackingID = statement.label
-    item.TrackingUID = statement.tracking_uid
-    item.RecommendedDisplayCIELabValue = _colour((statement.segment or 1) - 1)
-    return item
+        region.AnatomicRegionModifierSequence = code_sequence(side)
+    return region
 
 
-def _algorithm(statement: Statement) -> Dataset:
-    finding, model = statement.finding, statement.model
-    item = Dataset()
-    item.AlgorithmFamilyCodeSequence = code_sequence(codes.ARTIFICIAL_INTELLIGENCE)
-    item.AlgorithmName = long_string(model.title if model is not None else finding.model)
-    item.AlgorithmVersion = long_string(model.version) if model is not None else "unknown"
-    item.AlgorithmParameters = algorithm_parameters(finding)
-    return item
-
-
-def _colour(index: int) -> list[int]:
-    """PS3.3 C.10.7.1.1: L* of 0 to 100 and a*, b* of -128 to 127, each spread over 16 bits."""
-    lightness, a, b = _COLOURS[index % len(_COLOURS)]
-    return [round(lightness / 100 * 65535), round((a + 128) / 255 * 65535), round((b + 128) / 255 * 65535)]
+def _algorithm(statement: Statement) -> hd.AlgorithmIdentificationSequence:
+    model = statement.model
+    sequence = hd.AlgorithmIdentificationSequence(
+        name=long_string(model.title if model is not None else statement.finding.model),
+        family=concept(codes.ARTIFICIAL_INTELLIGENCE),
+        version=long_string(model.version) if model is not None else "unknown",
+    )
+    # A sentence, the same as in the report, and not the pairs of name=value that highdicom writes.
+    sequence[0].AlgorithmParameters = algorithm_parameters(statement.finding)
+    return sequence
 
 
 def nominal_spacing(analysis: Analysis) -> tuple[float, float]:
@@ -158,67 +136,3 @@ def nominal_spacing(analysis: Analysis) -> tuple[float, float]:
         return spacing.row, spacing.column
     aspect = analysis.model_input.pixel_aspect if analysis.model_input is not None else 1.0
     return (aspect if aspect > 0 else 1.0), 1.0
-
-
-def _set_frames(analysis: Analysis, made: Dataset, shown: Items[Statement]) -> None:
-    organization = analysis.identity.uid(KIND, "dimension-organization")
-    made.DimensionOrganizationSequence = Sequence([Dataset()])
-    made.DimensionOrganizationSequence[0].DimensionOrganizationUID = organization
-    made.DimensionIndexSequence = Sequence(
-        [
-            _dimension(organization, 0x0062000B, 0x0062000A, "Segment Number"),
-            _dimension(organization, 0x00200032, 0x00209113, "Image Position (Patient)"),
-        ]
-    )
-    made.SharedFunctionalGroupsSequence = Sequence([_shared_groups(analysis)])
-    made.PerFrameFunctionalGroupsSequence = Sequence([_frame_groups(analysis, item.segment or 1) for item in shown])
-
-
-def _dimension(organization: str, pointer: int, group: int, label: str) -> Dataset:
-    item = Dataset()
-    item.DimensionOrganizationUID = organization
-    item.DimensionIndexPointer = pointer
-    item.FunctionalGroupPointer = group
-    item.DimensionDescriptionLabel = label
-    return item
-
-
-def _shared_groups(analysis: Analysis) -> Dataset:
-    row, column = nominal_spacing(analysis)
-    measures = Dataset()
-    measures.PixelSpacing = [decimal(row), decimal(column)]
-    measures.SliceThickness = "1"
-    measures.SpacingBetweenSlices = "1"
-    orientation = Dataset()
-    orientation.ImageOrientationPatient = _PLANE_ORIENTATION
-    groups = Dataset()
-    groups.PixelMeasuresSequence = Sequence([measures])
-    groups.PlaneOrientationSequence = Sequence([orientation])
-    return groups
-
-
-def _frame_groups(analysis: Analysis, segment: int) -> Dataset:
-    source = reference(analysis.source)
-    source.PurposeOfReferenceCodeSequence = code_sequence(codes.SOURCE_IMAGE_FOR_PROCESSING)
-    source.SpatialLocationsPreserved = "YES"
-    derivation = Dataset()
-    derivation.DerivationCodeSequence = code_sequence(codes.SEGMENTATION_DERIVATION)
-    derivation.SourceImageSequence = Sequence([source])
-    content, position, identification = Dataset(), Dataset(), Dataset()
-    content.DimensionIndexValues = [segment, 1]
-    position.ImagePositionPatient = [0.0, 0.0, 0.0]
-    identification.ReferencedSegmentNumber = segment
-    groups = Dataset()
-    groups.DerivationImageSequence = Sequence([derivation])
-    groups.FrameContentSequence = Sequence([content])
-    groups.PlanePositionSequence = Sequence([position])
-    groups.SegmentIdentificationSequence = Sequence([identification])
-    return groups
-
-
-def _set_references(analysis: Analysis, made: Dataset) -> None:
-    """Common Instance Reference (PS3.3 C.12.2): the source is the only referenced instance."""
-    series = Dataset()
-    series.SeriesInstanceUID = analysis.source.SeriesInstanceUID
-    series.ReferencedInstanceSequence = Sequence([reference(analysis.source)])
-    made.ReferencedSeriesSequence = Sequence([series])
