@@ -330,6 +330,21 @@ def is_valid(element: DataElement) -> bool:
     return True
 
 
+def orientation_values(source: Dataset) -> list[str] | str:
+    """Patient Orientation of an object on the grid of ``source`` (PS3.3 C.7.6.1.1.1); empty if it is unknown."""
+    value = source.get("PatientOrientation")
+    if value and not isinstance(value, str) and len(value) == 2 and is_valid(source["PatientOrientation"]):
+        return [str(direction) for direction in value]
+    return ""
+
+
+def set_lossy(source: Dataset, made: Dataset) -> None:
+    """What is made from a lossy image is lossy itself (PS3.3 C.7.6.1.1.5); ratio and method are the source's."""
+    made.LossyImageCompression = "01" if source.get("LossyImageCompression") == "01" else "00"
+    if made.LossyImageCompression == "01":
+        copy_valid(source, made, ("LossyImageCompressionRatio", "LossyImageCompressionMethod"))
+
+
 def local_time(source: Dataset, moment: datetime) -> datetime:
     """``moment`` in the time zone that the source declares (PS3.3 C.12.1), else unchanged."""
     offset = str(source.get("TimezoneOffsetFromUTC") or "").strip()

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from textwrap import wrap
 
+import highdicom as hd
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
-from pydicom.uid import SecondaryCaptureImageStorage
 
 from models.contract import ModelInput
 from workers.results import codes
+from workers.results.amend import amend, header_of
 from workers.results.codes import code_sequence
 from workers.results.encoder import Analysis
 from workers.results.finding_text import Statement, statements
-from workers.results.header import copy_valid, finish, new_object, reference
+from workers.results.header import copy_valid, orientation_values, reference, set_lossy
 from workers.results.headline import NOT_NEGATIVE, sentence_of
 from workers.results.outline import Points, box_outline, outlines
 from workers.results.segmentation import BODY_PART, nominal_spacing
@@ -29,6 +30,8 @@ KIND = "sc"
 LONGEST_SIDE, SHORTEST_LONG_SIDE = 1536, 768
 _BANNER = "Pleura AI - research use, not for diagnosis"
 _LINE_COLOURS = ((255, 96, 64), (255, 208, 0), (64, 224, 128), (96, 160, 255), (240, 112, 255))
+# highdicom demands one that is complete; that of the source, which may be unknown, replaces it.
+_ANY_ORIENTATION = ("L", "F")
 _BAND, _TEXT, _WARNING = (24, 24, 24), (235, 235, 235), (255, 208, 0)
 
 
@@ -40,26 +43,29 @@ def encode(analysis: Analysis) -> Dataset | None:
     picture = _picture(analysis)
     if picture is None:
         return None
-    pixels = np.asarray(picture)
-    made = new_object(analysis, KIND, SecondaryCaptureImageStorage, "OT")
-    made.ConversionType = "WSD"
-    made.ImageType = ["DERIVED", "SECONDARY"]
-    made.BodyPartExamined = BODY_PART
+    header = header_of(analysis, KIND)
+    built = hd.sc.SCImage(
+        pixel_array=np.asarray(picture),
+        photometric_interpretation="RGB",
+        bits_allocated=8,
+        coordinate_system="PATIENT",
+        patient_orientation=_ANY_ORIENTATION,
+        study_instance_uid=analysis.source.StudyInstanceUID,
+        **header.arguments(),
+    )
+    built.ConversionType = "WSD"
+    built.ImageType = ["DERIVED", "SECONDARY"]
+    built.BodyPartExamined = BODY_PART
     # The band does not name the patient; whether the image does is known only from the source.
-    copy_valid(analysis.source, made, ("BurnedInAnnotation", "PatientOrientation"))
-    made.setdefault("PatientOrientation", "")
-    made.DerivationDescription = _BANNER
-    made.LossyImageCompression = "01" if analysis.source.get("LossyImageCompression") == "01" else "00"
+    copy_valid(analysis.source, built, ("BurnedInAnnotation",))
+    built.PatientOrientation = orientation_values(analysis.source)
+    built.DerivationDescription = _BANNER
+    set_lossy(analysis.source, built)
     source = reference(analysis.source)
     source.PurposeOfReferenceCodeSequence = code_sequence(codes.SOURCE_IMAGE_FOR_PROCESSING)
     source.SpatialLocationsPreserved = "NO"
-    made.SourceImageSequence = Sequence([source])
-    made.SamplesPerPixel, made.PhotometricInterpretation, made.PlanarConfiguration = 3, "RGB", 0
-    made.Rows, made.Columns = pixels.shape[0], pixels.shape[1]
-    made.BitsAllocated, made.BitsStored, made.HighBit, made.PixelRepresentation = 8, 8, 7, 0
-    data = pixels.tobytes()
-    made.add_new("PixelData", "OB", data + b"\0" * (len(data) % 2))
-    return finish(made, analysis.source)
+    built.SourceImageSequence = Sequence([source])
+    return amend(built, header)
 
 
 def _picture(analysis: Analysis) -> Image.Image | None:

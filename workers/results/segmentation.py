@@ -25,7 +25,7 @@ from workers.results.finding_text import (
     spacing_of,
     statements,
 )
-from workers.results.header import RESEARCH_USE, copy_valid, is_valid, long_string
+from workers.results.header import RESEARCH_USE, long_string, orientation_values, set_lossy
 
 KIND = "seg"
 BODY_PART = "CHEST"
@@ -55,8 +55,8 @@ def encode(analysis: Analysis) -> Dataset | None:
     )
     _name_the_segment_of_each_frame(built)
     built.BodyPartExamined = BODY_PART
-    built.PatientOrientation = _orientation_values(analysis.source)
-    _set_lossy(analysis.source, built)
+    built.PatientOrientation = orientation_values(analysis.source)
+    set_lossy(analysis.source, built)
     return amend(built, header)
 
 
@@ -74,20 +74,6 @@ def _name_the_segment_of_each_frame(built: Dataset) -> None:
         (frame,) = built.PerFrameFunctionalGroupsSequence
         frame.add(shared["SegmentIdentificationSequence"])
         del shared.SegmentIdentificationSequence
-
-
-def _orientation_values(source: Dataset) -> list[str] | str:
-    value = source.get("PatientOrientation")
-    if value and not isinstance(value, str) and len(value) == 2 and is_valid(source["PatientOrientation"]):
-        return [str(direction) for direction in value]
-    return ""
-
-
-def _set_lossy(source: Dataset, built: Dataset) -> None:
-    """A mask from a lossy image is lossy itself (PS3.3 C.7.6.1.1.5); ratio and method are the source's."""
-    built.LossyImageCompression = "01" if source.get("LossyImageCompression") == "01" else "00"
-    if built.LossyImageCompression == "01":
-        copy_valid(source, built, ("LossyImageCompressionRatio", "LossyImageCompressionMethod"))
 
 
 def _segment(analysis: Analysis, statement: Statement) -> hd.seg.SegmentDescription:
