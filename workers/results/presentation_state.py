@@ -6,22 +6,22 @@ modality transformation, window, shutter and polarity.
 
 from __future__ import annotations
 
+import highdicom as hd
+import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
-from pydicom.uid import GrayscaleSoftcopyPresentationStateStorage
 
 from models.radiograph.grayscale import has_plausible_rescale, is_inverted, keeps_its_descriptor, numbers
-from workers.results.amend import decimal
+from workers.results.amend import amend, decimal, header_of
 from workers.results.encoder import Analysis
 from workers.results.finding_text import Statement, spacing_of, statements
-from workers.results.header import RESEARCH_USE, copy_together, copy_valid, finish, new_object, reference
+from workers.results.header import RESEARCH_USE, copy_together, copy_valid, reference
 from workers.results.outline import Points
 from workers.results.secondary_capture import shown_outlines
 from workers.results.segmentation import BODY_PART
 from workers.results.shutter import shutter_attributes
 
 KIND = "gsps"
-_LAYER = "PLEURA"
 _RESCALE = ("RescaleIntercept", "RescaleSlope")
 _WINDOW = ("WindowCenter", "WindowWidth")
 _WINDOW_OPTIONS = ("WindowCenterWidthExplanation", "VOILUTFunction")
@@ -33,49 +33,47 @@ def encode(analysis: Analysis) -> Dataset | None:
     drawn = [(item, points) for item, points in drawn if points]
     if not drawn:
         return None
-    made = new_object(analysis, KIND, GrayscaleSoftcopyPresentationStateStorage, "PR")
-    made.BodyPartExamined = BODY_PART
-    made.ContentLabel = "PLEURA_OUTLINES"
-    made.ContentDescription = RESEARCH_USE
-    made.ContentCreatorName = "Pleura^"
-    made.PresentationCreationDate, made.PresentationCreationTime = made.ContentDate, made.ContentTime
-    del made.ContentDate, made.ContentTime
-    _set_relationship(analysis, made)
-    _set_grey(analysis.source, made)
-    _set_displayed_area(analysis, made)
-    made.GraphicAnnotationSequence = Sequence([_annotation(analysis, item, points) for item, points in drawn])
-    layer = Dataset()
-    layer.GraphicLayer, layer.GraphicLayerOrder = _LAYER, 1
-    layer.GraphicLayerDescription = RESEARCH_USE
-    made.GraphicLayerSequence = Sequence([layer])
-    return finish(made, analysis.source)
+    header = header_of(analysis, KIND)
+    image = header.image(analysis.prediction.shape)
+    layer = hd.pr.GraphicLayer("PLEURA", order=1, description=RESEARCH_USE)
+    built = hd.pr.GrayscaleSoftcopyPresentationState(
+        referenced_images=[image],
+        content_label="PLEURA_OUTLINES",
+        content_description=RESEARCH_USE,
+        content_creator_name="Pleura^",
+        graphic_annotations=[_annotation(item, points, image, layer) for item, points in drawn],
+        graphic_layers=[layer],
+        **header.arguments(),
+    )
+    built.BodyPartExamined = BODY_PART
+    _set_grey(analysis.source, built)
+    _set_pixel_shape(analysis, built.DisplayedAreaSelectionSequence[0])
+    return amend(built, header)
 
 
-def _set_relationship(analysis: Analysis, made: Dataset) -> None:
-    series = Dataset()
-    series.SeriesInstanceUID = analysis.source.SeriesInstanceUID
-    series.ReferencedImageSequence = Sequence([reference(analysis.source)])
-    made.ReferencedSeriesSequence = Sequence([series])
-
-
-def _set_grey(source: Dataset, made: Dataset) -> None:
+def _set_grey(source: Dataset, built: Dataset) -> None:
     """Copy the grayscale pipeline of the source (PS3.4 N.2).
+
+    By hand: highdicom has no shutter, refuses tables of 10 to 14 bits and with a negative first value, and makes of one
+    window explanation a list of its letters.
 
     MONOCHROME1 becomes an inverse presentation LUT shape, because a presentation state overrides the image's own.
     """
     if source.get("ModalityLUTSequence"):
-        copy_valid(source, made, ("ModalityLUTSequence",) if _matches_descriptor(source, "ModalityLUTSequence") else ())
-    elif has_plausible_rescale(source) and copy_together(source, made, _RESCALE):
-        made.RescaleType = "US"
-        copy_valid(source, made, ("RescaleType",))
+        copy_valid(
+            source, built, ("ModalityLUTSequence",) if _matches_descriptor(source, "ModalityLUTSequence") else ()
+        )
+    elif has_plausible_rescale(source) and copy_together(source, built, _RESCALE):
+        built.RescaleType = "US"
+        copy_valid(source, built, ("RescaleType",))
     voi = _voi(source)
     if len(voi):
         voi.ReferencedImageSequence = Sequence([reference(source)])
-        made.SoftcopyVOILUTSequence = Sequence([voi])
-    if copy_together(source, made, shutter_attributes(source)):
-        made.ShutterPresentationValue = 0
-        copy_valid(source, made, ("ShutterPresentationValue",))
-    made.PresentationLUTShape = "INVERSE" if is_inverted(source) else "IDENTITY"
+        built.SoftcopyVOILUTSequence = Sequence([voi])
+    if copy_together(source, built, shutter_attributes(source)):
+        built.ShutterPresentationValue = 0
+        copy_valid(source, built, ("ShutterPresentationValue",))
+    built.PresentationLUTShape = "INVERSE" if is_inverted(source) else "IDENTITY"
 
 
 def _voi(source: Dataset) -> Dataset:
@@ -97,48 +95,35 @@ def _matches_descriptor(source: Dataset, keyword: str) -> bool:
     return all(keeps_its_descriptor(item, source) for item in source[keyword].value)
 
 
-def _set_displayed_area(analysis: Analysis, made: Dataset) -> None:
-    rows, columns = analysis.prediction.shape
-    area = Dataset()
-    area.ReferencedImageSequence = Sequence([reference(analysis.source)])
-    area.DisplayedAreaTopLeftHandCorner = [1, 1]
-    area.DisplayedAreaBottomRightHandCorner = [columns, rows]
-    area.PresentationSizeMode = "SCALE TO FIT"
+def _set_pixel_shape(analysis: Analysis, area: Dataset) -> None:
+    """The size of a pixel, or its shape if the spacing is unknown (PS3.3 C.10.4).
+
+    highdicom takes pixels as square, and names the origin of a tiled matrix, which a radiograph has not.
+    """
+    del area.PixelOriginInterpretation
     spacing = spacing_of(analysis)
-    aspect = analysis.model_input.pixel_aspect if analysis.model_input is not None else 1.0
     if spacing is not None:
+        del area.PresentationPixelAspectRatio
         area.PresentationPixelSpacing = [decimal(spacing.row), decimal(spacing.column)]
-    else:
-        area.PresentationPixelAspectRatio = [round(1000 * aspect), 1000] if aspect != 1 else [1, 1]
-    made.DisplayedAreaSelectionSequence = Sequence([area])
+    elif analysis.model_input is not None and analysis.model_input.pixel_aspect != 1:
+        area.PresentationPixelAspectRatio = [round(1000 * analysis.model_input.pixel_aspect), 1000]
 
 
-def _annotation(analysis: Analysis, statement: Statement, drawn: list[Points]) -> Dataset:
+def _annotation(
+    statement: Statement, drawn: list[Points], image: Dataset, layer: hd.pr.GraphicLayer
+) -> hd.pr.GraphicAnnotation:
     """Outlines and label of one finding, in pixel coordinates of edges, not centres (PS3.3 C.10.5.1.2)."""
-    item = Dataset()
-    item.ReferencedImageSequence = Sequence([reference(analysis.source)])
-    item.GraphicLayer = _LAYER
-    item.TextObjectSequence = Sequence([_text(statement, drawn[0])])
-    item.GraphicObjectSequence = Sequence([_graphic(points) for points in drawn])
-    return item
-
-
-def _graphic(points: Points) -> Dataset:
-    item = Dataset()
-    item.GraphicAnnotationUnits = "PIXEL"
-    item.GraphicDimensions = 2
-    item.NumberOfGraphicPoints = len(points)
-    item.GraphicData = [float(value) for value in points.ravel()]
-    item.GraphicType = "POLYLINE"
-    item.GraphicFilled = "N"
-    return item
-
-
-def _text(statement: Statement, points: Points) -> Dataset:
-    top = points[points[:, 1].argmin()]
-    item = Dataset()
-    item.AnchorPointAnnotationUnits = "PIXEL"
-    item.UnformattedTextValue = f"{statement.label} {statement.finding.probability:.2f} - research use"
-    item.AnchorPoint = [float(top[0]), float(top[1])]
-    item.AnchorPointVisibility = "Y"
-    return item
+    # A detector may place a box partly outside of the image.
+    inside = [np.clip(points, 0, [image.Columns, image.Rows]) for points in drawn]
+    top = inside[0][inside[0][:, 1].argmin()]
+    label = hd.pr.TextObject(
+        f"{statement.label} {statement.finding.probability:.2f} - research use",
+        units="PIXEL",
+        anchor_point=(float(top[0]), float(top[1])),
+    )
+    return hd.pr.GraphicAnnotation(
+        [image],
+        layer,
+        graphic_objects=[hd.pr.GraphicObject("POLYLINE", points, units="PIXEL") for points in inside],
+        text_objects=[label],
+    )
