@@ -26,7 +26,6 @@ from workers.durable_files import write_durably
 from workers.job_outcome import as_file
 from workers.results.encoder import Equipment
 from workers.results.patient import with_patient
-from workers.results.rejection_note import encode_note
 from workers.source_image import read_header
 
 log = logging.getLogger(__name__)
@@ -71,6 +70,9 @@ class RejectionNotes:
         return with_patient(header, patient_of(detail, instance))
 
     def _send(self, detail: StudyDetail, source: Dataset, group: Sequence[StaleObject], now: datetime) -> None:
+        # Pages and terminal read of this module what a person has to remove: they are spared highdicom.
+        from workers.results.rejection_note import encode_note
+
         made = encode_note(
             source,
             group,

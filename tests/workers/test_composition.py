@@ -69,9 +69,10 @@ def test_a_model_that_nobody_has_is_told() -> None:
         active_pipeline_digest(Settings(models=Models(active=("none",))))
 
 
-def test_the_listener_s_view_of_the_pipeline_loads_no_network() -> None:
+@pytest.mark.parametrize("module", ["workers.pipeline_digest", "node.dicom.storage_scp", "node.web.app"])
+def test_listener_and_pages_load_no_network_and_no_encoder(module: str) -> None:
     code = (
-        "import sys, workers.pipeline_digest; "
+        f"import sys, {module}; "
         "sys.exit(' '.join(m for m in ('onnxruntime', 'tensorflow', 'keras', 'highdicom') if m in sys.modules) or 0)"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -37,8 +37,8 @@ def _of(module: str) -> Encoder:
 
 
 ENCODERS: tuple[EncoderEntry, ...] = (
-    EncoderEntry("seg", 2, _of("segmentation")),
+    EncoderEntry("seg", 3, _of("segmentation")),
     EncoderEntry("sr", 3, _of("structured_report")),
-    EncoderEntry("sc", 2, _of("secondary_capture")),
-    EncoderEntry("gsps", 2, _of("presentation_state")),
+    EncoderEntry("sc", 3, _of("secondary_capture")),
+    EncoderEntry("gsps", 3, _of("presentation_state")),
 )

@@ -9,18 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+import highdicom as hd
 from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence as Items
-from pydicom.uid import KeyObjectSelectionDocumentStorage
+from pydicom.sr.codedict import codes as known
 
 from db.records import FOR_QUALITY, NOTE, StaleObject
 from models.contract import Code
 from workers.results import codes
-from workers.results.content_items import CONTAINS, HAS_CONCEPT_MOD, coded, composite, container, image, text
+from workers.results.amend import Header, amend, concept, stand_in
 from workers.results.encoder import Equipment
-from workers.results.header import SERIES_DESCRIPTIONS, SERIES_OFFSETS, finish, start_object
+from workers.results.header import SERIES_DESCRIPTIONS, SERIES_OFFSETS
 from workers.results.identity import derive_uid
-from workers.results.structured_report import hierarchy, observer, set_root
 from workers.results.summary import is_image
 
 TITLES = {
@@ -48,50 +47,57 @@ def encode_note(
     first = stale[0]
     uids = sorted(one.sop_instance_uid for one in stale)
     parts = (NOTE, str(source.StudyInstanceUID), first.destination, first.code, *uids)
-    made = start_object(
-        source,
-        equipment,
-        (),
+    header = Header(
+        source=source,
+        equipment=equipment,
+        models=(),
         created_at=created_at,
-        sop_class_uid=KeyObjectSelectionDocumentStorage,
         sop_instance_uid=derive_uid(uid_root, *parts),
         series_instance_uid=derive_uid(uid_root, "series", *parts),
         series_number=series_number_base + SERIES_OFFSETS[NOTE],
         series_description=SERIES_DESCRIPTIONS[NOTE],
-        modality="KO",
     )
-    made.ReferencedPerformedProcedureStepSequence = Items()
-    references = [_instance(one) for one in stale]
-    made.CurrentRequestedProcedureEvidenceSequence = hierarchy(str(source.StudyInstanceUID), references)
-    set_root(made, _root(stale, references, equipment, uid_root))
-    return finish(made, source)
+    rejected = [_rejected(one, str(source.StudyInstanceUID)) for one in stale]
+    content = _content(stale, rejected, equipment, uid_root)
+    return amend(hd.ko.KeyObjectSelectionDocument(rejected, content, **header.arguments()), header)
 
 
-def _root(stale: Sequence[StaleObject], references: Sequence[Dataset], equipment: Equipment, uid_root: str) -> Dataset:
-    code = stale[0].code
-    modifier = [coded(codes.DOCUMENT_TITLE_MODIFIER, codes.OTHER_FAILURE, HAS_CONCEPT_MOD)]
-    return container(
-        TITLES[code],
-        [
-            *(modifier if code == FOR_QUALITY else ()),
-            coded(codes.LANGUAGE, codes.ENGLISH, HAS_CONCEPT_MOD),
-            *observer(equipment, uid_root),
-            text(codes.KEY_OBJECT_DESCRIPTION, " ".join(dict.fromkeys(one.reason for one in stale)), CONTAINS),
-            *(_referenced(item) for item in references),
-        ],
-        template="2010",
+def _content(
+    stale: Sequence[StaleObject], rejected: Sequence[Dataset], equipment: Equipment, uid_root: str
+) -> hd.ko.KeyObjectSelection:
+    """TID 2010 with the modifier of a title and the language, for which highdicom's class has no arguments."""
+    title = stale[0].code
+    content = hd.ko.KeyObjectSelection(
+        document_title=concept(TITLES[title]),
+        referenced_objects=rejected,
+        observer_device_context=_observer(equipment, uid_root),
+        description=" ".join(dict.fromkeys(one.reason for one in stale)),
     )
+    before = [(codes.DOCUMENT_TITLE_MODIFIER, codes.OTHER_FAILURE)] if title == FOR_QUALITY else []
+    before.append((codes.LANGUAGE, codes.ENGLISH))
+    content[0].ContentSequence = [
+        *(hd.sr.CodeContentItem(concept(name), concept(value), "HAS CONCEPT MOD") for name, value in before),
+        *content[0].ContentSequence,
+    ]
+    return content
 
 
-def _referenced(item: Dataset) -> Dataset:
-    """A reference of TID 2010, which has no concept name."""
-    if is_image(item.SOPClassUID):
-        return image(item)
-    return composite(item.SOPClassUID, item.SOPInstanceUID, None)
+def _observer(equipment: Equipment, uid_root: str) -> hd.sr.ObserverContext:
+    """TID 1004: a device observer. Its UID is that of the node, the same as in all its reports."""
+    maker = (equipment.manufacturer, equipment.manufacturer_model_name)
+    device = hd.sr.DeviceObserverIdentifyingAttributes(
+        uid=derive_uid(uid_root, "device", *maker, equipment.device_serial_number),
+        name=equipment.station_name,
+        manufacturer_name=equipment.manufacturer,
+        model_name=equipment.manufacturer_model_name,
+        serial_number=equipment.device_serial_number,
+    )
+    return hd.sr.ObserverContext(known.DCM.Device, device)
 
 
-def _instance(one: StaleObject) -> Dataset:
-    made = Dataset()
-    made.SOPClassUID, made.SOPInstanceUID = one.sop_class_uid, one.sop_instance_uid
-    made.SeriesInstanceUID = one.series_instance_uid
-    return made
+def _rejected(one: StaleObject, study_instance_uid: str) -> Dataset:
+    """A rejected object for highdicom, which refers to what has a size as an image and to the rest as a composite."""
+    referenced = Dataset()
+    referenced.SOPClassUID, referenced.SOPInstanceUID = one.sop_class_uid, one.sop_instance_uid
+    referenced.SeriesInstanceUID = one.series_instance_uid
+    return stand_in(referenced, study_instance_uid, shape=(1, 1) if is_image(one.sop_class_uid) else None)
