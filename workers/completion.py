@@ -25,7 +25,7 @@ from db.records import (
 from models.contract import Code
 from models.gate import NotAnalysedCode
 from workers.laterality import LEFT, RIGHT
-from workers.results.summary import KIND, ImageAccount, Reference, StudyAccount, SummaryFinding, is_image
+from workers.results.study_account import KIND, ImageAccount, Reference, StudyAccount, SummaryFinding, is_image
 
 # A study of which nothing was analysed has a report instead of a summary (workers.not_analysed).
 _STUDY_REPORTS = (KIND, "sr")

@@ -23,7 +23,8 @@ from workers.results.encoder import Equipment
 from workers.results.encoders import ENCODERS
 from workers.results.identity import Identity
 from workers.results.patient import with_patient
-from workers.results.summary import KIND, encode_summary, study_identity
+from workers.results.study_account import KIND, study_identity
+from workers.results.summary import encode_summary
 from workers.source_image import read_header
 
 log = logging.getLogger(__name__)

@@ -30,7 +30,7 @@ from tests.workers.harness import CR, radiograph
 from workers.completion import account_of, analysed_instance, latest_summary, needs_summary
 from workers.job_outcome import EncodedResult
 from workers.results.encoder import Equipment
-from workers.results.summary import ImageAccount, Reference, SummaryFinding
+from workers.results.study_account import ImageAccount, Reference, SummaryFinding
 from workers.study_summary import Summariser
 from workers.triage import decide
 

@@ -18,7 +18,7 @@ from models.radiograph.attributes import UnreadableText, is_readable
 from models.radiograph.decode import UnreadablePixels
 from tests.workers.harness import radiograph
 from workers.results.codes import PLAIN_CHEST_RADIOGRAPH
-from workers.results.structured_report import procedure_code
+from workers.results.report_document import procedure_code
 from workers.source_image import HEADER, read_header, read_source, sound_header
 
 ROOM = Path(workers.__file__).parent

@@ -1,116 +1,91 @@
-"""Content items of a Structured Report (PS3.3 C.17.3), one small function for each value type."""
+"""What the content of our reports and notes shares (PS3.16): highdicom's classes, made of our own values."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
-from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence
+from highdicom.sr import (
+    CodeContentItem,
+    CompositeContentItem,
+    ContainerContentItem,
+    DeviceObserverIdentifyingAttributes,
+    ImageContentItem,
+    Measurement,
+    ObserverContext,
+    QualitativeEvaluation,
+    RelationshipTypeValues,
+    TextContentItem,
+)
+from pydicom.sr.codedict import codes as standard
 
 from models.contract import Code
-from workers.results.codes import code_sequence
-from workers.results.header import reference
-from workers.results.outline import Points
+from workers.results import codes
+from workers.results.amend import concept
+from workers.results.encoder import Equipment
+from workers.results.identity import derive_uid
+from workers.results.study_account import Reference
 
-CONTAINS = "CONTAINS"
-HAS_OBS_CONTEXT = "HAS OBS CONTEXT"
-HAS_CONCEPT_MOD = "HAS CONCEPT MOD"
-HAS_ACQ_CONTEXT = "HAS ACQ CONTEXT"
-SELECTED_FROM = "SELECTED FROM"
-
-
-def _item(value_type: str, name: Code | None, relationship: str) -> Dataset:
-    item = Dataset()
-    if relationship:
-        item.RelationshipType = relationship
-    item.ValueType = value_type
-    if name is not None:
-        item.ConceptNameCodeSequence = code_sequence(name)
-    return item
+CONTAINS = RelationshipTypeValues.CONTAINS
+_MODALITIES = {
+    "CR": standard.cid29.ComputedRadiography,
+    "DX": standard.cid29.DigitalRadiography,
+    "RG": standard.cid29.RadiographicImaging,
+}
 
 
-def with_children(item: Dataset, children: Iterable[Dataset]) -> Dataset:
-    """Give ``item`` its children; an item without children has no Content Sequence."""
-    listed = list(children)
-    if listed:
-        item.ContentSequence = Sequence(listed)
-    return item
+def evaluation(question: Code, answer: Code) -> QualitativeEvaluation:
+    """A coded answer to a coded question."""
+    return QualitativeEvaluation(concept(question), concept(answer))
 
 
-def container(name: Code, children: Iterable[Dataset], *, template: str = "", relationship: str = CONTAINS) -> Dataset:
-    """CONTAINER; ``template`` is the identifier of its DCMR template."""
-    item = _item("CONTAINER", name, relationship)
-    item.ContinuityOfContent = "SEPARATE"
-    if template:
-        applied = Dataset()
-        applied.MappingResource = "DCMR"
-        applied.TemplateIdentifier = template
-        item.ContentTemplateSequence = Sequence([applied])
-    return with_children(item, children)
+def measurement(name: Code, value: float, unit: Code) -> Measurement:
+    """TID 300: a number with its unit."""
+    return Measurement(concept(name), value, concept(unit))
 
 
-def coded(name: Code, value: Code, relationship: str = CONTAINS, children: Iterable[Dataset] = ()) -> Dataset:
-    """CODE: a name and its coded value."""
-    item = _item("CODE", name, relationship)
-    item.ConceptCodeSequence = code_sequence(value)
-    return with_children(item, children)
+def with_comment(group: Any, *remarks: str) -> Any:
+    """A group of TID 1410 or 1501 with a comment. The templates are extensible; highdicom's classes take no text."""
+    text = " ".join(filter(None, remarks))
+    group[0].ContentSequence.append(TextContentItem(concept(codes.COMMENT), text, CONTAINS))
+    return group
 
 
-def text(name: Code, value: str, relationship: str = CONTAINS) -> Dataset:
-    """TEXT."""
-    item = _item("TEXT", name, relationship)
-    item.TextValue = value
-    return item
+def composite(referenced: Reference, name: Code) -> CompositeContentItem:
+    """A reference to an instance that is not an image."""
+    return CompositeContentItem(concept(name), referenced.sop_class_uid, referenced.sop_instance_uid, CONTAINS)
 
 
-def uid_reference(name: Code, value: str, relationship: str = HAS_OBS_CONTEXT) -> Dataset:
-    """UIDREF."""
-    item = _item("UIDREF", name, relationship)
-    item.UID = value
-    return item
+def observer(equipment: Equipment, uid_root: str) -> ObserverContext:
+    """TID 1004: a device observer. Its UID is that of the node, the same in all its reports."""
+    maker = (equipment.manufacturer, equipment.manufacturer_model_name)
+    device = DeviceObserverIdentifyingAttributes(
+        uid=derive_uid(uid_root, "device", *maker, equipment.device_serial_number),
+        name=equipment.station_name,
+        manufacturer_name=equipment.manufacturer,
+        model_name=equipment.manufacturer_model_name,
+        serial_number=equipment.device_serial_number,
+    )
+    return ObserverContext(standard.DCM.Device, device)
 
 
-def number(name: Code, value: float, unit: Code, children: Iterable[Dataset] = ()) -> Dataset:
-    """NUM: a measured value with its unit (PS3.3 C.18.1), the exact value beside its decimal string."""
-    measured = Dataset()
-    measured.NumericValue = f"{value:.10g}"
-    measured.FloatingPointValue = float(value)
-    measured.MeasurementUnitsCodeSequence = code_sequence(unit)
-    item = _item("NUM", name, CONTAINS)
-    item.MeasuredValueSequence = Sequence([measured])
-    return with_children(item, children)
+def image_library(images: Iterable[Reference], modality: str) -> ContainerContentItem:
+    """TID 1600 with the analysed images and their modality, where that is known.
+
+    Not by highdicom's ``ImageLibrary``: it wants rows, columns, orientation and detector spacing of every image, which
+    odd radiographs lack and a summary does not know, and it takes a radiograph in a Secondary Capture for none.
+    """
+    group = ContainerContentItem(standard.DCM.ImageLibraryGroup, relationship_type=CONTAINS)
+    group.ContentSequence = [_library_entry(image, modality) for image in images]
+    library = ContainerContentItem(standard.DCM.ImageLibrary, template_id="1600", relationship_type=CONTAINS)
+    library.ContentSequence = [group]
+    return library
 
 
-def image(
-    instance: Dataset,
-    name: Code | None = None,
-    relationship: str = CONTAINS,
-    *,
-    frame: int | None = None,
-    children: Iterable[Dataset] = (),
-) -> Dataset:
-    """IMAGE: a reference to an instance, or to one frame of it (a frame of a SEG determines its segment)."""
-    referenced = reference(instance)
-    if frame is not None:
-        referenced.ReferencedFrameNumber = frame
-    item = _item("IMAGE", name, relationship)
-    item.ReferencedSOPSequence = Sequence([referenced])
-    return with_children(item, children)
-
-
-def composite(sop_class_uid: str, sop_instance_uid: str, name: Code | None, relationship: str = CONTAINS) -> Dataset:
-    """COMPOSITE: a reference to an instance that is not an image."""
-    referenced = Dataset()
-    referenced.ReferencedSOPClassUID = sop_class_uid
-    referenced.ReferencedSOPInstanceUID = sop_instance_uid
-    item = _item("COMPOSITE", name, relationship)
-    item.ReferencedSOPSequence = Sequence([referenced])
-    return item
-
-
-def polyline(name: Code, points: Points, source: Dataset) -> Dataset:
-    """SCOORD with a closed polyline on ``source`` (PS3.3 C.18.6): ``points [n, 2]`` as (column, row), last = first."""
-    item = _item("SCOORD", name, CONTAINS)
-    item.GraphicType = "POLYLINE"
-    item.GraphicData = [float(value) for value in points.ravel()]
-    return with_children(item, [image(source, relationship=SELECTED_FROM)])
+def _library_entry(image: Reference, modality: str) -> ImageContentItem:
+    uids = (image.sop_class_uid, image.sop_instance_uid)
+    entry = ImageContentItem(concept(codes.SOURCE), *uids, relationship_type=CONTAINS)
+    if modality in _MODALITIES:
+        context = RelationshipTypeValues.HAS_ACQ_CONTEXT
+        entry.ContentSequence = [CodeContentItem(standard.DCM.Modality, _MODALITIES[modality], context)]
+    return entry

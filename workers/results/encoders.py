@@ -38,7 +38,7 @@ def _of(module: str) -> Encoder:
 
 ENCODERS: tuple[EncoderEntry, ...] = (
     EncoderEntry("seg", 3, _of("segmentation")),
-    EncoderEntry("sr", 3, _of("structured_report")),
+    EncoderEntry("sr", 4, _of("structured_report")),
     EncoderEntry("sc", 3, _of("secondary_capture")),
     EncoderEntry("gsps", 3, _of("presentation_state")),
 )

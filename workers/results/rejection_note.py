@@ -11,16 +11,16 @@ from datetime import datetime
 
 import highdicom as hd
 from pydicom.dataset import Dataset
-from pydicom.sr.codedict import codes as known
 
 from db.records import FOR_QUALITY, NOTE, StaleObject
 from models.contract import Code
 from workers.results import codes
 from workers.results.amend import Header, amend, concept, stand_in
+from workers.results.content_items import observer
 from workers.results.encoder import Equipment
 from workers.results.header import SERIES_DESCRIPTIONS, SERIES_OFFSETS
 from workers.results.identity import derive_uid
-from workers.results.summary import is_image
+from workers.results.study_account import is_image
 
 TITLES = {
     "113001": Code("113001", "DCM", "Rejected for Quality Reasons"),
@@ -70,7 +70,7 @@ def _content(
     content = hd.ko.KeyObjectSelection(
         document_title=concept(TITLES[title]),
         referenced_objects=rejected,
-        observer_device_context=_observer(equipment, uid_root),
+        observer_device_context=observer(equipment, uid_root),
         description=" ".join(dict.fromkeys(one.reason for one in stale)),
     )
     before = [(codes.DOCUMENT_TITLE_MODIFIER, codes.OTHER_FAILURE)] if title == FOR_QUALITY else []
@@ -80,19 +80,6 @@ def _content(
         *content[0].ContentSequence,
     ]
     return content
-
-
-def _observer(equipment: Equipment, uid_root: str) -> hd.sr.ObserverContext:
-    """TID 1004: a device observer. Its UID is that of the node, the same as in all its reports."""
-    maker = (equipment.manufacturer, equipment.manufacturer_model_name)
-    device = hd.sr.DeviceObserverIdentifyingAttributes(
-        uid=derive_uid(uid_root, "device", *maker, equipment.device_serial_number),
-        name=equipment.station_name,
-        manufacturer_name=equipment.manufacturer,
-        model_name=equipment.manufacturer_model_name,
-        serial_number=equipment.device_serial_number,
-    )
-    return hd.sr.ObserverContext(known.DCM.Device, device)
 
 
 def _rejected(one: StaleObject, study_instance_uid: str) -> Dataset:

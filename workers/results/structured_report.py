@@ -9,27 +9,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
-from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence
-from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage
-
-from models.contract import Box, Code
-from workers.results import codes
-from workers.results.codes import read_code
-from workers.results.content_items import (
-    HAS_ACQ_CONTEXT,
-    HAS_CONCEPT_MOD,
-    HAS_OBS_CONTEXT,
-    coded,
-    container,
-    image,
-    number,
-    polyline,
-    text,
-    uid_reference,
+from highdicom.sr import (
+    AlgorithmIdentification,
+    FindingSite,
+    ImageRegion,
+    Measurement,
+    MeasurementsAndQualitativeEvaluations,
+    PlanarROIMeasurementsAndQualitativeEvaluations,
+    ReferencedSegmentationFrame,
+    SourceImageForMeasurementGroup,
+    SourceImageForRegion,
+    SourceImageForSegmentation,
+    TrackingIdentifier,
 )
-from workers.results.encoder import Analysis, Equipment
+from pydicom.dataset import Dataset
+
+from models.contract import Box
+from workers.results import codes
+from workers.results.amend import concept, header_of
+from workers.results.content_items import evaluation, measurement, with_comment
+from workers.results.encoder import Analysis
 from workers.results.finding_text import (
     Statement,
     algorithm_parameters,
@@ -43,13 +44,13 @@ from workers.results.finding_text import (
     spacing_of,
     statements,
 )
-from workers.results.header import RESEARCH_USE, finish, is_valid, new_object, reference
+from workers.results.header import RESEARCH_USE
 from workers.results.headline import NOT_NEGATIVE, sentence_of
-from workers.results.identity import derive_uid
 from workers.results.outline import Outline, box_outline, outlines
+from workers.results.report_document import document, measurement_report, procedure_code
+from workers.results.study_account import Reference, reference_to
 
 KIND = "sr"
-_STORAGE = {"comprehensive-3d": Comprehensive3DSRStorage, "comprehensive": ComprehensiveSRStorage}
 
 
 def encode(analysis: Analysis) -> Dataset | None:
@@ -58,155 +59,29 @@ def encode(analysis: Analysis) -> Dataset | None:
     all_statements = statements(analysis)
     if (not_analysed is not None and not not_analysed.is_chest) or (not_analysed is None and not all_statements):
         return None
-    made = new_object(analysis, KIND, _STORAGE[analysis.sr_storage], "SR")
-    set_document(made, analysis.source, list(_evidence(analysis)))
-    if KIND in analysis.previous:
-        made.PredecessorDocumentsSequence = _predecessor(analysis)
-    groups = list(_groups(analysis, all_statements)) if not_analysed is None else [_not_analysed(analysis)]
-    sentence = sentence_of(analysis, all_statements)
-    set_root(made, report(analysis.source, analysis.equipment, analysis.identity.uid_root, sentence, groups))
-    return finish(made, analysis.source)
-
-
-def set_document(made: Dataset, source: Dataset, evidence: list[Dataset]) -> None:
-    """SR Document General and Series (PS3.3 C.17.1, C.17.2): complete, preliminary and unverified."""
-    made.ReferencedPerformedProcedureStepSequence = Sequence()
-    made.PerformedProcedureCodeSequence = Sequence()
-    made.CompletionFlag = "COMPLETE"
-    made.CompletionFlagDescription = RESEARCH_USE
-    made.VerificationFlag = "UNVERIFIED"
-    made.PreliminaryFlag = "PRELIMINARY"
-    made.CurrentRequestedProcedureEvidenceSequence = hierarchy(str(source.StudyInstanceUID), evidence)
-
-
-def hierarchy(study_instance_uid: str, instances: list[Dataset]) -> Sequence:
-    """Hierarchical SOP Instance Reference Macro (PS3.3 C.17.2.1): study, series and instances, in given order."""
-    series: dict[str, list[Dataset]] = {}
-    for instance in instances:
-        series.setdefault(str(instance.SeriesInstanceUID), []).append(reference(instance))
-    items = []
-    for series_instance_uid, references in series.items():
-        item = Dataset()
-        item.SeriesInstanceUID = series_instance_uid
-        item.ReferencedSOPSequence = Sequence(references)
-        items.append(item)
-    study = Dataset()
-    study.StudyInstanceUID = study_instance_uid
-    study.ReferencedSeriesSequence = Sequence(items)
-    return Sequence([study])
-
-
-def set_root(made: Dataset, root: Dataset) -> None:
-    """Copy the root container into the document; a root has no relationship type."""
-    for element in root:
-        if element.keyword != "RelationshipType":
-            made.add(element)
-
-
-def report(
-    source: Dataset,
-    equipment: Equipment,
-    uid_root: str,
-    sentence: str,
-    groups: list[Dataset],
-    library: list[Dataset] | None = None,
-) -> Dataset:
-    """Root of TID 1500: language, observer, procedure, image library, measurements and qualitative evaluations.
-
-    ``sentence`` is the first item (TID 1500 is extensible): the summary for the reader. ``library`` are the analysed
-    images; by default only ``source``.
-    """
-    localised, evaluations = _split_groups(groups)
-    return container(
-        codes.IMAGING_MEASUREMENT_REPORT,
-        [
-            text(codes.SUMMARY, sentence),
-            coded(codes.LANGUAGE, codes.ENGLISH, HAS_CONCEPT_MOD),
-            *observer(equipment, uid_root),
-            coded(codes.PROCEDURE_REPORTED, procedure_code(source), HAS_CONCEPT_MOD),
-            _image_library(library or [source]),
-            container(codes.IMAGING_MEASUREMENTS, localised),
-            *([container(codes.QUALITATIVE_EVALUATIONS, evaluations)] if evaluations else []),
-        ],
-        template="1500",
+    source = analysis.source
+    content = measurement_report(
+        sentence_of(analysis, all_statements),
+        list(_groups(analysis, all_statements)) if not_analysed is None else [_not_analysed(analysis)],
+        equipment=analysis.equipment,
+        uid_root=analysis.identity.uid_root,
+        procedure=procedure_code(source),
+        images=[reference_to(source)],
+        modality=str(source.get("Modality") or ""),
     )
+    evidence = [reference_to(item) for item in (source, analysis.siblings.get("seg")) if item is not None]
+    return document(header_of(analysis, KIND), analysis.sr_storage, content, evidence, _predecessor(analysis))
 
 
-def _split_groups(groups: list[Dataset]) -> tuple[list[Dataset], list[Dataset]]:
-    """Split the groups into localised ones and those about the whole image, if there are both.
-
-    OHIF 3.13 fails on the first measurement group without an outline and then draws none, so groups about the whole
-    image are qualitative evaluations. Without any outline they are measurements.
-    """
-    whole = [_is_whole_image(group) for group in groups]
-    if all(whole):
-        return groups, []
-    return (
-        [group for group, is_whole in zip(groups, whole, strict=True) if not is_whole],
-        [group for group, is_whole in zip(groups, whole, strict=True) if is_whole],
-    )
-
-
-def _is_whole_image(group: Dataset) -> bool:
-    return bool(group.ContentTemplateSequence[0].TemplateIdentifier == "1501")
-
-
-def _evidence(analysis: Analysis) -> Iterator[Dataset]:
-    yield analysis.source
-    if "seg" in analysis.siblings:
-        yield analysis.siblings["seg"]
-
-
-def _predecessor(analysis: Analysis) -> Sequence:
+def _predecessor(analysis: Analysis) -> Reference | None:
     """The report that this revision replaces; an unknown series UID is derived from the preceding revision."""
-    sop_class_uid, sop_instance_uid = analysis.previous[KIND]
-    before = Dataset()
-    before.SOPClassUID, before.SOPInstanceUID = sop_class_uid, sop_instance_uid
+    if KIND not in analysis.previous:
+        return None
     derived = replace(analysis.identity, revision=analysis.identity.revision - 1).uid(KIND, "series")
-    before.SeriesInstanceUID = analysis.previous_series.get(KIND, derived)
-    return hierarchy(str(analysis.source.StudyInstanceUID), [before])
+    return Reference(*analysis.previous[KIND], analysis.previous_series.get(KIND, derived))
 
 
-def observer(equipment: Equipment, uid_root: str) -> list[Dataset]:
-    """TID 1004: a device observer. Its UID is that of the node, the same in all its reports."""
-    maker = (equipment.manufacturer, equipment.manufacturer_model_name)
-    device_uid = derive_uid(uid_root, "device", *maker, equipment.device_serial_number)
-    return [
-        coded(codes.OBSERVER_TYPE, codes.DEVICE, HAS_OBS_CONTEXT),
-        uid_reference(codes.DEVICE_OBSERVER_UID, device_uid),
-        text(codes.DEVICE_OBSERVER_NAME, equipment.station_name, HAS_OBS_CONTEXT),
-        text(codes.DEVICE_OBSERVER_MANUFACTURER, equipment.manufacturer, HAS_OBS_CONTEXT),
-        text(codes.DEVICE_OBSERVER_MODEL_NAME, equipment.manufacturer_model_name, HAS_OBS_CONTEXT),
-        text(codes.DEVICE_OBSERVER_SERIAL_NUMBER, equipment.device_serial_number, HAS_OBS_CONTEXT),
-    ]
-
-
-def procedure_code(source: Dataset) -> Code:
-    """The imaging procedure: the source's code if it has a valid one, else a plain chest radiograph."""
-    for item in source.get("ProcedureCodeSequence") or ():
-        code = read_code(item)
-        if code.value and code.scheme and code.meaning and all(is_valid(element) for element in item):
-            return code
-    return codes.PLAIN_CHEST_RADIOGRAPH
-
-
-def _image_library(images: list[Dataset]) -> Dataset:
-    """TID 1600 with the analysed images."""
-    group = container(codes.IMAGE_LIBRARY_GROUP, [_library_entry(item) for item in images])
-    return container(codes.IMAGE_LIBRARY, [group], template="1600")
-
-
-def _library_entry(source: Dataset) -> Dataset:
-    name = str(source.get("Modality") or "")
-    if name not in _MODALITIES:
-        return image(source)
-    return image(source, children=[coded(codes.MODALITY, Code(name, "DCM", _MODALITIES[name]), HAS_ACQ_CONTEXT)])
-
-
-_MODALITIES = {"CR": "Computed Radiography", "DX": "Digital Radiography", "RG": "Radiographic imaging"}
-
-
-def _groups(analysis: Analysis, all_statements: tuple[Statement, ...]) -> Iterator[Dataset]:
+def _groups(analysis: Analysis, all_statements: tuple[Statement, ...]) -> Iterator[Any]:
     for statement in all_statements:
         if statement.segment is not None and "seg" in analysis.siblings:
             yield from _mask_groups(analysis, statement)
@@ -216,7 +91,7 @@ def _groups(analysis: Analysis, all_statements: tuple[Statement, ...]) -> Iterat
                 yield from _box_groups(analysis, statement)
 
 
-def _mask_groups(analysis: Analysis, statement: Statement) -> Iterator[Dataset]:
+def _mask_groups(analysis: Analysis, statement: Statement) -> Iterator[Any]:
     """The segment with its measurements, then its outlines: the largest region with the finding's tracking UID, and
     each further region with its own, because a viewer draws a tracking UID only once."""
     mask = statement.finding.mask
@@ -228,27 +103,29 @@ def _mask_groups(analysis: Analysis, statement: Statement) -> Iterator[Dataset]:
         yield _outline_group(analysis, statement, outline, index, len(drawn))
 
 
-def _segment_group(analysis: Analysis, statement: Statement, left_out: int) -> Dataset:
-    spacing = spacing_of(analysis)
-    size = "" if statement.finding.mask is None else area_text(area_of(statement.finding.mask, spacing))
-    remarks = [size, area_remark(spacing), RESEARCH_USE]
-    if left_out:
-        remarks.insert(0, _left_out(left_out))
-    return container(
-        codes.MEASUREMENT_GROUP,
-        [
-            *_tracking(statement.label, statement.tracking_uid),
-            *_finding(analysis, statement),
-            *_algorithm(statement),
-            image(analysis.siblings["seg"], codes.REFERENCED_SEGMENTATION_FRAME, frame=statement.segment),
-            image(analysis.source, codes.SOURCE_IMAGE_FOR_SEGMENTATION),
-            *_probability(statement.finding.probability),
-            *_areas(analysis, statement),
-            coded(statement.finding.code, statement.answer),
-            text(codes.COMMENT, " ".join(remarks)),
+def _segment_group(analysis: Analysis, statement: Statement, left_out: int) -> Any:
+    finding, spacing = statement.finding, spacing_of(analysis)
+    seg = analysis.siblings["seg"]
+    area = None if finding.mask is None else area_of(finding.mask, spacing)
+    group = PlanarROIMeasurementsAndQualitativeEvaluations(
+        TrackingIdentifier(statement.tracking_uid, statement.label),
+        referenced_segment=ReferencedSegmentationFrame(
+            seg.SOPClassUID,
+            seg.SOPInstanceUID,
+            frame_number=statement.segment,
+            segment_number=statement.segment,
+            source_image=SourceImageForSegmentation(*_uids(analysis)),
+        ),
+        **_named(analysis, statement),
+        algorithm_id=_algorithm(statement),
+        measurements=[
+            *_probability(finding.probability),
+            *([] if area is None else [measurement(codes.AREA, *area_value(area))]),
         ],
-        template="1410",
+        qualitative_evaluations=[evaluation(finding.code, statement.answer)],
     )
+    remarks = [_left_out(left_out) if left_out else "", "" if area is None else area_text(area), area_remark(spacing)]
+    return with_comment(group, *remarks, RESEARCH_USE)
 
 
 def _left_out(count: int) -> str:
@@ -257,18 +134,19 @@ def _left_out(count: int) -> str:
     return f"{regions} not outlined, only in the segmentation."
 
 
-def _outline_group(analysis: Analysis, statement: Statement, outline: Outline, index: int, count: int) -> Dataset:
-    label = statement.label if count == 1 else f"{statement.label} ({index} of {count})"
+def _outline_group(analysis: Analysis, statement: Statement, outline: Outline, index: int, count: int) -> Any:
+    label = statement.label if index == 1 else f"{statement.label} ({index} of {count})"
     uid = statement.tracking_uid if index == 1 else _region_uid(analysis, statement, f"region:{index}")
-    return container(
-        codes.MEASUREMENT_GROUP,
-        [
-            *_tracking(statement.label if index == 1 else label, uid),
-            *_finding(analysis, statement),
-            polyline(codes.IMAGE_REGION, outline.points, analysis.source),
-        ],
-        template="1410",
+    return PlanarROIMeasurementsAndQualitativeEvaluations(
+        TrackingIdentifier(uid, label),
+        referenced_region=_region(analysis, outline),
+        **_named(analysis, statement),
     )
+
+
+def _region(analysis: Analysis, outline: Outline) -> ImageRegion:
+    """SCOORD with a closed polyline on the source (PS3.3 C.18.6)."""
+    return ImageRegion("POLYLINE", outline.points, SourceImageForRegion(*_uids(analysis)))
 
 
 def _region_uid(analysis: Analysis, statement: Statement, part: str) -> str:
@@ -276,7 +154,7 @@ def _region_uid(analysis: Analysis, statement: Statement, part: str) -> str:
     return analysis.identity.uid("finding", f"tracking:{finding.model}:{finding.label}:{part}")
 
 
-def _box_groups(analysis: Analysis, statement: Statement) -> Iterator[Dataset]:
+def _box_groups(analysis: Analysis, statement: Statement) -> Iterator[Any]:
     """One group for each detection, with its own probability and outline."""
     if statement.segment is not None:
         return
@@ -284,104 +162,77 @@ def _box_groups(analysis: Analysis, statement: Statement) -> Iterator[Dataset]:
         yield _box_group(analysis, statement, box, index)
 
 
-def _box_group(analysis: Analysis, statement: Statement, box: Box, index: int) -> Dataset:
-    return container(
-        codes.MEASUREMENT_GROUP,
-        [
-            *_tracking(f"{statement.label} (box {index})", _region_uid(analysis, statement, f"box:{index}")),
-            *_finding(analysis, statement),
-            *_algorithm(statement),
-            polyline(codes.IMAGE_REGION, box_outline(box).points, analysis.source),
-            *_probability(box.probability),
-        ],
-        template="1410",
+def _box_group(analysis: Analysis, statement: Statement, box: Box, index: int) -> Any:
+    uid = _region_uid(analysis, statement, f"box:{index}")
+    return PlanarROIMeasurementsAndQualitativeEvaluations(
+        TrackingIdentifier(uid, f"{statement.label} (box {index})"),
+        referenced_region=_region(analysis, box_outline(box)),
+        **_named(analysis, statement),
+        algorithm_id=_algorithm(statement),
+        measurements=_probability(box.probability),
     )
 
 
-def _image_group(analysis: Analysis, statement: Statement) -> Dataset:
+def _image_group(analysis: Analysis, statement: Statement) -> Any:
     """TID 1501: a finding of the whole image. Only a present one is coded as a finding, because viewers show its name
     without the answer."""
-    remarks = [remark for remark in (statement.remark, RESEARCH_USE) if remark]
-    named = _finding(analysis, statement) if statement.answer == codes.PRESENT else ()
-    return container(
-        codes.MEASUREMENT_GROUP,
-        [
-            *_tracking(statement.label, statement.tracking_uid),
-            *named,
-            *_algorithm(statement),
-            *_probability(statement.finding.probability),
-            coded(statement.finding.code, statement.answer),
-            *_status(statement),
-            text(codes.COMMENT, " ".join(_sentence(remark) for remark in remarks)),
-            image(analysis.source, codes.SOURCE),
-        ],
-        template="1501",
+    finding = statement.finding
+    # The analysis of a finding without a probability has failed.
+    status = [evaluation(codes.SUMMARY_OF_ANALYSES, codes.FAILED)] if finding.probability is None else []
+    group = MeasurementsAndQualitativeEvaluations(
+        TrackingIdentifier(statement.tracking_uid, statement.label),
+        **(_named(analysis, statement) if statement.answer == codes.PRESENT else {}),
+        algorithm_id=_algorithm(statement),
+        measurements=_probability(finding.probability),
+        qualitative_evaluations=[evaluation(finding.code, statement.answer), *status],
+        source_images=[SourceImageForMeasurementGroup(*_uids(analysis))],
     )
+    return with_comment(group, _sentence(statement.remark), RESEARCH_USE)
 
 
-def _sentence(text: str) -> str:
-    ended = text if text.endswith((".", "!", "?")) else f"{text}."
-    return ended[:1].upper() + ended[1:]
-
-
-def _status(statement: Statement) -> list[Dataset]:
-    """The analysis of a finding without a probability has failed."""
-    return [coded(codes.SUMMARY_OF_ANALYSES, codes.FAILED)] if statement.finding.probability is None else []
-
-
-def _not_analysed(analysis: Analysis) -> Dataset:
+def _not_analysed(analysis: Analysis) -> Any:
     """A group for an image that was not analysed: CID 6042 and the reason."""
     not_analysed = analysis.prediction.not_analysed
     reason = _sentence(not_analysed.sentence) if not_analysed is not None else ""
     reason_code = not_analysed.code if not_analysed is not None else ""
-    status = analysis_status(analysis)
-    return container(
-        codes.MEASUREMENT_GROUP,
-        [
-            *_tracking("AI: not analysed", analysis.identity.uid("finding", "tracking:not-analysed")),
-            coded(codes.SUMMARY_OF_ANALYSES, status),
-            text(codes.COMMENT, f"Not analysed ({reason_code}): {reason} {NOT_NEGATIVE} {RESEARCH_USE}"),
-            image(analysis.source, codes.SOURCE),
-        ],
-        template="1501",
+    group = MeasurementsAndQualitativeEvaluations(
+        TrackingIdentifier(analysis.identity.uid("finding", "tracking:not-analysed"), "AI: not analysed"),
+        qualitative_evaluations=[evaluation(codes.SUMMARY_OF_ANALYSES, analysis_status(analysis))],
+        source_images=[SourceImageForMeasurementGroup(*_uids(analysis))],
+    )
+    return with_comment(group, f"Not analysed ({reason_code}): {reason}", NOT_NEGATIVE, RESEARCH_USE)
+
+
+def _uids(analysis: Analysis) -> tuple[str, str]:
+    return analysis.source.SOPClassUID, analysis.source.SOPInstanceUID
+
+
+def _sentence(text: str) -> str:
+    ended = text if not text or text.endswith((".", "!", "?")) else f"{text}."
+    return ended[:1].upper() + ended[1:]
+
+
+def _named(analysis: Analysis, statement: Statement) -> dict[str, Any]:
+    """Category, type and site of a finding, as highdicom's groups take them."""
+    side = side_code(analysis, statement.finding)
+    # Without a site in the manifest, the site is the chest.
+    site = statement.finding.site or codes.CHEST
+    return {
+        "finding_category": concept(codes.MORPHOLOGICALLY_ABNORMAL),
+        "finding_type": concept(statement.finding.code),
+        "finding_sites": [FindingSite(concept(site), None if side is None else concept(side))],
+    }
+
+
+def _algorithm(statement: Statement) -> AlgorithmIdentification:
+    """TID 4019, with the same values as the model's item in Contributing Equipment Sequence."""
+    model = statement.model
+    return AlgorithmIdentification(
+        name=model.title if model is not None else statement.finding.model,
+        version=model.version if model is not None else "unknown",
+        parameters=[algorithm_parameters(statement.finding)],
     )
 
 
-def _tracking(label: str, uid: str) -> list[Dataset]:
-    return [
-        text(codes.TRACKING_IDENTIFIER, label, HAS_OBS_CONTEXT),
-        uid_reference(codes.TRACKING_UNIQUE_IDENTIFIER, uid),
-    ]
-
-
-def _finding(analysis: Analysis, statement: Statement) -> list[Dataset]:
-    side = side_code(analysis, statement.finding)
-    lateral = [] if side is None else [coded(codes.LATERALITY, side, HAS_CONCEPT_MOD)]
-    # Without a site in the manifest, the site is the chest.
-    site = statement.finding.site or codes.CHEST
-    return [
-        coded(codes.FINDING_CATEGORY, codes.MORPHOLOGICALLY_ABNORMAL),
-        coded(codes.FINDING, statement.finding.code),
-        coded(codes.FINDING_SITE, site, HAS_CONCEPT_MOD, lateral),
-    ]
-
-
-def _algorithm(statement: Statement) -> list[Dataset]:
-    """TID 4019, with the same values as the model's item in Contributing Equipment Sequence."""
-    model = statement.model
-    return [
-        text(codes.ALGORITHM_NAME, model.title if model is not None else statement.finding.model, HAS_CONCEPT_MOD),
-        text(codes.ALGORITHM_VERSION, model.version if model is not None else "unknown", HAS_CONCEPT_MOD),
-        text(codes.ALGORITHM_PARAMETERS, algorithm_parameters(statement.finding), HAS_CONCEPT_MOD),
-    ]
-
-
-def _probability(value: float | None) -> list[Dataset]:
-    return [] if value is None else [number(codes.PROBABILITY, probability_value(value), codes.UNITY)]
-
-
-def _areas(analysis: Analysis, statement: Statement) -> list[Dataset]:
-    mask, spacing = statement.finding.mask, spacing_of(analysis)
-    if mask is None:
-        return []
-    return [number(codes.AREA, *area_value(area_of(mask, spacing)))]
+def _probability(value: float | None) -> list[Measurement]:
+    return [] if value is None else [measurement(codes.PROBABILITY, probability_value(value), codes.UNITY)]

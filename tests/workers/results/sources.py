@@ -22,14 +22,8 @@ from models.contract import Box, Code, Finding, Mask, Mode, ModelInput, ModelUse
 from workers.results.encoder import Analysis, Equipment
 from workers.results.encoders import ENCODERS
 from workers.results.identity import Identity
-from workers.results.summary import (
-    ImageAccount,
-    Reference,
-    StudyAccount,
-    SummaryFinding,
-    encode_summary,
-    study_identity,
-)
+from workers.results.study_account import ImageAccount, Reference, StudyAccount, SummaryFinding, study_identity
+from workers.results.summary import encode_summary
 
 PNEUMOTHORAX = Code("36118008", "SCT", "Pneumothorax")
 LUNG_OPACITY = Code("112001", "DCM", "Opacity")

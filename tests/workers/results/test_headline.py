@@ -21,7 +21,8 @@ from workers.results import codes
 from workers.results.codes import read_code
 from workers.results.finding_text import Area, area_value, probability_value, statements
 from workers.results.headline import NOTHING_FOUND, percent, sentence_of
-from workers.results.summary import ImageAccount, Reference, StudyAccount, SummaryFinding, sentence_about
+from workers.results.study_account import ImageAccount, Reference, StudyAccount, SummaryFinding
+from workers.results.summary import sentence_about
 
 IMAGE = Reference("1.2.840.10008.5.1.4.1.1.1", "1.2.3", "1.2.4")
 ABNORMAL = Code("263654008", "SCT", "Abnormal")

@@ -315,7 +315,7 @@ def test_the_overlay_is_drawn_for_a_negative_too_and_refers_to_its_source():
 
 def test_a_summary_names_its_predecessor_and_every_image():
     from tests.workers.results.trees import groups, values
-    from workers.results.summary import Reference
+    from workers.results.study_account import Reference
 
     header = source()
     first = study_summary(header)

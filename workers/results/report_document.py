@@ -1,0 +1,116 @@
+"""The document of a report (PS3.3 A.35) and the root of its content (PS3.16 TID 1500), both by highdicom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from highdicom.sr import (
+    Comprehensive3DSR,
+    ComprehensiveSR,
+    ContainerContentItem,
+    LanguageOfContentItemAndDescendants,
+    MeasurementReport,
+    ObservationContext,
+    TextContentItem,
+)
+from pydicom.dataset import Dataset
+
+from models.contract import Code
+from workers.results import codes
+from workers.results.amend import Header, amend, concept, stand_in
+from workers.results.codes import read_code
+from workers.results.content_items import CONTAINS, image_library, observer
+from workers.results.encoder import Equipment
+from workers.results.header import RESEARCH_USE, is_valid
+from workers.results.study_account import Reference
+
+_DOCUMENTS = {"comprehensive-3d": Comprehensive3DSR, "comprehensive": ComprehensiveSR}
+_WHOLE_IMAGE = "1501"
+
+
+def document(
+    header: Header,
+    sr_storage: str,
+    content: MeasurementReport,
+    evidence: Iterable[Reference],
+    previous: Reference | None,
+) -> Dataset:
+    """A report: complete, preliminary and unverified (PS3.3 C.17.2). ``previous`` is the one that it replaces.
+
+    The first ``evidence`` is a radiograph: highdicom takes it for the source. What is listed twice counts once.
+    """
+    study = str(header.source.StudyInstanceUID)
+    # highdicom copies the tree and walks it four times, which takes longer than all the rest, so it gets the bare root.
+    children = content[0].pop("ContentSequence")
+    content[0].ContentSequence = []
+    made = _DOCUMENTS[sr_storage](
+        evidence=[_known(item, study) for item in evidence],
+        content=content,
+        is_complete=True,
+        previous_versions=None if previous is None else [_known(previous, study)],
+        **header.arguments(),
+    )
+    made.CompletionFlagDescription = RESEARCH_USE
+    made[children.tag] = children
+    return amend(made, header)
+
+
+def _known(item: Reference, study_instance_uid: str) -> Dataset:
+    instance = Dataset()
+    instance.SOPClassUID, instance.SOPInstanceUID = item.sop_class_uid, item.sop_instance_uid
+    instance.SeriesInstanceUID = item.series_instance_uid
+    return stand_in(instance, study_instance_uid)
+
+
+def measurement_report(
+    sentence: str,
+    groups: Sequence[Any],
+    *,
+    equipment: Equipment,
+    uid_root: str,
+    procedure: Code,
+    images: Sequence[Reference],
+    modality: str = "",
+) -> MeasurementReport:
+    """Root of TID 1500: language, observer, procedure, image library, measurements and qualitative evaluations.
+
+    ``sentence`` is the summary for the reader, ``groups`` are highdicom's of TID 1410 and 1501, ``images`` the analysed
+    ones.
+    """
+    measured, evaluations = _split(groups)
+    made = MeasurementReport(
+        observation_context=ObservationContext(observer_device_context=observer(equipment, uid_root)),
+        procedure_reported=concept(procedure),
+        imaging_measurements=measured,
+        language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(concept(codes.ENGLISH)),
+    )
+    content = made[0].ContentSequence
+    # TID 1500 is extensible; the first item is what a reader meets first.
+    content.insert(0, TextContentItem(concept(codes.SUMMARY), sentence, CONTAINS))
+    content.insert(len(content) - 1, image_library(images, modality))
+    if evaluations:
+        container = ContainerContentItem(concept(codes.QUALITATIVE_EVALUATIONS), relationship_type=CONTAINS)
+        container.ContentSequence = [group[0] for group in evaluations]
+        content.append(container)
+    return made
+
+
+def _split(groups: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    """Split the groups into localised ones and those about the whole image, if there are both.
+
+    OHIF 3.13 fails on the first measurement group without an outline and then draws none, so groups about the whole
+    image are qualitative evaluations. Without any outline they are measurements.
+    """
+    localised = [group for group in groups if group[0].template_id != _WHOLE_IMAGE]
+    whole = [group for group in groups if group[0].template_id == _WHOLE_IMAGE]
+    return (localised, whole) if localised else (whole, [])
+
+
+def procedure_code(source: Dataset) -> Code:
+    """The imaging procedure: the source's code if it has a valid one, else a plain chest radiograph."""
+    for item in source.get("ProcedureCodeSequence") or ():
+        code = read_code(item)
+        if code.value and code.scheme and code.meaning and all(is_valid(element) for element in item):
+            return code
+    return codes.PLAIN_CHEST_RADIOGRAPH

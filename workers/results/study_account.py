@@ -1,0 +1,118 @@
+"""What a study's summary says, as values, and the UIDs that follow from it. Nothing here writes DICOM."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from pydicom.dataset import Dataset
+
+from models.contract import Code
+from workers.results.identity import Identity
+
+KIND = "summary"
+_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1."
+# Waveforms, presentation states, structured reports, encapsulated documents.
+_NOT_IMAGES = tuple(f"{_IMAGE_STORAGE}{branch}." for branch in (9, 11, 88, 104))
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """An instance of the study: SOP class, SOP instance and series."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryFinding:
+    """A finding that is present on one image. Negatives are in the image's own report, with their limits.
+
+    ``words`` and ``side`` (empty if unknown) are its name and side in the report's first sentence; ``implied``: the
+    finding follows from another one, which that sentence names instead.
+    """
+
+    code: Code
+    probability: float
+    words: str = ""
+    side: str = ""
+    implied: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ImageAccount:
+    """Status of one received image.
+
+    ``reason`` is empty for an analysed image, else a sentence, and ``code`` its code. ``failed``: its analysis was
+    started and failed. ``reports`` are the result objects about it. ``eligible``: it counts for the status of the
+    study; a lateral view does not.
+    """
+
+    image: Reference
+    analysed: bool
+    reason: str = ""
+    failed: bool = False
+    findings: tuple[SummaryFinding, ...] = ()
+    reports: tuple[Reference, ...] = ()
+    code: str = ""
+    eligible: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class StudyAccount:
+    """A complete study: its triage priority (critical, urgent, routine) with the reason, and its images."""
+
+    priority: str
+    reason: str
+    images: tuple[ImageAccount, ...]
+
+
+def reference_to(instance: Dataset) -> Reference:
+    """The reference to an instance with this header."""
+    return Reference(str(instance.SOPClassUID), str(instance.SOPInstanceUID), str(instance.SeriesInstanceUID))
+
+
+def is_image(sop_class_uid: str) -> bool:
+    """Whether an IMAGE item may reference this class; a report or presentation state needs a COMPOSITE item."""
+    return sop_class_uid.startswith(_IMAGE_STORAGE) and not sop_class_uid.startswith(_NOT_IMAGES)
+
+
+def study_identity(
+    uid_root: str, study_instance_uid: str, account: StudyAccount, pipeline: str, revision: int
+) -> Identity:
+    """UIDs of a summary: the same content of the same study gives the same UIDs, other content gives others."""
+    return Identity(uid_root, study_instance_uid, account_digest(account), pipeline, revision)
+
+
+def account_digest(account: StudyAccount) -> str:
+    """SHA-256 (hexadecimal) of an account's values in a fixed order, as JSON.
+
+    No name of a field or class is in it, so that renaming one in the code does not give every summary another UID.
+    """
+    values: list[Any] = [account.priority, account.reason, [_image_values(item) for item in account.images]]
+    return hashlib.sha256(json.dumps(values, separators=(",", ":")).encode()).hexdigest()
+
+
+def _image_values(item: ImageAccount) -> list[Any]:
+    return [
+        _reference_values(item.image),
+        item.analysed,
+        item.reason,
+        item.failed,
+        [_finding_values(finding) for finding in item.findings],
+        [_reference_values(report) for report in item.reports],
+        item.code,
+        item.eligible,
+    ]
+
+
+def _reference_values(item: Reference) -> list[str]:
+    return [item.sop_class_uid, item.sop_instance_uid, item.series_instance_uid]
+
+
+def _finding_values(item: SummaryFinding) -> list[Any]:
+    code = item.code
+    return [code.value, code.scheme, code.meaning, float(item.probability), item.words, item.side, item.implied]
