@@ -21,7 +21,8 @@ def results(paths: tuple[Path, ...]) -> None:
     Folders are searched. Give the source images too, and every reference is checked. Exit status 1 if a referenced
     object is missing or does not match.
     """
-    from workers.results.result_reader import NotAResult, ReadResult, as_lines, problems, read_result
+    from workers.results.readings import NotAResult, ReadResult
+    from workers.results.result_reader import as_lines, problems, read_result
 
     ours: list[ReadResult] = []
     others: list[Dataset] = []

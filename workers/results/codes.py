@@ -1,4 +1,8 @@
-"""Coded concepts of result objects (PS3.16), and their encoding as code sequence items (PS3.3 8.8)."""
+"""Coded concepts of result objects (PS3.16), and their encoding as code sequence items (PS3.3 8.8).
+
+Only those that highdicom does not write by itself. They are spelled out, since the listener and the pages read them too
+and pydicom's dictionary of all codes takes 15 MB; a test compares them with it.
+"""
 
 from __future__ import annotations
 
@@ -22,42 +26,25 @@ RIGHT = Code("24028007", "SCT", "Right")
 LEFT = Code("7771000", "SCT", "Left")
 
 # The measurement report (TID 1500) and its content.
-IMAGING_MEASUREMENT_REPORT = Code("126000", "DCM", "Imaging Measurement Report")
 LANGUAGE = Code("121049", "DCM", "Language of Content Item and Descendants")
 ENGLISH = Code("en", "RFC5646", "English")
 DOCUMENT_TITLE_MODIFIER = Code("113011", "DCM", "Document Title Modifier")
 KEY_OBJECT_DESCRIPTION = Code("113012", "DCM", "Key Object Description")
 OTHER_FAILURE = Code("111220", "DCM", "Other failure")
-OBSERVER_TYPE = Code("121005", "DCM", "Observer Type")
-DEVICE = Code("121007", "DCM", "Device")
-DEVICE_OBSERVER_UID = Code("121012", "DCM", "Device Observer UID")
-DEVICE_OBSERVER_NAME = Code("121013", "DCM", "Device Observer Name")
-DEVICE_OBSERVER_MANUFACTURER = Code("121014", "DCM", "Device Observer Manufacturer")
-DEVICE_OBSERVER_MODEL_NAME = Code("121015", "DCM", "Device Observer Model Name")
-DEVICE_OBSERVER_SERIAL_NUMBER = Code("121016", "DCM", "Device Observer Serial Number")
-PROCEDURE_REPORTED = Code("121058", "DCM", "Procedure reported")
 PLAIN_CHEST_RADIOGRAPH = Code("399208008", "SCT", "Plain chest X-ray")
 SUMMARY = Code("121111", "DCM", "Summary")
-IMAGE_LIBRARY = Code("111028", "DCM", "Image Library")
-IMAGE_LIBRARY_GROUP = Code("126200", "DCM", "Image Library Group")
-MODALITY = Code("121139", "DCM", "Modality")
 IMAGING_MEASUREMENTS = Code("126010", "DCM", "Imaging Measurements")
 QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
 MEASUREMENT_GROUP = Code("125007", "DCM", "Measurement Group")
 TRACKING_IDENTIFIER = Code("112039", "DCM", "Tracking Identifier")
 TRACKING_UNIQUE_IDENTIFIER = Code("112040", "DCM", "Tracking Unique Identifier")
-FINDING_CATEGORY = Code("276214006", "SCT", "Finding category")
-FINDING = Code("121071", "DCM", "Finding")
 FINDING_SITE = Code("363698007", "SCT", "Finding Site")
 LATERALITY = Code("272741003", "SCT", "Laterality")
 ALGORITHM_NAME = Code("111001", "DCM", "Algorithm Name")
-ALGORITHM_PARAMETERS = Code("111002", "DCM", "Algorithm Parameters")
 ALGORITHM_VERSION = Code("111003", "DCM", "Algorithm Version")
 COMMENT = Code("121106", "DCM", "Comment")
 SOURCE = Code("260753009", "SCT", "Source")
 IMAGE_REGION = Code("111030", "DCM", "Image Region")
-REFERENCED_SEGMENTATION_FRAME = Code("121214", "DCM", "Referenced Segmentation Frame")
-SOURCE_IMAGE_FOR_SEGMENTATION = Code("121233", "DCM", "Source Image for Segmentation")
 PROBABILITY = Code("122157", "DCM", "Probability")
 AREA = Code("42798000", "SCT", "Area")
 

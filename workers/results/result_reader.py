@@ -6,7 +6,7 @@ It uses only the objects and nothing of the encoders, so it checks what the obje
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from types import ModuleType
 
 import numpy as np
 from pydicom.dataset import Dataset
@@ -18,10 +18,11 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
-from models.contract import Code, Mask
+from models.contract import Mask
 from workers.results import codes
 from workers.results.codes import read_code
 from workers.results.header import text_of
+from workers.results.readings import NotAResult, ReadReference, ReadResult, ReadStatement
 
 _KINDS = {
     SegmentationStorage: "seg",
@@ -30,59 +31,6 @@ _KINDS = {
     SecondaryCaptureImageStorage: "sc",
     GrayscaleSoftcopyPresentationStateStorage: "gsps",
 }
-_ANSWERS = {
-    codes.PRESENT.value: "present",
-    codes.NOT_DETECTED.value: "not detected",
-    codes.ABSENT.value: "absent",
-    codes.UNDETERMINED.value: "not determined",
-}
-
-
-class NotAResult(ValueError):  # noqa: N818 - says what the file is
-    """The data set is not a result of Pleura."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReadReference:
-    """An instance that an object references; a reference to a frame has the tracking UID of its group."""
-
-    sop_class_uid: str
-    sop_instance_uid: str
-    frame: int | None = None
-    tracking_uid: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ReadStatement:
-    """One segment, measurement group or annotation, as text and numbers. ``area`` has its unit, or is empty."""
-
-    label: str
-    tracking_uid: str = ""
-    answers: tuple[tuple[str, str], ...] = ()
-    probability: float | None = None
-    area: str = ""
-    side: str = ""
-    status: str = ""
-    algorithm: str = ""
-    points: int = 0
-    comment: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ReadResult:
-    """The content of an object."""
-
-    kind: str
-    sop_class_uid: str
-    sop_instance_uid: str
-    study_instance_uid: str
-    patient_id: str
-    series: str
-    status: str
-    made_by: tuple[str, ...]
-    statements: tuple[ReadStatement, ...]
-    references: tuple[ReadReference, ...]
-    replaces: tuple[str, ...] = ()
 
 
 def read_result(dataset: Dataset) -> ReadResult:
@@ -234,13 +182,8 @@ def _predecessors(dataset: Dataset) -> Dataset:
 def _references(dataset: Dataset) -> Iterator[ReadReference]:
     """References of an object, without those to its predecessor."""
     rest = Dataset({element.tag: element for element in dataset if element.keyword != "PredecessorDocumentsSequence"})
-    for group in _groups(dataset):
-        tracking_uid = _text(group, codes.TRACKING_UNIQUE_IDENTIFIER.value)
-        yield from (
-            ReadReference(item.sop_class_uid, item.sop_instance_uid, item.frame, tracking_uid)
-            for item in _plain_references(group)
-            if item.frame is not None
-        )
+    if _KINDS[dataset.SOPClassUID] == "sr":
+        yield from (frame for group in _reports().measurement_groups(dataset) for frame in _reports().frames(group))
     yield from (item for item in _plain_references(rest) if item.frame is None)
 
 
@@ -258,27 +201,6 @@ def _plain_references(dataset: Dataset) -> Iterator[ReadReference]:
                 yield from _plain_references(item)
 
 
-def _groups(dataset: Dataset) -> Iterator[Dataset]:
-    for name in (codes.IMAGING_MEASUREMENTS.value, codes.QUALITATIVE_EVALUATIONS.value):
-        for section in _children(dataset, name):
-            yield from _children(section, codes.MEASUREMENT_GROUP.value)
-
-
-def _children(item: Dataset, name: str) -> list[Dataset]:
-    return [child for child in item.get("ContentSequence") or () if _name(child).value == name]
-
-
-def _name(item: Dataset) -> Code:
-    sequence = item.get("ConceptNameCodeSequence")
-    return read_code(sequence[0]) if sequence else Code("", "", "")
-
-
-def _text(item: Dataset, name: str) -> str:
-    for child in _children(item, name):
-        return str(child.get("TextValue") or child.get("UID") or "")
-    return ""
-
-
 def _segments(dataset: Dataset) -> Iterator[ReadStatement]:
     for segment in dataset.SegmentSequence:
         algorithm = segment.SegmentationAlgorithmIdentificationSequence[0]
@@ -292,40 +214,14 @@ def _segments(dataset: Dataset) -> Iterator[ReadStatement]:
 
 
 def _measurement_groups(dataset: Dataset) -> Iterator[ReadStatement]:
-    for group in _groups(dataset):
-        coded = [child for child in group.ContentSequence if child.ValueType == "CODE"]
-        answers = [(_name(child).meaning, read_code(child.ConceptCodeSequence[0])) for child in coded]
-        algorithm = (_text(group, codes.ALGORITHM_NAME.value), _text(group, codes.ALGORITHM_VERSION.value))
-        yield ReadStatement(
-            label=_text(group, codes.TRACKING_IDENTIFIER.value),
-            tracking_uid=_text(group, codes.TRACKING_UNIQUE_IDENTIFIER.value),
-            answers=tuple((name, _ANSWERS[code.value]) for name, code in answers if code.value in _ANSWERS),
-            probability=next(iter(_numbers(group, codes.PROBABILITY.value)), (None, ""))[0],
-            area=" ".join(f"{value:g} {unit}" for value, unit in _numbers(group, codes.AREA.value)),
-            side=_side(group),
-            status=" ".join(_status_texts(group)),
-            algorithm=" ".join(algorithm).strip(),
-            points=sum(len(child.GraphicData) // 2 for child in _children(group, codes.IMAGE_REGION.value)),
-            comment=_text(group, codes.COMMENT.value),
-        )
+    return map(_reports().statement, _reports().measurement_groups(dataset))
 
 
-def _status_texts(group: Dataset) -> Iterator[str]:
-    for name in (codes.PRIORITY.value, codes.SUMMARY_OF_ANALYSES.value):
-        for child in _children(group, name):
-            yield read_code(child.ConceptCodeSequence[0]).meaning
+def _reports() -> ModuleType:
+    """The reader of reports, imported here because the pages need only masks: they are spared highdicom (20 MB)."""
+    from workers.results import report_reader
 
-
-def _numbers(group: Dataset, name: str) -> list[tuple[float, str]]:
-    measured = [child.MeasuredValueSequence[0] for child in _children(group, name)]
-    return [(float(item.NumericValue), read_code(item.MeasurementUnitsCodeSequence[0]).value) for item in measured]
-
-
-def _side(group: Dataset) -> str:
-    for site in _children(group, codes.FINDING_SITE.value):
-        for side in _children(site, codes.LATERALITY.value):
-            return read_code(side.ConceptCodeSequence[0]).meaning
-    return ""
+    return report_reader
 
 
 def _capture(dataset: Dataset) -> Iterator[ReadStatement]:

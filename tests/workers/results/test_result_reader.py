@@ -10,7 +10,11 @@ import pytest
 
 from models.contract import NotAnalysed
 from tests.workers.results.sources import analysis, encode_all, negative, source, study_summary, two_masks, write
-from workers.results.result_reader import NotAResult, as_lines, problems, read_masks, read_result
+from tests.workers.results.trees import name, walk
+from workers.results import codes
+from workers.results.codes import code_item
+from workers.results.readings import NotAResult
+from workers.results.result_reader import as_lines, problems, read_masks, read_result
 
 
 def stored(tmp_path, made):
@@ -95,3 +99,22 @@ def test_a_source_is_no_result(findings):
     with pytest.raises(NotAResult):
         read_result(source("sc"))
     assert encode_all(analysis(findings=findings))
+
+
+def test_a_report_whose_content_is_damaged_is_no_result():
+    made = deepcopy(encode_all(analysis())["sr"])
+    del made.ContentSequence[-1].ValueType
+    with pytest.raises(NotAResult, match="content of the report"):
+        read_result(made)
+
+
+def test_a_report_of_an_earlier_version_is_read():
+    """Earlier versions named no source of a region or of the library, and called that of a group Source."""
+    made = deepcopy(encode_all(analysis())["sr"])
+    before = read_result(made)
+    for item in walk(made):
+        if item.ValueType == "IMAGE" and name(item) == "260753009":
+            del item.ConceptNameCodeSequence
+        elif item.ValueType == "IMAGE" and name(item) == "121112":
+            item.ConceptNameCodeSequence = [code_item(codes.SOURCE)]
+    assert read_result(made) == before

@@ -1,0 +1,81 @@
+"""The study's summary as others read it, and what highdicom does not know."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import highdicom
+import pytest
+from pydicom.dataset import Dataset
+
+from models.contract import Code
+from tests.workers.results.sources import CREATED_AT, EQUIPMENT, LUNG_OPACITY, PNEUMOTHORAX, source, write
+from tests.workers.results.trees import groups, name, value, values
+from workers.results.study_account import ImageAccount, Reference, StudyAccount, SummaryFinding, study_identity
+from workers.results.summary import encode_summary
+
+PRESENT, PROBABILITY = "52101004", "122157"
+SEGMENTATION, REPORT = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.88.34"
+ENCAPSULATED_PDF = "1.2.840.10008.5.1.4.1.1.104.1"
+
+
+def summary(*images: ImageAccount, header: Dataset | None = None) -> Dataset:
+    header = header if header is not None else source()
+    account = StudyAccount("urgent", "lung opacity 0.62", images)
+    return encode_summary(
+        header,
+        account,
+        identity=study_identity("2.25", str(header.StudyInstanceUID), account, "cd" * 32, 1),
+        equipment=EQUIPMENT,
+        models=(),
+        created_at=CREATED_AT,
+    )
+
+
+def analysed(*findings: SummaryFinding, reports: tuple[Reference, ...] = ()) -> ImageAccount:
+    header = source()
+    image = Reference(str(header.SOPClassUID), str(header.SOPInstanceUID), str(header.SeriesInstanceUID))
+    return ImageAccount(image, True, findings=findings, reports=reports)
+
+
+def test_each_probability_stands_behind_its_finding() -> None:
+    """Nothing but the order says which of two numbers is about which finding."""
+    mass = Code("4147007", "SCT", "Mass")
+    found = [(PNEUMOTHORAX, 0.875), (LUNG_OPACITY, 0.625), (mass, 0.5)]
+    _, image = groups(summary(analysed(*(SummaryFinding(code, probability) for code, probability in found))))
+    told = [(name(item), value(item)) for item in image.ContentSequence if item.ValueType in ("CODE", "NUM")][1:]
+    assert told == [pair for code, number in found for pair in ((code.value, PRESENT), (PROBABILITY, number))]
+
+
+@pytest.mark.peer("dsrdump")
+@pytest.mark.parametrize("sop_class", ["1.2.3.4", ENCAPSULATED_PDF])
+def test_an_instance_of_an_unknown_class_stops_no_summary(tmp_path: Path, sop_class: str) -> None:
+    stranger = ImageAccount(Reference(sop_class, "1.2.5", "1.2.6"), False, "No image.", eligible=False)
+    made = summary(stranger, analysed())
+    listed = [
+        (item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID)
+        for series in made.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
+        for item in series.ReferencedSOPSequence
+    ]
+    assert sorted(listed) == sorted([(sop_class, "1.2.5"), (source().SOPClassUID, source().SOPInstanceUID)])
+    told = subprocess.run(["dsrdump", write(made, tmp_path / "summary.dcm")], capture_output=True, text=True)
+    assert (told.returncode, told.stderr) == (0, "")
+
+
+def test_highdicom_reads_a_summary(tmp_path: Path) -> None:
+    reports = (Reference(SEGMENTATION, "2.25.79", "2.25.80"), Reference(REPORT, "2.25.77", "2.25.78"))
+    made = summary(analysed(SummaryFinding(PNEUMOTHORAX, 0.875), reports=reports))
+    document = highdicom.sr.srread(write(made, tmp_path / "summary.dcm"))
+    study, image = document.content.get_image_measurement_groups()
+    assert (study.tracking_identifier, image.tracking_identifier) == ("AI: study summary", "AI: image 1")
+    assert image.source_images[0].referenced_sop_instance_uid == source().SOPInstanceUID
+    assert [number.value for number in image.get_measurements()] == [0.875]
+    listed = {instance for _, _, instance, _ in document.get_evidence()}
+    assert listed == {source().SOPInstanceUID, "2.25.77", "2.25.79"}
+
+
+def test_the_sentence_comes_first() -> None:
+    first = summary(analysed()).ContentSequence[0]
+    assert (name(first), first.TextValue) == ("121111", "AI: no finding above its threshold")
+    assert values(summary(analysed()), "121049") == ["en"]
