@@ -13,7 +13,6 @@ from models.contract import Code
 
 # Purposes of reference: source images (PS3.16 CID 7202, 7203) and equipment (CID 7005).
 SOURCE_IMAGE_FOR_PROCESSING = Code("121322", "DCM", "Source Image for Image Processing Operation")
-SEGMENTATION_DERIVATION = Code("113076", "DCM", "Segmentation")
 PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
 ACQUISITION_EQUIPMENT = Code("109101", "DCM", "Acquisition Equipment")
 
@@ -29,7 +28,6 @@ LEFT = Code("7771000", "SCT", "Left")
 LANGUAGE = Code("121049", "DCM", "Language of Content Item and Descendants")
 ENGLISH = Code("en", "RFC5646", "English")
 DOCUMENT_TITLE_MODIFIER = Code("113011", "DCM", "Document Title Modifier")
-KEY_OBJECT_DESCRIPTION = Code("113012", "DCM", "Key Object Description")
 OTHER_FAILURE = Code("111220", "DCM", "Other failure")
 PLAIN_CHEST_RADIOGRAPH = Code("399208008", "SCT", "Plain chest X-ray")
 SUMMARY = Code("121111", "DCM", "Summary")
