@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args
 
@@ -29,6 +30,21 @@ def misspelt(environment: Mapping[str, str], model: type[BaseModel], others: fro
         if _field(model, path[:2]) is None and _secret_path(name, model) is None:
             return name
     return None
+
+
+def meant(name: str, model: type[BaseModel]) -> str:
+    """What was probably meant by a misspelt variable, or where all of them are listed."""
+    close = get_close_matches(name, list(_variables(model, PREFIX)), n=1)
+    return f"did you mean {close[0]}?" if close else "see docs/configuration.md"
+
+
+def _variables(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    for key, info in model.model_fields.items():
+        part = info.annotation
+        if isinstance(part, type) and issubclass(part, BaseModel):
+            yield from _variables(part, f"{prefix}{key.upper()}__")
+        else:
+            yield f"{prefix}{key.upper()}"
 
 
 def with_secrets_read(environment: Mapping[str, str | None], model: type[BaseModel]) -> dict[str, str | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import tomli_w
@@ -100,4 +101,6 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, SecretStr):
         return "**********"
+    if isinstance(value, Path):
+        return str(value.absolute())
     return value if isinstance(value, bool | int | float | str) else str(value)

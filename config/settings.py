@@ -36,8 +36,9 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from config.environment import PREFIX, misspelt, with_secrets_read
-from config.integrations import HL7, Notifications
+from config.environment import PREFIX, meant, misspelt, with_secrets_read
+from config.file import mistakes, resolve_paths
+from config.integrations import HL7, Network, Notifications
 from config.secret import Secret
 from config.section import Part as _Part
 from config.section import Port
@@ -133,7 +134,7 @@ class Peer(_Part):
 
     ae_title: AETitle
     """Calling AE title, compared exactly."""
-    addresses: tuple[str, ...] = ()
+    addresses: tuple[Network, ...] = ()
     """IP addresses or networks (CIDR) it may call from; empty: any address."""
     stat: bool = False
     """Treat studies from this AE as STAT."""
@@ -174,7 +175,8 @@ class Store(_Part):
     """Where received files and results are kept."""
 
     folder: Path = Path("var")
-    """Folder of the node's data: instances, results, the SQLite database and the embedded broker."""
+    """Folder of the node's data: instances, results, the SQLite database and the embedded broker. As every path in the
+    configuration file, it is relative to that file."""
     minimum_free_bytes: int = Field(default=1024**3, ge=0)
     """With less free space than this, C-STORE is answered with 0xA700."""
     keep_days: int = Field(default=30, ge=0)
@@ -188,7 +190,7 @@ class Eligibility(_Part):
     """Values of Modality (0008,0060) that are analysed; a Secondary Capture must carry one of them too."""
     body_parts: tuple[str, ...] = ("CHEST", "THORAX", "LUNG", "CHEST_PORTABLE", "PORT CHEST")
     """Values of Body Part Examined (0018,0015) that mean a chest, beside the words for it in common languages."""
-    descriptions: tuple[str, ...] = (r"\bchest\b", r"\bthora", r"\blung", r"\bCXR\b")
+    descriptions: tuple[Pattern, ...] = (r"\bchest\b", r"\bthora", r"\blung", r"\bCXR\b")
     """Regular expressions (case is ignored) that mean a chest, where Body Part Examined is empty, beside the words for
     it in common languages."""
     unknown_body_part: Literal["analyse", "refuse"] = "analyse"
@@ -364,9 +366,15 @@ class Triage(_Part):
     report_objects: Literal["verified", "any", "ignore"] = "verified"
     """Which Structured Reports that arrive mark their study as reported: complete and verified ones, any, or none.
     Encapsulated documents (PDF, CDA) with the title of a report do too, unless this is ignore."""
-    report_titles: tuple[str, ...] = (r"\breport\b", r"\bbefund", r"\bcompte.rendu\b", r"\binforme\b", r"\breferto\b")
+    report_titles: tuple[Pattern, ...] = (
+        r"\breport\b",
+        r"\bbefund",
+        r"\bcompte.rendu\b",
+        r"\binforme\b",
+        r"\breferto\b",
+    )
     """Regular expressions (case is ignored) on the title of an encapsulated document that make it a report."""
-    stat_descriptions: tuple[str, ...] = (r"\bSTAT\b", r"\bemergen")
+    stat_descriptions: tuple[Pattern, ...] = (r"\bSTAT\b", r"\bemergen")
     """Regular expressions (case is ignored) on Study Description that make a study STAT."""
 
 
@@ -383,7 +391,7 @@ class Admin(_Part):
     """Show no patient names on the page and in the API; patient ID and accession number stay."""
     session_hours: float = Field(default=12, gt=0, le=168)
     """A session ends after this time."""
-    trusted_proxies: tuple[str, ...] = ()
+    trusted_proxies: tuple[Network, ...] = ()
     """IP addresses or networks (CIDR) of reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are trusted."""
     sign_on_header: str = Field(default="", pattern=r"^[A-Za-z0-9-]*$")
     """Header in which a trusted proxy names the user that it has authenticated, such as X-Remote-User; empty: none."""
@@ -526,11 +534,12 @@ def load(path: Path | None = None) -> Settings:
     except ValueError as error:
         raise SettingsError(f"{named} is not valid TOML: {error}") from error
     if (name := misspelt(os.environ, Settings, frozenset({CONFIG_VARIABLE}))) is not None:
-        raise SettingsError(f"environment variable {name} names no setting; see docs/configuration.md")
+        raise SettingsError(f"environment variable {name} names no setting; {meant(name, Settings)}")
+    if named is not None:
+        values = resolve_paths(values, Settings, named.parent.resolve())
     try:
         return Settings(**values)
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, item['loc'])) or 'settings'}: {item['msg']}" for item in error.errors()]
-        raise SettingsError("; ".join(lines)) from error
+        raise SettingsError(mistakes(error, Settings, values)) from error
     except ValueError as error:
         raise SettingsError(str(error)) from error

@@ -54,3 +54,11 @@ class StudyOnHoldError(DatabaseError):
         super().__init__(f"study {study_id} is held ({reason}); release it first")
         self.study_id = study_id
         self.reason = reason
+
+
+class StudyNotOnHoldError(DatabaseError):
+    """There is nothing to release. Nothing was written."""
+
+    def __init__(self, study_id: int) -> None:
+        super().__init__(f"study {study_id} is not on hold")
+        self.study_id = study_id

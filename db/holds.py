@@ -34,6 +34,15 @@ def first_state(study: Row[Any]) -> tuple[DeliveryState, str]:
     return (DeliveryState.PENDING, "") if reason is None else (DeliveryState.ON_HOLD, reason)
 
 
+def is_held(connection: Connection, study_id: int) -> bool:
+    """Whether this study, locked from now on, is on hold.
+
+    Raises:
+        RecordNotFoundError: there is no such study.
+    """
+    return hold_reason_of(lock_study(connection, study_id)) is not None
+
+
 _JOBS_ON_HOLD = (JobState.QUEUED, JobState.RETRYING)
 
 

@@ -11,7 +11,7 @@ import click
 from sqlalchemy import Engine
 
 from config.settings import Settings
-from db.errors import DatabaseError
+from db.errors import StudyNotOnHoldError
 from db.feedback import Feedback, IdentifiedFinding
 from db.records import DeliveryState, JobState, Priority
 from db.user_tables import Verdict
@@ -51,11 +51,8 @@ def retry(context: click.Context, study: str, again: bool) -> None:
     states = {JobState.FAILED, JobState.DONE} if again else {JobState.FAILED}
     job_ids = [job.id for job in call.detail.jobs if job.state in states]
     delivery_ids = [each.id for each in call.detail.deliveries if each.state is DeliveryState.FAILED]
-    try:
-        heard = [call.actions.retry_job(call.study_id, job_id) for job_id in job_ids]
-        heard += [call.actions.resend(call.study_id, delivery_id) for delivery_id in delivery_ids]
-    except DatabaseError as error:
-        fail(str(error))
+    heard = [call.actions.retry_job(call.study_id, job_id) for job_id in job_ids]
+    heard += [call.actions.resend(call.study_id, delivery_id) for delivery_id in delivery_ids]
     call.print_outcome(f"is retried: {len(job_ids)} jobs and {len(delivery_ids)} deliveries are queued again")
     if not all(heard):
         console.print("The broker cannot be reached; the scheduler enqueues them when it can.")
@@ -78,7 +75,10 @@ def hold(context: click.Context, study: str, reason: str) -> None:
 def release(context: click.Context, study: str) -> None:
     """Release a STUDY that is on hold."""
     call = _Call(context, study)
-    waiting = call.actions.release(call.study_id)
+    try:
+        waiting = call.actions.release(call.study_id)
+    except StudyNotOnHoldError:
+        fail(f"{describe_study(call.detail)} is not on hold")
     call.print_outcome(f"is released; {waiting} jobs are queued")
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from datetime import date
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 from rich.console import Console
@@ -32,6 +35,17 @@ def config_of(context: click.Context) -> Path | None:
     """Path given by ``--config``."""
     path: Path | None = context.obj
     return path
+
+
+def print_json(value: Any) -> None:
+    """Print records as JSON: times as ISO 8601 with their offset, paths and words as text."""
+    click.echo(json.dumps(value, default=_plain, indent=2))
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return value.isoformat() if isinstance(value, date) else str(value)
 
 
 def fail(message: str, code: int = 1) -> NoReturn:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 
 import click
 from rich.markup import escape
 from rich.table import Table
 
-from node.cli.common import console, settings_of
+from node.cli.common import console, print_json, settings_of
 from node.cli.worklist import open_database
 from node.monitoring.drift import Comparison, Counts, DriftReport, ImageWeek, ScoreWeek, VerdictWeek, drift_report
 
@@ -45,7 +43,7 @@ def drift(context: click.Context, weeks: int, model: str, as_json: bool) -> None
         counts = Counts(ModelMonitoring(connect(settings.database_url)))
         report = drift_report(counts, datetime.now(UTC), weeks=weeks, model=model)
     if as_json:
-        click.echo(json.dumps(asdict(report), default=str, indent=2))
+        print_json(report)
         return
     for table in tables_of(report):
         console.print(table)

@@ -6,9 +6,9 @@ Commands import their modules when they run, so that ``pleura --help`` is fast a
 from __future__ import annotations
 
 import importlib
-import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -69,6 +69,14 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command: what is wrong with settings or database is one line, without a traceback."""
+        try:
+            return super().invoke(ctx)
+        except (SettingsError, DatabaseError) as error:
+            click.echo(f"pleura: {error}", err=True)
+            ctx.exit(2 if isinstance(error, SettingsError) else 1)
+
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(version("pleura"), prog_name="pleura", message=f"%(prog)s %(version)s. {NOT_A_MEDICAL_DEVICE}")
@@ -89,12 +97,8 @@ def cli(context: click.Context, config_path: Path | None) -> None:
 
 
 def main() -> None:
-    """Entry point of ``pleura``: what is wrong with settings or database is one line, without a traceback."""
-    try:
-        cli()
-    except (SettingsError, DatabaseError) as error:
-        click.echo(f"pleura: {error}", err=True)
-        sys.exit(2)
+    """Entry point of ``pleura``."""
+    cli()
 
 
 if __name__ == "__main__":

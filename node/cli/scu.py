@@ -48,6 +48,8 @@ def send(
     """Send DICOM files by C-STORE, unchanged; folders are searched. Exit status 1 if any file was not accepted."""
     peer = _peer(settings_of(context).listener, to, called, calling or _SCU, timeout)
     files, unreadable = find_files(paths)
+    if not files and not unreadable:
+        fail(f"no DICOM file in {', '.join(map(str, paths))}")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     answers: list[Sent] = []
     try:

@@ -9,7 +9,6 @@ import click
 from rich.table import Table
 
 from db.engine import connect, migrate
-from db.errors import DatabaseError
 from db.user_tables import Role
 from db.users import AccountError, Accounts, User
 from node.cli.common import console, fail, settings_of
@@ -132,8 +131,5 @@ def tokens(context: click.Context) -> None:
 @click.pass_context
 def revoke(context: click.Context, number: int) -> None:
     """Revoke the API token with this NUMBER."""
-    try:
-        _accounts(context).revoke_token(number, datetime.now(UTC), actor=actor())
-    except DatabaseError as error:
-        fail(str(error))
+    _accounts(context).revoke_token(number, datetime.now(UTC), actor=actor())
     console.print(f"token {number} is revoked")

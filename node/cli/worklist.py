@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import getpass
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 
 import click
@@ -26,7 +24,7 @@ from db.records import (
     StudyDetail,
     WorklistRow,
 )
-from node.cli.common import console, fail, settings_of
+from node.cli.common import console, fail, print_json, settings_of
 from workers.open_database import database_of
 from workers.stale_objects import ToRemove, by_hand
 
@@ -87,7 +85,7 @@ def worklist(
         show=Show(part), search=search, order=Order(order), limit=limit, only_open=only_open
     )
     if as_json:
-        click.echo(json.dumps([asdict(row) for row in rows], default=str, indent=2))
+        print_json(rows)
     else:
         console.print(worklist_table(rows))
 
@@ -140,7 +138,7 @@ def show(context: click.Context, study: str, as_json: bool) -> None:
     settings = settings_of(context)
     detail = find_detail(open_database(settings), study)
     if as_json:
-        click.echo(json.dumps(asdict(detail), default=str, indent=2))
+        print_json(detail)
         return
     for part in _parts(detail, by_hand(detail, settings.destinations)):
         console.print(part)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-from config.settings import Listener, Peer, SettingsError, is_ae_title
+from config.settings import Listener, Peer, is_ae_title
 
 _Network = IPv4Network | IPv6Network
 
@@ -42,11 +42,7 @@ class Advice:
 
 
 class AssociationPolicy:
-    """The association rules of one listener.
-
-    Raises:
-        SettingsError: an address of a peer is neither an IP address nor a network.
-    """
+    """The association rules of one listener."""
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
@@ -109,10 +105,7 @@ def _limit_advice(listener: Listener, why: str) -> str:
 
 
 def _networks(peer: Peer) -> tuple[_Network, ...]:
-    try:
-        return tuple(ip_network(address, strict=False) for address in peer.addresses)
-    except ValueError as error:
-        raise SettingsError(f"listener.peers: {peer.ae_title}: {error}; give an IP address or a network") from error
+    return tuple(ip_network(address, strict=False) for address in peer.addresses)
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 import gc
 import logging
-import re
 import socket
 import sys
 import threading
@@ -31,7 +30,7 @@ from pynetdicom.sop_class import Verification
 from pynetdicom.transport import ThreadedAssociationServer
 
 from config.logging import escaped, quieten_libraries
-from config.settings import Listener, Settings, SettingsError
+from config.settings import Listener, Settings
 from db.database import Database
 from db.engine import connect, migrate
 from db.rejected_associations import add
@@ -130,9 +129,6 @@ class StorageScp:
 
     Without ``reports`` Storage Commitment reports are not accepted; without ``rejected`` nobody counts the associations
     that are rejected.
-
-    Raises:
-        SettingsError: the address of a peer in the settings is invalid.
     """
 
     def __init__(
@@ -323,10 +319,8 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
     """Receive until ``stop`` is set. ``ready`` is called with the port once connections are accepted.
 
     Raises:
-        SettingsError: a peer's address or a regular expression cannot be used.
         OSError: the store cannot be written or the port is in use.
     """
-    _check_patterns(settings)
     _quieten()
     _share_memory_arenas()
     store = InstanceStore(settings.store.folder, settings.store.minimum_free_bytes)
@@ -373,18 +367,6 @@ def reports_of(settings: Settings, database: Database) -> CommitmentReports | No
         return None
     tools = verification_tools(settings, database)
     return CommitmentReports(lambda uid, committed, failed: take_report(uid, committed, failed, tools))
-
-
-def _check_patterns(settings: Settings) -> None:
-    for key, patterns in (
-        ("eligibility.descriptions", settings.eligibility.descriptions),
-        ("triage.stat_descriptions", settings.triage.stat_descriptions),
-    ):
-        for pattern in patterns:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise SettingsError(f"{key}: {pattern!r} is not a regular expression: {error}") from error
 
 
 def _share_memory_arenas() -> None:

@@ -42,6 +42,9 @@ def test_lists_of_tables_are_read(tmp_path: Path) -> None:
     assert (destination.name, destination.kinds) == ("pacs", ("sr",))
 
 
+PACS = "[[destinations]]\nname = 'pacs'\nae_title = 'ARCHIVE'\nhost = 'h'\n"
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -51,6 +54,24 @@ def test_lists_of_tables_are_read(tmp_path: Path) -> None:
         ("[site]\nuid_root = '1.02'\n", "UID root"),
         ("[listener\n", "not valid TOML"),
         ("[models]\nactive = ['a']\nshadow = ['a']\n", "both active and in shadow"),
+        ("[listener]\nprot = 104\n", r"^listener\.prot: there is no such key; did you mean `port`\?$"),
+        ("[listner]\nport = 104\n", r"^listner: there is no such key; did you mean `listener`\?$"),
+        ("[listener]\nport = 'x'\n", r"^listener\.port: must be a whole number, not 'x'$"),
+        ("[listener]\nae_title = 'SEVENTEEN LETTERS'\n", r"^listener\.ae_title: an AE title has"),
+        ("[logs]\nlevel = 'WARN'\n", "'WARNING' or 'ERROR', not 'WARN'; did you mean `WARNING`"),
+        (PACS + "port = 0\n", r"^destination `pacs`: port: must be 1 or more, not 0$"),
+        (PACS + "port = 104\nkinds = ['seg', 'sx']\n", r"^destination `pacs`: kinds: must be 'seg', .*, not 'sx'"),
+        (PACS + "port = 104\ntimeout = 5\n", r"`pacs`: timeout: there is no such key; did you mean `timeout_seconds`"),
+        (PACS, r"^destination `pacs`: port: is missing$"),
+        (PACS + "port = 104\n" + "[[destinations]]\nhost = 'h'\n", "destination 2: name: is missing"),
+        (
+            "[[listener.peers]]\nae_title = 'CT1'\naddresses = ['nowhere']\n",
+            "^listener.peer `CT1`: addresses: 'nowhere'",
+        ),
+        ("[eligibility]\ndescriptions = ['(']\n", r"^eligibility\.descriptions: '\(' is not a regular expression"),
+        ("[notifications.webhook]\nenabled = true\n", "^notifications: webhook is enabled: set url, secret too$"),
+        ("listener = 5\n", "^listener: must be a table$"),
+        ("[admin]\nmetrics_token = 51515\n", r"^admin\.metrics_token: must be text$"),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, text: str, words: str) -> None:
@@ -72,8 +93,31 @@ def test_a_missing_file_is_an_error_and_not_a_default(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["PLEURA_LISTENER__PROT", "PLEURA_LISTNER__PORT"])
 def test_a_misspelt_variable_is_an_error(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "104")
-    with pytest.raises(SettingsError, match=name):
+    with pytest.raises(SettingsError, match=f"{name} names no setting; did you mean PLEURA_LISTENER__PORT"):
         load()
+
+
+def test_paths_in_the_file_are_relative_to_the_file_and_others_to_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    path = _write(
+        tmp_path,
+        "[models]\nfolder = 'm'\n[hl7]\ntls_certificate = '/etc/c.pem'\n[notifications.webhook]\nca_file = 'ca.pem'\n",
+    )
+    settings = load(Path("../pleura.toml"))
+    assert settings.store.folder.resolve() == tmp_path / "var"
+    assert settings.models.folder is not None
+    assert settings.models.folder.resolve() == tmp_path / "m"
+    assert settings.hl7.tls_certificate == Path("/etc/c.pem")
+    assert settings.hl7.tls_key is None
+    assert settings.notifications.webhook.ca_file == load(path).notifications.webhook.ca_file == tmp_path / "ca.pem"
+    monkeypatch.setenv("PLEURA_STORE__FOLDER", "here")
+    assert load(path).store.folder == Path("here")
+    monkeypatch.delenv("PLEURA_STORE__FOLDER")
+    assert load().store.folder == Path("var")
 
 
 @pytest.mark.parametrize(
@@ -117,7 +161,9 @@ def test_secrets_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_effective_settings_can_be_read_again(tmp_path: Path) -> None:
-    assert load(_write(tmp_path, effective_toml(load()))) == load()
+    settings = Settings(store={"folder": tmp_path / "data"})
+    assert load(_write(tmp_path, effective_toml(settings))) == settings
+    assert f'folder = "{Path.cwd() / "var"}"' in effective_toml(load()), "in force wherever it is read again"
 
 
 def test_the_broker_socket_fits_into_the_kernels_limit(tmp_path: Path) -> None:

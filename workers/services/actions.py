@@ -17,7 +17,7 @@ from config.settings import Settings
 from db import deliveries, holds, jobs, studies, study_status
 from db.audit import AuditEntry, write_entry
 from db.database import Database
-from db.errors import RecordNotFoundError
+from db.errors import RecordNotFoundError, StudyNotOnHoldError
 from db.feedback import Feedback
 from db.model_states import ModelState, Switched, set_model_state
 from db.records import Priority
@@ -66,9 +66,18 @@ class Actions:
         self._write(entry, lambda connection: holds.hold(connection, study_id, reason, self.actor, self.now))
 
     def release(self, study_id: int) -> int:
-        """Release a study on hold; how many jobs of it wait for a worker now."""
-        entry = self._entry("release", study_id)
-        job_ids = self._write(entry, lambda connection: holds.release(connection, study_id, self.actor, self.now))
+        """Release a study on hold; how many jobs of it wait for a worker now.
+
+        Raises:
+            StudyNotOnHoldError: it is not on hold.
+        """
+
+        def command(connection: Connection) -> tuple[int, ...]:
+            if not holds.is_held(connection, study_id):
+                raise StudyNotOnHoldError(study_id)
+            return holds.release(connection, study_id, self.actor, self.now)
+
+        job_ids = self._write(self._entry("release", study_id), command)
         self._triage(study_id)
         self._enqueue(study_id, job_ids)
         return len(job_ids)

@@ -105,6 +105,15 @@ def test_priority(run: Run, engine: Engine, study: str) -> None:
     assert run("priority", study, "whenever").exit_code == 2
 
 
+def test_what_is_not_on_hold_cannot_be_released(run: Run, engine: Engine, study: str) -> None:
+    heard = run("release", study)
+    assert (heard.exit_code, "(patient P1, accession A1, of an unknown date) is not on hold" in heard.stderr) == (
+        1,
+        True,
+    )
+    assert AuditTrail(engine).entries(study_id=1) == ()
+
+
 def test_hold_and_release_are_audited(run: Run, engine: Engine, study: str) -> None:
     assert run("hold", study, "--reason", "wrong patient?").exit_code == 0
     assert "wrong patient?" in run("worklist", "--show", "on-hold").output

@@ -88,6 +88,8 @@ def test_the_worklist_shows_studies_and_why(run: Run, database: Database) -> Non
     assert "P1" in text
     assert "P2" in text
     rows = json.loads(run("worklist", "--json").output)
+    received = datetime.fromisoformat(rows[0]["received_at"])
+    assert (received.isoformat(), received.tzinfo is not None) == (rows[0]["received_at"], True)
     assert {row["patient_id"]: (row["images"], row["not_eligible"]) for row in rows} == {"P1": (1, 0), "P2": (1, 1)}
     assert [row["patient_id"] for row in json.loads(run("worklist", "--json", "--search", "P2").output)] == ["P2"]
 

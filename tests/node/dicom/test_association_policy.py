@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from config.settings import Listener, Peer, SettingsError
+from config.settings import Listener, Peer
 from node.dicom.association_policy import CALLED_UNKNOWN, CALLING_UNKNOWN, CALLING_WRONG_ADDRESS, AssociationPolicy
 
 PEERS = Listener(
@@ -77,8 +77,3 @@ def test_stat_peer() -> None:
     assert association_policy.is_stat("ER ")
     assert not association_policy.is_stat("PACS")
     assert not association_policy.is_stat("UNKNOWN")
-
-
-def test_an_address_that_is_none_is_a_settings_error() -> None:
-    with pytest.raises(SettingsError, match=r"listener\.peers: PACS"):
-        AssociationPolicy(Listener(peers=(Peer(ae_title="PACS", addresses=("pacs.example",)),)))

@@ -7,30 +7,13 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 
-from config.settings import Eligibility, Listener, Peer, Settings, SettingsError, Store
-from node.dicom.storage_scp import run_listener
 from tests.node.dicom.listening import chest, dcmtk
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"eligibility": Eligibility(descriptions=("(",))},
-        {"listener": Listener(port=0, peers=(Peer(ae_title="A", addresses=("nowhere",)),))},
-    ],
-)
-def test_settings_that_cannot_be_used_are_named_at_start(tmp_path: Path, changes: dict[str, object]) -> None:
-    settings = Settings(store=Store(folder=tmp_path), **changes)  # type: ignore[arg-type]
-
-    with pytest.raises(SettingsError, match=r"eligibility\.descriptions|listener\.peers"):
-        run_listener(settings, lambda port: None, threading.Event())
 
 
 @pytest.mark.peer("storescu")

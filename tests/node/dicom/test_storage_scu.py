@@ -110,6 +110,12 @@ def test_the_commands_report_what_happened(storescp: Peer) -> None:
     assert (result.exit_code, "1 of 1 accepted" in result.output) == (0, True)
 
 
+def test_a_folder_without_dicom_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no image")
+    heard = CliRunner().invoke(cli, ["send", str(tmp_path)])
+    assert (heard.exit_code, heard.stderr) == (1, f"pleura: no DICOM file in {tmp_path}\n")
+
+
 def test_a_bad_address_is_a_usage_error() -> None:
     result = CliRunner().invoke(cli, ["echo", "--to", "nowhere"])
     assert result.exit_code == 2
