@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TypeAlias
 
 from highdicom.sr import (
     CodeContentItem,
     CompositeContentItem,
     ContainerContentItem,
+    ContentSequence,
     DeviceObserverIdentifyingAttributes,
     ImageContentItem,
     Measurement,
+    MeasurementsAndQualitativeEvaluations,
     ObserverContext,
+    PlanarROIMeasurementsAndQualitativeEvaluations,
     QualitativeEvaluation,
     RelationshipTypeValues,
     TextContentItem,
@@ -27,6 +30,7 @@ from workers.results.identity import derive_uid
 from workers.results.study_account import Reference
 
 CONTAINS = RelationshipTypeValues.CONTAINS
+Group: TypeAlias = MeasurementsAndQualitativeEvaluations | PlanarROIMeasurementsAndQualitativeEvaluations
 _MODALITIES = {
     "CR": standard.cid29.ComputedRadiography,
     "DX": standard.cid29.DigitalRadiography,
@@ -44,7 +48,7 @@ def measurement(name: Code, value: float, unit: Code) -> Measurement:
     return Measurement(concept(name), value, concept(unit))
 
 
-def with_comment(group: Any, *remarks: str) -> Any:
+def with_comment(group: Group, *remarks: str) -> Group:
     """A group of TID 1410 or 1501 with a comment. The templates are extensible; highdicom's classes take no text."""
     text = " ".join(filter(None, remarks))
     group[0].ContentSequence.append(TextContentItem(concept(codes.COMMENT), text, CONTAINS))
@@ -76,9 +80,9 @@ def image_library(images: Iterable[Reference], modality: str) -> ContainerConten
     odd radiographs lack and a summary does not know, and it takes a radiograph in a Secondary Capture for none.
     """
     group = ContainerContentItem(standard.DCM.ImageLibraryGroup, relationship_type=CONTAINS)
-    group.ContentSequence = [_library_entry(image, modality) for image in images]
+    group.ContentSequence = ContentSequence([_library_entry(image, modality) for image in images])
     library = ContainerContentItem(standard.DCM.ImageLibrary, template_id="1600", relationship_type=CONTAINS)
-    library.ContentSequence = [group]
+    library.ContentSequence = ContentSequence([group])
     return library
 
 
@@ -87,5 +91,6 @@ def _library_entry(image: Reference, modality: str) -> ImageContentItem:
     entry = ImageContentItem(concept(codes.SOURCE), *uids, relationship_type=CONTAINS)
     if modality in _MODALITIES:
         context = RelationshipTypeValues.HAS_ACQ_CONTEXT
-        entry.ContentSequence = [CodeContentItem(standard.DCM.Modality, _MODALITIES[modality], context)]
+        known = CodeContentItem(standard.DCM.Modality, _MODALITIES[modality], context)
+        entry.ContentSequence = ContentSequence([known])
     return entry

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from copy import deepcopy
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 
 from pydicom import config
 from pydicom.charset import convert_encodings
@@ -32,7 +32,7 @@ from models.radiograph.attributes import (
     is_readable,
 )
 from workers.results.codes import ACQUISITION_EQUIPMENT, PROCESSING_EQUIPMENT, code_sequence
-from workers.results.encoder import Analysis, Equipment
+from workers.results.encoder import Equipment
 
 RESEARCH_USE = "Research use only. Not a medical device. Not for diagnosis."
 
@@ -98,60 +98,10 @@ _MOMENTS = (
 _SEXES = ("M", "F", "O", "")
 
 
-def new_object(analysis: Analysis, kind: str, sop_class_uid: str, modality: str) -> Dataset:
-    """Start an object of ``kind``: file meta, patient, study, series, equipment and SOP Common."""
-    return start_object(
-        analysis.source,
-        analysis.equipment,
-        analysis.prediction.models,
-        created_at=analysis.created_at,
-        sop_class_uid=sop_class_uid,
-        sop_instance_uid=analysis.identity.uid(kind),
-        series_instance_uid=analysis.identity.uid(kind, "series"),
-        series_number=analysis.series_number_base + SERIES_OFFSETS[kind],
-        series_description=series_description(kind, analysis.identity.revision),
-        modality=modality,
-        instance_number=analysis.identity.revision,
-    )
-
-
 def series_description(kind: str, revision: int) -> str:
     """Series Description (0008,103E) of a kind of result, with the revision number from the second one on."""
     description = SERIES_DESCRIPTIONS[kind]
     return description if revision <= 1 else description.replace(" (", f", revision {revision} (")
-
-
-def start_object(
-    source: Dataset,
-    equipment: Equipment,
-    models: tuple[ModelUse, ...],
-    *,
-    created_at: datetime,
-    sop_class_uid: str,
-    sop_instance_uid: str,
-    series_instance_uid: str,
-    series_number: int,
-    series_description: str,
-    modality: str,
-    instance_number: int = 1,
-) -> Dataset:
-    """Start an object in the study of ``source``; the module's docstring describes what is copied."""
-    made = Dataset()
-    made.file_meta = file_meta(sop_class_uid, sop_instance_uid)
-    made.preamble = b"\0" * 128
-    copy_patient_and_study(source, made)
-    made.SOPClassUID = UID(sop_class_uid)
-    made.SOPInstanceUID = UID(sop_instance_uid)
-    made.Modality = modality
-    made.SeriesInstanceUID = UID(series_instance_uid)
-    made.SeriesNumber = series_number
-    made.SeriesDescription = series_description
-    made.InstanceNumber = max(instance_number, 1)
-    made.ContentDate = made.ContentTime = None
-    set_times(source, made, created_at)
-    set_equipment(source, made, equipment)
-    made.ContributingEquipmentSequence = contributing_equipment(source, equipment, models)
-    return made
 
 
 def finish(made: Dataset, source: Dataset) -> Dataset:
@@ -373,11 +323,6 @@ def set_times(source: Dataset, made: Dataset, created_at: datetime) -> None:
         if f"{before}Date{after}" in made or before in ("InstanceCreation", "Series"):
             setattr(made, f"{before}Date{after}", date)
             setattr(made, f"{before}Time{after}", time)
-
-
-def date_time(moment: datetime) -> str:
-    """A DT value in UTC with its offset (PS3.5 6.2)."""
-    return moment.astimezone(UTC).strftime("%Y%m%d%H%M%S.%f+0000")
 
 
 def set_equipment(source: Dataset, made: Dataset, equipment: Equipment) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from highdicom.sr import (
     Comprehensive3DSR,
     ComprehensiveSR,
     ContainerContentItem,
+    ContentSequence,
     LanguageOfContentItemAndDescendants,
     MeasurementReport,
     ObservationContext,
@@ -20,7 +20,7 @@ from models.contract import Code
 from workers.results import codes
 from workers.results.amend import Header, amend, concept, stand_in
 from workers.results.codes import read_code
-from workers.results.content_items import CONTAINS, image_library, observer
+from workers.results.content_items import CONTAINS, Group, image_library, observer
 from workers.results.encoder import Equipment
 from workers.results.header import RESEARCH_USE, is_valid
 from workers.results.study_account import Reference
@@ -65,7 +65,7 @@ def _known(item: Reference, study_instance_uid: str) -> Dataset:
 
 def measurement_report(
     sentence: str,
-    groups: Sequence[Any],
+    groups: Sequence[Group],
     *,
     equipment: Equipment,
     uid_root: str,
@@ -91,12 +91,12 @@ def measurement_report(
     content.insert(len(content) - 1, image_library(images, modality))
     if evaluations:
         container = ContainerContentItem(concept(codes.QUALITATIVE_EVALUATIONS), relationship_type=CONTAINS)
-        container.ContentSequence = [group[0] for group in evaluations]
+        container.ContentSequence = ContentSequence([item for group in evaluations for item in group])
         content.append(container)
     return made
 
 
-def _split(groups: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+def _split(groups: Sequence[Group]) -> tuple[list[Group], list[Group]]:
     """Split the groups into localised ones and those about the whole image, if there are both.
 
     OHIF 3.13 fails on the first measurement group without an outline and then draws none, so groups about the whole

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from highdicom.sr import CodeContentItem, ContentItem, ContentSequence, ImageContentItem
+from highdicom.sr import CodeContentItem, ContentSequence, ImageContentItem
 from pydicom.dataset import Dataset
 
 from models.contract import Code
@@ -73,8 +73,9 @@ def _root(report: Dataset) -> Dataset:
     return Dataset({report[keyword].tag: report[keyword] for keyword in keywords if keyword in report})
 
 
-def _find(item: ContentItem, name: Code) -> ContentSequence:
-    return item.ContentSequence.find(concept(name)) if "ContentSequence" in item else ContentSequence()
+def _find(item: Dataset, name: Code) -> ContentSequence:
+    content = item.get("ContentSequence")
+    return content.find(concept(name)) if isinstance(content, ContentSequence) else ContentSequence()
 
 
 def _text(group: ContentSequence, name: Code) -> str:

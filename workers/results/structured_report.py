@@ -26,12 +26,13 @@ from highdicom.sr import (
 )
 from pydicom.dataset import Dataset
 
-from models.contract import Box
+from models.contract import Box, Mask
 from workers.results import codes
 from workers.results.amend import concept, header_of
-from workers.results.content_items import evaluation, measurement, with_comment
+from workers.results.content_items import Group, evaluation, measurement, with_comment
 from workers.results.encoder import Analysis
 from workers.results.finding_text import (
+    Area,
     Statement,
     algorithm_parameters,
     analysis_status,
@@ -81,51 +82,42 @@ def _predecessor(analysis: Analysis) -> Reference | None:
     return Reference(*analysis.previous[KIND], analysis.previous_series.get(KIND, derived))
 
 
-def _groups(analysis: Analysis, all_statements: tuple[Statement, ...]) -> Iterator[Any]:
+def _groups(analysis: Analysis, all_statements: tuple[Statement, ...]) -> Iterator[Group]:
     for statement in all_statements:
-        if statement.segment is not None and "seg" in analysis.siblings:
-            yield from _mask_groups(analysis, statement)
+        segment, mask = statement.segment, statement.mask
+        if segment is not None and mask is not None and "seg" in analysis.siblings:
+            yield from _mask_groups(analysis, statement, segment, mask)
         else:
             yield _image_group(analysis, statement)
             if statement.finding.present:
                 yield from _box_groups(analysis, statement)
 
 
-def _mask_groups(analysis: Analysis, statement: Statement) -> Iterator[Any]:
+def _mask_groups(analysis: Analysis, statement: Statement, segment: int, mask: Mask) -> Iterator[Group]:
     """The segment with its measurements, then its outlines: the largest region with the finding's tracking UID, and
     each further region with its own, because a viewer draws a tracking UID only once."""
-    mask = statement.finding.mask
-    if mask is None:
-        return
     drawn, left_out = outlines(mask)
-    yield _segment_group(analysis, statement, left_out)
+    remarks = [_left_out(left_out)] if left_out else []
+    area, spacing = area_of(mask, spacing_of(analysis)), spacing_of(analysis)
+    group = _segment_group(analysis, statement, segment, area)
+    yield with_comment(group, *remarks, area_text(area), area_remark(spacing), RESEARCH_USE)
     for index, outline in enumerate(drawn, start=1):
         yield _outline_group(analysis, statement, outline, index, len(drawn))
 
 
-def _segment_group(analysis: Analysis, statement: Statement, left_out: int) -> Any:
-    finding, spacing = statement.finding, spacing_of(analysis)
-    seg = analysis.siblings["seg"]
-    area = None if finding.mask is None else area_of(finding.mask, spacing)
-    group = PlanarROIMeasurementsAndQualitativeEvaluations(
+def _segment_group(analysis: Analysis, statement: Statement, segment: int, area: Area) -> Group:
+    seg, finding = analysis.siblings["seg"], statement.finding
+    source = SourceImageForSegmentation(*_uids(analysis))
+    # One segment a frame, in the order of the segments.
+    frame = ReferencedSegmentationFrame(seg.SOPClassUID, seg.SOPInstanceUID, segment, segment, source)
+    return PlanarROIMeasurementsAndQualitativeEvaluations(
         TrackingIdentifier(statement.tracking_uid, statement.label),
-        referenced_segment=ReferencedSegmentationFrame(
-            seg.SOPClassUID,
-            seg.SOPInstanceUID,
-            frame_number=statement.segment,
-            segment_number=statement.segment,
-            source_image=SourceImageForSegmentation(*_uids(analysis)),
-        ),
+        referenced_segment=frame,
         **_named(analysis, statement),
         algorithm_id=_algorithm(statement),
-        measurements=[
-            *_probability(finding.probability),
-            *([] if area is None else [measurement(codes.AREA, *area_value(area))]),
-        ],
+        measurements=[*_probability(finding.probability), measurement(codes.AREA, *area_value(area))],
         qualitative_evaluations=[evaluation(finding.code, statement.answer)],
     )
-    remarks = [_left_out(left_out) if left_out else "", "" if area is None else area_text(area), area_remark(spacing)]
-    return with_comment(group, *remarks, RESEARCH_USE)
 
 
 def _left_out(count: int) -> str:
@@ -134,7 +126,7 @@ def _left_out(count: int) -> str:
     return f"{regions} not outlined, only in the segmentation."
 
 
-def _outline_group(analysis: Analysis, statement: Statement, outline: Outline, index: int, count: int) -> Any:
+def _outline_group(analysis: Analysis, statement: Statement, outline: Outline, index: int, count: int) -> Group:
     label = statement.label if index == 1 else f"{statement.label} ({index} of {count})"
     uid = statement.tracking_uid if index == 1 else _region_uid(analysis, statement, f"region:{index}")
     return PlanarROIMeasurementsAndQualitativeEvaluations(
@@ -154,7 +146,7 @@ def _region_uid(analysis: Analysis, statement: Statement, part: str) -> str:
     return analysis.identity.uid("finding", f"tracking:{finding.model}:{finding.label}:{part}")
 
 
-def _box_groups(analysis: Analysis, statement: Statement) -> Iterator[Any]:
+def _box_groups(analysis: Analysis, statement: Statement) -> Iterator[Group]:
     """One group for each detection, with its own probability and outline."""
     if statement.segment is not None:
         return
@@ -162,7 +154,7 @@ def _box_groups(analysis: Analysis, statement: Statement) -> Iterator[Any]:
         yield _box_group(analysis, statement, box, index)
 
 
-def _box_group(analysis: Analysis, statement: Statement, box: Box, index: int) -> Any:
+def _box_group(analysis: Analysis, statement: Statement, box: Box, index: int) -> Group:
     uid = _region_uid(analysis, statement, f"box:{index}")
     return PlanarROIMeasurementsAndQualitativeEvaluations(
         TrackingIdentifier(uid, f"{statement.label} (box {index})"),
@@ -173,7 +165,7 @@ def _box_group(analysis: Analysis, statement: Statement, box: Box, index: int) -
     )
 
 
-def _image_group(analysis: Analysis, statement: Statement) -> Any:
+def _image_group(analysis: Analysis, statement: Statement) -> Group:
     """TID 1501: a finding of the whole image. Only a present one is coded as a finding, because viewers show its name
     without the answer."""
     finding = statement.finding
@@ -190,7 +182,7 @@ def _image_group(analysis: Analysis, statement: Statement) -> Any:
     return with_comment(group, _sentence(statement.remark), RESEARCH_USE)
 
 
-def _not_analysed(analysis: Analysis) -> Any:
+def _not_analysed(analysis: Analysis) -> Group:
     """A group for an image that was not analysed: CID 6042 and the reason."""
     not_analysed = analysis.prediction.not_analysed
     reason = _sentence(not_analysed.sentence) if not_analysed is not None else ""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
 
 from highdicom.sr import (
     CompositeContentItem,
@@ -22,7 +21,7 @@ from pydicom.dataset import Dataset
 from models.contract import Code, ModelUse
 from workers.results import codes
 from workers.results.amend import Header
-from workers.results.content_items import composite, evaluation, measurement, with_comment
+from workers.results.content_items import Group, composite, evaluation, measurement, with_comment
 from workers.results.encoder import Equipment
 from workers.results.finding_text import probability_value
 from workers.results.header import RESEARCH_USE, SERIES_OFFSETS, series_description
@@ -97,7 +96,7 @@ def _references(account: StudyAccount) -> Iterator[Reference]:
         yield from item.reports
 
 
-def _study_group(account: StudyAccount, identity: Identity) -> Any:
+def _study_group(account: StudyAccount, identity: Identity) -> Group:
     group = MeasurementsAndQualitativeEvaluations(
         TrackingIdentifier(identity.uid(KIND, "tracking:study"), "AI: study summary"),
         qualitative_evaluations=[
@@ -131,7 +130,7 @@ def _images(number: int, which: str = "") -> str:
     return f"{number} {which}image{'' if number == 1 else 's'}"
 
 
-def _image_group(item: ImageAccount, identity: Identity, index: int) -> Any:
+def _image_group(item: ImageAccount, identity: Identity, index: int) -> Group:
     status = codes.SUCCEEDED if item.analysed else codes.FAILED if item.failed else codes.NOT_ATTEMPTED
     group = MeasurementsAndQualitativeEvaluations(
         TrackingIdentifier(identity.uid(KIND, f"tracking:image:{index}"), f"AI: image {index}"),
