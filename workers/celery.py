@@ -1,4 +1,8 @@
-"""The worker processes: Celery around :mod:`workers.analysis` and :mod:`workers.delivery`.
+"""The worker: the Celery application ``app`` and its two tasks, around :mod:`workers.analysis` and delivery.
+
+``celery -A workers.celery worker -Q jobs`` starts one, as ``pleura worker --queue jobs`` does; Celery's own tools
+(``celery inspect``, Flower, exporters) find the application by the same name. The settings are the node's: from
+``PLEURA_CONFIG`` and the environment, or from :func:`run_worker`.
 
 A worker is a parent that talks to the broker and children that work. Networks are loaded in the child, after the
 fork: CUDA does not survive a fork, and only a child can be stopped by a time limit, or lost to a crash in native code,
@@ -11,21 +15,21 @@ by one living child at a time, so the next child at the same place gives back wh
 from __future__ import annotations
 
 import logging
+import mmap
 import os
 import signal
-import warnings
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import IO, Any
 
-import billiard
-import billiard.pool
 from celery import Celery
-from celery.exceptions import CPendingDeprecationWarning
-from celery.signals import setup_logging, worker_process_init
+from celery.signals import celeryd_init, setup_logging, worker_process_init, worker_shutdown
+from celery.utils.log import current_process_index
 
-from config.settings import Settings
+from config import logging as node_logging
+from config.settings import Settings, SettingsError, load
 from workers.delivery_worker import longest_stay
-from workers.enqueue import ANALYSE, DELIVER, DELIVERIES, JOBS, celery_app
+from workers.enqueue import ANALYSE, DELIVER, DELIVERIES, JOBS, message_settings
 from workers.worker_id import WorkerId, host_name, take_slot, worker_id_of
 
 log = logging.getLogger(__name__)
@@ -38,71 +42,57 @@ Compose = Callable[[Settings, WorkerId], Handler]
 
 _STARTING_SECONDS = 600
 _MARGIN_SECONDS = 30.0
-_LAST_WORDS_RETRIES = 10  # of 0.1 s
+_LEAST_VISIBILITY_SECONDS = 3600.0
+_FAILED = b"\1"
 
 
 class WorkerError(RuntimeError):
     """The worker could not work; the log says why."""
 
 
-def run_worker(settings: Settings, queue: str, *, compose: Compose | None = None) -> None:
-    """Work off ``queue`` ("jobs" or "deliveries") until SIGTERM; what runs then is finished first.
+app = Celery("pleura")
+"""The application of a node's workers. Its settings are read when they are first needed."""
 
-    ``compose`` replaces the real models and destinations, in tests.
 
-    Raises:
-        WorkerError: a child could not be set up (no database, a model that does not load); the log says why.
+@app.task(name=ANALYSE)  # type: ignore[untyped-decorator]
+def analyse(job_id: int) -> None:
+    """Analyse the image of a job."""
+    _process.handle(job_id)
+
+
+@app.task(name=DELIVER)  # type: ignore[untyped-decorator]
+def deliver(delivery_id: int) -> None:
+    """Send a delivery to its destination, or ask for its verification."""
+    _process.handle(delivery_id)
+
+
+def celery_settings(settings: Settings) -> dict[str, Any]:
+    """Celery's settings of a worker: late acknowledgement, one message at a time, limits that kill.
+
+    ``worker_concurrency`` depends on the queue (:func:`processes`), so a worker sets it when it starts.
     """
-    # Celery warns at each lost connection that it does not kill running jobs; that is meant so.
-    warnings.simplefilter("ignore", CPendingDeprecationWarning)
-    # A child that ends waits until its parent has read every answer, 30 s if the parent has stopped reading. Our tasks
-    # answer nothing and the database knows what was done, so a stop need not take that long.
-    billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = _LAST_WORDS_RETRIES
-    settings.store.folder.mkdir(parents=True, exist_ok=True)
-    slot, lock = take_slot(settings.store.folder, queue)
-    with lock:
-        failed = billiard.Value("b", 0)
-        app = worker_app(settings, queue)
-        child = _Child(settings, queue, slot, compose or _composer(queue), failed)
-        _register(app, queue, child)
-        worker = app.Worker(
-            hostname=f"{queue}{slot}@{host_name()}",
-            queues=[queue],
-            pool="prefork",
-            concurrency=processes(settings, queue),
-            without_gossip=True,
-            without_mingle=True,
-            without_heartbeat=True,
-            quiet=True,
-        )
-        worker.start()
-        if failed.value:
-            raise WorkerError(f"the {queue} worker could not be set up; the log says why")
-        if worker.exitcode:
-            raise WorkerError(f"the {queue} worker ended with exit code {worker.exitcode}")
-
-
-def worker_app(settings: Settings, queue: str) -> Celery:
-    """The Celery application of a worker: late acknowledgement, one message at a time, a limit that kills."""
-    limit = time_limit(settings, queue)
-    app = celery_app(settings.broker_url, visibility_seconds=max(3600.0, 4 * limit))
-    app.conf.update(
-        task_default_queue=queue,
-        task_acks_late=True,
-        task_acks_on_failure_or_timeout=True,
-        task_reject_on_worker_lost=True,
-        task_time_limit=limit,
-        worker_prefetch_multiplier=1,
-        worker_enable_prefetch_count_reduction=False,
-        worker_cancel_long_running_tasks_on_connection_loss=False,
-        worker_proc_alive_timeout=_STARTING_SECONDS,
-        worker_pool_start_method="fork",
-        worker_hijack_root_logger=False,
-        worker_redirect_stdouts=False,
-        worker_enable_remote_control=False,
-        worker_send_task_events=False,
-    )
-    return app
+    limits = {ANALYSE: time_limit(settings, JOBS), DELIVER: time_limit(settings, DELIVERIES)}
+    shared = message_settings(settings.broker_url)
+    # After this time Redis hands an unacknowledged message to another worker: longer than any task of any queue, for
+    # each worker does so for all queues.
+    visibility = max(_LEAST_VISIBILITY_SECONDS, 4 * max(limits.values()))
+    return shared | {
+        "broker_transport_options": shared["broker_transport_options"] | {"visibility_timeout": visibility},
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "task_acks_late": True,
+        "task_acks_on_failure_or_timeout": True,
+        "task_reject_on_worker_lost": True,
+        "task_annotations": {name: {"time_limit": limit} for name, limit in limits.items()},
+        "worker_prefetch_multiplier": 1,
+        "worker_enable_prefetch_count_reduction": False,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_proc_alive_timeout": _STARTING_SECONDS,
+        "worker_pool": "prefork",
+        "worker_pool_start_method": "fork",
+        "worker_redirect_stdouts": False,
+        "worker_send_task_events": True,
+    }
 
 
 def time_limit(settings: Settings, queue: str) -> float:
@@ -120,63 +110,135 @@ def processes(settings: Settings, queue: str) -> int:
     return 1 if queue == JOBS else max(1, sum(each.associations for each in settings.destinations))
 
 
-class _Child:
-    """What a child process holds after the fork."""
+def run_worker(settings: Settings, queue: str, *, compose: Compose | None = None) -> None:
+    """Work off ``queue`` ("jobs" or "deliveries") until SIGTERM; what runs then is finished first.
 
-    def __init__(self, settings: Settings, queue: str, slot: int, compose: Compose, failed: Any) -> None:
-        self._settings = settings
-        self._queue = queue
-        self._slot = slot
-        self._compose = compose
-        self._failed = failed
-        self._handler: Handler | None = None
+    ``compose`` replaces the real models and destinations, in tests.
 
-    def start(self, **_signal: Any) -> None:
-        """Set this child up. A child that cannot be set up stops the whole worker, so that somebody notices."""
-        try:
-            here = worker_id_of(self._queue, self._slot, getattr(billiard.current_process(), "index", 0))
-            self._handler = self._compose(self._settings, here)
-        except Exception:
-            log.critical("the %s worker cannot be set up", self._queue, exc_info=True)
-            self._failed.value = 1
-            # The parent ends in good order; its process is looked after by `pleura serve` or the container engine.
-            os.kill(os.getppid(), signal.SIGTERM)
-
-    def handle(self, row_id: int) -> None:
-        """Work on one row."""
-        if self._handler is None:
-            raise WorkerError("this process was never set up")
-        self._handler(row_id)
-
-
-def _register(app: Celery, queue: str, child: _Child) -> None:
-    """Give the application its one task, and its children their set-up."""
-    app.task(child.handle, name=ANALYSE if queue == JOBS else DELIVER, shared=False)
-    worker_process_init.connect(child.start, weak=False)
-    # Logging is the composition root's; with a receiver here Celery leaves it alone.
-    setup_logging.connect(_keep_logging, weak=False)
-
-
-def _keep_logging(**_signal: Any) -> None:
-    """Leave logging as it is."""
+    Raises:
+        WorkerError: a child could not be set up (no database, a model that does not load); the log says why.
+    """
+    _process.settings, _process.compose = settings, compose
+    slot = _process.take(queue)
+    worker = app.Worker(
+        hostname=f"{queue}{slot}@{host_name()}",
+        queues=[queue],
+        # They let workers find each other, which costs a second at the start; ours need nothing of each other.
+        without_gossip=True,
+        without_mingle=True,
+        quiet=True,
+    )
+    worker.start()
+    if worker.exitcode:
+        raise WorkerError(f"the {queue} worker ended with exit code {worker.exitcode}; the log says why")
 
 
 def _composer(queue: str) -> Compose:
     """The real composition; it is imported in the child, with all that it carries."""
-    if queue == JOBS:
-        return _compose_jobs
-    if queue == DELIVERIES:
-        return _compose_deliveries
-    raise WorkerError(f"there is no queue {queue!r}: use {JOBS!r} or {DELIVERIES!r}")
+    from workers.composition import analysis_handler, delivery_handler
+
+    return analysis_handler if queue == JOBS else delivery_handler
 
 
-def _compose_jobs(settings: Settings, here: WorkerId) -> Handler:
-    from workers.composition import analysis_handler
+@dataclass
+class _WorkerProcess:
+    """What this process is, if it is a worker: a parent with its place, and after the fork a child with its handler."""
 
-    return analysis_handler(settings, here)
+    settings: Settings | None = None
+    compose: Compose | None = None
+    queue: str = ""
+    slot: int = 0
+    lock: IO[str] | None = None
+    failed: mmap.mmap | None = None
+    handler: Handler | None = None
+
+    def known_settings(self) -> Settings:
+        """The settings that :func:`run_worker` was given, or those of the environment."""
+        if self.settings is None:
+            self.settings = load()
+        return self.settings
+
+    def take(self, queue: str) -> int:
+        """Take a place in ``queue``, once, until this process ends; the slot."""
+        if self.lock is None:
+            folder = self.known_settings().store.folder
+            folder.mkdir(parents=True, exist_ok=True)
+            self.queue, (self.slot, self.lock) = queue, take_slot(folder, queue)
+            self.failed = mmap.mmap(-1, len(_FAILED))  # shared with the children
+        return self.slot
+
+    def start_child(self) -> None:
+        """Set this child up. A child that cannot be set up stops the whole worker, so that somebody notices."""
+        try:
+            here = worker_id_of(self.queue, self.slot, current_process_index(base=0) or 0)
+            compose = self.compose or _composer(self.queue)
+            self.handler = compose(self.known_settings(), here)
+        except Exception:
+            log.critical("the %s worker cannot be set up", self.queue, exc_info=True)
+            assert self.failed is not None
+            self.failed[:] = _FAILED
+            # The parent ends in good order; its process is looked after by `pleura serve` or the container engine.
+            os.kill(os.getppid(), signal.SIGTERM)
+
+    def handle(self, row_id: int) -> None:
+        """Work on one row.
+
+        Raises:
+            WorkerError: this process is not the child of a worker, or could not be set up.
+        """
+        if self.handler is None:
+            raise WorkerError("this process was never set up; the pool must be prefork")
+        self.handler(row_id)
 
 
-def _compose_deliveries(settings: Settings, here: WorkerId) -> Handler:
-    from workers.composition import delivery_handler
+_process = _WorkerProcess()
 
-    return delivery_handler(settings, here)
+
+def _settings_of_node() -> dict[str, Any]:
+    try:
+        return celery_settings(_process.known_settings())
+    except SettingsError as error:
+        raise SystemExit(f"pleura: {error}") from error
+
+
+app.add_defaults(_settings_of_node)
+
+
+@celeryd_init.connect  # type: ignore[untyped-decorator]
+def _become_worker(conf: Any, options: dict[str, Any], **_signal: Any) -> None:
+    """Take a place for the queue that ``-Q`` names, and as many children as the queue is to have."""
+    queue = _only_queue(options.get("queues"), options.get("exclude_queues"))
+    _process.take(queue)
+    if not options.get("concurrency"):
+        conf.worker_concurrency = processes(_process.known_settings(), queue)
+
+
+def _only_queue(chosen: Iterable[str] | str | None, excluded: Iterable[str] | str | None) -> str:
+    """The one queue of a worker: its children are made for it."""
+    names = _names(chosen) or {JOBS, DELIVERIES}
+    left = names - _names(excluded)
+    if len(left) != 1 or not left <= {JOBS, DELIVERIES}:
+        raise SystemExit(f"pleura: a worker works off one queue: -Q {JOBS} or -Q {DELIVERIES}")
+    return left.pop()
+
+
+def _names(queues: Iterable[str] | str | None) -> set[str]:
+    return set(queues.split(",")) if isinstance(queues, str) else set(queues or ())
+
+
+@worker_process_init.connect  # type: ignore[untyped-decorator]
+def _become_child(**_signal: Any) -> None:
+    _process.start_child()
+
+
+@worker_shutdown.connect  # type: ignore[untyped-decorator]
+def _say_that_it_failed(sender: Any, **_signal: Any) -> None:
+    """A worker whose child could not be set up ends with an error, however it was stopped."""
+    if _process.failed is not None and _process.failed[:] == _FAILED:
+        sender.exitcode = os.EX_UNAVAILABLE
+
+
+@setup_logging.connect  # type: ignore[untyped-decorator]
+def _log_as_the_node_does(**_signal: Any) -> None:
+    """With a receiver here, Celery leaves logging alone."""
+    node_logging.configure(_process.known_settings().logs)

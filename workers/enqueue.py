@@ -1,4 +1,4 @@
-"""The task queue: all that the rest of Pleura needs of Celery.
+"""The task queue: how Pleura publishes, and what every message looks like.
 
 The database is the truth and the broker only says "there is something to do": a message carries one row id. So a
 broker that is down costs a delay (the scheduler enqueues again) and never an image, and enqueueing must never keep a
@@ -18,11 +18,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from celery import Celery
-from celery.app.amqp import AMQP
-from kombu import Connection, uuid
+from kombu import Queue
 from kombu.exceptions import KombuError, OperationalError
-from kombu.serialization import dumps
-from kombu.transport import redis, virtual
 from redis.exceptions import RedisError
 
 from workers.clock import Elapsed
@@ -35,64 +32,52 @@ DELIVER = "pleura.deliver"
 # On Redis the *lowest* number is served first (kombu keeps one list per step and asks for them in this order).
 STAT_PRIORITY = 0
 PRIORITY = 9
-PRIORITY_STEPS = [STAT_PRIORITY, PRIORITY]
+PRIORITY_STEPS = (STAT_PRIORITY, PRIORITY)
+
+ANSWER_SECONDS = 5.0
+"""A worker waits no longer for an answer of the broker; then it connects again."""
 
 T = TypeVar("T")
 
 _PAGE = 1000
-_ORIGIN = "pleura"
-_PERSISTENT = 2  # AMQP's delivery mode
 _PUBLISH_SECONDS = 0.5
 _PAUSE_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
 
-class ForgetfulQoS(redis.QoS):  # type: ignore[misc]
-    """Counts a message as complete even where the broker could not be told.
+def message_settings(broker_url: str) -> dict[str, Any]:
+    """Celery's settings that publishers and workers share: broker, queues, routes, priorities, JSON, no results."""
+    return {
+        "broker_url": broker_url,
+        "broker_transport_options": {
+            "priority_steps": list(PRIORITY_STEPS),
+            "queue_order_strategy": "priority",
+            "socket_keepalive": True,
+            "socket_timeout": ANSWER_SECONDS,
+            "socket_connect_timeout": ANSWER_SECONDS,
+        },
+        "task_queues": [Queue(JOBS), Queue(DELIVERIES)],
+        "task_routes": {ANALYSE: {"queue": JOBS}, DELIVER: {"queue": DELIVERIES}},
+        "task_default_queue": JOBS,
+        "task_default_priority": PRIORITY,
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "task_ignore_result": True,
+    }
 
-    kombu keeps counting it, and swallows the error: a worker that may hold one message at a time would then wait for
-    ever, without noticing that its connection is gone. The broker hands the message out again later, which is harmless.
+
+def queue_keys(queue: str) -> tuple[str, ...]:
+    """The Redis lists of a queue, one for each priority.
+
+    Their names are documented in Celery's user guide, "Routing tasks", "Redis message priorities".
     """
-
-    def ack(self, delivery_tag: str) -> None:
-        """Acknowledge; see above for a broker that is down."""
-        try:
-            super().ack(delivery_tag)
-        except BaseException:
-            virtual.QoS.ack(self, delivery_tag)
-            raise
-
-    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        """Reject; see above for a broker that is down."""
-        try:
-            super().reject(delivery_tag, requeue=requeue)
-        except BaseException:
-            virtual.QoS.ack(self, delivery_tag)
-            raise
+    return tuple(queue if step == 0 else f"{queue}\x06\x16{step}" for step in PRIORITY_STEPS)
 
 
-class ForgetfulChannel(redis.Channel):  # type: ignore[misc]
-    """A channel with :class:`ForgetfulQoS`, that does not make a new client for every message."""
-
-    QoS = ForgetfulQoS
-
-    def _create_client(self, asynchronous: bool = False) -> Any:
-        if asynchronous:
-            return super()._create_client(asynchronous)
-        # Of a pool only: the pool is renewed with the connection, and then the client is.
-        client: Any = getattr(self, "_kept_client", None)
-        if client is None or client.connection_pool is not self.pool:
-            client = self._kept_client = super()._create_client()
-        return client
-
-    def row_ids(self, queue: str) -> frozenset[int]:
-        """Ids of the rows for which a message waits in ``queue``; what a worker holds does not wait any more."""
-        found: set[int] = set()
-        with self.conn_or_acquire() as client:
-            for priority in self.priority_steps:
-                found.update(_row_id(message) for message in _whole_list(client, self._q_for_pri(queue, priority)))
-        return frozenset(found)
+def _row_ids(client: Any, queue: str) -> frozenset[int]:
+    """Ids of the rows for which a message waits in ``queue``; what a worker holds does not wait any more."""
+    return frozenset(_row_id(message) for key in queue_keys(queue) for message in _whole_list(client, key))
 
 
 def _whole_list(client: Any, name: str) -> Iterator[bytes]:
@@ -111,58 +96,6 @@ def _row_id(message: bytes) -> int:
     return int(json.loads(base64.b64decode(json.loads(message)["body"]))[0][0])
 
 
-class ForgetfulTransport(redis.Transport):  # type: ignore[misc]
-    """Redis with :class:`ForgetfulChannel`."""
-
-    Channel = ForgetfulChannel
-
-
-class QuickConnection(Connection):  # type: ignore[misc]
-    """A broker connection that comes back within a second or two: kombu's own patience grows to half a minute."""
-
-    def get_transport_cls(self) -> Any:
-        """Use our transport for Redis, over TCP, TLS or a socket; others as they are."""
-        transport = super().get_transport_cls()
-        return ForgetfulTransport if transport is redis.Transport else transport
-
-    def ensure_connection(self, *args: Any, **kwargs: Any) -> Any:
-        """Connect, retrying after 0.2 s at first and every 2 s at last."""
-        quick = {"interval_start": 0.2, "interval_step": 0.3, "interval_max": 2.0}
-        return super().ensure_connection(*args, **(quick | kwargs))
-
-
-class QuickAMQP(AMQP):  # type: ignore[misc]
-    """Celery's broker interface, with :class:`QuickConnection`."""
-
-    Connection = QuickConnection
-
-
-def celery_app(broker_url: str, *, visibility_seconds: float = 3600, **transport: Any) -> Celery:
-    """Make a Celery application that speaks JSON, keeps no results and knows the queues' priorities.
-
-    ``visibility_seconds`` is the time after which Redis hands an unacknowledged message to another worker; it must be
-    longer than any job, or long jobs would be announced twice. ``transport`` is added to kombu's transport options.
-    """
-    app = Celery("pleura", broker=broker_url, amqp=QuickAMQP, set_as_current=False)
-    app.conf.update(
-        task_serializer="json",
-        accept_content=["json"],
-        task_ignore_result=True,
-        task_default_priority=PRIORITY,
-        task_default_queue=JOBS,
-        broker_connection_retry_on_startup=True,
-        broker_connection_max_retries=None,
-        broker_transport_options={
-            "visibility_timeout": visibility_seconds,
-            "priority_steps": PRIORITY_STEPS,
-            "queue_order_strategy": "priority",
-            "socket_keepalive": True,
-            **transport,
-        },
-    )
-    return app
-
-
 class TaskQueue:
     """Tells the workers that a job or a delivery is waiting. Safe to share between threads.
 
@@ -170,17 +103,20 @@ class TaskQueue:
     """
 
     def __init__(self, broker_url: str, *, elapsed: Elapsed = time.monotonic) -> None:
-        # The last four keep kombu from retrying for ever inside of a publish, which is its default.
-        self._app = celery_app(
-            broker_url,
-            socket_timeout=_PUBLISH_SECONDS,
-            socket_connect_timeout=_PUBLISH_SECONDS,
-            max_retries=0,
-            interval_start=0,
-            interval_step=0,
-            interval_max=0,
+        self._app = Celery("pleura", set_as_current=False)
+        self._app.conf.update(message_settings(broker_url))
+        # By default a connection retries for ever, inside of a publish as well.
+        self._connection = self._app.connection_for_write(
+            transport_options={
+                "socket_timeout": _PUBLISH_SECONDS,
+                "socket_connect_timeout": _PUBLISH_SECONDS,
+                "max_retries": 0,
+                "interval_start": 0,
+                "interval_step": 0,
+                "interval_max": 0,
+            }
         )
-        self._connection = self._app.connection_for_write()
+        self._producer = self._app.amqp.Producer(self._connection, auto_declare=False)
         self._publishing = threading.Lock()
         self._elapsed = elapsed
         self._lock = threading.Lock()
@@ -188,11 +124,11 @@ class TaskQueue:
 
     def enqueue_jobs(self, jobs: Iterable[tuple[int, bool]]) -> bool:
         """Enqueue ``jobs``, pairs of job id and whether its study is STAT; False where the broker did not hear."""
-        return self._enqueue(ANALYSE, JOBS, [(job_id, STAT_PRIORITY if stat else PRIORITY) for job_id, stat in jobs])
+        return self._enqueue(ANALYSE, [(job_id, STAT_PRIORITY if stat else PRIORITY) for job_id, stat in jobs])
 
     def enqueue_deliveries(self, delivery_ids: Iterable[int]) -> bool:
         """Enqueue deliveries; False where the broker did not hear."""
-        return self._enqueue(DELIVER, DELIVERIES, [(delivery_id, PRIORITY) for delivery_id in delivery_ids])
+        return self._enqueue(DELIVER, [(delivery_id, PRIORITY) for delivery_id in delivery_ids])
 
     def waiting_jobs(self) -> frozenset[int] | None:
         """Ids of the jobs for which a message waits; None where the broker does not say."""
@@ -207,16 +143,29 @@ class TaskQueue:
         self._connection.release()
         self._app.close()
 
-    def _enqueue(self, task: str, queue: str, messages: list[tuple[int, int]]) -> bool:
-        def publish(channel: Any) -> bool:
-            for row_id, priority in messages:
-                self._publish(channel, task, queue, row_id, priority)
+    def _enqueue(self, task: str, messages: list[tuple[int, int]]) -> bool:
+        def publish(_: Any) -> bool:
+            # One pipeline to the broker for all.
+            with self._producer.batch():
+                for row_id, priority in messages:
+                    self._send(task, row_id, priority)
             return True
 
         return not messages or bool(self._ask(publish))
 
+    def _send(self, task: str, row_id: int, priority: int) -> None:
+        self._app.send_task(
+            task,
+            args=(row_id,),
+            argsrepr=f"({row_id},)",
+            kwargsrepr="{}",
+            priority=priority,
+            producer=self._producer,
+            retry=False,
+        )
+
     def _waiting(self, queue: str) -> frozenset[int] | None:
-        return self._ask(lambda channel: frozenset(channel.row_ids(queue)))
+        return self._ask(lambda channel: _row_ids(channel.client, queue))
 
     def _ask(self, work: Callable[[Any], T]) -> T | None:
         """Do something with the channel; None where the broker does not answer, or did not a moment ago."""
@@ -230,17 +179,6 @@ class TaskQueue:
             return None
         self._note_answer()
         return done
-
-    def _publish(self, channel: Any, task: str, queue: str, row_id: int, priority: int) -> None:
-        """Publish what Celery's send_task would, without declaring the queue and copying the producer each time."""
-        message = self._app.amqp.as_task_v2(
-            uuid(), task, args=(row_id,), ignore_result=True, argsrepr=f"({row_id},)", kwargsrepr="{}", origin=_ORIGIN
-        )
-        content_type, encoding, body = dumps(message.body, serializer="json")
-        prepared = channel.prepare_message(
-            body, priority, content_type, encoding, message.headers, message.properties | {"delivery_mode": _PERSISTENT}
-        )
-        channel.basic_publish(prepared, exchange="", routing_key=queue)
 
     def _note_cancelled(self, error: Exception) -> None:
         with self._lock:

@@ -13,14 +13,16 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from celery import Celery
 
 from tests.workers.conftest import Broker
-from workers.enqueue import ANALYSE, DELIVER, DELIVERIES, JOBS, TaskQueue, celery_app
+from workers.enqueue import ANALYSE, DELIVER, DELIVERIES, JOBS, TaskQueue, message_settings
 
 
 def heard(broker: Broker, queue: str) -> list[tuple[str, int]]:
     """Take every waiting message from ``queue`` in the order in which a worker would."""
-    app = celery_app(broker.url)
+    app = Celery(set_as_current=False)
+    app.conf.update(message_settings(broker.url))
     messages = []
     with app.connection_for_read() as connection:
         simple = connection.SimpleQueue(app.amqp.queues[queue])
@@ -96,20 +98,3 @@ def test_the_task_queue_carries_no_networks_and_no_encoders() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
-
-
-@pytest.mark.parametrize("settle", ["ack", "reject", "requeue"])
-def test_a_message_that_cannot_be_complete_does_not_block_the_next(broker: Broker, settle: str) -> None:
-    """With one message at a time, a worker that still counted it would never ask for another."""
-    TaskQueue(broker.url).enqueue_jobs([(1, False)])
-    app = celery_app(broker.url)
-    with app.connection_for_read() as connection:
-        channel = connection.default_channel
-        channel.basic_qos(0, 1, False)
-        message = app.amqp.queues[JOBS].bind(channel).get()
-        channel.qos.append(message, message.delivery_tag)
-        assert not channel.qos.can_consume()
-        broker.kill()
-        with pytest.raises(connection.connection_errors):
-            message.ack() if settle == "ack" else message.reject(requeue=settle == "requeue")
-        assert channel.qos.can_consume()
