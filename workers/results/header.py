@@ -280,12 +280,12 @@ def is_valid(element: DataElement) -> bool:
     return True
 
 
-def orientation_values(source: Dataset) -> list[str] | str:
+def orientation_values(source: Dataset) -> list[str]:
     """Patient Orientation of an object on the grid of ``source`` (PS3.3 C.7.6.1.1.1); empty if it is unknown."""
     value = source.get("PatientOrientation")
     if value and not isinstance(value, str) and len(value) == 2 and is_valid(source["PatientOrientation"]):
         return [str(direction) for direction in value]
-    return ""
+    return []
 
 
 def set_lossy(source: Dataset, made: Dataset) -> None:
