@@ -36,27 +36,44 @@ no Specific Character Set of a stand-in    the source's, or UTF-8 if that cannot
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from highdicom import ContributingEquipment
 from highdicom.sr import CodedConcept
 from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
 from pydicom.uid import UID, ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
 from models.contract import Code, ModelUse
+from workers.results import codes
+from workers.results.codes import code_sequence
 from workers.results.encoder import Analysis, Equipment
 from workers.results.header import (
+    RESEARCH_USE,
     SERIES_OFFSETS,
-    contributing_equipment,
+    copied,
     copy_patient_and_study,
-    file_meta,
+    copy_valid,
     finish,
+    long_string,
     series_description,
-    set_equipment,
     set_times,
 )
 
+IMPLEMENTATION_CLASS_UID = "2.25.107145334108679434666634330663974283395"
+IMPLEMENTATION_VERSION_NAME = "PLEURA"
+
+_ACQUISITION = (
+    "Manufacturer",
+    "InstitutionName",
+    "StationName",
+    "ManufacturerModelName",
+    "DeviceSerialNumber",
+    "SoftwareVersions",
+)
 _PATIENT_AND_STUDY = (
     "PatientName",
     "PatientID",
@@ -174,17 +191,56 @@ def amend(built: Dataset, header: Header) -> Dataset:
     are set afterwards may not fit its character set.
     """
     made = Dataset({element.tag: element for element in built if element.keyword not in _BORROWED})
-    made.preamble = b"\0" * 128
-    made.file_meta = file_meta(str(built.SOPClassUID), header.sop_instance_uid)
+    made.preamble, made.file_meta = built.preamble, built.file_meta
+    made.file_meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
+    made.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
     copy_patient_and_study(header.source, made)
-    made.SOPInstanceUID = UID(header.sop_instance_uid)
-    made.SeriesInstanceUID = UID(header.series_instance_uid)
     set_times(header.source, made, header.created_at)
-    set_equipment(header.source, made, header.equipment)
-    made.ContributingEquipmentSequence = contributing_equipment(header.source, header.equipment, header.models)
+    _set_site(made, header)
+    made.ContributingEquipmentSequence = Sequence(_contributing_equipment(header))
     _set_dimension_organization(made, header.dimension_organization_uid)
     _correct_references(made, header.source)
     return finish(made, header.source)
+
+
+def _set_site(made: Dataset, header: Header) -> None:
+    """Station and institution (PS3.3 C.7.5.1): the site's, or that of the source."""
+    made.StationName = header.equipment.station_name
+    own = copied(header.source, "InstitutionName")
+    institution = header.equipment.institution_name or ("" if own is None else str(own.value or ""))
+    if institution:
+        made.InstitutionName = long_string(institution)
+
+
+def _contributing_equipment(header: Header) -> Iterator[Dataset]:
+    """PS3.3 C.12.1.1.5: each model that was run, or the node if there was none, and the acquisition device."""
+    equipment, processing = header.equipment, concept(codes.PROCESSING_EQUIPMENT)
+    for model in header.models:
+        item = ContributingEquipment(
+            equipment.manufacturer,
+            processing,
+            manufacturer_model_name=long_string(model.title),
+            software_versions=long_string(model.version),
+            device_serial_number=model.digest[:64],
+            contribution_description=f"{model.name} {model.version}, SHA-256 {model.digest}. {RESEARCH_USE}",
+        )
+        if model.device_uid:
+            item.DeviceUID = UID(model.device_uid)
+        yield item
+    if not header.models:
+        yield ContributingEquipment(
+            equipment.manufacturer,
+            processing,
+            manufacturer_model_name=equipment.manufacturer_model_name,
+            software_versions=equipment.software_versions,
+            device_serial_number=equipment.device_serial_number,
+            contribution_description=RESEARCH_USE,
+        )
+    if header.source.get("Manufacturer"):
+        acquisition = Dataset()  # highdicom takes no values that break a rule
+        acquisition.PurposeOfReferenceCodeSequence = code_sequence(codes.ACQUISITION_EQUIPMENT)
+        copy_valid(header.source, acquisition, _ACQUISITION)
+        yield acquisition
 
 
 def _set_dimension_organization(made: Dataset, uid: str) -> None:

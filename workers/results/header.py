@@ -16,14 +16,11 @@ from pydicom import config
 from pydicom.charset import convert_encodings
 from pydicom.datadict import dictionary_VM
 from pydicom.dataelem import DataElement
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
-from pydicom.sequence import Sequence
-from pydicom.uid import UID, ExplicitVRLittleEndian
 from pydicom.valuerep import PersonName, validate_value
 
 from db.records import NOTE
-from models.contract import ModelUse
 from models.radiograph.attributes import (
     CHARACTER_SET_VRS,
     UnreadableText,
@@ -31,13 +28,8 @@ from models.radiograph.attributes import (
     is_as_promised,
     is_readable,
 )
-from workers.results.codes import ACQUISITION_EQUIPMENT, PROCESSING_EQUIPMENT, code_sequence
-from workers.results.encoder import Equipment
 
 RESEARCH_USE = "Research use only. Not a medical device. Not for diagnosis."
-
-IMPLEMENTATION_CLASS_UID = "2.25.107145334108679434666634330663974283395"
-IMPLEMENTATION_VERSION_NAME = "PLEURA"
 
 SERIES_OFFSETS = {"seg": 1, "sr": 2, "sc": 3, "gsps": 4, "summary": 5, NOTE: 6}
 SERIES_DESCRIPTIONS = {
@@ -79,14 +71,6 @@ TYPE_3 = (
 )
 _DESCRIPTIONS = {"LO": 64, "SH": 16}
 """Value representations of short texts, and their maximum length (PS3.5 6.2)."""
-_ACQUISITION = (
-    "Manufacturer",
-    "InstitutionName",
-    "StationName",
-    "ManufacturerModelName",
-    "DeviceSerialNumber",
-    "SoftwareVersions",
-)
 _MOMENTS = (
     ("InstanceCreation", ""),
     ("Series", ""),
@@ -162,18 +146,6 @@ def _texts(made: Dataset) -> list[str]:
 
 def _text_elements(made: Dataset) -> Iterator[DataElement]:
     return (element for element in made.iterall() if element.VR in CHARACTER_SET_VRS)
-
-
-def file_meta(sop_class_uid: str, sop_instance_uid: str) -> FileMetaDataset:
-    """File Meta Information of an object of this node (PS3.10 7.1), Explicit VR Little Endian."""
-    meta = FileMetaDataset()
-    meta.FileMetaInformationVersion = b"\x00\x01"
-    meta.MediaStorageSOPClassUID = UID(sop_class_uid)
-    meta.MediaStorageSOPInstanceUID = UID(sop_instance_uid)
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
-    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
-    return meta
 
 
 def copy_patient_and_study(source: Dataset, made: Dataset) -> None:
@@ -320,62 +292,9 @@ def set_times(source: Dataset, made: Dataset, created_at: datetime) -> None:
         made.TimezoneOffsetFromUTC = source.TimezoneOffsetFromUTC
     date, time = moment.strftime("%Y%m%d"), moment.strftime("%H%M%S.%f")
     for before, after in _MOMENTS:
-        if f"{before}Date{after}" in made or before in ("InstanceCreation", "Series"):
+        if f"{before}Date{after}" in made or before == "Series":
             setattr(made, f"{before}Date{after}", date)
             setattr(made, f"{before}Time{after}", time)
-
-
-def set_equipment(source: Dataset, made: Dataset, equipment: Equipment) -> None:
-    """Set the General Equipment module (PS3.3 C.7.5.1)."""
-    made.Manufacturer = equipment.manufacturer
-    made.ManufacturerModelName = equipment.manufacturer_model_name
-    made.SoftwareVersions = list(equipment.software_versions)
-    made.DeviceSerialNumber = equipment.device_serial_number
-    made.StationName = equipment.station_name
-    own = copied(source, "InstitutionName")
-    institution = equipment.institution_name or ("" if own is None else str(own.value or ""))
-    if institution:
-        made.InstitutionName = long_string(institution)
-
-
-def contributing_equipment(source: Dataset, equipment: Equipment, models: tuple[ModelUse, ...]) -> Sequence:
-    """Contributing Equipment Sequence (PS3.3 C.12.1.1.5): each model that was run, and the acquisition device."""
-    items = [_model_item(equipment, model) for model in models]
-    if not items:
-        items = [_node_item(equipment)]
-    acquisition = _acquisition_item(source)
-    return Sequence([*items, acquisition] if acquisition is not None else items)
-
-
-def _node_item(equipment: Equipment) -> Dataset:
-    item = Dataset()
-    item.PurposeOfReferenceCodeSequence = code_sequence(PROCESSING_EQUIPMENT)
-    item.Manufacturer = equipment.manufacturer
-    item.ManufacturerModelName = equipment.manufacturer_model_name
-    item.SoftwareVersions = list(equipment.software_versions)
-    item.DeviceSerialNumber = equipment.device_serial_number
-    item.ContributionDescription = RESEARCH_USE
-    return item
-
-
-def _model_item(equipment: Equipment, model: ModelUse) -> Dataset:
-    item = _node_item(equipment)
-    item.ManufacturerModelName = long_string(model.title)
-    item.SoftwareVersions = long_string(model.version)
-    item.DeviceSerialNumber = model.digest[:64]
-    if model.device_uid:
-        item.DeviceUID = UID(model.device_uid)
-    item.ContributionDescription = f"{model.name} {model.version}, SHA-256 {model.digest}. {RESEARCH_USE}"
-    return item
-
-
-def _acquisition_item(source: Dataset) -> Dataset | None:
-    if not source.get("Manufacturer"):
-        return None
-    item = Dataset()
-    item.PurposeOfReferenceCodeSequence = code_sequence(ACQUISITION_EQUIPMENT)
-    copy_valid(source, item, _ACQUISITION)
-    return item
 
 
 def reference(instance: Dataset) -> Dataset:

@@ -107,15 +107,15 @@ def test_a_source_of_a_class_that_highdicom_does_not_take_is_referenced_by_its_c
 
 
 def test_a_frame_is_referenced_without_its_segment() -> None:
-    report = Dataset()
-    report.SOPClassUID = "1.2.840.10008.5.1.4.1.1.88.34"
+    header = Header(source(), **HEADER)
+    made = built(header)
     item, child, both = Dataset(), Dataset(), Dataset()
     both.ReferencedFrameNumber, both.ReferencedSegmentNumber = 1, 1
     child.ReferencedSOPSequence = [both]
     item.ContentSequence = [child]
-    report.ContentSequence = [item]
-    (made,) = amend(report, Header(source(), **HEADER)).ContentSequence[0].ContentSequence[0].ReferencedSOPSequence
-    assert (made.ReferencedFrameNumber, "ReferencedSegmentNumber" in made) == (1, False)
+    made.ContentSequence = [item]
+    (found,) = amend(made, header).ContentSequence[0].ContentSequence[0].ReferencedSOPSequence
+    assert (found.ReferencedFrameNumber, "ReferencedSegmentNumber" in found) == (1, False)
 
 
 def test_a_stand_in_tells_nothing_of_the_patient() -> None:

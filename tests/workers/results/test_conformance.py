@@ -15,7 +15,7 @@ from node.dicom.eligibility import RADIOGRAPH_CLASSES
 from node.dicom.presentation_contexts import DECODABLE
 from tests.workers.results.sources import CREATED_AT, EQUIPMENT, analysis, encode_all, source, study_summary
 from tests.workers.results.test_objects import KNOWN_WARNINGS
-from workers.results import codes, header
+from workers.results import amend, codes
 from workers.results.codes import read_code
 from workers.results.encoders import ENCODERS
 from workers.results.rejection_note import encode_note
@@ -91,7 +91,7 @@ def test_codes_that_decide_are_listed(name):
 
 def test_implementation_is_the_listeners_and_the_encoders():
     listed = {row[0]: row[1].strip("`") for row in table("Identification")}
-    for module in (header, spool):
+    for module in (amend, spool):
         assert listed["Implementation Class UID"] == module.IMPLEMENTATION_CLASS_UID
         assert listed["Implementation Version Name"] == module.IMPLEMENTATION_VERSION_NAME
 

@@ -118,3 +118,18 @@ def test_a_report_of_an_earlier_version_is_read():
         elif item.ValueType == "IMAGE" and name(item) == "121112":
             item.ConceptNameCodeSequence = [code_item(codes.SOURCE)]
     assert read_result(made) == before
+
+
+def test_a_segmentation_that_lacks_what_the_standard_demands_is_no_result():
+    made = deepcopy(encode_all(analysis())["seg"])
+    del made.SegmentSequence[0].SegmentLabel
+    with pytest.raises(NotAResult, match="segmentation"):
+        read_result(made)
+
+
+def test_a_segment_without_an_algorithm_or_a_tracking_uid_is_read():
+    made = deepcopy(encode_all(analysis())["seg"])
+    for keyword in ("SegmentationAlgorithmIdentificationSequence", "TrackingUID", "SegmentDescription"):
+        del made.SegmentSequence[0][keyword]
+    (segment,) = read_result(made).statements
+    assert (segment.label, segment.tracking_uid, segment.algorithm, segment.comment) == ("AI: Pneumothorax", "", "", "")
