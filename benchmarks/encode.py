@@ -2,8 +2,9 @@
 
 Each run is a process of its own. It encodes a small image first, which loads highdicom and its tables (``first``), then
 makes the source header and the masks of the large one, encodes and writes both objects to memory (``seconds`` on the
-clock, ``cpu`` of the process alone), and notes the peak. Prints median and range, and one raw line for each run. With ``--against CHECKOUT`` every run is done
-with the code of another working tree too, in turn, and a ratio is this tree's median divided by the other's.
+clock, ``cpu`` of the process alone), and notes the peak. Prints median and range, and one raw line for each run. With
+``--against CHECKOUT`` every run is done with the code of another working tree too, in turn, and a ratio is this tree's
+median divided by the other's.
 """
 
 from __future__ import annotations
