@@ -16,7 +16,7 @@ from models.contract import ModelInput, NotAnalysed
 from models.radiograph.attributes import sound_attributes
 from models.radiograph.decode import MAXIMUM_PIXELS, PixelFault, UnreadablePixels, read_file
 from models.radiograph.reading import read_model_input
-from workers.results.header import TYPE_2, TYPE_3
+from workers.results.header import ACQUISITION, TYPE_2, TYPE_3
 
 OBJECT_UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 """Without these no object of ours can refer to the image."""
@@ -38,12 +38,7 @@ HEADER = (
     "AnatomicRegionSequence",
     "ViewPosition",
     "PatientOrientation",
-    "Manufacturer",
-    "InstitutionName",
-    "StationName",
-    "ManufacturerModelName",
-    "DeviceSerialNumber",
-    "SoftwareVersions",
+    *ACQUISITION,
     # The picture.
     "Rows",
     "Columns",

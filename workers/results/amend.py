@@ -52,6 +52,7 @@ from workers.results import codes
 from workers.results.codes import code_sequence
 from workers.results.encoder import Analysis, Equipment
 from workers.results.header import (
+    ACQUISITION,
     RESEARCH_USE,
     SERIES_OFFSETS,
     copied,
@@ -66,14 +67,6 @@ from workers.results.header import (
 IMPLEMENTATION_CLASS_UID = "2.25.107145334108679434666634330663974283395"
 IMPLEMENTATION_VERSION_NAME = "PLEURA"
 
-_ACQUISITION = (
-    "Manufacturer",
-    "InstitutionName",
-    "StationName",
-    "ManufacturerModelName",
-    "DeviceSerialNumber",
-    "SoftwareVersions",
-)
 _PATIENT_AND_STUDY = (
     "PatientName",
     "PatientID",
@@ -239,7 +232,7 @@ def _contributing_equipment(header: Header) -> Iterator[Dataset]:
     if header.source.get("Manufacturer"):
         acquisition = Dataset()  # highdicom takes no values that break a rule
         acquisition.PurposeOfReferenceCodeSequence = code_sequence(codes.ACQUISITION_EQUIPMENT)
-        copy_valid(header.source, acquisition, _ACQUISITION)
+        copy_valid(header.source, acquisition, ACQUISITION)
         yield acquisition
 
 

@@ -69,6 +69,15 @@ TYPE_3 = (
     "ClinicalTrialTimePointID",
     "ClinicalTrialTimePointDescription",
 )
+ACQUISITION = (
+    "Manufacturer",
+    "InstitutionName",
+    "StationName",
+    "ManufacturerModelName",
+    "DeviceSerialNumber",
+    "SoftwareVersions",
+)
+"""The device that made the image, in Contributing Equipment."""
 _DESCRIPTIONS = {"LO": 64, "SH": 16}
 """Value representations of short texts, and their maximum length (PS3.5 6.2)."""
 _MOMENTS = (
