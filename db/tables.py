@@ -128,6 +128,7 @@ _UNREPORTED = text("reported_at IS NULL")
 # Figures per week look at what has ended; what waits is in no week.
 _FINISHED = text("finished_at IS NOT NULL")
 _ASKED = text("verify_due_at IS NOT NULL")
+_SENT = text("sent_at IS NOT NULL")
 _STALE = text("stale_code <> '' AND note_id IS NULL")
 # A pass of retention looks at what still has files, not at all old studies.
 _KEPT = text("files_removed_at IS NULL")
@@ -353,6 +354,7 @@ class Delivery(Base):
         Index("ix_deliveries_study_id_state", "study_id", "state"),
         Index("ix_deliveries_state_dispatched_at", "state", "dispatched_at"),
         Index("ix_deliveries_verify_due_at", "verify_due_at", sqlite_where=_ASKED, postgresql_where=_ASKED),
+        Index("ix_deliveries_sent_at", "sent_at", sqlite_where=_SENT, postgresql_where=_SENT),
         Index("ix_deliveries_stale", "study_id", sqlite_where=_STALE, postgresql_where=_STALE),
     )
 

@@ -45,7 +45,7 @@ from workers.source_image import SourceImage, read_source
 from workers.stale_objects import RejectionNotes
 from workers.study_summary import Summariser
 from workers.verification import LONGEST_WAIT_SECONDS, verification_tools, verify_storage
-from workers.worker_id import WorkerId
+from workers.worker_id import WorkerId, at_place
 
 log = logging.getLogger(__name__)
 
@@ -174,5 +174,6 @@ def equipment_of(settings: Settings) -> Equipment:
 
 def run_scheduler(settings: Settings, stop: threading.Event) -> None:
     """Run the scheduler, and send notifications, until ``stop`` is set."""
-    with notifying(settings, stop):
+    settings.store.folder.mkdir(parents=True, exist_ok=True)
+    with at_place(settings.store.folder, "scheduler"), notifying(settings, stop):
         repeat_until(stop, scheduler_of(settings).once, settings.workers.scheduler_seconds)

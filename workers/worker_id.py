@@ -1,4 +1,6 @@
-"""Where a worker process works: names for its claims, so that what it leaves behind when it dies can be found."""
+"""Where a process works: names for a worker's claims, so that what it leaves behind when it dies can be found, and for
+every part of the node a lock file by which others see that it runs, on this machine or another with the same store.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +9,15 @@ import os
 import re
 import secrets
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 _LOCK = ".lock"
+WORKER, PART = "worker", "part"
+"""Kinds of lock files. The scheduler looks after those of workers, and holds one of the others itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +33,7 @@ class WorkerId:
         return f"{self.prefix}{self.life}"
 
 
-def take_slot(folder: Path, queue: str) -> tuple[int, IO[str]]:
+def take_slot(folder: Path, queue: str, kind: str = WORKER) -> tuple[int, IO[str]]:
     """Take the first free place of this host in ``queue``; it is free again when this process ends, however it ends.
 
     The lock is not inherited by children (fcntl(2), F_SETLK): a child that outlives a killed parent for a moment does
@@ -37,7 +42,7 @@ def take_slot(folder: Path, queue: str) -> tuple[int, IO[str]]:
     """
     slot = 0
     while True:
-        path = folder / f"worker-{host_name()}-{queue}-{slot}{_LOCK}"
+        path = folder / f"{kind}-{host_name()}-{queue}-{slot}{_LOCK}"
         lock = _locked(path)
         if lock is None:
             slot += 1
@@ -53,12 +58,41 @@ def take_slot(folder: Path, queue: str) -> tuple[int, IO[str]]:
 def free_places(folder: Path) -> dict[Path, str]:
     """Lock files that no worker holds, each with the prefix of the claims made there: their workers have died."""
     places = {}
-    for path in folder.glob(f"worker-*{_LOCK}"):
+    for path in folder.glob(f"{WORKER}-*{_LOCK}"):
         with suppress(FileNotFoundError):
             if (lock := _locked(path)) is not None:
                 places[path] = lock.read()
                 lock.close()
     return places
+
+
+def occupied_places(folder: Path) -> dict[str, str]:
+    """The places that a process holds now, each with its part (``jobs``, ``deliveries``, ``listener``, …).
+
+    Not for a process that holds one itself: to close a file lets go its locks (fcntl(2)).
+    """
+    places = {}
+    for path in folder.glob(f"*-*-*-*{_LOCK}"):
+        kind, _, place = path.name.removesuffix(_LOCK).partition("-")
+        with suppress(FileNotFoundError):
+            if kind not in (WORKER, PART):
+                continue
+            if (lock := _locked(path)) is None:
+                places[place] = place.split("-")[-2]
+            else:
+                lock.close()
+    return places
+
+
+@contextmanager
+def at_place(folder: Path, part: str) -> Iterator[str]:
+    """Hold a place of ``part`` while the process runs; gives its name, which no other running process has."""
+    slot, lock = take_slot(folder, part, PART)
+    try:
+        yield f"{host_name()}-{part}-{slot}"
+    finally:
+        lock.close()
+        remove_place(Path(lock.name))
 
 
 def remove_place(path: Path) -> None:

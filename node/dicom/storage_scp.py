@@ -51,11 +51,13 @@ from node.dicom.spool import (
 )
 from node.dicom.storage_commitment import CommitmentReports
 from node.dicom.upper_layer import MinimumRate, ReceivingDul
+from node.instruments import Instruments, open_instruments
 from workers.clock import utc_now
 from workers.enqueue import TaskQueue
 from workers.open_database import database_of
 from workers.pipeline_digest import active_pipeline_digest
 from workers.verification import take_report, verification_tools
+from workers.worker_id import at_place
 
 _GRACE_SECONDS = 10.0
 _GATHERING_SECONDS = 0.02
@@ -145,9 +147,11 @@ class StorageScp:
         answered: Callable[[], None] = lambda: None,
         reports: CommitmentReports | None = None,
         rejected: RejectedAssociations | None = None,
+        instruments: Instruments | None = None,
     ) -> None:
         self._listener = listener
         self._rejected = rejected
+        self._instruments = instruments or Instruments()
         self._store = store
         self._receiver = receiver
         self._association_policy = association_policy
@@ -254,8 +258,10 @@ class StorageScp:
         verifies_only = rejection is not None and policy.is_own_check(*parties, association.local_address)
         rejection = (None if verifies_only else rejection) or self._connections.associate(association)
         if rejection is not None:
+            self._instruments.associations_rejected.labels(rejection.why).inc()
             self._reject(association, rejection)
             return
+        self._instruments.associations_accepted.inc()
         proposed = request.presentation_context_definition_list
         complete = [context for context in proposed if context.abstract_syntax and context.transfer_syntax]
         if len(complete) < len(proposed):
@@ -284,7 +290,10 @@ class StorageScp:
         association.kill()
 
     def _answer(self, spooled: SpooledInstance, command: StoreCommand) -> Answer:
+        began = time.perf_counter()
         answer = self._take(spooled, command)
+        taken = time.perf_counter() - began
+        self._instruments.cstore_duration.labels(f"0x{answer.status:04X}").observe(taken)
         if answer.status:
             log.warning(
                 "C-STORE of %s answered with 0x%04X: %s", command.calling_ae_title, answer.status, answer.comment
@@ -351,13 +360,23 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
         receiver.recover()
         dispatcher.dispatch()
         reports = reports_of(settings, database)
-        scp = StorageScp(settings.listener, store, receiver, association_policy, dispatcher.dispatch, reports, rejected)
-        # All objects made so far stay; garbage collection need not examine them each time.
-        gc.collect()
-        gc.freeze()
-        ready(scp.start())
-        stop.wait()
-        scp.stop()
+        with at_place(settings.store.folder, "listener") as place:
+            scp = StorageScp(
+                settings.listener,
+                store,
+                receiver,
+                association_policy,
+                dispatcher.dispatch,
+                reports,
+                rejected,
+                open_instruments(settings.store.folder, place),
+            )
+            # All objects made so far stay; garbage collection need not examine them each time.
+            gc.collect()
+            gc.freeze()
+            ready(scp.start())
+            stop.wait()
+            scp.stop()
     finally:
         rejected.close()
         dispatcher.close()

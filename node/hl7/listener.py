@@ -27,9 +27,11 @@ from db import orders
 from db.engine import connect, migrate
 from node.hl7.connection_limits import ConnectionState, Limits, connection_to_close
 from node.hl7.receiver import Receiver
+from node.instruments import open_instruments
 from workers.clock import utc_now
 from workers.hl7.mllp import Deframer, FramingError, frame
 from workers.open_database import database_of
+from workers.worker_id import at_place
 
 log = logging.getLogger(__name__)
 
@@ -221,12 +223,15 @@ def run_hl7(settings: Settings, ready: Callable[[int], None], stop: threading.Ev
     engine = connect(settings.database_url)
     migrate(engine)
     database = database_of(settings, engine)
-    receiver = Receiver(settings, database, utc_now, lambda: uuid.uuid4().hex[:20])
 
     def clean_up() -> None:
         database.write(orders.forget, utc_now() - timedelta(days=settings.hl7.keep_days))
 
-    asyncio.run(_run(Listener(settings.hl7, receiver.answer), clean_up, ready, stop))
+    settings.store.folder.mkdir(parents=True, exist_ok=True)
+    with at_place(settings.store.folder, "hl7") as place:
+        count = open_instruments(settings.store.folder, place).count_acknowledgement
+        receiver = Receiver(settings, database, utc_now, lambda: uuid.uuid4().hex[:20], count)
+        asyncio.run(_run(Listener(settings.hl7, receiver.answer), clean_up, ready, stop))
 
 
 async def _run(

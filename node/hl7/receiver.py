@@ -33,12 +33,13 @@ _DEFECT = MessageProblem(INTERNAL, "", "the message could not be processed; see 
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """Processes messages. ``new_id`` returns control IDs for acknowledgements."""
+    """Processes messages. ``new_id`` returns control IDs for acknowledgements, ``count`` counts their codes."""
 
     settings: Settings
     database: Database
     clock: Clock
     new_id: Callable[[], str]
+    count: Callable[[str], None] = lambda _: None
 
     def answer(self, raw: bytes) -> bytes:
         """Process the message ``raw`` and return its acknowledgement; never raises for any message."""
@@ -62,7 +63,9 @@ class Receiver:
             problem = _DEFECT
         else:
             self._triage(result, now)
+            self.count("AA")
             return acknowledge(header, self.new_id(), now, note="; ".join(filter(None, (_outcome(result), note))))
+        self.count("AR" if problem.reject else "AE")
         log.warning("a message was not accepted: %s (%s %s)", problem.text, problem.code, problem.location)
         return acknowledge(header, self.new_id(), now, problem)
 

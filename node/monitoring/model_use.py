@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from sqlalchemy import Engine
+
 from config.settings import Models
-from db.model_states import ModelState, Switch
+from db.model_states import ModelState, Switch, latest_switches
 from models.contract import Mode, ModelSpec
+from models.manifest import ManifestError
+from models.model_registry import UnknownModel, read_registry
 
 GATE, NOT_CONFIGURED = "gate", "not configured"
 
@@ -28,6 +32,15 @@ class ModelInUse:
     def switchable(self) -> bool:
         """Whether a user may change its state: its findings could be delivered."""
         return self.configured not in (GATE, NOT_CONFIGURED)
+
+
+def models_of_node(configured: Models, engine: Engine) -> tuple[ModelInUse, ...]:
+    """Every model of the registry; none if a manifest is invalid, which ``pleura doctor`` reports."""
+    try:
+        specs = read_registry(configured.folder, verify=False).specs
+    except (ManifestError, UnknownModel, OSError):
+        return ()
+    return models_in_use(specs, configured, latest_switches(engine))
 
 
 def models_in_use(

@@ -36,6 +36,8 @@ from db.queries.statistics import Statistics
 from db.queries.worklist import ReadingList
 from db.users import Accounts
 from node.monitoring.drift import Counts
+from node.monitoring.metrics import NodeMetrics
+from node.monitoring.readiness import Readiness
 from node.monitoring.remedies import remedy
 from node.web import charts, formatting
 from node.web.api_app import create_api
@@ -69,7 +71,8 @@ def create_app(
     accounts: Accounts | None = None,
 ) -> Starlette:
     """Make the application on an open database; ``app.state.services`` holds the services of its handlers."""
-    statistics = Statistics(engine)
+    statistics, counts = Statistics(engine), Counts(ModelMonitoring(engine))
+    readiness = Readiness(settings, database)
     services = Services(
         settings=settings,
         engine=engine,
@@ -79,7 +82,9 @@ def create_app(
         reading=ReadingList(engine),
         feedback=Feedback(engine),
         statistics=statistics,
-        counts=Counts(ModelMonitoring(engine)),
+        counts=counts,
+        metrics=NodeMetrics(settings, database, statistics, counts, readiness, clock),
+        readiness=readiness,
         task_queue=task_queue,
         templates=_templates(settings),
         event_stream=EventStream(statistics.news),

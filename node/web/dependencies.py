@@ -17,6 +17,8 @@ from db.queries.statistics import Statistics
 from db.queries.worklist import ReadingList
 from db.users import Accounts
 from node.monitoring.drift import Counts
+from node.monitoring.metrics import NodeMetrics
+from node.monitoring.readiness import Readiness
 from node.web.event_stream import EventStream
 from node.web.rendering import Radiographs
 from node.web.trials import Trials
@@ -36,6 +38,8 @@ class Services:
     feedback: Feedback
     statistics: Statistics
     counts: Counts
+    metrics: NodeMetrics
+    readiness: Readiness
     task_queue: TaskQueue
     templates: Environment
     event_stream: EventStream

@@ -118,7 +118,8 @@ Handler = Callable[[RequestContext], Response] | Callable[[RequestContext], Awai
 class Endpoint:
     """One route with the least role that may use it (``None``: no log-in needed) and its limits.
 
-    ``api``: errors are answered as JSON. ``body_limit``: maximum size of a request body in bytes. ``at_once``: maximum
+    ``api``: errors are answered as JSON. ``probe``: nobody asks who asks, so it answers without the database, too.
+    ``body_limit``: maximum size of a request body in bytes. ``at_once``: maximum
     number of requests that hold a body and a thread at the same time; one more is answered 503.
     """
 
@@ -127,6 +128,7 @@ class Endpoint:
     handler: Handler
     role: Role | None
     api: bool = False
+    probe: bool = False
     body_limit: int = SMALL_BODY
     at_once: int | None = None
 
@@ -147,7 +149,7 @@ class Endpoint:
         return answer
 
     async def _answer(self, request: Request, services: Services) -> Response:
-        context = await admit(request, services, self.role, api=self.api)
+        context = await admit(request, services, self.role, api=self.api, probe=self.probe)
         if isinstance(context, Response):
             return context
         if request.method not in SAFE_METHODS:
@@ -160,7 +162,7 @@ class Endpoint:
 
 
 async def admit(
-    request: Request, services: Services, role: Role | None, *, api: bool = False
+    request: Request, services: Services, role: Role | None, *, api: bool = False, probe: bool = False
 ) -> RequestContext | Response:
     """Authenticate and authorise a request before its body is read; a response if it is denied.
 
@@ -170,7 +172,7 @@ async def admit(
     now = services.clock()
     settings = services.settings.admin
     origin = origin_of(request, settings.trusted_proxies)
-    principal = await run_in_threadpool(principal_of, request, services.accounts, settings, now)
+    principal = None if probe else await run_in_threadpool(principal_of, request, services.accounts, settings, now)
     if role is not None:
         denied = _denied(request, principal, role, api)
         if denied is not None:

@@ -36,9 +36,9 @@ def page_endpoints(upload_bytes: int) -> tuple[Endpoint, ...]:
     """The routes of pages and probes. ``upload_bytes``: maximum size of a file for "Try it"."""
     viewer, radiologist, admin = Role.VIEWER, Role.RADIOLOGIST, Role.ADMIN
     return (
-        Endpoint("GET", "/healthz", probes.alive, None),
-        Endpoint("GET", "/readyz", probes.ready, None),
-        Endpoint("GET", "/metrics", probes.metrics, None),
+        Endpoint("GET", "/healthz", probes.alive, None, probe=True),
+        Endpoint("GET", "/readyz", probes.ready, None, probe=True),
+        Endpoint("GET", "/metrics", probes.metrics, None, probe=True),
         Endpoint("GET", "/login", login.show_login, None),
         Endpoint("POST", "/login", login.log_in, None),
         Endpoint("POST", "/logout", login.log_out, viewer),

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,19 @@ def _answers(settings: Settings) -> bool:
     except SendError:
         return False
     return True
+
+
+def _get(settings: Settings, path: str) -> tuple[int, str]:
+    """Status and text of the admin page's answer; 0 while it does not answer."""
+    connection = HTTPConnection(settings.admin.host, settings.admin.port, timeout=20)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    except OSError:
+        return 0, ""
+    finally:
+        connection.close()
 
 
 def _alive(pid: int) -> bool:
@@ -70,6 +85,10 @@ def test_a_killed_listener_is_started_again(node: Node, config: Path) -> None:
     settings = load(config)
     assert node.wait_for_listener()
     _wait(lambda: _answers(settings))
+    _wait(lambda: _get(settings, "/readyz")[0] == 200)
+    assert set(re.findall(r'pleura_part_up\{part="(\w+)"\} 1', _get(settings, "/metrics")[1])) == {
+        *("listener", "jobs", "deliveries", "scheduler", "database", "broker")
+    }
     first = node.processes()["listener"]
     os.kill(first, signal.SIGKILL)
     _wait(lambda: node.processes().get("listener", first) != first)

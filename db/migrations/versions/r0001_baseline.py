@@ -606,6 +606,14 @@ def _create_deliveries() -> None:
         sa.UniqueConstraint("result_id", "destination", name="uq_deliveries_result_id_destination"),
     )
     op.create_index(
+        "ix_deliveries_sent_at",
+        "deliveries",
+        ["sent_at"],
+        unique=False,
+        sqlite_where=sa.text("sent_at IS NOT NULL"),
+        postgresql_where=sa.text("sent_at IS NOT NULL"),
+    )
+    op.create_index(
         "ix_deliveries_stale",
         "deliveries",
         ["study_id"],

@@ -8,13 +8,11 @@ from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
 from db.errors import RecordNotFoundError
-from db.model_states import ModelState, latest_switches, model_history
+from db.model_states import ModelState, model_history
 from models.contract import Mode, ModelSpec
-from models.manifest import ManifestError
-from models.model_registry import UnknownModel, read_registry
 from node.monitoring.drift import Comparison, DriftReport, ScoreWeek, drift_report
 from node.monitoring.drift_statistics import wilson
-from node.monitoring.model_use import ModelInUse, models_in_use
+from node.monitoring.model_use import ModelInUse, models_of_node
 from node.web.charts import Trend, histogram, scatter, trend
 from node.web.middleware import RequestContext
 
@@ -46,17 +44,13 @@ class ShownModel:
 
 
 def known_models(context: RequestContext) -> tuple[ShownModel, ...]:
-    """All models of the registry; none if a manifest is invalid, which a check on the system page reports."""
-    settings = context.services.settings.models
-    try:
-        specs = read_registry(settings.folder, verify=False).specs
-    except (ManifestError, UnknownModel, OSError):
-        return ()
+    """All models of the registry with their numbers of findings."""
+    services = context.services
     counted: dict[str, tuple[int, int]] = {}
-    for row in context.services.statistics.models():
+    for row in services.statistics.models():
         findings, positives = counted.get(row.name, (0, 0))
         counted[row.name] = (findings + row.findings, positives + row.positives)
-    used = models_in_use(specs, settings, latest_switches(context.services.engine))
+    used = models_of_node(services.settings.models, services.engine)
     return tuple(ShownModel(one, *counted.get(one.spec.name, (0, 0))) for one in used)
 
 

@@ -11,13 +11,22 @@ from pathlib import Path
 
 import pytest
 
+from node.instruments import read_instruments
 from tests.node.dicom.listening import chest, dcmtk
+from workers.worker_id import occupied_places
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 
-@pytest.mark.peer("storescu")
-def test_listens_without_a_broker_stays_small_and_stops(tmp_path: Path) -> None:
+def _counted(store: Path) -> dict[tuple[str, str], float]:
+    """What the listener tells the admin page, by metric and label."""
+    assert list(occupied_places(store).values()) == ["listener"]
+    samples = [sample for metric in read_instruments(store, occupied_places(store)) for sample in metric.samples]
+    return {(sample.name, "".join(sample.labels.values())): sample.value for sample in samples}
+
+
+@pytest.mark.peer("storescu", "echoscu")
+def test_listens_without_a_broker_counts_stays_small_and_stops(tmp_path: Path) -> None:
     large = chest(Rows=4096, Columns=4096)
     large.BitsAllocated = large.BitsStored = 16
     large.HighBit = 15
@@ -44,6 +53,8 @@ def test_listens_without_a_broker_stays_small_and_stops(tmp_path: Path) -> None:
             said += line
         sent = dcmtk("storescu", "-aec", "PLEURA", "127.0.0.1", ready[1], tmp_path / "large.dcm")
         assert sent.returncode == 0, sent.stderr
+        assert dcmtk("echoscu", "-aec", "ANOTHER", "127.0.0.1", ready[1]).returncode != 0
+        counted = _counted(tmp_path / "store")
         status = Path(f"/proc/{listener.pid}/status").read_text()
         maps = Path(f"/proc/{listener.pid}/maps").read_text()
         listener.send_signal(signal.SIGTERM)
@@ -54,6 +65,11 @@ def test_listens_without_a_broker_stays_small_and_stops(tmp_path: Path) -> None:
         assert listener.stderr is not None
         listener.stderr.close()
 
+    assert counted["pleura_cstore_duration_seconds_count", "0x0000"] == 1
+    assert 0 < counted["pleura_cstore_duration_seconds_sum", "0x0000"] < 60
+    assert counted["pleura_associations_accepted_total", ""] == 1
+    assert counted["pleura_associations_rejected_total", "called AE title not recognized"] == 1
+    assert not occupied_places(tmp_path / "store")
     highest = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])  # type: ignore[index]
     assert highest * 1024 < 150e6
     assert not re.search(r"onnxruntime|tensorflow|imagecodecs", maps)

@@ -20,11 +20,13 @@ from db.queries import study_details
 from db.queries.worklist import ReadingList
 from db.records import Priority
 from node.hl7.listener import Listener, may_connect
+from node.instruments import read_instruments
 from tests.db.examples import record, study_of
 from tests.node.hl7.messages import Answer, Sender, order, report
 from tests.node.hl7.process import Process, write_config
 from tests.orthanc import wait_until
 from workers.hl7.mllp import FramingError, frame
+from workers.worker_id import occupied_places
 
 
 @pytest.fixture
@@ -44,6 +46,9 @@ def test_a_hospital_speaks_to_the_running_process(pleura: Process) -> None:
     with MLLPClient("127.0.0.1", pleura.port) as client:
         acknowledged = client.send_message(order("M9"))
     assert Answer(acknowledged.strip(b"\x0b\x1c\r") + b"\r").code == "AA"
+    folder = pleura.config.parent
+    samples = [sample for one in read_instruments(folder, occupied_places(folder)) for sample in one.samples]
+    assert [(one.labels, one.value) for one in samples if one.labels] == [({"acknowledgement": "AA"}, 3)]
     assert pleura.end(signal.SIGTERM) == 0
     log = pleura.log.read_text()
     assert not any(secret in log for secret in ("Doe", "Jane", "A-1", "P1|", "1.2.826"))

@@ -1,0 +1,105 @@
+"""What a monitor asks every few seconds: what waits, and what has ended since. No query reads a whole table.
+
+Rows of the last minutes come again each time, because one transaction may commit later than another that began after
+it, and clocks of machines differ. :class:`node.monitoring.metrics.Follower` counts each once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from db.order_tables import NotificationRow, NotificationState
+from db.records import DeliveryState, JobState
+from db.tables import Delivery, Instance, Job
+
+_LATEST_INSTANCES = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """How many rows of a queue wait, and since when the oldest does."""
+
+    count: int
+    oldest: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """An instance that was received. ``code`` is empty if it is eligible."""
+
+    key: int
+    at: datetime
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndedJob:
+    """A job that ended. ``code`` is empty if the image was analysed; a revision is an end of its own."""
+
+    key: tuple[int, int]
+    at: datetime
+    state: JobState
+    code: str
+    queued_at: datetime
+    started_at: datetime
+    timings: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class SentObject:
+    """A delivery that its destination has taken; sent again, it is taken again."""
+
+    key: tuple[int, datetime]
+    at: datetime
+    destination: str
+    created_at: datetime
+
+
+def waiting(connection: Connection) -> dict[str, Waiting]:
+    """What waits in each queue."""
+    queues: dict[str, tuple[Any, tuple[Any, ...]]] = {
+        "jobs": (Job, (JobState.QUEUED, JobState.RETRYING)),
+        "deliveries": (Delivery, (DeliveryState.PENDING,)),
+        "notifications": (NotificationRow, (NotificationState.PENDING,)),
+    }
+    found = {}
+    for name, (table, states) in queues.items():
+        row = connection.execute(select(func.count(), func.min(table.created_at)).where(table.state.in_(states))).one()
+        found[name] = Waiting(*row)
+    return found
+
+
+def arrived(connection: Connection, since: datetime) -> tuple[Arrived, ...]:
+    """Instances received after ``since``, looked for among the latest ones, as rows go by time."""
+    latest = select(func.max(Instance.id) - _LATEST_INSTANCES).scalar_subquery()
+    query = select(Instance.id, Instance.received_at, Instance.not_eligible_code)
+    rows = connection.execute(query.where(Instance.id > latest, Instance.received_at > since))
+    return tuple(Arrived(*row) for row in rows)
+
+
+def ended_jobs(connection: Connection, since: datetime) -> tuple[EndedJob, ...]:
+    """Jobs that were done or failed after ``since``."""
+    query = select(
+        Job.id,
+        Job.revision,
+        Job.finished_at,
+        Job.state,
+        Job.not_analysed_code,
+        Job.queued_at,
+        func.coalesce(Job.started_at, Job.queued_at),
+        Job.timings,
+    ).where(Job.finished_at > since, Job.state.in_((JobState.DONE, JobState.FAILED)))
+    rows: Iterable[Any] = connection.execute(query)
+    return tuple(EndedJob((key, revision), *rest) for key, revision, *rest in rows)
+
+
+def sent_objects(connection: Connection, since: datetime) -> tuple[SentObject, ...]:
+    """Deliveries that were sent after ``since``."""
+    query = select(Delivery.id, Delivery.sent_at, Delivery.destination, Delivery.created_at)
+    rows: Iterable[Any] = connection.execute(query.where(Delivery.sent_at > since))
+    return tuple(SentObject((key, at), at, *rest) for key, at, *rest in rows)
