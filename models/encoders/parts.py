@@ -1,8 +1,6 @@
 """What every encoder is made of: scaled filter counts, three colours of a grey image, convolutions with their names.
 
-Layers bear the names that ``keras.applications`` gives them, so that its published weight files fit
-(:mod:`models.encoders.initial`). Backend-agnostic; only layers of Keras itself, so that a saved network needs no class
-of ours.
+Backend-agnostic; only layers of Keras itself, so that a saved network needs no class of ours.
 """
 
 from __future__ import annotations
@@ -85,10 +83,10 @@ def convolve_normalise_relu(x: Any, filters: int, kernel: int, name: str, stride
     return relu(x, f"{name}_relu")
 
 
-def stem(image: Any, filters: int, *, bias: bool) -> tuple[Any, Any]:
-    """The beginning that ResNet and DenseNet share: 7x7 at stride 2, then a pool; features at strides 2 and 4."""
+def stem(image: Any, filters: int) -> tuple[Any, Any]:
+    """The beginning of residual networks: 7x7 at stride 2, then a pool; features at strides 2 and 4."""
     x = layers.ZeroPadding2D(3, name="conv1_pad")(image)
-    x = convolve(x, filters, 7, "conv1_conv", stride=2, bias=bias, padding="valid")
+    x = convolve(x, filters, 7, "conv1_conv", stride=2, padding="valid")
     fine = relu(normalise(x, "conv1_bn"), "conv1_relu")
     padded = layers.ZeroPadding2D(1, name="pool1_pad")(fine)
     return fine, layers.MaxPooling2D(3, 2, name="pool1_pool")(padded)

@@ -1,7 +1,6 @@
-"""Residual networks: ResNet-18, 34, 50, 101 (He et al., 2016) and SE-ResNeXt (Xie et al., 2017; Hu et al., 2018).
+"""Residual networks that Keras lacks: ResNet-18, 34 (He et al., 2016), SE-ResNeXt (Xie et al., 2017; Hu et al., 2018).
 
-ResNet-50 and 101 are those of ``keras.applications`` (stride in the first 1x1 convolution, convolutions with bias), the
-others follow torchvision (stride in the 3x3 convolution, no bias).
+They follow torchvision: the 3x3 convolution strides, and no convolution has a bias.
 """
 
 from __future__ import annotations
@@ -33,9 +32,9 @@ Block = Callable[[Any, Stage, int, str], Any]
 """``(features, stage, stride, name) -> features``."""
 
 
-def build(image: Any, width: float, block: Block, repeats: tuple[int, ...], *, bias: bool = False) -> dict[int, Any]:
+def build(image: Any, width: float, block: Block, repeats: tuple[int, ...]) -> dict[int, Any]:
     """Features after the stem (stride 2) and after each stage (4 to 32)."""
-    fine, x = stem(image, scaled(64, width), bias=bias)
+    fine, x = stem(image, scaled(64, width))
     features = {2: fine}
     for number, (filters, count) in enumerate(zip(FILTERS, repeats, strict=True), start=2):
         stage = Stage(filters, 1 if number == 2 else 2, width)
@@ -45,11 +44,11 @@ def build(image: Any, width: float, block: Block, repeats: tuple[int, ...], *, b
     return features
 
 
-def _shortcut(x: Any, filters: int, stride: int, name: str, *, bias: bool = False) -> Any:
+def _shortcut(x: Any, filters: int, stride: int, name: str) -> Any:
     """What is added to a block's result: its input, projected where the shape changes."""
     if stride == 1 and int(x.shape[-1]) == filters:
         return x
-    return normalise(convolve(x, filters, 1, f"{name}_0_conv", stride=stride, bias=bias), f"{name}_0_bn")
+    return normalise(convolve(x, filters, 1, f"{name}_0_conv", stride=stride), f"{name}_0_bn")
 
 
 def _joined(shortcut: Any, x: Any, name: str) -> Any:
@@ -72,17 +71,6 @@ def _padded(x: Any, filters: int, stride: int, name: str) -> Any:
         return convolve(x, filters, 3, name)
     x = layers.ZeroPadding2D(1, name=f"{name}_pad")(x)
     return convolve(x, filters, 3, name, stride=stride, padding="valid")
-
-
-def bottleneck(x: Any, stage: Stage, stride: int, name: str) -> Any:
-    """The block of ResNet-50 and 101: 1x1, 3x3, and 1x1 to four times the filters."""
-    filters = scaled(stage.filters, stage.width)
-    shortcut = _shortcut(x, 4 * filters, stride, name, bias=True)
-    x = convolve(x, filters, 1, f"{name}_1_conv", stride=stride, bias=True)
-    x = relu(normalise(x, f"{name}_1_bn"), f"{name}_1_relu")
-    x = relu(normalise(convolve(x, filters, 3, f"{name}_2_conv", bias=True), f"{name}_2_bn"), f"{name}_2_relu")
-    x = normalise(convolve(x, 4 * filters, 1, f"{name}_3_conv", bias=True), f"{name}_3_bn")
-    return _joined(shortcut, x, name)
 
 
 def grouped(x: Any, groups: int, stride: int, name: str) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics import precision_recall_curve
 
 from models.training.figures import LabelFigures, figures_of
 from models.training.metrics import Interval, proportion
@@ -128,11 +129,8 @@ def precision_recall(scores: Scores, truths: Truths) -> list[Point]:
     """Recall and precision at each distinct score, from the highest on; empty without positives."""
     if not truths.any():
         return []
-    order = np.argsort(-scores, kind="stable")
-    hits, ranked = np.cumsum(truths[order]), scores[order]
-    last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
-    recall, precision = hits[last] / truths.sum(), hits[last] / (last + 1)
-    return [(float(a), float(b)) for a, b in zip(recall, precision, strict=True)]
+    precision, recall, _ = precision_recall_curve(truths, scores)
+    return list(zip(recall[-2::-1].tolist(), precision[-2::-1].tolist(), strict=True))
 
 
 def confusion(truths: Sequence[int], called: Sequence[int], classes: Sequence[str], how: str) -> Confusion:

@@ -14,7 +14,7 @@ from models.training.evaluation.overlays import overlays
 from models.training.evaluation.predict_as_node import Network
 from models.training.evaluation.result import Evaluation
 from models.training.evaluation.segmentation import Segmented, dice
-from models.training.metrics import calibration_curve, roc_curve
+from models.training.metrics import calibration_curve, roc_points
 from models.training.pages import facts, interval, note, number, page, pictures, plots, problem_list, share, table
 from models.training.plots import Axis, Line, curves, histogram
 from models.training.truths import LabelNames
@@ -126,7 +126,7 @@ def _places_summary(found: Evaluation) -> str:
 
 def _classified(item: Classified, measured: Measured, column: int) -> str:
     scores, truths, _ = measured.judged(column)
-    false, true, _ = roc_curve(scores, truths)
+    false, true, _ = roc_points(scores, truths)
     point = (1 - item.chosen.specificity.value, item.chosen.sensitivity.value)
     roc = curves(
         "ROC",

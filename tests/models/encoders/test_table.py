@@ -1,7 +1,8 @@
 """The encoders are the published networks: their parameters counted, their layers compared, their strides looked at."""
 
 import math
-from collections.abc import Callable
+import os
+import re
 from pathlib import Path
 
 import h5py
@@ -16,6 +17,8 @@ import keras  # noqa: E402
 
 from models.encoders import lite0_weights as weights  # noqa: E402
 from models.encoders import resnet  # noqa: E402
+from models.encoders.applications import Application  # noqa: E402
+from models.encoders.parts import NORM_MOMENTUM  # noqa: E402
 from models.encoders.table import ENCODERS, NAMES, STRIDES, encode  # noqa: E402
 from models.training.onnx_export import export_onnx  # noqa: E402
 
@@ -43,6 +46,7 @@ def test_a_narrow_encoder_has_features_at_every_stride(name: str) -> None:
         # As published with the classifier's last layer for 1,000 classes (torchvision; Cadene's pretrained models).
         ("resnet18", 11_689_512, 512),
         ("resnet34", 21_797_672, 512),
+        ("resnet101", 44_601_832, 2048),  # of keras.applications
         ("se-resnext50", 27_559_896, 2048),
         ("se-resnext101", 48_955_416, 2048),
     ],
@@ -52,28 +56,53 @@ def test_has_as_many_parameters_as_published(name: str, published: int, top: int
 
 
 @pytest.mark.parametrize(
-    ("name", "published"),
+    ("name", "published", "top", "channels"),
     [
-        ("vgg16", keras.applications.VGG16),
-        ("resnet50", keras.applications.ResNet50),
-        ("densenet121", keras.applications.DenseNet121),
+        # Parameters as https://keras.io/api/applications lists them, less those of the layers behind the features.
+        ("vgg16", 138_357_544, 123_642_856, {1: 64, 2: 128, 4: 256, 8: 512, 16: 512, 32: 512}),
+        ("resnet50", 25_636_712, 2_049_000, {2: 64, 4: 256, 8: 512, 16: 1024, 32: 2048}),
+        ("densenet121", 8_062_504, 1_025_000, {2: 64, 4: 256, 8: 512, 16: 1024, 32: 1024}),
     ],
 )
-def test_is_layer_by_layer_that_of_keras_applications(name: str, published: Callable[..., keras.Model]) -> None:
-    theirs = published(weights=None, include_top=False, input_shape=(64, 64, 3))
+def test_is_the_network_of_keras_applications(
+    name: str, published: int, top: int, channels: dict[int, int], tmp_path: Path
+) -> None:
+    """Between its layers too, and by any weights: means and variances of normalisation matter as well."""
+    application = ENCODERS[name].build
+    assert isinstance(application, Application)
+    theirs = application.network(include_top=False, weights=None, input_shape=(64, 64, 3))
+    rng = np.random.default_rng(3)
+    theirs.set_weights(
+        [
+            rng.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape) if len(shape) == 4 else rng.uniform(0.5, 1, shape)
+            for shape in (weight.shape for weight in theirs.get_weights())
+        ]
+    )
     image = keras.Input((64, 64, 1))
-    ours = keras.Model(image, ENCODERS[name].build(ENCODERS[name].scale(image), 1.0)[32])
-    for model in (ours, theirs):
-        # Any weights but the initial ones, the same in both, so that means and variances matter as well.
-        rng = np.random.default_rng(3)
-        for layer in sorted((layer for layer in model.layers if layer.weights), key=lambda layer: layer.name):
-            layer.set_weights([rng.uniform(0.02, 0.06, weight.shape) for weight in layer.weights])
+    features = encode(name, image, start=str(legacy_file(theirs, tmp_path / "weights.h5")))
+    ours = keras.Model(image, list(features.values()))
+    assert ours.count_params() + top == published
+    assert {stride: feature.shape[-1] for stride, feature in features.items()} == channels
     grey = np.random.default_rng(0).random((1, 64, 64, 1), np.float32)
-    module = {"vgg16": "vgg16", "resnet50": "resnet", "densenet121": "densenet"}[name]
+    module = {"vgg16": "vgg16", "densenet121": "densenet"}.get(name, "resnet")
     colours = getattr(keras.applications, module).preprocess_input(np.repeat(grey * 255, 3, axis=-1))
-    expected = keras.ops.convert_to_numpy(theirs(colours, training=False))
-    said = keras.ops.convert_to_numpy(ours(grey, training=False))
-    np.testing.assert_allclose(said / np.abs(expected).max(), expected / np.abs(expected).max(), atol=1e-4)
+    named = [theirs.get_layer(layer).output for layer in application.features.values()]
+    expected = keras.Model(theirs.input, named)(colours, training=False)
+    for got, wanted in zip(ours(grey, training=False), expected, strict=True):
+        largest = np.abs(wanted).max()
+        assert 0 < largest < np.inf
+        np.testing.assert_allclose(np.asarray(got) / largest, np.asarray(wanted) / largest, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "kept"), [("vgg16", 1), ("resnet50", 1), ("densenet121", 2)])
+def test_a_narrow_network_of_keras_is_shallow_too_and_learns_quickly(name: str, kept: int) -> None:
+    model = network(name, 0.125)
+    numbers = [re.match(r"conv3_block(\d+)_1_conv|block3_conv(\d+)$", layer.name) for layer in model.layers]
+    assert max(int(number[1] or number[2]) for number in numbers if number) == kept
+    first = next(layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D))
+    assert (first.filters, first.get_config()["kernel_initializer"]["config"].get("scale", 2.0)) == (8, 2.0)
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    assert {layer.momentum for layer in norms} <= {NORM_MOMENTUM}
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -136,23 +165,30 @@ def legacy_file(model: keras.Model, file: Path, leave_out: str = "") -> Path:
     return file
 
 
-def test_starts_from_a_file_of_keras_applications(tmp_path: Path) -> None:
-    theirs = keras.applications.VGG16(weights=None, include_top=False, input_shape=(32, 32, 3))
-    ours = network("vgg16", size=32, start=str(legacy_file(theirs, tmp_path / "vgg16.h5")))
-    for name in ("block1_conv1", "block5_conv3"):
-        for got, expected in zip(ours.get_layer(name).get_weights(), theirs.get_layer(name).get_weights(), strict=True):
-            np.testing.assert_array_equal(got, expected)
-
-
-def test_a_file_that_does_not_fit_is_named_with_its_layer(tmp_path: Path) -> None:
+def test_a_file_that_does_not_fit_is_an_error_that_names_it(tmp_path: Path) -> None:
     file = legacy_file(network("vgg-small", size=32), tmp_path / "small.h5", leave_out="block2_conv1")
-    with pytest.raises(ValueError, match=r"block2_conv1.*nothing for it"):
-        encode("vgg-small", keras.Input((32, 32, 1)), start=str(file))
-    with pytest.raises(ValueError, match="does not fit vgg16"):
-        encode("vgg16", keras.Input((32, 32, 1)), start=str(file))
     (tmp_path / "text.h5").write_text("no weights")
-    with pytest.raises(ValueError, match="cannot be read"):
-        encode("vgg-small", keras.Input((32, 32, 1)), start=str(tmp_path / "text.h5"))
+    for name in ("vgg-small", "vgg16"):
+        for path in (file, tmp_path / "text.h5"):
+            with pytest.raises(ValueError, match=rf"{path.name}.*(does not fit|cannot be had)"):
+                encode(name, keras.Input((32, 32, 1)), start=str(path))
+
+
+def test_an_own_encoder_starts_from_a_file_of_keras(tmp_path: Path) -> None:
+    saved = network("vgg-small", size=32)
+    ours = network("vgg-small", size=32, start=str(legacy_file(saved, tmp_path / "small.h5")))
+    for got, expected in zip(ours.get_weights(), saved.get_weights(), strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_imagenet_without_a_net_is_an_error_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
+    if any(kept.glob("vgg16*")):
+        pytest.skip(f"{kept} has the weights already")
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody listens at the discard port
+    monkeypatch.delenv("no_proxy", raising=False)
+    with pytest.raises(ValueError, match=r"initial weights 'imagenet' cannot be had: .*vgg16"):
+        encode("vgg16", keras.Input((32, 32, 1)), start="imagenet")
 
 
 def test_refuses_what_is_not_to_be_had() -> None:

@@ -1,11 +1,11 @@
 """PyTorch's weights in our encoders: against torchvision's definitions, written down again with plain operations."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from tests.models.training.keras_or_skip import require_keras
 
@@ -87,33 +87,8 @@ def residual(torch: Torch, image: object, block: Callable[..., object], repeats:
     return features
 
 
-def dense(torch: Torch, image: object, repeats: tuple[int, ...]) -> list[object]:
-    fine, x = torch.stem(image, "features.conv0", "features.norm0")
-    features = [fine]
-    for block, count in enumerate(repeats, start=1):
-        for number in range(1, count + 1):
-            name = f"features.denseblock{block}.denselayer{number}"
-            new = torch.conv(ops.relu(torch.norm(x, f"{name}.norm1")), f"{name}.conv1", 128, 1)
-            new = torch.conv(ops.relu(torch.norm(new, f"{name}.norm2")), f"{name}.conv2", 32, 3)
-            x = ops.concatenate([x, new], axis=-1)
-        last = block == len(repeats)
-        x = ops.relu(torch.norm(x, "features.norm5" if last else f"features.transition{block}.norm"))
-        features.append(x)
-        if not last:
-            x = torch.conv(x, f"features.transition{block}.conv", int(x.shape[-1]) // 2, 1)
-            x = ops.average_pool(x, 2)
-    return features
-
-
-def safetensors(state: dict[str, np.ndarray], file: Path) -> Path:
-    header, at = {"__metadata__": {"format": "pt"}}, 0
-    for name, array in state.items():
-        kind = "F32" if array.dtype == np.float32 else "I64"
-        header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [at, at + array.nbytes]}
-        at += array.nbytes
-    text = json.dumps(header).encode()
-    body = b"".join(np.ascontiguousarray(array).tobytes() for array in state.values())
-    file.write_bytes(len(text).to_bytes(8, "little") + text + body)
+def written(state: dict[str, np.ndarray], file: Path) -> Path:
+    save_file(state, file, metadata={"format": "pt"})
     return file
 
 
@@ -122,7 +97,6 @@ def safetensors(state: dict[str, np.ndarray], file: Path) -> Path:
     [
         ("resnet18", lambda torch, image: residual(torch, image, basic, (2, 2, 2, 2))),
         ("se-resnext50", lambda torch, image: residual(torch, image, squeezed, (3, 4, 6, 3))),
-        ("densenet121", lambda torch, image: dense(torch, image, (6, 12, 24, 16))),
     ],
 )
 def test_says_what_the_network_in_pytorch_says(
@@ -133,7 +107,7 @@ def test_says_what_the_network_in_pytorch_says(
     colours = (np.repeat(grey, 3, axis=-1) - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
     expected = network(torch, colours.astype(np.float32))
     counted = {"bn1.num_batches_tracked": np.array(7, np.int64)}
-    file = safetensors({**torch.state, **counted}, tmp_path / "weights.safetensors")
+    file = written({**torch.state, **counted}, tmp_path / "weights.safetensors")
     image = keras.Input((64, 64, 1))
     said = keras.Model(image, list(encode(name, image, start=str(file)).values()))(grey, training=False)
     for ours, theirs in zip(said, expected, strict=True):
@@ -143,18 +117,18 @@ def test_says_what_the_network_in_pytorch_says(
 
 def test_cadenes_names_are_timms(tmp_path: Path) -> None:
     tensor = np.ones((1,), np.float32)
-    file = safetensors({"layer0.bn1.bias": tensor, "layer1.0.se_module.fc1.bias": tensor}, tmp_path / "a.safetensors")
+    file = written({"layer0.bn1.bias": tensor, "layer1.0.se_module.fc1.bias": tensor}, tmp_path / "a.safetensors")
     assert set(read_safetensors(file)) == {"bn1.bias", "layer1.0.se.fc1.bias"}
 
 
 def test_a_missing_tensor_is_named_by_its_layer(tmp_path: Path) -> None:
-    file = safetensors({"conv1.weight": np.ones((64, 3, 7, 7), np.float32)}, tmp_path / "a.safetensors")
+    file = written({"conv1.weight": np.ones((64, 3, 7, 7), np.float32)}, tmp_path / "a.safetensors")
     with pytest.raises(ValueError, match=r"does not fit resnet18: layer conv1_bn .* nothing for it"):
         encode("resnet18", keras.Input((32, 32, 1)), start=str(file))
 
 
 def test_a_network_that_differs_from_pytorchs_is_refused(tmp_path: Path) -> None:
-    file = safetensors({}, tmp_path / "a.safetensors")
+    file = written({}, tmp_path / "a.safetensors")
     with pytest.raises(ValueError, match="another network than ours"):
         encode("vgg-small", keras.Input((32, 32, 1)), start=str(file))
     assert {name for name, encoder in ENCODERS.items() if encoder.naming} == {
@@ -162,7 +136,6 @@ def test_a_network_that_differs_from_pytorchs_is_refused(tmp_path: Path) -> None
         "resnet34",
         "se-resnext50",
         "se-resnext101",
-        "densenet121",
     }
 
 
@@ -171,20 +144,27 @@ def header(text: bytes, body: bytes = b"") -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("content", "sentence"),
+    "content",
     [
-        (b"", "no safetensors file"),
-        (b"\xff" * 16, "no safetensors file"),
-        (header(b"{"), "header cannot be read"),
-        (header(b"[1]"), "header cannot be read"),
-        (header(b'{"a": {"dtype": "F32"}}'), "header cannot be read"),
-        (header(b'{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}', b"1234"), "tensor a lies outside"),
-        (header(b'{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}', b"1234"), "tensor a lies outside"),
-        (header(b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [-4, 0]}}', b"1234"), "tensor a lies outside"),
+        b"",
+        b"\xff" * 16,
+        header(b"{"),
+        header(b"[1]"),
+        header(b'{"a": {"dtype": "F32"}}'),
+        header(b'{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}', b"1234"),
+        header(b'{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}', b"1234"),
+        header(b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [-4, 0]}}', b"1234"),
     ],
 )
-def test_another_file_is_refused(content: bytes, sentence: str, tmp_path: Path) -> None:
+def test_another_file_is_refused(content: bytes, tmp_path: Path) -> None:
     file = tmp_path / "a.safetensors"
     file.write_bytes(content)
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises(ValueError, match="no safetensors file, or it is cut short"):
         read_safetensors(file)
+
+
+def test_what_is_no_floating_point_number_is_left_out(tmp_path: Path) -> None:
+    halves, counted = np.array([0.5, 1.5], np.float16), np.array([7])
+    read = read_safetensors(written({"a": halves, "counted": counted}, tmp_path / "a.safetensors"))
+    assert list(read) == ["a"]
+    assert (read["a"].dtype, read["a"].tolist()) == (np.float32, [0.5, 1.5])

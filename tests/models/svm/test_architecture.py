@@ -31,7 +31,7 @@ class _Images:
         return Batch(pixels.astype(np.float32), labels, np.ones_like(labels))
 
 
-def test_the_served_probability_is_the_calibrated_margin_of_an_independent_machine() -> None:
+def test_the_served_probability_is_the_calibrated_margin_of_the_exact_machine() -> None:
     from sklearn.svm import LinearSVC
 
     keras.utils.set_random_seed(5)

@@ -43,7 +43,7 @@ def test_against_scikit_learn(case: tuple[np.ndarray, np.ndarray]) -> None:
     scores, truths = case
     assert metrics.auc(scores, truths) == pytest.approx(reference.roc_auc_score(truths, scores))
     assert metrics.average_precision(scores, truths) == pytest.approx(reference.average_precision_score(truths, scores))
-    false, true, _ = metrics.roc_curve(scores, truths)
+    false, true, _ = metrics.roc_points(scores, truths)
     known_false, known_true, _ = reference.roc_curve(truths, scores, drop_intermediate=False)
     np.testing.assert_allclose(false, known_false, atol=1e-12)
     np.testing.assert_allclose(true, known_true, atol=1e-12)
