@@ -9,18 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import shapely
+from contourpy import FillType, contour_generator
 from numpy.typing import NDArray
 
 from models.contract import Box, Mask
 
 Points = NDArray[np.float64]
-_Index = NDArray[np.intp]
 
 MAXIMUM_REGIONS = 10
 SMALLEST_REGION = 0.01
 MAXIMUM_POINTS = 1000
 TOLERANCE = 1.0
-MAXIMUM_CORNERS = 100_000
+MAXIMUM_CORNERS, MAXIMUM_PIXELS = 100_000, 4_000_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,14 +38,15 @@ def outlines(mask: Mask) -> tuple[tuple[Outline, ...], int]:
     At most :data:`MAXIMUM_REGIONS` are returned, each at least :data:`SMALLEST_REGION` of the largest. Holes are not
     outlined, because a polyline has no interior; the SEG and the measured area respect them. Points are thinned while
     the polygon stays within :data:`TOLERANCE` pixels of the pixel edges (or more, if it would have over 1000 points). A
-    noisy mask with over :data:`MAXIMUM_CORNERS` corners is outlined on a coarser grid that covers it.
+    region of over :data:`MAXIMUM_PIXELS`, or a noisy one of over :data:`MAXIMUM_CORNERS` corners, is outlined on a
+    coarser grid that covers it.
     """
     top, left, cropped = _crop(mask)
     if cropped.size == 0:
         return (), 0
     coarse, factor = _coarsen(cropped)
-    loops = [factor * loop for loop in _loops(coarse) if _signed_area(loop) > 0]
-    areas = [_signed_area(loop) for loop in loops]
+    loops = [factor * loop for loop in _boundaries(coarse)]
+    areas = [float(area) for area in shapely.area([shapely.polygons(loop) for loop in loops])]
     order = sorted(range(len(loops)), key=lambda index: (-areas[index], index))
     kept = [index for index in order[:MAXIMUM_REGIONS] if areas[index] >= SMALLEST_REGION * areas[order[0]]]
     made = tuple(Outline(_thin(loops[index]) + np.asarray([left, top]), areas[index]) for index in kept)
@@ -68,9 +70,9 @@ def _crop(mask: Mask) -> tuple[int, int, Mask]:
 
 
 def _coarsen(mask: Mask) -> tuple[Mask, int]:
-    """Halve the grid until tracing takes well under a second; a coarse pixel is set if any of its pixels is."""
+    """Halve the grid until tracing needs well under a second and 100 MB; a coarse pixel is set if any of its is."""
     factor = 1
-    while _corner_count(mask) > MAXIMUM_CORNERS:
+    while mask.size > MAXIMUM_PIXELS or _corner_count(mask) > MAXIMUM_CORNERS:
         even = np.pad(mask, ((0, mask.shape[0] % 2), (0, mask.shape[1] % 2)))
         mask = even[::2, ::2] | even[1::2, ::2] | even[::2, 1::2] | even[1::2, 1::2]
         factor *= 2
@@ -82,108 +84,33 @@ def _corner_count(mask: Mask) -> int:
     return int(np.count_nonzero(padded[:-1, :-1] ^ padded[:-1, 1:] ^ padded[1:, :-1] ^ padded[1:, 1:]))
 
 
-def _loops(mask: Mask) -> list[Points]:
-    """All boundaries of ``mask`` as ordered corners: regions clockwise on the screen, holes counter-clockwise.
+def _boundaries(mask: Mask) -> list[Points]:
+    """Outer boundary of each region of ``mask`` as its corners, closed, clockwise on the screen.
 
-    A grid point is a corner if one or three of its four pixels are set. On each grid line the sorted corners are, in
-    pairs, the ends of boundary pieces. A point where two set pixels touch diagonally is two corners, one for each.
+    The contour at 0.5 between pixel centres crosses every boundary edge in its middle, and at a point where two set
+    pixels touch diagonally it parts them (the mean of the four is not above 0.5).
     """
-    rows, columns, horizontal, vertical = _corners(mask)
-    along, across = _partners(rows, horizontal), _partners(columns, vertical)
-    seen = np.zeros(rows.size, dtype=bool)
-    loops: list[Points] = []
-    for start in range(rows.size):
-        if seen[start]:
-            continue
-        path, corner = [], start
-        while not seen[corner]:
-            other = int(along[corner])
-            path += [corner, other]
-            seen[corner] = seen[other] = True
-            corner = int(across[other])
-        loops.append(_oriented(np.stack([columns[path], rows[path]], axis=1).astype(np.float64), mask))
-    return loops
+    generator = contour_generator(z=np.pad(mask, 1), fill_type=FillType.OuterOffset)
+    regions, offsets = generator.filled(0.5, 1.5)
+    # A pixel of padding, and half a pixel from its centre to its edge.
+    return [_corners(points[: ends[1]] - 0.5) for points, ends in zip(regions, offsets, strict=True)]
 
 
-def _corners(mask: Mask) -> tuple[_Index, _Index, _Index, _Index]:
-    """Row and column of each corner, and its rank along its horizontal and its vertical grid line."""
-    padded = np.pad(mask, 1)
-    top_left, top_right = padded[:-1, :-1], padded[:-1, 1:]
-    bottom_left, bottom_right = padded[1:, :-1], padded[1:, 1:]
-    single = top_left ^ top_right ^ bottom_left ^ bottom_right
-    falling = top_left & bottom_right & ~top_right & ~bottom_left
-    rising = top_right & bottom_left & ~top_left & ~bottom_right
-    rows, columns = np.nonzero(single)
-    rank = np.zeros(rows.size, dtype=np.intp)
-    horizontal, vertical = 2 * columns + rank, 2 * rows + rank
-    for touching, upper_is_left in ((falling, True), (rising, False)):
-        at_row, at_column = np.nonzero(touching)
-        for is_upper in (True, False):
-            is_left = is_upper == upper_is_left
-            rows = np.concatenate([rows, at_row])
-            columns = np.concatenate([columns, at_column])
-            horizontal = np.concatenate([horizontal, 2 * at_column + (0 if is_left else 1)])
-            vertical = np.concatenate([vertical, 2 * at_row + (0 if is_upper else 1)])
-    return rows, columns, horizontal, vertical
-
-
-def _partners(line: _Index, rank: _Index) -> _Index:
-    """For each corner, the corner at the other end of its boundary piece on the same grid line."""
-    order = np.lexsort((rank, line))
-    partner = np.empty(line.size, dtype=np.intp)
-    partner[order[0::2]], partner[order[1::2]] = order[1::2], order[0::2]
-    return partner
-
-
-def _oriented(corners: Points, mask: Mask) -> Points:
-    """Close a loop, and orient it so that set pixels are on its right side (on the screen)."""
-    closed = np.concatenate([corners, corners[:1]])
-    (x0, y0), (x1, _) = closed[0], closed[1]
-    column, row = int(min(x0, x1)), int(y0)
-    below_is_set = row < mask.shape[0] and bool(mask[row, column])
-    goes_right = x1 > x0
-    return closed if below_is_set == goes_right else closed[::-1]
-
-
-def _signed_area(closed: Points) -> float:
-    """Area in pixels, positive for a loop that runs clockwise on the screen (rows grow downwards)."""
-    x, y = closed[:, 0], closed[:, 1]
-    return float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]) / 2)
+def _corners(middles: Points) -> Points:
+    """The corners between the ``middles`` of the successive pixel edges of a closed boundary, closed by the first."""
+    vertical = middles[:, 0] % 1 == 0
+    turns = vertical[:-1] != vertical[1:]
+    here, there, leaves = middles[:-1][turns], middles[1:][turns], vertical[:-1][turns]
+    corners = np.stack([np.where(leaves, here[:, 0], there[:, 0]), np.where(leaves, there[:, 1], here[:, 1])], axis=1)
+    return np.concatenate([corners, corners[:1]])
 
 
 def _thin(closed: Points) -> Points:
-    tolerance = TOLERANCE
-    thinned = _douglas_peucker(closed, tolerance)
-    while len(thinned) > MAXIMUM_POINTS:
+    """Remove points that are within a tolerance of the line between kept points (Douglas and Peucker, 1973)."""
+    line, tolerance = shapely.linestrings(closed), TOLERANCE
+    thinned = shapely.simplify(line, tolerance, preserve_topology=False)
+    while shapely.get_num_points(thinned) > MAXIMUM_POINTS:
         tolerance *= 1.5
-        thinned = _douglas_peucker(closed, tolerance)
-    return thinned if len(thinned) >= 4 else closed
-
-
-def _douglas_peucker(closed: Points, tolerance: float) -> Points:
-    """Remove points that are within ``tolerance`` of the line between kept points (Douglas and Peucker, 1973)."""
-    keep = np.zeros(len(closed), dtype=bool)
-    far = int(np.argmax(np.sum((closed - closed[0]) ** 2, axis=1)))
-    keep[[0, far, len(closed) - 1]] = True
-    stack = [(0, far), (far, len(closed) - 1)]
-    while stack:
-        first, last = stack.pop()
-        if last - first < 2:
-            continue
-        distances = _distances(closed[first + 1 : last], closed[first], closed[last])
-        worst = int(np.argmax(distances))
-        if distances[worst] > tolerance:
-            middle = first + 1 + worst
-            keep[middle] = True
-            stack += [(first, middle), (middle, last)]
-    return closed[keep]
-
-
-def _distances(points: Points, start: Points, end: Points) -> Points:
-    """Distance of each point from the line piece ``start``-``end``."""
-    direction = end - start
-    length = float(direction @ direction)
-    if length == 0:
-        return np.asarray(np.hypot(*(points - start).T))
-    share = np.clip((points - start) @ direction / length, 0, 1)
-    return np.asarray(np.hypot(*(points - start - share[:, None] * direction).T))
+        thinned = shapely.simplify(line, tolerance, preserve_topology=False)
+    points = shapely.get_coordinates(thinned)
+    return points if len(points) >= 4 else closed

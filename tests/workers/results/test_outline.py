@@ -12,7 +12,15 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageDraw
 
 from models.contract import Box
-from workers.results.outline import MAXIMUM_POINTS, MAXIMUM_REGIONS, _loops, _signed_area, box_outline, outlines
+from workers.results.outline import (
+    MAXIMUM_PIXELS,
+    MAXIMUM_POINTS,
+    MAXIMUM_REGIONS,
+    TOLERANCE,
+    _boundaries,
+    box_outline,
+    outlines,
+)
 
 masks = arrays(np.bool_, st.tuples(st.integers(1, 12), st.integers(1, 12)))
 
@@ -30,18 +38,19 @@ def winding(loops, shape):
 
 @given(masks)
 @settings(max_examples=300, deadline=None)
-def test_loops_enclose_exactly_the_set_pixels(mask):
-    loops = _loops(mask)
-    assert np.array_equal(winding(loops, mask.shape) == 1, mask)
-    assert sum(_signed_area(loop) for loop in loops) == mask.sum()
-
-
-@given(masks)
-@settings(max_examples=100, deadline=None)
-def test_regions_are_those_that_share_an_edge(mask):
-    label = pytest.importorskip("scipy.ndimage", reason="SciPy is missing: pip install '.[train]'").label
-    _, regions = label(mask)
-    assert sum(_signed_area(loop) > 0 for loop in _loops(mask)) == regions
+def test_boundaries_enclose_exactly_the_regions_that_share_an_edge_and_their_holes(mask):
+    image = pytest.importorskip("scipy.ndimage", reason="SciPy is missing: pip install '.[train]'")
+    labels, regions = image.label(mask)
+    found = _boundaries(mask)
+    assert len(found) == regions
+    around = np.ones((3, 3))  # what lies around a region is connected at corners, too
+    filled = sum((image.binary_fill_holes(labels == one, around).astype(int) for one in range(1, regions + 1)), 0)
+    assert np.array_equal(winding(found, mask.shape), filled + np.zeros(mask.shape, int))
+    for loop in found:
+        assert np.array_equal(loop[0], loop[-1])
+        steps = np.diff(loop, axis=0) != 0
+        assert (steps.sum(axis=1) == 1).all()  # along one axis
+        assert (steps[1:, 0] != steps[:-1, 0]).all()  # and round a corner
 
 
 def test_a_rectangle_is_its_four_corners_on_pixel_edges():
@@ -88,6 +97,29 @@ def test_a_curved_region_is_thinned_and_still_covers_it():
     ImageDraw.Draw(picture).polygon([tuple(point) for point in outline.points - 0.5], fill=1)
     filled = np.asarray(picture)
     assert (filled & mask).sum() / (filled | mask).sum() > 0.99
+
+
+def test_thinning_stays_within_its_tolerance_of_every_corner():
+    rows, columns = np.mgrid[:500, :500]
+    turned = np.arctan2(rows - 250, columns - 250)
+    mask = np.hypot(rows - 250, columns - 250) < 150 + 30 * np.sin(11 * turned)
+    ((outline,), _), (boundary,) = outlines(mask), _boundaries(mask)
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    corners = set(map(tuple, boundary.tolist()))
+    assert set(map(tuple, outline.points.tolist())) <= corners
+    assert len(outline.points) < len(boundary) / 5
+    starts, along = outline.points[:-1], np.diff(outline.points, axis=0)
+    for corner in boundary:
+        share = np.clip(((corner - starts) * along).sum(axis=1) / (along**2).sum(axis=1), 0, 1)
+        assert np.hypot(*(corner - starts - share[:, None] * along).T).min() <= TOLERANCE + 1e-9
+    assert outline.points.min(axis=0).tolist() == pytest.approx([columns[0], rows[0]], abs=TOLERANCE)
+
+
+def test_a_very_large_region_is_outlined_on_a_coarser_grid_that_covers_it():
+    mask = np.ones((2001, MAXIMUM_PIXELS // 2000), dtype=bool)
+    ((outline,), left_out) = outlines(mask)
+    assert (outline.points.min(axis=0).tolist(), left_out) == ([0, 0], 0)
+    assert outline.points.max(axis=0).tolist() == pytest.approx([mask.shape[1], 2001], abs=1)
 
 
 def test_a_ragged_region_keeps_within_the_length_of_an_explicit_vr():
