@@ -7,6 +7,7 @@ Coordinates are in pixels, ``(column, row)``, edges not centres: ``(0, 0)`` is t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import shapely
@@ -91,7 +92,7 @@ def _boundaries(mask: Mask) -> list[Points]:
     pixels touch diagonally it parts them (the mean of the four is not above 0.5).
     """
     generator = contour_generator(z=np.pad(mask, 1), fill_type=FillType.OuterOffset)
-    regions, offsets = generator.filled(0.5, 1.5)
+    regions, offsets = cast("tuple[list[Points], list[NDArray[np.uint32]]]", generator.filled(0.5, 1.5))
     # A pixel of padding, and half a pixel from its centre to its edge.
     return [_corners(points[: ends[1]] - 0.5) for points, ends in zip(regions, offsets, strict=True)]
 
