@@ -15,7 +15,7 @@ from db.instances import insert_or_ignore
 from db.leases import ENDED, due_again, is_claimable, lock_held_by, not_dispatched
 from db.model_states import hold_back, on_hold_by_model
 from db.records import NOTE, Delivery, DeliveryState
-from db.transitions import lock_study, move
+from db.transitions import event, lock_study, move, write_events
 
 OPEN = (DeliveryState.PENDING, DeliveryState.SENDING)
 """A delivery in one of these states goes on by itself."""
@@ -250,12 +250,13 @@ def release(connection: Connection, worker_prefix: str, now: datetime) -> tuple[
 
 
 def requeue(connection: Connection, delivery_id: int, actor: str, cause: str, now: datetime) -> None:
-    """Send a delivery again, from the start, because a person asks for it; the scheduler enqueues it.
+    """Send a delivery now, from the start, because a person asks for it; the scheduler enqueues it.
 
-    It may be failed, on hold, recorded, sent or verified.
+    It may be failed, on hold, recorded, sent or verified; a pending one waits no longer for its next attempt. Nor does
+    anything else that waits for this destination because it has not answered.
 
     Raises:
-        TransitionError: it is pending, being sent, or withdrawn.
+        TransitionError: it is being sent, or withdrawn.
         StudyOnHoldError: its study must be released first.
     """
     found = _row(connection, delivery_id, lock=False)
@@ -267,7 +268,13 @@ def requeue(connection: Connection, delivery_id: int, actor: str, cause: str, no
         raise StudyOnHoldError(study.id, study.hold_reason)
     values = {**ENDED, "attempts": 0, "error": "", "dispatched_at": None, "on_hold_with_study": False}
     values |= {"verify_missing": 0, "lost": 0}
-    move(connection, "delivery", row, DeliveryState.PENDING, cause=cause, actor=actor, now=now, **values)
+    if row.state is DeliveryState.PENDING:
+        connection.execute(update(tables.Delivery).where(tables.Delivery.id == delivery_id).values(**values))
+        state = row.state.value
+        write_events(connection, [event(row.study_id, "delivery", delivery_id, state, state, cause, actor, now)])
+    else:
+        move(connection, "delivery", row, DeliveryState.PENDING, cause=cause, actor=actor, now=now, **values)
+    _note(connection, row.destination, open_until=None)
 
 
 def to_enqueue(connection: Connection, now: datetime, quiet: timedelta, limit: int = 500) -> tuple[int, ...]:

@@ -503,9 +503,9 @@ class WorklistRow:
         return self._deliveries_in(DeliveryState.FAILED)
 
     @property
-    def deliveries_stopped(self) -> int:
-        """Deliveries that wait for a person: failed or on hold."""
-        return self._deliveries_in(DeliveryState.FAILED, DeliveryState.ON_HOLD)
+    def deliveries_on_hold(self) -> int:
+        """Deliveries that wait for a person to release them."""
+        return self._deliveries_in(DeliveryState.ON_HOLD)
 
     @property
     def deliveries_arrived(self) -> int:

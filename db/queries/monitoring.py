@@ -21,6 +21,9 @@ from db.user_tables import AssessmentRow, FeedbackRow, Verdict
 
 _LOW = 0.1
 
+ONLY_SHADOW = "only_shadow"
+"""Why an image is not analysed of which no model that counts has said anything."""
+
 MOST_IMAGES = 2000
 """Images of a span whose measures are looked at: of more, every n-th."""
 
@@ -129,10 +132,16 @@ class ModelMonitoring:
     def outcomes(self, start: datetime, end: datetime) -> dict[str, int]:
         """How jobs ended: by what made an image not analysed, ``failed``, or an empty word for those that were
         analysed.
+
+        As in the worklist, an image of which every model was off or in shadow is not analysed: :data:`ONLY_SHADOW`.
         """
-        query = select(Job.state, Job.not_analysed_code, func.count()).where(*_ended(start, end))
+        held = select(Finding.id).where(Finding.job_id == Job.id, Finding.superseded.is_(False))
+        only_shadow = and_(Job.not_analysed_code == "", held.exists(), ~held.where(Finding.shadow.is_(False)).exists())
+        reason = case((only_shadow, ONLY_SHADOW), else_=Job.not_analysed_code).label("reason")
+        ended = select(Job.state, reason).where(*_ended(start, end)).subquery()
+        query = select(*ended.c, func.count()).group_by(*ended.c)
         found: dict[str, int] = {}
-        for state, code, count in self._all(query.group_by(Job.state, Job.not_analysed_code)):
+        for state, code, count in self._all(query):
             word = "failed" if state is JobState.FAILED else code if state is JobState.DONE else None
             if word is not None:
                 found[word] = found.get(word, 0) + count

@@ -13,10 +13,11 @@ from sqlalchemy import Engine
 from config.settings import Settings
 from db.errors import StudyNotOnHoldError
 from db.feedback import Feedback, IdentifiedFinding
+from db.queries.problems import Selection
 from db.records import DeliveryState, JobState, Priority
 from db.user_tables import Verdict
 from node.cli.common import console, fail, settings_of
-from node.cli.worklist import actor, describe_study, find_detail, finding_text, open_engine
+from node.cli.worklist import actor, describe_study, find_detail, finding_text, open_database, open_engine
 from workers.enqueue import TaskQueue
 from workers.open_database import database_of
 from workers.services.actions import Actions
@@ -42,20 +43,42 @@ class _Call:
 
 
 @click.command()
-@click.argument("study")
+@click.argument("study", required=False)
 @click.option("--again", is_flag=True, help="Also run jobs again that are done: a new revision of their results.")
+@click.option("--all", "everything", is_flag=True, help="Whatever fails, of all studies, instead of one STUDY.")
+@click.option("--destination", metavar="NAME", help="All deliveries to this destination that fail or wait.")
 @click.pass_context
-def retry(context: click.Context, study: str, again: bool) -> None:
-    """Run the failed jobs and deliveries of STUDY again."""
+def retry(context: click.Context, study: str | None, again: bool, everything: bool, destination: str | None) -> None:
+    """Try the failing jobs and deliveries of STUDY again now; with --all or --destination those of all studies."""
+    if study is None and (everything or destination):
+        _retry_all(context, Selection("delivery" if destination else "", destination or ""))
+        return
+    if study is None or everything or destination:
+        raise click.UsageError("name one STUDY, or give --all or --destination", ctx=context)
     call = _Call(context, study)
-    states = {JobState.FAILED, JobState.DONE} if again else {JobState.FAILED}
+    states = {JobState.FAILED, JobState.RETRYING, JobState.DONE} if again else {JobState.FAILED, JobState.RETRYING}
     job_ids = [job.id for job in call.detail.jobs if job.state in states]
-    delivery_ids = [each.id for each in call.detail.deliveries if each.state is DeliveryState.FAILED]
+    waiting = [each for each in call.detail.deliveries if each.state is DeliveryState.PENDING and each.error]
+    failed = [each for each in call.detail.deliveries if each.state is DeliveryState.FAILED]
+    delivery_ids = [each.id for each in (*failed, *waiting)]
     heard = [call.actions.retry_job(call.study_id, job_id) for job_id in job_ids]
     heard += [call.actions.resend(call.study_id, delivery_id) for delivery_id in delivery_ids]
     call.print_outcome(f"is retried: {len(job_ids)} jobs and {len(delivery_ids)} deliveries are queued again")
     if not all(heard):
         console.print("The broker cannot be reached; the scheduler enqueues them when it can.")
+
+
+def _retry_all(context: click.Context, selection: Selection) -> None:
+    settings = settings_of(context)
+    if selection.destination and settings.destination(selection.destination) is None:
+        names = ", ".join(each.name for each in settings.destinations) or "none"
+        fail(f"there is no destination {selection.destination}; the configuration names: {names}")
+    database = open_database(settings)
+    actions = Actions(settings, database, TaskQueue(settings.broker_url), actor(), datetime.now(UTC))
+    done = actions.retry_all(selection)
+    console.print(f"{done.jobs} jobs and {done.deliveries} deliveries are tried again")
+    if done.left:
+        console.print(f"{done.left} stay: on hold, or a worker has just taken them")
 
 
 @click.command()

@@ -30,6 +30,7 @@ COMMANDS = {
     "echo": "node.cli.scu:echo",
     "worklist": "node.cli.worklist:worklist",
     "show": "node.cli.worklist:show",
+    "problems": "node.cli.problems:problems",
     "retry": "node.cli.actions:retry",
     "hold": "node.cli.actions:hold",
     "release": "node.cli.actions:release",

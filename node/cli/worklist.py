@@ -124,8 +124,10 @@ def due_in(due_at: datetime, now: datetime) -> str:
 def _analysis(row: WorklistRow) -> str:
     if row.on_hold:
         return "[magenta]on hold[/]"
-    if row.deliveries_stopped:
-        return f"{row.analysis}, [red]{row.deliveries_stopped} not delivered[/]"
+    if row.deliveries_failed:
+        return f"{row.analysis}, [red]{row.deliveries_failed} not delivered[/]"
+    if row.deliveries_on_hold:
+        return f"{row.analysis}, [magenta]{row.deliveries_on_hold} on hold[/]"
     return f"[red]{row.analysis}[/]" if row.analysis is Analysis.FAILED else str(row.analysis)
 
 

@@ -17,6 +17,7 @@ from db.connection_problem import connection_problem
 from db.engine import connect, schema_problem
 from db.errors import DatabaseURLError
 from db.notifications import Notifications
+from db.queries.problems import Problem, problems
 from db.queries.statistics import Statistics
 from db.users import Accounts
 from models.manifest import ManifestError
@@ -139,12 +140,19 @@ def check_work(settings: Settings) -> Iterator[Check]:
             yield Check("users", True, "nobody can log in to the admin page yet", hint)
         policy = AssociationPolicy(settings.listener)
         with engine.connect() as connection:
+            yield from map(_failure, (one for one in problems(connection) if one.failed))
             callers = rejected_associations.latest(connection, utc_now() - _LATELY)
         for one in callers[:_CALLERS]:
             who = (one.calling_ae_title, one.called_ae_title, one.address)
             found = f"rejected {one.count} times: {who[0]} to {who[1]} from {who[2]}: {one.reason}"
             advice = policy.advice(*who, one.reason)
             yield Check("callers", True, found, " ".join((advice.sentence, *advice.toml.splitlines())))
+
+
+def _failure(problem: Problem) -> Check:
+    part = "jobs" if problem.entity == "job" else f"deliveries to {problem.destination}"
+    found = f"{problem.failed} given up since {problem.since:%Y-%m-%d %H:%M} UTC: {problem.error}"
+    return Check(part, False, found, f"{remedy(problem.error)} Then `pleura retry --all`")
 
 
 def check_models(settings: Settings) -> Check:

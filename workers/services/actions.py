@@ -7,6 +7,7 @@ triage decides anew where the change may matter to it, and what waits for a work
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
@@ -17,9 +18,11 @@ from config.settings import Settings
 from db import deliveries, holds, jobs, studies, study_status
 from db.audit import AuditEntry, write_entry
 from db.database import Database
-from db.errors import RecordNotFoundError, StudyNotOnHoldError
+from db.errors import RecordNotFoundError, StudyNotOnHoldError, StudyOnHoldError, TransitionError
 from db.feedback import Feedback
 from db.model_states import ModelState, Switched, set_model_state
+from db.queries import problems
+from db.queries.problems import Entity, Selection
 from db.records import Priority
 from db.user_tables import Verdict
 from workers.enqueue import TaskQueue
@@ -28,6 +31,16 @@ from workers.open_database import triage_study
 T = TypeVar("T")
 
 _BY_HAND = "requested by a person"
+_CHUNK = 100  # rows that one transaction changes
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """How many jobs and deliveries are tried again, and how many could not be: on hold, or taken just now."""
+
+    jobs: int
+    deliveries: int
+    left: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +71,43 @@ class Actions:
             entry, lambda connection: deliveries.requeue(connection, delivery_id, self.actor, _BY_HAND, self.now)
         )
         return self.task_queue.enqueue_deliveries([delivery_id])
+
+    def retry_all(self, selection: Selection) -> Retried:
+        """Run again and send now whatever fails and is selected; what waits for a person to release it stays.
+
+        The scheduler enqueues it, so a broker that does not answer delays it and no more.
+        """
+        jobs_again, jobs_left = self._retry("job", selection)
+        deliveries_again, deliveries_left = self._retry("delivery", selection)
+        return Retried(jobs_again, deliveries_again, jobs_left + deliveries_left)
+
+    def _retry(self, entity: Entity, selection: Selection) -> tuple[int, int]:
+        again, left, last = 0, 0, 0
+        while (found := self.database.read(problems.failing, entity, selection, last, _CHUNK)) is not None:
+            rows, last = found
+            done = self.database.write(self._requeue, entity, tuple(rows), selection) if rows else ()
+            for study_id in {rows[row_id] for row_id in done} if entity == "job" else ():
+                self._triage(study_id)
+            again, left = again + len(done), left + len(rows) - len(done)
+        return again, left
+
+    def _requeue(
+        self, connection: Connection, entity: Entity, row_ids: Sequence[int], selection: Selection
+    ) -> tuple[int, ...]:
+        """Requeue these rows with a line of the audit trail; those that cannot be are left out."""
+        requeue = jobs.requeue if entity == "job" else deliveries.requeue
+        done = []
+        for row_id in row_ids:
+            # On hold, or a worker was faster: nothing was written for it.
+            with suppress(StudyOnHoldError, TransitionError):
+                requeue(connection, row_id, self.actor, _BY_HAND, self.now)
+                done.append(row_id)
+        if done:
+            what = {"job": "jobs", "delivery": f"deliveries to {selection.destination or 'all destinations'}"}[entity]
+            detail = f"{len(done)} {what}: {selection.cause or 'any error'}"
+            subject = selection.destination or entity
+            write_entry(connection, AuditEntry(self.now, self.actor, "retry all", subject, None, self.address, detail))
+        return tuple(done)
 
     def hold(self, study_id: int, reason: str) -> None:
         """Hold a study and all of it that has not left yet."""

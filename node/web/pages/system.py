@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from datetime import timedelta
 
 from starlette.exceptions import HTTPException
@@ -12,7 +11,8 @@ from starlette.responses import RedirectResponse, Response
 from config.settings import Destination
 from db.assessments import unmatched
 from db.notifications import Notifications
-from db.queries.statistics import DestinationState, Failure, FinishedJob
+from db.queries.problems import Selection, problems
+from db.queries.statistics import DestinationState, FinishedJob
 from db.rejected_associations import KEPT, RejectedAssociation, latest
 from node.dicom.association_policy import Advice, AssociationPolicy
 from node.monitoring.broker_health import check_broker
@@ -50,7 +50,9 @@ def _page(context: RequestContext, called: Destination | None = None, problem: s
         disk=disk,
         destinations=_destinations(context),
         models=models,
-        failures=grouped_failures(services.statistics.failures()),
+        problems=services.database.read(problems),
+        known_destinations={one.name: one for one in services.settings.destinations},
+        retried=_number(context.query("retried")),
         device=services.settings.workers.device,
         report=report,
         series=label_series(report, models),
@@ -77,6 +79,15 @@ def send_notifications_again(context: RequestContext) -> Response:
     return RedirectResponse("/system#notifications", 303)
 
 
+def retry_problem(context: RequestContext) -> Response:
+    """Run again and send now all that fails for one cause."""
+    entity, destination, cause = (context.field(name) for name in ("entity", "destination", "cause"))
+    if entity not in ("job", "delivery") or not cause:
+        raise HTTPException(400, "name the problem: entity, destination and cause")
+    done = context.actions.retry_all(Selection(entity, destination, cause))
+    return RedirectResponse(f"/system?retried={done.jobs + done.deliveries}#problems", 303)
+
+
 def call_destination(context: RequestContext) -> Response:
     """Send a C-ECHO to one destination."""
     name = str(context.request.path_params["name"])
@@ -91,15 +102,6 @@ def call_destination(context: RequestContext) -> Response:
 def notification_counts(services: Services) -> dict[str, dict[str, int]]:
     """Numbers of notifications by state, for each enabled channel."""
     return services.statistics.notifications(enabled_channels(services.settings))
-
-
-def grouped_failures(failures: Sequence[Failure]) -> list[tuple[Failure, list[int]]]:
-    """Group failures with the same study, destination and error; each group with the row numbers of its failures."""
-    found: dict[tuple[object, ...], tuple[Failure, list[int]]] = {}
-    for one in failures:
-        key = (one.entity, one.study_id, one.destination, one.state, one.error, one.attempts)
-        found.setdefault(key, (one, []))[1].append(one.id)
-    return list(found.values())
 
 
 def mean_stages(jobs: tuple[FinishedJob, ...]) -> dict[str, float]:
@@ -117,6 +119,10 @@ def _destinations(context: RequestContext) -> list[tuple[Destination, Destinatio
         (one, known.get(one.name, DestinationState(one.name, None, None, "", {})))
         for one in context.services.settings.destinations
     ]
+
+
+def _number(given: str) -> int | None:
+    return int(given) if given.isascii() and given.isdigit() and len(given) < 8 else None
 
 
 def _rejected(context: RequestContext) -> list[tuple[RejectedAssociation, Advice]]:

@@ -115,6 +115,19 @@ def test_retry_queues_a_failed_job_even_while_the_broker_is_down(run: Run, datab
     assert [event.actor.startswith("cli:") for event in detail.events if event.entity == "job"][-1]
 
 
+def test_problems_are_printed_with_what_to_do_and_retried_together(run: Run, database: Database) -> None:
+    assert run("problems").output == "nothing fails\n"
+    _failed_job(database)
+    printed = " ".join(run("problems").output.split())
+    assert "1 job, 1 given up" in printed
+    [problem] = json.loads(run("problems", "--json").output)
+    assert (problem["entity"], problem["failed"]) == ("job", 1)
+    assert "there is no destination nowhere" in run("retry", "--destination", "nowhere").stderr
+    assert run("retry").exit_code == run("retry", "1.2.3", "--all").exit_code == 2
+    assert "1 jobs and 0 deliveries are tried again" in run("retry", "--all").output
+    assert run("problems").output == "nothing fails\n"
+
+
 def test_hold_and_release(run: Run, database: Database) -> None:
     record_instance(database, _received(), None, "pipeline", NOW)
     assert run("hold", "1.2.3", "--reason", "wrong patient?").exit_code == 0

@@ -24,6 +24,8 @@ from pynetdicom.sop_class import Verification
 from sqlalchemy import text
 
 from config.settings import SettingsError, load
+from db import jobs
+from db.database import Database
 from db.engine import connect, migrate, writing
 from node.cli.main import cli
 from node.dicom.instance_store import SET_ASIDE
@@ -31,7 +33,7 @@ from node.embedded_broker import server_binary
 from node.monitoring.check import Check
 from node.monitoring.health import examine
 from node.supervisor import Node, free_ports
-from tests.db.examples import record
+from tests.db.examples import MINUTE, NOW, record
 from tests.postgres import PostgresServer, postgres_server
 from tests.rules import NO_RULES
 
@@ -203,10 +205,17 @@ def _newer_schema(bench: Bench) -> None:
 
 
 def _late_job(bench: Bench) -> None:
-    from db.database import Database
-
     engine = connect(f"sqlite:///{bench.sqlite()}")
     record(Database(engine, NO_RULES))  # of the year 2026, long ago
+    engine.dispose()
+
+
+def _failed_job(bench: Bench) -> None:
+    engine = connect(f"sqlite:///{bench.sqlite()}")
+    database = Database(engine, NO_RULES)
+    job = record(database)
+    database.write(jobs.claim, job, "w", NOW, MINUTE)
+    database.write(jobs.fail, job, "w", "the time limit of 120 s is over", NOW)
     engine.dispose()
 
 
@@ -294,6 +303,7 @@ FAULTS: dict[str, tuple[Callable[[Bench], Any], str, str, str]] = {
     "SQLite file is none": (_no_sqlite, "database", "is no SQLite database", "restore it from a backup"),
     "schema of a newer version": (_newer_schema, "database", "a newer version of Pleura", "restore the backup"),
     "no worker takes jobs": (_late_job, "workers", "a job has waited", "pleura worker --queue jobs"),
+    "a job was given up": (_failed_job, "jobs", "1 given up since 2026-03-01", "workers.job_seconds"),
     "broker url is no url": (
         lambda b: b.set("broker", url="redis-server"),
         "broker",

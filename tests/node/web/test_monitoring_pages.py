@@ -18,6 +18,7 @@ from db.database import Database
 from db.model_states import AS_CONFIGURED, ModelState, Switch, model_history, set_model_state
 from db.notifications import NotificationRules, Notifications
 from db.queries import study_details
+from db.queries.problems import problems
 from db.records import DeliveryState, SimilarRecord
 from db.tables import Finding
 from db.users import Accounts
@@ -27,7 +28,6 @@ from node.monitoring.model_use import GATE, NOT_CONFIGURED, models_in_use
 from node.monitoring.remedies import remedy
 from node.web.app import create_app, load_image_predictor
 from node.web.charts import histogram, nice_share, scatter, trend
-from node.web.pages.system import grouped_failures
 from tests.commands import record_triage, study_facts
 from tests.node.web.conftest import CHEAP, NOW, ImagePredictor, Site, readers
 from tests.node.web.demo import phantom
@@ -211,11 +211,23 @@ def test_what_to_do_about_an_error(error: str, advice: str) -> None:
     assert remedy(error).startswith(advice)
 
 
-def test_failures_that_are_one_thing_for_a_person_are_told_once(site: Site) -> None:
-    failures = site.services.statistics.failures()
-    grouped = grouped_failures(failures)
-    assert len(grouped) < len(failures)
-    assert sorted(number for _, ids in grouped for number in ids) == sorted(one.id for one in failures)
+def test_one_outage_is_one_problem_with_its_address_and_is_retried_as_one(site: Site) -> None:
+    client = site.logged_in("admin")
+    page = client.get("/system").text
+    found = site.services.database.read(problems)
+    outage = next(one for one in found if one.entity == "delivery" and one.count > 1)
+    assert page.count('class="failure"') == len(found)
+    assert f"{outage.count} deliveries to {outage.destination}" in page
+    where = next(one for one in site.settings.destinations if one.name == outage.destination)
+    assert f"{where.ae_title} at {where.host}:{where.port}" in page
+    form = {"entity": "delivery", "destination": outage.destination, "cause": outage.cause}
+    assert client.post("/system/problems/retry", data={**form, "cause": ""}).status_code == 400
+    answer = client.post("/system/problems/retry", data=form)
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/system?retried={outage.count}#problems")
+    assert set(site.services.database.read(problems)) == set(found) - {outage}
+    assert f"{outage.count} are tried again now" in client.get(answer.headers["location"]).text
+    assert "Retry all" in client.get("/audit").text
+    assert site.logged_in("radiologist").post("/system/problems/retry", data=form).status_code == 403
 
 
 def test_notifies_are_counted_and_what_was_failed_is_sent_again(site: Site) -> None:

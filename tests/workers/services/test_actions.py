@@ -17,12 +17,13 @@ from db.engine import connect, migrate
 from db.errors import DatabaseError, RecordNotFoundError
 from db.model_states import ModelState
 from db.queries import study_details
+from db.queries.problems import Selection, problems
 from db.records import JobState, Outcome, Priority
 from tests.commands import record_instance, study_facts
 from tests.db.examples import PIPELINE, received
 from tests.rules import NO_RULES
 from tests.workers.builders import NOON, finding
-from workers.services.actions import Actions
+from workers.services.actions import Actions, Retried
 
 LEASE = timedelta(minutes=1)
 
@@ -85,6 +86,25 @@ def test_a_failed_job_of_a_stat_study_is_enqueued_as_stat(desk: Desk) -> None:
     assert desk.task_queue.jobs == [(desk.job, True)]
     assert desk.database.read(study_details.study_detail, 1).jobs[0].state is JobState.QUEUED
     assert desk.audit() == [("retry job", f"job {desk.job}", "")]
+
+
+def test_everything_of_one_cause_is_retried_and_what_is_on_hold_stays(desk: Desk) -> None:
+    others = [
+        record_instance(desk.database, received(1, study), None, PIPELINE, NOON).job_ids[0] for study in range(2, 254)
+    ]
+    for job in (desk.job, *others):
+        desk.database.write(jobs.claim, job, "w", NOON, LEASE)
+        desk.database.write(jobs.fail, job, "w", f"no memory for {job} pixels", NOON)
+    desk.actions.hold(253, "wrong patient")
+    assert desk.actions.retry_all(Selection("delivery")) == Retried(0, 0, 0)
+    assert desk.actions.retry_all(Selection(cause="something else")) == Retried(0, 0, 0)
+    assert desk.actions.retry_all(Selection("job", cause="no memory for # pixels")) == Retried(252, 0, 1)
+    [left] = desk.database.read(problems)
+    assert (left.count, left.study_ids) == (1, (253,))
+    lines = [entry for entry in AuditTrail(desk.engine).entries() if entry.action == "retry all"]
+    assert [entry.detail for entry in reversed(lines)] == [
+        f"{count} jobs: no memory for # pixels" for count in (100, 100, 52)
+    ]
 
 
 def test_a_broker_that_does_not_answer_is_told_of_and_the_job_is_queued_all_the_same(desk: Desk) -> None:
