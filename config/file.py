@@ -1,15 +1,19 @@
-"""What the configuration file says: its relative paths, and its mistakes told by the names of the entries."""
+"""TOML files: what settings, manifests and recipes say, relative paths, and mistakes told by the names of entries."""
 
 from __future__ import annotations
 
+import json
+import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args, get_type_hints
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+T = TypeVar("T")
 Values = Mapping[str, Any]
 
 # What pydantic says in its own words, and how an admin would be told; {keys} are of the error's context.
@@ -32,16 +36,48 @@ _WORDS = {
     "model_type": "must be a table",
     "string_too_long": "is longer than {max_length} characters",
     "string_too_short": "must not be empty",
+    "too_short": "must not be empty",
+    "finite_number": "must be a finite number",
+    "multiple_of": "must be a multiple of {multiple_of}",
+    "dataclass_type": "must be a table",
+    "dict_type": "must be a table",
 }
 _SHOWN = ("greater_than", "less_than", "literal", "int_", "float_", "bool_", "enum")
 """Beginnings of the kinds of errors whose value is quoted; a secret is never among them."""
+
+
+def read_toml(path: Path, error: type[ValueError]) -> dict[str, Any]:
+    """The TOML file ``path``.
+
+    Raises:
+        ValueError: of the class ``error``, where it cannot be read or is not valid TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as caught:
+        raise error(f"{path} is not valid TOML: {caught}") from caught
+    except (OSError, UnicodeDecodeError) as caught:
+        raise error(f"{path}: cannot be read ({caught})") from caught
+
+
+def from_toml(kind: type[T], values: Values, where: Path, error: type[ValueError]) -> T:
+    """Make ``kind``, whose tables are strict (:data:`config.section.TABLE`), from the parsed TOML file ``where``.
+
+    Raises:
+        ValueError: of the class ``error``, with file, key, value and what is wrong, for every mistake.
+    """
+    try:
+        # JSON has the types of TOML but for its dates, and the lists of strict JSON may become tuples.
+        return TypeAdapter(kind).validate_json(json.dumps(values, default=str))
+    except ValidationError as caught:
+        raise error(f"{where}: {mistakes(caught, kind, values, quoted=True)}") from caught
 
 
 def resolve_paths(values: Values, model: type[BaseModel], folder: Path) -> dict[str, Any]:
     """``values`` with every relative path below ``folder``, the folder of the file, defaults included."""
     found = dict(values)
     for name, info in model.model_fields.items():
-        part, given = part_of(info), values.get(name)
+        part, given = part_of(info.annotation), values.get(name)
         if part is not None and isinstance(given, list):
             found[name] = [resolve_paths(one, part, folder) if isinstance(one, dict) else one for one in given]
         elif part is not None and (given is None or isinstance(given, dict)):
@@ -53,43 +89,61 @@ def resolve_paths(values: Values, model: type[BaseModel], folder: Path) -> dict[
     return found
 
 
-def part_of(info: FieldInfo) -> type[BaseModel] | None:
+def part_of(annotation: Any) -> type[Any] | None:
     """The class of a table, or of the entries of a list of tables; None where a field is a value."""
-    for candidate in (info.annotation, *get_args(info.annotation)):
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate
-    return None
+    if isinstance(annotation, type) and (issubclass(annotation, BaseModel) or is_dataclass(annotation)):
+        return annotation
+    return next((part for inner in get_args(annotation) if (part := part_of(inner)) is not None), None)
+
+
+def _fields(model: type[Any]) -> dict[str, Any]:
+    """The annotation of each key of a table."""
+    return {name: hint for name, hint in get_type_hints(model).items() if not name.startswith(("_", "model_"))}
 
 
 def _is_table(info: FieldInfo) -> bool:
     return isinstance(info.annotation, type)
 
 
-def mistakes(error: ValidationError, model: type[BaseModel], values: Values) -> str:
-    """All mistakes in one sentence each: the entry by its name, what is wrong, and what was probably meant."""
-    return "; ".join(dict.fromkeys(_mistake(item, model, values) for item in error.errors()))
+def mistakes(error: ValidationError, model: type[Any], values: Values, *, quoted: bool = False) -> str:
+    """All mistakes in one sentence each: the entry by its name, what is wrong, and what was probably meant.
+
+    ``quoted`` repeats every value, which no file with secrets may do.
+    """
+    found: dict[str, list[str]] = {}
+    for item in error.errors():
+        said = _said(item, quoted)
+        if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+            said = "there is no such key" + _meant(str(item["loc"][-1]), _keys_at(item["loc"][:-1], model))
+        place = ": ".join(part for part in _place(item["loc"], model, values) if part)
+        found.setdefault(place, []).append(said)
+    return "; ".join(": ".join(part for part in (place, _ways(said)) if part) for place, said in found.items())
 
 
-def _mistake(item: Any, model: type[BaseModel], values: Values) -> str:
-    said = _said(item)
-    if item["type"] == "extra_forbidden":
-        said = "there is no such key" + _meant(str(item["loc"][-1]), _keys_at(item["loc"][:-1], model))
-    return ": ".join(part for part in (*_place(item["loc"], model, values), said) if part)
+def _ways(said: Sequence[str]) -> str:
+    """What is said of one value: the ways in which it could have been right, where it may be of several kinds."""
+    first, *others = dict.fromkeys(said)
+    return " or ".join([first, *(each.removeprefix("must be ") for each in others)])
 
 
-def _place(loc: Sequence[int | str], model: type[BaseModel], values: Any) -> tuple[str, str]:
-    """Where an error is: the entry of a list of tables by kind and name (``destination `pacs```), and the key."""
-    entry, keys, info = "", list[str](), None
+def _place(loc: Sequence[int | str], model: type[Any], values: Any) -> tuple[str, str]:
+    """Where an error is: the entry of a list of tables by kind and name (``destination `pacs```), and the key.
+
+    Where a value may be of several kinds, pydantic names each of them at the end of ``loc``; those are no keys.
+    """
+    entry, keys, hint = "", list[str](), None
     for step in loc:
-        values = _inside(values, step)
-        part = part_of(info) if info is not None else None
+        part = part_of(hint)
         if isinstance(step, str):
             model = part or model
-            info = model.model_fields.get(step)
+            if step not in (known := _fields(model)) and _inside(values, step) is None:
+                break
+            hint = known.get(step)
             keys.append(step)
         elif part is not None:
-            entry = ".".join([*keys[:-1], f"{part.__name__.lower()} {_name(values) or step + 1}"])
-            keys = []
+            one = f"{keys[-1].removesuffix('s')} {_name(_inside(values, step)) or step + 1}"
+            entry, keys = ".".join([*keys[:-1], one]), []
+        values = _inside(values, step)
     return entry, ".".join(keys)
 
 
@@ -105,20 +159,21 @@ def _name(entry: Any) -> str:
     return f"`{name}`" if name else ""
 
 
-def _keys_at(loc: Sequence[int | str], model: type[BaseModel]) -> Sequence[str]:
+def _keys_at(loc: Sequence[int | str], model: type[Any]) -> Sequence[str]:
     for step in loc:
-        if isinstance(step, str) and step in model.model_fields:
-            model = part_of(model.model_fields[step]) or model
-    return list(model.model_fields)
+        if isinstance(step, str) and step in (known := _fields(model)):
+            model = part_of(known[step]) or model
+    return list(_fields(model))
 
 
-def _said(item: Any) -> str:
+def _said(item: Any, quoted: bool) -> str:
     context = item.get("ctx", {})
-    if item["type"] == "value_error":
-        return str(context["error"])
     words = _WORDS.get(item["type"])
     text = words.format(**context) if words else str(item["msg"])[:1].lower() + str(item["msg"])[1:]
-    if not item["type"].startswith(_SHOWN) or not isinstance(item["input"], str | int | float):
+    if item["type"] == "value_error":
+        text = str(context["error"])
+    shown = (quoted and item["type"] != "missing") or item["type"].startswith(_SHOWN)
+    if not shown or not isinstance(item["input"], str | int | float):
         return text
     allowed = str(context.get("expected", "")).replace(" or ", ", ").split(", ")
     meant = _meant(str(item["input"]), [one.strip("'") for one in allowed]) if allowed != [""] else ""

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any
 
 import tomli_w
-from pydantic import BaseModel, SecretStr
-from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
+from pydantic import SecretStr
 
 from config.settings import Settings
+
+Schema = Mapping[str, Any]
+
+_BOUNDS = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
+_TYPES = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true, false"}
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One documented key: dotted name, default as TOML (empty where it has none) and what it means."""
+    """One documented key: dotted name, what it may hold, default as TOML (empty: it has none) and what it means."""
 
     name: str
+    allowed: str
     default: str
     description: str
     in_list: bool
+    required: str = ""
+    """always, or in its table where that may be missing; empty: it may be missing."""
 
     @property
     def variable(self) -> str:
@@ -33,35 +39,70 @@ class Key:
 
 def keys() -> list[Key]:
     """Every key of the configuration, in the order of the settings."""
-    return list(_keys(Settings, "", in_list=False))
+    return list(keys_of(Settings.model_json_schema()))
 
 
-def _keys(model: type[BaseModel], prefix: str, *, in_list: bool) -> Iterator[Key]:
-    for name, info in model.model_fields.items():
-        part, inner = _part(info.annotation), f"{prefix}{name}"
-        if part is None:
-            yield Key(inner, _default(info), " ".join((info.description or "").split()), in_list)
-        elif get_origin(info.annotation) is tuple:
-            yield from _keys(part, f"{inner}[].", in_list=True)
+def keys_of(schema: Schema) -> Iterator[Key]:
+    """Every key that a JSON schema of pydantic describes, in its order."""
+    yield from _keys(schema, schema, "", in_list=False, needed="always")
+
+
+def _keys(table: Schema, root: Schema, prefix: str, *, in_list: bool, needed: str) -> Iterator[Key]:
+    for name, field in table["properties"].items():
+        kinds = [each for each in alternatives(field, root) if each.get("type") != "null"]
+        inner, required = f"{prefix}{name}", needed if name in table.get("required", ()) else ""
+        below = required or "in its table"
+        items = [each for kind in kinds if "items" in kind for each in alternatives(kind["items"], root)]
+        if tables := [each for each in kinds if "properties" in each]:
+            yield from _keys(tables[0], root, f"{inner}.", in_list=in_list, needed=below)
+        elif listed := [each for each in items if "properties" in each]:
+            yield from _keys(listed[0], root, f"{inner}[].", in_list=True, needed=below)
         else:
-            yield from _keys(part, f"{inner}.", in_list=in_list)
+            description = " ".join(field.get("description", "").split())
+            allowed = " or ".join(_allowed(each, root) for each in kinds)
+            yield Key(inner, allowed, _default(field.get("default")), description, in_list, required)
 
 
-def _part(annotation: Any) -> type[BaseModel] | None:
-    for candidate in (annotation, *get_args(annotation)):
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate
-    return None
+def alternatives(schema: Schema, root: Schema) -> Iterator[Schema]:
+    """What a value may be: the schema itself, or each kind that it allows, with references followed into ``root``."""
+    if "$ref" in schema:
+        schema = {**root["$defs"][schema["$ref"].rsplit("/", 1)[1]], **schema}
+        yield {key: value for key, value in schema.items() if key != "$ref"}
+    elif "anyOf" in schema:
+        for each in schema["anyOf"]:
+            yield from alternatives(each, root)
+    else:
+        yield schema
 
 
-def _default(info: FieldInfo) -> str:
-    if info.default is PydanticUndefined or info.default is None:
+def _allowed(kind: Schema, root: Schema) -> str:
+    """What a key may hold, in a few words."""
+    if words := kind.get("enum") or ([kind["const"]] if "const" in kind else []):
+        return ", ".join(map(str, words))
+    match kind.get("type"):
+        case "array" if "prefixItems" in kind:
+            return f"list of {len(kind['prefixItems'])}, each {_any(kind['prefixItems'][0], root)}"
+        case "array":
+            return f"list, each {_any(kind['items'], root)}"
+        case "object":
+            return f"table, each {_any(kind['additionalProperties'], root)}"
+    bounds = [f"{word} {kind[key]}" for key, word in _BOUNDS.items() if key in kind]
+    bounds += [f"a multiple of {kind['multipleOf']}"] if "multipleOf" in kind else []
+    bounds += [f"{kind['maxLength']} characters at most"] if "maxLength" in kind else []
+    return " ".join([_TYPES.get(str(kind.get("type")), "any value"), *bounds])
+
+
+def _any(field: Any, root: Schema) -> str:
+    kinds = [each for each in alternatives(field, root) if each.get("type") != "null"]
+    return " or ".join(_allowed(each, root) for each in kinds) if isinstance(field, Mapping) else "any value"
+
+
+def _default(value: Any) -> str:
+    if value is None:
         return ""
-    value = list(info.default) if isinstance(info.default, tuple) else info.default
-    if isinstance(value, bool | int | float | list):
-        return json.dumps(value)
-    text = str(value)
-    return f"'{text}'" if "\\" in text else json.dumps(text)
+    if isinstance(value, str) and "\\" in value:
+        return f"'{value}'"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def markdown_table() -> str:

@@ -14,10 +14,9 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from pydantic import (
@@ -33,11 +32,10 @@ from pydantic_settings import (
     EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    TomlConfigSettingsSource,
 )
 
 from config.environment import PREFIX, meant, misspelt, with_secrets_read
-from config.file import mistakes, resolve_paths
+from config.file import mistakes, read_toml, resolve_paths
 from config.integrations import HL7, Network, Notifications
 from config.secret import Secret
 from config.section import Part as _Part
@@ -529,10 +527,7 @@ def load(path: Path | None = None) -> Settings:
         raise SettingsError(
             f"configuration file {named} does not exist; write one (config/default.toml shows every key)"
         )
-    try:
-        values: Mapping[str, Any] = TomlConfigSettingsSource(Settings, toml_file=named)() if named else {}
-    except ValueError as error:
-        raise SettingsError(f"{named} is not valid TOML: {error}") from error
+    values = read_toml(named, SettingsError) if named is not None else {}
     if (name := misspelt(os.environ, Settings, frozenset({CONFIG_VARIABLE}))) is not None:
         raise SettingsError(f"environment variable {name} names no setting; {meant(name, Settings)}")
     if named is not None:

@@ -1,215 +1,251 @@
 """A model's manifest: one TOML file that tells everything a node must know about a network, read without loading it.
 
 A manifest lies beside its weights. Every key is checked; an unknown one is an error, so that a misspelt threshold
-cannot be overlooked::
-
-    [model]
-    name = "chest-classifier"        # lower case letters, digits, '-', '_', '.'
-    version = "1.0.0"
-    title = "Pleura chest classifier"
-    kind = "classifier"              # gate, classifier, segmenter, detector, lungs (maps of both lungs)
-    file = "chest-classifier.onnx"   # beside the manifest; .onnx, .keras or .h5
-    digest = "9f86d0…"               # SHA-256 of that file
-    device_uid = "2.25.…"            # new for each training
-    activation = "probability"       # or logit
-    mode = "active"                  # or shadow
-    card = "chest-classifier.md"     # optional
-    onnx = "chest-classifier.onnx"   # optional, beside a Keras file: the same network for CPUs …
-    onnx_digest = "1c3e0a…"          # … and its SHA-256
-    index = "similar.index.csv"      # optional, the stored cases of a classifier by retrieval
-
-    [input]                          # models.contract.InputSpec
-    height = 256
-    width = 256
-
-    [outputs]                        # optional, models.contract.OutputNames
-    probabilities = "dense_1"
-
-    [gate]                           # only for kind = "gate"
-    min_probability = 0.6
-    distance_threshold = 14.2
-
-    [[labels]]                       # one for each column of the network's output, in its order
-    name = "lung_opacity"
-    code = { value = "…", scheme = "SCT", meaning = "…" }   # not for a gate's classes
-    threshold = 0.5
-    localised = true
-    map_threshold = 0.5
-    map_relative_threshold = 0.4     # optional, a share of the map's own highest value: the higher cut counts
-    mode = "active"
-    parent = "abnormal"              # optional, another label that this one is part of (models.hierarchy)
-    site = { value = "39607008", scheme = "SCT", meaning = "Lung" }   # optional, where the finding lies
-    evidence = { positives = 48, auc = 0.85, auc_low = 0.80, auc_high = 0.90, sensitivity = 0.72 }
+cannot be overlooked. The tables are the models here and in :mod:`models.contract`; ``docs/manifests.md`` is made from
+their JSON schema (:mod:`models.reference`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any
 
+import tomli_w
+from pydantic import AfterValidator, Field, TypeAdapter, model_validator
+from pydantic.dataclasses import dataclass
+
+from config.file import from_toml, read_toml
+from config.section import TABLE
 from models.contract import (
     Activation,
-    Code,
-    Evidence,
     GateSpec,
     InputSpec,
     LabelSpec,
     Mode,
     ModelKind,
     ModelSpec,
+    Name,
     OutputNames,
+    PoolingSpec,
+    Text,
 )
 from models.hierarchy import HierarchyError, check_parents
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+FILL_IN = "FILL IN"
+"""What begins a text that a manifest made by ``pleura models new`` leaves to a person."""
+SAVED_MODEL = "saved_model.pb"
+"""The file that makes a folder a TensorFlow SavedModel."""
+
 _UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_SUFFIXES = (".onnx", ".keras", ".h5")
+_SUFFIXES = (".onnx", ".keras", ".h5", ".savedmodel", "")
 _GATE_SCHEME = "99PLEURA"
 _CHUNK = 1 << 20
-
-_MODEL_KEYS = (
-    *("name", "version", "title", "kind", "file", "digest", "device_uid", "activation", "mode", "card"),
-    *("onnx", "onnx_digest", "index"),
-)
-
-Choice = TypeVar("Choice", ModelKind, Activation, Mode)
+_SERIES = uuid.UUID("7f2a5a1e-6a3c-5d0f-9f5c-1c7b0e5b2d11")
 
 
 class ManifestError(ValueError):
     """A manifest, or the file that it names, cannot be used; the message names the file, the key and the mistake."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Table:
-    """One TOML table and where it stands, so that every complaint can say so."""
+def _uid(value: str) -> str:
+    if not _UID.fullmatch(value):
+        raise ValueError("must be a UID (PS3.5 9.1): digits and dots, without leading zeros")
+    if len(value) > 64:
+        raise ValueError(f"has {len(value)} characters, a UID 64 at most")
+    return value
 
-    values: Mapping[str, Any]
-    where: str
 
-    def complain(self, sentence: str) -> ManifestError:
-        return ManifestError(f"{self.where}: {sentence}")
+def _digest(value: str) -> str:
+    if not _DIGEST.fullmatch(value):
+        raise ValueError("must be a SHA-256 digest in 64 lower case hexadecimal digits")
+    return value
 
-    def only(self, *known: str) -> None:
-        for key in self.values:
-            if key not in known:
-                raise self.complain(f"unknown key '{key}' (known: {', '.join(known)})")
 
-    def table(self, key: str) -> _Table:
-        value = self.values.get(key, {})
-        if not isinstance(value, dict):
-            raise self.complain(f"'{key}' must be a table")
-        return _Table(value, f"{self.where} [{key}]")
+def _beside(*suffixes: str) -> AfterValidator:
+    """The name of a file beside the manifest with one of these suffixes."""
 
-    def text(self, key: str, default: str | None = None) -> str:
-        value = self.values.get(key, default)
-        if value is None:
-            raise self.complain(f"'{key}' is missing")
-        if not isinstance(value, str) or not value.strip():
-            raise self.complain(f"'{key}' must be a text that is not empty")
+    def check(value: str) -> str:
+        if Path(value).name != value:
+            raise ValueError("must be the name of a file beside the manifest")
+        if Path(value).suffix not in suffixes:
+            raise ValueError(f"must end in {', '.join(filter(None, suffixes))}")
         return value
 
-    def integer(self, key: str, minimum: int, maximum: int) -> int:
-        value = self.values.get(key)
-        if value is None:
-            raise self.complain(f"'{key}' is missing")
-        if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
-            raise self.complain(f"'{key}' must be a whole number from {minimum} to {maximum}, not {value!r}")
-        return value
+    return AfterValidator(check)
 
-    def number(self, key: str, default: float | None = None) -> float:
-        value = self.values.get(key, default)
-        if value is None:
-            raise self.complain(f"'{key}' is missing")
-        if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) < float("inf"):
-            raise self.complain(f"'{key}' must be a finite number, not {value!r}")
-        return float(value)
 
-    def fraction(self, key: str, default: float | None = None) -> float:
-        value = self.number(key, default)
-        if not 0 < value < 1:
-            raise self.complain(f"'{key}' must lie between 0 and 1, both excluded, not {value:g}")
-        return value
+Digest = Annotated[str, AfterValidator(_digest)]
 
-    def numbers(self, key: str, default: tuple[float, ...], counts: tuple[int, ...]) -> tuple[float, ...]:
-        value = self.values.get(key, list(default))
-        if not isinstance(value, list) or len(value) not in counts:
-            raise self.complain(f"'{key}' must be a list of {' or '.join(map(str, counts))} numbers, not {value!r}")
-        return tuple(_Table({key: item}, self.where).number(key) for item in value)
 
-    def flag(self, key: str, default: bool) -> bool:
-        value = self.values.get(key, default)
-        if not isinstance(value, bool):
-            raise self.complain(f"'{key}' must be true or false, not {value!r}")
-        return value
+@dataclass(frozen=True, slots=True, config=TABLE)
+class ModelTable:
+    """Who a model is, and its files, which lie beside the manifest."""
 
-    def choice(self, key: str, kinds: type[Choice], default: str | None = None) -> Choice:
-        value = self.text(key, default)
+    name: Name
+    """Its name in settings, worklist and database."""
+    version: Text
+    """Its version, as results name it."""
+    title: Text
+    """Its name for people."""
+    kind: ModelKind
+    """What it answers: gate (is this a chest radiograph?), classifier, segmenter (maps), detector (boxes), or lungs
+    (maps of the patient's left and right lung)."""
+    file: Annotated[str, _beside(*_SUFFIXES)]
+    """The network: .onnx, .keras, .h5, or a folder with a TensorFlow SavedModel (without suffix, or .savedmodel)."""
+    digest: Digest
+    """SHA-256 of that file; of a folder, as `pleura models new` computes it."""
+    device_uid: Annotated[str, AfterValidator(_uid)]
+    """A UID for exactly this training; a model that was trained again needs a new one (PS3.3 C.12.1.5)."""
+    activation: Activation = Activation.PROBABILITY
+    """What the scores are. probability: the head has its activation. logit: sigmoid must be applied. softmax: softmax
+    over all classes must be applied."""
+    mode: Mode = Mode.ACTIVE
+    """active: its findings are sent. shadow: they are stored and compared, never sent."""
+    card: Annotated[str, _beside(".md")] | None = None
+    """Its model card."""
+    onnx: Annotated[str, _beside(".onnx")] | None = None
+    """The same network as a Keras file or SavedModel, exported for CPUs."""
+    onnx_digest: Digest | None = None
+    """SHA-256 of that file."""
+    index: Annotated[str, _beside(".csv")] | None = None
+    """The stored cases of a classifier by retrieval."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ModelTable:
+        if (self.onnx is None) != (self.onnx_digest is None):
+            raise ValueError("onnx and onnx_digest stand together or not at all")
+        if self.onnx is not None and self.file.endswith(".onnx"):
+            raise ValueError("onnx belongs beside a Keras file or SavedModel; file is an ONNX file already")
+        return self
+
+
+@dataclass(frozen=True, slots=True, config=TABLE)
+class Manifest:
+    """A whole manifest."""
+
+    model: ModelTable
+    """Who it is."""
+    input: InputSpec
+    """What the network takes."""
+    labels: Annotated[tuple[LabelSpec, ...], Field(min_length=1)]
+    """The findings: one for each class of the network, in its order, unless `outputs.columns` says otherwise."""
+    outputs: OutputNames = OutputNames()
+    """What the network calls its outputs."""
+    gate: GateSpec | None = None
+    """Only for kind = "gate"."""
+    pooling: PoolingSpec = PoolingSpec()
+    """Only for kind = "segmenter"."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Manifest:
+        kind = self.model.kind
+        if self.gate is not None and kind is not ModelKind.GATE:
+            raise ValueError(f'[gate] belongs to kind = "gate", not to "{kind}"')
+        if self.pooling != PoolingSpec() and kind is not ModelKind.SEGMENTER:
+            raise ValueError(f'[pooling] belongs to kind = "segmenter", not to "{kind}"')
+        if self.model.activation is Activation.SOFTMAX and kind is ModelKind.DETECTOR:
+            raise ValueError("the scores of a detector's boxes have no softmax: export the network with it")
+        names = [label.name for label in self.labels]
+        for listed, where in ((names, "label"), (self.outputs.columns, "column")):
+            for name in listed:
+                if listed.count(name) > 1:
+                    raise ValueError(f"the {where} '{name}' stands there twice")
+        missing = [name for name in names if self.outputs.columns and name not in self.outputs.columns]
+        if missing:
+            raise ValueError(f"outputs.columns does not name the label '{missing[0]}'")
         try:
-            return kinds(value)
-        except ValueError:
-            raise self.complain(f"'{key}' must be one of {', '.join(kinds)}, not '{value}'") from None
+            check_parents(self.labels)
+        except HierarchyError as error:
+            raise ValueError(str(error)) from error
+        return self
 
 
 def read_manifest(path: Path) -> ModelSpec:
-    """Read one manifest and look whether its file is there; the file's content is :func:`verify_digest`'s business.
+    """Read one manifest and look whether its files are there; their content is :func:`verify_digest`'s business.
 
     Raises:
         ManifestError: The manifest cannot be read, or anything in it is missing, unknown or out of range.
     """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path}: cannot be read ({error})") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ManifestError(f"{path}: is not TOML ({error})") from error
-    spec = parse_manifest(values, path)
-    for file in (spec.file, spec.card, spec.onnx, spec.index):
-        if file is not None and not file.is_file():
+    spec = parse_manifest(read_toml(path, ManifestError), path)
+    for file in files_of(spec):
+        if not file.exists():
             raise ManifestError(f"{path}: there is no file {file}")
+    if spec.file.is_dir() and not (spec.file / SAVED_MODEL).is_file():
+        raise ManifestError(f"{path}: {spec.file} is no SavedModel: it holds no {SAVED_MODEL}")
     return spec
 
 
 def parse_manifest(values: Mapping[str, Any], path: Path) -> ModelSpec:
-    """Make a ModelSpec from a manifest's parsed TOML; ``path`` is where it lies, and names it in every error."""
-    whole = _Table(values, str(path))
-    whole.only("model", "input", "outputs", "gate", "labels")
-    model = whole.table("model")
-    model.only(*_MODEL_KEYS)
-    kind = model.choice("kind", ModelKind)
+    """Make a ModelSpec from a manifest's parsed TOML; ``path`` is where it lies, and names it in every error.
+
+    Raises:
+        ManifestError: Anything in it is missing, not filled in, unknown or out of range.
+    """
+    if left := list(left_open(values)):
+        raise ManifestError(f"{path}: not filled in yet: {', '.join(left)}")
+    whole = from_toml(Manifest, _with_defaults(values), path, ManifestError)
+    table, folder = whole.model, path.parent
+    files = {key: getattr(table, key) for key in ("card", "onnx", "index")}
     return ModelSpec(
-        name=_matching(model, "name", _NAME, "lower case letters, digits, '.', '_' and '-', 64 at most"),
-        version=model.text("version"),
-        title=model.text("title"),
-        kind=kind,
-        file=_file(model, "file", path.parent, _SUFFIXES),
-        digest=_digest(model, "digest"),
-        device_uid=_uid(model),
-        input=_input(whole.table("input")),
-        activation=model.choice("activation", Activation, Activation.PROBABILITY),
-        labels=_labels(whole, kind),
-        card=_file(model, "card", path.parent, (".md",)) if "card" in model.values else None,
-        mode=model.choice("mode", Mode, Mode.ACTIVE),
-        gate=_gate(whole, kind),
-        outputs=_outputs(whole.table("outputs")),
-        onnx=_onnx(model, path.parent),
-        onnx_digest=_digest(model, "onnx_digest") if "onnx" in model.values else "",
-        index=_file(model, "index", path.parent, (".csv",)) if "index" in model.values else None,
+        name=table.name,
+        version=table.version,
+        title=table.title,
+        kind=table.kind,
+        file=folder / table.file,
+        digest=table.digest,
+        device_uid=table.device_uid,
+        input=whole.input,
+        activation=table.activation,
+        labels=whole.labels,
+        mode=table.mode,
+        gate=whole.gate or (GateSpec() if table.kind is ModelKind.GATE else None),
+        outputs=whole.outputs,
+        pooling=whole.pooling,
+        onnx_digest=table.onnx_digest or "",
+        **{key: folder / name if name else None for key, name in files.items()},
     )
 
 
+def manifest_text(spec: ModelSpec) -> str:
+    """``spec`` as TOML that :func:`parse_manifest` reads as the same; what is as by default is left out."""
+    table = {field.name: getattr(spec, field.name) for field in fields(ModelTable)}
+    table |= {key: file.name for key in ("file", "card", "onnx", "index") if (file := table[key]) is not None}
+    table["onnx_digest"] = spec.onnx_digest or None
+    whole = Manifest(ModelTable(**table), spec.input, spec.labels, spec.outputs, spec.gate, spec.pooling)
+    values = TypeAdapter(Manifest).dump_python(whole, mode="json", exclude_defaults=True)
+    for label, written in zip(spec.labels, values["labels"], strict=True):
+        written["localised"] = label.localised  # its default depends on the kind
+    labels = values.pop("labels")
+    return tomli_w.dumps({**values, "labels": labels})
+
+
+def files_of(spec: ModelSpec) -> tuple[Path, ...]:
+    """Every file (or folder) of a model but its manifest."""
+    return tuple(file for file in (spec.file, spec.card, spec.onnx, spec.index) if file is not None)
+
+
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file in hexadecimal, read piece by piece."""
+    """SHA-256 in hexadecimal of a file, or of a folder: then over the names and digests of all files in it."""
     digest = hashlib.sha256()
+    if path.is_dir():
+        for file in sorted(each for each in path.rglob("*") if each.is_file()):
+            digest.update(f"{file.relative_to(path).as_posix()}\0{file_digest(file)}\n".encode())
+        return digest.hexdigest()
     with path.open("rb") as stream:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def training_uid(digest: str) -> str:
+    """A UID for exactly this training (PS3.5 B.2, derived from a UUID): the same weights have the same UID."""
+    return f"2.25.{uuid.uuid5(_SERIES, digest).int}"
 
 
 def verify_digest(spec: ModelSpec) -> None:
@@ -230,172 +266,33 @@ def verify_digest(spec: ModelSpec) -> None:
             raise ManifestError(f"{spec.name}: {file} has the digest {found}, its manifest says {digest}")
 
 
-def _matching(table: _Table, key: str, pattern: re.Pattern[str], words: str) -> str:
-    value = table.text(key)
-    if not pattern.fullmatch(value):
-        raise table.complain(f"'{key}' must be {words}, not '{value}'")
-    return value
+def left_open(values: Any, key: str = "") -> Iterator[str]:
+    """The keys that still say :data:`FILL_IN`."""
+    if isinstance(values, Mapping):
+        for name, value in values.items():
+            yield from left_open(value, f"{key}.{name}" if key else name)
+    elif isinstance(values, list):
+        for number, value in enumerate(values, start=1):
+            yield from left_open(value, f"{key} #{number}")
+    elif isinstance(values, str) and values.startswith(FILL_IN):
+        yield key
 
 
-def _uid(model: _Table) -> str:
-    value = _matching(model, "device_uid", _UID, "a UID (PS3.5 9.1)")
-    if len(value) > 64:
-        raise model.complain(f"'device_uid' has {len(value)} characters, a UID 64 at most")
-    return value
+def _with_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest with the defaults of its labels that depend on the kind of the model."""
+    model, labels = values.get("model"), values.get("labels")
+    kind = model.get("kind") if isinstance(model, Mapping) else None
+    if not isinstance(labels, list):
+        return dict(values)
+    usual: dict[str, Any] = {"localised": kind in (ModelKind.SEGMENTER, ModelKind.DETECTOR)}
+    return {**values, "labels": [_label(label, kind, usual) for label in labels]}
 
 
-def _digest(model: _Table, key: str) -> str:
-    return _matching(model, key, _DIGEST, "a SHA-256 digest in 64 lower case hexadecimal digits")
-
-
-def _file(model: _Table, key: str, folder: Path, suffixes: tuple[str, ...]) -> Path:
-    name = model.text(key)
-    if Path(name).name != name:
-        raise model.complain(f"'{key}' must be the name of a file beside the manifest, not '{name}'")
-    if Path(name).suffix not in suffixes:
-        raise model.complain(f"'{key}' must end in {', '.join(suffixes)}, not '{name}'")
-    return folder / name
-
-
-def _onnx(model: _Table, folder: Path) -> Path | None:
-    if "onnx" not in model.values:
-        if "onnx_digest" in model.values:
-            raise model.complain("'onnx_digest' stands there without 'onnx'")
-        return None
-    if model.text("file").endswith(".onnx"):
-        raise model.complain("'onnx' belongs beside a Keras file; 'file' is an ONNX file already")
-    return _file(model, "onnx", folder, (".onnx",))
-
-
-def _input(table: _Table) -> InputSpec:
-    table.only("height", "width", "channels", "value_range", "mean", "std", "padding", "layout", "equalise")
-    channels: Literal[1, 3] = 3 if table.values.get("channels", 1) == 3 else 1
-    if table.values.get("channels", 1) not in (1, 3):
-        raise table.complain(f"'channels' must be 1 or 3, not {table.values['channels']!r}")
-    low, high = table.numbers("value_range", (0.0, 1.0), (2,))
-    if low >= high:
-        raise table.complain("'value_range' must be two rising numbers")
-    std = table.numbers("std", (1.0,), (1, channels))
-    if min(std) <= 0:
-        raise table.complain("'std' must be above 0")
-    padding = table.number("padding", 0.0)
-    if not 0 <= padding <= 1:
-        raise table.complain(f"'padding' must lie from 0 (black) to 1 (white), not {padding:g}")
-    return InputSpec(
-        height=table.integer("height", 16, 4096),
-        width=table.integer("width", 16, 4096),
-        channels=channels,
-        value_range=(low, high),
-        mean=table.numbers("mean", (0.0,), (1, channels)),
-        std=std,
-        padding=padding,
-        layout=_layout(table),
-        equalise=_equalise(table),
-    )
-
-
-def _layout(table: _Table) -> Literal["NHWC", "NCHW"]:
-    match table.text("layout", "NHWC"):
-        case "NHWC":
-            return "NHWC"
-        case "NCHW":
-            return "NCHW"
-        case other:
-            raise table.complain(f"'layout' must be NHWC or NCHW, not '{other}'")
-
-
-def _equalise(table: _Table) -> Literal["none", "histogram", "clahe"]:
-    match table.text("equalise", "none"):
-        case "none":
-            return "none"
-        case "histogram":
-            return "histogram"
-        case "clahe":
-            return "clahe"
-        case other:
-            raise table.complain(f"'equalise' must be none, histogram or clahe, not '{other}'")
-
-
-def _outputs(table: _Table) -> OutputNames:
-    known = ("probabilities", "maps", "distance", "boxes", "scores", "classes", "neighbours", "neighbour_distances")
-    table.only(*known)
-    return OutputNames(**{key: table.text(key) for key in known if key in table.values})
-
-
-def _gate(whole: _Table, kind: ModelKind) -> GateSpec | None:
-    if kind is not ModelKind.GATE:
-        if "gate" in whole.values:
-            raise whole.complain(f'[gate] belongs to kind = "gate", not to "{kind}"')
-        return None
-    table = whole.table("gate")
-    table.only("min_probability", "distance_threshold")
-    distance = table.number("distance_threshold") if "distance_threshold" in table.values else None
-    return GateSpec(min_probability=table.fraction("min_probability", 0.5), distance_threshold=distance)
-
-
-def _labels(whole: _Table, kind: ModelKind) -> tuple[LabelSpec, ...]:
-    listed = whole.values.get("labels", [])
-    if not isinstance(listed, list) or not listed or not all(isinstance(item, dict) for item in listed):
-        raise whole.complain("[[labels]] is missing: one for each column of the network's output")
-    labels = tuple(
-        _label(_Table(item, f"{whole.where} [[labels]] {number}"), kind) for number, item in enumerate(listed, start=1)
-    )
-    names = [label.name for label in labels]
-    for name in names:
-        if names.count(name) > 1:
-            raise whole.complain(f"the label '{name}' stands there twice")
-    try:
-        check_parents(labels)
-    except HierarchyError as error:
-        raise whole.complain(str(error)) from error
-    return labels
-
-
-def _label(table: _Table, kind: ModelKind) -> LabelSpec:
-    table.only(
-        *("name", "code", "threshold", "localised", "map_threshold", "map_relative_threshold"),
-        *("mode", "evidence", "parent", "site"),
-    )
-    name = _matching(table, "name", _NAME, "lower case letters, digits, '.', '_' and '-', 64 at most")
-    gate = kind is ModelKind.GATE
-    return LabelSpec(
-        name=name,
-        code=Code(name, _GATE_SCHEME, name.replace("_", " "))
-        if gate and "code" not in table.values
-        else _code(table, "code"),
-        threshold=table.fraction("threshold", 0.5 if gate else None),
-        localised=table.flag("localised", kind in (ModelKind.SEGMENTER, ModelKind.DETECTOR)),
-        map_threshold=table.fraction("map_threshold", 0.5),
-        map_relative_threshold=(
-            table.fraction("map_relative_threshold") if "map_relative_threshold" in table.values else 0.0
-        ),
-        mode=table.choice("mode", Mode, Mode.ACTIVE),
-        evidence=_evidence(table.table("evidence")) if "evidence" in table.values else None,
-        parent=table.text("parent") if "parent" in table.values else "",
-        site=_code(table, "site") if "site" in table.values else None,
-    )
-
-
-def _code(table: _Table, name: str) -> Code:
-    code = table.table(name)
-    code.only("value", "scheme", "meaning")
-    for key, limit in (("value", 16), ("scheme", 16), ("meaning", 64)):
-        if len(code.text(key)) > limit:
-            raise code.complain(f"'{key}' has more than {limit} characters (PS3.3 8.8)")
-    return Code(code.text("value"), code.text("scheme"), code.text("meaning"))
-
-
-def _evidence(table: _Table) -> Evidence:
-    table.only("positives", "auc", "auc_low", "auc_high", "sensitivity")
-    evidence = Evidence(
-        positives=table.integer("positives", 0, 10**9),
-        auc=table.number("auc"),
-        auc_low=table.number("auc_low"),
-        auc_high=table.number("auc_high"),
-        sensitivity=table.number("sensitivity") if "sensitivity" in table.values else None,
-    )
-    if not 0 <= evidence.auc_low <= evidence.auc <= evidence.auc_high <= 1:
-        raise table.complain("'auc_low', 'auc' and 'auc_high' must rise and lie from 0 to 1")
-    if evidence.sensitivity is not None and not 0 <= evidence.sensitivity <= 1:
-        raise table.complain("'sensitivity' must lie from 0 to 1")
-    return evidence
+def _label(label: Any, kind: object, usual: Mapping[str, Any]) -> Any:
+    if not isinstance(label, Mapping):
+        return label
+    if kind == ModelKind.GATE:
+        name = str(label.get("name", ""))
+        code = {"value": name[:16], "scheme": _GATE_SCHEME, "meaning": name.replace("_", " ")}
+        usual = {**usual, "threshold": 0.5, "code": code}
+    return {**usual, **label}

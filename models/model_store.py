@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
+from config.file import read_toml
 from models.contract import ModelSpec
-from models.manifest import ManifestError, file_digest, parse_manifest, read_manifest
+from models.manifest import ManifestError, file_digest, files_of, parse_manifest, read_manifest
 from models.model_registry import BUNDLED, read_registry
 
 Check = Callable[[ModelSpec], ModelSpec]
@@ -25,8 +25,8 @@ def add_model(
 ) -> ModelSpec:
     """Copy a model with all that its manifest names into ``folder``, once ``check`` has found nothing against it.
 
-    ``network`` is the network's file where it does not lie beside the manifest. Everything is gathered in a folder
-    beside the others first, and the manifest, which makes it a model, is moved last. ``write`` turns the checked
+    ``network`` is the network's file or folder where it does not lie beside the manifest. Everything is gathered in a
+    folder beside the others first, and the manifest, which makes it a model, is moved last. ``write`` turns the checked
     ModelSpec into a manifest's text; the file as it was given is kept where nothing was added to it.
 
     Raises:
@@ -58,16 +58,14 @@ def add_model(
     return read_manifest(folder / f"{spec.name}.toml")
 
 
-def files_of(spec: ModelSpec) -> tuple[Path, ...]:
-    """Every file of a model but its manifest."""
-    return tuple(file for file in (spec.file, spec.card, spec.onnx, spec.index) if file is not None)
-
-
 def _gather(manifest: Path, network: Path | None, into: Path) -> ModelSpec:
     spec = read_manifest(manifest) if network is None else _beside(manifest, network)
     for file in files_of(spec):
         source = network if network is not None and file == spec.file else file
-        shutil.copyfile(source, into / file.name)
+        if source.is_dir():
+            shutil.copytree(source, into / file.name)
+        else:
+            shutil.copyfile(source, into / file.name)
     copied = into / f"{spec.name}.toml"
     shutil.copyfile(manifest, copied)
     return read_manifest(copied)
@@ -75,10 +73,7 @@ def _gather(manifest: Path, network: Path | None, into: Path) -> ModelSpec:
 
 def _beside(manifest: Path, network: Path) -> ModelSpec:
     """The model of a manifest whose network lies elsewhere; the name in the manifest must be the file's."""
-    try:
-        spec = parse_manifest(tomllib.loads(manifest.read_text(encoding="utf-8")), manifest)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ManifestError(f"{manifest}: cannot be read ({error})") from error
+    spec = parse_manifest(read_toml(manifest, ManifestError), manifest)
     if spec.file.name != network.name:
         raise ManifestError(f"{manifest}: names the file {spec.file.name}, not {network.name}")
     found = file_digest(network)
@@ -102,5 +97,8 @@ def remove_model(folder: Path | None, name: str, in_use: tuple[str, ...]) -> tup
     manifests = [path for path in spec.file.parent.glob("*.toml") if read_manifest(path).name == name]
     gone = (*manifests, *files_of(spec))
     for path in gone:
-        path.unlink()
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
     return gone

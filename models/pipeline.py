@@ -87,7 +87,8 @@ class Pipeline:
         yield repr(self.conditions)
         for spec in self:
             yield from (spec.name, spec.version, spec.title, spec.kind, spec.digest, spec.onnx_digest, spec.device_uid)
-            yield from (repr(spec.input), spec.activation, spec.mode, repr(spec.gate), repr(spec.outputs))
+            yield from (repr(spec.input), spec.activation, spec.mode, repr(spec.gate))
+            yield from (repr(spec.outputs), repr(spec.pooling))
             for label in spec.labels:
                 yield repr(replace(label, evidence=None))
                 # The one figure of the card that a report repeats.

@@ -26,6 +26,7 @@ from models.gate import assess, inspect
 from models.hierarchy import Judged, consistent
 from models.localise import LocalisedRegions, MapCut, mask_from_map, paste_boxes, paste_masks
 from models.pipeline import Pipeline
+from models.pooling import pooled
 from models.radiograph.contrast import letterbox_for, prepare
 from models.radiograph.geometry import Letterbox
 from models.runtime.executor import Executor, ModelOutputError
@@ -210,7 +211,8 @@ class Predictor:
 
 def findings_of(spec: ModelSpec, answer: Answers, letterbox: Letterbox, minimum_fraction: float) -> tuple[Finding, ...]:
     """One finding for each label of a model, from its answer for one image."""
-    judged = consistent(spec.labels, [_probability(spec, number, answer) for number in range(len(spec.labels))])
+    raw = [_probability(spec, number, answer, letterbox) for number in range(len(spec.labels))]
+    judged = consistent(spec.labels, raw)
     return tuple(
         _placed(_finding(spec, label, each), number, label, answer, letterbox, minimum_fraction)
         for number, (label, each) in enumerate(zip(spec.labels, judged, strict=True))
@@ -264,12 +266,12 @@ def _placed(
     return replace(finding, mask=place.mask, boxes=place.boxes, heat_map=place.heat_map)
 
 
-def _probability(spec: ModelSpec, number: int, answer: Answers) -> float:
-    """A classifier says it; a segmenter's is the highest value of its map, a detector's that of its best box."""
+def _probability(spec: ModelSpec, number: int, answer: Answers, letterbox: Letterbox) -> float:
+    """A classifier says it; a segmenter's follows from its map, a detector's is that of its best box."""
     if "probabilities" in answer:
         return float(answer["probabilities"][number])
     if spec.kind is ModelKind.SEGMENTER:
-        return float(answer["maps"][..., number].max())
+        return pooled(answer["maps"][..., number], letterbox, spec.pooling)
     return float(answer["scores"][_of_class(number, answer)].max(initial=0))
 
 

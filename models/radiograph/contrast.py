@@ -16,7 +16,7 @@ _CLIP = 2.0
 def letterbox_for(image: ModelInput, spec: InputSpec) -> Letterbox:
     """The letterbox of one radiograph in one network's input."""
     rows, columns = image.shape
-    return Letterbox(rows, columns, spec.height, spec.width, image.pixel_aspect)
+    return Letterbox(rows, columns, spec.height, spec.width, image.pixel_aspect, spec.fit)
 
 
 def prepare(image: ModelInput, letterbox: Letterbox, spec: InputSpec) -> Pixels:

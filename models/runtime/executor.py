@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Protocol
 
 import numpy as np
@@ -64,13 +65,7 @@ def named_outputs(spec: ModelSpec, found: Mapping[str, NDArray[np.floating]]) ->
     Raises:
         ModelOutputError: An output that this kind of model must have is not there.
     """
-    wanted = {
-        name: getattr(spec.outputs, name)
-        for name in (
-            *("probabilities", "maps", "distance", "boxes", "scores", "classes"),
-            *("neighbours", "neighbour_distances"),
-        )
-    }
+    wanted = {item.name: getattr(spec.outputs, item.name) for item in fields(spec.outputs) if item.name != "columns"}
     named = {name: found[theirs] for name, theirs in wanted.items() if theirs in found}
     required = _REQUIRED[spec.kind]
     if not named and len(found) == 1 and len(required) == 1:
@@ -79,7 +74,7 @@ def named_outputs(spec: ModelSpec, found: Mapping[str, NDArray[np.floating]]) ->
         if name not in named:
             theirs = ", ".join(sorted(found)) or "none"
             raise ModelOutputError(f"{spec.name} has no output '{wanted[name]}' for its {name}; it has {theirs}")
-    if spec.kind is ModelKind.DETECTOR and len(spec.labels) > 1 and "classes" not in named:
+    if spec.kind is ModelKind.DETECTOR and len(spec.columns) > 1 and "classes" not in named:
         raise ModelOutputError(f"{spec.name} has several labels and no output '{wanted['classes']}' to tell them apart")
     return named
 
@@ -96,6 +91,8 @@ _REQUIRED: Mapping[ModelKind, tuple[str, ...]] = {
 def check_outputs(spec: ModelSpec, found: Mapping[str, NDArray[np.floating]], count: int) -> dict[str, Pixels]:
     """Name, check and, where they are logits, turn into probabilities what a network answered for ``count`` images.
 
+    Of the network's classes those that are labels are left, in the order of the labels.
+
     Raises:
         ModelOutputError: With the model, the output and what is wrong with it.
     """
@@ -104,18 +101,41 @@ def check_outputs(spec: ModelSpec, found: Mapping[str, NDArray[np.floating]], co
         values = np.asarray(array, dtype=np.float32)
         if name == "distance" and values.size == count:
             values = values.reshape(count)
+        if name == "maps" and _is_channels_first(spec, values):
+            values = np.moveaxis(values, 1, 3)
         _check_shape(spec, name, values, count)
         if not np.isfinite(values).all():
             raise ModelOutputError(f"{spec.name}: '{name}' holds NaN or infinity")
         if name in ("probabilities", "maps", "scores"):
             values = _probabilities(spec, name, values)
-        checked[name] = values
+        checked[name] = _of_labels(spec, name, values)
     return checked
+
+
+def _is_channels_first(spec: ModelSpec, maps: Pixels) -> bool:
+    """A network that takes channels first gives its maps so, too."""
+    return spec.input.layout == "NCHW" and maps.ndim == 4 and maps.shape[1] == len(spec.columns)
+
+
+def _of_labels(spec: ModelSpec, name: str, values: Pixels) -> Pixels:
+    """What belongs to the labels, in their order; a detector's box of another class belongs to the label -1."""
+    if not spec.outputs.columns or name not in ("probabilities", "maps", "classes"):
+        return values
+    places = [spec.columns.index(label.name) for label in spec.labels]
+    if name != "classes":
+        return np.ascontiguousarray(values[..., places])
+    numbers = np.rint(values)
+    found = np.full(values.shape, -1, dtype=np.float32)
+    for label, column in enumerate(places):
+        found[numbers == column] = label
+    return found
 
 
 def _probabilities(spec: ModelSpec, name: str, values: Pixels) -> Pixels:
     if spec.activation is Activation.LOGIT:
         return np.asarray(1 / (1 + np.exp(-np.clip(values, -80, 80))), dtype=np.float32)
+    if spec.activation is Activation.SOFTMAX:
+        return _softmax(spec, name, values)
     low, high = float(values.min(initial=0)), float(values.max(initial=0))
     if low < -_SLACK or high > 1 + _SLACK:
         raise ModelOutputError(f"{spec.name}: '{name}' goes from {low:g} to {high:g}, outside of [0, 1]")
@@ -123,10 +143,23 @@ def _probabilities(spec: ModelSpec, name: str, values: Pixels) -> Pixels:
 
 
 _SLACK = 1e-4  # what rounding in the last layer may add
+_ROUNDING = 1e-6  # by which a softmax in 32 bits misses a sum of 1
+
+
+def _softmax(spec: ModelSpec, name: str, values: Pixels) -> Pixels:
+    """Softmax over the classes, unless the network has done so: twice would pull every probability to the middle."""
+    if values.shape[-1] < 2:
+        raise ModelOutputError(f"{spec.name}: softmax needs two classes at least; name them all in outputs.columns")
+    if values.size and values.min() >= 0 and bool(np.all(np.abs(values.sum(axis=-1) - 1) < _ROUNDING)):
+        raise ModelOutputError(
+            f"{spec.name}: '{name}' are probabilities already, their sum is 1: say activation = \"probability\""
+        )
+    powers = np.exp(values - values.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True), dtype=np.float32)
 
 
 def _check_shape(spec: ModelSpec, name: str, values: Pixels, count: int) -> None:
-    classes = len(spec.labels)
+    classes = len(spec.columns)
     found = values.shape
     fits = {
         "probabilities": found == (count, classes),
@@ -149,6 +182,8 @@ def _check_shape(spec: ModelSpec, name: str, values: Pixels, count: int) -> None
         "neighbour_distances": f"[{count}, k]",
     }
     if not fits[name]:
+        named = "columns" if spec.outputs.columns else "labels"
         raise ModelOutputError(
-            f"{spec.name}: '{name}' has the shape {list(found)}, {wanted[name]} is needed for {classes} labels"
+            f"{spec.name}: '{name}' has the shape {list(found)}, {wanted[name]} is needed for {classes} {named}"
+            " (outputs.columns names the classes that are no finding)"
         )

@@ -1,8 +1,9 @@
-"""Networks on a GPU with TensorFlow, or Keras files wherever TensorFlow is installed."""
+"""Networks on a GPU with TensorFlow: Keras files and SavedModels, wherever TensorFlow is installed."""
 
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +16,7 @@ OWN_LAYERS = ("models.detectors.layers",)
 
 
 class KerasExecutor:
-    """A Keras file in TensorFlow, on the GPU where there is one.
+    """A Keras file or a SavedModel in TensorFlow, on the GPU where there is one.
 
     Every run has the same batch size, filled up with empty images: a GPU picks its kernels by the size of the batch,
     and an image's findings must not depend on what happened to wait beside it.
@@ -46,32 +47,48 @@ class KerasExecutor:
         filled = np.zeros((self._batch, *images.shape[1:]), dtype=np.float32)
         filled[: len(images)] = images
         found = self._network.predict_on_batch(filled)
-        arrays = {name: array[: len(images)] for name, array in _by_name(self._network, found).items()}
+        arrays = {name: array[: len(images)] for name, array in by_name(self._network, found).items()}
         return check_outputs(self.spec, arrays, len(images))
 
 
 def _load(spec: ModelSpec, device: str) -> Any:
     try:
-        import keras
+        import keras  # noqa: F401 - only whether it is there
         import tensorflow
-
-        import models.detectors.layers  # noqa: F401 - registers the only layers of ours that a file may hold
     except ImportError as error:
         raise ModelLoadError(
             f"{spec.name}: {spec.file.name} needs TensorFlow and Keras; install pleura[gpu] or pleura[train] ({error})"
         ) from error
     _choose_device(spec, device, tensorflow.config)
-    for module in OWN_LAYERS:
-        import_module(module)
     try:
-        network = keras.saving.load_model(spec.file, compile=False, safe_mode=True)
-    except (ValueError, TypeError, OSError, KeyError, ImportError, AttributeError) as error:
-        raise ModelLoadError(f"{spec.name}: {spec.file} cannot be loaded: {error}") from error
+        network = open_network(spec.file)
+    except ModelLoadError as error:
+        raise ModelLoadError(f"{spec.name}: {error}") from error
     shape = tuple(network.input_shape) if isinstance(network.input_shape, tuple) else ()
     wanted = (None, *input_shape(spec))
     if len(shape) != 4 or any(found not in (None, want) for found, want in zip(shape[1:], wanted[1:], strict=True)):
         raise ModelLoadError(f"{spec.name}: {spec.file} takes {list(shape)}, its manifest says {list(wanted)}")
     return network
+
+
+def open_network(file: Path) -> Any:
+    """A Keras file (in safe mode: no code of the file runs) or a SavedModel, whatever its manifest says.
+
+    Raises:
+        ModelLoadError: it cannot be loaded; the message names the file.
+    """
+    import keras
+
+    for module in OWN_LAYERS:
+        import_module(module)
+    try:
+        if file.is_dir():
+            from models.runtime.saved_model import SavedModel
+
+            return SavedModel(file)
+        return keras.saving.load_model(file, compile=False, safe_mode=True)
+    except (ValueError, TypeError, OSError, KeyError, ImportError, AttributeError) as error:
+        raise ModelLoadError(f"{file} cannot be loaded: {error}") from error
 
 
 def _choose_device(spec: ModelSpec, device: str, config: Any) -> None:
@@ -86,7 +103,7 @@ def _choose_device(spec: ModelSpec, device: str, config: Any) -> None:
         config.experimental.set_memory_growth(gpu, True)
 
 
-def _by_name(network: Any, found: Any) -> dict[str, Any]:
+def by_name(network: Any, found: Any) -> dict[str, Any]:
     """A Keras network's outputs by name, whether it answers a dictionary, a list or one array."""
     if isinstance(found, dict):
         return dict(found)

@@ -18,9 +18,9 @@ _GPU = Path("/dev/nvidia0")
 def load(spec: ModelSpec, *, device: Device = "auto", threads: int = 0, batch: int = 8) -> Executor:
     """Load one model; call it once in a process, after the fork.
 
-    An ONNX file runs with ONNX Runtime on the CPU, on ``threads`` threads (0 for one on each core). A Keras file runs
-    with TensorFlow, ``batch`` images at a time; ``gpu`` insists on a GPU, ``cpu`` hides it, ``auto`` takes what
-    is there. Without a GPU a Keras file's ONNX twin runs in its place.
+    An ONNX file runs with ONNX Runtime on the CPU, on ``threads`` threads (0 for one on each core). A Keras file or a
+    SavedModel runs with TensorFlow, ``batch`` images at a time; ``gpu`` insists on a GPU, ``cpu`` hides it, ``auto``
+    takes what is there. Without a GPU its ONNX twin runs in its place.
 
     Raises:
         ModelLoadError: The file cannot be loaded, or what it needs is not there.
@@ -31,7 +31,7 @@ def load(spec: ModelSpec, *, device: Device = "auto", threads: int = 0, batch: i
         from models.runtime.onnx_executor import OnnxExecutor
 
         return OnnxExecutor(spec, threads)
-    if spec.file.suffix in (".keras", ".h5"):
+    if spec.file.suffix in (".keras", ".h5") or spec.file.is_dir():
         from models.runtime.keras_executor import KerasExecutor
 
         return KerasExecutor(spec, device=device, batch=batch)

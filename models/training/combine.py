@@ -15,9 +15,9 @@ import onnx
 from onnx import GraphProto, NodeProto, helper, numpy_helper
 
 from models.contract import Activation, LabelSpec, Mode, ModelKind, ModelSpec
-from models.manifest import file_digest, read_manifest
-from models.manifest_text import manifest_text
-from models.training.onnx_export import training_uid
+from models.manifest import file_digest, manifest_text, read_manifest, training_uid
+
+_FUNCTIONS = {Activation.LOGIT: "Sigmoid", Activation.SOFTMAX: "Softmax"}
 
 
 class CombineError(ValueError):
@@ -100,7 +100,7 @@ def common_labels(members: Sequence[ModelSpec]) -> tuple[LabelSpec, ...]:
 def _member(number: int, spec: ModelSpec, labels: Sequence[LabelSpec]) -> _Member:
     file = spec.onnx or spec.file
     network = onnx.load(file)
-    names = [label.name for label in spec.labels]
+    names = spec.columns
     wanted = [spec.outputs.probabilities, spec.outputs.maps]
     found = [output.name for output in network.graph.output]
     if wanted[0] not in found:
@@ -145,9 +145,10 @@ def _chosen(number: int, member: _Member, placed: bool) -> list[NodeProto]:
     nodes = []
     for ours, theirs in names.items():
         value = f"m{number}_{theirs}"
-        if member.spec.activation is Activation.LOGIT:
-            nodes.append(helper.make_node("Sigmoid", [value], [f"sigmoid{number}_{ours}"]))
-            value = f"sigmoid{number}_{ours}"
+        if function := _FUNCTIONS.get(member.spec.activation):
+            # Softmax runs over the last axis by default, which holds the classes (ONNX operators, version 13).
+            nodes.append(helper.make_node(function, [value], [f"activated{number}_{ours}"]))
+            value = f"activated{number}_{ours}"
         nodes.append(helper.make_node("Gather", [value, f"columns{number}"], [f"chosen{number}_{ours}"], axis=-1))
     return nodes
 

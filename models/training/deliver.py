@@ -12,8 +12,7 @@ import keras
 
 from models.architectures.base import Architecture, Array
 from models.contract import Activation, Code, GateSpec, InputSpec, LabelSpec, Mode, ModelKind, ModelSpec
-from models.manifest import file_digest, read_manifest
-from models.manifest_text import manifest_text
+from models.manifest import file_digest, manifest_text, read_manifest, training_uid
 from models.similar import StoredCase, write_index
 from models.training.codes import LUNG_CODES, PRIVATE_SCHEME, code_of, in_hierarchy
 from models.training.evaluation.predictions import LEARNT
@@ -29,7 +28,7 @@ from models.training.figures import (
 )
 from models.training.lung_measure import LungRow, lung_figures, write_rows
 from models.training.model_card import findings_card, gate_card, lungs_card
-from models.training.onnx_export import export_onnx, training_uid
+from models.training.onnx_export import export_onnx
 from models.training.predicted import Predicted
 from models.training.recipe import Recipe
 

@@ -121,18 +121,15 @@ def label_spec(figures: LabelFigures, *, localised: bool, map_threshold: float) 
     """How a label ships: active only where enough patients stand behind a figure that is clearly better than chance."""
     enough = figures.positive_patients >= LEAST_POSITIVES and figures.auc.low > LEAST_AUC
     area = figures.auc
+    low, high = min(area.low, area.value), max(area.high, area.value)
     spec = LabelSpec(
         name=figures.label,
         code=code_of(figures.label),
-        threshold=float(np.clip(figures.threshold, 0.001, 0.999)),
+        threshold=float(f"{np.clip(figures.threshold, 0.001, 0.999):.4g}"),
         localised=localised,
         mode=Mode.ACTIVE if enough and figures.label in DELIVERABLE else Mode.SHADOW,
         evidence=Evidence(
-            figures.positives,
-            area.value,
-            min(area.low, area.value),
-            max(area.high, area.value),
-            figures.sensitivity.value,
+            figures.positives, *(round(value, 4) for value in (area.value, low, high, figures.sensitivity.value))
         ),
         site=SITES.get(figures.label),
     )

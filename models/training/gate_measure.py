@@ -41,7 +41,7 @@ def answers(served: keras.Model, batch: Pixels) -> tuple[Pixels, Pixels]:
 def gate_rule(served: keras.Model, recipe: Recipe, large: CachedDataset, exact: CachedDataset) -> GateSpec:
     """The rule that follows from the distances of the training chests."""
     distances = np.concatenate([answers(served, batch.pixels)[1] for batch in upright_chests(recipe, large, exact)])
-    limit = float(np.percentile(distances, PERCENTILE))
+    limit = float(f"{np.percentile(distances, PERCENTILE):.4g}")
     return GateSpec(min_probability=LEAST_PROBABILITY, distance_threshold=limit)
 
 

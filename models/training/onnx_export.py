@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow
+import tf2onnx
 from numpy.typing import NDArray
 
 from models.agreement import difference
@@ -20,12 +21,12 @@ from models.runtime.executor import ModelLoadError, ModelOutputError, blank
 from models.runtime.keras_executor import KerasExecutor
 from models.runtime.onnx_executor import OnnxExecutor
 from models.runtime.onnx_runtime import onnxruntime
+from models.runtime.saved_model import SavedModel
 
 Array = NDArray[np.float32]
 TOLERANCE = 1e-4
 ROWS = ("neighbours",)
 """Outputs that number the rows of an index: two rows at one distance may change places, so distances are compared."""
-_SERIES = uuid.UUID("7f2a5a1e-6a3c-5d0f-9f5c-1c7b0e5b2d11")
 
 
 class ExportError(RuntimeError):
@@ -57,11 +58,6 @@ def export_onnx(model: keras.Model, file: Path, probe: Array) -> float:
     return worst
 
 
-def training_uid(digest: str) -> str:
-    """A UID for exactly this training (PS3.5 B.2, derived from a UUID): the same weights have the same UID."""
-    return f"2.25.{uuid.uuid5(_SERIES, digest).int}"
-
-
 def open_session(file: Path) -> onnxruntime.InferenceSession:
     """An ONNX Runtime session on the CPU."""
     return onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
@@ -74,7 +70,9 @@ def run_session(session: onnxruntime.InferenceSession, batch: Array, names: Sequ
 
 
 def with_onnx(spec: ModelSpec) -> ModelSpec:
-    """Give a model's Keras file its ONNX twin, exported beside it unless the manifest brings one, and compare the two.
+    """Give a model's Keras file or SavedModel its ONNX twin, and compare the two.
+
+    The twin is exported beside it unless the manifest brings one.
 
     Raises:
         ModelLoadError: the Keras file cannot be loaded.
@@ -94,13 +92,22 @@ def with_onnx(spec: ModelSpec) -> ModelSpec:
 def _exported(spec: ModelSpec) -> Path:
     twin = spec.file.with_suffix(".onnx")
     try:
-        network = keras.saving.load_model(spec.file, compile=False, safe_mode=True)
-        named = _named(network)
-        named(blank(spec))  # Keras exports only what has been called
-        named.export(str(twin), format="onnx", verbose=False)
+        if spec.file.is_dir():
+            _export_saved_model(SavedModel(spec.file), twin)
+        else:
+            named = _named(keras.saving.load_model(spec.file, compile=False, safe_mode=True))
+            named(blank(spec))  # Keras exports only what has been called
+            named.export(str(twin), format="onnx", verbose=False)
     except (ValueError, TypeError, RuntimeError, NotImplementedError) as error:
         raise ExportError(f"{spec.name}: {spec.file.name} cannot be exported to ONNX: {error}") from error
     return twin
+
+
+def _export_saved_model(network: SavedModel, twin: Path) -> None:
+    signature, name = network.signature, network.input_name
+    run = tensorflow.function(lambda image: signature(**{name: image}))
+    image = tensorflow.TensorSpec(network.input.shape, network.input.dtype, name="image")
+    tf2onnx.convert.from_function(run, input_signature=[image], output_path=str(twin))
 
 
 def _named(network: keras.Model) -> keras.Model:

@@ -7,148 +7,214 @@ it, since most papers had none.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import AfterValidator, Field, model_validator
+from pydantic.dataclasses import dataclass
+
+from config.file import from_toml, read_toml
+from config.section import TABLE
 from models.architectures.base import Option, Plan
-from models.training.recipe_tables import RecipeError, from_table, read_table
-
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+from models.contract import Fraction, Name, Share, Text
 
 RECIPES = Path(__file__).parent / "recipes"
 """The recipes that come with Pleura."""
 
+Whole = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+Least = Annotated[float, Field(ge=0)]
 
-@dataclass(frozen=True, slots=True)
+
+class RecipeError(ValueError):
+    """A recipe cannot be used; the message names the file, the key and the mistake."""
+
+
+def _folds(value: int) -> int:
+    if value == 1:
+        raise ValueError("must be 0, or 2 at least")
+    return value
+
+
+@dataclass(frozen=True, slots=True, config=TABLE)
 class Augmentation:
-    """Ranges of the random changes; zero switches one off. Lengths are fractions of the image side."""
+    """Ranges of the random changes; zero switches one off."""
 
-    rotation: float = 0.0
-    scale: float = 0.0
-    shift: float = 0.0
-    aspect: float = 0.0
-    flip: float = 0.0
-    gamma: float = 0.0
-    contrast: float = 0.0
-    brightness: float = 0.0
-    equalise: float = 0.0
-    sharpen: float = 0.0
-    noise: float = 0.0
-    collimate: float = 0.0
-    marker: float = 0.0
+    rotation: Least = 0.0
+    """Degrees, to either side."""
+    scale: Least = 0.0
+    """Zoom, in and out, as a logarithm (0.1: about 10 %)."""
+    shift: Least = 0.0
+    """Along each axis, as a fraction of the image's side."""
+    aspect: Least = 0.0
+    """Change of the proportions, as a logarithm."""
+    flip: Share = 0.0
+    """Probability of the mirror image."""
+    gamma: Least = 0.0
+    """Exponent of the grey values, as a logarithm."""
+    contrast: Least = 0.0
+    """Gain of the grey values, as a logarithm."""
+    brightness: Least = 0.0
+    """Offset of the grey values, as a fraction of their range."""
+    equalise: Share = 0.0
+    """Probability of a partial equalisation of the histogram."""
+    sharpen: Share = 0.0
+    """Probability of blur or edge enhancement."""
+    noise: Least = 0.0
+    """Largest standard deviation of the noise, as a fraction of the range of grey values."""
+    collimate: Share = 0.0
+    """Probability of a bar at an edge, as a collimator makes it."""
+    marker: Share = 0.0
+    """Probability of a lead marker."""
 
 
 UNCHANGED = Augmentation()
 """No augmentation at all."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=TABLE)
 class Data:
-    """What is learnt from which images.
+    """What is learnt from which images."""
 
-    ``labels`` are the findings in the order of the network's output. ``classes`` says for a label which of the data
-    set's own labels mean it, where their names differ (``opacity = ["lung_opacity", "Lung Opacity"]``); the label is
-    present where any of them is. ``use = "positives"`` trains on images with one of the findings only; evaluation
-    always takes all. ``weak`` lets a network learn what is only likely of an image (``labels.csv`` has such). ``rare``
-    keeps labels of which there are not both positives and negatives; they ship in shadow. ``limit`` takes about that
-    many images, drawn at random from training and evaluation alike; 0: all.
-    """
-
-    labels: tuple[str, ...]
+    labels: tuple[Name, ...]
+    """The findings, in the order of the network's output."""
     layout: str = "auto"
+    """Layout of the data set: cxr, siim, rsna, nih, folders; auto detects it."""
     use: Literal["all", "positives"] = "all"
+    """positives: train on images with one of the findings only. Evaluation always takes all."""
     equalise: Literal["none", "histogram", "clahe"] = "none"
+    """Equalisation of the histogram, in training and serving alike."""
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """For a label, the data set's own labels that mean it, where their names differ (opacity = ["lung_opacity"]). The
+    label is present where any of them is."""
     weak: bool = False
+    """Learn what is only likely of an image too (`labels.csv` has such)."""
     rare: bool = False
-    limit: int = 0
+    """Keep labels of which there are not both positives and negatives; they ship in shadow."""
+    limit: Whole = 0
+    """About so many images, drawn at random from training and evaluation alike; 0: all."""
+
+    @model_validator(mode="after")
+    def _known(self) -> Data:
+        for label in self.classes:
+            if label not in self.labels:
+                raise ValueError(f"classes.{label}: classes must name labels of data.labels")
+        return self
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=TABLE)
 class Network:
     """How large the network is; see :class:`models.architectures.base.Plan`."""
 
-    size: int
+    size: Annotated[int, Field(ge=16, multiple_of=16)]
+    """Rows and columns of its input."""
     encoder: str = ""
+    """Encoder of an architecture that has several."""
     initial: str = "random"
-    width: float = 1.0
+    """Weights to start from: random, imagenet, or a file."""
+    width: Annotated[float, Field(gt=0, le=4)] = 1.0
+    """Scales the number of filters; 1: as published."""
     options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    """The architecture's own options."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=TABLE)
 class Schedule:
-    """How it learns.
+    """How it learns."""
 
-    With ``patience`` above 0, training stops when the loss on set-aside training patients (a share of ``stopping``) has
-    not fallen for that many epochs, and the weights of the best epoch are kept. ``class_weights = "balanced"`` lets the
-    positives and the negatives of each label weigh the same. ``mixed_precision = "auto"`` computes in bfloat16 on a
-    GPU and in float32 elsewhere. ``decay`` is AdamW's weight decay; ``cosine`` lets the rate fall to zero after it has
-    risen over ``warmup`` epochs, ``clip`` bounds the norm of the gradient (0: nothing does). ``average`` above 0 ends
-    with a running average of the last steps' weights (what of it is kept each step).
-    """
-
-    epochs: int
-    batch: int = 16
-    rate: float = 1e-4
+    epochs: Positive
+    """Times that every image is seen."""
+    batch: Positive = 16
+    """Images in a step."""
+    rate: Annotated[float, Field(gt=0)] = 1e-4
+    """Learning rate."""
     optimiser: Literal["adamw", "adam", "sgd", "rmsprop"] = "adam"
-    decay: float = 0.0
-    clip: float = 0.0
+    """Optimiser."""
+    decay: Least = 0.0
+    """Weight decay of adamw."""
+    clip: Least = 0.0
+    """Bounds the norm of the gradient; 0: nothing does."""
     cosine: bool = False
-    warmup: float = 0.0
-    average: float = 0.0
-    patience: int = 0
-    stopping: float = 0.15
+    """The rate falls to zero along a cosine."""
+    warmup: Least = 0.0
+    """Epochs over which the rate rises first; needs cosine."""
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Above 0: end with a running average of the last steps' weights (what of it is kept in each step)."""
+    patience: Whole = 0
+    """Above 0: stop when the loss on set-aside training patients has not fallen for so many epochs, and keep the best
+    epoch's weights."""
+    stopping: Fraction = 0.15
+    """The share of those patients."""
     seed: int = 1
+    """Everything random follows from it."""
     class_weights: Literal["none", "balanced"] = "none"
+    """balanced: positives and negatives of each label weigh the same."""
     mixed_precision: Literal["auto", "off", "float16", "bfloat16"] = "auto"
+    """auto: bfloat16 on a GPU, float32 elsewhere."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Schedule:
+        if self.warmup > 0 and not self.cosine:
+            raise ValueError("schedule.warmup needs cosine = true")
+        return self
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=TABLE)
 class Evaluation:
-    """How it is measured: where probabilities and maps are cut, and in how many folds (0: on the held-out split).
+    """How it is measured."""
 
-    ``map_cut_off = "best"`` is where masks agree best with those of the readers (mean IoU) on the images measured.
-    ``map_relative_cut_off`` is a share of a map's own highest value: of both cuts the higher counts.
-    """
+    cut_off: Literal["youden"] | Fraction = "youden"
+    """Where probabilities are cut: at the best Youden index, or here."""
+    map_cut_off: Literal["best"] | Fraction = 0.5
+    """Where maps are cut: here, or where masks agree best with those of the readers (mean IoU)."""
+    map_relative_cut_off: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """A share of a map's own highest value at which it is cut, too: the higher of the two cuts counts."""
+    folds: Annotated[int, Field(ge=0), AfterValidator(_folds)] = 0
+    """Folds of a cross-validation by patient; 0: measured on the held-out split."""
 
-    cut_off: Literal["youden"] | float = "youden"
-    map_cut_off: Literal["best"] | float = 0.5
-    map_relative_cut_off: float = 0.0
-    folds: int = 0
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=TABLE)
 class Card:
-    """What the model card says beside figures: what it is, where the data come from, and what it cannot do."""
+    """What the model card says beside figures."""
 
     about: str = ""
+    """What the model is."""
     data: str = ""
+    """Where the data come from."""
     limits: str = ""
+    """What the model cannot do."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=TABLE)
 class Recipe:
-    """One training of an architecture of the catalogue, complete.
+    """One training of an architecture of the catalogue, complete."""
 
-    ``file`` is what the manifest names: the Keras network with its ONNX export beside it, or the export alone.
-    ``serves = "lungs"``: a segmenter's maps are the lung fields of the pipeline, not findings.
-    """
-
-    name: str
-    version: str
-    title: str
-    architecture: str
+    name: Name
+    """Name of the model that it makes."""
+    version: Text
+    """Its version."""
+    title: Text
+    """Its name for people."""
+    architecture: Text
+    """An architecture of the catalogue (docs/models.md); a wrong name lists them all."""
     data: Data
+    """What is learnt from which images."""
     network: Network
+    """How large the network is."""
     schedule: Schedule
+    """How it learns."""
     augmentation: Augmentation = UNCHANGED
+    """Random changes of the images in training."""
     evaluation: Evaluation = field(default_factory=Evaluation)
+    """How it is measured."""
     card: Card = field(default_factory=Card)
+    """What its model card says."""
     file: Literal["keras", "onnx"] = "keras"
+    """What the manifest names: the Keras network with its ONNX export beside it, or the export alone."""
     serves: Literal["findings", "lungs"] = "findings"
+    """What a segmenter's maps are: findings, or the lung fields of the pipeline."""
 
     @property
     def plan(self) -> Plan:
@@ -166,41 +232,8 @@ def read_recipe(path: Path, *, limit: int = 0, epochs: int = 0, folds: int = 0) 
     Raises:
         RecipeError: the file is missing, is no TOML, or a key is unknown, missing, of the wrong type or out of range.
     """
-    recipe = from_table(Recipe, read_table(path))
-    recipe = replace(
-        recipe,
-        data=replace(recipe.data, limit=limit or recipe.data.limit),
-        schedule=replace(recipe.schedule, epochs=epochs or recipe.schedule.epochs),
-        evaluation=replace(recipe.evaluation, folds=folds or recipe.evaluation.folds),
-    )
-    _check(recipe)
-    return recipe
-
-
-def _check(recipe: Recipe) -> None:
-    data, network, schedule, evaluation = recipe.data, recipe.network, recipe.schedule, recipe.evaluation
-    cut = 0.5 if evaluation.cut_off == "youden" else evaluation.cut_off
-    map_cut = 0.5 if evaluation.map_cut_off == "best" else evaluation.map_cut_off
-    wrong = (
-        (not _NAME.fullmatch(recipe.name), "name must be lower case letters, digits, '.', '_' and '-'"),
-        (not all(map(_NAME.fullmatch, data.labels)), "data.labels must be lower case letters, digits, '.', '_', '-'"),
-        (not set(data.classes) <= set(data.labels), "data.classes must name labels of data.labels"),
-        (data.limit < 0, "data.limit must not be below 0"),
-        (network.size < 16 or network.size % 16, "network.size must be a multiple of 16"),
-        (not 0 < network.width <= 4, "network.width must lie above 0 and not above 4"),
-        (min(schedule.epochs, schedule.batch) < 1, "schedule.epochs and schedule.batch must be at least 1"),
-        (schedule.rate <= 0, "schedule.rate must be above 0"),
-        (min(schedule.decay, schedule.clip) < 0, "schedule.decay and schedule.clip must not be below 0"),
-        (schedule.warmup < 0, "schedule.warmup must not be below 0"),
-        (not 0 <= schedule.average < 1, "schedule.average must lie between 0 and 1"),
-        (schedule.warmup > 0 and not schedule.cosine, "schedule.warmup needs cosine = true"),
-        (schedule.patience < 0, "schedule.patience must not be below 0"),
-        (not 0 < schedule.stopping < 1, "schedule.stopping must lie between 0 and 1"),
-        (not 0 < cut < 1, "evaluation.cut_off must be 'youden' or lie between 0 and 1"),
-        (not 0 < map_cut < 1, "evaluation.map_cut_off must be 'best' or lie between 0 and 1"),
-        (not 0 <= evaluation.map_relative_cut_off < 1, "evaluation.map_relative_cut_off must lie between 0 and 1"),
-        (evaluation.folds < 0 or evaluation.folds == 1, "evaluation.folds must be 0 or at least 2"),
-    )
-    for mistaken, sentence in wrong:
-        if mistaken:
-            raise RecipeError(f"{recipe.name or 'recipe'}: {sentence}")
+    values = read_toml(path, RecipeError)
+    for name, key, value in (("data", "limit", limit), ("schedule", "epochs", epochs), ("evaluation", "folds", folds)):
+        if value and isinstance(table := values.setdefault(name, {}), dict):
+            table[key] = value
+    return from_toml(Recipe, values, path, RecipeError)

@@ -1,8 +1,9 @@
-"""``pleura models``: list, show, verify, add, combine, remove and switch models."""
+"""``pleura models``: list, show, verify, describe, add, combine, remove and switch models."""
 
 from __future__ import annotations
 
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -17,10 +18,11 @@ from db.errors import DatabaseError
 from db.model_states import ModelState, Switch, latest_switches, set_model_state
 from models.contract import Mode, ModelSpec
 from models.examination import Examination, examine
-from models.manifest import ManifestError
-from models.manifest_text import manifest_text
+from models.manifest import ManifestError, left_open, manifest_text
 from models.model_registry import BUNDLED, Registry, UnknownModel, read_registry
 from models.model_store import ModelStoreError, add_model, remove_model
+from models.new_manifest import look_at, new_manifest
+from models.reference import manifest_table, recipe_table
 from models.runtime.executor import ModelLoadError, ModelOutputError
 from node.cli.common import console, fail, settings_of
 from node.cli.worklist import actor, open_engine
@@ -106,13 +108,18 @@ def _facts(spec: ModelSpec) -> Iterator[tuple[str, str]]:
     given = spec.input
     yield "model", f"{spec.name} {spec.version}: {spec.title}"
     yield "kind", f"{spec.kind.value}, {spec.activation.value}, {spec.mode.value}"
-    yield "file", f"{spec.file} ({spec.file.stat().st_size / 1e6:.1f} MB)"
+    yield "file", f"{spec.file} ({_bytes(spec.file) / 1e6:.1f} MB)"
     yield "digest", spec.digest
     if spec.onnx is not None:
         yield "for CPUs", f"{spec.onnx} {spec.onnx_digest}"
     yield "device UID", spec.device_uid
     low, high = given.value_range
     yield "input", f"{given.height} x {given.width} x {given.channels}, {low:g} to {high:g}, equalise {given.equalise}"
+
+
+def _bytes(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 @models.command()
@@ -150,14 +157,40 @@ def _print_examination(done: Examination) -> None:
 
 
 @models.command()
-@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("file", type=click.Path(path_type=Path, exists=True))
+def new(file: Path) -> None:
+    """Look at the network FILE (.onnx, .keras, .h5, SavedModel folder) and write a manifest to fill in beside it.
+
+    What the file does not tell (classes, codes, cut-offs, how images were prepared) is marked FILL IN. Until each is
+    replaced, the manifest is refused.
+    """
+    manifest = file.with_suffix(".toml")
+    if manifest.exists():
+        fail(f"{manifest} is there already; remove or rename it first")
+    with _fail_on_model_error(), console.status(f"{file.name}: loading and running on noise"):
+        text = new_manifest(look_at(file))
+    manifest.write_text(text, encoding="utf-8")
+    console.print(
+        f"{manifest}: fill in {', '.join(left_open(tomllib.loads(text)))}; then run", soft_wrap=True, markup=False
+    )
+    console.print(f"pleura models add {file} --manifest {manifest}", soft_wrap=True, markup=False)
+
+
+@models.command("keys")
+def list_keys() -> None:
+    """Print every key of manifests and recipes, as the tables of docs/manifests.md."""
+    click.echo(f"{manifest_table()}\n{recipe_table()}", nl=False)
+
+
+@models.command()
+@click.argument("file", type=click.Path(path_type=Path, exists=True))
 @click.option("--manifest", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=True)
 @click.pass_context
 def add(context: click.Context, file: Path, manifest: Path) -> None:
-    """Add the network FILE (.onnx, .keras, .h5) with its manifest to this node's folder of models.
+    """Add the network FILE (.onnx, .keras, .h5, SavedModel folder) with its manifest to this node's models.
 
-    It is verified first: digest, input, shape and range of every output. A Keras file is exported to ONNX, and the
-    outputs of the two must agree. The model does not run until the configuration names it.
+    It is verified first: digest, input, shape and range of every output. A Keras file or SavedModel is exported to
+    ONNX, and the outputs of the two must agree. The model does not run until the configuration names it.
     """
     settings = settings_of(context)
     if settings.models.folder is None:

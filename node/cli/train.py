@@ -60,8 +60,7 @@ def train(recipe: str, data: Path, out: Path, folds: int, limit: int, epochs: in
     from models.architectures.catalogue import UnknownArchitecture
     from models.training.datasets.sample import DatasetError
     from models.training.onnx_export import ExportError
-    from models.training.recipe import read_recipe
-    from models.training.recipe_tables import RecipeError
+    from models.training.recipe import RecipeError, read_recipe
     from models.training.train import TrainingError
     from models.training.train import train as run
 

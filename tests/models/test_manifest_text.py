@@ -1,5 +1,6 @@
 """A written manifest says what was meant: read back, it is the same ModelSpec."""
 
+import tomllib
 from pathlib import Path
 
 from hypothesis import given
@@ -9,6 +10,7 @@ from models.contract import (
     Activation,
     Code,
     Evidence,
+    Fit,
     GateSpec,
     InputSpec,
     LabelSpec,
@@ -16,12 +18,14 @@ from models.contract import (
     ModelKind,
     ModelSpec,
     OutputNames,
+    Pooling,
+    PoolingSpec,
 )
-from models.manifest import parse_manifest
-from models.manifest_text import manifest_text
+from models.manifest import manifest_text, parse_manifest
 
 FOLDER = Path("/models")
-fractions = st.sampled_from([0.125, 0.25, 0.5, 0.875])
+fractions = st.floats(0, 1, exclude_min=True, exclude_max=True)
+texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=16).filter(str.strip)
 names = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)
 
 
@@ -38,6 +42,7 @@ def inputs(draw: st.DrawFn) -> InputSpec:
         padding=draw(fractions),
         layout=draw(st.sampled_from(["NHWC", "NCHW"])),
         equalise=draw(st.sampled_from(["none", "histogram", "clahe"])),
+        fit=draw(st.sampled_from(Fit)),
     )
 
 
@@ -49,7 +54,7 @@ def specs(draw: st.DrawFn) -> ModelSpec:
     labels = tuple(
         LabelSpec(
             name,
-            Code("1", "99TEST", name),
+            Code(draw(texts), "99TEST", name),
             draw(fractions),
             localised=(shown := draw(st.booleans())),
             map_relative_threshold=draw(st.sampled_from([0.0, 0.375])) if shown else 0.0,
@@ -66,18 +71,31 @@ def specs(draw: st.DrawFn) -> ModelSpec:
     return ModelSpec(
         name="a-model",
         version="1.2.3",
-        title='A "quoted" title',
+        title=draw(texts),
         kind=kind,
         file=FOLDER / ("network.keras" if keras else "network.onnx"),
         digest="ab" * 32,
         device_uid="2.25.17",
         input=draw(inputs()),
-        activation=draw(st.sampled_from(Activation)),
+        activation=draw(
+            st.sampled_from([each for each in Activation if (each, kind) != (Activation.SOFTMAX, ModelKind.DETECTOR)])
+        ),
         labels=labels,
         card=draw(st.none() | st.just(FOLDER / "card.md")),
         mode=draw(st.sampled_from(Mode)),
         gate=draw(st.sampled_from([GateSpec(0.25), GateSpec(0.5, 14.5)])) if kind is ModelKind.GATE else None,
-        outputs=draw(st.sampled_from([OutputNames(), OutputNames(probabilities="dense_1", neighbours="nearest")])),
+        outputs=draw(
+            st.sampled_from(
+                [
+                    OutputNames(),
+                    OutputNames(probabilities="dense_1", neighbours="nearest"),
+                    OutputNames(columns=("normal-1", *own)),
+                ]
+            )
+        ),
+        pooling=PoolingSpec(draw(st.sampled_from(Pooling)), draw(fractions))
+        if kind is ModelKind.SEGMENTER
+        else PoolingSpec(),
         onnx=FOLDER / "network.onnx" if keras else None,
         onnx_digest="cd" * 32 if keras else "",
         index=draw(st.none() | st.just(FOLDER / "network.index.csv")),
@@ -86,6 +104,4 @@ def specs(draw: st.DrawFn) -> ModelSpec:
 
 @given(specs())
 def test_what_is_written_is_read(spec: ModelSpec) -> None:
-    import tomllib
-
     assert parse_manifest(tomllib.loads(manifest_text(spec)), FOLDER / "a-model.toml") == spec

@@ -85,6 +85,47 @@ def test_logits_become_probabilities(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, 1 / (1 + np.exp(3 - images.mean(axis=(1, 2, 3)))), atol=1e-6)
 
 
+def test_softmax_is_over_all_classes_and_labels_come_in_their_own_order(spec: ModelSpec) -> None:
+    named = replace(
+        spec, activation=Activation.SOFTMAX, outputs=OutputNames(columns=("normal", "other", "lung_opacity"))
+    )
+    logits = np.array([[3.0, 1.0, 2.0], [900.0, -900.0, 0.0]], np.float32)
+    wanted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    wanted /= wanted.sum(axis=1, keepdims=True)
+    found = check_outputs(named, {"probabilities": logits}, 2)["probabilities"]
+    np.testing.assert_allclose(found, wanted[:, [2, 1]], atol=1e-6)
+    maps = np.zeros((2, 4, 5, 3), np.float32)
+    maps[..., 0] = 2
+    found = check_outputs(replace(named, kind=ModelKind.SEGMENTER), {"maps": maps}, 2)["maps"]
+    assert found.shape == (2, 4, 5, 2)
+    np.testing.assert_allclose(found, 1 / (2 + np.exp(2)), atol=1e-6)
+    lone = replace(spec, activation=Activation.SOFTMAX, labels=spec.labels[:1])
+    with pytest.raises(ModelOutputError, match="two classes at least"):
+        check_outputs(lone, {"probabilities": logits[:, :1]}, 2)
+
+
+def test_maps_of_a_network_with_channels_first_are_turned(spec: ModelSpec) -> None:
+    turned = replace(spec, kind=ModelKind.SEGMENTER, input=replace(spec.input, layout="NCHW"))
+    maps = np.random.default_rng(1).random((1, 2, 3, 4)).astype(np.float32)
+    found = check_outputs(turned, {"maps": maps}, 1)["maps"]
+    np.testing.assert_array_equal(found, maps.transpose(0, 2, 3, 1))
+
+
+def test_a_detector_s_background_belongs_to_no_label(spec: ModelSpec) -> None:
+    columns = OutputNames(columns=("background", "other", "lung_opacity"))
+    detector = replace(spec, kind=ModelKind.DETECTOR, outputs=columns)
+    found = check_outputs(
+        detector,
+        {
+            "boxes": np.zeros((1, 4, 4), np.float32),
+            "scores": np.full((1, 4), 0.9, np.float32),
+            "classes": np.array([[0, 1, 2, 2]], np.float32),
+        },
+        1,
+    )
+    np.testing.assert_array_equal(found["classes"], [[-1, 1, 0, 0]])
+
+
 def test_one_unnamed_output_is_the_answer_and_others_are_named(spec: ModelSpec) -> None:
     renamed = replace(spec, outputs=OutputNames(probabilities="dense_7"))
     values = np.array([[0.1, 0.2]], np.float32)

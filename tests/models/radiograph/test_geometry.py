@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from models.radiograph.geometry import Letterbox
+from models.contract import Fit
+from models.radiograph.geometry import Letterbox, Window
 
 sides = st.integers(16, 700)
 networks = st.integers(16, 320)
-letterboxes = st.builds(
-    Letterbox, sides, sides, networks, networks, st.sampled_from([1.0, 1.0, 0.5, 2.0, 1.3, 143 / 139])
-)
+aspects = st.sampled_from([1.0, 1.0, 0.5, 2.0, 1.3, 143 / 139])
+letterboxes = st.builds(Letterbox, sides, sides, networks, networks, aspects)
+laid = st.builds(Letterbox, sides, sides, networks, networks, aspects, st.sampled_from(Fit))
+"""Letterboxes, stretched and cropped ones."""
 
 
-@given(letterboxes, st.floats(-2000, 2000), st.floats(-2000, 2000))
+@given(laid, st.floats(-2000, 2000), st.floats(-2000, 2000))
 def test_the_two_maps_are_inverse(letterbox: Letterbox, x: float, y: float) -> None:
     back = letterbox.to_source(*letterbox.to_network(x, y))
     np.testing.assert_allclose(back, (x, y), atol=1e-6)
@@ -38,14 +40,34 @@ def test_the_image_fills_one_side_is_centred_and_keeps_its_shape(letterbox: Lett
     np.testing.assert_allclose(corner, (letterbox.left + width, letterbox.top + height))
 
 
-@given(letterboxes, st.integers(0, 10**6))
+@given(laid)
+def test_what_is_not_letterboxed_fills_the_input(letterbox: Letterbox) -> None:
+    assume(letterbox.fit is not Fit.LETTERBOX)
+    window = letterbox.window
+    corners = (
+        letterbox.to_network(window.left, window.top),
+        letterbox.to_network(window.left + window.columns, window.top + window.rows),
+    )
+    np.testing.assert_allclose(corners, ((0, 0), (letterbox.width, letterbox.height)), atol=1e-6)
+    if letterbox.fit is Fit.STRETCH:
+        assert window == Window(0, 0, letterbox.rows, letterbox.columns)
+        return
+    assert window.rows == letterbox.rows or window.columns == letterbox.columns
+    assert 0 <= letterbox.rows - window.rows - 2 * window.top <= 1
+    assert 0 <= letterbox.columns - window.columns - 2 * window.left <= 1
+    wanted, found = letterbox.height / letterbox.width, window.rows * letterbox.pixel_aspect / window.columns
+    assert found == pytest.approx(wanted, rel=1 / window.rows + 1 / window.columns)
+
+
+@given(laid, st.integers(0, 10**6))
 @settings(deadline=None)
 def test_a_mark_lands_where_the_map_says(letterbox: Letterbox, seed: int) -> None:
     """A bright rectangle in the source has its centre of mass in the network input where ``to_network`` puts it."""
-    random = np.random.default_rng(seed)
-    top, left = random.integers(0, letterbox.rows - 8), random.integers(0, letterbox.columns - 8)
-    bottom = min(letterbox.rows, top + int(random.integers(4, 60)))
-    right = min(letterbox.columns, left + int(random.integers(4, 60)))
+    random, window = np.random.default_rng(seed), letterbox.window
+    assume(min(window.rows, window.columns) >= 12)
+    top, left = window.top + random.integers(0, window.rows - 8), window.left + random.integers(0, window.columns - 8)
+    bottom = min(window.top + window.rows, top + int(random.integers(4, 60)))
+    right = min(window.left + window.columns, left + int(random.integers(4, 60)))
     source = np.zeros((letterbox.rows, letterbox.columns), np.float32)
     source[top:bottom, left:right] = 1
     network = letterbox.forward(source)
@@ -58,7 +80,7 @@ def test_a_mark_lands_where_the_map_says(letterbox: Letterbox, seed: int) -> Non
     np.testing.assert_allclose((x, y), expected, atol=1.0)
 
 
-@given(letterboxes, st.integers(0, 10**6))
+@given(laid, st.integers(0, 10**6))
 @settings(deadline=None)
 def test_a_network_mask_lands_on_the_source_to_the_pixel(letterbox: Letterbox, seed: int) -> None:
     """A source pixel is in the mask of a network rectangle when its centre is inside, to half a network pixel."""
@@ -69,28 +91,37 @@ def test_a_network_mask_lands_on_the_source_to_the_pixel(letterbox: Letterbox, s
     network[top:bottom, left:right] = 1
     bottom, right = min(bottom, letterbox.height), min(right, letterbox.width)
     mask = letterbox.mask_to_source(network, 0.5)
-    y = letterbox.top + (np.arange(letterbox.rows) + 0.5) * letterbox.image_height / letterbox.rows
-    x = letterbox.left + (np.arange(letterbox.columns) + 0.5) * letterbox.image_width / letterbox.columns
-    shrinks = max(letterbox.image_height / letterbox.rows, letterbox.image_width / letterbox.columns)
+    y = np.array([letterbox.to_network(0, row + 0.5)[1] for row in range(letterbox.rows)])
+    x = np.array([letterbox.to_network(column + 0.5, 0)[0] for column in range(letterbox.columns)])
+    window = letterbox.window
+    shrinks = max(letterbox.image_height / window.rows, letterbox.image_width / window.columns)
     slack = 0.5 + max(1.0, shrinks)
     surely = ((y > top + slack) & (y < bottom - slack))[:, None] & ((x > left + slack) & (x < right - slack))[None]
     maybe = ((y > top - slack) & (y < bottom + slack))[:, None] & ((x > left - slack) & (x < right + slack))[None]
-    assert mask[surely].all()
+    seen = np.zeros_like(mask)
+    seen[window.top : window.top + window.rows, window.left : window.left + window.columns] = True
+    assert mask[surely & seen].all()
+    assert not mask[~seen].any()
     assert not mask[~maybe].any()
 
 
-@given(st.integers(64, 900), st.integers(64, 900), st.integers(0, 10**6))
+@given(st.integers(64, 900), st.integers(64, 900), st.integers(0, 10**6), st.sampled_from(Fit))
 @settings(deadline=None)
-def test_a_rectangle_survives_the_round_trip_within_a_network_pixel(rows: int, columns: int, seed: int) -> None:
-    letterbox = Letterbox(rows, columns, 256, 256)
-    random = np.random.default_rng(seed)
-    tall, wide = random.integers(rows // 4, rows // 2), random.integers(columns // 4, columns // 2)
-    top, left = random.integers(0, rows - tall), random.integers(0, columns - wide)
+def test_a_rectangle_survives_the_round_trip_within_a_network_pixel(
+    rows: int, columns: int, seed: int, fit: Fit
+) -> None:
+    letterbox = Letterbox(rows, columns, 256, 224, fit=fit)
+    random, window = np.random.default_rng(seed), letterbox.window
+    assume(min(window.rows, window.columns) >= 64)
+    tall = random.integers(window.rows // 4, window.rows // 2)
+    wide = random.integers(window.columns // 4, window.columns // 2)
+    top = window.top + random.integers(0, window.rows - tall)
+    left = window.left + random.integers(0, window.columns - wide)
     source = np.zeros((rows, columns), np.float32)
     source[top : top + tall, left : left + wide] = 1
     mask = letterbox.mask_to_source(letterbox.forward(source), 0.5)
     found_rows, found_columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    pixel = max(rows / letterbox.image_height, columns / letterbox.image_width, 1.0) + 1e-6
+    pixel = max(window.rows / letterbox.image_height, window.columns / letterbox.image_width, 1.0) + 1e-6
     assert abs(found_rows[0] - top) <= pixel
     assert abs(found_rows[-1] + 1 - top - tall) <= pixel
     assert abs(found_columns[0] - left) <= pixel
@@ -121,22 +152,44 @@ def test_a_coarse_map_covers_the_whole_input() -> None:
     assert mask[:, 50:].all()
 
 
-@given(letterboxes)
-@settings(max_examples=30, deadline=None)
+@given(laid)
+@settings(max_examples=60, deadline=None)
 def test_a_heat_map_is_small_and_has_the_shape_of_the_image(letterbox: Letterbox) -> None:
     heat = letterbox.map_to_image(np.random.default_rng(0).random((16, 16)).astype(np.float32))
     assert max(heat.shape) <= 64
     assert heat.min() >= 0
     assert heat.max() <= 1
-    true = letterbox.image_height / letterbox.image_width
+    true = letterbox.rows * letterbox.pixel_aspect / letterbox.columns
+    if letterbox.fit is Fit.LETTERBOX:
+        true = letterbox.image_height / letterbox.image_width
     assert abs(heat.shape[0] / heat.shape[1] - true) <= 0.5 * true + 1
 
 
-@given(letterboxes, st.floats(0, 1), st.floats(0, 1), st.floats(0.05, 1), st.floats(0.05, 1))
+def test_a_heat_map_of_a_cropped_image_is_empty_where_the_network_saw_nothing() -> None:
+    heat = Letterbox(200, 100, 64, 64, fit=Fit.CROP).map_to_image(np.ones((8, 8), np.float32))
+    assert heat.shape == (64, 32)
+    assert heat[18:46].min() == pytest.approx(1)
+    assert heat[:15].max() == heat[49:].max() == 0
+
+
+@given(laid)
+@settings(max_examples=60)
+def test_the_padding_is_not_inside(letterbox: Letterbox) -> None:
+    whole = np.full((letterbox.height, letterbox.width), 9.0, np.float32)
+    top, left = letterbox.top, letterbox.left
+    whole[top : top + letterbox.image_height, left : left + letterbox.image_width] = 1
+    inside = letterbox.inside(whole)
+    assert inside.shape == (letterbox.image_height, letterbox.image_width)
+    assert (inside == 1).all()
+    assert letterbox.inside(np.zeros((1, 1), np.float32)).shape == (1, 1)
+
+
+@given(laid, st.floats(0, 1), st.floats(0, 1), st.floats(0.05, 1), st.floats(0.05, 1))
 def test_boxes_come_back(letterbox: Letterbox, x: float, y: float, wide: float, tall: float) -> None:
-    left, top = x * letterbox.columns * 0.9, y * letterbox.rows * 0.9
-    right = min(left + wide * letterbox.columns, letterbox.columns)
-    bottom = min(top + tall * letterbox.rows, letterbox.rows)
+    window = letterbox.window
+    left, top = window.left + x * window.columns * 0.9, window.top + y * window.rows * 0.9
+    right = min(left + wide * window.columns, window.left + window.columns)
+    bottom = min(top + tall * window.rows, window.top + window.rows)
     network = [*letterbox.to_network(left, top), *letterbox.to_network(right, bottom)]
     np.testing.assert_allclose(letterbox.boxes_to_source(np.array([network])), [[left, top, right, bottom]], atol=1e-6)
 
@@ -144,6 +197,8 @@ def test_boxes_come_back(letterbox: Letterbox, x: float, y: float, wide: float, 
 def test_boxes_are_cut_to_the_image() -> None:
     found = Letterbox(100, 50, 64, 64).boxes_to_source(np.array([[-5.0, -5.0, 80.0, 80.0]], np.float32))
     np.testing.assert_array_equal(found, [[0, 0, 50, 100]])
+    found = Letterbox(100, 50, 64, 64, fit=Fit.CROP).boxes_to_source(np.array([[-5.0, -5.0, 80.0, 80.0]], np.float32))
+    np.testing.assert_array_equal(found, [[0, 25, 50, 75]])
 
 
 @pytest.mark.parametrize("sizes", [(0, 5, 5, 5), (5, 0, 5, 5), (5, 5, 0, 5), (5, 5, 5, -1)])

@@ -83,7 +83,7 @@ def test_the_network_may_lie_elsewhere(run: Run, offered: Path, tmp_path: Path) 
     [
         (("height = 32", "height = 64"), "takes"),
         (('digest = "', 'digest = "0'), "digest"),
-        (('[[labels]]\nname = "other"', '[[other]]\nname = "other"'), "unknown key 'other'"),
+        (('[[labels]]\nname = "other"', '[[other]]\nname = "other"'), "other: there is no such key"),
     ],
 )
 def test_a_manifest_that_does_not_fit_is_refused_and_leaves_nothing(

@@ -1,0 +1,213 @@
+"""Look at somebody's network and write its manifest as far as the file tells: the rest is left for a person.
+
+Shapes and the names of outputs are in the file; whether scores are probabilities is seen by asking the network about
+noise. What nobody can see (what the classes are, how images were prepared) is a text that begins with
+:data:`models.manifest.FILL_IN`, which no manifest may hold when it is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tomli_w
+from numpy.typing import NDArray
+
+from models.contract import Activation, ModelKind
+from models.manifest import FILL_IN, SAVED_MODEL, file_digest, training_uid
+from models.runtime.executor import ModelLoadError
+
+Array = NDArray[np.float32]
+_SIDE = 128  # of the noise, where the network takes any size
+_ROUNDING = 1e-4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Network:
+    """What a file tells: the shape of its input (None: free), and its outputs by name for two pictures of noise."""
+
+    file: Path
+    input_shape: tuple[int | None, ...]
+    answers: Mapping[str, Array]
+
+    @property
+    def layout(self) -> str:
+        """NCHW where only the second axis can be one of channels."""
+        return "NCHW" if self.input_shape[1] in (1, 3) and self.input_shape[3] not in (1, 3) else "NHWC"
+
+    @property
+    def channels(self) -> int | None:
+        """1 or 3, as the file says."""
+        return self.input_shape[1 if self.layout == "NCHW" else 3]
+
+    @property
+    def size(self) -> tuple[int | None, int | None]:
+        """Height and width."""
+        return self.input_shape[2:4] if self.layout == "NCHW" else self.input_shape[1:3]  # type: ignore[return-value]
+
+
+def look_at(file: Path) -> Network:
+    """Load the network ``file`` and ask it about noise.
+
+    Raises:
+        ModelLoadError: it cannot be loaded, or takes no single picture.
+    """
+    shape, run = _onnx(file) if file.suffix == ".onnx" else _tensorflow(file)
+    if len(shape) != 4 or not {shape[1], shape[3]} & {1, 3}:
+        raise ModelLoadError(f"{file} takes {list(shape)}; pictures of 1 or 3 channels are needed")
+    noise = np.random.default_rng(7).random((2, *(_SIDE if side is None else side for side in shape[1:])))
+    batch = (2 * noise - 1).astype(np.float32)
+    parts = [run(batch[number : number + 1]) for number in range(2)]
+    return Network(file, shape, {name: np.concatenate([np.asarray(part[name]) for part in parts]) for name in parts[0]})
+
+
+def _onnx(file: Path) -> tuple[tuple[int | None, ...], Any]:
+    from models.runtime.onnx_runtime import onnxruntime
+
+    try:
+        session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises classes of its own that it does not export
+        raise ModelLoadError(f"{file} cannot be loaded: {error}") from error
+    inputs, names = session.get_inputs(), [output.name for output in session.get_outputs()]
+    if len(inputs) != 1:
+        raise ModelLoadError(f"{file} has {len(inputs)} inputs, one is expected")
+    shape = tuple(side if isinstance(side, int) else None for side in inputs[0].shape)
+    return shape, lambda batch: dict(zip(names, session.run(names, {inputs[0].name: batch}), strict=True))
+
+
+def _tensorflow(file: Path) -> tuple[tuple[int | None, ...], Any]:
+    if file.is_dir() and not (file / SAVED_MODEL).is_file():
+        raise ModelLoadError(f"{file} is no SavedModel: it holds no {SAVED_MODEL}")
+    try:
+        from models.runtime.keras_executor import by_name, open_network
+
+        network = open_network(file)
+    except ImportError as error:
+        raise ModelLoadError(f"{file.name} needs TensorFlow and Keras; install pleura[train] ({error})") from error
+    shape = network.input_shape if isinstance(network.input_shape, tuple) else ()
+    return shape, lambda batch: by_name(network, network.predict_on_batch(batch))
+
+
+def kind_of(network: Network) -> ModelKind:
+    """What kind of network has such outputs."""
+    ranks = [answer.ndim for answer in network.answers.values()]
+    if any(answer.ndim == 3 and answer.shape[2] == 4 for answer in network.answers.values()):
+        return ModelKind.DETECTOR
+    return ModelKind.SEGMENTER if 4 in ranks and 2 not in ranks else ModelKind.CLASSIFIER
+
+
+def activation_of(scores: Array) -> str:
+    """What must be done with such scores ``[n, …, classes]``, where noise tells it; a question where it does not."""
+    if excludes(scores):
+        return Activation.PROBABILITY.value
+    if scores.min() >= -_ROUNDING and scores.max() <= 1 + _ROUNDING:
+        return f"{FILL_IN}: probability, if the network ends with a sigmoid; else logit or softmax"
+    if scores.shape[-1] == 1:
+        return Activation.LOGIT.value
+    return f"{FILL_IN}: softmax (the classes exclude each other) or logit (each stands for itself)"
+
+
+def excludes(scores: Array) -> bool:
+    """Whether the classes of such scores exclude each other, as after a softmax."""
+    return scores.shape[-1] > 1 and bool(np.all(np.abs(scores.sum(axis=-1) - 1) < _ROUNDING))
+
+
+def new_manifest(network: Network) -> str:
+    """The manifest of a network, with comments, and with ``FILL IN`` where a person must answer."""
+    kind = kind_of(network)
+    roles = roles_of(network, kind)
+    main = {ModelKind.DETECTOR: "scores", ModelKind.SEGMENTER: "maps"}.get(kind, "probabilities")
+    scores = network.answers[roles[main]] if main in roles else np.zeros((1, 1), np.float32)
+    if main == "maps" and network.layout == "NCHW":
+        scores = np.moveaxis(scores, 1, -1)
+    classes = 1 if kind is ModelKind.DETECTOR else scores.shape[-1]
+    sections = (
+        _model(network, kind, scores),
+        _input(network),
+        _outputs(roles, scores, classes),
+        *(_label(number, kind) for number in range(1 if excludes(scores) and classes == 2 else classes)),
+    )
+    head = "# Every key: docs/manifests.md. Replace each FILL IN; until then the manifest is refused.\n"
+    return head + "\n".join("\n".join(section) + "\n" for section in sections)
+
+
+def roles_of(network: Network, kind: ModelKind) -> dict[str, str]:
+    """Our name of each output to the network's own, as far as shapes and names tell."""
+    roles: dict[str, str] = {}
+    for name, answer in network.answers.items():
+        if kind is ModelKind.DETECTOR and answer.ndim == 3 and answer.shape[2] == 4:
+            roles.setdefault("boxes", name)
+        elif kind is ModelKind.DETECTOR and answer.ndim == 2:
+            roles["classes" if any(word in name.lower() for word in ("class", "label")) else "scores"] = name
+        elif answer.ndim == 4:
+            roles.setdefault("maps", name)
+        elif kind is ModelKind.CLASSIFIER and answer.ndim == 2:
+            roles.setdefault("probabilities", name)
+    return roles
+
+
+def _model(network: Network, kind: ModelKind, scores: Array) -> Iterator[str]:
+    digest = file_digest(network.file)
+    yield "[model]"
+    yield _line("name", f"{FILL_IN}: lower case letters, digits, '-', '_', '.'; such as chest-pneumonia")
+    yield _line("version", "1.0.0")
+    yield _line("title", f"{FILL_IN}: its name for people, as results show it")
+    yield _line("kind", kind.value, "from the shapes of its outputs")
+    yield _line("file", network.file.name)
+    yield _line("digest", digest)
+    yield _line("device_uid", training_uid(digest), "derived from the digest: other weights, another UID")
+    low, high = float(scores.min()), float(scores.max())
+    seen = f"noise gave {low:.3g} to {high:.3g}" + (", and the classes' sum is 1" if excludes(scores) else "")
+    yield _line("activation", activation_of(scores), seen)
+    yield _line("mode", "shadow", "stored and compared, never sent, until it is measured: pleura evaluate")
+
+
+def _input(network: Network) -> Iterator[str]:
+    yield "[input]"
+    for key, side in zip(("height", "width"), network.size, strict=True):
+        yield _line(key, side or f"{FILL_IN}: the network takes any; a number as in training, such as 256")
+    yield _line("channels", network.channels)
+    yield _line("layout", network.layout)
+    yield _line("fit", f"{FILL_IN}: how images were laid into the input in training: letterbox, stretch or crop")
+    yield _line("value_range", f"{FILL_IN}: what black and white become: [0, 1], [-1, 1] or [0, 255]")
+    yield "# mean = [0.485, 0.456, 0.406]  # then (value - mean) / std, as networks from PyTorch want it"
+    yield "# std = [0.229, 0.224, 0.225]"
+
+
+def _outputs(roles: Mapping[str, str], scores: Array, classes: int) -> Iterator[str]:
+    yield "[outputs]"
+    for ours, theirs in roles.items():
+        yield _line(ours, theirs)
+    if excludes(scores):
+        names = [f"{FILL_IN}: name of class {number}" for number in range(classes)]
+        yield "# Every class in the network's order. One that is no finding, such as normal, gets no [[labels]] below."
+        yield _line("columns", names)
+
+
+def _label(number: int, kind: ModelKind) -> Iterator[str]:
+    yield "[[labels]]"
+    yield _line("name", f"{FILL_IN}: class {number}, such as lung_opacity")
+    code = {key: f"{FILL_IN}: {what}" for key, what in _CODE.items()}
+    yield f"code = {{ {', '.join(_line(key, value) for key, value in code.items())} }}"
+    yield _line("threshold", f"{FILL_IN}: probability from which it is present, between 0 and 1")
+    if kind is ModelKind.SEGMENTER:
+        yield _line("map_threshold", f"{FILL_IN}: where its map is cut into a mask, between 0 and 1")
+
+
+_CODE = {
+    "value": "the code's value, such as 36118008",
+    "scheme": "SCT, DCM or 99 and your own letters",
+    "meaning": "such as Pneumothorax",
+}
+
+
+def _line(key: str, value: object, comment: str = "") -> str:
+    text = f"[{', '.join(map(_value, value))}]" if isinstance(value, list) else _value(value)
+    return f"{key} = {text}" + (f"  # {comment}" if comment else "")
+
+
+def _value(value: object) -> str:
+    return tomli_w.dumps({"v": value}).strip().removeprefix("v = ")
