@@ -33,6 +33,7 @@ from db.queries import metrics as queries
 from db.queries.statistics import Remembered, Statistics
 from db.records import DeliveryState, JobState
 from node.instruments import read_instruments
+from node.monitoring.certificates import certificate_end
 from node.monitoring.drift import Counts, DriftReport, drift_report
 from node.monitoring.model_use import models_of_node
 from node.monitoring.readiness import Readiness
@@ -189,6 +190,7 @@ class NodeMetrics:
         yield gauge("pleura_build_info", "Version of this node.", ("version",), [((version("pleura"),), 1)])
         yield self._parts(places)
         yield from self._disk()
+        yield self._certificates()
         yield from _read(lambda: read_instruments(self._settings.store.folder, places))
         try:
             known = [*self._queues(), *self._worklist(), *self._models(), *self._drifts(self._drift.get())]
@@ -210,6 +212,16 @@ class NodeMetrics:
         disk = shutil.disk_usage(self._settings.store.folder)
         yield gauge("pleura_store_free_bytes", "Free space on the disk of the store.", (), [((), disk.free)])
         yield gauge("pleura_store_size_bytes", "Size of the disk of the store.", (), [((), disk.total)])
+
+    def _certificates(self) -> Metric:
+        rules, values = self._settings.hl7, []
+        if rules.enabled and rules.tls_certificate is not None:
+            try:
+                values.append((("hl7",), certificate_end(rules.tls_certificate, rules.tls_key).timestamp()))
+            except OSError as error:
+                log.warning("hl7.tls_certificate cannot be read: %s", error)
+        text = "When the TLS certificate of a listener ends, in seconds since 1970."
+        return gauge("pleura_tls_certificate_end_timestamp_seconds", text, ("listener",), values)
 
     def _queues(self) -> Iterator[Metric]:
         counts = self._statistics.queue_counts()

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 from sqlalchemy import Connection
 
 from node.instruments import Instruments, read_instruments
+from node.monitoring.certificates import certificate_end
 from node.monitoring.metrics import OVERLAP, Follower
 from tests.node.web.conftest import NOW, Site, filled, site  # noqa: F401  (fixtures)
 from tests.node.web.demo import CASES
@@ -106,6 +107,33 @@ def test_queues_say_how_much_waits_and_how_long(site: Site) -> None:  # noqa: F8
     assert value(site, "pleura_queue_oldest_age_seconds", queue="jobs") == 600
     assert value(site, "pleura_jobs", state="queued") == 1
     assert value(site, "pleura_deliveries", destination="pacs", state="failed") == 2
+
+
+@pytest.mark.peer("openssl")
+@pytest.mark.parametrize("days", [0, 2, 400])
+@pytest.mark.parametrize("authority", ["TRUE", "FALSE"])
+def test_the_end_of_a_certificate_is_read(tmp_path: Path, days: int, authority: str) -> None:
+    certificate, key = make_certificate(tmp_path, days, authority)
+    left = certificate_end(certificate, key) - datetime.now(UTC)
+    assert timedelta(days=days, minutes=-5) < left <= timedelta(days=days)
+
+
+@pytest.mark.peer("openssl")
+def test_what_is_no_certificate_is_an_os_error(tmp_path: Path) -> None:
+    certificate, key = make_certificate(tmp_path, 2, "FALSE")
+    certificate.write_text("nothing")
+    with pytest.raises(OSError, match=r"PEM|SSL"):
+        certificate_end(certificate, key)
+    with pytest.raises(FileNotFoundError):
+        certificate_end(tmp_path / "none.pem", key)
+
+
+def make_certificate(folder: Path, days: int, authority: str) -> tuple[Path, Path]:
+    certificate, key = folder / "node.pem", folder / "node.key"
+    command = f"openssl req -x509 -newkey rsa:2048 -nodes -days {days} -subj /CN=node -keyout {key} -out {certificate}"
+    extension = ["-addext", f"basicConstraints=critical,CA:{authority}"]
+    subprocess.run([*command.split(), *extension], check=True, capture_output=True)
+    return certificate, key
 
 
 # --- by the rules of Prometheus, and as documented

@@ -97,6 +97,18 @@ def test_every_operation_is_described(site: Site) -> None:
     assert "not a medical device" in document["info"]["description"]
 
 
+def test_the_table_of_operations_in_the_docs_is_true(site: Site) -> None:
+    text = (Path(__file__).resolve().parents[3] / "docs" / "http-api.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+) (\S+)` \| (\w+) \| (.+) \|$", text, re.M)
+    paths = document_of(site)["paths"]
+    described = [
+        (one.function.__name__, one.method, one.path, one.role.value, paths[one.path][one.method.lower()]["summary"])
+        for one in api_operations()
+    ]
+    assert rows == described
+    assert re.findall(r"^\| (\d{3}) \|", text, re.M) == ["400", "401", "403", "404", "409", "413", "422", "503"]
+
+
 def test_the_documentation_page_shows_every_operation_and_schema(site: Site) -> None:
     document = document_of(site)
     text = site.logged_in("viewer").get(f"{API}/docs").text
