@@ -24,7 +24,6 @@ from workers.results.encoders import ENCODERS
 from workers.results.identity import Identity
 from workers.results.patient import with_patient
 from workers.results.study_account import KIND, study_identity
-from workers.results.summary import encode_summary
 from workers.source_image import read_header
 
 log = logging.getLogger(__name__)
@@ -90,6 +89,9 @@ class Summariser:
         return [as_file(kind, made) for kind, made in encode_in_order(ENCODERS, analysis, kinds).items()]
 
     def _encode(self, source: Dataset, study: StudyDetail, facts: StudyFacts, decision: TriageDecision) -> Dataset:
+        # Here, so that delivery workers and scheduler are spared highdicom (20 MB) until there is a summary to write.
+        from workers.results.summary import encode_summary
+
         site, results = self.settings.site, self.settings.results
         account = account_of(study, decision, self._codes(), self._parents())
         used = {(finding.model, finding.model_version) for job in study.jobs for finding in job.findings}

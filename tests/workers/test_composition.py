@@ -79,6 +79,11 @@ def test_listener_and_pages_load_no_network_and_no_encoder(module: str) -> None:
     assert found.returncode == 0, found.stderr
 
 
+def test_delivery_workers_and_scheduler_start_without_encoders() -> None:
+    code = "import sys, workers.composition; sys.exit('highdicom' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_seg_and_sr_are_always_made() -> None:
     def at(*kinds: str) -> Destination:
         return Destination.model_validate({"name": "a", "ae_title": "A", "host": "h", "port": 1, "kinds": kinds})
