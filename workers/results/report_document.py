@@ -38,14 +38,14 @@ def document(
 ) -> Dataset:
     """A report: complete, preliminary and unverified (PS3.3 C.17.2). ``previous`` is the one that it replaces.
 
-    The first ``evidence`` is a radiograph: highdicom takes it for the source. What is listed twice counts once.
+    ``evidence`` are the instances that ``content`` refers to; the source is always listed.
     """
     study = str(header.source.StudyInstanceUID)
     # highdicom copies the tree and walks it four times, which takes longer than all the rest, so it gets the bare root.
     children = content[0].pop("ContentSequence")
-    content[0].ContentSequence = []
+    content[0].ContentSequence = ContentSequence()
     made = _DOCUMENTS[sr_storage](
-        evidence=[_known(item, study) for item in evidence],
+        evidence=[header.image(shape=(1, 1)), *(_known(item, study) for item in evidence)],
         content=content,
         is_complete=True,
         previous_versions=None if previous is None else [_known(previous, study)],

@@ -25,6 +25,7 @@ from highdicom.sr import (
     TrackingIdentifier,
 )
 from pydicom.dataset import Dataset
+from pydicom.uid import ComputedRadiographyImageStorage
 
 from models.contract import Box, Mask
 from workers.results import codes
@@ -70,7 +71,7 @@ def encode(analysis: Analysis) -> Dataset | None:
         images=[reference_to(source)],
         modality=str(source.get("Modality") or ""),
     )
-    evidence = [reference_to(item) for item in (source, analysis.siblings.get("seg")) if item is not None]
+    evidence = [reference_to(analysis.siblings["seg"])] if "seg" in analysis.siblings else []
     return document(header_of(analysis, KIND), analysis.sr_storage, content, evidence, _predecessor(analysis))
 
 
@@ -196,7 +197,8 @@ def _not_analysed(analysis: Analysis) -> Group:
 
 
 def _uids(analysis: Analysis) -> tuple[str, str]:
-    return analysis.source.SOPClassUID, analysis.source.SOPInstanceUID
+    """The source as highdicom may know it: of a class whose frames it does not ask for; ``amend`` sets the true one."""
+    return ComputedRadiographyImageStorage, analysis.source.SOPInstanceUID
 
 
 def _sentence(text: str) -> str:

@@ -34,7 +34,6 @@ from workers.results.study_account import (
     Reference,
     StudyAccount,
     is_image,
-    reference_to,
 )
 
 PRIORITIES = {"critical": codes.EMERGENCY, "urgent": codes.HIGH_PRIORITY, "routine": codes.NORMAL_PRIORITY}
@@ -74,7 +73,7 @@ def encode_summary(
         procedure=procedure_code(source),
         images=[item.image for item in account.images if item.analysed and is_image(item.image.sop_class_uid)],
     )
-    return document(header, sr_storage, content, [reference_to(source), *_references(account)], previous)
+    return document(header, sr_storage, content, _references(account), previous)
 
 
 def sentence_about(account: StudyAccount) -> str:

@@ -10,8 +10,18 @@ import pytest
 from pydicom.dataset import Dataset
 
 from models.contract import Code
-from tests.workers.results.sources import CREATED_AT, EQUIPMENT, LUNG_OPACITY, PNEUMOTHORAX, source, write
-from tests.workers.results.trees import groups, name, value, values
+from tests.workers.results.sources import (
+    CREATED_AT,
+    EQUIPMENT,
+    LUNG_OPACITY,
+    PNEUMOTHORAX,
+    analysis,
+    encode_all,
+    source,
+    two_masks,
+    write,
+)
+from tests.workers.results.trees import groups, name, value, values, walk
 from workers.results.study_account import ImageAccount, Reference, StudyAccount, SummaryFinding, study_identity
 from workers.results.summary import encode_summary
 
@@ -61,6 +71,17 @@ def test_an_instance_of_an_unknown_class_stops_no_summary(tmp_path: Path, sop_cl
     assert sorted(listed) == sorted([(sop_class, "1.2.5"), (source().SOPClassUID, source().SOPInstanceUID)])
     told = subprocess.run(["dsrdump", write(made, tmp_path / "summary.dcm")], capture_output=True, text=True)
     assert (told.returncode, told.stderr) == (0, "")
+
+
+def test_a_source_of_an_unknown_class_stops_no_report() -> None:
+    """highdicom looks the class of the source up in its tables, and fails if it is not there."""
+    header = source(SOPClassUID="1.2.3.4")
+    for made in (summary(analysed(), header=header), encode_all(analysis(header, two_masks()))["sr"]):
+        listed = made.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
+        assert listed.ReferencedSOPClassUID == "1.2.3.4"
+        referenced = [item.ReferencedSOPSequence[0] for item in walk(made) if item.ValueType == "IMAGE"]
+        of_source = [item for item in referenced if item.ReferencedSOPInstanceUID == header.SOPInstanceUID]
+        assert {item.ReferencedSOPClassUID for item in of_source} == {"1.2.3.4"}
 
 
 def test_highdicom_reads_a_summary(tmp_path: Path) -> None:
