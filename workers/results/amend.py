@@ -3,12 +3,12 @@
 An encoder does four things, in this order::
 
     header = header_of(analysis, KIND)                  # or Header(...) where there is no analysis
-    built = hd.sr.Comprehensive3DSR(
-        evidence=[header.image(), stand_in(seg)],       # never the source itself
-        content=content,
+    built = hd.seg.Segmentation(
+        source_images=[header.image(shape, spacing)],   # never the source itself
+        pixel_array=masks,
         **header.arguments(),
     )
-    built.CompletionFlagDescription = RESEARCH_USE      # what highdicom has no argument for
+    built.BodyPartExamined = BODY_PART                  # what highdicom has no argument for
     return amend(built, header)                         # always last
 
 *The stand-ins.* highdicom copies patient and study from the images that it is given and refuses what breaks a rule (a
@@ -120,13 +120,13 @@ class Header:
             "transfer_syntax_uid": ExplicitVRLittleEndian,
         }
 
-    def image(self, shape: tuple[int, int] | None = None, spacing: tuple[float, float] | None = None) -> Dataset:
-        """The stand-in of the source, an image of ``shape`` (rows, columns; by default that of the source).
+    def image(self, shape: tuple[int, int], spacing: tuple[float, float] | None = None) -> Dataset:
+        """The stand-in of the source, an image of ``shape`` (rows, columns).
 
         With ``spacing`` (of rows and of columns, in mm) it lies in a nominal Frame of Reference, without which
         highdicom writes no plane groups.
         """
-        made = stand_in(self.source, shape=shape or (int(self.source.Rows), int(self.source.Columns)))
+        made = stand_in(self.source, shape=shape)
         made.SOPClassUID = ComputedRadiographyImageStorage
         if spacing is not None:
             made.FrameOfReferenceUID = _NOMINAL_FRAME_OF_REFERENCE

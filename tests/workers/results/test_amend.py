@@ -10,11 +10,16 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import (
+    ComputedRadiographyImageStorage,
+    DigitalXRayImageStorageForPresentation,
+    DigitalXRayImageStorageForProcessing,
     MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
     MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    SecondaryCaptureImageStorage,
 )
 
-from tests.workers.results.sources import EQUIPMENT, MODEL, analysis, source
+from models.contract import Box
+from tests.workers.results.sources import EQUIPMENT, MODEL, analysis, encode_all, finding, source
 from workers.results import codes
 from workers.results.amend import Header, amend, concept, header_of, stand_in
 
@@ -36,7 +41,7 @@ def built(header: Header) -> Dataset:
         1, "one", concept(codes.MORPHOLOGICALLY_ABNORMAL), concept(codes.PNEUMOTHORAX), "MANUAL"
     )
     return hd.seg.Segmentation(
-        [header.image(spacing=(0.5, 0.4))],
+        [header.image((64, 48), (0.5, 0.4))],
         np.ones((64, 48), bool),
         "BINARY",
         [segment],
@@ -106,6 +111,26 @@ def test_a_source_of_a_class_that_highdicom_does_not_take_is_referenced_by_its_c
     assert derived.SourceImageSequence[0].ReferencedSOPClassUID == sop_class
 
 
+@pytest.mark.parametrize(
+    "sop_class",
+    [
+        ComputedRadiographyImageStorage,
+        DigitalXRayImageStorageForPresentation,
+        DigitalXRayImageStorageForProcessing,
+        SecondaryCaptureImageStorage,
+        MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+        MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    ],
+)
+def test_every_kind_is_made_of_every_class_that_the_node_takes(sop_class: str) -> None:
+    header = source(SOPClassUID=sop_class)
+    made = encode_all(analysis(header))
+    assert set(made) == {"seg", "sr", "sc", "gsps"}
+    for item in made.values():
+        named = [element.value for element in item.iterall() if element.keyword.startswith("ReferencedSOP")]
+        assert {header.SOPInstanceUID, header.SOPClassUID} <= {str(value) for value in named if isinstance(value, str)}
+
+
 def test_a_frame_is_referenced_without_its_segment() -> None:
     header = Header(source(), **HEADER)
     made = built(header)
@@ -129,3 +154,10 @@ def test_the_header_of_an_analysis_has_its_uids_and_its_revision() -> None:
     header = header_of(analysis(), "seg")
     assert (header.series_number, header.instance_number) == (9001, 1)
     assert len({header.sop_instance_uid, header.series_instance_uid, header.dimension_organization_uid}) == 3
+
+
+def test_an_outline_beyond_the_edge_ends_at_the_edge() -> None:
+    boxes = (Box(-4, 50, 20, 30, 0.75),)
+    made = encode_all(analysis(findings=(finding(boxes=boxes),)))["gsps"]
+    (drawn,) = made.GraphicAnnotationSequence[0].GraphicObjectSequence
+    assert drawn.GraphicData == [0, 50, 16, 50, 16, 64, 0, 64, 0, 50]
