@@ -6,15 +6,17 @@ only ever a witness against the header, never its replacement: see :mod:`workers
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image, ImageFilter
 
-from models.contract import Hanging, LungInvolvement, LungShare, Mask, Pixels, Zone
+from models.contract import Code, Hanging, LungInvolvement, LungShare, Mask, Pixels, Zone
 from models.localise import region_masks
 from models.radiograph.geometry import Letterbox
 
+LUNG = Code("39607008", "SCT", "Lung")
+"""The site of findings that lie in the lungs by their very name."""
 CUT = 0.5
 LEAST_LUNG = 0.02
 """Share of the image that each lung fills at least; less is no lung, or a chest of which hardly anything is shown."""
@@ -26,8 +28,9 @@ SURE = 0.3
 """By how much the two lungs' mean share of *left* differs at least where anatomy is believed about the hanging."""
 LEAST_ZONE = 0.15
 """A finding is in a zone where at least this share of what it covers of the lung lies."""
-LEAST_SHARE = 0.002
-"""A finding is in a lung of which it covers at least this share."""
+LEAST_PART, LEAST_SHARE = 0.05, 0.01
+"""A finding is in a lung that holds this part of it, or of which it covers this share."""
+LONGEST = 512
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,27 +45,27 @@ class LungFields:
     letterbox: Letterbox
 
     def widened(self) -> tuple[Mask, Mask]:
-        """Both lungs with a margin, which never meet: what is near both is in neither, unless it is lung itself."""
+        """Both lungs with a margin, which never touch: what is near both is in neither, unless it is lung itself."""
         first, second = self.lungs
         wide_first, wide_second = _dilated(first), _dilated(second)
         return first | (wide_first & ~_grown(wide_second)), second | (wide_second & ~_grown(wide_first))
 
-    def on_source(self, lung: Mask) -> Mask:
-        """A lung of the network's grid in source pixels."""
-        return self.letterbox.mask_to_source(lung.astype(np.float32), CUT)
-
     def clipped(self, mask: Mask) -> Mask:
-        """What of a mask ``bool[rows, columns]`` lies in the widened lungs; the two parts do not touch."""
-        first, second = (self.on_source(lung) for lung in self.widened())
-        clipped: Mask = mask & (first ^ second)
+        """What of a mask ``bool[rows, columns]`` lies in the widened lungs; no region of it lies in both.
+
+        At least one place of the network's map lies between the lungs, and keeps them apart on any source grid.
+        """
+        first, second = self.widened()
+        clipped: Mask = mask & self.letterbox.mask_to_source((first | second).astype(np.float32), CUT)
         return clipped
 
     def involvement(self, mask: Mask) -> LungInvolvement:
-        """How much of each lung a mask covers, and in which zones."""
-        small = self.letterbox.forward(mask.astype(np.float32))
-        height, width = self.lungs[0].shape
-        coarse = np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BOX)) >= CUT
-        shares = [_share(coarse, lung, wide) for lung, wide in zip(self.lungs, self.widened(), strict=True)]
+        """How much of each lung a mask ``bool[rows, columns]`` covers, and in which zones; judged on a thinned grid."""
+        step = max(1, max(mask.shape) // LONGEST)
+        thin = mask[::step, ::step]
+        grid = replace(self.letterbox, rows=thin.shape[0], columns=thin.shape[1])
+        pairs = zip(self.lungs, self.widened(), strict=True)
+        shares = [_share(thin, *(grid.mask_to_source(part.astype(np.float32), CUT) for part in pair)) for pair in pairs]
         return LungInvolvement(shares[0], shares[1], self.hanging)
 
 
@@ -130,13 +133,12 @@ def _grown(mask: Mask, by: int = 1) -> Mask:
 
 def _share(marked: Mask, lung: Mask, wide: Mask) -> LungShare:
     """How much of a lung is marked, and in which thirds of its height what is marked lies, the margin included."""
-    share = float((marked & lung).sum() / lung.sum())
+    share = float((marked & lung).sum() / max(1, lung.sum()))
     inside = marked & wide
-    if share < LEAST_SHARE or not inside.any():
-        return LungShare(share, ())
+    if inside.sum() < LEAST_PART * marked.sum() and share < LEAST_SHARE:
+        return LungShare(share)
     rows = np.flatnonzero(lung.any(axis=1))
     edges = np.linspace(rows[0], rows[-1] + 1, 4)[1:3]
-    place = np.searchsorted(edges, np.nonzero(inside)[0] + 0.5)
-    counts = np.bincount(place, minlength=3)
-    zones = [zone for zone, count in zip(Zone, counts, strict=True) if count >= LEAST_ZONE * counts.sum()]
+    counts = np.bincount(np.searchsorted(edges, np.nonzero(inside)[0] + 0.5), minlength=3)
+    zones = [zone for zone, count in zip(Zone, counts, strict=True) if count and count >= LEAST_ZONE * counts.sum()]
     return LungShare(share, tuple(zones))

@@ -44,6 +44,8 @@ SAVED_MODEL = "saved_model.pb"
 _UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _SUFFIXES = (".onnx", ".keras", ".h5", ".savedmodel", "")
+LUNGS = ("left_lung", "right_lung")
+"""The patient's left and right lung: the labels of a model of the kind ``lungs``, in this order."""
 _GATE_SCHEME = "99PLEURA"
 _CHUNK = 1 << 20
 _SERIES = uuid.UUID("7f2a5a1e-6a3c-5d0f-9f5c-1c7b0e5b2d11")
@@ -152,6 +154,8 @@ class Manifest:
         if self.model.activation is Activation.SOFTMAX and kind is ModelKind.DETECTOR:
             raise ValueError("the scores of a detector's boxes have no softmax: export the network with it")
         names = [label.name for label in self.labels]
+        if kind is ModelKind.LUNGS and names != list(LUNGS):
+            raise ValueError(f'the labels of kind = "lungs" are {" and ".join(LUNGS)}, in this order')
         for listed, where in ((names, "label"), (self.outputs.columns, "column")):
             for name in listed:
                 if listed.count(name) > 1:
@@ -284,7 +288,7 @@ def _with_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
     kind = model.get("kind") if isinstance(model, Mapping) else None
     if not isinstance(labels, list):
         return dict(values)
-    usual: dict[str, Any] = {"localised": kind in (ModelKind.SEGMENTER, ModelKind.DETECTOR)}
+    usual: dict[str, Any] = {"localised": kind in (ModelKind.SEGMENTER, ModelKind.DETECTOR, ModelKind.LUNGS)}
     return {**values, "labels": [_label(label, kind, usual) for label in labels]}
 
 

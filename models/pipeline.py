@@ -39,15 +39,19 @@ class Condition:
 class Pipeline:
     """A gate (or none), the models behind it and the processing options. A model's mode says what becomes of it.
 
-    Models run in their order; ``conditions`` keep some from images in which an earlier one finds nothing.
+    Models run in their order; ``conditions`` keep some from images in which an earlier one finds nothing. ``lungs``
+    says where the lungs are; without it masks stay as the models draw them.
     """
 
     gate: ModelSpec | None
     models: tuple[ModelSpec, ...]
     processing: Processing = Processing()
     conditions: tuple[Condition, ...] = ()
+    lungs: ModelSpec | None = None
 
     def __post_init__(self) -> None:
+        if self.lungs is not None and self.lungs.kind is not ModelKind.LUNGS:
+            raise ManifestError(f"'{self.lungs.name}' is a {self.lungs.kind} and does not say where the lungs are")
         if self.gate is not None and self.gate.kind is not ModelKind.GATE:
             raise ManifestError(f"'{self.gate.name}' is a {self.gate.kind} and cannot be the gate")
         for spec in self.models:
@@ -61,8 +65,8 @@ class Pipeline:
             _check_condition(condition, self.models)
 
     def __iter__(self) -> Iterator[ModelSpec]:
-        """All models, the gate first."""
-        return iter((*(() if self.gate is None else (self.gate,)), *self.models))
+        """All models, the gate first, the lungs last."""
+        return iter(spec for spec in (self.gate, *self.models, self.lungs) if spec is not None)
 
     @property
     def uses(self) -> tuple[ModelUse, ...]:
@@ -101,6 +105,7 @@ def load_pipeline(
     *,
     shadow: Iterable[str] = (),
     gate: str = "",
+    lungs: str = "",
     processing: Processing | None = None,
     verify: bool = True,
     switches: Mapping[str, Mode] | None = None,
@@ -122,6 +127,7 @@ def load_pipeline(
     specs = (*registry.active(active), *registry.active(shadow))
     return Pipeline(
         gate=registry.find(gate) if gate else None,
+        lungs=registry.find(lungs) if lungs else None,
         models=tuple(replace(spec, mode=Mode.SHADOW) if modes[spec.name] is Mode.SHADOW else spec for spec in specs),
         processing=processing or Processing(),
         conditions=tuple(conditions),

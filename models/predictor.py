@@ -25,6 +25,7 @@ from models.contract import (
 from models.gate import assess, inspect
 from models.hierarchy import Judged, consistent
 from models.localise import LocalisedRegions, MapCut, mask_from_map, paste_boxes, paste_masks
+from models.lung_fields import LUNG, LungFields, lung_fields
 from models.pipeline import Pipeline
 from models.pooling import pooled
 from models.radiograph.contrast import letterbox_for, prepare
@@ -122,7 +123,7 @@ class Predictor:
         stages = [Stages(self._clock, seconds) for seconds in timings or [{}] * len(images)]
         not_analysed = self._gate(images, stages)
         fit = [number for number, reason in enumerate(not_analysed) if reason is None]
-        findings: dict[int, list[Finding]] = {number: [] for number in fit}
+        findings: dict[int, Sequence[Finding]] = dict.fromkeys(fit, ())
         idle: dict[int, set[str]] = {number: set() for number in fit}
         for spec in self.pipeline.models:
             asked = [number for number in fit if self._is_asked(spec, findings[number])]
@@ -130,7 +131,9 @@ class Predictor:
                 idle[number].add(spec.name)
             told = self._findings(spec, [images[number] for number in asked], [stages[number] for number in asked])
             for number, own in zip(asked, told, strict=True):
-                findings[number].extend(own)
+                findings[number] = (*findings[number], *own)
+        for number in self._in_lungs(fit, images, stages, findings):
+            idle[number].add(self.pipeline.lungs.name if self.pipeline.lungs else "")
         return tuple(
             Prediction(
                 shape=image.shape,
@@ -141,6 +144,26 @@ class Predictor:
             )
             for number, image in enumerate(images)
         )
+
+    def _in_lungs(
+        self,
+        fit: Sequence[int],
+        images: Sequence[ModelInput],
+        stages: Sequence[Stages],
+        findings: dict[int, Sequence[Finding]],
+    ) -> list[int]:
+        """Clip what lies in the lungs to them; returns the images for which nobody needed to know where they are."""
+        spec, minimum = self.pipeline.lungs, self.pipeline.processing.minimum_fraction
+        asked = [number for number in fit if any(map(lies_in_lungs, findings[number]))]
+        if spec is not None and asked:
+            chosen = [images[number] for number in asked], [stages[number] for number in asked]
+            letterboxes, answers = self._ask(spec, *chosen, "lungs")
+            for number, letterbox, answer in zip(asked, letterboxes, answers, strict=True):
+                with stages[number].timed("localise"):
+                    fields = lung_fields(answer["maps"], letterbox)
+                    if fields is not None:
+                        findings[number] = [in_lungs(finding, fields, minimum) for finding in findings[number]]
+        return [number for number in fit if number not in asked]
 
     def _is_asked(self, spec: ModelSpec, so_far: Sequence[Finding]) -> bool:
         """Whether a model runs on an image with these findings of the models before it."""
@@ -217,6 +240,24 @@ def findings_of(spec: ModelSpec, answer: Answers, letterbox: Letterbox, minimum_
         _placed(_finding(spec, label, each), number, label, answer, letterbox, minimum_fraction)
         for number, (label, each) in enumerate(zip(spec.labels, judged, strict=True))
     )
+
+
+def lies_in_lungs(finding: Finding) -> bool:
+    """Whether a finding has a mask, and lies in a lung by its very name."""
+    return finding.mask is not None and finding.site is not None and finding.site.value == LUNG.value
+
+
+def in_lungs(finding: Finding, fields: LungFields, minimum_fraction: float) -> Finding:
+    """A finding whose mask is clipped to the lungs, with where it lies in them; others as they are.
+
+    What lies in no lung at all keeps its probability and loses its place: the finding is still reported.
+    """
+    if finding.mask is None or not lies_in_lungs(finding):
+        return finding
+    mask = MapCut(0.5, minimum_fraction=minimum_fraction).without_specks(fields.clipped(finding.mask))
+    if not mask.any():
+        return replace(finding, mask=None, reason=finding.reason or "present, but no region lies in a lung")
+    return replace(finding, mask=mask, lungs=fields.involvement(mask))
 
 
 def with_similar(

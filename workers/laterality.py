@@ -1,10 +1,13 @@
-"""On which side of the patient a finding lies: one strict answer for reports, triage and database."""
+"""On which side of the patient, and in which zones of the lungs a finding lies: one strict answer for all.
+
+Reports, triage, database and worklist ask here, and nowhere else.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from models.contract import Finding
+from models.contract import Finding, Hanging, LungInvolvement, Zone
 
 LEFT, RIGHT, BOTH, UNKNOWN, NO_PLACE = "left", "right", "both", "unknown", ""
 
@@ -17,9 +20,10 @@ def side_of(finding: Finding, shape: tuple[int, int], orientation: tuple[str, st
 
     ``orientation`` is the valid Patient Orientation (:mod:`models.radiograph.orientation`). A side is told only where
     it says which way columns or rows run along the body's left-right axis: without it a place has the side
-    :data:`UNKNOWN`, whichever way radiographs are usually hung. What comes near the middle of the image is on
-    :data:`BOTH` sides; a finding without a place is on none (:data:`NO_PLACE`). It is a side of the image, not an
-    anatomical judgement.
+    :data:`UNKNOWN`, whichever way radiographs are usually hung. Where the lungs were found, the finding is in the lung
+    that it covers; else what comes near the middle of the image is on :data:`BOTH` sides. A finding without a place is
+    on none (:data:`NO_PLACE`). Where the anatomy contradicts Patient Orientation (a mirrored image, a wrong header, a
+    heart on the right), the side is :data:`UNKNOWN`: somebody has to look.
     """
     extent = _extent(finding)
     if extent is None:
@@ -27,12 +31,52 @@ def side_of(finding: Finding, shape: tuple[int, int], orientation: tuple[str, st
     axis = _left_right_axis(orientation)
     if orientation is None or axis is None:
         return UNKNOWN
+    if finding.lungs is not None:
+        return _side_in_lungs(finding.lungs, orientation)
     rows, columns = shape
     size, (low, high) = (columns, rows)[axis], extent[axis]
     towards_end = low > size * (0.5 + _MIDDLE)
     if not towards_end and not high < size * (0.5 - _MIDDLE):
         return BOTH
     return LEFT if towards_end == orientation[axis].startswith("L") else RIGHT
+
+
+def zones_of(finding: Finding) -> tuple[Zone, ...]:
+    """The zones in which ``finding`` lies, of either lung, from the top; none where the lungs were not found."""
+    lungs = finding.lungs
+    if lungs is None:
+        return ()
+    return tuple(zone for zone in Zone if zone in (*lungs.picture_left.zones, *lungs.picture_right.zones))
+
+
+def zone_text(finding: Finding) -> str:
+    """The zones in words: ``upper and middle zones``; empty where none is known, or all are."""
+    zones = zones_of(finding)
+    if not zones or len(zones) == len(Zone):
+        return ""
+    return f"{' and '.join(zones)} zone{'s' if len(zones) > 1 else ''}"
+
+
+def contradicts(lungs: LungInvolvement, orientation: tuple[str, str]) -> bool:
+    """Whether the anatomy says that the picture hangs the other way round than Patient Orientation has it.
+
+    The lungs lie side by side, so an orientation in which left and right run along the columns contradicts it too.
+    """
+    if _left_right_axis(orientation) != 0:
+        return True
+    said = Hanging.USUAL if orientation[0] == "L" else Hanging.MIRRORED
+    return lungs.hanging not in (said, Hanging.UNSURE)
+
+
+def _side_in_lungs(lungs: LungInvolvement, orientation: tuple[str, str]) -> str:
+    """The patient's side of the lungs that are covered."""
+    if contradicts(lungs, orientation):
+        return UNKNOWN
+    first, last = (RIGHT, LEFT) if orientation[0] == "L" else (LEFT, RIGHT)
+    covered = [side for side, lung in ((first, lungs.picture_left), (last, lungs.picture_right)) if lung.zones]
+    if not covered:
+        return UNKNOWN
+    return covered[0] if len(covered) == 1 else BOTH
 
 
 def _left_right_axis(orientation: tuple[str, str] | None) -> int | None:

@@ -32,6 +32,7 @@ def active_pipeline(
         models.active,
         shadow=models.shadow,
         gate=models.gate,
+        lungs=models.lungs,
         verify=verify,
         switches=switches,
         conditions=conditions,

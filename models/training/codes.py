@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from models.contract import Code, LabelSpec
+from models.lung_fields import LUNG
 
 PRIVATE_SCHEME = "99PLEURA"
 DELIVERABLE = ("lung_opacity", "pneumothorax", "abnormal")
@@ -35,13 +36,12 @@ CODES: dict[str, Code] = {
 }
 
 ABNORMAL = "abnormal"
-_LUNG = Code("39607008", "SCT", "Lung")
 SITES = dict.fromkeys(
     (
         *("lung_opacity", "atelectasis", "infiltration", "mass", "nodule", "pneumonia", "consolidation", "edema"),
         *("emphysema", "fibrosis"),
     ),
-    _LUNG,
+    LUNG,
 )
 """Where a finding lies, of those that lie in one organ by their very name."""
 

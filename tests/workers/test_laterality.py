@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from models.contract import Box, Code, Finding
+from models.contract import Box, Code, Finding, Hanging, LungInvolvement, LungShare, Zone
 from models.radiograph.orientation import patient_orientation
 from tests.workers.results.sources import analysis, finding, source
 from workers.job_outcome import finding_records
-from workers.laterality import side_of
+from workers.laterality import side_of, zone_text, zones_of
 from workers.results import codes
 from workers.results.finding_text import side_code
 
@@ -71,3 +73,49 @@ def test_database_report_and_segmentation_name_the_same_side(value: list[str] | 
     code = side_code(made, made.prediction.findings[0])
 
     assert {"left": codes.LEFT, "right": codes.RIGHT}.get(record.side) == code
+
+
+def _in_lungs(left: tuple[Zone, ...], right: tuple[Zone, ...], hanging: Hanging = Hanging.USUAL) -> Finding:
+    """A finding that a mask near the middle would put on both sides, in the lungs on the picture's left and right."""
+    finding = _finding(slice(40, 60))
+    return replace(finding, lungs=LungInvolvement(LungShare(0.1, left), LungShare(0.1, right), hanging))
+
+
+UP, LOW = (Zone.UPPER,), (Zone.MIDDLE, Zone.LOWER)
+
+
+@pytest.mark.parametrize(("left", "right", "side"), [(UP, (), "right"), ((), LOW, "left"), (UP, LOW, "both")])
+def test_the_lung_decides_the_side_where_lungs_were_found(
+    left: tuple[Zone, ...], right: tuple[Zone, ...], side: str
+) -> None:
+    mirrored = {"left": "right", "right": "left"}.get(side, side)
+    assert side_of(_in_lungs(left, right), SHAPE, ("L", "F")) == side
+    assert side_of(_in_lungs(left, right, Hanging.MIRRORED), SHAPE, ("R", "F")) == mirrored
+    assert side_of(_in_lungs(left, right, Hanging.UNSURE), SHAPE, ("L", "F")) == side
+    assert side_of(_in_lungs(left, right, Hanging.UNSURE), SHAPE, ("R", "F")) == mirrored
+
+
+@pytest.mark.parametrize(
+    ("hanging", "orientation"),
+    [
+        (Hanging.MIRRORED, ("L", "F")),
+        (Hanging.USUAL, ("R", "F")),
+        (Hanging.USUAL, None),
+        (Hanging.USUAL, ("F", "L")),
+        (Hanging.USUAL, ("P", "F")),
+    ],
+    ids=["mirrored image", "wrong header", "no header", "lying header", "lateral header"],
+)
+def test_no_side_is_told_where_anatomy_and_header_do_not_agree(
+    hanging: Hanging, orientation: tuple[str, str] | None
+) -> None:
+    """Least of all from the anatomy alone: a mirrored image and a heart on the right look the same."""
+    assert side_of(_in_lungs(UP, (), hanging), SHAPE, orientation) == "unknown"
+
+
+def test_zones_in_words() -> None:
+    assert zones_of(_in_lungs(UP, LOW)) == (Zone.UPPER, Zone.MIDDLE, Zone.LOWER)
+    assert zone_text(_in_lungs(UP, ())) == "upper zone"
+    assert zone_text(_in_lungs((), LOW)) == "middle and lower zones"
+    assert zone_text(_in_lungs(UP, LOW)) == ""
+    assert zone_text(_finding(slice(10, 30))) == ""
