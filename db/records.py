@@ -257,7 +257,9 @@ class FindingRecord:
 
     ``tracking_uid`` is what our SEG and SR call it (Tracking Unique Identifier), empty where nothing was written.
     ``side`` is the patient's side on which it lies: left, right, both, unknown (the image does not
-    say which way the patient lies), or empty where the model shows no place.
+    say which way the patient lies), or empty where the model shows no place. ``zones`` are the zones of the lungs
+    (upper, middle, lower; separated by commas), ``lung_share`` is the share of the lung that is involved more; both are
+    empty where the lungs were not found.
     """
 
     label: str
@@ -273,6 +275,8 @@ class FindingRecord:
     tracking_uid: str = ""
     similar: tuple[SimilarRecord, ...] = ()
     side: str = ""
+    zones: str = ""
+    lung_share: float | None = None
 
 
 NOTE = "note"

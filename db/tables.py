@@ -314,6 +314,8 @@ class Finding(Base):
     tracking_uid: Mapped[str] = mapped_column(UID, server_default="")
     similar: Mapped[tuple[SimilarRecord, ...]] = mapped_column(SimilarCases(), nullable=True)
     side: Mapped[str] = mapped_column(String(8), server_default="")
+    zones: Mapped[str] = mapped_column(String(32), server_default="")
+    lung_share: Mapped[float | None]
     superseded: Mapped[bool] = mapped_column(server_default=false())
 
 

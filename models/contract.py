@@ -141,6 +141,11 @@ class LungInvolvement:
     picture_right: LungShare
     hanging: Hanging
 
+    @property
+    def both(self) -> tuple[LungShare, LungShare]:
+        """Both lungs, that on the left of the picture first."""
+        return self.picture_left, self.picture_right
+
 
 @checked(frozen=True, slots=True, config=TABLE)
 class InputSpec:

@@ -24,7 +24,7 @@ from db.records import (
 )
 from models.contract import Code
 from models.gate import NotAnalysedCode
-from workers.laterality import LEFT, RIGHT
+from workers.laterality import place_text
 from workers.results.study_account import KIND, ImageAccount, Reference, StudyAccount, SummaryFinding, is_image
 
 # A study of which nothing was analysed has a report instead of a summary (workers.not_analysed).
@@ -147,7 +147,7 @@ def _findings(job: JobDetail, codes: Mapping[str, Code], parents: Mapping[str, s
             code=codes[each.label],
             probability=each.probability,
             words=each.label.replace("_", " "),
-            side=each.side if each.side in (LEFT, RIGHT) else "",
+            place=place_text(each.side, filter(None, each.zones.split(","))),
             implied=(each.model, each.label) in wholes,
         )
         for each in present

@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 from config.settings import Destination
 from db.records import FindingRecord, NotEligible, ResultRecord, SimilarRecord
 from models.contract import Finding, Mode, Prediction, Spacing
-from workers.laterality import NO_PLACE, side_of
+from workers.laterality import NO_PLACE, side_of, zones_of
 from workers.results.encoder import Analysis
 from workers.results.encoders import EncoderEntry
 from workers.results.identity import Identity
@@ -144,4 +144,6 @@ def _record(
         area_fraction=fraction,
         tracking_uid=identity.tracking(finding.model, finding.label) if identity is not None else "",
         similar=tuple(SimilarRecord(case.reference, case.label, case.distance) for case in finding.similar),
+        zones=",".join(zones_of(finding)),
+        lung_share=max(lung.share for lung in finding.lungs.both) if finding.lungs is not None else None,
     )

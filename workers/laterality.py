@@ -5,9 +5,11 @@ Reports, triage, database and worklist ask here, and nowhere else.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
-from models.contract import Finding, Hanging, LungInvolvement, Zone
+from models.contract import Finding, Hanging, LungInvolvement, LungShare, Zone
 
 LEFT, RIGHT, BOTH, UNKNOWN, NO_PLACE = "left", "right", "both", "unknown", ""
 
@@ -46,15 +48,29 @@ def zones_of(finding: Finding) -> tuple[Zone, ...]:
     lungs = finding.lungs
     if lungs is None:
         return ()
-    return tuple(zone for zone in Zone if zone in (*lungs.picture_left.zones, *lungs.picture_right.zones))
+    return tuple(zone for zone in Zone if any(zone in lung.zones for lung in lungs.both))
 
 
-def zone_text(finding: Finding) -> str:
-    """The zones in words: ``upper and middle zones``; empty where none is known, or all are."""
-    zones = zones_of(finding)
-    if not zones or len(zones) == len(Zone):
-        return ""
-    return f"{' and '.join(zones)} zone{'s' if len(zones) > 1 else ''}"
+def place_text(side: str, zones: Iterable[str]) -> str:
+    """A side and zones in words: ``right lower zone``, ``left upper and middle zones``.
+
+    A side that is not one of the two is left out, and so are zones where all are involved.
+    """
+    told = list(zones)
+    if not told or len(told) == len(Zone):
+        return side if side in (LEFT, RIGHT) else ""
+    words = f"{' and '.join(told)} zone{'s' if len(told) > 1 else ''}"
+    return f"{side} {words}" if side in (LEFT, RIGHT) else words
+
+
+def lungs_of_patient(lungs: LungInvolvement, orientation: tuple[str, str] | None) -> tuple[tuple[str, LungShare], ...]:
+    """Each lung that is covered, the right one first, with its side (:data:`UNKNOWN` where it must not be told)."""
+    axis = _left_right_axis(orientation)
+    if orientation is None or axis is None or contradicts(lungs, orientation):
+        return tuple((UNKNOWN, lung) for lung in lungs.both if lung.zones)
+    sides = (RIGHT, LEFT) if orientation[0] == "L" else (LEFT, RIGHT)
+    covered = [(side, lung) for side, lung in zip(sides, lungs.both, strict=True) if lung.zones]
+    return tuple(sorted(covered, key=lambda each: each[0], reverse=True))
 
 
 def contradicts(lungs: LungInvolvement, orientation: tuple[str, str]) -> bool:
@@ -70,13 +86,10 @@ def contradicts(lungs: LungInvolvement, orientation: tuple[str, str]) -> bool:
 
 def _side_in_lungs(lungs: LungInvolvement, orientation: tuple[str, str]) -> str:
     """The patient's side of the lungs that are covered."""
-    if contradicts(lungs, orientation):
+    sides = {side for side, _ in lungs_of_patient(lungs, orientation)}
+    if not sides or UNKNOWN in sides:
         return UNKNOWN
-    first, last = (RIGHT, LEFT) if orientation[0] == "L" else (LEFT, RIGHT)
-    covered = [side for side, lung in ((first, lungs.picture_left), (last, lungs.picture_right)) if lung.zones]
-    if not covered:
-        return UNKNOWN
-    return covered[0] if len(covered) == 1 else BOTH
+    return sides.pop() if len(sides) == 1 else BOTH
 
 
 def _left_right_axis(orientation: tuple[str, str] | None) -> int | None:

@@ -71,6 +71,8 @@ def _switches(settings: Settings) -> dict[str, Switch]:
 def _state(spec: ModelSpec, configured: Models, switches: dict[str, Switch]) -> str:
     if spec.name == configured.gate:
         return "gate"
+    if spec.name == configured.lungs:
+        return "lungs"
     if spec.name not in (*configured.active, *configured.shadow):
         return "not configured"
     usual = ModelState.SHADOW if spec.mode is Mode.SHADOW or spec.name in configured.shadow else ModelState.ACTIVE
@@ -267,7 +269,8 @@ def remove(context: click.Context, name: str, yes: bool) -> None:
         read_registry(configured.folder, verify=False).find(name)
         if not yes:
             click.confirm(f"Delete {name} with its files?", abort=True)
-        gone = remove_model(configured.folder, name, (configured.gate, *configured.active, *configured.shadow))
+        used = (configured.gate, configured.lungs, *configured.active, *configured.shadow)
+        gone = remove_model(configured.folder, name, used)
     for path in gone:
         console.print(f"deleted {path}")
 
@@ -292,6 +295,8 @@ def _check_switchable(registry: Registry, name: str, configured: Models) -> None
     spec = registry.find(name)
     if name == configured.gate:
         fail(f"{name} is the input quality check: it has no findings and cannot be switched")
+    if name == configured.lungs:
+        fail(f"{name} says where the lungs are: it has no findings and cannot be switched")
     if name not in (*configured.active, *configured.shadow):
         fail(f"the node does not run {name}: name it under [models] active or shadow in the configuration and restart")
     if spec.mode is Mode.SHADOW:

@@ -25,6 +25,7 @@ from db.records import (
     WorklistRow,
 )
 from node.cli.common import console, fail, print_json, settings_of
+from workers.laterality import place_text
 from workers.open_database import database_of
 from workers.stale_objects import ToRemove, by_hand
 
@@ -268,9 +269,11 @@ def _history(detail: StudyDetail) -> Table:
 
 
 def finding_text(finding: FindingRecord) -> str:
-    """One finding as text: ``lung_opacity 0.91 (threshold 0.45), 12% of the image``."""
+    """One finding as text: ``lung_opacity 0.91 (threshold 0.45), right lower zone, 12% of the image``."""
     value = "not assessed" if finding.probability is None else f"{finding.probability:.2f}"
     described = f"{finding.label} {value} (threshold {finding.threshold:.2f})"
+    if finding.present and (place := place_text(finding.side, filter(None, finding.zones.split(",")))):
+        described += f", {place}"
     if finding.present and finding.area_fraction:
         described += f", {finding.area_fraction:.0%} of the image"
     return f"{described}, in shadow" if finding.shadow else described

@@ -157,11 +157,12 @@ def _failure(problem: Problem) -> Check:
 
 def check_models(settings: Settings) -> Check:
     """Every model in the settings exists and matches its digest."""
-    names = [name for name in (settings.models.gate, *settings.models.active, *settings.models.shadow) if name]
+    models = settings.models
+    names = [name for name in (models.gate, models.lungs, *models.active, *models.shadow) if name]
     try:
         read_registry(settings.models.folder).active(names)
     except UnknownModel as error:
-        return Check("models", False, str(error), "correct models.gate, models.active or models.shadow")
+        return Check("models", False, str(error), "correct models.gate, models.lungs, models.active or models.shadow")
     except (ManifestError, OSError) as error:
         return Check(
             "models", False, str(error), "install the package again, or correct models.folder and the manifest"

@@ -13,7 +13,7 @@ from models.contract import Mode, ModelSpec
 from models.manifest import ManifestError
 from models.model_registry import UnknownModel, read_registry
 
-GATE, NOT_CONFIGURED = "gate", "not configured"
+GATE, LUNGS, NOT_CONFIGURED = "gate", "lungs", "not configured"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class ModelInUse:
     @property
     def switchable(self) -> bool:
         """Whether a user may change its state: its findings could be delivered."""
-        return self.configured not in (GATE, NOT_CONFIGURED)
+        return self.configured not in (GATE, LUNGS, NOT_CONFIGURED)
 
 
 def models_of_node(configured: Models, engine: Engine) -> tuple[ModelInUse, ...]:
@@ -48,12 +48,15 @@ def models_in_use(
 ) -> tuple[ModelInUse, ...]:
     """Every model of ``specs``, those with findings first."""
     found = [_in_use(spec, configured, switches.get(spec.name)) for spec in specs]
-    return tuple(sorted(found, key=lambda model: (model.configured == NOT_CONFIGURED, model.configured == GATE)))
+    last = {GATE: 1, LUNGS: 1, NOT_CONFIGURED: 2}
+    return tuple(sorted(found, key=lambda model: last.get(model.configured, 0)))
 
 
 def _in_use(spec: ModelSpec, configured: Models, switch: Switch | None) -> ModelInUse:
     if spec.name == configured.gate:
         return ModelInUse(spec, GATE, GATE)
+    if spec.name == configured.lungs:
+        return ModelInUse(spec, LUNGS, LUNGS)
     if spec.name not in (*configured.active, *configured.shadow):
         return ModelInUse(spec, NOT_CONFIGURED, NOT_CONFIGURED)
     in_shadow = spec.mode is Mode.SHADOW or spec.name in configured.shadow

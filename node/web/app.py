@@ -143,6 +143,7 @@ def _templates(settings: Settings) -> Environment:
         seconds=formatting.seconds,
         bytes=formatting.size,
         label=formatting.label,
+        place=formatting.place,
         percent=formatting.percent,
         remedy=remedy,
         figure=formatting.figure,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from datetime import date, datetime
 
-from db.records import WorklistRow
+from db.records import FindingRecord, WorklistRow
+from workers.laterality import BOTH, LEFT, RIGHT, place_text
 
 NAME_HIDDEN = "name hidden"
 NO_VALUE = "\u2013"
@@ -92,6 +93,16 @@ def label(value: str) -> str:
     """``lung_opacity`` as ``Lung opacity``."""
     spaced = value.replace("_", " ").replace("-", " ").strip()
     return spaced[:1].upper() + spaced[1:]
+
+
+def place(finding: FindingRecord) -> str:
+    """Side, zones and share of the lung: ``right lower zone, 12 % of the lung``; empty where nothing is known."""
+    words = [place_text(finding.side, filter(None, finding.zones.split(",")))]
+    if finding.zones and finding.side not in (LEFT, RIGHT, BOTH):
+        words.append("side not told")
+    if finding.lung_share:
+        words.append(f"{percent(finding.lung_share)} of the lung")
+    return ", ".join(filter(None, words))
 
 
 def plain(value: str | None) -> str:

@@ -122,6 +122,22 @@ def gate_graph(path: Path, probabilities: list[float], distance: float | None = 
     return _save(path, nodes, outputs, constants)
 
 
+def lungs_graph(path: Path, maps: NDArray[np.float32]) -> Path:
+    """Write a network that says about the same of both lungs whatever it sees: ``maps [h, w, 2]``."""
+    nodes = [
+        helper.make_node("ReduceMean", ["image", "axes"], ["mean"], keepdims=1),
+        helper.make_node("Mul", ["mean", "little"], ["nothing"]),
+        helper.make_node("Add", ["nothing", "drawn"], ["maps"]),
+    ]
+    outputs = [helper.make_tensor_value_info("maps", TensorProto.FLOAT, ["n", *maps.shape])]
+    constants = [
+        numpy_helper.from_array(np.array([1, 2], dtype=np.int64), "axes"),
+        numpy_helper.from_array(np.full(1, 1e-3, dtype=np.float32), "little"),
+        numpy_helper.from_array(maps[np.newaxis].astype(np.float32), "drawn"),
+    ]
+    return _save(path, nodes, outputs, constants)
+
+
 def detector_graph(path: Path, boxes: list[list[float]], scores: list[float], classes: list[int]) -> Path:
     """Write a detector that answers the same boxes whatever it sees."""
     nodes = [
@@ -190,6 +206,19 @@ name = "inverted"
 name = "cropped"
 [[labels]]
 name = "other"
+"""
+
+
+LUNGS = """
+[[labels]]
+name = "left_lung"
+code = { value = "44029006", scheme = "SCT", meaning = "Left lung" }
+threshold = 0.5
+
+[[labels]]
+name = "right_lung"
+code = { value = "3341006", scheme = "SCT", meaning = "Right lung" }
+threshold = 0.5
 """
 
 

@@ -21,7 +21,7 @@ from models.contract import (
     Pooling,
     PoolingSpec,
 )
-from models.manifest import manifest_text, parse_manifest
+from models.manifest import LUNGS, manifest_text, parse_manifest
 
 FOLDER = Path("/models")
 fractions = st.floats(0, 1, exclude_min=True, exclude_max=True)
@@ -50,7 +50,9 @@ def inputs(draw: st.DrawFn) -> InputSpec:
 def specs(draw: st.DrawFn) -> ModelSpec:
     kind = draw(st.sampled_from(ModelKind))
     keras = draw(st.booleans())
-    own = draw(st.lists(names, min_size=1, max_size=4, unique=True))
+    own = list(LUNGS)
+    if kind is not ModelKind.LUNGS:
+        own = draw(st.lists(names, min_size=1, max_size=4, unique=True))
     labels = tuple(
         LabelSpec(
             name,

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.contract import Evidence, Mode, ModelInput, ModelSpec, Prediction
+from models.contract import Evidence, Hanging, LungShare, Mode, ModelInput, ModelSpec, Prediction, Zone
+from models.lung_fields import LUNG
 from models.manifest import ManifestError, read_manifest
 from models.model_registry import read_registry
 from models.pipeline import Condition, Pipeline, Processing, load_pipeline
@@ -20,10 +21,12 @@ from models.runtime.loading import load
 from tests.models.samples import (
     CLASSES,
     LABELS,
+    LUNGS,
     chestlike,
     classifier_graph,
     detector_graph,
     gate_graph,
+    lungs_graph,
     manifest,
     model_input,
 )
@@ -321,3 +324,85 @@ def test_every_bundled_model_keeps_the_contract(spec: ModelSpec) -> None:
         assert {"maps", "boxes"} & set(together)
     assert spec.card is not None
     assert "not a medical device" in spec.card.read_text().lower()
+
+
+def lungs(folder: Path, *, first: slice = slice(2, 7), second: slice = slice(8, 14)) -> ModelSpec:
+    """Lungs in these columns of the image's sixteenths, the patient's right one on the left."""
+    maps = np.zeros((16, 16, 2), np.float32)
+    maps[1:6, first, 1] = maps[1:6, second, 0] = 0.9
+    return read_manifest(manifest(lungs_graph(folder / "lungs.onnx", maps), "lungs", "lungs", LUNGS))
+
+
+def in_the_lung(classifier: ModelSpec) -> ModelSpec:
+    return replace(classifier, labels=(replace(classifier.labels[0], site=LUNG), classifier.labels[1]))
+
+
+def test_a_mask_is_clipped_to_the_lungs_and_told_by_lung_and_zone(classifier: ModelSpec, tmp_path: Path) -> None:
+    """The spot lies in the upper third of the lung on the right of the picture, and reaches over its inner edge."""
+    placed = in_the_lung(classifier)
+    before = predict(Pipeline(None, (placed,))).findings[0]
+    found = predict(Pipeline(None, (placed,), lungs=lungs(tmp_path)))
+    opacity = found.findings[0]
+    assert opacity.mask is not None
+    assert before.mask is not None
+    assert 0 < opacity.mask.sum() < before.mask.sum()
+    assert not (opacity.mask & ~before.mask).any()
+    assert opacity.lungs is not None
+    assert opacity.lungs.hanging is Hanging.USUAL
+    assert opacity.lungs.picture_left == LungShare(0.0)
+    assert Zone.UPPER in opacity.lungs.picture_right.zones
+    assert opacity.lungs.picture_right.share > 0
+    assert [use.name for use in found.models] == ["tiny", "lungs"]
+    assert found.timings["lungs"] >= 0
+
+
+def test_nobody_looks_for_the_lungs_of_what_need_not_lie_in_them(classifier: ModelSpec, tmp_path: Path) -> None:
+    pipeline = Pipeline(None, (classifier,), lungs=lungs(tmp_path))
+    found, before = predict(pipeline), predict(Pipeline(None, (classifier,)))
+    assert found.findings[0].lungs is None
+    np.testing.assert_array_equal(found.findings[0].mask, before.findings[0].mask)
+    assert [use.name for use in found.models] == ["tiny"]
+    assert "lungs" not in found.timings
+    absent = Pipeline(None, (in_the_lung(classifier),), lungs=lungs(tmp_path))
+    assert [use.name for use in predict(absent, model_input(chestlike() * 0.4)).models] == ["tiny"]
+
+
+def test_where_no_two_lungs_are_found_a_mask_stays_as_it_is(classifier: ModelSpec, tmp_path: Path) -> None:
+    placed = in_the_lung(classifier)
+    found = predict(Pipeline(None, (placed,), lungs=lungs(tmp_path, second=slice(13, 14)))).findings[0]
+    np.testing.assert_array_equal(found.mask, predict(Pipeline(None, (placed,))).findings[0].mask)
+    assert found.lungs is None
+
+
+def test_a_finding_outside_of_the_lungs_is_still_reported_but_shows_no_place(
+    classifier: ModelSpec, tmp_path: Path
+) -> None:
+    narrow = lungs(tmp_path, first=slice(1, 3), second=slice(4, 6))
+    found = predict(Pipeline(None, (in_the_lung(classifier),), lungs=narrow)).findings[0]
+    assert found.present
+    assert not found.localised
+    assert (found.mask, found.lungs) == (None, None)
+    assert "no region lies in a lung" in found.reason
+    assert found.heat_map is not None
+
+
+def test_each_image_of_a_batch_has_its_own_lungs(classifier: ModelSpec, tmp_path: Path) -> None:
+    predictor = load_predictor(Pipeline(None, (in_the_lung(classifier),), lungs=lungs(tmp_path)), threads=1)
+    images = [model_input(chestlike() * 0.4), model_input(), model_input(chestlike(520, 300))]
+    for together, image in zip(predictor.predict_all(images), images, strict=True):
+        alone = predictor.predict(image)
+        assert together.findings[0].lungs == alone.findings[0].lungs
+        assert [use.name for use in together.models] == [use.name for use in alone.models]
+
+
+def test_lungs_have_their_own_place_in_a_pipeline(classifier: ModelSpec, tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="does not say where the lungs are"):
+        Pipeline(None, (), lungs=classifier)
+    with pytest.raises(ManifestError, match="reports no findings"):
+        Pipeline(None, (lungs(tmp_path),))
+    whole = Pipeline(None, (classifier,), lungs=lungs(tmp_path))
+    assert whole.digest() != Pipeline(None, (classifier,)).digest()
+    turned = tmp_path / "lungs.toml"
+    turned.write_text(turned.read_text().replace("left_lung", "x").replace("right_lung", "left_lung"))
+    with pytest.raises(ManifestError, match="left_lung and right_lung"):
+        read_manifest(turned)

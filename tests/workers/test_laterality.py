@@ -11,7 +11,7 @@ from models.contract import Box, Code, Finding, Hanging, LungInvolvement, LungSh
 from models.radiograph.orientation import patient_orientation
 from tests.workers.results.sources import analysis, finding, source
 from workers.job_outcome import finding_records
-from workers.laterality import side_of, zone_text, zones_of
+from workers.laterality import place_text, side_of, zones_of
 from workers.results import codes
 from workers.results.finding_text import side_code
 
@@ -115,7 +115,9 @@ def test_no_side_is_told_where_anatomy_and_header_do_not_agree(
 
 def test_zones_in_words() -> None:
     assert zones_of(_in_lungs(UP, LOW)) == (Zone.UPPER, Zone.MIDDLE, Zone.LOWER)
-    assert zone_text(_in_lungs(UP, ())) == "upper zone"
-    assert zone_text(_in_lungs((), LOW)) == "middle and lower zones"
-    assert zone_text(_in_lungs(UP, LOW)) == ""
-    assert zone_text(_finding(slice(10, 30))) == ""
+    assert zones_of(_finding(slice(10, 30))) == ()
+    assert place_text("right", UP) == "right upper zone"
+    assert place_text("left", LOW) == "left middle and lower zones"
+    assert place_text("unknown", LOW) == "middle and lower zones"
+    assert place_text("both", tuple(Zone)) == place_text("unknown", ()) == ""
+    assert place_text("left", tuple(Zone)) == place_text("left", ()) == "left"

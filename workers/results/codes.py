@@ -21,6 +21,13 @@ MORPHOLOGICALLY_ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Str
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
 PNEUMOTHORAX = Code("36118008", "SCT", "Pneumothorax")
 CHEST = Code("816094009", "SCT", "Chest")
+LUNG = Code("39607008", "SCT", "Lung")
+# Zones of a lung on a radiograph (CID 6124).
+ZONES = {
+    "upper": Code("281392002", "SCT", "Upper zone of lung"),
+    "middle": Code("281393007", "SCT", "Middle zone of lung"),
+    "lower": Code("281394001", "SCT", "Lower zone of lung"),
+}
 RIGHT = Code("24028007", "SCT", "Right")
 LEFT = Code("7771000", "SCT", "Left")
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.contract import Code, Finding, Mask, ModelUse, Spacing
+from models.contract import Code, Finding, Mask, ModelUse, Spacing, Zone
 from models.radiograph.orientation import patient_orientation
 from models.radiograph.views import View, frontal_view
 from models.radiograph.words import one_of, plain_words
-from workers.laterality import LEFT, RIGHT, side_of
+from workers.laterality import LEFT, RIGHT, lungs_of_patient, side_of
 from workers.results import codes
 from workers.results.encoder import Analysis
 
@@ -37,6 +37,7 @@ FAILED_REASONS = frozenset(
 NOT_EXCLUDED = "not excluded: on a supine or AP radiograph a pneumothorax can be invisible"
 
 _SQUARE_CENTIMETRE = 100.0
+_SIDES = {LEFT: codes.LEFT, RIGHT: codes.RIGHT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,10 +187,43 @@ def area_remark(spacing: Spacing | None) -> str:
     return "Sizes are at the detector plane, not corrected for magnification."
 
 
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where a finding lies: an anatomical structure, and the patient's side where it may be told."""
+
+    code: Code
+    side: Code | None
+
+
+def side_text(analysis: Analysis, finding: Finding) -> str:
+    """The patient's side on which a finding lies, as :mod:`workers.laterality` says it."""
+    return side_of(finding, analysis.prediction.shape, patient_orientation(analysis.source))
+
+
 def side_code(analysis: Analysis, finding: Finding) -> Code | None:
     """Code of the patient's side on which a finding lies, or None if it is unknown or on both sides."""
-    side = side_of(finding, analysis.prediction.shape, patient_orientation(analysis.source))
-    return {LEFT: codes.LEFT, RIGHT: codes.RIGHT}.get(side)
+    return _SIDES.get(side_text(analysis, finding))
+
+
+def sites_of(analysis: Analysis, finding: Finding) -> tuple[Site, ...]:
+    """Where a finding lies, as exactly as it may be told: a zone of a lung, several, a whole lung, or the chest.
+
+    A lung that is involved in all its zones is named as a whole.
+    """
+    if finding.lungs is None:
+        return (Site(finding.site or codes.CHEST, side_code(analysis, finding)),)
+    told: dict[Site, None] = {}
+    for side, lung in lungs_of_patient(finding.lungs, patient_orientation(analysis.source)):
+        whole = len(lung.zones) == len(Zone)
+        for code in [finding.site or codes.LUNG] if whole else [codes.ZONES[zone] for zone in lung.zones]:
+            told[Site(code, _SIDES.get(side))] = None
+    return tuple(told) or (Site(finding.site or codes.LUNG, None),)
+
+
+def site_of(analysis: Analysis, finding: Finding) -> Site:
+    """The one structure and side that hold the whole finding: a zone where it lies in one, else the lung or chest."""
+    sites = sites_of(analysis, finding)
+    return sites[0] if len(sites) == 1 else Site(finding.site or codes.CHEST, side_code(analysis, finding))
 
 
 def analysis_status(analysis: Analysis) -> Code:

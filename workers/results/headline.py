@@ -1,6 +1,7 @@
 """The sentence at the beginning of every report, which summarises its result. Pure functions.
 
-``AI: lung opacity right, 82 %``, ``AI: no finding above its threshold`` or ``AI: not analysed, lateral view``.
+``AI: lung opacity right lower zone, 82 %``, ``AI: no finding above its threshold`` or
+``AI: not analysed, lateral view``.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from models.radiograph.views import not_frontal, views_in
+from workers.laterality import place_text, zones_of
 from workers.results import codes
 from workers.results.encoder import Analysis
-from workers.results.finding_text import Statement, side_code
+from workers.results.finding_text import Statement, side_text
 
 NOT_NEGATIVE = "This is not a negative result."
 NOTHING_FOUND = "AI: no finding above its threshold"
@@ -19,10 +21,10 @@ NOTHING_FOUND = "AI: no finding above its threshold"
 
 @dataclass(frozen=True, slots=True)
 class NamedFinding:
-    """A finding as the sentence names it: its name, its side (empty if unknown), its probability."""
+    """A finding as the sentence names it: its name, its side and zone (empty if unknown), its probability."""
 
     name: str
-    side: str
+    place: str
     probability: float
 
 
@@ -41,9 +43,9 @@ def sentence_of(analysis: Analysis, all_statements: Sequence[Statement]) -> str:
 
 
 def _named(analysis: Analysis, statement: Statement) -> NamedFinding:
-    side = side_code(analysis, statement.finding)
-    name = statement.finding.label.replace("_", " ")
-    return NamedFinding(name, side.meaning.lower() if side is not None else "", statement.finding.probability or 0.0)
+    finding = statement.finding
+    place = place_text(side_text(analysis, finding), zones_of(finding))
+    return NamedFinding(finding.label.replace("_", " "), place, finding.probability or 0.0)
 
 
 def _open_questions(all_statements: Iterable[Statement]) -> list[str]:
@@ -58,7 +60,7 @@ def _open_questions(all_statements: Iterable[Statement]) -> list[str]:
 def found_sentence(found: Iterable[NamedFinding], open_questions: Collection[str] = ()) -> str:
     """The sentence about present findings, the most probable first, or about none."""
     ordered = sorted(dict.fromkeys(found), key=lambda one: -one.probability)
-    parts = [f"{' '.join(filter(None, (one.name, one.side)))}, {percent(one.probability)}" for one in ordered]
+    parts = [f"{' '.join(filter(None, (one.name, one.place)))}, {percent(one.probability)}" for one in ordered]
     first = f"AI: {'; '.join(parts)}" if parts else NOTHING_FOUND
     return "; ".join([first, *open_questions])
 

@@ -59,7 +59,7 @@ def statement(group: ContentSequence) -> ReadStatement:
         ),
         probability=probabilities[0] if probabilities else None,
         area=" ".join(f"{item.value:g} {item.unit.value}" for item in areas),
-        side=next(_sides(group), ""),
+        side=_side(group),
         status=" ".join(str(item.value.meaning) for item in statuses),
         algorithm=" ".join(algorithm).strip(),
         points=sum(len(item.value) for item in group.find(concept(codes.IMAGE_REGION))),
@@ -82,6 +82,8 @@ def _text(group: ContentSequence, name: Code) -> str:
     return next((str(item.value) for item in group.find(concept(name))), "")
 
 
-def _sides(group: ContentSequence) -> Iterator[str]:
-    for site in group.find(concept(codes.FINDING_SITE)):
-        yield from (str(side.value.meaning) for side in _find(site, codes.LATERALITY))
+def _side(group: ContentSequence) -> str:
+    """The side of a finding; empty where its sites are on both, or none is named."""
+    sites = group.find(concept(codes.FINDING_SITE))
+    sides = {str(side.value.meaning) for site in sites for side in _find(site, codes.LATERALITY)}
+    return sides.pop() if len(sides) == 1 else ""

@@ -21,7 +21,7 @@ from workers.results.finding_text import (
     Statement,
     algorithm_parameters,
     area_remark,
-    side_code,
+    site_of,
     spacing_of,
     statements,
 )
@@ -96,10 +96,10 @@ def _segment(analysis: Analysis, statement: Statement) -> hd.seg.SegmentDescript
 
 
 def _region(analysis: Analysis, statement: Statement) -> hd.sr.CodedConcept:
-    region = concept(statement.finding.site or codes.CHEST)
-    side = side_code(analysis, statement.finding)
-    if side is not None:
-        region.AnatomicRegionModifierSequence = code_sequence(side)
+    site = site_of(analysis, statement.finding)
+    region = concept(site.code)
+    if site.side is not None:
+        region.AnatomicRegionModifierSequence = code_sequence(site.side)
     return region
 
 

@@ -42,7 +42,7 @@ from workers.results.finding_text import (
     area_text,
     area_value,
     probability_value,
-    side_code,
+    sites_of,
     spacing_of,
     statements,
 )
@@ -208,13 +208,11 @@ def _sentence(text: str) -> str:
 
 def _named(analysis: Analysis, statement: Statement) -> dict[str, Any]:
     """Category, type and site of a finding, as highdicom's groups take them."""
-    side = side_code(analysis, statement.finding)
-    # Without a site in the manifest, the site is the chest.
-    site = statement.finding.site or codes.CHEST
+    sites = sites_of(analysis, statement.finding)
     return {
         "finding_category": concept(codes.MORPHOLOGICALLY_ABNORMAL),
         "finding_type": concept(statement.finding.code),
-        "finding_sites": [FindingSite(concept(site), None if side is None else concept(side))],
+        "finding_sites": [FindingSite(concept(site.code), None if site.side is None else concept(site.side)) for site in sites],
     }
 
 

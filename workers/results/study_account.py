@@ -31,14 +31,14 @@ class Reference:
 class SummaryFinding:
     """A finding that is present on one image. Negatives are in the image's own report, with their limits.
 
-    ``words`` and ``side`` (empty if unknown) are its name and side in the report's first sentence; ``implied``: the
-    finding follows from another one, which that sentence names instead.
+    ``words`` and ``place`` (empty if unknown) are its name, its side and zone in the report's first sentence;
+    ``implied``: the finding follows from another one, which that sentence names instead.
     """
 
     code: Code
     probability: float
     words: str = ""
-    side: str = ""
+    place: str = ""
     implied: bool = False
 
 
@@ -115,4 +115,4 @@ def _reference_values(item: Reference) -> list[str]:
 
 def _finding_values(item: SummaryFinding) -> list[Any]:
     code = item.code
-    return [code.value, code.scheme, code.meaning, float(item.probability), item.words, item.side, item.implied]
+    return [code.value, code.scheme, code.meaning, float(item.probability), item.words, item.place, item.implied]

@@ -84,9 +84,9 @@ def sentence_about(account: StudyAccount) -> str:
     named = [finding for item in account.images for finding in item.findings if not finding.implied]
     probabilities: dict[tuple[str, str], float] = {}
     for finding in named:
-        key = finding.words or finding.code.meaning.lower(), finding.side
+        key = finding.words or finding.code.meaning.lower(), finding.place
         probabilities[key] = max(finding.probability, probabilities.get(key, 0.0))
-    return found_sentence(NamedFinding(name, side, probability) for (name, side), probability in probabilities.items())
+    return found_sentence(NamedFinding(*key, probability) for key, probability in probabilities.items())
 
 
 def _references(account: StudyAccount) -> Iterator[Reference]:
