@@ -34,6 +34,7 @@ from workers.results.content_items import Group, evaluation, measurement, with_c
 from workers.results.encoder import Analysis
 from workers.results.finding_text import (
     Area,
+    Site,
     Statement,
     algorithm_parameters,
     analysis_status,
@@ -208,12 +209,15 @@ def _sentence(text: str) -> str:
 
 def _named(analysis: Analysis, statement: Statement) -> dict[str, Any]:
     """Category, type and site of a finding, as highdicom's groups take them."""
-    sites = sites_of(analysis, statement.finding)
     return {
         "finding_category": concept(codes.MORPHOLOGICALLY_ABNORMAL),
         "finding_type": concept(statement.finding.code),
-        "finding_sites": [FindingSite(concept(site.code), None if site.side is None else concept(site.side)) for site in sites],
+        "finding_sites": [_site(site) for site in sites_of(analysis, statement.finding)],
     }
+
+
+def _site(site: Site) -> FindingSite:
+    return FindingSite(concept(site.code), None if site.side is None else concept(site.side))
 
 
 def _algorithm(statement: Statement) -> AlgorithmIdentification:
