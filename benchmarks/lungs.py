@@ -3,7 +3,7 @@
 ``python -P -m benchmarks.lungs --data DIR [--model chest-lungs] [--every 20] [--out sheet.png]``
 
 Every image is shown as it is and mirrored. Images hang as usual (the patient's left on the right of the picture), so
-*mirrored* is wrong of the first and right of the second. Time is that of one image on one thread, network and regions.
+*mirrored* is wrong of the first and right of the second. Time is the processor's for one image, network and regions.
 
 Patients' images are on the sheet: it belongs beside the data, not into a repository.
 """
@@ -14,7 +14,7 @@ import argparse
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,9 +71,9 @@ def main() -> None:
     for sample in track(read_dataset.read(options.data).samples[:: options.every], description="looking"):
         image = pixels.read(sample.image)
         turned = replace(image, pixels=np.ascontiguousarray(image.pixels[:, ::-1]))
-        begin = perf_counter()
+        begin = process_time()
         fields = fields_of(image, spec, executor)
-        seconds.append(perf_counter() - begin)
+        seconds.append(process_time() - begin)
         for way, found in (("as they are", fields), ("mirrored", fields_of(turned, spec, executor))):
             counts[way][found.hanging.value if found is not None else NOT_FOUND] += 1
         if options.out is not None:

@@ -2,6 +2,7 @@
 
 ``python -P -m benchmarks.outlines folds --data DIR --work DIR [--folds 2]``
 ``python -P -m benchmarks.outlines lungs --data LUNGS``
+``python -P -m benchmarks.outlines boxes --data DIR``
 
 *folds* trains the bundled classifier's recipe in folds by patient (what ``--work`` holds already is not trained again),
 makes of each map the mask that the node would make, at several cuts, and compares it with the boxes of RSNA's readers.
@@ -10,6 +11,9 @@ not the finding is called present there; intervals are from resampling patients.
 
 *lungs* shows the bundled classifier radiographs of other hospitals on which people have drawn both lungs (the layout
 ``lungs``; none of these patients was in the training), and tells how much of its masks lies in a lung.
+
+*boxes* compares what the bundled models mark with readers' boxes: at the flat cut alone, at the manifest's cut, and
+clipped to the lungs. The classifier has learnt from these images, so the figures flatter; their differences do not.
 """
 
 from __future__ import annotations
@@ -25,7 +29,9 @@ from numpy.typing import NDArray
 from models.architectures import catalogue
 from models.contract import Pixels
 from models.localise import MapCut, mask_from_map, region_boxes, region_masks
+from models.lung_fields import LungFields, lung_fields
 from models.manifest import read_manifest
+from models.model_registry import read_registry
 from models.radiograph.contrast import letterbox_for, prepare
 from models.radiograph.geometry import Letterbox
 from models.runtime.loading import load
@@ -47,6 +53,9 @@ SPECK = 5e-4
 MIDLINE = 0.08
 """A region joins both sides where it reaches this share of the width beyond the middle of the image, on both sides."""
 GRID = 512
+HEAD = """\
+| cut | IoU | precision of area | area ratio, median | IoU ≥ 0.3 | joined | regions on a normal called so |
+|---|---|---|---|---|---|---|"""
 BATCH = 16
 
 
@@ -105,11 +114,15 @@ class Outline:
     regions: int
 
 
-def outline(seen: Seen, cut: MapCut) -> Outline:
-    """The mask that the node would make of a map, on a grid of :data:`GRID`."""
+def outline(seen: Seen, cut: MapCut, fields: LungFields | None = None) -> Outline:
+    """The mask that the node would make of a map, on a grid of :data:`GRID`; clipped to the lungs if any."""
     letterbox = Letterbox(GRID, GRID, *(16 * side for side in seen.map.shape))
     mask = mask_from_map(seen.map, letterbox, cut).mask
     mask = np.zeros((GRID, GRID), np.bool_) if mask is None else mask
+    if fields is not None:
+        mask = cut.without_specks(
+            replace(fields, letterbox=replace(fields.letterbox, rows=GRID, columns=GRID)).clipped(mask)
+        )
     true = pixels.source_mask(seen.sample, LUNG_OPACITY, GRID, GRID)
     edges = region_boxes(mask) / GRID
     joined = bool(((edges[:, 0] < 0.5 - MIDLINE) & (edges[:, 2] > 0.5 + MIDLINE)).any())
@@ -133,10 +146,10 @@ def row(name: str, ill: Sequence[Seen], outlines: Sequence[Outline], false: Sequ
     joined = proportion(count, len(outlines))
     hit = np.mean(overlap(outlines) >= 0.3)
     cells = [f"{each.value:.2f} ({each.low:.2f} to {each.high:.2f})" for each in (ious, inside)]
-    extra = np.mean([each.regions for each in false]) if false else np.nan
+    extra = f"{np.mean([each.regions for each in false]):.2f}" if false else ""
     return (
         f"| {name} | {cells[0]} | {cells[1]} | {ratio:.2f} | {hit:.2f} | "
-        f"{count} of {len(outlines)} ({joined.low:.2f} to {joined.high:.2f}) | {extra:.2f} |"
+        f"{count} of {len(outlines)} ({joined.low:.2f} to {joined.high:.2f}) | {extra} |"
     )
 
 
@@ -148,14 +161,14 @@ def cuts() -> Iterator[MapCut]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    by_folds, by_lungs = commands.add_parser("folds"), commands.add_parser("lungs")
-    for command in (by_folds, by_lungs):
+    by_folds = commands.add_parser("folds")
+    for command in (by_folds, commands.add_parser("lungs"), commands.add_parser("boxes")):
         command.add_argument("--data", type=Path, required=True)
     by_folds.add_argument("--work", type=Path, required=True)
     by_folds.add_argument("--folds", type=int, default=2)
     options = parser.parse_args()
-    if options.command == "lungs":
-        report_lungs(options.data)
+    if options.command != "folds":
+        (report_lungs if options.command == "lungs" else report_boxes)(options.data)
         return
     recipe = read_recipe(RECIPES / "bundled-classifier.toml", folds=options.folds)
     # The linear probe does not take part in lung opacity: an outline and its probability come from the network alone.
@@ -172,8 +185,7 @@ def report(answers: Sequence[Seen]) -> None:
     well = [seen for seen in answers if seen.sample.labels[NORMAL] >= 0.5]
     alarmed = [seen for seen in well if seen.score >= called]
     print(f"{len(ill)} images with boxes; called present on {len(alarmed)} of {len(well)} normal images\n")
-    print("| cut | IoU | precision of area | area ratio, median | IoU ≥ 0.3 | joined | regions on a normal called so |")
-    print("|---|---|---|---|---|---|---|")
+    print(HEAD)
     table = {cut: [outline(seen, cut) for seen in ill] for cut in cuts()}
     for cut, outlines in table.items():
         name = f"max({cut.threshold:g}, {cut.relative:g} · maximum)"
@@ -186,6 +198,35 @@ def report(answers: Sequence[Seen]) -> None:
         for place in np.flatnonzero(of == fold):
             crossed[place] = table[best][place]
     print(row("chosen on the other folds", ill, crossed, ()))
+
+
+def report_boxes(data: Path) -> None:
+    """Print what the bundled models mark on the images with boxes, in three ways."""
+    spec, lungs = read_registry().find("chest-classifier"), read_registry().find("chest-lungs")
+    column = [label.name for label in spec.labels].index(LUNG_OPACITY)
+    label = spec.labels[column]
+    ways = {
+        f"{label.map_threshold:g}": MapCut(label.map_threshold, 0.0, SPECK),
+        "the manifest's": MapCut(label.map_threshold, label.map_relative_threshold, SPECK),
+    }
+    executors = [load(each, device="cpu", threads=1) for each in (spec, lungs)]
+    found: dict[str, list[Outline]] = {name: [] for name in (*ways, "clipped to the lungs")}
+    ill = [item for item in read_dataset.read(data).samples if item.labels.get(LUNG_OPACITY) and item.boxes]
+    for sample in ill:
+        image = pixels.read(sample.image)
+        places = [letterbox_for(image, each.input) for each in (spec, lungs)]
+        answers = [
+            executor.run(prepare(image, place, each.input)[np.newaxis])
+            for executor, place, each in zip(executors, places, (spec, lungs), strict=True)
+        ]
+        seen = Seen(sample, 0, float(answers[0]["probabilities"][0, column]), answers[0]["maps"][0, ..., column])
+        fields = lung_fields(answers[1]["maps"][0], places[1])
+        for name, cut in ways.items():
+            found[name].append(outline(seen, cut))
+        found["clipped to the lungs"].append(outline(seen, ways["the manifest's"], fields))
+    print(HEAD)
+    for name, outlines in found.items():
+        print(row(name, [Seen(sample, 0, 0.0, np.zeros((1, 1), np.float32)) for sample in ill], outlines, ()))
 
 
 def report_lungs(data: Path) -> None:
