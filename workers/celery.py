@@ -18,12 +18,14 @@ import logging
 import mmap
 import os
 import signal
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import IO, Any
 
 from celery import Celery
-from celery.signals import celeryd_init, setup_logging, worker_process_init, worker_shutdown
+from celery.exceptions import CPendingDeprecationWarning
+from celery.signals import celeryd_after_setup, celeryd_init, setup_logging, worker_process_init, worker_shutdown
 from celery.utils.log import current_process_index
 
 from config import logging as node_logging
@@ -211,6 +213,12 @@ def _become_worker(conf: Any, options: dict[str, Any], **_signal: Any) -> None:
     _process.take(queue)
     if not options.get("concurrency"):
         conf.worker_concurrency = processes(_process.known_settings(), queue)
+
+
+@celeryd_after_setup.connect  # type: ignore[untyped-decorator]
+def _warn_of_no_choice(**_signal: Any) -> None:
+    """At each lost connection Celery warns that it does not kill running tasks; that is meant so."""
+    warnings.simplefilter("ignore", CPendingDeprecationWarning)
 
 
 def _only_queue(chosen: Iterable[str] | str | None, excluded: Iterable[str] | str | None) -> str:
