@@ -167,6 +167,9 @@ class Listener(_Part):
     """An association without traffic is aborted after this time."""
     accept_other_classes: bool = True
     """Accept, record and ignore every other storage class, so that a PACS can forward whole studies."""
+    upper_layer: Literal["fast", "stock"] = "fast"
+    """How PDUs are read. fast: by Pleura, on private parts of pynetdicom; where they are missing, stock is used, with a
+    warning. stock: by pynetdicom alone; slower, holds a data set in memory, and knows no minimum rate."""
 
 
 class Store(_Part):

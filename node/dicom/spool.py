@@ -101,3 +101,8 @@ class SpooledInstance:
             self.spool.discard()
             raise TooLongError(f"the data set is longer than {self._longest} bytes")
         self.spool.write(data)
+
+
+def plain(value: object) -> str:
+    """Text without padding; control characters are replaced, so that it can go to a database, a file and a log."""
+    return "".join(letter if letter.isprintable() else "?" for letter in str(value or "").strip(" \0"))

@@ -19,7 +19,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from socketserver import BaseServer
-from typing import Any
 
 import pydicom.config
 from pydicom.uid import UID
@@ -36,7 +35,6 @@ from db.engine import connect, migrate
 from db.rejected_associations import add
 from node.dicom.association_policy import AssociationPolicy, Rejection
 from node.dicom.connection_limits import Connections
-from node.dicom.dimse import StorageDimse
 from node.dicom.instance_store import InstanceStore, SpoolFile
 from node.dicom.presentation_contexts import contexts_for
 from node.dicom.receiving import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, PROCESSING_FAILURE, InstanceReceiver, Policy
@@ -50,7 +48,8 @@ from node.dicom.spool import (
     file_preface,
 )
 from node.dicom.storage_commitment import CommitmentReports
-from node.dicom.upper_layer import MinimumRate, ReceivingDul
+from node.dicom.upper_layer.choice import upper_layer
+from node.dicom.upper_layer.connection import Connection, Handlers, Receiving, UpperLayer
 from node.instruments import Instruments, open_instruments
 from workers.clock import utc_now
 from workers.enqueue import TaskQueue
@@ -120,10 +119,12 @@ class _Server(ThreadedAssociationServer):  # type: ignore[misc]
     request_queue_size = 128
 
     connections: Connections
+    upper_layer: UpperLayer
 
     def service_actions(self) -> None:
         """Close idle connections. pynetdicom's garbage collection here would stop every association for a while."""
         self.connections.expire()
+        self.upper_layer.tend()
 
     def shutdown(self) -> None:
         """Stop listening; associations go on."""
@@ -155,9 +156,10 @@ class StorageScp:
         self._store = store
         self._receiver = receiver
         self._association_policy = association_policy
-        self._answered = answered
         self._reports = reports
         self._connections = Connections(listener)
+        self._upper_layer = upper_layer(Receiving(listener, self._begin, self._answer, answered, self._on_end))
+        self._open: dict[Association, Connection] = {}
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
         # pynetdicom would log each PDU and data set: slow, and patient data in the log.
@@ -185,6 +187,7 @@ class StorageScp:
             server_class=_Server,
         )
         self._server.connections = self._connections
+        self._server.upper_layer = self._upper_layer
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="listener", daemon=True)
         self._thread.start()
         return int(self._server.socket.getsockname()[1])
@@ -197,7 +200,7 @@ class StorageScp:
         self._server.shutdown()
         self._thread.join()
         end = time.monotonic() + grace_seconds
-        while any(_is_busy(association) for association in associations) and time.monotonic() < end:
+        while any(self._is_busy(association) for association in associations) and time.monotonic() < end:
             time.sleep(0.02)
         for association in associations:
             if association.is_alive():
@@ -209,10 +212,11 @@ class StorageScp:
         """How many associations are open."""
         return self._connections.association_count
 
-    def _handlers(self) -> list[tuple[Any, Callable[[evt.Event], Any]]]:
-        handlers: list[tuple[Any, Callable[[evt.Event], Any]]] = [
+    def _handlers(self) -> Handlers:
+        handlers: Handlers = [
             (evt.EVT_CONN_OPEN, self._on_open),
             (evt.EVT_REQUESTED, self._on_requested),
+            *self._upper_layer.handlers(),
         ]
         if self._reports is not None:
             handlers.append((evt.EVT_N_EVENT_REPORT, self._reports.on_report))
@@ -224,29 +228,23 @@ class StorageScp:
         connection = association.dul.socket.socket
         connection.settimeout(listener.idle_seconds)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        dimse = StorageDimse(association, self._begin, listener.maximum_instance_bytes, self._answer, self._answered)
-        address = str(association.requestor.address)
-        dul = ReceivingDul.adopt(
-            association,
-            dimse.take,
-            listener.maximum_pdu,
-            lambda: self._on_end(association, dimse),
-            lambda: dimse.receiving,
-            MinimumRate(listener.idle_seconds, listener.minimum_bytes_per_second),
-        )
-        association.dimse = dimse
         association.local_address = connection.getsockname()[0]
-        self._connections.opened(association, address, dul.close)
+        opened = self._open[association] = self._upper_layer.open(association)
+        self._connections.opened(association, str(association.requestor.address), opened.close)
 
-    def _on_end(self, association: Association, dimse: StorageDimse) -> None:
+    def _on_end(self, association: Association) -> None:
         """Remove a connection, and log once why it ended unless it was released."""
         self._connections.ended(association)
-        dimse.discard()
-        why = association.dul.abnormal_end
-        if association.dul.titles is not None and why:
-            log.warning("association %s ended: %s", _parties(association), why)
+        connection = self._open.pop(association)
+        why = connection.abnormal_end
+        if connection.titles is not None and why:
+            log.warning("association %s ended: %s", _parties(association, connection), why)
         elif why:
             log.info("connection from %s ended: %s", association.requestor.address, why)
+
+    def _is_busy(self, association: Association) -> bool:
+        connection = self._open.get(association)
+        return connection is not None and association.is_alive() and connection.busy
 
     def _on_requested(self, event: evt.Event) -> None:
         """Reject an unknown caller; accept a known one with the supported presentation contexts."""
@@ -266,7 +264,8 @@ class StorageScp:
         complete = [context for context in proposed if context.abstract_syntax and context.transfer_syntax]
         if len(complete) < len(proposed):
             # PS3.8 table 9-18: an item names one abstract and at least one transfer syntax. pynetdicom relies on it.
-            log.warning("association %s: %d incomplete contexts", _parties(association), len(proposed) - len(complete))
+            who = _parties(association, self._open[association])
+            log.warning("association %s: %d incomplete contexts", who, len(proposed) - len(complete))
             request.presentation_context_definition_list = complete
         requested = [str(context.abstract_syntax) for context in complete]
         if verifies_only:
@@ -279,13 +278,14 @@ class StorageScp:
 
     def _reject(self, association: Association, rejection: Rejection) -> None:
         """Reject an association, and keep for the admin who called."""
-        calling, called = map(escaped, association.dul.titles)
+        connection = self._open[association]
+        calling, called = map(escaped, connection.titles or ("", ""))
         address = str(association.requestor.address)
         if self._rejected is None or self._rejected.add(calling, called, address, rejection.why):
             advice = self._association_policy.advice(calling, called, address, rejection.why)
             remedy = " ".join((advice.sentence, *advice.toml.splitlines()))
-            log.warning("association %s rejected: %s. %s", _parties(association), rejection.why, remedy)
-        association.dul.suppress_end_message()
+            log.warning("association %s rejected: %s. %s", _parties(association, connection), rejection.why, remedy)
+        connection.suppress_end_message()
         association.acse.send_reject(rejection.result, rejection.source, rejection.reason)
         association.kill()
 
@@ -319,14 +319,10 @@ class StorageScp:
         return self._store.temporary(file_preface(command))
 
 
-def _parties(association: Association) -> str:
+def _parties(association: Association, connection: Connection) -> str:
     """AE titles and address of an association, for the log; AE titles may be any bytes."""
-    calling, called = map(escaped, association.dul.titles)
+    calling, called = map(escaped, connection.titles or ("", ""))
     return f"of '{calling}' to '{called}' from {association.requestor.address}"
-
-
-def _is_busy(association: Association) -> bool:
-    return association.is_alive() and isinstance(association.dimse, StorageDimse) and association.dimse.busy
 
 
 def run_listener(settings: Settings, ready: Callable[[int], None], stop: threading.Event) -> None:
@@ -405,6 +401,6 @@ def _quieten() -> None:
     """Keep values of headers, which may name patients, out of warnings and logs."""
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     quieten_libraries()
-    # An invalid PDU is logged in one line at the end of the association.
-    for name in ("dul", "fsm", "utils"):
+    # An invalid PDU or message is logged in one line at the end of the association.
+    for name in ("dimse", "dul", "fsm", "utils"):
         logging.getLogger(f"pynetdicom.{name}").setLevel(logging.CRITICAL)

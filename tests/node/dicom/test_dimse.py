@@ -12,7 +12,8 @@ from pynetdicom.dimse_messages import C_STORE_RQ, DIMSEMessage
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu import P_DATA_TF
 
-from node.dicom.dimse import (
+from node.dicom.spool import Answer
+from node.dicom.upper_layer.dimse import (
     InvalidMessageError,
     StoreRequest,
     command_pdus,
@@ -20,7 +21,6 @@ from node.dicom.dimse import (
     read_store_request,
     write_store_response,
 )
-from node.dicom.spool import Answer
 
 uids = st.from_regex(r"[1-9](\.[1-9][0-9]{0,6}){1,6}", fullmatch=True)
 

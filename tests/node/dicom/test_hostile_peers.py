@@ -17,7 +17,7 @@ from config.settings import Listener
 from config.settings import Peer as KnownPeer
 from node.dicom.connection_limits import LIMIT, LIMIT_OF_ADDRESS, Connections
 from node.dicom.presentation_contexts import is_storage_class
-from node.dicom.upper_layer import MinimumRate
+from node.dicom.upper_layer.fragments import MinimumRate
 from tests.fuzz.peer import CR, EXPLICIT, VERIFICATION, Peer, associate_rq, p_data, pdu, store_rq
 from tests.node.dicom.listening import Listening, chest, listening
 from tests.node.dicom.test_received_header import encoded

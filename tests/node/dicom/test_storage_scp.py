@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from pydicom import Dataset, dcmread, uid
@@ -37,9 +37,19 @@ CR = uid.ComputedRadiographyImageStorage
 EXPLICIT = uid.ExplicitVRLittleEndian
 
 
+LAYERS = ("fast", "stock")
+over_both_layers = pytest.mark.parametrize("listener", LAYERS, indirect=True)
+on_both_layers = pytest.mark.parametrize("layer", LAYERS)
+Layer = Literal["fast", "stock"]
+
+
+def limits(layer: Layer) -> Listener:
+    return Listener(port=0, upper_layer=layer)
+
+
 @pytest.fixture
-def listener(tmp_path: Path) -> Iterator[Listening]:
-    with listening(tmp_path / "store") as running:
+def listener(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Listening]:
+    with listening(tmp_path / "store", Listener(port=0, upper_layer=getattr(request, "param", "fast"))) as running:
         yield running
 
 
@@ -78,6 +88,7 @@ def send_file(association: Association, path: Path) -> int | None:
 # --- what is kept ---------------------------------------------------------------------------------------------------
 
 
+@over_both_layers
 def test_an_image_is_on_the_disk_in_the_database_and_enqueued_for(listener: Listening) -> None:
     image = chest()
     with calling(listener.port) as association:
@@ -92,6 +103,7 @@ def test_an_image_is_on_the_disk_in_the_database_and_enqueued_for(listener: List
     assert listener.leftovers() == []
 
 
+@over_both_layers
 def test_file_meta_information_says_who_sent_it(listener: Listening) -> None:
     with calling(listener.port) as association:
         send(association, chest())
@@ -104,6 +116,7 @@ def test_file_meta_information_says_who_sent_it(listener: Listening) -> None:
     assert len(meta.ImplementationClassUID) <= 64
 
 
+@over_both_layers
 def test_a_repeat_is_harmless(listener: Listening) -> None:
     image = chest()
     with calling(listener.port) as association:
@@ -191,6 +204,7 @@ def storescp(folder: Path, port: int) -> Iterator[None]:
         server.wait(10)
 
 
+@over_both_layers
 @pytest.mark.peer("storescp")
 @pytest.mark.peer("storescu")
 @pytest.mark.peer("dcmcjpls")
@@ -292,6 +306,7 @@ def test_other_classes_can_be_left_out(tmp_path: Path) -> None:
 # --- associations ---------------------------------------------------------------------------------------------------
 
 
+@over_both_layers
 @pytest.mark.peer("echoscu")
 def test_echo(listener: Listening) -> None:
     assert dcmtk("echoscu", "-aec", "PLEURA", "127.0.0.1", listener.port).returncode == 0
@@ -302,8 +317,9 @@ def test_echo(listener: Listening) -> None:
     ("calling_title", "called", "reason"),
     [("PACS", "NOBODY", "Called AE Title Not Recognized"), ("STRANGER", "PLEURA", "Calling AE Title Not Recognized")],
 )
-def test_strangers_are_rejected(tmp_path: Path, calling_title: str, called: str, reason: str) -> None:
-    with listening(tmp_path, Listener(port=0, peers=(Peer(ae_title="PACS"),))) as listener:
+@on_both_layers
+def test_strangers_are_rejected(layer: Layer, tmp_path: Path, calling_title: str, called: str, reason: str) -> None:
+    with listening(tmp_path, Listener(port=0, upper_layer=layer, peers=(Peer(ae_title="PACS"),))) as listener:
         known = dcmtk("echoscu", "-aet", "PACS", "-aec", "PLEURA", "127.0.0.1", listener.port)
         result = dcmtk("echoscu", "-aet", calling_title, "-aec", called, "127.0.0.1", listener.port)
 
@@ -320,9 +336,10 @@ def test_a_known_title_from_another_address_is_rejected(tmp_path: Path) -> None:
         assert association.acceptor.primitive.diagnostic == 3
 
 
-def test_one_association_too_many_is_a_temporary_limit(tmp_path: Path) -> None:
+@on_both_layers
+def test_one_association_too_many_is_a_temporary_limit(layer: Layer, tmp_path: Path) -> None:
     with (
-        listening(tmp_path, Listener(port=0, maximum_associations=2)) as listener,
+        listening(tmp_path, Listener(port=0, upper_layer=layer, maximum_associations=2)) as listener,
         calling(listener.port) as first,
         calling(listener.port) as second,
     ):
@@ -333,9 +350,10 @@ def test_one_association_too_many_is_a_temporary_limit(tmp_path: Path) -> None:
         assert send(first, chest()) == send(second, chest()) == 0
 
 
-def test_an_idle_association_is_aborted(tmp_path: Path) -> None:
+@on_both_layers
+def test_an_idle_association_is_aborted(layer: Layer, tmp_path: Path) -> None:
     with (
-        listening(tmp_path, Listener(port=0, idle_seconds=0.3)) as listener,
+        listening(tmp_path, Listener(port=0, upper_layer=layer, idle_seconds=0.3)) as listener,
         calling(listener.port) as association,
     ):
         for _ in range(400):
@@ -374,6 +392,7 @@ def test_the_agreed_pdu_size_is_the_configured_one(tmp_path: Path) -> None:
         assert send(association, chest()) == 0
 
 
+@over_both_layers
 @pytest.mark.peer("dcmsend")
 def test_many_associations_at_once(listener: Listening, tmp_path: Path) -> None:
     for number in range(24):
@@ -394,6 +413,7 @@ def test_many_associations_at_once(listener: Listening, tmp_path: Path) -> None:
 # --- failures -------------------------------------------------------------------------------------------------------
 
 
+@over_both_layers
 @pytest.mark.usefixtures("as_it_lies")
 @pytest.mark.parametrize(
     ("damage", "status"),
@@ -439,9 +459,10 @@ def test_a_bad_object_gets_its_status_and_the_association_goes_on(
     assert len(listener.rows()) == 1
 
 
-def test_an_error_comment_tells_the_sender_why(tmp_path: Path) -> None:
+@on_both_layers
+def test_an_error_comment_tells_the_sender_why(layer: Layer, tmp_path: Path) -> None:
     with (
-        listening(tmp_path, Listener(port=0, maximum_instance_bytes=100_000)) as listener,
+        listening(tmp_path, Listener(port=0, upper_layer=layer, maximum_instance_bytes=100_000)) as listener,
         calling(listener.port) as association,
     ):
         answer = association.send_c_store(chest())
@@ -454,9 +475,12 @@ def test_an_error_comment_tells_the_sender_why(tmp_path: Path) -> None:
         assert send(association, small) == 0
 
 
-def test_less_free_space_than_configured(tmp_path: Path) -> None:
+@on_both_layers
+def test_less_free_space_than_configured(layer: Layer, tmp_path: Path) -> None:
     with (
-        listening(tmp_path, store=InstanceStore(tmp_path, minimum_free_bytes=2**60)) as listener,
+        listening(
+            tmp_path, Listener(port=0, upper_layer=layer), store=InstanceStore(tmp_path, minimum_free_bytes=2**60)
+        ) as listener,
         calling(listener.port) as association,
     ):
         assert [send(association, chest()) for _ in range(2)] == [0xA700, 0xA700]
@@ -502,8 +526,12 @@ class FailingStore(InstanceStore):
         raise StoreError(5, "input/output error")
 
 
-def test_a_disk_that_fails_at_the_last_moment(tmp_path: Path) -> None:
-    with listening(tmp_path, store=FailingStore(tmp_path)) as listener, calling(listener.port) as association:
+@on_both_layers
+def test_a_disk_that_fails_at_the_last_moment(layer: Layer, tmp_path: Path) -> None:
+    with (
+        listening(tmp_path, limits(layer), store=FailingStore(tmp_path)) as listener,
+        calling(listener.port) as association,
+    ):
         assert send(association, chest()) == 0xA700
         assert listener.rows() == listener.files() == listener.leftovers() == []
 
@@ -526,10 +554,14 @@ class FlakyDatabase(Database):
 LOCKED = OperationalError("insert", {}, Exception("database is locked"))
 
 
-def test_a_database_that_cannot_be_written(tmp_path: Path) -> None:
+@on_both_layers
+def test_a_database_that_cannot_be_written(layer: Layer, tmp_path: Path) -> None:
     database = FlakyDatabase(tmp_path, LOCKED)
     image = chest()
-    with listening(tmp_path, database=database) as listener, calling(listener.port) as association:
+    with (
+        listening(tmp_path, limits(layer), database=database) as listener,
+        calling(listener.port) as association,
+    ):
         assert [send(association, image) for _ in range(3)] == [0xA700] * 3
         assert len(listener.files()) == len(listener.leftovers()) == 1
         database.error = None
@@ -552,9 +584,13 @@ def test_what_was_answered_with_a_failure_is_not_recorded_later(tmp_path: Path, 
         assert listener.rows() == listener.files() == listener.leftovers() == []
 
 
-def test_an_error_of_our_own_is_a_processing_failure(tmp_path: Path) -> None:
+@on_both_layers
+def test_an_error_of_our_own_is_a_processing_failure(layer: Layer, tmp_path: Path) -> None:
     database = FlakyDatabase(tmp_path, ZeroDivisionError())
-    with listening(tmp_path, database=database) as listener, calling(listener.port) as association:
+    with (
+        listening(tmp_path, limits(layer), database=database) as listener,
+        calling(listener.port) as association,
+    ):
         assert send(association, chest()) == 0x0110
         assert association.is_established
         assert [path.suffix for path in listener.leftovers()] == [".failed"], "its bytes go at the next start"
@@ -582,7 +618,8 @@ def test_an_abort_in_the_middle_leaves_nothing(listener: Listening, tmp_path: Pa
     assert listener.leftovers() == []
 
 
-def test_stopping_lets_a_message_under_way_be_answered(tmp_path: Path) -> None:
+@on_both_layers
+def test_stopping_lets_a_message_under_way_be_answered(layer: Layer, tmp_path: Path) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
     class Slow(FlakyDatabase):
@@ -594,7 +631,10 @@ def test_stopping_lets_a_message_under_way_be_answered(tmp_path: Path) -> None:
     database = Slow(tmp_path, LOCKED)
     database.error = None
     answers: list[int | None] = []
-    with listening(tmp_path, database=database) as listener, calling(listener.port) as association:
+    with (
+        listening(tmp_path, limits(layer), database=database) as listener,
+        calling(listener.port) as association,
+    ):
         sending = threading.Thread(target=lambda: answers.append(send(association, chest())))
         sending.start()
         assert begun.wait(60)
@@ -666,6 +706,7 @@ def test_a_failing_broker_does_not_end_the_enqueueing() -> None:
     assert task_queue.dispatched == [(2, True)]
 
 
+@over_both_layers
 def test_logs_name_no_patient(listener: Listening, caplog: pytest.LogCaptureFixture) -> None:
     image = chest(PatientName="Secret^Name", PatientID="SECRET-ID")
     with caplog.at_level("INFO"), calling(listener.port) as association:

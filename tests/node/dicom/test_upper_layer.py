@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification
 
-from node.dicom.upper_layer import FragmentReader, InvalidPduError
+from node.dicom.upper_layer.fragments import FragmentReader, InvalidPduError
 from tests.node.dicom.listening import listening
 
 LONGEST = 4096

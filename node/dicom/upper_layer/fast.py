@@ -1,19 +1,19 @@
-"""The upper layer (PS3.8) of a receiving association: pynetdicom's, with a fast path for P-DATA.
+"""pynetdicom's upper layer (PS3.8) for a receiving association, with a fast path for P-DATA.
 
 pynetdicom polls its connection once a millisecond, copies each PDU four times and makes an object for every step. That
 takes longer than receiving, storing and recording a small image. So :class:`ReceivingDul` waits for the peer instead of
 polling, and passes the fragments of P-DATA-TF PDUs on as views of the receive buffer. Everything else (association
 request, release, abort, state machine, timers) is pynetdicom's, unchanged.
+
+It stands on private parts of pynetdicom, which :mod:`node.dicom.upper_layer.choice` lists and looks for.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import queue
 import select
 import socket
-import struct
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +22,11 @@ from typing import Any
 from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.transport import AssociationSocket
+
+from node.dicom.upper_layer.connection import Connection, Handlers, Receiving
+from node.dicom.upper_layer.dimse import StorageDimse
+from node.dicom.upper_layer.fragments import P_DATA, FragmentReader, InvalidPduError, MinimumRate, Take
+from node.dicom.upper_layer.waking import POLL_SECONDS, Checkpoint, NotifyingQueue
 
 log = logging.getLogger(__name__)
 
@@ -37,115 +42,11 @@ _ENDS = {
 }
 _A_ASSOCIATE_RQ = 0x01
 _TITLES_END = 42  # PS3.8 table 9-11
-_P_DATA = 0x04
-_PDU_HEADER = 6
-_ITEM_HEADER = 6
 _DATA_TRANSFER = "Sta6"
 _BUFFER = 256 * 1024
-# How long a thread waits for a notification before it checks what comes without one: timers, the end of another thread.
-_POLL_SECONDS = 0.1
 # An A-ASSOCIATE-RQ with 128 presentation contexts and every transfer syntax is larger than most maximum PDUs.
 _LONGEST_REQUEST = 1024 * 1024
 _MAXIMUM_READ_SECONDS = 60.0
-
-
-class MinimumRate:
-    """Minimum rate of an arriving message: each of ``seconds`` spent waiting for the peer must bring ``minimum`` bytes.
-
-    Only the time spent waiting counts, so a slow listener is not held against the peer.
-    """
-
-    def __init__(self, seconds: float, minimum: int) -> None:
-        self._seconds = seconds
-        self._least = seconds * minimum
-        self._waited = 0.0
-        self._received = 0
-
-    def reset(self) -> None:
-        """Start again; between messages there is no minimum."""
-        self._waited, self._received = 0.0, 0
-
-    def receive(self, count: int) -> None:
-        """Count bytes."""
-        self._received += count
-
-    def wait(self, seconds: float) -> bool:
-        """Count time spent waiting; False if too few bytes came in it."""
-        self._waited += seconds
-        if self._waited < self._seconds:
-            return True
-        enough = self._received >= self._least
-        self.reset()
-        return enough
-
-
-class InvalidPduError(ValueError):
-    """The peer sent an invalid P-DATA-TF PDU (PS3.8 9.3.5), or one longer than negotiated."""
-
-
-Take = Callable[[int, int, memoryview, bool], None]
-"""Handles a piece of a fragment: presentation context, message control header (PS3.8 annex E.2), the bytes, and whether
-the fragment ends with them. The bytes are valid only until it returns."""
-
-
-class FragmentReader:
-    """Splits a stream of P-DATA-TF PDUs into pieces of fragments, wherever the network has split it."""
-
-    def __init__(self, take: Take, longest: int) -> None:
-        self._take = take
-        self._longest = longest
-        self._pdu_left = 0
-        self._item_left = 0
-        self._context_id = 0
-        self._control = 0
-
-    @property
-    def between_pdus(self) -> bool:
-        """Whether no PDU is incomplete."""
-        return not self._pdu_left
-
-    def read(self, data: memoryview) -> int:
-        """Process the complete parts of ``data``; returns their number of bytes. Stops before a PDU of another type.
-
-        Raises:
-            InvalidPduError: lengths that contradict each other or the negotiated maximum.
-        """
-        at = 0
-        while True:
-            if self._item_left:
-                piece = data[at : at + self._item_left]
-                step = len(piece)
-                self._item_left -= step
-                self._pdu_left -= step
-                if piece:
-                    self._take(self._context_id, self._control, piece, not self._item_left)
-            else:
-                step = self._begin_item(data[at:]) if self._pdu_left else self._begin_pdu(data[at:])
-            if not step:
-                return at
-            at += step
-
-    def _begin_pdu(self, data: memoryview) -> int:
-        if len(data) < _PDU_HEADER or data[0] != _P_DATA:
-            return 0
-        (self._pdu_left,) = struct.unpack_from(">L", data, 2)
-        if self._pdu_left > self._longest:
-            raise InvalidPduError(f"a PDU of {self._pdu_left} bytes is longer than negotiated")
-        return _PDU_HEADER
-
-    def _begin_item(self, data: memoryview) -> int:
-        if self._pdu_left < _ITEM_HEADER:
-            raise InvalidPduError("a PDU ends within a header")
-        if len(data) < _ITEM_HEADER:
-            return 0
-        length, self._context_id, self._control = struct.unpack_from(">LBB", data)
-        if not 2 <= length <= self._pdu_left - 4:
-            raise InvalidPduError("a fragment does not fit into its PDU")
-        self._pdu_left -= _ITEM_HEADER
-        self._item_left = length - 2
-        if not self._item_left:
-            self._take(self._context_id, self._control, data[:0], True)
-        return _ITEM_HEADER
 
 
 class BufferedSocket(AssociationSocket):  # type: ignore[misc]
@@ -240,46 +141,6 @@ class BufferedSocket(AssociationSocket):  # type: ignore[misc]
                 received += count
         del data[received:]
         return data
-
-
-class NotifyingQueue(queue.Queue[Any]):
-    """A queue that calls ``notify`` when something is put into it."""
-
-    def __init__(self, notify: Callable[[], None]) -> None:
-        super().__init__()
-        self._notify = notify
-
-    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
-        """Put ``item`` into the queue and notify."""
-        super().put(item, block, timeout)
-        self._notify()
-
-
-class Checkpoint(threading.Event):
-    """Replaces the event that pynetdicom's association thread checks once a millisecond to see whether to pause.
-
-    Here the thread waits for a notification instead, so it costs nothing while images arrive.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._notified = threading.Event()
-        self.set()
-
-    def notify(self) -> None:
-        """Wake the thread: there is work."""
-        self._notified.set()
-
-    def set(self) -> None:
-        """Let the thread continue; see the base class."""
-        super().set()
-        self._notified.set()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait for a notification for a short time, and then until the event is set."""
-        self._notified.wait(_POLL_SECONDS)
-        self._notified.clear()
-        return super().wait(timeout)
 
 
 class ReceivingDul(DULServiceProvider):  # type: ignore[misc]
@@ -439,7 +300,7 @@ class ReceivingDul(DULServiceProvider):  # type: ignore[misc]
             while self.to_provider_queue.empty() and self.event_queue.empty() and not self._kill_thread:
                 connection.consume(self._fragments.read(connection.waiting))
                 waiting = connection.waiting
-                if waiting and self._fragments.between_pdus and waiting[0] != _P_DATA:
+                if waiting and self._fragments.between_pdus and waiting[0] != P_DATA:
                     return True
                 before = len(waiting)
                 if connection.fill():
@@ -460,7 +321,7 @@ class ReceivingDul(DULServiceProvider):  # type: ignore[misc]
     def _wait(self, poll: select.poll) -> bool:
         """Wait for the peer; False if there is other work."""
         start = time.monotonic()
-        ready = poll.poll(_POLL_SECONDS * 1000)
+        ready = poll.poll(POLL_SECONDS * 1000)
         if not (self._receiving() or self.socket.waiting or not self._fragments.between_pdus):
             self._minimum_rate.reset()
         elif not self._minimum_rate.wait(time.monotonic() - start):
@@ -478,3 +339,68 @@ def _poll(*descriptors: int) -> select.poll:
             raise EOFError("another thread has closed the connection")
         poll.register(descriptor, select.POLLIN)
     return poll
+
+
+class FastConnection:
+    """One connection of a peer; see :class:`node.dicom.upper_layer.connection.Connection`."""
+
+    def __init__(self, dul: ReceivingDul, dimse: StorageDimse) -> None:
+        self._dul = dul
+        self._dimse = dimse
+        self.close = dul.close
+        self.suppress_end_message = dul.suppress_end_message
+
+    @property
+    def titles(self) -> tuple[str, str] | None:
+        """Calling and called AE title as sent."""
+        return self._dul.titles
+
+    @property
+    def busy(self) -> bool:
+        """Whether a message is arriving or being answered."""
+        return self._dimse.busy
+
+    @property
+    def abnormal_end(self) -> str:
+        """Why the association did not end by a release."""
+        return self._dul.abnormal_end
+
+
+class FastUpperLayer:
+    """The upper layer of a listener; see :class:`node.dicom.upper_layer.connection.UpperLayer`."""
+
+    def __init__(self, receiving: Receiving) -> None:
+        self._receiving = receiving
+
+    def handlers(self) -> Handlers:
+        """None: a C-STORE does not reach pynetdicom's own events."""
+        return []
+
+    def open(self, association: Association) -> Connection:
+        """Take a connection whose association's threads have not started."""
+        receiving, listener = self._receiving, self._receiving.listener
+        dimse = StorageDimse(
+            association,
+            receiving.begin,
+            listener.maximum_instance_bytes,
+            receiving.answering,
+            receiving.answered,
+        )
+
+        def ended() -> None:
+            dimse.discard()
+            receiving.ended(association)
+
+        dul = ReceivingDul.adopt(
+            association,
+            dimse.take,
+            listener.maximum_pdu,
+            ended,
+            lambda: dimse.receiving,
+            MinimumRate(listener.idle_seconds, listener.minimum_bytes_per_second),
+        )
+        association.dimse = dimse
+        return FastConnection(dul, dimse)
+
+    def tend(self) -> None:
+        """Do nothing: each connection says itself that it has ended."""

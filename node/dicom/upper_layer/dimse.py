@@ -19,8 +19,9 @@ from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
 
-from node.dicom.spool import Answer, Begin, SpooledInstance, StoreCommand
-from node.dicom.upper_layer import NotifyingQueue
+from node.dicom.spool import Answer, Begin, SpooledInstance, StoreCommand, plain
+from node.dicom.upper_layer.connection import Answering
+from node.dicom.upper_layer.waking import NotifyingQueue
 
 # Elements of group 0000 (PS3.7 annex E).
 _AFFECTED_SOP_CLASS_UID = 0x0002
@@ -161,10 +162,6 @@ def command_pdus(context_id: int, command: bytes, longest: int) -> bytes:
     return b"".join(pdus)
 
 
-Answering = Callable[[SpooledInstance, StoreCommand], Answer]
-"""Answers a C-STORE-RQ whose data set has arrived; never raises."""
-
-
 class StorageDimse(DIMSEServiceProvider):  # type: ignore[misc]
     """The DIMSE provider of one association. It runs in the thread of its upper layer."""
 
@@ -202,7 +199,7 @@ class StorageDimse(DIMSEServiceProvider):  # type: ignore[misc]
         return bool(self._encoded) or self._spooled is not None or self._report is not None
 
     def take(self, context_id: int, control: int, piece: memoryview, complete: bool) -> None:
-        """Handle a piece of a fragment; see :data:`node.dicom.upper_layer.Take`."""
+        """Handle a piece of a fragment; see :data:`node.dicom.upper_layer.fragments.Take`."""
         last = complete and bool(control & _IS_LAST)
         if self._broken:
             return
@@ -300,14 +297,9 @@ class StorageDimse(DIMSEServiceProvider):  # type: ignore[misc]
         return StoreCommand(
             sop_class_uid=request.sop_class_uid,
             sop_instance_uid=request.sop_instance_uid,
-            abstract_syntax=_plain(context.abstract_syntax),
-            transfer_syntax_uid=_plain(context.transfer_syntax[0]),
-            calling_ae_title=_plain(opening.calling_ae_title),
-            called_ae_title=_plain(opening.called_ae_title),
+            abstract_syntax=plain(context.abstract_syntax),
+            transfer_syntax_uid=plain(context.transfer_syntax[0]),
+            calling_ae_title=plain(opening.calling_ae_title),
+            called_ae_title=plain(opening.called_ae_title),
             high_priority=request.high_priority,
         )
-
-
-def _plain(value: object) -> str:
-    """Text without padding; control characters are replaced, so that it can go to a database, a file and a log."""
-    return "".join(letter if letter.isprintable() else "?" for letter in str(value or "").strip(" \0"))
