@@ -18,6 +18,7 @@ from db.assessments import unmatched
 from db.errors import RecordNotFoundError
 from db.model_states import model_history
 from db.queries import study_details
+from db.queries.problems import Selection, problems
 from db.queries.worklist import Show
 from db.records import WorklistRow
 from node.monitoring.drift import drift_report
@@ -33,6 +34,9 @@ from node.web.api_models import (
     ModelsAnswer,
     PageQuery,
     PriorityBody,
+    ProblemsAnswer,
+    RetryAnswer,
+    RetryBody,
     Studies,
     StudyAnswer,
     StudyName,
@@ -189,6 +193,17 @@ def read_system(context: Context) -> SystemAnswer:
         notifications=notification_counts(services),
         assessments_unmatched=unmatched(services.engine),
     )
+
+
+def read_problems(context: Context) -> ProblemsAnswer:
+    """What fails, by cause and destination."""
+    return ProblemsAnswer(problems=context.services.database.read(problems))
+
+
+def retry_problems(context: Context, body: RetryBody) -> RetryAnswer:
+    """Try again what fails."""
+    done = context.actions.retry_all(Selection(body.entity or "", body.destination, body.cause))
+    return RetryAnswer(jobs=done.jobs, deliveries=done.deliveries, left=done.left)
 
 
 def read_drift(context: Context, query: Annotated[DriftQuery, Query()]) -> DriftAnswer:

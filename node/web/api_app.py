@@ -22,7 +22,7 @@ from starlette.responses import Response
 
 from db.errors import DatabaseError, RecordNotFoundError
 from db.user_tables import Role
-from node.web.api_models import MOST_DETAIL, CriticalFinding, Problem
+from node.web.api_models import MOST_DETAIL, CriticalFinding, Error
 from node.web.authentication import SESSION_COOKIE
 from node.web.dependencies import Services
 from node.web.middleware import SAFE_METHODS, SMALL_BODY, admit, limited, problem, refuse_forged
@@ -64,8 +64,8 @@ _STATUSES = {
     422: "A parameter or the body is invalid",
     503: "The database cannot be reached",
 }
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "description": text} for status, text in _STATUSES.items()
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Error, "description": text} for status, text in _STATUSES.items()
 }
 # For the document alone: GuardedRoute checks both, in the way of the pages.
 _SCHEMES = (
@@ -103,7 +103,7 @@ class GuardedRoute(APIRoute):
             description=f"Least role: {operation.role.value}.",
             tags=[operation.tag.value],
             dependencies=[Security(scheme) for scheme in _SCHEMES],
-            responses=_PROBLEMS,
+            responses=_ERRORS,
             response_description="Done" if operation.method == "POST" else "Found",
             # A body without a Content-Type is read as JSON. It is no way around CSRF: unsafe requests need the token.
             strict_content_type=False,

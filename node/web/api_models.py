@@ -14,6 +14,7 @@ from db.assessments import Unmatched
 from db.audit import AuditEntry
 from db.feedback import Agreement, FeedbackRecord, IdentifiedFinding
 from db.model_states import ModelState, Switch
+from db.queries.problems import Problem
 from db.queries.statistics import Failure, RunningWorker
 from db.queries.worklist import Order, Show
 from db.records import Priority, StudyDetail, WorklistRow
@@ -103,6 +104,17 @@ class FeedbackBody(Strict):
     """Comment on the finding."""
 
 
+class RetryBody(Strict):
+    """What to try again: everything that fails, or a part of it."""
+
+    entity: Literal["job", "delivery"] | None = None
+    """Only jobs, or only deliveries."""
+    destination: str = Field(default="", max_length=64)
+    """Only deliveries to this destination."""
+    cause: str = Field(default="", max_length=2000)
+    """Only what fails for this cause, as `GET /problems` names it."""
+
+
 class SwitchBody(Strict):
     """How a model's findings are used from now on."""
 
@@ -112,7 +124,7 @@ class SwitchBody(Strict):
     """Reason for the change, in one sentence."""
 
 
-class Problem(Answer):
+class Error(Answer):
     """Every error of the API has this shape."""
 
     detail: str
@@ -167,6 +179,23 @@ class SystemAnswer(Answer):
     """Number of critical-result notifications by channel and state."""
     assessments_unmatched: tuple[Unmatched, ...]
     """Verdicts that arrived as DICOM objects and fit no finding."""
+
+
+class ProblemsAnswer(Answer):
+    """What fails, grouped by cause and destination: what is given up first."""
+
+    problems: tuple[Problem, ...]
+
+
+class RetryAnswer(Answer):
+    """What is tried again."""
+
+    jobs: int
+    """Number of jobs that run again."""
+    deliveries: int
+    """Number of deliveries that are sent again."""
+    left: int
+    """Number of those that could not be: their study is on hold, or a worker has just taken them."""
 
 
 class ModelAnswer(Answer):

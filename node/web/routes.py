@@ -90,6 +90,8 @@ def api_operations() -> tuple[Operation, ...]:
         Operation("POST", API_STUDY + "/deliveries/{delivery}/resend", api.resend_delivery, radiologist, Tag.STUDIES),
         Operation("POST", API_STUDY + "/findings/{finding}/feedback", api.give_feedback, radiologist, Tag.STUDIES),
         Operation("GET", "/system", api.read_system, radiologist, Tag.NODE),
+        Operation("GET", "/problems", api.read_problems, radiologist, Tag.NODE),
+        Operation("POST", "/problems/retry", api.retry_problems, admin, Tag.NODE),
         Operation("GET", "/drift", api.read_drift, radiologist, Tag.MODELS),
         Operation("GET", "/models", api.read_models, radiologist, Tag.MODELS),
         Operation("POST", "/models/{name}/state", api.switch_model, admin, Tag.MODELS),

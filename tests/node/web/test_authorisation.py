@@ -62,6 +62,8 @@ TABLE = {
     f"POST {API}/studies/{{study}}/deliveries/{{delivery}}/resend": RADIOLOGIST,
     f"POST {API}/studies/{{study}}/findings/{{finding}}/feedback": RADIOLOGIST,
     f"GET {API}/system": RADIOLOGIST,
+    f"GET {API}/problems": RADIOLOGIST,
+    f"POST {API}/problems/retry": ADMIN,
     f"GET {API}/drift": RADIOLOGIST,
     f"GET {API}/models": RADIOLOGIST,
     f"POST {API}/models/{{name}}/state": ADMIN,

@@ -89,7 +89,7 @@ def test_every_operation_is_described(site: Site) -> None:
     for operation in described.values():
         assert operation["summary"]
         assert set(operation["tags"]) <= known
-        problem = {"schema": {"$ref": "#/components/schemas/Problem"}}
+        problem = {"schema": {"$ref": "#/components/schemas/Error"}}
         for status in ("400", "401", "403", "404", "409", "413", "422", "503"):
             assert operation["responses"][status]["content"]["application/json"] == problem
         assert operation["security"] == [{"token": []}, {"session": []}]
@@ -115,7 +115,7 @@ def test_the_documentation_page_shows_every_operation_and_schema(site: Site) -> 
     for methods in (*document["paths"].values(), *document["webhooks"].values()):
         for operation in methods.values():
             assert f'id="{operation["operationId"]}"' in text
-    for name in set(document["components"]["schemas"]) - {"Problem"}:
+    for name in set(document["components"]["schemas"]) - {"Error"}:
         assert f'id="{name}"' in text
     assert set(re.findall(r'href="#(\w+)"', text)) <= set(re.findall(r'id="(\w+)"', text))
 
@@ -173,6 +173,22 @@ def test_a_study_is_found_by_its_uid_and_by_its_accession_number(site: Site) -> 
     assert held.json()["study"]["id"] == 2
     assert client.get(f"{API}/studies/1.2.3.4").status_code == 404
     assert client.get(f"{API}/studies/abc").status_code == 422
+
+
+def test_what_fails_is_listed_and_tried_again(site: Site) -> None:
+    client = site.logged_in("admin")
+    listed = client.get(f"{API}/problems").json()["problems"]
+    assert {(one["entity"], one["destination"], one["failed"]) for one in listed} == {
+        ("job", "", 1),
+        ("delivery", "pacs", 2),
+        ("delivery", "archive", 2),
+    }
+    chosen = next(one for one in listed if one["destination"] == "pacs")
+    body = {name: chosen[name] for name in ("entity", "destination", "cause")}
+    assert client.post(f"{API}/problems/retry", json=body).json() == {"jobs": 0, "deliveries": 2, "left": 0}
+    assert client.post(f"{API}/problems/retry", json={}).json() == {"jobs": 1, "deliveries": 2, "left": 0}
+    assert client.get(f"{API}/problems").json() == {"problems": []}
+    assert client.post(f"{API}/problems/retry", json={"entity": "study"}).status_code == 422
 
 
 def test_a_body_is_not_read_before_its_sender_is_known(site: Site) -> None:
