@@ -54,7 +54,7 @@ from workers.results.encoder import Analysis, Equipment
 from workers.results.header import text_of
 from workers.results.identity import Identity
 from workers.results.patient import with_patient
-from workers.source_image import SourceImage
+from workers.results.source_image import SourceImage
 
 log = logging.getLogger(__name__)
 

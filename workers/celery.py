@@ -28,6 +28,9 @@ from celery.exceptions import CPendingDeprecationWarning
 from celery.signals import celeryd_after_setup, celeryd_init, setup_logging, worker_process_init, worker_shutdown
 from celery.utils.log import current_process_index
 
+import models.own_packages  # noqa: F401 - Celery searches the working folder first: names a foreign config.py there
+
+# isort: split
 from config import logging as node_logging
 from config.settings import Settings, SettingsError, load
 from workers.delivery_worker import longest_stay

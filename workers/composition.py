@@ -30,7 +30,6 @@ from workers.delivery import DeliveryTools, deliver
 from workers.delivery_worker import AttendTools, attend, longest_stay
 from workers.destinations.destination_kinds import KINDS
 from workers.enqueue import TaskQueue
-from workers.job_outcome import encode_in_order
 from workers.model_state_resolver import ModelStateResolver
 from workers.notifications.sending import notifying
 from workers.open_database import database_of
@@ -38,10 +37,10 @@ from workers.pipeline_digest import activated_pipeline, active_pipeline, digest_
 from workers.repeat import repeat_until
 from workers.repeated_instances import difference
 from workers.results.encoder import Equipment
-from workers.results.encoders import ENCODERS
+from workers.results.encoders import ENCODERS, encode_in_order
+from workers.results.source_image import SourceImage, read_source
 from workers.retention import Retention
 from workers.scheduler import Scheduler, enqueue_deliveries, enqueue_jobs
-from workers.source_image import SourceImage, read_source
 from workers.stale_objects import RejectionNotes
 from workers.study_summary import Summariser
 from workers.verification import LONGEST_WAIT_SECONDS, verification_tools, verify_storage

@@ -19,7 +19,6 @@ from db.records import FindingRecord, NotEligible, ResultRecord, SimilarRecord
 from models.contract import Finding, Mode, Prediction, Spacing
 from workers.laterality import NO_PLACE, side_of, zones_of
 from workers.results.encoder import Analysis
-from workers.results.encoders import EncoderEntry
 from workers.results.identity import Identity
 
 ALWAYS_MADE = frozenset({"seg", "sr"})
@@ -27,16 +26,6 @@ ALWAYS_MADE = frozenset({"seg", "sr"})
 
 Encode = Callable[[Analysis, Collection[str]], Mapping[str, Dataset]]
 """Makes the wanted kinds of objects, in storing order."""
-
-
-def encode_in_order(encoders: Iterable[EncoderEntry], analysis: Analysis, kinds: Collection[str]) -> dict[str, Dataset]:
-    """Encode the wanted kinds in the order of ``encoders``; each sees what the ones before it made."""
-    made: dict[str, Dataset] = {}
-    for entry in encoders:
-        encoded = entry.encode(replace(analysis, siblings=dict(made))) if entry.kind in kinds else None
-        if encoded is not None:
-            made[entry.kind] = encoded
-    return made
 
 
 @dataclass(frozen=True, slots=True)

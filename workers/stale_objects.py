@@ -26,7 +26,7 @@ from workers.durable_files import write_durably
 from workers.job_outcome import as_file
 from workers.results.encoder import Equipment
 from workers.results.patient import with_patient
-from workers.source_image import read_header
+from workers.results.source_image import read_header
 
 log = logging.getLogger(__name__)
 

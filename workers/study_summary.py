@@ -16,15 +16,15 @@ from models.contract import Code, NotAnalysed
 from models.pipeline import Pipeline
 from models.radiograph.decode import UnreadablePixels
 from workers.completion import account_of, analysed_instance, jobs_of, latest_summary, needs_summary, patient_of
-from workers.job_outcome import EncodedResult, as_file, encode_in_order, kinds_wanted
+from workers.job_outcome import EncodedResult, as_file, kinds_wanted
 from workers.not_analysed import header_shows_chest, not_analysed, not_analysed_images
 from workers.pipeline_digest import name_of_analysis
 from workers.results.encoder import Equipment
-from workers.results.encoders import ENCODERS
+from workers.results.encoders import ENCODERS, encode_in_order
 from workers.results.identity import Identity
 from workers.results.patient import with_patient
+from workers.results.source_image import read_header
 from workers.results.study_account import KIND, study_identity
-from workers.source_image import read_header
 
 log = logging.getLogger(__name__)
 

@@ -6,11 +6,20 @@ Commands import their modules when they run, so that ``pleura --help`` is fast a
 from __future__ import annotations
 
 import importlib
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import click
+
+try:
+    import models.own_packages  # noqa: F401
+except ModuleNotFoundError:  # not even that module is found
+    found = getattr(sys.modules.get("models"), "__file__", None)
+    sys.exit(f"pleura: {found} is found in the place of Pleura's own package 'models'; rename it")
+except ImportError as error:
+    sys.exit(f"pleura: {error}")
 
 from config.settings import SettingsError
 from db.errors import DatabaseError

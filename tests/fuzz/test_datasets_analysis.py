@@ -37,9 +37,8 @@ from tests.workers.results.sources import MODEL, PNEUMOTHORAX, study_summary
 from tests.workers.test_analysis import EQUIPMENT, FakeJobs, FakeTaskQueue
 from workers.analysis import AnalysisTools, analyse_job
 from workers.composition import source_reader
-from workers.job_outcome import encode_in_order
-from workers.results.encoders import ENCODERS
-from workers.source_image import IDENTITY, read_header
+from workers.results.encoders import ENCODERS, encode_in_order
+from workers.results.source_image import IDENTITY, read_header
 
 COUNT = int(os.environ.get("PLEURA_FUZZ_COUNT", "200"))
 SEED = int(os.environ.get("PLEURA_FUZZ_SEED", "0"))

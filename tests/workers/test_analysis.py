@@ -42,10 +42,9 @@ from tests.workers.builders import NOON, FakeClock, facts, job
 from workers.analysis import AnalysisTools, analyse_job
 from workers.backoff import backoff
 from workers.errors import RetryableError
-from workers.job_outcome import encode_in_order
 from workers.results.encoder import Analysis, Equipment
-from workers.results.encoders import EncoderEntry
-from workers.source_image import SourceImage
+from workers.results.encoders import EncoderEntry, encode_in_order
+from workers.results.source_image import SourceImage
 
 EQUIPMENT = Equipment("Pleura", "Pleura", ("0",), "PLEURA", "1")
 PNEUMOTHORAX = Code("36118008", "SCT", "Pneumothorax")

@@ -6,7 +6,8 @@ so that different content never has an old UID.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from importlib import import_module
 
 from pydicom.dataset import Dataset
@@ -42,3 +43,13 @@ ENCODERS: tuple[EncoderEntry, ...] = (
     EncoderEntry("sc", 3, _of("secondary_capture")),
     EncoderEntry("gsps", 3, _of("presentation_state")),
 )
+
+
+def encode_in_order(encoders: Iterable[EncoderEntry], analysis: Analysis, kinds: Collection[str]) -> dict[str, Dataset]:
+    """Encode the wanted kinds in the order of ``encoders``; each sees what the ones before it made."""
+    made: dict[str, Dataset] = {}
+    for entry in encoders:
+        encoded = entry.encode(replace(analysis, siblings=dict(made))) if entry.kind in kinds else None
+        if encoded is not None:
+            made[entry.kind] = encoded
+    return made

@@ -34,9 +34,9 @@ from models.radiograph.reading import read_model_input
 from tests.commands import record_instance, record_triage, study_facts
 from tests.rules import NO_RULES
 from workers.image_measures import measures_of
-from workers.job_outcome import encode_in_order, encode_results
+from workers.job_outcome import encode_results
 from workers.results.encoder import Analysis, Equipment
-from workers.results.encoders import ENCODERS
+from workers.results.encoders import ENCODERS, encode_in_order
 from workers.results.identity import Identity
 from workers.triage import decide
 

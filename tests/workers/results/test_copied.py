@@ -14,11 +14,11 @@ from pydicom.tag import BaseTag
 from tests.models.samples import radiograph as pixels_of
 from tests.models.samples import ramp
 from tests.workers.results.sources import analysis, encode_all, source, study_summary
-from tests.workers.test_source_image import raw
+from tests.workers.results.test_source_image import raw
 from workers.results.finding_text import statements
 from workers.results.secondary_capture import draw
 from workers.results.shutter import shuttered
-from workers.source_image import sound_header
+from workers.results.source_image import sound_header
 
 LATIN_1 = "Müller^Jürgen".encode("latin-1")
 METHOD = 0x00120064

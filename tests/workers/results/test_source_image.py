@@ -19,7 +19,7 @@ from models.radiograph.decode import UnreadablePixels
 from tests.workers.harness import radiograph
 from workers.results.codes import PLAIN_CHEST_RADIOGRAPH
 from workers.results.report_document import procedure_code
-from workers.source_image import HEADER, read_header, read_source, sound_header
+from workers.results.source_image import HEADER, read_header, read_source, sound_header
 
 ROOM = Path(workers.__file__).parent
 PROCEDURE, METHOD, BODY_PART, SPACING = 0x00081032, 0x00120064, 0x00180015, 0x00280030
@@ -165,7 +165,7 @@ def test_whatever_is_read_of_a_header_is_in_its_list() -> None:
     ]
     for module in modules:
         missing = _read_of_a_header(ast.parse(module.read_text())) - {*HEADER, "SpecificCharacterSet"}
-        assert not missing, f"{module.name} reads {missing} of a source, and workers.source_image does not"
+        assert not missing, f"{module.name} reads {missing} of a source, and workers.results.source_image does not"
 
 
 def _read_of_a_header(tree: ast.Module) -> set[str]:
