@@ -1,19 +1,21 @@
-"""Small plots as SVG text, so that a report is one file and needs no plotting library."""
+"""The plots of exploration and evaluation."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from models.svg import svg
+from models.plotting import COLOURS, GREY, blank, plot
 
-SIDE = 220
-MARGIN = 44
-COLOURS = ("#0b5cad", "#c2410c", "#15803d", "#7c3aed")
+SIDE = 2.9
+"""Inches of a square plot."""
+LONGEST_NAME = 32
 Point = tuple[float, float]
 
 
@@ -35,104 +37,80 @@ class Axis:
     low: float = 0.0
     high: float = 1.0
 
-    def share(self, value: float) -> float:
-        """Where a value lies on the axis, 0 to 1, cut to it."""
-        return min(1.0, max(0.0, (value - self.low) / (self.high - self.low)))
 
-
-def curves(title: str, x: Axis, y: Axis, lines: Sequence[Line]) -> str:
+@plot
+def curves(title: str, x: Axis, y: Axis, lines: Sequence[Line]) -> tuple[Figure, str]:
     """Lines over two axes, with a legend for those that have a name."""
-    named = [line for line in lines if line.name]
-    colours = dict(zip([id(line) for line in lines if not line.dashed], COLOURS * len(lines), strict=False))
-    parts = [_frame(title, x, y)]
+    figure, axes = _square(title, x, y)
     for line in lines:
-        colour = colours.get(id(line), "#9a9a9a")
-        where = [_place(x.share(a), y.share(b)) for a, b in line.points]
-        dash = ' stroke-dasharray="4"' if line.dashed else ""
-        path = " ".join(f"{a:.1f},{b:.1f}" for a, b in where)
-        parts.append(f'<polyline points="{path}" stroke="{colour}" stroke-width="1.8" fill="none"{dash}/>')
-        if line.dots or len(where) == 1:
-            parts += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3" fill="{colour}"/>' for a, b in where]
-    for number, line in enumerate(named):
-        colour, down = colours.get(id(line), "#9a9a9a"), MARGIN / 2 + SIDE - 8 - 15 * (len(named) - 1 - number)
-        parts.append(f'<rect x="{MARGIN + SIDE - 92}" y="{down - 5}" width="10" height="3" fill="{colour}"/>')
-        parts.append(f'<text x="{MARGIN + SIDE - 78}" y="{down}">{escape(line.name)}</text>')
-    return svg(title, SIDE + MARGIN + 14, SIDE + MARGIN + 28, parts)
-
-
-def bars(title: str, rows: Sequence[tuple[str, float]], *, notes: Sequence[str] = ()) -> str:
-    """Horizontal bars with their names on the left and a note (or the number) behind each."""
-    most = max([value for _, value in rows], default=0.0) or 1.0
-    name_width = 8 * min(32, max([len(name) for name, _ in rows], default=1)) + 10
-    parts = []
-    for number, (name, value) in enumerate(rows):
-        down, length = 22 * number + 26, 240 * value / most
-        note = notes[number] if notes else f"{value:g}"
-        parts.append(f'<text x="{name_width - 6}" y="{down + 12}" text-anchor="end">{escape(_short(name))}</text>')
-        parts.append(
-            f'<rect x="{name_width}" y="{down}" width="{max(length, 1):.1f}" height="16" fill="{COLOURS[0]}"/>'
+        points = np.asarray(line.points, np.float64).reshape(-1, 2)
+        colour, dashes = (GREY, "--") if line.dashed else (None, "-")
+        dot = "o" if line.dots or len(points) == 1 else ""
+        axes.plot(
+            *points.T, color=colour, linestyle=dashes, marker=dot, markersize=4, label=line.name or "_", clip_on=not dot
         )
-        parts.append(f'<text x="{name_width + length + 6:.1f}" y="{down + 12}">{escape(note)}</text>')
-    parts.insert(0, f'<text x="0" y="14" class="name">{escape(title)}</text>')
-    return svg(title, name_width + 360, 22 * len(rows) + 32, parts)
+    if any(line.name for line in lines):
+        axes.legend()
+    return figure, f"{title}: {y.name} by {x.name}"
 
 
-def histogram(title: str, x_name: str, edges: Sequence[float], series: Sequence[tuple[str, Sequence[float]]]) -> str:
+@plot
+def bars(title: str, rows: Sequence[tuple[str, float]], *, notes: Sequence[str] = ()) -> tuple[Figure, str]:
+    """Horizontal bars with their names on the left and a note (or the number) behind each."""
+    told = list(notes) or [f"{value:g}" for _, value in rows]
+    figure = blank(5.5, 0.6 + 0.22 * len(rows))
+    axes = figure.subplots()
+    axes.set_title(title, loc="left")
+    drawn = axes.barh(range(len(rows)), [value for _, value in rows], height=0.75)
+    axes.bar_label(drawn, told, padding=3)
+    axes.set_yticks(range(len(rows)), [_short(name) for name, _ in rows])
+    axes.invert_yaxis()
+    axes.margins(x=0.25)
+    axes.xaxis.set_visible(False)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(left=False)
+    return figure, f"{title}: {', '.join(f'{name} {note}' for (name, _), note in zip(rows, told, strict=True))}"
+
+
+@plot
+def histogram(
+    title: str, x_name: str, edges: Sequence[float], series: Sequence[tuple[str, Sequence[float]]]
+) -> tuple[Figure, str]:
     """Columns between rising ``edges``; each of ``series`` (name, heights) has its own colour, side by side."""
-    most = max([value for _, heights in series for value in heights], default=0.0) or 1.0
-    x, y = Axis(x_name, edges[0], edges[-1]), Axis("", 0.0, most)
-    parts = [_frame(title, x, y, whole=all(float(v).is_integer() for _, h in series for v in h))]
-    for place, (_, heights) in enumerate(series):
-        for left, right, value in zip(edges[:-1], edges[1:], heights, strict=True):
-            width = (x.share(right) - x.share(left)) / len(series)
-            a, b = _place(x.share(left) + width * place, y.share(value))
-            size = f'width="{max(width * SIDE - 1, 1):.1f}" height="{y.share(value) * SIDE:.1f}"'
-            parts.append(f'<rect x="{a:.1f}" y="{b:.1f}" {size} fill="{COLOURS[place]}" fill-opacity="0.85"/>')
-    for place, (name, _) in enumerate(series if len(series) > 1 else ()):
-        down = MARGIN / 2 + 12 + 15 * place
-        parts.append(f'<rect x="{MARGIN + SIDE - 98}" y="{down - 8}" width="10" height="9" fill="{COLOURS[place]}"/>')
-        parts.append(f'<text x="{MARGIN + SIDE - 84}" y="{down}">{escape(name)}</text>')
-    return svg(title, SIDE + MARGIN + 14, SIDE + MARGIN + 28, parts)
+    figure, axes = _square(title, Axis(x_name, edges[0], edges[-1]))
+    widths = np.diff(edges) / len(series)
+    for place, (name, heights) in enumerate(series):
+        left = np.asarray(edges[:-1]) + place * widths
+        axes.bar(left, heights, 0.92 * widths, align="edge", color=COLOURS[place], label=name)
+    if all(float(value).is_integer() for _, heights in series for value in heights):
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    if len(series) > 1:
+        axes.legend()
+    return figure, f"{title}: {' and '.join(name for name, _ in series)} by {x_name}"
 
 
-def heat(title: str, grid: NDArray[np.floating]) -> str:
-    """A map of shares ``[h, w]``, darker where there is more; the largest value is told in words."""
-    most = float(grid.max()) if grid.size else 0.0
-    rows, columns = grid.shape
-    parts = [f'<text x="0" y="14" class="name">{escape(title)} (darkest: {most:.3g})</text>']
-    for (row, column), value in np.ndenumerate(grid):
-        if value > 0:
-            place = f'x="{column * SIDE / columns:.1f}" y="{20 + row * SIDE / rows:.1f}"'
-            size = f'width="{SIDE / columns + 0.3:.1f}" height="{SIDE / rows + 0.3:.1f}"'
-            parts.append(f'<rect {place} {size} fill="{COLOURS[0]}" fill-opacity="{float(value) / most:.2f}"/>')
-    parts.append(f'<rect x="0" y="20" width="{SIDE}" height="{SIDE}" fill="none" stroke="#767676"/>')
-    return svg(title, SIDE + 14, SIDE + 26, parts)
+@plot
+def heat(title: str, grid: NDArray[np.floating]) -> tuple[Figure, str]:
+    """A map of shares ``[h, w]``, darker where there is more."""
+    figure = blank(SIDE, SIDE)
+    axes = figure.subplots()
+    axes.set_title(title, loc="left")
+    shown = axes.imshow(grid, cmap="Blues", vmin=0, vmax=float(grid.max()) or 1.0, interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(True)
+    figure.colorbar(shown, shrink=0.8)
+    return figure, f"{title}: from 0 (light) to {float(grid.max()):.3g} (dark)"
 
 
-def _frame(title: str, x: Axis, y: Axis, *, whole: bool = False) -> str:
-    """Title, box, ticks and names of the axes."""
-    parts = [
-        f'<text x="{MARGIN}" y="14" class="name">{escape(title)}</text>',
-        f'<rect x="{MARGIN}" y="{MARGIN / 2}" width="{SIDE}" height="{SIDE}" fill="none" stroke="#767676"/>',
-    ]
-    for share in (0.0, 0.5, 1.0):
-        right, below = _place(share, share)
-        across, up = (axis.low + share * (axis.high - axis.low) for axis in (x, y))
-        parts.append(f'<text x="{right:.0f}" y="{SIDE + MARGIN / 2 + 14:.0f}" text-anchor="middle">{across:.4g}</text>')
-        if not whole or float(up).is_integer():
-            parts.append(f'<text x="{MARGIN - 4}" y="{below + 4:.0f}" text-anchor="end">{up:.4g}</text>')
-    middle = MARGIN + SIDE / 2
-    parts.append(f'<text x="{middle:.0f}" y="{SIDE + MARGIN + 8:.0f}" text-anchor="middle">{escape(x.name)}</text>')
-    at = MARGIN / 2 + SIDE / 2
-    parts.append(
-        f'<text x="10" y="{at:.0f}" text-anchor="middle" transform="rotate(-90 10 {at:.0f})">{escape(y.name)}</text>'
-    )
-    return "".join(parts)
-
-
-def _place(x: float, y: float) -> Point:
-    return MARGIN + x * SIDE, MARGIN / 2 + (1 - y) * SIDE
+def _square(title: str, x: Axis, y: Axis | None = None) -> tuple[Figure, Axes]:
+    figure = blank(SIDE, SIDE)
+    axes = figure.subplots()
+    axes.set_title(title, loc="left")
+    axes.set(xlabel=x.name, xlim=(x.low, x.high))
+    if y is not None:
+        axes.set(ylabel=y.name, ylim=(y.low, y.high))
+    return figure, axes
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 32 else name[:31] + "…"
+    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import date
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -52,6 +53,14 @@ def fail(message: str, code: int = 1) -> NoReturn:
     """End the command with ``message`` on standard error."""
     click.echo(f"pleura: {message}", err=True)
     sys.exit(code)
+
+
+def need(module: str, extra: str, what: str) -> None:
+    """End the command unless the packages of an extra are there; ``module`` is one of them."""
+    try:
+        import_module(module)
+    except ImportError:
+        fail(f"{what} needs pip install 'pleura[{extra}]'")
 
 
 @contextmanager

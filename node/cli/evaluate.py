@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 from rich.table import Table
 
-from node.cli.common import console, fail, settings_of
+from node.cli.common import console, fail, need, settings_of
 from node.cli.progress import progress_bars
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ def evaluate(
     image as CSV. Images that cannot be used are counted and listed.
     Research use only: not a medical device.
     """
+    need("matplotlib", "reports", "evaluating")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # otherwise TensorFlow's log overwrites the progress bars
     from models.training.datasets.sample import DatasetError
     from models.training.evaluation.evaluate import EvaluationError

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from node.cli.common import console, fail
+from node.cli.common import console, fail, need
 from node.cli.progress import progress_bars
 
 _folder = click.Path(path_type=Path, file_okay=False)
@@ -33,6 +33,7 @@ def explore(data: Path, layout: str, out: Path, patient: str, decode: bool) -> N
     Writes a self-contained HTML report, and the figures as JSON. Invalid rows are counted and listed.
     Research use only: not a medical device.
     """
+    need("matplotlib", "reports", "exploring")
     from models.training.datasets.exploration_report import explore_folder
     from models.training.datasets.sample import DatasetError
 

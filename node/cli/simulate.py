@@ -12,10 +12,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from config.settings import Settings
-from node.cli.common import console, fail, settings_of
+from node.cli.common import console, fail, need, settings_of
 from workers.simulation.experiment import compare
 from workers.simulation.scenario import DEFAULT, Scenario, ScenarioError, read_scenario
-from workers.simulation.simulation_report import NOTICE, html_report, interval_text, metrics_json, summary_text
+from workers.simulation.simulation_report import NOTICE, interval_text, metrics_json, summary_text
 from workers.simulation.turnaround_figures import Comparison
 
 
@@ -66,6 +66,8 @@ def simulate(
 
     PLEURA_TRIAGE__ROUTINE_MINUTES=240 pleura simulate
     """
+    if out is not None:
+        need("matplotlib", "reports", "a report with plots")
     settings = settings_of(context)
     try:
         scenario = read_scenario(path)
@@ -131,6 +133,8 @@ def figures_table(comparison: Comparison, scenario: Scenario) -> Table:
 
 
 def _write(out: Path, comparison: Comparison, scenario: Scenario, settings: Settings) -> None:
+    from workers.simulation.simulation_page import html_report
+
     command = join(["pleura", *sys.argv[1:]])
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -142,8 +142,9 @@ def test_the_lock_holds_what_the_project_needs(target: str) -> None:
     assert all(matches), [line for line, match in zip(lines, matches, strict=True) if not match]
     locked = {canonicalize_name(match["name"]): match["version"] for match in matches if match}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    more = project["optional-dependencies"]["gpu"] if target == "gpu" else []
-    for line in (*project["dependencies"], *more):
+    extras = project["optional-dependencies"]
+    more = extras["gpu"] if target == "gpu" else []
+    for line in (*project["dependencies"], *extras["reports"], *more):
         need = Requirement(line)
         if need.marker and not need.marker.evaluate(MACHINE):
             continue

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape
 from pathlib import Path
 
 import numpy as np
+from markupsafe import Markup
 
 from models.training import pages
 from models.training.datasets import pixels, read_dataset
@@ -23,7 +23,21 @@ from models.training.datasets.exploration import (
 from models.training.datasets.layout import Progress
 from models.training.datasets.pixels import UnreadableImage
 from models.training.datasets.sample import Dataset, Sample
-from models.training.pages import Mark, facts, note, number, picture, pictures, plots, problem_list, share, table
+from models.training.pages import (
+    Mark,
+    facts,
+    heading,
+    joined,
+    missing,
+    note,
+    number,
+    picture,
+    pictures,
+    plots,
+    problem_list,
+    share,
+    table,
+)
 from models.training.plots import bars, heat, histogram
 
 SHOWN = 256
@@ -76,7 +90,7 @@ def exploration_page(name: str, told: Exploration, data: Dataset) -> str:
     return pages.page(f"Exploration of {name}", lead, sections)
 
 
-def _findings(told: Exploration) -> str:
+def _findings(told: Exploration) -> Markup:
     present = sorted(told.labels, key=lambda item: -item.present)
     chart = bars(
         "images with each finding",
@@ -99,7 +113,7 @@ def _findings(told: Exploration) -> str:
     return plots(parts)
 
 
-def _users(told: Exploration) -> str:
+def _users(told: Exploration) -> Markup:
     charts = []
     if told.ages:
         counts, _ = np.histogram(np.clip(told.ages, 0, 99), AGE_EDGES)
@@ -111,7 +125,7 @@ def _users(told: Exploration) -> str:
     return plots(charts) + _confounders(told)
 
 
-def _confounders(told: Exploration) -> str:
+def _confounders(told: Exploration) -> Markup:
     views, sexes = list(told.views)[:4], list(told.sexes)[:3]
     head = ("finding", *(f"{name} {kind}" for kind, names in (("view", views), ("sex", sexes)) for name in names))
     rows = [
@@ -135,15 +149,15 @@ def _ages(item: LabelCounts) -> tuple[str, str]:
     return number(item.median_age_present, 0), number(item.median_age_absent, 0)
 
 
-def _places(told: Exploration) -> str:
+def _places(told: Exploration) -> Markup:
     parts = []
     for what, each in (("boxes", told.boxes), ("mask rows", told.masks)):
         for item in each:
-            parts.append(f"<h3>{escape(item.label)}: {what}</h3>{_place(item, what)}")
-    return "".join(parts)
+            parts += [heading(f"{item.label}: {what}"), _place(item, what)]
+    return joined(parts)
 
 
-def _place(item: Places, what: str) -> str:
+def _place(item: Places, what: str) -> Markup:
     counts = [(f"{count} {what}", images) for count, images in item.marks_an_image.items()]
     charts = [bars(f"{what} an image", counts, notes=[share(images, item.images) for _, images in counts])]
     if item.areas:
@@ -154,7 +168,7 @@ def _place(item: Places, what: str) -> str:
     return plots(charts)
 
 
-def _images(told: Exploration) -> str:
+def _images(told: Exploration) -> Markup:
     sizes = list(told.files.sizes.items())
     charts = [
         bars("width x height", [*sizes[:12], *([("others", sum(n for _, n in sizes[12:]))] if sizes[12:] else [])]),
@@ -180,13 +194,13 @@ def chosen_samples(samples: Sequence[Sample]) -> list[Sample]:
     return list(chosen.values())[:_MOST]
 
 
-def _samples(samples: Sequence[Sample]) -> str:
+def _samples(samples: Sequence[Sample]) -> Markup:
     parts = []
     for item in chosen_samples(samples):
         try:
             parts.append(picture(pixels.load(item, SHOWN), truth_marks(item, SHOWN), _caption(item)))
         except (UnreadableImage, ValueError) as error:
-            parts.append(f"<figure><figcaption>{escape(item.name)}: {escape(str(error))}</figcaption></figure>")
+            parts.append(missing(item.name, str(error)))
     return note("What readers marked is drawn in green.") + pictures(parts)
 
 

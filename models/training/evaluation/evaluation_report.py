@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from markupsafe import Markup
 
 from models.training.evaluation.breakdown import Group
 from models.training.evaluation.classification import Classified, Confusion, Operating, Scores, Truths, precision_recall
@@ -15,7 +16,19 @@ from models.training.evaluation.predict_as_node import Network
 from models.training.evaluation.result import Evaluation
 from models.training.evaluation.segmentation import Segmented, dice
 from models.training.metrics import calibration_curve, roc_points
-from models.training.pages import facts, interval, note, number, page, pictures, plots, problem_list, share, table
+from models.training.pages import (
+    facts,
+    interval,
+    joined,
+    note,
+    number,
+    page,
+    pictures,
+    plots,
+    problem_list,
+    share,
+    table,
+)
 from models.training.plots import Axis, Line, curves, histogram
 from models.training.truths import LabelNames
 
@@ -30,7 +43,7 @@ def evaluation_page(found: Evaluation, network: Network, label_names: LabelNames
         sections.append(("Places", _places_summary(found)))
     if found.boxes:
         sections.append(("Boxes", _boxes_summary(found)))
-    sections += [("Several classes", "".join(map(_matrix, found.confusions)))] if found.confusions else []
+    sections += [("Several classes", joined(map(_matrix, found.confusions)))] if found.confusions else []
     shown = overlays(found, network, label_names)
     for column, label in enumerate(spec.labels):
         parts = []
@@ -46,14 +59,14 @@ def evaluation_page(found: Evaluation, network: Network, label_names: LabelNames
             words = "Green: what readers marked. Orange: what the model marks. Chosen for being extreme, not typical."
             parts.append(note(words) + pictures(shown[label.name]))
         if parts:
-            sections.append((label.name, "".join(parts)))
+            sections.append((label.name, joined(parts)))
     if found.unjudged:
         sections.append(("Not analysed", table(("finding", "why"), list(found.unjudged.items()))))
     sections.append(("Left out", problem_list(found.problems)))
     return page(f"{spec.title} {spec.version} on {found.split}", _lead(found), sections)
 
 
-def _lead(found: Evaluation) -> str:
+def _lead(found: Evaluation) -> Markup:
     spec, samples = found.spec, found.measured.samples
     told = facts(
         (
@@ -67,11 +80,11 @@ def _lead(found: Evaluation) -> str:
         f"{spec.kind.value.capitalize()} {spec.name} {spec.version}, weights {spec.digest[:16]}…; data set of the "
         f"layout {found.layout}. Intervals hold 95 %: bootstrap over patients for areas and means, Wilson for shares."
     )
-    warning = note(found.warning) if found.warning else ""
+    warning = note(found.warning) if found.warning else Markup("")
     return told + warning + note(words)
 
 
-def _summary(found: Evaluation) -> str:
+def _summary(found: Evaluation) -> Markup:
     means = ("AUC", "AP", "cut-off", "sensitivity", "specificity", "mean of both", "accuracy", "ECE", "Brier")
     rows = []
     for label, item in found.classified.items():
@@ -99,7 +112,7 @@ def _summary(found: Evaluation) -> str:
     return table(("finding", "positives / images", *means), rows) + note(words)
 
 
-def _places_summary(found: Evaluation) -> str:
+def _places_summary(found: Evaluation) -> Markup:
     overlap = ("Dice, positives", "IoU, positives", "Dice, all", "marking nothing")
     head = ("finding", "positives / images", *overlap, "strongest place is true", "negatives marked")
     rows = []
@@ -124,7 +137,7 @@ def _places_summary(found: Evaluation) -> str:
     return table(head, rows) + note(words)
 
 
-def _classified(item: Classified, measured: Measured, column: int) -> str:
+def _classified(item: Classified, measured: Measured, column: int) -> Markup:
     scores, truths, _ = measured.judged(column)
     false, true, _ = roc_points(scores, truths)
     point = (1 - item.chosen.specificity.value, item.chosen.sensitivity.value)
@@ -154,7 +167,7 @@ def _classified(item: Classified, measured: Measured, column: int) -> str:
     return plots([roc, recall, calibration, _spread(scores, truths)]) + _points(item)
 
 
-def _spread(scores: Scores, truths: Truths) -> str:
+def _spread(scores: Scores, truths: Truths) -> Markup:
     """How the probabilities of those with and without a finding lie, as shares of each."""
     edges = np.linspace(0, 1, _BINS + 1)
     heights = [
@@ -164,7 +177,7 @@ def _spread(scores: Scores, truths: Truths) -> str:
     return histogram("probabilities", "probability said", edges.tolist(), series)
 
 
-def _points(item: Classified) -> str:
+def _points(item: Classified) -> Markup:
     head = (
         "cut-off",
         "at",
@@ -196,7 +209,7 @@ def _point(name: str, point: Operating) -> tuple[str, ...]:
     )
 
 
-def _place(item: Segmented, measured: Measured) -> str:
+def _place(item: Segmented, measured: Measured) -> Markup:
     _, marked = measured.marked[item.label]
     positive = marked.true > 0
     charts = []
@@ -226,7 +239,7 @@ def _place(item: Segmented, measured: Measured) -> str:
     return plots(charts) + table(head, rows)
 
 
-def _boxes_summary(found: Evaluation) -> str:
+def _boxes_summary(found: Evaluation) -> Markup:
     head = ("finding", "boxes", "positives / images", "AP 0.40, all images", "AP 0.50, all images")
     more = ("AP 0.50, positives", "AP 0.75, positives", "mean AP 0.50 to 0.95, all", "competition, all", "boxes hit")
     rows = [
@@ -255,7 +268,7 @@ def _boxes_summary(found: Evaluation) -> str:
     return table((*head, *more, *last), rows) + note(words)
 
 
-def _boxes(item: Detected, measured: Measured, column: int) -> str:
+def _boxes(item: Detected, measured: Measured, column: int) -> Markup:
     """The free-response curve, and precision against recall at three overlaps."""
     points = list(item.froc.items())
     most = points[-1][0]
@@ -284,7 +297,7 @@ def box_precision(matched: Sequence[Matched]) -> list[tuple[float, float]]:
     return list(zip((found / boxes).tolist(), (found / np.arange(1, len(hits) + 1)).tolist(), strict=True))
 
 
-def _groups(groups: Sequence[Group]) -> str:
+def _groups(groups: Sequence[Group]) -> Markup:
     places = ("Dice, positives",) if any(item.dice for item in groups) else ()
     head = ("group", "positives / images", "AUC", "sensitivity", "specificity", *places)
     rows = [
@@ -301,7 +314,7 @@ def _groups(groups: Sequence[Group]) -> str:
     return table(head, rows, "By group")
 
 
-def _matrix(item: Confusion) -> str:
+def _matrix(item: Confusion) -> Markup:
     head = ("truth", *(f"called {name}" for name in item.classes), "images")
     rows = [
         (name, *(share(count, sum(row)) for count in row), str(sum(row)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from markupsafe import Markup
 
 from models.contract import Finding
 from models.radiograph.geometry import Letterbox
@@ -24,11 +25,11 @@ _MANY_LABELS = 6
 Pick = tuple[int, str]
 
 
-def overlays(found: Evaluation, network: Network, label_names: LabelNames) -> dict[str, list[str]]:
+def overlays(found: Evaluation, network: Network, label_names: LabelNames) -> dict[str, list[Markup]]:
     """For each label of the model the pictures of its extreme images."""
     measured = found.measured
     each = _EACH if len(found.spec.labels) <= _MANY_LABELS else _FEWER
-    pictures: dict[str, list[str]] = {}
+    pictures: dict[str, list[Markup]] = {}
     for column, label in enumerate(found.spec.labels):
         picked = picks(measured, column, label.threshold, each)
         shown = run(network, [measured.samples[number] for number, _ in picked])
@@ -66,7 +67,7 @@ def picks(measured: Measured, column: int, threshold: float, each: int) -> list[
     return list(found.items())
 
 
-def drawn(item: Shown, column: int, caption: str, label_names: LabelNames) -> str:
+def drawn(item: Shown, column: int, caption: str, label_names: LabelNames) -> Markup:
     """One picture with both sides' marks."""
     rows, columns = item.image.shape
     box = Letterbox(rows, columns, SIDE, SIDE, item.image.pixel_aspect)

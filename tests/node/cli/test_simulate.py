@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -39,6 +40,16 @@ def test_table_report_and_numbers(config: Path, room: Path, tmp_path: Path) -> N
     assert "not a medical device" in result.output
     assert json.loads((out / "metrics.json").read_text())["seed"] == 7
     assert (out / "report.html").read_text().startswith("<!DOCTYPE html>")
+
+
+def test_without_matplotlib_the_table_is_printed_and_a_report_names_the_extra(
+    config: Path, room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # as if it were not installed
+    assert "due time" in _simulate(config, "--scenario", str(room)).output
+    result = _simulate(config, "--scenario", str(room), "--out", str(tmp_path / "out"))
+    assert (result.exit_code, "pip install 'pleura[reports]'" in result.output) == (1, True)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_rules_of_the_site_are_taken(config: Path, room: Path, tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_a_segmenter_against_masks(tmp_path: Path) -> None:
     assert [row["pointing_hit"] for row in told] == ["1", "1", "0", ""]
     page = (tmp_path / "out" / "report.html").read_text()
     assert "worst: Dice 0.00" in page
-    assert 'aria-label="Dice of positives"' in page
+    assert 'alt="Dice of positives: images by Dice"' in page
 
 
 def test_below_its_cut_off_a_finding_is_not_delivered_though_the_map_marks_it(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_a_detector_keeps_its_boxes_in_the_images_own_pixels(tmp_path: Path) -> 
     assert (boxes.sensitivity.value, boxes.pointing.value, boxes.positive_images.at[0.5].value) == (1.0, 1.0, 1.0)
     assert (boxes.false_per_hundred.value, boxes.marked_normals.value) == (100.0, 1.0)
     page = (tmp_path / "out" / "report.html").read_text()
-    assert 'aria-label="boxes hit by false marks"' in page
+    assert 'alt="boxes hit by false marks: boxes hit by false marks an image"' in page
     assert 'stroke-dasharray="6 4"' in page  # the model's boxes on a picture
     told_boxes = json.loads((tmp_path / "out" / "metrics.json").read_text())["boxes"]["lung_opacity"]
     assert told_boxes["positive_images"]["at"]["0.5"]["value"] == 1.0
