@@ -3,8 +3,9 @@
     python -m benchmarks.worklist [--studies 1000000] [--rounds 2000] [--database sqlite|postgresql|both]
 
 Prints the query plan and p50 and p99 of ``ReadingList.page(limit=50)``: all of it, from the call to the finished rows
-with their findings and counts of deliveries. Also of recording an instance into the filled database (one durable
-transaction). PostgreSQL is the installed one, started for this run on a socket of its own, with fsync on.
+with their findings and counts of deliveries. Also of a search in all studies, and of recording an instance into the
+filled database (one durable transaction). PostgreSQL is the installed one, started for this run on a socket of its own,
+with fsync on.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ from sqlalchemy import Engine, insert, text
 from config.settings import Settings
 from db.database import Database
 from db.engine import connect, migrate, writing
-from db.queries.worklist import Order, ReadingList, Show, page_statement
+from db.queries.worklist import Filters, Order, ReadingList, Show, page_statement
 from db.records import Analysis, DeliveryState, JobState, Priority, ReceivedInstance, StudyState
-from db.tables import Delivery, Destination, Finding, Instance, Job, Result, Series, Study
+from db.search_words import study_texts, words_of
+from db.tables import Delivery, Destination, Finding, Instance, Job, Result, Series, Study, StudyWord
 from tests.commands import record_instance
 from tests.postgres import PostgresServer, start
 from workers.open_database import database_of
@@ -208,8 +210,13 @@ def _deliveries(n: int) -> list[dict[str, object]]:
     ]
 
 
+def _words(n: int) -> list[dict[str, object]]:
+    return [{"word": word, "study_id": n} for word in words_of(study_texts(_study(n)[0]))]
+
+
 ROWS = (
     (Study, _study),
+    (StudyWord, _words),
     (Series, _series),
     (Instance, _instance),
     (Job, _job),
@@ -251,6 +258,11 @@ def page(database: Database, settled: bool, _number: int) -> object:
     return ReadingList(database.engine).page(only_open=not settled)
 
 
+def search(database: Database, search: str, studies: int, number: int) -> object:
+    wanted = Filters(search.format(1 + number * 7919 % studies))
+    return ReadingList(database.engine).page(show=Show.ALL, filters=wanted)
+
+
 def run(kind: str, studies: int, rounds: int) -> None:
     with prepared(kind) as engine:
         begin = time.perf_counter()
@@ -260,6 +272,8 @@ def run(kind: str, studies: int, rounds: int) -> None:
         for name, settled in (("top 50 of the unreported", True), ("top 50 of the open", False)):
             print(f"  {name}:\n{plan(engine, settled)}")
             print(f"    {measure(partial(page, database, settled), rounds)}", flush=True)
+        for name, words in (("a rare word", "name{}"), ("a common word", "chest"), ("both", "chest name{}")):
+            print(f"  search for {name}: {measure(partial(search, database, words, studies), min(rounds, 500))}")
 
         def record(number: int) -> object:
             uids = (f"9.1.{number}", "1.2", "1.2.840.10008.1.2.1", f"{number:064x}", "path", 1, f"9.2.{number}", "9.3")

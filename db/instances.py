@@ -27,6 +27,7 @@ from db.patients import (
 from db.prepared_statements import Prepared
 from db.queries.retention import has_files_again
 from db.records import Analysis, Ingest, InstanceState, JobState, NotEligible, Priority, ReceivedInstance, StudyState
+from db.search_words import keep_words, study_texts
 from db.study_status import REPORT_OBJECT, return_to_list
 from db.transitions import event, lock_study, touch_study
 
@@ -135,7 +136,7 @@ _SERIES = Prepared(
     )
 )
 _INSERT_SERIES = _inserting(
-    tables.Series, "study_id", "series_instance_uid", "modality", "body_part", "series_description"
+    tables.Series, "study_id", "series_instance_uid", "modality", "body_part", "series_description", "station_name"
 )
 _INSERT_INSTANCE = _inserting(
     tables.Instance,
@@ -295,6 +296,7 @@ def _study(
     made = _INSERT_STUDY.first(connection, values)
     if made is not None:
         keep_numbers(connection, made.id, values["accession_number"])
+        keep_words(connection, made.id, study_texts(values))
     # Without a row another association has made the study since; it is seen by now.
     return (made, True) if made is not None else (_LOCK_STUDY.rows(connection, by_uid)[0], False)
 
@@ -374,11 +376,14 @@ def _series_id(connection: Connection, study_id: int, received: ReceivedInstance
     values = {"study_id": study_id, "series_instance_uid": received.series_instance_uid}
     found = _SERIES.first(connection, values)
     if found is None:
+        station_name = _clean(received.station_name)
         values |= {
             "modality": _clean(received.modality),
             "body_part": _clean(received.body_part),
             "series_description": _clean(received.series_description),
+            "station_name": station_name,
         }
+        keep_words(connection, study_id, (station_name,))
         found = _INSERT_SERIES.first(connection, values)
     return int(found.id)
 
@@ -476,6 +481,7 @@ def _update_study(
         return
     if "accession_number" in values:
         keep_numbers(connection, study.id, values["accession_number"])
+    keep_words(connection, study.id, [values[name] for name in ("accession_number", "patient_id") if name in values])
     values["images"] = tables.Study.images + 1
     if not_eligible:
         values["not_eligible"] = tables.Study.not_eligible + 1

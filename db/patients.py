@@ -7,7 +7,6 @@ identity does not leave any more without a person, and what has left is marked.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +19,7 @@ from db.errors import DatabaseError
 from db.order_tables import MergeRow
 from db.prepared_statements import Prepared
 from db.records import DeliveryState, PatientIdentity
+from db.search_words import fold, rewrite_words
 from db.transitions import event, lock_study, move, write_events
 
 _MERGE: Any = MergeRow.__table__
@@ -282,9 +282,7 @@ def _name_parts(value: str) -> frozenset[str]:
     """The words of a name without case and accents; none where a character of it could not be read."""
     if "\ufffd" in value:
         return frozenset()
-    letters = unicodedata.normalize("NFKD", plain_text(value))
-    plain = "".join(letter for letter in letters if not unicodedata.combining(letter))
-    return frozenset(re.split(r"[\W_]+", plain)) - {""}
+    return frozenset(re.split(r"[\W_]+", fold(plain_text(value)))) - {""}
 
 
 _WORDS = {
@@ -307,6 +305,7 @@ def _correct(connection: Connection, study: Row[Any], values: dict[str, str], ac
     if wrong:
         values = {**values, "correction": reason}
     connection.execute(update(tables.Study).where(tables.Study.id == study.id).values(**values))
+    rewrite_words(connection, study.id)
     write_events(connection, [event(study.id, CORRECTION[0], study.id, "", CORRECTION[1], what, actor, now)])
     if wrong:
         _put_on_hold(connection, study.id, reason, actor, now)

@@ -158,6 +158,7 @@ class ReceivedInstance:
     body_part: str = ""
     view: str = ""
     series_description: str = ""
+    station_name: str = ""
     calling_ae_title: str = ""
     stat: bool = False
 

@@ -151,6 +151,7 @@ class Study(Base):
         Index("ix_studies_due_at_id", "due_at", "id"),
         Index("ix_studies_state_due_at_id", "state", "due_at", "id"),
         Index("ix_studies_state_last_activity_at", "state", "last_activity_at"),
+        Index("ix_studies_study_date", "study_date"),
         Index(
             "ix_studies_unreported_due_at_id", "due_at", "id", sqlite_where=_UNREPORTED, postgresql_where=_UNREPORTED
         ),
@@ -202,8 +203,23 @@ class StudyAccession(Base):
     accession_number: Mapped[str] = mapped_column(primary_key=True, index=True)
 
 
+class StudyWord(Base):
+    """A word by which people find a study, without case and accents; :mod:`db.search_words`.
+
+    PostgreSQL compares words as bytes, as SQLite does, so that the beginning of a word is a range of the index.
+    """
+
+    __tablename__ = "study_words"
+    __table_args__ = (Index("ix_study_words_study_id_word", "study_id", "word"),)
+
+    word: Mapped[str] = mapped_column(
+        String(64).with_variant(String(64, collation="C"), "postgresql"), primary_key=True
+    )
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), primary_key=True)
+
+
 class Series(Base):
-    """A series (PS3.3 C.7.3.1)."""
+    """A series (PS3.3 C.7.3.1), with the station that made it (C.7.5.1)."""
 
     __tablename__ = "series"
 
@@ -215,6 +231,7 @@ class Series(Base):
     modality: Mapped[str]
     body_part: Mapped[str]
     series_description: Mapped[str]
+    station_name: Mapped[str] = mapped_column(server_default="")
 
 
 class Instance(Base):

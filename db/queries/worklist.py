@@ -6,8 +6,10 @@ jobs and deliveries, modalities) is looked up for the rows of the page only.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from typing import Any, Literal
@@ -19,19 +21,28 @@ from sqlalchemy import (
     Integer,
     Select,
     String,
+    and_,
     bindparam,
     case,
     cast,
+    false,
     func,
     literal,
     or_,
     select,
+    true,
     union_all,
 )
 
 from db.holds import hold_reason_of, is_on_hold
 from db.records import Analysis, FindingRecord, Priority, StudyState, WorklistRow
-from db.tables import Delivery, Finding, Instance, Job, Series, Study
+from db.search_words import asked_words, begins_with
+from db.tables import Delivery, Finding, Instance, Job, Series, Study, StudyWord
+
+_UID = re.compile(r"\d+(\.\d+){3,}")
+_FEW = 500  # studies that are looked up one by one
+_LOOKED_AT = 5000
+_MOST_CHOICES = 50
 
 
 class Show(StrEnum):
@@ -45,6 +56,7 @@ class Show(StrEnum):
     FAILED = "failed"
     ON_HOLD = "on-hold"
     REPORTED = "reported"
+    ALL = "all"
 
 
 class Order(StrEnum):
@@ -55,6 +67,36 @@ class Order(StrEnum):
     PATIENT = "patient"
     STUDY = "study"
     PRIORITY = "priority"
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What is looked for; an empty field means anything.
+
+    ``search``: each word must be the beginning of a word of the patient's name, ID or birth date, of the accession
+    number, of the study's date or description, or of a station name, without case and accents and in any order; or the
+    UID of the study, a series or an instance. Dates are ``YYYYMMDD`` and inclusive. ``finding`` is a label that an
+    active model has found, ``destination`` one that something of the study goes to, ``state`` that of the study.
+    """
+
+    search: str = ""
+    date_from: str = ""
+    date_to: str = ""
+    modality: str = ""
+    station: str = ""
+    calling_ae_title: str = ""
+    destination: str = ""
+    finding: str = ""
+    state: StudyState | None = None
+
+    @property
+    def active(self) -> dict[str, str]:
+        """The fields that look for something, beside ``search``, as text."""
+        named = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "search"}
+        return {name: str(value) for name, value in named.items() if value}
+
+
+ANYTHING = Filters()
 
 
 class ReadingList:
@@ -68,22 +110,18 @@ class ReadingList:
         self,
         *,
         show: Show = Show.UNREPORTED,
-        search: str = "",
+        filters: Filters = ANYTHING,
         order: Order = Order.DUE,
         descending: bool = False,
         limit: int = 50,
         offset: int = 0,
         only_open: bool = False,
     ) -> tuple[WorklistRow, ...]:
-        """Rows ``offset`` to ``offset + limit`` of what is asked for; ``only_open`` leaves out complete studies.
-
-        ``search``: each word must be found in the patient's name or the study description, be the beginning of the
-        patient ID or of an accession number, or be the Study Instance UID. Case does not matter.
-        """
+        """Rows ``offset`` to ``offset + limit`` of what is asked for; ``only_open`` leaves out complete studies."""
         query = page_statement(show, order, descending, only_open)
-        if search:
-            query = query.where(*_matching(search))
         with self._engine.connect() as connection:
+            if filters != ANYTHING:
+                query = query.where(*_matching(connection, filters))
             return _complete(connection, connection.execute(query, {"limit": limit, "offset": offset}).all())
 
     def rows(self, study_ids: Sequence[int]) -> tuple[WorklistRow, ...]:
@@ -91,11 +129,23 @@ class ReadingList:
         with self._engine.connect() as connection:
             return rows_of(connection, study_ids)
 
-    def count(self, show: Show, search: str = "", *, at_most: int = 10_000) -> int:
+    def count(self, show: Show, filters: Filters = ANYTHING, *, at_most: int = 10_000) -> int:
         """How many rows there are, counted no further than ``at_most``."""
-        inner = select(Study.id).where(_shown(show), *_matching(search)).limit(at_most).subquery()
         with self._engine.connect() as connection:
+            conditions = (_shown(show), *_matching(connection, filters))
+            inner = select(Study.id).where(*conditions).limit(at_most).subquery()
             return int(connection.execute(select(func.count()).select_from(inner)).scalar_one())
+
+    def choices(self) -> dict[str, tuple[str, ...]]:
+        """What can be filtered by, as far as it has come: modalities, stations, calling AE titles, findings."""
+        columns = {
+            "modality": Series.modality,
+            "station": Series.station_name,
+            "calling_ae_title": Instance.calling_ae_title,
+            "finding": Finding.label,
+        }
+        with self._engine.connect() as connection:
+            return {name: _latest_values(connection, column) for name, column in columns.items()}
 
     def counts(self) -> dict[Show, int]:
         """How many unreported studies each part holds."""
@@ -105,7 +155,7 @@ class ReadingList:
             .where(Study.reported_at.is_(None))
             .group_by(Study.priority, Study.analysis, on_hold_now)
         )
-        totals = dict.fromkeys(Show, 0)
+        totals: dict[Show, int] = {show: 0 for show in Show if show is not Show.ALL}
         with self._engine.connect() as connection:
             rows = connection.execute(grouped).all()
         for priority, analysis, on_hold, number in rows:
@@ -141,6 +191,8 @@ _ORDERS: dict[Order, Any] = {
 
 
 def _shown(show: Show) -> ColumnElement[bool]:
+    if show is Show.ALL:
+        return true()
     if show is Show.REPORTED:
         return Study.reported_at.is_not(None)
     unreported = Study.reported_at.is_(None)
@@ -154,19 +206,78 @@ def _shown(show: Show) -> ColumnElement[bool]:
     return unreported if show is Show.UNREPORTED else unreported & narrower[show]
 
 
-def _matching(search: str) -> list[ColumnElement[bool]]:
-    """One condition a word; of a search with more than six, the first six count."""
-    return [
-        or_(
-            func.lower(Study.patient_name).contains(word, autoescape=True),
-            func.lower(Study.study_description).contains(word, autoescape=True),
-            func.lower(Study.patient_id).startswith(word, autoescape=True),
-            func.lower(Study.accession_number).startswith(word, autoescape=True),
-            func.lower(Study.accession_number).contains(f"\\{word}", autoescape=True),
-            Study.study_instance_uid == word,
-        )
-        for word in search.lower().split()[:6]
-    ]
+def _latest_values(connection: Connection, column: Any) -> tuple[str, ...]:
+    """Values of a text column in the latest rows of its table."""
+    latest = select(column.label("value")).order_by(column.class_.id.desc()).limit(_LOOKED_AT).subquery()
+    values = connection.scalars(select(latest.c.value).where(latest.c.value != "").distinct())
+    return tuple(sorted(values)[:_MOST_CHOICES])
+
+
+def _matching(connection: Connection, filters: Filters) -> list[ColumnElement[bool]]:
+    """The conditions of what is looked for."""
+    found = _searched(connection, filters.search) if filters.search.strip() else []
+    if filters.date_from:
+        found.append(Study.study_date >= filters.date_from)
+    if filters.date_to:
+        found.append(and_(Study.study_date <= filters.date_to, Study.study_date != ""))
+    if filters.state is not None:
+        found.append(Study.state == filters.state)
+    series, instance = select(Series.id).where(Series.study_id == Study.id), select(Instance.id)
+    if filters.modality:
+        found.append(series.where(Series.modality == filters.modality.upper()).exists())
+    if filters.station:
+        found.append(series.where(func.lower(Series.station_name) == filters.station.lower()).exists())
+    if filters.calling_ae_title:
+        of_study = instance.where(Instance.study_id == Study.id)
+        found.append(of_study.where(Instance.calling_ae_title == filters.calling_ae_title).exists())
+    if filters.destination:
+        delivery = select(Delivery.id).where(Delivery.study_id == Study.id)
+        found.append(delivery.where(Delivery.destination == filters.destination).exists())
+    if filters.finding:
+        counts = (Finding.present.is_(True), Finding.shadow.is_(False), Finding.superseded.is_(False))
+        finding = select(Finding.id).where(Finding.study_id == Study.id, Finding.label == filters.finding)
+        found.append(finding.where(*counts).exists())
+    return found
+
+
+def _searched(connection: Connection, search: str) -> list[ColumnElement[bool]]:
+    """One condition a word.
+
+    The rarest word decides how the studies are found: where few have it, they are looked up, whatever the order of the
+    page; where every word is common, the page is walked in its order and each row is asked for its words.
+    """
+    asked = asked_words(search)
+    if not asked:
+        return [false()]
+    uids = [one[0] for one in asked if _UID.fullmatch(one[0])]
+    words = [one for one in asked if one[0] not in uids]
+    found: list[ColumnElement[bool]] = [_has_uid(uid) for uid in uids]
+    rare = None if uids or not words else min((_few_with(connection, one) for one in words), key=_how_many)
+    if rare is not None:
+        found.append(Study.id.in_(rare))
+    of_study = select(StudyWord.study_id).where(StudyWord.study_id == Study.id)
+    return found + [of_study.where(begins_with(one)).exists() for one in words]
+
+
+def _few_with(connection: Connection, spellings: Sequence[str]) -> list[int] | None:
+    """The studies with this word; None where they are many."""
+    query = select(StudyWord.study_id).where(begins_with(spellings)).distinct().limit(_FEW + 1)
+    ids = list(connection.scalars(query))
+    return ids if len(ids) <= _FEW else None
+
+
+def _how_many(ids: Sequence[int] | None) -> int:
+    return _FEW + 1 if ids is None else len(ids)
+
+
+def _has_uid(uid: str) -> ColumnElement[bool]:
+    """The study, one of its series or instances has this UID, or something else that is written like one."""
+    return or_(
+        Study.study_instance_uid == uid,
+        Study.id.in_(select(Series.study_id).where(Series.series_instance_uid == uid)),
+        Study.id.in_(select(Instance.study_id).where(Instance.sop_instance_uid == uid)),
+        Study.id.in_(select(StudyWord.study_id).where(StudyWord.word == uid)),
+    )
 
 
 def rows_of(connection: Connection, study_ids: Sequence[int]) -> tuple[WorklistRow, ...]:

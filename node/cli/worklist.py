@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import getpass
+import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import click
 from rich.markup import escape
@@ -16,14 +18,16 @@ from db.database import Database
 from db.engine import connect, schema_problem
 from db.errors import AmbiguousStudyError
 from db.queries import study_details
-from db.queries.worklist import Order, ReadingList, Show
+from db.queries.worklist import Filters, Order, ReadingList, Show
 from db.records import (
     Analysis,
     FindingRecord,
     Priority,
     StudyDetail,
+    StudyState,
     WorklistRow,
 )
+from db.search_words import as_date
 from node.cli.common import console, fail, print_json, settings_of
 from workers.laterality import place_text
 from workers.open_database import database_of
@@ -53,12 +57,31 @@ def actor() -> str:
     return f"cli:{getpass.getuser()}"
 
 
+def _date(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """A date as DICOM writes it."""
+    del context
+    date = as_date(value)
+    if value and not re.fullmatch(r"\d{8}", date):
+        raise click.BadParameter("must be a date such as 2026-01-31", param=parameter)
+    return date
+
+
 @click.command()
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10000), help="Rows to print.")
 @click.option(
     "--search",
     default="",
-    help="Words in name or description, the beginning of patient ID or accession number, or a Study Instance UID.",
+    help="Words, or beginnings of words, of patient, accession number, date, description or station; or a UID.",
+)
+@click.option("--from", "date_from", default="", callback=_date, metavar="DATE", help="Study Date from this day on.")
+@click.option("--to", "date_to", default="", callback=_date, metavar="DATE", help="Study Date until this day.")
+@click.option("--modality", default="", help="Modality of one of its series.")
+@click.option("--station", default="", help="Station Name of one of its series.")
+@click.option("--calling", "calling_ae_title", default="", metavar="AE", help="AE title that has sent it.")
+@click.option("--destination", default="", metavar="NAME", help="Destination to which something of it goes.")
+@click.option("--finding", default="", metavar="LABEL", help="Finding that an active model has found.")
+@click.option(
+    "--state", default=None, type=click.Choice([state.value for state in StudyState]), help="State of the study."
 )
 @click.option("--open", "only_open", is_flag=True, help="Leave out studies that are complete.")
 @click.option(
@@ -79,11 +102,13 @@ def actor() -> str:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @click.pass_context
 def worklist(
-    context: click.Context, limit: int, search: str, only_open: bool, part: str, order: str, as_json: bool
+    context: click.Context, /, limit: int, only_open: bool, part: str, order: str, as_json: bool, **filters: Any
 ) -> None:
-    """Print the studies by due time; reported ones only with --show reported."""
+    """Print the studies by due time; reported ones only with --show reported or --show all."""
+    state = filters.pop("state")
+    wanted = Filters(**filters, state=None if state is None else StudyState(state))
     rows = ReadingList(open_engine(settings_of(context))).page(
-        show=Show(part), search=search, order=Order(order), limit=limit, only_open=only_open
+        show=Show(part), filters=wanted, order=Order(order), limit=limit, only_open=only_open
     )
     if as_json:
         print_json(rows)

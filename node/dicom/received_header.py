@@ -44,6 +44,7 @@ KEYWORDS = (
     "ConversionType",
     "PresentationIntentType",
     "Manufacturer",
+    "StationName",
     "StudyDescription",
     "ProcedureCodeSequence",
     "SeriesDescription",
@@ -234,6 +235,7 @@ def describe(
         body_part=text(header, "BodyPartExamined"),
         view=text(header, "ViewPosition"),
         series_description=text(header, "SeriesDescription"),
+        station_name=text(header, "StationName"),
         calling_ae_title=calling_ae_title,
         stat=stat,
     )

@@ -87,7 +87,7 @@ def read_worklist(context: Context, query: Annotated[WorklistQuery, Query()]) ->
     """Part of the worklist."""
     rows = context.services.reading.page(
         show=query.show,
-        search=query.search.replace("\x00", ""),
+        filters=query.filters,
         order=query.order,
         descending=query.descending,
         limit=query.limit,

@@ -6,7 +6,7 @@ they say no time zone and may be invalid.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
@@ -16,13 +16,15 @@ from db.feedback import Agreement, FeedbackRecord, IdentifiedFinding
 from db.model_states import ModelState, Switch
 from db.queries.problems import Problem
 from db.queries.statistics import Failure, RunningWorker
-from db.queries.worklist import Order, Show
-from db.records import Priority, StudyDetail, WorklistRow
+from db.queries.worklist import Filters, Order, Show
+from db.records import Priority, StudyDetail, StudyState, WorklistRow
 from db.user_tables import Verdict
 from node.monitoring.drift import DriftReport
 
 MOST_DETAIL = 400
 """An error's sentence is cut after this many characters: it may repeat what was sent."""
+
+_DATE = r"^(\d{8})?$"
 
 
 class Strict(BaseModel):
@@ -47,11 +49,35 @@ class WorklistQuery(Strict):
     descending: bool = False
     """Reverse the order."""
     search: str = Field(default="", max_length=100)
-    """Text in name or description, or the beginning of patient ID or accession number."""
+    """Words, or beginnings of words, of patient, accession number, date, description or station, without case and
+    accents and in any order; or a UID."""
+    date_from: str = Field(default="", pattern=_DATE)
+    """Study Date from this day on, YYYYMMDD."""
+    date_to: str = Field(default="", pattern=_DATE)
+    """Study Date until this day, YYYYMMDD."""
+    modality: str = Field(default="", max_length=16)
+    """Modality of one of its series."""
+    station: str = Field(default="", max_length=64)
+    """Station Name of one of its series; case does not matter."""
+    calling_ae_title: str = Field(default="", max_length=16)
+    """AE title that has sent an instance of it."""
+    destination: str = Field(default="", max_length=64)
+    """Destination to which something of it goes."""
+    finding: str = Field(default="", max_length=64)
+    """Label of a finding that an active model has found."""
+    state: StudyState | None = None
+    """State of the study."""
     limit: int = Field(default=50, ge=1, le=200)
     """Number of rows to return."""
     offset: int = Field(default=0, ge=0, le=1_000_000)
     """Number of rows to skip."""
+
+    @property
+    def filters(self) -> Filters:
+        """What is looked for; no database takes NUL."""
+        names = [name for name in Filters.__dataclass_fields__ if name != "state"]
+        texts: dict[str, Any] = {name: getattr(self, name).replace("\x00", "") for name in names}
+        return Filters(**texts, state=self.state)
 
 
 class StudyQuery(Strict):

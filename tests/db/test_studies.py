@@ -12,7 +12,7 @@ from db.database import Database
 from db.engine import writing
 from db.errors import AmbiguousStudyError, RecordNotFoundError
 from db.queries import study_details
-from db.queries.worklist import Order, ReadingList, Show, page_statement
+from db.queries.worklist import Filters, Order, ReadingList, Show, page_statement
 from db.records import Analysis, NotEligible, Outcome, Priority, StudyState, TriageDecision
 from db.tables import Study
 from tests.commands import record_instance, record_triage, study_facts
@@ -190,7 +190,7 @@ def test_complete_studies_may_be_left_out(database: Database) -> None:
 def test_searching(database: Database, search: str, found: list[str]) -> None:
     for study in (1, 2):
         record(database, study=study)
-    assert [row.patient_id for row in ReadingList(database.engine).page(search=search)] == found
+    assert [row.patient_id for row in ReadingList(database.engine).page(filters=Filters(search=search))] == found
 
 
 def test_finding_a_study(database: Database) -> None:

@@ -15,7 +15,7 @@ from db.errors import RecordNotFoundError
 from db.feedback import Feedback
 from db.login_attempts import FAILURES_PER_USER, TooManyAttemptsError
 from db.queries.statistics import Statistics
-from db.queries.worklist import Order, ReadingList, Show
+from db.queries.worklist import Filters, Order, ReadingList, Show
 from db.records import Priority
 from db.user_tables import Role, Verdict
 from db.users import AccountError, Accounts
@@ -125,12 +125,12 @@ def test_every_part_order_and_search_of_the_list_is_a_valid_question(database: D
     for show in Show:
         for order in Order:
             for descending in (False, True):
-                reading.page(show=show, order=order, descending=descending, search="jane %_")
-    (row,) = reading.page(search="DOE jane")
+                reading.page(show=show, order=order, descending=descending, filters=Filters(search="jane %_"))
+    (row,) = reading.page(filters=Filters(search="DOE jane"))
     assert row.modalities == ("DX",)
     assert row.present[0].label == "pneumothorax"
     assert row.deliveries_all == 2
-    assert reading.page(search="%") == ()
+    assert reading.page(filters=Filters(search="%")) == ()
 
 
 def test_the_hospitals_priority_is_written_once(database: Database, engine: Engine) -> None:

@@ -62,6 +62,7 @@ def upgrade() -> None:
     _create_series()
     _create_sessions()
     _create_study_accessions()
+    _create_study_words()
     _create_instances()
     _create_jobs()
     _create_findings()
@@ -81,6 +82,7 @@ def downgrade() -> None:
     op.drop_table("findings")
     op.drop_table("jobs")
     op.drop_table("instances")
+    op.drop_table("study_words")
     op.drop_table("study_accessions")
     op.drop_table("sessions")
     op.drop_table("series")
@@ -279,6 +281,7 @@ def _create_studies() -> None:
     )
     op.create_index("ix_studies_state_due_at_id", "studies", ["state", "due_at", "id"], unique=False)
     op.create_index("ix_studies_state_last_activity_at", "studies", ["state", "last_activity_at"], unique=False)
+    op.create_index("ix_studies_study_date", "studies", ["study_date"], unique=False)
     op.create_index(
         "ix_studies_unreported_due_at_id",
         "studies",
@@ -415,6 +418,7 @@ def _create_series() -> None:
         sa.Column("modality", sa.Text(), nullable=False),
         sa.Column("body_part", sa.Text(), nullable=False),
         sa.Column("series_description", sa.Text(), nullable=False),
+        sa.Column("station_name", sa.Text(), server_default="", nullable=False),
         sa.ForeignKeyConstraint(["study_id"], ["studies.id"], name="fk_series_study_id"),
         sa.PrimaryKeyConstraint("id", name="pk_series"),
         sa.UniqueConstraint("study_id", "series_instance_uid", name="uq_series_study_id_series_instance_uid"),
@@ -446,6 +450,21 @@ def _create_study_accessions() -> None:
         sa.PrimaryKeyConstraint("study_id", "accession_number", name="pk_study_accessions"),
     )
     op.create_index("ix_study_accessions_accession_number", "study_accessions", ["accession_number"], unique=False)
+
+
+def _create_study_words() -> None:
+    op.create_table(
+        "study_words",
+        sa.Column(
+            "word",
+            sa.String(length=64).with_variant(sa.String(length=64, collation="C"), "postgresql"),
+            nullable=False,
+        ),
+        sa.Column("study_id", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(["study_id"], ["studies.id"], name="fk_study_words_study_id"),
+        sa.PrimaryKeyConstraint("word", "study_id", name="pk_study_words"),
+    )
+    op.create_index("ix_study_words_study_id_word", "study_words", ["study_id", "word"], unique=False)
 
 
 def _create_instances() -> None:

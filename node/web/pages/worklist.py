@@ -10,12 +10,24 @@ from urllib.parse import urlencode
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
-from db.queries.worklist import Order, Show
-from db.records import WorklistRow
+from db.queries.worklist import Filters, Order, Show
+from db.records import StudyState, WorklistRow
 from node.web.authentication import principal_of
+from node.web.formatting import dicom_date
 from node.web.middleware import RequestContext
 
 PAGE = 50
+_PARAMETERS = {
+    "date_from": "from",
+    "date_to": "to",
+    "modality": "modality",
+    "station": "station",
+    "calling_ae_title": "calling",
+    "destination": "destination",
+    "finding": "finding",
+    "state": "state",
+}
+"""The parameter of an address for each filter."""
 _LAST_PAGE = 1000
 
 
@@ -26,7 +38,7 @@ class View:
     show: Show
     order: Order
     descending: bool
-    search: str
+    filters: Filters
     page: int
 
     def link(self, **changes: str) -> str:
@@ -35,12 +47,17 @@ class View:
             "show": self.show.value,
             "order": self.order.value,
             "down": "1" if self.descending else "",
-            "q": self.search,
+            "q": self.filters.search,
+            **{_PARAMETERS[name]: value for name, value in self.filters.active.items()},
             "page": str(self.page) if self.page > 1 else "",
         } | changes
         defaults = {"show": "unreported", "order": "due", "page": "1"}
         kept = {name: value for name, value in values.items() if value and defaults.get(name) != value}
         return "/?" + urlencode(kept) if kept else "/"
+
+    def without(self, name: str) -> str:
+        """Address of the same view without one of its filters."""
+        return self.link(**{_PARAMETERS[name]: "", "page": "1"})
 
     def sort_link(self, order: str) -> str:
         """Address that sorts by ``order``, in reverse if the view is sorted by it already."""
@@ -55,15 +72,36 @@ def view_of(context: RequestContext) -> View:
         show=_member(Show, context.query("show"), Show.UNREPORTED),
         order=_member(Order, context.query("order"), Order.DUE),
         descending=context.query("down") == "1",
-        search=context.query("q").replace("\x00", "")[:100].strip(),
+        filters=Filters(
+            search=_text(context, "q"),
+            date_from=_date(context, "from"),
+            date_to=_date(context, "to"),
+            modality=_text(context, "modality"),
+            station=_text(context, "station"),
+            calling_ae_title=_text(context, "calling"),
+            destination=_text(context, "destination"),
+            finding=_text(context, "finding"),
+            state=_member(StudyState, context.query("state"), None),
+        ),
         page=min(_LAST_PAGE, max(1, int(page))) if page.isascii() and page.isdigit() and len(page) < 6 else 1,
     )
 
 
-Member = TypeVar("Member", Show, Order)
+def _text(context: RequestContext, name: str) -> str:
+    return context.query(name).replace("\x00", "")[:100].strip()
 
 
-def _member(kind: type[Member], value: str, default: Member) -> Member:
+def _date(context: RequestContext, name: str) -> str:
+    """A date of a form, or of DICOM, as DICOM writes it; empty if it is none."""
+    digits = _text(context, name).replace("-", "")
+    return digits if dicom_date(digits) else ""
+
+
+Member = TypeVar("Member", Show, Order, StudyState)
+Default = TypeVar("Default", Show, Order, None)
+
+
+def _member(kind: type[Member], value: str, default: Default) -> Member | Default:
     return kind(value) if value in {member.value for member in kind} else default
 
 
@@ -71,7 +109,7 @@ def show_worklist(context: RequestContext) -> Response:
     """The whole page, or only its rows with ``part=rows``."""
     view = view_of(context)
     rows = _rows(context, view)
-    total = context.services.reading.count(view.show, view.search)
+    total = context.services.reading.count(view.show, view.filters)
     template = "worklist_part.html" if context.query("part") == "rows" else "worklist.html"
     return context.page(
         template,
@@ -82,14 +120,21 @@ def show_worklist(context: RequestContext) -> Response:
         last=(view.page - 1) * PAGE + len(rows),
         counts=context.services.reading.counts(),
         overdue=context.services.statistics.overdue(context.now),
+        choices=_choices(context) if template == "worklist.html" else {},
         Show=Show,
     )
+
+
+def _choices(context: RequestContext) -> dict[str, tuple[str, ...]]:
+    """What the filters offer."""
+    names = tuple(one.name for one in context.services.settings.destinations)
+    return context.services.reading.choices() | {"destination": names, "state": tuple(StudyState)}
 
 
 def _rows(context: RequestContext, view: View) -> tuple[WorklistRow, ...]:
     return context.services.reading.page(
         show=view.show,
-        search=view.search,
+        filters=view.filters,
         order=view.order,
         descending=view.descending,
         limit=PAGE,

@@ -91,7 +91,13 @@ def test_the_worklist_shows_studies_and_why(run: Run, database: Database) -> Non
     received = datetime.fromisoformat(rows[0]["received_at"])
     assert (received.isoformat(), received.tzinfo is not None) == (rows[0]["received_at"], True)
     assert {row["patient_id"]: (row["images"], row["not_eligible"]) for row in rows} == {"P1": (1, 0), "P2": (1, 1)}
-    assert [row["patient_id"] for row in json.loads(run("worklist", "--json", "--search", "P2").output)] == ["P2"]
+    for options in (
+        ("--search", "p2"),
+        ("--search", "P2", "--state", "open", "--to", "2030-01-01", "--from", "1.1.1990"),
+    ):
+        found = json.loads(run("worklist", "--json", *options).output)
+        assert [row["patient_id"] for row in found] == (["P2"] if len(options) == 2 else [])
+    assert "must be a date such as" in run("worklist", "--from", "soon").stderr
 
 
 def test_show_tells_everything_and_an_unknown_study_is_an_error(run: Run, database: Database) -> None:
