@@ -11,7 +11,7 @@ SEED   ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz peers check format benchmark clean
+.PHONY: help demo test images fuzz peers check format benchmark clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ demo: $(VENV)/.demo ## Run the whole node, send it radiographs, show what comes 
 
 test: $(VENV)/.dev ## Run every test, beside each other (TESTS=tests/node for some, JOBS=0 one by one)
 	$(BIN)/python -P -m pytest -n $(JOBS) --dist loadgroup $(TESTS)
+
+images: $(VENV)/.dev ## Build the Docker image and run it, alone and by docker-compose.yml (minutes; needs root or an engine)
+	$(BIN)/python -P -m pytest -m image tests/containers
 
 fuzz: $(VENV)/.dev ## Property tests on examples of SEED=…, or with COUNT=20000 so many data sets and conversations to a node
 	@seed="$(SEED)"; seed="$${seed:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}"; echo "make fuzz SEED=$$seed COUNT=$(COUNT)"; \
