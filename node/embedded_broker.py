@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 import subprocess
 import time
 from pathlib import Path
@@ -51,15 +52,21 @@ def server_command(binary: Path, socket_path: Path) -> list[str]:
     ]
 
 
-def prepare_socket(socket_path: Path) -> None:
+def prepare_socket(socket_path: Path, store: Path) -> None:
     """Create the socket's folder for this user only, and remove a socket that a killed server has left.
 
+    The folder ``store`` is one that the configuration names: it may belong to another user (a volume of a container
+    that runs as any user of its group), if not everybody may write it. A folder elsewhere, in the system's temporary
+    folder, could have been made by anybody before us.
+
     Raises:
-        BrokerError: the folder belongs to another user.
+        BrokerError: somebody else could put a socket of theirs there.
     """
-    socket_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if socket_path.parent.stat().st_uid != os.getuid():
-        raise BrokerError(f"{socket_path.parent} belongs to another user")
+    folder = socket_path.parent
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    told = folder.stat()
+    if told.st_uid != os.getuid() and (folder != store.absolute() or told.st_mode & stat.S_IWOTH):
+        raise BrokerError(f"{folder} belongs to another user")
     socket_path.unlink(missing_ok=True)
 
 

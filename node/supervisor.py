@@ -138,7 +138,7 @@ def parts_of(settings: Settings, config: Path | None, environment: dict[str, str
     if settings.broker.url is None:
         socket_path = settings.broker_socket
         command = server_command(server_binary(settings.broker.server), socket_path)
-        parts.append(Part("broker", command, prepare=lambda: prepare_socket(socket_path)))
+        parts.append(Part("broker", command, prepare=lambda: prepare_socket(socket_path, settings.store.folder)))
     commands = {
         "listener": ("listen",),
         "worker": ("worker", "--queue", "jobs"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,7 @@ def socket_path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(socket_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    prepare_socket(socket_path)
+    prepare_socket(socket_path, socket_path.parent)
     process = subprocess.Popen(server_command(server_binary(None), socket_path))
     yield process
     process.kill()
@@ -42,7 +43,7 @@ def test_a_killed_server_leaves_a_socket_that_is_replaced(server: subprocess.Pop
     server.wait()
     assert socket_path.exists()
     assert not answers(socket_path)
-    prepare_socket(socket_path)
+    prepare_socket(socket_path, socket_path.parent)
     assert not socket_path.exists()
 
 
@@ -66,7 +67,7 @@ def test_a_configured_server_must_be_executable(tmp_path: Path) -> None:
 
 @pytest.mark.peer("redis-server")
 def test_debians_redis_can_be_embedded_instead(socket_path: Path) -> None:
-    prepare_socket(socket_path)
+    prepare_socket(socket_path, socket_path.parent)
     process = subprocess.Popen(server_command(server_binary(Path("/usr/bin/redis-server")), socket_path))
     try:
         wait_until_ready(process, socket_path)
@@ -74,3 +75,22 @@ def test_debians_redis_can_be_embedded_instead(socket_path: Path) -> None:
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder to another user")
+@pytest.mark.parametrize(
+    ("in_store", "mode", "allowed"), [(True, 0o775, True), (True, 0o777, False), (False, 0o775, False)]
+)
+def test_a_folder_of_another_user_is_taken_only_where_the_configuration_names_it(
+    tmp_path: Path, in_store: bool, mode: int, allowed: bool
+) -> None:
+    folder = tmp_path / "volume"
+    folder.mkdir()
+    folder.chmod(mode)
+    os.chown(folder, 10001, 0)
+    store = folder if in_store else tmp_path
+    if allowed:
+        prepare_socket(folder / "broker.sock", store)
+    else:
+        with pytest.raises(BrokerError, match="another user"):
+            prepare_socket(folder / "broker.sock", store)

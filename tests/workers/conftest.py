@@ -24,7 +24,7 @@ class Broker:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        prepare_socket(self.socket_path)
+        prepare_socket(self.socket_path, self.socket_path.parent)
         self.process = subprocess.Popen(server_command(self._binary, self.socket_path))
         wait_until_ready(self.process, self.socket_path)
 
