@@ -13,7 +13,7 @@ from db.errors import RecordNotFoundError, StudyOnHoldError, TransitionError
 from db.instance_flags import COMPARE, CONFLICT, REPEAT
 from db.leases import ENDED, due_again, is_claimable, lock_held_by, not_dispatched
 from db.patients import patient_columns, was_corrected
-from db.records import InstanceState, Job, JobState, Outcome, PatientIdentity
+from db.records import InstanceState, Job, JobState, NotEligible, Outcome, PatientIdentity
 from db.results import keep_findings, keep_results
 from db.transitions import lock_study, move, touch_study
 
@@ -100,44 +100,9 @@ def finish(connection: Connection, job_id: int, worker: str, outcome: Outcome, n
         return _deliveries(connection, job)
     if job.state is not JobState.RUNNING or job.worker != worker:
         return None
-    not_analysed = outcome.not_analysed
-    move(
-        connection,
-        "job",
-        job,
-        JobState.DONE,
-        cause=not_analysed.code if not_analysed else "analysed",
-        actor=worker,
-        now=now,
-        lease_until=None,
-        due_at=None,
-        error="",
-        finished_at=now,
-        timings=dict(outcome.timings),
-        modes=dict(outcome.modes),
-        measures=dict(outcome.measures),
-        ran_on=outcome.ran_on,
-        not_analysed_code=not_analysed.code if not_analysed else "",
-        not_analysed_reason=not_analysed.sentence if not_analysed else "",
-    )
+    _mark_done(connection, job, worker, outcome, now)
     instance = instance_of(connection, job.instance_id)
-    counted: dict[str, Any] = {}
-    if not_analysed and instance.state is InstanceState.ELIGIBLE:
-        not_eligible: dict[str, Any] = {
-            "not_eligible_code": not_analysed.code,
-            "not_eligible_reason": not_analysed.sentence,
-        }
-        move(
-            connection,
-            "instance",
-            instance,
-            InstanceState.NOT_ELIGIBLE,
-            cause=not_analysed.code,
-            actor=worker,
-            now=now,
-            **not_eligible,
-        )
-        counted["not_eligible"] = tables.Study.not_eligible + 1
+    counted = _mark_not_analysed(connection, instance, worker, outcome.not_analysed, now)
     keep_findings(connection, job, outcome.findings, now)
     deliveries = keep_results(
         connection,
@@ -153,6 +118,36 @@ def finish(connection: Connection, job_id: int, worker: str, outcome: Outcome, n
     )
     touch_study(connection, study, now, reopen="an analysis finished", **counted)
     return deliveries
+
+
+def _mark_done(connection: Connection, job: Row[Any], worker: str, outcome: Outcome, now: datetime) -> None:
+    not_analysed = outcome.not_analysed
+    values = {
+        "lease_until": None,
+        "due_at": None,
+        "error": "",
+        "finished_at": now,
+        "timings": dict(outcome.timings),
+        "modes": dict(outcome.modes),
+        "measures": dict(outcome.measures),
+        "ran_on": outcome.ran_on,
+        "not_analysed_code": not_analysed.code if not_analysed else "",
+        "not_analysed_reason": not_analysed.sentence if not_analysed else "",
+    }
+    cause = not_analysed.code if not_analysed else "analysed"
+    move(connection, "job", job, JobState.DONE, cause=cause, actor=worker, now=now, **values)
+
+
+def _mark_not_analysed(
+    connection: Connection, instance: Row[Any], worker: str, reason: NotEligible | None, now: datetime
+) -> dict[str, Any]:
+    """Make an instance that could not be analysed not eligible; what changes in the counts of its study."""
+    if reason is None or instance.state is not InstanceState.ELIGIBLE:
+        return {}
+    values = {"not_eligible_code": reason.code, "not_eligible_reason": reason.sentence}
+    state = InstanceState.NOT_ELIGIBLE
+    move(connection, "instance", instance, state, cause=reason.code, actor=worker, now=now, **values)
+    return {"not_eligible": tables.Study.not_eligible + 1}
 
 
 def _patient_id(connection: Connection, study: Row[Any], instance: Row[Any]) -> str:
