@@ -30,11 +30,11 @@ from workers.destinations.destination_kind import (
     Verdict,
 )
 from workers.errors import where_in_code
+from workers.results.result_kinds import STORING_ORDER
 from workers.verification import verify_after
 
 log = logging.getLogger(__name__)
 
-STORING_ORDER = ("seg", "sr", "sc", "gsps", "summary", NOTE)
 _LEASE_MARGIN_SECONDS = 60.0
 _ABSENT = "the destination does not hold this study: not yet, or it was merged or deleted"
 _LOST = "its process was lost or stopped by the time limit at every attempt"

@@ -54,15 +54,14 @@ from workers.results.encoder import Analysis, Equipment
 from workers.results.header import (
     ACQUISITION,
     RESEARCH_USE,
-    SERIES_OFFSETS,
     copied,
     copy_patient_and_study,
     copy_valid,
     finish,
     long_string,
-    series_description,
     set_times,
 )
+from workers.results.result_kinds import series_description, series_number
 
 IMPLEMENTATION_CLASS_UID = "2.25.107145334108679434666634330663974283395"
 IMPLEMENTATION_VERSION_NAME = "PLEURA"
@@ -146,7 +145,7 @@ def header_of(analysis: Analysis, kind: str) -> Header:
         created_at=analysis.created_at,
         sop_instance_uid=identity.uid(kind),
         series_instance_uid=identity.uid(kind, "series"),
-        series_number=analysis.series_number_base + SERIES_OFFSETS[kind],
+        series_number=series_number(kind, analysis.series_number_base),
         series_description=series_description(kind, identity.revision),
         instance_number=identity.revision,
         dimension_organization_uid=identity.uid(kind, "dimension-organization"),

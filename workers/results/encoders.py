@@ -1,4 +1,4 @@
-"""The registry of result kinds of an image, in the order of storing: a SEG is stored before the SR that references it.
+"""The encoders of an image's result kinds, in the order of :mod:`workers.results.result_kinds`.
 
 The version of an encoder is increased with every change of its output. The versions are part of the pipeline's digest,
 so that different content never has an old UID.

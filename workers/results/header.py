@@ -20,7 +20,6 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.valuerep import PersonName, validate_value
 
-from db.records import NOTE
 from models.radiograph.attributes import (
     CHARACTER_SET_VRS,
     UnreadableText,
@@ -30,16 +29,6 @@ from models.radiograph.attributes import (
 )
 
 RESEARCH_USE = "Research use only. Not a medical device. Not for diagnosis."
-
-SERIES_OFFSETS = {"seg": 1, "sr": 2, "sc": 3, "gsps": 4, "summary": 5, NOTE: 6}
-SERIES_DESCRIPTIONS = {
-    "seg": "Pleura AI segmentation (research use)",
-    "sr": "Pleura AI report (research use)",
-    "sc": "Pleura AI overlay (research use)",
-    "gsps": "Pleura AI outlines (research use)",
-    "summary": "Pleura AI study summary (research use)",
-    NOTE: "Pleura AI rejection note (research use)",
-}
 
 # Attributes that identify patient and study: copied exactly. The second tuple is type 2 in PS3.3 C.7.1.1, C.7.2.1.
 _IDENTITY = ("PatientName", "PatientID", "StudyInstanceUID", "AccessionNumber", "IssuerOfPatientID")
@@ -89,12 +78,6 @@ _MOMENTS = (
 )
 """What is before and after ``Date`` and ``Time`` in the keywords of the job's time."""
 _SEXES = ("M", "F", "O", "")
-
-
-def series_description(kind: str, revision: int) -> str:
-    """Series Description (0008,103E) of a kind of result, with the revision number from the second one on."""
-    description = SERIES_DESCRIPTIONS[kind]
-    return description if revision <= 1 else description.replace(" (", f", revision {revision} (")
 
 
 def finish(made: Dataset, source: Dataset) -> Dataset:

@@ -18,8 +18,8 @@ from workers.results import codes
 from workers.results.amend import Header, amend, concept, stand_in
 from workers.results.content_items import observer
 from workers.results.encoder import Equipment
-from workers.results.header import SERIES_DESCRIPTIONS, SERIES_OFFSETS
 from workers.results.identity import derive_uid
+from workers.results.result_kinds import series_description, series_number
 from workers.results.study_account import is_image
 
 TITLES = {
@@ -54,8 +54,8 @@ def encode_note(
         created_at=created_at,
         sop_instance_uid=derive_uid(uid_root, *parts),
         series_instance_uid=derive_uid(uid_root, "series", *parts),
-        series_number=series_number_base + SERIES_OFFSETS[NOTE],
-        series_description=SERIES_DESCRIPTIONS[NOTE],
+        series_number=series_number(NOTE, series_number_base),
+        series_description=series_description(NOTE),
     )
     rejected = [_rejected(one, str(source.StudyInstanceUID)) for one in stale]
     content = _content(stale, rejected, equipment, uid_root)

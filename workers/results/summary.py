@@ -24,10 +24,11 @@ from workers.results.amend import Header
 from workers.results.content_items import Group, composite, evaluation, measurement, with_comment
 from workers.results.encoder import Equipment
 from workers.results.finding_text import probability_value
-from workers.results.header import RESEARCH_USE, SERIES_OFFSETS, series_description
+from workers.results.header import RESEARCH_USE
 from workers.results.headline import NOT_NEGATIVE, NamedFinding, found_sentence, not_analysed_sentence
 from workers.results.identity import Identity
 from workers.results.report_document import document, measurement_report, procedure_code
+from workers.results.result_kinds import series_description, series_number
 from workers.results.study_account import (
     KIND,
     ImageAccount,
@@ -59,7 +60,7 @@ def encode_summary(
         created_at,
         sop_instance_uid=identity.uid(KIND),
         series_instance_uid=identity.uid(KIND, "series"),
-        series_number=series_number_base + SERIES_OFFSETS[KIND],
+        series_number=series_number(KIND, series_number_base),
         series_description=series_description(KIND, identity.revision),
         instance_number=identity.revision,
     )

@@ -21,6 +21,7 @@ from db.user_tables import Verdict
 from node.web.image_process import ImageError
 from node.web.middleware import RequestContext
 from node.web.overlay import colour_of
+from workers.results.result_kinds import LABELS
 from workers.stale_objects import by_hand
 
 
@@ -60,6 +61,7 @@ def show_study(context: RequestContext) -> Response:
         Priority=Priority,
         assessments=unmatched(context.services.engine, 10, study_id),
         notifications=Notifications(context.services.engine).of_study(study_id),
+        kind_labels=LABELS,
         to_remove=by_hand(detail, context.services.settings.destinations),
         problem=context.query("problem")[:200],
         done=_DONE.get(context.query("done"), ""),
