@@ -122,7 +122,7 @@ def finish(connection: Connection, job_id: int, worker: str, outcome: Outcome, n
 
 def _mark_done(connection: Connection, job: Row[Any], worker: str, outcome: Outcome, now: datetime) -> None:
     not_analysed = outcome.not_analysed
-    values = {
+    values: dict[str, Any] = {
         "lease_until": None,
         "due_at": None,
         "error": "",
@@ -144,7 +144,7 @@ def _mark_not_analysed(
     """Make an instance that could not be analysed not eligible; what changes in the counts of its study."""
     if reason is None or instance.state is not InstanceState.ELIGIBLE:
         return {}
-    values = {"not_eligible_code": reason.code, "not_eligible_reason": reason.sentence}
+    values: dict[str, Any] = {"not_eligible_code": reason.code, "not_eligible_reason": reason.sentence}
     state = InstanceState.NOT_ELIGIBLE
     move(connection, "instance", instance, state, cause=reason.code, actor=worker, now=now, **values)
     return {"not_eligible": tables.Study.not_eligible + 1}
