@@ -4,16 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from highdicom.sr import (
-    Comprehensive3DSR,
-    ComprehensiveSR,
-    ContainerContentItem,
-    ContentSequence,
-    LanguageOfContentItemAndDescendants,
-    MeasurementReport,
-    ObservationContext,
-    TextContentItem,
-)
+import highdicom as hd
 from pydicom.dataset import Dataset
 
 from models.contract import Code
@@ -25,14 +16,14 @@ from workers.results.encoder import Equipment
 from workers.results.header import RESEARCH_USE, is_valid
 from workers.results.study_account import Reference
 
-_DOCUMENTS = {"comprehensive-3d": Comprehensive3DSR, "comprehensive": ComprehensiveSR}
+_DOCUMENTS = {"comprehensive-3d": hd.sr.Comprehensive3DSR, "comprehensive": hd.sr.ComprehensiveSR}
 _WHOLE_IMAGE = "1501"
 
 
 def document(
     header: Header,
     sr_storage: str,
-    content: MeasurementReport,
+    content: hd.sr.MeasurementReport,
     evidence: Iterable[Reference],
     previous: Reference | None,
 ) -> Dataset:
@@ -43,7 +34,7 @@ def document(
     study = str(header.source.StudyInstanceUID)
     # highdicom copies the tree and walks it four times, which takes longer than all the rest, so it gets the bare root.
     children = content[0].pop("ContentSequence")
-    content[0].ContentSequence = ContentSequence()
+    content[0].ContentSequence = hd.sr.ContentSequence()
     made = _DOCUMENTS[sr_storage](
         evidence=[header.image(shape=(1, 1)), *(_known(item, study) for item in evidence)],
         content=content,
@@ -72,26 +63,26 @@ def measurement_report(
     procedure: Code,
     images: Sequence[Reference],
     modality: str = "",
-) -> MeasurementReport:
+) -> hd.sr.MeasurementReport:
     """Root of TID 1500: language, observer, procedure, image library, measurements and qualitative evaluations.
 
     ``sentence`` is the summary for the reader, ``groups`` are highdicom's of TID 1410 and 1501, ``images`` the analysed
     ones.
     """
     measured, evaluations = _split(groups)
-    made = MeasurementReport(
-        observation_context=ObservationContext(observer_device_context=observer(equipment, uid_root)),
+    made = hd.sr.MeasurementReport(
+        observation_context=hd.sr.ObservationContext(observer_device_context=observer(equipment, uid_root)),
         procedure_reported=concept(procedure),
         imaging_measurements=measured,
-        language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(concept(codes.ENGLISH)),
+        language_of_content_item_and_descendants=hd.sr.LanguageOfContentItemAndDescendants(concept(codes.ENGLISH)),
     )
     content = made[0].ContentSequence
     # TID 1500 is extensible; the first item is what a reader meets first.
-    content.insert(0, TextContentItem(concept(codes.SUMMARY), sentence, CONTAINS))
+    content.insert(0, hd.sr.TextContentItem(concept(codes.SUMMARY), sentence, CONTAINS))
     content.insert(len(content) - 1, image_library(images, modality))
     if evaluations:
-        container = ContainerContentItem(concept(codes.QUALITATIVE_EVALUATIONS), relationship_type=CONTAINS)
-        container.ContentSequence = ContentSequence([item for group in evaluations for item in group])
+        container = hd.sr.ContainerContentItem(concept(codes.QUALITATIVE_EVALUATIONS), relationship_type=CONTAINS)
+        container.ContentSequence = hd.sr.ContentSequence([item for group in evaluations for item in group])
         content.append(container)
     return made
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from highdicom.sr import CodeContentItem, ContentSequence, ImageContentItem
+import highdicom as hd
 from pydicom.dataset import Dataset
 
 from models.contract import Code
@@ -20,33 +20,33 @@ _ANSWERS = {
 }
 
 
-def measurement_groups(report: Dataset) -> list[ContentSequence]:
+def measurement_groups(report: Dataset) -> list[hd.sr.ContentSequence]:
     """The items of each measurement group, of those about the whole image that stand beside an outline, too.
 
     Raises:
         NotAResult: the content is not that of a report.
     """
     try:
-        (root,) = ContentSequence.from_sequence([_root(report)], is_root=True)
+        (root,) = hd.sr.ContentSequence.from_sequence([_root(report)], is_root=True)
     except (AttributeError, TypeError, ValueError) as error:
         raise NotAResult(f"the content of the report cannot be read: {error}") from error
     sections = [*_find(root, codes.IMAGING_MEASUREMENTS), *_find(root, codes.QUALITATIVE_EVALUATIONS)]
     return [group.ContentSequence for section in sections for group in _find(section, codes.MEASUREMENT_GROUP)]
 
 
-def frames(group: ContentSequence) -> Iterator[ReadReference]:
+def frames(group: hd.sr.ContentSequence) -> Iterator[ReadReference]:
     """The frames that a group references, with its tracking UID."""
     for item in group:
-        if isinstance(item, ImageContentItem):
+        if isinstance(item, hd.sr.ImageContentItem):
             for frame in item.referenced_frame_numbers or ():
                 sop_class_uid, sop_instance_uid = map(str, item.value)
                 uid = _text(group, codes.TRACKING_UNIQUE_IDENTIFIER)
                 yield ReadReference(sop_class_uid, sop_instance_uid, frame, uid)
 
 
-def statement(group: ContentSequence) -> ReadStatement:
+def statement(group: hd.sr.ContentSequence) -> ReadStatement:
     """What a measurement group says."""
-    coded = [item for item in group if isinstance(item, CodeContentItem)]
+    coded = [item for item in group if isinstance(item, hd.sr.CodeContentItem)]
     probabilities = [item.value for item in group.find(concept(codes.PROBABILITY))]
     algorithm = (_text(group, codes.ALGORITHM_NAME), _text(group, codes.ALGORITHM_VERSION))
     areas = group.find(concept(codes.AREA))
@@ -73,16 +73,16 @@ def _root(report: Dataset) -> Dataset:
     return Dataset({report[keyword].tag: report[keyword] for keyword in keywords if keyword in report})
 
 
-def _find(item: Dataset, name: Code) -> ContentSequence:
+def _find(item: Dataset, name: Code) -> hd.sr.ContentSequence:
     content = item.get("ContentSequence")
-    return content.find(concept(name)) if isinstance(content, ContentSequence) else ContentSequence()
+    return content.find(concept(name)) if isinstance(content, hd.sr.ContentSequence) else hd.sr.ContentSequence()
 
 
-def _text(group: ContentSequence, name: Code) -> str:
+def _text(group: hd.sr.ContentSequence, name: Code) -> str:
     return next((str(item.value) for item in group.find(concept(name))), "")
 
 
-def _side(group: ContentSequence) -> str:
+def _side(group: hd.sr.ContentSequence) -> str:
     """The side of a finding; empty where its sites are on both, or none is named."""
     sites = group.find(concept(codes.FINDING_SITE))
     sides = {str(side.value.meaning) for site in sites for side in _find(site, codes.LATERALITY)}

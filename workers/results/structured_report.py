@@ -11,19 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from highdicom.sr import (
-    AlgorithmIdentification,
-    FindingSite,
-    ImageRegion,
-    Measurement,
-    MeasurementsAndQualitativeEvaluations,
-    PlanarROIMeasurementsAndQualitativeEvaluations,
-    ReferencedSegmentationFrame,
-    SourceImageForMeasurementGroup,
-    SourceImageForRegion,
-    SourceImageForSegmentation,
-    TrackingIdentifier,
-)
+import highdicom as hd
 from pydicom.dataset import Dataset
 from pydicom.uid import ComputedRadiographyImageStorage
 
@@ -109,11 +97,11 @@ def _mask_groups(analysis: Analysis, statement: Statement, segment: int, mask: M
 
 def _segment_group(analysis: Analysis, statement: Statement, segment: int, area: Area) -> Group:
     seg, finding = analysis.siblings["seg"], statement.finding
-    source = SourceImageForSegmentation(*_uids(analysis))
+    source = hd.sr.SourceImageForSegmentation(*_uids(analysis))
     # One segment a frame, in the order of the segments.
-    frame = ReferencedSegmentationFrame(seg.SOPClassUID, seg.SOPInstanceUID, segment, segment, source)
-    return PlanarROIMeasurementsAndQualitativeEvaluations(
-        TrackingIdentifier(statement.tracking_uid, statement.label),
+    frame = hd.sr.ReferencedSegmentationFrame(seg.SOPClassUID, seg.SOPInstanceUID, segment, segment, source)
+    return hd.sr.PlanarROIMeasurementsAndQualitativeEvaluations(
+        hd.sr.TrackingIdentifier(statement.tracking_uid, statement.label),
         referenced_segment=frame,
         **_named(analysis, statement),
         algorithm_id=_algorithm(statement),
@@ -131,16 +119,16 @@ def _left_out(count: int) -> str:
 def _outline_group(analysis: Analysis, statement: Statement, outline: Outline, index: int, count: int) -> Group:
     label = statement.label if index == 1 else f"{statement.label} ({index} of {count})"
     uid = statement.tracking_uid if index == 1 else _region_uid(analysis, statement, f"region:{index}")
-    return PlanarROIMeasurementsAndQualitativeEvaluations(
-        TrackingIdentifier(uid, label),
+    return hd.sr.PlanarROIMeasurementsAndQualitativeEvaluations(
+        hd.sr.TrackingIdentifier(uid, label),
         referenced_region=_region(analysis, outline),
         **_named(analysis, statement),
     )
 
 
-def _region(analysis: Analysis, outline: Outline) -> ImageRegion:
+def _region(analysis: Analysis, outline: Outline) -> hd.sr.ImageRegion:
     """SCOORD with a closed polyline on the source (PS3.3 C.18.6)."""
-    return ImageRegion("POLYLINE", outline.points, SourceImageForRegion(*_uids(analysis)))
+    return hd.sr.ImageRegion("POLYLINE", outline.points, hd.sr.SourceImageForRegion(*_uids(analysis)))
 
 
 def _region_uid(analysis: Analysis, statement: Statement, part: str) -> str:
@@ -158,8 +146,8 @@ def _box_groups(analysis: Analysis, statement: Statement) -> Iterator[Group]:
 
 def _box_group(analysis: Analysis, statement: Statement, box: Box, index: int) -> Group:
     uid = _region_uid(analysis, statement, f"box:{index}")
-    return PlanarROIMeasurementsAndQualitativeEvaluations(
-        TrackingIdentifier(uid, f"{statement.label} (box {index})"),
+    return hd.sr.PlanarROIMeasurementsAndQualitativeEvaluations(
+        hd.sr.TrackingIdentifier(uid, f"{statement.label} (box {index})"),
         referenced_region=_region(analysis, box_outline(box)),
         **_named(analysis, statement),
         algorithm_id=_algorithm(statement),
@@ -173,13 +161,13 @@ def _image_group(analysis: Analysis, statement: Statement) -> Group:
     finding = statement.finding
     # The analysis of a finding without a probability has failed.
     status = [evaluation(codes.SUMMARY_OF_ANALYSES, codes.FAILED)] if finding.probability is None else []
-    group = MeasurementsAndQualitativeEvaluations(
-        TrackingIdentifier(statement.tracking_uid, statement.label),
+    group = hd.sr.MeasurementsAndQualitativeEvaluations(
+        hd.sr.TrackingIdentifier(statement.tracking_uid, statement.label),
         **(_named(analysis, statement) if statement.answer == codes.PRESENT else {}),
         algorithm_id=_algorithm(statement),
         measurements=_probability(finding.probability),
         qualitative_evaluations=[evaluation(finding.code, statement.answer), *status],
-        source_images=[SourceImageForMeasurementGroup(*_uids(analysis))],
+        source_images=[hd.sr.SourceImageForMeasurementGroup(*_uids(analysis))],
     )
     return with_comment(group, _sentence(statement.remark), RESEARCH_USE)
 
@@ -189,10 +177,10 @@ def _not_analysed(analysis: Analysis) -> Group:
     not_analysed = analysis.prediction.not_analysed
     reason = _sentence(not_analysed.sentence) if not_analysed is not None else ""
     reason_code = not_analysed.code if not_analysed is not None else ""
-    group = MeasurementsAndQualitativeEvaluations(
-        TrackingIdentifier(analysis.identity.uid("finding", "tracking:not-analysed"), "AI: not analysed"),
+    group = hd.sr.MeasurementsAndQualitativeEvaluations(
+        hd.sr.TrackingIdentifier(analysis.identity.uid("finding", "tracking:not-analysed"), "AI: not analysed"),
         qualitative_evaluations=[evaluation(codes.SUMMARY_OF_ANALYSES, analysis_status(analysis))],
-        source_images=[SourceImageForMeasurementGroup(*_uids(analysis))],
+        source_images=[hd.sr.SourceImageForMeasurementGroup(*_uids(analysis))],
     )
     return with_comment(group, f"Not analysed ({reason_code}): {reason}", NOT_NEGATIVE, RESEARCH_USE)
 
@@ -216,19 +204,19 @@ def _named(analysis: Analysis, statement: Statement) -> dict[str, Any]:
     }
 
 
-def _site(site: Site) -> FindingSite:
-    return FindingSite(concept(site.code), None if site.side is None else concept(site.side))
+def _site(site: Site) -> hd.sr.FindingSite:
+    return hd.sr.FindingSite(concept(site.code), None if site.side is None else concept(site.side))
 
 
-def _algorithm(statement: Statement) -> AlgorithmIdentification:
+def _algorithm(statement: Statement) -> hd.sr.AlgorithmIdentification:
     """TID 4019, with the same values as the model's item in Contributing Equipment Sequence."""
     model = statement.model
-    return AlgorithmIdentification(
+    return hd.sr.AlgorithmIdentification(
         name=model.title if model is not None else statement.finding.model,
         version=model.version if model is not None else "unknown",
         parameters=[algorithm_parameters(statement.finding)],
     )
 
 
-def _probability(value: float | None) -> list[Measurement]:
+def _probability(value: float | None) -> list[hd.sr.Measurement]:
     return [] if value is None else [measurement(codes.PROBABILITY, probability_value(value), codes.UNITY)]

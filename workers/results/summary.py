@@ -9,13 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
-from highdicom.sr import (
-    CompositeContentItem,
-    ImageContentItem,
-    MeasurementsAndQualitativeEvaluations,
-    SourceImageForMeasurementGroup,
-    TrackingIdentifier,
-)
+import highdicom as hd
 from pydicom.dataset import Dataset
 
 from models.contract import Code, ModelUse
@@ -97,8 +91,8 @@ def _references(account: StudyAccount) -> Iterator[Reference]:
 
 
 def _study_group(account: StudyAccount, identity: Identity) -> Group:
-    group = MeasurementsAndQualitativeEvaluations(
-        TrackingIdentifier(identity.uid(KIND, "tracking:study"), "AI: study summary"),
+    group = hd.sr.MeasurementsAndQualitativeEvaluations(
+        hd.sr.TrackingIdentifier(identity.uid(KIND, "tracking:study"), "AI: study summary"),
         qualitative_evaluations=[
             evaluation(codes.PRIORITY, PRIORITIES[account.priority]),
             evaluation(codes.SUMMARY_OF_ANALYSES, _status(account)),
@@ -132,8 +126,8 @@ def _images(number: int, which: str = "") -> str:
 
 def _image_group(item: ImageAccount, identity: Identity, index: int) -> Group:
     status = codes.SUCCEEDED if item.analysed else codes.FAILED if item.failed else codes.NOT_ATTEMPTED
-    group = MeasurementsAndQualitativeEvaluations(
-        TrackingIdentifier(identity.uid(KIND, f"tracking:image:{index}"), f"AI: image {index}"),
+    group = hd.sr.MeasurementsAndQualitativeEvaluations(
+        hd.sr.TrackingIdentifier(identity.uid(KIND, f"tracking:image:{index}"), f"AI: image {index}"),
         qualitative_evaluations=[evaluation(codes.SUMMARY_OF_ANALYSES, status)],
     )
     content = group[0].ContentSequence
@@ -149,7 +143,7 @@ def _image_group(item: ImageAccount, identity: Identity, index: int) -> Group:
     return group
 
 
-def _source(item: Reference) -> ImageContentItem | CompositeContentItem:
+def _source(item: Reference) -> hd.sr.ImageContentItem | hd.sr.CompositeContentItem:
     if is_image(item.sop_class_uid):
-        return SourceImageForMeasurementGroup(item.sop_class_uid, item.sop_instance_uid)
+        return hd.sr.SourceImageForMeasurementGroup(item.sop_class_uid, item.sop_instance_uid)
     return composite(item, codes.SOURCE)
