@@ -76,7 +76,7 @@ class Follower(Generic[Row]):
         rows = self._read(connection, self._since - OVERLAP)
         known = {row.key for row in rows if row.at < self._since} if self._known is None else self._known
         self._known = {row.key for row in rows}
-        self._since = now
+        self._since = max(self._since, now)  # a clock that is set back gives no row a second time
         return [row for row in rows if row.key not in known]
 
 
