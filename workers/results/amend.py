@@ -45,11 +45,10 @@ from highdicom import ContributingEquipment
 from highdicom.sr import CodedConcept
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
+from pydicom.sr.codedict import codes as known
 from pydicom.uid import UID, ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
 from models.contract import Code, ModelUse
-from workers.results import codes
-from workers.results.codes import code_sequence
 from workers.results.encoder import Analysis, Equipment
 from workers.results.header import (
     ACQUISITION,
@@ -164,7 +163,6 @@ def stand_in(instance: Dataset, study_instance_uid: str = "", shape: tuple[int, 
     made.SOPClassUID, made.SOPInstanceUID = instance.SOPClassUID, instance.SOPInstanceUID
     made.SeriesInstanceUID = instance.SeriesInstanceUID
     made.StudyInstanceUID = study_instance_uid or instance.StudyInstanceUID
-    made.Modality = str(instance.get("Modality") or "OT")
     if shape is not None:
         made.Rows, made.Columns = shape
         made.SamplesPerPixel = 1
@@ -206,7 +204,7 @@ def _set_site(made: Dataset, header: Header) -> None:
 
 def _contributing_equipment(header: Header) -> Iterator[Dataset]:
     """PS3.3 C.12.1.1.5: each model that was run, or the node if there was none, and the acquisition device."""
-    equipment, processing = header.equipment, concept(codes.PROCESSING_EQUIPMENT)
+    equipment, processing = header.equipment, known.DCM.ProcessingEquipment
     for model in header.models:
         item = ContributingEquipment(
             equipment.manufacturer,
@@ -230,7 +228,7 @@ def _contributing_equipment(header: Header) -> Iterator[Dataset]:
         )
     if header.source.get("Manufacturer"):
         acquisition = Dataset()  # highdicom takes no values that break a rule
-        acquisition.PurposeOfReferenceCodeSequence = code_sequence(codes.ACQUISITION_EQUIPMENT)
+        acquisition.PurposeOfReferenceCodeSequence = [CodedConcept(*known.DCM.AcquisitionEquipment)]
         copy_valid(header.source, acquisition, ACQUISITION)
         yield acquisition
 

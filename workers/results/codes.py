@@ -1,24 +1,20 @@
-"""Coded concepts of result objects (PS3.16), and their encoding as code sequence items (PS3.3 8.8).
+"""Coded concepts of result objects (PS3.16), and the reading of a code sequence item (PS3.3 8.8).
 
-Only those that highdicom does not write by itself. They are spelled out, since the listener and the pages read them too
-and pydicom's dictionary of all codes takes 15 MB; a test compares them with it.
+Only those that highdicom does not write by itself and that not only an encoder needs. They are spelled out, since the
+listener and the pages read them too and pydicom's dictionary of all codes takes 15 MB; a test compares them with it.
 """
 
 from __future__ import annotations
 
 from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence
 
 from models.contract import Code
 
-# Purposes of reference: source images (PS3.16 CID 7202, 7203) and equipment (CID 7005).
-SOURCE_IMAGE_FOR_PROCESSING = Code("121322", "DCM", "Source Image for Image Processing Operation")
+# Purpose of reference of equipment (PS3.16 CID 7005).
 PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
-ACQUISITION_EQUIPMENT = Code("109101", "DCM", "Acquisition Equipment")
 
-# Segments: category, anatomy and laterality (CID 7150, 4, 244), and algorithm family (CID 7162).
+# Segments: category, anatomy and laterality (CID 7150, 4, 244).
 MORPHOLOGICALLY_ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
-ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
 PNEUMOTHORAX = Code("36118008", "SCT", "Pneumothorax")
 CHEST = Code("816094009", "SCT", "Chest")
 LUNG = Code("39607008", "SCT", "Lung")
@@ -32,10 +28,7 @@ RIGHT = Code("24028007", "SCT", "Right")
 LEFT = Code("7771000", "SCT", "Left")
 
 # The measurement report (TID 1500) and its content.
-LANGUAGE = Code("121049", "DCM", "Language of Content Item and Descendants")
 ENGLISH = Code("en", "RFC5646", "English")
-DOCUMENT_TITLE_MODIFIER = Code("113011", "DCM", "Document Title Modifier")
-OTHER_FAILURE = Code("111220", "DCM", "Other failure")
 PLAIN_CHEST_RADIOGRAPH = Code("399208008", "SCT", "Plain chest X-ray")
 SUMMARY = Code("121111", "DCM", "Summary")
 IMAGING_MEASUREMENTS = Code("126010", "DCM", "Imaging Measurements")
@@ -77,23 +70,6 @@ SQUARE_MILLIMETRE = Code("mm2", "UCUM", "square millimeter")
 SQUARE_CENTIMETRE = Code("cm2", "UCUM", "square centimeter")
 PIXELS = Code("{pixels}", "UCUM", "Pixels")
 UNITY = Code("1", "UCUM", "no units")
-
-
-def code_item(code: Code) -> Dataset:
-    """One item of a code sequence; a value of more than 16 characters is a Long Code Value."""
-    item = Dataset()
-    if len(code.value) > 16:
-        item.LongCodeValue = code.value
-    else:
-        item.CodeValue = code.value
-    item.CodingSchemeDesignator = code.scheme
-    item.CodeMeaning = code.meaning
-    return item
-
-
-def code_sequence(code: Code) -> Sequence:
-    """A code sequence with one item."""
-    return Sequence([code_item(code)])
 
 
 def read_code(item: Dataset) -> Code:

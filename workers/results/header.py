@@ -287,11 +287,3 @@ def set_times(source: Dataset, made: Dataset, created_at: datetime) -> None:
         if f"{before}Date{after}" in made or before == "Series":
             setattr(made, f"{before}Date{after}", date)
             setattr(made, f"{before}Time{after}", time)
-
-
-def reference(instance: Dataset) -> Dataset:
-    """SOP Instance Reference Macro (PS3.3 table 10-11)."""
-    item = Dataset()
-    item.ReferencedSOPClassUID = instance.SOPClassUID
-    item.ReferencedSOPInstanceUID = instance.SOPInstanceUID
-    return item

@@ -15,7 +15,7 @@ from models.radiograph.grayscale import has_plausible_rescale, is_inverted, keep
 from workers.results.amend import amend, decimal, header_of
 from workers.results.encoder import Analysis
 from workers.results.finding_text import Statement, spacing_of, statements
-from workers.results.header import RESEARCH_USE, copy_together, copy_valid, reference
+from workers.results.header import RESEARCH_USE, copy_together, copy_valid
 from workers.results.outline import Points
 from workers.results.secondary_capture import shown_outlines
 from workers.results.segmentation import BODY_PART
@@ -68,7 +68,6 @@ def _set_grey(source: Dataset, built: Dataset) -> None:
         copy_valid(source, built, ("RescaleType",))
     voi = _voi(source)
     if len(voi):
-        voi.ReferencedImageSequence = Sequence([reference(source)])
         built.SoftcopyVOILUTSequence = Sequence([voi])
     if copy_together(source, built, shutter_attributes(source)):
         built.ShutterPresentationValue = 0

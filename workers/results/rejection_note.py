@@ -11,6 +11,7 @@ from datetime import datetime
 
 import highdicom as hd
 from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes as known
 
 from db.records import FOR_QUALITY, NOTE, StaleObject
 from models.contract import Code
@@ -73,10 +74,10 @@ def _content(
         observer_device_context=observer(equipment, uid_root),
         description=" ".join(dict.fromkeys(one.reason for one in stale)),
     )
-    before = [(codes.DOCUMENT_TITLE_MODIFIER, codes.OTHER_FAILURE)] if title == FOR_QUALITY else []
-    before.append((codes.LANGUAGE, codes.ENGLISH))
+    modifier = hd.sr.CodeContentItem(known.DCM.DocumentTitleModifier, known.DCM.OtherFailure, "HAS CONCEPT MOD")
     content[0].ContentSequence = [
-        *(hd.sr.CodeContentItem(concept(name), concept(value), "HAS CONCEPT MOD") for name, value in before),
+        *([modifier] if title == FOR_QUALITY else ()),
+        *hd.sr.LanguageOfContentItemAndDescendants(concept(codes.ENGLISH)),
         *content[0].ContentSequence,
     ]
     return content

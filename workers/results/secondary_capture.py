@@ -13,14 +13,13 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
+from pydicom.sr.codedict import codes as known
 
 from models.contract import ModelInput
-from workers.results import codes
 from workers.results.amend import amend, header_of
-from workers.results.codes import code_sequence
 from workers.results.encoder import Analysis
 from workers.results.finding_text import Statement, statements
-from workers.results.header import copy_valid, orientation_values, reference, set_lossy
+from workers.results.header import copy_valid, orientation_values, set_lossy
 from workers.results.headline import NOT_NEGATIVE, sentence_of
 from workers.results.outline import Points, box_outline, outlines
 from workers.results.segmentation import BODY_PART, nominal_spacing
@@ -61,8 +60,10 @@ def encode(analysis: Analysis) -> Dataset | None:
     built.PatientOrientation = orientation_values(analysis.source)
     built.DerivationDescription = _BANNER
     set_lossy(analysis.source, built)
-    source = reference(analysis.source)
-    source.PurposeOfReferenceCodeSequence = code_sequence(codes.SOURCE_IMAGE_FOR_PROCESSING)
+    source = Dataset()
+    source.ReferencedSOPClassUID = analysis.source.SOPClassUID
+    source.ReferencedSOPInstanceUID = analysis.source.SOPInstanceUID
+    source.PurposeOfReferenceCodeSequence = [hd.sr.CodedConcept(*known.DCM.SourceImageForImageProcessingOperation)]
     source.SpatialLocationsPreserved = "NO"
     built.SourceImageSequence = Sequence([source])
     return amend(built, header)

@@ -12,10 +12,10 @@ import highdicom as hd
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes as known
 
 from workers.results import codes
 from workers.results.amend import amend, concept, header_of
-from workers.results.codes import code_sequence
 from workers.results.encoder import Analysis
 from workers.results.finding_text import (
     Statement,
@@ -99,7 +99,7 @@ def _region(analysis: Analysis, statement: Statement) -> hd.sr.CodedConcept:
     site = site_of(analysis, statement.finding)
     region = concept(site.code)
     if site.side is not None:
-        region.AnatomicRegionModifierSequence = code_sequence(site.side)
+        region.AnatomicRegionModifierSequence = [concept(site.side)]
     return region
 
 
@@ -107,7 +107,7 @@ def _algorithm(statement: Statement) -> hd.AlgorithmIdentificationSequence:
     model = statement.model
     sequence = hd.AlgorithmIdentificationSequence(
         name=long_string(model.title if model is not None else statement.finding.model),
-        family=concept(codes.ARTIFICIAL_INTELLIGENCE),
+        family=known.DCM.ArtificialIntelligence,
         version=long_string(model.version) if model is not None else "unknown",
     )
     # A sentence, the same as in the report, and not the pairs of name=value that highdicom writes.

@@ -12,7 +12,7 @@ from models.contract import NotAnalysed
 from tests.workers.results.sources import analysis, encode_all, negative, source, study_summary, two_masks, write
 from tests.workers.results.trees import name, walk
 from workers.results import codes
-from workers.results.codes import code_item
+from workers.results.amend import concept
 from workers.results.readings import NotAResult
 from workers.results.result_reader import as_lines, problems, read_masks, read_result
 
@@ -116,7 +116,7 @@ def test_a_report_of_an_earlier_version_is_read():
         if item.ValueType == "IMAGE" and name(item) == "260753009":
             del item.ConceptNameCodeSequence
         elif item.ValueType == "IMAGE" and name(item) == "121112":
-            item.ConceptNameCodeSequence = [code_item(codes.SOURCE)]
+            item.ConceptNameCodeSequence = [concept(codes.SOURCE)]
     assert read_result(made) == before
 
 
