@@ -107,7 +107,7 @@ def map_logits(
         ValueError: a coarse map of an image that has a border or is no multiple of :data:`STEP`.
     """
     shown, inner = framed(image, border)
-    if shape.finest > 1 and int(shown.shape[1]) != int(image.shape[1]):
+    if shape.finest > 1 and (border or inner % STEP):
         raise ValueError(f"finest = {shape.finest} needs border = 0 and a size that is a multiple of {STEP}")
     features = encode(encoder, shown, width, initial)
     x = decode(features, encoder, width, shape)

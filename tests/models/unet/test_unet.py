@@ -120,3 +120,28 @@ def test_a_loss_without_sense_is_refused(wrong: dict[str, Option]) -> None:
 def test_a_border_without_sense_is_refused() -> None:
     with pytest.raises(ValueError, match="border must be"):
         build(replace(SMALL, options={"border": 0.5}))
+
+
+COARSE: dict[str, Option] = {"deepest": 16, "finest": 2, "decoder": 0.5}
+
+
+def test_a_coarse_map_is_taught_as_shares_of_its_places() -> None:
+    plan = replace(SMALL, options=COARSE)
+    model = build(plan)
+    assert model.output["map_logits"].shape == (None, 32, 32, 1)
+    assert model.count_params() < build(SMALL).count_params()
+    masks = np.zeros((1, 64, 64, 1), np.float32)
+    masks[0, 10:13, 20:22] = 1
+    batch = Batch(pixels(64, 1), np.ones((1, 1)), np.ones((1, 1)), masks, np.ones((1, 1), np.float32))
+    truth = UNET.truths(plan, batch)["map_logits"]
+    assert truth.shape == (1, 32, 32, 2)
+    assert (truth[0, 5, 10, 0], truth[0, 6, 10, 0], truth[0, 7, 10, 0]) == (1.0, 0.5, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("size", "options"),
+    [(72, COARSE), (64, {**COARSE, "border": 0.1}), (64, {"deepest": 8}), (64, {"finest": 3}), (64, {"decoder": 0.0})],
+)
+def test_a_shape_without_sense_is_refused(size: int, options: dict[str, Option]) -> None:
+    with pytest.raises(ValueError, match=r"must be|needs border"):
+        build(replace(SMALL, size=size, options=options))
