@@ -276,7 +276,7 @@ class Models(_Part):
     gate: str = "chest-gate"
     """Model that checks whether this is a whole, upright, frontal chest radiograph; empty: only the checks without a
     network."""
-    lungs: str = ""
+    lungs: str = "chest-lungs"
     """Model that says where both lungs are: masks of findings in the lungs are clipped to them, and get a side and a
     zone. Empty: masks stay as they are drawn, and a side follows from the middle of the image."""
     active: tuple[str, ...] = ("chest-classifier",)

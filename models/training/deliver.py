@@ -15,8 +15,11 @@ from models.contract import Activation, Code, GateSpec, InputSpec, LabelSpec, Mo
 from models.manifest import file_digest, manifest_text, read_manifest, training_uid
 from models.similar import StoredCase, write_index
 from models.training.codes import LUNG_CODES, PRIVATE_SCHEME, code_of, in_hierarchy
+from models.training.evaluation.detection import Detected
 from models.training.evaluation.predictions import LEARNT
 from models.training.figures import (
+    LEAST_DICE,
+    LEAST_POINTING,
     LEAST_POSITIVES,
     Figures,
     LabelFigures,
@@ -192,18 +195,33 @@ def _write(
 def label_specs(
     architecture: Architecture, recipe: Recipe, found: Figures, map_cut: float, *, maps: bool
 ) -> tuple[LabelSpec, ...]:
-    """How each served label ships: in shadow until enough patients stand behind a figure that is clearly not chance."""
+    """How each served label ships: in shadow until enough patients stand behind a figure that is clearly not chance.
+
+    No place goes out on the AUC of images alone: a classifier whose map does not hold shows none, a segmenter or
+    detector whose places do not hold runs in shadow.
+    """
     specs = []
     for label in architecture.served(recipe.plan):
-        shown = label in architecture.outlined(recipe.plan) or (maps and places_hold(found.places[label]))
-        localised = architecture.kind is not ModelKind.CLASSIFIER or shown
-        specs.append(_label(label, found.labels[label], localised, map_cut))
+        holds = places_hold(found.places[label]) or boxes_hold(found.boxes[label])
+        if architecture.kind is ModelKind.CLASSIFIER:
+            localised = holds and (maps or label in architecture.outlined(recipe.plan))
+            specs.append(_label(label, found.labels[label], localised, map_cut))
+        else:
+            spec = _label(label, found.labels[label], True, map_cut)
+            specs.append(spec if holds else replace(spec, mode=Mode.SHADOW))
     return in_hierarchy(tuple(specs))
 
 
 def places_hold(item: PlaceFigures | None) -> bool:
-    """Whether a classifier's map may be shown: on enough marked images it points inside more often than not."""
-    return item is not None and item.positives >= LEAST_POSITIVES and item.pointing.low > 0.5
+    """Whether masks may be shown: on enough marked images the strongest place is inside, and masks overlap."""
+    if item is None or item.positives < LEAST_POSITIVES:
+        return False
+    return item.pointing.low > LEAST_POINTING and item.dice.low > LEAST_DICE
+
+
+def boxes_hold(item: Detected | None) -> bool:
+    """Whether boxes may be shown: on enough images with boxes the most probable one is inside of a reader's."""
+    return item is not None and item.positives >= LEAST_POSITIVES and item.pointing.low > LEAST_POINTING
 
 
 def _label(label: str, item: LabelFigures | None, localised: bool, map_cut: float) -> LabelSpec:

@@ -31,6 +31,9 @@ from models.training.predicted import BOTH, MARKED, TRUE, Predicted
 Values = NDArray[np.floating]
 LEAST_POSITIVES = 30
 LEAST_AUC = 0.6
+LEAST_POINTING, LEAST_DICE = 0.5, 0.3
+"""What the lower bounds of a place's figures must be above before it is shown: the share of images whose strongest
+place lies inside what readers marked, and the mean Dice of masks."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from models.architectures.base import Architecture
 from models.contract import GateSpec, LabelSpec
-from models.training.figures import LEAST_AUC, LEAST_POSITIVES, Figures
+from models.training.figures import LEAST_AUC, LEAST_DICE, LEAST_POINTING, LEAST_POSITIVES, Figures
 from models.training.metrics import Interval
 from models.training.recipe import Recipe
 
@@ -70,7 +70,9 @@ def findings_card(
         _text(
             f"A finding is *active* only if at least {LEAST_POSITIVES} positive patients stand behind its figure,",
             f"the interval of its AUC lies above {LEAST_AUC:g}, and it is one of those that the node may deliver;",
-            "otherwise it runs in *shadow*: stored, never sent.",
+            "otherwise it runs in *shadow*: stored, never sent. A place is shown only if on as many images the lower",
+            f"bound of *strongest place inside* is above {LEAST_POINTING:g} and, of masks, that of Dice above",
+            f"{LEAST_DICE:g}; segmenters and detectors that miss this run in shadow too.",
         ),
         "",
     ]

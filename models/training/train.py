@@ -361,7 +361,8 @@ def _about(dataset: Dataset, recipe: Recipe) -> str:
         for label in recipe.data.labels
     )
     limited = f" About {recipe.data.limit} of its images were drawn." if recipe.data.limit else ""
-    only = " Only images with a finding were trained on." if recipe.data.use == "positives" else ""
+    positives_only = recipe.data.use == "positives" and recipe.serves == "findings"
+    only = " Only images with a finding were trained on." if positives_only else ""
     return (
         f"A data set in the layout `{dataset.layout}` ({len(dataset.samples)} images; rows left out: "
         f"{len(dataset.problems)}). Labels: {asked}.{limited}{only} {CREDITS.get(dataset.layout, OWN_DATA)}"

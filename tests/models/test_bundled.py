@@ -9,10 +9,16 @@ import numpy as np
 import pytest
 
 from config.settings import Models
-from models.contract import ModelInput, Pixels
+from models.contract import Hanging, ModelInput, Pixels, Prediction, Zone
+from models.localise import region_masks
+from models.lung_fields import lung_fields
+from models.model_registry import read_registry
 from models.pipeline import load_pipeline
 from models.predictor import Predictor, load_predictor
+from models.radiograph.contrast import letterbox_for, prepare
 from models.radiograph.reading import read_model_input
+from models.runtime.loading import load
+from workers.laterality import LEFT, RIGHT, UNKNOWN, side_of
 
 pytestmark = pytest.mark.peer("shared-data")
 
@@ -20,7 +26,7 @@ pytestmark = pytest.mark.peer("shared-data")
 @pytest.fixture(scope="module")
 def predictor() -> Predictor:
     defaults = Models()
-    return load_predictor(load_pipeline(None, defaults.active, gate=defaults.gate), threads=1)
+    return load_predictor(load_pipeline(None, defaults.active, gate=defaults.gate, lungs=defaults.lungs), threads=1)
 
 
 def verdict(predictor: Predictor, image: ModelInput) -> str:
@@ -78,3 +84,41 @@ def test_a_transfer_syntax_does_not_change_the_findings(predictor: Predictor, sh
             assert (one.mask is None) == (two.mask is None)
             if one.mask is not None and two.mask is not None:
                 assert (one.mask & two.mask).sum() >= 0.98 * (one.mask | two.mask).sum()
+
+
+def _mirrored(image: ModelInput) -> ModelInput:
+    return replace(image, pixels=image.pixels[:, ::-1].copy())
+
+
+def test_a_mirrored_chest_is_never_taken_for_a_usual_one(shared_data: Path) -> None:
+    """Nor a usual one for a mirrored one: MONOCHROME1, 12 bit, JPEG, and another maker's."""
+    spec = read_registry().find(Models().lungs)
+    executor = load(spec, device="cpu", threads=1)
+    for path in [*sorted((shared_data / "dicom").glob("*.dcm")), shared_data / "wg04" / "RG1_JLSN.dcm"]:
+        for turn, wrong in ((False, Hanging.MIRRORED), (True, Hanging.USUAL)):
+            image = read_model_input(path)
+            image = _mirrored(image) if turn else image
+            letterbox = letterbox_for(image, spec.input)
+            fields = lung_fields(executor.run(prepare(image, letterbox, spec.input)[np.newaxis])["maps"][0], letterbox)
+            assert fields is not None, path.name
+            assert fields.hanging is not wrong, (path.name, turn)
+
+
+def test_rg1_has_its_opacity_in_the_right_lung_however_it_hangs(predictor: Predictor, shared_data: Path) -> None:
+    """The side follows Patient Orientation; mirrored pixels with the old orientation have none."""
+    image = read_model_input(shared_data / "wg04" / "RG1_JLSN.dcm")
+    usual, turned = predictor.predict(image), predictor.predict(_mirrored(image))
+    assert sides(usual, ("L", "F")) == {RIGHT}
+    assert sides(turned, ("R", "F")) == {RIGHT}
+    assert sides(turned, ("L", "F")) <= {UNKNOWN}
+    assert sides(usual, ("R", "F")) == {UNKNOWN}
+    assert LEFT not in sides(turned, ("L", "F"))
+    opacity = next(finding for finding in usual.findings if finding.mask is not None)
+    assert opacity.lungs is not None
+    assert Zone.LOWER in opacity.lungs.picture_left.zones
+    columns = [np.nonzero(region)[1] for region in region_masks(opacity.mask)]  # type: ignore[arg-type]
+    assert all(found.max() < 0.5 * image.shape[1] for found in columns), "nothing reaches over the mediastinum"
+
+
+def sides(found: Prediction, orientation: tuple[str, str]) -> set[str]:
+    return {side_of(finding, found.shape, orientation) for finding in found.findings if finding.mask is not None}

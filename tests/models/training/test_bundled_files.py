@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -29,8 +30,9 @@ _EVIDENCE = BUNDLED / "evidence" / "chest-classifier.csv"
 MEGABYTE = 1_000_000
 
 
-def test_there_is_a_classifier_and_a_gate() -> None:
-    assert {read_manifest(path).kind for path in MANIFESTS} == {ModelKind.CLASSIFIER, ModelKind.GATE}
+def test_there_are_a_classifier_a_gate_and_lung_fields() -> None:
+    kinds = {read_manifest(path).kind for path in MANIFESTS}
+    assert kinds == {ModelKind.CLASSIFIER, ModelKind.GATE, ModelKind.LUNGS}
 
 
 def test_all_together_are_small() -> None:
@@ -45,6 +47,11 @@ def test_weights_are_those_of_the_manifest_and_answer_as_it_says(path: Path) -> 
     batch = np.random.default_rng(0).random((3, spec.input.height, spec.input.width, 1), np.float32)
     names = [item.name for item in session.get_outputs()]
     answers = dict(zip(names, session.run(None, {session.get_inputs()[0].name: batch}), strict=True))
+    if spec.kind is ModelKind.LUNGS:
+        maps = answers[spec.outputs.maps]
+        assert maps.shape == (3, spec.input.height // 2, spec.input.width // 2, 2)
+        assert ((maps >= 0) & (maps <= 1)).all()
+        return
     probabilities = answers[spec.outputs.probabilities]
     assert probabilities.shape == (3, len(spec.labels))
     assert ((probabilities >= 0) & (probabilities <= 1)).all()
@@ -63,7 +70,10 @@ def test_card_says_what_it_must(path: Path) -> None:
     card = read_manifest(path).card
     assert card is not None
     text = card.read_text(encoding="utf-8")
-    for words in ("Not a medical device", "NIH Clinical Center", "CVPR 2017", "Radiological Society of North America"):
+    sources = ("NIH Clinical Center", "CVPR 2017", "Radiological Society of North America")
+    if read_manifest(path).kind is ModelKind.LUNGS:
+        sources = ("CC BY 3.0", "CC BY 4.0", "Hannover Medical School", "V7")
+    for words in ("Not a medical device", *sources):
         assert words in text.replace("\n", " ")
 
 
@@ -109,6 +119,18 @@ def test_the_opacity_map_is_cut_as_the_recipe_says() -> None:
     outlined = [label for label in spec.labels if label.localised]
     assert [label.name for label in outlined] == ["lung_opacity"]
     assert outlined[0].map_relative_threshold == recipe.evaluation.map_relative_cut_off > 0
+
+
+def test_the_lungs_figures_follow_from_their_rows() -> None:
+    summary = json.loads((BUNDLED / "evidence" / "chest-lungs.json").read_text(encoding="utf-8"))
+    with (BUNDLED / "evidence" / "chest-lungs.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == summary["images"]
+    assert len({row["patient"] for row in rows}) == summary["patients"]
+    assert np.mean([float(row["dice"]) for row in rows]) == pytest.approx(summary["dice"]["value"], abs=1e-3)
+    assert summary["sides_wrong"]["value"] == summary["mirrored_missed"]["value"] == 0
+    folds = {row["patient"]: {other["group"] for other in rows if other["patient"] == row["patient"]} for row in rows}
+    assert all(len(groups) == 1 for groups in folds.values())
 
 
 def test_no_patient_sits_in_two_folds() -> None:

@@ -26,6 +26,7 @@ from models.training.datasets.sample import DatasetError  # noqa: E402
 from models.training.deliver import label_specs  # noqa: E402
 from models.training.figures import figures  # noqa: E402
 from models.training.learn import KeepBest, dtype_policy, optimiser, precision  # noqa: E402
+from models.training.metrics import Interval  # noqa: E402
 from models.training.predict import compare_maps, image_scores  # noqa: E402
 from models.training.predicted import Predicted, gathered, keep, kept  # noqa: E402
 from models.training.recipe import Data, Evaluation, Network, Recipe, Schedule  # noqa: E402
@@ -290,3 +291,29 @@ def test_a_classifier_shows_places_only_where_readers_have_analysed_them() -> No
         (label,) = label_specs(CNN, recipe(), found, 0.5, maps=True)
         assert (label.localised, label.threshold) == (localised, 0.4)
         assert (label.mode is Mode.ACTIVE) is localised, "30 patients, and an interval above 0.6"
+
+
+def test_no_place_goes_out_on_the_area_under_the_curve_alone() -> None:
+    """A segmenter that knows which images are ill, and marks elsewhere on them, runs in shadow; so does a detector."""
+    right = figures(_predicted(100, "a", 1), 0.4, 0.5, rounds=20)
+    place, box = right.places["lung_opacity"], right.boxes["lung_opacity"]
+    assert place is not None
+    assert box is not None
+    beside = replace(place, pointing=Interval(0.4, 0.3, 0.5))
+    thin = replace(place, dice=Interval(0.35, 0.25, 0.45))
+    segmenter, detector = catalogue.find("unet"), catalogue.find("retinanet")
+    for architecture, places, boxes, mode in (
+        (segmenter, place, None, Mode.ACTIVE),
+        (segmenter, beside, None, Mode.SHADOW),
+        (segmenter, thin, None, Mode.SHADOW),
+        (segmenter, replace(place, positives=29), None, Mode.SHADOW),
+        (detector, None, box, Mode.ACTIVE),
+        (detector, None, replace(box, pointing=Interval(0.5, 0.4, 0.6)), Mode.SHADOW),
+        (detector, None, None, Mode.SHADOW),
+    ):
+        found = replace(right, places={"lung_opacity": places}, boxes={"lung_opacity": boxes})
+        (label,) = label_specs(architecture, recipe(), found, 0.5, maps=True)
+        assert (label.mode, label.localised) == (mode, True)
+    unheld = replace(right, places={"lung_opacity": beside}, boxes={"lung_opacity": None})
+    (label,) = label_specs(catalogue.find("efficientnet-classifier"), recipe(), unheld, 0.5, maps=True)
+    assert (label.mode, label.localised) == (Mode.ACTIVE, False), "an outline must hold as well"

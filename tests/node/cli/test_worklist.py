@@ -181,7 +181,7 @@ def test_doctor_finds_what_is_missing_and_says_how_to_fix_it(run: Run, database:
     assert result.exit_code == 1, "no destination is configured"
     assert "add [[destinations]]" in result.output
     assert "schema is up to date" in result.output
-    assert "chest-gate, chest-classifier" in result.output
+    assert "chest-gate, chest-lungs, chest-classifier" in result.output
 
 
 def test_a_mistake_in_the_settings_is_one_line(config: Path) -> None:
