@@ -48,6 +48,7 @@ from pydicom.sequence import Sequence
 from pydicom.sr.codedict import codes as known
 from pydicom.uid import UID, ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
+from db.records import StaleObject
 from models.contract import Code, ModelUse
 from workers.results.encoder import Analysis, Equipment
 from workers.results.header import (
@@ -61,6 +62,7 @@ from workers.results.header import (
     set_times,
 )
 from workers.results.result_kinds import series_description, series_number
+from workers.results.study_account import Reference, reference_to
 
 IMPLEMENTATION_CLASS_UID = "2.25.107145334108679434666634330663974283395"
 IMPLEMENTATION_VERSION_NAME = "PLEURA"
@@ -124,7 +126,7 @@ class Header:
         With ``spacing`` (of rows and of columns, in mm) it lies in a nominal Frame of Reference, without which
         highdicom writes no plane groups.
         """
-        made = stand_in(self.source, shape=shape)
+        made = stand_in(reference_to(self.source), str(self.source.StudyInstanceUID), shape)
         made.SOPClassUID = ComputedRadiographyImageStorage
         if spacing is not None:
             made.FrameOfReferenceUID = _NOMINAL_FRAME_OF_REFERENCE
@@ -151,18 +153,16 @@ def header_of(analysis: Analysis, kind: str) -> Header:
     )
 
 
-def stand_in(instance: Dataset, study_instance_uid: str = "", shape: tuple[int, int] | None = None) -> Dataset:
-    """What highdicom gets instead of an ``instance`` to which an object refers: its UIDs, and an empty patient.
+def stand_in(item: Reference | StaleObject, study_instance_uid: str, shape: tuple[int, int] | None = None) -> Dataset:
+    """What highdicom gets instead of an instance to which an object refers: its UIDs, and an empty patient.
 
-    ``instance`` needs SOPClassUID, SOPInstanceUID and SeriesInstanceUID, and StudyInstanceUID unless
-    ``study_instance_uid`` is given. With ``shape`` (rows, columns) highdicom takes it for an image.
+    With ``shape`` (rows, columns) highdicom takes it for an image.
     """
     made = Dataset()
     for keyword in _PATIENT_AND_STUDY:
         setattr(made, keyword, None)
-    made.SOPClassUID, made.SOPInstanceUID = instance.SOPClassUID, instance.SOPInstanceUID
-    made.SeriesInstanceUID = instance.SeriesInstanceUID
-    made.StudyInstanceUID = study_instance_uid or instance.StudyInstanceUID
+    made.SOPClassUID, made.SOPInstanceUID = item.sop_class_uid, item.sop_instance_uid
+    made.SeriesInstanceUID, made.StudyInstanceUID = item.series_instance_uid, study_instance_uid
     if shape is not None:
         made.Rows, made.Columns = shape
         made.SamplesPerPixel = 1

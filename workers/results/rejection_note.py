@@ -58,7 +58,9 @@ def encode_note(
         series_number=series_number(NOTE, series_number_base),
         series_description=series_description(NOTE),
     )
-    rejected = [_rejected(one, str(source.StudyInstanceUID)) for one in stale]
+    study = str(source.StudyInstanceUID)
+    # highdicom refers to what has a size as an image, and to the rest as a composite.
+    rejected = [stand_in(one, study, shape=(1, 1) if is_image(one.sop_class_uid) else None) for one in stale]
     content = _content(stale, rejected, equipment, uid_root)
     return amend(hd.ko.KeyObjectSelectionDocument(rejected, content, **header.arguments()), header)
 
@@ -81,11 +83,3 @@ def _content(
         *content[0].ContentSequence,
     ]
     return content
-
-
-def _rejected(one: StaleObject, study_instance_uid: str) -> Dataset:
-    """A rejected object for highdicom, which refers to what has a size as an image and to the rest as a composite."""
-    referenced = Dataset()
-    referenced.SOPClassUID, referenced.SOPInstanceUID = one.sop_class_uid, one.sop_instance_uid
-    referenced.SeriesInstanceUID = one.series_instance_uid
-    return stand_in(referenced, study_instance_uid, shape=(1, 1) if is_image(one.sop_class_uid) else None)

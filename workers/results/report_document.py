@@ -36,22 +36,15 @@ def document(
     children = content[0].pop("ContentSequence")
     content[0].ContentSequence = hd.sr.ContentSequence()
     made = _DOCUMENTS[sr_storage](
-        evidence=[header.image(shape=(1, 1)), *(_known(item, study) for item in evidence)],
+        evidence=[header.image(shape=(1, 1)), *(stand_in(item, study) for item in evidence)],
         content=content,
         is_complete=True,
-        previous_versions=None if previous is None else [_known(previous, study)],
+        previous_versions=None if previous is None else [stand_in(previous, study)],
         **header.arguments(),
     )
     made.CompletionFlagDescription = RESEARCH_USE
     made[children.tag] = children
     return amend(made, header)
-
-
-def _known(item: Reference, study_instance_uid: str) -> Dataset:
-    instance = Dataset()
-    instance.SOPClassUID, instance.SOPInstanceUID = item.sop_class_uid, item.sop_instance_uid
-    instance.SeriesInstanceUID = item.series_instance_uid
-    return stand_in(instance, study_instance_uid)
 
 
 def measurement_report(

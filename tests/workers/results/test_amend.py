@@ -22,6 +22,7 @@ from models.contract import Box
 from tests.workers.results.sources import EQUIPMENT, MODEL, analysis, encode_all, finding, source
 from workers.results import codes
 from workers.results.amend import Header, amend, concept, header_of, stand_in
+from workers.results.study_account import reference_to
 
 HEADER = {
     "equipment": EQUIPMENT,
@@ -144,7 +145,7 @@ def test_a_frame_is_referenced_without_its_segment() -> None:
 
 
 def test_a_stand_in_tells_nothing_of_the_patient() -> None:
-    made = stand_in(source())
+    made = stand_in(reference_to(source()), "1.2.3")
     assert not made.PatientName
     assert "PatientAge" not in made
     assert "Rows" not in made
