@@ -151,7 +151,7 @@ def _wait_for_orthanc() -> None:
         except OSError:
             return False
 
-    wait_until(answers, "Orthanc", 120, 1)
+    wait_until(answers, "Orthanc", 240, 1)
 
 
 def _classes() -> set[str]:
