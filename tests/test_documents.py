@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
+from config.environment import misspelt
 from config.reference import keys
 from config.settings import Settings
 from node.cli.main import cli
@@ -90,7 +91,7 @@ def test_settings_that_are_named_exist(page: Path) -> None:
             if not is_key and not is_module and plain not in _columns():
                 wrong.append(name)
         for variable in re.findall(r"PLEURA_([A-Z0-9_]+__[A-Z0-9_]+)", span):
-            if variable.lower().replace("__", ".") not in _settings():
+            if misspelt({f"PLEURA_{variable}": ""}, Settings, frozenset()) is not None:
                 wrong.append(variable)
     assert wrong == []
 
