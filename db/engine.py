@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 import time
 import weakref
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+from config.private_files import FILE_MODE
 from db.connection_problem import connection_problem
 from db.errors import DatabaseURLError
 
@@ -90,9 +94,21 @@ def _connect_sqlite(url: URL) -> Engine:
     engine = create_engine(
         url.set(drivername="sqlite+pysqlite"), connect_args={"timeout": _BUSY_MILLISECONDS / 1000}, **_COMMON
     )
+    event.listen(engine, "do_connect", _make_sqlite)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _make_sqlite(_dialect: object, _record: object, arguments: Sequence[str], parameters: Mapping[str, Any]) -> None:
+    """Make a new file that its group may write where the umask lets it: SQLite would ask for 0644.
+
+    What SQLite puts beside it gets its permissions. The file is not opened here: closing it would let go the locks that
+    another thread holds on it (fcntl(2)).
+    """
+    if not parameters.get("uri"):
+        with suppress(OSError):  # it is there, or SQLite says why it cannot be
+            os.mknod(arguments[0], stat.S_IFREG | FILE_MODE)
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:

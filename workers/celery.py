@@ -33,6 +33,7 @@ import models.own_packages  # noqa: F401 - Celery searches the working folder fi
 
 # isort: split
 from config import logging as node_logging
+from config.private_files import keep_private, share_with_group
 from config.settings import Settings, SettingsError, load
 from workers.delivery_worker import longest_stay
 from workers.enqueue import ANALYSE, DELIVER, DELIVERIES, JOBS, READY, message_settings
@@ -239,6 +240,8 @@ app.add_defaults(_settings_of_node)
 def _become_worker(conf: Any, options: dict[str, Any], **_signal: Any) -> None:
     """Take a place for the queue that ``-Q`` names, and as many children as the queue is to have."""
     queue = _only_queue(options.get("queues"), options.get("exclude_queues"))
+    keep_private()
+    share_with_group(_process.known_settings().store.folder)
     _process.take(queue)
     if not options.get("concurrency"):
         conf.worker_concurrency = processes(_process.known_settings(), queue)

@@ -7,9 +7,11 @@ what :func:`write_durably` has returned for is still there after the power comes
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterable
 from pathlib import Path
+
+from config.private_files import FILE_MODE
 
 
 def write_durably(path: Path, chunks: Iterable[bytes]) -> int:
@@ -21,8 +23,8 @@ def write_durably(path: Path, chunks: Iterable[bytes]) -> int:
         OSError: the disk is full or cannot be written. Nothing is left behind.
     """
     make_folder(path.parent)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-    temporary = Path(name)
+    temporary = path.parent / f".{secrets.token_hex(8)}.part"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
     try:
         with os.fdopen(descriptor, "wb") as file:
             byte_count = sum(file.write(chunk) for chunk in chunks)

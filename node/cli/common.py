@@ -19,6 +19,7 @@ import click
 from rich.console import Console
 
 from config import logging
+from config.private_files import share_with_group
 from config.settings import Settings, load
 
 # For a file or a pipe rich assumes 80 columns, which is too narrow.
@@ -28,6 +29,7 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 def settings_of(context: click.Context) -> Settings:
     """Load the settings of this call and configure the log."""
     settings = load(context.obj)
+    share_with_group(settings.store.folder)
     logging.configure(settings.logs)
     return settings
 

@@ -21,6 +21,7 @@ except ModuleNotFoundError:  # not even that module is found
 except ImportError as error:
     sys.exit(f"pleura: {error}")
 
+from config.private_files import keep_private
 from config.settings import SettingsError
 from db.errors import DatabaseError
 
@@ -108,6 +109,7 @@ def cli(context: click.Context, config_path: Path | None) -> None:
 
 def main() -> None:
     """Entry point of ``pleura``."""
+    keep_private()
     cli()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -54,7 +55,13 @@ def open_database(settings: Settings) -> Database:
 
 def actor() -> str:
     """Name of the user in the history and the audit trail."""
-    return f"cli:{getpass.getuser()}"
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (
+        KeyError,
+        OSError,
+    ):  # a container engine may run us as a user whom no file names (from Python 3.13: OSError)
+        return f"cli:{os.getuid()}"
 
 
 def _date(context: click.Context, parameter: click.Parameter, value: str) -> str:

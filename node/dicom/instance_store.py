@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from config.private_files import FILE_MODE
 from node.dicom.spool_digest import BackgroundDigest
 from workers.durable_files import make_folder, sync_folder
 
@@ -66,7 +67,7 @@ class SpoolFile:
         store.check_space()
         try:
             name = f"{store.folder}/{SPOOL}/{secrets.token_hex(8)}.part"
-            self._descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            self._descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
         except OSError as error:
             raise StoreError(error.errno, "no file can be created in the store") from error
         self.path = Path(name)

@@ -27,6 +27,7 @@ from node.dicom.instance_store import SET_ASIDE
 from node.dicom.storage_scu import Peer, SendError, echo
 from node.monitoring.broker_health import check_broker, embedded_broker_runs
 from node.monitoring.check import Check
+from node.monitoring.permissions import check_permissions
 from node.monitoring.port_health import check_admin, check_hl7, check_listener
 from node.monitoring.remedies import remedy
 from workers.clock import utc_now
@@ -43,6 +44,7 @@ def examine(settings: Settings, *, peers: bool = True) -> Iterator[Check]:
     """Check every part in ``settings`` one after the other; with ``peers`` also destinations and channels."""
     yield Check("settings", True, "read and valid")
     yield check_store(settings)
+    yield check_permissions(settings)
     database = check_database(settings)
     yield database
     yield check_broker(settings)

@@ -5,6 +5,7 @@ A fault is made for real: servers, ports, files and databases. Each row of the t
 
 from __future__ import annotations
 
+import os
 import socket
 import sqlite3
 import subprocess
@@ -126,6 +127,7 @@ class Bench:
 def bench(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
     listener, admin, hl7 = free_ports("127.0.0.1", 3)
     with ExitStack() as stack:
+        stack.callback(os.umask, os.umask(0o077))  # as the command `pleura` has it
         made = Bench(tmp_path, stack, {}, lambda: request.getfixturevalue("postgres_server"))
         made.set("store", folder=str(tmp_path / "var"), minimum_free_bytes=0)
         made.set("listener", port=listener, peers=[{"ae_title": "CT1"}])
@@ -192,6 +194,14 @@ def _store_not_writable(bench: Bench) -> None:
 def _set_aside(bench: Bench) -> None:
     (bench.folder / "var" / SET_ASIDE).mkdir(parents=True)
     (bench.folder / "var" / SET_ASIDE / "1.part").touch()
+
+
+def _store_is_open(bench: Bench) -> None:
+    bench.sqlite().parent.chmod(0o755)
+
+
+def _database_is_open(bench: Bench) -> None:
+    bench.sqlite().chmod(0o640)
 
 
 def _no_sqlite(bench: Bench) -> None:
@@ -263,6 +273,18 @@ FAULTS: dict[str, tuple[Callable[[Bench], Any], str, str, str]] = {
     "store cannot be written": (_store_not_writable, "store", "is no folder", "set store.folder"),
     "disk is full": (lambda b: b.set("store", minimum_free_bytes=10**18), "store", "GB free", "free some space"),
     "files were set aside": (_set_aside, "store", "1 files are set aside", "send those images again"),
+    "store is open to others": (
+        _store_is_open,
+        "permissions",
+        "var has 0755",
+        "chmod -R go-rwx /",
+    ),
+    "database is open to the group": (
+        _database_is_open,
+        "permissions",
+        "pleura.sqlite has 0640",
+        "chmod -R go-rwx /",
+    ),
     "database url is no url": (
         lambda b: b.set("database", url="postgres at db1"),
         "database",
@@ -438,6 +460,31 @@ def test_each_fault_is_told_with_its_fix_and_nothing_else(bench: Bench, fault: s
     assert "Traceback" not in found[part].found
     # A running node that has lost its listener has lost what else is not there, too.
     assert fault == "listener has died" or set(found) == {part}
+
+
+def test_the_command_that_doctor_gives_closes_all_that_is_open(bench: Bench) -> None:
+    database = bench.folder / "beside it's.sqlite"
+    bench.sqlite().rename(database)
+    bench.set("database", url=f"sqlite:///{database}")
+    folder = bench.folder / "var"
+    for path in (folder, database):
+        path.chmod(0o777)
+    [fault] = bad(bench.checks())
+    assert "2 files or folders" in fault.found
+    subprocess.run(["sh", "-c", fault.remedy], check=True)
+    assert bad(bench.checks()) == []
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder to another user")
+def test_a_volume_of_our_group_is_open_to_the_group_alone(bench: Bench) -> None:
+    database = bench.sqlite()
+    database.chmod(0o660)
+    os.chown(database.parent, 10001, 0)
+    database.parent.chmod(0o775)  # its giver's own business, as Kubernetes makes it
+    assert bad(bench.checks()) == []
+    database.chmod(0o664)
+    [fault] = bad(bench.checks())
+    assert (fault.part, fault.remedy) == ("permissions", f"chmod -R o-rwx {database.parent}")
 
 
 def test_a_url_that_cannot_be_read_is_one_sentence(bench: Bench) -> None:
