@@ -1,6 +1,6 @@
 """A whole node as a user runs it, one radiograph through it, and its page looked at: a program for a test.
 
-``python -m tests.integration.one_radiograph FOLDER`` starts ``pleura serve`` with a umask that forbids nothing. It leaves
+``python -m tests.integration.one_radiograph FOLDER`` starts ``pleura serve`` with a umask of 0. It leaves
 ``FOLDER/seen.json``: the SOP classes that its destination got, the status of pages, and the permissions of its files.
 """
 
