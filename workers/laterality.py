@@ -52,11 +52,14 @@ def zones_of(finding: Finding) -> tuple[Zone, ...]:
 
 
 def place_text(side: str, zones: Iterable[str]) -> str:
-    """A side and zones in words: ``right lower zone``, ``left upper and middle zones``.
+    """A side and zones in words: ``right lower zone``, ``left upper and middle zones``, ``both lungs``.
 
-    A side that is not one of the two is left out, and so are zones where all are involved.
+    A side that may not be told is left out. So are zones where all are involved, and those of both lungs, which may
+    differ: the report's coded sites have them.
     """
     told = list(zones)
+    if side == BOTH:
+        return "both lungs" if told else ""
     if not told or len(told) == len(Zone):
         return side if side in (LEFT, RIGHT) else ""
     words = f"{' and '.join(told)} zone{'s' if len(told) > 1 else ''}"

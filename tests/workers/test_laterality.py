@@ -7,8 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from db.records import FindingRecord
 from models.contract import Box, Code, Finding, Hanging, LungInvolvement, LungShare, Zone
 from models.radiograph.orientation import patient_orientation
+from node.cli.worklist import finding_text
+from node.web import formatting
 from tests.workers.results.sources import analysis, finding, source
 from workers.job_outcome import finding_records
 from workers.laterality import place_text, side_of, zones_of
@@ -113,11 +116,38 @@ def test_no_side_is_told_where_anatomy_and_header_do_not_agree(
     assert side_of(_in_lungs(UP, (), hanging), SHAPE, orientation) == "unknown"
 
 
+def test_the_database_keeps_zones_and_the_larger_share() -> None:
+    lungs = LungInvolvement(LungShare(0.2, UP), LungShare(0.35, LOW), Hanging.USUAL)
+    made = analysis(source(PatientOrientation=["L", "F"]), (finding(mask=np.ones((64, 48), bool), lungs=lungs),))
+    (record,) = finding_records(made.prediction, None, None, ("L", "F"))
+    assert (record.side, record.zones, record.lung_share) == ("both", "upper,middle,lower", 0.35)
+    (record,) = finding_records(replace(made.prediction, findings=(finding(),)), None, None, ("L", "F"))
+    assert (record.side, record.zones, record.lung_share) == ("", "", None)
+
+
+@pytest.mark.parametrize(
+    ("side", "zones", "share", "shown"),
+    [
+        ("right", "lower", 0.32, "right lower zone, 32 % of the lung"),
+        ("unknown", "lower", 0.32, "lower zone, side not told, 32 % of the lung"),
+        ("both", "upper,lower", 0.32, "both lungs, 32 % of the lung"),
+        ("left", "", None, "left"),
+        ("", "", None, ""),
+    ],
+)
+def test_page_and_terminal_say_where_it_is(side: str, zones: str, share: float | None, shown: str) -> None:
+    record = FindingRecord("x", "m", "1", 0.8, 0.5, True, False, side=side, zones=zones, lung_share=share)
+    assert formatting.place(record) == shown
+    words = shown.split(",")[0]
+    assert finding_text(record) == f"x 0.80 (threshold 0.50){f', {words}' if words else ''}"
+
+
 def test_zones_in_words() -> None:
     assert zones_of(_in_lungs(UP, LOW)) == (Zone.UPPER, Zone.MIDDLE, Zone.LOWER)
     assert zones_of(_finding(slice(10, 30))) == ()
     assert place_text("right", UP) == "right upper zone"
     assert place_text("left", LOW) == "left middle and lower zones"
     assert place_text("unknown", LOW) == "middle and lower zones"
-    assert place_text("both", tuple(Zone)) == place_text("unknown", ()) == ""
+    assert place_text("both", UP) == place_text("both", tuple(Zone)) == "both lungs"
+    assert place_text("both", ()) == place_text("unknown", ()) == place_text("unknown", tuple(Zone)) == ""
     assert place_text("left", tuple(Zone)) == place_text("left", ()) == "left"

@@ -43,7 +43,7 @@ CASES = [
     ),
     (UP, (), ["R", "F"], [(UPPER, None)], "lung opacity upper zone, 82 %"),
     (UP, (), "", [(UPPER, None)], "lung opacity upper zone, 82 %"),
-    (UP, UP, ["L", "F"], [(UPPER, codes.RIGHT), (UPPER, codes.LEFT)], "lung opacity upper zone, 82 %"),
+    (UP, UP, ["L", "F"], [(UPPER, codes.RIGHT), (UPPER, codes.LEFT)], "lung opacity both lungs, 82 %"),
     (UP, UP, "", [(UPPER, None)], "lung opacity upper zone, 82 %"),
     (ALL, (), ["L", "F"], [(LUNG, codes.RIGHT)], "lung opacity right, 82 %"),
     (ALL, LOW, "", [(LUNG, None), (MIDDLE, None), (LOWER, None)], "lung opacity, 82 %"),
