@@ -4,6 +4,8 @@
 
 Every image is shown as it is and mirrored. Images hang as usual (the patient's left on the right of the picture), so
 *mirrored* is wrong of the first and right of the second. Time is the processor's for one image, network and regions.
+The last lines say on how many images that the gate lets through a lung reaches the edge: of each view, of RSNA's
+normals, and of all images without their lower quarter.
 
 Patients' images are on the sheet: it belongs beside the data, not into a repository.
 """
@@ -22,6 +24,7 @@ from PIL import Image
 from rich.progress import track
 
 from models.contract import ModelInput, ModelSpec
+from models.gate import assess
 from models.lung_fields import LungFields, lung_fields
 from models.manifest import read_manifest
 from models.model_registry import read_registry
@@ -29,6 +32,8 @@ from models.radiograph.contrast import letterbox_for, prepare
 from models.runtime.executor import Executor
 from models.runtime.loading import load
 from models.training.datasets import pixels, read_dataset
+from models.training.datasets.cxr import NORMAL
+from models.training.datasets.sample import Sample
 from models.training.metrics import proportion
 
 TILE = 240
@@ -40,6 +45,16 @@ def fields_of(image: ModelInput, spec: ModelSpec, executor: Executor) -> LungFie
     letterbox = letterbox_for(image, spec.input)
     answer = executor.run(prepare(image, letterbox, spec.input)[np.newaxis])
     return lung_fields(answer["maps"][0], letterbox)
+
+
+def passes(image: ModelInput, gate: ModelSpec, executor: Executor) -> bool:
+    """Whether the gate lets an image through."""
+    answer = executor.run(prepare(image, letterbox_for(image, gate.input), gate.input)[np.newaxis])
+    return assess(answer["probabilities"][0], float(answer["distance"][0]), gate) is None
+
+
+def without_lower_quarter(image: ModelInput) -> ModelInput:
+    return replace(image, pixels=np.ascontiguousarray(image.pixels[: image.shape[0] * 3 // 4]))
 
 
 def tile(image: ModelInput, fields: LungFields | None) -> NDArray[np.uint8]:
@@ -56,6 +71,11 @@ def tile(image: ModelInput, fields: LungFields | None) -> NDArray[np.uint8]:
     return shown
 
 
+def is_normal(sample: Sample) -> bool:
+    """Whether a reader of RSNA has called the image normal; NIH's labels say too little for that."""
+    return bool(sample.boxed) and sample.labels.get(NORMAL, 0.0) >= 0.5
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
@@ -67,6 +87,9 @@ def main() -> None:
     spec = read_manifest(Path(options.model)) if named else read_registry().find(options.model)
     executor = load(spec, device="cpu", threads=1)
     counts: dict[str, Counter[str]] = {"as they are": Counter(), "mirrored": Counter()}
+    gate = read_registry().find("chest-gate")
+    gate_executor = load(gate, device="cpu", threads=1)
+    edges: dict[str, Counter[bool]] = {}
     tiles, seconds = [], []
     for sample in track(read_dataset.read(options.data).samples[:: options.every], description="looking"):
         image = pixels.read(sample.image)
@@ -76,6 +99,11 @@ def main() -> None:
         seconds.append(process_time() - begin)
         for way, found in (("as they are", fields), ("mirrored", fields_of(turned, spec, executor))):
             counts[way][found.hanging.value if found is not None else NOT_FOUND] += 1
+        groups = [(sample.view or "no view", image), *([("normal", image)] if is_normal(sample) else [])]
+        for group, shown in (*groups, ("without the lower quarter", without_lower_quarter(image))):
+            if passes(shown, gate, gate_executor):
+                found = fields if shown is image else fields_of(shown, spec, executor)
+                edges.setdefault(group, Counter())[found is not None and found.cut] += 1
         if options.out is not None:
             tiles.append(tile(image, fields))
     for way, count in counts.items():
@@ -83,6 +111,8 @@ def main() -> None:
         shares = {name: proportion(count[name], total) for name in ("usual", "unsure", "mirrored", NOT_FOUND)}
         told = [f"{name} {each.value:.3f} ({each.low:.3f} to {each.high:.3f})" for name, each in shares.items()]
         print(f"{total} images {way}: {'; '.join(told)}")
+    for group, reached in edges.items():
+        print(f"{group}: a lung reaches the edge of {reached[True]} of {sum(reached.values())} images")
     print(f"one image: {1000 * float(np.median(seconds)):.0f} ms")
     if options.out is not None:
         sheet = Image.new("RGB", (ACROSS * TILE, -(-len(tiles) // ACROSS) * TILE))

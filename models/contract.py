@@ -441,7 +441,8 @@ class Prediction:
     """All that the active pipeline says about one image.
 
     Either ``not_analysed`` says why the image was not analysed and there are no findings, or every label of every model
-    that ran has exactly one finding. ``timings`` are seconds per stage.
+    that ran has exactly one finding. ``timings`` are seconds per stage. ``lungs_cut`` says that a lung reaches the edge
+    of the image, so that part of it may not be shown.
     """
 
     shape: tuple[int, int]
@@ -449,6 +450,7 @@ class Prediction:
     not_analysed: NotAnalysed | None = None
     models: tuple[ModelUse, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
+    lungs_cut: bool = False
 
     @property
     def reportable(self) -> tuple[Finding, ...]:

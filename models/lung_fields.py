@@ -44,6 +44,13 @@ class LungFields:
     hanging: Hanging
     letterbox: Letterbox
 
+    @property
+    def cut(self) -> bool:
+        """Whether a lung reaches the edge of the image, so that part of it may not be shown."""
+        rows, columns = _span(self.letterbox, self.lungs[0].shape)
+        lungs = (self.lungs[0] | self.lungs[1])[rows, columns]
+        return bool(lungs[[0, -1]].any() or lungs[:, [0, -1]].any())
+
     def widened(self) -> tuple[Mask, Mask]:
         """Both lungs with a margin, which never touch: what is near both is in neither, unless it is lung itself."""
         first, second = self.lungs
@@ -105,12 +112,17 @@ def _side_by_side(first: Mask, second: Mask) -> bool:
 
 def _shown(letterbox: Letterbox, shape: tuple[int, ...]) -> Mask:
     """Which places of a map lie on the image and not on the bars round it."""
-    height, width = shape[0], shape[1]
-    across, down = width / letterbox.width, height / letterbox.height
-    shown = np.zeros((height, width), np.bool_)
-    rows = slice(round(letterbox.top * down), round((letterbox.top + letterbox.image_height) * down))
-    shown[rows, round(letterbox.left * across) : round((letterbox.left + letterbox.image_width) * across)] = True
+    shown = np.zeros(shape, np.bool_)
+    shown[_span(letterbox, shape)] = True
     return shown
+
+
+def _span(letterbox: Letterbox, shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """The rows and columns of a map that lie on the image."""
+    down, across = shape[0] / letterbox.height, shape[1] / letterbox.width
+    bottom, right = letterbox.top + letterbox.image_height, letterbox.left + letterbox.image_width
+    rows = slice(round(letterbox.top * down), round(bottom * down))
+    return rows, slice(round(letterbox.left * across), round(right * across))
 
 
 def _filled(region: Mask) -> Mask:

@@ -132,8 +132,7 @@ class Predictor:
             told = self._findings(spec, [images[number] for number in asked], [stages[number] for number in asked])
             for number, own in zip(asked, told, strict=True):
                 findings[number] = (*findings[number], *own)
-        for number in self._in_lungs(fit, images, stages, findings):
-            idle[number].add(self.pipeline.lungs.name if self.pipeline.lungs else "")
+        cut = self._in_lungs(fit, images, stages, findings)
         return tuple(
             Prediction(
                 shape=image.shape,
@@ -141,6 +140,7 @@ class Predictor:
                 not_analysed=not_analysed[number],
                 models=tuple(use for use in self.pipeline.uses if use.name not in idle.get(number, ())),
                 timings=stages[number].seconds,
+                lungs_cut=number in cut,
             )
             for number, image in enumerate(images)
         )
@@ -151,19 +151,21 @@ class Predictor:
         images: Sequence[ModelInput],
         stages: Sequence[Stages],
         findings: dict[int, Sequence[Finding]],
-    ) -> list[int]:
-        """Clip what lies in the lungs to them; returns the images for which nobody needed to know where they are."""
+    ) -> set[int]:
+        """Clip what lies in the lungs to them; returns the images in which a lung reaches the edge."""
         spec, minimum = self.pipeline.lungs, self.pipeline.processing.minimum_fraction
-        asked = [number for number in fit if any(map(lies_in_lungs, findings[number]))]
-        if spec is not None and asked:
-            chosen = [images[number] for number in asked], [stages[number] for number in asked]
-            letterboxes, answers = self._ask(spec, *chosen, "lungs")
-            for number, letterbox, answer in zip(asked, letterboxes, answers, strict=True):
-                with stages[number].timed("localise"):
-                    fields = lung_fields(answer["maps"], letterbox)
-                    if fields is not None:
-                        findings[number] = [in_lungs(finding, fields, minimum) for finding in findings[number]]
-        return [number for number in fit if number not in asked]
+        if spec is None or not fit:
+            return set()
+        cut: set[int] = set()
+        chosen = [images[number] for number in fit], [stages[number] for number in fit]
+        letterboxes, answers = self._ask(spec, *chosen, "lungs")
+        for number, letterbox, answer in zip(fit, letterboxes, answers, strict=True):
+            with stages[number].timed("localise"):
+                fields = lung_fields(answer["maps"], letterbox)
+                if fields is not None:
+                    findings[number] = [in_lungs(finding, fields, minimum) for finding in findings[number]]
+                    cut |= {number} if fields.cut else set()
+        return cut
 
     def _is_asked(self, spec: ModelSpec, so_far: Sequence[Finding]) -> bool:
         """Whether a model runs on an image with these findings of the models before it."""

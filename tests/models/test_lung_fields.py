@@ -86,6 +86,17 @@ def test_what_lies_beside_the_image_is_no_lung() -> None:
     assert lung_fields(maps_of(ellipse(12), ellipse(84)), narrow) is None
 
 
+@pytest.mark.parametrize(
+    ("rows", "columns", "first"), [(96, 192, 34), (192, 96, 34), (192, 192, 10)], ids=["flat", "narrow", "beside"]
+)
+def test_a_lung_at_the_edge_of_the_image_is_noticed(rows: int, columns: int, first: int) -> None:
+    """The bars round an image are no image: what is drawn there is cut off."""
+    fields = lung_fields(maps_of(ellipse(first), ellipse(62)), Letterbox(rows, columns, 192, 192))
+    assert fields is not None
+    assert fields.cut
+    assert not found().cut
+
+
 def test_holes_belong_to_the_lung() -> None:
     hollow = ellipse(34) & ~ellipse(34, width=4, top=40, height=12)
     fields = lung_fields(maps_of(hollow, ellipse(62)), PORTRAIT)

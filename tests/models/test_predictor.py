@@ -356,15 +356,20 @@ def test_a_mask_is_clipped_to_the_lungs_and_told_by_lung_and_zone(classifier: Mo
     assert found.timings["lungs"] >= 0
 
 
-def test_nobody_looks_for_the_lungs_of_what_need_not_lie_in_them(classifier: ModelSpec, tmp_path: Path) -> None:
-    pipeline = Pipeline(None, (classifier,), lungs=lungs(tmp_path))
-    found, before = predict(pipeline), predict(Pipeline(None, (classifier,)))
-    assert found.findings[0].lungs is None
-    np.testing.assert_array_equal(found.findings[0].mask, before.findings[0].mask)
-    assert [use.name for use in found.models] == ["tiny"]
-    assert "lungs" not in found.timings
-    absent = Pipeline(None, (in_the_lung(classifier),), lungs=lungs(tmp_path))
-    assert [use.name for use in predict(absent, model_input(chestlike() * 0.4)).models] == ["tiny"]
+def test_what_need_not_lie_in_the_lungs_stays_where_it_is(classifier: ModelSpec, tmp_path: Path) -> None:
+    found, before = (predict(Pipeline(None, (classifier,), lungs=spec)).findings[0] for spec in (lungs(tmp_path), None))
+    assert found.lungs is None
+    np.testing.assert_array_equal(found.mask, before.mask)
+
+
+def test_lungs_at_the_edge_are_told_of_negatives_too(classifier: ModelSpec, tmp_path: Path) -> None:
+    """``chestlike`` fills columns 2 to 29 of 32, so 1 to 14 of the sixteenths."""
+    dark = model_input(chestlike() * 0.4)
+    for first, cut in ((slice(1, 7), True), (slice(3, 7), False)):
+        found = predict(Pipeline(None, (classifier,), lungs=lungs(tmp_path, first=first)), dark)
+        assert found.lungs_cut is cut
+        assert not found.findings[0].present
+    assert not predict(Pipeline(None, (classifier,)), dark).lungs_cut
 
 
 def test_where_no_two_lungs_are_found_a_mask_stays_as_it_is(classifier: ModelSpec, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ FAILED_REASONS = frozenset(
         "colour",
     }
 )
+LUNGS_CUT = "a lung reaches the edge of the image"
 NOT_EXCLUDED = "not excluded: on a supine or AP radiograph a pneumothorax can be invisible"
 
 _SQUARE_CENTIMETRE = 100.0
@@ -105,9 +106,12 @@ def _answer(analysis: Analysis, finding: Finding) -> tuple[Code, str]:
         return codes.UNDETERMINED, finding.reason or "the model could not tell"
     if finding.present:
         return codes.PRESENT, finding.reason
+    negative = sensitivity_text(finding)
+    if analysis.prediction.lungs_cut:
+        negative = f"{negative}; {LUNGS_CUT}, and what lies beyond it was not seen"
     if is_pneumothorax(finding.code) and not _is_upright_pa(analysis):
-        return codes.UNDETERMINED, f"{NOT_EXCLUDED}. {sensitivity_text(finding)}"
-    return codes.NOT_DETECTED, sensitivity_text(finding)
+        return codes.UNDETERMINED, f"{NOT_EXCLUDED}. {negative}"
+    return codes.NOT_DETECTED, negative
 
 
 def _label(finding: Finding, answer: Code) -> str:

@@ -13,7 +13,7 @@ from models.radiograph.views import not_frontal, views_in
 from workers.laterality import place_text, zones_of
 from workers.results import codes
 from workers.results.encoder import Analysis
-from workers.results.finding_text import Statement, side_text
+from workers.results.finding_text import LUNGS_CUT, Statement, side_text
 
 NOT_NEGATIVE = "This is not a negative result."
 NOTHING_FOUND = "AI: no finding above its threshold"
@@ -39,7 +39,10 @@ def sentence_of(analysis: Analysis, all_statements: Sequence[Statement]) -> str:
     present = [item for item in all_statements if item.finding.present]
     # A finding that is implied by another one adds no information.
     named = [item for item in present if (item.finding.model, item.finding.label) not in wholes]
-    return found_sentence((_named(analysis, item) for item in named), _open_questions(all_statements))
+    open_questions = _open_questions(all_statements)
+    if analysis.prediction.lungs_cut:
+        open_questions.append(LUNGS_CUT)
+    return found_sentence((_named(analysis, item) for item in named), open_questions)
 
 
 def _named(analysis: Analysis, statement: Statement) -> NamedFinding:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from pydicom.dataset import Dataset
 
@@ -58,6 +60,17 @@ def test_every_lung_and_zone_is_a_site(left, right, orientation, sites, sentence
     assert sentence in sentence_of(made, statements(made))
     one = site_of(made, found)
     assert one == (Site(*sites[0]) if len(sites) == 1 else Site(LUNG, side_code(made, found)))
+
+
+def test_a_lung_at_the_edge_is_said_where_nothing_was_found() -> None:
+    made = made_of(finding(label="lung_opacity", code=LUNG_OPACITY, probability=0.1, site=LUNG))
+    cut = replace(made, prediction=replace(made.prediction, lungs_cut=True))
+    assert sentence_of(made, statements(made)) == "AI: no finding above its threshold"
+    assert (
+        sentence_of(cut, statements(cut)) == "AI: no finding above its threshold; a lung reaches the edge of the image"
+    )
+    assert "not seen" in statements(cut)[0].remark
+    assert "edge" not in statements(made)[0].remark
 
 
 def test_a_mirrored_chest_with_its_orientation_has_its_side() -> None:
