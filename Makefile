@@ -7,6 +7,12 @@ FILES  ?=
 TESTS  ?= tests
 JOBS   ?= $(shell echo $$(($$(nproc) + 1)))
 SEED   ?=
+LOWEST ?= .venv-lowest
+# What stands on packages whose bounds are loose: pixels, networks, results, database, pages, broker, reports.
+LOWEST_TESTS ?= tests/config tests/db tests/models/radiograph tests/models/encoders/test_torch_weights.py \
+  tests/models/svm tests/models/test_runtime.py tests/models/test_manifest.py tests/models/training/test_metrics.py \
+  tests/models/training/test_pages.py tests/node/dicom/test_storage_scp.py tests/node/monitoring tests/node/web \
+  tests/workers/results tests/workers/simulation tests/workers/test_analysis.py tests/workers/test_one_message.py
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -24,6 +30,9 @@ test: $(VENV)/.dev ## Run every test, beside each other (TESTS=tests/node for so
 
 images: $(VENV)/.dev ## Build the Docker image and run it, alone and by docker-compose.yml (minutes; needs root or an engine)
 	$(BIN)/python -P -m pytest -m image tests/containers
+
+test-lowest: $(LOWEST)/.done ## Run a fast part of the tests with the lowest versions that pyproject.toml allows
+	$(LOWEST)/bin/python -P -m pytest -n $(JOBS) --dist loadgroup $(LOWEST_TESTS)
 
 fuzz: $(VENV)/.dev ## Property tests on examples of SEED=…, or with COUNT=20000 so many data sets and conversations to a node
 	@seed="$(SEED)"; seed="$${seed:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}"; echo "make fuzz SEED=$$seed COUNT=$(COUNT)"; \
@@ -47,8 +56,8 @@ format: $(VENV)/.dev ## Format and fix what can be fixed
 benchmark: $(VENV)/.dev ## Measure ingest beside DCMTK, Orthanc and pynetdicom (minutes)
 	$(BIN)/python -P -m benchmarks.ingest
 
-clean: ## Remove the environment, caches and the demonstration's folder
-	rm -rf $(VENV) demo artifacts .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+clean: ## Remove the environments, caches and the demonstration's folder
+	rm -rf $(VENV) $(LOWEST) demo artifacts .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
@@ -64,4 +73,14 @@ $(VENV)/.dev: $(VENV)/bin/python pyproject.toml
 	@echo "Installing Pleura and its development tools into $(VENV) (a few minutes) …"
 	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	@$(BIN)/python -m pip install --quiet --editable '.[demo,train]' --group dev
+	@touch $@
+
+$(LOWEST)/.done: pyproject.toml
+	$(PYTHON) -m venv $(LOWEST)
+	@echo "Installing the lowest versions into $(LOWEST) …"
+	@$(LOWEST)/bin/python -m pip install --quiet uv
+	@$(LOWEST)/bin/uv pip compile --quiet --python $(LOWEST)/bin/python --resolution lowest-direct \
+	  --extra demo --extra train --output-file $(LOWEST)/lowest.txt pyproject.toml
+	@$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --requirement $(LOWEST)/lowest.txt --group test
+	@$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --no-deps --editable .
 	@touch $@
