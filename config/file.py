@@ -61,7 +61,7 @@ def read_toml(path: Path, error: type[ValueError]) -> dict[str, Any]:
 
 
 def from_toml(kind: type[T], values: Values, where: Path, error: type[ValueError]) -> T:
-    """Make ``kind``, whose tables are strict (:data:`config.section.TABLE`), from the parsed TOML file ``where``.
+    """Make ``kind`` from the parsed TOML file ``where``; strict tables are of :data:`config.section.TABLE`.
 
     Raises:
         ValueError: of the class ``error``, with file, key, value and what is wrong, for every mistake.

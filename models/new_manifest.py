@@ -65,17 +65,12 @@ def look_at(file: Path) -> Network:
 
 
 def _onnx(file: Path) -> tuple[tuple[int | None, ...], Any]:
-    from models.runtime.onnx_runtime import onnxruntime
+    from models.runtime.onnx_executor import open_onnx
 
-    try:
-        session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises classes of its own that it does not export
-        raise ModelLoadError(f"{file} cannot be loaded: {error}") from error
-    inputs, names = session.get_inputs(), [output.name for output in session.get_outputs()]
-    if len(inputs) != 1:
-        raise ModelLoadError(f"{file} has {len(inputs)} inputs, one is expected")
-    shape = tuple(side if isinstance(side, int) else None for side in inputs[0].shape)
-    return shape, lambda batch: dict(zip(names, session.run(names, {inputs[0].name: batch}), strict=True))
+    session = open_onnx(file)
+    given, names = session.get_inputs()[0], [output.name for output in session.get_outputs()]
+    shape = tuple(side if isinstance(side, int) else None for side in given.shape)
+    return shape, lambda batch: dict(zip(names, session.run(names, {given.name: batch}), strict=True))
 
 
 def _tensorflow(file: Path) -> tuple[tuple[int | None, ...], Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import numpy as np
 
@@ -31,12 +32,10 @@ class OnnxExecutor:
         options.use_deterministic_compute = True
         options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(str(spec.file), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime raises classes of its own that it does not export
-            raise ModelLoadError(f"{spec.name}: {spec.file} cannot be loaded: {error}") from error
+            self._session = open_onnx(spec.file, options)
+        except ModelLoadError as error:
+            raise ModelLoadError(f"{spec.name}: {error}") from error
         inputs = self._session.get_inputs()
-        if len(inputs) != 1:
-            raise ModelLoadError(f"{spec.name}: {spec.file} has {len(inputs)} inputs, one is expected")
         _check_input(spec, tuple(inputs[0].shape), inputs[0].type)
         self._input = inputs[0].name
         self._outputs = [output.name for output in self._session.get_outputs()]
@@ -54,6 +53,22 @@ class OnnxExecutor:
     def _one(self, image: Pixels) -> dict[str, Pixels]:
         found = self._session.run(self._outputs, {self._input: image})
         return check_outputs(self.spec, dict(zip(self._outputs, found, strict=True)), 1)
+
+
+def open_onnx(file: Path, options: onnxruntime.SessionOptions | None = None) -> onnxruntime.InferenceSession:
+    """A session on the CPU of a network with one input, whatever its manifest says.
+
+    Raises:
+        ModelLoadError: it cannot be loaded, or has several inputs; the message names the file.
+    """
+    try:
+        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises classes of its own that it does not export
+        raise ModelLoadError(f"{file} cannot be loaded: {error}") from error
+    inputs = session.get_inputs()
+    if len(inputs) != 1:
+        raise ModelLoadError(f"{file} has {len(inputs)} inputs, one is expected")
+    return session
 
 
 def _check_input(spec: ModelSpec, shape: tuple[int | str | None, ...], kind: str) -> None:

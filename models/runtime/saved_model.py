@@ -39,7 +39,10 @@ class SavedModel:
             SavedModelError: see there.
         """
         _refuse(_operations(folder), besides=_OF_SAVER)
-        loaded = tensorflow.saved_model.load(str(folder))
+        try:
+            loaded = tensorflow.saved_model.load(str(folder))
+        except tensorflow.errors.OpError as error:
+            raise SavedModelError(f"cannot be read: {error}") from error
         if SIGNATURE not in loaded.signatures:
             known = ", ".join(loaded.signatures) or "none"
             raise SavedModelError(f"has no signature '{SIGNATURE}' (it has: {known})")

@@ -173,6 +173,18 @@ def test_a_saved_model_that_would_write_a_file_is_refused(tmp_path: Path, by_sav
     assert list(tmp_path.glob("owned*")) == []
 
 
+def test_a_saved_model_that_is_damaged_is_named(tmp_path: Path) -> None:
+    small("softmax").export(str(tmp_path / "given"), format="tf_saved_model", verbose=False)
+    index = next((tmp_path / "given" / "variables").glob("*.index"))
+    index.write_bytes(index.read_bytes()[:40])
+    spec = read_manifest(written(tmp_path / "given", activation="probability", side=32))
+    with pytest.raises(ModelLoadError, match="given cannot be loaded: cannot be read"):
+        load(spec, device="cpu")
+    (tmp_path / "given" / "saved_model.pb").write_bytes(b"no graph")
+    with pytest.raises(ModelLoadError, match="given cannot be loaded: cannot be read"):
+        load(spec, device="cpu")
+
+
 def test_a_folder_without_a_graph_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ManifestError, match=r"holds no saved_model\.pb"):

@@ -6,11 +6,13 @@ time and the first one begins at midnight; a week begins on Monday.
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, model_validator
+
+from config.file import from_toml, read_toml
+from config.section import Part as _Part
 
 DEFAULT = Path(__file__).with_name("literature.toml")
 HOURS = 24
@@ -39,10 +41,6 @@ def _shares(values: tuple[float, ...]) -> tuple[float, ...]:
 Hourly = Annotated[tuple[float, ...], AfterValidator(_a_day)]
 Shares = Annotated[tuple[float, ...], AfterValidator(_shares)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class Week(_Part):
@@ -142,12 +140,4 @@ def read_scenario(path: Path) -> Scenario:
     Raises:
         ScenarioError: The file is not TOML, a key is unknown or missing, or a value is out of range.
     """
-    try:
-        return Scenario.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise ScenarioError(f"{path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ScenarioError(f"{path} is not valid TOML: {error}") from error
-    except ValidationError as error:
-        lines = [f"{'.'.join(map(str, item['loc'])) or 'scenario'}: {item['msg']}" for item in error.errors()]
-        raise ScenarioError(f"{path}: {'; '.join(lines)}") from error
+    return from_toml(Scenario, read_toml(path, ScenarioError), path, ScenarioError)

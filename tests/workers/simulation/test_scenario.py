@@ -20,7 +20,8 @@ def test_the_default_scenario_can_be_read_and_its_readers_keep_up() -> None:
     ("before", "after", "message"),
     [
         ("days = 28", "days = 0", "days"),
-        ("days = 28", "days = 28\nnights = 3", "nights"),
+        ("days = 28", "days = 28\nnights = 3", "nights: there is no such key"),
+        ("sensitivity = 0.927", "sensitivty = 0.927", "finding 1: sensitivty: .* did you mean `sensitivity`"),
         ("mean_minutes = 2.5\n", "", "mean_minutes"),
         ("weekday = [2, 2,", "weekday = [2,", "24 numbers"),
         ("weekday = [2, 2,", "weekday = [-2, 2,", "negative number"),
