@@ -72,11 +72,13 @@ def load_models(
     models: Sequence[ModelSpec],
     *,
     gate: ModelSpec | None = None,
+    lungs: ModelSpec | None = None,
     device: Literal["auto", "cpu", "gpu"] = "auto",
     threads: int = 0,
 ) -> Predictor:
-    """Load networks for use by this process: those of ``models``, and a ``gate`` that looks at every image first.
+    """Load networks for use by this process: ``models``, a ``gate`` that looks at every image first, and the ``lungs``.
 
+    ``lungs`` says where the lungs are: masks of findings in the lungs are clipped to them.
     Then ``predict(radiograph)`` gives a :class:`Prediction` for one :class:`ModelInput`, ``predict_all`` one for each.
     ``threads`` are CPU threads for one network, 0 for one on each core.
 
@@ -85,4 +87,4 @@ def load_models(
         ModelLoadError: a file cannot be loaded.
         ModelOutputError: a network does not answer as its manifest says.
     """
-    return _load_predictor(Pipeline(gate, tuple(models)), device=device, threads=threads)
+    return _load_predictor(Pipeline(gate, tuple(models), lungs=lungs), device=device, threads=threads)

@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import IO
 
 from config.settings import Settings
-from db.engine import connect, migrate
 from node.embedded_broker import prepare_socket, server_binary, server_command, wait_until_ready
+from node.startup import Say, ServeError, check_configuration, open_database
+from node.startup import wait_until_ready as wait_for_parts
 
 log = logging.getLogger("pleura.serve")
 
@@ -32,10 +33,6 @@ _PR_SET_PDEATHSIG = 1
 _GRACE_SECONDS = 20.0
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
-
-
-class ServeError(RuntimeError):
-    """The node cannot start; the message says how to fix it."""
 
 
 @dataclass
@@ -71,6 +68,11 @@ class Part:
     def ended(self) -> bool:
         """Whether the process has ended and no restart is planned yet."""
         return self.process is not None and self.process.poll() is not None
+
+    @property
+    def misconfigured(self) -> bool:
+        """Whether the process has ended because of its configuration."""
+        return self.process is not None and self.process.returncode == os.EX_CONFIG
 
     def plan_restart(self, now: float) -> None:
         """Note the end of the process and when to start it again; the pause grows if it ended soon after its start."""
@@ -156,6 +158,16 @@ def parts_of(settings: Settings, config: Path | None, environment: dict[str, str
     return parts
 
 
+def with_ports(settings: Settings) -> Settings:
+    """The settings with a free port in place of each 0."""
+    wanted = {name: rules for name in ("listener", "admin", "hl7") if (rules := getattr(settings, name)).port == 0}
+    if not wanted:
+        return settings
+    ports = free_ports(settings.listener.host, len(wanted))
+    changed = (rules.model_copy(update={"port": port}) for rules, port in zip(wanted.values(), ports, strict=True))
+    return settings.model_copy(update=dict(zip(wanted, changed, strict=True)))
+
+
 class Node:
     """A running process tree."""
 
@@ -164,11 +176,8 @@ class Node:
 
         The output of the parts goes to this process' own output, or is appended to the file ``log``.
         """
-        self._settings = settings
-        spare, admin_spare, hl7_spare = free_ports(settings.listener.host, 3)
-        self.port = settings.listener.port or spare
-        self.admin_port = settings.admin.port or admin_spare
-        self.hl7_port = settings.hl7.port or hl7_spare
+        settings = self._settings = with_ports(settings)
+        self.port, self.admin_port, self.hl7_port = settings.listener.port, settings.admin.port, settings.hl7.port
         environment = {
             "PLEURA_LISTENER__PORT": str(self.port),
             "PLEURA_ADMIN__PORT": str(self.admin_port),
@@ -178,20 +187,30 @@ class Node:
         for part in self._parts:
             part.log = log
         self._lock: IO[str] | None = None
+        self._ready = False
 
-    def start(self) -> None:
-        """Lock the store, migrate the database and start every part.
+    def start(self, stop: threading.Event | None = None, say: Say = log.warning) -> bool:
+        """Lock the store, wait for the database and migrate it, and start every part; False if ``stop`` came before.
 
         Raises:
-            ServeError: the store is in use or cannot be written.
+            ServeError: the store is in use or cannot be written, or something is wrong that no waiting mends.
             BrokerError: the embedded broker does not start.
         """
+        stop = stop or threading.Event()
         self._lock = lock_store(self._settings.store.folder)
-        migrate(connect(self._settings.database_url))
+        check_configuration(self._settings, stop)
+        if not open_database(self._settings, stop, say):
+            return False
         for part in self._parts:
             part.start(time.monotonic())
             if part.name == "broker" and part.process is not None:
                 wait_until_ready(part.process, self._settings.broker_socket)
+        return True
+
+    def wait_until_ready(self, stop: threading.Event, say: Say = log.warning) -> bool:
+        """Wait until each part has answered; False if ``stop`` came before."""
+        self._ready = wait_for_parts(self._settings, stop, say)
+        return self._ready
 
     def wait_for_listener(self, seconds: float = 30) -> bool:
         """Wait until the listener accepts connections; False after ``seconds``."""
@@ -206,11 +225,17 @@ class Node:
         return False
 
     def supervise(self, stop: threading.Event) -> None:
-        """Restart parts that end, until ``stop`` is set."""
+        """Restart parts that end, until ``stop`` is set.
+
+        Raises:
+            ServeError: a part has ended for its configuration before the node was ready; it has said why.
+        """
         while not stop.wait(0.2):
             now = time.monotonic()
             for part in self._parts:
                 if part.ended():
+                    if part.misconfigured and not self._ready:
+                        raise ServeError(f"the {part.name} cannot run with this configuration; see above")
                     part.plan_restart(now)
                 elif part.process is None and now >= part.start_at:
                     part.start(now)

@@ -27,6 +27,7 @@ from celery import Celery
 from celery.exceptions import CPendingDeprecationWarning
 from celery.signals import celeryd_after_setup, celeryd_init, setup_logging, worker_process_init, worker_shutdown
 from celery.utils.log import current_process_index
+from celery.worker.control import inspect_command
 
 import models.own_packages  # noqa: F401 - Celery searches the working folder first: names a foreign config.py there
 
@@ -35,7 +36,7 @@ from config import logging as node_logging
 from config.private_files import keep_private, share_with_group
 from config.settings import Settings, SettingsError, load
 from workers.delivery_worker import longest_stay
-from workers.enqueue import ANALYSE, DELIVER, DELIVERIES, JOBS, message_settings
+from workers.enqueue import ANALYSE, DELIVER, DELIVERIES, JOBS, READY, message_settings
 from workers.worker_id import WorkerId, host_name, take_slot, worker_id_of
 
 log = logging.getLogger(__name__)
@@ -49,11 +50,16 @@ Compose = Callable[[Settings, WorkerId], Handler]
 _STARTING_SECONDS = 600
 _MARGIN_SECONDS = 30.0
 _LEAST_VISIBILITY_SECONDS = 3600.0
-_FAILED = b"\1"
+_READY, _FAILED, _MISCONFIGURED = b"\1", b"\2", b"\3"  # what a child tells its parent
+_EXIT_CODES = {_FAILED: os.EX_UNAVAILABLE, _MISCONFIGURED: os.EX_CONFIG}
 
 
 class WorkerError(RuntimeError):
-    """The worker could not work; the log says why."""
+    """The worker could not work; the log says why. ``code`` is the exit code: EX_CONFIG if no other try can help."""
+
+    def __init__(self, message: str, code: int = os.EX_UNAVAILABLE) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 app = Celery("pleura")
@@ -136,7 +142,7 @@ def run_worker(settings: Settings, queue: str, *, compose: Compose | None = None
     )
     worker.start()
     if worker.exitcode:
-        raise WorkerError(f"the {queue} worker ended with exit code {worker.exitcode}; the log says why")
+        raise WorkerError(f"the {queue} worker has ended ({worker.exitcode}); the log says why", worker.exitcode)
 
 
 def _composer(queue: str) -> Compose:
@@ -144,6 +150,15 @@ def _composer(queue: str) -> Compose:
     from workers.composition import analysis_handler, delivery_handler
 
     return analysis_handler if queue == JOBS else delivery_handler
+
+
+def _faults_of_configuration() -> tuple[type[Exception], ...]:
+    """What another try meets again, until somebody changes the configuration; known to the child alone."""
+    from models.manifest import ManifestError
+    from models.model_registry import UnknownModel
+    from models.runtime.executor import ModelLoadError
+
+    return ManifestError, UnknownModel, ModelLoadError
 
 
 @dataclass
@@ -155,7 +170,7 @@ class _WorkerProcess:
     queue: str = ""
     slot: int = 0
     lock: IO[str] | None = None
-    failed: mmap.mmap | None = None
+    told: mmap.mmap | None = None
     handler: Handler | None = None
 
     def known_settings(self) -> Settings:
@@ -170,7 +185,7 @@ class _WorkerProcess:
             folder = self.known_settings().store.folder
             folder.mkdir(parents=True, exist_ok=True)
             self.queue, (self.slot, self.lock) = queue, take_slot(folder, queue)
-            self.failed = mmap.mmap(-1, len(_FAILED))  # shared with the children
+            self.told = mmap.mmap(-1, len(_READY))  # shared with the children
         return self.slot
 
     def start_child(self) -> None:
@@ -179,12 +194,23 @@ class _WorkerProcess:
             here = worker_id_of(self.queue, self.slot, current_process_index(base=0) or 0)
             compose = self.compose or _composer(self.queue)
             self.handler = compose(self.known_settings(), here)
-        except Exception:
-            log.critical("the %s worker cannot be set up", self.queue, exc_info=True)
-            assert self.failed is not None
-            self.failed[:] = _FAILED
+        except Exception as error:
+            misconfigured = isinstance(error, _faults_of_configuration())
+            log.critical("the %s worker cannot be set up: %s", self.queue, error, exc_info=not misconfigured)
+            self._tell(_MISCONFIGURED if misconfigured else _FAILED)
             # The parent ends in good order; its process is looked after by `pleura serve` or the container engine.
             os.kill(os.getppid(), signal.SIGTERM)
+        else:
+            self._tell(_READY)
+
+    @property
+    def state(self) -> bytes:
+        """What the children have told: a failure counts more than that others are ready."""
+        return b"" if self.told is None else self.told[:]
+
+    def _tell(self, state: bytes) -> None:
+        assert self.told is not None
+        self.told[:] = max(state, self.told[:])
 
     def handle(self, row_id: int) -> None:
         """Work on one row.
@@ -248,8 +274,13 @@ def _become_child(**_signal: Any) -> None:
 @worker_shutdown.connect  # type: ignore[untyped-decorator]
 def _say_that_it_failed(sender: Any, **_signal: Any) -> None:
     """A worker whose child could not be set up ends with an error, however it was stopped."""
-    if _process.failed is not None and _process.failed[:] == _FAILED:
-        sender.exitcode = os.EX_UNAVAILABLE
+    sender.exitcode = _EXIT_CODES.get(_process.state, sender.exitcode)
+
+
+@inspect_command(name=READY)  # type: ignore[untyped-decorator]
+def _is_ready(_state: Any) -> bool:
+    """Whether a child is set up: its networks are loaded, its database answers."""
+    return _process.state == _READY
 
 
 @setup_logging.connect  # type: ignore[untyped-decorator]

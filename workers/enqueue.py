@@ -28,6 +28,8 @@ JOBS = "jobs"
 DELIVERIES = "deliveries"
 ANALYSE = "pleura.analyse"
 DELIVER = "pleura.deliver"
+READY = "pleura_ready"
+"""A command of Celery's remote control, beside its own: whether the processes of a worker are set up."""
 
 # On Redis the *lowest* number is served first (kombu keeps one list per step and asks for them in this order).
 STAT_PRIORITY = 0
@@ -42,6 +44,7 @@ T = TypeVar("T")
 _PAGE = 1000
 _PUBLISH_SECONDS = 0.5
 _PAUSE_SECONDS = 1.0
+_REPLY_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -137,6 +140,15 @@ class TaskQueue:
     def waiting_deliveries(self) -> frozenset[int] | None:
         """Ids of the deliveries for which a message waits; None where the broker does not say."""
         return self._waiting(DELIVERIES)
+
+    def ready_workers(self) -> frozenset[str] | None:
+        """Names (``jobs0@host``) of the workers whose processes are set up; None where the broker does not answer."""
+        replies = self._ask(self._ask_workers)
+        return None if replies is None else frozenset(name for reply in replies for name, up in reply.items() if up)
+
+    def _ask_workers(self, _: Any) -> list[dict[str, bool]]:
+        asked = self._app.control.broadcast(READY, reply=True, timeout=_REPLY_SECONDS, connection=self._connection)
+        return list(asked or ())
 
     def close(self) -> None:
         """Close the connection to the broker."""

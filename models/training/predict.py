@@ -78,7 +78,7 @@ def _batch(served: keras.Model, batch: Batch, columns: Sequence[int], cuts: Arra
 
 
 def image_scores(answer: dict[str, Array], labels: int) -> Array:
-    """The probability of each label for each image, as the node takes it from any kind of network."""
+    """The probability of each label for each image, as the node takes it; of a segmenter here with the padding."""
     if "probabilities" in answer:
         return answer["probabilities"]
     if "members" in answer:

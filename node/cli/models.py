@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from config.settings import Models, Settings
 from db.engine import connect, schema_problem
 from db.errors import DatabaseError
 from db.model_states import ModelState, Switch, latest_switches, set_model_state
-from models.contract import Mode, ModelSpec
+from models.contract import Mode, ModelKind, ModelSpec
 from models.examination import Examination, examine
 from models.manifest import ManifestError, left_open, manifest_text
 from models.model_registry import BUNDLED, Registry, UnknownModel, read_registry
@@ -116,7 +116,19 @@ def _facts(spec: ModelSpec) -> Iterator[tuple[str, str]]:
         yield "for CPUs", f"{spec.onnx} {spec.onnx_digest}"
     yield "device UID", spec.device_uid
     low, high = given.value_range
-    yield "input", f"{given.height} x {given.width} x {given.channels}, {low:g} to {high:g}, equalise {given.equalise}"
+    yield "input", f"{given.height} x {given.width} x {given.channels}, {given.layout}, {low:g} to {high:g}"
+    yield (
+        "prepared",
+        f"fit {given.fit.value}, equalise {given.equalise}, mean {_listed(given.mean)}, std {_listed(given.std)}",
+    )
+    if others := [name for name in spec.columns if name not in {label.name for label in spec.labels}]:
+        yield "no findings", ", ".join(others)
+    if spec.kind is ModelKind.SEGMENTER:
+        yield "probability", f"{spec.pooling.method.value} of its map (share {spec.pooling.share:g})"
+
+
+def _listed(numbers: Iterable[float]) -> str:
+    return ", ".join(f"{number:g}" for number in numbers)
 
 
 def _bytes(path: Path) -> int:

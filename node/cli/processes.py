@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import warnings
+from typing import TYPE_CHECKING
 
 import click
 
 from config.settings import Settings
 from node.cli.common import config_of, console, fail, settings_of, stop_on_signals
+
+if TYPE_CHECKING:
+    from node.supervisor import Node
 
 
 @click.command()
@@ -19,27 +25,35 @@ def serve(context: click.Context) -> None:
     start.
     """
     from node.embedded_broker import BrokerError
-    from node.supervisor import Node, ServeError
+    from node.startup import ServeError
+    from node.supervisor import Node
 
     settings = settings_of(context)
     with stop_on_signals() as stop:
         try:
             node = Node(settings, config_of(context))
-        except BrokerError as error:
-            fail(str(error))
+        except (BrokerError, OSError) as error:
+            fail(str(error), os.EX_CONFIG)
+        announcing = threading.Thread(target=_announce, args=(node, settings, stop), daemon=True)
         try:
-            node.start()
-            if node.wait_for_listener():
-                console.print(f"Ready: [bold]{settings.listener.ae_title}[/] on {settings.listener.host}:{node.port}")
-                if settings.admin.enabled:
-                    console.print(f"Admin page: http://{settings.admin.host}:{node.admin_port}/")
-                if settings.hl7.enabled:
-                    console.print(f"HL7 by MLLP: {settings.hl7.host}:{node.hl7_port}")
-            node.supervise(stop)
+            if node.start(stop, say=console.print):
+                announcing.start()
+                node.supervise(stop)
         except (ServeError, BrokerError) as error:
-            fail(str(error))
+            fail(str(error), os.EX_CONFIG)
         finally:
+            stop.set()
             node.stop()
+
+
+def _announce(node: Node, settings: Settings, stop: threading.Event) -> None:
+    """Say that the node is ready, once every part has answered."""
+    if node.wait_until_ready(stop, say=console.print):
+        console.print(f"Ready: [bold]{settings.listener.ae_title}[/] on {settings.listener.host}:{node.port}")
+        if settings.admin.enabled:
+            console.print(f"Admin page: http://{settings.admin.host}:{node.admin_port}/")
+        if settings.hl7.enabled:
+            console.print(f"HL7 by MLLP: {settings.hl7.host}:{node.hl7_port}")
 
 
 @click.command()
@@ -58,7 +72,9 @@ def listen(context: click.Context) -> None:
     with stop_on_signals() as stop:
         try:
             run_listener(settings, _ready, stop)
-        except (ManifestError, UnknownModel, OSError) as error:
+        except (ManifestError, UnknownModel) as error:
+            fail(str(error), os.EX_CONFIG)
+        except OSError as error:
             fail(str(error))
 
 
@@ -81,7 +97,7 @@ def worker(context: click.Context, queue: str) -> None:
     try:
         run_worker(settings, queue)
     except WorkerError as error:
-        fail(str(error))
+        fail(str(error), error.code)
 
 
 @click.command()
@@ -100,13 +116,14 @@ def _migrate(settings: Settings) -> None:
     """Create or migrate the tables: in a distributed set-up any part may start first, or all at the same time."""
     from sqlalchemy.exc import SQLAlchemyError
 
+    from db.connection_problem import connection_problem
     from db.engine import connect, migrate
 
     engine = connect(settings.database_url)
     try:
         migrate(engine)
     except SQLAlchemyError as error:
-        fail(f"the database cannot be used ({type(error).__name__}); run `pleura doctor`")
+        fail(str(connection_problem(error, engine.url)))
     finally:
         engine.dispose()
 

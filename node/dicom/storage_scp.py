@@ -159,7 +159,6 @@ class StorageScp:
         self._reports = reports
         self._connections = Connections(listener)
         self._upper_layer = upper_layer(Receiving(listener, self._begin, self._answer, answered, self._on_end))
-        self._open: dict[Association, Connection] = {}
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
         # pynetdicom would log each PDU and data set: slow, and patient data in the log.
@@ -200,7 +199,7 @@ class StorageScp:
         self._server.shutdown()
         self._thread.join()
         end = time.monotonic() + grace_seconds
-        while any(self._is_busy(association) for association in associations) and time.monotonic() < end:
+        while any(_is_busy(association) for association in associations) and time.monotonic() < end:
             time.sleep(0.02)
         for association in associations:
             if association.is_alive():
@@ -229,22 +228,19 @@ class StorageScp:
         connection.settimeout(listener.idle_seconds)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         association.local_address = connection.getsockname()[0]
-        opened = self._open[association] = self._upper_layer.open(association)
+        # With the association, not in a table: it may end while its request is handled.
+        opened = association.connection = self._upper_layer.open(association)
         self._connections.opened(association, str(association.requestor.address), opened.close)
 
     def _on_end(self, association: Association) -> None:
         """Remove a connection, and log once why it ended unless it was released."""
         self._connections.ended(association)
-        connection = self._open.pop(association)
+        connection = _connection(association)
         why = connection.abnormal_end
         if connection.titles is not None and why:
-            log.warning("association %s ended: %s", _parties(association, connection), why)
+            log.warning("association %s ended: %s", _parties(association), why)
         elif why:
             log.info("connection from %s ended: %s", association.requestor.address, why)
-
-    def _is_busy(self, association: Association) -> bool:
-        connection = self._open.get(association)
-        return connection is not None and association.is_alive() and connection.busy
 
     def _on_requested(self, event: evt.Event) -> None:
         """Reject an unknown caller; accept a known one with the supported presentation contexts."""
@@ -264,8 +260,7 @@ class StorageScp:
         complete = [context for context in proposed if context.abstract_syntax and context.transfer_syntax]
         if len(complete) < len(proposed):
             # PS3.8 table 9-18: an item names one abstract and at least one transfer syntax. pynetdicom relies on it.
-            who = _parties(association, self._open[association])
-            log.warning("association %s: %d incomplete contexts", who, len(proposed) - len(complete))
+            log.warning("association %s: %d incomplete contexts", _parties(association), len(proposed) - len(complete))
             request.presentation_context_definition_list = complete
         requested = [str(context.abstract_syntax) for context in complete]
         if verifies_only:
@@ -278,13 +273,13 @@ class StorageScp:
 
     def _reject(self, association: Association, rejection: Rejection) -> None:
         """Reject an association, and keep for the admin who called."""
-        connection = self._open[association]
+        connection = _connection(association)
         calling, called = map(escaped, connection.titles or ("", ""))
         address = str(association.requestor.address)
         if self._rejected is None or self._rejected.add(calling, called, address, rejection.why):
             advice = self._association_policy.advice(calling, called, address, rejection.why)
             remedy = " ".join((advice.sentence, *advice.toml.splitlines()))
-            log.warning("association %s rejected: %s. %s", _parties(association, connection), rejection.why, remedy)
+            log.warning("association %s rejected: %s. %s", _parties(association), rejection.why, remedy)
         connection.suppress_end_message()
         association.acse.send_reject(rejection.result, rejection.source, rejection.reason)
         association.kill()
@@ -319,9 +314,18 @@ class StorageScp:
         return self._store.temporary(file_preface(command))
 
 
-def _parties(association: Association, connection: Connection) -> str:
+def _connection(association: Association) -> Connection:
+    connection: Connection = association.connection
+    return connection
+
+
+def _is_busy(association: Association) -> bool:
+    return association.is_alive() and _connection(association).busy
+
+
+def _parties(association: Association) -> str:
     """AE titles and address of an association, for the log; AE titles may be any bytes."""
-    calling, called = map(escaped, connection.titles or ("", ""))
+    calling, called = map(escaped, _connection(association).titles or ("", ""))
     return f"of '{calling}' to '{called}' from {association.requestor.address}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Iterator
 from http.client import HTTPException
 from ipaddress import ip_address
 from urllib.request import ProxyHandler, build_opener
@@ -31,7 +32,7 @@ def check_listener(settings: Settings, running: bool) -> Check:
     if not problem:
         return _free("listener", where, running) or _reachable(settings) or _starts("listener", where)
     try:
-        echo(Peer(_reached(rules.host), rules.port, rules.ae_title, rules.ae_title, timeout_seconds=_SECONDS))
+        echo(Peer(reached(rules.host), rules.port, rules.ae_title, rules.ae_title, timeout_seconds=_SECONDS))
     except RejectedError as error:
         found = f"another AE answers on {where}: {str(error).rpartition(': ')[2]}"
         return Check("listener", False, found, "set listener.port to a free port; or restart this node, if it is older")
@@ -51,7 +52,7 @@ def check_admin(settings: Settings, running: bool) -> Check:
         return problem
     if not problem:
         return _free("admin", where, running) or _starts("admin page", where)
-    if not _is_alive(_reached(rules.host), rules.port):
+    if not answers_http(reached(rules.host), rules.port):
         return Check("admin page", False, f"{where} is in use by another program", "set admin.port to a free port")
     return Check("admin page", True, f"answers on http://{where}/")
 
@@ -70,10 +71,26 @@ def check_hl7(settings: Settings, running: bool) -> Check:
     if not problem:
         return _free("hl7", where, running) or _starts("HL7 listener", where)
     try:
-        socket.create_connection((_reached(rules.host), rules.port), timeout=_SECONDS).close()
+        socket.create_connection((reached(rules.host), rules.port), timeout=_SECONDS).close()
     except OSError as error:
         return Check("HL7 listener", False, f"{where} does not answer: {error}", "set hl7.port to a free port")
     return Check("HL7 listener", True, f"{where} accepts connections")
+
+
+def ports_that_cannot_be_bound(settings: Settings) -> Iterator[tuple[Check, bool]]:
+    """Each part whose address cannot be bound while the node is stopped, and whether others have it (or it is no
+    address of this machine)."""
+    listener, admin, hl7 = settings.listener, settings.admin, settings.hl7
+    wanted = [("listener", listener.host, listener.port)]
+    wanted += [("admin", admin.host, admin.port)] if admin.enabled else []
+    wanted += [("hl7", hl7.host, hl7.port)] if hl7.enabled else []
+    for key, host, port in wanted:
+        problem = _problem_of_binding(key, host, port)
+        if isinstance(problem, Check):
+            yield problem, False
+        elif problem:
+            remedy = f"stop it, or set {key}.port to a free port"
+            yield Check(_NAMES[key], False, f"{host}:{port} is in use by another program", remedy), True
 
 
 _NAMES = {"listener": "listener", "admin": "admin page", "hl7": "HL7 listener"}
@@ -122,12 +139,12 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _reached(host: str) -> str:
+def reached(host: str) -> str:
     """The address under which this machine reaches a server that is bound to ``host``."""
     return _ANY.get(host, host)
 
 
-def _is_alive(host: str, port: int) -> bool:
+def answers_http(host: str, port: int) -> bool:
     """Whether an admin page of Pleura answers there; no proxy of the environment is asked."""
     address = f"[{host}]" if ":" in host else host
     try:

@@ -21,7 +21,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -167,9 +167,20 @@ def _http_error(services: Services) -> Callable[[Request, Exception], Response]:
 
     def answer(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        if error.status_code == 405 and request.method == "GET" and not request.url.path.startswith("/api/"):
+            # The address of a form's answer, entered or restored: the page that has the form.
+            return RedirectResponse(_page_above(request.url.path), 303)
         return _error(services, request, error.status_code, error.detail)
 
     return answer
+
+
+def _page_above(path: str) -> str:
+    """The page with the form that is sent to ``path``."""
+    first, _, rest = path.strip("/").partition("/")
+    if first == "studies":
+        return f"/studies/{rest.partition('/')[0]}"
+    return {"tokens": "/users", "logout": "/"}.get(first, f"/{first}")
 
 
 def _database_error(services: Services) -> Callable[[Request, Exception], Response]:

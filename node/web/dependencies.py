@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from jinja2 import Environment
@@ -27,7 +27,9 @@ from workers.enqueue import TaskQueue
 
 @dataclass(frozen=True)
 class Services:
-    """Everything that a handler may use. ``echo`` returns a problem as text, or None if the peer answers."""
+    """Everything that a handler may use. ``echo`` returns a problem as text, or None if the peer answers; ``echoed``
+    keeps the last result for each destination, until the process ends.
+    """
 
     settings: Settings
     engine: Engine
@@ -47,3 +49,4 @@ class Services:
     trials: Trials
     echo: Callable[[Destination], str | None]
     clock: Callable[[], datetime]
+    echoed: dict[str, str | None] = field(default_factory=dict)

@@ -16,7 +16,8 @@ import tomli_w
 
 from config.settings import Settings, load
 from node.dicom.storage_scu import Peer, SendError, echo
-from node.supervisor import Node, ServeError, lock_store, pleura_command
+from node.startup import ServeError
+from node.supervisor import Node, lock_store, pleura_command
 from tests.ports import free_port
 
 

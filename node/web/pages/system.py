@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from datetime import timedelta
+from urllib.parse import urlencode
 
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
@@ -26,13 +27,10 @@ from workers.notifications.channels import enabled_channels
 
 
 def show_system(context: RequestContext) -> Response:
-    """The system page."""
-    return _page(context)
-
-
-def _page(context: RequestContext, called: Destination | None = None, problem: str | None = None) -> Response:
-    """The system page; with ``called`` it shows the result of a C-ECHO."""
+    """The system page; with ``echo`` it shows the result of the last C-ECHO to a destination."""
     services, now = context.services, context.now
+    called = services.settings.destination(context.query("echo"))
+    called = called if called is not None and called.name in services.echoed else None
     day = now - timedelta(hours=24)
     jobs = services.statistics.finished_jobs(day)
     models, report = known_models(context), drift_report(services.counts, now)
@@ -64,7 +62,7 @@ def _page(context: RequestContext, called: Destination | None = None, problem: s
         assessments=unmatched(services.engine, 20),
         kappa_category=kappa_category,
         called=called,
-        problem=problem,
+        problem=services.echoed[called.name] if called is not None else None,
         rejected=_rejected(context),
     )
 
@@ -89,14 +87,15 @@ def retry_problem(context: RequestContext) -> Response:
 
 
 def call_destination(context: RequestContext) -> Response:
-    """Send a C-ECHO to one destination."""
+    """Send a C-ECHO to one destination; the system page shows the result, also when it is loaded again."""
     name = str(context.request.path_params["name"])
     destination = context.services.settings.destination(name)
     if destination is None:
         raise HTTPException(404)
     problem = context.services.echo(destination)
+    context.services.echoed[name] = problem
     context.audit("C-ECHO", name, detail=problem or "answers")
-    return _page(context, destination, problem)
+    return RedirectResponse("/system?" + urlencode({"echo": name}), 303)
 
 
 def notification_counts(services: Services) -> dict[str, dict[str, int]]:

@@ -12,6 +12,11 @@ document.addEventListener("keydown", (event) => {
     open.querySelector("summary").focus();
   }
 });
+// On a phone each cell of a stacked table names its column (base.css).
+for (const table of document.querySelectorAll("table.stacked")) {
+  const names = [...table.tHead.rows[0].cells].map((cell) => (cell.querySelector(".visually-hidden") ? "" : cell.textContent));
+  for (const row of table.tBodies[0].rows) [...row.cells].forEach((cell, place) => { cell.dataset.name = names[place]; });
+}
 // A form with data-ask asks for confirmation.
 document.addEventListener("submit", (event) => {
   const question = event.target.dataset.ask;

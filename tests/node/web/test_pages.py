@@ -17,6 +17,7 @@ from db.queries.worklist import ReadingList
 from db.records import DeliveryState, JobState, Priority, RejectionNote
 from db.user_tables import Verdict
 from node.web.formatting import plain
+from node.web.routes import page_endpoints
 from tests.node.web.conftest import NOW, Site
 from tests.node.web.demo import Case, phantom, region
 
@@ -276,10 +277,26 @@ def test_the_system_page_tells_what_to_do_and_calls_a_destination(site: Site) ->
     assert "Check that the peer runs" in text
     assert "Raise workers.job_seconds" in text
     assert "reader-1:jobs:4711" in text
-    assert "answers." in client.post("/system/destinations/archive/echo").text
-    assert "connection refused" in client.post("/system/destinations/pacs/echo").text
+    for name, said in (("archive", "answers."), ("pacs", "connection refused")):
+        shown = client.post(f"/system/destinations/{name}/echo").headers["location"]
+        assert all(said in client.get(shown).text for _ in range(2)), "loaded again it is the same page"
+    assert "does not answer:" not in client.get("/system?echo=elsewhere").text
     assert client.post("/system/destinations/elsewhere/echo").status_code == 404
     assert site.echoed == ["archive", "pacs"]
+
+
+def test_the_address_of_a_forms_answer_is_no_error_when_it_is_entered(site: Site) -> None:
+    client = site.logged_in("admin")
+    paths = {endpoint.path for endpoint in page_endpoints(1) if endpoint.method == "POST"}
+    paths -= {endpoint.path for endpoint in page_endpoints(1) if endpoint.method == "GET"}
+    assert len(paths) > 8
+    for path in paths:
+        for old, new in (("{study:row}", "1"), ("{name:str}", "pacs"), ("{action:str}", "hold")):
+            path = path.replace(old, new)
+        answer = client.get(re.sub(r"{\w+:row}", "1", path))
+        assert answer.status_code == 303, path
+        assert client.get(answer.headers["location"]).status_code == 200, path
+    assert client.get("/api/v1/studies/1/hold").status_code == 405
 
 
 def test_a_user_is_made_and_logs_in_and_the_last_admin_stays(site: Site) -> None:

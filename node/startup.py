@@ -1,0 +1,165 @@
+"""The start of ``pleura serve``: what can never work ends it with one sentence, what will pass is waited for and said.
+
+*Ready* means that the parts have answered: the listener a C-ECHO, the page a request, the workers Celery's remote
+control, with their networks loaded.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from config.settings import Settings
+from db.connection_problem import connection_problem
+from db.engine import connect, migrate, schema_problem
+from db.errors import DatabaseURLError
+from node.dicom.storage_scu import Peer, RejectedError, SendError, echo
+from node.monitoring.check import Check
+from node.monitoring.health import check_models
+from node.monitoring.port_health import answers_http, ports_that_cannot_be_bound, reached
+from workers.enqueue import DELIVERIES, JOBS, TaskQueue
+from workers.worker_id import host_name
+
+Say = Callable[[str], None]
+
+_PORT_SECONDS = 5.0
+_PAUSE_SECONDS = 2.0
+_PATIENCE_SECONDS = 20.0
+_ANSWER_SECONDS = 3.0
+_WORKERS = {JOBS: "the analysis worker", DELIVERIES: "the delivery worker"}
+
+
+class ServeError(RuntimeError):
+    """The node cannot start; the message says how to fix it."""
+
+
+def check_configuration(settings: Settings, stop: threading.Event) -> None:
+    """Look for what no waiting mends: models that are not there, ports that others have.
+
+    Raises:
+        ServeError: the node cannot run with these settings on this machine.
+    """
+    _demand(check_models(settings))
+    end = time.monotonic() + _PORT_SECONDS
+    while (found := next(ports_that_cannot_be_bound(settings), None)) is not None:
+        problem, taken = found
+        # The parts of a node that has just been killed may hold their ports for a moment.
+        if not taken or time.monotonic() > end or stop.wait(0.2):
+            _demand(problem)
+
+
+def open_database(settings: Settings, stop: threading.Event, say: Say) -> bool:
+    """Wait for the database, and create or migrate its tables; False where ``stop`` was set before.
+
+    Raises:
+        ServeError: it can never be used so: a wrong password, no such database, a newer schema.
+    """
+    try:
+        engine = connect(settings.database_url)
+    except DatabaseURLError as error:
+        raise ServeError(f"{error}; correct database.url") from error
+    said = ""
+    try:
+        while not stop.is_set():
+            try:
+                engine.connect().close()
+                if (problem := schema_problem(engine)) is not None and "`pleura serve`" not in problem:
+                    raise ServeError(problem)
+                migrate(engine)
+            except SQLAlchemyError as error:
+                found = connection_problem(error, engine.url)
+                if not found.passing:
+                    raise ServeError(str(found)) from error
+                if str(found) != said:
+                    said = str(found)
+                    say(f"Waiting for the database: {said}")
+                stop.wait(_PAUSE_SECONDS)
+            else:
+                return True
+        return False
+    finally:
+        engine.dispose()
+
+
+def wait_until_ready(settings: Settings, stop: threading.Event, say: Say) -> bool:
+    """Wait until every part has answered, and say what is waited for; False where ``stop`` was set before.
+
+    ``settings`` have the ports in use.
+    """
+    parts = Parts(settings)
+    begun, said = time.monotonic(), ""
+    try:
+        while not stop.is_set():
+            missing = list(parts.missing())
+            if not missing:
+                return True
+            sentence = f"Waiting for {', '.join(missing)}; the log says more"
+            if sentence != said and time.monotonic() - begun > _PATIENCE_SECONDS:
+                said = sentence
+                say(sentence)
+            stop.wait(0.5)
+        return False
+    finally:
+        parts.close()
+
+
+@dataclass
+class Parts:
+    """The parts of a node on this machine, as somebody who asks them sees them."""
+
+    settings: Settings
+
+    def __post_init__(self) -> None:
+        """Connect to nothing yet."""
+        self._task_queue = TaskQueue(self.settings.broker_url)
+
+    def missing(self) -> Iterator[str]:
+        """Each part that does not answer now."""
+        settings = self.settings
+        if not self._listener():
+            yield "the listener"
+        if settings.admin.enabled and not answers_http(reached(settings.admin.host), settings.admin.port):
+            yield "the admin page"
+        if settings.hl7.enabled and not _connects(reached(settings.hl7.host), settings.hl7.port):
+            yield "the HL7 listener"
+        ready = self._task_queue.ready_workers()
+        if ready is None:
+            yield "the broker"
+        else:
+            here = {node.partition("@")[0].rstrip("0123456789") for node in ready if node.endswith(f"@{host_name()}")}
+            yield from (name for queue, name in _WORKERS.items() if queue not in here)
+
+    def close(self) -> None:
+        """Close the connection to the broker."""
+        self._task_queue.close()
+
+    def _listener(self) -> bool:
+        rules = self.settings.listener
+        # The library would log each connection that is refused.
+        if not _connects(reached(rules.host), rules.port):
+            return False
+        try:
+            echo(Peer(reached(rules.host), rules.port, rules.ae_title, rules.ae_title, timeout_seconds=_ANSWER_SECONDS))
+        except RejectedError:
+            return True  # it has no room for us, and so it listens
+        except SendError:
+            return False
+        return True
+
+
+def _connects(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=_ANSWER_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+def _demand(check: Check) -> None:
+    if not check.ok:
+        raise ServeError(f"{check.part}: {check.found}; {check.remedy}")

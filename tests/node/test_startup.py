@@ -1,0 +1,185 @@
+"""How ``pleura serve`` starts: what can never work is one sentence and an exit code, what will pass is waited for."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+
+from config.settings import load
+from node.embedded_broker import server_binary
+from node.startup import Parts, ServeError, check_configuration, open_database
+from node.supervisor import Node, Part, pleura_command
+from tests.orthanc import wait_until
+from tests.ports import free_port
+from tests.workers.conftest import Broker
+
+
+@pytest.fixture
+def values(tmp_path: Path) -> dict[str, dict[str, Any]]:
+    return {
+        "listener": {"port": free_port()},
+        "admin": {"port": free_port()},
+        "store": {"folder": str(tmp_path / "var"), "minimum_free_bytes": 0},
+    }
+
+
+def configured(folder: Path, values: dict[str, dict[str, Any]]) -> Path:
+    path = folder / "pleura.toml"
+    path.write_text(tomli_w.dumps(values), encoding="utf-8")
+    return path
+
+
+def ended(config: Path) -> tuple[int, list[str]]:
+    """Exit code and sentences of a node that ends by itself."""
+    done = subprocess.run(pleura_command(config, "serve"), capture_output=True, text=True, check=False, timeout=120)
+    lines = done.stderr.splitlines()
+    said = [line for line in lines if line.startswith("pleura: ")]
+    assert "Ready" not in done.stdout
+    assert "Traceback" not in done.stderr
+    return done.returncode, said
+
+
+def test_a_port_that_is_taken_ends_the_start(tmp_path: Path, values: dict[str, dict[str, Any]]) -> None:
+    with socket.create_server(("127.0.0.1", values["listener"]["port"])):
+        code, said = ended(configured(tmp_path, values))
+    assert code == os.EX_CONFIG
+    (sentence,) = said
+    assert f"127.0.0.1:{values['listener']['port']} is in use by another program" in sentence
+
+
+@pytest.mark.parametrize("part", ["admin", "hl7"])
+def test_each_port_is_looked_at(tmp_path: Path, values: dict[str, dict[str, Any]], part: str) -> None:
+    values.setdefault("hl7", {"port": free_port(), "enabled": True})
+    hurried = threading.Event()
+    hurried.set()
+    with (
+        socket.create_server(("127.0.0.1", values[part]["port"])),
+        pytest.raises(ServeError, match=rf"is in use by another program; stop it, or set {part}\.port"),
+    ):
+        check_configuration(load(configured(tmp_path, values)), hurried)
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value", "words"),
+    [
+        ("models", "active", ["no-such-model"], "no-such-model"),
+        ("listener", "host", "192.0.2.1", "192.0.2.1 is no address of this machine"),
+        ("database", "url", "postgresql://u@no-such-host.invalid/pleura", "cannot be resolved"),
+        ("database", "url", "mysql://u@localhost/pleura", "not supported"),
+    ],
+)
+def test_what_no_waiting_mends_is_one_sentence(
+    tmp_path: Path, values: dict[str, dict[str, Any]], part: str, key: str, value: object, words: str
+) -> None:
+    values.setdefault(part, {})[key] = value
+    settings, stop = load(configured(tmp_path, values)), threading.Event()
+
+    def start() -> None:
+        check_configuration(settings, stop)
+        open_database(settings, stop, pytest.fail)
+
+    with pytest.raises(ServeError, match=re.escape(words)) as raised:
+        start()
+    assert "\n" not in str(raised.value)
+
+
+def test_a_model_that_is_not_there_leaves_no_node_without_workers(
+    tmp_path: Path, values: dict[str, dict[str, Any]]
+) -> None:
+    values["models"] = {"active": ["no-such-model"]}
+    code, said = ended(configured(tmp_path, values))
+    assert (code, len(said)) == (os.EX_CONFIG, 1)
+    assert "no-such-model" in said[0]
+
+
+def test_a_broken_sqlite_file_is_one_sentence(tmp_path: Path, values: dict[str, dict[str, Any]]) -> None:
+    (tmp_path / "var").mkdir()
+    (tmp_path / "var" / "pleura.sqlite").write_bytes(b"no database" * 1000)
+    with pytest.raises(ServeError, match="no SQLite database"):
+        open_database(load(configured(tmp_path, values)), threading.Event(), pytest.fail)
+
+
+@contextmanager
+def serving(config: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """A node, and the file that has what it says."""
+    output = config.with_name("said.txt")
+    with output.open("wb") as said, config.with_name("node.log").open("wb") as log:
+        node = subprocess.Popen(pleura_command(config, "serve"), stdout=said, stderr=log)
+    try:
+        yield node, output
+    finally:
+        node.send_signal(signal.SIGTERM)
+        node.wait(60)
+
+
+def test_a_database_that_is_down_is_waited_for(tmp_path: Path, values: dict[str, dict[str, Any]]) -> None:
+    port = free_port()
+    values["database"] = {"url": f"postgresql://pleura@127.0.0.1:{port}/pleura"}
+    with serving(configured(tmp_path, values)) as (node, said):
+        wait_until(lambda: "Waiting for the database" in said.read_text(), "the node to say what it waits for")
+        node.send_signal(signal.SIGTERM)
+        assert node.wait(60) == 0
+    assert f"no PostgreSQL answers at 127.0.0.1:{port}" in said.read_text()
+    assert "Ready" not in said.read_text()
+    assert "Traceback" not in (tmp_path / "node.log").read_text()
+
+
+def test_a_node_is_ready_when_its_parts_have_answered(
+    tmp_path: Path, socket_folder: Path, values: dict[str, dict[str, Any]]
+) -> None:
+    """The broker comes last: until then images are received, and nobody says that the node is ready."""
+    broker = Broker(server_binary(None), socket_folder / "broker.sock")
+    values["broker"] = {"url": broker.url}
+    config = configured(tmp_path, values)
+    with serving(config) as (_, said):
+        parts = Parts(load(config))
+        wait_until(lambda: list(parts.missing()) == ["the broker"], "the listener and the page", seconds=120)
+        assert "Ready" not in said.read_text()
+        broker.start()
+        try:
+            wait_until(lambda: "Ready: PLEURA" in said.read_text(), "the node to be ready", seconds=120)
+            assert list(parts.missing()) == []
+        finally:
+            parts.close()
+    broker.stop()
+
+
+@pytest.fixture
+def socket_folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="pleura-"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.parametrize(("code", "ends"), [(os.EX_CONFIG, True), (1, False)])
+def test_a_part_that_is_misconfigured_ends_the_start(
+    tmp_path: Path, values: dict[str, dict[str, Any]], code: int, ends: bool
+) -> None:
+    node = Node(load(configured(tmp_path, values)))
+    part = Part("worker", [sys.executable, "-c", f"raise SystemExit({code})"])
+    node._parts = [part]
+    part.start(0.0)
+    assert part.process is not None
+    part.process.wait(60)
+    stop = threading.Event()
+    threading.Timer(1.0, stop.set).start()
+    if ends:
+        with pytest.raises(ServeError, match="the worker cannot run"):
+            node.supervise(stop)
+    else:
+        node.supervise(stop)
+    node.stop()
