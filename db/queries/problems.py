@@ -53,6 +53,7 @@ class Selection:
     entity: str = ""
     destination: str = ""
     cause: str = ""
+    study_id: int = 0
 
     def includes(self, entity: str, destination: str, error: str) -> bool:
         """Whether something that fails so belongs to it."""
@@ -92,6 +93,8 @@ def failing(
     table = _table(entity)
     columns = (table.id, table.study_id, _destination(entity), table.error)
     query = select(*columns).where(_fails(entity), table.id > after).order_by(table.id).limit(limit)
+    if selection.study_id:
+        query = query.where(table.study_id == selection.study_id)
     rows = connection.execute(query).all()
     if not rows:
         return None

@@ -180,7 +180,7 @@ def _page_above(path: str) -> str:
     first, _, rest = path.strip("/").partition("/")
     if first == "studies":
         return f"/studies/{rest.partition('/')[0]}"
-    return {"tokens": "/users", "logout": "/"}.get(first, f"/{first}")
+    return {"tokens": "/users", "logout": "/", "worklist": "/"}.get(first, f"/{first}")
 
 
 def _database_error(services: Services) -> Callable[[Request, Exception], Response]:

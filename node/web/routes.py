@@ -8,7 +8,7 @@ from db.user_tables import Role
 from node.web import api, api_documentation
 from node.web.api_app import Operation, Tag
 from node.web.middleware import Endpoint
-from node.web.pages import login, models, probes, study, system, try_it, users, worklist
+from node.web.pages import login, models, probes, study, system, try_it, users, worklist, worklist_bulk
 
 STUDY = "/studies/{study:row}"
 API = "/api/v1"
@@ -45,6 +45,8 @@ def page_endpoints(upload_bytes: int) -> tuple[Endpoint, ...]:
         Endpoint("GET", "/account", login.show_account, viewer),
         Endpoint("POST", "/account", login.change_password, viewer),
         Endpoint("GET", "/", worklist.show_worklist, viewer),
+        Endpoint("GET", "/worklist.csv", worklist_bulk.export, viewer),
+        Endpoint("POST", "/worklist/change", worklist_bulk.change, radiologist),
         Endpoint("GET", "/events", worklist.stream_changes, viewer),
         Endpoint("GET", STUDY, study.show_study, viewer),
         Endpoint("GET", STUDY + "/history", study.show_history, viewer),

@@ -6,7 +6,7 @@ triage decides anew where the change may matter to it, and what waits for a work
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +18,7 @@ from config.settings import Settings
 from db import deliveries, holds, jobs, studies, study_status
 from db.audit import AuditEntry, write_entry
 from db.database import Database
-from db.errors import RecordNotFoundError, StudyNotOnHoldError, StudyOnHoldError, TransitionError
+from db.errors import DatabaseError, RecordNotFoundError, StudyNotOnHoldError, StudyOnHoldError, TransitionError
 from db.feedback import Feedback
 from db.model_states import ModelState, Switched, set_model_state
 from db.queries import problems
@@ -81,6 +81,15 @@ class Actions:
         deliveries_again, deliveries_left = self._retry("delivery", selection)
         return Retried(jobs_again, deliveries_again, jobs_left + deliveries_left)
 
+    def many(self, study_ids: Iterable[int], act: Callable[[Actions, int], object]) -> int:
+        """Do the same to many studies; to how many it was done. Where it cannot be done, the study is left as it is."""
+        done = 0
+        for study_id in study_ids:
+            with suppress(DatabaseError):
+                act(self, study_id)
+                done += 1
+        return done
+
     def _retry(self, entity: Entity, selection: Selection) -> tuple[int, int]:
         again, left, last = 0, 0, 0
         while (found := self.database.read(problems.failing, entity, selection, last, _CHUNK)) is not None:
@@ -105,8 +114,9 @@ class Actions:
         if done:
             what = {"job": "jobs", "delivery": f"deliveries to {selection.destination or 'all destinations'}"}[entity]
             detail = f"{len(done)} {what}: {selection.cause or 'any error'}"
-            subject = selection.destination or entity
-            write_entry(connection, AuditEntry(self.now, self.actor, "retry all", subject, None, self.address, detail))
+            subject, study_id = selection.destination or entity, selection.study_id or None
+            entry = AuditEntry(self.now, self.actor, "retry all", subject, study_id, self.address, detail)
+            write_entry(connection, entry)
         return tuple(done)
 
     def hold(self, study_id: int, reason: str) -> None:

@@ -55,6 +55,10 @@ class View:
         kept = {name: value for name, value in values.items() if value and defaults.get(name) != value}
         return "/?" + urlencode(kept) if kept else "/"
 
+    def query(self) -> str:
+        """The parameters of this view without its page."""
+        return self.link(page="1").removeprefix("/").removeprefix("?")
+
     def without(self, name: str) -> str:
         """Address of the same view without one of its filters."""
         return self.link(**{_PARAMETERS[name]: "", "page": "1"})
@@ -97,6 +101,10 @@ def _date(context: RequestContext, name: str) -> str:
     return digits if dicom_date(digits) else ""
 
 
+def _number(given: str) -> int | None:
+    return int(given) if given.isascii() and given.isdigit() and len(given) < 6 else None
+
+
 Member = TypeVar("Member", Show, Order, StudyState)
 Default = TypeVar("Default", Show, Order, None)
 
@@ -121,6 +129,8 @@ def show_worklist(context: RequestContext) -> Response:
         counts=context.services.reading.counts(),
         overdue=context.services.statistics.overdue(context.now),
         choices=_choices(context) if template == "worklist.html" else {},
+        changed=_number(context.query("changed")),
+        left=_number(context.query("left")),
         Show=Show,
     )
 

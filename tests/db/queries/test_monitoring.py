@@ -12,7 +12,7 @@ from db import jobs, study_status
 from db.database import Database
 from db.feedback import Feedback
 from db.queries import study_details
-from db.queries.monitoring import ModelMonitoring
+from db.queries.monitoring import ONLY_SHADOW, ModelMonitoring
 from db.records import FindingRecord, NotEligible, Outcome
 from db.user_tables import Verdict
 from node.monitoring.drift import Counts, drift_report, weeks_before
@@ -178,3 +178,12 @@ def test_a_week_is_counted_again_after_a_while(engine: Engine, database: Databas
     assert analysed(now + timedelta(seconds=50)) == [1, 1]
     assert analysed(now + timedelta(seconds=70)) == [2, 1]
     assert analysed(now + timedelta(hours=6)) == [2, 2]
+
+
+def test_an_image_of_which_no_model_counts_is_not_analysed_here_as_in_the_worklist(database: Database) -> None:
+    weeks = Weeks(database)
+    weeks.job(MONDAY, finding(shadow=True))
+    weeks.job(MONDAY, finding(shadow=True), finding(model="other"))
+    weeks.job(MONDAY, not_analysed="cropped")
+    found = ModelMonitoring(database.engine).outcomes(MONDAY - WEEK, MONDAY + WEEK)
+    assert found == {ONLY_SHADOW: 1, "": 1, "cropped": 1}

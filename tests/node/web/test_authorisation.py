@@ -36,6 +36,8 @@ TABLE = {
     "GET /try/{key:str}": RADIOLOGIST,
     "GET /try/{key:str}/image.png": RADIOLOGIST,
     "GET /try/{key:str}/findings/{finding:row}.png": RADIOLOGIST,
+    "GET /worklist.csv": VIEWER,
+    "POST /worklist/change": RADIOLOGIST,
     "GET /system": RADIOLOGIST,
     "GET /system/models/{name:str}": RADIOLOGIST,
     "POST /system/models/{name:str}/state": ADMIN,
