@@ -144,6 +144,7 @@ def _templates(settings: Settings) -> Environment:
         bytes=formatting.size,
         label=formatting.label,
         place=formatting.place,
+        place_words=formatting.place_words,
         percent=formatting.percent,
         remedy=remedy,
         figure=formatting.figure,

@@ -95,9 +95,14 @@ def label(value: str) -> str:
     return spaced[:1].upper() + spaced[1:]
 
 
+def place_words(finding: FindingRecord) -> str:
+    """Side and zones: ``right lower zone``; empty where neither may be told."""
+    return place_text(finding.side, filter(None, finding.zones.split(",")))
+
+
 def place(finding: FindingRecord) -> str:
     """Side, zones and share of the lung: ``right lower zone, 12 % of the lung``; empty where nothing is known."""
-    words = [place_text(finding.side, filter(None, finding.zones.split(",")))]
+    words = [place_words(finding)]
     if finding.zones and finding.side not in (LEFT, RIGHT, BOTH):
         words.append("side not told")
     if finding.lung_share:

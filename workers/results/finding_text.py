@@ -180,6 +180,17 @@ def area_text(area: Area) -> str:
     return f"{area.pixels} pixels, {100 * area.fraction:.2f} % of the image."
 
 
+def share_text(analysis: Analysis, finding: Finding) -> str:
+    """How much of each lung a finding covers: ``32 % of the right lung.``; empty where the lungs were not found."""
+    if finding.lungs is None:
+        return ""
+    told = lungs_of_patient(finding.lungs, patient_orientation(analysis.source))
+    parts = [
+        f"{100 * lung.share:.0f} % of {f'the {side}' if side in (LEFT, RIGHT) else 'one'} lung" for side, lung in told
+    ]
+    return f"{' and '.join(parts)}." if parts else ""
+
+
 def area_remark(spacing: Spacing | None) -> str:
     """Text on the plane of a measured size (PS3.3 10.7.1.1)."""
     if spacing is None:

@@ -31,6 +31,7 @@ from workers.results.finding_text import (
     area_text,
     area_value,
     probability_value,
+    share_text,
     sites_of,
     spacing_of,
     statements,
@@ -90,7 +91,8 @@ def _mask_groups(analysis: Analysis, statement: Statement, segment: int, mask: M
     remarks = [_left_out(left_out)] if left_out else []
     area, spacing = area_of(mask, spacing_of(analysis)), spacing_of(analysis)
     group = _segment_group(analysis, statement, segment, area)
-    yield with_comment(group, *remarks, area_text(area), area_remark(spacing), RESEARCH_USE)
+    sizes = filter(None, (area_text(area), share_text(analysis, statement.finding), area_remark(spacing)))
+    yield with_comment(group, *remarks, *sizes, RESEARCH_USE)
     for index, outline in enumerate(drawn, start=1):
         yield _outline_group(analysis, statement, outline, index, len(drawn))
 

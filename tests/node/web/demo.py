@@ -14,6 +14,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydicom import dcmread, dcmwrite
@@ -112,6 +113,10 @@ def phantom(size: int = 640) -> Pixels:
     tissue += 0.24 * np.exp(-(((x - 0.545) / 0.10) ** 2) - ((y - 0.63) / 0.12) ** 2)
     noise = np.random.default_rng(5).normal(0, 0.012, (size, size))
     return np.clip(tissue + noise, 0, 1).astype(np.float32)
+
+
+PLACE: dict[str, Any] = {"side": "right", "zones": "lower", "lung_share": 0.21}
+"""Where the made-up opacity lies."""
 
 
 def region(label: str, shape: tuple[int, int]) -> Mask:
@@ -305,6 +310,7 @@ class Demo:
                 area_mm2=float(finding.mask.sum()) * 0.36 if finding.mask is not None else None,
                 area_fraction=float(finding.mask.mean()) if finding.mask is not None else None,
                 tracking_uid=analysis.identity.tracking(finding.model, finding.label),
+                **(PLACE if finding.label == "lung_opacity" and finding.mask is not None else {}),
             )
             for finding in findings
         )

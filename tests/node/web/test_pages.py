@@ -103,6 +103,12 @@ def test_states_and_codes_as_words(stored: str, shown: str) -> None:
     assert plain(stored) == shown
 
 
+def test_worklist_and_study_say_where_a_finding_is(site: Site) -> None:
+    client = site.logged_in("viewer")
+    assert "<small>right lower zone</small>" in client.get("/").text
+    assert "right lower zone, 21 % of the lung" in client.get(f"/studies/{OPACITY}").text
+
+
 def test_looking_at_a_study_is_written_down(site: Site) -> None:
     site.logged_in("viewer").get(f"/studies/{OPACITY}")
     entry = site.services.audit.entries(limit=1)[0]

@@ -14,7 +14,7 @@ from tests.workers.results.test_objects import complaints
 from workers.results import codes
 from workers.results.codes import read_code
 from workers.results.encoder import Analysis
-from workers.results.finding_text import Site, side_code, site_of, sites_of, statements
+from workers.results.finding_text import Site, share_text, side_code, site_of, sites_of, statements
 from workers.results.headline import sentence_of
 from workers.results.result_reader import read_result
 
@@ -85,6 +85,23 @@ def test_a_mirrored_chest_that_says_otherwise_has_none(orientation) -> None:
     objects = encode_all(made)
     assert not laterality(objects["sr"])
     assert "AnatomicRegionModifierSequence" not in objects["seg"].SegmentSequence[0].AnatomicRegionSequence[0]
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "orientation", "shares"),
+    [
+        (UP, (), ["L", "F"], "20 % of the right lung."),
+        (UP, LOW, ["L", "F"], "20 % of the right lung and 30 % of the left lung."),
+        (UP, LOW, "", "20 % of one lung and 30 % of one lung."),
+        (UP, (), ["R", "F"], "20 % of one lung."),
+    ],
+)
+def test_the_report_says_how_much_of_each_lung_is_covered(left, right, orientation, shares) -> None:
+    made = made_of(opacity(left, right), orientation)
+    assert share_text(made, made.prediction.findings[0]) == shares
+    comments = [str(element.value) for element in encode_all(made)["sr"].iterall() if element.VR == "UT"]
+    assert any(shares in comment for comment in comments)
+    assert share_text(made, finding()) == ""
 
 
 def laterality(item: Dataset) -> list[str]:
