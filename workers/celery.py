@@ -182,9 +182,10 @@ class _WorkerProcess:
     def take(self, queue: str) -> int:
         """Take a place in ``queue``, once, until this process ends; the slot."""
         if self.lock is None:
-            folder = self.known_settings().store.folder
+            settings = self.known_settings()
+            folder, device = settings.store.folder, settings.workers.device if queue == JOBS else ""
             folder.mkdir(parents=True, exist_ok=True)
-            self.queue, (self.slot, self.lock) = queue, take_slot(folder, queue)
+            self.queue, (self.slot, self.lock) = queue, take_slot(folder, queue, device=device)
             self.told = mmap.mmap(-1, len(_READY))  # shared with the children
         return self.slot
 

@@ -5,6 +5,7 @@ every part of the node a lock file by which others see that it runs, on this mac
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 import secrets
@@ -12,8 +13,12 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import IO
+
+from workers.clock import utc_now
 
 _LOCK = ".lock"
 WORKER, PART = "worker", "part"
@@ -33,22 +38,39 @@ class WorkerId:
         return f"{self.prefix}{self.life}"
 
 
-def take_slot(folder: Path, queue: str, kind: str = WORKER) -> tuple[int, IO[str]]:
+@dataclass(frozen=True, slots=True)
+class RunningPart:
+    """A process that holds a place. ``claims``: how the names of a worker's claims begin. ``device``: as it was set.
+
+    What is None or empty was not written: the process is just starting, or of an older version of this node.
+    """
+
+    place: str
+    part: str
+    host: str
+    claims: str = ""
+    version: str = ""
+    process: int | None = None
+    started_at: datetime | None = None
+    device: str = ""
+
+
+def take_slot(folder: Path, queue: str, kind: str = WORKER, device: str = "") -> tuple[int, IO[str]]:
     """Take the first free place of this host in ``queue``; it is free again when this process ends, however it ends.
 
     The lock is not inherited by children (fcntl(2), F_SETLK): a child that outlives a killed parent for a moment does
     not keep the place. The lock file names the place, so that the scheduler can release what a dead worker has claimed,
-    also one whose container comes back under another host name.
+    also one whose container comes back under another host name. A second line says what holds it.
     """
     slot = 0
     while True:
         path = folder / f"{kind}-{host_name()}-{queue}-{slot}{_LOCK}"
-        lock = _locked(path)
+        lock = _locked(path, "a+")
         if lock is None:
             slot += 1
         elif _is_at(lock, path):
             lock.truncate()
-            lock.write(_place(queue, slot))
+            lock.write(f"{_place(queue, slot)}\n{_holder(device)}\n")
             lock.flush()
             return slot, lock
         else:
@@ -60,8 +82,8 @@ def free_places(folder: Path) -> dict[Path, str]:
     places = {}
     for path in folder.glob(f"{WORKER}-*{_LOCK}"):
         with suppress(FileNotFoundError):
-            if (lock := _locked(path)) is not None:
-                places[path] = lock.read()
+            if (lock := _locked(path, "r+")) is not None:
+                places[path] = lock.readline().rstrip("\n")
                 lock.close()
     return places
 
@@ -71,17 +93,42 @@ def occupied_places(folder: Path) -> dict[str, str]:
 
     Not for a process that holds one itself: to close a file lets go its locks (fcntl(2)).
     """
-    places = {}
-    for path in folder.glob(f"*-*-*-*{_LOCK}"):
+    return {one.place: one.part for one in running_parts(folder)}
+
+
+def running_parts(folder: Path) -> tuple[RunningPart, ...]:
+    """The processes that hold a place now, with what they say of themselves, in the order of their places.
+
+    Not for a process that holds one itself, as :func:`occupied_places`.
+    """
+    found = []
+    for path in sorted(folder.glob(f"*-*-*-*{_LOCK}")):
         kind, _, place = path.name.removesuffix(_LOCK).partition("-")
+        if kind not in (WORKER, PART):
+            continue
         with suppress(FileNotFoundError):
-            if kind not in (WORKER, PART):
-                continue
-            if (lock := _locked(path)) is None:
-                places[place] = place.split("-")[-2]
-            else:
+            if (lock := _locked(path, "r+")) is not None:
                 lock.close()
-    return places
+                continue
+            found.append(_described(place, path.read_text(encoding="ascii")))
+    return tuple(found)
+
+
+def _holder(device: str) -> str:
+    """What this process says of itself in the lock file that it holds."""
+    started = utc_now().isoformat()
+    return json.dumps({"version": version("pleura"), "process": os.getpid(), "started_at": started, "device": device})
+
+
+def _described(place: str, text: str) -> RunningPart:
+    host, part, _ = place.rsplit("-", 2)
+    claims, _, said = text.partition("\n")
+    try:
+        told = json.loads(said)
+        started = datetime.fromisoformat(told["started_at"])
+        return RunningPart(place, part, host, claims, told["version"], told["process"], started, told["device"])
+    except (ValueError, KeyError, TypeError):
+        return RunningPart(place, part, host, claims)
 
 
 @contextmanager
@@ -98,14 +145,14 @@ def at_place(folder: Path, part: str) -> Iterator[str]:
 def remove_place(path: Path) -> None:
     """Remove the lock file of a dead worker, unless a worker holds it again."""
     with suppress(FileNotFoundError):
-        if (lock := _locked(path)) is not None:
+        if (lock := _locked(path, "r+")) is not None:
             path.unlink()
             lock.close()
 
 
-def _locked(path: Path) -> IO[str] | None:
-    """The open lock file, None where another process holds it."""
-    lock = path.open("a+", encoding="ascii")
+def _locked(path: Path, mode: str) -> IO[str] | None:
+    """The open lock file, None where another process holds it; ``a+`` makes one that is missing, ``r+`` does not."""
+    lock = path.open(mode, encoding="ascii")
     try:
         fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from redis import Redis
@@ -29,6 +30,29 @@ _KNOWN = (
     (r"certificate|SSL", "no TLS with it", "correct rediss:// and the certificates in broker.url"),
     (r"time(d )?out", "it does not answer", "check the server and the network"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """What a server says of itself. ``seconds`` since it was started: None where it does not tell."""
+
+    version: str
+    seconds: float | None = None
+
+
+def broker_facts(settings: Settings) -> ServerFacts | None:
+    """Version and age of the broker that runs; None where none answers."""
+    try:
+        with Redis.from_url(
+            _redis_url(settings.broker_url), socket_connect_timeout=_SECONDS, socket_timeout=_SECONDS
+        ) as client:
+            told = client.info("server")
+    except (RedisError, OSError, ValueError):
+        return None
+    assert isinstance(told, dict)
+    name = "Valkey" if "valkey_version" in told else "Redis"
+    number = told.get("valkey_version") or told.get("redis_version") or ""
+    return ServerFacts(f"{name} {number}".strip(), told.get("uptime_in_seconds"))
 
 
 def check_broker(settings: Settings) -> Check:

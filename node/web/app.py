@@ -37,6 +37,7 @@ from db.queries.worklist import ReadingList
 from db.users import Accounts
 from node.monitoring.drift import Counts
 from node.monitoring.metrics import NodeMetrics
+from node.monitoring.parts import PartsWatch
 from node.monitoring.readiness import Readiness
 from node.monitoring.remedies import remedy
 from node.web import charts, formatting
@@ -56,6 +57,7 @@ from workers.enqueue import TaskQueue
 log = logging.getLogger("pleura.admin")
 _HERE = Path(__file__).parent
 _REMOVE_SECONDS = 30.0
+_LOOK_SECONDS = 10.0
 
 
 def create_app(
@@ -85,6 +87,7 @@ def create_app(
         counts=counts,
         metrics=NodeMetrics(settings, database, statistics, counts, readiness, clock),
         readiness=readiness,
+        parts=PartsWatch(settings.store.folder, clock),
         task_queue=task_queue,
         templates=_templates(settings),
         event_stream=EventStream(statistics.news),
@@ -211,9 +214,10 @@ def _lifespan(services: Services) -> Callable[[Starlette], AbstractAsyncContextM
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         del app
-        forgetting = asyncio.create_task(_remove_expired_trials(services))
+        steady = [asyncio.create_task(task(services)) for task in (_remove_expired_trials, _watch_parts)]
         yield
-        forgetting.cancel()
+        for task in steady:
+            task.cancel()
         services.event_stream.close()
 
     return lifespan
@@ -224,6 +228,16 @@ async def _remove_expired_trials(services: Services) -> None:
     while True:
         await asyncio.sleep(_REMOVE_SECONDS)
         services.trials.remove_expired(services.clock())
+
+
+async def _watch_parts(services: Services) -> None:
+    """Look at the parts of the node at regular intervals, so that the page can say when one was last seen."""
+    while True:
+        try:
+            await asyncio.to_thread(services.parts.look)
+        except OSError as error:
+            log.warning("the parts of the node cannot be seen: %s", error)
+        await asyncio.sleep(_LOOK_SECONDS)
 
 
 def call(settings: Settings, destination: Destination) -> str | None:

@@ -18,6 +18,7 @@ from db.queries.worklist import ReadingList
 from db.users import Accounts
 from node.monitoring.drift import Counts
 from node.monitoring.metrics import NodeMetrics
+from node.monitoring.parts import PartsWatch
 from node.monitoring.readiness import Readiness
 from node.web.event_stream import EventStream
 from node.web.rendering import Radiographs
@@ -42,6 +43,7 @@ class Services:
     counts: Counts
     metrics: NodeMetrics
     readiness: Readiness
+    parts: PartsWatch
     task_queue: TaskQueue
     templates: Environment
     event_stream: EventStream

@@ -75,7 +75,7 @@ def test_a_worker_that_comes_back_in_time_keeps_its_place(tmp_path: Path) -> Non
 def test_the_prefix_covers_the_claims_of_one_place(tmp_path: Path) -> None:
     with take_slot(tmp_path, "jobs")[1] as lock:
         lock.seek(0)
-        prefix = lock.read()
+        prefix = lock.readline().rstrip("\n")
     assert worker_id_of("jobs", 0, 3).name.startswith(prefix)
     assert not any(worker_id_of("jobs", slot, 3).name.startswith(prefix) for slot in range(1, 12))
     assert prefix.startswith(f"{host_name()}/")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from datetime import timedelta
+from importlib.metadata import version
+from typing import Any
 from urllib.parse import urlencode
 
 from starlette.exceptions import HTTPException
@@ -12,46 +15,49 @@ from starlette.responses import RedirectResponse, Response
 from config.settings import Destination
 from db.assessments import unmatched
 from db.notifications import Notifications
+from db.queries.metrics import waiting
 from db.queries.problems import Selection, problems
-from db.queries.statistics import DestinationState, FinishedJob
+from db.queries.statistics import DestinationState, FinishedJob, RunningWorker
+from db.queries.system import database_server
 from db.rejected_associations import KEPT, RejectedAssociation, latest
 from node.dicom.association_policy import Advice, AssociationPolicy
-from node.monitoring.broker_health import check_broker
+from node.monitoring.broker_health import broker_facts, check_broker
 from node.monitoring.drift import drift_report
 from node.monitoring.health import check_models, check_store
+from node.monitoring.parts import PartStatus, part_statuses
 from node.web.charts import latencies, per_interval
 from node.web.dependencies import Services
 from node.web.middleware import RequestContext
 from node.web.pages.models import image_trends, kappa_category, known_models, label_series, verdict_totals
 from workers.notifications.channels import enabled_channels
+from workers.worker_id import host_name
+
+_DAY = timedelta(hours=24)
 
 
 def show_system(context: RequestContext) -> Response:
-    """The system page; with ``echo`` it shows the result of the last C-ECHO to a destination."""
+    """The system page, or only what changes by the second (``part=live``).
+
+    With ``echo`` it shows the result of the last C-ECHO to a destination.
+    """
+    if context.query("part") == "live":
+        return context.page("system_live.html", **_live(context))
     services, now = context.services, context.now
     called = services.settings.destination(context.query("echo"))
     called = called if called is not None and called.name in services.echoed else None
-    day = now - timedelta(hours=24)
-    jobs = services.statistics.finished_jobs(day)
+    jobs = services.statistics.finished_jobs(now - _DAY)
     models, report = known_models(context), drift_report(services.counts, now)
-    disk = shutil.disk_usage(_existing(context))
     return context.page(
         "system.html",
-        checks=[check_store(services.settings), check_broker(services.settings), check_models(services.settings)],
-        queue=services.statistics.queue_counts(),
-        oldest=services.statistics.oldest_queued(now),
-        overdue=services.statistics.overdue(now),
-        workers=services.statistics.workers(day),
-        arrivals=per_interval(services.statistics.arrivals(day), now),
+        **_live(context),
+        models_check=check_models(services.settings),
+        arrivals=per_interval(services.statistics.arrivals(now - _DAY), now),
         latency=latencies(jobs, now),
         stages=mean_stages(jobs),
-        disk=disk,
-        destinations=_destinations(context),
         models=models,
         problems=services.database.read(problems),
         known_destinations={one.name: one for one in services.settings.destinations},
         retried=_number(context.query("retried")),
-        device=services.settings.workers.device,
         report=report,
         series=label_series(report, models),
         ended=sum(not job.failed for job in jobs),
@@ -64,6 +70,42 @@ def show_system(context: RequestContext) -> Response:
         called=called,
         problem=services.echoed[called.name] if called is not None else None,
         rejected=_rejected(context),
+    )
+
+
+def _live(context: RequestContext) -> dict[str, Any]:
+    """What the page asks for again while it is open."""
+    services, now = context.services, context.now
+    workers = services.statistics.workers(now - _DAY)
+    return {
+        "checks": [check_store(services.settings), check_broker(services.settings)],
+        "queue": services.statistics.queue_counts(),
+        "oldest": services.statistics.oldest_queued(now),
+        "overdue": services.statistics.overdue(now),
+        "workers": workers,
+        "statuses": _statuses(context, workers),
+        "this_version": version("pleura"),
+        "watched_since": services.parts.since,
+        "disk": shutil.disk_usage(_existing(context)),
+        "destinations": _destinations(context),
+        "device": services.settings.workers.device,
+    }
+
+
+def _statuses(context: RequestContext, workers: tuple[RunningWorker, ...]) -> tuple[PartStatus, ...]:
+    """Every process of the node, then broker, database and this page itself."""
+    services = context.services
+    running = services.parts.look()
+    processes = part_statuses(
+        services.readiness.parts, running, services.parts.last_seen(), services.database.read(waiting), workers
+    )
+    facts, server = broker_facts(services.settings), services.database.read(database_server)
+    started = context.now - timedelta(seconds=facts.seconds) if facts and facts.seconds is not None else None
+    return (
+        *processes,
+        PartStatus("broker", facts is not None, version=facts.version if facts else "", since=started),
+        PartStatus("database", True, version=server.version, since=server.started_at),
+        PartStatus("admin", True, f"{host_name()}-admin-0", os.getpid(), version("pleura"), services.parts.since),
     )
 
 

@@ -13,10 +13,13 @@ document.addEventListener("keydown", (event) => {
   }
 });
 // On a phone each cell of a stacked table names its column (base.css).
-for (const table of document.querySelectorAll("table.stacked")) {
-  const names = [...table.tHead.rows[0].cells].map((cell) => (cell.querySelector(".visually-hidden") ? "" : cell.textContent));
-  for (const row of table.tBodies[0].rows) [...row.cells].forEach((cell, place) => { cell.dataset.name = names[place]; });
+function nameCells(root) {
+  for (const table of root.querySelectorAll("table.stacked")) {
+    const names = [...table.tHead.rows[0].cells].map((cell) => (cell.querySelector(".visually-hidden") ? "" : cell.textContent));
+    for (const row of table.tBodies[0].rows) [...row.cells].forEach((cell, place) => { cell.dataset.name = names[place]; });
+  }
 }
+nameCells(document);
 // A form with data-ask asks for confirmation.
 document.addEventListener("submit", (event) => {
   const question = event.target.dataset.ask;

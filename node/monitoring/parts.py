@@ -1,0 +1,93 @@
+"""The parts of a node as the system page shows them: what runs, in which version, since when, and what waits for it.
+
+What a process says of itself is in the lock file that it holds (:mod:`workers.worker_id`), so parts in other containers
+are seen, too, where they share the store.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from db.queries.metrics import Waiting
+from db.queries.statistics import RunningWorker
+from workers.worker_id import RunningPart, running_parts
+
+QUEUES = {"jobs": "jobs", "deliveries": "deliveries", "scheduler": "notifications"}
+"""The queue that each kind of process works off."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartStatus:
+    """How it stands with one process, or with a part that no process fills (``up`` is False).
+
+    ``device`` is where the networks of a worker ran last, before its first job as it was set. ``last_seen_at`` is given
+    for a part that is down, None if it was not seen while this process watched. ``waiting``: None without a queue.
+    """
+
+    name: str
+    up: bool
+    place: str = ""
+    process: int | None = None
+    version: str = ""
+    since: datetime | None = None
+    device: str = ""
+    last_seen_at: datetime | None = None
+    waiting: Waiting | None = None
+
+
+class PartsWatch:
+    """Looks at the places in the store ``folder`` and remembers when each part was last seen."""
+
+    def __init__(self, folder: Path, clock: Callable[[], datetime]) -> None:
+        self._folder = folder
+        self._clock = clock
+        self._seen: dict[str, datetime] = {}
+        self._lock = threading.Lock()
+        self.since = clock()
+        """When the watch began: what was down before is not known."""
+
+    def look(self) -> tuple[RunningPart, ...]:
+        """The processes that run now."""
+        running, now = running_parts(self._folder), self._clock()
+        with self._lock:
+            self._seen |= dict.fromkeys((one.part for one in running), now)
+        return running
+
+    def last_seen(self) -> Mapping[str, datetime]:
+        """When each part was last seen running; parts that were never seen are not in it."""
+        with self._lock:
+            return dict(self._seen)
+
+
+def part_statuses(
+    names: Sequence[str],
+    running: Sequence[RunningPart],
+    last_seen: Mapping[str, datetime],
+    waiting: Mapping[str, Waiting],
+    workers: Sequence[RunningWorker],
+) -> tuple[PartStatus, ...]:
+    """The parts ``names`` that a node has, and all others that run beside them: one status a process."""
+    found = []
+    for name in dict.fromkeys((*names, *sorted(one.part for one in running))):
+        queue = waiting.get(QUEUES.get(name, ""))
+        there = [one for one in running if one.part == name]
+        found += [
+            PartStatus(
+                name, True, one.place, one.process, one.version, one.started_at, _device(one, workers), waiting=queue
+            )
+            for one in there
+        ]
+        if not there:
+            found.append(PartStatus(name, False, last_seen_at=last_seen.get(name), waiting=queue))
+    return tuple(found)
+
+
+def _device(part: RunningPart, workers: Sequence[RunningWorker]) -> str:
+    """Where the networks of a worker ran last; as it was set, where it has ended no job lately."""
+    ended = [one for one in workers if part.claims and one.name.startswith(part.claims) and one.device]
+    latest = max(ended, key=lambda one: one.last_at.timestamp() if one.last_at else 0.0, default=None)
+    return latest.device if latest else part.device

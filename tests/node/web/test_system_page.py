@@ -1,0 +1,78 @@
+"""The system page: what it says of parts, destinations, disk and configuration, and nothing of patients."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from importlib.metadata import version
+
+from db.queries.metrics import Waiting
+from db.queries.statistics import RunningWorker
+from node.monitoring.parts import part_statuses
+from tests.node.web.conftest import NOW, Site
+from tests.node.web.demo import CASES
+from tests.workers.test_worker_id import holding
+from workers.worker_id import RunningPart
+
+
+def row_of(text: str, name: str) -> str:
+    """The words of the table row of a part or destination."""
+    found = next(row for row in re.findall(r"<tr>.*?</tr>", text, re.DOTALL) if f"<b>{name}</b>" in row)
+    return " ".join(re.sub(r"<[^>]*>", " ", found).split())
+
+
+# --- parts
+
+
+def test_a_part_is_shown_while_it_runs_and_as_stopped_since_it_was_seen(site: Site) -> None:
+    client = site.logged_in("admin")
+    with holding(site.demo.folder, "listener") as listener:
+        row = row_of(client.get("/system?part=live").text, "Listener")
+        assert "Running" in row
+        assert version("pleura") in row
+        assert f"process {listener.pid}" in row
+    site.clock.forward(minutes=7)
+    row = row_of(client.get("/system?part=live").text, "Listener")
+    assert "Stopped" in row
+    assert "pleura listen" in row
+    assert "last seen 2026-03-01 03:00:00 UTC 7 min ago" in row
+
+
+def test_a_part_that_was_never_seen_says_since_when_nobody_saw_it(site: Site) -> None:
+    row = row_of(site.logged_in("radiologist").get("/system").text, "Scheduler")
+    assert "not seen since 2026-03-01 03:00:00 UTC, when this page was started" in row
+
+
+def test_what_waits_is_said_beside_the_part_that_works_it_off(site: Site) -> None:
+    text = site.logged_in("admin").get("/system?part=live").text
+    waiting = site.services.statistics.queue_counts()
+    assert row_of(text, "Analysis worker").endswith(f" {waiting.get('jobs.queued', 0)}")
+    assert "SQLite 3." in row_of(text, "Database")
+    assert "Does not answer" in row_of(text, "Broker")
+    assert "Running" in row_of(text, "Admin page")
+
+
+def test_a_worker_has_the_device_of_its_last_job_and_every_process_a_row() -> None:
+    old = RunningPart("a-jobs-0", "jobs", "a", "a/jobs/0/", "0.9", 7, NOW, "auto")
+    new = RunningPart("a-jobs-1", "jobs", "a", "a/jobs/1/", "1.0", 8, NOW, "auto")
+    workers = (
+        RunningWorker("a/jobs/0/0#1.x", None, None, 3, NOW - timedelta(hours=2), "gpu"),
+        RunningWorker("a/jobs/0/0#2.y", None, None, 3, NOW, "cpu"),
+        RunningWorker("a/jobs/10/0#2.y", None, None, 3, NOW, "gpu"),
+    )
+    waiting = {"jobs": Waiting(4, NOW - timedelta(minutes=5))}
+    found = part_statuses(("listener", "jobs"), (new, old), {"listener": NOW}, waiting, workers)
+    assert [(one.name, one.up, one.place, one.device) for one in found] == [
+        ("listener", False, "", ""),
+        ("jobs", True, "a-jobs-1", "auto"),
+        ("jobs", True, "a-jobs-0", "cpu"),
+    ]
+    assert (found[0].last_seen_at, found[0].waiting, found[1].waiting) == (NOW, None, waiting["jobs"])
+
+
+def test_the_live_part_says_nothing_of_a_patient(site: Site) -> None:
+    text = site.logged_in("admin").get("/system?part=live").text
+    assert "<html" not in text
+    for case in CASES:
+        assert case.name.partition("^")[0] not in text
+        assert case.patient_id not in text
