@@ -72,13 +72,18 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class DestinationState:
-    """How it stands with a destination; ``counts`` are deliveries by state."""
+    """How it stands with a destination; ``counts`` are deliveries by state.
+
+    ``failures`` are calls in a row without an answer; until ``open_until`` nobody calls it (the circuit breaker).
+    """
 
     name: str
     last_sent_at: datetime | None
     last_failed_at: datetime | None
     last_error: str
     counts: dict[str, int]
+    failures: int = 0
+    open_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +269,13 @@ class Statistics:
             counted.setdefault(name, Counter())[state.value] += number
         return {
             row.name: DestinationState(
-                row.name, row.last_sent_at, row.last_failed_at, row.last_error, dict(counted.get(row.name, {}))
+                row.name,
+                row.last_sent_at,
+                row.last_failed_at,
+                row.last_error,
+                dict(counted.get(row.name, {})),
+                row.failures,
+                row.open_until,
             )
             for row in self._all(select(Destination.__table__))
         }

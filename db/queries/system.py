@@ -1,11 +1,21 @@
-"""What the system page alone asks: the database server itself."""
+"""What the system page alone asks: the database server, how deliveries go and what waits."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, func, select, text
+
+from db.records import DeliveryState
+from db.tables import Delivery, Result
+
+_ON_THE_WAY = (DeliveryState.PENDING, DeliveryState.SENDING)
+_LATEST_SENT = 5000
+_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +26,46 @@ class DatabaseServer:
     started_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class DeliveryPace:
+    """How deliveries to a destination went: objects that it took, attempts for that, and the seconds each needed.
+
+    ``attempts`` includes those of deliveries that it has not taken yet. ``seconds`` count from result to acceptance, in
+    rising order.
+    """
+
+    sent: int
+    attempts: int
+    seconds: tuple[float, ...]
+
+    @property
+    def success(self) -> float | None:
+        """The share of attempts that succeeded; None without an attempt."""
+        return min(1.0, self.sent / self.attempts) if self.attempts else None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDelivery:
+    """A delivery that waits or is being sent. ``due_at``: its next attempt, None where that is at once."""
+
+    id: int
+    study_id: int
+    kind: str
+    state: DeliveryState
+    attempts: int
+    due_at: datetime | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryQueue:
+    """What is on its way to a destination: how many, since when the oldest, and the first of them."""
+
+    count: int
+    oldest: datetime | None
+    first: tuple[OpenDelivery, ...]
+
+
 def database_server(connection: Connection) -> DatabaseServer:
     """Name, version and start of the database."""
     dialect = connection.dialect
@@ -23,3 +73,41 @@ def database_server(connection: Connection) -> DatabaseServer:
     if dialect.name == "sqlite":
         return DatabaseServer(f"SQLite {number}", None)
     return DatabaseServer(f"PostgreSQL {number}", connection.scalar(text("SELECT pg_postmaster_start_time()")))
+
+
+def delivery_paces(connection: Connection, since: datetime) -> dict[str, DeliveryPace]:
+    """How deliveries went after ``since``, for each destination; of those sent, the latest 5000 of all destinations."""
+    sent = (
+        select(Delivery.destination, Delivery.attempts, Delivery.created_at, Delivery.sent_at)
+        .where(Delivery.sent_at > since)
+        .order_by(Delivery.sent_at.desc())
+        .limit(_LATEST_SENT)
+    )
+    attempts, seconds = Counter[str](), dict[str, list[float]]()
+    for row in connection.execute(sent):
+        attempts[row.destination] += max(1, row.attempts)
+        seconds.setdefault(row.destination, []).append(max(0.0, (row.sent_at - row.created_at).total_seconds()))
+    for destination, number in connection.execute(_unsent(since)):
+        attempts[destination] += number
+    return {
+        name: DeliveryPace(len(seconds.get(name, ())), number, tuple(sorted(seconds.get(name, ()))))
+        for name, number in attempts.items()
+        if number
+    }
+
+
+def _unsent(since: datetime) -> Any:
+    """Attempts of what waits, and of what was given up though it was made after ``since``."""
+    states = Delivery.state.in_((DeliveryState.PENDING, DeliveryState.FAILED))
+    query = select(Delivery.destination, func.sum(Delivery.attempts)).where(states, Delivery.created_at > since)
+    return query.group_by(Delivery.destination)
+
+
+def delivery_queue(connection: Connection, destination: str) -> DeliveryQueue:
+    """What is on its way to ``destination``, in the order in which it was made."""
+    mine = (Delivery.destination == destination, Delivery.state.in_(_ON_THE_WAY))
+    count, oldest = connection.execute(select(func.count(), func.min(Delivery.created_at)).where(*mine)).one()
+    columns = (Delivery.id, Delivery.study_id, Result.kind, Delivery.state, Delivery.attempts, Delivery.due_at)
+    query = select(*columns, Delivery.created_at).join(Result, Result.id == Delivery.result_id).where(*mine)
+    rows: Sequence[Any] = connection.execute(query.order_by(Delivery.id).limit(_SHOWN)).all() if count else ()
+    return DeliveryQueue(count, oldest, tuple(OpenDelivery(*row) for row in rows))

@@ -87,7 +87,7 @@ def latencies(jobs: Sequence[FinishedJob], now: datetime, *, hours: float = 24, 
     Failed jobs are drawn, but not part of the median and the percentile."""
     span = timedelta(hours=hours)
     values = sorted(job.waited for job in jobs if not job.failed)
-    top = nice_top(_quantile(values, 0.98) if values else 1)
+    top = nice_top(quantile(values, 0.98) if values else 1)
 
     def height_of(seconds: float) -> float:
         return round(HEIGHT - HEIGHT * min(seconds, top) / top, 2)
@@ -101,7 +101,7 @@ def latencies(jobs: Sequence[FinishedJob], now: datetime, *, hours: float = 24, 
         )
         for job in jobs[-most:]
     )
-    median, p95 = _quantile(values, 0.5), _quantile(values, 0.95)
+    median, p95 = quantile(values, 0.5), quantile(values, 0.95)
     return DotChart(dots, top, median, p95, height_of(median), height_of(p95))
 
 
@@ -256,5 +256,6 @@ def nice_top(value: float) -> float:
     return power * next(step for step in (1, 2, 5, 10) if step >= ceil(value / power * 100) / 100)
 
 
-def _quantile(values: Sequence[float], share: float) -> float:
+def quantile(values: Sequence[float], share: float) -> float:
+    """The value below which ``share`` of the sorted ``values`` lie; 0 without values."""
     return values[min(len(values) - 1, int(share * len(values)))] if values else 0.0

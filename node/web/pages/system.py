@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version
 from typing import Any
@@ -18,14 +19,14 @@ from db.notifications import Notifications
 from db.queries.metrics import waiting
 from db.queries.problems import Selection, problems
 from db.queries.statistics import DestinationState, FinishedJob, RunningWorker
-from db.queries.system import database_server
+from db.queries.system import DeliveryPace, DeliveryQueue, database_server, delivery_paces, delivery_queue
 from db.rejected_associations import KEPT, RejectedAssociation, latest
 from node.dicom.association_policy import Advice, AssociationPolicy
 from node.monitoring.broker_health import broker_facts, check_broker
 from node.monitoring.drift import drift_report
 from node.monitoring.health import check_models, check_store
 from node.monitoring.parts import PartStatus, part_statuses
-from node.web.charts import latencies, per_interval
+from node.web.charts import latencies, per_interval, quantile
 from node.web.dependencies import Services
 from node.web.middleware import RequestContext
 from node.web.pages.models import image_trends, kappa_category, known_models, label_series, verdict_totals
@@ -33,6 +34,26 @@ from workers.notifications.channels import enabled_channels
 from workers.worker_id import host_name
 
 _DAY = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationStatus:
+    """A destination of the configuration, how it stands with it, and what went there in the last 24 hours."""
+
+    destination: Destination
+    state: DestinationState
+    pace: DeliveryPace
+    queue: DeliveryQueue
+
+    @property
+    def median(self) -> float:
+        """Seconds from result to acceptance, of half of the objects at most."""
+        return quantile(self.pace.seconds, 0.5)
+
+    @property
+    def p95(self) -> float:
+        """Seconds from result to acceptance, of 95 % of the objects at most."""
+        return quantile(self.pace.seconds, 0.95)
 
 
 def show_system(context: RequestContext) -> Response:
@@ -154,11 +175,18 @@ def mean_stages(jobs: tuple[FinishedJob, ...]) -> dict[str, float]:
     return {stage: sum(seconds) / len(seconds) for stage, seconds in spent.items()}
 
 
-def _destinations(context: RequestContext) -> list[tuple[Destination, DestinationState]]:
-    known = context.services.statistics.destinations()
+def _destinations(context: RequestContext) -> list[DestinationStatus]:
+    services = context.services
+    known = services.statistics.destinations()
+    paces = services.database.read(delivery_paces, context.now - _DAY)
     return [
-        (one, known.get(one.name, DestinationState(one.name, None, None, "", {})))
-        for one in context.services.settings.destinations
+        DestinationStatus(
+            one,
+            known.get(one.name, DestinationState(one.name, None, None, "", {})),
+            paces.get(one.name, DeliveryPace(0, 0, ())),
+            services.database.read(delivery_queue, one.name),
+        )
+        for one in services.settings.destinations
     ]
 
 

@@ -6,8 +6,14 @@ import re
 from datetime import timedelta
 from importlib.metadata import version
 
+from sqlalchemy import select, update
+
+from db.destinations import Associations
 from db.queries.metrics import Waiting
 from db.queries.statistics import RunningWorker
+from db.queries.system import DeliveryPace, delivery_paces, delivery_queue
+from db.records import DeliveryState
+from db.tables import Delivery
 from node.monitoring.parts import part_statuses
 from tests.node.web.conftest import NOW, Site
 from tests.node.web.demo import CASES
@@ -76,3 +82,58 @@ def test_the_live_part_says_nothing_of_a_patient(site: Site) -> None:
     for case in CASES:
         assert case.name.partition("^")[0] not in text
         assert case.patient_id not in text
+
+
+# --- destinations
+
+
+def change(site: Site, values: dict[str, object], **where: object) -> None:
+    """Change rows of the table of deliveries."""
+    chosen = [getattr(Delivery, name) == value for name, value in where.items()]
+    with site.services.engine.begin() as connection:
+        connection.execute(update(Delivery).where(*chosen).values(**values))
+
+
+def test_a_destination_that_is_silent_says_until_when_nobody_calls_it(site: Site) -> None:
+    client = site.logged_in("admin")
+    associations = Associations(site.services.engine)
+    associations.silent("pacs", NOW + timedelta(minutes=4))
+    associations.silent("pacs", NOW + timedelta(minutes=8))
+    row = row_of(client.get("/system?part=live").text, "pacs")
+    assert "Not called until 03:08 UTC 2 calls in a row without an answer" in row
+    site.clock.forward(minutes=9)
+    assert "Tried again by one worker, after 2 calls" in row_of(client.get("/system?part=live").text, "pacs")
+    associations.answered("pacs")
+    assert "without an answer" not in row_of(client.get("/system?part=live").text, "pacs")
+
+
+def test_success_and_latency_of_a_destination_count_the_last_day(site: Site) -> None:
+    read = site.services.database.read
+    change(site, {"state": DeliveryState.WITHDRAWN, "sent_at": None, "attempts": 0, "created_at": NOW})
+    with site.services.engine.begin() as connection:
+        ids = list(connection.scalars(select(Delivery.id).where(Delivery.destination == "archive")))
+    assert read(delivery_paces, NOW - timedelta(days=1)) == {}
+    first, second = ids[:2]
+    sent = {"state": DeliveryState.SENT, "created_at": NOW - timedelta(seconds=90)}
+    change(site, sent | {"attempts": 3, "sent_at": NOW}, id=first)
+    change(site, sent | {"attempts": 1, "sent_at": NOW - timedelta(days=2)}, id=second)
+    assert read(delivery_paces, NOW - timedelta(days=1)) == {"archive": DeliveryPace(1, 3, (90.0,))}
+    change(site, {"state": DeliveryState.PENDING, "attempts": 2, "created_at": NOW, "sent_at": None}, id=second)
+    pace = read(delivery_paces, NOW - timedelta(days=1))["archive"]
+    assert (pace, pace.success) == (DeliveryPace(1, 5, (90.0,)), 0.2)
+    row = row_of(site.logged_in("admin").get("/system?part=live").text, "archive")
+    assert "20 % accepted 1 of 5" in row
+    assert "median 90.0 s" in row
+
+
+def test_the_queue_of_a_destination_is_listed_by_study_without_the_patient(site: Site) -> None:
+    waits = {"state": DeliveryState.PENDING, "created_at": NOW - timedelta(hours=3), "attempts": 4}
+    change(site, waits | {"due_at": NOW + timedelta(minutes=5)}, destination="pacs")
+    queue = site.services.database.read(delivery_queue, "pacs")
+    assert queue.count == len(queue.first) > 0
+    assert queue.oldest == NOW - timedelta(hours=3)
+    text = site.logged_in("admin").get("/system?part=live").text
+    assert "the oldest for 3 h 00 min" in row_of(text, "pacs")
+    assert f"{queue.count} objects on the way to pacs" in text
+    assert text.count("2026-03-01 03:05:00 UTC") == queue.count
+    assert "on the way to archive" not in text
