@@ -98,7 +98,7 @@ def _exported(spec: ModelSpec) -> Path:
             named = _named(keras.saving.load_model(spec.file, compile=False, safe_mode=True))
             named(blank(spec))  # Keras exports only what has been called
             named.export(str(twin), format="onnx", verbose=False)
-    except (ValueError, TypeError, RuntimeError, NotImplementedError) as error:
+    except (ValueError, TypeError, RuntimeError, NotImplementedError, AttributeError) as error:
         raise ExportError(f"{spec.name}: {spec.file.name} cannot be exported to ONNX: {error}") from error
     return twin
 
