@@ -9,33 +9,22 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from config.settings import Settings
-from db.connection_problem import connection_problem
-from db.engine import connect, migrate, schema_problem
-from db.errors import DatabaseURLError
 from node.dicom.storage_scu import Peer, RejectedError, SendError, echo
 from node.monitoring.check import Check
 from node.monitoring.health import check_models
 from node.monitoring.port_health import answers_http, ports_that_cannot_be_bound, reached
+from node.opening import Say, ServeError
 from workers.enqueue import DELIVERIES, JOBS, TaskQueue
 from workers.worker_id import host_name
 
-Say = Callable[[str], None]
-
 _PORT_SECONDS = 5.0
-_PAUSE_SECONDS = 2.0
 _PATIENCE_SECONDS = 20.0
 _ANSWER_SECONDS = 3.0
 _WORKERS = {JOBS: "the analysis worker", DELIVERIES: "the delivery worker"}
-
-
-class ServeError(RuntimeError):
-    """The node cannot start; the message says how to fix it."""
 
 
 def check_configuration(settings: Settings, stop: threading.Event) -> None:
@@ -51,39 +40,6 @@ def check_configuration(settings: Settings, stop: threading.Event) -> None:
         # The parts of a node that has just been killed may hold their ports for a moment.
         if not taken or time.monotonic() > end or stop.wait(0.2):
             _demand(problem)
-
-
-def open_database(settings: Settings, stop: threading.Event, say: Say) -> bool:
-    """Wait for the database, and create or migrate its tables; False where ``stop`` was set before.
-
-    Raises:
-        ServeError: it can never be used so: a wrong password, no such database, a newer schema.
-    """
-    try:
-        engine = connect(settings.database_url)
-    except DatabaseURLError as error:
-        raise ServeError(f"{error}; correct database.url") from error
-    said = ""
-    try:
-        while not stop.is_set():
-            try:
-                engine.connect().close()
-                if (problem := schema_problem(engine)) is not None and "`pleura serve`" not in problem:
-                    raise ServeError(problem)
-                migrate(engine)
-            except SQLAlchemyError as error:
-                found = connection_problem(error, engine.url)
-                if not found.passing:
-                    raise ServeError(str(found)) from error
-                if str(found) != said:
-                    said = str(found)
-                    say(f"Waiting for the database: {said}")
-                stop.wait(_PAUSE_SECONDS)
-            else:
-                return True
-        return False
-    finally:
-        engine.dispose()
 
 
 def wait_until_ready(settings: Settings, stop: threading.Event, say: Say) -> bool:

@@ -24,7 +24,8 @@ from typing import IO
 
 from config.settings import Settings
 from node.embedded_broker import prepare_socket, server_binary, server_command, wait_until_ready
-from node.startup import Say, ServeError, check_configuration, open_database
+from node.opening import Say, ServeError, open_database
+from node.startup import check_configuration
 from node.startup import wait_until_ready as wait_for_parts
 
 log = logging.getLogger("pleura.serve")

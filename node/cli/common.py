@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import threading
@@ -63,6 +64,19 @@ def need(module: str, extra: str, what: str) -> None:
         import_module(module)
     except ImportError:
         fail(f"{what} needs pip install 'pleura[{extra}]'")
+
+
+def database_opens(settings: Settings, stop: threading.Event) -> bool:
+    """Wait for the database, and create or migrate its tables: in a distributed set-up any part may start first.
+
+    False where ``stop`` was set before; a database that can never be used ends the command.
+    """
+    from node.opening import ServeError, open_database
+
+    try:
+        return open_database(settings, stop, lambda sentence: click.echo(f"pleura: {sentence}", err=True))
+    except ServeError as error:
+        fail(str(error), os.EX_CONFIG)
 
 
 @contextmanager

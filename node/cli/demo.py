@@ -33,7 +33,7 @@ def demo(files: tuple[Path, ...], folder: Path, seconds: float) -> None:
     from node.demo import DemoError
     from node.dicom.storage_scu import SendError
     from node.embedded_broker import BrokerError
-    from node.startup import ServeError
+    from node.opening import ServeError
 
     began = time.monotonic()
     if (folder / "pleura.toml").exists():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from node.cli.common import fail, settings_of, stop_on_signals
+from node.cli.common import database_opens, fail, settings_of, stop_on_signals
 
 
 @click.command()
@@ -24,6 +24,7 @@ def hl7(context: click.Context) -> None:
 
     with stop_on_signals() as stop:
         try:
-            run_hl7(settings, _ready, stop)
+            if database_opens(settings, stop):
+                run_hl7(settings, _ready, stop)
         except OSError as error:
             fail(f"{error}; fix hl7.host, hl7.port or hl7.tls_certificate")

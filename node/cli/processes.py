@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from config.settings import Settings
-from node.cli.common import config_of, console, fail, settings_of, stop_on_signals
+from node.cli.common import config_of, console, database_opens, fail, settings_of, stop_on_signals
 
 if TYPE_CHECKING:
     from node.supervisor import Node
@@ -25,7 +25,7 @@ def serve(context: click.Context) -> None:
     start.
     """
     from node.embedded_broker import BrokerError
-    from node.startup import ServeError
+    from node.opening import ServeError
     from node.supervisor import Node
 
     settings = settings_of(context)
@@ -71,7 +71,8 @@ def listen(context: click.Context) -> None:
 
     with stop_on_signals() as stop:
         try:
-            run_listener(settings, _ready, stop)
+            if database_opens(settings, stop):
+                run_listener(settings, _ready, stop)
         except (ManifestError, UnknownModel) as error:
             fail(str(error), os.EX_CONFIG)
         except OSError as error:
@@ -93,7 +94,9 @@ def worker(context: click.Context, queue: str) -> None:
     # Celery warns about pickle; Pleura's messages are JSON with one number.
     warnings.filterwarnings("ignore", message="(?s).*superuser privileges")
     settings = settings_of(context)
-    _migrate(settings)
+    with stop_on_signals() as stop:
+        if not database_opens(settings, stop):
+            return
     try:
         run_worker(settings, queue)
     except WorkerError as error:
@@ -104,28 +107,17 @@ def worker(context: click.Context, queue: str) -> None:
 @click.pass_context
 def scheduler(context: click.Context) -> None:
     """Run the scheduler: enqueue lost work again, complete stable studies, clean up the store. One per database."""
+    from models.manifest import ManifestError
+    from models.model_registry import UnknownModel
     from workers.composition import run_scheduler
 
     settings = settings_of(context)
-    _migrate(settings)
     with stop_on_signals() as stop:
-        run_scheduler(settings, stop)
-
-
-def _migrate(settings: Settings) -> None:
-    """Create or migrate the tables: in a distributed set-up any part may start first, or all at the same time."""
-    from sqlalchemy.exc import SQLAlchemyError
-
-    from db.connection_problem import connection_problem
-    from db.engine import connect, migrate
-
-    engine = connect(settings.database_url)
-    try:
-        migrate(engine)
-    except SQLAlchemyError as error:
-        fail(str(connection_problem(error, engine.url)))
-    finally:
-        engine.dispose()
+        try:
+            if database_opens(settings, stop):
+                run_scheduler(settings, stop)
+        except (ManifestError, UnknownModel) as error:
+            fail(str(error), os.EX_CONFIG)
 
 
 @click.command()
@@ -140,4 +132,5 @@ def admin(context: click.Context) -> None:
         click.echo(f"admin page on http://{settings.admin.host}:{port}/", err=True)
 
     with stop_on_signals() as stop:
-        run_admin(settings, _ready, stop)
+        if database_opens(settings, stop):
+            run_admin(settings, _ready, stop)

@@ -59,7 +59,7 @@ from workers.verification import take_report, verification_tools
 from workers.worker_id import at_place
 
 _GRACE_SECONDS = 10.0
-_GATHERING_SECONDS = 0.02
+_GATHERING_SECONDS = 0.05
 _M_ARENA_MAX = -8  # malloc.h
 
 log = logging.getLogger(__name__)

@@ -21,7 +21,8 @@ import tomli_w
 
 from config.settings import load
 from node.embedded_broker import server_binary
-from node.startup import Parts, ServeError, check_configuration, open_database
+from node.opening import ServeError, open_database
+from node.startup import Parts, check_configuration
 from node.supervisor import Node, Part, pleura_command
 from tests.orthanc import wait_until
 from tests.ports import free_port
@@ -136,6 +137,24 @@ def test_a_database_that_is_down_is_waited_for(tmp_path: Path, values: dict[str,
     assert f"no PostgreSQL answers at 127.0.0.1:{port}" in said.read_text()
     assert "Ready" not in said.read_text()
     assert "Traceback" not in (tmp_path / "node.log").read_text()
+
+
+@pytest.mark.parametrize(
+    "arguments", [("listen",), ("worker", "--queue", "jobs"), ("scheduler",), ("admin",), ("hl7",)], ids=" ".join
+)
+def test_a_part_alone_waits_for_its_database(
+    tmp_path: Path, values: dict[str, dict[str, Any]], arguments: tuple[str, ...]
+) -> None:
+    values["database"] = {"url": f"postgresql://pleura@127.0.0.1:{free_port()}/pleura"}
+    said = tmp_path / "said.txt"
+    with said.open("wb") as output:
+        part = subprocess.Popen(pleura_command(configured(tmp_path, values), *arguments), stderr=output)
+    try:
+        wait_until(lambda: "Waiting for the database" in said.read_text(), "the part to say what it waits for")
+    finally:
+        part.send_signal(signal.SIGTERM)
+    assert part.wait(60) == 0
+    assert "Traceback" not in said.read_text()
 
 
 def test_a_node_is_ready_when_its_parts_have_answered(

@@ -16,7 +16,7 @@ import tomli_w
 
 from config.settings import Settings, load
 from node.dicom.storage_scu import Peer, SendError, echo
-from node.startup import ServeError
+from node.opening import ServeError
 from node.supervisor import Node, lock_store, pleura_command
 from tests.ports import free_port
 
