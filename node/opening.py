@@ -28,9 +28,13 @@ def open_database(settings: Settings, stop: threading.Event, say: Say) -> bool:
         ServeError: it can never be used so: a wrong password, no such database, a newer schema.
     """
     try:
+        if settings.database.url is None:
+            settings.store.folder.mkdir(parents=True, exist_ok=True)
         engine = connect(settings.database_url)
     except DatabaseURLError as error:
         raise ServeError(f"{error}; correct database.url") from error
+    except OSError as error:
+        raise ServeError(f"store.folder {settings.store.folder} cannot be written: {error.strerror}") from error
     said = ""
     try:
         while not stop.is_set():
