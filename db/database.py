@@ -65,5 +65,5 @@ class Database:
                 if attempt == _TRIES or getattr(error.orig, "sqlstate", None) not in _WORTH_ANOTHER_TRY:
                     raise
             # Those that stopped each other must not start together again; attempts have an order of milliseconds.
-            time.sleep(random.uniform(0, _PAUSE_SECONDS * attempt))
+            time.sleep(random.uniform(0, _PAUSE_SECONDS * attempt))  # noqa: S311 - a pause is no secret
         raise AssertionError("the last try returns or raises")

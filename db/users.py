@@ -27,7 +27,7 @@ from db.user_tables import Role, SessionRow, TokenRow, UserRow
 MINIMUM_PASSWORD = 12
 MAXIMUM_PASSWORD = 256
 LOG_IN, LOG_OUT = "log in", "log out"
-_TOKEN_PREFIX = "pleura_"
+_TOKEN_PREFIX = "pleura_"  # noqa: S105 - what every token begins with
 # Argon2 takes 64 MiB a hash on purpose; a crowd of log-ins must not take all memory.
 _HASHING = threading.BoundedSemaphore(2)
 

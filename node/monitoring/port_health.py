@@ -16,7 +16,7 @@ from node.monitoring.check import Check
 
 _SECONDS = 3.0
 _ALIVE = b"alive\n"
-_ANY = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
+_ANY = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to call what listens there
 
 
 def check_listener(settings: Settings, running: bool) -> Check:

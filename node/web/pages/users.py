@@ -49,7 +49,7 @@ def change_user(context: RequestContext) -> Response:
         elif change == "password":
             password = secrets.token_urlsafe(12)
             accounts.set_password(user_id, password, context.now, actor=context.actor)
-            return _users(context, secret=password, secret_of="New password")
+            return _users(context, secret=password, secret_of="New password")  # noqa: S106 - a heading
         else:
             raise HTTPException(400, "a change is role, lock, unlock or password")
     except RecordNotFoundError as error:
