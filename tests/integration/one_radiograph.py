@@ -11,6 +11,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -25,6 +26,9 @@ from tests.ports import free_port
 from tests.viewers.phantoms import as_bytes
 
 PAGES = ("/healthz", "/readyz", "/login", "/metrics", "/api/v1/docs", "/api/v1/openapi.json", "/api/v1/studies")
+
+# The telemetry of ONNX Runtime looks for its host some seconds after a network was loaded.
+_LATER = 12
 
 
 def _configure(folder: Path, ports: dict[str, int]) -> Path:
@@ -103,6 +107,7 @@ def main(folder: Path) -> None:
         wait_until(lambda: len(set(got)) >= 4, "the results", 120, alive=node.check_alive)
         page = f"http://127.0.0.1:{ports['admin']}"
         pages = {path: _status(page + path, token) for path in PAGES}
+        time.sleep(_LATER)
         seen = {"got": got, "pages": pages, "permissions": _permissions(folder / "store")}
         (folder / "seen.json").write_text(json.dumps(seen), encoding="utf-8")
     finally:
