@@ -16,9 +16,9 @@ from config.settings import Settings
 from node.cli.main import cli
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 WITH_CHANGES = [*PAGES, ROOT / "CHANGELOG.md"]
-FOLDERS = ("node", "workers", "models", "db", "config", "docs", "tests", "benchmarks")
+FOLDERS = ("node", "workers", "models", "db", "config", "docs", "tests", "benchmarks", "deploy")
 IGNORED = {".venv", "node_modules", ".git", "demo", "artifacts"}
 
 
@@ -168,3 +168,24 @@ def test_the_files_that_compose_mounts_are_named_as_paths() -> None:
     named = re.findall(r"PLEURA_CONFIG=(\S+) docker", text)
     assert named
     assert [path for path in named if not path.startswith(("./", "/"))] == []
+
+
+def test_the_list_of_ports_has_every_port_and_address_of_the_settings_with_its_default() -> None:
+    text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    named = {key.name: key.default for key in keys() if key.name.rpartition(".")[2] in ("host", "port", "url")}
+    assert {"listener.port", "destinations[].host", "broker.url"} <= set(named)
+    wrong = []
+    for name, default in named.items():
+        cells = [row.split("|") for row in rows if f"`{name}`" in row.split("|")[2]]
+        port = default if name.endswith(".port") and default else ""
+        if not any(port in row[3] for row in cells):
+            wrong.append(name)
+    assert wrong == []
+
+
+def test_the_image_publishes_the_ports_of_the_list() -> None:
+    text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    exposed = re.findall(r"^EXPOSE (.+)$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    listened = re.findall(r"^\| [^|]*\| `\w+\.host`, `\w+\.port` \| (\d+) ", text, re.MULTILINE)
+    assert sorted(exposed[0].split()) == sorted(listened)

@@ -1,0 +1,48 @@
+"""deploy/systemd/pleura.service starts a command of ours with settings that exist, and systemd rates it as safe."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from configparser import RawConfigParser
+from pathlib import Path
+
+import pytest
+
+from config.environment import misspelt
+from config.settings import Settings
+from node.cli.main import COMMANDS
+
+UNIT = Path(__file__).resolve().parents[2] / "deploy" / "systemd" / "pleura.service"
+
+
+def service() -> dict[str, str]:
+    """The keys of [Service]; of a repeated key the last value."""
+    parser = RawConfigParser(strict=False)
+    parser.optionxform = str  # type: ignore[assignment, method-assign]
+    parser.read(UNIT, encoding="utf-8")
+    return dict(parser["Service"])
+
+
+def test_it_starts_a_command_of_ours_with_settings_that_exist() -> None:
+    told = service()
+    program, option, _, command = shlex.split(told["ExecStart"])
+    assert (Path(program).name, option, command in COMMANDS) == ("pleura", "--config", True)
+    name, _, folder = told["Environment"].partition("=")
+    assert misspelt({name: folder}, Settings, frozenset()) is None
+    assert folder == f"/var/lib/{told['StateDirectory']}", "with ProtectSystem=strict it may write nothing else"
+
+
+def test_what_it_makes_is_private() -> None:
+    told = service()
+    assert (told["UMask"], told["StateDirectoryMode"]) == ("0077", "0700")
+
+
+@pytest.mark.peer("systemd-analyze")
+def test_systemd_knows_every_line_and_rates_it_below_two() -> None:
+    command = ["systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager", str(UNIT)]
+    rated = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert rated.returncode == 0, rated.stdout[-500:]
+    verified = subprocess.run(["systemd-analyze", "verify", str(UNIT)], capture_output=True, text=True, check=False)
+    complaints = [line for line in verified.stderr.splitlines() if "pleura.service" in line]
+    assert [line for line in complaints if "is not executable" not in line] == []
