@@ -17,6 +17,8 @@ from models.radiograph.geometry import Letterbox
 
 LUNG = Code("39607008", "SCT", "Lung")
 """The site of findings that lie in the lungs by their very name."""
+LUNG_FIELDS = "chest-lungs"
+"""The bundled model that says where the lungs are."""
 CUT = 0.5
 LEAST_LUNG = 0.02
 """Share of the image that each lung fills at least; less is no lung, or a chest of which hardly anything is shown."""

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from models.contract import ModelKind, ModelSpec
+from models.lung_fields import LUNG, LUNG_FIELDS
 from models.manifest import ManifestError, read_manifest, verify_digest
-from models.model_registry import BUNDLED
+from models.model_registry import BUNDLED, read_registry
 from models.runtime.executor import ModelLoadError, ModelOutputError
 from models.runtime.loading import Device, load
 from models.training.datasets import read_dataset, split
@@ -33,7 +34,7 @@ from models.training.evaluation.classification import (
 from models.training.evaluation.detection import Detected, detect
 from models.training.evaluation.evaluation_report import evaluation_page
 from models.training.evaluation.measure import Measured, measure
-from models.training.evaluation.predict_as_node import Network, run
+from models.training.evaluation.predict_as_node import Network, WithLungs, run
 from models.training.evaluation.predictions import LEARNT, Predictions, image_names, write_predictions
 from models.training.evaluation.result import Evaluation
 from models.training.evaluation.segmentation import Segmented, segment
@@ -102,13 +103,20 @@ def evaluate(
     label_names = LabelNames(tuple(label.name for label in spec.labels), truths or {})
     _check_label_names(label_names, samples)
     try:
-        network = load(spec, device=device, threads=threads)
+        network = _as_served(load(spec, device=device, threads=threads), device, threads)
         measured = measure_network(network, samples, label_names, progress)
     except (ModelLoadError, ModelOutputError) as error:
         raise EvaluationError(str(error)) from error
     found = summarise(spec, dataset, split_name, measured, out, progress=progress, rounds=rounds)
     _write(found, network, label_names)
     return found
+
+
+def _as_served(network: Network, device: Device, threads: int) -> Network:
+    """The network, with the bundled lungs where it shows masks of what lies in them."""
+    if not any(label.localised and label.site == LUNG for label in network.spec.labels):
+        return network
+    return WithLungs(network, load(read_registry(verify=False).find(LUNG_FIELDS), device=device, threads=threads))
 
 
 def _spec(model: str, folder: Path | None) -> ModelSpec:

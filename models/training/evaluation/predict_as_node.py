@@ -1,4 +1,4 @@
-"""A model over samples, exactly as the node runs it: read, letterboxed, equalised, run, cut, placed."""
+"""A model over samples, as the node runs it: read, letterboxed, equalised, run, cut, placed, clipped to the lungs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Protocol
 import numpy as np
 
 from models.contract import Finding, ModelInput, ModelSpec, Pixels
+from models.lung_fields import LungFields, lung_fields
 from models.pipeline import Processing
-from models.predictor import Answers, findings_of
+from models.predictor import Answers, findings_of, in_lungs, lies_in_lungs
 from models.radiograph.contrast import letterbox_for, prepare
 from models.radiograph.geometry import Letterbox
 from models.runtime.executor import Outputs
@@ -30,6 +31,23 @@ class Network(Protocol):
 
     def run(self, batch: Pixels) -> Outputs:
         """Answer prepared inputs."""
+
+
+@dataclass(frozen=True, slots=True)
+class WithLungs:
+    """A network whose masks are clipped to the lungs that another one finds, as in the node's pipeline."""
+
+    network: Network
+    lungs: Network
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model that is run."""
+        return self.network.spec
+
+    def run(self, batch: Pixels) -> Outputs:
+        """Answer prepared inputs."""
+        return self.network.run(batch)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,23 +80,37 @@ def run(network: Network, samples: Sequence[Sample], batch: int = BATCH) -> Iter
 
 
 def _batch(network: Network, samples: Sequence[Sample]) -> Iterator[Shown | Unreadable]:
-    spec = network.spec
+    spec, minimum = network.spec, Processing().minimum_fraction
     read: list[ModelInput | Unreadable] = [_read(sample) for sample in samples]
     images = [item for item in read if isinstance(item, ModelInput)]
     boxes = [letterbox_for(image, spec.input) for image in images]
-    outputs: Outputs = {}
-    if images:
-        prepared = [prepare(image, box, spec.input) for image, box in zip(images, boxes, strict=True)]
-        outputs = network.run(np.stack(prepared))
+    outputs = _answers(network, images, boxes)
     row = 0
     for sample, item in zip(samples, read, strict=True):
         if isinstance(item, Unreadable):
             yield item
             continue
         answer = {name: array[row] for name, array in outputs.items()}
-        findings = findings_of(spec, answer, boxes[row], Processing().minimum_fraction)
+        findings = findings_of(spec, answer, boxes[row], minimum)
+        if isinstance(network, WithLungs) and any(map(lies_in_lungs, findings)):
+            fields = _lungs(network.lungs, item)
+            findings = tuple(in_lungs(each, fields, minimum) for each in findings) if fields else findings
         yield Shown(sample, item, boxes[row], answer, findings)
         row += 1
+
+
+def _answers(network: Network, images: Sequence[ModelInput], boxes: Sequence[Letterbox]) -> Outputs:
+    """What a network answers for images, in order; nothing where there are none."""
+    if not images:
+        return {}
+    return network.run(
+        np.stack([prepare(image, box, network.spec.input) for image, box in zip(images, boxes, strict=True)])
+    )
+
+
+def _lungs(network: Network, image: ModelInput) -> LungFields | None:
+    letterbox = letterbox_for(image, network.spec.input)
+    return lung_fields(_answers(network, [image], [letterbox])["maps"][0], letterbox)
 
 
 def _read(sample: Sample) -> ModelInput | Unreadable:

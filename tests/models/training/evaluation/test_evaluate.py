@@ -13,15 +13,16 @@ from click.testing import CliRunner
 
 from models.manifest import read_manifest
 from models.pipeline import Pipeline
-from models.predictor import Predictor
+from models.predictor import Predictor, load_predictor
 from models.radiograph.reading import read_model_input
 from models.runtime.loading import load
 from models.training.datasets import pixels, read_dataset, rle
-from models.training.datasets.sample import DatasetError
+from models.training.datasets.sample import DatasetError, Sample
 from models.training.evaluation.detection import Matched
 from models.training.evaluation.evaluate import EvaluationError, evaluate, find_manifest
 from models.training.evaluation.evaluation_report import box_precision
 from models.training.evaluation.measure import strongest_is_true
+from models.training.evaluation.predict_as_node import Shown, WithLungs, run
 from models.training.evaluation.predictions import read_predictions
 from node.cli.main import cli
 from tests.models import samples
@@ -72,6 +73,29 @@ def test_a_classifier_says_what_the_node_says(tmp_path: Path) -> None:
         for row, item in enumerate(read_dataset.read(folder).samples):
             expected = [finding.probability for finding in node.predict(read_model_input(item.image)).findings]
             assert said.scores[row] == pytest.approx(expected, abs=6e-5)
+
+
+def test_masks_are_measured_as_the_node_delivers_them_clipped_to_the_lungs(tmp_path: Path) -> None:
+    image = made.write_png(tmp_path / "a.png", (samples.chestlike() * 255).astype(np.uint8))
+    site = 'site = { value = "39607008", scheme = "SCT", meaning = "Lung" }'
+    labels = samples.LABELS.replace("localised = true\n", f"localised = true\n{site}\n")
+    spec = read_manifest(classifier(tmp_path / "m", labels))
+    maps = np.zeros((16, 16, 2), np.float32)
+    maps[1:6, 2:7, 1] = maps[1:6, 8:14, 0] = 0.9
+    lungs = read_manifest(
+        samples.manifest(samples.lungs_graph(tmp_path / "lungs.onnx", maps), "lungs", "lungs", samples.LUNGS)
+    )
+    node = load_predictor(Pipeline(None, (spec,), lungs=lungs), threads=1)
+    sample = Sample("a.png", "1", image)
+    (shown,) = run(WithLungs(load(spec), load(lungs)), [sample])
+    (bare,) = run(load(spec), [sample])
+    assert isinstance(shown, Shown)
+    assert isinstance(bare, Shown)
+    expected = node.predict(pixels.read(image)).findings[0]
+    assert expected.lungs is not None
+    assert shown.findings[0].lungs == expected.lungs
+    np.testing.assert_array_equal(shown.findings[0].mask, expected.mask)
+    assert bare.findings[0].mask.sum() > expected.mask.sum()  # type: ignore[union-attr]
 
 
 def test_a_classifier_on_the_cxr_layout(tmp_path: Path) -> None:
