@@ -6,14 +6,14 @@ COMPARE = "compare"
 """Its SOP Instance UID was here already, in other bytes: a worker sees whether it is the same."""
 
 REPEAT = "repeat"
-"""It is an earlier one in another encoding or with a router's additions. A reason for not eligible code, too."""
+"""An earlier one in another encoding or with a router's additions. It is not eligible with this code."""
 
 CONFLICT = "conflict"
 """It differs from an earlier one with the same SOP Instance UID."""
 
 REPLACED = "replaced"
-"""A person has let a newer one with the same SOP Instance UID go on: this one counts no more. A reason for not
-eligible code, too.
+"""A person has let a newer one with the same SOP Instance UID go on: this one counts no more, and is
+not eligible with this code.
 """
 
 OWN = "own"

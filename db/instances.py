@@ -14,6 +14,7 @@ from db import tables
 from db.accessions import keep_numbers
 from db.holds import hold
 from db.instance_flags import COMPARE, CONFLICT, OWN, REPEAT
+from db.not_eligible_codes import FOR_A_READER
 from db.orders import ACTOR, AHEAD, apply_on_arrival, lock_arrivals
 from db.patients import (
     PatientIdentifier,
@@ -36,12 +37,7 @@ ROUTINE_WAIT = timedelta(hours=8)
 """When a study is due until triage has analysed it. Triage replaces both by what the configuration says."""
 
 REJECTED = "rejected"
-"""reason for not eligible code of an instance that a rejection note has taken back."""
-
-_READABLE = frozenset({"not-frontal", "not-a-chest", "body-part-unknown", "too-small", "too-young", "age-unknown"})
-"""Codes of instance that is not eligible (:mod:`node.dicom.eligibility`) that are radiographs all the same, and for a
-person to read.
-"""
+"""The code, beside those of a header, of an instance that a rejection note has taken back."""
 
 OTHER_CONTENT = "an instance came again under the same SOP Instance UID with other content"
 
@@ -102,7 +98,7 @@ _COUNT_IMAGE = Prepared(
         .where(_STUDY.c.id == bindparam("study_id"))
         .values(
             images=_STUDY.c.images + literal_column("1"),
-            not_eligible=_STUDY.c.not_eligible + bindparam("not_eligible_counts"),
+            not_eligible=_STUDY.c.not_eligible + bindparam("not_eligible_increment"),
             activity=_STUDY.c.activity + literal_column("1"),
             last_activity_at=bindparam("now", type_=_STUDY.c.last_activity_at.type),
         )
@@ -191,7 +187,7 @@ def record_instance(
     own = not_eligible is not None and is_own_result(connection, received.sop_instance_uid)
     series_id = _series_id(connection, study.id, received)
     again = "" if own else _again(twins, received, (study.id, series_id), not_eligible)
-    is_radiograph = not_eligible is None or not_eligible.code in _READABLE
+    is_radiograph = not_eligible is None or not_eligible.code in FOR_A_READER
     flag, trouble = again, ""
     if not again:
         flag, trouble = _flag(
@@ -476,7 +472,7 @@ def _update_study(
     values = _study_changes(study, received, not_eligible, now)
     if not values and (not_eligible or study.state is StudyState.OPEN):
         _COUNT_IMAGE.run(
-            connection, {"study_id": study.id, "not_eligible_counts": 1 if not_eligible else 0, "now": now}
+            connection, {"study_id": study.id, "not_eligible_increment": 1 if not_eligible else 0, "now": now}
         )
         return
     if "accession_number" in values:
@@ -502,7 +498,7 @@ def came_after_the_report(study: Any, not_eligible: NotEligible | None) -> bool:
     image has overtaken them all, so both cover what comes until the study is quiet. Other objects, such as reports and
     presentation states, are no images to be read.
     """
-    if study.reported_at is None or (not_eligible is not None and not_eligible.code not in _READABLE):
+    if study.reported_at is None or (not_eligible is not None and not_eligible.code not in FOR_A_READER):
         return False
     return study.state is StudyState.COMPLETE or not study.reported_by.startswith((REPORT_OBJECT, AHEAD))
 

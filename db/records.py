@@ -406,7 +406,7 @@ class StudyFacts:
     completes the study hands it back, so that nothing which came since is left out. ``revision`` counts the summaries
     so far. ``priors`` are looked up only where something is present. ``returned_at``: when an image came after the
     report and brought the study back to the list, if that was the last thing that happened to its report.
-    ``not_eligible_counts`` say why images were not analysed, those that were tried first; they are looked up only
+    ``not_eligible_reasons`` say why images were not analysed, those that were tried first; they are looked up only
     where one was tried in vain or none was analysed.
     """
 
@@ -426,7 +426,7 @@ class StudyFacts:
     study_date: str = ""
     priors: tuple[PriorFinding, ...] = ()
     returned_at: datetime | None = None
-    not_eligible_counts: tuple[NotEligible, ...] = ()
+    not_eligible_reasons: tuple[NotEligible, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ def facts(connection: Connection, study_id: int, rules: PatientRules) -> StudyFa
         study_date=row.study_date,
         priors=prior_findings(connection, row, wanted, rules),
         returned_at=returned_at(connection, row),
-        not_eligible_counts=_refusals(connection, study_id) if counts.not_analysed or not counts.done else (),
+        not_eligible_reasons=_refusals(connection, study_id) if counts.not_analysed or not counts.done else (),
     )
 
 

@@ -176,20 +176,18 @@ def _look_for(delivery: Delivery, receipt: Receipt, tools: DeliveryTools) -> Rec
     assert destination is not None
     calling = tools.settings.listener.ae_title
     try:
-        on_hold = all(tools.kinds[destination.kind].holds(destination, calling, [delivery]))
+        held = all(tools.kinds[destination.kind].holds(destination, calling, [delivery]))
     except PeerUnreachableError as error:
         return Receipt(Verdict.UNREACHABLE, f"{receipt.note}, and could not be asked for it: {error}")
     except PeerError as error:
         return Receipt(Verdict.REJECTED, f"{receipt.note}, and cannot be asked for it: {error}")
-    if on_hold:
+    if held:
         return Receipt(Verdict.SENT, "(it held it already)")
     return Receipt(Verdict.RETRY, f"{receipt.note}, and does not find it in this study when it is asked")
 
 
 def _is_final(receipt: Receipt, attempts: int, settings: Settings) -> bool:
-    """A reason for not eligible is final at once; a peer that is down or full gets far more attempts than one that
-    just fails.
-    """
+    """A rejection by the peer is final at once; one that is down or full gets far more attempts than one that fails."""
     if receipt.verdict is Verdict.REJECTED:
         return True
     workers = settings.workers
@@ -221,10 +219,10 @@ def _try_again(delivery: Delivery, receipt: Receipt, attempts: int, tools: Deliv
 def _wrong_patient(delivery: Delivery, destination: Destination, tools: DeliveryTools) -> str | None:
     """Say why the study is not what it was when the image came, None where it is the same."""
     calling = tools.settings.listener.ae_title
-    on_hold = tools.kinds[destination.kind].find_study(destination, calling, delivery.study_instance_uid)
-    if on_hold is None:
+    study = tools.kinds[destination.kind].find_study(destination, calling, delivery.study_instance_uid)
+    if study is None:
         return _ABSENT
-    if on_hold.patient_id.strip() == delivery.patient_id.strip():
+    if study.patient_id.strip() == delivery.patient_id.strip():
         return None
     return "the destination now holds this study under another patient ID"
 
@@ -232,4 +230,4 @@ def _wrong_patient(delivery: Delivery, destination: Destination, tools: Delivery
 def _hold(group: Sequence[Delivery], reason: str, tools: DeliveryTools) -> None:
     for delivery in group:
         tools.database.write(deliveries.hold, delivery.id, tools.worker, reason, tools.clock())
-        log.warning("delivery %d is held: %s", delivery.id, reason)
+        log.warning("delivery %d is on hold: %s", delivery.id, reason)

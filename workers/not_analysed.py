@@ -12,6 +12,7 @@ from datetime import datetime
 from pydicom.dataset import Dataset
 
 from config.settings import Eligibility, Results
+from db.not_eligible_codes import MAY_BE_CHEST, NotEligibleCode
 from db.records import InstanceDetail, StudyDetail
 from models.contract import NotAnalysed, Prediction
 from models.radiograph.body_parts import speaks_of_chest
@@ -19,15 +20,6 @@ from workers.completion import NO_CHEST, images_of, is_taken_back, jobs_of
 from workers.results.encoder import Analysis, Equipment
 from workers.results.identity import Identity
 
-# What the header rules (node.dicom.eligibility) refuse although it may well show a chest: they come after the body
-# part's.
-CHEST_REFUSALS = frozenset(
-    {
-        *("for-processing", "colour-image", "multi-frame", "too-small"),
-        *("not-frontal", "too-young", "age-unknown"),
-    }
-)
-_LATERAL = "not-frontal"
 _TEXTS = ("BodyPartExamined", "SeriesDescription", "ProtocolName", "StudyDescription")
 _CODES = ("AnatomicRegionSequence", "ProcedureCodeSequence")
 
@@ -36,13 +28,18 @@ def not_analysed_images(study: StudyDetail) -> tuple[tuple[InstanceDetail, NotAn
     """The images that may stand for a chest study of which nothing was analysed, the most telling first, with reasons.
 
     Empty where an image was analysed or its job failed (the summary tells that), and where there is no chest. The
-    reason of an image that was tried comes first, that of a lateral view last: it is nobody's question.
+    reason of an image that was tried comes first, that of a lateral view last.
     """
     images = [each for each in images_of(study) if not is_taken_back(each)]
     if any(job.not_analysed is None for each in images for job in jobs_of(study, each)):
         return ()
     told = [(each, reason) for each in images if (reason := _reason(study, each)) is not None]
-    return tuple(sorted(told, key=lambda pair: (not jobs_of(study, pair[0]), pair[1].code == _LATERAL, pair[0].id)))
+    return tuple(
+        sorted(
+            told,
+            key=lambda pair: (not jobs_of(study, pair[0]), pair[1].code == NotEligibleCode.NOT_FRONTAL, pair[0].id),
+        )
+    )
 
 
 def header_shows_chest(header: Dataset, rules: Eligibility) -> bool:
@@ -80,6 +77,6 @@ def _reason(study: StudyDetail, instance: InstanceDetail) -> NotAnalysed | None:
             else NotAnalysed(not_analysed.code, not_analysed.sentence)
         )
     not_eligible = instance.not_eligible
-    if not_eligible is None or not_eligible.code not in CHEST_REFUSALS:
+    if not_eligible is None or not_eligible.code not in MAY_BE_CHEST:
         return None
     return NotAnalysed(not_eligible.code, not_eligible.sentence)

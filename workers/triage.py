@@ -21,16 +21,10 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 from config.settings import Triage
+from db.not_eligible_codes import NO_CHEST_RADIOGRAPH, NotEligibleCode
 from db.records import Analysis, FindingRecord, Priority, StudyFacts, TriageDecision
 from workers.laterality import BOTH, NO_PLACE, UNKNOWN
 
-# Codes of the header rules (node.dicom.eligibility) that say plainly: this is no chest radiograph.
-NO_CHEST_REFUSALS = frozenset(
-    {
-        *("not-a-chest", "other-modality", "other-image-class", "not-an-image", "own-result"),
-        *("scanned-document", "quality-control-image"),
-    }
-)
 _RANK = {Priority.ROUTINE: 0, Priority.URGENT: 1, Priority.CRITICAL: 2}
 _STEP_DOWN = {Priority.CRITICAL: Priority.URGENT, Priority.URGENT: Priority.ROUTINE, Priority.ROUTINE: Priority.ROUTINE}
 
@@ -126,8 +120,8 @@ def shows_no_chest(facts: StudyFacts) -> bool:
 
     Nobody waits for an analysis of such a study. What only the pixels spoke against may be a chest all the same.
     """
-    said = facts.not_eligible_counts
-    return not facts.jobs_done and bool(said) and all(each.code in NO_CHEST_REFUSALS for each in said)
+    said = facts.not_eligible_reasons
+    return not facts.jobs_done and bool(said) and all(each.code in NO_CHEST_RADIOGRAPH for each in said)
 
 
 def minutes_until_due(
@@ -228,11 +222,10 @@ def _analysis_words(facts: StudyFacts, analysis: Analysis, alarming: bool) -> st
 
 
 def _why_nothing(facts: StudyFacts) -> str:
-    """Why no image was analysed, in the words of the most telling reason for not eligible: a lateral or a hand is
-    not the question.
-    """
+    """Why no image was analysed, by the most telling reason: that of a lateral view or of a hand comes last."""
     told = sorted(
-        facts.not_eligible_counts, key=lambda each: (each.code in NO_CHEST_REFUSALS, each.code == "not-frontal")
+        facts.not_eligible_reasons,
+        key=lambda each: (each.code in NO_CHEST_RADIOGRAPH, each.code == NotEligibleCode.NOT_FRONTAL),
     )
     said = told[0] if told else None
     words = "no chest radiograph" if shows_no_chest(facts) else "no image could be analysed"
@@ -241,9 +234,9 @@ def _why_nothing(facts: StudyFacts) -> str:
 
 def _why_one(facts: StudyFacts) -> str:
     """That images beside the analysed ones were tried in vain; one that was not to be tried is no loss."""
-    if not facts.images_not_analysed or not facts.not_eligible_counts:
+    if not facts.images_not_analysed or not facts.not_eligible_reasons:
         return ""
-    why = _without_stop(facts.not_eligible_counts[0].sentence)
+    why = _without_stop(facts.not_eligible_reasons[0].sentence)
     return f"{_count(facts.images_not_analysed, 'image')} not analysed: {why}"
 
 

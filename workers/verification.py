@@ -100,8 +100,8 @@ def verify_storage(delivery_id: int, tools: VerificationTools) -> Contact:
 def _query(asked: Sequence[Unverified], destination: Destination, calling: str, tools: VerificationTools) -> Contact:
     answered = 0
     try:
-        for on_hold in tools.kinds[destination.kind].holds(destination, calling, asked):
-            _heard(asked[answered], on_hold, destination, tools)
+        for held in tools.kinds[destination.kind].holds(destination, calling, asked):
+            _heard(asked[answered], held, destination, tools)
             answered += 1
     except PeerError as error:
         _unheard(asked[answered:], f"not verified yet: {error}", destination, tools)
@@ -143,11 +143,9 @@ def take_report(
     return len(verified), len(missing)
 
 
-def _heard(
-    asked: Unverified, on_hold: bool, destination: Destination, tools: VerificationTools, reason: str = ""
-) -> None:
+def _heard(asked: Unverified, held: bool, destination: Destination, tools: VerificationTools, reason: str = "") -> None:
     now = tools.clock()
-    if on_hold:
+    if held:
         tools.database.write(verification.verified, asked, now)
         log.info("delivery %d: %s holds it", asked.id, asked.destination)
         return

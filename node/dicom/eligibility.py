@@ -14,38 +14,16 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
-from enum import StrEnum
 
 from pydicom import uid
 from pydicom.dataset import Dataset
 
 from config.settings import Eligibility
+from db.not_eligible_codes import NotEligibleCode
 from db.records import NotEligible
 from models.radiograph.body_parts import body_part_in, speaks_of_chest
 from models.radiograph.views import FRONTAL_VIEWS, SPECIAL_VIEWS, View, not_frontal, views_in
 from models.radiograph.words import plain_words
-
-
-class NotEligibleCode(StrEnum):
-    """Every reason that a header can give. The worker's input quality check has its own."""
-
-    OWN_RESULT = "own-result"
-    NOT_AN_IMAGE = "not-an-image"
-    OTHER_CLASS = "other-image-class"
-    OTHER_MODALITY = "other-modality"
-    FOR_PROCESSING = "for-processing"
-    SCANNED_DOCUMENT = "scanned-document"
-    DERIVED = "derived-image"
-    QUALITY_CONTROL = "quality-control-image"
-    COLOUR = "colour-image"
-    MULTI_FRAME = "multi-frame"
-    TOO_SMALL = "too-small"
-    NOT_A_CHEST = "not-a-chest"
-    BODY_PART_UNKNOWN = "body-part-unknown"
-    NOT_FRONTAL = "not-frontal"
-    TOO_YOUNG = "too-young"
-    AGE_UNKNOWN = "age-unknown"
-
 
 # Manufacturer of our own objects, as workers.results writes it. A PACS may have changed their UIDs.
 OWN_MANUFACTURER = "Pleura"

@@ -14,8 +14,8 @@ import re
 from pydicom import Dataset, uid
 
 from config.settings import Triage
+from db.not_eligible_codes import NotEligibleCode
 from db.records import NotEligible
-from node.dicom.eligibility import NotEligibleCode
 
 _TEXTS = frozenset({uid.BasicTextSRStorage, uid.EnhancedSRStorage})
 _MIXED = frozenset({uid.ComprehensiveSRStorage, uid.Comprehensive3DSRStorage, uid.ExtensibleSRStorage})

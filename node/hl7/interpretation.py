@@ -29,10 +29,13 @@ from workers.hl7.message import (
     Segment,
 )
 
-ORDERS = frozenset({"ORM^O01", "OMI^O23", "OMG^O19"})
-REPORTS = frozenset({"ORU^R01"})
-PATIENTS = frozenset({"ADT^A08", "ADT^A40"})
-KINDS = ORDERS | REPORTS | PATIENTS
+ORDER_MESSAGES = frozenset({"ORM^O01", "OMI^O23", "OMG^O19"})
+REPORT_MESSAGES = frozenset({"ORU^R01"})
+# Update of a patient (A08, of a person A31); merge (A40) and change of identifiers (A47): each PID is followed by MRG.
+CORRECTION_MESSAGES = frozenset({"ADT^A08", "ADT^A31"})
+MERGE_MESSAGES = frozenset({"ADT^A40", "ADT^A47"})
+PATIENT_MESSAGES = CORRECTION_MESSAGES | MERGE_MESSAGES
+MESSAGE_TYPES = ORDER_MESSAGES | REPORT_MESSAGES | PATIENT_MESSAGES
 
 _CANCELLING = frozenset({"CA", "OC", "CR", "DC", "OD", "DR"})
 _CANCELLED_STATUSES = frozenset({"CA", "DC"})
@@ -67,10 +70,10 @@ def check_header(message: Message, rules: HL7) -> None:
     header = message.header
     if not header.text(10):
         raise MessageError(REQUIRED_FIELD, "the control ID is missing", "MSH^1^10", reject=True)
-    if message.kind not in KINDS:
-        known = any(kind.startswith(f"{header.text(9)}^") for kind in KINDS)
+    if message.kind not in MESSAGE_TYPES:
+        known = any(kind.startswith(f"{header.text(9)}^") for kind in MESSAGE_TYPES)
         code = UNSUPPORTED_EVENT if known else UNSUPPORTED_MESSAGE
-        raise MessageError(code, f"this node supports {', '.join(sorted(KINDS))}", "MSH^1^9", reject=True)
+        raise MessageError(code, f"this node supports {', '.join(sorted(MESSAGE_TYPES))}", "MSH^1^9", reject=True)
     if header.text(11) not in ("", *rules.processing_ids):
         raise MessageError(UNSUPPORTED_PROCESSING, "this processing ID is not accepted", "MSH^1^11", reject=True)
     if header.text(12) and not header.text(12).startswith("2."):
@@ -97,8 +100,8 @@ def interpret(message: Message, raw: bytes, rules: HL7) -> HospitalMessage:
         control_id=_checked(message.header.text(10), "MSH^1^10"),
         digest=_digest(raw),
         kind=kind,
-        orders=() if kind in PATIENTS else _orders(message, rules, is_report=kind in REPORTS),
-        patients=_patients(message, rules) if kind in PATIENTS else (),
+        orders=() if kind in PATIENT_MESSAGES else _orders(message, rules, is_report=kind in REPORT_MESSAGES),
+        patients=_patients(message, rules) if kind in PATIENT_MESSAGES else (),
     )
 
 
@@ -221,18 +224,18 @@ def _is_reported(group: _Group, rules: HL7) -> bool:
 
 
 def _patients(message: Message, rules: HL7) -> tuple[PatientNews, ...]:
-    """Patients that are corrected (A08) or merged (A40: each PID is followed by its MRG)."""
+    """Patients that are corrected (a PID each) or merged (each PID is followed by its MRG)."""
     news: list[PatientNews] = []
     pid: Segment | None = None
     for segment in message.segments:
         if segment.name == "PID":
             pid = segment
-            if message.kind == "ADT^A08":
+            if message.kind in CORRECTION_MESSAGES:
                 news.append(_patient(pid, rules))
-        elif segment.name == "MRG" and pid is not None and message.kind == "ADT^A40":
+        elif segment.name == "MRG" and pid is not None and message.kind in MERGE_MESSAGES:
             news.append(_merged(_patient(pid, rules), patient_identifiers(segment, 1, rules)))
     if not news:
-        raise MessageError(SEGMENT_SEQUENCE, "A08 needs PID, A40 needs PID and MRG", "PID^1")
+        raise MessageError(SEGMENT_SEQUENCE, "A08 and A31 need PID, A40 and A47 need PID and MRG", "PID^1")
     return tuple(news)
 
 

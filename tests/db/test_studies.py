@@ -53,21 +53,21 @@ def test_facts_count_what_triage_needs(database: Database) -> None:
 
 
 def test_why_images_were_not_analysed_is_told_where_it_matters(database: Database) -> None:
-    """What was tried comes first; beside an image that was analysed a reason for not eligible explains nothing."""
+    """What was tried comes first; beside an image that was analysed, why another was not eligible explains nothing."""
     record_instance(database, received(1), LATERAL, PIPELINE, NOW)
     study_id = study_of(database)
-    assert study_facts(database, study_id).not_eligible_counts == (LATERAL,)
+    assert study_facts(database, study_id).not_eligible_reasons == (LATERAL,)
     job_id = record(database, 2)
     claim(database, job_id)
     corrupt = NotEligible("corrupt", "The pixel data is damaged.")
     database.write(jobs.finish, job_id, "w1", Outcome(not_analysed=corrupt), NOW)
-    assert study_facts(database, study_id).not_eligible_counts == (corrupt, LATERAL)
+    assert study_facts(database, study_id).not_eligible_reasons == (corrupt, LATERAL)
 
 
 def test_refusals_beside_an_analysed_image_are_not_looked_up(database: Database) -> None:
     finished(database)
     record_instance(database, received(2), LATERAL, PIPELINE, NOW)
-    assert study_facts(database, study_of(database)).not_eligible_counts == ()
+    assert study_facts(database, study_of(database)).not_eligible_reasons == ()
 
 
 def test_triage_is_written_once(database: Database) -> None:
@@ -219,9 +219,9 @@ def test_a_name_that_fits_two_studies_is_refused(database: Database) -> None:
     for study in (1, 2):
         record(database, study=study, accession_number="A-1")
     record(database, study=3, accession_number=f"#{study_of(database, 1)}")
-    with pytest.raises(AmbiguousStudyError) as not_eligible:
+    with pytest.raises(AmbiguousStudyError) as caught:
         database.read(study_details.find_study, "A-1")
-    assert not_eligible.value.study_ids == (study_of(database, 1), study_of(database, 2))
+    assert caught.value.study_ids == (study_of(database, 1), study_of(database, 2))
     with pytest.raises(AmbiguousStudyError):
         database.read(study_details.find_study, f"#{study_of(database, 1)}")
 

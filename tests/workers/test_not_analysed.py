@@ -13,14 +13,13 @@ import highdicom
 import pytest
 from pydicom import Dataset, dcmread
 
-from config.settings import Destination, Eligibility
+from config.settings import Destination
 from db import studies
 from db.records import NotEligible, Outcome
-from node.dicom.eligibility import NotEligibleCode
 from tests.workers.results.test_objects import complaints
 from tests.workers.test_completion import NOON, Study, outcome
 from workers.job_outcome import EncodedResult, kinds_of_studies
-from workers.not_analysed import CHEST_REFUSALS, header_shows_chest, not_analysed_images
+from workers.not_analysed import not_analysed_images
 from workers.results import codes
 from workers.results.codes import read_code
 
@@ -173,26 +172,7 @@ def test_whoever_takes_summaries_takes_the_report_that_stands_for_one() -> None:
     assert taken["sc",] == ("sc",)
 
 
-def test_the_header_rules_refuse_these_after_they_have_asked_for_the_body_part() -> None:
+def test_what_may_be_a_chest_is_rejected_after_the_question_for_the_body_part() -> None:
     from node.dicom.eligibility import _RULES, _body_part, _too_small
 
-    assert {code.value for code in NotEligibleCode} >= CHEST_REFUSALS
     assert _RULES.index(_body_part) < _RULES.index(_too_small)
-
-
-@pytest.mark.parametrize(
-    ("header", "chest"),
-    [
-        ({"BodyPartExamined": "CHEST"}, True),
-        ({"StudyDescription": "Thorax p.a."}, True),
-        ({"BodyPartExamined": "RX-1"}, True),
-        ({"BodyPartExamined": "KNEE"}, False),
-        ({}, False),
-    ],
-)
-def test_what_a_header_says_of_the_body_part(header: dict[str, str], chest: bool) -> None:
-    made = Dataset()
-    for keyword, value in header.items():
-        setattr(made, keyword, value)
-
-    assert header_shows_chest(made, Eligibility(body_parts=("RX-1",))) is chest

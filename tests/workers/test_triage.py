@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from config.settings import Triage
 from db.records import Analysis, FindingRecord, NotEligible, PriorFinding, Priority, StudyFacts
 from tests.workers.builders import NOON, facts, finding
-from workers.triage import NO_CHEST_REFUSALS, decide, known_from
+from workers.triage import decide, known_from
 
 RULES = Triage()
 CORRUPT = NotEligible("corrupt", "The pixel data is damaged.")
@@ -125,7 +125,7 @@ TABLE: list[tuple[str, dict[str, Any], Priority, float, Analysis, str]] = [
     ),
     (
         "what was tried says why",
-        {"images_not_analysed": 1, "not_eligible_counts": (CORRUPT, LATERAL)},
+        {"images_not_analysed": 1, "not_eligible_reasons": (CORRUPT, LATERAL)},
         Priority.ROUTINE,
         120,
         Analysis.NOT_ANALYSED,
@@ -133,7 +133,7 @@ TABLE: list[tuple[str, dict[str, Any], Priority, float, Analysis, str]] = [
     ),
     (
         "a child's lateral is not the question",
-        {"images_not_eligible": 2, "jobs_done": 0, "not_eligible_counts": (LATERAL, CHILD)},
+        {"images_not_eligible": 2, "jobs_done": 0, "not_eligible_reasons": (LATERAL, CHILD)},
         Priority.ROUTINE,
         120,
         Analysis.NOT_ANALYSED,
@@ -141,7 +141,7 @@ TABLE: list[tuple[str, dict[str, Any], Priority, float, Analysis, str]] = [
     ),
     (
         "no chest waits like any routine study",
-        {"images_not_eligible": 2, "jobs_done": 0, "not_eligible_counts": (HAND, HAND)},
+        {"images_not_eligible": 2, "jobs_done": 0, "not_eligible_reasons": (HAND, HAND)},
         Priority.ROUTINE,
         480,
         Analysis.NOT_ANALYSED,
@@ -149,7 +149,7 @@ TABLE: list[tuple[str, dict[str, Any], Priority, float, Analysis, str]] = [
     ),
     (
         "what the hospital asks for a hip holds",
-        {"images_not_eligible": 1, "jobs_done": 0, "not_eligible_counts": (HAND,), "stat": True},
+        {"images_not_eligible": 1, "jobs_done": 0, "not_eligible_reasons": (HAND,), "stat": True},
         Priority.URGENT,
         60,
         Analysis.NOT_ANALYSED,
@@ -157,7 +157,7 @@ TABLE: list[tuple[str, dict[str, Any], Priority, float, Analysis, str]] = [
     ),
     (
         "a hand beside a chest that was refused",
-        {"images_not_eligible": 2, "jobs_done": 0, "not_eligible_counts": (HAND, CHILD)},
+        {"images_not_eligible": 2, "jobs_done": 0, "not_eligible_reasons": (HAND, CHILD)},
         Priority.ROUTINE,
         120,
         Analysis.NOT_ANALYSED,
@@ -165,7 +165,7 @@ TABLE: list[tuple[str, dict[str, Any], Priority, float, Analysis, str]] = [
     ),
     (
         "an image that was tried in vain beside an analysed one",
-        {"jobs_done": 2, "images_not_analysed": 1, "not_eligible_counts": (CORRUPT, LATERAL)},
+        {"jobs_done": 2, "images_not_analysed": 1, "not_eligible_reasons": (CORRUPT, LATERAL)},
         Priority.ROUTINE,
         480,
         Analysis.ANALYSED,
@@ -392,7 +392,7 @@ def test_a_study_that_a_late_image_brought_back_is_urgent_from_then_on_and_notif
 
 
 def test_a_hip_is_not_read_before_an_urgent_chest_that_comes_with_it() -> None:
-    hip = decide(facts(jobs_done=0, images_not_eligible=1, not_eligible_counts=(HAND,)), RULES, NOON)
+    hip = decide(facts(jobs_done=0, images_not_eligible=1, not_eligible_reasons=(HAND,)), RULES, NOON)
     later = NOON + timedelta(minutes=RULES.routine_minutes - RULES.urgent_finding_minutes - 1)
     chest = decide(facts(findings=(finding("lung_opacity", 0.7),), first_received_at=later), RULES, later)
 
@@ -401,12 +401,6 @@ def test_a_hip_is_not_read_before_an_urgent_chest_that_comes_with_it() -> None:
 
 def test_what_only_the_pixels_spoke_against_may_be_a_chest() -> None:
     doubted = NotEligible("not_frontal_chest", "The image does not look like a frontal chest radiograph.")
-    due = decide(facts(images_not_analysed=1, not_eligible_counts=(doubted,)), RULES, NOON).due_at
+    due = decide(facts(images_not_analysed=1, not_eligible_reasons=(doubted,)), RULES, NOON).due_at
 
     assert due == NOON + timedelta(minutes=RULES.not_analysed_minutes)
-
-
-def test_the_codes_are_those_of_the_header_rules() -> None:
-    from node.dicom.eligibility import NotEligibleCode
-
-    assert {code.value for code in NotEligibleCode} >= NO_CHEST_REFUSALS

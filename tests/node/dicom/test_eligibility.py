@@ -11,7 +11,8 @@ from pydicom import Dataset, dcmread, uid
 from pydicom.data import get_testdata_file
 
 from config.settings import Eligibility
-from node.dicom.eligibility import NotEligibleCode, age_in_years, check_eligibility
+from db.not_eligible_codes import NotEligibleCode
+from node.dicom.eligibility import age_in_years, check_eligibility
 from tests.node.dicom.listening import chest
 from tests.peers import skip_without
 

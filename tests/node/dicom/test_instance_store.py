@@ -117,9 +117,9 @@ def test_too_little_free_space(tmp_path: Path) -> None:
     store = InstanceStore(tmp_path, minimum_free_bytes=2**60)
     store.prepare()
 
-    with pytest.raises(StoreError) as not_eligible:
+    with pytest.raises(StoreError) as caught:
         store.temporary()
-    assert not_eligible.value.errno == errno.ENOSPC
+    assert caught.value.errno == errno.ENOSPC
 
 
 def test_space_that_runs_out_while_a_long_data_set_arrives(tmp_path: Path) -> None:
@@ -149,9 +149,9 @@ def test_a_disk_that_takes_no_more(store: InstanceStore, tmp_path: Path) -> None
     os.dup2(full, spool._descriptor)
     os.close(full)
 
-    with pytest.raises(StoreError) as not_eligible:
+    with pytest.raises(StoreError) as caught:
         spool.write(b"data")
-    assert not_eligible.value.errno == errno.ENOSPC
+    assert caught.value.errno == errno.ENOSPC
     assert names(store) == []
 
 

@@ -11,9 +11,9 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
 from config.settings import Triage
+from db.not_eligible_codes import NotEligibleCode
 from db.records import NotEligible, ReceivedInstance
 from node.dicom.document_content import NO_CONTENT, read_document_content
-from node.dicom.eligibility import NotEligibleCode
 from node.dicom.rejection_notes import REASONS, read_rejection
 from tests.node.dicom.listening import Listening, chest, dcmtk, listening
 

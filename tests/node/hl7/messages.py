@@ -32,14 +32,16 @@ def report(number: str = "M2", status: str = "F", accession: str = "A-1", patien
     )
 
 
-def correction(number: str = "M3", patient: str = "PID|1||P1^^^^MR||Roe^Jane^^^^^L||19700101|F") -> bytes:
+def correction(
+    number: str = "M3", patient: str = "PID|1||P1^^^^MR||Roe^Jane^^^^^L||19700101|F", kind: str = "ADT^A08^ADT_A01"
+) -> bytes:
     """ADT^A08: the patient has another name."""
-    return message("ADT^A08^ADT_A01", number, "EVN|A08|20260301030000", patient)
+    return message(kind, number, "EVN|A08|20260301030000", patient)
 
 
-def merge(number: str = "M4") -> bytes:
+def merge(number: str = "M4", kind: str = "ADT^A40^ADT_A39") -> bytes:
     """ADT^A40: P1 was the same patient as P7."""
-    return message("ADT^A40^ADT_A39", number, "PID|1||P7^^^^MR||Doe^Jane^^^^^L", "MRG|P1^^^^MR")
+    return message(kind, number, "PID|1||P7^^^^MR||Doe^Jane^^^^^L", "MRG|P1^^^^MR")
 
 
 class Answer:

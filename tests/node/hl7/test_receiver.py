@@ -152,17 +152,19 @@ def test_another_patient_is_an_error_and_changes_nothing(database: Database) -> 
     assert database.read(study_details.study_detail, study_of(database)) == before
 
 
-def test_a_corrected_name_shows_and_keeps_results_back(database: Database) -> None:
+@pytest.mark.parametrize("kind", ["ADT^A08^ADT_A01", "ADT^A31^ADT_A05"])
+def test_a_corrected_name_shows_and_keeps_results_back(database: Database, kind: str) -> None:
     finished(database)
-    assert answer(database, correction()).code == "AA"
+    assert answer(database, correction(kind=kind)).code == "AA"
     row = database.read(study_details.study_detail, study_of(database)).row
     assert row.patient_name == "Roe^Jane"
     assert row.on_hold
 
 
-def test_a_merge_gives_the_study_its_surviving_identifier(database: Database) -> None:
+@pytest.mark.parametrize("kind", ["ADT^A40^ADT_A39", "ADT^A47^ADT_A30"])
+def test_a_merge_gives_the_study_its_surviving_identifier(database: Database, kind: str) -> None:
     finished(database)
-    assert answer(database, merge()).code == "AA"
+    assert answer(database, merge(kind=kind)).code == "AA"
     assert database.read(study_details.study_detail, study_of(database)).row.patient_id == "P7"
 
 

@@ -13,7 +13,7 @@ NOBODY, VIEWER, RADIOLOGIST, ADMIN = "nobody", "viewer", "radiologist", "admin"
 ORDER = (NOBODY, VIEWER, RADIOLOGIST, ADMIN)
 API = "/api/v1"
 
-# Route -> the least role that gets an answer of its own (not a log-in, not a reason for not eligible).
+# Route -> the least role that gets an answer of its own (no log-in page, no 403).
 TABLE = {
     "GET /healthz": NOBODY,
     "GET /readyz": NOBODY,

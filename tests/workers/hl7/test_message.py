@@ -210,10 +210,10 @@ def test_line_ends_that_senders_write(ending: str) -> None:
     ],
 )
 def test_what_cannot_be_read_says_why_and_quotes_nothing(raw: bytes, code: str, reject: bool) -> None:
-    with pytest.raises(MessageError) as not_eligible:
+    with pytest.raises(MessageError) as caught:
         read_message(raw)
-    assert (not_eligible.value.code, not_eligible.value.reject) == (code, reject)
-    assert "Doe" not in str(not_eligible.value)
+    assert (caught.value.code, caught.value.reject) == (code, reject)
+    assert "Doe" not in str(caught.value)
 
 
 @given(raw=st.binary(max_size=200) | st.binary(max_size=200).map(lambda tail: b"MSH|^~\\&|" + tail))

@@ -44,10 +44,10 @@ def test_one_byte_at_a_time(message: bytes) -> None:
     ],
 )
 def test_what_is_out_of_place_is_refused(stream: bytes) -> None:
-    with pytest.raises(FramingError) as not_eligible:
+    with pytest.raises(FramingError) as caught:
         Deframer(1000).feed(stream)
-    assert "MSH" not in str(not_eligible.value)
-    assert "GET" not in str(not_eligible.value)
+    assert "MSH" not in str(caught.value)
+    assert "GET" not in str(caught.value)
 
 
 def test_an_end_block_without_its_carriage_return_ends_the_message() -> None:
