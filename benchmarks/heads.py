@@ -23,7 +23,7 @@ from rich.progress import track
 from sklearn.linear_model import LogisticRegression
 
 from models.encoders.table import encode
-from models.svm.losses import augmented, solve
+from models.svm.losses import solve
 from models.training.datasets import pixels, read_dataset, split
 from models.training.datasets.sample import Sample
 from models.training.metrics import Interval, auc
@@ -57,7 +57,7 @@ def scores(given: Array, truths: NDArray[np.bool_], fold_of: Sequence[int]) -> d
         softmax = LogisticRegression(C=COST, class_weight="balanced", max_iter=5000).fit(standard[seen], truths[seen])
         said["softmax"][unseen] = softmax.decision_function(standard[unseen])
         plane = solve(standard[seen], truths[seen], COST, balanced=True)
-        said["machine"][unseen] = augmented(standard[unseen]) @ plane
+        said["machine"][unseen] = standard[unseen] @ plane[:-1] + plane[-1]
     return said
 
 
