@@ -33,7 +33,7 @@ LABEL org.opencontainers.image.title=Pleura \
       org.opencontainers.image.description="DICOM node between a PACS and AI for chest radiographs. Research use only; not a medical device." \
       org.opencontainers.image.licenses=MIT
 # A numeric user for runAsNonRoot; its group is root's, which may write, for engines that choose the user (OpenShift).
-RUN useradd --system --uid 10001 --gid 0 --create-home --home-dir /var/lib/pleura pleura && chmod 0770 /var/lib/pleura
+RUN useradd --system --uid 10001 --gid 0 --create-home --home-dir /var/lib/pleura pleura && chmod -R g=u,o= /var/lib/pleura
 # A container is reached from outside or not at all: its ports are published by whoever starts it.
 ENV PATH=/opt/pleura/bin:$PATH PYTHONUNBUFFERED=1 HOME=/var/lib/pleura PLEURA_STORE__FOLDER=/var/lib/pleura \
     PLEURA_LISTENER__HOST=0.0.0.0 PLEURA_ADMIN__HOST=0.0.0.0 PLEURA_HL7__HOST=0.0.0.0
