@@ -6,9 +6,11 @@ Nothing here loads a network or imports what would: the listener computes digest
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from models.contract import Mode, ModelKind, ModelSpec, ModelUse
 from models.manifest import ManifestError
@@ -87,16 +89,27 @@ class Pipeline:
         return next((condition for condition in self.conditions if condition.model == name), None)
 
     def _parts(self) -> Iterator[str]:
-        yield repr(self.processing)
-        yield repr(self.conditions)
+        yield _as_json(self.processing)
+        yield _as_json(self.conditions)
         for spec in self:
             yield from (spec.name, spec.version, spec.title, spec.kind, spec.digest, spec.onnx_digest, spec.device_uid)
-            yield from (repr(spec.input), spec.activation, spec.mode, repr(spec.gate))
-            yield from (repr(spec.outputs), repr(spec.pooling))
+            yield from (_as_json(spec.input), spec.activation, spec.mode, _as_json(spec.gate))
+            yield from (_as_json(spec.outputs), _as_json(spec.pooling))
             for label in spec.labels:
-                yield repr(replace(label, evidence=None))
+                yield _as_json(replace(label, evidence=None))
                 # The one figure of the card that a report repeats.
-                yield repr(label.evidence.sensitivity if label.evidence is not None else None)
+                yield _as_json(label.evidence.sensitivity if label.evidence is not None else None)
+
+
+def _as_json(value: object) -> str:
+    """The values of a part in the order of its fields: a renamed field or class gives no analysis another UID."""
+    return json.dumps(_values(value), separators=(",", ":"))
+
+
+def _values(value: Any) -> object:
+    if is_dataclass(value):
+        return [_values(getattr(value, field.name)) for field in fields(value)]
+    return [_values(each) for each in value] if isinstance(value, tuple) else value
 
 
 def load_pipeline(
