@@ -29,6 +29,7 @@ NOT_A_MEDICAL_DEVICE = "Research use only. Pleura is not a medical device."
 
 # Command name -> module and attribute, in the order of --help.
 COMMANDS = {
+    "init": "node.cli.init:init",
     "serve": "node.cli.processes:serve",
     "demo": "node.cli.demo:demo",
     "listen": "node.cli.processes:listen",
