@@ -80,7 +80,7 @@ def configuration(ae_title: str, pacs: Pacs, folder: Path) -> dict[str, Any]:
         address = _address(pacs.host)
         here = address is not None and ip_address(address).is_loopback
         peer = {"ae_title": pacs.ae_title} | ({} if address is None else {"addresses": [address]})
-        made["listener"] |= {} if here else {"host": "0.0.0.0"}
+        made["listener"] |= {} if here else {"host": "0.0.0.0"}  # noqa: S104  (the peers are named)
         made["listener"]["peers"] = [peer]
         made["destinations"] = [{"name": "pacs", **asdict(pacs)}]
     return made
