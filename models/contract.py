@@ -133,13 +133,11 @@ class LungShare:
 class LungInvolvement:
     """Where a finding lies in the lungs: in the one on the left of the picture, and in the one on its right.
 
-    These are sides of the *picture*; the patient's follow from Patient Orientation (:mod:`workers.laterality`), which
-    ``hanging`` may contradict.
+    These are sides of the *picture*; the patient's follow from Patient Orientation (:mod:`workers.laterality`).
     """
 
     picture_left: LungShare
     picture_right: LungShare
-    hanging: Hanging
 
     @property
     def both(self) -> tuple[LungShare, LungShare]:
@@ -381,7 +379,8 @@ class Finding:
     ``probability`` is ``None`` when the model could not tell, and ``reason`` then says why. ``present`` is decided
     once, here, so that triage, SEG, SR and the web page can never disagree. ``implied_by`` is the label of a present
     finding that this one follows from (:mod:`models.hierarchy`). ``parent``, ``site`` and ``sensitivity`` are those of
-    its :class:`LabelSpec`. ``lungs`` says where its mask lies in the lungs, where both were found.
+    its :class:`LabelSpec`. ``lungs`` says where its mask lies in the lungs, where both were found, and
+    ``hanging`` which way round the chest looks then, of any finding.
     """
 
     label: str
@@ -400,6 +399,7 @@ class Finding:
     site: Code | None = None
     sensitivity: float | None = None
     lungs: LungInvolvement | None = None
+    hanging: Hanging | None = None
 
     @property
     def present(self) -> bool:

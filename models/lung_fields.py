@@ -75,7 +75,7 @@ class LungFields:
         grid = replace(self.letterbox, rows=thin.shape[0], columns=thin.shape[1])
         pairs = zip(self.lungs, self.widened(), strict=True)
         shares = [_share(thin, *(grid.mask_to_source(part.astype(np.float32), CUT) for part in pair)) for pair in pairs]
-        return LungInvolvement(shares[0], shares[1], self.hanging)
+        return LungInvolvement(shares[0], shares[1])
 
 
 def lung_fields(maps: Pixels, letterbox: Letterbox) -> LungFields | None:
@@ -106,10 +106,15 @@ def _hanging(first: float, second: float) -> Hanging:
 
 
 def _side_by_side(first: Mask, second: Mask) -> bool:
-    """Whether the middle of the picture between two regions is in neither: not one above the other, not nested."""
-    rows = [np.flatnonzero(region.any(axis=1)) for region in (first, second)]
-    overlap = min(rows[0][-1], rows[1][-1]) - max(rows[0][0], rows[1][0])
-    return bool(overlap > 0.5 * min(rows[0][-1] - rows[0][0], rows[1][-1] - rows[1][0]))
+    """Whether two regions share most of their height and little of their width: not one above or round the other."""
+    return _shared(first, second, axis=1) > 0.5 > _shared(first, second, axis=0)
+
+
+def _shared(first: Mask, second: Mask, axis: int) -> float:
+    """The share of the smaller one's extent that two regions have in common, after summing over ``axis``."""
+    ends = [np.flatnonzero(region.any(axis=axis))[[0, -1]] + (0, 1) for region in (first, second)]
+    common = min(ends[0][1], ends[1][1]) - max(ends[0][0], ends[1][0])
+    return float(common / min(ends[0][1] - ends[0][0], ends[1][1] - ends[1][0]))
 
 
 def _shown(letterbox: Letterbox, shape: tuple[int, ...]) -> Mask:

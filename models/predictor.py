@@ -250,10 +250,11 @@ def lies_in_lungs(finding: Finding) -> bool:
 
 
 def in_lungs(finding: Finding, fields: LungFields, minimum_fraction: float) -> Finding:
-    """A finding whose mask is clipped to the lungs, with where it lies in them; others as they are.
+    """A finding whose mask is clipped to the lungs, with where it lies in them; any finding with how the chest hangs.
 
     What lies in no lung at all keeps its probability and loses its place: the finding is still reported.
     """
+    finding = replace(finding, hanging=fields.hanging)
     if finding.mask is None or not lies_in_lungs(finding):
         return finding
     mask = MapCut(0.5, minimum_fraction=minimum_fraction).without_specks(fields.clipped(finding.mask))

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from models.contract import Finding, Hanging, LungInvolvement, LungShare, Zone
+from models.contract import Finding, Hanging, LungShare, Zone
 
 LEFT, RIGHT, BOTH, UNKNOWN, NO_PLACE = "left", "right", "both", "unknown", ""
 
@@ -31,10 +31,11 @@ def side_of(finding: Finding, shape: tuple[int, int], orientation: tuple[str, st
     if extent is None:
         return NO_PLACE
     axis = _left_right_axis(orientation)
-    if orientation is None or axis is None:
+    if orientation is None or axis is None or contradicted(finding, orientation):
         return UNKNOWN
     if finding.lungs is not None:
-        return _side_in_lungs(finding.lungs, orientation)
+        sides = {side for side, _ in covered_lungs(finding, orientation)}
+        return sides.pop() if len(sides) == 1 else BOTH if sides else UNKNOWN
     rows, columns = shape
     size, (low, high) = (columns, rows)[axis], extent[axis]
     towards_end = low > size * (0.5 + _MIDDLE)
@@ -66,33 +67,28 @@ def place_text(side: str, zones: Iterable[str]) -> str:
     return f"{side} {words}" if side in (LEFT, RIGHT) else words
 
 
-def lungs_of_patient(lungs: LungInvolvement, orientation: tuple[str, str] | None) -> tuple[tuple[str, LungShare], ...]:
+def covered_lungs(finding: Finding, orientation: tuple[str, str] | None) -> tuple[tuple[str, LungShare], ...]:
     """Each lung that is covered, the right one first, with its side (:data:`UNKNOWN` where it must not be told)."""
-    axis = _left_right_axis(orientation)
-    if orientation is None or axis is None or contradicts(lungs, orientation):
-        return tuple((UNKNOWN, lung) for lung in lungs.both if lung.zones)
+    if finding.lungs is None:
+        return ()
+    if orientation is None or _left_right_axis(orientation) is None or contradicted(finding, orientation):
+        return tuple((UNKNOWN, lung) for lung in finding.lungs.both if lung.zones)
     sides = (RIGHT, LEFT) if orientation[0] == "L" else (LEFT, RIGHT)
-    covered = [(side, lung) for side, lung in zip(sides, lungs.both, strict=True) if lung.zones]
+    covered = [(side, lung) for side, lung in zip(sides, finding.lungs.both, strict=True) if lung.zones]
     return tuple(sorted(covered, key=lambda each: each[0], reverse=True))
 
 
-def contradicts(lungs: LungInvolvement, orientation: tuple[str, str]) -> bool:
+def contradicted(finding: Finding, orientation: tuple[str, str]) -> bool:
     """Whether the anatomy says that the picture hangs the other way round than Patient Orientation has it.
 
     The lungs lie side by side, so an orientation in which left and right run along the columns contradicts it too.
     """
+    if finding.hanging is None:
+        return False
     if _left_right_axis(orientation) != 0:
         return True
     said = Hanging.USUAL if orientation[0] == "L" else Hanging.MIRRORED
-    return lungs.hanging not in (said, Hanging.UNSURE)
-
-
-def _side_in_lungs(lungs: LungInvolvement, orientation: tuple[str, str]) -> str:
-    """The patient's side of the lungs that are covered."""
-    sides = {side for side, _ in lungs_of_patient(lungs, orientation)}
-    if not sides or UNKNOWN in sides:
-        return UNKNOWN
-    return sides.pop() if len(sides) == 1 else BOTH
+    return finding.hanging not in (said, Hanging.UNSURE)
 
 
 def _left_right_axis(orientation: tuple[str, str] | None) -> int | None:

@@ -74,8 +74,9 @@ def test_a_network_that_does_not_know_the_sides_still_finds_the_lungs() -> None:
         (ellipse(40, width=16), ellipse(56, width=16)),
         (ellipse(48, top=6, height=36), ellipse(48, top=52, height=36)),
         (ellipse(34, width=3, height=8), ellipse(62, width=3, height=8)),
+        (ellipse(48, width=40, top=4, height=88) & ~ellipse(48, width=24, top=16, height=64), ellipse(48, width=20)),
     ],
-    ids=["one only", "very unequal", "joined", "one above the other", "both tiny"],
+    ids=["one only", "very unequal", "joined", "one above the other", "both tiny", "one round the other"],
 )
 def test_what_does_not_look_like_two_lungs_is_none(first: Mask, second: Mask) -> None:
     assert lung_fields(maps_of(first & ~second, second), PORTRAIT) is None

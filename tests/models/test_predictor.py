@@ -348,7 +348,7 @@ def test_a_mask_is_clipped_to_the_lungs_and_told_by_lung_and_zone(classifier: Mo
     assert 0 < opacity.mask.sum() < before.mask.sum()
     assert not (opacity.mask & ~before.mask).any()
     assert opacity.lungs is not None
-    assert opacity.lungs.hanging is Hanging.USUAL
+    assert opacity.hanging is Hanging.USUAL
     assert opacity.lungs.picture_left == LungShare(0.0)
     assert Zone.UPPER in opacity.lungs.picture_right.zones
     assert opacity.lungs.picture_right.share > 0
@@ -359,6 +359,8 @@ def test_a_mask_is_clipped_to_the_lungs_and_told_by_lung_and_zone(classifier: Mo
 def test_what_need_not_lie_in_the_lungs_stays_where_it_is(classifier: ModelSpec, tmp_path: Path) -> None:
     found, before = (predict(Pipeline(None, (classifier,), lungs=spec)).findings[0] for spec in (lungs(tmp_path), None))
     assert found.lungs is None
+    assert found.hanging is Hanging.USUAL, "its side must not contradict the anatomy either"
+    assert before.hanging is None
     np.testing.assert_array_equal(found.mask, before.mask)
 
 

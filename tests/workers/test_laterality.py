@@ -81,7 +81,7 @@ def test_database_report_and_segmentation_name_the_same_side(value: list[str] | 
 def _in_lungs(left: tuple[Zone, ...], right: tuple[Zone, ...], hanging: Hanging = Hanging.USUAL) -> Finding:
     """A finding that a mask near the middle would put on both sides, in the lungs on the picture's left and right."""
     finding = _finding(slice(40, 60))
-    return replace(finding, lungs=LungInvolvement(LungShare(0.1, left), LungShare(0.1, right), hanging))
+    return replace(finding, lungs=LungInvolvement(LungShare(0.1, left), LungShare(0.1, right)), hanging=hanging)
 
 
 UP, LOW = (Zone.UPPER,), (Zone.MIDDLE, Zone.LOWER)
@@ -114,10 +114,12 @@ def test_no_side_is_told_where_anatomy_and_header_do_not_agree(
 ) -> None:
     """Least of all from the anatomy alone: a mirrored image and a heart on the right look the same."""
     assert side_of(_in_lungs(UP, (), hanging), SHAPE, orientation) == "unknown"
+    for other in (_finding(slice(10, 30)), _finding(None, Box(5, 0, 20, 10, 0.9))):
+        assert side_of(replace(other, hanging=hanging), SHAPE, orientation) == "unknown", "whatever the finding is"
 
 
 def test_the_database_keeps_zones_and_the_larger_share() -> None:
-    lungs = LungInvolvement(LungShare(0.2, UP), LungShare(0.35, LOW), Hanging.USUAL)
+    lungs = LungInvolvement(LungShare(0.2, UP), LungShare(0.35, LOW))
     made = analysis(source(PatientOrientation=["L", "F"]), (finding(mask=np.ones((64, 48), bool), lungs=lungs),))
     (record,) = finding_records(made.prediction, None, None, ("L", "F"))
     assert (record.side, record.zones, record.lung_share) == ("both", "upper,middle,lower", 0.35)

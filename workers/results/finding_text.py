@@ -13,7 +13,7 @@ from models.contract import Code, Finding, Mask, ModelUse, Spacing, Zone
 from models.radiograph.orientation import patient_orientation
 from models.radiograph.views import View, frontal_view
 from models.radiograph.words import one_of, plain_words
-from workers.laterality import LEFT, RIGHT, lungs_of_patient, side_of
+from workers.laterality import LEFT, RIGHT, covered_lungs, side_of
 from workers.results import codes
 from workers.results.encoder import Analysis
 
@@ -182,9 +182,7 @@ def area_text(area: Area) -> str:
 
 def share_text(analysis: Analysis, finding: Finding) -> str:
     """How much of each lung a finding covers: ``32 % of the right lung.``; empty where the lungs were not found."""
-    if finding.lungs is None:
-        return ""
-    told = lungs_of_patient(finding.lungs, patient_orientation(analysis.source))
+    told = covered_lungs(finding, patient_orientation(analysis.source))
     parts = [
         f"{100 * lung.share:.0f} % of {f'the {side}' if side in (LEFT, RIGHT) else 'one'} lung" for side, lung in told
     ]
@@ -228,7 +226,7 @@ def sites_of(analysis: Analysis, finding: Finding) -> tuple[Site, ...]:
     if finding.lungs is None:
         return (Site(finding.site or codes.CHEST, side_code(analysis, finding)),)
     told: dict[Site, None] = {}
-    for side, lung in lungs_of_patient(finding.lungs, patient_orientation(analysis.source)):
+    for side, lung in covered_lungs(finding, patient_orientation(analysis.source)):
         whole = len(lung.zones) == len(Zone)
         for code in [finding.site or codes.LUNG] if whole else [codes.ZONES[zone] for zone in lung.zones]:
             told[Site(code, _SIDES.get(side))] = None

@@ -24,10 +24,9 @@ UPPER, MIDDLE, LOWER = (codes.ZONES[zone] for zone in Zone)
 
 def opacity(left: tuple[Zone, ...], right: tuple[Zone, ...], hanging: Hanging = Hanging.USUAL) -> Finding:
     """Lung opacity in these zones of the lungs on the left and on the right of the picture."""
-    lungs = LungInvolvement(LungShare(0.2 * bool(left), left), LungShare(0.3 * bool(right), right), hanging)
-    return finding(
-        label="lung_opacity", code=LUNG_OPACITY, probability=0.82, mask=corner_mask(), site=LUNG, lungs=lungs
-    )
+    lungs = LungInvolvement(LungShare(0.2 * bool(left), left), LungShare(0.3 * bool(right), right))
+    place = {"mask": corner_mask(), "site": LUNG, "lungs": lungs, "hanging": hanging}
+    return finding(label="lung_opacity", code=LUNG_OPACITY, probability=0.82, **place)
 
 
 def made_of(found: Finding, orientation: list[str] | None = None) -> Analysis:
