@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 
 from config.private_files import forbidden_bits
+from db.engine import connect, migrate
+from node.dicom.instance_store import InstanceStore
+from workers.durable_files import write_durably
 
 ROOT = Path(__file__).resolve().parents[2]
 USERS = (20001, 20002)
@@ -76,6 +79,25 @@ def test_two_users_of_one_volume_share_it_through_their_group(volume: Path) -> N
     assert "bob" in listed
     assert {mode & 0o007 for mode in modes(volume).values()} == {0}
     assert (volume / "pleura.sqlite").stat().st_mode & 0o777 == 0o660
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o077, 0o600), (0o007, 0o660)])
+def test_image_result_and_database_have_what_the_umask_leaves(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        write_durably(tmp_path / "results" / "result.dcm", [b"bytes"])
+        store = InstanceStore(tmp_path)
+        store.prepare()
+        image = store.keep(store.temporary(b"preface"))
+        store.close()
+        engine = connect(f"sqlite:///{tmp_path / 'pleura.sqlite'}")
+        migrate(engine)
+        files = [tmp_path / "results" / "result.dcm", tmp_path / image, *tmp_path.glob("pleura.sqlite*")]
+        assert len(files) >= 3
+        assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {mode}
+        engine.dispose()
+    finally:
+        os.umask(before)
 
 
 def test_a_folder_that_is_not_there_yet_will_be_ours_alone(tmp_path: Path) -> None:
