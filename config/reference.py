@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,11 @@ from config.settings import Settings
 Schema = Mapping[str, Any]
 
 _BOUNDS = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
+_MASK = "**********"
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*(?=@)|(?<=\?)\S+")
+"""User and password, and the query, of a URL in a setting that is no secret as a whole (RFC 3986 3.2.1, 3.4)."""
+_NAMES = ("name", "ae_title")
+"""Keys that name an entry of a list of tables."""
 _TYPES = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true, false"}
 
 
@@ -135,13 +141,48 @@ def effective_toml(settings: Settings) -> str:
     return tomli_w.dumps(_plain(settings.model_dump()))
 
 
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A key that two configurations set differently: the values as TOML, secrets masked; empty where there is none."""
+
+    key: str
+    before: str
+    after: str
+
+
+def differences(before: Settings, after: Settings) -> tuple[Difference, ...]:
+    """What differs, in the order of the settings; entries of lists go by their name: ``destinations.pacs.port``."""
+    one, other = (dict(_values(settings.model_dump(), "")) for settings in (before, after))
+    changed = [key for key in {**one, **other} if one.get(key) != other.get(key)]
+    return tuple(Difference(key, _shown(one.get(key)), _shown(other.get(key))) for key in changed)
+
+
+def _values(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    """Every value with its dotted key."""
+    inner = dict(value) if isinstance(value, dict) else {}
+    if isinstance(value, list | tuple) and value and all(isinstance(one, dict) for one in value):
+        names = [next((str(one[key]) for key in _NAMES if one.get(key)), "") for one in value]
+        alone = [bool(name) and names.count(name) == 1 for name in names]
+        inner = {names[at] if alone[at] else str(at + 1): one for at, one in enumerate(value)}
+    if not inner:
+        yield prefix, value
+    for key, one in inner.items():
+        yield from _values(one, f"{prefix}.{key}" if prefix else str(key))
+
+
+def _shown(value: Any) -> str:
+    return "" if value is None else json.dumps(_plain(value), ensure_ascii=False)
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items() if item is not None}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, SecretStr):
-        return "**********"
+        return _MASK
     if isinstance(value, Path):
         return str(value.absolute())
-    return value if isinstance(value, bool | int | float | str) else str(value)
+    if isinstance(value, str):
+        return _CREDENTIALS.sub(_MASK, value) if "://" in value else value
+    return value if isinstance(value, bool | int | float) else str(value)

@@ -1,20 +1,22 @@
-"""What the system page alone asks: the database server, how deliveries go and what waits."""
+"""What the system page alone asks: the database server, how deliveries go, and how the store grows."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, func, select, text
 
 from db.records import DeliveryState
-from db.tables import Delivery, Result
+from db.tables import Delivery, Instance, Result
 
 _ON_THE_WAY = (DeliveryState.PENDING, DeliveryState.SENDING)
 _LATEST_SENT = 5000
+_LATEST_STORED = 200_000
+_DAY, _WEEK = timedelta(days=1), 7.0
 _SHOWN = 20
 
 
@@ -64,6 +66,33 @@ class DeliveryQueue:
     count: int
     oldest: datetime | None
     first: tuple[OpenDelivery, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """What came into the store: bytes a day, None in the first day of a node, and how many days it has been there."""
+
+    bytes_per_day: float | None
+    age_days: float
+
+
+def growth(connection: Connection, now: datetime) -> Growth:
+    """How fast received files and results fill the store, by those of the last week (the latest 200 000 at most)."""
+    first = connection.scalar(select(Instance.received_at).order_by(Instance.id).limit(1))
+    age = max(0.0, (now - first) / _DAY) if first else 0.0
+    if age < 1:
+        return Growth(None, age)
+    files = _stored(connection, Instance, Instance.received_at, now)
+    results = _stored(connection, Result, Result.created_at, now)
+    return Growth(sum(number / min(days, age) for number, days in (files, results)), age)
+
+
+def _stored(connection: Connection, table: Any, at: Any, now: datetime) -> tuple[int, float]:
+    """Bytes in the latest rows of the last week, and the days for which they stand."""
+    oldest = select(func.max(table.id) - _LATEST_STORED).scalar_subquery()
+    query = select(func.coalesce(func.sum(table.byte_count), 0), func.count(), func.min(at))
+    number, count, since = connection.execute(query.where(table.id > oldest, at > now - _WEEK * _DAY)).one()
+    return number, (now - since) / _DAY if count >= _LATEST_STORED else _WEEK
 
 
 def database_server(connection: Connection) -> DatabaseServer:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from config.settings import Settings
+from config.settings import Settings, load
 from node.cli.common import config_of, console, database_opens, fail, settings_of, stop_on_signals
 
 if TYPE_CHECKING:
@@ -133,4 +133,4 @@ def admin(context: click.Context) -> None:
 
     with stop_on_signals() as stop:
         if database_opens(settings, stop):
-            run_admin(settings, _ready, stop)
+            run_admin(settings, _ready, stop, lambda: load(config_of(context)))

@@ -32,7 +32,8 @@ from db.database import Database
 from db.engine import connect, migrate
 from db.feedback import Feedback
 from db.queries.monitoring import ModelMonitoring
-from db.queries.statistics import Statistics
+from db.queries.statistics import Remembered, Statistics
+from db.queries.system import growth
 from db.queries.worklist import ReadingList
 from db.users import Accounts
 from node.monitoring.drift import Counts
@@ -71,12 +72,17 @@ def create_app(
     echo: Callable[[Destination], str | None],
     readers: Readers,
     accounts: Accounts | None = None,
+    reload: Callable[[], Settings] | None = None,
 ) -> Starlette:
-    """Make the application on an open database; ``app.state.services`` holds the services of its handlers."""
+    """Make the application on an open database; ``app.state.services`` holds the services of its handlers.
+
+    ``reload`` reads the settings again, as a restart would.
+    """
     statistics, counts = Statistics(engine), Counts(ModelMonitoring(engine))
     readiness = Readiness(settings, database)
     services = Services(
         settings=settings,
+        reload=reload or (lambda: settings),
         engine=engine,
         database=database,
         accounts=accounts or Accounts(engine),
@@ -88,6 +94,7 @@ def create_app(
         metrics=NodeMetrics(settings, database, statistics, counts, readiness, clock),
         readiness=readiness,
         parts=PartsWatch(settings.store.folder, clock),
+        growth=Remembered(lambda: database.read(growth, clock()), time.monotonic),
         task_queue=task_queue,
         templates=_templates(settings),
         event_stream=EventStream(statistics.news),
@@ -251,8 +258,15 @@ def call(settings: Settings, destination: Destination) -> str | None:
     return None
 
 
-def run_admin(settings: Settings, ready: Callable[[int], None], stop: threading.Event) -> None:
+def run_admin(
+    settings: Settings,
+    ready: Callable[[int], None],
+    stop: threading.Event,
+    reload: Callable[[], Settings] | None = None,
+) -> None:
     """Serve the admin page until ``stop`` is set; ``ready`` is called with the port once it is listening.
+
+    With ``reload``, which reads the settings again, the page says what waits for a restart.
 
     Raises:
         OSError: The address cannot be bound.
@@ -274,6 +288,7 @@ def run_admin(settings: Settings, ready: Callable[[int], None], stop: threading.
             load_image_predictor=lambda: load_image_predictor(settings, database),
             echo=lambda destination: call(settings, destination),
             readers=readers,
+            reload=reload,
         )
         with socket.create_server((settings.admin.host, settings.admin.port)) as listening:
             port = int(listening.getsockname()[1])

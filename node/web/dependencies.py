@@ -13,7 +13,8 @@ from config.settings import Destination, Settings
 from db.audit import AuditTrail
 from db.database import Database
 from db.feedback import Feedback
-from db.queries.statistics import Statistics
+from db.queries.statistics import Remembered, Statistics
+from db.queries.system import Growth
 from db.queries.worklist import ReadingList
 from db.users import Accounts
 from node.monitoring.drift import Counts
@@ -29,10 +30,12 @@ from workers.enqueue import TaskQueue
 @dataclass(frozen=True)
 class Services:
     """Everything that a handler may use. ``echo`` returns a problem as text, or None if the peer answers; ``echoed``
-    keeps the last result for each destination, until the process ends.
+    keeps the last result for each destination, until the process ends. ``reload`` reads the settings again, as a
+    restart would.
     """
 
     settings: Settings
+    reload: Callable[[], Settings]
     engine: Engine
     database: Database
     accounts: Accounts
@@ -44,6 +47,7 @@ class Services:
     metrics: NodeMetrics
     readiness: Readiness
     parts: PartsWatch
+    growth: Remembered[Growth]
     task_queue: TaskQueue
     templates: Environment
     event_stream: EventStream

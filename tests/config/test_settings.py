@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 import config
-from config.reference import commented_toml, effective_toml, keys, markdown_table
+from config.reference import commented_toml, differences, effective_toml, keys, markdown_table
 from config.settings import MAXIMUM_SOCKET_PATH, Settings, SettingsError, load
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -192,3 +192,54 @@ def test_the_default_file_is_the_defaults() -> None:
 def test_the_production_file_is_valid() -> None:
     settings = load(Path(config.__file__).parent / "production.toml")
     assert settings.listener.peers, "a listener on every address must name its peers"
+
+
+def test_differences_go_by_key_and_name_and_show_no_secret(tmp_path: Path) -> None:
+    before = load(
+        _write(
+            tmp_path,
+            """
+            [database]
+            url = "postgresql://a@b/c"
+            password = "geheim"
+            [notifications.webhook]
+            url = "https://me:geheim@hooks.example/in?token=geheim"
+            [[destinations]]
+            name = "pacs"
+            ae_title = "PACS"
+            host = "10.0.0.1"
+            port = 104
+            [[destinations]]
+            name = "archive"
+            ae_title = "VNA"
+            host = "10.0.0.2"
+            port = 104
+            """,
+        )
+    )
+    after = load(
+        _write(
+            tmp_path,
+            """
+            [database]
+            url = "postgresql://a@b/c"
+            password = "streng geheim"
+            [notifications.webhook]
+            url = "https://me:geheim@hooks.example/out?token=geheim"
+            [[destinations]]
+            name = "archive"
+            ae_title = "VNA"
+            host = "10.0.0.3"
+            port = 104
+            """,
+        )
+    )
+    assert differences(before, before) == ()
+    found = {one.key: (one.before, one.after) for one in differences(before, after)}
+    assert found["database.password"] == ('"**********"', '"**********"')
+    assert found["destinations.archive.host"] == ('"10.0.0.2"', '"10.0.0.3"')
+    assert found["destinations.pacs.port"] == ("104", "")
+    hidden = "https://**********@hooks.example/{}?**********"
+    assert found["notifications.webhook.url"] == (f'"{hidden.format("in")}"', f'"{hidden.format("out")}"')
+    assert not [key for key in found if key.startswith("destinations.archive.") and not key.endswith(".host")]
+    assert "geheim" not in repr(found) + effective_toml(before)

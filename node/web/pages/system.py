@@ -13,7 +13,8 @@ from urllib.parse import urlencode
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
-from config.settings import Destination
+from config.reference import Difference, differences, effective_toml
+from config.settings import Destination, SettingsError
 from db.assessments import unmatched
 from db.notifications import Notifications
 from db.queries.metrics import waiting
@@ -21,8 +22,10 @@ from db.queries.problems import Selection, problems
 from db.queries.statistics import DestinationState, FinishedJob, RunningWorker
 from db.queries.system import DeliveryPace, DeliveryQueue, database_server, delivery_paces, delivery_queue
 from db.rejected_associations import KEPT, RejectedAssociation, latest
+from db.user_tables import Role
 from node.dicom.association_policy import Advice, AssociationPolicy
 from node.monitoring.broker_health import broker_facts, check_broker
+from node.monitoring.disk import days_left
 from node.monitoring.drift import drift_report
 from node.monitoring.health import check_models, check_store
 from node.monitoring.parts import PartStatus, part_statuses
@@ -34,6 +37,15 @@ from workers.notifications.channels import enabled_channels
 from workers.worker_id import host_name
 
 _DAY = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """The settings in force as TOML, secrets masked, and what a restart would change, or why it would fail."""
+
+    toml: str
+    waiting: tuple[Difference, ...]
+    problem: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +103,17 @@ def show_system(context: RequestContext) -> Response:
         called=called,
         problem=services.echoed[called.name] if called is not None else None,
         rejected=_rejected(context),
+        configuration=_configuration(services) if context.who.role is Role.ADMIN else None,
     )
 
 
 def _live(context: RequestContext) -> dict[str, Any]:
     """What the page asks for again while it is open."""
-    services, now = context.services, context.now
+    services, now, settings = context.services, context.now, context.services.settings
+    disk, stored = shutil.disk_usage(_existing(context)), services.growth.get()
     workers = services.statistics.workers(now - _DAY)
     return {
-        "checks": [check_store(services.settings), check_broker(services.settings)],
+        "checks": [check_store(settings), check_broker(settings)],
         "queue": services.statistics.queue_counts(),
         "oldest": services.statistics.oldest_queued(now),
         "overdue": services.statistics.overdue(now),
@@ -107,9 +121,12 @@ def _live(context: RequestContext) -> dict[str, Any]:
         "statuses": _statuses(context, workers),
         "this_version": version("pleura"),
         "watched_since": services.parts.since,
-        "disk": shutil.disk_usage(_existing(context)),
+        "disk": disk,
+        "growth": stored,
+        "keep_days": settings.store.keep_days,
+        "days_left": days_left(disk.free - settings.store.minimum_free_bytes, stored, settings.store.keep_days),
         "destinations": _destinations(context),
-        "device": services.settings.workers.device,
+        "device": settings.workers.device,
     }
 
 
@@ -188,6 +205,15 @@ def _destinations(context: RequestContext) -> list[DestinationStatus]:
         )
         for one in services.settings.destinations
     ]
+
+
+def _configuration(services: Services) -> Configuration:
+    """The settings of this process, compared with what a restart would read."""
+    text = effective_toml(services.settings)
+    try:
+        return Configuration(text, differences(services.settings, services.reload()), "")
+    except (SettingsError, OSError) as error:
+        return Configuration(text, (), str(error))
 
 
 def _number(given: str) -> int | None:

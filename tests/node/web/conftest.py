@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import atexit
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -80,6 +80,8 @@ class Site:
     task_queue: TaskQueue
     studies: list[int]
     echoed: list[str] = field(default_factory=list)
+    on_disk: list[Callable[[], Settings]] = field(default_factory=list)
+    """How the settings are read again; the last one counts."""
 
     @property
     def services(self) -> Services:
@@ -146,8 +148,10 @@ def make_site(filled: Path, folder: Path, **admin: object) -> Site:
         echoed.append(destination.name)
         return None if destination.name == "archive" else "connection refused"
 
+    settings = settings_for(folder, **admin)
+    on_disk: list[Callable[[], Settings]] = [lambda: settings]
     app = create_app(
-        settings_for(folder, **admin),
+        settings,
         demo.database,
         demo.engine,
         task_queue=task_queue,
@@ -156,8 +160,9 @@ def make_site(filled: Path, folder: Path, **admin: object) -> Site:
         echo=echo,
         readers=readers(),
         accounts=Accounts(demo.engine, CHEAP),
+        reload=lambda: on_disk[-1](),
     )
-    return Site(app, demo, clock, task_queue, [1, 2, 3], echoed)
+    return Site(app, demo, clock, task_queue, [1, 2, 3], echoed, on_disk)
 
 
 @pytest.fixture

@@ -5,15 +5,19 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from importlib.metadata import version
+from pathlib import Path
 
-from sqlalchemy import select, update
+import pytest
+from sqlalchemy import func, select, update
 
+from config.settings import Listener, load
 from db.destinations import Associations
 from db.queries.metrics import Waiting
 from db.queries.statistics import RunningWorker
-from db.queries.system import DeliveryPace, delivery_paces, delivery_queue
+from db.queries.system import DeliveryPace, Growth, delivery_paces, delivery_queue, growth
 from db.records import DeliveryState
-from db.tables import Delivery
+from db.tables import Delivery, Instance, Result
+from node.monitoring.disk import days_left
 from node.monitoring.parts import part_statuses
 from tests.node.web.conftest import NOW, Site
 from tests.node.web.demo import CASES
@@ -137,3 +141,71 @@ def test_the_queue_of_a_destination_is_listed_by_study_without_the_patient(site:
     assert f"{queue.count} objects on the way to pacs" in text
     assert text.count("2026-03-01 03:05:00 UTC") == queue.count
     assert "on the way to archive" not in text
+
+
+# --- disk
+
+
+@pytest.mark.parametrize(
+    ("free", "bytes_per_day", "age_days", "keep_days", "days"),
+    [
+        (100e9, 2e9, 400, 0, 50),
+        (100e9, 2e9, 400, 30, None),  # as much goes as comes
+        (100e9, 2e9, 10, 30, None),  # full in 50 days, but in 20 days the first files go
+        (30e9, 2e9, 10, 30, 15),
+        (-1, 2e9, 400, 0, 0),
+        (100e9, 0, 400, 0, None),
+        (100e9, None, 0.5, 0, None),
+    ],
+)
+def test_days_left_count_until_files_are_removed_as_fast_as_they_come(
+    free: float, bytes_per_day: float | None, age_days: float, keep_days: int, days: float | None
+) -> None:
+    assert days_left(free, Growth(bytes_per_day, age_days), keep_days) == days
+
+
+def test_the_store_grows_by_what_came_in_the_last_week(site: Site) -> None:
+    engine, read = site.services.engine, site.services.database.read
+    with engine.begin() as connection:
+        connection.execute(update(Instance).values(received_at=NOW - timedelta(days=20), byte_count=10**9))
+        connection.execute(update(Result).values(created_at=NOW - timedelta(days=20), byte_count=10**6))
+        assert growth(connection, NOW) == Growth(0, 20)
+        connection.execute(update(Result).values(created_at=NOW - timedelta(days=3), byte_count=10**6))
+        latest = connection.scalar(select(func.max(Instance.id)))
+        connection.execute(update(Instance).where(Instance.id == latest).values(received_at=NOW - timedelta(days=6)))
+        number = connection.scalar(select(func.count()).select_from(Result))
+    assert number
+    found = read(growth, NOW)
+    assert found.bytes_per_day == pytest.approx((10**9 + number * 10**6) / 7)
+    assert "143 MB a day" in site.logged_in("admin").get("/system?part=live").text
+    # A node of two days has had no week.
+    with engine.begin() as connection:
+        connection.execute(update(Instance).values(received_at=NOW - timedelta(days=2), byte_count=0))
+        connection.execute(update(Result).values(created_at=NOW - timedelta(days=1), byte_count=10**6))
+    assert read(growth, NOW) == Growth(number * 10**6 / 2, 2)
+    assert read(growth, NOW - timedelta(days=1.5)).bytes_per_day is None
+
+
+# --- configuration
+
+
+def test_an_admin_sees_the_settings_in_force_and_what_waits_for_a_restart(site: Site) -> None:
+    client = site.logged_in("admin")
+    text = client.get("/system").text
+    assert "Nothing waits for a restart" in text
+    assert "[listener]" in text
+    changed = site.settings.model_copy(update={"listener": Listener(ae_title="CXR")})
+    site.on_disk.append(lambda: changed)
+    text = client.get("/system").text
+    assert "1 setting waits for a restart" in text
+    assert "listener.ae_title &#34;PLEURA&#34; &#34;CXR&#34;" in row_of(text, "listener.ae_title")
+    assert "Settings in force" not in site.logged_in("radiologist").get("/system").text
+
+
+def test_a_file_that_cannot_be_read_any_more_is_said_before_a_restart(site: Site, tmp_path: Path) -> None:
+    path = tmp_path / "pleura.toml"
+    path.write_text("[listener]\nae_title = 'A TITLE THAT IS TOO LONG'\n")
+    site.on_disk.append(lambda: load(path))
+    text = site.logged_in("admin").get("/system").text
+    assert "a part that is restarted would not start:" in text
+    assert "an AE title has 1 to 16 ASCII characters" in text
