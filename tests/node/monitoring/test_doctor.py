@@ -367,7 +367,7 @@ FAULTS: dict[str, tuple[Callable[[Bench], Any], str, str, str]] = {
         lambda b: b.set("models", active=["chest-clasifier"]),
         "models",
         "there is no model 'chest-clasifier'; did you mean 'chest-classifier'?",
-        "correct models.gate, models.active",
+        "correct models.gate, models.lungs, models.active",
     ),
     "folder of models is missing": (
         lambda b: b.set("models", folder=str(b.folder / "none")),
