@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, func, select, text
@@ -92,7 +92,7 @@ def _stored(connection: Connection, table: Any, at: Any, now: datetime) -> tuple
     oldest = select(func.max(table.id) - _LATEST_STORED).scalar_subquery()
     query = select(func.coalesce(func.sum(table.byte_count), 0), func.count(), func.min(at))
     number, count, since = connection.execute(query.where(table.id > oldest, at > now - _WEEK * _DAY)).one()
-    return number, (now - since) / _DAY if count >= _LATEST_STORED else _WEEK
+    return int(number), (now - since) / _DAY if count >= _LATEST_STORED else _WEEK
 
 
 def database_server(connection: Connection) -> DatabaseServer:
@@ -101,7 +101,8 @@ def database_server(connection: Connection) -> DatabaseServer:
     number = ".".join(map(str, dialect.server_version_info or ()))
     if dialect.name == "sqlite":
         return DatabaseServer(f"SQLite {number}", None)
-    return DatabaseServer(f"PostgreSQL {number}", connection.scalar(text("SELECT pg_postmaster_start_time()")))
+    started = connection.scalar(text("SELECT pg_postmaster_start_time()"))
+    return DatabaseServer(f"PostgreSQL {number}", started.astimezone(UTC) if started else None)
 
 
 def delivery_paces(connection: Connection, since: datetime) -> dict[str, DeliveryPace]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from config.settings import Settings, Store
 from node.embedded_broker import (
     BrokerError,
     answers,
@@ -15,6 +16,7 @@ from node.embedded_broker import (
     server_command,
     wait_until_ready,
 )
+from node.monitoring.broker_health import broker_facts
 
 
 @pytest.fixture
@@ -35,6 +37,20 @@ def test_the_server_of_the_wheel_answers_on_its_socket(server: subprocess.Popen[
     wait_until_ready(server, socket_path)
     assert answers(socket_path)
     assert socket_path.stat().st_mode & 0o077 == 0, "nobody else may enqueue"
+
+
+def test_the_running_server_says_its_version_and_age(server: subprocess.Popen[bytes], socket_path: Path) -> None:
+    wait_until_ready(server, socket_path)
+    settings = Settings(store=Store(folder=socket_path.parent))
+    assert settings.broker_socket == socket_path
+    facts = broker_facts(settings)
+    assert facts is not None
+    assert facts.version.startswith("Valkey ")
+    assert facts.seconds is not None
+    assert 0 <= facts.seconds < 60
+    server.kill()
+    server.wait()
+    assert broker_facts(settings) is None
 
 
 def test_a_killed_server_leaves_a_socket_that_is_replaced(server: subprocess.Popen[bytes], socket_path: Path) -> None:
