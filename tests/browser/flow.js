@@ -181,6 +181,19 @@ async function main() {
   // A switch asks first, needs a reason, and is confirmed on the model's own page.
   await page.goto(`${base}/system`);
   await accessible(page, "system for an admin");
+
+  // What it does every ten seconds, at once: the part that lives is replaced.
+  await page.evaluate(() => {
+    document.activeElement.blur();
+    document.querySelector("#parts").dataset.old = "yes";
+    document.dispatchEvent(new Event("visibilitychange"));
+  });
+  await page.waitForSelector('#updated[data-state="on"]');
+  await page.waitForSelector("#parts:not([data-old])");
+  assert.ok(await page.locator('#parts td[data-name="State"]').count() >= 7);
+  assert.match(await page.locator("#parts tr:has-text('Listener')").innerText(), /Stopped/);
+  assert.equal(await page.locator("#configuration summary").count(), 1);
+  said("the system page renews itself");
   const asked = [];
   page.on("dialog", (dialog) => { asked.push(dialog.message()); dialog.accept(); });
   await page.click("details.switch summary");

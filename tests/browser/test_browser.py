@@ -29,6 +29,7 @@ STEPS = {
     "a reported study leaves the worklist",
     "log out",
     "switch a model off",
+    "the system page renews itself",
     "no script error, no request to another host",
     *(
         f"axe {name}"
