@@ -28,7 +28,7 @@ if ((${#missing[@]})); then
   "${administrator[@]}" apt-get update -qq
   "${administrator[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}"
   # Debian starts these at installation; the tests start their own on loopback.
-  for service in orthanc redis-server postgresql; do
+  for service in orthanc redis-server postgresql prometheus; do
     [[ " ${missing[*]} " != *" $service "* ]] || "${administrator[@]}" service "$service" stop >/dev/null 2>&1 || true
   done
 fi

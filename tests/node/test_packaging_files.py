@@ -1,6 +1,6 @@
 """Dockerfile, Compose file and locked versions: right by their own rules, and true to the code.
 
-No Docker engine builds them here; tests/integration/test_compose.py runs what they would run.
+tests/containers builds and runs them on a Docker engine; tests/integration/test_compose.py runs their commands without one.
 """
 
 from __future__ import annotations
