@@ -197,15 +197,16 @@ def label_specs(
 ) -> tuple[LabelSpec, ...]:
     """How each served label ships: in shadow until enough patients stand behind a figure that is clearly not chance.
 
-    No place goes out on the AUC of images alone: a classifier whose map does not hold shows none, a segmenter or
-    detector whose places do not hold runs in shadow.
+    No place goes out on the AUC of images alone: an active finding of a classifier whose map does not hold shows none,
+    and a segmenter or detector whose places do not hold runs in shadow. In shadow a taught map is kept and measured.
     """
     specs = []
     for label in architecture.served(recipe.plan):
         holds = places_hold(found.places[label]) or boxes_hold(found.boxes[label])
         if architecture.kind is ModelKind.CLASSIFIER:
-            localised = holds and (maps or label in architecture.outlined(recipe.plan))
-            specs.append(_label(label, found.labels[label], localised, map_cut))
+            spec = _label(label, found.labels[label], maps and holds, map_cut)
+            taught = label in architecture.outlined(recipe.plan) and (holds or spec.mode is Mode.SHADOW)
+            specs.append(_label(label, found.labels[label], True, map_cut) if taught else spec)
         else:
             spec = _label(label, found.labels[label], True, map_cut)
             specs.append(spec if holds else replace(spec, mode=Mode.SHADOW))
