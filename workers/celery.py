@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import IO, Any
 
-from celery import Celery
+from celery import Celery, bootsteps
 from celery.exceptions import CPendingDeprecationWarning
 from celery.signals import celeryd_after_setup, celeryd_init, setup_logging, worker_process_init, worker_shutdown
 from celery.utils.log import current_process_index
@@ -49,7 +49,6 @@ Compose = Callable[[Settings, WorkerId], Handler]
 
 _STARTING_SECONDS = 600
 _MARGIN_SECONDS = 30.0
-_LEAST_VISIBILITY_SECONDS = 3600.0
 _READY, _FAILED, _MISCONFIGURED = b"\1", b"\2", b"\3"  # what a child tells its parent
 _EXIT_CODES = {_FAILED: os.EX_UNAVAILABLE, _MISCONFIGURED: os.EX_CONFIG}
 
@@ -84,12 +83,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
     ``worker_concurrency`` depends on the queue (:func:`processes`), so a worker sets it when it starts.
     """
     limits = {ANALYSE: time_limit(settings, JOBS), DELIVER: time_limit(settings, DELIVERIES)}
-    shared = message_settings(settings.broker_url)
-    # After this time Redis hands an unacknowledged message to another worker: longer than any task of any queue, for
-    # each worker does so for all queues.
-    visibility = max(_LEAST_VISIBILITY_SECONDS, 4 * max(limits.values()))
-    return shared | {
-        "broker_transport_options": shared["broker_transport_options"] | {"visibility_timeout": visibility},
+    return message_settings(settings.broker_url) | {
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "task_acks_late": True,
@@ -235,6 +229,23 @@ def _settings_of_node() -> dict[str, Any]:
 
 
 app.add_defaults(_settings_of_node)
+
+
+class _LeaveUnacknowledged(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Put nothing back when a connection is closed: the scheduler finds in the database what a worker has lost.
+
+    Where the broker has died while a task runs, kombu would try it on the connection that is broken, and then dump the
+    message to a file (https://github.com/celery/kombu/issues/582 is of the same kind).
+    """
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def start(self, consumer: Any) -> None:
+        """At each new connection; its default channel is the one that takes messages."""
+        consumer.connection.default_channel.do_restore = False
+
+
+app.steps["consumer"].add(_LeaveUnacknowledged)
 
 
 @celeryd_init.connect  # type: ignore[untyped-decorator]

@@ -56,6 +56,10 @@ def message_settings(broker_url: str) -> dict[str, Any]:
         "broker_transport_options": {
             "priority_steps": list(PRIORITY_STEPS),
             "queue_order_strategy": "priority",
+            # Redis keeps no second copy of what a worker has taken: the scheduler finds in the database what a worker
+            # has lost. To delete the copy, kombu would need the connection that brought the message; where the broker
+            # has died since, the worker would end of that.
+            "ack_emulation": False,
             "socket_keepalive": True,
             "socket_timeout": ANSWER_SECONDS,
             "socket_connect_timeout": ANSWER_SECONDS,

@@ -58,5 +58,6 @@ def test_a_killed_broker_loses_nothing(broker: Broker, tmp_path: Path) -> None:
         done = {"jobs.done": len(taken_in), "deliveries.sent": 2 * len(taken_in)}
         parts.wait_until(lambda: parts.counts() == done, f"{done}")
         assert parts.restarts == 0, "a broker that dies takes no worker with it"
+        assert "EMERGENCY" not in parts.log(), "kombu dumps what it cannot put back"
         on_hold = sorted(dataset.SOPInstanceUID for dataset in pacs.datasets())
         assert on_hold == sorted(uid for image in taken_in for uid in expected_results(image))

@@ -72,10 +72,7 @@ def test_a_stuck_job_is_stopped_tried_again_and_failed(broker: Broker, tmp_path:
 
 
 def test_a_broker_that_hangs_at_the_end_of_a_job_stops_no_worker(broker: Broker, tmp_path: Path) -> None:
-    """The acknowledgement fails, and kombu goes on counting a message of which the worker may hold one (``QoS.ack``).
-
-    No socket closes. The heartbeat notices that nobody answers, and the worker connects again.
-    """
+    """No socket closes. The heartbeat notices that nobody answers, and the worker connects again."""
     assert broker.process is not None
     with running_parts(tmp_path, broker, job_seconds=1, attempts=1, unreachable_attempts=1) as parts:
         parts.take_in("1.2.3.100", rows=33)
