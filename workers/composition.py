@@ -37,7 +37,7 @@ from workers.pipeline_digest import activated_pipeline, active_pipeline, digest_
 from workers.repeat import repeat_until
 from workers.repeated_instances import difference
 from workers.results.encoder import Equipment
-from workers.results.encoders import ENCODERS, encode_in_order
+from workers.results.encoders import ENCODERS, encode_in_order, load_encoders
 from workers.results.source_image import SourceImage, read_source
 from workers.retention import Retention
 from workers.scheduler import Scheduler, enqueue_deliveries, enqueue_jobs
@@ -73,6 +73,7 @@ def analysis_handler(
     task_queue = TaskQueue(settings.broker_url)
     database.write(jobs.release, here.prefix, utc_now())
     judges, pipeline = load(settings)
+    load_encoders()
     enqueue_jobs(database, task_queue, _RELEASED, utc_now())
     tools = AnalysisTools(
         settings=settings,

@@ -36,12 +36,10 @@ STAT_PRIORITY = 0
 PRIORITY = 9
 PRIORITY_STEPS = (STAT_PRIORITY, PRIORITY)
 
-ANSWER_SECONDS = 5.0
-"""A worker waits no longer for an answer of the broker; then it connects again."""
-
 T = TypeVar("T")
 
 _PAGE = 1000
+_ANSWER_SECONDS = 5.0
 _PUBLISH_SECONDS = 0.5
 _PAUSE_SECONDS = 1.0
 _REPLY_SECONDS = 1.0
@@ -61,8 +59,8 @@ def message_settings(broker_url: str) -> dict[str, Any]:
             # has died since, the worker would end of that.
             "ack_emulation": False,
             "socket_keepalive": True,
-            "socket_timeout": ANSWER_SECONDS,
-            "socket_connect_timeout": ANSWER_SECONDS,
+            "socket_timeout": _ANSWER_SECONDS,
+            "socket_connect_timeout": _ANSWER_SECONDS,
         },
         "task_queues": [Queue(JOBS), Queue(DELIVERIES)],
         "task_routes": {ANALYSE: {"queue": JOBS}, DELIVER: {"queue": DELIVERIES}},

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from db.queries.worklist import ReadingList
 from tests.orthanc import running_orthanc
 from tests.workers.conftest import Broker
 from tests.workers.harness import Parts, expected_results, running_parts
-from workers.enqueue import ANSWER_SECONDS
 
 pytestmark = [pytest.mark.slow]
 
@@ -69,23 +67,6 @@ def test_a_stuck_job_is_stopped_tried_again_and_failed(broker: Broker, tmp_path:
         assert "time limit" in stuck.error
         assert parts.log().count("Hard time limit") == 2
         assert parts.restarts == 0, "only the child may die"
-
-
-def test_a_broker_that_hangs_at_the_end_of_a_job_stops_no_worker(broker: Broker, tmp_path: Path) -> None:
-    """No socket closes. The heartbeat notices that nobody answers, and the worker connects again."""
-    assert broker.process is not None
-    with running_parts(tmp_path, broker, job_seconds=1, attempts=1, unreachable_attempts=1) as parts:
-        parts.take_in("1.2.3.100", rows=33)
-        parts.wait_until(lambda: parts.counts().get("jobs.running"), "the stuck job to begin")
-        broker.process.send_signal(signal.SIGSTOP)
-        try:
-            parts.wait_until(lambda: "Hard time limit" in parts.log(), "the end of the job")
-            time.sleep(ANSWER_SECONDS + 1)
-        finally:
-            broker.process.send_signal(signal.SIGCONT)
-        parts.take_in("1.2.3.101")
-        parts.wait_until(lambda: parts.counts().get("jobs.done") == 1, "the next job", seconds=60)
-        assert parts.restarts == 0
 
 
 def test_a_stat_study_overtakes_those_that_wait(broker: Broker, tmp_path: Path) -> None:

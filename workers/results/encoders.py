@@ -45,6 +45,12 @@ ENCODERS: tuple[EncoderEntry, ...] = (
 )
 
 
+def load_encoders() -> None:
+    """Import every encoder now: a worker does so when it is set up, not in the time of its first job."""
+    for module in ("segmentation", "structured_report", "secondary_capture", "presentation_state"):
+        import_module(f"workers.results.{module}")
+
+
 def encode_in_order(encoders: Iterable[EncoderEntry], analysis: Analysis, kinds: Collection[str]) -> dict[str, Dataset]:
     """Encode the wanted kinds in the order of ``encoders``; each sees what the ones before it made."""
     made: dict[str, Dataset] = {}
