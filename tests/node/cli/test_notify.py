@@ -16,7 +16,8 @@ from db.engine import connect, migrate
 from db.notifications import Notifications
 from db.records import Analysis, Priority, TriageDecision
 from node.cli.main import cli
-from node.monitoring.health import check_channel, check_hl7, examine
+from node.monitoring.health import check_channel, examine
+from node.monitoring.port_health import check_hl7
 from tests.commands import record_triage
 from tests.db.examples import MINUTE, NOW, finding, finished, study_of
 from tests.rules import alarming
@@ -117,8 +118,9 @@ def test_doctor_looks_at_the_hl7_listener(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         settings = load(configuration(tmp_path, hl7={"enabled": True, "port": port}))
-        assert "accepts connections" in check_hl7(settings).found
+        assert "accepts connections" in check_hl7(settings, running=True).found
         assert "HL7 listener" in [check.part for check in examine(settings, peers=False)]
-    assert "is free" in check_hl7(settings).found
+    assert "is free" in check_hl7(settings, running=False).found
+    assert not check_hl7(settings, running=True).ok, "the node runs, and its HL7 listener does not"
     missing = load(configuration(tmp_path, hl7={"enabled": True, "port": port, "tls_certificate": "/nowhere.pem"}))
-    assert not check_hl7(missing).ok
+    assert not check_hl7(missing, running=False).ok
