@@ -27,7 +27,7 @@ from db.transitions import event, lock_study, move, write_events
 _ENTITY = "notification"
 _ACTOR = "triage"
 _UNFOUNDED = "the finding does not hold any more: its image was taken back, or analysed again"
-_NOTIFICATION, _ON_HOLD = "notification", "on_hold_by_model"
+_NOTIFICATION, _NOT_MADE = "notification", "not_made"
 """A notification that was never raised is no notification, but the history says why."""
 _OPEN = (NotificationState.PENDING, NotificationState.FAILED)
 # Study Time has no time zone: a study counts as old only where it is in every one of them.
@@ -169,7 +169,7 @@ def _note_cancelled(connection: Connection, study_id: int, cause: str, now: date
     """Leave a word in the history why a notification was not raised, once."""
     said = select(Event.id).where(Event.study_id == study_id, Event.entity == _NOTIFICATION, Event.cause == cause)
     if connection.execute(said.limit(1)).first() is None:
-        write_events(connection, [event(study_id, _NOTIFICATION, study_id, "", _ON_HOLD, cause, _ACTOR, now)])
+        write_events(connection, [event(study_id, _NOTIFICATION, study_id, "", _NOT_MADE, cause, _ACTOR, now)])
 
 
 def cancel(connection: Connection, study_id: int, cause: str, actor: str, now: datetime) -> None:

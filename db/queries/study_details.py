@@ -175,7 +175,7 @@ def _deliveries(connection: Connection, study_id: int) -> tuple[DeliveryDetail, 
 
 def _events(connection: Connection, study_id: int) -> tuple[Event, ...]:
     table = tables.Event.__table__
-    query = select(table).where(table.c.study_id == study_id).order_by(table.c.id)
+    query = select(table).where(table.c.study_id == study_id).order_by(table.c.at, table.c.id)
     return tuple(
         Event(**{name: getattr(row, name) for name in Event.__dataclass_fields__}) for row in connection.execute(query)
     )

@@ -120,9 +120,7 @@ def test_the_history_says_once_why_nobody_was_notified(engine: Engine) -> None:
     for _ in range(2):
         record_triage(database, study, ALARM, NOW)
     causes = [
-        one.cause
-        for one in database.read(study_details.study_detail, study).events
-        if one.to_state == "on_hold_by_model"
+        one.cause for one in database.read(study_details.study_detail, study).events if one.to_state == "not_made"
     ]
     assert causes == ["pneumothorax notifies nobody: the study was taken more than 24 hours before it came"]
 
