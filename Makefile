@@ -17,7 +17,7 @@ LOWEST_TESTS ?= tests/config tests/db tests/models/radiograph tests/models/encod
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test images fuzz peers check format benchmark clean
+.PHONY: help demo test test-training images fuzz peers check format benchmark clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,8 +25,11 @@ help: ## Show this list
 demo: $(VENV)/.demo ## Run the whole node, send it radiographs, show what comes back (FILES="a.dcm b.dcm" for your own)
 	@$(BIN)/pleura demo $(FILES)
 
-test: $(VENV)/.dev ## Run every test, beside each other (TESTS=tests/node for some, JOBS=0 one by one)
+test: $(VENV)/.dev ## Run the tests beside each other (TESTS=tests/node for some, JOBS=0 one by one)
 	$(BIN)/python -P -m pytest -n $(JOBS) --dist loadgroup $(TESTS)
+
+test-training: $(VENV)/.dev ## Run the tests that train networks (minutes)
+	$(BIN)/python -P -m pytest -n $(JOBS) --dist loadgroup -m training tests/models
 
 images: $(VENV)/.dev ## Build the Docker image and run it, alone and by docker-compose.yml (minutes; needs root or an engine)
 	$(BIN)/python -P -m pytest -m image tests/containers

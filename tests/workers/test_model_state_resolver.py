@@ -175,7 +175,7 @@ def test_the_configuration_stays_the_frame(node: Node) -> None:
     from models.contract import Mode
 
     modes = {spec.name: spec.mode for spec in active_pipeline(node.settings, switches={"site-a": Mode.SHADOW})}
-    assert modes == {"site-a": Mode.SHADOW, "site-b": Mode.SHADOW}
+    assert modes == {"site-a": Mode.SHADOW, "site-b": Mode.SHADOW, "chest-lungs": Mode.ACTIVE}
 
 
 def test_the_device_of_a_worker_is_where_its_networks_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,6 +54,14 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # Keras with NumPy 2
 ]
 
+# What learns in a few seconds is part of `make test`, the others of `make test-training`.
+QUICK = frozenset({"lenet", "alexnet", "simple-cnn", "vgg16", "retrieval", "densenet121-svm", "patch-cnn"})
+
+
+def _marks(name: str) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.xdist_group(name), *([] if name in QUICK else [pytest.mark.training])]
+
+
 LEAST = {ModelKind.CLASSIFIER: 0.85, ModelKind.GATE: 0.85, ModelKind.SEGMENTER: 0.5, ModelKind.DETECTOR: 0.5}
 MARGIN = 0.2
 TOLERANCE = 1e-4
@@ -91,9 +99,7 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Worlds:
 
 
 # One architecture is one group: it learns once, on one worker, beside another one.
-@pytest.fixture(
-    scope="module", params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in catalogue.names()]
-)
+@pytest.fixture(scope="module", params=[pytest.param(name, marks=_marks(name)) for name in catalogue.names()])
 def graduate(
     request: pytest.FixtureRequest, worlds: Worlds, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Graduate]:

@@ -29,7 +29,7 @@ from models.training.onnx_export import open_session, run_session  # noqa: E402
 from models.training.recipe import RECIPES, Augmentation, Recipe, read_recipe  # noqa: E402
 from models.training.train import TrainingError, train  # noqa: E402
 
-pytestmark = pytest.mark.timeout(900)  # tracing a graph is slow on a busy machine
+pytestmark = [pytest.mark.training, pytest.mark.timeout(900)]  # tracing a graph is slow on a busy machine
 
 
 def tiny(kind: str, epochs: int, **options: object) -> Recipe:

@@ -109,6 +109,7 @@ def test_lungs_that_are_not_found_count_as_no_overlap() -> None:
     assert figures["lowest"] == 0.0
 
 
+@pytest.mark.training
 def test_lung_fields_are_trained_measured_and_served(drawn: Path, tmp_path: Path) -> None:
     spec = train(recipe(), drawn, tmp_path, command="pleura train lungs")
     assert spec.kind is ModelKind.LUNGS
