@@ -5,7 +5,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 FILES  ?=
 TESTS  ?= tests
-JOBS   ?= $(shell echo $$(($$(nproc) + 1)))
+JOBS   ?= $(shell echo $$(($$(nproc) * 2)))
 SEED   ?=
 LOWEST ?= .venv-lowest
 # What stands on packages whose bounds are loose: pixels, networks, results, database, pages, broker, reports.

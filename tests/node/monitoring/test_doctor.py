@@ -9,6 +9,7 @@ import os
 import socket
 import sqlite3
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -489,7 +490,7 @@ def test_a_volume_of_our_group_is_open_to_the_group_alone(bench: Bench) -> None:
 
 def test_a_url_that_cannot_be_read_is_one_sentence(bench: Bench) -> None:
     bench.set("database", url="postgres at db1")
-    line = ["pleura", "--config", str(bench.config()), "worklist"]
+    line = [sys.executable, "-P", "-m", "node.cli.main", "--config", str(bench.config()), "worklist"]
     done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
     assert "the database URL cannot be read" in done.stderr

@@ -284,7 +284,7 @@ class Stored:
 @pytest.mark.peer("Orthanc")
 def test_orthanc_says_which_objects_it_holds(tmp_path: Path, outgoing: Callable[..., Outgoing]) -> None:
     with running_orthanc(tmp_path / "pacs", modalities={"pleura": ("PLEURA", 1)}) as pacs:
-        destination = at(pacs.dicom_port, ae_title=pacs.ae_title, verification="query")
+        destination = at(pacs.dicom_port, ae_title=pacs.ae_title, verification="query", timeout_seconds=30)
         sent = outgoing("1.2.3.1")
         there = dcmread(sent.path)
         uids = {"study_instance_uid": there.StudyInstanceUID, "series_instance_uid": there.SeriesInstanceUID}
