@@ -1,7 +1,6 @@
 """Dockerfile, Compose file and locked versions: right by their own rules, and true to the code.
 
-tests/containers builds and runs them on a Docker engine; tests/integration/test_compose.py runs their commands without
-one.
+tests/containers builds and runs them on a Docker engine, and their commands without one.
 """
 
 from __future__ import annotations

@@ -54,8 +54,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # Keras with NumPy 2
 ]
 
-# What learns in a few seconds is part of `make test`, the others of `make test-training`.
-QUICK = frozenset({"lenet", "alexnet", "simple-cnn", "vgg16", "retrieval", "densenet121-svm", "patch-cnn"})
+# What learns in five seconds is part of `make test`, the others of `make test-training`.
+QUICK = frozenset({"lenet"})
 
 
 def _marks(name: str) -> list[pytest.MarkDecorator]:

@@ -22,6 +22,8 @@ from models.encoders.parts import NORM_MOMENTUM  # noqa: E402
 from models.encoders.table import ENCODERS, NAMES, STRIDES, encode  # noqa: E402
 from models.training.onnx_export import export_onnx  # noqa: E402
 
+pytestmark = pytest.mark.training
+
 
 def network(name: str, width: float = 1.0, size: int = 64, start: str = "random") -> keras.Model:
     image = keras.Input((size, size, 1), name="image")

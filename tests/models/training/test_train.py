@@ -34,7 +34,7 @@ from models.training.train import TrainingError, choose, train  # noqa: E402
 from node.cli.train import train as command  # noqa: E402
 from tests.models.training.drawn import write_drawn  # noqa: E402
 
-pytestmark = pytest.mark.timeout(900)  # tracing a graph is slow on a busy machine
+pytestmark = [pytest.mark.training, pytest.mark.timeout(900)]  # tracing a graph is slow on a busy machine
 
 CNN = catalogue.find("simple-cnn")
 RECIPE = """

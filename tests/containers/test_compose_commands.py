@@ -25,7 +25,7 @@ from tests.postgres import PostgresServer, postgres_server  # noqa: F401 - a fix
 from tests.viewers.phantoms import as_bytes
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.image,
     pytest.mark.timeout(600),
     pytest.mark.peer("Orthanc"),
     pytest.mark.peer("postgres"),
