@@ -130,7 +130,9 @@ def test_a_body_has_to_move_by_more_than_some_byte() -> None:
         for _ in range(10):
             quick.sendall(b"x" * 20_000)
             time.sleep(0.1)
-        with quick.makefile("rb") as answer:  # header and body come apart, and MSG_WAITALL does not wait under a timeout
+        with quick.makefile(
+            "rb"
+        ) as answer:  # header and body come apart, and MSG_WAITALL does not wait under a timeout
             assert b"200000" in answer.read(4096)
         assert is_closed(slow)
 
