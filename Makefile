@@ -17,7 +17,7 @@ LOWEST_TESTS ?= tests/config tests/db tests/models/radiograph tests/models/encod
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-training images fuzz peers check format benchmark clean
+.PHONY: help demo test test-training campaigns images fuzz peers check format benchmark clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ test: $(VENV)/.dev ## Run the tests beside each other (TESTS=tests/node for some
 
 test-training: $(VENV)/.dev ## Run the tests that train networks (minutes)
 	$(BIN)/python -P -m pytest -n $(JOBS) --dist loadgroup -m training tests/models
+
+campaigns: $(VENV)/.dev ## Run the short form of every campaign: kills, full disks, load, damaged input (minutes)
+	$(BIN)/python -P -m pytest -n $(JOBS) --dist loadgroup -m campaign $(TESTS)
 
 images: $(VENV)/.dev ## Build the Docker image and run it, alone and by docker-compose.yml (minutes; needs root or an engine)
 	$(BIN)/python -P -m pytest -m image tests/containers

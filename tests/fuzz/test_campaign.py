@@ -21,7 +21,7 @@ def test_a_seed_makes_the_same_campaign_again() -> None:
     assert [conversation(first) for _ in range(50)] == [conversation(second) for _ in range(50)]
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_a_short_campaign_finds_nothing(tmp_path: Path) -> None:
     outcome = run(tmp_path / "node", SEED, data_sets=200, conversations=200, patience=300)
     assert outcome.faults == []

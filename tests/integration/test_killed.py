@@ -23,7 +23,7 @@ from tests.integration.pleura import Pleura, running_pleura
 from tests.integration.studies import frontal
 from tests.orthanc import Orthanc, running_orthanc, wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.peer("Orthanc")]
+pytestmark = [pytest.mark.campaign, pytest.mark.timeout(900), pytest.mark.peer("Orthanc")]
 
 log = logging.getLogger(__name__)
 

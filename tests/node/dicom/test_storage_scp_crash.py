@@ -19,6 +19,9 @@ from tests.node.dicom.listening import chest, data_set_bytes, dcmtk
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 SENDERS, IMAGES = 3, 4
+# The moments around the answer are part of `make test`, the others of `make campaigns`.
+FAST = ("linked", "committing", "recorded")
+CAMPAIGN = pytest.mark.campaign
 
 
 def written(folder: Path, count: int) -> dict[str, Path]:
@@ -86,7 +89,7 @@ def recorded(folder: Path) -> dict[str, str]:
 
 @pytest.mark.slow
 @pytest.mark.peer("storescu")
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("point", [point if point in FAST else pytest.param(point, marks=CAMPAIGN) for point in POINTS])
 def test_nothing_accepted_is_lost(tmp_path: Path, point: str) -> None:
     images = written(tmp_path, SENDERS * IMAGES)
     accepted: set[str] = set()
