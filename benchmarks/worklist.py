@@ -2,7 +2,7 @@
 
     python -m benchmarks.worklist [--studies 1000000] [--rounds 2000] [--database sqlite|postgresql|both]
 
-Prints the query plan and p50 and p99 of ``ReadingList.page(limit=50)``: all of it, from the call to the finished rows
+Prints the query plan and p50 and p99 of ``Worklist.page(limit=50)``: all of it, from the call to the finished rows
 with their findings and counts of deliveries. Also of a search in all studies, and of recording an instance into the
 filled database (one durable transaction). PostgreSQL is the installed one, started for this run on a socket of its own,
 with fsync on.
@@ -27,7 +27,7 @@ from sqlalchemy import Engine, insert, text
 from config.settings import Settings
 from db.database import Database
 from db.engine import connect, migrate, writing
-from db.queries.worklist import Filters, Order, ReadingList, Show, page_statement
+from db.queries.worklist import Filters, Order, Worklist, WorklistPart, page_statement
 from db.records import Analysis, DeliveryState, JobState, Priority, ReceivedInstance, StudyState
 from db.search_words import study_texts, words_of
 from db.tables import Delivery, Destination, Finding, Instance, Job, Result, Series, Study, StudyWord
@@ -228,7 +228,7 @@ ROWS = (
 
 def plan(engine: Engine, settled: bool) -> str:
     """The database's plan for the very statement that the worklist sends."""
-    statement = page_statement(Show.UNREPORTED, Order.DUE, False, not settled).params(limit=50, offset=0)
+    statement = page_statement(WorklistPart.UNREPORTED, Order.DUE, False, not settled).params(limit=50, offset=0)
     sql = str(statement.compile(engine, compile_kwargs={"literal_binds": True}))
     explain = "EXPLAIN QUERY PLAN " if engine.dialect.name == "sqlite" else "EXPLAIN (COSTS OFF) "
     with engine.connect() as connection:
@@ -255,12 +255,12 @@ def _spread(name: str, times: list[float]) -> str:
 
 
 def page(database: Database, settled: bool, _number: int) -> object:
-    return ReadingList(database.engine).page(only_open=not settled)
+    return Worklist(database.engine).page(only_open=not settled)
 
 
 def search(database: Database, search: str, studies: int, number: int) -> object:
     wanted = Filters(search.format(1 + number * 7919 % studies))
-    return ReadingList(database.engine).page(show=Show.ALL, filters=wanted)
+    return Worklist(database.engine).page(show=WorklistPart.ALL, filters=wanted)
 
 
 def run(kind: str, studies: int, rounds: int) -> None:

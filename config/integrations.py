@@ -75,11 +75,11 @@ class HL7(Part):
     """Of these, connections from one address."""
     maximum_waiting: int = Field(default=10, ge=1, le=500)
     """Connections at a time that have not sent a message yet; a further one takes the place of the oldest."""
-    first_message_seconds: float = Field(default=15, gt=0)
+    first_message_timeout_seconds: float = Field(default=15, gt=0)
     """A connection that has not sent its first whole message by then is closed."""
-    idle_seconds: float = Field(default=3600, gt=0)
+    idle_timeout_seconds: float = Field(default=3600, gt=0)
     """A connection without a whole message for so long is closed; its sender connects again when it has one."""
-    message_seconds: float = Field(default=30, gt=0)
+    message_timeout_seconds: float = Field(default=30, gt=0)
     """A message that has begun and does not end closes its connection after this time."""
 
 

@@ -155,15 +155,15 @@ class Listener(_Part):
     """Associations at a time from one address, so that no machine can take them all."""
     maximum_unassociated: int = Field(default=10, ge=1, le=500)
     """Connections at a time that have not asked for an association yet; the oldest one is closed for a further one."""
-    request_seconds: float = Field(default=10, gt=0)
+    request_timeout_seconds: float = Field(default=10, gt=0)
     """A connection that has not sent its whole A-ASSOCIATE-RQ after this time is closed."""
     minimum_bytes_per_second: int = Field(default=500, ge=0)
-    """An association is aborted if a message arrives slower than this, on average over listener.idle_seconds."""
+    """An association is aborted if a message comes slower than this, on average over listener.idle_timeout_seconds."""
     maximum_pdu: int = Field(default=131072, ge=4096, le=16 * 1024 * 1024)
     """Largest PDU that we accept, in bytes."""
     maximum_instance_bytes: int = Field(default=512 * 1024 * 1024, ge=1024)
     """A larger data set is answered with 0xA700."""
-    idle_seconds: float = Field(default=60, gt=0)
+    idle_timeout_seconds: float = Field(default=60, gt=0)
     """An association without traffic is aborted after this time."""
     accept_other_classes: bool = True
     """Accept, record and ignore every other storage class, so that a PACS can forward whole studies."""
@@ -246,25 +246,25 @@ class Workers(_Part):
     the bundled ones among them, always run on the CPU."""
     threads: int = Field(default=0, ge=0)
     """CPU threads for one network; 0 takes all cores."""
-    most_pixels: int = Field(default=64_000_000, ge=1_000_000)
+    maximum_pixels: int = Field(default=64_000_000, ge=1_000_000)
     """Images of more pixels are not analysed; the size that header and code stream claim counts, before decoding. An
     image of this size takes about a gigabyte of memory; the largest detectors have half as many pixels."""
-    job_seconds: float = Field(default=120, gt=0)
+    job_timeout_seconds: float = Field(default=120, gt=0)
     """A job that runs longer is stopped with its process, and tried again."""
     attempts: int = Field(default=4, ge=1)
     """Attempts at a job or a delivery before it is marked as failed."""
     backoff_seconds: float = Field(default=5, gt=0)
     """Wait before the second attempt; it doubles with each further one."""
-    longest_backoff_seconds: float = Field(default=300, gt=0)
+    maximum_backoff_seconds: float = Field(default=300, gt=0)
     """The doubling stops at this wait."""
     unreachable_attempts: int = Field(default=200, ge=1)
     """Attempts at a delivery whose destination cannot be reached, hangs or has no room (status 0xA7xx): enough for a
     night."""
-    scheduler_seconds: float = Field(default=1, gt=0)
+    scheduler_interval_seconds: float = Field(default=1, gt=0)
     """Pause between two rounds of the scheduler: stable studies, lost messages, late jobs."""
-    reenqueue_seconds: float = Field(default=30, gt=0)
+    reenqueue_after_seconds: float = Field(default=30, gt=0)
     """A job or delivery that no worker has taken for so long is enqueued again, unless its message still waits."""
-    late_job_seconds: float = Field(default=600, gt=0)
+    late_job_after_seconds: float = Field(default=600, gt=0)
     """A job older than this is reported in the log and the worklist."""
 
 
@@ -333,7 +333,7 @@ class Destination(_Part):
     each object by C-FIND), commitment (Storage Commitment; the peer must know our AE title, address and port, where it
     reports). What it does not hold is sent again once, if it still holds the study, then marked as failed. A
     change applies to what is sent afterwards."""
-    verification_seconds: float = Field(default=30, gt=0)
+    verification_after_seconds: float = Field(default=30, gt=0)
     """It is asked so long after it accepted an object; the wait doubles with each further question, up to an hour."""
     rejection_notes: bool = False
     """Send this peer a rejection note of our own (IHE RAD IOCM: a Key Object Selection) for results of ours that are
@@ -409,7 +409,7 @@ class Admin(_Part):
     """A larger file is refused by "Try it"."""
     connections_per_address: int = Field(default=100, ge=4, le=500)
     """Connections from one address at a time (IPv6: from one /64 network); trusted proxies may hold more."""
-    header_seconds: float = Field(default=10, gt=0, le=300)
+    header_timeout_seconds: float = Field(default=10, gt=0, le=300)
     """A connection without a whole request header is closed after this time."""
 
 

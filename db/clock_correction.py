@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Engine, and_, or_, update
 from db.engine import writing
 from db.order_tables import NotificationRow, NotificationState
 from db.records import DeliveryState, JobState, StudyState
-from db.tables import Association, Delivery, Destination, Job, Study
+from db.tables import Delivery, Destination, DestinationLease, Job, Study
 
 _NONE = timedelta(0)
 
@@ -73,8 +73,8 @@ def _moments(waits: LongestWaits) -> Iterator[_Moment]:
     yield _Moment(Delivery.verify_due_at, delivery, waits.verification, _NONE)
     every = Destination.name.is_not(None)
     yield _Moment(Destination.open_until, every, waits.attempt, _NONE)
-    every = Association.worker.is_not(None)
-    yield _Moment(Association.lease_until, every, waits.delivery_lease, waits.delivery_lease)
+    every = DestinationLease.worker.is_not(None)
+    yield _Moment(DestinationLease.lease_until, every, waits.delivery_lease, waits.delivery_lease)
     notification = NotificationRow.state.in_((NotificationState.PENDING, NotificationState.SENDING))
     yield _Moment(NotificationRow.due_at, notification, waits.attempt, _NONE)
     yield _Moment(NotificationRow.lease_until, notification, waits.delivery_lease, waits.delivery_lease)

@@ -15,18 +15,18 @@ from sqlalchemy import Connection, Engine, delete, func, insert, select, update
 from db.deliveries import waiting_for
 from db.engine import writing
 from db.leases import starts_with
-from db.tables import Association, Delivery, Destination
+from db.tables import Delivery, Destination, DestinationLease
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class Lease:
     """An association that a worker may open. ``failures``: calls in a row that the destination has not answered."""
 
     destination: str
     failures: int
 
 
-class Associations:
+class DestinationLeases:
     """The associations of a node with its destinations. Each method is one transaction."""
 
     def __init__(self, engine: Engine) -> None:
@@ -34,9 +34,9 @@ class Associations:
         self._engine = engine
         self._writer = writing(engine)
 
-    def take(
+    def acquire(
         self, delivery_id: int, limits: Mapping[str, int], worker: str, now: datetime, lease: timedelta
-    ) -> Taken | None:
+    ) -> Lease | None:
         """Let ``worker`` call the destination of a delivery until ``now + lease``.
 
         None: as many workers as ``limits`` allow are in contact with it, or it may not be called yet. After a call
@@ -55,21 +55,21 @@ class Associations:
             if _in_contact(connection, row.name, worker, now) >= limit:
                 return None
             values = {"worker": worker, "destination": row.name, "lease_until": now + lease}
-            connection.execute(delete(Association).where(Association.worker == worker))
-            connection.execute(insert(Association).values(**values))
-            return Taken(row.name, row.failures)
+            connection.execute(delete(DestinationLease).where(DestinationLease.worker == worker))
+            connection.execute(insert(DestinationLease).values(**values))
+            return Lease(row.name, row.failures)
 
-    def leave(self, worker: str) -> None:
+    def release(self, worker: str) -> None:
         """The worker's association is closed."""
         with self._writer.begin() as connection:
-            connection.execute(delete(Association).where(Association.worker == worker))
+            connection.execute(delete(DestinationLease).where(DestinationLease.worker == worker))
 
-    def release(self, worker_prefix: str) -> None:
+    def release_workers(self, worker_prefix: str) -> None:
         """The associations of all workers whose name starts so are closed: they have died."""
         with self._writer.begin() as connection:
-            connection.execute(delete(Association).where(starts_with(Association.worker, worker_prefix)))
+            connection.execute(delete(DestinationLease).where(starts_with(DestinationLease.worker, worker_prefix)))
 
-    def answered(self, destination: str) -> None:
+    def record_answer(self, destination: str) -> None:
         """The destination has answered: it may be called as usual."""
         with self._writer.begin() as connection:
             connection.execute(
@@ -78,7 +78,7 @@ class Associations:
                 .values(failures=0, open_until=None)
             )
 
-    def silent(self, destination: str, until: datetime) -> None:
+    def record_no_answer(self, destination: str, until: datetime) -> None:
         """The destination has not answered: nobody calls it before ``until``."""
         with self._writer.begin() as connection:
             connection.execute(
@@ -96,6 +96,8 @@ class Associations:
 def _in_contact(connection: Connection, destination: str, worker: str, now: datetime) -> int:
     """How many other workers are in contact with a destination; those whose lease is over have died."""
     query = select(func.count()).where(
-        Association.destination == destination, Association.lease_until > now, Association.worker != worker
+        DestinationLease.destination == destination,
+        DestinationLease.lease_until > now,
+        DestinationLease.worker != worker,
     )
     return connection.scalar(query) or 0

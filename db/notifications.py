@@ -93,7 +93,7 @@ def notification_key(study_instance_uid: str, channel: str, reason: str) -> str:
     return hashlib.sha256("\0".join((study_instance_uid, channel, reason)).encode()).hexdigest()[:32]
 
 
-def why_not_news(study: Row[Any], maximum_age: timedelta, now: datetime) -> str:
+def why_not_update(study: Row[Any], maximum_age: timedelta, now: datetime) -> str:
     """Say why a notification on this study helps nobody: it is read, back-filled or analysed long after. Empty: it
     helps.
 
@@ -128,7 +128,7 @@ def create_notifications(
     notifications = {finding.label: finding for finding in reversed(tuple(findings))}
     if not notifications or not rules.channels:
         return
-    if old := why_not_news(study, rules.maximum_age, now):
+    if old := why_not_update(study, rules.maximum_age, now):
         _note_cancelled(connection, study.id, f"{', '.join(sorted(notifications))} notifies nobody: {old}", now)
         return
     told = select(NotificationRow.__table__).where(NotificationRow.study_id == study.id)

@@ -15,8 +15,8 @@ from db.errors import DatabaseError
 from db.order_tables import MessageRow, OrderRow
 from db.patients import (
     PatientIdentifier,
-    PatientNews,
     PatientRules,
+    PatientUpdate,
     correct_patient,
     identifier_of,
     same_patient,
@@ -85,7 +85,7 @@ class OrderKeys:
 
 
 @dataclass(frozen=True, slots=True)
-class OrderNews:
+class OrderUpdate:
     """What one message says of one order.
 
     ``priority`` is None where the message asks for none above routine; ``says_priority`` tells that from silence.
@@ -108,8 +108,8 @@ class HospitalMessage:
     control_id: str
     digest: str
     kind: str
-    orders: tuple[OrderNews, ...] = ()
-    patients: tuple[PatientNews, ...] = ()
+    orders: tuple[OrderUpdate, ...] = ()
+    patients: tuple[PatientUpdate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +209,7 @@ def _remembered(connection: Connection, study: Row[Any]) -> list[Any]:
     return [found[key] for key in sorted(found)]
 
 
-def _apply(connection: Connection, news: OrderNews, rules: PatientRules, now: datetime) -> tuple[int, ...]:
+def _apply(connection: Connection, news: OrderUpdate, rules: PatientRules, now: datetime) -> tuple[int, ...]:
     """Write one order and give the studies to which it was applied."""
     row = _order(connection, news, rules, now)
     studies = _studies(connection, row, news, rules)
@@ -227,13 +227,13 @@ def _apply(connection: Connection, news: OrderNews, rules: PatientRules, now: da
     return tuple(study.id for study in studies)
 
 
-def _cause(news: OrderNews) -> str:
+def _cause(news: OrderUpdate) -> str:
     parts = [f"priority {news.priority or 'routine'}"] if news.says_priority else []
     parts += ["final report"] if news.reported else []
     return ", ".join(parts) or "message about the order"
 
 
-def _order(connection: Connection, news: OrderNews, rules: PatientRules, now: datetime) -> Row[Any]:
+def _order(connection: Connection, news: OrderUpdate, rules: PatientRules, now: datetime) -> Row[Any]:
     """Find the order that is meant, or make it; its row as it was before this message."""
     candidates = connection.execute(select(_ORDER).where(_named(news.keys)).order_by(_ORDER.c.id.desc())).all()
     for row in candidates:
@@ -284,7 +284,7 @@ def _is_same_order(row: Row[Any], keys: OrderKeys) -> bool:
     return any(here and here == there for here, there in pairs)
 
 
-def _update_order(connection: Connection, order_id: int, news: OrderNews, now: datetime) -> None:
+def _update_order(connection: Connection, order_id: int, news: OrderUpdate, now: datetime) -> None:
     row = connection.execute(select(_ORDER).where(_ORDER.c.id == order_id)).one()
     values: dict[str, Any] = {"updated_at": now}
     for name in OrderKeys.__dataclass_fields__:
@@ -301,7 +301,7 @@ def _update_order(connection: Connection, order_id: int, news: OrderNews, now: d
     connection.execute(update(_ORDER).where(_ORDER.c.id == order_id).values(**values))
 
 
-def _studies(connection: Connection, row: Row[Any], news: OrderNews, rules: PatientRules) -> list[Row[Any]]:
+def _studies(connection: Connection, row: Row[Any], news: OrderUpdate, rules: PatientRules) -> list[Row[Any]]:
     """Lock and give the studies that an order is about: by UID, else by accession number, else as known before.
 
     Raises:

@@ -94,7 +94,7 @@ class PatientRules:
 
 
 @dataclass(frozen=True, slots=True)
-class PatientNews:
+class PatientUpdate:
     """What a hospital says of a patient now; an empty value says nothing.
 
     ``identifiers`` name the patient, the one that holds first. ``prior`` are identifiers that are given up, each for
@@ -146,7 +146,7 @@ def same_patient(
 
 
 def correct_patient(
-    connection: Connection, news: PatientNews, rules: PatientRules, actor: str, now: datetime
+    connection: Connection, news: PatientUpdate, rules: PatientRules, actor: str, now: datetime
 ) -> tuple[int, ...]:
     """Apply ``news`` to every study of the patient; the studies that changed.
 
@@ -170,7 +170,7 @@ def correct_patient(
     return tuple(changed)
 
 
-def _given_up(news: PatientNews, rules: PatientRules) -> dict[PatientIdentifier, PatientIdentifier]:
+def _given_up(news: PatientUpdate, rules: PatientRules) -> dict[PatientIdentifier, PatientIdentifier]:
     """For each identifier that is given up the one that holds, of the same issuer where there is one."""
     pairs = {}
     for prior in news.prior:
@@ -249,7 +249,7 @@ def _identity(study: Row[Any], holds: PatientIdentifier, rules: PatientRules) ->
 
 
 def _differences(
-    study: Row[Any], news: PatientNews, target: PatientIdentifier | None, rules: PatientRules
+    study: Row[Any], news: PatientUpdate, target: PatientIdentifier | None, rules: PatientRules
 ) -> dict[str, str]:
     """Columns of the study that ``news`` contradicts, with what holds now."""
     values = _identity(study, target, rules) if target else {}

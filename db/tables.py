@@ -418,10 +418,10 @@ class Destination(Base):
     open_until: Mapped[datetime | None]
 
 
-class Association(Base):
+class DestinationLease(Base):
     """A worker that is in contact with a destination, or may be until ``lease_until``."""
 
-    __tablename__ = "associations"
+    __tablename__ = "destination_leases"
 
     worker: Mapped[str] = mapped_column(primary_key=True)
     destination: Mapped[str] = mapped_column(ForeignKey("destinations.name"))

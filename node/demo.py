@@ -18,7 +18,7 @@ from pydicom import Dataset, dcmread
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 
 from config.settings import Settings, load
-from db.queries.worklist import ReadingList
+from db.queries.worklist import Worklist
 from db.records import StudyState, WorklistRow
 from models.radiograph.reading import read_model_input
 from node.supervisor import Node, free_ports
@@ -136,7 +136,7 @@ def wait_for_results(settings: Settings, studies: int, seconds: float) -> Iterat
     database = database_of(settings)
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        rows = ReadingList(database.engine).page(limit=1000)
+        rows = Worklist(database.engine).page(limit=1000)
         yield rows
         if len(rows) >= studies and all(_finished(row) for row in rows):
             return

@@ -24,7 +24,7 @@ from models.api import ModelInput, Prediction, UnreadablePixels, read_radiograph
 from tests.models.samples import classifier_graph, manifest
 from tests.workers.results.sources import finding, source
 from tests.workers.results.sources import model_input as made_input
-from workers.results.api import KINDS, make_objects
+from workers.results.api import RESULT_KIND_NAMES, make_objects
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "python-api.md"
 NOW = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)
@@ -88,8 +88,10 @@ def content(objects: dict[str, Dataset]) -> dict[str, bytes]:
 
 def test_the_same_arguments_give_the_same_bytes_and_others_other_uids(header: Dataset, radiograph: ModelInput) -> None:
     prediction = predicted(radiograph)
-    first = make_objects(header, radiograph, prediction, created_at=NOW, kinds=KINDS)
-    assert content(first) == content(make_objects(header, radiograph, prediction, created_at=NOW, kinds=KINDS))
+    first = make_objects(header, radiograph, prediction, created_at=NOW, kinds=RESULT_KIND_NAMES)
+    assert content(first) == content(
+        make_objects(header, radiograph, prediction, created_at=NOW, kinds=RESULT_KIND_NAMES)
+    )
     assert {"seg", "sr"} <= set(first)
     renamed = source()
     renamed.PatientName = "Other^Name"

@@ -99,7 +99,7 @@ class AnalysisTools:
     @property
     def lease(self) -> timedelta:
         """How long a claim holds: the time limit kills the process before that."""
-        return timedelta(seconds=self.settings.workers.job_seconds + _LEASE_MARGIN_SECONDS)
+        return timedelta(seconds=self.settings.workers.job_timeout_seconds + _LEASE_MARGIN_SECONDS)
 
 
 def analyse_job(job_id: int, tools: AnalysisTools) -> None:

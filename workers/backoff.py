@@ -12,4 +12,4 @@ def backoff(attempts: int, settings: Settings) -> timedelta:
     workers = settings.workers
     # The exponent is bounded so that a large number of attempts does not overflow.
     seconds = workers.backoff_seconds * 2.0 ** min(attempts - 1, 32)
-    return timedelta(seconds=min(seconds, workers.longest_backoff_seconds))
+    return timedelta(seconds=min(seconds, workers.maximum_backoff_seconds))

@@ -35,7 +35,7 @@ import models.own_packages  # noqa: F401 - Celery searches the working folder fi
 from config import logging as node_logging
 from config.private_files import keep_private, share_with_group
 from config.settings import Settings, SettingsError, load
-from workers.delivery_worker import longest_stay
+from workers.delivery_worker import maximum_contact_time
 from workers.enqueue import ANALYSE, DELIVER, DELIVERIES, JOBS, READY, message_settings
 from workers.worker_id import WorkerId, host_name, take_slot, worker_id_of
 
@@ -104,8 +104,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
 def time_limit(settings: Settings, queue: str) -> float:
     """Seconds after which a task is stopped together with its process."""
     if queue == JOBS:
-        return settings.workers.job_seconds
-    return longest_stay(settings).total_seconds() + _MARGIN_SECONDS
+        return settings.workers.job_timeout_seconds
+    return maximum_contact_time(settings).total_seconds() + _MARGIN_SECONDS
 
 
 def processes(settings: Settings, queue: str) -> int:

@@ -19,7 +19,7 @@ from config.settings import Settings
 from db import deliveries, jobs, model_states
 from db.clock_correction import LongestWaits, pull_back
 from db.database import Database
-from db.destinations import Associations
+from db.destinations import DestinationLeases
 from db.engine import connect
 from models.predictor import load_predictor
 from models.runtime.loading import device_in_use
@@ -27,8 +27,8 @@ from workers.analysis import AnalysisTools, analyse_job
 from workers.clock import utc_now
 from workers.dead_workers import DeadWorkers, release_claims
 from workers.delivery import DeliveryTools, deliver
-from workers.delivery_worker import AttendTools, attend, longest_stay
-from workers.destinations.destination_kinds import KINDS
+from workers.delivery_worker import DeliveryWorkerTools, maximum_contact_time, run_delivery
+from workers.destinations.destination_kinds import DESTINATION_KINDS
 from workers.enqueue import TaskQueue
 from workers.model_state_resolver import ModelStateResolver
 from workers.notifications.sending import notifying
@@ -72,7 +72,7 @@ def analysis_handler(
     database = database or database_of(settings)
     task_queue = TaskQueue(settings.broker_url)
     database.write(jobs.release, here.prefix, utc_now())
-    judges, pipeline = load(settings)
+    resolver, pipeline_digest = load(settings)
     load_encoders()
     enqueue_jobs(database, task_queue, _RELEASED, utc_now())
     tools = AnalysisTools(
@@ -80,12 +80,12 @@ def analysis_handler(
         database=database,
         read_source=source_reader(settings),
         difference=partial(
-            difference, threads=max(settings.workers.threads, 1), most_pixels=settings.workers.most_pixels
+            difference, threads=max(settings.workers.threads, 1), maximum_pixels=settings.workers.maximum_pixels
         ),
-        predictor=judges.resolve({}).predictor,
+        predictor=resolver.resolve({}).predictor,
         encode=partial(encode_in_order, ENCODERS),
         equipment=equipment_of(settings),
-        pipeline=pipeline,
+        pipeline=pipeline_digest,
         task_queue=task_queue,
         clock=utc_now,
         elapsed=time.monotonic,
@@ -94,7 +94,7 @@ def analysis_handler(
     )
 
     def handle(job_id: int) -> None:
-        resolve = judges.resolve(database.read(model_states.current_states))
+        resolve = resolver.resolve(database.read(model_states.current_states))
         analyse_job(job_id, replace(tools, predictor=resolve.predictor, modes=resolve.modes, changes=resolve.changes))
 
     return handle
@@ -103,15 +103,15 @@ def analysis_handler(
 def delivery_handler(settings: Settings, here: WorkerId, *, database: Database | None = None) -> Callable[[int], None]:
     """Connect, take over what the last process at this place left, and handle deliveries."""
     engine = connect(settings.database_url)
-    database, associations = database or database_of(settings, engine), Associations(engine)
+    database, leases = database or database_of(settings, engine), DestinationLeases(engine)
     task_queue = TaskQueue(settings.broker_url)
-    associations.release(here.prefix)
+    leases.release_workers(here.prefix)
     database.write(deliveries.release, here.prefix, utc_now())
     enqueue_deliveries(database, task_queue, _RELEASED, utc_now())
-    sending = DeliveryTools(settings, database, KINDS, utc_now, here.name)
-    tools = AttendTools(
+    sending = DeliveryTools(settings, database, DESTINATION_KINDS, utc_now, here.name)
+    tools = DeliveryWorkerTools(
         settings=settings,
-        associations=associations,
+        leases=leases,
         task_queue=task_queue,
         deliver=partial(deliver, tools=sending),
         verify_storage=partial(verify_storage, tools=verification_tools(settings, database)),
@@ -119,7 +119,7 @@ def delivery_handler(settings: Settings, here: WorkerId, *, database: Database |
         elapsed=time.monotonic,
         worker=here.name,
     )
-    return partial(attend, tools=tools)
+    return partial(run_delivery, tools=tools)
 
 
 def scheduler_of(settings: Settings) -> Scheduler:
@@ -136,7 +136,7 @@ def scheduler_of(settings: Settings) -> Scheduler:
         retention=Retention(settings.store.folder, settings.store.keep_days, database),
         take_back=RejectionNotes(settings, database, equipment, task_queue.enqueue_deliveries).step,
         release_dead=DeadWorkers(
-            settings.store.folder, partial(release_claims, database, Associations(engine)), time.monotonic
+            settings.store.folder, partial(release_claims, database, DestinationLeases(engine)), time.monotonic
         ).step,
         pull_back=lambda now: pull_back(engine, now, longest_waits(settings)),
     )
@@ -145,19 +145,19 @@ def scheduler_of(settings: Settings) -> Scheduler:
 def longest_waits(settings: Settings) -> LongestWaits:
     """The longest times ahead that this node writes, with a minute or two for clocks that differ."""
     margin, workers = timedelta(minutes=2), settings.workers
-    verification = max([LONGEST_WAIT_SECONDS, *(each.verification_seconds for each in settings.destinations)])
+    verification = max([LONGEST_WAIT_SECONDS, *(each.verification_after_seconds for each in settings.destinations)])
     return LongestWaits(
-        attempt=timedelta(seconds=workers.longest_backoff_seconds) + margin,
+        attempt=timedelta(seconds=workers.maximum_backoff_seconds) + margin,
         verification=timedelta(seconds=verification) + margin,
-        job_lease=timedelta(seconds=workers.job_seconds) + margin,
-        delivery_lease=longest_stay(settings) + 5 * margin,
+        job_lease=timedelta(seconds=workers.job_timeout_seconds) + margin,
+        delivery_lease=maximum_contact_time(settings) + 5 * margin,
     )
 
 
 def source_reader(settings: Settings) -> Callable[[Path], SourceImage]:
     """A reader of received files within the limits of the configuration."""
     workers = settings.workers
-    return partial(read_source, threads=max(workers.threads, 1), most_pixels=workers.most_pixels)
+    return partial(read_source, threads=max(workers.threads, 1), maximum_pixels=workers.maximum_pixels)
 
 
 def equipment_of(settings: Settings) -> Equipment:
@@ -176,4 +176,4 @@ def run_scheduler(settings: Settings, stop: threading.Event) -> None:
     """Run the scheduler, and send notifications, until ``stop`` is set."""
     settings.store.folder.mkdir(parents=True, exist_ok=True)
     with at_place(settings.store.folder, "scheduler"), notifying(settings, stop):
-        repeat_until(stop, scheduler_of(settings).once, settings.workers.scheduler_seconds)
+        repeat_until(stop, scheduler_of(settings).once, settings.workers.scheduler_interval_seconds)

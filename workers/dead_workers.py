@@ -15,7 +15,7 @@ from pathlib import Path
 
 from db import deliveries, jobs
 from db.database import Database
-from db.destinations import Associations
+from db.destinations import DestinationLeases
 from workers.clock import Elapsed
 from workers.worker_id import free_places, remove_place
 
@@ -49,9 +49,9 @@ class DeadWorkers:
             remove_place(path)
 
 
-def release_claims(database: Database, associations: Associations, prefix: str, now: datetime) -> None:
+def release_claims(database: Database, leases: DestinationLeases, prefix: str, now: datetime) -> None:
     """Queue again what workers under ``prefix`` have claimed; the scheduler enqueues it."""
-    associations.release(prefix)
+    leases.release_workers(prefix)
     released = database.write(jobs.release, prefix, now), database.write(deliveries.release, prefix, now)
     if any(released):
         log.warning("a worker has died: %d jobs and %d deliveries that it had claimed wait again", *map(len, released))

@@ -21,9 +21,9 @@ from db.records import NOTE, Delivery
 from workers.backoff import backoff
 from workers.clock import Clock
 from workers.destinations.destination_kind import (
-    Contact,
     DestinationKind,
     Outgoing,
+    PeerContact,
     PeerError,
     PeerUnreachableError,
     Receipt,
@@ -60,13 +60,13 @@ def longest_delivery(settings: Settings) -> timedelta:
     return timedelta(seconds=_WAITS * slowest)
 
 
-def deliver(delivery_id: int, tools: DeliveryTools) -> Contact:
+def deliver(delivery_id: int, tools: DeliveryTools) -> PeerContact:
     """Send the delivery and all others that wait for the same destination from the same job."""
     lease = longest_delivery(tools.settings) + timedelta(seconds=_LEASE_MARGIN_SECONDS)
     first = tools.database.write(deliveries.claim, delivery_id, tools.worker, tools.clock(), lease)
     if first is None:
         log.debug("delivery %d is not to be taken", delivery_id)
-        return Contact.NONE
+        return PeerContact.NONE
     others = tools.database.write(
         deliveries.claim_group, first.destination, first.job_id, first.study_id, tools.worker, tools.clock(), lease
     )
@@ -83,41 +83,43 @@ def _without_lost(group: Sequence[Delivery], tools: DeliveryTools) -> list[Deliv
     return [delivery for delivery in group if delivery.lost < tools.settings.workers.attempts]
 
 
-def _deliver_claimed(group: Sequence[Delivery], tools: DeliveryTools) -> Contact:
+def _deliver_claimed(group: Sequence[Delivery], tools: DeliveryTools) -> PeerContact:
     """Send a group that is claimed. Whatever goes wrong, it is not left as being sent."""
     if not group:
-        return Contact.NONE
+        return PeerContact.NONE
     try:
         return _deliver_group(group, tools)
     except Exception as error:
         # A defect of ours. Its words may quote a data set: the log gets where it was, and not those.
         log.error("a delivery failed with %s\n%s", type(error).__name__, where_in_code(error))
         # What has come to its end is not ours any more, and stays as it is.
-        _settle(group, repeat(Receipt(Verdict.RETRY, f"{type(error).__name__} in this node; the log has it")), tools)
-        return Contact.ANSWERED
+        _record_all(
+            group, repeat(Receipt(Verdict.RETRY, f"{type(error).__name__} in this node; the log has it")), tools
+        )
+        return PeerContact.ANSWERED
 
 
-def _deliver_group(group: Sequence[Delivery], tools: DeliveryTools) -> Contact:
+def _deliver_group(group: Sequence[Delivery], tools: DeliveryTools) -> PeerContact:
     destination = tools.settings.destination(group[0].destination)
     if destination is None:
         _hold(group, "this destination is not in the configuration any more", tools)
-        return Contact.NONE
+        return PeerContact.NONE
     try:
         reason = _wrong_patient(group[0], destination, tools) if _must_check(group, destination) else None
     except PeerError as error:
         silent = isinstance(error, PeerUnreachableError)
         verdict = Verdict.UNREACHABLE if silent else Verdict.LATER
-        return _settle(group, repeat(Receipt(verdict, f"the study's patient could not be checked: {error}")), tools)
+        return _record_all(group, repeat(Receipt(verdict, f"the study's patient could not be checked: {error}")), tools)
     if reason == _ABSENT and max(each.attempts for each in group) < tools.settings.workers.attempts:
         # A modality may have sent to us and to the archive at once, and we were quicker.
-        return _settle(group, repeat(Receipt(Verdict.RETRY, _ABSENT)), tools)
+        return _record_all(group, repeat(Receipt(Verdict.RETRY, _ABSENT)), tools)
     if reason is not None:
         _hold(group, reason, tools)
-        return Contact.ANSWERED
+        return PeerContact.ANSWERED
     store = tools.settings.store.folder
     objects = [Outgoing(store / each.path, each.sop_class_uid, each.sop_instance_uid) for each in group]
     calling = tools.settings.listener.ae_title
-    return _settle(group, tools.kinds[destination.kind].send(destination, calling, objects), tools)
+    return _record_all(group, tools.kinds[destination.kind].send(destination, calling, objects), tools)
 
 
 def _must_check(group: Sequence[Delivery], destination: Destination) -> bool:
@@ -134,7 +136,7 @@ def in_storing_order(rows: Sequence[Delivery]) -> list[Delivery]:
     return sorted(rows, key=lambda each: (STORING_ORDER.index(each.kind), each.id))
 
 
-def _settle(group: Sequence[Delivery], receipts: Iterable[Receipt], tools: DeliveryTools) -> Contact:
+def _record_all(group: Sequence[Delivery], receipts: Iterable[Receipt], tools: DeliveryTools) -> PeerContact:
     """Record each receipt as it comes. What must be sent again takes all behind it along, so that the order is kept."""
     answers = iter(receipts)
     attempts = max(each.attempts for each in group)
@@ -152,7 +154,7 @@ def _settle(group: Sequence[Delivery], receipts: Iterable[Receipt], tools: Deliv
     for delivery, receipt in duplicates:
         _record(delivery, _look_for(delivery, receipt, tools), attempts, tools)
     silent = blocked is not None and blocked.verdict is Verdict.UNREACHABLE
-    return Contact.SILENT if silent else Contact.ANSWERED
+    return PeerContact.NO_ANSWER if silent else PeerContact.ANSWERED
 
 
 def _record(delivery: Delivery, receipt: Receipt, attempts: int, tools: DeliveryTools) -> bool:

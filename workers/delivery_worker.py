@@ -13,86 +13,86 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from config.settings import Settings
-from db.destinations import Associations, Taken
+from db.destinations import DestinationLeases, Lease
 from workers.backoff import backoff
 from workers.clock import Clock, Elapsed
 from workers.delivery import longest_delivery
-from workers.destinations.destination_kind import Contact
+from workers.destinations.destination_kind import PeerContact
 from workers.enqueue import TaskQueue
 
 log = logging.getLogger(__name__)
 
-LONGEST_STAY_SECONDS = 20.0
+MAXIMUM_CONTACT_SECONDS = 20.0
 """A worker begins no further group for the same destination after this time, so that its task comes to an end."""
 
 _LEASE_MARGIN_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class AttendTools:
-    """All that :func:`attend` works with: ``deliver`` sends, ``verify_storage`` asks for a verification."""
+class DeliveryWorkerTools:
+    """All that :func:`run_delivery` works with: ``deliver`` sends, ``verify_storage`` asks for a verification."""
 
     settings: Settings
-    associations: Associations
+    leases: DestinationLeases
     task_queue: TaskQueue
-    deliver: Callable[[int], Contact]
-    verify_storage: Callable[[int], Contact]
+    deliver: Callable[[int], PeerContact]
+    verify_storage: Callable[[int], PeerContact]
     clock: Clock
     elapsed: Elapsed
     worker: str
 
 
-def attend(delivery_id: int, tools: AttendTools) -> None:
+def run_delivery(delivery_id: int, tools: DeliveryWorkerTools) -> None:
     """Send a delivery, or ask for its verification, and then send what else waits for the same destination."""
     limits = {each.name: each.associations for each in tools.settings.destinations}
-    lease = longest_stay(tools.settings) + timedelta(seconds=_LEASE_MARGIN_SECONDS)
-    taken = tools.associations.take(delivery_id, limits, tools.worker, tools.clock(), lease)
-    if taken is None:
+    duration = maximum_contact_time(tools.settings) + timedelta(seconds=_LEASE_MARGIN_SECONDS)
+    lease = tools.leases.acquire(delivery_id, limits, tools.worker, tools.clock(), duration)
+    if lease is None:
         log.debug("delivery %d waits: its destination is busy, or does not answer", delivery_id)
         return
     tried = {delivery_id}
     try:
-        goes_on = _call(delivery_id, taken, tools) and _work_off(taken, tried, tools)
+        may_continue = _call(delivery_id, lease, tools) and _send_waiting(lease, tried, tools)
     finally:
-        tools.associations.leave(tools.worker)
-    if goes_on:
+        tools.leases.release(tools.worker)
+    if may_continue:
         # What has come since the last look may have met nothing but our own association.
-        tools.task_queue.enqueue_deliveries(_untried(taken, tried, tools)[:1])
+        tools.task_queue.enqueue_deliveries(_untried(lease, tried, tools)[:1])
 
 
-def longest_stay(settings: Settings) -> timedelta:
+def maximum_contact_time(settings: Settings) -> timedelta:
     """The longest time that a worker may be in contact with one destination for one message."""
-    return longest_delivery(settings) + timedelta(seconds=LONGEST_STAY_SECONDS)
+    return longest_delivery(settings) + timedelta(seconds=MAXIMUM_CONTACT_SECONDS)
 
 
-def _call(delivery_id: int, taken: Taken, tools: AttendTools) -> bool:
+def _call(delivery_id: int, lease: Lease, tools: DeliveryWorkerTools) -> bool:
     """Send or ask, and note how it stands with the destination; False where it does not answer."""
     contact = tools.deliver(delivery_id)
-    if contact is Contact.NONE:
+    if contact is PeerContact.NONE:
         # One message for both: what is not to be sent may be to be verified.
         contact = tools.verify_storage(delivery_id)
-    if contact is not Contact.SILENT:
-        if taken.failures and contact is Contact.ANSWERED:
-            tools.associations.answered(taken.destination)
+    if contact is not PeerContact.NO_ANSWER:
+        if lease.failures and contact is PeerContact.ANSWERED:
+            tools.leases.record_answer(lease.destination)
         return True
-    pause = backoff(taken.failures + 1, tools.settings)
-    tools.associations.silent(taken.destination, tools.clock() + pause)
-    log.warning("%s does not answer; nobody calls it for %.0f s", taken.destination, pause.total_seconds())
+    pause = backoff(lease.failures + 1, tools.settings)
+    tools.leases.record_no_answer(lease.destination, tools.clock() + pause)
+    log.warning("%s does not answer; nobody calls it for %.0f s", lease.destination, pause.total_seconds())
     return False
 
 
-def _work_off(taken: Taken, tried: set[int], tools: AttendTools) -> bool:
+def _send_waiting(lease: Lease, tried: set[int], tools: DeliveryWorkerTools) -> bool:
     """Send what waits for the destination until nothing does, or it is another message's turn; False: it is silent."""
     started = tools.elapsed()
-    while untried := _untried(taken, tried, tools):
+    while untried := _untried(lease, tried, tools):
         for delivery_id in untried:
-            if tools.elapsed() - started > LONGEST_STAY_SECONDS:
+            if tools.elapsed() - started > MAXIMUM_CONTACT_SECONDS:
                 return True
             tried.add(delivery_id)
-            if not _call(delivery_id, taken, tools):
+            if not _call(delivery_id, lease, tools):
                 return False
     return True
 
 
-def _untried(taken: Taken, tried: set[int], tools: AttendTools) -> list[int]:
-    return [each for each in tools.associations.waiting(taken.destination, tools.clock()) if each not in tried]
+def _untried(lease: Lease, tried: set[int], tools: DeliveryWorkerTools) -> list[int]:
+    return [each for each in tools.leases.waiting(lease.destination, tools.clock()) if each not in tried]

@@ -87,10 +87,10 @@ _ADDED_ON_THE_WAY = frozenset(
 """What archives and routers write into objects that they pass on: where they lie, and what was coerced."""
 
 
-def difference(before: Path, after: Path, threads: int = 1, most_pixels: int = MAXIMUM_PIXELS) -> str:
+def difference(before: Path, after: Path, threads: int = 1, maximum_pixels: int = MAXIMUM_PIXELS) -> str:
     """Say in what two DICOM files differ, in words for a person and without a value; empty where one repeats the other.
 
-    ``threads`` and ``most_pixels`` are those of :func:`models.radiograph.decode.decode`.
+    ``threads`` and ``maximum_pixels`` are those of :func:`models.radiograph.decode.decode`.
 
     Raises:
         OSError: one of them cannot be opened now, though it is there.
@@ -102,7 +102,7 @@ def difference(before: Path, after: Path, threads: int = 1, most_pixels: int = M
     except UnreadablePixels as error:
         return f"they cannot be compared: {error}"
     return _differing_attributes(first, second) or _differing_content(
-        first, second, lambda each: decode(each, threads, most_pixels)
+        first, second, lambda each: decode(each, threads, maximum_pixels)
     )
 
 

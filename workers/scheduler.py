@@ -90,7 +90,7 @@ class Scheduler:
 
     def __post_init__(self) -> None:
         """Nothing rests yet."""
-        first = self.settings.workers.scheduler_seconds
+        first = self.settings.workers.scheduler_interval_seconds
         self.pauses = Pauses(self.elapsed, 2 * first, _LONGEST_PAUSE_SECONDS)
         self.studies = Pauses(self.elapsed, 2 * first, _LONGEST_STUDY_PAUSE_SECONDS)
 
@@ -140,11 +140,11 @@ class Scheduler:
 
     @property
     def _quiet(self) -> timedelta:
-        return timedelta(seconds=self.settings.workers.reenqueue_seconds)
+        return timedelta(seconds=self.settings.workers.reenqueue_after_seconds)
 
     def tell_late_jobs(self) -> None:
         """Write each job that takes too long to the log, once."""
-        limit = timedelta(seconds=self.settings.workers.late_job_seconds)
+        limit = timedelta(seconds=self.settings.workers.late_job_after_seconds)
         late = set(self.database.read(jobs.late, self.clock(), limit))
         for job_id in sorted(late - self.told):
             log.warning("job %d is not done after %.0f s; are the workers running?", job_id, limit.total_seconds())

@@ -20,8 +20,8 @@ from db import verification
 from db.database import Database
 from db.records import Unverified
 from workers.clock import Clock, utc_now
-from workers.destinations.destination_kind import Contact, DestinationKind, PeerError, PeerUnreachableError
-from workers.destinations.destination_kinds import KINDS
+from workers.destinations.destination_kind import DestinationKind, PeerContact, PeerError, PeerUnreachableError
+from workers.destinations.destination_kinds import DESTINATION_KINDS
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class VerificationTools:
 
 def verification_tools(settings: Settings, database: Database) -> VerificationTools:
     """What a node verifies deliveries with."""
-    return VerificationTools(settings, database, KINDS, utc_now, lambda: str(generate_uid(prefix=None)))
+    return VerificationTools(settings, database, DESTINATION_KINDS, utc_now, lambda: str(generate_uid(prefix=None)))
 
 
 class Step(Enum):
@@ -69,16 +69,16 @@ def after_missing(missing: int, attempts: int) -> Step:
 
 def wait_after(attempts: int, destination: Destination) -> timedelta:
     """How long to wait after the question with number ``attempts`` (from 1): doubling, up to an hour."""
-    seconds = destination.verification_seconds * 2.0 ** min(attempts, 32)
-    return timedelta(seconds=min(seconds, max(LONGEST_WAIT_SECONDS, destination.verification_seconds)))
+    seconds = destination.verification_after_seconds * 2.0 ** min(attempts, 32)
+    return timedelta(seconds=min(seconds, max(LONGEST_WAIT_SECONDS, destination.verification_after_seconds)))
 
 
 def verify_after(destination: Destination) -> timedelta | None:
     """How long after sending a destination is first asked; None where nobody asks."""
-    return None if destination.verification == "none" else timedelta(seconds=destination.verification_seconds)
+    return None if destination.verification == "none" else timedelta(seconds=destination.verification_after_seconds)
 
 
-def verify_storage(delivery_id: int, tools: VerificationTools) -> Contact:
+def verify_storage(delivery_id: int, tools: VerificationTools) -> PeerContact:
     """Ask a delivery's destination whether it holds the object, and all others about which it is to be asked now."""
     settings = tools.settings
     slowest = max((each.timeout_seconds for each in settings.destinations), default=0.0)
@@ -86,18 +86,20 @@ def verify_storage(delivery_id: int, tools: VerificationTools) -> Contact:
     asked = tools.database.write(verification.claim, delivery_id, tools.new_uid(), tools.clock(), lease)
     if not asked:
         log.debug("delivery %d needs no verification now", delivery_id)
-        return Contact.NONE
+        return PeerContact.NONE
     destination = settings.destination(asked[0].destination)
     if destination is None or destination.verification == "none":
         for each in asked:
             tools.database.write(verification.postpone, each, "", None)
-        return Contact.NONE
+        return PeerContact.NONE
     calling = settings.listener.ae_title
     ask = _request if destination.verification == "commitment" else _query
     return ask(asked, destination, calling, tools)
 
 
-def _query(asked: Sequence[Unverified], destination: Destination, calling: str, tools: VerificationTools) -> Contact:
+def _query(
+    asked: Sequence[Unverified], destination: Destination, calling: str, tools: VerificationTools
+) -> PeerContact:
     answered = 0
     try:
         for held in tools.kinds[destination.kind].holds(destination, calling, asked):
@@ -106,11 +108,13 @@ def _query(asked: Sequence[Unverified], destination: Destination, calling: str, 
     except PeerError as error:
         _unheard(asked[answered:], f"not verified yet: {error}", destination, tools)
         return _contact(error)
-    return Contact.ANSWERED
+    return PeerContact.ANSWERED
 
 
-def _request(asked: Sequence[Unverified], destination: Destination, calling: str, tools: VerificationTools) -> Contact:
-    contact = Contact.ANSWERED
+def _request(
+    asked: Sequence[Unverified], destination: Destination, calling: str, tools: VerificationTools
+) -> PeerContact:
+    contact = PeerContact.ANSWERED
     note = "the destination was asked for Storage Commitment and has not reported yet"
     try:
         kind = tools.kinds[destination.kind]
@@ -121,8 +125,8 @@ def _request(asked: Sequence[Unverified], destination: Destination, calling: str
     return contact
 
 
-def _contact(error: PeerError) -> Contact:
-    return Contact.SILENT if isinstance(error, PeerUnreachableError) else Contact.ANSWERED
+def _contact(error: PeerError) -> PeerContact:
+    return PeerContact.NO_ANSWER if isinstance(error, PeerUnreachableError) else PeerContact.ANSWERED
 
 
 def take_report(

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import Engine, func, select
 
 from db.order_tables import NotificationRow, NotificationState
-from db.queries.worklist import ReadingList, Show
+from db.queries.worklist import Worklist, WorklistPart
 from db.records import DeliveryState, JobState
 from db.tables import Delivery, Destination, Event, Finding, Instance, Job, Model, Study
 
@@ -152,7 +152,7 @@ class Statistics:
         by_channel = (NotificationRow.state, NotificationState, elapsed, NotificationRow.channel)
         self._notifications = _CountsByState(engine, *by_channel)
         self._findings = Remembered(self._count_findings, elapsed)
-        self._unread = Remembered(ReadingList(engine).counts, elapsed)
+        self._unread = Remembered(Worklist(engine).counts, elapsed)
 
     def _all(self, query: Any) -> Sequence[Any]:
         with self._engine.connect() as connection:
@@ -195,7 +195,7 @@ class Statistics:
             counts[f"deliveries.{state.value}"] += number
         return dict(counts)
 
-    def unreported(self) -> dict[Show, int]:
+    def unreported(self) -> dict[WorklistPart, int]:
         """How many unreported studies each part of the worklist holds; a minute old at most.
 
         Where nobody tells the node what is reported, that is every study.

@@ -40,12 +40,12 @@ from db.search_words import asked_words, begins_with
 from db.tables import Delivery, Finding, Instance, Job, Series, Study, StudyWord
 
 _UID = re.compile(r"\d+(\.\d+){3,}")
-_FEW = 500  # studies that are looked up one by one
-_LOOKED_AT = 5000
+_RARE_WORD_LIMIT = 500  # studies that are looked up one by one
+_SAMPLE_ROWS = 5000
 _MOST_CHOICES = 50
 
 
-class Show(StrEnum):
+class WorklistPart(StrEnum):
     """Which part of the worklist to show."""
 
     UNREPORTED = "unreported"
@@ -99,7 +99,7 @@ class Filters:
 ANYTHING = Filters()
 
 
-class ReadingList:
+class Worklist:
     """Pages of the worklist."""
 
     def __init__(self, engine: Engine) -> None:
@@ -109,7 +109,7 @@ class ReadingList:
     def page(
         self,
         *,
-        show: Show = Show.UNREPORTED,
+        show: WorklistPart = WorklistPart.UNREPORTED,
         filters: Filters = ANYTHING,
         order: Order = Order.DUE,
         descending: bool = False,
@@ -129,7 +129,7 @@ class ReadingList:
         with self._engine.connect() as connection:
             return rows_of(connection, study_ids)
 
-    def count(self, show: Show, filters: Filters = ANYTHING, *, at_most: int = 10_000) -> int:
+    def count(self, show: WorklistPart, filters: Filters = ANYTHING, *, at_most: int = 10_000) -> int:
         """How many rows there are, counted no further than ``at_most``."""
         with self._engine.connect() as connection:
             conditions = (_shown(show), *_matching(connection, filters))
@@ -147,7 +147,7 @@ class ReadingList:
         with self._engine.connect() as connection:
             return {name: _latest_values(connection, column) for name, column in columns.items()}
 
-    def counts(self) -> dict[Show, int]:
+    def counts(self) -> dict[WorklistPart, int]:
         """How many unreported studies each part holds."""
         on_hold_now = case((is_on_hold(Study), 1), else_=0).label("on_hold_now")
         grouped = (
@@ -155,21 +155,21 @@ class ReadingList:
             .where(Study.reported_at.is_(None))
             .group_by(Study.priority, Study.analysis, on_hold_now)
         )
-        totals: dict[Show, int] = {show: 0 for show in Show if show is not Show.ALL}
+        totals: dict[WorklistPart, int] = {show: 0 for show in WorklistPart if show is not WorklistPart.ALL}
         with self._engine.connect() as connection:
             rows = connection.execute(grouped).all()
         for priority, analysis, on_hold, number in rows:
-            totals[Show.UNREPORTED] += number
-            totals[Show(priority.value)] += number
+            totals[WorklistPart.UNREPORTED] += number
+            totals[WorklistPart(priority.value)] += number
             if analysis in (Analysis.NOT_ANALYSED, Analysis.FAILED):
-                totals[Show(analysis.value.replace(" ", "-"))] += number
+                totals[WorklistPart(analysis.value.replace(" ", "-"))] += number
             if on_hold:
-                totals[Show.ON_HOLD] += number
+                totals[WorklistPart.ON_HOLD] += number
         return totals
 
 
 @cache
-def page_statement(show: Show, order: Order, descending: bool, only_open: bool) -> Select[Any]:
+def page_statement(show: WorklistPart, order: Order, descending: bool, only_open: bool) -> Select[Any]:
     """The statement of a page, with ``limit`` and ``offset`` to be bound."""
     key = _ORDERS[order].desc() if descending else _ORDERS[order].asc()
     by_due = [] if order is Order.DUE else [Study.due_at]  # twice in a row it would not be the order of the index
@@ -190,25 +190,25 @@ _ORDERS: dict[Order, Any] = {
 }
 
 
-def _shown(show: Show) -> ColumnElement[bool]:
-    if show is Show.ALL:
+def _shown(show: WorklistPart) -> ColumnElement[bool]:
+    if show is WorklistPart.ALL:
         return true()
-    if show is Show.REPORTED:
+    if show is WorklistPart.REPORTED:
         return Study.reported_at.is_not(None)
     unreported = Study.reported_at.is_(None)
-    narrower: dict[Show, ColumnElement[bool]] = {
-        Show.NOT_ANALYSED: Study.analysis == Analysis.NOT_ANALYSED,
-        Show.FAILED: Study.analysis == Analysis.FAILED,
-        Show.ON_HOLD: is_on_hold(Study),
+    narrower: dict[WorklistPart, ColumnElement[bool]] = {
+        WorklistPart.NOT_ANALYSED: Study.analysis == Analysis.NOT_ANALYSED,
+        WorklistPart.FAILED: Study.analysis == Analysis.FAILED,
+        WorklistPart.ON_HOLD: is_on_hold(Study),
     }
-    if show in (Show.CRITICAL, Show.URGENT, Show.ROUTINE):
+    if show in (WorklistPart.CRITICAL, WorklistPart.URGENT, WorklistPart.ROUTINE):
         narrower[show] = Study.priority == Priority(show.value)
-    return unreported if show is Show.UNREPORTED else unreported & narrower[show]
+    return unreported if show is WorklistPart.UNREPORTED else unreported & narrower[show]
 
 
 def _latest_values(connection: Connection, column: Any) -> tuple[str, ...]:
     """Values of a text column in the latest rows of its table."""
-    latest = select(column.label("value")).order_by(column.class_.id.desc()).limit(_LOOKED_AT).subquery()
+    latest = select(column.label("value")).order_by(column.class_.id.desc()).limit(_SAMPLE_ROWS).subquery()
     values = connection.scalars(select(latest.c.value).where(latest.c.value != "").distinct())
     return tuple(sorted(values)[:_MOST_CHOICES])
 
@@ -252,22 +252,22 @@ def _searched(connection: Connection, search: str) -> list[ColumnElement[bool]]:
     uids = [one[0] for one in asked if _UID.fullmatch(one[0])]
     words = [one for one in asked if one[0] not in uids]
     found: list[ColumnElement[bool]] = [_has_uid(uid) for uid in uids]
-    rare = None if uids or not words else min((_few_with(connection, one) for one in words), key=_how_many)
+    rare = None if uids or not words else min((_studies_of_rare_word(connection, one) for one in words), key=_how_many)
     if rare is not None:
         found.append(Study.id.in_(rare))
     of_study = select(StudyWord.study_id).where(StudyWord.study_id == Study.id)
     return found + [of_study.where(begins_with(one)).exists() for one in words]
 
 
-def _few_with(connection: Connection, spellings: Sequence[str]) -> list[int] | None:
+def _studies_of_rare_word(connection: Connection, spellings: Sequence[str]) -> list[int] | None:
     """The studies with this word; None where they are many."""
-    query = select(StudyWord.study_id).where(begins_with(spellings)).distinct().limit(_FEW + 1)
+    query = select(StudyWord.study_id).where(begins_with(spellings)).distinct().limit(_RARE_WORD_LIMIT + 1)
     ids = list(connection.scalars(query))
-    return ids if len(ids) <= _FEW else None
+    return ids if len(ids) <= _RARE_WORD_LIMIT else None
 
 
 def _how_many(ids: Sequence[int] | None) -> int:
-    return _FEW + 1 if ids is None else len(ids)
+    return _RARE_WORD_LIMIT + 1 if ids is None else len(ids)
 
 
 def _has_uid(uid: str) -> ColumnElement[bool]:

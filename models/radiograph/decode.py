@@ -138,17 +138,17 @@ class _Header:
     transfer_syntax: str
 
 
-def decode(source: Dataset | Path, threads: int = 1, most_pixels: int = MAXIMUM_PIXELS) -> StoredPixels:
+def decode(source: Dataset | Path, threads: int = 1, maximum_pixels: int = MAXIMUM_PIXELS) -> StoredPixels:
     """Decode the one frame of a data set or DICOM file; ``threads`` is how many OpenJPEG may take.
 
     What the header and the code stream claim is compared before any memory is taken for it, and what comes out is
-    compared with both. An image of more than ``most_pixels`` is not decoded.
+    compared with both. An image of more than ``maximum_pixels`` is not decoded.
 
     Raises:
         UnreadablePixels: With the code and the sentence of what is wrong.
     """
     dataset = sound_attributes(read_file(source) if isinstance(source, Path) else source, PIXEL_ATTRIBUTES)
-    header = _header(dataset, most_pixels)
+    header = _header(dataset, maximum_pixels)
     decoder = DECODERS.get(header.transfer_syntax)
     if decoder is None:
         name = UID(header.transfer_syntax).name
@@ -216,7 +216,7 @@ def read_file(path: Path, *, stop_before_pixels: bool = False) -> Dataset:
         raise UnreadablePixels(PixelFault.NOT_DICOM, f"The file cannot be read as DICOM: {error}.") from error
 
 
-def _header(dataset: Dataset, most_pixels: int) -> _Header:
+def _header(dataset: Dataset, maximum_pixels: int) -> _Header:
     if "PixelData" not in dataset or not dataset["PixelData"].value:
         raise UnreadablePixels(PixelFault.NO_PIXELS, "The data set has no pixel data.")
     meta = getattr(dataset, "file_meta", None)
@@ -240,16 +240,16 @@ def _header(dataset: Dataset, most_pixels: int) -> _Header:
     frames = int(dataset.get("NumberOfFrames") or 1)
     if frames > 1:
         raise UnreadablePixels(PixelFault.MULTI_FRAME, f"The image has {frames} frames; one is expected.")
-    _check(header, most_pixels)
+    _check(header, maximum_pixels)
     return header
 
 
-def _check(header: _Header, most_pixels: int) -> None:
+def _check(header: _Header, maximum_pixels: int) -> None:
     size = f"{header.rows} x {header.columns}"
     if header.rows < 1 or header.columns < 1:
         raise UnreadablePixels(PixelFault.PIXEL_HEADER, f"The image has {size} pixels.")
-    if header.rows * header.columns > most_pixels:
-        sentence = f"The image has {size} pixels, more than the {most_pixels} that are decoded here."
+    if header.rows * header.columns > maximum_pixels:
+        sentence = f"The image has {size} pixels, more than the {maximum_pixels} that are decoded here."
         raise UnreadablePixels(PixelFault.TOO_LARGE, sentence)
     if header.samples not in (1, 3) or header.allocated not in (8, 16) or not 1 <= header.stored <= header.allocated:
         words = f"{header.samples} samples of {header.stored} bits in {header.allocated}"

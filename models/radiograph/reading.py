@@ -32,14 +32,14 @@ IMAGE_ATTRIBUTES = (
 """All that is read of a data set on the way to a model."""
 
 
-def read_model_input(source: Dataset | Path, threads: int = 1, most_pixels: int = MAXIMUM_PIXELS) -> ModelInput:
-    """Decode a radiograph and describe where its pixels came from; ``threads`` and ``most_pixels`` as for decoding.
+def read_model_input(source: Dataset | Path, threads: int = 1, maximum_pixels: int = MAXIMUM_PIXELS) -> ModelInput:
+    """Decode a radiograph and describe where its pixels came from; ``threads`` and ``maximum_pixels`` as for decoding.
 
     Raises:
         UnreadablePixels: The pixels cannot be read, or are no single grey image.
     """
     dataset = sound_attributes(read_file(source) if isinstance(source, Path) else source, IMAGE_ATTRIBUTES)
-    stored = decode(dataset, threads, most_pixels)
+    stored = decode(dataset, threads, maximum_pixels)
     pixels, notes = to_grayscale(stored, dataset)
     return ModelInput(
         pixels=pixels,

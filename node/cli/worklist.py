@@ -19,7 +19,7 @@ from db.database import Database
 from db.engine import connect, schema_problem
 from db.errors import AmbiguousStudyError
 from db.queries import study_details
-from db.queries.worklist import Filters, Order, ReadingList, Show
+from db.queries.worklist import Filters, Order, Worklist, WorklistPart
 from db.records import (
     Analysis,
     FindingRecord,
@@ -94,8 +94,8 @@ def _date(context: click.Context, parameter: click.Parameter, value: str) -> str
 @click.option(
     "--show",
     "part",
-    type=click.Choice([part.value for part in Show]),
-    default=Show.UNREPORTED.value,
+    type=click.Choice([part.value for part in WorklistPart]),
+    default=WorklistPart.UNREPORTED.value,
     show_default=True,
     help="Only this part of the list.",
 )
@@ -114,8 +114,8 @@ def worklist(
     """Print the studies by due time; reported ones only with --show reported or --show all."""
     state = filters.pop("state")
     wanted = Filters(**filters, state=None if state is None else StudyState(state))
-    rows = ReadingList(open_engine(settings_of(context))).page(
-        show=Show(part), filters=wanted, order=Order(order), limit=limit, only_open=only_open
+    rows = Worklist(open_engine(settings_of(context))).page(
+        show=WorklistPart(part), filters=wanted, order=Order(order), limit=limit, only_open=only_open
     )
     if as_json:
         print_json(rows)

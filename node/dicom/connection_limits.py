@@ -40,7 +40,7 @@ class Connections:
     def opened(self, key: Hashable, address: str, close: Close) -> None:
         """Add a new connection; if too many have not requested an association, one of them is closed."""
         with self._lock:
-            self._open[key] = _Connection(address, self._clock() + self._limits.request_seconds, close)
+            self._open[key] = _Connection(address, self._clock() + self._limits.request_timeout_seconds, close)
             surplus = self._surplus()
         if surplus is not None:
             surplus.close("too many connections without an association request")
@@ -71,7 +71,7 @@ class Connections:
             late = [key for key, each in self._open.items() if not each.associated and each.deadline <= now]
             closing = [self._open.pop(key) for key in late]
         for connection in closing:
-            connection.close(f"no association request within {self._limits.request_seconds:g} s")
+            connection.close(f"no association request within {self._limits.request_timeout_seconds:g} s")
 
     @property
     def association_count(self) -> int:

@@ -177,8 +177,8 @@ class StorageScp:
         entity.maximum_pdu_size = listener.maximum_pdu
         # Connections and associations are counted separately here; pynetdicom has one limit for both.
         entity.maximum_associations = sys.maxsize
-        entity.network_timeout = listener.idle_seconds
-        entity.acse_timeout = min(30.0, listener.idle_seconds)
+        entity.network_timeout = listener.idle_timeout_seconds
+        entity.acse_timeout = min(30.0, listener.idle_timeout_seconds)
         self._server = entity.make_server(
             (listener.host, listener.port),
             contexts=[build_context(Verification)],
@@ -225,7 +225,7 @@ class StorageScp:
         """Set the limits of a connection before its first byte is read."""
         association, listener = event.assoc, self._listener
         connection = association.dul.socket.socket
-        connection.settimeout(listener.idle_seconds)
+        connection.settimeout(listener.idle_timeout_seconds)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         association.local_address = connection.getsockname()[0]
         # With the association, not in a table: it may end while its request is handled.

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from config.integrations import HL7
-from db.orders import CANCELLED, ORDERED, HospitalMessage, OrderKeys, OrderNews
-from db.patients import PatientIdentifier, PatientNews
+from db.orders import CANCELLED, ORDERED, HospitalMessage, OrderKeys, OrderUpdate
+from db.patients import PatientIdentifier, PatientUpdate
 from db.records import Priority
 from workers.hl7.encoding import UNREADABLE
 from workers.hl7.message import (
@@ -110,7 +110,7 @@ def _digest(raw: bytes) -> str:
     return hashlib.sha256(re.split(rb"[\r\n]", raw.lstrip(b"\r\n"), maxsplit=1)[-1]).hexdigest()
 
 
-def _orders(message: Message, rules: HL7, *, is_report: bool) -> tuple[OrderNews, ...]:
+def _orders(message: Message, rules: HL7, *, is_report: bool) -> tuple[OrderUpdate, ...]:
     pid = message.first("PID")
     patient = patient_identifiers(pid, 3, rules) if pid else ()
     if pid and pid.text(3) and not patient:
@@ -142,7 +142,7 @@ def _common(message: Message, rules: HL7) -> str:
 
 def _order(
     group: _Group, patient: tuple[PatientIdentifier, ...], common: str, rules: HL7, *, is_report: bool
-) -> OrderNews:
+) -> OrderUpdate:
     keys = OrderKeys(
         study_instance_uid=_study_uid(group, rules) or common,
         accession_number=_checked(_first(group, rules.accession_fields), "OBR^1^18"),
@@ -153,7 +153,7 @@ def _order(
         raise MessageError(REQUIRED_FIELD, "no identifier of an order or study", "OBR^1^18")
     code = _priority_code(group)
     changes_status = group.text("ORC", 1) == "SC"
-    return OrderNews(
+    return OrderUpdate(
         keys=keys,
         patient=patient,
         priority=_priority(code, rules),
@@ -223,9 +223,9 @@ def _is_reported(group: _Group, rules: HL7) -> bool:
     return bool(statuses) and all(one in rules.reported_statuses for one in statuses)
 
 
-def _patients(message: Message, rules: HL7) -> tuple[PatientNews, ...]:
+def _patients(message: Message, rules: HL7) -> tuple[PatientUpdate, ...]:
     """Patients that are corrected (a PID each) or merged (each PID is followed by its MRG)."""
-    news: list[PatientNews] = []
+    news: list[PatientUpdate] = []
     pid: Segment | None = None
     for segment in message.segments:
         if segment.name == "PID":
@@ -239,19 +239,19 @@ def _patients(message: Message, rules: HL7) -> tuple[PatientNews, ...]:
     return tuple(news)
 
 
-def _merged(news: PatientNews, given_up: tuple[PatientIdentifier, ...]) -> PatientNews:
+def _merged(news: PatientUpdate, given_up: tuple[PatientIdentifier, ...]) -> PatientUpdate:
     if not given_up:
         raise MessageError(REQUIRED_FIELD, "MRG names no identifier that is a Patient ID", "MRG^1^1")
     return replace(news, prior=given_up)
 
 
-def _patient(pid: Segment, rules: HL7) -> PatientNews:
+def _patient(pid: Segment, rules: HL7) -> PatientUpdate:
     identifiers = patient_identifiers(pid, 3, rules)
     if not identifiers:
         raise MessageError(REQUIRED_FIELD, "PID-3 names no identifier that is a Patient ID", "PID^1^3")
     birth_date = pid.text(7)[:8]
     sex = pid.text(8).upper()
-    return PatientNews(
+    return PatientUpdate(
         identifiers=identifiers,
         name=person_name(pid, 5),
         birth_date=birth_date if re.fullmatch(r"\d{8}", birth_date) else "",

@@ -1,9 +1,9 @@
 """The HL7 listener: MLLP connections with one message after the other, and TLS if a certificate is configured.
 
-A connection that sends no message is closed after ``hl7.first_message_seconds``, one that has sent messages after
-``hl7.idle_seconds``, and a message must be complete within ``hl7.message_seconds``. :mod:`node.hl7.connection_limits`
-decides which connection is closed at a limit. Bytes that are not MLLP close the connection; the log gets the address
-and never the content.
+A connection that sends no message is closed after ``hl7.first_message_timeout_seconds``, one that has sent messages
+after ``hl7.idle_timeout_seconds``, and a message must be complete within ``hl7.message_timeout_seconds``.
+:mod:`node.hl7.connection_limits` decides which connection is closed at a limit. Bytes that are not MLLP close the
+connection; the log gets the address and never the content.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class _Connection:
 
     def deadline(self, rules: HL7) -> float:
         """When it is closed if no complete message arrives. Single bytes do not extend it."""
-        seconds = rules.idle_seconds if self.state.has_sent else rules.first_message_seconds
+        seconds = rules.idle_timeout_seconds if self.state.has_sent else rules.first_message_timeout_seconds
         idle_until = self.state.since + seconds
         return idle_until if self.message_deadline is None else min(self.message_deadline, idle_until)
 
@@ -77,7 +77,7 @@ class Listener:
         """
         rules, tls = self._rules, tls_context(self._rules)
         # A connection is counted only after its TLS handshake, so one that hangs there blocks no other.
-        seconds = rules.first_message_seconds if tls is not None else None
+        seconds = rules.first_message_timeout_seconds if tls is not None else None
         server = await asyncio.start_server(
             self._connected, rules.host, rules.port, ssl=tls, ssl_handshake_timeout=seconds
         )
@@ -139,7 +139,7 @@ class Listener:
             if not deframer.unfinished:
                 connection.message_deadline = None
             elif connection.message_deadline is None:
-                connection.message_deadline = _now() + self._rules.message_seconds
+                connection.message_deadline = _now() + self._rules.message_timeout_seconds
 
     async def _take(self, message: bytes, connection: _Connection) -> None:
         """Process a message and answer it. From now on the connection counts as one that has sent a message."""
@@ -164,7 +164,7 @@ class Listener:
     async def _answered(self, message: bytes, writer: asyncio.StreamWriter) -> None:
         writer.write(frame(await asyncio.to_thread(self._answer, message)))
         # Otherwise the answers to a peer that never reads would stay in memory.
-        await asyncio.wait_for(writer.drain(), self._rules.message_seconds)
+        await asyncio.wait_for(writer.drain(), self._rules.message_timeout_seconds)
 
 
 def _now() -> float:

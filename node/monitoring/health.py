@@ -32,7 +32,7 @@ from node.monitoring.port_health import check_admin, check_hl7, check_listener
 from node.monitoring.remedies import remedy
 from workers.clock import utc_now
 from workers.destinations.destination_kind import PeerError
-from workers.destinations.destination_kinds import KINDS
+from workers.destinations.destination_kinds import DESTINATION_KINDS
 from workers.notifications.channel import NotSentError
 from workers.notifications.channels import CHANNELS, enabled_channels
 
@@ -134,7 +134,7 @@ def check_work(settings: Settings) -> Iterator[Check]:
         if engine is None:
             return
         waiting = Statistics(engine).oldest_queued(utc_now())
-        if waiting > settings.workers.late_job_seconds:
+        if waiting > settings.workers.late_job_after_seconds:
             found = f"a job has waited for {waiting / 60:.0f} min"
             yield Check("workers", False, found, "start `pleura serve` or `pleura worker --queue jobs`, or see its log")
         if settings.admin.enabled and not Accounts(engine).users():
@@ -182,7 +182,7 @@ def check_destination(settings: Settings, destination: Destination) -> Check:
     except SendError as error:
         return Check(name, False, f"{error} (we call as {calling})", remedy(str(error)))
     try:
-        KINDS[destination.kind].check_verification(destination, calling)
+        DESTINATION_KINDS[destination.kind].check_verification(destination, calling)
     except PeerError as error:
         return Check(
             name, False, str(error), "allow it for this node there, or set another destinations[].verification"

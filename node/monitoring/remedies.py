@@ -27,7 +27,7 @@ _REMEDIES = (
         "The peer does not accept this object; check its log and the result kinds configured for it.",
     ),
     (r"identif|patient", "Compare the patient in PACS and here, correct it, then release."),
-    (r"time limit|stopped|too long", "Raise workers.job_seconds, or check the size of this image; then retry."),
+    (r"time limit|stopped|too long", "Raise workers.job_timeout_seconds, or check the size of this image; then retry."),
     (r"memory", "Give the worker more memory; then retry."),
     (r"digest|model", "Run `pleura doctor`: a model file is missing or has changed."),
     (r"file|No such", "The image is no longer in the store; send it again from the PACS."),

@@ -19,7 +19,7 @@ from db.errors import RecordNotFoundError
 from db.model_states import model_history
 from db.queries import study_details
 from db.queries.problems import Selection, problems
-from db.queries.worklist import Show
+from db.queries.worklist import WorklistPart
 from db.records import WorklistRow
 from node.monitoring.drift import drift_report
 from node.web import formatting
@@ -85,7 +85,7 @@ Study = Annotated[int, Depends(_study_id)]
 
 def read_worklist(context: Context, query: Annotated[WorklistQuery, Query()]) -> Worklist:
     """Part of the worklist."""
-    rows = context.services.reading.page(
+    rows = context.services.worklist.page(
         show=query.show,
         filters=query.filters,
         order=query.order,
@@ -93,7 +93,11 @@ def read_worklist(context: Context, query: Annotated[WorklistQuery, Query()]) ->
         limit=query.limit,
         offset=query.offset,
     )
-    counts = {part.value: number for part, number in context.services.reading.counts().items() if part != Show.REPORTED}
+    counts = {
+        part.value: number
+        for part, number in context.services.worklist.counts().items()
+        if part != WorklistPart.REPORTED
+    }
     return Worklist(studies=_as_shown(context, rows), counts=counts)
 
 
@@ -109,7 +113,7 @@ def find_studies(context: Context, query: Annotated[StudyQuery, Query()]) -> Stu
     found = context.services.database.read(
         study_details.studies_named, query.study_instance_uid.strip(), query.accession_number.strip()
     )
-    return Studies(studies=_as_shown(context, context.services.reading.rows(found)))
+    return Studies(studies=_as_shown(context, context.services.worklist.rows(found)))
 
 
 def read_study(context: Context, study: Study) -> StudyAnswer:
@@ -175,7 +179,7 @@ def give_feedback(context: Context, study: Study, finding: Row, body: FeedbackBo
 def _done(context: RequestContext, study_id: int, act: Callable[[Actions], object]) -> Done:
     """Act on a study, and name it."""
     act(context.actions)
-    row = _as_shown(context, context.services.reading.rows([study_id]))[0]
+    row = _as_shown(context, context.services.worklist.rows([study_id]))[0]
     names = {name: getattr(row, name) for name in StudyName.model_fields if name != "id"}
     return Done(study=StudyName(id=study_id, **names))
 

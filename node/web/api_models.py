@@ -16,7 +16,7 @@ from db.feedback import Agreement, FeedbackRecord, IdentifiedFinding
 from db.model_states import ModelState, Switch
 from db.queries.problems import Problem
 from db.queries.statistics import Failure, RunningWorker
-from db.queries.worklist import Filters, Order, Show
+from db.queries.worklist import Filters, Order, WorklistPart
 from db.records import Priority, StudyDetail, StudyState, WorklistRow
 from db.user_tables import Verdict
 from node.monitoring.drift import DriftReport
@@ -42,7 +42,7 @@ class Answer(BaseModel):
 class WorklistQuery(Strict):
     """Which part of the worklist to return."""
 
-    show: Show = Show.UNREPORTED
+    show: WorklistPart = WorklistPart.UNREPORTED
     """Part of the worklist."""
     order: Order = Order.DUE
     """Sort key."""

@@ -34,7 +34,7 @@ from db.feedback import Feedback
 from db.queries.monitoring import ModelMonitoring
 from db.queries.statistics import Remembered, Statistics
 from db.queries.system import growth
-from db.queries.worklist import ReadingList
+from db.queries.worklist import Worklist
 from db.users import Accounts
 from node.monitoring.drift import Counts
 from node.monitoring.metrics import NodeMetrics
@@ -52,7 +52,7 @@ from node.web.rendering import Radiographs
 from node.web.routes import API, api_operations, page_endpoints
 from node.web.trials import CurrentPredictor, ImagePredictor, Trials
 from workers.destinations.destination_kind import PeerError
-from workers.destinations.destination_kinds import KINDS
+from workers.destinations.destination_kinds import DESTINATION_KINDS
 from workers.enqueue import TaskQueue
 
 log = logging.getLogger("pleura.admin")
@@ -87,7 +87,7 @@ def create_app(
         database=database,
         accounts=accounts or Accounts(engine),
         audit=AuditTrail(engine),
-        reading=ReadingList(engine),
+        worklist=Worklist(engine),
         feedback=Feedback(engine),
         statistics=statistics,
         counts=counts,
@@ -249,7 +249,7 @@ async def _watch_parts(services: Services) -> None:
 
 def call(settings: Settings, destination: Destination) -> str | None:
     """C-ECHO to ``destination``; the problem as text, or None if it answers and supports the set verification."""
-    kind = KINDS[destination.kind]
+    kind = DESTINATION_KINDS[destination.kind]
     try:
         kind.verify(destination, settings.listener.ae_title)
         kind.check_verification(destination, settings.listener.ae_title)
@@ -316,7 +316,7 @@ def _configuration(app: Starlette, settings: Admin) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=limited_protocol(
-            ConnectionLimiter(limits_from(settings), Deadlines(settings.header_seconds), time.monotonic)
+            ConnectionLimiter(limits_from(settings), Deadlines(settings.header_timeout_seconds), time.monotonic)
         ),
         log_config=None,
         access_log=False,

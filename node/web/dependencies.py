@@ -15,7 +15,7 @@ from db.database import Database
 from db.feedback import Feedback
 from db.queries.statistics import Remembered, Statistics
 from db.queries.system import Growth
-from db.queries.worklist import ReadingList
+from db.queries.worklist import Worklist
 from db.users import Accounts
 from node.monitoring.drift import Counts
 from node.monitoring.metrics import NodeMetrics
@@ -40,7 +40,7 @@ class Services:
     database: Database
     accounts: Accounts
     audit: AuditTrail
-    reading: ReadingList
+    worklist: Worklist
     feedback: Feedback
     statistics: Statistics
     counts: Counts

@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 from db.accessions import numbers_of
 from db.database import Database
 from db.queries import study_details
-from db.queries.worklist import Filters, ReadingList
+from db.queries.worklist import Filters, Worklist
 from db.records import Priority
 from tests.commands import receive_message, study_facts
 from tests.db.examples import NOW, record, study_of
@@ -58,4 +58,4 @@ def test_people_find_it_by_any_of_them(database: Database, engine: Engine) -> No
     record(database, accession_number=BOTH)
     for wanted in ("B100", "B101", BOTH):
         assert database.read(study_details.find_study, wanted) == study_of(database)
-        assert [row.accession_number for row in ReadingList(engine).page(filters=Filters(search=wanted))] == [BOTH]
+        assert [row.accession_number for row in Worklist(engine).page(filters=Filters(search=wanted))] == [BOTH]

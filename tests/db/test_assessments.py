@@ -13,7 +13,7 @@ from db.database import Database
 from db.errors import RecordNotFoundError
 from db.feedback import Feedback
 from db.queries import study_details
-from db.queries.worklist import ReadingList
+from db.queries.worklist import Worklist
 from db.records import SimilarRecord
 from db.user_tables import Verdict
 from tests.db.examples import NOW, claim, finding, outcome, record, study_of
@@ -86,4 +86,4 @@ def test_similar_cases_are_read_as_they_were_written(engine: Engine, database: D
     (job,) = database.read(study_details.study_detail, study_of(database)).jobs
     assert [one.similar for one in job.findings] == [cases, ()]
     assert [one.record.similar for one in Feedback(engine).findings(study_of(database))] == [cases, ()]
-    assert ReadingList(database.engine).page()[0].findings[0].similar == cases
+    assert Worklist(database.engine).page()[0].findings[0].similar == cases

@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 from db import deliveries, jobs, studies
 from db.clock_correction import LongestWaits, pull_back
 from db.database import Database
-from db.destinations import Associations
+from db.destinations import DestinationLeases
 from tests.commands import record_instance
 from tests.db.examples import HOUR, MINUTE, NOW, PIPELINE, SECOND, claim, finished, outcome, received, study_of
 
@@ -36,16 +36,16 @@ def test_jobs_go_on(database: Database, engine: Engine) -> None:
 
 def test_deliveries_go_on(database: Database, engine: Engine) -> None:
     _, (seg, _sr) = finished(database)
-    associations = Associations(engine)
-    assert associations.take(seg, {"pacs": 1}, "w1", AHEAD, MINUTE) is not None
+    leases = DestinationLeases(engine)
+    assert leases.acquire(seg, {"pacs": 1}, "w1", AHEAD, MINUTE) is not None
     assert database.write(deliveries.claim, seg, "w1", AHEAD, MINUTE) is not None
     database.write(deliveries.retry, seg, "w1", "busy", AHEAD, MINUTE)
-    associations.silent("pacs", AHEAD + MINUTE)
+    leases.record_no_answer("pacs", AHEAD + MINUTE)
 
     pull_back(engine, NOW, WAITS)
     later = NOW + WAITS.delivery_lease
     assert seg in database.read(deliveries.to_enqueue, later, QUIET)
-    assert associations.take(seg, {"pacs": 1}, "w2", later, MINUTE) is not None
+    assert leases.acquire(seg, {"pacs": 1}, "w2", later, MINUTE) is not None
     assert database.write(deliveries.claim, seg, "w2", later, MINUTE) is not None
 
 

@@ -8,7 +8,7 @@ from db import deliveries, holds, jobs
 from db.database import Database
 from db.errors import StudyOnHoldError, TransitionError
 from db.queries import study_details
-from db.queries.worklist import ReadingList
+from db.queries.worklist import Worklist
 from db.records import Delivery, DeliveryDetail, DeliveryState
 from tests.db.examples import HOUR, MINUTE, NOW, SECOND, finished, outcome, received, result, study_of
 
@@ -62,7 +62,7 @@ def test_a_segmentation_that_was_given_up_does_not_stop_the_report(database: Dat
     sending(database, seg)
     assert database.write(deliveries.fail, seg, "d1", "SOP class not supported", NOW)
     assert sending(database, sr).kind == "sr"
-    (row,) = ReadingList(database.engine).page()
+    (row,) = Worklist(database.engine).page()
     assert (row.deliveries_open, row.deliveries_failed) == (1, 1)
 
 

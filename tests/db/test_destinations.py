@@ -1,4 +1,4 @@
-"""Associations with destinations: each has its share, and one that is silent is left alone by everybody."""
+"""DestinationLeases with destinations: each has its share, and one that is silent is left alone by everybody."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from sqlalchemy import Engine
 
 from db import deliveries, jobs
 from db.database import Database
-from db.destinations import Associations
+from db.destinations import DestinationLeases
 from tests.commands import record_instance
 from tests.db.examples import HOUR, MINUTE, NOW, PIPELINE, SECOND, claim, outcome, received
 
@@ -27,37 +27,37 @@ def sent_to_both(database: Database, number: int = 1) -> dict[str, int]:
 
 
 def test_a_destination_has_its_share_of_the_workers_and_no_more(database: Database, engine: Engine) -> None:
-    of, associations = sent_to_both(database), Associations(engine)
-    taken = [associations.take(of["pacs"], TWO, f"w{number}", NOW, MINUTE) is not None for number in range(3)]
+    of, leases = sent_to_both(database), DestinationLeases(engine)
+    taken = [leases.acquire(of["pacs"], TWO, f"w{number}", NOW, MINUTE) is not None for number in range(3)]
     assert taken == [True, True, False]
-    assert associations.take(of["viewer"], TWO, "w4", NOW, MINUTE) is not None, "the other one has its own"
-    associations.leave("w0")
-    assert associations.take(of["pacs"], TWO, "w5", NOW, MINUTE) is not None
+    assert leases.acquire(of["viewer"], TWO, "w4", NOW, MINUTE) is not None, "the other one has its own"
+    leases.release("w0")
+    assert leases.acquire(of["pacs"], TWO, "w5", NOW, MINUTE) is not None
 
 
 def test_what_dead_workers_had_is_free_again(database: Database, engine: Engine) -> None:
-    of, associations = sent_to_both(database), Associations(engine)
+    of, leases = sent_to_both(database), DestinationLeases(engine)
     for number in (1, 2):
-        assert associations.take(of["pacs"], TWO, f"host/{number}#1", NOW, MINUTE) is not None
-    assert associations.take(of["pacs"], TWO, "host/3#1", NOW + MINUTE, MINUTE) is not None, "their leases are over"
-    associations.release("host/3#")
-    associations.release("host/2#")
-    assert associations.take(of["pacs"], TWO, "host/2#2", NOW, MINUTE) is not None
+        assert leases.acquire(of["pacs"], TWO, f"host/{number}#1", NOW, MINUTE) is not None
+    assert leases.acquire(of["pacs"], TWO, "host/3#1", NOW + MINUTE, MINUTE) is not None, "their leases are over"
+    leases.release_workers("host/3#")
+    leases.release_workers("host/2#")
+    assert leases.acquire(of["pacs"], TWO, "host/2#2", NOW, MINUTE) is not None
 
 
 def test_a_silent_destination_is_left_alone_by_everybody(database: Database, engine: Engine) -> None:
-    of, associations = sent_to_both(database), Associations(engine)
-    associations.silent("pacs", NOW + MINUTE)
-    assert Associations(engine).take(of["pacs"], TWO, "w1", NOW + 59 * SECOND, MINUTE) is None
+    of, leases = sent_to_both(database), DestinationLeases(engine)
+    leases.record_no_answer("pacs", NOW + MINUTE)
+    assert DestinationLeases(engine).acquire(of["pacs"], TWO, "w1", NOW + 59 * SECOND, MINUTE) is None
     assert not {of["pacs"]} & set(database.read(deliveries.to_enqueue, NOW + 59 * SECOND, SECOND))
     assert of["viewer"] in database.read(deliveries.to_enqueue, NOW + 59 * SECOND, SECOND)
 
-    probe = associations.take(of["pacs"], TWO, "w1", NOW + MINUTE, MINUTE)
+    probe = leases.acquire(of["pacs"], TWO, "w1", NOW + MINUTE, MINUTE)
     assert probe is not None
     assert probe.failures == 1
-    assert associations.take(of["pacs"], TWO, "w2", NOW + MINUTE, MINUTE) is None, "one at a time until it answers"
-    associations.answered("pacs")
-    again = associations.take(of["pacs"], TWO, "w2", NOW + MINUTE, MINUTE)
+    assert leases.acquire(of["pacs"], TWO, "w2", NOW + MINUTE, MINUTE) is None, "one at a time until it answers"
+    leases.record_answer("pacs")
+    again = leases.acquire(of["pacs"], TWO, "w2", NOW + MINUTE, MINUTE)
     assert again is not None
     assert again.failures == 0
 
@@ -66,7 +66,7 @@ def test_the_many_that_wait_for_one_do_not_hide_what_waits_for_another(database:
     of = [sent_to_both(database, number) for number in range(1, 6)]
     dispatched = database.read(deliveries.to_enqueue, NOW + HOUR, MINUTE, limit=4)
     assert len(dispatched) == 4
-    waiting = Associations(engine).waiting("viewer", NOW + HOUR)
+    waiting = DestinationLeases(engine).waiting("viewer", NOW + HOUR)
     assert len(waiting) == 10, "SEG and SR of five"
     assert len(set(dispatched) & set(waiting)) == 2
     assert {each["viewer"] for each in of} <= set(waiting)

@@ -11,7 +11,7 @@ from sqlalchemy import Engine, text
 from db.database import Database
 from db.engine import connect, writing
 from db.errors import DatabaseURLError
-from db.queries.worklist import ReadingList
+from db.queries.worklist import Worklist
 from tests.db.examples import record
 from tests.rules import NO_RULES
 
@@ -67,4 +67,4 @@ def test_a_child_after_a_fork_does_not_use_its_parents_connection(engine: Engine
             os._exit(code)
     record(database, study=3)
     assert os.waitpid(child, 0)[1] == 0
-    assert len(ReadingList(database.engine).page()) == 3
+    assert len(Worklist(database.engine).page()) == 3

@@ -13,8 +13,8 @@ from db import jobs
 from db.database import Database
 from db.node_rules import Rules
 from db.notifications import NotificationRules
-from db.orders import HospitalMessage, OrderKeys, OrderNews, OtherPatientError
-from db.patients import PatientIdentifier, PatientNews, PatientRules, PlaceholderError
+from db.orders import HospitalMessage, OrderKeys, OrderUpdate, OtherPatientError
+from db.patients import PatientIdentifier, PatientRules, PatientUpdate, PlaceholderError
 from db.queries import study_details
 from db.records import Priority
 from tests.commands import receive_message, record_instance, study_facts
@@ -31,7 +31,7 @@ def opened(engine: Engine, *own: str, placeholders: tuple[str, ...] = ("unknown"
     return Database(engine, Rules(NotificationRules(), PatientRules(own, placeholders)))
 
 
-def said(*patients: PatientNews, orders: tuple[OrderNews, ...] = ()) -> HospitalMessage:
+def said(*patients: PatientUpdate, orders: tuple[OrderUpdate, ...] = ()) -> HospitalMessage:
     number = next(NUMBERS)
     return HospitalMessage("RIS|HOSPITAL", f"M{number}", f"{number:064x}", "ADT^A08", orders, patients)
 
@@ -40,7 +40,7 @@ def name_of(database: Database, study: int = 1) -> str:
     return database.read(study_details.study_detail, study_of(database, study)).row.patient_name
 
 
-RENAMED = PatientNews(TWO_NAMES, name="Roe^Jane")
+RENAMED = PatientUpdate(TWO_NAMES, name="Roe^Jane")
 
 
 @pytest.mark.parametrize(
@@ -70,13 +70,13 @@ def test_a_message_says_when_only_the_setting_could_tell_whose_study_it_is(engin
     database = opened(engine)
     record(database, patient_id="555")
     assert receive_message(database, said(RENAMED), NOW).issuer_unknown
-    assert not receive_message(database, said(PatientNews((PatientIdentifier("9", "B"),))), NOW).issuer_unknown
+    assert not receive_message(database, said(PatientUpdate((PatientIdentifier("9", "B"),))), NOW).issuer_unknown
     known = opened(engine, "A")
-    assert not receive_message(known, said(PatientNews(TWO_NAMES, name="Poe^Jane")), NOW).issuer_unknown
+    assert not receive_message(known, said(PatientUpdate(TWO_NAMES, name="Poe^Jane")), NOW).issuer_unknown
 
 
-def merged(*prior: PatientIdentifier) -> PatientNews:
-    return PatientNews(TWO_NAMES, prior=prior)
+def merged(*prior: PatientIdentifier) -> PatientUpdate:
+    return PatientUpdate(TWO_NAMES, prior=prior)
 
 
 @pytest.mark.parametrize(("own", "now"), [((), "99"), (("C",), "555"), (("B",), "123")])
@@ -109,8 +109,8 @@ def test_the_survivor_of_a_merge_is_the_one_of_the_same_issuer_under_any_of_its_
     assert database.read(study_details.study_detail, study_of(database)).row.patient_id == "555"
 
 
-def ordered(**changes: Any) -> OrderNews:
-    return OrderNews(OrderKeys(accession_number="A-1"), TWO_NAMES, **{**STAT, **changes})
+def ordered(**changes: Any) -> OrderUpdate:
+    return OrderUpdate(OrderKeys(accession_number="A-1"), TWO_NAMES, **{**STAT, **changes})
 
 
 def test_an_order_of_another_issuer_does_not_touch_a_study(engine: Engine) -> None:
@@ -154,12 +154,12 @@ def test_images_of_one_study_with_and_without_issuer(engine: Engine, own: tuple[
 @pytest.mark.parametrize(
     "news",
     [
-        PatientNews((PatientIdentifier("UNKNOWN"),), name="Roe^Jane"),
-        PatientNews((PatientIdentifier("P7"),), prior=(PatientIdentifier("Unknown"),)),
-        PatientNews((PatientIdentifier("0000"),), prior=(PatientIdentifier("P1"),)),
+        PatientUpdate((PatientIdentifier("UNKNOWN"),), name="Roe^Jane"),
+        PatientUpdate((PatientIdentifier("P7"),), prior=(PatientIdentifier("Unknown"),)),
+        PatientUpdate((PatientIdentifier("0000"),), prior=(PatientIdentifier("P1"),)),
     ],
 )
-def test_nobody_is_corrected_or_merged_under_a_placeholder(engine: Engine, news: PatientNews) -> None:
+def test_nobody_is_corrected_or_merged_under_a_placeholder(engine: Engine, news: PatientUpdate) -> None:
     database = opened(engine)
     record(database, patient_id="UNKNOWN")
     record(database, study=2, patient_id="P1")

@@ -10,9 +10,9 @@ from sqlalchemy.exc import IntegrityError, StatementError
 
 from db import holds, instances, jobs, studies
 from db.database import Database
-from db.patients import PatientIdentifier, PatientNews, PatientRules, correct_patient
+from db.patients import PatientIdentifier, PatientRules, PatientUpdate, correct_patient
 from db.queries import study_details
-from db.queries.worklist import ReadingList
+from db.queries.worklist import Worklist
 from db.records import Analysis, InstanceState, JobState, NotEligible, Priority, StudyState
 from tests.commands import record_instance, study_facts
 from tests.db.examples import (
@@ -36,7 +36,7 @@ def test_an_eligible_instance_is_queued_and_its_study_is_in_the_worklist_at_once
     assert len(ingest.job_ids) == 1
     assert not ingest.repeat
     assert not ingest.conflict
-    (row,) = ReadingList(database.engine).page()
+    (row,) = Worklist(database.engine).page()
     assert (row.priority, row.analysis, row.state) == (Priority.ROUTINE, Analysis.WAITING, StudyState.OPEN)
     assert (row.images, row.not_eligible, row.on_hold, row.received_at) == (1, 0, False, NOW)
     assert row.due_at > NOW
@@ -55,13 +55,13 @@ def test_a_refused_instance_is_kept_with_its_reason_and_gets_no_job(database: Da
     assert detail.instances[0].not_eligible == LATERAL
     assert (detail.row.analysis, detail.row.not_eligible, detail.jobs) == (Analysis.NOT_ANALYSED, 1, ())
     record_instance(database, received(2), None, PIPELINE, NOW)
-    assert ReadingList(database.engine).page()[0].analysis is Analysis.WAITING
+    assert Worklist(database.engine).page()[0].analysis is Analysis.WAITING
 
 
 def test_a_stat_study_is_urgent_and_due_earlier(database: Database) -> None:
     record(database, study=1)
     record(database, study=2, stat=True)
-    assert [(row.stat, row.priority) for row in ReadingList(database.engine).page()] == [
+    assert [(row.stat, row.priority) for row in Worklist(database.engine).page()] == [
         (True, Priority.URGENT),
         (False, Priority.ROUTINE),
     ]
@@ -109,7 +109,7 @@ def test_a_uid_that_comes_again_in_another_study_holds_both(database: Database) 
     record(database, study=1)
     uid = received(study=1).sop_instance_uid
     assert record_instance(database, received(study=2, sop_instance_uid=uid), None, PIPELINE, NOW).conflict
-    assert [row.on_hold for row in ReadingList(database.engine).page()] == [True, True]
+    assert [row.on_hold for row in Worklist(database.engine).page()] == [True, True]
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_another_person_under_the_same_patient_id_holds_the_study(
 def test_a_name_written_otherwise_holds_nothing(database: Database, changes: dict[str, Any]) -> None:
     record(database, **ANNA)
     assert record_instance(database, received(2, **(ANNA | changes)), None, PIPELINE, NOW).job_ids
-    assert not ReadingList(database.engine).page()[0].on_hold
+    assert not Worklist(database.engine).page()[0].on_hold
 
 
 def test_the_name_in_an_object_that_is_no_radiograph_holds_nothing(database: Database) -> None:
@@ -171,13 +171,13 @@ def test_the_name_in_an_object_that_is_no_radiograph_holds_nothing(database: Dat
     record_instance(
         database, received(2, patient_name="Roe^Jane"), NotEligible("not-an-image", "A report."), PIPELINE, NOW
     )
-    assert not ReadingList(database.engine).page()[0].on_hold
+    assert not Worklist(database.engine).page()[0].on_hold
 
 
 def test_an_image_with_the_name_from_before_a_correction_holds_nothing(database: Database) -> None:
     record(database)
     study_id = study_of(database)
-    news = PatientNews((PatientIdentifier("P1"),), name="Roe^Jane")
+    news = PatientUpdate((PatientIdentifier("P1"),), name="Roe^Jane")
     assert database.write(correct_patient, news, PatientRules(), "hl7", NOW) == (study_id,)
     database.write(holds.release, study_id, "admin", NOW)
     assert record_instance(database, received(2), None, PIPELINE, NOW).job_ids
@@ -187,7 +187,7 @@ def test_a_missing_patient_id_contradicts_nothing_and_is_filled_in(database: Dat
     record(database, patient_id="")
     record(database, 2, patient_id="P1 ")
     record(database, 3, patient_id="P1")
-    (row,) = ReadingList(database.engine).page()
+    (row,) = Worklist(database.engine).page()
     assert (row.on_hold, row.patient_id) == (False, "P1 ")
 
 
@@ -196,9 +196,9 @@ def test_a_late_image_reopens_a_complete_study_and_a_refused_one_does_not(databa
     study_id = study_of(database)
     assert database.write(studies.complete, study_id, (), {}, NOW) == ()
     record_instance(database, received(2), LATERAL, PIPELINE, NOW)
-    assert ReadingList(database.engine).page()[0].state is StudyState.COMPLETE
+    assert Worklist(database.engine).page()[0].state is StudyState.COMPLETE
     record(database, 3)
-    assert ReadingList(database.engine).page()[0].state is StudyState.OPEN
+    assert Worklist(database.engine).page()[0].state is StudyState.OPEN
 
 
 def test_our_own_result_that_comes_back_touches_nothing(database: Database) -> None:
@@ -217,7 +217,7 @@ def test_our_own_result_that_comes_back_touches_nothing(database: Database) -> N
 
 def test_text_that_a_database_cannot_hold_is_cleaned(database: Database) -> None:
     record(database, patient_name="Do\0e^J\udcffane", accession_number="9" * 5000)
-    (row,) = ReadingList(database.engine).page()
+    (row,) = Worklist(database.engine).page()
     assert row.patient_name == "Doe^J?ane"
     assert row.accession_number == "9" * 256
 
@@ -225,7 +225,7 @@ def test_text_that_a_database_cannot_hold_is_cleaned(database: Database) -> None
 def test_names_in_other_scripts_survive(database: Database) -> None:
     name = "Yamada^Tarou=山田^太郎=やまだ^たろう"
     record(database, patient_name=name)
-    assert ReadingList(database.engine).page()[0].patient_name == name
+    assert Worklist(database.engine).page()[0].patient_name == name
 
 
 def test_what_fails_midway_leaves_nothing(database: Database, engine: Engine) -> None:

@@ -10,7 +10,7 @@ from db import deliveries, holds, jobs, studies
 from db.database import Database
 from db.errors import DuplicateResultError, RecordNotFoundError, StudyOnHoldError, TransitionError
 from db.queries import study_details
-from db.queries.worklist import ReadingList
+from db.queries.worklist import Worklist
 from db.records import (
     DeliveryState,
     InstanceState,
@@ -134,7 +134,7 @@ def test_an_not_analysed_image_is_refused_by_its_job(database: Database) -> None
     database.write(jobs.requeue, job_id, "admin", "look again", NOW)
     facts = study_facts(database, detail.row.study_id)
     assert (facts.images_not_analysed, facts.jobs_waiting) == (0, 1)
-    assert ReadingList(database.engine).page()[0].not_eligible == 0
+    assert Worklist(database.engine).page()[0].not_eligible == 0
     assert database.read(study_details.study_detail, detail.row.study_id).instances[0].state is InstanceState.ELIGIBLE
 
 
@@ -176,8 +176,8 @@ def test_running_a_finished_job_again_makes_the_next_revision_and_replaces_what_
     assert database.write(deliveries.sent, seg, "w1", NOW)
     assert database.write(studies.complete, study_id, (), {}, NOW) == ()
     database.write(jobs.requeue, job_id, "admin", "new threshold", NOW + HOUR)
-    assert ReadingList(database.engine).page()[0].state is StudyState.OPEN
-    assert ReadingList(database.engine).page()[0].findings == (finding(),)
+    assert Worklist(database.engine).page()[0].state is StudyState.OPEN
+    assert Worklist(database.engine).page()[0].findings == (finding(),)
     job = claim(database, job_id, now=NOW + HOUR)
     assert (job.revision, job.created_at) == (2, NOW + HOUR)
     again = replace(outcome(2000), findings=(finding(present=False),))

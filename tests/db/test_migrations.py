@@ -15,7 +15,7 @@ from sqlalchemy import Engine, inspect, text
 
 from db.database import Database
 from db.engine import _alembic_config, connect, migrate, schema_problem, writing
-from db.queries.worklist import ReadingList
+from db.queries.worklist import Worklist
 from db.tables import Base
 from tests.db.examples import record
 from tests.rules import NO_RULES
@@ -46,7 +46,7 @@ def test_migrating_again_keeps_what_is_there(empty: Engine) -> None:
     migrate(empty)
     record(Database(empty, NO_RULES))
     migrate(empty)
-    assert len(ReadingList(Database(empty, NO_RULES).engine).page()) == 1
+    assert len(Worklist(Database(empty, NO_RULES).engine).page()) == 1
 
 
 def test_the_migrations_can_be_taken_back(empty: Engine) -> None:

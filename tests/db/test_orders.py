@@ -13,10 +13,10 @@ from db import deliveries, holds, instances, jobs, orders, study_status
 from db.database import Database
 from db.engine import writing
 from db.notifications import NotificationRules, Notifications
-from db.orders import CANCELLED, HospitalMessage, MessageResult, OrderKeys, OrderNews, OtherPatientError
-from db.patients import PatientIdentifier, PatientNews
+from db.orders import CANCELLED, HospitalMessage, MessageResult, OrderKeys, OrderUpdate, OtherPatientError
+from db.patients import PatientIdentifier, PatientUpdate
 from db.queries import study_details
-from db.queries.worklist import ReadingList
+from db.queries.worklist import Worklist
 from db.records import DeliveryState, JobState, Priority, TriageDecision
 from tests.commands import receive_message, record_triage, study_facts
 from tests.db.examples import HOUR, NOW, PIPELINE, finding, finished, outcome, received, record, study_of
@@ -26,13 +26,13 @@ from tests.rules import NO_RULES, alarming
 JANE = (PatientIdentifier("P1"),)
 
 
-def message(number: int, *orders: OrderNews, patient: PatientNews | None = None) -> HospitalMessage:
+def message(number: int, *orders: OrderUpdate, patient: PatientUpdate | None = None) -> HospitalMessage:
     patients = (patient,) if patient else ()
     return HospitalMessage("RIS|HOSPITAL", f"M{number}", f"{number:064x}", "ORM^O01", orders, patients)
 
 
-def order(accession: str = "A-1", **changes: object) -> OrderNews:
-    news = OrderNews(OrderKeys(accession_number=accession), JANE)
+def order(accession: str = "A-1", **changes: object) -> OrderUpdate:
+    news = OrderUpdate(OrderKeys(accession_number=accession), JANE)
     return replace(news, **changes)  # type: ignore[arg-type]
 
 
@@ -62,7 +62,7 @@ def test_a_stat_order_waits_for_its_study(database: Database) -> None:
 
 def test_an_order_is_found_by_the_study_uid_too(database: Database) -> None:
     keys = OrderKeys(study_instance_uid="1.2.826.0.2.1")
-    receive_message(database, message(1, OrderNews(keys, JANE, **STAT)), NOW)  # type: ignore[arg-type]
+    receive_message(database, message(1, OrderUpdate(keys, JANE, **STAT)), NOW)  # type: ignore[arg-type]
     record(database, accession_number="")
     assert study_facts(database, study_of(database)).hospital_priority is Priority.URGENT
 
@@ -70,11 +70,11 @@ def test_an_order_is_found_by_the_study_uid_too(database: Database) -> None:
 def test_a_report_is_linked_by_the_order_number_alone(database: Database, engine: Engine) -> None:
     record(database)
     known = OrderKeys(accession_number="A-1", filler_order_number="F7")
-    receive_message(database, message(1, OrderNews(known, JANE)), NOW)
-    report = OrderNews(OrderKeys(filler_order_number="F7"), JANE, reported=True)
+    receive_message(database, message(1, OrderUpdate(known, JANE)), NOW)
+    report = OrderUpdate(OrderKeys(filler_order_number="F7"), JANE, reported=True)
     receive_message(database, message(2, report), NOW)
     assert study_facts(database, study_of(database)).reported
-    assert ReadingList(database.engine).page() == ()
+    assert Worklist(database.engine).page() == ()
 
 
 def test_a_report_that_is_ahead_of_its_study_takes_it_off_the_list(database: Database) -> None:
@@ -88,13 +88,13 @@ def test_two_orders_of_one_accession_number_stay_apart(database: Database) -> No
     record(database)
     first = OrderKeys(accession_number="A-1", filler_order_number="F1")
     second = OrderKeys(accession_number="A-1", filler_order_number="F2")
-    receive_message(database, message(1, OrderNews(first, JANE, **STAT)), NOW)  # type: ignore[arg-type]
-    receive_message(database, message(2, OrderNews(second, JANE, says_priority=True)), NOW)
+    receive_message(database, message(1, OrderUpdate(first, JANE, **STAT)), NOW)  # type: ignore[arg-type]
+    receive_message(database, message(2, OrderUpdate(second, JANE, says_priority=True)), NOW)
     study = study_of(database)
     assert study_facts(database, study).hospital_priority is Priority.URGENT
-    receive_message(database, message(3, OrderNews(first, JANE, status=CANCELLED)), NOW)
+    receive_message(database, message(3, OrderUpdate(first, JANE, status=CANCELLED)), NOW)
     assert study_facts(database, study).hospital_priority is None
-    assert [row.study_id for row in ReadingList(database.engine).page()] == [study], (
+    assert [row.study_id for row in Worklist(database.engine).page()] == [study], (
         "images that are here must be read all the same"
     )
 
@@ -136,8 +136,8 @@ def test_a_remembered_order_of_another_patient_does_not_touch_a_study(database: 
     assert not study_facts(database, study_of(database)).reported
 
 
-def corrected(**changes: object) -> PatientNews:
-    return replace(PatientNews(JANE), **changes)  # type: ignore[arg-type]
+def corrected(**changes: object) -> PatientUpdate:
+    return replace(PatientUpdate(JANE), **changes)  # type: ignore[arg-type]
 
 
 def test_a_corrected_name_keeps_back_what_was_not_sent_and_marks_what_was(database: Database) -> None:
@@ -190,7 +190,7 @@ def test_history_tells_what_was_corrected_and_no_name(database: Database) -> Non
     assert not any("Roe" in event.cause or "Doe" in event.cause for event in events)
 
 
-MERGE = PatientNews((PatientIdentifier("P7"),), prior=JANE)
+MERGE = PatientUpdate((PatientIdentifier("P7"),), prior=JANE)
 
 
 def test_a_merge_moves_studies_and_later_images_under_the_old_identifier_are_no_conflict(database: Database) -> None:
@@ -220,7 +220,7 @@ def test_an_order_under_the_old_identifier_still_finds_its_study(database: Datab
 def test_a_merge_that_is_turned_round_ends_where_it_says(database: Database) -> None:
     finished(database)
     receive_message(database, message(1, patient=MERGE), NOW)
-    back = PatientNews(JANE, prior=(PatientIdentifier("P7"),))
+    back = PatientUpdate(JANE, prior=(PatientIdentifier("P7"),))
     receive_message(database, message(2, patient=back), NOW)
     assert database.read(study_details.study_detail, study_of(database)).row.patient_id == "P1"
     record(database, number=3)
@@ -229,9 +229,9 @@ def test_a_merge_that_is_turned_round_ends_where_it_says(database: Database) -> 
 
 def test_issuers_keep_equal_numbers_of_two_hospitals_apart(database: Database) -> None:
     record(database, issuer_of_patient_id="NORTH")
-    south = PatientNews((PatientIdentifier("P1", "SOUTH"),), name="Roe^Jane")
+    south = PatientUpdate((PatientIdentifier("P1", "SOUTH"),), name="Roe^Jane")
     assert receive_message(database, message(1, patient=south), NOW).study_ids == ()
-    north = PatientNews((PatientIdentifier("P1", "NORTH"),), name="Roe^Jane")
+    north = PatientUpdate((PatientIdentifier("P1", "NORTH"),), name="Roe^Jane")
     assert receive_message(database, message(2, patient=north), NOW).study_ids
 
 

@@ -20,7 +20,7 @@ from db.database import Database
 from db.engine import connect
 from db.login_attempts import FAILURES_PER_USER, TooManyAttemptsError
 from db.queries import study_details
-from db.queries.worklist import ReadingList
+from db.queries.worklist import Worklist
 from db.records import DeliveryState, Job, JobState
 from db.user_tables import Role
 from db.users import Accounts
@@ -156,7 +156,7 @@ def test_uids_that_cross_two_studies_do_not_stop_each_other(database: Database) 
         return record_instance(database, mine, None, PIPELINE, NOW)
 
     assert all(ingest.conflict for ingest in together(cross))
-    assert [row.on_hold for row in ReadingList(database.engine).page()] == [True, True]
+    assert [row.on_hold for row in Worklist(database.engine).page()] == [True, True]
 
 
 def test_holding_and_finishing_at_once_leave_nothing_that_can_be_sent(database: Database) -> None:

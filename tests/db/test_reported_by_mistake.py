@@ -7,7 +7,7 @@ from sqlalchemy import Engine
 
 from db import deliveries, holds, jobs, studies, study_status
 from db.database import Database
-from db.patients import PatientIdentifier, PatientNews
+from db.patients import PatientIdentifier, PatientUpdate
 from db.queries import study_details
 from db.records import IS_REPORTED, DeliveryState
 from tests.commands import receive_message
@@ -78,7 +78,7 @@ def test_a_study_that_waits_for_a_person_keeps_what_was_recorded(database: Datab
     if why == "on_hold":
         database.write(holds.hold, study, "whose is it?", "ann", NOW)
     else:
-        news = PatientNews((PatientIdentifier("P1"),), name="Roe^Jane")
+        news = PatientUpdate((PatientIdentifier("P1"),), name="Roe^Jane")
         receive_message(database, message(2, patient=news), NOW)
     undo(database, study)
     assert states(database) == ["on_hold"] * 3

@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 
 from db.database import Database
 from db.queries import worklist
-from db.queries.worklist import Filters, Order, ReadingList, Show, page_statement
+from db.queries.worklist import Filters, Order, Worklist, WorklistPart, page_statement
 from db.records import StudyState
 from db.search_words import asked_words, fold, words_of
 from tests.commands import receive_message, record_instance
@@ -65,17 +65,17 @@ SMITH: dict[str, Any] = {"patient_name": "Mueller^Jøhn=山田^太郎", "patient
 def test_what_people_type_finds_it(database: Database, search: str, found: set[int]) -> None:
     for study, header in ((1, MUELLER), (2, SMITH)):
         record(database, study=study, **header)
-    reading = ReadingList(database.engine)
+    reading = Worklist(database.engine)
     assert {row.study_id for row in reading.page(filters=Filters(search))} == found
-    assert reading.count(Show.UNREPORTED, Filters(search)) == len(found)
+    assert reading.count(WorklistPart.UNREPORTED, Filters(search)) == len(found)
 
 
 def test_a_common_word_and_a_rare_one_find_the_same(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     for study in range(1, 8):
         record(database, study=study, patient_name=f"Common^Name{study}")
     for few in (500, 3, 0):
-        monkeypatch.setattr(worklist, "_FEW", few)
-        reading = ReadingList(database.engine)
+        monkeypatch.setattr(worklist, "_RARE_WORD_LIMIT", few)
+        reading = Worklist(database.engine)
         assert len(reading.page(filters=Filters("common"))) == 7
         assert [row.patient_name for row in reading.page(filters=Filters("common name5"))] == ["Common^Name5"]
 
@@ -85,7 +85,7 @@ def test_what_is_corrected_or_added_is_found_and_what_was_wrong_is_not(database:
     record(database, accession_number="", **wrong)
     record(database, 2, accession_number="LATE-7", series_instance_uid="1.9", station_name="Portable 3", **wrong)
     receive_message(database, message(1, patient=corrected(name="Right^Name")), NOW)
-    reading = ReadingList(database.engine)
+    reading = Worklist(database.engine)
     for search in ("right", "late-7", "portable", "name"):
         assert len(reading.page(filters=Filters(search))) == 1, search
     assert reading.page(filters=Filters("wrong")) == ()
@@ -94,7 +94,7 @@ def test_what_is_corrected_or_added_is_found_and_what_was_wrong_is_not(database:
 def test_filters(database: Database) -> None:
     finished(database, study=1)
     record(database, study=2, modality="CR", study_date="20260131", station_name="Room 2", calling_ae_title="CR2")
-    reading = ReadingList(database.engine)
+    reading = Worklist(database.engine)
     for filters, found in (
         (Filters(modality="cr"), {2}),
         (Filters(station="ROOM 2"), {2}),
@@ -110,7 +110,7 @@ def test_filters(database: Database) -> None:
         (Filters("jane", modality="DX"), {1}),
     ):
         assert {row.study_id for row in reading.page(filters=filters)} == found, filters
-        assert reading.count(Show.ALL, filters) == len(found)
+        assert reading.count(WorklistPart.ALL, filters) == len(found)
     assert reading.choices() == {
         "modality": ("CR", "DX"),
         "station": ("Room 2",),
@@ -126,9 +126,9 @@ def test_all_studies_are_reported_ones_too(database: Database) -> None:
     finished(database, study=1)
     record(database, study=2)
     database.write(study_status.report, study_of(database, 1), NOW, actor="ann", cause="read")
-    reading = ReadingList(database.engine)
-    assert {row.study_id for row in reading.page(show=Show.ALL)} == {1, 2}
-    assert Show.ALL not in reading.counts()
+    reading = Worklist(database.engine)
+    assert {row.study_id for row in reading.page(show=WorklistPart.ALL)} == {1, 2}
+    assert WorklistPart.ALL not in reading.counts()
 
 
 def test_a_search_uses_the_index(database: Database, engine: Engine) -> None:
@@ -138,7 +138,7 @@ def test_a_search_uses_the_index(database: Database, engine: Engine) -> None:
         if engine.dialect.name == "postgresql":
             connection.exec_driver_sql("SET enable_seqscan = off")
         conditions = worklist._matching(connection, Filters("doe p7"))
-        statement = page_statement(Show.UNREPORTED, Order.DUE, False, False).where(*conditions)
+        statement = page_statement(WorklistPart.UNREPORTED, Order.DUE, False, False).where(*conditions)
         sql = str(statement.params(limit=50, offset=0).compile(engine, compile_kwargs={"literal_binds": True}))
         explain = "EXPLAIN QUERY PLAN " if engine.dialect.name == "sqlite" else "EXPLAIN "
         plan = "\n".join(str(row[-1]) for row in connection.exec_driver_sql(explain + sql.replace("%", "%%")))

@@ -12,7 +12,7 @@ from db.database import Database
 from db.engine import writing
 from db.errors import AmbiguousStudyError, RecordNotFoundError
 from db.queries import study_details
-from db.queries.worklist import Filters, Order, ReadingList, Show, page_statement
+from db.queries.worklist import Filters, Order, Worklist, WorklistPart, page_statement
 from db.records import Analysis, NotEligible, Outcome, Priority, StudyState, TriageDecision
 from db.tables import Study
 from tests.commands import record_instance, record_triage, study_facts
@@ -103,7 +103,7 @@ def test_completing_sends_the_summary_and_a_later_one_replaces_it(database: Data
     study_id = study_of(database)
     summary = (result("summary", 1),)
     (first,) = database.write(studies.complete, study_id, summary, TO_PACS, NOW) or ()
-    assert ReadingList(database.engine).page()[0].state is StudyState.COMPLETE
+    assert Worklist(database.engine).page()[0].state is StudyState.COMPLETE
     assert database.write(studies.complete, study_id, summary, TO_PACS, NOW) is None
     finished(database, 2)
     assert study_facts(database, study_id).revision == 1
@@ -128,7 +128,7 @@ def test_a_study_in_which_something_has_happened_is_not_complete(database: Datab
     assert (
         database.write(studies.complete, study_id, (), {}, NOW + HOUR, study_facts(database, study_id).activity) is None
     )
-    assert ReadingList(database.engine).page()[0].state is StudyState.OPEN
+    assert Worklist(database.engine).page()[0].state is StudyState.OPEN
 
 
 def test_holding_and_releasing_leave_their_trace_once(database: Database) -> None:
@@ -136,7 +136,7 @@ def test_holding_and_releasing_leave_their_trace_once(database: Database) -> Non
     study_id = study_of(database)
     database.write(holds.hold, study_id, "merged", "admin", NOW)
     database.write(holds.hold, study_id, "again", "admin", NOW)
-    assert (ReadingList(database.engine).page()[0].on_hold, ReadingList(database.engine).page()[0].hold_reason) == (
+    assert (Worklist(database.engine).page()[0].on_hold, Worklist(database.engine).page()[0].hold_reason) == (
         True,
         "merged",
     )
@@ -162,15 +162,15 @@ def test_the_worklist_comes_in_the_order_in_which_studies_are_due(database: Data
         record(database, study=study)
         decision = TriageDecision(Priority.ROUTINE, NOW + minutes * MINUTE, Analysis.ANALYSED, "")
         record_triage(database, study_of(database, study), decision, NOW)
-    assert [row.patient_id for row in ReadingList(database.engine).page()] == ["P2", "P4", "P3", "P1"]
-    assert [row.patient_id for row in ReadingList(database.engine).page(limit=2, offset=1)] == ["P4", "P3"]
+    assert [row.patient_id for row in Worklist(database.engine).page()] == ["P2", "P4", "P3", "P1"]
+    assert [row.patient_id for row in Worklist(database.engine).page(limit=2, offset=1)] == ["P4", "P3"]
 
 
 def test_complete_studies_may_be_left_out(database: Database) -> None:
     finished(database, study=1)
     record(database, study=2)
     database.write(studies.complete, study_of(database, 1), (), {}, NOW)
-    assert [row.patient_id for row in ReadingList(database.engine).page(only_open=True)] == ["P2"]
+    assert [row.patient_id for row in Worklist(database.engine).page(only_open=True)] == ["P2"]
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_complete_studies_may_be_left_out(database: Database) -> None:
 def test_searching(database: Database, search: str, found: list[str]) -> None:
     for study in (1, 2):
         record(database, study=study)
-    assert [row.patient_id for row in ReadingList(database.engine).page(filters=Filters(search=search))] == found
+    assert [row.patient_id for row in Worklist(database.engine).page(filters=Filters(search=search))] == found
 
 
 def test_finding_a_study(database: Database) -> None:
@@ -232,7 +232,7 @@ def test_the_view_says_what_the_worklist_says(database: Database, engine: Engine
     database.write(holds.hold, study_of(database, 2), "merged", "admin", NOW)
     with engine.connect() as connection:
         view = connection.execute(text("SELECT * FROM worklist ORDER BY due_at, study_id")).all()
-    rows = ReadingList(database.engine).page()
+    rows = Worklist(database.engine).page()
     assert len(view) == len(rows) == 2
     for seen, row in zip(view, rows, strict=True):
         for name in ("study_id", "patient_id", "state", "priority", "analysis", "images", "not_eligible"):
@@ -248,7 +248,7 @@ def test_times_are_read_back_aware_and_equal(database: Database) -> None:
 
     elsewhere = NOW.astimezone(timezone(timedelta(hours=-7))) + timedelta(microseconds=1)
     record_instance(database, received(), None, PIPELINE, elsewhere)
-    at = ReadingList(database.engine).page()[0].received_at
+    at = Worklist(database.engine).page()[0].received_at
     assert at == elsewhere
     assert at.utcoffset() == timedelta(0)
 
@@ -274,12 +274,14 @@ def test_old_reported_studies_do_not_slow_the_worklist_down(
         ]
         connection.execute(insert(Study), rows)
         connection.execute(text("ANALYZE"))
-    statement = page_statement(Show.UNREPORTED, Order.DUE, False, not include_complete).params(limit=50, offset=0)
+    statement = page_statement(WorklistPart.UNREPORTED, Order.DUE, False, not include_complete).params(
+        limit=50, offset=0
+    )
     sql = str(statement.compile(engine, compile_kwargs={"literal_binds": True}))
     explain = "EXPLAIN QUERY PLAN " if engine.dialect.name == "sqlite" else "EXPLAIN "
     with engine.connect() as connection:
         plan = "\n".join(str(row[-1]) for row in connection.exec_driver_sql(explain + sql))
     assert "ix_studies_unreported_due_at_id" in plan or (not include_complete and "ix_studies_state_due_at_id" in plan)
-    assert {row.study_id for row in ReadingList(database.engine).page(only_open=not include_complete)} == set(
+    assert {row.study_id for row in Worklist(database.engine).page(only_open=not include_complete)} == set(
         range(5000, 5050)
     )

@@ -15,7 +15,7 @@ from db.errors import RecordNotFoundError
 from db.feedback import Feedback
 from db.login_attempts import FAILURES_PER_USER, TooManyAttemptsError
 from db.queries.statistics import Statistics
-from db.queries.worklist import Filters, Order, ReadingList, Show
+from db.queries.worklist import Filters, Order, Worklist, WorklistPart
 from db.records import Priority
 from db.user_tables import Role, Verdict
 from db.users import AccountError, Accounts
@@ -107,22 +107,22 @@ def test_the_latest_verdict_of_a_finding_counts(database: Database, engine: Engi
 def test_reported_studies_leave_and_come_back(database: Database, engine: Engine) -> None:
     finished(database)
     record(database, 1, 2)
-    study, reading = study_of(database), ReadingList(engine)
+    study, reading = study_of(database), Worklist(engine)
     assert database.write(study_status.report, study, NOW, actor="rosa", cause="by hand")
     assert not database.write(study_status.report, study, NOW, actor="rosa", cause="by hand")
-    assert study not in [row.study_id for row in ReadingList(database.engine).page()]
-    assert [row.study_id for row in reading.page(show=Show.REPORTED)] == [study]
-    assert reading.counts()[Show.UNREPORTED] == reading.count(Show.UNREPORTED) == 1
+    assert study not in [row.study_id for row in Worklist(database.engine).page()]
+    assert [row.study_id for row in reading.page(show=WorklistPart.REPORTED)] == [study]
+    assert reading.counts()[WorklistPart.UNREPORTED] == reading.count(WorklistPart.UNREPORTED) == 1
     assert database.write(study_status.undo_report, study, NOW, actor="rosa", cause="by hand")
-    assert reading.count(Show.UNREPORTED) == 2
+    assert reading.count(WorklistPart.UNREPORTED) == 2
     with pytest.raises(RecordNotFoundError):
         database.write(study_status.report, 999, NOW, actor="rosa", cause="by hand")
 
 
 def test_every_part_order_and_search_of_the_list_is_a_valid_question(database: Database, engine: Engine) -> None:
     finished(database)
-    reading = ReadingList(engine)
-    for show in Show:
+    reading = Worklist(engine)
+    for show in WorklistPart:
         for order in Order:
             for descending in (False, True):
                 reading.page(show=show, order=order, descending=descending, filters=Filters(search="jane %_"))

@@ -96,7 +96,7 @@ minimum_pixels = 64
 [workers]
 attempts = 1
 threads = 1
-scheduler_seconds = 1
+scheduler_interval_seconds = 1
 
 [admin]
 enabled = false

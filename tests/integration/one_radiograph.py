@@ -41,7 +41,7 @@ folder = "{folder / "store"}"
 minimum_free_bytes = 1048576
 {handwritten_network(folder / "models")}
 [workers]
-scheduler_seconds = 0.5
+scheduler_interval_seconds = 0.5
 threads = 1
 [triage]
 completion_seconds = 1

@@ -175,8 +175,8 @@ minimum_free_bytes = 1048576
 {models}
 [workers]
 backoff_seconds = 1
-scheduler_seconds = 0.5
-reenqueue_seconds = 3
+scheduler_interval_seconds = 0.5
+reenqueue_after_seconds = 3
 attempts = {attempts}
 threads = 1
 
@@ -193,7 +193,7 @@ host = "127.0.0.1"
 port = {pacs.dicom_port}
 kinds = ["seg", "sr", "summary"]
 verification = "{verification}"
-verification_seconds = 1
+verification_after_seconds = 1
 """)
     return config
 

@@ -20,7 +20,7 @@ from db.engine import connect
 from db.notifications import NotificationDetail, Notifications
 from db.order_tables import NotificationState
 from db.queries import study_details
-from db.queries.worklist import ReadingList
+from db.queries.worklist import Worklist
 from db.records import Priority, StudyDetail
 from tests.integration.pleura import handwritten_network
 from tests.integration.studies import frontal
@@ -50,9 +50,9 @@ enabled = false
 completion_seconds = 1
 [workers]
 threads = 1
-scheduler_seconds = 0.2
+scheduler_interval_seconds = 0.2
 backoff_seconds = 0.5
-longest_backoff_seconds = 0.5
+maximum_backoff_seconds = 0.5
 [hl7]
 enabled = true
 port = 0
@@ -126,7 +126,7 @@ def test_from_the_order_to_the_report(hospital: Hospital) -> None:
 
     assert hospital.ris.send(report(accession="A0001", patient=patient)).code == "AA"
 
-    assert ReadingList(hospital.node.database.engine).page() == ()
+    assert Worklist(hospital.node.database.engine).page() == ()
     hospital.wait(lambda: hospital.told(study)[0].state is NotificationState.WITHDRAWN, "cancel")
     hospital.receiver.status = 200
     hospital.receiver.requests.clear()

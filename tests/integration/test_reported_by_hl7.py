@@ -22,7 +22,7 @@ from db.engine import connect, migrate
 from db.notifications import Notifications
 from db.order_tables import NotificationState
 from db.queries import study_details
-from db.queries.worklist import ReadingList
+from db.queries.worklist import Worklist
 from db.records import Outcome, Priority
 from tests.commands import record_instance
 from tests.db.examples import PIPELINE, finding, received
@@ -47,7 +47,7 @@ def config(tmp_path: Path, receiver: Web) -> Path:
         "secret": "secret",
         "timeout_seconds": 60,
     }
-    workers = {"scheduler_seconds": 0.1, "backoff_seconds": 0.2, "longest_backoff_seconds": 0.2}
+    workers = {"scheduler_interval_seconds": 0.1, "backoff_seconds": 0.2, "maximum_backoff_seconds": 0.2}
     path = write_config(tmp_path, {"notifications": {"webhook": webhook, "attempts": 100000}, "workers": workers})
     migrate(connect(load(path).database_url))
     return path
@@ -85,13 +85,13 @@ def test_an_hl7_reported_study_leaves_the_list_and_cancels_its_notification(conf
         assert row.priority is Priority.CRITICAL
         wait_until(lambda: receiver.requests, "an attempt to tell", seconds=120, alive=scheduler.check_alive)
         assert ris.send(report(status="P")).code == "AA"
-        assert [one.study_id for one in ReadingList(hl7.database.engine).page()] == [reported], (
+        assert [one.study_id for one in Worklist(hl7.database.engine).page()] == [reported], (
             "a preliminary report changes nothing"
         )
 
         assert ris.send(report("M9")).code == "AA"
 
-        assert ReadingList(hl7.database.engine).page() == ()
+        assert Worklist(hl7.database.engine).page() == ()
         await_state(config, reported, NotificationState.WITHDRAWN, scheduler)
         receiver.status = 200
         attempts = len(receiver.requests)

@@ -77,7 +77,7 @@ class Parts:
             "port": pacs.dicom_port if pacs else 1,
             "kinds": ["seg", "sr"],
         }
-        limits = {"scheduler_seconds": 0.2, "reenqueue_seconds": 2, "backoff_seconds": 0.2, **workers}
+        limits = {"scheduler_interval_seconds": 0.2, "reenqueue_after_seconds": 2, "backoff_seconds": 0.2, **workers}
         self.config = folder / "pleura.toml"
         self.config.write_text(_toml(store, broker.url, limits, destination))
         self.settings: Settings = load(self.config)
@@ -91,7 +91,7 @@ class Parts:
         self._stop = threading.Event()
         scheduler = scheduler_of(self.settings)
         self._node_scheduler = threading.Thread(
-            target=repeat_until, args=(self._stop, scheduler.once, limits["scheduler_seconds"])
+            target=repeat_until, args=(self._stop, scheduler.once, limits["scheduler_interval_seconds"])
         )
 
     def start(self) -> None:

@@ -358,7 +358,7 @@ def test_late_results_are_kept_and_not_sent(bench: Callable[..., Bench], hours: 
 
 
 def test_the_wait_doubles_up_to_its_limit() -> None:
-    settings = Settings(workers=Workers(backoff_seconds=5, longest_backoff_seconds=60))
+    settings = Settings(workers=Workers(backoff_seconds=5, maximum_backoff_seconds=60))
     assert [backoff(n, settings).total_seconds() for n in (1, 2, 3, 4, 5, 10_000)] == [5, 10, 20, 40, 60, 60]
 
 

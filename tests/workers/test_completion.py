@@ -18,7 +18,7 @@ from db import holds, jobs, rejection_notes, repeated_instances, studies
 from db.database import Database
 from db.engine import connect, migrate
 from db.orders import HospitalMessage
-from db.patients import PatientIdentifier, PatientNews
+from db.patients import PatientIdentifier, PatientUpdate
 from db.queries import study_details
 from db.records import FindingRecord, NotEligible, Outcome, ReceivedInstance, RejectionNote, ResultRecord, StudyDetail
 from models.contract import Code
@@ -254,7 +254,7 @@ def test_a_corrected_image_is_told_once_and_under_its_new_identity(study: Study)
 
 def test_a_patient_whom_the_hospital_has_corrected_is_named_rightly_even_if_no_image_says_so(study: Study) -> None:
     study.add(outcome(finding()))
-    news = PatientNews((PatientIdentifier("P1"),), name="New^Name", birth_date="19700101", sex="F")
+    news = PatientUpdate((PatientIdentifier("P1"),), name="New^Name", birth_date="19700101", sex="F")
     with study.engine.begin() as connection:
         connection.execute(text("UPDATE studies SET patient_id = 'P1', patient_name = 'Test^Pat'"))
     receive_message(study.database, HospitalMessage("RIS", "1", "d" * 64, "ADT^A08", (), (news,)), NOON)

@@ -17,7 +17,7 @@ from db.feedback import Feedback
 from db.notifications import NotificationRules
 from db.order_tables import NotificationRow
 from db.queries import study_details
-from db.queries.worklist import ReadingList
+from db.queries.worklist import Worklist
 from db.records import Outcome, Priority, ReceivedInstance, WorklistRow
 from db.user_tables import Verdict
 from tests.commands import record_instance, record_triage, study_facts
@@ -127,6 +127,6 @@ def test_an_image_after_the_report_is_on_the_list_and_notifies_nobody(node: Node
     node.database.write(study_status.report, 1, NOON + timedelta(hours=1), actor="ann", cause="marked as reported")
     late = NOON + timedelta(hours=2)
     row = node.film("1.1", late, study_date="")
-    assert [one.study_id for one in ReadingList(node.database.engine).page()] == [1]
+    assert [one.study_id for one in Worklist(node.database.engine).page()] == [1]
     assert (row.priority, row.due_at) == (Priority.URGENT, late + timedelta(minutes=RULES.urgent_minutes))
     assert node.alarmed == [1], "only the one before the report"

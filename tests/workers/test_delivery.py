@@ -17,8 +17,8 @@ from tests.scripted import Scripted
 from tests.workers.builders import FakeClock, delivery
 from workers.delivery import DeliveryTools, deliver, in_storing_order, longest_delivery
 from workers.destinations.destination_kind import (
-    Contact,
     Outgoing,
+    PeerContact,
     PeerError,
     PeerStudy,
     PeerUnreachableError,
@@ -159,14 +159,14 @@ def test_a_job_s_results_go_together_seg_before_sr(tools: Callable[..., Delivery
 def test_a_message_that_comes_twice_sends_once(tools: Callable[..., DeliveryTools]) -> None:
     rows, peer = FakeDeliveries(delivery(1)), FakePeer(SENT)
     with_tools = tools(peer, rows)
-    assert deliver(1, with_tools) is Contact.ANSWERED
-    assert deliver(1, with_tools) is Contact.NONE
+    assert deliver(1, with_tools) is PeerContact.ANSWERED
+    assert deliver(1, with_tools) is PeerContact.NONE
     assert len(peer.groups) == 1
 
 
 def test_a_destination_that_verifies_is_asked_later(tools: Callable[..., DeliveryTools]) -> None:
     rows = FakeDeliveries(delivery(1))
-    deliver(1, tools(FakePeer(SENT), rows, verification="query", verification_seconds=45))
+    deliver(1, tools(FakePeer(SENT), rows, verification="query", verification_after_seconds=45))
     assert rows.notes == [(1, "sent", timedelta(seconds=45))]
 
 
@@ -191,9 +191,9 @@ def test_a_busy_peer_is_tried_with_doubling_waits_and_then_failed(tools: Callabl
     assert rows.notes == [(1, "pending", "busy", 10), (1, "pending", "busy", 20), (1, "failed", "busy")]
 
 
-@pytest.mark.parametrize(("answer", "contact"), [(DOWN, Contact.SILENT), (FULL, Contact.ANSWERED)])
+@pytest.mark.parametrize(("answer", "contact"), [(DOWN, PeerContact.NO_ANSWER), (FULL, PeerContact.ANSWERED)])
 def test_a_peer_that_is_down_or_full_gets_more_attempts(
-    tools: Callable[..., DeliveryTools], answer: Receipt, contact: Contact
+    tools: Callable[..., DeliveryTools], answer: Receipt, contact: PeerContact
 ) -> None:
     rows = FakeDeliveries(delivery(1))
     with_tools = tools(FakePeer(answer, answer, answer, answer, SENT), rows)

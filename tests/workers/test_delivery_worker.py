@@ -18,7 +18,7 @@ from pynetdicom import AE, evt
 from config.settings import Destination, Settings, Workers, load
 from db import jobs
 from db.database import Database
-from db.destinations import Taken
+from db.destinations import Lease
 from db.engine import connect, migrate
 from db.records import Outcome, ResultRecord
 from tests.commands import record_instance
@@ -29,13 +29,13 @@ from tests.workers.builders import FakeClock
 from tests.workers.conftest import Broker
 from tests.workers.harness import CR, radiograph
 from workers.celery import processes
-from workers.delivery_worker import AttendTools, attend
-from workers.destinations.destination_kind import Contact
+from workers.delivery_worker import DeliveryWorkerTools, run_delivery
+from workers.destinations.destination_kind import PeerContact
 from workers.enqueue import DELIVERIES, JOBS, TaskQueue
 
 
 @dataclass
-class FakeAssociations:
+class FakeLeases:
     """One destination; ``free`` says whether it may be called, ``open`` are the ids that wait for it."""
 
     open: list[int]
@@ -44,19 +44,19 @@ class FakeAssociations:
     notes: list[str] = field(default_factory=list)
     pause: timedelta = timedelta(0)
 
-    def take(
+    def acquire(
         self, delivery_id: int, limits: Mapping[str, int], worker: str, now: datetime, lease: timedelta
-    ) -> Taken | None:
+    ) -> Lease | None:
         assert limits == {"pacs": 2}
-        return Taken("pacs", self.failures) if self.free else None
+        return Lease("pacs", self.failures) if self.free else None
 
-    def leave(self, worker: str) -> None:
+    def release(self, worker: str) -> None:
         self.notes.append("left")
 
-    def answered(self, destination: str) -> None:
+    def record_answer(self, destination: str) -> None:
         self.notes.append("answered")
 
-    def silent(self, destination: str, until: datetime) -> None:
+    def record_no_answer(self, destination: str, until: datetime) -> None:
         self.notes.append("silent")
         self.pause = until - FakeClock()()
 
@@ -68,34 +68,34 @@ class FakeAssociations:
 class World:
     """What a worker meets: the associations, what each delivery's call comes to, and what was enqueued."""
 
-    associations: FakeAssociations
-    contacts: dict[int, Contact] = field(default_factory=dict)
-    verification: Contact = Contact.NONE
+    leases: FakeLeases
+    contacts: dict[int, PeerContact] = field(default_factory=dict)
+    verification: PeerContact = PeerContact.NONE
     seconds: float = 0.0
     each: float = 1.0
     sent: list[int] = field(default_factory=list)
     dispatched: list[int] = field(default_factory=list)
 
-    def deliver(self, delivery_id: int) -> Contact:
+    def deliver(self, delivery_id: int) -> PeerContact:
         self.seconds += self.each
         self.sent.append(delivery_id)
-        contact = self.contacts.get(delivery_id, Contact.ANSWERED)
-        if contact is Contact.ANSWERED and delivery_id in self.associations.open:
-            self.associations.open.remove(delivery_id)
+        contact = self.contacts.get(delivery_id, PeerContact.ANSWERED)
+        if contact is PeerContact.ANSWERED and delivery_id in self.leases.open:
+            self.leases.open.remove(delivery_id)
         return contact
 
     def enqueue_deliveries(self, delivery_ids: Iterable[int]) -> bool:
         self.dispatched += delivery_ids
         return True
 
-    def tools(self) -> AttendTools:
+    def tools(self) -> DeliveryWorkerTools:
         settings = Settings(
             workers=Workers(backoff_seconds=5),
             destinations=(Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=104),),
         )
-        return AttendTools(
+        return DeliveryWorkerTools(
             settings,
-            self.associations,
+            self.leases,
             self,
             self.deliver,
             lambda _: self.verification,
@@ -106,43 +106,43 @@ class World:
 
 
 def test_a_worker_that_may_not_call_lets_the_message_go() -> None:
-    world = World(FakeAssociations([1, 2], free=False))
-    attend(1, world.tools())
-    assert (world.sent, world.dispatched, world.associations.notes) == ([], [], [])
+    world = World(FakeLeases([1, 2], free=False))
+    run_delivery(1, world.tools())
+    assert (world.sent, world.dispatched, world.leases.notes) == ([], [], [])
 
 
 def test_a_worker_works_off_what_waits_for_its_destination() -> None:
-    world = World(FakeAssociations([1, 2, 3]))
-    attend(2, world.tools())
+    world = World(FakeLeases([1, 2, 3]))
+    run_delivery(2, world.tools())
     assert (world.sent, world.dispatched) == ([2, 1, 3], [])
-    assert world.associations.notes == ["left"]
+    assert world.leases.notes == ["left"]
 
 
 def test_a_worker_does_not_stay_for_ever() -> None:
-    world = World(FakeAssociations(list(range(1, 100))), each=7.0)
-    attend(1, world.tools())
+    world = World(FakeLeases(list(range(1, 100))), each=7.0)
+    run_delivery(1, world.tools())
     assert world.sent == [1, 2, 3, 4]
     assert world.dispatched == [5], "the next one is another message's"
 
 
 def test_a_destination_that_does_not_answer_is_left_at_once_and_longer_each_time() -> None:
-    associations = FakeAssociations([1, 2, 3], failures=2)
-    world = World(associations, {1: Contact.SILENT})
-    attend(1, world.tools())
+    leases = FakeLeases([1, 2, 3], failures=2)
+    world = World(leases, {1: PeerContact.NO_ANSWER})
+    run_delivery(1, world.tools())
     assert (world.sent, world.dispatched) == ([1], [])
-    assert (associations.notes, associations.pause) == (["silent", "left"], timedelta(seconds=20))
+    assert (leases.notes, leases.pause) == (["silent", "left"], timedelta(seconds=20))
 
 
 def test_a_destination_that_answers_again_is_called_as_usual() -> None:
-    world = World(FakeAssociations([1], failures=3))
-    attend(1, world.tools())
-    assert world.associations.notes == ["answered", "left"]
+    world = World(FakeLeases([1], failures=3))
+    run_delivery(1, world.tools())
+    assert world.leases.notes == ["answered", "left"]
 
 
 def test_a_silent_peer_keeps_its_proofs_waiting_too() -> None:
-    world = World(FakeAssociations([1]), {9: Contact.NONE}, verification=Contact.SILENT)
-    attend(9, world.tools())
-    assert (world.sent, world.associations.notes) == ([9], ["silent", "left"])
+    world = World(FakeLeases([1]), {9: PeerContact.NONE}, verification=PeerContact.NO_ANSWER)
+    run_delivery(9, world.tools())
+    assert (world.sent, world.leases.notes) == ([9], ["silent", "left"])
 
 
 def test_each_destination_has_processes_of_its_own() -> None:

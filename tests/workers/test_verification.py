@@ -126,7 +126,7 @@ def tools(tmp_path: Path) -> Callable[..., VerificationTools]:
         settings = Settings(
             store=Store(folder=tmp_path),
             workers=Workers(attempts=3, unreachable_attempts=5),
-            destinations=(Destination(**where, verification_seconds=10),),
+            destinations=(Destination(**where, verification_after_seconds=10),),
         )
         return VerificationTools(settings, rows, {"dimse": peer}, FakeClock(), lambda: "2.25.99")
 
@@ -213,9 +213,9 @@ def test_nothing_is_asked_where_somebody_else_asks(tools: Callable[..., Verifica
 
 
 def test_waits_double_up_to_an_hour() -> None:
-    pacs = Destination(name="a", ae_title="A", host="h", port=1, verification="query", verification_seconds=60)
+    pacs = Destination(name="a", ae_title="A", host="h", port=1, verification="query", verification_after_seconds=60)
     assert [wait_after(number, pacs).total_seconds() for number in (1, 2, 5, 6, 200)] == [120, 240, 1920, 3600, 3600]
-    slow = pacs.model_copy(update={"verification_seconds": 7200.0})
+    slow = pacs.model_copy(update={"verification_after_seconds": 7200.0})
     assert wait_after(1, slow) == timedelta(hours=2), "never sooner than the hospital asked for"
     assert verify_after(pacs) == timedelta(minutes=1)
     assert verify_after(pacs.model_copy(update={"verification": "none"})) is None

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from db.queries import study_details
-from db.queries.worklist import ReadingList
+from db.queries.worklist import Worklist
 from tests.orthanc import running_orthanc
 from tests.workers.conftest import Broker
 from tests.workers.harness import Parts, expected_results, running_parts
@@ -39,7 +39,7 @@ def test_a_enqueued_job_brings_its_results_to_the_pacs(
         on_hold = {dataset.SOPInstanceUID for dataset in pacs.datasets()}
         assert on_hold == expected_results(uid) | expected_results("1.2.3.101")
         # The second study is of the same patient: its pneumothorax is known.
-        assert [row.priority.value for row in ReadingList(parts.database.engine).page()] == [
+        assert [row.priority.value for row in Worklist(parts.database.engine).page()] == [
             "critical",
             "urgent",
         ]
@@ -53,7 +53,7 @@ def test_a_flushed_broker_loses_nothing(broker: Broker, tmp_path: Path) -> None:
 
 
 def test_a_stuck_job_is_stopped_tried_again_and_failed(broker: Broker, tmp_path: Path) -> None:
-    with running_parts(tmp_path, broker, job_seconds=3, attempts=2, unreachable_attempts=1) as parts:
+    with running_parts(tmp_path, broker, job_timeout_seconds=3, attempts=2, unreachable_attempts=1) as parts:
         parts.take_in("1.2.3.100", rows=33)
         parts.take_in("1.2.3.101")
         parts.wait_until(

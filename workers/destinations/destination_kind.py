@@ -23,12 +23,12 @@ class PeerUnreachableError(PeerError):
     """The peer did not answer or rejected the association: other requests would fail too."""
 
 
-class Contact(Enum):
+class PeerContact(Enum):
     """Whether a destination was called, and whether it answered."""
 
     NONE = auto()
     ANSWERED = auto()
-    SILENT = auto()
+    NO_ANSWER = auto()
 
 
 class Verdict(StrEnum):

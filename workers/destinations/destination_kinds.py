@@ -7,6 +7,6 @@ from collections.abc import Mapping
 from workers.destinations.destination_kind import DestinationKind
 from workers.destinations.dimse import Dimse
 
-KINDS: Mapping[str, DestinationKind] = {
+DESTINATION_KINDS: Mapping[str, DestinationKind] = {
     "dimse": Dimse(),
 }

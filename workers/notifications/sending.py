@@ -104,7 +104,7 @@ def senders_of(settings: Settings) -> list[Sender]:
 @contextmanager
 def notifying(settings: Settings, stop: threading.Event) -> Iterator[None]:
     """Send notifications in the background until the block ends, which sets ``stop``."""
-    seconds = settings.workers.scheduler_seconds
+    seconds = settings.workers.scheduler_interval_seconds
     threads = [
         threading.Thread(target=repeat_until, args=(stop, sender.once, seconds), name=f"notify-{sender.name}")
         for sender in senders_of(settings)

@@ -27,9 +27,9 @@ from workers.results.encoders import ENCODERS, encode_in_order
 from workers.results.identity import Identity
 from workers.results.source_image import sound_header
 
-__all__ = ["KINDS", "Equipment", "UnreadablePixels", "make_objects"]
+__all__ = ["RESULT_KIND_NAMES", "Equipment", "UnreadablePixels", "make_objects"]
 
-KINDS: tuple[str, ...] = tuple(entry.kind for entry in ENCODERS)
+RESULT_KIND_NAMES: tuple[str, ...] = tuple(entry.kind for entry in ENCODERS)
 """Kinds of objects: Segmentation, Structured Report, Secondary Capture with the outline, presentation state."""
 
 
@@ -54,9 +54,9 @@ def make_objects(
         UnreadablePixels: the source is no DICOM file, or lacks what every object must refer to.
         ValueError: a kind that does not exist, a time without a time zone, or a prediction of another image.
     """
-    unknown = set(kinds) - set(KINDS)
+    unknown = set(kinds) - set(RESULT_KIND_NAMES)
     if unknown:
-        raise ValueError(f"there is no kind {', '.join(sorted(unknown))} (there are: {', '.join(KINDS)})")
+        raise ValueError(f"there is no kind {', '.join(sorted(unknown))} (there are: {', '.join(RESULT_KIND_NAMES)})")
     if created_at.utcoffset() is None:
         raise ValueError("created_at needs a time zone")
     header = sound_header(source if isinstance(source, Dataset) else read_file(Path(source), stop_before_pixels=True))

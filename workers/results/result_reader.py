@@ -23,7 +23,7 @@ from workers.results import codes
 from workers.results.header import text_of
 from workers.results.readings import NotAResult, ReadReference, ReadResult, ReadStatement
 
-_KINDS = {
+_KIND_OF_SOP_CLASS = {
     SegmentationStorage: "seg",
     ComprehensiveSRStorage: "sr",
     Comprehensive3DSRStorage: "sr",
@@ -38,7 +38,7 @@ def read_result(dataset: Dataset) -> ReadResult:
     Raises:
         NotAResult: the SOP class is not one of a result, or the object has no Contributing Equipment Sequence.
     """
-    kind = _KINDS.get(dataset.get("SOPClassUID", ""))
+    kind = _KIND_OF_SOP_CLASS.get(dataset.get("SOPClassUID", ""))
     if kind is None or not dataset.get("ContributingEquipmentSequence"):
         raise NotAResult("this is not a SEG, SR, capture or presentation state of a Pleura node")
     return ReadResult(
@@ -184,7 +184,7 @@ def _predecessors(dataset: Dataset) -> Dataset:
 def _references(dataset: Dataset) -> Iterator[ReadReference]:
     """References of an object, without those to its predecessor."""
     rest = Dataset({element.tag: element for element in dataset if element.keyword != "PredecessorDocumentsSequence"})
-    if _KINDS[dataset.SOPClassUID] == "sr":
+    if _KIND_OF_SOP_CLASS[dataset.SOPClassUID] == "sr":
         yield from (frame for group in _reports().measurement_groups(dataset) for frame in _reports().frames(group))
     yield from (item for item in _plain_references(rest) if item.frame is None)
 

@@ -79,8 +79,8 @@ class SourceImage:
     not_analysed: NotAnalysed | None = None
 
 
-def read_source(path: Path, threads: int = 1, most_pixels: int = MAXIMUM_PIXELS) -> SourceImage:
-    """Read a received file; ``threads`` and ``most_pixels`` as for :func:`models.radiograph.decode.decode`.
+def read_source(path: Path, threads: int = 1, maximum_pixels: int = MAXIMUM_PIXELS) -> SourceImage:
+    """Read a received file; ``threads`` and ``maximum_pixels`` as for :func:`models.radiograph.decode.decode`.
 
     Raises:
         OSError: the file cannot be read now, which says nothing about its bytes.
@@ -93,7 +93,7 @@ def read_source(path: Path, threads: int = 1, most_pixels: int = MAXIMUM_PIXELS)
         # There is no header to make an object of.
         return SourceImage(Dataset(), None, replace(error.not_analysed, is_chest=False))
     try:
-        return SourceImage(header, read_model_input(dataset, threads, most_pixels))
+        return SourceImage(header, read_model_input(dataset, threads, maximum_pixels))
     except UnreadablePixels as error:
         return SourceImage(header, None, error.not_analysed)
 

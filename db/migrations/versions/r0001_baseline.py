@@ -54,7 +54,7 @@ def upgrade() -> None:
     _create_rejections()
     _create_studies()
     _create_users()
-    _create_associations()
+    _create_destination_leases()
     _create_audit()
     _create_events()
     _create_notifications()
@@ -90,7 +90,7 @@ def downgrade() -> None:
     op.drop_table("notifications")
     op.drop_table("events")
     op.drop_table("audit")
-    op.drop_table("associations")
+    op.drop_table("destination_leases")
     op.drop_table("users")
     op.drop_table("studies")
     op.drop_table("rejections")
@@ -308,14 +308,14 @@ def _create_users() -> None:
     )
 
 
-def _create_associations() -> None:
+def _create_destination_leases() -> None:
     op.create_table(
-        "associations",
+        "destination_leases",
         sa.Column("worker", sa.Text(), nullable=False),
         sa.Column("destination", sa.String(length=64), nullable=False),
         sa.Column("lease_until", MOMENT, nullable=False),
-        sa.ForeignKeyConstraint(["destination"], ["destinations.name"], name="fk_associations_destination"),
-        sa.PrimaryKeyConstraint("worker", name="pk_associations"),
+        sa.ForeignKeyConstraint(["destination"], ["destinations.name"], name="fk_destination_leases_destination"),
+        sa.PrimaryKeyConstraint("worker", name="pk_destination_leases"),
     )
 
 

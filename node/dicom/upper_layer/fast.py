@@ -397,7 +397,7 @@ class FastUpperLayer:
             listener.maximum_pdu,
             ended,
             lambda: dimse.receiving,
-            MinimumRate(listener.idle_seconds, listener.minimum_bytes_per_second),
+            MinimumRate(listener.idle_timeout_seconds, listener.minimum_bytes_per_second),
         )
         association.dimse = dimse
         return FastConnection(dul, dimse)

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
-from db.queries.worklist import Filters, Order, Show
+from db.queries.worklist import Filters, Order, WorklistPart
 from db.records import StudyState, WorklistRow
 from node.web.authentication import principal_of
 from node.web.formatting import dicom_date
@@ -35,7 +35,7 @@ _LAST_PAGE = 1000
 class View:
     """The part of the worklist that an address requests; invalid values become the default."""
 
-    show: Show
+    show: WorklistPart
     order: Order
     descending: bool
     filters: Filters
@@ -73,7 +73,7 @@ def view_of(context: RequestContext) -> View:
     """Parse the query parameters."""
     page = context.query("page", "1")
     return View(
-        show=_member(Show, context.query("show"), Show.UNREPORTED),
+        show=_member(WorklistPart, context.query("show"), WorklistPart.UNREPORTED),
         order=_member(Order, context.query("order"), Order.DUE),
         descending=context.query("down") == "1",
         filters=Filters(
@@ -105,8 +105,8 @@ def _number(given: str) -> int | None:
     return int(given) if given.isascii() and given.isdigit() and len(given) < 6 else None
 
 
-Member = TypeVar("Member", Show, Order, StudyState)
-Default = TypeVar("Default", Show, Order, None)
+Member = TypeVar("Member", WorklistPart, Order, StudyState)
+Default = TypeVar("Default", WorklistPart, Order, None)
 
 
 def _member(kind: type[Member], value: str, default: Default) -> Member | Default:
@@ -117,7 +117,7 @@ def show_worklist(context: RequestContext) -> Response:
     """The whole page, or only its rows with ``part=rows``."""
     view = view_of(context)
     rows = _rows(context, view)
-    total = context.services.reading.count(view.show, view.filters)
+    total = context.services.worklist.count(view.show, view.filters)
     template = "worklist_part.html" if context.query("part") == "rows" else "worklist.html"
     return context.page(
         template,
@@ -126,23 +126,23 @@ def show_worklist(context: RequestContext) -> Response:
         total=total,
         first=(view.page - 1) * PAGE + 1,
         last=(view.page - 1) * PAGE + len(rows),
-        counts=context.services.reading.counts(),
+        counts=context.services.worklist.counts(),
         overdue=context.services.statistics.overdue(context.now),
         choices=_choices(context) if template == "worklist.html" else {},
         changed=_number(context.query("changed")),
         left=_number(context.query("left")),
-        Show=Show,
+        WorklistPart=WorklistPart,
     )
 
 
 def _choices(context: RequestContext) -> dict[str, tuple[str, ...]]:
     """What the filters offer."""
     names = tuple(one.name for one in context.services.settings.destinations)
-    return context.services.reading.choices() | {"destination": names, "state": tuple(StudyState)}
+    return context.services.worklist.choices() | {"destination": names, "state": tuple(StudyState)}
 
 
 def _rows(context: RequestContext, view: View) -> tuple[WorklistRow, ...]:
-    return context.services.reading.page(
+    return context.services.worklist.page(
         show=view.show,
         filters=view.filters,
         order=view.order,

@@ -96,7 +96,7 @@ def change(context: RequestContext) -> Response:
 def _rows(context: RequestContext, view: View, most: int) -> Iterable[WorklistRow]:
     for offset in range(0, most, _CHUNK):
         limit = min(_CHUNK, most - offset)
-        rows = context.services.reading.page(
+        rows = context.services.worklist.page(
             show=view.show,
             filters=view.filters,
             order=view.order,

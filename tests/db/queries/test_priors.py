@@ -12,7 +12,7 @@ from db import holds, jobs, studies, study_status
 from db.database import Database
 from db.feedback import Feedback
 from db.queries import study_details
-from db.queries.worklist import ReadingList
+from db.queries.worklist import Worklist
 from db.records import FindingRecord, NotEligible, PriorFinding, StudyFacts
 from db.study_status import LATE_IMAGE
 from db.user_tables import Verdict
@@ -120,11 +120,11 @@ def test_sides_of_one_study_are_put_together(database: Database, sides: tuple[st
 def test_an_image_after_the_report_brings_the_study_back(database: Database, engine: Engine) -> None:
     study_id = _analysed(database, 1, NOW, finding())
     database.write(study_status.report, study_id, NOW + HOUR, actor="ann", cause="marked as reported")
-    assert ReadingList(database.engine).page() == ()
+    assert Worklist(database.engine).page() == ()
     late = NOW + 2 * HOUR
     ingest = record_instance(database, received(2, 1, patient_id="P1"), None, PIPELINE, late)
     assert ingest.job_ids
-    assert [row.study_id for row in ReadingList(database.engine).page()] == [study_id]
+    assert [row.study_id for row in Worklist(database.engine).page()] == [study_id]
     assert _facts(database, study_id).returned_at == late
     assert _facts(database, study_id).reported is False
     told = [event for event in database.read(study_details.study_detail, study_id).events if event.cause == LATE_IMAGE]
@@ -157,7 +157,7 @@ def test_a_late_radiograph_that_is_not_analysed_must_be_read_too(
     study_id = _analysed(database, 1, NOW, finding())
     database.write(study_status.report, study_id, NOW + HOUR, actor="ann", cause="marked as reported")
     record_instance(database, received(2, 1, patient_id="P1"), not_eligible, PIPELINE, NOW + 2 * HOUR)
-    assert bool(ReadingList(database.engine).page()) is back
+    assert bool(Worklist(database.engine).page()) is back
 
 
 def test_a_repeat_after_the_report_changes_nothing(database: Database, engine: Engine) -> None:
@@ -165,14 +165,14 @@ def test_a_repeat_after_the_report_changes_nothing(database: Database, engine: E
     database.write(study_status.report, study_id, NOW + HOUR, actor="ann", cause="marked as reported")
     values = {"patient_id": "P1", "issuer_of_patient_id": "HOSPITAL"}
     assert record_instance(database, received(1, 1, **values), None, PIPELINE, NOW + 2 * HOUR).repeat
-    assert ReadingList(database.engine).page() == ()
+    assert Worklist(database.engine).page() == ()
 
 
 def test_a_report_object_covers_the_images_of_its_own_transmission(database: Database, engine: Engine) -> None:
     study_id = _analysed(database, 1, NOW, finding())
     database.write(study_status.report, study_id, NOW + MINUTE, actor="dicom:RIS", cause="a report object came")
     record_instance(database, received(2, 1, patient_id="P1"), None, PIPELINE, NOW + 2 * MINUTE)
-    assert ReadingList(database.engine).page() == ()
+    assert Worklist(database.engine).page() == ()
 
 
 def test_after_the_study_was_stable_a_late_image_counts_whoever_reported(database: Database, engine: Engine) -> None:
@@ -180,4 +180,4 @@ def test_after_the_study_was_stable_a_late_image_counts_whoever_reported(databas
     database.write(study_status.report, study_id, NOW + MINUTE, actor="dicom:RIS", cause="a report object came")
     assert database.write(studies.complete, study_id, (), {}, NOW + HOUR) is not None
     record_instance(database, received(2, 1, patient_id="P1"), None, PIPELINE, NOW + 2 * HOUR)
-    assert [row.study_id for row in ReadingList(database.engine).page()] == [study_id]
+    assert [row.study_id for row in Worklist(database.engine).page()] == [study_id]

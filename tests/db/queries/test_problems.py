@@ -8,7 +8,7 @@ import pytest
 
 from db import deliveries, jobs
 from db.database import Database
-from db.destinations import Associations
+from db.destinations import DestinationLeases
 from db.queries import study_details
 from db.queries.problems import Selection, cause_of, failing, problems
 from db.records import DeliveryState
@@ -88,12 +88,12 @@ def test_a_selection_is_by_kind_destination_and_cause(database: Database) -> Non
 def test_a_waiting_delivery_is_sent_now_though_its_destination_was_silent(database: Database) -> None:
     delivery = finished(database)[1][0]
     _fail(database, delivery, REFUSED, retry=True)
-    breaker = Associations(database.engine)
-    breaker.silent("pacs", NOW + HOUR)
+    breaker = DestinationLeases(database.engine)
+    breaker.record_no_answer("pacs", NOW + HOUR)
     assert delivery not in database.read(deliveries.to_enqueue, NOW, timedelta(0))
     database.write(deliveries.requeue, delivery, "ann", "requested by a person", NOW)
     assert delivery in database.read(deliveries.to_enqueue, NOW, timedelta(0))
-    assert breaker.take(delivery, {"pacs": 1}, "w2", NOW, MINUTE) is not None
+    assert breaker.acquire(delivery, {"pacs": 1}, "w2", NOW, MINUTE) is not None
     detail = database.read(study_details.study_detail, 1)
     [one] = [each for each in detail.deliveries if each.id == delivery]
     assert (one.state, one.error, one.attempts) == (DeliveryState.PENDING, "", 0)

@@ -420,7 +420,7 @@ def test_a_size_beyond_the_limit_is_refused_before_anything_is_decoded(monkeypat
     header.Rows = header.Columns = 20_000
     assert fault(header) is PixelFault.TOO_LARGE
     with pytest.raises(UnreadablePixels, match="more than the 1000 that are decoded here"):
-        decode(radiograph(ramp(64, 80, 8), bits=8), most_pixels=1000)
+        decode(radiograph(ramp(64, 80, 8), bits=8), maximum_pixels=1000)
 
 
 def test_attributes_that_nobody_needs_do_no_harm() -> None:

@@ -18,7 +18,7 @@ from db.audit import AuditTrail
 from db.database import Database
 from db.engine import connect, migrate
 from db.feedback import Feedback
-from db.queries.worklist import ReadingList
+from db.queries.worklist import Worklist
 from db.records import FindingRecord, Outcome, Priority, ReceivedInstance
 from db.user_tables import Verdict
 from tests.commands import record_instance, study_facts
@@ -77,12 +77,12 @@ def test_reported_and_back(run: Run, engine: Engine, study: str) -> None:
     database = Database(engine, NO_RULES)
     told = run("reported", study).output
     assert told == "study #1 (patient P1, accession A1, of an unknown date) is reported\n"
-    assert ReadingList(database.engine).page() == ()
+    assert Worklist(database.engine).page() == ()
     assert "was reported already" in run("reported", "A1").output
     assert json.loads(run("worklist", "--show", "reported", "--json").output)[0]["reported_by"] == WHO
     assert "is on the worklist again" in run("reported", study, "--undo").output
     assert "was on the worklist already" in run("reported", study, "--undo").output
-    assert [row.priority for row in ReadingList(database.engine).page()] == [Priority.CRITICAL], (
+    assert [row.priority for row in Worklist(database.engine).page()] == [Priority.CRITICAL], (
         "triage has looked at it again"
     )
     assert _audited(engine) == [("reported", "study", ""), ("unreported", "study", "")]
@@ -191,9 +191,9 @@ def test_a_row_is_written_with_its_sign(run: Run, engine: Engine, study: str) ->
     not_eligible = run("reported", "1")
     assert not_eligible.exit_code == 1
     assert "no study matches 1; the row of that number is written '#1'" in not_eligible.output
-    assert ReadingList(database.engine).page(), "nothing was done"
+    assert Worklist(database.engine).page(), "nothing was done"
     assert run("reported", "#1").exit_code == 0
-    assert ReadingList(database.engine).page() == ()
+    assert Worklist(database.engine).page() == ()
 
 
 def test_an_accession_number_of_two_studies_is_refused(run: Run, engine: Engine, study: str) -> None:
@@ -209,4 +209,4 @@ def test_an_accession_number_of_two_studies_is_refused(run: Run, engine: Engine,
     assert not_eligible.exit_code == 1
     assert "study #1 (patient P1, accession A1, of an unknown date)" in not_eligible.output
     assert "study #2 (patient P2, accession A1, of 20260130)" in not_eligible.output
-    assert len(ReadingList(database.engine).page()) == 2
+    assert len(Worklist(database.engine).page()) == 2

@@ -134,7 +134,7 @@ def test_an_accession_number_of_backslashes_alone_is_no_reason_to_refuse(node: L
 def test_silent_and_dripping_connections_shut_nobody_out(tmp_path: Path) -> None:
     stop = threading.Event()
     request = associate_rq([(CR, EXPLICIT)])
-    with listening(tmp_path, Listener(port=0, maximum_associations=3, request_seconds=3)) as node:
+    with listening(tmp_path, Listener(port=0, maximum_associations=3, request_timeout_seconds=3)) as node:
         hostile = [socket.create_connection(("127.0.0.1", node.port)) for _ in range(60)]
 
         def drip() -> None:
@@ -176,7 +176,7 @@ def test_one_address_does_not_take_all_associations(tmp_path: Path, caplog: pyte
 
 @pytest.mark.parametrize("drip", ["data", "release"])
 def test_a_message_that_drips_is_aborted(tmp_path: Path, drip: str, caplog: pytest.LogCaptureFixture) -> None:
-    limits = Listener(port=0, idle_seconds=1, minimum_bytes_per_second=100)
+    limits = Listener(port=0, idle_timeout_seconds=1, minimum_bytes_per_second=100)
     stream = p_data(1, 1, store_rq(CR, "1.2.3")) + p_data(1, 0, bytes(1000)) if drip == "data" else pdu(5, bytes(1000))
     with listening(tmp_path, limits) as node:
         peer = Peer(node.port, [(CR, EXPLICIT)])
@@ -217,7 +217,7 @@ def test_the_silent_connection_of_the_busiest_address_makes_room() -> None:
 def test_limits_and_deadlines_of_connections() -> None:
     now = [0.0]
     closed: list[int] = []
-    limits = Listener(maximum_associations=3, maximum_associations_per_address=2, request_seconds=10)
+    limits = Listener(maximum_associations=3, maximum_associations_per_address=2, request_timeout_seconds=10)
     connections = Connections(limits, lambda: now[0])
     for key in range(5):
         connections.opened(key, "a" if key < 3 else "b", lambda why, key=key: closed.append(key))  # type: ignore[misc]

@@ -15,7 +15,7 @@ from config.settings import Triage
 from db import jobs, studies
 from db.database import Database
 from db.queries import study_details
-from db.queries.worklist import ReadingList
+from db.queries.worklist import Worklist
 from db.records import Outcome, Priority, ReceivedInstance
 from node.dicom.document_content import read_document_content
 from node.dicom.report_objects import is_report
@@ -172,9 +172,9 @@ def test_a_study_leaves_the_list_by_a_report_from_storescu(tmp_path: Path, make:
     with listening(tmp_path / "store") as node:
         database = Database(node.engine, NO_RULES)
         _send(node, image)
-        assert len(ReadingList(database.engine).page()) == 1
+        assert len(Worklist(database.engine).page()) == 1
         _send(node, report)
-        assert ReadingList(database.engine).page() == ()
+        assert Worklist(database.engine).page() == ()
         study = database.read(study_details.find_study, "1.2.3")
         assert study is not None
         (told,) = [one for one in database.read(study_details.study_detail, study).events if one.to_state == "reported"]
@@ -199,11 +199,11 @@ def test_what_comes_after_the_report(tmp_path: Path) -> None:
         database.write(jobs.finish, job.id, "worker", Outcome(), later)
         assert database.write(studies.complete, study, (), {}, datetime.now(UTC)) is not None
         _send(node, lateral)
-        (row,) = ReadingList(database.engine).page()
+        (row,) = Worklist(database.engine).page()
         assert row.priority is Priority.URGENT
         assert row.reason.startswith("an image came after the report")
         _send(node, report)
-        assert len(ReadingList(database.engine).page()) == 1
+        assert len(Worklist(database.engine).page()) == 1
 
 
 @pytest.mark.peer("storescu")
@@ -222,4 +222,4 @@ def test_other_documents_leave_the_study_on_the_list(tmp_path: Path, changes: di
     with listening(tmp_path / "store") as node:
         database = Database(node.engine, NO_RULES)
         _send(node, image, other)
-        assert "1.2.3" in {row.study_instance_uid for row in ReadingList(database.engine).page()}
+        assert "1.2.3" in {row.study_instance_uid for row in Worklist(database.engine).page()}

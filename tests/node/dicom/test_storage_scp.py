@@ -353,7 +353,7 @@ def test_one_association_too_many_is_a_temporary_limit(layer: Layer, tmp_path: P
 @on_both_layers
 def test_an_idle_association_is_aborted(layer: Layer, tmp_path: Path) -> None:
     with (
-        listening(tmp_path, Listener(port=0, upper_layer=layer, idle_seconds=0.3)) as listener,
+        listening(tmp_path, Listener(port=0, upper_layer=layer, idle_timeout_seconds=0.3)) as listener,
         calling(listener.port) as association,
     ):
         for _ in range(400):
@@ -366,7 +366,7 @@ def test_an_idle_association_is_aborted(layer: Layer, tmp_path: Path) -> None:
 @pytest.mark.parametrize("start", [b"", b"\x01", b"\x01\x00\x00\x00\x00\xff" + b"\x00" * 10])
 def test_a_connection_that_says_nothing_more_is_closed(tmp_path: Path, start: bytes) -> None:
     with (
-        listening(tmp_path, Listener(port=0, idle_seconds=0.3)) as listener,
+        listening(tmp_path, Listener(port=0, idle_timeout_seconds=0.3)) as listener,
         socket.create_connection(("127.0.0.1", listener.port), timeout=60) as connection,
     ):
         connection.sendall(start)

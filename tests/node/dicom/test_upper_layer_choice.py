@@ -31,7 +31,7 @@ def test_strange_conversations_harm_nobody_else(
     tmp_path: Path, layer: Literal["fast", "stock"], caplog: pytest.LogCaptureFixture
 ) -> None:
     random = Random(11)
-    limits = Listener(port=0, upper_layer=layer, idle_seconds=2, request_seconds=2)
+    limits = Listener(port=0, upper_layer=layer, idle_timeout_seconds=2, request_timeout_seconds=2)
     with listening(tmp_path, limits) as node:
         for _ in range(CONVERSATIONS):
             hold(node.port, conversation(random), seconds=0.01)

@@ -17,7 +17,7 @@ from hl7.client import MLLPClient
 
 from config.integrations import HL7
 from db.queries import study_details
-from db.queries.worklist import ReadingList
+from db.queries.worklist import Worklist
 from db.records import Priority
 from node.hl7.listener import Listener, may_connect
 from node.instruments import read_instruments
@@ -41,7 +41,7 @@ def test_a_hospital_speaks_to_the_running_process(pleura: Process) -> None:
     assert ris.send(order()).code == "AA"
     assert pleura.database.read(study_details.study_detail, study_of(pleura.database)).row.priority is Priority.URGENT
     assert ris.send(report()).code == "AA"
-    assert ReadingList(pleura.database.engine).page() == ()
+    assert Worklist(pleura.database.engine).page() == ()
     ris.close()
     with MLLPClient("127.0.0.1", pleura.port) as client:
         acknowledged = client.send_message(order("M9"))
@@ -117,14 +117,14 @@ def test_what_is_no_mllp_closes_its_connection_and_no_other(stream: bytes, caplo
 
 
 def test_a_message_that_never_ends_closes_its_connection() -> None:
-    with listening(echo, message_seconds=0.2) as port:
+    with listening(echo, message_timeout_seconds=0.2) as port:
         slow = Sender(port)
         slow.write(b"\x0bMSH")
         assert slow.read() is None
 
 
 def test_a_silent_connection_stays_open() -> None:
-    with listening(echo, message_seconds=0.05) as port:
+    with listening(echo, message_timeout_seconds=0.05) as port:
         sender = Sender(port)
         sender.send(b"1")
         other = Sender(port)
@@ -166,7 +166,7 @@ def test_connections_that_say_nothing_shut_nobody_out(drip: bytes) -> None:
 
 @pytest.mark.parametrize("drip", [b"", b"\x0bMSH", b"\r"])
 def test_a_connection_without_a_message_ends_at_a_hard_deadline(drip: bytes) -> None:
-    with listening(echo, first_message_seconds=0.3) as port:
+    with listening(echo, first_message_timeout_seconds=0.3) as port:
         sender, ended = Sender(port), threading.Event()
 
         def trickle() -> None:
@@ -194,7 +194,7 @@ def _has_ended(sender: Sender) -> bool:
 
 
 def test_a_connection_that_has_gone_silent_is_closed() -> None:
-    with listening(echo, idle_seconds=0.3) as port:
+    with listening(echo, idle_timeout_seconds=0.3) as port:
         sender = Sender(port)
         sender.send(b"1")
         assert sender.read() is None
@@ -202,7 +202,7 @@ def test_a_connection_that_has_gone_silent_is_closed() -> None:
 
 @pytest.mark.peer("openssl")
 def test_a_handshake_that_does_not_come_shuts_nobody_out(certificate: Path) -> None:
-    rules: dict[str, Any] = {"tls_certificate": certificate, "maximum_waiting": 3, "first_message_seconds": 5}
+    rules: dict[str, Any] = {"tls_certificate": certificate, "maximum_waiting": 3, "first_message_timeout_seconds": 5}
     with listening(echo, **rules) as port:
         silent = [Sender(port) for _ in range(20)]
         assert _is_answered(port, ssl.create_default_context(cafile=certificate))

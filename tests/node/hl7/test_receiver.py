@@ -20,7 +20,7 @@ from config.settings import Settings, Store
 from db.database import Database
 from db.engine import connect, migrate
 from db.queries import study_details
-from db.queries.worklist import ReadingList
+from db.queries.worklist import Worklist
 from db.records import Priority
 from node.hl7.interpretation import interpret
 from node.hl7.receiver import Receiver
@@ -70,7 +70,7 @@ def test_a_cancelled_order_asks_for_nothing_any_more(database: Database, control
     answer(database, order("M2", control=control, priority=""))
     row = database.read(study_details.study_detail, study_of(database)).row
     assert row.priority is Priority.ROUTINE
-    assert ReadingList(database.engine).page()
+    assert Worklist(database.engine).page()
 
 
 def test_the_hospital_may_lower_its_own_priority(database: Database) -> None:
@@ -96,7 +96,7 @@ def test_a_final_report_takes_a_study_off_the_list(database: Database, status: s
     record(database)
     assert answer(database, report(status=status)).code == "AA"
     assert study_facts(database, study_of(database)).reported is reported
-    assert (ReadingList(database.engine).page() == ()) is reported
+    assert (Worklist(database.engine).page() == ()) is reported
 
 
 def test_statuses_of_the_observations_count_where_the_report_has_none(database: Database) -> None:
@@ -333,7 +333,7 @@ def test_an_order_of_another_issuer_is_refused_with_a_hint(database: Database) -
     acknowledged = answer(database, report(patient=TWO_ISSUERS))
     assert (acknowledged.code, acknowledged.error) == ("AE", "204")
     assert "patient_id_issuers" in acknowledged.text
-    assert ReadingList(database.engine).page()
+    assert Worklist(database.engine).page()
 
 
 def test_a_placeholder_is_not_merged(engine: Engine) -> None:

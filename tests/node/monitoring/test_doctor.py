@@ -326,7 +326,7 @@ FAULTS: dict[str, tuple[Callable[[Bench], Any], str, str, str]] = {
     "SQLite file is none": (_no_sqlite, "database", "is no SQLite database", "restore it from a backup"),
     "schema of a newer version": (_newer_schema, "database", "a newer version of Pleura", "restore the backup"),
     "no worker takes jobs": (_late_job, "workers", "a job has waited", "pleura worker --queue jobs"),
-    "a job was given up": (_failed_job, "jobs", "1 given up since 2026-03-01", "workers.job_seconds"),
+    "a job was given up": (_failed_job, "jobs", "1 given up since 2026-03-01", "workers.job_timeout_seconds"),
     "broker url is no url": (
         lambda b: b.set("broker", url="redis-server"),
         "broker",

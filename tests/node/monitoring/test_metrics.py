@@ -208,7 +208,7 @@ def test_no_label_is_of_a_patient_or_a_study(site: Site) -> None:  # noqa: F811
         for sample in metric.samples
         for label in sample.labels.values()
     }
-    rows = site.services.reading.rows(site.studies)
+    rows = site.services.worklist.rows(site.studies)
     for row in rows:
         for secret in (row.patient_name, row.patient_id, row.accession_number, row.study_instance_uid):
             assert not any(secret in text for text in texts)

@@ -83,7 +83,7 @@ def is_closed(connection: socket.socket, within: float = 20) -> bool:
 
 @pytest.mark.parametrize("first", [b"", b"GET / HT"], ids=["silent", "half a header"])
 def test_210_connections_that_ask_for_nothing_shut_nobody_out(tmp_path: Path, first: bytes) -> None:
-    with served(settings_for(Demo(tmp_path / "store").folder, header_seconds=60)) as port, ExitStack() as stack:
+    with served(settings_for(Demo(tmp_path / "store").folder, header_timeout_seconds=60)) as port, ExitStack() as stack:
         crowd = [opened(port, stack) for _ in range(210)]
         for connection in crowd[-16:]:
             connection.sendall(first)
@@ -94,14 +94,14 @@ def test_210_connections_that_ask_for_nothing_shut_nobody_out(tmp_path: Path, fi
 
 
 def test_a_crowd_from_many_addresses_shuts_nobody_out(tmp_path: Path) -> None:
-    with served(settings_for(Demo(tmp_path / "store").folder, header_seconds=60)) as port, ExitStack() as stack:
+    with served(settings_for(Demo(tmp_path / "store").folder, header_timeout_seconds=60)) as port, ExitStack() as stack:
         for number in range(210):
             opened(port, stack, f"127.1.0.{1 + number // 3}")
         assert status_of(port, "127.0.0.9") == 200
 
 
 def test_a_header_has_a_deadline_that_no_byte_puts_off(tmp_path: Path) -> None:
-    with served(settings_for(Demo(tmp_path / "store").folder, header_seconds=1)) as port, ExitStack() as stack:
+    with served(settings_for(Demo(tmp_path / "store").folder, header_timeout_seconds=1)) as port, ExitStack() as stack:
         dripping = opened(port, stack)
         begun = time.monotonic()
         with suppress(OSError):
@@ -113,7 +113,7 @@ def test_a_header_has_a_deadline_that_no_byte_puts_off(tmp_path: Path) -> None:
 
 
 def test_a_connection_that_is_kept_alive_gets_no_longer_for_its_next_header(tmp_path: Path) -> None:
-    with served(settings_for(Demo(tmp_path / "store").folder, header_seconds=1)) as port, ExitStack() as stack:
+    with served(settings_for(Demo(tmp_path / "store").folder, header_timeout_seconds=1)) as port, ExitStack() as stack:
         kept = opened(port, stack)
         kept.sendall(b"GET /healthz HTTP/1.1\r\nHost: node\r\n\r\n")
         assert kept.recv(4096).startswith(b"HTTP/1.1 200")

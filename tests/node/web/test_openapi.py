@@ -155,7 +155,7 @@ def test_every_time_says_its_time_zone(site: Site) -> None:
 
 def test_a_study_is_found_by_its_uid_and_by_its_accession_number(site: Site) -> None:
     client = site.logged_in("radiologist")
-    row = site.services.reading.rows([2])[0]
+    row = site.services.worklist.rows([2])[0]
     by_uid = {"study_instance_uid": row.study_instance_uid}
     by_number = {"accession_number": row.accession_number}
     for query, expected in (
@@ -243,7 +243,7 @@ _USE = """
 import sys
 from client import AuthenticatedClient
 from client.api.studies import find_studies, hold_study, read_study, read_worklist
-from client.models import HoldBody, Show
+from client.models import HoldBody, WorklistPart
 
 with AuthenticatedClient(base_url=sys.argv[1], token=sys.argv[2]) as client:
     listed = read_worklist.sync(client=client, limit=10)
@@ -254,7 +254,7 @@ with AuthenticatedClient(base_url=sys.argv[1], token=sys.argv[2]) as client:
     assert [one.study_id for one in found.studies] == [first.study_id]
     done = hold_study.sync(first.study_instance_uid, client=client, body=HoldBody(reason="a question"))
     assert done.study.id == first.study_id
-    held = read_worklist.sync(client=client, show=Show.ON_HOLD)
+    held = read_worklist.sync(client=client, show=WorklistPart.ON_HOLD)
     assert first.study_id in [one.study_id for one in held.studies]
     print("on-hold", read_study.sync_detailed("999", client=client).status_code.value)
 """

@@ -13,7 +13,7 @@ from PIL import Image
 
 from db import deliveries, rejection_notes
 from db.queries import study_details
-from db.queries.worklist import ReadingList
+from db.queries.worklist import Worklist
 from db.records import DeliveryState, JobState, Priority, RejectionNote
 from db.user_tables import Verdict
 from node.web.formatting import plain
@@ -155,7 +155,7 @@ def test_hold_and_release(site: Site) -> None:
     client = site.logged_in("radiologist")
     client.post(f"/studies/{PNEUMOTHORAX}/hold", data={"reason": "two patients in one study"})
     assert "two patients in one study" in client.get(f"/studies/{PNEUMOTHORAX}").text
-    assert site.services.reading.counts()["on-hold"] == 1  # type: ignore[index]
+    assert site.services.worklist.counts()["on-hold"] == 1  # type: ignore[index]
     client.post(f"/studies/{PNEUMOTHORAX}/release")
     assert not site.services.database.read(study_details.study_detail, PNEUMOTHORAX).row.on_hold
 
@@ -165,7 +165,7 @@ def test_a_reported_study_leaves_every_worklist_and_comes_back(site: Site) -> No
     client.post(f"/studies/{PNEUMOTHORAX}/reported")
     assert "Okafor" not in client.get("/").text
     assert "Okafor" in client.get("/?show=reported").text
-    assert PNEUMOTHORAX not in [row.study_id for row in ReadingList(site.services.database.engine).page()]
+    assert PNEUMOTHORAX not in [row.study_id for row in Worklist(site.services.database.engine).page()]
     client.post(f"/studies/{PNEUMOTHORAX}/unreported")
     assert "Okafor" in client.get("/").text
     events = [
@@ -188,7 +188,7 @@ def test_a_reported_study_leaves_every_worklist_and_comes_back(site: Site) -> No
 )
 def test_an_action_repeats_whose_study_it_was(site: Site, action: str, data: dict[str, str], told: str) -> None:
     client = site.logged_in("radiologist")
-    row = site.services.reading.rows([PNEUMOTHORAX])[0]
+    row = site.services.worklist.rows([PNEUMOTHORAX])[0]
     if action == "release":
         client.post(f"/studies/{PNEUMOTHORAX}/hold")
     done = client.post(f"/studies/{PNEUMOTHORAX}/{action}", data=data)
@@ -201,7 +201,7 @@ def test_an_action_repeats_whose_study_it_was(site: Site, action: str, data: dic
 
 def test_the_api_repeats_whose_study_it_was(site: Site) -> None:
     client = site.logged_in("radiologist")
-    row = site.services.reading.rows([PNEUMOTHORAX])[0]
+    row = site.services.worklist.rows([PNEUMOTHORAX])[0]
     answer = client.post(f"/api/v1/studies/{PNEUMOTHORAX}/reported").json()
     assert answer == {
         "done": True,
@@ -224,12 +224,12 @@ def test_an_address_puts_no_words_of_its_own_on_the_page(site: Site) -> None:
 def test_a_priority_set_by_hand_moves_the_study_and_findings_are_never_lowered(site: Site) -> None:
     client = site.logged_in("radiologist")
     client.post(f"/studies/{FAILED}/priority", data={"priority": "critical"})
-    row = site.services.reading.rows([FAILED])[0]
+    row = site.services.worklist.rows([FAILED])[0]
     assert row.priority is Priority.CRITICAL
     client.post(f"/studies/{FAILED}/priority", data={"priority": "triage"})
-    assert site.services.reading.rows([FAILED])[0].priority is Priority.ROUTINE
+    assert site.services.worklist.rows([FAILED])[0].priority is Priority.ROUTINE
     client.post(f"/studies/{PNEUMOTHORAX}/priority", data={"priority": "routine"})
-    assert site.services.reading.rows([PNEUMOTHORAX])[0].priority is Priority.CRITICAL
+    assert site.services.worklist.rows([PNEUMOTHORAX])[0].priority is Priority.CRITICAL
     assert client.post(f"/studies/{FAILED}/priority", data={"priority": "x"}).status_code == 400
 
 
@@ -281,7 +281,7 @@ def test_the_system_page_tells_what_to_do_and_calls_a_destination(site: Site) ->
     client = site.logged_in("admin")
     text = client.get("/system").text
     assert "Check that the peer runs" in text
-    assert "Raise workers.job_seconds" in text
+    assert "Raise workers.job_timeout_seconds" in text
     assert "reader-1:jobs:4711" in text
     for name, said in (("archive", "answers."), ("pacs", "connection refused")):
         shown = client.post(f"/system/destinations/{name}/echo").headers["location"]

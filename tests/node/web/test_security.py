@@ -18,14 +18,14 @@ def test_a_form_without_the_token_of_the_session_does_nothing(site: Site) -> Non
         client.headers["x-csrf-token"] = token
         assert client.post("/studies/1/reported").status_code == 403
         assert client.post("/api/v1/studies/1/reported").status_code == 403
-    assert site.services.reading.rows([1])[0].reported_at is None
+    assert site.services.worklist.rows([1])[0].reported_at is None
 
 
 @pytest.mark.parametrize("header", [{"origin": "https://evil.example"}, {"sec-fetch-site": "cross-site"}])
 def test_a_form_from_another_site_does_nothing(site: Site, header: dict[str, str]) -> None:
     client = site.logged_in("radiologist")
     assert client.post("/studies/1/reported", headers=header).status_code == 403
-    assert site.services.reading.rows([1])[0].reported_at is None
+    assert site.services.worklist.rows([1])[0].reported_at is None
 
 
 def test_a_log_in_form_needs_the_cookie_that_came_with_it(site: Site) -> None:

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from config.settings import Listener, load
-from db.destinations import Associations
+from db.destinations import DestinationLeases
 from db.queries.metrics import Waiting
 from db.queries.statistics import RunningWorker
 from db.queries.system import DeliveryPace, Growth, delivery_paces, delivery_queue, growth
@@ -100,14 +100,14 @@ def change(site: Site, values: dict[str, object], **where: object) -> None:
 
 def test_a_destination_that_is_silent_says_until_when_nobody_calls_it(site: Site) -> None:
     client = site.logged_in("admin")
-    associations = Associations(site.services.engine)
-    associations.silent("pacs", NOW + timedelta(minutes=4))
-    associations.silent("pacs", NOW + timedelta(minutes=8))
+    leases = DestinationLeases(site.services.engine)
+    leases.record_no_answer("pacs", NOW + timedelta(minutes=4))
+    leases.record_no_answer("pacs", NOW + timedelta(minutes=8))
     row = row_of(client.get("/system?part=live").text, "pacs")
     assert "Not called until 03:08 UTC 2 calls in a row without an answer" in row
     site.clock.forward(minutes=9)
     assert "Tried again by one worker, after 2 calls" in row_of(client.get("/system?part=live").text, "pacs")
-    associations.answered("pacs")
+    leases.record_answer("pacs")
     assert "without an answer" not in row_of(client.get("/system?part=live").text, "pacs")
 
 

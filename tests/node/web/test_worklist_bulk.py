@@ -6,7 +6,7 @@ import csv
 import io
 from dataclasses import replace
 
-from db.queries.worklist import ReadingList, Show
+from db.queries.worklist import Worklist, WorklistPart
 from node.web.pages.worklist_bulk import csv_of
 from tests.node.web.conftest import Site
 
@@ -30,7 +30,7 @@ def test_what_is_filtered_is_exported_in_its_order(site: Site) -> None:
 
 
 def test_no_cell_is_a_formula_and_no_name_is_shown_that_is_hidden(site: Site) -> None:
-    [row, *_] = site.services.reading.page()
+    [row, *_] = site.services.worklist.page()
     evil = replace(row, study_description='=HYPERLINK("http://x")', patient_id="@1", accession_number="-5")
     [found] = _rows(csv_of([evil], hide_names=True))
     assert found["study_description"] == '\'=HYPERLINK("http://x")'
@@ -44,7 +44,7 @@ def test_all_that_is_shown_is_changed_and_nothing_else(site: Site) -> None:
     done = client.post("/worklist/change?q=okafor", data=form)
     assert (done.status_code, done.headers["location"]) == (303, "/?q=okafor&changed=1&left=0")
     assert "Done for 1 study." in client.get(done.headers["location"]).text
-    [held] = reading.page(show=Show.ON_HOLD)
+    [held] = reading.page(show=WorklistPart.ON_HOLD)
     assert (held.patient_id, held.hold_reason) == ("K-20418", "wrong patient?")
     assert client.post("/worklist/change", data={"change": "release", "count": "3"}).headers["location"] == (
         "/?changed=1&left=2"
@@ -59,5 +59,5 @@ def test_a_list_that_has_changed_is_looked_at_again(site: Site) -> None:
     client = site.logged_in("radiologist")
     assert client.post("/worklist/change", data={"change": "hold", "count": "2"}).status_code == 409
     assert client.post("/worklist/change", data={"change": "delete", "count": "3"}).status_code == 400
-    assert ReadingList(site.services.engine).page(show=Show.ON_HOLD) == ()
+    assert Worklist(site.services.engine).page(show=WorklistPart.ON_HOLD) == ()
     assert site.logged_in("viewer").post("/worklist/change", data={"change": "hold", "count": "3"}).status_code == 403

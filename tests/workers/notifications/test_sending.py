@@ -18,7 +18,7 @@ from db.engine import connect, migrate
 from db.notifications import Notification, NotificationRules, Notifications
 from db.order_tables import NotificationState
 from db.orders import HospitalMessage
-from db.patients import PatientIdentifier, PatientNews
+from db.patients import PatientIdentifier, PatientUpdate
 from db.records import Analysis, Priority, TriageDecision
 from tests.commands import receive_message, record_triage
 from tests.db.examples import MINUTE, NOW, finding, finished, study_of
@@ -172,7 +172,7 @@ def test_the_study_is_told_as_it_is_now(desk: Desk) -> None:
     desk.notification()
     desk.channel.act = refuse
     desk.sender.once()
-    news = PatientNews((PatientIdentifier("P1"),), name="Roe^Jane")
+    news = PatientUpdate((PatientIdentifier("P1"),), name="Roe^Jane")
     receive_message(desk.database, HospitalMessage("A", "1", "d", "ADT^A08", patients=(news,)), NOW)
     desk.clock.pass_by(minutes=1)
     desk.sender.once()

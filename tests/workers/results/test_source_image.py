@@ -150,7 +150,7 @@ def test_a_character_set_that_does_not_exist_is_read_as_latin_1(tmp_path: Path) 
 
 
 def test_the_limit_on_pixels_holds(tmp_path: Path) -> None:
-    source = read_source(written(path=tmp_path / "a.dcm"), most_pixels=100)
+    source = read_source(written(path=tmp_path / "a.dcm"), maximum_pixels=100)
     assert source.not_analysed is not None
     assert source.not_analysed.code == "too_large"
     assert source.header.SOPInstanceUID == dcmread(tmp_path / "a.dcm").SOPInstanceUID
