@@ -14,7 +14,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 from db.records import Priority
-from db.tables import DIGEST, UID, Base, words
+from db.tables import DIGEST, UID, Base, RowNumber, words
 
 
 class Receivers(TypeDecorator[tuple[str, ...]]):
@@ -63,12 +63,7 @@ NOTIFICATION_TRANSITIONS: dict[NotificationState, frozenset[NotificationState]] 
 
 
 class OrderRow(Base):
-    """An order or a report as the hospital's systems tell of it, with the study that it belongs to once that is here.
-
-    ``other_identifiers``: pairs of patient ID and issuer that name the same patient, beside the first.
-    ``priority`` is what the order asks for, empty where it asks for nothing. ``status`` is ordered, cancelled or
-    reported; ``reported_at`` is there where a final report was announced.
-    """
+    """An order or a report as the hospital's systems tell of it, with its study once that is here."""
 
     __tablename__ = "orders"
     __table_args__ = (
@@ -79,34 +74,40 @@ class OrderRow(Base):
         Index("ix_orders_updated_at", "updated_at"),
     )
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    study_id: Mapped[int | None] = mapped_column(ForeignKey("studies.id"), index=True)
-    placer_order_number: Mapped[str]
-    filler_order_number: Mapped[str]
-    accession_number: Mapped[str]
-    study_instance_uid: Mapped[str] = mapped_column(UID)
-    patient_id: Mapped[str]
-    issuer_of_patient_id: Mapped[str]
-    other_identifiers: Mapped[list[list[str]] | None] = mapped_column(JSON(none_as_null=True))
-    priority: Mapped[Priority | None]
-    status: Mapped[str] = mapped_column(String(16))
-    reported_at: Mapped[datetime | None]
-    created_at: Mapped[datetime]
-    updated_at: Mapped[datetime]
+    id: Mapped[RowNumber]
+    study_id: Mapped[int | None] = mapped_column(
+        ForeignKey("studies.id"), index=True, comment="The study. NULL: not here yet."
+    )
+    placer_order_number: Mapped[str] = mapped_column(comment="Placer Order Number (ORC-2).")
+    filler_order_number: Mapped[str] = mapped_column(comment="Filler Order Number (ORC-3).")
+    accession_number: Mapped[str] = mapped_column(comment="Accession number.")
+    study_instance_uid: Mapped[str] = mapped_column(
+        UID, comment="Study Instance UID; empty where the message has none."
+    )
+    patient_id: Mapped[str] = mapped_column(comment="Patient ID (PID-3).")
+    issuer_of_patient_id: Mapped[str] = mapped_column(comment="Its assigning authority.")
+    other_identifiers: Mapped[list[list[str]] | None] = mapped_column(
+        JSON(none_as_null=True), comment="Pairs of patient ID and issuer that name the same patient (JSON)."
+    )
+    priority: Mapped[Priority | None] = mapped_column(comment="Priority that the order asks for. NULL: none.")
+    status: Mapped[str] = mapped_column(String(16), comment="ordered, cancelled or reported.")
+    reported_at: Mapped[datetime | None] = mapped_column(comment="When a final report was announced. NULL: not yet.")
+    created_at: Mapped[datetime] = mapped_column(comment="First message.")
+    updated_at: Mapped[datetime] = mapped_column(comment="Latest message.")
 
 
 class MessageRow(Base):
-    """An HL7 message that was answered AA: the same one again changes nothing. ``sender`` is MSH-3 and MSH-4."""
+    """An HL7 message that was answered AA: the same one again changes nothing."""
 
     __tablename__ = "hl7_messages"
     __table_args__ = (UniqueConstraint("sender", "control_id", "digest"),)
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    sender: Mapped[str]
-    control_id: Mapped[str]
-    digest: Mapped[str] = mapped_column(DIGEST)
-    kind: Mapped[str] = mapped_column(String(16))
-    at: Mapped[datetime] = mapped_column(index=True)
+    id: Mapped[RowNumber]
+    sender: Mapped[str] = mapped_column(comment="Sending application and facility (MSH-3, MSH-4).")
+    control_id: Mapped[str] = mapped_column(comment="Message Control ID (MSH-10).")
+    digest: Mapped[str] = mapped_column(DIGEST, comment="SHA-256 of the message.")
+    kind: Mapped[str] = mapped_column(String(16), comment="Message type (MSH-9).")
+    at: Mapped[datetime] = mapped_column(index=True, comment="When it was answered.")
 
 
 class MergeRow(Base):
@@ -114,20 +115,16 @@ class MergeRow(Base):
 
     __tablename__ = "patient_merges"
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    prior_patient_id: Mapped[str] = mapped_column(index=True)
-    prior_issuer: Mapped[str]
-    patient_id: Mapped[str]
-    issuer_of_patient_id: Mapped[str]
-    at: Mapped[datetime]
+    id: Mapped[RowNumber]
+    prior_patient_id: Mapped[str] = mapped_column(index=True, comment="The identifier that was given up.")
+    prior_issuer: Mapped[str] = mapped_column(comment="Its issuer.")
+    patient_id: Mapped[str] = mapped_column(comment="The identifier that holds.")
+    issuer_of_patient_id: Mapped[str] = mapped_column(comment="Its issuer.")
+    at: Mapped[datetime] = mapped_column(comment="When the message came.")
 
 
 class NotificationRow(Base):
-    """One notification's way through one channel. ``reason`` is the finding; each is told once a study and channel.
-
-    ``key`` names the notification to its receiver, who may hear of it twice where a process died at the wrong moment.
-    ``taken_by``: receivers of a channel with several that have taken it already.
-    """
+    """One notification's way through one channel."""
 
     __tablename__ = "notifications"
     __table_args__ = (
@@ -135,18 +132,24 @@ class NotificationRow(Base):
         Index("ix_notifications_state_channel", "state", "channel"),
     )
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"))
-    channel: Mapped[str] = mapped_column(String(16))
-    reason: Mapped[str] = mapped_column(String(64))
-    state: Mapped[NotificationState] = mapped_column(words(NotificationState))
-    key: Mapped[str] = mapped_column(String(64), unique=True)
-    probability: Mapped[float | None]
-    attempts: Mapped[int]
-    worker: Mapped[str] = mapped_column(server_default="")
-    lease_until: Mapped[datetime | None]
-    due_at: Mapped[datetime | None]
-    error: Mapped[str] = mapped_column(server_default="")
-    created_at: Mapped[datetime]
-    sent_at: Mapped[datetime | None]
-    taken_by: Mapped[tuple[str, ...]] = mapped_column(Receivers(), nullable=True)
+    id: Mapped[RowNumber]
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), comment="Its study.")
+    channel: Mapped[str] = mapped_column(String(16), comment="hl7, email or webhook.")
+    reason: Mapped[str] = mapped_column(String(64), comment="The finding: each is told once a study and channel.")
+    state: Mapped[NotificationState] = mapped_column(words(NotificationState), comment="Where it stands.")
+    key: Mapped[str] = mapped_column(
+        String(64),
+        unique=True,
+        comment="Names it to its receiver, who may hear of it twice where a process died at the wrong moment.",
+    )
+    probability: Mapped[float | None] = mapped_column(comment="Probability of the finding. NULL: none.")
+    attempts: Mapped[int] = mapped_column(comment="How often it was sent.")
+    worker: Mapped[str] = mapped_column(server_default="", comment="The process that holds it, or held it last.")
+    lease_until: Mapped[datetime | None] = mapped_column(comment="Until when that process holds it. NULL: nobody does.")
+    due_at: Mapped[datetime | None] = mapped_column(comment="When it may be tried again. NULL: at once.")
+    error: Mapped[str] = mapped_column(server_default="", comment="The last error, for a person.")
+    created_at: Mapped[datetime] = mapped_column(comment="When it was made.")
+    sent_at: Mapped[datetime | None] = mapped_column(comment="When it was taken. NULL: not yet.")
+    taken_by: Mapped[tuple[str, ...]] = mapped_column(
+        Receivers(), nullable=True, comment="Receivers of a channel with several that have taken it already (JSON)."
+    )

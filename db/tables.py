@@ -1,14 +1,16 @@
 """The tables of a node, mapped for SQLAlchemy: one class a table, readable for an admin with psql or sqlite3.
 
-Patient identity lives on ``studies``. States are stored as the lower-case words of :mod:`db.records`. The view
-``worklist`` (one row per study) belongs to the schema too and is made by the first migration.
+Patient identity lives on ``studies``. States are stored as the lower-case words of :mod:`db.records`. The views for
+people and reports (:mod:`db.views`) belong to the schema, too. Every table and column has a comment: PostgreSQL keeps
+it, and ``docs/database.md`` is made of it (:mod:`db.reference`). The comment of a table is its class's docstring.
 """
 
 from __future__ import annotations
 
+import inspect
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 from sqlalchemy import (
     JSON,
@@ -21,6 +23,7 @@ from sqlalchemy import (
     Index,
     MetaData,
     String,
+    Table,
     Text,
     UniqueConstraint,
     false,
@@ -122,6 +125,15 @@ class Base(DeclarativeBase):
         dict[str, float]: JSON(),
     }
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Make the table; its comment is the docstring of the class."""
+        super().__init_subclass__(**options)
+        assert isinstance(cls.__table__, Table)
+        cls.__table__.comment = " ".join(inspect.cleandoc(cls.__doc__ or "").replace("``", "").split())
+
+
+RowNumber = Annotated[int, mapped_column(primary_key=True, comment="Row number.")]
+
 
 # The worklist shows what nobody has reported: a handful of all studies, and the oldest of all are not among them.
 _UNREPORTED = text("reported_at IS NULL")
@@ -138,13 +150,7 @@ DIGEST = String(64)
 
 
 class Study(Base):
-    """A study (PS3.3 C.7.2.1) with its patient, its triage and what is counted of it for the worklist.
-
-    ``activity`` counts what has happened to its images; whoever completes it must have seen the latest. ``revision``
-    counts the summaries that were written. ``correction``: the hospital has corrected the patient since the images were
-    made, so what is made of them stays here until a person lets it go. ``files_removed_at``: retention has removed its
-    files, and nothing has come since.
-    """
+    """A study (PS3.3 C.7.2.1) with its patient, its triage and what is counted of it for the worklist."""
 
     __tablename__ = "studies"
     __table_args__ = (
@@ -158,37 +164,74 @@ class Study(Base):
         Index("ix_studies_completed_at", "completed_at", sqlite_where=_KEPT, postgresql_where=_KEPT),
     )
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    study_instance_uid: Mapped[str] = mapped_column(UID, unique=True)
-    patient_id: Mapped[str] = mapped_column(index=True)
-    issuer_of_patient_id: Mapped[str]
-    patient_name: Mapped[str]
-    patient_birth_date: Mapped[str]
-    patient_sex: Mapped[str]
-    accession_number: Mapped[str] = mapped_column(index=True)
-    study_date: Mapped[str]
-    study_time: Mapped[str]
-    study_description: Mapped[str]
-    state: Mapped[StudyState]
-    on_hold: Mapped[bool] = mapped_column(server_default=false())
-    hold_reason: Mapped[str] = mapped_column(server_default="")
-    stat: Mapped[bool] = mapped_column(server_default=false())
-    hospital_priority: Mapped[Priority | None]
-    priority: Mapped[Priority]
-    analysis: Mapped[Analysis]
-    reason: Mapped[str]
-    due_at: Mapped[datetime]
-    first_received_at: Mapped[datetime]
-    last_activity_at: Mapped[datetime]
-    completed_at: Mapped[datetime | None]
-    activity: Mapped[int] = mapped_column(server_default=text("0"))
-    revision: Mapped[int] = mapped_column(server_default=text("0"))
-    correction: Mapped[str] = mapped_column(server_default="")
-    images: Mapped[int] = mapped_column(server_default=text("0"))
-    not_eligible: Mapped[int] = mapped_column(server_default=text("0"))
-    reported_at: Mapped[datetime | None]
-    reported_by: Mapped[str] = mapped_column(server_default="")
-    files_removed_at: Mapped[datetime | None]
+    id: Mapped[RowNumber]
+    study_instance_uid: Mapped[str] = mapped_column(UID, unique=True, comment="Study Instance UID (0020,000D).")
+    patient_id: Mapped[str] = mapped_column(
+        index=True, comment="Patient ID (0010,0020), after the hospital's corrections."
+    )
+    issuer_of_patient_id: Mapped[str] = mapped_column(
+        comment="Issuer of Patient ID (0010,0021); empty where the image has none."
+    )
+    patient_name: Mapped[str] = mapped_column(comment="Patient's Name (0010,0010) as DICOM writes it: Family^Given.")
+    patient_birth_date: Mapped[str] = mapped_column(
+        comment="Patient's Birth Date (0010,0030), YYYYMMDD; empty where unknown."
+    )
+    patient_sex: Mapped[str] = mapped_column(comment="Patient's Sex (0010,0040): M, F, O or empty.")
+    accession_number: Mapped[str] = mapped_column(
+        index=True, comment="Accession Number (0008,0050) as received; several are apart in study_accessions."
+    )
+    study_date: Mapped[str] = mapped_column(
+        comment="Study Date (0008,0020), YYYYMMDD, in the time zone of the modality."
+    )
+    study_time: Mapped[str] = mapped_column(comment="Study Time (0008,0030), HHMMSS.")
+    study_description: Mapped[str] = mapped_column(comment="Study Description (0008,1030).")
+    state: Mapped[StudyState] = mapped_column(
+        comment="Open while images arrive or are analysed, complete when nothing has happened for a time."
+    )
+    on_hold: Mapped[bool] = mapped_column(
+        server_default=false(), comment="True: nothing of it is analysed or sent until a person releases it."
+    )
+    hold_reason: Mapped[str] = mapped_column(server_default="", comment="Why it is on hold, for a person.")
+    stat: Mapped[bool] = mapped_column(
+        server_default=false(),
+        comment="True: the configuration makes it urgent (calling AE, DIMSE priority or description).",
+    )
+    hospital_priority: Mapped[Priority | None] = mapped_column(
+        comment="Priority that the hospital gave it by HL7 or by hand: a lower limit. NULL: none."
+    )
+    priority: Mapped[Priority] = mapped_column(comment="Triage priority: the highest of its images.")
+    analysis: Mapped[Analysis] = mapped_column(comment="What the analysis of its images has come to.")
+    reason: Mapped[str] = mapped_column(comment="Why it has this priority, or why it is not analysed, in words.")
+    due_at: Mapped[datetime] = mapped_column(
+        comment="When it should be read at the latest; the worklist is in this order."
+    )
+    first_received_at: Mapped[datetime] = mapped_column(comment="When its first image arrived.")
+    last_activity_at: Mapped[datetime] = mapped_column(comment="When something last happened to its images.")
+    completed_at: Mapped[datetime | None] = mapped_column(comment="When it was last complete. NULL: never yet.")
+    activity: Mapped[int] = mapped_column(
+        server_default=text("0"),
+        comment="Counts what has happened to its images; whoever completes it must have seen the latest.",
+    )
+    revision: Mapped[int] = mapped_column(server_default=text("0"), comment="How many summaries were written.")
+    correction: Mapped[str] = mapped_column(
+        server_default="",
+        comment="Why its results stay here until a person releases them: the hospital has corrected the patient.",
+    )
+    images: Mapped[int] = mapped_column(
+        server_default=text("0"), comment="Images that count: without repeats and replaced ones."
+    )
+    not_eligible: Mapped[int] = mapped_column(
+        server_default=text("0"), comment="Images among them that are not eligible for analysis."
+    )
+    reported_at: Mapped[datetime | None] = mapped_column(
+        comment="When a person or the hospital's system called it reported. NULL: unreported."
+    )
+    reported_by: Mapped[str] = mapped_column(
+        server_default="", comment="Who did: a user, an API token, cli:USER, hl7 or dicom:AE."
+    )
+    files_removed_at: Mapped[datetime | None] = mapped_column(
+        comment="When retention removed its files; nothing has come since. NULL: they are there."
+    )
 
 
 class StudyAccession(Base):
@@ -199,23 +242,23 @@ class StudyAccession(Base):
 
     __tablename__ = "study_accessions"
 
-    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), primary_key=True)
-    accession_number: Mapped[str] = mapped_column(primary_key=True, index=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), primary_key=True, comment="The study.")
+    accession_number: Mapped[str] = mapped_column(primary_key=True, index=True, comment="One of its accession numbers.")
 
 
 class StudyWord(Base):
-    """A word by which people find a study, without case and accents; :mod:`db.search_words`.
+    """A word by which people find a study, without case and accents."""
 
-    PostgreSQL compares words as bytes, as SQLite does, so that the beginning of a word is a range of the index.
-    """
-
+    # PostgreSQL compares words as bytes, as SQLite does, so that the beginning of a word is a range of the index.
     __tablename__ = "study_words"
     __table_args__ = (Index("ix_study_words_study_id_word", "study_id", "word"),)
 
     word: Mapped[str] = mapped_column(
-        String(64).with_variant(String(64, collation="C"), "postgresql"), primary_key=True
+        String(64).with_variant(String(64, collation="C"), "postgresql"),
+        primary_key=True,
+        comment="A word of patient, accession number, date, description or station, folded.",
     )
-    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), primary_key=True, comment="The study.")
 
 
 class Series(Base):
@@ -225,56 +268,60 @@ class Series(Base):
 
     __table_args__ = (UniqueConstraint("study_id", "series_instance_uid"),)
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"))
-    series_instance_uid: Mapped[str] = mapped_column(UID, index=True)
-    modality: Mapped[str]
-    body_part: Mapped[str]
-    series_description: Mapped[str]
-    station_name: Mapped[str] = mapped_column(server_default="")
+    id: Mapped[RowNumber]
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), comment="Its study.")
+    series_instance_uid: Mapped[str] = mapped_column(UID, index=True, comment="Series Instance UID (0020,000E).")
+    modality: Mapped[str] = mapped_column(comment="Modality (0008,0060): DX, CR ...")
+    body_part: Mapped[str] = mapped_column(comment="Body Part Examined (0018,0015).")
+    series_description: Mapped[str] = mapped_column(comment="Series Description (0008,103E).")
+    station_name: Mapped[str] = mapped_column(
+        server_default="", comment="Station Name (0008,1010); empty where the image has none."
+    )
 
 
 class Instance(Base):
     """A received data set: SOP Instance UID and digest identify it.
 
-    ``flag`` is empty, or says what is special about it: ``compare`` and ``repeat`` (the same UID came in other bytes,
-    see :mod:`db.repeated_instances`), ``conflict`` (the same UID came with other content), ``patient`` (another
-    Patient ID than the rest of its study), ``own`` (one of our results came back), ``replaced`` (a newer one has its
-    UID). See
-    :mod:`db.instance_flags`. Repeats, and what is replaced or still to be compared, are not counted in the study.
+    Values of ``flag``: ``compare`` and ``repeat`` (the same UID came in other bytes), ``conflict`` (the same UID came
+    with other content), ``patient`` (another Patient ID than the rest of its study), ``own`` (one of our results came
+    back), ``replaced`` (a newer one has its UID). Repeats, and what is replaced or still to be compared, are not
+    counted in the study.
     """
 
     __tablename__ = "instances"
     __table_args__ = (UniqueConstraint("sop_instance_uid", "digest"),)
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True)
-    series_id: Mapped[int] = mapped_column(ForeignKey("series.id"))
-    sop_instance_uid: Mapped[str] = mapped_column(UID)
-    sop_class_uid: Mapped[str] = mapped_column(UID)
-    transfer_syntax_uid: Mapped[str] = mapped_column(UID)
-    digest: Mapped[str] = mapped_column(DIGEST)
-    path: Mapped[str]
-    byte_count: Mapped[int] = mapped_column(BigInteger)
-    patient_id: Mapped[str]
-    view: Mapped[str]
-    calling_ae_title: Mapped[str]
-    state: Mapped[InstanceState]
-    not_eligible_code: Mapped[str] = mapped_column(server_default="")
-    not_eligible_reason: Mapped[str] = mapped_column(server_default="")
-    flag: Mapped[str] = mapped_column(String(16), server_default="")
-    received_at: Mapped[datetime]
+    id: Mapped[RowNumber]
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True, comment="Its study.")
+    series_id: Mapped[int] = mapped_column(ForeignKey("series.id"), comment="Its series.")
+    sop_instance_uid: Mapped[str] = mapped_column(UID, comment="SOP Instance UID (0008,0018).")
+    sop_class_uid: Mapped[str] = mapped_column(UID, comment="SOP Class UID (0008,0016).")
+    transfer_syntax_uid: Mapped[str] = mapped_column(
+        UID, comment="Transfer Syntax UID (0002,0010) in which it was received and is stored."
+    )
+    digest: Mapped[str] = mapped_column(DIGEST, comment="SHA-256 (hexadecimal) of the data set as received.")
+    path: Mapped[str] = mapped_column(comment="Its file, relative to the folder of the store.")
+    byte_count: Mapped[int] = mapped_column(BigInteger, comment="Size of that file in bytes.")
+    patient_id: Mapped[str] = mapped_column(comment="Patient ID of the image itself.")
+    view: Mapped[str] = mapped_column(comment="View Position (0018,5101), or what the view code says.")
+    calling_ae_title: Mapped[str] = mapped_column(comment="AE title that has sent it.")
+    state: Mapped[InstanceState] = mapped_column(comment="What became of it.")
+    not_eligible_code: Mapped[str] = mapped_column(
+        server_default="", comment="Why it is not eligible, as a code; empty where it is."
+    )
+    not_eligible_reason: Mapped[str] = mapped_column(server_default="", comment="The same for a person.")
+    flag: Mapped[str] = mapped_column(
+        String(16),
+        server_default="",
+        comment="Empty, or what is special: compare, repeat, conflict, patient, own, replaced.",
+    )
+    received_at: Mapped[datetime] = mapped_column(
+        comment="When it was stored: the moment before the sender heard 0x0000."
+    )
 
 
 class Job(Base):
-    """One pipeline on one instance. ``revision`` grows when a finished job is run again on request.
-
-    ``worker`` and ``lease_until`` tell who holds it; ``due_at`` when it may be tried again; ``dispatched_at`` when the
-    task queue was last enqueued it, empty where it should be enqueued at once. ``created_at`` belongs to the revision,
-    ``queued_at`` to the last time that it was put into the queue. ``modes`` says what became of each model's findings
-    (active, shadow, off) when it ran, ``measures`` what can be said of the image cheaply, and
-    ``ran_on`` is the device of its networks (cpu, gpu).
-    """
+    """One pipeline on one instance; a job that is run again on request stays one row, with the next revision."""
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -284,88 +331,117 @@ class Job(Base):
         Index("ix_jobs_finished_at", "finished_at", sqlite_where=_FINISHED, postgresql_where=_FINISHED),
     )
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"))
-    instance_id: Mapped[int] = mapped_column(ForeignKey("instances.id"))
-    pipeline: Mapped[str] = mapped_column(DIGEST)
-    revision: Mapped[int]
-    state: Mapped[JobState]
-    stat: Mapped[bool]
-    attempts: Mapped[int]
-    worker: Mapped[str] = mapped_column(server_default="")
-    lease_until: Mapped[datetime | None]
-    due_at: Mapped[datetime | None]
-    dispatched_at: Mapped[datetime | None]
-    error: Mapped[str] = mapped_column(server_default="")
-    not_analysed_code: Mapped[str] = mapped_column(server_default="")
-    not_analysed_reason: Mapped[str] = mapped_column(server_default="")
-    timings: Mapped[dict[str, float]]
-    modes: Mapped[dict[str, str]] = mapped_column(Named(), nullable=True)
-    measures: Mapped[dict[str, Any]] = mapped_column(Named(), nullable=True)
-    ran_on: Mapped[str] = mapped_column(server_default="")
-    created_at: Mapped[datetime]
-    queued_at: Mapped[datetime]
-    started_at: Mapped[datetime | None]
-    finished_at: Mapped[datetime | None]
+    id: Mapped[RowNumber]
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), comment="Its study.")
+    instance_id: Mapped[int] = mapped_column(ForeignKey("instances.id"), comment="The image.")
+    pipeline: Mapped[str] = mapped_column(
+        DIGEST, comment="Digest of models, thresholds, processing options and encoder versions."
+    )
+    revision: Mapped[int] = mapped_column(comment="Grows when a finished job is run again on request.")
+    state: Mapped[JobState] = mapped_column(comment="Where it stands.")
+    stat: Mapped[bool] = mapped_column(comment="True: it is taken before others.")
+    attempts: Mapped[int] = mapped_column(comment="How often it was begun.")
+    worker: Mapped[str] = mapped_column(server_default="", comment="The worker that holds it, or held it last.")
+    lease_until: Mapped[datetime | None] = mapped_column(comment="Until when that worker holds it. NULL: nobody does.")
+    due_at: Mapped[datetime | None] = mapped_column(comment="When it may be tried again. NULL: at once.")
+    dispatched_at: Mapped[datetime | None] = mapped_column(
+        comment="When it was last given to the task queue. NULL: it should be, at once."
+    )
+    error: Mapped[str] = mapped_column(server_default="", comment="The last error, for a person.")
+    not_analysed_code: Mapped[str] = mapped_column(
+        server_default="", comment="Why the image is not analysed, as a code; empty where it is."
+    )
+    not_analysed_reason: Mapped[str] = mapped_column(server_default="", comment="The same for a person.")
+    timings: Mapped[dict[str, float]] = mapped_column(comment="Seconds of each stage by name (JSON).")
+    modes: Mapped[dict[str, str]] = mapped_column(
+        Named(), nullable=True, comment="State of each model when it ran: active, shadow or off (JSON)."
+    )
+    measures: Mapped[dict[str, Any]] = mapped_column(
+        Named(),
+        nullable=True,
+        comment="Measures of the image: brightness, contrast, size, spacing, view, manufacturer, device (JSON).",
+    )
+    ran_on: Mapped[str] = mapped_column(
+        server_default="", comment="Device of its networks: cpu or gpu; empty before it ran."
+    )
+    created_at: Mapped[datetime] = mapped_column(comment="When this revision was made.")
+    queued_at: Mapped[datetime] = mapped_column(comment="When it was last put into the queue.")
+    started_at: Mapped[datetime | None] = mapped_column(comment="When it last began. NULL: never.")
+    finished_at: Mapped[datetime | None] = mapped_column(
+        comment="When it was done, failed or was withdrawn. NULL: not yet."
+    )
 
 
 class Finding(Base):
-    """What a model reports of an image. ``superseded``: a later revision of the job has replaced it."""
+    """What a model reports of an image: one row a label, present or not."""
 
     __tablename__ = "findings"
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True)
-    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id"), index=True)
-    revision: Mapped[int]
-    label: Mapped[str]
-    model: Mapped[str]
-    model_version: Mapped[str]
-    probability: Mapped[float | None]
-    threshold: Mapped[float]
-    present: Mapped[bool]
-    shadow: Mapped[bool]
-    reason: Mapped[str]
-    area_mm2: Mapped[float | None]
-    area_fraction: Mapped[float | None]
-    tracking_uid: Mapped[str] = mapped_column(UID, server_default="")
-    similar: Mapped[tuple[SimilarRecord, ...]] = mapped_column(SimilarCases(), nullable=True)
-    side: Mapped[str] = mapped_column(String(8), server_default="")
-    zones: Mapped[str] = mapped_column(String(32), server_default="")
-    lung_share: Mapped[float | None]
-    superseded: Mapped[bool] = mapped_column(server_default=false())
+    id: Mapped[RowNumber]
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True, comment="Its study.")
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id"), index=True, comment="The job that has made it.")
+    revision: Mapped[int] = mapped_column(comment="Revision of the job.")
+    label: Mapped[str] = mapped_column(comment="What was looked for: pneumothorax, lung_opacity ...")
+    model: Mapped[str] = mapped_column(comment="Name of the model.")
+    model_version: Mapped[str] = mapped_column(comment="Version of the model.")
+    probability: Mapped[float | None] = mapped_column(
+        comment="Probability from 0 to 1. NULL: the model could not tell, and reason says why."
+    )
+    threshold: Mapped[float] = mapped_column(comment="From this probability on it is present.")
+    present: Mapped[bool] = mapped_column(comment="True: the model says that it is there.")
+    shadow: Mapped[bool] = mapped_column(comment="True: the model was in shadow: stored and compared, never sent.")
+    reason: Mapped[str] = mapped_column(comment="Why there is no probability; empty where there is one.")
+    area_mm2: Mapped[float | None] = mapped_column(
+        comment="Area of its region in square millimetres. NULL: no region, or no pixel spacing."
+    )
+    area_fraction: Mapped[float | None] = mapped_column(
+        comment="Area of its region as a share of the image, 0 to 1. NULL: no region."
+    )
+    tracking_uid: Mapped[str] = mapped_column(
+        UID, server_default="", comment="Tracking UID (0062,0021) in SEG and SR; empty where it is in none."
+    )
+    similar: Mapped[tuple[SimilarRecord, ...]] = mapped_column(
+        SimilarCases(), nullable=True, comment="Similar cases of a retrieval model (JSON). NULL: none."
+    )
+    side: Mapped[str] = mapped_column(
+        String(8),
+        server_default="",
+        comment="Side of the patient: left, right, both, or empty where it may not be told.",
+    )
+    zones: Mapped[str] = mapped_column(
+        String(32), server_default="", comment="Zones of the lung (upper, middle, lower), separated by commas."
+    )
+    lung_share: Mapped[float | None] = mapped_column(comment="Its share of the lung, 0 to 1. NULL: unknown.")
+    superseded: Mapped[bool] = mapped_column(
+        server_default=false(), comment="True: a later revision of the job has replaced it."
+    )
 
 
 class Result(Base):
-    """An encoded object. Without a job it is the summary of its study. ``ordinal`` is its place in storing order."""
+    """An encoded DICOM object that this node has made."""
 
     __tablename__ = "results"
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True)
-    job_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"), index=True)
-    revision: Mapped[int]
-    ordinal: Mapped[int]
-    kind: Mapped[str] = mapped_column(String(16))
-    sop_class_uid: Mapped[str] = mapped_column(UID)
-    sop_instance_uid: Mapped[str] = mapped_column(UID, unique=True)
-    series_instance_uid: Mapped[str] = mapped_column(UID)
-    digest: Mapped[str] = mapped_column(DIGEST)
-    path: Mapped[str]
-    byte_count: Mapped[int] = mapped_column(BigInteger)
-    patient_id: Mapped[str]
-    created_at: Mapped[datetime]
+    id: Mapped[RowNumber]
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True, comment="Its study.")
+    job_id: Mapped[int | None] = mapped_column(
+        ForeignKey("jobs.id"), index=True, comment="The job that has made it. NULL: the summary of the study."
+    )
+    revision: Mapped[int] = mapped_column(comment="Revision of the job, or of the summary.")
+    ordinal: Mapped[int] = mapped_column(comment="Place in the order of storing.")
+    kind: Mapped[str] = mapped_column(String(16), comment="Kind of object: seg, sr, summary ...")
+    sop_class_uid: Mapped[str] = mapped_column(UID, comment="SOP Class UID (0008,0016).")
+    sop_instance_uid: Mapped[str] = mapped_column(UID, unique=True, comment="SOP Instance UID (0008,0018).")
+    series_instance_uid: Mapped[str] = mapped_column(UID, comment="Series Instance UID (0020,000E).")
+    digest: Mapped[str] = mapped_column(DIGEST, comment="SHA-256 (hexadecimal) of its data set.")
+    path: Mapped[str] = mapped_column(comment="Its file, relative to the folder of the store.")
+    byte_count: Mapped[int] = mapped_column(BigInteger, comment="Size of that file in bytes.")
+    patient_id: Mapped[str] = mapped_column(comment="Patient ID in the object.")
+    created_at: Mapped[datetime] = mapped_column(comment="When it was made.")
 
 
 class Delivery(Base):
-    """One result's way to one destination. ``on_hold_with_study``: it waits only because its study does.
-
-    ``verify_due_at``: when the destination is next asked whether it holds the object, None where nobody asks;
-    ``verify_attempts``: how often it was asked since it took it; ``verify_missing``: how often it said no;
-    ``transaction_uid``: names the last question. ``lost`` counts the claims in a row whose process ended
-    without a word. ``stale_code``: what the destination took is not right any more, title (DCM) of the rejection note
-    that it needs; ``note_id``: the result that is this note.
-    """
+    """One result's way to one destination."""
 
     __tablename__ = "deliveries"
     __table_args__ = (
@@ -377,55 +453,75 @@ class Delivery(Base):
         Index("ix_deliveries_stale", "study_id", sqlite_where=_STALE, postgresql_where=_STALE),
     )
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"))
-    result_id: Mapped[int] = mapped_column(ForeignKey("results.id"))
-    destination: Mapped[str] = mapped_column(ForeignKey("destinations.name"))
-    state: Mapped[DeliveryState]
-    attempts: Mapped[int]
-    worker: Mapped[str] = mapped_column(server_default="")
-    lease_until: Mapped[datetime | None]
-    due_at: Mapped[datetime | None]
-    dispatched_at: Mapped[datetime | None]
-    error: Mapped[str] = mapped_column(server_default="")
-    on_hold_with_study: Mapped[bool] = mapped_column(server_default=false())
-    created_at: Mapped[datetime]
-    sent_at: Mapped[datetime | None]
-    verified_at: Mapped[datetime | None]
-    verify_due_at: Mapped[datetime | None]
-    verify_attempts: Mapped[int] = mapped_column(server_default=text("0"))
-    verify_missing: Mapped[int] = mapped_column(server_default=text("0"))
-    transaction_uid: Mapped[str | None] = mapped_column(UID)
-    lost: Mapped[int] = mapped_column(server_default=text("0"))
-    stale_code: Mapped[str] = mapped_column(String(16), server_default="")
-    note_id: Mapped[int | None]
+    id: Mapped[RowNumber]
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), comment="Its study.")
+    result_id: Mapped[int] = mapped_column(ForeignKey("results.id"), comment="The object.")
+    destination: Mapped[str] = mapped_column(ForeignKey("destinations.name"), comment="The destination.")
+    state: Mapped[DeliveryState] = mapped_column(comment="Where it stands.")
+    attempts: Mapped[int] = mapped_column(comment="How often it was sent.")
+    worker: Mapped[str] = mapped_column(server_default="", comment="The worker that holds it, or held it last.")
+    lease_until: Mapped[datetime | None] = mapped_column(comment="Until when that worker holds it. NULL: nobody does.")
+    due_at: Mapped[datetime | None] = mapped_column(comment="When it may be tried again. NULL: at once.")
+    dispatched_at: Mapped[datetime | None] = mapped_column(
+        comment="When it was last given to the task queue. NULL: it should be, at once."
+    )
+    error: Mapped[str] = mapped_column(server_default="", comment="The last error, for a person.")
+    on_hold_with_study: Mapped[bool] = mapped_column(
+        server_default=false(), comment="True: it waits only because its study does."
+    )
+    created_at: Mapped[datetime] = mapped_column(comment="When it was made.")
+    sent_at: Mapped[datetime | None] = mapped_column(comment="When the destination took it. NULL: not yet.")
+    verified_at: Mapped[datetime | None] = mapped_column(
+        comment="When the destination confirmed that it holds the object. NULL: not yet."
+    )
+    verify_due_at: Mapped[datetime | None] = mapped_column(
+        comment="When the destination is next asked. NULL: nobody asks."
+    )
+    verify_attempts: Mapped[int] = mapped_column(
+        server_default=text("0"), comment="How often it was asked since it took the object."
+    )
+    verify_missing: Mapped[int] = mapped_column(
+        server_default=text("0"), comment="How often it said that it does not hold it."
+    )
+    transaction_uid: Mapped[str | None] = mapped_column(
+        UID, comment="Transaction UID (0008,1195) of the last request for Storage Commitment."
+    )
+    lost: Mapped[int] = mapped_column(
+        server_default=text("0"), comment="Claims in a row whose process ended without a word."
+    )
+    stale_code: Mapped[str] = mapped_column(
+        String(16),
+        server_default="",
+        comment="Title (DCM) of the rejection note that what was sent needs by now; empty: none.",
+    )
+    note_id: Mapped[int | None] = mapped_column(comment="The result that is this note. NULL: none yet.")
 
 
 class Destination(Base):
-    """How it stands with a destination; where it is and what it takes is defined in the configuration.
-
-    ``failures`` counts the calls in a row that it did not answer, ``open_until`` is when it may be called again: the
-    circuit breaker that all processes share.
-    """
+    """How it stands with a destination; where it is and what it takes is defined in the configuration."""
 
     __tablename__ = "destinations"
 
-    name: Mapped[str] = mapped_column(String(64), primary_key=True)
-    last_sent_at: Mapped[datetime | None]
-    last_failed_at: Mapped[datetime | None]
-    last_error: Mapped[str] = mapped_column(server_default="")
-    failures: Mapped[int] = mapped_column(server_default=text("0"))
-    open_until: Mapped[datetime | None]
+    name: Mapped[str] = mapped_column(String(64), primary_key=True, comment="Name in the configuration.")
+    last_sent_at: Mapped[datetime | None] = mapped_column(comment="When it last took an object. NULL: never.")
+    last_failed_at: Mapped[datetime | None] = mapped_column(
+        comment="When an object last could not be sent. NULL: never."
+    )
+    last_error: Mapped[str] = mapped_column(server_default="", comment="Why.")
+    failures: Mapped[int] = mapped_column(server_default=text("0"), comment="Calls in a row that it did not answer.")
+    open_until: Mapped[datetime | None] = mapped_column(
+        comment="Until then nobody calls it (circuit breaker). NULL: it may be called."
+    )
 
 
 class DestinationLease(Base):
-    """A worker that is in contact with a destination, or may be until ``lease_until``."""
+    """A worker that is in contact with a destination, or may be for a time."""
 
     __tablename__ = "destination_leases"
 
-    worker: Mapped[str] = mapped_column(primary_key=True)
-    destination: Mapped[str] = mapped_column(ForeignKey("destinations.name"))
-    lease_until: Mapped[datetime]
+    worker: Mapped[str] = mapped_column(primary_key=True, comment="The worker.")
+    destination: Mapped[str] = mapped_column(ForeignKey("destinations.name"), comment="The destination.")
+    lease_until: Mapped[datetime] = mapped_column(comment="Until when it counts.")
 
 
 class Model(Base):
@@ -433,9 +529,9 @@ class Model(Base):
 
     __tablename__ = "models"
 
-    name: Mapped[str] = mapped_column(primary_key=True)
-    version: Mapped[str] = mapped_column(primary_key=True)
-    first_used_at: Mapped[datetime]
+    name: Mapped[str] = mapped_column(primary_key=True, comment="Name of the model.")
+    version: Mapped[str] = mapped_column(primary_key=True, comment="Its version.")
+    first_used_at: Mapped[datetime] = mapped_column(comment="When it analysed its first image here.")
 
 
 class ModelSwitch(Base):
@@ -443,13 +539,13 @@ class ModelSwitch(Base):
 
     __tablename__ = "model_switches"
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    model: Mapped[str] = mapped_column(String(64), index=True)
-    from_state: Mapped[str] = mapped_column(String(16))
-    to_state: Mapped[str] = mapped_column(String(16))
-    reason: Mapped[str]
-    actor: Mapped[str] = mapped_column(String(80))
-    at: Mapped[datetime]
+    id: Mapped[RowNumber]
+    model: Mapped[str] = mapped_column(String(64), index=True, comment="Name of the model, in all its versions.")
+    from_state: Mapped[str] = mapped_column(String(16), comment="State before: active, shadow, off, or as configured.")
+    to_state: Mapped[str] = mapped_column(String(16), comment="State after.")
+    reason: Mapped[str] = mapped_column(comment="Why.")
+    actor: Mapped[str] = mapped_column(String(80), comment="Who did it.")
+    at: Mapped[datetime] = mapped_column(comment="When.")
 
 
 class Event(Base):
@@ -457,15 +553,17 @@ class Event(Base):
 
     __tablename__ = "events"
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True)
-    entity: Mapped[str] = mapped_column(String(16))
-    entity_id: Mapped[int]
-    from_state: Mapped[str]
-    to_state: Mapped[str]
-    cause: Mapped[str]
-    actor: Mapped[str]
-    at: Mapped[datetime]
+    id: Mapped[RowNumber]
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True, comment="Its study.")
+    entity: Mapped[str] = mapped_column(
+        String(16), comment="What moved: study, instance, job, delivery or notification."
+    )
+    entity_id: Mapped[int] = mapped_column(comment="Its row number.")
+    from_state: Mapped[str] = mapped_column(comment="State before; empty for a new row.")
+    to_state: Mapped[str] = mapped_column(comment="State after.")
+    cause: Mapped[str] = mapped_column(comment="Why, in words.")
+    actor: Mapped[str] = mapped_column(comment="Who did it: node, a worker, a user, an API token or a system.")
+    at: Mapped[datetime] = mapped_column(comment="When.")
 
 
 class Rejection(Base):
@@ -474,23 +572,23 @@ class Rejection(Base):
     __tablename__ = "rejections"
     __table_args__ = (UniqueConstraint("sop_instance_uid", "note_uid"),)
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    sop_instance_uid: Mapped[str] = mapped_column(String(64))
-    note_uid: Mapped[str] = mapped_column(String(64))
-    code: Mapped[str]
-    sentence: Mapped[str]
-    at: Mapped[datetime]
+    id: Mapped[RowNumber]
+    sop_instance_uid: Mapped[str] = mapped_column(String(64), comment="SOP Instance UID of the instance.")
+    note_uid: Mapped[str] = mapped_column(String(64), comment="SOP Instance UID of the rejection note.")
+    code: Mapped[str] = mapped_column(comment="Document title of the note (DCM): 113001, 113037, 113038 or 113039.")
+    sentence: Mapped[str] = mapped_column(comment="The same for a person.")
+    at: Mapped[datetime] = mapped_column(comment="When the note came.")
 
 
 class RejectedAssociation(Base):
-    """A caller whose associations were rejected for one reason, and how often; :mod:`db.rejected_associations`."""
+    """A caller whose associations were rejected for one reason, and how often."""
 
     __tablename__ = "rejected_associations"
 
-    calling_ae_title: Mapped[str] = mapped_column(String(64), primary_key=True)
-    called_ae_title: Mapped[str] = mapped_column(String(64), primary_key=True)
-    address: Mapped[str] = mapped_column(String(64), primary_key=True)
-    reason: Mapped[str] = mapped_column(String(80), primary_key=True)
-    count: Mapped[int]
-    first_at: Mapped[datetime]
-    last_at: Mapped[datetime]
+    calling_ae_title: Mapped[str] = mapped_column(String(64), primary_key=True, comment="AE title of the caller.")
+    called_ae_title: Mapped[str] = mapped_column(String(64), primary_key=True, comment="AE title that it asked for.")
+    address: Mapped[str] = mapped_column(String(64), primary_key=True, comment="Its IP address.")
+    reason: Mapped[str] = mapped_column(String(80), primary_key=True, comment="Why it was rejected.")
+    count: Mapped[int] = mapped_column(comment="How often.")
+    first_at: Mapped[datetime] = mapped_column(comment="First time.")
+    last_at: Mapped[datetime] = mapped_column(comment="Last time.")

@@ -11,7 +11,10 @@ from enum import StrEnum
 from sqlalchemy import ForeignKey, Index, String, UniqueConstraint, false
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.tables import DIGEST, UID, Base
+from db.tables import DIGEST, UID, Base, RowNumber
+
+SECRET = {"info": {"secret": True}}
+"""Marks a table that nobody but the node may read: :mod:`db.reader_role` grants it to no role."""
 
 
 class Role(StrEnum):
@@ -31,58 +34,62 @@ class Verdict(StrEnum):
 
 
 class UserRow(Base):
-    """A person who may log in. An empty ``password_hash`` means that only single sign-on lets them in."""
+    """A person who may log in."""
 
     __tablename__ = "users"
+    __table_args__ = SECRET
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(String(64), unique=True)
-    display_name: Mapped[str]
-    role: Mapped[str] = mapped_column(String(16))
-    password_hash: Mapped[str]
-    disabled: Mapped[bool] = mapped_column(server_default=false())
-    created_at: Mapped[datetime]
-    last_login_at: Mapped[datetime | None]
+    id: Mapped[RowNumber]
+    name: Mapped[str] = mapped_column(String(64), unique=True, comment="Log-in name.")
+    display_name: Mapped[str] = mapped_column(comment="Name shown on the page.")
+    role: Mapped[str] = mapped_column(String(16), comment="viewer, radiologist or admin.")
+    password_hash: Mapped[str] = mapped_column(comment="Hash of the password; empty: single sign-on only.")
+    disabled: Mapped[bool] = mapped_column(server_default=false(), comment="True: may not log in.")
+    created_at: Mapped[datetime] = mapped_column(comment="When the user was added.")
+    last_login_at: Mapped[datetime | None] = mapped_column(comment="Last log-in. NULL: never.")
 
 
 class SessionRow(Base):
     """A log-in. Only the digest of its token is kept: whoever reads this table cannot use what it says."""
 
     __tablename__ = "sessions"
+    __table_args__ = SECRET
 
-    token_digest: Mapped[str] = mapped_column(DIGEST, primary_key=True)
-    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"), index=True)
-    csrf: Mapped[str] = mapped_column(String(64))
-    address: Mapped[str] = mapped_column(String(64))
-    created_at: Mapped[datetime]
-    expires_at: Mapped[datetime]
+    token_digest: Mapped[str] = mapped_column(DIGEST, primary_key=True, comment="SHA-256 of the token in the cookie.")
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"), index=True, comment="The user.")
+    csrf: Mapped[str] = mapped_column(String(64), comment="Token against cross-site requests.")
+    address: Mapped[str] = mapped_column(String(64), comment="IP address of the log-in.")
+    created_at: Mapped[datetime] = mapped_column(comment="When it began.")
+    expires_at: Mapped[datetime] = mapped_column(comment="When it ends.")
 
 
 class TokenRow(Base):
     """A token for the JSON API, again only as its digest."""
 
     __tablename__ = "api_tokens"
+    __table_args__ = SECRET
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(String(64))
-    token_digest: Mapped[str] = mapped_column(DIGEST, unique=True)
-    role: Mapped[str] = mapped_column(String(16))
-    created_by: Mapped[str] = mapped_column(String(64))
-    created_at: Mapped[datetime]
-    last_used_at: Mapped[datetime | None]
-    revoked_at: Mapped[datetime | None]
+    id: Mapped[RowNumber]
+    name: Mapped[str] = mapped_column(String(64), comment="Name, as in the audit trail.")
+    token_digest: Mapped[str] = mapped_column(DIGEST, unique=True, comment="SHA-256 of the token.")
+    role: Mapped[str] = mapped_column(String(16), comment="viewer, radiologist or admin.")
+    created_by: Mapped[str] = mapped_column(String(64), comment="Who made it.")
+    created_at: Mapped[datetime] = mapped_column(comment="When.")
+    last_used_at: Mapped[datetime | None] = mapped_column(comment="Last use. NULL: never.")
+    revoked_at: Mapped[datetime | None] = mapped_column(comment="When it was revoked. NULL: it is valid.")
 
 
 class AttemptRow(Base):
     """A password that is being tried, or that was wrong; rows go when the window of the limit is over."""
 
     __tablename__ = "login_attempts"
+    __table_args__ = SECRET
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    subject: Mapped[str] = mapped_column(String(120), index=True)
-    address: Mapped[str] = mapped_column(String(64), index=True)
-    at: Mapped[datetime]
-    failed: Mapped[bool] = mapped_column(server_default=false())
+    id: Mapped[RowNumber]
+    subject: Mapped[str] = mapped_column(String(120), index=True, comment="Log-in name that was tried.")
+    address: Mapped[str] = mapped_column(String(64), index=True, comment="IP address.")
+    at: Mapped[datetime] = mapped_column(comment="When.")
+    failed: Mapped[bool] = mapped_column(server_default=false(), comment="True: the password was wrong.")
 
 
 class AuditRow(Base):
@@ -94,14 +101,14 @@ class AuditRow(Base):
         Index("ix_audit_study_id", "study_id"),
     )
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    at: Mapped[datetime]
-    actor: Mapped[str] = mapped_column(String(80))
-    action: Mapped[str] = mapped_column(String(48))
-    subject: Mapped[str] = mapped_column(String(120))
-    study_id: Mapped[int | None] = mapped_column(ForeignKey("studies.id"))
-    address: Mapped[str] = mapped_column(String(64))
-    detail: Mapped[str]
+    id: Mapped[RowNumber]
+    at: Mapped[datetime] = mapped_column(comment="When.")
+    actor: Mapped[str] = mapped_column(String(80), comment="Who: a user, api:TOKEN, cli:USER or a system.")
+    action: Mapped[str] = mapped_column(String(48), comment="What: log in, show study, hold ...")
+    subject: Mapped[str] = mapped_column(String(120), comment="Of what: a name or number.")
+    study_id: Mapped[int | None] = mapped_column(ForeignKey("studies.id"), comment="The study. NULL: none.")
+    address: Mapped[str] = mapped_column(String(64), comment="IP address of the request; empty on the command line.")
+    detail: Mapped[str] = mapped_column(comment="Details for a person.")
 
 
 class FeedbackRow(Base):
@@ -110,39 +117,38 @@ class FeedbackRow(Base):
     __tablename__ = "feedback"
     __table_args__ = (Index("ix_feedback_model_at", "model", "at"),)
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True)
-    finding_id: Mapped[int] = mapped_column(ForeignKey("findings.id"), index=True)
-    label: Mapped[str]
-    model: Mapped[str]
-    model_version: Mapped[str]
-    probability: Mapped[float | None]
-    present: Mapped[bool]
-    verdict: Mapped[str] = mapped_column(String(16))
-    comment: Mapped[str]
-    actor: Mapped[str] = mapped_column(String(80))
-    source: Mapped[str] = mapped_column(String(16))
-    at: Mapped[datetime]
+    id: Mapped[RowNumber]
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True, comment="Its study.")
+    finding_id: Mapped[int] = mapped_column(ForeignKey("findings.id"), index=True, comment="The finding.")
+    label: Mapped[str] = mapped_column(comment="Label of the finding.")
+    model: Mapped[str] = mapped_column(comment="Name of the model.")
+    model_version: Mapped[str] = mapped_column(comment="Version of the model.")
+    probability: Mapped[float | None] = mapped_column(comment="Probability that the model gave. NULL: none.")
+    present: Mapped[bool] = mapped_column(comment="True: the model said that it is there.")
+    verdict: Mapped[str] = mapped_column(String(16), comment="accept, modify or reject.")
+    comment: Mapped[str] = mapped_column(comment="The reader's words.")
+    actor: Mapped[str] = mapped_column(String(80), comment="Who.")
+    source: Mapped[str] = mapped_column(String(16), comment="web, api, cli or dicom.")
+    at: Mapped[datetime] = mapped_column(comment="When.")
 
 
 class AssessmentRow(Base):
-    """One statement of a received AI result assessment (IHE RAD): a verdict, on what, by whom.
-
-    ``feedback_id`` is the verdict that it became; without one ``problem`` says why it fits no finding of ours.
-    """
+    """One statement of a received AI result assessment (IHE RAD): a verdict, on what, by whom."""
 
     __tablename__ = "assessments"
     __table_args__ = (UniqueConstraint("sop_instance_uid", "ordinal"),)
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True)
-    sop_instance_uid: Mapped[str] = mapped_column(UID)
-    ordinal: Mapped[int]
-    referenced_uid: Mapped[str] = mapped_column(UID)
-    tracking_uid: Mapped[str] = mapped_column(UID)
-    verdict: Mapped[str] = mapped_column(String(16))
-    comment: Mapped[str]
-    observer: Mapped[str]
-    feedback_id: Mapped[int | None] = mapped_column(ForeignKey("feedback.id"))
-    problem: Mapped[str]
-    at: Mapped[datetime]
+    id: Mapped[RowNumber]
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True, comment="Its study.")
+    sop_instance_uid: Mapped[str] = mapped_column(UID, comment="SOP Instance UID of the received object.")
+    ordinal: Mapped[int] = mapped_column(comment="Place in the object.")
+    referenced_uid: Mapped[str] = mapped_column(UID, comment="SOP Instance UID of the result that is assessed.")
+    tracking_uid: Mapped[str] = mapped_column(UID, comment="Tracking UID of the finding; empty: the whole result.")
+    verdict: Mapped[str] = mapped_column(String(16), comment="What it says: accept, modify, reject, added.")
+    comment: Mapped[str] = mapped_column(comment="The reader's words.")
+    observer: Mapped[str] = mapped_column(comment="Person Observer Name.")
+    feedback_id: Mapped[int | None] = mapped_column(
+        ForeignKey("feedback.id"), comment="The verdict that it became. NULL: none, problem says why."
+    )
+    problem: Mapped[str] = mapped_column(comment="Why it fits no finding; empty where it does.")
+    at: Mapped[datetime] = mapped_column(comment="When it came.")

@@ -55,6 +55,7 @@ COMMANDS = {
     "notify": "node.cli.notify:notify",
     "doctor": "node.cli.doctor:doctor",
     "config": "node.cli.config:config",
+    "db": "node.cli.database:database",
     "user": "node.cli.user:user",
     "models": "node.cli.models:models",
     "explore": "node.cli.explore:explore",

@@ -1,4 +1,4 @@
-"""The whole schema, and the view ``worklist`` for people who read it with psql or sqlite3."""
+"""The whole schema; the views are in :mod:`db.views`, which every migration makes anew."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -9,37 +9,6 @@ branch_labels = None
 depends_on = None
 
 MOMENT = sa.DateTime(timezone=True)
-
-WORKLIST_VIEW = """
-CREATE VIEW worklist AS
-SELECT
-    s.id AS study_id,
-    s.study_instance_uid,
-    s.patient_id,
-    s.patient_name,
-    s.accession_number,
-    s.study_date,
-    s.study_description,
-    s.state,
-    s.priority,
-    s.analysis,
-    s.on_hold,
-    CASE WHEN s.on_hold THEN s.hold_reason ELSE s.reason END AS reason,
-    s.stat,
-    s.first_received_at AS received_at,
-    s.due_at,
-    s.images,
-    s.not_eligible,
-    s.reported_at,
-    s.reported_by,
-    (SELECT count(*) FROM deliveries d
-        WHERE d.study_id = s.id AND d.state IN ('pending', 'sending', 'on_hold')) AS deliveries_open,
-    (SELECT count(*) FROM deliveries d
-        WHERE d.study_id = s.id AND d.state = 'failed') AS deliveries_failed,
-    (SELECT count(*) FROM findings f
-        WHERE f.study_id = s.id AND f.present AND NOT f.shadow AND NOT f.superseded) AS findings_present
-FROM studies s
-"""
 
 
 def upgrade() -> None:
@@ -70,11 +39,9 @@ def upgrade() -> None:
     _create_deliveries()
     _create_feedback()
     _create_assessments()
-    op.execute(WORKLIST_VIEW)
 
 
 def downgrade() -> None:
-    op.execute("DROP VIEW worklist")
     op.drop_table("assessments")
     op.drop_table("feedback")
     op.drop_table("deliveries")

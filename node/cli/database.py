@@ -1,0 +1,36 @@
+"""``pleura db``: the database for people who read it with their own tools."""
+
+from __future__ import annotations
+
+import click
+
+from node.cli.common import fail
+
+
+@click.group("db")
+def database() -> None:
+    """Describe the database, and make a role for those who only read it."""
+
+
+@database.command()
+def schema() -> None:
+    """Print tables, views, columns and states as Markdown: docs/database.md."""
+    from db.reference import markdown
+
+    click.echo(markdown(), nl=False)
+
+
+@database.command("reader-role")
+@click.argument("name", default="pleura_reader")
+@click.option("--patients", is_flag=True, help="Also what names patients: the worklist, changes and the tables.")
+def reader_role(name: str, patients: bool) -> None:
+    """Print SQL that makes the PostgreSQL role NAME, which reads the views of reports and changes nothing.
+
+    The owner of the database runs it, again after each upgrade. No role gets users, sessions, tokens or log-ins.
+    """
+    from db.reader_role import reader_role_sql
+
+    try:
+        click.echo(reader_role_sql(name, patients=patients), nl=False)
+    except ValueError as error:
+        fail(str(error), 2)
