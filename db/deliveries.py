@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, Select, and_, func, or_, select, update
 from db import tables, verification
 from db.errors import RecordNotFoundError, StudyOnHoldError, TransitionError
 from db.holds import hold_reason_of, stays_here
-from db.instances import insert_or_ignore
+from db.instance_statements import insert_or_ignore
 from db.leases import ENDED, due_again, is_claimable, lock_held_by, not_dispatched
 from db.model_states import hold_back, on_hold_by_model
 from db.records import NOTE, Delivery, DeliveryState

@@ -19,5 +19,8 @@ not eligible with this code.
 OWN = "own"
 """It is a result of this node that came back."""
 
+OTHER_PATIENT = "patient"
+"""It names another patient than its study."""
+
 NOT_COUNTED = (COMPARE, REPEAT, REPLACED, OWN)
 """An instance with one of these flags is no image of its study of its own."""

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, literal_column, select, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy import Connection, select, update
 
 from db import tables
 from db.accessions import keep_numbers
 from db.holds import hold
-from db.instance_flags import COMPARE, CONFLICT, OWN, REPEAT
+from db.instance_flags import COMPARE, CONFLICT, OTHER_PATIENT, OWN, REPEAT
+from db.instance_statements import (
+    COUNT_IMAGE,
+    IDENTITY,
+    INSERT_EVENT,
+    INSERT_INSTANCE,
+    INSERT_JOB,
+    INSERT_SERIES,
+    INSERT_STUDY,
+    LOCK_STUDY,
+    OWN_RESULT,
+    REJECTION,
+    SAME_SOP_INSTANCE_UID,
+    SERIES,
+    clean,
+)
 from db.not_eligible_codes import FOR_A_READER
 from db.orders import ACTOR, AHEAD, apply_on_arrival, lock_arrivals
 from db.patients import (
@@ -25,7 +39,6 @@ from db.patients import (
     same_patient,
     was_corrected,
 )
-from db.prepared_statements import Prepared
 from db.queries.retention import has_files_again
 from db.records import Analysis, Ingest, InstanceState, JobState, NotEligible, Priority, ReceivedInstance, StudyState
 from db.search_words import keep_words, study_texts
@@ -42,121 +55,8 @@ REJECTED = "rejected"
 OTHER_CONTENT = "an instance came again under the same SOP Instance UID with other content"
 
 _PATHS_AT_ONCE = 500
-_TEXT_LIMIT = 256
 _ACTOR = "listener"
 _OPEN_JOBS = (JobState.QUEUED, JobState.RUNNING, JobState.RETRYING)
-
-
-_STUDY: Any = tables.Study.__table__
-_IDENTITY = ("patient_id", "issuer_of_patient_id", "accession_number")
-
-
-def insert_or_ignore(connection: Connection, table: Any) -> Any:
-    """Give an INSERT for ``table`` that leaves a row which is there already as it is."""
-    return _or_ignore(connection.dialect.name, table)
-
-
-def _or_ignore(dialect: str, table: Any) -> Any:
-    make: Any = postgresql_insert if dialect == "postgresql" else sqlite_insert
-    return make(table).on_conflict_do_nothing()
-
-
-def _values(table: Any, *names: str) -> dict[str, Any]:
-    return {name: bindparam(name, type_=table.c[name].type) for name in names}
-
-
-def _inserting(mapped: type[tables.Base], *names: str) -> Prepared:
-    """INSERT with these columns, giving the id."""
-    table: Any = mapped.__table__
-    return Prepared(lambda _: insert(table).values(_values(table, *names)).returning(table.c.id))
-
-
-_LOCK_STUDY = Prepared(
-    lambda _: (
-        select(_STUDY)
-        .where(_STUDY.c.study_instance_uid == bindparam("study_instance_uid"))
-        .with_for_update(key_share=True)
-    )
-)
-_INSERT_STUDY = Prepared(
-    lambda dialect: (
-        _or_ignore(dialect, _STUDY)
-        .values(
-            _values(
-                _STUDY,
-                *("study_instance_uid", *_IDENTITY, "patient_name", "patient_birth_date", "patient_sex"),
-                *("study_date", "study_time", "study_description", "state", "stat", "priority", "analysis", "reason"),
-                *("due_at", "first_received_at", "last_activity_at"),
-            )
-        )
-        .returning(_STUDY)
-    )
-)
-_COUNT_IMAGE = Prepared(
-    lambda _: (
-        update(_STUDY)
-        .where(_STUDY.c.id == bindparam("study_id"))
-        .values(
-            images=_STUDY.c.images + literal_column("1"),
-            not_eligible=_STUDY.c.not_eligible + bindparam("not_eligible_increment"),
-            activity=_STUDY.c.activity + literal_column("1"),
-            last_activity_at=bindparam("now", type_=_STUDY.c.last_activity_at.type),
-        )
-    )
-)
-_TWINS = Prepared(
-    lambda _: select(
-        tables.Instance.id,
-        tables.Instance.digest,
-        tables.Instance.study_id,
-        tables.Instance.series_id,
-        tables.Instance.sop_class_uid,
-        tables.Instance.patient_id,
-        tables.Instance.flag,
-    ).where(tables.Instance.sop_instance_uid == bindparam("sop_instance_uid"))
-)
-_OWN_RESULT = Prepared(
-    lambda _: select(tables.Result.id).where(tables.Result.sop_instance_uid == bindparam("sop_instance_uid"))
-)
-_REJECTION = Prepared(
-    lambda _: (
-        select(tables.Rejection.sentence)
-        .where(tables.Rejection.sop_instance_uid == bindparam("sop_instance_uid"))
-        .order_by(tables.Rejection.id)
-    )
-)
-_SERIES = Prepared(
-    lambda _: select(tables.Series.id).where(
-        tables.Series.study_id == bindparam("study_id"),
-        tables.Series.series_instance_uid == bindparam("series_instance_uid"),
-    )
-)
-_INSERT_SERIES = _inserting(
-    tables.Series, "study_id", "series_instance_uid", "modality", "body_part", "series_description", "station_name"
-)
-_INSERT_INSTANCE = _inserting(
-    tables.Instance,
-    *("study_id", "series_id", "sop_instance_uid", "sop_class_uid", "transfer_syntax_uid", "digest", "path"),
-    *(
-        "byte_count",
-        "patient_id",
-        "view",
-        "calling_ae_title",
-        "state",
-        "not_eligible_code",
-        "not_eligible_reason",
-        "flag",
-    ),
-    "received_at",
-)
-_INSERT_JOB = _inserting(
-    tables.Job,
-    *("study_id", "instance_id", "pipeline", "revision", "state", "stat", "attempts", "dispatched_at", "timings"),
-    *("created_at", "queued_at"),
-)
-_INSERT_EVENT = _inserting(
-    tables.Event, "study_id", "entity", "entity_id", "from_state", "to_state", "cause", "actor", "at"
-)
 
 
 def record_instance(
@@ -178,50 +78,94 @@ def record_instance(
     The study's row stays locked, so two associations that bring the same instance at once come one after the other.
     """
     study, is_new = _study(connection, received, not_eligible, now)
-    twins = _TWINS.rows(connection, {"sop_instance_uid": received.sop_instance_uid})
-    repeat = next((twin for twin in twins if twin.digest == received.digest), None)
+    earlier = SAME_SOP_INSTANCE_UID.rows(connection, {"sop_instance_uid": received.sop_instance_uid})
+    repeat = next((row for row in earlier if row.digest == received.digest), None)
     if repeat is not None:
         return Ingest(repeat.id, _open_jobs(connection, repeat.id), repeat=True)
-
-    not_eligible = not_eligible or _rejection(connection, received.sop_instance_uid)
-    own = not_eligible is not None and is_own_result(connection, received.sop_instance_uid)
     series_id = _series_id(connection, study.id, received)
-    again = "" if own else _again(twins, received, (study.id, series_id), not_eligible)
-    is_radiograph = not_eligible is None or not_eligible.code in FOR_A_READER
-    flag, trouble = again, ""
-    if not again:
-        flag, trouble = _flag(
-            connection, study, received, rules, conflict=bool(twins), own=own, is_radiograph=is_radiograph
-        )
-    instance_id = _insert_instance(connection, (study.id, series_id), received, not_eligible, flag, now)
-    if study.files_removed_at is not None:
-        has_files_again(connection, study.id)
-    on_hold = study.on_hold or bool(trouble)
-    has_job = not_eligible is None or flag == COMPARE
-    job_id = _insert_job(connection, study, instance_id, received, pipeline, on_hold, now) if has_job else None
-    state = state_of(not_eligible, flag)
-    events = _events(study, is_new, instance_id, state, not_eligible, job_id, trouble or study.hold_reason, now)
-    _INSERT_EVENT.run(connection, *events)
-    if again:
-        _raise_to_stat(connection, study, received, now)
-    elif not own:
-        _update_study(connection, study, received, not_eligible, now)
-    returned = not own and not again and came_after_the_report(study, not_eligible)
-    if returned:
-        return_to_list(connection, study, now)
-    pressing = is_new and _apply_what_was_said(connection, study, job_id, rules, now)
-    if trouble:
-        for study_id in sorted({study.id, *(twin.study_id for twin in twins)}):
-            hold(connection, study_id, trouble, _ACTOR, now)
-    job_ids = () if job_id is None or on_hold else (job_id,)
+    seen = _classify(connection, study, series_id, received, not_eligible, earlier, rules)
+    instance_id = _insert_instance(connection, (study.id, series_id), received, seen, now)
+    hold_reason = seen.hold_reason or study.hold_reason
+    job_id = _insert_job(connection, study, instance_id, received, pipeline, seen, now) if seen.has_job else None
+    INSERT_EVENT.run(connection, *_events(study, is_new, instance_id, seen, job_id, hold_reason, now))
+    returned = _change_study(connection, study, received, seen, now)
+    urgent = is_new and _apply_earlier_messages(connection, study, job_id, rules, now)
+    if seen.hold_reason:
+        for study_id in sorted({study.id, *(row.study_id for row in earlier)}):
+            hold(connection, study_id, seen.hold_reason, _ACTOR, now)
+    on_hold = study.on_hold or bool(seen.hold_reason)
     return Ingest(
         instance_id,
-        job_ids,
-        comparing=flag == COMPARE,
-        conflict=flag == CONFLICT,
-        pressing=pressing or flag == COMPARE,
+        () if job_id is None or on_hold else (job_id,),
+        comparing=seen.flag == COMPARE,
+        conflict=seen.flag == CONFLICT,
+        pressing=urgent or seen.flag == COMPARE,
         returned=study.id if returned else None,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Classification:
+    """What an instance is to its study: why it is not eligible, the flag of its row, why the study goes on hold."""
+
+    not_eligible: NotEligible | None
+    flag: str
+    hold_reason: str = ""
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is one of our own results that came back."""
+        return self.flag == OWN
+
+    @property
+    def may_be_repeat(self) -> bool:
+        """Whether it may be an instance that is here, in other bytes; then it changes nothing of its study yet."""
+        return self.flag in (COMPARE, REPEAT)
+
+    @property
+    def has_job(self) -> bool:
+        """Whether a worker has to look at it: to analyse or to compare it."""
+        return self.not_eligible is None or self.flag == COMPARE
+
+
+def _classify(
+    connection: Connection,
+    study: Any,
+    series_id: int,
+    received: ReceivedInstance,
+    not_eligible: NotEligible | None,
+    earlier: Sequence[Any],
+    rules: PatientRules,
+) -> _Classification:
+    """Classify an instance by the rows of ``earlier`` ones with its SOP Instance UID and by its study's patient."""
+    not_eligible = not_eligible or _rejection(connection, received.sop_instance_uid)
+    if not_eligible is not None and is_own_result(connection, received.sop_instance_uid):
+        return _Classification(not_eligible, OWN)
+    if flag := _repeat_flag(earlier, received, (study.id, series_id), not_eligible):
+        return _Classification(not_eligible, flag)
+    if earlier:
+        return _Classification(not_eligible, CONFLICT, OTHER_CONTENT)
+    is_radiograph = not_eligible is None or not_eligible.code in FOR_A_READER
+    hold_reason = _other_patient(connection, study, received, rules, is_radiograph=is_radiograph)
+    return _Classification(not_eligible, OTHER_PATIENT if hold_reason else "", hold_reason)
+
+
+def _change_study(
+    connection: Connection, study: Any, received: ReceivedInstance, seen: _Classification, now: datetime
+) -> bool:
+    """Change the study's row by the instance; whether that brings a reported study back to the worklist."""
+    if study.files_removed_at is not None:
+        has_files_again(connection, study.id)
+    if seen.may_be_repeat:
+        _raise_to_stat(connection, study, received, now)
+        return False
+    if seen.is_own:
+        return False
+    _update_study(connection, study, received, seen.not_eligible, now)
+    returned = came_after_the_report(study, seen.not_eligible)
+    if returned:
+        return_to_list(connection, study, now)
+    return returned
 
 
 def recorded_files(connection: Connection, paths: Sequence[str]) -> frozenset[str]:
@@ -235,36 +179,36 @@ def recorded_files(connection: Connection, paths: Sequence[str]) -> frozenset[st
 
 def is_own_result(connection: Connection, sop_instance_uid: str) -> bool:
     """Say whether this node has made the object with this UID."""
-    return _OWN_RESULT.first(connection, {"sop_instance_uid": sop_instance_uid}) is not None
+    return OWN_RESULT.first(connection, {"sop_instance_uid": sop_instance_uid}) is not None
 
 
 def _rejection(connection: Connection, sop_instance_uid: str) -> NotEligible | None:
     """Why the hospital has taken this instance back before it came, if it has."""
-    rejection = _REJECTION.first(connection, {"sop_instance_uid": sop_instance_uid})
+    rejection = REJECTION.first(connection, {"sop_instance_uid": sop_instance_uid})
     return None if rejection is None else NotEligible(REJECTED, rejection.sentence)
 
 
-def _again(
-    twins: Sequence[Any], received: ReceivedInstance, parents: tuple[int, int], not_eligible: NotEligible | None
+def _repeat_flag(
+    earlier: Sequence[Any], received: ReceivedInstance, parents: tuple[int, int], not_eligible: NotEligible | None
 ) -> str:
-    """Flag of an instance that may repeat one of its ``twins``: same SOP Instance UID, other bytes. Empty if it cannot.
+    """Flag of an instance that may repeat one of ``earlier``: same SOP Instance UID, other bytes. Empty if it cannot.
 
     ``parents`` are the rows of its study and series. Pixels are never looked at here: a peer waits for its answer, and
     other peers for the database. What a rejection note has taken back is refused in every encoding alike.
     """
-    if not twins:
+    if not earlier:
         return ""
     if not_eligible is not None and not_eligible.code == REJECTED:
         return REPEAT
-    known = [twin for twin in twins if twin.flag not in (COMPARE, REPEAT)]
-    return COMPARE if any(_may_be_the_same(twin, received, parents) for twin in known) else ""
+    known = [row for row in earlier if row.flag not in (COMPARE, REPEAT)]
+    return COMPARE if any(_may_be_the_same(row, received, parents) for row in known) else ""
 
 
-def _may_be_the_same(twin: Any, received: ReceivedInstance, parents: tuple[int, int]) -> bool:
+def _may_be_the_same(earlier: Any, received: ReceivedInstance, parents: tuple[int, int]) -> bool:
     return (
-        (twin.study_id, twin.series_id) == parents
-        and twin.sop_class_uid == received.sop_class_uid
-        and twin.patient_id.strip(" ") == _clean(received.patient_id).strip(" ")
+        (earlier.study_id, earlier.series_id) == parents
+        and earlier.sop_class_uid == received.sop_class_uid
+        and earlier.patient_id.strip(" ") == clean(received.patient_id).strip(" ")
     )
 
 
@@ -275,40 +219,35 @@ def state_of(not_eligible: NotEligible | None, flag: str = "") -> InstanceState:
     return InstanceState.NOT_ELIGIBLE if not_eligible else InstanceState.ELIGIBLE
 
 
-def _clean(value: str) -> str:
-    """Take out what a database cannot store as text (NUL, lone surrogates); cut what no header should hold."""
-    return value.replace("\0", "").encode("utf-8", "replace").decode("utf-8")[:_TEXT_LIMIT]
-
-
 def _study(
     connection: Connection, received: ReceivedInstance, not_eligible: NotEligible | None, now: datetime
 ) -> tuple[Any, bool]:
     """Find or make the study and lock it; say whether it is new."""
     by_uid = {"study_instance_uid": received.study_instance_uid}
-    row = _LOCK_STUDY.first(connection, by_uid)
+    row = LOCK_STUDY.first(connection, by_uid)
     if row is not None:
         return row, False
     values = _study_values(received, not_eligible, now)
-    made = _INSERT_STUDY.first(connection, values)
+    made = INSERT_STUDY.first(connection, values)
     if made is not None:
         keep_numbers(connection, made.id, values["accession_number"])
         keep_words(connection, made.id, study_texts(values))
     # Without a row another association has made the study since; it is seen by now.
-    return (made, True) if made is not None else (_LOCK_STUDY.rows(connection, by_uid)[0], False)
+    return (made, True) if made is not None else (LOCK_STUDY.rows(connection, by_uid)[0], False)
 
 
 def _study_values(received: ReceivedInstance, not_eligible: NotEligible | None, now: datetime) -> dict[str, Any]:
     return {
         "study_instance_uid": received.study_instance_uid,
-        "patient_id": _clean(received.patient_id),
-        "issuer_of_patient_id": _clean(received.issuer_of_patient_id),
-        "patient_name": _clean(received.patient_name),
-        "patient_birth_date": _clean(received.patient_birth_date),
-        "patient_sex": _clean(received.patient_sex),
-        "accession_number": _clean(received.accession_number),
-        "study_date": _clean(received.study_date),
-        "study_time": _clean(received.study_time),
-        "study_description": _clean(received.study_description),
+        "patient_id": clean(received.patient_id),
+        "issuer_of_patient_id": clean(received.issuer_of_patient_id),
+        "patient_name": clean(received.patient_name),
+        "patient_birth_date": clean(received.patient_birth_date),
+        "patient_sex": clean(received.patient_sex),
+        "accession_number": clean(received.accession_number),
+        "study_date": clean(received.study_date),
+        "study_time": clean(received.study_time),
+        "study_description": clean(received.study_description),
         "state": StudyState.OPEN,
         "stat": received.stat,
         "priority": Priority.URGENT if received.stat else Priority.ROUTINE,
@@ -326,33 +265,22 @@ def _open_jobs(connection: Connection, instance_id: int) -> tuple[int, ...]:
     return tuple(connection.scalars(query))
 
 
-def _flag(
-    connection: Connection,
-    study: Any,
-    received: ReceivedInstance,
-    rules: PatientRules,
-    *,
-    conflict: bool,
-    own: bool,
-    is_radiograph: bool,
-) -> tuple[str, str]:
-    """Say what is wrong with an instance: a flag for its row, and why the study must be held (or nothing)."""
-    if own:
-        return OWN, ""
-    if conflict:
-        return CONFLICT, OTHER_CONTENT
+def _other_patient(
+    connection: Connection, study: Any, received: ReceivedInstance, rules: PatientRules, *, is_radiograph: bool
+) -> str:
+    """Why an instance seems to be of another patient than its study; empty if it does not."""
     known = identifier_of(study)
-    given = PatientIdentifier(_clean(received.patient_id), _clean(received.issuer_of_patient_id))
+    given = PatientIdentifier(clean(received.patient_id), clean(received.issuer_of_patient_id))
     if rules.contradict(given, known) and not same_patient(connection, (given,), (known,), rules):
-        return "patient", "its images name different patients (Patient ID or its issuer)"
-    person = [_clean(received.patient_name), _clean(received.patient_birth_date)]
+        return "its images name different patients (Patient ID or its issuer)"
+    person = [clean(received.patient_name), clean(received.patient_birth_date)]
     differs = different_persons(person, (study.patient_name, study.patient_birth_date)) if is_radiograph else ""
     if differs and not was_corrected(connection, study.id):
-        return "patient", f"its images name different patients ({differs})"
-    return "", ""
+        return f"its images name different patients ({differs})"
+    return ""
 
 
-def _apply_what_was_said(
+def _apply_earlier_messages(
     connection: Connection, study: Any, job_id: int | None, rules: PatientRules, now: datetime
 ) -> bool:
     """Apply to a new study what the hospital has said by HL7 before it came; whether it is urgent."""
@@ -370,17 +298,17 @@ def _apply_what_was_said(
 
 def _series_id(connection: Connection, study_id: int, received: ReceivedInstance) -> int:
     values = {"study_id": study_id, "series_instance_uid": received.series_instance_uid}
-    found = _SERIES.first(connection, values)
+    found = SERIES.first(connection, values)
     if found is None:
-        station_name = _clean(received.station_name)
+        station_name = clean(received.station_name)
         values |= {
-            "modality": _clean(received.modality),
-            "body_part": _clean(received.body_part),
-            "series_description": _clean(received.series_description),
+            "modality": clean(received.modality),
+            "body_part": clean(received.body_part),
+            "series_description": clean(received.series_description),
             "station_name": station_name,
         }
         keep_words(connection, study_id, (station_name,))
-        found = _INSERT_SERIES.first(connection, values)
+        found = INSERT_SERIES.first(connection, values)
     return int(found.id)
 
 
@@ -388,10 +316,10 @@ def _insert_instance(
     connection: Connection,
     parents: tuple[int, int],
     received: ReceivedInstance,
-    not_eligible: NotEligible | None,
-    flag: str,
+    seen: _Classification,
     now: datetime,
 ) -> int:
+    reason = seen.not_eligible
     values = {
         "study_id": parents[0],
         "series_id": parents[1],
@@ -401,16 +329,16 @@ def _insert_instance(
         "digest": received.digest,
         "path": received.path,
         "byte_count": received.byte_count,
-        "patient_id": _clean(received.patient_id),
-        "view": _clean(received.view),
-        "calling_ae_title": _clean(received.calling_ae_title),
-        "state": state_of(not_eligible, flag),
-        "not_eligible_code": not_eligible.code if not_eligible else "",
-        "not_eligible_reason": not_eligible.sentence if not_eligible else "",
-        "flag": flag,
+        "patient_id": clean(received.patient_id),
+        "view": clean(received.view),
+        "calling_ae_title": clean(received.calling_ae_title),
+        "state": state_of(reason, seen.flag),
+        "not_eligible_code": reason.code if reason else "",
+        "not_eligible_reason": reason.sentence if reason else "",
+        "flag": seen.flag,
         "received_at": now,
     }
-    return int(_INSERT_INSTANCE.first(connection, values).id)
+    return int(INSERT_INSTANCE.first(connection, values).id)
 
 
 def _insert_job(
@@ -419,9 +347,10 @@ def _insert_job(
     instance_id: int,
     received: ReceivedInstance,
     pipeline: str,
-    on_hold: bool,
+    seen: _Classification,
     now: datetime,
 ) -> int:
+    on_hold = study.on_hold or bool(seen.hold_reason)
     values = {
         "study_id": study.id,
         "instance_id": instance_id,
@@ -435,29 +364,28 @@ def _insert_job(
         "created_at": now,
         "queued_at": now,
     }
-    return int(_INSERT_JOB.first(connection, values).id)
+    return int(INSERT_JOB.first(connection, values).id)
 
 
 def _events(
     study: Any,
     is_new: bool,
     instance_id: int,
-    state: InstanceState,
-    not_eligible: NotEligible | None,
+    seen: _Classification,
     job_id: int | None,
-    trouble: str,
+    hold_reason: str,
     now: datetime,
 ) -> list[dict[str, Any]]:
-    cause = not_eligible.code if not_eligible else "eligible"
-    before = "received"
+    cause = seen.not_eligible.code if seen.not_eligible else "eligible"
+    before, state = "received", state_of(seen.not_eligible, seen.flag)
     if state is InstanceState.RECEIVED:
         before, cause = "", "its SOP Instance UID was here already: it will be compared"
     events = [event(study.id, "instance", instance_id, before, state.value, cause, _ACTOR, now)]
     if is_new:
         events.insert(0, event(study.id, "study", study.id, "", study.state.value, "first instance", _ACTOR, now))
     if job_id is not None:
-        job_state = JobState.ON_HOLD if trouble else JobState.QUEUED
-        events.append(event(study.id, "job", job_id, "", job_state.value, trouble or cause, _ACTOR, now))
+        job_state = JobState.ON_HOLD if hold_reason else JobState.QUEUED
+        events.append(event(study.id, "job", job_id, "", job_state.value, hold_reason or cause, _ACTOR, now))
     return events
 
 
@@ -471,7 +399,7 @@ def _update_study(
     """
     values = _study_changes(study, received, not_eligible, now)
     if not values and (not_eligible or study.state is StudyState.OPEN):
-        _COUNT_IMAGE.run(
+        COUNT_IMAGE.run(
             connection, {"study_id": study.id, "not_eligible_increment": 1 if not_eligible else 0, "now": now}
         )
         return
@@ -511,9 +439,9 @@ def _study_changes(
     if not not_eligible and study.analysis is Analysis.NOT_ANALYSED:
         values |= {"analysis": Analysis.WAITING, "reason": "waiting for its analysis"}
     values |= _stat_changes(study, received, now)
-    for name in _IDENTITY:
-        if not getattr(study, name) and _clean(getattr(received, name)):
-            values[name] = _clean(getattr(received, name))
+    for name in IDENTITY:
+        if not getattr(study, name) and clean(getattr(received, name)):
+            values[name] = clean(getattr(received, name))
     return values
 
 

@@ -15,7 +15,8 @@ from sqlalchemy import Connection, Row, select, update
 from db import tables
 from db.holds import hold
 from db.instance_flags import REPEAT
-from db.instances import REJECTED, insert_or_ignore
+from db.instance_statements import insert_or_ignore
+from db.instances import REJECTED
 from db.records import (
     InstanceState,
     JobState,

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 from db import tables
 from db.errors import DuplicateResultError
 from db.holds import first_state
-from db.instances import insert_or_ignore
+from db.instance_statements import insert_or_ignore
 from db.records import IS_REPORTED, DeliveryState, FindingRecord, ResultRecord
 from db.stale_objects import lock_earlier, mark_replaced
 from db.transitions import event, move, write_events
