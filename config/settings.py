@@ -79,6 +79,17 @@ def _pattern(value: str) -> str:
     return value
 
 
+def _certificate(value: str) -> str:
+    """A name in lower case, or ``sha256:`` and the digest in lower case without colons, as OpenSSL prints it or not."""
+    name = value.strip().lower()
+    digest = re.fullmatch(r"(?:sha-?256(?: fingerprint)?[:=] ?)?((?:[0-9a-f]{2}:?){32})", name)
+    if digest is not None:
+        return f"sha256:{digest[1].replace(':', '')}"
+    if not name or name.startswith("sha256:"):
+        raise ValueError("must be a name in the certificate, or sha256: and the 64 digits of its SHA-256 fingerprint")
+    return name
+
+
 def _check_password(part: str, url: SecretStr | None, password: SecretStr | None) -> None:
     """Refuse a password that would be used for nothing, and two of them."""
     if password is None:
@@ -101,6 +112,7 @@ def with_password(url: SecretStr, password: SecretStr | None) -> str:
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 UIDRoot = Annotated[str, AfterValidator(_uid_root)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
+CertificateName = Annotated[str, AfterValidator(_certificate)]
 IssuerName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Kind = Literal["seg", "sr", "sc", "gsps", "summary"]
 
@@ -134,8 +146,25 @@ class Peer(_Part):
     """Calling AE title, compared exactly."""
     addresses: tuple[Network, ...] = ()
     """IP addresses or networks (CIDR) it may call from; empty: any address."""
+    certificates: tuple[CertificateName, ...] = ()
+    """Certificates that it may show: a common or alternative name, or the SHA-256 fingerprint, as sha256:AB:CD:… It
+    must call by TLS then. Empty: any certificate of tls.ca, and calls without TLS where the listener takes them."""
     stat: bool = False
     """Treat studies from this AE as STAT."""
+
+
+class Tls(_Part):
+    """DICOM over TLS in both directions (PS3.15 B.12): the certificate of this node, and whom it trusts. Renewed files
+    are used for the next association, without a restart."""
+
+    certificate: Path | None = None
+    """PEM file with this node's certificate, and after it those of the CAs between it and the root: shown to callers,
+    and to destinations that ask for it."""
+    key: Path | None = None
+    """PEM file with its key, without a passphrase and readable by the node's user alone; empty: it is in the same
+    file."""
+    ca: Path | None = None
+    """PEM file with the CAs, or single certificates, that callers and destinations must have theirs from."""
 
 
 class Listener(_Part):
@@ -147,6 +176,10 @@ class Listener(_Part):
     """Address to bind. Set 0.0.0.0 to be reached from other machines, and name the peers then."""
     port: Port = 11112
     """TCP port; 0 takes a free one and prints it."""
+    transport: Literal["plain", "tls", "both"] = "plain"
+    """plain: listener.port without TLS. tls: listener.tls_port alone. both: both ports."""
+    tls_port: Port = 2762
+    """TCP port for DICOM over TLS; 0 takes a free one and prints it."""
     peers: tuple[Peer, ...] = ()
     """Calling AEs that are accepted. Empty: every AE on this machine, nobody from outside it."""
     maximum_associations: int = Field(default=25, ge=1, le=500)
@@ -170,6 +203,17 @@ class Listener(_Part):
     upper_layer: Literal["fast", "stock"] = "fast"
     """How PDUs are read. fast: by Pleura, on private parts of pynetdicom; where they are missing, stock is used, with a
     warning. stock: by pynetdicom alone; slower, holds a data set in memory, and knows no minimum rate."""
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """The ports that are opened, by their keys; the first one is where the node calls itself."""
+        keys = {"plain": ("port",), "tls": ("tls_port",), "both": ("port", "tls_port")}[self.transport]
+        return {key: getattr(self, key) for key in keys}
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether callers may use TLS."""
+        return self.transport != "plain"
 
 
 class Store(_Part):
@@ -320,6 +364,11 @@ class Destination(_Part):
     """Kinds of results that it takes: seg, sr, sc (Secondary Capture with a burned-in overlay), gsps, summary."""
     calling_ae_title: AETitle | None = None
     """AE title that we call with; empty: the listener's."""
+    tls: bool = False
+    """Call it by TLS, with the files of [tls]."""
+    certificates: tuple[CertificateName, ...] = ()
+    """Certificates that it may show: a common or alternative name, or the SHA-256 fingerprint, as sha256:AB:CD:… Empty:
+    one of tls.ca that is valid for the host that is called."""
     timeout_seconds: float = Field(default=30, gt=0)
     """Time limit for connecting and for each answer."""
     associations: int = Field(default=2, ge=1, le=32)
@@ -436,6 +485,7 @@ class Settings(BaseSettings):
 
     site: Site = Site()
     listener: Listener = Listener()
+    tls: Tls = Tls()
     store: Store = Store()
     eligibility: Eligibility = Eligibility()
     database: Database = Database()
@@ -462,18 +512,32 @@ class Settings(BaseSettings):
             if asked.count("/") != 1 or asked.startswith("/") or asked.endswith("/"):
                 raise ValueError(f"models.after.{name}: must be MODEL/LABEL, not '{asked}'")
         self._check_ports()
+        self._check_tls()
         if self.admin.sign_on_header and not self.admin.trusted_proxies:
             raise ValueError("admin.sign_on_header: name the proxies that may send it in admin.trusted_proxies")
         return self
 
     def _check_ports(self) -> None:
         """No two parts of a node listen on the same port; 0 is a free one."""
-        ports = {"listener": self.listener.port}
-        ports |= {"admin": self.admin.port} if self.admin.enabled else {}
-        ports |= {"hl7": self.hl7.port} if self.hl7.enabled else {}
+        ports = {f"listener.{key}": port for key, port in self.listener.ports.items()}
+        ports |= {"admin.port": self.admin.port} if self.admin.enabled else {}
+        ports |= {"hl7.port": self.hl7.port} if self.hl7.enabled else {}
         for (one, port), (other, same) in combinations(ports.items(), 2):
             if port == same != 0:
-                raise ValueError(f"{one}.port and {other}.port are both {port}; give each part a port of its own")
+                raise ValueError(f"{one} and {other} are both {port}; give each part a port of its own")
+
+    def _check_tls(self) -> None:
+        """TLS needs its files, and a peer whose certificate is named a port where it can show it."""
+        if self.listener.has_tls and (self.tls.certificate is None or self.tls.ca is None):
+            raise ValueError(f"listener.transport is {self.listener.transport}: set tls.certificate and tls.ca, too")
+        for peer in self.listener.peers:
+            if peer.certificates and not self.listener.has_tls:
+                raise ValueError(f"listener.peer `{peer.ae_title}`: certificates need listener.transport tls or both")
+        for destination in self.destinations:
+            if destination.tls and self.tls.ca is None:
+                raise ValueError(f"destination `{destination.name}`: tls needs tls.ca")
+            if destination.certificates and not destination.tls:
+                raise ValueError(f"destination `{destination.name}`: certificates need tls = true")
 
     def destination(self, name: str) -> Destination | None:
         """The destination of that name, None where the configuration has none (any more)."""

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from config.settings import Settings
-from node.dicom.storage_scu import Peer, RejectedError, SendError, echo
+from node.dicom.storage_scu import FailedTlsError, RejectedError, SendError, echo
 from node.monitoring.check import Check
 from node.monitoring.health import check_models
-from node.monitoring.port_health import answers_http, ports_that_cannot_be_bound, reached
+from node.monitoring.port_health import answers_http, own_listener, ports_that_cannot_be_bound, reached
 from node.opening import Say, ServeError
 from workers.enqueue import DELIVERIES, JOBS, TaskQueue
 from workers.worker_id import host_name
@@ -97,13 +97,13 @@ class Parts:
     def _listener(self) -> bool:
         rules = self.settings.listener
         # The library would log each connection that is refused.
-        if not _connects(reached(rules.host), rules.port):
+        if not all(_connects(reached(rules.host), port) for port in rules.ports.values()):
             return False
         try:
-            echo(Peer(reached(rules.host), rules.port, rules.ae_title, rules.ae_title, timeout_seconds=_ANSWER_SECONDS))
-        except RejectedError:
-            return True  # it has no room for us, and so it listens
-        except SendError:
+            echo(own_listener(self.settings, _ANSWER_SECONDS))
+        except (RejectedError, FailedTlsError):
+            return True  # it has no room for us, or asks for another certificate, and so it listens
+        except (SendError, OSError):
             return False
         return True
 

@@ -159,30 +159,32 @@ def parts_of(settings: Settings, config: Path | None, environment: dict[str, str
     return parts
 
 
+_PORTS = (("listener", "port"), ("listener", "tls_port"), ("admin", "port"), ("hl7", "port"))
+
+
 def with_ports(settings: Settings) -> Settings:
     """The settings with a free port in place of each 0."""
-    wanted = {name: rules for name in ("listener", "admin", "hl7") if (rules := getattr(settings, name)).port == 0}
-    if not wanted:
-        return settings
-    ports = free_ports(settings.listener.host, len(wanted))
-    changed = (rules.model_copy(update={"port": port}) for rules, port in zip(wanted.values(), ports, strict=True))
-    return settings.model_copy(update=dict(zip(wanted, changed, strict=True)))
+    ports = iter(free_ports(settings.listener.host, len(_PORTS)))
+    for part, key in _PORTS:
+        rules, port = getattr(settings, part), next(ports)
+        if getattr(rules, key) == 0:
+            settings = settings.model_copy(update={part: rules.model_copy(update={key: port})})
+    return settings
 
 
 class Node:
     """A running process tree."""
 
     def __init__(self, settings: Settings, config: Path | None = None, log: Path | None = None) -> None:
-        """Prepare a node; nothing is started yet. A port of 0 is replaced by a free one.
+        """Prepare a node; nothing is started yet. A port of 0 is replaced by a free one in ``settings``.
 
         The output of the parts goes to this process' own output, or is appended to the file ``log``.
         """
-        settings = self._settings = with_ports(settings)
-        self.port, self.admin_port, self.hl7_port = settings.listener.port, settings.admin.port, settings.hl7.port
+        settings = self.settings = with_ports(settings)
+        self.port = next(iter(settings.listener.ports.values()))
+        self.admin_port, self.hl7_port = settings.admin.port, settings.hl7.port
         environment = {
-            "PLEURA_LISTENER__PORT": str(self.port),
-            "PLEURA_ADMIN__PORT": str(self.admin_port),
-            "PLEURA_HL7__PORT": str(self.hl7_port),
+            f"PLEURA_{part.upper()}__{key.upper()}": str(getattr(getattr(settings, part), key)) for part, key in _PORTS
         }
         self._parts = parts_of(settings, config, environment)
         for part in self._parts:
@@ -198,19 +200,19 @@ class Node:
             BrokerError: the embedded broker does not start.
         """
         stop = stop or threading.Event()
-        self._lock = lock_store(self._settings.store.folder)
-        check_configuration(self._settings, stop)
-        if not open_database(self._settings, stop, say):
+        self._lock = lock_store(self.settings.store.folder)
+        check_configuration(self.settings, stop)
+        if not open_database(self.settings, stop, say):
             return False
         for part in self._parts:
             part.start(time.monotonic())
             if part.name == "broker" and part.process is not None:
-                wait_until_ready(part.process, self._settings.broker_socket)
+                wait_until_ready(part.process, self.settings.broker_socket)
         return True
 
     def wait_until_ready(self, stop: threading.Event, say: Say = log.warning) -> bool:
         """Wait until each part has answered; False if ``stop`` came before."""
-        self._ready = wait_for_parts(self._settings, stop, say)
+        self._ready = wait_for_parts(self.settings, stop, say)
         return self._ready
 
     def wait_for_listener(self, seconds: float = 30) -> bool:
@@ -218,7 +220,7 @@ class Node:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             try:
-                socket.create_connection((self._settings.listener.host, self.port), timeout=1).close()
+                socket.create_connection((self.settings.listener.host, self.port), timeout=1).close()
             except OSError:
                 time.sleep(0.05)
             else:

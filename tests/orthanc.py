@@ -132,6 +132,25 @@ class Orthanc:
             raise AssertionError(f"Orthanc ended with {self.process.returncode}: {self.log()[-3000:]}")
 
 
+@dataclass(frozen=True, slots=True)
+class DicomTls:
+    """Orthanc's certificate and key, and the CA of its peers; the options of its book, "Configuring DICOM TLS"."""
+
+    certificate: Path
+    key: Path
+    ca: Path
+
+    def configuration(self) -> dict[str, Any]:
+        """Orthanc's settings."""
+        return {
+            "DicomTlsEnabled": True,
+            "DicomTlsCertificate": str(self.certificate),
+            "DicomTlsPrivateKey": str(self.key),
+            "DicomTlsTrustedCertificates": str(self.ca),
+            "DicomTlsRemoteCertificateRequired": True,
+        }
+
+
 def _plugin() -> Path:
     for folder in _PLUGIN_FOLDERS:
         for candidate in sorted(folder.glob(f"{PLUGIN}*")):
@@ -142,7 +161,13 @@ def _plugin() -> Path:
 
 
 def _configuration(
-    folder: Path, ae_title: str, http_port: int, dicom_port: int, origin: str | None, lua: tuple[Path, ...]
+    folder: Path,
+    ae_title: str,
+    http_port: int,
+    dicom_port: int,
+    origin: str | None,
+    lua: tuple[Path, ...],
+    tls: DicomTls | None,
 ) -> dict[str, Any]:
     """Settings of one Orthanc; ``origin`` is ``host:port`` as a browser sees it when a proxy stands before Orthanc."""
     return {
@@ -172,6 +197,7 @@ def _configuration(
         "JobsHistorySize": 1000,
         "OverwriteInstances": False,
         "TcpNoDelay": True,
+        **(tls.configuration() if tls else {}),
         "KeepAlive": True,
         "DicomWeb": {
             "Enable": True,
@@ -191,11 +217,12 @@ def running_orthanc(
     origin: str | None = None,
     lua: str = "",
     modalities: Mapping[str, tuple[str, int]] | None = None,
+    tls: DicomTls | None = None,
 ) -> Iterator[Orthanc]:
     """Run Orthanc until the block ends; its files lie in ``folder``.
 
     ``lua`` is a script for its event hooks (``OnStableStudy`` and such); ``modalities`` maps a symbolic name to the
-    AE title and port of a peer on this machine.
+    AE title and port of a peer on this machine. With ``tls`` its DICOM port has TLS, and it may call by TLS.
     """
     program = shutil.which("Orthanc", path=_SYSTEM_FOLDERS)
     if program is None:
@@ -207,7 +234,9 @@ def running_orthanc(
         scripts[0].write_text(lua)
     http_port, dicom_port = free_port(), free_port()
     settings = folder / "orthanc.json"
-    settings.write_text(json.dumps(_configuration(folder, ae_title, http_port, dicom_port, origin, scripts), indent=1))
+    settings.write_text(
+        json.dumps(_configuration(folder, ae_title, http_port, dicom_port, origin, scripts, tls), indent=1)
+    )
     with (folder / "orthanc.log").open("wb") as log:
         process = subprocess.Popen(
             [program, str(settings)], stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "TCP_NODELAY": "1"}

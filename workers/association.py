@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pynetdicom import AE, Association, evt
 from pynetdicom.presentation import PresentationContext
 
+from workers.tls import ClientContext, TlsError
+
 # PS3.7 Annex C: the warnings outside of 0xBxxx.
 _WARNINGS = frozenset({0x0001, 0x0107, 0x0116})
 
@@ -20,19 +22,26 @@ def open_association(
     contexts: Sequence[PresentationContext],
     seconds: float,
     connect_seconds: float,
+    tls: ClientContext | None = None,
 ) -> Association:
     """Request an association; the caller looks whether it was accepted.
 
-    Every wait for the peer ends after ``seconds``, the one for its connection after ``connect_seconds``.
+    Every wait for the peer ends after ``seconds``, the one for its connection (and for a TLS handshake) after
+    ``connect_seconds``.
 
     Raises:
         OSError: the host name cannot be resolved.
+        TlsError: there is no TLS connection, because of one of the two certificates for example.
     """
     entity = AE(ae_title=calling)
     entity.connection_timeout = connect_seconds
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = seconds
     handlers = [(evt.EVT_CONN_OPEN, _prepare, [seconds])]
-    return entity.associate(*address, list(contexts), called, evt_handlers=handlers)
+    tls_args = None if tls is None else (tls, address[0])
+    association = entity.associate(*address, list(contexts), called, evt_handlers=handlers, tls_args=tls_args)
+    if tls is not None and tls.failure and not association.is_established:
+        raise TlsError(tls.failure)
+    return association
 
 
 def _prepare(event: evt.Event, seconds: float) -> None:

@@ -28,7 +28,7 @@ from workers.clock import utc_now
 from workers.dead_workers import DeadWorkers, release_claims
 from workers.delivery import DeliveryTools, deliver
 from workers.delivery_worker import DeliveryWorkerTools, maximum_contact_time, run_delivery
-from workers.destinations.destination_kinds import DESTINATION_KINDS
+from workers.destinations.destination_kinds import destination_kinds
 from workers.enqueue import TaskQueue
 from workers.model_state_resolver import ModelStateResolver
 from workers.notifications.sending import notifying
@@ -108,7 +108,7 @@ def delivery_handler(settings: Settings, here: WorkerId, *, database: Database |
     leases.release_workers(here.prefix)
     database.write(deliveries.release, here.prefix, utc_now())
     enqueue_deliveries(database, task_queue, _RELEASED, utc_now())
-    sending = DeliveryTools(settings, database, DESTINATION_KINDS, utc_now, here.name)
+    sending = DeliveryTools(settings, database, destination_kinds(settings), utc_now, here.name)
     tools = DeliveryWorkerTools(
         settings=settings,
         leases=leases,

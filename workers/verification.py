@@ -21,7 +21,7 @@ from db.database import Database
 from db.records import Unverified
 from workers.clock import Clock, utc_now
 from workers.destinations.destination_kind import DestinationKind, PeerContact, PeerError, PeerUnreachableError
-from workers.destinations.destination_kinds import DESTINATION_KINDS
+from workers.destinations.destination_kinds import destination_kinds
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,9 @@ class VerificationTools:
 
 def verification_tools(settings: Settings, database: Database) -> VerificationTools:
     """What a node verifies deliveries with."""
-    return VerificationTools(settings, database, DESTINATION_KINDS, utc_now, lambda: str(generate_uid(prefix=None)))
+    return VerificationTools(
+        settings, database, destination_kinds(settings), utc_now, lambda: str(generate_uid(prefix=None))
+    )
 
 
 class Step(Enum):

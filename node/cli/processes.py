@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -46,10 +47,15 @@ def serve(context: click.Context) -> None:
             node.stop()
 
 
+_TLS = {"tls_port": " (TLS)"}
+
+
 def _announce(node: Node, settings: Settings, stop: threading.Event) -> None:
     """Say that the node is ready, once every part has answered."""
     if node.wait_until_ready(stop, say=console.print):
-        console.print(f"Ready: [bold]{settings.listener.ae_title}[/] on {settings.listener.host}:{node.port}")
+        rules = node.settings.listener
+        where = " and ".join(f"{rules.host}:{port}{_TLS.get(key, '')}" for key, port in rules.ports.items())
+        console.print(f"Ready: [bold]{rules.ae_title}[/] on {where}")
         if settings.admin.enabled:
             console.print(f"Admin page: http://{settings.admin.host}:{node.admin_port}/")
         if settings.hl7.enabled:
@@ -66,8 +72,10 @@ def listen(context: click.Context) -> None:
 
     settings = settings_of(context)
 
-    def _ready(port: int) -> None:
-        click.echo(f"{settings.listener.ae_title} listens on {settings.listener.host}:{port}", err=True)
+    def _ready(ports: Mapping[str, int]) -> None:
+        for key, port in ports.items():
+            rules = settings.listener
+            click.echo(f"{rules.ae_title} listens on {rules.host}:{port}{_TLS.get(key, '')}", err=True)
 
     with stop_on_signals() as stop:
         try:

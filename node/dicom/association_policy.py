@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from config.settings import Listener, Peer, is_ae_title
+from workers.tls import PeerCertificate, tls_remedy
 
 _Network = IPv4Network | IPv6Network
 
@@ -25,12 +26,21 @@ class Rejection:
 # Result 1: permanent. Source 1: DICOM UL service-user. Reasons 3 and 7: calling, called AE title not recognized.
 CALLING_UNKNOWN = Rejection(1, 1, 3, "calling AE title not recognized")
 CALLING_WRONG_ADDRESS = Rejection(1, 1, 3, "calling AE title not recognized from this address")
+CALLING_WITHOUT_TLS = Rejection(1, 1, 3, "calling AE title not recognized without TLS")
+CALLING_WRONG_CERTIFICATE = Rejection(1, 1, 3, "calling AE title not recognized with this certificate")
 CALLED_UNKNOWN = Rejection(1, 1, 7, "called AE title not recognized")
 
 
 # Result 2: transient. Source 3: DICOM UL service-provider, presentation. Reason 2: local limit exceeded.
 LIMIT = Rejection(2, 3, 2, "the maximum number of associations is open")
 LIMIT_OF_ADDRESS = Rejection(2, 3, 2, "the maximum number of associations from this address is open")
+
+
+_CERTIFICATE_ADVICE = {
+    CALLING_WITHOUT_TLS.why: "Let {title} call by TLS, on port {port}: its [[listener.peers]] names certificates.",
+    CALLING_WRONG_CERTIFICATE.why: "If {title} has a new certificate, add its name or fingerprint, which the log of "
+    "the listener tells, to the certificates of its [[listener.peers]].",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +59,27 @@ class AssociationPolicy:
         self._ae_title = listener.ae_title
         self._peers = tuple((peer, _networks(peer)) for peer in listener.peers)
 
-    def reject(self, calling: str, called: str, address: str) -> Rejection | None:
-        """Return the rejection of this association, or None if it is accepted."""
+    def reject(
+        self, calling: str, called: str, address: str, certificate: PeerCertificate | None = None
+    ) -> Rejection | None:
+        """Return the rejection of this association, or None if it is accepted. ``certificate`` is shown with TLS."""
         if called.strip() != self._ae_title:
             return CALLED_UNKNOWN
         caller = _address(address)
         if not self._peers:
             return None if caller is not None and caller.is_loopback else CALLING_WRONG_ADDRESS
-        known = [networks for peer, networks in self._peers if peer.ae_title == calling.strip()]
+        known = [(peer, networks) for peer, networks in self._peers if peer.ae_title == calling.strip()]
         if not known:
             return CALLING_UNKNOWN
-        return None if any(_allows(networks, caller) for networks in known) else CALLING_WRONG_ADDRESS
+        from_here = [peer for peer, networks in known if _allows(networks, caller)]
+        if not from_here:
+            return CALLING_WRONG_ADDRESS
+        if any(not peer.certificates for peer in from_here):
+            return None
+        if certificate is None:
+            return CALLING_WITHOUT_TLS
+        named = any(certificate.is_one_of(peer.certificates) for peer in from_here)
+        return None if named else CALLING_WRONG_CERTIFICATE
 
     def is_own_check(self, calling: str, called: str, address: str, local_address: str) -> bool:
         """Whether this node itself calls, from its own machine: it may verify (C-ECHO) without being a peer.
@@ -75,6 +95,10 @@ class AssociationPolicy:
         title, own = calling.strip(), self._ae_title
         if why in (LIMIT.why, LIMIT_OF_ADDRESS.why):
             return Advice(_limit_advice(self._listener, why))
+        if remedy := tls_remedy(why):
+            return Advice(remedy)
+        if why in _CERTIFICATE_ADVICE:
+            return Advice(_CERTIFICATE_ADVICE[why].format(title=title, port=self._listener.tls_port))
         if not is_ae_title(title):
             return Advice("Give the caller an AE title of 1 to 16 ASCII characters, without backslash.")
         rejection = self.reject(title, own, address)

@@ -37,10 +37,15 @@ class Connections:
         self._lock = threading.Lock()
         self._open: dict[Hashable, _Connection] = {}
 
-    def opened(self, key: Hashable, address: str, close: Close) -> None:
-        """Add a new connection; if too many have not requested an association, one of them is closed."""
+    def opened(self, key: Hashable, address: str, close: Close, before: Hashable = None) -> None:
+        """Add a new connection; if too many have not requested an association, one of them is closed.
+
+        ``before`` is the key under which it was counted until now, during a TLS handshake: its deadline stays.
+        """
         with self._lock:
-            self._open[key] = _Connection(address, self._clock() + self._limits.request_timeout_seconds, close)
+            known = self._open.pop(before, None)
+            deadline = self._clock() + self._limits.request_timeout_seconds if known is None else known.deadline
+            self._open[key] = _Connection(address, deadline, close)
             surplus = self._surplus()
         if surplus is not None:
             surplus.close("too many connections without an association request")

@@ -12,13 +12,15 @@ import ctypes
 import gc
 import logging
 import socket
+import ssl
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from queue import SimpleQueue
 from socketserver import BaseServer
+from typing import Any
 
 import pydicom.config
 from pydicom.uid import UID
@@ -29,7 +31,7 @@ from pynetdicom.sop_class import Verification
 from pynetdicom.transport import ThreadedAssociationServer
 
 from config.logging import escaped, quieten_libraries
-from config.settings import Listener, Settings
+from config.settings import Listener, Settings, Tls
 from db.database import Database
 from db.engine import connect, migrate
 from db.rejected_associations import add
@@ -48,6 +50,7 @@ from node.dicom.spool import (
     file_preface,
 )
 from node.dicom.storage_commitment import CommitmentReports
+from node.dicom.tls_handshake import Handshakes
 from node.dicom.upper_layer.choice import upper_layer
 from node.dicom.upper_layer.connection import Connection, Handlers, Receiving, UpperLayer
 from node.instruments import Instruments, open_instruments
@@ -55,6 +58,7 @@ from workers.clock import utc_now
 from workers.enqueue import TaskQueue
 from workers.open_database import database_of
 from workers.pipeline_digest import active_pipeline_digest
+from workers.tls import PeerCertificate, ServerContexts, TlsProblem, peer_certificate
 from workers.verification import take_report, verification_tools
 from workers.worker_id import at_place
 
@@ -120,6 +124,14 @@ class _Server(ThreadedAssociationServer):  # type: ignore[misc]
 
     connections: Connections
     upper_layer: UpperLayer
+    handshakes: Handshakes | None = None
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Begin an association, over TLS after the handshake. This has a thread of its own."""
+        if self.handshakes is not None:
+            request = self.handshakes.shake(request, str(client_address[0]))
+        if request is not None:
+            super().finish_request(request, client_address)
 
     def service_actions(self) -> None:
         """Close idle connections. pynetdicom's garbage collection here would stop every association for a while."""
@@ -133,10 +145,10 @@ class _Server(ThreadedAssociationServer):  # type: ignore[misc]
 
 
 class StorageScp:
-    """A listener on one port. ``answered`` is called after each C-STORE response.
+    """A listener on one port, or on two with one for TLS. ``answered`` is called after each C-STORE response.
 
-    Without ``reports`` Storage Commitment reports are not accepted; without ``rejected`` nobody counts the associations
-    that are rejected.
+    ``tls`` has the files of the port with TLS. Without ``reports`` Storage Commitment reports are not accepted; without
+    ``rejected`` nobody counts the associations that are rejected.
     """
 
     def __init__(
@@ -149,8 +161,10 @@ class StorageScp:
         reports: CommitmentReports | None = None,
         rejected: RejectedAssociations | None = None,
         instruments: Instruments | None = None,
+        tls: Tls | None = None,
     ) -> None:
         self._listener = listener
+        self._tls = tls or Tls()
         self._rejected = rejected
         self._instruments = instruments or Instruments()
         self._store = store
@@ -159,17 +173,39 @@ class StorageScp:
         self._reports = reports
         self._connections = Connections(listener)
         self._upper_layer = upper_layer(Receiving(listener, self._begin, self._answer, answered, self._on_end))
-        self._server: _Server | None = None
-        self._thread: threading.Thread | None = None
+        self._servers: dict[str, _Server] = {}
+        self._threads: list[threading.Thread] = []
         # pynetdicom would log each PDU and data set: slow, and patient data in the log.
         _config.LOG_HANDLER_LEVEL = "none"
 
     def start(self) -> int:
-        """Listen; returns the port.
+        """Listen; returns the port, that without TLS where there are two.
 
         Raises:
-            OSError: the address is in use or does not belong to this machine.
+            OSError: an address is in use or does not belong to this machine, or a file for TLS cannot be used.
         """
+        handshakes = self._handshakes() if self._listener.has_tls else None
+        servers: dict[str, _Server] = {}
+        try:
+            for key, port in self._listener.ports.items():
+                servers[key] = self._make_server(port)
+                servers[key].handshakes = handshakes if key == "tls_port" else None
+        except OSError:
+            for server in servers.values():
+                server.server_close()
+            raise
+        self._servers = servers
+        for server in servers.values():
+            thread = threading.Thread(target=server.serve_forever, args=(0.1,), name="listener", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        return next(iter(self.ports.values()))
+
+    def _handshakes(self) -> Handshakes:
+        seconds = self._listener.request_timeout_seconds
+        return Handshakes(ServerContexts(self._tls), self._connections, seconds, self._refuse)
+
+    def _make_server(self, port: int) -> _Server:
         listener = self._listener
         entity = AE(ae_title=listener.ae_title)
         entity.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
@@ -179,32 +215,35 @@ class StorageScp:
         entity.maximum_associations = sys.maxsize
         entity.network_timeout = listener.idle_timeout_seconds
         entity.acse_timeout = min(30.0, listener.idle_timeout_seconds)
-        self._server = entity.make_server(
-            (listener.host, listener.port),
+        server: _Server = entity.make_server(
+            (listener.host, port),
             contexts=[build_context(Verification)],
             evt_handlers=self._handlers(),
             server_class=_Server,
         )
-        self._server.connections = self._connections
-        self._server.upper_layer = self._upper_layer
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="listener", daemon=True)
-        self._thread.start()
-        return int(self._server.socket.getsockname()[1])
+        server.connections = self._connections
+        server.upper_layer = self._upper_layer
+        return server
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """The ports in use, by their keys in the settings."""
+        return {key: int(server.socket.getsockname()[1]) for key, server in self._servers.items()}
 
     def stop(self, grace_seconds: float = _GRACE_SECONDS) -> None:
         """Accept no more associations, wait until arriving messages are answered, and abort what is left."""
-        if self._server is None or self._thread is None:
-            return
-        associations = self._server.active_associations
-        self._server.shutdown()
-        self._thread.join()
+        associations = [one for server in self._servers.values() for one in server.active_associations]
+        for server in self._servers.values():
+            server.shutdown()
+        for thread in self._threads:
+            thread.join()
         end = time.monotonic() + grace_seconds
         while any(_is_busy(association) for association in associations) and time.monotonic() < end:
             time.sleep(0.02)
         for association in associations:
             if association.is_alive():
                 association.abort()
-        self._server = None
+        self._servers, self._threads = {}, []
 
     @property
     def association_count(self) -> int:
@@ -229,8 +268,9 @@ class StorageScp:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         association.local_address = connection.getsockname()[0]
         # With the association, not in a table: it may end while its request is handled.
+        association.certificate = peer_certificate(connection) if isinstance(connection, ssl.SSLSocket) else None
         opened = association.connection = self._upper_layer.open(association)
-        self._connections.opened(association, str(association.requestor.address), opened.close)
+        self._connections.opened(association, str(association.requestor.address), opened.close, before=connection)
 
     def _on_end(self, association: Association) -> None:
         """Remove a connection, and log once why it ended unless it was released."""
@@ -248,7 +288,7 @@ class StorageScp:
         request = association.requestor.primitive
         policy, address = self._association_policy, str(association.requestor.address)
         parties = (request.calling_ae_title, request.called_ae_title, address)
-        rejection = policy.reject(*parties)
+        rejection = policy.reject(*parties, association.certificate)
         verifies_only = rejection is not None and policy.is_own_check(*parties, association.local_address)
         rejection = (None if verifies_only else rejection) or self._connections.associate(association)
         if rejection is not None:
@@ -279,10 +319,18 @@ class StorageScp:
         if self._rejected is None or self._rejected.add(calling, called, address, rejection.why):
             advice = self._association_policy.advice(calling, called, address, rejection.why)
             remedy = " ".join((advice.sentence, *advice.toml.splitlines()))
-            log.warning("association %s rejected: %s. %s", _parties(association), rejection.why, remedy)
+            certificate: PeerCertificate | None = association.certificate
+            shown = f" Its certificate: {escaped(str(certificate))}." if certificate is not None else ""
+            log.warning("association %s rejected: %s. %s%s", _parties(association), rejection.why, remedy, shown)
         connection.suppress_end_message()
         association.acse.send_reject(rejection.result, rejection.source, rejection.reason)
         association.kill()
+
+    def _refuse(self, address: str, problem: TlsProblem, said: str) -> None:
+        """Keep for the admin whose TLS handshake failed."""
+        self._instruments.associations_rejected.labels(problem.why).inc()
+        if self._rejected is None or self._rejected.add("", "", address, problem.why):
+            log.warning("connection from %s refused: %s (%s). %s", address, problem.why, said, problem.remedy)
 
     def _answer(self, spooled: SpooledInstance, command: StoreCommand) -> Answer:
         began = time.perf_counter()
@@ -329,11 +377,11 @@ def _parties(association: Association) -> str:
     return f"of '{calling}' to '{called}' from {association.requestor.address}"
 
 
-def run_listener(settings: Settings, ready: Callable[[int], None], stop: threading.Event) -> None:
-    """Receive until ``stop`` is set. ``ready`` is called with the port once connections are accepted.
+def run_listener(settings: Settings, ready: Callable[[Mapping[str, int]], None], stop: threading.Event) -> None:
+    """Receive until ``stop`` is set. ``ready`` is called with the ports by their keys once connections are accepted.
 
     Raises:
-        OSError: the store cannot be written or the port is in use.
+        OSError: the store cannot be written, a port is in use, or a file for TLS cannot be used.
     """
     _quieten()
     _share_memory_arenas()
@@ -370,11 +418,13 @@ def run_listener(settings: Settings, ready: Callable[[int], None], stop: threadi
                 reports,
                 rejected,
                 open_instruments(settings.store.folder, place),
+                settings.tls,
             )
             # All objects made so far stay; garbage collection need not examine them each time.
             gc.collect()
             gc.freeze()
-            ready(scp.start())
+            scp.start()
+            ready(scp.ports)
             stop.wait()
             scp.stop()
     finally:

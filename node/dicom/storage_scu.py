@@ -15,7 +15,9 @@ from pynetdicom import _config
 from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
 
+from config.settings import Tls
 from workers.association import is_stored, open_association, status_text
+from workers.tls import ClientContext, TlsError, client_context
 
 # PS3.8 9.3.2.2: presentation context identifiers are the odd numbers from 1 to 255.
 _CONTEXTS_PER_ASSOCIATION = 128
@@ -25,19 +27,34 @@ class SendError(RuntimeError):
     """The peer cannot be reached or rejects the association; the message says which and what to check."""
 
 
+class FailedTlsError(SendError):
+    """The peer answers, but there is no TLS with it."""
+
+
 class RejectedError(SendError):
     """The peer rejected the association (A-ASSOCIATE-RJ, PS3.8 9.3.4)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Address and AE titles of an association."""
+    """Address and AE titles of an association. With ``tls`` it is called by TLS, and shows one of ``certificates`` or,
+    where there are none, one that is valid for ``host``."""
 
     host: str
     port: int
     called_ae_title: str
     calling_ae_title: str
     timeout_seconds: float = 30
+    tls: Tls | None = None
+    certificates: tuple[str, ...] = ()
+
+    def context(self) -> ClientContext | None:
+        """The TLS context of one association; None without TLS.
+
+        Raises:
+            TlsError: a file of [tls] cannot be used.
+        """
+        return None if self.tls is None else client_context(self.tls, self.certificates)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +176,12 @@ def _associate(peer: Peer, contexts: set[tuple[str, str]]) -> Association:
             contexts=[build_context(*context) for context in sorted(contexts)],
             seconds=peer.timeout_seconds,
             connect_seconds=peer.timeout_seconds,
+            tls=peer.context(),
         )
     except OSError as error:
         raise SendError(f"{where} cannot be reached: the host name cannot be resolved ({error})") from error
+    except TlsError as error:
+        raise FailedTlsError(f"{where}: {error}") from error
     if association.is_established:
         return association
     if association.is_rejected:

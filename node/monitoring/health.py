@@ -32,7 +32,7 @@ from node.monitoring.port_health import check_admin, check_hl7, check_listener
 from node.monitoring.remedies import remedy
 from workers.clock import utc_now
 from workers.destinations.destination_kind import PeerError
-from workers.destinations.destination_kinds import DESTINATION_KINDS
+from workers.destinations.destination_kinds import destination_kinds
 from workers.notifications.channel import NotSentError
 from workers.notifications.channels import CHANNELS, enabled_channels
 
@@ -175,14 +175,22 @@ def check_models(settings: Settings) -> Check:
 def check_destination(settings: Settings, destination: Destination) -> Check:
     """The destination answers C-ECHO and supports the configured verification."""
     calling = destination.calling_ae_title or settings.listener.ae_title
-    peer = Peer(destination.host, destination.port, destination.ae_title, calling, destination.timeout_seconds)
+    peer = Peer(
+        destination.host,
+        destination.port,
+        destination.ae_title,
+        calling,
+        destination.timeout_seconds,
+        settings.tls if destination.tls else None,
+        destination.certificates,
+    )
     name = f"destination {destination.name}"
     try:
         echo(peer)
     except SendError as error:
         return Check(name, False, f"{error} (we call as {calling})", remedy(str(error)))
     try:
-        DESTINATION_KINDS[destination.kind].check_verification(destination, calling)
+        destination_kinds(settings)[destination.kind].check_verification(destination, calling)
     except PeerError as error:
         return Check(
             name, False, str(error), "allow it for this node there, or set another destinations[].verification"

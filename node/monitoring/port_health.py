@@ -5,14 +5,16 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from http.client import HTTPException
 from ipaddress import ip_address
 from urllib.request import ProxyHandler, build_opener
 
-from config.settings import Settings
-from node.dicom.storage_scu import Peer, RejectedError, SendError, echo
+from config.settings import Settings, Tls
+from node.dicom.storage_scu import FailedTlsError, Peer, RejectedError, SendError, echo
 from node.hl7.listener import tls_context
 from node.monitoring.check import Check
+from workers.tls import fingerprint_of, tls_remedy
 
 _SECONDS = 3.0
 _ALIVE = b"alive\n"
@@ -25,20 +27,42 @@ def check_listener(settings: Settings, running: bool) -> Check:
     ``running``: `pleura serve` runs on this machine, so its listener must answer.
     """
     rules = settings.listener
-    problem = _problem_of_binding("listener", rules.host, rules.port)
-    where = f"{rules.host}:{rules.port}"
+    key, port = next(iter(rules.ports.items()))
+    problem = _problem_of_binding(f"listener.{key}", rules.host, port)
+    where = " and ".join(f"{rules.host}:{each}" for each in rules.ports.values())
     if isinstance(problem, Check):
         return problem
     if not problem:
         return _free("listener", where, running) or _reachable(settings) or _starts("listener", where)
     try:
-        echo(Peer(reached(rules.host), rules.port, rules.ae_title, rules.ae_title, timeout_seconds=_SECONDS))
+        echo(own_listener(settings, _SECONDS))
     except RejectedError as error:
         found = f"another AE answers on {where}: {str(error).rpartition(': ')[2]}"
-        return Check("listener", False, found, "set listener.port to a free port; or restart this node, if it is older")
-    except SendError:
-        return Check("listener", False, f"{where} is in use by another program", "set listener.port to a free port")
+        return Check(
+            "listener", False, found, f"set listener.{key} to a free port; or restart this node, if it is older"
+        )
+    except FailedTlsError as error:
+        found = f"{where} answers, but not to this node's own call: {str(error).partition(': ')[2]}"
+        return Check("listener", False, found, tls_remedy(str(error)) or "see the log of the listener")
+    except (SendError, OSError):
+        return Check("listener", False, f"{where} is in use by another program", f"set listener.{key} to a free port")
     return _reachable(settings) or Check("listener", True, f"{rules.ae_title} answers on {where}")
+
+
+def own_listener(settings: Settings, timeout_seconds: float) -> Peer:
+    """The listener of this node, as this node calls it: by TLS only where there is no other way.
+
+    Raises:
+        OSError: ``tls.certificate`` cannot be read.
+    """
+    rules, files = settings.listener, settings.tls
+    [port, *_] = rules.ports.values()
+    peer = Peer(reached(rules.host), port, rules.ae_title, rules.ae_title, timeout_seconds)
+    if rules.transport != "tls" or files.certificate is None:
+        return peer
+    # Its CA need not be one of those that peers have theirs from.
+    own = Tls(certificate=files.certificate, key=files.key, ca=files.certificate)
+    return replace(peer, tls=own, certificates=(fingerprint_of(files.certificate),))
 
 
 def check_admin(settings: Settings, running: bool) -> Check:
@@ -47,7 +71,7 @@ def check_admin(settings: Settings, running: bool) -> Check:
     where = f"{rules.host}:{rules.port}"
     if not rules.enabled:
         return Check("admin page", True, "off")
-    problem = _problem_of_binding("admin", rules.host, rules.port)
+    problem = _problem_of_binding("admin.port", rules.host, rules.port)
     if isinstance(problem, Check):
         return problem
     if not problem:
@@ -65,7 +89,7 @@ def check_hl7(settings: Settings, running: bool) -> Check:
         tls_context(rules)
     except OSError as error:
         return Check("HL7 listener", False, f"its certificate cannot be used: {error}", "fix hl7.tls_certificate")
-    problem = _problem_of_binding("hl7", rules.host, rules.port)
+    problem = _problem_of_binding("hl7.port", rules.host, rules.port)
     if isinstance(problem, Check):
         return problem
     if not problem:
@@ -81,19 +105,23 @@ def ports_that_cannot_be_bound(settings: Settings) -> Iterator[tuple[Check, bool
     """Each part whose address cannot be bound while the node is stopped, and whether others have it (or it is no
     address of this machine)."""
     listener, admin, hl7 = settings.listener, settings.admin, settings.hl7
-    wanted = [("listener", listener.host, listener.port)]
-    wanted += [("admin", admin.host, admin.port)] if admin.enabled else []
-    wanted += [("hl7", hl7.host, hl7.port)] if hl7.enabled else []
+    wanted = [(f"listener.{key}", listener.host, port) for key, port in listener.ports.items()]
+    wanted += [("admin.port", admin.host, admin.port)] if admin.enabled else []
+    wanted += [("hl7.port", hl7.host, hl7.port)] if hl7.enabled else []
     for key, host, port in wanted:
         problem = _problem_of_binding(key, host, port)
         if isinstance(problem, Check):
             yield problem, False
         elif problem:
-            remedy = f"stop it, or set {key}.port to a free port"
-            yield Check(_NAMES[key], False, f"{host}:{port} is in use by another program", remedy), True
+            remedy = f"stop it, or set {key} to a free port"
+            yield Check(_name(key), False, f"{host}:{port} is in use by another program", remedy), True
 
 
 _NAMES = {"listener": "listener", "admin": "admin page", "hl7": "HL7 listener"}
+
+
+def _name(key: str) -> str:
+    return _NAMES[key.partition(".")[0]]
 
 
 def _problem_of_binding(key: str, host: str, port: int) -> Check | bool:
@@ -104,10 +132,11 @@ def _problem_of_binding(key: str, host: str, port: int) -> Check | bool:
         if error.errno == errno.EADDRINUSE:
             return True
         if error.errno in (errno.EACCES, errno.EPERM):
-            remedy = f"set {key}.port to 1024 or more, or allow it (CAP_NET_BIND_SERVICE)"
-            return Check(_NAMES[key], False, f"this user may not listen on port {port}", remedy)
-        remedy = f"set {key}.host to an address of this machine, or to 0.0.0.0 for all of them"
-        return Check(_NAMES[key], False, f"{host} is no address of this machine", remedy)
+            remedy = f"set {key} to 1024 or more, or allow it (CAP_NET_BIND_SERVICE)"
+            return Check(_name(key), False, f"this user may not listen on port {port}", remedy)
+        part = key.partition(".")[0]
+        remedy = f"set {part}.host to an address of this machine, or to 0.0.0.0 for all of them"
+        return Check(_name(key), False, f"{host} is no address of this machine", remedy)
     return False
 
 
@@ -128,7 +157,8 @@ def _reachable(settings: Settings) -> Check | None:
     rules = settings.listener
     if rules.peers or _is_loopback(rules.host):
         return None
-    found = f"{rules.host}:{rules.port} can be reached from other machines, but no peer is configured: all are rejected"
+    [port, *_] = rules.ports.values()
+    found = f"{rules.host}:{port} can be reached from other machines, but no peer is configured: all are rejected"
     return Check("listener", False, found, "add [[listener.peers]] with ae_title and addresses of each sender")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from workers.tls import tls_remedy
+
 _REMEDIES = (
     (
         r"was (switched off|put in shadow)",
@@ -36,6 +38,8 @@ _REMEDIES = (
 
 def remedy(error: str) -> str:
     """Advice for an administrator about an error, in one sentence."""
+    if (known := tls_remedy(error)) is not None:
+        return known
     for pattern, advice in _REMEDIES:
         if re.search(pattern, error, re.IGNORECASE):
             return advice

@@ -52,7 +52,7 @@ from node.web.rendering import Radiographs
 from node.web.routes import API, api_operations, page_endpoints
 from node.web.trials import CurrentPredictor, ImagePredictor, Trials
 from workers.destinations.destination_kind import PeerError
-from workers.destinations.destination_kinds import DESTINATION_KINDS
+from workers.destinations.destination_kinds import destination_kinds
 from workers.enqueue import TaskQueue
 
 log = logging.getLogger("pleura.admin")
@@ -249,7 +249,7 @@ async def _watch_parts(services: Services) -> None:
 
 def call(settings: Settings, destination: Destination) -> str | None:
     """C-ECHO to ``destination``; the problem as text, or None if it answers and supports the set verification."""
-    kind = DESTINATION_KINDS[destination.kind]
+    kind = destination_kinds(settings)[destination.kind]
     try:
         kind.verify(destination, settings.listener.ae_title)
         kind.check_verification(destination, settings.listener.ae_title)

@@ -19,7 +19,7 @@ from tests.workers.builders import FakeClock, delivery
 from tests.workers.harness import CR, radiograph
 from tests.workers.test_delivery import FakeDeliveries
 from workers.delivery import DeliveryTools, deliver
-from workers.destinations.destination_kinds import DESTINATION_KINDS
+from workers.destinations.destination_kinds import destination_kinds
 
 UID = "1.2.3.1"
 _PDUS = {0x01: "A-ASSOCIATE-RQ", 0x05: "A-RELEASE-RQ"}
@@ -72,7 +72,7 @@ def test_what_a_peer_calls_a_duplicate_is_sent_where_it_finds_it(
     with archive(*held, queries=queries) as (port, pdus):
         peer = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=port, timeout_seconds=5)
         settings = Settings(store=Store(folder=tmp_path), destinations=(peer,))
-        deliver(1, DeliveryTools(settings, rows, DESTINATION_KINDS, FakeClock(), "w"))
+        deliver(1, DeliveryTools(settings, rows, destination_kinds(settings), FakeClock(), "w"))
     assert rows.rows[1].state is state
     # A peer may take one association at a time: the one that sent is released before the one that asks begins.
     assert pdus[:3] == ["A-ASSOCIATE-RQ", "A-RELEASE-RQ", "A-ASSOCIATE-RQ"]

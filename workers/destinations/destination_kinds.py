@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from config.settings import Settings
 from workers.destinations.destination_kind import DestinationKind
 from workers.destinations.dimse import Dimse
 
-DESTINATION_KINDS: Mapping[str, DestinationKind] = {
-    "dimse": Dimse(),
-}
+
+def destination_kinds(settings: Settings) -> Mapping[str, DestinationKind]:
+    """Every kind of destination, with what it needs of ``settings``."""
+    return {
+        "dimse": Dimse(settings.tls),
+    }

@@ -19,7 +19,7 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
-from config.settings import Destination
+from config.settings import Destination, Tls
 from workers.association import is_stored, open_association, status_text
 from workers.destinations.destination_kind import (
     Outgoing,
@@ -31,6 +31,7 @@ from workers.destinations.destination_kind import (
     Verdict,
 )
 from workers.results.header import text_of
+from workers.tls import TlsError, destination_context
 
 # Results are written in Explicit VR Little Endian; a peer that accepts only the default transfer syntax (PS3.5 10.1)
 # gets them in that one.
@@ -53,13 +54,16 @@ _REJECTIONS = {
 
 
 class Dimse:
-    """C-STORE to a peer: one association for a group of objects, in the order given."""
+    """C-STORE to a peer: one association for a group of objects, in the order given. ``tls`` is for those with TLS."""
+
+    def __init__(self, tls: Tls | None = None) -> None:
+        self._tls = tls or Tls()
 
     def send(self, destination: Destination, calling: str, objects: Sequence[Outgoing]) -> Iterator[Receipt]:
         """Send ``objects`` on one association; see :class:`~workers.destinations.destination_kind.DestinationKind`."""
         contexts = [build_context(uid, _TRANSFER_SYNTAXES) for uid in dict.fromkeys(o.sop_class_uid for o in objects)]
         try:
-            with _association(destination, calling, contexts) as association:
+            with self._association(destination, calling, contexts) as association:
                 usable = True
                 for outgoing in objects:
                     receipt, usable = _store(association, outgoing, destination.timeout_seconds) if usable else _LOST
@@ -71,7 +75,7 @@ class Dimse:
 
     def verify(self, destination: Destination, calling: str) -> None:
         """C-ECHO; see :class:`~workers.destinations.destination_kind.DestinationKind`."""
-        with _association(destination, calling, [build_context(Verification)]) as association:
+        with self._association(destination, calling, [build_context(Verification)]) as association:
             if not association.accepted_contexts:
                 raise PeerError("it does not support verification (C-ECHO)")
             status = association.send_c_echo()
@@ -84,14 +88,14 @@ class Dimse:
         query.QueryRetrieveLevel = "STUDY"
         query.StudyInstanceUID = study_instance_uid
         query.PatientID = ""
-        with _association(destination, calling, [_context(_QUERY)]) as association:
+        with self._association(destination, calling, [_context(_QUERY)]) as association:
             _require(association, _QUERIES)
             found = _match(association, query, "StudyInstanceUID")
         return None if found is None else PeerStudy(patient_id=text_of(found, "PatientID", "\\"))
 
     def holds(self, destination: Destination, calling: str, objects: Sequence[StoredObject]) -> Iterator[bool]:
         """C-FIND at image level; see :class:`~workers.destinations.destination_kind.DestinationKind`."""
-        with _association(destination, calling, [_context(_QUERY)]) as association:
+        with self._association(destination, calling, [_context(_QUERY)]) as association:
             _require(association, _QUERIES)
             for stored in objects:
                 query = Dataset()
@@ -108,7 +112,7 @@ class Dimse:
         request = Dataset()
         request.TransactionUID = transaction_uid
         request.ReferencedSOPSequence = [_reference(stored) for stored in objects]
-        with _association(destination, calling, [_context(StorageCommitmentPushModel)]) as association:
+        with self._association(destination, calling, [_context(StorageCommitmentPushModel)]) as association:
             _require(association, _COMMITMENTS)
             status, _ = association.send_n_action(
                 request, _REQUEST_COMMITMENT, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
@@ -121,8 +125,42 @@ class Dimse:
         needs = {"query": (_QUERY, _QUERIES), "commitment": (StorageCommitmentPushModel, _COMMITMENTS)}
         if destination.verification in needs:
             abstract_syntax, name = needs[destination.verification]
-            with _association(destination, calling, [_context(abstract_syntax)]) as association:
+            with self._association(destination, calling, [_context(abstract_syntax)]) as association:
                 _require(association, name)
+
+    @contextmanager
+    def _association(
+        self, destination: Destination, calling: str, contexts: list[PresentationContext]
+    ) -> Iterator[Association]:
+        """Open an association, and release it at the end.
+
+        It is also returned if the peer accepted the association but none of its ``contexts``; the caller checks that.
+
+        Raises:
+            PeerUnreachableError: no connection, or the association was rejected or aborted.
+        """
+        try:
+            association = open_association(
+                (destination.host, destination.port),
+                called=destination.ae_title,
+                calling=destination.calling_ae_title or calling,
+                contexts=contexts,
+                seconds=destination.timeout_seconds,
+                connect_seconds=min(destination.timeout_seconds, _LONGEST_CONNECT_SECONDS),
+                tls=destination_context(self._tls, destination),
+            )
+        except OSError as error:
+            raise PeerUnreachableError(f"the host name cannot be resolved ({error})") from error
+        except TlsError as error:
+            raise PeerUnreachableError(str(error)) from error
+        none_accepted = bool(association.rejected_contexts) and not association.accepted_contexts
+        if not association.is_established and not none_accepted:
+            raise PeerUnreachableError(_why(association))
+        try:
+            yield association
+        finally:
+            if association.is_established:
+                association.release()
 
 
 def _context(abstract_syntax: str) -> PresentationContext:
@@ -210,36 +248,6 @@ def _unexpected(service: str, status: Dataset) -> PeerError:
     """The error for a ``status`` that is not success; an empty one means no response in time, or an abort."""
     kind = PeerError if "Status" in status else PeerUnreachableError
     return kind(f"it answered {service} with {status_text(status.get('Status'))}")
-
-
-@contextmanager
-def _association(destination: Destination, calling: str, contexts: list[PresentationContext]) -> Iterator[Association]:
-    """Open an association, and release it at the end.
-
-    It is also returned if the peer accepted the association but none of its ``contexts``; the caller checks that.
-
-    Raises:
-        PeerUnreachableError: no connection, or the association was rejected or aborted.
-    """
-    try:
-        association = open_association(
-            (destination.host, destination.port),
-            called=destination.ae_title,
-            calling=destination.calling_ae_title or calling,
-            contexts=contexts,
-            seconds=destination.timeout_seconds,
-            connect_seconds=min(destination.timeout_seconds, _LONGEST_CONNECT_SECONDS),
-        )
-    except OSError as error:
-        raise PeerUnreachableError(f"the host name cannot be resolved ({error})") from error
-    none_accepted = bool(association.rejected_contexts) and not association.accepted_contexts
-    if not association.is_established and not none_accepted:
-        raise PeerUnreachableError(_why(association))
-    try:
-        yield association
-    finally:
-        if association.is_established:
-            association.release()
 
 
 def _why(association: Association) -> str:

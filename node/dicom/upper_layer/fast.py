@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import os
 import select
-import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -27,6 +27,7 @@ from node.dicom.upper_layer.connection import Connection, Handlers, Receiving
 from node.dicom.upper_layer.dimse import StorageDimse
 from node.dicom.upper_layer.fragments import P_DATA, FragmentReader, InvalidPduError, MinimumRate, Take
 from node.dicom.upper_layer.waking import POLL_SECONDS, Checkpoint, NotifyingQueue
+from workers.tls import shut_down
 
 log = logging.getLogger(__name__)
 
@@ -107,8 +108,7 @@ class BufferedSocket(AssociationSocket):  # type: ignore[misc]
         self._buffer[:left] = self._buffer[self._start : self._end]
         self._start, self._end = 0, left
         try:
-            # The socket's timeout makes it non-blocking; its recv_into would need an extra poll.
-            count = os.readv(self.descriptor, [memoryview(self._buffer)[left:]])
+            count = self._read(memoryview(self._buffer)[left:])
         except BlockingIOError:
             return False
         except OSError as error:
@@ -117,6 +117,22 @@ class BufferedSocket(AssociationSocket):  # type: ignore[misc]
             raise EOFError("the peer has closed the connection")
         self._end += count
         return True
+
+    def _read(self, into: memoryview) -> int:
+        """Read without waiting; the number of bytes, 0 at the end.
+
+        Raises:
+            BlockingIOError: there are none yet.
+            OSError: the connection is broken.
+        """
+        # The socket's timeout makes it non-blocking; its recv_into would need an extra poll.
+        return os.readv(self.descriptor, [into])
+
+    def _wait_and_read(self, into: memoryview, end: float) -> int:
+        """Read, and wait for that until the socket's timeout, which comes before ``end``; see :meth:`_read`."""
+        del end
+        assert self.socket is not None
+        return int(self.socket.recv_into(into))
 
     def recv(self, nr_bytes: int) -> bytearray:
         """Read ``nr_bytes`` bytes, or fewer if the peer closes the connection.
@@ -135,12 +151,60 @@ class BufferedSocket(AssociationSocket):  # type: ignore[misc]
             while received < nr_bytes:
                 if self.socket is None or time.monotonic() > end:
                     raise OSError("the connection is closed, or too slow")
-                count = self.socket.recv_into(view[received:])
+                count = self._wait_and_read(view[received:], end)
                 if not count:
                     break
                 received += count
         del data[received:]
         return data
+
+
+class TlsBufferedSocket(BufferedSocket):
+    """The same over TLS. The socket never waits: part of a TLS record would hold the thread longer than any limit."""
+
+    @classmethod
+    def adopt(cls, plain: AssociationSocket, maximum_pdu: int) -> BufferedSocket:
+        """Take over a connected socket whose TLS handshake is complete."""
+        buffered = super().adopt(plain, maximum_pdu)
+        plain.socket.settimeout(0)
+        return buffered
+
+    def _read(self, into: memoryview) -> int:
+        if self.socket is None:
+            raise OSError("another thread has closed the connection")
+        try:
+            return int(self.socket.recv_into(into))
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as error:
+            raise BlockingIOError from error
+
+    def _wait_and_read(self, into: memoryview, end: float) -> int:
+        while True:
+            try:
+                return self._read(into)
+            except BlockingIOError:
+                self._wait_for(select.POLLIN, end)
+
+    def send(self, bytestream: bytes) -> None:
+        """Send all of it within ``read_seconds``; otherwise the connection counts as closed, as in the base class."""
+        end, left = time.monotonic() + self.read_seconds, memoryview(bytestream)
+        try:
+            while left:
+                try:
+                    left = left[self.socket.send(left) :]
+                except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                    self._wait_for(select.POLLOUT, end)
+        except (OSError, AttributeError, ValueError):
+            self.event_queue.put("Evt17")
+
+    def _wait_for(self, event: int, end: float) -> None:
+        """Wait until the connection can be used; raises OSError if it is closed or ``end`` has passed."""
+        descriptor, left = self.descriptor, end - time.monotonic()
+        poll = select.poll()
+        if descriptor < 0 or left <= 0:
+            raise OSError("the connection is closed, or too slow")
+        poll.register(descriptor, event)
+        if not poll.poll(left * 1000):
+            raise OSError("the connection is too slow")
 
 
 class ReceivingDul(DULServiceProvider):  # type: ignore[misc]
@@ -194,7 +258,8 @@ class ReceivingDul(DULServiceProvider):  # type: ignore[misc]
         dul = cls(association, take, maximum_pdu, ended, receiving, minimum_rate or MinimumRate(60.0, 0))
         dul.event_queue = before.event_queue
         dul.artim_timer.timeout, dul._idle_timer.timeout = before.artim_timer.timeout, before._idle_timer.timeout
-        dul.socket = BufferedSocket.adopt(before.socket, maximum_pdu)
+        kind = TlsBufferedSocket if isinstance(before.socket.socket, ssl.SSLSocket) else BufferedSocket
+        dul.socket = kind.adopt(before.socket, maximum_pdu)
         association.dul = dul
         association._reactor_checkpoint = dul._checkpoint
         return dul
@@ -228,10 +293,7 @@ class ReceivingDul(DULServiceProvider):  # type: ignore[misc]
         self._why = self._why or why
         connection = self.socket.socket if self.socket is not None else None
         if connection is not None:
-            try:
-                connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                return  # it is closed
+            shut_down(connection)
 
     def _note_and_act(self, event: str) -> None:
         self._seen.add(event)

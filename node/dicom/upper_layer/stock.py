@@ -15,6 +15,7 @@ from pynetdicom.association import Association
 
 from node.dicom.spool import Answer, SpooledInstance, StoreCommand, plain
 from node.dicom.upper_layer.connection import Handlers, Receiving
+from workers.tls import shut_down
 
 _HIGH = 0x0001  # PS3.7 9.3.1.1, Priority
 _C_STORE_RSP = 0x8001
@@ -53,10 +54,7 @@ class StockConnection:
         self._why = self._why or why
         connection = self._socket()
         if connection is not None:
-            try:
-                connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                return  # it is closed
+            shut_down(connection)
 
     def suppress_end_message(self) -> None:
         """Do not log why the association ends: the caller has logged it."""

@@ -13,7 +13,7 @@ from pydicom import Dataset, dcmread
 from pydicom.filereader import read_file_meta_info
 from sqlalchemy import Engine, text
 
-from config.settings import Eligibility, Listener
+from config.settings import Eligibility, Listener, Tls
 from db.database import Database
 from db.engine import connect, migrate
 from db.rejected_associations import add
@@ -63,6 +63,7 @@ def listening(
     database: Database | None = None,
     eligibility: Eligibility | None = None,
     reports: CommitmentReports | None = None,
+    tls: Tls | None = None,
 ) -> Iterator[Listening]:
     """Run a listener until the end of the block."""
     listener = listener or Listener(port=0)
@@ -77,7 +78,7 @@ def listening(
     receiver.recover()
     counted = Database(engine, NO_RULES)
     rejected = RejectedAssociations(lambda rows: counted.write(add, rows, utc_now()), utc_now)
-    scp = StorageScp(listener, store, receiver, association_policy, reports=reports, rejected=rejected)
+    scp = StorageScp(listener, store, receiver, association_policy, reports=reports, rejected=rejected, tls=tls)
     try:
         yield Listening(scp.start(), folder, engine, scp, rejected, dispatched)
     finally:
