@@ -36,7 +36,7 @@ from pydantic_settings import (
 
 from config.environment import PREFIX, meant, misspelt, with_secrets_read
 from config.file import mistakes, read_toml, resolve_paths
-from config.integrations import HL7, Network, Notifications
+from config.integrations import HL7, Deidentification, Network, Notifications
 from config.secret import Secret
 from config.section import Part as _Part
 from config.section import Port
@@ -498,6 +498,7 @@ class Settings(BaseSettings):
     admin: Admin = Admin()
     hl7: HL7 = HL7()
     notifications: Notifications = Notifications()
+    deidentification: Deidentification = Deidentification()
     logs: Logs = Logs()
 
     @model_validator(mode="after")

@@ -52,6 +52,7 @@ COMMANDS = {
     "drift": "node.cli.drift:drift",
     "results": "node.cli.results:results",
     "explain": "node.cli.results:explain",
+    "export": "node.cli.export:export",
     "notify": "node.cli.notify:notify",
     "doctor": "node.cli.doctor:doctor",
     "config": "node.cli.config:config",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -73,23 +73,43 @@ def _date(context: click.Context, parameter: click.Parameter, value: str) -> str
     return date
 
 
+_FILTERS = (
+    click.option(
+        "--search",
+        default="",
+        help="Words, or beginnings of words, of patient, accession number, date, description or station; or a UID.",
+    ),
+    click.option(
+        "--from", "date_from", default="", callback=_date, metavar="DATE", help="Study Date from this day on."
+    ),
+    click.option("--to", "date_to", default="", callback=_date, metavar="DATE", help="Study Date until this day."),
+    click.option("--modality", default="", help="Modality of one of its series."),
+    click.option("--station", default="", help="Station Name of one of its series."),
+    click.option("--calling", "calling_ae_title", default="", metavar="AE", help="AE title that has sent it."),
+    click.option("--destination", default="", metavar="NAME", help="Destination to which something of it goes."),
+    click.option("--finding", default="", metavar="LABEL", help="Finding that an active model has found."),
+    click.option(
+        "--state", default=None, type=click.Choice([state.value for state in StudyState]), help="State of the study."
+    ),
+)
+
+
+def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that choose studies; :func:`filters_of` reads them."""
+    for option in reversed(_FILTERS):
+        command = option(command)
+    return command
+
+
+def filters_of(values: dict[str, Any]) -> Filters:
+    """The filters that the options of :func:`filter_options` say."""
+    state = values["state"]
+    return Filters(**{**values, "state": None if state is None else StudyState(state)})
+
+
 @click.command()
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10000), help="Rows to print.")
-@click.option(
-    "--search",
-    default="",
-    help="Words, or beginnings of words, of patient, accession number, date, description or station; or a UID.",
-)
-@click.option("--from", "date_from", default="", callback=_date, metavar="DATE", help="Study Date from this day on.")
-@click.option("--to", "date_to", default="", callback=_date, metavar="DATE", help="Study Date until this day.")
-@click.option("--modality", default="", help="Modality of one of its series.")
-@click.option("--station", default="", help="Station Name of one of its series.")
-@click.option("--calling", "calling_ae_title", default="", metavar="AE", help="AE title that has sent it.")
-@click.option("--destination", default="", metavar="NAME", help="Destination to which something of it goes.")
-@click.option("--finding", default="", metavar="LABEL", help="Finding that an active model has found.")
-@click.option(
-    "--state", default=None, type=click.Choice([state.value for state in StudyState]), help="State of the study."
-)
+@filter_options
 @click.option("--open", "only_open", is_flag=True, help="Leave out studies that are complete.")
 @click.option(
     "--show",
@@ -112,10 +132,8 @@ def worklist(
     context: click.Context, /, limit: int, only_open: bool, part: str, order: str, as_json: bool, **filters: Any
 ) -> None:
     """Print the studies by due time; reported ones only with --show reported or --show all."""
-    state = filters.pop("state")
-    wanted = Filters(**filters, state=None if state is None else StudyState(state))
     rows = Worklist(open_engine(settings_of(context))).page(
-        show=WorklistPart(part), filters=wanted, order=Order(order), limit=limit, only_open=only_open
+        show=WorklistPart(part), filters=filters_of(filters), order=Order(order), limit=limit, only_open=only_open
     )
     if as_json:
         print_json(rows)
