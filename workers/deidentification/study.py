@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -149,25 +151,40 @@ def deidentify_object(
         NotExportable: it must stay here.
         OSError: its file cannot be read now.
     """
-    if original.kind == IMAGE:
-        dataset, left_out = read_image(original.path, deidentifier.options.unknown_burned_in)
-    else:
-        dataset, left_out = _read_result(original.path), Changes()
-    made, changes = deidentifier.deidentify(dataset, subject, forbidden, ours=original.kind != IMAGE)
+    with _quietly():
+        if original.kind == IMAGE:
+            dataset, left_out = read_image(original.path, deidentifier.options.unknown_burned_in)
+        else:
+            dataset, left_out = _read_result(original.path), Changes()
+        made, changes = deidentifier.deidentify(dataset, subject, forbidden, ours=original.kind != IMAGE)
+        content = _encoded(made)
     folder = f"{subject.pseudonym}/{made.StudyInstanceUID}/{made.SeriesInstanceUID}"
     uid = str(made.SOPInstanceUID)
-    return Outcome(original.kind, uid, f"{folder}/{uid}.dcm", "", changes + left_out, _encoded(made))
+    return Outcome(original.kind, uid, f"{folder}/{uid}.dcm", "", changes + left_out, content)
 
 
 def words_of(original: Original, deidentifier: Deidentifier) -> frozenset[str]:
     """The words of an object's header that nothing of its study may repeat; none where it cannot be read."""
     try:
-        if original.kind != IMAGE:
-            return deidentifier.forbidden(_read_result(original.path), ours=True)
-        dataset = read_file(original.path, stop_before_pixels=True)
-        return deidentifier.forbidden(sound_attributes(dataset, known_keywords(dataset)), ours=False)
+        with _quietly():
+            return _words(original, deidentifier)
     except (UnreadablePixels, NotExportable, OSError):
         return frozenset()
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without the warnings of pydicom, which quote values."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _words(original: Original, deidentifier: Deidentifier) -> frozenset[str]:
+    if original.kind != IMAGE:
+        return deidentifier.forbidden(_read_result(original.path), ours=True)
+    dataset = read_file(original.path, stop_before_pixels=True)
+    return deidentifier.forbidden(sound_attributes(dataset, known_keywords(dataset)), ours=False)
 
 
 def _forbidden(detail: StudyDetail, objects: list[Original], deidentifier: Deidentifier) -> frozenset[str]:
