@@ -17,7 +17,7 @@ LOWEST_TESTS ?= tests/config tests/db tests/models/radiograph tests/models/encod
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-training campaigns images fuzz peers check format benchmark clean
+.PHONY: help demo test test-training campaigns images fuzz peers check format docs docs-serve benchmark clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,11 +59,17 @@ format: $(VENV)/.dev ## Format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: $(VENV)/.dev ## Build the documentation as a site into site/, which also works from a folder
+	$(BIN)/python .ci/site
+
+docs-serve: $(VENV)/.dev ## Show the documentation at http://127.0.0.1:8000 while you write it
+	PYTHONPATH=. $(BIN)/zensical serve --dev-addr 127.0.0.1:8000
+
 benchmark: $(VENV)/.dev ## Measure ingest beside DCMTK, Orthanc and pynetdicom (minutes)
 	$(BIN)/python -P -m benchmarks.ingest
 
 clean: ## Remove the environments, caches and the demonstration's folder
-	rm -rf $(VENV) $(LOWEST) demo artifacts .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) demo artifacts site .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import re
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import click
 import pytest
+import yaml
+from pydantic import ValidationError
 
 from config.environment import misspelt
 from config.reference import keys
 from config.settings import Settings
+from node.cli import reference
 from node.cli.main import cli
+from tests.node.monitoring.test_doctor import FAULTS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -23,7 +29,7 @@ IGNORED = {".venv", "node_modules", ".git", "demo", "artifacts"}
 
 
 def _name(page: Path) -> str:
-    return page.name
+    return str(page.relative_to(ROOT))
 
 
 def _code(page: Path) -> Iterator[str]:
@@ -122,7 +128,7 @@ def _command(words: list[str]) -> tuple[click.Command, list[str]]:
 def test_commands_that_are_named_exist_with_their_options(page: Path) -> None:
     wrong = []
     for span in _code(page):
-        for line in re.findall(r"(?<![\w./@-])pleura +([a-z-][^#|,`]*)", span):
+        for line in re.findall(r"(?<![\w./@=:-])(?<!-u )pleura +([a-z-][^#|,`]*)", span):
             words = [word for word in line.split() if word != "…"]
             while words[:1] == ["--config"]:
                 words = words[2:]
@@ -189,3 +195,99 @@ def test_the_image_publishes_the_ports_of_the_list() -> None:
     exposed = re.findall(r"^EXPOSE (.+)$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
     listened = re.findall(r"^\| [^|]*\| `\w+\.host`, `\w+\.port` \| (\d+) ", text, re.MULTILINE)
     assert sorted(exposed[0].split()) == sorted(listened)
+
+
+def _blocks(page: Path, language: str) -> list[str]:
+    """The code blocks of a language, those inside of lists without their indent."""
+    text = page.read_text(encoding="utf-8")
+    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```$", text, re.DOTALL | re.MULTILINE)
+    return [re.sub(rf"^{indent}", "", block, flags=re.MULTILINE) for indent, block in found]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_examples_of_a_configuration_can_be_used(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page shows parts of a configuration: every table that it shows must be valid as it stands."""
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    (tmp_path / "db").write_text("a password", encoding="utf-8")
+    for block in _blocks(page, "toml"):
+        values = tomllib.loads(block)
+        if set(values) <= set(Settings.model_fields):
+            assert _mistakes(values) == [], block
+
+
+def _mistakes(values: dict[str, object]) -> list[str]:
+    """What is wrong with a part of a configuration; keys that it leaves out are not."""
+    try:
+        Settings.model_validate(values)
+    except ValidationError as error:
+        return [str(one) for one in error.errors() if one["type"] != "missing"]
+    return []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_examples_in_json_are_json(page: Path) -> None:
+    for block in _blocks(page, "json"):
+        json.loads(block)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_lists_and_tables_stand_after_an_empty_line(page: Path) -> None:
+    """GitHub needs none; the site would run them into the paragraph before."""
+    text = re.sub(r"^ *```.*?^ *```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    paragraphs = (one for one in re.split(r"\n\s*\n", text) if not re.match(r" *([-*] |\d+\. |\||<)", one))
+    assert [one for one in paragraphs if re.search(r"\n([-*] |\d+\. |\|)", one)] == []
+
+
+def test_every_page_is_in_the_navigation_once() -> None:
+    text = re.sub(r"!!python\S+", "", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+
+    def pages(entries: object) -> Iterator[str]:
+        if isinstance(entries, str):
+            yield entries
+        elif isinstance(entries, list | dict):
+            for one in entries if isinstance(entries, list) else entries.values():
+                yield from pages(one)
+
+    named = list(pages(yaml.safe_load(text)["nav"]))
+    assert sorted(named) == sorted(path.name for path in (ROOT / "docs").glob("*.md")), "add new pages to mkdocs.yml"
+
+
+def test_the_index_leads_to_every_page() -> None:
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    linked = set(re.findall(r"\]\(([\w-]+\.md)\)", index))
+    assert linked == {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
+
+
+def test_the_page_of_commands_is_current() -> None:
+    written = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert written == reference.page(), "python -P -m node.cli.reference > docs/cli.md"
+
+
+def _commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
+    yield " ".join(path), command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner is not None
+            yield from _commands(inner, (*path, name))
+
+
+def test_every_command_and_option_says_what_it_is_for() -> None:
+    silent = [
+        f"{path} {option.opts[0]}"
+        for path, command in _commands(cli)
+        for option in command.params
+        if isinstance(option, click.Option) and not option.hidden and not (option.help or option.prompt)
+    ]
+    assert silent + [path for path, command in _commands(cli) if not command.help] == []
+
+
+def test_what_troubleshooting_quotes_of_the_doctor_is_what_the_doctor_says() -> None:
+    """Each line *Doctor* quotes, in code, a sentence of the faults that tests/node/monitoring/test_doctor.py makes."""
+    text = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^- \*\*Doctor\*\*:(.*?)(?=^- |^#|\Z)", text, re.DOTALL | re.MULTILINE)
+    quoted = [quote for line in lines for quote in re.findall(r"`([^`]+)`", " ".join(line.split()))]
+    said = [sentence for _, _, sentence, _ in FAULTS.values()]
+    assert len(quoted) >= 20
+    assert [quote for quote in quoted if not any(quote in sentence for sentence in said) and quote != "callers"] == []

@@ -47,10 +47,16 @@ def _truths(options: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     "--truth",
     multiple=True,
     metavar="LABEL=NAME",
-    help="Name in the data set of a label of the model; may be repeated.",
+    help="Name in the data set of a label of the model.",
 )
 @click.option("--patient", default="", help="Regular expression with one group: the patient in a file name (folders).")
-@click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]), default="auto", show_default=True)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "gpu"]),
+    default="auto",
+    show_default=True,
+    help="Where networks in Keras format run.",
+)
 @click.pass_context
 def evaluate(
     context: click.Context,

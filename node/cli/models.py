@@ -198,7 +198,9 @@ def list_keys() -> None:
 
 @models.command()
 @click.argument("file", type=click.Path(path_type=Path, exists=True))
-@click.option("--manifest", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=True)
+@click.option(
+    "--manifest", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=True, help="Its manifest."
+)
 @click.pass_context
 def add(context: click.Context, file: Path, manifest: Path) -> None:
     """Add the network FILE (.onnx, .keras, .h5, SavedModel folder) with its manifest to this node's models.
