@@ -49,6 +49,14 @@ def quieten_libraries() -> None:
     logging.getLogger("pynetdicom").setLevel(logging.ERROR)
 
 
+def silence_libraries() -> None:
+    """Keep a command that answers at once free of what libraries write: its own sentence says what is wrong."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    for name in (*_QUOTING, "pynetdicom", "kombu", "amqp", "absl", "tensorflow"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
 @contextmanager
 def job_in_log(job_id: int) -> Iterator[None]:
     """Name ``job_id`` in every line that is logged inside the block."""

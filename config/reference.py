@@ -136,9 +136,15 @@ def commented_toml() -> str:
     return "\n".join(lines) + "\n"
 
 
+def effective(settings: Settings) -> dict[str, Any]:
+    """``settings`` as plain values with secrets masked; keys without a value are left out."""
+    found: dict[str, Any] = _plain(settings.model_dump())
+    return found
+
+
 def effective_toml(settings: Settings) -> str:
-    """``settings`` as TOML with secrets masked; keys without a value are left out."""
-    return tomli_w.dumps(_plain(settings.model_dump()))
+    """The same as TOML."""
+    return tomli_w.dumps(effective(settings))
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from pydicom.tag import BaseTag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from db.patients import plain_text
+from models.radiograph.data_set import MALFORMED
 from models.radiograph.decode import MAXIMUM_PIXELS, StoredPixels, UnreadablePixels, decode, read_file
 
 _PIXEL_DATA = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
@@ -150,7 +151,7 @@ def _guarded(read: Callable[[], object]) -> object:
     """A value that cannot be converted says nothing."""
     try:
         return read()
-    except (ValueError, TypeError, AttributeError, KeyError, LookupError, NotImplementedError, OverflowError):
+    except MALFORMED:
         return None
 
 

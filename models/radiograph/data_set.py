@@ -51,6 +51,10 @@ class InvalidDataSetError(ValueError):
     """The bytes are no data set; the message says where and why, in words that hold no value of it."""
 
 
+MALFORMED = (ValueError, TypeError, AttributeError, LookupError, NotImplementedError, OverflowError)
+"""What pydicom raises when it converts an element whose bytes contradict its value representation."""
+
+
 class DataSetLimitError(InvalidDataSetError):
     """The data set is more than is read: larger, deeper, of more elements, or it takes too long."""
 

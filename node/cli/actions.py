@@ -12,11 +12,11 @@ from sqlalchemy import Engine
 
 from config.settings import Settings
 from db.errors import StudyNotOnHoldError
-from db.feedback import Feedback, IdentifiedFinding
+from db.feedback import Feedback, FeedbackRecord, IdentifiedFinding
 from db.queries.problems import Selection
 from db.records import DeliveryState, JobState, Priority
 from db.user_tables import Verdict
-from node.cli.common import console, fail, settings_of
+from node.cli.common import console, fail, json_option, print_json, settings_of
 from node.cli.worklist import actor, describe_study, find_detail, finding_text, open_database, open_engine
 from workers.enqueue import TaskQueue
 from workers.open_database import database_of
@@ -138,14 +138,21 @@ def priority(context: click.Context, study: str, level: str) -> None:
 @click.argument("finding", required=False)
 @click.argument("verdict", required=False, type=click.Choice([verdict.value for verdict in Verdict]))
 @click.option("--comment", default="", help="Comment on the finding.")
+@json_option
 @click.pass_context
-def feedback(context: click.Context, study: str, finding: str | None, verdict: str | None, comment: str) -> None:
+def feedback(
+    context: click.Context, study: str, finding: str | None, verdict: str | None, comment: str, as_json: bool
+) -> None:
     """Accept, modify or reject a FINDING of STUDY, given by label or number. Without FINDING, print the findings."""
     call = _Call(context, study)
     store = Feedback(call.engine)
     known = store.findings(call.study_id)
     if finding is None:
-        _list(known, store, call.study_id)
+        latest = {given.finding_id: given for given in store.of_study(call.study_id)}
+        if as_json:
+            print_json([{"finding": each, "verdict": latest.get(each.id)} for each in known])
+        else:
+            _list(known, latest)
         return
     if verdict is None:
         raise click.UsageError(f"give accept, modify or reject after {finding}", ctx=context)
@@ -154,8 +161,7 @@ def feedback(context: click.Context, study: str, finding: str | None, verdict: s
     call.print_outcome(f"finding {chosen.id}, {chosen.record.label}: {verdict}")
 
 
-def _list(known: tuple[IdentifiedFinding, ...], store: Feedback, study_id: int) -> None:
-    latest = {given.finding_id: given for given in store.of_study(study_id)}
+def _list(known: tuple[IdentifiedFinding, ...], latest: dict[int, FeedbackRecord]) -> None:
     for each in known:
         given = latest.get(each.id)
         line = f"{each.id:>8}  {finding_text(each.record)}"

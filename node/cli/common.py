@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, is_dataclass
 from datetime import date
 from importlib import import_module
@@ -27,11 +27,19 @@ from config.settings import Settings, load
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
+SERVICES = frozenset({"serve", "listen", "worker", "scheduler", "admin", "hl7"})
+"""Commands that run until they are stopped: their log is read by others, with the lines of libraries."""
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+
 def settings_of(context: click.Context) -> Settings:
     """Load the settings of this call and configure the log."""
     settings = load(context.obj)
     share_with_group(settings.store.folder)
     logging.configure(settings.logs)
+    if context.find_root().invoked_subcommand not in SERVICES and settings.logs.level != "DEBUG":
+        logging.silence_libraries()
     return settings
 
 
@@ -64,6 +72,20 @@ def need(module: str, extra: str, what: str) -> None:
         import_module(module)
     except ImportError:
         fail(f"{what} needs pip install 'pleura[{extra}]'")
+
+
+def import_keras() -> None:
+    """Import Keras, if it is there, without what TensorFlow writes past every log while it starts."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        with suppress(ImportError):  # whoever needs it says so
+            import_module("keras")
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def database_opens(settings: Settings, stop: threading.Event) -> bool:

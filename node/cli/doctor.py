@@ -8,7 +8,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from node.cli.common import console, settings_of
+from node.cli.common import console, json_option, print_json, settings_of
 from node.monitoring.check import Check
 from node.monitoring.health import examine
 
@@ -17,14 +17,18 @@ _MARKS = {True: "[green]ok[/]", False: "[red]not ok[/]"}
 
 @click.command()
 @click.option("--no-peers", is_flag=True, help="Leave out the C-ECHO to each destination.")
+@json_option
 @click.pass_context
-def doctor(context: click.Context, no_peers: bool) -> None:
+def doctor(context: click.Context, no_peers: bool, as_json: bool) -> None:
     """Check settings, store, database, broker, models and destinations, and print a remedy for each problem.
 
     Exit status 1 if anything is not ok.
     """
     checks = list(examine(settings_of(context), peers=not no_peers))
-    console.print(_table(checks))
+    if as_json:
+        print_json(checks)
+    else:
+        console.print(_table(checks))
     if not all(check.ok for check in checks):
         sys.exit(1)
 

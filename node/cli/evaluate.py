@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -77,7 +76,6 @@ def evaluate(
     Research use only: not a medical device.
     """
     need("matplotlib", "reports", "evaluating")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # otherwise TensorFlow's log overwrites the progress bars
     from models.training.datasets.sample import DatasetError
     from models.training.evaluation.evaluate import EvaluationError
     from models.training.evaluation.evaluate import evaluate as run

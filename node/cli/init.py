@@ -70,7 +70,7 @@ def init(context: click.Context, ae_title: str, pacs: Pacs, folder: Path, force:
     console.print(f"Start the node:  {command} serve", markup=False, soft_wrap=True)
     console.print(f"Add a user:      {command} user add NAME --role admin\n", markup=False, soft_wrap=True)
     context.obj = path
-    context.invoke(doctor, no_peers=False)
+    context.invoke(doctor, no_peers=False, as_json=False)
 
 
 def configuration(ae_title: str, pacs: Pacs, folder: Path) -> dict[str, Any]:

@@ -6,12 +6,14 @@ Commands import their modules when they run, so that ``pleura --help`` is fast a
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 try:
     import models.own_packages  # noqa: F401
@@ -21,9 +23,11 @@ except ModuleNotFoundError:  # not even that module is found
 except ImportError as error:
     sys.exit(f"pleura: {error}")
 
+from config.logging import silence_libraries
 from config.private_files import keep_private
 from config.settings import SettingsError
 from db.errors import DatabaseError
+from node.cli.common import SERVICES
 
 NOT_A_MEDICAL_DEVICE = "Research use only. Pleura is not a medical device."
 
@@ -56,6 +60,7 @@ COMMANDS = {
     "notify": "node.cli.notify:notify",
     "doctor": "node.cli.doctor:doctor",
     "config": "node.cli.config:config",
+    "completion": "node.cli.completion:completion",
     "db": "node.cli.database:database",
     "user": "node.cli.user:user",
     "models": "node.cli.models:models",
@@ -82,6 +87,19 @@ class LazyGroup(click.Group):
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; where it answers at once, libraries write nothing beside it."""
+        if args[0] not in SERVICES:
+            silence_libraries()
+        return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names of commands and options, without importing a command."""
+        names = [CompletionItem(name) for name in COMMANDS if name.startswith(incomplete)]
+        return [*names, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command: what is wrong with settings or database is one line, without a traceback."""
@@ -113,7 +131,8 @@ def cli(context: click.Context, config_path: Path | None) -> None:
 def main() -> None:
     """Entry point of ``pleura``."""
     keep_private()
-    cli()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow writes to standard error beside any log
+    cli(prog_name="pleura")  # the name of the script, however it was started: completion depends on it
 
 
 if __name__ == "__main__":

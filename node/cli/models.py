@@ -6,6 +6,7 @@ import time
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from models.model_store import ModelStoreError, add_model, remove_model
 from models.new_manifest import look_at, new_manifest
 from models.reference import manifest_table, recipe_table
 from models.runtime.executor import ModelLoadError, ModelOutputError
-from node.cli.common import console, fail, settings_of
+from node.cli.common import console, fail, import_keras, json_option, print_json, settings_of
 from node.cli.worklist import actor, open_engine
 
 Checked = Callable[[ModelSpec], ModelSpec]
@@ -45,13 +46,17 @@ def models() -> None:
 
 
 @models.command("list")
+@json_option
 @click.pass_context
-def list_models(context: click.Context) -> None:
+def list_models(context: click.Context, as_json: bool) -> None:
     """Print every model of this node with its state."""
     settings = settings_of(context)
     with _fail_on_model_error():
         registry = read_registry(settings.models.folder, verify=False)
         switches = _switches(settings)
+    if as_json:
+        print_json([{"state": _state(spec, settings.models, switches), **asdict(spec)} for spec in registry])
+        return
     table = Table("model", "version", "kind", "state", "labels", "where", "digest", box=None, pad_edge=False)
     for spec in registry:
         where = "bundled" if spec.file.parent == BUNDLED else str(spec.file.parent)
@@ -82,12 +87,16 @@ def _state(spec: ModelSpec, configured: Models, switches: dict[str, Switch]) -> 
 
 @models.command()
 @click.argument("name")
+@json_option
 @click.pass_context
-def show(context: click.Context, name: str) -> None:
+def show(context: click.Context, name: str, as_json: bool) -> None:
     """Print the manifest of the model NAME and its model card."""
     settings = settings_of(context)
     with _fail_on_model_error():
         spec = read_registry(settings.models.folder, verify=False).find(name)
+    if as_json:
+        print_json(spec)
+        return
     for key, value in _facts(spec):
         console.print(f"{key:<12} {value}", soft_wrap=True, markup=False)
     table = Table("label", "code", "cut-off", "place", "mode", "evidence", box=None, pad_edge=False)
@@ -138,28 +147,40 @@ def _bytes(path: Path) -> int:
 
 @models.command()
 @click.argument("names", nargs=-1)
+@json_option
 @click.pass_context
-def verify(context: click.Context, names: tuple[str, ...]) -> None:
+def verify(context: click.Context, names: tuple[str, ...], as_json: bool) -> None:
     """Check digest, input and outputs of the models NAMES; without names, of all.
 
     Each model is loaded and run on synthetic images, singly and as a batch. Exit status 1 if one cannot be used.
     """
     settings = settings_of(context)
-    wrong = 0
+    wrong, usable = 0, []
     with _fail_on_model_error():
         registry = read_registry(settings.models.folder, verify=False)
         chosen = registry.active(names) if names else registry.specs
     for spec in chosen:
         try:
-            _print_examination(_examined(spec))
+            usable.append(done := _examined(spec))
+            if not as_json:
+                _print_examination(done)
         except (ManifestError, ModelLoadError, ModelOutputError) as error:
             wrong += 1
             click.echo(f"pleura: {error}", err=True)
+    if as_json:
+        named = ({"model": done.spec.name, "version": done.spec.version, **asdict(done)} for done in usable)
+        print_json([{key: value for key, value in one.items() if key != "spec"} for one in named])
     if wrong:
         fail(f"{wrong} of {len(chosen)} models cannot be used")
 
 
+def _import_needed(file: Path) -> None:
+    if file.suffix != ".onnx":
+        import_keras()
+
+
 def _examined(spec: ModelSpec) -> Examination:
+    _import_needed(spec.onnx or spec.file)
     with console.status(f"{spec.name}: loading and running on synthetic images"):
         return examine(spec, time.perf_counter)
 
@@ -181,6 +202,7 @@ def new(file: Path) -> None:
     manifest = file.with_suffix(".toml")
     if manifest.exists():
         fail(f"{manifest} is there already; remove or rename it first")
+    _import_needed(file)
     with _fail_on_model_error(), console.status(f"{file.name}: loading and running on noise"):
         text = new_manifest(look_at(file))
     manifest.write_text(text, encoding="utf-8")
@@ -229,6 +251,7 @@ def add(context: click.Context, file: Path, manifest: Path) -> None:
 def _with_onnx(spec: ModelSpec) -> ModelSpec:
     if spec.file.suffix == ".onnx":
         return spec
+    import_keras()
     try:
         from models.training.onnx_export import ExportError, with_onnx
     except ImportError:

@@ -9,13 +9,13 @@ from rich.table import Table
 from config.settings import Settings
 from db.queries.problems import Problem
 from db.queries.problems import problems as all_problems
-from node.cli.common import console, print_json, settings_of
+from node.cli.common import console, json_option, print_json, settings_of
 from node.cli.worklist import open_database
 from node.monitoring.remedies import remedy
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@json_option
 @click.pass_context
 def problems(context: click.Context, as_json: bool) -> None:
     """Print failing jobs and deliveries, grouped by cause and destination. `pleura retry --all` tries them again."""

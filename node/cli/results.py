@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -9,13 +11,15 @@ from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 from rich.markup import escape
 
-from node.cli.common import console, fail, settings_of
+from models.radiograph.data_set import MALFORMED
+from node.cli.common import console, fail, json_option, print_json, settings_of
 from node.dicom.storage_scu import find_files
 
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
-def results(paths: tuple[Path, ...]) -> None:
+@json_option
+def results(paths: tuple[Path, ...], as_json: bool) -> None:
     """Read SEG, SR, captures and presentation states of Pleura and print their content.
 
     Folders are searched. Give the source images too, and every reference is checked. Exit status 1 if a referenced
@@ -24,25 +28,34 @@ def results(paths: tuple[Path, ...]) -> None:
     from workers.results.readings import NotAResult, ReadResult
     from workers.results.result_reader import as_lines, problems, read_result
 
-    ours: list[ReadResult] = []
+    ours: dict[Path, ReadResult] = {}
     others: list[Dataset] = []
     for path, dataset in _datasets(paths):
         try:
-            result = read_result(dataset)
+            ours[path] = read_result(dataset)
         except NotAResult:
             others.append(dataset)
-            continue
-        ours.append(result)
-        console.print(f"[bold]{escape(str(path))}[/]")
-        console.print(escape("\n".join(f"  {line}" for line in as_lines(result))))
+        except MALFORMED as error:
+            fail(f"{path} cannot be read: {error}")
     if not ours:
         fail("none of these files is a result of Pleura")
-    found = problems(ours, others)
-    for sentence in found:
-        console.print(f"[red]{escape(sentence)}[/]")
+    found = problems(tuple(ours.values()), others)
+    if as_json:
+        print_json({"results": [{"path": path, **asdict(one)} for path, one in ours.items()], "problems": found})
+    else:
+        _print({path: as_lines(one) for path, one in ours.items()}, found)
     if found:
         fail(f"{len(found)} inconsistencies; are all files of the study given?")
-    console.print(f"{len(ours)} results; every reference resolves")
+
+
+def _print(results: Mapping[Path, Sequence[str]], problems: Sequence[str]) -> None:
+    for path, lines in results.items():
+        console.print(f"[bold]{escape(str(path))}[/]")
+        console.print(escape("\n".join(f"  {line}" for line in lines)))
+    for sentence in problems:
+        console.print(f"[red]{escape(sentence)}[/]")
+    if not problems:
+        console.print(f"{len(results)} results; every reference resolves")
 
 
 def _datasets(paths: tuple[Path, ...]) -> list[tuple[Path, Dataset]]:

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from config.settings import Settings
-from node.cli.common import console, fail, need, settings_of
+from node.cli.common import console, fail, json_option, need, settings_of
 from workers.simulation.experiment import compare
 from workers.simulation.scenario import DEFAULT, Scenario, ScenarioError, read_scenario
 from workers.simulation.simulation_report import NOTICE, interval_text, metrics_json, summary_text
@@ -49,6 +49,7 @@ from workers.simulation.turnaround_figures import Comparison
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for report.html and metrics.json; without it only the table is printed.",
 )
+@json_option
 @click.pass_context
 def simulate(
     context: click.Context,
@@ -59,6 +60,7 @@ def simulate(
     replications: int,
     seed: int,
     out: Path | None,
+    as_json: bool,
 ) -> None:
     """Simulate a reading room: first come first served, by priority, and by the due times of this node's [triage].
 
@@ -77,9 +79,12 @@ def simulate(
         comparison = _compare(scenario, settings, seed, replications)
     except ScenarioError as error:
         fail(str(error))
-    console.print(figures_table(comparison, scenario))
-    console.print(summary_text(comparison))
-    console.print(NOTICE)
+    if as_json:
+        click.echo(metrics_json(comparison, scenario, settings.triage), nl=False)
+    else:
+        console.print(figures_table(comparison, scenario))
+        console.print(summary_text(comparison))
+        console.print(NOTICE)
     if out is not None:
         _write(out, comparison, scenario, settings)
 

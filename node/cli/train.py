@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
 from rich.table import Table
 
 from models.contract import ModelSpec
-from node.cli.common import console, fail
+from node.cli.common import console, fail, import_keras
 from node.cli.progress import progress_bars
 
 _folder = click.Path(path_type=Path, file_okay=False)
 
 
 def _need_keras() -> None:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # otherwise TensorFlow's log overwrites the progress bars
+    import_keras()
     try:
         import keras  # noqa: F401 - only whether it is there
     except ImportError:

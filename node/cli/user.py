@@ -11,7 +11,7 @@ from rich.table import Table
 from db.engine import connect, migrate
 from db.user_tables import Role
 from db.users import AccountError, Accounts, User
-from node.cli.common import console, fail, settings_of
+from node.cli.common import console, fail, json_option, print_json, settings_of
 from node.cli.worklist import actor
 
 
@@ -60,11 +60,16 @@ def _ask_password() -> str:
 
 
 @user.command("list")
+@json_option
 @click.pass_context
-def list_users(context: click.Context) -> None:
+def list_users(context: click.Context, as_json: bool) -> None:
     """Print all users."""
+    found = _accounts(context).users()
+    if as_json:
+        print_json(found)
+        return
     table = Table("name", "role", "display name", "state", box=None, pad_edge=False)
-    for item in _accounts(context).users():
+    for item in found:
         table.add_row(item.name, item.role, item.display_name, "locked" if item.disabled else "")
     console.print(table)
 
@@ -115,11 +120,16 @@ def token(context: click.Context, name: str, role: str) -> None:
 
 
 @user.command("tokens")
+@json_option
 @click.pass_context
-def tokens(context: click.Context) -> None:
+def tokens(context: click.Context, as_json: bool) -> None:
     """Print all API tokens, without their secrets."""
+    found = _accounts(context).tokens()
+    if as_json:
+        print_json(found)
+        return
     table = Table("#", "name", "role", "created by", "last used", "state", box=None, pad_edge=False)
-    for item in _accounts(context).tokens():
+    for item in found:
         used = f"{item.last_used_at:%Y-%m-%d %H:%M}" if item.last_used_at else "never"
         state = "revoked" if item.revoked_at else ""
         table.add_row(str(item.id), item.name, item.role, item.created_by, used, state)

@@ -29,7 +29,7 @@ from db.records import (
     WorklistRow,
 )
 from db.search_words import as_date
-from node.cli.common import console, fail, print_json, settings_of
+from node.cli.common import console, fail, json_option, print_json, settings_of
 from workers.laterality import place_text
 from workers.open_database import database_of
 from workers.stale_objects import ToRemove, by_hand
@@ -126,7 +126,7 @@ def filters_of(values: dict[str, Any]) -> Filters:
     show_default=True,
     help="Sort by this.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@json_option
 @click.pass_context
 def worklist(
     context: click.Context, /, limit: int, only_open: bool, part: str, order: str, as_json: bool, **filters: Any
@@ -184,7 +184,7 @@ def _analysis(row: WorklistRow) -> str:
 
 @click.command()
 @click.argument("study")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+@json_option
 @click.pass_context
 def show(context: click.Context, study: str, as_json: bool) -> None:
     """Print everything about STUDY: its row ('#3', quoted), UID, accession number, or the UID of one of its images."""

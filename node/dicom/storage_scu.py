@@ -16,6 +16,7 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
 
 from config.settings import Tls
+from models.radiograph.data_set import MALFORMED
 from workers.association import is_stored, open_association, status_text
 from workers.tls import ClientContext, TlsError, client_context
 
@@ -105,7 +106,7 @@ def _inspect(path: Path) -> Outgoing | Sent:
     try:
         meta = dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"]).file_meta
         return Outgoing(path, str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID))
-    except (OSError, InvalidDicomError, AttributeError) as error:
+    except (OSError, InvalidDicomError, *MALFORMED) as error:
         return Sent(path, None, f"not a DICOM file: {error}")
 
 

@@ -1,0 +1,148 @@
+"""All commands alike: JSON for programs, completion by the shell, and nothing of a library above an error."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from config.settings import load
+from db.engine import connect, migrate
+from node.cli.common import SERVICES
+from node.cli.main import COMMANDS, cli
+
+Run = Callable[..., Result]
+
+NO_JSON = {
+    **dict.fromkeys(SERVICES, "runs until it is stopped; /api/v1 tells how it is"),
+    **dict.fromkeys(("init", "demo", "send", "notify"), "acts, and its exit status tells whether it worked"),
+    **dict.fromkeys(("retry", "hold", "release", "reported", "priority"), "acts; `show --json` tells the result"),
+    **dict.fromkeys(("models new", "models add", "models combine", "models remove"), "acts; see `models list --json`"),
+    **dict.fromkeys(("models activate", "models shadow", "models off"), "acts; see `models list --json`"),
+    **dict.fromkeys(("user add", "user password", "user change", "user revoke"), "acts; see `user list --json`"),
+    **dict.fromkeys(("explore", "train", "evaluate"), "writes its figures as JSON into the folder of --out"),
+    "echo": "its exit status is the answer",
+    "explain": "writes a page",
+    "user token": "prints one word, the token",
+    "completion": "prints a script",
+    "db schema": "prints a page",
+    "db reader-role": "prints SQL",
+    "models keys": "prints a page",
+}
+"""Commands that print no JSON, and why."""
+
+
+def _commands() -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(cli)
+    for name in COMMANDS:
+        command = cli.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from ((f"{name} {inner}", command.commands[inner]) for inner in command.commands)
+        else:
+            yield name, command
+
+
+def test_what_lists_or_inspects_prints_json_too() -> None:
+    without = {name for name, command in _commands() if "as_json" not in {each.name for each in command.params}}
+    assert without == set(NO_JSON)
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["worklist", "problems", "drift", "doctor --no-peers", "config", "user list", "user tokens", "models list"],
+)
+def test_the_output_with_json_is_json_and_nothing_else(run: Run, config: Path, command: str) -> None:
+    settings = load(config)
+    settings.store.folder.mkdir()
+    engine = connect(settings.database_url)
+    migrate(engine)
+    engine.dispose()
+    assert json.loads(run(*command.split(), "--json").stdout) is not None
+
+
+def test_a_model_as_json_has_no_table(run: Run) -> None:
+    shown = json.loads(run("models", "show", "chest-classifier", "--json").stdout)
+    assert shown["name"] == "chest-classifier"
+    assert shown["labels"][0]["threshold"] > 0
+
+
+def test_users_as_json_hold_no_password(run: Run) -> None:
+    run("user", "add", "anna", "--role", "admin", input="a long password\n")
+    (anna,) = json.loads(run("user", "list", "--json").stdout)
+    assert (anna["name"], anna["role"], anna["has_password"]) == ("anna", "admin", True)
+    assert not [name for name in anna if "hash" in name]
+
+
+def _completed(folder: Path, words: str) -> list[str]:
+    """What bash offers after ``words``, with the printed script and a command ``pleura`` in the path."""
+    script = CliRunner().invoke(cli, ["completion", "bash"], prog_name="pleura").stdout
+    command = folder / "pleura"
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m node.cli.main "$@"\n', encoding="utf-8")
+    command.chmod(0o755)
+    call = f'{script}\nCOMP_WORDS=({words} ""); COMP_CWORD={len(words.split())}\n_pleura_completion pleura\n'
+    environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-c", call + 'printf "%s\\n" "${COMPREPLY[@]}"'], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_bash_completes_commands(tmp_path: Path) -> None:
+    assert _completed(tmp_path, "pleura")[: len(COMMANDS)] == list(COMMANDS)
+    assert "reader-role" in _completed(tmp_path, "pleura db")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_every_documented_shell_has_a_script(shell: str) -> None:
+    done = CliRunner().invoke(cli, ["completion", shell], prog_name="pleura")
+    assert done.exit_code == 0
+    assert "_PLEURA_COMPLETE" in done.stdout
+
+
+def _fails(*arguments: Any, **environment: str) -> str:
+    """What a command that fails writes to standard error."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "node.cli.main", *map(str, arguments)],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    return done.stderr
+
+
+NO_DATA_SET = b"\0" * 128 + b"DICM" + b"\x08\x00\x05\x00ZZ\x04\x00abcd" * 20
+
+
+@pytest.mark.parametrize("command", ["results", "send"])
+def test_a_broken_file_is_one_sentence(tmp_path: Path, config: Path, command: str) -> None:
+    file = tmp_path / "broken.dcm"
+    file.write_bytes(NO_DATA_SET)
+    lines = _fails("--config", config, command, file).splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("pleura: ")
+
+
+def test_a_peer_that_is_not_there_is_one_sentence(config: Path) -> None:
+    (line,) = _fails("--config", config, "echo", "--to", "127.0.0.1:1").splitlines()
+    assert line.startswith("pleura: PLEURA on 127.0.0.1:1 cannot be reached")
+
+
+@pytest.mark.training
+def test_tensorflow_writes_nothing_above_an_error(tmp_path: Path) -> None:
+    """It writes past every log, even before a level of its own counts."""
+    pytest.importorskip("tensorflow")
+    file = tmp_path / "broken.keras"
+    file.write_bytes(b"no network")
+    (line,) = _fails("models", "new", file).splitlines()
+    assert line.startswith(f"pleura: {file} cannot be loaded")
