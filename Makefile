@@ -14,10 +14,13 @@ LOWEST_TESTS ?= tests/config tests/db tests/models/radiograph tests/models/encod
   tests/models/training/test_pages.py tests/node/dicom/test_storage_scp.py tests/node/monitoring tests/node/web \
   tests/workers/results tests/workers/simulation tests/workers/test_analysis.py tests/workers/test_one_message.py
 
+CAMPAIGN := $(BIN)/python -P -m tests.campaigns
+RESULTS  ?= artifacts/campaigns
+
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-training campaigns images fuzz peers check format docs docs-serve benchmark clean
+.PHONY: help demo test test-training campaigns chaos load images fuzz peers check format docs docs-serve benchmark clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +36,21 @@ test-training: $(VENV)/.dev ## Run the tests that train networks (minutes)
 
 campaigns: $(VENV)/.dev ## Run the short form of every campaign: kills, full disks, load, damaged input (minutes)
 	$(BIN)/python -P -m pytest -n $(JOBS) --dist loadgroup -m campaign $(TESTS)
+
+chaos: $(VENV)/.dev ## Kill, hang, fill and cut off a node under load (SEED=1 COUNT=60; minutes to hours; root for its disks)
+	@seed="$(or $(SEED),1)"; count="$(or $(COUNT),60)"; set -e; \
+	  for database in sqlite postgresql; do \
+	    $(CAMPAIGN).chaos --seed $$seed --events $$count --database $$database --json $(RESULTS)/chaos-$$database.json; \
+	    $(CAMPAIGN).power_cut --seed $$seed --cuts $$((count / 6)) --database $$database \
+	      --json $(RESULTS)/power-cut-$$database.json; \
+	    $(CAMPAIGN).full_disk --seed $$seed --rounds $$((count / 6)) --database $$database \
+	      --json $(RESULTS)/full-disk-$$database.json; \
+	  done; \
+	  $(CAMPAIGN).clock --seed $$seed --steps $$((count / 4)) --json $(RESULTS)/clock.json; \
+	  $(BIN)/python -P -m pytest -m 'campaign or not campaign' tests/node/dicom/test_storage_scp_crash.py tests/workers/test_killed.py
+
+load: $(VENV)/.dev ## Send a node more than it can take (SEED=1 COUNT=500 studies in a burst; minutes)
+	$(CAMPAIGN).load --seed $(or $(SEED),1) --studies $(or $(COUNT),500) --json $(RESULTS)/load.json
 
 images: $(VENV)/.dev ## Build the Docker image and run it, alone and by docker-compose.yml (minutes; needs root or an engine)
 	$(BIN)/python -P -m pytest -m image tests/containers

@@ -19,6 +19,9 @@ from db.records import DeliveryState, JobState, StudyState
 from db.tables import Delivery, Destination, DestinationLease, Job, Study
 
 _NONE = timedelta(0)
+_JUST_NOW = timedelta(seconds=30)
+"""What was written while a round of the scheduler waits for the database, or by a machine whose clock is a little
+ahead, is no sign of a clock that was set back; by so little, the clock catches up by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +64,13 @@ def pull_back(engine: Engine, now: datetime, waits: LongestWaits) -> int:
 def _moments(waits: LongestWaits) -> Iterator[_Moment]:
     """Every time that something waits for. Leases begin anew: whoever holds one may be at work."""
     job = Job.state.in_((JobState.QUEUED, JobState.RUNNING, JobState.RETRYING))
-    yield _Moment(Job.dispatched_at, job, _NONE, _NONE)
+    yield _Moment(Job.dispatched_at, job, _JUST_NOW, _NONE)
     yield _Moment(Job.due_at, job, waits.attempt, _NONE)
     yield _Moment(Job.lease_until, job, waits.job_lease, waits.job_lease)
     delivery = or_(
         Delivery.state.in_((DeliveryState.PENDING, DeliveryState.SENDING)), Delivery.verify_due_at.is_not(None)
     )
-    yield _Moment(Delivery.dispatched_at, delivery, _NONE, _NONE)
+    yield _Moment(Delivery.dispatched_at, delivery, _JUST_NOW, _NONE)
     yield _Moment(Delivery.due_at, delivery, waits.attempt, _NONE)
     yield _Moment(Delivery.lease_until, delivery, waits.delivery_lease, waits.delivery_lease)
     yield _Moment(Delivery.verify_due_at, delivery, waits.verification, _NONE)
@@ -78,4 +81,4 @@ def _moments(waits: LongestWaits) -> Iterator[_Moment]:
     notification = NotificationRow.state.in_((NotificationState.PENDING, NotificationState.SENDING))
     yield _Moment(NotificationRow.due_at, notification, waits.attempt, _NONE)
     yield _Moment(NotificationRow.lease_until, notification, waits.delivery_lease, waits.delivery_lease)
-    yield _Moment(Study.last_activity_at, Study.state == StudyState.OPEN, _NONE, _NONE)
+    yield _Moment(Study.last_activity_at, Study.state == StudyState.OPEN, _JUST_NOW, _NONE)

@@ -65,21 +65,29 @@ def start(folder: Path, *options: str) -> subprocess.Popen[bytes]:
 
     PostgreSQL refuses to run as root, so root hands it to the user ``postgres``.
     """
-    data = folder / "data"
+    initdb = [programs() / "initdb", "-D", folder / "data", "-U", "postgres", "-A", "trust", "-E", "UTF8"]
     if os.geteuid() == 0:
         account = pwd.getpwnam("postgres")
         os.chown(folder, account.pw_uid, account.pw_gid)
-        become = ["setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups", "--pdeathsig", "INT"]
-    else:
-        become = ["setpriv", "--pdeathsig", "INT"]
-    initdb = [programs() / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "-N"]
-    subprocess.run([*become, *map(str, initdb)], check=True, capture_output=True, cwd=folder)
-    server = [programs() / "postgres", "-D", data, "-k", folder, "-c", "listen_addresses=", *options]
+    made = [*_become(), *map(str, initdb), "--no-locale", "-N"]
+    subprocess.run(made, check=True, capture_output=True, cwd=folder)
+    return start_again(folder, *options)
+
+
+def start_again(folder: Path, *options: str) -> subprocess.Popen[bytes]:
+    """Start the cluster that is in ``folder``, and wait until it answers: after a crash it recovers first."""
+    server = [programs() / "postgres", "-D", folder / "data", "-k", folder, "-c", "listen_addresses=", *options]
     process = subprocess.Popen(
-        [*become, *map(str, server)], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [*_become(), *map(str, server)], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     _wait_until_ready(PostgresServer(folder), process)
     return process
+
+
+def _become() -> list[str]:
+    if os.geteuid() == 0:
+        return ["setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups", "--pdeathsig", "INT"]
+    return ["setpriv", "--pdeathsig", "INT"]
 
 
 def _wait_until_ready(server: PostgresServer, process: subprocess.Popen[bytes]) -> None:

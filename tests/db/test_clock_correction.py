@@ -63,3 +63,11 @@ def test_what_waits_as_it_should_is_left_alone(database: Database, engine: Engin
     database.write(jobs.retry, job_id, "w1", "busy", NOW, 4 * MINUTE)
     finished(database, study=2)
     assert pull_back(engine, NOW + SECOND, WAITS) == 0
+
+
+def test_what_another_process_writes_at_the_same_moment_is_no_sign_of_a_wrong_clock(
+    database: Database, engine: Engine
+) -> None:
+    """A listener writes while the scheduler waits for the database with a time that it took before."""
+    record_instance(database, received(), None, PIPELINE, NOW + 5 * SECOND)
+    assert pull_back(engine, NOW, WAITS) == 0

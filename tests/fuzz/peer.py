@@ -87,7 +87,9 @@ def _element(number: int, value: bytes) -> bytes:
 
 
 class Peer:
-    """An association. ``kind`` is the type of the PDU that answered the request, ``accepted`` the accepted contexts."""
+    """An association. ``kind`` is the type of the PDU that answered the request, ``accepted`` the accepted contexts;
+    ``rejection`` is result, source and reason of an A-ASSOCIATE-RJ (PS3.8 9.3.4).
+    """
 
     def __init__(
         self, port: int, contexts: Contexts, *, called: str = "PLEURA", calling: str = "PEER", seconds: float = 20
@@ -97,6 +99,7 @@ class Peer:
         self.socket.sendall(associate_rq(contexts, called, calling))
         self.kind, answer = self.receive()
         self.accepted = _accepted(answer) if self.kind == 2 else frozenset()
+        self.rejection = tuple(answer[1:4]) if self.kind == 3 else ()
 
     def __enter__(self) -> Peer:
         return self

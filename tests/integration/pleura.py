@@ -44,6 +44,7 @@ class Pleura:
     folder: Path
     port: int
     config: Path
+    environment: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
     hits: list[str] = field(default_factory=list)
     _started_at: int = 0
@@ -63,7 +64,7 @@ class Pleura:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "TCP_NODELAY": "1"},
+                env={**os.environ, "TCP_NODELAY": "1", **self.environment},
             )
         wait_until(self.listens, "the listener of pleura serve", seconds=120, alive=self.check_alive)
 
@@ -90,14 +91,14 @@ class Pleura:
     def kill_part(self, name: str) -> None:
         """Kill -9 one part with whatever it started; ``pleura serve`` starts it again."""
         victim = wait_until(lambda: self.parts().get(name), f"the part {name}", alive=self.check_alive)
-        for process in [victim, *_descendants(victim)]:
+        for process in [victim, *descendants(victim)]:
             _kill(process)
         self.hits.append(name)
 
     def kill_everything(self) -> None:
         """Kill -9 the whole tree at once, as a machine does that loses its power."""
         assert self.process is not None
-        for process in [self.process.pid, *_descendants(self.process.pid)]:
+        for process in [self.process.pid, *descendants(self.process.pid)]:
             _kill(process)
         self.process.wait(30)
         self.hits.append("the whole tree")
@@ -114,10 +115,11 @@ class Pleura:
             raise AssertionError("pleura serve did not stop within 60 s of SIGTERM") from None
 
 
-def _descendants(parent: int) -> list[int]:
+def descendants(parent: int) -> list[int]:
+    """Process ids of the children of a process, of their children, and so on."""
     found = []
     for child in _children(parent):
-        found += [child, *_descendants(child)]
+        found += [child, *descendants(child)]
     return found
 
 

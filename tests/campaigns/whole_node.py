@@ -1,0 +1,167 @@
+"""A whole node for a campaign: ``pleura serve`` with a small network, a destination that counts, either database."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.campaigns.destination import Destination, Held
+from tests.campaigns.parts import Broker, Database, Embedded, Postgresql, RedisServer, Sqlite
+from tests.integration.pleura import Pleura, handwritten_network
+from tests.orthanc import wait_until
+from tests.ports import free_port
+
+SEG, SR_3D = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.88.34"
+COMPLETE = Counter({SEG: 1, SR_3D: 2})
+"""What an image with a finding has in the PACS: a segmentation, a report, and its study's summary."""
+_UNFINISHED = re.compile(r"job (queued|running|retrying)|delivery (pending|sending)|study open")
+_FAILED = re.compile(r"(job|delivery) (failed|on_hold|withdrawn)")
+
+
+@dataclass
+class WholeNode:
+    """The node with its surroundings."""
+
+    node: Pleura
+    store: Path
+    database: Database
+    broker: Broker
+    destination: Destination
+
+    def unfinished(self) -> dict[str, int]:
+        """What still is to be done, by kind and state."""
+        return {name: count for name, count in self.database.counts().items() if _UNFINISHED.fullmatch(name)}
+
+    def wait_until_done(self, seconds: float) -> str:
+        """Wait until nothing is to be done; an empty string, or a sentence that says what is stuck."""
+        try:
+            wait_until(lambda: not self.unfinished(), "the end of all work", seconds, 1, self.node.check_alive)
+        except AssertionError:
+            return f"after {seconds:.0f} s of peace there still are {self.unfinished()}"
+        return ""
+
+    def tracebacks(self) -> list[str]:
+        """Exceptions that nobody has caught, with their last lines, from the log of all processes."""
+        text = self.node.log_file.read_text(encoding="utf-8", errors="replace")
+        return re.findall(r"Traceback[^\n]*\n(?:[ \t].*\n)*.*", text)
+
+
+@contextmanager
+def whole_node(
+    folder: Path,
+    database: str,
+    disk: Path | None = None,
+    environment: dict[str, str] | None = None,
+    fsync: bool = True,
+    **sections: dict[str, Any],
+) -> Iterator[WholeNode]:
+    """Run a node until the end of the block. ``database``: *sqlite* (with the node's own broker) or *postgresql* (with
+    Redis). ``disk``: where store and database lie, if not in ``folder``. ``sections`` change settings:
+    ``listener={"maximum_associations": 4}``.
+    """
+    store = (disk or folder) / "store"
+    folder.mkdir(parents=True, exist_ok=True)
+    destination = Destination(folder / "pacs")
+    server = Postgresql((disk or folder) / "postgresql", fsync=fsync) if database == "postgresql" else None
+    redis = RedisServer(folder / "redis") if server is not None else None
+    port = free_port()
+    config = folder / "pleura.toml"
+    config.write_text(_toml(folder, store, port, destination, server, redis, sections))
+    node = Pleura(folder, port, config, environment or {})
+    broker: Broker = redis or Embedded(node, store / "broker.sock")
+    try:
+        destination.start()
+        node.start()
+        yield WholeNode(node, store, server or Sqlite(store), broker, destination)
+    finally:
+        node.stop()
+        broker.stop()
+        if server is not None:
+            server.stop()
+        destination.kill()
+
+
+def _toml(
+    folder: Path,
+    store: Path,
+    port: int,
+    destination: Destination,
+    server: Postgresql | None,
+    redis: RedisServer | None,
+    sections: dict[str, dict[str, Any]],
+) -> str:
+    settings: dict[str, dict[str, Any]] = {
+        "listener": {"port": port, "idle_seconds": 30},
+        "store": {"folder": str(store), "minimum_free_bytes": 1024 * 1024},
+        "eligibility": {"minimum_pixels": 64},
+        "workers": {
+            "attempts": 1000,
+            "unreachable_attempts": 1000,
+            "backoff_seconds": 0.5,
+            "longest_backoff_seconds": 4,
+            "reenqueue_seconds": 3,
+            "scheduler_seconds": 0.5,
+            "job_seconds": 60,
+            "threads": 1,
+        },
+        "triage": {"completion_seconds": 1},
+        "admin": {"enabled": False},
+    }
+    if server is not None:
+        settings["database"] = {"url": server.url}
+    if redis is not None:
+        settings["broker"] = {"url": redis.url}
+    for name, values in sections.items():
+        settings.setdefault(name, {}).update(values)
+    models = folder / "models"
+    text = [handwritten_network(models) if not models.exists() else "", 'lungs = ""\n']
+    text += [
+        f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
+        for name, values in settings.items()
+    ]
+    text.append(f"""[[destinations]]
+name = "pacs"
+ae_title = "PACS"
+host = "127.0.0.1"
+port = {destination.port}
+kinds = ["seg", "sr", "summary"]
+timeout_seconds = 3
+""")
+    return "\n".join(text)
+
+
+def faults_of(held: Held, patients: list[str]) -> list[str]:
+    """What is lost or doubled in the destination, one sentence a patient."""
+    found = []
+    for patient in patients:
+        objects = held.objects.get(patient, Counter())
+        if missing := COMPLETE - objects:
+            found.append(f"{patient} lacks {dict(missing)}")
+        if more := objects - COMPLETE:
+            found.append(f"{patient} has too many: {dict(more)}")
+    found += [f"{patient} was never accepted and has results" for patient in held.objects.keys() - set(patients)]
+    found += [f"{uid} was sent again with other bytes" for uid in held.different]
+    return found
+
+
+def settle(whole: WholeNode, patients: list[str], seconds: float) -> tuple[Held, list[str]]:
+    """Wait until all is done, and a moment longer, and count."""
+    stuck = whole.wait_until_done(seconds)
+    time.sleep(3)
+    held = whole.destination.held()
+    faults = [f"stuck: {stuck}"] if stuck else []
+    counts = whole.database.counts()
+    faults += [f"{count} {name}" for name, count in counts.items() if _FAILED.fullmatch(name)]
+    if counts["instance"] != len(patients):
+        faults.append(f"{counts['instance']} instances are recorded, {len(patients)} were accepted")
+    # What was answered with a failure leaves a note there until the next start.
+    left = list((whole.store / "spool").glob("*.part"))
+    faults += [f"{path.name} is left in the spool" for path in left]
+    return held, faults + faults_of(held, patients)
