@@ -31,6 +31,7 @@ NO_JSON = {
     **dict.fromkeys(("explore", "train", "evaluate"), "writes its figures as JSON into the folder of --out"),
     "echo": "its exit status is the answer",
     "explain": "writes a page",
+    "export": "writes a folder with a report",
     "user token": "prints one word, the token",
     "completion": "prints a script",
     "db schema": "prints a page",
