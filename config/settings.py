@@ -34,6 +34,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from config.audit import Audit
 from config.environment import PREFIX, meant, misspelt, with_secrets_read
 from config.file import mistakes, read_toml, resolve_paths
 from config.integrations import HL7, Deidentification, Network, Notifications
@@ -499,6 +500,7 @@ class Settings(BaseSettings):
     hl7: HL7 = HL7()
     notifications: Notifications = Notifications()
     deidentification: Deidentification = Deidentification()
+    audit: Audit = Audit()
     logs: Logs = Logs()
 
     @model_validator(mode="after")

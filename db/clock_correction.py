@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Engine, and_, or_, update
 
+from db.audit_tables import AuditFeedRow
 from db.engine import writing
 from db.order_tables import NotificationRow, NotificationState
 from db.records import DeliveryState, JobState, StudyState
@@ -82,3 +83,6 @@ def _moments(waits: LongestWaits) -> Iterator[_Moment]:
     yield _Moment(NotificationRow.due_at, notification, waits.attempt, _NONE)
     yield _Moment(NotificationRow.lease_until, notification, waits.delivery_lease, waits.delivery_lease)
     yield _Moment(Study.last_activity_at, Study.state == StudyState.OPEN, _JUST_NOW, _NONE)
+    every = AuditFeedRow.repository.is_not(None)
+    yield _Moment(AuditFeedRow.due_at, every, waits.attempt, _NONE)
+    yield _Moment(AuditFeedRow.lease_until, every, waits.delivery_lease, waits.delivery_lease)

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, Connection, Engine, delete, func, insert, select, text, update
 
 from db.audit import AuditEntry, write_entry
+from db.audit_events import LOG_IN_FAILED
 from db.engine import writing
 from db.errors import DatabaseError
 from db.user_tables import AttemptRow
@@ -18,7 +19,6 @@ from db.user_tables import AttemptRow
 LOGIN_WINDOW = timedelta(minutes=15)
 FAILURES_PER_USER = 8
 FAILURES_PER_ADDRESS = 20
-LOG_IN_FAILED = "log in failed"
 _A_MOMENT = timedelta(seconds=5)
 _LOCK = 0x4C6F6749  # "LogI": the key of PostgreSQL's advisory lock
 
@@ -65,7 +65,7 @@ class Attempts:
         """The password was wrong: the try counts while the window lasts, and the audit trail tells of it."""
         with writing(self._engine).begin() as connection:
             connection.execute(update(AttemptRow).where(AttemptRow.id == attempt_id).values(failed=True))
-            write_entry(connection, AuditEntry(now, subject, LOG_IN_FAILED, subject, address=address))
+            write_entry(connection, AuditEntry(now, subject, LOG_IN_FAILED, subject, address=address, failed=True))
 
 
 def _limit(connection: Connection, condition: ColumnElement[bool], limit: int) -> None:

@@ -81,14 +81,12 @@ def set_model_state(
         reason = " ".join(reason.split())[:400]
         values = {"model": name, "from_state": before, "to_state": state.value, "reason": reason, "at": now}
         connection.execute(insert(ModelSwitch).values(**values, actor=actor[:80]))
+        off = state is not ModelState.ACTIVE
+        on_hold = _hold_unsent(connection, name, state, actor, now) if off else 0
+        cancelled = _cancel_notifications(connection, name, state, actor, now) if off else 0
         detail = f"{before} to {state.value}: {reason}"
         write_entry(connection, AuditEntry(now, actor, "switch model", name, None, address, detail))
-        if state is ModelState.ACTIVE:
-            return Switched(changed=True)
-        on_hold = _hold_unsent(connection, name, state, actor, now)
-        return Switched(
-            changed=True, on_hold=on_hold, cancelled=_cancel_notifications(connection, name, state, actor, now)
-        )
+        return Switched(changed=True, on_hold=on_hold, cancelled=cancelled)
 
 
 def latest_switches(engine: Engine) -> dict[str, Switch]:

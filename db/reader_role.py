@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import db.audit_tables
 import db.order_tables
 import db.user_tables  # noqa: F401  (each puts its tables into the metadata)
 from db.tables import Base

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Column, Enum, Index, Table, UniqueConstraint
 from sqlalchemy.dialects import registry
 
+import db.audit_tables
 import db.order_tables
 import db.user_tables  # noqa: F401  (each puts its tables into the metadata)
 from db.tables import Base

@@ -1,4 +1,4 @@
-"""The tables of people: who may look, what they did, and what they thought of a finding.
+"""The tables of people: who may look, and what they thought of a finding.
 
 They are apart from :mod:`db.tables` because no image, job or delivery depends on them.
 """
@@ -90,25 +90,6 @@ class AttemptRow(Base):
     address: Mapped[str] = mapped_column(String(64), index=True, comment="IP address.")
     at: Mapped[datetime] = mapped_column(comment="When.")
     failed: Mapped[bool] = mapped_column(server_default=false(), comment="True: the password was wrong.")
-
-
-class AuditRow(Base):
-    """Something that a person did or saw: never changed, never removed by Pleura."""
-
-    __tablename__ = "audit"
-    __table_args__ = (
-        Index("ix_audit_action_at", "action", "at"),
-        Index("ix_audit_study_id", "study_id"),
-    )
-
-    id: Mapped[RowNumber]
-    at: Mapped[datetime] = mapped_column(comment="When.")
-    actor: Mapped[str] = mapped_column(String(80), comment="Who: a user, api:TOKEN, cli:USER or a system.")
-    action: Mapped[str] = mapped_column(String(48), comment="What: log in, show study, hold ...")
-    subject: Mapped[str] = mapped_column(String(120), comment="Of what: a name or number.")
-    study_id: Mapped[int | None] = mapped_column(ForeignKey("studies.id"), comment="The study. NULL: none.")
-    address: Mapped[str] = mapped_column(String(64), comment="IP address of the request; empty on the command line.")
-    detail: Mapped[str] = mapped_column(comment="Details for a person.")
 
 
 class FeedbackRow(Base):

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Engine, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from db.audit import AuditEntry, write_entry
+from db.audit_events import LOG_IN, LOG_OUT
 from db.engine import writing
 from db.errors import DatabaseError, RecordNotFoundError
 from db.login_attempts import Attempts
@@ -26,7 +27,6 @@ from db.user_tables import Role, SessionRow, TokenRow, UserRow
 
 MINIMUM_PASSWORD = 12
 MAXIMUM_PASSWORD = 256
-LOG_IN, LOG_OUT = "log in", "log out"
 _TOKEN_PREFIX = "pleura_"  # noqa: S105 - what every token begins with
 # Argon2 takes 64 MiB a hash on purpose; a crowd of log-ins must not take all memory.
 _HASHING = threading.BoundedSemaphore(2)

@@ -14,11 +14,15 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from db import audit_events
 from db.instance_flags import NOT_COUNTED
-from db.login_attempts import LOG_IN_FAILED
-from db.users import LOG_IN, LOG_OUT
 
-LOOKED = ("view study", "export worklist", "try it", "test route", "C-ECHO", LOG_IN, LOG_OUT, LOG_IN_FAILED)
+LOOKED = (
+    *(audit_events.START, audit_events.STOP, audit_events.LOG_IN, audit_events.LOG_OUT, audit_events.LOG_IN_FAILED),
+    *(audit_events.RECEIVED, audit_events.BEGIN_SENDING, audit_events.SENT, audit_events.QUERIED),
+    *(audit_events.READ_TRAIL, audit_events.EXPORT_TRAIL, audit_events.VERIFIED, audit_events.REJECTED),
+    *(audit_events.VIEW_STUDY, "export worklist", "try it", "test route", "C-ECHO"),
+)
 """Actions of the audit trail that change nothing."""
 
 _MEDIAN = "avg(seconds) FILTER (WHERE place IN ((number + 1) / 2, (number + 2) / 2))"

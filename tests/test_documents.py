@@ -104,11 +104,10 @@ def test_settings_that_are_named_exist(page: Path) -> None:
 
 def _columns() -> set[str]:
     """``table.column`` of the database, which pages write as they write settings."""
-    from db import order_tables, user_tables
+    from db import audit_tables, order_tables, user_tables
     from db.tables import Base
 
-    assert order_tables is not None
-    assert user_tables is not None
+    assert None not in (audit_tables, order_tables, user_tables)
     return {f"{table.name}.{column.name}" for table in Base.metadata.sorted_tables for column in table.columns}
 
 

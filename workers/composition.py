@@ -24,6 +24,7 @@ from db.engine import connect
 from models.predictor import load_predictor
 from models.runtime.loading import device_in_use
 from workers.analysis import AnalysisTools, analyse_job
+from workers.audit.feed import keeping_audit
 from workers.clock import utc_now
 from workers.dead_workers import DeadWorkers, release_claims
 from workers.delivery import DeliveryTools, deliver
@@ -175,5 +176,5 @@ def equipment_of(settings: Settings) -> Equipment:
 def run_scheduler(settings: Settings, stop: threading.Event) -> None:
     """Run the scheduler, and send notifications, until ``stop`` is set."""
     settings.store.folder.mkdir(parents=True, exist_ok=True)
-    with at_place(settings.store.folder, "scheduler"), notifying(settings, stop):
+    with at_place(settings.store.folder, "scheduler"), notifying(settings, stop), keeping_audit(settings, stop):
         repeat_until(stop, scheduler_of(settings).once, settings.workers.scheduler_interval_seconds)

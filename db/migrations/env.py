@@ -7,6 +7,7 @@ views and comments anew at the newest revision. A start without a change leaves 
 from alembic import context
 from sqlalchemy import Connection
 
+import db.audit_tables
 import db.order_tables
 import db.user_tables  # noqa: F401  (each puts its tables into the metadata)
 from db.comments import write_comments

@@ -63,6 +63,7 @@ COMMANDS = {
     "completion": "node.cli.completion:completion",
     "db": "node.cli.database:database",
     "user": "node.cli.user:user",
+    "audit": "node.cli.audit:audit",
     "models": "node.cli.models:models",
     "explore": "node.cli.explore:explore",
     "train": "node.cli.train:train",

@@ -11,8 +11,10 @@ from datetime import timedelta
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from config.audit import AuditRepository
 from config.settings import Destination, Settings
-from db import rejected_associations
+from db import audit, audit_chain, audit_feed, rejected_associations
+from db.audit_feed import FeedState
 from db.connection_problem import connection_problem
 from db.engine import connect, schema_problem
 from db.errors import DatabaseURLError
@@ -30,6 +32,7 @@ from node.monitoring.check import Check
 from node.monitoring.permissions import check_permissions
 from node.monitoring.port_health import check_admin, check_hl7, check_listener
 from node.monitoring.remedies import remedy
+from workers.audit import syslog
 from workers.clock import utc_now
 from workers.destinations.destination_kind import PeerError
 from workers.destinations.destination_kinds import destination_kinds
@@ -38,6 +41,8 @@ from workers.notifications.channels import CHANNELS, enabled_channels
 
 _LATELY = timedelta(hours=24)
 _CALLERS = 3
+_LATEST_ENTRIES = 1000
+_LATE_ENTRIES = timedelta(minutes=10)
 
 
 def examine(settings: Settings, *, peers: bool = True) -> Iterator[Check]:
@@ -57,6 +62,7 @@ def examine(settings: Settings, *, peers: bool = True) -> Iterator[Check]:
         yield check_issuers(settings)
     if database.ok:
         yield from check_work(settings)
+        yield from check_audit(settings, peers=peers)
     if not settings.destinations:
         yield Check("destinations", False, "none is configured", "add [[destinations]]: results are not sent")
     for destination in settings.destinations if peers else ():
@@ -155,6 +161,39 @@ def _failure(problem: Problem) -> Check:
     part = "jobs" if problem.entity == "job" else f"deliveries to {problem.destination}"
     found = f"{problem.failed} given up since {problem.since:%Y-%m-%d %H:%M} UTC: {problem.error}"
     return Check(part, False, found, f"{remedy(problem.error)} Then `pleura retry --all`")
+
+
+def check_audit(settings: Settings, *, peers: bool = True) -> Iterator[Check]:
+    """The latest entries of the audit trail hold together, and each repository gets them."""
+    with _usable_database(settings) as engine:
+        if engine is None:
+            return
+        with engine.connect() as connection:
+            found = audit_chain.verify(connection, latest=_LATEST_ENTRIES)
+            broken = audit.last_verification(connection)
+            feeds = audit_feed.states(connection, [one.name for one in settings.audit.repositories])
+    if found.problem or (broken is not None and broken.failed):
+        problem = found.problem or str(broken and broken.detail)
+        yield Check("audit trail", False, problem, "`pleura audit verify` says where; ask who could write the database")
+    else:
+        yield Check("audit trail", True, f"its last {found.entries} entries hold, up to {found.head.position}")
+    for repository, state in zip(settings.audit.repositories, feeds, strict=True):
+        yield _check_repository(repository, state, peers=peers)
+
+
+def _check_repository(repository: AuditRepository, state: FeedState, *, peers: bool) -> Check:
+    part = f"audit repository {repository.name}"
+    remedy = f"correct audit.repositories, or start {repository.host} again: nothing is lost meanwhile"
+    waits = f"{state.waiting} entries wait, since {state.oldest_at:%Y-%m-%d %H:%M} UTC" if state.oldest_at else ""
+    late = state.oldest_at is not None and utc_now() - state.oldest_at > _LATE_ENTRIES
+    if state.error or late:
+        return Check(part, False, "; ".join(filter(None, (state.error, waits))), remedy)
+    try:
+        if peers:
+            syslog.verify(repository)
+    except syslog.NotSentError as error:
+        return Check(part, False, "; ".join(filter(None, (str(error), waits))), remedy)
+    return Check(part, True, waits or "has every entry")
 
 
 def check_models(settings: Settings) -> Check:

@@ -26,6 +26,8 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from config.settings import Settings
+from db import audit_feed
+from db.audit import last_verification
 from db.database import Database
 from db.model_states import ModelState
 from db.order_tables import NotificationState
@@ -193,7 +195,13 @@ class NodeMetrics:
         yield self._certificates()
         yield from _read(lambda: read_instruments(self._settings.store.folder, places))
         try:
-            known = [*self._queues(), *self._worklist(), *self._models(), *self._drifts(self._drift.get())]
+            known = [
+                *self._queues(),
+                *self._audit(),
+                *self._worklist(),
+                *self._models(),
+                *self._drifts(self._drift.get()),
+            ]
             self._database.read(self._followed.update, self._clock())
         except SQLAlchemyError as error:
             log.warning("metrics of the database are missing: %s", type(error).__name__)
@@ -251,6 +259,19 @@ class NodeMetrics:
         yield gauge("pleura_queue_length", "Jobs, deliveries and notifications that wait.", ("queue",), lengths)
         ages = [((queue,), _between(one.oldest, now) if one.oldest else 0.0) for queue, one in waiting.items()]
         yield gauge("pleura_queue_oldest_age_seconds", "Age of the oldest that waits; 0 if none.", ("queue",), ages)
+
+    def _audit(self) -> Iterator[Metric]:
+        names = [one.name for one in self._settings.audit.repositories]
+        states, now = self._database.read(audit_feed.states, names), self._clock()
+        text = "Entries of the audit trail that an audit record repository has not been sent."
+        yield gauge("pleura_audit_waiting", text, ("repository",), [((one.repository,), one.waiting) for one in states])
+        ages = [((one.repository,), _between(one.oldest_at, now) if one.oldest_at else 0.0) for one in states]
+        text = "Age of the oldest entry that a repository has not been sent; 0 if none."
+        yield gauge("pleura_audit_oldest_age_seconds", text, ("repository",), ages)
+        found = self._database.read(last_verification)
+        intact = [] if found is None else [((), float(not found.failed))]
+        text = "1 if the audit trail held at its last verification, else 0."
+        yield gauge("pleura_audit_intact", text, (), intact)
 
     def _worklist(self) -> Iterator[Metric]:
         parts = [((p.value,), n) for p, n in self._statistics.unreported().items() if p.value != "reported"]

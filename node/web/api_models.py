@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from db.assessments import Unmatched
-from db.audit import AuditEntry
+from db.audit import RecordedEntry
 from db.feedback import Agreement, FeedbackRecord, IdentifiedFinding
 from db.model_states import ModelState, Switch
 from db.queries.problems import Problem
@@ -262,7 +262,7 @@ class SwitchAnswer(Answer):
 class AuditAnswer(Answer):
     """A part of the audit trail, the latest first."""
 
-    entries: tuple[AuditEntry, ...]
+    entries: tuple[RecordedEntry, ...]
 
 
 class StudyName(Answer):

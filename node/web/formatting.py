@@ -123,6 +123,13 @@ def percent(value: float | None) -> str:
     return f"{min(99.9, max(0.1, value * 100)):.1f} %" if value < 0.1 or value > 0.99 else f"{value * 100:.0f} %"
 
 
+def cell(text: str) -> str:
+    """A cell of a CSV file: what a spreadsheet would take for a formula begins with an apostrophe. Headers are not
+    trusted.
+    """
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
 def figure(value: float) -> str:
     """A measured value with three significant digits."""
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

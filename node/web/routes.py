@@ -8,7 +8,7 @@ from db.user_tables import Role
 from node.web import api, api_documentation
 from node.web.api_app import Operation, Tag
 from node.web.middleware import Endpoint
-from node.web.pages import login, models, probes, study, system, try_it, users, worklist, worklist_bulk
+from node.web.pages import audit, login, models, probes, study, system, try_it, users, worklist, worklist_bulk
 
 STUDY = "/studies/{study:row}"
 API = "/api/v1"
@@ -70,7 +70,8 @@ def page_endpoints(upload_bytes: int) -> tuple[Endpoint, ...]:
         Endpoint("POST", "/users/{user:row}", users.change_user, admin),
         Endpoint("POST", "/tokens", users.add_token, admin),
         Endpoint("POST", "/tokens/{token:row}/revoke", users.revoke_token, admin),
-        Endpoint("GET", "/audit", users.show_audit, admin),
+        Endpoint("GET", "/audit", audit.show_audit, admin),
+        Endpoint("GET", "/audit/export", audit.export_audit, admin),
         Endpoint("GET", API + "/docs", api_documentation.show_page, viewer),
         Endpoint("GET", API + "/openapi.json", api_documentation.show_document, viewer, api=True),
     )

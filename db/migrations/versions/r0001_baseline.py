@@ -11,6 +11,48 @@ depends_on = None
 MOMENT = sa.DateTime(timezone=True)
 
 
+# Entries may be removed up to a checkpoint, and nothing else of the audit trail may be changed. A table's owner could
+# drop these triggers; that the trail was changed then shows by its hash chain (db/audit_chain.py).
+APPEND_ONLY = {
+    "sqlite": (
+        """
+CREATE TRIGGER audit_is_not_updated BEFORE UPDATE ON audit
+BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END""",
+        """
+CREATE TRIGGER audit_is_not_deleted BEFORE DELETE ON audit
+WHEN OLD.id > coalesce((SELECT max(position) FROM audit_checkpoints), 0)
+BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END""",
+        """
+CREATE TRIGGER audit_checkpoints_is_not_updated BEFORE UPDATE ON audit_checkpoints
+BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END""",
+        """
+CREATE TRIGGER audit_checkpoints_is_not_deleted BEFORE DELETE ON audit_checkpoints
+BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END""",
+    ),
+    "postgresql": (
+        """
+CREATE FUNCTION audit_is_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'DELETE' AND TG_TABLE_NAME = 'audit' THEN
+        IF OLD.id <= coalesce((SELECT max(position) FROM audit_checkpoints), 0) THEN
+            RETURN OLD;
+        END IF;
+    END IF;
+    RAISE EXCEPTION 'the audit trail is append-only';
+END $$""",
+        *(
+            f"CREATE TRIGGER {table}_{name} BEFORE {event} ON {table} "
+            f"FOR EACH {each} EXECUTE FUNCTION audit_is_append_only()"
+            for table in ("audit", "audit_checkpoints")
+            for name, event, each in (
+                ("is_not_changed", "UPDATE OR DELETE", "ROW"),
+                ("is_not_emptied", "TRUNCATE", "STATEMENT"),
+            )
+        ),
+    ),
+}
+
+
 def upgrade() -> None:
     _create_api_tokens()
     _create_destinations()
@@ -56,7 +98,12 @@ def downgrade() -> None:
     op.drop_table("orders")
     op.drop_table("notifications")
     op.drop_table("events")
+    op.drop_table("audited_configurations")
+    op.drop_table("audit_feeds")
+    op.drop_table("audit_checkpoints")
     op.drop_table("audit")
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute("DROP FUNCTION audit_is_append_only")
     op.drop_table("destination_leases")
     op.drop_table("users")
     op.drop_table("studies")
@@ -289,19 +336,54 @@ def _create_destination_leases() -> None:
 def _create_audit() -> None:
     op.create_table(
         "audit",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("at", MOMENT, nullable=False),
         sa.Column("actor", sa.String(length=80), nullable=False),
         sa.Column("action", sa.String(length=48), nullable=False),
+        sa.Column("event", sa.String(length=40), nullable=False),
+        sa.Column("failed", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("subject", sa.String(length=120), nullable=False),
         sa.Column("study_id", sa.Integer(), nullable=True),
+        sa.Column("study_instance_uid", sa.String(length=64), nullable=False),
+        sa.Column("patient_id", sa.Text(), nullable=False),
         sa.Column("address", sa.String(length=64), nullable=False),
         sa.Column("detail", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(["study_id"], ["studies.id"], name="fk_audit_study_id"),
+        sa.Column("data", sa.Text(), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_audit"),
     )
     op.create_index("ix_audit_action_at", "audit", ["action", "at"], unique=False)
+    op.create_index("ix_audit_at", "audit", ["at"], unique=False)
     op.create_index("ix_audit_study_id", "audit", ["study_id"], unique=False)
+    op.create_table(
+        "audit_checkpoints",
+        sa.Column("position", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("at", MOMENT, nullable=False),
+        sa.PrimaryKeyConstraint("position", name="pk_audit_checkpoints"),
+    )
+    op.create_table(
+        "audit_feeds",
+        sa.Column("repository", sa.String(length=64), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("sent_at", MOMENT, nullable=True),
+        sa.Column("worker", sa.Text(), server_default="", nullable=False),
+        sa.Column("lease_until", MOMENT, nullable=True),
+        sa.Column("due_at", MOMENT, nullable=True),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("error", sa.Text(), server_default="", nullable=False),
+        sa.PrimaryKeyConstraint("repository", name="pk_audit_feeds"),
+    )
+    op.create_table(
+        "audited_configurations",
+        sa.Column("host", sa.Text(), nullable=False),
+        sa.Column("at", MOMENT, nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("keys", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("host", name="pk_audited_configurations"),
+    )
+    for statement in APPEND_ONLY[op.get_bind().dialect.name]:
+        op.execute(statement)
 
 
 def _create_events() -> None:

@@ -11,6 +11,7 @@ from starlette.responses import RedirectResponse, Response
 
 from db import study_status
 from db.assessments import unmatched
+from db.audit import AuditFilter
 from db.errors import DatabaseError, RecordNotFoundError
 from db.feedback import FeedbackRecord, IdentifiedFinding
 from db.instance_flags import COMPARE, REPEAT, REPLACED
@@ -72,7 +73,8 @@ def show_history(context: RequestContext) -> Response:
     """All events of a study and, for an administrator, its audit trail."""
     study_id = context.number("study")
     detail = _detail(context, study_id)
-    trail = context.services.audit.entries(limit=500, study_id=study_id) if context.who.role.value == "admin" else ()
+    wanted, is_admin = AuditFilter(study_id=study_id), context.who.role.value == "admin"
+    trail = context.services.audit.entries(wanted, limit=500) if is_admin else ()
     return context.page("history.html", detail=detail, trail=trail)
 
 

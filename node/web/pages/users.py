@@ -1,4 +1,4 @@
-"""Users, tokens and the audit trail: for administrators."""
+"""Users and tokens: for administrators."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from db.errors import RecordNotFoundError
 from db.user_tables import Role
 from db.users import AccountError
 from node.web.middleware import RequestContext
-
-_AUDIT_PAGE = 100
 
 
 def show_users(context: RequestContext) -> Response:
@@ -77,14 +75,6 @@ def revoke_token(context: RequestContext) -> Response:
     except RecordNotFoundError as error:
         raise HTTPException(404) from error
     return RedirectResponse("/users", 303)
-
-
-def show_audit(context: RequestContext) -> Response:
-    """The audit trail, the latest first."""
-    given = context.query("page", "1")
-    page = min(10_000, max(1, int(given))) if given.isascii() and given.isdigit() and len(given) < 7 else 1
-    entries = context.services.audit.entries(limit=_AUDIT_PAGE + 1, offset=(page - 1) * _AUDIT_PAGE)
-    return context.page("audit.html", entries=entries[:_AUDIT_PAGE], page=page, more=len(entries) > _AUDIT_PAGE)
 
 
 def _users(

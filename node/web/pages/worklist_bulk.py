@@ -12,7 +12,7 @@ from starlette.responses import RedirectResponse, Response
 
 from db.queries.problems import Selection
 from db.records import Priority, WorklistRow
-from node.web.formatting import NAME_HIDDEN
+from node.web.formatting import NAME_HIDDEN, cell
 from node.web.middleware import RequestContext
 from node.web.pages.worklist import View, view_of
 from workers.services.actions import Actions
@@ -20,7 +20,6 @@ from workers.services.actions import Actions
 MOST_EXPORTED = 10_000
 MOST_CHANGED = 500
 _CHUNK = 500
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 _COLUMNS: dict[str, Callable[[WorklistRow], object]] = {
     "study": lambda row: row.study_id,
@@ -67,7 +66,7 @@ def export(context: RequestContext) -> Response:
 
 
 def csv_of(rows: Iterable[WorklistRow], *, hide_names: bool) -> str:
-    """Rows as CSV. What a spreadsheet would take for a formula begins with an apostrophe: headers are not trusted."""
+    """Rows as CSV."""
     written = io.StringIO()
     writer = csv.writer(written)
     writer.writerow(_COLUMNS)
@@ -75,7 +74,7 @@ def csv_of(rows: Iterable[WorklistRow], *, hide_names: bool) -> str:
         values = {name: str(value(row)) for name, value in _COLUMNS.items()}
         if hide_names:
             values["patient_name"] = NAME_HIDDEN
-        writer.writerow(f"'{text}" if text.startswith(_FORMULA) else text for text in values.values())
+        writer.writerow(map(cell, values.values()))
     return written.getvalue()
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 
 from config.settings import load
 from db import jobs
-from db.audit import AuditTrail
+from db.audit import AuditFilter, AuditTrail
 from db.database import Database
 from db.engine import connect, migrate
 from db.feedback import Feedback
@@ -68,7 +68,7 @@ def study(engine: Engine) -> str:
 
 
 def _audited(engine: Engine) -> list[tuple[str, str, str]]:
-    entries = AuditTrail(engine).entries(study_id=1)
+    entries = AuditTrail(engine).entries(AuditFilter(study_id=1))
     assert {entry.actor for entry in entries} <= {WHO}
     return [(entry.action, entry.subject, entry.detail) for entry in reversed(entries)]
 
@@ -111,7 +111,7 @@ def test_what_is_not_on_hold_cannot_be_released(run: Run, engine: Engine, study:
         1,
         True,
     )
-    assert AuditTrail(engine).entries(study_id=1) == ()
+    assert AuditTrail(engine).entries(AuditFilter(study_id=1)) == ()
 
 
 def test_hold_and_release_are_audited(run: Run, engine: Engine, study: str) -> None:

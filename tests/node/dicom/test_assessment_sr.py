@@ -28,7 +28,7 @@ from pydicom.uid import EnhancedSRStorage, ExplicitVRLittleEndian, generate_uid
 
 from db import jobs
 from db.assessments import Statement, unmatched
-from db.audit import AuditTrail
+from db.audit import AuditFilter, AuditTrail
 from db.database import Database
 from db.feedback import Feedback, FeedbackRecord
 from db.queries import study_details
@@ -176,7 +176,7 @@ def test_each_statement_becomes_a_verdict_of_its_person(node: Node) -> None:
     assert (second.label, second.verdict, second.comment) == ("opacity", Verdict.MODIFY, "left base, small")
     assert (first.probability, first.model_version) == (0.9, "3")
     assert unmatched(node.listening.engine) == ()
-    assert [entry.actor for entry in AuditTrail(node.listening.engine).entries(study_id=1)] == [
+    assert [entry.actor for entry in AuditTrail(node.listening.engine).entries(AuditFilter(study_id=1))] == [
         "dicom:Reader, Rosa"
     ] * 2
 

@@ -50,6 +50,7 @@ TABLE = {
     "POST /tokens": ADMIN,
     "POST /tokens/{token:row}/revoke": ADMIN,
     "GET /audit": ADMIN,
+    "GET /audit/export": ADMIN,
     f"GET {API}/openapi.json": VIEWER,
     f"GET {API}/docs": VIEWER,
     f"GET {API}/studies": VIEWER,

@@ -11,7 +11,7 @@ import pytest
 
 from config.settings import Settings
 from db import jobs
-from db.audit import AuditTrail
+from db.audit import AuditFilter, AuditTrail
 from db.database import Database
 from db.engine import connect, migrate
 from db.errors import DatabaseError, RecordNotFoundError
@@ -65,7 +65,7 @@ class Desk:
         self.database.write(jobs.finish, self.job, "w", Outcome(findings=(finding(),)), NOON)
 
     def audit(self) -> list[tuple[str, str, str]]:
-        entries = AuditTrail(self.engine).entries(study_id=1)
+        entries = AuditTrail(self.engine).entries(AuditFilter(study_id=1))
         assert {(entry.actor, entry.address, entry.at) for entry in entries} <= {("ann", "10.0.0.7", NOON)}
         return [(entry.action, entry.subject, entry.detail) for entry in reversed(entries)]
 

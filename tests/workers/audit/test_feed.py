@@ -1,0 +1,269 @@
+"""The trail on its way to repositories: to a real rsyslog over TLS and UDP, and to one that is down."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config.audit import Audit, AuditRepository
+from config.settings import Settings, Site
+from db import audit_feed
+from db.audit import AuditEntry, AuditTrail
+from db.audit_chain import anchors_in
+from db.database import Database
+from db.engine import connect, migrate
+from tests.ports import free_port
+from tests.rules import NO_RULES
+from workers.audit.feed import Feeder, Upkeep
+from workers.audit.syslog import NotSentError, send, verify
+
+NOW = datetime(2026, 3, 1, 8, 30, tzinfo=UTC)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+class Repository:
+    """Takes messages, or does not."""
+
+    def __init__(self) -> None:
+        self.taken: list[bytes] = []
+        self.down = False
+
+    def __call__(self, repository: AuditRepository, messages: Sequence[bytes]) -> None:
+        if self.down:
+            raise NotSentError("Connection refused")
+        self.taken += messages
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    engine = connect(f"sqlite:///{tmp_path}/pleura.sqlite")
+    migrate(engine)
+    yield Database(engine, NO_RULES)
+    engine.dispose()
+
+
+def _add(database: Database, count: int, at: datetime = NOW) -> None:
+    for number in range(count):
+        AuditTrail(database.engine).add(AuditEntry(at, "ada", "log in", f"try {number}", address="10.0.0.7"))
+
+
+def _settings(**rules: Any) -> Settings:
+    return Settings(site=Site(name="North"), audit=Audit(**rules))
+
+
+def _feeder(database: Database, repository: AuditRepository, clock: Clock, **parts: Any) -> Feeder:
+    return Feeder(repository, _settings(repositories=(repository,)), database, clock, "audit@here", **parts)
+
+
+def test_a_repository_that_was_down_gets_everything_once(database: Database) -> None:
+    clock, taken = Clock(), Repository()
+    feeder = _feeder(database, AuditRepository(name="arr", host="arr.example"), clock, send=taken)
+    _add(database, 3)
+    feeder.once()
+    assert [one.count(b"AuditMessage") for one in taken.taken] == [2, 2, 2]
+    taken.down = True
+    _add(database, 250)
+    feeder.once()
+    (state,) = database.read(audit_feed.states, ["arr"])
+    assert (state.waiting, state.error, state.oldest_at) == (250, "Connection refused", NOW)
+    taken.down = False
+    feeder.once()
+    assert len(taken.taken) == 3, "not before the pause is over"
+    clock.now += timedelta(hours=2)
+    feeder.once()
+    numbers = [anchor.position for anchor in anchors_in(one.decode() for one in taken.taken)]
+    assert numbers == list(range(1, 254))
+    (state,) = database.read(audit_feed.states, ["arr"])
+    assert (state.waiting, state.error, state.oldest_at, state.sent_at) == (0, "", None, clock.now)
+
+
+def test_only_one_process_sends(database: Database) -> None:
+    _add(database, 1)
+    first = database.write(audit_feed.claim, "arr", "one", NOW, timedelta(minutes=1))
+    assert first is not None
+    assert database.write(audit_feed.claim, "arr", "other", NOW, timedelta(minutes=1)) is None
+    later = NOW + timedelta(minutes=1)
+    assert database.write(audit_feed.claim, "arr", "other", later, timedelta(minutes=1)) is not None
+    database.write(audit_feed.sent, "arr", "one", 1, later)
+    assert database.read(audit_feed.states, ["arr"])[0].waiting == 1, "the claim was lost"
+
+
+def test_old_entries_go_when_every_repository_has_them(database: Database) -> None:
+    _add(database, 4, NOW - timedelta(days=40))
+    repository, clock, taken = AuditRepository(name="arr", host="arr.example"), Clock(), Repository()
+    settings = _settings(repositories=(repository,), keep_days=30, keep_unsent_days=90)
+    Upkeep(settings, database, clock).once()
+    assert len(AuditTrail(database.engine).entries()) == 5, "nothing was sent yet; one is of the verification"
+    Feeder(repository, settings, database, clock, "audit@here", taken).once()
+    Upkeep(settings, database, clock).once()
+    left = AuditTrail(database.engine).entries()
+    assert {one.action for one in left} == {"verify audit", "remove old entries"}
+    assert AuditTrail(database.engine).verify().problem == ""
+
+
+def test_what_was_never_sent_goes_at_last(database: Database, caplog: pytest.LogCaptureFixture) -> None:
+    _add(database, 4, NOW - timedelta(days=91))
+    repository = AuditRepository(name="arr", host="arr.example")
+    settings = _settings(repositories=(repository,), keep_days=30, keep_unsent_days=90)
+    Upkeep(settings, database, Clock()).once()
+    assert "4 entries of the audit trail that a repository was never sent" in caplog.text
+    taken = Repository()
+    _feeder(database, repository, Clock(), send=taken).once()
+    assert len(taken.taken) == 2, "the entry of the removal, and that of the verification"
+
+
+def test_a_broken_trail_is_an_alert(database: Database, caplog: pytest.LogCaptureFixture) -> None:
+    _add(database, 3)
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql("DROP TRIGGER audit_is_not_updated")
+        connection.exec_driver_sql("UPDATE audit SET actor = 'eve' WHERE id = 2")
+    Upkeep(_settings(), database, Clock()).once()
+    latest = AuditTrail(database.engine).entries()[0]
+    assert (latest.action, latest.failed) == ("audit is broken", True)
+    assert "broken at entry 2" in caplog.text
+
+
+# --- with rsyslog
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CA, and certificates of it for ``server`` and ``node``, as PEM files of these names."""
+    folder = tmp_path_factory.mktemp("pki")
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+    new = ("req", "-newkey", "rsa:2048", "-nodes")
+    openssl(*new, "-x509", "-subj", "/CN=Test CA", "-days", "2", "-keyout", "ca.key", "-out", "ca.pem")
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+    for name in ("server", "node"):
+        openssl(*new, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
+        sign = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "names")
+        openssl("x509", "-req", "-in", f"{name}.csr", *sign, "-out", f"{name}.pem")
+    return folder
+
+
+@contextmanager
+def _rsyslog(folder: Path, certificates: Path, tls: int, udp: int) -> Iterator[Path]:
+    """A real rsyslog that writes what it gets to a file, and lets only certificates of the CA in."""
+    received = folder / "received.log"
+    (folder / "rsyslog.conf").write_text(
+        f"""
+global(workDirectory="{folder}" maxMessageSize="64k"
+  defaultNetstreamDriver="ossl" defaultNetstreamDriverCAFile="{certificates}/ca.pem"
+  defaultNetstreamDriverCertFile="{certificates}/server.pem" defaultNetstreamDriverKeyFile="{certificates}/server.key")
+module(load="imtcp" streamDriver.name="ossl" streamDriver.mode="1" streamDriver.authMode="x509/certvalid")
+module(load="imudp")
+input(type="imtcp" port="{tls}" address="127.0.0.1")
+input(type="imudp" port="{udp}" address="127.0.0.1")
+template(name="all" type="string" string="%pri% %msgid% %structured-data% %msg%\\n")
+*.* action(type="omfile" file="{received}" template="all")
+"""
+    )
+    command = [shutil.which("rsyslogd") or "/usr/sbin/rsyslogd", "-n", "-f", str(folder / "rsyslog.conf"), "-i", "NONE"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield received
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _wait_for(path: Path, count: int) -> list[str]:
+    for _ in range(200):
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        if len(lines) >= count:
+            return lines
+        time.sleep(0.05)
+    raise AssertionError(f"{len(lines)} of {count} messages have arrived")
+
+
+@pytest.mark.peer("rsyslogd", "openssl")
+def test_rsyslog_gets_every_message_by_tls_and_by_udp(database: Database, certificates: Path, tmp_path: Path) -> None:
+    clock, tls, udp = Clock(), free_port(), free_port()
+    known = {
+        "ca_file": certificates / "ca.pem",
+        "certificate": certificates / "node.pem",
+        "key": certificates / "node.key",
+    }
+    secure = AuditRepository(name="arr", host="127.0.0.1", port=tls, **known)
+    with _rsyslog(tmp_path, certificates, tls, udp) as received:
+        for _ in range(100):
+            try:
+                verify(secure)
+                break
+            except NotSentError:
+                time.sleep(0.05)
+        _add(database, 300)
+        _feeder(database, secure, clock).once()
+        lines = _wait_for(received, 300)
+        assert lines[0].startswith('85 DICOM+RFC3881 [meta sequenceId="1"] ')
+        assert "<AuditMessage>" in lines[0]
+        anchors = list(anchors_in(lines))
+        assert [anchor.position for anchor in anchors] == list(range(1, 301))
+        assert AuditTrail(database.engine).verify(anchors).problem == ""
+        with pytest.raises(NotSentError, match="not trusted"):
+            send(secure.model_copy(update={"ca_file": None}), [b"x"])
+        plain = AuditRepository(name="plain", host="127.0.0.1", port=udp, transport="udp")
+        send(plain, [b"<85>1 - - - - - - by UDP"] * 20)
+        assert _wait_for(received, 320)[-1].endswith("by UDP")
+        stranger = secure.model_copy(update={"certificate": None, "key": None})
+        with pytest.raises(NotSentError, match=r"TLS|closed|reset"):
+            send(stranger, [b"<85>1 - - - - - - x"])
+
+
+def test_a_repository_that_resets_the_connection_has_not_taken_the_messages(certificates: Path) -> None:
+    """It read nothing of what was sent: its kernel says so, where syslog has no answer."""
+    import socket
+    import ssl
+    import struct
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates / "server.pem", certificates / "server.key")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            connection, _ = listening.accept()
+            with context.wrap_socket(connection, server_side=True) as secured:
+                secured.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                secured.recv(1)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        repository = AuditRepository(
+            name="arr", host="127.0.0.1", port=listening.getsockname()[1], ca_file=certificates / "ca.pem"
+        )
+        with pytest.raises(NotSentError):
+            send(repository, [b"x" * 4_000_000])
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"transport": "udp", "ca_file": "ca.pem"}, "UDP knows no certificates"),
+        ({"key": "node.key"}, "for a certificate"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(values: dict[str, str], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        AuditRepository(name="arr", host="arr.example", **values)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="same name"):
+        Audit(repositories=(AuditRepository(name="a", host="b"),) * 2)
