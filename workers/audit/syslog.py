@@ -1,8 +1,8 @@
 """Audit messages on their way: syslog (RFC 5424) over TLS (RFC 5425) or UDP (RFC 5426), by PS3.15 A.6 and A.7.
 
 Syslog knows no answer. Over TLS the receiver must answer ``close_notify`` with its own (RFC 5425 4.4), which it can
-only when it has read all that came before. Without that answer nothing counts as sent: with TLS 1.3 a receiver that refuses
-our certificate says so only after our handshake, and a connection that just ends may have lost what it carried.
+only when it has read all that came before. Without that answer nothing counts as sent: with TLS 1.3 a receiver that
+refuses our certificate says so only after our handshake, and a connection that just ends may have lost what it carried.
 """
 
 from __future__ import annotations
