@@ -29,6 +29,11 @@ from tests.orthanc import wait_until
 LIMIT = 25
 LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
 IDLE_SECONDS = 5
+LIMITS = {
+    "maximum_associations": LIMIT,
+    "maximum_associations_per_address": LIMIT,
+    "idle_timeout_seconds": IDLE_SECONDS,
+}
 _CONTEXTS = [(CR, EXPLICIT)]
 _STAT, _HELD, _BESIDE = 500_000, 600_000, 700_000
 
@@ -36,12 +41,7 @@ _STAT, _HELD, _BESIDE = 500_000, 600_000, 700_000
 def run(folder: Path, seed: int, studies: int, beyond: int, stat: int, database: str, say: Say) -> Outcome:
     """Run the three parts: ``beyond`` associations too many, ``studies`` in a burst with ``stat`` STAT ones."""
     outcome = Outcome(f"load, {database}", seed)
-    limits = {
-        "maximum_associations": LIMIT,
-        "maximum_associations_per_address": LIMIT,
-        "idle_seconds": IDLE_SECONDS,
-    }
-    with whole_node(folder / "run", database, listener=limits) as whole:
+    with whole_node(folder / "run", database, listener=LIMITS) as whole:
         images = associations(whole, seed, beyond, outcome, say)
         images += slow_peers(whole, seed, outcome, say)
         images += burst(whole, seed, studies, stat, outcome, say)

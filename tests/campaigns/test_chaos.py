@@ -9,11 +9,12 @@ from random import Random
 
 import pytest
 
-from tests.campaigns import chaos, clock, full_disk, power_cut
+from config.settings import load as settings_of
+from tests.campaigns import chaos, clock, full_disk, load, power_cut
 from tests.campaigns.destination import Held
 from tests.campaigns.disk import Disk, DiskError
 from tests.campaigns.outcome import Outcome
-from tests.campaigns.whole_node import COMPLETE, SEG, SR_3D, faults_of
+from tests.campaigns.whole_node import COMPLETE, SEG, SR_3D, faults_of, settings_text
 from workers.durable_files import write_durably
 
 SEED = 5
@@ -53,6 +54,17 @@ def test_a_seed_draws_the_same_events_and_each_event_comes() -> None:
     drawn = chaos.sequence(Random(SEED), names, 2 * len(names))
     assert drawn == chaos.sequence(Random(SEED), names, 2 * len(names))
     assert Counter(drawn) == Counter(dict.fromkeys(names, 2))
+
+
+def test_the_settings_of_a_campaign_are_settings_of_a_node(tmp_path: Path) -> None:
+    """Here, and not in a campaign that takes minutes."""
+    config = tmp_path / "pleura.toml"
+    urls = {"database": "postgresql+psycopg://postgres@/test", "broker": None}
+    limits = {"minimum_free_bytes": full_disk.LEAST_FREE}
+    config.write_text(
+        settings_text("[models]", tmp_path, 11112, {"port": 104}, urls, store=limits, listener=load.LIMITS)
+    )
+    assert settings_of(config).destinations[0].port == 104
 
 
 @pytest.mark.campaign

@@ -64,7 +64,7 @@ def whole_node(
 ) -> Iterator[WholeNode]:
     """Run a node until the end of the block. ``database``: *sqlite* (with the node's own broker) or *postgresql* (with
     Redis). ``disk``: where store and database lie, if not in ``folder``. ``sections`` change settings:
-    ``listener={"maximum_associations": 4}``.
+    ``listener={"maximum_associations": 4}``; ``destination`` those of the destination.
     """
     store = (disk or folder) / "store"
     folder.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,10 @@ def whole_node(
     redis = RedisServer(folder / "redis") if server is not None else None
     port = free_port()
     config = folder / "pleura.toml"
-    config.write_text(_toml(folder, store, port, destination, server, redis, sections))
+    urls = {"database": server.url if server else None, "broker": redis.url if redis else None}
+    peer = {"port": destination.port, **sections.pop("destination", {})}
+    models = handwritten_network(folder / "models")
+    config.write_text(settings_text(models, store, port, peer, urls, **sections))
     node = Pleura(folder, port, config, environment or {})
     broker: Broker = redis or Embedded(node, store / "broker.sock")
     try:
@@ -88,53 +91,47 @@ def whole_node(
         destination.kill()
 
 
-def _toml(
-    folder: Path,
-    store: Path,
-    port: int,
-    destination: Destination,
-    server: Postgresql | None,
-    redis: RedisServer | None,
-    sections: dict[str, dict[str, Any]],
+def settings_text(
+    models: str, folder: Path, port: int, destination: dict[str, Any], urls: dict[str, str | None], **sections: Any
 ) -> str:
+    """A node's configuration file. ``folder`` is its store; ``urls``: of *database* and *broker*, None for the node's
+    own; ``sections`` are added last, ``destination`` to the table of the one destination.
+    """
     settings: dict[str, dict[str, Any]] = {
-        "listener": {"port": port, "idle_seconds": 30},
-        "store": {"folder": str(store), "minimum_free_bytes": 1024 * 1024},
+        "listener": {"port": port, "idle_timeout_seconds": 30},
+        "store": {"folder": str(folder), "minimum_free_bytes": 1024 * 1024},
         "eligibility": {"minimum_pixels": 64},
         "workers": {
             "attempts": 1000,
             "unreachable_attempts": 1000,
             "backoff_seconds": 0.5,
-            "longest_backoff_seconds": 4,
-            "reenqueue_seconds": 3,
-            "scheduler_seconds": 0.5,
-            "job_seconds": 60,
+            "maximum_backoff_seconds": 4,
+            "reenqueue_after_seconds": 3,
+            "scheduler_interval_seconds": 0.5,
+            "job_timeout_seconds": 60,
             "threads": 1,
         },
         "triage": {"completion_seconds": 1},
         "admin": {"enabled": False},
     }
-    if server is not None:
-        settings["database"] = {"url": server.url}
-    if redis is not None:
-        settings["broker"] = {"url": redis.url}
+    for name, url in urls.items():
+        if url is not None:
+            settings[name] = {"url": url}
     for name, values in sections.items():
         settings.setdefault(name, {}).update(values)
-    models = folder / "models"
-    text = [handwritten_network(models) if not models.exists() else "", 'lungs = ""\n']
-    text += [
-        f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
-        for name, values in settings.items()
-    ]
-    text.append(f"""[[destinations]]
-name = "pacs"
-ae_title = "PACS"
-host = "127.0.0.1"
-port = {destination.port}
-kinds = ["seg", "sr", "summary"]
-timeout_seconds = 3
-""")
-    return "\n".join(text)
+    peer = {
+        "name": "pacs",
+        "ae_title": "PACS",
+        "host": "127.0.0.1",
+        "kinds": ["seg", "sr", "summary"],
+        "timeout_seconds": 3,
+        **destination,
+    }
+    tables = {f"[{name}]": values for name, values in settings.items()} | {"[[destinations]]": peer}
+    lines = [models, 'lungs = ""']
+    for head, values in tables.items():
+        lines += [head, *(f"{key} = {json.dumps(value)}" for key, value in values.items()), ""]
+    return "\n".join(lines)
 
 
 def faults_of(held: Held, patients: list[str]) -> list[str]:
