@@ -56,7 +56,9 @@ def _anchors(kept: tuple[IO[str], ...]) -> Iterator[Link]:
 
 
 @audit.command("export")
-@click.option("--format", "kind", type=click.Choice(list(FORMATS)), default="csv", show_default=True)
+@click.option(
+    "--format", "kind", type=click.Choice(list(FORMATS)), default="csv", show_default=True, help="Form of the entries."
+)
 @click.option("--since", type=_DAY, help="Entries from this day or moment (UTC) on.")
 @click.option("--until", type=_DAY, help="Entries before this day or moment (UTC).")
 @click.option("--actor", "who", default="", help="Entries of this user, AE title or part of the node.")
