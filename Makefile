@@ -20,7 +20,7 @@ RESULTS  ?= artifacts/campaigns
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-training campaigns chaos load images fuzz peers check format docs docs-serve benchmark clean
+.PHONY: help demo test test-training campaigns chaos load images fuzz peers check format docs docs-serve translations benchmark clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,6 +82,13 @@ docs: $(VENV)/.dev ## Build the documentation as a site into site/, which also w
 
 docs-serve: $(VENV)/.dev ## Show the documentation at http://127.0.0.1:8000 while you write it
 	PYTHONPATH=. $(BIN)/zensical serve --dev-addr 127.0.0.1:8000
+
+translations: $(VENV)/.dev ## Bring the catalogues of the page up to date with its texts, and compile them
+	$(BIN)/pybabel --quiet extract --mapping-file pyproject.toml --keywords gettext_noop --no-location --sort-output \
+	  --no-wrap --omit-header --output-file $(VENV)/pleura.pot node/web
+	$(BIN)/pybabel --quiet update --domain pleura --input-file $(VENV)/pleura.pot --output-dir node/web/locale \
+	  --no-fuzzy-matching --ignore-obsolete --no-wrap --ignore-pot-creation-date
+	$(BIN)/pybabel compile --domain pleura --directory node/web/locale --statistics
 
 benchmark: $(VENV)/.dev ## Measure ingest beside DCMTK, Orthanc and pynetdicom (minutes)
 	$(BIN)/python -P -m benchmarks.ingest

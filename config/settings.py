@@ -18,6 +18,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import quote, urlsplit, urlunsplit
+from zoneinfo import ZoneInfo
 
 from pydantic import (
     AfterValidator,
@@ -91,6 +92,30 @@ def _certificate(value: str) -> str:
     return name
 
 
+def _time_zone(value: str) -> str:
+    """Check the name of a time zone."""
+    try:
+        ZoneInfo(value)
+    except (ValueError, OSError, KeyError) as error:  # a name that leads elsewhere, a folder, a name that is unknown
+        hint = "write a name of the IANA database, such as Europe/Berlin (the system's package tzdata has them)"
+        raise ValueError(f"{value!r} is not a time zone; {hint}") from error
+    return value
+
+
+def _viewer_url(value: str) -> str:
+    """Check the address of a viewer; empty: there is none."""
+    if not value:
+        return value
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("write a whole address that begins with http:// or https://")
+    if value.count("{study_uid}") != 1 or set("{}\"'<>\\ ") & set(value.replace("{study_uid}", "")):
+        raise ValueError("write {study_uid} once, where the Study Instance UID belongs, and no other braces or blanks")
+    if "{study_uid}" in parts.netloc:
+        raise ValueError("{study_uid} belongs behind the host")
+    return value
+
+
 def _check_password(part: str, url: SecretStr | None, password: SecretStr | None) -> None:
     """Refuse a password that would be used for nothing, and two of them."""
     if password is None:
@@ -114,6 +139,8 @@ AETitle = Annotated[str, AfterValidator(_ae_title)]
 UIDRoot = Annotated[str, AfterValidator(_uid_root)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
 CertificateName = Annotated[str, AfterValidator(_certificate)]
+TimeZone = Annotated[str, AfterValidator(_time_zone)]
+ViewerURL = Annotated[str, AfterValidator(_viewer_url)]
 IssuerName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Kind = Literal["seg", "sr", "sc", "gsps", "summary"]
 
@@ -127,6 +154,11 @@ class Site(_Part):
     """Root of the UIDs of our objects. An organisation's own root, or 2.25 (UUID-derived, PS3.5 B.2)."""
     station_name: str = Field(default="PLEURA", max_length=16)
     """Station Name (0008,1010) of our objects."""
+    time_zone: TimeZone = "UTC"
+    """Time zone (IANA name, such as Europe/Berlin) of the times that people read: on the page, in e-mails, in the CSV
+    export and in what commands print. JSON, DICOM and HL7 are not changed by it."""
+    language: Literal["en", "de"] = "en"
+    """Language of the page where the browser asks for none that the page has. Users can choose their own."""
     patient_id_issuers: tuple[IssuerName, ...] = ()
     """Names of this site's own issuer of patient IDs (Issuer of Patient ID in images, PID-3.4 in HL7). A patient ID
     without an issuer belongs to it, and the same ID of another issuer is another patient. Empty: a patient ID without
@@ -138,6 +170,11 @@ class Site(_Part):
     )  # fmt: skip
     """Regular expressions (case is ignored) for whole patient IDs that identify nobody. Studies under such an ID are
     no priors of each other, and no HL7 message corrects or merges them."""
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone of what people read."""
+        return ZoneInfo(self.time_zone)
 
 
 class Peer(_Part):
@@ -443,6 +480,9 @@ class Admin(_Part):
     """TCP port; 0 takes a free one and prints it."""
     hide_patient_names: bool = False
     """Show no patient names on the page and in the API; patient ID and accession number stay."""
+    viewer_url: ViewerURL = ""
+    """Address of a study in the site's own viewer, with {study_uid} for its Study Instance UID, such as
+    https://pacs.example/viewer?StudyInstanceUIDs={study_uid}; the page of a study links there. Empty: no link."""
     session_hours: float = Field(default=12, gt=0, le=168)
     """A session ends after this time."""
     trusted_proxies: tuple[Network, ...] = ()

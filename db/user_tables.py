@@ -47,6 +47,23 @@ class UserRow(Base):
     disabled: Mapped[bool] = mapped_column(server_default=false(), comment="True: may not log in.")
     created_at: Mapped[datetime] = mapped_column(comment="When the user was added.")
     last_login_at: Mapped[datetime | None] = mapped_column(comment="Last log-in. NULL: never.")
+    language: Mapped[str] = mapped_column(
+        String(8), server_default="", comment="Language of the page; empty: the browser's."
+    )
+    theme: Mapped[str] = mapped_column(String(8), server_default="", comment="light or dark; empty: the browser's.")
+
+
+class SavedFilterRow(Base):
+    """Filters of the worklist to which a user has given a name."""
+
+    __tablename__ = "saved_filters"
+    __table_args__ = (UniqueConstraint("user_id", "name"), SECRET)
+
+    id: Mapped[RowNumber]
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"), comment="Whose filters: row in users.")
+    name: Mapped[str] = mapped_column(String(60), comment="Name that the user has given.")
+    query: Mapped[str] = mapped_column(comment="Query of the address of the worklist.")
+    created_at: Mapped[datetime] = mapped_column(comment="When it was saved.")
 
 
 class SessionRow(Base):

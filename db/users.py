@@ -38,7 +38,7 @@ class AccountError(DatabaseError):
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A person who may log in."""
+    """A person who may log in. ``language`` and ``theme`` of the page are empty where the browser decides."""
 
     id: int
     name: str
@@ -48,6 +48,8 @@ class User:
     has_password: bool
     created_at: datetime
     last_login_at: datetime | None
+    language: str = ""
+    theme: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +184,14 @@ class Accounts:
             ended = delete(SessionRow).where(SessionRow.user_id == user_id)
             connection.execute(ended.where(SessionRow.token_digest != digest_of(keep)) if keep else ended)
             write_entry(connection, AuditEntry(now, actor, "set password", user.name))
+
+    def set_preferences(self, user_id: int, *, language: str | None = None, theme: str | None = None) -> None:
+        """Remember how a user wants the page; an empty text leaves it to the browser, None changes nothing."""
+        values = {"language": language, "theme": theme}
+        wanted = {name: value for name, value in values.items() if value is not None}
+        if wanted:
+            with writing(self._engine).begin() as connection:
+                connection.execute(update(UserRow).where(UserRow.id == user_id).values(**wanted))
 
     # --- log-in
 
@@ -361,6 +371,8 @@ def _user(row: Any) -> User:
         bool(row.password_hash),
         row.created_at,
         row.last_login_at,
+        row.language,
+        row.theme,
     )
 
 

@@ -1,4 +1,4 @@
-"""What earlier studies of the same patient say: the priors that decide whether a finding is known already."""
+"""Earlier studies of the same patient, and what they say: priors decide whether a finding is known already."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, or_, select
 
 from db.patients import PatientRules, plain_text
 from db.records import PriorFinding
@@ -37,10 +37,6 @@ def prior_findings(
         .correlate(Finding)
         .scalar_subquery()
     )
-    before = or_(
-        Study.first_received_at < study.first_received_at,
-        and_(Study.first_received_at == study.first_received_at, Study.id < study.id),
-    )
     query = (
         select(
             Study.id,
@@ -56,10 +52,7 @@ def prior_findings(
         )
         .join(Finding, Finding.study_id == Study.id)
         .where(
-            Study.patient_id == study.patient_id,
-            Study.issuer_of_patient_id.in_(rules.spellings(study.issuer_of_patient_id)),
-            Study.on_hold.is_(False),
-            before,
+            *_earlier(study, rules),
             Finding.label.in_(labels),
             Finding.shadow.is_(False),
             Finding.superseded.is_(False),
@@ -77,6 +70,39 @@ def prior_findings(
     return tuple(
         PriorFinding(label, bool(found), study_date, received_at, _union(found))
         for (_, label, study_date, received_at), found in sides.items()
+    )
+
+
+def prior_studies(connection: Connection, study_id: int, rules: PatientRules, limit: int = 20) -> tuple[int, ...]:
+    """The rows of the studies of the same patient that came before this one, latest first.
+
+    Who is the same patient is decided as in :func:`prior_findings`; a study that is held has none.
+    """
+    table = Study.__table__
+    study = connection.execute(select(table).where(table.c.id == study_id)).one()
+    identity = _identity(study)
+    if study.on_hold or rules.names_nobody(study.patient_id) or not _says_who(identity):
+        return ()
+    query = (
+        select(Study.id, Study.patient_name, Study.patient_birth_date, Study.patient_sex)
+        .where(*_earlier(study, rules))
+        .order_by(Study.first_received_at.desc(), Study.id.desc())
+        .limit(_MOST)
+    )
+    return tuple(row.id for row in connection.execute(query) if _identity(row) == identity)[:limit]
+
+
+def _earlier(study: Any, rules: PatientRules) -> tuple[ColumnElement[bool], ...]:
+    """Studies under the same Patient ID of the same issuer that came before ``study`` and are not held."""
+    before = or_(
+        Study.first_received_at < study.first_received_at,
+        and_(Study.first_received_at == study.first_received_at, Study.id < study.id),
+    )
+    return (
+        Study.patient_id == study.patient_id,
+        Study.issuer_of_patient_id.in_(rules.spellings(study.issuer_of_patient_id)),
+        Study.on_hold.is_(False),
+        before,
     )
 
 

@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -40,16 +39,16 @@ from node.monitoring.drift import Counts
 from node.monitoring.metrics import NodeMetrics
 from node.monitoring.parts import PartsWatch
 from node.monitoring.readiness import Readiness
-from node.monitoring.remedies import remedy
-from node.web import charts, formatting
 from node.web.api_app import create_api
 from node.web.connection_limits import ConnectionLimiter, Deadlines, limited_protocol, limits_from
 from node.web.dependencies import Services
 from node.web.event_stream import EventStream
 from node.web.image_reader import Readers, ReadingLimits
-from node.web.middleware import Endpoint, SecurityHeaders, problem
+from node.web.middleware import Endpoint, SecurityHeaders, problem, render
+from node.web.page_templates import PageTemplates
 from node.web.rendering import Radiographs
 from node.web.routes import API, api_operations, page_endpoints
+from node.web.stored_texts import gettext_noop
 from node.web.trials import CurrentPredictor, ImagePredictor, Trials
 from workers.destinations.destination_kind import PeerError
 from workers.destinations.destination_kinds import destination_kinds
@@ -96,7 +95,7 @@ def create_app(
         parts=PartsWatch(settings.store.folder, clock),
         growth=Remembered(lambda: database.read(growth, clock()), time.monotonic),
         task_queue=task_queue,
-        templates=_templates(settings),
+        templates=PageTemplates(settings),
         event_stream=EventStream(statistics.news),
         radiographs=Radiographs(settings.store.folder, readers.store.read_stored),
         trials=Trials(
@@ -134,45 +133,6 @@ def _static() -> StaticFiles:
     return StaticFiles(directory=_HERE / "static")
 
 
-def _templates(settings: Settings) -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_HERE / "templates"),
-        autoescape=select_autoescape(default=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    hidden = settings.admin.hide_patient_names
-    environment.filters.update(
-        person=lambda name: formatting.person(name, hidden),
-        plain=formatting.plain,
-        day=formatting.day,
-        moment=formatting.moment,
-        clock=formatting.clock,
-        span=formatting.span,
-        seconds=formatting.seconds,
-        bytes=formatting.size,
-        label=formatting.label,
-        place=formatting.place,
-        place_words=formatting.place_words,
-        percent=formatting.percent,
-        remedy=remedy,
-        figure=formatting.figure,
-    )
-    environment.globals.update(
-        age=formatting.age,
-        area=formatting.area,
-        since=formatting.since,
-        only_shadow=formatting.only_shadow,
-        progress=formatting.progress,
-        stage_shares=charts.stage_shares,
-        strength=charts.strength,
-        upload_minutes=settings.admin.upload_minutes,
-        ae_title=settings.listener.ae_title,
-    )
-    return environment
-
-
 def _http_error(services: Services) -> Callable[[Request, Exception], Response]:
     """Answer an HTTPException of a handler: a page for people, JSON for programs."""
 
@@ -197,7 +157,7 @@ def _page_above(path: str) -> str:
 def _database_error(services: Services) -> Callable[[Request, Exception], Response]:
     def answer(request: Request, error: Exception) -> Response:
         log.error("the database cannot be used: %s", type(error).__name__)
-        return _error(services, request, 503, "the database cannot be reached; try again in a moment")
+        return _error(services, request, 503, gettext_noop("the database cannot be reached; try again in a moment"))
 
     return answer
 
@@ -205,7 +165,7 @@ def _database_error(services: Services) -> Callable[[Request, Exception], Respon
 def _internal_error(services: Services) -> Callable[[Request, Exception], Response]:
     def answer(request: Request, error: Exception) -> Response:
         del error  # uvicorn logs it with its traceback
-        return _error(services, request, 500, "internal error; see the log of the admin page")
+        return _error(services, request, 500, gettext_noop("internal error; see the log of the admin page"))
 
     return answer
 
@@ -213,8 +173,7 @@ def _internal_error(services: Services) -> Callable[[Request, Exception], Respon
 def _error(services: Services, request: Request, status: int, detail: str) -> Response:
     if request.url.path.startswith("/api/"):
         return problem(status, detail)
-    page = services.templates.get_template("error.html")
-    return HTMLResponse(page.render(status=status, detail=detail, who=None, context=None), status)
+    return render(request, services, "error.html", status, {"status": status, "detail": detail, "who": None})
 
 
 def _lifespan(services: Services) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:

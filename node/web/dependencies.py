@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from jinja2 import Environment
 from sqlalchemy import Engine
 
 from config.settings import Destination, Settings
@@ -22,6 +21,7 @@ from node.monitoring.metrics import NodeMetrics
 from node.monitoring.parts import PartsWatch
 from node.monitoring.readiness import Readiness
 from node.web.event_stream import EventStream
+from node.web.page_templates import PageTemplates
 from node.web.rendering import Radiographs
 from node.web.trials import Trials
 from workers.enqueue import TaskQueue
@@ -49,7 +49,7 @@ class Services:
     parts: PartsWatch
     growth: Remembered[Growth]
     task_queue: TaskQueue
-    templates: Environment
+    templates: PageTemplates
     event_stream: EventStream
     radiographs: Radiographs
     trials: Trials

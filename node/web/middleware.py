@@ -7,7 +7,7 @@ database; a coroutine runs in the event loop. Roles and forged forms are handled
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
@@ -23,7 +23,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from db.audit import AuditEntry
 from db.user_tables import Role
+from db.users import User
 from node.web.authentication import Principal, csrf_matches, origin_of, principal_of, same_site
+from node.web.formatting import Formatting
+from node.web.languages import Language, language_of
+from node.web.stored_texts import gettext_noop
 from workers.services.actions import Actions
 
 if TYPE_CHECKING:
@@ -100,15 +104,35 @@ class RequestContext:
         """A query parameter."""
         return self.request.query_params.get(name, default)
 
+    @property
+    def formatting(self) -> Formatting:
+        """How values are written for whoever asks."""
+        return self.services.templates.formatting(page_language(self.request, self.services))
+
     def page(self, template: str, status: int = 200, **context: Any) -> HTMLResponse:
         """Render a template; it always gets the principal and the time."""
-        made = self.services.templates.get_template(template)
-        return HTMLResponse(made.render(context=self, who=self.principal, now=self.now, **context), status)
+        values = {"context": self, "who": self.principal, "now": self.now, **context}
+        return render(self.request, self.services, template, status, values)
 
     def audit(self, action: str, subject: str = "", study_id: int | None = None, detail: str = "") -> None:
         """Write an entry of the audit trail."""
         entry = AuditEntry(self.now, self.actor, action, subject, study_id, self.address, detail)
         self.services.audit.add(entry)
+
+
+def page_language(request: Request, services: Services) -> Language:
+    """The language of a page: the user's choice, else that of the browser, else the site's."""
+    user: User | None = getattr(request.state, "user", None)
+    accepted = request.headers.get("accept-language", "")
+    return language_of(user.language if user else "", accepted, services.settings.site.language)
+
+
+def render(request: Request, services: Services, template: str, status: int, values: Mapping[str, Any]) -> HTMLResponse:
+    """A page in the language and theme of whoever asks; an empty theme is that of the browser."""
+    user: User | None = getattr(request.state, "user", None)
+    made = services.templates.of(page_language(request, services)).get_template(template)
+    page = made.render(theme=user.theme if user else "", user=user, path=request.url.path, **values)
+    return HTMLResponse(page, status)
 
 
 Handler = Callable[[RequestContext], Response] | Callable[[RequestContext], Awaitable[Response]]
@@ -139,7 +163,7 @@ class Endpoint:
         async def answer(request: Request) -> Response:
             nonlocal under_way
             if self.at_once is not None and under_way >= self.at_once:
-                raise HTTPException(503, "too many requests are being handled; try again in a moment")
+                raise HTTPException(503, gettext_noop("too many requests are being handled; try again in a moment"))
             under_way += 1
             try:
                 return await self._answer(request, services)
@@ -173,12 +197,13 @@ async def admit(
     settings = services.settings.admin
     origin = origin_of(request, settings.trusted_proxies)
     principal = None if probe else await run_in_threadpool(principal_of, request, services.accounts, settings, now)
+    request.state.user = principal.user if principal else None  # an error page is in the user's language, too
     if role is not None:
         denied = _denied(request, principal, role, api)
         if denied is not None:
             return denied
     if request.method not in SAFE_METHODS and not same_site(request):
-        raise HTTPException(403, "this request comes from another site")
+        raise HTTPException(403, gettext_noop("this request comes from another site"))
     return RequestContext(request, services, now, origin.address, origin.secure, principal)
 
 
@@ -190,7 +215,7 @@ def refuse_forged(context: RequestContext, csrf: str) -> None:
     """
     principal = context.principal
     if principal is not None and principal.user is not None and not csrf_matches(csrf, principal.csrf):
-        raise HTTPException(403, "this form is not from your session; reload the page and try again")
+        raise HTTPException(403, gettext_noop("this form is not from your session; reload the page and try again"))
 
 
 def _denied(request: Request, principal: Principal | None, role: Role, api: bool) -> Response | None:

@@ -80,10 +80,7 @@ class Radiographs:
         return self._read_image(self._inside(path))
 
     def _inside(self, path: str) -> Path:
-        whole = (self._folder / path).resolve()
-        if not whole.is_relative_to(self._folder) or not whole.is_file():
-            raise FileNotFoundError(path)
-        return whole
+        return stored_file(self._folder, path)
 
     def _once(self, key: tuple[object, ...], make: Callable[[], bytes]) -> bytes:
         with self._lock:
@@ -96,6 +93,19 @@ class Radiographs:
             while len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
         return made
+
+
+def stored_file(folder: Path, path: str) -> Path:
+    """The file at ``path`` of the store ``folder``.
+
+    Raises:
+        FileNotFoundError: It has been removed, or would lie elsewhere.
+    """
+    root = folder.resolve()
+    whole = (root / path).resolve()
+    if not whole.is_relative_to(root) or not whole.is_file():
+        raise FileNotFoundError(path)
+    return whole
 
 
 def shown_size(rows: int, columns: int, aspect: float, longest: int) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from db.records import FindingRecord
 from models.contract import Box, Code, Finding, Hanging, LungInvolvement, LungShare, Zone
 from models.radiograph.orientation import patient_orientation
 from node.cli.worklist import finding_text
-from node.web import formatting
+from node.web.formatting import Formatting
 from tests.workers.results.sources import analysis, finding, source
 from workers.job_outcome import finding_records
 from workers.laterality import place_text, side_of, zones_of
@@ -139,7 +139,7 @@ def test_the_database_keeps_zones_and_the_larger_share() -> None:
 )
 def test_page_and_terminal_say_where_it_is(side: str, zones: str, share: float | None, shown: str) -> None:
     record = FindingRecord("x", "m", "1", 0.8, 0.5, True, False, side=side, zones=zones, lung_share=share)
-    assert formatting.place(record) == shown
+    assert Formatting().place(record) == shown
     words = shown.split(",")[0]
     assert finding_text(record) == f"x 0.80 (threshold 0.50){f', {words}' if words else ''}"
 

@@ -65,6 +65,7 @@ def upgrade() -> None:
     _create_rejections()
     _create_studies()
     _create_users()
+    _create_saved_filters()
     _create_destination_leases()
     _create_audit()
     _create_events()
@@ -105,6 +106,7 @@ def downgrade() -> None:
     if op.get_bind().dialect.name == "postgresql":
         op.execute("DROP FUNCTION audit_is_append_only")
     op.drop_table("destination_leases")
+    op.drop_table("saved_filters")
     op.drop_table("users")
     op.drop_table("studies")
     op.drop_table("rejections")
@@ -317,8 +319,24 @@ def _create_users() -> None:
         sa.Column("disabled", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("created_at", MOMENT, nullable=False),
         sa.Column("last_login_at", MOMENT, nullable=True),
+        sa.Column("language", sa.String(length=8), server_default="", nullable=False),
+        sa.Column("theme", sa.String(length=8), server_default="", nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_users"),
         sa.UniqueConstraint("name", name="uq_users_name"),
+    )
+
+
+def _create_saved_filters() -> None:
+    op.create_table(
+        "saved_filters",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("user_id", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(length=60), nullable=False),
+        sa.Column("query", sa.Text(), nullable=False),
+        sa.Column("created_at", MOMENT, nullable=False),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_saved_filters_user_id"),
+        sa.PrimaryKeyConstraint("id", name="pk_saved_filters"),
+        sa.UniqueConstraint("user_id", "name", name="uq_saved_filters_user_id_name"),
     )
 
 

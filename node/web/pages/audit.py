@@ -69,8 +69,9 @@ def _text(context: RequestContext, name: str) -> str:
 
 
 def _date(context: RequestContext, name: str) -> datetime | None:
-    """Midnight (UTC) of an ISO date; None where it is none."""
+    """The beginning of a day (an ISO date) in the site's time zone; None where it is none."""
     try:
-        return datetime.strptime(_text(context, name), "%Y-%m-%d").replace(tzinfo=UTC)
+        day = datetime.strptime(_text(context, name), "%Y-%m-%d")
     except ValueError:
         return None
+    return day.replace(tzinfo=context.services.settings.site.zone).astimezone(UTC)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from datetime import timedelta
+from urllib.parse import urlsplit, urlunsplit
 
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
@@ -18,7 +19,11 @@ from node.web.authentication import (
     signed_on_name,
     signed_on_user,
 )
+from node.web.languages import LANGUAGES
 from node.web.middleware import RequestContext
+from node.web.stored_texts import gettext_noop
+
+THEMES = ("light", "dark")
 
 
 def show_login(context: RequestContext) -> Response:
@@ -29,7 +34,9 @@ def show_login(context: RequestContext) -> Response:
     if name:
         user = signed_on_user(name, context.services.accounts, settings, context.now)
         if user is None:
-            raise HTTPException(403, "you are signed on, but this node has no account for you; ask an administrator")
+            raise HTTPException(
+                403, gettext_noop("you are signed on, but this node has no account for you; ask an administrator")
+            )
         return _open_session(context, user, target, "single sign-on")
     if context.principal is not None and context.principal.user is not None:
         return RedirectResponse(target, 303)
@@ -40,16 +47,16 @@ def log_in(context: RequestContext) -> Response:
     """Check name and password and open a session."""
     target = safe_next(context.field("next", "/"))
     if not csrf_matches(context.field("login_token"), context.request.cookies.get(LOGIN_COOKIE, "")):
-        return _form(context, target, "This form has expired. Please try again.", 403)
+        return _form(context, target, gettext_noop("This form has expired. Please try again."), 403)
     name = context.field("name")
     try:
         user = context.services.accounts.log_in(name, context.field("password"), context.address, context.now)
     except TooManyAttemptsError as error:
-        answer = _form(context, target, f"{str(error).capitalize()}.", 429)
+        answer = _form(context, target, str(error), 429)
         answer.headers["retry-after"] = str(int(error.wait.total_seconds()))
         return answer
     if user is None:
-        return _form(context, target, "Name or password is wrong.", 401, name)
+        return _form(context, target, gettext_noop("Name or password is wrong."), 401, name)
     return _open_session(context, user, target, "password")
 
 
@@ -72,17 +79,17 @@ def change_password(context: RequestContext) -> Response:
     """Change one's own password; other sessions of the same user are closed."""
     user = context.who.user
     if user is None:
-        raise HTTPException(403, "a token has no password")
+        raise HTTPException(403, gettext_noop("a token has no password"))
     if context.field("password") != context.field("again"):
-        return context.page("account.html", 400, problem="The two new passwords differ.", done="")
+        return context.page("account.html", 400, problem=gettext_noop("The two new passwords differ."), done="")
     try:
         right = context.services.accounts.check_own_password(
             user, context.field("present"), context.address, context.now
         )
     except TooManyAttemptsError as error:
-        return context.page("account.html", 429, problem=f"{str(error).capitalize()}.", done="")
+        return context.page("account.html", 429, problem=str(error), done="")
     if not right:
-        return context.page("account.html", 400, problem="The current password is wrong.", done="")
+        return context.page("account.html", 400, problem=gettext_noop("The current password is wrong."), done="")
     try:
         context.services.accounts.set_password(
             user.id,
@@ -92,8 +99,25 @@ def change_password(context: RequestContext) -> Response:
             keep=context.request.cookies.get(SESSION_COOKIE, ""),
         )
     except AccountError as error:
-        return context.page("account.html", 400, problem=f"{str(error).capitalize()}.", done="")
+        return context.page("account.html", 400, problem=str(error), done="")
     return RedirectResponse("/account?done=1", 303)
+
+
+def set_preferences(context: RequestContext) -> Response:
+    """Remember the language and the theme of the page for this user; the page shows itself again."""
+    user = context.who.user
+    if user is None:
+        raise HTTPException(403, gettext_noop("a token has no page"))
+    language, theme = context.form.get("language"), context.form.get("theme")
+    if language not in (None, "", *LANGUAGES) or theme not in (None, "", *THEMES):
+        raise HTTPException(400, gettext_noop("there is no such language or theme"))
+    context.services.accounts.set_preferences(
+        user.id,
+        language=language if isinstance(language, str) else None,
+        theme=theme if isinstance(theme, str) else None,
+    )
+    came_from = urlsplit(context.request.headers.get("referer", ""))
+    return RedirectResponse(safe_next(urlunsplit(("", "", came_from.path, came_from.query, ""))), 303)
 
 
 def _form(context: RequestContext, target: str, problem: str = "", status: int = 200, name: str = "") -> Response:

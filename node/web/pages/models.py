@@ -15,6 +15,7 @@ from node.monitoring.drift_statistics import wilson
 from node.monitoring.model_use import ModelInUse, models_of_node
 from node.web.charts import Trend, histogram, scatter, trend
 from node.web.middleware import RequestContext
+from node.web.stored_texts import gettext_noop
 
 WEEKS = 12
 
@@ -85,9 +86,9 @@ def switch(context: RequestContext) -> Response:
         context.field("reason").strip(),
     )
     if state not in set(ModelState):
-        raise HTTPException(400, "a state is active, shadow or off")
+        raise HTTPException(400, gettext_noop("a state is active, shadow or off"))
     if not reason:
-        raise HTTPException(400, "a reason is required")
+        raise HTTPException(400, gettext_noop("a reason is required"))
     try:
         switched = context.actions.switch_model(name, ModelState(state), reason)
     except RecordNotFoundError as error:

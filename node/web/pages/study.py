@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from starlette.exceptions import HTTPException
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import FileResponse, RedirectResponse, Response
 
 from db import study_status
 from db.assessments import unmatched
@@ -17,11 +17,14 @@ from db.feedback import FeedbackRecord, IdentifiedFinding
 from db.instance_flags import COMPARE, REPEAT, REPLACED
 from db.notifications import Notifications
 from db.queries import study_details
-from db.records import InstanceDetail, JobDetail, Priority, StudyDetail
-from db.user_tables import Verdict
+from db.queries.priors import prior_studies
+from db.records import InstanceDetail, JobDetail, Priority, StudyDetail, WorklistRow
+from db.user_tables import Role, Verdict
 from node.web.image_process import ImageError
 from node.web.middleware import RequestContext
 from node.web.overlay import colour_of
+from node.web.rendering import stored_file
+from node.web.stored_texts import gettext_noop
 from workers.results.result_kinds import LABELS
 from workers.stale_objects import by_hand
 
@@ -64,6 +67,9 @@ def show_study(context: RequestContext) -> Response:
         notifications=Notifications(context.services.engine).of_study(study_id),
         kind_labels=LABELS,
         to_remove=by_hand(detail, context.services.settings.destinations),
+        priors=_priors(context, study_id),
+        viewer_url=_viewer_url(context, detail),
+        may_download=context.who.may(Role.RADIOLOGIST) and not context.services.settings.admin.hide_patient_names,
         problem=context.query("problem")[:200],
         done=_DONE.get(context.query("done"), ""),
     )
@@ -86,9 +92,29 @@ def picture(context: RequestContext) -> Response:
     try:
         return Response(make(instance.path), media_type="image/png")
     except FileNotFoundError as error:
-        raise HTTPException(404, "this image is no longer in the store") from error
+        raise HTTPException(404, gettext_noop("this image is no longer in the store")) from error
     except ImageError as error:
         raise HTTPException(404, f"this image cannot be shown: {error}") from error
+
+
+def download(context: RequestContext) -> Response:
+    """One of our result objects as a DICOM file; the download is written to the audit trail.
+
+    It holds the patient's name, so there is none where names are hidden.
+    """
+    if context.services.settings.admin.hide_patient_names:
+        raise HTTPException(403, gettext_noop("patient names are hidden here, and a result object holds one"))
+    detail = _detail(context, context.number("study"))
+    result = next((result for result in detail.results if result.id == context.number("result")), None)
+    if result is None:
+        raise HTTPException(404)
+    record = result.record
+    try:
+        file = stored_file(context.services.settings.store.folder, record.path)
+    except FileNotFoundError as error:
+        raise HTTPException(404, gettext_noop("this object is no longer in the store")) from error
+    context.audit("export result", record.kind, detail.row.study_id, record.sop_instance_uid)
+    return FileResponse(file, media_type="application/dicom", filename=f"{record.kind}-{record.sop_instance_uid}.dcm")
 
 
 def overlay(context: RequestContext) -> Response:
@@ -101,7 +127,7 @@ def overlay(context: RequestContext) -> Response:
     try:
         made = context.services.radiographs.overlay(result.record.path, number, colour_of(_colour(context)))
     except (FileNotFoundError, LookupError) as error:
-        raise HTTPException(404, "this segmentation is no longer in the store") from error
+        raise HTTPException(404, gettext_noop("this segmentation is no longer in the store")) from error
     return Response(made, media_type="image/png")
 
 
@@ -128,7 +154,7 @@ def give_feedback(context: RequestContext) -> Response:
         raise HTTPException(404)
     verdict = context.field("verdict")
     if verdict not in set(Verdict):
-        raise HTTPException(400, "a verdict is accept, modify or reject")
+        raise HTTPException(400, gettext_noop("a verdict is accept, modify or reject"))
     context.actions.give_feedback(finding_id, Verdict(verdict), context.field("comment"), "web")
     return _back(context, study_id, done="verdict")
 
@@ -146,7 +172,7 @@ def _send_again(context: RequestContext, study_id: int) -> None:
 def _set_priority(context: RequestContext, study_id: int) -> None:
     chosen = context.field("priority")
     if chosen not in {*Priority, "triage"}:
-        raise HTTPException(400, "a priority is critical, urgent, routine or triage")
+        raise HTTPException(400, gettext_noop("a priority is critical, urgent, routine or triage"))
     context.actions.set_priority(study_id, None if chosen == "triage" else Priority(chosen))
 
 
@@ -162,16 +188,30 @@ _ACTIONS: dict[str, Callable[[RequestContext, int], object]] = {
 
 
 _DONE = {
-    "retry": "The job runs again",
-    "resend": "The delivery is sent again",
-    "hold": "On hold",
-    "release": "Released",
-    "reported": "Marked as reported",
-    "unreported": "Back on the worklist",
-    "priority": "The priority is set",
-    "verdict": "The verdict is stored",
+    "retry": gettext_noop("The job runs again"),
+    "resend": gettext_noop("The delivery is sent again"),
+    "hold": gettext_noop("On hold"),
+    "release": gettext_noop("Released"),
+    "reported": gettext_noop("Marked as reported"),
+    "unreported": gettext_noop("Back on the worklist"),
+    "priority": gettext_noop("The priority is set"),
+    "verdict": gettext_noop("The verdict is stored"),
 }
 """Message of the page after an action; the page adds the patient and the study."""
+
+
+def _priors(context: RequestContext, study_id: int) -> tuple[WorklistRow, ...]:
+    """Earlier studies of the patient, latest first."""
+    database = context.services.database
+    found = database.read(prior_studies, study_id, database.rules.patients)
+    rows = {row.study_id: row for row in context.services.worklist.rows(found)} if found else {}
+    return tuple(rows[one] for one in found if one in rows)
+
+
+def _viewer_url(context: RequestContext, detail: StudyDetail) -> str:
+    """Address of the study in the site's own viewer; empty if the site has none."""
+    template = context.services.settings.admin.viewer_url
+    return template.replace("{study_uid}", quote(detail.row.study_instance_uid, safe=""))
 
 
 def _of_study(context: RequestContext, known: list[int]) -> int:

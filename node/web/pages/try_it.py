@@ -11,6 +11,7 @@ from models.model_registry import UnknownModel
 from models.runtime.executor import ModelLoadError, ModelOutputError
 from node.web.image_process import ImageError
 from node.web.middleware import RequestContext
+from node.web.stored_texts import gettext_noop
 from node.web.trials import Trial
 
 
@@ -23,14 +24,16 @@ def run_trial(context: RequestContext) -> Response:
     """Analyse the uploaded file."""
     upload = context.form.get("file")
     if not isinstance(upload, UploadFile) or not upload.filename:
-        return context.page("trial.html", 400, trial=None, problem="Choose a DICOM, PNG or JPEG file first.")
+        return context.page(
+            "trial.html", 400, trial=None, problem=gettext_noop("Choose a DICOM, PNG or JPEG file first.")
+        )
     data = upload.file.read()
     try:
         trial = context.services.trials.run(data, upload.filename, context.actor, context.now)
     except ImageError as error:
-        return context.page("trial.html", 422, trial=None, problem=_sentence(str(error)))
+        return context.page("trial.html", 422, trial=None, problem=str(error))
     except (ManifestError, UnknownModel, ModelLoadError, ModelOutputError) as error:
-        sentence = f"The models cannot be used: {error}. Run `pleura doctor`."
+        sentence = gettext_noop("The models cannot be used: {error}. Run `pleura doctor`.").format(error=error)
         return context.page("trial.html", 503, trial=None, problem=sentence)
     context.audit("try it", f"{len(data)} bytes")
     return RedirectResponse(f"/try/{trial.key}", 303)
@@ -57,9 +60,5 @@ def trial_overlay(context: RequestContext) -> Response:
 def _trial(context: RequestContext) -> Trial:
     trial = context.services.trials.find(str(context.request.path_params["key"]), context.actor, context.now)
     if trial is None:
-        raise HTTPException(404, "this trial has expired; files are kept only for some minutes")
+        raise HTTPException(404, gettext_noop("this trial has expired; files are kept only for some minutes"))
     return trial
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}."

@@ -11,6 +11,7 @@ from db.errors import RecordNotFoundError
 from db.user_tables import Role
 from db.users import AccountError
 from node.web.middleware import RequestContext
+from node.web.stored_texts import gettext_noop
 
 
 def show_users(context: RequestContext) -> Response:
@@ -32,7 +33,7 @@ def add_user(context: RequestContext) -> Response:
         )
     except AccountError as error:
         return _users(context, problem=str(error), status=400)
-    return _users(context, secret=password, secret_of=f"Initial password of {user.name}")
+    return _users(context, secret=password, secret_of=gettext_noop("Initial password of {name}").format(name=user.name))
 
 
 def change_user(context: RequestContext) -> Response:
@@ -47,9 +48,9 @@ def change_user(context: RequestContext) -> Response:
         elif change == "password":
             password = secrets.token_urlsafe(12)
             accounts.set_password(user_id, password, context.now, actor=context.actor)
-            return _users(context, secret=password, secret_of="New password")  # noqa: S106 - a heading
+            return _users(context, secret=password, secret_of=gettext_noop("New password"))
         else:
-            raise HTTPException(400, "a change is role, lock, unlock or password")
+            raise HTTPException(400, gettext_noop("a change is role, lock, unlock or password"))
     except RecordNotFoundError as error:
         raise HTTPException(404) from error
     except AccountError as error:
@@ -65,7 +66,7 @@ def add_token(context: RequestContext) -> Response:
         )
     except AccountError as error:
         return _users(context, problem=str(error).replace("user name", "token name"), status=400)
-    return _users(context, secret=secret, secret_of=f"Token {token.name}")
+    return _users(context, secret=secret, secret_of=gettext_noop("Token {name}").format(name=token.name))
 
 
 def revoke_token(context: RequestContext) -> Response:
@@ -95,5 +96,5 @@ def _users(
 def _role(context: RequestContext) -> Role:
     given = context.field("role")
     if given not in set(Role):
-        raise HTTPException(400, "a role is viewer, radiologist or admin")
+        raise HTTPException(400, gettext_noop("a role is viewer, radiologist or admin"))
     return Role(given)

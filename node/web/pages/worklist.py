@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import urlencode
@@ -16,7 +16,9 @@ from node.web.authentication import principal_of
 from node.web.formatting import dicom_date
 from node.web.middleware import RequestContext
 
-PAGE = 50
+SIZES = (25, 50, 100, 200)
+"""Rows of a page that can be chosen."""
+USUAL_SIZE = 50
 _PARAMETERS = {
     "date_from": "from",
     "date_to": "to",
@@ -40,6 +42,7 @@ class View:
     descending: bool
     filters: Filters
     page: int
+    rows: int = USUAL_SIZE
 
     def link(self, **changes: str) -> str:
         """Address of the same view with ``changes``; defaults are left out."""
@@ -49,9 +52,10 @@ class View:
             "down": "1" if self.descending else "",
             "q": self.filters.search,
             **{_PARAMETERS[name]: value for name, value in self.filters.active.items()},
+            "rows": str(self.rows),
             "page": str(self.page) if self.page > 1 else "",
         } | changes
-        defaults = {"show": "unreported", "order": "due", "page": "1"}
+        defaults = {"show": "unreported", "order": "due", "rows": str(USUAL_SIZE), "page": "1"}
         kept = {name: value for name, value in values.items() if value and defaults.get(name) != value}
         return "/?" + urlencode(kept) if kept else "/"
 
@@ -69,35 +73,36 @@ class View:
         return self.link(order=order, down="1" if reversed_order else "", page="1")
 
 
-def view_of(context: RequestContext) -> View:
-    """Parse the query parameters."""
-    page = context.query("page", "1")
+def view_of(query: Mapping[str, str]) -> View:
+    """Parse the query parameters of an address."""
+    page, rows = _number(query.get("page", "")) or 1, _number(query.get("rows", ""))
     return View(
-        show=_member(WorklistPart, context.query("show"), WorklistPart.UNREPORTED),
-        order=_member(Order, context.query("order"), Order.DUE),
-        descending=context.query("down") == "1",
+        show=_member(WorklistPart, query.get("show", ""), WorklistPart.UNREPORTED),
+        order=_member(Order, query.get("order", ""), Order.DUE),
+        descending=query.get("down") == "1",
         filters=Filters(
-            search=_text(context, "q"),
-            date_from=_date(context, "from"),
-            date_to=_date(context, "to"),
-            modality=_text(context, "modality"),
-            station=_text(context, "station"),
-            calling_ae_title=_text(context, "calling"),
-            destination=_text(context, "destination"),
-            finding=_text(context, "finding"),
-            state=_member(StudyState, context.query("state"), None),
+            search=_text(query, "q"),
+            date_from=_date(query, "from"),
+            date_to=_date(query, "to"),
+            modality=_text(query, "modality"),
+            station=_text(query, "station"),
+            calling_ae_title=_text(query, "calling"),
+            destination=_text(query, "destination"),
+            finding=_text(query, "finding"),
+            state=_member(StudyState, query.get("state", ""), None),
         ),
-        page=min(_LAST_PAGE, max(1, int(page))) if page.isascii() and page.isdigit() and len(page) < 6 else 1,
+        page=min(_LAST_PAGE, page),
+        rows=rows if rows in SIZES else USUAL_SIZE,
     )
 
 
-def _text(context: RequestContext, name: str) -> str:
-    return context.query(name).replace("\x00", "")[:100].strip()
+def _text(query: Mapping[str, str], name: str) -> str:
+    return query.get(name, "").replace("\x00", "")[:100].strip()
 
 
-def _date(context: RequestContext, name: str) -> str:
+def _date(query: Mapping[str, str], name: str) -> str:
     """A date of a form, or of DICOM, as DICOM writes it; empty if it is none."""
-    digits = _text(context, name).replace("-", "")
+    digits = _text(query, name).replace("-", "")
     return digits if dicom_date(digits) else ""
 
 
@@ -115,7 +120,7 @@ def _member(kind: type[Member], value: str, default: Default) -> Member | Defaul
 
 def show_worklist(context: RequestContext) -> Response:
     """The whole page, or only its rows with ``part=rows``."""
-    view = view_of(context)
+    view = view_of(context.request.query_params)
     rows = _rows(context, view)
     total = context.services.worklist.count(view.show, view.filters)
     template = "worklist_part.html" if context.query("part") == "rows" else "worklist.html"
@@ -124,8 +129,10 @@ def show_worklist(context: RequestContext) -> Response:
         view=view,
         rows=rows,
         total=total,
-        first=(view.page - 1) * PAGE + 1,
-        last=(view.page - 1) * PAGE + len(rows),
+        first=(view.page - 1) * view.rows + 1,
+        last=(view.page - 1) * view.rows + len(rows),
+        sizes=SIZES,
+        usual_size=USUAL_SIZE,
         counts=context.services.worklist.counts(),
         overdue=context.services.statistics.overdue(context.now),
         choices=_choices(context) if template == "worklist.html" else {},
@@ -147,8 +154,8 @@ def _rows(context: RequestContext, view: View) -> tuple[WorklistRow, ...]:
         filters=view.filters,
         order=view.order,
         descending=view.descending,
-        limit=PAGE,
-        offset=(view.page - 1) * PAGE,
+        limit=view.rows,
+        offset=(view.page - 1) * view.rows,
     )
 
 

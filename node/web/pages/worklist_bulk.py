@@ -15,6 +15,7 @@ from db.records import Priority, WorklistRow
 from node.web.formatting import NAME_HIDDEN, cell
 from node.web.middleware import RequestContext
 from node.web.pages.worklist import View, view_of
+from node.web.stored_texts import gettext_noop
 from workers.services.actions import Actions
 
 MOST_EXPORTED = 10_000
@@ -58,7 +59,7 @@ _CHANGES: dict[str, Callable[[Actions, int, str], object]] = {
 
 def export(context: RequestContext) -> Response:
     """The studies of a view as CSV (RFC 4180), in its order; times are ISO 8601 in UTC."""
-    rows = tuple(_rows(context, view_of(context), MOST_EXPORTED))
+    rows = tuple(_rows(context, view_of(context.request.query_params), MOST_EXPORTED))
     context.audit("export worklist", detail=f"{len(rows)} studies")
     text = csv_of(rows, hide_names=context.services.settings.admin.hide_patient_names)
     headers = {"content-disposition": f'attachment; filename="worklist-{context.now:%Y%m%d-%H%M%S}.csv"'}
@@ -80,12 +81,12 @@ def csv_of(rows: Iterable[WorklistRow], *, hide_names: bool) -> str:
 
 def change(context: RequestContext) -> Response:
     """Do one thing to every study of a view; the form says how many it has shown, and nothing is done to others."""
-    view, wanted = view_of(context), context.field("change")
+    view, wanted = view_of(context.request.query_params), context.field("change")
     if wanted not in _CHANGES:
         raise HTTPException(400, f"a change is one of {', '.join(_CHANGES)}")
     ids = [row.study_id for row in _rows(context, view, MOST_CHANGED + 1)]
     if len(ids) > MOST_CHANGED or str(len(ids)) != context.field("count"):
-        raise HTTPException(409, "the list has changed, or is too long; look at it again")
+        raise HTTPException(409, gettext_noop("the list has changed, or is too long; look at it again"))
     reason = context.field("reason")
     done = context.actions.many(ids, lambda actions, study_id: _CHANGES[wanted](actions, study_id, reason))
     said = urlencode({"changed": done, "left": len(ids) - done})

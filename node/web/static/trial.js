@@ -5,7 +5,8 @@
   if (!form) return;
   const file = document.getElementById("file");
   const send = () => {
-    document.getElementById("status").textContent = "Analysing. The first file takes longer, because the models are loaded.";
+    const status = document.getElementById("status");
+    status.textContent = status.dataset.textBusy;
     form.querySelector("button").disabled = true;
   };
   form.addEventListener("submit", send);

@@ -9,6 +9,7 @@
   const context = canvas.getContext("2d", { alpha: false });
   const overlays = [...viewer.querySelectorAll("img[data-overlay]")];
   const status = viewer.querySelector(".status");
+  const words = viewer.dataset;
   const button = (name) => viewer.querySelector(`[data-do="${name}"]`);
   const slider = (name) => viewer.querySelector(`[data-set="${name}"]`);
   const whole = { level: 500, width: 1000, invert: false };
@@ -19,7 +20,7 @@
 
   async function load() {
     const answer = await fetch(viewer.dataset.image);
-    if (!answer.ok) throw new Error(answer.status === 404 ? "This image cannot be shown." : "The image could not be loaded.");
+    if (!answer.ok) throw new Error(answer.status === 404 ? words.textMissing : words.textFailed);
     const picture = await createImageBitmap(await answer.blob(), { colorSpaceConversion: "none", premultiplyAlpha: "none" });
     const { width, height } = picture;
     canvas.width = width;
@@ -58,7 +59,8 @@
     const out = new Uint32Array(frame.data.buffer);
     for (let i = 0; i < grey.length; i += 1) out[i] = lookup[grey[i]];
     context.putImageData(frame, 0, 0);
-    viewer.querySelector('[data-say="window"]').textContent = `Level ${Math.round(look.level / 10)} %  Width ${Math.round(look.width / 10)} %`;
+    viewer.querySelector('[data-say="window"]').textContent = words.textWindow
+      .replace("LEVEL", Math.round(look.level / 10)).replace("WIDTH", Math.round(look.width / 10));
   }
 
   function redraw() {
@@ -70,7 +72,7 @@
 
   function place() {
     film.style.transform = `translate(${look.x}px, ${look.y}px) scale(${look.scale})`;
-    viewer.querySelector('[data-say="zoom"]').textContent = `Zoom ${Math.round(look.scale * 100)} %`;
+    viewer.querySelector('[data-say="zoom"]').textContent = words.textZoom.replace("NUMBER", Math.round(look.scale * 100));
   }
 
   function fit() {
@@ -146,5 +148,5 @@
     if (act) { event.preventDefault(); act(); }
   });
   showOverlays();
-  load().catch((error) => { status.hidden = false; status.textContent = error.message; viewer.dataset.ready = "failed"; });
+  load().catch((error) => { status.hidden = false; status.textContent = error instanceof TypeError ? words.textFailed : error.message; viewer.dataset.ready = "failed"; });
 })();

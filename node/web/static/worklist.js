@@ -40,7 +40,7 @@
       const same = rows().find((row) => row.dataset.study === focused);
       if (same) linkOf(same).focus({ preventScroll: true });
     }
-    if (fresh.length) news.textContent = `${fresh.length} new ${fresh.length === 1 ? "study" : "studies"} in the worklist`;
+    if (fresh.length) news.textContent = fresh.length === 1 ? news.dataset.one : news.dataset.many.replace("NUMBER", fresh.length);
   }
 
   function later() {
@@ -48,16 +48,16 @@
     timer = window.setTimeout(refresh, 150);
   }
 
-  function show(state, text) {
+  function show(state) {
     live.dataset.state = state;
-    live.textContent = text;
+    live.textContent = live.dataset[state];
   }
 
   const stream = new EventSource("/events");
-  stream.addEventListener("hello", () => { show("on", "Live"); later(); });
+  stream.addEventListener("hello", () => { show("on"); later(); });
   stream.addEventListener("change", later);
   stream.addEventListener("error", () => {
-    show("off", "Reconnecting");
+    show("off");
     if (stream.readyState === EventSource.CLOSED) window.setTimeout(() => window.location.reload(), 5000);
   });
   window.addEventListener("pagehide", () => stream.close());

@@ -39,7 +39,7 @@ def test_no_cell_is_a_formula_and_no_name_is_shown_that_is_hidden(site: Site) ->
 
 
 def test_all_that_is_shown_is_changed_and_nothing_else(site: Site) -> None:
-    client, reading = site.logged_in("radiologist"), site.services.reading
+    client, reading = site.logged_in("radiologist"), site.services.worklist
     form = {"change": "hold", "count": "1", "reason": "wrong patient?"}
     done = client.post("/worklist/change?q=okafor", data=form)
     assert (done.status_code, done.headers["location"]) == (303, "/?q=okafor&changed=1&left=0")
