@@ -28,6 +28,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -390,14 +391,17 @@ class Destination(_Part):
 
     name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")
     """Its name in log, worklist and database."""
-    kind: Literal["dimse"] = "dimse"
-    """How it is reached: dimse is a DICOM association (C-STORE)."""
-    ae_title: AETitle
-    """Called AE title."""
-    host: str
-    """Address."""
-    port: Annotated[int, Field(ge=1, le=65535)]
-    """TCP port."""
+    kind: Literal["dimse", "deidentified"] = "dimse"
+    """How it is reached: dimse is a DICOM association (C-STORE); deidentified is a folder that takes results with their
+    images as [deidentification] says (docs/deidentified-export.md)."""
+    ae_title: AETitle = ""
+    """Called AE title; required for dimse."""
+    host: str = ""
+    """Address; required for dimse."""
+    port: Annotated[int, Field(ge=1, le=65535)] = 0
+    """TCP port; required for dimse."""
+    folder: Path | None = None
+    """Folder that is written; required for deidentified, and for nothing else."""
     kinds: tuple[Kind, ...] = ("seg", "sr", "summary")
     """Kinds of results that it takes: seg, sr, sc (Secondary Capture with a burned-in overlay), gsps, summary."""
     calling_ae_title: AETitle | None = None
@@ -426,6 +430,26 @@ class Destination(_Part):
     """Send this peer a rejection note of our own (IHE RAD IOCM: a Key Object Selection) for results of ours that are
     stale: their image was rejected or replaced, or there is a newer revision. The peer must support such notes.
     Otherwise the page of the study lists what a person must remove there."""
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> Destination:
+        is_folder = self.kind == "deidentified"
+        for name in ("folder",) if is_folder else ("ae_title", "host", "port"):
+            if not getattr(self, name):
+                raise PydanticCustomError("missing_of_kind", f"{name}: is missing")
+        if not is_folder:
+            if self.folder is not None:
+                raise ValueError("folder: is for kind 'deidentified' only")
+        elif self.verify_identity or self.verification != "none" or self.rejection_notes or "sc" in self.kinds:
+            raise ValueError(
+                "kind: 'deidentified' has no verify_identity, verification and rejection_notes, and takes no kind 'sc'"
+            )
+        return self
+
+    @property
+    def where(self) -> str:
+        """Where it is, for people."""
+        return f"folder {self.folder}" if self.folder is not None else f"{self.ae_title} at {self.host}:{self.port}"
 
 
 class Triage(_Part):
@@ -556,6 +580,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"models.after.{name}: must be MODEL/LABEL, not '{asked}'")
         self._check_ports()
         self._check_tls()
+        self._check_deidentification()
         if self.admin.sign_on_header and not self.admin.trusted_proxies:
             raise ValueError("admin.sign_on_header: name the proxies that may send it in admin.trusted_proxies")
         return self
@@ -568,6 +593,13 @@ class Settings(BaseSettings):
         for (one, port), (other, same) in combinations(ports.items(), 2):
             if port == same != 0:
                 raise ValueError(f"{one} and {other} are both {port}; give each part a port of its own")
+
+    def _check_deidentification(self) -> None:
+        """No destination is configured to which nothing can ever go."""
+        if self.deidentification.key is None:
+            for destination in self.destinations:
+                if destination.kind == "deidentified":
+                    raise ValueError(f"destination `{destination.name}`: deidentification.key is not set")
 
     def _check_tls(self) -> None:
         """TLS needs its files, and a peer whose certificate is named a port where it can show it."""

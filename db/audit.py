@@ -23,6 +23,9 @@ from db.tables import Study
 _NODE = "node"
 _REMOVED_AT_ONCE = 10_000
 
+EXPORT_DEIDENTIFIED = "export de-identified"
+"""The action of an export for research, by a person or by a destination."""
+
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:

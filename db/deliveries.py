@@ -61,6 +61,13 @@ def claim(connection: Connection, delivery_id: int, worker: str, now: datetime, 
     return _take(connection, row, worker, now, lease)
 
 
+def source_images(connection: Connection, job_id: int) -> tuple[tuple[str, str], ...]:
+    """The image that a job is about: its path and SOP Instance UID."""
+    instance, job = tables.Instance, tables.Job
+    query = select(instance.path, instance.sop_instance_uid).join(job, job.instance_id == instance.id)
+    return tuple((row.path, row.sop_instance_uid) for row in connection.execute(query.where(job.id == job_id)))
+
+
 def _is_on_hold_by_model(connection: Connection, row: Row[Any], worker: str, now: datetime) -> bool:
     """Hold a delivery whose model has been taken out of delivery since, at the last moment before it would leave."""
     reason = on_hold_by_model(connection, row.result_id)

@@ -16,6 +16,7 @@ from itertools import repeat
 from config.logging import job_in_log
 from config.settings import Destination, Settings
 from db import deliveries
+from db.audit import EXPORT_DEIDENTIFIED, AuditEntry, write_entry
 from db.database import Database
 from db.records import NOTE, Delivery
 from workers.backoff import backoff
@@ -27,6 +28,7 @@ from workers.destinations.destination_kind import (
     PeerError,
     PeerUnreachableError,
     Receipt,
+    SourceFile,
     Verdict,
 )
 from workers.errors import where_in_code
@@ -116,10 +118,25 @@ def _deliver_group(group: Sequence[Delivery], tools: DeliveryTools) -> PeerConta
     if reason is not None:
         _hold(group, reason, tools)
         return PeerContact.ANSWERED
+    kind, calling = tools.kinds[destination.kind], tools.settings.listener.ae_title
+    objects = _outgoing(group, destination, kind, tools)
+    return _record_all(group, kind.send(destination, calling, objects), tools)
+
+
+def _outgoing(
+    group: Sequence[Delivery], destination: Destination, kind: DestinationKind, tools: DeliveryTools
+) -> list[Outgoing]:
+    """What to send; where images go along, this is noted in the audit trail before."""
     store = tools.settings.store.folder
-    objects = [Outgoing(store / each.path, each.sop_class_uid, each.sop_instance_uid) for each in group]
-    calling = tools.settings.listener.ae_title
-    return _record_all(group, tools.kinds[destination.kind].send(destination, calling, objects), tools)
+    images: tuple[SourceFile, ...] = ()
+    if kind.takes_images:
+        job, study = group[0].job_id, group[0].study_id
+        rows = () if job is None else tools.database.read(deliveries.source_images, job)
+        images = tuple(SourceFile(store / path, uid) for path, uid in rows)
+        subject, detail = f"study #{study}", f"to {destination.name}"
+        entry = AuditEntry(tools.clock(), "node", EXPORT_DEIDENTIFIED, subject, study, detail=detail)
+        tools.database.write(write_entry, entry)
+    return [Outgoing(store / each.path, each.sop_class_uid, each.sop_instance_uid, each.kind, images) for each in group]
 
 
 def _must_check(group: Sequence[Delivery], destination: Destination) -> bool:

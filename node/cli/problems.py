@@ -45,6 +45,6 @@ def _table(found: tuple[Problem, ...], settings: Settings) -> Table:
 def _what(one: Problem, settings: Settings) -> str:
     things = {"job": ("job", "jobs"), "delivery": ("delivery", "deliveries")}[one.entity][one.count != 1]
     destination = settings.destination(one.destination)
-    where = f" ({destination.ae_title} at {destination.host}:{destination.port})" if destination else ""
+    where = f" ({destination.where})" if destination else ""
     to = f" to {one.destination}{where}" if one.destination else ""
     return f"{one.count} {things}{to}, {one.failed} given up"

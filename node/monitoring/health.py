@@ -212,7 +212,9 @@ def check_models(settings: Settings) -> Check:
 
 
 def check_destination(settings: Settings, destination: Destination) -> Check:
-    """The destination answers C-ECHO and supports the configured verification."""
+    """The destination answers C-ECHO, or its folder can be written, and it supports the configured verification."""
+    if destination.folder is not None:
+        return _check_folder(settings, destination)
     calling = destination.calling_ae_title or settings.listener.ae_title
     peer = Peer(
         destination.host,
@@ -240,6 +242,15 @@ def check_destination(settings: Settings, destination: Destination) -> Check:
     return Check(
         name, True, f"{destination.ae_title} on {destination.host}:{destination.port} answers C-ECHO{verification}"
     )
+
+
+def _check_folder(settings: Settings, destination: Destination) -> Check:
+    name = f"destination {destination.name}"
+    try:
+        destination_kinds(settings)[destination.kind].verify(destination, "")
+    except PeerError as error:
+        return Check(name, False, str(error), "let the node's user write it, or set another destinations[].folder")
+    return Check(name, True, f"{destination.where} takes de-identified results and images")
 
 
 def check_issuers(settings: Settings) -> Check:

@@ -91,6 +91,8 @@ class FakeDeliveries(Scripted):
 class FakePeer:
     """A peer that answers as it is told, one receipt an object, and notes what it was sent."""
 
+    takes_images = False
+
     def __init__(
         self,
         *receipts: Receipt,

@@ -7,6 +7,7 @@ put together at the end from a folder beside it. Nothing that was there before i
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
 import zipfile
 from collections import Counter
@@ -77,8 +78,10 @@ class ExportFolder:
             yield Outcome(told["kind"], told["object"], told["path"], told["refused"], changes)
 
 
-def open_export(target: Path, options: Mapping[str, Any], *, resume: bool) -> ExportFolder:
-    """Begin an export at ``target`` (a folder, or a file that ends in ``.zip``), or go on with one.
+def open_export(target: Path, options: Mapping[str, Any], *, resume: bool | None) -> ExportFolder:
+    """Begin an export at ``target`` (a folder, or a file that ends in ``.zip``), or go on with one (``resume``).
+
+    None: whichever it is. Several processes may do so at a time.
 
     Raises:
         ExportError: something is there already, or another export than this one is.
@@ -89,17 +92,30 @@ def open_export(target: Path, options: Mapping[str, Any], *, resume: bool) -> Ex
         raise ExportError(f"{archive} exists; it is not overwritten")
     export = ExportFolder(folder, archive, options)
     begun = (folder / JOURNAL).is_file()
-    if begun and resume:
+    if begun and resume is not False:
         _check_same(folder, options)
         return export
     if begun:
         raise ExportError(f"an export was begun in {folder}; --resume goes on with it")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or any(path.suffix != ".jsonl" for path in folder.iterdir())):
         raise ExportError(f"{folder} is not empty; nothing is overwritten")
     if resume:
         raise ExportError(f"there is no export in {folder} to go on with")
-    write_durably(folder / JOURNAL, [(json.dumps({"options": dict(options)}) + "\n").encode()])
+    _begin(folder / JOURNAL, options)
+    _check_same(folder, options)
     return export
+
+
+def _begin(journal: Path, options: Mapping[str, Any]) -> None:
+    """Write the journal's first line, unless another process was quicker."""
+    first = journal.with_name(f".{secrets.token_hex(8)}.jsonl")
+    write_durably(first, [(json.dumps({"options": dict(options)}) + "\n").encode()])
+    try:
+        journal.hardlink_to(first)
+    except FileExistsError:
+        pass
+    finally:
+        first.unlink()
 
 
 def _check_same(folder: Path, options: Mapping[str, Any]) -> None:
@@ -118,7 +134,7 @@ def _pack(folder: Path, archive: Path) -> None:
         zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed,
     ):
         for path in sorted(folder.rglob("*")):
-            if path.is_file() and path.name != JOURNAL:
+            if path.is_file() and path.suffix != ".jsonl":
                 packed.write(path, f"{archive.stem}/{path.relative_to(folder)}")
     made.replace(archive)
     sync_folder(archive.parent)

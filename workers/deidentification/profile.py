@@ -110,17 +110,17 @@ class Deidentifier:
         A result of this node (``ours``) has words from outside only where it copies patient and study.
         """
         elements = (element for element in dataset if element.keyword in _COPIED) if ours else dataset.iterall()
-        return frozenset(forbidden_words(element for element in elements if self._goes(element)))
+        return frozenset(forbidden_words(element for element in elements if self._names(element)))
 
-    def _goes(self, element: DataElement) -> bool:
-        """Whether a text does not stay as it is."""
+    def _names(self, element: DataElement) -> bool:
+        """Whether a text tells who or where somebody is, or may be quoted by a report; descriptions are not."""
         if element.VR == "CS":
             return not all(map(_CODED.fullmatch, _texts(element)))
-        if element.tag.is_private or (element.VR not in TEXT and element.VR != "DA"):
-            return False
+        if element.VR == "PN" or element.keyword == "CodeMeaning":
+            return True
         rule = rule_of(element.tag)
-        if rule is None:
-            return element.keyword not in _KEPT_TEXT or element.keyword == "CodeMeaning"
+        if rule is None or rule.descriptors or (element.VR not in TEXT and element.VR != "DA"):
+            return False
         return rule.action(self.options, ours=False) is not Action.KEEP
 
     def deidentify(

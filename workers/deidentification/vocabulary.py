@@ -38,6 +38,7 @@ _KNOWN = """
     is are was were be by as at on to from no not nothing none any all above below than less more its it this that
     upper middle lower zone zones lung lungs image analysed finding findings threshold probability summary report
     segmentation outlines study area antero postero anterior posterior unilateral
+    medical device only diagnosis number referenced segment position company corporation systems healthcare
 """
 _WORDS = frozenset(_KNOWN.split())
 _TOKEN = re.compile(r"[^\W_]+")

@@ -48,12 +48,25 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A received image."""
+
+    path: Path
+    sop_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True)
 class Outgoing:
-    """An object to send: the file and the two UIDs of its file meta information."""
+    """An object to send: the file and the two UIDs of its file meta information.
+
+    ``kind`` is that of the result, ``images`` are those that it is about, for a kind of destination that takes them.
+    """
 
     path: Path
     sop_class_uid: str
     sop_instance_uid: str
+    kind: str = ""
+    images: tuple[SourceFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +109,12 @@ class PeerStudy:
 
 
 class DestinationKind(Protocol):
-    """A way to reach a peer."""
+    """A way to reach a peer; ``takes_images``: results are given with the images that they are about."""
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether the image of a result is needed, too."""
+        ...
 
     def send(self, destination: Destination, calling: str, objects: Sequence[Outgoing]) -> Iterator[Receipt]:
         """Send ``objects`` in their order; yields a receipt for each as soon as it is known."""

@@ -56,6 +56,8 @@ _REJECTIONS = {
 class Dimse:
     """C-STORE to a peer: one association for a group of objects, in the order given. ``tls`` is for those with TLS."""
 
+    takes_images = False
+
     def __init__(self, tls: Tls | None = None) -> None:
         self._tls = tls or Tls()
 

@@ -6,16 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from db.audit import AuditEntry, AuditTrail
+from db.audit import EXPORT_DEIDENTIFIED, AuditEntry, AuditTrail
 from db.database import Database
 from db.queries.study_details import study_detail
 from workers.clock import Clock
 from workers.deidentification.folder import ExportFolder
 from workers.deidentification.profile import Deidentifier
 from workers.deidentification.study import deidentify_study
-
-EXPORT = "export de-identified"
-"""The action in the audit trail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +40,9 @@ def export_studies(study_ids: Sequence[int], export: ExportFolder, tools: Export
     for number, study_id in enumerate(study_ids, start=1):
         detail = tools.database.read(study_detail, study_id)
         subject = f"study #{study_id}"
-        tools.audit.add(AuditEntry(tools.clock(), tools.actor, EXPORT, subject, study_id, detail=f"to {goal}"))
+        tools.audit.add(
+            AuditEntry(tools.clock(), tools.actor, EXPORT_DEIDENTIFIED, subject, study_id, detail=f"to {goal}")
+        )
         rules = tools.database.rules.patients
         for outcome in deidentify_study(detail, tools.store, tools.deidentifier, rules, done):
             export.record(outcome)

@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import zipfile
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import Result
 from pydicom import dcmread
 
 from config.settings import load
-from db import holds, jobs
+from db import holds
 from db.audit import AuditTrail
 from db.database import Database
 from db.engine import connect, migrate
-from db.queries import study_details
-from db.records import Outcome, ReceivedInstance
-from tests.commands import record_instance
 from tests.rules import NO_RULES
-from tests.workers.deidentification.samples import KEY, image, written
-from tests.workers.results.sources import analysis, encode_all
-from workers.job_outcome import as_file
-from workers.results.source_image import read_header
+from tests.workers.deidentification.samples import KEY, receive
 
-NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+NOW = datetime(2026, 3, 1, 13, tzinfo=UTC)
 Run = Callable[..., Result]
 
 
@@ -41,42 +33,6 @@ def database(config: Path, monkeypatch: pytest.MonkeyPatch) -> Database:
     engine = connect(settings.database_url)
     migrate(engine)
     return Database(engine, NO_RULES)
-
-
-def _receive(database: Database, store: Path, uid: str, patient: str = "Zqdoe", **changes: Any) -> int:
-    """A study of one image with its results, as listener and worker leave it; gives the study's row."""
-    made = image(
-        uid, PatientName=f"{patient}^Zqjane", PatientID=f"ZQ{patient}", AccessionNumber=f"ZQ{uid[-1]}", **changes
-    )
-    path = written(made, store / f"{uid}.dcm")
-    content = path.read_bytes()
-    received = ReceivedInstance(
-        uid,
-        str(made.SOPClassUID),
-        "1.2.840.10008.1.2.1",
-        hashlib.sha256(content).hexdigest(),
-        path.name,
-        len(content),
-        str(made.StudyInstanceUID),
-        str(made.SeriesInstanceUID),
-        patient_id=made.PatientID,
-        patient_name=str(made.PatientName),
-        accession_number=made.AccessionNumber,
-        study_date=made.StudyDate,
-        modality="CR",
-    )
-    ingest = record_instance(database, received, None, "pipeline", NOW)
-    files = [as_file(kind, each) for kind, each in encode_all(analysis(read_header(path))).items()]
-    for file in files:
-        (store / file.record.path).parent.mkdir(parents=True, exist_ok=True)
-        (store / file.record.path).write_bytes(file.content)
-    (job_id,) = ingest.job_ids
-    database.write(jobs.claim, job_id, "worker", NOW, timedelta(minutes=5))
-    outcome = Outcome(results=tuple(file.record for file in files))
-    database.write(jobs.finish, job_id, "worker", outcome, NOW)
-    study = database.read(study_details.find_study, uid)
-    assert study is not None
-    return study
 
 
 @pytest.fixture
@@ -91,8 +47,8 @@ def _files(folder: Path) -> list[Path]:
 def test_studies_leave_without_a_name_and_with_a_report(
     run: Run, database: Database, store: Path, tmp_path: Path
 ) -> None:
-    _receive(database, store, "1.2.3.1")
-    _receive(database, store, "1.2.3.2", burned := "Zqroe", BurnedInAnnotation="YES")
+    receive(database, store, "1.2.3.1")
+    receive(database, store, "1.2.3.2", burned := "Zqroe", BurnedInAnnotation="YES")
     out = tmp_path / "out"
     result = run("export", "--deidentified", "--out", str(out), "--modality", "CR")
     assert result.exit_code == 0, result.output
@@ -111,7 +67,7 @@ def test_studies_leave_without_a_name_and_with_a_report(
 
 
 def test_every_study_is_in_the_audit_trail(run: Run, database: Database, store: Path, tmp_path: Path) -> None:
-    studies = [_receive(database, store, uid, uid[-1]) for uid in ("1.2.3.1", "1.2.3.2")]
+    studies = [receive(database, store, uid, uid[-1]) for uid in ("1.2.3.1", "1.2.3.2")]
     assert run("export", "--deidentified", "--out", str(tmp_path / "out"), "--modality", "CR").exit_code == 0
     entries = AuditTrail(database.engine).entries()
     told = {entry.study_id: entry for entry in entries if entry.action == "export de-identified"}
@@ -123,7 +79,7 @@ def test_an_export_that_was_stopped_goes_on(
     run: Run, database: Database, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in (1, 2):
-        _receive(database, store, f"1.2.3.{number}", str(number))
+        receive(database, store, f"1.2.3.{number}", str(number))
     out = tmp_path / "out"
     replace, calls = Path.replace, iter(range(100))
 
@@ -151,7 +107,7 @@ def test_an_export_that_was_stopped_goes_on(
 
 
 def test_a_zip_file_holds_the_same(run: Run, database: Database, store: Path, tmp_path: Path) -> None:
-    _receive(database, store, "1.2.3.1")
+    receive(database, store, "1.2.3.1")
     out = tmp_path / "out.zip"
     assert run("export", "--deidentified", "--out", str(out), "ZQ1").exit_code == 0
     with zipfile.ZipFile(out) as packed:
@@ -165,7 +121,7 @@ def test_a_zip_file_holds_the_same(run: Run, database: Database, store: Path, tm
 
 
 def test_nothing_is_overwritten(run: Run, database: Database, store: Path, tmp_path: Path) -> None:
-    _receive(database, store, "1.2.3.1")
+    receive(database, store, "1.2.3.1")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
     result = run("export", "--deidentified", "--out", str(tmp_path / "out"), "ZQ1")
@@ -177,7 +133,7 @@ def test_nothing_is_overwritten(run: Run, database: Database, store: Path, tmp_p
 def test_a_resumed_export_keeps_its_settings(
     run: Run, database: Database, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _receive(database, store, "1.2.3.1")
+    receive(database, store, "1.2.3.1")
     out = str(tmp_path / "out")
     assert run("export", "--deidentified", "--out", out, "ZQ1").exit_code == 0
     monkeypatch.setenv("PLEURA_DEIDENTIFICATION__DATES", "removed")
@@ -187,7 +143,7 @@ def test_a_resumed_export_keeps_its_settings(
 
 
 def test_a_study_on_hold_stays_here(run: Run, database: Database, store: Path, tmp_path: Path) -> None:
-    study = _receive(database, store, "1.2.3.1")
+    study = receive(database, store, "1.2.3.1")
     database.write(holds.hold, study, "whose is it?", "anna", NOW)
     result = run("export", "--deidentified", "--out", str(tmp_path / "out"), "ZQ1")
     assert "on hold" in result.output
@@ -215,7 +171,7 @@ def test_what_is_missing_is_said(
 def test_without_a_key_nothing_leaves(
     run: Run, database: Database, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _receive(database, store, "1.2.3.1")
+    receive(database, store, "1.2.3.1")
     monkeypatch.delenv("PLEURA_DEIDENTIFICATION__KEY")
     result = run("export", "--deidentified", "--out", str(tmp_path / "out"), "ZQ1")
     assert result.exit_code == 1
