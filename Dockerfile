@@ -40,7 +40,7 @@ ENV PATH=/opt/pleura/bin:$PATH PYTHONUNBUFFERED=1 HOME=/var/lib/pleura PLEURA_ST
 USER 10001:0
 WORKDIR /var/lib/pleura
 VOLUME /var/lib/pleura
-EXPOSE 11112 8080 2575
+EXPOSE 11112 2762 8080 2575
 HEALTHCHECK --interval=60s --timeout=30s --start-period=60s CMD ["pleura", "doctor", "--no-peers"]
 ENTRYPOINT ["pleura"]
 CMD ["serve"]

@@ -499,9 +499,17 @@ class Admin(_Part):
     enabled: bool = True
     """Start the admin page with `pleura serve`."""
     host: str = "127.0.0.1"
-    """Address to bind. Put a reverse proxy with TLS in front before others may reach it."""
+    """Address to bind. Give it a certificate, or put a reverse proxy with TLS in front, before others may reach it."""
     port: Port = 8080
     """TCP port; 0 takes a free one and prints it."""
+    tls_certificate: Path | None = None
+    """PEM file with the certificate of the page, and after it those of the CAs between it and the root; with it the
+    page is served by HTTPS alone. A renewed file is used without a restart."""
+    tls_key: Path | None = None
+    """PEM file with its key, without a passphrase; empty: the key is in the same file."""
+    hsts_seconds: int = Field(default=31_536_000, ge=0)
+    """Browsers that came by HTTPS, to the page itself or to a trusted proxy, are told to use nothing else at this host
+    name, whatever the port, for so long (Strict-Transport-Security); 0: they are not told."""
     hide_patient_names: bool = False
     """Show no patient names on the page and in the API; patient ID and accession number stay."""
     viewer_url: ViewerURL = ""

@@ -16,7 +16,7 @@ from config.settings import Settings
 from node.dicom.storage_scu import FailedTlsError, RejectedError, SendError, echo
 from node.monitoring.check import Check
 from node.monitoring.health import check_models
-from node.monitoring.port_health import answers_http, own_listener, ports_that_cannot_be_bound, reached
+from node.monitoring.port_health import own_listener, page_answers, ports_that_cannot_be_bound, reached
 from node.opening import Say, ServeError
 from workers.enqueue import DELIVERIES, JOBS, TaskQueue
 from workers.worker_id import host_name
@@ -79,7 +79,7 @@ class Parts:
         settings = self.settings
         if not self._listener():
             yield "the listener"
-        if settings.admin.enabled and not answers_http(reached(settings.admin.host), settings.admin.port):
+        if settings.admin.enabled and not page_answers(settings.admin):
             yield "the admin page"
         if settings.hl7.enabled and not _connects(reached(settings.hl7.host), settings.hl7.port):
             yield "the HL7 listener"

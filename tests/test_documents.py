@@ -178,13 +178,15 @@ def test_the_files_that_compose_mounts_are_named_as_paths() -> None:
 def test_the_list_of_ports_has_every_port_and_address_of_the_settings_with_its_default() -> None:
     text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
     rows = [line for line in text.splitlines() if line.startswith("|")]
-    named = {key.name: key.default for key in keys() if key.name.rpartition(".")[2] in ("host", "port", "url")}
+    named = {
+        key.name: key.default for key in keys() if key.name.rpartition(".")[2] in ("host", "port", "tls_port", "url")
+    }
     assert {"listener.port", "destinations[].host", "broker.url"} <= set(named)
     wrong = []
     for name, default in named.items():
         cells = [row.split("|") for row in rows if f"`{name}`" in row.split("|")[2]]
         # 0 stands for no default.
-        port = default if name.endswith(".port") and default.strip("`") not in ("", "0") else ""
+        port = default if name.endswith("port") and default.strip("`") not in ("", "0") else ""
         if not any(port in row[3] for row in cells):
             wrong.append(name)
     assert wrong == []
@@ -193,7 +195,7 @@ def test_the_list_of_ports_has_every_port_and_address_of_the_settings_with_its_d
 def test_the_image_publishes_the_ports_of_the_list() -> None:
     text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
     exposed = re.findall(r"^EXPOSE (.+)$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
-    listened = re.findall(r"^\| [^|]*\| `\w+\.host`, `\w+\.port` \| (\d+) ", text, re.MULTILINE)
+    listened = re.findall(r"^\| [^|]*\| `\w+\.host`, `\w+\.(?:tls_)?port` \| (\d+) ", text, re.MULTILINE)
     assert sorted(exposed[0].split()) == sorted(listened)
 
 

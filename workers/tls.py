@@ -13,7 +13,7 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +48,10 @@ WRONG_NAME = TlsProblem(
     "TLS: the peer's certificate is for another name",
     "Correct destinations[].host, or name the peer's certificate in destinations[].certificates.",
 )
+WRONG_USE = TlsProblem(
+    "TLS: the peer's certificate is not for this use",
+    "Get one with the extended key usage clientAuth for a peer that calls, serverAuth for one that is called.",
+)
 _NOT_ACCEPTED = TlsProblem(
     "TLS: the peer does not accept our certificate",
     "Give the peer the CA of tls.certificate; it must allow that certificate for clients and servers.",
@@ -74,10 +78,7 @@ _BY_VERIFICATION: Mapping[int, TlsProblem] = {
     21: _UNKNOWN_CA,
     9: TlsProblem("TLS: the peer's certificate is not valid yet", "Compare the clocks of both machines."),
     10: TlsProblem("TLS: the peer's certificate has expired", "Renew it at the peer."),
-    26: TlsProblem(
-        "TLS: the peer's certificate is not for this use",
-        "Get one with the extended key usage clientAuth for a peer that calls, serverAuth for one that is called.",
-    ),
+    26: WRONG_USE,
     62: WRONG_NAME,
     64: WRONG_NAME,
 }
@@ -191,11 +192,16 @@ def _look_at(path: Path) -> None:
         raise OSError(f"{path}: {error.strerror}") from error
 
 
-def _prepare(context: ssl.SSLContext, tls: Tls) -> None:
+def _harden(context: ssl.SSLContext) -> None:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_TLS_1_2_SUITES)
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+
+
+def _prepare(context: ssl.SSLContext, tls: Tls) -> None:
+    _harden(context)
     # No resumption: each association shows its certificate, which is looked at anew.
-    context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    context.options |= ssl.OP_NO_TICKET
     context.verify_mode = ssl.CERT_REQUIRED
     # tls.ca may name single certificates too, without the CA that signed them.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
@@ -221,35 +227,70 @@ def server_context(tls: Tls) -> ssl.SSLContext:
 
 
 class ServerContexts:
-    """The context of the listener, made anew when one of its files has changed. Safe to share between threads.
+    """The context of a server, made anew when one of its files has changed. Safe to share between threads.
 
     Raises:
         OSError: a file cannot be read or used, when it is made.
     """
 
-    def __init__(self, tls: Tls) -> None:
-        self._tls = tls
+    def __init__(self, server: str, files: Sequence[Path | None], make: Callable[[], ssl.SSLContext]) -> None:
+        self._server = server
+        self._files = tuple(path for path in files if path is not None)
+        self._make = make
         self._lock = threading.Lock()
-        self._seen = _state(tls)
-        self._context = server_context(tls)
+        self._seen = self._state()
+        self._context = make()
 
     def current(self) -> ssl.SSLContext:
         """The context for the next connection; where the changed files cannot be used, the one before."""
         with self._lock:
-            now = _state(self._tls)
+            now = self._state()
             if now != self._seen:
                 self._seen = now
                 try:
-                    self._context = server_context(self._tls)
-                    log.info("the TLS certificate of the listener was read again")
+                    self._context = self._make()
+                    log.info("the TLS certificate of the %s was read again", self._server)
                 except OSError as error:
-                    log.error("the changed TLS files cannot be used, the listener keeps the ones before: %s", error)
+                    log.error("the %s keeps its TLS files, the changed ones cannot be used: %s", self._server, error)
             return self._context
 
+    def front(self) -> ssl.SSLContext:
+        """A context for a server that takes one for all its time: each handshake goes on with the current one."""
+        front = self._make()
+        front.sni_callback = self._go_on_with_the_current_one
+        return front
 
-def _state(tls: Tls) -> tuple[tuple[int, int, int] | None, ...]:
-    """What changes with the files; None stands for one that is not there."""
-    return tuple(_state_of(path) for path in (tls.certificate, tls.key, tls.ca) if path is not None)
+    def _go_on_with_the_current_one(self, connection: ssl.SSLObject, _name: str, _front: ssl.SSLContext) -> None:
+        connection.context = self.current()
+
+    def _state(self) -> tuple[tuple[int, int, int] | None, ...]:
+        """What changes with the files; None stands for one that is not there."""
+        return tuple(map(_state_of, self._files))
+
+
+def listener_contexts(tls: Tls) -> ServerContexts:
+    """The context of the listener; see :func:`server_context`.
+
+    Raises:
+        OSError: a file cannot be read or used.
+    """
+    return ServerContexts("listener", (tls.certificate, tls.key, tls.ca), lambda: server_context(tls))
+
+
+def page_contexts(certificate: Path, key: Path | None) -> ServerContexts:
+    """The context of the admin page, which asks browsers for no certificate.
+
+    Raises:
+        OSError: a file cannot be read or used.
+    """
+
+    def make() -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        _harden(context)
+        load_identity(context, certificate, key)
+        return context
+
+    return ServerContexts("admin page", (certificate, key), make)
 
 
 def _state_of(path: Path) -> tuple[int, int, int] | None:

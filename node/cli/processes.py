@@ -52,12 +52,14 @@ _TLS = {"tls_port": " (TLS)"}
 
 def _announce(node: Node, settings: Settings, stop: threading.Event) -> None:
     """Say that the node is ready, once every part has answered."""
+    from node.monitoring.port_health import scheme_of
+
     if node.wait_until_ready(stop, say=console.print):
         rules = node.settings.listener
         where = " and ".join(f"{rules.host}:{port}{_TLS.get(key, '')}" for key, port in rules.ports.items())
         console.print(f"Ready: [bold]{rules.ae_title}[/] on {where}")
         if settings.admin.enabled:
-            console.print(f"Admin page: http://{settings.admin.host}:{node.admin_port}/")
+            console.print(f"Admin page: {scheme_of(settings.admin)}://{settings.admin.host}:{node.admin_port}/")
         if settings.hl7.enabled:
             console.print(f"HL7 by MLLP: {settings.hl7.host}:{node.hl7_port}")
 
@@ -132,13 +134,17 @@ def scheduler(context: click.Context) -> None:
 @click.pass_context
 def admin(context: click.Context) -> None:
     """Run the admin page alone."""
+    from node.monitoring.port_health import scheme_of
     from node.web.app import run_admin
 
     settings = settings_of(context)
 
     def _ready(port: int) -> None:
-        click.echo(f"admin page on http://{settings.admin.host}:{port}/", err=True)
+        click.echo(f"admin page on {scheme_of(settings.admin)}://{settings.admin.host}:{port}/", err=True)
 
     with stop_on_signals() as stop:
-        if database_opens(settings, stop):
-            run_admin(settings, _ready, stop, lambda: load(config_of(context)))
+        try:
+            if database_opens(settings, stop):
+                run_admin(settings, _ready, stop, lambda: load(config_of(context)))
+        except OSError as error:
+            fail(str(error))

@@ -58,7 +58,7 @@ from workers.clock import utc_now
 from workers.enqueue import TaskQueue
 from workers.open_database import database_of
 from workers.pipeline_digest import active_pipeline_digest
-from workers.tls import PeerCertificate, ServerContexts, TlsProblem, peer_certificate
+from workers.tls import PeerCertificate, TlsProblem, listener_contexts, peer_certificate
 from workers.verification import take_report, verification_tools
 from workers.worker_id import at_place
 
@@ -203,7 +203,7 @@ class StorageScp:
 
     def _handshakes(self) -> Handshakes:
         seconds = self._listener.request_timeout_seconds
-        return Handshakes(ServerContexts(self._tls), self._connections, seconds, self._refuse)
+        return Handshakes(listener_contexts(self._tls), self._connections, seconds, self._refuse)
 
     def _make_server(self, port: int) -> _Server:
         listener = self._listener

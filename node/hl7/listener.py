@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -31,6 +32,7 @@ from node.instruments import open_instruments
 from workers.clock import utc_now
 from workers.hl7.mllp import Deframer, FramingError, frame
 from workers.open_database import database_of
+from workers.tls import ServerContexts, load_authorities, load_identity
 from workers.worker_id import at_place
 
 log = logging.getLogger(__name__)
@@ -75,7 +77,7 @@ class Listener:
         Raises:
             OSError: the port is in use, or a file for TLS cannot be read.
         """
-        rules, tls = self._rules, tls_context(self._rules)
+        rules, tls = self._rules, tls_front(self._rules)
         # A connection is counted only after its TLS handshake, so one that hangs there blocks no other.
         seconds = rules.first_message_timeout_seconds if tls is not None else None
         server = await asyncio.start_server(
@@ -198,18 +200,24 @@ def may_connect(address: str, rules: HL7) -> bool:
     return any(peer in ip_network(network, strict=False) for network in rules.addresses)
 
 
-def tls_context(rules: HL7) -> ssl.SSLContext | None:
-    """The configured TLS context; None if there is no certificate.
+def tls_front(rules: HL7) -> ssl.SSLContext | None:
+    """The configured TLS context, which goes on with renewed files; None if there is no certificate.
 
     Raises:
         OSError: a file cannot be read or is invalid.
     """
-    if rules.tls_certificate is None:
+    certificate = rules.tls_certificate
+    if certificate is None:
         return None
+    files = (certificate, rules.tls_key, rules.tls_client_ca)
+    return ServerContexts("HL7 listener", files, lambda: _tls_context(rules, certificate)).front()
+
+
+def _tls_context(rules: HL7, certificate: Path) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(rules.tls_certificate, rules.tls_key)
+    load_identity(context, certificate, rules.tls_key)
     if rules.tls_client_ca is not None:
-        context.load_verify_locations(rules.tls_client_ca)
+        load_authorities(context, rules.tls_client_ca)
         context.verify_mode = ssl.CERT_REQUIRED
     return context
 

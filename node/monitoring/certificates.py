@@ -1,41 +1,179 @@
-"""When a TLS certificate ends.
-
-The standard library reads the fields of a certificate only from a peer that it has verified, so a handshake is made in
-memory, between this process and itself.
-"""
+"""The TLS certificates of a node: until when they are valid, and whether it can use its own in both directions."""
 
 from __future__ import annotations
 
+import re
 import ssl
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-_NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME (openssl/x509_vfy.h): the end of an expired one is asked, too
+from config.settings import Settings, Tls
+from node.monitoring.check import Check
+from workers.clock import utc_now
+from workers.tls import WRONG_USE, TlsProblem, client_context, fingerprint_of, server_context, tls_problem
+
+_SOON = timedelta(days=30)
+_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+_VERSION = 0xA0  # [0] EXPLICIT, RFC 5280 4.1
+_UTC_TIME = 0x17
 _MOST_STEPS = 10
+_OF_PARTS = ("tls.", "admin.", "hl7.")
+"""Settings whose files the checks of TLS, admin page and HL7 listener load, and tell what is wrong with them."""
 
 
-def certificate_end(certificate: Path, key: Path | None) -> datetime:
-    """The end of validity (RFC 5280 4.1.2.5) of the first certificate in a PEM file; its key is there or in ``key``.
+@dataclass(frozen=True, slots=True)
+class Validity:
+    """From when and until when a certificate is valid (RFC 5280 4.1.2.5)."""
+
+    begins: datetime
+    ends: datetime
+
+    def ends_soon(self, now: datetime) -> bool:
+        """Whether it is time to renew it: 30 days before its end, or a quarter of its life if that is shorter."""
+        return now > self.ends - min(_SOON, (self.ends - self.begins) / 4)
+
+
+def validity(certificate: Path) -> Validity:
+    """The validity of the certificate in a PEM file; of several, of the one that ends first.
 
     Raises:
-        OSError: a file cannot be read or used; ``ssl.SSLError`` is one.
+        OSError: the file cannot be read, or holds no certificate.
     """
-    server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server_context.load_cert_chain(certificate, key)
-    client_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    client_context.check_hostname = False
-    client_context.load_verify_locations(certificate)
-    client_context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VerifyFlags(_NO_CHECK_TIME)
+    try:
+        blocks = _PEM.findall(certificate.read_bytes())
+    except OSError as error:
+        raise OSError(f"{certificate}: {error.strerror}") from error
+    try:
+        found = [_validity(ssl.PEM_cert_to_DER_cert(block.decode("ascii"))) for block in blocks]
+    except (ValueError, IndexError) as error:
+        raise OSError(f"{certificate} holds a certificate that cannot be read") from error
+    if not found:
+        raise OSError(f"{certificate} holds no certificate in PEM format")
+    return min(found, key=lambda one: one.ends)
+
+
+def _validity(encoded: bytes) -> Validity:
+    """Walk to ``Certificate.tbsCertificate.validity`` in DER; the standard library reads it of verified peers only."""
+    _, at, _ = _element(encoded, 0)
+    _, at, _ = _element(encoded, at)
+    if encoded[at] == _VERSION:
+        _, _, at = _element(encoded, at)
+    for _ in ("serialNumber", "signature", "issuer"):
+        _, _, at = _element(encoded, at)
+    _, at, _ = _element(encoded, at)
+    begins, at = _time(encoded, at)
+    ends, _ = _time(encoded, at)
+    return Validity(begins, ends)
+
+
+def _element(encoded: bytes, at: int) -> tuple[int, int, int]:
+    """Tag, start and end of the contents of an element (X.690 8.1)."""
+    tag, length, start = encoded[at], encoded[at + 1], at + 2
+    if length >= 0x80:
+        start += length - 0x80
+        length = int.from_bytes(encoded[at + 2 : start], "big")
+    return tag, start, start + length
+
+
+def _time(encoded: bytes, at: int) -> tuple[datetime, int]:
+    tag, start, end = _element(encoded, at)
+    text = encoded[start:end].decode("ascii")
+    if tag == _UTC_TIME:
+        text = ("19" if int(text[:2]) >= 50 else "20") + text
+    return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC), end
+
+
+def certificates_in_use(settings: Settings) -> dict[str, Path]:
+    """The files with certificates that this node shows, or that it trusts, by their keys in the settings."""
+    tls, admin, hl7, told = settings.tls, settings.admin, settings.hl7, settings.notifications
+    used = {
+        "tls.certificate": tls.certificate,
+        "tls.ca": tls.ca,
+        "admin.tls_certificate": admin.tls_certificate if admin.enabled else None,
+        "hl7.tls_certificate": hl7.tls_certificate if hl7.enabled else None,
+        "hl7.tls_client_ca": hl7.tls_client_ca if hl7.enabled else None,
+        "notifications.webhook.ca_file": told.webhook.ca_file if told.webhook.enabled else None,
+        "notifications.email.ca_file": told.email.ca_file if told.email.enabled else None,
+        "notifications.hl7.ca_file": told.hl7.ca_file if told.hl7.enabled else None,
+    }
+    for repository in settings.audit.repositories:
+        name = f"audit.repositories[{repository.name}]"
+        used |= {f"{name}.certificate": repository.certificate, f"{name}.ca_file": repository.ca_file}
+    return {key: path for key, path in used.items() if path is not None}
+
+
+def check_certificates(settings: Settings, now: datetime | None = None) -> Iterator[Check]:
+    """Each certificate that cannot be read or ends soon; one sentence about all of them if there are none such."""
+    now, left = now or utc_now(), dict[str, int]()
+    for key, path in certificates_in_use(settings).items():
+        try:
+            valid = validity(path)
+        except OSError as error:
+            if not key.startswith(_OF_PARTS):
+                yield Check("certificates", False, f"{key}: {error}", f"correct {key}, or write that file")
+            continue
+        days = (valid.ends - now).days
+        if now < valid.begins:
+            found = f"{key}: {path} is valid from {valid.begins:%Y-%m-%d} only"
+            yield Check("certificates", False, found, "compare the clocks of this machine and of the CA")
+        elif valid.ends_soon(now):
+            ends = f"ends in {days} days" if days > 1 else "ends within a day" if days >= 0 else "has expired"
+            found = f"{key}: a certificate in {path} {ends}, on {valid.ends:%Y-%m-%d %H:%M} UTC"
+            yield Check("certificates", False, found, "renew it; the new file is used without a restart")
+        else:
+            left[key] = days
+    if left and len(left) == len(certificates_in_use(settings)):
+        said = ", ".join(f"{key} {days} days" for key, days in left.items())
+        yield Check("certificates", True, f"valid: {said}")
+
+
+def check_tls(settings: Settings) -> Iterator[Check]:
+    """Whether the node can use the files of [tls], and who may show any certificate of the CA."""
+    tls = settings.tls
+    if tls.certificate is None or tls.ca is None:
+        return
+    try:
+        server_context(tls)
+        problem = own_problem(tls)
+    except OSError as error:
+        yield Check("TLS", False, str(error), "correct tls.certificate, tls.key and tls.ca")
+        return
+    if problem is WRONG_USE:
+        found = "tls.certificate is not for both uses: callers see it, and destinations that ask for one"
+        yield Check("TLS", False, found, _BOTH_USES)
+        return
+    anyone = [peer.ae_title for peer in settings.listener.peers if not peer.certificates]
+    if settings.listener.has_tls and anyone:
+        found = f"any certificate of tls.ca may call as {', '.join(anyone)}"
+        yield Check("TLS", True, found, "name the certificates of each of them in [[listener.peers]]")
+
+
+_BOTH_USES = "get a certificate with the extended key usages serverAuth and clientAuth, or without any"
+
+
+def own_problem(tls: Tls) -> TlsProblem | None:
+    """Why this node would refuse its own certificate, as a server's or as a client's; None if it would not.
+
+    A handshake is made in memory, between this process and itself.
+
+    Raises:
+        OSError: a file cannot be read or used.
+    """
+    assert tls.certificate is not None
+    own = Tls(certificate=tls.certificate, key=tls.key, ca=tls.certificate)
     to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client = client_context.wrap_bio(to_client, to_server)
-    server = server_context.wrap_bio(to_server, to_client, server_side=True)
-    for _ in range(_MOST_STEPS):
-        if all([_shake_hands(client), _shake_hands(server)]):
-            break
-    ends = (client.getpeercert() or {}).get("notAfter")
-    if not isinstance(ends, str):
-        raise OSError(f"{certificate} has no certificate that can be verified")
-    return datetime.fromtimestamp(ssl.cert_time_to_seconds(ends), UTC)
+    calling = client_context(own, (fingerprint_of(tls.certificate),))
+    client = calling.wrap_bio(to_client, to_server)
+    server = server_context(own).wrap_bio(to_server, to_client, server_side=True)
+    try:
+        for _ in range(_MOST_STEPS):
+            if all([_shake_hands(client), _shake_hands(server)]):
+                break
+    except ssl.SSLError as error:
+        return tls_problem(error)
+    return None
 
 
 def _shake_hands(side: ssl.SSLObject) -> bool:
@@ -45,3 +183,10 @@ def _shake_hands(side: ssl.SSLObject) -> bool:
     except ssl.SSLWantReadError:
         return False
     return True
+
+
+def open_keys(settings: Settings) -> list[Path]:
+    """Files with keys of this node that other users of the machine may read."""
+    tls, admin, hl7 = settings.tls, settings.admin, settings.hl7
+    keys = (tls.key or tls.certificate, admin.tls_key or admin.tls_certificate, hl7.tls_key or hl7.tls_certificate)
+    return [path for path in dict.fromkeys(keys) if path is not None and path.exists() and path.stat().st_mode & 0o007]

@@ -28,6 +28,7 @@ from node.dicom.association_policy import AssociationPolicy
 from node.dicom.instance_store import SET_ASIDE
 from node.dicom.storage_scu import Peer, SendError, echo
 from node.monitoring.broker_health import check_broker, embedded_broker_runs
+from node.monitoring.certificates import check_certificates, check_tls
 from node.monitoring.check import Check
 from node.monitoring.permissions import check_permissions
 from node.monitoring.port_health import check_admin, check_hl7, check_listener
@@ -50,6 +51,8 @@ def examine(settings: Settings, *, peers: bool = True) -> Iterator[Check]:
     yield Check("settings", True, "read and valid")
     yield check_store(settings)
     yield check_permissions(settings)
+    yield from check_tls(settings)
+    yield from check_certificates(settings)
     database = check_database(settings)
     yield database
     yield check_broker(settings)

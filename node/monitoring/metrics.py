@@ -35,7 +35,7 @@ from db.queries import metrics as queries
 from db.queries.statistics import Remembered, Statistics
 from db.records import DeliveryState, JobState
 from node.instruments import read_instruments
-from node.monitoring.certificates import certificate_end
+from node.monitoring.certificates import certificates_in_use, validity
 from node.monitoring.drift import Counts, DriftReport, drift_report
 from node.monitoring.model_use import models_of_node
 from node.monitoring.readiness import Readiness
@@ -222,14 +222,14 @@ class NodeMetrics:
         yield gauge("pleura_store_size_bytes", "Size of the disk of the store.", (), [((), disk.total)])
 
     def _certificates(self) -> Metric:
-        rules, values = self._settings.hl7, []
-        if rules.enabled and rules.tls_certificate is not None:
+        values = []
+        for key, path in certificates_in_use(self._settings).items():
             try:
-                values.append((("hl7",), certificate_end(rules.tls_certificate, rules.tls_key).timestamp()))
+                values.append(((key,), validity(path).ends.timestamp()))
             except OSError as error:
-                log.warning("hl7.tls_certificate cannot be read: %s", error)
-        text = "When the TLS certificate of a listener ends, in seconds since 1970."
-        return gauge("pleura_tls_certificate_end_timestamp_seconds", text, ("listener",), values)
+                log.warning("the metric of %s is missing: %s", key, error)
+        text = "When a TLS certificate of the node, or of a CA that it trusts, ends, in seconds since 1970."
+        return gauge("pleura_tls_certificate_end_timestamp_seconds", text, ("setting",), values)
 
     def _queues(self) -> Iterator[Metric]:
         counts = self._statistics.queue_counts()

@@ -12,15 +12,21 @@ from sqlalchemy.exc import ArgumentError
 
 from config.private_files import forbidden_bits
 from config.settings import Settings
+from node.monitoring.certificates import open_keys
 from node.monitoring.check import Check
 
 
 def check_permissions(settings: Settings) -> Check:
     """Nobody but the node's user (in a container its group, too) may open a file or a folder of the node.
 
-    What a closed folder holds is closed with it, so of the store's folders only the uppermost are looked at.
+    A key for TLS may be read by its group (``ssl-cert`` on Debian), and by nobody else. What a closed folder holds is
+    closed with it, so of the store's folders only the uppermost are looked at.
     """
     store = settings.store.folder.absolute()
+    keys = open_keys(settings)
+    if keys:
+        found = f"other users of this machine may read {len(keys)} TLS keys; first {keys[0]}"
+        return Check("permissions", False, found, f"chmod o-rwx {shlex.join(map(str, keys))}")
     forbidden = forbidden_bits(store)
     wide = [path for path in _kept(settings, store) if _permissions(path) & forbidden]
     if not wide:

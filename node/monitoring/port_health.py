@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import errno
 import socket
+import ssl
 from collections.abc import Iterator
 from dataclasses import replace
 from http.client import HTTPException
 from ipaddress import ip_address
-from urllib.request import ProxyHandler, build_opener
+from urllib.request import HTTPSHandler, ProxyHandler, build_opener
 
-from config.settings import Settings, Tls
+from config.settings import Admin, Settings, Tls
 from node.dicom.storage_scu import FailedTlsError, Peer, RejectedError, SendError, echo
-from node.hl7.listener import tls_context
+from node.hl7.listener import tls_front
 from node.monitoring.check import Check
-from workers.tls import fingerprint_of, tls_remedy
+from workers.tls import fingerprint_of, load_authorities, page_contexts, tls_remedy
 
 _SECONDS = 3.0
 _ALIVE = b"alive\n"
@@ -71,14 +72,19 @@ def check_admin(settings: Settings, running: bool) -> Check:
     where = f"{rules.host}:{rules.port}"
     if not rules.enabled:
         return Check("admin page", True, "off")
+    try:
+        if rules.tls_certificate is not None:
+            page_contexts(rules.tls_certificate, rules.tls_key)
+    except OSError as error:
+        return Check("admin page", False, f"its certificate cannot be used: {error}", "fix admin.tls_certificate")
     problem = _problem_of_binding("admin.port", rules.host, rules.port)
     if isinstance(problem, Check):
         return problem
     if not problem:
         return _free("admin", where, running) or _starts("admin page", where)
-    if not answers_http(reached(rules.host), rules.port):
+    if not page_answers(rules):
         return Check("admin page", False, f"{where} is in use by another program", "set admin.port to a free port")
-    return Check("admin page", True, f"answers on http://{where}/")
+    return Check("admin page", True, f"answers on {scheme_of(rules)}://{where}/")
 
 
 def check_hl7(settings: Settings, running: bool) -> Check:
@@ -86,7 +92,7 @@ def check_hl7(settings: Settings, running: bool) -> Check:
     rules = settings.hl7
     where = f"{rules.host}:{rules.port}"
     try:
-        tls_context(rules)
+        tls_front(rules)
     except OSError as error:
         return Check("HL7 listener", False, f"its certificate cannot be used: {error}", "fix hl7.tls_certificate")
     problem = _problem_of_binding("hl7.port", rules.host, rules.port)
@@ -174,11 +180,30 @@ def reached(host: str) -> str:
     return _ANY.get(host, host)
 
 
-def answers_http(host: str, port: int) -> bool:
-    """Whether an admin page of Pleura answers there; no proxy of the environment is asked."""
-    address = f"[{host}]" if ":" in host else host
+def scheme_of(rules: Admin) -> str:
+    """http, or https where the page has a certificate."""
+    return "http" if rules.tls_certificate is None else "https"
+
+
+def page_address(rules: Admin) -> str:
+    """The address of the admin page, as this machine reaches it."""
+    host = reached(rules.host)
+    return f"{scheme_of(rules)}://{f'[{host}]' if ':' in host else host}:{rules.port}"
+
+
+def page_answers(rules: Admin) -> bool:
+    """Whether an admin page of Pleura answers there; no proxy of the environment is asked.
+
+    Its certificate is for the name that browsers use, so it is enough that it is the configured one.
+    """
     try:
-        with build_opener(ProxyHandler({})).open(f"http://{address}:{port}/healthz", timeout=_SECONDS) as answer:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        if rules.tls_certificate is not None:
+            load_authorities(context, rules.tls_certificate)
+        opener = build_opener(ProxyHandler({}), HTTPSHandler(context=context))
+        with opener.open(f"{page_address(rules)}/healthz", timeout=_SECONDS) as answer:
             return bool(answer.read(len(_ALIVE) + 1) == _ALIVE)
     except (HTTPException, OSError, ValueError):
         return False

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ from node.web.trials import CurrentPredictor, ImagePredictor, Trials
 from workers.destinations.destination_kind import PeerError
 from workers.destinations.destination_kinds import destination_kinds
 from workers.enqueue import TaskQueue
+from workers.tls import page_contexts
 
 log = logging.getLogger("pleura.admin")
 _HERE = Path(__file__).parent
@@ -116,7 +118,7 @@ def create_app(
             Mount(API, api, name="api"),
             Mount("/static", _static(), name="static"),
         ],
-        middleware=[Middleware(SecurityHeaders)],
+        middleware=[Middleware(SecurityHeaders, settings=settings.admin)],
         exception_handlers=on_error,
         lifespan=_lifespan(services),
     )
@@ -228,7 +230,7 @@ def run_admin(
     With ``reload``, which reads the settings again, the page says what waits for a restart.
 
     Raises:
-        OSError: The address cannot be bound.
+        OSError: The address cannot be bound, or a file for TLS cannot be used.
     """
     from workers.open_database import database_of
 
@@ -252,7 +254,8 @@ def run_admin(
         with socket.create_server((settings.admin.host, settings.admin.port)) as listening:
             port = int(listening.getsockname()[1])
             server = _Server(_configuration(app, settings.admin), lambda: ready(port))
-            asyncio.run(_serve(server, app, listening, stop))
+            with asyncio.Runner(loop_factory=partial(_Loop, settings.admin.header_timeout_seconds)) as runner:
+                runner.run(_serve(server, app, listening, stop))
     task_queue.close()
     engine.dispose()
 
@@ -271,8 +274,23 @@ def load_image_predictor(settings: Settings, database: Database) -> ImagePredict
     return CurrentPredictor(lambda: resolver.resolve(database.read(model_states.current_states)).predictor)
 
 
+class _Loop(asyncio.SelectorEventLoop):
+    """An event loop whose servers end a TLS handshake after ``seconds``: uvicorn leaves it a minute."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+
+    async def create_server(self, *arguments: Any, **options: Any) -> asyncio.Server:
+        """Make a server; see the base class."""
+        if options.get("ssl") is not None:
+            options["ssl_handshake_timeout"] = self._seconds
+        return await super().create_server(*arguments, **options)
+
+
 def _configuration(app: Starlette, settings: Admin) -> uvicorn.Config:
-    return uvicorn.Config(
+    """What uvicorn needs to know; its own way of TLS would read the certificate once."""
+    configuration = uvicorn.Config(
         app,
         http=limited_protocol(
             ConnectionLimiter(limits_from(settings), Deadlines(settings.header_timeout_seconds), time.monotonic)
@@ -285,6 +303,10 @@ def _configuration(app: Starlette, settings: Admin) -> uvicorn.Config:
         ws="none",
         timeout_graceful_shutdown=5,
     )
+    configuration.load()
+    if settings.tls_certificate is not None:
+        configuration.ssl = page_contexts(settings.tls_certificate, settings.tls_key).front()
+    return configuration
 
 
 class _Server(uvicorn.Server):

@@ -62,7 +62,8 @@ def origin_of(request: Request, trusted: Sequence[str]) -> Origin:
         address = hop.strip()
         if not is_within(address, trusted):
             break
-    return Origin(address, request.headers.get("x-forwarded-proto", "") == "https", True)
+    secure = request.url.scheme == "https" or request.headers.get("x-forwarded-proto", "") == "https"
+    return Origin(address, secure, True)
 
 
 def is_within(address: str, networks: Sequence[str]) -> bool:

@@ -21,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from config.settings import Admin
 from db.audit import AuditEntry
 from db.user_tables import Role
 from db.users import User
@@ -275,9 +276,10 @@ def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> 
 class SecurityHeaders:
     """Adds the security headers to every response, also to errors, and keeps patient data out of caches."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, settings: Admin) -> None:
         """Wrap ``app``."""
         self._app = app
+        self._settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request."""
@@ -285,11 +287,12 @@ class SecurityHeaders:
             await self._app(scope, receive, send)
             return
         static = scope["path"].startswith("/static/")
+        own = _HEADERS | self._transport_security(scope)
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = dict(message.get("headers", []))
-                for name, value in _HEADERS.items():
+                for name, value in own.items():
                     headers.setdefault(name.encode(), value.encode())
                 cache = b"public, max-age=300" if static else b"no-store"
                 headers.setdefault(b"cache-control", cache)
@@ -300,3 +303,10 @@ class SecurityHeaders:
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
+
+    def _transport_security(self, scope: Scope) -> dict[str, str]:
+        """Strict-Transport-Security (RFC 6797), which means something over TLS only."""
+        seconds = self._settings.hsts_seconds
+        if not seconds or not origin_of(Request(scope), self._settings.trusted_proxies).secure:
+            return {}
+        return {"strict-transport-security": f"max-age={seconds}"}

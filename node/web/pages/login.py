@@ -65,7 +65,7 @@ def log_out(context: RequestContext) -> Response:
     token = context.request.cookies.get(SESSION_COOKIE, "")
     context.services.accounts.close_session(token, context.actor, context.address, context.now)
     answer = RedirectResponse("/login", 303)
-    answer.delete_cookie(SESSION_COOKIE, path="/")
+    answer.delete_cookie(SESSION_COOKIE, path="/", secure=context.secure)
     answer.headers["clear-site-data"] = '"cache", "storage"'
     return answer
 
@@ -143,5 +143,5 @@ def _open_session(context: RequestContext, user: User, target: str, how: str) ->
         samesite="lax",
         path="/",
     )
-    answer.delete_cookie(LOGIN_COOKIE)
+    answer.delete_cookie(LOGIN_COOKIE, secure=context.secure)
     return answer

@@ -25,6 +25,7 @@ from db.rejected_associations import KEPT, RejectedAssociation, latest
 from db.user_tables import Role
 from node.dicom.association_policy import Advice, AssociationPolicy
 from node.monitoring.broker_health import broker_facts, check_broker
+from node.monitoring.certificates import check_certificates
 from node.monitoring.disk import days_left
 from node.monitoring.drift import drift_report
 from node.monitoring.health import check_models, check_store
@@ -113,7 +114,7 @@ def _live(context: RequestContext) -> dict[str, Any]:
     disk, stored = shutil.disk_usage(_existing(context)), services.growth.get()
     workers = services.statistics.workers(now - _DAY)
     return {
-        "checks": [check_store(settings), check_broker(settings)],
+        "checks": [check_store(settings), check_broker(settings), *check_certificates(settings, now)],
         "queue": services.statistics.queue_counts(),
         "oldest": services.statistics.oldest_queued(now),
         "overdue": services.statistics.overdue(now),

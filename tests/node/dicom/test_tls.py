@@ -331,7 +331,7 @@ def test_a_renewed_certificate_is_shown_to_the_next_caller(
         files.certificate.write_text("half a certificate")
         for _ in range(2):
             assert _shown_by(node, certificates) == certificates.other.fingerprint
-    assert len([one for one in caplog.records if "keeps the ones before" in one.getMessage()]) == 1
+    assert len([one for one in caplog.records if "keeps its TLS files" in one.getMessage()]) == 1
 
 
 def _install(issued: Issued, files: Issued) -> None:

@@ -18,9 +18,9 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 from sqlalchemy import Connection
 
 from node.instruments import Instruments, read_instruments
-from node.monitoring.certificates import certificate_end
 from node.monitoring.metrics import OVERLAP, Follower
-from tests.node.web.conftest import NOW, Site, filled, site  # noqa: F401  (fixtures)
+from tests.certificates import Certificates, certificates  # noqa: F401  (fixtures)
+from tests.node.web.conftest import NOW, Site, filled, make_site, site  # noqa: F401  (fixtures)
 from tests.node.web.demo import CASES
 from workers.worker_id import occupied_places
 
@@ -110,47 +110,14 @@ def test_queues_say_how_much_waits_and_how_long(site: Site) -> None:  # noqa: F8
 
 
 @pytest.mark.peer("openssl")
-@pytest.mark.parametrize("days", [2, 400])
-@pytest.mark.parametrize("authority", ["TRUE", "FALSE"])
-def test_the_end_of_a_certificate_is_read(tmp_path: Path, days: int, authority: str) -> None:
-    certificate, key = make_certificate(tmp_path, days, authority)
-    left = certificate_end(certificate, key) - datetime.now(UTC)
-    assert timedelta(days=days, minutes=-5) < left <= timedelta(days=days)
-
-
-@pytest.mark.peer("openssl")
-def test_the_end_of_an_expired_certificate_is_read_too(tmp_path: Path) -> None:
-    rules = (
-        "[ca]\ndefault_ca=node\n[node]\ndatabase=index\nserial=serial\nnew_certs_dir=.\ndefault_md=sha256\npolicy=any\n"
-    )
-    (tmp_path / "ca.conf").write_text(rules + "[any]\ncommonName=supplied\n")
-    (tmp_path / "index").touch()
-    for command in (
-        "openssl req -new -newkey rsa:2048 -nodes -subj /CN=node -keyout node.key -out node.csr",
-        "openssl ca -config ca.conf -selfsign -batch -create_serial -in node.csr -keyfile node.key -out node.pem"
-        " -startdate 20200101000000Z -enddate 20200301120000Z",
-    ):
-        subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True)
-    expected = datetime(2020, 3, 1, 12, tzinfo=UTC)
-    assert certificate_end(tmp_path / "node.pem", tmp_path / "node.key") == expected
-
-
-@pytest.mark.peer("openssl")
-def test_what_is_no_certificate_is_an_os_error(tmp_path: Path) -> None:
-    certificate, key = make_certificate(tmp_path, 2, "FALSE")
-    certificate.write_text("nothing")
-    with pytest.raises(OSError, match=r"PEM|SSL"):
-        certificate_end(certificate, key)
-    with pytest.raises(FileNotFoundError):
-        certificate_end(tmp_path / "none.pem", key)
-
-
-def make_certificate(folder: Path, days: int, authority: str) -> tuple[Path, Path]:
-    certificate, key = folder / "node.pem", folder / "node.key"
-    command = f"openssl req -x509 -newkey rsa:2048 -nodes -days {days} -subj /CN=node -keyout {key} -out {certificate}"
-    extension = ["-addext", f"basicConstraints=critical,CA:{authority}"]
-    subprocess.run([*command.split(), *extension], check=True, capture_output=True)
-    return certificate, key
+def test_the_end_of_a_certificate_in_use_is_told(
+    filled: Path,  # noqa: F811
+    certificates: Certificates,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    secured = make_site(filled, tmp_path / "store", tls_certificate=certificates.node.certificate)
+    ends = value(secured, "pleura_tls_certificate_end_timestamp_seconds", setting="admin.tls_certificate")
+    assert ends == pytest.approx((datetime.now(UTC) + timedelta(days=20)).timestamp(), abs=3600)
 
 
 # --- by the rules of Prometheus, and as documented
