@@ -452,6 +452,22 @@ class Destination(_Part):
         return f"folder {self.folder}" if self.folder is not None else f"{self.ae_title} at {self.host}:{self.port}"
 
 
+class Backfill(_Part):
+    """Pulling what an archive holds and this node has not received, by C-FIND and C-MOVE: `pleura backfill`."""
+
+    archive: str = ""
+    """Name of the destination that is searched. It must know the listener's AE title, address and port as a move
+    destination, and the listener must admit it. Empty: `pleura backfill` needs `--archive`."""
+    daily_at: str = Field(default="", pattern=r"^(([01]\d|2[0-3]):[0-5]\d)?$")
+    """Time of day (HH:MM, in site.time_zone) at which the scheduler searches the archive. Empty: never."""
+    hours: float = Field(default=24, gt=0, le=24 * 31)
+    """How far back it searches then. Study Dates count, so the search covers whole days."""
+    maximum_waiting: int = Field(default=4, ge=1)
+    """The next study is pulled only while fewer jobs than this wait for a worker: today's patients come first."""
+    timeout_seconds: float = Field(default=600, gt=0)
+    """Time limit for each answer of the archive. While it sends a series it may be silent."""
+
+
 class Triage(_Part):
     """How studies are ordered."""
 
@@ -568,6 +584,7 @@ class Settings(BaseSettings):
     results: Results = Results()
     destinations: tuple[Destination, ...] = ()
     triage: Triage = Triage()
+    backfill: Backfill = Backfill()
     admin: Admin = Admin()
     hl7: HL7 = HL7()
     notifications: Notifications = Notifications()
@@ -589,6 +606,7 @@ class Settings(BaseSettings):
         self._check_ports()
         self._check_tls()
         self._check_deidentification()
+        self._check_backfill()
         if self.admin.sign_on_header and not self.admin.trusted_proxies:
             raise ValueError("admin.sign_on_header: name the proxies that may send it in admin.trusted_proxies")
         return self
@@ -621,6 +639,14 @@ class Settings(BaseSettings):
                 raise ValueError(f"destination `{destination.name}`: tls needs tls.ca")
             if destination.certificates and not destination.tls:
                 raise ValueError(f"destination `{destination.name}`: certificates need tls = true")
+
+    def _check_backfill(self) -> None:
+        archive = self.backfill.archive
+        peer = self.destination(archive)
+        if archive and (peer is None or peer.kind != "dimse"):
+            raise ValueError(f"backfill.archive: there is no destination '{archive}' of kind 'dimse'")
+        if self.backfill.daily_at and not archive:
+            raise ValueError("backfill.daily_at: name the destination to search in backfill.archive")
 
     def destination(self, name: str) -> Destination | None:
         """The destination of that name, None where the configuration has none (any more)."""

@@ -407,7 +407,7 @@ class StudyFacts:
     so far. ``priors`` are looked up only where something is present. ``returned_at``: when an image came after the
     report and brought the study back to the list, if that was the last thing that happened to its report.
     ``not_eligible_reasons`` say why images were not analysed, those that were tried first; they are looked up only
-    where one was tried in vain or none was analysed.
+    where one was tried in vain or none was analysed. ``pulled``: the study came because a backfill asked for it.
     """
 
     study_id: int
@@ -427,6 +427,7 @@ class StudyFacts:
     priors: tuple[PriorFinding, ...] = ()
     returned_at: datetime | None = None
     not_eligible_reasons: tuple[NotEligible, ...] = ()
+    pulled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

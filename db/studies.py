@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, case, func, select, update
 
 from db import tables
+from db.backfill import is_backfilled
 from db.errors import RecordNotFoundError
 from db.instance_flags import NOT_COUNTED
 from db.instances import REJECTED
@@ -59,6 +60,7 @@ def facts(connection: Connection, study_id: int, rules: PatientRules) -> StudyFa
         priors=prior_findings(connection, row, wanted, rules),
         returned_at=returned_at(connection, row),
         not_eligible_reasons=_refusals(connection, study_id) if counts.not_analysed or not counts.done else (),
+        pulled=is_backfilled(connection, row.study_instance_uid, row.first_received_at),
     )
 
 

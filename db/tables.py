@@ -592,3 +592,36 @@ class RejectedAssociation(Base):
     count: Mapped[int] = mapped_column(comment="How often.")
     first_at: Mapped[datetime] = mapped_column(comment="First time.")
     last_at: Mapped[datetime] = mapped_column(comment="Last time.")
+
+
+class BackfillRun(Base):
+    """A search for images that an archive holds and this node has not received."""
+
+    __tablename__ = "backfill_runs"
+
+    id: Mapped[RowNumber]
+    scheduled_for: Mapped[str | None] = mapped_column(
+        String(8), unique=True, comment="Day (YYYYMMDD) for which the schedule started it. NULL: a person did."
+    )
+    archive: Mapped[str] = mapped_column(String(64), comment="Name of the destination that was searched.")
+    date_from: Mapped[str] = mapped_column(String(8), comment="First Study Date (YYYYMMDD) of the search.")
+    date_to: Mapped[str] = mapped_column(String(8), comment="Last Study Date (YYYYMMDD) of the search.")
+    started_at: Mapped[datetime] = mapped_column(
+        comment="When it was started, or taken over from a process that ended."
+    )
+    lease_until: Mapped[datetime] = mapped_column(comment="Until when the process that runs it is taken to be alive.")
+    ended_at: Mapped[datetime | None] = mapped_column(comment="When it ended. NULL: it runs, or its process ended.")
+    studies: Mapped[int] = mapped_column(comment="Studies that the archive listed.")
+    incomplete: Mapped[int] = mapped_column(comment="Studies of which images were missing here.")
+    images: Mapped[int] = mapped_column(comment="Images that arrived.")
+    failed: Mapped[int] = mapped_column(comment="Studies that could not be completed.")
+    problem: Mapped[str] = mapped_column(comment="The last problem, for a person; empty if there was none.")
+
+
+class BackfilledStudy(Base):
+    """A study that this node first received because a backfill asked for it: it notifies nobody."""
+
+    __tablename__ = "backfilled_studies"
+
+    study_instance_uid: Mapped[str] = mapped_column(UID, primary_key=True, comment="Study Instance UID (0020,000D).")
+    requested_at: Mapped[datetime] = mapped_column(comment="When its images were first asked for.")

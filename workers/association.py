@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Sequence
+from typing import Any
 
 from pynetdicom import AE, Association, evt
 from pynetdicom.presentation import PresentationContext
@@ -47,10 +49,29 @@ def open_association(
 def _prepare(event: evt.Event, seconds: float) -> None:
     """Set a timeout for a peer that does not read, and disable Nagle's algorithm, which costs 40 ms for each object
     with a peer that delays its acknowledgements."""
+    _keep_responses(event.assoc)
     transport = event.assoc.dul.socket
     if transport is not None and transport.socket is not None:
         transport.socket.settimeout(seconds)
         transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _keep_responses(association: Association) -> None:
+    """Keep pynetdicom's reactor thread from the responses that ``send_*()`` waits for.
+
+    The reactor looks for messages of the peer. ``send_*()`` pauses it, but a reactor that has just passed its
+    checkpoint still takes the next message: then a response is lost, and the sender waits for its whole time limit
+    (pynetdicom issue 875). An SCU gets nothing but responses, so its reactor need not look.
+    """
+    next_message = association.dimse.get_msg
+
+    def get_msg(block: bool = False) -> tuple[Any, Any]:
+        if threading.current_thread() is association:
+            return None, None
+        taken: tuple[Any, Any] = next_message(block)
+        return taken
+
+    association.dimse.get_msg = get_msg
 
 
 def is_stored(status: int) -> bool:

@@ -25,6 +25,7 @@ from models.predictor import load_predictor
 from models.runtime.loading import device_in_use
 from workers.analysis import AnalysisTools, analyse_job
 from workers.audit.feed import keeping_audit
+from workers.backfill_schedule import start_schedule
 from workers.clock import utc_now
 from workers.dead_workers import DeadWorkers, release_claims
 from workers.delivery import DeliveryTools, deliver
@@ -177,4 +178,5 @@ def run_scheduler(settings: Settings, stop: threading.Event) -> None:
     """Run the scheduler, and send notifications, until ``stop`` is set."""
     settings.store.folder.mkdir(parents=True, exist_ok=True)
     with at_place(settings.store.folder, "scheduler"), notifying(settings, stop), keeping_audit(settings, stop):
+        start_schedule(settings, database_of(settings), utc_now, stop)
         repeat_until(stop, scheduler_of(settings).once, settings.workers.scheduler_interval_seconds)

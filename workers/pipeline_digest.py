@@ -50,6 +50,10 @@ def activated_pipeline(settings: Settings) -> Pipeline:
     return active_pipeline(settings, switches=dict.fromkeys((*models.active, *models.shadow), Mode.ACTIVE))
 
 
+_SITE_IN_RESULTS = ("name", "uid_root", "station_name")
+"""The settings of ``[site]`` that are written into results; the others must not give the same work other UIDs."""
+
+
 def active_pipeline_digest(settings: Settings) -> str:
     """Digest (SHA-256, hexadecimal) that names an analysis: a changed threshold is another analysis.
 
@@ -67,7 +71,7 @@ def digest_of(pipeline: Pipeline, settings: Settings) -> str:
         *(f"{entry.kind}={entry.version}" for entry in ENCODERS),
         f"sr_storage={results.sr_storage}",
         f"series_number_base={results.series_number_base}",
-        *(f"{name}={value}" for name, value in site.model_dump().items()),
+        *(f"{name}={getattr(site, name)}" for name in _SITE_IN_RESULTS),
     )
 
 

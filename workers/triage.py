@@ -54,7 +54,7 @@ def decide(facts: StudyFacts, rules: Triage, now: datetime) -> TriageDecision:
         analysis=analysis,
         reason=_reason(facts, weighed, floor, analysis, backfilled=is_backfilled(facts, rules)),
         notifications=()
-        if facts.reported
+        if facts.reported or facts.pulled
         else tuple(each.finding for each in weighed if each.priority is Priority.CRITICAL),
     )
 
@@ -200,6 +200,8 @@ def _reason(
     made_on = _day(facts.study_date)
     if backfilled and made_on:
         parts.append(f"sent in later, the study is of {made_on.isoformat()}")
+    if facts.pulled:
+        parts.append("pulled by a backfill, nobody is notified")
     parts.append(_analysis_words(facts, analysis, bool(weighed)))
     return "; ".join(part for part in parts if part)
 

@@ -42,6 +42,7 @@ COMMANDS = {
     "admin": "node.cli.processes:admin",
     "hl7": "node.cli.hl7:hl7",
     "send": "node.cli.scu:send",
+    "backfill": "node.cli.backfill:backfill",
     "echo": "node.cli.scu:echo",
     "worklist": "node.cli.worklist:worklist",
     "show": "node.cli.worklist:show",

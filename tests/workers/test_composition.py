@@ -54,6 +54,8 @@ def test_a_file_that_cannot_be_read_now_is_no_verdict_on_its_bytes(tmp_path: Pat
 def test_the_name_of_an_analysis_changes_with_what_changes_its_results() -> None:
     plain = active_pipeline_digest(Settings())
     assert plain == active_pipeline_digest(Settings(workers=Workers(attempts=9), results=Results(late_after_hours=3)))
+    unwritten = Site(time_zone="Europe/Berlin", language="de", patient_id_issuers=("A",), placeholder_patient_ids=())
+    assert plain == active_pipeline_digest(Settings(site=unwritten)), "no result holds these settings"
     others = {
         active_pipeline_digest(Settings(results=Results(sr_storage="comprehensive"))),
         active_pipeline_digest(Settings(results=Results(series_number_base=100))),

@@ -404,3 +404,10 @@ def test_what_only_the_pixels_spoke_against_may_be_a_chest() -> None:
     due = decide(facts(images_not_analysed=1, not_eligible_reasons=(doubted,)), RULES, NOON).due_at
 
     assert due == NOON + timedelta(minutes=RULES.not_analysed_minutes)
+
+
+def test_a_study_that_a_backfill_has_pulled_notifies_nobody_and_keeps_its_priority() -> None:
+    decision = decide(facts(findings=(finding(),), pulled=True), Triage(), NOON)
+    assert decision.notifications == ()
+    assert decision.priority is decide(facts(findings=(finding(),)), Triage(), NOON).priority
+    assert "pulled by a backfill" in decision.reason

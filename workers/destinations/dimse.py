@@ -35,7 +35,7 @@ from workers.tls import TlsError, destination_context
 
 # Results are written in Explicit VR Little Endian; a peer that accepts only the default transfer syntax (PS3.5 10.1)
 # gets them in that one.
-_TRANSFER_SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
+TRANSFER_SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 _LONGEST_CONNECT_SECONDS = 10.0
 _QUERY = StudyRootQueryRetrieveInformationModelFind
 _QUERIES = "queries (C-FIND)"
@@ -63,9 +63,9 @@ class Dimse:
 
     def send(self, destination: Destination, calling: str, objects: Sequence[Outgoing]) -> Iterator[Receipt]:
         """Send ``objects`` on one association; see :class:`~workers.destinations.destination_kind.DestinationKind`."""
-        contexts = [build_context(uid, _TRANSFER_SYNTAXES) for uid in dict.fromkeys(o.sop_class_uid for o in objects)]
+        contexts = [build_context(uid, TRANSFER_SYNTAXES) for uid in dict.fromkeys(o.sop_class_uid for o in objects)]
         try:
-            with self._association(destination, calling, contexts) as association:
+            with self.association(destination, calling, contexts) as association:
                 usable = True
                 for outgoing in objects:
                     receipt, usable = _store(association, outgoing, destination.timeout_seconds) if usable else _LOST
@@ -77,12 +77,12 @@ class Dimse:
 
     def verify(self, destination: Destination, calling: str) -> None:
         """C-ECHO; see :class:`~workers.destinations.destination_kind.DestinationKind`."""
-        with self._association(destination, calling, [build_context(Verification)]) as association:
+        with self.association(destination, calling, [build_context(Verification)]) as association:
             if not association.accepted_contexts:
                 raise PeerError("it does not support verification (C-ECHO)")
             status = association.send_c_echo()
             if status.get("Status") != 0x0000:
-                raise _unexpected("C-ECHO", status)
+                raise unexpected_status("C-ECHO", status)
 
     def find_study(self, destination: Destination, calling: str, study_instance_uid: str) -> PeerStudy | None:
         """C-FIND at study level; see :class:`~workers.destinations.destination_kind.DestinationKind`."""
@@ -90,14 +90,14 @@ class Dimse:
         query.QueryRetrieveLevel = "STUDY"
         query.StudyInstanceUID = study_instance_uid
         query.PatientID = ""
-        with self._association(destination, calling, [_context(_QUERY)]) as association:
+        with self.association(destination, calling, [_context(_QUERY)]) as association:
             _require(association, _QUERIES)
             found = _match(association, query, "StudyInstanceUID")
         return None if found is None else PeerStudy(patient_id=text_of(found, "PatientID", "\\"))
 
     def holds(self, destination: Destination, calling: str, objects: Sequence[StoredObject]) -> Iterator[bool]:
         """C-FIND at image level; see :class:`~workers.destinations.destination_kind.DestinationKind`."""
-        with self._association(destination, calling, [_context(_QUERY)]) as association:
+        with self.association(destination, calling, [_context(_QUERY)]) as association:
             _require(association, _QUERIES)
             for stored in objects:
                 query = Dataset()
@@ -114,24 +114,24 @@ class Dimse:
         request = Dataset()
         request.TransactionUID = transaction_uid
         request.ReferencedSOPSequence = [_reference(stored) for stored in objects]
-        with self._association(destination, calling, [_context(StorageCommitmentPushModel)]) as association:
+        with self.association(destination, calling, [_context(StorageCommitmentPushModel)]) as association:
             _require(association, _COMMITMENTS)
             status, _ = association.send_n_action(
                 request, _REQUEST_COMMITMENT, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
             )
             if status.get("Status") != 0x0000:
-                raise _unexpected("N-ACTION", status)
+                raise unexpected_status("N-ACTION", status)
 
     def check_verification(self, destination: Destination, calling: str) -> None:
         """Negotiate an association only; see :class:`~workers.destinations.destination_kind.DestinationKind`."""
         needs = {"query": (_QUERY, _QUERIES), "commitment": (StorageCommitmentPushModel, _COMMITMENTS)}
         if destination.verification in needs:
             abstract_syntax, name = needs[destination.verification]
-            with self._association(destination, calling, [_context(abstract_syntax)]) as association:
+            with self.association(destination, calling, [_context(abstract_syntax)]) as association:
                 _require(association, name)
 
     @contextmanager
-    def _association(
+    def association(
         self, destination: Destination, calling: str, contexts: list[PresentationContext]
     ) -> Iterator[Association]:
         """Open an association, and release it at the end.
@@ -166,7 +166,7 @@ class Dimse:
 
 
 def _context(abstract_syntax: str) -> PresentationContext:
-    return build_context(abstract_syntax, _TRANSFER_SYNTAXES)
+    return build_context(abstract_syntax, TRANSFER_SYNTAXES)
 
 
 def _require(association: Association, service: str) -> None:
@@ -194,7 +194,7 @@ def _match(association: Association, query: Dataset, key: str) -> Dataset | None
             if identifier.get(key) == query.get(key):
                 found = identifier
         elif code != 0x0000:
-            raise _unexpected("C-FIND", status)
+            raise unexpected_status("C-FIND", status)
     return found
 
 
@@ -246,7 +246,7 @@ def classify_status(status: Dataset) -> Receipt:
     return Receipt(Verdict.REJECTED, f"the peer rejects it: status {status_text(code)}")
 
 
-def _unexpected(service: str, status: Dataset) -> PeerError:
+def unexpected_status(service: str, status: Dataset) -> PeerError:
     """The error for a ``status`` that is not success; an empty one means no response in time, or an abort."""
     kind = PeerError if "Status" in status else PeerUnreachableError
     return kind(f"it answered {service} with {status_text(status.get('Status'))}")

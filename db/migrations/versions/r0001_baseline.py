@@ -62,6 +62,7 @@ def upgrade() -> None:
     _create_models()
     _create_patient_merges()
     _create_rejected_associations()
+    _create_backfill()
     _create_rejections()
     _create_studies()
     _create_users()
@@ -110,6 +111,8 @@ def downgrade() -> None:
     op.drop_table("users")
     op.drop_table("studies")
     op.drop_table("rejections")
+    op.drop_table("backfilled_studies")
+    op.drop_table("backfill_runs")
     op.drop_table("rejected_associations")
     op.drop_table("patient_merges")
     op.drop_table("models")
@@ -230,6 +233,33 @@ def _create_rejected_associations() -> None:
         sa.PrimaryKeyConstraint(
             "calling_ae_title", "called_ae_title", "address", "reason", name="pk_rejected_associations"
         ),
+    )
+
+
+def _create_backfill() -> None:
+    op.create_table(
+        "backfill_runs",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("scheduled_for", sa.String(length=8), nullable=True),
+        sa.Column("archive", sa.String(length=64), nullable=False),
+        sa.Column("date_from", sa.String(length=8), nullable=False),
+        sa.Column("date_to", sa.String(length=8), nullable=False),
+        sa.Column("started_at", MOMENT, nullable=False),
+        sa.Column("lease_until", MOMENT, nullable=False),
+        sa.Column("ended_at", MOMENT, nullable=True),
+        sa.Column("studies", sa.Integer(), nullable=False),
+        sa.Column("incomplete", sa.Integer(), nullable=False),
+        sa.Column("images", sa.Integer(), nullable=False),
+        sa.Column("failed", sa.Integer(), nullable=False),
+        sa.Column("problem", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_backfill_runs"),
+        sa.UniqueConstraint("scheduled_for", name="uq_backfill_runs_scheduled_for"),
+    )
+    op.create_table(
+        "backfilled_studies",
+        sa.Column("study_instance_uid", sa.String(length=64), nullable=False),
+        sa.Column("requested_at", MOMENT, nullable=False),
+        sa.PrimaryKeyConstraint("study_instance_uid", name="pk_backfilled_studies"),
     )
 
 

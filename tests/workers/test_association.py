@@ -1,0 +1,56 @@
+"""How an SCU opens its associations: no response of the peer is lost between pynetdicom's threads."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from pynetdicom import AE, Association, evt
+from pynetdicom.presentation import build_context
+from pynetdicom.sop_class import Verification
+
+from workers.association import open_association
+
+
+class LateReactor(threading.Event):
+    """Lets pynetdicom's reactor pass its checkpoint and rest there, as a thread that loses the processor does."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        passed = super().wait(timeout)
+        time.sleep(0.03)
+        return passed
+
+
+def slow_to_listen(association: Association) -> None:
+    """Let the thread that sends lose the processor before it waits for the response."""
+    send = association.dimse.send_msg
+
+    def send_and_rest(*arguments: object) -> None:
+        send(*arguments)
+        time.sleep(0.06)
+
+    association.dimse.send_msg = send_and_rest
+
+
+def test_a_response_is_never_taken_by_the_reactor() -> None:
+    entity = AE()
+    entity.supported_contexts = [build_context(Verification)]
+    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_ECHO, lambda event: 0x0000)])
+    try:
+        association = open_association(
+            server.server_address[:2],
+            called="PEER",
+            calling="US",
+            contexts=[build_context(Verification)],
+            seconds=1,
+            connect_seconds=5,
+        )
+        checkpoint = LateReactor()
+        checkpoint.set()
+        association._reactor_checkpoint = checkpoint
+        slow_to_listen(association)
+        answers = [association.send_c_echo().get("Status") for _ in range(5)]
+        association.release()
+    finally:
+        server.shutdown()
+    assert answers == [0x0000] * 5

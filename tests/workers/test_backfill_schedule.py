@@ -1,0 +1,102 @@
+"""The daily backfill: when it starts, that one of several schedulers runs it, and what goes on after a crash."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from config.settings import Settings
+from db import backfill as store
+from db.database import Database
+from db.engine import connect, migrate
+from tests.rules import NO_RULES
+from workers.backfill_schedule import BackfillSchedule, due_day
+from workers.destinations.destination_kind import PeerError
+from workers.services import backfill as service
+
+MORNING = datetime(2026, 11, 28, 5, 31, tzinfo=UTC)
+SETTINGS = Settings.model_validate(
+    {
+        "site": {"time_zone": "Europe/Berlin"},
+        "destinations": [{"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 1}],
+        "backfill": {"archive": "pacs", "daily_at": "06:30", "hours": 24},
+    }
+)
+
+
+class NoStudies:
+    """An archive that answers each query with nothing; the real one is in tests/integration/test_backfill.py."""
+
+    def __init__(self, *, down: bool = False) -> None:
+        self.asked: list[str] = []
+        self.down = down
+
+    @contextmanager
+    def open(self, *arguments: object) -> Iterator[NoStudies]:
+        if self.down:
+            raise PeerError("it is down")
+        yield self
+
+    def study_uids(self, day: datetime, modality: str) -> list[str]:
+        self.asked.append(f"{day:%Y%m%d} {modality}")
+        return []
+
+
+@pytest.fixture
+def archive(monkeypatch: pytest.MonkeyPatch) -> NoStudies:
+    made = NoStudies()
+    monkeypatch.setattr(service, "open_archive", made.open)
+    return made
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    engine = connect(f"sqlite:///{tmp_path / 'node.sqlite'}")
+    migrate(engine)
+    return Database(engine, NO_RULES)
+
+
+def schedule(database: Database, now: datetime) -> BackfillSchedule:
+    return BackfillSchedule(SETTINGS, database, lambda: now, lambda seconds: False)
+
+
+@pytest.mark.parametrize(
+    ("daily_at", "day"), [("05:30", "20261128"), ("05:31", "20261128"), ("05:32", None), ("", None)]
+)
+def test_a_run_is_due_once_its_time_has_come(daily_at: str, day: str | None) -> None:
+    assert due_day(MORNING, daily_at) == day
+
+
+def test_one_scheduler_runs_it_once_a_day(database: Database, archive: NoStudies) -> None:
+    for minutes in (-5, 0, 1, 60):
+        schedule(database, MORNING + timedelta(minutes=minutes)).once()
+    assert archive.asked == ["20261127 CR", "20261127 DX", "20261128 CR", "20261128 DX"]
+    schedule(database, MORNING + timedelta(days=1)).once()
+    assert len(archive.asked) == 8
+
+
+def test_a_run_whose_process_has_died_is_taken_over(database: Database, archive: NoStudies) -> None:
+    days = ("20261127", "20261128")
+    assert database.write(store.begin_run, "20261128", "pacs", days, MORNING) is not None
+    assert database.write(store.begin_run, "20261128", "pacs", days, MORNING) is None, "another scheduler runs it"
+    schedule(database, MORNING + timedelta(minutes=20)).once()
+    assert archive.asked == []
+    schedule(database, MORNING + timedelta(minutes=31)).once()
+    assert len(archive.asked) == 4
+
+
+def test_an_archive_that_is_down_is_tried_again(
+    database: Database, archive: NoStudies, caplog: pytest.LogCaptureFixture
+) -> None:
+    archive.down = True
+    schedule(database, MORNING).once()
+    assert "pacs cannot be searched for missing images: it is down" in caplog.text
+    assert database.read(store.latest_run).problem == "it is down"
+    archive.down = False
+    schedule(database, MORNING + timedelta(minutes=31)).once()
+    run = database.read(store.latest_run)
+    assert (run.problem, run.ended_at) == ("", MORNING + timedelta(minutes=31))
