@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from config.secret import Secret
 from config.section import Part
 
 
@@ -24,23 +23,15 @@ class AuditRepository(Part):
     transport: Literal["tls", "udp"] = "tls"
     """tls: RFC 5425; udp: RFC 5426, unprotected, and what is lost on the way nobody knows."""
     ca_file: Path | None = None
-    """PEM file with the CA of the receiver, where it is none that this system trusts."""
-    certificate: Path | None = None
-    """PEM file with this node's certificate: most repositories ask for one."""
-    key: Path | None = None
-    """PEM file with its key; empty: the key is in the same file."""
-    key_password: Secret | None = None
-    """Password of the key."""
+    """PEM file with the CA of the receiver; empty: tls.ca, or those that this system trusts. The node shows
+    tls.certificate, for which most repositories ask."""
     timeout_seconds: float = Field(default=15, gt=0)
     """Time limit for connecting and for each step."""
 
     @model_validator(mode="after")
     def _consistent(self) -> AuditRepository:
-        of_tls = ("ca_file", "certificate", "key", "key_password")
-        if self.transport == "udp" and (given := [key for key in of_tls if getattr(self, key) is not None]):
-            raise ValueError(f"{', '.join(given)}: UDP knows no certificates")
-        if self.certificate is None and (self.key is not None or self.key_password is not None):
-            raise ValueError("key and key_password are for a certificate, which is not set")
+        if self.transport == "udp" and self.ca_file is not None:
+            raise ValueError("ca_file: UDP knows no certificates")
         return self
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from config.audit import AuditRepository
-from config.settings import Destination, Settings
+from config.settings import Destination, Settings, Tls
 from db import audit, audit_chain, audit_feed, rejected_associations
 from db.audit_feed import FeedState
 from db.connection_problem import connection_problem
@@ -181,10 +181,10 @@ def check_audit(settings: Settings, *, peers: bool = True) -> Iterator[Check]:
     else:
         yield Check("audit trail", True, f"its last {found.entries} entries hold, up to {found.head.position}")
     for repository, state in zip(settings.audit.repositories, feeds, strict=True):
-        yield _check_repository(repository, state, peers=peers)
+        yield _check_repository(repository, state, settings.tls if peers else None)
 
 
-def _check_repository(repository: AuditRepository, state: FeedState, *, peers: bool) -> Check:
+def _check_repository(repository: AuditRepository, state: FeedState, tls: Tls | None) -> Check:
     part = f"audit repository {repository.name}"
     remedy = f"correct audit.repositories, or start {repository.host} again: nothing is lost meanwhile"
     waits = f"{state.waiting} entries wait, since {state.oldest_at:%Y-%m-%d %H:%M} UTC" if state.oldest_at else ""
@@ -192,8 +192,8 @@ def _check_repository(repository: AuditRepository, state: FeedState, *, peers: b
     if state.error or late:
         return Check(part, False, "; ".join(filter(None, (state.error, waits))), remedy)
     try:
-        if peers:
-            syslog.verify(repository)
+        if tls is not None:
+            syslog.verify(repository, tls)
     except syslog.NotSentError as error:
         return Check(part, False, "; ".join(filter(None, (str(error), waits))), remedy)
     return Check(part, True, waits or "has every entry")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from config.audit import AuditRepository
-from config.settings import Settings
+from config.settings import Settings, Tls
 from db import audit_chain, audit_feed
 from db.audit import AuditTrail, entries_after, remove_old
 from db.database import Database
@@ -38,7 +38,7 @@ _UPKEEP_PAUSE = timedelta(hours=1)
 _VERIFY_PAUSE = timedelta(days=1)
 _SCHEDULER = "scheduler"
 
-Send = Callable[[AuditRepository, Sequence[bytes]], None]
+Send = Callable[[AuditRepository, Sequence[bytes], Tls], None]
 
 
 def audit_source(settings: Settings) -> AuditSource:
@@ -80,7 +80,7 @@ class Feeder:
         source = audit_source(self.settings)
         messages = [syslog_message(entry, audit_message(entry, source), source.host) for entry in entries]
         try:
-            self.send(self.repository, messages)
+            self.send(self.repository, messages, self.settings.tls)
         except NotSentError as error:
             after = backoff(claim.attempts + 1, self.settings)
             self.database.write(audit_feed.failed, name, self.worker, str(error), self.clock(), after)

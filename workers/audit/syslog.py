@@ -1,27 +1,34 @@
 """Audit messages on their way: syslog (RFC 5424) over TLS (RFC 5425) or UDP (RFC 5426), by PS3.15 A.6 and A.7.
 
-Syslog knows no answer. Over TLS the receiver must answer ``close_notify`` with its own (RFC 5425 4.4), which it can
-only when it has read all that came before. Without that answer nothing counts as sent: with TLS 1.3 a receiver that
-refuses our certificate says so only after our handshake, and a connection that just ends may have lost what it carried.
+Syslog knows no answer. What can be known over TLS is asked for: a receiver that refuses our certificate says so only
+after our handshake (TLS 1.3), so it is given a moment before anything is sent; at the end it must answer
+``close_notify`` with its own (RFC 5425 4.4), and must not reset the connection, as who has not read all does. Without
+that nothing counts as sent.
 """
 
 from __future__ import annotations
 
 import re
+import select
 import socket
 import ssl
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC
 
 from config.audit import AuditRepository
+from config.settings import Tls
 from db.audit import RecordedEntry
+from workers.tls import load_authorities, load_identity, tls_problem
 
 _FACILITY = 10  # security/authorization
 _NOTICE, _WARNING = 5, 4
 _MESSAGE_ID = "DICOM+RFC3881"
 _BOM = b"\xef\xbb\xbf"
 _UDP_PAUSE_SECONDS = 0.002
+_REFUSAL_SECONDS, _RESET_SECONDS = 0.5, 0.1
+_ENDED = "TLS: it ended the connection before it had read all; does it accept our certificate (tls.certificate)?"
 _SEQUENCE = 2**31 - 1  # RFC 5424 7.3.1
 
 
@@ -44,8 +51,8 @@ def octet_counted(message: bytes) -> bytes:
     return f"{len(message)} ".encode("ascii") + message
 
 
-def send(repository: AuditRepository, messages: Sequence[bytes]) -> None:
-    """Send ``messages``; over UDP nobody knows whether they arrive.
+def send(repository: AuditRepository, messages: Sequence[bytes], tls: Tls) -> None:
+    """Send ``messages``, with the node's certificate of ``tls``; over UDP nobody knows whether they arrive.
 
     Raises:
         NotSentError: no connection, no trust, or the receiver broke it off; any of the messages may have arrived.
@@ -54,30 +61,25 @@ def send(repository: AuditRepository, messages: Sequence[bytes]) -> None:
         if repository.transport == "udp":
             _send_datagrams(repository, messages)
         else:
-            _send_stream(repository, b"".join(map(octet_counted, messages)))
-    except ssl.SSLCertVerificationError as error:
-        raise NotSentError(f"its certificate is not trusted: {error.verify_message}") from error
-    except ssl.SSLEOFError as error:
-        raise NotSentError(
-            "it closed the connection without close_notify (TLS); does it trust our certificate?"
-        ) from error
+            _send_stream(repository, b"".join(map(octet_counted, messages)), tls)
     except ssl.SSLError as error:
-        raise NotSentError(f"TLS failed: {error.reason or type(error).__name__}") from error
+        raise NotSentError(f"{tls_problem(error).why} ({error.reason or error.strerror})") from error
     except OSError as error:
         raise NotSentError(error.strerror or str(error) or type(error).__name__) from error
 
 
-def verify(repository: AuditRepository) -> None:
+def verify(repository: AuditRepository, tls: Tls) -> None:
     """Connect and send nothing; over UDP only the name is looked up.
 
     Raises:
         NotSentError: as :func:`send` does.
     """
-    send(repository, ())
+    send(repository, (), tls)
 
 
 def _send_datagrams(repository: AuditRepository, messages: Sequence[bytes]) -> None:
-    family, kind, protocol, _, address = socket.getaddrinfo(repository.host, repository.port, type=socket.SOCK_DGRAM)[0]
+    where = (repository.host, repository.port)
+    family, kind, protocol, _, address = socket.getaddrinfo(*where, type=socket.SOCK_DGRAM)[0]
     with socket.socket(family, kind, protocol) as sending:
         for message in messages:
             sending.sendto(message, address)
@@ -85,21 +87,36 @@ def _send_datagrams(repository: AuditRepository, messages: Sequence[bytes]) -> N
             time.sleep(_UDP_PAUSE_SECONDS)
 
 
-def _send_stream(repository: AuditRepository, frames: bytes) -> None:
+def _send_stream(repository: AuditRepository, frames: bytes, tls: Tls) -> None:
     where = (repository.host, repository.port)
     with (
         socket.create_connection(where, timeout=repository.timeout_seconds) as plain,
-        _context(repository).wrap_socket(plain, server_hostname=repository.host) as secured,
+        _context(repository, tls).wrap_socket(plain, server_hostname=repository.host) as secured,
     ):
-        secured.sendall(frames)
-        secured.unwrap()
+        try:
+            secured.settimeout(_REFUSAL_SECONDS)
+            with suppress(TimeoutError):
+                if not secured.recv(1):
+                    raise NotSentError(_ENDED)
+            secured.settimeout(repository.timeout_seconds)
+            secured.sendall(frames)
+            ended = secured.unwrap()
+            polling = select.poll()
+            polling.register(ended, 0)  # errors are always told
+            if polling.poll(_RESET_SECONDS * 1000):
+                raise NotSentError(_ENDED)
+        except (ssl.SSLEOFError, ConnectionError) as error:
+            raise NotSentError(_ENDED) from error
 
 
-def _context(repository: AuditRepository) -> ssl.SSLContext:
+def _context(repository: AuditRepository, tls: Tls) -> ssl.SSLContext:
     # Made anew each time: certificates are renewed while the node runs.
-    context = ssl.create_default_context(cafile=str(repository.ca_file) if repository.ca_file else None)
+    context, authorities = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), repository.ca_file or tls.ca
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if repository.certificate is not None:
-        password = repository.key_password.get_secret_value() if repository.key_password else None
-        context.load_cert_chain(repository.certificate, repository.key, password)
+    if authorities is None:
+        context.load_default_certs()
+    else:
+        load_authorities(context, authorities)
+    if tls.certificate is not None:
+        load_identity(context, tls.certificate, tls.key)
     return context

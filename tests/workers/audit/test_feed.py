@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -15,16 +16,20 @@ from typing import Any
 import pytest
 
 from config.audit import Audit, AuditRepository
-from config.settings import Settings, Site
+from config.settings import Settings, Site, Tls
 from db import audit_feed
 from db.audit import AuditEntry, AuditTrail
 from db.audit_chain import anchors_in
 from db.database import Database
 from db.engine import connect, migrate
+from tests.certificates import Certificates, certificates
+from tests.db.conftest import MEMORY
 from tests.ports import free_port
 from tests.rules import NO_RULES
 from workers.audit.feed import Feeder, Upkeep
 from workers.audit.syslog import NotSentError, send, verify
+
+__all__ = ["certificates"]
 
 NOW = datetime(2026, 3, 1, 8, 30, tzinfo=UTC)
 
@@ -44,18 +49,19 @@ class Repository:
         self.taken: list[bytes] = []
         self.down = False
 
-    def __call__(self, repository: AuditRepository, messages: Sequence[bytes]) -> None:
+    def __call__(self, repository: AuditRepository, messages: Sequence[bytes], tls: Tls) -> None:
         if self.down:
             raise NotSentError("Connection refused")
         self.taken += messages
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    engine = connect(f"sqlite:///{tmp_path}/pleura.sqlite")
-    migrate(engine)
-    yield Database(engine, NO_RULES)
-    engine.dispose()
+def database() -> Iterator[Database]:
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
+        engine = connect(f"sqlite:///{folder}/pleura.sqlite")
+        migrate(engine)
+        yield Database(engine, NO_RULES)
+        engine.dispose()
 
 
 def _add(database: Database, count: int, at: datetime = NOW) -> None:
@@ -67,8 +73,11 @@ def _settings(**rules: Any) -> Settings:
     return Settings(site=Site(name="North"), audit=Audit(**rules))
 
 
-def _feeder(database: Database, repository: AuditRepository, clock: Clock, **parts: Any) -> Feeder:
-    return Feeder(repository, _settings(repositories=(repository,)), database, clock, "audit@here", **parts)
+def _feeder(
+    database: Database, repository: AuditRepository, clock: Clock, tls: Tls | None = None, **parts: Any
+) -> Feeder:
+    settings = _settings(repositories=(repository,)).model_copy(update={"tls": tls or Tls()})
+    return Feeder(repository, settings, database, clock, "audit@here", **parts)
 
 
 def test_a_repository_that_was_down_gets_everything_once(database: Database) -> None:
@@ -142,33 +151,15 @@ def test_a_broken_trail_is_an_alert(database: Database, caplog: pytest.LogCaptur
 # --- with rsyslog
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A CA, and certificates of it for ``server`` and ``node``, as PEM files of these names."""
-    folder = tmp_path_factory.mktemp("pki")
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    new = ("req", "-newkey", "rsa:2048", "-nodes")
-    openssl(*new, "-x509", "-subj", "/CN=Test CA", "-days", "2", "-keyout", "ca.key", "-out", "ca.pem")
-    (folder / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
-    for name in ("server", "node"):
-        openssl(*new, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
-        sign = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "names")
-        openssl("x509", "-req", "-in", f"{name}.csr", *sign, "-out", f"{name}.pem")
-    return folder
-
-
 @contextmanager
-def _rsyslog(folder: Path, certificates: Path, tls: int, udp: int) -> Iterator[Path]:
+def _rsyslog(folder: Path, certificates: Certificates, tls: int, udp: int) -> Iterator[Path]:
     """A real rsyslog that writes what it gets to a file, and lets only certificates of the CA in."""
-    received = folder / "received.log"
+    received, pacs = folder / "received.log", certificates.pacs
     (folder / "rsyslog.conf").write_text(
         f"""
 global(workDirectory="{folder}" maxMessageSize="64k"
-  defaultNetstreamDriver="ossl" defaultNetstreamDriverCAFile="{certificates}/ca.pem"
-  defaultNetstreamDriverCertFile="{certificates}/server.pem" defaultNetstreamDriverKeyFile="{certificates}/server.key")
+  defaultNetstreamDriver="ossl" defaultNetstreamDriverCAFile="{certificates.ca}"
+  defaultNetstreamDriverCertFile="{pacs.certificate}" defaultNetstreamDriverKeyFile="{pacs.key}")
 module(load="imtcp" streamDriver.name="ossl" streamDriver.mode="1" streamDriver.authMode="x509/certvalid")
 module(load="imudp")
 input(type="imtcp" port="{tls}" address="127.0.0.1")
@@ -196,47 +187,44 @@ def _wait_for(path: Path, count: int) -> list[str]:
 
 
 @pytest.mark.peer("rsyslogd", "openssl")
-def test_rsyslog_gets_every_message_by_tls_and_by_udp(database: Database, certificates: Path, tmp_path: Path) -> None:
+def test_rsyslog_gets_every_message_by_tls_and_by_udp(
+    database: Database, certificates: Certificates, tmp_path: Path
+) -> None:
     clock, tls, udp = Clock(), free_port(), free_port()
-    known = {
-        "ca_file": certificates / "ca.pem",
-        "certificate": certificates / "node.pem",
-        "key": certificates / "node.key",
-    }
-    secure = AuditRepository(name="arr", host="127.0.0.1", port=tls, **known)
+    secure = AuditRepository(name="arr", host="127.0.0.1", port=tls)
     with _rsyslog(tmp_path, certificates, tls, udp) as received:
         for _ in range(100):
             try:
-                verify(secure)
+                verify(secure, certificates.tls)
                 break
             except NotSentError:
                 time.sleep(0.05)
         _add(database, 300)
-        _feeder(database, secure, clock).once()
+        _feeder(database, secure, clock, tls=certificates.tls).once()
         lines = _wait_for(received, 300)
         assert lines[0].startswith('85 DICOM+RFC3881 [meta sequenceId="1"] ')
         assert "<AuditMessage>" in lines[0]
         anchors = list(anchors_in(lines))
         assert [anchor.position for anchor in anchors] == list(range(1, 301))
         assert AuditTrail(database.engine).verify(anchors).problem == ""
-        with pytest.raises(NotSentError, match="not trusted"):
-            send(secure.model_copy(update={"ca_file": None}), [b"x"])
+        with pytest.raises(NotSentError, match="not of a CA"):
+            send(secure, [b"x"], certificates.tls.model_copy(update={"ca": certificates.stranger.certificate}))
         plain = AuditRepository(name="plain", host="127.0.0.1", port=udp, transport="udp")
-        send(plain, [b"<85>1 - - - - - - by UDP"] * 20)
+        send(plain, [b"<85>1 - - - - - - by UDP"] * 20, Tls())
         assert _wait_for(received, 320)[-1].endswith("by UDP")
-        stranger = secure.model_copy(update={"certificate": None, "key": None})
-        with pytest.raises(NotSentError, match=r"TLS|closed|reset"):
-            send(stranger, [b"<85>1 - - - - - - x"])
+        with pytest.raises(NotSentError, match="asks for our certificate"):
+            send(secure, [b"<85>1 - - - - - - x"], Tls(ca=certificates.ca))
 
 
-def test_a_repository_that_resets_the_connection_has_not_taken_the_messages(certificates: Path) -> None:
+@pytest.mark.peer("openssl")
+def test_a_repository_that_resets_the_connection_has_not_taken_the_messages(certificates: Certificates) -> None:
     """It read nothing of what was sent: its kernel says so, where syslog has no answer."""
     import socket
     import ssl
     import struct
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificates / "server.pem", certificates / "server.key")
+    context.load_cert_chain(certificates.pacs.certificate, certificates.pacs.key)
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def serve() -> None:
@@ -248,22 +236,15 @@ def test_a_repository_that_resets_the_connection_has_not_taken_the_messages(cert
         thread = threading.Thread(target=serve)
         thread.start()
         repository = AuditRepository(
-            name="arr", host="127.0.0.1", port=listening.getsockname()[1], ca_file=certificates / "ca.pem"
+            name="arr", host="127.0.0.1", port=listening.getsockname()[1], ca_file=certificates.ca
         )
         with pytest.raises(NotSentError):
-            send(repository, [b"x" * 4_000_000])
+            send(repository, [b"x" * 4_000_000], Tls())
         thread.join()
 
 
-@pytest.mark.parametrize(
-    ("values", "said"),
-    [
-        ({"transport": "udp", "ca_file": "ca.pem"}, "UDP knows no certificates"),
-        ({"key": "node.key"}, "for a certificate"),
-    ],
-)
-def test_settings_that_contradict_each_other_are_refused(values: dict[str, str], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        AuditRepository(name="arr", host="arr.example", **values)  # type: ignore[arg-type]
+def test_settings_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(ValueError, match="UDP knows no certificates"):
+        AuditRepository(name="arr", host="arr.example", transport="udp", ca_file=Path("ca.pem"))
     with pytest.raises(ValueError, match="same name"):
         Audit(repositories=(AuditRepository(name="a", host="b"),) * 2)
