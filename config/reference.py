@@ -147,6 +147,12 @@ def effective_toml(settings: Settings) -> str:
     return tomli_w.dumps(effective(settings))
 
 
+def effective_values(settings: Settings) -> dict[str, str]:
+    """Every key that has a value, dotted as in :func:`differences`, with its value as TOML; secrets are masked."""
+    values = _values(settings.model_dump(), "")
+    return {key: _shown(value) for key, value in values if value is not None}
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
     """A key that two configurations set differently: the values as TOML, secrets masked; empty where there is none."""

@@ -62,7 +62,7 @@ class Meaning:
 START, STOP = "start", "stop"
 CONFIGURATION_CHANGED = "change configuration"
 LOG_IN, LOG_OUT, LOG_IN_FAILED = "log in", "log out", "log in failed"
-REJECTED = "reject association"
+REJECTED, CLOSED = "reject association", "refuse connection"
 RECEIVED, BEGIN_SENDING, SENT, QUERIED = "receive", "begin sending", "send", "query"
 VIEW_STUDY = "view study"
 READ_TRAIL, EXPORT_TRAIL, VERIFIED, TRAIL_BROKEN = "view audit", "export audit", "verify audit", "audit is broken"
@@ -88,6 +88,7 @@ MEANINGS: Mapping[str, Meaning] = {
     VERIFIED: Meaning(AuditEvent.AUDIT_LOG_USED, Access.READ),
     TRAIL_BROKEN: Meaning(_SECURITY, _EXECUTE, EventType.OBJECT_ATTRIBUTES_CHANGED),
     REJECTED: Meaning(_SECURITY, _EXECUTE, EventType.NODE_AUTHENTICATION),
+    CLOSED: Meaning(_SECURITY, _EXECUTE, EventType.NODE_AUTHENTICATION),
     CONFIGURATION_CHANGED: Meaning(_SECURITY, _EXECUTE, EventType.SOFTWARE_CONFIGURATION),
     "switch model": Meaning(_SECURITY, _EXECUTE, EventType.SOFTWARE_CONFIGURATION),
     "add user": Meaning(_SECURITY, _EXECUTE, EventType.ROLES_CHANGED),

@@ -81,4 +81,4 @@ class AuditedConfigurationRow(Base):
     host: Mapped[str] = mapped_column(primary_key=True, comment="Host name.")
     at: Mapped[datetime] = mapped_column(comment="When a part of the node first started with it.")
     digest: Mapped[str] = mapped_column(DIGEST, comment="SHA-256 of the values.")
-    keys: Mapped[dict[str, Any]] = mapped_column(JSON, comment="Values by their key as TOML, secrets masked.")
+    settings: Mapped[dict[str, Any]] = mapped_column(JSON, comment="Values by their key as TOML, secrets masked.")

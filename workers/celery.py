@@ -35,6 +35,7 @@ import models.own_packages  # noqa: F401 - Celery searches the working folder fi
 from config import logging as node_logging
 from config.private_files import keep_private, share_with_group
 from config.settings import Settings, SettingsError, load
+from workers.audit.activity import started, stopped
 from workers.delivery_worker import maximum_contact_time
 from workers.enqueue import ANALYSE, DELIVER, DELIVERIES, JOBS, READY, message_settings
 from workers.worker_id import WorkerId, host_name, take_slot, worker_id_of
@@ -257,6 +258,7 @@ def _become_worker(conf: Any, options: dict[str, Any], **_signal: Any) -> None:
     _process.take(queue)
     if not options.get("concurrency"):
         conf.worker_concurrency = processes(_process.known_settings(), queue)
+    started(_process.known_settings(), f"{queue} worker")
 
 
 @celeryd_after_setup.connect  # type: ignore[untyped-decorator]
@@ -287,6 +289,7 @@ def _become_child(**_signal: Any) -> None:
 def _say_that_it_failed(sender: Any, **_signal: Any) -> None:
     """A worker whose child could not be set up ends with an error, however it was stopped."""
     sender.exitcode = _EXIT_CODES.get(_process.state, sender.exitcode)
+    stopped(_process.known_settings(), f"{_process.queue} worker")
 
 
 @inspect_command(name=READY)  # type: ignore[untyped-decorator]

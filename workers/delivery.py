@@ -19,6 +19,7 @@ from db import deliveries
 from db.audit import EXPORT_DEIDENTIFIED, AuditEntry, write_entry
 from db.database import Database
 from db.records import NOTE, Delivery
+from workers.audit.transfers import querying, sending
 from workers.backoff import backoff
 from workers.clock import Clock
 from workers.destinations.destination_kind import (
@@ -120,7 +121,10 @@ def _deliver_group(group: Sequence[Delivery], tools: DeliveryTools) -> PeerConta
         return PeerContact.ANSWERED
     kind, calling = tools.kinds[destination.kind], tools.settings.listener.ae_title
     objects = _outgoing(group, destination, kind, tools)
-    return _record_all(group, kind.send(destination, calling, objects), tools)
+    if kind.takes_images:
+        return _record_all(group, kind.send(destination, calling, objects), tools)
+    with sending(group, destination, calling, tools.database, tools.clock) as going:
+        return _record_all(group, going.noting(kind.send(destination, calling, objects)), tools)
 
 
 def _outgoing(
@@ -195,7 +199,8 @@ def _look_for(delivery: Delivery, receipt: Receipt, tools: DeliveryTools) -> Rec
     assert destination is not None
     calling = tools.settings.listener.ae_title
     try:
-        held = all(tools.kinds[destination.kind].holds(destination, calling, [delivery]))
+        with querying(destination, calling, [delivery], tools.database, tools.clock):
+            held = all(tools.kinds[destination.kind].holds(destination, calling, [delivery]))
     except PeerUnreachableError as error:
         return Receipt(Verdict.UNREACHABLE, f"{receipt.note}, and could not be asked for it: {error}")
     except PeerError as error:
@@ -238,7 +243,8 @@ def _try_again(delivery: Delivery, receipt: Receipt, attempts: int, tools: Deliv
 def _wrong_patient(delivery: Delivery, destination: Destination, tools: DeliveryTools) -> str | None:
     """Say why the study is not what it was when the image came, None where it is the same."""
     calling = tools.settings.listener.ae_title
-    study = tools.kinds[destination.kind].find_study(destination, calling, delivery.study_instance_uid)
+    with querying(destination, calling, [delivery], tools.database, tools.clock):
+        study = tools.kinds[destination.kind].find_study(destination, calling, delivery.study_instance_uid)
     if study is None:
         return _ABSENT
     if study.patient_id.strip() == delivery.patient_id.strip():

@@ -19,6 +19,7 @@ from config.settings import Destination, Settings
 from db import verification
 from db.database import Database
 from db.records import Unverified
+from workers.audit.transfers import querying
 from workers.clock import Clock, utc_now
 from workers.destinations.destination_kind import DestinationKind, PeerContact, PeerError, PeerUnreachableError
 from workers.destinations.destination_kinds import destination_kinds
@@ -104,9 +105,10 @@ def _query(
 ) -> PeerContact:
     answered = 0
     try:
-        for held in tools.kinds[destination.kind].holds(destination, calling, asked):
-            _heard(asked[answered], held, destination, tools)
-            answered += 1
+        with querying(destination, calling, asked, tools.database, tools.clock):
+            for held in tools.kinds[destination.kind].holds(destination, calling, asked):
+                _heard(asked[answered], held, destination, tools)
+                answered += 1
     except PeerError as error:
         _unheard(asked[answered:], f"not verified yet: {error}", destination, tools)
         return _contact(error)

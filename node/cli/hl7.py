@@ -16,6 +16,7 @@ def hl7(context: click.Context) -> None:
     of a patient whose data is corrected are put on hold. The supported messages are in docs/hl7.md.
     """
     from node.hl7.listener import run_hl7
+    from workers.audit.activity import application_activity
 
     settings = settings_of(context)
 
@@ -25,6 +26,7 @@ def hl7(context: click.Context) -> None:
     with stop_on_signals() as stop:
         try:
             if database_opens(settings, stop):
-                run_hl7(settings, _ready, stop)
+                with application_activity(settings, "hl7"):
+                    run_hl7(settings, _ready, stop)
         except OSError as error:
             fail(f"{error}; fix hl7.host, hl7.port or hl7.tls_certificate")

@@ -71,6 +71,7 @@ def listen(context: click.Context) -> None:
     from models.manifest import ManifestError
     from models.model_registry import UnknownModel
     from node.dicom.storage_scp import run_listener
+    from workers.audit.activity import application_activity
 
     settings = settings_of(context)
 
@@ -82,7 +83,8 @@ def listen(context: click.Context) -> None:
     with stop_on_signals() as stop:
         try:
             if database_opens(settings, stop):
-                run_listener(settings, _ready, stop)
+                with application_activity(settings, "listener"):
+                    run_listener(settings, _ready, stop)
         except (ManifestError, UnknownModel) as error:
             fail(str(error), os.EX_CONFIG)
         except OSError as error:
@@ -119,13 +121,15 @@ def scheduler(context: click.Context) -> None:
     """Run the scheduler: enqueue lost work again, complete stable studies, clean up the store. One per database."""
     from models.manifest import ManifestError
     from models.model_registry import UnknownModel
+    from workers.audit.activity import application_activity
     from workers.composition import run_scheduler
 
     settings = settings_of(context)
     with stop_on_signals() as stop:
         try:
             if database_opens(settings, stop):
-                run_scheduler(settings, stop)
+                with application_activity(settings, "scheduler"):
+                    run_scheduler(settings, stop)
         except (ManifestError, UnknownModel) as error:
             fail(str(error), os.EX_CONFIG)
 
@@ -136,6 +140,7 @@ def admin(context: click.Context) -> None:
     """Run the admin page alone."""
     from node.monitoring.port_health import scheme_of
     from node.web.app import run_admin
+    from workers.audit.activity import application_activity
 
     settings = settings_of(context)
 
@@ -145,6 +150,7 @@ def admin(context: click.Context) -> None:
     with stop_on_signals() as stop:
         try:
             if database_opens(settings, stop):
-                run_admin(settings, _ready, stop, lambda: load(config_of(context)))
+                with application_activity(settings, "admin"):
+                    run_admin(settings, _ready, stop, lambda: load(config_of(context)))
         except OSError as error:
             fail(str(error))

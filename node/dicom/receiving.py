@@ -49,6 +49,14 @@ Enqueue = Callable[[Sequence[tuple[int, bool]]], None]
 """Enqueues jobs, pairs of id and whether STAT; returns at once and never fails."""
 
 
+Stored = Callable[[ReceivedInstance, StoreCommand], None]
+
+
+def _not_told(received: ReceivedInstance, command: StoreCommand) -> None:
+    """Nobody is told."""
+    del received, command
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """The settings for receiving. ``pipeline`` is the digest of the active pipeline."""
@@ -64,6 +72,8 @@ class Policy:
 class InstanceReceiver:
     """Handles received data sets. Safe to share between the threads of several associations.
 
+    ``stored`` is told of each instance that is stored and recorded, and returns at once.
+
     ``write_lock`` is held while recording. SQLite has one writer, and a second one retries after growing sleeps: with
     eight associations an image sometimes waited for most of a second. A lock wakes the next thread at once.
     """
@@ -76,6 +86,7 @@ class InstanceReceiver:
         policy: Policy,
         clock: Clock,
         write_lock: AbstractContextManager[object] | None = None,
+        stored: Stored = _not_told,
     ) -> None:
         self._store = store
         self._database = database
@@ -83,6 +94,7 @@ class InstanceReceiver:
         self._policy = policy
         self._clock = clock
         self._write_lock = write_lock or nullcontext()
+        self._stored = stored
 
     def accept(self, spool: SpoolFile, command: StoreCommand) -> Answer:
         """Handle a complete data set and return the C-STORE response. The spool file is removed in every case."""
@@ -166,6 +178,7 @@ class InstanceReceiver:
             log.error("an instance could not be recorded in the database: %s", type(error).__name__)
             return Answer(OUT_OF_RESOURCES, "the database cannot be written")
         self._store.complete(spool)
+        self._stored(received, command)
         return Answer(SUCCESS)
 
     def _eligibility_of(self, header: Dataset) -> NotEligible | None:
@@ -253,6 +266,7 @@ class InstanceReceiver:
         received = self._describe(header, command, digest, kept, path.stat().st_size - offset)
         not_eligible = self._eligibility_of(header)
         self._record(received, not_eligible, self._read_content(received, not_eligible))
+        self._stored(received, command)
         return True
 
 

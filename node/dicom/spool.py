@@ -23,6 +23,7 @@ class StoreCommand:
     calling_ae_title: str
     called_ae_title: str
     high_priority: bool = False
+    address: str = ""
 
 
 def file_preface(command: StoreCommand) -> bytes:

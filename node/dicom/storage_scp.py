@@ -18,6 +18,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from queue import SimpleQueue
 from socketserver import BaseServer
 from typing import Any
@@ -34,13 +35,14 @@ from config.logging import escaped, quieten_libraries
 from config.settings import Listener, Settings, Tls
 from db.database import Database
 from db.engine import connect, migrate
-from db.rejected_associations import add
 from node.dicom.association_policy import AssociationPolicy, Rejection
 from node.dicom.connection_limits import Connections
 from node.dicom.instance_store import InstanceStore, SpoolFile
 from node.dicom.presentation_contexts import contexts_for
+from node.dicom.received_transfers import ReceivedTransfers, write_transfers
 from node.dicom.receiving import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, PROCESSING_FAILURE, InstanceReceiver, Policy
 from node.dicom.rejected_associations import RejectedAssociations
+from node.dicom.rejection_alerts import write_rejected
 from node.dicom.spool import (
     IMPLEMENTATION_CLASS_UID,
     IMPLEMENTATION_VERSION_NAME,
@@ -54,6 +56,7 @@ from node.dicom.tls_handshake import Handshakes
 from node.dicom.upper_layer.choice import upper_layer
 from node.dicom.upper_layer.connection import Connection, Handlers, Receiving, UpperLayer
 from node.instruments import Instruments, open_instruments
+from workers.audit.alerts import AlertLimit
 from workers.clock import utc_now
 from workers.enqueue import TaskQueue
 from workers.open_database import database_of
@@ -147,7 +150,8 @@ class _Server(ThreadedAssociationServer):  # type: ignore[misc]
 class StorageScp:
     """A listener on one port, or on two with one for TLS. ``answered`` is called after each C-STORE response.
 
-    ``tls`` has the files of the port with TLS. Without ``reports`` Storage Commitment reports are not accepted; without
+    ``tls`` has the files of the port with TLS; ``refused`` is told of each C-STORE that is answered with a failure.
+    Without ``reports`` Storage Commitment reports are not accepted; without
     ``rejected`` nobody counts the associations that are rejected.
     """
 
@@ -162,6 +166,7 @@ class StorageScp:
         rejected: RejectedAssociations | None = None,
         instruments: Instruments | None = None,
         tls: Tls | None = None,
+        refused: Callable[[StoreCommand, int], None] = lambda _command, _status: None,
     ) -> None:
         self._listener = listener
         self._tls = tls or Tls()
@@ -171,6 +176,7 @@ class StorageScp:
         self._receiver = receiver
         self._association_policy = association_policy
         self._reports = reports
+        self._refused = refused
         self._connections = Connections(listener)
         self._upper_layer = upper_layer(Receiving(listener, self._begin, self._answer, answered, self._on_end))
         self._servers: dict[str, _Server] = {}
@@ -338,6 +344,7 @@ class StorageScp:
         taken = time.perf_counter() - began
         self._instruments.cstore_duration.labels(f"0x{answer.status:04X}").observe(taken)
         if answer.status:
+            self._refused(command, answer.status)
             log.warning(
                 "C-STORE of %s answered with 0x%04X: %s", command.calling_ae_title, answer.status, answer.comment
             )
@@ -391,7 +398,8 @@ def run_listener(settings: Settings, ready: Callable[[Mapping[str, int]], None],
     task_queue = TaskQueue(settings.broker_url)
     dispatcher = JobDispatcher(task_queue)
     database = database_of(settings, engine)
-    rejected = RejectedAssociations(lambda counted: database.write(add, counted, utc_now()), utc_now)
+    rejected = RejectedAssociations(partial(write_rejected, database, AlertLimit()), utc_now)
+    transfers = ReceivedTransfers(lambda entries: database.write(write_transfers, entries), utc_now)
     try:
         migrate(engine)
         association_policy = AssociationPolicy(settings.listener)
@@ -404,7 +412,7 @@ def run_listener(settings: Settings, ready: Callable[[Mapping[str, int]], None],
             settings.triage,
         )
         write_lock = threading.Lock() if engine.dialect.name == "sqlite" else None
-        receiver = InstanceReceiver(store, database, dispatcher.enqueue, policy, utc_now, write_lock)
+        receiver = InstanceReceiver(store, database, dispatcher.enqueue, policy, utc_now, write_lock, transfers.stored)
         receiver.recover()
         dispatcher.dispatch()
         reports = reports_of(settings, database)
@@ -419,6 +427,7 @@ def run_listener(settings: Settings, ready: Callable[[Mapping[str, int]], None],
                 rejected,
                 open_instruments(settings.store.folder, place),
                 settings.tls,
+                transfers.failed,
             )
             # All objects made so far stay; garbage collection need not examine them each time.
             gc.collect()
@@ -429,6 +438,7 @@ def run_listener(settings: Settings, ready: Callable[[Mapping[str, int]], None],
             scp.stop()
     finally:
         rejected.close()
+        transfers.close()
         dispatcher.close()
         task_queue.close()
         engine.dispose()

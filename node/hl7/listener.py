@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
@@ -25,10 +26,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from config.integrations import HL7
 from config.settings import Settings
 from db import orders
+from db.audit import AuditEntry, write_entry
+from db.audit_events import CLOSED
+from db.database import Database
 from db.engine import connect, migrate
 from node.hl7.connection_limits import ConnectionState, Limits, connection_to_close
 from node.hl7.receiver import Receiver
 from node.instruments import open_instruments
+from workers.audit.alerts import AlertLimit
 from workers.clock import utc_now
 from workers.hl7.mllp import Deframer, FramingError, frame
 from workers.open_database import database_of
@@ -63,10 +68,12 @@ class _Connection:
 
 
 class Listener:
-    """Accepts connections and answers every message with ``answer``, which runs in a thread."""
+    """Accepts connections and answers every message with ``answer``, which runs in a thread. ``refused`` is told the
+    address of each peer that may not connect, also in a thread."""
 
-    def __init__(self, rules: HL7, answer: Answer) -> None:
+    def __init__(self, rules: HL7, answer: Answer, refused: Callable[[str], None] = lambda _: None) -> None:
         self._rules = rules
+        self._refused = refused
         self._answer = answer
         self._limits = Limits(rules.maximum_waiting, rules.maximum_connections, rules.maximum_connections_per_address)
         self._open: dict[asyncio.Task[None], _Connection] = {}
@@ -98,6 +105,8 @@ class Listener:
         try:
             if not may_connect(address, self._rules):
                 log.warning("a connection from %s was closed: it is not in hl7.addresses", address)
+                _close(writer)
+                await asyncio.to_thread(self._refused, address)
                 return
             _keep_alive(writer)
             state = ConnectionState(address, _now())
@@ -239,7 +248,20 @@ def run_hl7(settings: Settings, ready: Callable[[int], None], stop: threading.Ev
     with at_place(settings.store.folder, "hl7") as place:
         count = open_instruments(settings.store.folder, place).count_acknowledgement
         receiver = Receiver(settings, database, utc_now, lambda: uuid.uuid4().hex[:20], count)
-        asyncio.run(_run(Listener(settings.hl7, receiver.answer), clean_up, ready, stop))
+        refused = partial(_tell_refused, database, AlertLimit())
+        asyncio.run(_run(Listener(settings.hl7, receiver.answer, refused), clean_up, ready, stop))
+
+
+def _tell_refused(database: Database, limit: AlertLimit, address: str) -> None:
+    """Leave an entry in the audit trail, as far as ``limit`` lets it through."""
+    if not (times := limit.admit(address, 1)):
+        return
+    detail = "HL7: it is not in hl7.addresses" + (f" ({times} times)" if times > 1 else "")
+    entry = AuditEntry(utc_now(), "unknown", CLOSED, address=address, detail=detail, failed=True)
+    try:
+        database.write(write_entry, entry)
+    except SQLAlchemyError as error:
+        log.warning("the audit trail has no entry of it: %s", type(error).__name__)
 
 
 async def _run(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from pydicom import dcmread
 
 from config.settings import Destination, Settings, Store, Workers
 from db import deliveries
@@ -156,6 +159,26 @@ def test_a_job_s_results_go_together_seg_before_sr(tools: Callable[..., Delivery
     assert peer.groups == [["1.2.2", "1.2.1"]]
     assert rows.notes == [(2, "sent"), (1, "sent")]
     assert rows.rows[3].state is DeliveryState.PENDING, "another job's result is not of this group"
+
+
+def test_the_audit_trail_tells_what_was_sent_and_what_was_not(tools: Callable[..., DeliveryTools]) -> None:
+    rows = FakeDeliveries(delivery(1, "seg"), delivery(2, "sr"))
+    deliver(1, tools(FakePeer(SENT, Receipt(Verdict.REJECTED, "no room")), rows))
+    begun, sent, refused = rows.audited
+    assert [one.action for one in rows.audited] == ["begin sending", "send", "send"]
+    assert (begun.detail, sent.detail) == ("2 objects", "1 object")
+    assert (refused.failed, refused.detail) == (True, "1 object not taken: no room")
+    assert (sent.actor, sent.address, sent.data["peer"]) == ("PLEURA", "127.0.0.1", "PACS")
+    assert (sent.study_instance_uid, sent.patient_id) == (rows.rows[1].study_instance_uid, rows.rows[1].patient_id)
+
+
+def test_the_audit_trail_tells_what_was_asked(tools: Callable[..., DeliveryTools]) -> None:
+    rows = FakeDeliveries(delivery(1))
+    deliver(1, tools(FakePeer(on_hold=PeerUnreachableError("no answer")), rows, verify_identity=True))
+    (asked,) = rows.audited
+    assert (asked.action, asked.failed, asked.detail) == ("query", True, "no answer")
+    query = dcmread(BytesIO(b64decode(asked.data["query"])), force=True)
+    assert query.StudyInstanceUID == rows.rows[1].study_instance_uid
 
 
 def test_a_message_that_comes_twice_sends_once(tools: Callable[..., DeliveryTools]) -> None:

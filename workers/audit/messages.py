@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from datetime import UTC
 from xml.etree.ElementTree import Element, SubElement, tostring
 
+from pydicom.uid import ImplicitVRLittleEndian
+
 from db.audit import RecordedEntry
 from db.audit_chain import Link
-from db.audit_events import RECEIVED, REJECTED, AuditEvent, EventType
+from db.audit_events import RECEIVED, AuditEvent, EventType
 
 Code = tuple[str, str, str]
 """Code value, coding scheme designator, code meaning."""
@@ -179,7 +181,7 @@ def _urn(action: str) -> str:
 
 def _alert(root: Element, entry: RecordedEntry, source: AuditSource) -> None:
     """Who reports, and who has done it (A.5.3.11): the node reports what peers do."""
-    if entry.action == REJECTED:
+    if entry.meaning.type is EventType.NODE_AUTHENTICATION:
         _node(root, source)
         _peer(root, entry, requestor=False, role=None)
     else:
@@ -229,6 +231,8 @@ def _patient(root: Element, entry: RecordedEntry) -> None:
 def _query(root: Element, entry: RecordedEntry) -> None:
     made = _object(root, str(entry.data.get("sop_class", "")), _SOP_CLASS_UID, _SYSTEM, _REPORT, None)
     SubElement(made, "ParticipantObjectQuery").text = str(entry.data.get("query", ""))
+    syntax = base64.b64encode(str(ImplicitVRLittleEndian).encode()).decode()
+    SubElement(made, "ParticipantObjectDetail", {"type": "TransferSyntax", "value": syntax})
 
 
 def _trail(root: Element, entry: RecordedEntry) -> None:
@@ -238,7 +242,7 @@ def _trail(root: Element, entry: RecordedEntry) -> None:
 
 def _subject(root: Element, entry: RecordedEntry) -> None:
     """What an alert is about: the caller that was rejected, or a part of the node."""
-    rejected = entry.action == REJECTED and entry.address
+    rejected = entry.meaning.type is EventType.NODE_AUTHENTICATION and entry.address
     identifier = entry.address if rejected else _urn(entry.action)
     made = _object(root, identifier, _NODE_ID if rejected else _URI, _SYSTEM, _SECURITY_RESOURCE)
     said = " ".join(part for part in (entry.action, entry.subject, entry.detail) if part)

@@ -427,7 +427,7 @@ def _create_audit() -> None:
         sa.Column("host", sa.Text(), nullable=False),
         sa.Column("at", MOMENT, nullable=False),
         sa.Column("digest", sa.String(length=64), nullable=False),
-        sa.Column("keys", sa.JSON(), nullable=False),
+        sa.Column("settings", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("host", name="pk_audited_configurations"),
     )
     for statement in APPEND_ONLY[op.get_bind().dialect.name]:

@@ -302,4 +302,5 @@ class StorageDimse(DIMSEServiceProvider):  # type: ignore[misc]
             calling_ae_title=plain(opening.calling_ae_title),
             called_ae_title=plain(opening.called_ae_title),
             high_priority=request.high_priority,
+            address=str(self.assoc.requestor.address),
         )

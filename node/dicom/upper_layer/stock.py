@@ -127,6 +127,7 @@ def _command(event: evt.Event) -> StoreCommand:
         calling_ae_title=plain(opening.calling_ae_title),
         called_ae_title=plain(opening.called_ae_title),
         high_priority=request.Priority == _HIGH,
+        address=str(event.assoc.requestor.address),
     )
 
 

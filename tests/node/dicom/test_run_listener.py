@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from db.audit import AuditEntry, AuditTrail
+from db.engine import connect
 from node.instruments import read_instruments
 from tests.node.dicom.listening import chest, dcmtk
 from workers.worker_id import occupied_places
@@ -23,6 +25,15 @@ def _counted(store: Path) -> dict[tuple[str, str], float]:
     assert list(occupied_places(store).values()) == ["listener"]
     samples = [sample for metric in read_instruments(store, occupied_places(store)) for sample in metric.samples]
     return {(sample.name, "".join(sample.labels.values())): sample.value for sample in samples}
+
+
+def _trail(store: Path) -> dict[str, AuditEntry]:
+    """The entries of the audit trail by their action; there are no two of one."""
+    engine = connect(f"sqlite:///{store}/pleura.sqlite")
+    entries = AuditTrail(engine).entries()
+    engine.dispose()
+    assert len({entry.action for entry in entries}) == len(entries)
+    return {entry.action: entry for entry in entries}
 
 
 @pytest.mark.peer("storescu", "echoscu")
@@ -70,6 +81,12 @@ def test_listens_without_a_broker_counts_stays_small_and_stops(tmp_path: Path) -
     assert counted["pleura_associations_accepted_total", ""] == 1
     assert counted["pleura_associations_rejected_total", "called AE title not recognized"] == 1
     assert not occupied_places(tmp_path / "store")
+    trail = _trail(tmp_path / "store")
+    assert {"change configuration", "start", "receive", "reject association", "stop"} == set(trail)
+    assert (trail["receive"].detail, trail["receive"].address) == ("1 instance", "127.0.0.1")
+    assert trail["receive"].study_id == 1
+    assert trail["receive"].data["instances"] == {large.SOPClassUID: 1}
+    assert trail["reject association"].detail == "called AE title not recognized"
     highest = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])  # type: ignore[index]
     assert highest * 1024 < 150e6
     assert not re.search(r"onnxruntime|tensorflow|imagecodecs", maps)

@@ -72,7 +72,9 @@ def test_a_port_that_is_taken_is_said_in_one_line(pleura: Process, tmp_path: Pat
 
 
 @contextmanager
-def listening(answer: Callable[[bytes], bytes], **rules: Any) -> Iterator[int]:
+def listening(
+    answer: Callable[[bytes], bytes], refused: Callable[[str], None] = lambda _: None, **rules: Any
+) -> Iterator[int]:
     """A listener in a thread of this process."""
     ready: list[int] = []
     loops: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
@@ -80,7 +82,7 @@ def listening(answer: Callable[[bytes], bytes], **rules: Any) -> Iterator[int]:
     async def run() -> None:
         stop = asyncio.Event()
         loops.append((asyncio.get_running_loop(), stop))
-        await Listener(HL7(port=0, **rules), answer).serve(ready.append, stop)
+        await Listener(HL7(port=0, **rules), answer, refused).serve(ready.append, stop)
 
     thread = threading.Thread(target=lambda: asyncio.run(run()))
     thread.start()
@@ -258,9 +260,12 @@ def test_who_may_connect(address: str, named: tuple[str, ...], welcome: bool) ->
 
 
 def test_a_peer_that_is_not_named_is_closed_at_once() -> None:
-    with listening(echo, addresses=("192.0.2.0/24",)) as port:
+    told: list[str] = []
+    with listening(echo, told.append, addresses=("192.0.2.0/24",)) as port:
         sender = Sender(port)
         assert sender.read() is None
+        wait_until(lambda: told, "the entry of the audit trail", seconds=10)
+    assert told == ["127.0.0.1"]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,156 @@
+"""The audit trail's entries of what peers send: one for a caller and study at a time, not one for each image.
+
+They are written in the background, when nothing more of a study has come for some seconds or it has gone on for half a
+minute, so that no C-STORE waits for the trail. A listener that is killed loses those of its last seconds; what it has
+received is in the database all the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from sqlalchemy import Connection, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from db.audit import AuditEntry, write_entry
+from db.audit_events import RECEIVED
+from db.records import ReceivedInstance
+from db.tables import Study
+from node.dicom.spool import StoreCommand
+
+_QUIET_SECONDS = 3.0
+_LONGEST_SECONDS = 30.0
+_PAUSE_SECONDS = 1.0
+_MOST = 1000
+"""Callers and studies that are counted at a time; the database has not answered for long where there are more."""
+
+Write = Callable[[Sequence[AuditEntry]], None]
+"""Appends entries. Where it raises an SQLAlchemyError it is called again with them later."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """Who sends what; ``status`` is that of the C-STORE responses, of which 0 is success."""
+
+    calling_ae_title: str
+    address: str
+    status: int = 0
+    study_instance_uid: str = ""
+    patient_id: str = ""
+
+
+@dataclass(slots=True)
+class _Count:
+    """Instances by SOP class, and when (in seconds that never run backwards) the first and the latest came."""
+
+    begun_at: datetime
+    first: float
+    latest: float
+    instances: Counter[str] = field(default_factory=Counter)
+
+    def is_due(self, now: float) -> bool:
+        return now - self.latest >= _QUIET_SECONDS or now - self.first >= _LONGEST_SECONDS
+
+
+class ReceivedTransfers:
+    """What has come and is not in the trail yet. Safe to share between threads."""
+
+    def __init__(
+        self, write: Write, now: Callable[[], datetime], elapsed: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._write, self._now, self._elapsed = write, now, elapsed
+        self._lock = threading.Lock()
+        self._counts: dict[_Key, _Count] = {}
+        self._some, self._closing = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="received transfers", daemon=True)
+        self._thread.start()
+
+    def stored(self, received: ReceivedInstance, command: StoreCommand) -> None:
+        """An instance was stored and recorded."""
+        key = _Key(command.calling_ae_title, command.address, 0, received.study_instance_uid, received.patient_id)
+        self._add(key, received.sop_class_uid)
+
+    def failed(self, command: StoreCommand, status: int) -> None:
+        """A C-STORE was answered with a failure; of what study it was is not asked."""
+        self._add(_Key(command.calling_ae_title, command.address, status), command.sop_class_uid)
+
+    def _add(self, key: _Key, sop_class_uid: str) -> None:
+        elapsed = self._elapsed()
+        with self._lock:
+            count = self._counts.get(key)
+            if count is None:
+                if len(self._counts) >= _MOST:
+                    log.error("the audit trail misses an instance of %s: it cannot be written", key.calling_ae_title)
+                    return
+                count = self._counts[key] = _Count(self._now(), elapsed, elapsed)
+            count.latest = elapsed
+            count.instances[sop_class_uid] += 1
+        self._some.set()
+
+    def write_due(self, *, everything: bool = False) -> None:
+        """Write what is due now; it is kept where that fails."""
+        elapsed = self._elapsed()
+        with self._lock:
+            due = {key: count for key, count in self._counts.items() if everything or count.is_due(elapsed)}
+            for key in due:
+                del self._counts[key]
+        if not due:
+            return
+        try:
+            self._write([_entry(key, count) for key, count in due.items()])
+        except SQLAlchemyError as error:
+            log.error("the audit trail cannot be written, and is later: %s", type(error).__name__)
+            with self._lock:
+                for key, count in due.items():
+                    if (newer := self._counts.get(key)) is not None:
+                        count.instances.update(newer.instances)
+                        count.latest = newer.latest
+                    self._counts[key] = count
+
+    def close(self, seconds: float = 2.0) -> None:
+        """Write the rest and end."""
+        self._closing.set()
+        self._some.set()
+        self._thread.join(seconds)
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            self._some.wait()
+            self._closing.wait(_PAUSE_SECONDS)
+            self.write_due(everything=self._closing.is_set())
+            with self._lock:
+                if not self._counts:
+                    self._some.clear()
+
+
+def _entry(key: _Key, count: _Count) -> AuditEntry:
+    number = count.instances.total()
+    detail = f"{number} instance{'' if number == 1 else 's'}"
+    return AuditEntry(
+        count.begun_at,
+        key.calling_ae_title,
+        RECEIVED,
+        detail=f"{detail} refused with status 0x{key.status:04X}" if key.status else detail,
+        address=key.address,
+        failed=bool(key.status),
+        study_instance_uid=key.study_instance_uid,
+        patient_id=key.patient_id,
+        data={"peer": key.calling_ae_title, "instances": dict(count.instances)},
+    )
+
+
+def write_transfers(connection: Connection, entries: Sequence[AuditEntry]) -> None:
+    """Append entries of studies, with the rows of these where there are such."""
+    row, uids = Study, {entry.study_instance_uid for entry in entries}
+    found = connection.execute(select(row.study_instance_uid, row.id).where(row.study_instance_uid.in_(uids)))
+    ids = {str(uid): int(study_id) for uid, study_id in found}
+    for entry in entries:
+        write_entry(connection, replace(entry, study_id=ids.get(entry.study_instance_uid)))

@@ -1,0 +1,101 @@
+"""What peers send, in the audit trail: counted for a caller and study, written when it is quiet, and never lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from db.audit import AuditEntry
+from db.records import ReceivedInstance
+from node.dicom.received_transfers import ReceivedTransfers
+from node.dicom.spool import StoreCommand
+
+NOW = datetime(2026, 3, 1, 8, 30, tzinfo=UTC)
+CR = "1.2.840.10008.5.1.4.1.1.1"
+
+
+class Written:
+    """What was written, unless the database does not answer; ``elapsed`` is a clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.entries: list[AuditEntry] = []
+        self.answers = True
+        self.elapsed = 0.0
+
+    def __call__(self, entries: Sequence[AuditEntry]) -> None:
+        if not self.answers:
+            raise OperationalError("", None, Exception())
+        self.entries += entries
+
+
+@pytest.fixture
+def written() -> Written:
+    return Written()
+
+
+@pytest.fixture
+def transfers(written: Written, monkeypatch: pytest.MonkeyPatch) -> Iterator[ReceivedTransfers]:
+    monkeypatch.setattr("node.dicom.received_transfers._PAUSE_SECONDS", 3600.0)
+    made = ReceivedTransfers(written, lambda: NOW, lambda: written.elapsed)
+    yield made
+    made.close()
+
+
+def _store(transfers: ReceivedTransfers, study: str, sender: str = "MODALITY") -> None:
+    command = StoreCommand(CR, "1.2", CR, "1.2.840.10008.1.2", sender, "PLEURA", address="10.0.0.7")
+    transfers.stored(ReceivedInstance("1.2", CR, "", "", "", 0, study, "1.3", patient_id="K-1"), command)
+
+
+def test_images_of_a_study_are_one_entry_when_nothing_more_comes(
+    transfers: ReceivedTransfers, written: Written
+) -> None:
+    for _ in range(3):
+        _store(transfers, "1.2.3")
+    _store(transfers, "1.2.4", "OTHER")
+    transfers.write_due()
+    assert written.entries == [], "more may come"
+    written.elapsed = 3.0
+    transfers.write_due()
+    first, other = written.entries
+    assert (first.actor, first.detail, first.address) == ("MODALITY", "3 instances", "10.0.0.7")
+    assert (first.study_instance_uid, first.patient_id, first.data["instances"]) == ("1.2.3", "K-1", {CR: 3})
+    assert (other.actor, other.detail) == ("OTHER", "1 instance")
+    transfers.write_due(everything=True)
+    assert len(written.entries) == 2
+
+
+def test_a_long_transfer_is_told_while_it_goes_on(transfers: ReceivedTransfers, written: Written) -> None:
+    for second in range(31):
+        written.elapsed = float(second)
+        _store(transfers, "1.2.3")
+        transfers.write_due()
+    assert [one.detail for one in written.entries] == ["31 instances"]
+
+
+def test_what_is_refused_is_told_by_its_status(transfers: ReceivedTransfers, written: Written) -> None:
+    for _ in range(2):
+        transfers.failed(StoreCommand(CR, "1.2", CR, "", "MODALITY", "PLEURA", address="10.0.0.7"), 0xA700)
+    transfers.write_due(everything=True)
+    (entry,) = written.entries
+    assert (entry.failed, entry.detail) == (True, "2 instances refused with status 0xA700")
+
+
+def test_a_database_that_does_not_answer_loses_nothing(transfers: ReceivedTransfers, written: Written) -> None:
+    written.answers = False
+    _store(transfers, "1.2.3")
+    transfers.write_due(everything=True)
+    _store(transfers, "1.2.3")
+    written.answers = True
+    transfers.write_due(everything=True)
+    assert [one.detail for one in written.entries] == ["2 instances"]
+
+
+def test_what_is_left_is_written_at_the_end() -> None:
+    written = Written()
+    transfers = ReceivedTransfers(written, lambda: NOW, lambda: 0.0)
+    _store(transfers, "1.2.3")
+    transfers.close()
+    assert [one.detail for one in written.entries] == ["1 instance"]
