@@ -20,8 +20,9 @@ from db.instance_flags import NOT_COUNTED
 LOOKED = (
     *(audit_events.START, audit_events.STOP, audit_events.LOG_IN, audit_events.LOG_OUT, audit_events.LOG_IN_FAILED),
     *(audit_events.RECEIVED, audit_events.BEGIN_SENDING, audit_events.SENT, audit_events.QUERIED),
-    *(audit_events.READ_TRAIL, audit_events.EXPORT_TRAIL, audit_events.VERIFIED, audit_events.REJECTED, audit_events.CLOSED),
-    *(audit_events.VIEW_STUDY, "export worklist", "try it", "test route", "C-ECHO"),
+    *(audit_events.READ_TRAIL, audit_events.EXPORT_TRAIL, audit_events.VERIFIED),
+    *(audit_events.REJECTED, audit_events.CLOSED, audit_events.VIEW_STUDY),
+    *("export worklist", "try it", "test route", "C-ECHO"),
 )
 """Actions of the audit trail that change nothing."""
 
