@@ -99,8 +99,7 @@ def certificates_in_use(settings: Settings) -> dict[str, Path]:
         "notifications.hl7.ca_file": told.hl7.ca_file if told.hl7.enabled else None,
     }
     for repository in settings.audit.repositories:
-        name = f"audit.repositories[{repository.name}]"
-        used |= {f"{name}.certificate": repository.certificate, f"{name}.ca_file": repository.ca_file}
+        used[f"audit.repositories[{repository.name}].ca_file"] = repository.ca_file
     return {key: path for key, path in used.items() if path is not None}
 
 
