@@ -86,9 +86,12 @@ def check_store(settings: Settings) -> Check:
         )
     free = shutil.disk_usage(existing).free
     if free < settings.store.minimum_free_bytes:
-        return Check(
-            "store", False, f"{free / 1e9:.1f} GB free in {existing}", "free some space, or lower store.keep_days"
+        least = settings.store.minimum_free_bytes
+        found = (
+            f"{free / 1e9:.1f} GB free in {existing}, less than store.minimum_free_bytes ({least / 1e9:.1f} GB):"
+            " images are refused with 0xA700, and their senders try again"
         )
+        return Check("store", False, found, "free some space, or lower store.keep_days")
     aside = sum(1 for _ in (folder / SET_ASIDE).glob("*"))
     if aside:
         return Check(
@@ -209,7 +212,10 @@ def check_models(settings: Settings) -> Check:
         return Check("models", False, str(error), "correct models.gate, models.lungs, models.active or models.shadow")
     except (ManifestError, OSError) as error:
         return Check(
-            "models", False, str(error), "install the package again, or correct models.folder and the manifest"
+            "models",
+            False,
+            f"{error}; until then no worker can start, and images wait",
+            "put the file back (a backup, `pleura models add`, or the package again), or correct models.folder",
         )
     return Check("models", True, ", ".join(names) or "none: no image is analysed")
 

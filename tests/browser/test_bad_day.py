@@ -242,7 +242,13 @@ def _the_disk_fills(bench: Bench, anna: Person) -> None:
         os.posix_fallocate(file.fileno(), 0, 2 * SPARE)
     try:
         assert not bench.send()
-        anna.sees("4-disk-full", "Store:", "GB free in", "Free some space, or lower store.keep_days")
+        anna.sees(
+            "4-disk-full",
+            "Store:",
+            "GB free in",
+            "images are refused with 0xA700",
+            "Free some space, or lower store.keep_days",
+        )
     finally:
         filler.unlink()
     assert bench.send()
@@ -251,7 +257,7 @@ def _the_disk_fills(bench: Bench, anna: Person) -> None:
 def _a_model_is_removed(bench: Bench, anna: Person) -> None:
     network = bench.folder / "models" / "bright.onnx"
     aside = network.rename(bench.folder / "bright.onnx")
-    anna.sees("5-model-removed", "Models:", "bright.onnx")
+    anna.sees("5-model-removed", "Models:", "bright.onnx", "no worker can start, and images wait", "Put the file back")
     bench.node.kill_part("worker")
     assert bench.send()
     anna.sees("5-worker-cannot-start", "Analysis worker Stopped", "bright.onnx")
