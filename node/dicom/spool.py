@@ -6,10 +6,8 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from config.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.dicom.instance_store import SpoolFile, StoreError
-
-IMPLEMENTATION_CLASS_UID = "2.25.107145334108679434666634330663974283395"
-IMPLEMENTATION_VERSION_NAME = "PLEURA"
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import Verification
 from pynetdicom.transport import ThreadedAssociationServer
 
+from config.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from config.logging import escaped, quieten_libraries
 from config.settings import Listener, Settings, Tls
 from db.database import Database
@@ -44,8 +45,6 @@ from node.dicom.receiving import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, PROCESSING
 from node.dicom.rejected_associations import RejectedAssociations
 from node.dicom.rejection_alerts import write_rejected
 from node.dicom.spool import (
-    IMPLEMENTATION_CLASS_UID,
-    IMPLEMENTATION_VERSION_NAME,
     Answer,
     SpooledInstance,
     StoreCommand,

@@ -15,6 +15,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
+from config.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from config.integrations import Deidentification
 from db.patients import PatientIdentifier, PatientRules
 from db.records import StudyDetail
@@ -24,7 +25,6 @@ from workers.deidentification.images import RADIOGRAPHS, NotExportable, read_ima
 from workers.deidentification.profile import Changes, Deidentifier, known_keywords
 from workers.deidentification.pseudonyms import Pseudonyms, Subject
 from workers.deidentification.vocabulary import forbidden_words
-from workers.results.amend import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 IMAGE = "image"
 _RESULTS = frozenset({"seg", "sr", "gsps", "summary"})

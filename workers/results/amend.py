@@ -48,6 +48,7 @@ from pydicom.sequence import Sequence
 from pydicom.sr.codedict import codes as known
 from pydicom.uid import UID, ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
+from config.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from db.records import StaleObject
 from models.contract import Code, ModelUse
 from workers.results.encoder import Analysis, Equipment
@@ -63,9 +64,6 @@ from workers.results.header import (
 )
 from workers.results.result_kinds import series_description, series_number
 from workers.results.study_account import Reference, reference_to
-
-IMPLEMENTATION_CLASS_UID = "2.25.107145334108679434666634330663974283395"
-IMPLEMENTATION_VERSION_NAME = "PLEURA"
 
 _PATIENT_AND_STUDY = (
     "PatientName",

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from pydicom.uid import UID
 
+from config import implementation
 from db.records import NOTE, StaleObject
 from models.contract import Code
-from node.dicom import spool
 from node.dicom.eligibility import RADIOGRAPH_CLASSES
 from node.dicom.presentation_contexts import DECODABLE
 from tests.workers.results.sources import CREATED_AT, EQUIPMENT, analysis, encode_all, source, study_summary
 from tests.workers.results.test_objects import KNOWN_WARNINGS
-from workers.results import amend, codes
+from workers.results import codes
 from workers.results.codes import read_code
 from workers.results.encoders import ENCODERS
 from workers.results.rejection_note import encode_note
@@ -96,11 +96,10 @@ def test_codes_that_decide_are_listed(name):
     assert [code.value, code.scheme, code.meaning] in [row[1:] for row in table("Use")]
 
 
-def test_implementation_is_the_listeners_and_the_encoders():
+def test_the_implementation_is_as_listed():
     listed = {row[0]: row[1].strip("`") for row in table("Identification")}
-    for module in (amend, spool):
-        assert listed["Implementation Class UID"] == module.IMPLEMENTATION_CLASS_UID
-        assert listed["Implementation Version Name"] == module.IMPLEMENTATION_VERSION_NAME
+    assert listed["Implementation Class UID"] == implementation.IMPLEMENTATION_CLASS_UID
+    assert listed["Implementation Version Name"] == implementation.IMPLEMENTATION_VERSION_NAME
 
 
 def test_every_warning_that_the_tests_allow_is_explained():
