@@ -109,7 +109,7 @@ $(VENV)/.demo: $(VENV)/bin/python pyproject.toml
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml
 	@echo "Installing Pleura and its development tools into $(VENV) (a few minutes) …"
 	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	@$(BIN)/python -m pip install --quiet --editable '.[demo,train]' --group dev
+	@$(BIN)/python -m pip install --quiet --editable '.[demo,openid,train]' --group dev
 	@touch $@
 
 $(LOWEST)/.done: pyproject.toml
@@ -117,7 +117,7 @@ $(LOWEST)/.done: pyproject.toml
 	@echo "Installing the lowest versions into $(LOWEST) …"
 	@$(LOWEST)/bin/python -m pip install --quiet uv
 	@$(LOWEST)/bin/uv pip compile --quiet --python $(LOWEST)/bin/python --resolution lowest-direct \
-	  --extra demo --extra train --output-file $(LOWEST)/lowest.txt pyproject.toml
+	  --extra demo --extra openid --extra train --output-file $(LOWEST)/lowest.txt pyproject.toml
 	@$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --requirement $(LOWEST)/lowest.txt --group test
 	@$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --no-deps --editable .
 	@touch $@

@@ -40,6 +40,7 @@ from config.audit import Audit
 from config.environment import PREFIX, meant, misspelt, with_secrets_read
 from config.file import mistakes, read_toml, resolve_paths
 from config.integrations import HL7, Deidentification, Network, Notifications
+from config.openid import OpenID
 from config.secret import Secret
 from config.section import Part as _Part
 from config.section import Port
@@ -549,6 +550,7 @@ class Admin(_Part):
     """Connections from one address at a time (IPv6: from one /64 network); trusted proxies may hold more."""
     header_timeout_seconds: float = Field(default=10, gt=0, le=300)
     """A connection without a whole request header is closed after this time."""
+    openid: OpenID = OpenID()
 
 
 class Logs(_Part):

@@ -93,6 +93,7 @@ MEANINGS: Mapping[str, Meaning] = {
     "switch model": Meaning(_SECURITY, _EXECUTE, EventType.SOFTWARE_CONFIGURATION),
     "add user": Meaning(_SECURITY, _EXECUTE, EventType.ROLES_CHANGED),
     "change user": Meaning(_SECURITY, _EXECUTE, EventType.ROLES_CHANGED),
+    "free for sign-on": Meaning(_SECURITY, _EXECUTE, EventType.USER_ATTRIBUTES_CHANGED),
     "set password": Meaning(_SECURITY, _EXECUTE, EventType.USER_ATTRIBUTES_CHANGED),
     "add token": Meaning(_SECURITY, _EXECUTE, EventType.USER_ATTRIBUTES_CHANGED),
     "revoke token": Meaning(_SECURITY, _EXECUTE, EventType.USER_ATTRIBUTES_CHANGED),

@@ -34,10 +34,14 @@ class Verdict(StrEnum):
 
 
 class UserRow(Base):
-    """A person who may log in."""
+    """A person who may log in.
+
+    Issuer and subject are whom an OpenID provider knows them as: together they never change and are never given to
+    somebody else (OpenID Connect Core 5.7), as a name may be.
+    """
 
     __tablename__ = "users"
-    __table_args__ = SECRET
+    __table_args__ = (UniqueConstraint("issuer", "subject"), SECRET)
 
     id: Mapped[RowNumber]
     name: Mapped[str] = mapped_column(String(64), unique=True, comment="Log-in name.")
@@ -45,6 +49,8 @@ class UserRow(Base):
     role: Mapped[str] = mapped_column(String(16), comment="viewer, radiologist or admin.")
     password_hash: Mapped[str] = mapped_column(comment="Hash of the password; empty: single sign-on only.")
     disabled: Mapped[bool] = mapped_column(server_default=false(), comment="True: may not log in.")
+    issuer: Mapped[str | None] = mapped_column(String(255), comment="Their OpenID provider. NULL: they have none.")
+    subject: Mapped[str | None] = mapped_column(String(255), comment="What it calls them. NULL: they have none.")
     created_at: Mapped[datetime] = mapped_column(comment="When the user was added.")
     last_login_at: Mapped[datetime | None] = mapped_column(comment="Last log-in. NULL: never.")
     language: Mapped[str] = mapped_column(
@@ -75,6 +81,7 @@ class SessionRow(Base):
     token_digest: Mapped[str] = mapped_column(DIGEST, primary_key=True, comment="SHA-256 of the token in the cookie.")
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id"), index=True, comment="The user.")
     csrf: Mapped[str] = mapped_column(String(64), comment="Token against cross-site requests.")
+    method: Mapped[str] = mapped_column(String(32), comment="password, single sign-on (a proxy's) or OpenID Connect.")
     address: Mapped[str] = mapped_column(String(64), comment="IP address of the log-in.")
     created_at: Mapped[datetime] = mapped_column(comment="When it began.")
     expires_at: Mapped[datetime] = mapped_column(comment="When it ends.")

@@ -27,6 +27,8 @@ from db.user_tables import Role, SessionRow, TokenRow, UserRow
 
 MINIMUM_PASSWORD = 12
 MAXIMUM_PASSWORD = 256
+PASSWORD, SINGLE_SIGN_ON, OPENID = "password", "single sign-on", "OpenID Connect"
+"""How a user logged in; single sign-on is a proxy's."""
 _TOKEN_PREFIX = "pleura_"  # noqa: S105 - what every token begins with
 # Argon2 takes 64 MiB a hash on purpose; a crowd of log-ins must not take all memory.
 _HASHING = threading.BoundedSemaphore(2)
@@ -54,10 +56,11 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A log-in that holds: who it is, and the token that its forms must carry."""
+    """A log-in that holds: who it is, how they logged in, and the token that their forms must carry."""
 
     user: User
     csrf: str
+    method: str
     expires_at: datetime
 
 
@@ -138,13 +141,13 @@ class Accounts:
     def users(self) -> tuple[User, ...]:
         """Every user by name."""
         with self._engine.connect() as connection:
-            return tuple(map(_user, connection.execute(select(UserRow.__table__).order_by(UserRow.name)).all()))
+            return tuple(map(user_of, connection.execute(select(UserRow.__table__).order_by(UserRow.name)).all()))
 
     def find_user(self, name: str) -> User | None:
         """The user of that name, in any case of letters."""
         with self._engine.connect() as connection:
             row = connection.execute(select(UserRow.__table__).where(UserRow.name == name.strip().lower())).first()
-        return None if row is None else _user(row)
+        return None if row is None else user_of(row)
 
     def change_user(
         self, user_id: int, now: datetime, *, actor: str, role: Role | None = None, disabled: bool | None = None
@@ -193,6 +196,21 @@ class Accounts:
             with writing(self._engine).begin() as connection:
                 connection.execute(update(UserRow).where(UserRow.id == user_id).values(**wanted))
 
+    def free_for_sign_on(self, user_id: int, now: datetime, *, actor: str) -> None:
+        """Forget a user's password and whom a provider knew them as: their next sign-on by that name makes them theirs.
+
+        Their log-ins end.
+
+        Raises:
+            RecordNotFoundError: There is no such user.
+        """
+        user = self._one(UserRow.id == user_id, user_id)
+        freed = update(UserRow).where(UserRow.id == user_id).values(password_hash="", issuer=None, subject=None)
+        with writing(self._engine).begin() as connection:
+            connection.execute(freed)
+            connection.execute(delete(SessionRow).where(SessionRow.user_id == user_id))
+            write_entry(connection, AuditEntry(now, actor, "free for sign-on", user.name))
+
     # --- log-in
 
     def log_in(self, name: str, password: str, address: str, now: datetime) -> User | None:
@@ -216,7 +234,7 @@ class Accounts:
             return None
         self._attempts.succeed(attempt)
         self._renew_hash(row, password)
-        return _user(row)
+        return user_of(row)
 
     def check_own_password(self, user: User, password: str, address: str, now: datetime) -> bool:
         """Whether ``password`` is that user's present one; under the limit of :meth:`log_in`, and raises as it does."""
@@ -230,7 +248,7 @@ class Accounts:
             self._attempts.fail(attempt, user.name, address, now)
         return right
 
-    def open_session(self, user: User, address: str, now: datetime, lasting: timedelta, how: str = "password") -> str:
+    def open_session(self, user: User, address: str, now: datetime, lasting: timedelta, method: str = PASSWORD) -> str:
         """Begin a log-in and give its token, which is kept nowhere else."""
         token = secrets.token_urlsafe(32)
         with writing(self._engine).begin() as connection:
@@ -240,26 +258,27 @@ class Accounts:
                     token_digest=digest_of(token),
                     user_id=user.id,
                     csrf=secrets.token_urlsafe(24),
+                    method=method,
                     address=address[:64],
                     created_at=now,
                     expires_at=now + lasting,
                 )
             )
             connection.execute(update(UserRow).where(UserRow.id == user.id).values(last_login_at=now))
-            write_entry(connection, AuditEntry(now, user.name, LOG_IN, user.name, address=address, detail=how))
+            write_entry(connection, AuditEntry(now, user.name, LOG_IN, user.name, address=address, detail=method))
         return token
 
     def session(self, token: str, now: datetime) -> Session | None:
         """The log-in of that token, while it lasts and its user is not locked out."""
         query = (
-            select(UserRow.__table__, SessionRow.csrf, SessionRow.expires_at)
+            select(UserRow.__table__, SessionRow.csrf, SessionRow.method, SessionRow.expires_at)
             .join(SessionRow, SessionRow.user_id == UserRow.id)
             .where(SessionRow.token_digest == digest_of(token), SessionRow.expires_at > now)
             .where(UserRow.disabled.is_(False))
         )
         with self._engine.connect() as connection:
             row = connection.execute(query).first()
-        return None if row is None else Session(_user(row), row.csrf, row.expires_at)
+        return None if row is None else Session(user_of(row), row.csrf, row.method, row.expires_at)
 
     def close_session(self, token: str, actor: str, address: str, now: datetime) -> None:
         """End a log-in."""
@@ -324,7 +343,7 @@ class Accounts:
             row = connection.execute(select(UserRow.__table__).where(condition)).first()
         if row is None:
             raise RecordNotFoundError("user", reference)
-        return _user(row)
+        return user_of(row)
 
     def _hash(self, password: str, name: str) -> str:
         check_password(password, name)
@@ -351,7 +370,7 @@ def _user_or_fail(connection: Connection, user_id: int) -> User:
     row = connection.execute(select(UserRow.__table__).where(UserRow.id == user_id)).first()
     if row is None:
         raise RecordNotFoundError("user", user_id)
-    return _user(row)
+    return user_of(row)
 
 
 def _keep_an_admin(connection: Connection) -> None:
@@ -361,7 +380,8 @@ def _keep_an_admin(connection: Connection) -> None:
         raise AccountError("one administrator must stay; make another one first")
 
 
-def _user(row: Any) -> User:
+def user_of(row: Any) -> User:
+    """The user of a row of the table."""
     return User(
         row.id,
         row.name,

@@ -34,4 +34,6 @@ if ((${#missing[@]})); then
 fi
 
 viewers/install.sh
-(cd browser && npm ci --no-audit --no-fund --ignore-scripts)
+for folder in browser node/openid; do
+  (cd "$folder" && npm ci --no-audit --no-fund --ignore-scripts)
+done

@@ -16,7 +16,9 @@ _MARKS = {True: "[green]ok[/]", False: "[red]not ok[/]"}
 
 
 @click.command()
-@click.option("--no-peers", is_flag=True, help="Leave out the C-ECHO to each destination.")
+@click.option(
+    "--no-peers", is_flag=True, help="Ask no other machine: no destination, notification channel or OpenID provider."
+)
 @json_option
 @click.pass_context
 def doctor(context: click.Context, no_peers: bool, as_json: bool) -> None:

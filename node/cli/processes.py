@@ -139,10 +139,14 @@ def scheduler(context: click.Context) -> None:
 def admin(context: click.Context) -> None:
     """Run the admin page alone."""
     from node.monitoring.port_health import scheme_of
+    from node.monitoring.sign_on_health import check_openid_extra
     from node.web.app import run_admin
     from workers.audit.activity import application_activity
 
     settings = settings_of(context)
+    installed = check_openid_extra(settings)
+    if not installed.ok:
+        fail(f"{installed.part}: {installed.found}; {installed.remedy}", os.EX_CONFIG)
 
     def _ready(port: int) -> None:
         click.echo(f"admin page on {scheme_of(settings.admin)}://{settings.admin.host}:{port}/", err=True)

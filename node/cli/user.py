@@ -92,15 +92,20 @@ def password(context: click.Context, name: str) -> None:
 @click.argument("name")
 @click.option("--role", type=click.Choice([role.value for role in Role]), help="New role.")
 @click.option("--lock/--unlock", default=None, help="Lock or unlock the user.")
+@click.option(
+    "--sign-on", is_flag=True, help="Forget their password: who next signs on by that name becomes this user."
+)
 @click.pass_context
-def change(context: click.Context, name: str, role: str | None, lock: bool | None) -> None:
-    """Change the role of the user NAME, or lock or unlock them."""
+def change(context: click.Context, name: str, role: str | None, lock: bool | None, sign_on: bool) -> None:
+    """Change the role of the user NAME, lock or unlock them, or leave their log-in to single sign-on."""
     accounts = _accounts(context)
     found = _user(accounts, name)
     try:
         accounts.change_user(
             found.id, datetime.now(UTC), actor=actor(), role=Role(role) if role else None, disabled=lock
         )
+        if sign_on:
+            accounts.free_for_sign_on(found.id, datetime.now(UTC), actor=actor())
     except AccountError as error:
         fail(str(error))
     console.print(f"{found.name} was changed")

@@ -33,6 +33,7 @@ from node.monitoring.check import Check
 from node.monitoring.permissions import check_permissions
 from node.monitoring.port_health import check_admin, check_hl7, check_listener
 from node.monitoring.remedies import remedy
+from node.monitoring.sign_on_health import check_openid
 from workers.audit import syslog
 from workers.clock import utc_now
 from workers.destinations.destination_kind import PeerError
@@ -47,7 +48,7 @@ _LATE_ENTRIES = timedelta(minutes=10)
 
 
 def examine(settings: Settings, *, peers: bool = True) -> Iterator[Check]:
-    """Check every part in ``settings`` one after the other; with ``peers`` also destinations and channels."""
+    """Check every part in ``settings`` one after the other; with ``peers`` also what others run."""
     yield Check("settings", True, "read and valid")
     yield check_store(settings)
     yield check_permissions(settings)
@@ -63,6 +64,8 @@ def examine(settings: Settings, *, peers: bool = True) -> Iterator[Check]:
     if settings.hl7.enabled:
         yield check_hl7(settings, running)
         yield check_issuers(settings)
+    if peers and settings.admin.enabled and settings.admin.openid.enabled:
+        yield check_openid(settings)
     if database.ok:
         yield from check_work(settings)
         yield from check_audit(settings, peers=peers)

@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from sqlalchemy import Engine
@@ -25,6 +25,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from config.openid import OpenID
 from config.settings import Admin, Destination, Settings
 from db import model_states
 from db.audit import AuditTrail
@@ -56,6 +57,9 @@ from workers.destinations.destination_kinds import destination_kinds
 from workers.enqueue import TaskQueue
 from workers.tls import page_contexts
 
+if TYPE_CHECKING:
+    from node.openid import Provider
+
 log = logging.getLogger("pleura.admin")
 _HERE = Path(__file__).parent
 _REMOVE_SECONDS = 30.0
@@ -74,10 +78,11 @@ def create_app(
     readers: Readers,
     accounts: Accounts | None = None,
     reload: Callable[[], Settings] | None = None,
+    openid: Provider | None = None,
 ) -> Starlette:
     """Make the application on an open database; ``app.state.services`` holds the services of its handlers.
 
-    ``reload`` reads the settings again, as a restart would.
+    ``reload`` reads the settings again, as a restart would. ``openid`` is the provider of log-ins beside passwords.
     """
     statistics, counts = Statistics(engine), Counts(ModelMonitoring(engine))
     readiness = Readiness(settings, database)
@@ -105,6 +110,7 @@ def create_app(
         ),
         echo=echo,
         clock=clock,
+        openid=openid,
     )
     on_error: dict[Any, Callable[[Request, Exception], Response]] = {
         HTTPException: _http_error(services),
@@ -250,6 +256,7 @@ def run_admin(
             echo=lambda destination: call(settings, destination),
             readers=readers,
             reload=reload,
+            openid=_provider(settings.admin.openid),
         )
         with socket.create_server((settings.admin.host, settings.admin.port)) as listening:
             port = int(listening.getsockname()[1])
@@ -258,6 +265,15 @@ def run_admin(
                 runner.run(_serve(server, app, listening, stop))
     task_queue.close()
     engine.dispose()
+
+
+def _provider(rules: OpenID) -> Provider | None:
+    """The provider of log-ins. Its libraries are an extra, so they are imported only where it is enabled."""
+    if not rules.enabled:
+        return None
+    from node.openid import Provider
+
+    return Provider(rules, time.monotonic)
 
 
 def load_image_predictor(settings: Settings, database: Database) -> ImagePredictor:

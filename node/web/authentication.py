@@ -20,17 +20,22 @@ from db.users import AccountError, Accounts, User
 
 SESSION_COOKIE = "pleura_session"
 LOGIN_COOKIE = "pleura_login"
+OPENID_COOKIE = "pleura_openid"
 _RANK = {Role.VIEWER: 0, Role.RADIOLOGIST: 1, Role.ADMIN: 2}
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The sender of a request. ``csrf`` is the token that their forms must carry; empty for an API token."""
+    """The sender of a request.
+
+    ``csrf`` is the token that their forms must carry, and ``method`` is how they logged in; empty for an API token.
+    """
 
     name: str
     display_name: str
     role: Role
     csrf: str = ""
+    method: str = ""
     user: User | None = None
 
     def may(self, role: Role) -> bool:
@@ -93,7 +98,7 @@ def principal_of(request: Request, accounts: Accounts, settings: Admin, now: dat
     if named and named.strip().lower() != session.user.name:
         return None  # the proxy has signed on another user since
     user = session.user
-    return Principal(user.name, user.display_name, user.role, session.csrf, user)
+    return Principal(user.name, user.display_name, user.role, session.csrf, session.method, user)
 
 
 def signed_on_name(request: Request, settings: Admin) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
 
@@ -26,12 +27,15 @@ from node.web.rendering import Radiographs
 from node.web.trials import Trials
 from workers.enqueue import TaskQueue
 
+if TYPE_CHECKING:
+    from node.openid import Provider
+
 
 @dataclass(frozen=True)
 class Services:
     """Everything that a handler may use. ``echo`` returns a problem as text, or None if the peer answers; ``echoed``
     keeps the last result for each destination, until the process ends. ``reload`` reads the settings again, as a
-    restart would.
+    restart would. ``openid`` is the provider of log-ins, where one is configured.
     """
 
     settings: Settings
@@ -55,4 +59,5 @@ class Services:
     trials: Trials
     echo: Callable[[Destination], str | None]
     clock: Callable[[], datetime]
+    openid: Provider | None = None
     echoed: dict[str, str | None] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from db.user_tables import Role
 from node.web import api, api_documentation
 from node.web.api_app import Operation, Tag
 from node.web.middleware import Endpoint
-from node.web.pages import audit, login, models, probes, study, system, try_it, users, worklist, worklist_bulk
+from node.web.pages import audit, login, models, openid, probes, study, system, try_it, users, worklist, worklist_bulk
 
 STUDY = "/studies/{study:row}"
 API = "/api/v1"
@@ -41,6 +41,8 @@ def page_endpoints(upload_bytes: int) -> tuple[Endpoint, ...]:
         Endpoint("GET", "/metrics", probes.metrics, None, probe=True),
         Endpoint("GET", "/login", login.show_login, None),
         Endpoint("POST", "/login", login.log_in, None),
+        Endpoint("GET", "/login/openid", openid.begin, None, at_once=8),
+        Endpoint("GET", "/login/openid/callback", openid.finish, None, at_once=8),
         Endpoint("POST", "/logout", login.log_out, viewer),
         Endpoint("GET", "/account", login.show_account, viewer),
         Endpoint("POST", "/account", login.change_password, viewer),

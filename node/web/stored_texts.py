@@ -113,6 +113,7 @@ WORDS = (
     gettext_noop("add user"),
     gettext_noop("change user"),
     gettext_noop("set password"),
+    gettext_noop("free for sign-on"),
     gettext_noop("add token"),
     gettext_noop("revoke token"),
     gettext_noop("retry job"),
@@ -194,6 +195,9 @@ SENTENCES = (
     gettext_noop("It is not certain that this is a whole, upright, frontal chest radiograph."),
     gettext_noop("Reading the image takes more memory than the worker has."),
     # Log-in and accounts
+    gettext_noop("this log-in was not begun in this browser, or too long ago; please try again"),
+    gettext_noop("the answer comes from another provider"),
+    gettext_noop("you are in no group that may use this node; ask an administrator"),
     gettext_noop("a user name has 1 to 64 letters, digits, dots, hyphens, underscores or @"),
     gettext_noop("a token name has 1 to 64 letters, digits, dots, hyphens, underscores or @"),
     gettext_noop("that password is too easy to guess"),
@@ -212,6 +216,22 @@ SENTENCES = (
 """Whole sentences and phrases."""
 
 PATTERNS = (
+    # Log-in by OpenID Connect; the reasons in brackets are those of the provider or a library.
+    gettext_noop("{all_problem}. If you have a password on this node, log in with it."),
+    gettext_noop("{provider} does not answer ({all_reason})"),
+    gettext_noop("{provider} answers with status {number}"),
+    gettext_noop("{provider} does not log you in ({all_reason})"),
+    gettext_noop("{provider} refuses this node ({all_reason})"),
+    gettext_noop("{provider} sent an ID token that is not valid ({all_reason})"),
+    gettext_noop("{provider} sends no claim {claim}: you are in no group, or it has to be told to send them"),
+    gettext_noop("{provider} sends no claim {claim}: set admin.openid.name_claim"),
+    gettext_noop(
+        "you are in more groups than {provider} sends; an administrator maps roles of this application instead"
+    ),
+    gettext_noop("the user {name} is locked on this node; ask an administrator"),
+    gettext_noop(
+        "this node has another user {name}; if that is you, an administrator runs `pleura user change NAME --sign-on`"
+    ),
     # Triage. A number takes digits alone; any other value is translated itself.
     gettext_noop("the hospital's own priority is {priority}"),
     gettext_noop("{finding} {number}%, known since the film of {day}"),

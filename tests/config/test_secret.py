@@ -52,9 +52,11 @@ def test_every_secret_has_a_variable_for_its_file(
     monkeypatch.setenv("PLEURA_NOTIFICATIONS__WEBHOOK__SECRET_FILE", str(password_file))
     monkeypatch.setenv("PLEURA_NOTIFICATIONS__EMAIL__PASSWORD_FILE", str(password_file))
     monkeypatch.setenv("PLEURA_ADMIN__METRICS_TOKEN_FILE", str(password_file))
+    monkeypatch.setenv("PLEURA_ADMIN__OPENID__CLIENT_SECRET_FILE", str(password_file))
     settings = _written(tmp_path, text)
-    told = (settings.notifications.webhook.secret, settings.notifications.email.password, settings.admin.metrics_token)
-    assert [each and each.get_secret_value() for each in told] == [NASTY] * 3
+    channels, admin = settings.notifications, settings.admin
+    told = (channels.webhook.secret, channels.email.password, admin.metrics_token, admin.openid.client_secret)
+    assert [each and each.get_secret_value() for each in told] == [NASTY] * 4
     assert settings.notifications.email.host == "mail"
 
 

@@ -17,6 +17,7 @@ from db.login_attempts import FAILURES_PER_USER, TooManyAttemptsError
 from db.queries.statistics import Statistics
 from db.queries.worklist import Filters, Order, Worklist, WorklistPart
 from db.records import Priority
+from db.sign_on import Identity, sign_on
 from db.user_tables import Role, Verdict
 from db.users import AccountError, Accounts
 from tests.commands import study_facts
@@ -53,6 +54,36 @@ def test_a_weak_password_is_refused(accounts: Accounts, password: str) -> None:
 def test_a_strange_name_is_refused(accounts: Accounts, name: str) -> None:
     with pytest.raises(AccountError):
         accounts.add_user(name, PASSWORD, Role.VIEWER, NOW, actor="cli")
+
+
+def _grace(**changed: str) -> Identity:
+    known = {"issuer": "https://login", "subject": "0815", "name": "Grace", "display_name": "Grace Hopper"}
+    return Identity(**(known | changed), role=Role.RADIOLOGIST)
+
+
+def test_who_signs_on_is_made_once_and_known_by_issuer_and_subject(database: Database, accounts: Accounts) -> None:
+    made = database.write(sign_on, _grace(), NOW)
+    assert (made.name, made.role, made.has_password) == ("grace", Role.RADIOLOGIST, False)
+    again = database.write(sign_on, _grace(name="grace.m", display_name=""), NOW + HOUR)
+    assert (again.id, again.name, again.display_name) == (made.id, "grace", "grace")
+    for other in ({"subject": "0816"}, {"issuer": "https://another"}):
+        with pytest.raises(AccountError, match="another user grace"):
+            database.write(sign_on, _grace(**other), NOW)
+    assert len(accounts.users()) == 1
+
+
+def test_an_account_with_a_password_belongs_to_who_signs_on_only_after_it_was_freed(
+    database: Database, accounts: Accounts
+) -> None:
+    user = accounts.add_user("grace", PASSWORD, Role.ADMIN, NOW, actor="cli")
+    token = accounts.open_session(user, "::1", NOW, HOUR)
+    with pytest.raises(AccountError, match="--sign-on"):
+        database.write(sign_on, _grace(), NOW)
+    accounts.free_for_sign_on(user.id, NOW, actor="cli")
+    assert accounts.session(token, NOW) is None
+    taken = database.write(sign_on, _grace(), NOW)
+    assert (taken.id, taken.role) == (user.id, Role.RADIOLOGIST)
+    assert accounts.log_in("grace", PASSWORD, "", NOW) is None
 
 
 def test_a_user_without_password_cannot_log_in_by_one(accounts: Accounts) -> None:

@@ -47,6 +47,12 @@ threads = 1
 completion_seconds = 1
 [admin]
 port = {ports["admin"]}
+[admin.openid]
+enabled = true
+issuer = "https://login.example.org"
+client_id = "pleura"
+page = "https://pleura.example.org"
+admins = ["pacs-admins"]
 [hl7]
 enabled = true
 port = {ports["hl7"]}

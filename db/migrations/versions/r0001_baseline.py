@@ -347,11 +347,14 @@ def _create_users() -> None:
         sa.Column("role", sa.String(length=16), nullable=False),
         sa.Column("password_hash", sa.Text(), nullable=False),
         sa.Column("disabled", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("issuer", sa.String(length=255), nullable=True),
+        sa.Column("subject", sa.String(length=255), nullable=True),
         sa.Column("created_at", MOMENT, nullable=False),
         sa.Column("last_login_at", MOMENT, nullable=True),
         sa.Column("language", sa.String(length=8), server_default="", nullable=False),
         sa.Column("theme", sa.String(length=8), server_default="", nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_users"),
+        sa.UniqueConstraint("issuer", "subject", name="uq_users_issuer_subject"),
         sa.UniqueConstraint("name", name="uq_users_name"),
     )
 
@@ -529,6 +532,7 @@ def _create_sessions() -> None:
         sa.Column("token_digest", sa.String(length=64), nullable=False),
         sa.Column("user_id", sa.Integer(), nullable=False),
         sa.Column("csrf", sa.String(length=64), nullable=False),
+        sa.Column("method", sa.String(length=32), nullable=False),
         sa.Column("address", sa.String(length=64), nullable=False),
         sa.Column("created_at", MOMENT, nullable=False),
         sa.Column("expires_at", MOMENT, nullable=False),

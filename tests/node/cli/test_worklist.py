@@ -171,6 +171,7 @@ def test_users_are_made_and_listed(run: Run) -> None:
     again = run("user", "add", "anna", "--role", "viewer", input="correct horse battery\n")
     assert again.exit_code == 1
     assert "already" in again.output
+    assert run("user", "change", "anna", "--sign-on").exit_code == 0
     assert run("user", "token", "dashboard", "--role", "viewer").output.startswith("pleura_")
     assert run("user", "revoke", "1").exit_code == 0
     assert "revoked" in run("user", "tokens").output

@@ -20,6 +20,7 @@ from starlette.testclient import TestClient
 from config.settings import Destination, Settings
 from db.users import Accounts
 from models.contract import Code, Finding, ModelInput, Prediction
+from node.openid import Provider
 from node.web.app import create_app
 from node.web.dependencies import Services
 from node.web.image_reader import Readers, ReadingLimits
@@ -137,7 +138,7 @@ def readers() -> Readers:
     return made
 
 
-def make_site(filled: Path, folder: Path, **admin: object) -> Site:
+def make_site(filled: Path, folder: Path, openid: Provider | None = None, **admin: object) -> Site:
     import shutil
 
     shutil.copytree(filled, folder, dirs_exist_ok=True)
@@ -161,6 +162,7 @@ def make_site(filled: Path, folder: Path, **admin: object) -> Site:
         readers=readers(),
         accounts=Accounts(demo.engine, CHEAP),
         reload=lambda: on_disk[-1](),
+        openid=openid,
     )
     return Site(app, demo, clock, task_queue, [1, 2, 3], echoed, on_disk)
 

@@ -20,6 +20,8 @@ TABLE = {
     "GET /metrics": NOBODY,
     "GET /login": NOBODY,
     "POST /login": NOBODY,
+    "GET /login/openid": NOBODY,
+    "GET /login/openid/callback": NOBODY,
     "POST /logout": VIEWER,
     "GET /account": VIEWER,
     "POST /account": VIEWER,
