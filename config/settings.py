@@ -17,7 +17,7 @@ import tempfile
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -135,6 +135,25 @@ def with_password(url: SecretStr, password: SecretStr | None) -> str:
     parts = urlsplit(url.get_secret_value())
     user, _, host = parts.netloc.rpartition("@")
     return urlunsplit(parts._replace(netloc=f"{user}:{quote(password.get_secret_value(), safe='')}@{host}"))
+
+
+def _check_tls_of_redis(url: SecretStr | None) -> None:
+    """Refuse a Redis URL with TLS that verifies nobody."""
+    parts = urlsplit(url.get_secret_value()) if url is not None else None
+    if parts is None or parts.scheme != "rediss":
+        return
+    named = dict(parse_qsl(parts.query)).get("ssl_cert_reqs", "required")
+    if named.lower().removeprefix("cert_") != "required":
+        raise ValueError("broker.url: ssl_cert_reqs must be required, or anybody in between can be the broker")
+
+
+def with_tls(url: str) -> str:
+    """A Redis URL as both clients understand it: Celery's would use no TLS at all for rediss:// alone."""
+    parts = urlsplit(url)
+    if parts.scheme != "rediss":
+        return url
+    given = dict(parse_qsl(parts.query))
+    return urlunsplit(parts._replace(query=urlencode({**given, "ssl_cert_reqs": "required"}, safe="/")))
 
 
 AETitle = Annotated[str, AfterValidator(_ae_title)]
@@ -310,7 +329,7 @@ class Broker(_Part):
     """The task queue."""
 
     url: Secret | None = None
-    """Redis URL for Celery; empty: an embedded server, started and stopped by `pleura serve`."""
+    """Redis URL for Celery, rediss:// with TLS; empty: an embedded server, started and stopped by `pleura serve`."""
     password: Secret | None = None
     """Password for that URL, with any characters; better here, or in a file, than in the URL."""
     server: Path | None = None
@@ -319,6 +338,7 @@ class Broker(_Part):
     @model_validator(mode="after")
     def _one_password(self) -> Broker:
         _check_password("broker", self.url, self.password)
+        _check_tls_of_redis(self.url)
         return self
 
 
@@ -677,7 +697,7 @@ class Settings(BaseSettings):
     def broker_url(self) -> str:
         """Celery broker URL in use."""
         if self.broker.url is not None:
-            return with_password(self.broker.url, self.broker.password)
+            return with_tls(with_password(self.broker.url, self.broker.password))
         return f"redis+socket://{self.broker_socket}"
 
     @classmethod

@@ -70,9 +70,33 @@ _KNOWN = (
         True,
     ),
     (
+        r"server certificate for .* does not match",
+        "the certificate of PostgreSQL at {where} is for another name",
+        "correct the host in database.url, or let the server show a certificate for it",
+        False,
+    ),
+    (
+        r"certificate verify failed",
+        "the certificate of PostgreSQL at {where} is not of the CA in sslrootcert, or has expired",
+        "name the CA of the server in database.url: sslrootcert=/path/ca.pem",
+        False,
+    ),
+    (
+        r"root certificate file .* (does not exist|could not)|could not read root certificate",
+        "the file of sslrootcert cannot be read",
+        "correct sslrootcert in database.url",
+        False,
+    ),
+    (
+        r"server does not support SSL",
+        "PostgreSQL at {where} speaks no TLS",
+        "set ssl = on at the server",
+        False,
+    ),
+    (
         r"\bSSL\b|certificate",
         "no TLS with PostgreSQL at {where}",
-        "correct sslmode and sslrootcert in database.url",
+        "correct sslmode, sslrootcert, sslcert and sslkey in database.url",
         False,
     ),
     (

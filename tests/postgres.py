@@ -30,10 +30,11 @@ class PostgresServer:
     """A running server; ``folder`` holds its data and its socket."""
 
     folder: Path
+    port: int = 5432
 
     def url(self, database: str) -> str:
         """SQLAlchemy URL of ``database``."""
-        return f"postgresql+psycopg://postgres@/{database}?host={self.folder}"
+        return f"postgresql+psycopg://postgres@/{database}?host={self.folder}&port={self.port}"
 
     def create_database(self, template: str = "template1") -> str:
         """Make a new database (a copy of ``template``) and give its URL."""
@@ -60,7 +61,7 @@ def programs() -> Path:
     return folders[-1] if folders else Path(str(found)).resolve().parent
 
 
-def start(folder: Path, *options: str) -> subprocess.Popen[bytes]:
+def start(folder: Path, *options: str, port: int = 5432) -> subprocess.Popen[bytes]:
     """Make a cluster in ``folder`` and start it; the server ends with the process that has started it.
 
     PostgreSQL refuses to run as root, so root hands it to the user ``postgres``.
@@ -71,16 +72,16 @@ def start(folder: Path, *options: str) -> subprocess.Popen[bytes]:
         os.chown(folder, account.pw_uid, account.pw_gid)
     made = [*_become(), *map(str, initdb), "--no-locale", "-N"]
     subprocess.run(made, check=True, capture_output=True, cwd=folder)
-    return start_again(folder, *options)
+    return start_again(folder, *options, port=port)
 
 
-def start_again(folder: Path, *options: str) -> subprocess.Popen[bytes]:
+def start_again(folder: Path, *options: str, port: int = 5432) -> subprocess.Popen[bytes]:
     """Start the cluster that is in ``folder``, and wait until it answers: after a crash it recovers first."""
     server = [programs() / "postgres", "-D", folder / "data", "-k", folder, "-c", "listen_addresses=", *options]
     process = subprocess.Popen(
         [*_become(), *map(str, server)], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    _wait_until_ready(PostgresServer(folder), process)
+    _wait_until_ready(PostgresServer(folder, port), process)
     return process
 
 

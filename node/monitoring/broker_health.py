@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -25,9 +26,23 @@ _KNOWN = (
     (r"READONLY|read only replica", "it is a read-only replica", "name the primary server in broker.url"),
     (r"MISCONF|OOM|not enough.*memory", "it takes no more messages", "free its disk and memory, see its log"),
     (r"loading", "it is still loading its data", "wait a moment"),
+    (r"mismatch, certificate", "its certificate is for another name", "correct the host in broker.url"),
+    (
+        r"self.signed certificate|local issuer",
+        "its certificate is not of the CA in ssl_ca_certs",
+        "name its CA in broker.url: ?ssl_ca_certs=/path/ca.pem",
+    ),
+    (r"certificate has expired", "its certificate has expired", "renew it at the server"),
+    (
+        r"ALERT_CERTIFICATE_REQUIRED|EOF occurred in violation",
+        "it asks for a certificate of this node",
+        "name it in broker.url: &ssl_certfile=/path/node.pem&ssl_keyfile=/path/node.key",
+    ),
+    (r"WRONG_VERSION_NUMBER|RECORD_LAYER", "it speaks no TLS on this port", "correct the port in broker.url"),
+    (r"\[SSL", "no TLS with it", "correct the files in broker.url"),
+    (r"reset by peer", "it ends the connection", "perhaps it speaks TLS on this port: write rediss:// in broker.url"),
     (r"name or service|name resolution|nodename", "its host name cannot be resolved", "correct the host in broker.url"),
     (r"refused|no such file", "nothing listens there", "start Redis, or correct broker.url"),
-    (r"certificate|SSL", "no TLS with it", "correct rediss:// and the certificates in broker.url"),
     (r"time(d )?out", "it does not answer", "check the server and the network"),
 )
 
@@ -65,10 +80,13 @@ def check_broker(settings: Settings) -> Check:
         where = (
             parts.path if parts.scheme.endswith("socket") else f"{parts.hostname or 'localhost'}:{parts.port or 6379}"
         )
+        missing = _missing_file(parts.query)
         client = Redis.from_url(_redis_url(url), socket_connect_timeout=_SECONDS, socket_timeout=_SECONDS)
     except ValueError as error:
         remedy = "write redis://:password@host:6379/0 in broker.url"
         return Check("broker", False, f"broker.url cannot be read: {error}", remedy)
+    if missing:
+        return Check("broker", False, f"{missing} of broker.url cannot be read", f"correct {missing}")
     try:
         with client:
             client.set(_KEY, "1", ex=1)
@@ -76,6 +94,13 @@ def check_broker(settings: Settings) -> Check:
         why, remedy = _reason(str(error))
         return Check("broker", False, f"Redis at {where}: {why}", remedy)
     return Check("broker", True, f"Redis at {where} takes messages")
+
+
+def _missing_file(query: str) -> str:
+    """The first file for TLS in a URL that cannot be read, with its key; empty if there is none."""
+    given = dict(parse_qsl(query))
+    files = (f"{key}={given[key]}" for key in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile") if key in given)
+    return next((file for file in files if not os.access(file.partition("=")[2], os.R_OK)), "")
 
 
 def _redis_url(url: str) -> str:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 import config
 from config.reference import commented_toml, differences, effective_toml, keys, markdown_table
-from config.settings import MAXIMUM_SOCKET_PATH, Settings, SettingsError, load
+from config.settings import MAXIMUM_SOCKET_PATH, Peer, Settings, SettingsError, load
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -42,6 +42,7 @@ def test_lists_of_tables_are_read(tmp_path: Path) -> None:
     assert (destination.name, destination.kinds) == ("pacs", ("sr",))
 
 
+TLS = "[tls]\ncertificate = 'node.pem'\nca = 'ca.pem'\n"
 PACS = "[[destinations]]\nname = 'pacs'\nae_title = 'ARCHIVE'\nhost = 'h'\n"
 
 
@@ -72,11 +73,42 @@ PACS = "[[destinations]]\nname = 'pacs'\nae_title = 'ARCHIVE'\nhost = 'h'\n"
         ("[notifications.webhook]\nenabled = true\n", "^notifications: webhook is enabled: set url, secret too$"),
         ("listener = 5\n", "^listener: must be a table$"),
         ("[admin]\nmetrics_token = 51515\n", r"^admin\.metrics_token: must be text$"),
+        ("[listener]\ntransport = 'tls'\n", r"listener\.transport is tls: set tls\.certificate and tls\.ca"),
+        (TLS + "[listener]\nport = 104\ntls_port = 104\ntransport = 'both'\n", r"port and listener\.tls_port are both"),
+        ("[[listener.peers]]\nae_title = 'CT1'\ncertificates = ['a']\n", "`CT1`: certificates need listener.transport"),
+        ("[[listener.peers]]\nae_title = 'CT1'\ncertificates = ['sha256:1']\n", "64 digits of its SHA-256 fingerprint"),
+        (PACS + "port = 104\ntls = true\n", r"destination `pacs`: tls needs tls\.ca"),
+        (TLS + PACS + "port = 104\ncertificates = ['a']\n", "destination `pacs`: certificates need tls = true"),
+        ("[broker]\nurl = 'rediss://h/0?ssl_cert_reqs=none'\n", "ssl_cert_reqs must be required"),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         load(_write(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("url", "used"),
+    [
+        ("redis://h:1/0", "redis://h:1/0"),
+        ("rediss://h:1/0", "rediss://h:1/0?ssl_cert_reqs=required"),
+        (
+            "rediss://u@h/0?ssl_ca_certs=/etc/ca.pem&ssl_cert_reqs=CERT_REQUIRED",
+            "rediss://u@h/0?ssl_ca_certs=/etc/ca.pem&ssl_cert_reqs=required",
+        ),
+    ],
+)
+def test_a_broker_with_tls_is_always_verified(url: str, used: str) -> None:
+    """Celery's client uses TLS where the URL names a certificate option, and none otherwise."""
+    assert Settings(broker={"url": url}).broker_url == used  # type: ignore[arg-type]
+
+
+def test_a_fingerprint_may_be_written_as_openssl_prints_it() -> None:
+    digits = "0123456789abcdef" * 4
+    colons = ":".join(digits[at : at + 2].upper() for at in range(0, 64, 2))
+    written = (f"sha256 Fingerprint={colons}", f"SHA256:{colons}", colons, digits, f"sha256:{digits}")
+    peer = Peer(ae_title="CT1", certificates=(*written, " CT1.Hospital "))
+    assert peer.certificates == (*[f"sha256:{digits}"] * 5, "ct1.hospital")
 
 
 def test_two_destinations_cannot_share_a_name(tmp_path: Path) -> None:
