@@ -1,7 +1,8 @@
 """A PACS that counts, and that can be told to misbehave: ``python -P -m tests.campaigns.destination PORT FOLDER``.
 
-Each object that it has is one line of ``FOLDER/received``: SOP Instance UID, patient ID, SOP Class UID and digest. What
-it does is the word in ``FOLDER/mood``, which is read for each association and for each object:
+Each object that it has is one line of ``FOLDER/received``: SOP Instance UID, patient ID, SOP Class UID, digest and
+time. By C-FIND it says whether it has one. What it does is the word in ``FOLDER/mood``, which is read for each
+association and for each object:
 
 ``well``
     stores and answers 0x0000.
@@ -30,6 +31,7 @@ import sys
 import threading
 import time
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,6 +43,7 @@ from tests.ports import free_port
 
 MOODS = ("reject", "refuse", "warn", "abort", "mute", "hang")
 AE_TITLE = "PACS"
+_STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 _LONGEST_SILENCE = 60.0
 
 
@@ -49,6 +52,7 @@ def main(port: int, folder: Path) -> None:
     ae = AE(ae_title=AE_TITLE)
     ae.supported_contexts = AllStoragePresentationContexts
     ae.add_supported_context("1.2.840.10008.1.1")
+    ae.add_supported_context(_STUDY_ROOT_FIND)
     ae.maximum_associations = 40
     keeping = threading.Lock()
 
@@ -71,10 +75,31 @@ def main(port: int, folder: Path) -> None:
             event.assoc.abort()
         return 0xB000 if mood == "warn" else 0x0000
 
-    handlers = [(evt.EVT_REQUESTED, requested), (evt.EVT_C_STORE, store)]
+    held = _Index(folder / "received")
+
+    def find(event: evt.Event) -> Iterator[tuple[int, Dataset | None]]:
+        if held.has(str(event.identifier.SOPInstanceUID)):
+            yield 0xFF00, event.identifier
+
+    handlers = [(evt.EVT_REQUESTED, requested), (evt.EVT_C_STORE, store), (evt.EVT_C_FIND, find)]
     server = ae.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
     threading.Event().wait()
     server.shutdown()
+
+
+class _Index:
+    """The UIDs in a file that grows."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._at, self._lock = path, 0, threading.Lock()
+        self._known: set[str] = set()
+
+    def has(self, uid: str) -> bool:
+        with self._lock, self._path.open() as file:
+            file.seek(self._at)
+            self._known.update(line.split()[0] for line in file.read().splitlines())
+            self._at = file.tell()
+        return uid in self._known
 
 
 def _mood(folder: Path) -> str:

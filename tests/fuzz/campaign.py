@@ -1,90 +1,109 @@
-"""A fuzz campaign against a whole node: ``python -P -m tests.fuzz.campaign --seed 1 --count 20000``.
+"""A fuzz campaign against a whole node: ``make fuzz COUNT=20000``, ``python -P -m tests.fuzz.campaign --count 20000``.
 
-So many data sets by C-STORE and so many PDU conversations go to ``pleura serve`` with a small network. Whatever comes,
-every C-STORE is answered, no job ends as *failed*, no process writes a traceback, and the listener neither ends nor
-grows.
+So many data sets by C-STORE, PDU conversations, HL7 messages and HTTP requests, all damaged, go to ``pleura serve``
+with a small network. Whatever comes, every C-STORE and each whole HL7 message is answered, no job ends as *failed*, no
+process writes a traceback, and listeners and page neither end nor grow. Then so many images with broken code streams,
+from the corpus of every encoder, go the worker's way in a process of their own (:mod:`tests.fuzz.code_streams`), which
+also tells how much of the modules that read bytes of peers has run.
 """
 
 from __future__ import annotations
 
-import argparse
+import json
 import re
+import socket
 import sqlite3
+import subprocess
 import sys
-import tempfile
-import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
+from tests.campaigns.command import Say, parser_of, run_campaign
+from tests.campaigns.outcome import Outcome
 from tests.fuzz.conversations import conversation, hold
 from tests.fuzz.data_sets import CONTEXTS, Wire, wire
+from tests.fuzz.messages import framed, hl7_message, http_request
 from tests.fuzz.peer import BrokenError, Peer
-from tests.integration.pleura import Pleura, handwritten_network
+from tests.integration.pleura import Pleura, handles_of, handwritten_network, status_of
+from tests.node.hl7.messages import order
 from tests.orthanc import wait_until
 from tests.ports import free_port
+from workers.hl7.mllp import END, frame
 
 LARGEST_LISTENER = 200 * 1024 * 1024
+_GROWTH = 24 * 1024 * 1024
+_HANDLES = 8
+_WARM_UP = 0.4
 _UNDER_WAY = ("queued", "running", "retrying")
+_OURS = (0x0110, 0xA700)
+_WATCHED = ("listener", "hl7", "admin")
+_CODE_STREAM_GROWTH = 48 * 1024
 
 
 @dataclass
-class Outcome:
-    """What a campaign found: ``statuses`` of C-STORE by count, and everything that must be nothing."""
+class Seen:
+    """What the peers saw; the lists must be empty."""
 
     statuses: Counter[int] = field(default_factory=Counter)
-    jobs: Counter[str] = field(default_factory=Counter)
+    acknowledgements: Counter[str] = field(default_factory=Counter)
+    http: Counter[str] = field(default_factory=Counter)
     unanswered: list[str] = field(default_factory=list)
-    tracebacks: list[str] = field(default_factory=list)
-    ends: list[str] = field(default_factory=list)
-    listener_bytes: int = 0
-
-    @property
-    def faults(self) -> list[str]:
-        """What is wrong, one sentence each."""
-        found = [f"{what} was not answered" for what in self.unanswered]
-        found += [f"traceback: {text}" for text in self.tracebacks]
-        found += [f"a process ended: {line}" for line in self.ends]
-        if self.jobs["failed"]:
-            found.append(f"{self.jobs['failed']} jobs failed")
-        for status in (0x0110, 0xA700):
-            if self.statuses[status]:
-                found.append(f"{self.statuses[status]} C-STORE were answered with 0x{status:04X}, a fault of ours")
-        if self.listener_bytes > LARGEST_LISTENER:
-            found.append(f"the listener took {self.listener_bytes >> 20} MiB")
-        return found
 
 
-def run(folder: Path, seed: int, data_sets: int, conversations: int, patience: float) -> Outcome:
-    """Run a campaign; ``patience`` is how many seconds the jobs may take after everything was sent."""
-    port, outcome = free_port(), Outcome()
-    node = Pleura(folder, port, _configured(folder, port))
+def run(folder: Path, seed: int, count: int, patience: float, say: Say) -> Outcome:
+    """Run a campaign of ``count`` of each; ``patience``: seconds that the jobs may take after everything was sent."""
+    outcome, seen = Outcome("fuzz", seed), Seen()
+    ports = {name: free_port() for name in _WATCHED}
+    node = Pleura(folder, ports["listener"], _configured(folder, ports))
+    database = folder / "store" / "pleura.sqlite"
     node.start()
     try:
-        talking = threading.Thread(target=_converse, args=(port, seed, conversations))
-        talking.start()
-        _store(port, seed, data_sets, outcome)
-        talking.join()
-        outcome.listener_bytes = _peak(node.parts()["listener"])
-        database = folder / "store" / "pleura.sqlite"
-        wait_until(lambda: not _under_way(database), "the end of all jobs", patience, alive=node.check_alive)
-        outcome.jobs = _jobs(database)
+        wait_until(lambda: b"Ready: " in node.log_file.read_bytes(), "all parts", 120, alive=node.check_alive)
+        memory, handles = {}, {}
+        for first, last in ((0, int(_WARM_UP * count)), (int(_WARM_UP * count), count)):
+            _send(ports, seed, range(first, last), seen)
+            say(f"{last}/{count} of each sent")
+            wait_until(lambda: not _under_way(database), "the end of all jobs", patience, alive=node.check_alive)
+            parts = {name: node.parts()[name] for name in _WATCHED}
+            memory[last] = {name: status_of(process, "VmRSS") * 1024 for name, process in parts.items()}
+            handles[last] = {name: handles_of(process) for name, process in parts.items()}
+        outcome.faults += _growth(memory, handles)
+        peak = status_of(node.parts()["listener"], "VmHWM") * 1024
+        if peak > LARGEST_LISTENER:
+            outcome.faults.append(f"the listener took {peak >> 20} MiB")
+        jobs = _jobs(database)
+        if _acknowledgement(ports["hl7"], frame(order("LAST"))) != "AA":
+            outcome.faults.append("the HL7 listener does not take an order any more")
     finally:
         node.stop()
-    log = node.log_file.read_text(encoding="utf-8", errors="replace")
-    outcome.tracebacks = [match.group()[-1500:] for match in re.finditer(r"Traceback[^\n]*\n(?:[ \t].*\n)*.*", log)]
-    outcome.ends = re.findall(r".*ended with status.*", log)
+    outcome.faults += _faults(seen, jobs, node.log_file.read_text(encoding="utf-8", errors="replace"))
+    streams = _code_streams(folder, seed, count, outcome)
+    outcome.figures = {
+        "data sets, conversations, HL7 messages, HTTP requests, code streams": f"{count} of each",
+        "C-STORE": _told({f"0x{status:04X}": n for status, n in seen.statuses.items()}),
+        "jobs": _told(jobs),
+        "acknowledgements": _told(seen.acknowledgements),
+        "HTTP": _told(seen.http),
+        **streams,
+        "memory": ", ".join(
+            f"{name} {before >> 20} to {memory[count][name] >> 20} MiB"
+            for name, before in memory[int(_WARM_UP * count)].items()
+        ),
+    }
     return outcome
 
 
-def _configured(folder: Path, port: int) -> Path:
+def _configured(folder: Path, ports: dict[str, int]) -> Path:
     folder.mkdir(parents=True)
     models = handwritten_network(folder / "models")
     config = folder / "pleura.toml"
     config.write_text(f"""
 [listener]
-port = {port}
+port = {ports["listener"]}
 
 [store]
 folder = "{folder / "store"}"
@@ -99,46 +118,100 @@ threads = 1
 scheduler_interval_seconds = 1
 
 [admin]
-enabled = false
+port = {ports["admin"]}
+
+[hl7]
+enabled = true
+port = {ports["hl7"]}
+message_timeout_seconds = 1
 """)
     return config
 
 
-def _store(port: int, seed: int, count: int, outcome: Outcome) -> None:
-    random = Random(f"data sets {seed}")
+def _send(ports: dict[str, int], seed: int, numbers: range, seen: Seen) -> None:
+    """Send everything with these numbers, the kinds beside each other."""
+    kinds = (
+        (_store, ports["listener"]),
+        (_converse, ports["listener"]),
+        (_order, ports["hl7"]),
+        (_browse, ports["admin"]),
+    )
+    with ThreadPoolExecutor(len(kinds)) as pool:
+        for done in [pool.submit(send, port, seed, numbers, seen) for send, port in kinds]:
+            done.result()
+
+
+def _store(port: int, seed: int, numbers: range, seen: Seen) -> None:
     peer: Peer | None = None
-    for number in range(count):
-        made = wire(random, number)
+    for number in numbers:
+        made = wire(Random(f"data set {seed} {number}"), number)
         try:
             peer = peer or Peer(port, CONTEXTS, calling="FUZZ", seconds=60)
-            context = 2 * CONTEXTS.index((made.sop_class, made.syntax)) + 1
-            outcome.statuses[_stored(peer, made, context)] += 1
+            seen.statuses[_stored(peer, made)] += 1
         except BrokenError as error:
-            outcome.unanswered.append(f"data set {number} ({made.syntax}): {error}")
+            seen.unanswered.append(f"data set {number} ({made.syntax}): {error}")
             peer = None
     if peer is not None:
         peer.close()
 
 
-def _stored(peer: Peer, made: Wire, context: int) -> int:
+def _stored(peer: Peer, made: Wire) -> int:
+    context = 2 * CONTEXTS.index((made.sop_class, made.syntax)) + 1
     return peer.store(made.data_set, made.sop_instance, made.sop_class, context).status
 
 
-def _converse(port: int, seed: int, count: int) -> None:
-    random = Random(f"conversations {seed}")
-    for _ in range(count):
-        hold(port, conversation(random))
+def _converse(port: int, seed: int, numbers: range, seen: Seen) -> None:
+    for number in numbers:
+        hold(port, conversation(Random(f"conversation {seed} {number}")))
 
 
-def _peak(process: int) -> int:
-    """Largest resident set of a process (proc(5), VmHWM)."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
-    return int(found.group(1)) * 1024 if found else 0
+def _order(port: int, seed: int, numbers: range, seen: Seen) -> None:
+    """A whole message in a whole frame must be acknowledged; with anything else the connection may end."""
+    for number in numbers:
+        random = Random(f"message {seed} {number}")
+        made = hl7_message(random, number)
+        raw = framed(random, made)
+        answer = _acknowledgement(port, raw)
+        seen.acknowledgements[answer] += 1
+        if answer == "none" and made.startswith(b"MSH|^~\\&|") and raw == frame(made):
+            seen.unanswered.append(f"HL7 message {number}")
+
+
+def _acknowledgement(port: int, raw: bytes) -> str:
+    """The code in MSA-1, or *none*."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.settimeout(10)
+        answer = b""
+        try:
+            connection.sendall(raw)
+            connection.shutdown(socket.SHUT_WR)
+            while END not in answer and (chunk := connection.recv(65536)):
+                answer += chunk
+        except OSError:
+            pass
+    found = re.search(rb"MSA\|(\w\w)", answer)
+    return found.group(1).decode() if found else "none"
+
+
+def _browse(port: int, seed: int, numbers: range, seen: Seen) -> None:
+    for number in numbers:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            connection.settimeout(10)
+            try:
+                connection.sendall(http_request(Random(f"request {seed} {number}")))
+                connection.shutdown(socket.SHUT_WR)
+                answer = connection.recv(65536)
+            except OSError:
+                answer = b""
+        found = re.match(rb"HTTP/1\.1 (\d)\d\d", answer)
+        seen.http[f"{found.group(1).decode()}xx" if found else "closed"] += 1
+        if found and found.group(1) == b"5" and not answer.startswith((b"HTTP/1.1 501", b"HTTP/1.1 505")):
+            seen.unanswered.append(f"HTTP request {number}, but with {answer[:40]!r},")
 
 
 def _jobs(database: Path) -> Counter[str]:
-    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
-        return Counter(dict(connection.execute("select state, count(*) from jobs group by state")))
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        return Counter(dict(connection.execute("select state, count(*) from jobs group by state").fetchall()))
 
 
 def _under_way(database: Path) -> int:
@@ -146,20 +219,62 @@ def _under_way(database: Path) -> int:
     return sum(jobs[state] for state in _UNDER_WAY)
 
 
+def _faults(seen: Seen, jobs: Counter[str], log: str) -> list[str]:
+    found = [f"{what} was not answered" for what in seen.unanswered]
+    found += [f"traceback: {each.group()[-1500:]}" for each in re.finditer(r"Traceback[^\n]*\n(?:[ \t].*\n)*.*", log)]
+    found += [f"a process ended: {line}" for line in re.findall(r".*ended with status.*", log)]
+    if jobs["failed"]:
+        found.append(f"{jobs['failed']} jobs failed")
+    for status in _OURS:
+        if seen.statuses[status]:
+            found.append(f"{seen.statuses[status]} C-STORE were answered with 0x{status:04X}, a fault of ours")
+    return found
+
+
+def _growth(memory: dict[int, dict[str, int]], handles: dict[int, dict[str, int]]) -> list[str]:
+    """What has grown between the warm-up and the end."""
+    (before, after), (held, holds) = memory.values(), handles.values()
+    found = [
+        f"{part} has grown by {after[part] - before[part] >> 20} MiB"
+        for part in before
+        if after[part] > before[part] + _GROWTH
+    ]
+    return found + [
+        f"{part} holds {holds[part]} files, {held[part]} before" for part in held if holds[part] > held[part] + _HANDLES
+    ]
+
+
+def _code_streams(folder: Path, seed: int, count: int, outcome: Outcome) -> dict[str, str]:
+    """Run the broken code streams in a process of their own: a decoder that ends it is a fault."""
+    told = folder / "code-streams.json"
+    command = [sys.executable, "-P", "-m", "tests.fuzz.code_streams", "--json", str(told)]
+    done = subprocess.run(
+        [*command, "--seed", str(seed), "--count", str(count)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        outcome.faults.append(f"code streams ended their process with {done.returncode}: {done.stderr[-1500:]}")
+        return {}
+    result = json.loads(told.read_text())
+    outcome.faults += result["faults"]
+    if result["grown"] > _CODE_STREAM_GROWTH:
+        outcome.faults.append(f"broken code streams let a worker grow by {result['grown'] >> 10} MiB")
+    ends = Counter[str]()
+    for name, number in result["ends"].items():
+        ends["analysed" if name.endswith("analysed") else "not analysed"] += number
+    seen = {Path(name).stem: f"{100 * share:.0f} %" for name, share in result["seen"].items()}
+    return {"broken code streams": _told(ends), "statements that ran": _told(seen)}
+
+
+def _told(counts: dict[str, int] | dict[str, str] | Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+
+
 def main() -> None:
-    """Run the long form and say what it found; the exit status is 1 where anything is wrong."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--count", type=int, default=20_000, help="so many data sets and so many conversations")
+    """Run the command."""
+    parser = parser_of(__doc__)
+    parser.add_argument("--count", type=int, default=20_000, help="so many of each kind (default 20,000)")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="pleura-fuzz-") as folder:
-        outcome = run(Path(folder) / "node", arguments.seed, arguments.count, arguments.count, 24 * 3600)
-    print(f"seed {arguments.seed}: C-STORE", {f"0x{status:04X}": n for status, n in outcome.statuses.items()})
-    print("jobs", dict(outcome.jobs), f"listener {outcome.listener_bytes >> 20} MiB at most")
-    for fault in outcome.faults[:50]:
-        print(fault)
-    print(f"{len(outcome.faults)} faults")
-    sys.exit(bool(outcome.faults))
+    run_campaign(arguments, lambda folder, say: run(folder / "node", arguments.seed, arguments.count, 24 * 3600, say))
 
 
 if __name__ == "__main__":

@@ -65,8 +65,31 @@ def data_set(seed: int) -> tuple[str, bytes]:
     return syntax, body
 
 
-def _radiograph(random: Random, syntax: str) -> Dataset:
-    """A sound data set with as many of the attributes as anything of ours looks at."""
+def broken_image(seed: int) -> tuple[str, bytes]:
+    """The transfer syntax and the bytes of an image whose header is sound and whose code stream is not."""
+    random = Random(f"code stream {seed}")
+    syntax = random.choice((*_FRAMES, DEFLATED))
+    damages = random.choices(_DAMAGES, k=random.choice((1, 1, 2, 5)))
+
+    def damaged(data: bytes) -> bytes:
+        for damage in damages:
+            data = damage(data, random) or data
+        return data
+
+    if syntax == DEFLATED:
+        return syntax, damaged(_wrapped(_encoded(_elements(_radiograph(random, syntax)), syntax), syntax))
+    return syntax, _encoded(_elements(_radiograph(random, syntax, damaged)), syntax)
+
+
+def code_stream(seed: int) -> bytes:
+    """One sound code stream of the corpus, of a size and an encoder of its own."""
+    random = Random(seed)
+    pixels = np.frombuffer(random.randbytes(16 * 12), np.uint8).reshape(16, 12)
+    return random.choice((*_FRAMES.values(),))(pixels)
+
+
+def _radiograph(random: Random, syntax: str, change: Callable[[bytes], bytes] = bytes) -> Dataset:
+    """A sound data set with as many of the attributes as anything of ours looks at; ``change`` gets its code stream."""
     bits = 8 if syntax == JPEG else random.choice((8, 10, 12, 16))
     dataset = source("dx", (ROWS, COLUMNS), **_OPTIONS[random.randrange(len(_OPTIONS))])
     y, x = np.mgrid[0:ROWS, 0:COLUMNS]
@@ -75,7 +98,7 @@ def _radiograph(random: Random, syntax: str) -> Dataset:
     dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = bits, bits - 1, 0
     dataset.WindowCenter, dataset.WindowWidth = str(1 << (bits - 1)), str(1 << bits)
     dataset.RescaleSlope, dataset.RescaleIntercept, dataset.RescaleType = "1", "0", "US"
-    frame = _FRAMES[syntax](pixels) if syntax in _FRAMES else pixels.tobytes()
+    frame = change(_FRAMES[syntax](pixels)) if syntax in _FRAMES else pixels.tobytes()
     dataset.add_new(_PIXEL_DATA, "OB" if bits == 8 else "OW", encapsulate([frame]) if syntax in _FRAMES else frame)
     dataset["PixelData"].is_undefined_length = syntax in _FRAMES
     return dataset

@@ -7,6 +7,7 @@ image has exactly one segment and the test depends on no training.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,6 +27,8 @@ _PARTS = {
     "worker": "jobs",
     "delivery": "deliveries",
     "scheduler": "scheduler",
+    "hl7": "hl7",
+    "admin": "admin",
 }
 _LABELS = """
 [[labels]]
@@ -82,7 +85,7 @@ class Pleura:
         assert self.process is not None
         found = {}
         for child in _children(self.process.pid):
-            words = _command_line(child)
+            words = [word for word in _command_line(child) if word != str(self.config)]
             for name, word in _PARTS.items():
                 if any(word in text for text in words[-3:] + words[:1]):
                     found[name] = child
@@ -121,6 +124,17 @@ def descendants(parent: int) -> list[int]:
     for child in _children(parent):
         found += [child, *descendants(child)]
     return found
+
+
+def status_of(process: int | str, key: str) -> int:
+    """A number of ``/proc/PID/status`` (proc(5)): kilobytes of ``VmRSS`` or ``VmHWM``, ``Threads``."""
+    found = re.search(rf"^{key}:\s+(\d+)", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
+    return int(found.group(1)) if found else 0
+
+
+def handles_of(process: int) -> int:
+    """How many files and sockets a process has open."""
+    return len(list(Path(f"/proc/{process}/fd").iterdir()))
 
 
 def _children(parent: int) -> list[int]:

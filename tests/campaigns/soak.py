@@ -1,0 +1,187 @@
+"""A long, even load: ``make soak`` or ``python -P -m tests.campaigns.soak --seed 1 --studies 10000``.
+
+PostgreSQL and Redis, two storage listeners, two workers, and a destination that is asked by C-FIND whether it holds
+what it took. At the end as many studies must be received, analysed, delivered and verified as were sent; and after a
+warm-up nothing may grow: memory, open files and threads of every part, the broker's memory, and what the database takes
+for a study. All of it is measured twice, each time when nothing is to do.
+
+The second listener has a spool folder of its own and shares the folder of instances: one listener at a time owns a
+spool.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.campaigns.command import Say, parser_of, run_campaign
+from tests.campaigns.images import image
+from tests.campaigns.modality import Modalities
+from tests.campaigns.outcome import Outcome
+from tests.campaigns.whole_node import WholeNode, settle, whole_node
+from tests.integration.pleura import descendants, handles_of, status_of
+from tests.orthanc import wait_until
+from tests.ports import free_port
+
+WARM_UP = 0.4
+"""The share of the studies after which nothing may grow."""
+_SENDERS = 4
+_DELIVERIES = 3
+_MEMORY, _MEMORY_SHARE = 8 * 1024 * 1024, 0.05
+_BROKER = 1024 * 1024
+_PER_STUDY_SHARE = 1.25
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What everything takes while nothing is to do. ``memory``: resident bytes by part, with its children."""
+
+    studies: int
+    memory: dict[str, int]
+    handles: dict[str, int]
+    threads: dict[str, int]
+    broker: int
+    database: int
+
+
+def run(folder: Path, seed: int, studies: int, say: Say) -> Outcome:
+    """Send ``studies`` and compare what was taken after the warm-up with the end."""
+    outcome = Outcome("soak, postgresql", seed)
+    verified = {"verification": "query", "verification_after_seconds": 1}
+    with whole_node(folder / "run", "postgresql", destination=verified) as whole, second_parts(whole) as (port, extra):
+        begun = time.monotonic()
+        samples, accepted = [], 0
+        for until in (int(WARM_UP * studies), studies):
+            images = [image(seed, number) for number in range(accepted, until)]
+            modalities = Modalities([whole.node.port, port], iter(images), _SENDERS, each=20)
+            modalities.start()
+            while accepted < until:
+                time.sleep(1)
+                accepted = until - len(images) + len(modalities.accepted)
+                say(f"{accepted}/{studies} accepted, {whole.unfinished()}")
+            modalities.finish(60)
+            outcome.faults += _wait(whole, until, say)
+            samples.append(_sample(whole, extra, until))
+        patients = [image(seed, number).patient for number in range(studies)]
+        held, faults = settle(whole, patients, 60)
+        outcome.faults += faults + equal_counts(whole.database.counts(), studies) + growth(*samples)
+        took = time.monotonic() - begun
+    first, last = samples
+    outcome.figures = {
+        "studies sent, received, analysed, delivered, verified": studies if not outcome.faults else "see the faults",
+        "a second": f"{studies / took:.1f}",
+        "objects sent again": held.sent_again,
+        **{f"memory of {part}": _change(first.memory[part], last.memory[part]) for part in last.memory},
+        "handles": f"{sum(first.handles.values())} to {sum(last.handles.values())}",
+        "threads": f"{sum(first.threads.values())} to {sum(last.threads.values())}",
+        "broker": _change(first.broker, last.broker),
+        "database a study": f"{last.database / last.studies / 1024:.0f} KiB",
+    }
+    return outcome
+
+
+@contextmanager
+def second_parts(whole: WholeNode) -> Iterator[tuple[int, dict[str, int]]]:
+    """A second listener and a second worker; the listener's port, and the processes by name."""
+    port = free_port()
+    store = whole.store.with_name("second-store")
+    store.mkdir()
+    (store / "instances").symlink_to(whole.store / "instances")
+    listening = {"PLEURA_LISTENER__PORT": str(port), "PLEURA_STORE__FOLDER": str(store)}
+    parts = {"second listener": (("listen",), listening), "second worker": (("worker", "--queue", "jobs"), {})}
+    command = [sys.executable, "-P", "-m", "node.cli.main", "--config", str(whole.node.config)]
+    processes: dict[str, subprocess.Popen[bytes]] = {}
+    with whole.node.log_file.open("ab") as log:
+        for name, (words, environment) in parts.items():
+            processes[name] = subprocess.Popen(
+                [*command, *words], env=os.environ | environment, stdout=log, stderr=log, cwd=whole.store.parent
+            )
+    try:
+        ready = f"listens on 127.0.0.1:{port}".encode()
+        wait_until(lambda: ready in whole.node.log_file.read_bytes(), "the second listener", 120)
+        yield port, {name: process.pid for name, process in processes.items()}
+    finally:
+        for process in processes.values():
+            process.terminate()
+        for process in processes.values():
+            process.wait(60)
+
+
+def _wait(whole: WholeNode, studies: int, say: Say) -> list[str]:
+    """Wait until every delivery is verified."""
+
+    def all_verified() -> bool:
+        counts = whole.database.counts()
+        say(f"{counts['delivery verified']} of {_DELIVERIES * studies} objects verified")
+        return counts["delivery verified"] >= _DELIVERIES * studies
+
+    try:
+        wait_until(all_verified, "verification", 60 + studies, 2, whole.node.check_alive)
+    except AssertionError as error:
+        return [str(error)]
+    return []
+
+
+def _sample(whole: WholeNode, extra: dict[str, int], studies: int) -> Sample:
+    parts = {name: [each, *descendants(each)] for name, each in (whole.node.parts() | extra).items()}
+    return Sample(
+        studies,
+        {name: sum(status_of(each, "VmRSS") * 1024 for each in processes) for name, processes in parts.items()},
+        {name: sum(handles_of(each) for each in processes) for name, processes in parts.items()},
+        {name: sum(status_of(each, "Threads") for each in processes) for name, processes in parts.items()},
+        whole.broker.bytes(),
+        whole.database.bytes(),
+    )
+
+
+def equal_counts(counts: Counter[str], studies: int) -> list[str]:
+    """What was received, analysed, delivered and verified, where it is not what was sent."""
+    wanted = {
+        "instance": studies,
+        "job done": studies,
+        "study complete": studies,
+        "delivery verified": _DELIVERIES * studies,
+    }
+    return [f"{counts[name]} times {name}, not {count}" for name, count in wanted.items() if counts[name] != count]
+
+
+def growth(first: Sample, last: Sample) -> list[str]:
+    """What has grown between two moments at which nothing was to do."""
+    found = []
+    for part, before in first.memory.items():
+        allowed = before * (1 + _MEMORY_SHARE) + _MEMORY
+        if last.memory[part] > allowed:
+            found.append(f"{part} has grown: {_change(before, last.memory[part])}")
+        if last.handles[part] > first.handles[part] + 4:
+            found.append(f"{part} holds {last.handles[part]} files, {first.handles[part]} before")
+        if last.threads[part] > first.threads[part] + 4:
+            found.append(f"{part} has {last.threads[part]} threads, {first.threads[part]} before")
+    if last.broker > first.broker + _BROKER:
+        found.append(f"the broker has grown: {_change(first.broker, last.broker)}")
+    added = (last.database - first.database) / (last.studies - first.studies)
+    if added > _PER_STUDY_SHARE * first.database / first.studies:
+        found.append(f"a study takes {added / 1024:.0f} KiB in the database, more than at first")
+    return found
+
+
+def _change(before: int, after: int) -> str:
+    return f"{before / 2**20:.1f} to {after / 2**20:.1f} MiB"
+
+
+def main() -> None:
+    """Run the command."""
+    parser = parser_of(__doc__)
+    parser.add_argument("--studies", type=int, default=10_000, help="so many studies (default 10,000)")
+    arguments = parser.parse_args()
+    run_campaign(arguments, lambda folder, say: run(folder, arguments.seed, arguments.studies, say))
+
+
+if __name__ == "__main__":
+    main()
