@@ -20,7 +20,7 @@ RESULTS  ?= artifacts/campaigns
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-training campaigns chaos load images fuzz peers check format docs docs-serve translations benchmark clean
+.PHONY: help demo test test-training campaigns chaos load soak images fuzz peers check format docs docs-serve translations benchmark clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,9 +58,13 @@ images: $(VENV)/.dev ## Build the Docker image and run it, alone and by docker-c
 test-lowest: $(LOWEST)/.done ## Run a fast part of the tests with the lowest versions that pyproject.toml allows
 	$(LOWEST)/bin/python -P -m pytest -n $(JOBS) --dist loadgroup $(LOWEST_TESTS)
 
-fuzz: $(VENV)/.dev ## Property tests on examples of SEED=…, or with COUNT=20000 so many data sets and conversations to a node
-	@seed="$(SEED)"; seed="$${seed:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}"; echo "make fuzz SEED=$$seed COUNT=$(COUNT)"; \
-	  if [ -n "$(COUNT)" ]; then exec $(BIN)/python -P -m tests.fuzz.campaign --seed $$seed --count $(COUNT); fi; \
+soak: $(VENV)/.dev ## Send COUNT=10000 studies through PostgreSQL, Redis, two listeners and two workers (hours)
+	$(CAMPAIGN).soak --seed $(or $(SEED),1) --studies $(or $(COUNT),10000) --json $(RESULTS)/soak.json
+
+fuzz: $(VENV)/.dev ## Property tests on examples of SEED=…; COUNT=20000 of each kind of input to a node; GUIDED=60 seconds (atheris)
+	@seed="$(SEED)"; seed="$${seed:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}"; echo "make fuzz SEED=$$seed COUNT=$(COUNT) GUIDED=$(GUIDED)"; \
+	  if [ -n "$(COUNT)" ]; then exec $(BIN)/python -P -m tests.fuzz.campaign --seed $$seed --count $(COUNT) --json $(RESULTS)/fuzz.json; fi; \
+	  if [ -n "$(GUIDED)" ]; then exec $(BIN)/python -P -m tests.fuzz.guided --seed $$seed --seconds $(GUIDED) --json $(RESULTS)/guided.json; fi; \
 	  $(BIN)/python -P -m pytest -n $(JOBS) --dist loadgroup -m hypothesis \
 	  --hypothesis-profile=random --hypothesis-seed=$$seed $(TESTS)
 

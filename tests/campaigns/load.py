@@ -38,13 +38,26 @@ _CONTEXTS = [(CR, EXPLICIT)]
 _STAT, _HELD, _BESIDE = 500_000, 600_000, 700_000
 
 
-def run(folder: Path, seed: int, studies: int, beyond: int, stat: int, database: str, say: Say) -> Outcome:
-    """Run the three parts: ``beyond`` associations too many, ``studies`` in a burst with ``stat`` STAT ones."""
+def run(
+    folder: Path,
+    seed: int,
+    studies: int,
+    beyond: int,
+    stat: int,
+    database: str,
+    say: Say,
+    *,
+    judge_times: bool = True,
+) -> Outcome:
+    """Run the three parts: ``beyond`` associations too many, ``studies`` in a burst with ``stat`` STAT ones.
+
+    Without ``judge_times`` no time is a fault: where other work shares the machine.
+    """
     outcome = Outcome(f"load, {database}", seed)
     with whole_node(folder / "run", database, listener=LIMITS) as whole:
         images = associations(whole, seed, beyond, outcome, say)
         images += slow_peers(whole, seed, outcome, say)
-        images += burst(whole, seed, studies, stat, outcome, say)
+        images += burst(whole, seed, studies, stat, outcome, say, judge_times)
         _, faults = settle(whole, [each.patient for each in images], 600)
         outcome.faults += faults
     return outcome
@@ -127,7 +140,9 @@ def _dribble(port: int, ended: list[float]) -> None:
     ended.append(time.monotonic() - begun)
 
 
-def burst(whole: WholeNode, seed: int, studies: int, stat: int, outcome: Outcome, say: Say) -> list[Image]:
+def burst(
+    whole: WholeNode, seed: int, studies: int, stat: int, outcome: Outcome, say: Say, judge_times: bool
+) -> list[Image]:
     """Measure STAT studies on the idle node, then behind a burst of others."""
     stuck = whole.wait_until_done(300)
     idle_images = [image(seed, _STAT + number, stat=True) for number in range(stat)]
@@ -147,7 +162,7 @@ def burst(whole: WholeNode, seed: int, studies: int, stat: int, outcome: Outcome
     say(f"STAT behind {behind} to {left} jobs: {statistics.median(loaded):.2f} s, 95 % {_ninety_five(loaded):.2f} s")
     if stuck:
         outcome.faults.append(stuck)
-    if not left:
+    if judge_times and not left:
         outcome.faults.append(
             "the burst was over before the last STAT study: nothing was measured; take more --studies"
         )
@@ -157,7 +172,7 @@ def burst(whole: WholeNode, seed: int, studies: int, stat: int, outcome: Outcome
         "STAT, idle": f"{statistics.median(idle):.2f} s, 95 % {_ninety_five(idle):.2f} s",
         "STAT behind the burst": f"{statistics.median(loaded):.2f} s, 95 % {_ninety_five(loaded):.2f} s",
     }
-    if _ninety_five(loaded) > 2 * _ninety_five(idle):
+    if judge_times and _ninety_five(loaded) > 2 * _ninety_five(idle):
         outcome.faults.append("STAT studies took more than twice as long behind the burst as on the idle node (95 %)")
     return [*routine, *idle_images, *loaded_images]
 
