@@ -82,7 +82,7 @@ def run(folder: Path, seed: int, studies: int, say: Say) -> Outcome:
         "handles": f"{sum(first.handles.values())} to {sum(last.handles.values())}",
         "threads": f"{sum(first.threads.values())} to {sum(last.threads.values())}",
         "broker": _change(first.broker, last.broker),
-        "database a study": f"{last.database / last.studies / 1024:.0f} KiB",
+        "database a study": f"{(last.database - first.database) / (studies - first.studies) / 1024:.0f} KiB",
     }
     return outcome
 
