@@ -81,11 +81,11 @@ format: $(VENV)/.dev ## Format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(VENV)/.dev ## Build the documentation as a site into site/, which also works from a folder
+docs: $(VENV)/.docs ## Build the documentation as a site into site/, which also works from a folder
 	$(BIN)/python .ci/site
 
-docs-serve: $(VENV)/.dev ## Show the documentation at http://127.0.0.1:8000 while you write it
-	PYTHONPATH=. $(BIN)/zensical serve --dev-addr 127.0.0.1:8000
+docs-serve: $(VENV)/.docs ## Show the documentation at http://127.0.0.1:8000 while you write it
+	$(BIN)/zensical serve --dev-addr 127.0.0.1:8000
 
 translations: $(VENV)/.dev ## Bring the catalogues of the page up to date with its texts, and compile them
 	$(BIN)/pybabel --quiet extract --mapping-file pyproject.toml --keywords gettext_noop --no-location --sort-output \
@@ -114,6 +114,12 @@ $(VENV)/.dev: $(VENV)/bin/python pyproject.toml
 	@echo "Installing Pleura and its development tools into $(VENV) (a few minutes) …"
 	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	@$(BIN)/python -m pip install --quiet --editable '.[demo,openid,train]' --group dev
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/bin/python pyproject.toml
+	@echo "Installing what builds the documentation into $(VENV) …"
+	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@$(BIN)/python -m pip install --quiet --group docs
 	@touch $@
 
 $(LOWEST)/.done: pyproject.toml

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -41,6 +42,12 @@ def settings_of(context: click.Context) -> Settings:
     if context.find_root().invoked_subcommand not in SERVICES and settings.logs.level != "DEBUG":
         logging.silence_libraries()
     return settings
+
+
+def program() -> str:
+    """What a person types for this command: ``pleura``, or its path where the shell does not find it."""
+    called = Path(sys.argv[0])
+    return "pleura" if called.name != "pleura" or shutil.which("pleura") else str(called)
 
 
 def config_of(context: click.Context) -> Path | None:

@@ -10,7 +10,7 @@ import click
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from db.records import WorklistRow
-from node.cli.common import console, fail
+from node.cli.common import console, fail, program
 from node.cli.main import NOT_A_MEDICAL_DEVICE
 from node.cli.worklist import worklist_table
 
@@ -86,7 +86,7 @@ def _run(files: tuple[Path, ...], folder: Path, seconds: float) -> None:
     console.print(f"Results:  {inbox.absolute()}")
     for path in receiver.received:
         console.print(f"          {path.name}")
-    console.print(f"          (to print their content: pleura results {inbox})")
+    console.print(f"          (to print their content: {program()} results {inbox})", soft_wrap=True)
     for picture in pictures:
         console.print(f"Picture:  {picture.absolute()}")
 

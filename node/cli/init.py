@@ -13,7 +13,7 @@ import click
 import tomli_w
 
 from config.settings import is_ae_title
-from node.cli.common import config_of, console, fail
+from node.cli.common import config_of, console, fail, program
 from node.cli.doctor import doctor
 
 _PACS = re.compile(r"(?P<ae_title>[^@]+)@(?P<host>\[[^\]]+\]|[^@:\s]+)(:(?P<port>\d{1,5}))?")
@@ -66,7 +66,7 @@ def init(context: click.Context, ae_title: str, pacs: Pacs, folder: Path, force:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(_HEADER + tomli_w.dumps(configuration(ae_title, pacs, folder)), encoding="utf-8")
     console.print(f"{path} is written\n", markup=False, soft_wrap=True)
-    command = f"pleura --config {path}"
+    command = f"{program()} --config {path}"
     console.print(f"Start the node:  {command} serve", markup=False, soft_wrap=True)
     console.print(f"Add a user:      {command} user add NAME --role admin\n", markup=False, soft_wrap=True)
     context.obj = path

@@ -11,6 +11,7 @@ from pynetdicom import AE
 from pynetdicom.sop_class import Verification
 
 from config.settings import load
+from node.cli.common import program
 from node.cli.init import Pacs, configuration
 from node.cli.main import cli
 
@@ -69,3 +70,10 @@ def test_a_pacs_elsewhere_may_reach_the_node_and_nobody_else(tmp_path: Path) -> 
     assert made["listener"]["peers"] == [{"ae_title": "PACS", "addresses": ["10.0.0.10"]}]
     unknown = configuration("PLEURA", Pacs("PACS", "no-such.invalid"), tmp_path)
     assert unknown["listener"]["peers"] == [{"ae_title": "PACS"}]
+
+
+def test_what_is_printed_can_be_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`make demo` runs the command by its path, and the shell does not find it by its name."""
+    monkeypatch.setattr("sys.argv", [".venv/bin/pleura", "demo"])
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert program() == ".venv/bin/pleura"
