@@ -141,10 +141,15 @@ class Formatting:
         """A state, code or stored sentence: ``not_eligible`` as ``not eligible``."""
         return self.catalogue.stored(plain(value)) if value else ""
 
+    def capital(self, value: str) -> str:
+        """A stored text that begins with a capital letter."""
+        text = self.catalogue.stored(value)
+        return text[:1].upper() + text[1:]
+
     def sentence(self, value: str) -> str:
         """A stored text as a sentence: it begins with a capital letter and ends with a full stop."""
-        text = self.catalogue.stored(value)
-        return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '?', '!')) else '.'}" if text else ""
+        text = self.capital(value)
+        return text if not text or text.endswith((".", "?", "!")) else f"{text}."
 
     def percent(self, value: float | None) -> str:
         """A probability in percent; never 0 or 100 %, which would claim certainty."""
@@ -175,6 +180,7 @@ class Formatting:
         return {
             "person": self.person,
             "plain": self.plain,
+            "capital": self.capital,
             "sentence": self.sentence,
             "stored": self.catalogue.stored,
             "day": self.day,

@@ -139,7 +139,7 @@ def image_trends(report: DriftReport) -> list[tuple[str, Trend]]:
             if one.name == name and one.median is not None and one.low is not None and one.high is not None
         }
         if values:
-            made.append((f"{name.capitalize()}, median and quartiles", trend(order, values)))
+            made.append((f"{name}, median and quartiles", trend(order, values)))
     return made
 
 

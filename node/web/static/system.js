@@ -20,23 +20,23 @@
       const made = new DOMParser().parseFromString(await answer.text(), "text/html");
       if (inUse()) return;
       const open = opened();
+      show("on", [...made.getElementById("as-of").childNodes]);
       live.replaceChildren(...made.body.childNodes);
       nameCells(live); // base.js
       for (const id of open) {
         const same = document.getElementById(id);
         if (same) same.open = true;
       }
-      show("on", `as of ${new Date().toISOString().slice(11, 19)} UTC`);
     } catch {
-      show("off", "no connection: these figures are old");
+      show("off", [updated.dataset.off]);
     } finally {
       busy = false;
     }
   }
 
-  function show(state, text) {
+  function show(state, content) {
     updated.dataset.state = state;
-    updated.textContent = text;
+    updated.replaceChildren(...content);
   }
 
   function later() {

@@ -95,7 +95,8 @@ def untranslated(path: Path) -> list[str]:
 def _is_text(text: str) -> bool:
     """Whether a literal of a list or mapping is for people: names of classes, fields and states are in lower case."""
     words = [word for word in WORD.findall(text) if not SAME_IN_EVERY_LANGUAGE.fullmatch(word)]
-    return bool(words) and (" " in text.strip() or text[:1].isupper()) and "/" not in text and "." not in text
+    is_name = "/" in text or text.startswith("pleura ")
+    return bool(words) and (" " in text.strip() or text[:1].isupper()) and not is_name
 
 
 def _values(node: nodes.Node) -> Iterator[str]:
