@@ -16,7 +16,13 @@ from config.settings import Settings
 from node.dicom.storage_scu import FailedTlsError, RejectedError, SendError, echo
 from node.monitoring.check import Check
 from node.monitoring.health import check_models
-from node.monitoring.port_health import own_listener, page_answers, ports_that_cannot_be_bound, reached
+from node.monitoring.port_health import (
+    own_listener,
+    page_answers,
+    ports_that_cannot_be_bound,
+    reached,
+    unusable_certificates,
+)
 from node.monitoring.sign_on_health import check_openid_extra
 from node.opening import Say, ServeError
 from workers.enqueue import DELIVERIES, JOBS, TaskQueue
@@ -29,13 +35,15 @@ _WORKERS = {JOBS: "the analysis worker", DELIVERIES: "the delivery worker"}
 
 
 def check_configuration(settings: Settings, stop: threading.Event) -> None:
-    """Look for what no waiting mends: models or libraries that are not there, ports that others have.
+    """Look for what no waiting mends: models, libraries or certificates that are not there, ports that others have.
 
     Raises:
         ServeError: the node cannot run with these settings on this machine.
     """
     _demand(check_models(settings))
     _demand(check_openid_extra(settings))
+    for unusable in unusable_certificates(settings):
+        _demand(unusable)
     end = time.monotonic() + _PORT_SECONDS
     while (found := next(ports_that_cannot_be_bound(settings), None)) is not None:
         problem, taken = found

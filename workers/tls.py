@@ -222,7 +222,8 @@ def server_context(tls: Tls) -> ssl.SSLContext:
     _prepare(context, tls)
     context.num_tickets = 0
     if tls.certificate is not None:
-        load_authorities(context, tls.certificate)  # `pleura doctor` calls the listener of its own node
+        # `pleura doctor` calls the listener of its own node. Not the CAs behind it in that file: they sign for others.
+        context.load_verify_locations(cadata=_first_certificate(tls.certificate))
     return context
 
 
@@ -307,12 +308,16 @@ def fingerprint_of(certificate: Path) -> str:
     Raises:
         OSError: the file cannot be read, or holds no certificate.
     """
+    return f"sha256:{hashlib.sha256(_first_certificate(certificate)).hexdigest()}"
+
+
+def _first_certificate(certificate: Path) -> bytes:
     begin, end = ssl.PEM_HEADER, ssl.PEM_FOOTER
     _, found, rest = certificate.read_text(encoding="ascii", errors="replace").partition(begin)
     body, closed, _ = rest.partition(end)
     if not (found and closed):
         raise OSError(f"there is no certificate in {certificate}")
-    return f"sha256:{hashlib.sha256(ssl.PEM_cert_to_DER_cert(begin + body + end)).hexdigest()}"
+    return ssl.PEM_cert_to_DER_cert(begin + body + end)
 
 
 class ClientContext(ssl.SSLContext):

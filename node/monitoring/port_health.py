@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from http.client import HTTPException
 from ipaddress import ip_address
@@ -15,7 +15,7 @@ from config.settings import Admin, Settings, Tls
 from node.dicom.storage_scu import FailedTlsError, Peer, RejectedError, SendError, echo
 from node.hl7.listener import tls_front
 from node.monitoring.check import Check
-from workers.tls import fingerprint_of, load_authorities, page_contexts, tls_remedy
+from workers.tls import fingerprint_of, listener_contexts, load_authorities, page_contexts, tls_remedy
 
 _SECONDS = 3.0
 _ALIVE = b"alive\n"
@@ -72,11 +72,8 @@ def check_admin(settings: Settings, running: bool) -> Check:
     where = f"{rules.host}:{rules.port}"
     if not rules.enabled:
         return Check("admin page", True, "off")
-    try:
-        if rules.tls_certificate is not None:
-            page_contexts(rules.tls_certificate, rules.tls_key)
-    except OSError as error:
-        return Check("admin page", False, f"its certificate cannot be used: {error}", "fix admin.tls_certificate")
+    if (unusable := _unusable("admin page", "admin.tls_certificate", lambda: _load_page(rules))) is not None:
+        return unusable
     problem = _problem_of_binding("admin.port", rules.host, rules.port)
     if isinstance(problem, Check):
         return problem
@@ -91,10 +88,8 @@ def check_hl7(settings: Settings, running: bool) -> Check:
     """The HL7 listener's certificate can be read, and its port is free or a listener answers on it."""
     rules = settings.hl7
     where = f"{rules.host}:{rules.port}"
-    try:
-        tls_front(rules)
-    except OSError as error:
-        return Check("HL7 listener", False, f"its certificate cannot be used: {error}", "fix hl7.tls_certificate")
+    if (unusable := _unusable("HL7 listener", "hl7.tls_certificate", lambda: tls_front(rules))) is not None:
+        return unusable
     problem = _problem_of_binding("hl7.port", rules.host, rules.port)
     if isinstance(problem, Check):
         return problem
@@ -105,6 +100,33 @@ def check_hl7(settings: Settings, running: bool) -> Check:
     except OSError as error:
         return Check("HL7 listener", False, f"{where} does not answer: {error}", "set hl7.port to a free port")
     return Check("HL7 listener", True, f"{where} accepts connections")
+
+
+def unusable_certificates(settings: Settings) -> Iterator[Check]:
+    """Each part that cannot start, for a file that it needs for TLS."""
+    listener, admin, hl7 = settings.listener, settings.admin, settings.hl7
+    loaded = {
+        "listener": ("tls.certificate, tls.key and tls.ca", listener.has_tls, lambda: listener_contexts(settings.tls)),
+        "admin page": ("admin.tls_certificate", admin.enabled, lambda: _load_page(admin)),
+        "HL7 listener": ("hl7.tls_certificate", hl7.enabled, lambda: tls_front(hl7)),
+    }
+    for part, (keys, used, load) in loaded.items():
+        if used and (unusable := _unusable(part, keys, load)) is not None:
+            yield unusable
+
+
+def _load_page(rules: Admin) -> None:
+    if rules.tls_certificate is not None:
+        page_contexts(rules.tls_certificate, rules.tls_key)
+
+
+def _unusable(part: str, keys: str, load: Callable[[], object]) -> Check | None:
+    """Why the files for TLS of a part cannot be used, if they cannot."""
+    try:
+        load()
+    except OSError as error:
+        return Check(part, False, f"its certificate cannot be used: {error}", f"fix {keys}")
+    return None
 
 
 def ports_that_cannot_be_bound(settings: Settings) -> Iterator[tuple[Check, bool]]:

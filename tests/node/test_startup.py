@@ -81,6 +81,12 @@ def test_each_port_is_looked_at(tmp_path: Path, values: dict[str, dict[str, Any]
         ("listener", "host", "192.0.2.1", "192.0.2.1 is no address of this machine"),
         ("database", "url", "postgresql://u@no-such-host.invalid/pleura", "cannot be resolved"),
         ("database", "url", "mysql://u@localhost/pleura", "not supported"),
+        (
+            "admin",
+            "tls_certificate",
+            "/nowhere.pem",
+            "/nowhere.pem: No such file or directory; fix admin.tls_certificate",
+        ),
     ],
 )
 def test_what_no_waiting_mends_is_one_sentence(

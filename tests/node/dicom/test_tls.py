@@ -206,6 +206,18 @@ def _connections(node: Listening) -> int:
     return 0 if wait_for(lambda: not node.scp._connections._open) else len(node.scp._connections._open)
 
 
+def test_the_cas_behind_the_certificate_of_the_node_sign_for_others(certificates: Certificates, tmp_path: Path) -> None:
+    """They are sent to callers; who may call is told by tls.ca alone."""
+    chain = tmp_path / "chain.pem"
+    chain.write_text(certificates.node.certificate.read_text() + certificates.ca.read_text())
+    elsewhere = certificates.stranger.certificate.parent / "ca.pem"
+    tls = Tls(certificate=chain, key=certificates.node.key, ca=elsewhere)
+    with listening(tmp_path / "store", Listener(port=0, tls_port=0, transport="tls"), tls=tls) as node:
+        assert echo(node.port, *tls_options(certificates.pacs, certificates.ca)).returncode != 0
+        assert echo(node.port, *tls_options(certificates.stranger, certificates.ca)).returncode == 0
+        assert echo(node.port, *tls_options(certificates.node, certificates.ca)).returncode == 0, "the node itself"
+
+
 # --- nobody is kept out -----------------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import ssl
 import subprocess
 import threading
@@ -21,12 +22,15 @@ from db.queries.worklist import Worklist
 from db.records import Priority
 from node.hl7.listener import Listener, may_connect
 from node.instruments import read_instruments
+from tests.certificates import Certificates, certificates
 from tests.db.examples import record, study_of
 from tests.node.hl7.messages import Answer, Sender, order, report
 from tests.node.hl7.process import Process, write_config
 from tests.orthanc import wait_until
 from workers.hl7.mllp import FramingError, frame
 from workers.worker_id import occupied_places
+
+__all__ = ["certificates"]
 
 
 @pytest.fixture
@@ -292,3 +296,26 @@ def test_tls_and_a_client_that_must_show_its_certificate(certificate: Path) -> N
         assert known.send(b"1").control_id == "1"
         assert not _is_answered(port, trusting), "it has shown no certificate"
         assert not _is_answered(port), "it speaks no TLS"
+
+
+@pytest.mark.peer("openssl")
+def test_a_renewed_certificate_and_ca_are_used_without_a_restart(certificates: Certificates, tmp_path: Path) -> None:
+    shown, trusted = tmp_path / "node.pem", tmp_path / "ca.pem"
+    stranger = certificates.stranger
+    shown.write_bytes(certificates.node.certificate.read_bytes() + certificates.node.key.read_bytes())
+    trusted.write_bytes(certificates.ca.read_bytes())
+    rules: dict[str, Any] = {"tls_certificate": shown, "tls_client_ca": trusted}
+    client = ssl.create_default_context(cafile=certificates.ca)
+    client.load_cert_chain(certificates.pacs.certificate, certificates.pacs.key)
+    elsewhere = ssl.create_default_context(cafile=certificates.ca)
+    elsewhere.load_cert_chain(stranger.certificate, stranger.key)
+    with listening(echo, **rules) as port:
+        assert _is_answered(port, client)
+        assert not _is_answered(port, elsewhere)
+        shown.write_bytes(certificates.server_only.certificate.read_bytes() + certificates.server_only.key.read_bytes())
+        trusted.write_bytes((stranger.certificate.parent / "ca.pem").read_bytes())
+        assert _is_answered(port, elsewhere)
+        assert not _is_answered(port, client)
+        with client.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="localhost") as secured:
+            subject = (secured.getpeercert() or {})["subject"]
+        assert subject == ((("commonName", "pacs.hospital"),),)
