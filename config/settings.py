@@ -407,20 +407,32 @@ class Results(_Part):
     """What happens to results for a study that is marked as reported: send them, or record and not send them."""
 
 
+_OF_KIND = {"dimse": ("ae_title", "host", "port"), "dicomweb": ("url",), "deidentified": ("folder",)}
+
+
 class Destination(_Part):
     """A peer that takes results."""
 
     name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")
     """Its name in log, worklist and database."""
-    kind: Literal["dimse", "deidentified"] = "dimse"
-    """How it is reached: dimse is a DICOM association (C-STORE); deidentified is a folder that takes results with their
-    images as [deidentification] says (docs/deidentified-export.md)."""
+    kind: Literal["dimse", "dicomweb", "deidentified"] = "dimse"
+    """How it is reached: dimse is a DICOM association (C-STORE), dicomweb a server that takes results by STOW-RS,
+    deidentified a folder that takes results with their images as [deidentification] says
+    (docs/deidentified-export.md)."""
     ae_title: AETitle = ""
     """Called AE title; required for dimse."""
     host: str = ""
     """Address; required for dimse."""
     port: Annotated[int, Field(ge=1, le=65535)] = 0
     """TCP port; required for dimse."""
+    url: str = Field(default="", pattern=r"^(https?://[^\s@?#]+)?$")
+    """Root of the DICOMweb services, such as https://pacs.example/dicom-web; required for dicomweb."""
+    user: str = ""
+    """User of a DICOMweb server, with password (HTTP Basic)."""
+    password: Secret | None = None
+    """Password of that user."""
+    token: Secret | None = None
+    """Bearer token for a DICOMweb server, in the place of user and password."""
     folder: Path | None = None
     """Folder that is written; required for deidentified, and for nothing else."""
     kinds: tuple[Kind, ...] = ("seg", "sr", "summary")
@@ -454,23 +466,44 @@ class Destination(_Part):
 
     @model_validator(mode="after")
     def _of_its_kind(self) -> Destination:
-        is_folder = self.kind == "deidentified"
-        for name in ("folder",) if is_folder else ("ae_title", "host", "port"):
+        for name in _OF_KIND[self.kind]:
             if not getattr(self, name):
                 raise PydanticCustomError("missing_of_kind", f"{name}: is missing")
-        if not is_folder:
-            if self.folder is not None:
-                raise ValueError("folder: is for kind 'deidentified' only")
-        elif self.verify_identity or self.verification != "none" or self.rejection_notes or "sc" in self.kinds:
+        for kind, name in (("dicomweb", "url"), ("deidentified", "folder")):
+            if self.kind != kind and getattr(self, name):
+                raise ValueError(f"{name}: is for kind '{kind}' only")
+        if self.kind == "deidentified" and (
+            self.verify_identity or self.verification != "none" or self.rejection_notes or "sc" in self.kinds
+        ):
             raise ValueError(
                 "kind: 'deidentified' has no verify_identity, verification and rejection_notes, and takes no kind 'sc'"
             )
+        if self.kind == "dicomweb":
+            self._check_dicomweb()
+        elif self.user or self.password or self.token:
+            raise ValueError("user, password, token: are for kind 'dicomweb' only")
         return self
+
+    def _check_dicomweb(self) -> None:
+        if self.verification == "commitment":
+            raise ValueError("verification: a dicomweb server is asked by query, not by commitment")
+        secret = self.password or self.token
+        if secret and self.url.startswith("http:") and self.address not in ("127.0.0.1", "localhost", "::1"):
+            raise ValueError("url: a password or a token is sent by https only")
+        if bool(self.user) != (self.password is not None) or (self.password and self.token):
+            raise ValueError("user needs password, and token stands in the place of both")
+
+    @property
+    def address(self) -> str:
+        """Its host; empty for a folder."""
+        return self.host or urlsplit(self.url).hostname or ""
 
     @property
     def where(self) -> str:
         """Where it is, for people."""
-        return f"folder {self.folder}" if self.folder is not None else f"{self.ae_title} at {self.host}:{self.port}"
+        if self.kind == "dimse":
+            return f"{self.ae_title} at {self.host}:{self.port}"
+        return self.url or f"folder {self.folder}"
 
 
 class Backfill(_Part):

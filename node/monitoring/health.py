@@ -224,9 +224,9 @@ def check_models(settings: Settings) -> Check:
 
 
 def check_destination(settings: Settings, destination: Destination) -> Check:
-    """The destination answers C-ECHO, or its folder can be written, and it supports the configured verification."""
-    if destination.folder is not None:
-        return _check_folder(settings, destination)
+    """The destination answers, or its folder can be written, and it supports the configured verification."""
+    if destination.kind != "dimse":
+        return _check_other_kind(settings, destination)
     calling = destination.calling_ae_title or settings.listener.ae_title
     peer = Peer(
         destination.host,
@@ -256,13 +256,18 @@ def check_destination(settings: Settings, destination: Destination) -> Check:
     )
 
 
-def _check_folder(settings: Settings, destination: Destination) -> Check:
+_GOOD = {"dicomweb": "answers a search (QIDO-RS)", "deidentified": "takes de-identified results and images"}
+
+
+def _check_other_kind(settings: Settings, destination: Destination) -> Check:
+    """A destination that is no DICOM AE."""
     name = f"destination {destination.name}"
     try:
         destination_kinds(settings)[destination.kind].verify(destination, "")
     except PeerError as error:
-        return Check(name, False, str(error), "let the node's user write it, or set another destinations[].folder")
-    return Check(name, True, f"{destination.where} takes de-identified results and images")
+        folder = "let the node's user write it, or set another destinations[].folder"
+        return Check(name, False, str(error), folder if destination.folder else remedy(str(error)))
+    return Check(name, True, f"{destination.where} {_GOOD[destination.kind]}")
 
 
 def check_issuers(settings: Settings) -> Check:

@@ -16,6 +16,12 @@ _REMEDIES = (
         r"calling AE title",
         "Register the AE title of this node at the destination, or set destinations[].calling_ae_title for it.",
     ),
+    (r"refuses the credentials", "Correct destinations[].token, or user and password, of this destination."),
+    (r"does not allow this node", "Give this node's user or token the right to store and search there."),
+    (
+        r"path of the URL",
+        "Correct destinations[].url: it is the root of the DICOMweb services, such as https://pacs.example/dicom-web.",
+    ),
     (r"called AE title", "Correct destinations[].ae_title of this destination."),
     (r"name cannot be resolved", "Correct destinations[].host of this destination, or the name service."),
     (

@@ -59,12 +59,12 @@ class Sending:
             action,
             f"to {self.destination.name}",
             first.study_id,
-            self.destination.host,
+            self.destination.address,
             f"{number} object{'' if number == 1 else 's'}{f' not taken: {why}' if why else ''}",
             bool(why),
             first.study_instance_uid,
             first.patient_id,
-            {"peer": self.destination.ae_title, "instances": dict(instances)},
+            {"peer": self.destination.ae_title or self.destination.name, "instances": dict(instances)},
         )
 
     def outcome(self, at: datetime) -> Iterator[AuditEntry]:
@@ -113,10 +113,10 @@ def querying(
             title,
             QUERIED,
             f"to {destination.name}",
-            address=destination.host,
+            address=destination.address,
             detail=why or f"about {len(objects)} object{'' if len(objects) == 1 else 's'}",
             failed=bool(why),
-            data={"peer": destination.ae_title, **query},
+            data={"peer": destination.ae_title or destination.name, **query},
         )
         database.write(write_entry, entry)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from config.settings import Settings
 from workers.destinations.deidentified import Deidentified
 from workers.destinations.destination_kind import DestinationKind
+from workers.destinations.dicomweb import DicomWeb
 from workers.destinations.dimse import Dimse
 from workers.open_database import rules_of
 
@@ -15,5 +16,6 @@ def destination_kinds(settings: Settings) -> Mapping[str, DestinationKind]:
     """Every kind of destination, with what it needs of ``settings``."""
     return {
         "dimse": Dimse(settings.tls),
+        "dicomweb": DicomWeb(settings.tls),
         "deidentified": Deidentified(settings.deidentification, rules_of(settings).patients),
     }

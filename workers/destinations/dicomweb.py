@@ -1,0 +1,257 @@
+"""A DICOMweb server (PS3.18): STOW-RS for results, QIDO-RS for what it holds.
+
+The files are sent as they are, one request an object, so that each has an answer of its own. `dicomweb-client` is not
+used: it writes data sets anew, takes an answer whose media type has a parameter for an empty one, and logs the headers,
+which hold the credentials. It is a judge in the tests.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+import ssl
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from importlib.metadata import version
+from typing import Any
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
+
+from pydicom.dataset import Dataset
+
+from config.settings import Destination, Tls
+from workers.destinations.destination_kind import (
+    Outgoing,
+    PeerError,
+    PeerStudy,
+    PeerUnreachableError,
+    Receipt,
+    StoredObject,
+    Verdict,
+)
+from workers.destinations.dimse import classify_status
+from workers.tls import load_authorities, load_identity
+
+_JSON = "application/dicom+json"
+_LARGEST_ANSWER = 4 * 1024 * 1024
+_REFUSED = {401: "the server refuses the credentials", 403: "the server does not allow this node to do that"}
+_FULL = (413, 429, 503, 507)
+_SOP_INSTANCE_UID, _STUDY_INSTANCE_UID, _PATIENT_ID = "00080018", "0020000D", "00100020"
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    body: bytes
+
+    @property
+    def problem(self) -> str:
+        """Why this is no success, in words; nothing of the body, which may quote patient data."""
+        if self.status == 404:
+            return "the server does not know the path of the URL (status 404)"
+        return _REFUSED.get(self.status, f"the server answers with status {self.status}")
+
+
+@dataclass(frozen=True, slots=True)
+class DicomWeb:
+    """The kind; ``tls`` are the files of destinations that are called with them."""
+
+    tls: Tls
+    takes_images: bool = False
+
+    def send(self, destination: Destination, calling: str, objects: Sequence[Outgoing]) -> Iterator[Receipt]:
+        """STOW-RS (PS3.18 10.5), one object a request."""
+        del calling
+        try:
+            with self._server(destination) as server:
+                for outgoing in objects:
+                    yield server.store(outgoing)
+        except PeerError as error:
+            # A file of [tls] cannot be used, so nothing was sent yet.
+            for _ in objects:
+                yield Receipt(Verdict.UNREACHABLE, str(error))
+
+    def verify(self, destination: Destination, calling: str) -> None:
+        """Search for one study: the server answers, and takes our credentials."""
+        del calling
+        with self._server(destination) as server:
+            server.search("studies", limit="1")
+
+    def find_study(self, destination: Destination, calling: str, study_instance_uid: str) -> PeerStudy | None:
+        """QIDO-RS for a study (PS3.18 10.6)."""
+        del calling
+        with self._server(destination) as server:
+            found = server.search("studies", StudyInstanceUID=study_instance_uid, includefield=_PATIENT_ID)
+        matches = [each for each in found if _value(each, _STUDY_INSTANCE_UID) == study_instance_uid]
+        return PeerStudy(_value(matches[-1], _PATIENT_ID)) if matches else None
+
+    def holds(self, destination: Destination, calling: str, objects: Sequence[StoredObject]) -> Iterator[bool]:
+        """QIDO-RS for instances, one request an object."""
+        del calling
+        with self._server(destination) as server:
+            for each in objects:
+                path = f"studies/{each.study_instance_uid}/series/{each.series_instance_uid}/instances"
+                found = server.search(path, SOPInstanceUID=each.sop_instance_uid)
+                yield any(_value(one, _SOP_INSTANCE_UID) == each.sop_instance_uid for one in found)
+
+    def request_commitment(
+        self, destination: Destination, calling: str, transaction_uid: str, objects: Sequence[StoredObject]
+    ) -> None:
+        """Not supported; the settings allow no such verification."""
+        del destination, calling, transaction_uid, objects
+        raise PeerError("a DICOMweb server is asked by query, not by Storage Commitment")
+
+    def check_verification(self, destination: Destination, calling: str) -> None:
+        """As :meth:`verify`: the verification is a search, too."""
+        self.verify(destination, calling)
+
+    @contextmanager
+    def _server(self, destination: Destination) -> Iterator[_Server]:
+        url = urlsplit(destination.url)
+        connection = _connection(url, destination, self.tls)
+        try:
+            yield _Server(connection, url.path.rstrip("/"), _headers(destination))
+        finally:
+            connection.close()
+
+
+class _Server:
+    """Requests on one connection, which is opened again where the server has closed it."""
+
+    def __init__(self, connection: HTTPConnection, root: str, headers: Mapping[str, str]) -> None:
+        self._connection = connection
+        self._root = root
+        self._headers = headers
+
+    def store(self, outgoing: Outgoing) -> Receipt:
+        """Store one file."""
+        try:
+            content = outgoing.path.read_bytes()
+        except OSError as error:
+            note = f"the result file cannot be read ({type(error).__name__}); analyse it again"
+            return Receipt(Verdict.REJECTED, note)
+        boundary = secrets.token_hex(16)
+        head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode("ascii")
+        body = head + content + f"\r\n--{boundary}--\r\n".encode("ascii")
+        kind = f'multipart/related; type="application/dicom"; boundary={boundary}'
+        try:
+            answer = self._request("POST", "studies", body, {"Content-Type": kind})
+        except PeerError as error:
+            return Receipt(Verdict.UNREACHABLE, str(error))
+        return _receipt(answer, outgoing.sop_instance_uid)
+
+    def search(self, path: str, **query: str) -> list[Any]:
+        """Search by QIDO-RS; the matches in the DICOM JSON model.
+
+        Raises:
+            PeerError: no connection, or no success.
+        """
+        answer = self._request("GET", f"{path}?{urlencode(query, quote_via=quote)}", None, {})
+        if answer.status == 204:
+            return []
+        if answer.status != 200:
+            kind = PeerUnreachableError if answer.status in (401, 403, *_FULL) else PeerError
+            raise kind(answer.problem)
+        found = _json(answer.body)
+        if not isinstance(found, list):
+            raise PeerError(f"the server answers a search with something else than {_JSON}")
+        return found
+
+    def _request(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> _Answer:
+        try:
+            self._connection.request(method, f"{self._root}/{path}", body, {**self._headers, **headers})
+            response = self._connection.getresponse()
+            answer = _Answer(response.status, response.read(_LARGEST_ANSWER))
+            if not response.isclosed():
+                self._connection.close()
+        except ssl.SSLError as error:
+            self._connection.close()
+            raise PeerUnreachableError(f"no TLS connection: {error.reason or type(error).__name__}") from error
+        except (OSError, HTTPException) as error:
+            self._connection.close()
+            raise PeerUnreachableError(f"the server cannot be reached ({type(error).__name__})") from error
+        return answer
+
+
+def _receipt(answer: _Answer, sop_instance_uid: str) -> Receipt:
+    """What the answer says of one object (PS3.18 10.5.3 and table I.2-1)."""
+    if answer.status in (401, 403, 404):
+        return Receipt(Verdict.UNREACHABLE, answer.problem)
+    if answer.status in _FULL:
+        return Receipt(Verdict.LATER, f"the server is busy or full (status {answer.status})")
+    if answer.status >= 500:
+        return Receipt(Verdict.RETRY, answer.problem)
+    if answer.status not in (200, 202, 409):
+        return Receipt(Verdict.REJECTED, answer.problem)
+    told = _json(answer.body)
+    told = told[0] if isinstance(told, list) and told else told
+    if _item(told, "00081199", sop_instance_uid) is not None:  # Referenced SOP Sequence
+        return Receipt(Verdict.SENT)
+    failed = _item(told, "00081198", sop_instance_uid)  # Failed SOP Sequence
+    if failed is not None:
+        status = Dataset()
+        status.Status = _number(failed, "00081197")  # Failure Reason
+        return classify_status(status)
+    if answer.status == 200:
+        return Receipt(Verdict.SENT)
+    return Receipt(Verdict.RETRY, f"the server does not say what became of the object (status {answer.status})")
+
+
+def _item(told: Any, sequence: str, sop_instance_uid: str) -> Any:
+    """The item of a sequence about one instance."""
+    items = told.get(sequence, {}).get("Value") if isinstance(told, dict) else None
+    return next((each for each in items or () if _value(each, "00081155") == sop_instance_uid), None)
+
+
+def _value(found: Any, tag: str) -> str:
+    """The first value of an attribute in the DICOM JSON model (PS3.18 F.2) as text; empty if there is none."""
+    try:
+        return str(found[tag]["Value"][0])
+    except (KeyError, IndexError, TypeError):
+        return ""
+
+
+def _number(found: Any, tag: str) -> int:
+    """As :func:`_value`, as a number; the general failure (0x0110) where it is none."""
+    text = _value(found, tag)
+    return int(text) if text.isdecimal() else 0x0110
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return None
+
+
+def _headers(destination: Destination) -> dict[str, str]:
+    headers = {"Accept": _JSON, "User-Agent": f"Pleura/{version('pleura')}"}
+    if destination.token is not None:
+        headers["Authorization"] = f"Bearer {destination.token.get_secret_value()}"
+    elif destination.password is not None:
+        pair = f"{destination.user}:{destination.password.get_secret_value()}"
+        headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode('ascii')}"
+    return headers
+
+
+def _connection(url: SplitResult, destination: Destination, tls: Tls) -> HTTPConnection:
+    host, seconds = url.hostname or "", destination.timeout_seconds
+    if url.scheme != "https":
+        return HTTPConnection(host, url.port, timeout=seconds)
+    try:
+        context = _context(tls) if destination.tls else ssl.create_default_context()
+    except OSError as error:
+        raise PeerUnreachableError(str(error)) from error
+    return HTTPSConnection(host, url.port, timeout=seconds, context=context)
+
+
+def _context(tls: Tls) -> ssl.SSLContext:
+    """Trust the CAs of the settings and no others, and show our certificate where there is one."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    assert tls.ca is not None, "checked with the settings"
+    load_authorities(context, tls.ca)
+    if tls.certificate is not None:
+        load_identity(context, tls.certificate, tls.key)
+    return context
