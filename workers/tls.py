@@ -21,6 +21,9 @@ from typing import Any, NoReturn
 
 from config.settings import Destination, Tls
 
+TLS_PROBLEM = "TLS: "
+"""Each reason of a :class:`TlsProblem` begins so; whoever is refused for one has not said an AE title yet."""
+
 # RFC 9325 4.2: ephemeral keys and authenticated encryption. TLS 1.3 has no other suites.
 _TLS_1_2_SUITES = "ECDHE+AESGCM:ECDHE+CHACHA20"
 

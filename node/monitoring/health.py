@@ -40,6 +40,7 @@ from workers.destinations.destination_kind import PeerError
 from workers.destinations.destination_kinds import destination_kinds
 from workers.notifications.channel import NotSentError
 from workers.notifications.channels import CHANNELS, enabled_channels
+from workers.tls import TLS_PROBLEM
 
 _LATELY = timedelta(hours=24)
 _CALLERS = 3
@@ -161,7 +162,8 @@ def check_work(settings: Settings) -> Iterator[Check]:
             callers = rejected_associations.latest(connection, utc_now() - _LATELY)
         for one in callers[:_CALLERS]:
             who = (one.calling_ae_title, one.called_ae_title, one.address)
-            found = f"rejected {one.count} times: {who[0]} to {who[1]} from {who[2]}: {one.reason}"
+            titles = "a caller" if one.reason.startswith(TLS_PROBLEM) else f"{who[0]} to {who[1]}"
+            found = f"rejected {one.count} times: {titles} from {who[2]}: {one.reason}"
             advice = policy.advice(*who, one.reason)
             yield Check("callers", True, found, " ".join((advice.sentence, *advice.toml.splitlines())))
 
