@@ -257,6 +257,9 @@ class Listener(_Part):
     """A larger data set is answered with 0xA700."""
     idle_timeout_seconds: float = Field(default=60, gt=0)
     """An association without traffic is aborted after this time."""
+    maximum_waiting_jobs: int = Field(default=0, ge=0)
+    """While so many images wait for analysis, further ones are answered with 0xA700, and their senders try again. STAT
+    ones are taken, and so is what is not analysed. 0: no limit but the disk's."""
     accept_other_classes: bool = True
     """Accept, record and ignore every other storage class, so that a PACS can forward whole studies."""
     upper_layer: Literal["fast", "stock"] = "fast"

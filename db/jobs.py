@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, update
 
 from db import tables
 from db.errors import RecordNotFoundError, StudyOnHoldError, TransitionError
@@ -222,6 +222,12 @@ def requeue(connection: Connection, job_id: int, actor: str, cause: str, now: da
             counted["not_eligible"] = tables.Study.not_eligible - 1
     move(connection, "job", job, JobState.QUEUED, cause=cause, actor=actor, now=now, **values)
     touch_study(connection, study, now, reopen=cause, **counted)
+
+
+def as_many_wait(connection: Connection, number: int) -> bool:
+    """Whether at least ``number`` jobs wait for a worker; no more of them are counted."""
+    waiting = select(tables.Job.id).where(tables.Job.state.in_((JobState.QUEUED, JobState.RETRYING))).limit(number)
+    return int(connection.scalar(select(func.count()).select_from(waiting.subquery())) or 0) >= number
 
 
 def to_enqueue(

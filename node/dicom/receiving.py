@@ -19,7 +19,7 @@ from pydicom.filereader import read_file_meta_info
 from sqlalchemy.exc import SQLAlchemyError
 
 from config.settings import Eligibility, Triage
-from db import assessments, instances, rejection_notes, study_status
+from db import assessments, instances, jobs, rejection_notes, study_status
 from db.database import Database
 from db.records import Ingest, NotEligible, ReceivedInstance, RejectionNote
 from node.dicom.association_policy import AssociationPolicy
@@ -67,6 +67,7 @@ class Policy:
     uid_root: str
     pipeline: str
     triage: Triage = field(default_factory=Triage)
+    maximum_waiting_jobs: int = 0
 
 
 class InstanceReceiver:
@@ -164,6 +165,9 @@ class InstanceReceiver:
 
     def _keep(self, spool: SpoolFile, command: StoreCommand, header: Dataset) -> Answer:
         not_eligible = self._eligibility_of(header)
+        if not_eligible is None and self._queue_is_full(header, command):
+            spool.discard()
+            return Answer(OUT_OF_RESOURCES, "too many images wait for analysis")
         path = self._store.keep(spool)
         received = self._describe(header, command, spool.digest, path, spool.byte_count)
         content = self._read_content(received, not_eligible)
@@ -187,15 +191,21 @@ class InstanceReceiver:
         own = may_be_own and self._database.read(instances.is_own_result, sop_instance_uid)
         return check_eligibility(header, self._policy.eligibility, own=own)
 
-    def _describe(
-        self, header: Dataset, command: StoreCommand, digest: str, path: str, byte_count: int
-    ) -> ReceivedInstance:
-        stat = is_stat(
+    def _queue_is_full(self, header: Dataset, command: StoreCommand) -> bool:
+        most = self._policy.maximum_waiting_jobs
+        return bool(most) and not self._is_stat(header, command) and self._database.read(jobs.as_many_wait, most)
+
+    def _is_stat(self, header: Dataset, command: StoreCommand) -> bool:
+        return is_stat(
             text(header, "StudyDescription"),
             self._policy.stat_descriptions,
             from_stat_peer=self._policy.association_policy.is_stat(command.calling_ae_title),
             high_priority=command.high_priority,
         )
+
+    def _describe(
+        self, header: Dataset, command: StoreCommand, digest: str, path: str, byte_count: int
+    ) -> ReceivedInstance:
         return describe(
             header,
             transfer_syntax=command.transfer_syntax_uid,
@@ -203,7 +213,7 @@ class InstanceReceiver:
             path=path,
             byte_count=byte_count,
             calling_ae_title=command.calling_ae_title,
-            stat=stat,
+            stat=self._is_stat(header, command),
         )
 
     def _read_content(self, received: ReceivedInstance, not_eligible: NotEligible | None) -> DocumentContent:

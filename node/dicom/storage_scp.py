@@ -409,6 +409,7 @@ def run_listener(settings: Settings, ready: Callable[[Mapping[str, int]], None],
             settings.site.uid_root,
             active_pipeline_digest(settings),
             settings.triage,
+            settings.listener.maximum_waiting_jobs,
         )
         write_lock = threading.Lock() if engine.dialect.name == "sqlite" else None
         receiver = InstanceReceiver(store, database, dispatcher.enqueue, policy, utc_now, write_lock, transfers.stored)

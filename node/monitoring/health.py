@@ -18,9 +18,11 @@ from db.audit_feed import FeedState
 from db.connection_problem import connection_problem
 from db.engine import connect, schema_problem
 from db.errors import DatabaseURLError
+from db.jobs import as_many_wait
 from db.notifications import Notifications
 from db.queries.problems import Problem, problems
 from db.queries.statistics import Statistics
+from db.queries.system import growth
 from db.users import Accounts
 from models.manifest import ManifestError
 from models.model_registry import UnknownModel, read_registry
@@ -30,6 +32,7 @@ from node.dicom.storage_scu import Peer, SendError, echo
 from node.monitoring.broker_health import check_broker, embedded_broker_runs
 from node.monitoring.certificates import check_certificates, check_tls
 from node.monitoring.check import Check
+from node.monitoring.disk import check_room
 from node.monitoring.permissions import check_permissions
 from node.monitoring.port_health import check_admin, check_hl7, check_listener
 from node.monitoring.remedies import remedy
@@ -156,6 +159,7 @@ def check_work(settings: Settings) -> Iterator[Check]:
         if settings.admin.enabled and not Accounts(engine).users():
             hint = "pleura user add NAME --role admin"
             yield Check("users", True, "nobody can log in to the admin page yet", hint)
+        yield from _check_limits(engine, settings)
         policy = AssociationPolicy(settings.listener)
         with engine.connect() as connection:
             yield from map(_failure, (one for one in problems(connection) if one.failed))
@@ -166,6 +170,20 @@ def check_work(settings: Settings) -> Iterator[Check]:
             found = f"rejected {one.count} times: {titles} from {who[2]}: {one.reason}"
             advice = policy.advice(*who, one.reason)
             yield Check("callers", True, found, " ".join((advice.sentence, *advice.toml.splitlines())))
+
+
+def _check_limits(engine: Engine, settings: Settings) -> Iterator[Check]:
+    """What is answered with 0xA700: images now, because too many wait, and soon, because the disk will be full."""
+    most, store = settings.listener.maximum_waiting_jobs, settings.store
+    with engine.connect() as connection:
+        if most and as_many_wait(connection, most):
+            found = (
+                f"{most} images wait for analysis: further ones are refused with 0xA700, and their senders try again"
+            )
+            yield Check("queue", False, found, "start more workers, or raise listener.maximum_waiting_jobs")
+        fills = growth(connection, utc_now())
+    if store.folder.is_dir() and (room := check_room(shutil.disk_usage(store.folder).free, fills, store)):
+        yield room
 
 
 def _failure(problem: Problem) -> Check:

@@ -125,13 +125,13 @@ def _keep(folder: Path, event: evt.Event) -> None:
 @dataclass
 class Held:
     """What the destination holds: objects by patient and SOP class, and what was sent again, byte by byte the same or
-    ``different``; ``times`` says when the first object of a patient came.
+    ``different`` (with the patient); ``times`` says when the first object of a patient came.
     """
 
     objects: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     times: dict[str, float] = field(default_factory=dict)
     sent_again: int = 0
-    different: list[str] = field(default_factory=list)
+    different: dict[str, str] = field(default_factory=dict)
 
 
 def read_held(folder: Path) -> Held:
@@ -143,7 +143,7 @@ def read_held(folder: Path) -> Held:
         if uid in digests:
             held.sent_again += 1
             if digests[uid] != digest:
-                held.different.append(uid)
+                held.different[uid] = patient
             continue
         digests[uid] = digest
         held.objects[patient][sop_class] += 1

@@ -70,6 +70,10 @@ class Database(Protocol):
         """Start it again, and wait until it answers."""
         ...
 
+    def drop(self) -> None:
+        """Remove the database, and not what holds it."""
+        ...
+
     def stop(self) -> None:
         """End it."""
         ...
@@ -109,7 +113,7 @@ class Sqlite:
     def kill(self) -> None:
         return
 
-    start = kill
+    start = drop = kill
 
     def stop(self) -> None:
         return
@@ -142,9 +146,9 @@ class Postgresql:
 
     def hang(self, seconds: float) -> None:
         processes = self.processes()
-        _signal(processes, signal.SIGSTOP)
+        signal_all(processes, signal.SIGSTOP)
         time.sleep(seconds)
-        _signal(processes, signal.SIGCONT)
+        signal_all(processes, signal.SIGCONT)
 
     def gone(self, seconds: float) -> None:
         self.kill()
@@ -156,10 +160,15 @@ class Postgresql:
 
     def kill(self) -> None:
         processes = self.processes()
-        _signal(processes, signal.SIGKILL)
+        signal_all(processes, signal.SIGKILL)
         self.process.wait(30)
         # A server does not start while children of the dead one still hold its shared memory.
-        wait_until(lambda: not any(Path(f"/proc/{process}").exists() for process in processes), "the end of all of it")
+        wait_until(lambda: not any(map(is_alive, processes)), "the end of all of it")
+
+    def drop(self) -> None:
+        self._engine.dispose()
+        name = str(self._engine.url.database)
+        postgres.PostgresServer(self._folder).execute(f"DROP DATABASE {name} WITH (FORCE)")
 
     def start(self) -> None:
         self.process = postgres.start_again(self._folder, *self._options)
@@ -278,12 +287,21 @@ def _flushed(redis: Redis) -> bool:
 
 
 def _freeze(process: int, seconds: float) -> None:
-    _signal([process], signal.SIGSTOP)
+    signal_all([process], signal.SIGSTOP)
     time.sleep(seconds)
-    _signal([process], signal.SIGCONT)
+    signal_all([process], signal.SIGCONT)
 
 
-def _signal(processes: list[int], number: int) -> None:
+def is_alive(process: int) -> bool:
+    """Whether a process runs; one that nobody has waited for yet does not."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def signal_all(processes: list[int], number: int) -> None:
+    """Send a signal to those that are still there."""
     for process in processes:
         try:
             os.kill(process, number)

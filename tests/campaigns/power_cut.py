@@ -10,7 +10,6 @@ Otherwise it would prove nothing.
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from itertools import count
@@ -22,8 +21,10 @@ from tests.campaigns.disk import Disk
 from tests.campaigns.images import image
 from tests.campaigns.modality import Modalities
 from tests.campaigns.outcome import Outcome
+from tests.campaigns.parts import is_alive, signal_all
 from tests.campaigns.whole_node import WholeNode, settle, whole_node
 from tests.integration.pleura import descendants
+from tests.orthanc import wait_until
 
 MEGABYTES = 384
 EAT_MY_DATA = "libeatmydata.so"
@@ -79,13 +80,13 @@ def cut(whole: WholeNode, disk: Disk) -> None:
     """Stop everything that writes to the disk at once, lose what was not synced, and start again."""
     assert whole.node.process is not None
     roots = [whole.node.process.pid, *whole.database.processes()]
-    for process in [each for root in roots for each in (root, *descendants(root))]:
-        try:
-            os.kill(process, signal.SIGSTOP)
-        except ProcessLookupError:
-            continue
+    processes = [each for root in roots for each in (root, *descendants(root))]
+    signal_all(processes, signal.SIGSTOP)
     whole.node.kill_everything()
     whole.database.kill()
+    signal_all(processes, signal.SIGKILL)
+    # Whoever was inside fsync ends a moment later; the copy of the disk must not change while it is made.
+    wait_until(lambda: not any(map(is_alive, processes)), "the end of every process", 60, 0.02)
     disk.cut_power()
     whole.database.start()
     whole.node.start()

@@ -40,12 +40,12 @@ def test_what_is_lost_doubled_or_changed_is_counted() -> None:
     held.objects["b"] = Counter({SEG: 1, SR_3D: 1})
     held.objects["c"] = Counter({SEG: 2, SR_3D: 2})
     held.objects["nobody"] = Counter({SEG: 1})
-    held.different.append("1.2.3")
+    held.different["1.2.3"] = "a"
     assert faults_of(held, ["a", "b", "c"]) == [
         f"b lacks {{'{SR_3D}': 1}}",
         f"c has too many: {{'{SEG}': 1}}",
         "nobody was never accepted and has results",
-        "1.2.3 was sent again with other bytes",
+        "a: 1.2.3 was sent again with other bytes",
     ]
 
 
@@ -92,26 +92,26 @@ def test_a_cut_loses_what_was_not_synced_and_nothing_else(disks: None, tmp_path:
 @pytest.mark.peer("postgres")
 @pytest.mark.peer("redis-server")
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
-def test_short_chaos(tmp_path_factory: pytest.TempPathFactory, database: str) -> None:
+def test_short_chaos(folder: Path, database: str) -> None:
     events = len(chaos.events_of(database))
-    check(chaos.run(tmp_path_factory.mktemp("c") / "run", SEED, events, database, 1.0, quiet), 20)
+    check(chaos.run(folder / "run", SEED, events, database, 1.0, quiet), 20)
 
 
 @pytest.mark.campaign
 @pytest.mark.peer("postgres")
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
-def test_short_power_cuts(disks: None, tmp_path_factory: pytest.TempPathFactory, database: str) -> None:
-    check(power_cut.run(tmp_path_factory.mktemp("p"), SEED, 3, database, quiet, longest=3), 20)
+def test_short_power_cuts(disks: None, folder: Path, database: str) -> None:
+    check(power_cut.run(folder, SEED, 3, database, quiet, longest=3), 20)
 
 
 @pytest.mark.campaign
-def test_short_full_disk(disks: None, tmp_path_factory: pytest.TempPathFactory) -> None:
-    check(full_disk.run(tmp_path_factory.mktemp("f"), SEED, 2, "sqlite", quiet), 20)
+def test_short_full_disk(disks: None, folder: Path) -> None:
+    check(full_disk.run(folder, SEED, 2, "sqlite", quiet), 20)
 
 
 @pytest.mark.campaign
-def test_short_clock(tmp_path_factory: pytest.TempPathFactory) -> None:
-    check(clock.run(tmp_path_factory.mktemp("t"), SEED, 5, "sqlite", quiet), 20)
+def test_short_clock(folder: Path) -> None:
+    check(clock.run(folder, SEED, 5, "sqlite", quiet), 20)
 
 
 def check(outcome: Outcome, least: int) -> None:

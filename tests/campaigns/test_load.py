@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -35,15 +36,15 @@ def test_what_is_missing_at_the_end_is_told() -> None:
 
 
 @pytest.mark.campaign
-def test_short_load(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_short_load(folder: Path) -> None:
     """Times are told and not judged here: other tests run beside it."""
-    outcome = load.run(tmp_path_factory.mktemp("l"), SEED, 60, 60, 4, "sqlite", lambda text: None, judge_times=False)
+    outcome = load.run(folder, SEED, 60, 60, 4, "sqlite", lambda text: None, judge_times=False)
     assert outcome.faults == [], outcome.text()
 
 
 @pytest.mark.campaign
 @pytest.mark.peer("postgres")
 @pytest.mark.peer("redis-server")
-def test_short_soak(tmp_path_factory: pytest.TempPathFactory) -> None:
-    outcome = soak.run(tmp_path_factory.mktemp("s"), SEED, 60, lambda text: None)
+def test_short_soak(folder: Path) -> None:
+    outcome = soak.run(folder, SEED, 60, lambda text: None)
     assert outcome.faults == [], outcome.text()

@@ -144,7 +144,7 @@ def faults_of(held: Held, patients: list[str]) -> list[str]:
         if more := objects - COMPLETE:
             found.append(f"{patient} has too many: {dict(more)}")
     found += [f"{patient} was never accepted and has results" for patient in held.objects.keys() - set(patients)]
-    found += [f"{uid} was sent again with other bytes" for uid in held.different]
+    found += [f"{patient}: {uid} was sent again with other bytes" for uid, patient in held.different.items()]
     return found
 
 

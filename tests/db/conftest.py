@@ -59,6 +59,15 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return server.create_database()
 
 
+@pytest.fixture
+def second_url(request: pytest.FixtureRequest, empty_url: str, tmp_path: Path) -> str:
+    """URL of another database without tables, of the same system."""
+    if empty_url.startswith("sqlite"):
+        return f"sqlite:///{tmp_path}/second.sqlite"
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    return server.create_database()
+
+
 @pytest.fixture(params=BOTH)
 def url(request: pytest.FixtureRequest) -> Iterator[str]:
     """URL of a migrated database without rows."""

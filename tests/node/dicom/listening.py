@@ -73,7 +73,10 @@ def listening(
     migrate(engine)
     dispatched: list[tuple[int, bool]] = []
     association_policy = AssociationPolicy(listener)
-    policy = Policy(eligibility or Eligibility(), association_policy, (r"\bSTAT\b",), "2.25", PIPELINE)
+    most = listener.maximum_waiting_jobs
+    policy = Policy(
+        eligibility or Eligibility(), association_policy, (r"\bSTAT\b",), "2.25", PIPELINE, maximum_waiting_jobs=most
+    )
     receiver = InstanceReceiver(store, database or Database(engine, NO_RULES), dispatched.extend, policy, utc_now)
     receiver.recover()
     counted = Database(engine, NO_RULES)

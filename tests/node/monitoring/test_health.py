@@ -14,7 +14,9 @@ from pynetdicom.sop_class import (
 )
 
 from config.settings import Destination, Settings, Site, Store
+from db.queries.system import Growth
 from node.dicom.instance_store import SET_ASIDE
+from node.monitoring.disk import check_room
 from node.monitoring.health import check_destination, check_issuers, check_store
 
 VERIFICATIONS = {"query": StudyRootQueryRetrieveInformationModelFind, "commitment": StorageCommitmentPushModel}
@@ -77,3 +79,22 @@ def test_the_doctor_asks_whose_patient_ids_come_without_an_issuer() -> None:
     known = check_issuers(Settings(site=Site(patient_id_issuers=("HOSPITAL",))))
     assert "HOSPITAL" in known.found
     assert known.remedy == ""
+
+
+GB = 10**9
+
+
+@pytest.mark.parametrize(
+    ("free", "growth", "keep_days", "said", "ok"),
+    [
+        (5 * GB, Growth(None, 0.5), 30, None, True),
+        (5 * GB, Growth(GB, 40), 0, "1 GB a day: images are refused with 0xA700 in 4 days", False),
+        (31 * GB, Growth(GB, 40), 0, "1 GB a day: images are refused with 0xA700 in 30 days", True),
+        (31 * GB, Growth(GB, 40), 30, "1 GB a day; files are removed after 30 days: the disk will do", True),
+    ],
+)
+def test_doctor_tells_the_room_left_in_days(
+    free: int, growth: Growth, keep_days: int, said: str | None, ok: bool
+) -> None:
+    found = check_room(free, growth, Store(keep_days=keep_days, minimum_free_bytes=GB))
+    assert (found.found, found.ok) == (said, ok) if found else said is None
