@@ -97,7 +97,5 @@ def _run(heading: str, whole: WholeNode, folder: Path, database: str) -> None:
             line = line.replace(path, ours)
         line = re.sub(r"--owner=\w+", "", line)
         line = re.sub(r"(?<=dump )pleura$|(?<= )pleura$|(?<=--dbname=)pleura", name, line)
-        done = subprocess.run(
-            ["bash", "-c", line], env=environment, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(["bash", "-c", line], env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{line}: {done.stdout}{done.stderr}"
