@@ -21,11 +21,10 @@ from pynetdicom import AE, evt
 from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
 from pynetdicom.presentation import PresentationContext
 
-from config.settings import Destination, Settings
+from config.settings import Destination
 from tests.orthanc import running_orthanc, wait_until
 from tests.workers.harness import CR, radiograph
 from workers.destinations.destination_kind import Outgoing, PeerError, PeerStudy, Receipt, Verdict
-from workers.destinations.destination_kinds import destination_kinds
 from workers.destinations.dimse import Dimse, classify_status
 
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"
@@ -359,11 +358,6 @@ def test_a_peer_without_queries_says_so(peer: Callable[..., Peer]) -> None:
         Dimse().find_study(at(scp.port), "PLEURA", "1.2.3")
     with pytest.raises(PeerError, match="C-ECHO"):
         Dimse().verify(at(scp.port), "PLEURA")
-
-
-def test_every_kind_that_a_configuration_may_name_is_there() -> None:
-    allowed = Destination.model_fields["kind"].annotation
-    assert set(destination_kinds(Settings())) == set(allowed.__args__)  # type: ignore[union-attr]
 
 
 def _listens(port: int) -> bool:
