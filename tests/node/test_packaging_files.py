@@ -5,8 +5,10 @@ tests/containers builds and runs them on a Docker engine, and their commands wit
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import runpy
 import subprocess
 import tomllib
 from pathlib import Path
@@ -14,6 +16,8 @@ from typing import Any
 
 import pytest
 import yaml
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -45,7 +49,8 @@ def _instructions() -> list[tuple[str, str]]:
 
 
 def _stages() -> dict[str, list[tuple[str, str]]]:
-    stages: dict[str, list[tuple[str, str]]] = {}
+    stages: dict[str, list[tuple[str, str]]] = {"": []}  # what stands before the first FROM
+    name = ""
     for word, rest in _instructions():
         if word == "FROM":
             name = rest.split(" AS ")[1]
@@ -133,6 +138,82 @@ def test_every_package_of_an_image_has_its_version_and_digest() -> None:
         installs = [rest for word, rest in _stages()[f"installed-{target}"] if word == "RUN"]
         assert "--require-hashes -r /locked.txt" in installs[0]
         assert all("--no-deps" in line for line in installs)
+
+
+def _bill(target: str) -> dict[str, Any]:
+    bill: dict[str, Any] = json.loads((ROOT / "config" / "locked" / f"{target}.cdx.json").read_text(encoding="utf-8"))
+    return bill
+
+
+def _faults(bill: dict[str, Any]) -> str:
+    return str(JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(bill)) or "")
+
+
+@pytest.mark.parametrize("target", ["build", "cpu", "gpu"])
+def test_the_bill_of_materials_is_true_to_the_lock(target: str) -> None:
+    bill = _bill(target)
+    assert _faults(bill) == ""
+    lines = (ROOT / "config" / "locked" / f"{target}.txt").read_text(encoding="utf-8").splitlines()[1:]
+    packages = [each for each in bill["components"] if each.get("purl", "").startswith("pkg:pypi/")]
+    told = {f"{each['name']}=={each['version']} {each['hashes'][0]['content']}" for each in packages}
+    locked = {line.replace("--hash=sha256:", "").replace("_", "-") for line in lines}
+    assert {re.sub(r"[-_.]+", "-", line.split("==")[0]) + line[line.index("==") :] for line in locked} == told, (
+        "run .ci/sbom"
+    )
+    assert [each["name"] for each in bill["components"] if not each.get("licenses")] == []
+    needed = {other for one in bill["dependencies"] for other in one.get("dependsOn", ())}
+    assert {each["bom-ref"] for each in bill["components"]} == needed
+
+
+@pytest.mark.parametrize("target", ["cpu", "gpu"])
+def test_the_bill_of_materials_has_the_bundled_networks(target: str) -> None:
+    told = {
+        each["name"]: each["hashes"][0]["content"] for each in _bill(target)["components"] if each["type"] != "library"
+    }
+    manifests = [tomllib.loads(path.read_text()) for path in (ROOT / "models" / "bundled").glob("*.toml")]
+    assert told == {each["model"]["name"]: each["model"]["digest"] for each in manifests}
+
+
+def test_the_bill_of_an_image_has_the_packages_of_its_system_too(tmp_path: Path) -> None:
+    release = 'ID=debian\nVERSION_ID="12"\n'
+    status = (
+        "Package: libc6\nStatus: install ok installed\nArchitecture: amd64\nVersion: 2.36-9+deb12u8\n"
+        "Description: C\n more\n\n"
+        "Package: gone\nStatus: deinstall ok config-files\nArchitecture: amd64\nVersion: 1\n"
+    )
+    script = runpy.run_path(str(ROOT / ".ci" / "image-sbom"))
+    bill = script["with_system"](_bill("cpu"), release, status)
+    assert _faults(bill) == ""
+    added = [each for each in bill["components"] if "debian" in each["bom-ref"]]
+    assert [(each["name"], each["version"]) for each in added] == [("debian", "12"), ("libc6", "2.36-9+deb12u8")]
+    assert bill["metadata"]["component"]["type"] == "container"
+
+
+@pytest.mark.parametrize(
+    ("told", "found", "known", "unknown"),
+    [
+        ({"name": "a", "version": "1", "vulns": []}, [], 1, 0),
+        ({"name": "a", "skip_reason": "not found"}, [], 0, 1),
+        (
+            {"name": "a", "version": "1", "vulns": [{"id": "CVE-1", "fix_versions": ["2"]}]},
+            ["a 1: CVE-1, mended in 2"],
+            1,
+            0,
+        ),
+    ],
+)
+def test_an_audit_without_a_database_is_no_clean_one(
+    told: dict[str, Any], found: list[str], known: int, unknown: int
+) -> None:
+    script = runpy.run_path(str(ROOT / ".ci" / "audit"))
+    assert script["verdict"](json.dumps({"dependencies": [told]})) == (found, known, unknown)
+
+
+def test_the_labels_of_the_image_are_true() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (label,) = [rest for word, rest in _stages()["base"] if word == "LABEL"]
+    assert f"org.opencontainers.image.version={project['version']} " in label
+    assert f"org.opencontainers.image.licenses={project['license']}" in label
 
 
 @pytest.mark.parametrize("target", ["cpu", "gpu"])
