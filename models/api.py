@@ -79,7 +79,7 @@ def load_models(
     """Load networks for use by this process: ``models``, a ``gate`` that looks at every image first, and the ``lungs``.
 
     ``lungs`` says where the lungs are: masks of findings in the lungs are clipped to them.
-    Then ``predict(radiograph)`` gives a :class:`Prediction` for one :class:`ModelInput`, ``predict_all`` one for each.
+    Then ``predict(radiograph)`` gives a ``Prediction`` for one ``ModelInput``, ``predict_all`` one for each.
     ``threads`` are CPU threads for one network, 0 for one on each core.
 
     Raises:

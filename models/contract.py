@@ -133,7 +133,7 @@ class LungShare:
 class LungInvolvement:
     """Where a finding lies in the lungs: in the one on the left of the picture, and in the one on its right.
 
-    These are sides of the *picture*; the patient's follow from Patient Orientation (:mod:`workers.laterality`).
+    These are sides of the *picture*; the patient's follow from Patient Orientation (``workers.laterality``).
     """
 
     picture_left: LungShare
@@ -281,7 +281,7 @@ class OutputNames:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """One model as its manifest (:mod:`models.manifest`) defines it; ``digest`` is the SHA-256 of ``file``.
+    """One model as its manifest (``models.manifest``) defines it; ``digest`` is the SHA-256 of ``file``.
 
     ``device_uid`` identifies this very training (a new UID for each retrained model, PS3.3 C.12.1.5). ``onnx`` is what
     a Keras file was exported to when it was added, for CPUs. ``index`` names the stored cases of a retrieval model.
@@ -378,8 +378,8 @@ class Finding:
 
     ``probability`` is ``None`` when the model could not tell, and ``reason`` then says why. ``present`` is decided
     once, here, so that triage, SEG, SR and the web page can never disagree. ``implied_by`` is the label of a present
-    finding that this one follows from (:mod:`models.hierarchy`). ``parent``, ``site`` and ``sensitivity`` are those of
-    its :class:`LabelSpec`. ``lungs`` says where its mask lies in the lungs, where both were found, and
+    finding that this one follows from (``models.hierarchy``). ``parent``, ``site`` and ``sensitivity`` are those of
+    its ``LabelSpec``. ``lungs`` says where its mask lies in the lungs, where both were found, and
     ``hanging`` which way round the chest looks then, of any finding.
     """
 

@@ -11,6 +11,7 @@ from models.contract import ModelSpec
 from models.manifest import ManifestError, read_manifest, verify_digest
 
 BUNDLED = Path(__file__).parent / "bundled"
+"""Folder of the networks that come with Pleura, each with its manifest."""
 
 
 class UnknownModel(LookupError):  # noqa: N818 - reads as a sentence where it is caught

@@ -165,7 +165,8 @@ def _page_above(path: str) -> str:
 def _database_error(services: Services) -> Callable[[Request, Exception], Response]:
     def answer(request: Request, error: Exception) -> Response:
         log.error("the database cannot be used: %s", type(error).__name__)
-        return _error(services, request, 503, gettext_noop("the database cannot be reached; try again in a moment"))
+        said = gettext_noop("the database cannot be reached")
+        return _error(services, request, 503, said, database_is_down=True)
 
     return answer
 
@@ -178,10 +179,13 @@ def _internal_error(services: Services) -> Callable[[Request, Exception], Respon
     return answer
 
 
-def _error(services: Services, request: Request, status: int, detail: str) -> Response:
+def _error(
+    services: Services, request: Request, status: int, detail: str, *, database_is_down: bool = False
+) -> Response:
     if request.url.path.startswith("/api/"):
         return problem(status, detail)
-    return render(request, services, "error.html", status, {"status": status, "detail": detail, "who": None})
+    values = {"status": status, "detail": detail, "database_is_down": database_is_down, "who": None}
+    return render(request, services, "error.html", status, values)
 
 
 def _lifespan(services: Services) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:

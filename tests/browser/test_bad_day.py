@@ -267,7 +267,7 @@ def _a_model_is_removed(bench: Bench, anna: Person) -> None:
 
 def _the_database_is_restarted(bench: Bench, anna: Person) -> None:
     bench.stop_database()
-    anna.sees("6-database-down", "database")
+    anna.sees("6-database-down", "The database cannot be reached", "images are refused with 0xA700", "pleura doctor")
     assert not bench.send()
     bench.start_database()
     assert bench.send()

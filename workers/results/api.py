@@ -1,7 +1,7 @@
 """The public Python API of Pleura's results: DICOM objects from a prediction (``docs/python-api.md``).
 
 What this module names in ``__all__`` keeps its names and meaning within a major version. Every other module of
-:mod:`workers` is private and may change at any time.
+``workers`` is private and may change at any time.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def make_objects(
     """DICOM objects of a prediction, by kind, ready for ``save_as(path, enforce_file_format=True)``.
 
     ``source`` is the radiograph's file or data set, whose patient and study they belong to; ``radiograph`` and
-    ``prediction`` are what :mod:`models.api` made of it. A kind is left out where the prediction has nothing for it: no
+    ``prediction`` are what ``models.api`` made of it. A kind is left out where the prediction has nothing for it: no
     mask, no Segmentation. An image that was not analysed has no objects. The same arguments give the same objects with
     the same UIDs; other arguments give other UIDs.
 

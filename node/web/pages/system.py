@@ -89,8 +89,6 @@ def show_system(context: RequestContext) -> Response:
         latency=latencies(jobs, now),
         stages=mean_stages(jobs),
         models=models,
-        problems=services.database.read(problems),
-        known_destinations={one.name: one for one in services.settings.destinations},
         retried=_number(context.query("retried")),
         report=report,
         series=label_series(report, models),
@@ -103,7 +101,6 @@ def show_system(context: RequestContext) -> Response:
         kappa_category=kappa_category,
         called=called,
         problem=services.echoed[called.name] if called is not None else None,
-        rejected=_rejected(context),
         configuration=_configuration(services) if context.who.role is Role.ADMIN else None,
     )
 
@@ -127,6 +124,9 @@ def _live(context: RequestContext) -> dict[str, Any]:
         "keep_days": settings.store.keep_days,
         "days_left": days_left(disk.free - settings.store.minimum_free_bytes, stored, settings.store.keep_days),
         "destinations": _destinations(context),
+        "problems": services.database.read(problems),
+        "known_destinations": {one.name: one for one in settings.destinations},
+        "rejected": _rejected(context),
         "device": settings.workers.device,
     }
 
