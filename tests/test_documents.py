@@ -19,6 +19,7 @@ from config.reference import keys
 from config.settings import Settings
 from node.cli import reference
 from node.cli.main import cli
+from tests.node.monitoring.test_certificates import FAULTS as CERTIFICATE_FAULTS
 from tests.node.monitoring.test_doctor import FAULTS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -294,10 +295,10 @@ def test_every_command_and_option_says_what_it_is_for() -> None:
 
 
 def test_what_troubleshooting_quotes_of_the_doctor_is_what_the_doctor_says() -> None:
-    """Each line *Doctor* quotes, in code, a sentence of the faults that tests/node/monitoring/test_doctor.py makes."""
+    """Each line *Doctor* quotes, in code, a sentence of the faults that tests/node/monitoring make."""
     text = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
     lines = re.findall(r"^- \*\*Doctor\*\*:(.*?)(?=^- |^#|\Z)", text, re.DOTALL | re.MULTILINE)
     quoted = [quote for line in lines for quote in re.findall(r"`([^`]+)`", " ".join(line.split()))]
-    said = [sentence for _, _, sentence, _ in FAULTS.values()]
+    said = [sentence for _, _, sentence, _ in FAULTS.values()] + [one.found for one in CERTIFICATE_FAULTS.values()]
     assert len(quoted) >= 20
     assert [quote for quote in quoted if not any(quote in sentence for sentence in said) and quote != "callers"] == []
