@@ -12,6 +12,7 @@ from db.queries.problems import problems as all_problems
 from node.cli.common import console, json_option, print_json, settings_of
 from node.cli.worklist import open_database
 from node.monitoring.remedies import remedy
+from workers.clock import for_people
 
 
 @click.command()
@@ -30,12 +31,12 @@ def problems(context: click.Context, as_json: bool) -> None:
 
 
 def _table(found: tuple[Problem, ...], settings: Settings) -> Table:
-    table = Table("what", "since (UTC)", "next attempt", "why", "what to do", box=None, pad_edge=False)
+    table = Table("what", "since", "next attempt", "why", "what to do", box=None, pad_edge=False)
     for one in found:
         table.add_row(
             escape(_what(one, settings)),
-            f"{one.since:%Y-%m-%d %H:%M}",
-            f"{one.next_at:%Y-%m-%d %H:%M}" if one.next_at else "none",
+            for_people(one.since, settings.site.zone),
+            for_people(one.next_at, settings.site.zone) if one.next_at else "none",
             escape(one.error),
             escape(remedy(one.error)),
         )

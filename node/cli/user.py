@@ -13,6 +13,7 @@ from db.user_tables import Role
 from db.users import AccountError, Accounts, User
 from node.cli.common import console, fail, json_option, print_json, settings_of
 from node.cli.worklist import actor
+from workers.clock import for_people
 
 
 def _accounts(context: click.Context) -> Accounts:
@@ -133,9 +134,10 @@ def tokens(context: click.Context, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
+    zone = settings_of(context).site.zone
     table = Table("#", "name", "role", "created by", "last used", "state", box=None, pad_edge=False)
     for item in found:
-        used = f"{item.last_used_at:%Y-%m-%d %H:%M}" if item.last_used_at else "never"
+        used = for_people(item.last_used_at, zone) if item.last_used_at else "never"
         state = "revoked" if item.revoked_at else ""
         table.add_row(str(item.id), item.name, item.role, item.created_by, used, state)
     console.print(table)

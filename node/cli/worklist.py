@@ -6,7 +6,7 @@ import getpass
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 import click
@@ -30,6 +30,7 @@ from db.records import (
 )
 from db.search_words import as_date
 from node.cli.common import console, fail, json_option, print_json, settings_of
+from workers.clock import for_people
 from workers.laterality import place_text
 from workers.open_database import database_of
 from workers.stale_objects import ToRemove, by_hand
@@ -193,7 +194,7 @@ def show(context: click.Context, study: str, as_json: bool) -> None:
     if as_json:
         print_json(detail)
         return
-    for part in _parts(detail, by_hand(detail, settings.destinations)):
+    for part in _parts(detail, by_hand(detail, settings.destinations), settings.site.zone):
         console.print(part)
 
 
@@ -218,14 +219,14 @@ def describe_study(detail: StudyDetail) -> str:
     return f"study #{row.study_id} (patient {patient}, accession {row.accession_number or '-'}, of {date})"
 
 
-def _parts(detail: StudyDetail, to_remove: Sequence[ToRemove]) -> Iterator[Table | str]:
+def _parts(detail: StudyDetail, to_remove: Sequence[ToRemove], zone: tzinfo) -> Iterator[Table | str]:
     yield from _heading(detail)
     yield _images(detail)
     yield _jobs(detail)
     yield from _similar(detail)
     yield _deliveries(detail)
     yield from _to_remove(to_remove)
-    yield _history(detail)
+    yield _history(detail, zone)
 
 
 def _heading(detail: StudyDetail) -> Iterator[str]:
@@ -303,10 +304,10 @@ def _to_remove(objects: Sequence[ToRemove]) -> Iterator[Table]:
         yield _table("To remove by hand", ("destination", "object", "why"), iter(rows))
 
 
-def _history(detail: StudyDetail) -> Table:
+def _history(detail: StudyDetail, zone: tzinfo) -> Table:
     rows = (
         (
-            f"{item.at:%Y-%m-%d %H:%M:%S}",
+            for_people(item.at, zone, seconds=True),
             f"{item.entity} {item.entity_id}",
             item.from_state,
             item.to_state,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from config.settings import Settings, Tls
 from node.monitoring.check import Check
-from workers.clock import utc_now
+from workers.clock import for_people, utc_now
 from workers.tls import WRONG_USE, TlsProblem, client_context, fingerprint_of, server_context, tls_problem
 
 _SOON = timedelta(days=30)
@@ -115,11 +115,11 @@ def check_certificates(settings: Settings, now: datetime | None = None) -> Itera
             continue
         days = (valid.ends - now).days
         if now < valid.begins:
-            found = f"{key}: {path} is valid from {valid.begins:%Y-%m-%d} only"
+            found = f"{key}: {path} is valid from {for_people(valid.begins, settings.site.zone)} only"
             yield Check("certificates", False, found, "compare the clocks of this machine and of the CA")
         elif valid.ends_soon(now):
             ends = f"ends in {days} days" if days > 1 else "ends within a day" if days >= 0 else "has expired"
-            found = f"{key}: a certificate in {path} {ends}, on {valid.ends:%Y-%m-%d %H:%M} UTC"
+            found = f"{key}: a certificate in {path} {ends}, on {for_people(valid.ends, settings.site.zone)}"
             yield Check("certificates", False, found, "renew it; the new file is used without a restart")
         else:
             left[key] = days

@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import timedelta, tzinfo
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -38,7 +38,7 @@ from node.monitoring.port_health import check_admin, check_hl7, check_listener
 from node.monitoring.remedies import remedy
 from node.monitoring.sign_on_health import check_openid
 from workers.audit import syslog
-from workers.clock import utc_now
+from workers.clock import for_people, utc_now
 from workers.destinations.destination_kind import PeerError
 from workers.destinations.destination_kinds import destination_kinds
 from workers.notifications.channel import NotSentError
@@ -162,7 +162,7 @@ def check_work(settings: Settings) -> Iterator[Check]:
         yield from _check_limits(engine, settings)
         policy = AssociationPolicy(settings.listener)
         with engine.connect() as connection:
-            yield from map(_failure, (one for one in problems(connection) if one.failed))
+            yield from (_failure(one, settings.site.zone) for one in problems(connection) if one.failed)
             callers = rejected_associations.latest(connection, utc_now() - _LATELY)
         for one in callers[:_CALLERS]:
             who = (one.calling_ae_title, one.called_ae_title, one.address)
@@ -186,9 +186,9 @@ def _check_limits(engine: Engine, settings: Settings) -> Iterator[Check]:
         yield room
 
 
-def _failure(problem: Problem) -> Check:
+def _failure(problem: Problem, zone: tzinfo) -> Check:
     part = "jobs" if problem.entity == "job" else f"deliveries to {problem.destination}"
-    found = f"{problem.failed} given up since {problem.since:%Y-%m-%d %H:%M} UTC: {problem.error}"
+    found = f"{problem.failed} given up since {for_people(problem.since, zone)}: {problem.error}"
     return Check(part, False, found, f"{remedy(problem.error)} Then `pleura retry --all`")
 
 
@@ -207,13 +207,13 @@ def check_audit(settings: Settings, *, peers: bool = True) -> Iterator[Check]:
     else:
         yield Check("audit trail", True, f"its last {found.entries} entries hold, up to {found.head.position}")
     for repository, state in zip(settings.audit.repositories, feeds, strict=True):
-        yield _check_repository(repository, state, settings.tls if peers else None)
+        yield _check_repository(repository, state, settings.tls if peers else None, settings.site.zone)
 
 
-def _check_repository(repository: AuditRepository, state: FeedState, tls: Tls | None) -> Check:
+def _check_repository(repository: AuditRepository, state: FeedState, tls: Tls | None, zone: tzinfo) -> Check:
     part = f"audit repository {repository.name}"
     remedy = f"correct audit.repositories, or start {repository.host} again: nothing is lost meanwhile"
-    waits = f"{state.waiting} entries wait, since {state.oldest_at:%Y-%m-%d %H:%M} UTC" if state.oldest_at else ""
+    waits = f"{state.waiting} entries wait, since {for_people(state.oldest_at, zone)}" if state.oldest_at else ""
     late = state.oldest_at is not None and utc_now() - state.oldest_at > _LATE_ENTRIES
     if state.error or late:
         return Check(part, False, "; ".join(filter(None, (state.error, waits))), remedy)

@@ -8,7 +8,20 @@ from db.user_tables import Role
 from node.web import api, api_documentation
 from node.web.api_app import Operation, Tag
 from node.web.middleware import Endpoint
-from node.web.pages import audit, login, models, openid, probes, study, system, try_it, users, worklist, worklist_bulk
+from node.web.pages import (
+    audit,
+    login,
+    models,
+    openid,
+    probes,
+    study,
+    system,
+    try_it,
+    users,
+    worklist,
+    worklist_bulk,
+    worklist_filters,
+)
 
 STUDY = "/studies/{study:row}"
 API = "/api/v1"
@@ -50,6 +63,8 @@ def page_endpoints(upload_bytes: int) -> tuple[Endpoint, ...]:
         Endpoint("GET", "/", worklist.show_worklist, viewer),
         Endpoint("GET", "/worklist.csv", worklist_bulk.export, viewer),
         Endpoint("POST", "/worklist/change", worklist_bulk.change, radiologist),
+        Endpoint("POST", "/worklist/filters", worklist_filters.save, viewer),
+        Endpoint("POST", "/worklist/filters/{filter:row}/delete", worklist_filters.remove, viewer),
         Endpoint("GET", "/events", worklist.stream_changes, viewer),
         Endpoint("GET", STUDY, study.show_study, viewer),
         Endpoint("GET", STUDY + "/history", study.show_history, viewer),

@@ -254,6 +254,11 @@ SENTENCES = (
     gettext_noop("Run `pleura doctor`: a model file is missing or has changed."),
     gettext_noop("The image is no longer in the store; send it again from the PACS."),
     gettext_noop("Retry once; if the error repeats, search the worker's log for the number of this job."),
+    gettext_noop("Correct destinations[].token, or user and password, of this destination."),
+    gettext_noop("Give this node's user or token the right to store and search there."),
+    gettext_noop(
+        "Correct destinations[].url: it is the root of the DICOMweb services, such as https://pacs.example/dicom-web."
+    ),
     gettext_noop("Give the caller an AE title of 1 to 16 ASCII characters, without backslash."),
     gettext_noop("The configuration in force accepts it: nothing to do."),
     gettext_noop("If you know this system, add it to the configuration and restart the node."),
@@ -329,6 +334,8 @@ PATTERNS = (
     # Log-in and accounts
     gettext_noop("a password has {number_least} to {number_most} characters"),
     gettext_noop("there is a user {name} already"),
+    gettext_noop("a name has 1 to {number} characters"),
+    gettext_noop("{number} filters are saved already; delete one first"),
     gettext_noop("too many failed log-ins; try again in {number} minutes"),
     gettext_noop("this needs the role {needed}; your role is {role}"),
     gettext_noop("the request is larger than {number} bytes"),

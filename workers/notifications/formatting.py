@@ -8,6 +8,7 @@ from typing import Any
 from config.settings import Settings
 from db.notifications import Notification
 from db.records import Priority
+from workers.clock import for_people
 from workers.notifications.channel import NOTICE
 
 TEST = "test"
@@ -44,7 +45,7 @@ def text(notification: Notification, settings: Settings, *, patient_name: bool) 
         "Patient": f"{notification.patient_name} ({notification.patient_id})" if patient_name else "",
         "Study": " ".join((notification.study_date, notification.study_description)).strip(),
         "Priority": notification.priority.value,
-        "Due": f"{notification.due_at:%Y-%m-%d %H:%M} UTC",
+        "Due": for_people(notification.due_at, settings.site.zone),
         "Page": link_to(notification, settings),
         "Node": settings.site.name or settings.site.station_name,
     }

@@ -12,6 +12,7 @@ from starlette.responses import Response, StreamingResponse
 
 from db.queries.worklist import Filters, Order, WorklistPart
 from db.records import StudyState, WorklistRow
+from db.saved_filters import SavedFilter, saved_filters
 from node.web.authentication import principal_of
 from node.web.formatting import dicom_date
 from node.web.middleware import RequestContext
@@ -136,10 +137,16 @@ def show_worklist(context: RequestContext) -> Response:
         counts=context.services.worklist.counts(),
         overdue=context.services.statistics.overdue(context.now),
         choices=_choices(context) if template == "worklist.html" else {},
+        saved=_saved(context) if template == "worklist.html" else (),
         changed=_number(context.query("changed")),
         left=_number(context.query("left")),
         WorklistPart=WorklistPart,
     )
+
+
+def _saved(context: RequestContext) -> tuple[SavedFilter, ...]:
+    user = context.who.user
+    return () if user is None else context.services.database.read(saved_filters, user.id)
 
 
 def _choices(context: RequestContext) -> dict[str, tuple[str, ...]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, tzinfo
 from urllib.parse import urlencode
 
 from starlette.exceptions import HTTPException
@@ -36,9 +37,9 @@ _COLUMNS: dict[str, Callable[[WorklistRow], object]] = {
     "analysis": lambda row: row.analysis.value,
     "reason": lambda row: row.hold_reason or row.reason,
     "findings": lambda row: "; ".join(f"{one.label} {one.probability or 0:.2f}" for one in row.present),
-    "received_at": lambda row: row.received_at.isoformat(),
-    "due_at": lambda row: row.due_at.isoformat(),
-    "reported_at": lambda row: row.reported_at.isoformat() if row.reported_at else "",
+    "received_at": lambda row: row.received_at,
+    "due_at": lambda row: row.due_at,
+    "reported_at": lambda row: row.reported_at or "",
     "reported_by": lambda row: row.reported_by,
     "deliveries_arrived": lambda row: row.deliveries_arrived,
     "deliveries_open": lambda row: row.deliveries_open,
@@ -58,25 +59,30 @@ _CHANGES: dict[str, Callable[[Actions, int, str], object]] = {
 
 
 def export(context: RequestContext) -> Response:
-    """The studies of a view as CSV (RFC 4180), in its order; times are ISO 8601 in UTC."""
+    """The studies of a view as CSV (RFC 4180), in its order; times are ISO 8601 in the site's zone, with its offset."""
     rows = tuple(_rows(context, view_of(context.request.query_params), MOST_EXPORTED))
     context.audit("export worklist", detail=f"{len(rows)} studies")
-    text = csv_of(rows, hide_names=context.services.settings.admin.hide_patient_names)
+    settings = context.services.settings
+    text = csv_of(rows, settings.site.zone, hide_names=settings.admin.hide_patient_names)
     headers = {"content-disposition": f'attachment; filename="worklist-{context.now:%Y%m%d-%H%M%S}.csv"'}
     return Response(text, media_type="text/csv; charset=utf-8", headers=headers)
 
 
-def csv_of(rows: Iterable[WorklistRow], *, hide_names: bool) -> str:
-    """Rows as CSV."""
+def csv_of(rows: Iterable[WorklistRow], zone: tzinfo = UTC, *, hide_names: bool) -> str:
+    """Rows as CSV; each time says its offset from UTC in ``zone``."""
     written = io.StringIO()
     writer = csv.writer(written)
     writer.writerow(_COLUMNS)
     for row in rows:
-        values = {name: str(value(row)) for name, value in _COLUMNS.items()}
+        values = {name: _text(value(row), zone) for name, value in _COLUMNS.items()}
         if hide_names:
             values["patient_name"] = NAME_HIDDEN
         writer.writerow(map(cell, values.values()))
     return written.getvalue()
+
+
+def _text(value: object, zone: tzinfo) -> str:
+    return value.astimezone(zone).isoformat() if isinstance(value, datetime) else str(value)
 
 
 def change(context: RequestContext) -> Response:

@@ -213,3 +213,17 @@ def test_show_lists_what_must_be_removed_by_hand(run: Run, database: Database) -
     text = run("show", "A1").output
     assert "To remove by hand" in text
     assert "2.25.77" in text.partition("To remove by hand")[2]
+
+
+def test_times_for_people_are_in_the_zone_of_the_site_and_json_is_not(
+    run: Run, database: Database, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _failed_job(database)
+    monkeypatch.setenv("PLEURA_SITE__TIME_ZONE", "Asia/Kolkata")
+    shown = run("show", "1.2.3")
+    assert f"{NOW:%Y-%m-%d} 17:30:00 IST" in shown.output
+    assert "IST" in run("problems").output
+    told = json.loads(run("show", "1.2.3", "--json").output)
+    assert told["row"]["received_at"] == "2026-01-31T12:00:00+00:00"
+    monkeypatch.setenv("PLEURA_SITE__TIME_ZONE", "Europe/Bielefeld")
+    assert "Europe/Bielefeld' is not a time zone" in run("problems").output

@@ -22,7 +22,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 from sqlalchemy import Engine
 
-from config.settings import Admin, Destination, Settings, Store
+from config.settings import Admin, Destination, Settings, Site, Store
 from db import deliveries, holds, jobs, verification
 from db.database import Database
 from db.engine import connect, migrate
@@ -85,10 +85,11 @@ THRESHOLDS = {"pneumothorax": 0.5, "lung_opacity": 0.45}
 CODES = {"pneumothorax": PNEUMOTHORAX, "lung_opacity": OPACITY}
 
 
-def settings_for(folder: Path, port: int = 0, **admin: object) -> Settings:
+def settings_for(folder: Path, port: int = 0, site: Site | None = None, **admin: object) -> Settings:
     """Settings of a node in ``folder`` with one destination that nobody answers."""
     values = {"port": port} | admin
     return Settings(
+        site=site or Site(),
         store=Store(folder=folder),
         admin=Admin(**values),  # type: ignore[arg-type]
         destinations=(

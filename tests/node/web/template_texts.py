@@ -14,8 +14,9 @@ SHOWN_ATTRIBUTES = re.compile(r"(?:aria-label|title|alt|placeholder|data-(?:ask|
 OPEN_ATTRIBUTE = re.compile(r"""([\w-]+=)(?:"([^"]*)|'([^']*))$""")
 SAME_IN_EVERY_LANGUAGE = re.compile(
     r"""
-    Pleura | UID | DICOM | SOP | Instance | STAT | API | OpenAPI | AUC | PSI | SHA-256 | C-ECHO | ID | PNG | JPEG | HL7
-    | n | o | i
+    DICOMweb
+    | Pleura | UID | DICOM | SOP | Instance | STAT | API | OpenAPI | AUC | PSI | SHA-256 | C-ECHO | ID | PNG | JPEG
+    | HL7 | n | o | i
     """,
     re.VERBOSE,
 )
