@@ -6,6 +6,7 @@ Everything that arrives in Pixel Data (7FE0,0010) (PS3.5 8, A.4) ends here as :c
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ from models.radiograph.transfer_syntaxes import DECODERS, LOSSY, PixelDecoder
 Samples = NDArray[Any]
 Codes = NDArray[np.unsignedinteger[Any]]
 _Made = TypeVar("_Made")
+_QUOTED = re.compile(r"""(["'`])(?:(?!\1).)*\1""")
 
 MAXIMUM_PIXELS = 64_000_000
 """Rows times Columns above this are refused unless a caller says otherwise: the largest radiography detectors have
@@ -190,7 +192,13 @@ def _understood(decoder: PixelDecoder, decoding: Callable[[], _Made]) -> _Made:
         raise UnreadablePixels(PixelFault.CORRUPT, f"The pixels cannot be decoded: {error}.") from error
     except Exception as error:
         # Decoders that meet hostile bytes fail in every way there is; for us they all mean the same.
-        raise UnreadablePixels(PixelFault.CORRUPT, f"The pixels cannot be decoded ({decoder}): {error}.") from error
+        said = _without_values(str(error))
+        raise UnreadablePixels(PixelFault.CORRUPT, f"The pixels cannot be decoded ({decoder}): {said}.") from error
+
+
+def _without_values(words: str) -> str:
+    """What a library says, without what it quotes: a peer may have put a patient's name where a code belongs."""
+    return _QUOTED.sub("…", words)
 
 
 def _of_its_own_depth(header: _Header, precision: int) -> tuple[_Header, tuple[str, ...]]:

@@ -110,3 +110,12 @@ def test_only_a_volume_that_its_group_may_write_is_shared(tmp_path: Path, mode: 
     os.chown(tmp_path, 10001, 20001)
     tmp_path.chmod(mode)
     assert forbidden_bits(tmp_path) == forbidden
+
+
+def test_a_process_leaves_no_core_file() -> None:
+    """The memory of one that crashes holds patients; what it starts inherits the limit."""
+    limit = "import resource; from config.private_files import keep_private; keep_private(); "
+    code = f"{limit}print(resource.getrlimit(resource.RLIMIT_CORE)[0])"
+    shell = f'ulimit -c "$(ulimit -H -c)"; exec "{sys.executable}" -P -c "{code}"'
+    told = subprocess.run(["bash", "-c", shell], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "0"

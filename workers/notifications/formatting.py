@@ -43,7 +43,7 @@ def text(notification: Notification, settings: Settings, *, patient_name: bool) 
         "Finding": f"suspected {finding_text(notification)}",
         "Accession": notification.accession_number,
         "Patient": f"{notification.patient_name} ({notification.patient_id})" if patient_name else "",
-        "Study": " ".join((notification.study_date, notification.study_description)).strip(),
+        "Study": " ".join((digits(notification.study_date), notification.study_description)).strip(),
         "Priority": notification.priority.value,
         "Due": for_people(notification.due_at, settings.site.zone),
         "Page": link_to(notification, settings),
@@ -53,6 +53,12 @@ def text(notification: Notification, settings: Settings, *, patient_name: bool) 
     return "\n".join([*lines, "", "Result of an algorithm, not reviewed by a radiologist.", NOTICE, ""])
 
 
+def digits(value: str) -> str:
+    """A date or time of a header (VR DA, TM) without fractions of a second; empty where it is something else."""
+    whole = value.strip().partition(".")[0]
+    return whole if whole.isascii() and whole.isdigit() else ""
+
+
 def values(notification: Notification, settings: Settings, *, patient_name: bool) -> dict[str, Any]:
     """The message for a program."""
     study = {
@@ -60,7 +66,7 @@ def values(notification: Notification, settings: Settings, *, patient_name: bool
         "accession_number": notification.accession_number,
         "patient_id": notification.patient_id,
         "issuer_of_patient_id": notification.issuer_of_patient_id,
-        "study_date": notification.study_date,
+        "study_date": digits(notification.study_date),
         "study_description": notification.study_description,
     }
     if patient_name:

@@ -15,7 +15,7 @@ from db.notifications import Notification
 from workers.hl7.message import MessageError, composed, read_message, write_message
 from workers.hl7.mllp import ExchangeError, FramingError, exchange
 from workers.notifications.channel import NOTICE, NotSentError
-from workers.notifications.formatting import TEST, finding_text, link_to
+from workers.notifications.formatting import TEST, digits, finding_text, link_to
 
 _LONGEST_CONTROL_ID = 20
 _LOCAL = "99PLEURA"
@@ -104,7 +104,7 @@ def _pid(notification: Notification, rules: Rules) -> tuple[str, ...]:
     family, given, middle, prefix, suffix = (notification.patient_name.split("=")[0].split("^") + [""] * 5)[:5]
     name = composed(family, given, middle, suffix, prefix, "", "L") if rules.patient_name else _NAMELESS
     identifier = composed(notification.patient_id, "", "", notification.issuer_of_patient_id, "MR")
-    return ("PID", "1", "", identifier, "", name, "", notification.patient_birth_date, notification.patient_sex)
+    return ("PID", "1", "", identifier, "", name, "", digits(notification.patient_birth_date), notification.patient_sex)
 
 
 def _filler(notification: Notification) -> str:
@@ -118,7 +118,7 @@ def _obr(notification: Notification, rules: Rules, moment: str) -> tuple[str, ..
     fields[2] = _plain(notification.placer_order_number)
     fields[3] = _plain(_filler(notification))
     fields[4] = composed("CXR-AI", "Chest radiograph, automated analysis", _LOCAL)
-    fields[7] = (notification.study_date + notification.study_time.partition(".")[0])[:14]
+    fields[7] = (digits(notification.study_date) + digits(notification.study_time))[:14]
     fields[22] = moment
     fields[25] = "P"
     fields[int(rules.accession_field.removeprefix("OBR-"))] = _plain(notification.accession_number)

@@ -435,3 +435,10 @@ def test_attributes_that_nobody_needs_do_no_harm() -> None:
     np.testing.assert_array_equal(decode(dataset).values(), values)
     dataset[0x00280010] = RawDataElement(BaseTag(0x00280010), "LO", 2, b"20", 0, False, True)
     assert fault(dataset) is PixelFault.PIXEL_HEADER
+
+
+def test_no_value_of_the_header_is_in_the_reason() -> None:
+    """pydicom quotes what it does not know, and a peer may have put a patient's name there."""
+    with pytest.raises(UnreadablePixels) as caught:
+        decode(radiograph(ramp(40, 50, 8), bits=8, PhotometricInterpretation="DOE^JANE"))
+    assert "DOE" not in str(caught.value)

@@ -22,7 +22,8 @@ from db.records import Priority
 from tests.workers.notifications.receivers import accept, hospital, mail, make_certificate, web
 from workers.notifications.channel import NOTICE, NotSentError, PartlySentError
 from workers.notifications.channels import CHANNELS, enabled_channels, notification_rules
-from workers.notifications.formatting import trial_notification
+from workers.notifications.formatting import digits, text, trial_notification, values
+from workers.notifications.observation_report import report as report_of
 from workers.notifications.webhook import signature
 
 NOW = datetime(2026, 3, 1, 3, 20, tzinfo=UTC)
@@ -326,3 +327,12 @@ def test_a_channel_that_lacks_something_cannot_be_enabled() -> None:
     for name, part in (("webhook", Webhook), ("email", Email), ("hl7", HL7Notification)):
         with pytest.raises(ValueError, match=f"{name} is enabled: set"):
             Notifications(**{name: part(enabled=True)})
+
+
+def test_a_date_that_is_none_does_not_leave_the_node() -> None:
+    """A modality may have put a name where a date belongs."""
+    odd = replace(ALARM, study_date="Roe^Jim", study_time="Roe", patient_birth_date="Roe^Jim")
+    node = settings()
+    told = f"{values(odd, node, patient_name=False)}{text(odd, node, patient_name=False)}{report_of(odd, node, NOW)}"
+    assert "Roe" not in told
+    assert digits("030000.000") == "030000"
