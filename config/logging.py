@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
 from typing import Any
 
 from config.settings import Logs
@@ -28,6 +30,9 @@ _CHATTY = (
     "alembic",
 )
 
+
+_OURS = ("pleura", "node", "workers", "models", "db", "config")
+_LONGEST_MESSAGE = 500
 
 # Their messages and warnings quote what they read.
 _QUOTING = ("pydicom", "highdicom")
@@ -111,13 +116,53 @@ def _time(record: logging.LogRecord) -> str:
     return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+class RecentWarnings(RotatingFileHandler):
+    """The latest warnings of this process in a small file, for the system page: a line each, and no traceback.
+
+    Only our own lines: nobody can promise that a library names no patient. Two files of 64 KiB at most. A disk that is
+    full must not make more lines.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, maxBytes=64 * 1024, backupCount=1, encoding="utf-8", delay=True)
+        self.setLevel(logging.WARNING)
+        self.addFilter(lambda record: record.name.partition(".")[0] in _OURS)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format one line of JSON."""
+        message = escaped(record.getMessage())[:_LONGEST_MESSAGE]
+        entry = {"time": _time(record), "level": record.levelname, "logger": record.name, "message": message}
+        return json.dumps(entry, ensure_ascii=False)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
+        """Say nothing: the line is in the log of the process."""
+
+
+def keep_warnings(path: Path) -> RecentWarnings:
+    """Keep the warnings of this process in ``path``, too, from now on."""
+    handler = RecentWarnings(path)
+    logging.getLogger().addHandler(handler)
+    return handler
+
+
+@contextmanager
+def keeping_warnings(path: Path) -> Iterator[None]:
+    """The same while something runs."""
+    handler = keep_warnings(path)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+
+
 def configure(logs: Logs) -> None:
     """Send the log of this process to standard error as ``logs`` says. Called once, by a composition root."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if logs.format == "json" else TextFormatter())
     handler.addFilter(_JobFilter())
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [handler, *(one for one in root.handlers if isinstance(one, RecentWarnings))]
     root.setLevel(logs.level)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -289,7 +289,10 @@ class Instance(Base):
     """
 
     __tablename__ = "instances"
-    __table_args__ = (UniqueConstraint("sop_instance_uid", "digest"),)
+    __table_args__ = (
+        UniqueConstraint("sop_instance_uid", "digest"),
+        Index("ix_instances_received_at", "received_at"),
+    )
 
     id: Mapped[RowNumber]
     study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True, comment="Its study.")

@@ -38,7 +38,7 @@ from config.settings import Settings, SettingsError, load
 from workers.audit.activity import started, stopped
 from workers.delivery_worker import maximum_contact_time
 from workers.enqueue import ANALYSE, DELIVER, DELIVERIES, JOBS, READY, message_settings
-from workers.worker_id import WorkerId, host_name, take_slot, worker_id_of
+from workers.worker_id import WorkerId, host_name, take_slot, warnings_beside, worker_id_of
 
 log = logging.getLogger(__name__)
 
@@ -181,6 +181,7 @@ class _WorkerProcess:
             folder, device = settings.store.folder, settings.workers.device if queue == JOBS else ""
             folder.mkdir(parents=True, exist_ok=True)
             self.queue, (self.slot, self.lock) = queue, take_slot(folder, queue, device=device)
+            node_logging.keep_warnings(warnings_beside(self.lock))
             self.told = mmap.mmap(-1, len(_READY))  # shared with the children
         return self.slot
 

@@ -18,9 +18,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO
 
+from config.logging import keeping_warnings
 from workers.clock import utc_now
 
 _LOCK = ".lock"
+WARNINGS = ".warnings"
 WORKER, PART = "worker", "part"
 """Kinds of lock files. The scheduler looks after those of workers, and holds one of the others itself."""
 
@@ -75,6 +77,11 @@ def take_slot(folder: Path, queue: str, kind: str = WORKER, device: str = "") ->
             return slot, lock
         else:
             lock.close()  # it was removed between opening and locking: the next try makes a new one
+
+
+def warnings_beside(lock: IO[str]) -> Path:
+    """The file for the latest warnings of the process that holds ``lock``."""
+    return Path(lock.name).with_suffix(WARNINGS)
 
 
 def free_places(folder: Path) -> dict[Path, str]:
@@ -136,7 +143,8 @@ def at_place(folder: Path, part: str) -> Iterator[str]:
     """Hold a place of ``part`` while the process runs; gives its name, which no other running process has."""
     slot, lock = take_slot(folder, part, PART)
     try:
-        yield f"{host_name()}-{part}-{slot}"
+        with keeping_warnings(warnings_beside(lock)):
+            yield f"{host_name()}-{part}-{slot}"
     finally:
         lock.close()
         remove_place(Path(lock.name))

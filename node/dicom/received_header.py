@@ -142,9 +142,14 @@ def read_header(path: Path, transfer_syntax: str, offset: int, beginning: bytes 
     header = None if transfer_syntax in DEFLATED else _read_beginning(beginning, transfer_syntax)
     if header is None:
         header = _read_file(path, transfer_syntax, offset)
+    check_identity(header)
+    return header
+
+
+def check_identity(header: Dataset) -> None:
+    """Raise UnreadableDataSetError where an identifying UID is missing, or is no UID."""
     for keyword in _IDENTITY:
         _check_uid(header, keyword)
-    return header
 
 
 def _read_beginning(beginning: bytes, transfer_syntax: str) -> Header | None:

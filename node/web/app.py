@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from config.logging import keeping_warnings
 from config.openid import OpenID
 from config.settings import Admin, Destination, Settings
 from db import model_states
@@ -51,11 +52,14 @@ from node.web.page_templates import PageTemplates
 from node.web.rendering import Radiographs
 from node.web.routes import API, api_operations, page_endpoints
 from node.web.stored_texts import gettext_noop
-from node.web.trials import CurrentPredictor, ImagePredictor, Trials
+from node.web.trend_cache import TrendCache
+from node.web.trials import CurrentPredictor, ImagePredictor, Trials, TrialTools
 from workers.destinations.destination_kind import PeerError
 from workers.destinations.destination_kinds import destination_kinds
 from workers.enqueue import TaskQueue
+from workers.services.trial_delivery import TrialDelivery, send_trial_object
 from workers.tls import page_contexts
+from workers.worker_id import PART, WARNINGS, host_name
 
 if TYPE_CHECKING:
     from node.openid import Provider
@@ -75,6 +79,7 @@ def create_app(
     clock: Callable[[], datetime],
     load_image_predictor: Callable[[], ImagePredictor],
     echo: Callable[[Destination], str | None],
+    send_test_object: Callable[[Destination], TrialDelivery],
     readers: Readers,
     accounts: Accounts | None = None,
     reload: Callable[[], Settings] | None = None,
@@ -101,14 +106,14 @@ def create_app(
         readiness=readiness,
         parts=PartsWatch(settings.store.folder, clock),
         growth=Remembered(lambda: database.read(growth, clock()), time.monotonic),
+        trends=TrendCache(database, clock, settings.site.zone),
         task_queue=task_queue,
         templates=PageTemplates(settings),
         event_stream=EventStream(statistics.news),
         radiographs=Radiographs(settings.store.folder, readers.store.read_stored),
-        trials=Trials(
-            readers.uploads.read_upload, load_image_predictor, timedelta(minutes=settings.admin.upload_minutes)
-        ),
+        trials=Trials(TrialTools(readers.uploads, load_image_predictor, settings)),
         echo=echo,
+        send_test_object=send_test_object,
         clock=clock,
         openid=openid,
     )
@@ -242,6 +247,7 @@ def run_admin(
     Raises:
         OSError: The address cannot be bound, or a file for TLS cannot be used.
     """
+    from workers.composition import equipment_of
     from workers.open_database import database_of
 
     settings.store.folder.mkdir(parents=True, exist_ok=True)
@@ -249,7 +255,8 @@ def run_admin(
     migrate(engine)
     task_queue = TaskQueue(settings.broker_url)
     database = database_of(settings, engine)
-    with Readers(ReadingLimits(settings.admin.upload_bytes)) as readers:
+    warnings = settings.store.folder / f"{PART}-{host_name()}-admin-0{WARNINGS}"
+    with keeping_warnings(warnings), Readers(ReadingLimits(settings.admin.upload_bytes)) as readers:
         app = create_app(
             settings,
             database,
@@ -258,6 +265,9 @@ def run_admin(
             clock=lambda: datetime.now(UTC),
             load_image_predictor=lambda: load_image_predictor(settings, database),
             echo=lambda destination: call(settings, destination),
+            send_test_object=lambda destination: send_trial_object(
+                settings, destination, destination_kinds(settings), equipment_of(settings), datetime.now(UTC)
+            ),
             readers=readers,
             reload=reload,
             openid=_provider(settings.admin.openid),

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from math import ceil, log10
 
 from db.queries.monitoring import Pair
-from db.queries.statistics import FinishedJob
 
 WIDTH, HEIGHT = 600, 150
 
@@ -22,87 +20,6 @@ class Bar:
     width: float
     height: float
     title: str
-
-
-@dataclass(frozen=True, slots=True)
-class BarChart:
-    """Bars in order of time; ``top`` is the value at the upper edge."""
-
-    bars: tuple[Bar, ...]
-    top: float
-    total: int
-    first: datetime
-    last: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Dot:
-    """One dot, in units of the viewBox, with its tooltip."""
-
-    x: float
-    y: float
-    title: str
-    failed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class DotChart:
-    """Dots with their median and 95th percentile, in seconds and as positions."""
-
-    dots: tuple[Dot, ...]
-    top: float
-    median: float
-    p95: float
-    median_y: float
-    p95_y: float
-
-
-def per_interval(moments: Sequence[datetime], now: datetime, *, bars: int = 48, minutes: float = 30) -> BarChart:
-    """How many moments fall into each of the last ``bars`` intervals of ``minutes``."""
-    step = timedelta(minutes=minutes)
-    first = now - bars * step
-    counts = [0] * bars
-    for moment in moments:
-        index = int((moment - first) / step)
-        if 0 <= index < bars:
-            counts[index] += 1
-    top = nice_top(max(counts, default=0))
-    width = WIDTH / bars
-    made = tuple(
-        Bar(
-            round(index * width + width * 0.12, 2),
-            round(HEIGHT - HEIGHT * count / top, 2),
-            round(width * 0.76, 2),
-            round(HEIGHT * count / top, 2),
-            f"{count} from {(first + index * step):%H:%M} to {(first + (index + 1) * step):%H:%M} UTC",
-        )
-        for index, count in enumerate(counts)
-    )
-    return BarChart(made, top, sum(counts), first, now)
-
-
-def latencies(jobs: Sequence[FinishedJob], now: datetime, *, hours: float = 24, most: int = 400) -> DotChart:
-    """Seconds from queue to result over the last ``hours``; only the latest ``most`` jobs are drawn.
-
-    Failed jobs are drawn, but not part of the median and the percentile."""
-    span = timedelta(hours=hours)
-    values = sorted(job.waited for job in jobs if not job.failed)
-    top = nice_top(quantile(values, 0.98) if values else 1)
-
-    def height_of(seconds: float) -> float:
-        return round(HEIGHT - HEIGHT * min(seconds, top) / top, 2)
-
-    dots = tuple(
-        Dot(
-            round(WIDTH * (1 - (now - job.at) / span), 2),
-            height_of(job.waited),
-            f"{job.waited:.1f} s at {job.at:%H:%M} UTC{', failed' if job.failed else ''}",
-            job.failed,
-        )
-        for job in jobs[-most:]
-    )
-    median, p95 = quantile(values, 0.5), quantile(values, 0.95)
-    return DotChart(dots, top, median, p95, height_of(median), height_of(p95))
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,10 @@ from node.monitoring.readiness import Readiness
 from node.web.event_stream import EventStream
 from node.web.page_templates import PageTemplates
 from node.web.rendering import Radiographs
+from node.web.trend_cache import TrendCache
 from node.web.trials import Trials
 from workers.enqueue import TaskQueue
+from workers.services.trial_delivery import TrialDelivery
 
 if TYPE_CHECKING:
     from node.openid import Provider
@@ -34,8 +36,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Services:
     """Everything that a handler may use. ``echo`` returns a problem as text, or None if the peer answers; ``echoed``
-    keeps the last result for each destination, until the process ends. ``reload`` reads the settings again, as a
-    restart would. ``openid`` is the provider of log-ins, where one is configured.
+    and ``tested`` keep the last result of each for each destination, until the process ends. ``reload`` reads the
+    settings again, as a restart would. ``openid`` is the provider of log-ins, where one is configured.
     """
 
     settings: Settings
@@ -52,12 +54,15 @@ class Services:
     readiness: Readiness
     parts: PartsWatch
     growth: Remembered[Growth]
+    trends: TrendCache
     task_queue: TaskQueue
     templates: PageTemplates
     event_stream: EventStream
     radiographs: Radiographs
     trials: Trials
     echo: Callable[[Destination], str | None]
+    send_test_object: Callable[[Destination], TrialDelivery]
     clock: Callable[[], datetime]
     openid: Provider | None = None
     echoed: dict[str, str | None] = field(default_factory=dict)
+    tested: dict[str, TrialDelivery] = field(default_factory=dict)

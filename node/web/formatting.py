@@ -75,6 +75,10 @@ class Formatting:
         """Hours and minutes in the site's time zone as plain text."""
         return value.astimezone(self.zone).strftime("%H:%M")
 
+    def short_day(self, value: datetime) -> str:
+        """A day of the site's time zone without its year, as plain text."""
+        return value.astimezone(self.zone).strftime(self.language.date.replace("%Y", "").strip("-"))
+
     def since(self, value: datetime, now: datetime) -> Markup:
         """How long ago, or how long until ``value``; the time itself appears under the mouse."""
         utc = value.astimezone(UTC)

@@ -23,6 +23,7 @@ from PIL import Image, UnidentifiedImageError
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 
+from config.settings import Eligibility
 from models.contract import ModelInput
 from models.radiograph.decode import UnreadablePixels
 from models.radiograph.reading import read_model_input
@@ -37,13 +38,18 @@ class ImageError(ValueError):
     """A file cannot be shown or analysed; the message is the reason, for a user."""
 
 
+def is_dicom(data: bytes) -> bool:
+    """Whether a file has the prefix of DICOM (PS3.10 7.1)."""
+    return data[128:132] == b"DICM"
+
+
 def read_upload(data: bytes) -> ModelInput:
     """A DICOM, PNG or JPEG file as model input.
 
     Raises:
         ImageError: It is none of these, or its pixels cannot be read.
     """
-    if data[128:132] == b"DICM":
+    if is_dicom(data):
         try:
             return _bounded(read_model_input(dcmread(io.BytesIO(data))))
         except UnreadablePixels as error:
@@ -144,6 +150,10 @@ def _allow_processor(seconds: float) -> None:
 def answer(head: dict[str, Any], body: bytes | bytearray) -> tuple[dict[str, Any], bytes | memoryview]:
     """The response to one request; every error of reading is a response too."""
     try:
+        if "eligibility" in head:
+            from node.web.header_preview import preview  # the rules of eligibility: most files need none of them
+
+            return preview(bytes(body), Eligibility.model_validate(head["eligibility"])), b""
         image = read_stored(Path(head["path"])) if head["path"] else read_upload(bytes(body))
     except ImageError as error:
         return {"problem": str(error)}, b""

@@ -10,16 +10,22 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from config.settings import Eligibility
 from models.contract import ModelInput, Spacing
+from node.dicom.received_header import is_stat
+from node.web.header_preview import header_of
 from node.web.image_process import MAXIMUM_PIXELS, ImageError, receive, send
+from workers.services.expected_route import ImageHeader
+
+T = TypeVar("T")
 
 log = logging.getLogger("pleura.admin")
 _TOO_SLOW = "reading this file takes longer than is allowed"
@@ -50,25 +56,36 @@ class ImageReader:
         Raises:
             ImageError: It cannot be read within the limits.
         """
-        return self._ask("", data)
+        return self._ask({"path": ""}, data, _model_input)
 
     def read_stored(self, path: Path) -> ModelInput:
         """A file of the store as model input; raises as :meth:`read_upload` does."""
-        return self._ask(str(path), b"")
+        return self._ask({"path": str(path)}, b"", _model_input)
+
+    def read_header(self, data: bytes, rules: Eligibility, stat_descriptions: Sequence[str]) -> ImageHeader:
+        """What the header of a DICOM file says; raises as :meth:`read_upload` does."""
+
+        def made(said: dict[str, Any], _: bytearray) -> ImageHeader:
+            described = str(said.get("study_description", ""))
+            stat = is_stat(described, stat_descriptions, from_stat_peer=False, high_priority=False)
+            return header_of(said, stat=stat)
+
+        return self._ask({"eligibility": rules.model_dump(mode="json")}, data, made)
 
     def close(self) -> None:
         """End the process."""
         with self._lock:
             self._end()
 
-    def _ask(self, path: str, data: bytes) -> ModelInput:
+    def _ask(self, head: dict[str, Any], data: bytes, made: Callable[[dict[str, Any], bytearray], T]) -> T:
+        """Send one request, and make something of the answer."""
         with self._lock:
             process = self._running()
             late = threading.Event()
             timer = threading.Timer(self._limits.seconds, _stop, (process, late))
             timer.start()
             try:
-                return self._exchange(process, path, data)
+                return made(*self._exchange(process, head, data))
             except (OSError, EOFError, ValueError) as error:
                 if isinstance(error, ImageError):
                     raise
@@ -78,16 +95,18 @@ class ImageReader:
             finally:
                 timer.cancel()
 
-    def _exchange(self, process: subprocess.Popen[bytes], path: str, data: bytes) -> ModelInput:
+    def _exchange(
+        self, process: subprocess.Popen[bytes], request: dict[str, Any], data: bytes
+    ) -> tuple[dict[str, Any], bytearray]:
         assert process.stdin is not None
         assert process.stdout is not None
-        send(process.stdin, {"path": path}, data)
+        send(process.stdin, request, data)
         head, body = receive(process.stdout, MAXIMUM_PIXELS * 4)
         if "traceback" in head:
             log.warning("an unexpected error in a decoder: %s", head["traceback"])
         if "problem" in head:
             raise ImageError(str(head["problem"]))
-        return _model_input(head, body)
+        return head, body
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is not None and self._process.poll() is None:

@@ -82,6 +82,7 @@ def page_endpoints(upload_bytes: int) -> tuple[Endpoint, ...]:
         Endpoint("GET", "/system/models/{name:str}", models.show_model, radiologist),
         Endpoint("POST", "/system/models/{name:str}/state", models.switch, admin),
         Endpoint("POST", "/system/destinations/{name:str}/echo", system.call_destination, admin),
+        Endpoint("POST", "/system/destinations/{name:str}/test", system.send_test_object, admin),
         Endpoint("POST", "/system/problems/retry", system.retry_problem, admin),
         Endpoint("POST", "/system/notifications/{name:str}/again", system.send_notifications_again, admin),
         Endpoint("GET", "/users", users.show_users, admin),

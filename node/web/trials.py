@@ -9,15 +9,22 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from models.contract import Finding, Mode, ModelInput, Prediction
+from config.settings import Settings
+from models.contract import Finding, Mode, ModelInput, NotAnalysed, Prediction
+from node.web.image_process import is_dicom
+from node.web.image_reader import ImageReader
 from node.web.overlay import colour_of
 from node.web.rendering import LONGEST, overlay_png, packed_png, shown_size
+from workers.job_outcome import finding_records
+from workers.services.expected_route import ExpectedRoute, ImageHeader, expected_route
 
 _KEPT = 8
+UNREADABLE = "unreadable"
+"""Code of a file whose pixels cannot be read."""
 
 
 class ImagePredictor(Protocol):
@@ -70,18 +77,32 @@ class Trial:
     not_analysed: str = ""
     notes: tuple[str, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
+    route: ExpectedRoute | None = None
+    """What would become of the file; None for a picture, which no peer can send."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrialTools:
+    """How files are read and followed. ``load`` loads the pipeline; it is called once, at the first trial."""
+
+    reader: ImageReader
+    load: Callable[[], ImagePredictor]
+    settings: Settings
+
+    def header(self, data: bytes) -> ImageHeader | None:
+        """What the header of a DICOM file says; None for another file."""
+        if not is_dicom(data):
+            return None
+        return self.reader.read_header(data, self.settings.eligibility, self.settings.triage.stat_descriptions)
 
 
 class Trials:
     """Analyses files one at a time, and keeps the latest results."""
 
-    def __init__(
-        self, read: Callable[[bytes], ModelInput], load: Callable[[], ImagePredictor], lasting: timedelta
-    ) -> None:
-        """``read`` reads a file. ``load`` loads the pipeline; it is called once, at the first trial."""
-        self._read = read
-        self._load = load
-        self._lasting = lasting
+    def __init__(self, tools: TrialTools) -> None:
+        """Nothing is loaded yet."""
+        self._tools = tools
+        self._lasting = timedelta(minutes=tools.settings.admin.upload_minutes)
         self._predictor: ImagePredictor | None = None
         self._predicting = threading.Lock()
         self._lock = threading.Lock()
@@ -93,18 +114,34 @@ class Trials:
         Raises:
             node.web.image_process.ImageError: It is not a readable image.
         """
-        image = self._read(data)
+        tools = self._tools
+        header, image = tools.header(data), tools.reader.read_upload(data)
         with self._predicting:
             if self._predictor is None:
-                self._predictor = self._load()
+                self._predictor = tools.load()
             prediction = self._predictor.predict(image)
         trial = _trial(image, prediction, secrets.token_urlsafe(12), owner, file_name, now + self._lasting)
+        if header is not None:
+            findings = finding_records(prediction, image.spacing, None, image.patient_orientation)
+            trial = replace(trial, route=expected_route(header, prediction, findings, tools.settings, now))
         with self._lock:
             self._remove(now)
             while len(self._kept) >= _KEPT:
                 del self._kept[next(iter(self._kept))]
             self._kept[trial.key] = trial
         return trial
+
+    def route_without_image(self, data: bytes, problem: str, now: datetime) -> ExpectedRoute | None:
+        """What would become of a DICOM file whose pixels cannot be read, for ``problem``; None for another file.
+
+        Raises:
+            node.web.image_process.ImageError: Its header cannot be read either.
+        """
+        header = self._tools.header(data)
+        if header is None:
+            return None
+        unreadable = Prediction((0, 0), not_analysed=NotAnalysed(UNREADABLE, problem))
+        return expected_route(header, unreadable, (), self._tools.settings, now)
 
     def find(self, key: str, owner: str, now: datetime) -> Trial | None:
         """The trial with this key if ``owner`` owns it and it has not expired; else None."""

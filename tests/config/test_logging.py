@@ -3,10 +3,11 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from config.logging import configure, job_in_log
+from config.logging import configure, job_in_log, keeping_warnings
 from config.settings import Logs
 
 
@@ -65,3 +66,30 @@ def test_libraries_that_quote_values_are_not_heard(capsys: pytest.CaptureFixture
     logging.getLogger("pydicom").warning("Invalid value for VR UI: 'Test^One'")
     logging.getLogger("pydicom").error("Test^One")
     assert capsys.readouterr().err == ""
+
+
+def test_our_warnings_are_kept_apart_and_nothing_of_a_library(tmp_path: Path) -> None:
+    """For the system page: no traceback, no line of a library, and a full disk is no reason to stop."""
+    path = tmp_path / "part-here-listener-0.warnings"
+    with keeping_warnings(path):
+        configure(Logs())
+        for name in ("pleura.admin", "node.dicom", "pydicom", "uvicorn.error"):
+            logging.getLogger(name).error("from %s\nand more", name, exc_info=ValueError("Doe^Jane"))
+        logging.getLogger("workers.delivery").info("nothing special")
+    kept = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(one["logger"], one["message"]) for one in kept] == [
+        ("pleura.admin", "from pleura.admin\\nand more"),
+        ("node.dicom", "from node.dicom\\nand more"),
+    ]
+    assert "Doe" not in path.read_text()
+    with keeping_warnings(tmp_path / "missing" / "x.warnings"):
+        logging.getLogger("pleura.admin").warning("nobody hears an error of the file")
+
+
+def test_the_kept_warnings_are_bounded(tmp_path: Path) -> None:
+    path = tmp_path / "x.warnings"
+    with keeping_warnings(path):
+        for number in range(500):
+            logging.getLogger("pleura.admin").warning("%d %s", number, "x" * 2000)
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 130 * 1024
+    assert "499 xxx" in path.read_text()

@@ -6,13 +6,14 @@ band above the image lists the findings and states that this is research.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from textwrap import wrap
 
 import highdicom as hd
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence
+from pydicom.sequence import Sequence as Items
 from pydicom.sr.codedict import codes as known
 
 from models.contract import ModelInput
@@ -65,22 +66,21 @@ def encode(analysis: Analysis) -> Dataset | None:
     source.ReferencedSOPInstanceUID = analysis.source.SOPInstanceUID
     source.PurposeOfReferenceCodeSequence = [hd.sr.CodedConcept(*known.DCM.SourceImageForImageProcessingOperation)]
     source.SpatialLocationsPreserved = "NO"
-    built.SourceImageSequence = Sequence([source])
+    built.SourceImageSequence = Items([source])
     return amend(built, header)
 
 
 def _picture(analysis: Analysis) -> Image.Image | None:
     not_analysed, all_statements = analysis.prediction.not_analysed, statements(analysis)
     if not_analysed is not None:
-        return (
-            _sheet([sentence_of(analysis, ()), not_analysed.sentence, NOT_NEGATIVE]) if not_analysed.is_chest else None
-        )
+        reason = (sentence_of(analysis, ()), not_analysed.sentence, NOT_NEGATIVE)
+        return text_sheet(reason) if not_analysed.is_chest else None
     if analysis.model_input is None or not all_statements:
         return None
     return draw(analysis, analysis.model_input, all_statements)
 
 
-def _sheet(paragraphs: list[str]) -> Image.Image:
+def text_sheet(paragraphs: Sequence[str]) -> Image.Image:
     """A dark square with the banner and ``paragraphs`` as text (RGB)."""
     size = SHORTEST_LONG_SIDE // 32
     sheet = Image.new("RGB", (SHORTEST_LONG_SIDE, SHORTEST_LONG_SIDE), _BAND)

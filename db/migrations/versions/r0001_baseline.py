@@ -593,6 +593,7 @@ def _create_instances() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_instances"),
         sa.UniqueConstraint("sop_instance_uid", "digest", name="uq_instances_sop_instance_uid_digest"),
     )
+    op.create_index("ix_instances_received_at", "instances", ["received_at"], unique=False)
     op.create_index("ix_instances_study_id", "instances", ["study_id"], unique=False)
 
 

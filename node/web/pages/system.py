@@ -30,10 +30,12 @@ from node.monitoring.disk import days_left
 from node.monitoring.drift import drift_report
 from node.monitoring.health import check_models, check_store
 from node.monitoring.parts import PartStatus, part_statuses
-from node.web.charts import latencies, per_interval, quantile
+from node.monitoring.recent_warnings import recent_warnings
+from node.web.charts import quantile
 from node.web.dependencies import Services
 from node.web.middleware import RequestContext
 from node.web.pages.models import image_trends, kappa_category, known_models, label_series, verdict_totals
+from node.web.pages.trends import shown_trends
 from workers.notifications.channels import enabled_channels
 from workers.worker_id import host_name
 
@@ -72,28 +74,24 @@ class DestinationStatus:
 def show_system(context: RequestContext) -> Response:
     """The system page, or only what changes by the second (``part=live``).
 
-    With ``echo`` it shows the result of the last C-ECHO to a destination.
+    With ``echo`` it shows the result of the last C-ECHO to a destination, with ``tested`` that of its test object.
     """
     if context.query("part") == "live":
         return context.page("system_live.html", **_live(context))
     services, now = context.services, context.now
     called = services.settings.destination(context.query("echo"))
     called = called if called is not None and called.name in services.echoed else None
-    jobs = services.statistics.finished_jobs(now - _DAY)
     models, report = known_models(context), drift_report(services.counts, now)
     return context.page(
         "system.html",
         **_live(context),
         models_check=check_models(services.settings),
-        arrivals=per_interval(services.statistics.arrivals(now - _DAY), now),
-        latency=latencies(jobs, now),
-        stages=mean_stages(jobs),
+        trend=shown_trends(context),
+        stages=_stages(context),
         models=models,
         retried=_number(context.query("retried")),
         report=report,
         series=label_series(report, models),
-        ended=sum(not job.failed for job in jobs),
-        failed=sum(job.failed for job in jobs),
         totals=verdict_totals(report),
         trends=image_trends(report) if report.images else [],
         notifications=notification_counts(services),
@@ -101,7 +99,9 @@ def show_system(context: RequestContext) -> Response:
         kappa_category=kappa_category,
         called=called,
         problem=services.echoed[called.name] if called is not None else None,
+        tested=services.tested.get(context.query("tested")),
         configuration=_configuration(services) if context.who.role is Role.ADMIN else None,
+        warnings=recent_warnings(services.settings.store.folder, now) if context.who.role is Role.ADMIN else None,
     )
 
 
@@ -179,9 +179,27 @@ def call_destination(context: RequestContext) -> Response:
     return RedirectResponse("/system?" + urlencode({"echo": name}), 303)
 
 
+def send_test_object(context: RequestContext) -> Response:
+    """Send the test object of this day to one destination; the system page shows what became of it."""
+    destination = context.services.settings.destination(str(context.request.path_params["name"]))
+    if destination is None or destination.folder is not None:
+        raise HTTPException(404)
+    sent = context.services.send_test_object(destination)
+    context.services.tested[destination.name] = sent
+    detail = f"{'taken' if sent.taken else 'not taken'}: {sent.sop_instance_uid} {sent.note}".rstrip()
+    context.audit("send test object", destination.name, detail=detail)
+    return RedirectResponse("/system?" + urlencode({"tested": destination.name}), 303)
+
+
 def notification_counts(services: Services) -> dict[str, dict[str, int]]:
     """Numbers of notifications by state, for each enabled channel."""
     return services.statistics.notifications(enabled_channels(services.settings))
+
+
+def _stages(context: RequestContext) -> str:
+    """Mean seconds of the latest jobs in each stage, as text."""
+    written, jobs = context.formatting, context.services.statistics.finished_jobs(context.now - _DAY, limit=500)
+    return ", ".join(f"{written.label(stage)} {written.seconds(mean)}" for stage, mean in mean_stages(jobs).items())
 
 
 def mean_stages(jobs: tuple[FinishedJob, ...]) -> dict[str, float]:

@@ -17,7 +17,7 @@ from node.web.trials import Trial
 
 def show_form(context: RequestContext) -> Response:
     """The upload form."""
-    return context.page("trial.html", trial=None, problem="")
+    return context.page("trial.html", trial=None, route=None, problem="")
 
 
 def run_trial(context: RequestContext) -> Response:
@@ -25,23 +25,33 @@ def run_trial(context: RequestContext) -> Response:
     upload = context.form.get("file")
     if not isinstance(upload, UploadFile) or not upload.filename:
         return context.page(
-            "trial.html", 400, trial=None, problem=gettext_noop("Choose a DICOM, PNG or JPEG file first.")
+            "trial.html", 400, trial=None, route=None, problem=gettext_noop("Choose a DICOM, PNG or JPEG file first.")
         )
     data = upload.file.read()
     try:
         trial = context.services.trials.run(data, upload.filename, context.actor, context.now)
     except ImageError as error:
-        return context.page("trial.html", 422, trial=None, problem=str(error))
+        return _unreadable(context, data, str(error))
     except (ManifestError, UnknownModel, ModelLoadError, ModelOutputError) as error:
         sentence = gettext_noop("The models cannot be used: {error}. Run `pleura doctor`.").format(error=error)
-        return context.page("trial.html", 503, trial=None, problem=sentence)
+        return context.page("trial.html", 503, trial=None, route=None, problem=sentence)
     context.audit("try it", f"{len(data)} bytes")
     return RedirectResponse(f"/try/{trial.key}", 303)
 
 
+def _unreadable(context: RequestContext, data: bytes, problem: str) -> Response:
+    """The form again, with what would become of an object whose pixels cannot be read."""
+    try:
+        route = context.services.trials.route_without_image(data, problem, context.now)
+    except ImageError:
+        route = None
+    return context.page("trial.html", 422, trial=None, route=route, problem=problem)
+
+
 def show_trial(context: RequestContext) -> Response:
     """The result of a trial."""
-    return context.page("trial.html", trial=_trial(context), problem="")
+    trial = _trial(context)
+    return context.page("trial.html", trial=trial, route=trial.route, problem="")
 
 
 def trial_picture(context: RequestContext) -> Response:

@@ -25,6 +25,7 @@ from node.web.app import create_app
 from node.web.dependencies import Services
 from node.web.image_reader import Readers, ReadingLimits
 from tests.node.web.demo import CASES, PASSWORD, Demo, region, settings_for
+from workers.services.trial_delivery import TrialDelivery
 
 NOW = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
 CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
@@ -151,6 +152,11 @@ def make_site(filled: Path, folder: Path, openid: Provider | None = None, **admi
 
     settings = settings_for(folder, **admin)
     on_disk: list[Callable[[], Settings]] = [lambda: settings]
+
+    def send_test_object(destination: Destination) -> TrialDelivery:
+        taken = destination.name == "archive"
+        return TrialDelivery(destination.name, taken, "" if taken else "connection refused", "2.25.1", "2.25.2")
+
     app = create_app(
         settings,
         demo.database,
@@ -159,6 +165,7 @@ def make_site(filled: Path, folder: Path, openid: Provider | None = None, **admi
         clock=clock,
         load_image_predictor=ImagePredictor,
         echo=echo,
+        send_test_object=send_test_object,
         readers=readers(),
         accounts=Accounts(demo.engine, CHEAP),
         reload=lambda: on_disk[-1](),

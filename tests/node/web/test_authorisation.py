@@ -48,6 +48,7 @@ TABLE = {
     "GET /system/models/{name:str}": RADIOLOGIST,
     "POST /system/models/{name:str}/state": ADMIN,
     "POST /system/destinations/{name:str}/echo": ADMIN,
+    "POST /system/destinations/{name:str}/test": ADMIN,
     "POST /system/problems/retry": ADMIN,
     "POST /system/notifications/{name:str}/again": ADMIN,
     "GET /users": ADMIN,

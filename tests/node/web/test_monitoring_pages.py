@@ -236,7 +236,8 @@ def test_notifies_are_counted_and_what_was_failed_is_sent_again(site: Site) -> N
     engine, database = site.services.engine, Database(site.services.engine, alarming(NotificationRules(("webhook",))))
     app = create_app(
         settings, database, engine, task_queue=site.task_queue, clock=site.clock, load_image_predictor=ImagePredictor,
-        echo=lambda _: None, accounts=Accounts(engine, CHEAP), readers=readers(),
+        echo=lambda _: None, send_test_object=site.services.send_test_object,
+        accounts=Accounts(engine, CHEAP), readers=readers(),
     )  # fmt: skip
     notifications, study = Notifications(engine), study_facts(database, PNEUMOTHORAX)
     record_triage(database, PNEUMOTHORAX, replace(decide(study, Triage(), NOW), reason="anew"), NOW)

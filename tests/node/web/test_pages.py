@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom.data import get_testdata_file
 
 from db import deliveries, rejection_notes
 from db.queries import study_details
@@ -355,7 +356,28 @@ def test_a_file_is_tried_by_its_owner_alone_and_forgotten(site: Site) -> None:
 def test_a_dicom_file_is_tried(site: Site, tmp_path: Path) -> None:
     client = site.logged_in("radiologist")
     path = next((site.demo.folder / "instances").rglob("*.dcm"))
-    assert client.post("/try", files={"file": ("a.dcm", path.read_bytes())}).status_code == 303
+    answer = client.post("/try", files={"file": ("a.dcm", path.read_bytes())})
+    assert answer.status_code == 303
+    text = client.get(answer.headers["location"]).text
+    assert "What would happen to this file" in text
+    assert "Modality <b>CR</b>" in text
+    assert "Segmentation, Structured report; a summary when the study is complete" in text
+    assert "Pneumothorax" in text
+    assert "Critical" in text
+
+
+def test_an_object_that_is_no_radiograph_is_told_where_it_would_go(site: Site) -> None:
+    """It has no pixels to show; what a node would do with it is known all the same."""
+    client = site.logged_in("radiologist")
+    report = Path(get_testdata_file("reportsi.dcm")).read_bytes()
+    answer = client.post("/try", files={"file": ("report.dcm", report)})
+    assert answer.status_code == 422
+    assert "Not eligible: no model sees it" in answer.text
+    assert "not-an-image" in answer.text
+    nameless = report.replace(b"\x08\x00\x18\x00UI", b"\x08\x00\x19\x00UI", 1)
+    answer = client.post("/try", files={"file": ("report.dcm", nameless)})
+    assert "C-STORE is refused (0xC000)" in answer.text
+    assert "SOPInstanceUID is missing" in answer.text
 
 
 @pytest.mark.parametrize("data", [b"", b"hello", b"\x89PNG\r\n\x1a\nbroken", b"\0" * 128 + b"DICM" + b"\xff" * 40])

@@ -19,6 +19,8 @@ from db.records import DeliveryState
 from db.tables import Delivery, Instance, Result
 from node.monitoring.disk import days_left
 from node.monitoring.parts import part_statuses
+from node.monitoring.recent_warnings import recent_warnings
+from node.web.time_charts import RANGES
 from tests.node.web.conftest import NOW, Site
 from tests.node.web.demo import CASES
 from tests.workers.test_worker_id import holding
@@ -141,6 +143,54 @@ def test_the_queue_of_a_destination_is_listed_by_study_without_the_patient(site:
     assert f"{queue.count} objects on the way to pacs" in text
     assert text.partition('id="destinations"')[2].count("2026-03-01 03:05:00 UTC") == queue.count
     assert "on the way to archive" not in text
+
+
+def test_a_test_object_is_sent_by_an_admin_who_hears_what_became_of_it(site: Site) -> None:
+    client = site.logged_in("admin")
+    answer = client.post("/system/destinations/archive/test")
+    assert answer.headers["location"] == "/system?tested=archive"
+    text = client.get(answer.headers["location"]).text
+    assert "archive has taken the test object" in text
+    assert "Study Instance UID <code>2.25.1</code>" in text
+    text = client.get(client.post("/system/destinations/pacs/test").headers["location"]).text
+    assert "pacs has not taken the test object:</b> Connection refused." in text
+    assert site.services.audit.entries(limit=1)[0].action == "send test object"
+    assert client.post("/system/destinations/elsewhere/test").status_code == 404
+    assert site.logged_in("radiologist").post("/system/destinations/pacs/test").status_code == 403
+
+
+# --- throughput and latency, warnings
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_every_range_has_charts_with_axes_and_a_table(site: Site, name: str) -> None:
+    text = site.logged_in("radiologist").get(f"/system?range={name}").text
+    assert text.count('<ol class="y-axis') == text.count('<ol class="x-axis') == 4
+    assert re.search(rf'href="/system\?range={name}#trends" aria-current="true"', text)
+    table = text.partition('id="trend-table"')[2].partition("</table>")[0]
+    assert table.count("<tr>") == RANGES[name].count + 1
+
+
+def test_a_range_that_nobody_knows_is_a_day(site: Site) -> None:
+    text = site.logged_in("radiologist").get("/system?range=1y").text
+    assert 'range=24h#trends" aria-current="true"' in text
+
+
+def test_an_admin_sees_the_latest_warnings_of_every_part_once(site: Site) -> None:
+    folder = site.settings.store.folder
+    assert "No part has warned of anything." in site.logged_in("admin").get("/system").text
+    line = '{"time": "2026-03-01T02:%02d:00Z", "level": "WARNING", "logger": "node.dicom", "message": "%s"}'
+    many = [line % (minute, "the disk is nearly full") for minute in (10, 11, 12)]
+    (folder / "part-here-listener-0.warnings").write_text("\n".join([*many, "cut o"]))
+    (folder / "part-here-listener-0.warnings.1").write_text(line % (5, "the disk is nearly full"))
+    (folder / "worker-there-jobs-1.warnings").write_text(line.replace("2026-03", "2026-01") % (20, "<b>odd</b>"))
+    (folder / "worker-there-jobs-2.warnings").write_text(line % (20, "<b>odd</b>"))
+    found = recent_warnings(folder, NOW)
+    assert [(one.place, one.count) for one in found] == [("there-jobs-2", 1), ("here-listener-0", 4)]
+    text = site.logged_in("admin").get("/system").text
+    assert "the disk is nearly full" in text
+    assert "&lt;b&gt;odd" in text
+    assert "Recent warnings" not in site.logged_in("radiologist").get("/system").text
 
 
 # --- disk
