@@ -1,7 +1,7 @@
 # One image, every part: the command says which (`serve`, `listen`, `worker --queue jobs`, `scheduler`, `hl7`, `admin`).
 #
 #   docker build --target cpu -t pleura:0.1.0 .
-#   docker build --target gpu -t pleura:0.1.0-gpu .    # networks in Keras format on an NVIDIA GPU, with TensorFlow
+#   docker build --target gpu -t pleura:0.1.0-gpu .    # on an NVIDIA GPU: onnxruntime-gpu, and TensorFlow for networks in Keras format
 #
 # Every package has the version and the digest of config/locked, which .ci/lock writes. /opt/pleura/sbom.cdx.json lists what
 # is inside (CycloneDX). To pin the base image: --build-arg BASE=python:3.12-slim-bookworm@sha256:…

@@ -349,8 +349,9 @@ class Workers(_Part):
     """How jobs and deliveries run."""
 
     device: Literal["auto", "cpu", "gpu"] = "auto"
-    """Where networks in Keras format run; auto takes a GPU if TensorFlow sees one, gpu fails without one. ONNX files,
-    the bundled ones among them, always run on the CPU."""
+    """Where networks run. gpu: all of them on a GPU, Keras files with TensorFlow and ONNX files, the bundled ones among
+    them, with onnxruntime-gpu; a worker that cannot do so does not start. auto: on a GPU where one is there and the
+    library of the file's format can use it, else on the CPU; log and system page say which."""
     threads: int = Field(default=0, ge=0)
     """CPU threads for one network; 0 takes all cores."""
     maximum_pixels: int = Field(default=64_000_000, ge=1_000_000)

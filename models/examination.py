@@ -11,8 +11,8 @@ from models.agreement import difference
 from models.contract import Activation, ModelInput, ModelKind, ModelSpec, Pixels
 from models.manifest import verify_digest
 from models.radiograph.contrast import letterbox_for, prepare
-from models.runtime.executor import Executor, ModelOutputError, Outputs
-from models.runtime.loading import Device, load
+from models.runtime.executor import Device, Executor, ModelOutputError, Outputs
+from models.runtime.loading import load
 
 PROBE_SHAPES = ((640, 512), (512, 640), (600, 600))
 BATCH_TOLERANCE = 1e-4

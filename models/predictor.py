@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from time import perf_counter
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +29,7 @@ from models.pipeline import Pipeline
 from models.pooling import pooled
 from models.radiograph.contrast import letterbox_for, prepare
 from models.radiograph.geometry import Letterbox
-from models.runtime.executor import Executor, ModelOutputError
+from models.runtime.executor import Device, Executor, ModelOutputError, RunsOn
 from models.runtime.loading import load
 from models.similar import StoredCase, read_index, similar_cases
 
@@ -86,6 +85,11 @@ class Predictor:
         self._indices = {spec.name: read_index(spec.index) for spec in pipeline if spec.index is not None}
         self._clock = clock
         self._batch = max(1, batch)
+
+    @property
+    def runs_on(self) -> RunsOn:
+        """``gpu`` where at least one network runs there."""
+        return "gpu" if any(executor.runs_on == "gpu" for executor in self._executors.values()) else "cpu"
 
     def with_pipeline(self, pipeline: Pipeline) -> Predictor:
         """The same networks under another pipeline of the same models: other modes, thresholds or options.
@@ -345,7 +349,7 @@ def _of_class(number: int, answer: Answers) -> NDArray[np.bool_]:
 def load_predictor(
     pipeline: Pipeline,
     *,
-    device: Literal["auto", "cpu", "gpu"] = "auto",
+    device: Device = "auto",
     threads: int = 0,
     batch: int = BATCH,
     clock: Clock = perf_counter,

@@ -22,7 +22,6 @@ from db.database import Database
 from db.destinations import DestinationLeases
 from db.engine import connect
 from models.predictor import load_predictor
-from models.runtime.loading import device_in_use
 from workers.analysis import AnalysisTools, analyse_job
 from workers.audit.feed import keeping_audit
 from workers.backfill_schedule import start_schedule
@@ -63,7 +62,8 @@ def load_active(settings: Settings) -> tuple[ModelStateResolver, str]:
     started = time.monotonic()
     pipeline = active_pipeline(settings, verify=True)
     predictor = load_predictor(pipeline, device=settings.workers.device, threads=settings.workers.threads)
-    log.info("%d models loaded and warm in %.1f s", len(tuple(pipeline)), time.monotonic() - started)
+    seconds = time.monotonic() - started
+    log.info("%d models loaded and warm in %.1f s, on the %s", len(tuple(pipeline)), seconds, predictor.runs_on.upper())
     return ModelStateResolver(predictor, activated_pipeline(settings)), digest_of(pipeline, settings)
 
 
@@ -92,7 +92,7 @@ def analysis_handler(
         clock=utc_now,
         elapsed=time.monotonic,
         worker=here.name,
-        device=device_in_use(),
+        device=resolver.runs_on,
     )
 
     def handle(job_id: int) -> None:

@@ -13,6 +13,7 @@ from db.model_states import ModelState
 from models.contract import Mode, ModelSpec
 from models.pipeline import Pipeline
 from models.predictor import Predictor as LoadedPredictor
+from models.runtime.executor import RunsOn
 from workers.analysis import Predictor
 
 States = Mapping[str, ModelState]
@@ -32,7 +33,7 @@ class ResolvedModels:
 
 
 class ModelStateResolver:
-    """Gives the turn for given states; the last one is kept, for states hardly ever change."""
+    """Gives what analyses an image for given states; the last one is kept, for states hardly ever change."""
 
     def __init__(self, predictor: LoadedPredictor, activated: Pipeline) -> None:
         """Take networks that are loaded under the configured pipeline, and that pipeline with every model active.
@@ -42,6 +43,11 @@ class ModelStateResolver:
         self._predictor = predictor
         self._manifests = {spec.name: spec for spec in activated.models}
         self._known: tuple[dict[str, ModelState], ResolvedModels] | None = None
+
+    @property
+    def runs_on(self) -> RunsOn:
+        """Where the networks run."""
+        return self._predictor.runs_on
 
     def resolve(self, states: States) -> ResolvedModels:
         """What analyses an image while models are in ``states``."""

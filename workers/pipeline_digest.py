@@ -72,6 +72,8 @@ def digest_of(pipeline: Pipeline, settings: Settings) -> str:
         f"sr_storage={results.sr_storage}",
         f"series_number_base={results.series_number_base}",
         *(f"{name}={getattr(site, name)}" for name in _SITE_IN_RESULTS),
+        # A GPU rounds otherwise than a CPU: what is analysed there on purpose is another analysis.
+        *(["device=gpu"] if settings.workers.device == "gpu" else []),
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Protocol
+from pathlib import Path
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +23,22 @@ class ModelOutputError(RuntimeError):
     """A network answered something that cannot be believed: wrong shape, NaN, a probability outside of [0, 1]."""
 
 
+RunsOn = Literal["cpu", "gpu"]
+Device = Literal["auto", "cpu", "gpu"]
+_GPU = Path("/dev/nvidia0")
+
+
+def has_gpu() -> bool:
+    """Whether this machine looks as if it had a GPU; asking a library would load it."""
+    return _GPU.exists()
+
+
 class Executor(Protocol):
     """A loaded network."""
+
+    @property
+    def runs_on(self) -> RunsOn:
+        """Where it runs."""
 
     @property
     def spec(self) -> ModelSpec:

@@ -6,21 +6,16 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from models.contract import ModelSpec, Pixels
-from models.runtime.executor import ModelLoadError, Outputs, blank, check_batch, check_outputs, input_shape
+from models.runtime.batches import Batches, OutOfMemoryError
+from models.runtime.executor import ModelLoadError, Outputs, RunsOn, blank, check_batch, check_outputs, input_shape
 
 OWN_LAYERS = ("models.detectors.layers",)
 """Modules that register layers of ours: a file that names one can be loaded only after they were imported."""
 
 
 class KerasExecutor:
-    """A Keras file or a SavedModel in TensorFlow, on the GPU where there is one.
-
-    Every run has the same batch size, filled up with empty images: a GPU picks its kernels by the size of the batch,
-    and an image's findings must not depend on what happened to wait beside it.
-    """
+    """A Keras file or a SavedModel in TensorFlow, on the GPU where there is one, in batches of few sizes."""
 
     def __init__(self, spec: ModelSpec, *, device: Literal["auto", "cpu", "gpu"] = "auto", batch: int = 8) -> None:
         """Load ``spec.file`` without running any code from it (Keras safe mode); ``batch`` images go in one run.
@@ -30,25 +25,34 @@ class KerasExecutor:
                 not the network of the manifest.
         """
         self.spec = spec
-        self._batch = max(1, batch)
+        self._batches = Batches(spec.name, batch)
         self._network = _load(spec, device)
+        self.runs_on = device_of_tensorflow()
 
     def run(self, batch: Pixels) -> Outputs:
         """Answer a batch; see :class:`models.runtime.executor.Executor`."""
         check_batch(self.spec, batch)
-        parts = [self._part(batch[at : at + self._batch]) for at in range(0, len(batch), self._batch)]
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return self._batches.run(batch, self._answer)
 
     def warm(self) -> None:
         """Run once on an empty image, which also builds the kernels."""
         self.run(blank(self.spec))
 
-    def _part(self, images: Pixels) -> dict[str, Pixels]:
-        filled = np.zeros((self._batch, *images.shape[1:]), dtype=np.float32)
-        filled[: len(images)] = images
-        found = self._network.predict_on_batch(filled)
-        arrays = {name: array[: len(images)] for name, array in by_name(self._network, found).items()}
-        return check_outputs(self.spec, arrays, len(images))
+    def _answer(self, images: Pixels) -> dict[str, Pixels]:
+        from tensorflow.errors import ResourceExhaustedError
+
+        try:
+            found = self._network.predict_on_batch(images)
+        except ResourceExhaustedError as error:
+            raise OutOfMemoryError(f"{self.spec.name}: {len(images)} images do not fit into memory") from error
+        return check_outputs(self.spec, by_name(self._network, found), len(images))
+
+
+def device_of_tensorflow() -> RunsOn:
+    """Where TensorFlow runs networks in this process."""
+    import tensorflow
+
+    return "gpu" if tensorflow.config.get_visible_devices("GPU") else "cpu"
 
 
 def _load(spec: ModelSpec, device: str) -> Any:
@@ -92,13 +96,17 @@ def open_network(file: Path) -> Any:
 
 
 def _choose_device(spec: ModelSpec, device: str, config: Any) -> None:
-    """Hide the GPUs, or let their memory grow: TensorFlow's default takes all of it from everybody else."""
+    """Hide the GPUs, or let their memory grow: TensorFlow's default takes all of it from everybody else.
+
+    TensorFloat-32 is off: it would round the inputs of every convolution to 10 bits.
+    """
     gpus = config.list_physical_devices("GPU")
     if device == "gpu" and not gpus:
         raise ModelLoadError(f"{spec.name}: the configuration demands a GPU, and TensorFlow sees none")
     if device == "cpu":
         config.set_visible_devices([], "GPU")
         return
+    config.experimental.enable_tensor_float_32_execution(False)
     for gpu in gpus:
         config.experimental.set_memory_growth(gpu, True)
 

@@ -1,29 +1,44 @@
-"""Networks on the CPU with ONNX Runtime."""
+"""Networks with ONNX Runtime: on the CPU, or on a GPU where onnxruntime-gpu is installed."""
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from models.contract import ModelSpec, Pixels
-from models.runtime.executor import ModelLoadError, Outputs, blank, check_batch, check_outputs, input_shape
+from models.runtime.batches import Batches, OutOfMemoryError
+from models.runtime.executor import (
+    Device,
+    ModelLoadError,
+    Outputs,
+    RunsOn,
+    blank,
+    check_batch,
+    check_outputs,
+    has_gpu,
+    input_shape,
+)
 from models.runtime.onnx_runtime import onnxruntime
+
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+_OUT_OF_MEMORY = re.compile(r"failed to allocate|out of memory", re.IGNORECASE)
 
 
 class OnnxExecutor:
     """An ONNX file in one inference session.
 
-    Images of a batch are run one by one: on a CPU a larger batch gains nothing, and so an image's findings cannot
-    depend on what happened to wait beside it.
+    On the CPU images of a batch are run one by one: a larger batch gains nothing, and so an image's findings cannot
+    depend on what happened to wait beside it. So it is on a GPU with a network that takes one image at a time.
     """
 
-    def __init__(self, spec: ModelSpec, threads: int = 0) -> None:
+    def __init__(self, spec: ModelSpec, threads: int = 0, *, device: Device = "cpu", batch: int = 8) -> None:
         """Load ``spec.file``; ``threads`` is how many CPU threads one run takes, 0 for one on each core.
 
         Raises:
-            ModelLoadError: The file is no ONNX network, or takes another input than the manifest says.
+            ModelLoadError: The file is no ONNX network, or takes another input than the manifest says, or a GPU is
+                demanded and cannot be used.
         """
         self.spec = spec
         options = onnxruntime.SessionOptions()
@@ -32,10 +47,13 @@ class OnnxExecutor:
         options.use_deterministic_compute = True
         options.log_severity_level = 3
         try:
-            self._session = open_onnx(spec.file, options)
+            self._session = open_onnx(spec.file, options, device)
         except ModelLoadError as error:
             raise ModelLoadError(f"{spec.name}: {error}") from error
+        self.runs_on: RunsOn = "gpu" if _CUDA in self._session.get_providers() else "cpu"
         inputs = self._session.get_inputs()
+        takes_many = self.runs_on == "gpu" and not isinstance(inputs[0].shape[0], int)
+        self._batches = Batches(spec.name, batch if takes_many else 1)
         _check_input(spec, tuple(inputs[0].shape), inputs[0].type)
         self._input = inputs[0].name
         self._outputs = [output.name for output in self._session.get_outputs()]
@@ -43,32 +61,63 @@ class OnnxExecutor:
     def run(self, batch: Pixels) -> Outputs:
         """Answer a batch; see :class:`models.runtime.executor.Executor`."""
         check_batch(self.spec, batch)
-        answers = [self._one(image[np.newaxis]) for image in batch]
-        return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+        return self._batches.run(batch, self._answer)
 
     def warm(self) -> None:
         """Run once on an empty image."""
         self.run(blank(self.spec))
 
-    def _one(self, image: Pixels) -> dict[str, Pixels]:
-        found = self._session.run(self._outputs, {self._input: image})
-        return check_outputs(self.spec, dict(zip(self._outputs, found, strict=True)), 1)
+    def _answer(self, images: Pixels) -> dict[str, Pixels]:
+        try:
+            found = self._session.run(self._outputs, {self._input: images})
+        except Exception as error:  # onnxruntime raises classes of its own that it does not export
+            if self.runs_on == "gpu" and _OUT_OF_MEMORY.search(str(error)):
+                raise OutOfMemoryError(f"{self.spec.name}: {len(images)} images do not fit into memory") from error
+            raise
+        return check_outputs(self.spec, dict(zip(self._outputs, found, strict=True)), len(images))
 
 
-def open_onnx(file: Path, options: onnxruntime.SessionOptions | None = None) -> onnxruntime.InferenceSession:
-    """A session on the CPU of a network with one input, whatever its manifest says.
+def open_onnx(
+    file: Path, options: onnxruntime.SessionOptions | None = None, device: Device = "cpu"
+) -> onnxruntime.InferenceSession:
+    """A session of a network with one input, whatever its manifest says.
+
+    ONNX Runtime goes on with the CPU where its CUDA provider cannot be started; with ``gpu`` that is an error.
 
     Raises:
-        ModelLoadError: it cannot be loaded, or has several inputs; the message names the file.
+        ModelLoadError: it cannot be loaded, has several inputs, or needs a GPU that is not there.
     """
+    providers = _providers(device)
     try:
-        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(file), options, providers=providers)
     except Exception as error:  # onnxruntime raises classes of its own that it does not export
         raise ModelLoadError(f"{file} cannot be loaded: {error}") from error
+    if device == "gpu" and _CUDA not in session.get_providers():
+        raise ModelLoadError("the configuration demands a GPU, and ONNX Runtime could not start on one (CUDA, cuDNN?)")
     inputs = session.get_inputs()
     if len(inputs) != 1:
         raise ModelLoadError(f"{file} has {len(inputs)} inputs, one is expected")
     return session
+
+
+def _providers(device: Device) -> list[Any]:
+    """Where to run; options as they must be for an image to have the same findings every time.
+
+    Raises:
+        ModelLoadError: a GPU is demanded, and this ONNX Runtime has none.
+    """
+    if device == "cpu" or (device == "auto" and not has_gpu()):
+        return [_CPU]
+    if _CUDA in onnxruntime.get_available_providers():
+        # The CUDA libraries that TensorFlow's packages bring are found by no path.
+        onnxruntime.preload_dlls()
+        return [(_CUDA, {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}), _CPU]
+    if device == "auto":
+        return [_CPU]
+    raise ModelLoadError(
+        "the configuration demands a GPU, and this ONNX Runtime runs on the CPU alone: install onnxruntime-gpu in the"
+        ' place of onnxruntime, or set workers.device = "auto"'
+    )
 
 
 def _check_input(spec: ModelSpec, shape: tuple[int | str | None, ...], kind: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 
 from models.contract import Activation, LabelSpec, ModelKind, ModelSpec, OutputNames
 from models.manifest import read_manifest
+from models.runtime import onnx_executor
+from models.runtime.batches import OutOfMemoryError
 from models.runtime.executor import ModelLoadError, ModelOutputError, check_outputs
 from models.runtime.loading import load
 from tests.models.samples import LABELS, SIZE, classifier_graph, detector_graph, manifest
@@ -164,7 +167,7 @@ def test_keras_files_run_alike_in_any_batch_and_a_lambda_is_refused(spec: ModelS
     assert together["maps"].shape == (6, SIZE, SIZE, 2)
     for number in range(6):
         alone = executor.run(images[number : number + 1])
-        np.testing.assert_array_equal(alone["probabilities"][0], together["probabilities"][number])
+        np.testing.assert_allclose(alone["probabilities"][0], together["probabilities"][number], atol=1e-6)
     with pytest.raises(ModelLoadError, match="its manifest says"):
         load(replace(spec, file=tmp_path / "twin.keras", input=replace(spec.input, height=64)), device="cpu")
     with pytest.raises(ModelLoadError, match="demands a GPU"):
@@ -172,3 +175,62 @@ def test_keras_files_run_alike_in_any_batch_and_a_lambda_is_refused(spec: ModelS
     keras.Sequential([image, keras.layers.Lambda(lambda x: x)]).save(tmp_path / "lambda.keras")
     with pytest.raises(ModelLoadError, match="Lambda"):
         load(replace(spec, file=tmp_path / "lambda.keras"), device="cpu")
+
+
+class Session:
+    """ONNX Runtime on a GPU: answers with the mean of each image, unless more images come than fit."""
+
+    def __init__(self, fits: int, first: int | str = "n") -> None:
+        self.fits = fits
+        self.sizes: list[int] = []
+        self._first = first
+
+    def get_providers(self) -> list[str]:
+        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+    def get_inputs(self) -> list[SimpleNamespace]:
+        return [SimpleNamespace(name="x", shape=[self._first, SIZE, SIZE, 1], type="tensor(float)")]
+
+    def get_outputs(self) -> list[SimpleNamespace]:
+        return [SimpleNamespace(name="probabilities")]
+
+    def run(self, names: list[str], feed: dict[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        images = feed["x"]
+        self.sizes.append(len(images))
+        if len(images) > self.fits:
+            raise RuntimeError("Non-zero status code: Failed to allocate memory for requested buffer")
+        return [np.repeat(images.mean(axis=(1, 2, 3))[:, np.newaxis], 2, axis=1)]
+
+
+@pytest.mark.parametrize(
+    ("first", "fits", "count", "sizes"),
+    [("n", 99, 1, [1]), ("n", 99, 11, [8, 4]), ("n", 2, 5, [8, 4, 2, 2, 1]), (1, 99, 3, [1, 1, 1])],
+)
+def test_a_gpu_gets_batches_of_few_sizes_and_smaller_ones_once_its_memory_was_full(
+    spec: ModelSpec, monkeypatch: pytest.MonkeyPatch, first: int | str, fits: int, count: int, sizes: list[int]
+) -> None:
+    session = Session(fits, first)
+    monkeypatch.setattr(onnx_executor, "open_onnx", lambda *arguments: session)
+    executor = onnx_executor.OnnxExecutor(replace(spec, kind=ModelKind.GATE), device="gpu")
+    assert executor.runs_on == "gpu"
+    images = batch(count)
+    found = executor.run(images)["probabilities"][:, 0]
+    np.testing.assert_allclose(found, images.mean(axis=(1, 2, 3)), atol=1e-6)
+    assert session.sizes == sizes
+
+
+def test_an_image_that_does_not_fit_alone_is_an_error(spec: ModelSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_executor, "open_onnx", lambda *arguments: Session(0))
+    with pytest.raises(OutOfMemoryError, match="1 images do not fit"):
+        onnx_executor.OnnxExecutor(replace(spec, kind=ModelKind.GATE), device="gpu").run(batch(2))
+
+
+def test_a_gpu_that_is_demanded_is_never_a_silent_cpu(spec: ModelSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ModelLoadError, match="install onnxruntime-gpu"):
+        load(spec, device="gpu")
+    available = lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]  # noqa: E731
+    monkeypatch.setattr(onnx_executor.onnxruntime, "get_available_providers", available)
+    monkeypatch.setattr(onnx_executor.onnxruntime, "preload_dlls", lambda: None)
+    with pytest.raises(ModelLoadError, match="could not start on one"):  # the CPU's build only warns of the provider
+        load(spec, device="gpu")
+    assert load(spec, device="cpu").runs_on == load(spec, device="auto").runs_on == "cpu"

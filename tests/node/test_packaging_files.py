@@ -229,6 +229,14 @@ def test_the_lock_holds_what_the_project_needs(target: str) -> None:
         need = Requirement(line)
         if need.marker and not need.marker.evaluate(MACHINE):
             continue
-        version = locked.get(canonicalize_name(need.name))
+        # The build with CUDA takes the place of the other; both together would overwrite each other's files.
+        name = "onnxruntime-gpu" if (target, need.name) == ("gpu", "onnxruntime") else need.name
+        version = locked.get(canonicalize_name(name))
         assert version is not None, f"{line} is not locked: run .ci/lock"
-        assert need.specifier.contains(version), f"{need.name} is locked at {version}, needed is {line}: run .ci/lock"
+        assert need.specifier.contains(version), f"{name} is locked at {version}, needed is {line}: run .ci/lock"
+
+
+def test_an_image_has_one_build_of_onnx_runtime() -> None:
+    for target, other in (("cpu", "onnxruntime-gpu"), ("gpu", "onnxruntime")):
+        lines = (ROOT / "config" / "locked" / f"{target}.txt").read_text(encoding="utf-8").splitlines()
+        assert not [line for line in lines if line.startswith(f"{other}==")]

@@ -61,9 +61,10 @@ def test_the_name_of_an_analysis_changes_with_what_changes_its_results() -> None
         active_pipeline_digest(Settings(results=Results(series_number_base=100))),
         active_pipeline_digest(Settings(site=Site(uid_root="1.2.3"))),
         active_pipeline_digest(Settings(models=Models(gate=""))),
+        active_pipeline_digest(Settings(workers=Workers(device="gpu"))),
         active_pipeline_digest(Settings(models=Models(active=(), shadow=("chest-classifier",)))),
     }
-    assert len(others | {plain}) == 6
+    assert len(others | {plain}) == 7
 
 
 def test_a_model_that_nobody_has_is_told() -> None:

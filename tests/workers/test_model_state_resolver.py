@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,7 +19,6 @@ from db.queries import study_details
 from db.queries.statistics import Statistics
 from db.records import JobDetail, ReceivedInstance, ResultDetail
 from models.contract import ModelInput, Spacing
-from models.runtime.loading import device_in_use
 from tests.commands import record_instance
 from tests.models.samples import classifier_graph, manifest
 from tests.rules import NO_RULES
@@ -176,17 +173,6 @@ def test_the_configuration_stays_the_frame(node: Node) -> None:
 
     modes = {spec.name: spec.mode for spec in active_pipeline(node.settings, switches={"site-a": Mode.SHADOW})}
     assert modes == {"site-a": Mode.SHADOW, "site-b": Mode.SHADOW, "chest-lungs": Mode.ACTIVE}
-
-
-def test_the_device_of_a_worker_is_where_its_networks_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
-    assert device_in_use() == "cpu"
-    devices: list[str] = []
-    told = SimpleNamespace(config=SimpleNamespace(get_visible_devices=lambda kind: devices if kind == "GPU" else []))
-    monkeypatch.setitem(sys.modules, "tensorflow", told)
-    assert device_in_use() == "cpu"
-    devices.append("GPU:0")
-    assert device_in_use() == "gpu"
 
 
 def test_the_system_page_learns_the_device_from_a_finished_job(node: Node) -> None:

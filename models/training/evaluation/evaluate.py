@@ -17,8 +17,8 @@ from models.contract import ModelKind, ModelSpec
 from models.lung_fields import LUNG, LUNG_FIELDS
 from models.manifest import ManifestError, read_manifest, verify_digest
 from models.model_registry import BUNDLED, read_registry
-from models.runtime.executor import ModelLoadError, ModelOutputError
-from models.runtime.loading import Device, load
+from models.runtime.executor import Device, ModelLoadError, ModelOutputError
+from models.runtime.loading import load
 from models.training.datasets import read_dataset, split
 from models.training.datasets.cxr import ABNORMAL, LUNG_OPACITY, NORMAL, OTHER_ABNORMALITY
 from models.training.datasets.layout import Progress
