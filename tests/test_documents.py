@@ -24,6 +24,7 @@ from tests.node.monitoring.test_doctor import FAULTS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
+SITE = PAGES[2:]
 WITH_CHANGES = [*PAGES, ROOT / "CHANGELOG.md"]
 FOLDERS = ("node", "workers", "models", "db", "config", "docs", "tests", "benchmarks", "deploy")
 IGNORED = {".venv", "node_modules", ".git", "demo", "artifacts"}
@@ -241,12 +242,24 @@ def test_examples_in_json_are_json(page: Path) -> None:
         json.loads(block)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=_name)
+@pytest.mark.parametrize("page", SITE, ids=_name)
 def test_lists_and_tables_stand_after_an_empty_line(page: Path) -> None:
     """GitHub needs none; the site would run them into the paragraph before."""
     text = re.sub(r"^ *```.*?^ *```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     paragraphs = (one for one in re.split(r"\n\s*\n", text) if not re.match(r" *([-*] |\d+\. |\||<)", one))
     assert [one for one in paragraphs if re.search(r"\n([-*] |\d+\. |\|)", one)] == []
+
+
+@pytest.mark.parametrize("page", SITE, ids=_name)
+def test_what_belongs_to_a_list_entry_is_indented_by_four(page: Path) -> None:
+    """Three are enough for GitHub; the site would end the list there, and count from 1 again."""
+    assert re.findall(r"^ {1,3}```.*$", page.read_text(encoding="utf-8"), re.MULTILINE) == []
+
+
+@pytest.mark.parametrize("page", SITE, ids=_name)
+def test_pages_link_to_pages_alone(page: Path) -> None:
+    """The site has no file from outside of docs/: write its path in code instead."""
+    assert re.findall(r"\]\((\.\./[^)]*)\)", page.read_text(encoding="utf-8")) == []
 
 
 def test_every_page_is_in_the_navigation_once() -> None:
