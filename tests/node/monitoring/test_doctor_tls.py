@@ -32,7 +32,7 @@ __all__ = ["certificates"]
 pytestmark = pytest.mark.peer("openssl")
 
 
-# --- PostgreSQL -------------------------------------------------------------------------------------------------------
+# --- PostgreSQL (a campaign: a server of its own takes seconds) -------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +78,7 @@ def database(port: int, query: str, host: str = "127.0.0.1") -> Settings:
     return Settings(database={"url": url})  # type: ignore[arg-type]
 
 
+@pytest.mark.campaign
 @pytest.mark.peer("postgres")
 def test_postgresql_is_used_by_tls_with_its_name_and_ca_verified(
     postgres_port: tuple[int, Path], certificates: Certificates
@@ -94,6 +95,7 @@ def test_postgresql_is_used_by_tls_with_its_name_and_ca_verified(
     assert check_database(settings) == Check("database", True, "answers, schema is up to date")
 
 
+@pytest.mark.campaign
 @pytest.mark.peer("postgres")
 @pytest.mark.parametrize(
     ("query", "host", "found", "remedy"),
@@ -113,6 +115,7 @@ def test_doctor_says_in_a_sentence_why_there_is_no_tls_with_postgresql(
     assert remedy in check.remedy
 
 
+@pytest.mark.campaign
 @pytest.mark.peer("postgres")
 def test_a_postgresql_without_tls_is_refused(postgres_port: tuple[int, Path], certificates: Certificates) -> None:
     port, folder = postgres_port

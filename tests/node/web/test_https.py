@@ -184,7 +184,10 @@ def _listens(port: int) -> bool:
 
 @pytest.mark.parametrize(
     "proxy",
-    [pytest.param(nginx, marks=pytest.mark.peer("nginx")), pytest.param(caddy, marks=pytest.mark.peer("caddy"))],
+    [
+        pytest.param(nginx, marks=pytest.mark.peer("nginx")),
+        pytest.param(caddy, marks=[pytest.mark.peer("caddy"), pytest.mark.campaign]),
+    ],
 )
 def test_the_documented_proxy_does_what_the_page_relies_on(
     proxy: Proxy,

@@ -177,6 +177,7 @@ class Stored:
     study_instance_uid: str
 
 
+@pytest.mark.campaign
 @pytest.mark.peer("Orthanc")
 def test_orthanc_takes_answers_and_reports_by_tls(certificates: Certificates, image: Outgoing, tmp_path: Path) -> None:
     """C-STORE, C-FIND and N-ACTION go there by TLS; its report (N-EVENT-REPORT) and its C-STORE come by TLS."""
