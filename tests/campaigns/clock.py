@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 
 from tests.campaigns.chaos import sequence
-from tests.campaigns.command import Say, parser_of, run_campaign
+from tests.campaigns.command import Say, run_counted
 from tests.campaigns.images import image
 from tests.campaigns.modality import Modalities
 from tests.campaigns.outcome import Outcome
@@ -65,14 +65,5 @@ def _set(shown: Path, seconds: int) -> None:
     part.rename(shown)
 
 
-def main() -> None:
-    """Run the command."""
-    parser = parser_of(__doc__)
-    parser.add_argument("--steps", type=int, default=8, help="the clock is set so often (default 8)")
-    parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite")
-    arguments = parser.parse_args()
-    run_campaign(arguments, lambda folder, say: run(folder, arguments.seed, arguments.steps, arguments.database, say))
-
-
 if __name__ == "__main__":
-    main()
+    run_counted(__doc__, "steps", 8, "the clock is set so often", run)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.campaigns.disk import DiskError
 from tests.campaigns.outcome import HEAD, Outcome
 
 Say = Callable[[str], None]
@@ -27,7 +28,10 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
 
 
 def run_campaign(arguments: argparse.Namespace, campaign: Callable[[Path, Say], Outcome]) -> None:
-    """Run a campaign in a folder of its own, tell what it found, and end with 1 where anything is wrong."""
+    """Run a campaign in a folder of its own, tell what it found, and end with 1 where anything is wrong.
+
+    Where no disk can be mounted, a campaign that needs one is skipped, with the reason.
+    """
     # Not below a home folder: PostgreSQL runs as a user of its own and must be able to enter it.
     folder = Path(tempfile.mkdtemp(prefix="pleura-campaign-"))
     folder.chmod(0o755)
@@ -39,6 +43,9 @@ def run_campaign(arguments: argparse.Namespace, campaign: Callable[[Path, Say], 
     try:
         outcome = campaign(folder, say)
         outcome.seconds = round(time.monotonic() - begun, 1)
+    except DiskError as error:
+        say(f"skipped: {error}")
+        sys.exit(0)
     finally:
         if arguments.keep:
             say(f"everything lies in {folder}")
@@ -50,3 +57,18 @@ def run_campaign(arguments: argparse.Namespace, campaign: Callable[[Path, Say], 
     if arguments.json:
         outcome.write(arguments.json)
     sys.exit(bool(outcome.faults))
+
+
+def run_counted(
+    description: str | None,
+    option: str,
+    default: int,
+    meaning: str,
+    campaign: Callable[[Path, int, int, str, Say], Outcome],
+) -> None:
+    """The command of a campaign that does something so often, on either database."""
+    parser = parser_of(description)
+    parser.add_argument(f"--{option}", type=int, default=default, help=f"{meaning} (default {default})")
+    parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite")
+    given = parser.parse_args()
+    run_campaign(given, lambda folder, say: campaign(folder, given.seed, getattr(given, option), given.database, say))

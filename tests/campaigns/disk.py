@@ -13,6 +13,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+_SYSTEM_FOLDERS = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 _OPTIONS = "loop,noatime,commit=300"  # no sync by the file system's own clock
 
 
@@ -32,6 +33,8 @@ class Disk:
         self.folder = folder
         self._image = folder.with_suffix(".ext4")
         self._cuts = 0
+        if os.geteuid() != 0 or shutil.which("mkfs.ext4", path=_SYSTEM_FOLDERS) is None:
+            raise DiskError("a disk of its own needs root and mkfs.ext4 (Debian's e2fsprogs)")
         folder.mkdir(parents=True)
         with self._image.open("wb") as image:
             image.truncate(megabytes * 1024 * 1024)

@@ -13,7 +13,7 @@ from itertools import count
 from pathlib import Path
 from random import Random
 
-from tests.campaigns.command import Say, parser_of, run_campaign
+from tests.campaigns.command import Say, run_counted
 from tests.campaigns.disk import Disk
 from tests.campaigns.images import image
 from tests.campaigns.modality import Modalities
@@ -79,14 +79,5 @@ def run(folder: Path, seed: int, rounds: int, database: str, say: Say, settling:
     return outcome
 
 
-def main() -> None:
-    """Run the command."""
-    parser = parser_of(__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="the disk is full so often (default 5)")
-    parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite")
-    arguments = parser.parse_args()
-    run_campaign(arguments, lambda folder, say: run(folder, arguments.seed, arguments.rounds, arguments.database, say))
-
-
 if __name__ == "__main__":
-    main()
+    run_counted(__doc__, "rounds", 5, "the disk is full so often", run)

@@ -16,6 +16,8 @@ from tests.campaigns.modality import Modalities
 from tests.campaigns.whole_node import WholeNode, settle, whole_node
 from tests.orthanc import wait_until
 
+pytestmark = pytest.mark.timeout(900)
+
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "backup.md"
 SEED = 5
 OF_THE_OTHER = {"sqlite": r"^(pg_|createdb)", "postgresql": r"sqlite"}

@@ -10,6 +10,8 @@ import pytest
 from tests.campaigns import load, soak
 from tests.campaigns.soak import Sample, equal_counts, growth
 
+pytestmark = pytest.mark.timeout(900)
+
 SEED = 5
 MIB = 1024 * 1024
 

@@ -20,16 +20,12 @@ from random import Random
 
 import coverage
 
-from config.integrations import HL7
 from db.records import JobState
-from node.dicom.received_header import UnreadableDataSetError, describe, read_header
-from node.hl7.interpretation import interpret
 from tests.fuzz import mutations
 from tests.fuzz.bench import Bench, stored_as
 from tests.fuzz.messages import framed, hl7_message
+from tests.fuzz.reading import read_connection, read_received
 from tests.integration.pleura import status_of
-from workers.hl7.message import MessageError, read_message
-from workers.hl7.mllp import Deframer, FramingError
 
 READING = (
     "models/radiograph/codestream.py",
@@ -43,6 +39,7 @@ READING = (
 )
 """The modules that take bytes of peers apart."""
 LONGEST_SECONDS = 10.0
+_SPREAD = 1_000_003
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -50,7 +47,7 @@ def run(folder: Path, seed: int, count: int) -> tuple[Counter[str], list[str]]:
     """Analyse ``count`` broken images, and as many data sets and messages; how they ended, and what is wrong."""
     bench, ends, faults = Bench(folder), Counter[str](), list[str]()
     for number in range(count):
-        syntax, body = mutations.broken_image(seed * 1_000_003 + number)
+        syntax, body = mutations.broken_image(seed * _SPREAD + number)
         begun = time.thread_time()
         jobs = bench.analyse(stored_as(syntax, body))
         seconds = time.thread_time() - begun
@@ -64,35 +61,16 @@ def run(folder: Path, seed: int, count: int) -> tuple[Counter[str], list[str]]:
     return ends, faults
 
 
-def read_headers(folder: Path, seed: int, count: int) -> list[str]:
-    """Read so many headers of damaged data sets, as the listener does."""
-    faults, path = list[str](), folder / "received.dcm"
+def read_all(folder: Path, seed: int, count: int) -> list[str]:
+    """Read the headers of so many damaged data sets, and as many HL7 messages."""
+    faults = []
     for number in range(count):
-        syntax, body = mutations.data_set(seed * 1_000_003 + number)
-        raw = stored_as(syntax, body)
-        path.write_bytes(raw)
+        random = Random(f"message {seed} {number}")
         try:
-            header = read_header(path, syntax, len(raw) - len(body))
-            describe(header, transfer_syntax=syntax, digest="", path="", byte_count=0, calling_ae_title="", stat=False)
-        except UnreadableDataSetError:
-            continue
+            read_received(folder / "received.dcm", *mutations.data_set(seed * _SPREAD + number))
+            read_connection(framed(random, hl7_message(random, number)))
         except Exception as error:
-            faults.append(f"header {number}: {type(error).__name__}: {error}")
-    return faults
-
-
-def read_messages(seed: int, count: int) -> list[str]:
-    """Take so many HL7 messages apart, as the listener does."""
-    random, faults = Random(f"messages {seed}"), list[str]()
-    for number in range(count):
-        raw = framed(random, hl7_message(random, number))
-        try:
-            for found in Deframer(1 << 20).feed(raw):
-                interpret(read_message(found), found, HL7())
-        except (FramingError, MessageError):
-            continue
-        except Exception as error:
-            faults.append(f"message {number}: {type(error).__name__}: {error}")
+            faults.append(f"data set or message {number}: {type(error).__name__}: {error}")
     return faults
 
 
@@ -111,8 +89,7 @@ def main() -> None:
         before = status_of("self", "VmRSS")
         ends, faults = run(Path(folder), arguments.seed, arguments.count)
         grown = status_of("self", "VmRSS") - before
-        faults += read_headers(Path(folder), arguments.seed, arguments.count)
-    faults += read_messages(arguments.seed, arguments.count)
+        faults += read_all(Path(folder), arguments.seed, arguments.count)
     measured.stop()
     seen = {name: _share(measured, ROOT / name) for name in READING}
     arguments.json.write_text(json.dumps({"ends": ends, "faults": faults, "seen": seen, "grown": grown}))

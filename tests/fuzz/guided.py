@@ -20,41 +20,20 @@ from random import Random
 import atheris
 
 with atheris.instrument_imports(include=["models.radiograph", "node.dicom", "node.hl7", "workers.hl7", "pydicom"]):
-    from config.integrations import HL7
     from models.radiograph import codestream
-    from node.dicom.received_header import UnreadableDataSetError, describe, read_header
-    from node.hl7.interpretation import interpret
-    from workers.hl7.message import MessageError, read_message
-    from workers.hl7.mllp import Deframer, FramingError
+    from tests.fuzz.reading import read_connection, read_received
 
 from tests.campaigns.command import Say, parser_of, run_campaign
 from tests.campaigns.outcome import Outcome
 from tests.fuzz import mutations
-from tests.fuzz.bench import stored_as
 from tests.fuzz.messages import framed, hl7_message
 
-_SYNTAX = mutations.EXPLICIT
 _FOLDER = Path(tempfile.mkdtemp(prefix="pleura-guided-"))
 
 
 def header(data: bytes) -> None:
     """A data set in explicit VR, as the listener reads its header."""
-    raw, path = stored_as(_SYNTAX, data), _FOLDER / "received.dcm"
-    path.write_bytes(raw)
-    try:
-        found = read_header(path, _SYNTAX, len(raw) - len(data))
-        describe(found, transfer_syntax=_SYNTAX, digest="", path="", byte_count=0, calling_ae_title="", stat=False)
-    except UnreadableDataSetError:
-        return
-
-
-def hl7(data: bytes) -> None:
-    """Bytes on a connection of the HL7 listener."""
-    try:
-        for message in Deframer(1 << 20).feed(data):
-            interpret(read_message(message), message, HL7())
-    except (FramingError, MessageError):
-        return
+    read_received(_FOLDER / "received.dcm", mutations.EXPLICIT, data)
 
 
 def code_stream(data: bytes) -> None:
@@ -68,7 +47,7 @@ def code_stream(data: bytes) -> None:
 
 TARGETS: dict[str, tuple[Callable[[bytes], None], Callable[[int], bytes]]] = {
     "header": (header, lambda number: mutations.data_set(number)[1]),
-    "hl7": (hl7, lambda number: framed(Random(number), hl7_message(Random(number), number))),
+    "hl7": (read_connection, lambda number: framed(Random(number), hl7_message(Random(number), number))),
     "code-stream": (code_stream, lambda number: mutations.code_stream(number)),
 }
 """By name: what is called, and what makes its corpus."""
