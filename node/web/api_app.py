@@ -10,9 +10,9 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import version
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Security
+from fastapi import FastAPI, Header, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyCookie, HTTPBearer
@@ -191,7 +191,15 @@ async def _invalid(request: Request, error: RequestValidationError) -> Response:
     return problem(422, f"{'.'.join(place) or where}: {first['msg']}"[:MOST_DETAIL])
 
 
-def _critical_finding(body: CriticalFinding) -> None:
+_SIGNATURE = "`v1,` and the base64 of the HMAC-SHA256, by the secret, of `webhook-id.webhook-timestamp.body`."
+
+
+def _critical_finding(
+    body: CriticalFinding,
+    webhook_id: Annotated[str, Header(description="The same for every attempt; also `Idempotency-Key`.")],
+    webhook_timestamp: Annotated[int, Header(description="When it was sent, in seconds since 1970 UTC.")],
+    webhook_signature: Annotated[str, Header(description=_SIGNATURE)],
+) -> None:
     """Sent to `notifications.webhook.url`, signed as Standard Webhooks (standardwebhooks.com) describes.
 
     `webhook-signature` is `v1,` and the base64 of the HMAC-SHA256 of `webhook-id.webhook-timestamp.body`. `webhook-id`

@@ -29,6 +29,8 @@ NO_JSON = {
     **dict.fromkeys(("models activate", "models shadow", "models off"), "acts; see `models list --json`"),
     **dict.fromkeys(("user add", "user password", "user change", "user revoke"), "acts; see `user list --json`"),
     **dict.fromkeys(("explore", "train", "evaluate"), "writes its figures as JSON into the folder of --out"),
+    "audit verify": "its exit status is the answer",
+    "audit export": "--format json",
     "echo": "its exit status is the answer",
     "explain": "writes a page",
     "export": "writes a folder with a report",

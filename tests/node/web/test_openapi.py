@@ -136,6 +136,9 @@ def test_the_described_webhook_is_the_one_that_is_sent(site: Site) -> None:
         assert read.model_dump(mode="json", exclude_unset=True).keys() == body.keys()
         assert read.study.model_dump(exclude_unset=True) == body["study"]
         assert read.raised_at == site.clock.now
+    (parameters,) = (one["post"]["parameters"] for one in document_of(site)["webhooks"].values())
+    described = {one["name"] for one in parameters if one["in"] == "header" and one["required"] and one["description"]}
+    assert described == {"webhook-id", "webhook-timestamp", "webhook-signature"}
 
 
 def times(value: Any, name: str = "") -> Iterator[str]:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
@@ -100,6 +101,22 @@ def test_a_webhook_gets_signed_json_without_a_name() -> None:
     assert content["notice"] == NOTICE
     assert content["link"] == "https://pleura.example/studies/12"
     assert "Doe" not in request.body.decode()
+
+
+def test_the_receiver_of_the_documentation_takes_what_is_sent_and_nothing_else() -> None:
+    page = Path(__file__).resolve().parents[3] / "docs" / "http-api.md"
+    (code,) = re.findall(r"```python\n(import base64.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    receiver: dict[str, Any] = {}
+    exec(code, receiver)  # noqa: S102 - our own page
+    with web() as server:
+        CHANNELS["webhook"].send(ALARM, webhook(server.port), datetime.now(UTC))
+        CHANNELS["webhook"].send(ALARM, webhook(server.port), datetime.now(UTC) - timedelta(hours=1))
+    now, old = server.requests
+    secret = SECRET
+    assert receiver["is_genuine"](secret, now.headers, now.body)
+    assert not receiver["is_genuine"](secret, now.headers, now.body.replace(b"0.934", b"0.134"))
+    assert not receiver["is_genuine"]("another secret", now.headers, now.body)
+    assert not receiver["is_genuine"](secret, old.headers, old.body), "it may be replayed"
 
 
 def test_the_signature_is_that_of_the_published_example() -> None:
