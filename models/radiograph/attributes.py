@@ -97,7 +97,7 @@ def _sound(dataset: Dataset, tag: BaseTag, to_the_letter: bool = False, depth: i
     if to_the_letter and isinstance(held, RawDataElement) and held.VR in _TEXT_VRS:
         dataset[tag] = held._replace(VR=dictionary_VR(tag))
     element = _converted(lambda: dataset[tag])
-    if element is None or not _has_its_vr(element):
+    if element is None or not _has_its_vr(element) or not _is_number_where_promised(element):
         return None
     if element.VR == "SQ":
         return _sound_sequence(element, depth)
@@ -158,6 +158,14 @@ def _with_octets(dataset: Dataset, element: DataElement, octets: bytes | None, d
 def _has_its_vr(element: DataElement) -> bool:
     promised = dictionary_VR(element.tag)
     return promised == element.VR or element.VR in promised.split(" or ")
+
+
+def _is_number_where_promised(element: DataElement) -> bool:
+    """False for a decimal or integer string that is no number: pydicom hands its text on."""
+    if element.VR not in ("DS", "IS"):
+        return True
+    values = element.value if element.VM > 1 else [element.value]
+    return not any(isinstance(value, str) and value for value in values)
 
 
 def _has_its_multiplicity(element: DataElement) -> bool:

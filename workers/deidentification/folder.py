@@ -52,14 +52,21 @@ class ExportFolder:
         with (self.folder / JOURNAL).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
-    def outcomes(self) -> dict[str, Outcome]:
-        """What has become of each object so far, by its new UID; the last line of one counts."""
-        return {outcome.sop_instance_uid: outcome for outcome in self._lines()}
+    def exported(self) -> frozenset[str]:
+        """The new UIDs of the objects that were written so far."""
+        return frozenset(outcome.sop_instance_uid for outcome in self._lines() if outcome.path)
 
     def finish(self, now: datetime) -> Report:
         """Write the report, and the ZIP file."""
-        report = Report()
-        for outcome in self.outcomes().values():
+        report, exported = Report(), self.exported()
+        refused = {}
+        for outcome in self._lines():
+            if outcome.path:
+                report.add(outcome)
+            elif outcome.sop_instance_uid not in exported:
+                # At each call anew: the last one counts.
+                refused[outcome.sop_instance_uid] = outcome
+        for outcome in refused.values():
             report.add(outcome)
         text = json.dumps(as_json(report, self.options, now), indent=2) + "\n"
         write_durably(self.folder / REPORTS[0], [text.encode()])
@@ -69,13 +76,15 @@ class ExportFolder:
         return report
 
     def _lines(self) -> Iterator[Outcome]:
-        for line in (self.folder / JOURNAL).read_text(encoding="utf-8").splitlines()[1:]:
-            try:
-                told = json.loads(line)
-            except ValueError:
-                continue  # the line that was being written when the power went
-            changes = Counter({(keyword, Done(done)): count for keyword, done, count in told["changes"]})
-            yield Outcome(told["kind"], told["object"], told["path"], told["refused"], changes)
+        with (self.folder / JOURNAL).open(encoding="utf-8") as file:
+            next(file, "")
+            for line in file:
+                try:
+                    told = json.loads(line)
+                except ValueError:
+                    continue  # the line that was being written when the power went
+                changes = Counter({(keyword, Done(done)): count for keyword, done, count in told["changes"]})
+                yield Outcome(told["kind"], told["object"], told["path"], told["refused"], changes)
 
 
 def open_export(target: Path, options: Mapping[str, Any], *, resume: bool | None) -> ExportFolder:

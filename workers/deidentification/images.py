@@ -22,6 +22,7 @@ from pydicom.uid import (
 from models.radiograph.attributes import sound_attributes
 from models.radiograph.decode import StoredPixels, UnreadablePixels, decode, read_file
 from workers.deidentification.profile import Changes, Done, known_keywords, name_of
+from workers.results.source_image import OBJECT_UIDS
 
 RADIOGRAPHS = frozenset(
     {
@@ -51,6 +52,8 @@ def read_image(path: Path, unknown_burned_in: Literal["radiographs", "refuse"]) 
         reason = why_not(image, unknown_burned_in)
         if reason:
             raise NotExportable(reason)
+        if not all(image.get(keyword) for keyword in OBJECT_UIDS):
+            raise NotExportable("one of its UIDs is missing")
         left_out = Changes((name_of(tag), Done.REMOVED) for tag in dataset.keys() - image.keys())
         _write_anew(image, decode(dataset))
     except UnreadablePixels as error:

@@ -58,10 +58,13 @@ _COPIED = frozenset({*IDENTITY, *TYPE_2, *TYPE_3, "InstitutionName"})
 _LONGEST = {"LO": 64, "SH": 16}  # PS3.5 6.2
 _EMPTIED = frozenset({"PositionReferenceIndicator"})  # type 2, and not in the table
 _KEPT_UIDS = frozenset({"SOPClassUID", "ReferencedSOPClassUID", "CodingSchemeUID", "MappingResourceUID", "ContextUID"})
+_FIRST_GROUP = 0x0008  # below are commands and file meta, which somebody has left in a data set
 _DICOM_UIDS = "1.2.840.10008."
 _PUBLIC_SCHEMES = frozenset({"DCM", "SCT", "SRT", "SNM3", "LN", "UCUM", "RADLEX", "UMLS", "FMA", "RFC5646", "NCIt"})
 _PUBLIC_CODE = re.compile(r"(?=.*\d)[A-Z0-9][A-Z0-9.-]{0,15}")
 _CODED = re.compile(r"[A-Z0-9_ ]{0,16}")
+_NUMBER = re.compile(r" *[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)? *")
+_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 _OFFSET = re.compile(r"[+-]\d{4}")
 _AGE = re.compile(r"(\d{3})([DWMY])")
 _OLDEST = 90
@@ -196,7 +199,7 @@ class _Walk:
         return made
 
     def _element(self, element: DataElement, ours: bool) -> DataElement | None:
-        if element.tag.is_private:
+        if element.tag.is_private or element.tag.group < _FIRST_GROUP:
             return self._note(element, Done.REMOVED, None)
         if element.keyword == "PatientID":
             return self._note(element, Done.REPLACED, self.subject.pseudonym)
@@ -267,6 +270,9 @@ class _Walk:
             return deepcopy(element) if good else self._note(element, Done.REMOVED, None)
         if element.VR == "AS":
             return self._age(element)
+        if element.VR in ("DS", "IS") and not all(map(_NUMBER.fullmatch, _texts(element))):
+            # A number on the wire is text: pydicom hands on what is none.
+            return self._note(element, Done.REMOVED, None)
         if element.VR not in TEXT or (ours and element.keyword in _OF_CODES):
             return deepcopy(element)
         texts = [masked(text, self.forbidden)[: _LONGEST.get(element.VR)] for text in _texts(element)]
@@ -309,14 +315,13 @@ class _Walk:
         """New UIDs for what is an instance; UIDs of the standard and of coding schemes stay."""
         uids = element.value if element.VM > 1 else [element.value]
         kept = element.keyword in _KEPT_UIDS
-        new = [
-            uid if kept or uid.startswith(_DICOM_UIDS) else UID(self.deidentifier.pseudonyms.uid(uid)) for uid in uids
-        ]
+        stays = [_UID.fullmatch(uid) and (kept or uid.startswith(_DICOM_UIDS)) for uid in uids]
+        made_up = self.deidentifier.pseudonyms.uid
+        new = [uid if stay else UID(made_up(uid)) for uid, stay in zip(uids, stays, strict=True)]
         if new == list(uids):
             return deepcopy(element)
-        made = self._note(element, Done.NEW_UID, new if len(new) > 1 else new[0])
-        assert made is not None
-        return made
+        self._note(element, Done.NEW_UID, None)
+        return DataElement(element.tag, "UI", new if len(new) > 1 else new[0])
 
     def _shifted(self, element: DataElement) -> DataElement | None:
         """The same moments, as many days earlier as the patient's others; None where one cannot be read."""

@@ -28,6 +28,8 @@ from workers.deidentification.vocabulary import forbidden_words
 
 IMAGE = "image"
 _RESULTS = frozenset({"seg", "sr", "gsps", "summary"})
+# Our own objects that came back, the same image again, and what a newer image has replaced.
+_NOT_OF_THE_STUDY = frozenset({"own", "repeat", "replaced"})
 _NO_FILE = "its file is no more here"
 _IN_DOUBT = "its study is on hold, or its patient or UID is in doubt"
 _NO_IMAGE = "the image that it is about was not exported"
@@ -77,7 +79,7 @@ def originals(detail: StudyDetail, store: Path) -> list[Original]:
     """
     found = []
     for instance in detail.instances:
-        if instance.flag == "own":
+        if instance.flag in _NOT_OF_THE_STUDY:
             continue
         refused = _IN_DOUBT if detail.row.on_hold or instance.flag else ""
         if not refused and instance.sop_class_uid not in RADIOGRAPHS:
@@ -206,9 +208,20 @@ def _read_result(path: Path) -> Dataset:
 
 
 def _encoded(made: Dataset) -> bytes:
+    """The object as a file.
+
+    Raises:
+        NotExportable: a value cannot be written.
+    """
     made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     made.file_meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
     made.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
     file = BytesIO()
-    made.save_as(file, enforce_file_format=True)
+    try:
+        made.save_as(file, enforce_file_format=True)
+    except MemoryError:
+        raise
+    except Exception as error:
+        # A writer that meets odd values fails in every way there is; its words may quote them.
+        raise NotExportable(f"it cannot be written as DICOM ({type(error).__name__})") from None
     return file.getvalue()

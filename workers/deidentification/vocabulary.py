@@ -41,6 +41,7 @@ _KNOWN = """
     medical device only diagnosis number referenced segment position company corporation systems healthcare
 """
 _WORDS = frozenset(_KNOWN.split())
+_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe", "æ": "ae"})
 _TOKEN = re.compile(r"[^\W_]+")
 _MOMENT = re.compile(r"\b(?:19|20)\d\d([-.]?)(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])(?:\d{2,6})?\b")
 _UID = re.compile(r"\b[0-2](?:\.\d+){4,}\b")
@@ -74,7 +75,7 @@ def forbidden_words(elements: Iterable[DataElement]) -> Iterator[str]:
                 folded = _folded(word)
                 if element.VR == "PN":
                     if len(folded) > 1:
-                        yield folded
+                        yield from _spellings(folded)
                 elif len(folded) >= (4 if folded.isdigit() else 3) and not _is_known(word):
                     yield folded
 
@@ -94,6 +95,12 @@ def _is_known(word: str) -> bool:
         return False
     part = body_part_in(word)
     return part.chest or bool(part.other) or bool(views_in(word))
+
+
+def _spellings(folded: str) -> set[str]:
+    """A word of a name as it is written with and without accents: müller, muller, mueller."""
+    bare = "".join(letter for letter in unicodedata.normalize("NFKD", folded) if not unicodedata.combining(letter))
+    return {folded, bare, folded.translate(_UMLAUTS)}
 
 
 def _folded(word: str) -> str:

@@ -35,7 +35,7 @@ def export_studies(study_ids: Sequence[int], export: ExportFolder, tools: Export
     Raises:
         OSError: a file cannot be read or written now; the export can be resumed.
     """
-    done = frozenset(uid for uid, outcome in export.outcomes().items() if outcome.path)
+    done = export.exported()
     goal = str((export.archive or export.folder).absolute())
     for number, study_id in enumerate(study_ids, start=1):
         detail = tools.database.read(study_detail, study_id)

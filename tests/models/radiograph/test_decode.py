@@ -248,6 +248,13 @@ def test_says_what_is_wrong(change: object, code: PixelFault) -> None:
     assert fault(dataset) is code
 
 
+def test_a_number_that_is_none_counts_as_absent() -> None:
+    values = ramp(8, 8, 12)
+    dataset = radiograph(values)
+    dataset[0x00280008] = RawDataElement(BaseTag(0x00280008), "IS", 4, b"two ", 0, False, True)
+    np.testing.assert_array_equal(decode(dataset).values(), values)
+
+
 def test_one_frame_is_as_good_as_none_said() -> None:
     values = ramp(20, 30, 12)
     np.testing.assert_array_equal(decode(radiograph(values, NumberOfFrames=1)).values(), values)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import imagecodecs
 import numpy as np
 import pytest
+from pydicom import dcmread
+from pydicom.datadict import DicomDictionary
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
@@ -18,9 +21,10 @@ from pydicom.uid import (
 )
 
 from models.radiograph.decode import decode
-from tests.workers.deidentification.samples import image, written
+from tests.workers.deidentification.samples import SUBJECT, deidentifier, image, written
 from workers.deidentification.images import NotExportable, read_image
 from workers.deidentification.profile import Done
+from workers.deidentification.study import IMAGE, Original, deidentify_object, words_of
 
 
 def _compressed(made: Dataset, syntax: str, stream: bytes) -> Dataset:
@@ -115,3 +119,35 @@ def test_what_the_header_says_wrongly_is_not_passed_on(tmp_path: Path) -> None:
     made, left_out = read_image(written(odd, tmp_path / "a.dcm"), "radiographs")
     assert "ExposureTime" not in made
     assert left_out == {("ExposureTime", Done.REMOVED): 1, ("private", Done.REMOVED): 1}
+
+
+def _raw(tag: int, vr: str, value: bytes) -> bytes:
+    """An element in Explicit VR Little Endian (PS3.5 7.1.2)."""
+    long = vr in ("OB", "OD", "OF", "OL", "OV", "OW", "SV", "UC", "UN", "UR", "UT", "UV")
+    length = b"\0\0" + len(value).to_bytes(4, "little") if long else len(value).to_bytes(2, "little")
+    return (tag >> 16).to_bytes(2, "little") + (tag & 0xFFFF).to_bytes(2, "little") + vr.encode() + length + value
+
+
+# Binary numbers, tags and sequences are no text.
+_NUMBERS = {"AT", "FD", "FL", "NONE", "SL", "SQ", "SS", "SV", "UL", "US", "UV"}
+
+
+def test_no_text_survives_in_an_attribute_of_any_kind(tmp_path: Path) -> None:
+    """Numbers, dates, ages and codes are text in a file, and a device may write what it likes."""
+    path = written(image(), tmp_path / "a.dcm")
+    content = path.read_bytes()
+    pixels = content.index(_raw(0x7FE00010, "OW", b"")[:6])
+    # With a Conversion Type the image would stay.
+    needed = {element.tag for element in image(ConversionType="DI")}
+    kinds = {
+        tag: vr.split(" ")[0]
+        for tag, (vr, *_, keyword) in DicomDictionary.items()
+        if 0x00080000 <= tag < 0x7FE00000 and keyword and vr.split(" ")[0] not in _NUMBERS
+    }
+    added = b"".join(_raw(tag, vr, b"zqab  ") for tag, vr in sorted(kinds.items()) if tag not in needed)
+    path.write_bytes(content[:pixels] + added + content[pixels:])
+    original = Original(IMAGE, "", path)
+    forbidden = words_of(original, profile := deidentifier())
+    outcome = deidentify_object(original, SUBJECT, profile, forbidden)
+    assert [each.keyword for each in dcmread(BytesIO(outcome.content)) if "zqab" in str(each.value)] == []
+    assert b"zqab" not in outcome.content
