@@ -189,6 +189,7 @@ def bench(tmp_path: Path, shots: Path) -> Iterator[Bench]:
         stack.callback(made.stop_destination)
         node.start()
         stack.callback(node.stop)
+        wait_until(lambda: b"Ready:" in node.log_file.read_bytes(), "every part", 120, alive=node.check_alive)
         yield made
 
 
