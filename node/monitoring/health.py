@@ -237,7 +237,7 @@ def check_models(settings: Settings) -> Check:
         return Check(
             "models",
             False,
-            f"{error}; until then no worker can start, and images wait",
+            f"{error}; without it no worker can start, and images wait",
             "put the file back (a backup, `pleura models add`, or the package again), or correct models.folder",
         )
     return Check("models", True, ", ".join(names) or "none: no image is analysed")

@@ -205,7 +205,7 @@ def test_a_bad_day(bench: Bench, shots: Path, node_modules: Path) -> None:
 
 def _a_usual_morning(bench: Bench, anna: Person) -> None:
     assert bench.send()
-    anna.sees("1-usual", "Nothing has failed.", "Accepts")
+    anna.sees("1-usual", "No job and no delivery has failed.", "Accepts")
 
 
 def _the_destination_is_down(bench: Bench, anna: Person) -> None:
@@ -222,7 +222,7 @@ def _the_destination_is_down(bench: Bench, anna: Person) -> None:
     )
     bench.start_destination()
     bench.pleura("retry", "--all")
-    anna.sees("2-destination-back", "Nothing has failed.", "Accepts")
+    anna.sees("2-destination-back", "No job and no delivery has failed.", "Accepts")
 
 
 def _strangers_call(bench: Bench, anna: Person) -> None:
@@ -272,4 +272,4 @@ def _the_database_is_restarted(bench: Bench, anna: Person) -> None:
     assert not bench.send()
     bench.start_database()
     assert bench.send()
-    anna.sees("6-database-back", "Nothing has failed.", "the queue is empty", seconds=120)
+    anna.sees("6-database-back", "No job and no delivery has failed.", "the queue is empty", seconds=120)
