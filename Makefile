@@ -125,7 +125,7 @@ $(VENV)/.dev: $(VENV)/bin/python pyproject.toml
 	@echo "Installing Pleura and its development tools into $(VENV) (a few minutes) …"
 	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	@$(OWN)
-	@$(BIN)/python -m pip install --quiet 'pleura[demo,openid,train]' --group dev
+	@$(BIN)/python -m pip install --quiet 'pleura[demo,openid,traces,train]' --group dev
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/bin/python pyproject.toml
@@ -139,7 +139,7 @@ $(LOWEST)/.done: pyproject.toml
 	@echo "Installing the lowest versions into $(LOWEST) …"
 	@$(LOWEST)/bin/python -m pip install --quiet uv
 	@$(LOWEST)/bin/uv pip compile --quiet --python $(LOWEST)/bin/python --resolution lowest-direct \
-	  --extra demo --extra openid --extra train --output-file $(LOWEST)/lowest.txt pyproject.toml
+	  --extra demo --extra openid --extra traces --extra train --output-file $(LOWEST)/lowest.txt pyproject.toml
 	@$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --requirement $(LOWEST)/lowest.txt --group test
 	@$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --no-deps --editable .
 	@touch $@

@@ -212,3 +212,20 @@ class Deidentification(Part):
         if value is not None and len(value.get_secret_value()) < 32:
             raise ValueError("the key needs 32 characters at least; `openssl rand -base64 32` makes one")
         return value
+
+
+class Traces(Part):
+    """OpenTelemetry traces of an image's way: received, analysed, delivered (docs/traces.md). No patient data."""
+
+    enabled: bool = False
+    """Send traces; needs the extra `traces`."""
+    endpoint: str = Field(default="http://127.0.0.1:4318/v1/traces", pattern=r"^https?://[^\s?#]+$")
+    """Where an OpenTelemetry collector takes traces by OTLP over HTTP."""
+    authorization: Secret | None = None
+    """Value of the Authorization header, such as `Bearer …`; empty: none."""
+    ca_file: Path | None = None
+    """PEM file with the CA of the collector, where it is none that this system trusts."""
+    timeout_seconds: float = Field(default=10, gt=0, le=60)
+    """Time limit for connecting and for the answer."""
+    interval_seconds: float = Field(default=5, gt=0, le=300)
+    """How often the database is asked for what has ended, and spans are sent."""

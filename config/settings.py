@@ -39,7 +39,7 @@ from pydantic_settings import (
 from config.audit import Audit
 from config.environment import PREFIX, meant, misspelt, with_secrets_read
 from config.file import mistakes, read_toml, resolve_paths
-from config.integrations import HL7, Deidentification, Network, Notifications
+from config.integrations import HL7, Deidentification, Network, Notifications, Traces
 from config.openid import OpenID
 from config.secret import Secret
 from config.section import Part as _Part
@@ -648,6 +648,7 @@ class Settings(BaseSettings):
     hl7: HL7 = HL7()
     notifications: Notifications = Notifications()
     deidentification: Deidentification = Deidentification()
+    traces: Traces = Traces()
     audit: Audit = Audit()
     logs: Logs = Logs()
 

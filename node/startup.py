@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from config.settings import Settings
 from node.dicom.storage_scu import FailedTlsError, RejectedError, SendError, echo
 from node.monitoring.check import Check
+from node.monitoring.extras import missing_extras
 from node.monitoring.health import check_models
 from node.monitoring.port_health import (
     own_listener,
@@ -23,7 +24,6 @@ from node.monitoring.port_health import (
     reached,
     unusable_certificates,
 )
-from node.monitoring.sign_on_health import check_openid_extra
 from node.opening import Say, ServeError
 from workers.enqueue import DELIVERIES, JOBS, TaskQueue
 from workers.worker_id import host_name
@@ -41,7 +41,8 @@ def check_configuration(settings: Settings, stop: threading.Event) -> None:
         ServeError: the node cannot run with these settings on this machine.
     """
     _demand(check_models(settings))
-    _demand(check_openid_extra(settings))
+    for missing in missing_extras(settings):
+        _demand(missing)
     for unusable in unusable_certificates(settings):
         _demand(unusable)
     end = time.monotonic() + _PORT_SECONDS

@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -177,6 +178,13 @@ def equipment_of(settings: Settings) -> Equipment:
 def run_scheduler(settings: Settings, stop: threading.Event) -> None:
     """Run the scheduler, and send notifications, until ``stop`` is set."""
     settings.store.folder.mkdir(parents=True, exist_ok=True)
-    with at_place(settings.store.folder, "scheduler"), notifying(settings, stop), keeping_audit(settings, stop):
+    with ExitStack() as parts:
+        parts.enter_context(at_place(settings.store.folder, "scheduler"))
+        parts.enter_context(notifying(settings, stop))
+        parts.enter_context(keeping_audit(settings, stop))
+        if settings.traces.enabled:
+            from workers.traces.exporting import sending_traces  # its libraries are an extra
+
+            parts.enter_context(sending_traces(settings, stop))
         start_schedule(settings, database_of(settings), utc_now, stop)
         repeat_until(stop, scheduler_of(settings).once, settings.workers.scheduler_interval_seconds)

@@ -115,6 +115,14 @@ def worker(context: click.Context, queue: str) -> None:
         fail(str(error), error.code)
 
 
+def _demand_extras(settings: Settings) -> None:
+    """End with one sentence where the settings ask for libraries that are not installed."""
+    from node.monitoring.extras import missing_extras
+
+    for missing in missing_extras(settings):
+        fail(f"{missing.part}: {missing.found}; {missing.remedy}", os.EX_CONFIG)
+
+
 @click.command()
 @click.pass_context
 def scheduler(context: click.Context) -> None:
@@ -125,6 +133,7 @@ def scheduler(context: click.Context) -> None:
     from workers.composition import run_scheduler
 
     settings = settings_of(context)
+    _demand_extras(settings)
     with stop_on_signals() as stop:
         try:
             if database_opens(settings, stop):
@@ -139,14 +148,11 @@ def scheduler(context: click.Context) -> None:
 def admin(context: click.Context) -> None:
     """Run the admin page alone."""
     from node.monitoring.port_health import scheme_of
-    from node.monitoring.sign_on_health import check_openid_extra
     from node.web.app import run_admin
     from workers.audit.activity import application_activity
 
     settings = settings_of(context)
-    installed = check_openid_extra(settings)
-    if not installed.ok:
-        fail(f"{installed.part}: {installed.found}; {installed.remedy}", os.EX_CONFIG)
+    _demand_extras(settings)
 
     def _ready(port: int) -> None:
         click.echo(f"admin page on {scheme_of(settings.admin)}://{settings.admin.host}:{port}/", err=True)

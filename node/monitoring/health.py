@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta, tzinfo
+from urllib.parse import urlsplit
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -33,6 +35,7 @@ from node.monitoring.broker_health import check_broker, embedded_broker_runs
 from node.monitoring.certificates import check_certificates, check_tls
 from node.monitoring.check import Check
 from node.monitoring.disk import check_room
+from node.monitoring.extras import missing_extras
 from node.monitoring.permissions import check_permissions
 from node.monitoring.port_health import check_admin, check_hl7, check_listener
 from node.monitoring.remedies import remedy
@@ -68,8 +71,12 @@ def examine(settings: Settings, *, peers: bool = True) -> Iterator[Check]:
     if settings.hl7.enabled:
         yield check_hl7(settings, running)
         yield check_issuers(settings)
-    if peers and settings.admin.enabled and settings.admin.openid.enabled:
+    missing = list(missing_extras(settings))
+    yield from missing
+    if peers and not missing and settings.admin.enabled and settings.admin.openid.enabled:
         yield check_openid(settings)
+    if peers and settings.traces.enabled:
+        yield check_collector(settings)
     if database.ok:
         yield from check_work(settings)
         yield from check_audit(settings, peers=peers)
@@ -288,6 +295,18 @@ def _check_other_kind(settings: Settings, destination: Destination) -> Check:
         folder = "let the node's user write it, or set another destinations[].folder"
         return Check(name, False, str(error), folder if destination.folder else remedy(str(error)))
     return Check(name, True, f"{destination.where} {_GOOD[destination.kind]}")
+
+
+def check_collector(settings: Settings) -> Check:
+    """The collector of traces accepts connections; nothing is sent to it."""
+    url = urlsplit(settings.traces.endpoint)
+    where = (url.hostname or "", url.port or (443 if url.scheme == "https" else 80))
+    try:
+        socket.create_connection(where, settings.traces.timeout_seconds).close()
+    except OSError as error:
+        remedy = "correct traces.endpoint, or see the collector; the node works without it"
+        return Check("traces", False, f"no connection to {where[0]}:{where[1]}: {error}", remedy)
+    return Check("traces", True, f"{where[0]}:{where[1]} accepts connections")
 
 
 def check_issuers(settings: Settings) -> Check:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from datetime import datetime
-from importlib.util import find_spec
 
 from config.settings import Settings
 from node.monitoring.check import Check
@@ -12,24 +11,12 @@ from node.sign_on import ProviderError
 from workers.clock import utc_now
 
 PART = "OpenID provider"
-_LIBRARIES = ("authlib", "httpx2")
 _CLOCK_SECONDS = 30.0
 """Well below what a node forgives in the times of an ID token."""
 
 
-def check_openid_extra(settings: Settings) -> Check:
-    """The libraries are there if ``admin.openid`` is enabled."""
-    missing = [name for name in _LIBRARIES if find_spec(name) is None]
-    if settings.admin.enabled and settings.admin.openid.enabled and missing:
-        return Check(PART, False, f"{missing[0]} is not installed", "pip install 'pleura[openid]'")
-    return Check(PART, True, "its libraries are installed")
-
-
 def check_openid(settings: Settings) -> Check:
     """The provider answers with a document and keys that a node can use, and its clock is this machine's."""
-    installed = check_openid_extra(settings)
-    if not installed.ok:
-        return installed
     from node.openid import Provider
 
     rules = settings.admin.openid

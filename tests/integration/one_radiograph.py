@@ -1,7 +1,8 @@
 """A whole node as a user runs it, one radiograph through it, and its page looked at: a program for a test.
 
 ``python -m tests.integration.one_radiograph FOLDER`` starts ``pleura serve`` with a umask of 0. It leaves
-``FOLDER/seen.json``: the SOP classes that its destination got, the status of pages, and the permissions of its files.
+``FOLDER/seen.json``: the SOP classes that its destination got, the status of pages, the permissions of its files, and
+what a collector of traces has heard.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pynetdicom.presentation import AllStoragePresentationContexts
 from tests.integration.pleura import Pleura, handwritten_network
 from tests.integration.studies import frontal
 from tests.orthanc import wait_until
+from tests.otlp import Collector, collecting
 from tests.ports import free_port
 from tests.viewers.phantoms import as_bytes
 
@@ -56,6 +58,10 @@ admins = ["pacs-admins"]
 [hl7]
 enabled = true
 port = {ports["hl7"]}
+[traces]
+enabled = true
+endpoint = "http://127.0.0.1:{ports["traces"]}/v1/traces"
+interval_seconds = 0.5
 [[destinations]]
 name = "pacs"
 ae_title = "ARCHIVE"
@@ -100,21 +106,32 @@ def _permissions(folder: Path) -> dict[str, str]:
 def main(folder: Path) -> None:
     """Run the node; what was seen is written at the end."""
     os.umask(0)
-    ports = {name: free_port() for name in ("listener", "admin", "hl7", "pacs")}
+    ports = {name: free_port() for name in ("listener", "admin", "hl7", "pacs", "traces")}
     got: list[str] = []
     _archive(ports["pacs"], got)
     node = Pleura(folder, ports["listener"], _configure(folder, ports))
     node.start()
+    with collecting(ports["traces"]) as collector:
+        _watch(node, folder, ports["admin"], got, collector)
+
+
+def _watch(node: Pleura, folder: Path, admin: int, got: list[str], collector: Collector) -> None:
     try:
         image = folder / "image.dcm"
         image.write_bytes(as_bytes(frontal()))
         _pleura(node.config, "send", str(image))
         token = _pleura(node.config, "user", "token", "test", "--role", "admin").strip()
         wait_until(lambda: len(set(got)) >= 4, "the results", 120, alive=node.check_alive)
-        page = f"http://127.0.0.1:{ports['admin']}"
+        page = f"http://127.0.0.1:{admin}"
         pages = {path: _status(page + path, token) for path in PAGES}
         time.sleep(_LATER)
-        seen = {"got": got, "pages": pages, "permissions": _permissions(folder / "store")}
+        seen = {
+            "got": got,
+            "pages": pages,
+            "permissions": _permissions(folder / "store"),
+            "spans": [(span.trace_id.hex(), span.name) for span in collector.spans],
+            "traced": b"".join(collector.bodies).hex(),
+        }
         (folder / "seen.json").write_text(json.dumps(seen), encoding="utf-8")
     finally:
         node.stop()

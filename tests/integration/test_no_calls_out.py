@@ -10,11 +10,13 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.integration.studies import STUDY_KEYWORDS, frontal
 from tests.peers import skip_without
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.peer("unshare"), pytest.mark.peer("ip")]
@@ -72,6 +74,21 @@ def test_a_whole_node_calls_nobody(run: tuple[set[str], dict[str, Any]]) -> None
     assert len(set(seen["got"])) >= 4, "results went out on loopback: the node did its work"
     assert set(seen["pages"].values()) == {200}
     assert attempts == set()
+
+
+def test_the_processes_of_a_node_make_one_trace_of_an_image_without_its_patient(
+    run: tuple[set[str], dict[str, Any]],
+) -> None:
+    spans = run[1]["spans"]
+    assert len({trace for trace, _ in spans}) == 1
+    names = Counter(name for _, name in spans)
+    assert set(names) == {"instance", "queue", "analyse", "read", "predict", "encode", "write", "deliver", "send"}
+    assert names["instance"] == names["analyse"] == 1
+    assert names["deliver"] == names["send"] >= 3
+    image, sent = frontal(), bytes.fromhex(run[1]["traced"])
+    words = {str(image[keyword].value) for keyword in STUDY_KEYWORDS if keyword in image}
+    for word in {part for value in words for part in value.split("^") if len(part) > 3}:
+        assert word.encode() not in sent
 
 
 def test_a_whole_node_keeps_its_files_to_itself(run: tuple[set[str], dict[str, Any]]) -> None:

@@ -6,9 +6,12 @@ from datetime import timedelta
 
 import pytest
 
+from config.integrations import Traces
 from config.settings import Admin, Settings
-from node.monitoring import sign_on_health
-from node.monitoring.sign_on_health import check_openid, check_openid_extra, compare_clocks
+from node.monitoring import extras
+from node.monitoring.check import Check
+from node.monitoring.extras import missing_extras
+from node.monitoring.sign_on_health import compare_clocks
 from tests.db.examples import NOW
 from tests.node.openid.small_provider import ISSUER, rules
 
@@ -27,9 +30,18 @@ def test_clocks_that_agree_or_tell_nothing_are_fine(seconds: int | None) -> None
     assert compare_clocks(ISSUER, theirs, NOW).ok
 
 
-def test_a_missing_library_is_named_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sign_on_health, "find_spec", lambda name: None)
-    settings = Settings(admin=Admin(openid=rules()))
-    assert check_openid(settings) == check_openid_extra(settings)
-    assert check_openid_extra(settings).remedy == "pip install 'pleura[openid]'"
-    assert check_openid_extra(Settings()).ok
+@pytest.mark.parametrize(
+    ("settings", "extra", "library"),
+    [
+        (Settings(admin=Admin(openid=rules())), "openid", "authlib"),
+        (Settings(traces=Traces(enabled=True)), "traces", "opentelemetry.sdk"),
+    ],
+)
+def test_a_missing_library_is_named_with_the_command_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, extra: str, library: str
+) -> None:
+    assert list(missing_extras(settings)) == []
+    monkeypatch.setattr(extras, "find_spec", lambda name: None)
+    found = Check(extra, False, f"{library} is not installed", f"pip install 'pleura[{extra}]'")
+    assert list(missing_extras(settings)) == [found]
+    assert list(missing_extras(Settings())) == []
