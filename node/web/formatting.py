@@ -18,6 +18,7 @@ from workers.laterality import BOTH, LEFT, RIGHT, place_text
 NAME_HIDDEN = gettext_noop("name hidden")
 NO_NAME = gettext_noop("no name")
 NO_VALUE = "\u2013"
+_ISO_DAY = re.compile(r"\b(\d{4})-(\d{2})-(\d{2})\b")
 _TIME = Markup('<time datetime="{}" title="{}">{}</time>')
 
 
@@ -118,6 +119,11 @@ class Formatting:
             value /= 1000
         return f"{self.decimal(value, 1)} TB"
 
+    def stored(self, value: str) -> str:
+        """A text of the database; days in what is translated are written as the language does."""
+        text = self.catalogue.stored(value)
+        return text if text == value else _ISO_DAY.sub(lambda found: self.day("".join(found.groups())), text)
+
     def words(self, value: str) -> str:
         """``lung_opacity`` as ``lung opacity``."""
         return self.catalogue.stored(spaced_words(value))
@@ -143,11 +149,13 @@ class Formatting:
 
     def plain(self, value: str | None) -> str:
         """A state, code or stored sentence: ``not_eligible`` as ``not eligible``."""
-        return self.catalogue.stored(plain(value)) if value else ""
+        words = plain(value)
+        text = self.stored(words)
+        return text if text != words else ", ".join(map(self.stored, words.split(", ")))
 
     def capital(self, value: str) -> str:
         """A stored text that begins with a capital letter."""
-        text = self.catalogue.stored(value)
+        text = self.stored(value)
         return text[:1].upper() + text[1:]
 
     def sentence(self, value: str) -> str:
@@ -186,7 +194,7 @@ class Formatting:
             "plain": self.plain,
             "capital": self.capital,
             "sentence": self.sentence,
-            "stored": self.catalogue.stored,
+            "stored": self.stored,
             "day": self.day,
             "moment": self.moment,
             "clock": self.clock,

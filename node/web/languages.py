@@ -18,7 +18,7 @@ from node.web.stored_texts import PATTERNS
 DOMAIN = "pleura"
 FOLDER = Path(__file__).parent / "locale"
 _LONGEST = 600
-_TAKES = {"number": "[0-9.]+", "all": ".+"}
+_TAKES = {"number": "[0-9.]+", "word": r"[^\s;]+", "all": ".+"}
 _PLACE = re.compile(r"\{(\w+)\}")
 _WEIGHTED = re.compile(r"\s*([A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8})*|\*)\s*(?:;\s*q\s*=\s*([01](?:\.\d{0,3})?)\s*)?")
 
@@ -113,7 +113,7 @@ def _patterns() -> tuple[tuple[str, re.Pattern[str]], ...]:
 
 
 def _expression(source: str) -> str:
-    """Braces become groups: ``number…`` takes digits, ``all_…`` everything, another name what has no semicolon."""
+    """Braces become groups: ``number…`` takes digits, ``word…`` no blank, ``all_…`` all, another name no semicolon."""
     literals, names = _PLACE.split(source)[::2], _PLACE.findall(source)
     groups = [f"(?P<{name}>{_TAKES.get(name.partition('_')[0], '[^;]+?')})" for name in names]
     return "".join(part for pair in zip(map(re.escape, literals), [*groups, ""], strict=True) for part in pair)

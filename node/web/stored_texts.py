@@ -172,6 +172,8 @@ WORDS = (
     gettext_noop("audit is broken"),
     gettext_noop("remove old entries"),
     gettext_noop("success"),
+    gettext_noop("password"),
+    gettext_noop("by triage"),
     # Kinds of results, stages of a job
     gettext_noop("Segmentation"),
     gettext_noop("Structured report"),
@@ -272,6 +274,7 @@ SENTENCES = (
     gettext_noop("lease is over"),
     gettext_noop("its worker died"),
     gettext_noop("destination accepted it"),
+    gettext_noop("destination holds it"),
     gettext_noop("the report was taken back"),
     gettext_noop("the study is reported"),
     gettext_noop("the PACS names another patient for this study"),
@@ -343,6 +346,9 @@ PATTERNS = (
     gettext_noop("Let {title} call {own}, not {called}."),
     gettext_noop("Let {title} call {own}, not {called}; add it to the configuration too."),
     gettext_noop("{measure}, median and quartiles"),
+    # Where a destination is
+    gettext_noop("{word_title} at {word_host}:{number}"),
+    gettext_noop("folder {word_path}"),
     # Actions
     gettext_noop("{entity} {number} is {state} and cannot become {wanted}"),
     gettext_noop("there is no {entity} {number}"),

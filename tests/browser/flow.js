@@ -19,6 +19,10 @@ async function accessible(page, name) {
   const bad = found.violations.filter((one) => ["serious", "critical"].includes(one.impact));
   const told = bad.map((one) => `${one.id}: ${one.nodes.map((node) => node.html).slice(0, 3).join(" | ")}`);
   assert.deepEqual(told, [], `axe on ${name}`);
+  await page.emulateMedia({ colorScheme: "light", reducedMotion: "reduce" });
+  const pale = await page.evaluate(() => window.axe.run(document, { runOnly: ["color-contrast"], resultTypes: ["violations"] }));
+  assert.deepEqual(pale.violations.flatMap((one) => one.nodes.map((node) => node.html)), [], `contrast of ${name} by day`);
+  await page.emulateMedia({ colorScheme: "dark" });
   await page.screenshot({ path: path.join(shots, `${name}.png`) });
   said(`axe ${name}`);
   await fitsAPhone(page, name);
@@ -29,8 +33,8 @@ const ON_A_PHONE = ["worklist", "study", "system", "system for an admin", "peopl
 
 async function fitsAPhone(page, name) {
   const usual = page.viewportSize();
-  await page.setViewportSize({ width: 390, height: 844 });
-  assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 390, `width of ${name}`);
+  await page.setViewportSize({ width: 360, height: 780 });
+  assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 360, `width of ${name}`);
   const wide = await page.evaluate(() => [...document.querySelectorAll(".scrolling, .worklist")]
     .filter((part) => part.scrollWidth > part.clientWidth + 1).map((part) => part.textContent.slice(0, 60)));
   if (ON_A_PHONE.includes(name)) assert.deepEqual(wide, [], `tables of ${name}`);
@@ -90,7 +94,7 @@ async function differences(page, one, other, mask) {
 
 async function main() {
   const browser = await chromium.launch({ executablePath, args: quiet });
-  const page = await browser.newPage({ viewport: { width: 1560, height: 980 } });
+  const page = await browser.newPage({ viewport: { width: 1560, height: 980 }, colorScheme: "dark" });
   const wrong = [];
   page.on("pageerror", (error) => wrong.push(error.message));
   page.on("console", (message) => { if (message.type() === "error") wrong.push(message.text()); });
@@ -167,8 +171,19 @@ async function main() {
     await page.goto(base + place);
     await accessible(page, name);
   }
-  await page.click(".menu > summary");
-  await Promise.all([page.waitForURL(/login/), page.click("text=Log out")]);
+  // Language and theme are remembered for the user, whatever the browser asks for; the longest words fit a telephone.
+  await page.goto(`${base}/`);
+  await page.click("header .menu > summary");
+  await Promise.all([page.waitForNavigation(), page.click('button[name=language][value="de"]')]);
+  await page.click("header .menu > summary");
+  await Promise.all([page.waitForNavigation(), page.click('button[name=theme][value="light"]')]);
+  assert.equal(await page.locator('html[lang="de"][data-theme="light"] h1').innerText(), "Arbeitsliste");
+  const ground = await page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor);
+  assert.equal(ground, "rgb(243, 245, 248)", "light, though the browser asks for dark");
+  await fitsAPhone(page, "worklist");
+  said("German and light, remembered");
+  await page.click("header .menu > summary");
+  await Promise.all([page.waitForURL(/login/), page.click("text=Abmelden")]);
   await page.goto(`${base}/system`);
   assert.match(page.url(), /\/login\?next=/);
   said("log out");

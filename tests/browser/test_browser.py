@@ -27,6 +27,7 @@ STEPS = {
     "reject a finding",
     "retry a failed job",
     "a reported study leaves the worklist",
+    "German and light, remembered",
     "log out",
     "switch a model off",
     "the system page renews itself",

@@ -136,6 +136,14 @@ def test_numbers_are_written_as_the_language_does() -> None:
     )
 
 
+def test_a_stored_text_has_days_as_the_language_writes_them_and_states_part_by_part() -> None:
+    german = Formatting(GERMAN)
+    assert german.stored("sent in later, the study is of 2026-01-31").endswith("vom 31.01.2026")
+    assert german.stored("error of 2026-01-31") == "error of 2026-01-31", "what is not ours stays as it is"
+    assert german.plain("urgent, not analysed") == "dringend, nicht analysiert"
+    assert Formatting().plain("urgent, not analysed") == "urgent, not analysed"
+
+
 # --- the catalogue
 
 

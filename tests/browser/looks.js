@@ -1,0 +1,62 @@
+// Every page in each language, theme and width: axe finds nothing serious, and nothing scrolls sideways.
+// PAGES is a list of [name, path, user]; writes "ok NAME" for each page, and a screenshot of each look into SHOTS.
+"use strict";
+const fs = require("node:fs");
+const path = require("node:path");
+const { chromium } = require("playwright-core");
+
+const { BASE: base, SHOTS: shots, PASSWORD: password, CHROMIUM: executablePath } = process.env;
+const pages = JSON.parse(process.env.PAGES);
+const axe = fs.readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
+const quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
+const WIDTHS = { 360: 780, 768: 1024, 1280: 800 };
+
+async function logIn(page, user) {
+  await page.context().clearCookies();
+  await page.goto(`${base}/login`);
+  if (!user) return;
+  await page.fill("[name=name]", user);
+  await page.fill("[name=password]", password);
+  await Promise.all([page.waitForURL(`${base}/`), page.click("button[type=submit]")]);
+}
+
+async function problems(page, look) {
+  const found = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
+  const bad = found.violations.filter((one) => ["serious", "critical"].includes(one.impact));
+  const told = bad.map((one) => `${look}: ${one.id}: ${one.nodes.map((node) => `${node.html} (${node.failureSummary})`).slice(0, 3).join(" | ")}`);
+  const sideways = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+  return sideways > 0 ? [...told, `${look}: scrolls sideways by ${sideways} pixels`] : told;
+}
+
+async function main() {
+  const browser = await chromium.launch({ executablePath, args: quiet });
+  const wrong = [];
+  for (const language of ["en", "de"]) {
+    const context = await browser.newContext({ locale: language, reducedMotion: "reduce" });
+    const page = await context.newPage();
+    page.setDefaultTimeout(60000);
+    page.on("console", (message) => { if (message.type() === "error" && !message.text().includes("403")) wrong.push(`${page.url()}: ${message.text()}`); });
+    let who = null;
+    for (const [name, address, user] of pages) {
+      if (user !== who) { await logIn(page, user); who = user; }
+      await page.goto(base + address, { waitUntil: "load" });
+      if ((await page.getAttribute("html", "lang")) !== language) wrong.push(`${name} is not in ${language}`);
+      await page.evaluate(axe); // by the test itself: the page's own policy lets no foreign script in
+      for (const colorScheme of ["light", "dark"]) {
+        await page.emulateMedia({ colorScheme });
+        for (const [width, height] of Object.entries(WIDTHS)) {
+          await page.setViewportSize({ width: Number(width), height });
+          const look = `${name}-${language}-${colorScheme}-${width}`;
+          wrong.push(...await problems(page, look));
+          await page.screenshot({ path: path.join(shots, `${look}.png`) });
+        }
+      }
+      console.log(`ok ${name} ${language}`);
+    }
+    await context.close();
+  }
+  await browser.close();
+  if (wrong.length) { console.log(wrong.join("\n")); process.exit(1); }
+}
+
+main().then(() => process.exit(0), (error) => { console.error(error); process.exit(1); });
