@@ -85,11 +85,13 @@ def explain(context: click.Context, study: str, out: Path | None) -> None:
     The page contains the images and the study's description, but neither name nor ID of the patient.
     """
     from models.model_registry import read_registry
-    from node.cli.worklist import describe_study, find_detail, open_database
+    from node.cli.worklist import describe_study, find_detail, note_view, open_database
     from node.web.explanation import explain_study
 
     settings = settings_of(context)
-    detail = find_detail(open_database(settings), study)
+    database = open_database(settings)
+    detail = find_detail(database, study)
+    note_view(database, detail)
     path = out or Path(f"explain-{detail.row.study_id}.html")
     path.write_text(explain_study(detail, settings.store.folder, read_registry(settings.models.folder)), "utf-8")
     console.print(f"Page of {describe_study(detail)}: {path.absolute()}", markup=False, soft_wrap=True)

@@ -15,6 +15,8 @@ from rich.table import Table
 from sqlalchemy import Engine
 
 from config.settings import Settings
+from db.audit import AuditEntry, write_entry
+from db.audit_events import VIEW_STUDY
 from db.database import Database
 from db.engine import connect, schema_problem
 from db.errors import AmbiguousStudyError
@@ -190,12 +192,20 @@ def _analysis(row: WorklistRow) -> str:
 def show(context: click.Context, study: str, as_json: bool) -> None:
     """Print everything about STUDY: its row ('#3', quoted), UID, accession number, or the UID of one of its images."""
     settings = settings_of(context)
-    detail = find_detail(open_database(settings), study)
+    database = open_database(settings)
+    detail = find_detail(database, study)
+    note_view(database, detail)
     if as_json:
         print_json(detail)
         return
     for part in _parts(detail, by_hand(detail, settings.destinations), settings.site.zone):
         console.print(part)
+
+
+def note_view(database: Database, detail: StudyDetail) -> None:
+    """Write to the audit trail that a study is seen in a terminal."""
+    entry = AuditEntry(datetime.now(UTC), actor(), VIEW_STUDY, "study", detail.row.study_id, detail="in a terminal")
+    database.write(write_entry, entry)
 
 
 def find_detail(database: Database, reference: str) -> StudyDetail:

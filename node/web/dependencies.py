@@ -23,6 +23,7 @@ from node.monitoring.parts import PartsWatch
 from node.monitoring.readiness import Readiness
 from node.web.event_stream import EventStream
 from node.web.page_templates import PageTemplates
+from node.web.recent_views import RecentViews
 from node.web.rendering import Radiographs
 from node.web.trend_cache import TrendCache
 from node.web.trials import Trials
@@ -66,3 +67,4 @@ class Services:
     openid: Provider | None = None
     echoed: dict[str, str | None] = field(default_factory=dict)
     tested: dict[str, TrialDelivery] = field(default_factory=dict)
+    views: RecentViews = field(default_factory=RecentViews)

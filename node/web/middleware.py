@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from config.settings import Admin
 from db.audit import AuditEntry
+from db.audit_events import VIEW_STUDY
 from db.user_tables import Role
 from db.users import User
 from node.web.authentication import Principal, csrf_matches, origin_of, principal_of, same_site
@@ -119,6 +120,11 @@ class RequestContext:
         """Write an entry of the audit trail."""
         entry = AuditEntry(self.now, self.actor, action, subject, study_id, self.address, detail)
         self.services.audit.add(entry)
+
+    def viewed(self, study_id: int, what: str = "") -> None:
+        """Write to the audit trail that a study is seen: its page each time, ``what`` belongs to it once in a while."""
+        if self.services.views.note(self.actor, study_id, self.now) or not what:
+            self.audit(VIEW_STUDY, "study", study_id, what)
 
 
 def page_language(request: Request, services: Services) -> Language:

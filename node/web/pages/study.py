@@ -52,7 +52,7 @@ def show_study(context: RequestContext) -> Response:
     """The page of one study; the view is written to the audit trail."""
     study_id = context.number("study")
     detail = _detail(context, study_id)
-    context.audit("view study", "study", study_id)
+    context.viewed(study_id)
     images = _images(context, detail)
     wanted = context.query("image")
     chosen = next((image for image in images if str(image.instance.id) == wanted), images[0] if images else None)
@@ -79,6 +79,7 @@ def show_history(context: RequestContext) -> Response:
     """All events of a study and, for an administrator, its audit trail."""
     study_id = context.number("study")
     detail = _detail(context, study_id)
+    context.viewed(study_id, "history")
     wanted, is_admin = AuditFilter(study_id=study_id), context.who.role.value == "admin"
     trail = context.services.audit.entries(wanted, limit=500) if is_admin else ()
     return context.page("history.html", detail=detail, trail=trail)
@@ -87,6 +88,7 @@ def show_history(context: RequestContext) -> Response:
 def picture(context: RequestContext) -> Response:
     """The radiograph of one instance for the viewer, or a small ordinary PNG with ``size=preview``."""
     instance = _instance(context)
+    context.viewed(context.number("study"), "image")
     radiographs = context.services.radiographs
     make = radiographs.preview if context.query("size") == "preview" else radiographs.packed
     try:
@@ -123,6 +125,7 @@ def overlay(context: RequestContext) -> Response:
     result = next((result for result in detail.results if result.id == context.number("result")), None)
     if result is None or result.record.kind != "seg":
         raise HTTPException(404)
+    context.viewed(context.number("study"), "image")
     number = context.number("segment")
     try:
         made = context.services.radiographs.overlay(result.record.path, number, colour_of(_colour(context)))

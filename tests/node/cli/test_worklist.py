@@ -14,6 +14,7 @@ from pydicom.data import get_testdata_file
 
 from config.settings import load
 from db import deliveries, jobs, rejection_notes
+from db.audit import AuditFilter, AuditTrail
 from db.database import Database
 from db.engine import connect, migrate
 from db.queries import study_details
@@ -106,6 +107,8 @@ def test_show_tells_everything_and_an_unknown_study_is_an_error(run: Run, databa
     assert "the network gave no answer" in text
     assert "claimed" in text, "the history belongs to it"
     assert json.loads(run("show", "1.2.3", "--json").output)["row"]["patient_id"] == "P1"
+    seen = AuditTrail(database.engine).entries(AuditFilter(action="view study"))
+    assert [one.detail for one in seen] == ["in a terminal"] * 2
     unknown = run("show", "nobody")
     assert unknown.exit_code == 1
     assert "no study matches nobody" in unknown.output

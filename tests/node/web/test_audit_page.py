@@ -6,6 +6,7 @@ import csv
 import io
 
 from db.audit import AuditEntry
+from db.queries.study_details import study_detail
 from tests.node.web.conftest import NOW, Site
 
 
@@ -34,6 +35,27 @@ def test_what_is_filtered_is_exported(site: Site) -> None:
     assert client.get("/audit/export?format=json&study=1").json()[-1]["actor"] == "ada"
     assert client.get("/audit/export?format=exe").status_code == 404
     assert site.services.audit.entries(limit=1)[0].detail.endswith("entries as json")
+
+
+def test_an_image_that_is_asked_for_alone_is_a_view_of_its_study_once(site: Site) -> None:
+    client = site.logged_in("viewer")
+    image = f"/studies/1/images/{site.services.database.read(study_detail, 1).instances[0].id}.png"
+
+    def views() -> list[str]:
+        return [
+            one.detail for one in site.services.audit.entries() if (one.action, one.actor) == ("view study", "vera")
+        ]
+
+    for _ in range(2):
+        assert client.get(image).status_code == 200
+    assert views() == ["image"]
+    client.get("/studies/1")
+    client.get("/studies/1/history")
+    client.get(image)
+    assert views() == ["", "image"]
+    site.clock.forward(minutes=31)
+    client.get("/studies/1/history")
+    assert views() == ["history", "", "image"]
 
 
 def test_it_says_what_the_last_verification_has_found(site: Site) -> None:
