@@ -47,11 +47,6 @@ class WholeNode:
             return f"after {seconds:.0f} s of peace there still are {self.unfinished()}"
         return ""
 
-    def tracebacks(self) -> list[str]:
-        """Exceptions that nobody has caught, with their last lines, from the log of all processes."""
-        text = self.node.log_file.read_text(encoding="utf-8", errors="replace")
-        return re.findall(r"Traceback[^\n]*\n(?:[ \t].*\n)*.*", text)
-
 
 @contextmanager
 def whole_node(
