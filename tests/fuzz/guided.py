@@ -7,6 +7,7 @@ leaves the input in ``crash-…``; make a test of it.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -72,14 +73,17 @@ def guide(target: str, seed: int, seconds: int) -> None:
     atheris.Fuzz()
 
 
-def run(seed: int, seconds: int, say: Say) -> Outcome:
-    """Fuzz each target in a process of its own."""
+def run(folder: Path, seed: int, seconds: int, say: Say) -> Outcome:
+    """Fuzz each target in a process of its own, whose files are in ``folder``: libFuzzer ends it without a word."""
     outcome = Outcome("coverage-guided fuzzing", seed)
     for target in TARGETS:
         say(f"{target}, {seconds} s")
         command = [sys.executable, "-P", "-m", "tests.fuzz.guided", "--target", target]
         done = subprocess.run(
-            [*command, "--seed", str(seed), "--seconds", str(seconds)], capture_output=True, check=False
+            [*command, "--seed", str(seed), "--seconds", str(seconds)],
+            capture_output=True,
+            check=False,
+            env=os.environ | {"TMPDIR": str(folder)},
         )
         text = done.stderr.decode(errors="replace")
         if done.returncode:
@@ -99,7 +103,7 @@ def main() -> None:
         if arguments.target:
             guide(arguments.target, arguments.seed, arguments.seconds)
         else:
-            run_campaign(arguments, lambda folder, say: run(arguments.seed, arguments.seconds, say))
+            run_campaign(arguments, lambda folder, say: run(folder, arguments.seed, arguments.seconds, say))
     finally:
         shutil.rmtree(_FOLDER, ignore_errors=True)
 
