@@ -137,6 +137,7 @@ WORDS = (
     # Audit trail
     gettext_noop("view study"),
     gettext_noop("export result"),
+    gettext_noop("export de-identified"),
     gettext_noop("export worklist"),
     gettext_noop("try it"),
     gettext_noop("log in"),
