@@ -34,8 +34,9 @@ _SHOWN = (
 """Attributes that rules look at and that name nobody."""
 
 
-def preview(data: bytes, rules: Eligibility) -> dict[str, Any]:
-    """The header of a DICOM file for :func:`header_of`, as values of JSON."""
+def preview(data: bytes, eligibility: dict[str, Any]) -> dict[str, Any]:
+    """The header of a DICOM file for :func:`header_of`, as values of JSON; ``eligibility`` are the settings' values."""
+    rules = Eligibility.model_validate(eligibility)
     try:
         header = read_part_10(BytesIO(data), _LIMITS, pixels=False)
         check_identity(header)
