@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -36,7 +37,7 @@ from tests.ports import free_port
 __all__ = ["node_modules"]
 
 HERE = Path(__file__).parent
-SPARE = 5 * 1024**3
+SPARE = 2 * 1024**3
 """Free space above the node's minimum at the start: others write to this disk as well."""
 pytestmark = [
     pytest.mark.campaign,
@@ -85,6 +86,7 @@ class Bench:
     folder: Path
     node: Pleura
     destination_port: int
+    cluster: Path
     database: subprocess.Popen[bytes]
     destination: subprocess.Popen[bytes] | None = None
     _sent: list[int] = field(default_factory=list)
@@ -118,7 +120,7 @@ class Bench:
         self.database.wait(60)
 
     def start_database(self) -> None:
-        self.database = postgres.start_again(self.folder / "pg", "-c", "fsync=off")
+        self.database = postgres.start_again(self.cluster, "-c", "fsync=off")
 
 
 def _configure(folder: Path, destination_port: int, url: str, minimum_free_bytes: int) -> Pleura:
@@ -171,15 +173,14 @@ def shots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def bench(tmp_path: Path, shots: Path) -> Iterator[Bench]:
-    (tmp_path / "pg").mkdir()
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)  # PostgreSQL runs as another user
-    database = postgres.start(tmp_path / "pg", "-c", "fsync=off")
     with ExitStack() as stack:
-        url = postgres.PostgresServer(tmp_path / "pg").url("postgres")
+        cluster = Path(tempfile.mkdtemp(prefix="pleura-pg-"))  # not in tmp_path: PostgreSQL runs as another user
+        stack.callback(shutil.rmtree, cluster)
+        database = postgres.start(cluster, "-c", "fsync=off")
+        url = postgres.PostgresServer(cluster).url("postgres")
         port = free_port()
         node = _configure(tmp_path, port, url, shutil.disk_usage(tmp_path).free - SPARE)
-        made = Bench(tmp_path, node, port, database)
+        made = Bench(tmp_path, node, port, cluster, database)
         stack.callback(lambda: made.database.poll() is None and made.stop_database())
         engine = create_engine(url)
         migrate(engine)
