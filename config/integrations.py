@@ -219,8 +219,8 @@ class Traces(Part):
 
     enabled: bool = False
     """Send traces; needs the extra `traces`."""
-    endpoint: str = Field(default="http://127.0.0.1:4318/v1/traces", pattern=r"^https?://[^\s?#]+$")
-    """Where an OpenTelemetry collector takes traces by OTLP over HTTP."""
+    endpoint: str = Field(default="", pattern=r"^(https?://[^\s?#]+)?$")
+    """Where an OpenTelemetry collector takes traces by OTLP over HTTP, such as http://127.0.0.1:4318/v1/traces."""
     authorization: Secret | None = None
     """Value of the Authorization header, such as `Bearer …`; empty: none."""
     ca_file: Path | None = None
@@ -229,3 +229,9 @@ class Traces(Part):
     """Time limit for connecting and for the answer."""
     interval_seconds: float = Field(default=5, gt=0, le=300)
     """How often the database is asked for what has ended, and spans are sent."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Traces:
+        if self.enabled and not self.endpoint:
+            raise ValueError("traces are enabled: set endpoint too")
+        return self

@@ -34,7 +34,11 @@ def test_clocks_that_agree_or_tell_nothing_are_fine(seconds: int | None) -> None
     ("settings", "extra", "library"),
     [
         (Settings(admin=Admin(openid=rules())), "openid", "authlib"),
-        (Settings(traces=Traces(enabled=True)), "traces", "opentelemetry.sdk"),
+        (
+            Settings(traces=Traces(enabled=True, endpoint="http://127.0.0.1:4318/v1/traces")),
+            "traces",
+            "opentelemetry.sdk",
+        ),
     ],
 )
 def test_a_missing_library_is_named_with_the_command_that_installs_it(
