@@ -64,7 +64,7 @@ _KNOWN = (
         True,
     ),
     (
-        r"starting up|shutting down|recovery mode",
+        r"starting up|shutting down|recovery mode|system is not (yet )?accepting connections",
         "PostgreSQL at {where} is starting or stopping",
         "wait a moment",
         True,
@@ -143,7 +143,10 @@ def connection_problem(error: SQLAlchemyError, url: URL) -> ConnectionProblem:
         if re.search(pattern, said, re.IGNORECASE):
             return ConnectionProblem(sentence.format(**words), remedy.format(**words), passing)
     first = said.splitlines()[0] if said else type(error).__name__
-    return ConnectionProblem(f"the database does not answer: {first}", "check database.url and that it runs")
+    # A server says many things while it starts, stops or recovers. Whoever waits for one that will never let him in has
+    # been told so; whoever gives up at one that recovers stays away for good.
+    passing = re.search(r"connection (failed|to server)", said, re.IGNORECASE) is not None
+    return ConnectionProblem(f"the database does not answer: {first}", "check database.url and that it runs", passing)
 
 
 def _where(url: URL) -> str:

@@ -103,7 +103,7 @@ def test_short_chaos(folder: Path, database: str) -> None:
 @pytest.mark.peer("postgres")
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_short_power_cuts(disks: None, folder: Path, database: str) -> None:
-    check(power_cut.run(folder, SEED, 3, database, quiet, longest=3), 20)
+    check(power_cut.run(folder, SEED, 2, database, quiet, longest=3), 10)
 
 
 @pytest.mark.campaign

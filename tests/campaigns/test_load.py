@@ -40,7 +40,7 @@ def test_what_is_missing_at_the_end_is_told() -> None:
 @pytest.mark.campaign
 def test_short_load(folder: Path) -> None:
     """Times are told and not judged here: other tests run beside it."""
-    outcome = load.run(folder, SEED, 60, 60, 4, "sqlite", lambda text: None, judge_times=False)
+    outcome = load.run(folder, SEED, 40, 60, 4, "sqlite", lambda text: None, judge_times=False)
     assert outcome.faults == [], outcome.text()
 
 
@@ -48,5 +48,5 @@ def test_short_load(folder: Path) -> None:
 @pytest.mark.peer("postgres")
 @pytest.mark.peer("redis-server")
 def test_short_soak(folder: Path) -> None:
-    outcome = soak.run(folder, SEED, 60, lambda text: None)
+    outcome = soak.run(folder, SEED, 40, lambda text: None)
     assert outcome.faults == [], outcome.text()
