@@ -22,6 +22,8 @@ JOB_ENDS = (JobState.DONE, JobState.FAILED)
 DELIVERY_ENDS = (DeliveryState.SENT, DeliveryState.VERIFIED, DeliveryState.FAILED)
 _AGAIN = 2000
 """How many numbers may be given before a transaction commits."""
+_AT_ONCE = 5000
+"""Ends in one call: a database takes so many numbers in a query, whatever has piled up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +92,14 @@ class Ends:
     known: set[int] = field(default_factory=set)
 
     def new(self, connection: Connection) -> list[Ended]:
-        """What has ended since the last call."""
+        """What has ended since the last call; the rest comes with the next one where it is very much."""
         latest = connection.execute(select(func.coalesce(func.max(Event.id), 0))).scalar_one()
         if self.first is None:
             self.first = self.last = latest
         found = _ends(connection, max(self.first, self.last - _AGAIN))
-        new = [one for one in found if one.id not in self.known]
-        self.last, self.known = latest, {one.id for one in found if one.id > latest - _AGAIN}
+        new = [one for one in found if one.id not in self.known][:_AT_ONCE]
+        self.last = new[-1].id if len(new) == _AT_ONCE else latest
+        self.known = {one.id for one in found if self.last - _AGAIN < one.id <= self.last}
         return _with_records(connection, new)
 
 

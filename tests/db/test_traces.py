@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from db import deliveries, jobs
 from db.database import Database
 from db.queries.traces import Ends, TracedDelivery, TracedImage, TracedJob
@@ -32,3 +34,14 @@ def test_each_end_comes_once_with_what_led_to_it(database: Database) -> None:
     assert [one.after for one in delivery.transitions] == ["pending", "sending", "sent"]
     database.write(jobs.requeue, job_id, "ada", "again", NOW)
     assert database.read(ends.new) == []
+
+
+def test_what_has_piled_up_comes_in_parts_and_each_end_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("db.queries.traces._AT_ONCE", 2)
+    ends = Ends()
+    database.read(ends.new)
+    made = [finished(database, number)[0] for number in range(1, 6)]
+    rounds = [[one.event.entity_id for one in database.read(ends.new)] for _ in range(4)]
+    assert rounds == [made[:2], made[2:4], made[4:], []]
