@@ -102,6 +102,8 @@ class MadeUpNetwork:
 class Unswitched:
     """Has one network, and no model that could be switched."""
 
+    runs_on = "cpu"
+
     def __init__(self, points: Points) -> None:
         self._turn = ResolvedModels(MadeUpNetwork(points))
 
