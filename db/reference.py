@@ -36,7 +36,7 @@ def markdown() -> str:
     tables = Base.metadata.sorted_tables
     parts = [
         _HEAD,
-        "## Picture\n\n" + _diagram(tables),
+        "## Picture\n\nOne line a foreign key, which GitHub and other viewers of Mermaid draw.\n\n" + _diagram(tables),
         "## Views\n",
         *(_view(view) for view in VIEWS),
         "## Tables\n",

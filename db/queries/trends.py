@@ -6,12 +6,12 @@ are of a sample of it where there are more than :data:`SAMPLE`: every n-th row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Integer, cast, extract, func, select
+from sqlalchemy import Connection, Integer, Row, cast, extract, func, select
 
 from db.records import JobState
 from db.tables import Delivery, Instance, Job
@@ -56,18 +56,19 @@ class Trends:
 def trends(connection: Connection, intervals: Intervals) -> Trends:
     """What happened in ``intervals``."""
     images = _counts(connection, intervals, Instance.received_at)
-    analysed = _counts(connection, intervals, Job.finished_at, Job.state == JobState.DONE)
-    failed = _counts(connection, intervals, Job.finished_at, Job.state == JobState.FAILED)
+    ended = _counts(connection, intervals, Job.finished_at, Job.state)
     delivered = _counts(connection, intervals, Delivery.sent_at)
-    jobs_step, deliveries_step = _every(sum(analysed)), _every(sum(delivered))
-    done = (Job.state == JobState.DONE, Job.id % jobs_step == 0)
+    analysed, failed = (_numbers(intervals, ended, state) for state in (JobState.DONE, JobState.FAILED))
+    jobs_step, deliveries_step = _every(sum(analysed)), _every(sum(delivered.values()))
+    jobs = _sample(connection, intervals, Job, Job.finished_at, jobs_step, Job.state)
+    sent = _sample(connection, intervals, Delivery, Delivery.sent_at, deliveries_step)
     return Trends(
         intervals,
-        images,
+        _numbers(intervals, images),
         analysed,
         failed,
-        _seconds(connection, intervals, Job.finished_at, Job.created_at, *done),
-        _seconds(connection, intervals, Delivery.sent_at, Delivery.created_at, Delivery.id % deliveries_step == 0),
+        _seconds(intervals, (row for row in jobs if row.state is JobState.DONE)),
+        _seconds(intervals, sent),
         max(jobs_step, deliveries_step),
     )
 
@@ -80,23 +81,34 @@ def _within(intervals: Intervals, at: Any) -> tuple[Any, Any]:
     return at >= intervals.first, at < intervals.end
 
 
-def _counts(connection: Connection, intervals: Intervals, at: Any, *where: Any) -> tuple[int, ...]:
-    """How many rows of each interval."""
+def _counts(connection: Connection, intervals: Intervals, at: Any, *by: Any) -> dict[tuple[Any, ...], int]:
+    """How many rows each interval has, ``by`` something else, too.
+
+    It is no condition: SQLite would rather look up all rows of a state than those of a span.
+    """
     seconds = (extract("epoch", at) - int(intervals.first.timestamp())) / int(intervals.step.total_seconds())
     # SQLite casts by cutting off, and may have no floor(); PostgreSQL casts by rounding.
     whole = seconds if connection.dialect.name == "sqlite" else func.floor(seconds)
     index = cast(whole, Integer).label("interval")
-    query = select(index, func.count().label("number")).where(*_within(intervals, at), *where).group_by(index)
-    found = {row.interval: row.number for row in connection.execute(query)}
-    return tuple(found.get(number, 0) for number in range(intervals.count))
+    query = select(index, *by, func.count()).where(*_within(intervals, at)).group_by(index, *by)
+    return {tuple(key): number for *key, number in connection.execute(query)}
 
 
-def _seconds(
-    connection: Connection, intervals: Intervals, at: Any, since: Any, *where: Any
-) -> tuple[tuple[float, ...], ...]:
-    """How long rows of each interval took from ``since``, sorted."""
+def _numbers(intervals: Intervals, counts: Mapping[tuple[Any, ...], int], *by: Any) -> tuple[int, ...]:
+    return tuple(counts.get((number, *by), 0) for number in range(intervals.count))
+
+
+def _sample(
+    connection: Connection, intervals: Intervals, table: Any, at: Any, step: int, *more: Any
+) -> Sequence[Row[Any]]:
+    """Every ``step``-th row of the span, with when it was made and when it ended."""
+    columns = (at.label("ended"), table.created_at.label("began"), *more)
+    return connection.execute(select(*columns).where(*_within(intervals, at), table.id % step == 0)).all()
+
+
+def _seconds(intervals: Intervals, rows: Iterable[Row[Any]]) -> tuple[tuple[float, ...], ...]:
+    """How long the rows of each interval took, sorted."""
     found: list[list[float]] = [[] for _ in range(intervals.count)]
-    rows: Sequence[Any] = connection.execute(select(at, since).where(*_within(intervals, at), *where)).all()
-    for ended, began in rows:
-        found[intervals.index(ended)].append(max(0.0, (ended - began).total_seconds()))
+    for row in rows:
+        found[intervals.index(row.ended)].append(max(0.0, (row.ended - row.began).total_seconds()))
     return tuple(tuple(sorted(values)) for values in found)

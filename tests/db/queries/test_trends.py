@@ -14,6 +14,11 @@ from db.queries.trends import Intervals, trends
 from tests.db.examples import HOUR, MINUTE, NOW, SECOND
 from tests.db.test_views import analysed
 
+INDEXES = {
+    "instances": "ix_instances_received_at",
+    "jobs": "ix_jobs_finished_at",
+    "deliveries": "ix_deliveries_sent_at",
+}
 HOURS = Intervals(NOW - 2 * HOUR, HOUR, 4)
 
 
@@ -53,7 +58,7 @@ def test_no_query_reads_a_whole_table(engine: Engine) -> None:
         event.listen(engine, "before_cursor_execute", remember)
         trends(connection, HOURS)
         event.remove(engine, "before_cursor_execute", remember)
-        assert len(statements) == 6
+        assert len(statements) == 5
         explain = "EXPLAIN"
         if engine.dialect.name == "sqlite":
             explain = "EXPLAIN QUERY PLAN"
@@ -61,4 +66,5 @@ def test_no_query_reads_a_whole_table(engine: Engine) -> None:
             connection.execute(text("SET enable_seqscan = off"))  # the tables are empty
         for statement, parameters in statements:
             plan = " ".join(map(str, connection.exec_driver_sql(f"{explain} {statement}", parameters).all()))
-            assert "_at" in plan.partition("ix_")[2], plan
+            (index,) = (name for table, name in INDEXES.items() if f"FROM {table}" in statement)
+            assert index in plan, plan
