@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -10,9 +11,12 @@ from sqlalchemy import Engine, event, text
 
 from db.database import Database
 from db.queries import trends as queries
+from db.queries.metrics import ended_jobs
+from db.queries.statistics import Statistics
 from db.queries.trends import Intervals, trends
 from tests.db.examples import HOUR, MINUTE, NOW, SECOND
 from tests.db.test_views import analysed
+from tests.rules import NO_RULES
 
 INDEXES = {
     "instances": "ix_instances_received_at",
@@ -47,24 +51,32 @@ def test_latencies_of_many_jobs_are_those_of_a_sample(database: Database, monkey
     assert 1 <= sum(map(len, found.waited)) <= 2
 
 
-def test_no_query_reads_a_whole_table(engine: Engine) -> None:
+@pytest.mark.parametrize(
+    ("ask", "number"),
+    [
+        (lambda engine: Database(engine, NO_RULES).read(trends, HOURS), 5),
+        (lambda engine: Database(engine, NO_RULES).read(ended_jobs, NOW), 1),
+        (lambda engine: Statistics(engine).finished_jobs(NOW), 1),
+    ],
+    ids=["trends", "metrics", "statistics"],
+)
+def test_no_query_reads_a_whole_table(engine: Engine, ask: Callable[[Engine], object], number: int) -> None:
     statements: list[tuple[str, Any]] = []
 
     def remember(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
         if statement.startswith("SELECT"):
             statements.append((statement, parameters))
 
+    event.listen(engine, "before_cursor_execute", remember)
+    ask(engine)
+    event.remove(engine, "before_cursor_execute", remember)
+    asked = [one for one in statements if any(f"FROM {table}" in one[0] for table in INDEXES)]
+    assert len(asked) == number
     with engine.connect() as connection:
-        event.listen(engine, "before_cursor_execute", remember)
-        trends(connection, HOURS)
-        event.remove(engine, "before_cursor_execute", remember)
-        assert len(statements) == 5
-        explain = "EXPLAIN"
-        if engine.dialect.name == "sqlite":
-            explain = "EXPLAIN QUERY PLAN"
-        else:
+        explain = "EXPLAIN QUERY PLAN" if engine.dialect.name == "sqlite" else "EXPLAIN"
+        if engine.dialect.name == "postgresql":
             connection.execute(text("SET enable_seqscan = off"))  # the tables are empty
-        for statement, parameters in statements:
+        for statement, parameters in asked:
             plan = " ".join(map(str, connection.exec_driver_sql(f"{explain} {statement}", parameters).all()))
             (index,) = (name for table, name in INDEXES.items() if f"FROM {table}" in statement)
             assert index in plan, plan
