@@ -231,7 +231,7 @@ def _pages(port: int, token: str, run: Run) -> None:
     """Requests that are wrong, with the patient's words in them; what is answered with an error is kept."""
     word, url = "Quxelbrandt KZQ-7741903", f"http://127.0.0.1:{port}"
     broken = patient_values.radiograph()
-    broken.PhotometricInterpretation = "QUXELBRANDT"
+    broken.PhotometricInterpretation = "THORAXQUIRL"
     with httpx.Client(base_url=url, timeout=60) as page:
         for name, password, status in ((word, word, 401), ("ada", PASSWORD, 303)):
             values = {"login_token": _hidden(page, "/login", "login_token"), "next": "/"}
@@ -361,7 +361,7 @@ def _broker(folder: Path) -> bytes:
 def test_nothing_that_was_written_names_the_patient(run: Run) -> None:
     happened = (b"rejected", b"C-STORE of", b"was not accepted", b"has failed", b"notification 1", b"conflict")
     assert [one for one in happened if one not in run.texts["log"]] == []
-    # The page of an uploaded file says what it describes itself as, and that alone.
+    # The page of an uploaded file says what the file describes itself as, odd codes too, and that alone.
     meant = {"error page: broken image": (DESCRIPTION,)}
     found = {name: found_in(content, but=meant.get(name, ())) for name, content in run.texts.items()}
     assert {name: kinds for name, kinds in found.items() if kinds} == {}
