@@ -17,13 +17,8 @@ from node.dicom.storage_scu import FailedTlsError, RejectedError, SendError, ech
 from node.monitoring.check import Check
 from node.monitoring.extras import missing_extras
 from node.monitoring.health import check_models
-from node.monitoring.port_health import (
-    own_listener,
-    page_answers,
-    ports_that_cannot_be_bound,
-    reached,
-    unusable_certificates,
-)
+from node.monitoring.page_port import page_answers, reached
+from node.monitoring.port_health import own_listener, ports_that_cannot_be_bound, unusable_certificates
 from node.opening import Say, ServeError
 from workers.enqueue import DELIVERIES, JOBS, TaskQueue
 from workers.worker_id import host_name

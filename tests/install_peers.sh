@@ -34,6 +34,6 @@ if ((${#missing[@]})); then
 fi
 
 viewers/install.sh
-for folder in browser node/openid; do
+for folder in browser helm node/openid; do
   (cd "$folder" && npm ci --no-audit --no-fund --ignore-scripts)
 done

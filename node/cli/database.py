@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from node.cli.common import fail
+from node.cli.common import database_opens, fail, settings_of, stop_on_signals
 
 
 @click.group("db")
 def database() -> None:
-    """Describe the database, and make a role for those who only read it."""
+    """Describe the database, bring it to this version, and make a role for those who only read it."""
 
 
 @database.command()
@@ -34,3 +34,17 @@ def reader_role(name: str, patients: bool) -> None:
         click.echo(reader_role_sql(name, patients=patients), nl=False)
     except ValueError as error:
         fail(str(error), 2)
+
+
+@database.command()
+@click.pass_context
+def migrate(context: click.Context) -> None:
+    """Create the tables, or bring them to this version, and end. A database that is down is waited for.
+
+    Every part does so when it starts; this does it before any part does, as the Helm chart's Job. An older version
+    cannot use the database afterwards: stop the node and back up first.
+    """
+    with stop_on_signals() as stop:
+        if not database_opens(settings_of(context), stop):
+            fail("stopped before the database could be used")
+    click.echo("The database is that of this version.")

@@ -60,6 +60,7 @@ COMMANDS = {
     "export": "node.cli.export:export",
     "notify": "node.cli.notify:notify",
     "doctor": "node.cli.doctor:doctor",
+    "probe": "node.cli.probe:probe",
     "config": "node.cli.config:config",
     "completion": "node.cli.completion:completion",
     "db": "node.cli.database:database",

@@ -52,7 +52,7 @@ _TLS = {"tls_port": " (TLS)"}
 
 def _announce(node: Node, settings: Settings, stop: threading.Event) -> None:
     """Say that the node is ready, once every part has answered."""
-    from node.monitoring.port_health import scheme_of
+    from node.monitoring.page_port import scheme_of
 
     if node.wait_until_ready(stop, say=console.print):
         rules = node.settings.listener
@@ -147,7 +147,7 @@ def scheduler(context: click.Context) -> None:
 @click.pass_context
 def admin(context: click.Context) -> None:
     """Run the admin page alone."""
-    from node.monitoring.port_health import scheme_of
+    from node.monitoring.page_port import scheme_of
     from node.web.app import run_admin
     from workers.audit.activity import application_activity
 

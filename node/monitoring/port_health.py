@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import errno
 import socket
-import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from http.client import HTTPException
 from ipaddress import ip_address
-from urllib.request import HTTPSHandler, ProxyHandler, build_opener
 
 from config.settings import Admin, Settings, Tls
 from node.dicom.storage_scu import FailedTlsError, Peer, RejectedError, SendError, echo
 from node.hl7.listener import tls_front
 from node.monitoring.check import Check
-from workers.tls import fingerprint_of, listener_contexts, load_authorities, page_contexts, tls_remedy
+from node.monitoring.page_port import page_answers, reached, scheme_of
+from workers.tls import fingerprint_of, listener_contexts, page_contexts, tls_remedy
 
 _SECONDS = 3.0
-_ALIVE = b"alive\n"
-_ANY = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to call what listens there
 
 
 def check_listener(settings: Settings, running: bool) -> Check:
@@ -195,37 +191,3 @@ def _is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def reached(host: str) -> str:
-    """The address under which this machine reaches a server that is bound to ``host``."""
-    return _ANY.get(host, host)
-
-
-def scheme_of(rules: Admin) -> str:
-    """http, or https where the page has a certificate."""
-    return "http" if rules.tls_certificate is None else "https"
-
-
-def page_address(rules: Admin) -> str:
-    """The address of the admin page, as this machine reaches it."""
-    host = reached(rules.host)
-    return f"{scheme_of(rules)}://{f'[{host}]' if ':' in host else host}:{rules.port}"
-
-
-def page_answers(rules: Admin) -> bool:
-    """Whether an admin page of Pleura answers there; no proxy of the environment is asked.
-
-    Its certificate is for the name that browsers use, so it is enough that it is the configured one.
-    """
-    try:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        if rules.tls_certificate is not None:
-            load_authorities(context, rules.tls_certificate)
-        opener = build_opener(ProxyHandler({}), HTTPSHandler(context=context))
-        with opener.open(f"{page_address(rules)}/healthz", timeout=_SECONDS) as answer:
-            return bool(answer.read(len(_ALIVE) + 1) == _ALIVE)
-    except (HTTPException, OSError, ValueError):
-        return False

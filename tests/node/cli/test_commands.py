@@ -31,7 +31,7 @@ NO_JSON = {
     **dict.fromkeys(("explore", "train", "evaluate"), "writes its figures as JSON into the folder of --out"),
     "audit verify": "its exit status is the answer",
     "audit export": "--format json",
-    "echo": "its exit status is the answer",
+    **dict.fromkeys(("echo", "probe", "db migrate"), "its exit status is the answer"),
     "explain": "writes a page",
     "export": "writes a folder with a report",
     "user token": "prints one word, the token",

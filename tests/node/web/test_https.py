@@ -14,8 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from config.settings import Admin
+from node.cli.main import cli
 from node.monitoring.port_health import check_admin
 from tests.certificates import Certificates, certificates
 from tests.node.web.conftest import filled
@@ -90,6 +92,9 @@ def test_the_page_has_a_certificate_of_its_own(
         browser.log_in()
         running = settings.model_copy(update={"admin": settings.admin.model_copy(update={"port": port})})
         assert check_admin(running, running=True).found == f"answers on https://127.0.0.1:{port}/"
+        file = tmp_path / "pleura.toml"
+        file.write_text(f'[admin]\nport = {port}\ntls_certificate = "{made[0]}"\n', encoding="utf-8")
+        assert CliRunner().invoke(cli, ["--config", str(file), "probe", "admin"]).exit_code == 0
 
         with pytest.raises(http.client.HTTPException):
             _without_tls(port)
