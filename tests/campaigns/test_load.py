@@ -17,7 +17,9 @@ MIB = 1024 * 1024
 
 
 def sample(studies: int, memory: int = 100 * MIB, handles: int = 20, threads: int = 5, database: int = 0) -> Sample:
-    return Sample(studies, {"listener": memory}, {"listener": handles}, {"listener": threads}, MIB, database)
+    return Sample(
+        studies, {"listener": memory}, {"listener": handles}, {"listener": threads}, {"listener": 1}, MIB, database
+    )
 
 
 def test_what_grows_is_told() -> None:
