@@ -7,7 +7,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,27 +63,27 @@ def whole_node(
     """
     store = (disk or folder) / "store"
     folder.mkdir(parents=True, exist_ok=True)
-    destination = Destination(folder / "pacs")
-    server = Postgresql((disk or folder) / "postgresql", fsync=fsync) if database == "postgresql" else None
-    redis = RedisServer(folder / "redis") if server is not None else None
-    port = free_port()
-    config = folder / "pleura.toml"
-    urls = {"database": server.url if server else None, "broker": redis.url if redis else None}
-    peer = {"port": destination.port, **sections.pop("destination", {})}
-    models = handwritten_network(folder / "models")
-    config.write_text(settings_text(models, store, port, peer, urls, **sections))
-    node = Pleura(folder, port, config, environment or {})
-    broker: Broker = redis or Embedded(node, store / "broker.sock")
-    try:
+    with ExitStack() as ending:  # each is ended, whatever happens to the others
+        destination = Destination(folder / "pacs")
         destination.start()
+        ending.callback(destination.kill)
+        server = redis = None
+        if database == "postgresql":
+            server = Postgresql((disk or folder) / "postgresql", fsync=fsync)
+            ending.callback(server.stop)
+            redis = RedisServer(folder / "redis")
+        port = free_port()
+        config = folder / "pleura.toml"
+        urls = {"database": server.url if server else None, "broker": redis.url if redis else None}
+        peer = {"port": destination.port, **sections.pop("destination", {})}
+        models = handwritten_network(folder / "models")
+        config.write_text(settings_text(models, store, port, peer, urls, **sections))
+        node = Pleura(folder, port, config, environment or {})
+        broker: Broker = redis or Embedded(node, store / "broker.sock")
+        ending.callback(broker.stop)
+        ending.callback(node.stop)
         node.start()
         yield WholeNode(node, store, server or Sqlite(store), broker, destination)
-    finally:
-        node.stop()
-        broker.stop()
-        if server is not None:
-            server.stop()
-        destination.kill()
 
 
 def settings_text(
