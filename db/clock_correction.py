@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Engine, and_, or_, update
 from db.audit_tables import AuditFeedRow
 from db.engine import writing
 from db.order_tables import NotificationRow, NotificationState
-from db.records import DeliveryState, JobState, StudyState
+from db.states import DeliveryState, JobState, StudyState
 from db.tables import Delivery, Destination, DestinationLease, Job, Study
 
 _NONE = timedelta(0)

@@ -14,7 +14,8 @@ from db.holds import hold_reason_of, stays_here
 from db.instance_statements import insert_or_ignore
 from db.leases import ENDED, due_again, is_claimable, lock_held_by, not_dispatched
 from db.model_states import hold_back, on_hold_by_model
-from db.records import NOTE, Delivery, DeliveryState
+from db.records import NOTE, Delivery
+from db.states import DeliveryState
 from db.transitions import event, lock_study, move, write_events
 
 OPEN = (DeliveryState.PENDING, DeliveryState.SENDING)

@@ -8,8 +8,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select, update
 
 from db import tables
-from db.records import NOTE, DeliveryState, JobState
+from db.records import NOTE
 from db.replaced_instances import replace_older
+from db.states import DeliveryState, JobState
 from db.transitions import event, lock_study, move, write_events
 
 

@@ -40,8 +40,9 @@ from db.patients import (
     was_corrected,
 )
 from db.queries.retention import has_files_again
-from db.records import Analysis, Ingest, InstanceState, JobState, NotEligible, Priority, ReceivedInstance, StudyState
+from db.records import Ingest, NotEligible, ReceivedInstance
 from db.search_words import keep_words, study_texts
+from db.states import Analysis, InstanceState, JobState, Priority, StudyState
 from db.study_status import REPORT_OBJECT, return_to_list
 from db.transitions import event, lock_study, touch_study
 

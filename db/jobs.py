@@ -13,8 +13,9 @@ from db.errors import RecordNotFoundError, StudyOnHoldError, TransitionError
 from db.instance_flags import COMPARE, CONFLICT, REPEAT
 from db.leases import ENDED, due_again, is_claimable, lock_held_by, not_dispatched
 from db.patients import patient_columns, was_corrected
-from db.records import InstanceState, Job, JobState, NotEligible, Outcome, PatientIdentity
+from db.records import Job, NotEligible, Outcome, PatientIdentity
 from db.results import keep_findings, keep_results
+from db.states import InstanceState, JobState
 from db.transitions import lock_study, move, touch_study
 
 OPEN = (JobState.QUEUED, JobState.RUNNING, JobState.RETRYING)

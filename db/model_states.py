@@ -18,7 +18,8 @@ from db.audit import AuditEntry, write_entry
 from db.engine import writing
 from db.leases import ENDED
 from db.order_tables import NotificationRow, NotificationState
-from db.records import NOTE, DeliveryState
+from db.records import NOTE
+from db.states import DeliveryState
 from db.tables import Delivery, Finding, ModelSwitch, Result
 from db.transitions import move
 

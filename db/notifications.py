@@ -20,7 +20,8 @@ from db.errors import RecordNotFoundError
 from db.leases import ENDED, is_claimable, lock_held_by
 from db.model_states import is_told_by_a_model
 from db.order_tables import NotificationRow, NotificationState, OrderRow
-from db.records import IS_REPORTED, FindingRecord, Priority
+from db.records import IS_REPORTED, FindingRecord
+from db.states import Priority
 from db.tables import Event, Finding
 from db.transitions import event, lock_study, move, write_events
 

@@ -13,7 +13,7 @@ from sqlalchemy import JSON, Dialect, ForeignKey, Index, String, UniqueConstrain
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-from db.records import Priority
+from db.states import Priority
 from db.tables import DIGEST, UID, Base, RowNumber, words
 
 

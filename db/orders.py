@@ -23,7 +23,7 @@ from db.patients import (
     without_issuer,
 )
 from db.prepared_statements import Prepared
-from db.records import Priority
+from db.states import Priority
 from db.study_status import report
 from db.transitions import event, lock_study, write_events
 

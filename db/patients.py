@@ -18,8 +18,9 @@ from db import tables
 from db.errors import DatabaseError
 from db.order_tables import MergeRow
 from db.prepared_statements import Prepared
-from db.records import DeliveryState, PatientIdentity
+from db.records import PatientIdentity
 from db.search_words import fold, rewrite_words
+from db.states import DeliveryState
 from db.transitions import event, lock_study, move, write_events
 
 _MERGE: Any = MergeRow.__table__

@@ -17,11 +17,8 @@ from db.holds import hold
 from db.instance_flags import REPEAT
 from db.instance_statements import insert_or_ignore
 from db.instances import REJECTED
-from db.records import (
-    InstanceState,
-    JobState,
-    RejectionNote,
-)
+from db.records import RejectionNote
+from db.states import InstanceState, JobState
 from db.transitions import lock_study, move, touch_study
 from db.withdrawals import withdraw_results, withdraw_summaries
 

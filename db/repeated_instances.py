@@ -20,7 +20,8 @@ from db.instance_flags import COMPARE, CONFLICT, REPEAT
 from db.instances import OTHER_CONTENT, came_after_the_report, state_of
 from db.jobs import instance_of, lock
 from db.leases import ENDED
-from db.records import Analysis, InstanceState, JobState, NotEligible
+from db.records import NotEligible
+from db.states import Analysis, InstanceState, JobState
 from db.study_status import return_to_list
 from db.transitions import move, touch_study
 

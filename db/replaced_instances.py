@@ -14,7 +14,8 @@ from sqlalchemy import Connection, Row, select, update
 
 from db import tables
 from db.instance_flags import CONFLICT, NOT_COUNTED, REPLACED
-from db.records import FOR_SAFETY, InstanceState, JobState
+from db.records import FOR_SAFETY
+from db.states import InstanceState, JobState
 from db.transitions import move
 from db.withdrawals import withdraw_results, withdraw_summaries
 

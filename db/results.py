@@ -12,8 +12,9 @@ from db import tables
 from db.errors import DuplicateResultError
 from db.holds import first_state
 from db.instance_statements import insert_or_ignore
-from db.records import IS_REPORTED, DeliveryState, FindingRecord, ResultRecord
+from db.records import IS_REPORTED, FindingRecord, ResultRecord
 from db.stale_objects import lock_earlier, mark_replaced
+from db.states import DeliveryState
 from db.transitions import event, move, write_events
 
 _UNSENT = (DeliveryState.PENDING, DeliveryState.FAILED, DeliveryState.ON_HOLD, DeliveryState.RECORDED)

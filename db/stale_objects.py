@@ -14,7 +14,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, exists, insert, or_, select, update
 
 from db import tables
-from db.records import FOR_QUALITY, NOTE, DeliveryState, ResultRecord, StaleObject
+from db.records import FOR_QUALITY, NOTE, ResultRecord, StaleObject
+from db.states import DeliveryState
 from db.transitions import event, lock_study, write_events
 
 ACTOR = "scheduler"

@@ -19,8 +19,9 @@ from db.notifications import NotificationRules, create_notifications
 from db.patients import PatientRules
 from db.queries.priors import prior_findings
 from db.queries.worklist import current_findings
-from db.records import JobState, NotEligible, ResultRecord, StudyFacts, StudyState, TriageDecision
+from db.records import NotEligible, ResultRecord, StudyFacts, TriageDecision
 from db.results import keep_results
+from db.states import JobState, StudyState
 from db.study_status import returned_at
 from db.transitions import event, lock_study, move, write_events
 

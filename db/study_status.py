@@ -10,7 +10,8 @@ from sqlalchemy import Connection, Row, select, update
 from db.errors import RecordNotFoundError
 from db.holds import send_recorded
 from db.notifications import cancel, restore
-from db.records import IS_REPORTED, Priority
+from db.records import IS_REPORTED
+from db.states import Priority
 from db.tables import Event, Instance, Study
 from db.transitions import event, lock_study, write_events
 

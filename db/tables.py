@@ -32,7 +32,8 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-from db.records import Analysis, DeliveryState, InstanceState, JobState, Priority, SimilarRecord, StudyState
+from db.records import SimilarRecord
+from db.states import Analysis, DeliveryState, InstanceState, JobState, Priority, StudyState
 
 
 class UTCDateTime(TypeDecorator[datetime]):

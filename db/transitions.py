@@ -12,13 +12,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 from db import tables
 from db.errors import RecordNotFoundError, TransitionError
 from db.order_tables import NOTIFICATION_TRANSITIONS, NotificationRow
-from db.records import (
-    DELIVERY_TRANSITIONS,
-    INSTANCE_TRANSITIONS,
-    JOB_TRANSITIONS,
-    STUDY_TRANSITIONS,
-    StudyState,
-)
+from db.states import DELIVERY_TRANSITIONS, INSTANCE_TRANSITIONS, JOB_TRANSITIONS, STUDY_TRANSITIONS, StudyState
 
 State = TypeVar("State", bound=StrEnum)
 

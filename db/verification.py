@@ -12,7 +12,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, func, or_, select, update
 
 from db import tables
-from db.records import DeliveryState, Unverified
+from db.records import Unverified
+from db.states import DeliveryState
 from db.transitions import move
 
 LARGEST_QUESTION = 100

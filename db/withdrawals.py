@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, select
 
 from db import tables
-from db.records import NOTE, DeliveryState
+from db.records import NOTE
+from db.states import DeliveryState
 from db.transitions import move
 
 _SENT = (DeliveryState.SENT, DeliveryState.VERIFIED)

@@ -19,7 +19,8 @@ from pynetdicom import AE, AllStoragePresentationContexts, evt
 
 from config.settings import Settings, load
 from db.queries.worklist import Worklist
-from db.records import StudyState, WorklistRow
+from db.shown_records import WorklistRow
+from db.states import StudyState
 from models.radiograph.reading import read_model_input
 from node.supervisor import Node, free_ports
 from node.web.overlay import Region, draw_overlay

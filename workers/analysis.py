@@ -28,7 +28,8 @@ from config.settings import Settings
 from db import jobs, repeated_instances, studies
 from db.database import Database
 from db.queries import study_details
-from db.records import FindingRecord, Job, Outcome, ResultRecord, StudyDetail
+from db.records import FindingRecord, Job, Outcome, ResultRecord
+from db.shown_records import StudyDetail
 from models.contract import ModelInput, NotAnalysed, Prediction
 from models.radiograph.decode import PixelFault
 from workers.backoff import backoff

@@ -10,18 +10,9 @@ from config.settings import Results
 from db.instance_flags import CONFLICT, NOT_COUNTED
 from db.instances import REJECTED
 from db.patients import CORRECTION
-from db.records import (
-    IS_REPORTED,
-    InstanceDetail,
-    JobDetail,
-    JobState,
-    NotEligible,
-    PatientIdentity,
-    ResultDetail,
-    StudyDetail,
-    StudyFacts,
-    TriageDecision,
-)
+from db.records import IS_REPORTED, NotEligible, PatientIdentity, StudyFacts, TriageDecision
+from db.shown_records import InstanceDetail, JobDetail, ResultDetail, StudyDetail
+from db.states import JobState
 from models.contract import Code
 from models.gate import NotAnalysedCode
 from workers.laterality import place_text

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from itertools import repeat
 
+from config.dicom_peers import Destination
 from config.logging import job_in_log
-from config.settings import Destination, Settings
+from config.settings import Settings
 from db import deliveries
 from db.audit import EXPORT_DEIDENTIFIED, AuditEntry, write_entry
 from db.database import Database

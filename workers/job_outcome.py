@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from pydicom import dcmwrite
 from pydicom.dataset import Dataset
 
-from config.settings import Destination
+from config.dicom_peers import Destination
 from db.records import FindingRecord, NotEligible, ResultRecord, SimilarRecord
 from models.contract import Finding, Mode, Prediction, Spacing
 from workers.laterality import NO_PLACE, side_of, zones_of

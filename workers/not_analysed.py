@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 
 from config.settings import Eligibility, Results
 from db.not_eligible_codes import MAY_BE_CHEST, NotEligibleCode
-from db.records import InstanceDetail, StudyDetail
+from db.shown_records import InstanceDetail, StudyDetail
 from models.contract import NotAnalysed, Prediction
 from models.radiograph.body_parts import speaks_of_chest
 from workers.completion import NO_CHEST, images_of, is_taken_back, jobs_of

@@ -15,7 +15,7 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelMove,
 )
 
-from config.settings import Destination
+from config.dicom_peers import Destination
 from workers.destinations.destination_kind import PeerError
 from workers.destinations.dimse import TRANSFER_SYNTAXES, Dimse, unexpected_status
 from workers.results.header import text_of

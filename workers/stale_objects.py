@@ -15,11 +15,13 @@ from itertools import groupby
 
 from pydicom.dataset import Dataset
 
-from config.settings import Destination, Settings
+from config.dicom_peers import Destination
+from config.settings import Settings
 from db import stale_objects
 from db.database import Database
 from db.queries import study_details
-from db.records import NOTE, DeliveryDetail, StaleObject, StudyDetail
+from db.records import NOTE, StaleObject
+from db.shown_records import DeliveryDetail, StudyDetail
 from models.radiograph.decode import UnreadablePixels
 from workers.completion import analysed_instance, patient_of
 from workers.durable_files import write_durably

@@ -11,7 +11,8 @@ from pydicom.dataset import Dataset
 from config.settings import Settings
 from db.database import Database
 from db.queries import study_details
-from db.records import InstanceDetail, StudyDetail, StudyFacts, TriageDecision
+from db.records import StudyFacts, TriageDecision
+from db.shown_records import InstanceDetail, StudyDetail
 from models.contract import Code, NotAnalysed
 from models.pipeline import Pipeline
 from models.radiograph.decode import UnreadablePixels

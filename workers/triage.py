@@ -22,7 +22,8 @@ from datetime import date, datetime, timedelta
 
 from config.settings import Triage
 from db.not_eligible_codes import NO_CHEST_RADIOGRAPH, NotEligibleCode
-from db.records import Analysis, FindingRecord, Priority, StudyFacts, TriageDecision
+from db.records import FindingRecord, StudyFacts, TriageDecision
+from db.states import Analysis, Priority
 from workers.laterality import BOTH, NO_PLACE, UNKNOWN
 
 _RANK = {Priority.ROUTINE: 0, Priority.URGENT: 1, Priority.CRITICAL: 2}

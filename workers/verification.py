@@ -15,7 +15,8 @@ from enum import Enum, auto
 
 from pydicom.uid import generate_uid
 
-from config.settings import Destination, Settings
+from config.dicom_peers import Destination
+from config.settings import Settings
 from db import verification
 from db.database import Database
 from db.records import Unverified

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from db.order_tables import NotificationRow, NotificationState
-from db.records import DeliveryState, JobState
+from db.states import DeliveryState, JobState
 from db.tables import Delivery, Instance, Job
 
 _LATEST_INSTANCES = 20_000

@@ -15,7 +15,7 @@ from sqlalchemy import Engine, and_, case, func, or_, select
 from sqlalchemy.orm import aliased
 
 from db.assessments import ADDED
-from db.records import JobState
+from db.states import JobState
 from db.tables import Finding, Job, Model, Study
 from db.user_tables import AssessmentRow, FeedbackRow, Verdict
 

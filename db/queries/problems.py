@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, and_, func, literal, or_, select
 
-from db.records import DeliveryState, JobState
+from db.states import DeliveryState, JobState
 from db.tables import Delivery, Job
 
 Entity = Literal["job", "delivery"]

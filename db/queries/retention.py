@@ -7,7 +7,8 @@ from datetime import datetime
 from sqlalchemy import Connection, or_, select, update
 
 from db import tables
-from db.records import DeliveryState, ExpiredStudy, StudyState
+from db.records import ExpiredStudy
+from db.states import DeliveryState, StudyState
 
 _UNFINISHED = (DeliveryState.PENDING, DeliveryState.SENDING, DeliveryState.FAILED, DeliveryState.ON_HOLD)
 """A result in one of these states may still have to be sent, by itself or by a person."""

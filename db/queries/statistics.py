@@ -15,7 +15,7 @@ from sqlalchemy import Engine, func, select
 
 from db.order_tables import NotificationRow, NotificationState
 from db.queries.worklist import Worklist, WorklistPart
-from db.records import DeliveryState, JobState
+from db.states import DeliveryState, JobState
 from db.tables import Delivery, Destination, Event, Finding, Instance, Job, Model, Study
 
 T = TypeVar("T")

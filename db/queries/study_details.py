@@ -10,16 +10,8 @@ from db import tables
 from db.accessions import has_number
 from db.errors import AmbiguousStudyError, RecordNotFoundError
 from db.queries.worklist import current_findings, rows_of
-from db.records import (
-    DeliveryDetail,
-    Event,
-    InstanceDetail,
-    JobDetail,
-    NotEligible,
-    ResultDetail,
-    ResultRecord,
-    StudyDetail,
-)
+from db.records import NotEligible, ResultRecord
+from db.shown_records import DeliveryDetail, Event, InstanceDetail, JobDetail, ResultDetail, StudyDetail
 
 _LARGEST_ID = 2**31 - 1
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select, text
 
-from db.records import DeliveryState
+from db.states import DeliveryState
 from db.tables import Delivery, Instance, Result
 
 _ON_THE_WAY = (DeliveryState.PENDING, DeliveryState.SENDING)

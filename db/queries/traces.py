@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, func, or_, select
 from sqlalchemy.orm import aliased
 
-from db.records import DeliveryState, InstanceState, JobState
+from db.states import DeliveryState, InstanceState, JobState
 from db.tables import Delivery, Event, Instance, Job, Result
 
 JOB_ENDS = (JobState.DONE, JobState.FAILED)

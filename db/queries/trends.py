@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Integer, Row, cast, extract, func, select
 
-from db.records import JobState
+from db.states import JobState
 from db.tables import Delivery, Instance, Job
 
 SAMPLE = 10_000

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Engine, func, select
 
-from db.records import Analysis
+from db.states import Analysis
 from db.tables import Finding, Study
 
 

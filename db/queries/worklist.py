@@ -35,8 +35,10 @@ from sqlalchemy import (
 )
 
 from db.holds import hold_reason_of, is_on_hold
-from db.records import Analysis, FindingRecord, Priority, StudyState, WorklistRow
+from db.records import FindingRecord
 from db.search_words import asked_words, begins_with
+from db.shown_records import WorklistRow
+from db.states import Analysis, Priority, StudyState
 from db.tables import Delivery, Finding, Instance, Job, Series, Study, StudyWord
 
 _UID = re.compile(r"\d+(\.\d+){3,}")

@@ -14,7 +14,7 @@ from config.settings import Settings
 from db.errors import StudyNotOnHoldError
 from db.feedback import Feedback, FeedbackRecord, IdentifiedFinding
 from db.queries.problems import Selection
-from db.records import DeliveryState, JobState, Priority
+from db.states import DeliveryState, JobState, Priority
 from db.user_tables import Verdict
 from node.cli.common import console, fail, json_option, print_json, settings_of
 from node.cli.worklist import actor, describe_study, find_detail, finding_text, open_database, open_engine

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from db.records import WorklistRow
+from db.shown_records import WorklistRow
 from node.cli.common import console, fail, program
 from node.cli.main import NOT_A_MEDICAL_DEVICE
 from node.cli.worklist import worklist_table

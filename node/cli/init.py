@@ -12,7 +12,7 @@ from typing import Any
 import click
 import tomli_w
 
-from config.settings import is_ae_title
+from config.value_types import is_ae_title
 from node.cli.common import config_of, console, fail, program
 from node.cli.doctor import doctor
 

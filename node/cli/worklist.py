@@ -22,15 +22,10 @@ from db.engine import connect, schema_problem
 from db.errors import AmbiguousStudyError
 from db.queries import study_details
 from db.queries.worklist import Filters, Order, Worklist, WorklistPart
-from db.records import (
-    Analysis,
-    FindingRecord,
-    Priority,
-    StudyDetail,
-    StudyState,
-    WorklistRow,
-)
+from db.records import FindingRecord
 from db.search_words import as_date
+from db.shown_records import StudyDetail, WorklistRow
+from db.states import Analysis, Priority, StudyState
 from node.cli.common import console, fail, json_option, print_json, settings_of
 from workers.clock import for_people
 from workers.laterality import place_text

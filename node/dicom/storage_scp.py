@@ -31,9 +31,10 @@ from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import Verification
 from pynetdicom.transport import ThreadedAssociationServer
 
+from config.dicom_peers import Listener, Tls
 from config.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from config.logging import escaped, quieten_libraries
-from config.settings import Listener, Settings, Tls
+from config.settings import Settings
 from db.database import Database
 from db.engine import connect, migrate
 from node.dicom.association_policy import AssociationPolicy, Rejection

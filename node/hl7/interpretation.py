@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from config.integrations import HL7
 from db.orders import CANCELLED, ORDERED, HospitalMessage, OrderKeys, OrderUpdate
 from db.patients import PatientIdentifier, PatientUpdate
-from db.records import Priority
+from db.states import Priority
 from workers.hl7.encoding import UNREADABLE
 from workers.hl7.message import (
     DATA_TYPE,

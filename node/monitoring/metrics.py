@@ -33,7 +33,7 @@ from db.model_states import ModelState
 from db.order_tables import NotificationState
 from db.queries import metrics as queries
 from db.queries.statistics import Remembered, Statistics
-from db.records import DeliveryState, JobState
+from db.states import DeliveryState, JobState
 from node.instruments import read_instruments
 from node.monitoring.certificates import certificates_in_use, validity
 from node.monitoring.drift import Counts, DriftReport, drift_report

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from ipaddress import ip_address
 
-from config.settings import Admin, Settings, Tls
+from config.dicom_peers import Tls
+from config.settings import Admin, Settings
 from node.dicom.storage_scu import FailedTlsError, Peer, RejectedError, SendError, echo
 from node.hl7.listener import tls_front
 from node.monitoring.check import Check

@@ -20,7 +20,7 @@ from db.model_states import model_history
 from db.queries import study_details
 from db.queries.problems import Selection, problems
 from db.queries.worklist import WorklistPart
-from db.records import WorklistRow
+from db.shown_records import WorklistRow
 from node.monitoring.drift import drift_report
 from node.web import formatting
 from node.web.api_models import (

@@ -17,7 +17,8 @@ from db.model_states import ModelState, Switch
 from db.queries.problems import Problem
 from db.queries.statistics import Failure, RunningWorker
 from db.queries.worklist import Filters, Order, WorklistPart
-from db.records import Priority, StudyDetail, StudyState, WorklistRow
+from db.shown_records import StudyDetail, WorklistRow
+from db.states import Priority, StudyState
 from db.user_tables import Verdict
 from node.monitoring.drift import DriftReport
 

@@ -25,9 +25,10 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from config.dicom_peers import Destination
 from config.logging import keeping_warnings
 from config.openid import OpenID
-from config.settings import Admin, Destination, Settings
+from config.settings import Admin, Settings
 from db import model_states
 from db.audit import AuditTrail
 from db.database import Database

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
 
-from config.settings import Destination, Settings
+from config.dicom_peers import Destination
+from config.settings import Settings
 from db.audit import AuditTrail
 from db.database import Database
 from db.feedback import Feedback

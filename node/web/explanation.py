@@ -11,7 +11,8 @@ from pathlib import Path
 
 from pydicom import dcmread
 
-from db.records import FindingRecord, InstanceDetail, JobDetail, StudyDetail
+from db.records import FindingRecord
+from db.shown_records import InstanceDetail, JobDetail, StudyDetail
 from models.contract import Code, Finding, Mask, ModelInput, ModelSpec, NotAnalysed, Prediction
 from models.model_registry import Registry
 from models.radiograph.decode import UnreadablePixels

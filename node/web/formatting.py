@@ -10,7 +10,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from db.records import FindingRecord, WorklistRow
+from db.records import FindingRecord
+from db.shown_records import WorklistRow
 from node.web.languages import ENGLISH, Catalogue, Language, catalogue_of
 from node.web.stored_texts import gettext_noop
 from workers.laterality import BOTH, LEFT, RIGHT, place_text

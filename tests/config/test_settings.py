@@ -7,8 +7,9 @@ import pytest
 from pydantic import ValidationError
 
 import config
+from config.dicom_peers import Peer
 from config.reference import commented_toml, differences, effective_toml, keys, markdown_table
-from config.settings import MAXIMUM_SOCKET_PATH, Peer, Settings, SettingsError, load
+from config.settings import MAXIMUM_SOCKET_PATH, Settings, SettingsError, load
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

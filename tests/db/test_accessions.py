@@ -9,7 +9,7 @@ from db.accessions import numbers_of
 from db.database import Database
 from db.queries import study_details
 from db.queries.worklist import Filters, Worklist
-from db.records import Priority
+from db.states import Priority
 from tests.commands import receive_message, study_facts
 from tests.db.examples import NOW, record, study_of
 from tests.db.test_orders import STAT, message, order

@@ -9,7 +9,9 @@ from db.database import Database
 from db.errors import StudyOnHoldError, TransitionError
 from db.queries import study_details
 from db.queries.worklist import Worklist
-from db.records import Delivery, DeliveryDetail, DeliveryState
+from db.records import Delivery
+from db.shown_records import DeliveryDetail
+from db.states import DeliveryState
 from tests.db.examples import HOUR, MINUTE, NOW, SECOND, finished, outcome, received, result, study_of
 
 

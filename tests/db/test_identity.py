@@ -16,7 +16,7 @@ from db.notifications import NotificationRules
 from db.orders import HospitalMessage, OrderKeys, OrderUpdate, OtherPatientError
 from db.patients import PatientIdentifier, PatientRules, PatientUpdate, PlaceholderError
 from db.queries import study_details
-from db.records import Priority
+from db.states import Priority
 from tests.commands import receive_message, record_instance, study_facts
 from tests.db.examples import HOUR, NOW, PIPELINE, claim, finding, outcome, received, record, study_of
 

@@ -13,7 +13,8 @@ from db.database import Database
 from db.patients import PatientIdentifier, PatientRules, PatientUpdate, correct_patient
 from db.queries import study_details
 from db.queries.worklist import Worklist
-from db.records import Analysis, InstanceState, JobState, NotEligible, Priority, StudyState
+from db.records import NotEligible
+from db.states import Analysis, InstanceState, JobState, Priority, StudyState
 from tests.commands import record_instance, study_facts
 from tests.db.examples import (
     HOUR,

@@ -11,14 +11,8 @@ from db.database import Database
 from db.errors import DuplicateResultError, RecordNotFoundError, StudyOnHoldError, TransitionError
 from db.queries import study_details
 from db.queries.worklist import Worklist
-from db.records import (
-    DeliveryState,
-    InstanceState,
-    JobState,
-    NotEligible,
-    Outcome,
-    StudyState,
-)
+from db.records import NotEligible, Outcome
+from db.states import DeliveryState, InstanceState, JobState, StudyState
 from tests.commands import study_facts
 from tests.db.examples import (
     HOUR,

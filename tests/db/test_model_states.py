@@ -15,7 +15,9 @@ from db.model_states import AS_CONFIGURED, ModelState, Switched, latest_switches
 from db.notifications import NotificationRules, Notifications
 from db.order_tables import NotificationState
 from db.queries import study_details
-from db.records import DeliveryDetail, DeliveryState, FindingRecord
+from db.records import FindingRecord
+from db.shown_records import DeliveryDetail
+from db.states import DeliveryState
 from tests.commands import record_triage, study_facts
 from tests.db.examples import HOUR, MINUTE, NOW, TO_PACS, claim, finding, finished, outcome, record, result, study_of
 from tests.rules import alarming

@@ -15,7 +15,8 @@ from db.model_states import ModelState, set_model_state
 from db.notifications import NotificationRules, Notifications, notification_key
 from db.order_tables import NOTIFICATION_TRANSITIONS, NotificationState
 from db.queries import study_details
-from db.records import Analysis, Outcome, Priority, RejectionNote, TriageDecision
+from db.records import Outcome, RejectionNote, TriageDecision
+from db.states import Analysis, Priority
 from tests.commands import record_instance, record_triage
 from tests.db.examples import HOUR, MINUTE, NOW, PIPELINE, SECOND, finding, received, study_of
 from tests.rules import alarming

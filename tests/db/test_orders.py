@@ -17,7 +17,8 @@ from db.orders import CANCELLED, HospitalMessage, MessageResult, OrderKeys, Orde
 from db.patients import PatientIdentifier, PatientUpdate
 from db.queries import study_details
 from db.queries.worklist import Worklist
-from db.records import DeliveryState, JobState, Priority, TriageDecision
+from db.records import TriageDecision
+from db.states import DeliveryState, JobState, Priority
 from tests.commands import receive_message, record_triage, study_facts
 from tests.db.examples import HOUR, NOW, PIPELINE, finding, finished, outcome, received, record, study_of
 from tests.db.examples import claim as claim_job

@@ -21,7 +21,8 @@ from db.engine import connect
 from db.login_attempts import FAILURES_PER_USER, TooManyAttemptsError
 from db.queries import study_details
 from db.queries.worklist import Worklist
-from db.records import DeliveryState, Job, JobState
+from db.records import Job
+from db.states import DeliveryState, JobState
 from db.user_tables import Role
 from db.users import Accounts
 from tests.commands import record_instance, study_facts

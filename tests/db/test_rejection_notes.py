@@ -10,7 +10,8 @@ import pytest
 from db import deliveries, jobs, rejection_notes, studies
 from db.database import Database
 from db.queries import study_details
-from db.records import DeliveryState, InstanceState, JobState, RejectionNote
+from db.records import RejectionNote
+from db.states import DeliveryState, InstanceState, JobState
 from tests.commands import record_instance, study_facts
 from tests.db.examples import MINUTE, NOW, PIPELINE, claim, finished, outcome, received, record, study_of
 

@@ -8,7 +8,8 @@ from typing import Any
 from db import deliveries, holds, jobs, rejection_notes, repeated_instances, studies
 from db.database import Database
 from db.queries import study_details
-from db.records import Analysis, InstanceState, Job, JobState, RejectionNote, StudyState
+from db.records import Job, RejectionNote
+from db.states import Analysis, InstanceState, JobState, StudyState
 from tests.commands import record_instance, study_facts
 from tests.db.examples import HOUR, LATERAL, MINUTE, NOW, PIPELINE, claim, finished, received, record, study_of
 

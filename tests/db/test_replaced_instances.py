@@ -7,7 +7,8 @@ import pytest
 from db import deliveries, holds, jobs, repeated_instances
 from db.database import Database
 from db.queries import study_details
-from db.records import DeliveryState, FindingRecord, Job, JobState, NotEligible, Outcome
+from db.records import FindingRecord, Job, NotEligible, Outcome
+from db.states import DeliveryState, JobState
 from tests.commands import record_instance, study_facts
 from tests.db.examples import (
     LATERAL,

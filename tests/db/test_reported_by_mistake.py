@@ -9,7 +9,8 @@ from db import deliveries, holds, jobs, studies, study_status
 from db.database import Database
 from db.patients import PatientIdentifier, PatientUpdate
 from db.queries import study_details
-from db.records import IS_REPORTED, DeliveryState
+from db.records import IS_REPORTED
+from db.states import DeliveryState
 from tests.commands import receive_message
 from tests.db.examples import HOUR, NOW, TO_PACS, claim, outcome, record, result, study_of
 from tests.db.test_orders import message, order

@@ -10,8 +10,8 @@ from sqlalchemy import Engine
 from db.database import Database
 from db.queries import worklist
 from db.queries.worklist import Filters, Order, Worklist, WorklistPart, page_statement
-from db.records import StudyState
 from db.search_words import asked_words, fold, words_of
+from db.states import StudyState
 from tests.commands import receive_message, record_instance
 from tests.db.examples import NOW, finished, received, record, study_of
 from tests.db.test_orders import corrected, message

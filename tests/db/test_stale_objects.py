@@ -5,7 +5,8 @@ from __future__ import annotations
 from db import deliveries, holds, jobs, rejection_notes, stale_objects, studies
 from db.database import Database
 from db.queries import study_details
-from db.records import FOR_QUALITY, FOR_SAFETY, NOTE, DeliveryState, RejectionNote, ResultRecord
+from db.records import FOR_QUALITY, FOR_SAFETY, NOTE, RejectionNote, ResultRecord
+from db.states import DeliveryState
 from tests.db.examples import HOUR, MINUTE, NOW, TO_PACS, claim, finished, outcome, received, result, study_of
 
 RECORD = ResultRecord(NOTE, "1.2.840.10008.5.1.4.1.1.88.59", "2.25.7", "2.25.8", "e" * 64, "results/note", 10)

@@ -21,16 +21,15 @@ from db.database import Database
 from db.engine import connect, migrate
 from db.errors import StudyOnHoldError, TransitionError
 from db.queries import study_details
-from db.records import (
+from db.records import Outcome
+from db.shown_records import JobDetail, StudyDetail
+from db.states import (
     DELIVERY_TRANSITIONS,
     INSTANCE_TRANSITIONS,
     JOB_TRANSITIONS,
     DeliveryState,
     InstanceState,
-    JobDetail,
     JobState,
-    Outcome,
-    StudyDetail,
 )
 from tests.commands import record_instance, study_facts
 from tests.db.examples import LATERAL, NOW, PIPELINE, SECOND, TO_PACS, finding, received, result

@@ -13,7 +13,8 @@ from db.engine import writing
 from db.errors import AmbiguousStudyError, RecordNotFoundError
 from db.queries import study_details
 from db.queries.worklist import Filters, Order, Worklist, WorklistPart, page_statement
-from db.records import Analysis, NotEligible, Outcome, Priority, StudyState, TriageDecision
+from db.records import NotEligible, Outcome, TriageDecision
+from db.states import Analysis, Priority, StudyState
 from db.tables import Study
 from tests.commands import record_instance, record_triage, study_facts
 from tests.db.examples import (

@@ -16,8 +16,8 @@ from db.feedback import Feedback
 from db.login_attempts import FAILURES_PER_USER, TooManyAttemptsError
 from db.queries.statistics import Statistics
 from db.queries.worklist import Filters, Order, Worklist, WorklistPart
-from db.records import Priority
 from db.sign_on import Identity, sign_on
+from db.states import Priority
 from db.user_tables import Role, Verdict
 from db.users import AccountError, Accounts
 from tests.commands import study_facts

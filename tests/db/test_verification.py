@@ -5,7 +5,9 @@ from __future__ import annotations
 from db import deliveries, studies, verification
 from db.database import Database
 from db.queries import retention, study_details
-from db.records import DeliveryDetail, DeliveryState, Unverified
+from db.records import Unverified
+from db.shown_records import DeliveryDetail
+from db.states import DeliveryState
 from tests.db.examples import HOUR, MINUTE, NOW, SECOND, finished, result, study_of
 
 

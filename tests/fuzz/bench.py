@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from pydicom import Dataset, dcmread
 
-from config.settings import Destination, Settings, Store, Workers
+from config.dicom_peers import Destination
+from config.settings import Settings, Store, Workers
 from db.records import Outcome
 from models.contract import Finding, InputSpec, ModelInput, Prediction
 from models.radiograph.contrast import letterbox_for, prepare

@@ -20,7 +20,7 @@ from random import Random
 
 import coverage
 
-from db.records import JobState
+from db.states import JobState
 from tests.fuzz import mutations
 from tests.fuzz.bench import Bench, stored_as
 from tests.fuzz.messages import framed, hl7_message

@@ -18,7 +18,7 @@ from collections import Counter
 import pytest
 from pydicom import Dataset
 
-from db.records import JobState
+from db.states import JobState
 from models.radiograph.attributes import is_as_promised
 from tests.fuzz.bench import Bench, stored_as
 from tests.fuzz.mutations import broken_image, data_set

@@ -21,7 +21,8 @@ from db.notifications import NotificationDetail, Notifications
 from db.order_tables import NotificationState
 from db.queries import study_details
 from db.queries.worklist import Worklist
-from db.records import Priority, StudyDetail
+from db.shown_records import StudyDetail
+from db.states import Priority
 from tests.integration.pleura import handwritten_network
 from tests.integration.studies import frontal
 from tests.node.hl7.messages import Sender, order, report

@@ -23,7 +23,8 @@ from db.notifications import Notifications
 from db.order_tables import NotificationState
 from db.queries import study_details
 from db.queries.worklist import Worklist
-from db.records import Outcome, Priority
+from db.records import Outcome
+from db.states import Priority
 from tests.commands import record_instance
 from tests.db.examples import PIPELINE, finding, received
 from tests.node.hl7.messages import Sender, correction, order, report

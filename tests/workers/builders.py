@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from db.records import Delivery, DeliveryState, FindingRecord, Job, JobState, StudyFacts
+from db.records import Delivery, FindingRecord, Job, StudyFacts
+from db.states import DeliveryState, JobState
 
 NOON = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 

@@ -18,22 +18,15 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from config.settings import Destination, Results, Settings, Store, Workers
+from config.dicom_peers import Destination
+from config.settings import Results, Settings, Store, Workers
 from db import jobs, repeated_instances, studies
 from db.database import Database
 from db.engine import connect, migrate
 from db.queries import study_details
-from db.records import (
-    Job,
-    JobState,
-    Outcome,
-    PatientIdentity,
-    ReceivedInstance,
-    ResultRecord,
-    StudyDetail,
-    StudyFacts,
-    TriageDecision,
-)
+from db.records import Job, Outcome, PatientIdentity, ReceivedInstance, ResultRecord, StudyFacts, TriageDecision
+from db.shown_records import StudyDetail
+from db.states import JobState
 from models.contract import Code, Finding, Mode, ModelInput, ModelUse, NotAnalysed, Prediction, Spacing
 from tests.commands import record_instance
 from tests.rules import NO_RULES

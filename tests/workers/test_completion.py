@@ -13,14 +13,16 @@ import pytest
 from pydicom import Dataset, dcmread, dcmwrite
 from sqlalchemy import text
 
-from config.settings import Destination, Settings, Store
+from config.dicom_peers import Destination
+from config.settings import Settings, Store
 from db import holds, jobs, rejection_notes, repeated_instances, studies
 from db.database import Database
 from db.engine import connect, migrate
 from db.orders import HospitalMessage
 from db.patients import PatientIdentifier, PatientUpdate
 from db.queries import study_details
-from db.records import FindingRecord, NotEligible, Outcome, ReceivedInstance, RejectionNote, ResultRecord, StudyDetail
+from db.records import FindingRecord, NotEligible, Outcome, ReceivedInstance, RejectionNote, ResultRecord
+from db.shown_records import StudyDetail
 from models.contract import Code
 from models.pipeline import Pipeline
 from tests.commands import receive_message, record_instance, study_facts

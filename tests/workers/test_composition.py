@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread, dcmwrite
 
-from config.settings import Destination, Models, Results, Settings, Site, Workers
+from config.dicom_peers import Destination
+from config.settings import Models, Results, Settings, Site, Workers
 from models.model_registry import UnknownModel
 from tests.workers.harness import radiograph
 from workers.composition import equipment_of, source_reader

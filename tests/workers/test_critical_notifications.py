@@ -18,7 +18,9 @@ from db.notifications import NotificationRules
 from db.order_tables import NotificationRow
 from db.queries import study_details
 from db.queries.worklist import Worklist
-from db.records import Outcome, Priority, ReceivedInstance, WorklistRow
+from db.records import Outcome, ReceivedInstance
+from db.shown_records import WorklistRow
+from db.states import Priority
 from db.user_tables import Verdict
 from tests.commands import record_instance, record_triage, study_facts
 from tests.rules import alarming

@@ -13,9 +13,11 @@ from typing import Any, ClassVar
 import pytest
 from pydicom import dcmread
 
-from config.settings import Destination, Settings, Store, Workers
+from config.dicom_peers import Destination
+from config.settings import Settings, Store, Workers
 from db import deliveries
-from db.records import Delivery, DeliveryState
+from db.records import Delivery
+from db.states import DeliveryState
 from tests.scripted import Scripted
 from tests.workers.builders import FakeClock, delivery
 from workers.delivery import DeliveryTools, deliver, in_storing_order, longest_delivery

@@ -15,7 +15,8 @@ from pathlib import Path
 from pydicom import dcmwrite
 from pynetdicom import AE, evt
 
-from config.settings import Destination, Settings, Workers, load
+from config.dicom_peers import Destination
+from config.settings import Settings, Workers, load
 from db import jobs
 from db.database import Database
 from db.destinations import Lease

@@ -13,8 +13,9 @@ from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 
-from config.settings import Destination, Settings, Store
-from db.records import DeliveryState
+from config.dicom_peers import Destination
+from config.settings import Settings, Store
+from db.states import DeliveryState
 from tests.workers.builders import FakeClock, delivery
 from tests.workers.harness import CR, radiograph
 from tests.workers.test_delivery import FakeDeliveries

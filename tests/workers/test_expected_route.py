@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from config.settings import Destination, Results, Settings
+from config.dicom_peers import Destination
+from config.settings import Results, Settings
 from db.not_eligible_codes import NotEligibleCode
-from db.records import Analysis, NotEligible, Priority
+from db.records import NotEligible
+from db.states import Analysis, Priority
 from models.contract import Finding, NotAnalysed, Prediction
 from models.gate import NotAnalysedCode
 from tests.workers.results.sources import analysis, boxed, negative, positive, shadow, two_masks

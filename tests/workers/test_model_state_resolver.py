@@ -10,14 +10,16 @@ import pytest
 from pydicom import dcmwrite
 from sqlalchemy import Engine
 
-from config.settings import Destination, Models, Settings, Store, Workers
+from config.dicom_peers import Destination
+from config.settings import Models, Settings, Store, Workers
 from db import jobs
 from db.database import Database
 from db.engine import connect, migrate
 from db.model_states import ModelState, set_model_state
 from db.queries import study_details
 from db.queries.statistics import Statistics
-from db.records import JobDetail, ReceivedInstance, ResultDetail
+from db.records import ReceivedInstance
+from db.shown_records import JobDetail, ResultDetail
 from models.contract import ModelInput, Spacing
 from tests.commands import record_instance
 from tests.models.samples import classifier_graph, manifest

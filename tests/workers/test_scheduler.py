@@ -12,7 +12,8 @@ from typing import Any, ClassVar, Literal
 
 import pytest
 
-from config.settings import Destination, Results, Settings, Store
+from config.dicom_peers import Destination
+from config.settings import Results, Settings, Store
 from db import deliveries, jobs, studies
 from db.node_rules import Rules
 from db.queries import retention

@@ -13,7 +13,8 @@ import pytest
 from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
 
-from config.settings import Destination, Settings, Store
+from config.dicom_peers import Destination
+from config.settings import Settings, Store
 from db import deliveries, jobs, rejection_notes
 from db.database import Database
 from db.engine import connect, migrate

@@ -11,7 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from config.settings import Triage
-from db.records import Analysis, FindingRecord, NotEligible, PriorFinding, Priority, StudyFacts
+from db.records import FindingRecord, NotEligible, PriorFinding, StudyFacts
+from db.states import Analysis, Priority
 from tests.workers.builders import NOON, facts, finding
 from workers.triage import decide, known_from
 

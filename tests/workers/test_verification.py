@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from config.settings import Destination, Settings, Store, Workers
+from config.dicom_peers import Destination
+from config.settings import Settings, Store, Workers
 from db import verification
 from db.records import Unverified
 from tests.scripted import Scripted

@@ -18,7 +18,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from config.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from config.integrations import Deidentification
 from db.patients import PatientIdentifier, PatientRules
-from db.records import StudyDetail
+from db.shown_records import StudyDetail
 from models.radiograph.attributes import sound_attributes
 from models.radiograph.decode import UnreadablePixels, read_file
 from workers.deidentification.images import RADIOGRAPHS, NotExportable, read_image

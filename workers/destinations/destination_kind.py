@@ -12,7 +12,7 @@ from enum import Enum, StrEnum, auto
 from pathlib import Path
 from typing import Protocol
 
-from config.settings import Destination
+from config.dicom_peers import Destination
 
 
 class PeerError(Exception):

@@ -21,7 +21,7 @@ from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from pydicom.dataset import Dataset
 
-from config.settings import Destination, Tls
+from config.dicom_peers import Destination, Tls
 from workers.destinations.destination_kind import (
     Outgoing,
     PeerError,

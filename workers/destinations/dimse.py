@@ -19,7 +19,7 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
-from config.settings import Destination, Tls
+from config.dicom_peers import Destination, Tls
 from workers.association import is_stored, open_association, status_text
 from workers.destinations.destination_kind import (
     Outgoing,

@@ -7,7 +7,7 @@ from typing import Any
 
 from config.settings import Settings
 from db.notifications import Notification
-from db.records import Priority
+from db.states import Priority
 from workers.clock import for_people
 from workers.notifications.channel import NOTICE
 

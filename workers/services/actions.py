@@ -23,7 +23,7 @@ from db.feedback import Feedback
 from db.model_states import ModelState, Switched, set_model_state
 from db.queries import problems
 from db.queries.problems import Entity, Selection
-from db.records import Priority
+from db.states import Priority
 from db.user_tables import Verdict
 from workers.enqueue import TaskQueue
 from workers.open_database import triage_study

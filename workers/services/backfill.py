@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import partial
 
-from config.settings import Destination, Settings
+from config.dicom_peers import Destination
+from config.settings import Settings
 from db import backfill as store
 from db.backfill import BackfillOutcome
 from db.database import Database

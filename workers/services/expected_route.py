@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from config.settings import Destination, Settings
+from config.dicom_peers import Destination
+from config.settings import Settings
 from db.not_eligible_codes import MAY_BE_CHEST
 from db.records import FindingRecord, NotEligible, StudyFacts, TriageDecision
 from models.contract import Prediction

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from pydicom import dcmwrite
 
-from config.settings import Destination, Settings
+from config.dicom_peers import Destination
+from config.settings import Settings
 from workers.destinations.destination_kind import DestinationKind, Outgoing, PeerError, Verdict
 from workers.results.encoder import Equipment
 

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from config.settings import Triage
-from db.records import FindingRecord, Priority, StudyFacts
+from db.records import FindingRecord, StudyFacts
+from db.states import Priority
 from workers.simulation.cases import Case
 from workers.simulation.scenario import Scenario
 from workers.triage import decide

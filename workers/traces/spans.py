@@ -23,7 +23,7 @@ from db.queries.traces import (
     TracedJob,
     Transition,
 )
-from db.records import DeliveryState, InstanceState, JobState
+from db.states import DeliveryState, InstanceState, JobState
 
 Value = str | int | float
 _STAGES = ("read", "predict", "encode", "write")

@@ -18,7 +18,8 @@ from db.instance_flags import COMPARE, REPEAT, REPLACED
 from db.notifications import Notifications
 from db.queries import study_details
 from db.queries.priors import prior_studies
-from db.records import InstanceDetail, JobDetail, Priority, StudyDetail, WorklistRow
+from db.shown_records import InstanceDetail, JobDetail, StudyDetail, WorklistRow
+from db.states import Priority
 from db.user_tables import Role, Verdict
 from node.web.image_process import ImageError
 from node.web.middleware import RequestContext

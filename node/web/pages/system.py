@@ -13,8 +13,9 @@ from urllib.parse import urlencode
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
+from config.dicom_peers import Destination
 from config.reference import Difference, differences, effective_toml
-from config.settings import Destination, SettingsError
+from config.settings import SettingsError
 from db.assessments import unmatched
 from db.notifications import Notifications
 from db.queries.metrics import waiting

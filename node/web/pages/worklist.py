@@ -11,8 +11,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
 from db.queries.worklist import Filters, Order, WorklistPart
-from db.records import StudyState, WorklistRow
 from db.saved_filters import SavedFilter, saved_filters
+from db.shown_records import WorklistRow
+from db.states import StudyState
 from node.web.authentication import principal_of
 from node.web.formatting import dicom_date
 from node.web.middleware import RequestContext

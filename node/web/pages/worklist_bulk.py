@@ -12,7 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
 from db.queries.problems import Selection
-from db.records import Priority, WorklistRow
+from db.shown_records import WorklistRow
+from db.states import Priority
 from node.web.formatting import NAME_HIDDEN, cell
 from node.web.middleware import RequestContext
 from node.web.pages.worklist import View, view_of

@@ -11,7 +11,7 @@ from db.database import Database
 from db.destinations import DestinationLeases
 from db.queries import study_details
 from db.queries.problems import Selection, cause_of, failing, problems
-from db.records import DeliveryState
+from db.states import DeliveryState
 from tests.db.examples import HOUR, MINUTE, NOW, claim, finished, record
 
 REFUSED = "the peer cannot be reached, or aborted the association"

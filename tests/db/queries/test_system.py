@@ -17,7 +17,7 @@ from db.queries.system import (
     delivery_queue,
     growth,
 )
-from db.records import DeliveryState
+from db.states import DeliveryState
 from tests.db.examples import HOUR, MINUTE, NOW, finished, received, result
 
 DAY = timedelta(days=1)

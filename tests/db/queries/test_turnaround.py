@@ -9,7 +9,8 @@ from sqlalchemy import Engine
 from db import jobs, study_status
 from db.database import Database
 from db.queries.turnaround import observe
-from db.records import Analysis, Priority, TriageDecision
+from db.records import TriageDecision
+from db.states import Analysis, Priority
 from tests.commands import record_instance, record_triage
 from tests.db.examples import HOUR, LATERAL, NOW, PIPELINE, claim, finding, outcome, received, record, study_of
 

@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from db import deliveries, jobs, studies
 from db.database import Database
-from db.records import JobState
+from db.states import JobState
 from tests.db.examples import HOUR, MINUTE, NOW, claim, finished, outcome, record
 
 LATER = NOW + 2 * HOUR

@@ -19,7 +19,8 @@ from db.database import Database
 from db.engine import connect, migrate
 from db.feedback import Feedback
 from db.queries.worklist import Worklist
-from db.records import FindingRecord, Outcome, Priority, ReceivedInstance
+from db.records import FindingRecord, Outcome, ReceivedInstance
+from db.states import Priority
 from db.user_tables import Verdict
 from tests.commands import record_instance, study_facts
 from tests.rules import NO_RULES

@@ -14,7 +14,8 @@ from config.settings import load
 from db.database import Database
 from db.engine import connect, migrate
 from db.notifications import Notifications
-from db.records import Analysis, Priority, TriageDecision
+from db.records import TriageDecision
+from db.states import Analysis, Priority
 from node.cli.main import cli
 from node.monitoring.health import check_channel, examine
 from node.monitoring.port_health import check_hl7

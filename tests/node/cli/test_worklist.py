@@ -18,7 +18,8 @@ from db.audit import AuditFilter, AuditTrail
 from db.database import Database
 from db.engine import connect, migrate
 from db.queries import study_details
-from db.records import FindingRecord, JobState, NotEligible, Outcome, ReceivedInstance, RejectionNote, ResultRecord
+from db.records import FindingRecord, NotEligible, Outcome, ReceivedInstance, RejectionNote, ResultRecord
+from db.states import JobState
 from node.cli.main import COMMANDS, cli
 from tests.commands import record_instance
 from tests.rules import NO_RULES

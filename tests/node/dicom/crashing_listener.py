@@ -16,7 +16,8 @@ from typing import Any
 
 from sqlalchemy import Engine, event
 
-from config.settings import Eligibility, Listener
+from config.dicom_peers import Listener
+from config.settings import Eligibility
 from db import instances
 from db.database import Database
 from db.engine import connect, migrate

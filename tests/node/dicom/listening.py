@@ -13,7 +13,8 @@ from pydicom import Dataset, dcmread
 from pydicom.filereader import read_file_meta_info
 from sqlalchemy import Engine, text
 
-from config.settings import Eligibility, Listener, Tls
+from config.dicom_peers import Listener, Tls
+from config.settings import Eligibility
 from db.database import Database
 from db.engine import connect, migrate
 from db.rejected_associations import add

@@ -16,7 +16,8 @@ from db import jobs, studies
 from db.database import Database
 from db.queries import study_details
 from db.queries.worklist import Worklist
-from db.records import Outcome, Priority, ReceivedInstance
+from db.records import Outcome, ReceivedInstance
+from db.states import Priority
 from node.dicom.document_content import read_document_content
 from node.dicom.report_objects import is_report
 from tests.node.dicom.listening import Listening, chest, dcmtk, listening

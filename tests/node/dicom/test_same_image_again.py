@@ -11,7 +11,8 @@ from pynetdicom import AE
 from db import jobs, repeated_instances
 from db.database import Database
 from db.queries import study_details
-from db.records import JobState, StudyDetail
+from db.shown_records import StudyDetail
+from db.states import JobState
 from tests.node.dicom.listening import Listening, chest, listening
 from tests.rules import NO_RULES
 from workers.clock import utc_now

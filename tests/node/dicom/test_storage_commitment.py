@@ -13,7 +13,8 @@ from pynetdicom import AE, build_role
 from pynetdicom.association import Association
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
-from config.settings import Destination, Settings
+from config.dicom_peers import Destination
+from config.settings import Settings
 from db.database import Database
 from db.engine import connect
 from node.dicom.storage_commitment import CommitmentReports, read_report

@@ -17,8 +17,8 @@ from typing import Literal
 
 import pytest
 
-from config.settings import Listener, Tls
-from config.settings import Peer as KnownPeer
+from config.dicom_peers import Listener, Tls
+from config.dicom_peers import Peer as KnownPeer
 from db import rejected_associations
 from node.dicom.association_policy import CALLING_WITHOUT_TLS, CALLING_WRONG_CERTIFICATE
 from tests.certificates import Certificates, Issued, certificates

@@ -12,7 +12,7 @@ from config.settings import Settings, Site
 from db.database import Database
 from db.engine import connect, migrate
 from db.queries import study_details
-from db.records import Priority
+from db.states import Priority
 from node.hl7.receiver import Receiver
 from tests.commands import study_facts
 from tests.db.examples import NOW, finished, study_of

@@ -19,7 +19,7 @@ from hl7.client import MLLPClient
 from config.integrations import HL7
 from db.queries import study_details
 from db.queries.worklist import Worklist
-from db.records import Priority
+from db.states import Priority
 from node.hl7.listener import Listener, may_connect
 from node.instruments import read_instruments
 from tests.certificates import Certificates, certificates

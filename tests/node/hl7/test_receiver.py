@@ -21,7 +21,7 @@ from db.database import Database
 from db.engine import connect, migrate
 from db.queries import study_details
 from db.queries.worklist import Worklist
-from db.records import Priority
+from db.states import Priority
 from node.hl7.interpretation import interpret
 from node.hl7.receiver import Receiver
 from tests.commands import record_instance, study_facts

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from config.settings import Listener, Peer, Settings, Store, Tls
+from config.dicom_peers import Listener, Peer, Tls
+from config.settings import Settings, Store
 from node.monitoring.certificates import Validity, check_certificates, check_tls, validity
 from node.monitoring.check import Check
 from node.monitoring.permissions import check_permissions

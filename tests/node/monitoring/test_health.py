@@ -13,7 +13,8 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
-from config.settings import Destination, Settings, Site, Store
+from config.dicom_peers import Destination
+from config.settings import Settings, Site, Store
 from db.queries.system import Growth
 from node.dicom.instance_store import SET_ASIDE
 from node.monitoring.disk import check_room

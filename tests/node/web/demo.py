@@ -22,7 +22,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 from sqlalchemy import Engine
 
-from config.settings import Admin, Destination, Settings, Site, Store
+from config.dicom_peers import Destination
+from config.settings import Admin, Settings, Site, Store
 from db import deliveries, holds, jobs, verification
 from db.database import Database
 from db.engine import connect, migrate

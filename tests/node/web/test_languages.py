@@ -24,7 +24,7 @@ from markupsafe import Markup
 from config.settings import Settings
 from db.audit_events import MEANINGS, REMOVED_ENTRIES
 from db.model_states import ModelState
-from db.records import Analysis, DeliveryState, InstanceState, JobState, Priority, StudyState
+from db.states import Analysis, DeliveryState, InstanceState, JobState, Priority, StudyState
 from db.user_tables import Role, Verdict
 from models.contract import Zone
 from models.gate import NotAnalysedCode

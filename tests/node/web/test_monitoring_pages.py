@@ -19,7 +19,8 @@ from db.model_states import AS_CONFIGURED, ModelState, Switch, model_history, se
 from db.notifications import NotificationRules, Notifications
 from db.queries import study_details
 from db.queries.problems import problems
-from db.records import DeliveryState, SimilarRecord
+from db.records import SimilarRecord
+from db.states import DeliveryState
 from db.tables import Finding
 from db.users import Accounts
 from models.contract import Mode, ModelInput

@@ -9,7 +9,9 @@ import numpy as np
 from pydicom import dcmwrite
 
 from db.feedback import IdentifiedFinding
-from db.records import FindingRecord, JobDetail, JobState
+from db.records import FindingRecord
+from db.shown_records import JobDetail
+from db.states import JobState
 from models.radiograph.reading import read_model_input
 from node.web.explanation import _prediction
 from node.web.pages.study import _segment_of

@@ -15,7 +15,8 @@ from pydicom.data import get_testdata_file
 from db import deliveries, rejection_notes
 from db.queries import study_details
 from db.queries.worklist import Worklist
-from db.records import DeliveryState, JobState, Priority, RejectionNote
+from db.records import RejectionNote
+from db.states import DeliveryState, JobState, Priority
 from db.user_tables import Verdict
 from node.web.formatting import plain
 from node.web.routes import page_endpoints

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select, update
 
-from config.settings import Listener, load
+from config.dicom_peers import Listener
+from config.settings import load
 from db.destinations import DestinationLeases
 from db.queries.metrics import Waiting
 from db.queries.statistics import RunningWorker
 from db.queries.system import DeliveryPace, Growth, delivery_paces, delivery_queue, growth
-from db.records import DeliveryState
+from db.states import DeliveryState
 from db.tables import Delivery, Instance, Result
 from node.monitoring.disk import days_left
 from node.monitoring.parts import part_statuses

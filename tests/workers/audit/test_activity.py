@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from config.settings import Admin, Database, Settings, Store, Triage
+from config.servers import Database
+from config.settings import Admin, Settings, Store, Triage
 from db.audit import AuditTrail, RecordedEntry
 from db.audit_events import AuditEvent
 from db.engine import connect, migrate

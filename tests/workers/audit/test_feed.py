@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from config.audit import Audit, AuditRepository
-from config.settings import Settings, Site, Tls
+from config.dicom_peers import Tls
+from config.settings import Settings, Site
 from db import audit_feed
 from db.audit import AuditEntry, AuditTrail
 from db.audit_chain import anchors_in

@@ -8,7 +8,8 @@ from typing import Any, get_args
 import pytest
 from pydicom import dcmwrite
 
-from config.settings import Destination, Settings
+from config.dicom_peers import Destination
+from config.settings import Settings
 from node.monitoring.health import check_destination
 from tests.ports import free_port
 from tests.workers.harness import CR, radiograph

@@ -15,7 +15,8 @@ from db.audit import AuditTrail
 from db.database import Database
 from db.engine import connect, migrate
 from db.queries import study_details
-from db.records import DeliveryDetail, DeliveryState
+from db.shown_records import DeliveryDetail
+from db.states import DeliveryState
 from node.monitoring.health import check_destination
 from tests.rules import NO_RULES
 from tests.workers.deidentification.samples import KEY, NOW, PSEUDONYMS, receive

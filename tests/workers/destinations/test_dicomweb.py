@@ -16,7 +16,8 @@ from dicomweb_client import DICOMwebClient
 from pydantic import ValidationError
 from pydicom import dcmwrite
 
-from config.settings import Destination, Settings, Tls
+from config.dicom_peers import Destination, Tls
+from config.settings import Settings
 from db.records import Unverified
 from node.monitoring.health import check_destination
 from tests.certificates import Certificates, certificates

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread, dcmwrite
 
-from config.settings import Destination, Listener, Tls
+from config.dicom_peers import Destination, Listener, Tls
 from node.dicom.storage_commitment import CommitmentReports
 from node.monitoring.remedies import remedy
 from tests.certificates import Certificates, Issued, certificates

@@ -19,7 +19,7 @@ import pytest
 from config.integrations import Email, HL7Notification, Notifications, Webhook
 from config.settings import Settings, Site
 from db.notifications import Notification
-from db.records import Priority
+from db.states import Priority
 from tests.workers.notifications.receivers import accept, hospital, mail, make_certificate, web
 from workers.notifications.channel import NOTICE, NotSentError, PartlySentError
 from workers.notifications.channels import CHANNELS, enabled_channels, notification_rules

@@ -19,7 +19,8 @@ from db.notifications import Notification, NotificationRules, Notifications
 from db.order_tables import NotificationState
 from db.orders import HospitalMessage
 from db.patients import PatientIdentifier, PatientUpdate
-from db.records import Analysis, Priority, TriageDecision
+from db.records import TriageDecision
+from db.states import Analysis, Priority
 from tests.commands import receive_message, record_triage
 from tests.db.examples import MINUTE, NOW, finding, finished, study_of
 from tests.rules import alarming

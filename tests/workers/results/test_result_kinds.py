@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
-from config.settings import Kind
+from config.value_types import Kind
 from db.records import NOTE
 from workers.results.encoders import ENCODERS
 from workers.results.result_kinds import STORING_ORDER, series_description, series_number

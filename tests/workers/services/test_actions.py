@@ -18,7 +18,8 @@ from db.errors import DatabaseError, RecordNotFoundError
 from db.model_states import ModelState
 from db.queries import study_details
 from db.queries.problems import Selection, problems
-from db.records import JobState, Outcome, Priority
+from db.records import Outcome
+from db.states import JobState, Priority
 from tests.commands import record_instance, study_facts
 from tests.db.examples import PIPELINE, received
 from tests.rules import NO_RULES
