@@ -13,6 +13,7 @@ for _library in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THRE
     os.environ.setdefault(_library, "1")
 os.environ.setdefault("TCP_NODELAY", "1")  # Debian's DCMTK and Orthanc wait 44 ms per C-STORE on loopback without it
 
+import psycopg  # noqa: E402, F401  (before TensorFlow, as in a worker: tests/db/test_tensorflow_beside.py)
 import pytest  # noqa: E402
 from hypothesis import settings as hypothesis_settings  # noqa: E402
 

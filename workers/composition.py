@@ -72,6 +72,8 @@ def analysis_handler(
     settings: Settings, here: WorkerId, *, database: Database | None = None, load: Load = load_active
 ) -> Callable[[int], None]:
     """Connect, load the models, take over what the last process at this place left, and handle jobs."""
+    # The database first: TensorFlow has a TLS library of its own inside, and psycopg, imported after it, takes some of
+    # that one's symbols and ends the process at its first connection by TLS.
     database = database or database_of(settings)
     task_queue = TaskQueue(settings.broker_url)
     database.write(jobs.release, here.prefix, utc_now())

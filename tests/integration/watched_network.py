@@ -30,6 +30,8 @@ _ROUTES = (
 )
 _PROTOCOLS = {6: "tcp", 17: "udp"}
 _OF_THE_KERNEL = {0, 58}  # router solicitations and multicast listener reports: hop-by-hop options, ICMPv6
+_LAST_ADDRESS = "192.0.2.254"
+_LAST = f"udp {_LAST_ADDRESS}:9"
 _NAME_IS_UNKNOWN = 0x8183  # response, recursion desired and available, NXDOMAIN (RFC 1035 4.1.1)
 
 
@@ -64,11 +66,15 @@ def asked_name(query: bytes) -> str:
 
 
 def watch_packets(outside: int, report: Path) -> None:
-    """Write down each packet, until the process ends."""
-    while True:
-        found = destination(os.read(outside, 65536))
+    """Write down each packet, until the one comes that this process sends when the command has ended."""
+    while (found := destination(os.read(outside, 65536))) != _LAST:
         if found is not None:
             _note(report, found)
+
+
+def _send_the_last() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own:
+        own.sendto(b"", (_LAST_ADDRESS, 9))
 
 
 def watch_names(server: socket.socket, report: Path) -> None:
@@ -98,9 +104,13 @@ def main(report: Path, command: list[str]) -> int:
     report.touch()
     outside = open_outside()
     names = _be_the_name_server(report)
-    threading.Thread(target=watch_packets, args=(outside, report), daemon=True).start()
+    packets = threading.Thread(target=watch_packets, args=(outside, report), daemon=True)
+    packets.start()
     threading.Thread(target=watch_names, args=(names, report), daemon=True).start()
-    return subprocess.run(command, check=False).returncode
+    status = subprocess.run(command, check=False).returncode
+    _send_the_last()  # packets wait in a queue: those of the command are all read when this one is
+    packets.join(30)
+    return status
 
 
 if __name__ == "__main__":

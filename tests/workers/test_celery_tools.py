@@ -75,6 +75,7 @@ def tools(broker: Broker, tmp_path: Path) -> CeleryTools:
     return CeleryTools(Parts(tmp_path, broker, None))
 
 
+@pytest.mark.campaign
 def test_celery_starts_a_worker_and_its_tools_see_it_work(tools: CeleryTools, free_port: int) -> None:
     """The bundled networks, a worker that ``celery`` started, and a job whose states each tool tells."""
     if importlib.util.find_spec("flower") is None:

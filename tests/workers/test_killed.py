@@ -13,7 +13,7 @@ from tests.orthanc import running_orthanc
 from tests.workers.conftest import Broker
 from tests.workers.harness import expected_results, running_parts
 
-pytestmark = [pytest.mark.slow, pytest.mark.peer("Orthanc")]
+pytestmark = [pytest.mark.campaign, pytest.mark.slow, pytest.mark.peer("Orthanc")]
 
 JOB_POINTS = ["job-claimed", "predicting", "results-written", "job-finished"]
 DELIVERY_POINTS = ["delivery-claimed", "object-sent", "delivery-noted"]

@@ -47,7 +47,8 @@ def test_a_database_is_opened_in_one_place() -> None:
 
 def test_triage_is_written_in_one_place() -> None:
     assert uses("record_triage") == {"workers/open_database.py"}
-    assert uses("decide") == {"workers/open_database.py", "workers/simulation/policies.py"}
+    deciding = {"workers/open_database.py", "workers/simulation/policies.py", "workers/services/expected_route.py"}
+    assert uses("decide") == deciding, "the last two write nothing: a simulation, and what would become of a file"
 
 
 def test_who_lets_triage_decide_tells_of_what_is_critical(tmp_path: Path) -> None:
