@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -112,7 +113,7 @@ class Bench:
 
     def pleura(self, *words: str) -> None:
         """Run a command of the node."""
-        command = ["python", "-P", "-m", "node.cli.main", "--config", str(self.node.config), *words]
+        command = [sys.executable, "-P", "-m", "node.cli.main", "--config", str(self.node.config), *words]
         subprocess.run(command, check=True, capture_output=True, timeout=60)
 
     def stop_database(self) -> None:
