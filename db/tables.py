@@ -236,7 +236,7 @@ class Study(Base):
 
 
 class StudyAccession(Base):
-    """One of the accession numbers of a study that has several (``B100\\B101``: two orders, one exposure).
+    """One of the accession numbers of a study that has several (two orders, one exposure).
 
     ``studies.accession_number`` keeps the text as it came; a study with one number has no row here.
     """
