@@ -623,7 +623,7 @@ class BackfillRun(Base):
 
 
 class BackfilledStudy(Base):
-    """A study that this node first received because a backfill asked for it: it notifies nobody."""
+    """A study of an earlier day that this node first received because a backfill asked for it: it notifies nobody."""
 
     __tablename__ = "backfilled_studies"
 

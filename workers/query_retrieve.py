@@ -16,7 +16,7 @@ from pynetdicom.sop_class import (
 )
 
 from config.dicom_peers import Destination
-from workers.destinations.destination_kind import PeerError
+from workers.destinations.destination_kind import PeerError, PeerUnreachableError
 from workers.destinations.dimse import TRANSFER_SYNTAXES, Dimse, unexpected_status
 from workers.results.header import text_of
 
@@ -82,6 +82,7 @@ class Archive:
             PeerError: the archive refuses, or not everything was sent.
         """
         query = _query("SERIES", StudyInstanceUID=study_instance_uid, SeriesInstanceUID=series_instance_uid)
+        self._check_open()
         final = Dataset()
         for status, _ in self._association.send_c_move(query, self._move_to, _MOVE):
             final = status
@@ -96,7 +97,12 @@ class Archive:
         if code != _SUCCESS:
             raise unexpected_status("C-MOVE", final)
 
+    def _check_open(self) -> None:
+        if not self._association.is_established:
+            raise PeerUnreachableError("it has closed the association")
+
     def _find(self, query: Dataset) -> Iterator[Dataset]:
+        self._check_open()
         for status, identifier in self._association.send_c_find(query, _FIND):
             code = status.get("Status")
             if code in _PENDING and identifier is not None:

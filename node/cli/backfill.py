@@ -41,10 +41,10 @@ def backfill(
 ) -> None:
     """Pull from an archive what it holds and this node has not received.
 
-    The archive is searched by C-FIND and sends by C-MOVE to the listener of this node, which must run; it must know the
-    listener's AE title, address and port as a move destination. What was received before is skipped, so a run that was
-    stopped goes on when it is started again. Studies that come in this way notify nobody. While jobs wait for a worker,
-    nothing further is pulled.
+    The archive is searched by C-FIND and sends by C-MOVE to the listener of this node, which must run; it must know
+    the listener's AE title, address and port as a move destination. What was received before is skipped, so a run
+    that was stopped goes on when it is started again. Studies of earlier days that come in this way notify nobody.
+    While jobs wait for a worker, nothing further is pulled.
 
     Exit status 1 if an image could not be pulled.
     """

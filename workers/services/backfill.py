@@ -2,7 +2,8 @@
 
 The database decides what is missing, so a run that was stopped goes on where it ended, and a second run does nothing.
 Series are pulled by C-MOVE and arrive at the listener like everything else: with the same durability and the same
-eligibility rules. A study that comes only because a backfill asked for it notifies nobody.
+eligibility rules. A study of an earlier day that comes only because a backfill asked for it notifies nobody; one of
+today may be on its way by itself, and must not be silenced by who was first.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import date, timedelta, tzinfo
 from functools import partial
 
 from config.dicom_peers import Destination
@@ -44,6 +45,7 @@ class BackfillTools:
     clock: Clock
     wait: Wait
     maximum_waiting: int
+    zone: tzinfo
 
 
 def archive_of(settings: Settings, name: str = "") -> Destination | None:
@@ -58,7 +60,7 @@ def backfill_tools(
     calling = settings.listener.ae_title
     peers, seconds = Dimse(settings.tls), settings.backfill.timeout_seconds
     opening = partial(open_archive, peers, archive, calling, calling, seconds)
-    return BackfillTools(database, opening, clock, wait, settings.backfill.maximum_waiting)
+    return BackfillTools(database, opening, clock, wait, settings.backfill.maximum_waiting, settings.site.zone)
 
 
 def days_between(first: date, last: date) -> tuple[date, ...]:
@@ -77,18 +79,21 @@ def backfill(
     outcome = BackfillOutcome()
     found = _study_uids(days, modalities, tools)
     report(outcome, len(found))
-    for uid in found:
+    today = tools.clock().astimezone(tools.zone).date()
+    for uid, day in found.items():
         if not _there_is_room(tools):
             return replace(outcome, problem="stopped before its end; the next run goes on")
-        outcome = _with_study(outcome, partial(_complete_study, uid, modalities, tools, dry_run=dry_run))
+        outcome = _with_study(
+            outcome, partial(_complete_study, uid, modalities, tools, silent=day < today, dry_run=dry_run)
+        )
         report(outcome, len(found))
     return outcome
 
 
-def _study_uids(days: Sequence[date], modalities: Sequence[str], tools: BackfillTools) -> list[str]:
-    """One query a day and modality: an archive may limit its matches, and support for lists is optional."""
+def _study_uids(days: Sequence[date], modalities: Sequence[str], tools: BackfillTools) -> dict[str, date]:
+    """Studies and their days. One query a day and modality: an archive may limit matches, and lists are optional."""
     with tools.open_archive() as archive:
-        return list(dict.fromkeys(uid for day in days for each in modalities for uid in archive.study_uids(day, each)))
+        return {uid: day for day in days for each in modalities for uid in archive.study_uids(day, each)}
 
 
 def _there_is_room(tools: BackfillTools) -> bool:
@@ -113,7 +118,9 @@ def _with_study(outcome: BackfillOutcome, complete: Callable[[], int | None]) ->
     return replace(outcome, incomplete=outcome.incomplete + 1, images=outcome.images + images)
 
 
-def _complete_study(uid: str, modalities: Sequence[str], tools: BackfillTools, *, dry_run: bool) -> int | None:
+def _complete_study(
+    uid: str, modalities: Sequence[str], tools: BackfillTools, *, silent: bool, dry_run: bool
+) -> int | None:
     """Pull what is missing of a study: how many images came (with ``dry_run``: are missing); None if nothing was.
 
     Raises:
@@ -126,7 +133,8 @@ def _complete_study(uid: str, modalities: Sequence[str], tools: BackfillTools, *
             return None
         if dry_run:
             return sum(len(images) for images in missing.values())
-        tools.database.write(store.note_request, uid, tools.clock())
+        if silent:
+            tools.database.write(store.note_request, uid, tools.clock())
         try:
             for series in missing:
                 archive.pull(uid, series)
