@@ -1,11 +1,12 @@
 """The instance store: one file for each received data set, named by its digest and never by peer input.
 
-A data set arrives in ``spool/`` under a random name. :meth:`InstanceStore.keep` writes it through to the disk and links
-it to ``instances/<2 hex>/<digest>.dcm``. The name in ``spool/`` is removed when the database row is committed. So after
-a crash ``spool/`` holds two kinds of files. A file with one name is incomplete and is removed. A file with two names is
-complete and durable, and :meth:`InstanceStore.unfinished` yields it to be recorded. A file that cannot be recorded is
-moved to ``set-aside/``; it was never acknowledged with 0x0000. A file that was answered with a failure gets another
-name in ``spool/``, so that it is not recorded later (:meth:`InstanceStore.mark_failed`).
+A data set arrives in ``spool/`` under a random name; each process that receives has such a folder of its own.
+:meth:`InstanceStore.keep` writes it through to the disk and links it to ``instances/<2 hex>/<digest>.dcm``. The name in
+``spool/`` is removed when the database row is committed. So after a crash ``spool/`` holds two kinds of files. A file
+with one name is incomplete and is removed. A file with two names is complete and durable, and
+:meth:`InstanceStore.unfinished` yields it to be recorded. A file that cannot be recorded is moved to ``set-aside/``; it
+was never acknowledged with 0x0000. A file that was answered with a failure gets another name in ``spool/``, so that it
+is not recorded later (:meth:`InstanceStore.mark_failed`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -66,7 +67,7 @@ class SpoolFile:
         self.preface_length = len(preface)
         store.check_space()
         try:
-            name = f"{store.folder}/{SPOOL}/{secrets.token_hex(8)}.part"
+            name = f"{store.spool}/{secrets.token_hex(8)}.part"
             self._descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
         except OSError as error:
             raise StoreError(error.errno, "no file can be created in the store") from error
@@ -150,10 +151,11 @@ class SpoolFile:
 
 
 class InstanceStore:
-    """The files below one folder. Safe to share between threads; one listener at a time owns ``spool/``."""
+    """The files below one folder. Safe to share between threads; one process at a time owns ``folder/spool``."""
 
-    def __init__(self, folder: Path, minimum_free_bytes: int = 0) -> None:
+    def __init__(self, folder: Path, minimum_free_bytes: int = 0, spool: str = SPOOL) -> None:
         self.folder = folder
+        self.spool = folder / spool
         self._minimum_free_bytes = minimum_free_bytes
         self._claimed = -1
 
@@ -161,9 +163,9 @@ class InstanceStore:
         """Create all folders, so that receiving creates only files.
 
         Raises:
-            OSError: the folder cannot be written, its file system has no hard links, or another listener uses it.
+            OSError: the folder cannot be written, has no hard links, or another process receives into it.
         """
-        make_folder(self.folder / SPOOL)
+        make_folder(self.spool)
         make_folder(self.folder / INSTANCES)
         self._claim()
         for shard in range(256):
@@ -172,7 +174,7 @@ class InstanceStore:
         self._try_link()
 
     def close(self) -> None:
-        """Release the store for another listener."""
+        """Release the store for another process."""
         if self._claimed >= 0:
             os.close(self._claimed)
             self._claimed = -1
@@ -214,23 +216,44 @@ class InstanceStore:
         return relative
 
     def complete(self, spool: SpoolFile) -> None:
-        """Remove the spool name of a data set whose row is committed."""
+        """Remove the spool name of a data set whose row is committed.
+
+        Another process may have received the same bytes, failed, and removed them under their final name meanwhile.
+        """
+        kept = self.folder / self.path_of(spool.digest)
+        if not kept.is_file():
+            self._link(spool.path, kept)
+            sync_folder(kept.parent)
         spool.discard()
+
+    def remove_failed(self, note: Path, is_recorded: Callable[[], bool]) -> None:
+        """Remove a file of :meth:`failed_files` with its bytes, unless ``is_recorded`` or gets so at this moment.
+
+        Raises:
+            OSError: the store cannot be written.
+        """
+        kept = self.folder / self.path_of(note.name.split(".")[1])
+        if not is_recorded():
+            kept.unlink(missing_ok=True)
+        if is_recorded() and not kept.is_file():
+            self._link(note, kept)
+            sync_folder(kept.parent)
+        note.unlink(missing_ok=True)
 
     def mark_failed(self, spool: SpoolFile) -> None:
         """Mark a kept data set that was answered with a failure, so that it is not recorded later.
 
-        It may be unknown whether its row was committed, so its bytes stay until the caller of :meth:`failed_files`
-        removes them. A copy of a data set that existed before is removed.
+        It may be unknown whether its row was committed, so its bytes stay until :meth:`remove_failed`
+        decides. A copy of a data set that existed before is removed.
         """
         if spool.path.stat().st_nlink > 1:
             spool.path.rename(spool.path.with_suffix(f".{spool.digest}{_FAILED}"))
-            sync_folder(self.folder / SPOOL)
+            sync_folder(self.spool)
         spool.discard()
 
     def failed_files(self) -> dict[Path, str]:
         """Files that :meth:`mark_failed` has marked, with the paths of their bytes relative to the store folder."""
-        notes = sorted((self.folder / SPOOL).glob(f"*{_FAILED}"))
+        notes = sorted(self.spool.glob(f"*{_FAILED}"))
         return {note: self.path_of(note.name.split(".")[1]) for note in notes}
 
     def unfinished(self) -> Iterator[Path]:
@@ -238,7 +261,7 @@ class InstanceStore:
 
         The caller records a yielded file (a repeat if its row exists already) and removes it.
         """
-        for path in sorted((self.folder / SPOOL).glob("*.part")):
+        for path in sorted(self.spool.glob("*.part")):
             if path.stat().st_nlink > 1:
                 yield path
             else:
@@ -281,13 +304,13 @@ class InstanceStore:
         return f"{INSTANCES}/{digest[:2]}/{digest}.dcm"
 
     def _claim(self) -> None:
-        # Cleaning up after a crash would remove the files that another listener is receiving at the moment.
-        self._claimed = os.open(self.folder / SPOOL, os.O_RDONLY | os.O_DIRECTORY)
+        # Cleaning up after a crash would remove the files that another process is receiving at the moment.
+        self._claimed = os.open(self.spool, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(self._claimed, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self.close()
-            raise OSError(error.errno, f"another listener receives into {self.folder}") from error
+            raise OSError(error.errno, f"another process receives into {self.spool}") from error
 
     def _link(self, source: Path, target: Path) -> None:
         try:
@@ -299,7 +322,7 @@ class InstanceStore:
                 target.hardlink_to(source)
 
     def _try_link(self) -> None:
-        descriptor, name = tempfile.mkstemp(dir=self.folder / SPOOL, suffix=".probe")
+        descriptor, name = tempfile.mkstemp(dir=self.spool, suffix=".probe")
         os.close(descriptor)
         probe = Path(name)
         second = probe.with_suffix(".second")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from pydicom.dataset import Dataset
@@ -27,7 +28,7 @@ from node.dicom.document_content import DocumentContent, read_document_content
 from node.dicom.eligibility import check_eligibility
 from node.dicom.instance_store import SET_ASIDE, InstanceStore, SpoolFile, StoreError
 from node.dicom.received_header import UnreadableDataSetError, describe, is_stat, read_header, text
-from node.dicom.spool import Answer, StoreCommand
+from node.dicom.spool import Answer, SpooledInstance, StoreCommand
 from workers.clock import Clock
 from workers.open_database import triage_study
 
@@ -97,6 +98,22 @@ class InstanceReceiver:
         self._write_lock = write_lock or nullcontext()
         self._stored = stored
 
+    def answer(self, spooled: SpooledInstance) -> Answer:
+        """Answer a request to store whose data set has arrived, whatever became of it. Never raises."""
+        if spooled.rejection is not None:
+            return spooled.rejection
+        if spooled.failure is not None:
+            return Answer(OUT_OF_RESOURCES, spooled.failure.strerror or str(spooled.failure))
+        if spooled.spool is None:
+            return Answer(CANNOT_UNDERSTAND, "there is no data set")
+        try:
+            return self.accept(spooled.spool, spooled.command)
+        except Exception:
+            # Neither the sender's fault nor a lack of resources: PS3.7 annex C, 0110H. The association goes on.
+            log.exception("receiving an instance failed")
+            spooled.discard()
+            return Answer(PROCESSING_FAILURE, "the listener failed")
+
     def accept(self, spool: SpoolFile, command: StoreCommand) -> Answer:
         """Handle a complete data set and return the C-STORE response. The spool file is removed in every case."""
         try:
@@ -154,14 +171,11 @@ class InstanceReceiver:
 
     def _remove_failed(self) -> None:
         """Remove data sets that were answered with a failure and not recorded. Runs before anything is received."""
-        failed_files = self._store.failed_files()
-        recorded = (
-            self._database.read(instances.recorded_files, list(failed_files.values())) if failed_files else frozenset()
-        )
-        for note, kept in failed_files.items():
-            if kept not in recorded:
-                (self._store.folder / kept).unlink(missing_ok=True)
-            note.unlink(missing_ok=True)
+        for note, kept in self._store.failed_files().items():
+            self._store.remove_failed(note, partial(self._is_recorded, kept))
+
+    def _is_recorded(self, kept: str) -> bool:
+        return kept in self._database.read(instances.recorded_files, [kept])
 
     def _keep(self, spool: SpoolFile, command: StoreCommand, header: Dataset) -> Answer:
         not_eligible = self._eligibility_of(header)
@@ -293,6 +307,8 @@ def _mismatch(header: Dataset, command: StoreCommand) -> Answer | None:
         return Answer(MISMATCH, "SOP Class UID differs between command and data set")
     if text(header, "SOPInstanceUID") != command.sop_instance_uid:
         return Answer(MISMATCH, "SOP Instance UID differs between command and data set")
+    if command.study_instance_uid not in ("", text(header, "StudyInstanceUID")):
+        return Answer(MISMATCH, "Study Instance UID differs between request and data set")
     return None
 
 

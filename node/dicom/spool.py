@@ -12,7 +12,10 @@ from node.dicom.instance_store import SpoolFile, StoreError
 
 @dataclass(frozen=True, slots=True)
 class StoreCommand:
-    """Parameters of a C-STORE-RQ (PS3.7 9.3.1.1) and of its association."""
+    """Parameters of a C-STORE-RQ (PS3.7 9.3.1.1) and of its association, or of a part of a STOW-RS request.
+
+    ``study_instance_uid`` is the study that a STOW-RS request names; empty: any.
+    """
 
     sop_class_uid: str
     sop_instance_uid: str
@@ -22,6 +25,7 @@ class StoreCommand:
     called_ae_title: str
     high_priority: bool = False
     address: str = ""
+    study_instance_uid: str = ""
 
 
 def file_preface(command: StoreCommand) -> bytes:

@@ -17,7 +17,9 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
 from socketserver import BaseServer
@@ -39,10 +41,10 @@ from db.database import Database
 from db.engine import connect, migrate
 from node.dicom.association_policy import AssociationPolicy, Rejection
 from node.dicom.connection_limits import Connections
-from node.dicom.instance_store import InstanceStore, SpoolFile
+from node.dicom.instance_store import SPOOL, InstanceStore, SpoolFile
 from node.dicom.presentation_contexts import contexts_for
 from node.dicom.received_transfers import ReceivedTransfers, write_transfers
-from node.dicom.receiving import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, PROCESSING_FAILURE, InstanceReceiver, Policy
+from node.dicom.receiving import InstanceReceiver, Policy
 from node.dicom.rejected_associations import RejectedAssociations
 from node.dicom.rejection_alerts import write_rejected
 from node.dicom.spool import (
@@ -340,7 +342,7 @@ class StorageScp:
 
     def _answer(self, spooled: SpooledInstance, command: StoreCommand) -> Answer:
         began = time.perf_counter()
-        answer = self._take(spooled, command)
+        answer = self._receiver.answer(spooled)
         taken = time.perf_counter() - began
         self._instruments.cstore_duration.labels(f"0x{answer.status:04X}").observe(taken)
         if answer.status:
@@ -349,21 +351,6 @@ class StorageScp:
                 "C-STORE of %s answered with 0x%04X: %s", command.calling_ae_title, answer.status, answer.comment
             )
         return answer
-
-    def _take(self, spooled: SpooledInstance, command: StoreCommand) -> Answer:
-        if spooled.rejection is not None:
-            return spooled.rejection
-        if spooled.failure is not None:
-            return Answer(OUT_OF_RESOURCES, spooled.failure.strerror or str(spooled.failure))
-        if spooled.spool is None:
-            return Answer(CANNOT_UNDERSTAND, "there is no data set")
-        try:
-            return self._receiver.accept(spooled.spool, command)
-        except Exception:
-            # Neither the sender's fault nor a lack of resources: PS3.7 annex C, 0110H. The association goes on.
-            log.exception("receiving an instance failed")
-            spooled.discard()
-            return Answer(PROCESSING_FAILURE, "the listener failed")
 
     def _begin(self, command: StoreCommand) -> SpoolFile:
         return self._store.temporary(file_preface(command))
@@ -384,21 +371,33 @@ def _parties(association: Association) -> str:
     return f"of '{calling}' to '{called}' from {association.requestor.address}"
 
 
-def run_listener(settings: Settings, ready: Callable[[Mapping[str, int]], None], stop: threading.Event) -> None:
-    """Receive until ``stop`` is set. ``ready`` is called with the ports by their keys once connections are accepted.
+@dataclass(frozen=True, slots=True)
+class Reception:
+    """What one process receives with, whichever protocol it speaks."""
+
+    store: InstanceStore
+    database: Database
+    receiver: InstanceReceiver
+    association_policy: AssociationPolicy
+    dispatcher: JobDispatcher
+    transfers: ReceivedTransfers
+
+
+@contextmanager
+def open_reception(settings: Settings, spool: str = SPOOL) -> Iterator[Reception]:
+    """Open store and database for a process that receives into ``spool``, a folder of its own in the store.
+
+    What was complete when its predecessor ended is recorded first.
 
     Raises:
-        OSError: the store cannot be written, a port is in use, or a file for TLS cannot be used.
+        OSError: the store cannot be written.
     """
-    _quieten()
-    _share_memory_arenas()
-    store = InstanceStore(settings.store.folder, settings.store.minimum_free_bytes)
+    store = InstanceStore(settings.store.folder, settings.store.minimum_free_bytes, spool)
     store.prepare()
     engine = connect(settings.database_url)
     task_queue = TaskQueue(settings.broker_url)
     dispatcher = JobDispatcher(task_queue)
     database = database_of(settings, engine)
-    rejected = RejectedAssociations(partial(write_rejected, database, AlertLimit()), utc_now)
     transfers = ReceivedTransfers(lambda entries: database.write(write_transfers, entries), utc_now)
     try:
         migrate(engine)
@@ -416,34 +415,48 @@ def run_listener(settings: Settings, ready: Callable[[Mapping[str, int]], None],
         receiver = InstanceReceiver(store, database, dispatcher.enqueue, policy, utc_now, write_lock, transfers.stored)
         receiver.recover()
         dispatcher.dispatch()
-        reports = reports_of(settings, database)
-        with at_place(settings.store.folder, "listener") as place:
-            scp = StorageScp(
-                settings.listener,
-                store,
-                receiver,
-                association_policy,
-                dispatcher.dispatch,
-                reports,
-                rejected,
-                open_instruments(settings.store.folder, place),
-                settings.tls,
-                transfers.failed,
-            )
-            # All objects made so far stay; garbage collection need not examine them each time.
-            gc.collect()
-            gc.freeze()
-            scp.start()
-            ready(scp.ports)
-            stop.wait()
-            scp.stop()
+        yield Reception(store, database, receiver, association_policy, dispatcher, transfers)
     finally:
-        rejected.close()
         transfers.close()
         dispatcher.close()
         task_queue.close()
         engine.dispose()
         store.close()
+
+
+def run_listener(settings: Settings, ready: Callable[[Mapping[str, int]], None], stop: threading.Event) -> None:
+    """Receive until ``stop`` is set. ``ready`` is called with the ports by their keys once connections are accepted.
+
+    Raises:
+        OSError: the store cannot be written, a port is in use, or a file for TLS cannot be used.
+    """
+    quieten()
+    _share_memory_arenas()
+    with open_reception(settings) as reception:
+        rejected = RejectedAssociations(partial(write_rejected, reception.database, AlertLimit()), utc_now)
+        try:
+            with at_place(settings.store.folder, "listener") as place:
+                scp = StorageScp(
+                    settings.listener,
+                    reception.store,
+                    reception.receiver,
+                    reception.association_policy,
+                    reception.dispatcher.dispatch,
+                    reports_of(settings, reception.database),
+                    rejected,
+                    open_instruments(settings.store.folder, place),
+                    settings.tls,
+                    reception.transfers.failed,
+                )
+                # All objects made so far stay; garbage collection need not examine them each time.
+                gc.collect()
+                gc.freeze()
+                scp.start()
+                ready(scp.ports)
+                stop.wait()
+                scp.stop()
+        finally:
+            rejected.close()
 
 
 def reports_of(settings: Settings, database: Database) -> CommitmentReports | None:
@@ -462,7 +475,7 @@ def _share_memory_arenas() -> None:
         log.debug("this C library has no mallopt")
 
 
-def _quieten() -> None:
+def quieten() -> None:
     """Keep values of headers, which may name patients, out of warnings and logs."""
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     quieten_libraries()

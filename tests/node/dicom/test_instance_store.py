@@ -157,7 +157,7 @@ def test_a_disk_that_takes_no_more(store: InstanceStore, tmp_path: Path) -> None
 
 def test_two_listeners_do_not_share_a_store(store: InstanceStore) -> None:
     second = InstanceStore(store.folder)
-    with pytest.raises(OSError, match="another listener"):
+    with pytest.raises(OSError, match="another process"):
         second.prepare()
     store.close()
     second.prepare()
@@ -196,3 +196,30 @@ def test_a_file_that_is_shorter_than_what_was_written_is_noticed(tmp_path: Path)
         background_digest.advance(100)
         with pytest.raises(OSError, match="shorter"):
             background_digest.finish()
+
+
+def test_bytes_that_another_process_removes_as_failed_stay_for_who_records_them(tmp_path: Path) -> None:
+    """Two processes receive the same bytes: what one answers with a failure and removes, the other has recorded."""
+    one, other = InstanceStore(tmp_path), InstanceStore(tmp_path, spool="spool-2")
+    one.prepare()
+    other.prepare()
+    failing, recorded = (store.temporary() for store in (one, other))
+    for spool in (failing, recorded):
+        spool.write(b"the same bytes")
+    kept = {store.keep(spool) for store, spool in ((one, failing), (other, recorded))}
+    one.mark_failed(failing)
+    [(note, path)] = one.failed_files().items()
+
+    # The row of the other is committed between the two looks at the database.
+    looks = iter([False, True])
+    one.remove_failed(note, lambda: next(looks))
+    assert (tmp_path / path).read_bytes() == b"the same bytes"
+
+    # It is committed after both, so it is the other that puts the bytes back.
+    (tmp_path / path).unlink()
+    other.complete(recorded)
+    assert kept == {path}
+    assert (tmp_path / path).read_bytes() == b"the same bytes"
+    assert not [*one.spool.iterdir(), *other.spool.iterdir()]
+    one.close()
+    other.close()
