@@ -16,9 +16,8 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import count
+from itertools import accumulate, count
 from pathlib import Path
 from random import Random
 from typing import TypeVar
@@ -108,12 +107,40 @@ def sequence(random: Random, names: Sequence[T], length: int) -> list[T]:
     return drawn[:length]
 
 
-def run(folder: Path, seed: int, events: int, database: str, pause: float, say: Say, settling: float = 300) -> Outcome:
-    """Run a campaign; ``pause``: the longest time between two events, ``settling``: so long the rest may take."""
+def until_kills(random: Random, names: Sequence[str], kills: int) -> list[str]:
+    """Events in random order until ``kills`` of them were kills, each of which comes three times as often as another
+    event.
+    """
+    weighted = [name for name in names for _ in range(3 if _is_kill(name) else 1)]
+    drawn = sequence(random, weighted, kills * len(weighted))
+    counted = list(accumulate(map(_is_kill, drawn)))
+    return drawn[: counted.index(kills) + 1]
+
+
+def _is_kill(name: str) -> bool:
+    return name.startswith("kill")
+
+
+def run(
+    folder: Path,
+    seed: int,
+    events: int,
+    database: str,
+    pause: float,
+    say: Say,
+    settling: float = 300,
+    kills: int | None = None,
+) -> Outcome:
+    """Run a campaign; ``pause``: the longest time between two events, ``settling``: so long the rest may take.
+
+    With ``kills`` it goes on until there were so many of them, however many ``events`` that takes.
+    """
     random = Random(f"chaos {seed}")
     outcome = Outcome(f"chaos, {database}", seed)
     known = events_of(database)
-    drawn = sequence(random, sorted(known), events)
+    names = sorted(known)
+    drawn = sequence(random, names, events) if kills is None else until_kills(random, names, kills)
+    events = len(drawn)
     with whole_node(folder, database) as whole:
         modalities = Modalities([whole.node.port], (image(seed, number) for number in count()), _SENDERS, 0.6)
         modalities.start()
@@ -131,8 +158,7 @@ def run(folder: Path, seed: int, events: int, database: str, pause: float, say: 
 
 
 def _figures(drawn: list[str], modalities: Modalities, sent_again: int) -> dict[str, int | float | str]:
-    kinds = Counter(name for name in drawn)
-    kills = sum(number for name, number in kinds.items() if name.startswith("kill"))
+    kills = sum(map(_is_kill, drawn))
     return {
         "kill -9": kills,
         "other events": len(drawn) - kills,
@@ -146,13 +172,20 @@ def main() -> None:
     """Run the command."""
     parser = parser_of(__doc__)
     parser.add_argument("--events", type=int, default=60, help="so many kills and troubles (default 60)")
+    parser.add_argument("--kills", type=int, help="go on until there were so many kill -9, whatever --events says")
     parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite")
     parser.add_argument("--pause", type=float, default=3.0, help="seconds between two events, at most (default 3)")
     arguments = parser.parse_args()
     run_campaign(
         arguments,
         lambda folder, say: run(
-            folder / "run", arguments.seed, arguments.events, arguments.database, arguments.pause, say
+            folder / "run",
+            arguments.seed,
+            arguments.events,
+            arguments.database,
+            arguments.pause,
+            say,
+            kills=arguments.kills,
         ),
     )
 

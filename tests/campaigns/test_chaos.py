@@ -58,6 +58,15 @@ def test_a_seed_draws_the_same_events_and_each_event_comes() -> None:
     assert Counter(drawn) == Counter(dict.fromkeys(names, 2))
 
 
+def test_as_many_kills_are_drawn_as_were_asked_for_and_other_events_among_them() -> None:
+    names = sorted(chaos.events_of("sqlite"))
+    drawn = chaos.until_kills(Random(SEED), names, 100)
+    kills = [name for name in drawn if name.startswith("kill")]
+    assert (len(kills), drawn[-1]) == (100, kills[-1])
+    assert set(drawn) == set(names)
+    assert drawn == chaos.until_kills(Random(SEED), names, 100)
+
+
 def test_the_settings_of_a_campaign_are_settings_of_a_node(tmp_path: Path) -> None:
     """Here, and not in a campaign that takes minutes."""
     config = tmp_path / "pleura.toml"
