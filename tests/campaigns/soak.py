@@ -30,8 +30,10 @@ from tests.integration.pleura import descendants, handles_of, status_of
 from tests.orthanc import wait_until
 from tests.ports import free_port
 
-WARM_UP = 0.4
-"""The share of the studies after which nothing may grow."""
+WARM_UP, _LONGEST_WARM_UP = 0.4, 1000
+"""The share of the studies after which nothing may grow, and how many are enough."""
+_ROUND, _WAITING = 200, 60
+"""So many studies are sent at a time, and the next ones when so few jobs wait: an even load, without idle workers."""
 _SENDERS = 4
 _DELIVERIES = 3
 _MEMORY, _MEMORY_SHARE = 8 * 1024 * 1024, 0.05
@@ -53,40 +55,56 @@ class Sample:
     database: int
 
 
-def run(folder: Path, seed: int, studies: int, say: Say) -> Outcome:
-    """Send ``studies`` and compare what was taken after the warm-up with the end."""
+def run(folder: Path, seed: int, studies: int, seconds: float, say: Say) -> Outcome:
+    """Send ``studies``, or as many as can be sent in ``seconds``, and compare what was taken after the warm-up with the
+    end.
+    """
     outcome = Outcome("soak, postgresql", seed)
     verified = {"verification": "query", "verification_after_seconds": 1}
     with whole_node(folder / "run", "postgresql", destination=verified) as whole, second_parts(whole) as (port, extra):
         begun = time.monotonic()
         samples, accepted = [], 0
-        for until in (int(WARM_UP * studies), studies):
+        for until in rounds(studies):
             images = [image(seed, number) for number in range(accepted, until)]
             modalities = Modalities([whole.node.port, port], iter(images), _SENDERS, each=20)
             modalities.start()
-            while accepted < until:
-                time.sleep(1)
-                accepted = until - len(images) + len(modalities.accepted)
-                say(f"{accepted}/{studies} accepted, {whole.unfinished()}")
-            modalities.finish(60)
-            outcome.faults += _wait(whole, until, say)
-            samples.append(_sample(whole, extra, until))
-        patients = [image(seed, number).patient for number in range(studies)]
+            modalities.finish(600)
+            accepted = until
+            is_last = until == studies or time.monotonic() - begun > seconds
+            is_sampled = is_last or (not samples and until >= _warm_up(studies))
+            outcome.faults += _wait(whole, until, say) if is_sampled else _wait_for_workers(whole, until, say)
+            if is_sampled:
+                samples.append(_sample(whole, extra, until))
+            if is_last:
+                break
+        patients = [image(seed, number).patient for number in range(accepted)]
         held, faults = settle(whole, patients, 60)
-        outcome.faults += faults + equal_counts(whole.database.counts(), studies) + growth(*samples)
+        outcome.faults += faults + equal_counts(whole.database.counts(), accepted)
+        outcome.faults += growth(samples[0], samples[-1]) if len(samples) > 1 else ["it ended within the warm-up"]
         took = time.monotonic() - begun
-    first, last = samples
+    first, last = samples[0], samples[-1]
     outcome.figures = {
-        "studies sent, received, analysed, delivered, verified": studies if not outcome.faults else "see the faults",
-        "a second": f"{studies / took:.1f}",
+        "studies sent, received, analysed, delivered, verified": accepted if not outcome.faults else "see the faults",
+        "a second": f"{accepted / took:.1f}",
         "objects sent again": held.sent_again,
+        "warm-up": f"{first.studies} studies",
         **{f"memory of {part}": _change(first.memory[part], last.memory[part]) for part in last.memory},
         "handles": f"{sum(first.handles.values())} to {sum(last.handles.values())}",
         "threads": f"{sum(first.threads.values())} to {sum(last.threads.values())}",
         "broker": _change(first.broker, last.broker),
-        "database a study": f"{(last.database - first.database) / (studies - first.studies) / 1024:.0f} KiB",
+        "database a study": f"{(last.database - first.database) / max(1, last.studies - first.studies) / 1024:.0f} KiB",
     }
     return outcome
+
+
+def rounds(studies: int) -> list[int]:
+    """How many studies are sent by the end of each round; one ends with the warm-up."""
+    warm_up = _warm_up(studies)
+    return sorted({*range(_ROUND, studies, _ROUND), warm_up, studies})
+
+
+def _warm_up(studies: int) -> int:
+    return min(int(WARM_UP * studies), _LONGEST_WARM_UP)
 
 
 @contextmanager
@@ -126,6 +144,22 @@ def _wait(whole: WholeNode, studies: int, say: Say) -> list[str]:
 
     try:
         wait_until(all_verified, "verification", 60 + studies, 2, whole.node.check_alive)
+    except AssertionError as error:
+        return [str(error)]
+    return []
+
+
+def _wait_for_workers(whole: WholeNode, studies: int, say: Say) -> list[str]:
+    """Wait until few jobs are waiting."""
+
+    def few_wait() -> bool:
+        counts = whole.database.counts()
+        told = ", ".join(f"{counts[name]} {name}" for name in ("job queued", "study open", "delivery verified"))
+        say(f"{studies} accepted; {told}")
+        return counts["job queued"] <= _WAITING
+
+    try:
+        wait_until(few_wait, "the workers", 3600, 2, whole.node.check_alive)
     except AssertionError as error:
         return [str(error)]
     return []
@@ -184,8 +218,9 @@ def main() -> None:
     """Run the command."""
     parser = parser_of(__doc__)
     parser.add_argument("--studies", type=int, default=10_000, help="so many studies (default 10,000)")
-    arguments = parser.parse_args()
-    run_campaign(arguments, lambda folder, say: run(folder, arguments.seed, arguments.studies, say))
+    parser.add_argument("--minutes", type=float, default=24 * 60, help="send no more studies after so long (a day)")
+    given = parser.parse_args()
+    run_campaign(given, lambda folder, say: run(folder, given.seed, given.studies, 60 * given.minutes, say))
 
 
 if __name__ == "__main__":

@@ -39,6 +39,12 @@ def test_what_is_missing_at_the_end_is_told() -> None:
     assert equal_counts(counts, 10) == ["9 times study complete, not 10"]
 
 
+def test_studies_are_sent_in_rounds_of_which_one_ends_with_the_warm_up() -> None:
+    assert soak.rounds(40) == [16, 40]
+    assert soak.rounds(10_000)[:6] == [200, 400, 600, 800, 1000, 1200]
+    assert soak.rounds(500) == [200, 400, 500]
+
+
 @pytest.mark.campaign
 def test_short_load(folder: Path) -> None:
     """Times are told and not judged here: other tests run beside it."""
@@ -50,5 +56,5 @@ def test_short_load(folder: Path) -> None:
 @pytest.mark.peer("postgres")
 @pytest.mark.peer("redis-server")
 def test_short_soak(folder: Path) -> None:
-    outcome = soak.run(folder, SEED, 40, lambda text: None)
+    outcome = soak.run(folder, SEED, 40, 600, lambda text: None)
     assert outcome.faults == [], outcome.text()
