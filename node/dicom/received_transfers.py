@@ -1,32 +1,42 @@
 """The audit trail's entries of what peers send: one for a caller and study at a time, not one for each image.
 
 They are written in the background, when nothing more of a study has come for some seconds or it has gone on for half a
-minute, so that no C-STORE waits for the trail. A listener that is killed loses those of its last seconds; what it has
-received is in the database all the same.
+minute, so that no C-STORE waits for the trail. Each names the last row that it counts, so that after a kill -9 the next
+listener finds what is in the database and in no entry (:func:`write_missing`). What is lost then are C-STOREs that were
+answered with a failure, of which there is no row.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from db import audit_chain
 from db.audit import AuditEntry, write_entry
 from db.audit_events import RECEIVED
+from db.audit_tables import AuditRow
+from db.database import Database
 from db.records import ReceivedInstance
-from db.tables import Study
+from db.tables import Instance, Study
 from node.dicom.spool import StoreCommand
 
 _QUIET_SECONDS = 3.0
 _LONGEST_SECONDS = 30.0
 _PAUSE_SECONDS = 1.0
+_MISSING_AFTER_SECONDS = 40.0
+"""By then another listener that received before the start of this one has written its entries."""
+_LATEST_INSTANCES = 5000
+"""More do not come within the time that entries wait."""
 _MOST = 1000
 """Callers and studies that are counted at a time; the database has not answered for long where there are more."""
 
@@ -55,6 +65,7 @@ class _Count:
     first: float
     latest: float
     instances: Counter[str] = field(default_factory=Counter)
+    last_row: int = 0
 
     def is_due(self, now: float) -> bool:
         return now - self.latest >= _QUIET_SECONDS or now - self.first >= _LONGEST_SECONDS
@@ -73,16 +84,16 @@ class ReceivedTransfers:
         self._thread = threading.Thread(target=self._run, name="received transfers", daemon=True)
         self._thread.start()
 
-    def stored(self, received: ReceivedInstance, command: StoreCommand) -> None:
-        """An instance was stored and recorded."""
+    def stored(self, received: ReceivedInstance, command: StoreCommand, instance_id: int) -> None:
+        """An instance was stored and recorded in row ``instance_id``."""
         key = _Key(command.calling_ae_title, command.address, 0, received.study_instance_uid, received.patient_id)
-        self._add(key, received.sop_class_uid)
+        self._add(key, received.sop_class_uid, instance_id)
 
     def failed(self, command: StoreCommand, status: int) -> None:
         """A C-STORE was answered with a failure; of what study it was is not asked."""
         self._add(_Key(command.calling_ae_title, command.address, status), command.sop_class_uid)
 
-    def _add(self, key: _Key, sop_class_uid: str) -> None:
+    def _add(self, key: _Key, sop_class_uid: str, instance_id: int = 0) -> None:
         elapsed = self._elapsed()
         with self._lock:
             count = self._counts.get(key)
@@ -93,6 +104,7 @@ class ReceivedTransfers:
                 count = self._counts[key] = _Count(self._now(), elapsed, elapsed)
             count.latest = elapsed
             count.instances[sop_class_uid] += 1
+            count.last_row = max(count.last_row, instance_id)
         self._some.set()
 
     def write_due(self, *, everything: bool = False) -> None:
@@ -112,7 +124,7 @@ class ReceivedTransfers:
                 for key, count in due.items():
                     if (newer := self._counts.get(key)) is not None:
                         count.instances.update(newer.instances)
-                        count.latest = newer.latest
+                        count.latest, count.last_row = newer.latest, max(count.last_row, newer.last_row)
                     self._counts[key] = count
 
     def close(self, seconds: float = 2.0) -> None:
@@ -143,8 +155,12 @@ def _entry(key: _Key, count: _Count) -> AuditEntry:
         failed=bool(key.status),
         study_instance_uid=key.study_instance_uid,
         patient_id=key.patient_id,
-        data={"peer": key.calling_ae_title, "instances": dict(count.instances)},
+        data=_data(key.calling_ae_title, count.instances, count.last_row),
     )
+
+
+def _data(caller: str, instances: Counter[str], last_row: int) -> dict[str, Any]:
+    return {"peer": caller, "instances": dict(instances), "last_row": last_row}
 
 
 def write_transfers(connection: Connection, entries: Sequence[AuditEntry]) -> None:
@@ -154,3 +170,52 @@ def write_transfers(connection: Connection, entries: Sequence[AuditEntry]) -> No
     ids = {str(uid): int(study_id) for uid, study_id in found}
     for entry in entries:
         write_entry(connection, replace(entry, study_id=ids.get(entry.study_instance_uid)))
+
+
+def write_missing(connection: Connection, before: datetime) -> int:
+    """Append entries of the latest instances from before ``before`` that no entry counts; how many instances.
+
+    They were received by a listener that was killed before it had told of them.
+    """
+    audit_chain.lock(connection)  # another listener that starts at the same moment finds what this one has written
+    row = Instance
+    query = select(row.id, row.study_id, row.calling_ae_title, row.sop_class_uid, row.received_at)
+    latest = query.where(row.received_at < before).order_by(row.id.desc()).limit(_LATEST_INSTANCES)
+    found = connection.execute(latest).all()
+    told = _last_rows_told(connection, {one.study_id for one in found})
+    missing: dict[tuple[int, str], list[Any]] = {}
+    for one in reversed(found):
+        key = (one.study_id, one.calling_ae_title)
+        if one.id > told.get(key, 0):
+            missing.setdefault(key, []).append(one)
+    for (study_id, caller), instances in missing.items():
+        detail = f"{len(instances)} instance{'' if len(instances) == 1 else 's'}, told late: the listener was killed"
+        data = _data(caller, Counter(one.sop_class_uid for one in instances), instances[-1].id)
+        write_entry(
+            connection, AuditEntry(instances[0].received_at, caller, RECEIVED, "", study_id, "", detail, data=data)
+        )
+    return sum(map(len, missing.values()))
+
+
+def _last_rows_told(connection: Connection, study_ids: Collection[int]) -> dict[tuple[int, str], int]:
+    """Up to which instance entries tell of each study and caller."""
+    row, told = AuditRow, dict[tuple[int, str], int]()
+    query = select(row.study_id, row.data).where(row.action == RECEIVED, row.failed.is_(False))
+    for study_id, data in connection.execute(query.where(row.study_id.in_(study_ids))):
+        entry = json.loads(data)
+        key = (study_id or 0, str(entry["peer"]))
+        told[key] = max(told.get(key, 0), int(entry["last_row"]))
+    return told
+
+
+def tell_of_missing(database: Database, before: datetime, stop: threading.Event) -> None:
+    """Once other listeners have told of what came before ``before``, tell of what nobody has told of."""
+    while not stop.wait(_MISSING_AFTER_SECONDS):
+        try:
+            count = database.write(write_missing, before)
+        except SQLAlchemyError as error:
+            log.error("the audit trail cannot be written, and is later: %s", type(error).__name__)
+            continue
+        if count:
+            log.warning("the audit trail has got %d instances of a listener that was killed", count)
+        return

@@ -50,12 +50,13 @@ Enqueue = Callable[[Sequence[tuple[int, bool]]], None]
 """Enqueues jobs, pairs of id and whether STAT; returns at once and never fails."""
 
 
-Stored = Callable[[ReceivedInstance, StoreCommand], None]
+Stored = Callable[[ReceivedInstance, StoreCommand, int], None]
+"""Is told of an instance, of the command it came by, and of its row."""
 
 
-def _not_told(received: ReceivedInstance, command: StoreCommand) -> None:
+def _not_told(received: ReceivedInstance, command: StoreCommand, instance_id: int) -> None:
     """Nobody is told."""
-    del received, command
+    del received, command, instance_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +188,7 @@ class InstanceReceiver:
         content = self._read_content(received, not_eligible)
         try:
             with self._write_lock:
-                self._record(received, not_eligible, content)
+                instance_id = self._record(received, not_eligible, content)
         except Exception as error:
             # After a lost connection it is unknown whether the row was committed, so the bytes must stay for now.
             self._store.mark_failed(spool)
@@ -196,7 +197,7 @@ class InstanceReceiver:
             log.error("an instance could not be recorded in the database: %s", type(error).__name__)
             return Answer(OUT_OF_RESOURCES, "the database cannot be written")
         self._store.complete(spool)
-        self._stored(received, command)
+        self._stored(received, command, instance_id)
         return Answer(SUCCESS)
 
     def _eligibility_of(self, header: Dataset) -> NotEligible | None:
@@ -233,7 +234,7 @@ class InstanceReceiver:
     def _read_content(self, received: ReceivedInstance, not_eligible: NotEligible | None) -> DocumentContent:
         return read_document_content(self._store.folder / received.path, received, not_eligible, self._policy.triage)
 
-    def _record(self, received: ReceivedInstance, not_eligible: NotEligible | None, content: DocumentContent) -> None:
+    def _record(self, received: ReceivedInstance, not_eligible: NotEligible | None, content: DocumentContent) -> int:
         ingest = self._database.write(
             instances.record_instance,
             received,
@@ -253,6 +254,7 @@ class InstanceReceiver:
         # The message of a repeat was sent before, or was lost with a process; the scheduler finds out.
         if ingest.job_ids and not ingest.repeat:
             self._enqueue([(job_id, received.stat or ingest.pressing) for job_id in ingest.job_ids])
+        return ingest.instance_id
 
     def _apply_content(self, content: DocumentContent, instance_id: int, sender: str) -> None:
         """Apply the content of a document. Also for a repeat: the node may have died between recording and this."""
@@ -289,8 +291,8 @@ class InstanceReceiver:
         header = read_header(path, command.transfer_syntax_uid, offset)
         received = self._describe(header, command, digest, kept, path.stat().st_size - offset)
         not_eligible = self._eligibility_of(header)
-        self._record(received, not_eligible, self._read_content(received, not_eligible))
-        self._stored(received, command)
+        instance_id = self._record(received, not_eligible, self._read_content(received, not_eligible))
+        self._stored(received, command, instance_id)
         return True
 
 

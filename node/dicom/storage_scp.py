@@ -43,7 +43,7 @@ from node.dicom.association_policy import AssociationPolicy, Rejection
 from node.dicom.connection_limits import Connections
 from node.dicom.instance_store import SPOOL, InstanceStore, SpoolFile
 from node.dicom.presentation_contexts import contexts_for
-from node.dicom.received_transfers import ReceivedTransfers, write_transfers
+from node.dicom.received_transfers import ReceivedTransfers, tell_of_missing, write_transfers
 from node.dicom.receiving import InstanceReceiver, Policy
 from node.dicom.rejected_associations import RejectedAssociations
 from node.dicom.rejection_alerts import write_rejected
@@ -392,6 +392,7 @@ def open_reception(settings: Settings, spool: str = SPOOL) -> Iterator[Reception
     Raises:
         OSError: the store cannot be written.
     """
+    started_at, ending = utc_now(), threading.Event()
     store = InstanceStore(settings.store.folder, settings.store.minimum_free_bytes, spool)
     store.prepare()
     engine = connect(settings.database_url)
@@ -415,8 +416,11 @@ def open_reception(settings: Settings, spool: str = SPOOL) -> Iterator[Reception
         receiver = InstanceReceiver(store, database, dispatcher.enqueue, policy, utc_now, write_lock, transfers.stored)
         receiver.recover()
         dispatcher.dispatch()
+        missing = (database, started_at, ending)
+        threading.Thread(target=tell_of_missing, args=missing, name="missing transfers", daemon=True).start()
         yield Reception(store, database, receiver, association_policy, dispatcher, transfers)
     finally:
+        ending.set()
         transfers.close()
         dispatcher.close()
         task_queue.close()

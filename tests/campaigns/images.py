@@ -23,6 +23,11 @@ class Image:
     patient: str
     data_set: bytes
 
+    @property
+    def study(self) -> str:
+        """Its Study Instance UID."""
+        return f"{self.sop_instance.rpartition('.')[0]}.2"
+
 
 def image(seed: int, number: int, *, stat: bool = False, side: int = SIDE) -> Image:
     """The radiograph with this number; with ``stat`` the description of its study says so."""

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from db.audit import AuditEntry
+from db import audit_chain
+from db.audit import AuditEntry, AuditFilter, AuditTrail
+from db.database import Database
+from db.engine import connect, migrate
 from db.records import ReceivedInstance
-from node.dicom.received_transfers import ReceivedTransfers
+from node.dicom.received_transfers import ReceivedTransfers, write_missing, write_transfers
 from node.dicom.spool import StoreCommand
+from tests.db.examples import received, record
+from tests.rules import NO_RULES
 
 NOW = datetime(2026, 3, 1, 8, 30, tzinfo=UTC)
 CR = "1.2.840.10008.5.1.4.1.1.1"
@@ -44,9 +50,9 @@ def transfers(written: Written, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rec
     made.close()
 
 
-def _store(transfers: ReceivedTransfers, study: str, sender: str = "MODALITY") -> None:
+def _store(transfers: ReceivedTransfers, study: str, sender: str = "MODALITY", row: int = 1) -> None:
     command = StoreCommand(CR, "1.2", CR, "1.2.840.10008.1.2", sender, "PLEURA", address="10.0.0.7")
-    transfers.stored(ReceivedInstance("1.2", CR, "", "", "", 0, study, "1.3", patient_id="K-1"), command)
+    transfers.stored(ReceivedInstance("1.2", CR, "", "", "", 0, study, "1.3", patient_id="K-1"), command, row)
 
 
 def test_images_of_a_study_are_one_entry_when_nothing_more_comes(
@@ -99,3 +105,45 @@ def test_what_is_left_is_written_at_the_end() -> None:
     _store(transfers, "1.2.3")
     transfers.close()
     assert [one.detail for one in written.entries] == ["1 instance"]
+
+
+def test_what_a_killed_listener_did_not_tell_of_is_told_by_the_next_one(tmp_path: Path) -> None:
+    engine = connect(f"sqlite:///{tmp_path}/test.sqlite")
+    migrate(engine)
+    database = Database(engine, NO_RULES)
+    rows = [record(database, number, study) for number, study in ((1, 1), (2, 1), (3, 2), (4, 2), (5, 3))]
+    later = NOW + timedelta(days=3650)
+
+    def told() -> list[tuple[str, str, dict[str, int]]]:
+        entries = AuditTrail(engine).entries(AuditFilter(action="receive"))
+        return [(one.study_instance_uid, one.detail, one.data["instances"]) for one in reversed(entries)]
+
+    transfers = ReceivedTransfers(lambda entries: database.write(write_transfers, entries), lambda: NOW)
+    transfers.stored(received(1, 1), _command(received(1, 1)), rows[0])
+    for number, study in ((3, 2), (4, 2)):
+        transfers.stored(received(number, study), _command(received(number, study)), rows[number - 1])
+    transfers.close()
+    before = told()
+    assert len(before) == 2, "of the second image of study 1 and the first of study 3 the listener did not tell"
+
+    assert database.write(write_missing, later) == 2
+    (first, second) = told()[2:]
+    late = "1 instance, told late: the listener was killed"
+    assert first == (received(2, 1).study_instance_uid, late, {received().sop_class_uid: 1})
+    assert second == (received(5, 3).study_instance_uid, late, {received().sop_class_uid: 1})
+    assert database.write(write_missing, later) == 0, "it is told once"
+    assert database.read(audit_chain.verify).problem == ""
+    engine.dispose()
+
+
+def test_only_what_came_before_the_start_is_missing(tmp_path: Path) -> None:
+    engine = connect(f"sqlite:///{tmp_path}/test.sqlite")
+    migrate(engine)
+    database = Database(engine, NO_RULES)
+    record(database)
+    assert database.write(write_missing, NOW - timedelta(days=3650)) == 0
+    engine.dispose()
+
+
+def _command(instance: ReceivedInstance) -> StoreCommand:
+    return StoreCommand(instance.sop_class_uid, "1.2", CR, "", instance.calling_ae_title, "PLEURA")
