@@ -42,6 +42,9 @@ class Tls(_Part):
     file."""
     ca: Path | None = None
     """PEM file with the CAs, or single certificates, that callers and destinations must have theirs from."""
+    crl: Path | None = None
+    """PEM file with the certificate revocation list of each of these CAs (RFC 5280); empty: none is looked at. A list
+    that is missing or over lets nobody in."""
 
 
 class Listener(_Part):

@@ -349,6 +349,8 @@ class Settings(BaseSettings):
         """TLS needs its files, and a peer whose certificate is named a port where it can show it."""
         if self.listener.has_tls and (self.tls.certificate is None or self.tls.ca is None):
             raise ValueError(f"listener.transport is {self.listener.transport}: set tls.certificate and tls.ca, too")
+        if self.tls.crl is not None and self.tls.ca is None:
+            raise ValueError("tls.crl: set tls.ca, whose certificates it revokes")
         for peer in self.listener.peers:
             if peer.certificates and not self.listener.has_tls:
                 raise ValueError(f"listener.peer `{peer.ae_title}`: certificates need listener.transport tls or both")

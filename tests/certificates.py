@@ -9,6 +9,7 @@ import hashlib
 import ssl
 import subprocess
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,22 @@ class Authority:
         _openssl("req", "-new", *_NEW_KEY, "-subj", f"/CN={name}", "-keyout", made.key, "-out", request)
         signed = ("-CA", self.certificate, "-CAkey", self.key, "-CAcreateserial", "-days", str(days))
         _openssl("x509", "-req", "-in", request, *signed, "-extfile", extensions, "-out", made.certificate)
+        return made
+
+    def revoke(self, *revoked: Issued, days: int = 20, file: str = "revoked") -> Path:
+        """A revocation list of this authority with these certificates; fewer than 0 ``days`` make one that is over."""
+        made, settings = self.folder / f"{file}.crl", self.folder / f"{file}.cnf"
+        (self.folder / f"{file}.txt").write_text("")
+        settings.write_text(
+            f"[ca]\ndefault_ca = own\n[own]\ndatabase = {self.folder / file}.txt\ndefault_md = sha256\n"
+            f"certificate = {self.certificate}\nprivate_key = {self.key}\ndefault_crl_days = 1\n"
+        )
+        command = ("ca", "-config", settings)
+        for one in revoked:
+            _openssl(*command, "-revoke", one.certificate)
+        begin, end = datetime.now(UTC) - timedelta(days=30), datetime.now(UTC) + timedelta(days=days)
+        times = ("-crl_lastupdate", f"{begin:%Y%m%d%H%M%SZ}", "-crl_nextupdate", f"{end:%Y%m%d%H%M%SZ}")
+        _openssl(*command, "-gencrl", *times, "-out", made)
         return made
 
 

@@ -72,8 +72,14 @@ _NO_SUITE = TlsProblem(
 _UNKNOWN_CA = TlsProblem(
     "TLS: the peer's certificate is not of a CA in tls.ca", "If you trust that CA, add its certificate to tls.ca."
 )
+_NO_LIST = TlsProblem(
+    "TLS: there is no valid revocation list for the peer's certificate",
+    "Fetch the newest list of each CA in tls.ca into tls.crl.",
+)
 _BY_VERIFICATION: Mapping[int, TlsProblem] = {
     # X509_V_ERR_… (openssl/x509_vfy.h)
+    **dict.fromkeys((3, 8, 11, 12), _NO_LIST),
+    23: TlsProblem("TLS: the peer's certificate was revoked by its CA", "Get a new one for the peer, if it is yours."),
     2: _UNKNOWN_CA,
     18: _UNKNOWN_CA,
     19: _UNKNOWN_CA,
@@ -184,7 +190,23 @@ def load_authorities(context: ssl.SSLContext, path: Path) -> None:
     try:
         context.load_verify_locations(path)
     except ssl.SSLError as error:
-        raise OSError(f"{path} holds no certificate in PEM format") from error
+        raise OSError(f"{path} holds nothing in PEM format that belongs there") from error
+
+
+def trust_authorities(context: ssl.SSLContext, tls: Tls) -> None:
+    """Trust what ``tls.ca`` names, and refuse what ``tls.crl`` says was revoked.
+
+    Raises:
+        OSError: one of them cannot be read, or holds none.
+    """
+    if tls.ca is not None:
+        load_authorities(context, tls.ca)
+    if tls.crl is None:
+        return
+    load_authorities(context, tls.crl)
+    if not context.cert_store_stats()["crl"]:
+        raise OSError(f"{tls.crl} holds no certificate revocation list in PEM format")
+    context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
 
 
 def _look_at(path: Path) -> None:
@@ -210,8 +232,7 @@ def _prepare(context: ssl.SSLContext, tls: Tls) -> None:
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     if tls.certificate is not None:
         load_identity(context, tls.certificate, tls.key)
-    if tls.ca is not None:
-        load_authorities(context, tls.ca)
+    trust_authorities(context, tls)
 
 
 def server_context(tls: Tls) -> ssl.SSLContext:
@@ -278,7 +299,7 @@ def listener_contexts(tls: Tls) -> ServerContexts:
     Raises:
         OSError: a file cannot be read or used.
     """
-    return ServerContexts("listener", (tls.certificate, tls.key, tls.ca), lambda: server_context(tls))
+    return ServerContexts("listener", (tls.certificate, tls.key, tls.ca, tls.crl), lambda: server_context(tls))
 
 
 def page_contexts(certificate: Path, key: Path | None) -> ServerContexts:

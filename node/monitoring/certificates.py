@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 import re
 import ssl
 from collections.abc import Iterator
@@ -16,9 +17,11 @@ from workers.clock import for_people, utc_now
 from workers.tls import WRONG_USE, TlsProblem, client_context, fingerprint_of, server_context, tls_problem
 
 _SOON = timedelta(days=30)
-_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+_PEM = re.compile(rb"-----BEGIN (CERTIFICATE|X509 CRL)-----(.+?)-----END \1-----", re.DOTALL)
+_REVOCATION_LIST = b"X509 CRL"
 _VERSION = 0xA0  # [0] EXPLICIT, RFC 5280 4.1
 _UTC_TIME = 0x17
+_INTEGER = 0x02
 _MOST_STEPS = 10
 _OF_PARTS = ("tls.", "admin.", "hl7.")
 """Settings whose files the checks of TLS, admin page and HL7 listener load, and tell what is wrong with them."""
@@ -37,7 +40,7 @@ class Validity:
 
 
 def validity(certificate: Path) -> Validity:
-    """The validity of the certificate in a PEM file; of several, of the one that ends first.
+    """The validity of the certificate or revocation list in a PEM file; of several, of the one that ends first.
 
     Raises:
         OSError: the file cannot be read, or holds no certificate.
@@ -47,7 +50,7 @@ def validity(certificate: Path) -> Validity:
     except OSError as error:
         raise OSError(f"{certificate}: {error.strerror}") from error
     try:
-        found = [_validity(ssl.PEM_cert_to_DER_cert(block.decode("ascii"))) for block in blocks]
+        found = [_validity(binascii.a2b_base64(body), kind) for kind, body in blocks]
     except (ValueError, IndexError) as error:
         raise OSError(f"{certificate} holds a certificate that cannot be read") from error
     if not found:
@@ -55,15 +58,23 @@ def validity(certificate: Path) -> Validity:
     return min(found, key=lambda one: one.ends)
 
 
-def _validity(encoded: bytes) -> Validity:
-    """Walk to ``Certificate.tbsCertificate.validity`` in DER; the standard library reads it of verified peers only."""
+def _validity(encoded: bytes, kind: bytes) -> Validity:
+    """Walk in DER to ``Certificate.tbsCertificate.validity``, or to ``CertificateList.tbsCertList.thisUpdate`` (RFC
+    5280 5.1); the standard library reads it of verified peers only.
+    """
     _, at, _ = _element(encoded, 0)
     _, at, _ = _element(encoded, at)
-    if encoded[at] == _VERSION:
-        _, _, at = _element(encoded, at)
-    for _ in ("serialNumber", "signature", "issuer"):
-        _, _, at = _element(encoded, at)
-    _, at, _ = _element(encoded, at)
+    if kind == _REVOCATION_LIST:
+        if encoded[at] == _INTEGER:
+            _, _, at = _element(encoded, at)
+        for _ in ("signature", "issuer"):
+            _, _, at = _element(encoded, at)
+    else:
+        if encoded[at] == _VERSION:
+            _, _, at = _element(encoded, at)
+        for _ in ("serialNumber", "signature", "issuer"):
+            _, _, at = _element(encoded, at)
+        _, at, _ = _element(encoded, at)
     begins, at = _time(encoded, at)
     ends, _ = _time(encoded, at)
     return Validity(begins, ends)
@@ -92,6 +103,7 @@ def certificates_in_use(settings: Settings) -> dict[str, Path]:
     used = {
         "tls.certificate": tls.certificate,
         "tls.ca": tls.ca,
+        "tls.crl": tls.crl,
         "admin.tls_certificate": admin.tls_certificate if admin.enabled else None,
         "hl7.tls_certificate": hl7.tls_certificate if hl7.enabled else None,
         "hl7.tls_client_ca": hl7.tls_client_ca if hl7.enabled else None,
@@ -120,7 +132,8 @@ def check_certificates(settings: Settings, now: datetime | None = None) -> Itera
             yield Check("certificates", False, found, "compare the clocks of this machine and of the CA")
         elif valid.ends_soon(now):
             ends = f"ends in {days} days" if days > 1 else "ends within a day" if days >= 0 else "has expired"
-            found = f"{key}: a certificate in {path} {ends}, on {for_people(valid.ends, settings.site.zone)}"
+            what = "list" if key == "tls.crl" else "certificate"
+            found = f"{key}: a {what} in {path} {ends}, on {for_people(valid.ends, settings.site.zone)}"
             yield Check("certificates", False, found, "renew it; the new file is used without a restart")
         else:
             left[key] = days
@@ -138,7 +151,7 @@ def check_tls(settings: Settings) -> Iterator[Check]:
         server_context(tls)
         problem = own_problem(tls)
     except OSError as error:
-        yield Check("TLS", False, str(error), "correct tls.certificate, tls.key and tls.ca")
+        yield Check("TLS", False, str(error), "correct tls.certificate, tls.key, tls.ca and tls.crl")
         return
     if problem is WRONG_USE:
         found = "tls.certificate is not for both uses: callers see it, and destinations that ask for one"

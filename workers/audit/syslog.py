@@ -20,7 +20,7 @@ from datetime import UTC
 from config.audit import AuditRepository
 from config.dicom_peers import Tls
 from db.audit import RecordedEntry
-from workers.tls import load_authorities, load_identity, tls_problem
+from workers.tls import load_authorities, load_identity, tls_problem, trust_authorities
 
 _FACILITY = 10  # security/authorization
 _NOTICE, _WARNING = 5, 4
@@ -111,12 +111,14 @@ def _send_stream(repository: AuditRepository, frames: bytes, tls: Tls) -> None:
 
 def _context(repository: AuditRepository, tls: Tls) -> ssl.SSLContext:
     # Made anew each time: certificates are renewed while the node runs.
-    context, authorities = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), repository.ca_file or tls.ca
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if authorities is None:
-        context.load_default_certs()
+    if repository.ca_file is not None:
+        load_authorities(context, repository.ca_file)
+    elif tls.ca is not None:
+        trust_authorities(context, tls)
     else:
-        load_authorities(context, authorities)
+        context.load_default_certs()
     if tls.certificate is not None:
         load_identity(context, tls.certificate, tls.key)
     return context

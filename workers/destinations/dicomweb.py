@@ -32,7 +32,7 @@ from workers.destinations.destination_kind import (
     Verdict,
 )
 from workers.destinations.dimse import classify_status
-from workers.tls import load_authorities, load_identity
+from workers.tls import load_identity, trust_authorities
 
 _JSON = "application/dicom+json"
 _LARGEST_ANSWER = 4 * 1024 * 1024
@@ -251,7 +251,7 @@ def _context(tls: Tls) -> ssl.SSLContext:
     """Trust the CAs of the settings and no others, and show our certificate where there is one."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     assert tls.ca is not None, "checked with the settings"
-    load_authorities(context, tls.ca)
+    trust_authorities(context, tls)
     if tls.certificate is not None:
         load_identity(context, tls.certificate, tls.key)
     return context

@@ -190,6 +190,27 @@ def test_who_is_refused_is_logged_once_and_kept_for_the_admin(
     assert not _connections(node)
 
 
+def test_who_was_revoked_is_refused_from_the_next_list_on(
+    certificates: Certificates, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    authority, given = certificates.authority, tmp_path / "given.crl"
+    shutil.copy(authority.revoke(), given)
+    rules = Listener.model_validate(RULES)
+    shown = [tls_options(one, certificates.ca) for one in (certificates.pacs, certificates.other)]
+    with listening(tmp_path / "node", rules, tls=certificates.tls.model_copy(update={"crl": given})) as node:
+
+        def answered() -> list[int]:
+            return [min(1, echo(node.port, *options).returncode) for options in shown]
+
+        assert answered() == [0, 0]
+        shutil.copy(authority.revoke(certificates.other), given)
+        assert answered() == [0, 1]
+        assert wait_for(lambda: "was revoked by its CA" in caplog.text)
+        shutil.copy(authority.revoke(days=-1), given)
+        assert answered() == [1, 1], "a list that is over lets nobody in"
+        assert wait_for(lambda: "no valid revocation list" in caplog.text)
+
+
 def _counts(node: Listening) -> dict[tuple[str, str], int]:
     node.rejected.write()
     with node.engine.connect() as connection:

@@ -51,6 +51,18 @@ def test_of_several_certificates_in_a_file_the_first_to_end_counts(certificates:
     assert validity(chain) == _as_openssl_says(certificates.node.certificate)
 
 
+def test_a_revocation_list_ends_too(certificates: Certificates, tmp_path: Path) -> None:
+    listed = certificates.authority.revoke(certificates.other, days=3)
+    assert (validity(listed).ends - datetime.now(UTC)).days == 2
+    own = certificates.node
+    rules = Tls(certificate=own.certificate, key=own.key, ca=certificates.ca, crl=listed)
+    found = [check.found for check in check_certificates(Settings(tls=rules))]
+    assert any(text.startswith(f"tls.crl: a list in {listed} ends in 2 days") for text in found), found
+    wrong = rules.model_copy(update={"crl": certificates.ca})
+    (check,) = check_tls(Settings(tls=wrong, listener=Listener(transport="tls")))
+    assert check.found == f"{certificates.ca} holds no certificate revocation list in PEM format"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
