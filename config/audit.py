@@ -25,6 +25,9 @@ class AuditRepository(Part):
     ca_file: Path | None = None
     """PEM file with the CA of the receiver; empty: tls.ca, or those that this system trusts. The node shows
     tls.certificate, for which most repositories ask."""
+    answers_close_notify: bool = True
+    """false: the receiver closes a TLS connection without the answer that RFC 5425 4.4 asks for. That it closed it, and
+    did not break it, counts as read then, which somebody between both machines could forge."""
     timeout_seconds: float = Field(default=15, gt=0)
     """Time limit for connecting and for each step."""
 

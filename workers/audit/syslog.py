@@ -3,7 +3,7 @@
 Syslog knows no answer. What can be known over TLS is asked for: a receiver that refuses our certificate says so only
 after our handshake (TLS 1.3), so it is given a moment before anything is sent; at the end it must answer
 ``close_notify`` with its own (RFC 5425 4.4), and must not reset the connection, as who has not read all does. Without
-that nothing counts as sent.
+that nothing counts as sent; where the settings say that it never answers, it must at least close the connection.
 """
 
 from __future__ import annotations
@@ -27,8 +27,12 @@ _NOTICE, _WARNING = 5, 4
 _MESSAGE_ID = "DICOM+RFC3881"
 _BOM = b"\xef\xbb\xbf"
 _UDP_PAUSE_SECONDS = 0.002
-_REFUSAL_SECONDS, _RESET_SECONDS = 0.5, 0.1
+_REFUSAL_SECONDS, _RESET_SECONDS, _CLOSING_SECONDS = 0.5, 0.1, 1.0
 _ENDED = "TLS: it ended the connection before it had read all; does it accept our certificate (tls.certificate)?"
+_UNANSWERED = (
+    "TLS: it did not answer the end of the connection (RFC 5425 4.4), so nobody knows what it has read; if it never "
+    "does, set answers_close_notify = false"
+)
 _SEQUENCE = 2**31 - 1  # RFC 5424 7.3.1
 
 
@@ -100,13 +104,32 @@ def _send_stream(repository: AuditRepository, frames: bytes, tls: Tls) -> None:
                     raise NotSentError(_ENDED)
             secured.settimeout(repository.timeout_seconds)
             secured.sendall(frames)
-            ended = secured.unwrap()
-            polling = select.poll()
-            polling.register(ended, 0)  # errors are always told
-            if polling.poll(_RESET_SECONDS * 1000):
+            if not _is_closed(secured, repository):
                 raise NotSentError(_ENDED)
         except (ssl.SSLEOFError, ConnectionError) as error:
             raise NotSentError(_ENDED) from error
+
+
+def _is_closed(secured: ssl.SSLSocket, repository: AuditRepository) -> bool:
+    """End the connection; whether the receiver has read all of it and ended it in good order.
+
+    Raises:
+        OSError: it did not.
+    """
+    polling = select.poll()
+    if repository.answers_close_notify:
+        try:
+            polling.register(secured.unwrap(), 0)  # errors are always told
+        except (ssl.SSLEOFError, TimeoutError) as error:
+            raise NotSentError(_UNANSWERED) from error
+        return not polling.poll(_RESET_SECONDS * 1000)
+    secured.settimeout(_CLOSING_SECONDS)
+    with suppress(ssl.SSLEOFError, TimeoutError):
+        secured.unwrap()
+    socket.socket.shutdown(secured, socket.SHUT_WR)
+    polling.register(secured, select.POLLRDHUP)
+    told = polling.poll(repository.timeout_seconds * 1000)
+    return bool(told) and not any(what & select.POLLERR for _, what in told)
 
 
 def _context(repository: AuditRepository, tls: Tls) -> ssl.SSLContext:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import socket
+import ssl
+import struct
 import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -217,13 +220,9 @@ def test_rsyslog_gets_every_message_by_tls_and_by_udp(
             send(secure, [b"<85>1 - - - - - - x"], Tls(ca=certificates.ca))
 
 
-@pytest.mark.peer("openssl")
-def test_a_repository_that_resets_the_connection_has_not_taken_the_messages(certificates: Certificates) -> None:
-    """It read nothing of what was sent: its kernel says so, where syslog has no answer."""
-    import socket
-    import ssl
-    import struct
-
+@contextmanager
+def _receiver(certificates: Certificates, receive: Callable[[ssl.SSLSocket], object]) -> Iterator[AuditRepository]:
+    """A repository for one connection, which ends as ``receive`` does."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificates.pacs.certificate, certificates.pacs.key)
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -231,17 +230,51 @@ def test_a_repository_that_resets_the_connection_has_not_taken_the_messages(cert
         def serve() -> None:
             connection, _ = listening.accept()
             with context.wrap_socket(connection, server_side=True) as secured:
-                secured.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                secured.recv(1)
+                receive(secured)
 
         thread = threading.Thread(target=serve)
         thread.start()
-        repository = AuditRepository(
-            name="arr", host="127.0.0.1", port=listening.getsockname()[1], ca_file=certificates.ca
-        )
-        with pytest.raises(NotSentError):
-            send(repository, [b"x" * 4_000_000], Tls())
+        port = listening.getsockname()[1]
+        yield AuditRepository(name="arr", host="127.0.0.1", port=port, ca_file=certificates.ca, timeout_seconds=5)
         thread.join()
+
+
+def _reset(secured: ssl.SSLSocket) -> None:
+    secured.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    secured.recv(1)
+
+
+def _close_after(count: int) -> Callable[[ssl.SSLSocket], None]:
+    """Reads so many bytes and closes without ``close_notify``, as many programs do; what is unread is a reset."""
+
+    def receive(secured: ssl.SSLSocket) -> None:
+        left = count
+        while left > 0 and (chunk := secured.recv(min(left, 65536))):
+            left -= len(chunk)
+
+    return receive
+
+
+@pytest.mark.peer("openssl")
+@pytest.mark.parametrize("answers", [True, False])
+@pytest.mark.parametrize("receive", [_reset, _close_after(1000)], ids=["reset", "some of it"])
+def test_a_repository_that_resets_the_connection_has_not_taken_the_messages(
+    receive: Callable[[ssl.SSLSocket], object], answers: bool, certificates: Certificates
+) -> None:
+    """It has not read all that was sent: its kernel says so, where syslog has no answer."""
+    with _receiver(certificates, receive) as repository, pytest.raises(NotSentError):
+        send(repository.model_copy(update={"answers_close_notify": answers}), [b"x" * 4_000_000], Tls())
+
+
+@pytest.mark.peer("openssl")
+def test_a_repository_that_closes_without_an_answer_is_believed_only_where_that_is_said(
+    certificates: Certificates,
+) -> None:
+    everything = _close_after(4_000_009)  # until the end of the stream
+    with _receiver(certificates, everything) as repository, pytest.raises(NotSentError, match="answers_close_notify"):
+        send(repository, [b"x" * 4_000_000], Tls())
+    with _receiver(certificates, everything) as repository:
+        send(repository.model_copy(update={"answers_close_notify": False}), [b"x" * 4_000_000], Tls())
 
 
 def test_settings_that_contradict_each_other_are_refused() -> None:
