@@ -32,6 +32,7 @@ from pydantic_settings import (
 
 from config.audit import Audit
 from config.dicom_peers import Backfill, Destination, Listener, Tls
+from config.dicomweb import DicomWebServer
 from config.environment import PREFIX, meant, misspelt, with_secrets_read
 from config.file import mistakes, read_toml, resolve_paths
 from config.integrations import HL7, Deidentification, Network, Notifications, Traces
@@ -291,6 +292,7 @@ class Settings(BaseSettings):
 
     site: Site = Site()
     listener: Listener = Listener()
+    dicomweb: DicomWebServer = DicomWebServer()
     tls: Tls = Tls()
     store: Store = Store()
     eligibility: Eligibility = Eligibility()
@@ -334,6 +336,7 @@ class Settings(BaseSettings):
         ports = {f"listener.{key}": port for key, port in self.listener.ports.items()}
         ports |= {"admin.port": self.admin.port} if self.admin.enabled else {}
         ports |= {"hl7.port": self.hl7.port} if self.hl7.enabled else {}
+        ports |= {"dicomweb.port": self.dicomweb.port} if self.dicomweb.enabled else {}
         for (one, port), (other, same) in combinations(ports.items(), 2):
             if port == same != 0:
                 raise ValueError(f"{one} and {other} are both {port}; give each part a port of its own")

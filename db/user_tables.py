@@ -18,11 +18,18 @@ SECRET = {"info": {"secret": True}}
 
 
 class Role(StrEnum):
-    """What a user may do; each role may do all that the one before it may."""
+    """What a user or a program may do; each role may do all that the one before it may. ``sender`` stands apart: it
+    may store by STOW-RS and nothing else, and is for API tokens only.
+    """
 
+    SENDER = "sender"
     VIEWER = "viewer"
     RADIOLOGIST = "radiologist"
     ADMIN = "admin"
+
+
+OF_USERS = (Role.VIEWER, Role.RADIOLOGIST, Role.ADMIN)
+"""Roles that a person may have."""
 
 
 class Verdict(StrEnum):
@@ -88,7 +95,7 @@ class SessionRow(Base):
 
 
 class TokenRow(Base):
-    """A token for the JSON API, again only as its digest."""
+    """A token for the JSON API or the DICOMweb server, again only as its digest."""
 
     __tablename__ = "api_tokens"
     __table_args__ = SECRET
@@ -96,7 +103,7 @@ class TokenRow(Base):
     id: Mapped[RowNumber]
     name: Mapped[str] = mapped_column(String(64), comment="Name, as in the audit trail.")
     token_digest: Mapped[str] = mapped_column(DIGEST, unique=True, comment="SHA-256 of the token.")
-    role: Mapped[str] = mapped_column(String(16), comment="viewer, radiologist or admin.")
+    role: Mapped[str] = mapped_column(String(16), comment="sender, viewer, radiologist or admin.")
     created_by: Mapped[str] = mapped_column(String(64), comment="Who made it.")
     created_at: Mapped[datetime] = mapped_column(comment="When.")
     last_used_at: Mapped[datetime | None] = mapped_column(comment="Last use. NULL: never.")

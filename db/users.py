@@ -94,6 +94,18 @@ def check_name(name: str) -> str:
     return lowered
 
 
+def check_sender(name: str) -> str:
+    """The name of a token that sends by STOW-RS: an AE title, as it is written.
+
+    Raises:
+        AccountError: it is none, or holds other characters than safe ones.
+    """
+    title = name.strip()
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,15}", title):
+        raise AccountError("a sender is named like an AE title: 1 to 16 letters, digits, dots, hyphens or underscores")
+    return title
+
+
 def check_password(password: str, name: str) -> None:
     """Length is what makes a password strong.
 
@@ -294,7 +306,7 @@ class Accounts:
         Raises:
             AccountError: The name cannot be used.
         """
-        name = check_name(name)
+        name = check_sender(name) if role is Role.SENDER else check_name(name)
         secret = _TOKEN_PREFIX + secrets.token_urlsafe(32)
         values = {"name": name, "role": role.value, "created_by": actor[:64], "created_at": now}
         with writing(self._engine).begin() as connection:

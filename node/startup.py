@@ -89,6 +89,8 @@ class Parts:
             yield "the admin page"
         if settings.hl7.enabled and not _connects(reached(settings.hl7.host), settings.hl7.port):
             yield "the HL7 listener"
+        if settings.dicomweb.enabled and not _connects(reached(settings.dicomweb.host), settings.dicomweb.port):
+            yield "the DICOMweb server"
         ready = self._task_queue.ready_workers()
         if ready is None:
             yield "the broker"

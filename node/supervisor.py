@@ -149,17 +149,17 @@ def parts_of(settings: Settings, config: Path | None, environment: dict[str, str
         "scheduler": ("scheduler",),
         "admin": ("admin",),
         "hl7": ("hl7",),
+        "dicomweb": ("dicomweb",),
     }
-    if not settings.admin.enabled:
-        del commands["admin"]
-    if not settings.hl7.enabled:
-        del commands["hl7"]
+    for name in ("admin", "hl7", "dicomweb"):
+        if not getattr(settings, name).enabled:
+            del commands[name]
     for name, arguments in commands.items():
         parts.append(Part(name, pleura_command(config, *arguments), environment))
     return parts
 
 
-_PORTS = (("listener", "port"), ("listener", "tls_port"), ("admin", "port"), ("hl7", "port"))
+_PORTS = (("listener", "port"), ("listener", "tls_port"), ("admin", "port"), ("hl7", "port"), ("dicomweb", "port"))
 
 
 def with_ports(settings: Settings) -> Settings:

@@ -302,8 +302,10 @@ def listener_contexts(tls: Tls) -> ServerContexts:
     return ServerContexts("listener", (tls.certificate, tls.key, tls.ca, tls.crl), lambda: server_context(tls))
 
 
-def page_contexts(certificate: Path, key: Path | None) -> ServerContexts:
-    """The context of the admin page, which asks browsers for no certificate.
+def page_contexts(
+    certificate: Path, key: Path | None, client_ca: Path | None = None, part: str = "admin page"
+) -> ServerContexts:
+    """The context of the admin page, which asks browsers for no certificate, or of a ``part`` that wants one.
 
     Raises:
         OSError: a file cannot be read or used.
@@ -313,9 +315,12 @@ def page_contexts(certificate: Path, key: Path | None) -> ServerContexts:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         _harden(context)
         load_identity(context, certificate, key)
+        if client_ca is not None:
+            load_authorities(context, client_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
         return context
 
-    return ServerContexts("admin page", (certificate, key), make)
+    return ServerContexts(part, (certificate, key, client_ca), make)
 
 
 def _state_of(path: Path) -> tuple[int, int, int] | None:

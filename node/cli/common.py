@@ -28,7 +28,7 @@ from config.settings import Settings, load
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
-SERVICES = frozenset({"serve", "listen", "worker", "scheduler", "admin", "hl7"})
+SERVICES = frozenset({"serve", "listen", "worker", "scheduler", "admin", "hl7", "dicomweb"})
 """Commands that run until they are stopped: their log is read by others, with the lines of libraries."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")

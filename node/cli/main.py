@@ -41,6 +41,7 @@ COMMANDS = {
     "scheduler": "node.cli.processes:scheduler",
     "admin": "node.cli.processes:admin",
     "hl7": "node.cli.hl7:hl7",
+    "dicomweb": "node.cli.dicomweb:dicomweb",
     "send": "node.cli.scu:send",
     "backfill": "node.cli.backfill:backfill",
     "echo": "node.cli.scu:echo",

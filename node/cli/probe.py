@@ -28,7 +28,7 @@ def _holds(part: str) -> Callable[[Settings], bool]:
 _PARTS: dict[str, Callable[[Settings], bool]] = {
     "admin": _admin,
     # No connection to the HL7 listener: where hl7.addresses does not name this machine, each would be an incident.
-    **{part: _holds(part) for part in ("hl7", "jobs", "deliveries", "scheduler")},
+    **{part: _holds(part) for part in ("hl7", "dicomweb", "jobs", "deliveries", "scheduler")},
 }
 
 
@@ -38,8 +38,8 @@ _PARTS: dict[str, Callable[[Settings], bool]] = {
 def probe(context: click.Context, part: str) -> None:
     """Say by the exit status whether PART runs on this machine: 0, or 1 with a sentence. For health checks.
 
-    admin answers by HTTP, or by HTTPS if it has a certificate; hl7, scheduler, jobs and deliveries (workers) have
-    started. It asks no other part. For the listener: `pleura echo`.
+    admin answers by HTTP, or by HTTPS if it has a certificate; hl7, dicomweb, scheduler, jobs and deliveries (workers)
+    have started. It asks no other part. For the listener: `pleura echo`.
     """
     if not _PARTS[part](settings_of(context)):
         fail(f"{part} does not run here")

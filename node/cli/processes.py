@@ -55,13 +55,17 @@ def _announce(node: Node, settings: Settings, stop: threading.Event) -> None:
     from node.monitoring.page_port import scheme_of
 
     if node.wait_until_ready(stop, say=console.print):
-        rules = node.settings.listener
-        where = " and ".join(f"{rules.host}:{port}{_TLS.get(key, '')}" for key, port in rules.ports.items())
-        console.print(f"Ready: [bold]{rules.ae_title}[/] on {where}")
+        listener = node.settings.listener
+        where = " and ".join(f"{listener.host}:{port}{_TLS.get(key, '')}" for key, port in listener.ports.items())
+        console.print(f"Ready: [bold]{listener.ae_title}[/] on {where}")
         if settings.admin.enabled:
             console.print(f"Admin page: {scheme_of(settings.admin)}://{settings.admin.host}:{node.admin_port}/")
         if settings.hl7.enabled:
             console.print(f"HL7 by MLLP: {settings.hl7.host}:{node.hl7_port}")
+        if settings.dicomweb.enabled:
+            rules = node.settings.dicomweb
+            scheme = "http" if rules.tls_certificate is None else "https"
+            console.print(f"DICOMweb: {scheme}://{rules.host}:{rules.port}/dicom-web")
 
 
 @click.command()

@@ -9,7 +9,7 @@ import click
 from rich.table import Table
 
 from db.engine import connect, migrate
-from db.user_tables import Role
+from db.user_tables import OF_USERS, Role
 from db.users import AccountError, Accounts, User
 from node.cli.common import console, fail, json_option, print_json, settings_of
 from node.cli.worklist import actor
@@ -39,7 +39,7 @@ def user() -> None:
 
 @user.command("add")
 @click.argument("name")
-@click.option("--role", type=click.Choice([role.value for role in Role]), required=True, help="Role of the user.")
+@click.option("--role", type=click.Choice([role.value for role in OF_USERS]), required=True, help="Role of the user.")
 @click.option("--display-name", default="", help="Name shown on the page.")
 @click.option("--no-password", is_flag=True, help="Allow single sign-on only.")
 @click.pass_context
@@ -91,7 +91,7 @@ def password(context: click.Context, name: str) -> None:
 
 @user.command("change")
 @click.argument("name")
-@click.option("--role", type=click.Choice([role.value for role in Role]), help="New role.")
+@click.option("--role", type=click.Choice([role.value for role in OF_USERS]), help="New role.")
 @click.option("--lock/--unlock", default=None, help="Lock or unlock the user.")
 @click.option(
     "--sign-on", is_flag=True, help="Forget their password: who next signs on by that name becomes this user."
@@ -114,10 +114,18 @@ def change(context: click.Context, name: str, role: str | None, lock: bool | Non
 
 @user.command("token")
 @click.argument("name")
-@click.option("--role", type=click.Choice([role.value for role in Role]), required=True, help="Role of the token.")
+@click.option(
+    "--role",
+    type=click.Choice([role.value for role in Role]),
+    required=True,
+    help="Role of the token; sender: STOW-RS alone.",
+)
 @click.pass_context
 def token(context: click.Context, name: str, role: str) -> None:
-    """Add an API token NAME. Its secret is printed once and cannot be read again."""
+    """Add an API token NAME. Its secret is printed once and cannot be read again.
+
+    The name of a sender is an AE title, and stands where the calling AE title of a C-STORE does.
+    """
     try:
         _, secret = _accounts(context).add_token(name, Role(role), datetime.now(UTC), actor=actor())
     except AccountError as error:

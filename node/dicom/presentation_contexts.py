@@ -122,7 +122,7 @@ def _reports() -> PresentationContext:
 
 @lru_cache(_REMEMBERED)
 def _context(abstract_syntax: str, other_classes: bool) -> PresentationContext | None:
-    transfer_syntaxes = _transfer_syntaxes(abstract_syntax, other_classes)
+    transfer_syntaxes = transfer_syntaxes_for(abstract_syntax, other_classes=other_classes)
     if not transfer_syntaxes:
         return None
     context = PresentationContext()
@@ -131,7 +131,8 @@ def _context(abstract_syntax: str, other_classes: bool) -> PresentationContext |
     return context
 
 
-def _transfer_syntaxes(abstract_syntax: str, other_classes: bool) -> tuple[uid.UID, ...]:
+def transfer_syntaxes_for(abstract_syntax: str, *, other_classes: bool) -> tuple[uid.UID, ...]:
+    """Transfer syntaxes in which objects of a class are taken; none where the class is not."""
     if abstract_syntax == Verification:
         return UNCOMPRESSED
     if abstract_syntax in RADIOGRAPH_CLASSES:

@@ -23,7 +23,7 @@ _VERSION = 0xA0  # [0] EXPLICIT, RFC 5280 4.1
 _UTC_TIME = 0x17
 _INTEGER = 0x02
 _MOST_STEPS = 10
-_OF_PARTS = ("tls.", "admin.", "hl7.")
+_OF_PARTS = ("tls.", "admin.", "hl7.", "dicomweb.")
 """Settings whose files the checks of TLS, admin page and HL7 listener load, and tell what is wrong with them."""
 
 
@@ -100,6 +100,7 @@ def _time(encoded: bytes, at: int) -> tuple[datetime, int]:
 def certificates_in_use(settings: Settings) -> dict[str, Path]:
     """The files with certificates that this node shows, or that it trusts, by their keys in the settings."""
     tls, admin, hl7, told = settings.tls, settings.admin, settings.hl7, settings.notifications
+    web = settings.dicomweb
     used = {
         "tls.certificate": tls.certificate,
         "tls.ca": tls.ca,
@@ -107,6 +108,8 @@ def certificates_in_use(settings: Settings) -> dict[str, Path]:
         "admin.tls_certificate": admin.tls_certificate if admin.enabled else None,
         "hl7.tls_certificate": hl7.tls_certificate if hl7.enabled else None,
         "hl7.tls_client_ca": hl7.tls_client_ca if hl7.enabled else None,
+        "dicomweb.tls_certificate": web.tls_certificate if web.enabled else None,
+        "dicomweb.tls_client_ca": web.tls_client_ca if web.enabled else None,
         "notifications.webhook.ca_file": told.webhook.ca_file if told.webhook.enabled else None,
         "notifications.email.ca_file": told.email.ca_file if told.email.enabled else None,
         "notifications.hl7.ca_file": told.hl7.ca_file if told.hl7.enabled else None,
@@ -200,6 +203,6 @@ def _shake_hands(side: ssl.SSLObject) -> bool:
 
 def open_keys(settings: Settings) -> list[Path]:
     """Files with keys of this node that other users of the machine may read."""
-    tls, admin, hl7 = settings.tls, settings.admin, settings.hl7
-    keys = (tls.key or tls.certificate, admin.tls_key or admin.tls_certificate, hl7.tls_key or hl7.tls_certificate)
+    servers = (settings.admin, settings.hl7, settings.dicomweb)
+    keys = (settings.tls.key or settings.tls.certificate, *(one.tls_key or one.tls_certificate for one in servers))
     return [path for path in dict.fromkeys(keys) if path is not None and path.exists() and path.stat().st_mode & 0o007]

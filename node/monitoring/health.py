@@ -38,7 +38,7 @@ from node.monitoring.check import Check
 from node.monitoring.disk import check_room
 from node.monitoring.extras import missing_extras
 from node.monitoring.permissions import check_permissions
-from node.monitoring.port_health import check_admin, check_hl7, check_listener
+from node.monitoring.port_health import check_admin, check_dicomweb, check_hl7, check_listener
 from node.monitoring.remedies import remedy
 from node.monitoring.sign_on_health import check_openid
 from workers.audit import syslog
@@ -72,6 +72,8 @@ def examine(settings: Settings, *, peers: bool = True) -> Iterator[Check]:
     if settings.hl7.enabled:
         yield check_hl7(settings, running)
         yield check_issuers(settings)
+    if settings.dicomweb.enabled:
+        yield check_dicomweb(settings, running)
     missing = list(missing_extras(settings))
     yield from missing
     if peers and not missing and settings.admin.enabled and settings.admin.openid.enabled:

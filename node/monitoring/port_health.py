@@ -9,6 +9,8 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 from config.dicom_peers import Tls
+from config.dicomweb import DicomWebServer
+from config.integrations import HL7
 from config.settings import Admin, Settings
 from node.dicom.storage_scu import FailedTlsError, Peer, RejectedError, SendError, echo
 from node.hl7.listener import tls_front
@@ -83,29 +85,38 @@ def check_admin(settings: Settings, running: bool) -> Check:
 
 def check_hl7(settings: Settings, running: bool) -> Check:
     """The HL7 listener's certificate can be read, and its port is free or a listener answers on it."""
-    rules = settings.hl7
-    where = f"{rules.host}:{rules.port}"
-    if (unusable := _unusable("HL7 listener", "hl7.tls_certificate", lambda: tls_front(rules))) is not None:
+    return _check_server("hl7", settings.hl7, lambda: tls_front(settings.hl7), running)
+
+
+def check_dicomweb(settings: Settings, running: bool) -> Check:
+    """The same of the DICOMweb server."""
+    return _check_server("dicomweb", settings.dicomweb, lambda: _load_dicomweb(settings.dicomweb), running)
+
+
+def _check_server(key: str, rules: HL7 | DicomWebServer, load: Callable[[], object], running: bool) -> Check:
+    part, where = _NAMES[key], f"{rules.host}:{rules.port}"
+    if (unusable := _unusable(part, f"{key}.tls_certificate", load)) is not None:
         return unusable
-    problem = _problem_of_binding("hl7.port", rules.host, rules.port)
+    problem = _problem_of_binding(f"{key}.port", rules.host, rules.port)
     if isinstance(problem, Check):
         return problem
     if not problem:
-        return _free("hl7", where, running) or _starts("HL7 listener", where)
+        return _free(key, where, running) or _starts(part, where)
     try:
         socket.create_connection((reached(rules.host), rules.port), timeout=_SECONDS).close()
     except OSError as error:
-        return Check("HL7 listener", False, f"{where} does not answer: {error}", "set hl7.port to a free port")
-    return Check("HL7 listener", True, f"{where} accepts connections")
+        return Check(part, False, f"{where} does not answer: {error}", f"set {key}.port to a free port")
+    return Check(part, True, f"{where} accepts connections")
 
 
 def unusable_certificates(settings: Settings) -> Iterator[Check]:
     """Each part that cannot start, for a file that it needs for TLS."""
-    listener, admin, hl7 = settings.listener, settings.admin, settings.hl7
+    listener, admin, hl7, web = settings.listener, settings.admin, settings.hl7, settings.dicomweb
     loaded = {
         "listener": ("tls.certificate, tls.key and tls.ca", listener.has_tls, lambda: listener_contexts(settings.tls)),
         "admin page": ("admin.tls_certificate", admin.enabled, lambda: _load_page(admin)),
         "HL7 listener": ("hl7.tls_certificate", hl7.enabled, lambda: tls_front(hl7)),
+        "DICOMweb server": ("dicomweb.tls_certificate", web.enabled, lambda: _load_dicomweb(web)),
     }
     for part, (keys, used, load) in loaded.items():
         if used and (unusable := _unusable(part, keys, load)) is not None:
@@ -115,6 +126,11 @@ def unusable_certificates(settings: Settings) -> Iterator[Check]:
 def _load_page(rules: Admin) -> None:
     if rules.tls_certificate is not None:
         page_contexts(rules.tls_certificate, rules.tls_key)
+
+
+def _load_dicomweb(rules: DicomWebServer) -> None:
+    if rules.tls_certificate is not None:
+        page_contexts(rules.tls_certificate, rules.tls_key, rules.tls_client_ca)
 
 
 def _unusable(part: str, keys: str, load: Callable[[], object]) -> Check | None:
@@ -129,10 +145,10 @@ def _unusable(part: str, keys: str, load: Callable[[], object]) -> Check | None:
 def ports_that_cannot_be_bound(settings: Settings) -> Iterator[tuple[Check, bool]]:
     """Each part whose address cannot be bound while the node is stopped, and whether others have it (or it is no
     address of this machine)."""
-    listener, admin, hl7 = settings.listener, settings.admin, settings.hl7
+    listener = settings.listener
+    servers = (("admin", settings.admin), ("hl7", settings.hl7), ("dicomweb", settings.dicomweb))
     wanted = [(f"listener.{key}", listener.host, port) for key, port in listener.ports.items()]
-    wanted += [("admin.port", admin.host, admin.port)] if admin.enabled else []
-    wanted += [("hl7.port", hl7.host, hl7.port)] if hl7.enabled else []
+    wanted += [(f"{key}.port", rules.host, rules.port) for key, rules in servers if rules.enabled]
     for key, host, port in wanted:
         problem = _problem_of_binding(key, host, port)
         if isinstance(problem, Check):
@@ -142,7 +158,7 @@ def ports_that_cannot_be_bound(settings: Settings) -> Iterator[tuple[Check, bool
             yield Check(_name(key), False, f"{host}:{port} is in use by another program", remedy), True
 
 
-_NAMES = {"listener": "listener", "admin": "admin page", "hl7": "HL7 listener"}
+_NAMES = {"listener": "listener", "admin": "admin page", "hl7": "HL7 listener", "dicomweb": "DICOMweb server"}
 
 
 def _name(key: str) -> str:

@@ -25,7 +25,7 @@ class Readiness:
     def __init__(self, settings: Settings, database: Database, elapsed: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
         self._database = database
-        self.parts = (*_PARTS, "hl7") if settings.hl7.enabled else _PARTS
+        self.parts = (*_PARTS, *(part for part in ("hl7", "dicomweb") if getattr(settings, part).enabled))
         """Parts that are processes of their own."""
         # To compare the digests of models, all their files are read.
         self._models = Remembered(lambda: check_models(settings).ok, elapsed)

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import uvicorn
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
@@ -44,7 +41,7 @@ from node.monitoring.metrics import NodeMetrics
 from node.monitoring.parts import PartsWatch
 from node.monitoring.readiness import Readiness
 from node.web.api_app import create_api
-from node.web.connection_limits import ConnectionLimiter, Deadlines, limited_protocol, limits_from
+from node.web.connection_limits import Deadlines, limits_from
 from node.web.dependencies import Services
 from node.web.event_stream import EventStream
 from node.web.image_reader import Readers, ReadingLimits
@@ -52,6 +49,7 @@ from node.web.middleware import Endpoint, SecurityHeaders, problem, render
 from node.web.page_templates import PageTemplates
 from node.web.rendering import Radiographs
 from node.web.routes import API, api_operations, page_endpoints
+from node.web.server import ServerRules, run_server
 from node.web.stored_texts import gettext_noop
 from node.web.trend_cache import TrendCache
 from node.web.trials import CurrentPredictor, ImagePredictor, Trials, TrialTools
@@ -273,13 +271,14 @@ def run_admin(
             reload=reload,
             openid=_provider(settings.admin.openid),
         )
-        with socket.create_server((settings.admin.host, settings.admin.port)) as listening:
-            port = int(listening.getsockname()[1])
-            server = _Server(_configuration(app, settings.admin), lambda: ready(port))
-            with asyncio.Runner(loop_factory=partial(_Loop, settings.admin.header_timeout_seconds)) as runner:
-                runner.run(_serve(server, app, listening, stop))
+        run_server(app, _server_rules(settings.admin), ready, stop, app.state.services.event_stream.close)
     task_queue.close()
     engine.dispose()
+
+
+def _server_rules(rules: Admin) -> ServerRules:
+    tls = None if rules.tls_certificate is None else page_contexts(rules.tls_certificate, rules.tls_key)
+    return ServerRules(rules.host, rules.port, limits_from(rules), Deadlines(rules.header_timeout_seconds), tls)
 
 
 def _provider(rules: OpenID) -> Provider | None:
@@ -303,71 +302,3 @@ def load_image_predictor(settings: Settings, database: Database) -> ImagePredict
     loaded = load_predictor(active_pipeline(settings), device="cpu", threads=settings.workers.threads)
     resolver = ModelStateResolver(loaded, activated_pipeline(settings))
     return CurrentPredictor(lambda: resolver.resolve(database.read(model_states.current_states)).predictor)
-
-
-class _Loop(asyncio.SelectorEventLoop):
-    """An event loop whose servers end a TLS handshake after ``seconds``: uvicorn leaves it a minute."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__()
-        self._seconds = seconds
-
-    async def create_server(self, *arguments: Any, **options: Any) -> asyncio.Server:
-        """Make a server; see the base class."""
-        if options.get("ssl") is not None:
-            options["ssl_handshake_timeout"] = self._seconds
-        return await super().create_server(*arguments, **options)
-
-
-def _configuration(app: Starlette, settings: Admin) -> uvicorn.Config:
-    """What uvicorn needs to know; its own way of TLS would read the certificate once."""
-    configuration = uvicorn.Config(
-        app,
-        http=limited_protocol(
-            ConnectionLimiter(limits_from(settings), Deadlines(settings.header_timeout_seconds), time.monotonic)
-        ),
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        lifespan="on",
-        ws="none",
-        timeout_graceful_shutdown=5,
-    )
-    configuration.load()
-    if settings.tls_certificate is not None:
-        configuration.ssl = page_contexts(settings.tls_certificate, settings.tls_key).front()
-    return configuration
-
-
-class _Server(uvicorn.Server):
-    """Calls ``ready`` after the start, and leaves signals to the command that runs it."""
-
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._ready = ready
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Install no signal handlers."""
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then call ``ready``."""
-        await super().startup(sockets)
-        if self.started:
-            self._ready()
-
-
-async def _serve(server: _Server, app: Starlette, listening: socket.socket, stop: threading.Event) -> None:
-    async def wait_for_stop() -> None:
-        while not stop.is_set():
-            await asyncio.sleep(0.1)
-        app.state.services.event_stream.close()
-        server.should_exit = True
-
-    waiting = asyncio.create_task(wait_for_stop())
-    await server.serve([listening])
-    waiting.cancel()
-    with suppress(asyncio.CancelledError):
-        await waiting

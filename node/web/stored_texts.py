@@ -44,6 +44,7 @@ WORDS = (
     # Roles, verdicts, states of models
     gettext_noop("viewer"),
     gettext_noop("radiologist"),
+    gettext_noop("sender"),
     gettext_noop("admin"),
     gettext_noop("accept"),
     gettext_noop("modify"),

@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
 from db.errors import RecordNotFoundError
-from db.user_tables import Role
+from db.user_tables import OF_USERS, Role
 from db.users import AccountError
 from node.web.middleware import RequestContext
 from node.web.stored_texts import gettext_noop
@@ -26,7 +26,7 @@ def add_user(context: RequestContext) -> Response:
         user = context.services.accounts.add_user(
             context.field("name"),
             password,
-            _role(context),
+            _role(context, OF_USERS),
             context.now,
             actor=context.actor,
             display_name=context.field("display_name"),
@@ -42,7 +42,7 @@ def change_user(context: RequestContext) -> Response:
     accounts = context.services.accounts
     try:
         if change == "role":
-            accounts.change_user(user_id, context.now, actor=context.actor, role=_role(context))
+            accounts.change_user(user_id, context.now, actor=context.actor, role=_role(context, OF_USERS))
         elif change in ("lock", "unlock"):
             accounts.change_user(user_id, context.now, actor=context.actor, disabled=change == "lock")
         elif change == "password":
@@ -62,7 +62,7 @@ def add_token(context: RequestContext) -> Response:
     """Add an API token; its secret is shown once."""
     try:
         token, secret = context.services.accounts.add_token(
-            context.field("name"), _role(context), context.now, actor=context.actor
+            context.field("name"), _role(context, tuple(Role)), context.now, actor=context.actor
         )
     except AccountError as error:
         return _users(context, problem=str(error).replace("user name", "token name"), status=400)
@@ -86,15 +86,16 @@ def _users(
         status,
         users=context.services.accounts.users(),
         tokens=context.services.accounts.tokens(),
-        roles=tuple(Role),
+        roles=OF_USERS,
+        token_roles=tuple(Role),
         problem=problem,
         secret=secret,
         secret_of=secret_of,
     )
 
 
-def _role(context: RequestContext) -> Role:
+def _role(context: RequestContext, allowed: tuple[Role, ...]) -> Role:
     given = context.field("role")
-    if given not in set(Role):
+    if given not in allowed:
         raise HTTPException(400, gettext_noop("a role is viewer, radiologist or admin"))
     return Role(given)
