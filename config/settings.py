@@ -37,6 +37,7 @@ from config.environment import PREFIX, meant, misspelt, with_secrets_read
 from config.file import mistakes, read_toml, resolve_paths
 from config.integrations import HL7, Deidentification, Network, Notifications, Traces
 from config.openid import OpenID
+from config.routing import RoutingRule, check_rules
 from config.secret import Secret
 from config.section import Part as _Part
 from config.section import Port
@@ -302,6 +303,7 @@ class Settings(BaseSettings):
     models: Models = Models()
     results: Results = Results()
     destinations: tuple[Destination, ...] = ()
+    routing: tuple[RoutingRule, ...] = ()
     triage: Triage = Triage()
     backfill: Backfill = Backfill()
     admin: Admin = Admin()
@@ -323,6 +325,7 @@ class Settings(BaseSettings):
         for name, asked in self.models.after.items():
             if asked.count("/") != 1 or asked.startswith("/") or asked.endswith("/"):
                 raise ValueError(f"models.after.{name}: must be MODEL/LABEL, not '{asked}'")
+        check_rules(self.routing, names, (*self.models.active, *self.models.shadow), self.models.after)
         self._check_ports()
         self._check_tls()
         self._check_deidentification()

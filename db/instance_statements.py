@@ -112,6 +112,7 @@ INSERT_INSTANCE = _inserting(
         "not_eligible_code",
         "not_eligible_reason",
         "flag",
+        "route",
     ),
     "received_at",
 )

@@ -337,6 +337,7 @@ def _insert_instance(
         "not_eligible_code": reason.code if reason else "",
         "not_eligible_reason": reason.sentence if reason else "",
         "flag": seen.flag,
+        "route": received.route,
         "received_at": now,
     }
     return int(INSERT_INSTANCE.first(connection, values).id)

@@ -39,6 +39,8 @@ def claim(connection: Connection, job_id: int, worker: str, now: datetime, lease
             instance.c.digest.label("instance_digest"),
             instance.c.path.label("instance_path"),
             instance.c.flag,
+            instance.c.route,
+            instance.c.calling_ae_title,
             study.c.on_hold,
             *patient_columns(study.c),
         )
@@ -104,6 +106,8 @@ def finish(connection: Connection, job_id: int, worker: str, outcome: Outcome, n
     _mark_done(connection, job, worker, outcome, now)
     instance = instance_of(connection, job.instance_id)
     counted = _mark_not_analysed(connection, instance, worker, outcome.not_analysed, now)
+    if outcome.decided_anew:
+        connection.execute(update(tables.Instance).where(tables.Instance.id == instance.id).values(route=outcome.route))
     keep_findings(connection, job, outcome.findings, now)
     deliveries = keep_results(
         connection,
@@ -314,4 +318,6 @@ def _job(row: Row[Any], attempts: int, compare_with: tuple[str, ...] | None, pat
         compare_with=compare_with,
         patient=patient,
         replaces=row.flag == CONFLICT,
+        route=row.route,
+        calling_ae_title=row.calling_ae_title,
     )

@@ -1,7 +1,8 @@
 """Why a header makes an image not eligible for analysis, and what each reason means for the study: one table.
 
-The rules that give these reasons are in :mod:`node.dicom.eligibility`; triage, results and the database ask what a
-reason means. The worker's input quality check (:mod:`models.gate`) has reasons of its own.
+The rules that give these reasons are in :mod:`node.dicom.eligibility`, those of the site in :mod:`workers.routing`;
+triage, results and the database ask what a reason means. The worker's input quality check (:mod:`models.gate`) has
+reasons of its own.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class NotEligibleCode(StrEnum):
     NOT_FRONTAL = "not-frontal"
     TOO_YOUNG = "too-young"
     AGE_UNKNOWN = "age-unknown"
+    EXCLUDED_BY_RULE = "excluded-by-rule"
 
 
 _Code = NotEligibleCode
@@ -43,7 +45,7 @@ NO_CHEST_RADIOGRAPH = frozenset(
 MAY_BE_CHEST = frozenset(
     {
         *(_Code.FOR_PROCESSING, _Code.COLOUR, _Code.MULTI_FRAME, _Code.TOO_SMALL, _Code.NOT_FRONTAL),
-        *(_Code.TOO_YOUNG, _Code.AGE_UNKNOWN),
+        *(_Code.TOO_YOUNG, _Code.AGE_UNKNOWN, _Code.EXCLUDED_BY_RULE),
     }
 )
 """The rule comes after those about the body part: the image may well show a chest, and its study gets a result that
@@ -55,7 +57,7 @@ UNDECIDED = frozenset({_Code.BODY_PART_UNKNOWN, _Code.DERIVED})
 FOR_A_READER = frozenset(
     {
         *(_Code.NOT_FRONTAL, _Code.NOT_A_CHEST, _Code.BODY_PART_UNKNOWN, _Code.TOO_SMALL),
-        *(_Code.TOO_YOUNG, _Code.AGE_UNKNOWN),
+        *(_Code.TOO_YOUNG, _Code.AGE_UNKNOWN, _Code.EXCLUDED_BY_RULE),
     }
 )
 """A radiograph that a radiologist reads all the same: one that comes after the report brings its study back."""

@@ -15,12 +15,28 @@ IS_REPORTED = "the study is reported"
 
 
 @dataclass(frozen=True, slots=True)
+class Route:
+    """What the routing rules have decided about an image (docs/routing.md); :mod:`workers.routing` decides.
+
+    ``rule`` is empty where none matched; ``why`` says what matched. ``models``, ``destinations`` and ``kinds`` are None
+    where the rule leaves the default. ``excluded`` is the reason of a rule that keeps the image from being analysed.
+    """
+
+    rule: str
+    why: str
+    models: tuple[str, ...] | None = None
+    destinations: tuple[str, ...] | None = None
+    kinds: tuple[str, ...] | None = None
+    excluded: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ReceivedInstance:
     """One data set as it lies in the instance store, with the header values that the database keeps.
 
     ``digest`` is the SHA-256 (hexadecimal) of the data set as received, without file meta information; together with
     ``sop_instance_uid`` it identifies the instance. ``path`` is relative to the store folder. Texts are decoded; empty
-    where the header has none.
+    where the header has none. ``route`` is None where there are no routing rules, or no rule was asked.
     """
 
     sop_instance_uid: str
@@ -47,6 +63,7 @@ class ReceivedInstance:
     station_name: str = ""
     calling_ae_title: str = ""
     stat: bool = False
+    route: Route | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +126,7 @@ class Job:
     ``compare_with``: its instance came under a SOP Instance UID that was there already; the files of the earlier ones,
     with which it is compared instead of being analysed. None where it is to be analysed. ``replaces``: it replaces an
     earlier instance with its SOP Instance UID. ``patient`` is what the hospital has said of the patient since the image
-    was made; None where that is nothing.
+    was made; None where that is nothing. ``route`` is what the routing rules decided, None where there were none.
     """
 
     id: int
@@ -127,6 +144,8 @@ class Job:
     compare_with: tuple[str, ...] | None = None
     replaces: bool = False
     patient: PatientIdentity | None = None
+    route: Route | None = None
+    calling_ae_title: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +230,8 @@ class Outcome:
     ``not_analysed``: why the pixels were not analysed. ``destinations`` maps a destination's name to the kinds it
     takes, and ``recorded`` says why nothing is sent to them for the time being.
     ``modes`` says of each model what became of its findings (active, shadow or off), ``measures`` is what can be said
-    of the image cheaply (see :mod:`workers.image_measures`), ``ran_on`` the device of the networks.
+    of the image cheaply (see :mod:`workers.image_measures`), ``ran_on`` the device of the networks. ``route`` replaces
+    the stored decision of the routing rules, where ``decided_anew``.
     """
 
     findings: tuple[FindingRecord, ...] = ()
@@ -223,6 +243,8 @@ class Outcome:
     modes: dict[str, str] = field(default_factory=dict)
     measures: dict[str, float | str] = field(default_factory=dict)
     ran_on: str = ""
+    route: Route | None = None
+    decided_anew: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from db.records import FindingRecord, NotEligible, ResultRecord
+from db.records import FindingRecord, NotEligible, ResultRecord, Route
 from db.states import Analysis, DeliveryState, InstanceState, JobState, Priority, StudyState
 
 
@@ -86,6 +86,7 @@ class InstanceDetail:
     ``flag``: empty, ``compare`` (same SOP Instance UID in other bytes: a worker will compare), ``repeat`` (the same
     image again), ``conflict`` (same SOP Instance UID, other content), ``replaced`` (by a newer one with its UID),
     ``patient`` (another patient than the rest of the study) or ``own`` (a result of this node that came back).
+    ``route``: what the routing rules decided; null where there were none.
     """
 
     id: int
@@ -106,6 +107,7 @@ class InstanceDetail:
     not_eligible: NotEligible | None
     flag: str
     received_at: datetime
+    route: Route | None
 
 
 @dataclass(frozen=True, slots=True)

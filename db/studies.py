@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, case, func, select, update
+from sqlalchemy import Connection, case, func, or_, select, update
 
 from db import tables
 from db.backfill import is_backfilled
@@ -19,7 +19,7 @@ from db.notifications import NotificationRules, create_notifications
 from db.patients import PatientRules
 from db.queries.priors import prior_findings
 from db.queries.worklist import current_findings
-from db.records import NotEligible, ResultRecord, StudyFacts, TriageDecision
+from db.records import NotEligible, ResultRecord, Route, StudyFacts, TriageDecision
 from db.results import keep_results
 from db.states import JobState, StudyState
 from db.study_status import returned_at
@@ -63,6 +63,19 @@ def facts(connection: Connection, study_id: int, rules: PatientRules) -> StudyFa
         not_eligible_reasons=_refusals(connection, study_id) if counts.not_analysed or not counts.done else (),
         pulled=is_backfilled(connection, row.study_instance_uid, row.first_received_at),
     )
+
+
+def routes(connection: Connection, study_id: int) -> tuple[Route | None, ...]:
+    """What the routing rules decided about the images that count of a study, as far as they were asked.
+
+    None stands for images that were analysed while there were no rules.
+    """
+    instance, job = tables.Instance, tables.Job
+    analysed = select(job.id).where(job.instance_id == instance.id).exists()
+    query = select(instance.route).where(
+        instance.study_id == study_id, instance.flag.not_in(NOT_COUNTED), or_(instance.route.is_not(None), analysed)
+    )
+    return tuple(dict.fromkeys(connection.scalars(query.order_by(instance.id))))
 
 
 def _refusals(connection: Connection, study_id: int) -> tuple[NotEligible, ...]:

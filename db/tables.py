@@ -8,6 +8,7 @@ it, and ``docs/database.md`` is made of it (:mod:`db.reference`). The comment of
 from __future__ import annotations
 
 import inspect
+from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any
@@ -32,7 +33,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-from db.records import SimilarRecord
+from db.records import Route, SimilarRecord
 from db.states import Analysis, DeliveryState, InstanceState, JobState, Priority, StudyState
 
 
@@ -78,6 +79,26 @@ class SimilarCases(TypeDecorator[tuple[SimilarRecord, ...]]):
         """Give records, none where the column is NULL."""
         del dialect
         return tuple(SimilarRecord(str(one[0]), str(one[1]), float(one[2])) for one in value or ())
+
+
+class RouteColumn(TypeDecorator[Route]):
+    """A decision of the routing rules, as JSON by the names of its fields; NULL where there is none."""
+
+    impl = JSON(none_as_null=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: Route | None, dialect: Dialect) -> Any:
+        """Give plain values; what leaves the default is left out."""
+        del dialect
+        return {name: each for name, each in asdict(value).items() if each is not None} if value else None
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Route | None:
+        """Give a record."""
+        del dialect
+        fields: dict[str, Any] = {
+            name: tuple(each) if isinstance(each, list) else each for name, each in (value or {}).items()
+        }
+        return Route(**fields) if fields else None
 
 
 class Named(TypeDecorator[dict[str, Any]]):
@@ -318,6 +339,10 @@ class Instance(Base):
         String(16),
         server_default="",
         comment="Empty, or what is special: compare, repeat, conflict, patient, own, replaced.",
+    )
+    route: Mapped[Route | None] = mapped_column(
+        RouteColumn(),
+        comment="Decision of the routing rules: rule, why, models, destinations (JSON). NULL: there were no rules.",
     )
     received_at: Mapped[datetime] = mapped_column(
         comment="When it was stored: the moment before the sender heard 0x0000."

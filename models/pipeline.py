@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,16 @@ class Pipeline:
             digest.update(len(encoded).to_bytes(8, "big"))
             digest.update(encoded)
         return digest.hexdigest()
+
+    def only(self, names: Collection[str]) -> Pipeline:
+        """The same pipeline with those of its models; quality check and lungs stay.
+
+        Raises:
+            ManifestError: a model runs after one that is left out.
+        """
+        models = tuple(spec for spec in self.models if spec.name in names)
+        conditions = tuple(condition for condition in self.conditions if condition.model in names)
+        return self if len(models) == len(self.models) else replace(self, models=models, conditions=conditions)
 
     def condition_of(self, name: str) -> Condition | None:
         """When the model of that name runs; None where it always does."""

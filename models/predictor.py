@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from time import perf_counter
@@ -98,6 +98,11 @@ class Predictor:
             ValueError: A model of the pipeline has no executor.
         """
         return Predictor(pipeline, self._executors, clock=self._clock, batch=self._batch)
+
+    def only(self, names: Collection[str]) -> Predictor:
+        """The same networks, of which those models run; quality check and lungs always do."""
+        pipeline = self.pipeline.only(names)
+        return self if pipeline is self.pipeline else self.with_pipeline(pipeline)
 
     def warm(self) -> None:
         """Run every network once.

@@ -14,7 +14,7 @@ What is lost with a process is found by the next child of the worker (claims of 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
@@ -31,7 +31,7 @@ from db.queries import study_details
 from db.records import FindingRecord, Job, Outcome, ResultRecord
 from db.shown_records import StudyDetail
 from models.contract import ModelInput, NotAnalysed, Prediction
-from models.radiograph.decode import PixelFault
+from models.radiograph.decode import PixelFault, UnreadablePixels, read_file
 from workers.backoff import backoff
 from workers.clock import Clock, Elapsed
 from workers.completion import comes_too_late
@@ -56,6 +56,7 @@ from workers.results.header import text_of
 from workers.results.identity import Identity
 from workers.results.patient import with_patient
 from workers.results.source_image import SourceImage
+from workers.routing import excluded_by, facts_of, models_that_run, route, routed_destinations
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,10 @@ class Predictor(Protocol):
         """Judge one image."""
         ...
 
+    def only(self, names: Collection[str]) -> Predictor:
+        """The same with those of its models."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class AnalysisTools:
@@ -76,8 +81,9 @@ class AnalysisTools:
 
     ``read_source`` raises ``OSError`` where the file cannot be read now. ``difference`` says in what two received files
     under one SOP Instance UID differ (see :mod:`workers.repeated_instances`). ``pipeline`` is the digest of what
-    ``predictor`` and ``encode`` do; UIDs are made with the job's own, so that no two jobs ever make the same one.
-    ``modes`` are the states of the models for this job, and ``changes`` how they differ from the configuration (see
+    ``predictor`` and ``encode`` do; UIDs are made with the job's own, so that no two jobs ever make the same one;
+    ``rule_digests`` has those of routing rules that choose models, by rule. ``modes`` are the states of the models for
+    this job, and ``changes`` how they differ from the configuration (see
     :class:`workers.model_state_resolver.ResolvedModels`); ``device`` is where the networks run.
     """
 
@@ -93,6 +99,7 @@ class AnalysisTools:
     clock: Clock
     elapsed: Elapsed
     worker: str
+    rule_digests: Mapping[str, str] = field(default_factory=dict)
     modes: Mapping[str, str] = field(default_factory=dict)
     changes: tuple[str, ...] = ()
     device: str = ""
@@ -117,7 +124,7 @@ def _run(job: Job, tools: AnalysisTools) -> None:
     if job.attempts > tools.settings.workers.attempts:
         _fail(job, "its process was lost or stopped by the time limit at every attempt", tools)
         return
-    if job.pipeline != tools.pipeline:
+    if job.pipeline != tools.rule_digests.get(job.route.rule if job.route else "", tools.pipeline):
         log.info("the job was made for another pipeline than the one that is active now, which analyses it")
     try:
         finish = _compared(job, tools) if job.compare_with is not None else _analysed(job, tools)
@@ -158,11 +165,13 @@ def _end_comparison(job: Job, difference: str, tools: AnalysisTools) -> None:
 def _analyse(job: Job, tools: AnalysisTools) -> Outcome:
     started = tools.elapsed()
     source = _read(job, tools)
+    job = _routed_anew(job, tools)
     read = tools.elapsed()
-    prediction = _predict(source, tools)
+    prediction = _predict(job, source, tools)
     predicted = tools.elapsed()
     analysis = _analysis(job, source, prediction, tools)
-    wanted = kinds_wanted(tools.settings.destinations)
+    destinations = routed_destinations(tools.settings.destinations, job.route)
+    wanted = kinds_wanted(destinations)
     kinds = kinds_for(prediction, wanted, capture_negatives=tools.settings.results.capture_negatives)
     results = encode_results(analysis, tools.encode, kinds)
     encoded = tools.elapsed()
@@ -179,16 +188,33 @@ def _analyse(job: Job, tools: AnalysisTools) -> Outcome:
         results=tuple(result.record for result in results),
         not_analysed=not_eligible_of(prediction),
         timings=timings,
-        destinations=kinds_by_destination(tools.settings.destinations),
+        destinations=kinds_by_destination(destinations),
         recorded=comes_too_late(
             tools.database.read(studies.facts, job.study_id, tools.database.rules.patients),
             tools.settings.results,
             tools.clock(),
         ),
-        modes=dict(tools.modes),
+        modes={name: tools.modes[name] for name in models_that_run(job.route, tuple(tools.modes))},
         measures=measures_of(source.header, source.model_input),
         ran_on=tools.device,
+        route=job.route,
+        decided_anew=job.revision > 1,
     )
+
+
+def _routed_anew(job: Job, tools: AnalysisTools) -> Job:
+    """A job that was finished and runs again because a person asks for it follows today's routing rules."""
+    rules = tools.settings.routing
+    if job.revision <= 1:
+        return job
+    if not rules:
+        return replace(job, route=None)
+    try:
+        header = read_file(tools.settings.store.folder / job.instance_path, stop_before_pixels=True)
+    except UnreadablePixels:
+        return job  # nothing of it is analysed
+    called = text_of(header.file_meta, "ReceivingApplicationEntityTitle")
+    return replace(job, route=route(facts_of(header, job.calling_ae_title, called), rules))
 
 
 def _findings(source: SourceImage, prediction: Prediction, identity: Identity) -> tuple[FindingRecord, ...]:
@@ -212,12 +238,20 @@ def _read(job: Job, tools: AnalysisTools) -> SourceImage:
         return SourceImage(Dataset(), None, NotAnalysed(PixelFault.TOO_LARGE.value, sentence, is_chest=False))
 
 
-def _predict(source: SourceImage, tools: AnalysisTools) -> Prediction:
+def _predict(job: Job, source: SourceImage, tools: AnalysisTools) -> Prediction:
     if source.model_input is None:
         assert source.not_analysed is not None
         rows, columns = source.header.get("Rows") or 0, source.header.get("Columns") or 0
         return Prediction(shape=(int(rows), int(columns)), not_analysed=source.not_analysed)
-    return tools.predictor.predict(source.model_input)
+    excluded = excluded_by(job.route)
+    if excluded is not None:
+        return Prediction(source.model_input.shape, not_analysed=NotAnalysed(excluded.code, excluded.sentence))
+    if job.route is None or job.route.models is None:
+        return tools.predictor.predict(source.model_input)
+    names = models_that_run(job.route, tuple(tools.modes))
+    if not set(names) <= set(job.route.models):
+        log.warning("none of the models that rule %s chose is configured any more: all models run", job.route.rule)
+    return tools.predictor.only(names).predict(source.model_input)
 
 
 def _analysis(job: Job, source: SourceImage, prediction: Prediction, tools: AnalysisTools) -> Analysis:
@@ -232,7 +266,7 @@ def _analysis(job: Job, source: SourceImage, prediction: Prediction, tools: Anal
             uid_root=settings.site.uid_root,
             sop_instance_uid=job.sop_instance_uid,
             instance_digest=job.instance_digest,
-            pipeline=name_of_analysis(job.pipeline, tools.changes),
+            pipeline=name_of_analysis(job.pipeline, (*tools.changes, *_other_models(job, tools))),
             revision=job.revision,
         ),
         equipment=replace(
@@ -246,6 +280,11 @@ def _analysis(job: Job, source: SourceImage, prediction: Prediction, tools: Anal
         previous={kind: (record.sop_class_uid, record.sop_instance_uid) for kind, record in previous.items()},
         previous_series={kind: record.series_instance_uid for kind, record in previous.items()},
     )
+
+
+def _other_models(job: Job, tools: AnalysisTools) -> tuple[str, ...]:
+    """What a new decision of the routing rules changes of the analysis that the job was made for."""
+    return () if job.revision <= 1 or job.route is None else ("models", *models_that_run(job.route, tuple(tools.modes)))
 
 
 def _predecessors(job: Job, tools: AnalysisTools) -> dict[str, ResultRecord]:

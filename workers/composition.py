@@ -35,7 +35,7 @@ from workers.enqueue import TaskQueue
 from workers.model_state_resolver import ModelStateResolver
 from workers.notifications.sending import notifying
 from workers.open_database import database_of
-from workers.pipeline_digest import activated_pipeline, active_pipeline, digest_of
+from workers.pipeline_digest import activated_pipeline, active_pipeline, digest_of, rule_digests
 from workers.repeat import repeat_until
 from workers.repeated_instances import difference
 from workers.results.encoder import Equipment
@@ -96,6 +96,7 @@ def analysis_handler(
         elapsed=time.monotonic,
         worker=here.name,
         device=resolver.runs_on,
+        rule_digests=rule_digests(settings, active_pipeline(settings)) if settings.routing else {},
     )
 
     def handle(job_id: int) -> None:

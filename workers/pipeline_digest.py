@@ -64,6 +64,15 @@ def active_pipeline_digest(settings: Settings) -> str:
     return digest_of(active_pipeline(settings), settings)
 
 
+def rule_digests(settings: Settings, pipeline: Pipeline) -> dict[str, str]:
+    """The digest that names an analysis by each routing rule that chooses models, by the rule's name."""
+    return {
+        rule.name: digest_of(pipeline.only(rule.models), settings)
+        for rule in settings.routing
+        if rule.models is not None
+    }
+
+
 def digest_of(pipeline: Pipeline, settings: Settings) -> str:
     """Digest of ``pipeline`` with all that is made of its predictions: encoders, and the settings that they follow."""
     results, site = settings.results, settings.site

@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 from config.settings import Settings
 from db import deliveries, jobs, studies
 from db.database import Database
-from db.records import StudyFacts, TriageDecision
+from db.records import Route, StudyFacts, TriageDecision
 from workers.clock import Clock, Elapsed
 from workers.completion import comes_too_late, may_complete
 from workers.durable_files import write_durably
@@ -27,6 +27,7 @@ from workers.errors import where_in_code
 from workers.job_outcome import EncodedResult, kinds_of_studies
 from workers.open_database import triage_study
 from workers.retention import Retention
+from workers.routing import study_destinations
 
 log = logging.getLogger(__name__)
 
@@ -188,13 +189,17 @@ class Scheduler:
             studies.complete,
             study_id,
             tuple(summary.record for summary in summaries),
-            kinds_of_studies(self.settings.destinations),
+            kinds_of_studies(study_destinations(self.settings.destinations, self._routes(study_id))),
             now,
             facts.activity,
             comes_too_late(facts, self.settings.results, now),
         )
         if delivery_ids:
             self.task_queue.enqueue_deliveries(delivery_ids)
+
+    def _routes(self, study_id: int) -> Sequence[Route | None]:
+        """What the routing rules decided about the images of a study."""
+        return self.database.read(studies.routes, study_id)
 
     def _summaries(self, facts: StudyFacts, decision: TriageDecision) -> Sequence[EncodedResult] | None:
         """Make the summary; None to try again in the next round. After some rounds the study completes without one.

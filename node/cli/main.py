@@ -45,6 +45,7 @@ COMMANDS = {
     "send": "node.cli.scu:send",
     "backfill": "node.cli.backfill:backfill",
     "echo": "node.cli.scu:echo",
+    "route": "node.cli.route:route",
     "worklist": "node.cli.worklist:worklist",
     "show": "node.cli.worklist:show",
     "problems": "node.cli.problems:problems",

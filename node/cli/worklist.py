@@ -251,10 +251,11 @@ def _images(detail: StudyDetail) -> Table:
             item.view,
             item.flag or str(item.state),
             "" if item.not_eligible is None else f"{item.not_eligible.sentence} ({item.not_eligible.code})",
+            "" if item.route is None else f"{item.route.rule or '(no rule)'}: {item.route.why}",
         )
         for item in detail.instances
     )
-    return _table("Images", ("#", "kind", "view", "state", "why"), rows)
+    return _table("Images", ("#", "kind", "view", "state", "why", "routing rule"), rows)
 
 
 def _jobs(detail: StudyDetail) -> Table:

@@ -10,10 +10,8 @@ Capture) and C.8.11 (DX). A missing, empty or unreadable attribute counts as mis
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date
 
 from pydicom import uid
 from pydicom.dataset import Dataset
@@ -21,7 +19,9 @@ from pydicom.dataset import Dataset
 from config.settings import Eligibility
 from db.not_eligible_codes import NotEligibleCode
 from db.records import NotEligible
+from models.radiograph.age import age_at_study
 from models.radiograph.body_parts import body_part_in, speaks_of_chest
+from models.radiograph.tolerant_header import TolerantHeader
 from models.radiograph.views import FRONTAL_VIEWS, SPECIAL_VIEWS, View, not_frontal, views_in
 from models.radiograph.words import plain_words
 
@@ -50,10 +50,6 @@ _CHEST_CODES = frozenset(
 )
 _SNOMED = frozenset({"SCT", "SRT", "SNM3", "99SDM"})
 
-_AGE = re.compile(r"(\d{1,3})([DWMY]?)", re.IGNORECASE)
-_YEARS_PER = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0, "": 1.0}
-_OLDEST = 130.0
-
 
 def check_eligibility(header: Dataset, rules: Eligibility, *, own: bool = False) -> NotEligible | None:
     """Return why this image is not eligible, or None if it is eligible.
@@ -68,54 +64,7 @@ def check_eligibility(header: Dataset, rules: Eligibility, *, own: bool = False)
     return None
 
 
-class _Header:
-    """Tolerant access to a data set: a value that cannot be read is empty."""
-
-    def __init__(self, dataset: Dataset) -> None:
-        self._dataset = dataset
-
-    def text(self, keyword: str) -> str:
-        """Value as text; the first of several values; empty if there is none."""
-        values = self.texts(keyword)
-        return values[0] if values else ""
-
-    def texts(self, keyword: str) -> list[str]:
-        """Values as texts without padding."""
-        try:
-            value = self._dataset.get(keyword)
-        except Exception:  # pydicom may raise anything on a malformed value; the value counts as missing
-            return []
-        if value is None:
-            return []
-        many = isinstance(value, Sequence) and not isinstance(value, str | bytes)
-        return [str(item).strip(" \0") for item in (value if many else [value])]
-
-    def number(self, keyword: str) -> int | None:
-        """Value as a whole number, or None."""
-        try:
-            return int(self.text(keyword))
-        except ValueError:
-            return None
-
-    def codes(self, keyword: str) -> Iterator[tuple[str, str, str]]:
-        """Code value, scheme and meaning of each item of a code sequence (PS3.3 8.8)."""
-        for code in self._items(keyword):
-            yield code.text("CodeValue"), code.text("CodingSchemeDesignator"), code.text("CodeMeaning")
-
-    def view_modifiers(self) -> Iterator[tuple[str, str, str]]:
-        """View Modifier Code Sequence (0054,0222) of every coded view."""
-        for view in self._items("ViewCodeSequence"):
-            yield from view.codes("ViewModifierCodeSequence")
-
-    def _items(self, keyword: str) -> Iterator[_Header]:
-        try:
-            items = list(self._dataset.get(keyword) or ())
-        except Exception:  # pydicom may raise anything on a malformed value; the value counts as missing
-            items = []
-        yield from (_Header(item) for item in items if isinstance(item, Dataset))
-
-
-class _Image(_Header):
+class _Image(TolerantHeader):
     """Input of a rule: the header and the settings."""
 
     def __init__(self, dataset: Dataset, rules: Eligibility, own: bool) -> None:
@@ -335,7 +284,7 @@ def _view_described(image: _Image) -> NotEligible | None:
 def _age(image: _Image) -> NotEligible | None:
     if image.rules.minimum_age_years <= 0:
         return None
-    years = age_in_years(image.text("PatientAge"), image.text("PatientBirthDate"), _image_date(image))
+    years = age_at_study(image)
     if years is None:
         if image.rules.unknown_age == "refuse":
             return _reason(
@@ -347,46 +296,6 @@ def _age(image: _Image) -> NotEligible | None:
             NotEligibleCode.TOO_YOUNG, f"The patient is younger than {image.rules.minimum_age_years:g} years."
         )
     return None
-
-
-def _image_date(image: _Image) -> str:
-    return next((text for name in ("StudyDate", "AcquisitionDate", "SeriesDate") if (text := image.text(name))), "")
-
-
-def age_in_years(age: str, birth_date: str, study_date: str) -> float | None:
-    """Compute a patient's age at the study in years, or None if there is no plausible value.
-
-    A value of VR AS (PS3.5 6.2: ``018M``, ``055Y``) comes first, then the two dates (VR DA), and last a bare number:
-    it is not a valid AS, but common, and it means years in all files seen so far.
-    """
-    stated = _AGE.fullmatch(age.strip())
-    if stated and stated[2]:
-        return _plausible(int(stated[1]) * _YEARS_PER[stated[2].upper()])
-    born, studied = _date(birth_date), _date(study_date)
-    if born and studied and (between := _plausible(_years_between(born, studied))) is not None:
-        return between
-    return _plausible(float(stated[1])) if stated else None
-
-
-def _plausible(years: float) -> float | None:
-    return years if 0 <= years <= _OLDEST else None
-
-
-def _date(text: str) -> date | None:
-    """Read a value of VR DA; the dots of ACR-NEMA are accepted too."""
-    digits = re.fullmatch(r"(\d{4})\.?(\d{2})\.?(\d{2})", text.strip())
-    try:
-        return date(int(digits[1]), int(digits[2]), int(digits[3])) if digits else None
-    except ValueError:
-        return None
-
-
-def _years_between(born: date, then: date) -> float:
-    """Whole calendar years, exact on the birthday, plus the fraction of the current year."""
-    had_birthday = (then.month, then.day) >= (born.month, born.day)
-    whole = then.year - born.year - (not had_birthday)
-    days_since = (then.month - born.month) * 30.4 + then.day - born.day + (0 if had_birthday else 365)
-    return whole + min(max(days_since, 0) / 366, 0.999)
 
 
 _RULES: tuple[_Rule, ...] = (

@@ -44,6 +44,7 @@ KEYWORDS = (
     "ConversionType",
     "PresentationIntentType",
     "Manufacturer",
+    "InstitutionName",
     "StationName",
     "StudyDescription",
     "ProcedureCodeSequence",

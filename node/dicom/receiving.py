@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -19,10 +19,11 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_file_meta_info
 from sqlalchemy.exc import SQLAlchemyError
 
+from config.routing import RoutingRule
 from config.settings import Eligibility, Triage
 from db import assessments, instances, jobs, rejection_notes, study_status
 from db.database import Database
-from db.records import Ingest, NotEligible, ReceivedInstance, RejectionNote
+from db.records import Ingest, NotEligible, ReceivedInstance, RejectionNote, Route
 from node.dicom.association_policy import AssociationPolicy
 from node.dicom.document_content import DocumentContent, read_document_content
 from node.dicom.eligibility import check_eligibility
@@ -31,6 +32,7 @@ from node.dicom.received_header import UnreadableDataSetError, describe, is_stat
 from node.dicom.spool import Answer, SpooledInstance, StoreCommand
 from workers.clock import Clock
 from workers.open_database import triage_study
+from workers.routing import excluded_by, facts_of, route
 
 # PS3.4 table B.2-1, and PS3.7 annex C for the last.
 SUCCESS = 0x0000
@@ -61,7 +63,10 @@ def _not_told(received: ReceivedInstance, command: StoreCommand, instance_id: in
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The settings for receiving. ``pipeline`` is the digest of the active pipeline."""
+    """The settings for receiving.
+
+    ``pipeline`` is the digest of the active pipeline, ``rule_digests`` has those of routing rules that choose models.
+    """
 
     eligibility: Eligibility
     association_policy: AssociationPolicy
@@ -70,6 +75,12 @@ class Policy:
     pipeline: str
     triage: Triage = field(default_factory=Triage)
     maximum_waiting_jobs: int = 0
+    routing: tuple[RoutingRule, ...] = ()
+    rule_digests: Mapping[str, str] = field(default_factory=dict)
+
+    def pipeline_of(self, decision: Route | None) -> str:
+        """The digest of the pipeline that analyses an image, by what the routing rules decided."""
+        return self.pipeline if decision is None else self.rule_digests.get(decision.rule, self.pipeline)
 
 
 class InstanceReceiver:
@@ -179,12 +190,12 @@ class InstanceReceiver:
         return kept in self._database.read(instances.recorded_files, [kept])
 
     def _keep(self, spool: SpoolFile, command: StoreCommand, header: Dataset) -> Answer:
-        not_eligible = self._eligibility_of(header)
+        not_eligible, decision = self._decide(header, command)
         if not_eligible is None and self._queue_is_full(header, command):
             spool.discard()
             return Answer(OUT_OF_RESOURCES, "too many images wait for analysis")
         path = self._store.keep(spool)
-        received = self._describe(header, command, spool.digest, path, spool.byte_count)
+        received = self._describe(header, command, spool.digest, path, spool.byte_count, decision)
         content = self._read_content(received, not_eligible)
         try:
             with self._write_lock:
@@ -199,6 +210,15 @@ class InstanceReceiver:
         self._store.complete(spool)
         self._stored(received, command, instance_id)
         return Answer(SUCCESS)
+
+    def _decide(self, header: Dataset, command: StoreCommand) -> tuple[NotEligible | None, Route | None]:
+        """Why an image is not analysed, and what the routing rules say of one that is eligible."""
+        not_eligible = self._eligibility_of(header)
+        if not_eligible is not None or not self._policy.routing:
+            return not_eligible, None
+        facts = facts_of(header, command.calling_ae_title, command.called_ae_title)
+        decision = route(facts, self._policy.routing)
+        return excluded_by(decision), decision
 
     def _eligibility_of(self, header: Dataset) -> NotEligible | None:
         sop_instance_uid = text(header, "SOPInstanceUID")
@@ -219,9 +239,15 @@ class InstanceReceiver:
         )
 
     def _describe(
-        self, header: Dataset, command: StoreCommand, digest: str, path: str, byte_count: int
+        self,
+        header: Dataset,
+        command: StoreCommand,
+        digest: str,
+        path: str,
+        byte_count: int,
+        decision: Route | None,
     ) -> ReceivedInstance:
-        return describe(
+        received = describe(
             header,
             transfer_syntax=command.transfer_syntax_uid,
             digest=digest,
@@ -230,6 +256,7 @@ class InstanceReceiver:
             calling_ae_title=command.calling_ae_title,
             stat=self._is_stat(header, command),
         )
+        return replace(received, route=decision) if decision is not None else received
 
     def _read_content(self, received: ReceivedInstance, not_eligible: NotEligible | None) -> DocumentContent:
         return read_document_content(self._store.folder / received.path, received, not_eligible, self._policy.triage)
@@ -239,14 +266,14 @@ class InstanceReceiver:
             instances.record_instance,
             received,
             not_eligible,
-            self._policy.pipeline,
+            self._policy.pipeline_of(received.route),
             self._database.rules.patients,
             self._clock(),
         )
         log.info(
             "instance %d: %s",
             ingest.instance_id,
-            _outcome(ingest, not_eligible),
+            _outcome(ingest, not_eligible) + (f", routing rule {received.route.rule or '-'}" if received.route else ""),
         )
         self._apply_content(content, ingest.instance_id, received.calling_ae_title)
         if ingest.returned is not None:
@@ -289,8 +316,8 @@ class InstanceReceiver:
             # It has two names, but none in the store: the file was not received here, so it was not acknowledged.
             return False
         header = read_header(path, command.transfer_syntax_uid, offset)
-        received = self._describe(header, command, digest, kept, path.stat().st_size - offset)
-        not_eligible = self._eligibility_of(header)
+        not_eligible, decision = self._decide(header, command)
+        received = self._describe(header, command, digest, kept, path.stat().st_size - offset, decision)
         instance_id = self._record(received, not_eligible, self._read_content(received, not_eligible))
         self._stored(received, command, instance_id)
         return True

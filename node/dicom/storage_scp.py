@@ -62,7 +62,7 @@ from workers.audit.alerts import AlertLimit
 from workers.clock import utc_now
 from workers.enqueue import TaskQueue
 from workers.open_database import database_of
-from workers.pipeline_digest import active_pipeline_digest
+from workers.pipeline_digest import active_pipeline, digest_of, rule_digests
 from workers.tls import PeerCertificate, TlsProblem, listener_contexts, peer_certificate
 from workers.verification import take_report, verification_tools
 from workers.worker_id import at_place
@@ -403,14 +403,17 @@ def open_reception(settings: Settings, spool: str = SPOOL) -> Iterator[Reception
     try:
         migrate(engine)
         association_policy = AssociationPolicy(settings.listener)
+        pipeline = active_pipeline(settings)
         policy = Policy(
             settings.eligibility,
             association_policy,
             settings.triage.stat_descriptions,
             settings.site.uid_root,
-            active_pipeline_digest(settings),
+            digest_of(pipeline, settings),
             settings.triage,
             settings.listener.maximum_waiting_jobs,
+            settings.routing,
+            rule_digests(settings, pipeline),
         )
         write_lock = threading.Lock() if engine.dialect.name == "sqlite" else None
         receiver = InstanceReceiver(store, database, dispatcher.enqueue, policy, utc_now, write_lock, transfers.stored)

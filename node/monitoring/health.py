@@ -24,6 +24,7 @@ from db.errors import DatabaseURLError
 from db.jobs import as_many_wait
 from db.notifications import Notifications
 from db.queries.problems import Problem, problems
+from db.queries.routing import images_by_rule
 from db.queries.statistics import Statistics
 from db.queries.system import growth
 from db.users import Accounts
@@ -40,6 +41,7 @@ from node.monitoring.extras import missing_extras
 from node.monitoring.permissions import check_permissions
 from node.monitoring.port_health import check_admin, check_dicomweb, check_hl7, check_listener
 from node.monitoring.remedies import remedy
+from node.monitoring.routing_health import check_decisions, check_rules
 from node.monitoring.sign_on_health import check_openid
 from workers.audit import syslog
 from workers.clock import for_people, utc_now
@@ -66,6 +68,7 @@ def examine(settings: Settings, *, peers: bool = True) -> Iterator[Check]:
     yield database
     yield check_broker(settings)
     yield check_models(settings)
+    yield from check_rules(settings)
     running = embedded_broker_runs(settings)
     yield check_listener(settings, running)
     yield check_admin(settings, running)
@@ -174,6 +177,7 @@ def check_work(settings: Settings) -> Iterator[Check]:
         with engine.connect() as connection:
             yield from (_failure(one, settings.site.zone) for one in problems(connection) if one.failed)
             callers = rejected_associations.latest(connection, utc_now() - _LATELY)
+            yield from check_decisions(settings, images_by_rule(connection, utc_now() - _LATELY))
         for one in callers[:_CALLERS]:
             who = (one.calling_ae_title, one.called_ae_title, one.address)
             titles = "a caller" if one.reason.startswith(TLS_PROBLEM) else f"{who[0]} to {who[1]}"

@@ -16,6 +16,7 @@ from models.radiograph.data_set import InvalidDataSetError, Limits, read_part_10
 from node.dicom.eligibility import check_eligibility
 from node.dicom.received_header import UnreadableDataSetError, check_identity, text
 from workers.not_analysed import header_shows_chest
+from workers.routing import ImageFacts, facts_of
 from workers.services.expected_route import ImageHeader
 
 _LIMITS = Limits(inflated_bytes=64 * 1024 * 1024, elements=50_000, seconds=5.0)
@@ -49,6 +50,7 @@ def preview(data: bytes, eligibility: dict[str, Any]) -> dict[str, Any]:
         "study_description": text(header, "StudyDescription"),
         "study_date": text(header, "StudyDate"),
         "shows_chest": header_shows_chest(header, rules),
+        "routing": asdict(facts_of(header, text(header.file_meta, "SendingApplicationEntityTitle"))),
     }
 
 
@@ -81,4 +83,5 @@ def _header(said: dict[str, Any], stat: bool) -> ImageHeader:
         stat=stat,
         study_date=str(said["study_date"]),
         shows_chest=bool(said["shows_chest"]),
+        routing=ImageFacts(**said["routing"] | {"views": tuple(map(str, said["routing"]["views"]))}),
     )

@@ -41,6 +41,9 @@ WORDS = (
     gettext_noop("recorded"),
     gettext_noop("reported"),
     gettext_noop("unreported"),
+    # Routing rules
+    gettext_noop("no rule matches"),
+    gettext_noop("it has no conditions"),
     # Roles, verdicts, states of models
     gettext_noop("viewer"),
     gettext_noop("radiologist"),
@@ -322,6 +325,19 @@ PATTERNS = (
     gettext_noop("no image could be analysed: {all_reasons}"),
     gettext_noop("{number} image not analysed: {all_reasons}"),
     gettext_noop("{number} images not analysed: {all_reasons}"),
+    # Routing rules
+    gettext_noop("Routing rule {rule} stores it without analysis: {reason}."),
+    gettext_noop("calling AE title {value}"),
+    gettext_noop("called AE title {value}"),
+    gettext_noop("station name {value}"),
+    gettext_noop("institution {value}"),
+    gettext_noop("modality {value}"),
+    gettext_noop("body part {value}"),
+    gettext_noop("study description {value}"),
+    gettext_noop("series description {value}"),
+    gettext_noop("sex {value}"),
+    gettext_noop("view {value}"),
+    gettext_noop("age {value}"),
     # Headers
     gettext_noop("{kind} is not an image; it is stored and not analysed."),
     gettext_noop("{kind} is not a radiograph that Pleura analyses."),

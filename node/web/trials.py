@@ -20,7 +20,13 @@ from node.web.image_reader import ImageReader
 from node.web.overlay import colour_of
 from node.web.rendering import LONGEST, overlay_png, packed_png, shown_size
 from workers.job_outcome import finding_records
-from workers.services.expected_route import ExpectedRoute, ImageHeader, expected_route
+from workers.services.expected_route import (
+    ExpectedRoute,
+    ImageHeader,
+    expected_route,
+    plan_of,
+    routed_prediction,
+)
 
 _KEPT = 8
 UNREADABLE = "unreadable"
@@ -120,6 +126,8 @@ class Trials:
             if self._predictor is None:
                 self._predictor = tools.load()
             prediction = self._predictor.predict(image)
+        if header is not None:
+            prediction = routed_prediction(prediction, plan_of(header, tools.settings), tools.settings)
         trial = _trial(image, prediction, secrets.token_urlsafe(12), owner, file_name, now + self._lasting)
         if header is not None:
             findings = finding_records(prediction, image.spacing, None, image.patient_orientation)

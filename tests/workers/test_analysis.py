@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,16 +20,18 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from config.dicom_peers import Destination
+from config.routing import RoutingRule
 from config.settings import Results, Settings, Store, Workers
 from db import jobs, repeated_instances, studies
 from db.database import Database
 from db.engine import connect, migrate
 from db.queries import study_details
-from db.records import Job, Outcome, PatientIdentity, ReceivedInstance, ResultRecord, StudyFacts, TriageDecision
+from db.records import Job, Outcome, PatientIdentity, ReceivedInstance, ResultRecord, Route, StudyFacts, TriageDecision
 from db.shown_records import StudyDetail
 from db.states import JobState
 from models.contract import Code, Finding, Mode, ModelInput, ModelUse, NotAnalysed, Prediction, Spacing
 from tests.commands import record_instance
+from tests.node.dicom.listening import chest
 from tests.rules import NO_RULES
 from tests.scripted import Scripted
 from tests.workers.builders import NOON, FakeClock, facts, job
@@ -443,3 +446,65 @@ def test_an_image_that_takes_more_memory_than_there_is_is_not_analysed_in_the_en
     assert work.jobs.outcome.not_analysed is not None
     assert work.jobs.outcome.not_analysed.code == "too_large"
     assert work.jobs.outcome.results == ()
+
+
+# --- routing rules --------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class TwoModels(FakePredictor):
+    """A predictor that notes which of its models are asked."""
+
+    answer: Prediction | Exception = field(default_factory=positive)
+    asked: list[tuple[str, ...]] = field(default_factory=list)
+
+    def only(self, names: Collection[str]) -> TwoModels:
+        self.asked.append(tuple(names))
+        return self
+
+
+def routed(work: Bench, *rules: RoutingRule) -> TwoModels:
+    """Let two models analyse a real file under these rules."""
+    chest().save_as(work.tools.settings.store.folder / work.jobs.job.instance_path, enforce_file_format=True)
+    predictor = TwoModels()
+    settings = work.tools.settings.model_copy(update={"routing": rules})
+    modes = {"a": "active", "b": "active"}
+    work.tools = replace(work.tools, settings=settings, predictor=predictor, modes=modes)
+    work.jobs.study_detail = lambda _: SimpleNamespace(instances=(), jobs=(), results=())  # type: ignore[method-assign]
+    return predictor
+
+
+def test_a_routed_image_is_analysed_by_its_models_for_its_destinations(bench: Callable[..., Bench]) -> None:
+    work = bench(first=job(route=Route("icu", "sex F", ("b",), ())))
+    predictor = routed(work)
+    work.run()
+    assert predictor.asked == [("b",)]
+    assert work.jobs.outcome is not None
+    assert (work.jobs.outcome.modes, work.jobs.outcome.destinations) == ({"b": "active"}, {})
+    assert not work.jobs.outcome.decided_anew
+
+
+def test_a_retry_follows_the_decision_of_the_arrival_and_a_new_run_today_s_rules(bench: Callable[..., Bench]) -> None:
+    then, today = Route("icu", "sex F", ("b",)), RoutingRule(name="t", calling_ae_titles=("DX1",), models=("a",))
+    asked, outcomes = [], []
+    for revision in (1, 2):
+        work = bench(first=job(route=then, attempts=1, revision=revision, calling_ae_title="DX1"))
+        predictor = routed(work, today)
+        work.run()
+        asked.append(predictor.asked)
+        outcomes.append(work.jobs.outcome)
+    assert asked == [[("b",)], [("a",)]]
+    assert [one.decided_anew for one in outcomes if one] == [False, True]
+    assert outcomes[1] is not None
+    assert outcomes[1].route == Route("t", "calling AE title DX1", ("a",))
+
+
+def test_a_new_run_that_today_s_rules_exclude_is_not_analysed(bench: Callable[..., Bench]) -> None:
+    work = bench(first=job(revision=2))
+    predictor = routed(work, RoutingRule(name="all", analyse=False, reason="the trial is over"))
+    work.run()
+    assert work.jobs.outcome is not None
+    assert work.jobs.outcome.not_analysed is not None
+    assert work.jobs.outcome.not_analysed.code == "excluded-by-rule"
+    assert "the trial is over" in work.jobs.outcome.not_analysed.sentence
+    assert (predictor.asked, work.jobs.outcome.results) == ([], ())

@@ -17,7 +17,7 @@ from config.settings import Results, Settings, Store
 from db import deliveries, jobs, studies
 from db.node_rules import Rules
 from db.queries import retention
-from db.records import IS_REPORTED, ExpiredStudy, ResultRecord, StudyFacts, TriageDecision
+from db.records import IS_REPORTED, ExpiredStudy, ResultRecord, Route, StudyFacts, TriageDecision
 from tests.rules import NO_RULES
 from tests.scripted import Scripted
 from tests.workers.builders import NOON, FakeClock, facts
@@ -38,6 +38,7 @@ class FakeDatabase(Scripted):
         deliveries.mark_dispatched: "mark_deliveries_dispatched",
         studies.stable: "stable_studies",
         studies.facts: "study_facts",
+        studies.routes: "study_routes",
         studies.record_triage: "record_triage",
         studies.complete: "complete_study",
         retention.expired: "expired_studies",
@@ -48,6 +49,7 @@ class FakeDatabase(Scripted):
     late: tuple[int, ...] = ()
     quiet: tuple[int, ...] = ()
     study: StudyFacts = field(default_factory=facts)
+    routes: tuple[Route | None, ...] = ()
     arrived: bool = False
     notes: list[tuple[Any, ...]] = field(default_factory=list)
     rules: Rules = NO_RULES
@@ -72,6 +74,9 @@ class FakeDatabase(Scripted):
 
     def study_facts(self, study_id: int, _rules: object) -> StudyFacts:
         return self.study
+
+    def study_routes(self, study_id: int) -> tuple[Route | None, ...]:
+        return self.routes
 
     def record_triage(self, study_id: int, decision: TriageDecision, now: datetime, _rules: object) -> None:
         self.notes.append(("triage", decision.priority.value))

@@ -7,16 +7,25 @@ an earlier film) is not known here: the image is taken as the only one of a stud
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from config.dicom_peers import Destination
 from config.settings import Settings
 from db.not_eligible_codes import MAY_BE_CHEST
-from db.records import FindingRecord, NotEligible, StudyFacts, TriageDecision
+from db.records import FindingRecord, NotEligible, Route, StudyFacts, TriageDecision
 from models.contract import Prediction
 from workers.completion import NO_CHEST
 from workers.job_outcome import kinds_by_destination, kinds_for, kinds_of_studies, kinds_wanted
+from workers.routing import (
+    ImageFacts,
+    RuleCheck,
+    checks,
+    excluded_by,
+    models_that_run,
+    route,
+    routed_destinations,
+)
 from workers.triage import decide
 
 _STUDY_REPORT = frozenset({"sr", "sc"})
@@ -28,7 +37,8 @@ class ImageHeader:
     """What the header of a file says: ``facts`` are values of attributes by their name in the standard.
 
     ``refused``: why C-STORE would answer 0xC000, cannot understand; empty where it would be stored. ``stat``: its
-    description makes its study STAT. ``shows_chest``: it names the chest in words or codes.
+    description makes its study STAT. ``shows_chest``: it names the chest in words or codes. ``routing`` is what the
+    routing rules look at.
     """
 
     facts: tuple[tuple[str, str], ...] = ()
@@ -37,6 +47,22 @@ class ImageHeader:
     stat: bool = False
     study_date: str = ""
     shows_chest: bool = False
+    routing: ImageFacts = field(default_factory=ImageFacts)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the configuration says of an image before anything is analysed.
+
+    ``checks`` are the routing rules that were looked at, ``route`` is what they decided: None where there are none, or
+    the image is not eligible. ``models`` run, ``destinations`` get results, each of its ``kinds``.
+    """
+
+    not_eligible: NotEligible | None
+    route: Route | None
+    checks: tuple[RuleCheck, ...]
+    models: tuple[str, ...]
+    destinations: tuple[Destination, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +86,30 @@ class ExpectedRoute:
     models: tuple[tuple[str, str], ...] = ()
     decision: TriageDecision | None = None
     deliveries: tuple[ExpectedDelivery, ...] = ()
+    route: Route | None = None
+
+
+def plan_of(header: ImageHeader, settings: Settings) -> Plan:
+    """What becomes of an image with this ``header``, by eligibility and routing rules."""
+    configured = (*settings.models.active, *settings.models.shadow)
+    if header.refused or header.not_eligible is not None:
+        return Plan(header.not_eligible, None, (), (), () if header.refused else settings.destinations)
+    facts = replace(header.routing, called_ae_title=header.routing.called_ae_title or settings.listener.ae_title)
+    decision = route(facts, settings.routing)
+    excluded = excluded_by(decision)
+    models = () if excluded is not None else models_that_run(decision, configured)
+    looked_at = tuple(checks(facts, settings.routing))
+    return Plan(excluded, decision, looked_at, models, routed_destinations(settings.destinations, decision))
+
+
+def routed_prediction(prediction: Prediction, plan: Plan, settings: Settings) -> Prediction:
+    """What is left of a prediction of all models where a routing rule lets some of them run."""
+    idle = {*settings.models.active, *settings.models.shadow}.difference(plan.models)
+    if plan.route is None or plan.route.models is None or not idle:
+        return prediction
+    findings = tuple(finding for finding in prediction.findings if finding.model not in idle)
+    models = tuple(use for use in prediction.models if use.name not in idle)
+    return replace(prediction, findings=findings, models=models)
 
 
 def expected_route(
@@ -70,8 +120,21 @@ def expected_route(
     now: datetime,
 ) -> ExpectedRoute:
     """Follow an image with this ``header``, of which the models say ``prediction`` (None: they were not asked)."""
+    plan = plan_of(header, settings)
     if header.refused:
         return ExpectedRoute(header)
+    header = replace(header, not_eligible=plan.not_eligible)
+    settings = settings.model_copy(update={"destinations": plan.destinations})
+    return replace(_followed(header, prediction, findings, settings, now), route=plan.route)
+
+
+def _followed(
+    header: ImageHeader,
+    prediction: Prediction | None,
+    findings: tuple[FindingRecord, ...],
+    settings: Settings,
+    now: datetime,
+) -> ExpectedRoute:
     if header.not_eligible is not None:
         kinds = _STUDY_REPORT if header.not_eligible.code in MAY_BE_CHEST and header.shows_chest else frozenset()
         decision = decide(_facts(header, now, not_eligible=header.not_eligible), settings.triage, now)

@@ -587,6 +587,7 @@ def _create_instances() -> None:
         sa.Column("not_eligible_code", sa.Text(), server_default="", nullable=False),
         sa.Column("not_eligible_reason", sa.Text(), server_default="", nullable=False),
         sa.Column("flag", sa.String(length=16), server_default="", nullable=False),
+        sa.Column("route", sa.JSON(), nullable=True),
         sa.Column("received_at", MOMENT, nullable=False),
         sa.ForeignKeyConstraint(["series_id"], ["series.id"], name="fk_instances_series_id"),
         sa.ForeignKeyConstraint(["study_id"], ["studies.id"], name="fk_instances_study_id"),

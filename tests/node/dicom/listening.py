@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from pydicom import Dataset, dcmread
 from pydicom.filereader import read_file_meta_info
 from sqlalchemy import Engine, text
 
 from config.dicom_peers import Listener, Tls
+from config.routing import RoutingRule
 from config.settings import Eligibility
 from db.database import Database
 from db.engine import connect, migrate
@@ -65,6 +67,8 @@ def listening(
     eligibility: Eligibility | None = None,
     reports: CommitmentReports | None = None,
     tls: Tls | None = None,
+    routing: tuple[RoutingRule, ...] = (),
+    rule_digests: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Listening]:
     """Run a listener until the end of the block."""
     listener = listener or Listener(port=0)
@@ -76,7 +80,14 @@ def listening(
     association_policy = AssociationPolicy(listener)
     most = listener.maximum_waiting_jobs
     policy = Policy(
-        eligibility or Eligibility(), association_policy, (r"\bSTAT\b",), "2.25", PIPELINE, maximum_waiting_jobs=most
+        eligibility or Eligibility(),
+        association_policy,
+        (r"\bSTAT\b",),
+        "2.25",
+        PIPELINE,
+        maximum_waiting_jobs=most,
+        routing=routing,
+        rule_digests=rule_digests,
     )
     receiver = InstanceReceiver(store, database or Database(engine, NO_RULES), dispatched.extend, policy, utc_now)
     receiver.recover()

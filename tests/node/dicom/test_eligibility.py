@@ -12,7 +12,8 @@ from pydicom.data import get_testdata_file
 
 from config.settings import Eligibility
 from db.not_eligible_codes import NotEligibleCode
-from node.dicom.eligibility import age_in_years, check_eligibility
+from models.radiograph.age import age_in_years
+from node.dicom.eligibility import check_eligibility
 from tests.node.dicom.listening import chest
 from tests.peers import skip_without
 
@@ -217,7 +218,7 @@ def test_refused_with_code_and_sentence(changes: dict[str, object], expected: No
 
 
 def test_every_code_is_reached() -> None:
-    by_setting = {NotEligibleCode.BODY_PART_UNKNOWN, NotEligibleCode.AGE_UNKNOWN}
+    by_setting = {NotEligibleCode.BODY_PART_UNKNOWN, NotEligibleCode.AGE_UNKNOWN, NotEligibleCode.EXCLUDED_BY_RULE}
 
     assert {code for _, code in NOT_ELIGIBLE.values()} | by_setting == set(NotEligibleCode)
 

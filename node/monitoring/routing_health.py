@@ -1,0 +1,41 @@
+"""Checks of the routing rules: what may be a mistake in them, and what they did in the last 24 hours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from config.routing import routing_warnings
+from config.settings import Settings
+from node.monitoring.check import Check
+
+_ENOUGH = 10
+_REMEDY = "`pleura route FILE --explain` says how each rule decides"
+
+
+def check_rules(settings: Settings) -> Iterator[Check]:
+    """What the rules of the configuration say by themselves; nothing without rules."""
+    rules, eligibility = settings.routing, settings.eligibility
+    if not rules:
+        return
+    if not rules[0].analyse and rules[0].matches_everything:
+        found = f"rule `{rules[0].name}` excludes every image: nothing is analysed"
+        yield Check("routing", False, found, "give it conditions, or remove it")
+    warnings = routing_warnings(
+        rules, settings.listener, settings.destinations, eligibility.modalities, eligibility.minimum_age_years
+    )
+    yield from (Check("routing", True, each, "correct or remove the rule") for each in warnings)
+
+
+def check_decisions(settings: Settings, images: Mapping[str, tuple[int, bool]]) -> Iterator[Check]:
+    """What the rules decided in the last 24 hours, as :func:`db.queries.routing.images_by_rule` counts it."""
+    if not settings.routing:
+        return
+    told = ", ".join(
+        f"{rule or 'no rule'} {count}{' (not analysed)' if excluded else ''}"
+        for rule, (count, excluded) in images.items()
+    )
+    count = sum(each for each, _ in images.values())
+    if count >= _ENOUGH and all(excluded for _, excluded in images.values()):
+        yield Check("routing", False, f"rules excluded all {count} images of the last 24 hours: {told}", _REMEDY)
+    else:
+        yield Check("routing", True, f"{len(settings.routing)} rules; images of the last 24 hours: {told or 'none'}")
