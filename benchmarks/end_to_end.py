@@ -61,10 +61,11 @@ def radiographs(folder: Path, source: Path, count: int) -> Iterator[Path]:
     dataset.decompress() if dataset.file_meta.TransferSyntaxUID.is_compressed else None
     dataset.Rows, dataset.Columns, dataset.PixelData = SIDE, SIDE, pixels.tobytes()
     for number in range(count):
-        yield _copy(dataset, folder / f"{number:04d}.dcm")
+        yield with_new_uids(dataset, folder / f"{number:04d}.dcm")
 
 
-def _copy(dataset: Dataset, path: Path) -> Path:
+def with_new_uids(dataset: Dataset, path: Path) -> Path:
+    """Write ``dataset`` as an image of a study of its own."""
     dataset.StudyInstanceUID, dataset.SeriesInstanceUID = generate_uid(), generate_uid()
     dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
     dataset.save_as(path, enforce_file_format=True)

@@ -34,13 +34,12 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks.process_tree import cpu_seconds, resident
 from benchmarks.replay import Kind, jpeg_kind, send, uncompressed_kind, write_files
 from node.supervisor import free_port
 
 REFERENCE = "storescp --fork"
 REPOSITORY = Path(__file__).resolve().parent.parent
-_TICKS = os.sysconf("SC_CLK_TCK")
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True)
@@ -175,39 +174,6 @@ def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
     raise RuntimeError(f"{process.args!r} does not listen")
 
 
-def _tree(pid: int) -> list[int]:
-    found = [pid]
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            for child in task.read_text().split():
-                found += _tree(int(child))
-        except OSError:
-            continue
-    return found
-
-
-def _cpu_seconds(pid: int) -> float:
-    """CPU time of a process with its children, those that have ended too."""
-    total = 0.0
-    for number, process in enumerate(_tree(pid)):
-        try:
-            fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        total += sum(map(int, fields[11:15] if number == 0 else fields[11:13]))
-    return total / _TICKS
-
-
-def _memory(pid: int) -> int:
-    total = 0
-    for process in _tree(pid):
-        try:
-            total += int(Path(f"/proc/{process}/statm").read_text().split()[1]) * _PAGE
-        except (OSError, IndexError):
-            continue
-    return total
-
-
 class _MemoryWatch(threading.Thread):
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -217,7 +183,7 @@ class _MemoryWatch(threading.Thread):
 
     def run(self) -> None:
         while True:
-            self.peak = max(self.peak, _memory(self._pid))
+            self.peak = max(self.peak, resident(self._pid))
             if self._stop_monitoring.wait(0.02):
                 return
 
@@ -261,7 +227,7 @@ def by_storescu(kind: Kind, associations: int, files: list[Path], profile: Path)
 def measure(receiver: Receiver, sender: str, send_batch: Send, case: tuple[str, int, int, int]) -> Sample:
     """Send one batch: ``case`` is the kind of image, associations, images and round."""
     kind, associations, images, round_number = case
-    before = _cpu_seconds(receiver.pid)
+    before = cpu_seconds(receiver.pid)
     watch = _MemoryWatch(receiver.pid)
     watch.start()
     wall, seconds = send_batch(receiver)
@@ -275,7 +241,7 @@ def measure(receiver: Receiver, sender: str, send_batch: Send, case: tuple[str, 
         round_number,
         images,
         images / wall,
-        (_cpu_seconds(receiver.pid) - before) / images,
+        (cpu_seconds(receiver.pid) - before) / images,
         peak,
         [value * 1000 for value in seconds],
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 log = logging.getLogger(__name__)
 
@@ -25,3 +26,19 @@ def repeat_until(stop: threading.Event, once: Callable[[], None], seconds: float
             log.exception("a round failed; again in %.0f s", pause)
         else:
             pause = seconds
+
+
+@contextmanager
+def repeating(stop: threading.Event, rounds: Mapping[str, Callable[[], None]], seconds: float) -> Iterator[None]:
+    """Repeat each of ``rounds`` in a thread of its name until the block ends, which sets ``stop`` and joins them."""
+    threads = [
+        threading.Thread(target=repeat_until, args=(stop, once, seconds), name=name) for name, once in rounds.items()
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()

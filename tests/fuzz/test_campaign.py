@@ -25,6 +25,7 @@ def test_a_seed_makes_the_same_campaign_again() -> None:
 
 
 @pytest.mark.campaign
-def test_a_short_campaign_finds_nothing(tmp_path: Path) -> None:
-    outcome = run(tmp_path / "node", SEED, count=150, patience=300, say=lambda text: None)
+@pytest.mark.parametrize(("upper_layer", "count"), [("fast", 150), ("stock", 40)])
+def test_a_short_campaign_finds_nothing(tmp_path: Path, upper_layer: str, count: int) -> None:
+    outcome = run(tmp_path / "node", SEED, count, patience=300, say=lambda text: None, upper_layer=upper_layer)
     assert outcome.faults == [], outcome.text()

@@ -26,7 +26,7 @@ from workers.audit.verification import verify_and_record
 from workers.backoff import backoff
 from workers.clock import Clock, utc_now
 from workers.open_database import database_of
-from workers.repeat import repeat_until
+from workers.repeat import repeating
 from workers.worker_id import host_name
 
 log = logging.getLogger(__name__)
@@ -161,15 +161,8 @@ def keeping_audit(settings: Settings, stop: threading.Event) -> Iterator[None]:
     for repository in settings.audit.repositories:
         feeder = Feeder(repository, settings, database, utc_now, worker)
         parts[f"audit-{repository.name}"] = feeder.once
-    threads = [
-        threading.Thread(target=repeat_until, args=(stop, once, seconds), name=name) for name, once in parts.items()
-    ]
-    for thread in threads:
-        thread.start()
     try:
-        yield
+        with repeating(stop, parts, seconds):
+            yield
     finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
         database.engine.dispose()

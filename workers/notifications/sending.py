@@ -21,7 +21,7 @@ from workers.backoff import backoff
 from workers.clock import Clock, utc_now
 from workers.notifications.channel import Channel, NotSentError, PartlySentError
 from workers.notifications.channels import CHANNELS, enabled_channels
-from workers.repeat import repeat_until
+from workers.repeat import repeating
 from workers.worker_id import host_name
 
 log = logging.getLogger(__name__)
@@ -104,16 +104,6 @@ def senders_of(settings: Settings) -> list[Sender]:
 @contextmanager
 def notifying(settings: Settings, stop: threading.Event) -> Iterator[None]:
     """Send notifications in the background until the block ends, which sets ``stop``."""
-    seconds = settings.workers.scheduler_interval_seconds
-    threads = [
-        threading.Thread(target=repeat_until, args=(stop, sender.once, seconds), name=f"notify-{sender.name}")
-        for sender in senders_of(settings)
-    ]
-    for thread in threads:
-        thread.start()
-    try:
+    rounds = {f"notify-{sender.name}": sender.once for sender in senders_of(settings)}
+    with repeating(stop, rounds, settings.workers.scheduler_interval_seconds):
         yield
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()

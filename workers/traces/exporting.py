@@ -38,7 +38,7 @@ from config.settings import Settings
 from db.database import Database
 from db.queries.traces import Ends
 from workers.open_database import database_of
-from workers.repeat import repeat_until
+from workers.repeat import repeating
 from workers.traces.spans import Span, spans_of
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -126,14 +126,10 @@ def sending_traces(settings: Settings, stop: threading.Event) -> Iterator[None]:
     database = database_of(settings)
     tracing = Tracing(database, SpanSender(settings.traces, settings.listener.ae_title))
     tracing.once()  # from now on
-    rounds = (stop, tracing.once, settings.traces.interval_seconds)
-    thread = threading.Thread(target=repeat_until, args=rounds, name="traces")
-    thread.start()
     try:
-        yield
+        with repeating(stop, {"traces": tracing.once}, settings.traces.interval_seconds):
+            yield
     finally:
-        stop.set()
-        thread.join()
         tracing.sender.close()
         database.engine.dispose()
 

@@ -12,6 +12,8 @@ import socket
 from pydicom import Dataset
 from pynetdicom import evt
 from pynetdicom.association import Association
+from pynetdicom.service_class import ServiceClass, StorageServiceClass
+from pynetdicom.sop_class import register_uid, uid_to_service_class
 
 from node.dicom.spool import Answer, SpooledInstance, StoreCommand, plain
 from node.dicom.upper_layer.connection import Handlers, Receiving
@@ -20,6 +22,7 @@ from workers.tls import shut_down
 _HIGH = 0x0001  # PS3.7 9.3.1.1, Priority
 _C_STORE_RSP = 0x8001
 _LONGEST_COMMENT = 64
+_MOST_CLASSES = 1000
 
 
 class StockConnection:
@@ -78,10 +81,15 @@ class StockUpperLayer:
     def __init__(self, receiving: Receiving) -> None:
         self._receiving = receiving
         self._open: dict[Association, StockConnection] = {}
+        self._registered: set[str] = set()
 
     def handlers(self) -> Handlers:
-        """A C-STORE, and a response that was sent."""
-        return [(evt.EVT_C_STORE, self._on_store), (evt.EVT_DIMSE_SENT, self._on_sent)]
+        """An association that was accepted, a C-STORE, and a response that was sent."""
+        return [
+            (evt.EVT_ACCEPTED, self._on_accepted),
+            (evt.EVT_C_STORE, self._on_store),
+            (evt.EVT_DIMSE_SENT, self._on_sent),
+        ]
 
     def open(self, association: Association) -> StockConnection:
         """Take a connection whose association's threads have not started."""
@@ -95,6 +103,17 @@ class StockUpperLayer:
                 del self._open[association]
                 connection.release_socket()
                 self._receiving.ended(association)
+
+    def _on_accepted(self, event: evt.Event) -> None:
+        """Tell pynetdicom that the classes that it does not know, retired and private ones, are stored.
+
+        It would end the association at the first C-STORE of one. It never forgets a class, so there is a limit.
+        """
+        for context in event.assoc.accepted_contexts:
+            name = str(context.abstract_syntax)
+            if uid_to_service_class(name) is ServiceClass and len(self._registered) < _MOST_CLASSES:
+                self._registered.add(name)
+                register_uid(name, f"Stored_{name.replace('.', '_')}", StorageServiceClass)
 
     def _on_store(self, event: evt.Event) -> Dataset:
         connection = self._open.get(event.assoc)

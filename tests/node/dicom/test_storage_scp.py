@@ -29,7 +29,9 @@ from db.engine import connect, migrate
 from node.dicom.instance_store import InstanceStore, SpoolFile, StoreError
 from node.dicom.presentation_contexts import DECODABLE, OTHER_CLASSES
 from node.dicom.storage_scp import JobDispatcher
+from tests.fuzz.peer import Peer as RawPeer
 from tests.node.dicom.listening import Listening, chest, data_set_bytes, dcmtk, listening
+from tests.node.dicom.test_received_header import encoded
 from tests.peers import skip_without_peers
 from tests.rules import NO_RULES
 
@@ -114,6 +116,18 @@ def test_file_meta_information_says_who_sent_it(listener: Listening) -> None:
     assert meta.SendingApplicationEntityTitle == "SCU"
     assert meta.ReceivingApplicationEntityTitle == "PLEURA"
     assert len(meta.ImplementationClassUID) <= 64
+
+
+@over_both_layers
+@pytest.mark.parametrize(
+    "sop_class", ["1.2.840.10008.5.1.4.1.1.6", "1.2.276.0.7230010.9.9"], ids=["retired", "private"]
+)
+def test_a_class_that_pynetdicom_does_not_know_is_stored(listener: Listening, sop_class: str) -> None:
+    image = chest()
+    image.SOPClassUID = sop_class
+    with RawPeer(listener.port, [(sop_class, EXPLICIT)]) as peer:
+        assert peer.store(encoded(image), image.SOPInstanceUID, sop_class).status == 0x0000
+    assert [dcmread(path).SOPClassUID for path in listener.files()] == [sop_class]
 
 
 @over_both_layers
