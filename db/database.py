@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
-from typing import Concatenate, ParamSpec, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
@@ -28,6 +28,10 @@ _WORTH_ANOTHER_TRY = {
     "40P01": "deadlock",
     "23505": "another process has inserted the same row",
 }
+
+
+Step = tuple[Callable[..., Any], Sequence[Any]]
+"""A command and what it takes after the connection."""
 
 
 class Database:
@@ -67,3 +71,13 @@ class Database:
             # Those that stopped each other must not start together again; attempts have an order of milliseconds.
             time.sleep(random.uniform(0, _PAUSE_SECONDS * attempt))  # noqa: S311 - a pause is no secret
         raise AssertionError("the last try returns or raises")
+
+    def write_all(self, steps: Sequence[Step]) -> None:
+        """Run the commands of ``steps`` in their order, and commit once: each commit waits for the disk."""
+        if steps:
+            self.write(_run, steps)
+
+
+def _run(connection: Connection, steps: Sequence[Step]) -> None:
+    for command, arguments in steps:
+        command(connection, *arguments)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, and_, func, or_, select, update
 
 from db import tables, verification
+from db.audit import AuditEntry, write_entry
 from db.errors import RecordNotFoundError, StudyOnHoldError, TransitionError
 from db.holds import hold_reason_of, stays_here
 from db.instance_statements import insert_or_ignore
@@ -35,6 +36,7 @@ def _open_rows() -> Select[Any]:
             result.c.sop_instance_uid,
             result.c.series_instance_uid,
             result.c.path,
+            result.c.digest,
             result.c.patient_id,
             result.c.job_id,
             study.c.study_instance_uid,
@@ -60,6 +62,28 @@ def claim(connection: Connection, delivery_id: int, worker: str, now: datetime, 
     if _would_overtake(connection, row, worker, now) or _is_on_hold_by_model(connection, row, worker, now):
         return None
     return _take(connection, row, worker, now, lease)
+
+
+Announce = Callable[[Sequence[Delivery]], AuditEntry | None]
+"""What the audit trail is told of objects before they are sent, if anything."""
+
+
+def claim_with_group(
+    connection: Connection, delivery_id: int, worker: str, now: datetime, lease: timedelta, announce: Announce
+) -> tuple[Delivery, ...]:
+    """Take a delivery as :func:`claim` does, and with it what is open of the same work for the same destination.
+
+    One transaction, the entry of the audit trail included; none of them where the delivery cannot be taken.
+    """
+    first = claim(connection, delivery_id, worker, now, lease)
+    if first is None:
+        return ()
+    others = claim_group(connection, first.destination, first.job_id, first.study_id, worker, now, lease)
+    taken = (first, *others)
+    entry = announce(taken)
+    if entry is not None:
+        write_entry(connection, entry)
+    return taken
 
 
 def source_images(connection: Connection, job_id: int) -> tuple[tuple[str, str], ...]:
@@ -160,6 +184,7 @@ def _take(connection: Connection, row: Row[Any], worker: str, now: datetime, lea
         missing=row.verify_missing,
         lost=lost,
         series_instance_uid=row.series_instance_uid,
+        digest=row.digest,
     )
 
 

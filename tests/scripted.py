@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from db.audit import AuditEntry, write_entry
-from db.database import Database
+from db.database import Database, Step
 from tests.rules import NO_RULES
 
 
@@ -28,3 +28,7 @@ class Scripted(Database):
         if command is write_entry:
             return self.audited.append(*args)
         return getattr(self, self.answers[command])(*args, **kwargs)
+
+    def write_all(self, steps: Sequence[Step]) -> None:
+        for command, arguments in steps:
+            self.write(command, *arguments)

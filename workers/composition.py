@@ -31,6 +31,7 @@ from workers.dead_workers import DeadWorkers, release_claims
 from workers.delivery import DeliveryTools, deliver
 from workers.delivery_worker import DeliveryWorkerTools, maximum_contact_time, run_delivery
 from workers.destinations.destination_kinds import destination_kinds
+from workers.destinations.dimse import Dimse
 from workers.enqueue import TaskQueue
 from workers.model_state_resolver import ModelStateResolver
 from workers.notifications.sending import notifying
@@ -114,7 +115,8 @@ def delivery_handler(settings: Settings, here: WorkerId, *, database: Database |
     leases.release_workers(here.prefix)
     database.write(deliveries.release, here.prefix, utc_now())
     enqueue_deliveries(database, task_queue, _RELEASED, utc_now())
-    sending = DeliveryTools(settings, database, destination_kinds(settings), utc_now, here.name)
+    dimse = Dimse(settings.tls, keep=True)
+    sending = DeliveryTools(settings, database, {**destination_kinds(settings), "dimse": dimse}, utc_now, here.name)
     tools = DeliveryWorkerTools(
         settings=settings,
         leases=leases,
@@ -124,6 +126,7 @@ def delivery_handler(settings: Settings, here: WorkerId, *, database: Database |
         clock=utc_now,
         elapsed=time.monotonic,
         worker=here.name,
+        hang_up=dimse.hang_up,
     )
     return partial(run_delivery, tools=tools)
 

@@ -7,10 +7,11 @@ and our note of it is harmless.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
 from itertools import repeat
 
 from config.dicom_peers import Destination
@@ -18,9 +19,9 @@ from config.logging import job_in_log
 from config.settings import Settings
 from db import deliveries
 from db.audit import EXPORT_DEIDENTIFIED, AuditEntry, write_entry
-from db.database import Database
+from db.database import Database, Step
 from db.records import NOTE, Delivery
-from workers.audit.transfers import querying, sending
+from workers.audit.transfers import Sending, querying
 from workers.backoff import backoff
 from workers.clock import Clock
 from workers.destinations.destination_kind import (
@@ -67,24 +68,43 @@ def longest_delivery(settings: Settings) -> timedelta:
 def deliver(delivery_id: int, tools: DeliveryTools) -> PeerContact:
     """Send the delivery and all others that wait for the same destination from the same job."""
     lease = longest_delivery(tools.settings) + timedelta(seconds=_LEASE_MARGIN_SECONDS)
-    first = tools.database.write(deliveries.claim, delivery_id, tools.worker, tools.clock(), lease)
-    if first is None:
+    now = tools.clock()
+    announce = partial(_announcement, tools=tools, now=now)
+    taken = tools.database.write(deliveries.claim_with_group, delivery_id, tools.worker, now, lease, announce)
+    if not taken:
         log.debug("delivery %d is not to be taken", delivery_id)
         return PeerContact.NONE
-    others = tools.database.write(
-        deliveries.claim_group, first.destination, first.job_id, first.study_id, tools.worker, tools.clock(), lease
-    )
-    group = in_storing_order([first, *(other for other in others if other.id != first.id)])
-    with job_in_log(first.job_id) if first.job_id is not None else nullcontext():
+    group = in_storing_order(taken)
+    with job_in_log(group[0].job_id) if group[0].job_id is not None else nullcontext():
         return _deliver_claimed(_without_lost(group, tools), tools)
+
+
+def _announcement(group: Sequence[Delivery], tools: DeliveryTools, now: datetime) -> AuditEntry | None:
+    """The entry of the audit trail before ``group`` is sent; None where it may be that nothing is sent at all."""
+    left = [delivery for delivery in group if not _is_lost(delivery, tools)]
+    destination = tools.settings.destination(group[0].destination)
+    if not left or destination is None or not _is_sent_unasked(left, destination, tools):
+        return None
+    return Sending(left, destination, tools.settings.listener.ae_title).beginning(now)
+
+
+def _is_sent_unasked(group: Sequence[Delivery], destination: Destination, tools: DeliveryTools) -> bool:
+    return not tools.kinds[destination.kind].takes_images and not _must_check(group, destination)
+
+
+def _is_lost(delivery: Delivery, tools: DeliveryTools) -> bool:
+    """Whether it has taken its process with it at every attempt."""
+    return delivery.lost >= tools.settings.workers.attempts
 
 
 def _without_lost(group: Sequence[Delivery], tools: DeliveryTools) -> list[Delivery]:
     """Park what has taken its process with it at every attempt, so that it takes no more."""
+    notes = _Notes(tools)
     for delivery in group:
-        if delivery.lost >= tools.settings.workers.attempts:
-            _fail(delivery, Receipt(Verdict.REJECTED, _LOST), tools)
-    return [delivery for delivery in group if delivery.lost < tools.settings.workers.attempts]
+        if _is_lost(delivery, tools):
+            notes.failed(delivery, Receipt(Verdict.REJECTED, _LOST))
+    notes.write()
+    return [delivery for delivery in group if not _is_lost(delivery, tools)]
 
 
 def _deliver_claimed(group: Sequence[Delivery], tools: DeliveryTools) -> PeerContact:
@@ -124,8 +144,10 @@ def _deliver_group(group: Sequence[Delivery], tools: DeliveryTools) -> PeerConta
     objects = _outgoing(group, destination, kind, tools)
     if kind.takes_images:
         return _record_all(group, kind.send(destination, calling, objects), tools)
-    with sending(group, destination, calling, tools.database, tools.clock) as going:
-        return _record_all(group, going.noting(kind.send(destination, calling, objects)), tools)
+    going = Sending(group, destination, calling)
+    if not _is_sent_unasked(group, destination, tools):
+        tools.database.write(write_entry, going.beginning(tools.clock()))
+    return _record_all(group, going.noting(kind.send(destination, calling, objects)), tools, going)
 
 
 def _outgoing(
@@ -141,7 +163,10 @@ def _outgoing(
         subject, detail = f"study #{study}", f"to {destination.name}"
         entry = AuditEntry(tools.clock(), "node", EXPORT_DEIDENTIFIED, subject, study, detail=detail)
         tools.database.write(write_entry, entry)
-    return [Outgoing(store / each.path, each.sop_class_uid, each.sop_instance_uid, each.kind, images) for each in group]
+    return [
+        Outgoing(store / each.path, each.sop_class_uid, each.sop_instance_uid, each.kind, images, each.digest)
+        for each in group
+    ]
 
 
 def _must_check(group: Sequence[Delivery], destination: Destination) -> bool:
@@ -158,9 +183,62 @@ def in_storing_order(rows: Sequence[Delivery]) -> list[Delivery]:
     return sorted(rows, key=lambda each: (STORING_ORDER.index(each.kind), each.id))
 
 
-def _record_all(group: Sequence[Delivery], receipts: Iterable[Receipt], tools: DeliveryTools) -> PeerContact:
-    """Record each receipt as it comes. What must be sent again takes all behind it along, so that the order is kept."""
-    answers = iter(receipts)
+@dataclass(slots=True)
+class _Notes:
+    """What became of the objects of a group. It is written when the group is through, in one transaction.
+
+    Where the process is lost before, the objects are sent again, as where it is lost before any other note.
+    """
+
+    tools: DeliveryTools
+    steps: list[Step] = field(default_factory=list)
+    lines: list[tuple[int, str, tuple[object, ...]]] = field(default_factory=list)
+
+    def write(self, entries: Iterable[AuditEntry] = ()) -> None:
+        """Write it all, with ``entries`` of the audit trail, and then the log."""
+        # The trail last: nobody else can append from then on.
+        self.tools.database.write_all([*self.steps, *((write_entry, (entry,)) for entry in entries)])
+        for level, text, values in self.lines:
+            log.log(level, text, *values)
+
+    def sent(self, delivery: Delivery, receipt: Receipt) -> None:
+        """The peer has it."""
+        destination = self.tools.settings.destination(delivery.destination)
+        # An archive that has followed a note need not show it.
+        later = None if destination is None or delivery.kind == NOTE else verify_after(destination)
+        self.steps.append((deliveries.sent, (delivery.id, self.tools.worker, self.tools.clock(), later)))
+        values = (delivery.id, delivery.kind, delivery.destination, receipt.note)
+        self.lines.append((logging.INFO, "delivery %d: %s sent to %s %s", values))
+
+    def failed(self, delivery: Delivery, receipt: Receipt) -> None:
+        """It is not sent again."""
+        self.steps.append((deliveries.fail, (delivery.id, self.tools.worker, receipt.note, self.tools.clock())))
+        values = (delivery.id, delivery.destination, receipt.note)
+        self.lines.append((logging.ERROR, "delivery %d to %s has failed: %s", values))
+
+    def again(self, delivery: Delivery, receipt: Receipt, attempts: int) -> None:
+        """It is sent again after a while."""
+        after, now = backoff(attempts, self.tools.settings), self.tools.clock()
+        self.steps.append((deliveries.retry, (delivery.id, self.tools.worker, receipt.note, now, after)))
+        values = (delivery.id, delivery.destination, receipt.note, after.total_seconds())
+        self.lines.append((logging.WARNING, "delivery %d to %s: %s; again in %.0f s", values))
+
+
+def _record_all(
+    group: Sequence[Delivery], receipts: Iterable[Receipt], tools: DeliveryTools, going: Sending | None = None
+) -> PeerContact:
+    """Record the receipts. What must be sent again takes all behind it along, so that the order is kept."""
+    notes = _Notes(tools)
+    try:
+        blocked = _take_receipts(group, iter(receipts), notes)
+    finally:
+        notes.write(going.outcome(tools.clock()) if going is not None else ())
+    silent = blocked is not None and blocked.verdict is Verdict.UNREACHABLE
+    return PeerContact.NO_ANSWER if silent else PeerContact.ANSWERED
+
+
+def _take_receipts(group: Sequence[Delivery], answers: Iterator[Receipt], notes: _Notes) -> Receipt | None:
+    """Note every receipt; gives the one after which nothing more was sent."""
     attempts = max(each.attempts for each in group)
     blocked: Receipt | None = None
     duplicates = []
@@ -168,25 +246,24 @@ def _record_all(group: Sequence[Delivery], receipts: Iterable[Receipt], tools: D
         receipt = blocked or next(answers)
         if receipt.verdict is Verdict.DUPLICATE:
             duplicates.append((delivery, receipt))
-        elif not _record(delivery, receipt, attempts, tools):
+        elif not _note(delivery, receipt, attempts, notes):
             blocked = receipt
     if duplicates:
         # Let go of the association: a peer may take one at a time.
         getattr(answers, "close", lambda: None)()
     for delivery, receipt in duplicates:
-        _record(delivery, _look_for(delivery, receipt, tools), attempts, tools)
-    silent = blocked is not None and blocked.verdict is Verdict.UNREACHABLE
-    return PeerContact.NO_ANSWER if silent else PeerContact.ANSWERED
+        _note(delivery, _look_for(delivery, receipt, notes.tools), attempts, notes)
+    return blocked
 
 
-def _record(delivery: Delivery, receipt: Receipt, attempts: int, tools: DeliveryTools) -> bool:
-    """Record what became of a delivery; False where it is sent again, and all behind it with it."""
+def _note(delivery: Delivery, receipt: Receipt, attempts: int, notes: _Notes) -> bool:
+    """Note what became of a delivery; False where it is sent again, and all behind it with it."""
     if receipt.verdict is Verdict.SENT:
-        _sent(delivery, receipt, tools)
-    elif _is_final(receipt, attempts, tools.settings):
-        _fail(delivery, receipt, tools)
+        notes.sent(delivery, receipt)
+    elif _is_final(receipt, attempts, notes.tools.settings):
+        notes.failed(delivery, receipt)
     else:
-        _try_again(delivery, receipt, attempts, tools)
+        notes.again(delivery, receipt, attempts)
         return False
     return True
 
@@ -219,28 +296,6 @@ def _is_final(receipt: Receipt, attempts: int, settings: Settings) -> bool:
     return attempts >= (workers.unreachable_attempts if receipt.verdict in _MANY_ATTEMPTS else workers.attempts)
 
 
-def _sent(delivery: Delivery, receipt: Receipt, tools: DeliveryTools) -> None:
-    destination = tools.settings.destination(delivery.destination)
-    # An archive that has followed a note need not show it.
-    later = None if destination is None or delivery.kind == NOTE else verify_after(destination)
-    tools.database.write(deliveries.sent, delivery.id, tools.worker, tools.clock(), later)
-    log.info("delivery %d: %s sent to %s %s", delivery.id, delivery.kind, delivery.destination, receipt.note)
-
-
-def _fail(delivery: Delivery, receipt: Receipt, tools: DeliveryTools) -> None:
-    tools.database.write(deliveries.fail, delivery.id, tools.worker, receipt.note, tools.clock())
-    log.error("delivery %d to %s has failed: %s", delivery.id, delivery.destination, receipt.note)
-
-
-def _try_again(delivery: Delivery, receipt: Receipt, attempts: int, tools: DeliveryTools) -> None:
-    now = tools.clock()
-    after = backoff(attempts, tools.settings)
-    tools.database.write(deliveries.retry, delivery.id, tools.worker, receipt.note, now, after)
-    log.warning(
-        "delivery %d to %s: %s; again in %.0f s", delivery.id, delivery.destination, receipt.note, after.total_seconds()
-    )
-
-
 def _wrong_patient(delivery: Delivery, destination: Destination, tools: DeliveryTools) -> str | None:
     """Say why the study is not what it was when the image came, None where it is the same."""
     calling = tools.settings.listener.ae_title
@@ -254,6 +309,7 @@ def _wrong_patient(delivery: Delivery, destination: Destination, tools: Delivery
 
 
 def _hold(group: Sequence[Delivery], reason: str, tools: DeliveryTools) -> None:
+    now = tools.clock()
+    tools.database.write_all([(deliveries.hold, (delivery.id, tools.worker, reason, now)) for delivery in group])
     for delivery in group:
-        tools.database.write(deliveries.hold, delivery.id, tools.worker, reason, tools.clock())
         log.warning("delivery %d is on hold: %s", delivery.id, reason)

@@ -30,7 +30,8 @@ _LEASE_MARGIN_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class DeliveryWorkerTools:
-    """All that :func:`run_delivery` works with: ``deliver`` sends, ``verify_storage`` asks for a verification."""
+    """All that :func:`run_delivery` works with: ``deliver`` sends, ``verify_storage`` asks for a verification,
+    ``hang_up`` ends what stays open for the next delivery."""
 
     settings: Settings
     leases: DestinationLeases
@@ -40,6 +41,7 @@ class DeliveryWorkerTools:
     clock: Clock
     elapsed: Elapsed
     worker: str
+    hang_up: Callable[[], None] = lambda: None
 
 
 def run_delivery(delivery_id: int, tools: DeliveryWorkerTools) -> None:
@@ -54,6 +56,7 @@ def run_delivery(delivery_id: int, tools: DeliveryWorkerTools) -> None:
     try:
         may_continue = _call(delivery_id, lease, tools) and _send_waiting(lease, tried, tools)
     finally:
+        tools.hang_up()
         tools.leases.release(tools.worker)
     if may_continue:
         # What has come since the last look may have met nothing but our own association.
@@ -69,7 +72,8 @@ def _call(delivery_id: int, lease: Lease, tools: DeliveryWorkerTools) -> bool:
     """Send or ask, and note how it stands with the destination; False where it does not answer."""
     contact = tools.deliver(delivery_id)
     if contact is PeerContact.NONE:
-        # One message for both: what is not to be sent may be to be verified.
+        # One message for both: what is not to be sent may be to be verified. A peer may take one association at a time.
+        tools.hang_up()
         contact = tools.verify_storage(delivery_id)
     if contact is not PeerContact.NO_ANSWER:
         if lease.failures and contact is PeerContact.ANSWERED:

@@ -44,8 +44,7 @@ class FakeDeliveries(Scripted):
     """Deliveries by id, claimable while they are pending and due."""
 
     answers: ClassVar[Mapping[Callable[..., Any], str]] = {
-        deliveries.claim: "claim_delivery",
-        deliveries.claim_group: "claim_deliveries",
+        deliveries.claim_with_group: "claim_deliveries",
         deliveries.sent: "delivery_sent",
         deliveries.retry: "retry_delivery",
         deliveries.fail: "fail_delivery",
@@ -69,14 +68,17 @@ class FakeDeliveries(Scripted):
         self.notes.append((number, state.value, *note))
         return True
 
-    def claim_delivery(self, delivery_id: int, worker: str, now: datetime, lease: timedelta) -> Delivery | None:
-        return self._take(delivery_id)
-
     def claim_deliveries(
-        self, destination: str, job_id: int | None, study_id: int, worker: str, now: datetime, lease: timedelta
+        self, delivery_id: int, worker: str, now: datetime, lease: timedelta, announce: deliveries.Announce
     ) -> tuple[Delivery, ...]:
-        same = [row.id for row in self.rows.values() if (row.destination, row.job_id) == (destination, job_id)]
-        return tuple(row for row in map(self._take, same) if row is not None)
+        first = self.rows[delivery_id]
+        if first.state is not DeliveryState.PENDING:
+            return ()
+        same = [one for one in self.rows.values() if (one.destination, one.job_id) == (first.destination, first.job_id)]
+        taken = tuple(row for row in (self._take(one.id) for one in same) if row is not None)
+        entry = announce(taken)
+        self.audited += [entry] if entry is not None else []
+        return taken
 
     def delivery_sent(
         self, delivery_id: int, worker: str, now: datetime, verify_after: timedelta | None = None

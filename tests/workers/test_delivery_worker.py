@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import socket
 import subprocess
@@ -207,8 +208,10 @@ def prepared_deliveries(settings: Settings, names: list[str], images: int) -> se
     uids = set()
     for number in range(1, images + 1):
         uid = f"1.2.3.{number}"
-        dcmwrite(folder / "results" / f"{number}.dcm", radiograph(uid), enforce_file_format=True)
-        record = ResultRecord("sr", CR, uid, f"{uid}.2", f"{number:064x}", f"results/{number}.dcm", 10)
+        path = folder / "results" / f"{number}.dcm"
+        dcmwrite(path, radiograph(uid), enforce_file_format=True)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        record = ResultRecord("sr", CR, uid, f"{uid}.2", digest, f"results/{number}.dcm", 10)
         deliveries += finished_job(database, number, record, dict.fromkeys(sorted(names, reverse=True), ("sr",)), now)
         uids.add(uid)
     task_queue.enqueue_deliveries(deliveries)

@@ -67,31 +67,16 @@ class Sending:
             {"peer": self.destination.ae_title or self.destination.name, "instances": dict(instances)},
         )
 
+    def beginning(self, at: datetime) -> AuditEntry:
+        """The entry that these objects are about to be sent; where it cannot be written, nothing must be sent."""
+        return self.entry(BEGIN_SENDING, at, Counter(delivery.sop_class_uid for delivery in self.group))
+
     def outcome(self, at: datetime) -> Iterator[AuditEntry]:
         """One entry on what was taken and one on what was not (PS3.15 table A.5.2-1: no mixed outcomes)."""
         if self.taken:
             yield self.entry(SENT, at, self.taken)
         if self.refused:
             yield self.entry(SENT, at, self.refused, self.why or "no reason given")
-
-
-@contextmanager
-def sending(
-    group: Sequence[Delivery], destination: Destination, calling: str, database: Database, clock: Clock
-) -> Iterator[Sending]:
-    """Tell that objects of one study are about to be sent, and at the end what became of them.
-
-    Raises:
-        SQLAlchemyError: the trail cannot be written; nothing must be sent then.
-    """
-    going = Sending(group, destination, calling)
-    everything = Counter(delivery.sop_class_uid for delivery in group)
-    database.write(write_entry, going.entry(BEGIN_SENDING, clock(), everything))
-    try:
-        yield going
-    finally:
-        for entry in going.outcome(clock()):
-            database.write(write_entry, entry)
 
 
 @contextmanager

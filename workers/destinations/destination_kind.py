@@ -6,6 +6,7 @@ peer does: it returns a receipt for each object, so that one bad object does not
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
@@ -60,6 +61,7 @@ class Outgoing:
     """An object to send: the file and the two UIDs of its file meta information.
 
     ``kind`` is that of the result, ``images`` are those that it is about, for a kind of destination that takes them.
+    ``digest`` is the SHA-256 of the file when it was written; empty where it is not known.
     """
 
     path: Path
@@ -67,6 +69,16 @@ class Outgoing:
     sop_instance_uid: str
     kind: str = ""
     images: tuple[SourceFile, ...] = ()
+    digest: str = ""
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether the file is not the one that was written.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        return bool(self.digest) and hashlib.sha256(self.path.read_bytes()).hexdigest() != self.digest
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_file_meta_info
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import Association
+from pynetdicom import Association, _config
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import (
     StorageCommitmentPushModel,
@@ -54,26 +56,59 @@ _REJECTIONS = {
 
 
 class Dimse:
-    """C-STORE to a peer: one association for a group of objects, in the order given. ``tls`` is for those with TLS."""
+    """C-STORE to a peer: one association for a group of objects, in the order given. ``tls`` is for those with TLS.
+
+    With ``keep`` the association stays open for the next group, until :meth:`hang_up` or until something else is asked
+    of a peer: it may take one association at a time. Not to be shared by threads then.
+    """
 
     takes_images = False
 
-    def __init__(self, tls: Tls | None = None) -> None:
+    def __init__(self, tls: Tls | None = None, *, keep: bool = False) -> None:
         self._tls = tls or Tls()
+        self._keep = keep
+        self._kept: _Kept | None = None
+        # pynetdicom would decode a file and encode it again.
+        _config.STORE_SEND_CHUNKED_DATASET = True
 
     def send(self, destination: Destination, calling: str, objects: Sequence[Outgoing]) -> Iterator[Receipt]:
         """Send ``objects`` on one association; see :class:`~workers.destinations.destination_kind.DestinationKind`."""
-        contexts = [build_context(uid, TRANSFER_SYNTAXES) for uid in dict.fromkeys(o.sop_class_uid for o in objects)]
+        classes = frozenset(outgoing.sop_class_uid for outgoing in objects)
         try:
-            with self.association(destination, calling, contexts) as association:
+            with self._storing(destination, calling, classes) as association:
                 usable = True
                 for outgoing in objects:
                     receipt, usable = _store(association, outgoing, destination.timeout_seconds) if usable else _LOST
+                    if not usable:
+                        self.hang_up()
                     yield receipt
         except PeerError as error:
             # The association could not be opened, so no object has a receipt yet.
             for _ in objects:
                 yield Receipt(Verdict.UNREACHABLE, str(error))
+
+    def hang_up(self) -> None:
+        """Release the association that is kept, if one is."""
+        kept, self._kept = self._kept, None
+        if kept is not None and kept.association.is_established:
+            kept.association.release()
+
+    @contextmanager
+    def _storing(self, destination: Destination, calling: str, classes: frozenset[str]) -> Iterator[Association]:
+        """An association for C-STORE of these SOP classes; see :meth:`association`."""
+        if not self._keep:
+            with self.association(destination, calling, _storage_contexts(classes)) as association:
+                yield association
+            return
+        kept = self._kept
+        if kept is None or not kept.serves(destination, calling, classes):
+            # What this peer was sent before, it will be sent again: a summary follows the results of an image.
+            known = kept.classes if kept is not None and kept.destination == destination else frozenset()
+            self.hang_up()
+            classes |= known
+            opened = self._open(destination, calling, _storage_contexts(classes))
+            kept = self._kept = _Kept(destination, calling, classes, opened)
+        yield kept.association
 
     def verify(self, destination: Destination, calling: str) -> None:
         """C-ECHO; see :class:`~workers.destinations.destination_kind.DestinationKind`."""
@@ -141,6 +176,15 @@ class Dimse:
         Raises:
             PeerUnreachableError: no connection, or the association was rejected or aborted.
         """
+        self.hang_up()
+        association = self._open(destination, calling, contexts)
+        try:
+            yield association
+        finally:
+            if association.is_established:
+                association.release()
+
+    def _open(self, destination: Destination, calling: str, contexts: list[PresentationContext]) -> Association:
         try:
             association = open_association(
                 (destination.host, destination.port),
@@ -158,11 +202,25 @@ class Dimse:
         none_accepted = bool(association.rejected_contexts) and not association.accepted_contexts
         if not association.is_established and not none_accepted:
             raise PeerUnreachableError(_why(association))
-        try:
-            yield association
-        finally:
-            if association.is_established:
-                association.release()
+        return association
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """An association that stays open, whose it is, and the SOP classes that were proposed."""
+
+    destination: Destination
+    calling: str
+    classes: frozenset[str]
+    association: Association
+
+    def serves(self, destination: Destination, calling: str, classes: frozenset[str]) -> bool:
+        same = (self.destination, self.calling) == (destination, calling)
+        return same and classes <= self.classes and bool(self.association.is_established)
+
+
+def _storage_contexts(classes: Iterable[str]) -> list[PresentationContext]:
+    return [build_context(uid, TRANSFER_SYNTAXES) for uid in sorted(classes)]
 
 
 def _context(abstract_syntax: str) -> PresentationContext:
@@ -207,16 +265,20 @@ def _store(association: Association, outgoing: Outgoing, timeout_seconds: float)
     An association without a response is lost, but pynetdicom may learn of it only later: another C-STORE on it would
     wait in vain.
     """
-    if not any(context.abstract_syntax == outgoing.sop_class_uid for context in association.accepted_contexts):
+    accepted = [each for each in association.accepted_contexts if each.abstract_syntax == outgoing.sop_class_uid]
+    if not accepted:
         return Receipt(Verdict.REJECTED, "the peer does not accept this SOP class"), True
     try:
-        dataset = dcmread(outgoing.path)
-    except (OSError, InvalidDicomError) as error:
+        as_it_is = read_file_meta_info(outgoing.path).TransferSyntaxUID in accepted[0].transfer_syntax
+        given = outgoing.path if as_it_is else dcmread(outgoing.path)
+        if outgoing.is_damaged:
+            return Receipt(Verdict.REJECTED, "the result file is damaged; analyse it again"), True
+    except (OSError, InvalidDicomError, AttributeError) as error:
         note = f"the result file cannot be read ({type(error).__name__}); analyse it again"
         return Receipt(Verdict.REJECTED, note), True
     started = time.monotonic()
     try:
-        status = association.send_c_store(dataset)
+        status = association.send_c_store(given)
     except RuntimeError:
         return _LOST
     except (ValueError, AttributeError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import socket
@@ -9,7 +10,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,17 @@ class Peer:
             return 0xC000
         self.received.append(str(event.request.AffectedSOPInstanceUID))
         return status
+
+    @property
+    def open(self) -> list[Any]:
+        """Associations that are open."""
+        return list(self._server.active_associations)
+
+    def abort(self) -> None:
+        """Abort every association, and wait until the requestor knows."""
+        for association in self.open:
+            association.abort()
+        wait_until(lambda: not self.open, "no association to be left", seconds=5)
 
     def stop(self) -> None:
         self._server.shutdown()
@@ -138,6 +150,47 @@ def test_a_group_goes_over_one_association_in_its_order(
     assert verdicts(Dimse().send(at(scp.port), "PLEURA", group)) == [Verdict.SENT] * 3
     assert scp.received == ["1.2.3.2", "1.2.3.1", "1.2.3.3"]
     assert scp.associations == 1
+
+
+def test_an_association_may_be_kept_for_the_next_group(
+    peer: Callable[..., Peer], outgoing: Callable[..., Outgoing]
+) -> None:
+    scp, dimse = peer(0x0000, 0xA700, 0x0000, 0x0000), Dimse(keep=True)
+    first, second = [outgoing("1.2.3.1", SEG), outgoing("1.2.3.2")], [outgoing("1.2.3.3")]
+    # A caller that has a receipt for each object asks for no more.
+    receipts = dimse.send(at(scp.port), "PLEURA", first)
+    assert [next(receipts).verdict, next(receipts).verdict] == [Verdict.SENT, Verdict.LATER]
+    del receipts
+    assert verdicts(dimse.send(at(scp.port), "PLEURA", second)) == [Verdict.SENT]
+    assert scp.associations == 1
+    # Another title is another association; and what is asked of a peer has one of its own.
+    assert verdicts(dimse.send(at(scp.port), "OTHER", second)) == [Verdict.SENT]
+    with pytest.raises(PeerError):
+        dimse.verify(at(scp.port), "OTHER")
+    assert scp.associations == 3
+    wait_until(lambda: not scp.open, "no association to be left", seconds=5)
+
+
+def test_a_kept_association_that_the_peer_has_ended_is_opened_anew(
+    peer: Callable[..., Peer], outgoing: Callable[..., Outgoing]
+) -> None:
+    scp, dimse = peer(0x0000, 0x0000), Dimse(keep=True)
+    assert verdicts(dimse.send(at(scp.port), "PLEURA", [outgoing("1.2.3.1")])) == [Verdict.SENT]
+    scp.abort()
+    assert verdicts(dimse.send(at(scp.port), "PLEURA", [outgoing("1.2.3.2")])) == [Verdict.SENT]
+    dimse.hang_up()
+    assert scp.associations == 2
+
+
+def test_a_damaged_file_is_not_sent(peer: Callable[..., Peer], outgoing: Callable[..., Outgoing]) -> None:
+    scp, given = peer(0x0000), outgoing("1.2.3.1")
+    known = replace(given, digest=hashlib.sha256(given.path.read_bytes()).hexdigest())
+    with given.path.open("r+b") as file:
+        file.seek(-2, 2)
+        file.write(b"!!")
+    (receipt,) = Dimse().send(at(scp.port), "PLEURA", [known])
+    assert (receipt.verdict, receipt.note) == (Verdict.REJECTED, "the result file is damaged; analyse it again")
+    assert scp.received == []
 
 
 def test_one_bad_object_does_not_take_the_others_with_it(
