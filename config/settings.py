@@ -129,6 +129,9 @@ class Workers(_Part):
     library of the file's format can use it, else on the CPU; log and system page say which."""
     threads: int = Field(default=0, ge=0)
     """CPU threads for one network; 0 takes all cores."""
+    processes: int = Field(default=0, ge=0, le=32)
+    """Processes of an analysis worker, each with the networks in memory (0.4 GB). 0: two on the CPUs of a machine with
+    several cores, so that one reads and writes while the other predicts; one on a GPU."""
     maximum_pixels: int = Field(default=64_000_000, ge=1_000_000)
     """Images of more pixels are not analysed; the size that header and code stream claim counts, before decoding. An
     image of this size takes about a gigabyte of memory; the largest detectors have half as many pixels."""

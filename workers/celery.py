@@ -48,6 +48,7 @@ Handler = Callable[[int], None]
 Compose = Callable[[Settings, WorkerId], Handler]
 """Makes a child's handler: connects, loads, warms up. Called once, in the child."""
 
+_CORES_FOR_TWO = 2
 _STARTING_SECONDS = 600
 _MARGIN_SECONDS = 30.0
 _READY, _FAILED, _MISCONFIGURED = b"\1", b"\2", b"\3"  # what a child tells its parent
@@ -110,11 +111,21 @@ def time_limit(settings: Settings, queue: str) -> float:
 
 
 def processes(settings: Settings, queue: str) -> int:
-    """One child for the networks; for deliveries so many for each destination as it takes associations.
+    """Two children for the networks, where they share CPUs (one reads, encodes and records while the other predicts),
+    or one; for deliveries so many for each destination as it takes associations.
 
     So a destination that hangs holds those that are there for it, and no other.
     """
-    return 1 if queue == JOBS else max(1, sum(each.associations for each in settings.destinations))
+    if queue == JOBS:
+        return settings.workers.processes or _analysing(settings, len(os.sched_getaffinity(0)))
+    return max(1, sum(each.associations for each in settings.destinations))
+
+
+def _analysing(settings: Settings, cores: int) -> int:
+    from models.runtime.executor import has_gpu
+
+    on_gpu = settings.workers.device == "gpu" or (settings.workers.device == "auto" and has_gpu())
+    return 1 if on_gpu or cores < _CORES_FOR_TWO else 2
 
 
 def run_worker(settings: Settings, queue: str, *, compose: Compose | None = None) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 
 from config.settings import Settings, load
 from db import deliveries, jobs
-from db.database import Database
+from db.database import Database, Step
 from db.engine import connect
 from models.contract import Code, Finding, ModelInput, ModelUse, Prediction
 from tests.rules import NO_RULES
@@ -36,7 +36,7 @@ STUCK_ROWS = 33
 POINTS: dict[Callable[..., Any], tuple[str, str]] = {
     jobs.claim: ("", "job-claimed"),
     jobs.finish: ("results-written", "job-finished"),
-    deliveries.claim_group: ("", "delivery-claimed"),
+    deliveries.claim_with_group: ("", "delivery-claimed"),
     deliveries.sent: ("object-sent", "delivery-noted"),
 }
 """The names of the points before and after a command."""
@@ -78,6 +78,12 @@ class FallibleDatabase(Database):
         done = super().write(command, *args, **kwargs)
         self._points.reach(after)
         return done
+
+    def write_all(self, steps: Sequence[Step]) -> None:
+        before, after = POINTS.get(steps[0][0], ("", "")) if steps else ("", "")
+        self._points.reach(before)
+        super().write_all(steps)
+        self._points.reach(after)
 
 
 class MadeUpNetwork:

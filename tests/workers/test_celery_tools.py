@@ -20,7 +20,8 @@ from tests.orthanc import wait_until
 from tests.peers import skip_without
 from tests.workers.conftest import Broker
 from tests.workers.harness import Parts
-from workers.enqueue import ANALYSE, message_settings
+from workers.celery import processes
+from workers.enqueue import ANALYSE, JOBS, message_settings
 
 pytestmark = [pytest.mark.slow]
 
@@ -96,7 +97,7 @@ def test_celery_starts_a_worker_and_its_tools_see_it_work(tools: CeleryTools, fr
         assert inspect.active() == {"jobs@here": []}
         stats = inspect.stats()["jobs@here"]
         assert stats["total"] == {ANALYSE: 2}
-        assert (stats["pool"]["max-concurrency"], stats["prefetch_count"]) == (1, 1)
+        assert stats["pool"]["max-concurrency"] == stats["prefetch_count"] == processes(tools.parts.settings, JOBS)
         assert [queue["name"] for queue in inspect.active_queues()["jobs@here"]] == ["jobs"]
 
         wait_until(lambda: "jobs@here" in (_asked(f"{flower}/workers?refresh=1") or {}), "the worker in Flower")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
 from pydicom import dcmwrite
 from pynetdicom import AE, evt
 
@@ -153,7 +154,18 @@ def test_each_destination_has_processes_of_its_own() -> None:
 
     assert processes(Settings(destinations=(at("a", 2), at("b", 3))), DELIVERIES) == 5
     assert processes(Settings(), DELIVERIES) == 1
-    assert processes(Settings(destinations=(at("a", 2),)), JOBS) == 1
+
+
+def test_networks_have_two_processes_where_they_share_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cores, options, number in (
+        ({0}, {"device": "cpu"}, 1),
+        ({0, 1}, {"device": "cpu"}, 2),
+        (set(range(64)), {"device": "cpu"}, 2),
+        ({0, 1}, {"device": "gpu"}, 1),
+        ({0, 1}, {"device": "gpu", "processes": 3}, 3),
+    ):
+        monkeypatch.setattr("os.sched_getaffinity", lambda _, cores=cores: cores)
+        assert processes(Settings(workers=Workers(**options)), JOBS) == number
 
 
 def test_mute_destinations_do_not_delay_a_good_one(broker: Broker, tmp_path: Path) -> None:
