@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, func, or_, select, update
+from sqlalchemy import Connection, Row, Select, and_, bindparam, func, or_, select, update
 
 from db import tables, verification
 from db.audit import AuditEntry, write_entry
@@ -25,6 +26,7 @@ OPEN = (DeliveryState.PENDING, DeliveryState.SENDING)
 _AT_ONCE = 2
 
 
+@cache
 def _open_rows() -> Select[Any]:
     delivery, result, study = tables.Delivery.__table__, tables.Result.__table__, tables.Study.__table__
     return (
@@ -342,19 +344,25 @@ def _to_send(connection: Connection, now: datetime, quiet: timedelta, limit: int
 
 def waiting_for(connection: Connection, name: str, now: datetime, limit: int) -> tuple[int, ...]:
     """Deliveries to a destination that a worker may take now, the oldest first."""
+    return tuple(connection.scalars(_waiting_for(), {"name": name, "now": now, "most": limit}))
+
+
+@cache
+def _waiting_for() -> Select[Any]:
+    """Made once: SQLAlchemy takes longer to put it together than the database to answer it."""
     delivery, study, result = tables.Delivery, tables.Study, tables.Result
+    now = bindparam("now", type_=delivery.due_at.type)
     due = or_(delivery.due_at.is_(None), delivery.due_at <= now)
     pending = and_(delivery.state == DeliveryState.PENDING, due)
     left = and_(delivery.state == DeliveryState.SENDING, delivery.lease_until <= now)
-    query = (
+    return (
         select(delivery.id)
         .join(study, study.id == delivery.study_id)
         .join(result, result.id == delivery.result_id)
-        .where(delivery.destination == name, ~stays_here(study, result.kind), or_(pending, left))
+        .where(delivery.destination == bindparam("name"), ~stays_here(study, result.kind), or_(pending, left))
         .order_by(delivery.id)
-        .limit(limit)
+        .limit(bindparam("most"))
     )
-    return tuple(connection.scalars(query))
 
 
 def mark_dispatched(connection: Connection, delivery_ids: Sequence[int], now: datetime) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from pynetdicom import AE, Association, evt
@@ -50,6 +52,7 @@ def _prepare(event: evt.Event, seconds: float) -> None:
     """Set a timeout for a peer that does not read, and disable Nagle's algorithm, which costs 40 ms for each object
     with a peer that delays its acknowledgements."""
     _keep_responses(event.assoc)
+    event.assoc._reactor_checkpoint = _Unhurried()
     transport = event.assoc.dul.socket
     if transport is not None and transport.socket is not None:
         transport.socket.settimeout(seconds)
@@ -72,6 +75,34 @@ def _keep_responses(association: Association) -> None:
         return taken
 
     association.dimse.get_msg = get_msg
+
+
+_BUSY_SECONDS, _IDLE_SECONDS = 0.001, 0.01
+"""How often pynetdicom's two threads look whether there is something to do. Each millisecond, as they do by themselves,
+costs some hundredths of a core for an association that stays open."""
+
+
+class _Unhurried(threading.Event):
+    """What pynetdicom's reactor waits for before each look: it is paused here. Who sends takes the response itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for a while, and then until the event is set."""
+        time.sleep(_IDLE_SECONDS)
+        return super().wait(timeout)
+
+
+@contextmanager
+def busy(association: Association) -> Iterator[None]:
+    """Look at the connection often while the block runs, and seldom afterwards."""
+    association.dul._run_loop_delay = _BUSY_SECONDS
+    try:
+        yield
+    finally:
+        association.dul._run_loop_delay = _IDLE_SECONDS
 
 
 def is_stored(status: int) -> bool:

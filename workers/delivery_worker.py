@@ -54,7 +54,7 @@ def run_delivery(delivery_id: int, tools: DeliveryWorkerTools) -> None:
         return
     tried = {delivery_id}
     try:
-        may_continue = _call(delivery_id, lease, tools) and _send_waiting(lease, tried, tools)
+        may_continue = _call(delivery_id, lease, tools, verify=True) and _send_waiting(lease, tried, tools)
     finally:
         tools.hang_up()
         tools.leases.release(tools.worker)
@@ -68,10 +68,10 @@ def maximum_contact_time(settings: Settings) -> timedelta:
     return longest_delivery(settings) + timedelta(seconds=MAXIMUM_CONTACT_SECONDS)
 
 
-def _call(delivery_id: int, lease: Lease, tools: DeliveryWorkerTools) -> bool:
+def _call(delivery_id: int, lease: Lease, tools: DeliveryWorkerTools, *, verify: bool = False) -> bool:
     """Send or ask, and note how it stands with the destination; False where it does not answer."""
     contact = tools.deliver(delivery_id)
-    if contact is PeerContact.NONE:
+    if contact is PeerContact.NONE and verify:
         # One message for both: what is not to be sent may be to be verified. A peer may take one association at a time.
         tools.hang_up()
         contact = tools.verify_storage(delivery_id)
@@ -88,13 +88,13 @@ def _call(delivery_id: int, lease: Lease, tools: DeliveryWorkerTools) -> bool:
 def _send_waiting(lease: Lease, tried: set[int], tools: DeliveryWorkerTools) -> bool:
     """Send what waits for the destination until nothing does, or it is another message's turn; False: it is silent."""
     started = tools.elapsed()
+    # One look for each: what another worker has taken since, or what went with its group, need not be tried.
     while untried := _untried(lease, tried, tools):
-        for delivery_id in untried:
-            if tools.elapsed() - started > MAXIMUM_CONTACT_SECONDS:
-                return True
-            tried.add(delivery_id)
-            if not _call(delivery_id, lease, tools):
-                return False
+        if tools.elapsed() - started > MAXIMUM_CONTACT_SECONDS:
+            return True
+        tried.add(untried[0])
+        if not _call(untried[0], lease, tools):
+            return False
     return True
 
 

@@ -22,7 +22,7 @@ from pynetdicom.sop_class import (
 )
 
 from config.dicom_peers import Destination, Tls
-from workers.association import is_stored, open_association, status_text
+from workers.association import busy, is_stored, open_association, status_text
 from workers.destinations.destination_kind import (
     Outgoing,
     PeerError,
@@ -278,7 +278,8 @@ def _store(association: Association, outgoing: Outgoing, timeout_seconds: float)
         return Receipt(Verdict.REJECTED, note), True
     started = time.monotonic()
     try:
-        status = association.send_c_store(given)
+        with busy(association):
+            status = association.send_c_store(given)
     except RuntimeError:
         return _LOST
     except (ValueError, AttributeError) as error:
