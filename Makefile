@@ -10,7 +10,7 @@ SEED   ?=
 LOWEST ?= .venv-lowest
 # What stands on packages whose bounds are loose: pixels, networks, results, database, pages, broker, reports.
 LOWEST_TESTS ?= tests/config tests/db tests/models/radiograph tests/models/encoders/test_torch_weights.py \
-  tests/models/svm tests/models/test_runtime.py tests/models/test_manifest.py tests/models/training/test_metrics.py \
+  tests/models/svm tests/models/remote tests/models/test_runtime.py tests/models/test_manifest.py tests/models/training/test_metrics.py \
   tests/models/training/test_pages.py tests/node/dicom/test_storage_scp.py tests/node/monitoring tests/node/web \
   tests/workers/results tests/workers/simulation tests/workers/test_analysis.py tests/workers/test_one_message.py
 
@@ -125,7 +125,7 @@ $(VENV)/.dev: $(VENV)/bin/python pyproject.toml
 	@echo "Installing Pleura and its development tools into $(VENV) (a few minutes) …"
 	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	@$(OWN)
-	@$(BIN)/python -m pip install --quiet 'pleura[demo,openid,traces,train]' --group dev
+	@$(BIN)/python -m pip install --quiet 'pleura[demo,grpc,openid,traces,train]' --group dev
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/bin/python pyproject.toml
@@ -139,7 +139,7 @@ $(LOWEST)/.done: pyproject.toml
 	@echo "Installing the lowest versions into $(LOWEST) …"
 	@$(LOWEST)/bin/python -m pip install --quiet uv
 	@$(LOWEST)/bin/uv pip compile --quiet --python $(LOWEST)/bin/python --resolution lowest-direct \
-	  --extra demo --extra openid --extra traces --extra train --output-file $(LOWEST)/lowest.txt pyproject.toml
+	  --extra demo --extra grpc --extra openid --extra traces --extra train --output-file $(LOWEST)/lowest.txt pyproject.toml
 	@$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --requirement $(LOWEST)/lowest.txt --group test
 	@$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --no-deps --editable .
 	@touch $@

@@ -172,6 +172,11 @@ class Models(_Part):
     after: dict[str, str] = Field(default_factory=dict)
     """Models that run only where an earlier one finds something: `after.my-unet = "chest-classifier/pneumothorax"`."""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every model that is named, the gate first."""
+        return tuple(name for name in (self.gate, self.lungs, *self.active, *self.shadow) if name)
+
 
 class Results(_Part):
     """What is made of a prediction."""

@@ -161,12 +161,25 @@ def _patient_id(connection: Connection, study: Row[Any], instance: Row[Any]) -> 
     return str(study.patient_id if corrected else instance.patient_id)
 
 
-def retry(connection: Connection, job_id: int, worker: str, error: str, now: datetime, after: timedelta) -> bool:
-    """Let a claimed job be tried again from ``now + after`` on; False where the claim is lost."""
+def retry(
+    connection: Connection,
+    job_id: int,
+    worker: str,
+    error: str,
+    now: datetime,
+    after: timedelta,
+    *,
+    counted: bool = True,
+) -> bool:
+    """Let a claimed job be tried again from ``now + after`` on; False where the claim is lost.
+
+    An attempt that is not ``counted`` was none: what it needed was not there.
+    """
     study, job = lock(connection, job_id)
     if job.state is not JobState.RUNNING or job.worker != worker:
         return False
-    values = {**ENDED, "due_at": now + after, "error": error}
+    attempts = job.attempts - (0 if counted else 1)
+    values = {**ENDED, "due_at": now + after, "error": error, "attempts": attempts}
     move(connection, "job", job, JobState.RETRYING, cause=error, actor=worker, now=now, **values)
     if study.on_hold:
         reason, before = study.hold_reason, JobState.RETRYING

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+WAITS_FOR_SERVER = "waits for a model server: "
+"""Begins the error of a job that is tried again when the server of one of its networks can be asked."""
+
 
 class InstanceState(StrEnum):
     """What became of a received instance."""

@@ -25,6 +25,7 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic.dataclasses import dataclass as checked
 
 from config.section import TABLE
+from models.endpoint import EndpointSpec
 
 Pixels = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -285,6 +286,8 @@ class ModelSpec:
 
     ``device_uid`` identifies this very training (a new UID for each retrained model, PS3.3 C.12.1.5). ``onnx`` is what
     a Keras file was exported to when it was added, for CPUs. ``index`` names the stored cases of a retrieval model.
+    A network with an ``endpoint`` runs on another machine: ``file`` is its manifest then, and ``digest`` that of what
+    the server says of it.
     """
 
     name: str
@@ -305,6 +308,7 @@ class ModelSpec:
     onnx: Path | None = None
     onnx_digest: str = ""
     index: Path | None = None
+    endpoint: EndpointSpec | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:

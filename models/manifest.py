@@ -34,6 +34,7 @@ from models.contract import (
     PoolingSpec,
     Text,
 )
+from models.endpoint import EndpointSpec
 from models.hierarchy import HierarchyError, check_parents
 
 FILL_IN = "FILL IN"
@@ -98,12 +99,13 @@ class ModelTable:
     kind: ModelKind
     """What it answers: gate (is this a chest radiograph?), classifier, segmenter (maps), detector (boxes), or lungs
     (maps of the patient's left and right lung)."""
-    file: Annotated[str, _beside(*_SUFFIXES)]
-    """The network: .onnx, .keras, .h5, or a folder with a TensorFlow SavedModel (without suffix, or .savedmodel)."""
     digest: Digest
-    """SHA-256 of that file; of a folder, as `pleura models new` computes it."""
+    """SHA-256 of its file; of a folder, or of what a server says of it, as `pleura models new` computes it."""
     device_uid: Annotated[str, AfterValidator(_uid)]
     """A UID for exactly this training; a model that was trained again needs a new one (PS3.3 C.12.1.5)."""
+    file: Annotated[str, _beside(*_SUFFIXES)] | None = None
+    """The network: .onnx, .keras, .h5, or a folder with a TensorFlow SavedModel (without suffix, or .savedmodel).
+    Required, unless `[endpoint]` says where it runs."""
     activation: Activation = Activation.PROBABILITY
     """What the scores are. probability: the head has its activation. logit: sigmoid must be applied. softmax: softmax
     over all classes must be applied."""
@@ -122,7 +124,7 @@ class ModelTable:
     def _consistent(self) -> ModelTable:
         if (self.onnx is None) != (self.onnx_digest is None):
             raise ValueError("onnx and onnx_digest stand together or not at all")
-        if self.onnx is not None and self.file.endswith(".onnx"):
+        if self.onnx is not None and (self.file or "").endswith(".onnx"):
             raise ValueError("onnx belongs beside a Keras file or SavedModel; file is an ONNX file already")
         return self
 
@@ -143,10 +145,16 @@ class Manifest:
     """Only for kind = "gate"."""
     pooling: PoolingSpec = PoolingSpec()
     """Only for kind = "segmenter"."""
+    endpoint: EndpointSpec | None = None
+    """The server on which the network runs, in the place of a file."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Manifest:
         kind = self.model.kind
+        if (self.model.file is None) == (self.endpoint is None):
+            raise ValueError("model.file or [endpoint] says where the network is, one of them")
+        if self.endpoint is not None and self.model.onnx is not None:
+            raise ValueError("onnx belongs beside a file, not to [endpoint]")
         if self.gate is not None and kind is not ModelKind.GATE:
             raise ValueError(f'[gate] belongs to kind = "gate", not to "{kind}"')
         if self.pooling != PoolingSpec() and kind is not ModelKind.SEGMENTER:
@@ -201,7 +209,7 @@ def parse_manifest(values: Mapping[str, Any], path: Path) -> ModelSpec:
         version=table.version,
         title=table.title,
         kind=table.kind,
-        file=folder / table.file,
+        file=folder / table.file if table.file else path,
         digest=table.digest,
         device_uid=table.device_uid,
         input=whole.input,
@@ -212,6 +220,7 @@ def parse_manifest(values: Mapping[str, Any], path: Path) -> ModelSpec:
         outputs=whole.outputs,
         pooling=whole.pooling,
         onnx_digest=table.onnx_digest or "",
+        endpoint=whole.endpoint,
         **{key: folder / name if name else None for key, name in files.items()},
     )
 
@@ -220,8 +229,8 @@ def manifest_text(spec: ModelSpec) -> str:
     """``spec`` as TOML that :func:`parse_manifest` reads as the same; what is as by default is left out."""
     table = {field.name: getattr(spec, field.name) for field in fields(ModelTable)}
     table |= {key: file.name for key in ("file", "card", "onnx", "index") if (file := table[key]) is not None}
-    table["onnx_digest"] = spec.onnx_digest or None
-    whole = Manifest(ModelTable(**table), spec.input, spec.labels, spec.outputs, spec.gate, spec.pooling)
+    table |= {"onnx_digest": spec.onnx_digest or None} | ({} if spec.endpoint is None else {"file": None})
+    whole = Manifest(ModelTable(**table), spec.input, spec.labels, spec.outputs, spec.gate, spec.pooling, spec.endpoint)
     values = TypeAdapter(Manifest).dump_python(whole, mode="json", exclude_defaults=True)
     for label, written in zip(spec.labels, values["labels"], strict=True):
         written["localised"] = label.localised  # its default depends on the kind
@@ -231,7 +240,8 @@ def manifest_text(spec: ModelSpec) -> str:
 
 def files_of(spec: ModelSpec) -> tuple[Path, ...]:
     """Every file (or folder) of a model but its manifest."""
-    return tuple(file for file in (spec.file, spec.card, spec.onnx, spec.index) if file is not None)
+    network = spec.file if spec.endpoint is None else None
+    return tuple(file for file in (network, spec.card, spec.onnx, spec.index) if file is not None)
 
 
 def file_digest(path: Path) -> str:
@@ -253,12 +263,12 @@ def training_uid(digest: str) -> str:
 
 
 def verify_digest(spec: ModelSpec) -> None:
-    """Check that a model's file is the one that its manifest names.
+    """Check that a model's file is the one that its manifest names; a server is asked when its model is loaded.
 
     Raises:
         ManifestError: The file cannot be read or has another digest.
     """
-    files = [(spec.file, spec.digest)]
+    files = [(spec.file, spec.digest)] if spec.endpoint is None else []
     if spec.onnx is not None:
         files.append((spec.onnx, spec.onnx_digest))
     for file, digest in files:

@@ -7,7 +7,7 @@ noise. What nobody can see (what the classes are, how images were prepared) is a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,13 @@ from typing import Any
 import numpy as np
 import tomli_w
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from models.contract import Activation, ModelKind
+from models.endpoint import EndpointSpec
 from models.manifest import FILL_IN, SAVED_MODEL, file_digest, training_uid
+from models.remote.calling import Caller
+from models.remote.open_inference import input_tensor, transport_of
 from models.runtime.executor import ModelLoadError
 
 Array = NDArray[np.float32]
@@ -27,11 +31,13 @@ _ROUNDING = 1e-4
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Network:
-    """What a file tells: the shape of its input (None: free), and its outputs by name for two pictures of noise."""
+    """What a file or a server tells: the shape of its input (None: free), and its outputs by name for noise."""
 
-    file: Path
+    file: Path | None
+    digest: str
     input_shape: tuple[int | None, ...]
     answers: Mapping[str, Array]
+    endpoint: EndpointSpec | None = None
 
     @property
     def layout(self) -> str:
@@ -56,12 +62,37 @@ def look_at(file: Path) -> Network:
         ModelLoadError: it cannot be loaded, or takes no single picture.
     """
     shape, run = _onnx(file) if file.suffix == ".onnx" else _tensorflow(file)
+    return Network(file, file_digest(file), shape, _asked(shape, run, str(file)))
+
+
+def look_at_server(endpoint: EndpointSpec) -> Network:
+    """Ask a server which model it runs, and ask that about noise.
+
+    Raises:
+        ModelLoadError: it takes no single picture, or gRPC is not installed.
+        ModelUnavailableError: it cannot be reached, or does not know the model.
+        ModelOutputError: its answer cannot be read.
+    """
+    transport, caller = transport_of(endpoint), Caller(endpoint)
+    told = caller.ask(transport.describe)
+    given = input_tensor(endpoint, told)
+    shape = tuple(None if side < 0 else side for side in given.shape)
+
+    def run(batch: Array) -> Mapping[str, Any]:
+        return caller.ask(lambda seconds: transport.infer(given.name, batch, seconds))
+
+    answers = _asked(shape, run, f"{endpoint.model} on {endpoint.url}")
+    return Network(None, told.digest(endpoint.version), shape, answers, endpoint)
+
+
+def _asked(shape: tuple[int | None, ...], run: Callable[[Array], Any], who: str) -> dict[str, Array]:
+    """The outputs for two pictures of noise."""
     if len(shape) != 4 or not {shape[1], shape[3]} & {1, 3}:
-        raise ModelLoadError(f"{file} takes {list(shape)}; pictures of 1 or 3 channels are needed")
+        raise ModelLoadError(f"{who} takes {list(shape)}; pictures of 1 or 3 channels are needed")
     noise = np.random.default_rng(7).random((2, *(_SIDE if side is None else side for side in shape[1:])))
     batch = (2 * noise - 1).astype(np.float32)
     parts = [run(batch[number : number + 1]) for number in range(2)]
-    return Network(file, shape, {name: np.concatenate([np.asarray(part[name]) for part in parts]) for name in parts[0]})
+    return {name: np.concatenate([np.asarray(part[name]) for part in parts]) for name in parts[0]}
 
 
 def _onnx(file: Path) -> tuple[tuple[int | None, ...], Any]:
@@ -121,6 +152,7 @@ def new_manifest(network: Network) -> str:
     classes = 1 if kind is ModelKind.DETECTOR else scores.shape[-1]
     sections = (
         _model(network, kind, scores),
+        *([_endpoint(network.endpoint)] if network.endpoint is not None else []),
         _input(network),
         _outputs(roles, scores, classes),
         *(_label(number, kind) for number in range(1 if excludes(scores) and classes == 2 else classes)),
@@ -145,19 +177,25 @@ def roles_of(network: Network, kind: ModelKind) -> dict[str, str]:
 
 
 def _model(network: Network, kind: ModelKind, scores: Array) -> Iterator[str]:
-    digest = file_digest(network.file)
     yield "[model]"
     yield _line("name", f"{FILL_IN}: lower case letters, digits, '-', '_', '.'; such as chest-pneumonia")
     yield _line("version", "1.0.0")
     yield _line("title", f"{FILL_IN}: its name for people, as results show it")
     yield _line("kind", kind.value, "from the shapes of its outputs")
-    yield _line("file", network.file.name)
-    yield _line("digest", digest)
-    yield _line("device_uid", training_uid(digest), "derived from the digest: other weights, another UID")
+    if network.file is not None:
+        yield _line("file", network.file.name)
+    yield _line("digest", network.digest, "of what the server says of it" if network.file is None else "")
+    yield _line("device_uid", training_uid(network.digest), "derived from the digest: other weights, another UID")
     low, high = float(scores.min()), float(scores.max())
     seen = f"noise gave {low:.3g} to {high:.3g}" + (", and the classes' sum is 1" if excludes(scores) else "")
     yield _line("activation", activation_of(scores), seen)
     yield _line("mode", "shadow", "stored and compared, never sent, until it is measured: pleura evaluate")
+
+
+def _endpoint(endpoint: EndpointSpec) -> Iterator[str]:
+    yield "[endpoint]"
+    for key, value in TypeAdapter(EndpointSpec).dump_python(endpoint, mode="json", exclude_defaults=True).items():
+        yield _line(key, value)
 
 
 def _input(network: Network) -> Iterator[str]:

@@ -105,6 +105,7 @@ class Pipeline:
             yield from (spec.name, spec.version, spec.title, spec.kind, spec.digest, spec.onnx_digest, spec.device_uid)
             yield from (_as_json(spec.input), spec.activation, spec.mode, _as_json(spec.gate))
             yield from (_as_json(spec.outputs), _as_json(spec.pooling))
+            yield _as_json(spec.endpoint.identity if spec.endpoint is not None else None)
             for label in spec.labels:
                 yield _as_json(replace(label, evidence=None))
                 # The one figure of the card that a report repeats.

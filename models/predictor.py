@@ -29,7 +29,7 @@ from models.pipeline import Pipeline
 from models.pooling import pooled
 from models.radiograph.contrast import letterbox_for, prepare
 from models.radiograph.geometry import Letterbox
-from models.runtime.executor import Device, Executor, ModelOutputError, RunsOn
+from models.runtime.executor import Device, Executor, ModelOutputError, ModelUnavailableError, RunsOn
 from models.runtime.loading import load
 from models.similar import StoredCase, read_index, similar_cases
 
@@ -88,8 +88,9 @@ class Predictor:
 
     @property
     def runs_on(self) -> RunsOn:
-        """``gpu`` where at least one network runs there."""
-        return "gpu" if any(executor.runs_on == "gpu" for executor in self._executors.values()) else "cpu"
+        """``gpu`` where at least one network runs there, else ``cpu``; ``server`` where none runs here."""
+        found = {executor.runs_on for executor in self._executors.values()}
+        return "gpu" if "gpu" in found else "server" if found == {"server"} else "cpu"
 
     def with_pipeline(self, pipeline: Pipeline) -> Predictor:
         """The same networks under another pipeline of the same models: other modes, thresholds or options.
@@ -118,6 +119,7 @@ class Predictor:
 
         Raises:
             ModelOutputError: A network's answer cannot be believed.
+            ModelUnavailableError: A network runs elsewhere and cannot be asked now.
         """
         return self.predict_all([model_input], [timings or {}])[0]
 
@@ -128,6 +130,7 @@ class Predictor:
 
         Raises:
             ModelOutputError: A network's answer cannot be believed.
+            ModelUnavailableError: A network runs elsewhere and cannot be asked now.
         """
         stages = [Stages(self._clock, seconds) for seconds in timings or [{}] * len(images)]
         not_analysed = self._gate(images, stages)
@@ -190,7 +193,7 @@ class Predictor:
         """What one model says about each image; one in shadow that fails must not cost the others their findings."""
         try:
             letterboxes, answers = self._ask(spec, images, stages, "infer")
-        except ModelOutputError as error:
+        except (ModelOutputError, ModelUnavailableError) as error:
             if spec.mode is not Mode.SHADOW:
                 raise
             return [untold(spec, str(error))] * len(images)

@@ -34,6 +34,7 @@ if ((${#missing[@]})); then
 fi
 
 viewers/install.sh
+inference/install.sh
 for folder in browser helm node/openid; do
   (cd "$folder" && npm ci --no-audit --no-fund --ignore-scripts)
 done

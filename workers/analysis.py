@@ -30,9 +30,11 @@ from db.database import Database
 from db.queries import study_details
 from db.records import FindingRecord, Job, Outcome, ResultRecord
 from db.shown_records import StudyDetail
+from db.states import WAITS_FOR_SERVER
 from models.contract import ModelInput, NotAnalysed, Prediction
 from models.radiograph.decode import PixelFault, UnreadablePixels, read_file
-from workers.backoff import backoff
+from models.runtime.executor import ModelUnavailableError
+from workers.backoff import backoff, growing_wait
 from workers.clock import Clock, Elapsed
 from workers.completion import comes_too_late
 from workers.durable_files import write_durably
@@ -128,6 +130,8 @@ def _run(job: Job, tools: AnalysisTools) -> None:
         log.info("the job was made for another pipeline than the one that is active now, which analyses it")
     try:
         finish = _compared(job, tools) if job.compare_with is not None else _analysed(job, tools)
+    except ModelUnavailableError as error:
+        _wait(job, str(error), tools)
     except (RetryableError, OSError, MemoryError) as error:
         _try_again(job, f"{type(error).__name__}: {error}", tools)
     except Exception as error:
@@ -333,6 +337,14 @@ def _try_again(job: Job, error: str, tools: AnalysisTools) -> None:
     after = backoff(job.attempts, tools.settings)
     tools.database.write(jobs.retry, job.id, tools.worker, error, tools.clock(), after)
     log.warning("%s; attempt %d in %.0f s", error, job.attempts + 1, after.total_seconds())
+
+
+def _wait(job: Job, error: str, tools: AnalysisTools) -> None:
+    """Try again until the server of a network is back: nothing is wrong with the job, so no attempt counts."""
+    now, error = tools.clock(), f"{WAITS_FOR_SERVER}{error}"
+    after = growing_wait(now - job.created_at, tools.settings)
+    tools.database.write(jobs.retry, job.id, tools.worker, error, now, after, counted=False)
+    log.warning("%s; tried again in %.0f s", error, after.total_seconds())
 
 
 def _fail(job: Job, error: str, tools: AnalysisTools) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from db.order_tables import NotificationRow, NotificationState
-from db.states import DeliveryState, JobState
+from db.states import WAITS_FOR_SERVER, DeliveryState, JobState
 from db.tables import Delivery, Instance, Job
 
 _LATEST_INSTANCES = 20_000
@@ -72,6 +72,13 @@ def waiting(connection: Connection) -> dict[str, Waiting]:
         row = connection.execute(select(func.count(), func.min(table.created_at)).where(table.state.in_(states))).one()
         found[name] = Waiting(*row)
     return found
+
+
+def waiting_for_model_server(connection: Connection) -> int:
+    """How many jobs wait because the server of a network cannot be asked."""
+    retrying = Job.state == JobState.RETRYING
+    query = select(func.count()).select_from(Job).where(retrying, Job.error.startswith(WAITS_FOR_SERVER))
+    return int(connection.scalar(query) or 0)
 
 
 def arrived(connection: Connection, since: datetime) -> tuple[Arrived, ...]:

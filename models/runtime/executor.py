@@ -23,7 +23,11 @@ class ModelOutputError(RuntimeError):
     """A network answered something that cannot be believed: wrong shape, NaN, a probability outside of [0, 1]."""
 
 
-RunsOn = Literal["cpu", "gpu"]
+class ModelUnavailableError(RuntimeError):
+    """A network on another machine cannot be asked now; the image can be analysed later, when it can."""
+
+
+RunsOn = Literal["cpu", "gpu", "server"]
 Device = Literal["auto", "cpu", "gpu"]
 _GPU = Path("/dev/nvidia0")
 
@@ -49,6 +53,7 @@ class Executor(Protocol):
 
         Raises:
             ModelOutputError: The answer cannot be believed.
+            ModelUnavailableError: The network runs elsewhere and cannot be asked now.
         """
 
     def warm(self) -> None:

@@ -15,10 +15,15 @@ def load(spec: ModelSpec, *, device: Device = "auto", threads: int = 0, batch: i
     An ONNX file runs with ONNX Runtime, on ``threads`` threads (0 for one on each core) where it runs on the CPU. A
     Keras file or a SavedModel runs with TensorFlow. On a GPU ``batch`` images are run at a time. ``gpu`` insists on a
     GPU, ``cpu`` hides it, ``auto`` takes what is there. Without a GPU a Keras file's ONNX export runs in its place.
+    A model with an ``endpoint`` runs on that server, whatever the device.
 
     Raises:
-        ModelLoadError: The file cannot be loaded, or what it needs is not there.
+        ModelLoadError: The file cannot be loaded, or what it needs is not there, or a server runs another model.
     """
+    if spec.endpoint is not None:
+        from models.remote.open_inference import OpenInferenceExecutor
+
+        return OpenInferenceExecutor(spec)
     if spec.onnx is not None and not _wants_keras(device):
         spec = replace(spec, file=spec.onnx, digest=spec.onnx_digest, onnx=None, onnx_digest="")
     if spec.file.suffix == ".onnx":

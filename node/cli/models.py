@@ -11,23 +11,28 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
+from pydantic import ValidationError
 from rich.table import Table
 
+from config.file import mistakes
 from config.settings import Models, Settings
 from db.engine import connect, schema_problem
 from db.errors import DatabaseError
 from db.model_states import ModelState, Switch, latest_switches, set_model_state
 from models.contract import Mode, ModelKind, ModelSpec
+from models.endpoint import EndpointProtocol, EndpointSpec
 from models.examination import Examination, examine
 from models.manifest import ManifestError, left_open, manifest_text
 from models.model_registry import BUNDLED, Registry, UnknownModel, read_registry
 from models.model_store import ModelStoreError, add_model, remove_model
-from models.new_manifest import look_at, new_manifest
+from models.new_manifest import look_at, look_at_server, new_manifest
 from models.reference import manifest_table, recipe_table
-from models.runtime.executor import ModelLoadError, ModelOutputError
+from models.runtime.executor import ModelLoadError, ModelOutputError, ModelUnavailableError
 from node.cli.common import console, fail, import_keras, json_option, print_json, settings_of
 from node.cli.worklist import actor, open_engine
 
+_UNUSABLE = (ManifestError, ModelLoadError, ModelOutputError, ModelUnavailableError)
+"""Why a model cannot be used."""
 Checked = Callable[[ModelSpec], ModelSpec]
 
 
@@ -36,7 +41,7 @@ def _fail_on_model_error() -> Iterator[None]:
     """Report an error of a model in one sentence, with exit status 1."""
     try:
         yield
-    except (ManifestError, ModelLoadError, ModelOutputError, ModelStoreError, UnknownModel, DatabaseError) as error:
+    except (*_UNUSABLE, ModelStoreError, UnknownModel, DatabaseError) as error:
         fail(str(error))
 
 
@@ -119,7 +124,11 @@ def _facts(spec: ModelSpec) -> Iterator[tuple[str, str]]:
     given = spec.input
     yield "model", f"{spec.name} {spec.version}: {spec.title}"
     yield "kind", f"{spec.kind.value}, {spec.activation.value}, {spec.mode.value}"
-    yield "file", f"{spec.file} ({_bytes(spec.file) / 1e6:.1f} MB)"
+    if spec.endpoint is None:
+        yield "file", f"{spec.file} ({_bytes(spec.file) / 1e6:.1f} MB)"
+    else:
+        version = f" {spec.endpoint.version}" if spec.endpoint.version else ""
+        yield "runs on", f"{spec.endpoint.url} ({spec.endpoint.protocol.value}) as {spec.endpoint.model}{version}"
     yield "digest", spec.digest
     if spec.onnx is not None:
         yield "for CPUs", f"{spec.onnx} {spec.onnx_digest}"
@@ -164,7 +173,7 @@ def verify(context: click.Context, names: tuple[str, ...], as_json: bool) -> Non
             usable.append(done := _examined(spec))
             if not as_json:
                 _print_examination(done)
-        except (ManifestError, ModelLoadError, ModelOutputError) as error:
+        except _UNUSABLE as error:
             wrong += 1
             click.echo(f"pleura: {error}", err=True)
     if as_json:
@@ -180,7 +189,8 @@ def _import_needed(file: Path) -> None:
 
 
 def _examined(spec: ModelSpec) -> Examination:
-    _import_needed(spec.onnx or spec.file)
+    if spec.endpoint is None:
+        _import_needed(spec.onnx or spec.file)
     with console.status(f"{spec.name}: loading and running on synthetic images"):
         return examine(spec, time.perf_counter)
 
@@ -192,24 +202,47 @@ def _print_examination(done: Examination) -> None:
 
 
 @models.command()
-@click.argument("file", type=click.Path(path_type=Path, exists=True))
-def new(file: Path) -> None:
+@click.argument("file", type=click.Path(path_type=Path, exists=True), required=False)
+@click.option("--server", default="", help="URL of an inference server, in the place of FILE.")
+@click.option("--model", default="", help="Name of the model there.")
+@click.option("--version", default="", help="Its version there.")
+@click.option(
+    "--protocol",
+    type=click.Choice([each.value for each in EndpointProtocol]),
+    default=EndpointProtocol.OPEN_INFERENCE_HTTP.value,
+    show_default=True,
+    help="What the server speaks.",
+)
+def new(file: Path | None, server: str, model: str, version: str, protocol: str) -> None:
     """Look at the network FILE (.onnx, .keras, .h5, SavedModel folder) and write a manifest to fill in beside it.
 
     What the file does not tell (classes, codes, cut-offs, how images were prepared) is marked FILL IN. Until each is
-    replaced, the manifest is refused.
+    replaced, the manifest is refused. With --server and --model the network runs on a server of the Open Inference
+    Protocol (Triton, KServe, MLServer, OpenVINO Model Server); the manifest is written into this folder.
     """
-    manifest = file.with_suffix(".toml")
+    if (file is None) == (not server):
+        fail("give a FILE, or --server with --model")
+    manifest = file.with_suffix(".toml") if file is not None else Path(f"{model}.toml")
     if manifest.exists():
         fail(f"{manifest} is there already; remove or rename it first")
-    _import_needed(file)
-    with _fail_on_model_error(), console.status(f"{file.name}: loading and running on noise"):
-        text = new_manifest(look_at(file))
+    if file is not None:
+        _import_needed(file)
+    with _fail_on_model_error(), console.status(f"{manifest.stem}: loading and running on noise"):
+        network = look_at_server(_endpoint(server, model, version, protocol)) if file is None else look_at(file)
+        text = new_manifest(network)
     manifest.write_text(text, encoding="utf-8")
     console.print(
         f"{manifest}: fill in {', '.join(left_open(tomllib.loads(text)))}; then run", soft_wrap=True, markup=False
     )
-    console.print(f"pleura models add {file} --manifest {manifest}", soft_wrap=True, markup=False)
+    what = f"{file} " if file is not None else ""
+    console.print(f"pleura models add {what}--manifest {manifest}", soft_wrap=True, markup=False)
+
+
+def _endpoint(server: str, model: str, version: str, protocol: str) -> EndpointSpec:
+    try:
+        return EndpointSpec(protocol=EndpointProtocol(protocol), url=server, model=model, version=version)
+    except ValidationError as error:
+        fail(f"--server, --model or --version: {mistakes(error, EndpointSpec, {}, quoted=True)}")
 
 
 @models.command("keys")
@@ -219,16 +252,17 @@ def list_keys() -> None:
 
 
 @models.command()
-@click.argument("file", type=click.Path(path_type=Path, exists=True))
+@click.argument("file", type=click.Path(path_type=Path, exists=True), required=False)
 @click.option(
     "--manifest", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=True, help="Its manifest."
 )
 @click.pass_context
-def add(context: click.Context, file: Path, manifest: Path) -> None:
+def add(context: click.Context, file: Path | None, manifest: Path) -> None:
     """Add the network FILE (.onnx, .keras, .h5, SavedModel folder) with its manifest to this node's models.
 
     It is verified first: digest, input, shape and range of every output. A Keras file or SavedModel is exported to
-    ONNX, and the outputs of the two must agree. The model does not run until the configuration names it.
+    ONNX, and the outputs of the two must agree. A network on a server has no FILE. The model does not run until the
+    configuration names it.
     """
     settings = settings_of(context)
     if settings.models.folder is None:
@@ -249,7 +283,7 @@ def add(context: click.Context, file: Path, manifest: Path) -> None:
 
 
 def _with_onnx(spec: ModelSpec) -> ModelSpec:
-    if spec.file.suffix == ".onnx":
+    if spec.endpoint is not None or spec.file.suffix == ".onnx":
         return spec
     import_keras()
     try:
@@ -306,8 +340,7 @@ def remove(context: click.Context, name: str, yes: bool) -> None:
         read_registry(configured.folder, verify=False).find(name)
         if not yes:
             click.confirm(f"Delete {name} with its files?", abort=True)
-        used = (configured.gate, configured.lungs, *configured.active, *configured.shadow)
-        gone = remove_model(configured.folder, name, used)
+        gone = remove_model(configured.folder, name, configured.names)
     for path in gone:
         console.print(f"deleted {path}")
 

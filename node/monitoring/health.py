@@ -30,6 +30,8 @@ from db.queries.system import growth
 from db.users import Accounts
 from models.manifest import ManifestError
 from models.model_registry import UnknownModel, read_registry
+from models.remote.open_inference import check_server
+from models.runtime.executor import ModelLoadError, ModelOutputError, ModelUnavailableError
 from node.dicom.association_policy import AssociationPolicy
 from node.dicom.instance_store import SET_ASIDE
 from node.dicom.storage_scu import Peer, SendError, echo
@@ -69,6 +71,8 @@ def examine(settings: Settings, *, peers: bool = True) -> Iterator[Check]:
     yield check_broker(settings)
     yield check_models(settings)
     yield from check_rules(settings)
+    if peers:
+        yield from check_model_servers(settings)
     running = embedded_broker_runs(settings)
     yield check_listener(settings, running)
     yield check_admin(settings, running)
@@ -239,10 +243,28 @@ def _check_repository(repository: AuditRepository, state: FeedState, tls: Tls | 
     return Check(part, True, waits or "has every entry")
 
 
+def check_model_servers(settings: Settings) -> Iterator[Check]:
+    """Each server on which a configured model runs answers, and runs what the manifest pins."""
+    try:
+        specs = read_registry(settings.models.folder, verify=False).active(settings.models.names)
+    except (UnknownModel, ManifestError, OSError):
+        return  # check_models has told it
+    for spec in specs:
+        if spec.endpoint is None:
+            continue
+        part = f"model server of {spec.name}"
+        try:
+            check_server(spec)
+        except (ModelUnavailableError, ModelLoadError, ModelOutputError) as error:
+            yield Check(part, False, str(error), remedy(str(error)))
+        else:
+            version = f" {spec.endpoint.version}" if spec.endpoint.version else ""
+            yield Check(part, True, f"{spec.endpoint.url} runs {spec.endpoint.model}{version}, as pinned")
+
+
 def check_models(settings: Settings) -> Check:
     """Every model in the settings exists and matches its digest."""
-    models = settings.models
-    names = [name for name in (models.gate, models.lungs, *models.active, *models.shadow) if name]
+    names = settings.models.names
     try:
         read_registry(settings.models.folder).active(names)
     except UnknownModel as error:

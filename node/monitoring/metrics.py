@@ -259,6 +259,9 @@ class NodeMetrics:
         yield gauge("pleura_queue_length", "Jobs, deliveries and notifications that wait.", ("queue",), lengths)
         ages = [((queue,), _between(one.oldest, now) if one.oldest else 0.0) for queue, one in waiting.items()]
         yield gauge("pleura_queue_oldest_age_seconds", "Age of the oldest that waits; 0 if none.", ("queue",), ages)
+        away = self._database.read(queries.waiting_for_model_server)
+        text = "Jobs that wait because the server of a network cannot be asked."
+        yield gauge("pleura_jobs_waiting_for_model_server", text, (), [((), away)])
 
     def _audit(self) -> Iterator[Metric]:
         names = [one.name for one in self._settings.audit.repositories]

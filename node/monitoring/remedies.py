@@ -8,6 +8,11 @@ from workers.tls import tls_remedy
 
 _REMEDIES = (
     (
+        r"model server .*manifest",
+        "Bring the pinned model back on that server, or measure the new one and change the manifest; the jobs wait.",
+    ),
+    (r"model server", "Start the model server again, or correct [endpoint] in the manifest; the jobs wait for it."),
+    (
         r"was (switched off|put in shadow)",
         "Run the job again without that model, or activate it on the system page and re-send.",
     ),

@@ -252,6 +252,10 @@ SENTENCES = (
     gettext_noop("Correct destinations[].ae_title of this destination."),
     gettext_noop("Correct destinations[].host of this destination, or the name service."),
     gettext_noop("Check that the peer runs and that host and port are right."),
+    gettext_noop(
+        "Bring the pinned model back on that server, or measure the new one and change the manifest; the jobs wait."
+    ),
+    gettext_noop("Start the model server again, or correct [endpoint] in the manifest; the jobs wait for it."),
     gettext_noop("The peer is busy; the delivery is retried automatically."),
     gettext_noop("The peer is out of resources; free its disk, then re-send."),
     gettext_noop("The peer does not accept this object; check its log and the result kinds configured for it."),

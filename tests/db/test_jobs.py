@@ -9,10 +9,10 @@ import pytest
 from db import deliveries, holds, jobs, studies
 from db.database import Database
 from db.errors import DuplicateResultError, RecordNotFoundError, StudyOnHoldError, TransitionError
-from db.queries import study_details
+from db.queries import metrics, study_details
 from db.queries.worklist import Worklist
 from db.records import NotEligible, Outcome
-from db.states import DeliveryState, InstanceState, JobState, StudyState
+from db.states import WAITS_FOR_SERVER, DeliveryState, InstanceState, JobState, StudyState
 from tests.commands import study_facts
 from tests.db.examples import (
     HOUR,
@@ -142,6 +142,18 @@ def test_a_retry_is_due_later_and_enqueued_for_when_due(database: Database) -> N
     database.write(jobs.mark_dispatched, [job_id], NOW + MINUTE)
     assert database.read(jobs.to_enqueue, NOW + MINUTE, HOUR) == ()
     assert claim(database, job_id, now=NOW + MINUTE).attempts == 2
+
+
+def test_an_attempt_that_met_no_model_server_does_not_count(database: Database) -> None:
+    job_id = record(database)
+    for number in range(3):
+        at = NOW + number * MINUTE
+        assert claim(database, job_id, now=at).attempts == 1
+        away = f"{WAITS_FOR_SERVER}it cannot be reached"
+        assert database.write(jobs.retry, job_id, "w1", away, at, MINUTE, counted=False)
+    assert database.read(metrics.waiting_for_model_server) == 1
+    assert claim(database, job_id, now=NOW + 4 * MINUTE).attempts == 1
+    assert database.read(metrics.waiting_for_model_server) == 0
 
 
 def test_a_failed_job_is_failed_until_a_person_asks(database: Database) -> None:

@@ -30,6 +30,7 @@ from db.records import Job, Outcome, PatientIdentity, ReceivedInstance, ResultRe
 from db.shown_records import StudyDetail
 from db.states import JobState
 from models.contract import Code, Finding, Mode, ModelInput, ModelUse, NotAnalysed, Prediction, Spacing
+from models.runtime.executor import ModelUnavailableError
 from tests.commands import record_instance
 from tests.node.dicom.listening import chest
 from tests.rules import NO_RULES
@@ -83,8 +84,10 @@ class FakeJobs(Scripted):
         self.events.append(("finished",))
         return tuple(range(len(outcome.results)))
 
-    def retry_job(self, job_id: int, worker: str, error: str, now: datetime, after: timedelta) -> bool:
-        self.job = replace(self.job, state=JobState.RETRYING)
+    def retry_job(
+        self, job_id: int, worker: str, error: str, now: datetime, after: timedelta, *, counted: bool = True
+    ) -> bool:
+        self.job = replace(self.job, state=JobState.RETRYING, attempts=self.job.attempts - (0 if counted else 1))
         self.events.append(("retry", error, after))
         return True
 
@@ -323,6 +326,21 @@ def test_errors_are_tried_again_with_doubling_waits_and_then_failed(
     assert waits == [10, 20]
     assert work.jobs.job.state is JobState.FAILED
     assert [event[0] for event in work.jobs.events][-2:] == ["failed", "triage"]
+
+
+def test_a_job_whose_model_server_is_away_waits_as_long_as_it_takes(bench: Callable[..., Bench]) -> None:
+    work = bench(answer=ModelUnavailableError("the model server https://gpu.example cannot be used"))
+    for hours in (0, 0.01, 1, 30):
+        work.tools.clock.now = NOON + timedelta(hours=hours)  # type: ignore[attr-defined]
+        assert work.run()[-2:] == ["claimed", "retry"]
+    waits = [event[2].total_seconds() for event in work.jobs.events if event[0] == "retry"]
+    assert waits == [10, 18, 300, 300], "half as long again, within the bounds of the settings"
+    assert {event[1] for event in work.jobs.events if event[0] == "retry"} == {
+        "waits for a model server: the model server https://gpu.example cannot be used"
+    }
+    assert (work.jobs.job.state, work.jobs.job.attempts) == (JobState.RETRYING, 0)
+    work.tools.predictor.answer = positive()  # type: ignore[attr-defined]
+    assert work.run()[-2:] == ["finished", "triage"]
 
 
 def test_words_of_an_unknown_error_stay_out_of_the_database(bench: Callable[..., Bench]) -> None:

@@ -8,7 +8,7 @@ from starlette.responses import RedirectResponse, Response
 
 from models.manifest import ManifestError
 from models.model_registry import UnknownModel
-from models.runtime.executor import ModelLoadError, ModelOutputError
+from models.runtime.executor import ModelLoadError, ModelOutputError, ModelUnavailableError
 from node.web.image_process import ImageError
 from node.web.middleware import RequestContext
 from node.web.stored_texts import gettext_noop
@@ -32,7 +32,7 @@ def run_trial(context: RequestContext) -> Response:
         trial = context.services.trials.run(data, upload.filename, context.actor, context.now)
     except ImageError as error:
         return _unreadable(context, data, str(error))
-    except (ManifestError, UnknownModel, ModelLoadError, ModelOutputError) as error:
+    except (ManifestError, UnknownModel, ModelLoadError, ModelOutputError, ModelUnavailableError) as error:
         sentence = gettext_noop("The models cannot be used: {error}. Run `pleura doctor`.").format(error=error)
         return context.page("trial.html", 503, trial=None, route=None, problem=sentence)
     context.audit("try it", f"{len(data)} bytes")

@@ -1,0 +1,263 @@
+"""The Open Inference Protocol (KServe v2): a network on Triton, KServe, MLServer or OpenVINO Model Server.
+
+https://github.com/kserve/open-inference-protocol. Here is what HTTP and gRPC share: what a server says of a model, what
+is pinned of it, and the executor. What crosses the network are prepared pixels and the model's name, nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.contract import ModelSpec, Pixels
+from models.endpoint import EndpointProtocol, EndpointSpec
+from models.remote.calling import Caller, NotReachedError
+from models.runtime.executor import (
+    ModelLoadError,
+    ModelOutputError,
+    ModelUnavailableError,
+    Outputs,
+    RunsOn,
+    blank,
+    check_batch,
+    check_outputs,
+    input_shape,
+)
+
+log = logging.getLogger(__name__)
+
+RECHECK_SECONDS = 60.0
+"""A server is asked again which model it runs when the last time is longer ago, or it has been away since."""
+
+DATATYPES: Mapping[str, str] = {
+    "FP16": "<f2",
+    "FP32": "<f4",
+    "FP64": "<f8",
+    "INT8": "<i1",
+    "INT16": "<i2",
+    "INT32": "<i4",
+    "INT64": "<i8",
+    "UINT8": "<u1",
+    "UINT16": "<u2",
+    "UINT32": "<u4",
+    "UINT64": "<u8",
+    "BOOL": "<u1",
+}
+"""Names of the protocol to NumPy's."""
+
+
+class OtherModelError(ModelUnavailableError):
+    """The server runs another model than the manifest pins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """What a server says of an input or output; -1 stands for any size."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a server says of a model."""
+
+    name: str
+    versions: tuple[str, ...]
+    platform: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+    def digest(self, version: str) -> str:
+        """SHA-256 of all that names this version, whatever other versions the server has."""
+        tensors = [
+            [[each.name, each.datatype, list(each.shape)] for each in sorted(group, key=lambda one: one.name)]
+            for group in (self.inputs, self.outputs)
+        ]
+        told = json.dumps([self.name, version, self.platform, *tensors], separators=(",", ":"))
+        return hashlib.sha256(told.encode()).hexdigest()
+
+
+class Transport(Protocol):
+    """HTTP or gRPC; each method asks once and raises as :meth:`models.remote.http.HttpServer.request` does."""
+
+    def describe(self, seconds: float) -> Description:
+        """What the server says of the model."""
+
+    def infer(self, name: str, tensor: Pixels, seconds: float) -> dict[str, NDArray[Any]]:
+        """Its outputs by name for the input ``name``; an answer of another model or version is an OtherModelError."""
+
+
+class OpenInferenceExecutor:
+    """A network on another machine. Images go one by one: the server batches what several workers send."""
+
+    runs_on: RunsOn = "server"
+
+    def __init__(
+        self, spec: ModelSpec, transport: Transport | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Look whether the server runs what the manifest pins; one that is away is asked when the first image comes.
+
+        Raises:
+            ModelLoadError: it runs something else, or what calling it needs is not installed.
+        """
+        assert spec.endpoint is not None
+        self.spec = spec
+        self._endpoint = spec.endpoint
+        self._caller = Caller(spec.endpoint)
+        self._transport = transport or transport_of(spec.endpoint)
+        self._clock = clock
+        self._input = ""
+        self._checked_at: float | None = None
+        try:
+            self._check()
+        except OtherModelError as error:
+            raise ModelLoadError(str(error)) from error
+        except ModelUnavailableError as error:
+            log.warning("%s: %s; its images wait until it can", spec.name, error)
+
+    def run(self, batch: Pixels) -> Outputs:
+        """Answer a batch; see :class:`models.runtime.executor.Executor`.
+
+        Raises:
+            ModelUnavailableError: the server is away, or runs another model now.
+        """
+        check_batch(self.spec, batch)
+        self._check()
+        parts = [self._answer(batch[number : number + 1]) for number in range(len(batch))]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def warm(self) -> None:
+        """Run once on an empty image, if the server is there."""
+        if self._checked_at is not None:
+            self.run(blank(self.spec))
+
+    def _answer(self, image: Pixels) -> dict[str, Pixels]:
+        def once(seconds: float) -> dict[str, NDArray[Any]]:
+            try:
+                return self._transport.infer(self._input, image, seconds)
+            except (NotReachedError, ModelUnavailableError):
+                self._checked_at = None
+                raise
+
+        return check_outputs(self.spec, self._caller.ask(once), 1)
+
+    def _check(self) -> None:
+        """Ask which model the server runs, unless it was asked a moment ago."""
+        if self._checked_at is not None and self._clock() - self._checked_at < RECHECK_SECONDS:
+            return
+        self._checked_at = None
+        self._input = input_of(self.spec, self._endpoint, self._caller.ask(self._transport.describe))
+        self._checked_at = self._clock()
+
+
+def check_server(spec: ModelSpec) -> Description:
+    """Ask once whether the server of a model runs what its manifest pins; what it says.
+
+    Raises:
+        ModelUnavailableError: it does not, or cannot be asked.
+        ModelLoadError: what calling it needs is not installed.
+        ModelOutputError: its answer cannot be read.
+    """
+    assert spec.endpoint is not None
+    once = replace(spec.endpoint, attempts=1)
+    told = Caller(once).ask(transport_of(once).describe)
+    input_of(spec, once, told)
+    return told
+
+
+def transport_of(endpoint: EndpointSpec) -> Transport:
+    """How a server is called.
+
+    Raises:
+        ModelLoadError: gRPC is not installed.
+    """
+    if endpoint.protocol is EndpointProtocol.OPEN_INFERENCE_HTTP:
+        from models.remote.open_inference_http import HttpTransport
+
+        return HttpTransport(endpoint)
+    try:
+        from models.remote.open_inference_grpc import GrpcTransport
+    except ImportError as error:
+        raise ModelLoadError(f"{endpoint.url}: gRPC needs `pip install 'pleura[grpc]'` ({error})") from error
+    return GrpcTransport(endpoint)
+
+
+def input_of(spec: ModelSpec, endpoint: EndpointSpec, told: Description) -> str:
+    """The name of the server's input, once what it says is what the manifest pins.
+
+    Raises:
+        OtherModelError: it is not; the message says what differs.
+    """
+    who = f"{spec.name}: the model server {endpoint.url}"
+    if told.name != endpoint.model:
+        raise OtherModelError(f"{who} describes the model '{told.name}', its manifest names '{endpoint.model}'")
+    if told.versions and endpoint.version not in told.versions:
+        known = ", ".join(told.versions)
+        raise OtherModelError(f"{who} has the versions {known}, its manifest pins '{endpoint.version}'")
+    if (found := told.digest(endpoint.version)) != spec.digest:
+        raise OtherModelError(
+            f"{who} describes another model '{told.name}' {endpoint.version}: digest {found}, its manifest pins"
+            f" {spec.digest}"
+        )
+    given = input_tensor(endpoint, told)
+    wanted = (1, *input_shape(spec))
+    fits = len(given.shape) == len(wanted) and all(
+        side in (-1, want) for side, want in zip(given.shape, wanted, strict=True)
+    )
+    if not fits or given.datatype != "FP32":
+        raise OtherModelError(
+            f"{who} takes {given.datatype} {list(given.shape)}, its manifest says FP32 {list(wanted)}"
+        )
+    return given.name
+
+
+def input_tensor(endpoint: EndpointSpec, told: Description) -> Tensor:
+    """The one input of a model.
+
+    Raises:
+        OtherModelError: there is none of that name, or several and the manifest names none.
+    """
+    names = [each.name for each in told.inputs]
+    chosen = [each for each in told.inputs if endpoint.input in ("", each.name)]
+    if len(chosen) != 1 or len(names) != 1:
+        raise OtherModelError(f"the model '{told.name}' has the inputs {', '.join(names)}; one is expected")
+    return chosen[0]
+
+
+def check_answer(endpoint: EndpointSpec, name: str, version: str) -> None:
+    """Raise OtherModelError unless an answer comes from the pinned model and version."""
+    if name != endpoint.model or version != endpoint.version:
+        raise OtherModelError(
+            f"the model server {endpoint.url} answers with '{name}' version '{version}', the manifest pins"
+            f" '{endpoint.model}' version '{endpoint.version}'"
+        )
+
+
+def array_of(endpoint: EndpointSpec, tensor: Tensor, content: bytes | list[Any]) -> NDArray[Any]:
+    """An output's values.
+
+    Raises:
+        ModelOutputError: it has another type than numbers, or not so many values as its shape says.
+    """
+    if tensor.datatype not in DATATYPES:
+        raise ModelOutputError(
+            f"{endpoint.model}: '{tensor.name}' is of the type {tensor.datatype}, numbers are needed"
+        )
+    kind = np.dtype(DATATYPES[tensor.datatype])
+    try:
+        values = np.frombuffer(content, kind) if isinstance(content, bytes) else np.asarray(content, kind)
+        return values.reshape(tensor.shape)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ModelOutputError(
+            f"{endpoint.model}: '{tensor.name}' does not hold {tensor.datatype} {list(tensor.shape)}"
+        ) from error
