@@ -73,6 +73,7 @@ def encode_results(analysis: Analysis, encode: Encode, wanted: frozenset[str]) -
 
 def as_file(kind: str, dataset: Dataset) -> EncodedResult:
     """Write ``dataset`` to bytes; its place in the store is named by their digest, never by a peer's text."""
+    _mark_as_explicit(dataset)
     buffer = BytesIO()
     dcmwrite(buffer, dataset, enforce_file_format=True)
     content = buffer.getvalue()
@@ -87,6 +88,18 @@ def as_file(kind: str, dataset: Dataset) -> EncodedResult:
         byte_count=len(content),
     )
     return EncodedResult(record, content)
+
+
+def _mark_as_explicit(dataset: Dataset) -> None:
+    """Tell pydicom that the items of sequences need no correction of value representations.
+
+    It corrects the whole tree at the root. Without this it does so again for the tree below each item.
+    """
+    for element in dataset:
+        if element.VR == "SQ":
+            for item in element.value:
+                _mark_as_explicit(item)
+                item.set_original_encoding(is_implicit_vr=False, is_little_endian=True)
 
 
 def finding_records(

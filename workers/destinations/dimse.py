@@ -220,7 +220,11 @@ class _Kept:
 
 
 def _storage_contexts(classes: Iterable[str]) -> list[PresentationContext]:
-    return [build_context(uid, TRANSFER_SYNTAXES) for uid in sorted(classes)]
+    """A context for each class and transfer syntax.
+
+    Of two in one context many peers take the default one, and each object would have to be decoded and encoded again.
+    """
+    return [build_context(uid, syntax) for uid in sorted(classes) for syntax in TRANSFER_SYNTAXES]
 
 
 def _context(abstract_syntax: str) -> PresentationContext:
@@ -269,7 +273,8 @@ def _store(association: Association, outgoing: Outgoing, timeout_seconds: float)
     if not accepted:
         return Receipt(Verdict.REJECTED, "the peer does not accept this SOP class"), True
     try:
-        as_it_is = read_file_meta_info(outgoing.path).TransferSyntaxUID in accepted[0].transfer_syntax
+        syntax = read_file_meta_info(outgoing.path).TransferSyntaxUID
+        as_it_is = any(syntax in context.transfer_syntax for context in accepted)
         given = outgoing.path if as_it_is else dcmread(outgoing.path)
         if outgoing.is_damaged:
             return Receipt(Verdict.REJECTED, "the result file is damaged; analyse it again"), True

@@ -8,7 +8,7 @@ repeated. A description with a backslash, which makes two values of it, is writt
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from copy import deepcopy
 from datetime import datetime, timedelta, timezone
 
@@ -88,36 +88,42 @@ def finish(made: Dataset, source: Dataset) -> Dataset:
     which writes the same bytes: it is declared as such, because undeclared letters are an error.
     """
     wanted = character_set_terms(source)
-    if not (wanted and _has_unreadable(made)):
-        if not wanted and not _fits(made, ["ISO_IR 6"]):
+    elements = [element for element in made.iterall() if element.VR in CHARACTER_SET_VRS]
+    if not (wanted and _has_unreadable(elements)):
+        letters = _letters(elements)
+        if not wanted and not _fits(letters, ["ISO_IR 6"]):
             wanted = ("ISO_IR 100",)
-        if wanted and not _fits(made, list(wanted)):
+        if wanted and not _fits(letters, list(wanted)):
             wanted = ("ISO_IR 192",)
     if wanted:
         made.SpecificCharacterSet = list(wanted) if len(wanted) > 1 else wanted[0]
     return made
 
 
-def _has_unreadable(made: Dataset) -> bool:
+def _has_unreadable(elements: Iterable[DataElement]) -> bool:
     """Whether undecodable bytes were copied from the source."""
-    return any(isinstance(element.value, bytes) or not is_readable(element.value) for element in _text_elements(made))
+    return any(isinstance(element.value, bytes) or not is_readable(element.value) for element in elements)
 
 
-def _fits(made: Dataset, terms: list[str]) -> bool:
+def _letters(elements: Iterable[DataElement]) -> frozenset[str]:
+    """The letters outside of ASCII."""
+    found: set[str] = set()
+    for element in elements:
+        for value in element.value if element.VM > 1 else [element.value]:
+            text = "" if value is None else str(value)
+            if not text.isascii():
+                found.update(letter for letter in text if not letter.isascii())
+    return frozenset(found)
+
+
+def _fits(letters: frozenset[str], terms: list[str]) -> bool:
     try:
         encodings = convert_encodings(terms)
     except (LookupError, ValueError):
         return False
     if terms == ["ISO_IR 6"]:
         encodings = ["ascii"]
-    return all(_can_encode(text, encodings) for text in _texts(made))
-
-
-def _can_encode(text: str, encodings: list[str]) -> bool:
-    for letter in set(text):
-        if not letter.isascii() and not any(_has(letter, encoding) for encoding in encodings):
-            return False
-    return True
+    return all(any(_has(letter, encoding) for encoding in encodings) for letter in letters)
 
 
 def _has(letter: str, encoding: str) -> bool:
@@ -126,18 +132,6 @@ def _has(letter: str, encoding: str) -> bool:
     except (UnicodeEncodeError, LookupError):
         return False
     return True
-
-
-def _texts(made: Dataset) -> list[str]:
-    texts: list[str] = []
-    for element in _text_elements(made):
-        values = element.value if element.VM > 1 else [element.value]
-        texts += [str(value) for value in values if value is not None]
-    return texts
-
-
-def _text_elements(made: Dataset) -> Iterator[DataElement]:
-    return (element for element in made.iterall() if element.VR in CHARACTER_SET_VRS)
 
 
 def copy_patient_and_study(source: Dataset, made: Dataset) -> None:

@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +29,7 @@ from workers.destinations.destination_kind import Outgoing, PeerError, PeerStudy
 from workers.destinations.dimse import Dimse, classify_status
 
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"
+BOTH = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 
 
 @pytest.fixture
@@ -50,13 +51,16 @@ def at(port: int, **changes: Any) -> Destination:
 class Peer:
     """A storage SCP of pynetdicom that answers each C-STORE with the next of ``statuses``, or aborts at None."""
 
-    def __init__(self, *statuses: int | None, classes: tuple[str, ...] = (CR, SEG), syntax: str = "") -> None:
+    def __init__(
+        self, *statuses: int | None, classes: tuple[str, ...] = (CR, SEG), supports: Sequence[str] = BOTH
+    ) -> None:
         self.statuses = list(statuses)
         self.received: list[str] = []
+        self.syntaxes: list[str] = []
         self.associations = 0
         entity = AE("PEER")
         for uid in classes:
-            entity.add_supported_context(uid, [syntax or ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+            entity.add_supported_context(uid, list(supports))
         handlers = [(evt.EVT_C_STORE, self._store), (evt.EVT_ACCEPTED, self._count)]
         self._server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
         self.port = self._server.server_address[1]
@@ -70,6 +74,7 @@ class Peer:
             event.assoc.abort()
             return 0xC000
         self.received.append(str(event.request.AffectedSOPInstanceUID))
+        self.syntaxes.append(str(event.context.transfer_syntax))
         return status
 
     @property
@@ -180,6 +185,16 @@ def test_a_kept_association_that_the_peer_has_ended_is_opened_anew(
     assert verdicts(dimse.send(at(scp.port), "PLEURA", [outgoing("1.2.3.2")])) == [Verdict.SENT]
     dimse.hang_up()
     assert scp.associations == 2
+
+
+def test_a_peer_that_likes_the_default_syntax_better_gets_the_file_as_it_is(
+    peer: Callable[..., Peer], outgoing: Callable[..., Outgoing]
+) -> None:
+    scp = peer(0x0000, supports=BOTH[::-1])
+    assert verdicts(Dimse().send(at(scp.port), "PLEURA", [outgoing("1.2.3.1")])) == [Verdict.SENT]
+    only_default = peer(0x0000, supports=[ImplicitVRLittleEndian])
+    assert verdicts(Dimse().send(at(only_default.port), "PLEURA", [outgoing("1.2.3.1")])) == [Verdict.SENT]
+    assert (scp.syntaxes, only_default.syntaxes) == ([ExplicitVRLittleEndian], [ImplicitVRLittleEndian])
 
 
 def test_a_damaged_file_is_not_sent(peer: Callable[..., Peer], outgoing: Callable[..., Outgoing]) -> None:
