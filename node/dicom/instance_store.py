@@ -1,12 +1,16 @@
 """The instance store: one file for each received data set, named by its digest and never by peer input.
 
-A data set arrives in ``spool/`` under a random name; each process that receives has such a folder of its own.
+A data set arrives in ``spool/`` under a random name; each kind of process that receives has such a folder of its own.
 :meth:`InstanceStore.keep` writes it through to the disk and links it to ``instances/<2 hex>/<digest>.dcm``. The name in
 ``spool/`` is removed when the database row is committed. So after a crash ``spool/`` holds two kinds of files. A file
 with one name is incomplete and is removed. A file with two names is complete and durable, and
 :meth:`InstanceStore.unfinished` yields it to be recorded. A file that cannot be recorded is moved to ``set-aside/``; it
 was never acknowledged with 0x0000. A file that was answered with a failure gets another name in ``spool/``, so that it
 is not recorded later (:meth:`InstanceStore.mark_failed`).
+
+Several listeners, on several machines, may share the folder. Each has an owner token, with which the names of its
+files in ``spool/`` begin, and holds the lock file ``spool-<token>.lock`` while it runs. What a listener has left whose
+lock is free is renamed to the token of the one that starts next, so that of two that start together one has it.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 from config.private_files import FILE_MODE
 from node.dicom.spool_digest import BackgroundDigest
@@ -67,7 +72,7 @@ class SpoolFile:
         self.preface_length = len(preface)
         store.check_space()
         try:
-            name = f"{store.spool}/{secrets.token_hex(8)}.part"
+            name = f"{store.spool}/{store.owner}-{secrets.token_hex(8)}.part"
             self._descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
         except OSError as error:
             raise StoreError(error.errno, "no file can be created in the store") from error
@@ -151,19 +156,20 @@ class SpoolFile:
 
 
 class InstanceStore:
-    """The files below one folder. Safe to share between threads; one process at a time owns ``folder/spool``."""
+    """The files below one folder. Safe to share between threads; ``owner`` is the token of this process' files."""
 
     def __init__(self, folder: Path, minimum_free_bytes: int = 0, spool: str = SPOOL) -> None:
         self.folder = folder
         self.spool = folder / spool
+        self.owner = ""
         self._minimum_free_bytes = minimum_free_bytes
-        self._claimed = -1
+        self._lock: IO[str] | None = None
 
     def prepare(self) -> None:
         """Create all folders, so that receiving creates only files.
 
         Raises:
-            OSError: the folder cannot be written, has no hard links, or another process receives into it.
+            OSError: the folder cannot be written, or its file system has no hard links or no locks.
         """
         make_folder(self.spool)
         make_folder(self.folder / INSTANCES)
@@ -174,10 +180,12 @@ class InstanceStore:
         self._try_link()
 
     def close(self) -> None:
-        """Release the store for another process."""
-        if self._claimed >= 0:
-            os.close(self._claimed)
-            self._claimed = -1
+        """Let another process take over what is left in ``spool/``."""
+        if self._lock is not None:
+            if not any(self.spool.glob(f"{self.owner}-*")):
+                Path(self._lock.name).unlink(missing_ok=True)
+            self._lock.close()
+            self._lock = None
 
     def check_space(self) -> None:
         """Check the free space.
@@ -253,15 +261,18 @@ class InstanceStore:
 
     def failed_files(self) -> dict[Path, str]:
         """Files that :meth:`mark_failed` has marked, with the paths of their bytes relative to the store folder."""
-        notes = sorted(self.spool.glob(f"*{_FAILED}"))
+        self._take_over()
+        notes = sorted(self.spool.glob(f"{self.owner}-*{_FAILED}"))
         return {note: self.path_of(note.name.split(".")[1]) for note in notes}
 
     def unfinished(self) -> Iterator[Path]:
         """Clean up after a crash: remove incomplete files, and yield each complete file whose row may be missing.
 
-        The caller records a yielded file (a repeat if its row exists already) and removes it.
+        The caller records a yielded file (a repeat if its row exists already) and removes it. Not for a store that is
+        receiving: what it receives at the moment is incomplete.
         """
-        for path in sorted(self.spool.glob("*.part")):
+        self._take_over()
+        for path in sorted(self.spool.glob(f"{self.owner}-*.part")):
             if path.stat().st_nlink > 1:
                 yield path
             else:
@@ -304,13 +315,32 @@ class InstanceStore:
         return f"{INSTANCES}/{digest[:2]}/{digest}.dcm"
 
     def _claim(self) -> None:
-        # Cleaning up after a crash would remove the files that another process is receiving at the moment.
-        self._claimed = os.open(self.spool, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(self._claimed, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self.close()
-            raise OSError(error.errno, f"another process receives into {self.spool}") from error
+        """Take a token that no other process has, with its lock; the lock ends with this process, however it ends."""
+        self.close()
+        while self._lock is None:
+            self.owner = secrets.token_hex(4)
+            self._lock = _locked(self._lock_of(self.owner), "a+")
+
+    def _lock_of(self, owner: str) -> Path:
+        return self.folder / f"{self.spool.name}-{owner}.lock"
+
+    def _take_over(self) -> None:
+        """Rename to this owner what processes have left in ``spool/`` that do not run any more, on any machine."""
+        locks = self.folder.glob(f"{self.spool.name}-????????.lock")
+        left: dict[str, list[Path]] = {path.stem.removeprefix(f"{self.spool.name}-"): [] for path in locks}
+        # The files first: their owner has had its lock before it made them.
+        for path in sorted(self.spool.iterdir()):
+            if path.suffix in (".part", _FAILED):
+                left.setdefault(_owner_of(path), []).append(path)
+        left.pop(self.owner, None)
+        for owner, paths in left.items():
+            if (lock := _unheld(self._lock_of(owner))) is None:
+                continue
+            for path in paths:
+                with suppress(FileNotFoundError):  # another one that starts now has it
+                    path.rename(path.with_name(f"{self.owner}-{path.name.removeprefix(f'{owner}-')}"))
+            lock.unlink(missing_ok=True)
+            sync_folder(self.spool)
 
     def _link(self, source: Path, target: Path) -> None:
         try:
@@ -335,3 +365,36 @@ class InstanceStore:
         finally:
             probe.unlink(missing_ok=True)
             second.unlink(missing_ok=True)
+
+
+def _owner_of(path: Path) -> str:
+    """The token of the process that has made a file in ``spool/``; empty for a name without one."""
+    return path.name.partition("-")[0] if "-" in path.name else ""
+
+
+def _locked(path: Path, mode: str) -> IO[str] | None:
+    """The open lock file; None where another process holds it, or has removed it meanwhile.
+
+    Opened for writing, and no folder: NFS turns flock(2) into a lock of bytes, which needs that.
+    """
+    lock = path.open(mode, encoding="ascii")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+            return lock
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    lock.close()
+    return None
+
+
+def _unheld(path: Path) -> Path | None:
+    """``path`` where no process holds this lock file, also where it is not there; None where one does."""
+    try:
+        lock = _locked(path, "r+")
+    except FileNotFoundError:
+        return path
+    if lock is None:
+        return None
+    lock.close()
+    return path

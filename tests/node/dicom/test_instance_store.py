@@ -33,7 +33,8 @@ def receive(store: InstanceStore, data: bytes, preface: bytes = b"preface") -> s
 
 
 def names(store: InstanceStore) -> list[str]:
-    return sorted(str(path.relative_to(store.folder)) for path in store.folder.rglob("*") if path.is_file())
+    files = (path for path in store.folder.rglob("*") if path.is_file() and path.suffix != ".lock")
+    return sorted(str(path.relative_to(store.folder)) for path in files)
 
 
 def test_a_file_is_named_by_the_digest_of_its_data_set(store: InstanceStore) -> None:
@@ -155,13 +156,70 @@ def test_a_disk_that_takes_no_more(store: InstanceStore, tmp_path: Path) -> None
     assert names(store) == []
 
 
-def test_two_listeners_do_not_share_a_store(store: InstanceStore) -> None:
+def _left_by(store: InstanceStore, data: bytes) -> Path:
+    """A data set that is kept and not complete, as a crash leaves it."""
+    spool = store.temporary(b"preface")
+    spool.write(data)
+    store.keep(spool)
+    return spool.path
+
+
+def _second(store: InstanceStore) -> InstanceStore:
     second = InstanceStore(store.folder)
-    with pytest.raises(OSError, match="another process"):
-        second.prepare()
-    store.close()
     second.prepare()
+    return second
+
+
+def test_a_listener_leaves_alone_what_another_one_is_receiving(store: InstanceStore) -> None:
+    receiving, kept = store.temporary(b"preface"), _left_by(store, b"whole")
+    second = _second(store)
+
+    assert list(second.unfinished()) == []
+    assert receiving.path.exists() and kept.exists()
+    receiving.write(b"more")
+    assert (store.folder / store.keep(receiving)).read_bytes() == b"prefacemore"
+
+
+def test_what_a_dead_listener_has_left_is_taken_over_once(store: InstanceStore) -> None:
+    half, kept, failed = store.temporary(b"preface"), _left_by(store, b"whole"), store.temporary()
+    failed.write(b"failed")
+    note = store.keep(failed)
+    store.mark_failed(failed)
+    store.close()  # as the kernel does when it dies
+    second, third = _second(store), _second(store)
+
+    [taken] = second.unfinished()
+    assert taken.name == f"{second.owner}-{kept.name.partition('-')[2]}"
+    assert list(second.failed_files().values()) == [note]
+    assert not half.path.exists()
+    assert list(third.unfinished()) == [] and third.failed_files() == {}
+
+
+def test_attempts_are_counted_over_listeners(store: InstanceStore) -> None:
+    _left_by(store, b"deadly")
+    for _ in range(2):
+        store.close()
+        store = _second(store)
+        [path] = store.unfinished()
+        assert store.begin_attempt(path) is not None
+    store.close()
+    store = _second(store)
+
+    assert [store.begin_attempt(path) for path in store.unfinished()] == [None]
+
+
+def test_lock_files_of_listeners_do_not_pile_up(store: InstanceStore) -> None:
+    _left_by(store, b"whole")
+    store.close()
+    locks = store.folder.glob("spool-*.lock")
+    assert len(list(locks)) == 1, "it says whose the file in the spool was"
+
+    second = _second(store)
+    for path in second.unfinished():
+        path.unlink()
+    assert [path.stem for path in store.folder.glob("spool-*.lock")] == [f"spool-{second.owner}"]
     second.close()
+    assert list(store.folder.glob("spool-*.lock")) == []
 
 
 @pytest.mark.parametrize("fragment", [64 * 1024, 300_001, 1024 * 1024])
