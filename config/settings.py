@@ -41,7 +41,7 @@ from config.routing import RoutingRule, check_rules
 from config.secret import Secret
 from config.section import Part as _Part
 from config.section import Port
-from config.servers import Broker, Database, with_password, with_tls
+from config.servers import Broker, Database, with_password
 from config.value_types import IssuerName, Pattern, TimeZone, UIDRoot, ViewerURL
 
 CONFIG_VARIABLE = "PLEURA_CONFIG"
@@ -408,9 +408,7 @@ class Settings(BaseSettings):
     @property
     def broker_url(self) -> str:
         """Celery broker URL in use."""
-        if self.broker.url is not None:
-            return with_tls(with_password(self.broker.url, self.broker.password))
-        return f"redis+socket://{self.broker_socket}"
+        return self.broker.url_in_use() or f"redis+socket://{self.broker_socket}"
 
     @classmethod
     def settings_customise_sources(

@@ -7,7 +7,14 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, update
+
+from db import tables
+from db.states import DeliveryState, JobState
+
+LEASE = timedelta(seconds=45)
+"""How long a claim of a job, a delivery or an association holds. Who works longer renews it meanwhile, so a host that
+is cut off or gone keeps nothing for longer than this."""
 
 ENDED: Mapping[str, Any] = {"worker": "", "lease_until": None, "due_at": None}
 """Values of a row that no worker holds and that waits for no further attempt."""
@@ -40,3 +47,18 @@ def lock_held_by(connection: Connection, table: Any, running: StrEnum, worker_pr
     """Lock the rows that are ``running`` with workers whose name starts so, the oldest first."""
     held = select(table.__table__).where(table.state == running, starts_with(table.worker, worker_prefix))
     return connection.execute(held.order_by(table.id).with_for_update(key_share=True)).all()
+
+
+def renew(connection: Connection, worker: str, since: datetime, now: datetime) -> None:
+    """Let what ``worker`` has claimed since ``since`` be its own until ``now`` + :data:`LEASE`.
+
+    What another worker has taken meanwhile is left alone, and so is what this one had claimed before and let lie (the
+    database did not answer when it was to be recorded): that is free when its lease is over.
+    """
+    mine = ((tables.Job, JobState.RUNNING), (tables.Delivery, DeliveryState.SENDING), (tables.DestinationLease, None))
+    for table, running in mine:
+        row: Any = table
+        held = [row.worker == worker, row.lease_until >= since + LEASE]
+        if running is not None:
+            held.append(row.state == running)
+        connection.execute(update(row).where(*held).values(lease_until=now + LEASE))

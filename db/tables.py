@@ -553,6 +553,18 @@ class DestinationLease(Base):
     lease_until: Mapped[datetime] = mapped_column(comment="Until when it counts.")
 
 
+class SchedulerLease(Base):
+    """Which of the schedulers acts: one row."""
+
+    __tablename__ = "scheduler_lease"
+
+    id: Mapped[RowNumber]
+    worker: Mapped[str] = mapped_column(comment="The one that acts; empty where none does.")
+    lease_until: Mapped[datetime | None] = mapped_column(comment="Until when, by the clock of the database.")
+    stand_by: Mapped[str] = mapped_column(comment="The last other one that would have acted; empty without one.")
+    stand_by_at: Mapped[datetime | None] = mapped_column(comment="When it would have.")
+
+
 class Model(Base):
     """Which version of which model has analysed images of this node, and since when."""
 

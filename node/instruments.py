@@ -15,6 +15,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, Metric, val
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.values import MultiProcessValue
 
+from workers.worker_id import occupied_places
+
 FOLDER = "metrics"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -60,11 +62,17 @@ def open_instruments(folder: Path, place: str) -> Instruments:
     """
     files = folder / FOLDER
     files.mkdir(exist_ok=True)
-    for left in files.glob(f"*_{place}.db"):
-        left.unlink()
+    _remove_files_of_the_dead(files, {*occupied_places(folder)} - {place})
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(files)
     values.ValueClass = MultiProcessValue(lambda: place)  # type: ignore[no-untyped-call]
     return Instruments()
+
+
+def _remove_files_of_the_dead(files: Path, living: set[str]) -> None:
+    """Remove the figures of processes that have ended: a new container has another host name, and leaves others."""
+    for left in files.glob("*.db"):
+        if not any(left.stem.endswith(f"_{place}") for place in living):
+            left.unlink(missing_ok=True)
 
 
 def read_instruments(folder: Path, places: Iterable[str]) -> Iterable[Metric]:

@@ -1,7 +1,8 @@
 """The process tree of ``pleura serve``: supervises broker, listener, workers, scheduler and admin page.
 
 Each part is the same command that runs alone in a distributed set-up, so that there is one way to start a listener. A
-part that dies is started again. The store folder is locked, so that two trees never share one database and broker.
+part that dies is started again. The store folder is locked while database or broker are the node's own, so that two
+trees never share those. Nodes on several machines may share a store where both are servers.
 """
 
 from __future__ import annotations
@@ -196,11 +197,13 @@ class Node:
         """Lock the store, wait for the database and migrate it, and start every part; False if ``stop`` came before.
 
         Raises:
-            ServeError: the store is in use or cannot be written, or something is wrong that no waiting mends.
+            ServeError: the store is in use by a node with a database or broker of its own, or cannot be written, or
+                something is wrong that no waiting mends.
             BrokerError: the embedded broker does not start.
         """
         stop = stop or threading.Event()
-        self._lock = lock_store(self.settings.store.folder)
+        if self.settings.broker.url is None or self.settings.database_url.startswith("sqlite"):
+            self._lock = lock_store(self.settings.store.folder)
         check_configuration(self.settings, stop)
         if not open_database(self.settings, stop, say):
             return False

@@ -16,7 +16,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -27,6 +26,7 @@ from config.logging import job_in_log
 from config.settings import Settings
 from db import jobs, repeated_instances, studies
 from db.database import Database
+from db.leases import LEASE
 from db.queries import study_details
 from db.records import FindingRecord, Job, Outcome, ResultRecord
 from db.shown_records import StudyDetail
@@ -61,8 +61,6 @@ from workers.results.source_image import SourceImage
 from workers.routing import excluded_by, facts_of, models_that_run, route, routed_destinations
 
 log = logging.getLogger(__name__)
-
-_LEASE_MARGIN_SECONDS = 60.0
 
 
 class Predictor(Protocol):
@@ -106,16 +104,11 @@ class AnalysisTools:
     changes: tuple[str, ...] = ()
     device: str = ""
 
-    @property
-    def lease(self) -> timedelta:
-        """How long a claim holds: the time limit kills the process before that."""
-        return timedelta(seconds=self.settings.workers.job_timeout_seconds + _LEASE_MARGIN_SECONDS)
-
 
 def analyse_job(job_id: int, tools: AnalysisTools) -> None:
     """Run one job to its end: done, to be tried again, or failed."""
     with job_in_log(job_id):
-        job = tools.database.write(jobs.claim, job_id, tools.worker, tools.clock(), tools.lease)
+        job = tools.database.write(jobs.claim, job_id, tools.worker, tools.clock(), LEASE)
         if job is None:
             log.debug("the job is not to be taken")
             return

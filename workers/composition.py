@@ -6,6 +6,7 @@ Imported in the process that uses it, for it brings networks and encoders along.
 from __future__ import annotations
 
 import logging
+import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -17,11 +18,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from config.settings import Settings
-from db import deliveries, jobs, model_states
+from db import deliveries, jobs, model_states, scheduler_lease
 from db.clock_correction import LongestWaits, pull_back
 from db.database import Database
 from db.destinations import DestinationLeases
 from db.engine import connect
+from db.leases import LEASE
 from models.predictor import load_predictor
 from workers.analysis import AnalysisTools, analyse_job
 from workers.audit.feed import keeping_audit
@@ -29,10 +31,12 @@ from workers.backfill_schedule import start_schedule
 from workers.clock import utc_now
 from workers.dead_workers import DeadWorkers, release_claims
 from workers.delivery import DeliveryTools, deliver
-from workers.delivery_worker import DeliveryWorkerTools, maximum_contact_time, run_delivery
+from workers.delivery_worker import DeliveryWorkerTools, run_delivery
 from workers.destinations.destination_kinds import destination_kinds
 from workers.destinations.dimse import Dimse
 from workers.enqueue import TaskQueue
+from workers.heartbeat import Heartbeat, beating
+from workers.leadership import Leadership
 from workers.model_state_resolver import ModelStateResolver
 from workers.notifications.sending import notifying
 from workers.open_database import database_of
@@ -47,7 +51,7 @@ from workers.scheduler import Scheduler, enqueue_deliveries, enqueue_jobs
 from workers.stale_objects import RejectionNotes
 from workers.study_summary import Summariser
 from workers.verification import LONGEST_WAIT_SECONDS, verification_tools, verify_storage
-from workers.worker_id import WorkerId, at_place
+from workers.worker_id import WorkerId, at_place, claims_at
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +108,7 @@ def analysis_handler(
         resolve = resolver.resolve(database.read(model_states.current_states))
         analyse_job(job_id, replace(tools, predictor=resolve.predictor, modes=resolve.modes, changes=resolve.changes))
 
-    return handle
+    return beating(Heartbeat(database, here.name, utc_now), handle)
 
 
 def delivery_handler(settings: Settings, here: WorkerId, *, database: Database | None = None) -> Callable[[int], None]:
@@ -128,14 +132,14 @@ def delivery_handler(settings: Settings, here: WorkerId, *, database: Database |
         worker=here.name,
         hang_up=dimse.hang_up,
     )
-    return partial(run_delivery, tools=tools)
+    return beating(Heartbeat(database, here.name, utc_now), partial(run_delivery, tools=tools))
 
 
-def scheduler_of(settings: Settings) -> Scheduler:
+def scheduler_of(settings: Settings, task_queue: TaskQueue, may_act: Callable[[], bool] = lambda: True) -> Scheduler:
     """The scheduler of a node."""
     engine, database = connect(settings.database_url), database_of(settings)
     pipeline = active_pipeline(settings)
-    task_queue, equipment = TaskQueue(settings.broker_url), equipment_of(settings)
+    equipment = equipment_of(settings)
     return Scheduler(
         settings=settings,
         database=database,
@@ -148,6 +152,7 @@ def scheduler_of(settings: Settings) -> Scheduler:
             settings.store.folder, partial(release_claims, database, DestinationLeases(engine)), time.monotonic
         ).step,
         pull_back=lambda now: pull_back(engine, now, longest_waits(settings)),
+        may_act=may_act,
     )
 
 
@@ -158,8 +163,8 @@ def longest_waits(settings: Settings) -> LongestWaits:
     return LongestWaits(
         attempt=timedelta(seconds=workers.maximum_backoff_seconds) + margin,
         verification=timedelta(seconds=verification) + margin,
-        job_lease=timedelta(seconds=workers.job_timeout_seconds) + margin,
-        delivery_lease=maximum_contact_time(settings) + 5 * margin,
+        job_lease=LEASE + margin,
+        delivery_lease=LEASE + margin,
     )
 
 
@@ -185,12 +190,29 @@ def run_scheduler(settings: Settings, stop: threading.Event) -> None:
     """Run the scheduler, and send notifications, until ``stop`` is set."""
     settings.store.folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as parts:
-        parts.enter_context(at_place(settings.store.folder, "scheduler"))
-        parts.enter_context(notifying(settings, stop))
-        parts.enter_context(keeping_audit(settings, stop))
+        place = parts.enter_context(at_place(settings.store.folder, "scheduler"))
+        leadership = leadership_of(settings, place)
+        parts.callback(leadership.release)
+        parts.enter_context(notifying(settings, stop, place))
+        parts.enter_context(keeping_audit(settings, stop, lambda: leadership.acts))
         if settings.traces.enabled:
             from workers.traces.exporting import sending_traces  # its libraries are an extra
 
-            parts.enter_context(sending_traces(settings, stop))
+            parts.enter_context(sending_traces(settings, stop, lambda: leadership.acts))
         start_schedule(settings, database_of(settings), utc_now, stop)
-        repeat_until(stop, scheduler_of(settings).once, settings.workers.scheduler_interval_seconds)
+        task_queue = TaskQueue(settings.broker_url)
+        scheduler = scheduler_of(settings, task_queue, leadership.hold)
+
+        def once() -> None:
+            scheduler.once()
+            if task_queue.silent:
+                leadership.give_up()
+
+        repeat_until(stop, once, settings.workers.scheduler_interval_seconds)
+
+
+def leadership_of(settings: Settings, place: str) -> Leadership:
+    """Whether this scheduler acts; what its predecessor at the same ``place`` held is free at once."""
+    database, prefix = database_of(settings), claims_at(place)
+    database.write(scheduler_lease.release, prefix)
+    return Leadership(database, f"{prefix}{secrets.token_hex(4)}", utc_now, time.monotonic)

@@ -1,8 +1,9 @@
 """What a dead worker has claimed becomes free again, also where its container comes back under another host name.
 
 A worker that starts at its old place takes over what it left there. One whose place nobody takes again (a container
-that was killed and made anew) is found by its lock file, which no process holds. The leases in the database remain for
-hosts whose lock files this one cannot see.
+that was killed and made anew) is found by its lock file, which no process holds. So are the other parts of a node, and
+what a scheduler was sending. Claims of a whole host that is cut off or gone, whose locks the file system may keep for a
+while, end by themselves: their leases are not renewed (:mod:`workers.heartbeat`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from db import deliveries, jobs
 from db.database import Database
 from db.destinations import DestinationLeases
+from db.notifications import Notifications
 from workers.clock import Elapsed
 from workers.worker_id import free_places, remove_place
 
@@ -26,7 +28,7 @@ _GRACE_SECONDS = 15.0
 
 @dataclass(slots=True)
 class DeadWorkers:
-    """Releases the claims of workers whose lock file in ``folder`` has been free for 15 s.
+    """Releases the claims of processes whose lock file in ``folder`` has been free for 15 s, and removes that file.
 
     So long a child may outlive its killed parent, or a worker take to come back at its place. ``release`` gets the
     prefix of the claims and the time.
@@ -55,3 +57,5 @@ def release_claims(database: Database, leases: DestinationLeases, prefix: str, n
     released = database.write(jobs.release, prefix, now), database.write(deliveries.release, prefix, now)
     if any(released):
         log.warning("a worker has died: %d jobs and %d deliveries that it had claimed wait again", *map(len, released))
+    if notifications := Notifications(database.engine).release(prefix, now):
+        log.warning("a scheduler has died: %d notifications that it was sending wait again", notifications)

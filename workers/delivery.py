@@ -20,6 +20,7 @@ from config.settings import Settings
 from db import deliveries
 from db.audit import EXPORT_DEIDENTIFIED, AuditEntry, write_entry
 from db.database import Database, Step
+from db.leases import LEASE
 from db.records import NOTE, Delivery
 from workers.audit.transfers import Sending, querying
 from workers.backoff import backoff
@@ -40,7 +41,6 @@ from workers.verification import verify_after
 
 log = logging.getLogger(__name__)
 
-_LEASE_MARGIN_SECONDS = 60.0
 _ABSENT = "the destination does not hold this study: not yet, or it was merged or deleted"
 _LOST = "its process was lost or stopped by the time limit at every attempt"
 _MANY_ATTEMPTS = (Verdict.UNREACHABLE, Verdict.LATER)
@@ -67,10 +67,9 @@ def longest_delivery(settings: Settings) -> timedelta:
 
 def deliver(delivery_id: int, tools: DeliveryTools) -> PeerContact:
     """Send the delivery and all others that wait for the same destination from the same job."""
-    lease = longest_delivery(tools.settings) + timedelta(seconds=_LEASE_MARGIN_SECONDS)
     now = tools.clock()
     announce = partial(_announcement, tools=tools, now=now)
-    taken = tools.database.write(deliveries.claim_with_group, delivery_id, tools.worker, now, lease, announce)
+    taken = tools.database.write(deliveries.claim_with_group, delivery_id, tools.worker, now, LEASE, announce)
     if not taken:
         log.debug("delivery %d is not to be taken", delivery_id)
         return PeerContact.NONE

@@ -14,6 +14,7 @@ from datetime import timedelta
 
 from config.settings import Settings
 from db.destinations import DestinationLeases, Lease
+from db.leases import LEASE
 from workers.backoff import backoff
 from workers.clock import Clock, Elapsed
 from workers.delivery import longest_delivery
@@ -24,8 +25,6 @@ log = logging.getLogger(__name__)
 
 MAXIMUM_CONTACT_SECONDS = 20.0
 """A worker begins no further group for the same destination after this time, so that its task comes to an end."""
-
-_LEASE_MARGIN_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +46,7 @@ class DeliveryWorkerTools:
 def run_delivery(delivery_id: int, tools: DeliveryWorkerTools) -> None:
     """Send a delivery, or ask for its verification, and then send what else waits for the same destination."""
     limits = {each.name: each.associations for each in tools.settings.destinations}
-    duration = maximum_contact_time(tools.settings) + timedelta(seconds=_LEASE_MARGIN_SECONDS)
-    lease = tools.leases.acquire(delivery_id, limits, tools.worker, tools.clock(), duration)
+    lease = tools.leases.acquire(delivery_id, limits, tools.worker, tools.clock(), LEASE)
     if lease is None:
         log.debug("delivery %d waits: its destination is busy, or does not answer", delivery_id)
         return

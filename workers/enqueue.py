@@ -22,6 +22,7 @@ from kombu import Queue
 from kombu.exceptions import KombuError, OperationalError
 from redis.exceptions import RedisError
 
+from config.sentinel import is_sentinel, read_sentinel_url
 from workers.clock import Elapsed
 
 JOBS = "jobs"
@@ -49,9 +50,11 @@ log = logging.getLogger(__name__)
 
 def message_settings(broker_url: str) -> dict[str, Any]:
     """Celery's settings that publishers and workers share: broker, queues, routes, priorities, JSON, no results."""
-    return {
-        "broker_url": broker_url,
-        "broker_transport_options": {
+    url, options, tls = _address(broker_url)
+    return tls | {
+        "broker_url": url,
+        "broker_transport_options": options
+        | {
             "priority_steps": list(PRIORITY_STEPS),
             "queue_order_strategy": "priority",
             # Redis keeps no second copy of what a worker has taken: the scheduler finds in the database what a worker
@@ -70,6 +73,15 @@ def message_settings(broker_url: str) -> dict[str, Any]:
         "accept_content": ["json"],
         "task_ignore_result": True,
     }
+
+
+def _address(broker_url: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """The broker's URL as Celery takes it, its transport options, and settings for TLS."""
+    if not is_sentinel(broker_url):
+        return broker_url, {}, {}
+    named = read_sentinel_url(broker_url)
+    options = {"master_name": named.master_name, "sentinel_kwargs": named.sentinel_options(_PUBLISH_SECONDS)}
+    return named.celery_url, options, {"broker_use_ssl": named.tls} if named.tls else {}
 
 
 def queue_keys(queue: str) -> tuple[str, ...]:
@@ -126,6 +138,11 @@ class TaskQueue:
         self._elapsed = elapsed
         self._lock = threading.Lock()
         self._silent_until: float | None = None
+
+    @property
+    def silent(self) -> bool:
+        """Whether the broker did not answer when it was last asked."""
+        return self._silent_until is not None
 
     def enqueue_jobs(self, jobs: Iterable[tuple[int, bool]]) -> bool:
         """Enqueue ``jobs``, pairs of job id and whether its study is STAT; False where the broker did not hear."""

@@ -1,8 +1,8 @@
 """The scheduler: once a second it looks in the database for what nobody is working on.
 
 It enqueues again messages that were lost with a broker or a process, tells of jobs that take too long, completes the
-studies that are stable and removes files that have been kept long enough. Every step is harmless when it runs
-twice, so two schedulers on one database do no more than enqueue twice.
+studies that are stable and removes files that have been kept long enough. Of several schedulers on one database one
+acts (:mod:`workers.leadership`); every step is harmless when it runs twice all the same.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ class Scheduler:
     :class:`workers.stale_objects.RejectionNotes`), ``release_dead`` releases what dead workers have claimed
     (:class:`workers.dead_workers.DeadWorkers`). ``told`` remembers which late jobs the log has named,
     ``failures`` how often the summary of a study could not be made. ``pull_back`` fixes what was stored before the
-    clock was set back (:func:`db.clock_correction.pull_back`), and says how much."""
+    clock was set back (:func:`db.clock_correction.pull_back`), and says how much. ``may_act`` is asked before each
+    step (:meth:`workers.leadership.Leadership.hold`)."""
 
     settings: Settings
     database: Database
@@ -82,6 +83,7 @@ class Scheduler:
     take_back: Callable[[datetime], None]
     release_dead: Callable[[datetime], None] = lambda _: None
     pull_back: Callable[[datetime], int] = lambda _: 0
+    may_act: Callable[[], bool] = lambda: True
     elapsed: Elapsed = time.monotonic
     told: set[int] = field(default_factory=set)
     failures: dict[int, int] = field(default_factory=dict)
@@ -109,6 +111,8 @@ class Scheduler:
             ("look at the clock", self.look_at_the_clock),
         )
         for name, step in steps:
+            if not self.may_act():
+                return
             if not self.pauses.rests(name):
                 self._run(name, step)
 

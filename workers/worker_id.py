@@ -24,7 +24,10 @@ from workers.clock import utc_now
 _LOCK = ".lock"
 WARNINGS = ".warnings"
 WORKER, PART = "worker", "part"
-"""Kinds of lock files. The scheduler looks after those of workers, and holds one of the others itself."""
+"""Kinds of lock files."""
+
+# A process that opens its own lock file again and closes it lets its lock go (fcntl(2)).
+_held: dict[Path, IO[str]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,7 @@ def take_slot(folder: Path, queue: str, kind: str = WORKER, device: str = "") ->
             lock.truncate()
             lock.write(f"{_place(queue, slot)}\n{_holder(device)}\n")
             lock.flush()
+            _held[path] = lock
             return slot, lock
         else:
             lock.close()  # it was removed between opening and locking: the next try makes a new one
@@ -85,9 +89,9 @@ def warnings_beside(lock: IO[str]) -> Path:
 
 
 def free_places(folder: Path) -> dict[Path, str]:
-    """Lock files that no worker holds, each with the prefix of the claims made there: their workers have died."""
+    """Lock files that no process holds, each with the prefix of the claims made there: their processes have died."""
     places = {}
-    for path in folder.glob(f"{WORKER}-*{_LOCK}"):
+    for path in _lock_files(folder):
         with suppress(FileNotFoundError):
             if (lock := _locked(path, "r+")) is not None:
                 places[path] = lock.readline().rstrip("\n")
@@ -96,29 +100,33 @@ def free_places(folder: Path) -> dict[Path, str]:
 
 
 def occupied_places(folder: Path) -> dict[str, str]:
-    """The places that a process holds now, each with its part (``jobs``, ``deliveries``, ``listener``, …).
-
-    Not for a process that holds one itself: to close a file lets go its locks (fcntl(2)).
-    """
+    """The places that a process holds now, each with its part (``jobs``, ``deliveries``, ``listener``, …)."""
     return {one.place: one.part for one in running_parts(folder)}
 
 
 def running_parts(folder: Path) -> tuple[RunningPart, ...]:
-    """The processes that hold a place now, with what they say of themselves, in the order of their places.
-
-    Not for a process that holds one itself, as :func:`occupied_places`.
-    """
+    """The processes that hold a place now, with what they say of themselves, in the order of their places."""
     found = []
-    for path in sorted(folder.glob(f"*-*-*-*{_LOCK}")):
-        kind, _, place = path.name.removesuffix(_LOCK).partition("-")
-        if kind not in (WORKER, PART):
-            continue
+    for path in _lock_files(folder):
+        place = path.name.removesuffix(_LOCK).partition("-")[2]
         with suppress(FileNotFoundError):
             if (lock := _locked(path, "r+")) is not None:
                 lock.close()
                 continue
-            found.append(_described(place, path.read_text(encoding="ascii")))
+            found.append(_described(place, _text_of(path)))
     return tuple(found)
+
+
+def _lock_files(folder: Path) -> list[Path]:
+    return sorted(path for kind in (WORKER, PART) for path in folder.glob(f"{kind}-*-*-*{_LOCK}"))
+
+
+def _text_of(path: Path) -> str:
+    """What a lock file says; this process' own one is not opened again."""
+    if path not in _held:
+        return path.read_text(encoding="ascii")
+    _held[path].seek(0)
+    return _held[path].read()
 
 
 def _holder(device: str) -> str:
@@ -150,8 +158,14 @@ def at_place(folder: Path, part: str) -> Iterator[str]:
         remove_place(Path(lock.name))
 
 
+def claims_at(place: str) -> str:
+    """How the names of claims begin that are made at a place (``host-part-0``), as in its lock file."""
+    host, part, slot = place.rsplit("-", 2)
+    return f"{host}/{part}/{slot}/"
+
+
 def remove_place(path: Path) -> None:
-    """Remove the lock file of a dead worker, unless a worker holds it again."""
+    """Remove the lock file of a dead process, unless one holds it again."""
     with suppress(FileNotFoundError):
         if (lock := _locked(path, "r+")) is not None:
             path.unlink()
@@ -159,7 +173,11 @@ def remove_place(path: Path) -> None:
 
 
 def _locked(path: Path, mode: str) -> IO[str] | None:
-    """The open lock file, None where another process holds it; ``a+`` makes one that is missing, ``r+`` does not."""
+    """The open lock file, None where a process holds it; ``a+`` makes one that is missing, ``r+`` does not."""
+    if path in _held:
+        if not _held[path].closed:
+            return None
+        del _held[path]
     lock = path.open(mode, encoding="ascii")
     try:
         fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

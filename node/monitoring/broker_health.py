@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from redis import Redis
 from redis.exceptions import RedisError
+from redis.sentinel import Sentinel
 
+from config.sentinel import is_sentinel, read_sentinel_url
 from config.settings import Settings
 from node.embedded_broker import BrokerError, answers, server_binary
 from node.monitoring.check import Check
@@ -25,6 +28,7 @@ _KNOWN = (
     (r"DB index|invalid DB", "it has no database of that number", "correct the number at the end of broker.url"),
     (r"READONLY|read only replica", "it is a read-only replica", "name the primary server in broker.url"),
     (r"MISCONF|OOM|not enough.*memory", "it takes no more messages", "free its disk and memory, see its log"),
+    (r"No (master|primary) found", "no Sentinel knows a primary of this name", "start Sentinel, or correct broker.url"),
     (r"loading", "it is still loading its data", "wait a moment"),
     (r"mismatch, certificate", "its certificate is for another name", "correct the host in broker.url"),
     (
@@ -58,9 +62,7 @@ class ServerFacts:
 def broker_facts(settings: Settings) -> ServerFacts | None:
     """Version and age of the broker that runs; None where none answers."""
     try:
-        with Redis.from_url(
-            _redis_url(settings.broker_url), socket_connect_timeout=_SECONDS, socket_timeout=_SECONDS
-        ) as client:
+        with _client(settings.broker_url) as client:
             told = client.info("server")
     except (RedisError, OSError, ValueError):
         return None
@@ -76,12 +78,7 @@ def check_broker(settings: Settings) -> Check:
         return _check_embedded_broker(settings)
     url = settings.broker_url
     try:
-        parts = urlsplit(url)
-        where = (
-            parts.path if parts.scheme.endswith("socket") else f"{parts.hostname or 'localhost'}:{parts.port or 6379}"
-        )
-        missing = _missing_file(parts.query)
-        client = Redis.from_url(_redis_url(url), socket_connect_timeout=_SECONDS, socket_timeout=_SECONDS)
+        where, missing, client = _where(url), _missing_file(url.partition("?")[2]), _client(url)
     except ValueError as error:
         remedy = "write redis://:password@host:6379/0 in broker.url"
         return Check("broker", False, f"broker.url cannot be read: {error}", remedy)
@@ -94,6 +91,37 @@ def check_broker(settings: Settings) -> Check:
         why, remedy = _reason(str(error))
         return Check("broker", False, f"Redis at {where}: {why}", remedy)
     return Check("broker", True, f"Redis at {where} takes messages")
+
+
+def _client(url: str) -> Redis:
+    """A client of the broker; of several servers that Sentinel watches over, of the primary.
+
+    Raises:
+        ValueError: the URL cannot be read.
+    """
+    if not is_sentinel(url):
+        return Redis.from_url(_redis_url(url), socket_connect_timeout=_SECONDS, socket_timeout=_SECONDS)
+    named = read_sentinel_url(url)
+    sentinel: Any = Sentinel  # its arguments have no types
+    asked = sentinel(named.sentinels, sentinel_kwargs=named.sentinel_options(_SECONDS / len(named.sentinels)))
+    client: Redis = asked.master_for(
+        named.master_name,
+        db=named.database,
+        username=named.user or None,
+        password=named.password or None,
+        socket_connect_timeout=_SECONDS,
+        socket_timeout=_SECONDS,
+        **({"ssl": True, **named.tls} if named.tls else {}),
+    )
+    return client
+
+
+def _where(url: str) -> str:
+    if is_sentinel(url):
+        named = read_sentinel_url(url)
+        return f"{named.master_name} of Sentinel {', '.join(f'{host}:{port}' for host, port in named.sentinels)}"
+    parts = urlsplit(url)
+    return parts.path if parts.scheme.endswith("socket") else f"{parts.hostname or 'localhost'}:{parts.port or 6379}"
 
 
 def _missing_file(query: str) -> str:

@@ -89,7 +89,7 @@ class Parts:
         self._numbers = itertools.count(1000)
         self._log = (folder / "workers.log").open("ab")
         self._stop = threading.Event()
-        scheduler = scheduler_of(self.settings)
+        scheduler = scheduler_of(self.settings, self.task_queue)
         self._node_scheduler = threading.Thread(
             target=repeat_until, args=(self._stop, scheduler.once, limits["scheduler_interval_seconds"])
         )

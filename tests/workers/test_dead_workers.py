@@ -10,8 +10,9 @@ from datetime import datetime
 from pathlib import Path
 
 from tests.workers.builders import NOON
+from tests.workers.test_worker_id import holding
 from workers.dead_workers import DeadWorkers
-from workers.worker_id import host_name, take_slot, worker_id_of
+from workers.worker_id import at_place, host_name, running_parts, take_slot, worker_id_of
 
 # Another process: a lock of POSIX is one process's own. It says when it holds the place, and ends with its input.
 _WORKER = """
@@ -79,6 +80,24 @@ def test_the_prefix_covers_the_claims_of_one_place(tmp_path: Path) -> None:
     assert worker_id_of("jobs", 0, 3).name.startswith(prefix)
     assert not any(worker_id_of("jobs", slot, 3).name.startswith(prefix) for slot in range(1, 12))
     assert prefix.startswith(f"{host_name()}/")
+
+
+def test_lock_files_of_other_parts_do_not_pile_up_and_what_a_scheduler_was_sending_is_free(tmp_path: Path) -> None:
+    watch = Watch(tmp_path)
+    with at_place(tmp_path, "scheduler") as place:
+        assert [one.place for one in running_parts(tmp_path)] == [place]
+        with holding(tmp_path, "scheduler") as other, holding(tmp_path, "listener"):
+            assert watch.at(0) == watch.at(100) == []
+            other.kill()
+            other.wait()
+            assert watch.at(101) == watch.at(115) == []
+            assert watch.at(117) == [f"{host_name()}/scheduler/1/"]
+        watch.at(118)
+        assert watch.at(134) == [f"{host_name()}/scheduler/1/", f"{host_name()}/listener/0/"]
+        # To look at its own lock file did not let its own lock go.
+        with holding(tmp_path, "scheduler"):
+            assert sorted(one.place for one in running_parts(tmp_path)) == [place, f"{host_name()}-scheduler-1"]
+    assert [path.name for path in tmp_path.glob("*.lock")] == [f"part-{host_name()}-scheduler-1.lock"]
 
 
 def test_a_lock_file_without_a_name_releases_nothing(tmp_path: Path) -> None:

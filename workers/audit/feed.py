@@ -100,6 +100,7 @@ class Upkeep:
     settings: Settings
     database: Database
     clock: Clock
+    acts: Callable[[], bool] = lambda: True
     next_at: datetime | None = None
     verify_at: datetime | None = None
     told: int = 0
@@ -110,9 +111,9 @@ class Upkeep:
         self.trail = AuditTrail(self.database.engine)
 
     def once(self) -> None:
-        """Do what is due; a clock that was set back puts nothing off."""
+        """Do what is due, if this scheduler acts; a clock that was set back puts nothing off."""
         now = self.clock()
-        if _rests(self.next_at, now, _UPKEEP_PAUSE):
+        if not self.acts() or _rests(self.next_at, now, _UPKEEP_PAUSE):
             return
         self.next_at = now + _UPKEEP_PAUSE
         self._remove_old(now)
@@ -152,11 +153,14 @@ def _rests(until: datetime | None, now: datetime, pause: timedelta) -> bool:
 
 
 @contextmanager
-def keeping_audit(settings: Settings, stop: threading.Event) -> Iterator[None]:
-    """Feed the repositories and keep the trail in the background until the block ends, which sets ``stop``."""
+def keeping_audit(settings: Settings, stop: threading.Event, acts: Callable[[], bool] = lambda: True) -> Iterator[None]:
+    """Feed the repositories and keep the trail in the background until the block ends, which sets ``stop``.
+
+    Of several schedulers the one that ``acts`` keeps the trail; whichever has the claim feeds a repository.
+    """
     database, seconds = database_of(settings), settings.workers.scheduler_interval_seconds
     worker = f"audit@{host_name()}#{os.getpid()}"
-    upkeep = Upkeep(settings, database, utc_now)
+    upkeep = Upkeep(settings, database, utc_now, acts)
     parts = {"audit": upkeep.once}
     for repository in settings.audit.repositories:
         feeder = Feeder(repository, settings, database, utc_now, worker)

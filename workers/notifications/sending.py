@@ -7,12 +7,12 @@ sent even when other parts are down, and a mail server that does not answer must
 from __future__ import annotations
 
 import logging
-import os
+import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from config.settings import Settings
 from db.engine import connect
@@ -22,7 +22,7 @@ from workers.clock import Clock, utc_now
 from workers.notifications.channel import Channel, NotSentError, PartlySentError
 from workers.notifications.channels import CHANNELS, enabled_channels
 from workers.repeat import repeating
-from workers.worker_id import host_name
+from workers.worker_id import claims_at
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,11 @@ _LEASE_MARGIN_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Sends the waiting notifications of one channel; ``worker`` is its name in claims."""
+    """Sends the waiting notifications of one channel; ``worker`` is its name in claims.
+
+    ``unrecorded``: what receivers have taken while the database did not answer. It is recorded before anything else is
+    done: a lease that runs out must not notify again.
+    """
 
     name: str
     channel: Channel
@@ -40,9 +44,11 @@ class Sender:
     notifications: Notifications
     clock: Clock
     worker: str
+    unrecorded: dict[int, datetime] = field(default_factory=dict)
 
     def once(self) -> None:
         """Send all waiting notifications, but stop when the receiver cannot be reached."""
+        self._record_sent()
         for notification_id in self.notifications.waiting(self.name, self.clock()):
             if not self._send(notification_id):
                 return
@@ -66,9 +72,16 @@ class Sender:
             # A defect of this node. The error's text may quote the message, so only its type is logged.
             self._not_sent(notification, f"{type(error).__name__} in this node")
             return False
-        self.notifications.sent(notification.id, self.worker, self.clock())
+        self.unrecorded[notification.id] = self.clock()
         log.info("notification %d of study %d sent by %s", notification.id, notification.study_id, self.name)
+        self._record_sent()
         return True
+
+    def _record_sent(self) -> None:
+        for notification_id, at in tuple(self.unrecorded.items()):
+            if not self.notifications.sent(notification_id, self.worker, at):
+                log.warning("notification %d was taken from this sender before it was recorded", notification_id)
+            del self.unrecorded[notification_id]
 
     def _not_sent(self, notification: Notification, why: str) -> None:
         now = self.clock()
@@ -87,23 +100,24 @@ class Sender:
         return seconds
 
 
-def senders_of(settings: Settings) -> list[Sender]:
-    """A sender for each enabled channel; claims of former processes on this machine are released."""
+def senders_of(settings: Settings, place: str) -> list[Sender]:
+    """A sender for each enabled channel; claims of former processes at this ``place`` are released."""
     names = enabled_channels(settings)
     if not names:
         return []
     notifications = Notifications(connect(settings.database_url))
     senders = []
+    prefix = claims_at(place)
+    notifications.release(prefix, utc_now())
+    life = secrets.token_hex(4)
     for name in names:
-        prefix = f"notify-{name}@{host_name()}#"
-        notifications.release(prefix, utc_now())
-        senders.append(Sender(name, CHANNELS[name], settings, notifications, utc_now, f"{prefix}{os.getpid()}"))
+        senders.append(Sender(name, CHANNELS[name], settings, notifications, utc_now, f"{prefix}notify-{name}#{life}"))
     return senders
 
 
 @contextmanager
-def notifying(settings: Settings, stop: threading.Event) -> Iterator[None]:
-    """Send notifications in the background until the block ends, which sets ``stop``."""
-    rounds = {f"notify-{sender.name}": sender.once for sender in senders_of(settings)}
+def notifying(settings: Settings, stop: threading.Event, place: str) -> Iterator[None]:
+    """Send notifications in the background until the block ends, which sets ``stop``; claims are made at ``place``."""
+    rounds = {f"notify-{sender.name}": sender.once for sender in senders_of(settings, place)}
     with repeating(stop, rounds, settings.workers.scheduler_interval_seconds):
         yield

@@ -9,7 +9,7 @@ The libraries are those of the extra ``traces``: this module is imported only wh
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -107,24 +107,28 @@ class SpanSender:
 
 @dataclass(slots=True)
 class Tracing:
-    """Sends the spans of what has ended since the last round."""
+    """Sends the spans of what has ended since the last round, while this scheduler ``acts``."""
 
     database: Database
     sender: SpanSender
+    acts: Callable[[], bool] = lambda: True
     ends: Ends = field(default_factory=Ends)
 
     def once(self) -> None:
         """One round."""
-        for ended in self.database.read(self.ends.new):
+        news, acts = self.database.read(self.ends.new), self.acts()
+        for ended in news if acts else ():
             for span in spans_of(ended):
                 self.sender.send(span)
 
 
 @contextmanager
-def sending_traces(settings: Settings, stop: threading.Event) -> Iterator[None]:
+def sending_traces(
+    settings: Settings, stop: threading.Event, acts: Callable[[], bool] = lambda: True
+) -> Iterator[None]:
     """Send traces in the background until the block ends, which sets ``stop``."""
     database = database_of(settings)
-    tracing = Tracing(database, SpanSender(settings.traces, settings.listener.ae_title))
+    tracing = Tracing(database, SpanSender(settings.traces, settings.listener.ae_title), acts)
     tracing.once()  # from now on
     try:
         with repeating(stop, {"traces": tracing.once}, settings.traces.interval_seconds):

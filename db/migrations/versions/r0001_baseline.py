@@ -67,6 +67,7 @@ def upgrade() -> None:
     _create_studies()
     _create_users()
     _create_saved_filters()
+    _create_scheduler_lease()
     _create_destination_leases()
     _create_audit()
     _create_events()
@@ -107,6 +108,7 @@ def downgrade() -> None:
     if op.get_bind().dialect.name == "postgresql":
         op.execute("DROP FUNCTION audit_is_append_only")
     op.drop_table("destination_leases")
+    op.drop_table("scheduler_lease")
     op.drop_table("saved_filters")
     op.drop_table("users")
     op.drop_table("studies")
@@ -370,6 +372,18 @@ def _create_saved_filters() -> None:
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_saved_filters_user_id"),
         sa.PrimaryKeyConstraint("id", name="pk_saved_filters"),
         sa.UniqueConstraint("user_id", "name", name="uq_saved_filters_user_id_name"),
+    )
+
+
+def _create_scheduler_lease() -> None:
+    op.create_table(
+        "scheduler_lease",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("worker", sa.Text(), nullable=False),
+        sa.Column("lease_until", MOMENT, nullable=True),
+        sa.Column("stand_by", sa.Text(), nullable=False),
+        sa.Column("stand_by_at", MOMENT, nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_scheduler_lease"),
     )
 
 

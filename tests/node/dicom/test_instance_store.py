@@ -175,7 +175,8 @@ def test_a_listener_leaves_alone_what_another_one_is_receiving(store: InstanceSt
     second = _second(store)
 
     assert list(second.unfinished()) == []
-    assert receiving.path.exists() and kept.exists()
+    assert receiving.path.exists()
+    assert kept.exists()
     receiving.write(b"more")
     assert (store.folder / store.keep(receiving)).read_bytes() == b"prefacemore"
 
@@ -192,7 +193,8 @@ def test_what_a_dead_listener_has_left_is_taken_over_once(store: InstanceStore) 
     assert taken.name == f"{second.owner}-{kept.name.partition('-')[2]}"
     assert list(second.failed_files().values()) == [note]
     assert not half.path.exists()
-    assert list(third.unfinished()) == [] and third.failed_files() == {}
+    assert list(third.unfinished()) == []
+    assert third.failed_files() == {}
 
 
 def test_attempts_are_counted_over_listeners(store: InstanceStore) -> None:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from config.integrations import Notifications as Rules
 from config.settings import Settings, Workers
@@ -74,6 +75,10 @@ def desk(tmp_path: Path) -> Desk:
     return Desk(tmp_path)
 
 
+def no_answer(*_: object) -> bool:
+    raise OperationalError("UPDATE", None, Exception("the database has not answered"))
+
+
 def refuse() -> None:
     raise NotSentError("status 503")
 
@@ -119,6 +124,19 @@ def test_who_has_taken_it_is_remembered_and_the_others_are_told_again(desk: Desk
     desk.sender.once()
     assert desk.channel.told[-1].taken_by == ("a@north.example",)
     assert desk.state(first)[0] is NotificationState.SENT
+
+
+def test_what_was_sent_while_the_database_did_not_answer_is_recorded_later_and_not_sent_again(desk: Desk) -> None:
+    study = desk.notification()
+    record, desk.notifications.sent = desk.notifications.sent, no_answer  # type: ignore[method-assign, assignment]
+    for _ in range(2):
+        with pytest.raises(OperationalError):
+            desk.sender.once()
+        desk.clock.pass_by(days=1)  # its lease is long over
+    desk.notifications.sent = record  # type: ignore[method-assign]
+    desk.sender.once()
+    assert desk.state(study)[0] is NotificationState.SENT
+    assert len(desk.channel.told) == 1
 
 
 def test_a_receiver_that_is_down_is_asked_once_a_round(desk: Desk) -> None:
