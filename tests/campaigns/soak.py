@@ -25,7 +25,7 @@ from tests.campaigns.command import Say, parser_of, run_campaign
 from tests.campaigns.images import image
 from tests.campaigns.modality import Modalities
 from tests.campaigns.outcome import Outcome
-from tests.campaigns.whole_node import WholeNode, settle, whole_node
+from tests.campaigns.whole_node import KINDS, WholeNode, settle, whole_node
 from tests.integration.pleura import descendants, handles_of, status_of
 from tests.orthanc import wait_until
 from tests.ports import free_port
@@ -35,7 +35,6 @@ WARM_UP, _LONGEST_WARM_UP = 0.4, 1000
 _ROUND, _WAITING = 200, 60
 """So many studies are sent at a time, and the next ones when so few jobs wait: an even load, without idle workers."""
 _SENDERS = 4
-_DELIVERIES = 3
 _MEMORY, _MEMORY_SHARE = 8 * 1024 * 1024, 0.05
 _LATE = 4
 _BROKER = 1024 * 1024
@@ -55,12 +54,14 @@ class Sample:
     database: int
 
 
-def run(folder: Path, seed: int, studies: int, seconds: float, say: Say) -> Outcome:
+def run(
+    folder: Path, seed: int, studies: int, seconds: float, say: Say, kinds: tuple[str, ...] = tuple(KINDS)
+) -> Outcome:
     """Send ``studies``, or as many as can be sent in ``seconds``, and compare what was taken after the warm-up with the
-    end.
+    end. The destination gets these ``kinds`` of objects.
     """
     outcome = Outcome("soak, postgresql", seed)
-    verified = {"verification": "query", "verification_after_seconds": 1}
+    verified = {"verification": "query", "verification_after_seconds": 1, "kinds": kinds}
     with whole_node(folder / "run", "postgresql", destination=verified) as whole, second_parts(whole) as (port, extra):
         begun = time.monotonic()
         samples, accepted = [], 0
@@ -72,20 +73,23 @@ def run(folder: Path, seed: int, studies: int, seconds: float, say: Say) -> Outc
             accepted = until
             is_last = until == studies or time.monotonic() - begun > seconds
             is_sampled = is_last or (not samples and until >= _warm_up(studies))
-            outcome.faults += _wait(whole, until, say) if is_sampled else _wait_for_workers(whole, until, say)
+            outcome.faults += (
+                _wait(whole, len(kinds) * until, until, say) if is_sampled else _wait_for_workers(whole, until, say)
+            )
             if is_sampled:
                 samples.append(_sample(whole, extra, until))
             if is_last:
                 break
         patients = [image(seed, number).patient for number in range(accepted)]
-        held, faults = settle(whole, patients, 60)
-        outcome.faults += faults + equal_counts(whole.database.counts(), accepted)
+        held, faults = settle(whole, patients, 60, Counter(KINDS[kind] for kind in kinds))
+        outcome.faults += faults + equal_counts(whole.database.counts(), accepted, len(kinds))
         outcome.faults += growth(samples[0], samples[-1]) if len(samples) > 1 else ["it ended within the warm-up"]
         took = time.monotonic() - begun
     first, last = samples[0], samples[-1]
     outcome.figures = {
         "studies sent, received, analysed, delivered, verified": accepted if not outcome.faults else "see the faults",
         "a second": f"{accepted / took:.1f}",
+        "objects of each at the destination": ", ".join(kinds),
         "objects sent again": held.sent_again,
         "warm-up": f"{first.studies} studies",
         **{f"memory of {part}": _change(first.memory[part], last.memory[part]) for part in last.memory},
@@ -134,16 +138,16 @@ def second_parts(whole: WholeNode) -> Iterator[tuple[int, dict[str, int]]]:
             process.wait(60)
 
 
-def _wait(whole: WholeNode, studies: int, say: Say) -> list[str]:
+def _wait(whole: WholeNode, objects: int, seconds: float, say: Say) -> list[str]:
     """Wait until every delivery is verified."""
 
     def all_verified() -> bool:
         counts = whole.database.counts()
-        say(f"{counts['delivery verified']} of {_DELIVERIES * studies} objects verified")
-        return counts["delivery verified"] >= _DELIVERIES * studies
+        say(f"{counts['delivery verified']} of {objects} objects verified")
+        return counts["delivery verified"] >= objects
 
     try:
-        wait_until(all_verified, "verification", 60 + studies, 2, whole.node.check_alive)
+        wait_until(all_verified, "verification", 60 + seconds, 2, whole.node.check_alive)
     except AssertionError as error:
         return [str(error)]
     return []
@@ -178,13 +182,13 @@ def _sample(whole: WholeNode, extra: dict[str, int], studies: int) -> Sample:
     )
 
 
-def equal_counts(counts: Counter[str], studies: int) -> list[str]:
+def equal_counts(counts: Counter[str], studies: int, objects: int) -> list[str]:
     """What was received, analysed, delivered and verified, where it is not what was sent."""
     wanted = {
         "instance": studies,
         "job done": studies,
         "study complete": studies,
-        "delivery verified": _DELIVERIES * studies,
+        "delivery verified": objects * studies,
     }
     return [f"{counts[name]} times {name}, not {count}" for name, count in wanted.items() if counts[name] != count]
 
@@ -219,8 +223,12 @@ def main() -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--studies", type=int, default=10_000, help="so many studies (default 10,000)")
     parser.add_argument("--minutes", type=float, default=24 * 60, help="send no more studies after so long (a day)")
+    parser.add_argument(
+        "--kinds", nargs="+", choices=KINDS, default=tuple(KINDS), help="what the destination gets (everything)"
+    )
     given = parser.parse_args()
-    run_campaign(given, lambda folder, say: run(folder, given.seed, given.studies, 60 * given.minutes, say))
+    kinds = tuple(given.kinds)
+    run_campaign(given, lambda folder, say: run(folder, given.seed, given.studies, 60 * given.minutes, say, kinds))
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def test_what_grows_is_told() -> None:
 
 def test_what_is_missing_at_the_end_is_told() -> None:
     counts = Counter({"instance": 10, "job done": 10, "study complete": 9, "delivery verified": 30})
-    assert equal_counts(counts, 10) == ["9 times study complete, not 10"]
+    assert equal_counts(counts, 10, 3) == ["9 times study complete, not 10"]
 
 
 def test_studies_are_sent_in_rounds_of_which_one_ends_with_the_warm_up() -> None:

@@ -19,8 +19,9 @@ from tests.orthanc import wait_until
 from tests.ports import free_port
 
 SEG, SR_3D = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.88.34"
-COMPLETE = Counter({SEG: 1, SR_3D: 2})
+KINDS = {"seg": SEG, "sr": SR_3D, "summary": SR_3D}
 """What an image with a finding has in the PACS: a segmentation, a report, and its study's summary."""
+COMPLETE = Counter(KINDS.values())
 _UNFINISHED = re.compile(r"job (queued|running|retrying)|delivery (pending|sending)|study open")
 _FAILED = re.compile(r"(job|delivery) (failed|on_hold|withdrawn)")
 
@@ -118,7 +119,7 @@ def settings_text(
         "name": "pacs",
         "ae_title": "PACS",
         "host": "127.0.0.1",
-        "kinds": ["seg", "sr", "summary"],
+        "kinds": list(KINDS),
         "timeout_seconds": 3,
         **destination,
     }
@@ -129,21 +130,23 @@ def settings_text(
     return "\n".join(lines)
 
 
-def faults_of(held: Held, patients: list[str]) -> list[str]:
+def faults_of(held: Held, patients: list[str], complete: Counter[str] = COMPLETE) -> list[str]:
     """What is lost or doubled in the destination, one sentence a patient."""
     found = []
     for patient in patients:
         objects = held.objects.get(patient, Counter())
-        if missing := COMPLETE - objects:
+        if missing := complete - objects:
             found.append(f"{patient} lacks {dict(missing)}")
-        if more := objects - COMPLETE:
+        if more := objects - complete:
             found.append(f"{patient} has too many: {dict(more)}")
     found += [f"{patient} was never accepted and has results" for patient in held.objects.keys() - set(patients)]
     found += [f"{patient}: {uid} was sent again with other bytes" for uid, patient in held.different.items()]
     return found
 
 
-def settle(whole: WholeNode, patients: list[str], seconds: float) -> tuple[Held, list[str]]:
+def settle(
+    whole: WholeNode, patients: list[str], seconds: float, complete: Counter[str] = COMPLETE
+) -> tuple[Held, list[str]]:
     """Wait until all is done, and a moment longer, and count."""
     stuck = whole.wait_until_done(seconds)
     time.sleep(3)
@@ -156,4 +159,4 @@ def settle(whole: WholeNode, patients: list[str], seconds: float) -> tuple[Held,
     # What was answered with a failure leaves a note there until the next start.
     left = list((whole.store / "spool").glob("*.part"))
     faults += [f"{path.name} is left in the spool" for path in left]
-    return held, faults + faults_of(held, patients)
+    return held, faults + faults_of(held, patients, complete)
