@@ -131,12 +131,14 @@ def run(
     database: str,
     pause: float,
     say: Say,
-    settling: float = 900,
+    settling: float = 1800,
     kills: int | None = None,
+    rest: float = 0.6,
 ) -> Outcome:
     """Run a campaign; ``pause``: the longest time between two events, ``settling``: so long the rest may take.
 
-    With ``kills`` it goes on until there were so many of them, however many ``events`` that takes.
+    With ``kills`` it goes on until there were so many of them, however many ``events`` that takes. ``rest``: seconds
+    between two images of one modality.
     """
     random = Random(f"chaos {seed}")
     outcome = Outcome(f"chaos, {database}", seed)
@@ -145,7 +147,7 @@ def run(
     drawn = sequence(random, names, events) if kills is None else until_kills(random, names, kills)
     events = len(drawn)
     with whole_node(folder, database) as whole:
-        modalities = Modalities([whole.node.port], (image(seed, number) for number in count()), _SENDERS, 0.6)
+        modalities = Modalities([whole.node.port], (image(seed, number) for number in count()), _SENDERS, rest)
         modalities.start()
         for number, name in enumerate(drawn, 1):
             time.sleep(random.uniform(0.2, pause))
@@ -184,6 +186,9 @@ def main() -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--events", type=int, default=60, help="so many kills and troubles (default 60)")
     parser.add_argument("--kills", type=int, help="go on until there were so many kill -9, whatever --events says")
+    parser.add_argument(
+        "--rest", type=float, default=0.6, help="seconds between two images of a modality (default 0.6)"
+    )
     parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite")
     parser.add_argument("--pause", type=float, default=3.0, help="seconds between two events, at most (default 3)")
     arguments = parser.parse_args()
@@ -197,6 +202,7 @@ def main() -> None:
             arguments.pause,
             say,
             kills=arguments.kills,
+            rest=arguments.rest,
         ),
     )
 
