@@ -1,10 +1,11 @@
 """A fuzz campaign against a whole node: ``make fuzz COUNT=20000``, ``python -P -m tests.fuzz.campaign --count 20000``.
 
-So many data sets by C-STORE, PDU conversations, HL7 messages and HTTP requests, all damaged, go to ``pleura serve``
-with a small network. Whatever comes, every C-STORE and each whole HL7 message is answered, no job ends as *failed*, no
-process writes a traceback, and listeners and page neither end nor grow. Then so many images with broken code streams,
-from the corpus of every encoder, go the worker's way in a process of their own (:mod:`tests.fuzz.code_streams`), which
-also tells how much of the modules that read bytes of peers has run.
+So many data sets by C-STORE and PDU conversations, and HL7 messages and HTTP requests, all damaged, go to ``pleura
+serve`` with a small network. Whatever comes, every C-STORE and each whole HL7 message is answered, no job ends as
+*failed*, no process writes a traceback, and listeners and page neither end nor grow. Of five images four say that they
+show a knee, so that the listener and not the worker has most to do: then so many images with broken code streams, from
+the corpus of every encoder, go the worker's way in a process of their own (:mod:`tests.fuzz.code_streams`), which also
+tells how much of the modules that read bytes of peers has run.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 
@@ -42,6 +43,7 @@ _UNDER_WAY = ("queued", "running", "retrying")
 _OURS = (0x0110, 0xA700)
 _WATCHED = ("listener", "hl7", "admin")
 _CODE_STREAM_GROWTH = 48 * 1024
+_PART, _SENDERS = 500, 6
 
 
 @dataclass
@@ -53,9 +55,28 @@ class Seen:
     http: Counter[str] = field(default_factory=Counter)
     unanswered: list[str] = field(default_factory=list)
 
+    def add(self, other: Seen) -> None:
+        """Count what another peer saw, too."""
+        self.statuses += other.statuses
+        self.acknowledgements += other.acknowledgements
+        self.http += other.http
+        self.unanswered += other.unanswered
 
-def run(folder: Path, seed: int, count: int, patience: float, say: Say, upper_layer: str = "fast") -> Outcome:
-    """Run a campaign of ``count`` of each; ``patience``: seconds that the jobs may take after everything was sent."""
+
+def run(
+    folder: Path,
+    seed: int,
+    count: int,
+    patience: float,
+    say: Say,
+    upper_layer: str = "fast",
+    others: int | None = None,
+) -> Outcome:
+    """Run a campaign of ``count`` data sets and conversations, and as many (or ``others``) of everything else.
+
+    ``patience``: seconds that the jobs may take after everything was sent.
+    """
+    others = count if others is None else others
     outcome, seen = Outcome("fuzz", seed), Seen()
     ports = {name: free_port() for name in _WATCHED}
     node = Pleura(folder, ports["listener"], _configured(folder, ports, upper_layer))
@@ -64,9 +85,10 @@ def run(folder: Path, seed: int, count: int, patience: float, say: Say, upper_la
     try:
         wait_until(lambda: b"Ready: " in node.log_file.read_bytes(), "all parts", 120, alive=node.check_alive)
         memory, handles = {}, {}
-        for first, last in ((0, int(_WARM_UP * count)), (int(_WARM_UP * count), count)):
-            _send(ports, seed, range(first, last), seen)
-            say(f"{last}/{count} of each sent")
+        for begin, end in ((0.0, _WARM_UP), (_WARM_UP, 1.0)):
+            last = int(end * count)
+            numbers = range(int(begin * count), last)
+            _send(ports, seed, numbers, range(int(begin * others), int(end * others)), seen, say)
             wait_until(lambda: not _under_way(database), "the end of all jobs", patience, alive=node.check_alive)
             parts = {name: node.parts()[name] for name in _WATCHED}
             memory[last] = {name: status_of(process, "VmRSS") * 1024 for name, process in parts.items()}
@@ -82,9 +104,10 @@ def run(folder: Path, seed: int, count: int, patience: float, say: Say, upper_la
         node.stop()
     log = node.log_file.read_text(encoding="utf-8", errors="replace")
     outcome.faults += _faults(seen, jobs, log, library="/pynetdicom/" if upper_layer == "stock" else "")
-    streams = _code_streams(folder, seed, count, outcome)
+    streams = _code_streams(folder, seed, others, outcome)
     outcome.figures = {
-        "data sets, conversations, HL7 messages, HTTP requests, code streams": f"{count} of each",
+        "data sets and conversations": f"{count} of each",
+        "HL7 messages, HTTP requests and code streams": f"{others} of each",
         "C-STORE": _told({f"0x{status:04X}": n for status, n in seen.statuses.items()}),
         "jobs": _told(jobs),
         "acknowledgements": _told(seen.acknowledgements),
@@ -130,23 +153,33 @@ message_timeout_seconds = 1
     return config
 
 
-def _send(ports: dict[str, int], seed: int, numbers: range, seen: Seen) -> None:
-    """Send everything with these numbers, the kinds beside each other."""
+def _send(ports: dict[str, int], seed: int, numbers: range, others: range, seen: Seen, say: Say) -> None:
+    """Send everything with these numbers, the kinds beside each other, each in some parts."""
     kinds = (
-        (_store, ports["listener"]),
-        (_converse, ports["listener"]),
-        (_order, ports["hl7"]),
-        (_browse, ports["admin"]),
+        (_store, ports["listener"], numbers),
+        (_converse, ports["listener"], numbers),
+        (_order, ports["hl7"], others),
+        (_browse, ports["admin"], others),
     )
-    with ThreadPoolExecutor(len(kinds)) as pool:
-        for done in [pool.submit(send, port, seed, numbers, seen) for send, port in kinds]:
-            done.result()
+    parts = [
+        (send, port, seed, range(at, min(at + _PART, every.stop)))
+        for send, port, every in kinds
+        for at in range(every.start, every.stop, _PART)
+    ]
+    parts.sort(key=lambda part: part[3].start)
+    with ThreadPoolExecutor(_SENDERS) as pool:
+        sent = [pool.submit(send, port, seed, some) for send, port, seed, some in parts]
+        for number, done in enumerate(as_completed(sent), 1):
+            seen.add(done.result())
+            say(f"{number}/{len(sent)} parts of everything sent")
 
 
-def _store(port: int, seed: int, numbers: range, seen: Seen) -> None:
-    peer: Peer | None = None
+def _store(port: int, seed: int, numbers: range) -> Seen:
+    peer, seen = None, Seen()
     for number in numbers:
         made = wire(Random(f"data set {seed} {number}"), number)
+        if number % 5:
+            made = replace(made, data_set=made.data_set.replace(b"CHEST ", b"KNEE  "))
         try:
             peer = peer or Peer(port, CONTEXTS, calling="FUZZ", seconds=60)
             seen.statuses[_stored(peer, made)] += 1
@@ -155,6 +188,7 @@ def _store(port: int, seed: int, numbers: range, seen: Seen) -> None:
             peer = None
     if peer is not None:
         peer.close()
+    return seen
 
 
 def _stored(peer: Peer, made: Wire) -> int:
@@ -162,13 +196,15 @@ def _stored(peer: Peer, made: Wire) -> int:
     return peer.store(made.data_set, made.sop_instance, made.sop_class, context).status
 
 
-def _converse(port: int, seed: int, numbers: range, seen: Seen) -> None:
+def _converse(port: int, seed: int, numbers: range) -> Seen:
     for number in numbers:
         hold(port, conversation(Random(f"conversation {seed} {number}")))
+    return Seen()
 
 
-def _order(port: int, seed: int, numbers: range, seen: Seen) -> None:
+def _order(port: int, seed: int, numbers: range) -> Seen:
     """A whole message in a whole frame must be acknowledged; with anything else the connection may end."""
+    seen = Seen()
     for number in numbers:
         random = Random(f"message {seed} {number}")
         made = hl7_message(random, number)
@@ -177,6 +213,7 @@ def _order(port: int, seed: int, numbers: range, seen: Seen) -> None:
         seen.acknowledgements[answer] += 1
         if answer == "none" and made.startswith(b"MSH|^~\\&|") and raw == frame(made):
             seen.unanswered.append(f"HL7 message {number}")
+    return seen
 
 
 def _acknowledgement(port: int, raw: bytes) -> str:
@@ -195,7 +232,8 @@ def _acknowledgement(port: int, raw: bytes) -> str:
     return found.group(1).decode() if found else "none"
 
 
-def _browse(port: int, seed: int, numbers: range, seen: Seen) -> None:
+def _browse(port: int, seed: int, numbers: range) -> Seen:
+    seen = Seen()
     for number in numbers:
         with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
             connection.settimeout(10)
@@ -209,6 +247,7 @@ def _browse(port: int, seed: int, numbers: range, seen: Seen) -> None:
         seen.http[f"{found.group(1).decode()}xx" if found else "closed"] += 1
         if found and found.group(1) == b"5" and not answer.startswith((b"HTTP/1.1 501", b"HTTP/1.1 505")):
             seen.unanswered.append(f"HTTP request {number}, but with {answer[:40]!r},")
+    return seen
 
 
 def _jobs(database: Path) -> Counter[str]:
@@ -280,11 +319,13 @@ def _told(counts: dict[str, int] | dict[str, str] | Counter[str]) -> str:
 def main() -> None:
     """Run the command."""
     parser = parser_of(__doc__)
-    parser.add_argument("--count", type=int, default=20_000, help="so many of each kind (default 20,000)")
+    parser.add_argument("--count", type=int, default=20_000, help="so many data sets and conversations (20,000)")
+    parser.add_argument("--others", type=int, help="so many of everything else (as many)")
     parser.add_argument("--upper-layer", choices=("fast", "stock"), default="fast", help="listener.upper_layer")
     given = parser.parse_args()
+    day, layer = 24 * 3600, given.upper_layer
     run_campaign(
-        given, lambda folder, say: run(folder / "node", given.seed, given.count, 24 * 3600, say, given.upper_layer)
+        given, lambda folder, say: run(folder / "node", given.seed, given.count, day, say, layer, given.others)
     )
 
 

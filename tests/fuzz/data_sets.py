@@ -76,16 +76,35 @@ def wire(random: Random, number: int) -> Wire:
     sop_class = random.choices(CLASSES, (60, 10, 8, 8, 6, 4, 4))[0]
     syntax = random.choices(SYNTAXES, (60, 8, 6, 10, 6, 5, 5))[0]
     root = f"1.2.826.0.1.3680043.10.1.{random.getrandbits(48)}.{number}"
-    made = _image(root, sop_class) if sop_class in (CR, DX) else _document(root, sop_class)
-    draft = _Draft(random, elements(_encoded(made, EXPLICIT)))
+    draft = _Draft(random, _sound(root, sop_class))
     for change in random.choices(_CHANGES, k=random.choice((1, 1, 1, 2, 3))):
         change(draft)
     data = b"".join(draft.parts)
     if syntax in (IMPLICIT, BIG_ENDIAN) and random.random() < 0.8:
-        data = _damaged(random, _encoded(made, syntax))
+        data = _damaged(random, _encoded(_made(root, sop_class), syntax))
     elif syntax == DEFLATED:
         data = _deflated(random, data)
     return Wire(sop_class, f"{root}.1", syntax, data)
+
+
+def _sound(root: str, sop_class: str) -> list[bytes]:
+    """The elements of a sound object in explicit VR little endian."""
+    names = {0x00080018: f"{root}.1", 0x0020000D: f"{root}.2", 0x0020000E: f"{root}.3"}
+    own = {struct.pack("<HH", tag >> 16, tag & 0xFFFF): element(tag, b"UI", _even(uid)) for tag, uid in names.items()}
+    return [own.get(part[:4], part) for part in _template(sop_class)]
+
+
+@cache
+def _template(sop_class: str) -> tuple[bytes, ...]:
+    return tuple(elements(_encoded(_made("1.2.3", sop_class), EXPLICIT)))
+
+
+def _even(value: str) -> bytes:
+    return value.encode() + b"\0" * (len(value) % 2)
+
+
+def _made(root: str, sop_class: str) -> Dataset:
+    return _image(root, sop_class) if sop_class in (CR, DX) else _document(root, sop_class)
 
 
 def _image(root: str, sop_class: str) -> Dataset:
