@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import socket
+import ssl
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -183,8 +185,24 @@ class LimitedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Register the connection, then wait for a header."""
         super().connection_made(cast(asyncio.Transport, transport))
-        self._entry = self.limiter.enter(self.client[0] if self.client else "", self.transport.abort)
+        if self._entry is None:
+            self._enter(self.transport)
         self._await_header()
+
+    def handshake_begun(self, transport: asyncio.Transport, done: asyncio.Future[object]) -> None:
+        """Register a connection whose TLS handshake begins; :meth:`connection_made` follows, unless it fails."""
+        entry = self._enter(transport)
+
+        def ended(_: asyncio.Future[object]) -> None:
+            if done.cancelled() or done.exception() is not None:
+                self.limiter.leave(entry)
+
+        done.add_done_callback(ended)
+
+    def _enter(self, transport: asyncio.Transport) -> OpenConnection:
+        peer = transport.get_extra_info("peername")
+        self._entry = self.limiter.enter(peer[0] if peer else "", transport.abort)
+        return self._entry
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Remove the connection and its deadlines."""
@@ -250,6 +268,31 @@ class LimitedProtocol(H11Protocol):
             self.transport.abort()
             return
         self.limiter.close_slow(self._entry, reason)
+
+
+class LimitedLoop(asyncio.SelectorEventLoop):
+    """An event loop whose servers count connections from before their TLS handshake on, and end one that takes longer
+    than the deadline of a header: uvicorn leaves it a minute, and asyncio tells of a connection after it only.
+    """
+
+    def __init__(self, limiter: ConnectionLimiter) -> None:
+        super().__init__()
+        self._limiter = limiter
+
+    async def create_server(self, *arguments: Any, **options: Any) -> asyncio.Server:
+        """Make a server; see the base class."""
+        if options.get("ssl") is not None:
+            options["ssl_handshake_timeout"] = self._limiter.deadlines.header
+        return await super().create_server(*arguments, **options)
+
+    def _make_ssl_transport(
+        self, rawsock: socket.socket, protocol: Any, sslcontext: ssl.SSLContext, waiter: Any = None, **options: Any
+    ) -> asyncio.Transport:
+        """asyncio's own, which its servers call for each connection; it has no public place to count them."""
+        made: asyncio.Transport = super()._make_ssl_transport(rawsock, protocol, sslcontext, waiter, **options)  # type: ignore[misc]
+        if waiter is not None and isinstance(protocol, LimitedProtocol):
+            protocol.handshake_begun(made, waiter)
+        return made
 
 
 def limited_protocol(limiter: ConnectionLimiter) -> type[H11Protocol]:

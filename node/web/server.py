@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 
-from node.web.connection_limits import ConnectionLimiter, Deadlines, Limits, limited_protocol
+from node.web.connection_limits import ConnectionLimiter, Deadlines, LimitedLoop, Limits, limited_protocol
 from workers.tls import ServerContexts
 
 
@@ -46,30 +45,17 @@ def run_server(
     """
     with socket.create_server((rules.host, rules.port)) as listening:
         port = int(listening.getsockname()[1])
-        server = _Server(_configuration(app, rules), lambda: ready(port))
-        with asyncio.Runner(loop_factory=partial(_Loop, rules.deadlines.header)) as runner:
+        limiter = ConnectionLimiter(rules.limits, rules.deadlines, time.monotonic)
+        server = _Server(_configuration(app, rules, limiter), lambda: ready(port))
+        with asyncio.Runner(loop_factory=partial(LimitedLoop, limiter)) as runner:
             runner.run(_serve(server, listening, stop, before_end))
 
 
-class _Loop(asyncio.SelectorEventLoop):
-    """An event loop whose servers end a TLS handshake after ``seconds``: uvicorn leaves it a minute."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__()
-        self._seconds = seconds
-
-    async def create_server(self, *arguments: Any, **options: Any) -> asyncio.Server:
-        """Make a server; see the base class."""
-        if options.get("ssl") is not None:
-            options["ssl_handshake_timeout"] = self._seconds
-        return await super().create_server(*arguments, **options)
-
-
-def _configuration(app: ASGIApp, rules: ServerRules) -> uvicorn.Config:
+def _configuration(app: ASGIApp, rules: ServerRules, limiter: ConnectionLimiter) -> uvicorn.Config:
     """What uvicorn needs to know; its own way of TLS would read the certificate once."""
     configuration = uvicorn.Config(
         app,
-        http=limited_protocol(ConnectionLimiter(rules.limits, rules.deadlines, time.monotonic)),
+        http=limited_protocol(limiter),
         log_config=None,
         access_log=False,
         server_header=False,

@@ -10,7 +10,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -109,6 +109,19 @@ def test_the_page_has_a_certificate_of_its_own(
             shown = browser.context.wrap_socket(plain, server_hostname="localhost").getpeercert()
         assert shown is not None
         assert shown["subject"] == ((("commonName", "pacs.hospital"),),)
+
+
+def test_connections_that_do_not_shake_hands_make_room(store: Path, certificates: Certificates) -> None:
+    """16 of one address may wait for a request, those whose handshake has not ended among them."""
+    own = certificates.node
+    settings = settings_for(store, tls_certificate=own.certificate, tls_key=own.key, header_timeout_seconds=30)
+    with served(settings) as port, ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20)) for _ in range(17)]
+        assert silent[0].recv(1) == b"", "the one that has waited longest is closed for the last one"
+        Browser(port, certificates).log_in()
+        silent[-1].settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            silent[-1].recv(1)
 
 
 def _without_tls(port: int) -> None:
