@@ -14,6 +14,7 @@ What dies at *named* points inside listener and worker: ``tests/node/dicom/test_
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import time
@@ -134,11 +135,12 @@ def run(
     settling: float = 1800,
     kills: int | None = None,
     rest: float = 0.6,
+    seconds: float = math.inf,
 ) -> Outcome:
     """Run a campaign; ``pause``: the longest time between two events, ``settling``: so long the rest may take.
 
     With ``kills`` it goes on until there were so many of them, however many ``events`` that takes. ``rest``: seconds
-    between two images of one modality.
+    between two images of one modality; ``seconds``: so long things happen at most.
     """
     random = Random(f"chaos {seed}")
     outcome = Outcome(f"chaos, {database}", seed)
@@ -149,7 +151,11 @@ def run(
     with whole_node(folder, database) as whole:
         modalities = Modalities([whole.node.port], (image(seed, number) for number in count()), _SENDERS, rest)
         modalities.start()
+        end = time.monotonic() + seconds
         for number, name in enumerate(drawn, 1):
+            if time.monotonic() > end:
+                del drawn[number - 1 :]
+                break
             time.sleep(random.uniform(0.2, pause))
             say(f"{number}/{events} {name} ({len(modalities.accepted)} accepted)")
             known[name](whole, random)
@@ -189,6 +195,7 @@ def main() -> None:
     parser.add_argument(
         "--rest", type=float, default=0.6, help="seconds between two images of a modality (default 0.6)"
     )
+    parser.add_argument("--minutes", type=float, default=math.inf, help="let peace return after so long (no limit)")
     parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite")
     parser.add_argument("--pause", type=float, default=3.0, help="seconds between two events, at most (default 3)")
     arguments = parser.parse_args()
@@ -203,6 +210,7 @@ def main() -> None:
             say,
             kills=arguments.kills,
             rest=arguments.rest,
+            seconds=60 * arguments.minutes,
         ),
     )
 
