@@ -135,6 +135,9 @@ class Workers(_Part):
     maximum_pixels: int = Field(default=64_000_000, ge=1_000_000)
     """Images of more pixels are not analysed; the size that header and code stream claim counts, before decoding. An
     image of this size takes about a gigabyte of memory; the largest detectors have half as many pixels."""
+    job_memory_bytes: int = Field(default=4 * 1024**3, ge=0)
+    """Memory that a worker's child may take beside its networks; a job that needs more is tried again, and then failed.
+    Set it with maximum_pixels. 0: no limit."""
     job_timeout_seconds: float = Field(default=120, gt=0)
     """A job that runs longer is stopped with its process, and tried again."""
     attempts: int = Field(default=4, ge=1)

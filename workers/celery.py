@@ -38,6 +38,7 @@ from config.settings import Settings, SettingsError, load
 from workers.audit.activity import started, stopped
 from workers.delivery_worker import maximum_contact_time
 from workers.enqueue import ANALYSE, DELIVER, DELIVERIES, JOBS, READY, message_settings
+from workers.memory_limit import limit_memory
 from workers.worker_id import WorkerId, host_name, take_slot, warnings_beside, worker_id_of
 
 log = logging.getLogger(__name__)
@@ -201,7 +202,10 @@ class _WorkerProcess:
         try:
             here = worker_id_of(self.queue, self.slot, current_process_index(base=0) or 0)
             compose = self.compose or _composer(self.queue)
-            self.handler = compose(self.known_settings(), here)
+            settings = self.known_settings()
+            self.handler = compose(settings, here)
+            if self.queue == JOBS:
+                limit_memory(settings.workers.job_memory_bytes)  # its networks are loaded
         except Exception as error:
             misconfigured = isinstance(error, _faults_of_configuration())
             log.critical("the %s worker cannot be set up: %s", self.queue, error, exc_info=not misconfigured)

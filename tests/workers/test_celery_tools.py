@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import urllib.request
@@ -97,6 +98,8 @@ def test_celery_starts_a_worker_and_its_tools_see_it_work(tools: CeleryTools, fr
         assert inspect.active() == {"jobs@here": []}
         stats = inspect.stats()["jobs@here"]
         assert stats["total"] == {ANALYSE: 2}
+        limits = Path(f"/proc/{stats['pool']['processes'][0]}/limits").read_text()
+        assert re.search(r"Max data size +\d", limits), "a decoder cannot take all memory"
         assert stats["pool"]["max-concurrency"] == stats["prefetch_count"] == processes(tools.parts.settings, JOBS)
         assert [queue["name"] for queue in inspect.active_queues()["jobs@here"]] == ["jobs"]
 
