@@ -73,6 +73,7 @@ class ModelKind(StrEnum):
     SEGMENTER = "segmenter"
     DETECTOR = "detector"
     LUNGS = "lungs"
+    FINDINGS = "findings"
 
 
 class Activation(StrEnum):

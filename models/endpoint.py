@@ -19,6 +19,14 @@ class EndpointProtocol(StrEnum):
 
     OPEN_INFERENCE_HTTP = "open-inference-http"
     OPEN_INFERENCE_GRPC = "open-inference-grpc"
+    FINDINGS_HTTP = "findings-http"
+
+
+class ImageFormat(StrEnum):
+    """How a server of findings gets the radiograph."""
+
+    PNG16 = "png16"
+    DICOM = "dicom"
 
 
 def _absolute(value: str) -> str:
@@ -34,12 +42,12 @@ AbsolutePath = Annotated[str, AfterValidator(_absolute)]
 class EndpointSpec:
     """The one server that is asked, what exactly it must run, and how it is reached.
 
-    ``protocol`` to ``input`` say what answers and are part of the analysis; the others are not.
+    ``protocol`` to ``image`` say what answers and are part of the analysis; the others are not.
     """
 
     protocol: EndpointProtocol
     """open-inference-http and open-inference-grpc: the Open Inference Protocol (KServe v2: Triton, KServe, MLServer,
-    OpenVINO Model Server)."""
+    OpenVINO Model Server). findings-http: a vendor's program that answers findings (docs/findings-protocol.md)."""
     url: Annotated[str, Field(pattern=r"^https?://[^\s@?#]+$")]
     """Root of the server, such as https://inference.example:8000; for gRPC http or https with host and port alone.
     Nothing else is contacted."""
@@ -49,6 +57,9 @@ class EndpointSpec:
     """Its version there. An answer of another one is refused. Empty only where the server has no versions."""
     input: str = ""
     """Name of its input; empty: it has one."""
+    image: ImageFormat = ImageFormat.PNG16
+    """What findings-http sends: png16 (grey, 16 bit) or dicom (a new CR object of pixels alone). Neither holds anything
+    of a patient."""
     timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 30.0
     """Time limit for one image, all attempts together. Keep the sum over all models below
     `workers.job_timeout_seconds`."""
@@ -86,7 +97,7 @@ class EndpointSpec:
     @property
     def identity(self) -> tuple[str, ...]:
         """What answers: the part of an endpoint that names an analysis."""
-        return self.protocol, self.url, self.model, self.version, self.input
+        return self.protocol, self.url, self.model, self.version, self.input, self.image
 
     @property
     def _on_this_machine(self) -> bool:

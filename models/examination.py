@@ -11,6 +11,7 @@ from models.agreement import difference
 from models.contract import Activation, ModelInput, ModelKind, ModelSpec, Pixels
 from models.manifest import verify_digest
 from models.radiograph.contrast import letterbox_for, prepare
+from models.remote.findings_server import FindingsServer
 from models.runtime.executor import Device, Executor, ModelOutputError, Outputs
 from models.runtime.loading import load
 
@@ -38,6 +39,8 @@ def examine(spec: ModelSpec, clock: Callable[[], float], *, device: Device = "au
             what else is in the batch.
     """
     verify_digest(spec)
+    if spec.kind is ModelKind.FINDINGS:
+        return _examined_server(spec, clock)
     executor = load(spec, device=device, threads=threads)
     executor.warm()
     probes = drawn_inputs(spec)
@@ -51,8 +54,27 @@ def examine(spec: ModelSpec, clock: Callable[[], float], *, device: Device = "au
     return Examination(spec, seconds, ranges)
 
 
+def _examined_server(spec: ModelSpec, clock: Callable[[], float]) -> Examination:
+    """Ask a vendor's program about drawn images; its answers are checked as those about patients are."""
+    server = FindingsServer(spec)
+    images, begin = drawn_images(), clock()
+    replies = [server.ask(ModelInput(image, "")) for image in images]
+    seconds = (clock() - begin) / len(images)
+    told = [each.probability for reply in replies for each in reply if each.probability is not None]
+    return Examination(spec, seconds, {"probabilities": (min(told), max(told))} if told else {})
+
+
 def drawn_inputs(spec: ModelSpec) -> list[Pixels]:
-    """Prepared inputs of images that no patient has: something like a chest, noise, black, and plain grey."""
+    """Prepared inputs of :func:`drawn_images`."""
+    prepared = []
+    for image in drawn_images():
+        given = ModelInput(image, "")
+        prepared.append(prepare(given, letterbox_for(given, spec.input), spec.input))
+    return prepared
+
+
+def drawn_images() -> list[Pixels]:
+    """Images that no patient has: something like a chest, noise, black, and plain grey."""
     rng = np.random.default_rng(_SEED)
     images: list[Pixels] = []
     for rows, columns in PROBE_SHAPES:
@@ -61,11 +83,7 @@ def drawn_inputs(spec: ModelSpec) -> list[Pixels]:
         images.append(np.asarray(0.8 - 0.6 * lungs + 0.05 * rng.random((rows, columns)), np.float32))
     images += [rng.random((512, 512), dtype=np.float32), np.zeros((512, 512), np.float32)]
     images.append(np.full((512, 512), 0.5, np.float32))
-    prepared = []
-    for image in images:
-        given = ModelInput(image, "")
-        prepared.append(prepare(given, letterbox_for(given, spec.input), spec.input))
-    return prepared
+    return images
 
 
 def compare(spec: ModelSpec, one: Executor, other: Executor) -> float:

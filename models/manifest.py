@@ -34,7 +34,7 @@ from models.contract import (
     PoolingSpec,
     Text,
 )
-from models.endpoint import EndpointSpec
+from models.endpoint import EndpointProtocol, EndpointSpec
 from models.hierarchy import HierarchyError, check_parents
 
 FILL_IN = "FILL IN"
@@ -45,6 +45,8 @@ SAVED_MODEL = "saved_model.pb"
 _UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _SUFFIXES = (".onnx", ".keras", ".h5", ".savedmodel", "")
+WHOLE_IMAGE = InputSpec(height=16, width=16)
+"""Stands for the input of a model that gets the whole image, of whatever size."""
 LUNGS = ("left_lung", "right_lung")
 """The patient's left and right lung: the labels of a model of the kind ``lungs``, in this order."""
 _GATE_SCHEME = "99PLEURA"
@@ -97,8 +99,8 @@ class ModelTable:
     title: Text
     """Its name for people."""
     kind: ModelKind
-    """What it answers: gate (is this a chest radiograph?), classifier, segmenter (maps), detector (boxes), or lungs
-    (maps of the patient's left and right lung)."""
+    """What it answers: gate (is this a chest radiograph?), classifier, segmenter (maps), detector (boxes), lungs (maps
+    of the patient's left and right lung), or findings (a vendor's program, protocol = "findings-http")."""
     digest: Digest
     """SHA-256 of its file; of a folder, or of what a server says of it, as `pleura models new` computes it."""
     device_uid: Annotated[str, AfterValidator(_uid)]
@@ -135,10 +137,10 @@ class Manifest:
 
     model: ModelTable
     """Who it is."""
-    input: InputSpec
-    """What the network takes."""
     labels: Annotated[tuple[LabelSpec, ...], Field(min_length=1)]
     """The findings: one for each class of the network, in its order, unless `outputs.columns` says otherwise."""
+    input: InputSpec | None = None
+    """What the network takes; required, unless kind = "findings"."""
     outputs: OutputNames = OutputNames()
     """What the network calls its outputs."""
     gate: GateSpec | None = None
@@ -153,6 +155,11 @@ class Manifest:
         kind = self.model.kind
         if (self.model.file is None) == (self.endpoint is None):
             raise ValueError("model.file or [endpoint] says where the network is, one of them")
+        answers = self.endpoint is not None and self.endpoint.protocol is EndpointProtocol.FINDINGS_HTTP
+        if (kind is ModelKind.FINDINGS) != answers:
+            raise ValueError('kind = "findings" and endpoint.protocol = "findings-http" belong together')
+        if (kind is ModelKind.FINDINGS) != (self.input is None):
+            raise ValueError('[input] belongs to every network, and not to kind = "findings"')
         if self.endpoint is not None and self.model.onnx is not None:
             raise ValueError("onnx belongs beside a file, not to [endpoint]")
         if self.gate is not None and kind is not ModelKind.GATE:
@@ -212,7 +219,7 @@ def parse_manifest(values: Mapping[str, Any], path: Path) -> ModelSpec:
         file=folder / table.file if table.file else path,
         digest=table.digest,
         device_uid=table.device_uid,
-        input=whole.input,
+        input=whole.input or WHOLE_IMAGE,
         activation=table.activation,
         labels=whole.labels,
         mode=table.mode,
@@ -230,7 +237,8 @@ def manifest_text(spec: ModelSpec) -> str:
     table = {field.name: getattr(spec, field.name) for field in fields(ModelTable)}
     table |= {key: file.name for key in ("file", "card", "onnx", "index") if (file := table[key]) is not None}
     table |= {"onnx_digest": spec.onnx_digest or None} | ({} if spec.endpoint is None else {"file": None})
-    whole = Manifest(ModelTable(**table), spec.input, spec.labels, spec.outputs, spec.gate, spec.pooling, spec.endpoint)
+    given = None if spec.kind is ModelKind.FINDINGS else spec.input
+    whole = Manifest(ModelTable(**table), spec.labels, given, spec.outputs, spec.gate, spec.pooling, spec.endpoint)
     values = TypeAdapter(Manifest).dump_python(whole, mode="json", exclude_defaults=True)
     for label, written in zip(spec.labels, values["labels"], strict=True):
         written["localised"] = label.localised  # its default depends on the kind
@@ -298,7 +306,9 @@ def _with_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
     kind = model.get("kind") if isinstance(model, Mapping) else None
     if not isinstance(labels, list):
         return dict(values)
-    usual: dict[str, Any] = {"localised": kind in (ModelKind.SEGMENTER, ModelKind.DETECTOR, ModelKind.LUNGS)}
+    usual: dict[str, Any] = {
+        "localised": kind in (ModelKind.SEGMENTER, ModelKind.DETECTOR, ModelKind.LUNGS, ModelKind.FINDINGS)
+    }
     return {**values, "labels": [_label(label, kind, usual) for label in labels]}
 
 

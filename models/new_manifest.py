@@ -21,6 +21,7 @@ from models.contract import Activation, ModelKind
 from models.endpoint import EndpointSpec
 from models.manifest import FILL_IN, SAVED_MODEL, file_digest, training_uid
 from models.remote.calling import Caller
+from models.remote.findings_protocol import ModelDescription
 from models.remote.open_inference import input_tensor, transport_of
 from models.runtime.executor import ModelLoadError
 
@@ -159,6 +160,42 @@ def new_manifest(network: Network) -> str:
     )
     head = "# Every key: docs/manifests.md. Replace each FILL IN; until then the manifest is refused.\n"
     return head + "\n".join("\n".join(section) + "\n" for section in sections)
+
+
+def new_findings_manifest(endpoint: EndpointSpec, told: ModelDescription) -> str:
+    """The manifest of a vendor's program that describes itself so, with ``FILL IN`` where a person must answer."""
+    digest = told.pinned_digest()
+    head = ["# Every key: docs/manifests.md. Replace each FILL IN; until then the manifest is refused."]
+    head += [f"# The vendor: {_printable(each)}" for each in told.not_for]
+    model = [
+        "[model]",
+        _line("name", f"{FILL_IN}: lower case letters, digits, '-', '_', '.'"),
+        _line("version", told.version),
+        _line("title", f"{FILL_IN}: its name for people, as results show it"),
+        _line("kind", ModelKind.FINDINGS.value),
+        _line("digest", digest, "of what the program says of itself"),
+        _line("device_uid", training_uid(digest), "derived from the digest"),
+        _line("mode", "shadow", "stored and compared, never sent, until it is measured"),
+    ]
+    labels = []
+    for number, each in enumerate(told.findings):
+        code = {"value": each.code.value, "scheme": each.code.scheme, "meaning": each.meaning}
+        labels += [
+            "[[labels]]",
+            _line("name", f"{FILL_IN}: finding {number}, such as {_as_name(each.meaning)}"),
+            f"code = {{ {', '.join(_line(key, value) for key, value in code.items())} }}",
+            _line("threshold", f"{FILL_IN}: probability from which it is present, between 0 and 1"),
+            "",
+        ]
+    return "\n".join([*head, *model, "", *_endpoint(endpoint), "", *labels])
+
+
+def _as_name(meaning: str) -> str:
+    return "".join(each if each.isalnum() else "_" for each in meaning.lower()[:64] if each.isascii())
+
+
+def _printable(text: str) -> str:
+    return "".join(each if each.isprintable() else " " for each in text)
 
 
 def roles_of(network: Network, kind: ModelKind) -> dict[str, str]:

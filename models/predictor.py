@@ -29,6 +29,7 @@ from models.pipeline import Pipeline
 from models.pooling import pooled
 from models.radiograph.contrast import letterbox_for, prepare
 from models.radiograph.geometry import Letterbox
+from models.remote.findings_server import FindingsServer, Reply
 from models.runtime.executor import Device, Executor, ModelOutputError, ModelUnavailableError, RunsOn
 from models.runtime.loading import load
 from models.similar import StoredCase, read_index, similar_cases
@@ -71,13 +72,15 @@ class Predictor:
         *,
         clock: Clock = perf_counter,
         batch: int = BATCH,
+        servers: Mapping[str, FindingsServer] | None = None,
     ) -> None:
-        """Take a pipeline and an executor for each of its models, by name.
+        """Take a pipeline and an executor for each of its models, by name; for those of kind ``findings`` a server.
 
         Raises:
-            ValueError: A model of the pipeline has no executor.
+            ValueError: A model of the pipeline has neither.
         """
-        missing = [spec.name for spec in pipeline if spec.name not in executors]
+        self._servers = dict(servers or {})
+        missing = [spec.name for spec in pipeline if spec.name not in executors and spec.name not in self._servers]
         if missing:
             raise ValueError(f"no executor for {', '.join(missing)}")
         self.pipeline = pipeline
@@ -89,7 +92,8 @@ class Predictor:
     @property
     def runs_on(self) -> RunsOn:
         """``gpu`` where at least one network runs there, else ``cpu``; ``server`` where none runs here."""
-        found = {executor.runs_on for executor in self._executors.values()}
+        found = {each.runs_on for each in self._executors.values()}
+        found |= {each.runs_on for each in self._servers.values()}
         return "gpu" if "gpu" in found else "server" if found == {"server"} else "cpu"
 
     def with_pipeline(self, pipeline: Pipeline) -> Predictor:
@@ -98,7 +102,7 @@ class Predictor:
         Raises:
             ValueError: A model of the pipeline has no executor.
         """
-        return Predictor(pipeline, self._executors, clock=self._clock, batch=self._batch)
+        return Predictor(pipeline, self._executors, clock=self._clock, batch=self._batch, servers=self._servers)
 
     def only(self, names: Collection[str]) -> Predictor:
         """The same networks, of which those models run; quality check and lungs always do."""
@@ -192,6 +196,8 @@ class Predictor:
     ) -> list[tuple[Finding, ...]]:
         """What one model says about each image; one in shadow that fails must not cost the others their findings."""
         try:
+            if spec.kind is ModelKind.FINDINGS:
+                return [self._told(spec, image, stage) for image, stage in zip(images, stages, strict=True)]
             letterboxes, answers = self._ask(spec, images, stages, "infer")
         except (ModelOutputError, ModelUnavailableError) as error:
             if spec.mode is not Mode.SHADOW:
@@ -203,6 +209,10 @@ class Predictor:
                 own = findings_of(spec, answer, letterbox, self.pipeline.processing.minimum_fraction)
                 told.append(with_similar(own, spec, answer, self._indices.get(spec.name, ())))
         return told
+
+    def _told(self, spec: ModelSpec, image: ModelInput, stage: Stages) -> tuple[Finding, ...]:
+        with stage.timed("infer"):
+            return findings_told(spec, self._servers[spec.name].ask(image))
 
     def _gate(self, images: Sequence[ModelInput], stages: Sequence[Stages]) -> list[NotAnalysed | None]:
         """The reason not to analyse each image, or None."""
@@ -254,6 +264,23 @@ def findings_of(spec: ModelSpec, answer: Answers, letterbox: Letterbox, minimum_
         _placed(_finding(spec, label, each), number, label, answer, letterbox, minimum_fraction)
         for number, (label, each) in enumerate(zip(spec.labels, judged, strict=True))
     )
+
+
+def findings_told(spec: ModelSpec, replies: Sequence[Reply]) -> tuple[Finding, ...]:
+    """One finding for each label of a vendor's program, from what it says of one image."""
+    # What it could not tell raises no parent.
+    judged = consistent(spec.labels, [reply.probability or 0.0 for reply in replies])
+    told = []
+    for label, reply, each in zip(spec.labels, replies, judged, strict=True):
+        finding = _finding(spec, label, each)
+        if reply.probability is None and not finding.present:
+            finding = replace(finding, probability=None, reason=reply.reason)
+        elif label.localised and finding.present:
+            reason = "" if reply.mask is not None or reply.boxes else "present, and the program shows no place"
+            reason = finding.reason or reason
+            finding = replace(finding, mask=reply.mask, boxes=reply.boxes, reason=reason)
+        told.append(finding)
+    return tuple(told)
 
 
 def lies_in_lungs(finding: Finding) -> bool:
@@ -368,7 +395,9 @@ def load_predictor(
         ModelLoadError: A file cannot be loaded.
         ModelOutputError: A network does not answer as its manifest says.
     """
-    executors = {spec.name: load(spec, device=device, threads=threads, batch=batch) for spec in pipeline}
-    predictor = Predictor(pipeline, executors, clock=clock, batch=batch)
+    tensors = [spec for spec in pipeline if spec.kind is not ModelKind.FINDINGS]
+    executors = {spec.name: load(spec, device=device, threads=threads, batch=batch) for spec in tensors}
+    servers = {spec.name: FindingsServer(spec) for spec in pipeline if spec.kind is ModelKind.FINDINGS}
+    predictor = Predictor(pipeline, executors, clock=clock, batch=batch, servers=servers)
     predictor.warm()
     return predictor

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from config.reference import keys_of
 from models.manifest import Manifest
+from models.remote.findings_protocol import MESSAGES
 from models.training.recipe import Recipe
 
 
@@ -19,6 +21,11 @@ def manifest_table() -> str:
 def recipe_table() -> str:
     """The table of every key of a recipe, in Markdown."""
     return _table(Recipe)
+
+
+def findings_tables() -> str:
+    """The keys of each message of the findings protocol (``docs/findings-protocol.md``), in Markdown."""
+    return "\n".join(f"**{each.__name__}**: {inspect.getdoc(each)}\n\n{_table(each)}" for each in MESSAGES)
 
 
 def _table(kind: type[Any]) -> str:

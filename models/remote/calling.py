@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Generic, TypeVar
 
 from models.endpoint import EndpointSpec
-from models.runtime.executor import ModelUnavailableError
+from models.runtime.executor import ModelLoadError, ModelUnavailableError
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Ask = Callable[[float], T]
@@ -21,6 +25,59 @@ PAUSE_SECONDS = 5.0
 
 class NotReachedError(Exception):
     """The server did not answer, or is busy: another attempt may help. The message says what happened."""
+
+
+class OtherModelError(ModelUnavailableError):
+    """The server runs another model than the manifest pins."""
+
+
+RECHECK_SECONDS = 60.0
+"""A server is asked again which model it runs when the last time is longer ago, or it has failed since."""
+
+
+class Pin(Generic[T]):
+    """What a server's model was found to be, once it was the pinned one."""
+
+    def __init__(self, check: Callable[[], T], clock: Callable[[], float] = time.monotonic) -> None:
+        """``check`` asks the server, and raises OtherModelError where it runs something else."""
+        self._check = check
+        self._clock = clock
+        self._known: tuple[float, T] | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether the server was asked, and nothing has happened since."""
+        return self._known is not None
+
+    def get(self) -> T:
+        """What ``check`` gave, a moment ago or now."""
+        if self._known is None or self._clock() - self._known[0] >= RECHECK_SECONDS:
+            self._known = None
+            found = self._check()
+            self._known = self._clock(), found
+        return self._known[1]
+
+    def get_at_start(self, name: str) -> None:
+        """Ask when the model ``name`` is loaded; a server that is away is asked again when the first image comes.
+
+        Raises:
+            ModelLoadError: it runs something else.
+        """
+        try:
+            self.get()
+        except OtherModelError as error:
+            raise ModelLoadError(str(error)) from error
+        except ModelUnavailableError as error:
+            log.warning("%s: %s; its images wait until it can", name, error)
+
+    @contextmanager
+    def dropped_on_failure(self) -> Iterator[None]:
+        """Ask again after a failure inside."""
+        try:
+            yield
+        except (NotReachedError, ModelUnavailableError):
+            self._known = None
+            raise
 
 
 class Caller:

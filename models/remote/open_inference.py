@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -19,11 +18,10 @@ from numpy.typing import NDArray
 
 from models.contract import ModelSpec, Pixels
 from models.endpoint import EndpointProtocol, EndpointSpec
-from models.remote.calling import Caller, NotReachedError
+from models.remote.calling import Caller, OtherModelError, Pin
 from models.runtime.executor import (
     ModelLoadError,
     ModelOutputError,
-    ModelUnavailableError,
     Outputs,
     RunsOn,
     blank,
@@ -31,11 +29,6 @@ from models.runtime.executor import (
     check_outputs,
     input_shape,
 )
-
-log = logging.getLogger(__name__)
-
-RECHECK_SECONDS = 60.0
-"""A server is asked again which model it runs when the last time is longer ago, or it has been away since."""
 
 DATATYPES: Mapping[str, str] = {
     "FP16": "<f2",
@@ -52,10 +45,6 @@ DATATYPES: Mapping[str, str] = {
     "BOOL": "<u1",
 }
 """Names of the protocol to NumPy's."""
-
-
-class OtherModelError(ModelUnavailableError):
-    """The server runs another model than the manifest pins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +104,8 @@ class OpenInferenceExecutor:
         self._endpoint = spec.endpoint
         self._caller = Caller(spec.endpoint)
         self._transport = transport or transport_of(spec.endpoint)
-        self._clock = clock
-        self._input = ""
-        self._checked_at: float | None = None
-        try:
-            self._check()
-        except OtherModelError as error:
-            raise ModelLoadError(str(error)) from error
-        except ModelUnavailableError as error:
-            log.warning("%s: %s; its images wait until it can", spec.name, error)
+        self._pin = Pin(self._described, clock)
+        self._pin.get_at_start(spec.name)
 
     def run(self, batch: Pixels) -> Outputs:
         """Answer a batch; see :class:`models.runtime.executor.Executor`.
@@ -132,36 +114,26 @@ class OpenInferenceExecutor:
             ModelUnavailableError: the server is away, or runs another model now.
         """
         check_batch(self.spec, batch)
-        self._check()
-        parts = [self._answer(batch[number : number + 1]) for number in range(len(batch))]
+        name = self._pin.get()
+        parts = [self._answer(name, batch[number : number + 1]) for number in range(len(batch))]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def warm(self) -> None:
         """Run once on an empty image, if the server is there."""
-        if self._checked_at is not None:
+        if self._pin.holds:
             self.run(blank(self.spec))
 
-    def _answer(self, image: Pixels) -> dict[str, Pixels]:
-        def once(seconds: float) -> dict[str, NDArray[Any]]:
-            try:
-                return self._transport.infer(self._input, image, seconds)
-            except (NotReachedError, ModelUnavailableError):
-                self._checked_at = None
-                raise
+    def _answer(self, name: str, image: Pixels) -> dict[str, Pixels]:
+        with self._pin.dropped_on_failure():
+            found = self._caller.ask(lambda seconds: self._transport.infer(name, image, seconds))
+        return check_outputs(self.spec, found, 1)
 
-        return check_outputs(self.spec, self._caller.ask(once), 1)
-
-    def _check(self) -> None:
-        """Ask which model the server runs, unless it was asked a moment ago."""
-        if self._checked_at is not None and self._clock() - self._checked_at < RECHECK_SECONDS:
-            return
-        self._checked_at = None
-        self._input = input_of(self.spec, self._endpoint, self._caller.ask(self._transport.describe))
-        self._checked_at = self._clock()
+    def _described(self) -> str:
+        return input_of(self.spec, self._endpoint, self._caller.ask(self._transport.describe))
 
 
-def check_server(spec: ModelSpec) -> Description:
-    """Ask once whether the server of a model runs what its manifest pins; what it says.
+def check_description(spec: ModelSpec) -> None:
+    """Ask once whether the server of a model runs what its manifest pins.
 
     Raises:
         ModelUnavailableError: it does not, or cannot be asked.
@@ -170,9 +142,7 @@ def check_server(spec: ModelSpec) -> Description:
     """
     assert spec.endpoint is not None
     once = replace(spec.endpoint, attempts=1)
-    told = Caller(once).ask(transport_of(once).describe)
-    input_of(spec, once, told)
-    return told
+    input_of(spec, once, Caller(once).ask(transport_of(once).describe))
 
 
 def transport_of(endpoint: EndpointSpec) -> Transport:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from importlib.util import find_spec
 
-from models.contract import ModelSpec
+from models.contract import ModelKind, ModelSpec
 from models.runtime.executor import Device, Executor, ModelLoadError, has_gpu
 
 
@@ -20,6 +20,8 @@ def load(spec: ModelSpec, *, device: Device = "auto", threads: int = 0, batch: i
     Raises:
         ModelLoadError: The file cannot be loaded, or what it needs is not there, or a server runs another model.
     """
+    if spec.kind is ModelKind.FINDINGS:
+        raise ModelLoadError(f"{spec.name} answers findings, which no network of tensors does")
     if spec.endpoint is not None:
         from models.remote.open_inference import OpenInferenceExecutor
 

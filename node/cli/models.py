@@ -25,8 +25,9 @@ from models.examination import Examination, examine
 from models.manifest import ManifestError, left_open, manifest_text
 from models.model_registry import BUNDLED, Registry, UnknownModel, read_registry
 from models.model_store import ModelStoreError, add_model, remove_model
-from models.new_manifest import look_at, look_at_server, new_manifest
+from models.new_manifest import look_at, look_at_server, new_findings_manifest, new_manifest
 from models.reference import manifest_table, recipe_table
+from models.remote.findings_server import describe
 from models.runtime.executor import ModelLoadError, ModelOutputError, ModelUnavailableError
 from node.cli.common import console, fail, import_keras, json_option, print_json, settings_of
 from node.cli.worklist import actor, open_engine
@@ -133,6 +134,8 @@ def _facts(spec: ModelSpec) -> Iterator[tuple[str, str]]:
     if spec.onnx is not None:
         yield "for CPUs", f"{spec.onnx} {spec.onnx_digest}"
     yield "device UID", spec.device_uid
+    if spec.kind is ModelKind.FINDINGS:
+        return
     low, high = given.value_range
     yield "input", f"{given.height} x {given.width} x {given.channels}, {given.layout}, {low:g} to {high:g}"
     yield (
@@ -218,9 +221,10 @@ def new(file: Path | None, server: str, model: str, version: str, protocol: str)
 
     What the file does not tell (classes, codes, cut-offs, how images were prepared) is marked FILL IN. Until each is
     replaced, the manifest is refused. With --server and --model the network runs on a server of the Open Inference
-    Protocol (Triton, KServe, MLServer, OpenVINO Model Server); the manifest is written into this folder.
+    Protocol (Triton, KServe, MLServer, OpenVINO Model Server), or is a vendor's program (findings-http). The manifest
+    is written into this folder.
     """
-    if (file is None) == (not server):
+    if (file is None) == (not server) or (server and not model):
         fail("give a FILE, or --server with --model")
     manifest = file.with_suffix(".toml") if file is not None else Path(f"{model}.toml")
     if manifest.exists():
@@ -228,14 +232,25 @@ def new(file: Path | None, server: str, model: str, version: str, protocol: str)
     if file is not None:
         _import_needed(file)
     with _fail_on_model_error(), console.status(f"{manifest.stem}: loading and running on noise"):
-        network = look_at_server(_endpoint(server, model, version, protocol)) if file is None else look_at(file)
-        text = new_manifest(network)
+        if file is not None:
+            text = new_manifest(look_at(file))
+        else:
+            text = _manifest_of_server(_endpoint(server, model, version, protocol))
     manifest.write_text(text, encoding="utf-8")
     console.print(
         f"{manifest}: fill in {', '.join(left_open(tomllib.loads(text)))}; then run", soft_wrap=True, markup=False
     )
     what = f"{file} " if file is not None else ""
     console.print(f"pleura models add {what}--manifest {manifest}", soft_wrap=True, markup=False)
+
+
+def _manifest_of_server(endpoint: EndpointSpec) -> str:
+    if endpoint.protocol is not EndpointProtocol.FINDINGS_HTTP:
+        return new_manifest(look_at_server(endpoint))
+    told = describe(endpoint)
+    if (told.name, told.version) != (endpoint.model, endpoint.version):
+        fail(f"{endpoint.url} runs {told.name} {told.version}: name it with --model and --version")
+    return new_findings_manifest(endpoint, told)
 
 
 def _endpoint(server: str, model: str, version: str, protocol: str) -> EndpointSpec:

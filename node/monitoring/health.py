@@ -30,7 +30,7 @@ from db.queries.system import growth
 from db.users import Accounts
 from models.manifest import ManifestError
 from models.model_registry import UnknownModel, read_registry
-from models.remote.open_inference import check_server
+from models.remote.describing import check_server
 from models.runtime.executor import ModelLoadError, ModelOutputError, ModelUnavailableError
 from node.dicom.association_policy import AssociationPolicy
 from node.dicom.instance_store import SET_ASIDE

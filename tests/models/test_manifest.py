@@ -60,7 +60,7 @@ MISTAKES = [
     (
         'kind = "classifier"',
         'kind = "oracle"',
-        "model.kind: must be 'gate', 'classifier', 'segmenter', 'detector' or 'lungs', not 'oracle'",
+        "model.kind: must be 'gate', 'classifier', 'segmenter', 'detector', 'lungs' or 'findings', not 'oracle'",
     ),
     ('file = "tiny.onnx"', 'file = "../tiny.onnx"', "beside the manifest"),
     ('file = "tiny.onnx"', 'file = "tiny.pickle"', "must end in .onnx"),

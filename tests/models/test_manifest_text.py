@@ -21,7 +21,8 @@ from models.contract import (
     Pooling,
     PoolingSpec,
 )
-from models.manifest import LUNGS, manifest_text, parse_manifest
+from models.endpoint import EndpointProtocol, EndpointSpec, ImageFormat
+from models.manifest import LUNGS, WHOLE_IMAGE, manifest_text, parse_manifest
 
 FOLDER = Path("/models")
 fractions = st.floats(0, 1, exclude_min=True, exclude_max=True)
@@ -47,9 +48,21 @@ def inputs(draw: st.DrawFn) -> InputSpec:
 
 
 @st.composite
+def endpoints(draw: st.DrawFn, kind: ModelKind) -> EndpointSpec | None:
+    if kind is ModelKind.FINDINGS:
+        url, image = "http://10.0.0.1:9000/root", draw(st.sampled_from(ImageFormat))
+        return EndpointSpec(EndpointProtocol.FINDINGS_HTTP, url, "vendor", "1", image=image)
+    protocol = draw(st.sampled_from([EndpointProtocol.OPEN_INFERENCE_HTTP, EndpointProtocol.OPEN_INFERENCE_GRPC]))
+    files = draw(st.sampled_from([{}, {"ca": "/ca.pem", "certificate": "/node.pem", "token_file": "/run/token"}]))
+    elsewhere = EndpointSpec(protocol, "https://gpu:8000", "chest", draw(st.sampled_from(["", "3"])), **files)
+    return draw(st.none() | st.just(elsewhere))
+
+
+@st.composite
 def specs(draw: st.DrawFn) -> ModelSpec:
     kind = draw(st.sampled_from(ModelKind))
-    keras = draw(st.booleans())
+    endpoint = draw(endpoints(kind))
+    keras = endpoint is None and draw(st.booleans())
     own = list(LUNGS)
     if kind is not ModelKind.LUNGS:
         own = draw(st.lists(names, min_size=1, max_size=4, unique=True))
@@ -75,10 +88,11 @@ def specs(draw: st.DrawFn) -> ModelSpec:
         version="1.2.3",
         title=draw(texts),
         kind=kind,
-        file=FOLDER / ("network.keras" if keras else "network.onnx"),
+        file=FOLDER / ("a-model.toml" if endpoint else "network.keras" if keras else "network.onnx"),
+        endpoint=endpoint,
         digest="ab" * 32,
         device_uid="2.25.17",
-        input=draw(inputs()),
+        input=WHOLE_IMAGE if kind is ModelKind.FINDINGS else draw(inputs()),
         activation=draw(
             st.sampled_from([each for each in Activation if (each, kind) != (Activation.SOFTMAX, ModelKind.DETECTOR)])
         ),

@@ -31,7 +31,7 @@ def test_the_page_holds_every_key() -> None:
 
 def test_what_is_allowed_and_needed_is_told() -> None:
     keys = {key.name: key for key in keys_of(TypeAdapter(Manifest).json_schema())}
-    assert keys["model.kind"].allowed == "gate, classifier, segmenter, detector, lungs"
+    assert keys["model.kind"].allowed == "gate, classifier, segmenter, detector, lungs, findings"
     assert keys["input.height"].allowed == "whole number from 16 to 4096"
     assert keys["input.value_range"].allowed == "list of 2, each number"
     assert (keys["labels[].name"].required, keys["labels[].name"].in_list) == ("always", True)
