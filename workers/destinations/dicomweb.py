@@ -7,17 +7,12 @@ which hold the credentials. It is a judge in the tests.
 
 from __future__ import annotations
 
-import base64
-import json
 import secrets
-import ssl
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from importlib.metadata import version
 from typing import Any
-from urllib.parse import SplitResult, quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 from pydicom.dataset import Dataset
 
@@ -32,26 +27,10 @@ from workers.destinations.destination_kind import (
     Verdict,
 )
 from workers.destinations.dimse import classify_status
-from workers.tls import load_identity, trust_authorities
+from workers.destinations.web_server import FULL, Answer, WebServer, credentials, web_server
 
 _JSON = "application/dicom+json"
-_LARGEST_ANSWER = 4 * 1024 * 1024
-_REFUSED = {401: "the server refuses the credentials", 403: "the server does not allow this node to do that"}
-_FULL = (413, 429, 503, 507)
 _SOP_INSTANCE_UID, _STUDY_INSTANCE_UID, _PATIENT_ID = "00080018", "0020000D", "00100020"
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    status: int
-    body: bytes
-
-    @property
-    def problem(self) -> str:
-        """Why this is no success, in words; nothing of the body, which may quote patient data."""
-        if self.status == 404:
-            return "the server does not know the path of the URL (status 404)"
-        return _REFUSED.get(self.status, f"the server answers with status {self.status}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,21 +88,16 @@ class DicomWeb:
 
     @contextmanager
     def _server(self, destination: Destination) -> Iterator[_Server]:
-        url = urlsplit(destination.url)
-        connection = _connection(url, destination, self.tls)
-        try:
-            yield _Server(connection, url.path.rstrip("/"), _headers(destination))
-        finally:
-            connection.close()
+        headers = {"Accept": _JSON, **credentials(destination)}
+        with web_server(destination.url, destination, self.tls, **headers) as server:
+            yield _Server(server)
 
 
 class _Server:
-    """Requests on one connection, which is opened again where the server has closed it."""
+    """STOW-RS and QIDO-RS on one connection."""
 
-    def __init__(self, connection: HTTPConnection, root: str, headers: Mapping[str, str]) -> None:
-        self._connection = connection
-        self._root = root
-        self._headers = headers
+    def __init__(self, server: WebServer) -> None:
+        self._server = server
 
     def store(self, outgoing: Outgoing) -> Receipt:
         """Store one file."""
@@ -137,7 +111,7 @@ class _Server:
         body = head + content + f"\r\n--{boundary}--\r\n".encode("ascii")
         kind = f'multipart/related; type="application/dicom"; boundary={boundary}'
         try:
-            answer = self._request("POST", "studies", body, {"Content-Type": kind})
+            answer = self._server.request("POST", "/studies", body, Content_Type=kind)
         except PeerError as error:
             return Receipt(Verdict.UNREACHABLE, str(error))
         return _receipt(answer, outgoing.sop_instance_uid)
@@ -148,44 +122,29 @@ class _Server:
         Raises:
             PeerError: no connection, or no success.
         """
-        answer = self._request("GET", f"{path}?{urlencode(query, quote_via=quote)}", None, {})
+        answer = self._server.request("GET", f"/{path}?{urlencode(query, quote_via=quote)}")
         if answer.status == 204:
             return []
         if answer.status != 200:
-            kind = PeerUnreachableError if answer.status in (401, 403, *_FULL) else PeerError
+            kind = PeerUnreachableError if answer.status in (401, 403, *FULL) else PeerError
             raise kind(answer.problem)
-        found = _json(answer.body)
+        found = answer.json
         if not isinstance(found, list):
             raise PeerError(f"the server answers a search with something else than {_JSON}")
         return found
 
-    def _request(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> _Answer:
-        try:
-            self._connection.request(method, f"{self._root}/{path}", body, {**self._headers, **headers})
-            response = self._connection.getresponse()
-            answer = _Answer(response.status, response.read(_LARGEST_ANSWER))
-            if not response.isclosed():
-                self._connection.close()
-        except ssl.SSLError as error:
-            self._connection.close()
-            raise PeerUnreachableError(f"no TLS connection: {error.reason or type(error).__name__}") from error
-        except (OSError, HTTPException) as error:
-            self._connection.close()
-            raise PeerUnreachableError(f"the server cannot be reached ({type(error).__name__})") from error
-        return answer
 
-
-def _receipt(answer: _Answer, sop_instance_uid: str) -> Receipt:
+def _receipt(answer: Answer, sop_instance_uid: str) -> Receipt:
     """What the answer says of one object (PS3.18 10.5.3 and table I.2-1)."""
     if answer.status in (401, 403, 404):
         return Receipt(Verdict.UNREACHABLE, answer.problem)
-    if answer.status in _FULL:
+    if answer.status in FULL:
         return Receipt(Verdict.LATER, f"the server is busy or full (status {answer.status})")
     if answer.status >= 500:
         return Receipt(Verdict.RETRY, answer.problem)
     if answer.status not in (200, 202, 409):
         return Receipt(Verdict.REJECTED, answer.problem)
-    told = _json(answer.body)
+    told = answer.json
     told = told[0] if isinstance(told, list) and told else told
     if _item(told, "00081199", sop_instance_uid) is not None:  # Referenced SOP Sequence
         return Receipt(Verdict.SENT)
@@ -217,41 +176,3 @@ def _number(found: Any, tag: str) -> int:
     """As :func:`_value`, as a number; the general failure (0x0110) where it is none."""
     text = _value(found, tag)
     return int(text) if text.isdecimal() else 0x0110
-
-
-def _json(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except ValueError:
-        return None
-
-
-def _headers(destination: Destination) -> dict[str, str]:
-    headers = {"Accept": _JSON, "User-Agent": f"Pleura/{version('pleura')}"}
-    if destination.token is not None:
-        headers["Authorization"] = f"Bearer {destination.token.get_secret_value()}"
-    elif destination.password is not None:
-        pair = f"{destination.user}:{destination.password.get_secret_value()}"
-        headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode('ascii')}"
-    return headers
-
-
-def _connection(url: SplitResult, destination: Destination, tls: Tls) -> HTTPConnection:
-    host, seconds = url.hostname or "", destination.timeout_seconds
-    if url.scheme != "https":
-        return HTTPConnection(host, url.port, timeout=seconds)
-    try:
-        context = _context(tls) if destination.tls else ssl.create_default_context()
-    except OSError as error:
-        raise PeerUnreachableError(str(error)) from error
-    return HTTPSConnection(host, url.port, timeout=seconds, context=context)
-
-
-def _context(tls: Tls) -> ssl.SSLContext:
-    """Trust the CAs of the settings and no others, and show our certificate where there is one."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    assert tls.ca is not None, "checked with the settings"
-    trust_authorities(context, tls)
-    if tls.certificate is not None:
-        load_identity(context, tls.certificate, tls.key)
-    return context
