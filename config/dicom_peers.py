@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
@@ -13,7 +13,7 @@ from config.integrations import Network
 from config.secret import Secret
 from config.section import Part as _Part
 from config.section import Port
-from config.value_types import AETitle, CertificateName, Kind
+from config.value_types import URI, AETitle, CertificateName, Kind
 
 
 class Peer(_Part):
@@ -99,7 +99,9 @@ class Listener(_Part):
         return self.transport != "plain"
 
 
-_OF_KIND = {"dimse": ("ae_title", "host", "port"), "dicomweb": ("url",), "deidentified": ("folder",)}
+_OF_KIND = {"dimse": ("ae_title", "host", "port"), "dicomweb": ("url",), "deidentified": ("folder",), "fhir": ("url",)}
+_WEB = ("dicomweb", "fhir")
+_HERE = ("127.0.0.1", "localhost", "::1")
 
 
 class Destination(_Part):
@@ -107,10 +109,10 @@ class Destination(_Part):
 
     name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")
     """Its name in log, worklist and database."""
-    kind: Literal["dimse", "dicomweb", "deidentified"] = "dimse"
+    kind: Literal["dimse", "dicomweb", "deidentified", "fhir"] = "dimse"
     """How it is reached: dimse is a DICOM association (C-STORE), dicomweb a server that takes results by STOW-RS,
     deidentified a folder that takes results with their images as [deidentification] says
-    (docs/deidentified-export.md)."""
+    (docs/deidentified-export.md), fhir a FHIR R4 server that takes the report of a study (docs/fhir.md)."""
     ae_title: AETitle = ""
     """Called AE title; required for dimse."""
     host: str = ""
@@ -118,13 +120,29 @@ class Destination(_Part):
     port: Annotated[int, Field(ge=1, le=65535)] = 0
     """TCP port; required for dimse."""
     url: str = Field(default="", pattern=r"^(https?://[^\s@?#]+)?$")
-    """Root of the DICOMweb services, such as https://pacs.example/dicom-web; required for dicomweb."""
+    """Root of the DICOMweb services or of the FHIR server, such as https://pacs.example/dicom-web; required for these
+    two."""
     user: str = ""
-    """User of a DICOMweb server, with password (HTTP Basic)."""
+    """User of a web server (dicomweb, fhir), with password (HTTP Basic)."""
     password: Secret | None = None
     """Password of that user."""
     token: Secret | None = None
-    """Bearer token for a DICOMweb server, in the place of user and password."""
+    """Bearer token for a web server, in the place of user and password."""
+    token_url: str = Field(default="", pattern=r"^(https?://[^\s@?#]+)?$")
+    """Where a FHIR destination gets its bearer token (OAuth 2.0 client credentials, with user as client ID and password
+    as secret); empty: from nowhere."""
+    scope: str = ""
+    """Scope to ask for there, such as system/*.cruds; empty: none."""
+    references: Literal["identifier", "search", "create"] = "identifier"
+    """How a FHIR report refers to the patient. identifier: by patient ID. search: to the one Patient that the server
+    has under that ID; the report waits until there is one. create: the same, but a Patient that the server does not
+    know is created. With the latter two, order and images are searched, too, and referred to by identifier if not
+    found."""
+    patient_id_system: str = Field(default="", pattern=rf"^({URI})?$")
+    """FHIR system (URI) of this site's patient IDs; empty: the first of site.patient_id_issuers that is an OID or a
+    URI. Required for fhir where there is none."""
+    accession_system: str = Field(default="", pattern=rf"^({URI})?$")
+    """FHIR system (URI) of accession numbers whose issuer the images do not name."""
     folder: Path | None = None
     """Folder that is written; required for deidentified, and for nothing else."""
     kinds: tuple[Kind, ...] = ("seg", "sr", "summary")
@@ -156,34 +174,55 @@ class Destination(_Part):
     stale: their image was rejected or replaced, or there is a newer revision. The peer must support such notes.
     Otherwise the page of the study lists what a person must remove there."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _as_fhir_needs_it(cls, given: Any) -> Any:
+        """A FHIR server takes the report of a study and no files, and is told what was taken back."""
+        if isinstance(given, dict) and given.get("kind") == "fhir":
+            return {"kinds": ("summary",), "rejection_notes": True, **given}
+        return given
+
     @model_validator(mode="after")
     def _of_its_kind(self) -> Destination:
         for name in _OF_KIND[self.kind]:
             if not getattr(self, name):
                 raise PydanticCustomError("missing_of_kind", f"{name}: is missing")
-        for kind, name in (("dicomweb", "url"), ("deidentified", "folder")):
-            if self.kind != kind and getattr(self, name):
-                raise ValueError(f"{name}: is for kind '{kind}' only")
+        if self.url and self.kind not in _WEB:
+            raise ValueError("url: is for kinds 'dicomweb' and 'fhir' only")
+        if self.folder and self.kind != "deidentified":
+            raise ValueError("folder: is for kind 'deidentified' only")
         if self.kind == "deidentified" and (
             self.verify_identity or self.verification != "none" or self.rejection_notes or "sc" in self.kinds
         ):
             raise ValueError(
                 "kind: 'deidentified' has no verify_identity, verification and rejection_notes, and takes no kind 'sc'"
             )
-        if self.kind == "dicomweb":
-            self._check_dicomweb()
+        if self.kind in _WEB:
+            self._check_web()
         elif self.user or self.password or self.token:
-            raise ValueError("user, password, token: are for kind 'dicomweb' only")
+            raise ValueError("user, password, token: are for kinds 'dicomweb' and 'fhir' only")
+        self._check_fhir()
         return self
 
-    def _check_dicomweb(self) -> None:
+    def _check_web(self) -> None:
         if self.verification == "commitment":
-            raise ValueError("verification: a dicomweb server is asked by query, not by commitment")
+            raise ValueError(f"verification: a {self.kind} server is asked by query, not by commitment")
         secret = self.password or self.token
-        if secret and self.url.startswith("http:") and self.address not in ("127.0.0.1", "localhost", "::1"):
+        urls = filter(None, (self.url, self.token_url))
+        if secret and any(url.startswith("http:") and urlsplit(url).hostname not in _HERE for url in urls):
             raise ValueError("url: a password or a token is sent by https only")
         if bool(self.user) != (self.password is not None) or (self.password and self.token):
             raise ValueError("user needs password, and token stands in the place of both")
+
+    def _check_fhir(self) -> None:
+        if self.kind != "fhir":
+            if self.token_url or self.scope or self.patient_id_system or self.accession_system:
+                raise ValueError("token_url, scope, patient_id_system, accession_system: are for kind 'fhir' only")
+            return
+        if self.kinds != ("summary",) or not self.rejection_notes or self.verify_identity:
+            raise ValueError("kind: 'fhir' takes summaries and rejection notes, and has no verify_identity")
+        if self.token_url and not self.password:
+            raise ValueError("token_url: needs user and password, which are client ID and secret there")
 
     @property
     def address(self) -> str:

@@ -42,7 +42,7 @@ from config.secret import Secret
 from config.section import Part as _Part
 from config.section import Port
 from config.servers import Broker, Database, with_password
-from config.value_types import IssuerName, Pattern, TimeZone, UIDRoot, ViewerURL
+from config.value_types import IssuerName, Pattern, TimeZone, UIDRoot, ViewerURL, uri_of
 
 CONFIG_VARIABLE = "PLEURA_CONFIG"
 MAXIMUM_SOCKET_PATH = 107
@@ -341,6 +341,7 @@ class Settings(BaseSettings):
         self._check_tls()
         self._check_deidentification()
         self._check_backfill()
+        self._check_patient_systems()
         if self.admin.sign_on_header and not self.admin.trusted_proxies:
             raise ValueError("admin.sign_on_header: name the proxies that may send it in admin.trusted_proxies")
         return self
@@ -384,6 +385,14 @@ class Settings(BaseSettings):
             raise ValueError(f"backfill.archive: there is no destination '{archive}' of kind 'dimse'")
         if self.backfill.daily_at and not archive:
             raise ValueError("backfill.daily_at: name the destination to search in backfill.archive")
+
+    def _check_patient_systems(self) -> None:
+        """A patient ID without a system could be that of another hospital."""
+        universal = any(map(uri_of, self.site.patient_id_issuers))
+        for each in self.destinations:
+            if each.kind == "fhir" and not universal and not each.patient_id_system:
+                needed = "patient_id_system, or an OID or a URI among site.patient_id_issuers"
+                raise ValueError(f"destination `{each.name}`: set {needed}")
 
     def destination(self, name: str) -> Destination | None:
         """The destination of that name, None where the configuration has none (any more)."""

@@ -9,6 +9,15 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, StringConstraints
 
+URI = r"(urn:[a-z0-9][a-z0-9-]+:|https?://)\S+"
+"""Names whom an identifier is of (FHIR Identifier.system)."""
+_OID = r"[0-2](\.(0|[1-9]\d*))+"
+
+
+def uri_of(name: str) -> str:
+    """An OID or URI as a URI; empty for any other name."""
+    return f"urn:oid:{name}" if re.fullmatch(_OID, name) else name if re.fullmatch(URI, name) else ""
+
 
 def is_ae_title(title: str) -> bool:
     """Whether this is a value of VR AE (PS3.5 6.2) without padding: 1 to 16 characters, no backslash or control
@@ -26,7 +35,7 @@ def _ae_title(value: str) -> str:
 
 def _uid_root(value: str) -> str:
     """Check a UID prefix (PS3.5 9.1) that leaves room for 39 characters of digest."""
-    if not re.fullmatch(r"[0-2](\.(0|[1-9]\d*))+", value) or len(value) > 24:
+    if not re.fullmatch(_OID, value) or len(value) > 24:
         raise ValueError("a UID root is digits and dots without leading zeros, 24 characters at most")
     return value
 

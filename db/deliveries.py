@@ -95,6 +95,13 @@ def source_images(connection: Connection, job_id: int) -> tuple[tuple[str, str],
     return tuple((row.path, row.sop_instance_uid) for row in connection.execute(query.where(job.id == job_id)))
 
 
+def study_reports(connection: Connection, study_id: int) -> tuple[tuple[str, str], ...]:
+    """The reports of the images of a study: path and SOP Instance UID of each."""
+    result = tables.Result
+    query = select(result.path, result.sop_instance_uid).where(result.study_id == study_id, result.kind == "sr")
+    return tuple((row.path, row.sop_instance_uid) for row in connection.execute(query))
+
+
 def _is_on_hold_by_model(connection: Connection, row: Row[Any], worker: str, now: datetime) -> bool:
     """Hold a delivery whose model has been taken out of delivery since, at the last moment before it would leave."""
     reason = on_hold_by_model(connection, row.result_id)

@@ -35,6 +35,6 @@ fi
 
 viewers/install.sh
 inference/install.sh
-for folder in browser helm node/openid; do
+for folder in browser helm node/openid workers/fhir; do
   (cd "$folder" && npm ci --no-audit --no-fund --ignore-scripts)
 done

@@ -162,8 +162,10 @@ def _outgoing(
         subject, detail = f"study #{study}", f"to {destination.name}"
         entry = AuditEntry(tools.clock(), "node", EXPORT_DEIDENTIFIED, subject, study, detail=detail)
         tools.database.write(write_entry, entry)
+    rows = tools.database.read(deliveries.study_reports, group[0].study_id) if kind.takes_reports else ()
+    reports = tuple(SourceFile(store / path, uid) for path, uid in rows)
     return [
-        Outgoing(store / each.path, each.sop_class_uid, each.sop_instance_uid, each.kind, images, each.digest)
+        Outgoing(store / each.path, each.sop_class_uid, each.sop_instance_uid, each.kind, images, each.digest, reports)
         for each in group
     ]
 

@@ -312,7 +312,11 @@ def check_destination(settings: Settings, destination: Destination) -> Check:
     )
 
 
-_GOOD = {"dicomweb": "answers a search (QIDO-RS)", "deidentified": "takes de-identified results and images"}
+_GOOD = {
+    "dicomweb": "answers a search (QIDO-RS)",
+    "deidentified": "takes de-identified results and images",
+    "fhir": "answers a search (FHIR R4)",
+}
 
 
 def _check_other_kind(settings: Settings, destination: Destination) -> Check:

@@ -25,7 +25,8 @@ _REMEDIES = (
     (r"does not allow this node", "Give this node's user or token the right to store and search there."),
     (
         r"path of the URL",
-        "Correct destinations[].url: it is the root of the DICOMweb services, such as https://pacs.example/dicom-web.",
+        "Correct destinations[].url: it is the root of the services, such as https://pacs.example/dicom-web or"
+        " https://his.example/fhir.",
     ),
     (r"called AE title", "Correct destinations[].ae_title of this destination."),
     (r"name cannot be resolved", "Correct destinations[].host of this destination, or the name service."),

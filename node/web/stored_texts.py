@@ -268,7 +268,8 @@ SENTENCES = (
     gettext_noop("Correct destinations[].token, or user and password, of this destination."),
     gettext_noop("Give this node's user or token the right to store and search there."),
     gettext_noop(
-        "Correct destinations[].url: it is the root of the DICOMweb services, such as https://pacs.example/dicom-web."
+        "Correct destinations[].url: it is the root of the services, such as https://pacs.example/dicom-web or"
+        " https://his.example/fhir."
     ),
     gettext_noop("Give the caller an AE title of 1 to 16 ASCII characters, without backslash."),
     gettext_noop("The configuration in force accepts it: nothing to do."),

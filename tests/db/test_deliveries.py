@@ -48,6 +48,12 @@ def test_a_group_is_claimed_in_storing_order(database: Database) -> None:
     assert database.write(deliveries.claim_group, "elsewhere", job_id, study_of(database), "d1", NOW, MINUTE) == ()
 
 
+def test_the_reports_of_a_study_are_those_of_its_images(database: Database) -> None:
+    finished(database)
+    record = result("sr", 1011)
+    assert database.read(deliveries.study_reports, study_of(database)) == ((record.path, record.sop_instance_uid),)
+
+
 def test_a_report_does_not_overtake_its_segmentation(database: Database) -> None:
     job_id, (seg, sr) = finished(database)
     sending(database, seg)

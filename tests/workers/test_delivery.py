@@ -28,6 +28,7 @@ from workers.destinations.destination_kind import (
     PeerStudy,
     PeerUnreachableError,
     Receipt,
+    SourceFile,
     StoredObject,
     Verdict,
 )
@@ -49,6 +50,7 @@ class FakeDeliveries(Scripted):
         deliveries.retry: "retry_delivery",
         deliveries.fail: "fail_delivery",
         deliveries.hold: "hold_delivery",
+        deliveries.study_reports: "study_reports",
     }
 
     def __init__(self, *rows: Delivery) -> None:
@@ -91,6 +93,9 @@ class FakeDeliveries(Scripted):
     def fail_delivery(self, delivery_id: int, worker: str, error: str, now: datetime) -> bool:
         return self._end(delivery_id, DeliveryState.FAILED, error)
 
+    def study_reports(self, study_id: int) -> tuple[tuple[str, str], ...]:
+        return (("results/aa/aa.dcm", "1.2.3"),)
+
     def hold_delivery(self, delivery_id: int, worker: str, reason: str, now: datetime) -> bool:
         return self._end(delivery_id, DeliveryState.ON_HOLD, reason)
 
@@ -99,6 +104,7 @@ class FakePeer:
     """A peer that answers as it is told, one receipt an object, and notes what it was sent."""
 
     takes_images = False
+    takes_reports = False
 
     def __init__(
         self,
@@ -111,9 +117,11 @@ class FakePeer:
         self.objects = holds
         self.words = "PATIENT^NAME"
         self.groups: list[list[str]] = []
+        self.reports: tuple[SourceFile, ...] = ()
 
     def send(self, destination: Destination, calling: str, objects: Sequence[Outgoing]) -> Iterator[Receipt]:
         self.groups.append([each.sop_instance_uid for each in objects])
+        self.reports = objects[0].reports
         for _ in objects:
             if not self.receipts:
                 raise ZeroDivisionError(self.words)
@@ -163,6 +171,16 @@ def test_a_job_s_results_go_together_seg_before_sr(tools: Callable[..., Delivery
     assert peer.groups == [["1.2.2", "1.2.1"]]
     assert rows.notes == [(2, "sent"), (1, "sent")]
     assert rows.rows[3].state is DeliveryState.PENDING, "another job's result is not of this group"
+
+
+def test_a_summary_goes_with_the_reports_of_its_study_to_who_needs_them(
+    tools: Callable[..., DeliveryTools], tmp_path: Path
+) -> None:
+    for needed, reports in ((True, (SourceFile(tmp_path / "results/aa/aa.dcm", "1.2.3"),)), (False, ())):
+        peer = FakePeer(SENT)
+        peer.takes_reports = needed
+        deliver(1, tools(peer, FakeDeliveries(delivery(1, "summary", job_id=None))))
+        assert peer.reports == reports
 
 
 def test_the_audit_trail_tells_what_was_sent_and_what_was_not(tools: Callable[..., DeliveryTools]) -> None:

@@ -50,7 +50,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A received image."""
+    """A received image, or a report of this node."""
 
     path: Path
     sop_instance_uid: str
@@ -60,7 +60,8 @@ class SourceFile:
 class Outgoing:
     """An object to send: the file and the two UIDs of its file meta information.
 
-    ``kind`` is that of the result, ``images`` are those that it is about, for a kind of destination that takes them.
+    ``kind`` is that of the result. ``images`` are those that it is about, ``reports`` those of the images of its study,
+    for a kind of destination that takes them.
     ``digest`` is the SHA-256 of the file when it was written; empty where it is not known.
     """
 
@@ -70,6 +71,7 @@ class Outgoing:
     kind: str = ""
     images: tuple[SourceFile, ...] = ()
     digest: str = ""
+    reports: tuple[SourceFile, ...] = ()
 
     @property
     def is_damaged(self) -> bool:
@@ -121,11 +123,20 @@ class PeerStudy:
 
 
 class DestinationKind(Protocol):
-    """A way to reach a peer; ``takes_images``: results are given with the images that they are about."""
+    """A way to reach a peer.
+
+    ``takes_images``: results are given with the images that they are about; ``takes_reports``: with the reports of the
+    images of their study.
+    """
 
     @property
     def takes_images(self) -> bool:
         """Whether the image of a result is needed, too."""
+        ...
+
+    @property
+    def takes_reports(self) -> bool:
+        """Whether the reports of the images of a study are needed, too."""
         ...
 
     def send(self, destination: Destination, calling: str, objects: Sequence[Outgoing]) -> Iterator[Receipt]:

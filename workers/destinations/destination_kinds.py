@@ -9,6 +9,7 @@ from workers.destinations.deidentified import Deidentified
 from workers.destinations.destination_kind import DestinationKind
 from workers.destinations.dicomweb import DicomWeb
 from workers.destinations.dimse import Dimse
+from workers.destinations.fhir import Fhir
 from workers.open_database import rules_of
 
 
@@ -17,5 +18,6 @@ def destination_kinds(settings: Settings) -> Mapping[str, DestinationKind]:
     return {
         "dimse": Dimse(settings.tls),
         "dicomweb": DicomWeb(settings.tls),
+        "fhir": Fhir(settings.tls, settings.site),
         "deidentified": Deidentified(settings.deidentification, rules_of(settings).patients),
     }

@@ -63,6 +63,7 @@ class Dimse:
     """
 
     takes_images = False
+    takes_reports = False
 
     def __init__(self, tls: Tls | None = None, *, keep: bool = False) -> None:
         self._tls = tls or Tls()

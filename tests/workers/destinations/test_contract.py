@@ -29,6 +29,7 @@ def down(request: pytest.FixtureRequest, tmp_path: Path) -> Destination:
         "dimse": {"ae_title": "PEER", "host": "127.0.0.1", "port": port},
         "dicomweb": {"url": f"http://127.0.0.1:{port}/dicom-web"},
         "deidentified": {"folder": tmp_path / "file" / "export"},
+        "fhir": {"url": f"http://127.0.0.1:{port}/fhir"},
     }
     return Destination.model_validate(
         {"name": "peer", "kind": request.param, "timeout_seconds": 2} | needs[request.param]

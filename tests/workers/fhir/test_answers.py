@@ -1,0 +1,125 @@
+"""What each answer of a FHIR server means for a delivery; a real server is in test_server.py."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config.dicom_peers import Destination, Tls
+from config.settings import Site
+from tests.workers.fhir.studies import Study, outgoing, study
+from workers.destinations.destination_kind import Outgoing, PeerError, Receipt, Verdict
+from workers.destinations.fhir import Fhir
+
+KIND = Fhir(Tls(), Site(patient_id_issuers=("1.2.3",)))
+Answer = tuple[int, dict[str, Any] | None]
+FOUND: Answer = (200, {"resourceType": "Bundle", "type": "searchset"})
+STORED: Answer = (200, {"resourceType": "Bundle", "type": "transaction-response"})
+Serve = Callable[[Answer, Answer], str]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """A server that finds what it is asked for, and gives one answer to searches and one to transactions."""
+    running: list[ThreadingHTTPServer] = []
+
+    def start(search: Answer, transaction: Answer) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                status, told = search
+                kind = self.path.split("/")[2].split("?")[0]
+                found = {"resourceType": kind, "id": "1", "identifier": [{"value": "x"}]}
+                self.answer(status, told and {**told, "entry": [{"resource": found}]})
+
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self.answer(*transaction)
+
+            def answer(self, status: int, told: object) -> None:
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(b"no JSON" if told is None else json.dumps(told).encode())
+
+            def log_message(self, *arguments: object) -> None:
+                pass
+
+        http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=http.serve_forever, args=(0.05,), daemon=True).start()
+        running.append(http)
+        return f"http://127.0.0.1:{http.server_address[1]}/fhir"
+
+    yield start
+    for http in running:
+        http.shutdown()
+        http.server_close()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return study(tmp_path_factory.mktemp("study"))
+
+
+def receipt(url: str, what: Outgoing) -> Receipt:
+    there = Destination.model_validate({"name": "his", "kind": "fhir", "url": url, "timeout_seconds": 5})
+    (only,) = KIND.send(there, "PLEURA", [what])
+    return only
+
+
+def refused(status: int, **issue: Any) -> Answer:
+    words = {"severity": "error", "diagnostics": "John Doe"}
+    return status, {"resourceType": "OperationOutcome", "issue": [{**words, **issue}]}
+
+
+@pytest.mark.parametrize(
+    ("search", "transaction", "verdict", "words"),
+    [
+        (FOUND, STORED, Verdict.SENT, ""),
+        (FOUND, (200, None), Verdict.RETRY, "does not say"),
+        (FOUND, (200, {"resourceType": "Bundle", "type": "batch-response"}), Verdict.RETRY, "does not say"),
+        (FOUND, refused(400, code="invalid", expression=["Bundle.entry[2].request"]), Verdict.REJECTED,
+         "status 400: invalid at Bundle.entry[2].request"),
+        (FOUND, refused(422, code="processing", expression=["John Doe"]), Verdict.REJECTED, "status 422: processing"),
+        (FOUND, refused(409), Verdict.RETRY, "status 409"),
+        (FOUND, refused(412), Verdict.RETRY, "status 412"),
+        (FOUND, refused(401), Verdict.UNREACHABLE, "credentials"),
+        (FOUND, refused(403), Verdict.UNREACHABLE, "does not allow"),
+        (FOUND, refused(404), Verdict.UNREACHABLE, "path of the URL"),
+        (FOUND, refused(429), Verdict.LATER, "busy"),
+        (FOUND, refused(500), Verdict.RETRY, "status 500"),
+        (refused(401), STORED, Verdict.UNREACHABLE, "credentials"),
+        (refused(503), STORED, Verdict.UNREACHABLE, "status 503"),
+        (refused(500), STORED, Verdict.RETRY, "status 500"),
+        ((200, None), STORED, Verdict.RETRY, "a search with no"),
+    ],
+)  # fmt: skip
+def test_what_an_answer_means(
+    serve: Serve, made: Study, search: Answer, transaction: Answer, verdict: Verdict, words: str
+) -> None:
+    told = receipt(serve(search, transaction), made.outgoing)
+    assert told.verdict is verdict
+    assert words in told.note
+    assert "Doe" not in told.note
+
+
+def test_what_cannot_be_read_here_is_not_sent_again(serve: Serve, made: Study, tmp_path: Path) -> None:
+    url = serve(FOUND, STORED)
+    without = outgoing(tmp_path, made.summary, "summary")
+    lost = Outgoing(tmp_path / "nothing.dcm", "1.2", "1.2.3", "summary")
+    (tmp_path / "text.dcm").write_text("no DICOM file")
+    spoilt = Outgoing(tmp_path / "text.dcm", "1.2", "1.2.3", "summary")
+    for each in (without, lost, spoilt):
+        told = receipt(url, each)
+        assert (told.verdict, "analyse it again" in told.note) == (Verdict.REJECTED, True)
+
+
+def test_a_server_of_another_release_is_none(serve: Serve) -> None:
+    url = serve((200, {"resourceType": "CapabilityStatement", "fhirVersion": "5.0.0"}), STORED)
+    there = Destination.model_validate({"name": "his", "kind": "fhir", "url": url})
+    with pytest.raises(PeerError, match=r"speaks FHIR 5\.0\.0, not R4"):
+        KIND.verify(there, "")

@@ -1,0 +1,237 @@
+"""What a report becomes in FHIR: judged by HL7's JSON schema of R4, and value by value."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft6Validator
+from pydantic import ValidationError
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+
+from config.dicom_peers import Destination
+from config.settings import Settings
+from models.contract import Code
+from tests.workers.fhir.real_server import SCHEMA, skip_without_npm_parts
+from tests.workers.fhir.studies import not_analysed_report, study
+from workers.fhir.resources import (
+    Links,
+    Naming,
+    Resource,
+    Stored,
+    algorithm_device,
+    algorithms,
+    logical,
+    order_identifiers,
+    patient_identifier,
+    patient_resource,
+    registered,
+    software_device,
+    taken_back,
+    transaction,
+    uid_identifier,
+)
+from workers.fhir.study_report import FindingSite, StudyReport, read_study_report
+from workers.results import codes
+from workers.results.readings import NotAResult
+
+OID = "1.2.276.0.76.3.1"
+NAMING = Naming("2.25", ("HOSPITAL", OID))
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> StudyReport:
+    made = study(tmp_path_factory.mktemp("study"))
+    return read_study_report(made.summary, {str(made.report.SOPInstanceUID): made.report})
+
+
+def links(report: StudyReport) -> Links:
+    header = report.header
+    patient = patient_identifier(header, NAMING)
+    assert patient is not None
+    return Links(
+        logical("Patient", patient),
+        tuple(logical("ServiceRequest", each) for each in order_identifiers(header, NAMING)),
+        logical("ImagingStudy", uid_identifier(str(header.StudyInstanceUID))),
+        {"reference": "Device/1"},
+        {each: {"reference": "Device/2"} for each in algorithms(report)},
+    )
+
+
+def stored(report: StudyReport, *observations: Resource) -> Stored:
+    made = registered(report, links(report), NAMING)
+    return Stored({**made, "id": "7", "meta": {"versionId": "3"}}, observations)
+
+
+def observations(report: StudyReport) -> list[Resource]:
+    entries = transaction(report, links(report), NAMING, stored(report))["entry"]
+    return [each["resource"] for each in entries if each["resource"]["resourceType"] == "Observation"]
+
+
+def everything(report: StudyReport) -> Iterator[Resource]:
+    header = report.header
+    patient = patient_identifier(header, NAMING)
+    assert patient is not None
+    yield patient_resource(header, patient)
+    software = software_device(header, NAMING)
+    yield software
+    yield from (algorithm_device(header, NAMING, each, {"reference": "Device/1"}) for each in algorithms(report))
+    yield registered(report, links(report), NAMING)
+    gone = {**observations(report)[0], "id": "8", "identifier": [uid_identifier("1.2.3")]}
+    bundle = transaction(report, links(report), NAMING, stored(report, gone))
+    yield from (entry["resource"] for entry in bundle["entry"])
+    yield {
+        **bundle,
+        "entry": [{key: value for key, value in each.items() if key != "resource"} for each in bundle["entry"]],
+    }
+
+
+def test_every_resource_is_valid_by_the_schema_of_hl7(report: StudyReport, tmp_path: Path) -> None:
+    skip_without_npm_parts()
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    not_analysed = read_study_report(dcmread(not_analysed_report(tmp_path).path), {})
+    kinds = set()
+    for each in (resource for one in (report, not_analysed) for resource in everything(one)):
+        kind = each["resourceType"]
+        one_kind = {"definitions": schema["definitions"], "$ref": f"#/definitions/{kind}"}
+        assert [error.message for error in Draft6Validator(one_kind).iter_errors(each)] == []
+        kinds.add(kind)
+    assert kinds == {"Patient", "Device", "DiagnosticReport", "Observation", "Bundle"}
+
+
+def test_what_is_there_is_updated_and_what_is_not_told_any_more_is_entered_in_error(report: StudyReport) -> None:
+    first, *others = observations(report)
+    there = [{**first, "id": "10"}, {**first, "id": "11", "identifier": [uid_identifier("1.2.3")]}]
+    bundle = transaction(report, links(report), NAMING, stored(report, *there))
+    told = {entry["request"]["url"]: entry for entry in bundle["entry"]}
+    assert told["Observation/10"]["resource"]["status"] == "preliminary"
+    assert told["Observation/11"]["resource"]["status"] == "entered-in-error"
+    assert told["DiagnosticReport/7"]["request"]["ifMatch"] == 'W/"3"'
+    assert [entry["request"]["method"] for entry in bundle["entry"]].count("POST") == len(others)
+    assert len(told["DiagnosticReport/7"]["resource"]["result"]) == 1 + len(others)
+
+
+def test_the_report_is_registered_without_saying_anything(report: StudyReport) -> None:
+    made = registered(report, links(report), NAMING)
+    assert (made["status"], len(made["identifier"])) == ("registered", 1)
+    assert not {"conclusion", "result"} & set(made)
+
+
+def issued(issuer: str = "", qualifiers: str = "", **more: str) -> Dataset:
+    header = Dataset()
+    header.PatientID, header.IssuerOfPatientID = "P1", issuer
+    if qualifiers:
+        item = Dataset()
+        item.UniversalEntityID, item.UniversalEntityIDType = qualifiers, "ISO"
+        header.IssuerOfPatientIDQualifiersSequence = [item]
+    header.update({})
+    for keyword, value in more.items():
+        setattr(header, keyword, value)
+    return header
+
+
+@pytest.mark.parametrize(
+    ("header", "naming", "system", "assigner"),
+    [
+        (issued(), NAMING, f"urn:oid:{OID}", None),
+        (issued("HOSPITAL"), NAMING, f"urn:oid:{OID}", "HOSPITAL"),
+        (
+            issued(),
+            replace(NAMING, patient_id_system="https://hospital.example/mrn"),
+            "https://hospital.example/mrn",
+            None,
+        ),
+        (issued("1.2.3"), NAMING, "urn:oid:1.2.3", "1.2.3"),
+        (issued("OTHER", "1.2.3.4"), NAMING, "urn:oid:1.2.3.4", "OTHER"),
+        (issued("OTHER"), NAMING, None, "OTHER"),
+    ],
+)
+def test_a_patient_id_is_never_given_to_another_issuer(
+    header: Dataset, naming: Naming, system: str | None, assigner: str | None
+) -> None:
+    made = patient_identifier(header, naming)
+    assert made is not None
+    assert (made.get("system"), made.get("assigner", {}).get("display")) == (system, assigner)
+
+
+def test_a_patient_id_that_is_missing_is_none() -> None:
+    assert patient_identifier(issued(PatientID=" "), NAMING) is None
+
+
+def test_each_accession_number_is_an_order() -> None:
+    header = issued(AccessionNumber="A1\\A2")
+    made = order_identifiers(header, replace(NAMING, accession_system="urn:oid:1.2.9"))
+    assert [(each["system"], each["value"]) for each in made] == [("urn:oid:1.2.9", "A1"), ("urn:oid:1.2.9", "A2")]
+
+
+def test_a_finding_that_could_not_be_assessed_has_a_reason_and_no_value(report: StudyReport) -> None:
+    failed = replace(report.findings[0], answer=codes.UNDETERMINED, measured=(), comment="No answer.")
+    made = observations(replace(report, findings=(failed,)))[-1]
+    assert made["dataAbsentReason"]["coding"][0]["code"] == "error"
+    assert "valueCodeableConcept" not in made
+
+
+def test_a_finding_in_several_places_names_each_with_its_side(report: StudyReport) -> None:
+    zones = (FindingSite(codes.ZONES["upper"], codes.RIGHT), FindingSite(codes.ZONES["lower"], codes.LEFT))
+    made = observations(replace(report, findings=(replace(report.findings[0], sites=zones),)))[-1]
+    assert "bodySite" not in made
+    texts = [each["valueCodeableConcept"]["text"] for each in made["component"] if "valueCodeableConcept" in each]
+    assert texts == ["Upper zone of lung, right", "Lower zone of lung, left", "Right", "Left"]
+
+
+def test_a_private_code_has_no_system(report: StudyReport) -> None:
+    private = replace(report.findings[0], finding=Code("X1", "99SITE", "Something"))
+    coding = observations(replace(report, findings=(private,)))[-1]["code"]["coding"][0]
+    assert coding == {"code": "X1", "display": "Something"}
+
+
+def test_what_is_no_report_on_a_study_is_refused(report: StudyReport, tmp_path: Path) -> None:
+    made = study(tmp_path)
+    for document, reports in ((made.summary, {}), (made.report, {}), (Dataset(), {})):
+        with pytest.raises(NotAResult):
+            read_study_report(document, reports)
+
+
+def test_a_resource_of_the_server_is_taken_back_as_it_is() -> None:
+    there = {
+        "resourceType": "Observation",
+        "id": "1",
+        "meta": {"versionId": "2"},
+        "status": "final",
+        "code": {"text": "x"},
+    }
+    entry = taken_back({**there, "identifier": [{"value": "v"}]})
+    assert entry["request"] == {"method": "PUT", "url": "Observation/1"}
+    assert (entry["resource"]["status"], entry["resource"]["code"]) == ("entered-in-error", {"text": "x"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"url": ""}, "url: is missing"),
+        ({"kinds": ["sr"]}, "takes summaries"),
+        ({"rejection_notes": False}, "takes summaries"),
+        ({"verify_identity": True}, "no verify_identity"),
+        ({"verification": "commitment"}, "asked by query"),
+        ({"token_url": "https://login/token"}, "needs user and password"),
+        ({"token_url": "http://login/token", "user": "ann", "password": "x"}, "by https only"),
+        ({"kind": "dicomweb", "scope": "x"}, "for kind 'fhir' only"),
+        ({"patient_id_system": "HOSPITAL"}, "patient_id_system"),
+    ],
+)
+def test_settings_that_cannot_work(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        Destination.model_validate({"name": "his", "kind": "fhir", "url": "https://his/fhir", **changes})
+
+
+def test_a_site_says_whose_its_patient_ids_are() -> None:
+    his = {"name": "his", "kind": "fhir", "url": "https://his/fhir"}
+    with pytest.raises(ValidationError, match="set patient_id_system"):
+        Settings.model_validate({"destinations": [his]})
+    Settings.model_validate({"destinations": [{**his, "patient_id_system": "urn:oid:1.2.3"}]})
+    Settings.model_validate({"destinations": [his], "site": {"patient_id_issuers": [OID]}})

@@ -1,0 +1,202 @@
+"""What the reports of a study say, as values for FHIR: read from the DICOM objects, so that both tell the same.
+
+With pydicom alone: the processes that deliver are spared highdicom and its tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from pydicom.dataset import Dataset
+
+from models.contract import Code
+from workers.results import codes
+from workers.results.codes import read_code
+from workers.results.readings import NotAResult
+
+_ANSWERS = frozenset(code.value for code in (codes.PRESENT, codes.NOT_DETECTED, codes.ABSENT, codes.UNDETERMINED))
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A number with its unit (UCUM)."""
+
+    name: Code
+    value: float
+    unit: Code
+
+
+@dataclass(frozen=True, slots=True)
+class FindingSite:
+    """An anatomical structure, and the patient's side where it is known."""
+
+    structure: Code
+    side: Code | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedFinding:
+    """A finding on one image: present, not detected or undetermined.
+
+    ``uid`` is its tracking UID, ``measured`` its probability and area, as far as they are known.
+    """
+
+    uid: str
+    finding: Code
+    answer: Code
+    measured: tuple[Measured, ...]
+    sites: tuple[FindingSite, ...]
+    algorithm: str
+    algorithm_version: str
+    comment: str
+    image_uid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisStatus:
+    """Whether the analysis of a study (``image_uid`` empty) or an image succeeded (PS3.16 CID 6042), with the reason.
+
+    ``report_uids`` are the SOP Instance UIDs of the reports about the image.
+    """
+
+    uid: str
+    status: Code
+    priority: Code | None
+    comment: str
+    image_uid: str
+    report_uids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StudyReport:
+    """The report on a study; ``header`` is the data set with patient, study and equipment."""
+
+    header: Dataset
+    sentence: str
+    procedure: Code
+    statuses: tuple[AnalysisStatus, ...]
+    findings: tuple[ReportedFinding, ...]
+
+
+def read_study_report(document: Dataset, reports: Mapping[str, Dataset]) -> StudyReport:
+    """Read a summary with the reports that it refers to, by SOP Instance UID, or the report that stands for a summary.
+
+    Raises:
+        NotAResult: ``document`` is neither, or the report of an analysed image is not among ``reports``.
+    """
+    try:
+        groups = list(_groups(document))
+        statuses = tuple(status for group in groups if (status := _status(group)) is not None)
+        findings = [finding for status in statuses for finding in _findings_of(status, reports)]
+        (sentence,) = _texts(document.ContentSequence, codes.SUMMARY)
+        (procedure,) = _coded(document.ContentSequence, _PROCEDURE_REPORTED)
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        raise NotAResult("the content of the report cannot be read") from error
+    if not statuses:
+        raise NotAResult("this is no report on a study")
+    return StudyReport(document, sentence, procedure, statuses, tuple(findings))
+
+
+_PROCEDURE_REPORTED = Code("121058", "DCM", "Procedure Reported")
+
+
+def _findings_of(status: AnalysisStatus, reports: Mapping[str, Dataset]) -> Iterator[ReportedFinding]:
+    if not status.image_uid or status.status != codes.SUCCEEDED:
+        return
+    of_image = [reports[uid] for uid in status.report_uids if uid in reports]
+    if not of_image:
+        raise NotAResult("the report of an analysed image is missing")
+    for report in of_image:
+        for group in _groups(report):
+            found = _finding(group)
+            if found is not None:
+                yield replace(found, image_uid=status.image_uid)
+
+
+def _groups(document: Dataset) -> Iterator[Sequence[Dataset]]:
+    """The content of each measurement group (PS3.16 TID 1410, 1411, 1501)."""
+    sections = (codes.IMAGING_MEASUREMENTS, codes.QUALITATIVE_EVALUATIONS)
+    for section in (item for name in sections for item in _named(document.ContentSequence, name)):
+        for group in _named(section.get("ContentSequence") or (), codes.MEASUREMENT_GROUP):
+            yield group.ContentSequence
+
+
+def _status(group: Sequence[Dataset]) -> AnalysisStatus | None:
+    """The group as a status; None where it is about one finding of an algorithm, whose analysis may have failed."""
+    told = list(_coded(group, codes.SUMMARY_OF_ANALYSES))
+    if not told or next(_texts(group, codes.ALGORITHM_NAME), ""):
+        return None
+    sources = [item for item in group if item.ValueType == "IMAGE"] + list(_named(group, codes.SOURCE))
+    evidence = _named(group, codes.CURRENT_PROCEDURE_EVIDENCE)
+    return AnalysisStatus(
+        uid=_tracking_uid(group),
+        status=told[0],
+        priority=next(_coded(group, codes.PRIORITY), None),
+        comment=" ".join(_texts(group, codes.COMMENT)),
+        image_uid=_referenced(sources[0]) if sources else "",
+        report_uids=tuple(_referenced(item) for item in evidence),
+    )
+
+
+def _finding(group: Sequence[Dataset]) -> ReportedFinding | None:
+    """The group as a finding; None where it has no answer, as one that only draws an outline."""
+    told = _answer(group)
+    if told is None:
+        return None
+    return ReportedFinding(
+        uid=_tracking_uid(group),
+        finding=told[0],
+        answer=told[1],
+        measured=tuple(_measured(item) for name in (codes.PROBABILITY, codes.AREA) for item in _named(group, name)),
+        sites=tuple(_site(item) for item in _named(group, codes.FINDING_SITE)),
+        algorithm=next(_texts(group, codes.ALGORITHM_NAME), ""),
+        algorithm_version=next(_texts(group, codes.ALGORITHM_VERSION), ""),
+        comment=" ".join(_texts(group, codes.COMMENT)),
+    )
+
+
+def _answer(group: Sequence[Dataset]) -> tuple[Code, Code] | None:
+    """The finding that a group is about, and what it says of it."""
+    for item in group:
+        if item.ValueType == "CODE":
+            answer = read_code(item.ConceptCodeSequence[0])
+            if answer.value in _ANSWERS:
+                return read_code(item.ConceptNameCodeSequence[0]), answer
+    return None
+
+
+def _measured(item: Dataset) -> Measured:
+    told = item.MeasuredValueSequence[0]
+    unit = read_code(told.MeasurementUnitsCodeSequence[0])
+    return Measured(read_code(item.ConceptNameCodeSequence[0]), float(told.NumericValue), unit)
+
+
+def _site(item: Dataset) -> FindingSite:
+    side = next(_coded(item.get("ContentSequence") or (), codes.LATERALITY), None)
+    return FindingSite(read_code(item.ConceptCodeSequence[0]), side)
+
+
+def _named(items: Sequence[Dataset], name: Code) -> Iterator[Dataset]:
+    """The items with this concept name."""
+    for item in items:
+        if "ConceptNameCodeSequence" in item:
+            found = read_code(item.ConceptNameCodeSequence[0])
+            if (found.value, found.scheme) == (name.value, name.scheme):
+                yield item
+
+
+def _coded(items: Sequence[Dataset], name: Code) -> Iterator[Code]:
+    return (read_code(item.ConceptCodeSequence[0]) for item in _named(items, name))
+
+
+def _texts(items: Sequence[Dataset], name: Code) -> Iterator[str]:
+    return (str(item.TextValue) for item in _named(items, name))
+
+
+def _tracking_uid(group: Sequence[Dataset]) -> str:
+    return str(next(_named(group, codes.TRACKING_UNIQUE_IDENTIFIER)).UID)
+
+
+def _referenced(item: Dataset) -> str:
+    return str(item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID)
