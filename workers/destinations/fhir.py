@@ -98,7 +98,7 @@ class Fhir:
     def _receipt(self, server: _Server, destination: Destination, outgoing: Outgoing) -> Receipt:
         try:
             if outgoing.is_damaged:
-                return Receipt(Verdict.REJECTED, "the result file is not as it was written; analyse it again")
+                return Receipt(Verdict.REJECTED, "the result file is damaged; analyse it again")
             document = dcmread(outgoing.path)
             if outgoing.kind == NOTE:
                 made = _note(server, document)
