@@ -1,22 +1,21 @@
 """From the answer to C-STORE to the arrival of the SEG at the destination, and studies per minute, of a whole node.
 
-    python -P -m benchmarks.end_to_end [--images 40] [--burst 60] [--json FILE]
+    python -P -m benchmarks.end_to_end [--rounds 3] [--images 20] [--burst 60]
 
 A real node (``pleura serve``'s process tree, SQLite, embedded broker) gets one radiograph at a time and then a burst;
-results come back by C-STORE to a receiver in this process. The bar is what the same predictor and encoders need for
-one image in a process of its own, without any DICOM networking, database or broker: the ratio says what the node costs.
+results come back by C-STORE to a receiver in this process. Beside it: what the same networks need to read and predict
+one image in this process, without encoders, DICOM networking, database or broker. The ratio says what the node costs.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import os
 import statistics
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +24,7 @@ from pydicom.uid import generate_uid
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.sop_class import SegmentationStorage
 
+from benchmarks.figures import Figure, Measurement, spread
 from config.settings import load
 from node.demo import running_node, wait_for_results, write_configuration
 from node.dicom.storage_scu import Outgoing, Peer, find_files, send_files
@@ -73,19 +73,28 @@ def with_new_uids(dataset: Dataset, path: Path) -> Path:
     return path
 
 
-def bare_seconds(files: list[Outgoing], repeats: int = 8) -> float:
-    """Median seconds for reading, predicting and encoding one image in this process."""
-    from models.radiograph.reading import read_model_input
-    from workers.composition import load_active
+class Bare:
+    """Reading and predicting in this process, without any DICOM networking, database or broker."""
 
-    judges, _ = load_active(load(None))
-    predictor = judges.resolve({}).predictor
-    samples = []
-    for file in files[: repeats + 1]:
-        began = time.monotonic()
-        predictor.predict(read_model_input(dcmread(file.path)))
-        samples.append(time.monotonic() - began)
-    return statistics.median(samples[1:])
+    def __init__(self) -> None:
+        from workers.composition import load_active
+
+        self._predictor = load_active(load(None))[0].resolve({}).predictor
+
+    def seconds(self, files: list[Outgoing]) -> tuple[float, float]:
+        """Median seconds on the clock, and mean seconds of CPU, for one image; the first one warms up."""
+        self._predict(files[0])
+        clock, cpu = [], time.process_time()
+        for file in files[1:]:
+            began = time.monotonic()
+            self._predict(file)
+            clock.append(time.monotonic() - began)
+        return statistics.median(clock), (time.process_time() - cpu) / len(clock)
+
+    def _predict(self, file: Outgoing) -> None:
+        from models.radiograph.reading import read_model_input
+
+        self._predictor.predict(read_model_input(dcmread(file.path)))
 
 
 def one_at_a_time(files: list[Outgoing], peer: Peer, receiver: Receiver) -> list[float]:
@@ -113,50 +122,89 @@ def _wait_for(receiver: Receiver, count: int, seconds: float) -> None:
         time.sleep(0.02)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=40, help="images sent one at a time")
-    parser.add_argument("--burst", type=int, default=60, help="studies sent at once")
-    parser.add_argument("--json", type=Path, help="write the raw samples to this file")
-    arguments = parser.parse_args()
+@dataclass(frozen=True)
+class Round:
+    """Seconds: ``bare`` for one image on the clock and ``bare_cpu`` of CPU, ``single`` for each image alone, and the
+    mean for a study of a burst."""
+
+    bare: float
+    bare_cpu: float
+    single: tuple[float, ...]
+    burst: float
+
+
+def one_round(bare: Bare, files: list[Outgoing], images: int, peer: Peer, receiver: Receiver) -> Round:
+    """Images alone, then the others in a burst; the node is idle again at the end."""
+    clock, cpu = bare.seconds(files[:9])
+    single = one_at_a_time(files[:images], peer, receiver)
+    rest = files[images:]
+    there = len(receiver.arrived)
+    began = time.monotonic()
+    assert all(sent.accepted for sent in send_files(rest, peer))
+    _wait_for(receiver, there + len(rest), 60 + 2.0 * len(rest))
+    return Round(clock, cpu, tuple(single), (max(receiver.arrived.values()) - began) / len(rest))
+
+
+def run(rounds: int, images: int, burst: int) -> list[Round]:
+    """So many rounds on one node."""
     from node.demo import bundled_radiographs
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "images").mkdir()
-        count = 3 + arguments.images + arguments.burst
-        files, _ = find_files(list(radiographs(folder / "images", bundled_radiographs()[0], count)))
+        each = images + burst
+        files, _ = find_files(list(radiographs(folder / "images", bundled_radiographs()[0], 3 + rounds * each)))
         receiver = Receiver(free_port("127.0.0.1"))
-        server = receiver.start()
-        bare = bare_seconds(files)
+        server, bare, found = receiver.start(), Bare(), []
         with running_node(write_configuration(folder, receiver.port)) as (node, settings):
             peer = Peer("127.0.0.1", node.port, settings.listener.ae_title, "BENCHSCU")
             one_at_a_time(files[:3], peer, receiver)
-            samples = one_at_a_time(files[3 : 3 + arguments.images], peer, receiver)
-            began = time.monotonic()
-            assert all(sent.accepted for sent in send_files(files[3 + arguments.images :], peer))
-            _wait_for(receiver, count, 60 + 2.0 * arguments.burst)
-            burst = max(receiver.arrived.values()) - began
-            for _ in wait_for_results(settings, count, 60):
-                pass
+            for number in range(rounds):
+                first = 3 + number * each
+                found.append(one_round(bare, files[first : first + each], images, peer, receiver))
+                for _ in wait_for_results(settings, first + each, 60):
+                    pass
         server.shutdown()  # type: ignore[attr-defined]
-    _report(bare, samples, arguments.burst, burst, arguments.json)
+    return found
 
 
-def _report(bare: float, samples: list[float], studies: int, burst: float, path: Path | None) -> None:
-    ordered = sorted(samples)
-    p50, p95 = statistics.median(ordered), ordered[int(0.95 * (len(ordered) - 1))]
-    print(f"{datetime.now(UTC):%Y-%m-%d}: {SIDE} x {SIDE}, {len(samples)} images one at a time, {studies} in a burst")
-    print("| what | figure |")
-    print("| --- | --- |")
-    print(f"| reading and predicting alone, median | {bare:.3f} s |")
-    print(f"| C-STORE answer to SEG at the destination, median | {p50:.3f} s ({p50 / bare:.1f} x) |")
-    print(f"| the same, 95th percentile | {p95:.3f} s |")
-    print(
-        f"| studies per minute in a burst | {60 * studies / burst:.0f} ({60 * studies / burst / (60 / bare):.2f} x) |"
-    )
-    if path is not None:
-        path.write_text(json.dumps({"bare": bare, "latency": samples, "burst_seconds": burst, "studies": studies}))
+def measure(rounds: int, images: int, burst: int) -> Measurement:
+    """One image at a time and a burst, beside reading and predicting alone."""
+    before, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
+    found = run(rounds, images, burst)
+    bare = statistics.median(one.bare for one in found)
+    single = statistics.median(seconds for one in found for seconds in one.single)
+    studies = statistics.median(60 / one.burst for one in found)
+    limit = statistics.median(60 * cores / one.bare_cpu for one in found)
+    alone = "reading and predicting alone"
+    figures = (
+        Figure("C-STORE answer to SEG at the destination, 1024 x 1024, one image at a time, median", "ms",
+               1000 * single, alone, 1000 * bare, spread([one.bare / statistics.median(one.single) for one in found])),
+        Figure("studies a minute in a burst", "", studies, alone, 60 / bare,
+               spread([one.bare / one.burst for one in found]),
+               f"{limit:.0f}, all cores doing nothing but that", studies / limit),
+    )  # fmt: skip
+    command = f"python -P -m benchmarks.end_to_end --rounds {rounds} --images {images} --burst {burst}"
+    return Measurement("end-to-end", command, figures, rounds, (before, os.getloadavg()[0]))
+
+
+def _wait_for(receiver: Receiver, count: int, seconds: float) -> None:
+    """Wait until so many SEG have come; the worklist is not asked meanwhile, for that takes a core's time."""
+    end = time.monotonic() + seconds
+    while len(receiver.arrived) < count:
+        if time.monotonic() > end:
+            raise SystemExit(f"{len(receiver.arrived)} of {count} SEG came back within {seconds:.0f} s")
+        time.sleep(0.02)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--images", type=int, default=20, help="images sent one at a time, in each round")
+    parser.add_argument("--burst", type=int, default=60, help="studies sent at once, in each round")
+    arguments = parser.parse_args()
+    for figure in measure(arguments.rounds, arguments.images, arguments.burst).figures:
+        print(figure.row())
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks.figures import Figure, Measurement, spread
 from benchmarks.process_tree import cpu_seconds, resident
 from benchmarks.replay import Kind, jpeg_kind, send, uncompressed_kind, write_files
 from node.supervisor import free_port
@@ -358,6 +359,35 @@ def _cells(case: list[Sample], name: str) -> str:
             f"{_quantile(answers, 0.99):.1f}",
         )
     )
+
+
+def measurement(samples: list[Sample], load: tuple[float, float], command: str) -> Measurement:
+    """What Pleura receives beside each other receiver, in images a second of ``storescu``."""
+    sent = [sample for sample in samples if sample.sender == "storescu"]
+    rate = {(one.kind, one.associations, one.round, one.receiver): one.images_per_second for one in sent}
+    figures = []
+    for kind, associations in dict.fromkeys((one.kind, one.associations) for one in sent):
+        for peer in dict.fromkeys(one.receiver for one in sent if one.receiver != "Pleura"):
+            rounds = sorted({one.round for one in sent})
+            pairs = [[rate[kind, associations, number, name] for name in ("Pleura", peer)] for number in rounds]
+            ours, theirs = (statistics.median(each) for each in zip(*pairs, strict=True))
+            plural = "association" if associations == 1 else "associations"
+            what = f"receiving {kind}, durable, {associations} {plural}"
+            figures.append(Figure(what, "/s", ours, peer, theirs, spread([own / other for own, other in pairs])))
+    return Measurement("ingest", command, tuple(figures), len({one.round for one in sent}), load)
+
+
+def measure_all(rounds: int, quick: bool, names: list[str], associations: list[int]) -> Measurement:
+    """The table's figures of the receivers that are installed."""
+    before, folder = os.getloadavg()[0], Path(tempfile.mkdtemp(prefix="ingest-"))
+    there = [name for name in names if shutil.which(RECEIVERS[name][1])]
+    try:
+        samples = run(rounds, quick, there, associations, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    only = " ".join(f'"{name}"' for name in there)
+    command = f"python -P -m benchmarks.ingest{' --quick' * quick} --rounds {rounds} --only {only}"
+    return measurement(samples, (before, os.getloadavg()[0]), command)
 
 
 def main() -> None:

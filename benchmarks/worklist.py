@@ -11,6 +11,7 @@ with fsync on.
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import signal
 import statistics
@@ -21,9 +22,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Engine, insert, text
+from sqlalchemy import Engine, event, insert, text
 
+from benchmarks.figures import Figure, Measurement
 from config.settings import Settings
 from db.database import Database
 from db.engine import connect, migrate, writing
@@ -88,6 +91,11 @@ def fill(engine: Engine, studies: int) -> None:
             connection.execute(text("VACUUM ANALYZE"))
 
 
+def _date(n: int) -> str:
+    """A department of a thousand studies a day."""
+    return f"{NOW - timedelta(days=n // 1000):%Y%m%d}"
+
+
 def _study(n: int) -> list[dict[str, object]]:
     # Times are spread as by a hash, so that the order of rows is not the order in which they are due.
     received = NOW - timedelta(seconds=n * 2_654_435_761 % 100_000_000)
@@ -99,7 +107,7 @@ def _study(n: int) -> list[dict[str, object]]:
             "patient_id": f"P{n % 300_000}",
             "patient_name": f"Name{n}^Given",
             "accession_number": f"A{n}",
-            "study_date": "20260301",
+            "study_date": _date(n),
             "study_description": "CHEST PA",
             "state": StudyState.COMPLETE if n % 10 else StudyState.OPEN,
             "priority": list(Priority)[n % 3],
@@ -281,6 +289,77 @@ def run(kind: str, studies: int, rounds: int) -> None:
             return record_instance(database, ReceivedInstance(*uids), None, "f" * 64, NOW)
 
         print(f"  record_instance (durable, a new study each): {measure(record, min(rounds, 1000))}", flush=True)
+
+
+def bare_driver(engine: Engine, work: Callable[[], object]) -> Callable[[], object]:
+    """The statements of ``work``, sent again by the database's driver alone, to the last row."""
+    sent: list[tuple[str, Any]] = []
+
+    def note(_connection: object, _cursor: object, statement: str, values: Any, *_rest: object) -> None:
+        if not statement.startswith("BEGIN"):
+            sent.append((statement, values))
+
+    event.listen(engine, "before_cursor_execute", note)
+    work()
+    event.remove(engine, "before_cursor_execute", note)
+    connection = engine.raw_connection()
+
+    def again() -> None:
+        for statement, values in sent:
+            cursor = connection.cursor()
+            cursor.execute(statement, values)
+            cursor.fetchall()
+            cursor.close()
+
+    return again
+
+
+def in_turn(mine: Callable[[], object], theirs: Callable[[], object], rounds: int) -> list[tuple[float, float]]:
+    """Milliseconds of both in every round."""
+    found = []
+    for number in range(rounds + rounds // 10):
+        times = {}
+        for work in (mine, theirs) if number % 2 else (theirs, mine):
+            began = time.perf_counter()
+            work()
+            times[work] = (time.perf_counter() - began) * 1000
+        found.append((times[mine], times[theirs]))
+    return found[rounds // 10 :]
+
+
+def figures(kind: str, studies: int, rounds: int) -> list[Figure]:
+    """Page and searches beside the driver alone."""
+    with prepared(kind) as engine:
+        fill(engine, studies)
+        worklist, middle = Worklist(engine), studies // 2 + 1
+        asked: dict[str, Callable[[], object]] = {
+            "first page of the unreported": worklist.page,
+            **{
+                f"search by {name}": partial(worklist.page, show=WorklistPart.ALL, filters=filters)
+                for name, filters in (
+                    ("name", Filters(f"name{middle} given")),
+                    ("UID", Filters(f"1.2.826.0.1.3680043.8.498.{middle}")),
+                    ("date", Filters(date_from=_date(middle), date_to=_date(middle))),
+                )
+            },
+        }
+        found = []
+        for name, work in asked.items():
+            pairs = in_turn(work, bare_driver(engine, work), rounds)
+            high = [statistics.quantiles(each, n=100)[98] for each in zip(*pairs, strict=True)]
+            what = f"worklist of {studies:,} studies, {kind}, {name}, 99th percentile"
+            ratios = statistics.quantiles([other / own for own, other in pairs], n=20)
+            ratio = (statistics.median(ratios), ratios[0], ratios[-1])
+            found.append(Figure(what, "ms", high[0], "the same statements by the driver", high[1], ratio))
+        return found
+
+
+def measurement(studies: int, rounds: int) -> Measurement:
+    """Both databases."""
+    before = os.getloadavg()[0]
+    found = tuple(figure for kind in ("sqlite", "postgresql") for figure in figures(kind, studies, rounds))
+    command = f"python -P -m benchmarks.worklist --studies {studies} --rounds {rounds}"
+    return Measurement("worklist", command, found, rounds, (before, os.getloadavg()[0]))
 
 
 def main() -> None:

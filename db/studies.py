@@ -78,6 +78,22 @@ def routes(connection: Connection, study_id: int) -> tuple[Route | None, ...]:
     return tuple(dict.fromkeys(connection.scalars(query.order_by(instance.id))))
 
 
+def arrival(connection: Connection, study_id: int) -> Any:
+    """A row with ``first_received_at`` and ``reported`` of a study.
+
+    Raises:
+        RecordNotFoundError: there is no such study.
+    """
+    study = tables.Study
+    query = select(study.first_received_at, study.reported_at.is_not(None).label("reported")).where(
+        study.id == study_id
+    )
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        raise RecordNotFoundError("study", study_id)
+    return row
+
+
 def _refusals(connection: Connection, study_id: int) -> tuple[NotEligible, ...]:
     """Why images of a study were not analysed: what was tried, then what the header rules refused."""
     job, instance = tables.Job, tables.Instance

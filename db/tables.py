@@ -179,7 +179,7 @@ class Study(Base):
         Index("ix_studies_due_at_id", "due_at", "id"),
         Index("ix_studies_state_due_at_id", "state", "due_at", "id"),
         Index("ix_studies_state_last_activity_at", "state", "last_activity_at"),
-        Index("ix_studies_study_date", "study_date"),
+        Index("ix_studies_study_date_due_at_id", "study_date", "due_at", "id"),
         Index(
             "ix_studies_unreported_due_at_id", "due_at", "id", sqlite_where=_UNREPORTED, postgresql_where=_UNREPORTED
         ),

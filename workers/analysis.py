@@ -187,7 +187,7 @@ def _analyse(job: Job, tools: AnalysisTools) -> Outcome:
         timings=timings,
         destinations=kinds_by_destination(destinations),
         recorded=comes_too_late(
-            tools.database.read(studies.facts, job.study_id, tools.database.rules.patients),
+            tools.database.read(studies.arrival, job.study_id),
             tools.settings.results,
             tools.clock(),
         ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
+from typing import Protocol
 
 from config.settings import Results
 from db.instance_flags import CONFLICT, NOT_COUNTED
@@ -30,7 +31,21 @@ def may_complete(facts: StudyFacts) -> bool:
     return facts.jobs_waiting == 0
 
 
-def comes_too_late(facts: StudyFacts, rules: Results, now: datetime) -> str:
+class Arrived(Protocol):
+    """What :func:`comes_too_late` must know of a study."""
+
+    @property
+    def first_received_at(self) -> datetime:
+        """When its first image came."""
+        ...
+
+    @property
+    def reported(self) -> bool:
+        """Whether it is reported."""
+        ...
+
+
+def comes_too_late(facts: Arrived, rules: Results, now: datetime) -> str:
     """Why results for this study are to be recorded and not sent: it is old, or reported already. Empty: send them."""
     late = timedelta(hours=rules.late_after_hours)
     if late and now - facts.first_received_at > late:

@@ -16,7 +16,7 @@ from db.database import Database
 from db.engine import connect
 from db.node_rules import Rules
 from db.patients import PatientRules
-from db.records import TriageDecision
+from db.records import StudyFacts, TriageDecision
 from workers.notifications.channels import notification_rules
 from workers.triage import decide
 
@@ -34,6 +34,11 @@ def database_of(settings: Settings, engine: Engine | None = None) -> Database:
 
 def triage_study(study_id: int, database: Database, rules: Triage, now: datetime) -> TriageDecision:
     """Let triage decide anew from what is known now, write it down with what follows, and give the decision."""
-    decision = decide(database.read(studies.facts, study_id, database.rules.patients), rules, now)
-    database.write(studies.record_triage, study_id, decision, now, database.rules.notifications)
+    return triage_facts(database.read(studies.facts, study_id, database.rules.patients), database, rules, now)
+
+
+def triage_facts(facts: StudyFacts, database: Database, rules: Triage, now: datetime) -> TriageDecision:
+    """The same, from ``facts`` that were read just now."""
+    decision = decide(facts, rules, now)
+    database.write(studies.record_triage, facts.study_id, decision, now, database.rules.notifications)
     return decision

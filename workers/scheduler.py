@@ -25,7 +25,7 @@ from workers.durable_files import write_durably
 from workers.enqueue import TaskQueue
 from workers.errors import where_in_code
 from workers.job_outcome import EncodedResult, kinds_of_studies
-from workers.open_database import triage_study
+from workers.open_database import triage_facts
 from workers.retention import Retention
 from workers.routing import study_destinations
 
@@ -183,7 +183,7 @@ class Scheduler:
         if not may_complete(facts):
             return
         now = self.clock()
-        decision = triage_study(study_id, self.database, self.settings.triage, now)
+        decision = triage_facts(facts, self.database, self.settings.triage, now)
         summaries = self._summaries(facts, decision)
         if summaries is None:
             return

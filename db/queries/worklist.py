@@ -28,7 +28,6 @@ from sqlalchemy import (
     false,
     func,
     literal,
-    or_,
     select,
     true,
     union_all,
@@ -43,6 +42,7 @@ from db.tables import Delivery, Finding, Instance, Job, Series, Study, StudyWord
 
 _UID = re.compile(r"\d+(\.\d+){3,}")
 _RARE_WORD_LIMIT = 500  # studies that are looked up one by one
+_RARE_WORD_ROWS = 2 * _RARE_WORD_LIMIT
 _SAMPLE_ROWS = 5000
 _MOST_CHOICES = 50
 
@@ -218,9 +218,12 @@ def _latest_values(connection: Connection, column: Any) -> tuple[str, ...]:
 def _matching(connection: Connection, filters: Filters) -> list[ColumnElement[bool]]:
     """The conditions of what is looked for."""
     found = _searched(connection, filters.search) if filters.search.strip() else []
-    if filters.date_from:
+    if filters.date_from and filters.date_from == filters.date_to:
+        # One day's studies lie in the order of the page in the index.
+        found.append(Study.study_date == filters.date_from)
+    elif filters.date_from:
         found.append(Study.study_date >= filters.date_from)
-    if filters.date_to:
+    if filters.date_to and filters.date_from != filters.date_to:
         found.append(and_(Study.study_date <= filters.date_to, Study.study_date != ""))
     if filters.state is not None:
         found.append(Study.state == filters.state)
@@ -253,7 +256,7 @@ def _searched(connection: Connection, search: str) -> list[ColumnElement[bool]]:
         return [false()]
     uids = [one[0] for one in asked if _UID.fullmatch(one[0])]
     words = [one for one in asked if one[0] not in uids]
-    found: list[ColumnElement[bool]] = [_has_uid(uid) for uid in uids]
+    found: list[ColumnElement[bool]] = [Study.id.in_(_studies_of_uid(connection, uid)) for uid in uids]
     rare = None if uids or not words else min((_studies_of_rare_word(connection, one) for one in words), key=_how_many)
     if rare is not None:
         found.append(Study.id.in_(rare))
@@ -263,23 +266,30 @@ def _searched(connection: Connection, search: str) -> list[ColumnElement[bool]]:
 
 def _studies_of_rare_word(connection: Connection, spellings: Sequence[str]) -> list[int] | None:
     """The studies with this word; None where they are many."""
-    query = select(StudyWord.study_id).where(begins_with(spellings)).distinct().limit(_RARE_WORD_LIMIT + 1)
-    ids = list(connection.scalars(query))
-    return ids if len(ids) <= _RARE_WORD_LIMIT else None
+    # Not DISTINCT: PostgreSQL would collect all rows of a common word first. A study has few words that begin alike.
+    rows = connection.scalars(select(StudyWord.study_id).where(begins_with(spellings)).limit(_RARE_WORD_ROWS)).all()
+    ids = list(dict.fromkeys(rows))
+    return ids if len(ids) <= _RARE_WORD_LIMIT and len(rows) < _RARE_WORD_ROWS else None
 
 
 def _how_many(ids: Sequence[int] | None) -> int:
     return _RARE_WORD_LIMIT + 1 if ids is None else len(ids)
 
 
-def _has_uid(uid: str) -> ColumnElement[bool]:
-    """The study, one of its series or instances has this UID, or something else that is written like one."""
-    return or_(
-        Study.study_instance_uid == uid,
-        Study.id.in_(select(Series.study_id).where(Series.series_instance_uid == uid)),
-        Study.id.in_(select(Instance.study_id).where(Instance.sop_instance_uid == uid)),
-        Study.id.in_(select(StudyWord.study_id).where(StudyWord.word == uid)),
-    )
+def _studies_of_uid(connection: Connection, uid: str) -> list[int]:
+    """Studies that have this UID themselves, in a series or an instance, or something else that is written like one.
+
+    Looked up first, each by its index: as one condition with OR, PostgreSQL asks it of every study.
+    """
+    return sorted(set(connection.scalars(_OF_UID, {"uid": uid})))
+
+
+_OF_UID = union_all(
+    select(Study.id).where(Study.study_instance_uid == bindparam("uid")),
+    select(Series.study_id).where(Series.series_instance_uid == bindparam("uid")),
+    select(Instance.study_id).where(Instance.sop_instance_uid == bindparam("uid")),
+    select(StudyWord.study_id).where(StudyWord.word == bindparam("uid")),
+)
 
 
 def rows_of(connection: Connection, study_ids: Sequence[int]) -> tuple[WorklistRow, ...]:

@@ -85,6 +85,7 @@ class JobDispatcher:
         self._task_queue = task_queue
         self._noted: deque[tuple[int, bool]] = deque()
         self._waiting: SimpleQueue[bool] = SimpleQueue()
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
         self._thread.start()
 
@@ -104,6 +105,7 @@ class JobDispatcher:
 
     def close(self, seconds: float = 2.0) -> None:
         """Enqueue the kept jobs and end; jobs not enqueued within ``seconds`` are left to the scheduler."""
+        self._closing.set()
         self._waiting.put(True)
         self._waiting.put(False)
         self._thread.join(seconds)
@@ -112,14 +114,15 @@ class JobDispatcher:
         while self._waiting.get():
             if self.idle:
                 continue
-            # In a burst, one call of the broker for the jobs of a moment costs a third of one for each.
-            time.sleep(_GATHERING_SECONDS)
             jobs = [self._noted.popleft() for _ in range(len(self._noted))]
             try:
                 self._task_queue.enqueue_jobs(jobs)
             except Exception:
                 # The thread must survive any error of the broker's client: the scheduler enqueues missed jobs.
                 log.exception("the task queue failed")
+            # In a burst, one call of the broker for the jobs of a moment costs a third of one for each. A single one
+            # has gone at once.
+            self._closing.wait(_GATHERING_SECONDS)
 
 
 class _Server(ThreadedAssociationServer):  # type: ignore[misc]

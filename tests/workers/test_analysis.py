@@ -57,6 +57,7 @@ class FakeJobs(Scripted):
         jobs.fail: "fail_job",
         repeated_instances.record_comparison: "record_comparison",
         studies.facts: "study_facts",
+        studies.arrival: "study_arrival",
         studies.record_triage: "record_triage",
         study_details.study_detail: "study_detail",
     }
@@ -102,6 +103,9 @@ class FakeJobs(Scripted):
         self.job = replace(self.job, state=JobState.ON_HOLD if difference else JobState.WITHDRAWN)
         self.events.append(("compared", difference))
         return True
+
+    def study_arrival(self, study_id: int) -> StudyFacts:
+        return self.study
 
     def study_facts(self, study_id: int, _rules: object) -> StudyFacts:
         return self.study

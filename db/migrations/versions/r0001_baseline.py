@@ -329,7 +329,7 @@ def _create_studies() -> None:
     )
     op.create_index("ix_studies_state_due_at_id", "studies", ["state", "due_at", "id"], unique=False)
     op.create_index("ix_studies_state_last_activity_at", "studies", ["state", "last_activity_at"], unique=False)
-    op.create_index("ix_studies_study_date", "studies", ["study_date"], unique=False)
+    op.create_index("ix_studies_study_date_due_at_id", "studies", ["study_date", "due_at", "id"], unique=False)
     op.create_index(
         "ix_studies_unreported_due_at_id",
         "studies",
