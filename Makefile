@@ -24,7 +24,7 @@ OWN = $(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirem
   $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-training campaigns chaos load soak images fuzz peers check audit sbom format docs docs-serve translations benchmark clean
+.PHONY: help demo test test-training campaigns chaos load soak images fuzz peers check audit sbom format docs docs-serve translations bench clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -104,8 +104,8 @@ translations: $(VENV)/.dev ## Bring the catalogues of the page up to date with i
 	  --no-fuzzy-matching --ignore-obsolete --no-wrap --ignore-pot-creation-date
 	$(BIN)/pybabel compile --domain pleura --directory node/web/locale --statistics
 
-benchmark: $(VENV)/.dev ## Measure ingest beside DCMTK, Orthanc and pynetdicom (minutes)
-	$(BIN)/python -P -m benchmarks.ingest
+bench: $(VENV)/.dev ## Measure everything beside a named peer: one table, also in docs/benchmarks.md (ONLY=ingest; QUICK=1; minutes to an hour)
+	$(BIN)/python -P -m benchmarks.bench $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick)
 
 clean: ## Remove the environments, caches and the demonstration's folder
 	rm -rf $(VENV) $(LOWEST) demo artifacts site .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

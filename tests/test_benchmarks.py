@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.figures import DOCUMENT, RESULTS, Figure, Measurement, read_measurement, spread, table
+from tests.campaigns.outcome import fill_in
+
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("config", "db", "models", "workers", "node")
 FILES = sorted((ROOT / "benchmarks").rglob("*.py"))
@@ -43,3 +46,17 @@ def test_what_a_benchmark_imports_is_there(file: Path) -> None:
         if alias.name not in _names(node.module)
     ]
     assert missing == []
+
+
+def test_a_measurement_comes_back_from_its_file(tmp_path: Path) -> None:
+    figure = Figure("receiving", "/s", 250.4, "Orthanc", 125.2, spread([2.0, 1.5, 2.5]), "a bare disk", 0.5)
+    measurement = Measurement("ingest", "python -P -m benchmarks.ingest", (figure,), 3, (0.5, 1.0))
+    measurement.write(tmp_path)
+    assert read_measurement(tmp_path / "ingest.json") == measurement
+    row = "| receiving | 250 /s | Orthanc: 125 /s | 2.00 (1.50 to 2.50) | 0.50 of a bare disk |"
+    assert row in table(tmp_path)
+
+
+def test_the_table_in_the_docs_is_that_of_the_results() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    assert fill_in(text, table(RESULTS)) == text, "run: python -P -m benchmarks.figures"
