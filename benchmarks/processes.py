@@ -163,6 +163,8 @@ def missed(name: str, done: list[Start]) -> bool:
 
 
 def main() -> None:
+    # The aim is that of a worker that analyses in one process; set the variable to see what more of them take.
+    os.environ.setdefault("PLEURA_WORKERS__PROCESSES", "1")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--images", type=int, default=40)
