@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -41,9 +42,10 @@ class Sentinels:
         first, second = free_port(), free_port()
         for port in (first, second):
             replica = [] if port == first else ["--replicaof", self.host, str(first)]
-            self._serve(port, "redis", "save ''\nappendonly no\n" + self._secret("masterauth"), *replica)
+            text = f"save ''\nappendonly no\nreplica-announce-ip {self.host}\n" + self._secret("masterauth")
+            self._serve(port, "redis", text, *replica)
         wait_until(lambda: self._role(first) == "master" and self._role(second) == "slave", "a replica", pause=0.1)
-        watch = f"sentinel monitor {MASTER} {self.host} {first} 2\n{_FAST}"
+        watch = f"sentinel announce-ip {self.host}\nsentinel monitor {MASTER} {self.host} {first} 2\n{_FAST}"
         if self.secret:
             watch += f"sentinel auth-pass {MASTER} {self.secret}\nsentinel sentinel-pass {self.secret}\n"
         self.ports = [free_port() for _ in range(3)]
@@ -58,7 +60,7 @@ class Sentinels:
 
     def primary(self) -> int:
         """The port of the Redis that Sentinel says is the primary."""
-        found = self._client(self.ports[0]).sentinel_get_master_addr_by_name(MASTER)
+        found: Any = self._client(self.ports[0]).sentinel_get_master_addr_by_name(MASTER)
         return int(found[1])
 
     def kill_primary(self) -> None:
@@ -71,12 +73,14 @@ class Sentinels:
             port = self.primary()
             return port != killed and self._role(port) == "master"
 
-        wait_until(failed_over, "a failover", 30, 0.2)
+        wait_until(failed_over, "a failover", 60, 0.2)
 
     def _serve(self, port: int, name: str, text: str, *options: str) -> None:
         path = self.folder / f"{name}-{port}.conf"  # Sentinel writes what it learns into it
         where = f"port {port}\n" if not self.tls else f"port 0\ntls-port {port}\n" + "\n".join(self.tls) + "\n"
-        path.write_text(f"bind {self.host}\n{where}dir {self.folder}\n{self._secret('requirepass')}{text}")
+        path.write_text(
+            f"bind {self.host}\nprotected-mode no\n{where}dir {self.folder}\n{self._secret('requirepass')}{text}"
+        )
         command = [*self.prefix, "redis-server", str(path), *options]
         self.servers[port] = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         wait_until(lambda: self._answers(port), name, pause=0.05)
@@ -103,7 +107,7 @@ class Sentinels:
         return str(told["role"]) if link == "up" else ""
 
     def _know_each_other(self) -> bool:
-        states = [self._client(port).sentinel_master(MASTER) for port in self.ports]
+        states: list[Any] = [self._client(port).sentinel_master(MASTER) for port in self.ports]
         return all(one["num-other-sentinels"] == 2 and one["num-slaves"] == 1 for one in states)
 
     def _end(self) -> None:

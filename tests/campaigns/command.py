@@ -13,6 +13,11 @@ from pathlib import Path
 from tests.campaigns.disk import DiskError
 from tests.campaigns.outcome import HEAD, Outcome
 
+
+class SkippedError(Exception):
+    """What a campaign needs cannot be had on this machine; the text says why."""
+
+
 Say = Callable[[str], None]
 """Tells a person how far it is."""
 
@@ -30,7 +35,7 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
 def run_campaign(arguments: argparse.Namespace, campaign: Callable[[Path, Say], Outcome]) -> None:
     """Run a campaign in a folder of its own, tell what it found, and end with 1 where anything is wrong.
 
-    Where no disk can be mounted, a campaign that needs one is skipped, with the reason.
+    Where no disk can be mounted, or no network be made, a campaign that needs it is skipped, with the reason.
     """
     # Not below a home folder: PostgreSQL runs as a user of its own and must be able to enter it.
     folder = Path(tempfile.mkdtemp(prefix="pleura-campaign-"))
@@ -43,7 +48,7 @@ def run_campaign(arguments: argparse.Namespace, campaign: Callable[[Path, Say], 
     try:
         outcome = campaign(folder, say)
         outcome.seconds = round(time.monotonic() - begun, 1)
-    except DiskError as error:
+    except (DiskError, SkippedError) as error:
         say(f"skipped: {error}")
         sys.exit(0)
     finally:

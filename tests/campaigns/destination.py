@@ -1,4 +1,4 @@
-"""A PACS that counts, and that can be told to misbehave: ``python -P -m tests.campaigns.destination PORT FOLDER``.
+"""A PACS that counts, and that can be told to misbehave: ``python -P -m tests.campaigns.destination HOST PORT FOLDER``.
 
 Each object that it has is one line of ``FOLDER/received``: SOP Instance UID, patient ID, SOP Class UID, digest and
 time. By C-FIND it says whether it has one. What it does is the word in ``FOLDER/mood``, which is read for each
@@ -47,7 +47,7 @@ _STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 _LONGEST_SILENCE = 60.0
 
 
-def main(port: int, folder: Path) -> None:
+def main(host: str, port: int, folder: Path) -> None:
     """Run until the process is killed."""
     ae = AE(ae_title=AE_TITLE)
     ae.supported_contexts = AllStoragePresentationContexts
@@ -82,7 +82,7 @@ def main(port: int, folder: Path) -> None:
             yield 0xFF00, event.identifier
 
     handlers = [(evt.EVT_REQUESTED, requested), (evt.EVT_C_STORE, store), (evt.EVT_C_FIND, find)]
-    server = ae.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
+    server = ae.start_server((host, port), block=False, evt_handlers=handlers)
     threading.Event().wait()
     server.shutdown()
 
@@ -154,9 +154,9 @@ def read_held(folder: Path) -> Held:
 class Destination:
     """The process, from outside."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, host: str = "127.0.0.1") -> None:
         folder.mkdir(parents=True)
-        self.folder, self.port = folder, free_port()
+        self.folder, self.host, self.port = folder, host, free_port()
         self.process: subprocess.Popen[bytes] | None = None
         self.be("well")
 
@@ -169,8 +169,8 @@ class Destination:
     def start(self) -> None:
         """Start it and wait until it listens."""
         with (self.folder / "log").open("ab") as log:
-            command = [sys.executable, "-P", "-m", "tests.campaigns.destination", str(self.port), str(self.folder)]
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+            command = [sys.executable, "-P", "-m", "tests.campaigns.destination", self.host, str(self.port)]
+            self.process = subprocess.Popen([*command, str(self.folder)], stdout=log, stderr=log)
         wait_until(self._listens, "the destination", pause=0.1)
 
     def kill(self) -> None:
@@ -185,8 +185,8 @@ class Destination:
 
     def _listens(self) -> bool:
         with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+            return probe.connect_ex((self.host, self.port)) == 0
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))

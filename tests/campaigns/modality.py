@@ -16,13 +16,22 @@ class Modalities:
     """Several senders at once, on associations of a few images each, that share what there is to send."""
 
     def __init__(
-        self, ports: list[int], images: Iterator[Image], senders: int = 3, pause: float = 0.0, each: int = 3
+        self,
+        ports: list[int],
+        images: Iterator[Image],
+        senders: int = 3,
+        pause: float = 0.0,
+        each: int = 3,
+        hosts: tuple[str, ...] = ("127.0.0.1",),
+        patience: float = 60,
     ) -> None:
-        """``pause``: seconds between two images of one sender; ``each``: images an association.
+        """``pause``: seconds between two images of one sender; ``each``: images an association; ``patience``: seconds
+        that a sender waits for an answer. Of several ``hosts`` a sender calls the next one after a failure.
 
         ``accepted_at`` will hold the time of day of each patient's success, ``seconds`` how long each answer took.
         """
         self._images, self._pause, self._each = images, pause, each
+        self._hosts, self._patience = hosts, patience
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self.accepted: list[Image] = []
@@ -30,7 +39,7 @@ class Modalities:
         self.seconds: list[float] = []
         self.answers: dict[int, int] = {}
         self._threads = [
-            threading.Thread(target=self._send, args=(ports[index % len(ports)],), daemon=True)
+            threading.Thread(target=self._send, args=(ports[index % len(ports)], index), daemon=True)
             for index in range(senders)
         ]
 
@@ -52,14 +61,17 @@ class Modalities:
         """How often an image was not answered 0x0000 and was sent again."""
         return sum(count for status, count in self.answers.items() if status)
 
-    def _send(self, port: int) -> None:
+    def _send(self, port: int, at: int) -> None:
         peer: Peer | None = None
         left = 0
         while (image := self._next()) is not None:
             while True:
                 try:
                     if peer is None:
-                        peer, left = Peer(port, [(CR, EXPLICIT)], calling="SENDER", seconds=60), self._each
+                        host = self._hosts[at % len(self._hosts)]
+                        contexts, seconds = [(CR, EXPLICIT)], self._patience
+                        peer = Peer(port, contexts, calling="SENDER", seconds=seconds, host=host)
+                        left = self._each
                     begun = time.monotonic()
                     status = peer.store(image.data_set, image.sop_instance).status
                 except (OSError, BrokenError, KeyError):
@@ -68,6 +80,7 @@ class Modalities:
                     self.answers[status] = self.answers.get(status, 0) + 1
                 if status == 0:
                     break
+                at += 1
                 time.sleep(_PAUSE_AFTER_FAILURE)
             with self._lock:
                 self.accepted.append(image)

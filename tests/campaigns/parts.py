@@ -131,11 +131,11 @@ class Sqlite:
 class Postgresql:
     """A server of its own, with fsync: it must come back from kill -9 with all that it has committed."""
 
-    def __init__(self, folder: Path, *, fsync: bool = True) -> None:
+    def __init__(self, folder: Path, *, fsync: bool = True, options: tuple[str, ...] = ()) -> None:
         folder.mkdir(parents=True)
         folder.chmod(0o755)
         self._folder = folder
-        self._options = ("-c", "max_connections=200", "-c", f"fsync={'on' if fsync else 'off'}")
+        self._options = ("-c", "max_connections=200", "-c", f"fsync={'on' if fsync else 'off'}", *options)
         self.process = postgres.start(folder, *self._options)
         self.url = postgres.PostgresServer(folder).create_database()
         self._engine = create_engine(self.url, pool_pre_ping=True)

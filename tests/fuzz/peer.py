@@ -92,9 +92,16 @@ class Peer:
     """
 
     def __init__(
-        self, port: int, contexts: Contexts, *, called: str = "PLEURA", calling: str = "PEER", seconds: float = 20
+        self,
+        port: int,
+        contexts: Contexts,
+        *,
+        called: str = "PLEURA",
+        calling: str = "PEER",
+        seconds: float = 20,
+        host: str = "127.0.0.1",
     ) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=seconds)
+        self.socket = socket.create_connection((host, port), timeout=seconds)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.sendall(associate_rq(contexts, called, calling))
         self.kind, answer = self.receive()

@@ -42,7 +42,10 @@ map_threshold = 0.7
 
 @dataclass
 class Pleura:
-    """One node: its settings, its process while it runs, and every kill -9 that hit it."""
+    """One node: its settings, its process while it runs, and every kill -9 that hit it.
+
+    ``host`` is where its listener listens, ``prefix`` a command that runs another one elsewhere, as nsenter(1).
+    """
 
     folder: Path
     port: int
@@ -50,6 +53,8 @@ class Pleura:
     environment: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
     hits: list[str] = field(default_factory=list)
+    host: str = "127.0.0.1"
+    prefix: tuple[str, ...] = ()
     _started_at: int = 0
 
     @property
@@ -62,7 +67,7 @@ class Pleura:
         with self.log_file.open("ab") as log:
             self._started_at = log.tell()
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "node.cli.main", "--config", str(self.config), "serve"],
+                [*self.prefix, sys.executable, "-m", "node.cli.main", "--config", str(self.config), "serve"],
                 cwd=_REPOSITORY,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -73,7 +78,7 @@ class Pleura:
 
     def listens(self) -> bool:
         """Whether the listener of this start has bound its port."""
-        return f"127.0.0.1:{self.port}".encode() in self.log_file.read_bytes()[self._started_at :]
+        return f"{self.host}:{self.port}".encode() in self.log_file.read_bytes()[self._started_at :]
 
     def check_alive(self) -> None:
         """Raise with the log's end when the node has ended."""
