@@ -237,6 +237,21 @@ class Destination(_Part):
         return self.url or f"folder {self.folder}"
 
 
+class Priors(_Part):
+    """Comparing findings with those of the last prior chest radiograph, which is pulled from an archive."""
+
+    archive: str = ""
+    """Name of the destination that is searched by C-FIND and sends by C-MOVE (docs/priors.md); it must know the
+    listener as a move destination. Empty: nothing is pulled or compared."""
+    wait_seconds: float = Field(default=120, ge=1, le=3600)
+    """The summary of a study waits for its prior until so long after the study's first image. Everything else waits
+    never."""
+    lookback_days: int = Field(default=1825, ge=1)
+    """Older priors are not looked for."""
+    timeout_seconds: float = Field(default=60, gt=0)
+    """Time limit for each answer of the archive."""
+
+
 class Backfill(_Part):
     """Pulling what an archive holds and this node has not received, by C-FIND and C-MOVE: `pleura backfill`."""
 

@@ -31,7 +31,7 @@ from pydantic_settings import (
 )
 
 from config.audit import Audit
-from config.dicom_peers import Backfill, Destination, Listener, Tls
+from config.dicom_peers import Backfill, Destination, Listener, Priors, Tls
 from config.dicomweb import DicomWebServer
 from config.environment import PREFIX, meant, misspelt, with_secrets_read
 from config.file import mistakes, read_toml, resolve_paths
@@ -195,6 +195,8 @@ class Results(_Part):
     viewers show a report without an outline as a black pane."""
     after_report: Literal["send", "record"] = "record"
     """What happens to results for a study that is marked as reported: send them, or record and not send them."""
+    priors: Literal["send", "record"] = "record"
+    """What happens to results for a study that was only pulled to be compared with ([priors])."""
 
 
 class Triage(_Part):
@@ -317,6 +319,7 @@ class Settings(BaseSettings):
     routing: tuple[RoutingRule, ...] = ()
     triage: Triage = Triage()
     backfill: Backfill = Backfill()
+    priors: Priors = Priors()
     admin: Admin = Admin()
     hl7: HL7 = HL7()
     notifications: Notifications = Notifications()
@@ -385,6 +388,9 @@ class Settings(BaseSettings):
             raise ValueError(f"backfill.archive: there is no destination '{archive}' of kind 'dimse'")
         if self.backfill.daily_at and not archive:
             raise ValueError("backfill.daily_at: name the destination to search in backfill.archive")
+        prior = self.destination(self.priors.archive)
+        if self.priors.archive and (prior is None or prior.kind != "dimse"):
+            raise ValueError(f"priors.archive: there is no destination '{self.priors.archive}' of kind 'dimse'")
 
     def _check_patient_systems(self) -> None:
         """A patient ID without a system could be that of another hospital."""

@@ -51,11 +51,14 @@ def waiting_jobs(connection: Connection, at_most: int) -> int:
     return int(connection.execute(select(func.count()).select_from(waiting)).scalar_one())
 
 
-def note_request(connection: Connection, study_instance_uid: str, now: datetime) -> None:
-    """Note that the images of a study are asked for; a study that came by itself before stays as it is."""
+def note_request(connection: Connection, study_instance_uid: str, now: datetime, *, for_prior: bool = False) -> None:
+    """Note that the images of a study are asked for; a study that came by itself before stays as it is.
+
+    ``for_prior``: only to compare a newer study with it.
+    """
     known = select(Study.id).where(Study.study_instance_uid == study_instance_uid)
     if connection.execute(known).first() is None:
-        row = {"study_instance_uid": study_instance_uid, "requested_at": now}
+        row = {"study_instance_uid": study_instance_uid, "requested_at": now, "for_prior": for_prior}
         connection.execute(insert_or_ignore(connection, BackfilledStudy).values(row))
 
 

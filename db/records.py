@@ -308,6 +308,30 @@ class PriorFinding:
 
 
 @dataclass(frozen=True, slots=True)
+class ComparableFinding:
+    """A finding with its image, to be compared with the same finding on another film.
+
+    ``rejected``: a reader has said that it is not there. ``view`` is that of the image, in the words of its header.
+    """
+
+    finding: FindingRecord
+    rejected: bool
+    view: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class PriorStudy:
+    """An earlier analysed study of the same patient, with its findings (none in shadow)."""
+
+    study_instance_uid: str
+    study_date: str
+    findings: tuple[ComparableFinding, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StudyFacts:
     """What triage needs to know of a study: pure policy input.
 
@@ -316,7 +340,8 @@ class StudyFacts:
     so far. ``priors`` are looked up only where something is present. ``returned_at``: when an image came after the
     report and brought the study back to the list, if that was the last thing that happened to its report.
     ``not_eligible_reasons`` say why images were not analysed, those that were tried first; they are looked up only
-    where one was tried in vain or none was analysed. ``pulled``: the study came because a backfill asked for it.
+    where one was tried in vain or none was analysed. ``pulled``: the study came because a backfill asked for it;
+    ``only_prior``: to compare a newer one with it.
     """
 
     study_id: int
@@ -337,6 +362,7 @@ class StudyFacts:
     returned_at: datetime | None = None
     not_eligible_reasons: tuple[NotEligible, ...] = ()
     pulled: bool = False
+    only_prior: bool = False
 
 
 @dataclass(frozen=True, slots=True)

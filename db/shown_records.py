@@ -181,11 +181,24 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class PriorSearchDetail:
+    """The search for the last prior in an archive: ``ended_at`` is None while it runs.
+
+    ``prior_study_instance_uid`` is empty where none was found, and ``problem`` says why.
+    """
+
+    started_at: datetime
+    ended_at: datetime | None
+    prior_study_instance_uid: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
 class StudyDetail:
     """Everything about one study.
 
     Each job has its own findings. ``revision`` counts the summaries written so far, ``activity`` what has happened to
-    the images (see ``complete_study``).
+    the images (see ``complete_study``). ``prior_search`` is None where none was made.
     """
 
     row: WorklistRow
@@ -200,3 +213,4 @@ class StudyDetail:
     results: tuple[ResultDetail, ...]
     deliveries: tuple[DeliveryDetail, ...]
     events: tuple[Event, ...]
+    prior_search: PriorSearchDetail | None

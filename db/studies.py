@@ -17,6 +17,7 @@ from db.instances import REJECTED
 from db.jobs import WAITING
 from db.notifications import NotificationRules, create_notifications
 from db.patients import PatientRules
+from db.priors import is_only_prior
 from db.queries.priors import prior_findings
 from db.queries.worklist import current_findings
 from db.records import NotEligible, ResultRecord, Route, StudyFacts, TriageDecision
@@ -61,7 +62,8 @@ def facts(connection: Connection, study_id: int, rules: PatientRules) -> StudyFa
         priors=prior_findings(connection, row, wanted, rules),
         returned_at=returned_at(connection, row),
         not_eligible_reasons=_refusals(connection, study_id) if counts.not_analysed or not counts.done else (),
-        pulled=is_backfilled(connection, row.study_instance_uid, row.first_received_at),
+        pulled=(pulled := is_backfilled(connection, row.study_instance_uid, row.first_received_at)),
+        only_prior=pulled and is_only_prior(connection, row.study_instance_uid),
     )
 
 
@@ -79,15 +81,18 @@ def routes(connection: Connection, study_id: int) -> tuple[Route | None, ...]:
 
 
 def arrival(connection: Connection, study_id: int) -> Any:
-    """A row with ``first_received_at`` and ``reported`` of a study.
+    """A row with ``first_received_at``, ``reported`` and ``only_prior`` of a study.
 
     Raises:
         RecordNotFoundError: there is no such study.
     """
-    study = tables.Study
-    query = select(study.first_received_at, study.reported_at.is_not(None).label("reported")).where(
-        study.id == study_id
-    )
+    study, pulled = tables.Study, tables.BackfilledStudy
+    only_prior = (pulled.study_instance_uid == study.study_instance_uid) & pulled.for_prior
+    query = select(
+        study.first_received_at,
+        study.reported_at.is_not(None).label("reported"),
+        select(pulled.for_prior).where(only_prior).exists().label("only_prior"),
+    ).where(study.id == study_id)
     row = connection.execute(query).one_or_none()
     if row is None:
         raise RecordNotFoundError("study", study_id)

@@ -666,3 +666,22 @@ class BackfilledStudy(Base):
 
     study_instance_uid: Mapped[str] = mapped_column(UID, primary_key=True, comment="Study Instance UID (0020,000D).")
     requested_at: Mapped[datetime] = mapped_column(comment="When its images were first asked for.")
+    for_prior: Mapped[bool] = mapped_column(
+        server_default=false(), comment="True: only to compare a newer study with it."
+    )
+
+
+class PriorSearch(Base):
+    """The search for the last prior chest radiograph of a study's patient, once for each study."""
+
+    __tablename__ = "prior_searches"
+
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), primary_key=True, comment="The newer study.")
+    started_at: Mapped[datetime] = mapped_column(comment="When the archive was asked.")
+    ended_at: Mapped[datetime | None] = mapped_column(
+        comment="When the prior was here, or there was none. NULL: not yet."
+    )
+    prior_study_instance_uid: Mapped[str] = mapped_column(
+        UID, server_default="", comment="Study Instance UID (0020,000D) of the prior; empty: none was found."
+    )
+    problem: Mapped[str] = mapped_column(server_default="", comment="Why none was found, for a person.")

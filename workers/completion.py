@@ -23,6 +23,8 @@ from workers.results.study_account import KIND, ImageAccount, Reference, StudyAc
 _STUDY_REPORTS = (KIND, "sr")
 # What was tried and is no chest radiograph, or no DICOM file at all: nobody expects an analysis of it.
 NO_CHEST = frozenset({"not_dicom", *(code.value for code in NotAnalysedCode if not code.is_chest)})
+IS_PRIOR = "the study was pulled only to compare a newer one with it"
+"""Why its results are recorded and not sent."""
 NO_MODEL = "Every model is switched off or in shadow."
 
 
@@ -44,12 +46,19 @@ class Arrived(Protocol):
         """Whether it is reported."""
         ...
 
+    @property
+    def only_prior(self) -> bool:
+        """Whether it was pulled only to compare a newer study with it."""
+        ...
+
 
 def comes_too_late(facts: Arrived, rules: Results, now: datetime) -> str:
-    """Why results for this study are to be recorded and not sent: it is old, or reported already. Empty: send them."""
+    """Why results for this study are to be recorded and not sent: it is old, a prior, or reported. Empty: send them."""
     late = timedelta(hours=rules.late_after_hours)
     if late and now - facts.first_received_at > late:
         return f"the study came more than {rules.late_after_hours:g} hours before"
+    if facts.only_prior:
+        return IS_PRIOR if rules.priors == "record" else ""
     return IS_REPORTED if facts.reported and rules.after_report == "record" else ""
 
 

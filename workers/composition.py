@@ -41,6 +41,7 @@ from workers.model_state_resolver import ModelStateResolver
 from workers.notifications.sending import notifying
 from workers.open_database import database_of
 from workers.pipeline_digest import activated_pipeline, active_pipeline, digest_of, rule_digests
+from workers.prior_search import start_prior_search
 from workers.repeat import repeat_until
 from workers.repeated_instances import difference
 from workers.results.encoder import Equipment
@@ -200,6 +201,7 @@ def run_scheduler(settings: Settings, stop: threading.Event) -> None:
 
             parts.enter_context(sending_traces(settings, stop, lambda: leadership.acts))
         start_schedule(settings, database_of(settings), utc_now, stop)
+        start_prior_search(settings, database_of(settings), utc_now, stop)
         task_queue = TaskQueue(settings.broker_url)
         scheduler = scheduler_of(settings, task_queue, leadership.hold)
 

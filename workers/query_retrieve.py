@@ -37,6 +37,32 @@ class ArchiveSeries:
     images: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class ArchiveStudy:
+    """A study as the archive lists it; empty where it does not say."""
+
+    patient_id: str
+    issuer_of_patient_id: str
+    patient_name: str
+    patient_birth_date: str
+    patient_sex: str
+    study_instance_uid: str
+    study_time: str
+    study_description: str
+    study_date: str
+
+
+_STUDY_KEYS = (
+    "IssuerOfPatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyInstanceUID",
+    "StudyTime",
+    "StudyDescription",
+)
+
+
 class Archive:
     """An open association with an archive, for queries and retrievals."""
 
@@ -52,6 +78,21 @@ class Archive:
         """
         query = _query("STUDY", StudyDate=f"{day:%Y%m%d}", ModalitiesInStudy=modality, StudyInstanceUID="")
         return list(dict.fromkeys(uid for found in self._find(query) if (uid := text_of(found, "StudyInstanceUID"))))
+
+    def studies_of(self, patient_id: str, first: date, last: date, modality: str) -> list[ArchiveStudy]:
+        """The studies of a patient ID from ``first`` to ``last``, with whom the archive says that they are of.
+
+        As for :meth:`study_uids`, an archive may give studies without ``modality``; it may also take a patient ID for a
+        pattern, or know it from several issuers: who is meant is for the caller to decide.
+        """
+        query = _query("STUDY", PatientID=patient_id, StudyDate=f"{first:%Y%m%d}-{last:%Y%m%d}")
+        query.ModalitiesInStudy = modality
+        for keyword in _STUDY_KEYS:
+            setattr(query, keyword, "")
+        return [
+            ArchiveStudy(*(text_of(found, keyword).strip() for keyword in ("PatientID", *_STUDY_KEYS, "StudyDate")))
+            for found in self._find(query)
+        ]
 
     def series(self, study_instance_uid: str) -> list[ArchiveSeries]:
         """The series of a study."""

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from sqlalchemy.exc import OperationalError
 
 from config.settings import Settings
-from db import deliveries, jobs, studies
+from db import deliveries, jobs, priors, studies
 from db.database import Database
 from db.records import Route, StudyFacts, TriageDecision
 from workers.clock import Clock, Elapsed
@@ -180,9 +180,9 @@ class Scheduler:
 
     def _settle(self, study_id: int) -> None:
         facts = self.database.read(studies.facts, study_id, self.database.rules.patients)
-        if not may_complete(facts):
-            return
         now = self.clock()
+        if not may_complete(facts) or self._prior_may_come(study_id, now):
+            return
         decision = triage_facts(facts, self.database, self.settings.triage, now)
         summaries = self._summaries(facts, decision)
         if summaries is None:
@@ -200,6 +200,12 @@ class Scheduler:
         )
         if delivery_ids:
             self.task_queue.enqueue_deliveries(delivery_ids)
+
+    def _prior_may_come(self, study_id: int, now: datetime) -> bool:
+        """Whether the summary waits for a prior to compare with; never for longer than the site allows."""
+        rules = self.settings.priors
+        wait = timedelta(seconds=rules.wait_seconds)
+        return bool(rules.archive) and self.database.read(priors.may_still_come, study_id, now, wait)
 
     def _routes(self, study_id: int) -> Sequence[Route | None]:
         """What the routing rules decided about the images of a study."""

@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from pydicom.dataset import Dataset
 
 from config.settings import Settings
 from db.database import Database
 from db.queries import study_details
+from db.queries.priors import comparable_findings, last_prior
 from db.records import StudyFacts, TriageDecision
 from db.shown_records import InstanceDetail, StudyDetail
 from models.contract import Code, NotAnalysed
 from models.pipeline import Pipeline
 from models.radiograph.decode import UnreadablePixels
+from workers.comparison import compare
 from workers.completion import account_of, analysed_instance, jobs_of, latest_summary, needs_summary, patient_of
 from workers.job_outcome import EncodedResult, as_file, kinds_wanted
 from workers.not_analysed import header_shows_chest, not_analysed, not_analysed_images
@@ -25,7 +28,7 @@ from workers.results.encoders import ENCODERS, encode_in_order
 from workers.results.identity import Identity
 from workers.results.patient import with_patient
 from workers.results.source_image import read_header
-from workers.results.study_account import KIND, study_identity
+from workers.results.study_account import KIND, Comparison, study_identity
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +98,7 @@ class Summariser:
 
         site, results = self.settings.site, self.settings.results
         account = account_of(study, decision, self._codes(), self._parents())
+        account = replace(account, comparison=self._comparison(study))
         used = {(finding.model, finding.model_version) for job in study.jobs for finding in job.findings}
         return encode_summary(
             source,
@@ -110,6 +114,19 @@ class Summariser:
             sr_storage=results.sr_storage,
             previous=latest_summary(study),
         )
+
+    def _comparison(self, study: StudyDetail) -> Comparison | None:
+        """What has changed since the last prior, where the site lets priors be looked for."""
+        priors = self.settings.priors
+        if not priors.archive or not study.row.study_date:
+            return None
+        study_id, since = study.row.study_id, study.last_activity_at - timedelta(days=priors.lookback_days)
+        rules = self.database.rules.patients
+        prior = self.database.read(last_prior, study_id, rules, f"{since:%Y%m%d}")
+        if prior is None:
+            return None
+        found = self.database.read(comparable_findings, study_id)
+        return compare(found, prior, self._codes(), self._parents())
 
     def _codes(self) -> dict[str, Code]:
         return {label.name: label.code for spec in self.pipeline for label in spec.labels}

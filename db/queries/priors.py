@@ -9,12 +9,23 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, or_, select
 
+from db.instance_flags import NOT_COUNTED
 from db.patients import PatientRules, plain_text
-from db.records import PriorFinding
-from db.tables import Finding, Study
+from db.records import ComparableFinding, FindingRecord, PriorFinding, PriorStudy
+from db.states import JobState
+from db.tables import Finding, Instance, Job, PriorSearch, Series, Study
 from db.user_tables import FeedbackRow, Verdict
 
 _MOST = 500
+_FINDING = tuple(FindingRecord.__dataclass_fields__)
+_VERDICT = (
+    select(FeedbackRow.verdict)
+    .where(FeedbackRow.finding_id == Finding.id)
+    .order_by(FeedbackRow.id.desc())
+    .limit(1)
+    .correlate(Finding)
+    .scalar_subquery()
+)
 
 
 def prior_findings(
@@ -29,14 +40,6 @@ def prior_findings(
     identity = _identity(study)
     if not labels or study.on_hold or rules.names_nobody(study.patient_id) or not _says_who(identity):
         return ()
-    verdict = (
-        select(FeedbackRow.verdict)
-        .where(FeedbackRow.finding_id == Finding.id)
-        .order_by(FeedbackRow.id.desc())
-        .limit(1)
-        .correlate(Finding)
-        .scalar_subquery()
-    )
     query = (
         select(
             Study.id,
@@ -48,7 +51,7 @@ def prior_findings(
             Finding.label,
             Finding.present,
             Finding.side,
-            verdict.label("verdict"),
+            _VERDICT.label("verdict"),
         )
         .join(Finding, Finding.study_id == Study.id)
         .where(
@@ -74,7 +77,7 @@ def prior_findings(
 
 
 def prior_studies(connection: Connection, study_id: int, rules: PatientRules, limit: int = 20) -> tuple[int, ...]:
-    """The rows of the studies of the same patient that came before this one, latest first.
+    """The rows of the studies of the same patient that came before this one, or were pulled for it, latest first.
 
     Who is the same patient is decided as in :func:`prior_findings`; a study that is held has none.
     """
@@ -83,26 +86,93 @@ def prior_studies(connection: Connection, study_id: int, rules: PatientRules, li
     identity = _identity(study)
     if study.on_hold or rules.names_nobody(study.patient_id) or not _says_who(identity):
         return ()
+    pulled = select(PriorSearch.prior_study_instance_uid).where(PriorSearch.study_id == study.id)
     query = (
         select(Study.id, Study.patient_name, Study.patient_birth_date, Study.patient_sex)
-        .where(*_earlier(study, rules))
+        .where(*_of_patient(study, rules), or_(_came_before(study), Study.study_instance_uid.in_(pulled)))
         .order_by(Study.first_received_at.desc(), Study.id.desc())
         .limit(_MOST)
     )
     return tuple(row.id for row in connection.execute(query) if _identity(row) == identity)[:limit]
 
 
+def comparable_findings(connection: Connection, study_id: int) -> tuple[ComparableFinding, ...]:
+    """The findings of a study that count and are not in shadow, each with its image."""
+    query = (
+        select(
+            *(getattr(Finding, name) for name in _FINDING),
+            _VERDICT.label("verdict"),
+            Instance.view,
+            Instance.sop_class_uid,
+            Instance.sop_instance_uid,
+            Series.series_instance_uid,
+        )
+        .join(Job, Job.id == Finding.job_id)
+        .join(Instance, Instance.id == Job.instance_id)
+        .join(Series, Series.id == Instance.series_id)
+        .where(
+            Finding.study_id == study_id,
+            Finding.shadow.is_(False),
+            Finding.superseded.is_(False),
+            Instance.flag.not_in(NOT_COUNTED),
+        )
+        .order_by(Finding.id)
+    )
+    return tuple(
+        ComparableFinding(FindingRecord(*row[: len(_FINDING)]), row.verdict == Verdict.REJECT.value, *row[-4:])
+        for row in connection.execute(query)
+    )
+
+
+def last_prior(connection: Connection, study_id: int, rules: PatientRules, since: str) -> PriorStudy | None:
+    """The last analysed study of the same patient that was made before this one, and not before the day ``since``.
+
+    Who is the same patient is decided as in :func:`prior_findings`. What counts is Study Date and Study Time, and not
+    when a study came: a prior that was pulled came later.
+    """
+    table = Study.__table__
+    study = connection.execute(select(table).where(table.c.id == study_id)).one()
+    identity = _identity(study)
+    if study.on_hold or not study.study_date or rules.names_nobody(study.patient_id) or not _says_who(identity):
+        return None
+    analysed = select(Job.id).where(Job.study_id == Study.id, Job.state == JobState.DONE, Job.not_analysed_code == "")
+    same_day = and_(Study.study_date == study.study_date, Study.study_time != "", Study.study_time < study.study_time)
+    query = (
+        select(table)
+        .where(
+            *_of_patient(study, rules),
+            Study.id != study.id,
+            or_(Study.study_date < study.study_date, same_day),
+            Study.study_date >= since,
+            analysed.exists(),
+        )
+        .order_by(Study.study_date.desc(), Study.study_time.desc(), Study.id.desc())
+        .limit(_MOST)
+    )
+    for row in connection.execute(query).all():
+        if _identity(row) == identity:
+            return PriorStudy(row.study_instance_uid, row.study_date, comparable_findings(connection, row.id))
+    return None
+
+
 def _earlier(study: Any, rules: PatientRules) -> tuple[ColumnElement[bool], ...]:
     """Studies under the same Patient ID of the same issuer that came before ``study`` and are not held."""
-    before = or_(
+    return (*_of_patient(study, rules), _came_before(study))
+
+
+def _came_before(study: Any) -> ColumnElement[bool]:
+    return or_(
         Study.first_received_at < study.first_received_at,
         and_(Study.first_received_at == study.first_received_at, Study.id < study.id),
     )
+
+
+def _of_patient(study: Any, rules: PatientRules) -> tuple[ColumnElement[bool], ...]:
+    """Studies under the same Patient ID of the same issuer as ``study`` that are not held."""
     return (
         Study.patient_id == study.patient_id,
         Study.issuer_of_patient_id.in_(rules.spellings(study.issuer_of_patient_id)),
         Study.on_hold.is_(False),
-        before,
     )
 
 

@@ -11,7 +11,15 @@ from db.accessions import has_number
 from db.errors import AmbiguousStudyError, RecordNotFoundError
 from db.queries.worklist import current_findings, rows_of
 from db.records import NotEligible, ResultRecord
-from db.shown_records import DeliveryDetail, Event, InstanceDetail, JobDetail, ResultDetail, StudyDetail
+from db.shown_records import (
+    DeliveryDetail,
+    Event,
+    InstanceDetail,
+    JobDetail,
+    PriorSearchDetail,
+    ResultDetail,
+    StudyDetail,
+)
 
 _LARGEST_ID = 2**31 - 1
 
@@ -93,7 +101,16 @@ def study_detail(connection: Connection, study_id: int) -> StudyDetail:
         results=_results(connection, study_id),
         deliveries=_deliveries(connection, study_id),
         events=_events(connection, study_id),
+        prior_search=_prior_search(connection, study_id),
     )
+
+
+def _prior_search(connection: Connection, study_id: int) -> PriorSearchDetail | None:
+    search = tables.PriorSearch
+    names = PriorSearchDetail.__dataclass_fields__
+    query = select(*(getattr(search, name) for name in names)).where(search.study_id == study_id)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else PriorSearchDetail(*row)
 
 
 def _not_eligible(code: str, sentence: str) -> NotEligible | None:

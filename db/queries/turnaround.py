@@ -7,6 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Engine, func, select
 
+from db.priors import READ_ELSEWHERE
 from db.states import Analysis
 from db.tables import Finding, Study
 
@@ -40,7 +41,7 @@ def observe(engine: Engine, since: datetime, until: datetime) -> Observation:
     )
     reported = (
         select(Study.reported_by, Study.reported_at)
-        .where(Study.reported_at >= since, Study.reported_at < until)
+        .where(Study.reported_at >= since, Study.reported_at < until, Study.reported_by != READ_ELSEWHERE)
         .order_by(Study.reported_at)
     )
     with engine.connect() as connection:

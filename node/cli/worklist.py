@@ -241,6 +241,9 @@ def _heading(detail: StudyDetail) -> Iterator[str]:
     yield f"[{_STYLES[row.priority] or 'default'}]{row.priority}[/], {row.analysis}: {escape(row.reason)}"
     if row.on_hold:
         yield f"[magenta]on hold: {escape(row.hold_reason)}[/]"
+    if detail.prior_search is not None:
+        search = detail.prior_search
+        yield escape(f"Prior: {search.prior_study_instance_uid or search.problem or 'the archive is being searched'}")
 
 
 def _images(detail: StudyDetail) -> Table:

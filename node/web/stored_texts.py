@@ -41,6 +41,10 @@ WORDS = (
     gettext_noop("recorded"),
     gettext_noop("reported"),
     gettext_noop("unreported"),
+    # Priors
+    gettext_noop("the study does not say whose it is, or when it was made"),
+    gettext_noop("the archive holds no prior chest radiograph of this patient that can be analysed"),
+    gettext_noop("the study was pulled only to compare a newer one with it"),
     # Routing rules
     gettext_noop("no rule matches"),
     gettext_noop("it has no conditions"),
@@ -330,6 +334,8 @@ PATTERNS = (
     gettext_noop("no image could be analysed: {all_reasons}"),
     gettext_noop("{number} image not analysed: {all_reasons}"),
     gettext_noop("{number} images not analysed: {all_reasons}"),
+    # Priors
+    gettext_noop("{destination} cannot be searched for a prior: {error}"),
     # Routing rules
     gettext_noop("Routing rule {rule} stores it without analysis: {reason}."),
     gettext_noop("calling AE title {value}"),

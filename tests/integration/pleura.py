@@ -228,14 +228,16 @@ def running_pleura(
     bundled: bool = False,
     verification: str = "none",
     attempts: int = 20,
+    more: str = "",
 ) -> Iterator[Pleura]:
     """Run a node that takes studies from ``pacs`` and ``sender`` and sends its results to ``pacs``.
 
     With ``bundled`` it uses Pleura's own models, as a new installation does. ``verification`` is how the PACS verifies
-    what it holds.
+    what it holds. ``more`` stands at the end of the configuration.
     """
     listening = port or free_port()
     node = Pleura(folder, listening, _configure(folder, listening, pacs, sender, bundled, verification, attempts))
+    node.config.write_text(node.config.read_text() + more)
     node.start()
     try:
         yield node

@@ -12,16 +12,16 @@ from typing import Any, ClassVar, Literal
 
 import pytest
 
-from config.dicom_peers import Destination
+from config.dicom_peers import Destination, Priors
 from config.settings import Results, Settings, Store
-from db import deliveries, jobs, studies
+from db import deliveries, jobs, priors, studies
 from db.node_rules import Rules
 from db.queries import retention
 from db.records import IS_REPORTED, ExpiredStudy, ResultRecord, Route, StudyFacts, TriageDecision
 from tests.rules import NO_RULES
 from tests.scripted import Scripted
 from tests.workers.builders import NOON, FakeClock, facts
-from workers.completion import comes_too_late, may_complete
+from workers.completion import IS_PRIOR, comes_too_late, may_complete
 from workers.job_outcome import EncodedResult
 from workers.repeat import repeat_until
 from workers.retention import Retention
@@ -39,6 +39,7 @@ class FakeDatabase(Scripted):
         studies.stable: "stable_studies",
         studies.facts: "study_facts",
         studies.routes: "study_routes",
+        priors.may_still_come: "prior_may_come",
         studies.record_triage: "record_triage",
         studies.complete: "complete_study",
         retention.expired: "expired_studies",
@@ -50,6 +51,7 @@ class FakeDatabase(Scripted):
     quiet: tuple[int, ...] = ()
     study: StudyFacts = field(default_factory=facts)
     routes: tuple[Route | None, ...] = ()
+    prior_comes: bool = False
     arrived: bool = False
     notes: list[tuple[Any, ...]] = field(default_factory=list)
     rules: Rules = NO_RULES
@@ -74,6 +76,9 @@ class FakeDatabase(Scripted):
 
     def study_facts(self, study_id: int, _rules: object) -> StudyFacts:
         return self.study
+
+    def prior_may_come(self, study_id: int, now: datetime, wait: timedelta) -> bool:
+        return self.prior_comes
 
     def study_routes(self, study_id: int) -> tuple[Route | None, ...]:
         return self.routes
@@ -310,3 +315,21 @@ def test_results_of_a_reported_study_come_too_late(reported: bool, rule: Literal
 def test_only_a_study_without_waiting_jobs_may_settle() -> None:
     assert may_complete(facts())
     assert not may_complete(replace(facts(), jobs_waiting=1))
+
+
+def test_a_summary_waits_for_a_prior_only_where_the_site_wants_one(tmp_path: Path) -> None:
+    database = FakeDatabase(quiet=(1,), prior_comes=True)
+    node_scheduler = scheduler(database, FakeTaskQueue(), tmp_path, SUMMARY)
+    settings = node_scheduler.settings
+    node_scheduler.settings = settings.model_copy(update={"priors": Priors(archive="pacs")})
+    node_scheduler.once()
+    assert database.notes == []
+    node_scheduler.settings = settings
+    node_scheduler.once()
+    assert [note[0] for note in database.notes] == ["triage", "settled"]
+
+
+def test_results_of_a_prior_stay_here_unless_the_site_wants_them() -> None:
+    prior = facts(only_prior=True, pulled=True, reported=True)
+    assert comes_too_late(prior, Results(), NOON) == IS_PRIOR
+    assert comes_too_late(prior, Results(priors="send"), NOON) == ""

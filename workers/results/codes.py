@@ -65,6 +65,16 @@ EMERGENCY = Code("25876001", "SCT", "Emergency")
 HIGH_PRIORITY = Code("394849002", "SCT", "High priority")
 NORMAL_PRIORITY = Code("394848005", "SCT", "Normal priority")
 
+# Comparison with a prior (CID 6002, CID 6134, CID 7201).
+DESCRIPTION_OF_CHANGE = Code("111021", "DCM", "Description of Change")
+NEW_FINDING = Code("129721008", "SCT", "New finding")
+PREVIOUS_FINDING = Code("121069", "DCM", "Previous Finding")
+INCREASE_IN_SIZE = Code("15454001", "SCT", "Increase in size")
+DECREASE_IN_SIZE = Code("19776001", "SCT", "Decrease in size")
+TEMPORAL_PREDECESSOR = Code("121348", "DCM", "Temporal Predecessor")
+STUDY_DATE = Code("111060", "DCM", "Study Date")
+STUDY_INSTANCE_UID = Code("110180", "DCM", "Study Instance UID")
+
 # Units (UCUM).
 SQUARE_MILLIMETRE = Code("mm2", "UCUM", "square millimeter")
 SQUARE_CENTIMETRE = Code("cm2", "UCUM", "square centimeter")

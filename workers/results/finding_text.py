@@ -162,12 +162,15 @@ def area_of(mask: Mask, spacing: Spacing | None) -> Area:
 
 
 def area_value(area: Area) -> tuple[float, Code]:
-    """A size for readers: in mm² or, from 1 cm² on, in cm² with two decimals; in pixels if the spacing is unknown."""
-    if area.square_millimetres is None:
-        return area.pixels, codes.PIXELS
-    if area.square_millimetres < _SQUARE_CENTIMETRE:
-        return round(area.square_millimetres, 2), codes.SQUARE_MILLIMETRE
-    return round(area.square_millimetres / _SQUARE_CENTIMETRE, 2), codes.SQUARE_CENTIMETRE
+    """A size for readers, as :func:`square_value` tells it; in pixels if the spacing is unknown."""
+    return (area.pixels, codes.PIXELS) if area.square_millimetres is None else square_value(area.square_millimetres)
+
+
+def square_value(square_millimetres: float) -> tuple[float, Code]:
+    """An area in mm² or, from 1 cm² on, in cm² with two decimals."""
+    if square_millimetres < _SQUARE_CENTIMETRE:
+        return round(square_millimetres, 2), codes.SQUARE_MILLIMETRE
+    return round(square_millimetres / _SQUARE_CENTIMETRE, 2), codes.SQUARE_CENTIMETRE
 
 
 def probability_value(probability: float) -> float:

@@ -26,17 +26,23 @@ def document(
     content: hd.sr.MeasurementReport,
     evidence: Iterable[Reference],
     previous: Reference | None,
+    prior: tuple[str, Reference] | None = None,
 ) -> Dataset:
     """A report: complete, preliminary and unverified (PS3.3 C.17.2). ``previous`` is the one that it replaces.
 
-    ``evidence`` are the instances that ``content`` refers to; the source is always listed.
+    ``evidence`` are the instances that ``content`` refers to; the source is always listed. ``prior`` is an image of
+    another study (its Study Instance UID, and the image) that it refers to.
     """
     study = str(header.source.StudyInstanceUID)
     # highdicom copies the tree and walks it four times, which takes longer than all the rest, so it gets the bare root.
     children = content[0].pop("ContentSequence")
     content[0].ContentSequence = hd.sr.ContentSequence()
     made = _DOCUMENTS[sr_storage](
-        evidence=[header.image(shape=(1, 1)), *(stand_in(item, study) for item in evidence)],
+        evidence=[
+            header.image(shape=(1, 1)),
+            *(stand_in(item, study) for item in evidence),
+            *([] if prior is None else [stand_in(prior[1], prior[0])]),
+        ],
         content=content,
         is_complete=True,
         previous_versions=None if previous is None else [stand_in(previous, study)],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -61,13 +62,54 @@ class ImageAccount:
     eligible: bool = True
 
 
+class ChangeKind(StrEnum):
+    """What has become of a finding since the prior; ``KNOWN`` says nothing of its size."""
+
+    NEW = "new"
+    KNOWN = "known"
+    LARGER = "larger"
+    SMALLER = "smaller"
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How large a finding is: its area in mm² and its share of the lung (0 to 1), as far as they are known."""
+
+    area_mm2: float | None = None
+    lung_share: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A finding of this study beside the same one on the prior; ``before`` is None where it is new."""
+
+    code: Code
+    words: str
+    place: str
+    kind: ChangeKind
+    now: Extent
+    before: Extent | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What has changed since a prior study: its date (YYYYMMDD), UID, and the image that was compared."""
+
+    study_instance_uid: str
+    study_date: str
+    image: Reference
+    changes: tuple[Change, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class StudyAccount:
-    """A complete study: its triage priority (critical, urgent, routine) with the reason, and its images."""
+    """A complete study: its triage priority (critical, urgent, routine) with the reason, its images, and what has
+    changed since the last prior, where that was compared."""
 
     priority: str
     reason: str
     images: tuple[ImageAccount, ...]
+    comparison: Comparison | None = None
 
 
 def reference_to(instance: Dataset) -> Reference:
@@ -93,7 +135,23 @@ def account_digest(account: StudyAccount) -> str:
     No name of a field or class is in it, so that renaming one in the code does not give every summary another UID.
     """
     values: list[Any] = [account.priority, account.reason, [_image_values(item) for item in account.images]]
+    if account.comparison is not None:
+        values.append(_comparison_values(account.comparison))
     return hashlib.sha256(json.dumps(values, separators=(",", ":")).encode()).hexdigest()
+
+
+def _comparison_values(comparison: Comparison) -> list[Any]:
+    return [
+        comparison.study_instance_uid,
+        comparison.study_date,
+        _reference_values(comparison.image),
+        [_change_values(change) for change in comparison.changes],
+    ]
+
+
+def _change_values(change: Change) -> list[Any]:
+    code, sizes = change.code, [one and [one.area_mm2, one.lung_share] for one in (change.now, change.before)]
+    return [code.value, code.scheme, code.meaning, change.words, change.place, change.kind.value, *sizes]
 
 
 def _image_values(item: ImageAccount) -> list[Any]:

@@ -15,6 +15,7 @@ from pydicom.dataset import Dataset
 from models.contract import Code, ModelUse
 from workers.results import codes
 from workers.results.amend import Header
+from workers.results.comparison import comparison_groups, comparison_sentence
 from workers.results.content_items import Group, composite, evaluation, measurement, with_comment
 from workers.results.encoder import Equipment
 from workers.results.finding_text import probability_value
@@ -60,6 +61,8 @@ def encode_summary(
     )
     groups = [_study_group(account, identity)]
     groups += [_image_group(item, identity, index) for index, item in enumerate(account.images, start=1)]
+    if account.comparison is not None:
+        groups += comparison_groups(account.comparison, identity)
     content = measurement_report(
         sentence_about(account),
         groups,
@@ -68,7 +71,9 @@ def encode_summary(
         procedure=procedure_code(source),
         images=[item.image for item in account.images if item.analysed and is_image(item.image.sop_class_uid)],
     )
-    return document(header, sr_storage, content, _references(account), previous)
+    other = account.comparison
+    prior = None if other is None else (other.study_instance_uid, other.image)
+    return document(header, sr_storage, content, _references(account), previous, prior)
 
 
 def sentence_about(account: StudyAccount) -> str:
@@ -81,7 +86,8 @@ def sentence_about(account: StudyAccount) -> str:
     for finding in named:
         key = finding.words or finding.code.meaning.lower(), finding.place
         probabilities[key] = max(finding.probability, probabilities.get(key, 0.0))
-    return found_sentence(NamedFinding(*key, probability) for key, probability in probabilities.items())
+    found = found_sentence(NamedFinding(*key, probability) for key, probability in probabilities.items())
+    return found if account.comparison is None else f"{found}. {comparison_sentence(account.comparison)}"
 
 
 def _references(account: StudyAccount) -> Iterator[Reference]:

@@ -84,7 +84,7 @@ def backfill(
         if not _there_is_room(tools):
             return replace(outcome, problem="stopped before its end; the next run goes on")
         outcome = _with_study(
-            outcome, partial(_complete_study, uid, modalities, tools, silent=day < today, dry_run=dry_run)
+            outcome, partial(complete_study, uid, modalities, tools, silent=day < today, dry_run=dry_run)
         )
         report(outcome, len(found))
     return outcome
@@ -118,10 +118,18 @@ def _with_study(outcome: BackfillOutcome, complete: Callable[[], int | None]) ->
     return replace(outcome, incomplete=outcome.incomplete + 1, images=outcome.images + images)
 
 
-def _complete_study(
-    uid: str, modalities: Sequence[str], tools: BackfillTools, *, silent: bool, dry_run: bool
+def complete_study(
+    uid: str,
+    modalities: Sequence[str],
+    tools: BackfillTools,
+    *,
+    silent: bool,
+    dry_run: bool = False,
+    for_prior: bool = False,
 ) -> int | None:
     """Pull what is missing of a study: how many images came (with ``dry_run``: are missing); None if nothing was.
+
+    ``silent``: it notifies nobody; ``for_prior``: it is only to be compared with.
 
     Raises:
         PeerError: the archive refuses, or an image that it says it has sent has not arrived.
@@ -134,7 +142,7 @@ def _complete_study(
         if dry_run:
             return sum(len(images) for images in missing.values())
         if silent:
-            tools.database.write(store.note_request, uid, tools.clock())
+            tools.database.write(store.note_request, uid, tools.clock(), for_prior=for_prior)
         try:
             for series in missing:
                 archive.pull(uid, series)

@@ -77,6 +77,7 @@ def upgrade() -> None:
     _create_sessions()
     _create_study_accessions()
     _create_study_words()
+    _create_prior_searches()
     _create_instances()
     _create_jobs()
     _create_findings()
@@ -94,6 +95,7 @@ def downgrade() -> None:
     op.drop_table("findings")
     op.drop_table("jobs")
     op.drop_table("instances")
+    op.drop_table("prior_searches")
     op.drop_table("study_words")
     op.drop_table("study_accessions")
     op.drop_table("sessions")
@@ -261,6 +263,7 @@ def _create_backfill() -> None:
         "backfilled_studies",
         sa.Column("study_instance_uid", sa.String(length=64), nullable=False),
         sa.Column("requested_at", MOMENT, nullable=False),
+        sa.Column("for_prior", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.PrimaryKeyConstraint("study_instance_uid", name="pk_backfilled_studies"),
     )
 
@@ -580,6 +583,19 @@ def _create_study_words() -> None:
         sa.PrimaryKeyConstraint("word", "study_id", name="pk_study_words"),
     )
     op.create_index("ix_study_words_study_id_word", "study_words", ["study_id", "word"], unique=False)
+
+
+def _create_prior_searches() -> None:
+    op.create_table(
+        "prior_searches",
+        sa.Column("study_id", sa.Integer(), nullable=False),
+        sa.Column("started_at", MOMENT, nullable=False),
+        sa.Column("ended_at", MOMENT, nullable=True),
+        sa.Column("prior_study_instance_uid", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("problem", sa.Text(), server_default="", nullable=False),
+        sa.ForeignKeyConstraint(["study_id"], ["studies.id"], name="fk_prior_searches_study_id"),
+        sa.PrimaryKeyConstraint("study_id", name="pk_prior_searches"),
+    )
 
 
 def _create_instances() -> None:

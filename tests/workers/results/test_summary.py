@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import highdicom
@@ -22,7 +23,18 @@ from tests.workers.results.sources import (
     write,
 )
 from tests.workers.results.trees import groups, name, value, values, walk
-from workers.results.study_account import ImageAccount, Reference, StudyAccount, SummaryFinding, study_identity
+from workers.results.study_account import (
+    Change,
+    ChangeKind,
+    Comparison,
+    Extent,
+    ImageAccount,
+    Reference,
+    StudyAccount,
+    SummaryFinding,
+    account_digest,
+    study_identity,
+)
 from workers.results.summary import encode_summary
 
 PRESENT, PROBABILITY = "52101004", "122157"
@@ -30,9 +42,11 @@ SEGMENTATION, REPORT = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.
 ENCAPSULATED_PDF = "1.2.840.10008.5.1.4.1.1.104.1"
 
 
-def summary(*images: ImageAccount, header: Dataset | None = None) -> Dataset:
+def summary(
+    *images: ImageAccount, header: Dataset | None = None, comparison: Comparison | None = None, **options: str
+) -> Dataset:
     header = header if header is not None else source()
-    account = StudyAccount("urgent", "lung opacity 0.62", images)
+    account = StudyAccount("urgent", "lung opacity 0.62", images, comparison)
     return encode_summary(
         header,
         account,
@@ -40,6 +54,7 @@ def summary(*images: ImageAccount, header: Dataset | None = None) -> Dataset:
         equipment=EQUIPMENT,
         models=(),
         created_at=CREATED_AT,
+        **options,
     )
 
 
@@ -100,3 +115,52 @@ def test_the_sentence_comes_first() -> None:
     first = summary(analysed()).ContentSequence[0]
     assert (name(first), first.TextValue) == ("121111", "AI: no finding above its threshold")
     assert values(summary(analysed()), "121049") == ["en"]
+
+
+PRIOR = Comparison(
+    "1.2.3.99",
+    "20260102",
+    Reference("1.2.840.10008.5.1.4.1.1.1", "1.2.3.99.1", "1.2.3.99.2"),
+    (
+        Change(PNEUMOTHORAX, "pneumothorax", "right", ChangeKind.LARGER, Extent(2100.0, 0.21), Extent(1200.0, 0.12)),
+        Change(LUNG_OPACITY, "lung opacity", "", ChangeKind.NEW, Extent(900.0, 0.08)),
+    ),
+)
+
+
+@pytest.mark.peer("dsrdump")
+@pytest.mark.peer("dciodvfy")
+@pytest.mark.parametrize("sr_storage", ["comprehensive-3d", "comprehensive"])
+def test_what_has_changed_since_the_prior_is_coded_and_told(tmp_path: Path, sr_storage: str) -> None:
+    made = summary(analysed(SummaryFinding(PNEUMOTHORAX, 0.9)), comparison=PRIOR, sr_storage=sr_storage)
+    sentence = next(value(item) for item in walk(made) if item.ValueType == "TEXT")
+    assert sentence.endswith(
+        ". Compared with 2026-01-02: pneumothorax right larger (12 % of the lung then, 21 % now; 12.0 cm² then, "
+        "21.0 cm² now); lung opacity new."
+    )
+    first, second, prior = groups(made)[-3:]
+    told = [
+        [(name(item), value(item)) for item in each.ContentSequence[2:] if item.ValueType != "IMAGE"]
+        for each in (first, second, prior)
+    ]
+    area, change = "42798000", "111021"
+    assert [pair for pair in told[0] if pair[0] in (area, change)] == [(area, 21.0), (change, "15454001")]
+    assert (change, "129721008") in told[1]
+    assert told[2][:4] == [
+        ("111060", "20260102"),
+        ("110180", "1.2.3.99"),
+        (PNEUMOTHORAX.value, PRESENT),
+        (area, 12.0),
+    ]
+    assert [item.StudyInstanceUID for item in made.PertinentOtherEvidenceSequence] == ["1.2.3.99"]
+    path = write(made, tmp_path / "summary.dcm")
+    checked = subprocess.run(["dciodvfy", "-new", path], capture_output=True, text=True, errors="replace")
+    assert [line for line in checked.stderr.splitlines() if line.startswith("Error")] == []
+    dumped = subprocess.run(["dsrdump", path], capture_output=True, text=True)
+    assert (dumped.returncode, dumped.stderr) == (0, "")
+
+
+def test_without_a_comparison_a_summary_keeps_its_uid() -> None:
+    account = StudyAccount("urgent", "lung opacity 0.62", (analysed(),))
+    assert account_digest(account) == account_digest(replace(account, comparison=None))
+    assert account_digest(account) != account_digest(replace(account, comparison=PRIOR))

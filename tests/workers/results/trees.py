@@ -33,7 +33,9 @@ def groups(report: Dataset) -> list[Dataset]:
 
 
 def value(item: Dataset) -> Any:
-    """The value of a CODE, TEXT, NUM or UIDREF item."""
+    """The value of a CODE, TEXT, NUM, DATE or UIDREF item."""
+    if item.ValueType == "DATE":
+        return str(item.Date)
     if item.ValueType == "CODE":
         return str(item.ConceptCodeSequence[0].CodeValue)
     if item.ValueType == "NUM":

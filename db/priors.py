@@ -1,0 +1,115 @@
+"""The search for the last prior chest radiograph: which studies want one, what was found, how long to wait."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, select, update
+
+from db.instance_statements import insert_or_ignore
+from db.jobs import WAITING
+from db.patients import PatientIdentifier
+from db.states import InstanceState, JobState, StudyState
+from db.study_status import report
+from db.tables import BackfilledStudy, Instance, Job, PriorSearch, Study
+
+READ_ELSEWHERE = "prior"
+"""``reported_by`` of a study that was only pulled to be compared with."""
+
+
+@dataclass(frozen=True, slots=True)
+class WantedPrior:
+    """A new study, whose patient's last prior is to be found. ``person``: name, birth date and sex."""
+
+    study_id: int
+    study_instance_uid: str
+    identifier: PatientIdentifier
+    person: tuple[str, str, str]
+    study_date: str
+
+
+def wanted(connection: Connection, now: datetime, wait: timedelta, limit: int = 20) -> tuple[WantedPrior, ...]:
+    """New studies with something to analyse for which no prior was looked for, the oldest first.
+
+    Not those that a backfill has pulled, those on hold, and those that came longer than ``wait`` ago.
+    """
+    pulled = select(BackfilledStudy.requested_at).where(BackfilledStudy.study_instance_uid == Study.study_instance_uid)
+    query = (
+        select(Study)
+        .where(
+            Study.state == StudyState.OPEN,
+            Study.on_hold.is_(False),
+            Study.first_received_at > now - wait,
+            select(Job.id).where(Job.study_id == Study.id).exists(),
+            ~select(PriorSearch.study_id).where(PriorSearch.study_id == Study.id).exists(),
+            ~pulled.exists(),
+        )
+        .order_by(Study.first_received_at)
+        .limit(limit)
+    )
+    return tuple(
+        WantedPrior(
+            row.id,
+            row.study_instance_uid,
+            PatientIdentifier(row.patient_id, row.issuer_of_patient_id),
+            (row.patient_name, row.patient_birth_date, row.patient_sex),
+            row.study_date,
+        )
+        for row in connection.execute(query.with_only_columns(*Study.__table__.c)).all()
+    )
+
+
+def begin(connection: Connection, study_id: int, now: datetime) -> bool:
+    """Begin the search for a study; False where another scheduler has."""
+    row = insert_or_ignore(connection, PriorSearch).values(study_id=study_id, started_at=now)
+    return connection.execute(row.returning(PriorSearch.study_id)).first() is not None
+
+
+def end(connection: Connection, study_id: int, prior_study_instance_uid: str, problem: str, now: datetime) -> None:
+    """Write what a search has come to."""
+    values = {"prior_study_instance_uid": prior_study_instance_uid, "problem": problem, "ended_at": now}
+    connection.execute(update(PriorSearch).where(PriorSearch.study_id == study_id).values(**values))
+
+
+def may_still_come(connection: Connection, study_id: int, now: datetime, wait: timedelta) -> bool:
+    """Whether a prior of this study is looked for, or being analysed; never longer than ``wait`` after it came."""
+    study = connection.execute(select(Study.__table__).where(Study.id == study_id)).one()
+    pulled = select(BackfilledStudy.requested_at).where(BackfilledStudy.study_instance_uid == study.study_instance_uid)
+    analysed = select(Job.id).where(Job.study_id == study_id).limit(1)
+    if not study.first_received_at > now - wait or connection.execute(pulled).first() is not None:
+        return False
+    search = connection.execute(select(PriorSearch.__table__).where(PriorSearch.study_id == study_id)).one_or_none()
+    if search is None or search.ended_at is None:
+        return connection.execute(analysed).first() is not None
+    prior = select(Study.id).where(Study.study_instance_uid == search.prior_study_instance_uid)
+    waiting = select(Job.id).where(Job.study_id.in_(prior), Job.state.in_(WAITING), Job.state != JobState.ON_HOLD)
+    return connection.execute(waiting.limit(1)).first() is not None
+
+
+def is_usable(connection: Connection, study_instance_uid: str) -> bool:
+    """Whether something of a study is analysed, or will be."""
+    query = (
+        select(Instance.id)
+        .join(Study, Study.id == Instance.study_id)
+        .where(Study.study_instance_uid == study_instance_uid, Instance.state == InstanceState.ELIGIBLE)
+    )
+    return connection.execute(query.limit(1)).first() is not None
+
+
+def take_off_worklist(connection: Connection, study_instance_uid: str, now: datetime) -> None:
+    """Call a study reported that is here only because a newer one is compared with it: nobody here is to read it."""
+    query = (
+        select(Study.id)
+        .join(BackfilledStudy, BackfilledStudy.study_instance_uid == Study.study_instance_uid)
+        .where(Study.study_instance_uid == study_instance_uid, BackfilledStudy.for_prior.is_(True))
+    )
+    study_id = connection.execute(query).scalar_one_or_none()
+    if study_id is not None:
+        report(connection, study_id, now, actor=READ_ELSEWHERE, cause="pulled to compare a newer study with it")
+
+
+def is_only_prior(connection: Connection, study_instance_uid: str) -> bool:
+    """Whether a study was pulled to be compared with."""
+    query = select(BackfilledStudy.for_prior).where(BackfilledStudy.study_instance_uid == study_instance_uid)
+    return bool(connection.execute(query).scalar_one_or_none())

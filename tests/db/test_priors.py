@@ -1,0 +1,124 @@
+"""Which studies want a prior, how long its summary may wait for one, and which study is the last prior."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from db import backfill, holds, jobs, priors, studies
+from db.database import Database
+from db.patients import PatientRules
+from db.queries.priors import comparable_findings, last_prior
+from db.records import FindingRecord
+from db.study_status import report
+from tests.commands import record_instance, study_facts
+from tests.db.examples import HOUR, MINUTE, NOW, PIPELINE, claim, finding, outcome, received, study_of
+
+WAIT = 2 * MINUTE
+RULES = PatientRules((), (r"0+",))
+
+
+def film(database: Database, study: int, date: str = "20260301", **changes: Any) -> int:
+    """A study with one image that waits for its analysis; its row."""
+    values = {"patient_id": "P1", "study_date": date, "view": "PA"} | changes
+    record_instance(database, received(1, study, **values), None, PIPELINE, NOW)
+    return study_of(database, study)
+
+
+def analyse(database: Database, study: int, *findings: FindingRecord) -> None:
+    detail = database.read(_job_of, study_of(database, study))
+    claim(database, detail, now=NOW)
+    assert database.write(jobs.finish, detail, "w1", outcome(100 * study, findings=findings), NOW) is not None
+
+
+def _job_of(connection: Any, study_id: int) -> int:
+    return int(connection.exec_driver_sql(f"select id from jobs where study_id = {study_id}").scalar_one())
+
+
+def uid_of(study: int) -> str:
+    return received(1, study).study_instance_uid
+
+
+def test_a_new_study_wants_its_prior_once_and_for_a_while(database: Database) -> None:
+    new = film(database, 1)
+    (wanted,) = database.read(priors.wanted, NOW, WAIT)
+    assert (wanted.study_id, wanted.identifier.patient_id, wanted.study_date) == (new, "P1", "20260301")
+    assert database.read(priors.wanted, NOW + WAIT, WAIT) == ()
+    assert database.write(priors.begin, new, NOW)
+    assert not database.write(priors.begin, new, NOW), "another scheduler has begun"
+    assert database.read(priors.wanted, NOW, WAIT) == ()
+
+
+def test_a_study_waits_for_a_prior_that_may_come_and_never_longer_than_it_may(database: Database) -> None:
+    new = film(database, 1)
+    analyse(database, 1)
+
+    def waits(after: Any = MINUTE) -> bool:
+        return database.read(priors.may_still_come, new, NOW + after, WAIT)
+
+    assert waits(), "nobody has searched yet"
+    database.write(priors.begin, new, NOW)
+    assert waits()
+    assert not waits(WAIT)
+    film(database, 2, "20260101")
+    database.write(priors.end, new, uid_of(2), "", NOW)
+    assert waits(), "the prior is being analysed"
+    analyse(database, 2)
+    assert not waits()
+    database.write(priors.end, new, "", "there is none", NOW)
+    assert not waits()
+
+
+def test_what_was_pulled_is_silent_and_off_the_worklist(database: Database) -> None:
+    database.write(backfill.note_request, uid_of(2), NOW, for_prior=True)
+    prior = film(database, 2, "20260101")
+    assert database.read(priors.wanted, NOW, WAIT) == (), "a prior wants no prior"
+    assert not database.read(priors.may_still_come, prior, NOW, WAIT)
+    facts = study_facts(database, prior)
+    assert (facts.pulled, facts.only_prior) == (True, True)
+    assert database.read(studies.arrival, prior).only_prior
+    database.write(priors.take_off_worklist, uid_of(2), NOW)
+    assert study_facts(database, prior).reported
+    own = film(database, 3)
+    database.write(priors.take_off_worklist, uid_of(3), NOW)
+    facts = study_facts(database, own)
+    assert (facts.only_prior, facts.reported) == (False, False), "it came by itself"
+    assert not database.read(studies.arrival, own).only_prior
+
+
+def test_the_last_prior_is_of_the_same_patient_and_was_made_before(database: Database) -> None:
+    new = film(database, 1, "20260301")
+    days = {2: "20260101", 3: "20260201", 4: "20260401", 5: "20240101"}
+    for study, day in days.items():
+        film(database, study, day)
+    film(database, 6, "20260220", patient_name="Somebody^Else")
+    film(database, 7, "20260221", patient_id="P2")
+    waiting = film(database, 8, "20260222")
+    for study in (2, 3, 4, 5, 6, 7):
+        analyse(database, study, finding(side="left"), finding("lung_opacity", shadow=True))
+
+    def found(since: str = "20250101") -> str | None:
+        prior = database.read(last_prior, new, RULES, since)
+        return prior and prior.study_date
+
+    assert found() == "20260201"
+    database.write(holds.hold, study_of(database, 3), "a doubt", "ada", NOW)
+    assert found() == "20260101", "one on hold says nothing"
+    assert found("20260102") is None
+    assert database.read(last_prior, waiting, RULES, "20250101") is not None
+    prior = database.read(last_prior, new, RULES, "20250101")
+    assert prior is not None
+    (told,) = prior.findings
+    assert (told.finding.side, told.view, told.rejected, told.sop_instance_uid) == (
+        "left",
+        "PA",
+        False,
+        received(1, 2).sop_instance_uid,
+    )
+
+
+def test_a_prior_is_usable_where_something_of_it_is_analysed(database: Database) -> None:
+    study = film(database, 1)
+    assert database.read(priors.is_usable, uid_of(1))
+    assert not database.read(priors.is_usable, uid_of(2))
+    assert database.write(report, study, NOW + HOUR, actor="ada", cause="read")
+    assert database.read(comparable_findings, study) == ()

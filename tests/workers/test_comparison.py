@@ -1,0 +1,105 @@
+"""New, known, larger, smaller: what is claimed of two films, and what is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from db.records import ComparableFinding, PriorStudy
+from models.contract import Code
+from tests.workers.builders import finding
+from workers.comparison import LEAST_RATIO, compare
+from workers.results.study_account import Change, ChangeKind, Extent
+
+CODES = {name: Code(name, "99", name) for name in ("pneumothorax", "lung_opacity", "abnormal")}
+PARENTS = {"lung_opacity": "abnormal"}
+NEW, KNOWN, LARGER, SMALLER = ChangeKind
+
+
+def on_film(
+    label: str = "pneumothorax",
+    probability: float | None = 0.9,
+    view: str = "PA",
+    rejected: bool = False,
+    **changes: Any,
+) -> ComparableFinding:
+    values = {"side": "right", "lung_share": 0.2, "area_mm2": 2000.0} | changes
+    return ComparableFinding(finding(label, probability, **values), rejected, view, "1.2", "1.2.3", "1.2.4")
+
+
+def changes(now: list[ComparableFinding], *then: ComparableFinding) -> tuple[Change, ...]:
+    compared = compare(now, PriorStudy("1.2.9", "20260102", then), CODES, PARENTS)
+    return () if compared is None else compared.changes
+
+
+def kind(now: ComparableFinding, *then: ComparableFinding) -> ChangeKind | None:
+    found = changes([now], *then)
+    return found[0].kind if found else None
+
+
+@pytest.mark.parametrize(
+    ("now", "then", "expected"),
+    [
+        (0.2, 0.2, KNOWN),
+        (0.2 * LEAST_RATIO * 0.99, 0.2, KNOWN),
+        (0.2 * LEAST_RATIO * 1.01, 0.2, LARGER),
+        (0.2, 0.2 * LEAST_RATIO * 1.01, SMALLER),
+        (0.04, 0.01, KNOWN),
+        (0.2, None, KNOWN),
+        (None, 0.2, KNOWN),
+        (0.2, 0.0, KNOWN),
+    ],
+)
+def test_a_size_is_claimed_beyond_the_noise_alone(now: float | None, then: float | None, expected: ChangeKind) -> None:
+    assert kind(on_film(lung_share=now), on_film(lung_share=then)) is expected
+
+
+@pytest.mark.parametrize(
+    ("now", "then"),
+    [
+        ({"view": "PA"}, {"view": "AP"}),
+        ({"view": ""}, {"view": ""}),
+        ({"view": "FRONTAL"}, {"view": "FRONTAL"}),
+        ({"side": "both"}, {"side": "right"}),
+        ({"side": ""}, {"side": ""}),
+    ],
+)
+def test_without_like_films_no_size_is_claimed(now: dict[str, Any], then: dict[str, Any]) -> None:
+    assert kind(on_film(lung_share=0.9, **now), on_film(lung_share=0.1, **then)) is KNOWN
+
+
+@pytest.mark.parametrize(
+    ("now", "then", "expected"),
+    [
+        ("left", "right", NEW),
+        ("left", "both", KNOWN),
+        ("unknown", "right", None),
+        ("right", "unknown", None),
+    ],
+)
+def test_the_other_side_is_new_and_an_unknown_one_says_nothing(
+    now: str, then: str, expected: ChangeKind | None
+) -> None:
+    assert kind(on_film(side=now), on_film(side=then)) is expected
+
+
+def test_what_the_prior_did_not_show_is_new() -> None:
+    assert kind(on_film(), on_film(probability=0.1)) is NEW
+    assert kind(on_film(), on_film(rejected=True)) is NEW, "a reader saw that it was not there"
+    assert kind(on_film(), on_film(probability=None)) is None, "the model could not tell then"
+    assert kind(on_film(), on_film("lung_opacity")) is None, "nobody looked for it then"
+
+
+def test_nothing_is_said_of_what_has_gone_and_of_a_whole_beside_its_part() -> None:
+    assert changes([on_film(probability=0.1)], on_film()) == ()
+    both = [on_film("lung_opacity"), on_film("abnormal", side="")]
+    found = changes(both, on_film("lung_opacity"), on_film("abnormal", side=""))
+    assert [each.words for each in found] == ["lung opacity"]
+    assert changes([on_film("mass")], on_film("mass")) == (), "a label that may not leave the node"
+
+
+def test_the_larger_of_two_images_is_compared() -> None:
+    now = [on_film(lung_share=0.1, area_mm2=1000.0), on_film(lung_share=0.4, area_mm2=4000.0)]
+    (found,) = changes(now, on_film(lung_share=0.1, area_mm2=None))
+    assert (found.kind, found.now, found.before) == (LARGER, Extent(4000.0, 0.4), Extent(None, 0.1))

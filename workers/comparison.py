@@ -1,0 +1,90 @@
+"""What has become of a finding since the last prior: new, known, larger or smaller. Pure decisions (docs/priors.md).
+
+Doubt never makes a claim: a size is compared only where side, view and lungs allow it, and nothing is said of a finding
+whose side nobody knows, which the prior was not analysed for, or which is not seen any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from db.records import ComparableFinding, FindingRecord, PriorStudy
+from models.contract import Code
+from models.radiograph.views import View, frontal_view
+from workers.laterality import NO_PLACE, UNKNOWN, place_text
+from workers.results.study_account import Change, ChangeKind, Comparison, Extent, Reference
+
+LEAST_RATIO = 2.0
+LEAST_DIFFERENCE = 0.05
+"""Shares of the lung are equal unless they differ by this factor, and by this much. ``benchmarks.repeatability`` has
+the noise: 95 % of pairs of films on which nothing has changed differ by less than a factor of 1.6."""
+
+_SIDES = {"left": {"left"}, "right": {"right"}, "both": {"left", "right"}}
+
+
+def compare(
+    findings: Sequence[ComparableFinding], prior: PriorStudy, codes: Mapping[str, Code], parents: Mapping[str, str]
+) -> Comparison | None:
+    """Compare the findings of a study with those of a prior; None where there is nothing to say.
+
+    ``codes`` are those of the labels that may leave the node, ``parents`` what each label is part of: a whole whose
+    part is present is not compared.
+    """
+    present = [one for one in findings if one.finding.present and not one.rejected]
+    wholes = {parents.get(one.finding.label, "") for one in present}
+    changes = []
+    for label in dict.fromkeys(one.finding.label for one in present):
+        then = [one for one in prior.findings if one.finding.label == label]
+        if label in codes and label not in wholes and then:
+            now = _largest(one for one in present if one.finding.label == label)
+            change = _change(now, then, codes[label])
+            changes += [] if change is None else [change]
+    if not changes:
+        return None
+    image = prior.findings[0]
+    reference = Reference(image.sop_class_uid, image.sop_instance_uid, image.series_instance_uid)
+    return Comparison(prior.study_instance_uid, prior.study_date, reference, tuple(changes))
+
+
+def _largest(findings: Iterable[ComparableFinding]) -> ComparableFinding:
+    return max(findings, key=lambda one: (one.finding.lung_share or 0.0, one.finding.probability or 0.0))
+
+
+def _change(now: ComparableFinding, then: Sequence[ComparableFinding], code: Code) -> Change | None:
+    finding = now.finding
+    place = place_text(finding.side, filter(None, finding.zones.split(",")))
+    words = finding.label.replace("_", " ")
+    seen = [one for one in then if one.finding.present and not one.rejected]
+    if not seen:
+        # A model that could not tell has not seen that it was absent.
+        told = all(one.finding.probability is not None for one in then)
+        return Change(code, words, place, ChangeKind.NEW, _extent(finding)) if told else None
+    sides = {one.finding.side for one in seen}
+    if UNKNOWN in {finding.side, *sides}:
+        return None
+    if finding.side != NO_PLACE and NO_PLACE not in sides:
+        overlap = _SIDES[finding.side] & set[str]().union(*(_SIDES[side] for side in sides))
+        if not overlap:
+            return Change(code, words, place, ChangeKind.NEW, _extent(finding))
+    before = _largest(seen)
+    return Change(code, words, place, _size(now, before), _extent(finding), _extent(before.finding))
+
+
+def _size(now: ComparableFinding, before: ComparableFinding) -> ChangeKind:
+    shares = now.finding.lung_share, before.finding.lung_share
+    views = {frontal_view(now.view), frontal_view(before.view)}
+    same = now.finding.side == before.finding.side != NO_PLACE and views in ({View.PA}, {View.AP})
+    if not same or not shares[0] or not shares[1]:
+        return ChangeKind.KNOWN
+    return size_change(shares[0], shares[1])
+
+
+def size_change(now: float, then: float) -> ChangeKind:
+    """What two shares of the lung (above 0) say by themselves: larger, smaller, or nothing."""
+    if abs(now - then) < LEAST_DIFFERENCE or max(now, then) < LEAST_RATIO * min(now, then):
+        return ChangeKind.KNOWN
+    return ChangeKind.LARGER if now > then else ChangeKind.SMALLER
+
+
+def _extent(finding: FindingRecord) -> Extent:
+    return Extent(finding.area_mm2, finding.lung_share)
