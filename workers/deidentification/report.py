@@ -17,6 +17,7 @@ from workers.deidentification.table import EDITION
 
 NOT_ANONYMOUS = (
     "De-identified data are not anonymous by law: who has the key, or knows the patient, may find them again. "
+    "Text that is burned in was refused by what headers say of it; nobody has looked into the pixels. "
     "Look at the images before you pass them on."
 )
 

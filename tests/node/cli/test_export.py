@@ -61,7 +61,9 @@ def test_studies_leave_without_a_name_and_with_a_report(
     report = json.loads((out / "report.json").read_text())
     assert report["exported"] == {"gsps": 1, "image": 1, "seg": 1, "sr": 1}
     assert {"tag": "(0010,0010)", "attribute": "PatientName", "action": "replaced", "count": 4} in report["attributes"]
-    assert "not anonymous by law" in (out / "report.txt").read_text()
+    text = (out / "report.txt").read_text()
+    assert "not anonymous by law" in text
+    assert "nobody has looked into the pixels" in text
     assert KEY not in everything.decode("latin-1")
     assert burned not in result.output
 
