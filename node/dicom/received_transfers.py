@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -37,6 +39,8 @@ _MISSING_AFTER_SECONDS = 40.0
 """By then another listener that received before the start of this one has written its entries."""
 _LATEST_INSTANCES = 5000
 """More do not come within the time that entries wait."""
+_ENTRIES_AT_ONCE = 50
+"""Nobody waits longer for the database than these take."""
 _MOST = 1000
 """Callers and studies that are counted at a time; the database has not answered for long where there are more."""
 
@@ -173,7 +177,7 @@ def write_transfers(connection: Connection, entries: Sequence[AuditEntry]) -> No
 
 
 def write_missing(connection: Connection, before: datetime) -> int:
-    """Append entries of the latest instances from before ``before`` that no entry counts; how many instances.
+    """Append some entries of the latest instances from before ``before`` that no entry counts; how many instances.
 
     They were received by a listener that was killed before it had told of them.
     """
@@ -188,13 +192,14 @@ def write_missing(connection: Connection, before: datetime) -> int:
         key = (one.study_id, one.calling_ae_title)
         if one.id > told.get(key, 0):
             missing.setdefault(key, []).append(one)
-    for (study_id, caller), instances in missing.items():
+    some = list(islice(missing.items(), _ENTRIES_AT_ONCE))
+    for (study_id, caller), instances in some:
         detail = f"{len(instances)} instance{'' if len(instances) == 1 else 's'}, told late: the listener was killed"
         data = _data(caller, Counter(one.sop_class_uid for one in instances), instances[-1].id)
         write_entry(
             connection, AuditEntry(instances[0].received_at, caller, RECEIVED, "", study_id, "", detail, data=data)
         )
-    return sum(map(len, missing.values()))
+    return sum(len(instances) for _, instances in some)
 
 
 def _last_rows_told(connection: Connection, study_ids: Collection[int]) -> dict[tuple[int, str], int]:
@@ -204,7 +209,7 @@ def _last_rows_told(connection: Connection, study_ids: Collection[int]) -> dict[
     for study_id, data in connection.execute(query.where(row.study_id.in_(study_ids))):
         entry = json.loads(data)
         key = (study_id or 0, str(entry["peer"]))
-        told[key] = max(told.get(key, 0), int(entry["last_row"]))
+        told[key] = max(told.get(key, 0), int(entry.get("last_row", sys.maxsize)))
     return told
 
 
@@ -212,10 +217,9 @@ def tell_of_missing(database: Database, before: datetime, stop: threading.Event)
     """Once other listeners have told of what came before ``before``, tell of what nobody has told of."""
     while not stop.wait(_MISSING_AFTER_SECONDS):
         try:
-            count = database.write(write_missing, before)
+            while count := database.write(write_missing, before):
+                log.warning("the audit trail has got %d instances of a listener that was killed", count)
         except SQLAlchemyError as error:
             log.error("the audit trail cannot be written, and is later: %s", type(error).__name__)
-            continue
-        if count:
-            log.warning("the audit trail has got %d instances of a listener that was killed", count)
-        return
+        else:
+            return

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from db import audit_chain
-from db.audit import AuditEntry, AuditFilter, AuditTrail
+from db.audit import AuditEntry, AuditFilter, AuditTrail, write_entry
 from db.database import Database
 from db.engine import connect, migrate
 from db.records import ReceivedInstance
@@ -142,6 +142,10 @@ def test_only_what_came_before_the_start_is_missing(tmp_path: Path) -> None:
     database = Database(engine, NO_RULES)
     record(database)
     assert database.write(write_missing, NOW - timedelta(days=3650)) == 0
+    caller = received().calling_ae_title
+    without = {"peer": caller, "instances": {CR: 1}}
+    database.write(write_entry, AuditEntry(NOW, caller, "receive", study_id=1, data=without))
+    assert database.write(write_missing, NOW + timedelta(days=3650)) == 0, "an entry that names no row counts all"
     engine.dispose()
 
 
