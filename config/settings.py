@@ -132,6 +132,9 @@ class Workers(_Part):
     processes: int = Field(default=0, ge=0, le=32)
     """Processes of an analysis worker, each with the networks in memory (0.4 GB). 0: two on the CPUs of a machine with
     several cores, so that one reads and writes while the other predicts; one on a GPU."""
+    batch: int = Field(default=0, ge=0, le=8)
+    """Waiting images that go through the networks together where at least twice as many wait: STAT ones and those that
+    were tried before never do. 0: 8 on a GPU, 1 on the CPU, where it gains nothing."""
     maximum_pixels: int = Field(default=64_000_000, ge=1_000_000)
     """Images of more pixels are not analysed; the size that header and code stream claim counts, before decoding. An
     image of this size takes about a gigabyte of memory; the largest detectors have half as many pixels."""

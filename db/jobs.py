@@ -248,6 +248,14 @@ def as_many_wait(connection: Connection, number: int) -> bool:
     return int(connection.scalar(select(func.count()).select_from(waiting.subquery())) or 0) >= number
 
 
+def never_tried(connection: Connection, limit: int) -> tuple[int, ...]:
+    """Queued jobs, none of them STAT, that no worker has ever taken, the oldest first."""
+    job, study = tables.Job, tables.Study
+    fresh = (job.state == JobState.QUEUED, job.attempts == 0, job.stat.is_(False), study.on_hold.is_(False))
+    query = select(job.id).join(study, study.id == job.study_id).where(*fresh).order_by(job.id).limit(limit)
+    return tuple(connection.scalars(query))
+
+
 def to_enqueue(
     connection: Connection, now: datetime, quiet: timedelta, limit: int = 500
 ) -> tuple[tuple[int, bool], ...]:

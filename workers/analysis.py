@@ -35,6 +35,7 @@ from models.contract import ModelInput, NotAnalysed, Prediction
 from models.radiograph.decode import PixelFault, UnreadablePixels, read_file
 from models.runtime.executor import ModelUnavailableError
 from workers.backoff import backoff, growing_wait
+from workers.batch import together
 from workers.clock import Clock, Elapsed
 from workers.completion import comes_too_late
 from workers.durable_files import write_durably
@@ -70,6 +71,10 @@ class Predictor(Protocol):
         """Judge one image."""
         ...
 
+    def predict_all(self, images: Sequence[ModelInput]) -> tuple[Prediction, ...]:
+        """Judge several images; each gets the answer that it would get alone."""
+        ...
+
     def only(self, names: Collection[str]) -> Predictor:
         """The same with those of its models."""
         ...
@@ -84,7 +89,8 @@ class AnalysisTools:
     ``predictor`` and ``encode`` do; UIDs are made with the job's own, so that no two jobs ever make the same one;
     ``rule_digests`` has those of routing rules that choose models, by rule. ``modes`` are the states of the models for
     this job, and ``changes`` how they differ from the configuration (see
-    :class:`workers.model_state_resolver.ResolvedModels`); ``device`` is where the networks run.
+    :class:`workers.model_state_resolver.ResolvedModels`); ``device`` is where the networks run. Up to ``batch`` jobs
+    share a pass through the networks where many wait (:mod:`workers.batch`).
     """
 
     settings: Settings
@@ -103,16 +109,20 @@ class AnalysisTools:
     modes: Mapping[str, str] = field(default_factory=dict)
     changes: tuple[str, ...] = ()
     device: str = ""
+    batch: int = 1
 
 
 def analyse_job(job_id: int, tools: AnalysisTools) -> None:
-    """Run one job to its end: done, to be tried again, or failed."""
+    """Run one job to its end: done, to be tried again, or failed; where many wait, some of them with it."""
     with job_in_log(job_id):
-        job = tools.database.write(jobs.claim, job_id, tools.worker, tools.clock(), LEASE)
-        if job is None:
+        first = tools.database.write(jobs.claim, job_id, tools.worker, tools.clock(), LEASE)
+        if first is None:
             log.debug("the job is not to be taken")
             return
-        _run(job, tools)
+        claimed, tools = together(first, tools)
+    for job in claimed:
+        with job_in_log(job.id):
+            _run(job, tools)
 
 
 def _run(job: Job, tools: AnalysisTools) -> None:

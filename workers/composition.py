@@ -24,7 +24,7 @@ from db.database import Database
 from db.destinations import DestinationLeases
 from db.engine import connect
 from db.leases import LEASE
-from models.predictor import load_predictor
+from models.predictor import BATCH, load_predictor
 from workers.analysis import AnalysisTools, analyse_job
 from workers.audit.feed import keeping_audit
 from workers.backfill_schedule import start_schedule
@@ -68,7 +68,8 @@ def load_active(settings: Settings) -> tuple[ModelStateResolver, str]:
     """Load and warm the models that the configuration names; with them the digest of the pipeline."""
     started = time.monotonic()
     pipeline = active_pipeline(settings, verify=True)
-    predictor = load_predictor(pipeline, device=settings.workers.device, threads=settings.workers.threads)
+    workers = settings.workers
+    predictor = load_predictor(pipeline, device=workers.device, threads=workers.threads, batch=workers.batch or BATCH)
     seconds = time.monotonic() - started
     log.info("%d models loaded and warm in %.1f s, on the %s", len(tuple(pipeline)), seconds, predictor.runs_on.upper())
     return ModelStateResolver(predictor, activated_pipeline(settings)), digest_of(pipeline, settings)
@@ -102,6 +103,7 @@ def analysis_handler(
         elapsed=time.monotonic,
         worker=here.name,
         device=resolver.runs_on,
+        batch=settings.workers.batch or (BATCH if resolver.runs_on == "gpu" else 1),
         rule_digests=rule_digests(settings, active_pipeline(settings)) if settings.routing else {},
     )
 

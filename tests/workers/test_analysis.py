@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -134,6 +134,9 @@ class FakePredictor:
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
+
+    def predict_all(self, images: Sequence[ModelInput]) -> tuple[Prediction, ...]:
+        return tuple(map(self.predict, images))
 
 
 def small_object(kind: str, analysis: Analysis) -> Dataset:
