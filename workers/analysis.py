@@ -14,36 +14,31 @@ What is lost with a process is found by the next child of the worker (claims of 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 from pydicom.dataset import Dataset
 
 from config.logging import job_in_log
-from config.settings import Settings
 from db import jobs, repeated_instances, studies
-from db.database import Database
 from db.leases import LEASE
 from db.queries import study_details
 from db.records import FindingRecord, Job, Outcome, ResultRecord
 from db.shown_records import StudyDetail
 from db.states import WAITS_FOR_SERVER
-from models.contract import ModelInput, NotAnalysed, Prediction
+from models.contract import NotAnalysed, Prediction
 from models.radiograph.decode import PixelFault, UnreadablePixels, read_file
 from models.runtime.executor import ModelUnavailableError
+from workers.analysis_tools import AnalysisTools
 from workers.backoff import backoff, growing_wait
 from workers.batch import together
-from workers.clock import Clock, Elapsed
 from workers.completion import comes_too_late
 from workers.durable_files import write_durably
-from workers.enqueue import TaskQueue
 from workers.errors import RetryableError, where_in_code
 from workers.image_measures import measures_of
 from workers.job_outcome import (
-    Encode,
     EncodedResult,
     encode_results,
     finding_records,
@@ -54,7 +49,7 @@ from workers.job_outcome import (
 )
 from workers.open_database import triage_study
 from workers.pipeline_digest import name_of_analysis
-from workers.results.encoder import Analysis, Equipment
+from workers.results.encoder import Analysis
 from workers.results.header import text_of
 from workers.results.identity import Identity
 from workers.results.patient import with_patient
@@ -62,54 +57,6 @@ from workers.results.source_image import SourceImage
 from workers.routing import excluded_by, facts_of, models_that_run, route, routed_destinations
 
 log = logging.getLogger(__name__)
-
-
-class Predictor(Protocol):
-    """The active models, loaded and warm."""
-
-    def predict(self, model_input: ModelInput) -> Prediction:
-        """Judge one image."""
-        ...
-
-    def predict_all(self, images: Sequence[ModelInput]) -> tuple[Prediction, ...]:
-        """Judge several images; each gets the answer that it would get alone."""
-        ...
-
-    def only(self, names: Collection[str]) -> Predictor:
-        """The same with those of its models."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class AnalysisTools:
-    """All that :func:`analyse_job` works with; a composition root makes it once a process.
-
-    ``read_source`` raises ``OSError`` where the file cannot be read now. ``difference`` says in what two received files
-    under one SOP Instance UID differ (see :mod:`workers.repeated_instances`). ``pipeline`` is the digest of what
-    ``predictor`` and ``encode`` do; UIDs are made with the job's own, so that no two jobs ever make the same one;
-    ``rule_digests`` has those of routing rules that choose models, by rule. ``modes`` are the states of the models for
-    this job, and ``changes`` how they differ from the configuration (see
-    :class:`workers.model_state_resolver.ResolvedModels`); ``device`` is where the networks run. Up to ``batch`` jobs
-    share a pass through the networks where many wait (:mod:`workers.batch`).
-    """
-
-    settings: Settings
-    database: Database
-    read_source: Callable[[Path], SourceImage]
-    difference: Callable[[Path, Path], str]
-    predictor: Predictor
-    encode: Encode
-    equipment: Equipment
-    pipeline: str
-    task_queue: TaskQueue
-    clock: Clock
-    elapsed: Elapsed
-    worker: str
-    rule_digests: Mapping[str, str] = field(default_factory=dict)
-    modes: Mapping[str, str] = field(default_factory=dict)
-    changes: tuple[str, ...] = ()
-    device: str = ""
-    batch: int = 1
 
 
 def analyse_job(job_id: int, tools: AnalysisTools) -> None:

@@ -12,17 +12,14 @@ import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from db import jobs
 from db.leases import LEASE
 from db.records import Job
 from models.contract import ModelInput, Prediction
+from workers.analysis_tools import AnalysisTools, Predictor
 from workers.errors import where_in_code
 from workers.results.source_image import SourceImage
-
-if TYPE_CHECKING:
-    from workers.analysis import AnalysisTools, Predictor
 
 log = logging.getLogger(__name__)
 

@@ -25,7 +25,8 @@ from db.destinations import DestinationLeases
 from db.engine import connect
 from db.leases import LEASE
 from models.predictor import BATCH, load_predictor
-from workers.analysis import AnalysisTools, analyse_job
+from workers.analysis import analyse_job
+from workers.analysis_tools import AnalysisTools
 from workers.audit.feed import keeping_audit
 from workers.backfill_schedule import start_schedule
 from workers.clock import utc_now

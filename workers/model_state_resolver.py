@@ -14,7 +14,7 @@ from models.contract import Mode, ModelSpec
 from models.pipeline import Pipeline
 from models.predictor import Predictor as LoadedPredictor
 from models.runtime.executor import RunsOn
-from workers.analysis import Predictor
+from workers.analysis_tools import Predictor
 
 States = Mapping[str, ModelState]
 """What people have decided, by the name of a model; one that nobody has switched is missing."""

@@ -22,7 +22,8 @@ from node.dicom.spool import StoreCommand, file_preface
 from tests.workers.builders import FakeClock, job
 from tests.workers.results.sources import MODEL, PNEUMOTHORAX, study_summary
 from tests.workers.test_analysis import EQUIPMENT, FakeJobs, FakeTaskQueue
-from workers.analysis import AnalysisTools, analyse_job
+from workers.analysis import analyse_job
+from workers.analysis_tools import AnalysisTools
 from workers.composition import source_reader
 from workers.results.encoders import ENCODERS, encode_in_order
 from workers.results.source_image import read_header

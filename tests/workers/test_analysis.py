@@ -36,7 +36,8 @@ from tests.node.dicom.listening import chest
 from tests.rules import NO_RULES
 from tests.scripted import Scripted
 from tests.workers.builders import NOON, FakeClock, facts, job
-from workers.analysis import AnalysisTools, analyse_job
+from workers.analysis import analyse_job
+from workers.analysis_tools import AnalysisTools
 from workers.backoff import backoff
 from workers.errors import RetryableError
 from workers.results.encoder import Analysis, Equipment

@@ -28,7 +28,8 @@ from tests.db.examples import MINUTE, NOW, PIPELINE, record
 from tests.models.samples import chestlike, classifier_graph, manifest
 from tests.rules import NO_RULES
 from tests.workers.builders import FakeClock
-from workers.analysis import AnalysisTools, Predictor, analyse_job
+from workers.analysis import analyse_job
+from workers.analysis_tools import AnalysisTools, Predictor
 from workers.batch import together
 from workers.results.encoder import Equipment
 from workers.results.source_image import SourceImage

@@ -1,0 +1,65 @@
+"""What the analysis of a job works with: a composition root makes it once a process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from config.settings import Settings
+from db.database import Database
+from models.contract import ModelInput, Prediction
+from workers.clock import Clock, Elapsed
+from workers.enqueue import TaskQueue
+from workers.job_outcome import Encode
+from workers.results.encoder import Equipment
+from workers.results.source_image import SourceImage
+
+
+class Predictor(Protocol):
+    """The active models, loaded and warm."""
+
+    def predict(self, model_input: ModelInput) -> Prediction:
+        """Judge one image."""
+        ...
+
+    def predict_all(self, images: Sequence[ModelInput]) -> tuple[Prediction, ...]:
+        """Judge several images; each gets the answer that it would get alone."""
+        ...
+
+    def only(self, names: Collection[str]) -> Predictor:
+        """The same with those of its models."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisTools:
+    """All that :func:`workers.analysis.analyse_job` works with; a composition root makes it once a process.
+
+    ``read_source`` raises ``OSError`` where the file cannot be read now. ``difference`` says in what two received files
+    under one SOP Instance UID differ (see :mod:`workers.repeated_instances`). ``pipeline`` is the digest of what
+    ``predictor`` and ``encode`` do; UIDs are made with the job's own, so that no two jobs ever make the same one;
+    ``rule_digests`` has those of routing rules that choose models, by rule. ``modes`` are the states of the models for
+    this job, and ``changes`` how they differ from the configuration (see
+    :class:`workers.model_state_resolver.ResolvedModels`); ``device`` is where the networks run. Up to ``batch`` jobs
+    share a pass through the networks where many wait (:mod:`workers.batch`).
+    """
+
+    settings: Settings
+    database: Database
+    read_source: Callable[[Path], SourceImage]
+    difference: Callable[[Path, Path], str]
+    predictor: Predictor
+    encode: Encode
+    equipment: Equipment
+    pipeline: str
+    task_queue: TaskQueue
+    clock: Clock
+    elapsed: Elapsed
+    worker: str
+    rule_digests: Mapping[str, str] = field(default_factory=dict)
+    modes: Mapping[str, str] = field(default_factory=dict)
+    changes: tuple[str, ...] = ()
+    device: str = ""
+    batch: int = 1
