@@ -6,16 +6,21 @@ pyenv. The engine's folder stays, so that the next run finds its layers.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import shutil
 import signal
 import subprocess
+import tarfile
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from tests.peers import skip_without, skip_without_peers
 
@@ -60,9 +65,37 @@ class Engine:
         """Whether the engine holds an image of that name."""
         return bool(self.docker("images", "--quiet", image))
 
+    def layers(self, image: str) -> list[str]:
+        """The digests (``sha256:…``) of the layers of an image, unpacked."""
+        found: list[str] = json.loads(self.docker("image", "inspect", "--format", "{{json .RootFS.Layers}}", image))
+        return found
+
+    def compressed(self, image: str, without: str) -> int:
+        """Bytes of the layers of ``image`` that ``without`` does not have, packed as ``docker push`` does (gzip)."""
+        wanted = set(self.layers(image)) - set(self.layers(without))
+        command, total = [DOCKER, "save", image], 0
+        with (
+            subprocess.Popen(command, env=self.environment, stdout=subprocess.PIPE) as saving,
+            tarfile.open(fileobj=saving.stdout, mode="r|") as archive,
+        ):
+            for member in archive:
+                file = archive.extractfile(member) if member.isfile() else None
+                digest, size = _packed(file) if file is not None else ("", 0)
+                total += size if digest in wanted else 0
+        return total
+
     def build(self, folder: Path, tag: str, *options: str) -> None:
         """Build an image; the build may use the machine's network, which a private engine has no other way to."""
         self.docker("build", "--network", "host", "--tag", tag, *options, folder)
+
+
+def _packed(file: IO[bytes]) -> tuple[str, int]:
+    """The digest of a file, and the bytes that it takes when it is packed."""
+    digest, packer, size = hashlib.sha256(), zlib.compressobj(), 0
+    while part := file.read(1 << 20):
+        digest.update(part)
+        size += len(packer.compress(part))
+    return f"sha256:{digest.hexdigest()}", size + len(packer.flush())
 
 
 @contextmanager
