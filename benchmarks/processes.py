@@ -150,7 +150,7 @@ def at_work(folder: Path, config: Path, port: int, images: int) -> dict[str, tup
         return {name: (proportional(pid) / 1e6, highest.get(name, 0) / 1e6) for name, pid in node.processes().items()}
 
 
-def _told(values: list[float], digits: int) -> str:
+def _median_and_range(values: list[float], digits: int) -> str:
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
@@ -177,14 +177,14 @@ def main() -> None:
     print("| part | ready, s | CPU until then, s | memory then, MB | after the images, MB | highest, MB |")
     print("|---|--:|--:|--:|--:|--:|")
     for part, (after, highest) in work.items():
-        told = ("", "", "")
+        figures = ("", "", "")
         if part in done:
-            told = (
-                _told([one.seconds for one in done[part]], 1),
-                _told([one.cpu for one in done[part]], 1),
-                _told([one.memory for one in done[part]], 0),
+            figures = (
+                _median_and_range([one.seconds for one in done[part]], 1),
+                _median_and_range([one.cpu for one in done[part]], 1),
+                _median_and_range([one.memory for one in done[part]], 0),
             )
-        print(f"| {part} | {' | '.join(told)} | {after:.0f} | {highest:.0f} |")
+        print(f"| {part} | {' | '.join(figures)} | {after:.0f} | {highest:.0f} |")
     print(f"\n{os.cpu_count()} cores, load average {os.getloadavg()[0]:.0f}")
     late = [part for part in done if missed(part, done[part])]
     sys.exit(f"misses its aim: {', '.join(late)}" if late else 0)

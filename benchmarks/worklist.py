@@ -235,9 +235,9 @@ ROWS = (
 )
 
 
-def plan(engine: Engine, settled: bool) -> str:
+def plan(engine: Engine, unreported: bool) -> str:
     """The database's plan for the very statement that the worklist sends."""
-    statement = page_statement(WorklistPart.UNREPORTED, Order.DUE, False, not settled).params(limit=50, offset=0)
+    statement = page_statement(WorklistPart.UNREPORTED, Order.DUE, False, not unreported).params(limit=50, offset=0)
     sql = str(statement.compile(engine, compile_kwargs={"literal_binds": True}))
     explain = "EXPLAIN QUERY PLAN " if engine.dialect.name == "sqlite" else "EXPLAIN (COSTS OFF) "
     with engine.connect() as connection:
@@ -263,8 +263,8 @@ def _spread(name: str, times: list[float]) -> str:
     return f"{name} p50 {statistics.median(times):.2f} ms, p99 {high:.2f} ms, max {max(times):.2f} ms"
 
 
-def page(database: Database, settled: bool, _number: int) -> object:
-    return Worklist(database.engine).page(only_open=not settled)
+def page(database: Database, unreported: bool, _number: int) -> object:
+    return Worklist(database.engine).page(only_open=not unreported)
 
 
 def search(database: Database, search: str, studies: int, number: int) -> object:
@@ -278,9 +278,9 @@ def run(kind: str, studies: int, rounds: int) -> None:
         fill(engine, studies)
         print(f"{kind}: {studies:,} studies, filled in {time.perf_counter() - begin:.0f} s", flush=True)
         database = database_of(Settings(), engine)
-        for name, settled in (("top 50 of the unreported", True), ("top 50 of the open", False)):
-            print(f"  {name}:\n{plan(engine, settled)}")
-            print(f"    {measure(partial(page, database, settled), rounds)}", flush=True)
+        for name, unreported in (("top 50 of the unreported", True), ("top 50 of the open", False)):
+            print(f"  {name}:\n{plan(engine, unreported)}")
+            print(f"    {measure(partial(page, database, unreported), rounds)}", flush=True)
         for name, words in (("a rare word", "name{}"), ("a common word", "chest"), ("both", "chest name{}")):
             print(f"  search for {name}: {measure(partial(search, database, words, studies), min(rounds, 500))}")
 

@@ -112,7 +112,7 @@ def mistakes(error: ValidationError, model: type[Any], values: Values, *, quoted
     """
     found: dict[str, list[str]] = {}
     for item in error.errors():
-        said = _said(item, quoted)
+        said = _message(item, quoted)
         if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             said = "there is no such key" + _meant(str(item["loc"][-1]), _keys_at(item["loc"][:-1], model))
         place = ": ".join(part for part in _place(item["loc"], model, values) if part)
@@ -120,9 +120,9 @@ def mistakes(error: ValidationError, model: type[Any], values: Values, *, quoted
     return "; ".join(": ".join(part for part in (place, _ways(said)) if part) for place, said in found.items())
 
 
-def _ways(said: Sequence[str]) -> str:
+def _ways(messages: Sequence[str]) -> str:
     """What is said of one value: the ways in which it could have been right, where it may be of several kinds."""
-    first, *others = dict.fromkeys(said)
+    first, *others = dict.fromkeys(messages)
     return " or ".join([first, *(each.removeprefix("must be ") for each in others)])
 
 
@@ -166,10 +166,10 @@ def _keys_at(loc: Sequence[int | str], model: type[Any]) -> Sequence[str]:
     return list(_fields(model))
 
 
-def _said(item: Any, quoted: bool) -> str:
+def _message(item: Any, quoted: bool) -> str:
     context = item.get("ctx", {})
-    words = _WORDS.get(item["type"])
-    text = words.format(**context) if words else str(item["msg"])[:1].lower() + str(item["msg"])[1:]
+    pattern = _WORDS.get(item["type"])
+    text = pattern.format(**context) if pattern else str(item["msg"])[:1].lower() + str(item["msg"])[1:]
     if item["type"] == "value_error":
         text = str(context["error"])
     shown = (quoted and item["type"] != "missing") or item["type"].startswith(_SHOWN)

@@ -39,8 +39,8 @@ def forbidden_bits(store: Path) -> int:
     engine may run the node under another user tomorrow (OpenShift, ``fsGroup`` of Kubernetes).
     """
     try:
-        told = store.stat()
+        status = store.stat()
     except OSError:
         return _GROUP_AND_OTHERS
-    is_volume = told.st_gid == 0 or told.st_uid != os.getuid()
-    return _OTHERS if is_volume and told.st_mode & stat.S_IWGRP else _GROUP_AND_OTHERS
+    is_volume = status.st_gid == 0 or status.st_uid != os.getuid()
+    return _OTHERS if is_volume and status.st_mode & stat.S_IWGRP else _GROUP_AND_OTHERS

@@ -103,8 +103,8 @@ def _matching(connection: Connection, statement: Statement, study_id: int) -> tu
         return _tracked(connection, statement, study_id, results)
     if not results:
         return (), "it refers to no result of this node"
-    told = [finding for result in results for finding in _told(connection, result)]
-    unique = list({finding.id: finding for finding in told}.values())
+    findings = [finding for result in results for finding in _carried_findings(connection, result)]
+    unique = list({finding.id: finding for finding in findings}.values())
     if len(unique) == 1 or (unique and statement.verdict == Verdict.ACCEPT):
         return unique, ""
     return (), f"it names none of the {len(unique)} findings of the result"
@@ -130,7 +130,7 @@ def _results(connection: Connection, uids: Sequence[str]) -> Sequence[Row[Any]]:
     return connection.execute(select(result).where(result.c.sop_instance_uid.in_(known))).all() if known else ()
 
 
-def _told(connection: Connection, result: Row[Any]) -> Sequence[Row[Any]]:
+def _carried_findings(connection: Connection, result: Row[Any]) -> Sequence[Row[Any]]:
     """The findings that a result carries out of the node."""
     finding = Finding.__table__
     query = select(finding).where(

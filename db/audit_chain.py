@@ -160,7 +160,7 @@ def _link(connection: Connection, position: int) -> Link | None:
 
 def _walk(begin: Link, first: Row[Any], rows: Iterator[Row[Any]], kept: dict[int, Link], *, whole: bool) -> Verified:
     at, entries = begin, 0
-    told = begin.position == 0 or not whole
+    explained = begin.position == 0 or not whole
     for row in chain((first,), rows):
         if row.id != at.position + 1:
             return Verified(at, entries, at.position + 1, f"{_span(at.position + 1, row.id - 1)} missing")
@@ -168,9 +168,11 @@ def _walk(begin: Link, first: Row[Any], rows: Iterator[Row[Any]], kept: dict[int
             return Verified(at, entries, row.id, f"entry {row.id} was changed, or follows another entry than it did")
         if (anchor := kept.pop(row.id, None)) is not None and anchor.digest != row.digest:
             return Verified(at, entries, row.id, f"entry {row.id} is not the one that was kept elsewhere")
-        told = told or (row.action == REMOVED_ENTRIES and json.loads(row.data or "{}").get("digest") == begin.digest)
+        explained = explained or (
+            row.action == REMOVED_ENTRIES and json.loads(row.data or "{}").get("digest") == begin.digest
+        )
         at, entries = Link(row.id, row.digest), entries + 1
-    if not told:
+    if not explained:
         problem = f"the checkpoint at {begin.position} was not made by this node: no entry tells of it"
         return Verified(at, entries, begin.position + 1, problem)
     return Verified(at, entries)

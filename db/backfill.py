@@ -108,10 +108,5 @@ def keep_outcome(
     connection.execute(update(BackfillRun).where(BackfillRun.id == run_id).values(**values))
 
 
-def latest_run(connection: Connection) -> Any:
-    """The run that was started last; None if there was none."""
-    return connection.execute(select(BackfillRun.__table__).order_by(BackfillRun.id.desc()).limit(1)).first()
-
-
 def _columns(outcome: BackfillOutcome) -> dict[str, Any]:
     return {name: getattr(outcome, name) for name in ("studies", "incomplete", "images", "failed", "problem")}

@@ -137,15 +137,15 @@ _KNOWN = (
 
 def connection_problem(error: SQLAlchemyError, url: URL) -> ConnectionProblem:
     """Tell apart why the database of ``url`` cannot be used; the password is never part of it."""
-    said = str(getattr(error, "orig", None) or error).strip()
-    words = {"where": _where(url), "user": url.username or "this user", "name": url.database or "the database"}
+    message = str(getattr(error, "orig", None) or error).strip()
+    values = {"where": _where(url), "user": url.username or "this user", "name": url.database or "the database"}
     for pattern, sentence, remedy, passing in _KNOWN:
-        if re.search(pattern, said, re.IGNORECASE):
-            return ConnectionProblem(sentence.format(**words), remedy.format(**words), passing)
-    first = said.splitlines()[0] if said else type(error).__name__
+        if re.search(pattern, message, re.IGNORECASE):
+            return ConnectionProblem(sentence.format(**values), remedy.format(**values), passing)
+    first = message.splitlines()[0] if message else type(error).__name__
     # A server says many things while it starts, stops or recovers. Whoever waits for one that will never let him in has
     # been told so; whoever gives up at one that recovers stays away for good.
-    passing = re.search(r"connection (failed|to server)", said, re.IGNORECASE) is not None
+    passing = re.search(r"connection (failed|to server)", message, re.IGNORECASE) is not None
     return ConnectionProblem(f"the database does not answer: {first}", "check database.url and that it runs", passing)
 
 

@@ -120,7 +120,7 @@ def on_hold_by_model(connection: Connection, result_id: int) -> str | None:
         .order_by(Finding.model)
     )
     name = connection.scalars(query).first()
-    return None if name is None else _words(name, out[name].state, out[name].actor)
+    return None if name is None else _description(name, out[name].state, out[name].actor)
 
 
 def _latest(connection: Connection) -> dict[str, Switch]:
@@ -142,17 +142,17 @@ def _carries() -> Any:
 
 def _hold_unsent(connection: Connection, name: str, state: ModelState, actor: str, now: datetime) -> int:
     delivery = Delivery.__table__
-    told = select(Finding.id).where(Finding.model == name, _carries()).correlate(Result).exists()
+    carried = select(Finding.id).where(Finding.model == name, _carries()).correlate(Result).exists()
     query = (
         select(delivery)
         .join(Result, Result.id == delivery.c.result_id)
-        .where(delivery.c.state == DeliveryState.PENDING, told)
+        .where(delivery.c.state == DeliveryState.PENDING, carried)
         .order_by(delivery.c.id)
         .with_for_update(key_share=True, of=delivery)
     )
     rows = connection.execute(query).all()
     for row in rows:
-        hold_back(connection, row, _words(name, state, actor), actor, now)
+        hold_back(connection, row, _description(name, state, actor), actor, now)
     return len(rows)
 
 
@@ -178,7 +178,7 @@ def _cancel_notifications(connection: Connection, name: str, state: ModelState, 
     return len(rows)
 
 
-def is_told_by_a_model(connection: Connection, study_id: int, label: str) -> bool:
+def is_reported_by_a_model(connection: Connection, study_id: int, label: str) -> bool:
     """Say whether a finding of a study holds by the word of a model that is not out of delivery."""
     stands = _stands(study_id, label).where(Finding.model.not_in(_out_of_delivery(connection)))
     return connection.execute(stands.limit(1)).first() is not None
@@ -207,7 +207,7 @@ def hold_back(connection: Connection, row: Any, reason: str, actor: str, now: da
     move(connection, "delivery", row, after, cause=reason, actor=actor, now=now, before=before, error=reason, **values)
 
 
-def _words(name: str, state: ModelState, actor: str) -> str:
+def _description(name: str, state: ModelState, actor: str) -> str:
     return (
         f"the model {name} was {_DONE[state]} by {actor} after this was made; run the job again without it, "
         "or activate the model and re-send"

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine, Row, and_, func, insert, or_, select,
 from db.engine import writing
 from db.errors import RecordNotFoundError
 from db.leases import ENDED, is_claimable, lock_held_by
-from db.model_states import is_told_by_a_model
+from db.model_states import is_reported_by_a_model
 from db.order_tables import NotificationRow, NotificationState, OrderRow
 from db.records import IS_REPORTED, FindingRecord
 from db.states import Priority
@@ -132,8 +132,8 @@ def create_notifications(
     if old := why_not_update(study, rules.maximum_age, now):
         _note_cancelled(connection, study.id, f"{', '.join(sorted(notifications))} notifies nobody: {old}", now)
         return
-    told = select(NotificationRow.__table__).where(NotificationRow.study_id == study.id)
-    known = {(row.channel, row.reason): row for row in connection.execute(told)}
+    earlier = select(NotificationRow.__table__).where(NotificationRow.study_id == study.id)
+    known = {(row.channel, row.reason): row for row in connection.execute(earlier)}
     for row in known.values():
         if row.reason in notifications and row.state is NotificationState.WITHDRAWN and row.error == _UNFOUNDED:
             cause, after = "another image shows it", NotificationState.PENDING
@@ -168,8 +168,8 @@ def create_notifications(
 
 def _note_cancelled(connection: Connection, study_id: int, cause: str, now: datetime) -> None:
     """Leave a word in the history why a notification was not raised, once."""
-    said = select(Event.id).where(Event.study_id == study_id, Event.entity == _NOTIFICATION, Event.cause == cause)
-    if connection.execute(said.limit(1)).first() is None:
+    recorded = select(Event.id).where(Event.study_id == study_id, Event.entity == _NOTIFICATION, Event.cause == cause)
+    if connection.execute(recorded.limit(1)).first() is None:
         write_events(connection, [event(study_id, _NOTIFICATION, study_id, "", _NOT_MADE, cause, _ACTOR, now)])
 
 
@@ -192,7 +192,7 @@ def restore(connection: Connection, study_id: int, report: Row[Any], actor: str,
         last = _last_withdrawal(connection, row)
         if last is None or last.id < report.id or last.cause not in (report.cause, IS_REPORTED):
             continue
-        if not is_told_by_a_model(connection, study_id, row.reason):
+        if not is_reported_by_a_model(connection, study_id, row.reason):
             continue
         failed = last.from_state == NotificationState.FAILED.value
         after = NotificationState.FAILED if failed else NotificationState.PENDING

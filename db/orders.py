@@ -88,7 +88,7 @@ class OrderKeys:
 class OrderUpdate:
     """What one message says of one order.
 
-    ``priority`` is None where the message asks for none above routine; ``says_priority`` tells that from silence.
+    ``priority`` is None where the message asks for none above routine; ``says_priority`` is true where it asks for one.
     ``status`` is ordered or cancelled, empty where the message says nothing of it. ``reported``: its report is final.
     """
 

@@ -48,13 +48,13 @@ def mark_replaced(
     delivery = tables.Delivery
     sent = (delivery.sent_at.is_not(None), delivery.stale_code == "")
     rows = lock_earlier(connection, study_id, job_id, revision, *sent)
-    words = f"Revision {revision} replaces it: it must be removed there."
+    note = f"Revision {revision} replaces it: it must be removed there."
     for row in rows:
         # What a destination removes at our own word must not be sent again as lost.
-        values = {"stale_code": FOR_QUALITY, "error": words, "verify_due_at": None}
+        values = {"stale_code": FOR_QUALITY, "error": note, "verify_due_at": None}
         connection.execute(update(tables.Delivery).where(tables.Delivery.id == row.id).values(**values))
     states = [(row.id, row.state.value) for row in rows]
-    write_events(connection, [event(study_id, "delivery", i, word, word, words, actor, now) for i, word in states])
+    write_events(connection, [event(study_id, "delivery", i, word, word, note, actor, now) for i, word in states])
 
 
 def studies_with_stale(connection: Connection, destinations: Sequence[str], limit: int = 20) -> tuple[int, ...]:

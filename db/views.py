@@ -56,8 +56,8 @@ def in_dialect(sql: str, dialect: str) -> str:
     """``sql`` with its macros written for ``dialect`` (sqlite, postgresql)."""
     for pattern, replacement in _MACROS[dialect].items():
         sql = re.sub(pattern, replacement, sql)
-    words = {"MEDIAN": _MEDIAN, "NOT_COUNTED": _words(NOT_COUNTED), "LOOKED": _words(LOOKED)}
-    return re.sub("|".join(words), lambda match: words[match[0]], sql)
+    lists = {"MEDIAN": _MEDIAN, "NOT_COUNTED": _quoted(NOT_COUNTED), "LOOKED": _quoted(LOOKED)}
+    return re.sub("|".join(lists), lambda match: lists[match[0]], sql)
 
 
 def drop_views(connection: Connection) -> None:
@@ -76,7 +76,7 @@ def _execute(connection: Connection, sql: str) -> None:
     connection.execution_options(no_parameters=True).exec_driver_sql(sql)
 
 
-def _words(values: tuple[str, ...]) -> str:
+def _quoted(values: tuple[str, ...]) -> str:
     return ", ".join(f"'{value}'" for value in values)
 
 

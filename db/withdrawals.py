@@ -44,12 +44,12 @@ def _withdraw(
         .with_for_update(key_share=True, of=delivery)
     )
     for row in connection.execute(query).all():
-        words = reason
+        note = reason
         if row.state in _SENT:
-            words = f"{reason} The result had been sent and must be removed there."
+            note = f"{reason} The result had been sent and must be removed there."
         elif row.state is DeliveryState.SENDING:
-            words = f"{reason} The result was being sent and may have arrived."
+            note = f"{reason} The result was being sent and may have arrived."
         has_left = row.sent_at is not None or row.state is DeliveryState.SENDING
-        values: dict[str, Any] = {"error": words, "stale_code": code if has_left else row.stale_code}
+        values: dict[str, Any] = {"error": note, "stale_code": code if has_left else row.stale_code}
         values |= {"verify_due_at": None}
-        move(connection, "delivery", row, DeliveryState.WITHDRAWN, cause=words, actor=actor, now=now, **values)
+        move(connection, "delivery", row, DeliveryState.WITHDRAWN, cause=note, actor=actor, now=now, **values)

@@ -1,4 +1,4 @@
-"""Look a model over before it may judge anybody: its file, its answers, and whether they hold in any batch."""
+"""Examine a model before it analyses an image: its file, its answers, and whether they hold in any batch."""
 
 from __future__ import annotations
 

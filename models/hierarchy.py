@@ -18,7 +18,7 @@ class HierarchyError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class Consistent:
     """A label's probability, and the label that makes it present although its own threshold is not reached, if any."""
 
     probability: float
@@ -39,7 +39,7 @@ def check_parents(labels: Sequence[LabelSpec]) -> None:
             raise HierarchyError(f"'{label.name}' is its own ancestor")
 
 
-def consistent(labels: Sequence[LabelSpec], probabilities: Sequence[float]) -> tuple[Judged, ...]:
+def consistent(labels: Sequence[LabelSpec], probabilities: Sequence[float]) -> tuple[Consistent, ...]:
     """Judge every label from its raw probability: raise each parent to its most probable part, then imply parents.
 
     A label in shadow never raises one that is delivered: nothing that is sent may depend on it.
@@ -50,7 +50,7 @@ def consistent(labels: Sequence[LabelSpec], probabilities: Sequence[float]) -> t
         for number, probability in enumerate(probabilities)
     ]
     return tuple(
-        Judged(probability, _implied_by(number, labels, raised, parts[number]))
+        Consistent(probability, _implied_by(number, labels, raised, parts[number]))
         for number, probability in enumerate(raised)
     )
 

@@ -1,4 +1,4 @@
-"""Which models judge an image, with which thresholds and options: the value whose digest names an *analysis*.
+"""Which models analyse an image, with which thresholds and options: the value whose digest names an *analysis*.
 
 Nothing here loads a network or imports what would: the listener computes digests too.
 """

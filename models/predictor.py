@@ -22,7 +22,7 @@ from models.contract import (
     Prediction,
 )
 from models.gate import assess, inspect
-from models.hierarchy import Judged, consistent
+from models.hierarchy import Consistent, consistent
 from models.localise import LocalisedRegions, MapCut, mask_from_map, paste_boxes, paste_masks
 from models.lung_fields import LUNG, LungFields, lung_fields
 from models.pipeline import Pipeline
@@ -145,8 +145,8 @@ class Predictor:
             asked = [number for number in fit if self._is_asked(spec, findings[number])]
             for number in set(fit) - set(asked):
                 idle[number].add(spec.name)
-            told = self._findings(spec, [images[number] for number in asked], [stages[number] for number in asked])
-            for number, own in zip(asked, told, strict=True):
+            answers = self._findings(spec, [images[number] for number in asked], [stages[number] for number in asked])
+            for number, own in zip(asked, answers, strict=True):
                 findings[number] = (*findings[number], *own)
         cut = self._in_lungs(fit, images, stages, findings)
         return tuple(
@@ -202,13 +202,13 @@ class Predictor:
         except (ModelOutputError, ModelUnavailableError) as error:
             if spec.mode is not Mode.SHADOW:
                 raise
-            return [untold(spec, str(error))] * len(images)
-        told = []
+            return [without_answer(spec, str(error))] * len(images)
+        findings = []
         for letterbox, answer, stage in zip(letterboxes, answers, stages, strict=True):
             with stage.timed("localise"):
                 own = findings_of(spec, answer, letterbox, self.pipeline.processing.minimum_fraction)
-                told.append(with_similar(own, spec, answer, self._indices.get(spec.name, ())))
-        return told
+                findings.append(with_similar(own, spec, answer, self._indices.get(spec.name, ())))
+        return findings
 
     def _told(self, spec: ModelSpec, image: ModelInput, stage: Stages) -> tuple[Finding, ...]:
         with stage.timed("infer"):
@@ -259,10 +259,10 @@ class Predictor:
 def findings_of(spec: ModelSpec, answer: Answers, letterbox: Letterbox, minimum_fraction: float) -> tuple[Finding, ...]:
     """One finding for each label of a model, from its answer for one image."""
     raw = [_probability(spec, number, answer, letterbox) for number in range(len(spec.labels))]
-    judged = consistent(spec.labels, raw)
+    probabilities = consistent(spec.labels, raw)
     return tuple(
         _placed(_finding(spec, label, each), number, label, answer, letterbox, minimum_fraction)
-        for number, (label, each) in enumerate(zip(spec.labels, judged, strict=True))
+        for number, (label, each) in enumerate(zip(spec.labels, probabilities, strict=True))
     )
 
 
@@ -312,24 +312,24 @@ def with_similar(
     return tuple(replace(finding, similar=similar_cases(answer, index, label)) for finding, label in pairs)
 
 
-def untold(spec: ModelSpec, reason: str) -> tuple[Finding, ...]:
+def without_answer(spec: ModelSpec, reason: str) -> tuple[Finding, ...]:
     """The findings of a model in shadow that could not answer."""
     return tuple(
         Finding(label.name, label.code, spec.name, None, label.threshold, Mode.SHADOW, reason) for label in spec.labels
     )
 
 
-def _finding(spec: ModelSpec, label: LabelSpec, judged: Judged) -> Finding:
+def _finding(spec: ModelSpec, label: LabelSpec, found: Consistent) -> Finding:
     """The finding without its place."""
     return Finding(
         label=label.name,
         code=label.code,
         model=spec.name,
-        probability=judged.probability,
+        probability=found.probability,
         threshold=label.threshold,
         mode=Mode.SHADOW if Mode.SHADOW in (spec.mode, label.mode) else Mode.ACTIVE,
-        reason=f"follows from {judged.implied_by.replace('_', ' ')}" if judged.implied_by else "",
-        implied_by=judged.implied_by,
+        reason=f"follows from {found.implied_by.replace('_', ' ')}" if found.implied_by else "",
+        implied_by=found.implied_by,
         parent=label.parent,
         site=label.site,
         sensitivity=label.evidence.sensitivity if label.evidence is not None else None,

@@ -64,8 +64,8 @@ def prepare_socket(socket_path: Path, store: Path) -> None:
     """
     folder = socket_path.parent
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    told = folder.stat()
-    if told.st_uid != os.getuid() and (folder != store.absolute() or told.st_mode & stat.S_IWOTH):
+    status = folder.stat()
+    if status.st_uid != os.getuid() and (folder != store.absolute() or status.st_mode & stat.S_IWOTH):
         raise BrokerError(f"{folder} belongs to another user")
     socket_path.unlink(missing_ok=True)
 

@@ -62,12 +62,12 @@ class Provider:
     """The provider of the settings."""
 
     def __init__(
-        self, rules: OpenID, elapsed: Callable[[], float], transport: httpx2.BaseTransport | None = None
+        self, openid: OpenID, elapsed: Callable[[], float], transport: httpx2.BaseTransport | None = None
     ) -> None:
         """Ask nobody yet. ``elapsed``: seconds of a clock that nobody sets. ``transport``: another way to the provider,
         for tests.
         """
-        self.rules = rules
+        self.openid = openid
         self._transport = transport
         self._discovery = Remembered(lambda: self.discover()[0], elapsed)
 
@@ -109,7 +109,7 @@ class Provider:
                 if more.get("sub") != claims["sub"]:  # OpenID Connect Core 5.3.2
                     raise ProviderError("answers about somebody else")
                 claims = {**more, **claims}
-        return identity_of(claims, self.rules)
+        return identity_of(claims, self.openid)
 
     def log_out_url(self) -> str | None:
         """Where a browser logs out at the provider (OpenID Connect RP-Initiated Logout 1.0); None where nowhere.
@@ -117,10 +117,10 @@ class Provider:
         Raises:
             ProviderError: It cannot be asked.
         """
-        if not self.rules.log_out_there:
+        if not self.openid.log_out_there:
             return None
         address = self._discovery.get().end_session_endpoint
-        back = {"client_id": self.rules.client_id, "post_logout_redirect_uri": self.rules.page.rstrip("/") + "/login"}
+        back = {"client_id": self.openid.client_id, "post_logout_redirect_uri": self.openid.page.rstrip("/") + "/login"}
         return None if address is None else str(httpx2.URL(address).copy_merge_params(back))
 
     def discover(self) -> tuple[Discovery, datetime | None]:
@@ -130,7 +130,7 @@ class Provider:
             ProviderError: There is none, or it does not fit the settings or what a node needs.
         """
         with self._client() as client:
-            address = self.rules.issuer.rstrip("/") + "/.well-known/openid-configuration"
+            address = self.openid.issuer.rstrip("/") + "/.well-known/openid-configuration"
             answer = client.request("GET", address, withhold_token=True)
             document, date = _json(answer), answer.headers.get("date")
         try:
@@ -138,7 +138,7 @@ class Provider:
         except ValidationError as error:
             wrong = ", ".join(sorted({str(each["loc"][0]) for each in error.errors()}))
             raise ProviderError(f"has a discovery document without usable {wrong}") from error
-        if discovery.issuer != self.rules.issuer:
+        if discovery.issuer != self.openid.issuer:
             raise ProviderError(f"calls itself {discovery.issuer}: set admin.openid.issuer to exactly that")
         if "S256" not in discovery.code_challenge_methods_supported:
             raise ProviderError("does not support PKCE with S256 (RFC 7636)")
@@ -156,9 +156,9 @@ class Provider:
 
     def _checked(self, token: Mapping[str, Any], keys: KeySet, nonce: str) -> dict[str, Any]:
         """The claims of the ID token, all checked (OpenID Connect Core 3.1.3.7)."""
-        one = {"iss": self.rules.issuer, "aud": self.rules.client_id, "nonce": nonce}
+        one = {"iss": self.openid.issuer, "aud": self.openid.client_id, "nonce": nonce}
         demanded = {name: {"essential": True, "value": value} for name, value in one.items()}
-        given = {"client_id": self.rules.client_id, "nonce": nonce, "access_token": token.get("access_token")}
+        given = {"client_id": self.openid.client_id, "nonce": nonce, "access_token": token.get("access_token")}
         registry = JWSRegistry(algorithms=_ALGORITHMS, strict_check_header=False)
         try:
             decoded = jwt.decode(str(token.get("id_token", "")), keys, registry=registry)
@@ -170,27 +170,27 @@ class Provider:
         return dict(claims)
 
     def _complete(self, claims: Mapping[str, Any]) -> bool:
-        return all(claim(claims, name) is not None for name in (self.rules.name_claim, self.rules.role_claim))
+        return all(claim(claims, name) is not None for name in (self.openid.name_claim, self.openid.role_claim))
 
     @cached_property
     def _trusted(self) -> ssl.SSLContext:
         """Who may vouch for the provider: read once, since it takes a while."""
-        return ssl.create_default_context(cafile=self.rules.ca_file)
+        return ssl.create_default_context(cafile=self.openid.ca_file)
 
     @contextmanager
     def _client(self, discovery: Discovery | None = None) -> Iterator[OAuth2Client]:
-        rules = self.rules
-        secret = rules.client_secret.get_secret_value() if rules.client_secret else None
+        openid = self.openid
+        secret = openid.client_secret.get_secret_value() if openid.client_secret else None
         try:
             with OAuth2Client(
-                rules.client_id,
+                openid.client_id,
                 secret,
                 token_endpoint_auth_method=_method(discovery) if secret and discovery else "none",
-                scope=" ".join(rules.scopes),
-                redirect_uri=rules.redirect_uri,
+                scope=" ".join(openid.scopes),
+                redirect_uri=openid.redirect_uri,
                 code_challenge_method="S256",
                 verify=self._trusted,
-                timeout=rules.timeout_seconds,
+                timeout=openid.timeout_seconds,
                 follow_redirects=False,
                 transport=self._transport,
             ) as client:

@@ -35,7 +35,7 @@ def open_database(settings: Settings, stop: threading.Event, say: Say) -> bool:
         raise ServeError(f"{error}; correct database.url") from error
     except OSError as error:
         raise ServeError(f"store.folder {settings.store.folder} cannot be written: {error.strerror}") from error
-    said = ""
+    last_message = ""
     try:
         while not stop.is_set():
             try:
@@ -47,9 +47,9 @@ def open_database(settings: Settings, stop: threading.Event, say: Say) -> bool:
                 found = connection_problem(error, engine.url)
                 if not found.passing:
                     raise ServeError(str(found)) from error
-                if str(found) != said:
-                    said = str(found)
-                    say(f"Waiting for the database: {said}")
+                if str(found) != last_message:
+                    last_message = str(found)
+                    say(f"Waiting for the database: {last_message}")
                 stop.wait(_PAUSE_SECONDS)
             else:
                 return True

@@ -72,37 +72,37 @@ def claim(claims: Mapping[str, Any], name: str) -> Any:
     return claim(inner, rest) if isinstance(inner, Mapping) else None
 
 
-def role_of(claims: Mapping[str, Any], rules: OpenID) -> Role | None:
+def role_of(claims: Mapping[str, Any], openid: OpenID) -> Role | None:
     """The highest role that the groups of a user give; None if none does."""
-    found = claim(claims, rules.role_claim)
+    found = claim(claims, openid.role_claim)
     groups = {found} if isinstance(found, str) else set(map(str, found)) if isinstance(found, list) else set()
-    lists = {Role.ADMIN: rules.admins, Role.RADIOLOGIST: rules.radiologists, Role.VIEWER: rules.viewers}
+    lists = {Role.ADMIN: openid.admins, Role.RADIOLOGIST: openid.radiologists, Role.VIEWER: openid.viewers}
     return next((role for role, members in lists.items() if groups & set(members)), None)
 
 
-def identity_of(claims: Mapping[str, Any], rules: OpenID) -> Identity:
+def identity_of(claims: Mapping[str, Any], openid: OpenID) -> Identity:
     """Who the claims say a user is, and their role on this node.
 
     Raises:
         RefusedError: They lack the name, or give no role.
     """
-    name = claim(claims, rules.name_claim)
+    name = claim(claims, openid.name_claim)
     if not isinstance(name, str) or not name:
-        raise RefusedError(f"{rules.name} sends no claim {rules.name_claim}: set admin.openid.name_claim", "")
-    role = role_of(claims, rules)
+        raise RefusedError(f"{openid.name} sends no claim {openid.name_claim}: set admin.openid.name_claim", "")
+    role = role_of(claims, openid)
     if role is None:
-        raise RefusedError(_why_no_role(claims, rules), name)
+        raise RefusedError(_why_no_role(claims, openid), name)
     return Identity(str(claims["iss"]), str(claims["sub"]), name, str(claims.get("name") or name), role)
 
 
-def _why_no_role(claims: Mapping[str, Any], rules: OpenID) -> str:
-    if claim(claims, rules.role_claim) is not None:
+def _why_no_role(claims: Mapping[str, Any], openid: OpenID) -> str:
+    if claim(claims, openid.role_claim) is not None:
         return "you are in no group that may use this node; ask an administrator"
-    if rules.role_claim in claims.get("_claim_names", ()):  # OpenID Connect Core 5.6.2
+    if openid.role_claim in claims.get("_claim_names", ()):  # OpenID Connect Core 5.6.2
         return (
-            f"you are in more groups than {rules.name} sends; an administrator maps roles of this application instead"
+            f"you are in more groups than {openid.name} sends; an administrator maps roles of this application instead"
         )
-    return f"{rules.name} sends no claim {rules.role_claim}: you are in no group, or it has to be told to send them"
+    return f"{openid.name} sends no claim {openid.role_claim}: you are in no group, or it has to be told to send them"
 
 
 def known_error(error: str | None) -> str:

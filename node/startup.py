@@ -30,7 +30,7 @@ _WORKERS = {JOBS: "the analysis worker", DELIVERIES: "the delivery worker"}
 
 
 def check_configuration(settings: Settings, stop: threading.Event) -> None:
-    """Look for what no waiting mends: models, libraries or certificates that are not there, ports that others have.
+    """Look for what waiting cannot fix: models, libraries or certificates that are not there, ports that others have.
 
     Raises:
         ServeError: the node cannot run with these settings on this machine.
@@ -54,15 +54,15 @@ def wait_until_ready(settings: Settings, stop: threading.Event, say: Say) -> boo
     ``settings`` have the ports in use.
     """
     parts = Parts(settings)
-    begun, said = time.monotonic(), ""
+    begun, last_message = time.monotonic(), ""
     try:
         while not stop.is_set():
             missing = list(parts.missing())
             if not missing:
                 return True
             sentence = f"Waiting for {', '.join(missing)}; the log says more"
-            if sentence != said and time.monotonic() - begun > _PATIENCE_SECONDS:
-                said = sentence
+            if sentence != last_message and time.monotonic() - begun > _PATIENCE_SECONDS:
+                last_message = sentence
                 say(sentence)
             stop.wait(0.5)
         return False
@@ -103,10 +103,10 @@ class Parts:
         self._task_queue.close()
 
     def _listener(self) -> bool:
-        rules = self.settings.listener
+        listener = self.settings.listener
         # The library would log each connection that is refused.
-        [port, *_] = rules.ports.values()
-        if not _connects(reached(rules.host), port):
+        [port, *_] = listener.ports.values()
+        if not _connects(reached(listener.host), port):
             return False
         try:
             echo(own_listener(self.settings, _ANSWER_SECONDS))

@@ -167,9 +167,9 @@ def with_ports(settings: Settings) -> Settings:
     """The settings with a free port in place of each 0."""
     ports = iter(free_ports(settings.listener.host, len(_PORTS)))
     for part, key in _PORTS:
-        rules, port = getattr(settings, part), next(ports)
-        if getattr(rules, key) == 0:
-            settings = settings.model_copy(update={part: rules.model_copy(update={key: port})})
+        section, port = getattr(settings, part), next(ports)
+        if getattr(section, key) == 0:
+            settings = settings.model_copy(update={part: section.model_copy(update={key: port})})
     return settings
 
 
@@ -198,7 +198,7 @@ class Node:
 
         Raises:
             ServeError: the store is in use by a node with a database or broker of its own, or cannot be written, or
-                something is wrong that no waiting mends.
+                something is wrong that waiting cannot fix.
             BrokerError: the embedded broker does not start.
         """
         stop = stop or threading.Event()

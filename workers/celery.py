@@ -177,7 +177,7 @@ class _WorkerProcess:
     queue: str = ""
     slot: int = 0
     lock: IO[str] | None = None
-    told: mmap.mmap | None = None
+    shared_state: mmap.mmap | None = None
     handler: Handler | None = None
 
     def known_settings(self) -> Settings:
@@ -194,7 +194,7 @@ class _WorkerProcess:
             folder.mkdir(parents=True, exist_ok=True)
             self.queue, (self.slot, self.lock) = queue, take_slot(folder, queue, device=device)
             node_logging.keep_warnings(warnings_beside(self.lock))
-            self.told = mmap.mmap(-1, len(_READY))  # shared with the children
+            self.shared_state = mmap.mmap(-1, len(_READY))  # shared with the children
         return self.slot
 
     def start_child(self) -> None:
@@ -209,20 +209,20 @@ class _WorkerProcess:
         except Exception as error:
             misconfigured = isinstance(error, _faults_of_configuration())
             log.critical("the %s worker cannot be set up: %s", self.queue, error, exc_info=not misconfigured)
-            self._tell(_MISCONFIGURED if misconfigured else _FAILED)
+            self._set_state(_MISCONFIGURED if misconfigured else _FAILED)
             # The parent ends in good order; its process is looked after by `pleura serve` or the container engine.
             os.kill(os.getppid(), signal.SIGTERM)
         else:
-            self._tell(_READY)
+            self._set_state(_READY)
 
     @property
     def state(self) -> bytes:
         """What the children have told: a failure counts more than that others are ready."""
-        return b"" if self.told is None else self.told[:]
+        return b"" if self.shared_state is None else self.shared_state[:]
 
-    def _tell(self, state: bytes) -> None:
-        assert self.told is not None
-        self.told[:] = max(state, self.told[:])
+    def _set_state(self, state: bytes) -> None:
+        assert self.shared_state is not None
+        self.shared_state[:] = max(state, self.shared_state[:])
 
     def handle(self, row_id: int) -> None:
         """Work on one row.

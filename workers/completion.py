@@ -52,14 +52,14 @@ class Arrived(Protocol):
         ...
 
 
-def comes_too_late(facts: Arrived, rules: Results, now: datetime) -> str:
+def comes_too_late(facts: Arrived, results: Results, now: datetime) -> str:
     """Why results for this study are to be recorded and not sent: it is old, a prior, or reported. Empty: send them."""
-    late = timedelta(hours=rules.late_after_hours)
+    late = timedelta(hours=results.late_after_hours)
     if late and now - facts.first_received_at > late:
-        return f"the study came more than {rules.late_after_hours:g} hours before"
+        return f"the study came more than {results.late_after_hours:g} hours before"
     if facts.only_prior:
-        return IS_PRIOR if rules.priors == "record" else ""
-    return IS_REPORTED if facts.reported and rules.after_report == "record" else ""
+        return IS_PRIOR if results.priors == "record" else ""
+    return IS_REPORTED if facts.reported and results.after_report == "record" else ""
 
 
 def needs_summary(study: StudyDetail) -> bool:

@@ -1,4 +1,4 @@
-"""What can be said cheaply of an image that came in: for watching whether the images change, not for any finding.
+"""What can be said cheaply of an image that came in: for monitoring whether the images change, not for any finding.
 
 Only technical values: nothing here names a person, and nothing is a result.
 """

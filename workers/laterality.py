@@ -58,12 +58,12 @@ def place_text(side: str, zones: Iterable[str]) -> str:
     A side that may not be told is left out. So are zones where all are involved, and those of both lungs, which may
     differ: the report's coded sites have them.
     """
-    told = list(zones)
+    names = list(zones)
     if side == BOTH:
-        return "both lungs" if told else ""
-    if not told or len(told) == len(Zone):
+        return "both lungs" if names else ""
+    if not names or len(names) == len(Zone):
         return side if side in (LEFT, RIGHT) else ""
-    words = f"{' and '.join(told)} zone{'s' if len(told) > 1 else ''}"
+    words = f"{' and '.join(names)} zone{'s' if len(names) > 1 else ''}"
     return f"{side} {words}" if side in (LEFT, RIGHT) else words
 
 
@@ -87,8 +87,8 @@ def contradicted(finding: Finding, orientation: tuple[str, str]) -> bool:
         return False
     if _left_right_axis(orientation) != 0:
         return True
-    said = Hanging.USUAL if orientation[0] == "L" else Hanging.MIRRORED
-    return finding.hanging not in (said, Hanging.UNSURE)
+    hanging = Hanging.USUAL if orientation[0] == "L" else Hanging.MIRRORED
+    return finding.hanging not in (hanging, Hanging.UNSURE)
 
 
 def _left_right_axis(orientation: tuple[str, str] | None) -> int | None:

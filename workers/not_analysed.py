@@ -33,10 +33,10 @@ def not_analysed_images(study: StudyDetail) -> tuple[tuple[InstanceDetail, NotAn
     images = [each for each in images_of(study) if not is_taken_back(each)]
     if any(job.not_analysed is None for each in images for job in jobs_of(study, each)):
         return ()
-    told = [(each, reason) for each in images if (reason := _reason(study, each)) is not None]
+    candidates = [(each, reason) for each in images if (reason := _reason(study, each)) is not None]
     return tuple(
         sorted(
-            told,
+            candidates,
             key=lambda pair: (not jobs_of(study, pair[0]), pair[1].code == NotEligibleCode.NOT_FRONTAL, pair[0].id),
         )
     )

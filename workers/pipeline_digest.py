@@ -54,16 +54,6 @@ _SITE_IN_RESULTS = ("name", "uid_root", "station_name")
 """The settings of ``[site]`` that are written into results; the others must not give the same work other UIDs."""
 
 
-def active_pipeline_digest(settings: Settings) -> str:
-    """Digest (SHA-256, hexadecimal) that names an analysis: a changed threshold is another analysis.
-
-    Raises:
-        UnknownModel: No manifest has one of the names.
-        ManifestError: A manifest is wrong.
-    """
-    return digest_of(active_pipeline(settings), settings)
-
-
 def rule_digests(settings: Settings, pipeline: Pipeline) -> dict[str, str]:
     """The digest that names an analysis by each routing rule that chooses models, by the rule's name."""
     return {

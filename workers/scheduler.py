@@ -69,7 +69,7 @@ class Pauses:
 class Scheduler:
     """One scheduler; :meth:`once` does everything once. ``take_back`` makes the rejection notes that are due (see
     :class:`workers.stale_objects.RejectionNotes`), ``release_dead`` releases what dead workers have claimed
-    (:class:`workers.dead_workers.DeadWorkers`). ``told`` remembers which late jobs the log has named,
+    (:class:`workers.dead_workers.DeadWorkers`). ``warned`` remembers which late jobs the log has named,
     ``failures`` how often the summary of a study could not be made. ``pull_back`` fixes what was stored before the
     clock was set back (:func:`db.clock_correction.pull_back`), and says how much. ``may_act`` is asked before each
     step (:meth:`workers.leadership.Leadership.hold`)."""
@@ -85,7 +85,7 @@ class Scheduler:
     pull_back: Callable[[datetime], int] = lambda _: 0
     may_act: Callable[[], bool] = lambda: True
     elapsed: Elapsed = time.monotonic
-    told: set[int] = field(default_factory=set)
+    warned: set[int] = field(default_factory=set)
     failures: dict[int, int] = field(default_factory=dict)
     pauses: Pauses = field(init=False)
     studies: Pauses = field(init=False)
@@ -151,9 +151,9 @@ class Scheduler:
         """Write each job that takes too long to the log, once."""
         limit = timedelta(seconds=self.settings.workers.late_job_after_seconds)
         late = set(self.database.read(jobs.late, self.clock(), limit))
-        for job_id in sorted(late - self.told):
+        for job_id in sorted(late - self.warned):
             log.warning("job %d is not done after %.0f s; are the workers running?", job_id, limit.total_seconds())
-        self.told = late
+        self.warned = late
 
     def complete_stable_studies(self) -> None:
         """Write the summary of each study that is stable, and complete it."""

@@ -1,4 +1,4 @@
-"""Writing the summary of a complete study: the shell around :mod:`workers.completion`."""
+"""Writes the summary of a complete study, as :mod:`workers.completion` decides it."""
 
 from __future__ import annotations
 
@@ -71,10 +71,10 @@ class Summariser:
                 continue
             header = with_patient(read, patient_of(study, instance))
             if jobs_of(study, instance) or header_shows_chest(header, self.settings.eligibility):
-                return self._told(study, instance, reason, header, facts.revision + 1)
+                return self._encode_not_analysed(study, instance, reason, header, facts.revision + 1)
         return ()
 
-    def _told(
+    def _encode_not_analysed(
         self, study: StudyDetail, instance: InstanceDetail, reason: NotAnalysed, header: Dataset, revision: int
     ) -> Sequence[EncodedResult]:
         # Another image or another reason is another work, and no job ever has this name for its own.

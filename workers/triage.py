@@ -36,7 +36,7 @@ class _Weighed:
 
     finding: FindingRecord
     priority: Priority
-    words: str
+    text: str
 
 
 def decide(facts: StudyFacts, rules: Triage, now: datetime) -> TriageDecision:
@@ -121,8 +121,8 @@ def shows_no_chest(facts: StudyFacts) -> bool:
 
     Nobody waits for an analysis of such a study. What only the pixels spoke against may be a chest all the same.
     """
-    said = facts.not_eligible_reasons
-    return not facts.jobs_done and bool(said) and all(each.code in NO_CHEST_RADIOGRAPH for each in said)
+    reasons = facts.not_eligible_reasons
+    return not facts.jobs_done and bool(reasons) and all(each.code in NO_CHEST_RADIOGRAPH for each in reasons)
 
 
 def minutes_until_due(
@@ -157,15 +157,15 @@ def _weighed(facts: StudyFacts, rules: Triage) -> list[_Weighed]:
 
 
 def _weigh(finding: FindingRecord, facts: StudyFacts, rules: Triage) -> _Weighed:
-    priority, words = _priority_of(finding, rules), _words(finding)
+    priority, text = _priority_of(finding, rules), _describe(finding)
     known = known_from(finding, facts, rules)
     if known is not None:
-        priority, words = _STEP_DOWN[priority], f"{words}, known since the film of {known.isoformat()}"
+        priority, text = _STEP_DOWN[priority], f"{text}, known since the film of {known.isoformat()}"
     if is_backfilled(facts, rules):
         priority = Priority.ROUTINE
     elif facts.returned_at and priority is Priority.CRITICAL:
         priority = Priority.URGENT
-    return _Weighed(finding, priority, words)
+    return _Weighed(finding, priority, text)
 
 
 def _priority_of(finding: FindingRecord, rules: Triage) -> Priority:
@@ -197,22 +197,22 @@ def _reason(
         parts.append("STAT")
     elif floor is not Priority.ROUTINE:
         parts.append(f"the hospital's own priority is {floor}")
-    parts.extend(dict.fromkeys(each.words for each in weighed))
+    parts.extend(dict.fromkeys(each.text for each in weighed))
     made_on = _day(facts.study_date)
     if backfilled and made_on:
         parts.append(f"sent in later, the study is of {made_on.isoformat()}")
     if facts.pulled:
         parts.append("pulled by a backfill, nobody is notified")
-    parts.append(_analysis_words(facts, analysis, bool(weighed)))
+    parts.append(_describe_analysis(facts, analysis, bool(weighed)))
     return "; ".join(part for part in parts if part)
 
 
-def _words(finding: FindingRecord) -> str:
+def _describe(finding: FindingRecord) -> str:
     name = finding.label.replace("_", " ")
     return f"{name} {finding.probability:.0%}" if finding.probability is not None else name
 
 
-def _analysis_words(facts: StudyFacts, analysis: Analysis, alarming: bool) -> str:
+def _describe_analysis(facts: StudyFacts, analysis: Analysis, alarming: bool) -> str:
     match analysis:
         case Analysis.WAITING:
             return f"waiting for {_count(facts.jobs_waiting, 'image')}"
@@ -226,13 +226,13 @@ def _analysis_words(facts: StudyFacts, analysis: Analysis, alarming: bool) -> st
 
 def _why_nothing(facts: StudyFacts) -> str:
     """Why no image was analysed, by the most telling reason: that of a lateral view or of a hand comes last."""
-    told = sorted(
+    reasons = sorted(
         facts.not_eligible_reasons,
         key=lambda each: (each.code in NO_CHEST_RADIOGRAPH, each.code == NotEligibleCode.NOT_FRONTAL),
     )
-    said = told[0] if told else None
-    words = "no chest radiograph" if shows_no_chest(facts) else "no image could be analysed"
-    return words if said is None else f"{words}: {_without_stop(said.sentence)}"
+    first = reasons[0] if reasons else None
+    text = "no chest radiograph" if shows_no_chest(facts) else "no image could be analysed"
+    return text if first is None else f"{text}: {_without_stop(first.sentence)}"
 
 
 def _why_one(facts: StudyFacts) -> str:

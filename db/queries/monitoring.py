@@ -98,7 +98,7 @@ class PairCount:
 
 
 class ModelMonitoring:
-    """Reads what watching the models takes."""
+    """Reads what monitoring of the models needs."""
 
     def __init__(self, engine: Engine) -> None:
         """Use the database of ``engine``."""

@@ -48,9 +48,9 @@ def fit_platt(logits: Array, truths: NDArray[np.bool_], steps: int = 50) -> Plat
 
     weights = start.copy()
     for _ in range(steps):
-        said = sigmoid(design @ weights)
-        gradient = design.T @ (said - target) + pull * (weights - start)
-        curvature = (design * (said * (1 - said))[:, None]).T @ design + np.diag(pull)
+        predicted = sigmoid(design @ weights)
+        gradient = design.T @ (predicted - target) + pull * (weights - start)
+        curvature = (design * (predicted * (1 - predicted))[:, None]).T @ design + np.diag(pull)
         change = np.linalg.solve(curvature, gradient)
         # Far from the minimum a whole step may lead away from it, and on to and fro for ever.
         while loss(weights - change) > loss(weights) and np.abs(change).max() > 1e-9:

@@ -83,9 +83,9 @@ def map_dice(smoothing: float = 1.0) -> MapLoss:
 
     def loss(truth: Any, logits: Any) -> Any:
         values, weights = split_truth(truth)
-        said = ops.sigmoid(ops.cast(logits, "float32")) * weights
-        overlap = 2.0 * ops.sum(said * values, axis=(1, 2)) + smoothing
-        total = ops.sum(said, axis=(1, 2)) + ops.sum(values * weights, axis=(1, 2)) + smoothing
+        predicted = ops.sigmoid(ops.cast(logits, "float32")) * weights
+        overlap = 2.0 * ops.sum(predicted * values, axis=(1, 2)) + smoothing
+        total = ops.sum(predicted, axis=(1, 2)) + ops.sum(values * weights, axis=(1, 2)) + smoothing
         known = ops.max(weights, axis=(1, 2))
         return ops.mean(known * (1.0 - overlap / total), axis=-1)
 

@@ -38,7 +38,6 @@ PYRAMID = (4, 8, 16, 32)
 RPN_FILTERS = 512
 UNITS = 1024
 RESOLUTION = 7
-RPN_BETA = 1.0 / 9.0
 ENCODERS = ("vgg16", "resnet50", "resnet101", "resnet18", "resnet34", "densenet121", "efficientnet-lite0", "vgg-small")
 
 

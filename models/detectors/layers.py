@@ -1,6 +1,6 @@
 """Layers without weights: where a detector's network needs constants, a loop or single precision.
 
-Each is a thin shell of functions that are tested by themselves, registered so that a saved network can be loaded
+Each is a thin layer around functions that are tested by themselves, registered so that a saved network can be loaded
 safely. All compute in single precision whatever the policy: half of it cannot tell pixels apart.
 """
 

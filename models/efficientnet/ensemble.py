@@ -39,20 +39,20 @@ def fit_probe(frozen: keras.Model, batches: Batches, strength: float, *, mirrore
         features.append(found)
         labels.append(batch.labels > 0.5)
         known.append(batch.known > 0)
-    inputs, truths, judged = np.concatenate(features), np.concatenate(labels), np.concatenate(known)
-    columns = [regression(inputs, truths[:, place], judged[:, place], strength) for place in range(truths.shape[1])]
+    inputs, truths, labelled = np.concatenate(features), np.concatenate(labels), np.concatenate(known)
+    columns = [regression(inputs, truths[:, place], labelled[:, place], strength) for place in range(truths.shape[1])]
     weights, offsets = zip(*columns, strict=True)
     return frozen, Linear(np.stack(weights, axis=1), np.array(offsets))
 
 
-def regression(features: Array, truths: Bools, judged: Bools, strength: float) -> tuple[Array, float]:
+def regression(features: Array, truths: Bools, labelled: Bools, strength: float) -> tuple[Array, float]:
     """Weights and offset for ``features [n, d]`` as they come, fitted on standardised ones of the analysed rows."""
-    truth = truths[judged]
+    truth = truths[labelled]
     if not truth.any() or truth.all():
         return np.zeros(features.shape[1]), 0.0
     middle, spread = features.mean(axis=0), features.std(axis=0) + 1e-9
     machine = LogisticRegression(C=strength, max_iter=STEPS)
-    machine.fit((features[judged] - middle) / spread, truth)
+    machine.fit((features[labelled] - middle) / spread, truth)
     weights = machine.coef_[0] / spread
     return weights, float(machine.intercept_[0] - middle @ weights)
 

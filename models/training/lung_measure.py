@@ -90,8 +90,8 @@ def _hanging(found: LungFields | None) -> str:
     return (found.hanging if found is not None else Hanging.UNSURE).value
 
 
-def _dice(said: Mask, true: Mask) -> float:
-    areas = (np.array([float(each.sum())]) for each in (said, true, said & true))
+def _dice(predicted: Mask, true: Mask) -> float:
+    areas = (np.array([float(each.sum())]) for each in (predicted, true, predicted & true))
     return float(dice(*areas)[0])
 
 

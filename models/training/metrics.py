@@ -73,7 +73,9 @@ def sensitivity_specificity(scores: Scores, truths: Truths, threshold: float) ->
 
 def calibration_error(probabilities: Scores, truths: Truths, bins: int = 10) -> float:
     """Expected calibration error over ``bins`` equal ranges of probability, weighted by their numbers."""
-    return float(sum(share * abs(said - seen) for said, seen, share in calibration_curve(probabilities, truths, bins)))
+    return float(
+        sum(share * abs(predicted - seen) for predicted, seen, share in calibration_curve(probabilities, truths, bins))
+    )
 
 
 def calibration_curve(probabilities: Scores, truths: Truths, bins: int = 10) -> list[tuple[float, float, float]]:

@@ -70,44 +70,44 @@ def run_session(session: onnxruntime.InferenceSession, batch: Array, names: Sequ
 
 
 def with_onnx(spec: ModelSpec) -> ModelSpec:
-    """Give a model's Keras file or SavedModel its ONNX twin, and compare the two.
+    """Give a model's Keras file or SavedModel its ONNX export, and compare the two.
 
-    The twin is exported beside it unless the manifest brings one.
+    The export is exported beside it unless the manifest brings one.
 
     Raises:
         ModelLoadError: the Keras file cannot be loaded.
-        ExportError: the twin cannot be made, or its answers differ by more than ``TOLERANCE``.
+        ExportError: the export cannot be made, or its answers differ by more than ``TOLERANCE``.
     """
     original = KerasExecutor(spec, device="cpu", batch=1)
-    twin = spec.onnx or _exported(spec)
+    exported = spec.onnx or _exported(spec)
     try:
-        difference = compare(spec, original, OnnxExecutor(replace(spec, file=twin)))
+        difference = compare(spec, original, OnnxExecutor(replace(spec, file=exported)))
     except (ModelLoadError, ModelOutputError) as error:
-        raise ExportError(f"{spec.name}: its ONNX twin is another network: {error}") from error
+        raise ExportError(f"{spec.name}: its ONNX export is another network: {error}") from error
     if not difference <= TOLERANCE:
-        raise ExportError(f"{spec.name}: its ONNX twin differs by {difference:g}")
-    return spec if spec.onnx else replace(spec, onnx=twin, onnx_digest=file_digest(twin))
+        raise ExportError(f"{spec.name}: its ONNX export differs by {difference:g}")
+    return spec if spec.onnx else replace(spec, onnx=exported, onnx_digest=file_digest(exported))
 
 
 def _exported(spec: ModelSpec) -> Path:
-    twin = spec.file.with_suffix(".onnx")
+    exported = spec.file.with_suffix(".onnx")
     try:
         if spec.file.is_dir():
-            _export_saved_model(SavedModel(spec.file), twin)
+            _export_saved_model(SavedModel(spec.file), exported)
         else:
             named = _named(keras.saving.load_model(spec.file, compile=False, safe_mode=True))
             named(blank(spec))  # Keras exports only what has been called
-            named.export(str(twin), format="onnx", verbose=False)
+            named.export(str(exported), format="onnx", verbose=False)
     except (ValueError, TypeError, RuntimeError, NotImplementedError, AttributeError) as error:
         raise ExportError(f"{spec.name}: {spec.file.name} cannot be exported to ONNX: {error}") from error
-    return twin
+    return exported
 
 
-def _export_saved_model(network: SavedModel, twin: Path) -> None:
+def _export_saved_model(network: SavedModel, exported: Path) -> None:
     signature, name = network.signature, network.input_name
     run = tensorflow.function(lambda image: signature(**{name: image}))
     image = tensorflow.TensorSpec(network.input.shape, network.input.dtype, name="image")
-    tf2onnx.convert.from_function(run, input_signature=[image], output_path=str(twin))
+    tf2onnx.convert.from_function(run, input_signature=[image], output_path=str(exported))
 
 
 def _named(network: keras.Model) -> keras.Model:

@@ -57,19 +57,19 @@ def curves(title: str, x: Axis, y: Axis, lines: Sequence[Line]) -> tuple[Figure,
 @plot
 def bars(title: str, rows: Sequence[tuple[str, float]], *, notes: Sequence[str] = ()) -> tuple[Figure, str]:
     """Horizontal bars with their names on the left and a note (or the number) behind each."""
-    told = list(notes) or [f"{value:g}" for _, value in rows]
+    labels = list(notes) or [f"{value:g}" for _, value in rows]
     figure = blank(5.5, 0.6 + 0.22 * len(rows))
     axes = figure.subplots()
     axes.set_title(title, loc="left")
     drawn = axes.barh(range(len(rows)), [value for _, value in rows], height=0.75)
-    axes.bar_label(drawn, told, padding=3)
+    axes.bar_label(drawn, labels, padding=3)
     axes.set_yticks(range(len(rows)), [_short(name) for name, _ in rows])
     axes.invert_yaxis()
     axes.margins(x=0.25)
     axes.xaxis.set_visible(False)
     axes.spines[:].set_visible(False)
     axes.tick_params(left=False)
-    return figure, f"{title}: {', '.join(f'{name} {note}' for (name, _), note in zip(rows, told, strict=True))}"
+    return figure, f"{title}: {', '.join(f'{name} {note}' for (name, _), note in zip(rows, labels, strict=True))}"
 
 
 @plot

@@ -15,7 +15,7 @@ from models.training.cached_dataset import CachedDataset
 from models.training.data_loader import DataLoader, Wanted
 from models.training.datasets.layout import Progress
 from models.training.evaluation.segmentation import areas_above
-from models.training.learn import silent
+from models.training.fit import silent
 from models.training.predicted import Predicted
 from models.training.recipe import Recipe
 from models.training.truths import LabelNames, label_truths, place_known

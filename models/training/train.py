@@ -23,14 +23,14 @@ from models.training.datasets import read_dataset as datasets
 from models.training.datasets.layout import Progress
 from models.training.datasets.sample import Dataset, Sample
 from models.training.datasets.split import TRAINING, VALIDATION, by_patient, folds, named
-from models.training.deliver import CardText, Served, deliver, deliver_gate, deliver_lungs
+from models.training.fit import TrainingData, fit_network, silent
 from models.training.gate_data import GATE_LABELS, as_served
 from models.training.gate_measure import gate_rule, measure_gate
-from models.training.learn import TrainingData, learn, silent
 from models.training.lung_measure import LABELS, LungRow, keep_rows, kept_rows, measure_lungs
 from models.training.model_card import CREDITS
 from models.training.predict import predict
 from models.training.predicted import Predicted, gathered, keep, kept
+from models.training.publish import CardText, Served, publish, publish_gate, publish_lungs
 from models.training.recipe import Recipe
 from models.training.truths import LabelNames, label_truths
 
@@ -77,7 +77,7 @@ class Run:
     def network(self, learners: Sequence[Sample], folder: str, progress: Progress) -> keras.Model:
         """The served network of those learners; ``folder`` keeps its state."""
         data = material(self.recipe, learners, self.pixels)
-        learnt = learn(self.architecture, self.recipe, data, self.work / folder, progress)
+        learnt = fit_network(self.architecture, self.recipe, data, self.work / folder, progress)
         return self.architecture.serve(learnt, self.recipe.plan)
 
     def predictions(self, served: keras.Model, unseen: Sequence[Sample], group: str, progress: Progress) -> Predicted:
@@ -139,7 +139,7 @@ def _train_lungs(run: Run, text: CardText, out: Path) -> ModelSpec:
         keras.utils.clear_session()
     served = run.network(learners_of(recipe, shares), "final", run.progress)
     rows = rows or measure_lungs(served, run.pixels.exact.only(shares.unseen), VALIDATION)
-    return deliver_lungs(run.architecture, recipe, Served(served, probe(run.pixels.exact)), rows, out, text)
+    return publish_lungs(run.architecture, recipe, Served(served, probe(run.pixels.exact)), rows, out, text)
 
 
 def _train_finder(run: Run, text: CardText, out: Path) -> ModelSpec:
@@ -150,7 +150,7 @@ def _train_finder(run: Run, text: CardText, out: Path) -> ModelSpec:
     learners: Sequence[Sample] = ()
     if architecture.keeps_index:
         learners = material(recipe, learners_of(recipe, shares), run.pixels).exact.samples
-    return deliver(
+    return publish(
         architecture,
         recipe,
         Served(calibrated.network, probe(run.pixels.exact)),
@@ -168,7 +168,7 @@ def _train_gate(run: Run, text: CardText, out: Path) -> ModelSpec:
     served = run.network(seen, "final", run.progress)
     rule = gate_rule(served, run.recipe, large.only(seen), exact.only(seen))
     summary = measure_gate(served, rule, run.recipe, large.only(unseen), exact.only(unseen))
-    return deliver_gate(run.architecture, run.recipe, Served(served, probe(exact)), rule, summary, out, text)
+    return publish_gate(run.architecture, run.recipe, Served(served, probe(exact)), rule, summary, out, text)
 
 
 def learners_of(recipe: Recipe, shares: Shares) -> tuple[Sample, ...]:
@@ -304,10 +304,10 @@ def _fold(run: Run, fold: Fold) -> Predicted:
 
 
 def _numbered(progress: Progress, fold: int, count: int) -> Progress:
-    def told(what: str, done: int, total: int) -> None:
+    def report_progress(what: str, done: int, total: int) -> None:
         progress(f"fold-{fold + 1} of {count}: {what}", done, total)
 
-    return told
+    return report_progress
 
 
 def material(recipe: Recipe, seen: Sequence[Sample], pixels: Decoded) -> TrainingData:

@@ -47,9 +47,9 @@ def learnt_truths(samples: Sequence[Sample], label_names: LabelNames) -> tuple[A
 
 
 def _label(sample: Sample, names: tuple[str, ...]) -> tuple[float, float]:
-    said = [sample.labels[name] for name in names if name in sample.labels]
-    highest = max(said, default=0.0)
-    return highest, float(bool(said) and (highest > 0 or len(said) == len(names)))
+    known = [sample.labels[name] for name in names if name in sample.labels]
+    highest = max(known, default=0.0)
+    return highest, float(bool(known) and (highest > 0 or len(known) == len(names)))
 
 
 def place_known(sample: Sample, label_names: LabelNames) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import tomllib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -34,7 +34,6 @@ from node.cli.worklist import actor, open_engine
 
 _UNUSABLE = (ManifestError, ModelLoadError, ModelOutputError, ModelUnavailableError)
 """Why a model cannot be used."""
-Checked = Callable[[ModelSpec], ModelSpec]
 
 
 @contextmanager

@@ -63,9 +63,9 @@ def _announce(node: Node, settings: Settings, stop: threading.Event) -> None:
         if settings.hl7.enabled:
             console.print(f"HL7 by MLLP: {settings.hl7.host}:{node.hl7_port}")
         if settings.dicomweb.enabled:
-            rules = node.settings.dicomweb
-            scheme = "http" if rules.tls_certificate is None else "https"
-            console.print(f"DICOMweb: {scheme}://{rules.host}:{rules.port}/dicom-web")
+            dicomweb = node.settings.dicomweb
+            scheme = "http" if dicomweb.tls_certificate is None else "https"
+            console.print(f"DICOMweb: {scheme}://{dicomweb.host}:{dicomweb.port}/dicom-web")
 
 
 @click.command()
@@ -81,8 +81,8 @@ def listen(context: click.Context) -> None:
 
     def _ready(ports: Mapping[str, int]) -> None:
         for key, port in ports.items():
-            rules = settings.listener
-            click.echo(f"{rules.ae_title} listens on {rules.host}:{port}{_TLS.get(key, '')}", err=True)
+            listener = settings.listener
+            click.echo(f"{listener.ae_title} listens on {listener.host}:{port}{_TLS.get(key, '')}", err=True)
 
     with stop_on_signals() as stop:
         try:

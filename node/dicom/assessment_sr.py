@@ -16,12 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from pydicom import Dataset, uid
 
 from db.assessments import Assessment, Statement
-from node.dicom.received_documents import read_document
 from workers.results import codes
 from workers.results.codes import read_code
 
@@ -81,16 +79,6 @@ class _Context:
     tracking_uid: str = ""
     referenced: tuple[str, ...] = ()
     comment: str = ""
-
-
-def read_assessment(path: Path) -> Assessment | None:
-    """Read the assessment at ``path``; None if it is another report.
-
-    Raises:
-        InvalidDataSetError: it cannot be read, or exceeds the limits of a document.
-        OSError: the file cannot be read.
-    """
-    return assessment_of(read_document(path))
 
 
 def assessment_of(document: Dataset) -> Assessment | None:

@@ -6,13 +6,11 @@ The document title is the reason (PS3.16 CID 7011), and its evidence (0040,A375)
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from pydicom import Dataset, uid
 
 from db.records import RejectionNote
 from models.radiograph.data_set import InvalidDataSetError
-from node.dicom.received_documents import read_document
 
 REASONS = {
     "113001": "The hospital has rejected this image for quality reasons.",
@@ -33,17 +31,6 @@ class InvalidRejectionError(InvalidDataSetError):
 def is_key_object(sop_class_uid: str) -> bool:
     """Whether an instance of this class may be a rejection note."""
     return sop_class_uid == uid.KeyObjectSelectionDocumentStorage
-
-
-def read_rejection(path: Path) -> RejectionNote | None:
-    """Read the rejection note at ``path``; None if it is a key object with another title.
-
-    Raises:
-        InvalidRejectionError: see :func:`rejection_of`.
-        InvalidDataSetError: it cannot be read.
-        OSError: the file cannot be read.
-    """
-    return rejection_of(read_document(path))
 
 
 def rejection_of(document: Dataset) -> RejectionNote | None:

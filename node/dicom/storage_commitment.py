@@ -11,12 +11,9 @@ from io import BytesIO
 
 from pydicom.dataset import Dataset
 from pynetdicom import evt
-from pynetdicom.sop_class import StorageCommitmentPushModel
 
 from models.radiograph.data_set import Reader
 from node.dicom.received_documents import LIMITS
-
-COMMITMENT_CLASS = str(StorageCommitmentPushModel)
 
 _SUCCESS = 0x0000
 _PROCESSING_FAILURE = 0x0110

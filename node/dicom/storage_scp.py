@@ -337,11 +337,11 @@ class StorageScp:
         association.acse.send_reject(rejection.result, rejection.source, rejection.reason)
         association.kill()
 
-    def _refuse(self, address: str, problem: TlsProblem, said: str) -> None:
+    def _refuse(self, address: str, problem: TlsProblem, message: str) -> None:
         """Keep for the admin whose TLS handshake failed."""
         self._instruments.associations_rejected.labels(problem.why).inc()
         if self._rejected is None or self._rejected.add("", "", address, problem.why):
-            log.warning("connection from %s refused: %s (%s). %s", address, problem.why, said, problem.remedy)
+            log.warning("connection from %s refused: %s (%s). %s", address, problem.why, message, problem.remedy)
 
     def _answer(self, spooled: SpooledInstance, command: StoreCommand) -> Answer:
         began = time.perf_counter()

@@ -58,8 +58,8 @@ class Handshakes:
             late = "no TLS handshake in time" if isinstance(error, TimeoutError) else ENDED.why
             log.info("connection from %s ended: %s", address, ends[0] if ends else late)
         else:
-            said = getattr(error, "verify_message", "") or getattr(error, "reason", "") or type(error).__name__
-            self._refused(address, problem, str(said))
+            message = getattr(error, "verify_message", "") or getattr(error, "reason", "") or type(error).__name__
+            self._refused(address, problem, str(message))
 
 
 def _wrapped(context: ssl.SSLContext, plain: socket.socket) -> ssl.SSLSocket:

@@ -61,7 +61,7 @@ class _Group:
         return _readable(found.text(number, component), f"{name}^1^{number}") if found else ""
 
 
-def check_header(message: Message, rules: HL7) -> None:
+def check_header(message: Message, hl7: HL7) -> None:
     """Reject messages that this node does not support.
 
     Raises:
@@ -74,11 +74,11 @@ def check_header(message: Message, rules: HL7) -> None:
         known = any(kind.startswith(f"{header.text(9)}^") for kind in MESSAGE_TYPES)
         code = UNSUPPORTED_EVENT if known else UNSUPPORTED_MESSAGE
         raise MessageError(code, f"this node supports {', '.join(sorted(MESSAGE_TYPES))}", "MSH^1^9", reject=True)
-    if header.text(11) not in ("", *rules.processing_ids):
+    if header.text(11) not in ("", *hl7.processing_ids):
         raise MessageError(UNSUPPORTED_PROCESSING, "this processing ID is not accepted", "MSH^1^11", reject=True)
     if header.text(12) and not header.text(12).startswith("2."):
         raise MessageError(UNSUPPORTED_VERSION, "only HL7 version 2 is supported", "MSH^1^12", reject=True)
-    if rules.senders and not {sender_of(header), header.text(3)} & set(rules.senders):
+    if hl7.senders and not {sender_of(header), header.text(3)} & set(hl7.senders):
         raise MessageError("103", "this sending application is unknown", "MSH^1^3", reject=True)
 
 
@@ -87,21 +87,21 @@ def sender_of(header: Segment) -> str:
     return f"{header.text(3)}|{header.text(4)}"
 
 
-def interpret(message: Message, raw: bytes, rules: HL7) -> HospitalMessage:
+def interpret(message: Message, raw: bytes, hl7: HL7) -> HospitalMessage:
     """Interpret ``message``, whose bytes are ``raw``.
 
     Raises:
         MessageError: it is not supported, or a needed value is missing or invalid.
     """
-    check_header(message, rules)
+    check_header(message, hl7)
     kind = message.kind
     return HospitalMessage(
         sender=sender_of(message.header),
         control_id=_checked(message.header.text(10), "MSH^1^10"),
         digest=_digest(raw),
         kind=kind,
-        orders=() if kind in PATIENT_MESSAGES else _orders(message, rules, is_report=kind in REPORT_MESSAGES),
-        patients=_patients(message, rules) if kind in PATIENT_MESSAGES else (),
+        orders=() if kind in PATIENT_MESSAGES else _orders(message, hl7, is_report=kind in REPORT_MESSAGES),
+        patients=_patients(message, hl7) if kind in PATIENT_MESSAGES else (),
     )
 
 
@@ -110,16 +110,16 @@ def _digest(raw: bytes) -> str:
     return hashlib.sha256(re.split(rb"[\r\n]", raw.lstrip(b"\r\n"), maxsplit=1)[-1]).hexdigest()
 
 
-def _orders(message: Message, rules: HL7, *, is_report: bool) -> tuple[OrderUpdate, ...]:
+def _orders(message: Message, hl7: HL7, *, is_report: bool) -> tuple[OrderUpdate, ...]:
     pid = message.first("PID")
-    patient = patient_identifiers(pid, 3, rules) if pid else ()
+    patient = patient_identifiers(pid, 3, hl7) if pid else ()
     if pid and pid.text(3) and not patient:
         raise MessageError(REQUIRED_FIELD, "PID-3 names no identifier that is a Patient ID", "PID^1^3")
     groups = _groups(message)
     if not groups:
         raise MessageError(SEGMENT_SEQUENCE, "an order or report needs ORC or OBR", "OBR^1")
-    common = _common(message, rules)
-    return tuple(_order(group, patient, common, rules, is_report=is_report) for group in groups)
+    common = _common(message, hl7)
+    return tuple(_order(group, patient, common, hl7, is_report=is_report) for group in groups)
 
 
 def _groups(message: Message) -> list[_Group]:
@@ -134,18 +134,18 @@ def _groups(message: Message) -> list[_Group]:
     return groups
 
 
-def _common(message: Message, rules: HL7) -> str:
+def _common(message: Message, hl7: HL7) -> str:
     """The Study Instance UID that a message has once for all of its orders (ZDS is its last segment)."""
-    uids = {uid for uid in (_study_uid(_Group([segment]), rules) for segment in message.segments) if uid}
+    uids = {uid for uid in (_study_uid(_Group([segment]), hl7) for segment in message.segments) if uid}
     return uids.pop() if len(uids) == 1 else ""
 
 
 def _order(
-    group: _Group, patient: tuple[PatientIdentifier, ...], common: str, rules: HL7, *, is_report: bool
+    group: _Group, patient: tuple[PatientIdentifier, ...], common: str, hl7: HL7, *, is_report: bool
 ) -> OrderUpdate:
     keys = OrderKeys(
-        study_instance_uid=_study_uid(group, rules) or common,
-        accession_number=_checked(_first(group, rules.accession_fields), "OBR^1^18"),
+        study_instance_uid=_study_uid(group, hl7) or common,
+        accession_number=_checked(_first(group, hl7.accession_fields), "OBR^1^18"),
         placer_order_number=_checked(group.text("ORC", 2) or group.text("OBR", 2), "ORC^1^2"),
         filler_order_number=_checked(group.text("ORC", 3) or group.text("OBR", 3), "ORC^1^3"),
     )
@@ -156,15 +156,15 @@ def _order(
     return OrderUpdate(
         keys=keys,
         patient=patient,
-        priority=_priority(code, rules),
+        priority=_priority(code, hl7),
         says_priority=bool(code) and not is_report,
         status="" if is_report else _status(group),
-        reported=(is_report or changes_status) and _is_reported(group, rules),
+        reported=(is_report or changes_status) and _is_reported(group, hl7),
     )
 
 
-def _study_uid(group: _Group, rules: HL7) -> str:
-    uid = _first(group, rules.study_uid_fields)
+def _study_uid(group: _Group, hl7: HL7) -> str:
+    uid = _first(group, hl7.study_uid_fields)
     if uid and not _UID.fullmatch(uid):
         raise MessageError(DATA_TYPE, "a Study Instance UID has at most 64 digits and dots", "ZDS^1^1")
     return uid
@@ -201,10 +201,10 @@ def _priority_code(group: _Group) -> str:
     return next((code for location in locations if (code := group.text(*location).upper())), "")
 
 
-def _priority(code: str, rules: HL7) -> Priority | None:
-    if code in rules.critical_priorities:
+def _priority(code: str, hl7: HL7) -> Priority | None:
+    if code in hl7.critical_priorities:
         return Priority.CRITICAL
-    return Priority.URGENT if code in rules.urgent_priorities else None
+    return Priority.URGENT if code in hl7.urgent_priorities else None
 
 
 def _status(group: _Group) -> str:
@@ -214,16 +214,16 @@ def _status(group: _Group) -> str:
     return ORDERED if control in _NEW else ""
 
 
-def _is_reported(group: _Group, rules: HL7) -> bool:
+def _is_reported(group: _Group, hl7: HL7) -> bool:
     """Whether the report is final: by OBR-25 or, if that is empty, by every OBX-11."""
     status = group.text("OBR", 25)
     if status:
-        return status in rules.reported_statuses
+        return status in hl7.reported_statuses
     statuses = [_readable(segment.text(11), "OBX^1^11") for segment in group.all("OBX")]
-    return bool(statuses) and all(one in rules.reported_statuses for one in statuses)
+    return bool(statuses) and all(one in hl7.reported_statuses for one in statuses)
 
 
-def _patients(message: Message, rules: HL7) -> tuple[PatientUpdate, ...]:
+def _patients(message: Message, hl7: HL7) -> tuple[PatientUpdate, ...]:
     """Patients that are corrected (a PID each) or merged (each PID is followed by its MRG)."""
     news: list[PatientUpdate] = []
     pid: Segment | None = None
@@ -231,9 +231,9 @@ def _patients(message: Message, rules: HL7) -> tuple[PatientUpdate, ...]:
         if segment.name == "PID":
             pid = segment
             if message.kind in CORRECTION_MESSAGES:
-                news.append(_patient(pid, rules))
+                news.append(_patient(pid, hl7))
         elif segment.name == "MRG" and pid is not None and message.kind in MERGE_MESSAGES:
-            news.append(_merged(_patient(pid, rules), patient_identifiers(segment, 1, rules)))
+            news.append(_merged(_patient(pid, hl7), patient_identifiers(segment, 1, hl7)))
     if not news:
         raise MessageError(SEGMENT_SEQUENCE, "A08 and A31 need PID, A40 and A47 need PID and MRG", "PID^1")
     return tuple(news)
@@ -245,8 +245,8 @@ def _merged(news: PatientUpdate, given_up: tuple[PatientIdentifier, ...]) -> Pat
     return replace(news, prior=given_up)
 
 
-def _patient(pid: Segment, rules: HL7) -> PatientUpdate:
-    identifiers = patient_identifiers(pid, 3, rules)
+def _patient(pid: Segment, hl7: HL7) -> PatientUpdate:
+    identifiers = patient_identifiers(pid, 3, hl7)
     if not identifiers:
         raise MessageError(REQUIRED_FIELD, "PID-3 names no identifier that is a Patient ID", "PID^1^3")
     birth_date = pid.text(7)[:8]
@@ -259,14 +259,14 @@ def _patient(pid: Segment, rules: HL7) -> PatientUpdate:
     )
 
 
-def patient_identifiers(segment: Segment, number: int, rules: HL7) -> tuple[PatientIdentifier, ...]:
+def patient_identifiers(segment: Segment, number: int, hl7: HL7) -> tuple[PatientIdentifier, ...]:
     """The patient IDs of a repeating field of type CX, without identifiers of other types (account, insurance)."""
     found = []
     for repetition in segment.repetitions(number):
         identifier = _checked(segment.part(repetition, 1), f"{segment.name}^1^{number}")
         issuer = segment.part(repetition, 4) or segment.part(repetition, 4, 2)
         kind = segment.part(repetition, 5)
-        if identifier and (not kind or kind in rules.patient_id_types):
+        if identifier and (not kind or kind in hl7.patient_id_types):
             found.append(PatientIdentifier(identifier, _checked(issuer, f"{segment.name}^1^{number}")))
     return tuple(dict.fromkeys(found))
 

@@ -60,9 +60,9 @@ class _Connection:
     deframer: Deframer
     message_deadline: float | None = None
 
-    def deadline(self, rules: HL7) -> float:
+    def deadline(self, hl7: HL7) -> float:
         """When it is closed if no complete message arrives. Single bytes do not extend it."""
-        seconds = rules.idle_timeout_seconds if self.state.has_sent else rules.first_message_timeout_seconds
+        seconds = hl7.idle_timeout_seconds if self.state.has_sent else hl7.first_message_timeout_seconds
         idle_until = self.state.since + seconds
         return idle_until if self.message_deadline is None else min(self.message_deadline, idle_until)
 
@@ -71,11 +71,11 @@ class Listener:
     """Accepts connections and answers every message with ``answer``, which runs in a thread. ``refused`` is told the
     address of each peer that may not connect, also in a thread."""
 
-    def __init__(self, rules: HL7, answer: Answer, refused: Callable[[str], None] = lambda _: None) -> None:
-        self._rules = rules
+    def __init__(self, hl7: HL7, answer: Answer, refused: Callable[[str], None] = lambda _: None) -> None:
+        self._hl7 = hl7
         self._refused = refused
         self._answer = answer
-        self._limits = Limits(rules.maximum_waiting, rules.maximum_connections, rules.maximum_connections_per_address)
+        self._limits = Limits(hl7.maximum_waiting, hl7.maximum_connections, hl7.maximum_connections_per_address)
         self._open: dict[asyncio.Task[None], _Connection] = {}
 
     async def serve(self, ready: Callable[[int], None], stop: asyncio.Event) -> None:
@@ -84,12 +84,10 @@ class Listener:
         Raises:
             OSError: the port is in use, or a file for TLS cannot be read.
         """
-        rules, tls = self._rules, tls_front(self._rules)
+        hl7, tls = self._hl7, tls_front(self._hl7)
         # A connection is counted only after its TLS handshake, so one that hangs there blocks no other.
-        seconds = rules.first_message_timeout_seconds if tls is not None else None
-        server = await asyncio.start_server(
-            self._connected, rules.host, rules.port, ssl=tls, ssl_handshake_timeout=seconds
-        )
+        seconds = hl7.first_message_timeout_seconds if tls is not None else None
+        server = await asyncio.start_server(self._connected, hl7.host, hl7.port, ssl=tls, ssl_handshake_timeout=seconds)
         async with server:
             ready(int(server.sockets[0].getsockname()[1]))
             await stop.wait()
@@ -103,14 +101,14 @@ class Listener:
         assert task is not None
         address = str((writer.get_extra_info("peername") or ("",))[0])
         try:
-            if not may_connect(address, self._rules):
+            if not may_connect(address, self._hl7):
                 log.warning("a connection from %s was closed: it is not in hl7.addresses", address)
                 _close(writer)
                 await asyncio.to_thread(self._refused, address)
                 return
             _keep_alive(writer)
             state = ConnectionState(address, _now())
-            connection = _Connection(reader, writer, state, Deframer(self._rules.maximum_message_bytes))
+            connection = _Connection(reader, writer, state, Deframer(self._hl7.maximum_message_bytes))
             self._open[task] = connection
             self._enforce_limits(state)
             await self._receive(connection)
@@ -139,7 +137,7 @@ class Listener:
     async def _receive(self, connection: _Connection) -> None:
         deframer = connection.deframer
         while not connection.writer.is_closing():
-            seconds = connection.deadline(self._rules) - _now()
+            seconds = connection.deadline(self._hl7) - _now()
             chunk = await asyncio.wait_for(connection.reader.read(_CHUNK), max(seconds, 0.0))
             if not chunk:
                 if deframer.unfinished and not connection.writer.is_closing():
@@ -150,7 +148,7 @@ class Listener:
             if not deframer.unfinished:
                 connection.message_deadline = None
             elif connection.message_deadline is None:
-                connection.message_deadline = _now() + self._rules.message_timeout_seconds
+                connection.message_deadline = _now() + self._hl7.message_timeout_seconds
 
     async def _take(self, message: bytes, connection: _Connection) -> None:
         """Process a message and answer it. From now on the connection counts as one that has sent a message."""
@@ -175,7 +173,7 @@ class Listener:
     async def _answered(self, message: bytes, writer: asyncio.StreamWriter) -> None:
         writer.write(frame(await asyncio.to_thread(self._answer, message)))
         # Otherwise the answers to a peer that never reads would stay in memory.
-        await asyncio.wait_for(writer.drain(), self._rules.message_timeout_seconds)
+        await asyncio.wait_for(writer.drain(), self._hl7.message_timeout_seconds)
 
 
 def _now() -> float:
@@ -198,35 +196,35 @@ def _keep_alive(writer: asyncio.StreamWriter) -> None:
             connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-def may_connect(address: str, rules: HL7) -> bool:
+def may_connect(address: str, hl7: HL7) -> bool:
     """Whether a peer at ``address`` may connect: it is in ``hl7.addresses`` or, if that is empty, on this machine."""
     if not address:
         return False  # it has disconnected already
     peer = ip_address(address.partition("%")[0])
     peer = getattr(peer, "ipv4_mapped", None) or peer
-    if not rules.addresses:
+    if not hl7.addresses:
         return peer.is_loopback
-    return any(peer in ip_network(network, strict=False) for network in rules.addresses)
+    return any(peer in ip_network(network, strict=False) for network in hl7.addresses)
 
 
-def tls_front(rules: HL7) -> ssl.SSLContext | None:
+def tls_front(hl7: HL7) -> ssl.SSLContext | None:
     """The configured TLS context, which goes on with renewed files; None if there is no certificate.
 
     Raises:
         OSError: a file cannot be read or is invalid.
     """
-    certificate = rules.tls_certificate
+    certificate = hl7.tls_certificate
     if certificate is None:
         return None
-    files = (certificate, rules.tls_key, rules.tls_client_ca)
-    return ServerContexts("HL7 listener", files, lambda: _tls_context(rules, certificate)).front()
+    files = (certificate, hl7.tls_key, hl7.tls_client_ca)
+    return ServerContexts("HL7 listener", files, lambda: _tls_context(hl7, certificate)).front()
 
 
-def _tls_context(rules: HL7, certificate: Path) -> ssl.SSLContext:
+def _tls_context(hl7: HL7, certificate: Path) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    load_identity(context, certificate, rules.tls_key)
-    if rules.tls_client_ca is not None:
-        load_authorities(context, rules.tls_client_ca)
+    load_identity(context, certificate, hl7.tls_key)
+    if hl7.tls_client_ca is not None:
+        load_authorities(context, hl7.tls_client_ca)
         context.verify_mode = ssl.CERT_REQUIRED
     return context
 

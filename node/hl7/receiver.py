@@ -71,9 +71,9 @@ class Receiver:
 
     def _apply(self, raw: bytes, now: datetime) -> tuple[MessageResult, str]:
         """Apply a message; returns the result, and a note on fields that could not be decoded."""
-        rules = self.settings.hl7
-        read = read_message(raw, rules.character_set, rules.character_sets)
-        message = interpret(read, raw, rules)
+        hl7 = self.settings.hl7
+        read = read_message(raw, hl7.character_set, hl7.character_sets)
+        message = interpret(read, raw, hl7)
         result = self.database.write(orders.receive, message, self.database.rules.patients, now)
         log.info(
             "%s: %s", message.kind, "was received before" if result.repeat else f"studies {list(result.study_ids)}"

@@ -63,13 +63,13 @@ def broker_facts(settings: Settings) -> ServerFacts | None:
     """Version and age of the broker that runs; None where none answers."""
     try:
         with _client(settings.broker_url) as client:
-            told = client.info("server")
+            info = client.info("server")
     except (RedisError, OSError, ValueError):
         return None
-    assert isinstance(told, dict)
-    name = "Valkey" if "valkey_version" in told else "Redis"
-    number = told.get("valkey_version") or told.get("redis_version") or ""
-    return ServerFacts(f"{name} {number}".strip(), told.get("uptime_in_seconds"))
+    assert isinstance(info, dict)
+    name = "Valkey" if "valkey_version" in info else "Redis"
+    number = info.get("valkey_version") or info.get("redis_version") or ""
+    return ServerFacts(f"{name} {number}".strip(), info.get("uptime_in_seconds"))
 
 
 def check_broker(settings: Settings) -> Check:
@@ -136,11 +136,11 @@ def _redis_url(url: str) -> str:
     return re.sub(r"^redis\+socket://", "unix://", url).replace("?virtual_host=", "?db=")
 
 
-def _reason(said: str) -> tuple[str, str]:
+def _reason(message: str) -> tuple[str, str]:
     for pattern, why, remedy in _KNOWN:
-        if re.search(pattern, said, re.IGNORECASE):
+        if re.search(pattern, message, re.IGNORECASE):
             return why, remedy
-    return said.splitlines()[0] if said else "it does not speak Redis", "is this a Redis? Correct broker.url"
+    return message.splitlines()[0] if message else "it does not speak Redis", "is this a Redis? Correct broker.url"
 
 
 def embedded_broker_runs(settings: Settings) -> bool:

@@ -141,8 +141,8 @@ def check_certificates(settings: Settings, now: datetime | None = None) -> Itera
         else:
             left[key] = days
     if left and len(left) == len(certificates_in_use(settings)):
-        said = ", ".join(f"{key} {days} days" for key, days in left.items())
-        yield Check("certificates", True, f"valid: {said}")
+        text = ", ".join(f"{key} {days} days" for key, days in left.items())
+        yield Check("certificates", True, f"valid: {text}")
 
 
 def check_tls(settings: Settings) -> Iterator[Check]:

@@ -22,18 +22,18 @@ def reached(host: str) -> str:
     return _ANY.get(host, host)
 
 
-def scheme_of(rules: Admin) -> str:
+def scheme_of(admin: Admin) -> str:
     """http, or https where the page has a certificate."""
-    return "http" if rules.tls_certificate is None else "https"
+    return "http" if admin.tls_certificate is None else "https"
 
 
-def page_address(rules: Admin) -> str:
+def page_address(admin: Admin) -> str:
     """The address of the admin page, as this machine reaches it."""
-    host = reached(rules.host)
-    return f"{scheme_of(rules)}://{f'[{host}]' if ':' in host else host}:{rules.port}"
+    host = reached(admin.host)
+    return f"{scheme_of(admin)}://{f'[{host}]' if ':' in host else host}:{admin.port}"
 
 
-def page_answers(rules: Admin) -> bool:
+def page_answers(admin: Admin) -> bool:
     """Whether an admin page of Pleura answers there; no proxy of the environment is asked.
 
     Its certificate is for the name that browsers use, so it is enough that it is the configured one.
@@ -42,10 +42,10 @@ def page_answers(rules: Admin) -> bool:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        if rules.tls_certificate is not None:
-            load_authorities(context, rules.tls_certificate)
+        if admin.tls_certificate is not None:
+            load_authorities(context, admin.tls_certificate)
         opener = build_opener(ProxyHandler({}), HTTPSHandler(context=context))
-        with opener.open(f"{page_address(rules)}/healthz", timeout=_SECONDS) as answer:
+        with opener.open(f"{page_address(admin)}/healthz", timeout=_SECONDS) as answer:
             return bool(answer.read(len(_ALIVE) + 1) == _ALIVE)
     except (HTTPException, OSError, ValueError):
         return False

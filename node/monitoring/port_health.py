@@ -26,10 +26,10 @@ def check_listener(settings: Settings, running: bool) -> Check:
 
     ``running``: `pleura serve` runs on this machine, so its listener must answer.
     """
-    rules = settings.listener
-    key, port = next(iter(rules.ports.items()))
-    problem = _problem_of_binding(f"listener.{key}", rules.host, port)
-    where = " and ".join(f"{rules.host}:{each}" for each in rules.ports.values())
+    listener = settings.listener
+    key, port = next(iter(listener.ports.items()))
+    problem = _problem_of_binding(f"listener.{key}", listener.host, port)
+    where = " and ".join(f"{listener.host}:{each}" for each in listener.ports.values())
     if isinstance(problem, Check):
         return problem
     if not problem:
@@ -46,7 +46,7 @@ def check_listener(settings: Settings, running: bool) -> Check:
         return Check("listener", False, found, tls_remedy(str(error)) or "see the log of the listener")
     except (SendError, OSError):
         return Check("listener", False, f"{where} is in use by another program", f"set listener.{key} to a free port")
-    return _reachable(settings) or Check("listener", True, f"{rules.ae_title} answers on {where}")
+    return _reachable(settings) or Check("listener", True, f"{listener.ae_title} answers on {where}")
 
 
 def own_listener(settings: Settings, timeout_seconds: float) -> Peer:
@@ -55,10 +55,10 @@ def own_listener(settings: Settings, timeout_seconds: float) -> Peer:
     Raises:
         OSError: ``tls.certificate`` cannot be read.
     """
-    rules, files = settings.listener, settings.tls
-    [port, *_] = rules.ports.values()
-    peer = Peer(reached(rules.host), port, rules.ae_title, rules.ae_title, timeout_seconds)
-    if rules.transport != "tls" or files.certificate is None:
+    listener, files = settings.listener, settings.tls
+    [port, *_] = listener.ports.values()
+    peer = Peer(reached(listener.host), port, listener.ae_title, listener.ae_title, timeout_seconds)
+    if listener.transport != "tls" or files.certificate is None:
         return peer
     # Its CA need not be one of those that peers have theirs from.
     own = Tls(certificate=files.certificate, key=files.key, ca=files.certificate)
@@ -67,20 +67,20 @@ def own_listener(settings: Settings, timeout_seconds: float) -> Peer:
 
 def check_admin(settings: Settings, running: bool) -> Check:
     """The admin page answers, or its port is free while the node is stopped."""
-    rules = settings.admin
-    where = f"{rules.host}:{rules.port}"
-    if not rules.enabled:
+    admin = settings.admin
+    where = f"{admin.host}:{admin.port}"
+    if not admin.enabled:
         return Check("admin page", True, "off")
-    if (unusable := _unusable("admin page", "admin.tls_certificate", lambda: _load_page(rules))) is not None:
+    if (unusable := _unusable("admin page", "admin.tls_certificate", lambda: _load_page(admin))) is not None:
         return unusable
-    problem = _problem_of_binding("admin.port", rules.host, rules.port)
+    problem = _problem_of_binding("admin.port", admin.host, admin.port)
     if isinstance(problem, Check):
         return problem
     if not problem:
         return _free("admin", where, running) or _starts("admin page", where)
-    if not page_answers(rules):
+    if not page_answers(admin):
         return Check("admin page", False, f"{where} is in use by another program", "set admin.port to a free port")
-    return Check("admin page", True, f"answers on {scheme_of(rules)}://{where}/")
+    return Check("admin page", True, f"answers on {scheme_of(admin)}://{where}/")
 
 
 def check_hl7(settings: Settings, running: bool) -> Check:
@@ -93,17 +93,17 @@ def check_dicomweb(settings: Settings, running: bool) -> Check:
     return _check_server("dicomweb", settings.dicomweb, lambda: _load_dicomweb(settings.dicomweb), running)
 
 
-def _check_server(key: str, rules: HL7 | DicomWebServer, load: Callable[[], object], running: bool) -> Check:
-    part, where = _NAMES[key], f"{rules.host}:{rules.port}"
+def _check_server(key: str, server: HL7 | DicomWebServer, load: Callable[[], object], running: bool) -> Check:
+    part, where = _NAMES[key], f"{server.host}:{server.port}"
     if (unusable := _unusable(part, f"{key}.tls_certificate", load)) is not None:
         return unusable
-    problem = _problem_of_binding(f"{key}.port", rules.host, rules.port)
+    problem = _problem_of_binding(f"{key}.port", server.host, server.port)
     if isinstance(problem, Check):
         return problem
     if not problem:
         return _free(key, where, running) or _starts(part, where)
     try:
-        socket.create_connection((reached(rules.host), rules.port), timeout=_SECONDS).close()
+        socket.create_connection((reached(server.host), server.port), timeout=_SECONDS).close()
     except OSError as error:
         return Check(part, False, f"{where} does not answer: {error}", f"set {key}.port to a free port")
     return Check(part, True, f"{where} accepts connections")
@@ -123,14 +123,14 @@ def unusable_certificates(settings: Settings) -> Iterator[Check]:
             yield unusable
 
 
-def _load_page(rules: Admin) -> None:
-    if rules.tls_certificate is not None:
-        page_contexts(rules.tls_certificate, rules.tls_key)
+def _load_page(admin: Admin) -> None:
+    if admin.tls_certificate is not None:
+        page_contexts(admin.tls_certificate, admin.tls_key)
 
 
-def _load_dicomweb(rules: DicomWebServer) -> None:
-    if rules.tls_certificate is not None:
-        page_contexts(rules.tls_certificate, rules.tls_key, rules.tls_client_ca)
+def _load_dicomweb(server: DicomWebServer) -> None:
+    if server.tls_certificate is not None:
+        page_contexts(server.tls_certificate, server.tls_key, server.tls_client_ca)
 
 
 def _unusable(part: str, keys: str, load: Callable[[], object]) -> Check | None:
@@ -148,7 +148,7 @@ def ports_that_cannot_be_bound(settings: Settings) -> Iterator[tuple[Check, bool
     listener = settings.listener
     servers = (("admin", settings.admin), ("hl7", settings.hl7), ("dicomweb", settings.dicomweb))
     wanted = [(f"listener.{key}", listener.host, port) for key, port in listener.ports.items()]
-    wanted += [(f"{key}.port", rules.host, rules.port) for key, rules in servers if rules.enabled]
+    wanted += [(f"{key}.port", server.host, server.port) for key, server in servers if server.enabled]
     for key, host, port in wanted:
         problem = _problem_of_binding(key, host, port)
         if isinstance(problem, Check):
@@ -195,11 +195,11 @@ def _starts(part: str, where: str) -> Check:
 
 def _reachable(settings: Settings) -> Check | None:
     """What is wrong with a listener that others can reach and that admits nobody from outside."""
-    rules = settings.listener
-    if rules.peers or _is_loopback(rules.host):
+    listener = settings.listener
+    if listener.peers or _is_loopback(listener.host):
         return None
-    [port, *_] = rules.ports.values()
-    found = f"{rules.host}:{port} can be reached from other machines, but no peer is configured: all are rejected"
+    [port, *_] = listener.ports.values()
+    found = f"{listener.host}:{port} can be reached from other machines, but no peer is configured: all are rejected"
     return Check("listener", False, found, "add [[listener.peers]] with ae_title and addresses of each sender")
 
 

@@ -52,8 +52,8 @@ def _lines(paths: Iterable[Path]) -> Iterator[LoggedWarning]:
             continue
         for line in text.splitlines():
             try:
-                said = json.loads(line)
-                at = datetime.fromisoformat(said["time"])
-                yield LoggedWarning(place, said["level"], said["logger"], said["message"], at, at)
+                entry = json.loads(line)
+                at = datetime.fromisoformat(entry["time"])
+                yield LoggedWarning(place, entry["level"], entry["logger"], entry["message"], at, at)
             except (ValueError, KeyError, TypeError):
                 continue

@@ -19,15 +19,15 @@ def check_openid(settings: Settings) -> Check:
     """The provider answers with a document and keys that a node can use, and its clock is this machine's."""
     from node.openid import Provider
 
-    rules = settings.admin.openid
-    provider = Provider(rules, time.monotonic)
+    openid = settings.admin.openid
+    provider = Provider(openid, time.monotonic)
     try:
         _, clock = provider.discover()
         provider.check_keys()
     except ProviderError as error:
         remedy = "correct [admin.openid], or see the provider; passwords of this node work meanwhile"
-        return Check(PART, False, f"{rules.issuer} {error}", remedy)
-    return compare_clocks(rules.issuer, clock, utc_now())
+        return Check(PART, False, f"{openid.issuer} {error}", remedy)
+    return compare_clocks(openid.issuer, clock, utc_now())
 
 
 def compare_clocks(issuer: str, theirs: datetime | None, ours: datetime) -> Check:

@@ -69,7 +69,7 @@ _REMOVE_SECONDS = 30.0
 _LOOK_SECONDS = 10.0
 
 
-def create_app(
+def create_services(
     settings: Settings,
     database: Database,
     engine: Engine,
@@ -83,14 +83,14 @@ def create_app(
     accounts: Accounts | None = None,
     reload: Callable[[], Settings] | None = None,
     openid: Provider | None = None,
-) -> Starlette:
-    """Make the application on an open database; ``app.state.services`` holds the services of its handlers.
+) -> Services:
+    """The services of the handlers, on an open database.
 
     ``reload`` reads the settings again, as a restart would. ``openid`` is the provider of log-ins beside passwords.
     """
     statistics, counts = Statistics(engine), Counts(ModelMonitoring(engine))
     readiness = Readiness(settings, database)
-    services = Services(
+    return Services(
         settings=settings,
         reload=reload or (lambda: settings),
         engine=engine,
@@ -116,6 +116,10 @@ def create_app(
         clock=clock,
         openid=openid,
     )
+
+
+def create_app(services: Services) -> Starlette:
+    """The application: pages, JSON API and static files; ``app.state`` holds the services and the API."""
     on_error: dict[Any, Callable[[Request, Exception], Response]] = {
         HTTPException: _http_error(services),
         SQLAlchemyError: _database_error(services),
@@ -124,11 +128,11 @@ def create_app(
     api = create_api(services, api_operations(), API, on_error)
     app = Starlette(
         routes=[
-            *(_route(endpoint, services) for endpoint in page_endpoints(settings.admin.upload_bytes)),
+            *(_route(endpoint, services) for endpoint in page_endpoints(services.settings.admin.upload_bytes)),
             Mount(API, api, name="api"),
             Mount("/static", _static(), name="static"),
         ],
-        middleware=[Middleware(SecurityHeaders, settings=settings.admin)],
+        middleware=[Middleware(SecurityHeaders, settings=services.settings.admin)],
         exception_handlers=on_error,
         lifespan=_lifespan(services),
     )
@@ -169,8 +173,8 @@ def _page_above(path: str) -> str:
 def _database_error(services: Services) -> Callable[[Request, Exception], Response]:
     def answer(request: Request, error: Exception) -> Response:
         log.error("the database cannot be used: %s", type(error).__name__)
-        said = gettext_noop("the database cannot be reached")
-        return _error(services, request, 503, said, database_is_down=True)
+        message = gettext_noop("the database cannot be reached")
+        return _error(services, request, 503, message, database_is_down=True)
 
     return answer
 
@@ -256,7 +260,7 @@ def run_admin(
     database = database_of(settings, engine)
     warnings = settings.store.folder / f"{PART}-{host_name()}-admin-0{WARNINGS}"
     with keeping_warnings(warnings), Readers(ReadingLimits(settings.admin.upload_bytes)) as readers:
-        app = create_app(
+        services = create_services(
             settings,
             database,
             engine,
@@ -271,23 +275,24 @@ def run_admin(
             reload=reload,
             openid=_provider(settings.admin.openid),
         )
-        run_server(app, _server_rules(settings.admin), ready, stop, app.state.services.event_stream.close)
+        app = create_app(services)
+        run_server(app, _server_rules(settings.admin), ready, stop, services.event_stream.close)
     task_queue.close()
     engine.dispose()
 
 
-def _server_rules(rules: Admin) -> ServerRules:
-    tls = None if rules.tls_certificate is None else page_contexts(rules.tls_certificate, rules.tls_key)
-    return ServerRules(rules.host, rules.port, limits_from(rules), Deadlines(rules.header_timeout_seconds), tls)
+def _server_rules(admin: Admin) -> ServerRules:
+    tls = None if admin.tls_certificate is None else page_contexts(admin.tls_certificate, admin.tls_key)
+    return ServerRules(admin.host, admin.port, limits_from(admin), Deadlines(admin.header_timeout_seconds), tls)
 
 
-def _provider(rules: OpenID) -> Provider | None:
+def _provider(openid: OpenID) -> Provider | None:
     """The provider of log-ins. Its libraries are an extra, so they are imported only where it is enabled."""
-    if not rules.enabled:
+    if not openid.enabled:
         return None
     from node.openid import Provider
 
-    return Provider(rules, time.monotonic)
+    return Provider(openid, time.monotonic)
 
 
 def load_image_predictor(settings: Settings, database: Database) -> ImagePredictor:

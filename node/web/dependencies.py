@@ -1,4 +1,4 @@
-"""The services that the handlers of the admin page use, made once by :func:`node.web.app.create_app`."""
+"""The services that the handlers of the admin page use, made once by :func:`node.web.app.create_services`."""
 
 from __future__ import annotations
 

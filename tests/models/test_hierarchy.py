@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.contract import Code, LabelSpec, Mode
-from models.hierarchy import HierarchyError, Judged, check_parents, consistent
+from models.hierarchy import Consistent, HierarchyError, check_parents, consistent
 from models.manifest import read_manifest
 from models.model_registry import BUNDLED
 
@@ -26,29 +26,30 @@ OPACITY, ABNORMAL = label("opacity", 0.3, "abnormal"), label("abnormal", 0.5)
 @pytest.mark.parametrize(
     ("opacity", "abnormal", "judged"),
     [
-        (0.43, 0.40, Judged(0.43, "opacity")),  # the report that contradicted itself
-        (0.60, 0.40, Judged(0.60)),
-        (0.20, 0.10, Judged(0.20)),
-        (0.20, 0.90, Judged(0.90)),
-        (0.31, 0.45, Judged(0.45, "opacity")),
+        (0.43, 0.40, Consistent(0.43, "opacity")),  # the report that contradicted itself
+        (0.60, 0.40, Consistent(0.60)),
+        (0.20, 0.10, Consistent(0.20)),
+        (0.20, 0.90, Consistent(0.90)),
+        (0.31, 0.45, Consistent(0.45, "opacity")),
     ],
 )
-def test_what_is_part_of_it_raises_a_parent(opacity: float, abnormal: float, judged: Judged) -> None:
-    assert consistent((OPACITY, ABNORMAL), (opacity, abnormal)) == (Judged(opacity), judged)
+def test_what_is_part_of_it_raises_a_parent(opacity: float, abnormal: float, judged: Consistent) -> None:
+    assert consistent((OPACITY, ABNORMAL), (opacity, abnormal)) == (Consistent(opacity), judged)
 
 
 def test_what_is_in_shadow_raises_nothing_that_is_delivered() -> None:
     shadow = replace(OPACITY, mode=Mode.SHADOW)
 
-    assert consistent((shadow, ABNORMAL), (0.9, 0.1)) == (Judged(0.9), Judged(0.1))
+    assert consistent((shadow, ABNORMAL), (0.9, 0.1)) == (Consistent(0.9), Consistent(0.1))
     both = (shadow, replace(ABNORMAL, mode=Mode.SHADOW))
-    assert consistent(both, (0.45, 0.1)) == (Judged(0.45), Judged(0.45, "opacity"))
+    assert consistent(both, (0.45, 0.1)) == (Consistent(0.45), Consistent(0.45, "opacity"))
 
 
 def test_a_grandparent_is_raised_too() -> None:
     labels = (label("nodule", 0.2, "opacity"), OPACITY, ABNORMAL)
 
-    assert consistent(labels, (0.25, 0.1, 0.1)) == (Judged(0.25), Judged(0.25, "nodule"), Judged(0.25, "nodule"))
+    nodule = Consistent(0.25, "nodule")
+    assert consistent(labels, (0.25, 0.1, 0.1)) == (Consistent(0.25), nodule, nodule)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,7 @@ def test_no_report_contradicts_itself(values: list[tuple[float, float, bool]]) -
     whole, *parts = consistent(labels, [probability for probability, _, _ in values])
     present = bool(whole.implied_by) or whole.probability >= labels[0].threshold
     for spec, part, (probability, _, _) in zip(labels[1:], parts, values[1:], strict=True):
-        assert part == Judged(probability)
+        assert part == Consistent(probability)
         if spec.mode is Mode.ACTIVE:
             assert whole.probability >= part.probability
             assert present or part.probability < spec.threshold

@@ -15,8 +15,12 @@ from models.model_registry import UnknownModel
 from tests.workers.harness import radiograph
 from workers.composition import equipment_of, source_reader
 from workers.job_outcome import kinds_wanted
-from workers.pipeline_digest import active_pipeline_digest
+from workers.pipeline_digest import active_pipeline, digest_of
 from workers.worker_id import host_name, take_slot, worker_id_of
+
+
+def _digest(settings: Settings) -> str:
+    return digest_of(active_pipeline(settings), settings)
 
 
 def test_a_received_file_is_read_as_header_and_pixels(tmp_path: Path) -> None:
@@ -53,24 +57,24 @@ def test_a_file_that_cannot_be_read_now_is_no_verdict_on_its_bytes(tmp_path: Pat
 
 
 def test_the_name_of_an_analysis_changes_with_what_changes_its_results() -> None:
-    plain = active_pipeline_digest(Settings())
-    assert plain == active_pipeline_digest(Settings(workers=Workers(attempts=9), results=Results(late_after_hours=3)))
+    plain = _digest(Settings())
+    assert plain == _digest(Settings(workers=Workers(attempts=9), results=Results(late_after_hours=3)))
     unwritten = Site(time_zone="Europe/Berlin", language="de", patient_id_issuers=("A",), placeholder_patient_ids=())
-    assert plain == active_pipeline_digest(Settings(site=unwritten)), "no result holds these settings"
+    assert plain == _digest(Settings(site=unwritten)), "no result holds these settings"
     others = {
-        active_pipeline_digest(Settings(results=Results(sr_storage="comprehensive"))),
-        active_pipeline_digest(Settings(results=Results(series_number_base=100))),
-        active_pipeline_digest(Settings(site=Site(uid_root="1.2.3"))),
-        active_pipeline_digest(Settings(models=Models(gate=""))),
-        active_pipeline_digest(Settings(workers=Workers(device="gpu"))),
-        active_pipeline_digest(Settings(models=Models(active=(), shadow=("chest-classifier",)))),
+        _digest(Settings(results=Results(sr_storage="comprehensive"))),
+        _digest(Settings(results=Results(series_number_base=100))),
+        _digest(Settings(site=Site(uid_root="1.2.3"))),
+        _digest(Settings(models=Models(gate=""))),
+        _digest(Settings(workers=Workers(device="gpu"))),
+        _digest(Settings(models=Models(active=(), shadow=("chest-classifier",)))),
     }
     assert len(others | {plain}) == 7
 
 
 def test_a_model_that_nobody_has_is_told() -> None:
     with pytest.raises(UnknownModel, match="chest-classifier"):
-        active_pipeline_digest(Settings(models=Models(active=("none",))))
+        _digest(Settings(models=Models(active=("none",))))
 
 
 @pytest.mark.parametrize("module", ["workers.pipeline_digest", "node.dicom.storage_scp", "node.web.app"])

@@ -17,7 +17,7 @@ from tests.rules import NO_RULES
 from tests.workers.conftest import Broker
 from tests.workers.harness import running_parts
 from workers.clock import utc_now
-from workers.pipeline_digest import active_pipeline_digest
+from workers.pipeline_digest import active_pipeline, digest_of
 from workers.results.identity import Identity
 
 pytestmark = [pytest.mark.slow, pytest.mark.peer("Orthanc"), pytest.mark.peer("shared-data")]
@@ -32,7 +32,7 @@ def test_real_radiographs_come_back_as_seg_and_sr(broker: Broker, tmp_path: Path
         running_orthanc(tmp_path / "pacs", modalities={"pleura": ("PLEURA", 1)}) as pacs,
         running_parts(tmp_path, broker, pacs, real=True) as parts,
     ):
-        pipeline = active_pipeline_digest(parts.settings)
+        pipeline = digest_of(active_pipeline(parts.settings), parts.settings)
         reports = {}
         for path in files:
             source = dcmread(path)
@@ -70,7 +70,10 @@ def test_a_model_is_switched_while_the_workers_run(broker: Broker, tmp_path: Pat
         running_orthanc(tmp_path / "pacs", modalities={"pleura": ("PLEURA", 1)}) as pacs,
         running_parts(tmp_path, broker, pacs, real=True) as parts,
     ):
-        pipeline, engine = active_pipeline_digest(parts.settings), connect(parts.settings.database_url)
+        pipeline, engine = (
+            digest_of(active_pipeline(parts.settings), parts.settings),
+            connect(parts.settings.database_url),
+        )
 
         def take_in(path: Path, done: int) -> None:
             parts.take_in_dataset(dcmread(path), hashlib.sha256(path.read_bytes()).hexdigest(), pipeline)

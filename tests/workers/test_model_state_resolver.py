@@ -28,7 +28,7 @@ from tests.workers.builders import NOON
 from tests.workers.harness import CR, radiograph
 from workers.composition import analysis_handler
 from workers.image_measures import measures_of
-from workers.pipeline_digest import active_pipeline, active_pipeline_digest, name_of_analysis
+from workers.pipeline_digest import active_pipeline, digest_of, name_of_analysis
 from workers.results.identity import Identity
 from workers.worker_id import WorkerId
 
@@ -57,7 +57,7 @@ class Node:
         uid = f"1.2.3.{number}"
         dcmwrite(self.settings.store.folder / f"{number}.dcm", radiograph(uid, 600, 520), enforce_file_format=True)
         received = ReceivedInstance(uid, CR, "1.2.840.10008.1.2.1", f"{number:064x}", f"{number}.dcm", 1, "1.3", "1.4")
-        pipeline = active_pipeline_digest(self.settings)
+        pipeline = digest_of(active_pipeline(self.settings), self.settings)
         return record_instance(self.database, received, None, pipeline, NOON).job_ids[0]
 
     def analyse(self, number: int) -> JobDetail:
@@ -109,7 +109,7 @@ def test_a_switch_counts_for_the_next_job_and_is_written_down_with_it(node: Node
 
 def test_another_mode_is_another_analysis_and_the_same_mode_is_the_same(node: Node) -> None:
     job = node.analyse(1)
-    configured = active_pipeline_digest(node.settings)
+    configured = digest_of(active_pipeline(node.settings), node.settings)
     (report,) = (one.record for one in node.results(job) if one.record.kind == "sr")
     plain = Identity("2.25", "1.2.3.1", f"{1:064x}", configured, 1)
     assert report.sop_instance_uid == plain.uid("sr")

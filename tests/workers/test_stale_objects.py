@@ -20,7 +20,8 @@ from db.database import Database
 from db.engine import connect, migrate
 from db.queries import study_details
 from db.records import FOR_SAFETY, NOTE, Outcome, ReceivedInstance, RejectionNote, ResultRecord, StaleObject
-from node.dicom.rejection_notes import read_rejection
+from node.dicom.received_documents import read_document
+from node.dicom.rejection_notes import rejection_of
 from tests.commands import record_instance
 from tests.rules import NO_RULES
 from tests.workers.builders import NOON
@@ -48,7 +49,7 @@ def test_a_note_is_one_that_this_node_itself_would_follow(code: str, tmp_path: P
     made = note(stale(1, code), stale(2, code, sop_class=SR))
     path = tmp_path / "note.dcm"
     path.write_bytes(as_file(NOTE, made).content)
-    read = read_rejection(path)
+    read = rejection_of(read_document(path))
     assert read is not None
     assert (read.code, read.sop_instance_uids) == (code, ("2.25.1", "2.25.2"))
     assert (made.Modality, made.PatientID, made.StudyInstanceUID) == ("KO", "P-0815", source().StudyInstanceUID)

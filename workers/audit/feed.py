@@ -103,7 +103,7 @@ class Upkeep:
     acts: Callable[[], bool] = lambda: True
     next_at: datetime | None = None
     verify_at: datetime | None = None
-    told: int = 0
+    anchored: int = 0
     trail: AuditTrail = field(init=False)
 
     def __post_init__(self) -> None:
@@ -120,18 +120,18 @@ class Upkeep:
         if not _rests(self.verify_at, now, _VERIFY_PAUSE):
             self.verify_at = now + _VERIFY_PAUSE
             self._verify(now)
-        self._tell_the_end()
+        self._log_anchor()
 
     def _remove_old(self, now: datetime) -> None:
-        rules = self.settings.audit
-        if not rules.keep_days:
+        audit = self.settings.audit
+        if not audit.keep_days:
             return
-        sent_to = self.database.read(audit_feed.slowest, [one.name for one in rules.repositories])
-        before = now - timedelta(days=rules.keep_days)
+        sent_to = self.database.read(audit_feed.slowest, [one.name for one in audit.repositories])
+        before = now - timedelta(days=audit.keep_days)
         while removed := self.database.write(remove_old, before, sent_to, now):
-            log.info("removed %d entries of the audit trail, kept for %d days", removed, rules.keep_days)
-        if sent_to is not None and rules.keep_unsent_days > rules.keep_days:
-            unsent = now - timedelta(days=rules.keep_unsent_days)
+            log.info("removed %d entries of the audit trail, kept for %d days", removed, audit.keep_days)
+        if sent_to is not None and audit.keep_unsent_days > audit.keep_days:
+            unsent = now - timedelta(days=audit.keep_unsent_days)
             while removed := self.database.write(remove_old, unsent, None, now):
                 log.error("removed %d entries of the audit trail that a repository was never sent", removed)
 
@@ -140,11 +140,11 @@ class Upkeep:
         if found.problem:
             log.critical("the audit trail is broken at entry %s: %s", found.broken_at, found.problem)
 
-    def _tell_the_end(self) -> None:
+    def _log_anchor(self) -> None:
         """An anchor of the chain, outside of the database (``pleura audit verify --anchors``)."""
         end = self.database.read(audit_chain.head)
-        if end.position != self.told:
-            self.told = end.position
+        if end.position != self.anchored:
+            self.anchored = end.position
             log.info("%s", end)
 
 

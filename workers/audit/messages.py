@@ -105,9 +105,9 @@ def _identify(root: Element, entry: RecordedEntry) -> None:
     _code(event, "EventID", (_EVENT_IDS[meaning.event], "DCM", meaning.event.value))
     if meaning.type is not None:
         _code(event, "EventTypeCode", (meaning.type.value, "DCM", _TYPES[meaning.type]))
-    said = " ".join(part for part in (entry.action, entry.subject, entry.detail) if part)
+    text = " ".join(part for part in (entry.action, entry.subject, entry.detail) if part)
     description = SubElement(event, "EventOutcomeDescription")
-    description.text = _NOT_XML.sub("?", f"{said}; {Link(entry.position, entry.digest)}")
+    description.text = _NOT_XML.sub("?", f"{text}; {Link(entry.position, entry.digest)}")
 
 
 def _code(parent: Element, name: str, code: Code) -> None:
@@ -245,8 +245,8 @@ def _subject(root: Element, entry: RecordedEntry) -> None:
     rejected = entry.meaning.type is EventType.NODE_AUTHENTICATION and entry.address
     identifier = entry.address if rejected else _urn(entry.action)
     made = _object(root, identifier, _NODE_ID if rejected else _URI, _SYSTEM, _SECURITY_RESOURCE)
-    said = " ".join(part for part in (entry.action, entry.subject, entry.detail) if part)
-    value = base64.b64encode(said.encode()).decode()
+    text = " ".join(part for part in (entry.action, entry.subject, entry.detail) if part)
+    value = base64.b64encode(text.encode()).decode()
     SubElement(made, "ParticipantObjectDetail", {"type": "Alert Description", "value": value})
 
 

@@ -128,8 +128,8 @@ def _is_closed(secured: ssl.SSLSocket, repository: AuditRepository) -> bool:
         secured.unwrap()
     socket.socket.shutdown(secured, socket.SHUT_WR)
     polling.register(secured, select.POLLRDHUP)
-    told = polling.poll(repository.timeout_seconds * 1000)
-    return bool(told) and not any(what & select.POLLERR for _, what in told)
+    events = polling.poll(repository.timeout_seconds * 1000)
+    return bool(events) and not any(what & select.POLLERR for _, what in events)
 
 
 def _context(repository: AuditRepository, tls: Tls) -> ssl.SSLContext:

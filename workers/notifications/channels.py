@@ -8,14 +8,14 @@ from datetime import timedelta
 from config.settings import Settings
 from db.notifications import NotificationRules
 from workers.notifications.channel import Channel
-from workers.notifications.email import Email
-from workers.notifications.observation_report import HL7Report
-from workers.notifications.webhook import Webhook
+from workers.notifications.email import EmailChannel
+from workers.notifications.observation_report import HL7Channel
+from workers.notifications.webhook import WebhookChannel
 
 CHANNELS: Mapping[str, Channel] = {
-    "webhook": Webhook(),
-    "email": Email(),
-    "hl7": HL7Report(),
+    "webhook": WebhookChannel(),
+    "email": EmailChannel(),
+    "hl7": HL7Channel(),
 }
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from email.message import EmailMessage
 from email.utils import format_datetime
 
-from config.integrations import Email as Rules
+from config.integrations import Email
 from config.settings import Settings
 from db.notifications import Notification
 from workers.notifications.channel import NotSentError, PartlySentError
@@ -18,44 +18,44 @@ from workers.notifications.formatting import text, title
 
 def compose(notification: Notification, settings: Settings, now: datetime) -> EmailMessage:
     """Make the e-mail message."""
-    rules = settings.notifications.email
+    email = settings.notifications.email
     message = EmailMessage()
     message["Subject"] = title(notification)
-    message["From"] = rules.sender
-    message["To"] = ", ".join(rules.recipients)
+    message["From"] = email.sender
+    message["To"] = ", ".join(email.recipients)
     message["Date"] = format_datetime(now)
-    message["Message-ID"] = f"<{notification.key}@{rules.sender.rpartition('@')[2].rstrip('>') or 'pleura'}>"
+    message["Message-ID"] = f"<{notification.key}@{email.sender.rpartition('@')[2].rstrip('>') or 'pleura'}>"
     message["Auto-Submitted"] = "auto-generated"
     message["Importance"] = "high"
-    message.set_content(text(notification, settings, patient_name=rules.patient_name))
+    message.set_content(text(notification, settings, patient_name=email.patient_name))
     return message
 
 
-class Email:
+class EmailChannel:
     """See :class:`workers.notifications.channel.Channel`."""
 
     def send(self, notification: Notification, settings: Settings, now: datetime) -> None:
         """Send the message by SMTP to each recipient for whom the server has not accepted it yet."""
-        rules = settings.notifications.email
-        open_recipients = [each for each in rules.recipients if each not in notification.taken_by]
+        email = settings.notifications.email
+        open_recipients = [each for each in email.recipients if each not in notification.taken_by]
         if not open_recipients:
             return
         message = compose(notification, settings, now)
-        with _Session(rules) as session:
+        with _Session(email) as session:
             try:
                 refused = session.send_message(message, to_addrs=open_recipients)
             except smtplib.SMTPRecipientsRefused as error:  # the server refused all recipients
                 refused = error.recipients
         if refused:
             accepted = [each for each in open_recipients if each not in refused]
-            raise PartlySentError(_refusals(refused, rules.recipients), accepted)
+            raise PartlySentError(_refusals(refused, email.recipients), accepted)
 
     def verify(self, settings: Settings) -> str:
         """Connect, start TLS and log in as for a message, then quit."""
-        rules = settings.notifications.email
-        with _Session(rules) as session:
+        email = settings.notifications.email
+        with _Session(email) as session:
             session.noop()
-        return f"{rules.host}:{rules.port} accepts mail ({rules.security}{', logged in' if rules.user else ''})"
+        return f"{email.host}:{email.port} accepts mail ({email.security}{', logged in' if email.user else ''})"
 
 
 def _refusals(refused: Mapping[str, tuple[int, bytes]], recipients: Sequence[str]) -> str:
@@ -67,13 +67,13 @@ def _refusals(refused: Mapping[str, tuple[int, bytes]], recipients: Sequence[str
 class _Session:
     """An SMTP session that is ready for a message; every failure in it becomes a NotSentError without its text."""
 
-    def __init__(self, rules: Rules) -> None:
-        self._rules = rules
+    def __init__(self, email: Email) -> None:
+        self._email = email
         self._smtp: smtplib.SMTP | None = None
 
     def __enter__(self) -> smtplib.SMTP:
         try:
-            self._smtp = _connect(self._rules)
+            self._smtp = _connect(self._email)
         except (smtplib.SMTPException, OSError) as error:
             raise _not_sent(error) from error
         return self._smtp
@@ -85,17 +85,17 @@ class _Session:
             raise _not_sent(error) from error
 
 
-def _connect(rules: Rules) -> smtplib.SMTP:
-    context = ssl.create_default_context(cafile=rules.ca_file) if rules.security != "none" else None
-    if rules.security == "tls":
-        smtp: smtplib.SMTP = smtplib.SMTP_SSL(rules.host, rules.port, timeout=rules.timeout_seconds, context=context)
+def _connect(email: Email) -> smtplib.SMTP:
+    context = ssl.create_default_context(cafile=email.ca_file) if email.security != "none" else None
+    if email.security == "tls":
+        smtp: smtplib.SMTP = smtplib.SMTP_SSL(email.host, email.port, timeout=email.timeout_seconds, context=context)
     else:
-        smtp = smtplib.SMTP(rules.host, rules.port, timeout=rules.timeout_seconds)
+        smtp = smtplib.SMTP(email.host, email.port, timeout=email.timeout_seconds)
     try:
-        if rules.security == "starttls":
+        if email.security == "starttls":
             smtp.starttls(context=context)
-        if rules.user:
-            smtp.login(rules.user, rules.password.get_secret_value() if rules.password else "")
+        if email.user:
+            smtp.login(email.user, email.password.get_secret_value() if email.password else "")
     except BaseException:
         smtp.close()
         raise

@@ -9,7 +9,7 @@ import socket
 import ssl
 from datetime import UTC, datetime
 
-from config.integrations import HL7Notification as Rules
+from config.integrations import HL7Notification
 from config.settings import Settings
 from db.notifications import Notification
 from workers.hl7.message import MessageError, composed, read_message, write_message
@@ -23,15 +23,15 @@ _NAMELESS = composed("", "", "", "", "", "", "S")
 """PID-5 without a name: an empty pseudonym (table 0200, S)."""
 
 
-class HL7Report:
+class HL7Channel:
     """See :class:`workers.notifications.channel.Channel`."""
 
     def send(self, notification: Notification, settings: Settings, now: datetime) -> None:
         """Send the report and wait until its receiver has accepted it."""
-        rules = settings.notifications.hl7
+        hl7 = settings.notifications.hl7
         raw = report(notification, settings, now).encode()
         try:
-            answer = exchange((rules.host, rules.port), raw, rules.timeout_seconds, _tls(rules))
+            answer = exchange((hl7.host, hl7.port), raw, hl7.timeout_seconds, _tls(hl7))
             acknowledgement = read_message(answer).first("MSA")
         except (ExchangeError, FramingError, MessageError) as error:
             raise NotSentError(f"no acknowledgement: {error}") from error
@@ -43,15 +43,15 @@ class HL7Report:
 
     def verify(self, settings: Settings) -> str:
         """Connect, with TLS if it is configured, and disconnect."""
-        rules = settings.notifications.hl7
-        tls = _tls(rules)
+        hl7 = settings.notifications.hl7
+        tls = _tls(hl7)
         try:
-            with socket.create_connection((rules.host, rules.port), rules.timeout_seconds) as plain:
+            with socket.create_connection((hl7.host, hl7.port), hl7.timeout_seconds) as plain:
                 if tls is not None:
-                    tls.wrap_socket(plain, server_hostname=rules.host).close()
+                    tls.wrap_socket(plain, server_hostname=hl7.host).close()
         except OSError as error:
-            raise NotSentError(f"no connection to {rules.host}:{rules.port}: {error}") from error
-        return f"{rules.host}:{rules.port} accepts connections"
+            raise NotSentError(f"no connection to {hl7.host}:{hl7.port}: {error}") from error
+        return f"{hl7.host}:{hl7.port} accepts connections"
 
 
 def control_id(notification: Notification) -> str:
@@ -61,14 +61,14 @@ def control_id(notification: Notification) -> str:
 
 def report(notification: Notification, settings: Settings, now: datetime) -> str:
     """The message: version 2.5.1, in UTF-8."""
-    rules = settings.notifications.hl7
+    hl7 = settings.notifications.hl7
     moment = now.astimezone(UTC).strftime("%Y%m%d%H%M%S+0000")
     return write_message(
         [
             _msh(notification, settings, moment),
-            _pid(notification, rules),
+            _pid(notification, hl7),
             ("ORC", "RE", _plain(notification.placer_order_number), _plain(_filler(notification))),
-            _obr(notification, rules, moment),
+            _obr(notification, hl7, moment),
             *_observations(notification, settings, moment),
             ("NTE", "1", "", _plain(f"{NOTICE} Result of an algorithm, not reviewed by a radiologist.")),
         ]
@@ -81,13 +81,13 @@ def _plain(text: str) -> str:
 
 
 def _msh(notification: Notification, settings: Settings, moment: str) -> tuple[str, ...]:
-    rules = settings.notifications.hl7
+    hl7 = settings.notifications.hl7
     return (
         "MSH",
-        _plain(rules.sending_application),
-        _plain(rules.sending_facility or settings.site.name),
-        _plain(rules.receiving_application),
-        _plain(rules.receiving_facility),
+        _plain(hl7.sending_application),
+        _plain(hl7.sending_facility or settings.site.name),
+        _plain(hl7.receiving_application),
+        _plain(hl7.receiving_facility),
         moment,
         "",
         composed("ORU", "R01", "ORU_R01"),
@@ -99,10 +99,10 @@ def _msh(notification: Notification, settings: Settings, moment: str) -> tuple[s
     )
 
 
-def _pid(notification: Notification, rules: Rules) -> tuple[str, ...]:
+def _pid(notification: Notification, hl7: HL7Notification) -> tuple[str, ...]:
     # PN: family, given, middle, prefix, suffix; XPN has suffix before prefix.
     family, given, middle, prefix, suffix = (notification.patient_name.split("=")[0].split("^") + [""] * 5)[:5]
-    name = composed(family, given, middle, suffix, prefix, "", "L") if rules.patient_name else _NAMELESS
+    name = composed(family, given, middle, suffix, prefix, "", "L") if hl7.patient_name else _NAMELESS
     identifier = composed(notification.patient_id, "", "", notification.issuer_of_patient_id, "MR")
     return ("PID", "1", "", identifier, "", name, "", digits(notification.patient_birth_date), notification.patient_sex)
 
@@ -112,7 +112,7 @@ def _filler(notification: Notification) -> str:
     return notification.filler_order_number or notification.accession_number or f"PLEURA-{notification.study_id}"
 
 
-def _obr(notification: Notification, rules: Rules, moment: str) -> tuple[str, ...]:
+def _obr(notification: Notification, hl7: HL7Notification, moment: str) -> tuple[str, ...]:
     fields = [""] * 26
     fields[1] = "1"
     fields[2] = _plain(notification.placer_order_number)
@@ -121,7 +121,7 @@ def _obr(notification: Notification, rules: Rules, moment: str) -> tuple[str, ..
     fields[7] = (digits(notification.study_date) + digits(notification.study_time))[:14]
     fields[22] = moment
     fields[25] = "P"
-    fields[int(rules.accession_field.removeprefix("OBR-"))] = _plain(notification.accession_number)
+    fields[int(hl7.accession_field.removeprefix("OBR-"))] = _plain(notification.accession_number)
     return ("OBR", *fields[1:])
 
 
@@ -142,10 +142,10 @@ def _observations(notification: Notification, settings: Settings, moment: str) -
     ]
 
 
-def _tls(rules: Rules) -> ssl.SSLContext | None:
-    if not rules.tls:
+def _tls(hl7: HL7Notification) -> ssl.SSLContext | None:
+    if not hl7.tls:
         return None
     try:
-        return ssl.create_default_context(cafile=rules.ca_file)
+        return ssl.create_default_context(cafile=hl7.ca_file)
     except OSError as error:
         raise NotSentError(f"notifications.hl7.ca_file cannot be read: {error}") from error

@@ -17,7 +17,7 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from importlib.metadata import version
 from urllib.parse import SplitResult, urlsplit
 
-from config.integrations import Webhook as Rules
+from config.integrations import Webhook
 from config.settings import Settings
 from db.notifications import Notification
 from workers.notifications.channel import NotSentError
@@ -42,16 +42,16 @@ def _key(secret: str) -> bytes:
     return secret.encode()
 
 
-class Webhook:
+class WebhookChannel:
     """See :class:`workers.notifications.channel.Channel`."""
 
     def send(self, notification: Notification, settings: Settings, now: datetime) -> None:
         """POST the notification; only a status 2xx is a success, and redirects are not followed."""
-        rules = settings.notifications.webhook
-        content = values(notification, settings, patient_name=rules.patient_name)
+        webhook = settings.notifications.webhook
+        content = values(notification, settings, patient_name=webhook.patient_name)
         body = json.dumps(content, ensure_ascii=False, sort_keys=True).encode()
         timestamp = int(now.timestamp())
-        secret = rules.secret.get_secret_value() if rules.secret else ""
+        secret = webhook.secret.get_secret_value() if webhook.secret else ""
         headers = {
             "Content-Type": "application/json; charset=utf-8",
             "User-Agent": f"Pleura/{version('pleura')}",
@@ -60,15 +60,15 @@ class Webhook:
             "webhook-timestamp": str(timestamp),
             "webhook-signature": signature(secret, notification.key, timestamp, body),
         }
-        status = _post(rules, body, headers)
+        status = _post(webhook, body, headers)
         if not 200 <= status < 300:
             raise NotSentError(f"the webhook answered with status {status}")
 
     def verify(self, settings: Settings) -> str:
         """Connect, with TLS for https, and disconnect."""
-        rules = settings.notifications.webhook
-        url = urlsplit(rules.url)
-        connection = _connection(url, rules)
+        webhook = settings.notifications.webhook
+        url = urlsplit(webhook.url)
+        connection = _connection(url, webhook)
         try:
             connection.connect()
         except (OSError, HTTPException) as error:
@@ -78,9 +78,9 @@ class Webhook:
         return f"{url.hostname} accepts connections"
 
 
-def _post(rules: Rules, body: bytes, headers: dict[str, str]) -> int:
-    url = urlsplit(rules.url)
-    connection = _connection(url, rules)
+def _post(webhook: Webhook, body: bytes, headers: dict[str, str]) -> int:
+    url = urlsplit(webhook.url)
+    connection = _connection(url, webhook)
     target = (url.path or "/") + (f"?{url.query}" if url.query else "")
     try:
         connection.request("POST", target, body, headers)
@@ -91,12 +91,12 @@ def _post(rules: Rules, body: bytes, headers: dict[str, str]) -> int:
         connection.close()
 
 
-def _connection(url: SplitResult, rules: Rules) -> HTTPConnection:
+def _connection(url: SplitResult, webhook: Webhook) -> HTTPConnection:
     host = url.hostname or ""
     if url.scheme != "https":
-        return HTTPConnection(host, url.port, timeout=rules.timeout_seconds)
+        return HTTPConnection(host, url.port, timeout=webhook.timeout_seconds)
     try:
-        context = ssl.create_default_context(cafile=rules.ca_file)
+        context = ssl.create_default_context(cafile=webhook.ca_file)
     except OSError as error:
         raise NotSentError(f"notifications.webhook.ca_file cannot be read: {error}") from error
-    return HTTPSConnection(host, url.port, timeout=rules.timeout_seconds, context=context)
+    return HTTPSConnection(host, url.port, timeout=webhook.timeout_seconds, context=context)

@@ -65,12 +65,12 @@ def make_objects(
     if prediction.not_analysed is not None:
         return {}
     made_by = equipment or _own_equipment()
-    said = (prediction.shape, prediction.findings, prediction.models, made_by, created_at.isoformat(), *_versions())
+    content = (prediction.shape, prediction.findings, prediction.models, made_by, created_at.isoformat(), *_versions())
     identity = Identity(
         uid_root=uid_root,
         sop_instance_uid=str(header.SOPInstanceUID),
         instance_digest=_digest((header.to_json(), radiograph.pixels)),
-        pipeline=_digest(said),
+        pipeline=_digest(content),
         revision=1,
     )
     analysis = Analysis(header, radiograph, prediction, identity, made_by, created_at)

@@ -65,14 +65,14 @@ class _Numbers(IdGenerator):
 class SpanSender:
     """Gives spans to OpenTelemetry, whose own thread sends them in batches. For one thread."""
 
-    def __init__(self, rules: Traces, node: str) -> None:
+    def __init__(self, traces: Traces, node: str) -> None:
         """Connect to nothing yet. ``node`` names this node among those that one collector hears."""
-        secret = rules.authorization
+        secret = traces.authorization
         exporter = OTLPSpanExporter(
-            endpoint=rules.endpoint,
-            certificate_file=str(rules.ca_file) if rules.ca_file else None,
+            endpoint=traces.endpoint,
+            certificate_file=str(traces.ca_file) if traces.ca_file else None,
             headers={"authorization": secret.get_secret_value()} if secret else {},
-            timeout=rules.timeout_seconds,
+            timeout=traces.timeout_seconds,
         )
         about = {"service.name": "pleura", "service.version": version("pleura"), "service.instance.id": node}
         self._numbers = _Numbers()
@@ -80,7 +80,7 @@ class SpanSender:
             sampler=ALWAYS_ON, resource=Resource(about), id_generator=self._numbers, shutdown_on_exit=False
         )
         self._provider.add_span_processor(
-            BatchSpanProcessor(exporter, schedule_delay_millis=1000 * rules.interval_seconds)
+            BatchSpanProcessor(exporter, schedule_delay_millis=1000 * traces.interval_seconds)
         )
         self._tracer: Tracer = self._provider.get_tracer("pleura")
 

@@ -188,27 +188,27 @@ def measure_images(samples: Sequence[Sample], *, decode: bool = True, progress: 
     return Images(dict(sizes.most_common()), dict(kinds), tuple(brightness), tuple(contrast), tuple(problems))
 
 
-def figures(told: Exploration) -> dict[str, Any]:
+def figures(exploration: Exploration) -> dict[str, Any]:
     """For ``metrics.json``: all counts, distributions as quantiles, every problem."""
     return {
-        "layout": told.layout,
-        "images": told.images,
-        "patients": told.patients,
-        "images_a_patient": told.images_a_patient,
-        "splits": {name: {"images": n, "patients": who} for name, (n, who) in told.splits.items()},
-        "labels": {item.label: asdict(item) for item in told.labels},
-        "combinations": dict(told.combinations),
-        "age": quantiles(told.ages),
-        "sex": told.sexes,
-        "view": told.views,
-        "boxes": {item.label: _place_figures(item) for item in told.boxes},
-        "masks": {item.label: _place_figures(item) for item in told.masks},
-        "sizes": told.files.sizes,
-        "kinds": told.files.kinds,
-        "brightness": quantiles(told.files.brightness),
-        "contrast": quantiles(told.files.contrast),
-        "problem_counts": dict(Counter(reason.split(":")[0] for _, reason in told.problems).most_common()),
-        "problems": [list(item) for item in told.problems],
+        "layout": exploration.layout,
+        "images": exploration.images,
+        "patients": exploration.patients,
+        "images_a_patient": exploration.images_a_patient,
+        "splits": {name: {"images": n, "patients": who} for name, (n, who) in exploration.splits.items()},
+        "labels": {item.label: asdict(item) for item in exploration.labels},
+        "combinations": dict(exploration.combinations),
+        "age": quantiles(exploration.ages),
+        "sex": exploration.sexes,
+        "view": exploration.views,
+        "boxes": {item.label: _place_figures(item) for item in exploration.boxes},
+        "masks": {item.label: _place_figures(item) for item in exploration.masks},
+        "sizes": exploration.files.sizes,
+        "kinds": exploration.files.kinds,
+        "brightness": quantiles(exploration.files.brightness),
+        "contrast": quantiles(exploration.files.contrast),
+        "problem_counts": dict(Counter(reason.split(":")[0] for _, reason in exploration.problems).most_common()),
+        "problems": [list(item) for item in exploration.problems],
     }
 
 

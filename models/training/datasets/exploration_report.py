@@ -69,29 +69,29 @@ def explore_folder(
     return told
 
 
-def exploration_page(name: str, told: Exploration, data: Dataset) -> str:
+def exploration_page(name: str, exploration: Exploration, data: Dataset) -> str:
     """The whole page."""
-    sections = [("Findings", _findings(told)), ("Users", _users(told))]
-    if told.boxes or told.masks:
-        sections.append(("Places", _places(told)))
+    sections = [("Findings", _findings(exploration)), ("Users", _users(exploration))]
+    if exploration.boxes or exploration.masks:
+        sections.append(("Places", _places(exploration)))
     sections += [
-        ("Images", _images(told)),
+        ("Images", _images(exploration)),
         ("Samples", _samples(data.samples)),
-        ("Left out", problem_list(told.problems)),
+        ("Left out", problem_list(exploration.problems)),
     ]
     lead = facts(
         (
-            ("images", told.images),
-            ("patients", told.patients),
-            ("layout", told.layout),
-            ("left out", len(told.problems)),
+            ("images", exploration.images),
+            ("patients", exploration.patients),
+            ("layout", exploration.layout),
+            ("left out", len(exploration.problems)),
         )
     )
     return pages.page(f"Exploration of {name}", lead, sections)
 
 
-def _findings(told: Exploration) -> Markup:
-    present = sorted(told.labels, key=lambda item: -item.present)
+def _findings(exploration: Exploration) -> Markup:
+    present = sorted(exploration.labels, key=lambda item: -item.present)
     chart = bars(
         "images with each finding",
         [(item.label, item.present) for item in present],
@@ -100,37 +100,51 @@ def _findings(told: Exploration) -> Markup:
     head = ("finding", "known", "present", "patients", "share")
     rows = [
         (item.label, str(item.known), str(item.present), str(item.patients), _percent(item.present, item.known))
-        for item in told.labels
+        for item in exploration.labels
     ]
-    splits = [(name, str(images), str(people)) for name, (images, people) in told.splits.items()]
-    by_split = [(item.label, *(str(item.by_split.get(name, 0)) for name in told.splits)) for item in told.labels]
+    splits = [(name, str(images), str(people)) for name, (images, people) in exploration.splits.items()]
+    by_split = [
+        (item.label, *(str(item.by_split.get(name, 0)) for name in exploration.splits)) for item in exploration.labels
+    ]
     parts = [chart, table(head, rows)]
-    if len(told.splits) > 1:
-        parts.append(table(("present", *told.splits), by_split))
+    if len(exploration.splits) > 1:
+        parts.append(table(("present", *exploration.splits), by_split))
     parts.append(table(("split", "images", "patients"), splits))
-    combinations = [(name, share(count, told.images)) for name, count in told.combinations]
+    combinations = [(name, share(count, exploration.images)) for name, count in exploration.combinations]
     parts.append(table(("found together", "images"), combinations, "The most frequent combinations"))
     return plots(parts)
 
 
-def _users(told: Exploration) -> Markup:
+def _users(exploration: Exploration) -> Markup:
     charts = []
-    if told.ages:
-        counts, _ = np.histogram(np.clip(told.ages, 0, 99), AGE_EDGES)
+    if exploration.ages:
+        counts, _ = np.histogram(np.clip(exploration.ages, 0, 99), AGE_EDGES)
         charts.append(histogram("age of the patient", "years", AGE_EDGES, [("images", counts.tolist())]))
-    charts.append(bars("sex", list(told.sexes.items()), notes=[share(n, told.images) for n in told.sexes.values()]))
-    charts.append(bars("view", list(told.views.items()), notes=[share(n, told.images) for n in told.views.values()]))
-    several = [(f"{count} images", people) for count, people in list(told.images_a_patient.items())[:12]]
+    charts.append(
+        bars(
+            "sex",
+            list(exploration.sexes.items()),
+            notes=[share(n, exploration.images) for n in exploration.sexes.values()],
+        )
+    )
+    charts.append(
+        bars(
+            "view",
+            list(exploration.views.items()),
+            notes=[share(n, exploration.images) for n in exploration.views.values()],
+        )
+    )
+    several = [(f"{count} images", people) for count, people in list(exploration.images_a_patient.items())[:12]]
     charts.append(bars("images of one patient", several))
-    return plots(charts) + _confounders(told)
+    return plots(charts) + _confounders(exploration)
 
 
-def _confounders(told: Exploration) -> Markup:
-    views, sexes = list(told.views)[:4], list(told.sexes)[:3]
+def _confounders(exploration: Exploration) -> Markup:
+    views, sexes = list(exploration.views)[:4], list(exploration.sexes)[:3]
     head = ("finding", *(f"{name} {kind}" for kind, names in (("view", views), ("sex", sexes)) for name in names))
     rows = [
         (item.label, *_cells(item.present_by_view, views), *_cells(item.present_by_sex, sexes), *_ages(item))
-        for item in told.labels
+        for item in exploration.labels
     ]
     words = (
         "Share of images with the finding in each group, and the median age with and without it. Where groups differ, "
@@ -149,9 +163,9 @@ def _ages(item: LabelCounts) -> tuple[str, str]:
     return number(item.median_age_present, 0), number(item.median_age_absent, 0)
 
 
-def _places(told: Exploration) -> Markup:
+def _places(exploration: Exploration) -> Markup:
     parts = []
-    for what, each in (("boxes", told.boxes), ("mask rows", told.masks)):
+    for what, each in (("boxes", exploration.boxes), ("mask rows", exploration.masks)):
         for item in each:
             parts += [heading(f"{item.label}: {what}"), _place(item, what)]
     return joined(parts)
@@ -168,13 +182,16 @@ def _place(item: Places, what: str) -> Markup:
     return plots(charts)
 
 
-def _images(told: Exploration) -> Markup:
-    sizes = list(told.files.sizes.items())
+def _images(exploration: Exploration) -> Markup:
+    sizes = list(exploration.files.sizes.items())
     charts = [
         bars("width x height", [*sizes[:12], *([("others", sum(n for _, n in sizes[12:]))] if sizes[12:] else [])]),
-        bars("kind of file", list(told.files.kinds.items())),
+        bars("kind of file", list(exploration.files.kinds.items())),
     ]
-    for name, values in (("mean grey value", told.files.brightness), ("standard deviation", told.files.contrast)):
+    for name, values in (
+        ("mean grey value", exploration.files.brightness),
+        ("standard deviation", exploration.files.contrast),
+    ):
         if values:
             heights, edges = np.histogram(values, bins=20, range=(0.0, 1.0 if name.startswith("mean") else 0.5))
             charts.append(histogram(name, "0: black, 1: white", edges.tolist(), [("images", heights.tolist())]))

@@ -71,10 +71,10 @@ def named(samples: Sequence[Sample], name: str) -> list[Sample]:
     if name in (TRAINING, VALIDATION) and VALIDATION not in there and there & {"", TRAINING}:
         pool = [item for item in samples if item.split in ("", TRAINING)]
         try:
-            learn, judge = by_patient(pool, HELD_BACK, seed=0)
+            seen, held_back = by_patient(pool, HELD_BACK, seed=0)
         except ValueError as error:
             raise DatasetError(f"the data set has no split '{name}', and none can be made: {error}") from error
-        return learn if name == TRAINING else judge
+        return seen if name == TRAINING else held_back
     chosen = [item for item in samples if item.split == name]
     if not chosen:
         known = ", ".join(sorted(filter(None, there)) or ["none"])

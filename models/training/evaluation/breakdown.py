@@ -48,13 +48,13 @@ def age_band(age: int | None) -> str:
 
 def groups(samples: Sequence[Sample]) -> dict[tuple[str, str], NDArray[np.bool_]]:
     """Who belongs to each group ``bool[n]``, by kind and name; a kind with one group says nothing and is left out."""
-    told = {
+    kinds = {
         "sex": [item.sex or "unknown" for item in samples],
         "age": [age_band(item.age) for item in samples],
         "view": [item.view or "unknown" for item in samples],
     }
     found: dict[tuple[str, str], NDArray[np.bool_]] = {}
-    for kind, names in told.items():
+    for kind, names in kinds.items():
         different = sorted(set(names), key=lambda name: (name == "unknown", len(name), name))
         if len(different) > 1:
             found.update({(kind, name): np.array([own == name for own in names]) for name in different})

@@ -41,9 +41,9 @@ _RECALLS = np.linspace(0, 1, 101)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Marks:
-    """Detections ``said [d, 5]`` (edges, score) and readers' boxes ``true [t, 4]`` of one finding on one image."""
+    """Detections ``predicted [d, 5]`` (edges, score) and readers' boxes ``true [t, 4]`` of one finding on one image."""
 
-    said: Values
+    predicted: Values
     true: Values
 
 
@@ -98,19 +98,19 @@ class Detected:
         return asdict(self)
 
 
-def marks_of(said: Values, true: Values, label: int) -> Marks:
-    """One label's share of ``said [d, 6]`` (edges, score, label) and ``true [t, 5]`` (edges, label).
+def marks_of(predicted: Values, true: Values, label: int) -> Marks:
+    """One label's share of ``predicted [d, 6]`` (edges, score, label) and ``true [t, 5]`` (edges, label).
 
     Rows of score 0 are no detections.
     """
-    own = (np.rint(said[:, 5]) == label) & (said[:, 4] > 0)
-    return Marks(said[own, :5].astype(np.float64), true[np.rint(true[:, 4]) == label, :4].astype(np.float64))
+    own = (np.rint(predicted[:, 5]) == label) & (predicted[:, 4] > 0)
+    return Marks(predicted[own, :5].astype(np.float64), true[np.rint(true[:, 4]) == label, :4].astype(np.float64))
 
 
 def match(marks: Marks, threshold: float) -> Matched:
     """Which detections hit a box, by an IoU of ``threshold`` at least."""
-    order = np.argsort(-marks.said[:, 4], kind="stable")
-    table = overlaps(marks.said[order, :4], marks.true)
+    order = np.argsort(-marks.predicted[:, 4], kind="stable")
+    table = overlaps(marks.predicted[order, :4], marks.true)
     hits = np.zeros(len(order), dtype=np.bool_)
     free = np.ones(len(marks.true), dtype=np.bool_)
     for row, own in enumerate(table):
@@ -118,7 +118,7 @@ def match(marks: Marks, threshold: float) -> Matched:
         best = int(np.argmax(possible)) if len(possible) else -1
         if best >= 0 and possible[best] >= min(threshold, 1 - 1e-10):
             hits[row], free[best] = True, False
-    return Matched(marks.said[order, 4], hits, len(marks.true))
+    return Matched(marks.predicted[order, 4], hits, len(marks.true))
 
 
 def average_precision(matched: Sequence[Matched]) -> float:
@@ -137,11 +137,11 @@ def average_precision(matched: Sequence[Matched]) -> float:
 
 def competition_score(marks: Marks, cut: float) -> float:
     """The RSNA challenge's figure of one image; NaN where there is neither a box nor a mark."""
-    said = marks.said[marks.said[:, 4] >= cut]
-    if not len(said) and not len(marks.true):
+    predicted = marks.predicted[marks.predicted[:, 4] >= cut]
+    if not len(predicted) and not len(marks.true):
         return math.nan
-    hits = np.array([match(Marks(said, marks.true), threshold).hits.sum() for threshold in RSNA])
-    return float((hits / (len(said) + len(marks.true) - hits)).mean())
+    hits = np.array([match(Marks(predicted, marks.true), threshold).hits.sum() for threshold in RSNA])
+    return float((hits / (len(predicted) + len(marks.true) - hits)).mean())
 
 
 def sensitivity_at(matched: Sequence[Matched], false_marks: float) -> float:
@@ -162,9 +162,9 @@ def sensitivity_at(matched: Sequence[Matched], false_marks: float) -> float:
 
 def points_at_a_box(marks: Marks) -> bool:
     """Whether the middle of the most probable detection lies in one of the boxes."""
-    if not len(marks.said):
+    if not len(marks.predicted):
         return False
-    left, top, right, bottom = marks.said[int(np.argmax(marks.said[:, 4])), :4]
+    left, top, right, bottom = marks.predicted[int(np.argmax(marks.predicted[:, 4])), :4]
     x, y = (left + right) / 2, (top + bottom) / 2
     inside = (marks.true[:, 0] <= x) & (x <= marks.true[:, 2]) & (marks.true[:, 1] <= y) & (y <= marks.true[:, 3])
     return bool(inside.any())
@@ -176,7 +176,7 @@ def detect(label: str, marks: Sequence[Marks], patients: Sequence[str], cut: flo
     ill, whom = _chosen(marks, patients, positive)
     normal, well = _chosen(marks, patients, ~positive)
     matched = [match(image, RSNA[0]) for image in marks]
-    above = np.array([int((image.said[:, 4] >= cut).sum()) for image in normal], dtype=np.float64)
+    above = np.array([int((image.predicted[:, 4] >= cut).sum()) for image in normal], dtype=np.float64)
     pointing = sum(points_at_a_box(image) for image in ill)
     return Detected(
         label=label,

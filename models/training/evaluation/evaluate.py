@@ -181,7 +181,7 @@ def summarise(
     groups: dict[str, list[Group]] = {}
     unjudged: dict[str, str] = {}
     for column, label in enumerate(spec.labels):
-        scores, truths, samples = measured.judged(column)
+        scores, truths, samples = measured.labelled(column)
         found = classify(label.name, scores, truths, [item.patient for item in samples], label.threshold, rounds)
         if found is None:
             unjudged[label.name] = _why_not(truths)
@@ -250,11 +250,11 @@ def _boxes(spec: ModelSpec, measured: Measured, rounds: int) -> dict[str, Detect
 
 def _confusions(spec: ModelSpec, measured: Measured) -> tuple[Confusion, ...]:
     """The matrices of several classes that this model and this data allow."""
-    judged = [column for column in range(len(spec.labels)) if measured.known[:, column].any()]
-    labels = [spec.labels[column].name for column in judged]
-    cuts = [spec.labels[column].threshold for column in judged]
+    labelled = [column for column in range(len(spec.labels)) if measured.known[:, column].any()]
+    labels = [spec.labels[column].name for column in labelled]
+    cuts = [spec.labels[column].threshold for column in labelled]
     own = exclusive_confusion(
-        labels, measured.scores[:, judged], measured.truths[:, judged], measured.known[:, judged], cuts
+        labels, measured.scores[:, labelled], measured.truths[:, labelled], measured.known[:, labelled], cuts
     )
     read = _readers_classes(spec, measured)
     return tuple(item for item in (own, read) if item is not None)

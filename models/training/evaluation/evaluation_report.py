@@ -138,7 +138,7 @@ def _places_summary(found: Evaluation) -> Markup:
 
 
 def _classified(item: Classified, measured: Measured, column: int) -> Markup:
-    scores, truths, _ = measured.judged(column)
+    scores, truths, _ = measured.labelled(column)
     false, true, _ = roc_points(scores, truths)
     point = (1 - item.chosen.specificity.value, item.chosen.sensitivity.value)
     roc = curves(
@@ -157,12 +157,12 @@ def _classified(item: Classified, measured: Measured, column: int) -> Markup:
         Axis("precision"),
         [Line("", precision_recall(scores, truths))],
     )
-    said = [(a, b) for a, b, _ in calibration_curve(scores, truths)]
+    curve = [(a, b) for a, b, _ in calibration_curve(scores, truths)]
     calibration = curves(
         "calibration",
         Axis("probability said"),
         Axis("share seen"),
-        [Line("", [(0, 0), (1, 1)], dashed=True), Line("", said, dots=True)],
+        [Line("", [(0, 0), (1, 1)], dashed=True), Line("", curve, dots=True)],
     )
     return plots([roc, recall, calibration, _spread(scores, truths)]) + _points(item)
 

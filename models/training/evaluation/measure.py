@@ -26,11 +26,11 @@ Bools = NDArray[np.bool_]
 class Boxes:
     """Detections and readers' boxes of one image in its own pixels (left, top, right, bottom).
 
-    ``said`` is ``[d, 6]`` with score and number of the label behind, ``true`` ``[t, 5]`` with the number of the label;
+    ``predicted`` is ``[d, 6]`` with score and number of the label behind, ``true`` ``[t, 5]`` with that number;
     ``known`` tells for which labels all boxes are known.
     """
 
-    said: Values
+    predicted: Values
     true: Values
     known: Bools
 
@@ -57,7 +57,7 @@ class Measured:
         """The patient of each image."""
         return tuple(sample.patient for sample in self.samples)
 
-    def judged(self, column: int) -> tuple[Values, Bools, list[Sample]]:
+    def labelled(self, column: int) -> tuple[Values, Bools, list[Sample]]:
         """Scores, truths and samples of the images that can judge a label."""
         known = self.known[:, column]
         samples = [sample for sample, use in zip(self.samples, known, strict=True) if use]
@@ -75,7 +75,7 @@ class Measured:
     def marks(self, column: int) -> tuple[list[Marks], list[str]]:
         """A detector's and the readers' boxes of one label on the images where all are known, and whose they are."""
         chosen = [row for row, boxes in enumerate(self.boxes) if boxes.known[column]]
-        marks = [marks_of(self.boxes[row].said, self.boxes[row].true, column) for row in chosen]
+        marks = [marks_of(self.boxes[row].predicted, self.boxes[row].true, column) for row in chosen]
         return marks, [self.samples[row].patient for row in chosen]
 
 
@@ -128,7 +128,7 @@ class _Row:
     """Areas of one image."""
 
     true: float
-    said: Values
+    predicted: Values
     both: Values
     served: float
     served_both: float
@@ -155,12 +155,12 @@ def _row(item: Shown, label: LabelSpec, number: int, label_names: LabelNames) ->
         return None
     network_map = item.answer["maps"][..., number]
     truth = true_mask(item.sample, label_names.names(label_names.labels[number]), item.image.shape)
-    said, both = areas_above(item.letterbox.map_to_source(network_map), truth, cuts_of(label))
+    predicted, both = areas_above(item.letterbox.map_to_source(network_map), truth, cuts_of(label))
     mask = item.findings[number].mask
     served = mask if mask is not None else np.zeros_like(truth)
     return _Row(
         true=float(truth.sum()),
-        said=said,
+        predicted=predicted,
         both=both,
         served=float(served.sum()),
         served_both=float((served & truth).sum()),
@@ -187,7 +187,7 @@ def _gathered(found: list[tuple[int, _Row]], label: LabelSpec) -> tuple[NDArray[
     marked = Marked(
         cuts=cuts_of(label),
         true=np.array([row.true for row in rows]),
-        said=np.stack([row.said for row in rows]),
+        predicted=np.stack([row.predicted for row in rows]),
         both=np.stack([row.both for row in rows]),
         served=np.array([row.served for row in rows]),
         served_both=np.array([row.served_both for row in rows]),
@@ -203,7 +203,7 @@ def _boxes(item: Shown, spec: ModelSpec, label_names: LabelNames) -> Boxes:
     edges = item.letterbox.boxes_to_source(item.answer["boxes"])
     solid = (scores > 0) & (edges[:, 2] > edges[:, 0]) & (edges[:, 3] > edges[:, 1])
     solid &= (classes >= 0) & (classes < len(spec.labels))
-    said = np.concatenate([edges, scores[:, np.newaxis], classes[:, np.newaxis]], axis=1)[solid]
+    predicted = np.concatenate([edges, scores[:, np.newaxis], classes[:, np.newaxis]], axis=1)[solid]
     rows, columns = item.image.shape
     numbers = {name: number for number, label in enumerate(label_names.labels) for name in label_names.names(label)}
     true = [
@@ -212,4 +212,4 @@ def _boxes(item: Shown, spec: ModelSpec, label_names: LabelNames) -> Boxes:
         if box.label in numbers
     ]
     known = place_known(item.sample, label_names) > 0
-    return Boxes(said, np.array(true, dtype=np.float64).reshape(-1, 5), known)
+    return Boxes(predicted, np.array(true, dtype=np.float64).reshape(-1, 5), known)

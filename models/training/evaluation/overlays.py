@@ -72,7 +72,7 @@ def drawn(item: Shown, column: int, caption: str, label_names: LabelNames) -> Ma
     rows, columns = item.image.shape
     box = Letterbox(rows, columns, SIDE, SIDE, item.image.pixel_aspect)
     names = label_names.names(label_names.labels[column])
-    marks = _true_marks(item, names, box) + _said_marks(item.findings[column], box)
+    marks = _true_marks(item, names, box) + _predicted_marks(item.findings[column], box)
     return picture(box.forward(item.image.pixels), marks, f"{caption} · {item.sample.name}")
 
 
@@ -86,7 +86,7 @@ def _true_marks(item: Shown, names: Sequence[str], box: Letterbox) -> list[Mark]
     return [Mark(TRUTH, mask=box.forward(mask.astype(np.float32)) >= 0.5)] if mask.any() else []
 
 
-def _said_marks(finding: Finding, box: Letterbox) -> list[Mark]:
+def _predicted_marks(finding: Finding, box: Letterbox) -> list[Mark]:
     marks = []
     if finding.mask is not None:
         marks.append(Mark(ANSWER, mask=box.forward(finding.mask.astype(np.float32)) >= 0.5, dashed=True))

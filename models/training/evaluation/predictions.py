@@ -32,15 +32,18 @@ class Predictions:
     overlaps: Array
 
 
-def write_predictions(file: Path, said: Predictions) -> None:
+def write_predictions(file: Path, predictions: Predictions) -> None:
     """One row an image."""
     with file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["image", "patient", "group", *said.labels, "pointing_hit", "iou"])
-        for index, image in enumerate(said.images):
-            scores = [f"{score:.4f}" for score in said.scores[index]]
-            place = ["" if np.isnan(value) else f"{value:.4f}" for value in (said.hits[index], said.overlaps[index])]
-            writer.writerow([image, said.patients[index], said.groups[index], *scores, *place])
+        writer.writerow(["image", "patient", "group", *predictions.labels, "pointing_hit", "iou"])
+        for index, image in enumerate(predictions.images):
+            scores = [f"{score:.4f}" for score in predictions.scores[index]]
+            place = [
+                "" if np.isnan(value) else f"{value:.4f}"
+                for value in (predictions.hits[index], predictions.overlaps[index])
+            ]
+            writer.writerow([image, predictions.patients[index], predictions.groups[index], *scores, *place])
 
 
 def image_names(file: Path) -> set[str]:

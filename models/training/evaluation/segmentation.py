@@ -27,7 +27,7 @@ CUTS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 class Marked:
     """What was marked on ``n`` images whose truth about places is known, in pixels of each image.
 
-    ``said`` and ``both`` are ``[n, cuts]``: above each map threshold, and of that inside the truth. ``served`` and
+    ``predicted`` and ``both`` are ``[n, cuts]``: above each map threshold, and of that inside the truth. ``served`` and
     ``served_both`` ``[n]`` are of the mask that the node would deliver (its own cut-offs, specks dropped, nothing where
     the finding counts as absent). ``hits`` ``[n]`` says whether the strongest place is marked in truth, NaN where
     nothing is.
@@ -35,7 +35,7 @@ class Marked:
 
     cuts: tuple[float, ...]
     true: Values
-    said: Values
+    predicted: Values
     both: Values
     served: Values
     served_both: Values
@@ -90,19 +90,19 @@ def areas_above(values: Pixels, truth: Mask, cuts: Sequence[float] | NDArray[np.
     place = np.searchsorted(np.asarray(cuts, dtype=np.float32), values.ravel(), side="right")
     everywhere = np.bincount(place, minlength=len(cuts) + 1)
     inside = np.bincount(place[truth.ravel()], minlength=len(cuts) + 1)
-    said = np.cumsum(everywhere[::-1])[::-1][1:]
+    predicted = np.cumsum(everywhere[::-1])[::-1][1:]
     both = np.cumsum(inside[::-1])[::-1][1:]
-    return said.astype(np.float64), both.astype(np.float64)
+    return predicted.astype(np.float64), both.astype(np.float64)
 
 
-def dice(said: Values, true: Values, both: Values) -> Values:
+def dice(predicted: Values, true: Values, both: Values) -> Values:
     """Dice coefficients from areas; 1 where both masks are empty."""
-    return _ratio(2 * both, said + true)
+    return _ratio(2 * both, predicted + true)
 
 
-def iou(said: Values, true: Values, both: Values) -> Values:
+def iou(predicted: Values, true: Values, both: Values) -> Values:
     """Intersections over unions from areas; 1 where both masks are empty."""
-    return _ratio(both, said + true - both)
+    return _ratio(both, predicted + true - both)
 
 
 def segment(label: str, marked: Marked, patients: Sequence[str], threshold: float, rounds: int = 1000) -> Segmented:
@@ -111,14 +111,14 @@ def segment(label: str, marked: Marked, patients: Sequence[str], threshold: floa
     cut = marked.cuts.index(threshold)
     negatives = int((~positive).sum())
     hits = marked.hits[positive]
-    swept = dice(marked.said, marked.true[:, np.newaxis], marked.both)[positive]
+    swept = dice(marked.predicted, marked.true[:, np.newaxis], marked.both)[positive]
     return Segmented(
         label=label,
         images=len(marked.true),
         positives=int(positive.sum()),
         positive_patients=len({who for who, ill in zip(patients, positive, strict=True) if ill}),
         threshold=threshold,
-        map=_overlaps(marked.said[:, cut], marked.true, marked.both[:, cut], patients, rounds),
+        map=_overlaps(marked.predicted[:, cut], marked.true, marked.both[:, cut], patients, rounds),
         served=_overlaps(marked.served, marked.true, marked.served_both, patients, rounds),
         nothing=negatives / len(positive) if len(positive) else math.nan,
         marked_negatives=proportion(int((marked.served[~positive] > 0).sum()), negatives),
@@ -128,11 +128,11 @@ def segment(label: str, marked: Marked, patients: Sequence[str], threshold: floa
     )
 
 
-def _overlaps(said: Values, true: Values, both: Values, patients: Sequence[str], rounds: int) -> Overlaps:
+def _overlaps(predicted: Values, true: Values, both: Values, patients: Sequence[str], rounds: int) -> Overlaps:
     positive = true > 0
     ill = [who for who, has in zip(patients, positive, strict=True) if has]
-    dices, ious = dice(said, true, both), iou(said, true, both)
-    total = float(said.sum() + true.sum())
+    dices, ious = dice(predicted, true, both), iou(predicted, true, both)
+    total = float(predicted.sum() + true.sum())
     return Overlaps(
         dice=mean_by_patients(dices[positive], ill, rounds),
         iou=mean_by_patients(ious[positive], ill, rounds),

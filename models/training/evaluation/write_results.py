@@ -41,7 +41,7 @@ def _places(measured: Measured) -> Iterable[Sequence[object]]:
 
 def _boxes(measured: Measured) -> Iterable[Sequence[object]]:
     for item, boxes in zip(measured.samples, measured.boxes, strict=True):
-        for *edges, score, label in boxes.said.tolist():
+        for *edges, score, label in boxes.predicted.tolist():
             yield item.name, "model", measured.labels[int(label)], *(f"{edge:.1f}" for edge in edges), f"{score:.4f}"
         for *edges, label in boxes.true.tolist():
             yield item.name, "reader", measured.labels[int(label)], *(f"{edge:.1f}" for edge in edges), ""

@@ -156,7 +156,7 @@ def form(context: RequestContext, target: str, problem: str = "", status: int = 
         problem=problem,
         name=name,
         no_users=users,
-        openid=provider and provider.rules.name,
+        openid=provider and provider.openid.name,
     )
     answer.set_cookie(LOGIN_COOKIE, token, max_age=3600, httponly=True, secure=context.secure, samesite="strict")
     return answer

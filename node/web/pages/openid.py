@@ -81,7 +81,7 @@ def _failed(
     provider = context.services.openid
     if provider is not None and isinstance(error, ProviderError):
         log.warning("log-in by OpenID Connect failed: the provider %s", error)
-        problem = f"{provider.rules.name} {error}. If you have a password on this node, log in with it."
+        problem = f"{provider.openid.name} {error}. If you have a password on this node, log in with it."
         return form(context, target, problem, 502)
     name = error.name if isinstance(error, RefusedError) else identity.name if identity else None
     if name is not None:

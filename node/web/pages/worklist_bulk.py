@@ -96,8 +96,8 @@ def change(context: RequestContext) -> Response:
         raise HTTPException(409, gettext_noop("the list has changed, or is too long; look at it again"))
     reason = context.field("reason")
     done = context.actions.many(ids, lambda actions, study_id: _CHANGES[wanted](actions, study_id, reason))
-    said = urlencode({"changed": done, "left": len(ids) - done})
-    return RedirectResponse("/?" + "&".join(part for part in (view.query(), said) if part), 303)
+    query = urlencode({"changed": done, "left": len(ids) - done})
+    return RedirectResponse("/?" + "&".join(part for part in (view.query(), query) if part), 303)
 
 
 def _rows(context: RequestContext, view: View, most: int) -> Iterable[WorklistRow]:

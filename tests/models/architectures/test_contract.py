@@ -30,10 +30,9 @@ from models.predictor import load_predictor  # noqa: E402
 from models.runtime.keras_executor import OWN_LAYERS  # noqa: E402
 from models.training.cached_dataset import CachedDataset  # noqa: E402
 from models.training.calibrate import calibrate  # noqa: E402
-from models.training.deliver import CardText, Served, deliver, deliver_gate  # noqa: E402
+from models.training.fit import TrainingData, TrainingNetwork, compile_network, run_epochs, silent  # noqa: E402
 from models.training.gate_data import FRONTAL, GATE_LABELS, GateLoader  # noqa: E402
 from models.training.gate_measure import answers, gate_rule, measure_gate  # noqa: E402
-from models.training.learn import TrainingData, TrainingNetwork, compile_network, silent, teach  # noqa: E402
 from models.training.metrics import auc  # noqa: E402
 from models.training.onnx_export import (  # noqa: E402
     ROWS,
@@ -42,6 +41,7 @@ from models.training.onnx_export import (  # noqa: E402
 )
 from models.training.predict import predict  # noqa: E402
 from models.training.predicted import Predicted  # noqa: E402
+from models.training.publish import CardText, Served, publish, publish_gate  # noqa: E402
 from models.training.recipe import Recipe  # noqa: E402
 from models.training.train import probe, stored_cases  # noqa: E402
 from models.training.truths import LabelNames  # noqa: E402
@@ -123,11 +123,11 @@ def graduated(architecture: Architecture, worlds: Worlds, folder: Path) -> Gradu
     if architecture.kind is ModelKind.GATE:
         rule = gate_rule(served, recipe, worlds.true, worlds.true)
         summary = measure_gate(served, rule, recipe, worlds.unseen, worlds.unseen)
-        spec = deliver_gate(architecture, recipe, Served(served, probe(worlds.unseen)), rule, summary, out, told)
+        spec = publish_gate(architecture, recipe, Served(served, probe(worlds.unseen)), rule, summary, out, told)
         return Graduate(architecture, recipe, learnt, control, served, spec)
     predicted = predict(architecture, recipe, served, worlds.unseen, "unseen")
     done = calibrate(served, predicted, architecture.outlined(recipe.plan))
-    spec = deliver(
+    spec = publish(
         architecture, recipe, Served(done.network, probe(worlds.unseen)), done.predicted, out, told,
         fitted=done.summary, stored=stored_cases(worlds.true.samples, LabelNames(LABELS)), rounds=20,
     )  # fmt: skip
@@ -159,7 +159,7 @@ def _course(
         loader = TrainingData(often(data), data).changed(architecture, recipe)
         if control and isinstance(loader, GateLoader):
             loader = Shuffled(recipe, often(data))
-        teach(architecture, recipe, student, loader, None, folder, silent)
+        run_epochs(architecture, recipe, student, loader, None, folder, silent)
     network = architecture.fit(network, recipe.plan, TrainingData(data, data).plain(architecture, recipe))
     served = architecture.serve(network, recipe.plan)
     served.run_eagerly = True  # a second graph of a hundred layers would take longer than the few images

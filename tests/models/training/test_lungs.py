@@ -18,7 +18,7 @@ from models.pipeline import Pipeline  # noqa: E402
 from models.predictor import load_predictor  # noqa: E402
 from models.training.cached_dataset import CachedDataset, cache  # noqa: E402
 from models.training.datasets import read_dataset  # noqa: E402
-from models.training.learn import silent  # noqa: E402
+from models.training.fit import silent  # noqa: E402
 from models.training.lung_measure import LABELS, LungRow, lung_figures, measure_lungs  # noqa: E402
 from models.training.recipe import RECIPES, Data, Evaluation, Network, Recipe, Schedule, read_recipe  # noqa: E402
 from models.training.train import TrainingError, train  # noqa: E402

@@ -19,16 +19,16 @@ import keras  # noqa: E402
 from models.architectures import catalogue  # noqa: E402
 from models.contract import Mode  # noqa: E402
 from models.manifest import read_manifest  # noqa: E402
-from models.training import learn  # noqa: E402
+from models.training import fit  # noqa: E402
 from models.training import train as training  # noqa: E402
 from models.training.datasets import read_dataset as datasets  # noqa: E402
 from models.training.datasets.sample import DatasetError  # noqa: E402
-from models.training.deliver import label_specs  # noqa: E402
 from models.training.figures import figures  # noqa: E402
-from models.training.learn import KeepBest, dtype_policy, optimiser, precision  # noqa: E402
+from models.training.fit import KeepBest, dtype_policy, optimiser, precision  # noqa: E402
 from models.training.metrics import Interval  # noqa: E402
 from models.training.predict import compare_maps, image_scores  # noqa: E402
 from models.training.predicted import Predicted, gathered, keep, kept  # noqa: E402
+from models.training.publish import label_specs  # noqa: E402
 from models.training.recipe import Data, Evaluation, Network, Recipe, Schedule  # noqa: E402
 from models.training.train import TrainingError, choose, train  # noqa: E402
 from node.cli.train import train as command  # noqa: E402
@@ -126,7 +126,7 @@ def test_an_interrupted_cross_validation_goes_on(drawn: Path, tmp_path: Path, mo
 
     asked = recipe(evaluation=Evaluation(folds=2))
     trained: list[str] = []
-    learnt = learn.learn
+    learnt = fit.learn
 
     def counted(architecture, recipe, material, folder, progress):  # type: ignore[no-untyped-def]
         trained.append(folder.name)

@@ -35,7 +35,8 @@ from db.queries import study_details
 from db.records import FindingRecord, Outcome
 from db.user_tables import Verdict
 from models.contract import Code, Finding, Mode, ModelUse, Prediction
-from node.dicom.assessment_sr import VERDICT_CODES, VERDICT_MEANINGS, read_assessment
+from node.dicom.assessment_sr import VERDICT_CODES, VERDICT_MEANINGS, assessment_of
+from node.dicom.received_documents import read_document
 from tests.node.dicom.listening import PIPELINE, Listening, chest, dcmtk, listening
 from tests.rules import NO_RULES
 from workers.clock import utc_now
@@ -305,7 +306,7 @@ def test_a_deep_tree_ends(tmp_path: Path) -> None:
     made = chest(PixelData=None)
     made.ContentSequence = [bottom]
     made.save_as(tmp_path / "deep.dcm", enforce_file_format=True)
-    assert read_assessment(tmp_path / "deep.dcm") is None
+    assert assessment_of(read_document(tmp_path / "deep.dcm")) is None
 
 
 def test_every_answer_of_the_table_is_one_that_the_database_takes() -> None:

@@ -14,7 +14,8 @@ from config.settings import Triage
 from db.not_eligible_codes import NotEligibleCode
 from db.records import NotEligible, ReceivedInstance
 from node.dicom.document_content import NO_CONTENT, read_document_content
-from node.dicom.rejection_notes import REASONS, read_rejection
+from node.dicom.received_documents import read_document
+from node.dicom.rejection_notes import REASONS, rejection_of
 from tests.node.dicom.listening import Listening, chest, dcmtk, listening
 
 TITLES = {
@@ -55,14 +56,14 @@ def _send(node: Listening, *paths: Path) -> None:
 @pytest.mark.parametrize("code", REASONS)
 def test_every_reason_is_read(code: str, tmp_path: Path) -> None:
     image = _image(tmp_path / "image.dcm")
-    note = read_rejection(_note(image, TITLES[code], tmp_path / "note.dcm"))
+    note = rejection_of(read_document(_note(image, TITLES[code], tmp_path / "note.dcm")))
     assert note is not None
     assert (note.code, note.sop_instance_uids) == (code, (str(image.SOPInstanceUID),))
 
 
 def test_another_key_object_takes_nothing_back(tmp_path: Path) -> None:
     image = _image(tmp_path / "image.dcm")
-    assert read_rejection(_note(image, codes.DCM.ForReferringProvider, tmp_path / "note.dcm")) is None
+    assert rejection_of(read_document(_note(image, codes.DCM.ForReferringProvider, tmp_path / "note.dcm"))) is None
 
 
 def test_a_note_without_images_is_an_error(tmp_path: Path) -> None:
@@ -71,7 +72,7 @@ def test_a_note_without_images_is_an_error(tmp_path: Path) -> None:
     del document.CurrentRequestedProcedureEvidenceSequence
     document.save_as(path)
     with pytest.raises(ValueError, match="names no image"):
-        read_rejection(path)
+        rejection_of(read_document(path))
 
 
 @pytest.mark.peer("storescu")

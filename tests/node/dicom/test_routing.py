@@ -23,7 +23,7 @@ from node.monitoring.routing_health import check_decisions, check_rules
 from tests.node.dicom.listening import PIPELINE, Listening, chest, listening
 from tests.node.dicom.test_storage_scp import calling, send
 from tests.workers.builders import NOON
-from workers.pipeline_digest import active_pipeline, active_pipeline_digest, digest_of, rule_digests
+from workers.pipeline_digest import active_pipeline, digest_of, rule_digests
 
 WARD = RoutingRule(name="ward", calling_ae_titles=("KIDS",), analyse=False, reason="no AI on this ward")
 BEDSIDE = RoutingRule(name="bedside", station_names=("^MOBILE",), models=("chest-classifier",), destinations=("pacs",))
@@ -74,8 +74,8 @@ def test_other_models_are_another_analysis_and_other_destinations_are_not() -> N
     both = Models(active=("chest-classifier",))
     plain = Settings(models=both)
     same = Settings(models=both, routing=(WARD, RoutingRule(name="r", models=("chest-classifier",))))
-    assert active_pipeline_digest(plain) == active_pipeline_digest(same)
-    assert rule_digests(same, active_pipeline(same)) == {"r": active_pipeline_digest(plain)}
+    assert digest_of(active_pipeline(plain), plain) == digest_of(active_pipeline(same), same)
+    assert rule_digests(same, active_pipeline(same)) == {"r": digest_of(active_pipeline(plain), plain)}
     pipeline = active_pipeline(plain)
     assert digest_of(pipeline.only(()), plain) != digest_of(pipeline, plain)
     assert pipeline.only(()).gate is not None

@@ -22,7 +22,7 @@ from config.settings import Settings
 from db.users import Accounts
 from models.contract import Code, Finding, ModelInput, Prediction
 from node.openid import Provider
-from node.web.app import create_app
+from node.web.app import create_app, create_services
 from node.web.dependencies import Services
 from node.web.image_reader import Readers, ReadingLimits
 from tests.node.web.demo import CASES, PASSWORD, Demo, region, settings_for
@@ -158,7 +158,7 @@ def make_site(filled: Path, folder: Path, openid: Provider | None = None, **admi
         taken = destination.name == "archive"
         return TrialDelivery(destination.name, taken, "" if taken else "connection refused", "2.25.1", "2.25.2")
 
-    app = create_app(
+    services = create_services(
         settings,
         demo.database,
         demo.engine,
@@ -172,7 +172,7 @@ def make_site(filled: Path, folder: Path, openid: Provider | None = None, **admi
         reload=lambda: on_disk[-1](),
         openid=openid,
     )
-    return Site(app, demo, clock, task_queue, [1, 2, 3], echoed, on_disk)
+    return Site(create_app(services), demo, clock, task_queue, [1, 2, 3], echoed, on_disk)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from models.contract import Mode, ModelInput
 from models.model_registry import read_registry
 from node.monitoring.model_use import GATE, NOT_CONFIGURED, models_in_use
 from node.monitoring.remedies import remedy
-from node.web.app import create_app, load_image_predictor
+from node.web.app import create_app, create_services, load_image_predictor
 from node.web.charts import histogram, nice_share, scatter, trend
 from tests.commands import record_triage, study_facts
 from tests.node.web.conftest import CHEAP, NOW, ImagePredictor, Site, readers
@@ -235,11 +235,12 @@ def test_notifies_are_counted_and_what_was_failed_is_sent_again(site: Site) -> N
     webhook = Webhook(enabled=True, url="http://127.0.0.1:1/", secret=SecretStr("s" * 32))
     settings = site.settings.model_copy(update={"notifications": NotificationSettings(webhook=webhook)})
     engine, database = site.services.engine, Database(site.services.engine, alarming(NotificationRules(("webhook",))))
-    app = create_app(
+    services = create_services(
         settings, database, engine, task_queue=site.task_queue, clock=site.clock, load_image_predictor=ImagePredictor,
         echo=lambda _: None, send_test_object=site.services.send_test_object,
         accounts=Accounts(engine, CHEAP), readers=readers(),
     )  # fmt: skip
+    app = create_app(services)
     notifications, study = Notifications(engine), study_facts(database, PNEUMOTHORAX)
     record_triage(database, PNEUMOTHORAX, replace(decide(study, Triage(), NOW), reason="anew"), NOW)
     (notification,) = notifications.waiting("webhook", NOW)

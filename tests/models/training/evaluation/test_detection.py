@@ -101,9 +101,9 @@ def test_one_label_s_share_of_all_boxes() -> None:
     said = np.array([[0, 0, 1, 1, 0.5, 0], [0, 0, 2, 2, 0.4, 1], [0, 0, 0, 0, 0, 0]], np.float32)
     true = np.array([[0, 0, 3, 3, 1], [0, 0, 0, 0, -1]], np.float32)
     first, second = marks_of(said, true, 0), marks_of(said, true, 1)
-    assert first.said.tolist() == [[0, 0, 1, 1, 0.5]]
+    assert first.predicted.tolist() == [[0, 0, 1, 1, 0.5]]
     assert first.true.shape == (0, 4)
-    np.testing.assert_allclose(second.said, [[0, 0, 2, 2, 0.4]], rtol=1e-6)
+    np.testing.assert_allclose(second.predicted, [[0, 0, 2, 2, 0.4]], rtol=1e-6)
     assert second.true.tolist() == [[0, 0, 3, 3]]
 
 
@@ -171,7 +171,8 @@ def by_coco(images: list[Marks]) -> np.ndarray:
                 }
             )
         results += [
-            {"image_id": number, "category_id": 1, "bbox": sized(box), "score": float(box[4])} for box in image.said
+            {"image_id": number, "category_id": 1, "bbox": sized(box), "score": float(box[4])}
+            for box in image.predicted
         ]
     with contextlib.redirect_stdout(io.StringIO()):
         truth = coco.COCO()
@@ -191,6 +192,6 @@ def by_coco(images: list[Marks]) -> np.ndarray:
 @given(st.integers(0, 2**32 - 1))
 def test_average_precision_is_coco_s(seed: int) -> None:
     images = random_images(seed)
-    if any(len(image.true) for image in images) and any(len(image.said) for image in images):
+    if any(len(image.true) for image in images) and any(len(image.predicted) for image in images):
         own = [average_precision([match(image, threshold) for image in images]) for threshold in COCO]
         np.testing.assert_allclose(own, by_coco(images), atol=1e-9)

@@ -165,7 +165,7 @@ def test_a_detector_keeps_its_boxes_in_the_images_own_pixels(tmp_path: Path) -> 
     spec = samples.manifest(file, "boxes", "detector", ONE.format(name="lung_opacity", threshold=0.5, cut=0.5))
     found = evaluate(spec, folder, "all", tmp_path / "out", rounds=20)
     first, second = found.measured.boxes
-    assert first.said.tolist() == [pytest.approx([0, 0, 32, 64, 0.9, 0]), pytest.approx([8, 8, 16, 16, 0.2, 0])]
+    assert first.predicted.tolist() == [pytest.approx([0, 0, 32, 64, 0.9, 0]), pytest.approx([8, 8, 16, 16, 0.2, 0])]
     assert first.true.tolist() == [[0, 0, 32, 64, 0]]
     assert (len(second.true), second.known.tolist()) == (0, [True])
     assert found.figures["lung_opacity"].auc.value == 0.5

@@ -1,4 +1,4 @@
-"""One network learns: build, compile, descend, keep the best; resumable, with every seed said."""
+"""Fits one network: build, compile, gradient descent, keep the best; resumable, every seed is a setting."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class TrainingNetwork:
     taught: keras.Model
 
 
-def learn(
+def fit_network(
     architecture: Architecture,
     recipe: Recipe,
     material: TrainingData,
@@ -74,7 +74,7 @@ def learn(
     keras.utils.set_random_seed(recipe.schedule.seed)
     folder.mkdir(parents=True, exist_ok=True)
     plan = recipe.plan
-    network = descend(architecture, recipe, material, folder, progress) if architecture.gradient else None
+    network = fit_by_gradients(architecture, recipe, material, folder, progress) if architecture.gradient else None
     if network is None:
         network = architecture.build(plan)
     progress("fitting", 0, 1)
@@ -83,7 +83,7 @@ def learn(
     return fitted
 
 
-def descend(
+def fit_by_gradients(
     architecture: Architecture, recipe: Recipe, material: TrainingData, folder: Path, progress: Progress
 ) -> keras.Model:
     """The network after gradient descent; what an earlier call has finished in ``folder`` is only loaded."""
@@ -99,7 +99,7 @@ def descend(
     policy = precision(recipe.schedule.mixed_precision)
     with dtype_policy(policy):
         student = compile_network(architecture, recipe, len(loader))
-        teach(architecture, recipe, student, loader, watched, folder, progress)
+        run_epochs(architecture, recipe, student, loader, watched, folder, progress)
     network = student.network
     if policy != "float32":
         network = architecture.build(plan)
@@ -121,7 +121,7 @@ def compile_network(architecture: Architecture, recipe: Recipe, steps: int) -> T
     return TrainingNetwork(network, taught)
 
 
-def teach(
+def run_epochs(
     architecture: Architecture,
     recipe: Recipe,
     student: TrainingNetwork,
@@ -132,15 +132,15 @@ def teach(
 ) -> None:
     """Gradient descent over the recipe's epochs, or until the loss on ``watched`` no longer falls."""
     plan, epochs = recipe.plan, recipe.schedule.epochs
-    told: list[keras.callbacks.Callback] = [_Epoch(loader), *callbacks(epochs, folder, progress)]
+    all_callbacks: list[keras.callbacks.Callback] = [_Epoch(loader), *callbacks(epochs, folder, progress)]
     if watched is not None:
-        told.insert(1, KeepBest(folder, recipe.schedule.patience))
+        all_callbacks.insert(1, KeepBest(folder, recipe.schedule.patience))
     workers = max(1, (os.cpu_count() or 1) // 4)
     student.taught.fit(
         KerasLoader(loader, architecture, plan, workers),
         validation_data=KerasLoader(watched, architecture, plan) if watched is not None else None,
         epochs=epochs,
-        callbacks=told,
+        callbacks=all_callbacks,
         verbose=0,
     )
 

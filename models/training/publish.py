@@ -55,7 +55,7 @@ class Served:
     probe: Array
 
 
-def deliver(
+def publish(
     architecture: Architecture,
     recipe: Recipe,
     served: Served,
@@ -107,7 +107,7 @@ def _summary(recipe: Recipe, predicted: Predicted, text: CardText) -> dict[str, 
     }
 
 
-def deliver_gate(
+def publish_gate(
     architecture: Architecture,
     recipe: Recipe,
     served: Served,
@@ -125,7 +125,7 @@ def deliver_gate(
     return _write(architecture, recipe, labels, {"onnx_difference": difference, **summary}, card, out, rule=rule)
 
 
-def deliver_lungs(
+def publish_lungs(
     architecture: Architecture,
     recipe: Recipe,
     served: Served,
