@@ -28,6 +28,9 @@ class Peer(_Part):
     must call by TLS then. Empty: any certificate of tls.ca, and calls without TLS where the listener takes them."""
     stat: bool = False
     """Treat studies from this AE as STAT."""
+    query: bool = False
+    """Let this AE query and retrieve this node's own results: C-FIND, C-MOVE (to the AE titles of destinations) and
+    C-GET. What there is to retrieve: see destinations[].kind on-request."""
 
 
 class Tls(_Part):
@@ -99,7 +102,13 @@ class Listener(_Part):
         return self.transport != "plain"
 
 
-_OF_KIND = {"dimse": ("ae_title", "host", "port"), "dicomweb": ("url",), "deidentified": ("folder",), "fhir": ("url",)}
+_OF_KIND = {
+    "dimse": ("ae_title", "host", "port"),
+    "dicomweb": ("url",),
+    "deidentified": ("folder",),
+    "fhir": ("url",),
+    "on-request": (),
+}
 _WEB = ("dicomweb", "fhir")
 _HERE = ("127.0.0.1", "localhost", "::1")
 
@@ -109,10 +118,11 @@ class Destination(_Part):
 
     name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")
     """Its name in log, worklist and database."""
-    kind: Literal["dimse", "dicomweb", "deidentified", "fhir"] = "dimse"
+    kind: Literal["dimse", "dicomweb", "deidentified", "fhir", "on-request"] = "dimse"
     """How it is reached: dimse is a DICOM association (C-STORE), dicomweb a server that takes results by STOW-RS,
     deidentified a folder that takes results with their images as [deidentification] says
-    (docs/deidentified-export.md), fhir a FHIR R4 server that takes the report of a study (docs/fhir.md)."""
+    (docs/deidentified-export.md), fhir a FHIR R4 server that takes the report of a study (docs/fhir.md), on-request
+    nobody: results stay here for who asks by Query/Retrieve (listener.peers[].query) or DICOMweb (docs/dicomweb.md)."""
     ae_title: AETitle = ""
     """Called AE title; required for dimse."""
     host: str = ""
@@ -146,7 +156,8 @@ class Destination(_Part):
     folder: Path | None = None
     """Folder that is written; required for deidentified, and for nothing else."""
     kinds: tuple[Kind, ...] = ("seg", "sr", "summary")
-    """Kinds of results that it takes: seg, sr, sc (Secondary Capture with a burned-in overlay), gsps, summary."""
+    """Kinds of results that it takes: seg, sr, sc (Secondary Capture with a burned-in overlay), gsps, summary. An empty
+    list: nothing is sent by itself, but a C-MOVE may name it."""
     calling_ae_title: AETitle | None = None
     """AE title that we call with; empty: the listener's."""
     tls: bool = False
@@ -176,11 +187,14 @@ class Destination(_Part):
 
     @model_validator(mode="before")
     @classmethod
-    def _as_fhir_needs_it(cls, given: Any) -> Any:
-        """A FHIR server takes the report of a study and no files, and is told what was taken back."""
-        if isinstance(given, dict) and given.get("kind") == "fhir":
-            return {"kinds": ("summary",), "rejection_notes": True, **given}
-        return given
+    def _defaults_of_its_kind(cls, given: Any) -> Any:
+        """A FHIR server takes the report of a study and no files, and is told what was taken back. What is on request
+        and stale cannot be asked for any more, so nobody must remove it: the note says so."""
+        defaults: dict[str, dict[str, Any]] = {
+            "fhir": {"kinds": ("summary",), "rejection_notes": True},
+            "on-request": {"rejection_notes": True, "associations": 1},
+        }
+        return {**defaults.get(str(given.get("kind")), {}), **given} if isinstance(given, dict) else given
 
     @model_validator(mode="after")
     def _of_its_kind(self) -> Destination:
@@ -197,12 +211,22 @@ class Destination(_Part):
             raise ValueError(
                 "kind: 'deidentified' has no verify_identity, verification and rejection_notes, and takes no kind 'sc'"
             )
+        if self.kind == "on-request":
+            self._check_on_request()
         if self.kind in _WEB:
             self._check_web()
         elif self.user or self.password or self.token:
             raise ValueError("user, password, token: are for kinds 'dicomweb' and 'fhir' only")
         self._check_fhir()
         return self
+
+    def _check_on_request(self) -> None:
+        if self.verify_identity or self.verification != "none" or not self.rejection_notes:
+            raise ValueError(
+                "kind: 'on-request' has no verify_identity and no verification, and its rejection_notes are true"
+            )
+        if self.host or self.ae_title or self.port:
+            raise ValueError("kind: 'on-request' has no ae_title, host and port: nothing is sent")
 
     def _check_web(self) -> None:
         if self.verification == "commitment":
@@ -234,7 +258,7 @@ class Destination(_Part):
         """Where it is, for people."""
         if self.kind == "dimse":
             return f"{self.ae_title} at {self.host}:{self.port}"
-        return self.url or f"folder {self.folder}"
+        return "here, for who asks" if self.kind == "on-request" else self.url or f"folder {self.folder}"
 
 
 class Priors(_Part):

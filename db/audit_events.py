@@ -64,6 +64,7 @@ CONFIGURATION_CHANGED = "change configuration"
 LOG_IN, LOG_OUT, LOG_IN_FAILED = "log in", "log out", "log in failed"
 REJECTED, CLOSED = "reject association", "refuse connection"
 RECEIVED, BEGIN_SENDING, SENT, QUERIED = "receive", "begin sending", "send", "query"
+ASKED = "answer query"
 VIEW_STUDY = "view study"
 READ_TRAIL, EXPORT_TRAIL, VERIFIED, TRAIL_BROKEN = "view audit", "export audit", "verify audit", "audit is broken"
 REMOVED_ENTRIES = "remove old entries"
@@ -82,6 +83,7 @@ MEANINGS: Mapping[str, Meaning] = {
     BEGIN_SENDING: Meaning(AuditEvent.BEGIN_TRANSFERRING, _EXECUTE),
     SENT: Meaning(AuditEvent.TRANSFERRED, Access.CREATE),
     QUERIED: Meaning(AuditEvent.QUERY, _EXECUTE),
+    ASKED: Meaning(AuditEvent.QUERY, _EXECUTE),
     VIEW_STUDY: Meaning(AuditEvent.ACCESSED, Access.READ),
     READ_TRAIL: Meaning(AuditEvent.AUDIT_LOG_USED, Access.READ),
     EXPORT_TRAIL: Meaning(AuditEvent.AUDIT_LOG_USED, Access.READ),

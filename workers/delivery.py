@@ -88,7 +88,7 @@ def _announcement(group: Sequence[Delivery], tools: DeliveryTools, now: datetime
 
 
 def _is_sent_unasked(group: Sequence[Delivery], destination: Destination, tools: DeliveryTools) -> bool:
-    return not tools.kinds[destination.kind].takes_images and not _must_check(group, destination)
+    return tools.kinds[destination.kind].transfers and not _must_check(group, destination)
 
 
 def _is_lost(delivery: Delivery, tools: DeliveryTools) -> bool:
@@ -141,7 +141,7 @@ def _deliver_group(group: Sequence[Delivery], tools: DeliveryTools) -> PeerConta
         return PeerContact.ANSWERED
     kind, calling = tools.kinds[destination.kind], tools.settings.listener.ae_title
     objects = _outgoing(group, destination, kind, tools)
-    if kind.takes_images:
+    if not kind.transfers:
         return _record_all(group, kind.send(destination, calling, objects), tools)
     going = Sending(group, destination, calling)
     if not _is_sent_unasked(group, destination, tools):

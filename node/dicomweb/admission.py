@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import cast
 
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
@@ -20,9 +22,13 @@ from config.settings import Settings
 from db.database import Database
 from db.user_tables import Role
 from db.users import Accounts
+from node.dicom.own_results import OwnResults
 from node.dicom.storage_scp import Reception
 from node.web.authentication import Principal, origin_of
 from workers.clock import Clock
+
+ROOT = "/dicom-web"
+"""Where the services begin."""
 
 log = logging.getLogger(__name__)
 _CHALLENGE = {"WWW-Authenticate": 'Bearer, Basic realm="Pleura DICOMweb", charset="UTF-8"'}
@@ -36,6 +42,7 @@ class Services:
     database: Database
     accounts: Accounts
     reception: Reception
+    results: OwnResults
     clock: Clock
     uploads: int = 0
 
@@ -50,12 +57,15 @@ class Asked:
     address: str
 
 
-Handler = Callable[[Asked], Awaitable[Response]]
+Handler = Callable[[Asked], Response] | Callable[[Asked], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One entry of the table of routes: method, path below the root, handler and the role that it needs."""
+    """One entry of the table of routes: method, path below the root, handler and the role that it needs.
+
+    A handler that is no coroutine runs in a thread.
+    """
 
     method: str
     path: str
@@ -73,7 +83,10 @@ class Endpoint:
                     return problem(401, "an API token is needed", _CHALLENGE)
                 if not principal.may(self.role):
                     return problem(403, f"this needs a token with the role {self.role.value}")
-                return await self.handler(Asked(request, services, principal, address))
+                asked = Asked(request, services, principal, address)
+                if inspect.iscoroutinefunction(self.handler):
+                    return cast(Response, await self.handler(asked))
+                return cast(Response, await run_in_threadpool(self.handler, asked))
             except SQLAlchemyError as error:
                 log.error("the database cannot be used: %s", type(error).__name__)
                 return problem(503, "the database cannot be reached", {"Retry-After": "60"})

@@ -19,9 +19,10 @@ from starlette.routing import Mount, Route
 from config.dicomweb import DicomWebServer
 from config.settings import Settings
 from db.users import Accounts
+from node.dicom.own_results import OwnResults
 from node.dicom.storage_scp import open_reception, quieten
-from node.dicomweb.admission import Services, problem
-from node.dicomweb.routes import ROOT, endpoints
+from node.dicomweb.admission import ROOT, Services, problem
+from node.dicomweb.routes import endpoints
 from node.web.connection_limits import Deadlines, Limits
 from node.web.server import ServerRules, run_server
 from workers.clock import utc_now
@@ -65,7 +66,8 @@ def run_dicomweb(settings: Settings, ready: Callable[[int], None], stop: threadi
     quieten()
     with open_reception(settings, SPOOL) as reception, at_place(settings.store.folder, PART):
         accounts = Accounts(reception.database.engine)
-        services = Services(settings, reception.database, accounts, reception, utc_now)
+        results = OwnResults(settings, reception.database)
+        services = Services(settings, reception.database, accounts, reception, results, utc_now)
         run_server(create_app(services), _server_rules(settings), ready, stop)
 
 

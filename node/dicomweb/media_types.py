@@ -7,7 +7,7 @@ where a client asks for that.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from email.message import Message
 from typing import Any
@@ -125,11 +125,15 @@ def _add_value(element: Element, vr: str, number: str, value: Any) -> None:
         SubElement(element, "Value", {"number": number}).text = "" if value is None else str(value).translate(_NO_XML)
 
 
-def multipart(parts: Iterable[tuple[str, bytes]], kind: str) -> tuple[bytes, str]:
-    """A multipart/related body of (Content-Type, bytes) and its own Content-Type (PS3.18 8.6.1.2.1)."""
+def multipart(parts: Sequence[tuple[str, Callable[[], Iterator[bytes]]]], kind: str) -> tuple[Iterator[bytes], str]:
+    """A multipart/related body and its Content-Type (PS3.18 8.6.1.2.1); each part is its own Content-Type and bytes."""
     boundary = secrets.token_hex(16)
-    body = b"".join(
-        f"--{boundary}\r\nContent-Type: {described}\r\n\r\n".encode("ascii") + content + b"\r\n"
-        for described, content in parts
-    )
-    return body + f"--{boundary}--\r\n".encode("ascii"), f'{RELATED}; type="{kind}"; boundary={boundary}'
+
+    def body() -> Iterator[bytes]:
+        for described, content in parts:
+            yield f"--{boundary}\r\nContent-Type: {described}\r\n\r\n".encode("ascii")
+            yield from content()
+            yield b"\r\n"
+        yield f"--{boundary}--\r\n".encode("ascii")
+
+    return body(), f'{RELATED}; type="{kind}"; boundary={boundary}'

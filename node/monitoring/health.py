@@ -316,6 +316,7 @@ _GOOD = {
     "dicomweb": "answers a search (QIDO-RS)",
     "deidentified": "takes de-identified results and images",
     "fhir": "answers a search (FHIR R4)",
+    "on-request": "(Query/Retrieve, DICOMweb)",
 }
 
 

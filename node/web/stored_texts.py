@@ -172,6 +172,7 @@ WORDS = (
     gettext_noop("begin sending"),
     gettext_noop("send"),
     gettext_noop("query"),
+    gettext_noop("answer query"),
     gettext_noop("reject association"),
     gettext_noop("refuse connection"),
     gettext_noop("change configuration"),

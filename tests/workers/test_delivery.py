@@ -105,6 +105,7 @@ class FakePeer:
 
     takes_images = False
     takes_reports = False
+    transfers = True
 
     def __init__(
         self,

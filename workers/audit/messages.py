@@ -18,7 +18,7 @@ from pydicom.uid import ImplicitVRLittleEndian
 
 from db.audit import RecordedEntry
 from db.audit_chain import Link
-from db.audit_events import RECEIVED, AuditEvent, EventType
+from db.audit_events import ASKED, RECEIVED, AuditEvent, EventType
 
 Code = tuple[str, str, str]
 """Code value, coding scheme designator, code meaning."""
@@ -158,7 +158,7 @@ def _application(root: Element, entry: RecordedEntry, source: AuditSource) -> No
 
 def _transfer(root: Element, entry: RecordedEntry, source: AuditSource) -> None:
     """Where instances, or a query, come from and go to (A.5.3.3, A.5.3.7, A.5.3.10)."""
-    if entry.action == RECEIVED:
+    if entry.action in (RECEIVED, ASKED):
         _peer(root, entry, requestor=True, role=_SOURCE)
         _node(root, source, role=_DESTINATION)
     else:

@@ -37,6 +37,7 @@ class Deidentified:
     rules: PatientRules
     takes_images: bool = True
     takes_reports: bool = False
+    transfers: bool = False
 
     def send(self, destination: Destination, calling: str, objects: Sequence[Outgoing]) -> Iterator[Receipt]:
         """Write the images of ``objects``, then these; one whose image may not leave is rejected."""

@@ -126,7 +126,7 @@ class DestinationKind(Protocol):
     """A way to reach a peer.
 
     ``takes_images``: results are given with the images that they are about; ``takes_reports``: with the reports of the
-    images of their study.
+    images of their study. ``transfers``: sending transfers objects to a peer, which the audit trail tells.
     """
 
     @property
@@ -137,6 +137,11 @@ class DestinationKind(Protocol):
     @property
     def takes_reports(self) -> bool:
         """Whether the reports of the images of a study are needed, too."""
+        ...
+
+    @property
+    def transfers(self) -> bool:
+        """Whether sending is a transfer to a peer, in the words of the audit trail."""
         ...
 
     def send(self, destination: Destination, calling: str, objects: Sequence[Outgoing]) -> Iterator[Receipt]:

@@ -10,6 +10,7 @@ from workers.destinations.destination_kind import DestinationKind
 from workers.destinations.dicomweb import DicomWeb
 from workers.destinations.dimse import Dimse
 from workers.destinations.fhir import Fhir
+from workers.destinations.on_request import OnRequest
 from workers.open_database import rules_of
 
 
@@ -19,5 +20,6 @@ def destination_kinds(settings: Settings) -> Mapping[str, DestinationKind]:
         "dimse": Dimse(settings.tls),
         "dicomweb": DicomWeb(settings.tls),
         "fhir": Fhir(settings.tls, settings.site),
+        "on-request": OnRequest(settings.store.folder),
         "deidentified": Deidentified(settings.deidentification, rules_of(settings).patients),
     }

@@ -40,6 +40,7 @@ class DicomWeb:
     tls: Tls
     takes_images: bool = False
     takes_reports: bool = False
+    transfers: bool = True
 
     def send(self, destination: Destination, calling: str, objects: Sequence[Outgoing]) -> Iterator[Receipt]:
         """STOW-RS (PS3.18 10.5), one object a request."""

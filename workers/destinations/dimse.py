@@ -62,6 +62,8 @@ class Dimse:
     of a peer: it may take one association at a time. Not to be shared by threads then.
     """
 
+    transfers = True
+
     takes_images = False
     takes_reports = False
 

@@ -82,6 +82,7 @@ class Fhir:
     site: Site
     takes_images: bool = False
     takes_reports: bool = True
+    transfers: bool = True
 
     def send(self, destination: Destination, calling: str, objects: Sequence[Outgoing]) -> Iterator[Receipt]:
         """A transaction for each of ``objects``: a summary, the report that stands for one, or a rejection note."""

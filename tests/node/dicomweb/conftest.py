@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,20 @@ from dicomweb_client import DICOMwebClient
 from dicomweb_client.session_utils import create_session
 from sqlalchemy import Engine, text
 
+from config.dicom_peers import Destination
 from config.settings import Settings
 from db.engine import connect, migrate
+from db.queries.own_results import OwnResult, ResultKeys
 from db.user_tables import Role
 from db.users import Accounts
+from node.dicom.own_results import OwnResults
 from node.dicomweb.app import SPOOL, run_dicomweb
+from tests.node.web.demo import CASES, Demo
 from workers.clock import utc_now
 
 SENDER = "MODALITY_1"
+VIEWERS = {"name": "viewers", "kind": "on-request", "kinds": ("seg", "sr", "sc", "gsps")}
+SHOWN = (CASES[0], replace(CASES[6], description="Chest PA, 100%"), replace(CASES[1], fate="on_hold"))
 
 
 @dataclass
@@ -32,6 +39,7 @@ class DicomWeb:
     settings: Settings
     engine: Engine
     tokens: dict[Role, str]
+    results: list[OwnResult] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -55,8 +63,19 @@ class DicomWeb:
         return list((self.settings.store.folder / SPOOL).iterdir())
 
 
+def with_results(folder: Path) -> list[OwnResult]:
+    """Fill a store with results that may be asked for: three studies of the demonstration, one of them on hold."""
+    demo = Demo(folder)
+    demo.kinds = frozenset({"seg", "sr", "sc", "gsps"})
+    demo.settings = demo.settings.model_copy(update={"destinations": (Destination.model_validate(VIEWERS),)})
+    demo.fill(datetime(2026, 3, 1, 3, 0, tzinfo=UTC), SHOWN)
+    results = OwnResults(demo.settings, demo.database).objects(ResultKeys())
+    demo.engine.dispose()
+    return list(results)
+
+
 @contextmanager
-def running_dicomweb(folder: Path, **changes: dict[str, Any]) -> Iterator[DicomWeb]:
+def running_dicomweb(folder: Path, **changes: Any) -> Iterator[DicomWeb]:
     """Run the server until the end of the block."""
     store = {"folder": folder, **changes.pop("store", {})}
     web = {"enabled": True, "port": 0, **changes.pop("dicomweb", {})}
@@ -89,5 +108,8 @@ def running_dicomweb(folder: Path, **changes: dict[str, Any]) -> Iterator[DicomW
 @pytest.fixture(scope="package")
 def dicomweb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DicomWeb]:
     """One server for the tests of this folder; each sends instances of its own."""
-    with running_dicomweb(tmp_path_factory.mktemp("dicomweb")) as running:
+    folder = tmp_path_factory.mktemp("dicomweb")
+    results = with_results(folder)
+    with running_dicomweb(folder, destinations=[VIEWERS]) as running:
+        running.results = results
         yield running

@@ -245,7 +245,7 @@ def test_only_a_sender_may_store(dicomweb: DicomWeb) -> None:
         assert post(dicomweb, body, Authorization=f"Bearer {dicomweb.tokens[role]}")[0] == 403
     for wrong in ("", "Bearer nothing", "Basic !", "Basic bm9ib2R5Om5vdGhpbmc=", "Digest x"):
         assert post(dicomweb, body, Authorization=wrong)[0] == 401
-    assert post(dicomweb, body, "/studies/1.2/series")[0] == 404
+    assert post(dicomweb, body, "/studies/1.2/nothing")[0] == 404
 
 
 @pytest.mark.peer("curl")

@@ -162,7 +162,7 @@ class Demo:
         self.engine: Engine = connect(self.settings.database_url)
         migrate(self.engine)
         self.database = Database(self.engine, NO_RULES)
-        self._results = 0
+        self.kinds = frozenset({"seg", "sr"})
 
     def add_users(self, accounts: Accounts | None = None) -> None:
         """One user a role, all with the same password."""
@@ -297,7 +297,7 @@ class Demo:
             equipment=Equipment("Pleura", "Pleura", ("0",), "PLEURA", "0"),
             created_at=created,
         )
-        encoded = encode_results(analysis, partial(encode_in_order, ENCODERS), frozenset({"seg", "sr"}))
+        encoded = encode_results(analysis, partial(encode_in_order, ENCODERS), self.kinds)
         for result in encoded:
             self._write(result.record.path, result.content)
         records = tuple(

@@ -16,7 +16,7 @@ from tests.workers.harness import CR, radiograph
 from workers.destinations.destination_kind import DestinationKind, Outgoing, PeerError, Verdict
 from workers.destinations.destination_kinds import destination_kinds
 
-SETTINGS = Settings.model_validate({"deidentification": {"key": "k" * 64}})
+SETTINGS = Settings.model_validate({"deidentification": {"key": "k" * 64}, "store": {"folder": "/nowhere/store"}})
 KINDS = get_args(Destination.model_fields["kind"].annotation)
 
 
@@ -28,6 +28,7 @@ def down(request: pytest.FixtureRequest, tmp_path: Path) -> Destination:
     needs: dict[str, dict[str, Any]] = {
         "dimse": {"ae_title": "PEER", "host": "127.0.0.1", "port": port},
         "dicomweb": {"url": f"http://127.0.0.1:{port}/dicom-web"},
+        "on-request": {},
         "deidentified": {"folder": tmp_path / "file" / "export"},
         "fhir": {"url": f"http://127.0.0.1:{port}/fhir"},
     }

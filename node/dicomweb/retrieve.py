@@ -1,0 +1,166 @@
+"""WADO-RS (PS3.18 10.4) of this node's own results: the bytes that a C-STORE of them sends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from pydicom import Dataset, dcmread
+from pydicom.uid import ExplicitVRLittleEndian
+from starlette.responses import FileResponse, Response, StreamingResponse
+
+from db.audit import AuditEntry, write_entry
+from db.audit_events import VIEW_STUDY
+from db.queries.own_results import OwnResult, ResultKeys
+from node.dicomweb.admission import Asked, problem
+from node.dicomweb.media_types import DICOM, JSON, RELATED, XML, accepted, media_range, multipart
+from node.dicomweb.search import answer, json_model, root_url
+
+_OCTETS = "application/octet-stream"
+_CHUNK = 256 * 1024
+_PIXELS = "7FE00010"
+_PICTURES = {"image/png": "PNG", "image/jpeg": "JPEG"}
+_CAPTURE = "sc"
+
+
+def retrieve(asked: Asked) -> Response:
+    """The files of a study, a series or an instance."""
+    header = asked.request.headers.get("accept", "")
+    if accepted(header, (DICOM,)) is None or not _takes_our_syntax(header):
+        return problem(406, f'the answer is {RELATED}; type="{DICOM}" in Explicit VR Little Endian, as it was made')
+    found = _found(asked)
+    if isinstance(found, Response):
+        return found
+    _audit(asked, found, "retrieved by WADO-RS")
+    paths = [asked.services.results.path(one) for one in found]
+    if len(paths) == 1 and media_range(header.partition(",")[0]).name == DICOM:
+        return FileResponse(paths[0], media_type=DICOM)
+    described = f"{DICOM}; transfer-syntax={ExplicitVRLittleEndian}"
+    content, kind = multipart([(described, partial(_chunks, path)) for path in paths], DICOM)
+    return StreamingResponse(content, headers={"Content-Type": kind})
+
+
+def metadata(asked: Asked) -> Response:
+    """Everything but bulk data, which has an address of its own."""
+    form = accepted(asked.request.headers.get("accept", ""), (JSON, XML))
+    if form is None:
+        return problem(406, f"the answer is {JSON} or {XML}")
+    found = _found(asked)
+    if isinstance(found, Response):
+        return found
+    _audit(asked, found, "metadata read by WADO-RS")
+    return answer([_metadata(asked, one) for one in found], form, {})
+
+
+def _metadata(asked: Asked, result: OwnResult) -> dict[str, Any]:
+    header = dcmread(asked.services.results.path(result), stop_before_pixels=True)
+    model = json_model(header)
+    if "Rows" in header:
+        where = f"{root_url(asked)}/studies/{result.study_instance_uid}/series/{result.series_instance_uid}"
+        address = f"{where}/instances/{result.sop_instance_uid}/bulkdata"
+        model[_PIXELS] = {"vr": "OB" if header.BitsAllocated <= 8 else "OW", "BulkDataURI": address}
+    return model
+
+
+def bulk_data(asked: Asked) -> Response:
+    """The value of Pixel Data, the only bulk data that our results have."""
+    return _of_pixels(asked, lambda data_set: [bytes(data_set.PixelData)])
+
+
+def frames(asked: Asked) -> Response:
+    """Frames of an object whose pixels are whole bytes, by their numbers."""
+    numbers = [int(each) for each in asked.request.path_params["frames"].split(",")]
+    return _of_pixels(asked, lambda data_set: _frames(data_set, numbers))
+
+
+def rendered(asked: Asked) -> Response:
+    """A Secondary Capture as a picture."""
+    form = accepted(asked.request.headers.get("accept", ""), tuple(_PICTURES))
+    if form is None:
+        return problem(406, f"the answer is {' or '.join(_PICTURES)}")
+    found = _found(asked)
+    if isinstance(found, Response):
+        return found
+    if found[0].kind != _CAPTURE:
+        return problem(406, "only a Secondary Capture is rendered")
+    _audit(asked, found, "rendered by WADO-RS")
+    pixels = dcmread(asked.services.results.path(found[0])).pixel_array
+    drawn = BytesIO()
+    Image.fromarray(np.asarray(pixels, np.uint8)).save(drawn, _PICTURES[form], quality=90)
+    return Response(drawn.getvalue(), media_type=form)
+
+
+def _of_pixels(asked: Asked, take: Callable[[Dataset], Sequence[bytes] | None]) -> Response:
+    if accepted(asked.request.headers.get("accept", ""), (_OCTETS,)) is None:
+        return problem(406, f'the answer is {RELATED}; type="{_OCTETS}"')
+    found = _found(asked)
+    if isinstance(found, Response):
+        return found
+    data_set = dcmread(asked.services.results.path(found[0]))
+    parts = take(data_set) if "PixelData" in data_set else None
+    if parts is None:
+        return problem(404, "this object has no such frame, or no pixels of whole bytes")
+    _audit(asked, found, "pixels read by WADO-RS")
+    described = f"{_OCTETS}; transfer-syntax={ExplicitVRLittleEndian}"
+    content, kind = multipart([(described, partial(iter, [part])) for part in parts], _OCTETS)
+    return StreamingResponse(content, headers={"Content-Type": kind})
+
+
+def _frames(data_set: Dataset, numbers: Sequence[int]) -> list[bytes] | None:
+    if data_set.BitsAllocated % 8:
+        return None
+    size = data_set.Rows * data_set.Columns * data_set.SamplesPerPixel * data_set.BitsAllocated // 8
+    if not all(1 <= number <= int(data_set.get("NumberOfFrames") or 1) for number in numbers):
+        return None
+    return [bytes(data_set.PixelData[(number - 1) * size : number * size]) for number in numbers]
+
+
+def _found(asked: Asked) -> tuple[OwnResult, ...] | Response:
+    """The objects that a path names, whose files are there."""
+    path = asked.request.path_params
+    keys = ResultKeys(
+        study_uids=(path["study"],),
+        series_uids=(path["series"],) if "series" in path else (),
+        sop_uids=(path["instance"],) if "instance" in path else (),
+    )
+    results = asked.services.results
+    found = tuple(one for one in results.objects(keys) if results.path(one).is_file())
+    return found or problem(404, "this node has no results of its own there, for now")
+
+
+def _takes_our_syntax(header: str) -> bool:
+    """Whether no transfer syntax is asked for, or that of the files is."""
+    asked = {media_range(entry).parameters.get("transfer-syntax", "*") for entry in header.split(",")}
+    return bool(asked & {"*", ExplicitVRLittleEndian})
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            yield chunk
+
+
+def _audit(asked: Asked, found: Sequence[OwnResult], what: str) -> None:
+    """Write to the audit trail whose instances were accessed, before anything leaves."""
+    services, first = asked.services, found[0]
+    now = services.clock()
+    detail = f"{len(found)} object{'' if len(found) == 1 else 's'} {what}"
+    data = {"instances": {one.sop_class_uid: sum(o.sop_class_uid == one.sop_class_uid for o in found) for one in found}}
+    entry = AuditEntry(
+        now,
+        asked.principal.name,
+        VIEW_STUDY,
+        "own results",
+        first.study_id,
+        asked.address,
+        detail,
+        study_instance_uid=first.study_instance_uid,
+        patient_id=first.patient_id,
+        data=data,
+    )
+    services.database.write(write_entry, entry)

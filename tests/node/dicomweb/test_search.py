@@ -1,0 +1,238 @@
+"""QIDO-RS and WADO-RS of own results, judged by dicomweb-client and pydicom."""
+
+from __future__ import annotations
+
+import io
+import json
+import urllib.error
+import urllib.request
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from PIL import Image
+from pydicom import Dataset, dcmread
+from sqlalchemy import text
+
+from db.engine import connect
+from db.queries.own_results import OwnResult
+from db.user_tables import Role
+from node.dicomweb.media_types import accepted
+from node.dicomweb.routes import endpoints
+from tests.node.dicomweb.conftest import DicomWeb
+
+NATIVE = "{http://dicom.nema.org/PS3.19/models/NativeDICOM}"
+
+
+def get(web: DicomWeb, path: str, role: Role | None = Role.RADIOLOGIST, **headers: str) -> tuple[int, Any, bytes]:
+    """Status, headers and body."""
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    if role is not None:
+        sent["Authorization"] = f"Bearer {web.tokens[role]}"
+    try:
+        with urllib.request.urlopen(urllib.request.Request(web.url + path, headers=sent), timeout=60) as answer:
+            return answer.status, answer.headers, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers, error.read()
+
+
+def found(web: DicomWeb, path: str) -> list[dict[str, Any]]:
+    status, _, body = get(web, path, Role.VIEWER)
+    assert status == 200, body
+    answer: list[dict[str, Any]] = json.loads(body)
+    return answer
+
+
+def path_of(one: OwnResult) -> str:
+    return f"/studies/{one.study_instance_uid}/series/{one.series_instance_uid}/instances/{one.sop_instance_uid}"
+
+
+def of_kind(web: DicomWeb, kind: str) -> OwnResult:
+    return next(one for one in web.results if one.kind == kind)
+
+
+def test_what_is_on_hold_is_not_there(dicomweb: DicomWeb) -> None:
+    names = {str(Dataset.from_json(each).PatientName) for each in found(dicomweb, "/studies")}
+    assert names == {"Okafor^Daniel", "Tanaka^Yui"}
+    assert {one.kind for one in dicomweb.results} == {"seg", "sr", "sc", "gsps"}
+
+
+def test_dicomweb_client_finds_studies_series_and_instances(dicomweb: DicomWeb) -> None:
+    client = dicomweb.client(Role.VIEWER)
+    [study] = client.search_for_studies(search_filters={"PatientName": "okafor*", "ModalitiesInStudy": "SEG"})
+    told = Dataset.from_json(study)
+    own = [one for one in dicomweb.results if one.study_instance_uid == told.StudyInstanceUID]
+    assert (told.PatientID, told.AccessionNumber, told.NumberOfStudyRelatedInstances) == ("K-20418", "A70210", len(own))
+    assert sorted(told.ModalitiesInStudy) == ["OT", "PR", "SEG", "SR"]
+
+    series = [Dataset.from_json(each) for each in client.search_for_series(told.StudyInstanceUID)]
+    assert {(each.Modality, each.SeriesNumber) for each in series} == {
+        ("SEG", 9001), ("SR", 9002), ("OT", 9003), ("PR", 9004),
+    }  # fmt: skip
+    [capture] = client.search_for_instances(told.StudyInstanceUID, search_filters={"Modality": "OT"})
+    assert Dataset.from_json(capture).Rows > 0
+    assert capture["00081190"]["Value"][0].startswith(f"{dicomweb.url}/studies/")
+
+
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [
+        ("", 2),
+        ("?PatientID=K-20418", 1),
+        ("?00100020=K-204*", 1),
+        ("?PatientID=K-20418%25", 0),
+        ("?StudyDescription=*100%25", 1),
+        ("?StudyDescription=*1_0%25", 0),
+        ("?StudyDate=20260228-20260301", 2),
+        ("?StudyDate=-20260101", 0),
+        ("?AccessionNumber=A70210,A70211", 0),
+        ("?ModalitiesInStudy=MR", 0),
+        ("?limit=1", 1),
+        ("?limit=1&offset=1", 1),
+        ("?offset=2", 0),
+        ("?PatientAge=050Y&emptyvaluematching=true", 2),
+    ],
+)
+def test_keys_and_pages(dicomweb: DicomWeb, query: str, count: int) -> None:
+    assert len(found(dicomweb, f"/studies{query}")) == count
+
+
+def test_what_is_more_or_fuzzy_is_told(dicomweb: DicomWeb) -> None:
+    _, headers, _ = get(dicomweb, "/studies?limit=1&fuzzymatching=true")
+    assert "additional results" in headers["Warning"]
+    assert "fuzzymatching" in headers["Warning"]
+    [with_manufacturer] = found(dicomweb, "/instances?limit=1&includefield=Manufacturer,00081010")
+    assert with_manufacturer["00080070"]["Value"] == ["Pleura"]
+
+
+@pytest.mark.parametrize("query", ["NoSuchThing=1", "limit=-1", "limit=x", "StudyDate=yesterday", "offset=99999999999"])
+def test_what_cannot_be_asked_is_a_bad_request(dicomweb: DicomWeb, query: str) -> None:
+    assert get(dicomweb, f"/studies?{query}")[0] == 400
+
+
+def test_bytes_are_those_that_a_c_store_sends(dicomweb: DicomWeb) -> None:
+    client = dicomweb.client(Role.RADIOLOGIST)
+    for one in dicomweb.results:
+        _, headers, body = get(dicomweb, path_of(one), Accept="application/dicom")
+        assert headers["Content-Type"] == "application/dicom"
+        assert body == (dicomweb.settings.store.folder / one.path).read_bytes()
+    first = dicomweb.results[0]
+    own = [one for one in dicomweb.results if one.study_instance_uid == first.study_instance_uid]
+    study = client.retrieve_study(first.study_instance_uid)
+    assert {each.SOPInstanceUID for each in study} == {one.sop_instance_uid for one in own}
+    _, headers, body = get(dicomweb, f"/studies/{first.study_instance_uid}")
+    assert 'type="application/dicom"' in headers["Content-Type"]
+    for one in own:
+        assert (dicomweb.settings.store.folder / one.path).read_bytes() in body
+
+
+def test_metadata_leads_to_its_bulk_data(dicomweb: DicomWeb) -> None:
+    seg = of_kind(dicomweb, "seg")
+    [told] = dicomweb.client(Role.RADIOLOGIST).retrieve_series_metadata(seg.study_instance_uid, seg.series_instance_uid)
+    file = dcmread(dicomweb.settings.store.folder / seg.path)
+    address = told["7FE00010"]["BulkDataURI"]
+    assert Dataset.from_json(told).SegmentSequence == file.SegmentSequence
+    [pixels] = dicomweb.client(Role.RADIOLOGIST).retrieve_bulkdata(address)
+    assert pixels == file.PixelData
+
+
+def test_frames_and_picture_of_a_capture(dicomweb: DicomWeb) -> None:
+    capture = of_kind(dicomweb, "sc")
+    file = dcmread(dicomweb.settings.store.folder / capture.path)
+    client = dicomweb.client(Role.RADIOLOGIST)
+    uids = (capture.study_instance_uid, capture.series_instance_uid, capture.sop_instance_uid)
+    assert client.retrieve_instance_frames(*uids, [1]) == [file.PixelData]
+    status, headers, body = get(dicomweb, f"{path_of(capture)}/rendered", Accept="image/png")
+    assert (status, headers["Content-Type"]) == (200, "image/png")
+    assert Image.open(io.BytesIO(body)).size == (file.Columns, file.Rows)
+    assert get(dicomweb, f"{path_of(capture)}/frames/2")[0] == 404
+    for other in ("seg", "sr"):
+        assert get(dicomweb, f"{path_of(of_kind(dicomweb, other))}/rendered")[0] == 406
+        assert get(dicomweb, f"{path_of(of_kind(dicomweb, other))}/frames/1")[0] == 404
+
+
+def test_xml_is_answered_where_it_is_accepted(dicomweb: DicomWeb) -> None:
+    sr = of_kind(dicomweb, "sr")
+    accept = 'multipart/related; type="application/dicom+xml"'
+    _, headers, body = get(dicomweb, f"{path_of(sr)}/metadata", Accept=accept)
+    boundary = headers["Content-Type"].partition("boundary=")[2]
+    [document] = [part.partition(b"\r\n\r\n")[2] for part in body.split(f"--{boundary}".encode())[1:-1]]
+    root = ElementTree.fromstring(document)
+    named = {each.get("keyword"): each for each in root.iter(f"{NATIVE}DicomAttribute")}
+    assert named["PatientName"].findtext(f".//{NATIVE}FamilyName")
+    assert named["SOPInstanceUID"].findtext(f"{NATIVE}Value") == sr.sop_instance_uid
+    assert get(dicomweb, "/studies?PatientID=nobody", Accept="application/dicom+xml")[0] == 204
+
+
+def test_what_is_not_ours_or_not_there_is_not_found(dicomweb: DicomWeb) -> None:
+    source = "1.2.826.0.1.3680043.8.498.1"
+    seg = of_kind(dicomweb, "seg")
+    assert get(dicomweb, f"/studies/{seg.study_instance_uid}/series/{source}.2/instances/{source}")[0] == 404
+    assert get(dicomweb, "/studies/1.2.3")[0] == 404
+    assert get(dicomweb, "/studies/../../etc")[0] == 404
+    status, *_ = get(
+        dicomweb,
+        path_of(seg),
+        Accept='multipart/related; type="application/dicom"; transfer-syntax=1.2.840.10008.1.2.4.50',
+    )
+    assert status == 406
+
+
+@pytest.mark.parametrize("role", [None, *Role])
+def test_each_route_is_for_the_roles_of_its_table(dicomweb: DicomWeb, role: Role | None) -> None:
+    """Every route of the table, for every role and for nobody."""
+    seg = of_kind(dicomweb, "seg")
+    uids = {"study:uid": seg.study_instance_uid, "series:uid": seg.series_instance_uid}
+    uids |= {"instance:uid": seg.sop_instance_uid, "frames:frames": "1"}
+    least = {Role.VIEWER: 0, Role.RADIOLOGIST: 1, Role.ADMIN: 2}
+    table = {(each.method, each.path): each.role for each in endpoints()}
+    assert len(table) == 17
+    assert {path for (method, path), need in table.items() if need is Role.SENDER} == {
+        "/studies",
+        "/studies/{study:uid}",
+    }
+    for (method, path), need in table.items():
+        for name, value in uids.items():
+            path = path.replace(f"{{{name}}}", value)
+        request = urllib.request.Request(dicomweb.url + path, method=method, data=b"" if method == "POST" else None)
+        if role is not None:
+            request.add_header("Authorization", f"Bearer {dicomweb.tokens[role]}")
+        try:
+            status = urllib.request.urlopen(request, timeout=60).status
+        except urllib.error.HTTPError as error:
+            status = error.code
+        may = role is need if Role.SENDER in (role, need) else role is not None and least[role] >= least[need]
+        assert (status not in (401, 403)) == may, (method, path, role, status)
+        assert status == 401 or role is not None
+
+
+def test_access_is_in_the_audit_trail(dicomweb: DicomWeb) -> None:
+    seg = of_kind(dicomweb, "seg")
+    get(dicomweb, path_of(seg))
+    found(dicomweb, "/studies?PatientID=audited")
+    engine = connect(dicomweb.settings.database_url)
+    with engine.connect() as connection:
+        query = text("select actor, action, study_instance_uid, detail from audit order by id desc limit 2")
+        asked, seen = map(tuple, connection.execute(query))
+    engine.dispose()
+    assert seen == ("token:radiologist", "view study", seg.study_instance_uid, "1 object retrieved by WADO-RS")
+    assert asked[:2] == ("token:viewer", "answer query")
+
+
+@pytest.mark.parametrize(
+    ("header", "best"),
+    [
+        ("", "application/dicom+json"),
+        ("*/*", "application/dicom+json"),
+        ("application/*", "application/dicom+json"),
+        ("application/json", "application/dicom+json"),
+        ("application/dicom+xml", "application/dicom+xml"),
+        ('multipart/related; type="application/dicom+xml", */*;q=0.1', "application/dicom+xml"),
+        ("application/dicom+json;q=0.5, application/dicom+xml", "application/dicom+xml"),
+        ("application/dicom+json;q=0, application/dicom+xml;q=x", None),
+        ("text/html", None),
+        (";;,", None),
+    ],
+)
+def test_the_best_media_type_is_taken(header: str, best: str | None) -> None:
+    assert accepted(header, ("application/dicom+json", "application/dicom+xml")) == best

@@ -1,0 +1,66 @@
+"""Results that stay here for whoever asks: by C-FIND, C-MOVE and C-GET, or by QIDO-RS and WADO-RS (docs/dicomweb.md).
+
+A delivery to this destination makes a result visible. So what holds back, withdraws or replaces what is sent to an
+archive does the same to what others may ask for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from config.dicom_peers import Destination
+from workers.destinations.destination_kind import Outgoing, PeerError, PeerStudy, Receipt, StoredObject, Verdict
+
+_NO_SERVICE = "this node is asked, and asks nobody"
+
+
+@dataclass(frozen=True, slots=True)
+class OnRequest:
+    """The kind; ``folder`` is the store, whose files are given."""
+
+    folder: Path
+    takes_images: bool = False
+    takes_reports: bool = False
+    transfers: bool = False
+
+    def send(self, destination: Destination, calling: str, objects: Sequence[Outgoing]) -> Iterator[Receipt]:
+        """Nothing is sent: each object whose file is in the store is there."""
+        del destination, calling
+        for outgoing in objects:
+            if not self.folder.is_dir():
+                yield Receipt(Verdict.UNREACHABLE, "the store cannot be read")
+            elif not outgoing.path.is_relative_to(self.folder):
+                yield Receipt(Verdict.REJECTED, "nothing is sent there: results of this store alone can be asked for")
+            elif not outgoing.path.is_file():
+                yield Receipt(Verdict.REJECTED, "the result file is not in the store; analyse it again")
+            else:
+                yield Receipt(Verdict.SENT)
+
+    def verify(self, destination: Destination, calling: str) -> None:
+        """Return if the store is there."""
+        del destination, calling
+        if not self.folder.is_dir():
+            raise PeerError(f"store.folder {self.folder} is no folder")
+
+    def find_study(self, destination: Destination, calling: str, study_instance_uid: str) -> PeerStudy | None:
+        """Not supported; the settings allow no check that would ask."""
+        del destination, calling, study_instance_uid
+        raise PeerError(_NO_SERVICE)
+
+    def holds(self, destination: Destination, calling: str, objects: Sequence[StoredObject]) -> Iterator[bool]:
+        """Not supported; see :meth:`find_study`."""
+        del destination, calling, objects
+        raise PeerError(_NO_SERVICE)
+
+    def request_commitment(
+        self, destination: Destination, calling: str, transaction_uid: str, objects: Sequence[StoredObject]
+    ) -> None:
+        """Not supported; see :meth:`find_study`."""
+        del destination, calling, transaction_uid, objects
+        raise PeerError(_NO_SERVICE)
+
+    def check_verification(self, destination: Destination, calling: str) -> None:
+        """As :meth:`verify`: there is nothing else to check."""
+        self.verify(destination, calling)
