@@ -218,6 +218,7 @@ def running_orthanc(
     lua: str = "",
     modalities: Mapping[str, tuple[str, int]] | None = None,
     tls: DicomTls | None = None,
+    dicom_port: int | None = None,
 ) -> Iterator[Orthanc]:
     """Run Orthanc until the block ends; its files lie in ``folder``.
 
@@ -232,7 +233,7 @@ def running_orthanc(
     if lua:
         scripts = (folder / "hooks.lua",)
         scripts[0].write_text(lua)
-    http_port, dicom_port = free_port(), free_port()
+    http_port, dicom_port = free_port(), dicom_port or free_port()
     settings = folder / "orthanc.json"
     settings.write_text(
         json.dumps(_configuration(folder, ae_title, http_port, dicom_port, origin, scripts, tls), indent=1)

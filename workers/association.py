@@ -40,7 +40,7 @@ def open_association(
     entity = AE(ae_title=calling)
     entity.connection_timeout = connect_seconds
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = seconds
-    handlers = [(evt.EVT_CONN_OPEN, _prepare, [seconds])]
+    handlers = [(evt.EVT_CONN_OPEN, prepare, [seconds])]
     tls_args = None if tls is None else (tls, address[0])
     association = entity.associate(*address, list(contexts), called, evt_handlers=handlers, tls_args=tls_args)
     if tls is not None and tls.failure and not association.is_established:
@@ -48,7 +48,7 @@ def open_association(
     return association
 
 
-def _prepare(event: evt.Event, seconds: float) -> None:
+def prepare(event: evt.Event, seconds: float) -> None:
     """Set a timeout for a peer that does not read, and disable Nagle's algorithm, which costs 40 ms for each object
     with a peer that delays its acknowledgements."""
     _keep_responses(event.assoc)

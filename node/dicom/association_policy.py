@@ -114,6 +114,10 @@ class AssociationPolicy:
         only = "" if self._peers else " From then on only listed peers are accepted, on this machine too."
         return Advice(f"If you know this system, add it to the configuration and restart the node.{only}", toml)
 
+    def may_query(self, calling: str) -> bool:
+        """Whether this AE may query and retrieve own results."""
+        return any(peer.query for peer, _ in self._peers if peer.ae_title == calling.strip())
+
     def is_stat(self, calling: str) -> bool:
         """Whether everything from this AE is STAT."""
         return any(peer.stat for peer, _ in self._peers if peer.ae_title == calling.strip())

@@ -7,7 +7,7 @@ from functools import cache, lru_cache
 
 from pydicom import uid
 from pydicom._uid_dict import UID_dictionary
-from pynetdicom import AllStoragePresentationContexts
+from pynetdicom import AllStoragePresentationContexts, sop_class
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
 
@@ -70,6 +70,31 @@ OTHER_CLASSES: frozenset[str] = (
     frozenset(str(context.abstract_syntax) for context in AllStoragePresentationContexts) - RADIOGRAPH_CLASSES
 )
 
+QUERY_CLASSES: frozenset[str] = frozenset(
+    str(each)
+    for each in (
+        sop_class.PatientRootQueryRetrieveInformationModelFind,
+        sop_class.PatientRootQueryRetrieveInformationModelMove,
+        sop_class.PatientRootQueryRetrieveInformationModelGet,
+        sop_class.StudyRootQueryRetrieveInformationModelFind,
+        sop_class.StudyRootQueryRetrieveInformationModelMove,
+        sop_class.StudyRootQueryRetrieveInformationModelGet,
+    )
+)
+
+RESULT_CLASSES: frozenset[str] = frozenset(
+    str(each)
+    for each in (
+        uid.SegmentationStorage,
+        uid.Comprehensive3DSRStorage,
+        uid.ComprehensiveSRStorage,
+        uid.SecondaryCaptureImageStorage,
+        uid.GrayscaleSoftcopyPresentationStateStorage,
+        uid.KeyObjectSelectionDocumentStorage,
+    )
+)
+"""Classes of our own results."""
+
 _STANDARD = "1.2.840.10008."
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 # Size of the cache: a peer may propose any number of private classes.
@@ -97,9 +122,11 @@ def _retired() -> frozenset[str]:
 
 
 def contexts_for(
-    requested: Iterable[str], *, other_classes: bool, commitment: bool = False
+    requested: Iterable[str], *, other_classes: bool, commitment: bool = False, queries: bool = False
 ) -> list[PresentationContext]:
     """Presentation contexts to accept: the supported ones of the requestor's abstract syntaxes.
+
+    With ``queries`` a requestor may query and retrieve, and be the SCP of what it gets by C-GET (PS3.4 C.5.3).
 
     With ``commitment`` a requestor may have the SCP role of Storage Commitment, to send its reports (PS3.4 J.3.3).
 
@@ -107,10 +134,23 @@ def contexts_for(
     list is made for each association.
     """
     wanted = sorted(set(requested))
-    answers = [_context(abstract_syntax, other_classes) for abstract_syntax in wanted]
+    answers = [
+        _query_context(each) if queries and each in QUERY_CLASSES | RESULT_CLASSES else _context(each, other_classes)
+        for each in wanted
+    ]
     if commitment and StorageCommitmentPushModel in wanted:
         answers.append(_reports())
     return [context for context in answers if context is not None]
+
+
+@cache
+def _query_context(abstract_syntax: str) -> PresentationContext:
+    """Never deflated: what a peer sends is bounded, what it would become is not."""
+    context = build_context(abstract_syntax, [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian])
+    if abstract_syntax in RESULT_CLASSES:
+        context.transfer_syntax = list(transfer_syntaxes_for(abstract_syntax, other_classes=True))
+        context.scu_role = context.scp_role = True
+    return context
 
 
 @cache

@@ -42,7 +42,9 @@ from db.engine import connect, migrate
 from node.dicom.association_policy import AssociationPolicy, Rejection
 from node.dicom.connection_limits import Connections
 from node.dicom.instance_store import SPOOL, InstanceStore, SpoolFile
+from node.dicom.own_results import OwnResults
 from node.dicom.presentation_contexts import contexts_for
+from node.dicom.query_retrieve import QueryRetrieve
 from node.dicom.received_transfers import ReceivedTransfers, tell_of_missing, write_transfers
 from node.dicom.receiving import InstanceReceiver, Policy
 from node.dicom.rejected_associations import RejectedAssociations
@@ -69,6 +71,7 @@ from workers.worker_id import at_place
 
 _GRACE_SECONDS = 10.0
 _GATHERING_SECONDS = 0.05
+_MOVE_CONNECT_SECONDS = 10.0
 _M_ARENA_MAX = -8  # malloc.h
 
 log = logging.getLogger(__name__)
@@ -156,7 +159,7 @@ class StorageScp:
     """A listener on one port, or on two with one for TLS. ``answered`` is called after each C-STORE response.
 
     ``tls`` has the files of the port with TLS; ``refused`` is told of each C-STORE that is answered with a failure.
-    Without ``reports`` Storage Commitment reports are not accepted; without
+    Without ``reports`` Storage Commitment reports are not accepted, without ``query`` nobody may query; without
     ``rejected`` nobody counts the associations that are rejected.
     """
 
@@ -172,6 +175,7 @@ class StorageScp:
         instruments: Instruments | None = None,
         tls: Tls | None = None,
         refused: Callable[[StoreCommand, int], None] = lambda _command, _status: None,
+        query: QueryRetrieve | None = None,
     ) -> None:
         self._listener = listener
         self._tls = tls or Tls()
@@ -182,12 +186,14 @@ class StorageScp:
         self._association_policy = association_policy
         self._reports = reports
         self._refused = refused
+        self._query = query
         self._connections = Connections(listener)
         self._upper_layer = upper_layer(Receiving(listener, self._begin, self._answer, answered, self._on_end))
         self._servers: dict[str, _Server] = {}
         self._threads: list[threading.Thread] = []
         # pynetdicom would log each PDU and data set: slow, and patient data in the log.
         _config.LOG_HANDLER_LEVEL = "none"
+        _config.LOG_REQUEST_IDENTIFIERS = _config.LOG_RESPONSE_IDENTIFIERS = False
 
     def start(self) -> int:
         """Listen; returns the port, that without TLS where there are two.
@@ -225,6 +231,7 @@ class StorageScp:
         # Connections and associations are counted separately here; pynetdicom has one limit for both.
         entity.maximum_associations = sys.maxsize
         entity.network_timeout = listener.idle_timeout_seconds
+        entity.connection_timeout = _MOVE_CONNECT_SECONDS
         entity.acse_timeout = min(30.0, listener.idle_timeout_seconds)
         server: _Server = entity.make_server(
             (listener.host, port),
@@ -269,6 +276,8 @@ class StorageScp:
         ]
         if self._reports is not None:
             handlers.append((evt.EVT_N_EVENT_REPORT, self._reports.on_report))
+        if self._query is not None:
+            handlers += self._query.handlers()
         return handlers
 
     def _on_open(self, event: evt.Event) -> None:
@@ -320,6 +329,7 @@ class StorageScp:
             requested,
             other_classes=self._listener.accept_other_classes,
             commitment=self._reports is not None,
+            queries=self._query is not None and policy.may_query(request.calling_ae_title),
         )
 
     def _reject(self, association: Association, rejection: Rejection) -> None:
@@ -457,6 +467,7 @@ def run_listener(settings: Settings, ready: Callable[[Mapping[str, int]], None],
                     open_instruments(settings.store.folder, place),
                     settings.tls,
                     reception.transfers.failed,
+                    query_of(settings, reception.database),
                 )
                 # All objects made so far stay; garbage collection need not examine them each time.
                 gc.collect()
@@ -467,6 +478,14 @@ def run_listener(settings: Settings, ready: Callable[[Mapping[str, int]], None],
                 scp.stop()
         finally:
             rejected.close()
+
+
+def query_of(settings: Settings, database: Database) -> QueryRetrieve | None:
+    """The Query/Retrieve SCP; None where there is nothing to ask for, or nobody who may."""
+    results = OwnResults(settings, database)
+    if not results.destinations or not any(peer.query for peer in settings.listener.peers):
+        return None
+    return QueryRetrieve(settings, database, results, utc_now)
 
 
 def reports_of(settings: Settings, database: Database) -> CommitmentReports | None:
@@ -490,5 +509,5 @@ def quieten() -> None:
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     quieten_libraries()
     # An invalid PDU or message is logged in one line at the end of the association.
-    for name in ("dimse", "dul", "fsm", "utils"):
+    for name in ("dimse", "dul", "fsm", "utils", "service_class"):
         logging.getLogger(f"pynetdicom.{name}").setLevel(logging.CRITICAL)

@@ -1,6 +1,6 @@
 """DIMSE (PS3.7) for a storage SCP: handles C-STORE-RQ and C-STORE-RSP, and passes other messages to pynetdicom.
 
-Of the other messages only a Storage Commitment report (N-EVENT-REPORT-RQ) has a data set.
+Of the other messages a Storage Commitment report (N-EVENT-REPORT-RQ) and a query or retrieval have a small data set.
 
 A command set is a dozen elements in implicit VR little endian (PS3.7 6.3.1). Reading and writing it as a pydicom data
 set takes longer than all other work on it. And pynetdicom collects a data set in memory or in a temporary file without
@@ -19,6 +19,7 @@ from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
 
+from node.dicom.presentation_contexts import QUERY_CLASSES
 from node.dicom.spool import Answer, Begin, SpooledInstance, StoreCommand, plain
 from node.dicom.upper_layer.connection import Answering
 from node.dicom.upper_layer.waking import NotifyingQueue
@@ -37,6 +38,7 @@ _AFFECTED_SOP_INSTANCE_UID = 0x1000
 _C_STORE_RQ = 0x0001
 _C_STORE_RSP = 0x8001
 _N_EVENT_REPORT_RQ = 0x0100
+_QUERIES = frozenset({0x0010, 0x0020, 0x0021})  # C-GET-RQ, C-FIND-RQ, C-MOVE-RQ
 _NO_DATA_SET = 0x0101
 _HIGH = 0x0001
 _CANNOT_UNDERSTAND = 0xC000  # PS3.4 table B.2-1
@@ -239,11 +241,15 @@ class StorageDimse(DIMSEServiceProvider):  # type: ignore[misc]
             self._begin(context_id, read_store_request(elements))
         elif _number(elements, _COMMAND_DATA_SET_TYPE) == _NO_DATA_SET:
             self._pass_on(context_id, command)
-        elif field == _N_EVENT_REPORT_RQ:
+        elif field == _N_EVENT_REPORT_RQ or (field in _QUERIES and self._is_for_queries(context_id)):
             self._report = (context_id, command)
             self._encoded.clear()
         else:
             raise InvalidMessageError(f"a message of type 0x{field:04X} with a data set is not supported")
+
+    def _is_for_queries(self, context_id: int) -> bool:
+        context = self.assoc._accepted_cx.get(context_id)
+        return context is not None and context.abstract_syntax in QUERY_CLASSES
 
     def _begin(self, context_id: int, request: StoreRequest) -> None:
         command = self._command(context_id, request)
@@ -255,7 +261,7 @@ class StorageDimse(DIMSEServiceProvider):  # type: ignore[misc]
 
     def _take_report(self, report: tuple[int, bytes], piece: memoryview, last: bool) -> None:
         if len(self._encoded) + len(piece) > _LONGEST_REPORT:
-            raise InvalidMessageError("an N-EVENT-REPORT-RQ that is too long")
+            raise InvalidMessageError("a data set that is too long for its message")
         self._encoded += piece
         if last:
             self._pass_on(*report, bytes(self._encoded))

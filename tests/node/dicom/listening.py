@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ from db.engine import connect, migrate
 from db.rejected_associations import add
 from node.dicom.association_policy import AssociationPolicy
 from node.dicom.instance_store import InstanceStore
+from node.dicom.query_retrieve import QueryRetrieve
 from node.dicom.receiving import InstanceReceiver, Policy
 from node.dicom.rejected_associations import RejectedAssociations
 from node.dicom.storage_commitment import CommitmentReports
@@ -69,12 +70,14 @@ def listening(
     tls: Tls | None = None,
     routing: tuple[RoutingRule, ...] = (),
     rule_digests: Mapping[str, str] = MappingProxyType({}),
+    query: Callable[[Database], QueryRetrieve] | None = None,
+    url: str = "",
 ) -> Iterator[Listening]:
     """Run a listener until the end of the block."""
     listener = listener or Listener(port=0)
     store = store or InstanceStore(folder)
     store.prepare()
-    engine = connect(f"sqlite:///{folder / 'test.sqlite'}")
+    engine = connect(url or f"sqlite:///{folder / 'test.sqlite'}")
     migrate(engine)
     dispatched: list[tuple[int, bool]] = []
     association_policy = AssociationPolicy(listener)
@@ -93,7 +96,10 @@ def listening(
     receiver.recover()
     counted = Database(engine, NO_RULES)
     rejected = RejectedAssociations(lambda rows: counted.write(add, rows, utc_now()), utc_now)
-    scp = StorageScp(listener, store, receiver, association_policy, reports=reports, rejected=rejected, tls=tls)
+    asked = query(counted) if query is not None else None
+    scp = StorageScp(
+        listener, store, receiver, association_policy, reports=reports, rejected=rejected, tls=tls, query=asked
+    )
     try:
         yield Listening(scp.start(), folder, engine, scp, rejected, dispatched)
     finally:
