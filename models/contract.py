@@ -369,7 +369,7 @@ class Box:
 class SimilarCase:
     """A case of a retrieval model's own index that looks alike: how the index calls it, its label, how far it is.
 
-    Never a patient of this site: ``reference`` names a public training image.
+    Never a patient: ``reference`` is the pseudonym of a training image.
     """
 
     reference: str

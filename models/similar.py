@@ -1,7 +1,7 @@
 """The stored cases of a classifier by retrieval: what each row of its index is called, and which are shown.
 
-The index is a CSV file beside the manifest: ``reference`` (how the public data set calls the image) and a column of
-0, 1 or nothing for each label. It never names a patient of this site.
+The index is a CSV file beside the manifest: ``reference`` (a pseudonym of the image, never the name of its file) and a
+column of 0, 1 or nothing for each label.
 """
 
 from __future__ import annotations

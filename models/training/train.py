@@ -322,14 +322,17 @@ def material(recipe: Recipe, seen: Sequence[Sample], pixels: Decoded) -> Trainin
 
 
 def stored_cases(samples: Sequence[Sample], label_names: LabelNames) -> tuple[StoredCase, ...]:
-    """What a retrieval model may show of the images it has learnt: their names in the data set, and what is known."""
+    """What a retrieval model may show of the images it has learnt: a number each, and what is known.
+
+    Names of files in a hospital's own data set may hold names or IDs of patients, and reports would repeat them.
+    """
     values, known = label_truths(samples, label_names)
     return tuple(
         StoredCase(
-            sample.name,
+            f"case-{number}",
             {label: float(value) for label, value, sure in zip(label_names.labels, row, certain, strict=True) if sure},
         )
-        for sample, row, certain in zip(samples, values, known, strict=True)
+        for number, (row, certain) in enumerate(zip(values, known, strict=True), start=1)
     )
 
 

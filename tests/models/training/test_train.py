@@ -22,7 +22,7 @@ from models.manifest import read_manifest  # noqa: E402
 from models.training import fit  # noqa: E402
 from models.training import train as training  # noqa: E402
 from models.training.datasets import read_dataset as datasets  # noqa: E402
-from models.training.datasets.sample import DatasetError  # noqa: E402
+from models.training.datasets.sample import DatasetError, Sample  # noqa: E402
 from models.training.figures import figures  # noqa: E402
 from models.training.fit import KeepBest, dtype_policy, optimiser, precision  # noqa: E402
 from models.training.metrics import Interval  # noqa: E402
@@ -31,6 +31,7 @@ from models.training.predicted import Predicted, gathered, keep, kept  # noqa: E
 from models.training.publish import label_specs  # noqa: E402
 from models.training.recipe import Data, Evaluation, Network, Recipe, Schedule  # noqa: E402
 from models.training.train import TrainingError, choose, train  # noqa: E402
+from models.training.truths import LabelNames  # noqa: E402
 from node.cli.train import train as command  # noqa: E402
 from tests.models.training.drawn import write_drawn  # noqa: E402
 
@@ -283,6 +284,14 @@ def test_figures_by_hand() -> None:
     assert boxes.positive_images.at[0.5].value == pytest.approx(1.0)
     assert boxes.all_images.at[0.5].value < 1.0, "marks on normals cost"
     json.dumps(found.as_dict())
+
+
+def test_an_index_of_stored_cases_names_nobody() -> None:
+    known = {"bright": 1.0}
+    samples = [Sample(f"DOE_JANE_{number}.png", "MRN-7712", Path("DOE_JANE.png"), labels=known) for number in range(2)]
+    cases = training.stored_cases(samples, LabelNames(("bright",)))
+    assert [case.reference for case in cases] == ["case-1", "case-2"]
+    assert [dict(case.labels) for case in cases] == [known, known]
 
 
 def test_a_classifier_shows_places_only_where_readers_have_analysed_them() -> None:
