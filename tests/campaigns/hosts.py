@@ -242,6 +242,7 @@ def _settings(
         "listener": {"host": network.address(last)},
         "destination": {"host": network.server("destination")},
         "admin": {"enabled": True, "port": 8080},
+        "triage": {"backfill_days": 0},
         "notifications": {"attempts": 1000, "maximum_age_hours": 1e6},  # our studies are as old as their phantom
         "notifications.email": {"enabled": True, "sender": "n@h.example", "recipients": ["r@h.example"], **mail},
     }

@@ -4,9 +4,6 @@ PostgreSQL and Redis, two storage listeners, two workers, and a destination that
 what it took. At the end as many studies must be received, analysed, delivered and verified as were sent; and after a
 warm-up nothing may grow: memory, open files and threads of every part, the broker's memory, and what the database takes
 for a study. All of it is measured twice, each time when nothing is to do.
-
-The second listener has a spool folder of its own and shares the folder of instances: one listener at a time owns a
-spool.
 """
 
 from __future__ import annotations
@@ -115,10 +112,7 @@ def _warm_up(studies: int) -> int:
 def second_parts(whole: WholeNode) -> Iterator[tuple[int, dict[str, int]]]:
     """A second listener and a second worker; the listener's port, and the processes by name."""
     port = free_port()
-    store = whole.store.with_name("second-store")
-    store.mkdir()
-    (store / "instances").symlink_to(whole.store / "instances")
-    listening = {"PLEURA_LISTENER__PORT": str(port), "PLEURA_STORE__FOLDER": str(store)}
+    listening = {"PLEURA_LISTENER__PORT": str(port)}
     parts = {"second listener": (("listen",), listening), "second worker": (("worker", "--queue", "jobs"), {})}
     command = [sys.executable, "-P", "-m", "node.cli.main", "--config", str(whole.node.config)]
     processes: dict[str, subprocess.Popen[bytes]] = {}
