@@ -59,7 +59,7 @@ USER 10001:0
 WORKDIR /var/lib/pleura
 VOLUME /var/lib/pleura
 EXPOSE 11112 2762 8043 8080 2575
-HEALTHCHECK --interval=60s --timeout=30s --start-period=60s CMD ["pleura", "doctor", "--no-peers"]
+HEALTHCHECK --interval=60s --timeout=30s --start-period=60s CMD ["pleura", "probe", "serve"]
 ENTRYPOINT ["pleura"]
 CMD ["serve"]
 

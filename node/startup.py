@@ -83,7 +83,7 @@ class Parts:
     def missing(self) -> Iterator[str]:
         """Each part that does not answer now."""
         settings = self.settings
-        if not self._listener():
+        if not listener_answers(settings):
             yield "the listener"
         if settings.admin.enabled and not page_answers(settings.admin):
             yield "the admin page"
@@ -102,19 +102,21 @@ class Parts:
         """Close the connection to the broker."""
         self._task_queue.close()
 
-    def _listener(self) -> bool:
-        listener = self.settings.listener
-        # The library would log each connection that is refused.
-        [port, *_] = listener.ports.values()
-        if not _connects(reached(listener.host), port):
-            return False
-        try:
-            echo(own_listener(self.settings, _ANSWER_SECONDS))
-        except (RejectedError, FailedTlsError):
-            return True  # it has no room for us, or asks for another certificate, and so it listens
-        except (SendError, OSError):
-            return False
-        return True
+
+def listener_answers(settings: Settings) -> bool:
+    """Whether the listener of this node answers a C-ECHO, or refuses it."""
+    listener = settings.listener
+    # The library would log each connection that is refused.
+    [port, *_] = listener.ports.values()
+    if not _connects(reached(listener.host), port):
+        return False
+    try:
+        echo(own_listener(settings, _ANSWER_SECONDS))
+    except (RejectedError, FailedTlsError):
+        return True  # it has no room for us, or asks for another certificate, and so it listens
+    except (SendError, OSError):
+        return False
+    return True
 
 
 def _connects(host: str, port: int) -> bool:

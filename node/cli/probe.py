@@ -1,4 +1,4 @@
-"""``pleura probe``: the health check of a container, about the one part that runs in it."""
+"""``pleura probe``: the health check of a container, about the part or the parts that run in it."""
 
 from __future__ import annotations
 
@@ -25,10 +25,19 @@ def _holds(part: str) -> Callable[[Settings], bool]:
     return held
 
 
+def _serve(settings: Settings) -> bool:
+    from node.startup import listener_answers
+
+    chosen = [part for part in ("admin", "hl7", "dicomweb") if getattr(settings, part).enabled]
+    return listener_answers(settings) and all(_PARTS[part](settings) for part in (*_WITHOUT_CHOICE, *chosen))
+
+
+_WITHOUT_CHOICE = ("jobs", "deliveries", "scheduler")
 _PARTS: dict[str, Callable[[Settings], bool]] = {
     "admin": _admin,
     # No connection to the HL7 listener: where hl7.addresses does not name this machine, each would be an incident.
-    **{part: _holds(part) for part in ("hl7", "dicomweb", "jobs", "deliveries", "scheduler")},
+    **{part: _holds(part) for part in ("hl7", "dicomweb", *_WITHOUT_CHOICE)},
+    "serve": _serve,
 }
 
 
@@ -39,7 +48,8 @@ def probe(context: click.Context, part: str) -> None:
     """Say by the exit status whether PART runs on this machine: 0, or 1 with a sentence. For health checks.
 
     admin answers by HTTP, or by HTTPS if it has a certificate; hl7, dicomweb, scheduler, jobs and deliveries (workers)
-    have started. It asks no other part. For the listener: `pleura echo`.
+    have started. It asks no other part. For the listener: `pleura echo`. serve: all of them that the configuration
+    starts, and the listener answers.
     """
     if not _PARTS[part](settings_of(context)):
         fail(f"{part} does not run here")

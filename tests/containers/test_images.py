@@ -113,7 +113,8 @@ def test_a_hardened_container_of_any_user_returns_a_segmentation(engine: Engine,
             address = ["127.0.0.1", str(ports["listener"])]
             engine.run("storescu", "-aet", "PACS", "-aec", "PLEURA", *address, _radiograph())
             wait_until(lambda: SEG in {_class_of(path) for path in tmp_path.iterdir()}, "a SEG", 180, 1)
-            engine.docker("exec", name, "pleura", "doctor", "--no-peers")  # the image's own health check
+            engine.docker("exec", name, "pleura", "doctor", "--no-peers")
+            engine.docker("exec", name, "pleura", "probe", "serve")  # the image's own health check
             engine.docker("stop", "--time", "60", name)
             assert engine.docker("inspect", name, "--format", "{{.State.ExitCode}}") == "0"
         except AssertionError as error:

@@ -18,8 +18,10 @@ from typing import Any
 
 import pytest
 import tomli_w
+from click.testing import CliRunner
 
 from config.settings import load
+from node.cli.main import cli
 from node.embedded_broker import server_binary
 from node.opening import ServeError, open_database
 from node.startup import Parts, check_configuration
@@ -178,6 +180,7 @@ def test_a_node_is_ready_when_its_parts_have_answered(
         try:
             wait_until(lambda: "Ready: PLEURA" in said.read_text(), "the node to be ready", seconds=120)
             assert list(parts.missing()) == []
+            assert CliRunner().invoke(cli, ["--config", str(config), "probe", "serve"]).exit_code == 0
         finally:
             parts.close()
     broker.stop()

@@ -59,5 +59,6 @@ def test_a_part_runs_where_its_process_is(configuration: Path, part: str, kind: 
             running.communicate()
 
 
-def test_a_page_that_is_not_there_is_said(configuration: Path) -> None:
-    assert _probe(configuration, "admin").exit_code == 1
+@pytest.mark.parametrize("part", ["admin", "serve"])
+def test_what_is_not_there_is_said(configuration: Path, part: str) -> None:
+    assert _probe(configuration, part).exit_code == 1
