@@ -20,8 +20,12 @@ def check_rules(settings: Settings) -> Iterator[Check]:
     if not rules[0].analyse and rules[0].matches_everything:
         found = f"rule `{rules[0].name}` excludes every image: nothing is analysed"
         yield Check("routing", False, found, "give it conditions, or remove it")
+    listener = settings.listener
+    if settings.dicomweb.enabled:
+        # Senders by STOW-RS are named by their tokens, which are in the database: any name may call.
+        listener = listener.model_copy(update={"peers": ()})
     warnings = routing_warnings(
-        rules, settings.listener, settings.destinations, eligibility.modalities, eligibility.minimum_age_years
+        rules, listener, settings.destinations, eligibility.modalities, eligibility.minimum_age_years
     )
     yield from (Check("routing", True, each, "correct or remove the rule") for each in warnings)
 

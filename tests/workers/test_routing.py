@@ -102,6 +102,7 @@ def header(**values: object) -> Dataset:
     return made
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")
 def test_a_header_is_read_as_it_is_written() -> None:
     coded = header(CodeValue="399348003", CodingSchemeDesignator="SCT", CodeMeaning="antero-posterior")
     made = header(

@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from pydicom import Dataset
 from sqlalchemy import select
 
-from config.dicom_peers import Listener
+from config.dicom_peers import Listener, Peer
+from config.dicomweb import DicomWebServer
 from config.routing import RoutingRule
 from config.settings import Models, Settings
 from db.queries.routing import images_by_rule
@@ -119,6 +120,13 @@ def test_a_file_that_no_peer_could_send_is_told(configured: list[str], tmp_path:
     found = CliRunner().invoke(cli, [*configured, str(path)])
     assert found.exit_code == 1
     assert "refused" in found.output
+
+
+def test_a_sender_by_stow_rs_needs_no_listener_peer() -> None:
+    listener, rule = Listener(peers=(Peer(ae_title="DX1"),)), RoutingRule(name="web", calling_ae_titles=("WEB",))
+    assert len(list(check_rules(Settings(listener=listener, routing=(rule,))))) == 1
+    web = DicomWebServer(enabled=True)
+    assert list(check_rules(Settings(listener=listener, routing=(rule,), dicomweb=web))) == []
 
 
 def test_doctor_tells_what_hides_images() -> None:
