@@ -386,7 +386,10 @@ def measure_all(rounds: int, quick: bool, names: list[str], associations: list[i
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     only = " ".join(f'"{name}"' for name in there)
-    command = f"python -P -m benchmarks.ingest{' --quick' * quick} --rounds {rounds} --only {only}"
+    numbers = " ".join(map(str, associations))
+    command = (
+        f"python -P -m benchmarks.ingest{' --quick' * quick} --rounds {rounds} --associations {numbers} --only {only}"
+    )
     return measurement(samples, (before, os.getloadavg()[0]), command)
 
 
