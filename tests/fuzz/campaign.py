@@ -16,6 +16,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
@@ -44,6 +45,7 @@ _OURS = (0x0110, 0xA700)
 _WATCHED = ("listener", "hl7", "admin")
 _CODE_STREAM_GROWTH = 48 * 1024
 _PART, _SENDERS = 500, 6
+_IDLE_SECONDS = 20.0
 
 
 @dataclass
@@ -175,14 +177,18 @@ def _send(ports: dict[str, int], seed: int, numbers: range, others: range, seen:
 
 
 def _store(port: int, seed: int, numbers: range) -> Seen:
-    peer, seen = None, Seen()
+    peer, seen, answered = None, Seen(), 0.0
     for number in numbers:
         made = wire(Random(f"data set {seed} {number}"), number)
         if number % 5:
             made = replace(made, data_set=made.data_set.replace(b"CHEST ", b"KNEE  "))
+        if peer is not None and time.monotonic() - answered > _IDLE_SECONDS:
+            peer.close()  # making a data set took so long that the listener may have ended an idle association
+            peer = None
         try:
             peer = peer or Peer(port, CONTEXTS, calling="FUZZ", seconds=60)
             seen.statuses[_stored(peer, made)] += 1
+            answered = time.monotonic()
         except BrokenError as error:
             seen.unanswered.append(f"data set {number} ({made.syntax}): {error}")
             peer = None
