@@ -1,12 +1,10 @@
-"""Real inference servers with a network of ours: MLServer, and NVIDIA's Triton with its Python backend."""
+"""A real inference server with a network of ours: MLServer."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
-import sysconfig
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -37,32 +35,6 @@ class OnnxModel(MLModel):
         outputs = [NumpyCodec.encode_output(name, array) for name, array in zip(names, found)]
         return InferenceResponse(model_name=self.name, model_version=self.version, outputs=outputs)
 """
-_TRITON_MODEL = """
-import onnxruntime
-import triton_python_backend_utils as triton
-
-class TritonPythonModel:
-    def initialize(self, arguments):
-        self.session = onnxruntime.InferenceSession({network!r}, providers=["CPUExecutionProvider"])
-        self.names = [output.name for output in self.session.get_outputs()]
-
-    def execute(self, requests):
-        answers = []
-        for request in requests:
-            image = triton.get_input_tensor_by_name(request, "image").as_numpy()
-            found = self.session.run(self.names, {{self.session.get_inputs()[0].name: image}})
-            answers.append(triton.InferenceResponse([triton.Tensor(*pair) for pair in zip(self.names, found)]))
-        return answers
-"""
-_TRITON_CONFIG = """
-name: "{name}"
-backend: "python"
-max_batch_size: 8
-input [ {{ name: "image" data_type: TYPE_FP32 dims: [{height}, {width}, 1] }} ]
-output [ {outputs} ]
-version_policy: {{ specific: {{ versions: [{version}] }} }}
-instance_group [ {{ kind: KIND_CPU }} ]
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +59,7 @@ class ModelServer:
 def require_model_servers() -> None:
     """Skip where they are not installed; in CI fail."""
     if not list(ENVIRONMENT.glob(".installed-*")):
-        skip_without("MLServer and Triton are missing: `make peers` installs them (tests/inference/install.sh)")
+        skip_without("MLServer is missing: `make peers` installs them (tests/inference/install.sh)")
 
 
 @contextmanager
@@ -109,37 +81,6 @@ def mlserver(network: ServedNetwork, folder: Path) -> Iterator[ModelServer]:
     command = [str(ENVIRONMENT / "bin" / "mlserver"), "start", str(folder)]
     with _running(command, {"PYTHONPATH": str(folder)}, folder, ports["http_port"], network.name):
         yield ModelServer(f"http://127.0.0.1:{ports['http_port']}", f"http://127.0.0.1:{ports['grpc_port']}")
-
-
-@contextmanager
-def triton(network: ServedNetwork, folder: Path) -> Iterator[ModelServer]:
-    """Triton; its program and Python backend lie in PyTriton's package."""
-    require_model_servers()
-    packages = next((ENVIRONMENT / "lib").glob("python3.*")) / "site-packages"
-    program = packages / "pytriton" / "tritonserver"
-    repository, backend = folder / "models", folder / "backends" / "python"
-    shutil.copytree(program / "backends" / "python", backend)
-    stub = next((program / "python_backend_stubs" / packages.parent.name.removeprefix("python")).iterdir())
-    shutil.copy(stub, backend).chmod(0o755)
-    (repository / network.name / network.version).mkdir(parents=True)
-    outputs = ", ".join(
-        f'{{ name: "{name}" data_type: TYPE_FP32 dims: {list(shape)} }}' for name, shape in network.outputs.items()
-    )
-    (repository / network.name / "config.pbtxt").write_text(
-        _TRITON_CONFIG.format(
-            name=network.name, version=network.version, height=network.size[0], width=network.size[1], outputs=outputs
-        )
-    )
-    model = repository / network.name / network.version / "model.py"
-    model.write_text(_TRITON_MODEL.format(network=str(network.file)))
-    ports = {"http": free_port(), "grpc": free_port()}
-    command = [str(program / "bin" / "tritonserver"), "--model-repository", str(repository)]
-    command += ["--backend-directory", str(folder / "backends"), "--allow-metrics", "false"]
-    for kind, port in ports.items():
-        command += [f"--{kind}-address", "127.0.0.1", f"--{kind}-port", str(port)]
-    surroundings = {"PYTHONPATH": str(packages), "LD_LIBRARY_PATH": sysconfig.get_config_var("LIBDIR") or ""}
-    with _running(command, surroundings, folder, ports["http"], network.name):
-        yield ModelServer(f"http://127.0.0.1:{ports['http']}", f"http://127.0.0.1:{ports['grpc']}")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The bundled classifier on real inference servers: MLServer and Triton, by HTTP and gRPC, as on this machine."""
+"""The bundled classifier on a real inference server, MLServer, by HTTP and gRPC, as on this machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from models.remote.calling import Caller
 from models.remote.open_inference import transport_of
 from models.runtime.executor import ModelLoadError, ModelUnavailableError
 from models.runtime.loading import load
-from tests.inference.model_servers import ModelServer, ServedNetwork, mlserver, triton
+from tests.inference.model_servers import ModelServer, ServedNetwork, mlserver
 from tests.models.samples import chestlike
 
 pytestmark = pytest.mark.campaign
@@ -37,11 +37,9 @@ def served(bundled: ModelSpec) -> ServedNetwork:
     return ServedNetwork("chest", "3", bundled.file, (bundled.input.height, bundled.input.width), outputs)
 
 
-@pytest.fixture(scope="module", params=[mlserver, triton], ids=["mlserver", "triton"])
-def server(
-    request: pytest.FixtureRequest, served: ServedNetwork, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[ModelServer]:
-    with request.param(served, tmp_path_factory.mktemp("server")) as running:
+@pytest.fixture(scope="module")
+def server(served: ServedNetwork, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
+    with mlserver(served, tmp_path_factory.mktemp("server")) as running:
         yield running
 
 
