@@ -121,11 +121,11 @@ class ConnectionLimiter:
         self._limits = limits
         self.deadlines = deadlines
         self._clock = clock
-        self._open: dict[OpenConnection, Callable[[], None]] = {}
+        self._open: dict[OpenConnection, Callable[[], object]] = {}
         self._closed: Counter[str] = Counter()
         self._logged_at = -_LOG_SECONDS
 
-    def enter(self, address: str, close: Callable[[], None]) -> OpenConnection:
+    def enter(self, address: str, close: Callable[[], object]) -> OpenConnection:
         """Add a new connection; ``close`` closes it at once. It may be closed before this returns."""
         group = group_of(address)
         newcomer = OpenConnection(group, limited=not is_within(address, self._limits.unlimited))
@@ -186,12 +186,17 @@ class LimitedProtocol(H11Protocol):
         """Register the connection, then wait for a header."""
         super().connection_made(cast(asyncio.Transport, transport))
         if self._entry is None:
-            self._enter(self.transport)
+            self._enter(transport.get_extra_info("peername"), self.transport.abort)
         self._await_header()
 
-    def handshake_begun(self, transport: asyncio.Transport, done: asyncio.Future[object]) -> None:
-        """Register a connection whose TLS handshake begins; :meth:`connection_made` follows, unless it fails."""
-        entry = self._enter(transport)
+    def handshake_begun(
+        self, peer: tuple[Any, ...] | None, transport: asyncio.Transport, done: asyncio.Future[object]
+    ) -> None:
+        """Register a connection whose TLS handshake begins; :meth:`connection_made` follows, unless it fails.
+
+        ``transport`` has no socket before the loop's next round, so nothing would be closed at once.
+        """
+        entry = self._enter(peer, lambda: self.loop.call_soon(transport.abort))
 
         def ended(_: asyncio.Future[object]) -> None:
             if done.cancelled() or done.exception() is not None:
@@ -199,9 +204,8 @@ class LimitedProtocol(H11Protocol):
 
         done.add_done_callback(ended)
 
-    def _enter(self, transport: asyncio.Transport) -> OpenConnection:
-        peer = transport.get_extra_info("peername")
-        self._entry = self.limiter.enter(peer[0] if peer else "", transport.abort)
+    def _enter(self, peer: tuple[Any, ...] | None, close: Callable[[], object]) -> OpenConnection:
+        self._entry = self.limiter.enter(peer[0] if peer else "", close)
         return self._entry
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -291,8 +295,16 @@ class LimitedLoop(asyncio.SelectorEventLoop):
         """asyncio's own, which its servers call for each connection; it has no public place to count them."""
         made: asyncio.Transport = super()._make_ssl_transport(rawsock, protocol, sslcontext, waiter, **options)  # type: ignore[misc]
         if waiter is not None and isinstance(protocol, LimitedProtocol):
-            protocol.handshake_begun(made, waiter)
+            protocol.handshake_begun(_peer_of(rawsock), made, waiter)
         return made
+
+
+def _peer_of(connection: socket.socket) -> tuple[Any, ...] | None:
+    try:
+        peer = connection.getpeername()
+    except OSError:  # it has ended
+        return None
+    return peer if isinstance(peer, tuple) else None
 
 
 def limited_protocol(limiter: ConnectionLimiter) -> type[H11Protocol]:

@@ -200,7 +200,7 @@ def test_a_onnx_export_that_comes_along_must_be_the_same_network(run: Run, tmp_p
     written.write_text(written.read_text().replace("[input]", twin, 1), encoding="utf-8")
     done = run("models", "add", str(network), "--manifest", str(written))
     assert done.exit_code == 1
-    assert "its ONNX twin differs by" in done.stderr
+    assert "its ONNX export differs by" in done.stderr
     assert list((tmp_path / "shelf").iterdir()) == []
 
 
