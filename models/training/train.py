@@ -77,8 +77,8 @@ class Run:
     def network(self, learners: Sequence[Sample], folder: str, progress: Progress) -> keras.Model:
         """The served network of those learners; ``folder`` keeps its state."""
         data = material(self.recipe, learners, self.pixels)
-        learnt = fit_network(self.architecture, self.recipe, data, self.work / folder, progress)
-        return self.architecture.serve(learnt, self.recipe.plan)
+        fitted = fit_network(self.architecture, self.recipe, data, self.work / folder, progress)
+        return self.architecture.serve(fitted, self.recipe.plan)
 
     def predictions(self, served: keras.Model, unseen: Sequence[Sample], group: str, progress: Progress) -> Predicted:
         """What a network answers for samples that it has not seen."""

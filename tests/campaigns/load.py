@@ -28,7 +28,7 @@ from tests.orthanc import wait_until
 
 LIMIT = 25
 LOCAL_LIMIT_EXCEEDED = (2, 3, 2)
-IDLE_SECONDS = 5
+IDLE_SECONDS = 10
 LIMITS = {
     "maximum_associations": LIMIT,
     "maximum_associations_per_address": LIMIT,
@@ -65,6 +65,7 @@ def run(
 
 def associations(whole: WholeNode, seed: int, beyond: int, outcome: Outcome, say: Say) -> list[Image]:
     """Hold as many as there may be, and ask for more; gives the images that were sent by those that were held."""
+    images = [image(seed, _HELD + number) for number in range(LIMIT)]
     held = [Peer(whole.node.port, _CONTEXTS, calling=f"HELD-{number}") for number in range(LIMIT)]
     if any(peer.kind != 2 for peer in held):
         outcome.faults.append("an association below the limit was not accepted")
@@ -73,7 +74,6 @@ def associations(whole: WholeNode, seed: int, beyond: int, outcome: Outcome, say
     say(f"{beyond} associations beyond {LIMIT}: {dict(rejected)}")
     if rejected != Counter({LOCAL_LIMIT_EXCEEDED: beyond}):
         outcome.faults.append(f"associations beyond the limit were answered {dict(rejected)}")
-    images = [image(seed, _HELD + number) for number in range(LIMIT)]
     for peer, each in zip(held, images, strict=True):
         if peer.store(each.data_set, each.sop_instance).status:
             outcome.faults.append("an association that was held did not take an image")

@@ -105,7 +105,7 @@ def run(
     finally:
         node.stop()
     log = node.log_file.read_text(encoding="utf-8", errors="replace")
-    outcome.faults += _faults(seen, jobs, log, library="/pynetdicom/" if upper_layer == "stock" else "")
+    outcome.faults += _faults(seen, jobs, log, forgiving=upper_layer == "stock")
     streams = _code_streams(folder, seed, others, outcome)
     outcome.figures = {
         "data sets and conversations": f"{count} of each",
@@ -266,11 +266,13 @@ def _under_way(database: Path) -> int:
     return sum(jobs[state] for state in _UNDER_WAY)
 
 
-def _faults(seen: Seen, jobs: Counter[str], log: str, library: str) -> list[str]:
-    """What is wrong. An error in a thread of ``library``, with nothing of ours in it, ends one association alone."""
+def _faults(seen: Seen, jobs: Counter[str], log: str, forgiving: bool) -> list[str]:
+    """What is wrong. ``forgiving``: an error in a thread of pynetdicom, with nothing of ours in it, ends one
+    association alone. A line of another process may divide its traceback, so the pieces need not name pynetdicom.
+    """
     found = [f"{what} was not answered" for what in seen.unanswered]
     tracebacks = [each.group() for each in re.finditer(r"Traceback[^\n]*\n(?:[ \t].*\n)*.*", log)]
-    found += [f"traceback: {each[-1500:]}" for each in tracebacks if not (library and _foreign(each, library))]
+    found += [f"traceback: {each[-1500:]}" for each in tracebacks if not (forgiving and _foreign(each))]
     found += [f"a process ended: {line}" for line in re.findall(r".*ended with status.*", log)]
     if jobs["failed"]:
         found.append(f"{jobs['failed']} jobs failed")
@@ -280,8 +282,8 @@ def _faults(seen: Seen, jobs: Counter[str], log: str, library: str) -> list[str]
     return found
 
 
-def _foreign(traceback: str, library: str) -> bool:
-    return library in traceback and not re.search(r"(?<!site-packages)/(?:node|workers|db|models)/\w+", traceback)
+def _foreign(traceback: str) -> bool:
+    return not re.search(r"(?<!site-packages)/(?:node|workers|db|models)/\w+", traceback)
 
 
 def _growth(memory: dict[int, dict[str, int]], handles: dict[int, dict[str, int]]) -> list[str]:

@@ -214,7 +214,7 @@ host = "127.0.0.1"
 port = {pacs.dicom_port}
 kinds = ["seg", "sr", "summary"]
 verification = "{verification}"
-verification_after_seconds = 1
+verification_after_seconds = 2
 """)
     return config
 

@@ -127,15 +127,15 @@ def test_an_interrupted_cross_validation_goes_on(drawn: Path, tmp_path: Path, mo
 
     asked = recipe(evaluation=Evaluation(folds=2))
     trained: list[str] = []
-    learnt = fit.learn
+    fitted = fit.fit_network
 
     def counted(architecture, recipe, material, folder, progress):  # type: ignore[no-untyped-def]
         trained.append(folder.name)
         if folder.name == "fold-1" and trained.count("fold-1") == 1:
             raise PowerCutError
-        return learnt(architecture, recipe, material, folder, progress)
+        return fitted(architecture, recipe, material, folder, progress)
 
-    monkeypatch.setattr(training, "learn", counted)
+    monkeypatch.setattr(training, "fit_network", counted)
     with pytest.raises(PowerCutError):
         train(asked, drawn, tmp_path)
     spec = train(asked, drawn, tmp_path)
