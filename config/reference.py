@@ -92,7 +92,12 @@ def _allowed(kind: Schema, root: Schema) -> str:
             return f"list, each {_any(kind['items'], root)}"
         case "object":
             return f"table, each {_any(kind['additionalProperties'], root)}"
-    bounds = [f"{word} {kind[key]}" for key, word in _BOUNDS.items() if key in kind]
+    # Some versions of pydantic write a bound of a float as 1.0, others as 1.
+    bounds = [
+        f"{word} {int(kind[key]) if kind[key] == int(kind[key]) else kind[key]}"
+        for key, word in _BOUNDS.items()
+        if key in kind
+    ]
     bounds += [f"a multiple of {kind['multipleOf']}"] if "multipleOf" in kind else []
     bounds += [f"{kind['maxLength']} characters at most"] if "maxLength" in kind else []
     return " ".join([_TYPES.get(str(kind.get("type")), "any value"), *bounds])

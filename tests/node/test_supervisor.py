@@ -57,6 +57,13 @@ def _alive(pid: int) -> bool:
         return False
 
 
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return ""
+
+
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     path = tmp_path / "pleura.toml"
@@ -126,7 +133,10 @@ def test_no_part_outlives_the_tree(config: Path, number: signal.Signals) -> None
     finally:
         process.send_signal(number)
         process.wait(60)
-    _wait(lambda: not any(map(_alive, parts)))
+    end = time.monotonic() + 60
+    while (left := {pid: _command(pid) for pid in parts if _alive(pid)}) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert left == {}
 
 
 def test_a_folder_named_config_in_the_working_directory_does_not_shadow_ours(tmp_path: Path) -> None:
