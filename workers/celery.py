@@ -18,6 +18,7 @@ import logging
 import mmap
 import os
 import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -25,7 +26,15 @@ from typing import IO, Any
 
 from celery import Celery, bootsteps
 from celery.exceptions import CPendingDeprecationWarning
-from celery.signals import celeryd_after_setup, celeryd_init, setup_logging, worker_process_init, worker_shutdown
+from celery.signals import (
+    celeryd_after_setup,
+    celeryd_init,
+    setup_logging,
+    worker_process_init,
+    worker_ready,
+    worker_shutdown,
+    worker_shutting_down,
+)
 from celery.utils.log import current_process_index
 from celery.worker.control import inspect_command
 
@@ -51,6 +60,7 @@ Compose = Callable[[Settings, WorkerId], Handler]
 
 _CORES_FOR_TWO = 2
 _STARTING_SECONDS = 600
+_STOP_WHILE_STARTING_SECONDS = 20.0
 _MARGIN_SECONDS = 30.0
 _READY, _FAILED, _MISCONFIGURED = b"\1", b"\2", b"\3"  # what a child tells its parent
 _EXIT_CODES = {_FAILED: os.EX_UNAVAILABLE, _MISCONFIGURED: os.EX_CONFIG}
@@ -179,6 +189,7 @@ class _WorkerProcess:
     lock: IO[str] | None = None
     shared_state: mmap.mmap | None = None
     handler: Handler | None = None
+    ready: bool = False
 
     def known_settings(self) -> Settings:
         """The settings that :func:`run_worker` was given, or those of the environment."""
@@ -306,6 +317,24 @@ def _say_that_it_failed(sender: Any, **_signal: Any) -> None:
     """A worker whose child could not be set up ends with an error, however it was stopped."""
     sender.exitcode = _EXIT_CODES.get(_process.state, sender.exitcode)
     stopped(_process.known_settings(), f"{_process.queue} worker")
+
+
+@worker_ready.connect  # type: ignore[untyped-decorator]
+def _note_that_it_takes_messages(**_signal: Any) -> None:
+    _process.ready = True
+
+
+@worker_shutting_down.connect  # type: ignore[untyped-decorator]
+def _end_though_it_starts(**_signal: Any) -> None:
+    """End a worker that is stopped before it takes messages: it has none, and may never come to look at the signal.
+
+    Where the broker ends just then, Celery tries without end to tell it that the worker is online
+    (``celery.worker.heartbeat.Heart``), and looks for no signal between.
+    """
+    if not _process.ready:
+        end = threading.Timer(_STOP_WHILE_STARTING_SECONDS, lambda: os._exit(_EXIT_CODES.get(_process.state, 0)))
+        end.daemon = True
+        end.start()
 
 
 @inspect_command(name=READY)  # type: ignore[untyped-decorator]
