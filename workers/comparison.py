@@ -62,10 +62,15 @@ def _change(now: ComparableFinding, then: Sequence[ComparableFinding], code: Cod
     sides = {one.finding.side for one in seen}
     if UNKNOWN in {finding.side, *sides}:
         return None
-    if finding.side != NO_PLACE and NO_PLACE not in sides:
-        overlap = _SIDES[finding.side] & set[str]().union(*(_SIDES[side] for side in sides))
-        if not overlap:
+    if NO_PLACE in {finding.side, *sides} and sides != {finding.side}:
+        return None  # it may have been on the other side
+    if finding.side != NO_PLACE:
+        here = _SIDES[finding.side]
+        seen = [one for one in seen if _SIDES[one.finding.side] & here]
+        if not seen:
             return Change(code, words, place, ChangeKind.NEW, _extent(finding))
+        if not here <= set[str]().union(*(_SIDES[one.finding.side] for one in seen)):
+            return None  # known on one side, new on the other
     before = _largest(seen)
     return Change(code, words, place, _size(now, before), _extent(finding), _extent(before.finding))
 

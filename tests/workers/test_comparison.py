@@ -61,7 +61,7 @@ def test_a_size_is_claimed_beyond_the_noise_alone(now: float | None, then: float
         ({"view": "PA"}, {"view": "AP"}),
         ({"view": ""}, {"view": ""}),
         ({"view": "FRONTAL"}, {"view": "FRONTAL"}),
-        ({"side": "both"}, {"side": "right"}),
+        ({"side": "right"}, {"side": "both"}),
         ({"side": ""}, {"side": ""}),
     ],
 )
@@ -103,3 +103,20 @@ def test_the_larger_of_two_images_is_compared() -> None:
     now = [on_film(lung_share=0.1, area_mm2=1000.0), on_film(lung_share=0.4, area_mm2=4000.0)]
     (found,) = changes(now, on_film(lung_share=0.1, area_mm2=None))
     assert (found.kind, found.now, found.before) == (LARGER, Extent(4000.0, 0.4), Extent(None, 0.1))
+
+
+def test_what_was_on_one_side_and_is_on_both_is_not_called_known() -> None:
+    """It is new on the other side, which "known" would hide."""
+    assert kind(on_film(side="both"), on_film(side="right")) is None
+    assert kind(on_film(side="both"), on_film(side="right"), on_film(side="left")) is KNOWN
+
+
+def test_a_place_is_not_compared_with_none() -> None:
+    assert kind(on_film(side="right"), on_film(side="")) is None
+    assert kind(on_film(side=""), on_film(side="right")) is None
+
+
+def test_the_area_of_the_other_side_is_not_the_area_before() -> None:
+    before = on_film(side="right", area_mm2=500.0), on_film(side="left", lung_share=0.8, area_mm2=9000.0)
+    (change,) = changes([on_film(side="right")], *before)
+    assert change.before == Extent(500.0, 0.2)
