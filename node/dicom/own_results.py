@@ -20,14 +20,13 @@ from config.settings import Settings
 from db.database import Database
 from db.queries import own_results
 from db.queries.own_results import Level, OwnResult, ResultKeys
-from db.records import NOTE
+from workers.results.result_kinds import MODALITIES
 
 MOST_MATCHES = 1000
 """Matches that one query gives; a C-FIND with more is refused, QIDO-RS has pages."""
 
 ON_REQUEST = "on-request"
 
-_KINDS = {"seg": "SEG", "sr": "SR", "sc": "OT", "gsps": "PR", "summary": "SR", NOTE: "KO"}
 _OF_STUDY = (
     ("StudyDate", "study_date"),
     ("StudyTime", "study_time"),
@@ -85,7 +84,7 @@ class OwnResults:
             setattr(found, keyword, getattr(first, name))
         found.InstanceAvailability = "ONLINE"
         if level is Level.STUDY:
-            found.ModalitiesInStudy = sorted({_KINDS[one.kind] for one in group})
+            found.ModalitiesInStudy = sorted({MODALITIES[one.kind] for one in group})
             found.NumberOfStudyRelatedSeries = len({one.series_instance_uid for one in group})
             found.NumberOfStudyRelatedInstances = len(group)
         else:
@@ -142,7 +141,7 @@ def _kinds(modalities: Collection[str]) -> frozenset[str] | None:
     """The kinds of results with one of these modalities; None where none is asked for."""
     if not modalities or "*" in modalities:
         return None
-    return frozenset(kind for kind, modality in _KINDS.items() if modality in modalities)
+    return frozenset(kind for kind, modality in MODALITIES.items() if modality in modalities)
 
 
 def _dates(text: str) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from node.monitoring.remedies import remedy
 from node.web import charts, formatting
 from node.web.formatting import Formatting
 from node.web.languages import LANGUAGES, Language
+from workers.results.result_kinds import LABELS
 
 FOLDER = Path(__file__).parent / "templates"
 
@@ -59,6 +60,7 @@ def _environment(settings: Settings, language: Language) -> Environment:
         only_shadow=formatting.only_shadow,
         progress=formatting.progress,
         stage_shares=charts.stage_shares,
+        kind_labels=LABELS,
         upload_minutes=settings.admin.upload_minutes,
         ae_title=settings.listener.ae_title,
     )

@@ -1,8 +1,4 @@
-"""The encoders of an image's result kinds, in the order of :mod:`workers.results.result_kinds`.
-
-The version of an encoder is increased with every change of its output. The versions are part of the pipeline's digest,
-so that different content never has an old UID.
-"""
+"""The encoders of an image's result kinds, as :mod:`workers.results.result_kinds` lists them."""
 
 from __future__ import annotations
 
@@ -13,6 +9,7 @@ from importlib import import_module
 from pydicom.dataset import Dataset
 
 from workers.results.encoder import Analysis, Encoder
+from workers.results.result_kinds import RESULT_KINDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +34,14 @@ def _of(module: str) -> Encoder:
     return encode
 
 
-ENCODERS: tuple[EncoderEntry, ...] = (
-    EncoderEntry("seg", 3, _of("segmentation")),
-    EncoderEntry("sr", 4, _of("structured_report")),
-    EncoderEntry("sc", 3, _of("secondary_capture")),
-    EncoderEntry("gsps", 3, _of("presentation_state")),
-)
+_KINDS = tuple(kind for kind in RESULT_KINDS if kind.encoder)
+ENCODERS = tuple(EncoderEntry(kind.name, kind.version, _of(kind.encoder)) for kind in _KINDS)
 
 
 def load_encoders() -> None:
     """Import every encoder now: a worker does so when it is set up, not in the time of its first job."""
-    for module in ("segmentation", "structured_report", "secondary_capture", "presentation_state"):
-        import_module(f"workers.results.{module}")
+    for kind in _KINDS:
+        import_module(f"workers.results.{kind.encoder}")
 
 
 def encode_in_order(encoders: Iterable[EncoderEntry], analysis: Analysis, kinds: Collection[str]) -> dict[str, Dataset]:

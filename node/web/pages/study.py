@@ -26,7 +26,6 @@ from node.web.middleware import RequestContext
 from node.web.overlay import colour_of
 from node.web.rendering import stored_file
 from node.web.stored_texts import gettext_noop
-from workers.results.result_kinds import LABELS
 from workers.stale_objects import by_hand
 
 
@@ -66,7 +65,6 @@ def show_study(context: RequestContext) -> Response:
         Priority=Priority,
         assessments=unmatched(context.services.engine, 10, study_id),
         notifications=Notifications(context.services.engine).of_study(study_id),
-        kind_labels=LABELS,
         to_remove=by_hand(detail, context.services.settings.destinations),
         priors=_priors(context, study_id),
         viewer_url=_viewer_url(context, detail),

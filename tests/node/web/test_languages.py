@@ -37,6 +37,7 @@ from node.web.stored_texts import PATTERNS
 from tests.node.web.conftest import Site
 from tests.node.web.template_texts import untranslated
 from workers.laterality import BOTH, LEFT, RIGHT, UNKNOWN, place_text
+from workers.results.result_kinds import LABELS
 
 ROOT = Path(__file__).resolve().parents[3]
 WEB = ROOT / "node" / "web"
@@ -220,7 +221,7 @@ def _stored() -> Iterator[str]:
     for side in (LEFT, RIGHT, BOTH, UNKNOWN):
         for size in range(len(Zone) + 1):
             yield from filter(None, (place_text(side, zones) for zones in combinations(Zone, size)))
-    yield from (*MEANINGS, REMOVED_ENTRIES)
+    yield from (*MEANINGS, REMOVED_ENTRIES, *LABELS.values())
     yield from (advice for _, advice in remedies._REMEDIES)
     yield from (code.sentence for code in NotAnalysedCode)
     yield from _sentences_of("node/dicom/eligibility.py", "_reason")

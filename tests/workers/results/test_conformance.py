@@ -19,6 +19,7 @@ from workers.results import codes
 from workers.results.codes import read_code
 from workers.results.encoders import ENCODERS
 from workers.results.rejection_note import encode_note
+from workers.results.result_kinds import MODALITIES
 
 STATEMENT = Path(__file__).parents[3] / "docs" / "dicom-conformance.md"
 
@@ -67,6 +68,7 @@ def test_kinds_classes_modalities_and_numbers_are_those_of_the_encoders():
         row = next(row for row in listed if row[0] == kind)
         assert row[2] == item.SOPClassUID
         assert UID(row[2]).name in row[1]
+        assert MODALITIES[kind] == item.Modality, "what a query for this modality finds"
         assert (row[3], row[4]) == (item.Modality, f"base + {item.SeriesNumber - 9000}")
     assert encode_all(analysis(sr_storage="comprehensive"))["sr"].SOPClassUID in {row[2] for row in listed}
 

@@ -6,17 +6,11 @@ from typing import get_args
 
 from config.value_types import Kind
 from db.records import NOTE
-from workers.results.encoders import ENCODERS
 from workers.results.result_kinds import STORING_ORDER, series_description, series_number
 
 
 def test_a_destination_can_ask_for_every_kind_but_the_note() -> None:
     assert (*get_args(Kind), NOTE) == STORING_ORDER
-
-
-def test_the_encoders_are_in_the_order_of_storing() -> None:
-    kinds = [entry.kind for entry in ENCODERS]
-    assert kinds == [kind for kind in STORING_ORDER if kind in kinds]
 
 
 def test_each_kind_has_a_series_of_its_own_that_says_research_use() -> None:
