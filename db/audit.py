@@ -1,27 +1,34 @@
 """The audit trail: who did or saw what, when, and from where. Entries are only ever appended, in a hash chain.
 
-:func:`write_entry` is the one way in. Call it last in a transaction: from then on nobody else can append until it ends.
+:func:`write_entries` is the one way in. Call it last in a transaction: from then on nobody else appends until it ends.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, Select, delete, func, insert, select
+from sqlalchemy import Connection, Engine, Row, Select, bindparam, delete, func, insert, select
 
 from db import audit_chain
 from db.audit_chain import Link, Verified
 from db.audit_events import REMOVED_ENTRIES, TRAIL_BROKEN, VERIFIED, AuditEvent, Meaning, meaning_of
 from db.audit_tables import AuditCheckpointRow, AuditRow
 from db.engine import writing
+from db.prepared_statements import Prepared
 from db.tables import Study
 
 _NODE = "node"
 _REMOVED_AT_ONCE = 10_000
+
+_COLUMNS = tuple(column.name for column in AuditRow.__table__.columns)
+_INSERT = Prepared(lambda _dialect: insert(AuditRow).values({name: bindparam(name) for name in _COLUMNS}))
+_STUDY = Prepared(
+    lambda _dialect: select(Study.study_instance_uid, Study.patient_id).where(Study.id == bindparam("study_id"))
+)
 
 EXPORT_DEIDENTIFIED = "export de-identified"
 """The action of an export for research, by a person or by a destination."""
@@ -94,8 +101,25 @@ EVERYTHING = AuditFilter()
 
 def write_entry(connection: Connection, entry: AuditEntry) -> Link:
     """Append ``entry`` within a transaction that somebody else has begun; overlong texts are cut."""
+    return write_entries(connection, (entry,))
+
+
+def write_entries(connection: Connection, entries: Sequence[AuditEntry]) -> Link:
+    """Append ``entries`` in their order; see :func:`write_entry`. Gives the last entry of the trail."""
+    rows = [_row_of(connection, entry) for entry in entries]
+    audit_chain.lock(connection)
+    last = audit_chain.head(connection)
+    for row in rows:
+        position = last.position + 1
+        last = Link(position, audit_chain.digest_of(row, position, last.digest))
+        row.id, row.digest = last.position, last.digest
+    _INSERT.run(connection, *({name: getattr(row, name) for name in _COLUMNS} for row in rows))
+    return last
+
+
+def _row_of(connection: Connection, entry: AuditEntry) -> AuditRow:
     study_instance_uid, patient_id = _study_of(connection, entry)
-    row = AuditRow(
+    return AuditRow(
         at=entry.at,
         actor=entry.actor[:80],
         action=entry.action[:48],
@@ -109,21 +133,12 @@ def write_entry(connection: Connection, entry: AuditEntry) -> Link:
         detail=entry.detail[:2000],
         data=json.dumps(entry.data, sort_keys=True, separators=(",", ":")) if entry.data else "",
     )
-    audit_chain.lock(connection)
-    last = audit_chain.head(connection)
-    position = last.position + 1
-    digest = audit_chain.digest_of(row, position, last.digest)
-    names = (column.name for column in AuditRow.__table__.columns if column.name not in ("id", "digest"))
-    values = {name: getattr(row, name) for name in names}
-    connection.execute(insert(AuditRow).values(id=position, digest=digest, **values))
-    return Link(position, digest)
 
 
 def _study_of(connection: Connection, entry: AuditEntry) -> tuple[str, str]:
     if entry.study_id is None or entry.study_instance_uid:
         return entry.study_instance_uid, entry.patient_id
-    query = select(Study.study_instance_uid, Study.patient_id).where(Study.id == entry.study_id)
-    found = connection.execute(query).first()
+    found = _STUDY.first(connection, {"study_id": entry.study_id})
     return ("", "") if found is None else (found[0], found[1])
 
 

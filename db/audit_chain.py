@@ -22,6 +22,7 @@ from sqlalchemy import Connection, Row, func, select, text
 
 from db.audit_events import REMOVED_ENTRIES
 from db.audit_tables import AuditCheckpointRow, AuditRow
+from db.prepared_statements import Prepared
 
 _FORMAT = 1
 """Of what is digested; another one for another content."""
@@ -41,6 +42,12 @@ class Link:
         """As it is written where it is kept; :func:`anchors_in` finds it again."""
         return f"audit entry {self.position} sha256:{self.digest}"
 
+
+_HEAD = Prepared(
+    lambda _dialect: select(AuditRow.id, AuditRow.digest).where(
+        AuditRow.id == select(func.max(AuditRow.id)).scalar_subquery()
+    )
+)
 
 START = Link(0, "0" * 64)
 
@@ -107,8 +114,7 @@ def lock(connection: Connection) -> None:
 
 def head(connection: Connection) -> Link:
     """The last entry, or the checkpoint where all have gone."""
-    query = select(AuditRow.id, AuditRow.digest).order_by(AuditRow.id.desc()).limit(1)
-    last = connection.execute(query).first()
+    last = _HEAD.first(connection, {})
     return Link(*last) if last is not None else checkpoint(connection)
 
 

@@ -24,7 +24,7 @@ from sqlalchemy import Connection, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from db import audit_chain
-from db.audit import AuditEntry, write_entry
+from db.audit import AuditEntry, write_entries
 from db.audit_events import RECEIVED
 from db.audit_tables import AuditRow
 from db.database import Database
@@ -172,8 +172,7 @@ def write_transfers(connection: Connection, entries: Sequence[AuditEntry]) -> No
     row, uids = Study, {entry.study_instance_uid for entry in entries}
     found = connection.execute(select(row.study_instance_uid, row.id).where(row.study_instance_uid.in_(uids)))
     ids = {str(uid): int(study_id) for uid, study_id in found}
-    for entry in entries:
-        write_entry(connection, replace(entry, study_id=ids.get(entry.study_instance_uid)))
+    write_entries(connection, [replace(entry, study_id=ids.get(entry.study_instance_uid)) for entry in entries])
 
 
 def write_missing(connection: Connection, before: datetime) -> int:
@@ -193,13 +192,14 @@ def write_missing(connection: Connection, before: datetime) -> int:
         if one.id > told.get(key, 0):
             missing.setdefault(key, []).append(one)
     some = list(islice(missing.items(), _ENTRIES_AT_ONCE))
-    for (study_id, caller), instances in some:
-        detail = f"{len(instances)} instance{'' if len(instances) == 1 else 's'}, told late: the listener was killed"
-        data = _data(caller, Counter(one.sop_class_uid for one in instances), instances[-1].id)
-        write_entry(
-            connection, AuditEntry(instances[0].received_at, caller, RECEIVED, "", study_id, "", detail, data=data)
-        )
+    write_entries(connection, [_late_entry(*key, instances) for key, instances in some])
     return sum(len(instances) for _, instances in some)
+
+
+def _late_entry(study_id: int, caller: str, instances: Sequence[Any]) -> AuditEntry:
+    detail = f"{len(instances)} instance{'' if len(instances) == 1 else 's'}, told late: the listener was killed"
+    data = _data(caller, Counter(one.sop_class_uid for one in instances), instances[-1].id)
+    return AuditEntry(instances[0].received_at, caller, RECEIVED, "", study_id, "", detail, data=data)
 
 
 def _last_rows_told(connection: Connection, study_ids: Collection[int]) -> dict[tuple[int, str], int]:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, delete, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 
 from db import audit_chain
-from db.audit import AuditEntry, AuditFilter, AuditTrail, entries_after, remove_old, write_entry
+from db.audit import AuditEntry, AuditFilter, AuditTrail, entries_after, remove_old, write_entries, write_entry
 from db.audit_chain import Link, anchors_in
 from db.audit_events import AuditEvent
 from db.audit_tables import AuditCheckpointRow, AuditRow
@@ -52,6 +52,17 @@ def test_entries_are_numbered_and_chained(engine: Engine) -> None:
     found = trail.verify()
     assert (found.problem, found.entries, found.head) == ("", 3, Link(3, latest.digest))
     assert latest.meaning.event is AuditEvent.ACCESSED
+
+
+def test_entries_written_together_are_those_written_one_by_one(engine: Engine) -> None:
+    trail = _fill(engine, 1)
+    several = [AuditEntry(NOW, "MODALITY", "receive", study_instance_uid=f"1.2.{number}") for number in range(3)]
+    with writing(engine).begin() as connection:
+        last = write_entries(connection, several)
+        assert write_entries(connection, ()) == last
+    found = trail.verify()
+    assert (found.problem, found.entries, found.head) == ("", 4, last)
+    assert [one.study_instance_uid for one in trail.every()] == ["", "1.2.0", "1.2.1", "1.2.2"]
 
 
 def test_an_empty_trail_holds(engine: Engine) -> None:
