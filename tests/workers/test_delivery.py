@@ -22,6 +22,7 @@ from tests.scripted import Scripted
 from tests.workers.builders import FakeClock, delivery
 from workers.delivery import DeliveryTools, deliver, in_storing_order, longest_delivery
 from workers.destinations.destination_kind import (
+    DestinationKind,
     Outgoing,
     PeerContact,
     PeerError,
@@ -100,12 +101,8 @@ class FakeDeliveries(Scripted):
         return self._end(delivery_id, DeliveryState.ON_HOLD, reason)
 
 
-class FakePeer:
+class FakePeer(DestinationKind):
     """A peer that answers as it is told, one receipt an object, and notes what it was sent."""
-
-    takes_images = False
-    takes_reports = False
-    transfers = True
 
     def __init__(
         self,
@@ -142,14 +139,6 @@ class FakePeer:
         if isinstance(self.objects, PeerError):
             raise self.objects
         yield from [self.objects] * len(objects)
-
-    def request_commitment(
-        self, destination: Destination, calling: str, transaction_uid: str, objects: Sequence[StoredObject]
-    ) -> None:
-        raise AssertionError("nothing is verified here")
-
-    def check_verification(self, destination: Destination, calling: str) -> None:
-        raise AssertionError("nobody verifies here")
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from db import verification
 from db.records import Unverified
 from tests.scripted import Scripted
 from tests.workers.builders import FakeClock
-from workers.destinations.destination_kind import Outgoing, PeerError, PeerStudy, Receipt, StoredObject
+from workers.destinations.destination_kind import DestinationKind, Outgoing, PeerError, Receipt, StoredObject
 from workers.verification import (
     Step,
     VerificationTools,
@@ -78,7 +78,7 @@ class FakeVerifications(Scripted):
         return True
 
 
-class FakePeer:
+class FakePeer(DestinationKind):
     """A peer that holds what it is told to hold; an error where it should not answer."""
 
     def __init__(self, *on_hold: bool | PeerError, commitment: PeerError | None = None) -> None:
@@ -90,12 +90,6 @@ class FakePeer:
         raise AssertionError("nothing is sent here")
 
     def verify(self, destination: Destination, calling: str) -> None:
-        raise AssertionError("nobody verifies here")
-
-    def find_study(self, destination: Destination, calling: str, study_instance_uid: str) -> PeerStudy | None:
-        raise AssertionError("nobody asks for a study here")
-
-    def check_verification(self, destination: Destination, calling: str) -> None:
         raise AssertionError("nobody verifies here")
 
     def holds(self, destination: Destination, calling: str, objects: Sequence[StoredObject]) -> Iterator[bool]:

@@ -23,21 +23,18 @@ from workers.deidentification.profile import Deidentifier
 from workers.deidentification.pseudonyms import Subject
 from workers.deidentification.report import options_of
 from workers.deidentification.study import IMAGE, Original, deidentifier_of, deidentify_object, words_of
-from workers.destinations.destination_kind import Outgoing, PeerError, PeerStudy, Receipt, StoredObject, Verdict
+from workers.destinations.destination_kind import DestinationKind, Outgoing, PeerError, Receipt, StoredObject, Verdict
 from workers.results.header import text_of
-
-_NO_SERVICE = "a folder cannot be asked for what it holds"
 
 
 @dataclass(frozen=True, slots=True)
-class Deidentified:
+class Deidentified(DestinationKind):
     """The kind, with a site's options of the profile and its rules of patients."""
 
     options: Deidentification
     rules: PatientRules
-    takes_images: bool = True
-    takes_reports: bool = False
-    transfers: bool = False
+    takes_images = True
+    transfers = False
 
     def send(self, destination: Destination, calling: str, objects: Sequence[Outgoing]) -> Iterator[Receipt]:
         """Write the images of ``objects``, then these; one whose image may not leave is rejected."""
@@ -96,11 +93,6 @@ class Deidentified:
         if not os.access(export.folder, os.W_OK | os.X_OK):
             raise PeerError(f"{export.folder} cannot be written")
 
-    def find_study(self, destination: Destination, calling: str, study_instance_uid: str) -> PeerStudy | None:
-        """Not supported; the settings allow no check that would ask."""
-        del destination, calling, study_instance_uid
-        raise PeerError(_NO_SERVICE)
-
     def holds(self, destination: Destination, calling: str, objects: Sequence[StoredObject]) -> Iterator[bool]:
         """Look for the files of ``objects``."""
         del calling
@@ -109,14 +101,3 @@ class Deidentified:
         for each in objects:
             path = f"{uid(each.study_instance_uid)}/{uid(each.series_instance_uid)}/{uid(each.sop_instance_uid)}.dcm"
             yield next(export.folder.glob(f"*/{path}"), None) is not None
-
-    def request_commitment(
-        self, destination: Destination, calling: str, transaction_uid: str, objects: Sequence[StoredObject]
-    ) -> None:
-        """Not supported; see :meth:`find_study`."""
-        del destination, calling, transaction_uid, objects
-        raise PeerError(_NO_SERVICE)
-
-    def check_verification(self, destination: Destination, calling: str) -> None:
-        """As :meth:`verify`: there is no other verification than that the file is written."""
-        self.verify(destination, calling)

@@ -7,6 +7,7 @@ peer does: it returns a receipt for each object, so that one bad object does not
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Protocol
 
 from config.dicom_peers import Destination
+
+_NOT_SUPPORTED = "a peer of this kind cannot be asked for that"
 
 
 class PeerError(Exception):
@@ -122,39 +125,28 @@ class PeerStudy:
     patient_id: str
 
 
-class DestinationKind(Protocol):
-    """A way to reach a peer.
+class DestinationKind(ABC):
+    """A way to reach a peer; a kind that cannot be asked for something inherits the error that says so.
 
     ``takes_images``: results are given with the images that they are about; ``takes_reports``: with the reports of the
     images of their study. ``transfers``: sending transfers objects to a peer, which the audit trail tells.
     """
 
-    @property
-    def takes_images(self) -> bool:
-        """Whether the image of a result is needed, too."""
-        ...
+    takes_images: bool = False
+    takes_reports: bool = False
+    transfers: bool = True
 
-    @property
-    def takes_reports(self) -> bool:
-        """Whether the reports of the images of a study are needed, too."""
-        ...
-
-    @property
-    def transfers(self) -> bool:
-        """Whether sending is a transfer to a peer, in the words of the audit trail."""
-        ...
-
+    @abstractmethod
     def send(self, destination: Destination, calling: str, objects: Sequence[Outgoing]) -> Iterator[Receipt]:
         """Send ``objects`` in their order; yields a receipt for each as soon as it is known."""
-        ...
 
+    @abstractmethod
     def verify(self, destination: Destination, calling: str) -> None:
         """Return if the peer answers.
 
         Raises:
             PeerError: it does not, with the reason.
         """
-        ...
 
     def find_study(self, destination: Destination, calling: str, study_instance_uid: str) -> PeerStudy | None:
         """Query the patient of a study; None if the peer does not hold the study.
@@ -162,7 +154,8 @@ class DestinationKind(Protocol):
         Raises:
             PeerError: the query failed.
         """
-        ...
+        del destination, calling, study_instance_uid
+        raise PeerError(_NOT_SUPPORTED)
 
     def holds(self, destination: Destination, calling: str, objects: Sequence[StoredObject]) -> Iterator[bool]:
         """Query whether the peer holds each of ``objects``; yields in their order, as soon as it is known.
@@ -170,7 +163,8 @@ class DestinationKind(Protocol):
         Raises:
             PeerError: a query failed.
         """
-        ...
+        del destination, calling, objects
+        raise PeerError(_NOT_SUPPORTED)
 
     def request_commitment(
         self, destination: Destination, calling: str, transaction_uid: str, objects: Sequence[StoredObject]
@@ -180,12 +174,15 @@ class DestinationKind(Protocol):
         Raises:
             PeerError: the request failed.
         """
-        ...
+        del destination, calling, transaction_uid, objects
+        raise PeerError(_NOT_SUPPORTED)
 
     def check_verification(self, destination: Destination, calling: str) -> None:
         """Return if the peer supports the service that ``destination.verification`` needs.
 
+        By default the same as :meth:`verify`: a peer that answers can be searched, or there is nothing else to check.
+
         Raises:
             PeerError: it does not, with the reason.
         """
-        ...
+        self.verify(destination, calling)

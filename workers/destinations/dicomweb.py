@@ -18,6 +18,7 @@ from pydicom.dataset import Dataset
 
 from config.dicom_peers import Destination, Tls
 from workers.destinations.destination_kind import (
+    DestinationKind,
     Outgoing,
     PeerError,
     PeerStudy,
@@ -34,13 +35,10 @@ _SOP_INSTANCE_UID, _STUDY_INSTANCE_UID, _PATIENT_ID = "00080018", "0020000D", "0
 
 
 @dataclass(frozen=True, slots=True)
-class DicomWeb:
+class DicomWeb(DestinationKind):
     """The kind; ``tls`` are the files of destinations that are called with them."""
 
     tls: Tls
-    takes_images: bool = False
-    takes_reports: bool = False
-    transfers: bool = True
 
     def send(self, destination: Destination, calling: str, objects: Sequence[Outgoing]) -> Iterator[Receipt]:
         """STOW-RS (PS3.18 10.5), one object a request."""
@@ -76,17 +74,6 @@ class DicomWeb:
                 path = f"studies/{each.study_instance_uid}/series/{each.series_instance_uid}/instances"
                 found = server.search(path, SOPInstanceUID=each.sop_instance_uid)
                 yield any(_value(one, _SOP_INSTANCE_UID) == each.sop_instance_uid for one in found)
-
-    def request_commitment(
-        self, destination: Destination, calling: str, transaction_uid: str, objects: Sequence[StoredObject]
-    ) -> None:
-        """Not supported; the settings allow no such verification."""
-        del destination, calling, transaction_uid, objects
-        raise PeerError("a DICOMweb server is asked by query, not by Storage Commitment")
-
-    def check_verification(self, destination: Destination, calling: str) -> None:
-        """As :meth:`verify`: the verification is a search, too."""
-        self.verify(destination, calling)
 
     @contextmanager
     def _server(self, destination: Destination) -> Iterator[_Server]:

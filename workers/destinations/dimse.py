@@ -24,6 +24,7 @@ from pynetdicom.sop_class import (
 from config.dicom_peers import Destination, Tls
 from workers.association import busy, is_stored, open_association, status_text
 from workers.destinations.destination_kind import (
+    DestinationKind,
     Outgoing,
     PeerError,
     PeerStudy,
@@ -55,17 +56,12 @@ _REJECTIONS = {
 }
 
 
-class Dimse:
+class Dimse(DestinationKind):
     """C-STORE to a peer: one association for a group of objects, in the order given. ``tls`` is for those with TLS.
 
     With ``keep`` the association stays open for the next group, until :meth:`hang_up` or until something else is asked
     of a peer: it may take one association at a time. Not to be shared by threads then.
     """
-
-    transfers = True
-
-    takes_images = False
-    takes_reports = False
 
     def __init__(self, tls: Tls | None = None, *, keep: bool = False) -> None:
         self._tls = tls or Tls()

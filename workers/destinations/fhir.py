@@ -26,9 +26,9 @@ from config.settings import Site
 from db.patients import PatientRules
 from db.records import NOTE
 from workers.destinations.destination_kind import (
+    DestinationKind,
     Outgoing,
     PeerError,
-    PeerStudy,
     PeerUnreachableError,
     Receipt,
     StoredObject,
@@ -62,7 +62,6 @@ from workers.results.readings import NotAResult
 
 _JSON = "application/fhir+json"
 _MOST_IDS = 50
-_NOT_SUPPORTED = "a FHIR server cannot be asked for that"
 _REFERENCE = re.compile(r"(?:^|/)Observation/([A-Za-z0-9.-]{1,64})")
 
 
@@ -75,14 +74,12 @@ class _NotSentError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Fhir:
+class Fhir(DestinationKind):
     """The kind, with the files of destinations that are called by TLS, and how the site names patients."""
 
     tls: Tls
     site: Site
-    takes_images: bool = False
-    takes_reports: bool = True
-    transfers: bool = True
+    takes_reports = True
 
     def send(self, destination: Destination, calling: str, objects: Sequence[Outgoing]) -> Iterator[Receipt]:
         """A transaction for each of ``objects``: a summary, the report that stands for one, or a rejection note."""
@@ -157,11 +154,6 @@ class Fhir:
         with self._server(destination) as server:
             server.check()
 
-    def find_study(self, destination: Destination, calling: str, study_instance_uid: str) -> PeerStudy | None:
-        """Not supported; the settings allow no check that would ask."""
-        del destination, calling, study_instance_uid
-        raise PeerError(_NOT_SUPPORTED)
-
     def holds(self, destination: Destination, calling: str, objects: Sequence[StoredObject]) -> Iterator[bool]:
         """Read back whether the server has a DiagnosticReport, not entered in error, of each of ``objects``."""
         del calling
@@ -169,17 +161,6 @@ class Fhir:
             for each in objects:
                 found = server.search("DiagnosticReport", uid_identifier(each.sop_instance_uid))
                 yield any(map(is_valid, found))
-
-    def request_commitment(
-        self, destination: Destination, calling: str, transaction_uid: str, objects: Sequence[StoredObject]
-    ) -> None:
-        """Not supported; the settings allow no such verification."""
-        del destination, calling, transaction_uid, objects
-        raise PeerError(_NOT_SUPPORTED)
-
-    def check_verification(self, destination: Destination, calling: str) -> None:
-        """As :meth:`verify`: the verification is a search, too."""
-        self.verify(destination, calling)
 
     @contextmanager
     def _server(self, destination: Destination) -> Iterator[_Server]:

@@ -11,19 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from config.dicom_peers import Destination
-from workers.destinations.destination_kind import Outgoing, PeerError, PeerStudy, Receipt, StoredObject, Verdict
-
-_NO_SERVICE = "this node is asked, and asks nobody"
+from workers.destinations.destination_kind import DestinationKind, Outgoing, PeerError, Receipt, Verdict
 
 
 @dataclass(frozen=True, slots=True)
-class OnRequest:
+class OnRequest(DestinationKind):
     """The kind; ``folder`` is the store, whose files are given."""
 
     folder: Path
-    takes_images: bool = False
-    takes_reports: bool = False
-    transfers: bool = False
+    transfers = False
 
     def send(self, destination: Destination, calling: str, objects: Sequence[Outgoing]) -> Iterator[Receipt]:
         """Nothing is sent: each object whose file is in the store is there."""
@@ -43,24 +39,3 @@ class OnRequest:
         del destination, calling
         if not self.folder.is_dir():
             raise PeerError(f"store.folder {self.folder} is no folder")
-
-    def find_study(self, destination: Destination, calling: str, study_instance_uid: str) -> PeerStudy | None:
-        """Not supported; the settings allow no check that would ask."""
-        del destination, calling, study_instance_uid
-        raise PeerError(_NO_SERVICE)
-
-    def holds(self, destination: Destination, calling: str, objects: Sequence[StoredObject]) -> Iterator[bool]:
-        """Not supported; see :meth:`find_study`."""
-        del destination, calling, objects
-        raise PeerError(_NO_SERVICE)
-
-    def request_commitment(
-        self, destination: Destination, calling: str, transaction_uid: str, objects: Sequence[StoredObject]
-    ) -> None:
-        """Not supported; see :meth:`find_study`."""
-        del destination, calling, transaction_uid, objects
-        raise PeerError(_NO_SERVICE)
-
-    def check_verification(self, destination: Destination, calling: str) -> None:
-        """As :meth:`verify`: there is nothing else to check."""
-        self.verify(destination, calling)
