@@ -36,8 +36,7 @@ def compare(
     for label in dict.fromkeys(one.finding.label for one in present):
         then = [one for one in prior.findings if one.finding.label == label]
         if label in codes and label not in wholes and then:
-            now = _largest(one for one in present if one.finding.label == label)
-            change = _change(now, then, codes[label])
+            change = _change([one for one in present if one.finding.label == label], then, codes[label])
             changes += [] if change is None else [change]
     if not changes:
         return None
@@ -50,35 +49,54 @@ def _largest(findings: Iterable[ComparableFinding]) -> ComparableFinding:
     return max(findings, key=lambda one: (one.finding.lung_share or 0.0, one.finding.probability or 0.0))
 
 
-def _change(now: ComparableFinding, then: Sequence[ComparableFinding], code: Code) -> Change | None:
+def _change(found: Sequence[ComparableFinding], then: Sequence[ComparableFinding], code: Code) -> Change | None:
+    """What has become of one finding, present on one image or several, since it was looked for ``then``."""
+    now = _largest(found)
     finding = now.finding
     place = place_text(finding.side, filter(None, finding.zones.split(",")))
     words = finding.label.replace("_", " ")
     seen = [one for one in then if one.finding.present and not one.rejected]
+    new = Change(code, words, place, ChangeKind.NEW, _extent(finding)) if _was_looked_for(finding, then) else None
     if not seen:
-        # A model that could not tell has not seen that it was absent.
-        told = all(one.finding.probability is not None for one in then)
-        return Change(code, words, place, ChangeKind.NEW, _extent(finding)) if told else None
+        return new
     sides = {one.finding.side for one in seen}
     if UNKNOWN in {finding.side, *sides}:
         return None
     if NO_PLACE in {finding.side, *sides} and sides != {finding.side}:
         return None  # it may have been on the other side
     if finding.side != NO_PLACE:
-        here = _SIDES[finding.side]
+        here, sides_then = _SIDES[finding.side], _sides_of(seen)
         seen = [one for one in seen if _SIDES[one.finding.side] & here]
         if not seen:
-            return Change(code, words, place, ChangeKind.NEW, _extent(finding))
-        if not here <= set[str]().union(*(_SIDES[one.finding.side] for one in seen)):
+            return new
+        if not _sides_of(found) <= sides_then:
             return None  # known on one side, new on the other
     before = _largest(seen)
-    return Change(code, words, place, _size(now, before), _extent(finding), _extent(before.finding))
+    extent = _extent(before.finding) if _by_the_same(finding, before.finding) else Extent()
+    return Change(code, words, place, _size(now, before), _extent(finding), extent)
+
+
+def _sides_of(findings: Iterable[ComparableFinding]) -> set[str]:
+    return set[str]().union(*(_SIDES.get(one.finding.side, ()) for one in findings))
+
+
+def _was_looked_for(now: FindingRecord, then: Sequence[ComparableFinding]) -> bool:
+    """Whether what has found ``now`` would have found it on the prior: the same version of the same model told of it,
+    and what it left out there is left out by today's threshold, too."""
+    told = [one.finding for one in then if _by_the_same(one.finding, now)]
+    left_out = [one.probability for one in told if not one.present]
+    return bool(told) and all(each is not None and each < now.threshold for each in left_out)
+
+
+def _by_the_same(one: FindingRecord, other: FindingRecord) -> bool:
+    return (one.model, one.model_version) == (other.model, other.model_version)
 
 
 def _size(now: ComparableFinding, before: ComparableFinding) -> ChangeKind:
     shares = now.finding.lung_share, before.finding.lung_share
     views = {frontal_view(now.view), frontal_view(before.view)}
     same = now.finding.side == before.finding.side != NO_PLACE and views in ({View.PA}, {View.AP})
+    same = same and _by_the_same(now.finding, before.finding)
     if not same or not shares[0] or not shares[1]:
         return ChangeKind.KNOWN
     return size_change(shares[0], shares[1])

@@ -120,3 +120,24 @@ def test_the_area_of_the_other_side_is_not_the_area_before() -> None:
     before = on_film(side="right", area_mm2=500.0), on_film(side="left", lung_share=0.8, area_mm2=9000.0)
     (change,) = changes([on_film(side="right")], *before)
     assert change.before == Extent(500.0, 0.2)
+
+
+@pytest.mark.parametrize("other", [{"model": "another"}, {"model_version": "0"}])
+def test_what_another_network_left_out_is_not_new_and_its_sizes_are_not_compared(other: dict[str, str]) -> None:
+    assert kind(on_film(), on_film(probability=0.1, **other)) is None
+    assert kind(on_film(side="left"), on_film(side="right", **other)) is None
+    (change,) = changes([on_film(lung_share=0.9)], on_film(lung_share=0.1, **other))
+    assert (change.kind, change.before) == (KNOWN, Extent())
+    assert kind(on_film(), on_film(probability=0.1, **other), on_film(probability=0.1)) is NEW, "both looked for it"
+
+
+def test_what_a_lower_threshold_shows_is_not_new() -> None:
+    now = on_film(probability=0.4, threshold=0.3)
+    assert kind(now, on_film(probability=0.35, threshold=0.5)) is None
+    assert kind(now, on_film(probability=0.2, threshold=0.5)) is NEW
+
+
+def test_what_a_second_image_shows_on_the_other_side_is_not_called_known() -> None:
+    now = [on_film(side="left", lung_share=0.4), on_film(side="right", lung_share=0.1)]
+    assert changes(now, on_film(side="left")) == ()
+    assert [each.kind for each in changes(now, *now)] == [KNOWN]
