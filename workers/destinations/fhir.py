@@ -43,8 +43,10 @@ from workers.fhir.resources import (
     algorithm_device,
     algorithms,
     bundle,
+    has_identifier,
     is_valid,
     logical,
+    not_the_patient,
     order_identifiers,
     patient_identifier,
     patient_resource,
@@ -191,7 +193,9 @@ class _Server:
         Raises:
             PeerError: no connection, or no success.
         """
-        return self._found(kind, search_for(identifier))
+        found = self._found(kind, search_for(identifier))
+        # A server may ignore a parameter and give whatever it has (FHIR R4, 3.1.1.3).
+        return [each for each in found if has_identifier(each, identifier)]
 
     def observations_of(self, reports: Sequence[Resource]) -> list[Resource]:
         """The Observations that DiagnosticReports refer to."""
@@ -204,8 +208,11 @@ class _Server:
         return [each for each in found if each.get("identifier")]
 
     def reference(self, kind: str, identifier: Resource) -> Resource:
-        """A reference to the one resource with an identifier, by identifier alone where there is not exactly one."""
-        found = self.search(kind, identifier)
+        """A reference to the one resource with an identifier, by identifier alone where there is not exactly one.
+
+        A number without a system may be that of another department's order.
+        """
+        found = self.search(kind, identifier) if "system" in identifier else []
         return (_reference(found[0]) if len(found) == 1 else {}) | logical(kind, identifier)
 
     def ensured(self, resource: Resource, found: Sequence[Resource] = ()) -> Resource:
@@ -260,6 +267,9 @@ def _patient(server: _Server, destination: Destination, header: Dataset, identif
         raise _NotSentError(Verdict.REJECTED, "the server has several patients with this identifier")
     if not found and destination.references == "search":
         raise _NotSentError(Verdict.LATER, "the server does not know the patient of this study yet")
+    why_not = not_the_patient(found[0], header) if found else ""
+    if why_not:
+        raise _NotSentError(Verdict.REJECTED, why_not)
     there = found[0] if found else server.ensured(patient_resource(header, identifier))
     return _reference(there) | logical("Patient", identifier)
 

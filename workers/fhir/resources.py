@@ -6,6 +6,7 @@ those of the DICOM report. Patient, order and images belong to others: they are 
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ _SYSTEMS = {
 _TERMINOLOGY = "http://terminology.hl7.org/CodeSystem"
 _IMAGING_STUDY = Code("18748-4", "LN", "Diagnostic imaging study")
 _SOFTWARE = Code("706689003", "SCT", "Application program software")
+_SEPARATORS, _ESCAPED = re.compile(r"[\\,$|]"), r"\\\g<0>"
 _SEXES = {"M": "male", "F": "female", "O": "other"}
 
 
@@ -234,8 +236,30 @@ def _key(resource: Resource) -> str:
 
 
 def search_for(identifier: Resource) -> str:
-    """The query for an Identifier."""
-    return f"identifier={quote('|'.join(filter(None, (identifier.get('system'), identifier['value']))), safe='')}"
+    """The query for an Identifier.
+
+    What separates values in a query is escaped (FHIR R4, 3.1.1.4.0): a patient ID with a comma would ask for two.
+    """
+    parts = filter(None, (identifier.get("system"), identifier["value"]))
+    return f"identifier={quote('|'.join(_SEPARATORS.sub(_ESCAPED, part) for part in parts), safe='')}"
+
+
+def has_identifier(resource: Resource, identifier: Resource) -> bool:
+    """Whether a resource that a search has found has the Identifier that was searched for."""
+    system, value = identifier.get("system"), identifier["value"]
+    return any(
+        each.get("value") == value and system in (None, each.get("system")) for each in resource.get("identifier") or ()
+    )
+
+
+def not_the_patient(patient: Resource, header: Dataset) -> str:
+    """Why the server's Patient with the ID of a study is not the one to file under; empty where it is."""
+    if any(link.get("type") == "replaced-by" for link in patient.get("link") or ()):
+        return "the server has replaced the patient with this identifier by another"
+    born, there = _date(header.get("PatientBirthDate")), str(patient.get("birthDate") or "")
+    if born and re.fullmatch(r"\d{4}-\d\d-\d\d", there) and born != there:
+        return "the server's patient with this identifier has another birth date"
+    return ""
 
 
 def _diagnostic_report(report: StudyReport, links: Links, naming: Naming) -> Resource:

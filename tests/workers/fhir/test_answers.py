@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -33,9 +35,13 @@ def serve() -> Iterator[Serve]:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 status, told = search
-                kind = self.path.split("/")[2].split("?")[0]
-                found = {"resourceType": kind, "id": "1", "identifier": [{"value": "x"}]}
-                self.answer(status, told and {**told, "entry": [{"resource": found}]})
+                address = urlsplit(self.path)
+                asked = parse_qs(address.query).get("identifier", ["urn:x|x"])[0]
+                system, _, value = re.sub(r"\\\\(.)", r"\1", asked).partition("|")
+                has = {"resourceType": address.path.split("/")[2], "id": "1"}
+                has["identifier"] = [{"system": system, "value": value}]
+                resource = has | (told or {}).get(has["resourceType"], {})
+                self.answer(status, told and {**told, "entry": [{"resource": resource}]})
 
             def do_POST(self) -> None:
                 self.rfile.read(int(self.headers["Content-Length"]))
@@ -65,8 +71,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return study(tmp_path_factory.mktemp("study"))
 
 
-def receipt(url: str, what: Outgoing) -> Receipt:
-    there = Destination.model_validate({"name": "his", "kind": "fhir", "url": url, "timeout_seconds": 5})
+def receipt(url: str, what: Outgoing, **changes: str) -> Receipt:
+    there = Destination.model_validate({"name": "his", "kind": "fhir", "url": url, "timeout_seconds": 5, **changes})
     (only,) = KIND.send(there, "PLEURA", [what])
     return only
 
@@ -105,6 +111,28 @@ def test_what_an_answer_means(
     assert told.verdict is verdict
     assert words in told.note
     assert "Doe" not in told.note
+
+
+def found(**patient: Any) -> Answer:
+    """An answer to a search, in which a Patient has ``patient`` beside the identifier that was searched for."""
+    return 200, {"resourceType": "Bundle", "type": "searchset", "Patient": patient}
+
+
+@pytest.mark.parametrize(
+    ("patient", "verdict", "words"),
+    [
+        ({"birthDate": "1961-02-03"}, Verdict.SENT, ""),
+        ({"birthDate": "1961"}, Verdict.SENT, ""),
+        ({"birthDate": "1988-02-03"}, Verdict.REJECTED, "another birth date"),
+        ({"link": [{"type": "replaced-by"}]}, Verdict.REJECTED, "replaced"),
+        ({"identifier": [{"system": "urn:oid:9.9", "value": "P-0815"}]}, Verdict.LATER, "does not know"),
+    ],
+)
+def test_only_the_patient_of_the_study_is_referred_to(
+    serve: Serve, made: Study, patient: dict[str, Any], verdict: Verdict, words: str
+) -> None:
+    told = receipt(serve(found(**patient), STORED), made.outgoing, references="search")
+    assert (told.verdict, words in told.note) == (verdict, True)
 
 
 def test_what_cannot_be_read_here_is_not_sent_again(serve: Serve, made: Study, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from jsonschema import Draft6Validator
@@ -31,6 +32,7 @@ from workers.fhir.resources import (
     patient_identifier,
     patient_resource,
     registered,
+    search_for,
     software_device,
     taken_back,
     transaction,
@@ -235,3 +237,9 @@ def test_a_site_says_whose_its_patient_ids_are() -> None:
         Settings.model_validate({"destinations": [his]})
     Settings.model_validate({"destinations": [{**his, "patient_id_system": "urn:oid:1.2.3"}]})
     Settings.model_validate({"destinations": [his], "site": {"patient_id_issuers": [OID]}})
+
+
+def test_an_identifier_is_searched_as_one_value_whatever_is_in_it() -> None:
+    """Unescaped, a comma asks for another patient, too."""
+    assert search_for({"system": "urn:oid:1.2", "value": "4711"}) == "identifier=urn%3Aoid%3A1.2%7C4711"
+    assert unquote(search_for({"system": "urn:a", "value": r"1,2|3$4\\5"})) == r"identifier=urn:a|1\,2\|3\$4\\\\5"
