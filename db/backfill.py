@@ -9,12 +9,21 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, or_, select, update
 
+from db.holds import send_recorded
 from db.instance_statements import insert_or_ignore
+from db.records import IS_PRIOR
 from db.states import JobState
+from db.study_status import take_back
 from db.tables import BackfilledStudy, BackfillRun, Instance, Job, Series, Study
 
 LONGEST_PULL = timedelta(hours=1)
 """What comes later than this after it was asked for was not pulled: the process that asked may have been killed."""
+
+READ_ELSEWHERE = "prior"
+"""``reported_by`` of a study that was only pulled to be compared with."""
+
+BY_ITSELF = "it came by itself, too"
+"""Cause of the event by which such a study comes to the worklist after all."""
 
 LEASE = timedelta(minutes=30)
 """A run whose process says nothing for so long has ended; another process may take it over."""
@@ -56,17 +65,58 @@ def note_request(connection: Connection, study_instance_uid: str, now: datetime,
 
     ``for_prior``: only to compare a newer study with it.
     """
+    pulled, ends = BackfilledStudy, now + LONGEST_PULL
+    noted = pulled.study_instance_uid == study_instance_uid
+    if _is_here(connection, study_instance_uid):
+        connection.execute(update(pulled).where(noted).values(pull_ends_at=ends))
+        return
+    connection.execute(delete(pulled).where(noted))
+    row = {"study_instance_uid": study_instance_uid, "requested_at": now, "pull_ends_at": ends, "for_prior": for_prior}
+    connection.execute(insert_or_ignore(connection, pulled).values(row))
+
+
+def end_request(connection: Connection, study_instance_uid: str, now: datetime) -> None:
+    """Note that the pull has ended. Where nothing came, the note is taken back: the study may come by itself."""
+    pulled = BackfilledStudy
+    noted = pulled.study_instance_uid == study_instance_uid
+    if _is_here(connection, study_instance_uid):
+        connection.execute(update(pulled).where(noted).values(pull_ends_at=now))
+    else:
+        connection.execute(delete(pulled).where(noted))
+
+
+def _is_here(connection: Connection, study_instance_uid: str) -> bool:
     known = select(Study.id).where(Study.study_instance_uid == study_instance_uid)
-    if connection.execute(known).first() is None:
-        row = {"study_instance_uid": study_instance_uid, "requested_at": now, "for_prior": for_prior}
-        connection.execute(insert_or_ignore(connection, BackfilledStudy).values(row))
+    return connection.execute(known).first() is not None
 
 
-def forget_request(connection: Connection, study_instance_uid: str) -> None:
-    """Take the note back where nothing came: should the study come later, it comes by itself."""
-    known = select(Study.id).where(Study.study_instance_uid == study_instance_uid).exists()
-    noted = BackfilledStudy.study_instance_uid == study_instance_uid
-    connection.execute(delete(BackfilledStudy).where(noted, ~known))
+def came_by_itself(connection: Connection, study: Any, actor: str, now: datetime, *, again: bool) -> bool:
+    """A radiograph of ``study`` (its locked row) has come: let the study notify, and its results leave, where it was
+    silent because it had been pulled and has now come by itself as well. Whether that has changed.
+
+    Its sender may have been slower than we: a film of last night whose archive had a queue. ``again``: this image is
+    here already, while a pull brings each image once.
+    """
+    query = select(BackfilledStudy.__table__).where(BackfilledStudy.study_instance_uid == study.study_instance_uid)
+    pulled = connection.execute(query).one_or_none()
+    if pulled is None:
+        return False
+    pulled_once = pulled.pull_ends_at == pulled.requested_at + LONGEST_PULL
+    if now <= pulled.pull_ends_at and not (again and pulled_once):
+        return False
+    pulled_study = BackfilledStudy.study_instance_uid == study.study_instance_uid
+    connection.execute(delete(BackfilledStudy).where(pulled_study))
+    if study.reported_by == READ_ELSEWHERE:
+        take_back(connection, study, now, actor=actor, cause=BY_ITSELF)
+    if study.reported_at is None or study.reported_by == READ_ELSEWHERE:
+        send_recorded(connection, study, IS_PRIOR, actor, now)
+    return True
+
+
+def is_only_prior(connection: Connection, study_instance_uid: str) -> bool:
+    """Whether a study was pulled to be compared with."""
+    query = select(BackfilledStudy.for_prior).where(BackfilledStudy.study_instance_uid == study_instance_uid)
+    return bool(connection.execute(query).scalar_one_or_none())
 
 
 def is_backfilled(connection: Connection, study_instance_uid: str, first_received_at: datetime) -> bool:

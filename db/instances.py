@@ -11,6 +11,7 @@ from sqlalchemy import Connection, select, update
 
 from db import tables
 from db.accessions import keep_numbers
+from db.backfill import READ_ELSEWHERE, came_by_itself
 from db.holds import hold
 from db.instance_flags import COMPARE, CONFLICT, OTHER_PATIENT, OWN, REPEAT
 from db.instance_statements import (
@@ -81,8 +82,12 @@ def record_instance(
     study, is_new = _study(connection, received, not_eligible, now)
     earlier = SAME_SOP_INSTANCE_UID.rows(connection, {"sop_instance_uid": received.sop_instance_uid})
     repeat = next((row for row in earlier if row.digest == received.digest), None)
+    by_itself = not is_new and _came_by_itself(connection, study, not_eligible, now, again=repeat is not None)
     if repeat is not None:
-        return Ingest(repeat.id, _open_jobs(connection, repeat.id), repeat=True)
+        jobs = _open_jobs(connection, repeat.id)
+        return Ingest(repeat.id, jobs, repeat=True, returned=study.id if by_itself else None)
+    if by_itself:
+        study = lock_study(connection, study.id)
     series_id = _series_id(connection, study.id, received)
     seen = _classify(connection, study, series_id, received, not_eligible, earlier, rules)
     instance_id = _insert_instance(connection, (study.id, series_id), received, seen, now)
@@ -101,8 +106,19 @@ def record_instance(
         comparing=seen.flag == COMPARE,
         conflict=seen.flag == CONFLICT,
         pressing=urgent or seen.flag == COMPARE,
-        returned=study.id if returned else None,
+        returned=study.id if returned or by_itself else None,
     )
+
+
+def _came_by_itself(
+    connection: Connection, study: Any, not_eligible: NotEligible | None, now: datetime, *, again: bool
+) -> bool:
+    """Whether a radiograph shows that a study, which was pulled, has now come by itself as well."""
+    if not_eligible is not None and not_eligible.code not in FOR_A_READER:
+        return False
+    # Mostly it cannot be, and then the database is not asked.
+    may_be = again or study.reported_by == READ_ELSEWHERE or study.state is StudyState.COMPLETE
+    return may_be and came_by_itself(connection, study, _ACTOR, now, again=again)
 
 
 @dataclass(frozen=True, slots=True)

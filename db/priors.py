@@ -7,15 +7,13 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, select, update
 
+from db.backfill import READ_ELSEWHERE
 from db.instance_statements import insert_or_ignore
 from db.jobs import WAITING
 from db.patients import PatientIdentifier
 from db.states import InstanceState, JobState, StudyState
 from db.study_status import report
 from db.tables import BackfilledStudy, Instance, Job, PriorSearch, Study
-
-READ_ELSEWHERE = "prior"
-"""``reported_by`` of a study that was only pulled to be compared with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +105,3 @@ def take_off_worklist(connection: Connection, study_instance_uid: str, now: date
     study_id = connection.execute(query).scalar_one_or_none()
     if study_id is not None:
         report(connection, study_id, now, actor=READ_ELSEWHERE, cause="pulled to compare a newer study with it")
-
-
-def is_only_prior(connection: Connection, study_instance_uid: str) -> bool:
-    """Whether a study was pulled to be compared with."""
-    query = select(BackfilledStudy.for_prior).where(BackfilledStudy.study_instance_uid == study_instance_uid)
-    return bool(connection.execute(query).scalar_one_or_none())

@@ -11,6 +11,7 @@ from datetime import datetime
 from db.states import Analysis, DeliveryState, JobState, Priority
 
 IS_REPORTED = "the study is reported"
+IS_PRIOR = "the study was pulled only to compare a newer one with it"
 """Why a notification is withdrawn, or a result recorded and not sent: it holds until the report is taken back."""
 
 

@@ -9,10 +9,11 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select, update
 
 from db import tables
+from db.backfill import is_only_prior
 from db.errors import DuplicateResultError
 from db.holds import first_state
 from db.instance_statements import insert_or_ignore
-from db.records import IS_REPORTED, FindingRecord, ResultRecord
+from db.records import IS_PRIOR, IS_REPORTED, FindingRecord, ResultRecord
 from db.stale_objects import lock_earlier, mark_replaced
 from db.states import DeliveryState
 from db.transitions import event, move, write_events
@@ -72,9 +73,10 @@ def keep_results(
     Raises:
         DuplicateResultError: other work has left a result with the same UID.
     """
+    recorded = _still(connection, recorded, study)
     if revision > 1:
         _withdraw_unsent(connection, study.id, job_id, revision, actor, now)
-        if not _still(recorded, study):
+        if not recorded:
             mark_replaced(connection, study.id, job_id, revision, actor, now)
     _refuse_duplicates(connection, [result.sop_instance_uid for result in results])
     if not results:
@@ -99,11 +101,13 @@ def keep_results(
         for result_id, result in zip(ids, results, strict=True)
         if result.kind in kinds
     ]
-    return _insert_deliveries(connection, study, wanted, _still(recorded, study), actor, now)
+    return _insert_deliveries(connection, study, wanted, recorded, actor, now)
 
 
-def _still(recorded: str, study: Row[Any]) -> str:
-    """The reason to record results, unless it was the study's report and that has been taken back since."""
+def _still(connection: Connection, recorded: str, study: Row[Any]) -> str:
+    """The reason to record results, unless it has gone since: the report was taken back, the prior came by itself."""
+    if recorded == IS_PRIOR:
+        return recorded if is_only_prior(connection, study.study_instance_uid) else ""
     return "" if recorded == IS_REPORTED and study.reported_at is None else recorded
 
 

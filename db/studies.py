@@ -10,14 +10,13 @@ from typing import Any
 from sqlalchemy import Connection, case, func, or_, select, update
 
 from db import tables
-from db.backfill import is_backfilled
+from db.backfill import is_backfilled, is_only_prior
 from db.errors import RecordNotFoundError
 from db.instance_flags import NOT_COUNTED
 from db.instances import REJECTED
 from db.jobs import WAITING
 from db.notifications import NotificationRules, create_notifications
 from db.patients import PatientRules
-from db.priors import is_only_prior
 from db.queries.priors import prior_findings
 from db.queries.worklist import current_findings
 from db.records import NotEligible, ResultRecord, Route, StudyFacts, TriageDecision

@@ -666,6 +666,9 @@ class BackfilledStudy(Base):
 
     study_instance_uid: Mapped[str] = mapped_column(UID, primary_key=True, comment="Study Instance UID (0020,000D).")
     requested_at: Mapped[datetime] = mapped_column(comment="When its images were first asked for.")
+    pull_ends_at: Mapped[datetime] = mapped_column(
+        comment="When the last pull has ended, or ends at the latest. An image that comes later comes by itself."
+    )
     for_prior: Mapped[bool] = mapped_column(
         server_default=false(), comment="True: only to compare a newer study with it."
     )

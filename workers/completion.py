@@ -11,7 +11,7 @@ from config.settings import Results
 from db.instance_flags import CONFLICT, NOT_COUNTED
 from db.instances import REJECTED
 from db.patients import CORRECTION
-from db.records import IS_REPORTED, NotEligible, PatientIdentity, StudyFacts, TriageDecision
+from db.records import IS_PRIOR, IS_REPORTED, NotEligible, PatientIdentity, StudyFacts, TriageDecision
 from db.shown_records import InstanceDetail, JobDetail, ResultDetail, StudyDetail
 from db.states import JobState
 from models.contract import Code
@@ -23,8 +23,6 @@ from workers.results.study_account import KIND, ImageAccount, Reference, StudyAc
 _STUDY_REPORTS = (KIND, "sr")
 # What was tried and is no chest radiograph, or no DICOM file at all: nobody expects an analysis of it.
 NO_CHEST = frozenset({"not_dicom", *(code.value for code in NotAnalysedCode if not code.is_chest)})
-IS_PRIOR = "the study was pulled only to compare a newer one with it"
-"""Why its results are recorded and not sent."""
 NO_MODEL = "Every model is switched off or in shadow."
 
 

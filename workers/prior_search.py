@@ -96,8 +96,10 @@ class PriorSearch:
         listed = self._listed(wanted, today)
         for study in candidates(wanted, listed, patients, self.settings.eligibility, today)[:_TRIED]:
             uid = study.study_instance_uid
-            complete_study(uid, self.settings.eligibility.modalities, self.tools, silent=True, for_prior=True)
-            self.database.write(store.take_off_worklist, uid, self.clock())
+            try:
+                complete_study(uid, self.settings.eligibility.modalities, self.tools, silent=True, for_prior=True)
+            finally:  # where the archive sent a part of it, that is nobody's to read either
+                self.database.write(store.take_off_worklist, uid, self.clock())
             if self.database.read(store.is_usable, uid):
                 return uid, ""
         return "", "the archive holds no prior chest radiograph of this patient that can be analysed"

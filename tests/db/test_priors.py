@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from db import backfill, holds, jobs, priors, studies
 from db.database import Database
 from db.patients import PatientRules
 from db.queries.priors import comparable_findings, last_prior
-from db.records import FindingRecord
+from db.queries.study_details import study_detail
+from db.records import IS_PRIOR, FindingRecord, NotEligible
+from db.states import DeliveryState
 from db.study_status import report
 from tests.commands import record_instance, study_facts
 from tests.db.examples import HOUR, MINUTE, NOW, PIPELINE, claim, finding, outcome, received, study_of
@@ -83,6 +87,45 @@ def test_what_was_pulled_is_silent_and_off_the_worklist(database: Database) -> N
     facts = study_facts(database, own)
     assert (facts.only_prior, facts.reported) == (False, False), "it came by itself"
     assert not database.read(studies.arrival, own).only_prior
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_a_prior_that_comes_by_itself_as_well_is_silent_no_more(database: Database, again: bool) -> None:
+    """Its sender was slower than we: what is critical on a film of last night must be told, and leave."""
+    database.write(backfill.note_request, uid_of(2), NOW, for_prior=True)
+    prior = film(database, 2, "20260228")
+    record_instance(database, received(9, 2, patient_id="P1"), NotEligible("derived", "It is derived."), PIPELINE, NOW)
+    job = database.read(_job_of, prior)
+    claim(database, job, now=NOW)
+    made = outcome(200, findings=(finding(),), recorded=IS_PRIOR)
+    assert database.write(jobs.finish, job, "w1", made, NOW) == ()
+    database.write(priors.take_off_worklist, uid_of(2), NOW)
+    database.write(backfill.end_request, uid_of(2), NOW)
+    record_instance(
+        database, received(9, 2, patient_id="P1"), NotEligible("derived", "It is derived."), PIPELINE, NOW + HOUR
+    )
+    assert study_facts(database, prior).only_prior, "no image, so it says nothing"
+
+    values = {"patient_id": "P1", "study_date": "20260228", "view": "PA"}
+    came = record_instance(database, received(1 if again else 3, 2, **values), None, PIPELINE, NOW + HOUR)
+
+    facts = study_facts(database, prior)
+    assert (facts.pulled, facts.only_prior, facts.reported, facts.returned_at) == (False, False, False, None)
+    assert came.returned == prior, "triage looks at it again"
+    sent = database.read(study_detail, prior).deliveries
+    assert {row.state for row in sent} == {DeliveryState.PENDING}
+
+
+def test_what_a_pull_brings_does_not_come_by_itself(database: Database) -> None:
+    database.write(backfill.note_request, uid_of(2), NOW, for_prior=True)
+    prior = film(database, 2, "20260101")
+    database.write(priors.take_off_worklist, uid_of(2), NOW)
+    database.write(backfill.end_request, uid_of(2), NOW)
+    database.write(backfill.note_request, uid_of(2), NOW + HOUR)
+    for image in (1, 3):  # a series of which an image was missing is pulled as a whole
+        values = {"patient_id": "P1", "study_date": "20260101", "view": "PA"}
+        record_instance(database, received(image, 2, **values), None, PIPELINE, NOW + HOUR)
+    assert study_facts(database, prior).only_prior
 
 
 def test_the_last_prior_is_of_the_same_patient_and_was_made_before(database: Database) -> None:

@@ -17,11 +17,11 @@ from config.settings import Results, Settings, Store
 from db import deliveries, jobs, priors, studies
 from db.node_rules import Rules
 from db.queries import retention
-from db.records import IS_REPORTED, ExpiredStudy, ResultRecord, Route, StudyFacts, TriageDecision
+from db.records import IS_PRIOR, IS_REPORTED, ExpiredStudy, ResultRecord, Route, StudyFacts, TriageDecision
 from tests.rules import NO_RULES
 from tests.scripted import Scripted
 from tests.workers.builders import NOON, FakeClock, facts
-from workers.completion import IS_PRIOR, comes_too_late, may_complete
+from workers.completion import comes_too_late, may_complete
 from workers.job_outcome import EncodedResult
 from workers.repeat import repeat_until
 from workers.retention import Retention

@@ -147,7 +147,7 @@ def complete_study(
             for series in missing:
                 archive.pull(uid, series)
         finally:
-            tools.database.write(store.forget_request, uid)
+            tools.database.write(store.end_request, uid, tools.clock())
     now_held = tools.database.read(store.held_images, uid)
     absent = sum(len(images - now_held.get(series, frozenset())) for series, images in missing.items())
     if absent:

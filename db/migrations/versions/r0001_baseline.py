@@ -263,6 +263,7 @@ def _create_backfill() -> None:
         "backfilled_studies",
         sa.Column("study_instance_uid", sa.String(length=64), nullable=False),
         sa.Column("requested_at", MOMENT, nullable=False),
+        sa.Column("pull_ends_at", MOMENT, nullable=False),
         sa.Column("for_prior", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.PrimaryKeyConstraint("study_instance_uid", name="pk_backfilled_studies"),
     )
