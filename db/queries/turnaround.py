@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Engine, func, select
 
-from db.priors import READ_ELSEWHERE
+from db.backfill import READ_ELSEWHERE
 from db.states import Analysis
 from db.tables import Finding, Study
 
