@@ -72,12 +72,11 @@ class Database:
             time.sleep(random.uniform(0, _PAUSE_SECONDS * attempt))  # noqa: S311 - a pause is no secret
         raise AssertionError("the last try returns or raises")
 
-    def write_all(self, steps: Sequence[Step]) -> None:
-        """Run the commands of ``steps`` in their order, and commit once: each commit waits for the disk."""
-        if steps:
-            self.write(_run, steps)
+    def write_all(self, steps: Sequence[Step]) -> list[Any]:
+        """Run the commands of ``steps`` in their order, commit once (each commit waits for the disk), and give what
+        each has returned."""
+        return self.write(_run, steps) if steps else []
 
 
-def _run(connection: Connection, steps: Sequence[Step]) -> None:
-    for command, arguments in steps:
-        command(connection, *arguments)
+def _run(connection: Connection, steps: Sequence[Step]) -> list[Any]:
+    return [command(connection, *arguments) for command, arguments in steps]

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, update
 
 from db import tables
-from db.states import DeliveryState, JobState
+from db.states import DeliveryState, JobState, Priority
 
 LEASE = timedelta(seconds=45)
 """How long a claim of a job, a delivery or an association holds. Who works longer renews it meanwhile, so a host that
@@ -35,6 +35,12 @@ def not_dispatched(table: Any, now: datetime, quiet: timedelta) -> ColumnElement
 def due_again(table: Any, due: Any, now: datetime, quiet: timedelta) -> ColumnElement[bool]:
     """The time in the column ``due`` has come, and no message was sent since, or within ``quiet``."""
     return and_(due <= now, or_(not_dispatched(table, now, quiet), table.dispatched_at < due))
+
+
+def is_routine(study: Any) -> ColumnElement[bool]:
+    """Whether a study is neither critical nor urgent: sorted by this, what belongs to those that are comes first."""
+    condition: ColumnElement[bool] = study.priority == Priority.ROUTINE
+    return condition
 
 
 def starts_with(column: Any, prefix: str) -> ColumnElement[bool]:

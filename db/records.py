@@ -342,7 +342,7 @@ class StudyFacts:
     report and brought the study back to the list, if that was the last thing that happened to its report.
     ``not_eligible_reasons`` say why images were not analysed, those that were tried first; they are looked up only
     where one was tried in vain or none was analysed. ``pulled``: the study came because a backfill asked for it;
-    ``only_prior``: to compare a newer one with it.
+    ``only_prior``: to compare a newer one with it. ``decision`` is what triage decided last, without notifications.
     """
 
     study_id: int
@@ -364,6 +364,7 @@ class StudyFacts:
     not_eligible_reasons: tuple[NotEligible, ...] = ()
     pulled: bool = False
     only_prior: bool = False
+    decision: TriageDecision | None = None
 
 
 @dataclass(frozen=True, slots=True)

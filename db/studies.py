@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, case, func, or_, select, update
+from sqlalchemy import Connection, Row, case, func, or_, select, update
 
 from db import tables
 from db.backfill import is_backfilled, is_only_prior
@@ -15,6 +15,8 @@ from db.errors import RecordNotFoundError
 from db.instance_flags import NOT_COUNTED
 from db.instances import REJECTED
 from db.jobs import WAITING
+from db.leases import is_routine
+from db.node_rules import Rules
 from db.notifications import NotificationRules, create_notifications
 from db.patients import PatientRules
 from db.queries.priors import prior_findings
@@ -63,7 +65,20 @@ def facts(connection: Connection, study_id: int, rules: PatientRules) -> StudyFa
         not_eligible_reasons=_refusals(connection, study_id) if counts.not_analysed or not counts.done else (),
         pulled=(pulled := is_backfilled(connection, row.study_instance_uid, row.first_received_at)),
         only_prior=pulled and is_only_prior(connection, row.study_instance_uid),
+        decision=_decision(row),
     )
+
+
+def _decision(study: Row[Any]) -> TriageDecision:
+    """What triage has decided of a study so far."""
+    return TriageDecision(study.priority, study.due_at, study.analysis, study.reason)
+
+
+def to_complete(
+    connection: Connection, study_id: int, rules: PatientRules
+) -> tuple[StudyFacts, tuple[Route | None, ...]]:
+    """What is to be known of a study before it is completed: :func:`facts` and :func:`routes`."""
+    return facts(connection, study_id, rules), routes(connection, study_id)
 
 
 def routes(connection: Connection, study_id: int) -> tuple[Route | None, ...]:
@@ -123,13 +138,30 @@ def _count(condition: Any) -> Any:
     return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
 
 
+def triage(
+    connection: Connection,
+    study_id: int,
+    decide: Callable[[StudyFacts], TriageDecision],
+    rules: Rules,
+    now: datetime,
+) -> TriageDecision:
+    """Let ``decide`` decide from what is known now, write it down with what follows, and give the decision.
+
+    The study is locked before it is read: of two who decide at once, the later one knows all that the earlier knew.
+    """
+    lock_study(connection, study_id)
+    decision = decide(facts(connection, study_id, rules.patients))
+    record_triage(connection, study_id, decision, now, rules.notifications)
+    return decision
+
+
 def record_triage(
     connection: Connection, study_id: int, decision: TriageDecision, now: datetime, notifications: NotificationRules
 ) -> None:
     """Write what triage decided, with the notifications that follow; nothing where it decided the same before."""
     study = lock_study(connection, study_id)
     create_notifications(connection, study, decision.notifications, notifications, now)
-    before = TriageDecision(study.priority, study.due_at, study.analysis, study.reason)
+    before = _decision(study)
     if before == replace(decision, notifications=()):
         return
     connection.execute(
@@ -142,7 +174,10 @@ def record_triage(
 
 
 def stable(connection: Connection, now: datetime, stable_for: timedelta, limit: int = 100) -> tuple[int, ...]:
-    """Open studies, not on hold, with nothing waiting, in which nothing has happened for ``stable_for``."""
+    """Open studies, not on hold, with nothing waiting, in which nothing has happened for ``stable_for``.
+
+    Critical and urgent ones first, then those that have been stable for longest.
+    """
     study, job = tables.Study, tables.Job
     waiting = select(job.id).where(job.study_id == study.id, job.state.in_(WAITING)).exists()
     query = (
@@ -153,7 +188,7 @@ def stable(connection: Connection, now: datetime, stable_for: timedelta, limit: 
             study.on_hold.is_(False),
             ~waiting,
         )
-        .order_by(study.last_activity_at)
+        .order_by(is_routine(study), study.last_activity_at)
         .limit(limit)
     )
     return tuple(connection.scalars(query))

@@ -29,6 +29,5 @@ class Scripted(Database):
             return self.audited.append(*args)
         return getattr(self, self.answers[command])(*args, **kwargs)
 
-    def write_all(self, steps: Sequence[Step]) -> None:
-        for command, arguments in steps:
-            self.write(command, *arguments)
+    def write_all(self, steps: Sequence[Step]) -> list[Any]:
+        return [self.write(command, *arguments) for command, arguments in steps]

@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from pydicom.dataset import Dataset
 
 from config.logging import job_in_log
 from db import jobs, repeated_instances, studies
+from db.database import Step
 from db.leases import LEASE
 from db.queries import study_details
 from db.records import FindingRecord, Job, Outcome, ResultRecord
@@ -47,7 +49,7 @@ from workers.job_outcome import (
     kinds_wanted,
     not_eligible_of,
 )
-from workers.open_database import triage_study
+from workers.open_database import triage_step, triage_study
 from workers.pipeline_digest import name_of_analysis
 from workers.results.encoder import Analysis
 from workers.results.header import text_of
@@ -266,18 +268,24 @@ def _write(results: Sequence[EncodedResult], store: Path) -> None:
 
 
 def _finish(job: Job, outcome: Outcome, tools: AnalysisTools) -> None:
-    deliveries = tools.database.write(jobs.finish, job.id, tools.worker, outcome, tools.clock())
+    now = tools.clock()
+    finish = jobs.finish, (job.id, tools.worker, outcome, now)
+    # One transaction: whoever sees that the image is analysed sees what follows for its study.
+    deliveries, _ = tools.database.write_all([finish, _triage(job, tools, now)])
     if deliveries is None:
         log.warning("the job was taken from this worker before it was done; its work is dropped")
         return
     tools.task_queue.enqueue_deliveries(deliveries)
-    triage_study(job.study_id, tools.database, tools.settings.triage, tools.clock())
     log.info(
         "done in %.2f s: %d results, %d deliveries",
         sum(outcome.timings.get(stage, 0.0) for stage in ("read", "predict", "encode", "write")),
         len(outcome.results),
         len(deliveries),
     )
+
+
+def _triage(job: Job, tools: AnalysisTools, now: datetime) -> Step:
+    return triage_step(job.study_id, tools.database, tools.settings.triage, now)
 
 
 def _try_again(job: Job, error: str, tools: AnalysisTools) -> None:
@@ -302,6 +310,6 @@ def _fail(job: Job, error: str, tools: AnalysisTools) -> None:
         # What nobody could compare is for a person to look at, like what differs.
         _end_comparison(job, f"they could not be compared: {error}", tools)
         return
-    tools.database.write(jobs.fail, job.id, tools.worker, error, tools.clock())
-    triage_study(job.study_id, tools.database, tools.settings.triage, tools.clock())
+    now = tools.clock()
+    tools.database.write_all([(jobs.fail, (job.id, tools.worker, error, now)), _triage(job, tools, now)])
     log.error("the job is failed after %d attempts: %s", job.attempts, error)

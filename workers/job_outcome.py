@@ -12,6 +12,7 @@ from io import BytesIO
 from pathlib import PurePosixPath
 
 from pydicom import dcmwrite
+from pydicom.charset import default_encoding
 from pydicom.dataset import Dataset
 
 from config.dicom_peers import Destination
@@ -93,13 +94,14 @@ def as_file(kind: str, dataset: Dataset) -> EncodedResult:
 def _mark_as_explicit(dataset: Dataset) -> None:
     """Tell pydicom that the items of sequences need no correction of value representations.
 
-    It corrects the whole tree at the root. Without this it does so again for the tree below each item.
+    It corrects the whole tree at the root. Without this it does so again for the tree below each item, for an item that
+    was made here, and read nowhere, counts as one of another encoding and of another character set.
     """
     for element in dataset:
         if element.VR == "SQ":
             for item in element.value:
                 _mark_as_explicit(item)
-                item.set_original_encoding(is_implicit_vr=False, is_little_endian=True)
+                item.set_original_encoding(False, True, item.original_character_set or default_encoding)
 
 
 def finding_records(

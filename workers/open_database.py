@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from config.settings import Settings, Triage
 from db import studies
-from db.database import Database
+from db.database import Database, Step
 from db.engine import connect
 from db.node_rules import Rules
 from db.patients import PatientRules
@@ -34,11 +34,18 @@ def database_of(settings: Settings, engine: Engine | None = None) -> Database:
 
 def triage_study(study_id: int, database: Database, rules: Triage, now: datetime) -> TriageDecision:
     """Let triage decide anew from what is known now, write it down with what follows, and give the decision."""
-    return triage_facts(database.read(studies.facts, study_id, database.rules.patients), database, rules, now)
-
-
-def triage_facts(facts: StudyFacts, database: Database, rules: Triage, now: datetime) -> TriageDecision:
-    """The same, from ``facts`` that were read just now."""
-    decision = decide(facts, rules, now)
-    database.write(studies.record_triage, facts.study_id, decision, now, database.rules.notifications)
+    command, arguments = triage_step(study_id, database, rules, now)
+    decision: TriageDecision = database.write(command, *arguments)
     return decision
+
+
+def triage_step(study_id: int, database: Database, rules: Triage, now: datetime) -> Step:
+    """The same, for a transaction with what triage is to know of (:meth:`db.database.Database.write_all`)."""
+    return studies.triage, (study_id, lambda facts: decide(facts, rules, now), database.rules, now)
+
+
+def triage_again(facts: StudyFacts, database: Database, rules: Triage, now: datetime) -> TriageDecision:
+    """What triage decides from ``facts`` that were read just now; nothing is written where it decided the same before
+    and has nobody to tell."""
+    decision = decide(facts, rules, now)
+    return decision if decision == facts.decision else triage_study(facts.study_id, database, rules, now)

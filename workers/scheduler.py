@@ -18,14 +18,14 @@ from sqlalchemy.exc import OperationalError
 from config.settings import Settings
 from db import deliveries, jobs, priors, studies
 from db.database import Database
-from db.records import Route, StudyFacts, TriageDecision
+from db.records import StudyFacts, TriageDecision
 from workers.clock import Clock, Elapsed
 from workers.completion import comes_too_late, may_complete
 from workers.durable_files import write_durably
 from workers.enqueue import TaskQueue
 from workers.errors import where_in_code
 from workers.job_outcome import EncodedResult, kinds_of_studies
-from workers.open_database import triage_facts
+from workers.open_database import triage_again
 from workers.retention import Retention
 from workers.routing import study_destinations
 
@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 _LONGEST_PAUSE_SECONDS = 30.0
 _LONGEST_STUDY_PAUSE_SECONDS = 600.0
 _STUDIES_AT_ONCE = 100
+_COMPLETING_SECONDS = 5.0
 _CLOCK_SECONDS = 60.0
 
 
@@ -160,7 +161,10 @@ class Scheduler:
         quiet = timedelta(seconds=self.settings.triage.completion_seconds)
         # However many rest after a failure, those behind them have their turn.
         limit = _STUDIES_AT_ONCE + len(self.studies.until)
+        begun = self.elapsed()
         for study_id in self.database.read(studies.stable, self.clock(), quiet, limit):
+            if self.elapsed() - begun > _COMPLETING_SECONDS:
+                return  # what waits for another step waits no longer than that; the next round goes on here
             if not self.studies.rests(study_id):
                 self._try_to_settle(study_id)
 
@@ -179,11 +183,11 @@ class Scheduler:
             self.studies.succeeded(study_id)
 
     def _settle(self, study_id: int) -> None:
-        facts = self.database.read(studies.facts, study_id, self.database.rules.patients)
+        facts, routes = self.database.read(studies.to_complete, study_id, self.database.rules.patients)
         now = self.clock()
         if not may_complete(facts) or self._prior_may_come(study_id, now):
             return
-        decision = triage_facts(facts, self.database, self.settings.triage, now)
+        decision = triage_again(facts, self.database, self.settings.triage, now)
         summaries = self._summaries(facts, decision)
         if summaries is None:
             return
@@ -193,7 +197,7 @@ class Scheduler:
             studies.complete,
             study_id,
             tuple(summary.record for summary in summaries),
-            kinds_of_studies(study_destinations(self.settings.destinations, self._routes(study_id))),
+            kinds_of_studies(study_destinations(self.settings.destinations, routes)),
             now,
             facts.activity,
             comes_too_late(facts, self.settings.results, now),
@@ -206,10 +210,6 @@ class Scheduler:
         rules = self.settings.priors
         wait = timedelta(seconds=rules.wait_seconds)
         return bool(rules.archive) and self.database.read(priors.may_still_come, study_id, now, wait)
-
-    def _routes(self, study_id: int) -> Sequence[Route | None]:
-        """What the routing rules decided about the images of a study."""
-        return self.database.read(studies.routes, study_id)
 
     def _summaries(self, facts: StudyFacts, decision: TriageDecision) -> Sequence[EncodedResult] | None:
         """Make the summary; None to try again in the next round. After some rounds the study completes without one.

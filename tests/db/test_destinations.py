@@ -7,8 +7,10 @@ from sqlalchemy import Engine
 from db import deliveries, jobs
 from db.database import Database
 from db.destinations import DestinationLeases
-from tests.commands import record_instance
-from tests.db.examples import HOUR, MINUTE, NOW, PIPELINE, SECOND, claim, outcome, received
+from db.records import TriageDecision
+from db.states import Analysis, Priority
+from tests.commands import record_instance, record_triage
+from tests.db.examples import HOUR, MINUTE, NOW, PIPELINE, SECOND, claim, outcome, received, study_of
 
 BOTH = {"pacs": ("seg", "sr"), "viewer": ("seg", "sr")}
 TWO = {"pacs": 2, "viewer": 2}
@@ -33,6 +35,15 @@ def test_a_destination_has_its_share_of_the_workers_and_no_more(database: Databa
     assert leases.acquire(of["viewer"], TWO, "w4", NOW, MINUTE) is not None, "the other one has its own"
     leases.release("w0")
     assert leases.acquire(of["pacs"], TWO, "w5", NOW, MINUTE) is not None
+
+
+def test_results_of_an_urgent_study_overtake_all_others(database: Database, engine: Engine) -> None:
+    one, urgent, other = (sent_to_both(database, number)["pacs"] for number in (1, 2, 3))
+    decision = TriageDecision(Priority.URGENT, NOW, Analysis.ANALYSED, "STAT")
+    record_triage(database, study_of(database, 2), decision, NOW)
+    heads = [each for each in DestinationLeases(engine).waiting("pacs", NOW) if each in (one, urgent, other)]
+    assert heads == [urgent, one, other]
+    assert urgent in database.read(deliveries.to_enqueue, NOW + HOUR, SECOND, 2)
 
 
 def test_what_dead_workers_had_is_free_again(database: Database, engine: Engine) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -21,8 +22,8 @@ from db.engine import connect
 from db.login_attempts import FAILURES_PER_USER, TooManyAttemptsError
 from db.queries import study_details
 from db.queries.worklist import Worklist
-from db.records import Job
-from db.states import DeliveryState, JobState
+from db.records import Job, StudyFacts, TriageDecision
+from db.states import Analysis, DeliveryState, JobState, Priority
 from db.user_tables import Role
 from db.users import Accounts
 from tests.commands import record_instance, study_facts
@@ -104,6 +105,37 @@ def test_a_job_that_is_finished_by_two_is_written_once(database: Database) -> No
     assert {end for end in ends if end is not None} == {database.read(deliveries_of_job, job_id)}
     detail = database.read(study_details.study_detail, study_of(database))
     assert (len(detail.results), len(detail.deliveries), len(detail.jobs[0].findings)) == (2, 2, 1)
+
+
+def test_the_decision_about_a_study_is_that_of_whoever_knows_more(database: Database) -> None:
+    """One image is analysed while triage decides about the study without it."""
+    first, second = record(database, 1), record(database, 2)
+    study_id = study_of(database)
+    claim(database, first, "w1")
+    claim(database, second, "w2")
+    decides = threading.Event()
+
+    def decide(facts: StudyFacts) -> TriageDecision:
+        decides.set()
+        time.sleep(0.2)
+        priority = Priority.CRITICAL if facts.jobs_done == 2 else Priority.ROUTINE
+        return TriageDecision(priority, NOW, Analysis.ANALYSED, f"{facts.jobs_done} images")
+
+    def finish(number: int) -> None:
+        job_id = (first, second)[number]
+        if number:
+            decides.wait(60)
+        made = outcome(100 * (number + 1))
+        database.write_all(
+            [
+                (jobs.finish, (job_id, f"w{number + 1}", made, NOW)),
+                (studies.triage, (study_id, decide, NO_RULES, NOW)),
+            ]
+        )
+
+    together(finish, 2)
+    row = database.read(study_details.study_detail, study_id).row
+    assert (row.priority, row.reason) == (Priority.CRITICAL, "2 images")
 
 
 def test_associations_that_bring_the_same_instance_record_it_once(database: Database) -> None:

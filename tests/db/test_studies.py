@@ -87,6 +87,23 @@ def test_triage_is_written_once(database: Database) -> None:
     assert (last.from_state, last.to_state, last.actor) == ("routine, waiting", "critical, analysed", "triage")
 
 
+def test_a_decision_that_stands_is_among_the_facts(database: Database) -> None:
+    record(database)
+    study_id = study_of(database)
+    record_triage(database, study_id, CRITICAL, NOW)
+    assert study_facts(database, study_id).decision == CRITICAL
+
+
+def test_of_stable_studies_urgent_ones_come_first(database: Database) -> None:
+    for number, at in ((1, NOW), (2, NOW + 2 * SECOND), (3, NOW + SECOND)):
+        job_id = record(database, number, number)
+        claim(database, job_id)
+        database.write(jobs.finish, job_id, "w1", outcome(100 * number), at)
+    record_triage(database, study_of(database, 2), CRITICAL, NOW)
+    one, urgent, other = (study_of(database, number) for number in (1, 2, 3))
+    assert database.read(studies.stable, NOW + HOUR, MINUTE) == (urgent, one, other)
+
+
 def test_a_study_is_stable_when_nothing_waits_and_nothing_happens(database: Database) -> None:
     job_id = record(database)
     study_id = study_of(database)

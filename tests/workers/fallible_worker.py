@@ -79,11 +79,12 @@ class FallibleDatabase(Database):
         self._points.reach(after)
         return done
 
-    def write_all(self, steps: Sequence[Step]) -> None:
+    def write_all(self, steps: Sequence[Step]) -> list[Any]:
         before, after = POINTS.get(steps[0][0], ("", "")) if steps else ("", "")
         self._points.reach(before)
-        super().write_all(steps)
+        done = super().write_all(steps)
         self._points.reach(after)
+        return done
 
 
 class MadeUpNetwork:

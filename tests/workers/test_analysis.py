@@ -57,9 +57,8 @@ class FakeJobs(Scripted):
         jobs.retry: "retry_job",
         jobs.fail: "fail_job",
         repeated_instances.record_comparison: "record_comparison",
-        studies.facts: "study_facts",
         studies.arrival: "study_arrival",
-        studies.record_triage: "record_triage",
+        studies.triage: "triage",
         study_details.study_detail: "study_detail",
     }
 
@@ -108,14 +107,15 @@ class FakeJobs(Scripted):
     def study_arrival(self, study_id: int) -> StudyFacts:
         return self.study
 
-    def study_facts(self, study_id: int, _rules: object) -> StudyFacts:
-        return self.study
-
     def study_detail(self, study_id: int) -> StudyDetail:
         raise AssertionError("only a revision looks for its predecessors")
 
-    def record_triage(self, study_id: int, decision: TriageDecision, now: datetime, _rules: object) -> None:
+    def triage(
+        self, study_id: int, decide: Callable[[StudyFacts], TriageDecision], _rules: object, now: datetime
+    ) -> TriageDecision:
+        decision = decide(self.study)
         self.events.append(("triage", decision.priority))
+        return decision
 
 
 class FakeTaskQueue:
@@ -296,7 +296,7 @@ def test_a_message_that_comes_twice_does_nothing(bench: Callable[..., Bench]) ->
 def test_a_lost_claim_delivers_nothing(bench: Callable[..., Bench]) -> None:
     work = bench()
     work.jobs.claim_is_lost = True
-    assert work.run() == ["claimed"]
+    assert work.run() == ["claimed", "triage"], "what is known now decides, as ever"
     assert work.task_queue.deliveries == []
 
 

@@ -23,15 +23,19 @@ ROOMS = Path(workers.__file__).parents[1]
 WEBHOOK = {"webhook": {"enabled": True, "url": "https://notifications.example/", "secret": "s"}}
 
 
-def uses(name: str) -> set[str]:
-    """The modules of ``node`` and ``workers`` that call a function or class of this name, or hand it to another."""
+def uses(name: str, owner: str = "") -> set[str]:
+    """The modules of ``node`` and ``workers`` that call a function or class of this name; with ``owner``, the module
+    that has it, also those that hand it on.
+    """
     found = set()
     for path in (*(ROOMS / "node").rglob("*.py"), *(ROOMS / "workers").rglob("*.py")):
-        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(call, ast.Call):
-                handed = [each.attr for each in call.args if isinstance(each, ast.Attribute)]
-                if name in (getattr(call.func, "id", getattr(call.func, "attr", "")), *handed):
-                    found.add(str(path.relative_to(ROOMS)))
+        for part in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if owner:
+                meant = isinstance(part, ast.Attribute) and (part.attr, ast.unparse(part.value)) == (name, owner)
+            else:
+                meant = isinstance(part, ast.Call) and name in (getattr(part.func, key, "") for key in ("id", "attr"))
+            if meant:
+                found.add(str(path.relative_to(ROOMS)))
     return found
 
 
@@ -46,7 +50,8 @@ def test_a_database_is_opened_in_one_place() -> None:
 
 
 def test_triage_is_written_in_one_place() -> None:
-    assert uses("record_triage") == {"workers/open_database.py"}
+    assert uses("triage", "studies") == {"workers/open_database.py"}
+    assert uses("record_triage", "studies") == uses("record_triage") == set()
     deciding = {"workers/open_database.py", "workers/simulation/policies.py", "workers/services/expected_route.py"}
     assert uses("decide") == deciding, "the last two write nothing: a simulation, and what would become of a file"
 

@@ -26,6 +26,7 @@ from workers.job_outcome import EncodedResult
 from workers.repeat import repeat_until
 from workers.retention import Retention
 from workers.scheduler import Scheduler
+from workers.triage import decide
 
 
 @dataclass
@@ -37,10 +38,9 @@ class FakeDatabase(Scripted):
         deliveries.to_enqueue: "deliveries_to_enqueue",
         deliveries.mark_dispatched: "mark_deliveries_dispatched",
         studies.stable: "stable_studies",
-        studies.facts: "study_facts",
-        studies.routes: "study_routes",
+        studies.to_complete: "study_to_complete",
         priors.may_still_come: "prior_may_come",
-        studies.record_triage: "record_triage",
+        studies.triage: "triage",
         studies.complete: "complete_study",
         retention.expired: "expired_studies",
         retention.removed: "files_removed",
@@ -74,17 +74,18 @@ class FakeDatabase(Scripted):
     def stable_studies(self, now: datetime, quiet: timedelta, limit: int = 100) -> tuple[int, ...]:
         return self.quiet
 
-    def study_facts(self, study_id: int, _rules: object) -> StudyFacts:
-        return self.study
+    def study_to_complete(self, study_id: int, _rules: object) -> tuple[StudyFacts, tuple[Route | None, ...]]:
+        return self.study, self.routes
 
     def prior_may_come(self, study_id: int, now: datetime, wait: timedelta) -> bool:
         return self.prior_comes
 
-    def study_routes(self, study_id: int) -> tuple[Route | None, ...]:
-        return self.routes
-
-    def record_triage(self, study_id: int, decision: TriageDecision, now: datetime, _rules: object) -> None:
+    def triage(
+        self, study_id: int, decide: Callable[[StudyFacts], TriageDecision], _rules: object, now: datetime
+    ) -> TriageDecision:
+        decision = decide(self.study)
         self.notes.append(("triage", decision.priority.value))
+        return decision
 
     def expired_studies(self, before: datetime, after_id: int = 0, limit: int = 100) -> tuple[ExpiredStudy, ...]:
         raise AssertionError("with 0 days nothing is looked for")
@@ -183,6 +184,33 @@ def test_a_stable_study_is_triaged_summarised_and_complete(tmp_path: Path) -> No
     assert task_queue.dispatched == [50]
 
 
+def test_what_triage_has_decided_already_is_not_written_again(tmp_path: Path) -> None:
+    database = FakeDatabase(quiet=(1,))
+    node_scheduler = scheduler(database, FakeTaskQueue(), tmp_path, SUMMARY)
+    decision = decide(database.study, node_scheduler.settings.triage, NOON)
+    database.study = replace(database.study, decision=decision)
+    node_scheduler.once()
+    assert [note[0] for note in database.notes] == ["settled"]
+    database.study = replace(database.study, decision=replace(decision, reason="another"))
+    node_scheduler.once()
+    assert [note[0] for note in database.notes] == ["settled", "triage", "settled"]
+
+
+def test_many_stable_studies_keep_no_other_step_waiting(tmp_path: Path) -> None:
+    """Two seconds each: the third begins within five seconds, and the others come in the next round."""
+    database = FakeDatabase(quiet=tuple(range(1, 9)))
+    node_scheduler = scheduler(database, FakeTaskQueue(), tmp_path)
+    seconds = [0.0]
+
+    def summarise(study: StudyFacts, decision: TriageDecision) -> Sequence[EncodedResult]:
+        seconds[0] += 2
+        return ()
+
+    node_scheduler.summarise, node_scheduler.elapsed = summarise, lambda: seconds[0]
+    node_scheduler.complete_stable_studies()
+    assert [note[0] for note in database.notes].count("settled") == 3
+
+
 def test_a_summary_that_cannot_be_made_does_not_keep_a_study_open_for_ever(tmp_path: Path) -> None:
     database = FakeDatabase(quiet=(1,))
     node_scheduler = scheduler(database, FakeTaskQueue(), tmp_path)
@@ -222,13 +250,13 @@ def test_a_study_that_cannot_be_complete_is_in_no_other_study_s_way(
     tries: list[float] = []
     name = "PATIENT^NAME"
 
-    def facts_of(study_id: int, _rules: object) -> StudyFacts:
+    def to_complete(study_id: int, _rules: object) -> tuple[StudyFacts, tuple[Route | None, ...]]:
         if study_id == 1:
             tries.append(seconds[0])
             raise OSError(28, name)
-        return database.study
+        return database.study, ()
 
-    database.study_facts = facts_of  # type: ignore[method-assign]
+    database.study_to_complete = to_complete  # type: ignore[method-assign]
     for _ in range(10):
         node_scheduler.once()
         seconds[0] += 1
