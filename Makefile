@@ -24,7 +24,7 @@ OWN = $(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirem
   $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-training campaigns chaos load soak images fuzz peers check audit sbom format docs docs-serve translations bench clean
+.PHONY: help demo test test-training campaigns chaos load soak images fuzz peers check audit sbom format docs docs-serve reference translations bench clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -96,6 +96,9 @@ docs: $(VENV)/.docs ## Build the documentation as a site into site/, which also 
 
 docs-serve: $(VENV)/.docs ## Show the documentation at http://127.0.0.1:8000 while you write it
 	$(BIN)/zensical serve --dev-addr 127.0.0.1:8000
+
+reference: $(VENV)/.dev ## Write what is made from the code anew: tables of settings, commands, database, manifests
+	$(BIN)/python -P .ci/reference
 
 translations: $(VENV)/.dev ## Bring the catalogues of the page up to date with its texts, and compile them
 	$(BIN)/pybabel --quiet extract --mapping-file pyproject.toml --keywords gettext_noop --no-location --sort-output \

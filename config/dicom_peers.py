@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -102,14 +104,29 @@ class Listener(_Part):
         return self.transport != "plain"
 
 
+@dataclass(frozen=True, slots=True)
+class _OfKind:
+    """What a kind of destination is called on pages, the settings that it needs, and those that it changes.
+
+    ``is_web``: it is reached by HTTP. ``takes_any_object``: it takes an object that is no result of a study, too.
+    """
+
+    label: str
+    needs: tuple[str, ...] = ()
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    is_web: bool = False
+    takes_any_object: bool = False
+
+
 _OF_KIND = {
-    "dimse": ("ae_title", "host", "port"),
-    "dicomweb": ("url",),
-    "deidentified": ("folder",),
-    "fhir": ("url",),
-    "on-request": (),
+    "dimse": _OfKind("DICOM", ("ae_title", "host", "port"), takes_any_object=True),
+    "dicomweb": _OfKind("DICOMweb", ("url",), is_web=True, takes_any_object=True),
+    "deidentified": _OfKind("de-identified", ("folder",)),
+    "fhir": _OfKind("FHIR", ("url",), {"kinds": ("summary",), "rejection_notes": True}, is_web=True),
+    "on-request": _OfKind("on request", (), {"rejection_notes": True, "associations": 1}),
 }
-_WEB = ("dicomweb", "fhir")
+"""The kinds by their name. A FHIR server takes the report of a study and no files, and is told what was taken back.
+What is on request and stale cannot be asked for any more, so nobody must remove it: the note says so."""
 _HERE = ("127.0.0.1", "localhost", "::1")
 
 
@@ -122,7 +139,8 @@ class Destination(_Part):
     """How it is reached: dimse is a DICOM association (C-STORE), dicomweb a server that takes results by STOW-RS,
     deidentified a folder that takes results with their images as [deidentification] says
     (docs/deidentified-export.md), fhir a FHIR R4 server that takes the report of a study (docs/fhir.md), on-request
-    nobody: results stay here for who asks by Query/Retrieve (listener.peers[].query) or DICOMweb (docs/dicomweb.md)."""
+    nobody: results stay here for whoever asks by Query/Retrieve (listener.peers[].query) or DICOMweb
+    (docs/dicomweb.md)."""
     ae_title: AETitle = ""
     """Called AE title; required for dimse."""
     host: str = ""
@@ -188,20 +206,17 @@ class Destination(_Part):
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_its_kind(cls, given: Any) -> Any:
-        """A FHIR server takes the report of a study and no files, and is told what was taken back. What is on request
-        and stale cannot be asked for any more, so nobody must remove it: the note says so."""
-        defaults: dict[str, dict[str, Any]] = {
-            "fhir": {"kinds": ("summary",), "rejection_notes": True},
-            "on-request": {"rejection_notes": True, "associations": 1},
-        }
-        return {**defaults.get(str(given.get("kind")), {}), **given} if isinstance(given, dict) else given
+        if not isinstance(given, dict) or (kind := _OF_KIND.get(str(given.get("kind")))) is None:
+            return given
+        return {**kind.defaults, **given}
 
     @model_validator(mode="after")
     def _of_its_kind(self) -> Destination:
-        for name in _OF_KIND[self.kind]:
+        for name in _OF_KIND[self.kind].needs:
             if not getattr(self, name):
                 raise PydanticCustomError("missing_of_kind", f"{name}: is missing")
-        if self.url and self.kind not in _WEB:
+        is_web = _OF_KIND[self.kind].is_web
+        if self.url and not is_web:
             raise ValueError("url: is for kinds 'dicomweb' and 'fhir' only")
         if self.folder and self.kind != "deidentified":
             raise ValueError("folder: is for kind 'deidentified' only")
@@ -213,7 +228,7 @@ class Destination(_Part):
             )
         if self.kind == "on-request":
             self._check_on_request()
-        if self.kind in _WEB:
+        if is_web:
             self._check_web()
         elif self.user or self.password or self.token:
             raise ValueError("user, password, token: are for kinds 'dicomweb' and 'fhir' only")
@@ -249,6 +264,16 @@ class Destination(_Part):
             raise ValueError("token_url: needs user and password, which are client ID and secret there")
 
     @property
+    def label(self) -> str:
+        """Its kind, for people."""
+        return _OF_KIND[self.kind].label
+
+    @property
+    def takes_any_object(self) -> bool:
+        """Whether it takes an object that is no result of a study, such as one for a test."""
+        return _OF_KIND[self.kind].takes_any_object
+
+    @property
     def address(self) -> str:
         """Its host; empty for a folder."""
         return self.host or urlsplit(self.url).hostname or ""
@@ -258,7 +283,7 @@ class Destination(_Part):
         """Where it is, for people."""
         if self.kind == "dimse":
             return f"{self.ae_title} at {self.host}:{self.port}"
-        return "here, for who asks" if self.kind == "on-request" else self.url or f"folder {self.folder}"
+        return "here, for whoever asks" if self.kind == "on-request" else self.url or f"folder {self.folder}"
 
 
 class Priors(_Part):

@@ -284,7 +284,7 @@ def test_the_index_leads_to_every_page() -> None:
 
 def test_the_page_of_commands_is_current() -> None:
     written = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
-    assert written == reference.page(), "python -P -m node.cli.reference > docs/cli.md"
+    assert written == reference.page(), "`make reference` writes it"
 
 
 def _commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:

@@ -1,4 +1,4 @@
-"""The page docs/cli.md, made from the commands themselves: ``python -P -m node.cli.reference > docs/cli.md``."""
+"""The page docs/cli.md, made from the commands themselves by ``make reference``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from node.cli.main import cli
 _HEAD = """# Command line
 
 Every command of `pleura` with its arguments and options, as `--help` prints them. This page is made by
-`python -P -m node.cli.reference > docs/cli.md`; a test fails where it is not current.
+`make reference`; a test fails where it is not current.
 
 - `--config FILE` stands before the command: `pleura --config pleura.toml worklist`. Without it the file that
   `PLEURA_CONFIG` names is read, and without that the defaults hold ([configuration](configuration.md)).

@@ -293,13 +293,13 @@ def check_destination(settings: Settings, destination: Destination) -> Check:
         settings.tls if destination.tls else None,
         destination.certificates,
     )
-    name = f"destination {destination.name}"
+    name, kind = f"destination {destination.name}", destination_kinds(settings)[destination.kind]
     try:
         echo(peer)
     except SendError as error:
         return Check(name, False, f"{error} (we call as {calling})", remedy(str(error)))
     try:
-        destination_kinds(settings)[destination.kind].check_verification(destination, calling)
+        kind.check_verification(destination, calling)
     except PeerError as error:
         return Check(
             name, False, str(error), "allow it for this node there, or set another destinations[].verification"
@@ -308,27 +308,19 @@ def check_destination(settings: Settings, destination: Destination) -> Check:
         "" if destination.verification == "none" else f", and supports verification by {destination.verification}"
     )
     return Check(
-        name, True, f"{destination.ae_title} on {destination.host}:{destination.port} answers C-ECHO{verification}"
+        name, True, f"{destination.ae_title} on {destination.host}:{destination.port} {kind.answer}{verification}"
     )
-
-
-_GOOD = {
-    "dicomweb": "answers a search (QIDO-RS)",
-    "deidentified": "takes de-identified results and images",
-    "fhir": "answers a search (FHIR R4)",
-    "on-request": "(Query/Retrieve, DICOMweb)",
-}
 
 
 def _check_other_kind(settings: Settings, destination: Destination) -> Check:
     """A destination that is no DICOM AE."""
-    name = f"destination {destination.name}"
+    name, kind = f"destination {destination.name}", destination_kinds(settings)[destination.kind]
     try:
-        destination_kinds(settings)[destination.kind].verify(destination, "")
+        kind.verify(destination, "")
     except PeerError as error:
         folder = "let the node's user write it, or set another destinations[].folder"
         return Check(name, False, str(error), folder if destination.folder else remedy(str(error)))
-    return Check(name, True, f"{destination.where} {_GOOD[destination.kind]}")
+    return Check(name, True, f"{destination.where} {kind.answer}")
 
 
 def check_collector(settings: Settings) -> Check:

@@ -41,6 +41,10 @@ WORDS = (
     gettext_noop("recorded"),
     gettext_noop("reported"),
     gettext_noop("unreported"),
+    # Kinds of destinations that have words for a name, and where one is that nothing is sent to
+    gettext_noop("de-identified"),
+    gettext_noop("on request"),
+    gettext_noop("here, for whoever asks"),
     # Priors
     gettext_noop("the study does not say whose it is, or when it was made"),
     gettext_noop("the archive holds no prior chest radiograph of this patient that can be analysed"),

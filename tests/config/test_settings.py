@@ -212,13 +212,13 @@ def test_every_key_is_described() -> None:
 
 def test_the_documented_table_is_the_settings() -> None:
     page = (REPOSITORY / "docs" / "configuration.md").read_text(encoding="utf-8")
-    assert markdown_table() in page, "run `pleura config --table` and put it into docs/configuration.md"
+    assert markdown_table() in page, "`make reference` writes it"
 
 
 def test_the_default_file_is_the_defaults() -> None:
     path = Path(config.__file__).parent / "default.toml"
     text = path.read_text(encoding="utf-8")
-    assert text == commented_toml(), "run `pleura config --template > config/default.toml`"
+    assert text == commented_toml(), "`make reference` writes it"
     assert Settings(**tomllib.loads(text)) == Settings()
 
 

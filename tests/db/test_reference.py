@@ -16,7 +16,7 @@ TABLES = Base.metadata.sorted_tables
 
 
 def test_the_page_is_current() -> None:
-    """If it is not: pleura db schema > docs/database.md"""
+    """If it is not: `make reference`."""
     assert (ROOT / "docs/database.md").read_text(encoding="utf-8") == markdown()
 
 

@@ -25,7 +25,7 @@ def test_every_key_is_described() -> None:
 
 def test_the_page_holds_every_key() -> None:
     for table in (manifest_table(), recipe_table()):
-        assert table in PAGE, "put the output of `pleura models keys` into docs/manifests.md"
+        assert table in PAGE, "`make reference` writes it"
     assert CliRunner().invoke(cli, ["models", "keys"]).stdout == f"{manifest_table()}\n{recipe_table()}"
 
 

@@ -35,6 +35,7 @@ class Deidentified(DestinationKind):
     rules: PatientRules
     takes_images = True
     transfers = False
+    answer = "takes de-identified results and images"
 
     def send(self, destination: Destination, calling: str, objects: Sequence[Outgoing]) -> Iterator[Receipt]:
         """Write the images of ``objects``, then these; one whose image may not leave is rejected."""

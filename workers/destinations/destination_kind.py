@@ -129,12 +129,14 @@ class DestinationKind(ABC):
     """A way to reach a peer; a kind that cannot be asked for something inherits the error that says so.
 
     ``takes_images``: results are given with the images that they are about; ``takes_reports``: with the reports of the
-    images of their study. ``transfers``: sending transfers objects to a peer, which the audit trail tells.
+    images of their study. ``transfers``: sending transfers objects to a peer, which the audit trail tells. ``answer``:
+    what doctor says of a destination for which :meth:`verify` returns.
     """
 
     takes_images: bool = False
     takes_reports: bool = False
     transfers: bool = True
+    answer: str = "answers"
 
     @abstractmethod
     def send(self, destination: Destination, calling: str, objects: Sequence[Outgoing]) -> Iterator[Receipt]:

@@ -39,6 +39,7 @@ class DicomWeb(DestinationKind):
     """The kind; ``tls`` are the files of destinations that are called with them."""
 
     tls: Tls
+    answer = "answers a search (QIDO-RS)"
 
     def send(self, destination: Destination, calling: str, objects: Sequence[Outgoing]) -> Iterator[Receipt]:
         """STOW-RS (PS3.18 10.5), one object a request."""

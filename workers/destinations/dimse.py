@@ -63,6 +63,8 @@ class Dimse(DestinationKind):
     of a peer: it may take one association at a time. Not to be shared by threads then.
     """
 
+    answer = "answers C-ECHO"
+
     def __init__(self, tls: Tls | None = None, *, keep: bool = False) -> None:
         self._tls = tls or Tls()
         self._keep = keep

@@ -82,6 +82,7 @@ class Fhir(DestinationKind):
     tls: Tls
     site: Site
     takes_reports = True
+    answer = "answers a search (FHIR R4)"
 
     def send(self, destination: Destination, calling: str, objects: Sequence[Outgoing]) -> Iterator[Receipt]:
         """A transaction for each of ``objects``: a summary, the report that stands for one, or a rejection note."""

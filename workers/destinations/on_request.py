@@ -20,6 +20,7 @@ class OnRequest(DestinationKind):
 
     folder: Path
     transfers = False
+    answer = "(Query/Retrieve, DICOMweb)"
 
     def send(self, destination: Destination, calling: str, objects: Sequence[Outgoing]) -> Iterator[Receipt]:
         """Nothing is sent: each object whose file is in the store is there."""

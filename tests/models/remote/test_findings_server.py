@@ -279,7 +279,7 @@ def test_the_object_of_pixels_is_a_cr_image(tmp_path: Path) -> None:
 
 def test_the_page_holds_every_key_and_its_answers_are_answers() -> None:
     page = (DOCS / "findings-protocol.md").read_text(encoding="utf-8")
-    assert findings_tables() in page, "put what models.reference.findings_tables() gives into docs/findings-protocol.md"
+    assert findings_tables() in page, "`make reference` writes it"
     described, _, answered = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
     assert FindingsAnswer.model_validate_json(answered).findings[0].probability == 0.71
     assert json.loads(described)["name"] == "bright-middle"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select, update
 
-from config.dicom_peers import Listener
+from config.dicom_peers import Destination, Listener
 from config.settings import load
 from db.destinations import DestinationLeases
 from db.queries.metrics import Waiting
@@ -158,6 +158,28 @@ def test_a_test_object_is_sent_by_an_admin_who_hears_what_became_of_it(site: Sit
     assert site.services.audit.entries(limit=1)[0].action == "send test object"
     assert client.post("/system/destinations/elsewhere/test").status_code == 404
     assert site.logged_in("radiologist").post("/system/destinations/pacs/test").status_code == 403
+
+
+def test_every_kind_of_destination_is_named_and_offers_what_it_can_do(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = (
+        Destination(name="epr", kind="fhir", url="https://epr.example/fhir", patient_id_system="urn:oid:1.2.3"),
+        Destination(name="asked", kind="on-request"),
+        Destination(name="study", kind="deidentified", folder=Path("/research")),
+        Destination(name="web", kind="dicomweb", url="https://pacs.example/dicom-web"),
+    )
+    settings = site.services.settings.model_copy(update={"destinations": others})
+    monkeypatch.setitem(vars(site.services), "settings", settings)
+    client = site.logged_in("admin")
+    text = client.get("/system?part=live", headers={"accept-language": "de"}).text
+    assert "FHIR https://epr.example/fhir" in row_of(text, "epr")
+    assert "auf Abruf hier, zum Abruf" in row_of(text, "asked")
+    assert "de-identifiziert /research" in row_of(text, "study")
+    assert "DICOMweb https://pacs.example/dicom-web" in row_of(text, "web")
+    offered = {name for name in ("epr", "asked", "study", "web") if f"/destinations/{name}/test" in text}
+    assert offered == {"web"}, "only a DICOM server can take an object that is no result of a study"
+    assert client.post("/system/destinations/epr/test").status_code == 404
 
 
 # --- throughput and latency, warnings
