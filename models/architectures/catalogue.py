@@ -21,6 +21,7 @@ _WHERE: dict[str, str] = {
     "mil": "models.mil.architecture:MIL",
     "fcn": "models.mil.architecture:FCN",
     "ensemble": "models.mil.architecture:ENSEMBLE",
+    "fpn": "models.fpn.architecture:FPN",
     "unet": "models.unet.architecture:UNET",
     "lbp-svm": "models.lbp.architecture:LBP_SVM",
     "densenet121-svm": "models.svm.architecture:DENSENET121_SVM",

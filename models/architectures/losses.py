@@ -74,11 +74,23 @@ def map_bce(truth: Any, logits: Any) -> Any:
     return ops.mean(cross_entropies(values, logits) * weights, axis=(1, 2, 3))
 
 
-def map_dice(smoothing: float = 1.0) -> MapLoss:
+def map_positive_bce(positive: float) -> MapLoss:
+    """As :func:`map_bce`, with places that have the finding (or a share of it) counting ``positive`` times."""
+
+    def loss(truth: Any, logits: Any) -> Any:
+        values, weights = split_truth(truth)
+        balance = 1.0 + (positive - 1.0) * values
+        return ops.mean(cross_entropies(values, logits) * weights * balance, axis=(1, 2, 3))
+
+    return loss
+
+
+def map_dice(smoothing: float = 1.0, *, empty: bool = True) -> MapLoss:
     """Soft Dice loss of a map's logits with ``smoothing`` in numerator and denominator; one value an example.
 
     ``1 - (2 sum(p t) + s) / (sum(p) + sum(t) + s)`` for each label over its image, then the mean over the labels. With
     the smoothing (1 in the SIIM-ACR notebooks) an empty mask teaches as well: the fewer pixels are said, the less loss.
+    Unless ``empty``, it does not: of an image without the finding another loss has to say so.
     """
 
     def loss(truth: Any, logits: Any) -> Any:
@@ -87,6 +99,8 @@ def map_dice(smoothing: float = 1.0) -> MapLoss:
         overlap = 2.0 * ops.sum(predicted * values, axis=(1, 2)) + smoothing
         total = ops.sum(predicted, axis=(1, 2)) + ops.sum(values * weights, axis=(1, 2)) + smoothing
         known = ops.max(weights, axis=(1, 2))
+        if not empty:
+            known = known * ops.cast(ops.max(values, axis=(1, 2)) > 0, known.dtype)
         return ops.mean(known * (1.0 - overlap / total), axis=-1)
 
     return loss

@@ -25,9 +25,10 @@ from models.detectors.losses import (
     pack_heads,
     pack_truth,
 )
-from models.detectors.network import FILTERS, Head, output_layer, proposals, pyramid, region_network, rows
+from models.detectors.network import FILTERS, Head, output_layer, proposals, region_network, rows
 from models.detectors.targets import boxes_of, one_stage, region_proposals, second_stage
 from models.encoders.parts import repeated, scaled
+from models.encoders.pyramid import pyramid
 from models.encoders.table import encode
 
 STRIDE = 16
@@ -61,7 +62,7 @@ def features(image: Any, plan: Plan, *, fpn: bool) -> Features:
     found = encode(plan.encoder, image, plan.width, plan.initial)
     if not fpn:
         return Features({STRIDE: found[STRIDE]}, {STRIDE: found[STRIDE]})
-    levels = pyramid(found, PYRAMID, plan.width, coarser=1)
+    levels = pyramid(found, PYRAMID, scaled(FILTERS, plan.width), coarser=1)
     return Features(levels, {stride: levels[stride] for stride in PYRAMID})
 
 
@@ -164,8 +165,8 @@ class RetinaNet(Architecture):
     def build(self, plan: Plan) -> keras.Model:
         """See :meth:`Architecture.build`."""
         image = keras.Input((plan.size, plan.size, 1), name="image")
-        features = pyramid(encode(plan.encoder, image, plan.width, plan.initial), STRIDES, plan.width, COARSER)
         anchors, filters = pyramid_anchors(plan.size), scaled(FILTERS, plan.width)
+        features = pyramid(encode(plan.encoder, image, plan.width, plan.initial), STRIDES, filters, COARSER)
         depth = repeated(DEPTH, plan.width)
         classes = output_layer(anchors.each * len(plan.labels), "class", bias=-log((1 - PRIOR) / PRIOR))
         deltas = output_layer(anchors.each * 4, "box")

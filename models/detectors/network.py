@@ -1,4 +1,4 @@
-"""Feature pyramid network (Lin et al., 2017): features of one depth at every stride, fine ones told by coarse ones."""
+"""What detectors read from features of several strides: heads of shared weights, lists of answers, proposals."""
 
 from __future__ import annotations
 
@@ -9,38 +9,9 @@ from keras import initializers, layers, ops
 
 from models.detectors.boxes import AnchorPlan
 from models.detectors.layers import AnchorBoxes, Proposals
-from models.encoders.parts import scaled
+from models.encoders.pyramid import pyramid_convolution
 
 FILTERS = 256
-
-
-def pyramid(features: Mapping[int, Any], strides: Sequence[int], width: float, coarser: int = 0) -> dict[int, Any]:
-    """Features of the encoder's ``strides`` (ascending), and ``coarser`` further ones, each of twice the stride.
-
-    The coarser ones come from the encoder's last features by convolutions of stride 2 (as in RetinaNet). Layers are
-    named ``fpn_<stride>``.
-    """
-    filters = scaled(FILTERS, width)
-    merged: Any = None
-    found: dict[int, Any] = {}
-    for stride in reversed(strides):
-        lateral = layers.Conv2D(filters, 1, name=f"fpn_lateral_{stride}")(features[stride])
-        if merged is not None:
-            above = layers.UpSampling2D(2, name=f"fpn_up_{stride}")(merged)
-            lateral = layers.Add(name=f"fpn_add_{stride}")([lateral, above])
-        merged = lateral
-        found[stride] = _convolution(filters, f"fpn_{stride}")(merged)
-    last, x = strides[-1], features[strides[-1]]
-    for _ in range(coarser):
-        last *= 2
-        x = _convolution(filters, f"fpn_{last}", stride=2)(x)
-        found[last] = x
-        x = layers.ReLU(name=f"fpn_relu_{last}")(x)
-    return dict(sorted(found.items()))
-
-
-def _convolution(filters: int, name: str, stride: int = 1) -> layers.Conv2D:
-    return layers.Conv2D(filters, 3, stride, padding="same", kernel_initializer="he_normal", name=name)
 
 
 class Head:
@@ -48,7 +19,7 @@ class Head:
 
     def __init__(self, name: str, filters: int, depth: int) -> None:
         self._name = name
-        self._convolutions = [_convolution(filters, f"{name}_{index}") for index in range(depth)]
+        self._convolutions = [pyramid_convolution(filters, f"{name}_{index}") for index in range(depth)]
 
     def features(self, pyramid_features: Mapping[int, Any]) -> list[Any]:
         """What the network makes of the features of each stride."""

@@ -16,6 +16,7 @@ from models.architectures.base import Architecture, Array, Batch, Batches, Plan
 from models.contract import ModelKind
 from models.training.augment import Affine, random_affine, random_greys, warp
 from models.training.cached_dataset import CachedDataset
+from models.training.datasets.pixels import BoxShape
 from models.training.recipe import UNCHANGED, Augmentation, Recipe
 from models.training.truths import (
     LabelNames,
@@ -82,6 +83,8 @@ class DataLoader:
             self._weights = self._known * (self._values * present + (1 - self._values) * absent)
         places = learnt_places if weak else place_known
         self._places = np.stack([places(sample, self._question) for sample in stored.samples])
+        # Learnt from as the recipe asks, measured by what readers drew.
+        self._boxes_as: BoxShape = recipe.data.boxes_as if change else "filled"
         self._masks: dict[int, dict[int, NDArray[np.uint8]]] = {}
         self._boxes = [boxes_of(sample, self._question, stored.side) for sample in stored.samples]
         self._most = max([1, *(len(boxes) for boxes in self._boxes)])
@@ -131,7 +134,9 @@ class DataLoader:
         if not self._wants.masks:
             return np.zeros((0, 0, labels), np.bool_)
         if item not in self._masks:
-            self._masks[item] = packed_layers(masks_of(self._stored.samples[item], self._question, side))
+            self._masks[item] = packed_layers(
+                masks_of(self._stored.samples[item], self._question, side, self._boxes_as)
+            )
         whole = np.zeros((size, size, labels), np.bool_)
         for label, bits in self._masks[item].items():
             layer = np.unpackbits(bits, count=side * side).reshape(side, side)

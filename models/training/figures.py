@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from models.contract import Evidence, LabelSpec, Mode
 from models.training.codes import DELIVERABLE, SITES, code_of
 from models.training.evaluation.detection import Detected, detect, marks_of
+from models.training.evaluation.lesions import LesionFigures, lesion_figures, silenced
 from models.training.evaluation.segmentation import dice, iou
 from models.training.metrics import (
     Interval,
@@ -79,6 +80,7 @@ class Figures:
     labels: dict[str, LabelFigures | None]
     places: dict[str, PlaceFigures | None]
     boxes: dict[str, Detected | None]
+    lesions: dict[str, dict[str, LesionFigures]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """For ``evidence/NAME.json``."""
@@ -86,6 +88,10 @@ class Figures:
             "labels": {name: asdict(item) for name, item in self.labels.items() if item is not None},
             "places": {name: asdict(item) for name, item in self.places.items() if item is not None},
             "boxes": {name: item.as_dict() for name, item in self.boxes.items() if item is not None},
+            "lesions": {
+                name: {against: item.as_dict() for against, item in found.items()}
+                for name, found in self.lesions.items()
+            },
         }
 
 
@@ -141,7 +147,7 @@ def label_spec(figures: LabelFigures, *, localised: bool, map_threshold: float) 
 
 def figures(predicted: Predicted, cut_off: float | None, map_cut: float, rounds: int = 1000) -> Figures:
     """Everything that can be measured; ``cut_off`` None is Youden's, ``map_cut`` one of the cuts of the areas."""
-    labels, places, boxes = {}, {}, {}
+    labels, places, boxes, lesions = {}, {}, {}, {}
     for column, label in enumerate(predicted.labels):
         known = predicted.known[:, column] > 0
         patients = [patient for patient, use in zip(predicted.patients, known, strict=True) if use]
@@ -150,7 +156,9 @@ def figures(predicted: Predicted, cut_off: float | None, map_cut: float, rounds:
         places[label] = _places(predicted, column, map_cut, rounds)
         found = labels[label]
         boxes[label] = _boxes(predicted, column, found.threshold if found else 0.5, rounds)
-    return Figures(labels, places, boxes)
+        if predicted.lesions is not None:
+            lesions[label] = _lesions(predicted, column, found.threshold if found else 0.5, map_cut, rounds)
+    return Figures(labels, places, boxes, lesions)
 
 
 def _places(predicted: Predicted, column: int, map_cut: float, rounds: int) -> PlaceFigures | None:
@@ -174,6 +182,17 @@ def _places(predicted: Predicted, column: int, map_cut: float, rounds: int) -> P
     )
 
 
+def _lesions(predicted: Predicted, column: int, cut: float, map_cut: float, rounds: int) -> dict[str, LesionFigures]:
+    """A segmenter's lesions as the node delivers them: nothing is marked where the finding is not present."""
+    assert predicted.lesions is not None
+    assert predicted.kinds is not None
+    rows = predicted.lesions[:, column, _cut_number(predicted, map_cut)].astype(np.float64)
+    known = ~np.isnan(rows[:, TRUE])
+    shown = silenced(rows[known], predicted.scores[known, column] >= cut)
+    patients = [patient for patient, use in zip(predicted.patients, known, strict=True) if use]
+    return lesion_figures(predicted.labels[column], shown, predicted.kinds[known, column].tolist(), patients, rounds)
+
+
 def _boxes(predicted: Predicted, column: int, cut: float, rounds: int) -> Detected | None:
     """A detector's boxes, over images whose boxes are known."""
     if predicted.boxes is None or predicted.true_boxes is None:
@@ -191,8 +210,12 @@ def _boxes(predicted: Predicted, column: int, cut: float, rounds: int) -> Detect
 def areas_at(predicted: Predicted, map_cut: float) -> Values:
     """Areas ``[n, L, 3]`` of maps cut there."""
     assert predicted.areas is not None
+    return predicted.areas[:, :, _cut_number(predicted, map_cut)]
+
+
+def _cut_number(predicted: Predicted, map_cut: float) -> int:
     assert predicted.cuts is not None
-    return predicted.areas[:, :, int(np.argmin(np.abs(predicted.cuts - map_cut)))]
+    return int(np.argmin(np.abs(predicted.cuts - map_cut)))
 
 
 def best_map_cut(predicted: Predicted) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 
 from models.architectures.base import Architecture
 from models.contract import GateSpec, LabelSpec
+from models.training.evaluation.lesions import LESION_WORDS, lesion_rows
 from models.training.figures import LEAST_AUC, LEAST_DICE, LEAST_POINTING, LEAST_POSITIVES, Figures
 from models.training.metrics import Interval
 from models.training.recipe import Recipe
@@ -18,8 +19,10 @@ NIH = (
     "Hospital-scale Chest X-ray Database and Benchmarks, CVPR 2017."
 )
 RSNA = "Radiologists' classes and boxes: RSNA Pneumonia Detection Challenge, 2018."
+CHESTXDET = "Outlines by three radiologists: ChestX-Det (J. Lian et al., 2021; Apache 2.0)."
 CREDITS = {
     "cxr": f"{NIH} {RSNA}",
+    "readings": f"{NIH} {RSNA} {CHESTXDET}",
     "nih": NIH,
     "rsna": f"{RSNA} The radiographs are from NIH ChestX-ray14 (NIH Clinical Center).",
     "lungs": "Radiographs: CC BY 3.0 and 4.0, sources in its index.csv. Lungs drawn by V7 (CC BY 4.0).",
@@ -63,6 +66,7 @@ def findings_card(
         *_findings(labels, found),
         "",
         *_places(found),
+        *_lesions(found),
         *_boxes(found),
         f"What was said about each image: `evidence/{recipe.name}.csv`. Again from scratch:",
         "",
@@ -220,6 +224,22 @@ def _places(found: Figures) -> list[str]:
             f"| {item.dice_all:.3f} ({item.images} images) |"
         )
     return [*rows, ""]
+
+
+def _lesions(found: Figures) -> list[str]:
+    measured = [item for kinds in found.lesions.values() for item in kinds.values()]
+    if not measured:
+        return []
+    head, *rows = lesion_rows(measured, _share)
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return [
+        _text("As delivered by the node.", LESION_WORDS),
+        "",
+        f"| {' | '.join(head)} |",
+        "|---" * len(head) + "|",
+        *lines,
+        "",
+    ]
 
 
 def _boxes(found: Figures) -> list[str]:

@@ -23,9 +23,10 @@ class Predicted:
     :func:`models.training.truth.label_truths`, ``placed`` whether the place of a label is known. Where the network has
     maps: ``areas [n, L, cuts, 3]`` are pixels in the network's input that it marks at each of ``cuts``, that are marked
     in truth, and that are both (``NaN`` where the truth about places is not known), and ``hits`` whether its strongest
-    place is marked in truth (``NaN`` where nothing is). ``members [n, members, L]`` are the logits of several answers
-    for one image, where a network gives them. A detector has ``boxes [n, D, 6]`` (left, top, right, bottom, score,
-    label) and ``true_boxes [n, most, 5]`` (label -1: none).
+    place is marked in truth (``NaN`` where nothing is). Of a segmenter ``lesions [n, L, cuts, COLUMNS]`` compares
+    lesion by lesion (:mod:`models.training.evaluation.lesions`), and ``kinds [n, L]`` says by what.
+    ``members [n, members, L]`` are the logits of several answers for one image, where a network gives them. A detector
+    has ``boxes [n, D, 6]`` (left, top, right, bottom, score, label) and ``true_boxes [n, most, 5]`` (label -1: none).
     """
 
     names: tuple[str, ...]
@@ -42,6 +43,8 @@ class Predicted:
     boxes: Array | None = None
     true_boxes: Array | None = None
     members: Array | None = None
+    lesions: Array | None = None
+    kinds: NDArray[np.str_] | None = None
 
     @property
     def prevalent(self) -> NDArray[np.bool_]:

@@ -183,6 +183,7 @@ def _write(
         card=files["md"],
         index=index,
         gate=rule,
+        pooling=recipe.evaluation.pooling,
     )
     if rule is None and not any(label.mode is Mode.ACTIVE for label in labels):
         spec = replace(spec, mode=Mode.SHADOW)

@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass
 from config.file import from_toml, read_toml
 from config.section import TABLE
 from models.architectures.base import Option, Plan
-from models.contract import Fraction, Name, Share, Text
+from models.contract import Fraction, Name, PoolingSpec, Share, Text
 
 RECIPES = Path(__file__).parent / "recipes"
 """The recipes that come with Pleura."""
@@ -81,7 +81,7 @@ class Data:
     labels: tuple[Name, ...]
     """The findings, in the order of the network's output."""
     layout: str = "auto"
-    """Layout of the data set: cxr, siim, rsna, nih, folders; auto detects it."""
+    """Layout of the data set: cxr, readings, siim, rsna, nih, lungs, folders; auto detects it."""
     use: Literal["all", "positives"] = "all"
     """positives: train on images with one of the findings only. Evaluation always takes all."""
     equalise: Literal["none", "histogram", "clahe"] = "none"
@@ -89,6 +89,9 @@ class Data:
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """For a label, the data set's own labels that mean it, where their names differ (opacity = ["lung_opacity"]). The
     label is present where any of them is."""
+    boxes_as: Literal["filled", "ellipse"] = "filled"
+    """What of a reader's box is learnt as the finding where masks are learnt and there is none: all of it, or the
+    ellipse inside. Evaluation always takes the box."""
     weak: bool = False
     """Learn what is only likely of an image too (`labels.csv` has such)."""
     rare: bool = False
@@ -171,6 +174,8 @@ class Evaluation:
     """Where maps are cut: here, or where masks agree best with those of the readers (mean IoU)."""
     map_relative_cut_off: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """A share of a map's own highest value at which it is cut, too: the higher of the two cuts counts."""
+    pooling: PoolingSpec = field(default_factory=PoolingSpec)
+    """Only for segmenters: how a map becomes the image's probability."""
     folds: Annotated[int, Field(ge=0), AfterValidator(_folds)] = 0
     """Folds of a cross-validation by patient; 0: measured on the held-out split."""
 

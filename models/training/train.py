@@ -26,6 +26,7 @@ from models.training.datasets.split import TRAINING, VALIDATION, by_patient, fol
 from models.training.fit import TrainingData, fit_network, silent
 from models.training.gate_data import GATE_LABELS, as_served
 from models.training.gate_measure import gate_rule, measure_gate
+from models.training.inside_lungs import InsideLungs
 from models.training.lung_measure import LABELS, LungRow, keep_rows, kept_rows, measure_lungs
 from models.training.model_card import CREDITS
 from models.training.predict import predict
@@ -83,7 +84,8 @@ class Run:
     def predictions(self, served: keras.Model, unseen: Sequence[Sample], group: str, progress: Progress) -> Predicted:
         """What a network answers for samples that it has not seen."""
         samples = self.pixels.exact.only(unseen)
-        return predict(self.architecture, self.recipe, served, samples, group, progress)
+        inside = InsideLungs() if self.architecture.kind is ModelKind.SEGMENTER else None
+        return predict(self.architecture, self.recipe, served, samples, group, progress, inside)
 
 
 def train(recipe: Recipe, data: Path, out: Path, *, command: str = "", progress: Progress = silent) -> ModelSpec:
@@ -247,9 +249,17 @@ def _check_truths(seen: Sequence[Sample], label_names: LabelNames, recipe: Recip
 
 
 def fingerprint(recipe: Recipe, shares: Shares) -> str:
-    """A name for exactly this training: another recipe or other images never go on with this one's state."""
+    """A name for exactly this training: with another recipe or other images nothing goes on with this one's state.
+
+    What it is called, what its card says and how it is measured decide nothing of what is learnt.
+    """
+    learnt = (recipe.architecture, recipe.data, recipe.network, recipe.schedule, recipe.augmentation, recipe.serves)
     names = [[sample.name for sample in part] for part in (shares.seen, shares.unseen)]
-    return hashlib.sha256(f"{recipe!r} {json.dumps(names)}".encode()).hexdigest()[:16]
+    return _digest(repr((*learnt, recipe.evaluation.folds)), json.dumps(names))
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
 
 
 def decode(recipe: Recipe, shares: Shares, work: Path, progress: Progress) -> tuple[Decoded, Problems]:
@@ -295,8 +305,11 @@ def _fold_shares(run: Run) -> Iterator[Fold]:
 
 
 def _fold(run: Run, fold: Fold) -> Predicted:
-    """What a network that has not seen a fold answers for it; kept, so that it is never made twice."""
-    file = run.work / fold.name / "predicted.npz"
+    """What a network that has not seen a fold answers for it; kept, so that it is never made twice.
+
+    Measured in another way it is asked again; it is not trained again.
+    """
+    file = run.work / fold.name / f"predicted-{_digest(repr(run.recipe.evaluation))}.npz"
     if not file.is_file():
         network = run.network(fold.seen, fold.name, fold.progress)
         keep(run.predictions(network, fold.unseen, fold.name, fold.progress), file)

@@ -70,13 +70,15 @@ def learnt_places(sample: Sample, label_names: LabelNames) -> Array:
     return np.maximum(known, np.array(likely, np.float32))
 
 
-def masks_of(sample: Sample, label_names: LabelNames, side: int) -> NDArray[np.bool_]:
+def masks_of(
+    sample: Sample, label_names: LabelNames, side: int, boxes_as: pixels.BoxShape = "filled"
+) -> NDArray[np.bool_]:
     """Where each label lies in the network's input: ``bool[side, side, labels]``."""
     masks = np.zeros((side, side, len(label_names.labels)), np.bool_)
     for place, label in enumerate(label_names.labels):
         for name in label_names.names(label):
             if sample.runs.get(name) or name in sample.masks or any(box.label == name for box in sample.boxes):
-                masks[..., place] |= pixels.mask(sample, name, side)
+                masks[..., place] |= pixels.mask(sample, name, side, boxes_as)
     return masks
 
 

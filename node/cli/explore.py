@@ -20,7 +20,7 @@ _folder = click.Path(path_type=Path, file_okay=False)
     "--layout",
     default="auto",
     show_default=True,
-    help="cxr, siim, rsna, nih or folders; auto detects the layout.",
+    help="cxr, readings, siim, rsna, nih, lungs or folders; auto detects the layout.",
 )
 @click.option(
     "--out", type=_folder, default=Path("exploration"), show_default=True, help="Folder for report.html, metrics.json."

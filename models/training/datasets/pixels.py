@@ -6,6 +6,7 @@ measured on exactly what the node would show it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -29,6 +30,8 @@ from models.training.datasets.layout import PICTURES
 from models.training.datasets.sample import DrawnMask, Sample
 
 Equalisation = Literal["none", "histogram", "clahe"]
+BoxShape = Literal["filled", "ellipse"]
+"""What of a box counts as the finding: all of it, or the ellipse inside, since hardly any finding has corners."""
 NetworkBox = tuple[str, float, float, float, float]
 _JPEG = (".jpg", ".jpeg")
 _WIDE = ("I;16", "I;16B", "I;16L", "I", "I;16N")
@@ -76,10 +79,10 @@ def knows_mask(sample: Sample, label: str) -> bool:
     return label in sample.runs or label in sample.boxed or label in sample.masks
 
 
-def mask(sample: Sample, label: str, size: int) -> Mask:
+def mask(sample: Sample, label: str, size: int, boxes_as: BoxShape = "filled") -> Mask:
     """The pixels of a finding ``bool[size, size]`` in the letterbox: those that it covers by half or more.
 
-    A drawn mask comes first, then run-length rows; where there are only boxes, they are filled.
+    A drawn mask comes first, then run-length rows; where there are only boxes, they are filled, wholly or as ellipses.
 
     Raises:
         KeyError: nothing of that is known of this finding.
@@ -97,8 +100,25 @@ def mask(sample: Sample, label: str, size: int) -> Mask:
     for name, *edges in _boxes(sample, place):
         if name == label:
             left, top, right, bottom = (round(edge) for edge in edges)
-            drawn[top:bottom, left:right] = True
+            drawn[top:bottom, left:right] |= _within(bottom - top, right - left, boxes_as)
     return drawn
+
+
+def lesions(sample: Sample, label: str, size: int) -> tuple[Mask, ...]:
+    """As :func:`source_lesions`, in the letterbox ``bool[size, size]``."""
+    if label in sample.runs or label in sample.masks:
+        return region_masks(mask(sample, label, size))
+    own = tuple(box for box in sample.boxes if box.label == label)
+    return tuple(mask(replace(sample, boxes=(box,), boxed=frozenset({label})), label, size) for box in own)
+
+
+def _within(rows: int, columns: int, shape: BoxShape) -> Mask:
+    """Which pixels of a box ``bool[rows, columns]`` count: those whose middle lies in the shape."""
+    if shape == "filled":
+        return np.ones((rows, columns), np.bool_)
+    down, across = ((2 * np.arange(count) + 1) / count - 1 for count in (rows, columns))
+    inside: Mask = down[:, np.newaxis] ** 2 + across[np.newaxis, :] ** 2 <= 1
+    return inside
 
 
 def source_mask(sample: Sample, label: str, rows: int, columns: int) -> Mask:
@@ -116,11 +136,27 @@ def source_mask(sample: Sample, label: str, rows: int, columns: int) -> Mask:
             return whole
         return np.asarray(Image.fromarray(whole).resize((columns, rows), Image.Resampling.NEAREST))
     drawn = np.zeros((rows, columns), dtype=np.bool_)
+    for lesion in source_lesions(sample, label, rows, columns):
+        drawn |= lesion
+    return drawn
+
+
+def source_lesions(sample: Sample, label: str, rows: int, columns: int) -> tuple[Mask, ...]:
+    """Each lesion of a finding in the image's own grid: each box, or each connected region of what was drawn.
+
+    Raises:
+        RleError: a row is no run-length code of the mask's grid.
+    """
+    if label in sample.runs or label in sample.masks:
+        return region_masks(source_mask(sample, label, rows, columns))
+    lesions = []
     for box in sample.boxes:
         if box.label == label:
+            drawn = np.zeros((rows, columns), dtype=np.bool_)
             across = slice(round(box.x * columns), round((box.x + box.width) * columns))
             drawn[round(box.y * rows) : round((box.y + box.height) * rows), across] = True
-    return drawn
+            lesions.append(drawn)
+    return tuple(lesions)
 
 
 def boxes(sample: Sample, size: int) -> list[NetworkBox]:

@@ -10,12 +10,13 @@ from models.training.datasets.folders import FOLDERS, read_folders
 from models.training.datasets.layout import Layout, Progress
 from models.training.datasets.lungs import LUNGS
 from models.training.datasets.nih import NIH
+from models.training.datasets.readings import READINGS
 from models.training.datasets.rsna import RSNA
 from models.training.datasets.sample import Dataset, DatasetError
 from models.training.datasets.siim import SIIM
 
 AUTO = "auto"
-LAYOUTS: tuple[Layout, ...] = (CXR, SIIM, RSNA, NIH, LUNGS, FOLDERS)
+LAYOUTS: tuple[Layout, ...] = (CXR, READINGS, SIIM, RSNA, NIH, LUNGS, FOLDERS)
 """In the order in which they are tried."""
 
 

@@ -33,6 +33,7 @@ from models.training.evaluation.classification import (
 )
 from models.training.evaluation.detection import Detected, detect
 from models.training.evaluation.evaluation_report import evaluation_page
+from models.training.evaluation.lesions import LesionFigures, kind_of, lesion_figures
 from models.training.evaluation.measure import Measured, measure
 from models.training.evaluation.predict_as_node import Network, WithLungs, run
 from models.training.evaluation.predictions import LEARNT, Predictions, image_names, write_predictions
@@ -107,7 +108,7 @@ def evaluate(
         measured = measure_network(network, samples, label_names, progress)
     except (ModelLoadError, ModelOutputError) as error:
         raise EvaluationError(str(error)) from error
-    found = summarise(spec, dataset, split_name, measured, out, progress=progress, rounds=rounds)
+    found = summarise(spec, dataset, split_name, measured, out, label_names, progress=progress, rounds=rounds)
     _write(found, network, label_names)
     return found
 
@@ -172,6 +173,7 @@ def summarise(
     split_name: str,
     measured: Measured,
     out: Path,
+    label_names: LabelNames,
     *,
     progress: Progress | None = None,
     rounds: int = 1000,
@@ -198,6 +200,7 @@ def summarise(
         measured=measured,
         classified=classified,
         places=_places(spec, measured, rounds),
+        lesions=_lesions(measured, label_names, rounds),
         boxes=_boxes(spec, measured, rounds),
         confusions=_confusions(spec, measured),
         groups=groups,
@@ -235,6 +238,15 @@ def _places(spec: ModelSpec, measured: Measured, rounds: int) -> dict[str, Segme
             patients = [measured.samples[number].patient for number in chosen]
             places[label.name] = segment(label.name, marked, patients, label.map_threshold, rounds)
     return places
+
+
+def _lesions(measured: Measured, label_names: LabelNames, rounds: int) -> dict[str, dict[str, LesionFigures]]:
+    lesions = {}
+    for label, rows in measured.lesions.items():
+        samples = [measured.samples[number] for number in measured.marked[label][0]]
+        kinds = [kind_of(sample, label_names.names(label)) for sample in samples]
+        lesions[label] = lesion_figures(label, rows, kinds, [sample.patient for sample in samples], rounds)
+    return lesions
 
 
 def _boxes(spec: ModelSpec, measured: Measured, rounds: int) -> dict[str, Detected]:

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from models.training.evaluation.breakdown import Group
 from models.training.evaluation.classification import Classified, Confusion, Operating, Scores, Truths, precision_recall
 from models.training.evaluation.detection import NAMED, Detected, Matched, match
+from models.training.evaluation.lesions import LESION_WORDS, lesion_rows
 from models.training.evaluation.measure import Measured
 from models.training.evaluation.overlays import overlays
 from models.training.evaluation.predict_as_node import Network
@@ -41,6 +42,9 @@ def evaluation_page(found: Evaluation, network: Network, label_names: LabelNames
     sections = [("Summary", _summary(found))]
     if found.places:
         sections.append(("Places", _places_summary(found)))
+    if lesions := [item for kinds in found.lesions.values() for item in kinds.values()]:
+        head, *rows = lesion_rows(lesions, interval)
+        sections.append(("Lesions", table(head, rows) + note(LESION_WORDS)))
     if found.boxes:
         sections.append(("Boxes", _boxes_summary(found)))
     sections += [("Several classes", joined(map(_matrix, found.confusions)))] if found.confusions else []

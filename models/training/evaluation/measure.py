@@ -14,6 +14,7 @@ from models.training.datasets import pixels
 from models.training.datasets.rle import RleError
 from models.training.datasets.sample import Sample
 from models.training.evaluation.detection import Marks, marks_of
+from models.training.evaluation.lesions import compare
 from models.training.evaluation.predict_as_node import Shown, Unreadable
 from models.training.evaluation.segmentation import CUTS, Marked, areas_above, dice
 from models.training.truths import LabelNames, label_truths, place_known
@@ -51,6 +52,7 @@ class Measured:
     marked: dict[str, tuple[NDArray[np.int64], Marked]]
     boxes: tuple[Boxes, ...]
     problems: tuple[tuple[str, str], ...]
+    lesions: dict[str, Values]
 
     @property
     def patients(self) -> tuple[str, ...]:
@@ -120,12 +122,13 @@ def measure(
         marked={label_names.labels[n]: _gathered(found, spec.labels[n]) for n, found in rows.items() if found},
         boxes=tuple(boxes),
         problems=tuple(problems),
+        lesions={label_names.labels[n]: np.stack([row.lesions for _, row in own]) for n, own in rows.items() if own},
     )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Row:
-    """Areas of one image."""
+    """Areas and lesions of one image."""
 
     true: float
     predicted: Values
@@ -133,6 +136,7 @@ class _Row:
     served: float
     served_both: float
     hit: float
+    lesions: Values
 
 
 def cuts_of(label: LabelSpec) -> tuple[float, ...]:
@@ -158,6 +162,8 @@ def _row(item: Shown, label: LabelSpec, number: int, label_names: LabelNames) ->
     predicted, both = areas_above(item.letterbox.map_to_source(network_map), truth, cuts_of(label))
     mask = item.findings[number].mask
     served = mask if mask is not None else np.zeros_like(truth)
+    names = label_names.names(label_names.labels[number])
+    true = [lesion for name in names for lesion in pixels.source_lesions(item.sample, name, *item.image.shape)]
     return _Row(
         true=float(truth.sum()),
         predicted=predicted,
@@ -165,6 +171,7 @@ def _row(item: Shown, label: LabelSpec, number: int, label_names: LabelNames) ->
         served=float(served.sum()),
         served_both=float((served & truth).sum()),
         hit=float(strongest_is_true(network_map, item.letterbox, truth)) if truth.any() else float("nan"),
+        lesions=compare(served, true),
     )
 
 

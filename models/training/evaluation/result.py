@@ -11,6 +11,7 @@ from models.contract import ModelSpec
 from models.training.evaluation.breakdown import Group
 from models.training.evaluation.classification import Classified, Confusion
 from models.training.evaluation.detection import Detected
+from models.training.evaluation.lesions import LesionFigures
 from models.training.evaluation.measure import Measured
 from models.training.evaluation.segmentation import Segmented
 from models.training.figures import LabelFigures
@@ -29,6 +30,7 @@ class Evaluation:
     measured: Measured
     classified: Mapping[str, Classified]
     places: Mapping[str, Segmented]
+    lesions: Mapping[str, Mapping[str, LesionFigures]]
     boxes: Mapping[str, Detected]
     confusions: tuple[Confusion, ...]
     groups: Mapping[str, Sequence[Group]]
@@ -73,6 +75,10 @@ class Evaluation:
             },
             "labels": {label: item.as_dict() for label, item in self.classified.items()},
             "places": {label: item.as_dict() for label, item in self.places.items()},
+            "lesions": {
+                label: {against: item.as_dict() for against, item in found.items()}
+                for label, found in self.lesions.items()
+            },
             "boxes": {label: item.as_dict() for label, item in self.boxes.items()},
             "confusion": [item.as_dict() for item in self.confusions],
             "groups": {label: [item.as_dict() for item in rows] for label, rows in self.groups.items()},

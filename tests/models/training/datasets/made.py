@@ -103,3 +103,27 @@ def lungs(folder: Path, rows: list[tuple[str, str]]) -> Path:
         write_png(folder / "images" / image, gradient(40, 32))
         write_png(folder / "masks" / image, two_lungs())
     return folder
+
+
+def readings(folder: Path, expert: list[list[object]], extra: list[list[object]]) -> Path:
+    """``expert``: image, consolidation, effusion. ``extra``: name, NIH's labels, patient, what experts found.
+
+    The folder ``cxr`` has to be there. Whatever is a consolidation has a mask: its left upper quarter.
+    """
+    (folder / "cxr_expert" / "masks").mkdir(parents=True)
+    (folder / "cxr_extra" / "images").mkdir(parents=True)
+    quarter = np.zeros((32, 32), np.uint8)
+    quarter[:16, :16] = 255
+    write_rows(folder / "cxr_expert" / "chestxdet.csv", ["image", "Consolidation", "Effusion"], expert)
+    for name, consolidation, _ in expert:
+        if consolidation:
+            write_png(folder / "cxr_expert" / "masks" / f"{Path(str(name)).stem}.Consolidation.png", quarter)
+    head = ["file", "nih_labels", "mask_files", "patient_id", "age", "sex", "view", "chestxdet_expert"]
+    rows: list[list[object]] = []
+    for name, labels, patient, found in extra:
+        write_png(folder / "cxr_extra" / "images" / str(name), gradient())
+        if "Consolidation" in str(found):
+            write_png(folder / "cxr_extra" / "masks" / f"{Path(str(name)).stem}.Consolidation.png", quarter)
+        rows.append([f"images/{name}", labels, "", patient, "70", "F", "PA", found])
+    write_rows(folder / "cxr_extra" / "index.csv", head, rows)
+    return folder

@@ -258,6 +258,7 @@ def test_a_mask_of_one_lung_only_is_a_problem(tmp_path: Path) -> None:
 def test_every_sample_of_a_layout_loads(tmp_path: Path) -> None:
     folders = [
         write_drawn(tmp_path / "cxr", 2),
+        made.readings(write_drawn(tmp_path / "r" / "cxr", 2).parent, [], [["c.png", "Mass", "00000007", ""]]),
         made.siim(tmp_path / "siim", [("1.2", "-1")], {"1.2": "a"}),
         made.rsna(tmp_path / "rsna", [["a", "", "", "", "", 0]], [("a", "Normal")], ["a"]),
         made.nih(tmp_path / "nih", [("a.png", "Mass", "1")], ["a.png"]),
