@@ -40,7 +40,10 @@ def _truths(options: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
 )
 @click.option("--out", type=_folder, required=True, help="Folder for report.html, metrics.json and predictions.")
 @click.option(
-    "--layout", default="auto", show_default=True, help="cxr, readings, siim, rsna, nih, lungs or folders; auto detects the layout."
+    "--layout",
+    default="auto",
+    show_default=True,
+    help="cxr, readings, siim, rsna, nih, lungs or folders; auto detects the layout.",
 )
 @click.option(
     "--truth",
