@@ -74,7 +74,7 @@ def listen(context: click.Context) -> None:
     """Run the storage SCP alone: accept objects by C-STORE, store them, check their eligibility and enqueue jobs."""
     from models.manifest import ManifestError
     from models.model_registry import UnknownModel
-    from node.dicom.storage_scp import run_listener
+    from node.dicom.listener import run_listener
     from workers.audit.activity import application_activity
 
     settings = settings_of(context)

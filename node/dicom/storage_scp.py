@@ -8,24 +8,16 @@ passes each C-STORE from :mod:`node.dicom.spool` to :class:`node.dicom.receiving
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import logging
 import socket
 import ssl
 import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
-from queue import SimpleQueue
+from collections.abc import Callable
 from socketserver import BaseServer
 from typing import Any
 
-import pydicom.config
 from pydicom.uid import UID
 from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
@@ -35,20 +27,14 @@ from pynetdicom.transport import ThreadedAssociationServer
 
 from config.dicom_peers import Listener, Tls
 from config.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from config.logging import escaped, quieten_libraries
-from config.settings import Settings
-from db.database import Database
-from db.engine import connect, migrate
+from config.logging import escaped
 from node.dicom.association_policy import AssociationPolicy, Rejection
 from node.dicom.connection_limits import Connections
-from node.dicom.instance_store import SPOOL, InstanceStore, SpoolFile
-from node.dicom.own_results import OwnResults
+from node.dicom.instance_store import InstanceStore, SpoolFile
 from node.dicom.presentation_contexts import contexts_for
 from node.dicom.query_retrieve import QueryRetrieve
-from node.dicom.received_transfers import ReceivedTransfers, tell_of_missing, write_transfers
-from node.dicom.receiving import InstanceReceiver, Policy
+from node.dicom.receiving import InstanceReceiver
 from node.dicom.rejected_associations import RejectedAssociations
-from node.dicom.rejection_alerts import write_rejected
 from node.dicom.spool import (
     Answer,
     SpooledInstance,
@@ -59,73 +45,13 @@ from node.dicom.storage_commitment import CommitmentReports
 from node.dicom.tls_handshake import Handshakes
 from node.dicom.upper_layer.choice import upper_layer
 from node.dicom.upper_layer.connection import Connection, Handlers, Receiving, UpperLayer
-from node.instruments import Instruments, open_instruments
-from workers.audit.alerts import AlertLimit
-from workers.clock import utc_now
-from workers.enqueue import TaskQueue
-from workers.open_database import database_of
-from workers.pipeline_digest import active_pipeline, digest_of, rule_digests
+from node.instruments import Instruments
 from workers.tls import PeerCertificate, TlsProblem, listener_contexts, peer_certificate
-from workers.verification import take_report, verification_tools
-from workers.worker_id import at_place
 
 _GRACE_SECONDS = 10.0
-_GATHERING_SECONDS = 0.05
 _MOVE_CONNECT_SECONDS = 10.0
-_M_ARENA_MAX = -8  # malloc.h
 
 log = logging.getLogger(__name__)
-
-
-class JobDispatcher:
-    """Enqueues jobs from a thread of its own, so that a slow or stopped broker does not delay a C-STORE.
-
-    The thread starts on a job when :meth:`dispatch` is called, right after the response: before, the two threads would
-    only slow each other down.
-    """
-
-    def __init__(self, task_queue: TaskQueue) -> None:
-        self._task_queue = task_queue
-        self._noted: deque[tuple[int, bool]] = deque()
-        self._waiting: SimpleQueue[bool] = SimpleQueue()
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
-        self._thread.start()
-
-    def enqueue(self, jobs: Sequence[tuple[int, bool]]) -> None:
-        """Keep jobs for the next :meth:`dispatch`."""
-        self._noted.extend(jobs)
-
-    def dispatch(self) -> None:
-        """Let the thread enqueue the kept jobs; returns at once."""
-        if self._noted:
-            self._waiting.put(True)
-
-    @property
-    def idle(self) -> bool:
-        """Whether no job waits to be enqueued."""
-        return not self._noted
-
-    def close(self, seconds: float = 2.0) -> None:
-        """Enqueue the kept jobs and end; jobs not enqueued within ``seconds`` are left to the scheduler."""
-        self._closing.set()
-        self._waiting.put(True)
-        self._waiting.put(False)
-        self._thread.join(seconds)
-
-    def _run(self) -> None:
-        while self._waiting.get():
-            if self.idle:
-                continue
-            jobs = [self._noted.popleft() for _ in range(len(self._noted))]
-            try:
-                self._task_queue.enqueue_jobs(jobs)
-            except Exception:
-                # The thread must survive any error of the broker's client: the scheduler enqueues missed jobs.
-                log.exception("the task queue failed")
-            # In a burst, one call of the broker for the jobs of a moment costs a third of one for each. A single one
-            # has gone at once.
-            self._closing.wait(_GATHERING_SECONDS)
 
 
 class _Server(ThreadedAssociationServer):  # type: ignore[misc]
@@ -382,132 +308,3 @@ def _parties(association: Association) -> str:
     """AE titles and address of an association, for the log; AE titles may be any bytes."""
     calling, called = map(escaped, _connection(association).titles or ("", ""))
     return f"of '{calling}' to '{called}' from {association.requestor.address}"
-
-
-@dataclass(frozen=True, slots=True)
-class Reception:
-    """What one process receives with, whichever protocol it speaks."""
-
-    store: InstanceStore
-    database: Database
-    receiver: InstanceReceiver
-    association_policy: AssociationPolicy
-    dispatcher: JobDispatcher
-    transfers: ReceivedTransfers
-
-
-@contextmanager
-def open_reception(settings: Settings, spool: str = SPOOL) -> Iterator[Reception]:
-    """Open store and database for a process that receives into ``spool``, a folder of its own in the store.
-
-    What was complete when its predecessor ended is recorded first.
-
-    Raises:
-        OSError: the store cannot be written.
-    """
-    started_at, ending = utc_now(), threading.Event()
-    store = InstanceStore(settings.store.folder, settings.store.minimum_free_bytes, spool)
-    store.prepare()
-    engine = connect(settings.database_url)
-    task_queue = TaskQueue(settings.broker_url)
-    dispatcher = JobDispatcher(task_queue)
-    database = database_of(settings, engine)
-    transfers = ReceivedTransfers(lambda entries: database.write(write_transfers, entries), utc_now)
-    try:
-        migrate(engine)
-        association_policy = AssociationPolicy(settings.listener)
-        pipeline = active_pipeline(settings)
-        policy = Policy(
-            settings.eligibility,
-            association_policy,
-            settings.triage.stat_descriptions,
-            settings.site.uid_root,
-            digest_of(pipeline, settings),
-            settings.triage,
-            settings.listener.maximum_waiting_jobs,
-            settings.routing,
-            rule_digests(settings, pipeline),
-        )
-        write_lock = threading.Lock() if engine.dialect.name == "sqlite" else None
-        receiver = InstanceReceiver(store, database, dispatcher.enqueue, policy, utc_now, write_lock, transfers.stored)
-        receiver.recover()
-        dispatcher.dispatch()
-        missing = (database, started_at, ending)
-        threading.Thread(target=tell_of_missing, args=missing, name="missing transfers", daemon=True).start()
-        yield Reception(store, database, receiver, association_policy, dispatcher, transfers)
-    finally:
-        ending.set()
-        transfers.close()
-        dispatcher.close()
-        task_queue.close()
-        engine.dispose()
-        store.close()
-
-
-def run_listener(settings: Settings, ready: Callable[[Mapping[str, int]], None], stop: threading.Event) -> None:
-    """Receive until ``stop`` is set. ``ready`` is called with the ports by their keys once connections are accepted.
-
-    Raises:
-        OSError: the store cannot be written, a port is in use, or a file for TLS cannot be used.
-    """
-    quieten()
-    _share_memory_arenas()
-    with open_reception(settings) as reception:
-        rejected = RejectedAssociations(partial(write_rejected, reception.database, AlertLimit()), utc_now)
-        try:
-            with at_place(settings.store.folder, "listener") as place:
-                scp = StorageScp(
-                    settings.listener,
-                    reception.store,
-                    reception.receiver,
-                    reception.association_policy,
-                    reception.dispatcher.dispatch,
-                    reports_of(settings, reception.database),
-                    rejected,
-                    open_instruments(settings.store.folder, place),
-                    settings.tls,
-                    reception.transfers.failed,
-                    query_of(settings, reception.database),
-                )
-                # All objects made so far stay; garbage collection need not examine them each time.
-                gc.collect()
-                gc.freeze()
-                scp.start()
-                ready(scp.ports)
-                stop.wait()
-                scp.stop()
-        finally:
-            rejected.close()
-
-
-def query_of(settings: Settings, database: Database) -> QueryRetrieve | None:
-    """The Query/Retrieve SCP; None where there is nothing to ask for, or nobody who may."""
-    results = OwnResults(settings, database)
-    if not results.destinations or not any(peer.query for peer in settings.listener.peers):
-        return None
-    return QueryRetrieve(settings, database, results, utc_now)
-
-
-def reports_of(settings: Settings, database: Database) -> CommitmentReports | None:
-    """The handler of Storage Commitment reports; None if no destination is verified by them."""
-    if all(destination.verification != "commitment" for destination in settings.destinations):
-        return None
-    tools = verification_tools(settings, database)
-    return CommitmentReports(lambda uid, committed, failed: take_report(uid, committed, failed, tools))
-
-
-def _share_memory_arenas() -> None:
-    """Limit the memory of the process: glibc gives each of many threads an arena and does not return its memory."""
-    try:
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
-    except (AttributeError, OSError):
-        log.debug("this C library has no mallopt")
-
-
-def quieten() -> None:
-    """Keep values of headers, which may name patients, out of warnings and logs."""
-    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
-    quieten_libraries()
-    # An invalid PDU or message is logged in one line at the end of the association.
-    for name in ("dimse", "dul", "fsm", "utils", "service_class"):
-        logging.getLogger(f"pynetdicom.{name}").setLevel(logging.CRITICAL)

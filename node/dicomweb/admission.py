@@ -23,7 +23,7 @@ from db.database import Database
 from db.user_tables import Role
 from db.users import Accounts
 from node.dicom.own_results import OwnResults
-from node.dicom.storage_scp import Reception
+from node.dicom.reception import Reception
 from node.web.authentication import Principal, origin_of
 from workers.clock import Clock
 

@@ -20,7 +20,7 @@ from config.dicomweb import DicomWebServer
 from config.settings import Settings
 from db.users import Accounts
 from node.dicom.own_results import OwnResults
-from node.dicom.storage_scp import open_reception, quieten
+from node.dicom.reception import open_reception, quieten
 from node.dicomweb.admission import ROOT, Services, problem
 from node.dicomweb.routes import endpoints
 from node.web.connection_limits import Deadlines, Limits

@@ -14,8 +14,8 @@ from starlette.responses import Response
 
 from config.value_types import is_ae_title
 from node.dicom.instance_store import StoreError
+from node.dicom.reception import Reception
 from node.dicom.spool import Answer, StoreCommand, file_preface
-from node.dicom.storage_scp import Reception
 from node.dicomweb.admission import Asked, Services, problem
 from node.dicomweb.media_types import DICOM, JSON, RELATED, XML, accepted, media_range, native_xml
 from node.dicomweb.store_response import status_of, store_response

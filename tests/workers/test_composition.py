@@ -77,7 +77,7 @@ def test_a_model_that_nobody_has_is_told() -> None:
         _digest(Settings(models=Models(active=("none",))))
 
 
-@pytest.mark.parametrize("module", ["workers.pipeline_digest", "node.dicom.storage_scp", "node.web.app"])
+@pytest.mark.parametrize("module", ["workers.pipeline_digest", "node.dicom.listener", "node.web.app"])
 def test_listener_and_pages_load_no_network_and_no_encoder(module: str) -> None:
     heavy = ("onnxruntime", "tensorflow", "keras", "highdicom", "matplotlib", "shapely")
     code = f"import sys, {module}; sys.exit(' '.join(m for m in {heavy} if m in sys.modules) or 0)"

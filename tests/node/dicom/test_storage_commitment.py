@@ -17,8 +17,8 @@ from config.dicom_peers import Destination
 from config.settings import Settings
 from db.database import Database
 from db.engine import connect
+from node.dicom.listener import reports_of
 from node.dicom.storage_commitment import CommitmentReports, read_report
-from node.dicom.storage_scp import reports_of
 from tests.node.dicom.listening import chest, listening
 from tests.orthanc import wait_until
 from tests.rules import NO_RULES

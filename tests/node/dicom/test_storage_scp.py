@@ -27,8 +27,8 @@ from db import instances
 from db.database import Database
 from db.engine import connect, migrate
 from node.dicom.instance_store import InstanceStore, SpoolFile, StoreError
+from node.dicom.job_dispatcher import JobDispatcher
 from node.dicom.presentation_contexts import DECODABLE, OTHER_CLASSES
-from node.dicom.storage_scp import JobDispatcher
 from tests.fuzz.peer import Peer as RawPeer
 from tests.node.dicom.listening import Listening, chest, data_set_bytes, dcmtk, listening
 from tests.node.dicom.test_received_header import encoded
