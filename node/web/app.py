@@ -119,16 +119,17 @@ def create_services(
 
 
 def create_app(services: Services) -> Starlette:
-    """The application: pages, JSON API and static files; ``app.state`` holds the services and the API."""
+    """The application: pages, JSON API and static files; ``app.state`` holds services, API and navigation."""
     on_error: dict[Any, Callable[[Request, Exception], Response]] = {
         HTTPException: _http_error(services),
         SQLAlchemyError: _database_error(services),
         500: _internal_error(services),
     }
     api = create_api(services, api_operations(), API, on_error)
+    endpoints = page_endpoints(services.settings.admin.upload_bytes)
     app = Starlette(
         routes=[
-            *(_route(endpoint, services) for endpoint in page_endpoints(services.settings.admin.upload_bytes)),
+            *(_route(endpoint, services) for endpoint in endpoints),
             Mount(API, api, name="api"),
             Mount("/static", _static(), name="static"),
         ],
@@ -138,6 +139,7 @@ def create_app(services: Services) -> Starlette:
     )
     app.state.services = services
     app.state.api = api
+    app.state.navigation = tuple(endpoint for endpoint in endpoints if endpoint.title)
     return app
 
 

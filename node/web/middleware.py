@@ -137,8 +137,11 @@ def page_language(request: Request, services: Services) -> Language:
 def render(request: Request, services: Services, template: str, status: int, values: Mapping[str, Any]) -> HTMLResponse:
     """A page in the language and theme of whoever asks; an empty theme is that of the browser."""
     user: User | None = getattr(request.state, "user", None)
+    who: Principal | None = values["who"]
+    navigation = [one for one in request.app.state.navigation if who is not None and who.may(one.role)]
     made = services.templates.of(page_language(request, services)).get_template(template)
-    page = made.render(theme=user.theme if user else "", user=user, path=request.url.path, **values)
+    theme = user.theme if user else ""
+    page = made.render(theme=theme, user=user, path=request.url.path, navigation=navigation, **values)
     return HTMLResponse(page, status)
 
 
@@ -149,15 +152,17 @@ Handler = Callable[[RequestContext], Response] | Callable[[RequestContext], Awai
 class Endpoint:
     """One route with the least role that may use it (``None``: no log-in needed) and its limits.
 
-    ``api``: errors are answered as JSON. ``probe``: nobody asks who asks, so it answers without the database, too.
-    ``body_limit``: maximum size of a request body in bytes. ``at_once``: maximum
-    number of requests that hold a body and a thread at the same time; one more is answered 503.
+    ``title``: its entry in the navigation; without one it has none. ``api``: errors are answered as JSON. ``probe``:
+    nobody asks who asks, so it answers without the database, too. ``body_limit``: maximum size of a request body in
+    bytes. ``at_once``: maximum number of requests that hold a body and a thread at the same time; one more is answered
+    503.
     """
 
     method: str
     path: str
     handler: Handler
     role: Role | None
+    title: str = ""
     api: bool = False
     probe: bool = False
     body_limit: int = SMALL_BODY

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import pytest
@@ -167,3 +168,12 @@ def test_nothing_of_a_patient_is_readable_without_log_in(site: Site) -> None:
             text = client.get(_path(route)).text
             for secret in ("Okafor", "K-20418", "1.2.826"):
                 assert secret not in text, route
+
+
+@pytest.mark.parametrize("role", USERS)
+def test_the_navigation_offers_exactly_what_a_role_may_open(site: Site, role: str) -> None:
+    bar = re.search(r'<nav aria-label="Main">(.*?)</nav>', site.logged_in(role).get("/account").text, re.DOTALL)
+    assert bar is not None
+    offered = set(re.findall(r'href="([^"]*)"', bar[1]))
+    entries = {"/", "/try", "/system", "/users", "/audit"}
+    assert offered == {path for path in entries if ORDER.index(TABLE[f"GET {path}"]) <= ORDER.index(role)}
