@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
@@ -83,9 +83,22 @@ class HL7(Part):
     """A message that has begun and does not end closes its connection after this time."""
 
 
-class Webhook(Part):
+class Channel(Part):
+    """A way of sending notifications; ``needed`` are the keys without which it cannot be enabled."""
+
+    needed: ClassVar[tuple[str, ...]] = ()
+    enabled: bool = False
+
+    @property
+    def missing(self) -> list[str]:
+        """Keys that it needs and that are not set."""
+        return [key for key in self.needed if not getattr(self, key)]
+
+
+class Webhook(Channel):
     """A notification as JSON by HTTPS POST, signed as Standard Webhooks describes it."""
 
+    needed = ("url", "secret")
     enabled: bool = False
     """Send notifications on critical findings to a webhook."""
     url: str = Field(default="", pattern=r"^(https://.+|http://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?(/.*)?)?$")
@@ -100,9 +113,10 @@ class Webhook(Part):
     """Time limit for connecting and for the answer."""
 
 
-class Email(Part):
+class Email(Channel):
     """A notification by e-mail."""
 
+    needed = ("host", "sender", "recipients")
     enabled: bool = False
     """Send notifications on critical findings by e-mail."""
     host: str = ""
@@ -127,9 +141,10 @@ class Email(Part):
     """Time limit for connecting and for each answer."""
 
 
-class HL7Notification(Part):
+class HL7Notification(Channel):
     """A notification as HL7 v2 ORU^R01 with preliminary status, over MLLP."""
 
+    needed = ("host",)
     enabled: bool = False
     """Send notifications on critical findings to an HL7 receiver."""
     host: str = ""
@@ -170,17 +185,16 @@ class Notifications(Part):
     email: Email = Email()
     hl7: HL7Notification = HL7Notification()
 
-    def missing(self, channel: str) -> list[str]:
-        """Keys that a channel needs and that are not set."""
-        needed = {"webhook": ("url", "secret"), "email": ("host", "sender", "recipients"), "hl7": ("host",)}
-        part = getattr(self, channel)
-        return [key for key in needed[channel] if not getattr(part, key)]
+    @property
+    def channels(self) -> dict[str, Channel]:
+        """The settings of every channel by its name."""
+        return {name: part for name, part in self if isinstance(part, Channel)}
 
     @model_validator(mode="after")
     def _complete(self) -> Notifications:
-        for name in ("webhook", "email", "hl7"):
-            if getattr(self, name).enabled and self.missing(name):
-                raise ValueError(f"{name} is enabled: set {', '.join(self.missing(name))} too")
+        for name, channel in self.channels.items():
+            if channel.enabled and channel.missing:
+                raise ValueError(f"{name} is enabled: set {', '.join(channel.missing)} too")
         return self
 
 

@@ -37,7 +37,7 @@ def notify(context: click.Context, trial: str | None, failed: str | None) -> Non
 
 
 def _try(channel: str, settings: Settings) -> None:
-    missing = settings.notifications.missing(channel)
+    missing = settings.notifications.channels[channel].missing
     if missing:
         fail(f"set {', '.join(missing)} in [notifications.{channel}] first")
     now = datetime.now(UTC)

@@ -110,10 +110,9 @@ def certificates_in_use(settings: Settings) -> dict[str, Path]:
         "hl7.tls_client_ca": hl7.tls_client_ca if hl7.enabled else None,
         "dicomweb.tls_certificate": web.tls_certificate if web.enabled else None,
         "dicomweb.tls_client_ca": web.tls_client_ca if web.enabled else None,
-        "notifications.webhook.ca_file": told.webhook.ca_file if told.webhook.enabled else None,
-        "notifications.email.ca_file": told.email.ca_file if told.email.enabled else None,
-        "notifications.hl7.ca_file": told.hl7.ca_file if told.hl7.enabled else None,
     }
+    for name, channel in told.channels.items():
+        used[f"notifications.{name}.ca_file"] = getattr(channel, "ca_file", None) if channel.enabled else None
     for repository in settings.audit.repositories:
         used[f"audit.repositories[{repository.name}].ca_file"] = repository.ca_file
     return {key: path for key, path in used.items() if path is not None}

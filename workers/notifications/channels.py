@@ -21,7 +21,7 @@ CHANNELS: Mapping[str, Channel] = {
 
 def enabled_channels(settings: Settings) -> tuple[str, ...]:
     """Names of the enabled channels."""
-    return tuple(name for name in CHANNELS if getattr(settings.notifications, name).enabled)
+    return tuple(name for name, channel in settings.notifications.channels.items() if channel.enabled)
 
 
 def notification_rules(settings: Settings) -> NotificationRules:

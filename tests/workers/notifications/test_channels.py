@@ -353,3 +353,7 @@ def test_a_date_that_is_none_does_not_leave_the_node() -> None:
     told = f"{values(odd, node, patient_name=False)}{text(odd, node, patient_name=False)}{report_of(odd, node, NOW)}"
     assert "Roe" not in told
     assert digits("030000.000") == "030000"
+
+
+def test_every_channel_that_can_be_configured_is_there() -> None:
+    assert tuple(Settings().notifications.channels) == tuple(CHANNELS)
