@@ -29,13 +29,14 @@ from pydicom import dcmread
 from benchmarks.end_to_end import with_new_uids
 from benchmarks.process_tree import cpu_seconds, proportional, resident
 from config.settings import Settings, load
+from db.states import JOBS
 from node.demo import ResultReceiver, bundled_radiographs, running_node, wait_for_results, write_configuration
 from node.dicom.storage_scu import Peer, find_files, send_files
 from node.embedded_broker import wait_until_ready
 from node.monitoring.page_port import page_answers
 from node.opening import open_database
 from node.supervisor import Part, free_port, parts_of
-from workers.enqueue import DELIVERIES, JOBS, READY, message_settings
+from workers.enqueue import DELIVERIES, READY, message_settings
 from workers.worker_id import running_parts
 
 AIMS = {"worker": (5.0, 450), "listener": (None, 150)}

@@ -175,6 +175,10 @@ class Models(_Part):
     """Models whose findings are delivered (labels that the manifest keeps in shadow stay in shadow)."""
     shadow: tuple[str, ...] = ()
     """Models that run beside them; their findings are stored and never sent."""
+    gpu: tuple[str, ...] = ()
+    """Models of these that need a GPU, at a site that has machines with one and others without. Jobs in which one of
+    them runs wait in the queue jobs.gpu, all others in jobs.cpu, and workers take one of the two (docs/scaling.md).
+    Empty: every worker takes every job."""
     after: dict[str, str] = Field(default_factory=dict)
     """Models that run only where an earlier one finds something: `after.my-unet = "chest-classifier/pneumothorax"`."""
 
@@ -343,6 +347,7 @@ class Settings(BaseSettings):
             if asked.count("/") != 1 or asked.startswith("/") or asked.endswith("/"):
                 raise ValueError(f"models.after.{name}: must be MODEL/LABEL, not '{asked}'")
         check_rules(self.routing, names, (*self.models.active, *self.models.shadow), self.models.after)
+        self._check_queues()
         self._check_ports()
         self._check_tls()
         self._check_deidentification()
@@ -351,6 +356,17 @@ class Settings(BaseSettings):
         if self.admin.sign_on_header and not self.admin.trusted_proxies:
             raise ValueError("admin.sign_on_header: name the proxies that may send it in admin.trusted_proxies")
         return self
+
+    def _check_queues(self) -> None:
+        """The queue decides on which device networks run, where there are two queues."""
+        for name in self.models.gpu:
+            if name not in (*self.models.active, *self.models.shadow):
+                raise ValueError(f"models.gpu: '{name}' is neither in models.active nor in models.shadow")
+        if self.models.gpu and self.workers.device != "auto":
+            raise ValueError(
+                f"models.gpu lets the queue of a worker choose its device, so workers.device cannot be"
+                f" {self.workers.device}: leave it out, or leave out models.gpu"
+            )
 
     def _check_ports(self) -> None:
         """No two parts of a node listen on the same port; 0 is a free one."""

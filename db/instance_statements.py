@@ -119,7 +119,7 @@ INSERT_INSTANCE = _inserting(
 INSERT_JOB = _inserting(
     tables.Job,
     *("study_id", "instance_id", "pipeline", "revision", "state", "stat", "attempts", "dispatched_at", "timings"),
-    *("created_at", "queued_at"),
+    *("queue", "created_at", "queued_at"),
 )
 INSERT_EVENT = _inserting(
     tables.Event, "study_id", "entity", "entity_id", "from_state", "to_state", "cause", "actor", "at"

@@ -378,6 +378,7 @@ def _insert_job(
         "stat": received.stat or study.stat,
         "attempts": 0,
         "dispatched_at": now,
+        "queue": received.queue,
         "timings": {},
         "created_at": now,
         "queued_at": now,

@@ -13,9 +13,9 @@ from db.errors import RecordNotFoundError, StudyOnHoldError, TransitionError
 from db.instance_flags import COMPARE, CONFLICT, REPEAT
 from db.leases import ENDED, due_again, is_claimable, lock_held_by, not_dispatched
 from db.patients import patient_columns, was_corrected
-from db.records import Job, NotEligible, Outcome, PatientIdentity
+from db.records import Job, NotEligible, Outcome, PatientIdentity, Route
 from db.results import keep_findings, keep_results
-from db.states import InstanceState, JobState
+from db.states import JOBS, InstanceState, JobState
 from db.transitions import lock_study, move, touch_study
 
 OPEN = (JobState.QUEUED, JobState.RUNNING, JobState.RETRYING)
@@ -187,6 +187,33 @@ def retry(
     return True
 
 
+def hand_over(connection: Connection, job_id: int, worker: str, queue: str, now: datetime) -> bool:
+    """Let the workers of another queue have a claimed job, which was not tried; False where the claim is lost."""
+    study, job = lock(connection, job_id)
+    if job.state is not JobState.RUNNING or job.worker != worker:
+        return False
+    values = {**ENDED, "queue": queue, "dispatched_at": None, "attempts": job.attempts - 1}
+    move(connection, "job", job, JobState.QUEUED, cause=f"waits in {queue}", actor=worker, now=now, **values)
+    if study.on_hold:
+        reason, before = study.hold_reason, JobState.QUEUED
+        move(connection, "job", job, JobState.ON_HOLD, cause=reason, actor=worker, now=now, before=before)
+    return True
+
+
+def in_other_queues(connection: Connection, queues: Sequence[str], limit: int) -> tuple[tuple[int, Route | None], ...]:
+    """Jobs that have not ended and wait in none of ``queues``, the oldest first, each with what routing has decided."""
+    job, instance = tables.Job, tables.Instance
+    query = select(job.id, instance.route).join(instance, instance.id == job.instance_id)
+    waiting = query.where(job.state.in_(WAITING), job.queue.not_in(queues)).order_by(job.id).limit(limit)
+    return tuple((row.id, row.route) for row in connection.execute(waiting))
+
+
+def put_into_queue(connection: Connection, job_ids: Sequence[int], queue: str) -> None:
+    """Let jobs that wait elsewhere wait in ``queue``; the scheduler enqueues them there."""
+    query = update(tables.Job).where(tables.Job.id.in_(list(job_ids)), tables.Job.state.in_(WAITING))
+    connection.execute(query.values(queue=queue, dispatched_at=None))
+
+
 def fail(connection: Connection, job_id: int, worker: str, error: str, now: datetime) -> bool:
     """Fail a claimed job for the admin to see; False where the claim is lost."""
     study, job = lock(connection, job_id)
@@ -242,24 +269,30 @@ def requeue(connection: Connection, job_id: int, actor: str, cause: str, now: da
     touch_study(connection, study, now, reopen=cause, **counted)
 
 
-def as_many_wait(connection: Connection, number: int) -> bool:
-    """Whether at least ``number`` jobs wait for a worker; no more of them are counted."""
-    waiting = select(tables.Job.id).where(tables.Job.state.in_((JobState.QUEUED, JobState.RETRYING))).limit(number)
-    return int(connection.scalar(select(func.count()).select_from(waiting.subquery())) or 0) >= number
+def as_many_wait(connection: Connection, number: int, queue: str | None = None) -> bool:
+    """Whether at least ``number`` jobs wait for a worker, in any queue or in this one; no more of them are counted."""
+    waiting = select(tables.Job.id).where(tables.Job.state.in_((JobState.QUEUED, JobState.RETRYING)))
+    if queue is not None:
+        waiting = waiting.where(tables.Job.queue == queue)
+    counted = select(func.count()).select_from(waiting.limit(number).subquery())
+    return int(connection.scalar(counted) or 0) >= number
 
 
-def never_tried(connection: Connection, limit: int) -> tuple[int, ...]:
-    """Queued jobs, none of them STAT, that no worker has ever taken, the oldest first."""
+def never_tried(connection: Connection, limit: int, queue: str = JOBS) -> tuple[int, ...]:
+    """Queued jobs of a queue, none of them STAT, that no worker has ever taken, the oldest first."""
     job, study = tables.Job, tables.Study
-    fresh = (job.state == JobState.QUEUED, job.attempts == 0, job.stat.is_(False), study.on_hold.is_(False))
+    fresh = (
+        *(job.state == JobState.QUEUED, job.queue == queue, job.attempts == 0),
+        *(job.stat.is_(False), study.on_hold.is_(False)),
+    )
     query = select(job.id).join(study, study.id == job.study_id).where(*fresh).order_by(job.id).limit(limit)
     return tuple(connection.scalars(query))
 
 
 def to_enqueue(
-    connection: Connection, now: datetime, quiet: timedelta, limit: int = 500
+    connection: Connection, now: datetime, quiet: timedelta, limit: int = 500, queue: str = JOBS
 ) -> tuple[tuple[int, bool], ...]:
-    """Jobs (id, and whether STAT) that wait for a worker and were not enqueued within ``quiet``.
+    """Jobs of a queue (id, and whether STAT) that wait for a worker and were not enqueued within ``quiet``.
 
     STAT first, then the oldest.
     """
@@ -267,7 +300,7 @@ def to_enqueue(
     query = (
         select(job.id, job.stat)
         .join(study, study.id == job.study_id)
-        .where(study.on_hold.is_(False), or_(*undispatched(job, now, quiet)))
+        .where(job.queue == queue, study.on_hold.is_(False), or_(*undispatched(job, now, quiet)))
         .order_by(job.stat.desc(), job.id)
         .limit(limit)
     )
@@ -281,6 +314,15 @@ def undispatched(job: type[tables.Job], now: datetime, quiet: timedelta) -> Sequ
         and_(job.state == JobState.RETRYING, due_again(job, job.due_at, now, quiet)),
         and_(job.state == JobState.RUNNING, due_again(job, job.lease_until, now, quiet)),
     )
+
+
+def by_queue(connection: Connection, job_ids: Sequence[int]) -> dict[str, tuple[int, ...]]:
+    """Jobs by the queue in which they wait."""
+    found: dict[str, tuple[int, ...]] = {}
+    query = select(tables.Job.id, tables.Job.queue).where(tables.Job.id.in_(list(job_ids))).order_by(tables.Job.id)
+    for row in connection.execute(query):
+        found[row.queue] = (*found.get(row.queue, ()), row.id)
+    return found
 
 
 def mark_dispatched(connection: Connection, job_ids: Sequence[int], now: datetime) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from db.states import Analysis, DeliveryState, JobState, Priority
+from db.states import JOBS, Analysis, DeliveryState, JobState, Priority
 
 IS_REPORTED = "the study is reported"
 IS_PRIOR = "the study was pulled only to compare a newer one with it"
@@ -37,7 +37,8 @@ class ReceivedInstance:
 
     ``digest`` is the SHA-256 (hexadecimal) of the data set as received, without file meta information; together with
     ``sop_instance_uid`` it identifies the instance. ``path`` is relative to the store folder. Texts are decoded; empty
-    where the header has none. ``route`` is None where there are no routing rules, or no rule was asked.
+    where the header has none. ``route`` is None where there are no routing rules, or no rule was asked; ``queue`` is
+    where its job waits for a worker.
     """
 
     sop_instance_uid: str
@@ -65,6 +66,7 @@ class ReceivedInstance:
     calling_ae_title: str = ""
     stat: bool = False
     route: Route | None = None
+    queue: str = JOBS
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from db.records import FindingRecord, NotEligible, ResultRecord, Route
-from db.states import Analysis, DeliveryState, InstanceState, JobState, Priority, StudyState
+from db.states import JOBS, Analysis, DeliveryState, InstanceState, JobState, Priority, StudyState
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +129,7 @@ class JobDetail:
     started_at: datetime | None
     finished_at: datetime | None
     due_at: datetime | None
+    queue: str = JOBS
     findings: tuple[FindingRecord, ...] = ()
     modes: dict[str, str] = field(default_factory=dict)
 

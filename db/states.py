@@ -7,6 +7,12 @@ from enum import StrEnum
 WAITS_FOR_SERVER = "waits for a model server: "
 """Begins the error of a job that is tried again when the server of one of its networks can be asked."""
 
+JOBS = "jobs"
+"""The queue of every job, where no model is said to need a GPU."""
+JOBS_GPU = "jobs.gpu"
+JOBS_CPU = "jobs.cpu"
+"""The two queues in its place, where some do (``models.gpu``)."""
+
 
 class InstanceState(StrEnum):
     """What became of a received instance."""

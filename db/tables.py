@@ -34,7 +34,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 from db.records import Route, SimilarRecord
-from db.states import Analysis, DeliveryState, InstanceState, JobState, Priority, StudyState
+from db.states import JOBS, Analysis, DeliveryState, InstanceState, JobState, Priority, StudyState
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -370,6 +370,9 @@ class Job(Base):
     state: Mapped[JobState] = mapped_column(comment="Where it stands.")
     stat: Mapped[bool] = mapped_column(comment="True: it is taken before others.")
     attempts: Mapped[int] = mapped_column(comment="How often it was begun.")
+    queue: Mapped[str] = mapped_column(
+        server_default=JOBS, comment="Where it waits for a worker: jobs, or jobs.cpu and jobs.gpu (models.gpu)."
+    )
     worker: Mapped[str] = mapped_column(server_default="", comment="The worker that holds it, or held it last.")
     lease_until: Mapped[datetime | None] = mapped_column(comment="Until when that worker holds it. NULL: nobody does.")
     due_at: Mapped[datetime | None] = mapped_column(comment="When it may be tried again. NULL: at once.")

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from config.settings import Settings
+from db.states import JOBS
 from node.dicom.storage_scu import FailedTlsError, RejectedError, SendError, echo
 from node.monitoring.check import Check
 from node.monitoring.extras import missing_extras
@@ -20,13 +21,20 @@ from node.monitoring.health import check_models
 from node.monitoring.page_port import page_answers, reached
 from node.monitoring.port_health import own_listener, ports_that_cannot_be_bound, unusable_certificates
 from node.opening import Say, ServeError
-from workers.enqueue import DELIVERIES, JOBS, TaskQueue
+from workers.analysis_queues import queues_here
+from workers.enqueue import DELIVERIES, TaskQueue
 from workers.worker_id import host_name
 
 _PORT_SECONDS = 5.0
 _PATIENCE_SECONDS = 20.0
 _ANSWER_SECONDS = 3.0
 _WORKERS = {JOBS: "the analysis worker", DELIVERIES: "the delivery worker"}
+
+
+def _workers(settings: Settings) -> dict[str, str]:
+    """The workers of this machine in words, by their queues."""
+    queues = (*queues_here(settings.models), DELIVERIES)
+    return {queue: _WORKERS.get(queue, f"the worker of {queue}") for queue in queues}
 
 
 def check_configuration(settings: Settings, stop: threading.Event) -> None:
@@ -96,7 +104,7 @@ class Parts:
             yield "the broker"
         else:
             here = {node.partition("@")[0].rstrip("0123456789") for node in ready if node.endswith(f"@{host_name()}")}
-            yield from (name for queue, name in _WORKERS.items() if queue not in here)
+            yield from (name for queue, name in _workers(settings).items() if queue not in here)
 
     def close(self) -> None:
         """Close the connection to the broker."""

@@ -24,10 +24,12 @@ from pathlib import Path
 from typing import IO
 
 from config.settings import Settings
+from db.states import JOBS
 from node.embedded_broker import prepare_socket, server_binary, server_command, wait_until_ready
 from node.opening import Say, ServeError, open_database
 from node.startup import check_configuration
 from node.startup import wait_until_ready as wait_for_parts
+from workers.analysis_queues import queues_here
 
 log = logging.getLogger("pleura.serve")
 
@@ -145,7 +147,7 @@ def parts_of(settings: Settings, config: Path | None, environment: dict[str, str
         parts.append(Part("broker", command, prepare=lambda: prepare_socket(socket_path, settings.store.folder)))
     commands = {
         "listener": ("listen",),
-        "worker": ("worker", "--queue", "jobs"),
+        **{queue.replace(JOBS, "worker"): ("worker", "--queue", queue) for queue in queues_here(settings.models)},
         "delivery": ("worker", "--queue", "deliveries"),
         "scheduler": ("scheduler",),
         "admin": ("admin",),

@@ -33,6 +33,7 @@ from db.states import WAITS_FOR_SERVER
 from models.contract import NotAnalysed, Prediction
 from models.radiograph.decode import PixelFault, UnreadablePixels, read_file
 from models.runtime.executor import ModelUnavailableError
+from workers.analysis_queues import queue_of
 from workers.analysis_tools import AnalysisTools
 from workers.backoff import backoff, growing_wait
 from workers.batch import together
@@ -95,7 +96,11 @@ def _run(job: Job, tools: AnalysisTools) -> None:
 
 
 def _analysed(job: Job, tools: AnalysisTools) -> Callable[[], None]:
-    """Analyse the image; what is given back records it."""
+    """Analyse the image; what is given back records it. A job that waits for other workers is left to them."""
+    job = _routed_anew(job, tools)
+    queue = queue_of(job.route, tools.settings.models)
+    if queue != tools.queue:
+        return partial(_hand_over, job, queue, tools)
     return partial(_finish, job, _analyse(job, tools), tools)
 
 
@@ -121,7 +126,6 @@ def _end_comparison(job: Job, difference: str, tools: AnalysisTools) -> None:
 def _analyse(job: Job, tools: AnalysisTools) -> Outcome:
     started = tools.elapsed()
     source = _read(job, tools)
-    job = _routed_anew(job, tools)
     read = tools.elapsed()
     prediction = _predict(job, source, tools)
     predicted = tools.elapsed()
@@ -167,7 +171,7 @@ def _routed_anew(job: Job, tools: AnalysisTools) -> Job:
         return replace(job, route=None)
     try:
         header = read_file(tools.settings.store.folder / job.instance_path, stop_before_pixels=True)
-    except UnreadablePixels:
+    except (UnreadablePixels, FileNotFoundError):
         return job  # nothing of it is analysed
     called = text_of(header.file_meta, "ReceivingApplicationEntityTitle")
     return replace(job, route=route(facts_of(header, job.calling_ae_title, called), rules))
@@ -286,6 +290,11 @@ def _finish(job: Job, outcome: Outcome, tools: AnalysisTools) -> None:
 
 def _triage(job: Job, tools: AnalysisTools, now: datetime) -> Step:
     return triage_step(job.study_id, tools.database, tools.settings.triage, now)
+
+
+def _hand_over(job: Job, queue: str, tools: AnalysisTools) -> None:
+    tools.database.write(jobs.hand_over, job.id, tools.worker, queue, tools.clock())
+    log.info("the job waits in %s: its models do not run here", queue)
 
 
 def _try_again(job: Job, error: str, tools: AnalysisTools) -> None:

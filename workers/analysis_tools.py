@@ -9,6 +9,7 @@ from typing import Protocol
 
 from config.settings import Settings
 from db.database import Database
+from db.states import JOBS
 from models.contract import ModelInput, Prediction
 from workers.clock import Clock, Elapsed
 from workers.enqueue import TaskQueue
@@ -43,7 +44,8 @@ class AnalysisTools:
     ``rule_digests`` has those of routing rules that choose models, by rule. ``modes`` are the states of the models for
     this job, and ``changes`` how they differ from the configuration (see
     :class:`workers.model_state_resolver.ResolvedModels`); ``device`` is where the networks run. Up to ``batch`` jobs
-    share a pass through the networks where many wait (:mod:`workers.batch`).
+    share a pass through the networks where many wait (:mod:`workers.batch`). ``queue`` is where the jobs wait that this
+    process takes (:mod:`workers.analysis_queues`).
     """
 
     settings: Settings
@@ -63,3 +65,4 @@ class AnalysisTools:
     changes: tuple[str, ...] = ()
     device: str = ""
     batch: int = 1
+    queue: str = JOBS

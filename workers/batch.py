@@ -36,7 +36,7 @@ def together(first: Job, tools: AnalysisTools) -> tuple[tuple[Job, ...], Analysi
     """
     if tools.batch < 2 or not _can_share(first):
         return (first,), tools
-    if not tools.database.read(jobs.as_many_wait, LONG * tools.batch):
+    if not tools.database.read(jobs.as_many_wait, LONG * tools.batch, tools.queue):
         return (first,), tools
     claimed, sources = _claimed(first, tools)
     return claimed, replace(
@@ -50,7 +50,7 @@ def _claimed(first: Job, tools: AnalysisTools) -> tuple[tuple[Job, ...], dict[Pa
     """Claim one job after the other and read its image, while there is room in batch, memory and time."""
     begun, pixels = tools.elapsed(), 0
     claimed, sources = [first], dict[Path, SourceImage]()
-    waiting = iter(tools.database.read(jobs.never_tried, tools.batch - 1))
+    waiting = iter(tools.database.read(jobs.never_tried, tools.batch - 1, tools.queue))
     job: Job | None = first
     while True:
         if job is not None and _can_share(job):

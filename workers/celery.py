@@ -20,7 +20,7 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -44,9 +44,11 @@ import models.own_packages  # noqa: F401 - Celery searches the working folder fi
 from config import logging as node_logging
 from config.private_files import keep_private, share_with_group
 from config.settings import Settings, SettingsError, load
+from db.states import JOBS
+from workers.analysis_queues import WrongQueueError, analysis_queues, settings_of_worker
 from workers.audit.activity import started, stopped
 from workers.delivery_worker import maximum_contact_time
-from workers.enqueue import ANALYSE, DELIVER, DELIVERIES, JOBS, READY, message_settings
+from workers.enqueue import ANALYSE, DELIVER, DELIVERIES, READY, message_settings
 from workers.memory_limit import limit_memory
 from workers.worker_id import WorkerId, host_name, take_slot, warnings_beside, worker_id_of
 
@@ -116,7 +118,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
 
 def time_limit(settings: Settings, queue: str) -> float:
     """Seconds after which a task is stopped together with its process."""
-    if queue == JOBS:
+    if queue != DELIVERIES:
         return settings.workers.job_timeout_seconds
     return maximum_contact_time(settings).total_seconds() + _MARGIN_SECONDS
 
@@ -127,8 +129,10 @@ def processes(settings: Settings, queue: str) -> int:
 
     So a destination that hangs holds those that are there for it, and no other.
     """
-    if queue == JOBS:
-        return settings.workers.processes or _analysing(settings, len(os.sched_getaffinity(0)))
+    if queue != DELIVERIES:
+        return settings.workers.processes or _analysing(
+            settings_of_worker(settings, queue), len(os.sched_getaffinity(0))
+        )
     return max(1, sum(each.associations for each in settings.destinations))
 
 
@@ -140,15 +144,19 @@ def _analysing(settings: Settings, cores: int) -> int:
 
 
 def run_worker(settings: Settings, queue: str, *, compose: Compose | None = None) -> None:
-    """Work off ``queue`` ("jobs" or "deliveries") until SIGTERM; what runs then is finished first.
+    """Work off ``queue`` ("deliveries", or one in which jobs wait) until SIGTERM; what runs then is finished first.
 
     ``compose`` replaces the real models and destinations, in tests.
 
     Raises:
-        WorkerError: a child could not be set up (no database, a model that does not load); the log says why.
+        WorkerError: nothing waits in this queue, or a child could not be set up (no database, a model that does not
+            load); the log says why.
     """
     _process.settings, _process.compose = settings, compose
-    slot = _process.take(queue)
+    try:
+        slot = _process.take(queue)
+    except WrongQueueError as error:
+        raise WorkerError(str(error), os.EX_CONFIG) from error
     worker = app.Worker(
         hostname=f"{queue}{slot}@{host_name()}",
         queues=[queue],
@@ -166,7 +174,7 @@ def _composer(queue: str) -> Compose:
     """The real composition; it is imported in the child, with all that it carries."""
     from workers.composition import analysis_handler, delivery_handler
 
-    return analysis_handler if queue == JOBS else delivery_handler
+    return delivery_handler if queue == DELIVERIES else analysis_handler
 
 
 def _faults_of_configuration() -> tuple[type[Exception], ...]:
@@ -197,11 +205,24 @@ class _WorkerProcess:
             self.settings = load()
         return self.settings
 
+    def settings_for(self, queue: str) -> Settings:
+        """The same, with the device that the queue demands.
+
+        Raises:
+            WrongQueueError: with this configuration nothing ever waits there.
+        """
+        known = self.known_settings()
+        return known if queue == DELIVERIES else settings_of_worker(known, queue)
+
     def take(self, queue: str) -> int:
-        """Take a place in ``queue``, once, until this process ends; the slot."""
+        """Take a place in ``queue``, once, until this process ends; the slot.
+
+        Raises:
+            WrongQueueError: with this configuration nothing ever waits there.
+        """
         if self.lock is None:
-            settings = self.known_settings()
-            folder, device = settings.store.folder, settings.workers.device if queue == JOBS else ""
+            settings = self.settings_for(queue)
+            folder, device = settings.store.folder, settings.workers.device if queue != DELIVERIES else ""
             folder.mkdir(parents=True, exist_ok=True)
             self.queue, (self.slot, self.lock) = queue, take_slot(folder, queue, device=device)
             node_logging.keep_warnings(warnings_beside(self.lock))
@@ -213,9 +234,9 @@ class _WorkerProcess:
         try:
             here = worker_id_of(self.queue, self.slot, current_process_index(base=0) or 0)
             compose = self.compose or _composer(self.queue)
-            settings = self.known_settings()
+            settings = self.settings_for(self.queue)
             self.handler = compose(settings, here)
-            if self.queue == JOBS:
+            if self.queue != DELIVERIES:
                 limit_memory(settings.workers.job_memory_bytes)  # its networks are loaded
         except Exception as error:
             misconfigured = isinstance(error, _faults_of_configuration())
@@ -279,7 +300,8 @@ app.steps["consumer"].add(_LeaveUnacknowledged)
 @celeryd_init.connect  # type: ignore[untyped-decorator]
 def _become_worker(conf: Any, options: dict[str, Any], **_signal: Any) -> None:
     """Take a place for the queue that ``-Q`` names, and as many children as the queue is to have."""
-    queue = _only_queue(options.get("queues"), options.get("exclude_queues"))
+    queues = (*analysis_queues(_process.known_settings().models), DELIVERIES)
+    queue = _only_queue(queues, options.get("queues"), options.get("exclude_queues"))
     keep_private()
     share_with_group(_process.known_settings().store.folder)
     _process.take(queue)
@@ -294,12 +316,11 @@ def _warn_of_no_choice(**_signal: Any) -> None:
     warnings.simplefilter("ignore", CPendingDeprecationWarning)
 
 
-def _only_queue(chosen: Iterable[str] | str | None, excluded: Iterable[str] | str | None) -> str:
-    """The one queue of a worker: its children are made for it."""
-    names = _names(chosen) or {JOBS, DELIVERIES}
-    left = names - _names(excluded)
-    if len(left) != 1 or not left <= {JOBS, DELIVERIES}:
-        raise SystemExit(f"pleura: a worker works off one queue: -Q {JOBS} or -Q {DELIVERIES}")
+def _only_queue(queues: Sequence[str], chosen: Iterable[str] | str | None, excluded: Iterable[str] | str | None) -> str:
+    """The one queue of a worker, of those that this node has: its children are made for it."""
+    left = (_names(chosen) or set(queues)) - _names(excluded)
+    if len(left) != 1 or not left <= set(queues):
+        raise SystemExit(f"pleura: a worker works off one queue: {' or '.join(f'-Q {name}' for name in queues)}")
     return left.pop()
 
 

@@ -26,6 +26,7 @@ from db.engine import connect
 from db.leases import LEASE
 from models.predictor import BATCH, load_predictor
 from workers.analysis import analyse_job
+from workers.analysis_queues import pipeline_of_worker, queue_of_worker
 from workers.analysis_tools import AnalysisTools
 from workers.audit.feed import keeping_audit
 from workers.backfill_schedule import start_schedule
@@ -66,9 +67,9 @@ Load = Callable[[Settings], tuple[ModelStateResolver, str]]
 
 
 def load_active(settings: Settings) -> tuple[ModelStateResolver, str]:
-    """Load and warm the models that the configuration names; with them the digest of the pipeline."""
+    """Load and warm the models that a worker with these settings runs; with them the digest of its pipeline."""
     started = time.monotonic()
-    pipeline = active_pipeline(settings, verify=True)
+    pipeline = pipeline_of_worker(active_pipeline(settings, verify=True), settings)
     workers = settings.workers
     predictor = load_predictor(pipeline, device=workers.device, threads=workers.threads, batch=workers.batch or BATCH)
     seconds = time.monotonic() - started
@@ -79,7 +80,10 @@ def load_active(settings: Settings) -> tuple[ModelStateResolver, str]:
 def analysis_handler(
     settings: Settings, here: WorkerId, *, database: Database | None = None, load: Load = load_active
 ) -> Callable[[int], None]:
-    """Connect, load the models, take over what the last process at this place left, and handle jobs."""
+    """Connect, load the models, take over what the last process at this place left, and handle jobs.
+
+    ``settings`` are those of a worker of one queue (:func:`workers.analysis_queues.settings_of_worker`).
+    """
     # The database first: TensorFlow has a TLS library of its own inside, and psycopg, imported after it, takes some of
     # that one's symbols and ends the process at its first connection by TLS.
     database = database or database_of(settings)
@@ -87,7 +91,8 @@ def analysis_handler(
     database.write(jobs.release, here.prefix, utc_now())
     resolver, pipeline_digest = load(settings)
     load_encoders()
-    enqueue_jobs(database, task_queue, _RELEASED, utc_now())
+    queue = queue_of_worker(settings)
+    enqueue_jobs(database, task_queue, _RELEASED, utc_now(), queue)
     tools = AnalysisTools(
         settings=settings,
         database=database,
@@ -106,6 +111,7 @@ def analysis_handler(
         device=resolver.runs_on,
         batch=settings.workers.batch or (BATCH if resolver.runs_on == "gpu" else 1),
         rule_digests=rule_digests(settings, active_pipeline(settings)) if settings.routing else {},
+        queue=queue,
     )
 
     def handle(job_id: int) -> None:

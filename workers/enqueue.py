@@ -23,9 +23,9 @@ from kombu.exceptions import KombuError, OperationalError
 from redis.exceptions import RedisError
 
 from config.sentinel import is_sentinel, read_sentinel_url
+from db.states import JOBS, JOBS_CPU, JOBS_GPU
 from workers.clock import Elapsed
 
-JOBS = "jobs"
 DELIVERIES = "deliveries"
 ANALYSE = "pleura.analyse"
 DELIVER = "pleura.deliver"
@@ -65,7 +65,7 @@ def message_settings(broker_url: str) -> dict[str, Any]:
             "socket_timeout": _ANSWER_SECONDS,
             "socket_connect_timeout": _ANSWER_SECONDS,
         },
-        "task_queues": [Queue(JOBS), Queue(DELIVERIES)],
+        "task_queues": [Queue(name) for name in (JOBS, JOBS_CPU, JOBS_GPU, DELIVERIES)],
         "task_routes": {ANALYSE: {"queue": JOBS}, DELIVER: {"queue": DELIVERIES}},
         "task_default_queue": JOBS,
         "task_default_priority": PRIORITY,
@@ -144,17 +144,17 @@ class TaskQueue:
         """Whether the broker did not answer when it was last asked."""
         return self._silent_until is not None
 
-    def enqueue_jobs(self, jobs: Iterable[tuple[int, bool]]) -> bool:
+    def enqueue_jobs(self, jobs: Iterable[tuple[int, bool]], queue: str = JOBS) -> bool:
         """Enqueue ``jobs``, pairs of job id and whether its study is STAT; False where the broker did not hear."""
-        return self._enqueue(ANALYSE, [(job_id, STAT_PRIORITY if stat else PRIORITY) for job_id, stat in jobs])
+        return self._enqueue(ANALYSE, queue, [(job_id, STAT_PRIORITY if stat else PRIORITY) for job_id, stat in jobs])
 
     def enqueue_deliveries(self, delivery_ids: Iterable[int]) -> bool:
         """Enqueue deliveries; False where the broker did not hear."""
-        return self._enqueue(DELIVER, [(delivery_id, PRIORITY) for delivery_id in delivery_ids])
+        return self._enqueue(DELIVER, DELIVERIES, [(delivery_id, PRIORITY) for delivery_id in delivery_ids])
 
-    def waiting_jobs(self) -> frozenset[int] | None:
-        """Ids of the jobs for which a message waits; None where the broker does not say."""
-        return self._waiting(JOBS)
+    def waiting_jobs(self, queue: str = JOBS) -> frozenset[int] | None:
+        """Ids of the jobs for which a message waits in ``queue``; None where the broker does not say."""
+        return self._waiting(queue)
 
     def waiting_deliveries(self) -> frozenset[int] | None:
         """Ids of the deliveries for which a message waits; None where the broker does not say."""
@@ -174,19 +174,20 @@ class TaskQueue:
         self._connection.release()
         self._app.close()
 
-    def _enqueue(self, task: str, messages: list[tuple[int, int]]) -> bool:
+    def _enqueue(self, task: str, queue: str, messages: list[tuple[int, int]]) -> bool:
         def publish(_: Any) -> bool:
             # One pipeline to the broker for all.
             with self._producer.batch():
                 for row_id, priority in messages:
-                    self._send(task, row_id, priority)
+                    self._send(task, queue, row_id, priority)
             return True
 
         return not messages or bool(self._ask(publish))
 
-    def _send(self, task: str, row_id: int, priority: int) -> None:
+    def _send(self, task: str, queue: str, row_id: int, priority: int) -> None:
         self._app.send_task(
             task,
+            queue=queue,
             args=(row_id,),
             argsrepr=f"({row_id},)",
             kwargsrepr="{}",

@@ -72,8 +72,13 @@ def digest_of(pipeline: Pipeline, settings: Settings) -> str:
         f"series_number_base={results.series_number_base}",
         *(f"{name}={getattr(site, name)}" for name in _SITE_IN_RESULTS),
         # A GPU rounds otherwise than a CPU: what is analysed there on purpose is another analysis.
-        *(["device=gpu"] if settings.workers.device == "gpu" else []),
+        *(["device=gpu"] if _on_gpu(pipeline, settings) else []),
     )
+
+
+def _on_gpu(pipeline: Pipeline, settings: Settings) -> bool:
+    """Whether ``pipeline`` runs on a GPU on purpose: all pipelines do, or the queue of its jobs is ``jobs.gpu``."""
+    return settings.workers.device == "gpu" or any(spec.name in settings.models.gpu for spec in pipeline.models)
 
 
 def name_of_analysis(pipeline: str, changes: Iterable[str]) -> str:

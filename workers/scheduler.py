@@ -19,6 +19,8 @@ from config.settings import Settings
 from db import deliveries, jobs, priors, studies
 from db.database import Database
 from db.records import StudyFacts, TriageDecision
+from db.states import JOBS
+from workers.analysis_queues import analysis_queues, queue_of
 from workers.clock import Clock, Elapsed
 from workers.completion import comes_too_late, may_complete
 from workers.durable_files import write_durably
@@ -36,6 +38,8 @@ _LONGEST_STUDY_PAUSE_SECONDS = 600.0
 _STUDIES_AT_ONCE = 100
 _COMPLETING_SECONDS = 5.0
 _CLOCK_SECONDS = 60.0
+_QUEUES_SECONDS = 60.0
+_JOBS_AT_ONCE = 500
 
 
 Summarise = Callable[[StudyFacts, TriageDecision], Sequence[EncodedResult]]
@@ -91,6 +95,7 @@ class Scheduler:
     pauses: Pauses = field(init=False)
     studies: Pauses = field(init=False)
     clock_due: float = 0.0
+    queues_due: float = 0.0
 
     def __post_init__(self) -> None:
         """Nothing rests yet."""
@@ -103,6 +108,7 @@ class Scheduler:
         # Retention before what writes: a full disk has room again then.
         steps = (
             ("release the claims of dead workers", lambda: self.release_dead(self.clock())),
+            ("look at the queues", self.look_at_the_queues),
             ("enqueue jobs", self.enqueue_jobs),
             ("enqueue deliveries", self.enqueue_deliveries),
             ("look for late jobs", self.tell_late_jobs),
@@ -138,7 +144,23 @@ class Scheduler:
 
     def enqueue_jobs(self) -> None:
         """Enqueue jobs that nobody has heard of for a while."""
-        enqueue_jobs(self.database, self.task_queue, self._quiet, self.clock())
+        for queue in analysis_queues(self.settings.models):
+            enqueue_jobs(self.database, self.task_queue, self._quiet, self.clock(), queue)
+
+    def look_at_the_queues(self) -> None:
+        """Once a minute, find jobs in queues that this configuration does not have, and let them wait where they are
+        taken."""
+        if self.elapsed() < self.queues_due:
+            return
+        models = self.settings.models
+        found = self.database.read(jobs.in_other_queues, analysis_queues(models), _JOBS_AT_ONCE)
+        for queue in analysis_queues(models):
+            moved = [job_id for job_id, decision in found if queue_of(decision, models) == queue]
+            if moved:
+                self.database.write(jobs.put_into_queue, moved, queue)
+                log.info("%d jobs wait in %s now: the configuration has changed", len(moved), queue)
+        if len(found) < _JOBS_AT_ONCE:
+            self.queues_due = self.elapsed() + _QUEUES_SECONDS
 
     def enqueue_deliveries(self) -> None:
         """Enqueue deliveries that nobody has heard of for a while."""
@@ -229,15 +251,15 @@ class Scheduler:
         return summaries
 
 
-def enqueue_jobs(database: Database, task_queue: TaskQueue, quiet: timedelta, now: datetime) -> int:
-    """Enqueue the jobs that wait unheard and have no message in the broker; how many have waited.
+def enqueue_jobs(database: Database, task_queue: TaskQueue, quiet: timedelta, now: datetime, queue: str = JOBS) -> int:
+    """Enqueue the jobs of a queue that wait unheard and have no message in the broker; how many have waited.
 
     So there is one message a job at most, however long they wait for a worker, and a broker that was flushed has them
     again at once.
     """
-    waiting = database.read(jobs.to_enqueue, now, quiet)
-    there = task_queue.waiting_jobs() if waiting else None
-    if there is not None and task_queue.enqueue_jobs([job for job in waiting if job[0] not in there]):
+    waiting = database.read(jobs.to_enqueue, now, quiet, queue=queue)
+    there = task_queue.waiting_jobs(queue) if waiting else None
+    if there is not None and task_queue.enqueue_jobs([job for job in waiting if job[0] not in there], queue):
         database.write(jobs.mark_dispatched, [job_id for job_id, _ in waiting], now)
     return len(waiting)
 

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from db.order_tables import NotificationRow, NotificationState
-from db.states import WAITS_FOR_SERVER, DeliveryState, JobState
+from db.states import JOBS, WAITS_FOR_SERVER, DeliveryState, JobState
 from db.tables import Delivery, Instance, Job
 
 _LATEST_INSTANCES = 20_000
@@ -60,14 +60,16 @@ class SentObject:
     created_at: datetime
 
 
-def waiting(connection: Connection) -> dict[str, Waiting]:
-    """What waits in each queue."""
+def waiting(connection: Connection, analysis: Iterable[str] = (JOBS,)) -> dict[str, Waiting]:
+    """What waits in each queue: those of the ``analysis``, every other one in which jobs wait, and the rest."""
+    count, oldest = func.count(), func.min(Job.created_at)
+    jobs = select(Job.queue, count, oldest).where(Job.state.in_((JobState.QUEUED, JobState.RETRYING)))
+    found = dict.fromkeys(analysis, Waiting(0, None))
+    found |= {name: Waiting(number, since) for name, number, since in connection.execute(jobs.group_by(Job.queue))}
     queues: dict[str, tuple[Any, tuple[Any, ...]]] = {
-        "jobs": (Job, (JobState.QUEUED, JobState.RETRYING)),
         "deliveries": (Delivery, (DeliveryState.PENDING,)),
         "notifications": (NotificationRow, (NotificationState.PENDING,)),
     }
-    found = {}
     for name, (table, states) in queues.items():
         row = connection.execute(select(func.count(), func.min(table.created_at)).where(table.state.in_(states))).one()
         found[name] = Waiting(*row)

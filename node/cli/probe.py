@@ -27,16 +27,18 @@ def _holds(part: str) -> Callable[[Settings], bool]:
 
 def _serve(settings: Settings) -> bool:
     from node.startup import listener_answers
+    from workers.analysis_queues import queues_here
 
     chosen = [part for part in ("admin", "hl7", "dicomweb") if getattr(settings, part).enabled]
-    return listener_answers(settings) and all(_PARTS[part](settings) for part in (*_WITHOUT_CHOICE, *chosen))
+    parts = (*queues_here(settings.models), *_WITHOUT_CHOICE, *chosen)
+    return listener_answers(settings) and all(_PARTS[part](settings) for part in parts)
 
 
-_WITHOUT_CHOICE = ("jobs", "deliveries", "scheduler")
+_WITHOUT_CHOICE = ("deliveries", "scheduler")
 _PARTS: dict[str, Callable[[Settings], bool]] = {
     "admin": _admin,
     # No connection to the HL7 listener: where hl7.addresses does not name this machine, each would be an incident.
-    **{part: _holds(part) for part in ("hl7", "dicomweb", *_WITHOUT_CHOICE)},
+    **{part: _holds(part) for part in ("hl7", "dicomweb", "jobs", "jobs.cpu", "jobs.gpu", *_WITHOUT_CHOICE)},
     "serve": _serve,
 }
 
@@ -47,9 +49,9 @@ _PARTS: dict[str, Callable[[Settings], bool]] = {
 def probe(context: click.Context, part: str) -> None:
     """Say by the exit status whether PART runs on this machine: 0, or 1 with a sentence. For health checks.
 
-    admin answers by HTTP, or by HTTPS if it has a certificate; hl7, dicomweb, scheduler, jobs and deliveries (workers)
-    have started. It asks no other part. For the listener: `pleura echo`. serve: all of them that the configuration
-    starts, and the listener answers.
+    admin answers by HTTP, or by HTTPS if it has a certificate; hl7, dicomweb, scheduler, and the workers of a queue
+    (jobs, jobs.cpu, jobs.gpu, deliveries) have started. It asks no other part. For the listener: `pleura echo`. serve:
+    all of them that the configuration starts, and the listener answers.
     """
     if not _PARTS[part](settings_of(context)):
         fail(f"{part} does not run here")

@@ -98,9 +98,10 @@ def listen(context: click.Context) -> None:
 @click.command()
 @click.option(
     "--queue",
-    type=click.Choice(["jobs", "deliveries"]),
+    type=click.Choice(["jobs", "jobs.cpu", "jobs.gpu", "deliveries"]),
     required=True,
-    help="jobs: networks and encoders, one process for each device. deliveries: results to their destinations.",
+    help="jobs: networks and encoders; with models.gpu jobs.cpu or jobs.gpu, on that device. deliveries: results to"
+    " their destinations.",
 )
 @click.pass_context
 def worker(context: click.Context, queue: str) -> None:

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from queue import SimpleQueue
 
+from db.states import JOBS
 from workers.enqueue import TaskQueue
 
 _GATHERING_SECONDS = 0.05
@@ -24,15 +25,15 @@ class JobDispatcher:
 
     def __init__(self, task_queue: TaskQueue) -> None:
         self._task_queue = task_queue
-        self._noted: deque[tuple[int, bool]] = deque()
+        self._noted: deque[tuple[str, tuple[int, bool]]] = deque()
         self._waiting: SimpleQueue[bool] = SimpleQueue()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
         self._thread.start()
 
-    def enqueue(self, jobs: Sequence[tuple[int, bool]]) -> None:
-        """Keep jobs for the next :meth:`dispatch`."""
-        self._noted.extend(jobs)
+    def enqueue(self, jobs: Sequence[tuple[int, bool]], queue: str = JOBS) -> None:
+        """Keep jobs of a queue for the next :meth:`dispatch`."""
+        self._noted.extend((queue, job) for job in jobs)
 
     def dispatch(self) -> None:
         """Let the thread enqueue the kept jobs; returns at once."""
@@ -55,9 +56,10 @@ class JobDispatcher:
         while self._waiting.get():
             if self.idle:
                 continue
-            jobs = [self._noted.popleft() for _ in range(len(self._noted))]
+            noted = [self._noted.popleft() for _ in range(len(self._noted))]
             try:
-                self._task_queue.enqueue_jobs(jobs)
+                for queue in dict.fromkeys(queue for queue, _ in noted):
+                    self._task_queue.enqueue_jobs([job for its, job in noted if its == queue], queue)
             except Exception:
                 # The thread must survive any error of the broker's client: the scheduler enqueues missed jobs.
                 log.exception("the task queue failed")

@@ -20,7 +20,7 @@ from pydicom.filereader import read_file_meta_info
 from sqlalchemy.exc import SQLAlchemyError
 
 from config.routing import RoutingRule
-from config.settings import Eligibility, Triage
+from config.settings import Eligibility, Models, Triage
 from db import assessments, instances, jobs, rejection_notes, study_status
 from db.database import Database
 from db.records import Ingest, NotEligible, ReceivedInstance, RejectionNote, Route
@@ -30,6 +30,7 @@ from node.dicom.eligibility import check_eligibility
 from node.dicom.instance_store import SET_ASIDE, InstanceStore, SpoolFile, StoreError
 from node.dicom.received_header import UnreadableDataSetError, describe, is_stat, read_header, text
 from node.dicom.spool import Answer, SpooledInstance, StoreCommand
+from workers.analysis_queues import queue_of
 from workers.clock import Clock
 from workers.open_database import triage_study
 from workers.routing import excluded_by, facts_of, route
@@ -48,8 +49,8 @@ _GROUP_LENGTH_LENGTH = 12
 log = logging.getLogger(__name__)
 
 
-Enqueue = Callable[[Sequence[tuple[int, bool]]], None]
-"""Enqueues jobs, pairs of id and whether STAT; returns at once and never fails."""
+Enqueue = Callable[[Sequence[tuple[int, bool]], str], None]
+"""Enqueues jobs, pairs of id and whether STAT, in a queue; returns at once and never fails."""
 
 
 Stored = Callable[[ReceivedInstance, StoreCommand, int], None]
@@ -65,7 +66,8 @@ def _not_told(received: ReceivedInstance, command: StoreCommand, instance_id: in
 class Policy:
     """The settings for receiving.
 
-    ``pipeline`` is the digest of the active pipeline, ``rule_digests`` has those of routing rules that choose models.
+    ``pipeline`` is the digest of the active pipeline, ``rule_digests`` has those of routing rules that choose models;
+    ``models`` say in which queue a job waits.
     """
 
     eligibility: Eligibility
@@ -77,6 +79,7 @@ class Policy:
     maximum_waiting_jobs: int = 0
     routing: tuple[RoutingRule, ...] = ()
     rule_digests: Mapping[str, str] = field(default_factory=dict)
+    models: Models = field(default_factory=Models)
 
     def pipeline_of(self, decision: Route | None) -> str:
         """The digest of the pipeline that analyses an image, by what the routing rules decided."""
@@ -256,7 +259,7 @@ class InstanceReceiver:
             calling_ae_title=command.calling_ae_title,
             stat=self._is_stat(header, command),
         )
-        return replace(received, route=decision) if decision is not None else received
+        return replace(received, route=decision, queue=queue_of(decision, self._policy.models))
 
     def _read_content(self, received: ReceivedInstance, not_eligible: NotEligible | None) -> DocumentContent:
         return read_document_content(self._store.folder / received.path, received, not_eligible, self._policy.triage)
@@ -280,7 +283,8 @@ class InstanceReceiver:
             self._triage_again(ingest.returned, self._clock())
         # The message of a repeat was sent before, or was lost with a process; the scheduler finds out.
         if ingest.job_ids and not ingest.repeat:
-            self._enqueue([(job_id, received.stat or ingest.pressing) for job_id in ingest.job_ids])
+            jobs_to_enqueue = [(job_id, received.stat or ingest.pressing) for job_id in ingest.job_ids]
+            self._enqueue(jobs_to_enqueue, received.queue)
         return ingest.instance_id
 
     def _apply_content(self, content: DocumentContent, instance_id: int, sender: str) -> None:

@@ -68,6 +68,7 @@ def open_reception(settings: Settings, spool: str = SPOOL) -> Iterator[Reception
             settings.listener.maximum_waiting_jobs,
             settings.routing,
             rule_digests(settings, pipeline),
+            settings.models,
         )
         write_lock = threading.Lock() if engine.dialect.name == "sqlite" else None
         receiver = InstanceReceiver(store, database, dispatcher.enqueue, policy, utc_now, write_lock, transfers.stored)

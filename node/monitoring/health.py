@@ -23,6 +23,7 @@ from db.engine import connect, schema_problem
 from db.errors import DatabaseURLError
 from db.jobs import as_many_wait
 from db.notifications import Notifications
+from db.queries.metrics import waiting
 from db.queries.problems import Problem, problems
 from db.queries.routing import images_by_rule
 from db.queries.statistics import Statistics
@@ -42,6 +43,7 @@ from node.monitoring.disk import check_room
 from node.monitoring.extras import missing_extras
 from node.monitoring.permissions import check_permissions
 from node.monitoring.port_health import check_admin, check_dicomweb, check_hl7, check_listener
+from node.monitoring.queue_health import check_queues, unserved_here
 from node.monitoring.remedies import remedy
 from node.monitoring.routing_health import check_decisions, check_rules
 from node.monitoring.sign_on_health import check_openid
@@ -169,10 +171,12 @@ def check_work(settings: Settings) -> Iterator[Check]:
     with _usable_database(settings) as engine:
         if engine is None:
             return
-        waiting = Statistics(engine).oldest_queued(utc_now())
-        if waiting > settings.workers.late_job_after_seconds:
-            found = f"a job has waited for {waiting / 60:.0f} min"
-            yield Check("workers", False, found, "start `pleura serve` or `pleura worker --queue jobs`, or see its log")
+        with engine.connect() as connection:
+            unserved = unserved_here(settings, waiting(connection), utc_now())
+        yield from check_queues(unserved)
+        oldest = Statistics(engine).oldest_queued(utc_now())
+        if not unserved and oldest > settings.workers.late_job_after_seconds:
+            yield Check("workers", False, f"a job has waited for {oldest / 60:.0f} min", "see the log of the workers")
         if settings.admin.enabled and not Accounts(engine).users():
             hint = "pleura user add NAME --role admin"
             yield Check("users", True, "nobody can log in to the admin page yet", hint)

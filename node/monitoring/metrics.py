@@ -39,6 +39,7 @@ from node.monitoring.certificates import certificates_in_use, validity
 from node.monitoring.drift import Counts, DriftReport, drift_report
 from node.monitoring.model_use import models_of_node
 from node.monitoring.readiness import Readiness
+from workers.analysis_queues import analysis_queues
 from workers.notifications.channels import enabled_channels
 from workers.worker_id import occupied_places
 
@@ -254,7 +255,7 @@ class NodeMetrics:
         yield from self._waiting()
 
     def _waiting(self) -> Iterator[Metric]:
-        now, waiting = self._clock(), self._database.read(queries.waiting)
+        now, waiting = self._clock(), self._database.read(queries.waiting, analysis_queues(self._settings.models))
         lengths = [((queue,), one.count) for queue, one in waiting.items()]
         yield gauge("pleura_queue_length", "Jobs, deliveries and notifications that wait.", ("queue",), lengths)
         ages = [((queue,), _between(one.oldest, now) if one.oldest else 0.0) for queue, one in waiting.items()]

@@ -16,8 +16,8 @@ from db.queries.metrics import Waiting
 from db.queries.statistics import RunningWorker
 from workers.worker_id import RunningPart, running_parts
 
-QUEUES = {"jobs": "jobs", "deliveries": "deliveries", "scheduler": "notifications"}
-"""The queue that each kind of process works off."""
+QUEUES = {"scheduler": "notifications"}
+"""The queue that a kind of process works off, where it is not called like the queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def part_statuses(
     """The parts ``names`` that a node has, and all others that run beside them: one status a process."""
     found = []
     for name in dict.fromkeys((*names, *sorted(one.part for one in running))):
-        queue = waiting.get(QUEUES.get(name, ""))
+        queue = waiting.get(QUEUES.get(name, name))
         there = [one for one in running if one.part == name]
         found += [
             PartStatus(

@@ -31,6 +31,7 @@ from db.audit import AuditTrail
 from db.database import Database
 from db.engine import connect, migrate
 from db.feedback import Feedback
+from db.queries.metrics import waiting
 from db.queries.monitoring import ModelMonitoring
 from db.queries.statistics import Remembered, Statistics
 from db.queries.system import growth
@@ -39,6 +40,7 @@ from db.users import Accounts
 from node.monitoring.drift import Counts
 from node.monitoring.metrics import NodeMetrics
 from node.monitoring.parts import PartsWatch
+from node.monitoring.queue_health import unserved_here
 from node.monitoring.readiness import Readiness
 from node.web.api_app import create_api
 from node.web.connection_limits import Deadlines, limits_from
@@ -105,6 +107,7 @@ def create_services(
         readiness=readiness,
         parts=PartsWatch(settings.store.folder, clock),
         growth=Remembered(lambda: database.read(growth, clock()), time.monotonic),
+        unserved=Remembered(lambda: unserved_here(settings, database.read(waiting), clock()), time.monotonic),
         trends=TrendCache(database, clock, settings.site.zone),
         task_queue=task_queue,
         templates=PageTemplates(settings),

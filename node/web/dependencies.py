@@ -21,6 +21,7 @@ from db.users import Accounts
 from node.monitoring.drift import Counts
 from node.monitoring.metrics import NodeMetrics
 from node.monitoring.parts import PartsWatch
+from node.monitoring.queue_health import UnservedQueue
 from node.monitoring.readiness import Readiness
 from node.web.event_stream import EventStream
 from node.web.page_templates import PageTemplates
@@ -39,7 +40,8 @@ if TYPE_CHECKING:
 class Services:
     """Everything that a handler may use. ``echo`` returns a problem as text, or None if the peer answers; ``echoed``
     and ``tested`` keep the last result of each for each destination, until the process ends. ``reload`` reads the
-    settings again, as a restart would. ``openid`` is the provider of log-ins, where one is configured.
+    settings again, as a restart would. ``unserved``: the queues that no worker takes.
+    ``openid`` is the provider of log-ins, where one is configured.
     """
 
     settings: Settings
@@ -56,6 +58,7 @@ class Services:
     readiness: Readiness
     parts: PartsWatch
     growth: Remembered[Growth]
+    unserved: Remembered[tuple[UnservedQueue, ...]]
     trends: TrendCache
     task_queue: TaskQueue
     templates: PageTemplates

@@ -118,6 +118,7 @@ WORDS = (
     # Parts of the node, drift of scores and images
     gettext_noop("listener"),
     gettext_noop("scheduler"),
+    gettext_noop("workers"),
     gettext_noop("broker"),
     gettext_noop("database"),
     gettext_noop("store"),

@@ -7,6 +7,7 @@ A study goes into Orthanc, which routes it by the very script of the profile ``d
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -33,7 +34,9 @@ pytestmark = [
 ]
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVICES: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
+# Where a variable has a default, the default.
+TEXT = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", (ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+SERVICES: dict[str, Any] = yaml.safe_load(TEXT)["services"]
 ALWAYS = [name for name, service in SERVICES.items() if "build" in service and "profiles" not in service]
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"
 SR = "1.2.840.10008.5.1.4.1.1.88.34"
@@ -78,7 +81,7 @@ def _environment(folder: Path, database: str, ports: dict[str, int], pacs: Ortha
         "PLEURA_MODELS__GATE": "",
         "PLEURA_MODELS__ACTIVE": '["bright"]',
     }
-    for part in ("LISTENER", "HL7", "ADMIN"):
+    for part in ("LISTENER", "HL7", "DICOMWEB", "ADMIN"):
         values[f"PLEURA_{part}__HOST"] = "127.0.0.1"
     return {**os.environ, **values, "TCP_NODELAY": "1"}
 

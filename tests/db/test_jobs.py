@@ -264,3 +264,37 @@ def test_late_jobs_are_those_that_have_not_ended(database: Database) -> None:
     finished(database, study=2)
     assert database.read(jobs.late, NOW + HOUR - SECOND, HOUR) == ()
     assert database.read(jobs.late, NOW + HOUR, HOUR) == (waiting,)
+
+
+def test_jobs_wait_in_the_queue_of_the_device_that_they_need(database: Database) -> None:
+    large, small = record(database, 1, 1, queue="jobs.gpu"), record(database, 2, 2, queue="jobs.cpu")
+    assert database.read(jobs.to_enqueue, NOW + HOUR, MINUTE, queue="jobs.gpu") == ((large, False),)
+    assert database.read(jobs.to_enqueue, NOW + HOUR, MINUTE) == (), "no job waits where all would"
+    assert database.read(jobs.never_tried, 9, "jobs.cpu") == (small,), "a batch takes none of the other queue"
+    assert database.read(jobs.as_many_wait, 2)
+    assert not database.read(jobs.as_many_wait, 2, "jobs.cpu")
+    assert database.read(jobs.by_queue, [small, large]) == {"jobs.gpu": (large,), "jobs.cpu": (small,)}
+    assert {
+        name: one.count for name, one in database.read(metrics.waiting, ["jobs.cpu"]).items() if "jobs" in name
+    } == {
+        "jobs.cpu": 1,
+        "jobs.gpu": 1,
+    }
+
+
+def test_a_job_that_a_worker_of_another_queue_has_claimed_is_left_to_its_own(database: Database) -> None:
+    job_id = record(database, queue="jobs.cpu")
+    claim(database, job_id)
+    assert not database.write(jobs.hand_over, job_id, "another", "jobs.gpu", NOW), "the claim is not its own"
+    assert database.write(jobs.hand_over, job_id, "w1", "jobs.gpu", NOW)
+    assert database.read(jobs.to_enqueue, NOW, HOUR, queue="jobs.gpu") == ((job_id, False),), "at once"
+    assert claim(database, job_id).attempts == 1, "it was not tried"
+
+
+def test_jobs_follow_a_configuration_that_has_other_queues(database: Database) -> None:
+    job_id, (done, _) = record(database), finished(database, 2, 2)
+    assert database.read(jobs.in_other_queues, ["jobs"], 9) == ()
+    assert database.read(jobs.in_other_queues, ["jobs.cpu", "jobs.gpu"], 9) == ((job_id, None),), "not what is done"
+    database.write(jobs.put_into_queue, [job_id, done], "jobs.gpu")
+    assert database.read(jobs.to_enqueue, NOW, HOUR, queue="jobs.gpu") == ((job_id, False),)
+    assert database.read(jobs.by_queue, [done]) == {"jobs": (done,)}

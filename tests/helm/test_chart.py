@@ -56,6 +56,10 @@ EVERYTHING: dict[str, Any] = {
         "ingress": {"enabled": True, "className": "nginx", "host": "pleura.hospital", "tlsSecret": "page-tls"},
     },
     "hl7": {"enabled": True},
+    "dicomweb": {
+        "enabled": True,
+        "ingress": {"enabled": True, "className": "nginx", "host": "dicom.hospital", "tlsSecret": "dicomweb-tls"},
+    },
     "networkPolicy": {
         "dicomFrom": [{"ipBlock": {"cidr": "10.0.0.10/32"}}],
         "egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/24"}}]}],
@@ -78,13 +82,17 @@ OTHERS: dict[str, Any] = {
     | {"settings": {"admin.metrics_token": "metrics-token", "broker.url": "url"}},
     "broker": {"url": ""},
     "worker": {"autoscaling": {"kind": "hpa"}},
-    "listener": {"transport": "tls"},
+    "gpuWorker": {"enabled": True, "image": {"tag": "0.1.0-gpu"}},
+    "listener": {"transport": "tls", "replicas": 2},
+    "scheduler": {"replicas": 2},
+    "dicomweb": {"enabled": True, "replicas": 2, "service": {"type": "NodePort", "nodePort": 30443}},
     "store": {"existingClaim": "images"},
     "podSecurityContext": {"runAsUser": None, "runAsGroup": None, "fsGroup": None},
 }
 """The other side of each choice."""
 
 SETS = {"least": LEAST, "everything": EVERYTHING, "others": OTHERS, "stopped": {**EVERYTHING, "stopped": True}}
+POLICY = "PodDisruptionBudget"
 OPERATORS = {"ServiceMonitor", "PrometheusRule", "ScaledObject"}
 """Kinds of the operators of Prometheus and KEDA, whose schemas no package here has."""
 
@@ -189,9 +197,11 @@ def test_the_settings_of_a_pod_are_those_of_the_values(
             "dicom-tls": settings.listener.tls_port,
             "page": settings.admin.port,
             "mllp": settings.hl7.port,
+            "dicomweb": settings.dicomweb.port,
         }
         assert told.items() <= ours.items()
         assert settings.hl7.enabled is (name == "everything")
+        assert settings.dicomweb.enabled is (name != "least")
         if pod_name == "pleura-worker":
             assert settings.workers.threads == 2
             assert (settings.workers.device == "gpu") is (name == "everything")
@@ -245,18 +255,35 @@ def test_every_pod_is_hardened_as_the_compose_file_has_it(objects: dict[str, lis
         assert "memory" in container["resources"]["limits"]
 
 
-def test_one_listener_owns_the_spool_and_one_scheduler_runs(objects: dict[str, list[Object]]) -> None:
+def test_the_parts_run_as_often_as_the_values_say(objects: dict[str, list[Object]]) -> None:
     for name, made in objects.items():
         (listener,) = _of(made, "StatefulSet")
         replicas = {each["metadata"]["name"]: each["spec"].get("replicas") for each in _of(made, "Deployment")}
-        assert listener["spec"]["replicas"] == (0 if name == "stopped" else 1)
-        assert replicas["pleura-scheduler"] == (0 if name == "stopped" else 1)
+        several = {"stopped": 0, "others": 2}.get(name, 1)
+        assert listener["spec"]["replicas"] == replicas["pleura-scheduler"] == several
+        assert replicas.get("pleura-dicomweb", several) == several
         # An autoscaler says how many.
         assert replicas["pleura-worker"] == {"least": 1, "stopped": 0}.get(name)
         assert all(each["spec"]["strategy"] == {"type": "Recreate"} for each in _of(made, "Deployment"))
+    budgets = {each["metadata"]["name"]: each["spec"]["maxUnavailable"] for each in _of(objects["others"], POLICY)}
+    assert budgets["pleura-listener"] == 1, "the other one receives"
+    budgets = {each["metadata"]["name"]: each["spec"]["maxUnavailable"] for each in _of(objects["everything"], POLICY)}
+    assert budgets["pleura-listener"] == 0, "no drain may evict it"
     stopped = objects["stopped"]
     assert {each["spec"]["replicas"] for each in stopped if each["kind"] in ("Deployment", "StatefulSet")} == {0}
     assert not _of(stopped, "ScaledObject") + _of(stopped, "Job")
+
+
+def test_workers_with_and_without_a_gpu_take_the_queues_of_their_devices(objects: dict[str, list[Object]]) -> None:
+    taken = {name: pod["spec"]["containers"][0] for name, pod in _pods(objects["others"]) if "worker" in name}
+    assert taken["pleura-worker"]["args"][-1] == "jobs.cpu"
+    assert taken["pleura-worker-gpu"]["args"][-1] == "jobs.gpu"
+    assert taken["pleura-worker-gpu"]["resources"]["limits"]["nvidia.com/gpu"] == 1
+    assert "PLEURA_WORKERS__DEVICE" not in _variables(taken["pleura-worker-gpu"]), "the queue says it"
+    (scaler,) = _of(objects["others"], "HorizontalPodAutoscaler")
+    assert scaler["spec"]["metrics"][0]["external"]["metric"]["selector"] == {"matchLabels": {"queue": "jobs.cpu"}}
+    (scaler,) = _of(objects["everything"], "ScaledObject")
+    assert 'queue="jobs"' in scaler["spec"]["triggers"][0]["metadata"]["query"]
 
 
 def test_alerts_and_dashboard_are_those_of_deploy_grafana(objects: dict[str, list[Object]]) -> None:
@@ -289,6 +316,8 @@ def test_the_package_holds_the_files_and_no_links(helm: Helm, tmp_path: Path) ->
         ({"databse": {}}, "additional properties 'databse' not allowed"),
         ({"database": {"url": "postgresql://pleura:secret@db/pleura"}}, "at '/database/url'"),
         ({"secret": {}}, "there is no Secret: set secret.existing"),
+        ({"gpuWorker": {"enabled": True}, "worker": {"device": "cpu"}}, "leave worker.device at auto"),
+        ({"dicomweb": {"enabled": True, "ingress": {"enabled": True}}}, "dicomweb.ingress.host: give its name"),
         ({"worker": {"autoscaling": {"kind": "hpa"}}}, 'set secret.settings["admin.metrics_token"]'),
     ],
 )
@@ -339,7 +368,7 @@ def test_values_yaml_shows_every_value() -> None:
         place: Any = values
         for key in path:
             place = place.get(key, KeyError) if isinstance(place, dict) else KeyError
-        if place is KeyError and path[0] != "global" and path[:2] != ("worker", "image"):
+        if place is KeyError and path[0] != "global" and path[1:2] != ("image",):
             missing.append(".".join(path))
     assert missing == []
 

@@ -29,7 +29,7 @@ from node.cli.main import COMMANDS
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 OURS = {name: service for name, service in COMPOSE["services"].items() if "build" in service}
-PROFILES = ("demo", "hl7", "gpu")
+PROFILES = ("demo", "hl7", "dicomweb", "gpu")
 LOCKED = re.compile(r"(?P<name>[a-z0-9._-]+)==(?P<version>\S+)(?P<digests>( --hash=sha256:[0-9a-f]{64})+)")
 # What a lock for Linux, x86-64 and the Dockerfile's Python is asked about.
 MACHINE = {
@@ -94,8 +94,9 @@ def test_nothing_is_published_but_what_must_be_reached() -> None:
         for name, service in OURS.items()
         if "ports" in service
     }
-    assert published == {"listener": ["11112"], "admin": ["8080"], "hl7": ["2575"]}
-    assert all(port.startswith("127.0.0.1:") for port in OURS["admin"]["ports"])
+    assert published == {"listener": ["11112"], "admin": ["8080"], "hl7": ["2575"], "dicomweb": ["8043"]}
+    for name in ("admin", "dicomweb"):
+        assert all(port.startswith("127.0.0.1:") for port in OURS[name]["ports"]), "people and tokens come by HTTPS"
     assert "ports" not in COMPOSE["services"]["db"]
     assert "ports" not in COMPOSE["services"]["broker"]
 

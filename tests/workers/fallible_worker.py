@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,9 @@ class MadeUpNetwork:
 
     def __init__(self, points: Points) -> None:
         self._points = points
+
+    def only(self, names: Collection[str]) -> MadeUpNetwork:
+        return self
 
     def predict(self, model_input: ModelInput) -> Prediction:
         self._points.reach("predicting")

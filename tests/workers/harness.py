@@ -22,13 +22,14 @@ from pydicom.uid import ExplicitVRLittleEndian
 from config.settings import Settings, load
 from db.database import Database
 from db.engine import connect, migrate
-from db.records import ReceivedInstance
+from db.records import ReceivedInstance, Route
 from tests.commands import record_instance
 from tests.db.recorded import queue_counts
 from tests.orthanc import Orthanc, wait_until
 from tests.rules import NO_RULES
 from tests.workers.conftest import Broker
 from tests.workers.fallible_worker import PIPELINE
+from workers.analysis_queues import queue_of
 from workers.composition import scheduler_of
 from workers.enqueue import TaskQueue
 from workers.repeat import repeat_until
@@ -94,9 +95,9 @@ class Parts:
             target=repeat_until, args=(self._stop, scheduler.once, limits["scheduler_interval_seconds"])
         )
 
-    def start(self) -> None:
-        for queue in ("jobs", "deliveries"):
-            self._start(queue)
+    def start(self, *queues: str) -> None:
+        for queue in queues or ("jobs", "deliveries"):
+            self.start_worker(queue)
         self._node_scheduler.start()
 
     def stop(self) -> None:
@@ -113,16 +114,25 @@ class Parts:
         for queue, process in list(self.processes.items()):
             if process.poll() is not None:
                 self.restarts += 1
-                self._start(queue)
+                self.start_worker(queue)
 
-    def take_in(self, uid: str, *, enqueue: bool = True, stat: bool = False, rows: int = 64) -> str:
+    def take_in(
+        self, uid: str, *, enqueue: bool = True, stat: bool = False, rows: int = 64, route: Route | None = None
+    ) -> str:
         """Do what the listener does with a small image; the UID is given back."""
         digest = f"{int(uid.rsplit('.', 1)[1]):064x}"
-        self.take_in_dataset(radiograph(uid, rows), digest, PIPELINE, enqueue=enqueue, stat=stat)
+        self.take_in_dataset(radiograph(uid, rows), digest, PIPELINE, enqueue=enqueue, stat=stat, route=route)
         return uid
 
     def take_in_dataset(
-        self, dataset: Dataset, digest: str, pipeline: str, *, enqueue: bool = True, stat: bool = False
+        self,
+        dataset: Dataset,
+        digest: str,
+        pipeline: str,
+        *,
+        enqueue: bool = True,
+        stat: bool = False,
+        route: Route | None = None,
     ) -> None:
         """Do what the listener does with any image."""
         path = Path("instances", f"{digest}.dcm")
@@ -142,10 +152,12 @@ class Parts:
             patient_birth_date="19500101",
             patient_sex="F",
             stat=stat,
+            route=route,
+            queue=queue_of(route, self.settings.models),
         )
         ingest = record_instance(self.database, received, None, pipeline, datetime.now(UTC))
         if enqueue:
-            self.task_queue.enqueue_jobs([(job_id, stat) for job_id in ingest.job_ids])
+            self.task_queue.enqueue_jobs([(job_id, stat) for job_id in ingest.job_ids], received.queue)
 
     def take_in_next(self, count: int) -> list[str]:
         """Take in so many images with UIDs of their own."""
@@ -175,7 +187,7 @@ class Parts:
         self._log.flush()
         return (self.folder / "workers.log").read_text(errors="replace")
 
-    def _start(self, queue: str) -> None:
+    def start_worker(self, queue: str) -> None:
         command = [sys.executable, "-m", self._module, queue, str(self.config)]
         self.processes[queue] = subprocess.Popen(command, stdout=self._log, stderr=self._log, env=os.environ.copy())
 

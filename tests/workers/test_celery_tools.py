@@ -17,12 +17,13 @@ from typing import Any
 import pytest
 from celery import Celery
 
+from db.states import JOBS
 from tests.orthanc import wait_until
 from tests.peers import skip_without
 from tests.workers.conftest import Broker
 from tests.workers.harness import Parts
 from workers.celery import processes
-from workers.enqueue import ANALYSE, JOBS, message_settings
+from workers.enqueue import ANALYSE, message_settings
 
 pytestmark = [pytest.mark.slow]
 

@@ -24,6 +24,7 @@ from db.database import Database
 from db.destinations import Lease
 from db.engine import connect, migrate
 from db.records import Outcome, ResultRecord
+from db.states import JOBS
 from tests.commands import record_instance
 from tests.db.examples import received
 from tests.orthanc import wait_until
@@ -34,7 +35,7 @@ from tests.workers.harness import CR, radiograph
 from workers.celery import processes
 from workers.delivery_worker import DeliveryWorkerTools, run_delivery
 from workers.destinations.destination_kind import PeerContact
-from workers.enqueue import DELIVERIES, JOBS, TaskQueue
+from workers.enqueue import DELIVERIES, TaskQueue
 
 
 @dataclass

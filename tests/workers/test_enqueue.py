@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 from celery import Celery
 
+from db.states import JOBS
 from tests.workers.conftest import Broker
-from workers.enqueue import ANALYSE, DELIVER, DELIVERIES, JOBS, TaskQueue, message_settings
+from workers.enqueue import ANALYSE, DELIVER, DELIVERIES, TaskQueue, message_settings
 
 
 def heard(broker: Broker, queue: str) -> list[tuple[str, int]]:

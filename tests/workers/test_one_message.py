@@ -12,12 +12,13 @@ from redis import Redis
 
 from db.database import Database
 from db.engine import connect, migrate
+from db.states import JOBS
 from tests.commands import record_instance
 from tests.db.examples import NOW, PIPELINE, received
 from tests.rules import NO_RULES
 from tests.workers.conftest import Broker
 from tests.workers.test_enqueue import heard
-from workers.enqueue import JOBS, TaskQueue
+from workers.enqueue import TaskQueue
 from workers.scheduler import enqueue_jobs
 
 JOBS_WAITING = 300

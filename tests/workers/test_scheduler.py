@@ -34,6 +34,7 @@ class FakeDatabase(Scripted):
     answers: ClassVar[Mapping[Callable[..., Any], str]] = {
         jobs.to_enqueue: "jobs_to_enqueue",
         jobs.mark_dispatched: "mark_dispatched",
+        jobs.in_other_queues: "in_other_queues",
         jobs.late: "late_jobs",
         deliveries.to_enqueue: "deliveries_to_enqueue",
         deliveries.mark_dispatched: "mark_deliveries_dispatched",
@@ -56,8 +57,13 @@ class FakeDatabase(Scripted):
     notes: list[tuple[Any, ...]] = field(default_factory=list)
     rules: Rules = NO_RULES
 
-    def jobs_to_enqueue(self, now: datetime, quiet: timedelta, limit: int = 500) -> tuple[tuple[int, bool], ...]:
+    def jobs_to_enqueue(
+        self, now: datetime, quiet: timedelta, limit: int = 500, queue: str = "jobs"
+    ) -> tuple[tuple[int, bool], ...]:
         return self.jobs
+
+    def in_other_queues(self, queues: Sequence[str], limit: int) -> tuple[tuple[int, Route | None], ...]:
+        return ()
 
     def mark_dispatched(self, job_ids: Sequence[int], now: datetime) -> None:
         self.notes.append(("dispatched", *job_ids))
@@ -114,7 +120,7 @@ class FakeTaskQueue:
     there: frozenset[int] = frozenset()
     dispatched: list[Any] = field(default_factory=list)
 
-    def enqueue_jobs(self, jobs: Iterable[tuple[int, bool]]) -> bool:
+    def enqueue_jobs(self, jobs: Iterable[tuple[int, bool]], queue: str = "jobs") -> bool:
         self.dispatched.extend(jobs)
         return self.works
 
@@ -122,7 +128,7 @@ class FakeTaskQueue:
         self.dispatched.extend(delivery_ids)
         return self.works
 
-    def waiting_jobs(self) -> frozenset[int] | None:
+    def waiting_jobs(self, queue: str = "jobs") -> frozenset[int] | None:
         return self.there if self.works else None
 
     def waiting_deliveries(self) -> frozenset[int] | None:

@@ -222,4 +222,8 @@ class Actions:
 
     def _enqueue(self, study_id: int, job_ids: Sequence[int]) -> bool:
         stat = self.database.read(studies.facts, study_id, self.database.rules.patients).stat
-        return self.task_queue.enqueue_jobs([(job_id, stat) for job_id in job_ids])
+        waiting = self.database.read(jobs.by_queue, job_ids)
+        heard = [
+            self.task_queue.enqueue_jobs([(job_id, stat) for job_id in ids], queue) for queue, ids in waiting.items()
+        ]
+        return all(heard)

@@ -640,6 +640,7 @@ def _create_jobs() -> None:
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("stat", sa.Boolean(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("queue", sa.Text(), server_default="jobs", nullable=False),
         sa.Column("worker", sa.Text(), server_default="", nullable=False),
         sa.Column("lease_until", MOMENT, nullable=True),
         sa.Column("due_at", MOMENT, nullable=True),

@@ -65,6 +65,7 @@ def show_study(context: RequestContext) -> Response:
         Priority=Priority,
         assessments=unmatched(context.services.engine, 10, study_id),
         notifications=Notifications(context.services.engine).of_study(study_id),
+        unserved={queue.name for queue in context.services.unserved.get()},
         to_remove=by_hand(detail, context.services.settings.destinations),
         priors=_priors(context, study_id),
         viewer_url=_viewer_url(context, detail),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version
@@ -18,7 +19,7 @@ from config.reference import Difference, differences, effective_toml
 from config.settings import SettingsError
 from db.assessments import unmatched
 from db.notifications import Notifications
-from db.queries.metrics import waiting
+from db.queries.metrics import Waiting, waiting
 from db.queries.problems import Selection, problems
 from db.queries.statistics import DestinationState, FinishedJob, RunningWorker
 from db.queries.system import DeliveryPace, DeliveryQueue, database_server, delivery_paces, delivery_queue
@@ -31,12 +32,14 @@ from node.monitoring.disk import days_left
 from node.monitoring.drift import drift_report
 from node.monitoring.health import check_models, check_store
 from node.monitoring.parts import PartStatus, part_statuses
+from node.monitoring.queue_health import check_queues, unserved_here
 from node.monitoring.recent_warnings import recent_warnings
 from node.web.charts import quantile
 from node.web.dependencies import Services
 from node.web.middleware import RequestContext
 from node.web.pages.models import image_trends, kappa_category, known_models, label_series, verdict_totals
 from node.web.pages.trends import shown_trends
+from workers.analysis_queues import analysis_queues
 from workers.notifications.channels import enabled_channels
 from workers.worker_id import host_name
 
@@ -111,13 +114,18 @@ def _live(context: RequestContext) -> dict[str, Any]:
     services, now, settings = context.services, context.now, context.services.settings
     disk, stored = shutil.disk_usage(_existing(context)), services.growth.get()
     workers = services.statistics.workers(now - _DAY)
+    queues = services.database.read(waiting, analysis_queues(settings.models))
     return {
-        "checks": [check_store(settings), check_broker(settings), *check_certificates(settings, now)],
+        "checks": [
+            *(check_store(settings), check_broker(settings)),
+            *check_certificates(settings, now),
+            *check_queues(unserved_here(settings, queues, now)),
+        ],
         "queue": services.statistics.queue_counts(),
         "oldest": services.statistics.oldest_queued(now),
         "overdue": services.statistics.overdue(now),
         "workers": workers,
-        "statuses": _statuses(context, workers),
+        "statuses": _statuses(context, workers, queues),
         "this_version": version("pleura"),
         "watched_since": services.parts.since,
         "disk": disk,
@@ -132,13 +140,13 @@ def _live(context: RequestContext) -> dict[str, Any]:
     }
 
 
-def _statuses(context: RequestContext, workers: tuple[RunningWorker, ...]) -> tuple[PartStatus, ...]:
+def _statuses(
+    context: RequestContext, workers: tuple[RunningWorker, ...], queues: Mapping[str, Waiting]
+) -> tuple[PartStatus, ...]:
     """Every process of the node, then broker, database and this page itself."""
     services = context.services
     running = services.parts.look()
-    processes = part_statuses(
-        services.readiness.parts, running, services.parts.last_seen(), services.database.read(waiting), workers
-    )
+    processes = part_statuses(services.readiness.parts, running, services.parts.last_seen(), queues, workers)
     facts, server = broker_facts(services.settings), services.database.read(database_server)
     started = context.now - timedelta(seconds=facts.seconds) if facts and facts.seconds is not None else None
     return (

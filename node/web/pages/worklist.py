@@ -137,6 +137,7 @@ def show_worklist(context: RequestContext) -> Response:
         usual_size=USUAL_SIZE,
         counts=context.services.worklist.counts(),
         overdue=context.services.statistics.overdue(context.now),
+        unserved=[queue for queue in context.services.unserved.get() if queue.count],
         choices=_choices(context) if template == "worklist.html" else {},
         saved=_saved(context) if template == "worklist.html" else (),
         changed=_number(context.query("changed")),

@@ -126,7 +126,7 @@ def main(folder: Path, point: str, passage: int) -> None:
     engine = connect(f"sqlite:///{folder / 'test.sqlite'}")
     migrate(engine)
 
-    def enqueue(jobs: Sequence[tuple[int, bool]]) -> None:
+    def enqueue(jobs: Sequence[tuple[int, bool]], queue: str) -> None:
         trap.pass_by("dispatched")
 
     association_policy = AssociationPolicy(listener)

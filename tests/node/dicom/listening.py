@@ -16,7 +16,7 @@ from sqlalchemy import Engine, text
 
 from config.dicom_peers import Listener, Tls
 from config.routing import RoutingRule
-from config.settings import Eligibility
+from config.settings import Eligibility, Models
 from db.database import Database
 from db.engine import connect, migrate
 from db.rejected_associations import add
@@ -70,6 +70,7 @@ def listening(
     tls: Tls | None = None,
     routing: tuple[RoutingRule, ...] = (),
     rule_digests: Mapping[str, str] = MappingProxyType({}),
+    models: Models | None = None,
     query: Callable[[Database], QueryRetrieve] | None = None,
     url: str = "",
 ) -> Iterator[Listening]:
@@ -91,8 +92,10 @@ def listening(
         maximum_waiting_jobs=most,
         routing=routing,
         rule_digests=rule_digests,
+        models=models or Models(),
     )
-    receiver = InstanceReceiver(store, database or Database(engine, NO_RULES), dispatched.extend, policy, utc_now)
+    database = database or Database(engine, NO_RULES)
+    receiver = InstanceReceiver(store, database, lambda jobs, _: dispatched.extend(jobs), policy, utc_now)
     receiver.recover()
     counted = Database(engine, NO_RULES)
     rejected = RejectedAssociations(lambda rows: counted.write(add, rows, utc_now()), utc_now)

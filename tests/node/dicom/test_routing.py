@@ -32,9 +32,9 @@ MOBILE = {"StationName": "MOBILE3"}
 
 
 def stored(listener: Listening) -> list[tuple[Any, ...]]:
-    """Each image: its decision, why it is not eligible, and the pipeline of its job."""
+    """Each image: its decision, why it is not eligible, the pipeline of its job and where that waits."""
     query = (
-        select(Instance.route, Instance.not_eligible_code, Job.pipeline)
+        select(Instance.route, Instance.not_eligible_code, Job.pipeline, Job.queue)
         .outerjoin(Job, Job.instance_id == Instance.id)
         .order_by(Instance.id)
     )
@@ -44,7 +44,9 @@ def stored(listener: Listening) -> list[tuple[Any, ...]]:
 
 def test_a_rule_is_recorded_with_the_image_that_it_decides(tmp_path: Path) -> None:
     digests = {"bedside": "1" * 64}
-    with listening(tmp_path / "store", Listener(port=0), routing=(WARD, BEDSIDE), rule_digests=digests) as listener:
+    rules, models = (WARD, BEDSIDE), Models(active=("chest-classifier", "large"), gpu=("large",))
+    store, one = tmp_path / "store", Listener(port=0)
+    with listening(store, one, routing=rules, rule_digests=digests, models=models) as listener:
         for title, image in (
             ("DX1", chest(**MOBILE)),
             ("DX1", chest()),
@@ -54,10 +56,10 @@ def test_a_rule_is_recorded_with_the_image_that_it_decides(tmp_path: Path) -> No
             with calling(listener.port, title=title) as association:
                 assert send(association, image) == 0x0000
         assert stored(listener) == [
-            (Route("bedside", "station name MOBILE3", ("chest-classifier",), ("pacs",)), "", "1" * 64),
-            (Route("", "no rule matches"), "", PIPELINE),
-            (Route("ward", "calling AE title KIDS", excluded="no AI on this ward"), "excluded-by-rule", None),
-            (None, "not-a-chest", None),
+            (Route("bedside", "station name MOBILE3", ("chest-classifier",), ("pacs",)), "", "1" * 64, "jobs.cpu"),
+            (Route("", "no rule matches"), "", PIPELINE, "jobs.gpu"),
+            (Route("ward", "calling AE title KIDS", excluded="no AI on this ward"), "excluded-by-rule", None, None),
+            (None, "not-a-chest", None, None),
         ]
         with listener.engine.connect() as connection:
             assert images_by_rule(connection, NOON) == {"": (1, False), "bedside": (1, False), "ward": (1, True)}
@@ -68,7 +70,7 @@ def test_a_rule_is_recorded_with_the_image_that_it_decides(tmp_path: Path) -> No
 def test_without_rules_nothing_is_recorded(tmp_path: Path) -> None:
     with listening(tmp_path / "store") as listener, calling(listener.port) as association:
         assert send(association, chest(**MOBILE)) == 0x0000
-        assert stored(listener) == [(None, "", PIPELINE)]
+        assert stored(listener) == [(None, "", PIPELINE, "jobs")]
 
 
 def test_other_models_are_another_analysis_and_other_destinations_are_not() -> None:

@@ -688,7 +688,7 @@ class RecordingTaskQueue:
         self.hang.set()
         self.fail = False
 
-    def enqueue_jobs(self, jobs: Sequence[tuple[int, bool]]) -> bool:
+    def enqueue_jobs(self, jobs: Sequence[tuple[int, bool]], queue: str = "jobs") -> bool:
         self.hang.wait(60)
         if self.fail:
             raise ConnectionError("no broker")

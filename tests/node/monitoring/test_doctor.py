@@ -221,6 +221,13 @@ def _late_job(bench: Bench) -> None:
     engine.dispose()
 
 
+def _job_for_a_gpu(bench: Bench) -> None:
+    bench.set("models", gpu=["chest-classifier"])
+    engine = connect(f"sqlite:///{bench.sqlite()}")
+    record(Database(engine, NO_RULES), queue="jobs.gpu")
+    engine.dispose()
+
+
 def _failed_job(bench: Bench) -> None:
     engine = connect(f"sqlite:///{bench.sqlite()}")
     database = Database(engine, NO_RULES)
@@ -326,6 +333,12 @@ FAULTS: dict[str, tuple[Callable[[Bench], Any], str, str, str]] = {
     "SQLite file is none": (_no_sqlite, "database", "is no SQLite database", "restore it from a backup"),
     "schema of a newer version": (_newer_schema, "database", "a newer version of Pleura", "restore the backup"),
     "no worker takes jobs": (_late_job, "workers", "a job has waited", "pleura worker --queue jobs"),
+    "no worker takes what needs a GPU": (
+        _job_for_a_gpu,
+        "workers",
+        "no worker takes jobs.gpu, and 1 wait there",
+        "`pleura worker --queue jobs.gpu` on a machine with a GPU",
+    ),
     "a job was given up": (_failed_job, "jobs", "1 given up since 2026-03-01", "workers.job_timeout_seconds"),
     "broker url is no url": (
         lambda b: b.set("broker", url="redis-server"),

@@ -54,7 +54,7 @@ class TaskQueue:
     jobs: list[int] = field(default_factory=list)
     deliveries: list[int] = field(default_factory=list)
 
-    def enqueue_jobs(self, jobs: Sequence[tuple[int, bool]]) -> bool:
+    def enqueue_jobs(self, jobs: Sequence[tuple[int, bool]], queue: str = "jobs") -> bool:
         self.jobs += [job for job, _ in jobs]
         return True
 

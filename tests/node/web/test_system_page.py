@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +21,7 @@ from db.states import DeliveryState
 from db.tables import Delivery, Instance, Result
 from node.monitoring.disk import days_left
 from node.monitoring.parts import part_statuses
+from node.monitoring.queue_health import UnservedQueue, unserved_queues
 from node.monitoring.recent_warnings import recent_warnings
 from node.web.time_charts import RANGES
 from tests.node.web.conftest import NOW, Site
@@ -49,6 +51,34 @@ def test_a_part_is_shown_while_it_runs_and_as_stopped_since_it_was_seen(site: Si
     assert "Stopped" in row
     assert "pleura listen" in row
     assert "last seen 2026-03-01 03:00:00 7 min ago" in row
+
+
+def test_where_no_worker_takes_a_queue_worklist_and_study_say_so(site: Site) -> None:
+    """A reader must not take an image that nobody analyses for one that is about to be."""
+    study = site.demo.add(replace(CASES[3], minutes=0), 40, site.clock.now)
+    client, told = site.logged_in("viewer"), "No worker takes jobs"
+    site.clock.forward(minutes=10)
+    assert f"{told}: images that wait there are not analysed" in client.get("/?part=rows").text
+    assert f"Waiting for analysis. {told}." in client.get(f"/studies/{study}").text
+
+
+@pytest.mark.parametrize(
+    ("running", "oldest", "found"),
+    [
+        ([], 0, []),
+        ([], 30, []),
+        ([], 90, [UnservedQueue("jobs.gpu", 4, 90.0)]),
+        (["jobs.gpu", "jobs.cpu"], 9000, []),
+        (["jobs.cpu"], 90, [UnservedQueue("jobs.gpu", 4, 90.0)]),
+        (["jobs.cpu"], 0, [UnservedQueue("jobs.gpu", 0, 0.0)]),
+    ],
+)
+def test_a_queue_that_no_worker_takes_is_told_once_something_waits_or_others_are_taken(
+    running: list[str], oldest: int, found: list[UnservedQueue]
+) -> None:
+    waiting = {"jobs.gpu": Waiting(4, NOW - timedelta(seconds=oldest)) if oldest else Waiting(0, None)}
+    queues = ("jobs.cpu", "jobs.gpu")
+    assert list(unserved_queues(queues, running, waiting, NOW)) == found
 
 
 def test_a_part_that_was_never_seen_says_since_when_nobody_saw_it(site: Site) -> None:

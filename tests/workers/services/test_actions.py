@@ -37,7 +37,7 @@ class FakeTaskQueue:
         self.jobs: list[tuple[int, bool]] = []
         self.deliveries: list[int] = []
 
-    def enqueue_jobs(self, jobs: Iterable[tuple[int, bool]]) -> bool:
+    def enqueue_jobs(self, jobs: Iterable[tuple[int, bool]], queue: str = "jobs") -> bool:
         self.jobs.extend(jobs)
         return self.works
 

@@ -85,6 +85,8 @@ PLEURA_{{ . | replace "." "__" | upper }}_FILE
 - {name: PLEURA_ADMIN__PORT, value: "8080"}
 - {name: PLEURA_HL7__ENABLED, value: {{ .Values.hl7.enabled | quote }}}
 - {name: PLEURA_HL7__PORT, value: "2575"}
+- {name: PLEURA_DICOMWEB__ENABLED, value: {{ .Values.dicomweb.enabled | quote }}}
+- {name: PLEURA_DICOMWEB__PORT, value: "8043"}
 {{- with .Values.admin.trustedProxies }}
 - {name: PLEURA_ADMIN__TRUSTED_PROXIES, value: {{ toJson . | quote }}}
 {{- end }}
@@ -102,12 +104,12 @@ capabilities: {drop: [ALL]}
 {{- end -}}
 
 {{/*
-The template of a part's pods. Keys: root, part (its key in the values, and component), args, and optional
-env (more variables), image, ports and probes (YAML of the container).
+The template of a part's pods. Keys: root, part (component, and its key in the values unless `values` is another), args,
+and optional env (more variables), image, container (ports and probes, YAML).
 */}}
 {{- define "pleura.podTemplate" -}}
 {{- $root := .root -}}
-{{- $values := index $root.Values .part -}}
+{{- $values := index $root.Values (default .part .values) -}}
 metadata:
   labels: {{- include "pleura.labels" (list $root .part) | nindent 4 }}
   annotations:
@@ -131,6 +133,13 @@ spec:
   {{- with $values.affinity }}
   affinity: {{- toYaml . | nindent 4 }}
   {{- end }}
+  # Of several pods of a part one is lost with a machine, if there are others.
+  topologySpreadConstraints:
+    - maxSkew: 1
+      topologyKey: kubernetes.io/hostname
+      whenUnsatisfiable: ScheduleAnyway
+      labelSelector:
+        matchLabels: {{- include "pleura.selector" (list $root .part) | nindent 10 }}
   containers:
     - name: {{ .part }}
       image: {{ include "pleura.image" (list $root (default dict .image)) }}
@@ -208,5 +217,37 @@ externalTrafficPolicy: {{ .externalTrafficPolicy }}
 {{- end }}
 {{- with .loadBalancerIP }}
 loadBalancerIP: {{ . }}
+{{- end }}
+{{- end -}}
+
+{{/* The Ingress of a part, if it is enabled: root, part, port (its name in the Service) and path. */}}
+{{- define "pleura.ingress" -}}
+{{- $ := . -}}
+{{- with (index .root.Values .part).ingress }}
+{{- if .enabled }}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata:
+  name: {{ include "pleura.fullname" $.root }}-{{ $.part }}
+  labels: {{- include "pleura.labels" (list $.root $.part) | nindent 4 }}
+  {{- with .annotations }}
+  annotations: {{- toYaml . | nindent 4 }}
+  {{- end }}
+spec:
+  {{- with .className }}
+  ingressClassName: {{ . }}
+  {{- end }}
+  tls:
+    - hosts: [{{ required (printf "%s.ingress.host: give its name" $.part) .host | quote }}]
+      secretName: {{ required (printf "%s.ingress.tlsSecret: by HTTPS alone, for passwords and tokens are sent here" $.part) .tlsSecret | quote }}
+  rules:
+    - host: {{ .host | quote }}
+      http:
+        paths:
+          - path: {{ $.path }}
+            pathType: Prefix
+            backend: {service: {name: {{ include "pleura.fullname" $.root }}-{{ $.part }}, port: {name: {{ $.port }}}}}
+{{- end }}
 {{- end }}
 {{- end -}}
