@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from models.endpoint import EndpointSpec
 from models.remote.calling import NotReachedError
+from models.remote.time_limit import within
 from models.runtime.executor import ModelOutputError, ModelUnavailableError
 
 LARGEST_ANSWER = 256 * 1024 * 1024
@@ -74,8 +75,9 @@ class HttpServer:
             self._connection = _connected(self._endpoint)
         connection = self._connection
         connection.timeout = _left(deadline)
-        if connection.sock is not None:
-            connection.sock.settimeout(connection.timeout)
+        if connection.sock is None:
+            connection.connect()
+        connection.sock.settimeout(connection.timeout)
         method = "GET" if body is None else "POST"
         sent = {
             "Accept": "application/json",
@@ -84,12 +86,12 @@ class HttpServer:
             **_token(self._endpoint),
         }
         connection.request(method, f"{self._url.path.rstrip('/')}/{path}", body, sent)
-        response = connection.getresponse()
-        found = self._read(response, deadline)
+        with within(_left(deadline), connection.sock):
+            response = connection.getresponse()
+            found = self._read(response)
         return response.status, Answer(response.headers, found)
 
-    def _read(self, response: HTTPResponse, deadline: float) -> bytes:
-        """The body, in parts, so that a server that drips bytes meets the time limit."""
+    def _read(self, response: HTTPResponse) -> bytes:
         parts, size = [], 0
         while part := response.read1(_CHUNK):
             parts.append(part)
@@ -99,7 +101,6 @@ class HttpServer:
                 raise ModelOutputError(
                     f"{self._endpoint.model}: the server's answer has more than {LARGEST_ANSWER} bytes"
                 )
-            _left(deadline)
         response.close()  # before Python 3.12 read1 leaves it open, and with it no further request is sent
         return b"".join(parts)
 

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from config.dicom_peers import Destination, Tls
+from models.remote.time_limit import within
 from workers.destinations.destination_kind import PeerUnreachableError
 from workers.tls import load_identity, trust_authorities
 
@@ -53,8 +54,9 @@ class Answer:
 class WebServer:
     """Requests on one connection, which is opened again where the server has closed it."""
 
-    def __init__(self, connection: HTTPConnection, root: str, headers: Mapping[str, str]) -> None:
+    def __init__(self, connection: HTTPConnection, seconds: float, root: str, headers: Mapping[str, str]) -> None:
         self._connection = connection
+        self._seconds = seconds
         self._root = root
         self._headers = headers
 
@@ -66,9 +68,12 @@ class WebServer:
         """
         sent = {**self._headers, **{name.replace("_", "-"): value for name, value in headers.items()}}
         try:
+            if self._connection.sock is None:
+                self._connection.connect()
             self._connection.request(method, f"{self._root}{path}", body, sent)
-            response = self._connection.getresponse()
-            answer = Answer(response.status, response.read(_LARGEST_ANSWER))
+            with within(self._seconds, self._connection.sock):
+                response = self._connection.getresponse()
+                answer = Answer(response.status, response.read(_LARGEST_ANSWER))
             if not response.isclosed():
                 self._connection.close()
         except ssl.SSLError as error:
@@ -90,7 +95,8 @@ def web_server(address: str, destination: Destination, tls: Tls, **headers: str)
     url = urlsplit(address)
     connection = _connection(url, destination, tls)
     try:
-        yield WebServer(connection, url.path.rstrip("/"), {"User-Agent": f"Pleura/{version('pleura')}", **headers})
+        headers = {"User-Agent": f"Pleura/{version('pleura')}", **headers}
+        yield WebServer(connection, destination.timeout_seconds, url.path.rstrip("/"), headers)
     finally:
         connection.close()
 

@@ -20,6 +20,7 @@ from urllib.parse import SplitResult, urlsplit
 from config.integrations import Webhook
 from config.settings import Settings
 from db.notifications import Notification
+from models.remote.time_limit import within
 from workers.notifications.channel import NotSentError
 from workers.notifications.formatting import values
 
@@ -83,8 +84,10 @@ def _post(webhook: Webhook, body: bytes, headers: dict[str, str]) -> int:
     connection = _connection(url, webhook)
     target = (url.path or "/") + (f"?{url.query}" if url.query else "")
     try:
+        connection.connect()
         connection.request("POST", target, body, headers)
-        return connection.getresponse().status
+        with within(webhook.timeout_seconds, connection.sock):
+            return connection.getresponse().status
     except (OSError, HTTPException) as error:
         raise NotSentError(f"the webhook does not answer ({type(error).__name__})") from error
     finally:

@@ -22,12 +22,14 @@ from models.pipeline import Pipeline
 from models.predictor import load_predictor
 from models.radiograph.reading import read_model_input
 from models.remote.calling import Caller, NotReachedError
+from models.remote.http import HttpServer
 from models.remote.open_inference import OpenInferenceExecutor, transport_of
 from models.runtime.executor import ModelLoadError, ModelOutputError, ModelUnavailableError
 from models.runtime.loading import load
 from node.cli.main import cli
 from node.monitoring.health import check_model_servers, check_models
 from tests.certificates import Authority
+from tests.dripping import dripping
 from tests.models.remote.fake_server import NAME, VERSION, FakeServer, serving, tiny
 from tests.models.samples import LABELS, SIZE, classifier_graph, manifest, model_input, radiograph, ramp, written
 
@@ -217,6 +219,8 @@ def test_a_server_that_drips_meets_the_time_limit(local: ModelSpec, server: Fake
     server.drip_seconds = 0.01
     with pytest.raises(ModelUnavailableError, match="TimeoutError"):
         executor.run(images(1))
+    with dripping() as url, pytest.raises(NotReachedError, match="TimeoutError"):
+        HttpServer(replace(endpoint(server), url=url)).request("v2", 0.2)
 
 
 def test_a_connection_that_the_server_has_closed_is_opened_again(local: ModelSpec, server: FakeServer) -> None:

@@ -11,6 +11,7 @@ from pydicom import dcmwrite
 from config.dicom_peers import Destination
 from config.settings import Settings
 from node.monitoring.health import check_destination
+from tests.dripping import dripping
 from tests.ports import free_port
 from tests.workers.harness import CR, radiograph
 from workers.destinations.destination_kind import DestinationKind, Outgoing, PeerError, Verdict
@@ -72,3 +73,10 @@ def test_what_cannot_be_asked_is_a_peer_error(down: Destination, kind: Destinati
     arguments = {"find_study": ("1.2.3",), "request_commitment": ("1.2.3", ()), "check_verification": ()}[ask]
     with pytest.raises(PeerError):
         getattr(kind, ask)(asked, "PLEURA", *arguments)
+
+
+def test_a_server_that_drips_meets_the_time_limit() -> None:
+    with dripping() as url:
+        there = Destination.model_validate({"name": "peer", "kind": "fhir", "url": url, "timeout_seconds": 0.2})
+        with pytest.raises(PeerError, match="TimeoutError"):
+            destination_kinds(SETTINGS)["fhir"].verify(there, "PLEURA")

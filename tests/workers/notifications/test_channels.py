@@ -20,6 +20,7 @@ from config.integrations import Email, HL7Notification, Notifications, Webhook
 from config.settings import Settings, Site
 from db.notifications import Notification
 from db.states import Priority
+from tests.dripping import dripping
 from tests.workers.notifications.receivers import accept, hospital, mail, make_certificate, web
 from workers.notifications.channel import NOTICE, NotSentError, PartlySentError
 from workers.notifications.channels import CHANNELS, enabled_channels, notification_rules
@@ -148,6 +149,12 @@ def test_anything_but_success_is_not_sent(status: int) -> None:
     with web(status=status) as server, pytest.raises(NotSentError, match=str(status)):
         CHANNELS["webhook"].send(ALARM, webhook(server.port), NOW)
     assert len(server.requests) == 1, "a redirect must not be followed"
+
+
+def test_a_webhook_that_drips_meets_the_time_limit() -> None:
+    with dripping() as url, pytest.raises(NotSentError, match="TimeoutError"):
+        there = Webhook(enabled=True, url=url, secret=SECRET, timeout_seconds=0.2)
+        CHANNELS["webhook"].send(ALARM, settings(webhook=there), NOW)
 
 
 @pytest.mark.peer("openssl")
