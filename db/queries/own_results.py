@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Select, func, or_, select
 
 from db import tables
 from db.holds import stays_here
@@ -141,7 +141,9 @@ def _conditions(keys: ResultKeys, destinations: Sequence[str]) -> list[ColumnEle
     found: list[ColumnElement[bool]] = [column.in_(values) for column, values in lists if values]
     found += [_like(column, text) for column, text in texts if text]
     if keys.patient_name:
-        found.append(_like(func.lower(study.patient_name), keys.patient_name.lower()))
+        # SQLite's lower() knows ASCII alone, so a name with other letters is found as it is written, too.
+        folded = _like(func.lower(study.patient_name), keys.patient_name.lower())
+        found.append(or_(folded, _like(study.patient_name, keys.patient_name)))
     if keys.first_date:
         found.append(study.study_date >= keys.first_date)
     if keys.last_date:

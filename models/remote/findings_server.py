@@ -216,7 +216,7 @@ def _mask(text: str, shape: tuple[int, int], who: str) -> Mask:
                     f"{who} has a mask of {picture.size} {picture.mode}, not of the image's size in grey"
                 )
             return np.asarray(picture) > 0
-    except (ValueError, OSError, SyntaxError) as error:
+    except (ValueError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ModelOutputError(f"{who} has a mask that is no PNG") from error
 
 

@@ -117,7 +117,8 @@ def _frames(data_set: Dataset, numbers: Sequence[int]) -> list[bytes] | None:
     size = data_set.Rows * data_set.Columns * data_set.SamplesPerPixel * data_set.BitsAllocated // 8
     if not all(1 <= number <= int(data_set.get("NumberOfFrames") or 1) for number in numbers):
         return None
-    return [bytes(data_set.PixelData[(number - 1) * size : number * size]) for number in numbers]
+    made = {number: bytes(data_set.PixelData[(number - 1) * size : number * size]) for number in numbers}
+    return [made[number] for number in numbers]  # one that is asked for a hundred times takes its memory once
 
 
 def _found(asked: Asked) -> tuple[OwnResult, ...] | Response:

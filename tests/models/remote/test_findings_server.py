@@ -6,8 +6,10 @@ import base64
 import io
 import json
 import re
+import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -185,6 +187,11 @@ def test_places_come_in_pixels_of_the_image(two: ModelSpec) -> None:
     np.testing.assert_array_equal(masked.mask, wanted)
 
 
+_HUGE = b"IHDR" + struct.pack(">IIBBBBB", 90_000, 90_000, 8, 0, 0, 0, 0)
+_CHUNK = struct.pack(">I", 13) + _HUGE + struct.pack(">I", zlib.crc32(_HUGE))
+BOMB = base64.b64encode(b"\x89PNG\r\n\x1a\n" + _CHUNK).decode()
+"""The beginning of a PNG of 90,000 x 90,000 pixels."""
+
 REFUSED: dict[str, tuple[str, str]] = {
     "no json": ("high", "is no FindingsAnswer"),
     "a further key": (spoken(said(), said(AIR), said(AIR) | {"urgent": True}), "urgent: Extra inputs"),
@@ -207,6 +214,7 @@ REFUSED: dict[str, tuple[str, str]] = {
     ),
     "mask of another size": (spoken(said(mask=png((299, 260))), said(AIR)), "not of the image's size"),
     "mask in colour": (spoken(said(mask=png(SHAPE, "RGB")), said(AIR)), "not of the image's size in grey"),
+    "a mask that would fill the memory": (spoken(said(mask=BOMB), said(AIR)), "no PNG"),
     "no mask": (spoken(said(mask="aGVsbG8="), said(AIR)), "no PNG"),
     "another protocol": (spoken(said(), said(AIR)).replace('_version": 1', '_version": 2'), "protocol_version"),
     "another version": (spoken(said(), said(AIR)).replace("1.0.0", "1.0.1"), "runs 'bright-middle' version '1.0.1'"),

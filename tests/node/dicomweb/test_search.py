@@ -7,6 +7,7 @@ import json
 import urllib.error
 import urllib.request
 from typing import Any
+from urllib.parse import quote
 from xml.etree import ElementTree
 
 import pytest
@@ -18,6 +19,7 @@ from db.engine import connect
 from db.queries.own_results import OwnResult
 from db.user_tables import Role
 from node.dicomweb.media_types import accepted
+from node.dicomweb.retrieve import _frames
 from node.dicomweb.routes import endpoints
 from tests.node.dicomweb.conftest import DicomWeb
 
@@ -55,6 +57,18 @@ def test_what_is_on_hold_is_not_there(dicomweb: DicomWeb) -> None:
     names = {str(Dataset.from_json(each).PatientName) for each in found(dicomweb, "/studies")}
     assert names == {"Okafor^Daniel", "Tanaka^Yui"}
     assert {one.kind for one in dicomweb.results} == {"seg", "sr", "sc", "gsps"}
+
+
+def test_a_name_is_found_as_it_is_written_whatever_its_letters(dicomweb: DicomWeb) -> None:
+    name = text("update studies set patient_name = :new where patient_name = :old")
+    with dicomweb.engine.begin() as connection:
+        connection.execute(name, {"old": "Tanaka^Yui", "new": "MÜLLER^Ägnes"})
+    try:
+        for asked in ("MÜLLER^Ägnes", "MÜL*"):
+            assert len(found(dicomweb, f"/studies?PatientName={quote(asked)}")) == 1, asked
+    finally:
+        with dicomweb.engine.begin() as connection:
+            connection.execute(name, {"new": "Tanaka^Yui", "old": "MÜLLER^Ägnes"})
 
 
 def test_dicomweb_client_finds_studies_series_and_instances(dicomweb: DicomWeb) -> None:
@@ -142,6 +156,8 @@ def test_frames_and_picture_of_a_capture(dicomweb: DicomWeb) -> None:
     client = dicomweb.client(Role.RADIOLOGIST)
     uids = (capture.study_instance_uid, capture.series_instance_uid, capture.sop_instance_uid)
     assert client.retrieve_instance_frames(*uids, [1]) == [file.PixelData]
+    asked_often = _frames(file, [1] * 100) or []
+    assert (len(asked_often), len({id(each) for each in asked_often})) == (100, 1), "it takes its memory once"
     status, headers, body = get(dicomweb, f"{path_of(capture)}/rendered", Accept="image/png")
     assert (status, headers["Content-Type"]) == (200, "image/png")
     assert Image.open(io.BytesIO(body)).size == (file.Columns, file.Rows)

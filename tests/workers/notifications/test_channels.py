@@ -152,9 +152,10 @@ def test_anything_but_success_is_not_sent(status: int) -> None:
 
 
 def test_a_webhook_that_drips_meets_the_time_limit() -> None:
-    with dripping() as url, pytest.raises(NotSentError, match="TimeoutError"):
-        there = Webhook(enabled=True, url=url, secret=SECRET, timeout_seconds=0.2)
-        CHANNELS["webhook"].send(ALARM, settings(webhook=there), NOW)
+    with dripping() as url:
+        there = settings(webhook=Webhook(enabled=True, url=url, secret=SECRET, timeout_seconds=0.2))
+        with pytest.raises(NotSentError, match="TimeoutError"):
+            CHANNELS["webhook"].send(ALARM, there, NOW)
 
 
 @pytest.mark.peer("openssl")
