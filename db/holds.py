@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select, update
 
 from db import tables
+from db.comparisons import take_back_comparisons
 from db.records import NOTE
 from db.replaced_instances import replace_older
 from db.states import DeliveryState, JobState
@@ -60,6 +61,7 @@ def hold(connection: Connection, study_id: int, reason: str, actor: str, now: da
         return
     connection.execute(update(tables.Study).where(tables.Study.id == study_id).values(on_hold=True, hold_reason=reason))
     write_events(connection, [event(study_id, "study", study_id, "released", "on_hold", reason, actor, now)])
+    take_back_comparisons(connection, study.study_instance_uid, "is on hold", actor, now)
     for job in _locked(connection, tables.Job, study_id, _JOBS_ON_HOLD):
         move(connection, "job", job, JobState.ON_HOLD, cause=reason, actor=actor, now=now)
     for delivery in _locked(connection, tables.Delivery, study_id, (DeliveryState.PENDING,)):

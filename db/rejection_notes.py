@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, select, update
 
 from db import tables
+from db.comparisons import take_back_comparisons
 from db.holds import hold
 from db.instance_flags import REPEAT
 from db.instance_statements import insert_or_ignore
@@ -63,6 +64,7 @@ def reject(connection: Connection, note: RejectionNote, now: datetime) -> tuple[
             not_eligible = sum(instance.state is InstanceState.ELIGIBLE for instance in instances)
             touch_study(connection, study, now, reopen=ACTOR, not_eligible=tables.Study.not_eligible + not_eligible)
             withdraw_summaries(connection, study_id, note.sentence, note.code, ACTOR, now)
+            take_back_comparisons(connection, study.study_instance_uid, "has been rejected", ACTOR, now)
             changed.append(study_id)
             if note.code in _WITH_A_PERSON:
                 hold(connection, study_id, note.sentence, ACTOR, now)

@@ -202,8 +202,11 @@ def complete(
     now: datetime,
     activity: int | None = None,
     recorded: str = "",
+    compared_with: str = "",
 ) -> tuple[int, ...] | None:
     """Complete a study with its summary and give the deliveries to enqueue; none where it is ``recorded`` (why).
+
+    ``compared_with``: the Study Instance UID of the prior that the summary compares it with.
 
     None, and nothing written: something arrived or is waiting, the study is on hold, or it was complete before. Hand
     ``activity`` back as :func:`facts` or :func:`db.queries.study_details.study_detail` gave it when the summary was
@@ -219,7 +222,7 @@ def complete(
     move(
         connection, "study", study, StudyState.COMPLETE,
         cause="no further image has arrived", actor="scheduler", now=now,
-        completed_at=now, revision=revision, files_removed_at=None,
+        completed_at=now, revision=revision, compared_with=compared_with, files_removed_at=None,
     )  # fmt: skip
     return keep_results(
         connection,

@@ -166,6 +166,7 @@ _SENT = text("sent_at IS NOT NULL")
 _STALE = text("stale_code <> '' AND note_id IS NULL")
 # A pass of retention looks at what still has files, not at all old studies.
 _KEPT = text("files_removed_at IS NULL")
+_COMPARED = text("compared_with <> ''")
 
 UID = String(64)
 DIGEST = String(64)
@@ -184,6 +185,7 @@ class Study(Base):
             "ix_studies_unreported_due_at_id", "due_at", "id", sqlite_where=_UNREPORTED, postgresql_where=_UNREPORTED
         ),
         Index("ix_studies_completed_at", "completed_at", sqlite_where=_KEPT, postgresql_where=_KEPT),
+        Index("ix_studies_compared_with", "compared_with", sqlite_where=_COMPARED, postgresql_where=_COMPARED),
     )
 
     id: Mapped[RowNumber]
@@ -235,6 +237,9 @@ class Study(Base):
         comment="Counts what has happened to its images; whoever completes it must have seen the latest.",
     )
     revision: Mapped[int] = mapped_column(server_default=text("0"), comment="How many summaries were written.")
+    compared_with: Mapped[str] = mapped_column(
+        UID, server_default="", comment="Study Instance UID of the prior that its summary compares it with, if any."
+    )
     correction: Mapped[str] = mapped_column(
         server_default="",
         comment="Why its results stay here until a person releases them: the hospital has corrected the patient.",

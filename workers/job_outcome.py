@@ -31,10 +31,14 @@ Encode = Callable[[Analysis, Collection[str]], Mapping[str, Dataset]]
 
 @dataclass(frozen=True, slots=True)
 class EncodedResult:
-    """An object's bytes (a DICOM file, PS3.10) and its row."""
+    """An object's bytes (a DICOM file, PS3.10) and its row.
+
+    ``compared_with`` is the Study Instance UID of the prior that a summary compares its study with; empty: of none.
+    """
 
     record: ResultRecord
     content: bytes
+    compared_with: str = ""
 
 
 def kinds_wanted(destinations: Iterable[Destination]) -> frozenset[str]:

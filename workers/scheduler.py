@@ -223,6 +223,7 @@ class Scheduler:
             now,
             facts.activity,
             comes_too_late(facts, self.settings.results, now),
+            next((summary.compared_with for summary in summaries), ""),
         )
         if delivery_ids:
             self.task_queue.enqueue_deliveries(delivery_ids)

@@ -59,7 +59,9 @@ class Summariser:
             log.warning("study %d has no summary: %s", facts.study_id, error)
             return ()
         source = with_patient(header, patient_of(study, instance))
-        return (as_file(KIND, self._encode(source, study, facts, decision)),)
+        comparison = self._comparison(study)
+        made = as_file(KIND, self._encode(source, study, facts, decision, comparison))
+        return (made if comparison is None else replace(made, compared_with=comparison.study_instance_uid),)
 
     def _not_analysed(self, study: StudyDetail, facts: StudyFacts) -> Sequence[EncodedResult]:
         """One coded result with the reason for a chest study, and a capture where a destination takes captures."""
@@ -92,13 +94,20 @@ class Summariser:
         kinds = {"sr"} | ({"sc"} & kinds_wanted(self.settings.destinations))
         return [as_file(kind, made) for kind, made in encode_in_order(ENCODERS, analysis, kinds).items()]
 
-    def _encode(self, source: Dataset, study: StudyDetail, facts: StudyFacts, decision: TriageDecision) -> Dataset:
+    def _encode(
+        self,
+        source: Dataset,
+        study: StudyDetail,
+        facts: StudyFacts,
+        decision: TriageDecision,
+        comparison: Comparison | None,
+    ) -> Dataset:
         # Here, so that delivery workers and scheduler are spared highdicom (20 MB) until there is a summary to write.
         from workers.results.summary import encode_summary
 
         site, results = self.settings.site, self.settings.results
         account = account_of(study, decision, self._codes(), self._parents())
-        account = replace(account, comparison=self._comparison(study))
+        account = replace(account, comparison=comparison)
         used = {(finding.model, finding.model_version) for job in study.jobs for finding in job.findings}
         return encode_summary(
             source,

@@ -6,16 +6,17 @@ from typing import Any
 
 import pytest
 
-from db import backfill, holds, jobs, priors, studies
+from db import backfill, deliveries, holds, jobs, priors, rejection_notes, studies
 from db.database import Database
-from db.patients import PatientRules
+from db.patients import PatientIdentifier, PatientRules, PatientUpdate
 from db.queries.priors import comparable_findings, last_prior
 from db.queries.study_details import study_detail
-from db.records import IS_PRIOR, FindingRecord, NotEligible
-from db.states import DeliveryState
+from db.records import IS_PRIOR, FindingRecord, NotEligible, RejectionNote
+from db.states import DeliveryState, StudyState
 from db.study_status import report
-from tests.commands import record_instance, study_facts
-from tests.db.examples import HOUR, MINUTE, NOW, PIPELINE, claim, finding, outcome, received, study_of
+from tests.commands import receive_message, record_instance, study_facts
+from tests.db.examples import HOUR, MINUTE, NOW, PIPELINE, claim, finding, outcome, received, result, study_of
+from tests.db.test_orders import message
 
 WAIT = 2 * MINUTE
 RULES = PatientRules((), (r"0+",))
@@ -165,3 +166,48 @@ def test_a_prior_is_usable_where_something_of_it_is_analysed(database: Database)
     assert not database.read(priors.is_usable, uid_of(2))
     assert database.write(report, study, NOW + HOUR, actor="ada", cause="read")
     assert database.read(comparable_findings, study) == ()
+
+
+def compared(database: Database) -> tuple[int, int]:
+    """A prior and a newer study of its patient, complete, whose summary has compared them and was sent; their rows."""
+    prior, new = film(database, 2, "20260101"), film(database, 1)
+    analyse(database, 2, finding())
+    analyse(database, 1, finding())
+    made = database.write(
+        studies.complete, new, (result("summary", 300),), {"pacs": ("summary",)}, NOW, compared_with=uid_of(2)
+    )
+    (delivery,) = made or ()
+    database.write(deliveries.claim, delivery, "d1", NOW, HOUR)
+    assert database.write(deliveries.sent, delivery, "d1", NOW)
+    return prior, new
+
+
+def taken_back(database: Database, new: int) -> bool:
+    """Whether the summary is withdrawn where it was sent, and the study open for another one."""
+    detail = database.read(study_detail, new)
+    sent = detail.deliveries[-1]
+    withdrawn = (sent.state, sent.stale_code) == (DeliveryState.WITHDRAWN, "113037")
+    assert withdrawn == (detail.row.state is StudyState.OPEN)
+    return withdrawn
+
+
+@pytest.mark.parametrize("rejected", [True, False])
+def test_a_comparison_with_a_prior_that_is_in_doubt_is_taken_back(database: Database, rejected: bool) -> None:
+    prior, new = compared(database)
+    assert not taken_back(database, new)
+    if rejected:
+        note = RejectionNote("1.9", "113001", "Rejected.", (received(1, 2).sop_instance_uid,))
+        assert database.write(rejection_notes.reject, note, NOW)
+    else:
+        database.write(holds.hold, prior, "a doubt", "ada", NOW)
+    assert taken_back(database, new)
+
+
+def test_a_patient_who_gets_another_id_keeps_the_comparison(database: Database) -> None:
+    _, new = compared(database)
+    merged = PatientUpdate((PatientIdentifier("P2"),), prior=(PatientIdentifier("P1"),))
+    assert len(receive_message(database, message(1, patient=merged), NOW).study_ids) == 2
+    assert not taken_back(database, new)
+    prior = database.read(last_prior, new, RULES, "20250101")
+    assert prior is not None
+    assert prior.study_instance_uid == uid_of(2)

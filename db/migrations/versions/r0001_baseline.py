@@ -311,6 +311,7 @@ def _create_studies() -> None:
         sa.Column("completed_at", MOMENT, nullable=True),
         sa.Column("activity", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("revision", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("compared_with", sa.String(length=64), server_default="", nullable=False),
         sa.Column("correction", sa.Text(), server_default="", nullable=False),
         sa.Column("images", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("not_eligible", sa.Integer(), server_default=sa.text("0"), nullable=False),
@@ -330,6 +331,14 @@ def _create_studies() -> None:
         unique=False,
         sqlite_where=sa.text("files_removed_at IS NULL"),
         postgresql_where=sa.text("files_removed_at IS NULL"),
+    )
+    op.create_index(
+        "ix_studies_compared_with",
+        "studies",
+        ["compared_with"],
+        unique=False,
+        sqlite_where=sa.text("compared_with <> ''"),
+        postgresql_where=sa.text("compared_with <> ''"),
     )
     op.create_index("ix_studies_state_due_at_id", "studies", ["state", "due_at", "id"], unique=False)
     op.create_index("ix_studies_state_last_activity_at", "studies", ["state", "last_activity_at"], unique=False)
