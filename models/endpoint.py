@@ -57,6 +57,9 @@ class EndpointSpec:
     """Its version there. An answer of another one is refused. Empty only where the server has no versions."""
     input: str = ""
     """Name of its input; empty: it has one."""
+    probe: tuple[float, ...] = ()
+    """What it answered to a drawn picture, as `pleura models new` writes it: other weights under the same name and
+    version are refused. Empty: not asked (findings-http, detectors)."""
     image: ImageFormat = ImageFormat.PNG16
     """What findings-http sends: png16 (grey, 16 bit) or dicom (a new CR object of pixels alone). Neither holds anything
     of a patient."""
@@ -83,6 +86,8 @@ class EndpointSpec:
             raise ValueError("url: gRPC has no path")
         if not self.secure and (self.ca or self.certificate):
             raise ValueError("ca and certificate need a url with https")
+        if self.probe and self.protocol is EndpointProtocol.FINDINGS_HTTP:
+            raise ValueError("probe is for networks; a vendor's program tells the digest of its weights")
         if self.key and not self.certificate:
             raise ValueError("key needs certificate")
         if self.token_file and not self.secure and not self._on_this_machine:
@@ -97,7 +102,8 @@ class EndpointSpec:
     @property
     def identity(self) -> tuple[str, ...]:
         """What answers: the part of an endpoint that names an analysis."""
-        return self.protocol, self.url, self.model, self.version, self.input, self.image
+        probe = (",".join(map(str, self.probe)),) if self.probe else ()
+        return self.protocol, self.url, self.model, self.version, self.input, self.image, *probe
 
     @property
     def _on_this_machine(self) -> bool:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from models.contract import ModelSpec, Pixels
 from models.endpoint import EndpointProtocol, EndpointSpec
 from models.remote.calling import Caller, OtherModelError, Pin
+from models.remote.probe import TOLERANCE, difference, probe_input
 from models.runtime.executor import (
     ModelLoadError,
     ModelOutputError,
@@ -129,7 +130,7 @@ class OpenInferenceExecutor:
         return check_outputs(self.spec, found, 1)
 
     def _described(self) -> str:
-        return input_of(self.spec, self._endpoint, self._caller.ask(self._transport.describe))
+        return pinned_input(self.spec, self._endpoint, self._caller, self._transport)
 
 
 def check_description(spec: ModelSpec) -> None:
@@ -142,7 +143,27 @@ def check_description(spec: ModelSpec) -> None:
     """
     assert spec.endpoint is not None
     once = replace(spec.endpoint, attempts=1)
-    input_of(spec, once, Caller(once).ask(transport_of(once).describe))
+    pinned_input(spec, once, Caller(once), transport_of(once))
+
+
+def pinned_input(spec: ModelSpec, endpoint: EndpointSpec, caller: Caller, transport: Transport) -> str:
+    """The name of the server's input, once it describes itself, and answers a drawn picture, as the manifest pins.
+
+    Raises:
+        OtherModelError: it does not; the message says what differs.
+        ModelUnavailableError: it cannot be asked.
+    """
+    told = caller.ask(transport.describe)
+    name = input_of(spec, endpoint, told)
+    if endpoint.probe:
+        picture = probe_input(input_tensor(endpoint, told).shape)
+        apart = difference(endpoint.probe, caller.ask(lambda seconds: transport.infer(name, picture, seconds)))
+        if apart > TOLERANCE:
+            raise OtherModelError(
+                f"{spec.name}: the model server {endpoint.url} answers a drawn picture otherwise than when it was"
+                f" pinned ({apart:.0%} apart): it has other weights under the same name and version"
+            )
+    return name
 
 
 def transport_of(endpoint: EndpointSpec) -> Transport:

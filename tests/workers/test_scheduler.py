@@ -55,6 +55,7 @@ class FakeDatabase(Scripted):
     prior_comes: bool = False
     arrived: bool = False
     notes: list[tuple[Any, ...]] = field(default_factory=list)
+    compared_with: list[str] = field(default_factory=list)
     rules: Rules = NO_RULES
 
     def jobs_to_enqueue(
@@ -107,10 +108,12 @@ class FakeDatabase(Scripted):
         now: datetime,
         activity: int | None = None,
         recorded: str = "",
+        compared_with: str = "",
     ) -> tuple[int, ...] | None:
         if self.arrived:
             return None
         self.notes.append(("settled", [result.kind for result in results], dict(destinations), activity, recorded))
+        self.compared_with.append(compared_with)
         return (50,)
 
 
@@ -181,7 +184,8 @@ def test_each_late_job_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFix
 
 def test_a_stable_study_is_triaged_summarised_and_complete(tmp_path: Path) -> None:
     database, task_queue = FakeDatabase(quiet=(1,), study=facts(activity=7)), FakeTaskQueue()
-    scheduler(database, task_queue, tmp_path, SUMMARY).once()
+    scheduler(database, task_queue, tmp_path, replace(SUMMARY, compared_with="1.9")).once()
+    assert database.compared_with == ["1.9"]
     assert database.notes == [
         ("triage", "routine"),
         ("settled", ["summary"], {"pacs": ("seg", "sr", "summary")}, 7, ""),

@@ -18,10 +18,11 @@ from config.settings import Models, Settings
 from models.contract import Mode, ModelSpec
 from models.endpoint import EndpointProtocol, EndpointSpec
 from models.manifest import ManifestError, manifest_text, read_manifest
+from models.new_manifest import look_at_server
 from models.pipeline import Pipeline
 from models.predictor import load_predictor
 from models.radiograph.reading import read_model_input
-from models.remote.calling import Caller, NotReachedError
+from models.remote.calling import RECHECK_SECONDS, Caller, NotReachedError
 from models.remote.http import HttpServer
 from models.remote.open_inference import OpenInferenceExecutor, transport_of
 from models.runtime.executor import ModelLoadError, ModelOutputError, ModelUnavailableError
@@ -134,6 +135,34 @@ def test_another_model_than_the_pinned_one_is_never_used(
         running.run(images(1))
     with pytest.raises(ModelLoadError, match="manifest"):
         load(spec)
+
+
+def test_other_weights_under_the_same_name_and_version_are_refused(local: ModelSpec, server: FakeServer) -> None:
+    network = look_at_server(endpoint(server))
+    assert network.endpoint is not None
+    assert len(network.endpoint.probe) == 2 + 16
+    spec = replace(remote(local, server), endpoint=network.endpoint)
+    load(spec).run(images(1))
+
+    server.network = lambda given: {name: values * 1.001 for name, values in tiny(given).items()}
+    load(spec).run(images(1))  # another device, another library
+    server.network = lambda given: {name: values**1.2 for name, values in tiny(np.abs(given)).items()}
+    with pytest.raises(ModelLoadError, match="has other weights under the same name and version"):
+        load(spec)
+    server.network = lambda given: {name: np.full_like(values, np.nan) for name, values in tiny(given).items()}
+    with pytest.raises(ModelLoadError, match="other weights"):
+        load(spec)
+    load(replace(spec, endpoint=replace(network.endpoint, probe=())))
+
+
+def test_weights_that_change_while_the_node_runs_are_noticed(local: ModelSpec, server: FakeServer) -> None:
+    network = look_at_server(endpoint(server))
+    spec, time = replace(remote(local, server), endpoint=network.endpoint), [0.0]
+    executor = OpenInferenceExecutor(spec, clock=lambda: time[0])
+    server.network = lambda given: {name: values + 0.1 for name, values in tiny(given).items()}
+    time[0] = RECHECK_SECONDS
+    with pytest.raises(ModelUnavailableError, match="other weights"):
+        executor.run(images(1))
 
 
 def test_an_answer_of_another_version_is_refused_and_asked_about(local: ModelSpec, server: FakeServer) -> None:
@@ -301,7 +330,8 @@ def test_what_answers_names_the_analysis_and_how_it_is_reached_does_not(local: M
         return Pipeline(None, (replace(spec, endpoint=replace(spec.endpoint, **changes)),)).digest()
 
     assert digest() == digest(timeout_seconds=5.0, attempts=1, token_file="/run/token")
-    assert len({digest(), digest(version="2"), digest(model="other"), digest(url="http://127.0.0.1:1")}) == 4
+    others = ({"version": "2"}, {"model": "other"}, {"url": "http://127.0.0.1:1"}, {"probe": (0.5,)})
+    assert len({digest(), *(digest(**other) for other in others)}) == 5
 
 
 FILLED = f"""
