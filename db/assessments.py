@@ -114,14 +114,19 @@ def _tracked(
     connection: Connection, statement: Statement, study_id: int, results: Sequence[Row[Any]]
 ) -> tuple[Sequence[Row[Any]], str]:
     finding = Finding.__table__
-    query = select(finding).where(finding.c.study_id == study_id, finding.c.tracking_uid == statement.tracking_uid)
-    found = connection.execute(query.limit(1)).all()
+    of_study = connection.execute(select(finding).where(finding.c.study_id == study_id)).all()
+    found = [row for row in of_study if statement.tracking_uid in _uids_of(row)][:1]
     if not found:
         return (), "its tracking UID belongs to no finding of this study"
     jobs = {result.job_id for result in results if result.job_id is not None}
     if jobs and found[0].job_id not in jobs:
         return (), "its tracking UID belongs to another result than the one that it refers to"
     return found, ""
+
+
+def _uids_of(row: Row[Any]) -> tuple[str, ...]:
+    """What a finding, or one of its lesions, is called in SEG and SR: a verdict on a lesion is one on its finding."""
+    return (row.tracking_uid, *(lesion.tracking_uid for lesion in row.lesions))
 
 
 def _results(connection: Connection, uids: Sequence[str]) -> Sequence[Row[Any]]:

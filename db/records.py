@@ -161,6 +161,14 @@ class SimilarRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class LesionRecord:
+    """One of several places of a finding: what its segment in our SEG is called (Tracking UID), and its probability."""
+
+    tracking_uid: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
 class FindingRecord:
     """One finding as the database keeps it (numbers only; pixels live in the result objects).
 
@@ -168,7 +176,7 @@ class FindingRecord:
     ``side`` is the patient's side on which it lies: left, right, both, unknown (the image does not
     say which way the patient lies), or empty where the model shows no place. ``zones`` are the zones of the lungs
     (upper, middle, lower; separated by commas), ``lung_share`` is the share of the lung that is involved more; both are
-    empty where the lungs were not found.
+    empty where the lungs were not found. ``lesions`` are its places where they are told apart.
     """
 
     label: str
@@ -186,6 +194,12 @@ class FindingRecord:
     side: str = ""
     zones: str = ""
     lung_share: float | None = None
+    lesions: tuple[LesionRecord, ...] = ()
+
+    @property
+    def tracking_uids(self) -> tuple[str, ...]:
+        """All that our SEG and SR call it and its places."""
+        return (self.tracking_uid, *(lesion.tracking_uid for lesion in self.lesions))
 
 
 NOTE = "note"

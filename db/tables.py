@@ -33,7 +33,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-from db.records import Route, SimilarRecord
+from db.records import LesionRecord, Route, SimilarRecord
 from db.states import JOBS, Analysis, DeliveryState, InstanceState, JobState, Priority, StudyState
 
 
@@ -79,6 +79,23 @@ class SimilarCases(TypeDecorator[tuple[SimilarRecord, ...]]):
         """Give records, none where the column is NULL."""
         del dialect
         return tuple(SimilarRecord(str(one[0]), str(one[1]), float(one[2])) for one in value or ())
+
+
+class Lesions(TypeDecorator[tuple[LesionRecord, ...]]):
+    """The places of a finding where they are told apart, as JSON; NULL where there is nothing."""
+
+    impl = JSON(none_as_null=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: tuple[LesionRecord, ...] | None, dialect: Dialect) -> Any:
+        """Give plain values."""
+        del dialect
+        return [[one.tracking_uid, one.probability] for one in value] if value else None
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> tuple[LesionRecord, ...]:
+        """Give records, none where the column is NULL."""
+        del dialect
+        return tuple(LesionRecord(str(one[0]), float(one[1])) for one in value or ())
 
 
 class RouteColumn(TypeDecorator[Route]):
@@ -449,6 +466,11 @@ class Finding(Base):
         String(32), server_default="", comment="Zones of the lung (upper, middle, lower), separated by commas."
     )
     lung_share: Mapped[float | None] = mapped_column(comment="Its share of the lung, 0 to 1. NULL: unknown.")
+    lesions: Mapped[tuple[LesionRecord, ...]] = mapped_column(
+        Lesions(),
+        nullable=True,
+        comment="Tracking UID and probability of each of its lesions (JSON). NULL: not told apart.",
+    )
     superseded: Mapped[bool] = mapped_column(
         server_default=false(), comment="True: a later revision of the job has replaced it."
     )

@@ -233,6 +233,11 @@ class LabelSpec:
     """The organ in which the finding lies wherever it is seen."""
     map_relative_threshold: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """A share of the map's own highest value that cuts it, too: the higher of the two cuts counts."""
+    lesions: bool = False
+    """Each connected region of its mask is a lesion of its own, with a segment, a tracking UID and a probability."""
+    place_of: str = ""
+    """Only of a segmenter: another model, whose finding of the same name gets this place. That model then says
+    whether, this one where: one finding is sent, and this label's own is only stored."""
 
 
 @checked(frozen=True, slots=True, config=TABLE)
@@ -365,6 +370,15 @@ class Box:
     probability: float
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Lesion:
+    """One of several places of a finding: its mask in source pixels, what the map says there, where in the lungs."""
+
+    mask: Mask
+    probability: float
+    lungs: LungInvolvement | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class SimilarCase:
     """A case of a retrieval model's own index that looks alike: how the index calls it, its label, how far it is.
@@ -385,7 +399,8 @@ class Finding:
     once, here, so that triage, SEG, SR and the web page can never disagree. ``implied_by`` is the label of a present
     finding that this one follows from (``models.hierarchy``). ``parent``, ``site`` and ``sensitivity`` are those of
     its ``LabelSpec``. ``lungs`` says where its mask lies in the lungs, where both were found, and
-    ``hanging`` which way round the chest looks then, of any finding.
+    ``hanging`` which way round the chest looks then, of any finding. ``lesions`` are the regions of the mask where each
+    counts for itself, most probable first; ``placed_by`` names the model whose place it is, where it is another one's.
     """
 
     label: str
@@ -405,6 +420,8 @@ class Finding:
     sensitivity: float | None = None
     lungs: LungInvolvement | None = None
     hanging: Hanging | None = None
+    lesions: tuple[Lesion, ...] = ()
+    placed_by: str = ""
 
     @property
     def present(self) -> bool:

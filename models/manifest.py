@@ -166,6 +166,10 @@ class Manifest:
             raise ValueError(f'[gate] belongs to kind = "gate", not to "{kind}"')
         if self.pooling != PoolingSpec() and kind is not ModelKind.SEGMENTER:
             raise ValueError(f'[pooling] belongs to kind = "segmenter", not to "{kind}"')
+        if kind is not ModelKind.SEGMENTER and any(label.lesions or label.place_of for label in self.labels):
+            raise ValueError(f'lesions and place_of belong to kind = "segmenter", not to "{kind}"')
+        if self.model.name in [label.place_of for label in self.labels]:
+            raise ValueError("place_of names another model, not the model itself")
         if self.model.activation is Activation.SOFTMAX and kind is ModelKind.DETECTOR:
             raise ValueError("the scores of a detector's boxes have no softmax: export the network with it")
         names = [label.name for label in self.labels]

@@ -65,6 +65,7 @@ class Pipeline:
                 raise ManifestError(f"the model '{name}' is to run twice on one image")
         for condition in self.conditions:
             _check_condition(condition, self.models)
+        _check_places(self.models)
 
     def __iter__(self) -> Iterator[ModelSpec]:
         """All models, the gate first, the lungs last."""
@@ -156,6 +157,20 @@ def load_pipeline(
         processing=processing or Processing(),
         conditions=tuple(conditions),
     )
+
+
+def _check_places(models: Sequence[ModelSpec]) -> None:
+    """Raise ManifestError where two models would place one finding, or a label of a running model that it lacks."""
+    labels = {spec.name: {label.name for label in spec.labels} for spec in models}
+    seen: set[tuple[str, str]] = set()
+    for spec in models:
+        for label in spec.labels:
+            key = (label.place_of, label.name)
+            if label.place_of in labels and label.name not in labels[label.place_of]:
+                raise ManifestError(f"'{spec.name}' has the place of '{label.name}', which '{key[0]}' does not report")
+            if label.place_of and key in seen:
+                raise ManifestError(f"two models have the place of '{label.name}' of '{key[0]}'")
+            seen |= {key} if label.place_of else set()
 
 
 def _check_condition(condition: Condition, models: Sequence[ModelSpec]) -> None:

@@ -23,6 +23,7 @@ from models.contract import (
 )
 from models.gate import assess, inspect
 from models.hierarchy import Consistent, consistent
+from models.lesions import placed, with_lesions
 from models.localise import LocalisedRegions, MapCut, mask_from_map, paste_boxes, paste_masks
 from models.lung_fields import LUNG, LungFields, lung_fields
 from models.pipeline import Pipeline
@@ -149,6 +150,8 @@ class Predictor:
             for number, own in zip(asked, answers, strict=True):
                 findings[number] = (*findings[number], *own)
         cut = self._in_lungs(fit, images, stages, findings)
+        for number in fit:
+            findings[number] = placed(findings[number], self.pipeline.models)
         return tuple(
             Prediction(
                 shape=image.shape,
@@ -168,9 +171,11 @@ class Predictor:
         stages: Sequence[Stages],
         findings: dict[int, Sequence[Finding]],
     ) -> set[int]:
-        """Clip what lies in the lungs to them; returns the images in which a lung reaches the edge."""
+        """Clip what lies in the lungs, and tell lesions apart; returns the images in which a lung reaches the edge."""
         spec, minimum = self.pipeline.lungs, self.pipeline.processing.minimum_fraction
         if spec is None or not fit:
+            for number in fit:
+                findings[number] = self._told_apart(findings[number])
             return set()
         cut: set[int] = set()
         chosen = [images[number] for number in fit], [stages[number] for number in fit]
@@ -181,7 +186,23 @@ class Predictor:
                 if fields is not None:
                     findings[number] = [in_lungs(finding, fields, minimum) for finding in findings[number]]
                     cut |= {number} if fields.cut else set()
+                findings[number] = self._told_apart(findings[number], fields)
         return cut
+
+    def _told_apart(self, findings: Sequence[Finding], fields: LungFields | None = None) -> list[Finding]:
+        """The findings, those whose manifest says so with their lesions."""
+        asked = {
+            (spec.name, label.name): spec.pooling
+            for spec in self.pipeline.models
+            for label in spec.labels
+            if label.lesions
+        }
+        return [
+            with_lesions(finding, asked[key], fields if finding.lungs else None)
+            if (key := (finding.model, finding.label)) in asked
+            else finding
+            for finding in findings
+        ]
 
     def _is_asked(self, spec: ModelSpec, so_far: Sequence[Finding]) -> bool:
         """Whether a model runs on an image with these findings of the models before it."""

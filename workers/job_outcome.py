@@ -16,7 +16,7 @@ from pydicom.charset import default_encoding
 from pydicom.dataset import Dataset
 
 from config.dicom_peers import Destination
-from db.records import FindingRecord, NotEligible, ResultRecord, SimilarRecord
+from db.records import FindingRecord, LesionRecord, NotEligible, ResultRecord, SimilarRecord
 from models.contract import Finding, Mode, Prediction, Spacing
 from workers.laterality import NO_PLACE, side_of, zones_of
 from workers.results.encoder import Analysis
@@ -154,4 +154,12 @@ def _record(
         similar=tuple(SimilarRecord(case.reference, case.label, case.distance) for case in finding.similar),
         zones=",".join(zones_of(finding)),
         lung_share=max(lung.share for lung in finding.lungs.both) if finding.lungs is not None else None,
+        lesions=() if identity is None else _lesions(finding, identity),
+    )
+
+
+def _lesions(finding: Finding, identity: Identity) -> tuple[LesionRecord, ...]:
+    return tuple(
+        LesionRecord(identity.tracking(finding.model, finding.label, number), lesion.probability)
+        for number, lesion in enumerate(finding.lesions, start=1)
     )

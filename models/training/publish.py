@@ -80,7 +80,14 @@ def publish(
     map_cut = best_map_cut(predicted) if asked.map_cut_off == "best" else asked.map_cut_off
     found = figures(predicted, None if asked.cut_off == "youden" else asked.cut_off, map_cut, rounds)
     labels = tuple(
-        replace(label, map_relative_threshold=asked.map_relative_cut_off) if label.localised else label
+        replace(
+            label,
+            map_relative_threshold=asked.map_relative_cut_off,
+            lesions=recipe.lesions,
+            place_of=recipe.place_of,
+        )
+        if label.localised
+        else label
         for label in label_specs(architecture, recipe, found, map_cut, maps="maps" in served.network.output)
     )
     write_evidence(out / "evidence" / f"{recipe.name}.csv", predicted, map_cut)

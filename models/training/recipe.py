@@ -220,6 +220,10 @@ class Recipe:
     """What the manifest names: the Keras network with its ONNX export beside it, or the export alone."""
     serves: Literal["findings", "lungs"] = "findings"
     """What a segmenter's maps are: findings, or the lung fields of the pipeline."""
+    lesions: bool = False
+    """Only of a segmenter: each connected region of its mask is a lesion of its own."""
+    place_of: str = ""
+    """Only of a segmenter: the model whose findings of the same names get its places."""
 
     @property
     def plan(self) -> Plan:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from pydicom import dcmread
 
 from db.records import FindingRecord
@@ -70,13 +71,18 @@ def _masks(job: JobDetail, detail: StudyDetail, store: Path) -> dict[str, Mask]:
 def _prediction(
     job: JobDetail, shape: tuple[int, int], masks: Mapping[str, Mask], models: Sequence[ModelSpec]
 ) -> Prediction:
-    """The prediction of a job; a finding and its segment have the same tracking UID."""
+    """The prediction of a job; a finding (or each of its lesions) and its segment have the same tracking UID."""
     not_analysed = (
         NotAnalysed(job.not_analysed.code, job.not_analysed.sentence) if job.not_analysed is not None else None
     )
     # Findings of models in shadow are stored only for comparison and not shown here.
-    findings = tuple(_finding(item, masks.get(item.tracking_uid), models) for item in job.findings if not item.shadow)
+    findings = tuple(_finding(item, _mask_of(item, masks), models) for item in job.findings if not item.shadow)
     return Prediction(shape=shape, findings=findings, not_analysed=not_analysed, timings=job.timings)
+
+
+def _mask_of(record: FindingRecord, masks: Mapping[str, Mask]) -> Mask | None:
+    own = [masks[uid] for uid in record.tracking_uids if uid in masks]
+    return np.logical_or.reduce(own) if own else None
 
 
 def _finding(record: FindingRecord, mask: Mask | None, models: Sequence[ModelSpec]) -> Finding:

@@ -52,8 +52,8 @@ class Radiographs:
         """The radiograph at ``path`` as an ordinary grey PNG; raises as :meth:`packed` does."""
         return self._once(("preview", path, longest), lambda: grey_png(self._read(path), longest))
 
-    def overlay(self, path: str, number: int, colour: Colour) -> bytes:
-        """Segment ``number`` of the SEG at ``path`` as a transparent PNG, not larger than the source image.
+    def overlay(self, path: str, numbers: tuple[int, ...], colour: Colour) -> bytes:
+        """Segments ``numbers`` of the SEG at ``path`` as one transparent PNG, not larger than the source image.
 
         Raises:
             LookupError: There is no such segment.
@@ -62,11 +62,11 @@ class Radiographs:
 
         def make() -> bytes:
             masks = segment_masks(dcmread(self._inside(path)))
-            if number not in masks:
-                raise LookupError(f"there is no segment {number}")
-            return overlay_png(masks[number], colour)
+            if missing := set(numbers) - masks.keys():
+                raise LookupError(f"there is no segment {min(missing)}")
+            return overlay_png(np.logical_or.reduce([masks[number] for number in numbers]), colour)
 
-        return self._once(("overlay", path, number, colour), make)
+        return self._once(("overlay", path, numbers, colour), make)
 
     def segments(self, path: str) -> dict[str, int]:
         """Segment numbers of the SEG at ``path`` by the Tracking UID of their finding; none if the file is gone."""

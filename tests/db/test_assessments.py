@@ -14,7 +14,7 @@ from db.errors import RecordNotFoundError
 from db.feedback import Feedback
 from db.queries import study_details
 from db.queries.worklist import Worklist
-from db.records import SimilarRecord
+from db.records import LesionRecord, SimilarRecord
 from db.user_tables import Verdict
 from tests.db.examples import NOW, claim, finding, outcome, record, study_of
 
@@ -77,13 +77,19 @@ def test_an_instance_that_is_not_there(database: Database) -> None:
         assess(database, Statement("accept"))
 
 
-def test_similar_cases_are_read_as_they_were_written(engine: Engine, database: Database) -> None:
+def test_similar_cases_and_lesions_are_read_as_they_were_written(engine: Engine, database: Database) -> None:
     job_id = record(database)
     claim(database, job_id)
     cases = (SimilarRecord("index/1", "pneumothorax", 0.25), SimilarRecord("index/2", "normal", 0.5))
-    findings = (finding(similar=cases), finding("nodule"))
+    lesions = (LesionRecord("2.25.11", 0.75), LesionRecord("2.25.12", 0.5))
+    findings = (finding(similar=cases), finding("nodule", tracking_uid="2.25.1", lesions=lesions))
     database.write(jobs.finish, job_id, "w1", replace(outcome(), findings=findings), NOW)
     (job,) = database.read(study_details.study_detail, study_of(database)).jobs
     assert [one.similar for one in job.findings] == [cases, ()]
     assert [one.record.similar for one in Feedback(engine).findings(study_of(database))] == [cases, ()]
     assert Worklist(database.engine).page()[0].findings[0].similar == cases
+    assert [one.lesions for one in job.findings] == [(), lesions]
+    assert [one.lesions for one in Worklist(database.engine).page()[0].findings] == [(), lesions]
+    # A verdict on one of its lesions is one on the finding.
+    assert assess(database, Statement("reject", (), "2.25.12")) == 0
+    assert [one.label for one in Feedback(engine).of_study(study_of(database))] == ["nodule"]

@@ -5,7 +5,8 @@ SEG, SR, Secondary Capture and GSPS are made from the same statements, so that t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -52,10 +53,29 @@ class Area:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Segment:
+    """One segment of the SEG: its number, the finding with the mask, probability and place in the lungs of this segment
+    alone, the model that drew it, and what it is called."""
+
+    number: int
+    finding: Finding
+    model: ModelUse | None
+    label: str
+    tracking_uid: str
+
+    @property
+    def mask(self) -> Mask:
+        """What it shows."""
+        assert self.finding.mask is not None
+        return self.finding.mask
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Statement:
     """One reportable finding with its answer (present, not detected, undetermined), label, remark and tracking UID.
 
-    ``segment`` is the number of its segment in the SEG, or None if there is no mask to show.
+    ``segments`` are those of the finding in the SEG: one, or one a lesion where lesions are told apart; none if there
+    is no mask to show.
     """
 
     finding: Finding
@@ -64,12 +84,12 @@ class Statement:
     label: str
     remark: str
     tracking_uid: str
-    segment: int | None = None
+    segments: tuple[Segment, ...] = ()
 
     @property
     def mask(self) -> Mask | None:
         """The mask to show, only for a present finding."""
-        return self.finding.mask if self.segment is not None else None
+        return self.finding.mask if self.segments else None
 
 
 def statements(analysis: Analysis) -> tuple[Statement, ...]:
@@ -78,27 +98,41 @@ def statements(analysis: Analysis) -> tuple[Statement, ...]:
     Findings in shadow are left out.
     """
     findings = sorted(analysis.prediction.reportable, key=lambda finding: not finding.present)
-    made, segment = [], 0
+    made: list[Statement] = []
     for finding in findings:
-        shown = finding.present and finding.mask is not None and bool(finding.mask.any())
-        segment += shown
         answer, remark = _answer(analysis, finding)
-        made.append(
-            Statement(
-                finding=finding,
-                model=_model(analysis, finding),
-                answer=answer,
-                label=_label(finding, answer),
-                remark=remark,
-                tracking_uid=analysis.identity.tracking(finding.model, finding.label),
-                segment=segment if shown else None,
-            )
+        statement = Statement(
+            finding=finding,
+            model=_model(analysis, finding.model),
+            answer=answer,
+            label=_label(finding, answer),
+            remark=remark,
+            tracking_uid=analysis.identity.tracking(finding.model, finding.label),
         )
+        before = sum(len(one.segments) for one in made)
+        made.append(replace(statement, segments=tuple(_segments(analysis, statement, before))))
     return tuple(made)
 
 
-def _model(analysis: Analysis, finding: Finding) -> ModelUse | None:
-    return next((model for model in analysis.prediction.models if model.name == finding.model), None)
+def _segments(analysis: Analysis, statement: Statement, before: int) -> Iterator[Segment]:
+    """The segments of a present finding, counted on from those ``before`` it."""
+    finding = statement.finding
+    if not finding.present or finding.mask is None or not finding.mask.any():
+        return
+    drawn_by = _model(analysis, finding.placed_by or finding.model)
+    if not finding.lesions:
+        yield Segment(before + 1, finding, drawn_by, statement.label, statement.tracking_uid)
+    for number, lesion in enumerate(finding.lesions, start=1):
+        own = replace(finding, mask=lesion.mask, probability=lesion.probability, lungs=lesion.lungs)
+        label = (
+            f"{statement.label} ({number} of {len(finding.lesions)})" if len(finding.lesions) > 1 else statement.label
+        )
+        uid = analysis.identity.tracking(finding.model, finding.label, number)
+        yield Segment(before + number, own, drawn_by, label, uid)
+
+
+def _model(analysis: Analysis, name: str) -> ModelUse | None:
+    return next((model for model in analysis.prediction.models if model.name == name), None)
 
 
 def _answer(analysis: Analysis, finding: Finding) -> tuple[Code, str]:
@@ -251,5 +285,6 @@ def analysis_status(analysis: Analysis) -> Code:
 
 
 def algorithm_parameters(finding: Finding) -> str:
-    """Label and threshold, in one line."""
-    return f"{finding.label}: reported as present from a probability of {finding.threshold:g}"
+    """Label and threshold, in one line; the threshold is that of the model whose answer it is."""
+    whose = f" by {finding.model}, whose finding this is the place of" if finding.placed_by else ""
+    return f"{finding.label}: reported as present from a probability of {finding.threshold:g}{whose}"

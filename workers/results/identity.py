@@ -50,6 +50,6 @@ class Identity:
             self.uid_root, self.sop_instance_uid, self.instance_digest, self.pipeline, kind, str(self.revision), part
         )
 
-    def tracking(self, model: str, label: str) -> str:
-        """Tracking Unique Identifier (0062,0021) of the finding ``label`` of ``model``."""
-        return self.uid("finding", f"tracking:{model}:{label}")
+    def tracking(self, model: str, label: str, lesion: int = 0) -> str:
+        """Tracking Unique Identifier (0062,0021) of the finding ``label`` of ``model``, or of a lesion of it."""
+        return self.uid("finding", f"tracking:{model}:{label}" + (f":lesion:{lesion}" if lesion else ""))

@@ -1,7 +1,8 @@
-"""Segmentation (PS3.3 A.51): one binary segment for each finding with a mask, on the pixel grid of the source.
+"""Segmentation (PS3.3 A.51): a binary segment for each finding with a mask, or for each of its lesions.
 
-A radiograph has no Frame of Reference and no position in the patient. The plane groups are *nominal*: they are written
-because viewers cannot draw a segment without them (docs/dicom-conformance.md, deviations).
+Its pixel grid is that of the source. A radiograph has no Frame of Reference and no position in the patient. The plane
+groups are *nominal*: they are written because viewers cannot draw a segment without them (docs/dicom-conformance.md,
+deviations).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from workers.results import codes
 from workers.results.amend import amend, concept, header_of
 from workers.results.encoder import Analysis
 from workers.results.finding_text import (
-    Statement,
+    Segment,
     algorithm_parameters,
     area_remark,
     site_of,
@@ -38,7 +39,7 @@ _COLOURS = ((60.0, 60.0, 40.0), (75.0, -5.0, 70.0), (70.0, -45.0, 30.0), (65.0, 
 
 def encode(analysis: Analysis) -> Dataset | None:
     """Make the SEG, or None if no reportable finding has a mask."""
-    shown = [statement for statement in statements(analysis) if statement.mask is not None]
+    shown = [segment for statement in statements(analysis) for segment in statement.segments]
     if not shown:
         return None
     header = header_of(analysis, KIND)
@@ -46,7 +47,7 @@ def encode(analysis: Analysis) -> Dataset | None:
         source_images=[header.image(analysis.prediction.shape, nominal_spacing(analysis))],
         pixel_array=_planes(shown),
         segmentation_type="BINARY",
-        segment_descriptions=[_segment(analysis, statement) for statement in shown],
+        segment_descriptions=[_segment(analysis, segment) for segment in shown],
         content_label="PLEURA_FINDINGS",
         content_description=RESEARCH_USE,
         content_creator_name="Pleura^",
@@ -60,10 +61,9 @@ def encode(analysis: Analysis) -> Dataset | None:
     return amend(built, header)
 
 
-def _planes(shown: Sequence[Statement]) -> NDArray[np.bool_]:
+def _planes(shown: Sequence[Segment]) -> NDArray[np.bool_]:
     """The masks as ``bool[1, rows, columns, segments]``: one plane, as highdicom wants it."""
-    masks = [statement.mask for statement in shown if statement.mask is not None]
-    return np.moveaxis(np.stack(masks), 0, -1)[np.newaxis]
+    return np.moveaxis(np.stack([segment.mask for segment in shown]), 0, -1)[np.newaxis]
 
 
 def _name_the_segment_of_each_frame(built: Dataset) -> None:
@@ -76,42 +76,42 @@ def _name_the_segment_of_each_frame(built: Dataset) -> None:
         del shared.SegmentIdentificationSequence
 
 
-def _segment(analysis: Analysis, statement: Statement) -> hd.seg.SegmentDescription:
-    finding, number = statement.finding, statement.segment or 1
-    segment = hd.seg.SegmentDescription(
-        segment_number=number,
-        segment_label=long_string(statement.label),
+def _segment(analysis: Analysis, segment: Segment) -> hd.seg.SegmentDescription:
+    finding = segment.finding
+    described = hd.seg.SegmentDescription(
+        segment_number=segment.number,
+        segment_label=long_string(segment.label),
         segmented_property_category=concept(codes.MORPHOLOGICALLY_ABNORMAL),
         segmented_property_type=concept(finding.code),
         algorithm_type="AUTOMATIC",
-        algorithm_identification=_algorithm(statement),
-        tracking_uid=statement.tracking_uid,
-        tracking_id=statement.label,
-        anatomic_regions=[_region(analysis, statement)],
-        display_color=hd.color.CIELabColor(*_COLOURS[(number - 1) % len(_COLOURS)]),
+        algorithm_identification=_algorithm(segment),
+        tracking_uid=segment.tracking_uid,
+        tracking_id=segment.label,
+        anatomic_regions=[_region(analysis, segment)],
+        display_color=hd.color.CIELabColor(*_COLOURS[(segment.number - 1) % len(_COLOURS)]),
     )
     remark = area_remark(spacing_of(analysis))
-    segment.SegmentDescription = f"Probability {finding.probability:.3f}. {remark} {RESEARCH_USE}"
-    return segment
+    described.SegmentDescription = f"Probability {finding.probability:.3f}. {remark} {RESEARCH_USE}"
+    return described
 
 
-def _region(analysis: Analysis, statement: Statement) -> hd.sr.CodedConcept:
-    site = site_of(analysis, statement.finding)
+def _region(analysis: Analysis, segment: Segment) -> hd.sr.CodedConcept:
+    site = site_of(analysis, segment.finding)
     region = concept(site.code)
     if site.side is not None:
         region.AnatomicRegionModifierSequence = [concept(site.side)]
     return region
 
 
-def _algorithm(statement: Statement) -> hd.AlgorithmIdentificationSequence:
-    model = statement.model
+def _algorithm(segment: Segment) -> hd.AlgorithmIdentificationSequence:
+    model = segment.model
     sequence = hd.AlgorithmIdentificationSequence(
-        name=long_string(model.title if model is not None else statement.finding.model),
+        name=long_string(model.title if model is not None else segment.finding.model),
         family=known.DCM.ArtificialIntelligence,
         version=long_string(model.version) if model is not None else "unknown",
     )
     # A sentence, the same as in the report, and not the pairs of name=value that highdicom writes.
-    sequence[0].AlgorithmParameters = algorithm_parameters(statement.finding)
+    sequence[0].AlgorithmParameters = algorithm_parameters(segment.finding)
     return sequence
 
 

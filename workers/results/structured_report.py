@@ -2,7 +2,9 @@
 
 A finding with a mask has two groups with the same tracking UID: one that references its segment and has the
 measurements, and one with the outline, because viewers draw outlines and not references. Every other finding is one
-group about the whole image. An image that was not analysed gets a group with the reason; it is never a negative.
+group about the whole image. So is one whose lesions are told apart, and each lesion has two groups of its own: the
+image's probability says whether there is anything, a lesion's how sure this place is. An image that was not analysed
+gets a group with the reason; it is never a negative.
 """
 
 from __future__ import annotations
@@ -15,13 +17,14 @@ import highdicom as hd
 from pydicom.dataset import Dataset
 from pydicom.uid import ComputedRadiographyImageStorage
 
-from models.contract import Box, Mask
+from models.contract import Box, Finding, ModelUse
 from workers.results import codes
 from workers.results.amend import concept, header_of
 from workers.results.content_items import Group, evaluation, measurement, with_comment
 from workers.results.encoder import Analysis
 from workers.results.finding_text import (
     Area,
+    Segment,
     Site,
     Statement,
     algorithm_parameters,
@@ -75,40 +78,43 @@ def _predecessor(analysis: Analysis) -> Reference | None:
 
 def _groups(analysis: Analysis, all_statements: tuple[Statement, ...]) -> Iterator[Group]:
     for statement in all_statements:
-        segment, mask = statement.segment, statement.mask
-        if segment is not None and mask is not None and "seg" in analysis.siblings:
-            yield from _mask_groups(analysis, statement, segment, mask)
-        else:
+        segments = statement.segments if "seg" in analysis.siblings else ()
+        if not segments or statement.finding.lesions:
             yield _image_group(analysis, statement)
-            if statement.finding.present:
-                yield from _box_groups(analysis, statement)
+        for segment in segments:
+            yield from _mask_groups(analysis, statement, segment)
+        if not segments and statement.finding.present:
+            yield from _box_groups(analysis, statement)
 
 
-def _mask_groups(analysis: Analysis, statement: Statement, segment: int, mask: Mask) -> Iterator[Group]:
-    """The segment with its measurements, then its outlines: the largest region with the finding's tracking UID, and
+def _mask_groups(analysis: Analysis, statement: Statement, segment: Segment) -> Iterator[Group]:
+    """The segment with its measurements, then its outlines: the largest region with the segment's tracking UID, and
     each further region with its own, because a viewer draws a tracking UID only once."""
-    drawn, left_out = outlines(mask)
+    drawn, left_out = outlines(segment.mask)
     remarks = [_left_out(left_out)] if left_out else []
-    area, spacing = area_of(mask, spacing_of(analysis)), spacing_of(analysis)
+    area, spacing = area_of(segment.mask, spacing_of(analysis)), spacing_of(analysis)
     group = _segment_group(analysis, statement, segment, area)
-    sizes = filter(None, (area_text(area), share_text(analysis, statement.finding), area_remark(spacing)))
+    sizes = filter(None, (area_text(area), share_text(analysis, segment.finding), area_remark(spacing)))
     yield with_comment(group, *remarks, *sizes, RESEARCH_USE)
     for index, outline in enumerate(drawn, start=1):
-        yield _outline_group(analysis, statement, outline, index, len(drawn))
+        yield _outline_group(analysis, segment, outline, index, len(drawn))
 
 
-def _segment_group(analysis: Analysis, statement: Statement, segment: int, area: Area) -> Group:
-    seg, finding = analysis.siblings["seg"], statement.finding
+def _segment_group(analysis: Analysis, statement: Statement, segment: Segment, area: Area) -> Group:
+    seg, finding = analysis.siblings["seg"], segment.finding
     source = hd.sr.SourceImageForSegmentation(*_uids(analysis))
+    number = segment.number
     # One segment a frame, in the order of the segments.
-    frame = hd.sr.ReferencedSegmentationFrame(seg.SOPClassUID, seg.SOPInstanceUID, segment, segment, source)
+    frame = hd.sr.ReferencedSegmentationFrame(seg.SOPClassUID, seg.SOPInstanceUID, number, number, source)
+    # Whether there is anything is said once: of a finding with lesions by the group about the image.
+    answer = [] if finding.lesions else [evaluation(finding.code, statement.answer)]
     return hd.sr.PlanarROIMeasurementsAndQualitativeEvaluations(
-        hd.sr.TrackingIdentifier(statement.tracking_uid, statement.label),
+        hd.sr.TrackingIdentifier(segment.tracking_uid, segment.label),
         referenced_segment=frame,
-        **_named(analysis, statement),
-        algorithm_id=_algorithm(statement),
+        **_named(analysis, finding),
+        algorithm_id=_algorithm(segment.model, finding),
         measurements=[*_probability(finding.probability), measurement(codes.AREA, *area_value(area))],
-        qualitative_evaluations=[evaluation(finding.code, statement.answer)],
+        qualitative_evaluations=answer or None,
     )
 
 
@@ -118,13 +124,14 @@ def _left_out(count: int) -> str:
     return f"{regions} not outlined, only in the segmentation."
 
 
-def _outline_group(analysis: Analysis, statement: Statement, outline: Outline, index: int, count: int) -> Group:
-    label = statement.label if index == 1 else f"{statement.label} ({index} of {count})"
-    uid = statement.tracking_uid if index == 1 else _region_uid(analysis, statement, f"region:{index}")
+def _outline_group(analysis: Analysis, segment: Segment, outline: Outline, index: int, count: int) -> Group:
+    label = segment.label if index == 1 else f"{segment.label} ({index} of {count})"
+    part = f"region:{segment.number}.{index}" if segment.finding.lesions else f"region:{index}"
+    uid = segment.tracking_uid if index == 1 else _region_uid(analysis, segment.finding, part)
     return hd.sr.PlanarROIMeasurementsAndQualitativeEvaluations(
         hd.sr.TrackingIdentifier(uid, label),
         referenced_region=_region(analysis, outline),
-        **_named(analysis, statement),
+        **_named(analysis, segment.finding),
     )
 
 
@@ -133,26 +140,23 @@ def _region(analysis: Analysis, outline: Outline) -> hd.sr.ImageRegion:
     return hd.sr.ImageRegion("POLYLINE", outline.points, hd.sr.SourceImageForRegion(*_uids(analysis)))
 
 
-def _region_uid(analysis: Analysis, statement: Statement, part: str) -> str:
-    finding = statement.finding
+def _region_uid(analysis: Analysis, finding: Finding, part: str) -> str:
     return analysis.identity.uid("finding", f"tracking:{finding.model}:{finding.label}:{part}")
 
 
 def _box_groups(analysis: Analysis, statement: Statement) -> Iterator[Group]:
     """One group for each detection, with its own probability and outline."""
-    if statement.segment is not None:
-        return
     for index, box in enumerate(statement.finding.boxes, start=1):
         yield _box_group(analysis, statement, box, index)
 
 
 def _box_group(analysis: Analysis, statement: Statement, box: Box, index: int) -> Group:
-    uid = _region_uid(analysis, statement, f"box:{index}")
+    uid = _region_uid(analysis, statement.finding, f"box:{index}")
     return hd.sr.PlanarROIMeasurementsAndQualitativeEvaluations(
         hd.sr.TrackingIdentifier(uid, f"{statement.label} (box {index})"),
         referenced_region=_region(analysis, box_outline(box)),
-        **_named(analysis, statement),
-        algorithm_id=_algorithm(statement),
+        **_named(analysis, statement.finding),
+        algorithm_id=_algorithm(statement.model, statement.finding),
         measurements=_probability(box.probability),
     )
 
@@ -165,8 +169,8 @@ def _image_group(analysis: Analysis, statement: Statement) -> Group:
     status = [evaluation(codes.SUMMARY_OF_ANALYSES, codes.FAILED)] if finding.probability is None else []
     group = hd.sr.MeasurementsAndQualitativeEvaluations(
         hd.sr.TrackingIdentifier(statement.tracking_uid, statement.label),
-        **(_named(analysis, statement) if statement.answer == codes.PRESENT else {}),
-        algorithm_id=_algorithm(statement),
+        **(_named(analysis, finding) if statement.answer == codes.PRESENT else {}),
+        algorithm_id=_algorithm(statement.model, replace(finding, placed_by="")),
         measurements=_probability(finding.probability),
         qualitative_evaluations=[evaluation(finding.code, statement.answer), *status],
         source_images=[hd.sr.SourceImageForMeasurementGroup(*_uids(analysis))],
@@ -197,12 +201,12 @@ def _sentence(text: str) -> str:
     return ended[:1].upper() + ended[1:]
 
 
-def _named(analysis: Analysis, statement: Statement) -> dict[str, Any]:
+def _named(analysis: Analysis, finding: Finding) -> dict[str, Any]:
     """Category, type and site of a finding, as highdicom's groups take them."""
     return {
         "finding_category": concept(codes.MORPHOLOGICALLY_ABNORMAL),
-        "finding_type": concept(statement.finding.code),
-        "finding_sites": [_site(site) for site in sites_of(analysis, statement.finding)],
+        "finding_type": concept(finding.code),
+        "finding_sites": [_site(site) for site in sites_of(analysis, finding)],
     }
 
 
@@ -210,13 +214,12 @@ def _site(site: Site) -> hd.sr.FindingSite:
     return hd.sr.FindingSite(concept(site.code), None if site.side is None else concept(site.side))
 
 
-def _algorithm(statement: Statement) -> hd.sr.AlgorithmIdentification:
+def _algorithm(model: ModelUse | None, finding: Finding) -> hd.sr.AlgorithmIdentification:
     """TID 4019, with the same values as the model's item in Contributing Equipment Sequence."""
-    model = statement.model
     return hd.sr.AlgorithmIdentification(
-        name=model.title if model is not None else statement.finding.model,
+        name=model.title if model is not None else finding.model,
         version=model.version if model is not None else "unknown",
-        parameters=[algorithm_parameters(statement.finding)],
+        parameters=[algorithm_parameters(finding)],
     )
 
 

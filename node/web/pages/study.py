@@ -28,6 +28,9 @@ from node.web.rendering import stored_file
 from node.web.stored_texts import gettext_noop
 from workers.stale_objects import by_hand
 
+_MOST_SEGMENTS = 64
+"""Of one picture; a finding has far fewer."""
+
 
 @dataclass(frozen=True, slots=True)
 class ShownFinding:
@@ -120,15 +123,15 @@ def download(context: RequestContext) -> Response:
 
 
 def overlay(context: RequestContext) -> Response:
-    """One segment of a SEG as a transparent picture in its colour."""
+    """One segment of a SEG, ``with`` further ones of the same finding, as a transparent picture in its colour."""
     detail = _detail(context, context.number("study"))
     result = next((result for result in detail.results if result.id == context.number("result")), None)
     if result is None or result.record.kind != "seg":
         raise HTTPException(404)
     context.viewed(context.number("study"), "image")
-    number = context.number("segment")
+    numbers = (context.number("segment"), *_further(context))
     try:
-        made = context.services.radiographs.overlay(result.record.path, number, colour_of(_colour(context)))
+        made = context.services.radiographs.overlay(result.record.path, numbers, colour_of(_colour(context)))
     except (FileNotFoundError, LookupError) as error:
         raise HTTPException(404, gettext_noop("this segmentation is no longer in the store")) from error
     return Response(made, media_type="image/png")
@@ -276,22 +279,29 @@ def _shown(
     segments = context.services.radiographs.segments(seg.record.path) if seg is not None else {}
     shown = []
     for index, finding in enumerate(sorted(findings, key=_by_weight)):
-        number = _segment_of(finding, segments)
+        numbers = _segments_of(finding, segments)
         address = ""
-        if seg is not None and number is not None:
-            address = f"/studies/{detail.row.study_id}/results/{seg.id}/segments/{number}.png?colour={index}"
+        if seg is not None and numbers:
+            first, more = numbers[0], "".join(f"&with={number}" for number in numbers[1:])
+            address = f"/studies/{detail.row.study_id}/results/{seg.id}/segments/{first}.png?colour={index}{more}"
         own = tuple(verdict for verdict in verdicts if verdict.finding_id == finding.id)
         shown.append(ShownFinding(finding, address, index % 6, own))
     return tuple(shown)
 
 
-def _segment_of(finding: IdentifiedFinding, segments: Mapping[str, int]) -> int | None:
-    """The segment of this finding: two models may share a label, and a revision the SEG of its predecessor."""
-    return segments.get(finding.record.tracking_uid)
+def _segments_of(finding: IdentifiedFinding, segments: Mapping[str, int]) -> tuple[int, ...]:
+    """The segments of this finding: two models may share a label, and a revision the SEG of its predecessor."""
+    return tuple(segments[uid] for uid in finding.record.tracking_uids if uid in segments)
 
 
 def _by_weight(finding: IdentifiedFinding) -> tuple[bool, bool, float]:
     return finding.record.shadow, not finding.record.present, -(finding.record.probability or 0)
+
+
+def _further(context: RequestContext) -> tuple[int, ...]:
+    """The numbers of the further segments that a picture is to show."""
+    given = context.request.query_params.getlist("with")[:_MOST_SEGMENTS]
+    return tuple(int(each) for each in given if each.isascii() and each.isdigit() and len(each) < 6)
 
 
 def _colour(context: RequestContext) -> int:

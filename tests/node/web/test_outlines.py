@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
+from PIL import Image
 from pydicom import dcmwrite
 
 from db.feedback import IdentifiedFinding
 from db.records import FindingRecord
 from db.shown_records import JobDetail
 from db.states import JobState
+from models.contract import Lesion
 from models.radiograph.reading import read_model_input
 from node.web.explanation import _prediction
-from node.web.pages.study import _segment_of
+from node.web.pages.study import _segments_of
 from node.web.rendering import Radiographs
 from tests.workers.results.sources import CREATED_AT, analysis, corner_mask, finding
+from workers.job_outcome import finding_records
 from workers.results import segmentation
 from workers.results.encoder import Analysis
 from workers.results.result_reader import segment_masks, tracked_masks
@@ -41,15 +46,39 @@ def test_each_finding_has_the_segment_of_its_own_model(tmp_path: Path) -> None:
     dcmwrite(tmp_path / "seg.dcm", seg, enforce_file_format=True)
     segments = Radiographs(tmp_path, read_model_input).segments("seg.dcm")
 
-    found = {model: _segment_of(_identified(made, model), segments) for model in ("one", "other", "third")}
+    found = {model: _segments_of(_identified(made, model), segments) for model in ("one", "other", "third")}
 
-    assert found["third"] is None
-    assert _segment_of(_identified(made, "one", ""), segments) is None
+    assert found["third"] == ()
+    assert _segments_of(_identified(made, "one", ""), segments) == ()
     masks = segment_masks(seg)
     for model, expected in (("one", corner_mask()), ("other", corner_mask()[:, ::-1])):
-        segment = found[model]
-        assert segment is not None
+        (segment,) = found[model]
         assert np.array_equal(masks[segment], expected)
+
+
+def test_a_finding_of_several_lesions_is_drawn_with_all_of_them(tmp_path: Path) -> None:
+    """Each lesion is a segment with a tracking UID of its own; the page knows them by the database's record."""
+    whole = corner_mask() | corner_mask()[::-1, ::-1]
+    lesions = (Lesion(corner_mask(), 0.9), Lesion(corner_mask()[::-1, ::-1], 0.6))
+    alone = finding(model="one", label="nodule", mask=corner_mask())
+    made = analysis(findings=(alone, finding(model="two", mask=whole, lesions=lesions)))
+    seg = segmentation.encode(made)
+    assert seg is not None
+    dcmwrite(tmp_path / "seg.dcm", seg, enforce_file_format=True)
+    (record,) = finding_records(replace(made.prediction, findings=made.prediction.findings[1:]), None, made.identity)
+    assert [lesion.probability for lesion in record.lesions] == [0.9, 0.6]
+
+    radiographs = Radiographs(tmp_path, read_model_input)
+    numbers = _segments_of(IdentifiedFinding(1, 1, record), radiographs.segments("seg.dcm"))
+
+    assert numbers == (2, 3)
+    drawn = np.asarray(Image.open(io.BytesIO(radiographs.overlay("seg.dcm", numbers, (255, 0, 0)))))
+    assert np.array_equal(drawn[..., 3] > 0, whole)
+    with pytest.raises(LookupError, match="no segment 9"):
+        radiographs.overlay("seg.dcm", (2, 9), (255, 0, 0))
+    job = JobDetail(1, 1, "", 1, JobState.DONE, 1, False, "", "", None, {}, CREATED_AT, None, None, None, (record,))
+    (told,) = _prediction(job, (64, 48), tracked_masks(seg), []).findings
+    assert np.array_equal(told.mask, whole)
 
 
 def test_a_segmentation_of_an_earlier_revision_is_not_drawn() -> None:

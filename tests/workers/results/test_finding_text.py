@@ -78,13 +78,13 @@ def test_shadow_findings_are_never_said():
 
 def test_a_mask_below_its_threshold_is_no_segment():
     (said,) = statements(analysis(findings=(finding(probability=0.25, mask=corner_mask()),)))
-    assert said.segment is None
+    assert said.segments == ()
     assert said.mask is None
 
 
 def test_segments_are_numbered_in_the_order_of_what_is_shown():
     said = statements(analysis(findings=(*negative(), finding(label="x", mask=corner_mask()))))
-    assert (said[0].finding.label, said[0].segment) == ("x", 1)
+    assert (said[0].finding.label, [one.number for one in said[0].segments]) == ("x", [1])
 
 
 def test_area_needs_a_spacing():
