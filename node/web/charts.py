@@ -142,13 +142,23 @@ def nice_share(value: float) -> float:
     return next((step for step in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5) if value <= step), 1.0)
 
 
-def stage_shares(timings: dict[str, float]) -> tuple[tuple[str, float, float, float], ...]:
+def job_stages(timings: Mapping[str, float]) -> dict[str, float]:
+    """Seconds of each stage of a job, in their order: a stage whose parts are known (``predict.gate``) as its parts."""
+    stages: dict[str, float] = {}
+    for name, seconds in timings.items():
+        parts = {key.rpartition(".")[2]: spent for key, spent in timings.items() if key.startswith(f"{name}.")}
+        stages |= parts or ({name: seconds} if "." not in name else {})
+    return stages
+
+
+def stage_shares(timings: Mapping[str, float]) -> tuple[tuple[str, float, float, float], ...]:
     """Stages of a job as (name, seconds, start, length), the last two in percent of the whole."""
-    whole = sum(timings.values())
+    stages = job_stages(timings)
+    whole = sum(stages.values())
     if whole <= 0:
         return ()
     made, start = [], 0.0
-    for name, seconds in timings.items():
+    for name, seconds in stages.items():
         share = 100 * seconds / whole
         made.append((name, seconds, round(start, 2), round(share, 2)))
         start += share

@@ -34,7 +34,7 @@ from node.monitoring.health import check_models, check_store
 from node.monitoring.parts import PartStatus, part_statuses
 from node.monitoring.queue_health import check_queues, unserved_here
 from node.monitoring.recent_warnings import recent_warnings
-from node.web.charts import quantile
+from node.web.charts import job_stages, quantile
 from node.web.dependencies import Services
 from node.web.middleware import RequestContext
 from node.web.pages.models import image_trends, kappa_category, known_models, label_series, verdict_totals
@@ -215,7 +215,7 @@ def mean_stages(jobs: tuple[FinishedJob, ...]) -> dict[str, float]:
     """Mean seconds of a job in each stage, in the order of the stages."""
     spent: dict[str, list[float]] = {}
     for job in jobs:
-        for stage, seconds in job.timings.items():
+        for stage, seconds in job_stages(job.timings).items():
             spent.setdefault(stage, []).append(seconds)
     return {stage: sum(seconds) / len(seconds) for stage, seconds in spent.items()}
 

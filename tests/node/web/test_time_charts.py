@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from db.queries.trends import Intervals, Trends
-from node.web.charts import HEIGHT, WIDTH
+from node.web.charts import HEIGHT, WIDTH, job_stages, stage_shares
 from node.web.time_charts import RANGES, counts, intervals_of, label_times, latencies, table
 
 NOW = datetime(2026, 3, 1, 3, 17, 12, tzinfo=UTC)
@@ -77,3 +77,15 @@ def test_the_table_has_the_same_figures_the_latest_first() -> None:
     rows = table(Trends(spans, (1, 2), (1, 1), (0, 1), ((3.0,), ()), ((), (0.5,))))
     assert [(row.begins_at, row.images, row.failed) for row in rows] == [(NOW + spans.step, 2, 1), (NOW, 1, 0)]
     assert (rows[0].result_median, rows[1].result_median, rows[0].delivery_p95) == (None, 3.0, 0.5)
+
+
+def test_a_stage_is_told_by_its_parts_and_no_second_is_drawn_twice() -> None:
+    timings = {"read": 1.0, "predict": 2.0, "encode": 1.0, "predict.gate": 0.5, "predict.infer": 1.5}
+    assert job_stages(timings) == {"read": 1.0, "gate": 0.5, "infer": 1.5, "encode": 1.0}
+    assert [share[1:] for share in stage_shares(timings)] == [
+        (1.0, 0.0, 25.0),
+        (0.5, 25.0, 12.5),
+        (1.5, 37.5, 37.5),
+        (1.0, 75.0, 25.0),
+    ]
+    assert job_stages({"read": 1.0, "predict": 2.0}) == {"read": 1.0, "predict": 2.0}
