@@ -30,13 +30,20 @@ Times are UTC. SQLite keeps them as text (`2026-01-31 12:00:00.000000`), truth v
 NULL, where nothing is known.
 """
 
+_RELATIONS = """## What belongs to what
+
+A row of a table on the left may have any number of rows of each table on its right, by a foreign key that the section
+of that table names. (or none): a row there may also belong to none.
+
+"""
+
 
 def markdown() -> str:
     """The whole page."""
     tables = Base.metadata.sorted_tables
     parts = [
         _HEAD,
-        "## Picture\n\nOne line a foreign key, which GitHub and other viewers of Mermaid draw.\n\n" + _diagram(tables),
+        _RELATIONS + _relations(tables),
         "## Views\n",
         *(_view(view) for view in VIEWS),
         "## Tables\n",
@@ -47,15 +54,15 @@ def markdown() -> str:
     return "\n".join(part.rstrip("\n") + "\n" for part in parts)
 
 
-def _diagram(tables: Iterable[Table]) -> str:
-    """The tables that refer to each other, as an entity relationship diagram of Mermaid."""
-    lines = {
-        f"    {key.column.table.name} {'|o' if column.nullable else '||'}--o{{ {table.name} : {column.name}"
-        for table in tables
-        for column in table.columns
-        for key in column.foreign_keys
-    }
-    return "\n".join(["```mermaid", "erDiagram", *sorted(lines), "```"])
+def _relations(tables: Iterable[Table]) -> str:
+    """One line a table that others refer to."""
+    found: dict[str, set[str]] = {}
+    for table in tables:
+        for column in table.columns:
+            optional = " (or none)" if column.nullable else ""
+            for key in column.foreign_keys:
+                found.setdefault(key.column.table.name, set()).add(f"`{table.name}`{optional}")
+    return _rows(("one row of", "has rows of"), [(f"`{name}`", ", ".join(sorted(of))) for name, of in found.items()])
 
 
 def _view(view: View) -> str:
