@@ -74,8 +74,10 @@ def evaluate(
     """Evaluate MODEL on labelled radiographs, with the same processing as the node.
 
     MODEL is `bundled`, the name of a model, a manifest, or a network beside its manifest: a classifier, segmenter or
-    detector, ONNX or Keras. Writes a self-contained HTML report, all figures as JSON, and the predictions for each
-    image as CSV. Images that cannot be used are counted and listed.
+    detector, ONNX or Keras, or one on an inference server. Of a vendor's program that answers findings the
+    probabilities are measured, and not the places. Writes a self-contained HTML report, all figures as JSON, and the
+    predictions for each image as CSV. Images that cannot be used, or of which a program cannot tell, are counted and
+    listed.
     Research use only: not a medical device.
     """
     need("matplotlib", "reports", "evaluating")

@@ -1,6 +1,7 @@
 """Measure a model on one split of a data set: ``metrics.json``, the predictions, and a report that is one file.
 
-The model is run as the node runs it, from its manifest: any kind, any input, ONNX or Keras. ONNX needs no Keras.
+The model is run as the node runs it, from its manifest: any kind, any input, ONNX or Keras, on an inference server too.
+ONNX needs no Keras. Of a vendor's program the probabilities are measured, and not the places.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from models.contract import ModelKind, ModelSpec
 from models.lung_fields import LUNG, LUNG_FIELDS
 from models.manifest import ManifestError, read_manifest, verify_digest
 from models.model_registry import BUNDLED, read_registry
-from models.runtime.executor import Device, ModelLoadError, ModelOutputError
+from models.remote.findings_server import FindingsServer
+from models.runtime.executor import Device, ModelLoadError, ModelOutputError, ModelUnavailableError
 from models.runtime.loading import load
 from models.training.datasets import read_dataset, split
 from models.training.datasets.cxr import ABNORMAL, LUNG_OPACITY, NORMAL, OTHER_ABNORMALITY
@@ -35,7 +37,7 @@ from models.training.evaluation.detection import Detected, detect
 from models.training.evaluation.evaluation_report import evaluation_page
 from models.training.evaluation.lesions import LesionFigures, kind_of, lesion_figures
 from models.training.evaluation.measure import Measured, measure
-from models.training.evaluation.predict_as_node import Network, WithLungs, run
+from models.training.evaluation.predict_as_node import Judged, WithLungs, run
 from models.training.evaluation.predictions import LEARNT, Predictions, image_names, write_predictions
 from models.training.evaluation.result import Evaluation
 from models.training.evaluation.segmentation import Segmented, segment
@@ -88,8 +90,8 @@ def evaluate(
     ``truths`` names, for a label of the model, the data set's own labels that mean it.
 
     Raises:
-        EvaluationError: no such model or split, a gate, nothing in common between model and data, or a network that
-            cannot be loaded or believed.
+        EvaluationError: no such model or split, a gate, nothing in common between model and data, a network that
+            cannot be loaded or believed, or a server that cannot be asked.
         DatasetError: ``data`` is no data set of that layout.
     """
     spec = _spec(str(model), folder)
@@ -104,17 +106,20 @@ def evaluate(
     label_names = LabelNames(tuple(label.name for label in spec.labels), truths or {})
     _check_label_names(label_names, samples)
     try:
-        network = _as_served(load(spec, device=device, threads=threads), device, threads)
+        network = _as_served(spec, device, threads)
         measured = measure_network(network, samples, label_names, progress)
-    except (ModelLoadError, ModelOutputError) as error:
+    except (ModelLoadError, ModelOutputError, ModelUnavailableError) as error:
         raise EvaluationError(str(error)) from error
     found = summarise(spec, dataset, split_name, measured, out, label_names, progress=progress, rounds=rounds)
     _write(found, network, label_names)
     return found
 
 
-def _as_served(network: Network, device: Device, threads: int) -> Network:
-    """The network, with the bundled lungs where it shows masks of what lies in them."""
+def _as_served(spec: ModelSpec, device: Device, threads: int) -> Judged:
+    """The model, loaded: with the bundled lungs where a network shows masks of what lies in them."""
+    if spec.kind is ModelKind.FINDINGS:
+        return FindingsServer(spec)
+    network = load(spec, device=device, threads=threads)
     if not any(label.localised and label.site == LUNG for label in network.spec.labels):
         return network
     return WithLungs(network, load(read_registry(verify=False).find(LUNG_FIELDS), device=device, threads=threads))
@@ -147,12 +152,13 @@ def _check_label_names(label_names: LabelNames, samples: Sequence[Sample]) -> No
 
 
 def measure_network(
-    network: Network, samples: Sequence[Sample], label_names: LabelNames, progress: Progress | None = None
+    network: Judged, samples: Sequence[Sample], label_names: LabelNames, progress: Progress | None = None
 ) -> Measured:
     """Run a loaded network over samples.
 
     Raises:
         ModelOutputError: an answer cannot be believed.
+        ModelUnavailableError: the model runs elsewhere and cannot be asked now.
     """
     return measure(network.spec, run(network, samples), label_names, _ticking(progress, len(samples)))
 
@@ -304,7 +310,7 @@ def predictions_of(measured: Measured) -> Predictions:
     )
 
 
-def _write(found: Evaluation, network: Network, label_names: LabelNames) -> None:
+def _write(found: Evaluation, network: Judged, label_names: LabelNames) -> None:
     out = found.folder
     out.mkdir(parents=True, exist_ok=True)
     write_predictions(out / "predictions.csv", predictions_of(found.measured))

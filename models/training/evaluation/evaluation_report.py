@@ -13,7 +13,7 @@ from models.training.evaluation.detection import NAMED, Detected, Matched, match
 from models.training.evaluation.lesions import LESION_WORDS, lesion_rows
 from models.training.evaluation.measure import Measured
 from models.training.evaluation.overlays import overlays
-from models.training.evaluation.predict_as_node import Network
+from models.training.evaluation.predict_as_node import Judged
 from models.training.evaluation.result import Evaluation
 from models.training.evaluation.segmentation import Segmented, dice
 from models.training.metrics import calibration_curve, roc_points
@@ -36,7 +36,7 @@ from models.training.truths import LabelNames
 _BINS = 20
 
 
-def evaluation_page(found: Evaluation, network: Network, label_names: LabelNames) -> str:
+def evaluation_page(found: Evaluation, network: Judged, label_names: LabelNames) -> str:
     """The whole page; ``network`` shows its best and its worst images once more."""
     spec, measured = found.spec, found.measured
     sections = [("Summary", _summary(found))]

@@ -11,9 +11,10 @@ import numpy as np
 from models.contract import Finding, ModelInput, ModelSpec, Pixels
 from models.lung_fields import LungFields, lung_fields
 from models.pipeline import Processing
-from models.predictor import Answers, findings_of, in_lungs, lies_in_lungs
+from models.predictor import Answers, findings_of, findings_told, in_lungs, lies_in_lungs
 from models.radiograph.contrast import letterbox_for, prepare
 from models.radiograph.geometry import Letterbox
+from models.remote.findings_server import FindingsServer
 from models.runtime.executor import Outputs
 from models.training.datasets import pixels
 from models.training.datasets.pixels import UnreadableImage
@@ -52,7 +53,8 @@ class WithLungs:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shown:
-    """One image and all that the model says about it: raw answers in its own grid, and the node's findings."""
+    """One image and all that the model says about it: raw answers in its own grid, and the node's findings. A program
+    that answers findings has no raw answers."""
 
     sample: Sample
     image: ModelInput
@@ -69,14 +71,34 @@ class Unreadable:
     reason: str
 
 
-def run(network: Network, samples: Sequence[Sample], batch: int = BATCH) -> Iterator[Shown | Unreadable]:
+Judged = Network | FindingsServer
+"""What can be measured: a network, here or on an inference server, or a program that answers findings."""
+
+
+def run(network: Judged, samples: Sequence[Sample], batch: int = BATCH) -> Iterator[Shown | Unreadable]:
     """What the model says about each sample, in order.
 
     Raises:
         ModelOutputError: an answer cannot be believed.
+        ModelUnavailableError: the model runs elsewhere and cannot be asked now.
     """
+    if isinstance(network, FindingsServer):
+        yield from (_told(network, sample) for sample in samples)
+        return
     for at in range(0, len(samples), batch):
         yield from _batch(network, samples[at : at + batch])
+
+
+def _told(program: FindingsServer, sample: Sample) -> Shown | Unreadable:
+    """What a program says. Where it cannot tell, the image is left out: no answer is no negative."""
+    image = _read(sample)
+    if isinstance(image, Unreadable):
+        return image
+    findings = findings_told(program.spec, program.ask(image))
+    for finding in findings:
+        if finding.probability is None:
+            return Unreadable(sample, f"the program cannot tell of {finding.label}: {finding.reason}")
+    return Shown(sample, image, letterbox_for(image, program.spec.input), {}, findings)
 
 
 def _batch(network: Network, samples: Sequence[Sample]) -> Iterator[Shown | Unreadable]:

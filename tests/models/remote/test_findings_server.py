@@ -31,10 +31,16 @@ from models.reference import findings_tables
 from models.remote import findings_server
 from models.remote.describing import check_server
 from models.remote.findings_protocol import FindingsAnswer
-from models.remote.findings_server import describe, replies_of, request_for
+from models.remote.findings_server import FindingsServer, Reply, describe, replies_of, request_for
 from models.runtime.executor import ModelLoadError, ModelOutputError, ModelUnavailableError
+from models.training.datasets import pixels, read_dataset
+from models.training.evaluation.evaluate import EvaluationError, evaluate
+from models.training.evaluation.predict_as_node import Shown, Unreadable, run
+from models.training.evaluation.predictions import read_predictions
 from node.cli.main import cli
 from tests.models.samples import radiograph, ramp, written
+from tests.models.training.drawn import write_drawn
+from tests.ports import free_port
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 OPACITY, AIR = Code("128477000", "SCT", "Abscess"), Code("36118008", "SCT", "Pneumothorax")
@@ -291,3 +297,38 @@ def test_the_page_holds_every_key_and_its_answers_are_answers() -> None:
     described, _, answered = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
     assert FindingsAnswer.model_validate_json(answered).findings[0].probability == 0.71
     assert json.loads(described)["name"] == "bright-middle"
+
+
+def test_its_probabilities_are_measured_on_a_data_set(example: str, tmp_path: Path) -> None:
+    data = write_drawn(tmp_path / "d", 12)
+    file = tmp_path / "vendor.toml"
+    file.write_text(manifest_text(spec_of(example)), encoding="utf-8")
+    found = evaluate(file, data, "all", tmp_path / "out", rounds=20)
+    assert found.figures["lung_opacity"].images == 12
+    assert (tmp_path / "out" / "report.html").is_file()
+    said = read_predictions(tmp_path / "out" / "predictions.csv")
+    (reply,) = FindingsServer(spec_of(example)).ask(pixels.read(read_dataset.read(data).samples[1].image))
+    assert said.scores[1] == pytest.approx([reply.probability], abs=6e-5)
+
+
+def test_an_image_of_which_a_program_cannot_tell_is_left_out_and_no_negative(
+    example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = FindingsServer(spec_of(example))
+    replies = iter([(Reply(None, "the image is cut"),), (Reply(0.2),)])
+    monkeypatch.setattr(server, "ask", lambda _image: next(replies))
+    one, other = read_dataset.read(write_drawn(tmp_path / "d", 2)).samples
+    left_out, told = run(server, [one, other])
+    assert left_out == Unreadable(one, "the program cannot tell of lung_opacity: the image is cut")
+    assert isinstance(told, Shown)
+    assert [finding.probability for finding in told.findings] == [0.2]
+
+
+def test_a_server_that_is_away_ends_an_evaluation_with_one_sentence(example: str, tmp_path: Path) -> None:
+    spec = spec_of(example)
+    assert spec.endpoint is not None
+    away = replace(spec, endpoint=replace(spec.endpoint, url=f"http://127.0.0.1:{free_port()}", timeout_seconds=1))
+    file = tmp_path / "vendor.toml"
+    file.write_text(manifest_text(away), encoding="utf-8")
+    with pytest.raises(EvaluationError, match="cannot be reached"):
+        evaluate(file, write_drawn(tmp_path / "d", 2), "all", tmp_path / "out")

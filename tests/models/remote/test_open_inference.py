@@ -27,12 +27,16 @@ from models.remote.http import HttpServer
 from models.remote.open_inference import OpenInferenceExecutor, transport_of
 from models.runtime.executor import ModelLoadError, ModelOutputError, ModelUnavailableError
 from models.runtime.loading import load
+from models.training.datasets import read_dataset
+from models.training.evaluation.evaluate import measure_network
+from models.training.truths import LabelNames
 from node.cli.main import cli
 from node.monitoring.health import check_model_servers, check_models
 from tests.certificates import Authority
 from tests.dripping import dripping
 from tests.models.remote.fake_server import NAME, VERSION, FakeServer, serving, tiny
 from tests.models.samples import LABELS, SIZE, classifier_graph, manifest, model_input, radiograph, ramp, written
+from tests.models.training.drawn import write_drawn
 
 HTTP = EndpointProtocol.OPEN_INFERENCE_HTTP
 
@@ -425,3 +429,11 @@ def test_the_fake_answers_as_the_graph(local: ModelSpec) -> None:
     found = load(local).run(images())
     for name, array in tiny(images()[..., 0]).items():
         np.testing.assert_allclose(found[name], array, atol=1e-6)
+
+
+def test_it_is_measured_as_the_same_network_here_is(server: FakeServer, local: ModelSpec, tmp_path: Path) -> None:
+    samples = read_dataset.read(write_drawn(tmp_path / "d", 10)).samples
+    names = LabelNames(tuple(label.name for label in local.labels), {"other": ("abnormal",)})
+    there, here = (measure_network(load(spec), samples, names) for spec in (remote(local, server), local))
+    np.testing.assert_allclose(there.scores, here.scores, atol=1e-6)
+    np.testing.assert_allclose(there.marked["lung_opacity"][1].served, here.marked["lung_opacity"][1].served)
