@@ -31,6 +31,7 @@ from workers.analysis_tools import AnalysisTools
 from workers.audit.feed import keeping_audit
 from workers.backfill_schedule import start_schedule
 from workers.clock import utc_now
+from workers.clock_watch import ClockWatch
 from workers.dead_workers import DeadWorkers, release_claims
 from workers.delivery import DeliveryTools, deliver
 from workers.delivery_worker import DeliveryWorkerTools, run_delivery
@@ -213,8 +214,10 @@ def run_scheduler(settings: Settings, stop: threading.Event) -> None:
         start_prior_search(settings, database_of(settings), utc_now, stop)
         task_queue = TaskQueue(settings.broker_url)
         scheduler = scheduler_of(settings, task_queue, leadership.hold)
+        clock_watch = ClockWatch(leadership.database.engine, utc_now, time.monotonic)
 
         def once() -> None:
+            clock_watch.look()
             scheduler.once()
             if task_queue.silent:
                 leadership.give_up()

@@ -28,6 +28,7 @@ from db.queries.problems import Problem, problems
 from db.queries.routing import images_by_rule
 from db.queries.statistics import Statistics
 from db.queries.system import growth
+from db.server_clock import ahead_of_server, difference_in_words
 from db.users import Accounts
 from models.manifest import ManifestError
 from models.model_registry import UnknownModel, read_registry
@@ -90,6 +91,7 @@ def examine(settings: Settings, *, peers: bool = True) -> Iterator[Check]:
     if peers and settings.traces.enabled:
         yield check_collector(settings)
     if database.ok:
+        yield from check_clock(settings)
         yield from check_work(settings)
         yield from check_audit(settings, peers=peers)
     if not settings.destinations:
@@ -164,6 +166,21 @@ def _usable_database(settings: Settings) -> Iterator[Engine | None]:
         yield engine if schema_problem(engine) is None else None
     finally:
         engine.dispose()
+
+
+def check_clock(settings: Settings) -> Iterator[Check]:
+    """This machine's clock agrees with that of the database server, where that is another machine's."""
+    with _usable_database(settings) as engine:
+        ahead = ahead_of_server(engine, utc_now) if engine is not None else None
+    if ahead is None:
+        return
+    if problem := difference_in_words(ahead):
+        found = f"{problem}: workers of other hosts may take what is still worked at here"
+        yield Check(
+            "clock", False, found, "let both machines follow one NTP server (`timedatectl`, `chronyc tracking`)"
+        )
+    else:
+        yield Check("clock", True, f"within {max(abs(ahead).total_seconds(), 0.1):.1f} s of the database server's")
 
 
 def check_work(settings: Settings) -> Iterator[Check]:

@@ -237,6 +237,23 @@ def _failed_job(bench: Bench) -> None:
     engine.dispose()
 
 
+def _other_clock(bench: Bench) -> None:
+    """A server whose clock is 90 s behind: its connections find another function of that name first."""
+    server = bench.postgres()
+    url = server.create_database()
+    engine = connect(url)
+    migrate(engine)
+    with writing(engine).begin() as connection:
+        connection.execute(text("CREATE SCHEMA slow"))
+        behind = "SELECT pg_catalog.clock_timestamp() - interval '90 seconds'"
+        connection.execute(
+            text(f"CREATE FUNCTION slow.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS $${behind}$$")
+        )
+    engine.dispose()
+    joined = "&" if "?" in url else "?"
+    bench.set("database", url=f"{url}{joined}options=-csearch_path%3Dpublic,slow,pg_catalog")
+
+
 def _wrong_password(bench: Bench) -> None:
     bench.postgres_url("pleura_doctor", "wrong")
     server = bench.postgres()
@@ -316,6 +333,12 @@ FAULTS: dict[str, tuple[Callable[[Bench], Any], str, str, str]] = {
         "database",
         "no-such-host.invalid:5432, cannot be resolved",
         "correct the host",
+    ),
+    "the database server has another time": (
+        _other_clock,
+        "clock",
+        "the clock of this machine is 90 s ahead of the database server's",
+        "follow one NTP server",
     ),
     "database password is wrong": (
         _wrong_password,
@@ -457,7 +480,12 @@ FAULTS: dict[str, tuple[Callable[[Bench], Any], str, str, str]] = {
         "Correct destinations[].ae_title",
     ),
 }
-NEEDS_POSTGRES = {"database password is wrong", "database user is missing", "database is missing"}
+NEEDS_POSTGRES = {
+    "the database server has another time",
+    "database password is wrong",
+    "database user is missing",
+    "database is missing",
+}
 
 
 @pytest.mark.parametrize(
