@@ -133,7 +133,8 @@ def last_prior(connection: Connection, study_id: int, rules: PatientRules, since
     table = Study.__table__
     study = connection.execute(select(table).where(table.c.id == study_id)).one()
     identity = _identity(study)
-    if study.on_hold or not study.study_date or rules.names_nobody(study.patient_id) or not _says_who(identity):
+    unknown = rules.names_nobody(study.patient_id) or not _says_who(identity)
+    if study.on_hold or not _is_date(study.study_date) or unknown:
         return None
     analysed = select(Job.id).where(Job.study_id == Study.id, Job.state == JobState.DONE, Job.not_analysed_code == "")
     same_day = and_(Study.study_date == study.study_date, Study.study_time != "", Study.study_time < study.study_time)
@@ -150,7 +151,7 @@ def last_prior(connection: Connection, study_id: int, rules: PatientRules, since
         .limit(_MOST)
     )
     for row in connection.execute(query).all():
-        if _identity(row) == identity:
+        if _identity(row) == identity and _is_date(row.study_date):
             return PriorStudy(row.study_instance_uid, row.study_date, comparable_findings(connection, row.id))
     return None
 
@@ -179,6 +180,14 @@ def _of_patient(study: Any, rules: PatientRules) -> tuple[ColumnElement[bool], .
 def _identity(row: Any) -> tuple[str, str, str]:
     """Name, birth date and sex as they are compared; ``row`` has these columns of studies."""
     return plain_text(row.patient_name), plain_text(row.patient_birth_date), plain_text(row.patient_sex)
+
+
+def _is_date(text: str) -> bool:
+    """Whether a header's Study Date is one (PS3.5 6.2, DA): what is no date cannot be told, nor be in an order."""
+    try:
+        return len(text) == len("YYYYMMDD") and bool(datetime.strptime(text, "%Y%m%d"))
+    except ValueError:
+        return False
 
 
 def _says_who(identity: tuple[str, str, str]) -> bool:

@@ -46,7 +46,7 @@ from node.monitoring.permissions import check_permissions
 from node.monitoring.port_health import check_admin, check_dicomweb, check_hl7, check_listener
 from node.monitoring.queue_health import check_queues, unserved_here
 from node.monitoring.remedies import remedy
-from node.monitoring.routing_health import check_decisions, check_rules
+from node.monitoring.routing_health import check_comparisons, check_decisions, check_rules
 from node.monitoring.sign_on_health import check_openid
 from workers.audit import syslog
 from workers.clock import for_people, utc_now
@@ -74,6 +74,7 @@ def examine(settings: Settings, *, peers: bool = True) -> Iterator[Check]:
     yield check_broker(settings)
     yield check_models(settings)
     yield from check_rules(settings)
+    yield from check_comparisons(settings)
     if peers:
         yield from check_model_servers(settings)
     running = embedded_broker_runs(settings)

@@ -1,4 +1,4 @@
-"""Checks of the routing rules: what may be a mistake in them, and what they did in the last 24 hours."""
+"""Checks of what goes where: mistakes in routing rules, what they did in the last 24 hours, comparisons that nobody gets."""
 
 from __future__ import annotations
 
@@ -28,6 +28,13 @@ def check_rules(settings: Settings) -> Iterator[Check]:
         rules, listener, settings.destinations, eligibility.modalities, eligibility.minimum_age_years
     )
     yield from (Check("routing", True, each, "correct or remove the rule") for each in warnings)
+
+
+def check_comparisons(settings: Settings) -> Iterator[Check]:
+    """Whether anybody gets the summary, which alone tells of the comparison with a prior."""
+    if settings.priors.archive and not any("summary" in each.kinds for each in settings.destinations):
+        found = "priors are pulled and compared, but no destination takes the summary, which alone tells of it"
+        yield Check("priors", True, found, "add `summary` to destinations[].kinds, or leave priors.archive empty")
 
 
 def check_decisions(settings: Settings, images: Mapping[str, tuple[int, bool]]) -> Iterator[Check]:

@@ -160,6 +160,16 @@ def test_the_last_prior_is_of_the_same_patient_and_was_made_before(database: Dat
     )
 
 
+@pytest.mark.parametrize("day", ["2026.01.2", "20260230", "2026AB01", "2026010"])
+def test_a_study_with_a_date_that_is_none_is_no_prior(database: Database, day: str) -> None:
+    """A summary that told it could not be written, so the study would have none."""
+    new, odd = film(database, 1, "20260301"), film(database, 2, day)
+    analyse(database, 2, finding())
+    analyse(database, 1, finding())
+    assert database.read(last_prior, new, RULES, "20250101") is None
+    assert database.read(last_prior, odd, RULES, "20250101") is None
+
+
 def test_a_prior_is_usable_where_something_of_it_is_analysed(database: Database) -> None:
     study = film(database, 1)
     assert database.read(priors.is_usable, uid_of(1))

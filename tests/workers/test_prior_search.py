@@ -17,6 +17,7 @@ from db.database import Database
 from db.engine import connect, migrate
 from db.patients import PatientIdentifier, PatientRules
 from db.priors import WantedPrior
+from node.monitoring.routing_health import check_comparisons
 from tests.commands import record_instance
 from tests.db.examples import NOW, PIPELINE, received
 from tests.ports import free_port
@@ -91,3 +92,10 @@ def test_an_archive_that_is_down_is_told_and_the_summary_waits_no_longer(tmp_pat
 def test_without_an_archive_nothing_is_searched(tmp_path: Path) -> None:
     with searching(tmp_path, 1) as (database, _):
         assert prior_search(Settings(), database, lambda: NOW, lambda seconds: False) is None
+
+
+@pytest.mark.parametrize(("kinds", "told"), [(("sr",), True), (("sr", "summary"), False)])
+def test_doctor_says_where_nobody_gets_a_comparison(kinds: tuple[str, ...], told: bool) -> None:
+    pacs = Destination(name="pacs", ae_title="PACS", host="pacs", port=104, kinds=kinds)
+    settings = Settings(destinations=(pacs,), priors=Priors(archive="pacs"))
+    assert bool(list(check_comparisons(settings))) is told
