@@ -1,4 +1,4 @@
-"""Checks of what goes where: mistakes in routing rules, what they did in the last 24 hours, comparisons that nobody gets."""
+"""Checks of what goes where: mistakes in routing rules, what they did lately, and comparisons that nobody gets."""
 
 from __future__ import annotations
 
