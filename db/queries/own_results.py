@@ -6,8 +6,8 @@ replaced by a newer revision, or while its study is on hold.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -32,18 +32,15 @@ class Level(StrEnum):
 class ResultKeys:
     """What is asked for (PS3.4 C.2.2.2); empty values match everything.
 
-    Texts may hold the wildcards ``*`` and ``?``, several UIDs match any of them, dates are DA and inclusive. ``kinds``
-    are those of a result, ``study_kinds`` those of which its study must have one.
+    ``texts`` are of columns of the study and may hold the wildcards ``*`` and ``?``. Several UIDs match any of them,
+    dates are DA and inclusive. ``kinds`` are those of a result, ``study_kinds`` those of which its study must have one.
     """
 
     study_uids: tuple[str, ...] = ()
     series_uids: tuple[str, ...] = ()
     sop_uids: tuple[str, ...] = ()
     sop_classes: tuple[str, ...] = ()
-    patient_id: str = ""
-    patient_name: str = ""
-    accession_number: str = ""
-    study_description: str = ""
+    texts: Mapping[str, str] = field(default_factory=dict)
     first_date: str = ""
     last_date: str = ""
     kinds: frozenset[str] | None = None
@@ -133,17 +130,8 @@ def _conditions(keys: ResultKeys, destinations: Sequence[str]) -> list[ColumnEle
         (result.sop_instance_uid, keys.sop_uids),
         (result.sop_class_uid, keys.sop_classes),
     )
-    texts = (
-        (study.patient_id, keys.patient_id),
-        (study.accession_number, keys.accession_number),
-        (study.study_description, keys.study_description),
-    )
     found: list[ColumnElement[bool]] = [column.in_(values) for column, values in lists if values]
-    found += [_like(column, text) for column, text in texts if text]
-    if keys.patient_name:
-        # SQLite's lower() knows ASCII alone, so a name with other letters is found as it is written, too.
-        folded = _like(func.lower(study.patient_name), keys.patient_name.lower())
-        found.append(or_(folded, _like(study.patient_name, keys.patient_name)))
+    found += [_has(name, text) for name, text in keys.texts.items()]
     if keys.first_date:
         found.append(study.study_date >= keys.first_date)
     if keys.last_date:
@@ -153,6 +141,21 @@ def _conditions(keys: ResultKeys, destinations: Sequence[str]) -> list[ColumnEle
     if keys.study_kinds is not None:
         found.append(_study_has(keys.study_kinds, destinations))
     return found
+
+
+def _has(name: str, text: str) -> ColumnElement[bool]:
+    """Whether that column of the study matches: a text that says less than is known of it is not another one."""
+    study, accession = tables.Study, tables.StudyAccession
+    matched = _like(getattr(study, name), text)
+    if name == "patient_name":
+        # SQLite's lower() knows ASCII alone, so a name with other letters is found as it is written, too.
+        return or_(_like(func.lower(study.patient_name), text.lower()), matched)
+    if name == "accession_number":
+        one = _like(accession.accession_number, text)
+        return or_(matched, select(accession.study_id).where(accession.study_id == study.id, one).exists())
+    if name == "issuer_of_patient_id":
+        return or_(matched, study.issuer_of_patient_id == "")
+    return matched
 
 
 def _study_has(kinds: frozenset[str], destinations: Sequence[str]) -> ColumnElement[bool]:

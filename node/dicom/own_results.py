@@ -39,6 +39,10 @@ _OF_STUDY = (
     ("PatientSex", "patient_sex"),
     ("StudyInstanceUID", "study_instance_uid"),
 )
+_TEXTS = frozenset(
+    {"AccessionNumber", "StudyDescription", "PatientName", "PatientID", "IssuerOfPatientID", "PatientSex"}
+)
+"""Those of a study that may be asked for as texts."""
 _OF_SERIES = ("Modality", "SeriesDescription", "SeriesNumber", "SeriesDate", "SeriesTime")
 _OF_IMAGE = ("InstanceNumber", "Rows", "Columns", "BitsAllocated", "NumberOfFrames", "ContentDate", "ContentTime")
 _RANGE = re.compile(r"(\d{8})?(-)?(\d{8})?")
@@ -121,15 +125,13 @@ def keys_of(query: Dataset) -> ResultKeys:
         InvalidKeyError: a date is no date, or no range of dates.
     """
     first, last = _dates(_text(query, "StudyDate"))
+    texts = {column: text for keyword, column in _OF_STUDY if keyword in _TEXTS and (text := _text(query, keyword))}
     return ResultKeys(
         study_uids=_list(query, "StudyInstanceUID"),
         series_uids=_list(query, "SeriesInstanceUID"),
         sop_uids=_list(query, "SOPInstanceUID"),
         sop_classes=_list(query, "SOPClassUID"),
-        patient_id=_text(query, "PatientID"),
-        patient_name=_text(query, "PatientName").rstrip("^"),
-        accession_number=_text(query, "AccessionNumber"),
-        study_description=_text(query, "StudyDescription"),
+        texts=texts,
         first_date=first,
         last_date=last,
         kinds=_kinds(_list(query, "Modality")),
@@ -162,6 +164,8 @@ def _text(query: Dataset, keyword: str) -> str:
     if value is None or isinstance(value, MultiValue):
         return ""
     text = str(value).strip(" \0")
+    if keyword == "PatientName":
+        text = text.rstrip("^")
     return "" if text == "*" else text
 
 

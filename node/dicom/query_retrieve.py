@@ -162,8 +162,9 @@ class QueryRetrieve:
         """What a retrieval asks for: it must name the patient, study, series or instances of its level."""
         query, level = _read(event)
         keys = keys_of(query)
+        patient_id = keys.texts.get("patient_id", "")
         given = {
-            "PATIENT": (keys.patient_id,) if not set("*?") & set(keys.patient_id) else (),
+            "PATIENT": (patient_id,) if not set("*?") & set(patient_id) else (),
             "STUDY": keys.study_uids,
             "SERIES": keys.series_uids,
             "IMAGE": keys.sop_uids,

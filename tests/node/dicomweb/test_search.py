@@ -71,6 +71,26 @@ def test_a_name_is_found_as_it_is_written_whatever_its_letters(dicomweb: DicomWe
             connection.execute(name, {"new": "Tanaka^Yui", "old": "MÜLLER^Ägnes"})
 
 
+def test_a_patient_of_another_issuer_is_another_and_one_of_two_accession_numbers_is_enough(dicomweb: DicomWeb) -> None:
+    of_study = "(SELECT id FROM studies WHERE patient_id = 'K-20418')"
+    with dicomweb.engine.begin() as connection:
+        connection.execute(text(f"UPDATE studies SET issuer_of_patient_id = 'NORTH' WHERE id = {of_study}"))
+        connection.execute(text(f"INSERT INTO study_accessions VALUES ({of_study}, 'B100'), ({of_study}, 'B101')"))
+    try:
+        for query, count in (
+            ("PatientID=K-20418&IssuerOfPatientID=NORTH", 1),
+            ("PatientID=K-20418&IssuerOfPatientID=SOUTH", 0),
+            ("IssuerOfPatientID=SOUTH", 1),
+            ("AccessionNumber=B101", 1),
+            ("AccessionNumber=B10", 0),
+        ):
+            assert len(found(dicomweb, f"/studies?{query}")) == count, query
+    finally:
+        with dicomweb.engine.begin() as connection:
+            connection.execute(text("UPDATE studies SET issuer_of_patient_id = ''"))
+            connection.execute(text("DELETE FROM study_accessions"))
+
+
 def test_dicomweb_client_finds_studies_series_and_instances(dicomweb: DicomWeb) -> None:
     client = dicomweb.client(Role.VIEWER)
     [study] = client.search_for_studies(search_filters={"PatientName": "okafor*", "ModalitiesInStudy": "SEG"})
