@@ -89,8 +89,8 @@ class Pleura:
         """Process ids of the parts that run now, by name."""
         assert self.process is not None
         found = {}
-        for child in _children(self.process.pid):
-            words = [word for word in _command_line(child) if word != str(self.config)]
+        for child in children(self.process.pid):
+            words = [word for word in command_line(child) if word != str(self.config)]
             for name, word in _PARTS.items():
                 if any(word in text for text in words[-3:] + words[:1]):
                     found[name] = child
@@ -126,7 +126,7 @@ class Pleura:
 def descendants(parent: int) -> list[int]:
     """Process ids of the children of a process, of their children, and so on."""
     found = []
-    for child in _children(parent):
+    for child in children(parent):
         found += [child, *descendants(child)]
     return found
 
@@ -142,17 +142,19 @@ def handles_of(process: int) -> int:
     return len(list(Path(f"/proc/{process}/fd").iterdir()))
 
 
-def _children(parent: int) -> list[int]:
-    children = []
+def children(parent: int) -> list[int]:
+    """Process ids of the children of a process."""
+    found = []
     for task in Path(f"/proc/{parent}/task").glob("*/children"):
         try:
-            children += [int(word) for word in task.read_text().split()]
+            found += [int(word) for word in task.read_text().split()]
         except OSError:
             continue
-    return children
+    return found
 
 
-def _command_line(process: int) -> list[str]:
+def command_line(process: int) -> list[str]:
+    """The words of its command; none where there is no such process, or it has ended and nobody has waited for it."""
     try:
         return Path(f"/proc/{process}/cmdline").read_bytes().decode(errors="replace").strip("\0").split("\0")
     except OSError:

@@ -17,14 +17,13 @@ from typing import Any
 
 import pytest
 import yaml
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from config.reference import keys
 from config.settings import load
 from node.cli.main import COMMANDS
+from tests.bills import faults_of_bill
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
@@ -147,10 +146,6 @@ def _bill(target: str) -> dict[str, Any]:
     return bill
 
 
-def _faults(bill: dict[str, Any]) -> str:
-    return str(JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(bill)) or "")
-
-
 def _locked(line: str) -> tuple[str, str, frozenset[str]]:
     """Name, version and digests of a locked package."""
     match = LOCKED.fullmatch(line)
@@ -174,7 +169,7 @@ def test_a_package_with_machine_code_is_locked_for_each_machine(target: str) -> 
 @pytest.mark.parametrize("target", ["build", "cpu", "gpu"])
 def test_the_bill_of_materials_is_true_to_the_lock(target: str) -> None:
     bill = _bill(target)
-    assert _faults(bill) == ""
+    assert faults_of_bill(bill) == ""
     lines = (ROOT / "config" / "locked" / f"{target}.txt").read_text(encoding="utf-8").splitlines()[1:]
     packages = [each for each in bill["components"] if each.get("purl", "").startswith("pkg:pypi/")]
     told = {(each["name"], each["version"], frozenset(one["content"] for one in each["hashes"])) for each in packages}
@@ -203,7 +198,7 @@ def test_the_bill_of_an_image_has_the_packages_of_its_system_too(tmp_path: Path)
     )
     script = runpy.run_path(str(ROOT / ".ci" / "image-sbom"))
     bill = script["with_system"](_bill("cpu"), release, status)
-    assert _faults(bill) == ""
+    assert faults_of_bill(bill) == ""
     added = [each for each in bill["components"] if "debian" in each["bom-ref"]]
     assert [(each["name"], each["version"]) for each in added] == [("debian", "12"), ("libc6", "2.36-9+deb12u8")]
     assert bill["metadata"]["component"]["type"] == "container"

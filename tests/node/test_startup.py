@@ -26,6 +26,7 @@ from node.embedded_broker import server_binary
 from node.opening import ServeError, open_database
 from node.startup import Parts, check_configuration
 from node.supervisor import Node, Part, pleura_command
+from tests.integration.pleura import children, command_line
 from tests.orthanc import wait_until
 from tests.ports import free_port
 from tests.workers.conftest import Broker
@@ -148,7 +149,13 @@ def test_a_database_that_is_down_is_waited_for(tmp_path: Path, values: dict[str,
 
 
 @pytest.mark.parametrize(
-    "arguments", [("listen",), ("worker", "--queue", "jobs"), ("scheduler",), ("admin",), ("hl7",)], ids=" ".join
+    "arguments",
+    [
+        ("listen",),
+        ("worker", "--queue", "jobs"),
+        *(pytest.param((name,), marks=pytest.mark.campaign) for name in ("scheduler", "admin", "hl7")),
+    ],
+    ids=" ".join,
 )
 def test_a_part_alone_waits_for_its_database(
     tmp_path: Path, values: dict[str, dict[str, Any]], arguments: tuple[str, ...]
@@ -172,7 +179,7 @@ def test_a_node_is_ready_when_its_parts_have_answered(
     broker = Broker(server_binary(None), socket_folder / "broker.sock")
     values["broker"] = {"url": broker.url}
     config = configured(tmp_path, values)
-    with serving(config) as (_, said):
+    with serving(config) as (node, said):
         parts = Parts(load(config))
         wait_until(lambda: list(parts.missing()) == ["the broker"], "the listener and the page", seconds=120)
         assert "Ready" not in said.read_text()
@@ -181,9 +188,12 @@ def test_a_node_is_ready_when_its_parts_have_answered(
             wait_until(lambda: "Ready: PLEURA" in said.read_text(), "the node to be ready", seconds=120)
             assert list(parts.missing()) == []
             assert CliRunner().invoke(cli, ["--config", str(config), "probe", "serve"]).exit_code == 0
+            running = children(node.pid)
+            assert len(running) >= 4
         finally:
             parts.close()
     broker.stop()
+    assert not any(map(command_line, running)), "no part outlives SIGTERM"
 
 
 @pytest.fixture

@@ -1,3 +1,5 @@
+"""``pleura serve``: its parts are started, watched, started again, and gone when it is gone."""
+
 from __future__ import annotations
 
 import os
@@ -5,36 +7,20 @@ import re
 import signal
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
-import tomli_w
 
 from config.settings import Settings, load
-from node.dicom.storage_scu import Peer, SendError, echo
 from node.opening import ServeError
-from node.supervisor import Node, lock_store, pleura_command
-from tests.ports import free_port
+from node.startup import listener_answers
+from node.supervisor import lock_store, pleura_command
+from tests.integration.pleura import children, command_line
+from tests.node.monitoring.test_doctor import Bench, bad, bench
+from tests.orthanc import wait_until
 
-
-def _wait(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
-
-
-def _answers(settings: Settings) -> bool:
-    listener = settings.listener
-    try:
-        echo(Peer(listener.host, listener.port, listener.ae_title, "TEST", timeout_seconds=5))
-    except SendError:
-        return False
-    return True
+__all__ = ["bench"]
 
 
 def _get(settings: Settings, path: str) -> tuple[int, str]:
@@ -50,57 +36,45 @@ def _get(settings: Settings, path: str) -> tuple[int, str]:
         connection.close()
 
 
-def _alive(pid: int) -> bool:
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
+def test_a_node_is_healthy_starts_a_killed_part_again_and_leaves_none_behind(bench: Bench) -> None:
+    """All of it of one node, since starting one takes twenty seconds of CPU. The doctor is none of its peers.
 
-
-def _command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
-    except OSError:
-        return ""
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Path:
-    path = tmp_path / "pleura.toml"
-    values = {
-        "listener": {"port": free_port()},
-        "admin": {"port": free_port()},
-        "store": {"folder": str(tmp_path / "var"), "minimum_free_bytes": 0},
-    }
-    path.write_text(tomli_w.dumps(values), encoding="utf-8")
-    return path
-
-
-@pytest.fixture
-def node(config: Path) -> Iterator[Node]:
-    node = Node(load(config), config, config.with_name("node.log"))
-    stop = threading.Event()
-    tending = threading.Thread(target=node.supervise, args=(stop,))
-    node.start()
-    tending.start()
-    yield node
-    stop.set()
-    tending.join()
-    node.stop()
-
-
-def test_a_killed_listener_is_started_again(node: Node, config: Path) -> None:
+    Where nothing could be tidied up, the kernel takes the parts down with their parent.
+    """
+    config = bench.config()
     settings = load(config)
-    assert node.wait_for_listener()
-    _wait(lambda: _answers(settings))
-    _wait(lambda: _get(settings, "/readyz")[0] == 200)
-    assert set(re.findall(r'pleura_part_up\{part="(\w+)"\} 1', _get(settings, "/metrics")[1])) == {
-        *("listener", "jobs", "deliveries", "scheduler", "database", "broker")
-    }
-    first = node.processes()["listener"]
-    os.kill(first, signal.SIGKILL)
-    _wait(lambda: node.processes().get("listener", first) != first)
-    _wait(lambda: _answers(settings))
+    with config.with_name("node.log").open("wb") as log:
+        process = subprocess.Popen(pleura_command(config, "serve"), stderr=log, stdout=log, cwd=config.parent)
+    try:
+        wait_until(lambda: listener_answers(settings), "the listener", seconds=120)
+        wait_until(lambda: _get(settings, "/readyz")[0] == 200, "the node to be ready", seconds=120)
+        _check_that_it_is_healthy(bench)
+        parts = re.findall(r'pleura_part_up\{part="(\w+)"\} 1', _get(settings, "/metrics")[1])
+        assert set(parts) == {"listener", "jobs", "deliveries", "scheduler", "hl7", "database", "broker"}
+        first = _listener_of(process.pid)
+        os.kill(first, signal.SIGKILL)
+        wait_until(lambda: _listener_of(process.pid) not in (first, None), "another listener", pause=0.05)
+        wait_until(lambda: listener_answers(settings), "the other listener")
+        left = children(process.pid)
+        assert len(left) >= 6
+    finally:
+        process.kill()
+        process.wait(60)
+    wait_until(lambda: not any(map(command_line, left)), "the end of every part", pause=0.05)
+
+
+def _check_that_it_is_healthy(bench: Bench) -> None:
+    found = wait_until(lambda: None if bad(checks := bench.checks()) else checks, "a node without a fault")
+    texts = {check.part: check.found for check in found}
+    assert "PLEURA answers" in texts["listener"]
+    assert "answers on http" in texts["admin page"]
+    assert "accepts connections" in texts["HL7 listener"]
+    assert "running" in texts["broker"]
+    assert "callers" not in texts, "the doctor itself is no rejected caller"
+
+
+def _listener_of(node: int) -> int | None:
+    return next((child for child in children(node) if "listen" in command_line(child)), None)
 
 
 def test_a_second_node_on_the_same_store_is_refused(tmp_path: Path) -> None:
@@ -115,28 +89,6 @@ def test_a_store_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ServeError, match="cannot be written"):
         lock_store(tmp_path / "file" / "store")
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_no_part_outlives_the_tree(config: Path, number: signal.Signals) -> None:
-    """Even where nothing could be tidied up, the kernel takes the parts down with their parent."""
-    settings = load(config)
-    process = subprocess.Popen(
-        pleura_command(config, "serve"), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=config.parent
-    )
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    parts: list[int] = []
-    try:
-        _wait(lambda: _answers(settings))
-        parts = [int(pid) for pid in children.read_text().split()]
-        assert len(parts) >= 5
-    finally:
-        process.send_signal(number)
-        process.wait(60)
-    end = time.monotonic() + 60
-    while (left := {pid: _command(pid) for pid in parts if _alive(pid)}) and time.monotonic() < end:
-        time.sleep(0.1)
-    assert left == {}
 
 
 def test_a_folder_named_config_in_the_working_directory_does_not_shadow_ours(tmp_path: Path) -> None:

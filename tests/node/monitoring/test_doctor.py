@@ -34,7 +34,7 @@ from node.dicom.instance_store import SET_ASIDE
 from node.embedded_broker import server_binary
 from node.monitoring.check import Check
 from node.monitoring.health import examine
-from node.supervisor import Node, free_ports
+from node.supervisor import free_ports
 from tests.db.examples import MINUTE, NOW, record
 from tests.postgres import PostgresServer, postgres_server
 from tests.rules import NO_RULES
@@ -157,30 +157,6 @@ def test_a_healthy_node_that_was_never_started_on_an_empty_postgresql(bench: Ben
     bench.set("database", url=bench.postgres().create_database())
     bench.set("broker", url=f"redis://127.0.0.1:{bench.redis()}/0")
     assert bad(bench.checks()) == []
-
-
-@pytest.mark.slow
-def test_a_healthy_node_that_runs(bench: Bench) -> None:
-    """With peers configured, of which the doctor is none."""
-    node = Node(load(bench.config()), bench.config(), log=bench.folder / "log")
-    try:
-        node.start()
-        assert node.wait_for_listener()
-        found: list[Check] = []
-        for _ in range(100):
-            found = bench.checks()
-            if not bad(found):
-                break
-            time.sleep(0.2)
-        assert bad(found) == []
-        said = {check.part: check.found for check in found}
-        assert "PLEURA answers" in said["listener"]
-        assert "answers on http" in said["admin page"]
-        assert "accepts connections" in said["HL7 listener"]
-        assert "running" in said["broker"]
-        assert "callers" not in said, "the doctor itself is no rejected caller"
-    finally:
-        node.stop()
 
 
 # --- faults -----------------------------------------------------------------------------------------------------------
