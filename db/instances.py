@@ -30,7 +30,7 @@ from db.instance_statements import (
     clean,
 )
 from db.not_eligible_codes import FOR_A_READER
-from db.orders import ACTOR, AHEAD, apply_on_arrival, lock_arrivals
+from db.orders import ACTOR, apply_on_arrival, lock_arrivals
 from db.patients import (
     PatientIdentifier,
     PatientRules,
@@ -44,7 +44,8 @@ from db.queries.retention import has_files_again
 from db.records import Ingest, NotEligible, ReceivedInstance
 from db.search_words import keep_words, study_texts
 from db.states import Analysis, InstanceState, JobState, Priority, StudyState
-from db.study_status import REPORT_OBJECT, return_to_list
+from db.study_rules import came_after_the_report
+from db.study_status import return_to_list
 from db.transitions import event, lock_study, touch_study
 
 STAT_WAIT = timedelta(hours=1)
@@ -436,18 +437,6 @@ def _raise_to_stat(connection: Connection, study: Any, received: ReceivedInstanc
     values = _stat_changes(study, received, now)
     if values:
         connection.execute(update(tables.Study).where(tables.Study.id == study.id).values(**values))
-
-
-def came_after_the_report(study: Any, not_eligible: NotEligible | None) -> bool:
-    """Whether a reader has not seen what came: an image of a study that is reported.
-
-    A report that came as an object may overtake images of its own study, and one that was announced before the first
-    image has overtaken them all, so both cover what comes until the study is quiet. Other objects, such as reports and
-    presentation states, are no images to be read.
-    """
-    if study.reported_at is None or (not_eligible is not None and not_eligible.code not in FOR_A_READER):
-        return False
-    return study.state is StudyState.COMPLETE or not study.reported_by.startswith((REPORT_OBJECT, AHEAD))
 
 
 def _study_changes(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from db.notifications import NotificationRules
 from db.patients import PatientRules
+from db.study_rules import NotificationRules
 
 
 @dataclass(frozen=True, slots=True)

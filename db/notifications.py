@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, and_, func, insert, or_, select, update
@@ -22,6 +22,7 @@ from db.model_states import is_reported_by_a_model
 from db.order_tables import NotificationRow, NotificationState, OrderRow
 from db.records import IS_REPORTED, FindingRecord
 from db.states import Priority
+from db.study_rules import NotificationRules, why_not_notify
 from db.tables import Event, Finding
 from db.transitions import event, lock_study, move, write_events
 
@@ -31,16 +32,6 @@ _UNFOUNDED = "the finding does not hold any more: its image was taken back, or a
 _NOTIFICATION, _NOT_MADE = "notification", "not_made"
 """A notification that was never raised is no notification, but the history says why."""
 _OPEN = (NotificationState.PENDING, NotificationState.FAILED)
-# Study Time has no time zone: a study counts as old only where it is in every one of them.
-_FARTHEST_ZONE = timedelta(hours=14)
-
-
-@dataclass(frozen=True, slots=True)
-class NotificationRules:
-    """Through which channels a critical finding is told, and how old a study may be for that."""
-
-    channels: tuple[str, ...] = ()
-    maximum_age: timedelta = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,34 +85,6 @@ def notification_key(study_instance_uid: str, channel: str, reason: str) -> str:
     return hashlib.sha256("\0".join((study_instance_uid, channel, reason)).encode()).hexdigest()[:32]
 
 
-def why_not_update(study: Row[Any], maximum_age: timedelta, now: datetime) -> str:
-    """Say why a notification on this study helps nobody: it is read, back-filled or analysed long after. Empty: it
-    helps.
-
-    ``study`` has the columns of ``studies``.
-    """
-    hours = f"{maximum_age / timedelta(hours=1):g} hours"
-    if study.reported_at is not None:
-        return IS_REPORTED
-    if now - study.first_received_at > maximum_age:
-        return f"the study came more than {hours} ago"
-    taken = _study_moment(study.study_date, study.study_time)
-    if taken is not None and study.first_received_at - taken > maximum_age + _FARTHEST_ZONE:
-        return f"the study was taken more than {hours} before it came"
-    return ""
-
-
-def _study_moment(date: str, time: str) -> datetime | None:
-    """Read Study Date and Study Time (VR DA and TM) as if in UTC; the end of the day where no time is given."""
-    digits = time.strip()[:6]
-    for text, layout in ((date.strip() + digits, "%Y%m%d%H%M%S"), (date.strip() + "235959", "%Y%m%d%H%M%S")):
-        try:
-            return datetime.strptime(text, layout).replace(tzinfo=UTC)
-        except ValueError:
-            continue
-    return None
-
-
 def create_notifications(
     connection: Connection, study: Row[Any], findings: Iterable[FindingRecord], rules: NotificationRules, now: datetime
 ) -> None:
@@ -129,7 +92,7 @@ def create_notifications(
     notifications = {finding.label: finding for finding in reversed(tuple(findings))}
     if not notifications or not rules.channels:
         return
-    if old := why_not_update(study, rules.maximum_age, now):
+    if old := why_not_notify(study, rules.maximum_age, now):
         _note_cancelled(connection, study.id, f"{', '.join(sorted(notifications))} notifies nobody: {old}", now)
         return
     earlier = select(NotificationRow.__table__).where(NotificationRow.study_id == study.id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -24,13 +24,11 @@ from db.patients import (
 )
 from db.prepared_statements import Prepared
 from db.states import Priority
-from db.study_status import report
+from db.study_rules import AHEAD, highest_priority, priority_by_orders
+from db.study_status import report, write_priority
 from db.transitions import event, lock_study, write_events
 
 ACTOR = "hl7"
-AHEAD = "hl7 (ahead of its images)"
-"""Who has reported a study whose final report was announced before its first image came."""
-
 ORDERED, CANCELLED = "ordered", "cancelled"
 
 _ORDER: Any = OrderRow.__table__
@@ -50,7 +48,6 @@ _REMEMBERED = Prepared(
         .order_by(_ORDER.c.id)
     )
 )
-_RANK = {None: 0, Priority.ROUTINE: 0, Priority.URGENT: 1, Priority.CRITICAL: 2}
 _ARRIVALS = 0x504C484C  # "PLHL": the key of PostgreSQL's advisory lock
 _REPORTED = "its final report was announced by HL7"
 _UNKNOWN_ISSUER = "site.patient_id_issuers must say whose it is"
@@ -192,9 +189,9 @@ def apply_on_arrival(connection: Connection, study: Row[Any], rules: PatientRule
         connection.execute(update(_ORDER).where(_ORDER.c.id == row.id).values(study_id=study.id))
         cause = "the order came before its images"
         write_events(connection, [event(study.id, "order", row.id, "", row.status, cause, ACTOR, now)])
-    wanted = _highest(row.priority for row in mine if row.status == ORDERED)
+    wanted = highest_priority(row.priority for row in mine if row.status == ORDERED)
     if wanted is not None:
-        _set_priority(connection, study, wanted, now)
+        _write_priority(connection, study, wanted, now)
     if any(row.reported_at is not None for row in mine):
         report(connection, study.id, now, actor=AHEAD, cause=_REPORTED)
     return wanted
@@ -217,7 +214,8 @@ def _apply(connection: Connection, news: OrderUpdate, rules: PatientRules, now: 
         before = _floor(connection, study.id)
         connection.execute(update(OrderRow).where(OrderRow.id == row.id).values(study_id=study.id))
         _update_order(connection, row.id, news, now)
-        _follow_priority(connection, study, before, now)
+        wanted = priority_by_orders(study.hospital_priority, before, _floor(connection, study.id))
+        _write_priority(connection, study, wanted, now)
         after = "reported" if news.reported else news.status or row.status
         write_events(connection, [event(study.id, "order", row.id, row.status, after, _cause(news), ACTOR, now)])
         if news.reported:
@@ -334,25 +332,9 @@ def _floor(connection: Connection, study_id: int) -> Priority | None:
     """The highest priority that the orders of a study ask for."""
     order = OrderRow
     query = select(order.priority).where(order.study_id == study_id, order.status == ORDERED)
-    return _highest(connection.scalars(query))
+    return highest_priority(connection.scalars(query))
 
 
-def _highest(priorities: Iterable[Priority | None]) -> Priority | None:
-    return max(priorities, key=_RANK.__getitem__, default=None)
-
-
-def _follow_priority(connection: Connection, study: Row[Any], before: Priority | None, now: datetime) -> None:
-    """Let the study's hospital priority follow its orders, unless a person has set a higher one."""
-    after = _floor(connection, study.id)
-    if study.hospital_priority in (None, before) or _RANK[after] > _RANK[study.hospital_priority]:
-        _set_priority(connection, study, after, now)
-
-
-def _set_priority(connection: Connection, study: Row[Any], priority: Priority | None, now: datetime) -> None:
-    if study.hospital_priority == priority:
-        return
-    table = tables.Study
-    connection.execute(update(table).where(table.id == study.id).values(hospital_priority=priority))
-    words: Sequence[str] = [one.value if one else "by triage" for one in (study.hospital_priority, priority)]
+def _write_priority(connection: Connection, study: Row[Any], priority: Priority | None, now: datetime) -> None:
     cause = "its order asks for it" if priority else "no order asks for it any more"
-    write_events(connection, [event(study.id, "priority", study.id, words[0], words[1], cause, ACTOR, now)])
+    write_priority(connection, study, priority, now, actor=ACTOR, cause=cause)

@@ -17,11 +17,12 @@ from sqlalchemy import Connection, Row
 from db import tables
 from db.holds import hold
 from db.instance_flags import COMPARE, CONFLICT, REPEAT
-from db.instances import OTHER_CONTENT, came_after_the_report, state_of
+from db.instances import OTHER_CONTENT, state_of
 from db.jobs import instance_of, lock
 from db.leases import ENDED
 from db.records import NotEligible
 from db.states import Analysis, InstanceState, JobState
+from db.study_rules import came_after_the_report
 from db.study_status import return_to_list
 from db.transitions import move, touch_study
 

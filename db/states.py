@@ -69,6 +69,11 @@ class Priority(StrEnum):
     URGENT = "urgent"
     ROUTINE = "routine"
 
+    @property
+    def rank(self) -> int:
+        """0 for routine, and higher for what is more urgent."""
+        return [*reversed(Priority)].index(self)
+
 
 class Analysis(StrEnum):
     """What the analysis of a study has come to, for the worklist."""

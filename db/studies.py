@@ -17,13 +17,14 @@ from db.instances import REJECTED
 from db.jobs import WAITING
 from db.leases import is_routine
 from db.node_rules import Rules
-from db.notifications import NotificationRules, create_notifications
+from db.notifications import create_notifications
 from db.patients import PatientRules
 from db.queries.priors import prior_findings
 from db.queries.worklist import current_findings
 from db.records import NotEligible, ResultRecord, Route, StudyFacts, TriageDecision
 from db.results import keep_results
 from db.states import JobState, StudyState
+from db.study_rules import NotificationRules
 from db.study_status import returned_at
 from db.transitions import event, lock_study, move, write_events
 

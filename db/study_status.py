@@ -12,11 +12,9 @@ from db.holds import send_recorded
 from db.notifications import cancel, restore
 from db.records import IS_REPORTED
 from db.states import Priority
+from db.study_rules import REPORT_OBJECT
 from db.tables import Event, Instance, Study
 from db.transitions import event, lock_study, write_events
-
-REPORT_OBJECT = "dicom:"
-"""How ``reported_by`` begins where a report came as a DICOM object; the calling AE title follows."""
 
 REPORT_CAME = "a report came as an object"
 """How the cause of the event begins by which such a report takes its study off the worklist."""
@@ -120,11 +118,16 @@ def set_priority(
     Triage itself must be asked afterwards: this writes down what a person wants, not what follows from it. False where
     it was so already.
     """
-    study = lock_study(connection, study_id)
+    return write_priority(connection, lock_study(connection, study_id), priority, now, actor=actor, cause=cause)
+
+
+def write_priority(
+    connection: Connection, study: Row[Any], priority: Priority | None, now: datetime, *, actor: str, cause: str
+) -> bool:
+    """As :func:`set_priority`, of a study that is locked."""
     if study.hospital_priority == priority:
         return False
-    connection.execute(update(Study).where(Study.id == study_id).values(hospital_priority=priority))
-    before = study.hospital_priority.value if study.hospital_priority else "by triage"
-    after = priority.value if priority else "by triage"
-    write_events(connection, [event(study_id, "priority", study_id, before, after, cause, actor, now)])
+    connection.execute(update(Study).where(Study.id == study.id).values(hospital_priority=priority))
+    before, after = (one.value if one else "by triage" for one in (study.hospital_priority, priority))
+    write_events(connection, [event(study.id, "priority", study.id, before, after, cause, actor, now)])
     return True

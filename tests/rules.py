@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from db.node_rules import Rules
-from db.notifications import NotificationRules
 from db.patients import PatientRules
+from db.study_rules import NotificationRules
 
 NO_RULES = Rules(NotificationRules(), PatientRules())
 

@@ -26,7 +26,6 @@ from db.records import FindingRecord, StudyFacts, TriageDecision
 from db.states import Analysis, Priority
 from workers.laterality import BOTH, NO_PLACE, UNKNOWN
 
-_RANK = {Priority.ROUTINE: 0, Priority.URGENT: 1, Priority.CRITICAL: 2}
 _STEP_DOWN = {Priority.CRITICAL: Priority.URGENT, Priority.URGENT: Priority.ROUTINE, Priority.ROUTINE: Priority.ROUTINE}
 
 
@@ -152,7 +151,7 @@ def _weighed(facts: StudyFacts, rules: Triage) -> list[_Weighed]:
     weighed = [_weigh(finding, facts, rules) for finding in chosen if finding.label in named]
     return sorted(
         weighed,
-        key=lambda each: (-_RANK[each.priority], -(each.finding.probability or 0), each.finding.label),
+        key=lambda each: (-each.priority.rank, -(each.finding.probability or 0), each.finding.label),
     )
 
 
@@ -175,7 +174,7 @@ def _priority_of(finding: FindingRecord, rules: Triage) -> Priority:
 
 
 def _highest(priorities: Iterable[Priority]) -> Priority:
-    return max(priorities, key=_RANK.__getitem__, default=Priority.ROUTINE)
+    return max(priorities, key=lambda each: each.rank, default=Priority.ROUTINE)
 
 
 def _day(value: str) -> date | None:

@@ -12,11 +12,11 @@ from sqlalchemy import Engine
 from db import jobs
 from db.database import Database
 from db.node_rules import Rules
-from db.notifications import NotificationRules
 from db.orders import HospitalMessage, OrderKeys, OrderUpdate, OtherPatientError
 from db.patients import PatientIdentifier, PatientRules, PatientUpdate, PlaceholderError
 from db.queries import study_details
 from db.states import Priority
+from db.study_rules import NotificationRules
 from tests.commands import receive_message, record_instance, study_facts
 from tests.db.examples import HOUR, NOW, PIPELINE, claim, finding, outcome, received, record, study_of
 

@@ -12,12 +12,13 @@ from db import deliveries, jobs, model_states, studies
 from db.audit import AuditTrail
 from db.database import Database
 from db.model_states import AS_CONFIGURED, ModelState, Switched, latest_switches, model_history, set_model_state
-from db.notifications import NotificationRules, Notifications
+from db.notifications import Notifications
 from db.order_tables import NotificationState
 from db.queries import study_details
 from db.records import FindingRecord
 from db.shown_records import DeliveryDetail
 from db.states import DeliveryState
+from db.study_rules import NotificationRules
 from tests.commands import record_triage, study_facts
 from tests.db.examples import HOUR, MINUTE, NOW, TO_PACS, claim, finding, finished, outcome, record, result, study_of
 from tests.rules import alarming

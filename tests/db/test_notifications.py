@@ -12,11 +12,12 @@ from sqlalchemy import Engine
 from db import jobs, rejection_notes, study_status
 from db.database import Database
 from db.model_states import ModelState, set_model_state
-from db.notifications import NotificationRules, Notifications, notification_key
+from db.notifications import Notifications, notification_key
 from db.order_tables import NOTIFICATION_TRANSITIONS, NotificationState
 from db.queries import study_details
 from db.records import Outcome, RejectionNote, TriageDecision
 from db.states import Analysis, Priority
+from db.study_rules import NotificationRules
 from tests.commands import record_instance, record_triage
 from tests.db.examples import HOUR, MINUTE, NOW, PIPELINE, SECOND, finding, received, study_of
 from tests.rules import alarming

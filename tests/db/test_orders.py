@@ -12,13 +12,14 @@ from sqlalchemy import Connection, Engine
 from db import deliveries, holds, instances, jobs, orders, study_status
 from db.database import Database
 from db.engine import writing
-from db.notifications import NotificationRules, Notifications
+from db.notifications import Notifications
 from db.orders import CANCELLED, HospitalMessage, MessageResult, OrderKeys, OrderUpdate, OtherPatientError
 from db.patients import PatientIdentifier, PatientUpdate
 from db.queries import study_details
 from db.queries.worklist import Worklist
 from db.records import TriageDecision
 from db.states import DeliveryState, JobState, Priority
+from db.study_rules import NotificationRules
 from tests.commands import receive_message, record_triage, study_facts
 from tests.db.examples import HOUR, NOW, PIPELINE, finding, finished, outcome, received, record, study_of
 from tests.db.examples import claim as claim_job

@@ -14,13 +14,13 @@ from db import jobs, study_status
 from db.database import Database
 from db.engine import connect, migrate
 from db.feedback import Feedback
-from db.notifications import NotificationRules
 from db.order_tables import NotificationRow
 from db.queries import study_details
 from db.queries.worklist import Worklist
 from db.records import Outcome, ReceivedInstance
 from db.shown_records import WorklistRow
 from db.states import Priority
+from db.study_rules import NotificationRules
 from db.user_tables import Verdict
 from tests.commands import record_instance, record_triage, study_facts
 from tests.rules import alarming

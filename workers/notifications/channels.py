@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from config.settings import Settings
-from db.notifications import NotificationRules
+from db.study_rules import NotificationRules
 from workers.notifications.channel import Channel
 from workers.notifications.email import EmailChannel
 from workers.notifications.observation_report import HL7Channel

@@ -25,7 +25,6 @@ PRIORITY = "priority"
 MAXIMUM_WAIT = "priority, maximum wait"
 DUE_TIME = "due time"
 
-_RANK = {Priority.CRITICAL: 0.0, Priority.URGENT: 1.0, Priority.ROUTINE: 2.0}
 # Any Monday: only differences matter.
 _MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
 
@@ -38,12 +37,12 @@ def policies(scenario: Scenario, rules: Triage) -> dict[str, Policy]:
 
     def _priority(case: Case) -> tuple[Position, ...]:
         known_at = case.arrives + scenario.analysis_minutes
-        rank = _RANK[decide(_facts(case, waiting=False), rules, _MONDAY).priority]
-        unknown = (case.arrives, (_RANK[Priority.ROUTINE], case.arrives, case.number))
-        return (unknown, (known_at, (rank, case.arrives, case.number)))
+        priority = decide(_facts(case, waiting=False), rules, _MONDAY).priority
+        unknown = (case.arrives, (-float(Priority.ROUTINE.rank), case.arrives, case.number))
+        return (unknown, (known_at, (-float(priority.rank), case.arrives, case.number)))
 
     def _maximum_wait(case: Case) -> tuple[Position, ...]:
-        highest = (_RANK[Priority.CRITICAL], case.arrives, case.number)
+        highest = (-float(Priority.CRITICAL.rank), case.arrives, case.number)
         return (*_priority(case), (case.arrives + scenario.maximum_wait_minutes, highest))
 
     def _due(case: Case) -> tuple[Position, ...]:

@@ -16,11 +16,12 @@ from db import assessments, deliveries, model_states
 from db.assessments import Assessment, Statement
 from db.database import Database
 from db.model_states import AS_CONFIGURED, ModelState, Switch, model_history, set_model_state
-from db.notifications import NotificationRules, Notifications
+from db.notifications import Notifications
 from db.queries import study_details
 from db.queries.problems import problems
 from db.records import SimilarRecord
 from db.states import DeliveryState
+from db.study_rules import NotificationRules
 from db.tables import Finding
 from db.users import Accounts
 from models.contract import Mode, ModelInput

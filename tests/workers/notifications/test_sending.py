@@ -16,12 +16,13 @@ from config.settings import Settings, Workers
 from db import study_status
 from db.database import Database
 from db.engine import connect, migrate
-from db.notifications import Notification, NotificationRules, Notifications
+from db.notifications import Notification, Notifications
 from db.order_tables import NotificationState
 from db.orders import HospitalMessage
 from db.patients import PatientIdentifier, PatientUpdate
 from db.records import TriageDecision
 from db.states import Analysis, Priority
+from db.study_rules import NotificationRules
 from tests.commands import receive_message, record_triage
 from tests.db.examples import MINUTE, NOW, finding, finished, study_of
 from tests.rules import alarming
