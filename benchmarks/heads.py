@@ -48,25 +48,25 @@ def features(samples: Sequence[Sample], encoder: str, size: int, equalise: pixel
 
 def scores(given: Array, truths: NDArray[np.bool_], fold_of: Sequence[int]) -> dict[str, Array]:
     """Signed scores of both heads (above 0: present), each image by heads that have not seen its patient."""
-    said = {"softmax": np.zeros(len(truths)), "machine": np.zeros(len(truths))}
+    margins = {"softmax": np.zeros(len(truths)), "machine": np.zeros(len(truths))}
     folds = np.asarray(fold_of)
     for fold in sorted(set(fold_of)):
         seen, unseen = folds != fold, folds == fold
         mean, spread = given[seen].mean(axis=0), given[seen].std(axis=0) + 1e-6
         standard = (given - mean) / spread
         softmax = LogisticRegression(C=COST, class_weight="balanced", max_iter=5000).fit(standard[seen], truths[seen])
-        said["softmax"][unseen] = softmax.decision_function(standard[unseen])
+        margins["softmax"][unseen] = softmax.decision_function(standard[unseen])
         plane = solve(standard[seen], truths[seen], COST, balanced=True)
-        said["machine"][unseen] = standard[unseen] @ plane[:-1] + plane[-1]
-    return said
+        margins["machine"][unseen] = standard[unseen] @ plane[:-1] + plane[-1]
+    return margins
 
 
-def accuracy(said: Array, truths: NDArray[np.bool_]) -> float:
-    return float(np.mean((said > 0) == truths))
+def accuracy(margins: Array, truths: NDArray[np.bool_]) -> float:
+    return float(np.mean((margins > 0) == truths))
 
 
 def compared(
-    said: dict[str, Array], truths: NDArray[np.bool_], patients: Sequence[str]
+    margins: dict[str, Array], truths: NDArray[np.bool_], patients: Sequence[str]
 ) -> dict[str, tuple[Interval, Interval, Interval]]:
     """AUC and accuracy of softmax, of the machine, and the paired difference, by one bootstrap over patients."""
     names = sorted(set(patients))
@@ -77,16 +77,18 @@ def compared(
         rows = np.concatenate([members[index] for index in rng.integers(len(members), size=len(members))])
         for name, figure in (("AUC", auc), ("accuracy", accuracy)):
             draws[name].append(
-                (figure(said["softmax"][rows], truths[rows]), figure(said["machine"][rows], truths[rows]))
+                (figure(margins["softmax"][rows], truths[rows]), figure(margins["machine"][rows], truths[rows]))
             )
-    told = {}
+    intervals_of = {}
     for name, figure in (("AUC", auc), ("accuracy", accuracy)):
         both = np.array(draws[name])
-        values = figure(said["softmax"], truths), figure(said["machine"], truths)
+        values = figure(margins["softmax"], truths), figure(margins["machine"], truths)
         columns = (both[:, 0], both[:, 1], both[:, 1] - both[:, 0])
         found = zip((*values, values[1] - values[0]), columns, strict=True)
-        told[name] = tuple(Interval(value, *map(float, np.percentile(drawn, (2.5, 97.5)))) for value, drawn in found)
-    return told
+        intervals_of[name] = tuple(
+            Interval(value, *map(float, np.percentile(drawn, (2.5, 97.5)))) for value, drawn in found
+        )
+    return intervals_of
 
 
 def main() -> None:
@@ -108,8 +110,8 @@ def main() -> None:
             known = np.array([label in item.labels for item in samples])
             truths = np.array([item.labels.get(label, 0.0) >= 0.5 for item in samples])[known]
             patients = [item.patient for item, use in zip(samples, known, strict=True) if use]
-            said = scores(given[known], truths, [fold for fold, use in zip(fold_of, known, strict=True) if use])
-            for figure, intervals in compared(said, truths, patients).items():
+            margins = scores(given[known], truths, [fold for fold, use in zip(fold_of, known, strict=True) if use])
+            for figure, intervals in compared(margins, truths, patients).items():
                 cells = " | ".join(f"{item.value:.3f} ({item.low:.3f} to {item.high:.3f})" for item in intervals)
                 print(f"| {equalise} | {label} | {truths.sum()} / {len(truths)} | {figure} | {cells} |", flush=True)
 

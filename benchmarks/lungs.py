@@ -109,8 +109,8 @@ def main() -> None:
     for way, count in counts.items():
         total = sum(count.values())
         shares = {name: proportion(count[name], total) for name in ("usual", "unsure", "mirrored", NOT_FOUND)}
-        told = [f"{name} {each.value:.3f} ({each.low:.3f} to {each.high:.3f})" for name, each in shares.items()]
-        print(f"{total} images {way}: {'; '.join(told)}")
+        texts = [f"{name} {each.value:.3f} ({each.low:.3f} to {each.high:.3f})" for name, each in shares.items()]
+        print(f"{total} images {way}: {'; '.join(texts)}")
     for group, reached in edges.items():
         print(f"{group}: a lung reaches the edge of {reached[True]} of {sum(reached.values())} images")
     print(f"one image: {1000 * float(np.median(seconds)):.0f} ms")

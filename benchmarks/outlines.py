@@ -110,7 +110,7 @@ def _answers(network: object, recipe: Recipe, greys: Sequence[NDArray[np.uint8]]
 class Outline:
     """One mask beside the readers' boxes: areas in shares of the image, and how its regions lie."""
 
-    said: float
+    predicted: float
     true: float
     both: float
     joined: bool
@@ -134,16 +134,18 @@ def outline(seen: Seen, cut: MapCut, fields: LungFields | None = None) -> Outlin
 
 def overlap(outlines: Sequence[Outline]) -> NDArray[np.float64]:
     """Intersection over union of each image."""
-    said, true, both = (np.array([getattr(each, name) for each in outlines]) for name in ("said", "true", "both"))
-    return iou(said, true, both)
+    predicted, true, both = (
+        np.array([getattr(each, name) for each in outlines]) for name in ("predicted", "true", "both")
+    )
+    return iou(predicted, true, both)
 
 
 def row(name: str, ill: Sequence[Seen], outlines: Sequence[Outline], false: Sequence[Outline]) -> str:
     """One line of the table."""
     patients = [seen.sample.patient for seen in ill]
-    marked = [(each, who) for each, who in zip(outlines, patients, strict=True) if each.said > 0]
-    inside = mean_by_patients(np.array([each.both / each.said for each, _ in marked]), [who for _, who in marked])
-    ratio = np.median([each.said / each.true for each in outlines])
+    marked = [(each, who) for each, who in zip(outlines, patients, strict=True) if each.predicted > 0]
+    inside = mean_by_patients(np.array([each.both / each.predicted for each, _ in marked]), [who for _, who in marked])
+    ratio = np.median([each.predicted / each.true for each in outlines])
     ious = mean_by_patients(overlap(outlines), patients)
     count = sum(each.joined for each in outlines)
     joined = proportion(count, len(outlines))

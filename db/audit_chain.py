@@ -14,9 +14,9 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any
 
 from sqlalchemy import Connection, Row, func, select, text
 
@@ -64,24 +64,7 @@ class Verified:
     problem: str = ""
 
 
-class Content(Protocol):
-    """What an entry's digest is of; :class:`db.audit_tables.AuditRow` and its rows are such."""
-
-    at: datetime
-    actor: str
-    action: str
-    event: str
-    failed: bool
-    subject: str
-    study_id: int | None
-    study_instance_uid: str
-    patient_id: str
-    address: str
-    detail: str
-    data: str
-
-
-def digest_of(content: Content | Row[Any], position: int, previous: str) -> str:
+def digest_of(content: AuditRow | Row[Any], position: int, previous: str) -> str:
     """SHA-256 of the entry in its canonical form: a JSON array without spaces, in UTF-8, times in UTC to the
     microsecond.
     """

@@ -188,12 +188,12 @@ class Scheduler:
             if self.elapsed() - begun > _COMPLETING_SECONDS:
                 return  # what waits for another step waits no longer than that; the next round goes on here
             if not self.studies.rests(study_id):
-                self._try_to_settle(study_id)
+                self._try_to_complete(study_id)
 
-    def _try_to_settle(self, study_id: int) -> None:
+    def _try_to_complete(self, study_id: int) -> None:
         """Complete a study; what fails in it keeps no other from completing."""
         try:
-            self._settle(study_id)
+            self._complete(study_id)
         except OperationalError:
             raise  # the database does not answer: no other study would fare better
         except Exception as error:
@@ -204,7 +204,7 @@ class Scheduler:
         else:
             self.studies.succeeded(study_id)
 
-    def _settle(self, study_id: int) -> None:
+    def _complete(self, study_id: int) -> None:
         facts, routes = self.database.read(studies.to_complete, study_id, self.database.rules.patients)
         now = self.clock()
         if not may_complete(facts) or self._prior_may_come(study_id, now):

@@ -54,7 +54,7 @@ from node.web.routes import API, api_operations, page_endpoints
 from node.web.server import ServerRules, run_server
 from node.web.stored_texts import gettext_noop
 from node.web.trend_cache import TrendCache
-from node.web.trials import CurrentPredictor, ImagePredictor, Trials, TrialTools
+from node.web.trials import Predict, Trials, TrialTools
 from workers.destinations.destination_kind import PeerError
 from workers.destinations.destination_kinds import destination_kinds
 from workers.enqueue import TaskQueue
@@ -78,7 +78,7 @@ def create_services(
     *,
     task_queue: TaskQueue,
     clock: Callable[[], datetime],
-    load_image_predictor: Callable[[], ImagePredictor],
+    load_image_predictor: Callable[[], Predict],
     echo: Callable[[Destination], str | None],
     send_test_object: Callable[[Destination], TrialDelivery],
     readers: Readers,
@@ -300,7 +300,7 @@ def _provider(openid: OpenID) -> Provider | None:
     return Provider(openid, time.monotonic)
 
 
-def load_image_predictor(settings: Settings, database: Database) -> ImagePredictor:
+def load_image_predictor(settings: Settings, database: Database) -> Predict:
     """Load the active pipeline on the CPU: the page must not use a worker's GPU.
 
     Model states that users have set apply here too.
@@ -311,4 +311,4 @@ def load_image_predictor(settings: Settings, database: Database) -> ImagePredict
 
     loaded = load_predictor(active_pipeline(settings), device="cpu", threads=settings.workers.threads)
     resolver = ModelStateResolver(loaded, activated_pipeline(settings))
-    return CurrentPredictor(lambda: resolver.resolve(database.read(model_states.current_states)).predictor)
+    return lambda image: resolver.resolve(database.read(model_states.current_states)).predictor.predict(image)

@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Protocol
 
 from config.settings import Settings
 from models.contract import Finding, Mode, ModelInput, NotAnalysed, Prediction
@@ -33,24 +32,8 @@ UNREADABLE = "unreadable"
 """Code of a file whose pixels cannot be read."""
 
 
-class ImagePredictor(Protocol):
-    """Analyses images with the loaded active pipeline."""
-
-    def predict(self, model_input: ModelInput) -> Prediction:
-        """Analyse one image with all models of the pipeline."""
-        ...
-
-
-class CurrentPredictor:
-    """Analyses each image with the model states at that time."""
-
-    def __init__(self, current: Callable[[], ImagePredictor]) -> None:
-        """``current`` returns the predictor for the current model states."""
-        self._current = current
-
-    def predict(self, model_input: ModelInput) -> Prediction:
-        """Analyse one image with all models of the pipeline."""
-        return self._current().predict(model_input)
+Predict = Callable[[ModelInput], Prediction]
+"""Analyses one image with the loaded active pipeline, by the model states at that time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +75,7 @@ class TrialTools:
     """How files are read and followed. ``load`` loads the pipeline; it is called once, at the first trial."""
 
     reader: ImageReader
-    load: Callable[[], ImagePredictor]
+    load: Callable[[], Predict]
     settings: Settings
 
     def header(self, data: bytes) -> ImageHeader | None:
@@ -109,7 +92,7 @@ class Trials:
         """Nothing is loaded yet."""
         self._tools = tools
         self._lasting = timedelta(minutes=tools.settings.admin.upload_minutes)
-        self._predictor: ImagePredictor | None = None
+        self._predict: Predict | None = None
         self._predicting = threading.Lock()
         self._lock = threading.Lock()
         self._kept: dict[str, Trial] = {}
@@ -123,9 +106,9 @@ class Trials:
         tools = self._tools
         header, image = tools.header(data), tools.reader.read_upload(data)
         with self._predicting:
-            if self._predictor is None:
-                self._predictor = tools.load()
-            prediction = self._predictor.predict(image)
+            if self._predict is None:
+                self._predict = tools.load()
+            prediction = self._predict(image)
         if header is not None:
             prediction = routed_prediction(prediction, plan_of(header, tools.settings), tools.settings)
         trial = _trial(image, prediction, secrets.token_urlsafe(12), owner, file_name, now + self._lasting)

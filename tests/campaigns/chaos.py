@@ -29,14 +29,14 @@ from tests.campaigns.destination import MOODS
 from tests.campaigns.images import image
 from tests.campaigns.modality import Modalities
 from tests.campaigns.outcome import Outcome
-from tests.campaigns.whole_node import WholeNode, settle, whole_node
+from tests.campaigns.whole_node import WholeNode, wait_and_count, whole_node
 from tests.integration.pleura import descendants
 from tests.orthanc import wait_until
 
 T = TypeVar("T")
 Event = Callable[[WholeNode, Random], None]
 _SENDERS = 3
-_UNTIL_TOLD = 90.0
+_AUDITED_AFTER = 90.0
 
 
 def _kill(part: str) -> Event:
@@ -132,12 +132,12 @@ def run(
     database: str,
     pause: float,
     say: Say,
-    settling: float = 1800,
+    finishing_seconds: float = 1800,
     kills: int | None = None,
     rest: float = 0.6,
     seconds: float = math.inf,
 ) -> Outcome:
-    """Run a campaign; ``pause``: the longest time between two events, ``settling``: so long the rest may take.
+    """Run a campaign; ``pause``: the longest time between two events, ``finishing_seconds``: so long the rest may take.
 
     With ``kills`` it goes on until there were so many of them, however many ``events`` that takes. ``rest``: seconds
     between two images of one modality; ``seconds``: so long things happen at most.
@@ -162,7 +162,7 @@ def run(
         modalities.finish(180, stop=True)
         patients = [each.patient for each in modalities.accepted]
         say(f"peace: {len(patients)} accepted, {whole.unfinished()}")
-        held, outcome.faults = settle(whole, patients, settling)
+        held, outcome.faults = wait_and_count(whole, patients, finishing_seconds)
         outcome.faults += untold(whole, {each.study for each in modalities.accepted})
         outcome.figures = _figures(drawn, modalities, held.sent_again)
         outcome.figures |= {"objects at the destination": sum(sum(kinds.values()) for kinds in held.objects.values())}
@@ -172,8 +172,10 @@ def run(
 def untold(whole: WholeNode, studies: set[str]) -> list[str]:
     """What the audit trail does not tell of; a listener that was killed leaves that to the next one."""
     with contextlib.suppress(AssertionError):
-        wait_until(lambda: studies <= whole.database.told(), "the audit trail", _UNTIL_TOLD, 1, whole.node.check_alive)
-    return [f"the audit trail does not tell of {uid}" for uid in sorted(studies - whole.database.told())]
+        wait_until(
+            lambda: studies <= whole.database.audited(), "the audit trail", _AUDITED_AFTER, 1, whole.node.check_alive
+        )
+    return [f"the audit trail does not tell of {uid}" for uid in sorted(studies - whole.database.audited())]
 
 
 def _figures(drawn: list[str], modalities: Modalities, sent_again: int) -> dict[str, int | float | str]:

@@ -18,7 +18,7 @@ from tests.campaigns.command import Say, run_counted
 from tests.campaigns.images import image
 from tests.campaigns.modality import Modalities
 from tests.campaigns.outcome import Outcome
-from tests.campaigns.whole_node import settle, whole_node
+from tests.campaigns.whole_node import wait_and_count, whole_node
 
 _STEPPED_CLOCK = Path(__file__).with_name("stepped_clock")
 _DAY = 86_400
@@ -27,7 +27,7 @@ STEPS = (30, -30, 300, -300, 3 * 3600, -3 * 3600, _DAY, -_DAY)
 _SENDERS = 2
 
 
-def run(folder: Path, seed: int, steps: int, database: str, say: Say, settling: float = 300) -> Outcome:
+def run(folder: Path, seed: int, steps: int, database: str, say: Say, finishing_seconds: float = 300) -> Outcome:
     """Run a campaign that sets the clock ``steps`` times."""
     random = Random(f"clock {seed}")
     drawn = sequence(random, STEPS, steps)
@@ -47,7 +47,7 @@ def run(folder: Path, seed: int, steps: int, database: str, say: Say, settling: 
             _set(shown, ahead[-1])
             time.sleep(random.uniform(2, 5))
         modalities.finish(120, stop=True)
-        held, outcome.faults = settle(whole, [each.patient for each in modalities.accepted], settling)
+        held, outcome.faults = wait_and_count(whole, [each.patient for each in modalities.accepted], finishing_seconds)
         if whole.database.days() < 2 and max(ahead) - min(ahead) > _DAY:
             outcome.faults.append("the node's clock was not set")
     outcome.figures = {

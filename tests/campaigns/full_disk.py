@@ -18,7 +18,7 @@ from tests.campaigns.disk import Disk
 from tests.campaigns.images import image
 from tests.campaigns.modality import Modalities
 from tests.campaigns.outcome import Outcome
-from tests.campaigns.whole_node import settle, whole_node
+from tests.campaigns.whole_node import wait_and_count, whole_node
 from tests.orthanc import wait_until
 
 MEGABYTES = 96
@@ -30,7 +30,7 @@ _SECOND = 100_000
 _OUT_OF_RESOURCES = 0xA700
 
 
-def run(folder: Path, seed: int, rounds: int, database: str, say: Say, settling: float = 300) -> Outcome:
+def run(folder: Path, seed: int, rounds: int, database: str, say: Say, finishing_seconds: float = 300) -> Outcome:
     """Run a campaign.
 
     Raises:
@@ -65,7 +65,7 @@ def run(folder: Path, seed: int, rounds: int, database: str, say: Say, settling:
                 time.sleep(random.uniform(1, 4))
             small.finish(120, stop=True)
             accepted = large.accepted + small.accepted
-            held, faults = settle(whole, [each.patient for each in accepted], settling)
+            held, faults = wait_and_count(whole, [each.patient for each in accepted], finishing_seconds)
             outcome.faults += faults
         outcome.figures = {
             "times full": rounds,

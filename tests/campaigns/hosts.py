@@ -39,7 +39,7 @@ from tests.campaigns.images import Image, image
 from tests.campaigns.modality import Modalities
 from tests.campaigns.outcome import Outcome
 from tests.campaigns.parts import Broker, Database, Postgresql, signal_all
-from tests.campaigns.whole_node import WholeNode, settings_text, settle
+from tests.campaigns.whole_node import WholeNode, settings_text, wait_and_count
 from tests.integration.pleura import Pleura, descendants, handwritten_network
 from tests.orthanc import wait_until
 from tests.ports import free_port
@@ -103,7 +103,7 @@ class Network:
             lost = ("lladdr", _NOBODY, "dev", "eth0", "nud", "permanent")
             _ip("-n", self.namespace(host), "neigh", "replace", self.server(server), *lost)
 
-    def mend(self, host: str, server: str | None) -> None:
+    def reconnect(self, host: str, server: str | None) -> None:
         """End a cut."""
         if server is None:
             _ip("link", "set", self._port(host), "up")
@@ -158,7 +158,7 @@ class TwoHosts:
         """Cut a host off for so long."""
         self.network.cut(host, server)
         time.sleep(seconds)
-        self.network.mend(host, server)
+        self.network.reconnect(host, server)
 
     def hang(self, host: str, seconds: float) -> None:
         """Stop every process of a host for so long."""
@@ -252,7 +252,14 @@ def _settings(
 
 
 def run(
-    folder: Path, seed: int, events: int, say: Say, *, longest: float = 60, pause: float = 4, settling: float = 300
+    folder: Path,
+    seed: int,
+    events: int,
+    say: Say,
+    *,
+    longest: float = 60,
+    pause: float = 4,
+    finishing_seconds: float = 300,
 ) -> Outcome:
     """Run a campaign; ``longest``: seconds of a cut, at most; ``pause``: between two events."""
     random = Random(f"hosts {seed}")
@@ -274,7 +281,7 @@ def run(
             else:
                 EVENTS[name](two, host, seconds)
         modalities.finish(180, stop=True)
-        _judge(two, modalities, outcome, drawn, settling, say)
+        _check(two, modalities, outcome, drawn, finishing_seconds, say)
     return outcome
 
 
@@ -290,12 +297,12 @@ def _paced(images: Iterator[Image]) -> Iterator[Image]:
 _SERVERS_OF_REDIS = 5  # a primary, a replica, three Sentinels
 
 
-def _judge(
-    two: TwoHosts, modalities: Modalities, outcome: Outcome, drawn: list[str], settling: float, say: Say
+def _check(
+    two: TwoHosts, modalities: Modalities, outcome: Outcome, drawn: list[str], finishing_seconds: float, say: Say
 ) -> None:
     patients = [each.patient for each in modalities.accepted]
     say(f"peace: {len(patients)} accepted, {two.whole.unfinished()}")
-    held, outcome.faults = settle(two.whole, patients, settling)
+    held, outcome.faults = wait_and_count(two.whole, patients, finishing_seconds)
     with suppress(AssertionError):
         wait_until(lambda: len(two.mailbox.counts) >= len(patients), "all notifications", 60, 0.5)
     mails = two.mailbox.counts

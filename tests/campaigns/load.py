@@ -22,7 +22,7 @@ from tests.campaigns.command import Say, parser_of, run_campaign
 from tests.campaigns.images import Image, image
 from tests.campaigns.modality import Modalities
 from tests.campaigns.outcome import Outcome
-from tests.campaigns.whole_node import WholeNode, settle, whole_node
+from tests.campaigns.whole_node import WholeNode, wait_and_count, whole_node
 from tests.fuzz.peer import CR, EXPLICIT, BrokenError, Peer, associate_rq, p_data, store_rq
 from tests.orthanc import wait_until
 
@@ -47,7 +47,7 @@ def run(
     database: str,
     say: Say,
     *,
-    judge_times: bool = True,
+    check_times: bool = True,
 ) -> Outcome:
     """Run the three parts: ``beyond`` associations too many, ``studies`` in a burst with ``stat`` STAT ones.
 
@@ -57,8 +57,8 @@ def run(
     with whole_node(folder / "run", database, listener=LIMITS) as whole:
         images = associations(whole, seed, beyond, outcome, say)
         images += slow_peers(whole, seed, outcome, say)
-        images += burst(whole, seed, studies, stat, outcome, say, judge_times)
-        _, faults = settle(whole, [each.patient for each in images], 600)
+        images += burst(whole, seed, studies, stat, outcome, say, check_times)
+        _, faults = wait_and_count(whole, [each.patient for each in images], 600)
         outcome.faults += faults
     return outcome
 
@@ -141,7 +141,7 @@ def _dribble(port: int, ended: list[float]) -> None:
 
 
 def burst(
-    whole: WholeNode, seed: int, studies: int, stat: int, outcome: Outcome, say: Say, judge_times: bool
+    whole: WholeNode, seed: int, studies: int, stat: int, outcome: Outcome, say: Say, check_times: bool
 ) -> list[Image]:
     """Measure STAT studies on the idle node, then behind a burst of others."""
     stuck = whole.wait_until_done(300)
@@ -162,7 +162,7 @@ def burst(
     say(f"STAT behind {behind} to {left} jobs: {statistics.median(loaded):.2f} s, 95 % {_ninety_five(loaded):.2f} s")
     if stuck:
         outcome.faults.append(stuck)
-    if judge_times and not left:
+    if check_times and not left:
         outcome.faults.append(
             "the burst was over before the last STAT study: nothing was measured; take more --studies"
         )
@@ -172,7 +172,7 @@ def burst(
         "STAT, idle": f"{statistics.median(idle):.2f} s, 95 % {_ninety_five(idle):.2f} s",
         "STAT behind the burst": f"{statistics.median(loaded):.2f} s, 95 % {_ninety_five(loaded):.2f} s",
     }
-    if judge_times and _ninety_five(loaded) > 2 * _ninety_five(idle):
+    if check_times and _ninety_five(loaded) > 2 * _ninety_five(idle):
         outcome.faults.append("STAT studies took more than twice as long behind the burst as on the idle node (95 %)")
     return [*routine, *idle_images, *loaded_images]
 

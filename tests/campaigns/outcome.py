@@ -41,9 +41,9 @@ class Outcome:
 
     def row(self) -> str:
         """One row of the Markdown table whose head is :data:`HEAD`."""
-        told = "; ".join(f"{name}: {value}" for name, value in self.figures.items())
+        figures = "; ".join(f"{name}: {value}" for name, value in self.figures.items())
         found = "none" if not self.faults else "; ".join(self.faults[:5])
-        return f"| {self.campaign} | {self.date} | {self.seed} | {self.seconds:.0f} s | {told} | {found} |"
+        return f"| {self.campaign} | {self.date} | {self.seed} | {self.seconds:.0f} s | {figures} | {found} |"
 
     def write(self, path: Path) -> None:
         """Write JSON."""

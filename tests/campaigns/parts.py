@@ -26,7 +26,7 @@ union all select 'delivery ' || state, count(*) from deliveries group by state
 union all select 'study ' || state, count(*) from studies group by state
 union all select 'instance', count(*) from instances
 """
-_TOLD = "select distinct study_instance_uid from audit where action = 'receive' and not failed"
+_AUDITED = "select distinct study_instance_uid from audit where action = 'receive' and not failed"
 _DAYS = "select count(distinct substr(cast(created_at as text), 1, 10)) from jobs"
 
 
@@ -43,7 +43,7 @@ class Database(Protocol):
         """On how many days jobs were made, as the node's clock had it."""
         ...
 
-    def told(self) -> set[str]:
+    def audited(self) -> set[str]:
         """Study Instance UIDs of which the audit trail says that something was received."""
         ...
 
@@ -100,9 +100,9 @@ class Sqlite:
         with closing(sqlite3.connect(f"file:{self._path}?mode=ro", uri=True, timeout=60)) as connection:
             return int(connection.execute(_DAYS).fetchone()[0])
 
-    def told(self) -> set[str]:
+    def audited(self) -> set[str]:
         with closing(sqlite3.connect(f"file:{self._path}?mode=ro", uri=True, timeout=60)) as connection:
-            return {str(uid) for (uid,) in connection.execute(_TOLD)}
+            return {str(uid) for (uid,) in connection.execute(_AUDITED)}
 
     def lock(self, seconds: float) -> None:
         with closing(sqlite3.connect(self._path, timeout=60, isolation_level=None)) as connection:
@@ -148,9 +148,9 @@ class Postgresql:
         with self._engine.connect() as connection:
             return int(connection.execute(text(_DAYS)).scalar_one())
 
-    def told(self) -> set[str]:
+    def audited(self) -> set[str]:
         with self._engine.connect() as connection:
-            return set(connection.scalars(text(_TOLD)))
+            return set(connection.scalars(text(_AUDITED)))
 
     def lock(self, seconds: float) -> None:
         with self._engine.begin() as connection:

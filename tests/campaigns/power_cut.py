@@ -22,7 +22,7 @@ from tests.campaigns.images import image
 from tests.campaigns.modality import Modalities
 from tests.campaigns.outcome import Outcome
 from tests.campaigns.parts import is_alive, signal_all
-from tests.campaigns.whole_node import WholeNode, settle, whole_node
+from tests.campaigns.whole_node import WholeNode, wait_and_count, whole_node
 from tests.integration.pleura import descendants
 from tests.orthanc import wait_until
 
@@ -40,7 +40,7 @@ def run(
     *,
     fsync: bool = True,
     longest: float = 6,
-    settling: float = 300,
+    finishing_seconds: float = 300,
 ) -> Outcome:
     """Cut the power ``cuts`` times, ``longest`` seconds after each other at most.
 
@@ -64,7 +64,7 @@ def run(
             modalities.finish(180, stop=True)
             patients = [each.patient for each in modalities.accepted]
             say(f"peace: {len(patients)} accepted, {whole.unfinished()}")
-            held, outcome.faults = settle(whole, patients, settling)
+            held, outcome.faults = wait_and_count(whole, patients, finishing_seconds)
         outcome.figures = {
             "power cuts": cuts,
             "images accepted": len(patients),

@@ -22,7 +22,7 @@ from tests.campaigns.command import Say, parser_of, run_campaign
 from tests.campaigns.images import image
 from tests.campaigns.modality import Modalities
 from tests.campaigns.outcome import Outcome
-from tests.campaigns.whole_node import KINDS, WholeNode, settle, whole_node
+from tests.campaigns.whole_node import KINDS, WholeNode, wait_and_count, whole_node
 from tests.integration.pleura import descendants, handles_of, status_of
 from tests.orthanc import wait_until
 from tests.ports import free_port
@@ -78,7 +78,7 @@ def run(
             if is_last:
                 break
         patients = [image(seed, number).patient for number in range(accepted)]
-        held, faults = settle(whole, patients, 60, Counter(KINDS[kind] for kind in kinds))
+        held, faults = wait_and_count(whole, patients, 60, Counter(KINDS[kind] for kind in kinds))
         outcome.faults += faults + equal_counts(whole.database.counts(), accepted, len(kinds))
         outcome.faults += growth(samples[0], samples[-1]) if len(samples) > 1 else ["it ended within the warm-up"]
         took = time.monotonic() - begun
@@ -152,8 +152,8 @@ def _wait_for_workers(whole: WholeNode, studies: int, say: Say) -> list[str]:
 
     def few_wait() -> bool:
         counts = whole.database.counts()
-        told = ", ".join(f"{counts[name]} {name}" for name in ("job queued", "study open", "delivery verified"))
-        say(f"{studies} accepted; {told}")
+        shown = ", ".join(f"{counts[name]} {name}" for name in ("job queued", "study open", "delivery verified"))
+        say(f"{studies} accepted; {shown}")
         return counts["job queued"] <= _WAITING
 
     try:

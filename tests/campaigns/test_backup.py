@@ -13,7 +13,7 @@ import pytest
 
 from tests.campaigns.images import image
 from tests.campaigns.modality import Modalities
-from tests.campaigns.whole_node import WholeNode, settle, whole_node
+from tests.campaigns.whole_node import WholeNode, wait_and_count, whole_node
 from tests.orthanc import wait_until
 
 pytestmark = pytest.mark.timeout(900)
@@ -63,7 +63,7 @@ def test_a_lost_machine_comes_back_from_its_backup(folder: Path, database: str) 
         again = Modalities([whole.node.port], iter(images), 2)
         again.start()
         again.finish(120)
-        held, faults = settle(whole, [each.patient for each in images], 200)
+        held, faults = wait_and_count(whole, [each.patient for each in images], 200)
     # What arrived after the backup is received anew: the same objects, with the times of their new jobs.
     in_backup = {each.patient for each in before}
     anew = {

@@ -36,12 +36,12 @@ def film(day: str, **changes: str) -> Dataset:
 
 
 def shown(node: Pleura, image: Dataset) -> Any:
-    told = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-m", "node.cli.main", "--config", node.config, "show", image.StudyInstanceUID, "--json"],
         capture_output=True,
         check=True,
     )
-    return json.loads(told.stdout)
+    return json.loads(output.stdout)
 
 
 def summaries(pacs: Orthanc, image: Dataset) -> list[Dataset]:
@@ -64,7 +64,7 @@ def test_the_summary_compares_with_the_prior_that_is_pulled(folder: Path) -> Non
         (summary,) = wait_until(lambda: summaries(pacs, new), "the summary", seconds=90, alive=node.check_alive)
         made = {str(each.StudyInstanceUID) for each in pacs.datasets() if each.Modality in ("SEG", "SR")}
         of_prior = wait_until(
-            lambda: (told := shown(node, prior))["row"]["state"] == "complete" and told,
+            lambda: (output := shown(node, prior))["row"]["state"] == "complete" and output,
             "the prior's study to be complete",
             seconds=60,
         )
@@ -77,10 +77,10 @@ def test_the_summary_compares_with_the_prior_that_is_pulled(folder: Path) -> Non
             text=True,
             check=True,
         ).stdout
-    told = subprocess.run(["dsrdump", "+Pl", path], capture_output=True, text=True, check=True).stdout
-    assert "Compared with 2026-01-01: pneumothorax" in told
-    assert '"Description of Change")=(121069,DCM,"Previous Finding")' in told
-    assert f'"Study Instance UID")="{prior.StudyInstanceUID}"' in told
+    output = subprocess.run(["dsrdump", "+Pl", path], capture_output=True, text=True, check=True).stdout
+    assert "Compared with 2026-01-01: pneumothorax" in output
+    assert '"Description of Change")=(121069,DCM,"Previous Finding")' in output
+    assert f'"Study Instance UID")="{prior.StudyInstanceUID}"' in output
     checked = subprocess.run(["dciodvfy", "-new", path], capture_output=True, text=True, errors="replace")
     assert [line for line in checked.stderr.splitlines() if line.startswith("Error")] == []
     assert {each["state"] for each in of_prior["deliveries"]} == {"recorded"}

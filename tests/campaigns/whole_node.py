@@ -144,7 +144,7 @@ def faults_of(held: Held, patients: list[str], complete: Counter[str] = COMPLETE
     return found
 
 
-def settle(
+def wait_and_count(
     whole: WholeNode, patients: list[str], seconds: float, complete: Counter[str] = COMPLETE
 ) -> tuple[Held, list[str]]:
     """Wait until all is done, and a moment longer, and count."""

@@ -6,10 +6,9 @@ the SR that references it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
 
 from pydicom.dataset import Dataset
 
@@ -53,9 +52,6 @@ class Analysis:
     previous_series: Mapping[str, str] = field(default_factory=dict)
 
 
-class Encoder(Protocol):
-    """Makes one kind of object, or ``None`` if this analysis has no content for it."""
-
-    def __call__(self, analysis: Analysis) -> Dataset | None:
-        """Encode ``analysis``; the result has file meta and can be written with ``enforce_file_format=True``."""
-        ...
+Encoder = Callable[[Analysis], Dataset | None]
+"""Makes one kind of object, with file meta, that can be written with ``enforce_file_format=True``; ``None`` if this
+analysis has no content for it."""

@@ -31,7 +31,7 @@ from node.monitoring.remedies import remedy
 from node.web.app import create_app, create_services, load_image_predictor
 from node.web.charts import histogram, nice_share, scatter, trend
 from tests.commands import record_triage, study_facts
-from tests.node.web.conftest import CHEAP, NOW, ImagePredictor, Site, readers
+from tests.node.web.conftest import CHEAP, NOW, Site, predict_pneumothorax, readers
 from tests.node.web.demo import phantom
 from tests.node.web.history import fill_weeks
 from tests.rules import alarming
@@ -190,11 +190,11 @@ def test_the_page_of_a_model_that_is_gone(site: Site) -> None:
 
 def test_an_image_that_is_tried_meets_the_models_as_they_are_switched_now(site: Site) -> None:
     settings = site.settings.model_copy(update={"models": Models(gate="")})
-    judge = load_image_predictor(settings, site.services.database)
+    predict = load_image_predictor(settings, site.services.database)
     image = ModelInput(phantom(), "1.2.3")
-    assert any(finding.mode is Mode.ACTIVE for finding in judge.predict(image).findings)
+    assert any(finding.mode is Mode.ACTIVE for finding in predict(image).findings)
     set_model_state(site.services.engine, MODEL, ModelState.OFF, actor="ada", reason="x", now=NOW)
-    assert all(finding.mode is Mode.SHADOW for finding in judge.predict(image).findings)
+    assert all(finding.mode is Mode.SHADOW for finding in predict(image).findings)
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,8 @@ def test_notifies_are_counted_and_what_was_failed_is_sent_again(site: Site) -> N
     settings = site.settings.model_copy(update={"notifications": NotificationSettings(webhook=webhook)})
     engine, database = site.services.engine, Database(site.services.engine, alarming(NotificationRules(("webhook",))))
     services = create_services(
-        settings, database, engine, task_queue=site.task_queue, clock=site.clock, load_image_predictor=ImagePredictor,
+        settings, database, engine, task_queue=site.task_queue, clock=site.clock,
+        load_image_predictor=lambda: predict_pneumothorax,
         echo=lambda _: None, send_test_object=site.services.send_test_object,
         accounts=Accounts(engine, CHEAP), readers=readers(),
     )  # fmt: skip
