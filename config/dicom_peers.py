@@ -11,11 +11,10 @@ from urllib.parse import urlsplit
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from config.integrations import Network
 from config.secret import Secret
 from config.section import Part as _Part
 from config.section import Port
-from config.value_types import URI, AETitle, CertificateName, Kind
+from config.value_types import URI, AETitle, CertificateName, Kind, Network
 
 
 class Peer(_Part):

@@ -31,18 +31,21 @@ from pydantic_settings import (
 )
 
 from config.audit import Audit
+from config.deidentification import Deidentification
 from config.dicom_peers import Backfill, Destination, Listener, Priors, Tls
 from config.dicomweb import DicomWebServer
 from config.environment import PREFIX, meant, misspelt, with_secrets_read
 from config.file import mistakes, read_toml, resolve_paths
-from config.integrations import HL7, Deidentification, Network, Notifications, Traces
+from config.hl7 import HL7
+from config.notifications import Notifications
 from config.openid import OpenID
 from config.routing import RoutingRule, check_rules
 from config.secret import Secret
 from config.section import Part as _Part
 from config.section import Port
 from config.servers import Broker, Database, with_password
-from config.value_types import IssuerName, Pattern, TimeZone, UIDRoot, ViewerURL, uri_of
+from config.traces import Traces
+from config.value_types import IssuerName, Network, Pattern, TimeZone, UIDRoot, ViewerURL, uri_of
 
 CONFIG_VARIABLE = "PLEURA_CONFIG"
 MAXIMUM_SOCKET_PATH = 107

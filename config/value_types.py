@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_network
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
@@ -84,8 +85,15 @@ def _viewer_url(value: str) -> str:
     return value
 
 
+def _network(value: str) -> str:
+    """Check an IP address or a network in CIDR notation."""
+    ip_network(value, strict=False)
+    return value
+
+
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 UIDRoot = Annotated[str, AfterValidator(_uid_root)]
+Network = Annotated[str, AfterValidator(_network)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
 CertificateName = Annotated[str, AfterValidator(_certificate)]
 TimeZone = Annotated[str, AfterValidator(_time_zone)]

@@ -18,7 +18,7 @@ from node.dicom.rejected_associations import RejectedAssociations
 from node.dicom.rejection_alerts import write_rejected
 from node.dicom.storage_commitment import CommitmentReports
 from node.dicom.storage_scp import StorageScp
-from node.instruments import open_instruments
+from node.listener_metrics import open_instruments
 from workers.audit.alerts import AlertLimit
 from workers.clock import utc_now
 from workers.verification import take_report, verification_tools

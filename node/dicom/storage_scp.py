@@ -45,7 +45,7 @@ from node.dicom.storage_commitment import CommitmentReports
 from node.dicom.tls_handshake import Handshakes
 from node.dicom.upper_layer.choice import upper_layer
 from node.dicom.upper_layer.connection import Connection, Handlers, Receiving, UpperLayer
-from node.instruments import Instruments
+from node.listener_metrics import Instruments
 from workers.tls import PeerCertificate, TlsProblem, listener_contexts, peer_certificate
 
 _GRACE_SECONDS = 10.0

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from config.integrations import HL7
+from config.hl7 import HL7
 from db.orders import CANCELLED, ORDERED, HospitalMessage, OrderKeys, OrderUpdate
 from db.patients import PatientIdentifier, PatientUpdate
 from db.states import Priority

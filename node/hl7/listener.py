@@ -23,7 +23,7 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from config.integrations import HL7
+from config.hl7 import HL7
 from config.settings import Settings
 from db import orders
 from db.audit import AuditEntry, write_entry
@@ -32,7 +32,7 @@ from db.database import Database
 from db.engine import connect, migrate
 from node.hl7.connection_limits import ConnectionState, Limits, connection_to_close
 from node.hl7.receiver import Receiver
-from node.instruments import open_instruments
+from node.listener_metrics import open_instruments
 from workers.audit.alerts import AlertLimit
 from workers.clock import utc_now
 from workers.hl7.mllp import Deframer, FramingError, frame

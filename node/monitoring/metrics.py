@@ -1,8 +1,9 @@
 """Metrics of the node for Prometheus, for every part: from the database, the disk, and the files of the listeners.
 
 What the database knows is read from it at each request, so it is right after a restart and for parts on other machines.
-What has ended (jobs, deliveries, arrivals) is followed: each request counts the rows that have come since. What has no
-row comes from :mod:`node.instruments`. Labels hold codes and configured names, never anything of a patient or a peer.
+What has ended (jobs, deliveries, arrivals) is followed: each request counts the rows that have come since. What has
+no row comes from :mod:`node.listener_metrics`. Labels hold codes and configured names, never anything of a patient or
+a peer.
 
 docs/metrics.md describes every metric; a test compares it with this module.
 """
@@ -34,7 +35,7 @@ from db.order_tables import NotificationState
 from db.queries import metrics as queries
 from db.queries.statistics import Remembered, Statistics
 from db.states import DeliveryState, JobState
-from node.instruments import read_instruments
+from node.listener_metrics import read_instruments
 from node.monitoring.certificates import certificates_in_use, validity
 from node.monitoring.drift import Counts, DriftReport, drift_report
 from node.monitoring.model_use import models_of_node

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 
 from config.dicom_peers import Tls
 from config.dicomweb import DicomWebServer
-from config.integrations import HL7
+from config.hl7 import HL7
 from config.settings import Admin, Settings
 from node.dicom.storage_scu import FailedTlsError, Peer, RejectedError, SendError, echo
 from node.hl7.listener import tls_front

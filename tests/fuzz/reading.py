@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from config.integrations import HL7
+from config.hl7 import HL7
 from node.dicom.received_header import UnreadableDataSetError, describe, read_header
 from node.hl7.interpretation import interpret
 from tests.fuzz.bench import stored_as

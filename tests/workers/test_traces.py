@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from config.integrations import Traces
 from config.settings import Settings, Store
+from config.traces import Traces
 from db import deliveries, jobs
 from db.database import Database
 from db.engine import connect, migrate

@@ -27,7 +27,7 @@ from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
-from config.integrations import Deidentification
+from config.deidentification import Deidentification
 from models.contract import Code
 from workers.deidentification.pseudonyms import Pseudonyms, Subject
 from workers.deidentification.table import EDITION, Action, rule_of

@@ -15,8 +15,8 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
+from config.deidentification import Deidentification
 from config.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from config.integrations import Deidentification
 from db.patients import PatientIdentifier, PatientRules
 from db.shown_records import StudyDetail
 from models.radiograph.attributes import sound_attributes

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydicom.tag import BaseTag
 
-from config.integrations import Deidentification
+from config.deidentification import Deidentification
 
 EDITION = "2026c"
 _TABLE = Path(__file__).with_name("table_e1_1.csv")

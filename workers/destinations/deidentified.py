@@ -14,8 +14,8 @@ from pathlib import Path
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 
+from config.deidentification import Deidentification
 from config.dicom_peers import Destination
-from config.integrations import Deidentification
 from db.patients import PatientIdentifier, PatientRules
 from workers.deidentification.folder import ExportError, ExportFolder, open_export
 from workers.deidentification.images import NotExportable

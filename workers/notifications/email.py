@@ -9,7 +9,7 @@ from datetime import datetime
 from email.message import EmailMessage
 from email.utils import format_datetime
 
-from config.integrations import Email
+from config.notifications import Email
 from config.settings import Settings
 from db.notifications import Notification
 from workers.notifications.channel import NotSentError, PartlySentError

@@ -9,7 +9,7 @@ import socket
 import ssl
 from datetime import UTC, datetime
 
-from config.integrations import HL7Notification
+from config.notifications import HL7Notification
 from config.settings import Settings
 from db.notifications import Notification
 from workers.hl7.message import MessageError, composed, read_message, write_message

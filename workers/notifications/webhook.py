@@ -17,7 +17,7 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from importlib.metadata import version
 from urllib.parse import SplitResult, urlsplit
 
-from config.integrations import Webhook
+from config.notifications import Webhook
 from config.settings import Settings
 from db.notifications import Notification
 from models.remote.time_limit import within

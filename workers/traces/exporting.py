@@ -33,8 +33,8 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from config.integrations import Traces
 from config.settings import Settings
+from config.traces import Traces
 from db.database import Database
 from db.queries.traces import Ends
 from workers.open_database import database_of

@@ -38,7 +38,7 @@ from node.web.charts import job_stages, quantile
 from node.web.dependencies import Services
 from node.web.middleware import RequestContext
 from node.web.pages.models import image_trends, kappa_category, known_models, label_series, verdict_totals
-from node.web.pages.trends import shown_trends
+from node.web.trend_charts import shown_trends
 from workers.analysis_queues import analysis_queues
 from workers.notifications.channels import enabled_channels
 from workers.worker_id import host_name

@@ -13,7 +13,7 @@ import pytest
 
 from db.audit import AuditEntry, AuditTrail
 from db.engine import connect
-from node.instruments import read_instruments
+from node.listener_metrics import read_instruments
 from tests.node.dicom.listening import chest, dcmtk
 from workers.worker_id import occupied_places
 

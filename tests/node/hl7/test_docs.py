@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from config.integrations import HL7Notification, Notifications
+from config.notifications import HL7Notification, Notifications
 from config.settings import Settings, Site
 from db.database import Database
 from db.engine import connect, migrate

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 from hl7.client import MLLPClient
 
-from config.integrations import HL7
+from config.hl7 import HL7
 from db.queries import study_details
 from db.queries.worklist import Worklist
 from db.states import Priority
 from node.hl7.listener import Listener, may_connect
-from node.instruments import read_instruments
+from node.listener_metrics import read_instruments
 from tests.certificates import Certificates, certificates
 from tests.db.examples import record, study_of
 from tests.node.hl7.messages import Answer, Sender, order, report

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
-from config.integrations import HL7
+from config.hl7 import HL7
 from config.settings import Settings, Store
 from db.database import Database
 from db.engine import connect, migrate

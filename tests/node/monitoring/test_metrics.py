@@ -17,7 +17,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as read_text
 from sqlalchemy import Connection
 
-from node.instruments import Instruments, read_instruments
+from node.listener_metrics import Instruments, read_instruments
 from node.monitoring.metrics import OVERLAP, Follower
 from tests.certificates import Certificates, certificates  # noqa: F401  (fixtures)
 from tests.node.web.conftest import NOW, Site, filled, make_site, site  # noqa: F401  (fixtures)
@@ -186,7 +186,7 @@ def test_no_label_is_of_a_patient_or_a_study(site: Site) -> None:  # noqa: F811
 _PROCESS = """
 import pathlib, sys
 import workers.worker_id as places
-from node.instruments import open_instruments
+from node.listener_metrics import open_instruments
 folder = pathlib.Path(sys.argv[1])
 with places.at_place(folder, sys.argv[2]) as place:
     counted = open_instruments(folder, place)

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from config.integrations import Traces
 from config.settings import Admin, Settings
+from config.traces import Traces
 from node.monitoring import extras
 from node.monitoring.check import Check
 from node.monitoring.extras import missing_extras

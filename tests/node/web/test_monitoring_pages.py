@@ -9,8 +9,8 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import update
 
-from config.integrations import Notifications as NotificationSettings
-from config.integrations import Webhook
+from config.notifications import Notifications as NotificationSettings
+from config.notifications import Webhook
 from config.settings import Models, Triage
 from db import assessments, deliveries, model_states
 from db.assessments import Assessment, Statement

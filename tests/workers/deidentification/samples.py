@@ -9,7 +9,7 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-from config.integrations import Deidentification
+from config.deidentification import Deidentification
 from db import jobs
 from db.database import Database
 from db.patients import PatientIdentifier, PatientRules

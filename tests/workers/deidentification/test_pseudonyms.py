@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 from pydicom.uid import UID
 
-from config.integrations import Deidentification
+from config.deidentification import Deidentification
 from db.patients import PatientIdentifier, PatientRules
 from tests.workers.deidentification.samples import KEY
 from workers.deidentification.pseudonyms import Pseudonyms

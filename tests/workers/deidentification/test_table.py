@@ -9,7 +9,7 @@ import pytest
 from pydicom.tag import Tag
 
 import workers.deidentification.table as table
-from config.integrations import Deidentification
+from config.deidentification import Deidentification
 from workers.deidentification.table import Action, rule_of
 
 CODES = {"X", "Z", "D", "U", "X/Z", "X/D", "Z/D", "X/Z/D", "X/Z/U*"}

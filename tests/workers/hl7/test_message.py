@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.integrations import CharacterSet
+from config.hl7 import CharacterSet
 from workers.hl7.encoding import CODECS, Delimiters, codec_of, escape, stripped, unescape
 from workers.hl7.message import MessageError, composed, read_header, read_message, write_message
 

@@ -16,7 +16,7 @@ from typing import Any
 import hl7
 import pytest
 
-from config.integrations import Email, HL7Notification, Notifications, Webhook
+from config.notifications import Email, HL7Notification, Notifications, Webhook
 from config.settings import Settings, Site
 from db.notifications import Notification
 from db.states import Priority
@@ -274,7 +274,7 @@ def test_a_report_without_a_name() -> None:
 
 
 def test_our_own_report_takes_no_study_off_our_own_list() -> None:
-    from config.integrations import HL7
+    from config.hl7 import HL7
     from node.hl7.interpretation import interpret
     from workers.hl7.message import read_message
     from workers.notifications.observation_report import report as written

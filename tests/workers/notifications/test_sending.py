@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from config.integrations import Notifications as Rules
+from config.notifications import Notifications as Rules
 from config.settings import Settings, Workers
 from db import study_status
 from db.database import Database
