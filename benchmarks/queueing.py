@@ -101,6 +101,18 @@ class Measured:
     services: tuple[float, ...]
     workers: int
 
+    @property
+    def service(self) -> Service:
+        """What a job took; the cores are in it already."""
+        seconds = statistics.fmean(self.services)
+        return Service(seconds, statistics.pstdev(self.services) / seconds, 0.0, 1)
+
+    @property
+    def arrivals_a_second(self) -> float:
+        """How many came; infinite where all came at once."""
+        span = self.arrivals[-1] - self.arrivals[0]
+        return (len(self.arrivals) - 1) / span if span else math.inf
+
 
 def read_jobs(url: str, since: datetime) -> Measured:
     """The jobs of a node's database that were queued ``since`` and done at the first attempt."""
@@ -125,12 +137,20 @@ def read_jobs(url: str, since: datetime) -> Measured:
 
 
 def compared(measured: Measured) -> dict[str, float]:
-    """The waiting that the model gives for what came, beside the waiting that was."""
+    """The waiting that the model gives for what came, beside the waiting that was.
+
+    *Predicted* puts the same arrivals through as many workers; *by M/G/k* knows of them only how many came.
+    """
     predicted = waits_of(measured.arrivals, measured.services, measured.workers)
     was = statistics.fmean(measured.waits)
+    known = predict(measured.service, measured.arrivals_a_second, measured.workers)
     return {
         "jobs": len(measured.waits),
         "workers": measured.workers,
+        "seconds a job": round(measured.service.seconds, 3),
+        "variation": round(measured.service.variation, 2),
+        "busy": round(known.utilisation, 2),
+        "mean wait by M/G/k": round(known.mean_wait_seconds, 3),
         "mean wait measured": round(was, 3),
         "mean wait predicted": round(statistics.fmean(predicted), 3),
         "predicted by measured": round(statistics.fmean(predicted) / was, 2) if was else math.nan,
@@ -157,8 +177,7 @@ def main() -> None:
     seconds, variation, found = given.service, given.variation, {}
     if given.config is not None:
         measured = read_jobs(load(given.config).database_url, datetime.now(UTC) - timedelta(hours=given.hours))
-        seconds = statistics.fmean(measured.services)
-        variation = statistics.pstdev(measured.services) / seconds
+        seconds, variation = measured.service.seconds, measured.service.variation
         found = compared(measured)
     service = Service(seconds, variation, given.cpu or seconds, given.cores)
     rows = table(service, given.an_hour / 3600)

@@ -75,6 +75,10 @@ def test_a_burst_is_put_through_as_many_workers_as_there_were() -> None:
     assert compared(measured) == {
         "jobs": 4,
         "workers": 2,
+        "seconds a job": 1.0,
+        "variation": 0.0,
+        "busy": math.inf,
+        "mean wait by M/G/k": math.inf,
         "mean wait measured": 0.5,
         "mean wait predicted": 0.5,
         "predicted by measured": 1.0,

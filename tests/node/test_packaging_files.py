@@ -87,6 +87,12 @@ def test_each_service_runs_a_command_of_ours_with_settings_that_exist(name: str)
     assert {"db", "broker"} <= set(service["depends_on"])
 
 
+@pytest.mark.parametrize("name", OURS)
+def test_the_base_image_can_be_pinned_and_is_the_dockerfiles_else(name: str) -> None:
+    (base,) = [rest.removeprefix("BASE=") for word, rest in _stages()[""] if word == "ARG"]
+    assert OURS[name]["build"]["args"] == {"BASE": f"${{PLEURA_BASE:-{base}}}"}
+
+
 def test_nothing_is_published_but_what_must_be_reached() -> None:
     published = {
         name: [port.rsplit(":", 1)[1] for port in service["ports"]]

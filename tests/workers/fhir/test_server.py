@@ -9,9 +9,19 @@ from typing import Any
 import pytest
 
 from config.dicom_peers import Destination, Tls
-from config.settings import Settings, Site
+from config.settings import Settings, Site, load
+from db.database import Database
+from db.engine import connect
+from db.queries import study_details
 from db.records import Unverified
+from db.states import DeliveryState
 from node.monitoring.health import check_destination
+from tests.integration.pleura import Pleura, handwritten_network
+from tests.integration.studies import frontal
+from tests.node.dicom.test_storage_scp import calling, send
+from tests.orthanc import wait_until
+from tests.ports import free_port
+from tests.rules import NO_RULES
 from tests.workers.fhir.real_server import CLIENT, SECRET, TOKEN, FhirServer, running_fhir_server
 from tests.workers.fhir.studies import FOUND, Study, not_analysed_report, note, study
 from workers.destinations.destination_kind import Outgoing, PeerError, Receipt, Verdict
@@ -174,3 +184,55 @@ def test_doctor_says_whether_this_is_a_fhir_server_that_we_may_use(server: FhirS
         assert check.remedy
     with pytest.raises(PeerError, match="cannot be asked"):
         KIND.find_study(at(server), "PLEURA", "1.2.3")
+
+
+def test_an_image_that_a_node_is_sent_is_a_report_there(server: FhirServer, tmp_path: Path) -> None:
+    """From C-STORE to DiagnosticReport, by ``pleura serve`` as a user runs it; read back, so it is verified."""
+    port, image = free_port(), frontal(7)
+    config = tmp_path / "pleura.toml"
+    config.write_text(f"""
+{handwritten_network(tmp_path / "models")}
+[store]
+folder = "{tmp_path / "store"}"
+minimum_free_bytes = 1048576
+[listener]
+port = {port}
+[admin]
+enabled = false
+[triage]
+completion_seconds = 1
+[workers]
+threads = 1
+processes = 1
+scheduler_interval_seconds = 0.2
+[[destinations]]
+name = "his"
+kind = "fhir"
+url = "{server.url}"
+token = "{TOKEN}"
+patient_id_system = "urn:oid:{OID}"
+verification = "query"
+verification_after_seconds = 1
+""")
+    node = Pleura(tmp_path, port, config)
+    node.start()
+    try:
+        with calling(port) as association:
+            assert send(association, image) == 0x0000
+        database = Database(connect(load(config).database_url), NO_RULES)
+        study_id = database.read(study_details.find_study, image.StudyInstanceUID)
+        assert study_id is not None
+
+        def states() -> list[DeliveryState]:
+            return [each.state for each in database.read(study_details.study_detail, study_id).deliveries]
+
+        wait_until(lambda: states() == [DeliveryState.VERIFIED], "the report", seconds=240, alive=node.check_alive)
+        summary = database.read(study_details.study_detail, study_id).results[-1].record
+        (report,) = server.get(f"DiagnosticReport?identifier=urn:dicom:uid|urn:oid:{summary.sop_instance_uid}")
+        assert report["status"] == "preliminary"
+        assert report["conclusion"].startswith("AI: pneumothorax")
+        patient = report["subject"]["identifier"]
+        assert (patient["system"], patient["value"]) == (f"urn:oid:{OID}", "P0007")
+        assert report["basedOn"][0]["identifier"]["value"] == "A0007"
+    finally:
+        node.stop()
