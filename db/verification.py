@@ -112,12 +112,10 @@ def verified(connection: Connection, asked: Unverified, now: datetime) -> bool:
     return _end(connection, asked, DeliveryState.VERIFIED, "destination holds it", now, error="", verified_at=now)
 
 
-def postpone(
-    connection: Connection, asked: Unverified, note: str, due: datetime | None, *, missing: bool = False
-) -> bool:
+def postpone(connection: Connection, asked: Unverified, note: str, due: datetime | None, missing: int = 0) -> bool:
     """Ask again at ``due`` (None: never), and keep ``note`` for the admin; False as in :func:`verified`.
 
-    ``missing``: the destination has answered that it does not hold the object.
+    ``missing``: how often the destination has answered since that it does not hold the object.
     """
     values: dict[str, Any] = {"error": note, "verify_due_at": due, "verify_missing": asked.missing + missing}
     delivery = tables.Delivery

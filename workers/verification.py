@@ -8,7 +8,7 @@ or by Storage Commitment (PS3.4 Annex J), whose report comes to the listener at 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum, auto
@@ -19,6 +19,7 @@ from config.dicom_peers import Destination
 from config.settings import Settings
 from db import verification
 from db.database import Database
+from db.database import Step as Written
 from db.records import Unverified
 from workers.audit.transfers import querying
 from workers.clock import Clock, utc_now
@@ -31,6 +32,9 @@ LONGEST_WAIT_SECONDS = 3600.0
 _LEASE_WAITS = 8
 """A question takes connecting, associating, releasing, and an answer for each object; what is not asked in this many
 waits is asked again, which does no harm."""
+
+_AT_ONCE = 20
+"""So many answers are written in one transaction."""
 
 _LOST = "the destination took it and does not hold it"
 
@@ -93,8 +97,7 @@ def verify_storage(delivery_id: int, tools: VerificationTools) -> PeerContact:
         return PeerContact.NONE
     destination = settings.destination(asked[0].destination)
     if destination is None or destination.verification == "none":
-        for each in asked:
-            tools.database.write(verification.postpone, each, "", None)
+        tools.database.write_all([(verification.postpone, (each, "", None)) for each in asked])
         return PeerContact.NONE
     calling = settings.listener.ae_title
     ask = _request if destination.verification == "commitment" else _query
@@ -104,15 +107,15 @@ def verify_storage(delivery_id: int, tools: VerificationTools) -> PeerContact:
 def _query(
     asked: Sequence[Unverified], destination: Destination, calling: str, tools: VerificationTools
 ) -> PeerContact:
-    answered = 0
+    heard: list[_Note] = []
     try:
         with querying(destination, calling, asked, tools.database, tools.clock):
             for held in tools.kinds[destination.kind].holds(destination, calling, asked):
-                _heard(asked[answered], held, destination, tools)
-                answered += 1
+                heard.append(_heard(asked[len(heard)], held, destination, tools))
     except PeerError as error:
-        _unheard(asked[answered:], f"not verified yet: {error}", destination, tools)
+        _write([*heard, *_unheard(asked[len(heard) :], f"not verified yet: {error}", destination, tools)], tools)
         return _contact(error)
+    _write(heard, tools)
     return PeerContact.ANSWERED
 
 
@@ -126,7 +129,7 @@ def _request(
         kind.request_commitment(destination, calling, asked[0].transaction_uid, asked)
     except PeerError as error:
         note, contact = f"not verified yet: {error}", _contact(error)
-    _unheard(asked, note, destination, tools)
+    _write([*_unheard(asked, note, destination, tools)], tools)
     return contact
 
 
@@ -144,38 +147,54 @@ def take_report(
     """
     verified = tools.database.read(verification.asked_in, transaction_uid, committed)
     missing = tools.database.read(verification.asked_in, transaction_uid, list(failed))
+    notes = []
     for each in (*verified, *missing):
         reason = failed.get(each.sop_instance_uid)
         destination = tools.settings.destination(each.destination)
         if destination is not None:
-            _heard(each, reason is None, destination, tools, reason or "")
+            notes.append(_heard(each, reason is None, destination, tools, reason or ""))
+    _write(notes, tools)
     return len(verified), len(missing)
 
 
-def _heard(asked: Unverified, held: bool, destination: Destination, tools: VerificationTools, reason: str = "") -> None:
+_Note = tuple[Written, int, str]
+"""What is written of an object, and the level and words of its line in the log."""
+
+
+def _write(notes: Sequence[_Note], tools: VerificationTools) -> None:
+    """Write a few at a time, in the order of their rows: each commit waits for the disk, and others wait for us."""
+    in_order = sorted(notes, key=lambda note: int(note[0][1][0].id))
+    for start in range(0, len(in_order), _AT_ONCE):
+        few = in_order[start : start + _AT_ONCE]
+        tools.database.write_all([step for step, _, _ in few])
+        for (_, (asked, *_)), level, words in few:
+            log.log(level, "delivery %d to %s: %s", asked.id, asked.destination, words)
+
+
+def _heard(
+    asked: Unverified, held: bool, destination: Destination, tools: VerificationTools, reason: str = ""
+) -> _Note:
     now = tools.clock()
     if held:
-        tools.database.write(verification.verified, asked, now)
-        log.info("delivery %d: %s holds it", asked.id, asked.destination)
-        return
+        return (verification.verified, (asked, now)), logging.INFO, "the destination holds it"
     cause = f"{_LOST} ({reason})" if reason else _LOST
     step = after_missing(asked.missing + 1, tools.settings.workers.attempts)
+    words = f"{cause} ({step.name.lower()})"
     if step is Step.ASK_AGAIN:
         due = now + wait_after(asked.attempts, destination)
-        tools.database.write(verification.postpone, asked, f"{cause}; it is asked again", due, missing=True)
-    elif step is Step.SEND_AGAIN:
-        tools.database.write(verification.send_again, asked, f"{cause}; it is sent again", now)
-    else:
-        tools.database.write(verification.give_up, asked, f"{cause}, though it was sent twice", now)
-    log.warning("delivery %d to %s: %s (%s)", asked.id, asked.destination, cause, step.name.lower())
+        return (verification.postpone, (asked, f"{cause}; it is asked again", due, 1)), logging.WARNING, words
+    if step is Step.SEND_AGAIN:
+        return (verification.send_again, (asked, f"{cause}; it is sent again", now)), logging.WARNING, words
+    return (verification.give_up, (asked, f"{cause}, though it was sent twice", now)), logging.WARNING, words
 
 
-def _unheard(asked: Sequence[Unverified], note: str, destination: Destination, tools: VerificationTools) -> None:
+def _unheard(
+    asked: Sequence[Unverified], note: str, destination: Destination, tools: VerificationTools
+) -> Iterator[_Note]:
     """Nothing is known yet: ask again later, and at last no more; what was sent stays sent, with a note."""
     now = tools.clock()
     for each in asked:
         last = each.attempts >= tools.settings.workers.unreachable_attempts
         due = None if last else now + wait_after(each.attempts, destination)
         words = f"never verified: asked {each.attempts} times in vain" if last else note
-        tools.database.write(verification.postpone, each, words, due)
-        log.log(logging.WARNING if last else logging.DEBUG, "delivery %d to %s: %s", each.id, each.destination, words)
+        yield (verification.postpone, (each, words, due)), logging.WARNING if last else logging.DEBUG, words

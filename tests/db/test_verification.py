@@ -88,7 +88,7 @@ def test_an_answer_to_an_earlier_question_changes_nothing(database: Database) ->
 
 def test_what_is_missing_is_asked_for_again_with_a_note(database: Database) -> None:
     seg, _ = sent(database)
-    assert database.write(verification.postpone, asked(database, seg), "not there", NOW + HOUR, missing=True)
+    assert database.write(verification.postpone, asked(database, seg), "not there", NOW + HOUR, 1)
     assert (detail(database, seg).state, detail(database, seg).error) == (DeliveryState.SENT, "not there")
     assert database.write(verification.claim, seg, "2.25.8", NOW + HOUR - SECOND, MINUTE) == ()
     (again, *_) = (

@@ -63,9 +63,7 @@ class FakeVerifications(Scripted):
         self.notes.append((asked.id, "verified"))
         return True
 
-    def postpone_verification(
-        self, asked: Unverified, note: str, due: datetime | None, *, missing: bool = False
-    ) -> bool:
+    def postpone_verification(self, asked: Unverified, note: str, due: datetime | None, missing: int = 0) -> bool:
         self.notes.append((asked.id, "missing" if missing else "later", note, due))
         return True
 
