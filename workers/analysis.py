@@ -19,6 +19,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from pydicom.dataset import Dataset
 
@@ -59,6 +60,8 @@ from workers.results.patient import with_patient
 from workers.results.source_image import SourceImage
 from workers.routing import excluded_by, facts_of, models_that_run, route, routed_destinations
 
+T = TypeVar("T")
+
 log = logging.getLogger(__name__)
 
 
@@ -71,7 +74,7 @@ def analyse_job(job_id: int, tools: AnalysisTools) -> None:
             return
         claimed, tools = together(first, tools)
     for job in claimed:
-        with job_in_log(job.id):
+        with job_in_log(job.id), tools.siblings.working(job.stat):
             _run(job, tools)
 
 
@@ -124,25 +127,24 @@ def _end_comparison(job: Job, difference: str, tools: AnalysisTools) -> None:
 
 
 def _analyse(job: Job, tools: AnalysisTools) -> Outcome:
-    started = tools.elapsed()
-    source = _read(job, tools)
-    read = tools.elapsed()
-    prediction = _predict(job, source, tools)
-    predicted = tools.elapsed()
-    analysis = _analysis(job, source, prediction, tools)
+    timings: dict[str, float] = {}
+
+    def timed(stage: str, work: Callable[[], T]) -> T:
+        tools.siblings.give_way()
+        begun = tools.elapsed()
+        done = work()
+        timings[stage] = tools.elapsed() - begun
+        return done
+
+    source = timed("read", lambda: _read(job, tools))
+    prediction = timed("predict", lambda: _predict(job, source, tools))
     destinations = routed_destinations(tools.settings.destinations, job.route)
     wanted = kinds_wanted(destinations)
     kinds = kinds_for(prediction, wanted, capture_negatives=tools.settings.results.capture_negatives)
-    results = encode_results(analysis, tools.encode, kinds)
-    encoded = tools.elapsed()
-    _write(results, tools.settings.store.folder)
-    timings = {
-        "read": read - started,
-        "predict": predicted - read,
-        "encode": encoded - predicted,
-        "write": tools.elapsed() - encoded,
-        **{f"predict.{stage}": seconds for stage, seconds in prediction.timings.items()},
-    }
+    analysis = _analysis(job, source, prediction, tools)
+    results = timed("encode", lambda: encode_results(analysis, tools.encode, kinds))
+    timed("write", lambda: _write(results, tools.settings.store.folder))
+    timings |= {f"predict.{stage}": seconds for stage, seconds in prediction.timings.items()}
     return Outcome(
         findings=_findings(source, prediction, analysis.identity),
         results=tuple(result.record for result in results),

@@ -16,6 +16,7 @@ from workers.enqueue import TaskQueue
 from workers.job_outcome import Encode
 from workers.results.encoder import Equipment
 from workers.results.source_image import SourceImage
+from workers.siblings import Siblings
 
 
 class Predictor(Protocol):
@@ -45,7 +46,7 @@ class AnalysisTools:
     this job, and ``changes`` how they differ from the configuration (see
     :class:`workers.model_state_resolver.ResolvedModels`); ``device`` is where the networks run. Up to ``batch`` jobs
     share a pass through the networks where many wait (:mod:`workers.batch`). ``queue`` is where the jobs wait that this
-    process takes (:mod:`workers.analysis_queues`).
+    process takes (:mod:`workers.analysis_queues`), ``siblings`` the other processes of this worker.
     """
 
     settings: Settings
@@ -66,3 +67,4 @@ class AnalysisTools:
     device: str = ""
     batch: int = 1
     queue: str = JOBS
+    siblings: Siblings = field(default_factory=Siblings)

@@ -45,6 +45,7 @@ from config import logging as node_logging
 from config.private_files import keep_private, share_with_group
 from config.settings import Settings, SettingsError, load
 from db.states import JOBS
+from workers import siblings  # noqa: F401 - its memory must be there before the fork
 from workers.analysis_queues import WrongQueueError, analysis_queues, settings_of_worker
 from workers.audit.activity import started, stopped
 from workers.delivery_worker import maximum_contact_time

@@ -52,6 +52,7 @@ from workers.results.encoders import ENCODERS, encode_in_order, load_encoders
 from workers.results.source_image import SourceImage, read_source
 from workers.retention import Retention
 from workers.scheduler import Scheduler, enqueue_deliveries, enqueue_jobs
+from workers.siblings import OF_THIS_WORKER, Siblings
 from workers.stale_objects import RejectionNotes
 from workers.study_summary import Summariser
 from workers.verification import LONGEST_WAIT_SECONDS, verification_tools, verify_storage
@@ -113,6 +114,7 @@ def analysis_handler(
         batch=settings.workers.batch or (BATCH if resolver.runs_on == "gpu" else 1),
         rule_digests=rule_digests(settings, active_pipeline(settings)) if settings.routing else {},
         queue=queue,
+        siblings=Siblings(OF_THIS_WORKER, here.index),
     )
 
     def handle(job_id: int) -> None:

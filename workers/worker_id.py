@@ -42,6 +42,11 @@ class WorkerId:
         """A name that no other process has, had or will have."""
         return f"{self.prefix}{self.life}"
 
+    @property
+    def index(self) -> int:
+        """Which of its worker's children this is, from 0."""
+        return int(self.prefix.rpartition("/")[2].removesuffix("#"))
+
 
 @dataclass(frozen=True, slots=True)
 class RunningPart:

@@ -1,0 +1,52 @@
+"""What the processes of one worker, which share the processors of a machine, know of each other.
+
+A STAT image is taken as soon as one of them is free. Then the others let it go first: between two stages of a routine
+image they rest until it is through.
+"""
+
+from __future__ import annotations
+
+import mmap
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+LONGEST_SECONDS = 2.0
+"""So long a routine image gives way at most, all its stages together: one that hangs holds up nobody."""
+_LOOK_SECONDS = 0.005
+_PLACES = 64
+
+
+OF_THIS_WORKER = mmap.mmap(-1, _PLACES)
+"""Memory that a process shares with the children that it forks: a worker's parent must import this module."""
+
+
+@dataclass(slots=True)
+class Siblings:
+    """One process of a worker; ``shared`` has a byte for each, which is not 0 while that one works at a STAT image."""
+
+    shared: mmap.mmap | bytearray = field(default_factory=lambda: bytearray(_PLACES))
+    index: int = 0
+    pause: Callable[[float], None] = time.sleep
+    left: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Whoever was here before is dead, whatever it was working at."""
+        self.shared[self.index % _PLACES] = 0
+
+    @contextmanager
+    def working(self, stat: bool) -> Iterator[None]:
+        """Work at an image, of a STAT study or not, until the block ends."""
+        self.left = 0.0 if stat else LONGEST_SECONDS
+        self.shared[self.index % _PLACES] = stat
+        try:
+            yield
+        finally:
+            self.shared[self.index % _PLACES] = 0
+
+    def give_way(self) -> None:
+        """Wait while another process works at a STAT image, and this one at a routine one."""
+        while self.left > 0 and any(self.shared[:]):
+            self.pause(_LOOK_SECONDS)
+            self.left -= _LOOK_SECONDS
