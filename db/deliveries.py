@@ -14,7 +14,7 @@ from db.audit import AuditEntry, write_entry
 from db.errors import RecordNotFoundError, StudyOnHoldError, TransitionError
 from db.holds import hold_reason_of, stays_here
 from db.instance_statements import insert_or_ignore
-from db.leases import ENDED, due_again, is_claimable, is_routine, lock_held_by, not_dispatched
+from db.leases import ENDED, due_again, is_claimable, lock_held_by, not_dispatched, turn
 from db.model_states import hold_back, on_hold_by_model
 from db.records import NOTE, Delivery
 from db.states import DeliveryState
@@ -325,7 +325,7 @@ def to_enqueue(connection: Connection, now: datetime, quiet: timedelta, limit: i
 
 
 def _to_send(connection: Connection, now: datetime, quiet: timedelta, limit: int) -> tuple[int, ...]:
-    """Deliveries that wait for a worker and have not been enqueued lately: those of urgent studies, then the oldest.
+    """Deliveries that wait for a worker and have not been enqueued lately: in turn, and then the oldest.
 
     Two of a destination suffice, for who is in contact with it works off what else waits for it; none of one
     that may not be called yet.
@@ -335,9 +335,9 @@ def _to_send(connection: Connection, now: datetime, quiet: timedelta, limit: int
     due = or_(at_once, due_again(delivery, delivery.due_at, now, quiet))
     pending = and_(delivery.state == DeliveryState.PENDING, due)
     left = and_(delivery.state == DeliveryState.SENDING, due_again(delivery, delivery.lease_until, now, quiet))
-    place = func.row_number().over(partition_by=delivery.destination, order_by=(is_routine(study), delivery.id))
+    place = func.row_number().over(partition_by=delivery.destination, order_by=(turn(study), delivery.id))
     found = (
-        select(delivery.id, is_routine(study).label("routine"), place.label("place"))
+        select(delivery.id, turn(study).label("turn"), place.label("place"))
         .join(study, study.id == delivery.study_id)
         .join(destination, destination.name == delivery.destination)
         .join(result, result.id == delivery.result_id)
@@ -346,11 +346,11 @@ def _to_send(connection: Connection, now: datetime, quiet: timedelta, limit: int
         .subquery()
     )
     query = select(found.c.id).where(found.c.place <= _AT_ONCE)
-    return tuple(connection.scalars(query.order_by(found.c.routine, found.c.id).limit(limit)))
+    return tuple(connection.scalars(query.order_by(found.c.turn, found.c.id).limit(limit)))
 
 
 def waiting_for(connection: Connection, name: str, now: datetime, limit: int) -> tuple[int, ...]:
-    """Deliveries to a destination that a worker may take now: those of urgent studies, then the oldest."""
+    """Deliveries to a destination that a worker may take now: in turn (:func:`db.leases.turn`), and then the oldest."""
     return tuple(connection.scalars(_waiting_for(), {"name": name, "now": now, "most": limit}))
 
 
@@ -367,7 +367,7 @@ def _waiting_for() -> Select[Any]:
         .join(study, study.id == delivery.study_id)
         .join(result, result.id == delivery.result_id)
         .where(delivery.destination == bindparam("name"), ~stays_here(study, result.kind), or_(pending, left))
-        .order_by(is_routine(study), delivery.id)
+        .order_by(turn(study), delivery.id)
         .limit(bindparam("most"))
     )
 

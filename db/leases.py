@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, or_, select, update
 
 from db import tables
 from db.states import DeliveryState, JobState, Priority
@@ -37,10 +37,9 @@ def due_again(table: Any, due: Any, now: datetime, quiet: timedelta) -> ColumnEl
     return and_(due <= now, or_(not_dispatched(table, now, quiet), table.dispatched_at < due))
 
 
-def is_routine(study: Any) -> ColumnElement[bool]:
-    """Whether a study is neither critical nor urgent: sorted by this, what belongs to those that are comes first."""
-    condition: ColumnElement[bool] = study.priority == Priority.ROUTINE
-    return condition
+def turn(study: Any) -> ColumnElement[int]:
+    """Whose turn it is, the lowest first: STAT, then what triage calls critical or urgent, then routine."""
+    return case((study.stat, 0), (study.priority == Priority.ROUTINE, 2), else_=1)
 
 
 def starts_with(column: Any, prefix: str) -> ColumnElement[bool]:

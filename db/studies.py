@@ -15,7 +15,7 @@ from db.errors import RecordNotFoundError
 from db.instance_flags import NOT_COUNTED
 from db.instances import REJECTED
 from db.jobs import WAITING
-from db.leases import is_routine
+from db.leases import turn
 from db.node_rules import Rules
 from db.notifications import create_notifications
 from db.patients import PatientRules
@@ -177,7 +177,7 @@ def record_triage(
 def stable(connection: Connection, now: datetime, stable_for: timedelta, limit: int = 100) -> tuple[int, ...]:
     """Open studies, not on hold, with nothing waiting, in which nothing has happened for ``stable_for``.
 
-    Critical and urgent ones first, then those that have been stable for longest.
+    In turn (:func:`db.leases.turn`), and then those that have been stable for longest.
     """
     study, job = tables.Study, tables.Job
     waiting = select(job.id).where(job.study_id == study.id, job.state.in_(WAITING)).exists()
@@ -189,7 +189,7 @@ def stable(connection: Connection, now: datetime, stable_for: timedelta, limit: 
             study.on_hold.is_(False),
             ~waiting,
         )
-        .order_by(is_routine(study), study.last_activity_at)
+        .order_by(turn(study), study.last_activity_at)
         .limit(limit)
     )
     return tuple(connection.scalars(query))

@@ -20,6 +20,7 @@ from db.records import FindingRecord, LesionRecord, NotEligible, ResultRecord, S
 from models.contract import Finding, Mode, Prediction, Spacing
 from workers.laterality import NO_PLACE, side_of, zones_of
 from workers.results.encoder import Analysis
+from workers.results.header import items_of
 from workers.results.identity import Identity
 
 ALWAYS_MADE = frozenset({"seg", "sr"})
@@ -99,13 +100,12 @@ def _mark_as_explicit(dataset: Dataset) -> None:
     """Tell pydicom that the items of sequences need no correction of value representations.
 
     It corrects the whole tree at the root. Without this it does so again for the tree below each item, for an item that
-    was made here, and read nowhere, counts as one of another encoding and of another character set.
+    was made here, and read nowhere, counts as one of another encoding and of another character set. What was read and
+    never looked at must be: it would be written as it was read.
     """
-    for element in dataset:
-        if element.VR == "SQ":
-            for item in element.value:
-                _mark_as_explicit(item)
-                item.set_original_encoding(False, True, item.original_character_set or default_encoding)
+    for item in items_of(dataset):
+        if not any(element.is_raw for element in item.values()):
+            item.set_original_encoding(False, True, item.original_character_set or default_encoding)
 
 
 def finding_records(

@@ -6,6 +6,7 @@ told to somebody whichever of them has noticed it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy import Engine
@@ -48,4 +49,7 @@ def triage_again(facts: StudyFacts, database: Database, rules: Triage, now: date
     """What triage decides from ``facts`` that were read just now; nothing is written where it decided the same before
     and has nobody to tell."""
     decision = decide(facts, rules, now)
-    return decision if decision == facts.decision else triage_study(facts.study_id, database, rules, now)
+    tells = decision.notifications and database.rules.notifications.channels
+    if replace(decision, notifications=()) == facts.decision and not tells:
+        return decision
+    return triage_study(facts.study_id, database, rules, now)

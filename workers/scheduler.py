@@ -37,6 +37,7 @@ _LONGEST_PAUSE_SECONDS = 30.0
 _LONGEST_STUDY_PAUSE_SECONDS = 600.0
 _STUDIES_AT_ONCE = 100
 _COMPLETING_SECONDS = 5.0
+_MANY_JOBS = 10
 _CLOCK_SECONDS = 60.0
 _QUEUES_SECONDS = 60.0
 _JOBS_AT_ONCE = 500
@@ -183,12 +184,23 @@ class Scheduler:
         quiet = timedelta(seconds=self.settings.triage.completion_seconds)
         # However many rest after a failure, those behind them have their turn.
         limit = _STUDIES_AT_ONCE + len(self.studies.until)
-        begun = self.elapsed()
-        for study_id in self.database.read(studies.stable, self.clock(), quiet, limit):
-            if self.elapsed() - begun > _COMPLETING_SECONDS:
-                return  # what waits for another step waits no longer than that; the next round goes on here
+        stable = self.database.read(studies.stable, self.clock(), quiet, limit)
+        until = self.elapsed() + (self._seconds_to_complete() if stable else 0)
+        for study_id in stable:
+            if self.elapsed() > until:
+                return  # the next round goes on here
             if not self.studies.rests(study_id):
                 self._try_to_complete(study_id)
+
+    def _seconds_to_complete(self) -> float:
+        """How long studies may be completed in one round: no other step waits for longer than that.
+
+        While images wait, they and the processes that analyse them need the processors more: it is a quarter of the
+        time then.
+        """
+        if self.database.read(jobs.as_many_wait, _MANY_JOBS):
+            return self.settings.workers.scheduler_interval_seconds / 3
+        return _COMPLETING_SECONDS
 
     def _try_to_complete(self, study_id: int) -> None:
         """Complete a study; what fails in it keeps no other from completing."""

@@ -16,9 +16,9 @@ BOTH = {"pacs": ("seg", "sr"), "viewer": ("seg", "sr")}
 TWO = {"pacs": 2, "viewer": 2}
 
 
-def sent_to_both(database: Database, number: int = 1) -> dict[str, int]:
+def sent_to_both(database: Database, number: int = 1, *, stat: bool = False) -> dict[str, int]:
     """A finished job with deliveries to two destinations; the SEG's delivery of each."""
-    (job_id,) = record_instance(database, received(1, number), None, PIPELINE, NOW).job_ids
+    (job_id,) = record_instance(database, received(1, number, stat=stat), None, PIPELINE, NOW).job_ids
     claim(database, job_id)
     ids = database.write(jobs.finish, job_id, "w1", outcome(1000 * number, destinations=BOTH), NOW)
     assert ids is not None
@@ -38,12 +38,12 @@ def test_a_destination_has_its_share_of_the_workers_and_no_more(database: Databa
 
 
 def test_results_of_an_urgent_study_overtake_all_others(database: Database, engine: Engine) -> None:
-    one, urgent, other = (sent_to_both(database, number)["pacs"] for number in (1, 2, 3))
-    decision = TriageDecision(Priority.URGENT, NOW, Analysis.ANALYSED, "STAT")
+    one, urgent, other, stat = (sent_to_both(database, number, stat=number == 4)["pacs"] for number in (1, 2, 3, 4))
+    decision = TriageDecision(Priority.CRITICAL, NOW, Analysis.ANALYSED, "pneumothorax 90 %")
     record_triage(database, study_of(database, 2), decision, NOW)
-    heads = [each for each in DestinationLeases(engine).waiting("pacs", NOW) if each in (one, urgent, other)]
-    assert heads == [urgent, one, other]
-    assert urgent in database.read(deliveries.to_enqueue, NOW + HOUR, SECOND, 2)
+    heads = [each for each in DestinationLeases(engine).waiting("pacs", NOW) if each in (one, urgent, other, stat)]
+    assert heads == [stat, urgent, one, other]
+    assert stat in database.read(deliveries.to_enqueue, NOW + HOUR, SECOND, 2)
 
 
 def test_what_dead_workers_had_is_free_again(database: Database, engine: Engine) -> None:

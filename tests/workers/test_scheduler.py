@@ -36,6 +36,7 @@ class FakeDatabase(Scripted):
         jobs.mark_dispatched: "mark_dispatched",
         jobs.in_other_queues: "in_other_queues",
         jobs.late: "late_jobs",
+        jobs.as_many_wait: "as_many_wait",
         deliveries.to_enqueue: "deliveries_to_enqueue",
         deliveries.mark_dispatched: "mark_deliveries_dispatched",
         studies.stable: "stable_studies",
@@ -49,6 +50,7 @@ class FakeDatabase(Scripted):
     jobs: tuple[tuple[int, bool], ...] = ()
     deliveries: tuple[int, ...] = ()
     late: tuple[int, ...] = ()
+    many_wait: bool = False
     quiet: tuple[int, ...] = ()
     study: StudyFacts = field(default_factory=facts)
     routes: tuple[Route | None, ...] = ()
@@ -74,6 +76,9 @@ class FakeDatabase(Scripted):
 
     def mark_deliveries_dispatched(self, delivery_ids: Sequence[int], now: datetime) -> None:
         self.notes.append(("deliveries enqueued", *delivery_ids))
+
+    def as_many_wait(self, number: int) -> bool:
+        return self.many_wait
 
     def late_jobs(self, now: datetime, older_than: timedelta) -> tuple[int, ...]:
         return self.late
@@ -206,9 +211,12 @@ def test_what_triage_has_decided_already_is_not_written_again(tmp_path: Path) ->
     assert [note[0] for note in database.notes] == ["settled", "triage", "settled"]
 
 
-def test_many_stable_studies_keep_no_other_step_waiting(tmp_path: Path) -> None:
-    """Two seconds each: the third begins within five seconds, and the others come in the next round."""
-    database = FakeDatabase(quiet=tuple(range(1, 9)))
+@pytest.mark.parametrize(("many_wait", "completed"), [(False, 3), (True, 1)])
+def test_many_stable_studies_keep_no_other_step_waiting(tmp_path: Path, many_wait: bool, completed: int) -> None:
+    """Two seconds each: the third begins within five seconds, and the others come in the next round. While many images
+    wait, it is one at a time.
+    """
+    database = FakeDatabase(quiet=tuple(range(1, 9)), many_wait=many_wait)
     node_scheduler = scheduler(database, FakeTaskQueue(), tmp_path)
     seconds = [0.0]
 
@@ -218,7 +226,7 @@ def test_many_stable_studies_keep_no_other_step_waiting(tmp_path: Path) -> None:
 
     node_scheduler.summarise, node_scheduler.elapsed = summarise, lambda: seconds[0]
     node_scheduler.complete_stable_studies()
-    assert [note[0] for note in database.notes].count("settled") == 3
+    assert [note[0] for note in database.notes].count("settled") == completed
 
 
 def test_a_summary_that_cannot_be_made_does_not_keep_a_study_open_for_ever(tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ from highdicom.sr import CodedConcept
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.sr.codedict import codes as known
+from pydicom.tag import BaseTag
 from pydicom.uid import UID, ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
 from config.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -59,6 +60,7 @@ from workers.results.header import (
     copy_patient_and_study,
     copy_valid,
     finish,
+    items_of,
     long_string,
     set_times,
 )
@@ -79,6 +81,7 @@ _PATIENT_AND_STUDY = (
 # No result of ours is in a coordinate system of the patient.
 _BORROWED = ("FrameOfReferenceUID", "PositionReferenceIndicator")
 _NOMINAL_FRAME_OF_REFERENCE = "2.25.1"
+_REFERENCED_INSTANCE, _REFERENCED_FRAME = BaseTag(0x00081155), BaseTag(0x00081160)
 _NOMINAL_POSITION = [0.0, 0.0, 0.0]
 # Viewers assume this for a source without Image Orientation (Patient), and draw nothing with any other value.
 _NOMINAL_ORIENTATION = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0]
@@ -239,14 +242,13 @@ def _set_dimension_organization(made: Dataset, uid: str) -> None:
 
 def _correct_references(made: Dataset, source: Dataset) -> None:
     """Name the SOP class of the source, for which the stand-in has another one, and of a frame no segment."""
-    for element in made:
-        if element.VR == "SQ":
-            for item in element.value:
-                if item.get("ReferencedSOPInstanceUID") == source.SOPInstanceUID:
-                    item.ReferencedSOPClassUID = source.SOPClassUID
-                if "ReferencedFrameNumber" in item:
-                    item.pop("ReferencedSegmentNumber", None)
-                _correct_references(item, source)
+    uid, class_uid = source.SOPInstanceUID, source.SOPClassUID
+    for item in items_of(made):
+        referenced = item.get(_REFERENCED_INSTANCE)
+        if referenced is not None and referenced.value == uid:
+            item.ReferencedSOPClassUID = class_uid
+        if _REFERENCED_FRAME in item:
+            item.pop("ReferencedSegmentNumber", None)
 
 
 def decimal(value: float) -> str:

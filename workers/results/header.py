@@ -8,7 +8,7 @@ repeated. A description with a backslash, which makes two values of it, is writt
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from copy import deepcopy
 from datetime import datetime, timedelta, timezone
 
@@ -236,6 +236,15 @@ def is_valid(element: DataElement) -> bool:
     except (ValueError, TypeError):
         return False
     return True
+
+
+def items_of(dataset: Dataset) -> Iterator[Dataset]:
+    """Every item below ``dataset``, those of an item behind it."""
+    for tag, element in list(dataset.items()):  # without sorting, and without looking at each value
+        if element.VR == "SQ":
+            for item in dataset[tag].value:
+                yield item
+                yield from items_of(item)
 
 
 def orientation_values(source: Dataset) -> list[str]:
