@@ -122,7 +122,7 @@ def keys_of(query: Dataset) -> ResultKeys:
     """The keys of a query that are supported; every other one matches everything (PS3.4 C.2.2.1.3).
 
     Raises:
-        InvalidKeyError: a date is no date, or no range of dates.
+        InvalidKeyError: a date is no date, or no range of dates, or a key has several values that may have one.
     """
     first, last = _dates(_text(query, "StudyDate"))
     texts = {column: text for keyword, column in _OF_STUDY if keyword in _TEXTS and (text := _text(query, keyword))}
@@ -159,9 +159,11 @@ def _dates(text: str) -> tuple[str, str]:
 
 
 def _text(query: Dataset, keyword: str) -> str:
-    """One value as text; empty where there is none, or several."""
+    """One value as text; empty where there is none, which matches everything."""
     value = query.get(keyword)
-    if value is None or isinstance(value, MultiValue):
+    if isinstance(value, MultiValue):
+        raise InvalidKeyError(f"{keyword} has several values")
+    if value is None:
         return ""
     text = str(value).strip(" \0")
     if keyword == "PatientName":

@@ -174,6 +174,11 @@ class QueryRetrieve:
         found = self.results.objects(keys, MOST_OBJECTS + 1)
         if len(found) > MOST_OBJECTS:
             raise InvalidIdentifierError(f"more than {MOST_OBJECTS} objects")
+        rules, asked = self.database.rules.patients, keys.texts.get("issuer_of_patient_id", "")
+        issuers = {rules.issuer(one.issuer_of_patient_id) for one in found}
+        known = (issuers | ({rules.issuer(asked)} if asked else set())) - {""}
+        if level == "PATIENT" and (len(issuers) > 1 or len(known) > 1):
+            raise InvalidIdentifierError("the patient ID is of several issuers, and perhaps of several patients")
         return found
 
     def _send(

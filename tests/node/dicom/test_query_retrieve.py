@@ -93,8 +93,36 @@ def test_findscu_finds_studies_and_series(asked: Asked) -> None:
 @pytest.mark.peer("findscu")
 def test_what_cannot_be_understood_is_answered_so(asked: Asked) -> None:
     assert "DataSetDoesNotMatchSOPClass" in asked.query("findscu", "QueryRetrieveLevel=BODY")
-    assert "DataSetDoesNotMatchSOPClass" in asked.query("findscu", "QueryRetrieveLevel=STUDY", "StudyDate=soon")
+    for key in ("StudyDate=soon", r"PatientID=A\B"):
+        assert "DataSetDoesNotMatchSOPClass" in asked.query("findscu", "QueryRetrieveLevel=STUDY", key)
     assert "Final Find Response (Success)" in asked.query("findscu", "QueryRetrieveLevel=STUDY", "PatientID=NOBODY")
+
+
+@pytest.mark.peer("getscu")
+def test_a_patient_id_of_two_issuers_needs_its_issuer(asked: Asked, tmp_path: Path) -> None:
+    """It is of two patients, and a retrieval tells nobody which results are whose."""
+    first = asked.results[0].study_instance_uid
+    own = {one.sop_instance_uid for one in asked.results if one.study_instance_uid == first}
+    as_it_is = text("select id, patient_id, issuer_of_patient_id from studies")
+    change = text("update studies set patient_id = :patient_id, issuer_of_patient_id = :issuer where id = :id")
+    with asked.node.engine.begin() as connection:
+        before = [{"id": row[0], "patient_id": row[1], "issuer": row[2]} for row in connection.execute(as_it_is)]
+        connection.execute(text("update studies set patient_id = 'P7', issuer_of_patient_id = 'SOUTH'"))
+        north = text("update studies set issuer_of_patient_id = 'NORTH' where study_instance_uid = :uid")
+        connection.execute(north, {"uid": first})
+
+    def got(issuer: str) -> set[str]:
+        keys = ("-k", "QueryRetrieveLevel=PATIENT", "-k", "PatientID=P7", "-k", f"IssuerOfPatientID={issuer}")
+        caller = ("-aet", VIEWER, "-aec", "PLEURA", "-od", str(tmp_path))
+        dcmtk("getscu", "-v", "-P", *caller, "+B", *keys, "127.0.0.1", asked.node.port)
+        return {str(dcmread(path, stop_before_pixels=True).SOPInstanceUID) for path in tmp_path.iterdir()}
+
+    try:
+        assert got("") == set()
+        assert got("NORTH") == own
+    finally:
+        with asked.node.engine.begin() as connection:
+            connection.execute(change, before)
 
 
 @pytest.mark.peer("findscu")

@@ -59,6 +59,11 @@ def test_what_is_on_hold_is_not_there(dicomweb: DicomWeb) -> None:
     assert {one.kind for one in dicomweb.results} == {"seg", "sr", "sc", "gsps"}
 
 
+def test_a_key_with_several_values_does_not_match_everybody(dicomweb: DicomWeb) -> None:
+    for asked in ("PatientID=K-20418%5CX", "PatientName=Okafor*%5CX", "AccessionNumber=%5C"):
+        assert get(dicomweb, f"/studies?{asked}", Role.VIEWER)[0] == 400
+
+
 def test_a_name_is_found_as_it_is_written_whatever_its_letters(dicomweb: DicomWeb) -> None:
     name = text("update studies set patient_name = :new where patient_name = :old")
     with dicomweb.engine.begin() as connection:
