@@ -112,12 +112,12 @@ def mistakes(error: ValidationError, model: type[Any], values: Values, *, quoted
     """
     found: dict[str, list[str]] = {}
     for item in error.errors():
-        said = _message(item, quoted)
+        message = _message(item, quoted)
         if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            said = "there is no such key" + _meant(str(item["loc"][-1]), _keys_at(item["loc"][:-1], model))
+            message = "there is no such key" + _meant(str(item["loc"][-1]), _keys_at(item["loc"][:-1], model))
         place = ": ".join(part for part in _place(item["loc"], model, values) if part)
-        found.setdefault(place, []).append(said)
-    return "; ".join(": ".join(part for part in (place, _ways(said)) if part) for place, said in found.items())
+        found.setdefault(place, []).append(message)
+    return "; ".join(": ".join(part for part in (place, _ways(message)) if part) for place, message in found.items())
 
 
 def _ways(messages: Sequence[str]) -> str:

@@ -60,8 +60,9 @@ def _examined_server(spec: ModelSpec, clock: Callable[[], float]) -> Examination
     images, begin = drawn_images(), clock()
     replies = [server.ask(ModelInput(image, "")) for image in images]
     seconds = (clock() - begin) / len(images)
-    told = [each.probability for reply in replies for each in reply if each.probability is not None]
-    return Examination(spec, seconds, {"probabilities": (min(told), max(told))} if told else {})
+    probabilities = [each.probability for reply in replies for each in reply if each.probability is not None]
+    ranges = {"probabilities": (min(probabilities), max(probabilities))} if probabilities else {}
+    return Examination(spec, seconds, ranges)
 
 
 def drawn_inputs(spec: ModelSpec) -> list[Pixels]:

@@ -76,15 +76,15 @@ def look_at_server(endpoint: EndpointSpec) -> Network:
         ModelOutputError: its answer cannot be read.
     """
     transport, caller = transport_of(endpoint), Caller(endpoint)
-    told = caller.ask(transport.describe)
-    given = input_tensor(endpoint, told)
+    description = caller.ask(transport.describe)
+    given = input_tensor(endpoint, description)
     shape = tuple(None if side < 0 else side for side in given.shape)
 
     def run(batch: Array) -> Mapping[str, Any]:
         return caller.ask(lambda seconds: transport.infer(given.name, batch, seconds))
 
     answers = _asked(shape, run, f"{endpoint.model} on {endpoint.url}")
-    network = Network(None, told.digest(endpoint.version), shape, answers, endpoint)
+    network = Network(None, description.digest(endpoint.version), shape, answers, endpoint)
     if kind_of(network) is ModelKind.DETECTOR:
         return network  # how many boxes it finds in noise may change with the last digit of a number
     return replace(network, endpoint=replace(endpoint, probe=probed(run(probe_input(given.shape)))))
@@ -166,15 +166,15 @@ def new_manifest(network: Network) -> str:
     return head + "\n".join("\n".join(section) + "\n" for section in sections)
 
 
-def new_findings_manifest(endpoint: EndpointSpec, told: ModelDescription) -> str:
+def new_findings_manifest(endpoint: EndpointSpec, description: ModelDescription) -> str:
     """The manifest of a vendor's program that describes itself so, with ``FILL IN`` where a person must answer."""
-    digest = told.pinned_digest()
+    digest = description.pinned_digest()
     head = ["# Every key: docs/manifests.md. Replace each FILL IN; until then the manifest is refused."]
-    head += [f"# The vendor: {_printable(each)}" for each in told.not_for]
+    head += [f"# The vendor: {_printable(each)}" for each in description.not_for]
     model = [
         "[model]",
         _line("name", f"{FILL_IN}: lower case letters, digits, '-', '_', '.'"),
-        _line("version", told.version),
+        _line("version", description.version),
         _line("title", f"{FILL_IN}: its name for people, as results show it"),
         _line("kind", ModelKind.FINDINGS.value),
         _line("digest", digest, "of what the program says of itself"),
@@ -182,7 +182,7 @@ def new_findings_manifest(endpoint: EndpointSpec, told: ModelDescription) -> str
         _line("mode", "shadow", "stored and compared, never sent, until it is measured"),
     ]
     labels = []
-    for number, each in enumerate(told.findings):
+    for number, each in enumerate(description.findings):
         code = {"value": each.code.value, "scheme": each.code.scheme, "meaning": each.meaning}
         labels += [
             "[[labels]]",

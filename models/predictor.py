@@ -291,7 +291,7 @@ def findings_told(spec: ModelSpec, replies: Sequence[Reply]) -> tuple[Finding, .
     """One finding for each label of a vendor's program, from what it says of one image."""
     # What it could not tell raises no parent.
     judged = consistent(spec.labels, [reply.probability or 0.0 for reply in replies])
-    told = []
+    findings = []
     for label, reply, each in zip(spec.labels, replies, judged, strict=True):
         finding = _finding(spec, label, each)
         if reply.probability is None and not finding.present:
@@ -300,8 +300,8 @@ def findings_told(spec: ModelSpec, replies: Sequence[Reply]) -> tuple[Finding, .
             reason = "" if reply.mask is not None or reply.boxes else "present, and the program shows no place"
             reason = finding.reason or reason
             finding = replace(finding, mask=reply.mask, boxes=reply.boxes, reason=reason)
-        told.append(finding)
-    return tuple(told)
+        findings.append(finding)
+    return tuple(findings)
 
 
 def lies_in_lungs(finding: Finding) -> bool:

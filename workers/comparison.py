@@ -83,9 +83,9 @@ def _sides_of(findings: Iterable[ComparableFinding]) -> set[str]:
 def _was_looked_for(now: FindingRecord, then: Sequence[ComparableFinding]) -> bool:
     """Whether what has found ``now`` would have found it on the prior: the same version of the same model told of it,
     and what it left out there is left out by today's threshold, too."""
-    told = [one.finding for one in then if _by_the_same(one.finding, now)]
-    left_out = [one.probability for one in told if not one.present]
-    return bool(told) and all(each is not None and each < now.threshold for each in left_out)
+    compared = [one.finding for one in then if _by_the_same(one.finding, now)]
+    left_out = [one.probability for one in compared if not one.present]
+    return bool(compared) and all(each is not None and each < now.threshold for each in left_out)
 
 
 def _by_the_same(one: FindingRecord, other: FindingRecord) -> bool:

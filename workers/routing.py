@@ -106,10 +106,10 @@ def checks(facts: ImageFacts, rules: Sequence[RoutingRule]) -> Iterator[RuleChec
 def check_rule(facts: ImageFacts, rule: RoutingRule) -> RuleCheck:
     """Check one rule."""
     matched = []
-    for name, fits, said in _conditions(facts, rule):
-        if not said or not fits:
-            return RuleCheck(rule.name, False, f"{name} is {_shown(said)}" if said else f"{name} is unknown")
-        matched.append(f"{name} {_shown(said)}")
+    for name, fits, value in _conditions(facts, rule):
+        if not value or not fits:
+            return RuleCheck(rule.name, False, f"{name} is {_shown(value)}" if value else f"{name} is unknown")
+        matched.append(f"{name} {_shown(value)}")
     return RuleCheck(rule.name, True, "; ".join(matched) or "it has no conditions")
 
 
@@ -129,7 +129,7 @@ def _conditions(facts: ImageFacts, rule: RoutingRule) -> Iterator[tuple[str, boo
         ("series description", rule.series_descriptions, facts.series_description, _is_found),
         ("sex", rule.sexes, facts.sex, _is_one_of),
     )
-    yield from ((name, fits(said, wanted), said) for name, wanted, said, fits in texts if wanted)
+    yield from ((name, fits(value, wanted), value) for name, wanted, value, fits in texts if wanted)
     if rule.views:
         yield "view", bool(set(rule.views) & set(facts.views)), " and ".join(facts.views)
     low, high, age = rule.minimum_age_years, rule.below_age_years, facts.age_years
@@ -138,21 +138,21 @@ def _conditions(facts: ImageFacts, rule: RoutingRule) -> Iterator[tuple[str, boo
         yield "age", fits, "" if age is None else f"{age:.0f}" if age == int(age) else f"{age:.1f}"
 
 
-def _is_one_of(said: str, wanted: Sequence[str]) -> bool:
-    return said in wanted
+def _is_one_of(value: str, wanted: Sequence[str]) -> bool:
+    return value in wanted
 
 
-def _is_found(said: str, wanted: Sequence[str]) -> bool:
-    return any(re.search(pattern, said, re.IGNORECASE) for pattern in wanted)
+def _is_found(value: str, wanted: Sequence[str]) -> bool:
+    return any(re.search(pattern, value, re.IGNORECASE) for pattern in wanted)
 
 
-def _is_same_word(said: str, wanted: Sequence[str]) -> bool:
-    return plain_words(said) in {plain_words(each) for each in wanted}
+def _is_same_word(value: str, wanted: Sequence[str]) -> bool:
+    return plain_words(value) in {plain_words(each) for each in wanted}
 
 
-def _is_body_part(said: str, wanted: Sequence[str]) -> bool:
+def _is_body_part(value: str, wanted: Sequence[str]) -> bool:
     chest = any(plain_words(each).strip() == "CHEST" for each in wanted)
-    return _is_same_word(said, wanted) or (chest and speaks_of_chest(said, (), ()) is True)
+    return _is_same_word(value, wanted) or (chest and speaks_of_chest(value, (), ()) is True)
 
 
 def _shown(value: str) -> str:

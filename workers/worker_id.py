@@ -142,11 +142,11 @@ def _holder(device: str) -> str:
 
 def _described(place: str, text: str) -> RunningPart:
     host, part, _ = place.rsplit("-", 2)
-    claims, _, said = text.partition("\n")
+    claims, _, content = text.partition("\n")
     try:
-        told = json.loads(said)
-        started = datetime.fromisoformat(told["started_at"])
-        return RunningPart(place, part, host, claims, told["version"], told["process"], started, told["device"])
+        status = json.loads(content)
+        started = datetime.fromisoformat(status["started_at"])
+        return RunningPart(place, part, host, claims, status["version"], status["process"], started, status["device"])
     except (ValueError, KeyError, TypeError):
         return RunningPart(place, part, host, claims)
 

@@ -249,10 +249,10 @@ def _latest(start: datetime, end: datetime) -> Any:
 def _paired(query: Any, active: Any, shadow: Any, start: datetime, end: datetime) -> Any:
     """Pair two findings of one run of one job: of the same label, one delivered and one not, from two models."""
     same = and_(shadow.job_id == active.job_id, shadow.label == active.label, shadow.model != active.model)
-    told = (side.probability.is_not(None) & side.superseded.is_(False) for side in (active, shadow))
+    counted = (side.probability.is_not(None) & side.superseded.is_(False) for side in (active, shadow))
     return (
         query.select_from(Job)
         .join(active, active.job_id == Job.id)
         .join(shadow, same)
-        .where(*_ended(start, end), *told, active.shadow.is_(False), shadow.shadow.is_(True))
+        .where(*_ended(start, end), *counted, active.shadow.is_(False), shadow.shadow.is_(True))
     )

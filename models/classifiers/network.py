@@ -38,8 +38,8 @@ def read_head(plan: Plan, defaults: Mapping[str, Option]) -> Head:
     Raises:
         ValueError: an option has no sense; the message names it.
     """
-    said = {**OPTIONS, **defaults, **plan.options}
-    kind, nothing, dropout = str(said["head"]), bool(said["first_is_nothing"]), float(said["dropout"])
+    options = {**OPTIONS, **defaults, **plan.options}
+    kind, nothing, dropout = str(options["head"]), bool(options["first_is_nothing"]), float(options["dropout"])
     if kind not in (SIGMOID, SOFTMAX):
         raise ValueError(f"head must be '{SIGMOID}' or '{SOFTMAX}', not '{kind}'")
     if kind == SOFTMAX and len(plan.labels) < 2:
@@ -48,7 +48,7 @@ def read_head(plan: Plan, defaults: Mapping[str, Option]) -> Head:
         raise ValueError("first_is_nothing needs head = 'softmax'")
     if not 0.0 <= dropout < 1.0:
         raise ValueError(f"dropout must be from 0 up to, not including, 1, not {dropout:g}")
-    return Head(kind == SOFTMAX, nothing, label_weights(str(said["class_weights"]), plan.labels), dropout)
+    return Head(kind == SOFTMAX, nothing, label_weights(str(options["class_weights"]), plan.labels), dropout)
 
 
 def teach(features: Any, labels: int, dropout: float) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def serve_head(network: keras.Model, head: Head) -> keras.Model:
 
 
 def _probabilities(logits: Any, head: Head, name: str) -> Any:
-    said = layers.Activation(SOFTMAX if head.exclusive else SIGMOID, dtype="float32")(logits)
+    probabilities = layers.Activation(SOFTMAX if head.exclusive else SIGMOID, dtype="float32")(logits)
     if head.first_is_nothing:
-        said = ops.split(said, [1], axis=-1)[1]
-    return layers.Identity(dtype="float32", name=name)(said)
+        probabilities = ops.split(probabilities, [1], axis=-1)[1]
+    return layers.Identity(dtype="float32", name=name)(probabilities)

@@ -73,8 +73,8 @@ def _fill_by_torch(body: keras.Model, encoder: str, file: Path, naming: Naming |
     found = {layer.name: arrays_of(state, naming(layer.name), layer) for layer in wanted}
     for layer in wanted:
         shapes = [tuple(weight.shape) for weight in layer.weights]
-        told = [array.shape for array in found[layer.name]]
-        if shapes != told:
-            raise ValueError(f"layer {layer.name} has shapes {shapes}, the file has {told or 'nothing for it'}")
+        in_file = [array.shape for array in found[layer.name]]
+        if shapes != in_file:
+            raise ValueError(f"layer {layer.name} has shapes {shapes}, the file has {in_file or 'nothing for it'}")
     for layer in wanted:
         layer.set_weights(found[layer.name])

@@ -190,8 +190,8 @@ class Ensemble(Architecture):
         image = keras.Input((plan.size, plan.size, 1), name="image")
         outputs: dict[str, Any] = {}
         for member, architecture in MEMBERS.items():
-            said = architecture.build(self.member_plan(plan, member))(image)
-            outputs |= {f"{member}_{name}": value for name, value in said.items()}
+            of_member = architecture.build(self.member_plan(plan, member))(image)
+            outputs |= {f"{member}_{name}": value for name, value in of_member.items()}
         return keras.Model(image, named(outputs), name="ensemble")
 
     def losses(self, plan: Plan) -> Mapping[str, Loss]:
@@ -212,12 +212,12 @@ class Ensemble(Architecture):
 
     def serve(self, network: keras.Model, plan: Plan) -> keras.Model:
         """``probabilities``: the members' mean; ``maps``: the mean of theirs on the finest of their grids."""
-        said = [ops.sigmoid(network.output[f"{member}_logits"]) for member in MEMBERS]
+        probabilities = [ops.sigmoid(network.output[f"{member}_logits"]) for member in MEMBERS]
         maps = [ops.sigmoid(network.output[f"{member}_map_logits"]) for member in MEMBERS]
         side = max(int(one.shape[1]) for one in maps)
         fine = [one if one.shape[1] == side else ops.image.resize(one, (side, side), "bilinear") for one in maps]
         outputs = {
-            "probabilities": layers.Average(dtype="float32", name="probabilities")(said),
+            "probabilities": layers.Average(dtype="float32", name="probabilities")(probabilities),
             "maps": layers.Average(dtype="float32", name="maps")(fine),
         }
         return keras.Model(network.input, outputs, name="ensemble_serving")

@@ -192,8 +192,8 @@ def _understood(decoder: PixelDecoder, decoding: Callable[[], _Made]) -> _Made:
         raise UnreadablePixels(PixelFault.CORRUPT, f"The pixels cannot be decoded: {error}.") from error
     except Exception as error:
         # Decoders that meet hostile bytes fail in every way there is; for us they all mean the same.
-        said = _without_values(str(error))
-        raise UnreadablePixels(PixelFault.CORRUPT, f"The pixels cannot be decoded ({decoder}): {said}.") from error
+        message = _without_values(str(error))
+        raise UnreadablePixels(PixelFault.CORRUPT, f"The pixels cannot be decoded ({decoder}): {message}.") from error
 
 
 def _without_values(words: str) -> str:

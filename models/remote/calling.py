@@ -108,9 +108,9 @@ class Caller:
                 found = once(deadline - self._clock())
             except NotReachedError as error:
                 if attempt == self._endpoint.attempts or self._clock() + wait >= deadline:
-                    said = f"the model server {self._endpoint.url} cannot be used: {error}"
-                    self._away = self._clock() + PAUSE_SECONDS, said
-                    raise ModelUnavailableError(said) from error
+                    message = f"the model server {self._endpoint.url} cannot be used: {error}"
+                    self._away = self._clock() + PAUSE_SECONDS, message
+                    raise ModelUnavailableError(message) from error
                 self._sleep(wait)
                 wait *= 2
             else:

@@ -79,16 +79,16 @@ class FindingsServer:
         body = request_for(image, self._endpoint.image).model_dump_json().encode()
         with self._pin.dropped_on_failure():
             answer = self._caller.ask(lambda seconds: self._server.request("findings", seconds, body, _JSON))
-            told = _parsed(FindingsAnswer, answer.body, self.spec.name)
-            _check_model(self._endpoint, told.model.name, told.model.version)
-        return replies_of(self.spec, told, image.shape)
+            answered = _parsed(FindingsAnswer, answer.body, self.spec.name)
+            _check_model(self._endpoint, answered.model.name, answered.model.version)
+        return replies_of(self.spec, answered, image.shape)
 
     def warm(self) -> None:
         """Nothing is to be warmed up: an image that is none would be a question of its own kind."""
 
     def _described(self) -> None:
-        told = describe(self._endpoint, self._caller, self._server)
-        check_description(self.spec, told)
+        description = describe(self._endpoint, self._caller, self._server)
+        check_description(self.spec, description)
 
 
 def describe(
@@ -104,22 +104,22 @@ def describe(
     return _parsed(ModelDescription, caller.ask(lambda seconds: server.request("model", seconds)).body, endpoint.url)
 
 
-def check_description(spec: ModelSpec, told: ModelDescription) -> None:
+def check_description(spec: ModelSpec, description: ModelDescription) -> None:
     """Compare what a program says of itself with the manifest.
 
     Raises:
         OtherModelError: it is something else; the message says what.
     """
     assert spec.endpoint is not None
-    _check_model(spec.endpoint, told.name, told.version)
-    known = {(each.code.value, each.code.scheme) for each in told.findings}
+    _check_model(spec.endpoint, description.name, description.version)
+    known = {(each.code.value, each.code.scheme) for each in description.findings}
     for label in spec.labels:
         if _key(label.code) not in known:
             raise OtherModelError(
                 f"{spec.name}: the model server {spec.endpoint.url} knows no finding {label.code.value}"
                 f" {label.code.scheme}, which the manifest calls '{label.name}'"
             )
-    if (found := told.pinned_digest()) != spec.digest:
+    if (found := description.pinned_digest()) != spec.digest:
         raise OtherModelError(
             f"{spec.name}: the model server {spec.endpoint.url} describes itself otherwise than before: digest {found},"
             f" its manifest pins {spec.digest}"
@@ -152,7 +152,7 @@ def _without_words(image: ModelInput) -> ModelInput:
     return replace(image, view=image.view if image.view in _VIEWS else "", patient_orientation=sides if known else None)
 
 
-def replies_of(spec: ModelSpec, told: FindingsAnswer, shape: tuple[int, int]) -> tuple[Reply, ...]:
+def replies_of(spec: ModelSpec, answer: FindingsAnswer, shape: tuple[int, int]) -> tuple[Reply, ...]:
     """The answer in the order of the manifest's labels.
 
     Raises:
@@ -160,7 +160,7 @@ def replies_of(spec: ModelSpec, told: FindingsAnswer, shape: tuple[int, int]) ->
     """
     labels = {_key(label.code): label for label in spec.labels}
     found: dict[str, AnsweredFinding] = {}
-    for each in told.findings:
+    for each in answer.findings:
         key = (each.code.value, each.code.scheme)
         if key not in labels:
             raise ModelOutputError(
@@ -175,22 +175,22 @@ def replies_of(spec: ModelSpec, told: FindingsAnswer, shape: tuple[int, int]) ->
     return tuple(_reply(spec, label, found[label.name], shape) for label in spec.labels)
 
 
-def _reply(spec: ModelSpec, label: LabelSpec, told: AnsweredFinding, shape: tuple[int, int]) -> Reply:
+def _reply(spec: ModelSpec, label: LabelSpec, answered: AnsweredFinding, shape: tuple[int, int]) -> Reply:
     who = f"{spec.name}: '{label.name}'"
-    if told.probability is None and not told.reason:
+    if answered.probability is None and not answered.reason:
         raise ModelOutputError(f"{who} has neither a probability nor a reason")
     mask = np.zeros(shape, dtype=np.bool_)
-    if told.mask:
-        mask |= _mask(told.mask, shape, who)
-    for polygon in told.polygons:
+    if answered.mask:
+        mask |= _mask(answered.mask, shape, who)
+    for polygon in answered.polygons:
         mask |= _inside(polygon, shape, who)
-    boxes = tuple(_box(each, shape, who) for each in told.boxes)
-    return Reply(told.probability, told.reason, mask if mask.any() else None, boxes)
+    boxes = tuple(_box(each, shape, who) for each in answered.boxes)
+    return Reply(answered.probability, answered.reason, mask if mask.any() else None, boxes)
 
 
-def _box(told: FoundBox, shape: tuple[int, int], who: str) -> Box:
-    _check_inside(((told.x, told.y), (told.x + told.width, told.y + told.height)), shape, who)
-    return Box(told.x, told.y, told.width, told.height, told.probability)
+def _box(found: FoundBox, shape: tuple[int, int], who: str) -> Box:
+    _check_inside(((found.x, found.y), (found.x + found.width, found.y + found.height)), shape, who)
+    return Box(found.x, found.y, found.width, found.height, found.probability)
 
 
 def _inside(polygon: tuple[tuple[float, float], ...], shape: tuple[int, int], who: str) -> Mask:

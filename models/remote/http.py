@@ -112,13 +112,13 @@ class HttpServer:
             raise NotReachedError(f"it is busy or not ready (status {status})")
         if status in (401, 403):
             raise ModelUnavailableError(f"{who} cannot be used: it refuses the credentials (status {status})")
-        said = _printable(answer.body)
+        message = _printable(answer.body)
         if status == 404:
             raise ModelUnavailableError(
                 f"{who} cannot be used: it has no model '{self._endpoint.model}' {self._endpoint.version}".rstrip()
-                + said
+                + message
             )
-        raise ModelOutputError(f"{self._endpoint.model}: {who} answers with status {status}{said}")
+        raise ModelOutputError(f"{self._endpoint.model}: {who} answers with status {status}{message}")
 
 
 def client_context(endpoint: EndpointSpec) -> ssl.SSLContext:

@@ -73,8 +73,8 @@ class Description:
             [[each.name, each.datatype, list(each.shape)] for each in sorted(group, key=lambda one: one.name)]
             for group in (self.inputs, self.outputs)
         ]
-        told = json.dumps([self.name, version, self.platform, *tensors], separators=(",", ":"))
-        return hashlib.sha256(told.encode()).hexdigest()
+        content = json.dumps([self.name, version, self.platform, *tensors], separators=(",", ":"))
+        return hashlib.sha256(content.encode()).hexdigest()
 
 
 class Transport(Protocol):
@@ -153,10 +153,10 @@ def pinned_input(spec: ModelSpec, endpoint: EndpointSpec, caller: Caller, transp
         OtherModelError: it does not; the message says what differs.
         ModelUnavailableError: it cannot be asked.
     """
-    told = caller.ask(transport.describe)
-    name = input_of(spec, endpoint, told)
+    description = caller.ask(transport.describe)
+    name = input_of(spec, endpoint, description)
     if endpoint.probe:
-        picture = probe_input(input_tensor(endpoint, told).shape)
+        picture = probe_input(input_tensor(endpoint, description).shape)
         apart = difference(endpoint.probe, caller.ask(lambda seconds: transport.infer(name, picture, seconds)))
         if apart > TOLERANCE:
             raise OtherModelError(
@@ -183,24 +183,24 @@ def transport_of(endpoint: EndpointSpec) -> Transport:
     return GrpcTransport(endpoint)
 
 
-def input_of(spec: ModelSpec, endpoint: EndpointSpec, told: Description) -> str:
+def input_of(spec: ModelSpec, endpoint: EndpointSpec, description: Description) -> str:
     """The name of the server's input, once what it says is what the manifest pins.
 
     Raises:
         OtherModelError: it is not; the message says what differs.
     """
     who = f"{spec.name}: the model server {endpoint.url}"
-    if told.name != endpoint.model:
-        raise OtherModelError(f"{who} describes the model '{told.name}', its manifest names '{endpoint.model}'")
-    if told.versions and endpoint.version not in told.versions:
-        known = ", ".join(told.versions)
+    if description.name != endpoint.model:
+        raise OtherModelError(f"{who} describes the model '{description.name}', its manifest names '{endpoint.model}'")
+    if description.versions and endpoint.version not in description.versions:
+        known = ", ".join(description.versions)
         raise OtherModelError(f"{who} has the versions {known}, its manifest pins '{endpoint.version}'")
-    if (found := told.digest(endpoint.version)) != spec.digest:
+    if (found := description.digest(endpoint.version)) != spec.digest:
         raise OtherModelError(
-            f"{who} describes another model '{told.name}' {endpoint.version}: digest {found}, its manifest pins"
+            f"{who} describes another model '{description.name}' {endpoint.version}: digest {found}, its manifest pins"
             f" {spec.digest}"
         )
-    given = input_tensor(endpoint, told)
+    given = input_tensor(endpoint, description)
     wanted = (1, *input_shape(spec))
     fits = len(given.shape) == len(wanted) and all(
         side in (-1, want) for side, want in zip(given.shape, wanted, strict=True)
@@ -212,16 +212,16 @@ def input_of(spec: ModelSpec, endpoint: EndpointSpec, told: Description) -> str:
     return given.name
 
 
-def input_tensor(endpoint: EndpointSpec, told: Description) -> Tensor:
+def input_tensor(endpoint: EndpointSpec, description: Description) -> Tensor:
     """The one input of a model.
 
     Raises:
         OtherModelError: there is none of that name, or several and the manifest names none.
     """
-    names = [each.name for each in told.inputs]
-    chosen = [each for each in told.inputs if endpoint.input in ("", each.name)]
+    names = [each.name for each in description.inputs]
+    chosen = [each for each in description.inputs if endpoint.input in ("", each.name)]
     if len(chosen) != 1 or len(names) != 1:
-        raise OtherModelError(f"the model '{told.name}' has the inputs {', '.join(names)}; one is expected")
+        raise OtherModelError(f"the model '{description.name}' has the inputs {', '.join(names)}; one is expected")
     return chosen[0]
 
 

@@ -90,8 +90,9 @@ class GrpcTransport:
     def describe(self, seconds: float) -> Description:
         """See there."""
         request = self._messages["ModelMetadataRequest"](name=self._endpoint.model, version=self._endpoint.version)
-        told = self._call("ModelMetadata", request, "ModelMetadataResponse", seconds)
-        return Description(told.name, tuple(told.versions), told.platform, *map(_tensors, (told.inputs, told.outputs)))
+        metadata = self._call("ModelMetadata", request, "ModelMetadataResponse", seconds)
+        tensors = map(_tensors, (metadata.inputs, metadata.outputs))
+        return Description(metadata.name, tuple(metadata.versions), metadata.platform, *tensors)
 
     def infer(self, name: str, tensor: Pixels, seconds: float) -> dict[str, NDArray[Any]]:
         """See there."""
@@ -101,13 +102,13 @@ class GrpcTransport:
             inputs=[{"name": name, "datatype": "FP32", "shape": tensor.shape}],
             raw_input_contents=[tensor.astype("<f4").tobytes()],
         )
-        told = self._call("ModelInfer", request, "ModelInferResponse", seconds)
-        check_answer(self._endpoint, told.model_name, told.model_version)
-        raw = list(told.raw_output_contents)
-        if raw and len(raw) != len(told.outputs):
+        answer = self._call("ModelInfer", request, "ModelInferResponse", seconds)
+        check_answer(self._endpoint, answer.model_name, answer.model_version)
+        raw = list(answer.raw_output_contents)
+        if raw and len(raw) != len(answer.outputs):
             raise ModelOutputError(f"{self._endpoint.model}: the server's answer does not hold all of its outputs")
-        contents = raw or [_typed(each) for each in told.outputs]
-        pairs = zip(_tensors(told.outputs), contents, strict=True)
+        contents = raw or [_typed(each) for each in answer.outputs]
+        pairs = zip(_tensors(answer.outputs), contents, strict=True)
         return {tensor.name: array_of(self._endpoint, tensor, content) for tensor, content in pairs}
 
     def _call(self, method: str, request: Any, answer: str, seconds: float) -> Any:
@@ -132,19 +133,19 @@ class GrpcTransport:
             self._channel = None
 
     def _judged(self, error: Any) -> Exception:
-        code, said = error.code(), str(error.details() or "")[:_LONGEST_ERROR]
-        said = "".join(each if each.isprintable() else " " for each in said)
+        code, details = error.code(), str(error.details() or "")[:_LONGEST_ERROR]
+        details = "".join(each if each.isprintable() else " " for each in details)
         if code in _AWAY:
             return NotReachedError(f"it cannot be reached ({code.name})")
         who = f"the model server {self._endpoint.url}"
         if code in _REFUSED:
             why = _REFUSED[code].format(model=self._endpoint.model, version=self._endpoint.version).rstrip()
-            return ModelUnavailableError(f"{who} cannot be used: {why} ({code.name}: {said})")
-        return ModelOutputError(f"{self._endpoint.model}: {who} answers with {code.name}: {said}")
+            return ModelUnavailableError(f"{who} cannot be used: {why} ({code.name}: {details})")
+        return ModelOutputError(f"{self._endpoint.model}: {who} answers with {code.name}: {details}")
 
 
-def _tensors(told: Any) -> tuple[Tensor, ...]:
-    return tuple(Tensor(each.name, each.datatype, tuple(each.shape)) for each in told)
+def _tensors(tensors: Any) -> tuple[Tensor, ...]:
+    return tuple(Tensor(each.name, each.datatype, tuple(each.shape)) for each in tensors)
 
 
 def _typed(output: Any) -> bytes:

@@ -67,8 +67,9 @@ class HttpTransport:
         """See there."""
         server = self._parsed(_Server, self._server.request("v2", seconds).body)
         self._binary = _BINARY in server.extensions
-        told = self._parsed(_Model, self._server.request(self._path(), seconds).body)
-        return Description(told.name, told.versions or (), told.platform, *map(_tensors, (told.inputs, told.outputs)))
+        model = self._parsed(_Model, self._server.request(self._path(), seconds).body)
+        tensors = map(_tensors, (model.inputs, model.outputs))
+        return Description(model.name, model.versions or (), model.platform, *tensors)
 
     def infer(self, name: str, tensor: Pixels, seconds: float) -> dict[str, NDArray[Any]]:
         """See there."""
@@ -85,9 +86,9 @@ class HttpTransport:
         answer = self._server.request(f"{self._path()}/infer", seconds, head + raw, headers)
         length = answer.headers.get(_HEADER_LENGTH)
         end = int(length) if length is not None and length.isdecimal() else len(answer.body)
-        told = self._parsed(_Inference, answer.body[:end])
-        check_answer(self._endpoint, told.model_name, told.model_version or "")
-        return self._outputs(told.outputs, answer.body[end:])
+        parsed = self._parsed(_Inference, answer.body[:end])
+        check_answer(self._endpoint, parsed.model_name, parsed.model_version or "")
+        return self._outputs(parsed.outputs, answer.body[end:])
 
     def _outputs(self, outputs: tuple[_Output, ...], raw: bytes) -> dict[str, NDArray[Any]]:
         found, at = {}, 0
@@ -112,5 +113,5 @@ class HttpTransport:
             ) from error
 
 
-def _tensors(told: tuple[_Tensor, ...]) -> tuple[Tensor, ...]:
-    return tuple(Tensor(each.name, each.datatype, each.shape) for each in told)
+def _tensors(tensors: tuple[_Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(Tensor(each.name, each.datatype, each.shape) for each in tensors)

@@ -80,9 +80,9 @@ def _with_memory(network: keras.Model, embed: keras.Model, stored: Any, votes: A
     memory.set_weights([stored.T])
     nearest, rows = ops.top_k(cosines, min(count, len(stored)))
     table = layers.Embedding(len(votes), votes.shape[1], trainable=False, name="votes")
-    said = ops.sum(table(rows), axis=1)
+    sums = ops.sum(table(rows), axis=1)
     table.set_weights([votes])
-    positive, known = ops.split(said, 2, axis=-1)
+    positive, known = ops.split(sums, 2, axis=-1)
     # Where no neighbour is known, nothing speaks for either side.
     probabilities = ops.where(known > 0, positive / ops.maximum(known, LEAST_LENGTH), 0.5)
     outputs = {

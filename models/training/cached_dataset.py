@@ -64,11 +64,11 @@ def cache(
     file, listing = folder / f"{name}.npy", folder / f"{name}.json"
     if not listing.is_file():
         _decode(samples, side, equalise, label_names, file, listing, progress)
-    said = json.loads(listing.read_text(encoding="utf-8"))
+    listed = json.loads(listing.read_text(encoding="utf-8"))
     by_name = {sample.name: sample for sample in samples}
-    kept = tuple(by_name[item] for item in said["kept"])
+    kept = tuple(by_name[item] for item in listed["kept"])
     whole = np.load(file, mmap_mode="r")
-    return CachedDataset(kept, tuple(range(len(kept))), whole), [(name, reason) for name, reason in said["problems"]]
+    return CachedDataset(kept, tuple(range(len(kept))), whole), [(name, reason) for name, reason in listed["problems"]]
 
 
 def _decode(

@@ -233,8 +233,8 @@ def best_map_cut(predicted: Predicted) -> float:
 
 def overlaps(areas: Values) -> tuple[Values, Values]:
     """Dice and IoU of areas ``[n, 3]``; 1 where both masks are empty."""
-    said, true, both = (areas[..., column].astype(np.float64) for column in (MARKED, TRUE, BOTH))
-    return dice(said, true, both), iou(said, true, both)
+    predicted, true, both = (areas[..., column].astype(np.float64) for column in (MARKED, TRUE, BOTH))
+    return dice(predicted, true, both), iou(predicted, true, both)
 
 
 def _mean(values: Values, patients: Sequence[str], rounds: int) -> Interval:

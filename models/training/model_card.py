@@ -42,12 +42,12 @@ def findings_card(
     recipe: Recipe,
     labels: Sequence[LabelSpec],
     found: Figures,
-    told: tuple[str, str, str],
+    texts: tuple[str, str, str],
     *,
     calibrated: bool,
 ) -> str:
     """Markdown for whatever reports findings; ``told``: how it was measured, the command that makes it, its data."""
-    how, command, data = told
+    how, command, data = texts
     calibration = "Probabilities are as the network says them, not calibrated."
     if calibrated:
         calibration = (

@@ -246,10 +246,10 @@ def new(file: Path | None, server: str, model: str, version: str, protocol: str)
 def _manifest_of_server(endpoint: EndpointSpec) -> str:
     if endpoint.protocol is not EndpointProtocol.FINDINGS_HTTP:
         return new_manifest(look_at_server(endpoint))
-    told = describe(endpoint)
-    if (told.name, told.version) != (endpoint.model, endpoint.version):
-        fail(f"{endpoint.url} runs {told.name} {told.version}: name it with --model and --version")
-    return new_findings_manifest(endpoint, told)
+    description = describe(endpoint)
+    if (description.name, description.version) != (endpoint.model, endpoint.version):
+        fail(f"{endpoint.url} runs {description.name} {description.version}: name it with --model and --version")
+    return new_findings_manifest(endpoint, description)
 
 
 def _endpoint(server: str, model: str, version: str, protocol: str) -> EndpointSpec:

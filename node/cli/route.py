@@ -49,8 +49,8 @@ def _plan(path: Path, calling_aet: str, called_aet: str, settings: Settings) -> 
     from node.web.header_preview import header_of, preview
     from workers.services.expected_route import plan_of
 
-    said = preview(path.read_bytes(), settings.eligibility.model_dump(mode="json"))
-    header = header_of(said, stat=False)
+    read = preview(path.read_bytes(), settings.eligibility.model_dump(mode="json"))
+    header = header_of(read, stat=False)
     routing = replace(
         header.routing,
         calling_ae_title=calling_aet or header.routing.calling_ae_title,

@@ -185,11 +185,11 @@ def write_missing(connection: Connection, before: datetime) -> int:
     query = select(row.id, row.study_id, row.calling_ae_title, row.sop_class_uid, row.received_at)
     latest = query.where(row.received_at < before).order_by(row.id.desc()).limit(_LATEST_INSTANCES)
     found = connection.execute(latest).all()
-    told = _last_rows_told(connection, {one.study_id for one in found})
+    last_rows = _last_rows_told(connection, {one.study_id for one in found})
     missing: dict[tuple[int, str], list[Any]] = {}
     for one in reversed(found):
         key = (one.study_id, one.calling_ae_title)
-        if one.id > told.get(key, 0):
+        if one.id > last_rows.get(key, 0):
             missing.setdefault(key, []).append(one)
     some = list(islice(missing.items(), _ENTRIES_AT_ONCE))
     write_entries(connection, [_late_entry(*key, instances) for key, instances in some])
@@ -204,13 +204,13 @@ def _late_entry(study_id: int, caller: str, instances: Sequence[Any]) -> AuditEn
 
 def _last_rows_told(connection: Connection, study_ids: Collection[int]) -> dict[tuple[int, str], int]:
     """Up to which instance entries tell of each study and caller."""
-    row, told = AuditRow, dict[tuple[int, str], int]()
+    row, last_rows = AuditRow, dict[tuple[int, str], int]()
     query = select(row.study_id, row.data).where(row.action == RECEIVED, row.failed.is_(False))
     for study_id, data in connection.execute(query.where(row.study_id.in_(study_ids))):
         entry = json.loads(data)
         key = (study_id or 0, str(entry["peer"]))
-        told[key] = max(told.get(key, 0), int(entry.get("last_row", sys.maxsize)))
-    return told
+        last_rows[key] = max(last_rows.get(key, 0), int(entry.get("last_row", sys.maxsize)))
+    return last_rows
 
 
 def tell_of_missing(database: Database, before: datetime, stop: threading.Event) -> None:

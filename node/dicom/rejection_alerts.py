@@ -20,8 +20,8 @@ def write_rejected(database: Database, limit: AlertLimit, counted: Sequence[Reje
     alerts = []
     for one in counted:
         kind = (one.calling_ae_title, one.called_ae_title, one.address, one.reason)
-        if told := limit.admit(kind, one.count):
-            alerts.append(_alert(one, told))
+        if count := limit.admit(kind, one.count):
+            alerts.append(_alert(one, count))
     database.write(_write, counted, alerts, utc_now())
 
 

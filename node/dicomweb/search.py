@@ -55,18 +55,18 @@ def search(level: Level, asked: Asked) -> Response:
         return problem(400, str(error))
     results = asked.services.results
     found = results.find(level, keys, wanted.limit + 1, wanted.offset)
-    told = found[: wanted.limit]
+    matches = found[: wanted.limit]
     entry = AuditEntry(
         asked.services.clock(),
         asked.principal.name,
         ASKED,
         "of own results",
         address=asked.address,
-        detail=f"QIDO-RS, {len(told)} matches",
+        detail=f"QIDO-RS, {len(matches)} matches",
         data={"sop_class": StudyRootQueryRetrieveInformationModelFind, "query": _encoded(asked)},
     )
     asked.services.database.write(write_entry, entry)
-    answers = [json_model(_with_url(asked, level, results.describe(level, group, wanted.include))) for group in told]
+    answers = [json_model(_with_url(asked, level, results.describe(level, group, wanted.include))) for group in matches]
     warnings = [_WARNING.format(_MORE)] if len(found) > wanted.limit else []
     warnings += [_WARNING.format(_LITERAL)] if wanted.fuzzy else []
     return answer(answers, form, {"Warning": ", ".join(warnings)} if warnings else {})

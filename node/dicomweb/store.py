@@ -99,8 +99,8 @@ async def _store(asked: Asked, parts: Parts, most: int, form: str) -> Response:
 
 def _answer(status: HTTPStatus, parts: Parts, form: str) -> Response:
     """What became of each instance, also where the request was not read to its end."""
-    told = store_response(parts.outcomes)
-    content = native_xml(told) if form == XML else json.dumps(told).encode("ascii")
+    response = store_response(parts.outcomes)
+    content = native_xml(response) if form == XML else json.dumps(response).encode("ascii")
     headers = _RETRY if status is HTTPStatus.SERVICE_UNAVAILABLE else None
     return Response(content, int(status), headers, form)
 

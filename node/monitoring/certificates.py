@@ -99,7 +99,7 @@ def _time(encoded: bytes, at: int) -> tuple[datetime, int]:
 
 def certificates_in_use(settings: Settings) -> dict[str, Path]:
     """The files with certificates that this node shows, or that it trusts, by their keys in the settings."""
-    tls, admin, hl7, told = settings.tls, settings.admin, settings.hl7, settings.notifications
+    tls, admin, hl7, notifications = settings.tls, settings.admin, settings.hl7, settings.notifications
     web = settings.dicomweb
     used = {
         "tls.certificate": tls.certificate,
@@ -111,7 +111,7 @@ def certificates_in_use(settings: Settings) -> dict[str, Path]:
         "dicomweb.tls_certificate": web.tls_certificate if web.enabled else None,
         "dicomweb.tls_client_ca": web.tls_client_ca if web.enabled else None,
     }
-    for name, channel in told.channels.items():
+    for name, channel in notifications.channels.items():
         used[f"notifications.{name}.ca_file"] = getattr(channel, "ca_file", None) if channel.enabled else None
     for repository in settings.audit.repositories:
         used[f"audit.repositories[{repository.name}].ca_file"] = repository.ca_file

@@ -41,12 +41,12 @@ def check_decisions(settings: Settings, images: Mapping[str, tuple[int, bool]]) 
     """What the rules decided in the last 24 hours, as :func:`db.queries.routing.images_by_rule` counts it."""
     if not settings.routing:
         return
-    told = ", ".join(
+    texts = ", ".join(
         f"{rule or 'no rule'} {count}{' (not analysed)' if excluded else ''}"
         for rule, (count, excluded) in images.items()
     )
     count = sum(each for each, _ in images.values())
     if count >= _ENOUGH and all(excluded for _, excluded in images.values()):
-        yield Check("routing", False, f"rules excluded all {count} images of the last 24 hours: {told}", _REMEDY)
+        yield Check("routing", False, f"rules excluded all {count} images of the last 24 hours: {texts}", _REMEDY)
     else:
-        yield Check("routing", True, f"{len(settings.routing)} rules; images of the last 24 hours: {told or 'none'}")
+        yield Check("routing", True, f"{len(settings.routing)} rules; images of the last 24 hours: {texts or 'none'}")

@@ -61,27 +61,27 @@ def _facts(header: Dataset) -> list[tuple[str, str]]:
     return [*named, *((name, value) for name, value in shown if value)]
 
 
-def header_of(said: dict[str, Any], *, stat: bool) -> ImageHeader:
+def header_of(values: dict[str, Any], *, stat: bool) -> ImageHeader:
     """What :func:`preview` has said.
 
     Raises:
         ValueError: it is no such answer.
     """
     try:
-        return _header(said, stat)
+        return _header(values, stat)
     except (KeyError, TypeError) as error:
         raise ValueError("the process that reads images sent a malformed response") from error
 
 
-def _header(said: dict[str, Any], stat: bool) -> ImageHeader:
-    if "refused" in said:
-        return ImageHeader(refused=str(said["refused"]))
-    reason = said["not_eligible"]
+def _header(values: dict[str, Any], stat: bool) -> ImageHeader:
+    if "refused" in values:
+        return ImageHeader(refused=str(values["refused"]))
+    reason = values["not_eligible"]
     return ImageHeader(
-        facts=tuple((str(name), str(value)) for name, value in said["facts"]),
+        facts=tuple((str(name), str(value)) for name, value in values["facts"]),
         not_eligible=NotEligible(str(reason["code"]), str(reason["sentence"])) if reason else None,
         stat=stat,
-        study_date=str(said["study_date"]),
-        shows_chest=bool(said["shows_chest"]),
-        routing=ImageFacts(**said["routing"] | {"views": tuple(map(str, said["routing"]["views"]))}),
+        study_date=str(values["study_date"]),
+        shows_chest=bool(values["shows_chest"]),
+        routing=ImageFacts(**values["routing"] | {"views": tuple(map(str, values["routing"]["views"]))}),
     )

@@ -65,10 +65,10 @@ class ImageReader:
     def read_header(self, data: bytes, rules: Eligibility, stat_descriptions: Sequence[str]) -> ImageHeader:
         """What the header of a DICOM file says; raises as :meth:`read_upload` does."""
 
-        def made(said: dict[str, Any], _: bytearray) -> ImageHeader:
-            described = str(said.get("study_description", ""))
+        def made(values: dict[str, Any], _: bytearray) -> ImageHeader:
+            described = str(values.get("study_description", ""))
             stat = is_stat(described, stat_descriptions, from_stat_peer=False, high_priority=False)
-            return header_of(said, stat=stat)
+            return header_of(values, stat=stat)
 
         return self._ask({"eligibility": rules.model_dump(mode="json")}, data, made)
 

@@ -80,11 +80,11 @@ class ExportFolder:
             next(file, "")
             for line in file:
                 try:
-                    told = json.loads(line)
+                    entry = json.loads(line)
                 except ValueError:
                     continue  # the line that was being written when the power went
-                changes = Counter({(keyword, Done(done)): count for keyword, done, count in told["changes"]})
-                yield Outcome(told["kind"], told["object"], told["path"], told["refused"], changes)
+                changes = Counter({(keyword, Done(done)): count for keyword, done, count in entry["changes"]})
+                yield Outcome(entry["kind"], entry["object"], entry["path"], entry["refused"], changes)
 
 
 def open_export(target: Path, options: Mapping[str, Any], *, resume: bool | None) -> ExportFolder:

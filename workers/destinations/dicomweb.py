@@ -134,11 +134,11 @@ def _receipt(answer: Answer, sop_instance_uid: str) -> Receipt:
         return Receipt(Verdict.RETRY, answer.problem)
     if answer.status not in (200, 202, 409):
         return Receipt(Verdict.REJECTED, answer.problem)
-    told = answer.json
-    told = told[0] if isinstance(told, list) and told else told
-    if _item(told, "00081199", sop_instance_uid) is not None:  # Referenced SOP Sequence
+    response = answer.json
+    response = response[0] if isinstance(response, list) and response else response
+    if _item(response, "00081199", sop_instance_uid) is not None:  # Referenced SOP Sequence
         return Receipt(Verdict.SENT)
-    failed = _item(told, "00081198", sop_instance_uid)  # Failed SOP Sequence
+    failed = _item(response, "00081198", sop_instance_uid)  # Failed SOP Sequence
     if failed is not None:
         status = Dataset()
         status.Status = _number(failed, "00081197")  # Failure Reason
@@ -148,9 +148,9 @@ def _receipt(answer: Answer, sop_instance_uid: str) -> Receipt:
     return Receipt(Verdict.RETRY, f"the server does not say what became of the object (status {answer.status})")
 
 
-def _item(told: Any, sequence: str, sop_instance_uid: str) -> Any:
+def _item(response: Any, sequence: str, sop_instance_uid: str) -> Any:
     """The item of a sequence about one instance."""
-    items = told.get(sequence, {}).get("Value") if isinstance(told, dict) else None
+    items = response.get(sequence, {}).get("Value") if isinstance(response, dict) else None
     return next((each for each in items or () if _value(each, "00081155") == sop_instance_uid), None)
 
 

@@ -240,11 +240,11 @@ class _Server:
     def check(self) -> None:
         """Return if this is a server of R4 that we may search."""
         answer = self._server.request("GET", "/metadata")
-        told = answer.json
-        if answer.status != 200 or not isinstance(told, dict):
+        statement = answer.json
+        if answer.status != 200 or not isinstance(statement, dict):
             raise PeerError(answer.problem if answer.status != 200 else f"the server answers with no {_JSON}")
-        if not str(told.get("fhirVersion")).startswith("4."):
-            raise PeerError(f"the server speaks FHIR {str(told.get('fhirVersion'))[:16]}, not R4")
+        if not str(statement.get("fhirVersion")).startswith("4."):
+            raise PeerError(f"the server speaks FHIR {str(statement.get('fhirVersion'))[:16]}, not R4")
         self.search("DiagnosticReport", uid_identifier("2.25.0"))
 
     def _found(self, kind: str, query: str) -> list[Resource]:
@@ -252,10 +252,10 @@ class _Server:
         if answer.status != 200:
             error = PeerUnreachableError if answer.status in (401, 403, 404, *FULL) else PeerError
             raise error(answer.problem)
-        told = answer.json
-        if not isinstance(told, dict) or told.get("type") != "searchset":
+        searchset = answer.json
+        if not isinstance(searchset, dict) or searchset.get("type") != "searchset":
             raise PeerError(f"the server answers a search with no {_JSON}")
-        resources = [entry.get("resource") or {} for entry in told.get("entry") or ()]
+        resources = [entry.get("resource") or {} for entry in searchset.get("entry") or ()]
         return [each for each in resources if each.get("resourceType") == kind]
 
 
@@ -297,9 +297,9 @@ def _note(server: _Server, note: Dataset) -> Resource:
 
 def _receipt(answer: Answer) -> Receipt:
     """What the answer to a transaction says: all of it is stored, or nothing."""
-    told = answer.json
+    response = answer.json
     if answer.status in (200, 201):
-        if isinstance(told, dict) and told.get("type") == "transaction-response":
+        if isinstance(response, dict) and response.get("type") == "transaction-response":
             return Receipt(Verdict.SENT)
         return Receipt(Verdict.RETRY, "the server does not say what became of the transaction")
     return Receipt(*_refusal(answer))
@@ -339,8 +339,8 @@ def _bearer(destination: Destination, tls: Tls) -> dict[str, str]:
     with web_server(destination.token_url, destination, tls, Authorization=basic, Accept="application/json") as server:
         kind = "application/x-www-form-urlencoded"
         answer = server.request("POST", "", urlencode(form).encode(), Content_Type=kind)
-    told = answer.json
-    token = told.get("access_token") if isinstance(told, dict) else None
+    response = answer.json
+    token = response.get("access_token") if isinstance(response, dict) else None
     if answer.status != 200 or not isinstance(token, str) or not re.fullmatch(r"[\x21-\x7e]+", token):
         where = urlsplit(destination.token_url).hostname
         raise PeerUnreachableError(f"the authorization server {where} refuses the credentials (status {answer.status})")

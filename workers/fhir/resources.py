@@ -291,16 +291,17 @@ def _statuses(report: StudyReport, links: Links) -> Iterator[Resource]:
 
 def _status(status: AnalysisStatus) -> Resource:
     """Value or reason: an analysis that was not done has no value, so that nobody takes it for a negative."""
-    told: Resource = {}
+    values: Resource = {}
     if status.status in (codes.SUCCEEDED, codes.PARTIALLY_SUCCEEDED):
-        told["valueCodeableConcept"] = _concept(status.status)
+        values["valueCodeableConcept"] = _concept(status.status)
     else:
-        told["dataAbsentReason"] = _absent("error" if status.status == codes.FAILED else "not-performed", status.status)
-    told["note"] = [{"text": status.comment}]
+        reason = "error" if status.status == codes.FAILED else "not-performed"
+        values["dataAbsentReason"] = _absent(reason, status.status)
+    values["note"] = [{"text": status.comment}]
     if status.priority is not None:
         priority = {"code": _concept(codes.PRIORITY), "valueCodeableConcept": _concept(status.priority)}
-        told["component"] = [priority]
-    return told
+        values["component"] = [priority]
+    return values
 
 
 def _findings(report: StudyReport, links: Links) -> Iterator[Resource]:
@@ -311,23 +312,23 @@ def _findings(report: StudyReport, links: Links) -> Iterator[Resource]:
 
 
 def _finding(found: ReportedFinding) -> Resource:
-    told: Resource = {}
+    values: Resource = {}
     if found.answer == codes.UNDETERMINED and not found.measured:
-        told["dataAbsentReason"] = _absent("error", found.answer)
+        values["dataAbsentReason"] = _absent("error", found.answer)
     else:
-        told["valueCodeableConcept"] = _concept(found.answer)
+        values["valueCodeableConcept"] = _concept(found.answer)
     if found.comment:
-        told["note"] = [{"text": found.comment}]
+        values["note"] = [{"text": found.comment}]
     sites = found.sites
     if len(sites) == 1:
-        told["bodySite"] = {**_concept(sites[0].structure), "text": _words(sites[0])}
+        values["bodySite"] = {**_concept(sites[0].structure), "text": _words(sites[0])}
     components = [_quantity(each) for each in found.measured]
     components += [_place(site) for site in sites] if len(sites) > 1 else []
     components += [
         {"code": _concept(codes.LATERALITY), "valueCodeableConcept": _concept(side)}
         for side in dict.fromkeys(site.side for site in sites if site.side is not None)
     ]
-    return told | ({"component": components} if components else {})
+    return values | ({"component": components} if components else {})
 
 
 def _observation(report: StudyReport, links: Links, device: Resource, uid: str, code: Code, image_uid: str) -> Resource:

@@ -124,14 +124,14 @@ def _groups(document: Dataset) -> Iterator[Sequence[Dataset]]:
 
 def _status(group: Sequence[Dataset]) -> AnalysisStatus | None:
     """The group as a status; None where it is about one finding of an algorithm, whose analysis may have failed."""
-    told = list(_coded(group, codes.SUMMARY_OF_ANALYSES))
-    if not told or next(_texts(group, codes.ALGORITHM_NAME), ""):
+    statuses = list(_coded(group, codes.SUMMARY_OF_ANALYSES))
+    if not statuses or next(_texts(group, codes.ALGORITHM_NAME), ""):
         return None
     sources = [item for item in group if item.ValueType == "IMAGE"] + list(_named(group, codes.SOURCE))
     evidence = _named(group, codes.CURRENT_PROCEDURE_EVIDENCE)
     return AnalysisStatus(
         uid=_tracking_uid(group),
-        status=told[0],
+        status=statuses[0],
         priority=next(_coded(group, codes.PRIORITY), None),
         comment=" ".join(_texts(group, codes.COMMENT)),
         image_uid=_referenced(sources[0]) if sources else "",
@@ -141,13 +141,13 @@ def _status(group: Sequence[Dataset]) -> AnalysisStatus | None:
 
 def _finding(group: Sequence[Dataset]) -> ReportedFinding | None:
     """The group as a finding; None where it has no answer, as one that only draws an outline."""
-    told = _answer(group)
-    if told is None:
+    answer = _answer(group)
+    if answer is None:
         return None
     return ReportedFinding(
         uid=_tracking_uid(group),
-        finding=told[0],
-        answer=told[1],
+        finding=answer[0],
+        answer=answer[1],
         measured=tuple(_measured(item) for name in (codes.PROBABILITY, codes.AREA) for item in _named(group, name)),
         sites=tuple(_site(item) for item in _named(group, codes.FINDING_SITE)),
         algorithm=next(_texts(group, codes.ALGORITHM_NAME), ""),
@@ -167,9 +167,9 @@ def _answer(group: Sequence[Dataset]) -> tuple[Code, Code] | None:
 
 
 def _measured(item: Dataset) -> Measured:
-    told = item.MeasuredValueSequence[0]
-    unit = read_code(told.MeasurementUnitsCodeSequence[0])
-    return Measured(read_code(item.ConceptNameCodeSequence[0]), float(told.NumericValue), unit)
+    measured = item.MeasuredValueSequence[0]
+    unit = read_code(measured.MeasurementUnitsCodeSequence[0])
+    return Measured(read_code(item.ConceptNameCodeSequence[0]), float(measured.NumericValue), unit)
 
 
 def _site(item: Dataset) -> FindingSite:

@@ -40,8 +40,8 @@ def comparison_groups(comparison: Comparison, identity: Identity) -> Iterator[Gr
             ],
             measurements=_area(change.now),
         )
-        said = f"Compared with {_day(comparison)}: {_words(change)}."
-        yield with_comment(group, said, RESEARCH_USE)
+        comment = f"Compared with {_day(comparison)}: {_words(change)}."
+        yield with_comment(group, comment, RESEARCH_USE)
     yield _prior_group(comparison, identity)
 
 

@@ -219,9 +219,9 @@ def area_text(area: Area) -> str:
 
 def share_text(analysis: Analysis, finding: Finding) -> str:
     """How much of each lung a finding covers: ``32 % of the right lung.``; empty where the lungs were not found."""
-    told = covered_lungs(finding, patient_orientation(analysis.source))
+    lungs = covered_lungs(finding, patient_orientation(analysis.source))
     parts = [
-        f"{100 * lung.share:.0f} % of {f'the {side}' if side in (LEFT, RIGHT) else 'one'} lung" for side, lung in told
+        f"{100 * lung.share:.0f} % of {f'the {side}' if side in (LEFT, RIGHT) else 'one'} lung" for side, lung in lungs
     ]
     return f"{' and '.join(parts)}." if parts else ""
 
@@ -262,12 +262,12 @@ def sites_of(analysis: Analysis, finding: Finding) -> tuple[Site, ...]:
     """
     if finding.lungs is None:
         return (Site(finding.site or codes.CHEST, side_code(analysis, finding)),)
-    told: dict[Site, None] = {}
+    sites: dict[Site, None] = {}
     for side, lung in covered_lungs(finding, patient_orientation(analysis.source)):
         whole = len(lung.zones) == len(Zone)
         for code in [finding.site or codes.LUNG] if whole else [codes.ZONES[zone] for zone in lung.zones]:
-            told[Site(code, _SIDES.get(side))] = None
-    return tuple(told) or (Site(finding.site or codes.LUNG, None),)
+            sites[Site(code, _SIDES.get(side))] = None
+    return tuple(sites) or (Site(finding.site or codes.LUNG, None),)
 
 
 def site_of(analysis: Analysis, finding: Finding) -> Site:

@@ -25,10 +25,10 @@ def bars(title: str, groups: Mapping[str, Mapping[str, Estimate]]) -> tuple[Figu
     figure = blank(_WIDTH, 0.9 + 0.16 * (len(policies) + 1) * len(groups))
     axes, height = figure.subplots(), 1 / (len(policies) + 1)
     for number, (policy, colour) in enumerate(zip(policies, COLOURS, strict=False)):
-        told = [(place, block[policy]) for place, block in enumerate(groups.values()) if policy in block]
-        means = np.array([one.mean for _, one in told])
-        errors = np.abs([[one.mean - one.low for _, one in told], [one.high - one.mean for _, one in told]])
-        places = np.array([place for place, _ in told]) + number * height
+        shown = [(place, block[policy]) for place, block in enumerate(groups.values()) if policy in block]
+        means = np.array([one.mean for _, one in shown])
+        errors = np.abs([[one.mean - one.low for _, one in shown], [one.high - one.mean for _, one in shown]])
+        places = np.array([place for place, _ in shown]) + number * height
         drawn = axes.barh(places, means, height, xerr=errors, label=policy, color=colour, error_kw={"linewidth": 1.2})
         axes.bar_label(drawn, [f"{mean:.0f}" for mean in means], padding=3, fontsize="small")
     axes.set_yticks(np.arange(len(groups)) + height * (len(policies) - 1) / 2, list(groups))

@@ -62,11 +62,11 @@ def explore_folder(
         OSError: ``out`` cannot be written.
     """
     data = read_dataset.read(folder, layout, progress, patient=patient)
-    told = explore(data, measure_images(data.samples, decode=decode, progress=progress))
+    exploration = explore(data, measure_images(data.samples, decode=decode, progress=progress))
     out.mkdir(parents=True, exist_ok=True)
-    (out / "metrics.json").write_text(json.dumps(figures(told), indent=1) + "\n", encoding="utf-8")
-    (out / "report.html").write_text(exploration_page(folder.name, told, data), encoding="utf-8")
-    return told
+    (out / "metrics.json").write_text(json.dumps(figures(exploration), indent=1) + "\n", encoding="utf-8")
+    (out / "report.html").write_text(exploration_page(folder.name, exploration, data), encoding="utf-8")
+    return exploration
 
 
 def exploration_page(name: str, exploration: Exploration, data: Dataset) -> str:
@@ -230,9 +230,9 @@ def truth_marks(item: Sample, size: int) -> list[Mark]:
 
 
 def _caption(item: Sample) -> str:
-    said = ", ".join(name for name, value in item.labels.items() if value >= 0.5) or "nothing known"
+    known = ", ".join(name for name, value in item.labels.items() if value >= 0.5) or "nothing known"
     who = " ".join(filter(None, (item.sex, f"{item.age} years" if item.age is not None else "", item.view)))
-    return f"{said} · {who}" if who else said
+    return f"{known} · {who}" if who else known
 
 
 def _percent(part: int, whole: int) -> str:

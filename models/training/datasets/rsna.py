@@ -54,10 +54,10 @@ def _classes(file: Path) -> dict[str, frozenset[str]]:
     """All that is said of the class of each image: one, if the table is right."""
     if not file.is_file():
         return {}
-    said: dict[str, frozenset[str]] = {}
+    classes: dict[str, frozenset[str]] = {}
     for row in read_table(file, ("patientId", "class")):
-        said[row["patientId"]] = said.get(row["patientId"], frozenset()) | {row["class"]}
-    return said
+        classes[row["patientId"]] = classes.get(row["patientId"], frozenset()) | {row["class"]}
+    return classes
 
 
 def _sample(header: Header, name: str, rows: list[Row], classes: frozenset[str]) -> Sample:

@@ -72,7 +72,7 @@ def evaluation_page(found: Evaluation, network: Judged, label_names: LabelNames)
 
 def _lead(found: Evaluation) -> Markup:
     spec, samples = found.spec, found.measured.samples
-    told = facts(
+    table = facts(
         (
             ("images", len(samples)),
             ("patients", len({item.patient for item in samples})),
@@ -85,7 +85,7 @@ def _lead(found: Evaluation) -> Markup:
         f"layout {found.layout}. Intervals hold 95 %: bootstrap over patients for areas and means, Wilson for shares."
     )
     warning = note(found.warning) if found.warning else Markup("")
-    return told + warning + note(words)
+    return table + warning + note(words)
 
 
 def _summary(found: Evaluation) -> Markup:

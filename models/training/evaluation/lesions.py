@@ -123,8 +123,8 @@ def _figures(
     label: str, against: str, rows: Values, kind: NDArray[np.str_], who: NDArray[np.str_], rounds: int
 ) -> LesionFigures:
     ill, normal, absent = kind == against, kind == NORMAL, (kind == NORMAL) | (kind == ABSENT)
-    said = rows[:, SAID] > 0
-    shown = ill & said
+    predicted = rows[:, SAID] > 0
+    shown = ill & predicted
 
     def over(chosen: NDArray[np.bool_], figure: Callable[[Values], float]) -> Interval:
         if not chosen.any():
@@ -147,8 +147,8 @@ def _figures(
         area=over(shown, lambda drawn: float(np.median(drawn[:, SAID] / drawn[:, TRUE]))),
         hit=over(ill, lambda drawn: float(drawn[:, HIT].sum() / drawn[:, LESIONS].sum())),
         stray=over(shown, lambda drawn: float(drawn[:, FALSE].sum() / drawn[:, REGIONS].sum())),
-        marked_anywhere=int(said.sum()),
-        across=proportion(int((rows[said, ACROSS] > 0).sum()), int(said.sum())),
+        marked_anywhere=int(predicted.sum()),
+        across=proportion(int((rows[predicted, ACROSS] > 0).sum()), int(predicted.sum())),
         normals=int(normal.sum()),
         false_normal=over(normal, lambda drawn: float(drawn[:, REGIONS].mean())),
         absent=int(absent.sum()),
