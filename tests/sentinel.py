@@ -100,11 +100,11 @@ class Sentinels:
 
     def _role(self, port: int) -> str:
         try:
-            told = self._client(port).info("replication")
+            found = self._client(port).info("replication")
         except (RedisError, OSError):
             return ""
-        link = told.get("master_link_status", "up")
-        return str(told["role"]) if link == "up" else ""
+        link = found.get("master_link_status", "up")
+        return str(found["role"]) if link == "up" else ""
 
     def _know_each_other(self) -> bool:
         states: list[Any] = [self._client(port).sentinel_master(MASTER) for port in self.ports]

@@ -136,10 +136,10 @@ def _closure(lines: list[str]) -> set[str]:
 
 def _licence(name: str) -> str:
     """What the metadata of a package say of its licence, in short."""
-    told = metadata.metadata(name)
-    classifiers = [line for line in told.get_all("Classifier", []) if line.startswith("License ::")]
+    found = metadata.metadata(name)
+    classifiers = [line for line in found.get_all("Classifier", []) if line.startswith("License ::")]
     return (
-        TOLD_ELSEWHERE.get(name) or told.get("License-Expression") or " ".join(classifiers) or told.get("License", "")
+        TOLD_ELSEWHERE.get(name) or found.get("License-Expression") or " ".join(classifiers) or found.get("License", "")
     )
 
 
@@ -159,10 +159,10 @@ def test_the_page_names_the_true_licence(part: str) -> None:
     same = {"Python Software Foundation": "PSF", "Mozilla": "MPL"}
     for name, licence in _rows(part).items():
         try:
-            told = _family(_licence(name))
+            found = _family(_licence(name))
         except metadata.PackageNotFoundError:
             continue  # an extra that this machine does not have
-        assert same.get(told, told) == licence, name
+        assert same.get(found, found) == licence, name
 
 
 def test_a_default_install_stays_below_its_limit() -> None:

@@ -312,6 +312,8 @@ def test_what_troubleshooting_quotes_of_the_doctor_is_what_the_doctor_says() -> 
     text = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
     lines = re.findall(r"^- \*\*Doctor\*\*:(.*?)(?=^- |^#|\Z)", text, re.DOTALL | re.MULTILINE)
     quoted = [quote for line in lines for quote in re.findall(r"`([^`]+)`", " ".join(line.split()))]
-    said = [sentence for _, _, sentence, _ in FAULTS.values()] + [one.found for one in CERTIFICATE_FAULTS.values()]
+    sentences = [sentence for _, _, sentence, _ in FAULTS.values()] + [one.found for one in CERTIFICATE_FAULTS.values()]
     assert len(quoted) >= 20
-    assert [quote for quote in quoted if not any(quote in sentence for sentence in said) and quote != "callers"] == []
+    assert [
+        quote for quote in quoted if not any(quote in sentence for sentence in sentences) and quote != "callers"
+    ] == []

@@ -46,7 +46,7 @@ def findings_card(
     *,
     calibrated: bool,
 ) -> str:
-    """Markdown for whatever reports findings; ``told``: how it was measured, the command that makes it, its data."""
+    """Markdown for whatever reports findings; ``texts``: how it was measured, the command that makes it, its data."""
     how, command, data = texts
     calibration = "Probabilities are as the network says them, not calibrated."
     if calibrated:

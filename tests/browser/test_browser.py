@@ -76,14 +76,14 @@ def test_a_visit_from_log_in_to_log_out(tmp_path: Path, node_modules: Path) -> N
             stderr=subprocess.STDOUT,
             text=True,
         )
-        told = []
+        found = []
         assert context.stdout is not None
         for line in context.stdout:
-            told.append(line.rstrip("\n"))
+            found.append(line.rstrip("\n"))
             if line.strip() == "arrive":
                 name, number = ARRIVING, 90
                 case = Case(name, "K-20990", "F", "19770707", "Chest PA", 0, fate="waiting")
                 demo.add(case, number, datetime.now(UTC))
-        assert context.wait(60) == 0, "\n".join(told)
-    assert {line.removeprefix("ok ") for line in told if line.startswith("ok ")} == STEPS
+        assert context.wait(60) == 0, "\n".join(found)
+    assert {line.removeprefix("ok ") for line in found if line.startswith("ok ")} == STEPS
     assert {path.stem for path in shots.glob("*.png")} >= {"login", "worklist", "study", "system"}

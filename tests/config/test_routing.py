@@ -102,9 +102,9 @@ def test_a_rule_is_shadowed_only_where_the_earlier_one_surely_matches(
 )
 def test_what_may_be_a_mistake_is_told(values: dict[str, object], words: str) -> None:
     listener = Listener(peers=(Peer(ae_title="DX1"),))
-    (told,) = list(routing_warnings([rule(**values)], listener, [PACS], ["CR", "DX"], 18)) or [""]
-    assert words in told
-    assert bool(words) == bool(told)
+    (found,) = list(routing_warnings([rule(**values)], listener, [PACS], ["CR", "DX"], 18)) or [""]
+    assert words in found
+    assert bool(words) == bool(found)
 
 
 def test_a_mistake_in_a_file_is_told_by_the_rule_s_name(tmp_path: Path) -> None:

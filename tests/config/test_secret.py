@@ -55,8 +55,8 @@ def test_every_secret_has_a_variable_for_its_file(
     monkeypatch.setenv("PLEURA_ADMIN__OPENID__CLIENT_SECRET_FILE", str(password_file))
     settings = _written(tmp_path, text)
     channels, admin = settings.notifications, settings.admin
-    told = (channels.webhook.secret, channels.email.password, admin.metrics_token, admin.openid.client_secret)
-    assert [each and each.get_secret_value() for each in told] == [NASTY] * 4
+    found = (channels.webhook.secret, channels.email.password, admin.metrics_token, admin.openid.client_secret)
+    assert [each and each.get_secret_value() for each in found] == [NASTY] * 4
     assert settings.notifications.email.host == "mail"
 
 

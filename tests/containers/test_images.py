@@ -73,14 +73,14 @@ def test_the_image_says_what_is_in_it(engine: Engine) -> None:
     run = ("run", "--rm", "--network", "none", "--entrypoint")
     bill = json.loads(engine.docker(*run, "cat", IMAGE, "/opt/pleura/sbom.cdx.json"))
     assert not faults_of_bill(bill)
-    told = {each["name"]: each["version"] for each in bill["components"]}
+    seen = {each["name"]: each["version"] for each in bill["components"]}
     listed = "import importlib.metadata as m; print(*(f'{d.name}=={d.version}' for d in m.distributions()))"
     installed = dict(one.split("==") for one in engine.docker(*run, "python", IMAGE, "-c", listed).split())
     own = {"pleura", "pip", "setuptools", "wheel"}
     assert {
         canonicalize_name(name): version for name, version in installed.items() if name not in own
-    }.items() <= told.items()
-    assert told["libc6"]
+    }.items() <= seen.items()
+    assert seen["libc6"]
     found = engine.docker(*run, "find", IMAGE, "/opt/pleura/lib", "-path", "*dist-info/sboms/*")
     assert found.endswith("cpu.cdx.json")
     labels = json.loads(engine.docker("inspect", "--format", "{{json .Config.Labels}}", IMAGE))
@@ -123,14 +123,14 @@ def test_a_hardened_container_of_any_user_returns_a_segmentation(engine: Engine,
 
 
 def test_the_image_is_small_and_its_code_is_a_layer_of_its_own(engine: Engine) -> None:
-    (told,) = json.loads(engine.docker("image", "inspect", IMAGE))
-    assert told["Size"] < LARGEST
-    assert told["Config"]["User"].split(":")[0].isdecimal()
+    (answer,) = json.loads(engine.docker("image", "inspect", IMAGE))
+    assert answer["Size"] < LARGEST
+    assert answer["Config"]["User"].split(":")[0].isdecimal()
     compressed = engine.compressed(IMAGE, without=BASE)
     print(f"compressed, without the base: {compressed / 1e6:.0f} MB")
     assert compressed < LARGEST_COMPRESSED
     sizes = engine.docker("history", "--human=false", "--format", "{{.Size}}", IMAGE).splitlines()
-    assert int(sizes[0]) < 0.25 * told["Size"]
+    assert int(sizes[0]) < 0.25 * answer["Size"]
 
 
 def test_compose_brings_up_the_node_beside_a_pacs_and_keeps_its_data(engine: Engine, tmp_path: Path) -> None:

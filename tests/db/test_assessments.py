@@ -21,7 +21,7 @@ from tests.db.examples import NOW, claim, finding, outcome, record, study_of
 OURS, OTHER = ("2.25.100", "2.25.101"), "2.25.777"
 
 
-def judged(database: Database) -> None:
+def with_verdicts(database: Database) -> None:
     """A study with two findings in one report, each with a tracking UID."""
     job_id = record(database)
     claim(database, job_id)
@@ -34,10 +34,10 @@ def assess(database: Database, *statements: Statement, uid: str = "1.9", observe
 
 
 def test_a_statement_becomes_feedback_once(engine: Engine, database: Database) -> None:
-    judged(database)
-    said = Statement("modify", OURS, "2.25.2", "smaller\0 than that")
-    assert assess(database, said, Statement("accept", (), "2.25.1")) == 0
-    assert assess(database, said) == 0
+    with_verdicts(database)
+    found = Statement("modify", OURS, "2.25.2", "smaller\0 than that")
+    assert assess(database, found, Statement("accept", (), "2.25.1")) == 0
+    assert assess(database, found) == 0
     first, second = Feedback(engine).of_study(study_of(database))
     assert (first.label, first.verdict, first.actor) == ("nodule", Verdict.MODIFY, "dicom:Reader, Rosa M")
     assert (second.label, second.verdict, second.source) == ("pneumothorax", Verdict.ACCEPT, "dicom")
@@ -55,7 +55,7 @@ def test_a_statement_becomes_feedback_once(engine: Engine, database: Database) -
 def test_what_fits_nothing_is_kept_with_the_reason(
     engine: Engine, database: Database, statement: Statement, problem: str
 ) -> None:
-    judged(database)
+    with_verdicts(database)
     assert assess(database, statement, observer="") == 1
     (kept,) = unmatched(engine)
     assert problem in kept.problem
@@ -64,7 +64,7 @@ def test_what_fits_nothing_is_kept_with_the_reason(
 
 
 def test_a_tracking_uid_of_another_run_than_the_report_named(engine: Engine, database: Database) -> None:
-    judged(database)
+    with_verdicts(database)
     second = record(database, number=2)
     claim(database, second)
     database.write(jobs.finish, second, "w1", outcome(300), NOW)

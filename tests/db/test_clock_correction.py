@@ -49,7 +49,7 @@ def test_deliveries_go_on(database: Database, engine: Engine) -> None:
     assert database.write(deliveries.claim, seg, "w2", later, MINUTE) is not None
 
 
-def test_studies_settle(database: Database, engine: Engine) -> None:
+def test_studies_complete(database: Database, engine: Engine) -> None:
     (job_id,) = record_instance(database, received(), None, PIPELINE, AHEAD).job_ids
     claim(database, job_id, now=AHEAD)
     database.write(jobs.finish, job_id, "w1", outcome(), AHEAD)

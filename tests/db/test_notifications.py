@@ -247,9 +247,9 @@ def test_a_report_that_is_taken_back_restores_what_it_withdrew(engine: Engine) -
     database, study = worklist_with(engine)
     record_triage(database, study, ALARM, NOW)
     notifications = Notifications(engine)
-    (parked,) = notifications.waiting("email", NOW)
-    assert notifications.claim(parked, "w", NOW, MINUTE) is not None
-    assert notifications.fail(parked, "w", "no such address", NOW)
+    (failed_one,) = notifications.waiting("email", NOW)
+    assert notifications.claim(failed_one, "w", NOW, MINUTE) is not None
+    assert notifications.fail(failed_one, "w", "no such address", NOW)
     before = notifications.of_study(study)
     database.write(study_status.report, study, NOW, actor="ann", cause="marked as reported")
     assert {one.state for one in notifications.of_study(study)} == {NotificationState.WITHDRAWN}

@@ -151,8 +151,8 @@ def test_the_last_prior_is_of_the_same_patient_and_was_made_before(database: Dat
     assert database.read(last_prior, waiting, RULES, "20250101") is not None
     prior = database.read(last_prior, new, RULES, "20250101")
     assert prior is not None
-    (told,) = prior.findings
-    assert (told.finding.side, told.view, told.rejected, told.sop_instance_uid) == (
+    (seen,) = prior.findings
+    assert (seen.finding.side, seen.view, seen.rejected, seen.sop_instance_uid) == (
         "left",
         "PA",
         False,

@@ -177,7 +177,7 @@ class Node(RuleBasedStateMachine):
             self.database.write(holds.release, 1, "admin", self.now)
 
     @rule()
-    def settle(self) -> None:
+    def complete(self) -> None:
         facts = study_facts(self.database, 1)
         number = 900_000 + facts.revision
         self.database.write(studies.complete, 1, (result("summary", number),), TO_PACS, self.now, facts.activity)

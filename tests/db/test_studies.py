@@ -279,11 +279,11 @@ def test_old_reported_studies_do_not_slow_the_worklist_down(
     record(database)
     with writing(engine).begin() as connection:
         template = dict(connection.execute(select(Study.__table__)).one()._mapping)
-        settled = {"state": StudyState.COMPLETE, "reported_at": NOW}
+        complete = {"state": StudyState.COMPLETE, "reported_at": NOW}
         rows = [
             {
                 **template,
-                **(settled if number < 5000 else {}),
+                **(complete if number < 5000 else {}),
                 "id": number,
                 "study_instance_uid": f"1.9.{number}",
                 "due_at": NOW + number * SECOND,

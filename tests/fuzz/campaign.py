@@ -301,15 +301,15 @@ def _growth(memory: dict[int, dict[str, int]], handles: dict[int, dict[str, int]
 
 def _code_streams(folder: Path, seed: int, count: int, outcome: Outcome) -> dict[str, str]:
     """Run the broken code streams in a process of their own: a decoder that ends it is a fault."""
-    told = folder / "code-streams.json"
-    command = [sys.executable, "-P", "-m", "tests.fuzz.code_streams", "--json", str(told)]
+    answer = folder / "code-streams.json"
+    command = [sys.executable, "-P", "-m", "tests.fuzz.code_streams", "--json", str(answer)]
     done = subprocess.run(
         [*command, "--seed", str(seed), "--count", str(count)], capture_output=True, text=True, check=False
     )
     if done.returncode:
         outcome.faults.append(f"code streams ended their process with {done.returncode}: {done.stderr[-1500:]}")
         return {}
-    result = json.loads(told.read_text())
+    result = json.loads(answer.read_text())
     outcome.faults += result["faults"]
     if result["grown"] > _CODE_STREAM_GROWTH:
         outcome.faults.append(f"broken code streams let a worker grow by {result['grown'] >> 10} MiB")

@@ -191,7 +191,7 @@ def test_the_settings_of_a_pod_are_those_of_the_values(
             continue
         assert settings.broker.url is not None
         assert str(settings.store.folder) in {mount["mountPath"] for mount in container["volumeMounts"]}
-        told = {each["name"]: each["containerPort"] for each in container.get("ports", ())}
+        found = {each["name"]: each["containerPort"] for each in container.get("ports", ())}
         ours = {
             "dicom": settings.listener.port,
             "dicom-tls": settings.listener.tls_port,
@@ -199,7 +199,7 @@ def test_the_settings_of_a_pod_are_those_of_the_values(
             "mllp": settings.hl7.port,
             "dicomweb": settings.dicomweb.port,
         }
-        assert told.items() <= ours.items()
+        assert found.items() <= ours.items()
         assert settings.hl7.enabled is (name == "everything")
         assert settings.dicomweb.enabled is (name != "least")
         if pod_name == "pleura-worker":

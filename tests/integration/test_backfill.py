@@ -43,8 +43,8 @@ def _backfill(config: Path, *arguments: str) -> Result:
 def _numbers(config: Path, *arguments: str) -> tuple[int, int, int, int]:
     result = _backfill(config, "--json", *arguments)
     assert result.exit_code == 0, result.output
-    told = json.loads(result.stdout)
-    return told["studies"], told["incomplete"], told["images"], told["failed"]
+    answer = json.loads(result.stdout)
+    return answer["studies"], answer["incomplete"], answer["images"], answer["failed"]
 
 
 def _received(node: Listening) -> set[str]:

@@ -85,9 +85,9 @@ def test_an_image_goes_in_and_its_report_comes_out(
         node = Pleura(tmp_path / "pleura", port, config)
         node.start()
         try:
-            said = wait_until(lambda: _ready(node), "a node that is ready", 120, alive=node.check_alive)
-            assert f"127.0.0.1:{port} (TLS)" in said
-            assert f"https://127.0.0.1:{page}/" in said
+            found = wait_until(lambda: _ready(node), "a node that is ready", 120, alive=node.check_alive)
+            assert f"127.0.0.1:{port} (TLS)" in found
+            assert f"https://127.0.0.1:{page}/" in found
             options = ("+tls", shown.key, shown.certificate, "+cf", certificates.ca, "-aet", "CT1", "-aec", "PLEURA")
             sent = dcmtk("storescu", *options, "127.0.0.1", port, image)
             assert sent.returncode == 0, sent.stderr

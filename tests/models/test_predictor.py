@@ -193,8 +193,8 @@ def test_a_segmenter_s_probability_is_its_map_s_highest_value(tmp_path: Path) ->
 
 
 def test_two_models_may_say_the_same_word(classifier: ModelSpec) -> None:
-    twin = replace(classifier, name="twin", mode=Mode.SHADOW)
-    found = predict(Pipeline(None, (classifier, twin)))
+    second_model = replace(classifier, name="twin", mode=Mode.SHADOW)
+    found = predict(Pipeline(None, (classifier, second_model)))
     assert [(finding.model, finding.label) for finding in found.findings] == [
         ("tiny", "lung_opacity"),
         ("tiny", "other"),
@@ -219,8 +219,8 @@ def test_a_model_in_shadow_that_fails_harms_nobody(classifier: ModelSpec, tmp_pa
 
 def test_a_model_may_wait_for_what_another_finds(classifier: ModelSpec, tmp_path: Path) -> None:
     second = replace(classifier, name="second")
-    told = [Condition("second", classifier.name, "lung_opacity")]
-    pipeline = Pipeline(None, (classifier, second), conditions=tuple(told))
+    seen = [Condition("second", classifier.name, "lung_opacity")]
+    pipeline = Pipeline(None, (classifier, second), conditions=tuple(seen))
     predictor = Predictor(pipeline, {spec.name: load(spec) for spec in pipeline})
     bright, dark = model_input(chestlike()), model_input(chestlike() * 0.2 + 0.01 * np.eye(300, 260, dtype=np.float32))
     found, nothing = predictor.predict_all([bright, dark])
@@ -254,42 +254,42 @@ def test_a_predictor_needs_all_its_networks(classifier: ModelSpec) -> None:
 
 
 def test_a_pipeline_refuses_what_stands_in_the_wrong_place(classifier: ModelSpec, tmp_path: Path) -> None:
-    judge = gate(tmp_path, [1, 0, 0, 0, 0])
+    quality = gate(tmp_path, [1, 0, 0, 0, 0])
     with pytest.raises(ManifestError, match="cannot be the gate"):
         Pipeline(classifier, ())
     with pytest.raises(ManifestError, match="reports no findings"):
-        Pipeline(None, (judge,))
+        Pipeline(None, (quality,))
     with pytest.raises(ManifestError, match="twice"):
         Pipeline(None, (classifier, classifier))
 
 
 def test_the_digest_names_all_that_changes_a_result(classifier: ModelSpec, tmp_path: Path) -> None:
-    judge = gate(tmp_path, [1, 0, 0, 0, 0])
-    assert judge.gate is not None
+    quality = gate(tmp_path, [1, 0, 0, 0, 0])
+    assert quality.gate is not None
     first, second = classifier.labels
     measured = Evidence(40, 0.75, 0.5, 0.875, sensitivity=0.625)
-    base = Pipeline(judge, (classifier,))
+    base = Pipeline(quality, (classifier,))
     others = [
         Pipeline(None, (classifier,)),
-        Pipeline(judge, ()),
-        Pipeline(judge, (classifier, replace(classifier, name="twin"))),
-        Pipeline(judge, (classifier,), Processing(minimum_fraction=1e-3)),
-        Pipeline(judge, (classifier,), Processing(version=base.processing.version + 1)),
-        Pipeline(judge, (replace(classifier, digest="1" * 64),)),
-        Pipeline(judge, (replace(classifier, mode=Mode.SHADOW),)),
-        Pipeline(judge, (replace(classifier, version="1.0.1"),)),
-        Pipeline(judge, (replace(classifier, input=replace(classifier.input, padding=0.5)),)),
-        Pipeline(judge, (replace(classifier, labels=(replace(first, threshold=0.31), second)),)),
-        Pipeline(judge, (replace(classifier, labels=(replace(first, map_threshold=0.61), second)),)),
-        Pipeline(judge, (replace(classifier, labels=(first, replace(second, mode=Mode.ACTIVE))),)),
-        Pipeline(judge, (replace(classifier, labels=(replace(first, parent=second.name), second)),)),
-        Pipeline(judge, (replace(classifier, labels=(replace(first, site=first.code), second)),)),
-        Pipeline(judge, (replace(classifier, labels=(replace(first, evidence=measured), second)),)),
-        Pipeline(replace(judge, gate=replace(judge.gate, min_probability=0.61)), (classifier,)),
+        Pipeline(quality, ()),
+        Pipeline(quality, (classifier, replace(classifier, name="twin"))),
+        Pipeline(quality, (classifier,), Processing(minimum_fraction=1e-3)),
+        Pipeline(quality, (classifier,), Processing(version=base.processing.version + 1)),
+        Pipeline(quality, (replace(classifier, digest="1" * 64),)),
+        Pipeline(quality, (replace(classifier, mode=Mode.SHADOW),)),
+        Pipeline(quality, (replace(classifier, version="1.0.1"),)),
+        Pipeline(quality, (replace(classifier, input=replace(classifier.input, padding=0.5)),)),
+        Pipeline(quality, (replace(classifier, labels=(replace(first, threshold=0.31), second)),)),
+        Pipeline(quality, (replace(classifier, labels=(replace(first, map_threshold=0.61), second)),)),
+        Pipeline(quality, (replace(classifier, labels=(first, replace(second, mode=Mode.ACTIVE))),)),
+        Pipeline(quality, (replace(classifier, labels=(replace(first, parent=second.name), second)),)),
+        Pipeline(quality, (replace(classifier, labels=(replace(first, site=first.code), second)),)),
+        Pipeline(quality, (replace(classifier, labels=(replace(first, evidence=measured), second)),)),
+        Pipeline(replace(quality, gate=replace(quality.gate, min_probability=0.61)), (classifier,)),
     ]
     digests = {pipeline.digest() for pipeline in (base, *others)}
     assert len(digests) == len(others) + 1
-    assert base.digest() == Pipeline(judge, (classifier,)).digest()
+    assert base.digest() == Pipeline(quality, (classifier,)).digest()
     assert base.digest("a", "bc") != base.digest("ab", "c") != base.digest()
 
 

@@ -67,8 +67,8 @@ def test_compose_understands_the_file() -> None:
         ["docker-compose", *profiles, "config"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    told = yaml.safe_load(done.stdout)["services"]
-    assert set(told) == set(COMPOSE["services"])
+    output = yaml.safe_load(done.stdout)["services"]
+    assert set(output) == set(COMPOSE["services"])
     environment.pop("PLEURA_DB_PASSWORD")
     without = subprocess.run(
         ["docker-compose", "config"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
@@ -178,9 +178,9 @@ def test_the_bill_of_materials_is_true_to_the_lock(target: str) -> None:
     assert faults_of_bill(bill) == ""
     lines = (ROOT / "config" / "locked" / f"{target}.txt").read_text(encoding="utf-8").splitlines()[1:]
     packages = [each for each in bill["components"] if each.get("purl", "").startswith("pkg:pypi/")]
-    told = {(each["name"], each["version"], frozenset(one["content"] for one in each["hashes"])) for each in packages}
+    found = {(each["name"], each["version"], frozenset(one["content"] for one in each["hashes"])) for each in packages}
     locked = {_locked(line) for line in lines}
-    assert locked == told, "run .ci/sbom"
+    assert locked == found, "run .ci/sbom"
     assert [each["name"] for each in bill["components"] if not each.get("licenses")] == []
     needed = {other for one in bill["dependencies"] for other in one.get("dependsOn", ())}
     assert {each["bom-ref"] for each in bill["components"]} == needed
@@ -188,11 +188,11 @@ def test_the_bill_of_materials_is_true_to_the_lock(target: str) -> None:
 
 @pytest.mark.parametrize("target", ["cpu", "gpu"])
 def test_the_bill_of_materials_has_the_bundled_networks(target: str) -> None:
-    told = {
+    found = {
         each["name"]: each["hashes"][0]["content"] for each in _bill(target)["components"] if each["type"] != "library"
     }
     manifests = [tomllib.loads(path.read_text()) for path in (ROOT / "models" / "bundled").glob("*.toml")]
-    assert told == {each["model"]["name"]: each["model"]["digest"] for each in manifests}
+    assert found == {each["model"]["name"]: each["model"]["digest"] for each in manifests}
 
 
 def test_the_bill_of_an_image_has_the_packages_of_its_system_too(tmp_path: Path) -> None:

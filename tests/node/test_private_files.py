@@ -117,5 +117,5 @@ def test_a_process_leaves_no_core_file() -> None:
     limit = "import resource; from config.private_files import keep_private; keep_private(); "
     code = f"{limit}print(resource.getrlimit(resource.RLIMIT_CORE)[0])"
     shell = f'ulimit -c "$(ulimit -H -c)"; exec "{sys.executable}" -P -c "{code}"'
-    told = subprocess.run(["bash", "-c", shell], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == "0"
+    output = subprocess.run(["bash", "-c", shell], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert output.stdout.strip() == "0"

@@ -51,17 +51,17 @@ def ended(config: Path) -> tuple[int, list[str]]:
     """Exit code and sentences of a node that ends by itself."""
     done = subprocess.run(pleura_command(config, "serve"), capture_output=True, text=True, check=False, timeout=120)
     lines = done.stderr.splitlines()
-    said = [line for line in lines if line.startswith("pleura: ")]
+    found = [line for line in lines if line.startswith("pleura: ")]
     assert "Ready" not in done.stdout
     assert "Traceback" not in done.stderr
-    return done.returncode, said
+    return done.returncode, found
 
 
 def test_a_port_that_is_taken_ends_the_start(tmp_path: Path, values: dict[str, dict[str, Any]]) -> None:
     with socket.create_server(("127.0.0.1", values["listener"]["port"])):
-        code, said = ended(configured(tmp_path, values))
+        code, output = ended(configured(tmp_path, values))
     assert code == os.EX_CONFIG
-    (sentence,) = said
+    (sentence,) = output
     assert f"127.0.0.1:{values['listener']['port']} is in use by another program" in sentence
 
 
@@ -111,9 +111,9 @@ def test_a_model_that_is_not_there_leaves_no_node_without_workers(
     tmp_path: Path, values: dict[str, dict[str, Any]]
 ) -> None:
     values["models"] = {"active": ["no-such-model"]}
-    code, said = ended(configured(tmp_path, values))
-    assert (code, len(said)) == (os.EX_CONFIG, 1)
-    assert "no-such-model" in said[0]
+    code, output = ended(configured(tmp_path, values))
+    assert (code, len(output)) == (os.EX_CONFIG, 1)
+    assert "no-such-model" in output[0]
 
 
 def test_a_broken_sqlite_file_is_one_sentence(tmp_path: Path, values: dict[str, dict[str, Any]]) -> None:
@@ -127,8 +127,8 @@ def test_a_broken_sqlite_file_is_one_sentence(tmp_path: Path, values: dict[str, 
 def serving(config: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """A node, and the file that has what it says."""
     output = config.with_name("said.txt")
-    with output.open("wb") as said, config.with_name("node.log").open("wb") as log:
-        node = subprocess.Popen(pleura_command(config, "serve"), stdout=said, stderr=log)
+    with output.open("wb") as shown, config.with_name("node.log").open("wb") as log:
+        node = subprocess.Popen(pleura_command(config, "serve"), stdout=shown, stderr=log)
     try:
         yield node, output
     finally:
@@ -161,15 +161,15 @@ def test_a_part_alone_waits_for_its_database(
     tmp_path: Path, values: dict[str, dict[str, Any]], arguments: tuple[str, ...]
 ) -> None:
     values["database"] = {"url": f"postgresql://pleura@127.0.0.1:{free_port()}/pleura"}
-    said = tmp_path / "said.txt"
-    with said.open("wb") as output:
+    shown = tmp_path / "said.txt"
+    with shown.open("wb") as output:
         part = subprocess.Popen(pleura_command(configured(tmp_path, values), *arguments), stderr=output)
     try:
-        wait_until(lambda: "Waiting for the database" in said.read_text(), "the part to say what it waits for")
+        wait_until(lambda: "Waiting for the database" in shown.read_text(), "the part to say what it waits for")
     finally:
         part.send_signal(signal.SIGTERM)
     assert part.wait(60) == 0
-    assert "Traceback" not in said.read_text()
+    assert "Traceback" not in shown.read_text()
 
 
 def test_a_node_is_ready_when_its_parts_have_answered(

@@ -25,17 +25,17 @@ def service() -> dict[str, str]:
 
 
 def test_it_starts_a_command_of_ours_with_settings_that_exist() -> None:
-    told = service()
-    program, option, _, command = shlex.split(told["ExecStart"])
+    found = service()
+    program, option, _, command = shlex.split(found["ExecStart"])
     assert (Path(program).name, option, command in COMMANDS) == ("pleura", "--config", True)
-    name, _, folder = told["Environment"].partition("=")
+    name, _, folder = found["Environment"].partition("=")
     assert misspelt({name: folder}, Settings, frozenset()) is None
-    assert folder == f"/var/lib/{told['StateDirectory']}", "with ProtectSystem=strict it may write nothing else"
+    assert folder == f"/var/lib/{found['StateDirectory']}", "with ProtectSystem=strict it may write nothing else"
 
 
 def test_what_it_makes_is_private() -> None:
-    told = service()
-    assert (told["UMask"], told["StateDirectoryMode"]) == ("0077", "0700")
+    found = service()
+    assert (found["UMask"], found["StateDirectoryMode"]) == ("0077", "0700")
 
 
 @pytest.mark.peer("systemd-analyze")

@@ -231,8 +231,8 @@ def words(summary: Dataset) -> tuple[str, str]:
         item for item in summary.ContentSequence if item.ConceptNameCodeSequence[0].CodeValue == "126010"
     )
     group = measurements.ContentSequence[0]
-    said = {item.ConceptNameCodeSequence[0].CodeValue: item for item in group.ContentSequence}
-    return said["111065"].ConceptCodeSequence[0].CodeValue, said["121106"].TextValue
+    found = {item.ConceptNameCodeSequence[0].CodeValue: item for item in group.ContentSequence}
+    return found["111065"].ConceptCodeSequence[0].CodeValue, found["121106"].TextValue
 
 
 def test_a_corrected_image_is_told_once_and_under_its_new_identity(study: Study) -> None:
@@ -281,9 +281,9 @@ def test_a_lateral_beside_an_analysed_frontal_is_no_partial_success(study: Study
     study.add(outcome())
     study.add(not_eligible=NOT_ELIGIBLE)
     study.add(outcome(not_analysed=NotEligible("not_frontal_chest", "It does not look like one."), sr=False))
-    status, told = words(summary_of(study))
+    status, read = words(summary_of(study))
     assert status == "111222"
-    assert "1 of 1 image analysed; 2 other images are not to be analysed." in told
+    assert "1 of 1 image analysed; 2 other images are not to be analysed." in read
 
 
 @pytest.mark.parametrize(
@@ -299,9 +299,9 @@ def test_an_image_that_should_have_been_analysed_makes_it_partial(
 ) -> None:
     study.add(outcome())
     study.add(**other)
-    told = words(summary_of(study))
-    assert told[0] == status
-    assert "1 of 2 images analysed." in told[1]
+    read = words(summary_of(study))
+    assert read[0] == status
+    assert "1 of 2 images analysed." in read[1]
 
 
 def test_what_a_note_has_taken_back_counts_no_more_and_is_still_told(study: Study) -> None:

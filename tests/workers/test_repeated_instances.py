@@ -117,8 +117,8 @@ def test_what_is_added_on_the_way_makes_no_other_image(write: Write, additions: 
     ],
 )
 def test_another_identity_or_meaning_is_another_instance(write: Write, changes: dict[str, Any], words: str) -> None:
-    said = difference(write("a", image()), write("b", image(**changes)))
-    assert said == f"other {words}", "which attributes, never their values"
+    found = difference(write("a", image()), write("b", image(**changes)))
+    assert found == f"other {words}", "which attributes, never their values"
 
 
 def test_one_other_pixel_is_another_image(write: Write) -> None:

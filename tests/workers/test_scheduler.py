@@ -117,7 +117,7 @@ class FakeDatabase(Scripted):
     ) -> tuple[int, ...] | None:
         if self.arrived:
             return None
-        self.notes.append(("settled", [result.kind for result in results], dict(destinations), activity, recorded))
+        self.notes.append(("complete", [result.kind for result in results], dict(destinations), activity, recorded))
         self.compared_with.append(compared_with)
         return (50,)
 
@@ -183,8 +183,8 @@ def test_each_late_job_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFix
         node_scheduler.once()
         database.late = (3, 4)
         node_scheduler.once()
-    told = [record.args[0] for record in caplog.records if isinstance(record.args, tuple)]
-    assert told == [3, 4, 3], "job 3 was late, then not, then late again"
+    found = [record.args[0] for record in caplog.records if isinstance(record.args, tuple)]
+    assert found == [3, 4, 3], "job 3 was late, then not, then late again"
 
 
 def test_a_stable_study_is_triaged_summarised_and_complete(tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_a_stable_study_is_triaged_summarised_and_complete(tmp_path: Path) -> No
     assert database.compared_with == ["1.9"]
     assert database.notes == [
         ("triage", "routine"),
-        ("settled", ["summary"], {"pacs": ("seg", "sr", "summary")}, 7, ""),
+        ("complete", ["summary"], {"pacs": ("seg", "sr", "summary")}, 7, ""),
     ]
     assert (tmp_path / "results/dd/d.dcm").read_bytes() == b"DICM"
     assert task_queue.dispatched == [50]
@@ -205,10 +205,10 @@ def test_what_triage_has_decided_already_is_not_written_again(tmp_path: Path) ->
     decision = decide(database.study, node_scheduler.settings.triage, NOON)
     database.study = replace(database.study, decision=decision)
     node_scheduler.once()
-    assert [note[0] for note in database.notes] == ["settled"]
+    assert [note[0] for note in database.notes] == ["complete"]
     database.study = replace(database.study, decision=replace(decision, reason="another"))
     node_scheduler.once()
-    assert [note[0] for note in database.notes] == ["settled", "triage", "settled"]
+    assert [note[0] for note in database.notes] == ["complete", "triage", "complete"]
 
 
 @pytest.mark.parametrize(("many_wait", "completed"), [(False, 3), (True, 1)])
@@ -226,7 +226,7 @@ def test_many_stable_studies_keep_no_other_step_waiting(tmp_path: Path, many_wai
 
     node_scheduler.summarise, node_scheduler.elapsed = summarise, lambda: seconds[0]
     node_scheduler.complete_stable_studies()
-    assert [note[0] for note in database.notes].count("settled") == completed
+    assert [note[0] for note in database.notes].count("complete") == completed
 
 
 def test_a_summary_that_cannot_be_made_does_not_keep_a_study_open_for_ever(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_a_summary_that_cannot_be_made_does_not_keep_a_study_open_for_ever(tmp_p
         node_scheduler.once()
     assert [note[0] for note in database.notes] == ["triage"] * 3
     node_scheduler.once()
-    assert database.notes[-1] == ("settled", [], {"pacs": ("seg", "sr", "summary")}, 0, "")
+    assert database.notes[-1] == ("complete", [], {"pacs": ("seg", "sr", "summary")}, 0, "")
     assert node_scheduler.failures == {}
 
 
@@ -279,7 +279,7 @@ def test_a_study_that_cannot_be_complete_is_in_no_other_study_s_way(
         node_scheduler.once()
         seconds[0] += 1
     assert tries == [0, 2, 6]
-    assert [note[0] for note in database.notes].count("settled") == 10
+    assert [note[0] for note in database.notes].count("complete") == 10
     assert name not in caplog.text
 
 
@@ -300,7 +300,7 @@ def test_a_step_that_fails_keeps_no_other_from_its_turn(tmp_path: Path) -> None:
     database.jobs_to_enqueue = database.late_jobs = broken  # type: ignore[method-assign]
     node_scheduler.retention.keep_days = 30
     node_scheduler.once()
-    assert [note[0] for note in database.notes] == ["deliveries enqueued", "triage", "settled"]
+    assert [note[0] for note in database.notes] == ["deliveries enqueued", "triage", "complete"]
     assert len(pulled) == 1
 
 
@@ -309,7 +309,7 @@ def test_a_late_summary_is_kept_and_not_sent(tmp_path: Path) -> None:
     database = FakeDatabase(quiet=(1,), study=old)
     scheduler(database, FakeTaskQueue(), tmp_path, SUMMARY, hours=4).once()
     assert database.notes[-1] == (
-        "settled",
+        "complete",
         ["summary"],
         {"pacs": ("seg", "sr", "summary")},
         0,
@@ -358,7 +358,7 @@ def test_results_of_a_reported_study_come_too_late(reported: bool, rule: Literal
     assert (comes_too_late(study, Results(after_report=rule), NOON) == IS_REPORTED) is late
 
 
-def test_only_a_study_without_waiting_jobs_may_settle() -> None:
+def test_only_a_study_without_waiting_jobs_may_complete() -> None:
     assert may_complete(facts())
     assert not may_complete(replace(facts(), jobs_waiting=1))
 
@@ -372,7 +372,7 @@ def test_a_summary_waits_for_a_prior_only_where_the_site_wants_one(tmp_path: Pat
     assert database.notes == []
     node_scheduler.settings = settings
     node_scheduler.once()
-    assert [note[0] for note in database.notes] == ["triage", "settled"]
+    assert [note[0] for note in database.notes] == ["triage", "complete"]
 
 
 def test_results_of_a_prior_stay_here_unless_the_site_wants_them() -> None:

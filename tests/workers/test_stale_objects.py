@@ -65,8 +65,8 @@ def test_a_note_is_one_that_this_node_itself_would_follow(code: str, tmp_path: P
 def test_dciodvfy_accepts_every_note(code: str, tmp_path: Path) -> None:
     path = tmp_path / "note.dcm"
     path.write_bytes(as_file(NOTE, note(stale(1, code), stale(2, code, sop_class=SR))).content)
-    told = subprocess.run(["dciodvfy", "-new", path], capture_output=True, text=True, errors="replace", check=False)
-    lines = (told.stderr + told.stdout).splitlines()
+    output = subprocess.run(["dciodvfy", "-new", path], capture_output=True, text=True, errors="replace", check=False)
+    lines = (output.stderr + output.stdout).splitlines()
     assert [line for line in lines if line.startswith("Error")] == []
 
 
@@ -146,8 +146,10 @@ def test_a_note_goes_where_notes_are_taken_and_the_rest_is_listed(tmp_path: Path
         for item in series.ReferencedSOPSequence
     }
     assert named == {"2.25.1", "2.25.2"}
-    told = [item.TextValue for item in document.ContentSequence if item.get("TextValue", "").startswith("The hospital")]
-    assert told == [
+    found = [
+        item.TextValue for item in document.ContentSequence if item.get("TextValue", "").startswith("The hospital")
+    ]
+    assert found == [
         "The hospital has rejected this image for quality reasons. The result had been sent and must be removed there."
     ]
     left = by_hand(detail, node.settings.destinations)

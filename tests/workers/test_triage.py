@@ -270,8 +270,8 @@ def test_a_further_finding_never_puts_a_study_back(study: StudyFacts, more: Find
 def test_a_study_that_only_shadow_models_analysed_is_due_soon_until_an_active_model_has_analysed_it() -> None:
     shadowed = facts(findings=(finding(present=False, shadow=True),), jobs_done=1)
     assert decide(shadowed, RULES, NOON).due_at == NOON + timedelta(minutes=RULES.not_analysed_minutes)
-    judged = replace(shadowed, findings=(*shadowed.findings, finding(present=False)))
-    assert decide(judged, RULES, NOON).due_at == NOON + timedelta(minutes=RULES.routine_minutes)
+    classified = replace(shadowed, findings=(*shadowed.findings, finding(present=False)))
+    assert decide(classified, RULES, NOON).due_at == NOON + timedelta(minutes=RULES.routine_minutes)
     critical = replace(shadowed, findings=(*shadowed.findings, finding(present=True)))
     assert decide(critical, RULES, NOON).due_at == NOON + timedelta(minutes=RULES.critical_minutes)
 

@@ -47,8 +47,8 @@ def test_nobody_takes_it_for_a_patient_and_a_node_never_analyses_it() -> None:
 def test_dciodvfy_finds_no_error(tmp_path: Path) -> None:
     path = tmp_path / "test.dcm"
     dcmwrite(path, trial_object(EQUIPMENT, "2.25", "PLEURA", "pacs", NOW), enforce_file_format=True)
-    said = subprocess.run(["dciodvfy", path], capture_output=True, text=True).stderr
-    assert [line for line in said.splitlines() if line.startswith("Error")] == []
+    output = subprocess.run(["dciodvfy", path], capture_output=True, text=True).stderr
+    assert [line for line in output.splitlines() if line.startswith("Error")] == []
 
 
 def test_a_destination_that_is_not_there_is_said() -> None:

@@ -112,8 +112,8 @@ def test_agreement_counts_the_latest_word(engine: Engine, database: Database) ->
     weeks, feedback = Weeks(database), Feedback(engine)
     for _ in range(4):
         weeks.job(MONDAY, scored(0.9))
-    said = [Verdict.REJECT, Verdict.MODIFY, Verdict.ACCEPT, Verdict.REJECT, Verdict.ACCEPT]
-    for number, verdict in enumerate(said):
+    found = [Verdict.REJECT, Verdict.MODIFY, Verdict.ACCEPT, Verdict.REJECT, Verdict.ACCEPT]
+    for number, verdict in enumerate(found):
         feedback.give(1 + number % 4, verdict, MONDAY + number * MINUTE, actor="rosa")
     (week,) = drift_report(Counts(ModelMonitoring(engine)), MONDAY, weeks=1).verdicts
     assert (week.accepted, week.modified, week.rejected, week.agreed) == (2, 1, 1, 0.5)

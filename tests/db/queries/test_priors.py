@@ -127,8 +127,8 @@ def test_an_image_after_the_report_brings_the_study_back(database: Database, eng
     assert [row.study_id for row in Worklist(database.engine).page()] == [study_id]
     assert _facts(database, study_id).returned_at == late
     assert _facts(database, study_id).reported is False
-    told = [event for event in database.read(study_details.study_detail, study_id).events if event.cause == LATE_IMAGE]
-    assert [(event.from_state, event.to_state, event.actor) for event in told] == [("reported", "unreported", "node")]
+    found = [event for event in database.read(study_details.study_detail, study_id).events if event.cause == LATE_IMAGE]
+    assert [(event.from_state, event.to_state, event.actor) for event in found] == [("reported", "unreported", "node")]
 
 
 def test_reported_again_or_called_unreported_by_a_person_it_is_no_late_image_any_more(

@@ -119,16 +119,16 @@ def graduated(architecture: Architecture, worlds: Worlds, folder: Path) -> Gradu
         for variable, value in zip(_variables(student), begin, strict=True):
             variable.assign(value)
     learnt, served = _course(architecture, recipe, student, worlds, folder / "true")
-    out, told = folder / "out", CardText("drawn", "none", "drawn")
+    out, found = folder / "out", CardText("drawn", "none", "drawn")
     if architecture.kind is ModelKind.GATE:
         rule = gate_rule(served, recipe, worlds.true, worlds.true)
         summary = measure_gate(served, rule, recipe, worlds.unseen, worlds.unseen)
-        spec = publish_gate(architecture, recipe, Served(served, probe(worlds.unseen)), rule, summary, out, told)
+        spec = publish_gate(architecture, recipe, Served(served, probe(worlds.unseen)), rule, summary, out, found)
         return Graduate(architecture, recipe, learnt, control, served, spec)
     predicted = predict(architecture, recipe, served, worlds.unseen, "unseen")
     done = calibrate(served, predicted, architecture.outlined(recipe.plan))
     spec = publish(
-        architecture, recipe, Served(done.network, probe(worlds.unseen)), done.predicted, out, told,
+        architecture, recipe, Served(done.network, probe(worlds.unseen)), done.predicted, out, found,
         fitted=done.summary, stored=stored_cases(worlds.true.samples, LabelNames(LABELS)), rounds=20,
     )  # fmt: skip
     return Graduate(architecture, recipe, learnt, control, done.network, spec)
@@ -194,15 +194,15 @@ def quality(kind: ModelKind, predicted: Predicted) -> float:
         return float(np.mean([auc(predicted.scores[:, column], predicted.prevalent[:, column]) for column in columns]))
     if kind is ModelKind.SEGMENTER:
         assert predicted.areas is not None
-        said, true, both = np.moveaxis(predicted.areas[:, :, 0], -1, 0)
+        answers, true, both = np.moveaxis(predicted.areas[:, :, 0], -1, 0)
         there = true > 0
-        return float(np.mean(2 * both[there] / (said + true)[there]))
+        return float(np.mean(2 * both[there] / (answers + true)[there]))
     assert predicted.boxes is not None
     assert predicted.true_boxes is not None
     hits = []
-    for said, true in zip(predicted.boxes, predicted.true_boxes, strict=True):
+    for answers, true in zip(predicted.boxes, predicted.true_boxes, strict=True):
         for *square, label in true[true[:, 4] >= 0]:
-            own = said[(np.rint(said[:, 5]) == label) & (said[:, 4] > 0)]
+            own = answers[(np.rint(answers[:, 5]) == label) & (answers[:, 4] > 0)]
             hits.append(len(own) > 0 and _iou(own[np.argmax(own[:, 4]), :4], np.array(square)) >= _OVERLAP)
     return float(np.mean(hits))
 

@@ -35,25 +35,25 @@ def test_weighted_bce_does_not_overflow() -> None:
 
 
 def test_soft_dice_by_hand() -> None:
-    values, said = np.array([[1.0, 1.0, 0.0, 0.0]]), np.array([[1.0, 0.0, 1.0, 0.0]])
-    assert float(soft_dice(values, said, (1,))[0]) == pytest.approx(0.5, abs=1e-5)
-    assert float(soft_dice(values * 0, said * 0, (1,))[0]) == pytest.approx(1.0)
+    values, found = np.array([[1.0, 1.0, 0.0, 0.0]]), np.array([[1.0, 0.0, 1.0, 0.0]])
+    assert float(soft_dice(values, found, (1,))[0]) == pytest.approx(0.5, abs=1e-5)
+    assert float(soft_dice(values * 0, found * 0, (1,))[0]) == pytest.approx(1.0)
 
 
 def test_map_loss_by_hand() -> None:
     values = np.zeros((1, 2, 2, 1))
     values[0, 0, 0, 0] = 1
-    said = np.full((1, 2, 2, 1), 0.5, np.float32)
+    found = np.full((1, 2, 2, 1), 0.5, np.float32)
     dice = 2 * 0.5 / (1 + 2)
     expected = np.log(2) + 0.2 * (1 - dice)
-    assert float(map_loss(packed(values, np.ones_like(values)), said)[0]) == pytest.approx(expected, abs=1e-4)
+    assert float(map_loss(packed(values, np.ones_like(values)), found)[0]) == pytest.approx(expected, abs=1e-4)
 
 
 def test_map_loss_of_an_unknown_map_is_nothing() -> None:
-    values, said = np.ones((1, 2, 2, 1)), np.full((1, 2, 2, 1), 0.01, np.float32)
-    assert float(map_loss(packed(values, np.zeros_like(values)), said)[0]) == pytest.approx(0.0, abs=1e-6)
+    values, found = np.ones((1, 2, 2, 1)), np.full((1, 2, 2, 1), 0.01, np.float32)
+    assert float(map_loss(packed(values, np.zeros_like(values)), found)[0]) == pytest.approx(0.0, abs=1e-6)
 
 
 def test_map_loss_of_an_empty_truth_has_no_dice() -> None:
-    values, said = np.zeros((1, 2, 2, 1)), np.full((1, 2, 2, 1), 0.5, np.float32)
-    assert float(map_loss(packed(values, np.ones_like(values)), said)[0]) == pytest.approx(np.log(2), abs=1e-4)
+    values, found = np.zeros((1, 2, 2, 1)), np.full((1, 2, 2, 1), 0.5, np.float32)
+    assert float(map_loss(packed(values, np.ones_like(values)), found)[0]) == pytest.approx(np.log(2), abs=1e-4)

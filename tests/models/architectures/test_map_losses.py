@@ -52,9 +52,9 @@ def test_dice_of_an_empty_mask_falls_as_less_is_said() -> None:
 
 def test_dice_without_smoothing_is_scikit_learns_f1() -> None:
     truth, logits = some_maps()
-    said = np.where(logits > 0, SURE, -SURE)
-    ours = numbers(map_dice(1e-6)(packed(truth), said))
-    expected = [1 - f1_score(t.ravel(), s.ravel() > 0) for t, s in zip(truth, said, strict=True)]
+    found = np.where(logits > 0, SURE, -SURE)
+    ours = numbers(map_dice(1e-6)(packed(truth), found))
+    expected = [1 - f1_score(t.ravel(), s.ravel() > 0) for t, s in zip(truth, found, strict=True)]
     np.testing.assert_allclose(ours, expected, atol=1e-5)
 
 
@@ -100,12 +100,12 @@ def test_what_is_not_known_costs_nothing_and_teaches_nothing(loss: object) -> No
     truth, logits = some_maps(2)
     known = np.ones_like(truth)
     known[..., 1] = 0
-    told = numbers(loss(packed(truth, known), logits))
+    found = numbers(loss(packed(truth, known), logits))
     other = logits.copy()
     other[..., 1] = -3 * other[..., 1] + 1
-    np.testing.assert_allclose(numbers(loss(packed(truth, known), other)), told, rtol=1e-6)
+    np.testing.assert_allclose(numbers(loss(packed(truth, known), other)), found, rtol=1e-6)
     alone = numbers(loss(packed(truth[..., :1]), logits[..., :1]))
-    np.testing.assert_allclose(told, alone / 2, rtol=1e-5)
+    np.testing.assert_allclose(found, alone / 2, rtol=1e-5)
 
 
 def test_a_sum_of_losses() -> None:
@@ -117,9 +117,9 @@ def test_a_sum_of_losses() -> None:
 
 @pytest.mark.parametrize("loss", [map_bce, map_dice(), map_focal()])
 def test_no_loss_overflows(loss: object) -> None:
-    told = numbers(loss(packed(column([1, 0])), column([-1000, 1000])))
-    assert np.isfinite(told).all()
-    assert told > 0
+    found = numbers(loss(packed(column([1, 0])), column([-1000, 1000])))
+    assert np.isfinite(found).all()
+    assert found > 0
 
 
 def test_softmax_by_hand() -> None:

@@ -59,8 +59,8 @@ def test_logits_are_the_dense_layer_on_averaged_features() -> None:
     features = keras.Model(model.input, model.get_layer("block5_pool").output)(pixels(), training=False)
     kernel, bias = model.get_layer("map_logits").get_weights()
     averaged = keras.ops.convert_to_numpy(features).mean(axis=(1, 2))
-    said = keras.ops.convert_to_numpy(model(pixels(), training=False)["logits"])
-    np.testing.assert_allclose(said, averaged @ kernel[0, 0] + bias, atol=1e-5)
+    found = keras.ops.convert_to_numpy(model(pixels(), training=False)["logits"])
+    np.testing.assert_allclose(found, averaged @ kernel[0, 0] + bias, atol=1e-5)
 
 
 def test_a_class_that_means_nothing_is_not_served(tmp_path: Path) -> None:
@@ -73,13 +73,13 @@ def test_a_class_that_means_nothing_is_not_served(tmp_path: Path) -> None:
     assert architecture.served(plan) == ("opacity", "pneumothorax")
     logits = keras.ops.convert_to_numpy(network(pixels(), training=False)["logits"]).astype(float)
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    said = served(pixels(), training=False)
-    np.testing.assert_allclose(said["probabilities"], expected[:, 1:], atol=1e-5)
-    assert said["maps"].shape == (3, 2, 2, 2)
+    found = served(pixels(), training=False)
+    np.testing.assert_allclose(found["probabilities"], expected[:, 1:], atol=1e-5)
+    assert found["maps"].shape == (3, 2, 2, 2)
     assert export_onnx(served, tmp_path / "model.onnx", pixels()) < 1e-4
     served.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
-    np.testing.assert_allclose(again(pixels())["probabilities"], said["probabilities"], atol=1e-6)
+    np.testing.assert_allclose(again(pixels())["probabilities"], found["probabilities"], atol=1e-6)
 
 
 def test_chexnet_takes_no_head() -> None:

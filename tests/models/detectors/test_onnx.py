@@ -25,13 +25,13 @@ NAMES = ["boxes", "scores", "classes", "under"]
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Boxes and their scores in one input, since what a node serves has one."""
-    told = keras.Input((COUNT, 4 + 2 + 4), name="told")
-    still = keras.ops.reshape(told[..., 6:] - told[..., 6:], (-1, COUNT, 1, 4))
-    boxes = Refined(64, name="refined")(told[..., :4], still)
-    found, scores, classes = Detections(KEPT, 2 * COUNT, OVERLAP)(boxes, told[..., 4:6])
-    feature = keras.ops.reshape(told[:, :16, 6:8], (-1, 4, 4, 2))
+    seen = keras.Input((COUNT, 4 + 2 + 4), name="told")
+    still = keras.ops.reshape(seen[..., 6:] - seen[..., 6:], (-1, COUNT, 1, 4))
+    boxes = Refined(64, name="refined")(seen[..., :4], still)
+    found, scores, classes = Detections(KEPT, 2 * COUNT, OVERLAP)(boxes, seen[..., 4:6])
+    feature = keras.ops.reshape(seen[:, :16, 6:8], (-1, 4, 4, 2))
     under = RoiAlign((16,), 3)(found, [feature])
-    network = keras.Model(told, {"boxes": found, "scores": scores, "classes": classes, "under": under})
+    network = keras.Model(seen, {"boxes": found, "scores": scores, "classes": classes, "under": under})
     network(told_boxes(0)[np.newaxis])  # Keras exports only what has been called
     path = tmp_path_factory.mktemp("onnx") / "suppression.onnx"
     network.export(str(path), format="onnx", verbose=False)

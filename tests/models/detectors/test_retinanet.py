@@ -53,8 +53,8 @@ def test_a_perfect_network_would_be_served_as_the_truth(network: keras.Model) ->
     truths = RETINANET.truths(PLAN, batch)
     logits = keras.Input((pyramid_anchors(SIZE).count, 2), name="logits")
     deltas = keras.Input((pyramid_anchors(SIZE).count, 4), name="deltas")
-    told = keras.Model([logits, deltas], {"class_logits": logits, "box_deltas": deltas})
-    served = RETINANET.serve(told, PLAN)
+    found = keras.Model([logits, deltas], {"class_logits": logits, "box_deltas": deltas})
+    served = RETINANET.serve(found, PLAN)
     values = truths["class_logits"][..., :2]
     answer = served.predict_on_batch([np.where(values > 0, 6.0, -30.0), truths["box_deltas"][..., :4]])
     assert answer["boxes"].shape == (4, 5, 4)

@@ -22,12 +22,12 @@ ANCHORS = AnchorPlan(32, (8,), (1.0, 2.0), (1.0,)).boxes()
 
 
 def batch(boxes: list[list[list[float]]] | None, labels: list[list[float]], **more: Array | None) -> Batch:
-    said = np.array(labels, np.float32)
+    found = np.array(labels, np.float32)
     known = more.pop("known", None)
     return Batch(
         pixels=np.zeros((len(labels), 32, 32, 1), np.float32),
-        labels=said,
-        known=np.ones_like(said) if known is None else known,
+        labels=found,
+        known=np.ones_like(found) if known is None else known,
         boxes=None if boxes is None else np.array(boxes, np.float32),
         **more,
     )
@@ -59,14 +59,14 @@ def test_matches_keep_their_thresholds_and_lose_no_box(seed: int) -> None:
 
 
 def test_a_finding_without_its_box_teaches_nothing() -> None:
-    said = batch(
+    found = batch(
         [[[1, 1, 9, 9, 0], NOTHING], [NOTHING, NOTHING], [NOTHING, NOTHING], [NOTHING, NOTHING]],
         [[1, 0], [1, 0], [0, 0], [0, 0]],
         known=np.array([[1, 1], [1, 1], [1, 0], [2.5, 0.5]], np.float32),
     )
-    np.testing.assert_array_equal(complete(said, boxes_of(said)), [[1, 1], [0, 1], [1, 0], [1, 0.5]])
-    told = batch([[NOTHING]], [[1, 0]], mask_known=np.array([[0, 1]], np.float32))
-    np.testing.assert_array_equal(complete(told, boxes_of(told)), [[0, 1]])
+    np.testing.assert_array_equal(complete(found, boxes_of(found)), [[1, 1], [0, 1], [1, 0], [1, 0.5]])
+    found = batch([[NOTHING]], [[1, 0]], mask_known=np.array([[0, 1]], np.float32))
+    np.testing.assert_array_equal(complete(found, boxes_of(found)), [[0, 1]])
 
 
 def test_a_mask_without_boxes_gives_the_boxes_of_its_regions_largest_first() -> None:
@@ -91,8 +91,8 @@ def test_regions_of_a_mask_touch_at_corners() -> None:
 
 
 def test_truths_of_one_stage() -> None:
-    said = batch([[[8, 8, 16, 16, 1], NOTHING], [NOTHING, NOTHING]], [[0, 1], [1, 0]])
-    truth = one_stage(said, ANCHORS)
+    found = batch([[[8, 8, 16, 16, 1], NOTHING], [NOTHING, NOTHING]], [[0, 1], [1, 0]])
+    truth = one_stage(found, ANCHORS)
     classes, deltas = truth["class_logits"], truth["box_deltas"]
     own = int(np.flatnonzero((ANCHORS == [8, 8, 16, 16]).all(axis=1))[0])
     np.testing.assert_array_equal(classes[0, own], [0, 1, 1, 1])
@@ -106,8 +106,8 @@ def test_truths_of_one_stage() -> None:
 
 
 def test_truths_of_region_proposals_weigh_both_kinds_alike() -> None:
-    said = batch([[[8, 8, 16, 16, 1], [16, 16, 31, 31, 0]], [NOTHING, NOTHING]], [[1, 1], [0, 0]])
-    truth = region_proposals(said, ANCHORS)
+    found = batch([[[8, 8, 16, 16, 1], [16, 16, 31, 31, 0]], [NOTHING, NOTHING]], [[1, 1], [0, 0]])
+    truth = region_proposals(found, ANCHORS)
     values, weights = truth["rpn_logits"][..., 0], truth["rpn_logits"][..., 1]
     assert weights.sum(axis=1) == pytest.approx([1, 1])
     assert (weights * values).sum(axis=1) == pytest.approx([0.5, 0])
@@ -119,5 +119,5 @@ def test_truths_of_region_proposals_weigh_both_kinds_alike() -> None:
 
 
 def test_truths_of_the_second_stage_are_the_boxes_and_what_is_known() -> None:
-    said = batch([[[8, 8, 16, 16, 1]], [NOTHING]], [[0, 1], [1, 0]])
-    np.testing.assert_array_equal(second_stage(said), [[[8, 8, 16, 16, 1, 1]], [[*NOTHING, 0]]])
+    found = batch([[[8, 8, 16, 16, 1]], [NOTHING]], [[0, 1], [1, 0]])
+    np.testing.assert_array_equal(second_stage(found), [[[8, 8, 16, 16, 1, 1]], [[*NOTHING, 0]]])

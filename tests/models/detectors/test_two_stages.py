@@ -90,8 +90,8 @@ def test_a_mask_head_without_masks_is_told_what_to_do() -> None:
         MASK_RCNN.truths(MASK, bare)
     drawn = replace(MASK, options={**OPTIONS, "shapes": "rectangles"})
     cells = (SIZE // 2) ** 2 * len(LABELS)
-    told, asked = (MASK_RCNN.truths(drawn, one)["masks"][:, :cells] for one in (bare, batch))
-    np.testing.assert_array_equal(told, asked)
-    assert told.any()
+    found, asked = (MASK_RCNN.truths(drawn, one)["masks"][:, :cells] for one in (bare, batch))
+    np.testing.assert_array_equal(found, asked)
+    assert found.any()
     with pytest.raises(ValueError, match="must be one of masks"):
         MASK_RCNN.build(replace(MASK, options={"shapes": "triangles"}))

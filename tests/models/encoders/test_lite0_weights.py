@@ -44,10 +44,10 @@ def test_says_what_the_pytorch_network_says(network: object) -> None:
     axis = np.linspace(-1, 1, 224, dtype=np.float32)
     x, y = np.meshgrid(axis, axis)
     pattern = np.stack([np.sin(7 * x), np.cos(5 * y), x * y], axis=-1)[np.newaxis].astype(np.float32)
-    said = np.asarray(network(pattern, training=False))[0]
-    best = np.argsort(-said)[:5]
+    found = np.asarray(network(pattern, training=False))[0]
+    best = np.argsort(-found)[:5]
     assert best.tolist() == PYTORCH_CLASSES
-    np.testing.assert_allclose(said[best], PYTORCH_PROBABILITIES, atol=2e-5)
+    np.testing.assert_allclose(found[best], PYTORCH_PROBABILITIES, atol=2e-5)
 
 
 def test_a_file_that_wants_to_run_something_is_refused(tmp_path: Path) -> None:
@@ -94,5 +94,5 @@ def test_knows_a_palace_by_the_published_preprocessing(network: object) -> None:
     side = min(pixels.shape[:2])
     top, left = (pixels.shape[0] - side) // 2, (pixels.shape[1] - side) // 2
     image = Image.fromarray(pixels[top : top + side, left : left + side]).resize((224, 224), Image.Resampling.BICUBIC)
-    said = np.asarray(network((np.asarray(image, np.float32)[np.newaxis] - 127) / 128, training=False))[0]
-    assert int(said.argmax()) == 698  # ImageNet: palace
+    found = np.asarray(network((np.asarray(image, np.float32)[np.newaxis] - 127) / 128, training=False))[0]
+    assert int(found.argmax()) == 698  # ImageNet: palace

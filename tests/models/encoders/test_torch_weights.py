@@ -109,8 +109,8 @@ def test_says_what_the_network_in_pytorch_says(
     counted = {"bn1.num_batches_tracked": np.array(7, np.int64)}
     file = written({**torch.state, **counted}, tmp_path / "weights.safetensors")
     image = keras.Input((64, 64, 1))
-    said = keras.Model(image, list(encode(name, image, start=str(file)).values()))(grey, training=False)
-    for ours, theirs in zip(said, expected, strict=True):
+    feature_map = keras.Model(image, list(encode(name, image, start=str(file)).values()))(grey, training=False)
+    for ours, theirs in zip(feature_map, expected, strict=True):
         largest = float(np.abs(theirs).max())
         np.testing.assert_allclose(np.asarray(ours) / largest, np.asarray(theirs) / largest, atol=1e-4)
 

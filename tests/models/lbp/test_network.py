@@ -27,13 +27,13 @@ def test_histograms_are_those_of_scikit_image(radius: int) -> None:
     rng = np.random.default_rng(radius)
     image = rng.random((1, 64, 64, 1)).astype(np.float32)
     given = keras.Input((64, 64, 1))
-    said = np.asarray(keras.Model(given, histograms(given, radius, 1))(image))[0]
+    found = np.asarray(keras.Model(given, histograms(given, radius, 1))(image))[0]
     side = 64 - 2 * radius
     patterns = local_binary_pattern(image[0, :, :, 0].astype(np.float64), 8, radius, "default").astype(int)
     inner = patterns[radius : radius + side, radius : radius + side]
     expected = np.bincount(uniform_index()[inner.ravel()], minlength=UNIFORM_PATTERNS) / side**2
-    assert said.sum() == pytest.approx(1.0, abs=1e-5)
-    np.testing.assert_allclose(said, expected, atol=2.5 / side**2)  # a tie may fall to either side in 32 bits
+    assert found.sum() == pytest.approx(1.0, abs=1e-5)
+    np.testing.assert_allclose(found, expected, atol=2.5 / side**2)  # a tie may fall to either side in 32 bits
 
 
 def test_brightness_and_contrast_change_nothing() -> None:
@@ -65,10 +65,10 @@ def test_it_learns_a_texture_that_it_has_not_seen_and_serves_probabilities() -> 
     network = LBP_SVM.fit(LBP_SVM.build(plan), plan, _Textures())
     served = LBP_SVM.serve(network, plan)
     unseen = _Textures()[77]
-    said = np.asarray(served(unseen.pixels, training=False)["probabilities"])
-    assert list(said[:, 0] > 0.5) == list(unseen.labels[:, 0] > 0.5)
-    assert float(said.min()) > 0.0
-    assert float(said.max()) < 1.0
+    found = np.asarray(served(unseen.pixels, training=False)["probabilities"])
+    assert list(found[:, 0] > 0.5) == list(unseen.labels[:, 0] > 0.5)
+    assert float(found.min()) > 0.0
+    assert float(found.max()) < 1.0
 
 
 def test_cells_that_are_too_small_are_refused() -> None:

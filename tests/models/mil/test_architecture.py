@@ -49,35 +49,35 @@ def batch(masks: bool = True) -> Batch:
 def test_serves_probabilities_and_a_map_alike_in_onnx(
     name: str, options: dict[str, Option], side: int, tmp_path: Path
 ) -> None:
-    architecture, told = find(name), plan(name, **options)
-    served = architecture.serve(architecture.build(told), told)
+    architecture, found = find(name), plan(name, **options)
+    served = architecture.serve(architecture.build(found), found)
     assert served.output["probabilities"].shape == (None, 2)
     assert served.output["maps"].shape == (None, side, side, 2)
     assert export_onnx(served, tmp_path / "model.onnx", pixels()) < 1e-4
 
 
 def test_the_ensemble_is_the_mean_of_its_members(tmp_path: Path) -> None:
-    architecture, told = find("ensemble"), plan("ensemble")
-    network = architecture.build(told)
-    said = {name: keras.ops.convert_to_numpy(value) for name, value in network(pixels(), training=False).items()}
-    served = architecture.serve(network, told)
-    probabilities = [1 / (1 + np.exp(-said[f"{member}_logits"])) for member in ("cnn", "mil", "fcn")]
+    architecture, found = find("ensemble"), plan("ensemble")
+    network = architecture.build(found)
+    found = {name: keras.ops.convert_to_numpy(value) for name, value in network(pixels(), training=False).items()}
+    served = architecture.serve(network, found)
+    probabilities = [1 / (1 + np.exp(-found[f"{member}_logits"])) for member in ("cnn", "mil", "fcn")]
     answer = served(pixels(), training=False)
     np.testing.assert_allclose(answer["probabilities"], np.mean(probabilities, axis=0), atol=1e-6)
     assert answer["maps"].shape == (3, 8, 8, 2)
-    assert set(architecture.losses(told)) == {"cnn_logits", "mil_logits", "fcn_logits", "fcn_map_logits"}
-    assert set(architecture.truths(told, batch())) == set(architecture.losses(told))
+    assert set(architecture.losses(found)) == {"cnn_logits", "mil_logits", "fcn_logits", "fcn_map_logits"}
+    assert set(architecture.truths(found, batch())) == set(architecture.losses(found))
     assert export_onnx(served, tmp_path / "model.onnx", pixels()) < 1e-4
 
 
 def test_the_members_of_an_ensemble_are_told_its_options() -> None:
     architecture = find("ensemble")
-    told = plan("ensemble", pooling="max", dropout=0.5, map_share=2.0)
-    assert architecture.member_plan(told, "mil").options["pooling"] == "max"
-    assert architecture.member_plan(told, "fcn").options["map_share"] == 2.0
-    assert all(architecture.member_plan(told, member).options["dropout"] == 0.5 for member in ("cnn", "mil", "fcn"))
+    found = plan("ensemble", pooling="max", dropout=0.5, map_share=2.0)
+    assert architecture.member_plan(found, "mil").options["pooling"] == "max"
+    assert architecture.member_plan(found, "fcn").options["map_share"] == 2.0
+    assert all(architecture.member_plan(found, member).options["dropout"] == 0.5 for member in ("cnn", "mil", "fcn"))
     for member, name in (("cnn", "patch-cnn"), ("mil", "mil"), ("fcn", "fcn")):
-        check_plan(find(name), architecture.member_plan(told, member))
+        check_plan(find(name), architecture.member_plan(found, member))
 
 
 def test_a_fully_convolutional_network_learns_from_the_masks_that_are_known() -> None:
@@ -109,6 +109,6 @@ def test_class_weights_weigh_positives() -> None:
     ],
 )
 def test_options_without_sense_are_refused(name: str, options: dict[str, Option], sentence: str) -> None:
-    told = plan(name, **options)
+    found = plan(name, **options)
     with pytest.raises(ValueError, match=sentence):
-        find(name).build(told)
+        find(name).build(found)

@@ -28,17 +28,17 @@ def test_noisy_or_by_hand() -> None:
 @given(arrays(np.float32, (2, 3, 3, 2), elements=st.floats(-12, 30, width=32)))
 def test_noisy_or_is_one_minus_the_chance_that_all_are_empty(places: np.ndarray) -> None:
     expected = -np.expm1(np.log1p(-np.minimum(sigmoid(places), 1 - 1e-15)).sum(axis=(1, 2)))
-    said = np.asarray(noisy_or(places))
-    assert np.isfinite(said).all()
-    np.testing.assert_allclose(sigmoid(said), expected, atol=1e-5)
+    found = np.asarray(noisy_or(places))
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(sigmoid(found), expected, atol=1e-5)
 
 
 def test_noisy_or_does_not_overflow() -> None:
     both = np.array([-200.0, 200.0], np.float32).reshape(2, 1, 1, 1)
-    said = np.asarray(noisy_or(np.tile(both, (1, 4, 4, 1))))
-    assert np.isfinite(said).all()
-    assert sigmoid(said)[0, 0] < 1e-5
-    assert sigmoid(said)[1, 0] == 1.0
+    found = np.asarray(noisy_or(np.tile(both, (1, 4, 4, 1))))
+    assert np.isfinite(found).all()
+    assert sigmoid(found)[0, 0] < 1e-5
+    assert sigmoid(found)[1, 0] == 1.0
 
 
 def test_the_prior_makes_an_untaught_bag_uncertain() -> None:

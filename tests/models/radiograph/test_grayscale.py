@@ -90,10 +90,10 @@ def test_a_window_without_width_is_none(function: str, width: float) -> None:
 def test_an_absurd_window_falls_back_and_says_so(nonsense: dict[str, float]) -> None:
     values = ramp(60, 70, 12)
     dataset = radiograph(values, **nonsense)
-    pixels, said = to_grayscale(decode(dataset), dataset)
+    pixels, found = to_grayscale(decode(dataset), dataset)
     assert pixels.std() > 0.2
-    assert "was not used" in said[0]
-    assert said[-1] == SPREAD
+    assert "was not used" in found[0]
+    assert found[-1] == SPREAD
     np.testing.assert_array_equal(pixels, shown(radiograph(values)))
 
 
@@ -284,8 +284,8 @@ def test_a_window_of_another_depth_is_not_used() -> None:
     dataset = radiograph(values, bits=10, WindowCenter=512, WindowWidth=1024, PixelPaddingValue=200)
     dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
     dataset.add_new("PixelData", "OB", encapsulate([frame]))
-    pixels, said = to_grayscale(decode(dataset), dataset)
-    assert said == ()
+    pixels, found = to_grayscale(decode(dataset), dataset)
+    assert found == ()
     np.testing.assert_allclose(pixels, imagecodecs.jpeg8_decode(frame) / 255, atol=1e-6)
 
 

@@ -102,8 +102,8 @@ def serving(server: FakeServer, context: ssl.SSLContext | None = None, port: int
             if self._refused():
                 return
             extensions = ["binary_tensor_data"] if server.binary else []
-            told = {"name": "fake", "extensions": extensions} if self.path == "/v2" else server.describe()
-            self._answer(json.dumps(told).encode(), {})
+            found = {"name": "fake", "extensions": extensions} if self.path == "/v2" else server.describe()
+            self._answer(json.dumps(found).encode(), {})
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))

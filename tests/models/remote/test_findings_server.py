@@ -306,9 +306,9 @@ def test_its_probabilities_are_measured_on_a_data_set(example: str, tmp_path: Pa
     found = evaluate(file, data, "all", tmp_path / "out", rounds=20)
     assert found.figures["lung_opacity"].images == 12
     assert (tmp_path / "out" / "report.html").is_file()
-    said = read_predictions(tmp_path / "out" / "predictions.csv")
+    output = read_predictions(tmp_path / "out" / "predictions.csv")
     (reply,) = FindingsServer(spec_of(example)).ask(pixels.read(read_dataset.read(data).samples[1].image))
-    assert said.scores[1] == pytest.approx([reply.probability], abs=6e-5)
+    assert output.scores[1] == pytest.approx([reply.probability], abs=6e-5)
 
 
 def test_an_image_of_which_a_program_cannot_tell_is_left_out_and_no_negative(
@@ -318,10 +318,10 @@ def test_an_image_of_which_a_program_cannot_tell_is_left_out_and_no_negative(
     replies = iter([(Reply(None, "the image is cut"),), (Reply(0.2),)])
     monkeypatch.setattr(server, "ask", lambda _image: next(replies))
     one, other = read_dataset.read(write_drawn(tmp_path / "d", 2)).samples
-    left_out, told = run(server, [one, other])
+    left_out, found = run(server, [one, other])
     assert left_out == Unreadable(one, "the program cannot tell of lung_opacity: the image is cut")
-    assert isinstance(told, Shown)
-    assert [finding.probability for finding in told.findings] == [0.2]
+    assert isinstance(found, Shown)
+    assert [finding.probability for finding in found.findings] == [0.2]
 
 
 def test_a_server_that_is_away_ends_an_evaluation_with_one_sentence(example: str, tmp_path: Path) -> None:

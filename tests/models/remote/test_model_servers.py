@@ -47,8 +47,8 @@ def remote(bundled: ModelSpec, server: ModelServer, protocol: EndpointProtocol, 
     """The bundled classifier as it is described by ``server``."""
     url = server.http if protocol is HTTP else server.grpc
     endpoint = EndpointSpec(protocol=protocol, url=url, model="chest", version=version)
-    told = Caller(endpoint).ask(transport_of(endpoint).describe)
-    return replace(bundled, endpoint=endpoint, digest=told.digest(version))
+    found = Caller(endpoint).ask(transport_of(endpoint).describe)
+    return replace(bundled, endpoint=endpoint, digest=found.digest(version))
 
 
 def predicted(spec: ModelSpec) -> Prediction:

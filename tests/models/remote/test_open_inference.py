@@ -59,9 +59,9 @@ def local(tmp_path: Path) -> ModelSpec:
 def remote(local: ModelSpec, server: FakeServer, **more: Any) -> ModelSpec:
     """The tiny classifier on ``server``, pinned as it is described there."""
     where = endpoint(server, **more)
-    told = transport_of(where).describe(5)
+    found = transport_of(where).describe(5)
     server.requests.clear()
-    return replace(local, endpoint=where, digest=told.digest(where.version))
+    return replace(local, endpoint=where, digest=found.digest(where.version))
 
 
 def images(count: int = 3) -> NDArray[np.float32]:
@@ -319,10 +319,10 @@ def test_a_shadow_model_whose_server_is_away_costs_the_others_nothing(local: Mod
     with serving(FakeServer(), port=free_port) as server:
         away = replace(remote(local, server, attempts=1), name="away", mode=Mode.SHADOW)
     predictor = load_predictor(Pipeline(None, (local, away)))
-    told = {(finding.model, finding.label): finding for finding in predictor.predict(model_input()).findings}
-    assert told["tiny", "lung_opacity"].probability is not None
-    assert told["away", "lung_opacity"].probability is None
-    assert "cannot be used" in told["away", "lung_opacity"].reason
+    predicted = {(finding.model, finding.label): finding for finding in predictor.predict(model_input()).findings}
+    assert predicted["tiny", "lung_opacity"].probability is not None
+    assert predicted["away", "lung_opacity"].probability is None
+    assert "cannot be used" in predicted["away", "lung_opacity"].reason
 
 
 def test_what_answers_names_the_analysis_and_how_it_is_reached_does_not(local: ModelSpec, server: FakeServer) -> None:
@@ -368,10 +368,10 @@ def test_an_administrator_adds_a_network_on_a_server(
     assert done.exit_code == 0, done.output
     assert f"pleura models add --manifest {NAME}.toml" in done.stdout
     text = Path(f"{NAME}.toml").read_text()
-    told = transport_of(endpoint(server)).describe(5).digest(VERSION)
-    assert f'digest = "{told}"' in text
+    seen = transport_of(endpoint(server)).describe(5).digest(VERSION)
+    assert f'digest = "{seen}"' in text
     assert f'[endpoint]\nprotocol = "open-inference-http"\nurl = "{server.url}"\n' in text
-    Path("filled.toml").write_text(FILLED.replace("DIGEST", told).replace("URL", server.url))
+    Path("filled.toml").write_text(FILLED.replace("DIGEST", seen).replace("URL", server.url))
     Path("pleura.toml").write_text('[models]\nfolder = "own"\nactive = ["remote-tiny"]\ngate = ""\nlungs = ""\n')
     added = CliRunner().invoke(cli, ["--config", "pleura.toml", "models", "add", "--manifest", "filled.toml"])
     assert added.exit_code == 0, added.output

@@ -58,8 +58,8 @@ def test_neighbours_and_votes_are_those_of_an_independent_search(network: keras.
 
     stored, asked = _all(), _Images()[9].pixels
     features = keras.Model(network.input, network.get_layer(FEATURES).output)
-    judge = NearestNeighbors(n_neighbors=7, metric="cosine").fit(np.asarray(features(stored.pixels)))
-    distances, rows = judge.kneighbors(np.asarray(features(asked)))
+    reference = NearestNeighbors(n_neighbors=7, metric="cosine").fit(np.asarray(features(stored.pixels)))
+    distances, rows = reference.kneighbors(np.asarray(features(asked)))
     answer = {name: np.asarray(value) for name, value in RETRIEVAL.serve(network, PLAN)(asked).items()}
     np.testing.assert_allclose(answer["neighbour_distances"], distances, atol=1e-4)
     known, labels = stored.known[rows], stored.labels[rows]

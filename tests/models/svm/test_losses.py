@@ -32,8 +32,10 @@ def test_the_minimum_is_that_of_the_published_formula(cost: float, balanced: boo
     share = truths.mean() if balanced else 0.5
     costs = cost * np.where(truths, 0.5 / share, 0.5 / (1.0 - share))
     plane = solve(features, truths, cost, balanced=balanced)
-    judge = minimize(_objective, np.zeros(len(plane)), (features, truths, costs), options={"gtol": 1e-7})
-    np.testing.assert_allclose(features @ plane[:-1] + plane[-1], features @ judge.x[:-1] + judge.x[-1], atol=1e-4)
+    reference = minimize(_objective, np.zeros(len(plane)), (features, truths, costs), options={"gtol": 1e-7})
+    np.testing.assert_allclose(
+        features @ plane[:-1] + plane[-1], features @ reference.x[:-1] + reference.x[-1], atol=1e-4
+    )
     least = _objective(plane, features, truths, costs)
     rng = np.random.default_rng(0)
     assert all(
@@ -52,9 +54,9 @@ def test_calibration_does_not_believe_the_training_margins() -> None:
     plane = solve(features, truths, 10.0)
     margins = features @ plane[:-1] + plane[-1]
     scaling = crossed_platt(features, truths, 10.0)
-    said = scaling(margins)
+    found = scaling(margins)
     assert float(np.mean((margins > 0) == truths)) == 1.0
-    assert float(np.max(np.abs(said - 0.5))) < 0.35
+    assert float(np.max(np.abs(found - 0.5))) < 0.35
 
 
 def test_squared_hinge_by_hand() -> None:

@@ -92,24 +92,26 @@ def test_only_what_the_evidence_carries_leaves_the_node() -> None:
 @pytest.mark.peer("shared-data")
 def test_figures_follow_from_the_kept_predictions(shared_data: Path) -> None:
     spec = read_manifest(BUNDLED / "chest-classifier.toml")
-    said = read_predictions(BUNDLED / "evidence" / "chest-classifier.csv")
+    predicted = read_predictions(BUNDLED / "evidence" / "chest-classifier.csv")
     by_name = {item.name: item for item in read_dataset.read(shared_data / "cxr").samples}
-    samples = [by_name[image] for image in said.images]
-    assert tuple(item.patient for item in samples) == said.patients
-    values, weights = label_truths(samples, LabelNames(said.labels))
+    samples = [by_name[image] for image in predicted.images]
+    assert tuple(item.patient for item in samples) == predicted.patients
+    values, weights = label_truths(samples, LabelNames(predicted.labels))
     truths, known = values >= 0.5, weights > 0
-    probabilities = crossed_probabilities(said.scores, truths, known, said.groups)
+    probabilities = crossed_probabilities(predicted.scores, truths, known, predicted.groups)
     summary = json.loads((BUNDLED / "evidence" / "chest-classifier.json").read_text(encoding="utf-8"))
     for column, label in enumerate(spec.labels):
-        judged = known[:, column]
-        patients = [patient for patient, use in zip(said.patients, judged, strict=True) if use]
-        figures = figures_of(label.name, probabilities[judged, column], truths[judged, column], patients, rounds=1)
+        evaluated = known[:, column]
+        patients = [patient for patient, use in zip(predicted.patients, evaluated, strict=True) if use]
+        figures = figures_of(
+            label.name, probabilities[evaluated, column], truths[evaluated, column], patients, rounds=1
+        )
         assert figures is not None
         assert label.evidence is not None
         assert figures.positives == label.evidence.positives
         assert figures.auc.value == pytest.approx(label.evidence.auc, abs=2e-3)
         assert figures.threshold == pytest.approx(label.threshold, abs=2e-3)
-    for label, scaling in zip(said.labels, platt_scalings(said.scores, truths, known), strict=True):
+    for label, scaling in zip(predicted.labels, platt_scalings(predicted.scores, truths, known), strict=True):
         assert scaling.slope == pytest.approx(summary["calibration"][label]["slope"], rel=0.02)
 
 
@@ -134,9 +136,9 @@ def test_the_lungs_figures_follow_from_their_rows() -> None:
 
 
 def test_no_patient_sits_in_two_folds() -> None:
-    said = read_predictions(BUNDLED / "evidence" / "chest-classifier.csv")
+    predicted = read_predictions(BUNDLED / "evidence" / "chest-classifier.csv")
     folds: dict[str, set[str]] = {}
-    for patient, group in zip(said.patients, said.groups, strict=True):
+    for patient, group in zip(predicted.patients, predicted.groups, strict=True):
         if group.startswith("fold"):
             folds.setdefault(patient, set()).add(group)
     assert all(len(found) == 1 for found in folds.values())

@@ -171,20 +171,20 @@ def test_the_gate_trains_ships_and_is_measured(tmp_path: Path) -> None:
 
 
 def test_predictions_survive_their_file(tmp_path: Path) -> None:
-    said = Predictions(
+    found = Predictions(
         ("a.png", "b.png"), ("1", "2"), ("x", "y"), ("one", "two"),
         np.array([[0.25, -1.5], [3.0, 0.0]]), np.array([1.0, np.nan]), np.array([0.5, np.nan]),
     )  # fmt: skip
-    write_predictions(tmp_path / "said.csv", said)
+    write_predictions(tmp_path / "said.csv", found)
     again = read_predictions(tmp_path / "said.csv")
     assert (again.images, again.patients, again.groups, again.labels) == (
-        said.images,
-        said.patients,
-        said.groups,
-        said.labels,
+        found.images,
+        found.patients,
+        found.groups,
+        found.labels,
     )
-    np.testing.assert_allclose(again.scores, said.scores)
-    np.testing.assert_allclose(again.hits, said.hits)
+    np.testing.assert_allclose(again.scores, found.scores)
+    np.testing.assert_allclose(again.hits, found.hits)
 
 
 def test_shadow_rule() -> None:

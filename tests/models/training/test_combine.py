@@ -32,10 +32,10 @@ def test_it_says_the_mean_of_its_members(members: tuple[ModelSpec, ModelSpec], t
     spec = combine(members, "both", "1.0.0", "Both", tmp_path / "out")
     assert spec.mode is Mode.SHADOW
     assert spec.digest not in {member.digest for member in members}
-    said = load(spec).run(_images())
-    told = [load(member).run(_images()) for member in members]
+    found = load(spec).run(_images())
+    found = [load(member).run(_images()) for member in members]
     for name in ("probabilities", "maps"):
-        np.testing.assert_allclose(said[name], (told[0][name] + told[1][name]) / 2, atol=1e-6)
+        np.testing.assert_allclose(found[name], (found[0][name] + found[1][name]) / 2, atol=1e-6)
 
 
 def test_only_common_labels_are_answered_whatever_their_order(
@@ -44,8 +44,8 @@ def test_only_common_labels_are_answered_whatever_their_order(
     one, other = members
     turned = replace(other, labels=(other.labels[1], other.labels[0]))
     spec = combine([one, turned], "both", "1", "Both", tmp_path / "turned")
-    told = [load(member).run(_images())["probabilities"] for member in (one, other)]
-    expected = (told[0] + told[1][:, ::-1]) / 2
+    found = [load(member).run(_images())["probabilities"] for member in (one, other)]
+    expected = (found[0] + found[1][:, ::-1]) / 2
     np.testing.assert_allclose(load(spec).run(_images())["probabilities"], expected, atol=1e-6)
     fewer = combine([one, replace(other, labels=other.labels[:1])], "less", "1", "Less", tmp_path / "less")
     assert [label.name for label in fewer.labels] == ["lung_opacity"]

@@ -65,8 +65,8 @@ def test_sensitivity_counts_the_threshold_itself_as_positive() -> None:
 
 def test_calibration_error_by_hand() -> None:
     # Two bins: 0.1 and 0.1 said, half of them true (gap 0.4); 0.9 said, true (gap 0.1).
-    said, seen = np.array([0.1, 0.1, 0.9]), np.array([True, False, True])
-    assert metrics.calibration_error(said, seen) == pytest.approx(2 / 3 * 0.4 + 1 / 3 * 0.1)
+    found, seen = np.array([0.1, 0.1, 0.9]), np.array([True, False, True])
+    assert metrics.calibration_error(found, seen) == pytest.approx(2 / 3 * 0.4 + 1 / 3 * 0.1)
 
 
 def test_a_probability_of_one_has_a_bin() -> None:

@@ -246,7 +246,7 @@ def _predicted(count: int, group: str, boxes: int) -> Predicted:
     true = np.zeros((count, 1, 5), np.float32)
     true[truths[:, 0] == 0, :, 4] = -1
     true[..., 2:4] = 10
-    said = np.concatenate(
+    found = np.concatenate(
         [true[..., :4].repeat(boxes, 1), rng.uniform(0.1, 1, (count, boxes, 1)), np.zeros((count, boxes, 1))], -1
     )
     areas = np.stack([np.full(count, 8.0), truths[:, 0] * 8, truths[:, 0] * 4], -1)[:, np.newaxis].astype(np.float32)
@@ -254,7 +254,7 @@ def _predicted(count: int, group: str, boxes: int) -> Predicted:
         names, names, (group,) * count, ("lung_opacity",), rng.random((count, 1)).astype(np.float32) + truths, truths,
         np.ones((count, 1), np.float32), np.ones((count, 1), np.float32), np.array([0.5], np.float32),
         areas[:, :, np.newaxis],
-        np.where(truths > 0, 1.0, np.nan).astype(np.float32), said.astype(np.float32), true,
+        np.where(truths > 0, 1.0, np.nan).astype(np.float32), found.astype(np.float32), true,
     )  # fmt: skip
 
 

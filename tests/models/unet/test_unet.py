@@ -63,12 +63,12 @@ def test_a_border_is_not_looked_at_and_nothing_is_marked_there(tmp_path: Path) -
     given = pixels(64)
     changed = given.copy()
     changed[:, :8], changed[:, -8:], changed[:, :, :8], changed[:, :, -8:] = 1, 0, 1, 0
-    said, other = answer(served, given, "maps"), answer(served, changed, "maps")
-    np.testing.assert_array_equal(said, other)
+    found, other = answer(served, given, "maps"), answer(served, changed, "maps")
+    np.testing.assert_array_equal(found, other)
     inner = np.zeros((64, 64), bool)
     inner[8:-8, 8:-8] = True
-    assert said[:, ~inner].max() < 1e-4
-    assert said[:, inner].min() > 1e-3
+    assert found[:, ~inner].max() < 1e-4
+    assert found[:, inner].min() > 1e-3
     assert export_onnx(served, tmp_path / "model.onnx", given) < 1e-4
 
 

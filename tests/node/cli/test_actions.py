@@ -76,8 +76,8 @@ def _audited(engine: Engine) -> list[tuple[str, str, str]]:
 
 def test_reported_and_back(run: Run, engine: Engine, study: str) -> None:
     database = Database(engine, NO_RULES)
-    told = run("reported", study).output
-    assert told == "study #1 (patient P1, accession A1, of an unknown date) is reported\n"
+    shown = run("reported", study).output
+    assert shown == "study #1 (patient P1, accession A1, of an unknown date) is reported\n"
     assert Worklist(database.engine).page() == ()
     assert "was reported already" in run("reported", "A1").output
     assert json.loads(run("worklist", "--show", "reported", "--json").output)[0]["reported_by"] == WHO

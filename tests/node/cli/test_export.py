@@ -72,9 +72,9 @@ def test_every_study_is_in_the_audit_trail(run: Run, database: Database, store: 
     studies = [receive(database, store, uid, uid[-1]) for uid in ("1.2.3.1", "1.2.3.2")]
     assert run("export", "--deidentified", "--out", str(tmp_path / "out"), "--modality", "CR").exit_code == 0
     entries = AuditTrail(database.engine).entries()
-    told = {entry.study_id: entry for entry in entries if entry.action == "export de-identified"}
-    assert set(told) == set(studies)
-    assert all(str(tmp_path / "out") in entry.detail and entry.actor.startswith("cli:") for entry in told.values())
+    found = {entry.study_id: entry for entry in entries if entry.action == "export de-identified"}
+    assert set(found) == set(studies)
+    assert all(str(tmp_path / "out") in entry.detail and entry.actor.startswith("cli:") for entry in found.values())
 
 
 def test_an_export_that_was_stopped_goes_on(

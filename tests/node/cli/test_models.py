@@ -196,8 +196,8 @@ def test_a_onnx_export_that_comes_along_must_be_the_same_network(run: Run, tmp_p
     keras.Model(image, keras.layers.Dense(2, activation="sigmoid")(pooled)).save(network)
     other = classifier_graph(tmp_path / "other.onnx", maps=False)
     written = _unplaced(manifest(network, "foreign"))
-    twin = f'onnx = "{other.name}"\nonnx_digest = "{file_digest(other)}"\n\n[input]'
-    written.write_text(written.read_text().replace("[input]", twin, 1), encoding="utf-8")
+    onnx_export = f'onnx = "{other.name}"\nonnx_digest = "{file_digest(other)}"\n\n[input]'
+    written.write_text(written.read_text().replace("[input]", onnx_export, 1), encoding="utf-8")
     done = run("models", "add", str(network), "--manifest", str(written))
     assert done.exit_code == 1
     assert "its ONNX export differs by" in done.stderr

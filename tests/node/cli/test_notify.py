@@ -81,9 +81,9 @@ def test_doctor_asks_every_channel_and_tells_nobody(tmp_path: Path) -> None:
     assert not site.requests
     assert not post.envelopes
     assert not ehr.messages
-    told = ["notification by webhook", "notification by email", "notification by hl7"]
-    assert parts[-3:] == told
-    assert not set(told) & set(without)
+    found = ["notification by webhook", "notification by email", "notification by hl7"]
+    assert parts[-3:] == found
+    assert not set(found) & set(without)
     assert not any(check_channel(settings, name).ok for name in ("webhook", "email", "hl7")), "they are gone by now"
 
 

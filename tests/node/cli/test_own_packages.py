@@ -40,10 +40,10 @@ def folder(tmp_path: Path) -> Path:
 def test_a_foreign_config_is_named(folder: Path, arguments: tuple[str, ...], ahead: bool) -> None:
     done = start(folder, *arguments, ahead=ahead)
     assert done.returncode != 0
-    said = " ".join(f"{done.stderr} {done.stdout}".split())
-    assert f"{folder / 'config.py'} is found in the place of Pleura's own package 'config'" in said
-    assert "Rename it, or start Python so that its folder is not searched first" in said
-    assert "was run" not in said
+    output = " ".join(f"{done.stderr} {done.stdout}".split())
+    assert f"{folder / 'config.py'} is found in the place of Pleura's own package 'config'" in output
+    assert "Rename it, or start Python so that its folder is not searched first" in output
+    assert "was run" not in output
 
 
 def test_the_command_says_it_in_one_line(folder: Path) -> None:

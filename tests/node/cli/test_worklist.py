@@ -227,7 +227,7 @@ def test_times_for_people_are_in_the_zone_of_the_site_and_json_is_not(
     shown = run("show", "1.2.3")
     assert f"{NOW:%Y-%m-%d} 17:30:00 IST" in shown.output
     assert "IST" in run("problems").output
-    told = json.loads(run("show", "1.2.3", "--json").output)
-    assert told["row"]["received_at"] == "2026-01-31T12:00:00+00:00"
+    answer = json.loads(run("show", "1.2.3", "--json").output)
+    assert answer["row"]["received_at"] == "2026-01-31T12:00:00+00:00"
     monkeypatch.setenv("PLEURA_SITE__TIME_ZONE", "Europe/Bielefeld")
     assert "Europe/Bielefeld' is not a time zone" in run("problems").output

@@ -183,9 +183,9 @@ def test_each_statement_becomes_a_verdict_of_its_person(node: Node) -> None:
 
 
 def test_the_tracking_uids_are_those_of_our_own_report(node: Node) -> None:
-    told = {str(one.value) for one in node.report.iterall() if one.keyword == "UID"}
-    assert {node.finding("pneumothorax").tracking_uid, node.finding("opacity").tracking_uid} <= told
-    assert node.finding("trial").tracking_uid not in told
+    uids = {str(one.value) for one in node.report.iterall() if one.keyword == "UID"}
+    assert {node.finding("pneumothorax").tracking_uid, node.finding("opacity").tracking_uid} <= uids
+    assert node.finding("trial").tracking_uid not in uids
 
 
 def test_the_same_document_twice_counts_once(node: Node) -> None:

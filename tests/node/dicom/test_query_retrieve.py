@@ -129,8 +129,8 @@ def test_a_patient_id_of_two_issuers_needs_its_issuer(asked: Asked, tmp_path: Pa
 def test_only_who_may_query_gets_the_services(asked: Asked) -> None:
     for program in ("findscu", "getscu", "movescu"):
         more = ("-aem", "STORE") if program == "movescu" else ()
-        said = asked.query(program, "QueryRetrieveLevel=STUDY", calling=STRANGER, more=more)
-        assert "No Acceptable Presentation Contexts" in said or "No adequate Presentation Contexts" in said, said
+        output = asked.query(program, "QueryRetrieveLevel=STUDY", calling=STRANGER, more=more)
+        assert "No Acceptable Presentation Contexts" in output or "No adequate Presentation Contexts" in output, output
 
 
 @pytest.mark.peer("getscu")
@@ -152,8 +152,8 @@ def test_movescu_moves_to_a_destination_and_nowhere_else(asked: Asked, tmp_path:
     receiver = subprocess.Popen(["storescp", "-od", str(tmp_path), "-aet", "STORE", str(asked.move_port)])
     try:
         wait_until(lambda: dcmtk("echoscu", "127.0.0.1", asked.move_port).returncode == 0, "storescp")
-        said = asked.query("movescu", *keys, more=("-aem", "STORE"))
-        assert "Received Final Move Response (Success)" in said, said
+        output = asked.query("movescu", *keys, more=("-aem", "STORE"))
+        assert "Received Final Move Response (Success)" in output, output
     finally:
         receiver.kill()
         receiver.wait(30)

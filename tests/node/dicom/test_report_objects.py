@@ -132,9 +132,9 @@ def test_a_broken_document_is_taken_and_says_nothing(tmp_path: Path) -> None:
     assert _take(path, made)
     path.write_bytes(path.read_bytes()[:200] + b"\xff" * 500)
     received = ReceivedInstance("1", str(made.SOPClassUID), "1.2.840.10008.1.2.1", "", "a", 1, "1.2.3", "1.2.3.4")
-    said = read_document_content(path, received, None, RULES)
-    assert not said.reported
-    assert said.unreadable
+    read = read_document_content(path, received, None, RULES)
+    assert not read.reported
+    assert read.unreadable
 
 
 def _send(node: Listening, *paths: Path) -> None:
@@ -178,9 +178,11 @@ def test_a_study_leaves_the_list_by_a_report_from_storescu(tmp_path: Path, make:
         assert Worklist(database.engine).page() == ()
         study = database.read(study_details.find_study, "1.2.3")
         assert study is not None
-        (told,) = [one for one in database.read(study_details.study_detail, study).events if one.to_state == "reported"]
-        assert told.actor == "dicom:RIS"
-        assert told.cause.startswith("a report came as an object")
+        (found,) = [
+            one for one in database.read(study_details.study_detail, study).events if one.to_state == "reported"
+        ]
+        assert found.actor == "dicom:RIS"
+        assert found.cause.startswith("a report came as an object")
 
 
 @pytest.mark.peer("storescu")

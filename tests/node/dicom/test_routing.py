@@ -105,12 +105,12 @@ def written(folder: Path, image: Dataset) -> str:
 
 def test_the_command_foretells_it(configured: list[str], tmp_path: Path) -> None:
     mobile, hand = written(tmp_path, chest(**MOBILE)), written(tmp_path, chest(BodyPartExamined="HAND"))
-    told = json.loads(CliRunner().invoke(cli, [*configured, mobile, hand, "--json"]).output)
-    assert told[0]["route"]["rule"] == "bedside"
-    assert told[0]["destinations"] == {"vna": ["sr"]}
-    assert told[0]["models"] == ["chest-classifier"]
-    assert [each["why"] for each in told[0]["checks"]] == ["calling AE title is unknown", "station name MOBILE3"]
-    assert (told[1]["route"], told[1]["not_eligible"]["code"], told[1]["models"]) == (None, "not-a-chest", [])
+    answer = json.loads(CliRunner().invoke(cli, [*configured, mobile, hand, "--json"]).output)
+    assert answer[0]["route"]["rule"] == "bedside"
+    assert answer[0]["destinations"] == {"vna": ["sr"]}
+    assert answer[0]["models"] == ["chest-classifier"]
+    assert [each["why"] for each in answer[0]["checks"]] == ["calling AE title is unknown", "station name MOBILE3"]
+    assert (answer[1]["route"], answer[1]["not_eligible"]["code"], answer[1]["models"]) == (None, "not-a-chest", [])
     excluded = CliRunner().invoke(cli, [*configured, mobile, "--calling-aet", "KIDS", "--explain"])
     assert excluded.exit_code == 0
     assert "no AI on this ward" in " ".join(excluded.output.split())

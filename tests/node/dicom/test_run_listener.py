@@ -57,11 +57,11 @@ def test_listens_without_a_broker_counts_stays_small_and_stops(tmp_path: Path) -
     )
     try:
         assert listener.stderr is not None
-        said = ""
-        while not (ready := re.search(r"listens on 127\.0\.0\.1:(\d+)", said)):
+        found = ""
+        while not (ready := re.search(r"listens on 127\.0\.0\.1:(\d+)", found)):
             line = listener.stderr.readline()
-            assert line, said
-            said += line
+            assert line, found
+            found += line
         sent = dcmtk("storescu", "-aec", "PLEURA", "127.0.0.1", ready[1], tmp_path / "large.dcm")
         assert sent.returncode == 0, sent.stderr
         assert dcmtk("echoscu", "-aec", "ANOTHER", "127.0.0.1", ready[1]).returncode != 0

@@ -57,12 +57,12 @@ def reporting(port: int, *, role: bool = True, syntax: str = ImplicitVRLittleEnd
 
 
 def report(committed: int = 1, failed: dict[str, int | None] | None = None, uid: str = "2.25.7") -> Dataset:
-    told = Dataset()
-    told.TransactionUID = uid
-    told.ReferencedSOPSequence = [_item(f"1.2.3.{number}") for number in range(committed)]
+    found = Dataset()
+    found.TransactionUID = uid
+    found.ReferencedSOPSequence = [_item(f"1.2.3.{number}") for number in range(committed)]
     if failed:
-        told.FailedSOPSequence = [_item(instance, reason) for instance, reason in failed.items()]
-    return told
+        found.FailedSOPSequence = [_item(instance, reason) for instance, reason in failed.items()]
+    return found
 
 
 def _item(uid: str, reason: int | None = None) -> Dataset:
@@ -175,6 +175,6 @@ def test_reports_are_taken_where_a_destination_verifies_by_commitment(tmp_path: 
 
 
 def test_an_empty_report_says_nothing_of_any_object() -> None:
-    told = Dataset()
-    told.TransactionUID = "2.25.7"
-    assert read_report(told) == ("2.25.7", [], {})
+    found = Dataset()
+    found.TransactionUID = "2.25.7"
+    assert read_report(found) == ("2.25.7", [], {})

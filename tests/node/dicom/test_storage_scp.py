@@ -732,6 +732,6 @@ def test_logs_name_no_patient(listener: Listening, caplog: pytest.LogCaptureFixt
         send(association, image)
         send(association, image)
 
-    said = "\n".join(record.getMessage() for record in caplog.records if record.name.startswith("node"))
-    assert "instance 1: eligible" in said
-    assert not re.search(rf"SECRET|Secret|{re.escape(image.SOPInstanceUID)}|{re.escape(image.StudyInstanceUID)}", said)
+    text = "\n".join(record.getMessage() for record in caplog.records if record.name.startswith("node"))
+    assert "instance 1: eligible" in text
+    assert not re.search(rf"SECRET|Secret|{re.escape(image.SOPInstanceUID)}|{re.escape(image.StudyInstanceUID)}", text)

@@ -89,10 +89,10 @@ def test_dcmtk_stores_by_tls(layer: Layer, certificates: Certificates, tmp_path:
 def test_openssl_sees_tls_1_2_and_1_3_with_authenticated_encryption(
     version: str, node: Listening, certificates: Certificates
 ) -> None:
-    said = _s_client(node.scp.ports["tls_port"], certificates, certificates.pacs, version).stdout
-    assert "Verify return code: 0 (ok)" in said
-    assert "GCM" in said or "CHACHA20" in said
-    assert "Hospital CA" in said, "the CA that callers need a certificate of is announced"
+    output = _s_client(node.scp.ports["tls_port"], certificates, certificates.pacs, version).stdout
+    assert "Verify return code: 0 (ok)" in output
+    assert "GCM" in output or "CHACHA20" in output
+    assert "Hospital CA" in output, "the CA that callers need a certificate of is announced"
 
 
 def _s_client(
@@ -179,10 +179,10 @@ def test_who_is_refused_is_logged_once_and_kept_for_the_admin(
     before = _counts(node)
     for _ in range(2):
         caller.call(node.scp.ports["tls_port"], certificates)
-    told = lambda: [one.getMessage() for one in caplog.records if caller.why in one.getMessage()]  # noqa: E731
-    assert wait_for(told)
+    found = lambda: [one.getMessage() for one in caplog.records if caller.why in one.getMessage()]  # noqa: E731
+    assert wait_for(found)
     assert wait_for(lambda: len(_new(node, before)) == 1 and next(iter(_new(node, before).values())) == 2)
-    (line,) = told()
+    (line,) = found()
     assert "127.0.0.1" in line
     assert caller.remedy in line
     ((_, reason),) = _new(node, before)

@@ -99,16 +99,20 @@ def test_a_patient_of_another_issuer_is_another_and_one_of_two_accession_numbers
 def test_dicomweb_client_finds_studies_series_and_instances(dicomweb: DicomWeb) -> None:
     client = dicomweb.client(Role.VIEWER)
     [study] = client.search_for_studies(search_filters={"PatientName": "okafor*", "ModalitiesInStudy": "SEG"})
-    told = Dataset.from_json(study)
-    own = [one for one in dicomweb.results if one.study_instance_uid == told.StudyInstanceUID]
-    assert (told.PatientID, told.AccessionNumber, told.NumberOfStudyRelatedInstances) == ("K-20418", "A70210", len(own))
-    assert sorted(told.ModalitiesInStudy) == ["OT", "PR", "SEG", "SR"]
+    found = Dataset.from_json(study)
+    own = [one for one in dicomweb.results if one.study_instance_uid == found.StudyInstanceUID]
+    assert (found.PatientID, found.AccessionNumber, found.NumberOfStudyRelatedInstances) == (
+        "K-20418",
+        "A70210",
+        len(own),
+    )
+    assert sorted(found.ModalitiesInStudy) == ["OT", "PR", "SEG", "SR"]
 
-    series = [Dataset.from_json(each) for each in client.search_for_series(told.StudyInstanceUID)]
+    series = [Dataset.from_json(each) for each in client.search_for_series(found.StudyInstanceUID)]
     assert {(each.Modality, each.SeriesNumber) for each in series} == {
         ("SEG", 9001), ("SR", 9002), ("OT", 9003), ("PR", 9004),
     }  # fmt: skip
-    [capture] = client.search_for_instances(told.StudyInstanceUID, search_filters={"Modality": "OT"})
+    [capture] = client.search_for_instances(found.StudyInstanceUID, search_filters={"Modality": "OT"})
     assert Dataset.from_json(capture).Rows > 0
     assert capture["00081190"]["Value"][0].startswith(f"{dicomweb.url}/studies/")
 

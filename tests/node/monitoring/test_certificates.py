@@ -24,10 +24,10 @@ pytestmark = pytest.mark.peer("openssl")
 
 def _as_openssl_says(certificate: Path) -> Validity:
     command = ["openssl", "x509", "-in", str(certificate), "-noout", "-dates"]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     begins, ends = (
         datetime.strptime(line.partition("=")[2], "%b %d %H:%M:%S %Y GMT").replace(tzinfo=UTC)
-        for line in said.splitlines()
+        for line in output.splitlines()
     )
     return Validity(begins, ends)
 

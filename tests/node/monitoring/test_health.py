@@ -75,8 +75,8 @@ def test_a_file_that_was_set_aside_is_a_matter_for_a_person(tmp_path: Path) -> N
 
 
 def test_the_doctor_asks_whose_patient_ids_come_without_an_issuer() -> None:
-    said = check_issuers(Settings())
-    assert (said.ok, bool(said.remedy)) == (True, True)
+    seen = check_issuers(Settings())
+    assert (seen.ok, bool(seen.remedy)) == (True, True)
     known = check_issuers(Settings(site=Site(patient_id_issuers=("HOSPITAL",))))
     assert "HOSPITAL" in known.found
     assert known.remedy == ""

@@ -87,5 +87,5 @@ def _read(feedback: Feedback, study: int, chance: random.Random, at: datetime) -
 
 
 def _assess(demo: Demo, now: datetime) -> None:
-    said = Statement("reject", ("1.2.3",), "2.25.99", "a skin fold")
-    demo.database.write(assessments.record, Assessment("1.2.3.4", "Nguyen^Linh", (said,)), 1, now - timedelta(hours=3))
+    found = Statement("reject", ("1.2.3",), "2.25.99", "a skin fold")
+    demo.database.write(assessments.record, Assessment("1.2.3.4", "Nguyen^Linh", (found,)), 1, now - timedelta(hours=3))

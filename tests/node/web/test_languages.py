@@ -200,8 +200,8 @@ def test_scripts_show_no_text_of_their_own() -> None:
     """What a script says comes from the page, in data attributes."""
     for path in (WEB / "static").glob("*.js"):
         source = re.sub(r"^\s*//.*|//\s.*$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
-        said = re.findall(r"""(?:textContent|title|innerText) = (["`][^"`]*[A-Za-z]{3,}[^"`]*["`])""", source)
-        assert [text for text in said if "${" not in text] == [], path.name
+        texts = re.findall(r"""(?:textContent|title|innerText) = (["`][^"`]*[A-Za-z]{3,}[^"`]*["`])""", source)
+        assert [text for text in texts if "${" not in text] == [], path.name
 
 
 # --- texts of other rooms

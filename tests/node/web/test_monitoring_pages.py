@@ -46,9 +46,9 @@ def test_an_admin_switches_a_model_and_it_is_written_down(site: Site) -> None:
     client = site.logged_in("admin")
     done = client.post(f"/system/models/{MODEL}/state", data={"state": "off", "reason": "notifications on every rib"})
     assert done.status_code == 303
-    told = client.get(done.headers["location"]).text
-    assert "From the next image on this model is off" in told
-    assert "notifications on every rib, by ada" in told
+    message = client.get(done.headers["location"]).text
+    assert "From the next image on this model is off" in message
+    assert "notifications on every rib, by ada" in message
     assert site.services.database.read(model_states.current_states) == {MODEL: ModelState.OFF}
     (entry,) = [one for one in site.services.audit.entries(limit=5) if one.action == "switch model"]
     assert (entry.actor, entry.subject, entry.address) == ("ada", MODEL, "127.0.0.1")
@@ -137,9 +137,9 @@ def test_similar_cases_and_foreign_assessments_on_the_study_s_page(site: Site) -
     case = SimilarRecord("index/0042", "pneumothorax", 0.1234)
     with site.services.engine.begin() as connection:
         connection.execute(update(Finding).where(Finding.study_id == PNEUMOTHORAX).values(similar=(case,)))
-    said = Assessment("1.2.3.4", "Nguyen^Linh", (Statement("reject", comment="<b>skin fold</b>"),))
+    found = Assessment("1.2.3.4", "Nguyen^Linh", (Statement("reject", comment="<b>skin fold</b>"),))
     instance = site.services.database.read(study_details.study_detail, PNEUMOTHORAX).instances[0].id
-    site.services.database.write(assessments.record, said, instance, NOW)
+    site.services.database.write(assessments.record, found, instance, NOW)
     text = client.get(f"/studies/{PNEUMOTHORAX}").text
     assert "index/0042" in text
     assert "0.123" in text

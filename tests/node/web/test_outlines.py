@@ -77,8 +77,8 @@ def test_a_finding_of_several_lesions_is_drawn_with_all_of_them(tmp_path: Path) 
     with pytest.raises(LookupError, match="no segment 9"):
         radiographs.overlay("seg.dcm", (2, 9), (255, 0, 0))
     job = JobDetail(1, 1, "", 1, JobState.DONE, 1, False, "", "", None, {}, CREATED_AT, None, None, None, (record,))
-    (told,) = _prediction(job, (64, 48), tracked_masks(seg), []).findings
-    assert np.array_equal(told.mask, whole)
+    (predicted,) = _prediction(job, (64, 48), tracked_masks(seg), []).findings
+    assert np.array_equal(predicted.mask, whole)
 
 
 def test_a_segmentation_of_an_earlier_revision_is_not_drawn() -> None:
@@ -97,9 +97,9 @@ def test_the_page_for_a_person_draws_them_so_too(tmp_path: Path) -> None:
     records = tuple(_identified(made, model).record for model in ("placeless", "other", "one"))
     job = JobDetail(1, 1, "", 1, JobState.DONE, 1, False, "", "", None, {}, CREATED_AT, None, None, None, records)
 
-    told = _prediction(job, (64, 48), tracked_masks(seg), [])
+    predicted = _prediction(job, (64, 48), tracked_masks(seg), [])
 
-    placeless, other, one = told.findings
+    placeless, other, one = predicted.findings
     assert placeless.mask is None
     assert np.array_equal(other.mask, corner_mask()[:, ::-1])
     assert np.array_equal(one.mask, corner_mask())

@@ -246,11 +246,11 @@ def test_names_are_hidden_where_the_settings_say_so(filled: Path, tmp_path: Path
 
 def test_browsers_that_came_by_tls_are_told_to_stay_there(filled: Path, tmp_path: Path) -> None:
     site = make_site(filled, tmp_path / "store", trusted_proxies=["10.0.0.1"])
-    told = "strict-transport-security"
-    assert told not in site.user().get("/login").headers
-    assert told not in site.user().get("/login", headers={"x-forwarded-proto": "https"}).headers, "no trusted proxy"
+    found = "strict-transport-security"
+    assert found not in site.user().get("/login").headers
+    assert found not in site.user().get("/login", headers={"x-forwarded-proto": "https"}).headers, "no trusted proxy"
     by_proxy = site.user("10.0.0.1").get("/login", headers={"x-forwarded-proto": "https"})
-    assert by_proxy.headers[told] == "max-age=31536000"
+    assert by_proxy.headers[found] == "max-age=31536000"
     assert "; Secure" in by_proxy.headers["set-cookie"]
     quiet = make_site(filled, tmp_path / "quiet", trusted_proxies=["10.0.0.1"], hsts_seconds=0)
-    assert told not in quiet.user("10.0.0.1").get("/login", headers={"x-forwarded-proto": "https"}).headers
+    assert found not in quiet.user("10.0.0.1").get("/login", headers={"x-forwarded-proto": "https"}).headers

@@ -56,10 +56,10 @@ def test_a_part_is_shown_while_it_runs_and_as_stopped_since_it_was_seen(site: Si
 def test_where_no_worker_takes_a_queue_worklist_and_study_say_so(site: Site) -> None:
     """A reader must not take an image that nobody analyses for one that is about to be."""
     study = site.demo.add(replace(CASES[3], minutes=0), 40, site.clock.now)
-    client, told = site.logged_in("viewer"), "No worker takes jobs"
+    client, found = site.logged_in("viewer"), "No worker takes jobs"
     site.clock.forward(minutes=10)
-    assert f"{told}: images that wait there are not analysed" in client.get("/?part=rows").text
-    assert f"Waiting for analysis. {told}." in client.get(f"/studies/{study}").text
+    assert f"{found}: images that wait there are not analysed" in client.get("/?part=rows").text
+    assert f"Waiting for analysis. {found}." in client.get(f"/studies/{study}").text
 
 
 @pytest.mark.parametrize(

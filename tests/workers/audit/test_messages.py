@@ -137,9 +137,9 @@ def test_the_outcome_ends_with_the_place_in_the_chain() -> None:
     found = _message("hold").find("EventIdentification")
     assert found is not None
     assert found.attrib["EventOutcomeIndicator"] == "4"
-    said = str(found.findtext("EventOutcomeDescription"))
-    assert said.startswith("hold study Zoë <&> ?; ")
-    assert list(anchors_in([said])) == [Link(7, "ab" * 32)]
+    text = str(found.findtext("EventOutcomeDescription"))
+    assert text.startswith("hold study Zoë <&> ?; ")
+    assert list(anchors_in([text])) == [Link(7, "ab" * 32)]
 
 
 def test_the_syslog_message_is_as_the_rfcs_want_it() -> None:

@@ -126,8 +126,8 @@ def test_our_own_words_stay(study: tuple[dict[str, Path], dict[str, Outcome]]) -
 
 def _complaints(content: bytes, path: Path) -> list[str]:
     path.write_bytes(content)
-    told = subprocess.run(["dciodvfy", "-new", path], capture_output=True, text=True, errors="replace")
-    lines = (told.stdout + told.stderr).splitlines()
+    output = subprocess.run(["dciodvfy", "-new", path], capture_output=True, text=True, errors="replace")
+    lines = (output.stdout + output.stderr).splitlines()
     return [
         line for line in lines if re.match("Error|Warning", line) and not any(known in line for known in KNOWN_WARNINGS)
     ]

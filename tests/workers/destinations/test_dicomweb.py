@@ -201,8 +201,8 @@ def test_a_real_server_takes_results_and_is_asked_for_them(tmp_path: Path, outgo
         assert list(kind.send(there, "PLEURA", [outgoing, outgoing])) == [Receipt(Verdict.SENT)] * 2
         sent = radiograph(UID)
         study, series = str(sent.StudyInstanceUID), str(sent.SeriesInstanceUID)
-        judge = DICOMwebClient(there.url)
-        assert judge.retrieve_instance(study, series, UID).PatientID == sent.PatientID
+        client = DICOMwebClient(there.url)
+        assert client.retrieve_instance(study, series, UID).PatientID == sent.PatientID
         found = kind.find_study(there, "PLEURA", study)
         assert found is not None
         assert found.patient_id == sent.PatientID

@@ -34,14 +34,14 @@ def serve() -> Iterator[Serve]:
     def start(search: Answer, transaction: Answer) -> str:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                status, told = search
+                status, found = search
                 address = urlsplit(self.path)
                 asked = parse_qs(address.query).get("identifier", ["urn:x|x"])[0]
                 system, _, value = re.sub(r"\\\\(.)", r"\1", asked).partition("|")
                 has = {"resourceType": address.path.split("/")[2], "id": "1"}
                 has["identifier"] = [{"system": system, "value": value}]
-                resource = has | (told or {}).get(has["resourceType"], {})
-                self.answer(status, told and {**told, "entry": [{"resource": resource}]})
+                resource = has | (found or {}).get(has["resourceType"], {})
+                self.answer(status, found and {**found, "entry": [{"resource": resource}]})
 
             def do_POST(self) -> None:
                 self.rfile.read(int(self.headers["Content-Length"]))
@@ -107,10 +107,10 @@ def refused(status: int, **issue: Any) -> Answer:
 def test_what_an_answer_means(
     serve: Serve, made: Study, search: Answer, transaction: Answer, verdict: Verdict, words: str
 ) -> None:
-    told = receipt(serve(search, transaction), made.outgoing)
-    assert told.verdict is verdict
-    assert words in told.note
-    assert "Doe" not in told.note
+    found = receipt(serve(search, transaction), made.outgoing)
+    assert found.verdict is verdict
+    assert words in found.note
+    assert "Doe" not in found.note
 
 
 def found(**patient: Any) -> Answer:
@@ -131,8 +131,8 @@ def found(**patient: Any) -> Answer:
 def test_only_the_patient_of_the_study_is_referred_to(
     serve: Serve, made: Study, patient: dict[str, Any], verdict: Verdict, words: str
 ) -> None:
-    told = receipt(serve(found(**patient), STORED), made.outgoing, references="search")
-    assert (told.verdict, words in told.note) == (verdict, True)
+    seen = receipt(serve(found(**patient), STORED), made.outgoing, references="search")
+    assert (seen.verdict, words in seen.note) == (verdict, True)
 
 
 def test_what_cannot_be_read_here_is_not_sent_again(serve: Serve, made: Study, tmp_path: Path) -> None:
@@ -142,8 +142,8 @@ def test_what_cannot_be_read_here_is_not_sent_again(serve: Serve, made: Study, t
     (tmp_path / "text.dcm").write_text("no DICOM file")
     spoilt = Outgoing(tmp_path / "text.dcm", "1.2", "1.2.3", "summary")
     for each in (without, lost, spoilt):
-        told = receipt(url, each)
-        assert (told.verdict, "analyse it again" in told.note) == (Verdict.REJECTED, True)
+        found = receipt(url, each)
+        assert (found.verdict, "analyse it again" in found.note) == (Verdict.REJECTED, True)
 
 
 def test_a_server_of_another_release_is_none(serve: Serve) -> None:

@@ -110,12 +110,12 @@ def test_what_is_there_is_updated_and_what_is_not_told_any_more_is_entered_in_er
     first, *others = observations(report)
     there = [{**first, "id": "10"}, {**first, "id": "11", "identifier": [uid_identifier("1.2.3")]}]
     bundle = transaction(report, links(report), NAMING, stored(report, *there))
-    told = {entry["request"]["url"]: entry for entry in bundle["entry"]}
-    assert told["Observation/10"]["resource"]["status"] == "preliminary"
-    assert told["Observation/11"]["resource"]["status"] == "entered-in-error"
-    assert told["DiagnosticReport/7"]["request"]["ifMatch"] == 'W/"3"'
+    found = {entry["request"]["url"]: entry for entry in bundle["entry"]}
+    assert found["Observation/10"]["resource"]["status"] == "preliminary"
+    assert found["Observation/11"]["resource"]["status"] == "entered-in-error"
+    assert found["DiagnosticReport/7"]["request"]["ifMatch"] == 'W/"3"'
     assert [entry["request"]["method"] for entry in bundle["entry"]].count("POST") == len(others)
-    assert len(told["DiagnosticReport/7"]["resource"]["result"]) == 1 + len(others)
+    assert len(found["DiagnosticReport/7"]["resource"]["result"]) == 1 + len(others)
 
 
 def test_the_report_is_registered_without_saying_anything(report: StudyReport) -> None:

@@ -333,14 +333,14 @@ def test_a_test_message_says_that_it_is_one(name: str) -> None:
     with web() as site, mail() as post, hospital() as ehr:
         made = {"webhook": webhook(site.port), "email": email(post.port), "hl7": report(ehr.port)}
         CHANNELS[name].send(trial, made[name], NOW)
-    told = {
+    messages = {
         "webhook": [one.body.decode() for one in site.requests],
         "email": [bytes(one.content or b"").decode() for one in post.envelopes],
         "hl7": ehr.messages,
     }
-    assert "test" in told[name][0].lower()
-    assert "Research use only" in told[name][0]
-    assert sum(map(len, told.values())) == 1
+    assert "test" in messages[name][0].lower()
+    assert "Research use only" in messages[name][0]
+    assert sum(map(len, messages.values())) == 1
 
 
 def test_every_channel_is_off_by_default() -> None:
@@ -358,8 +358,8 @@ def test_a_date_that_is_none_does_not_leave_the_node() -> None:
     """A modality may have put a name where a date belongs."""
     odd = replace(ALARM, study_date="Roe^Jim", study_time="Roe", patient_birth_date="Roe^Jim")
     node = settings()
-    told = f"{values(odd, node, patient_name=False)}{text(odd, node, patient_name=False)}{report_of(odd, node, NOW)}"
-    assert "Roe" not in told
+    message = f"{values(odd, node, patient_name=False)}{text(odd, node, patient_name=False)}{report_of(odd, node, NOW)}"
+    assert "Roe" not in message
     assert digits("030000.000") == "030000"
 
 

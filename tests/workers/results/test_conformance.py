@@ -105,10 +105,10 @@ def test_the_implementation_is_as_listed():
 
 
 def test_every_warning_that_the_tests_allow_is_explained():
-    told = " ".join(row[0] for row in table("Warning"))
+    text = " ".join(row[0] for row in table("Warning"))
     for warning in KNOWN_WARNINGS:
         key = re.sub(r"[^A-Za-z]+", " ", warning).split()
-        assert all(word in re.sub(r"[^A-Za-z]+", " ", told).split() for word in key if word not in ("Attribute", "is"))
+        assert all(word in re.sub(r"[^A-Za-z]+", " ", text).split() for word in key if word not in ("Attribute", "is"))
 
 
 def test_meanings_of_standard_codes_are_those_of_the_standard():

@@ -59,17 +59,17 @@ def test_the_side_code_boxes_is_that_of_all_of_them():
     ],
 )
 def test_a_negative_for_pneumothorax_excludes_it_only_upright(changes, answer):
-    said = statements(analysis(source(**changes), negative()))
-    assert [item.answer for item in said] == [answer, codes.NOT_DETECTED]
+    found = statements(analysis(source(**changes), negative()))
+    assert [item.answer for item in found] == [answer, codes.NOT_DETECTED]
     if answer == codes.UNDETERMINED:
-        assert "not excluded" in said[0].remark
-        assert said[0].label == "AI: not excluded - Pneumothorax"
+        assert "not excluded" in found[0].remark
+        assert found[0].label == "AI: not excluded - Pneumothorax"
 
 
 def test_a_model_that_could_not_tell_says_why():
-    (said,) = statements(analysis(findings=(finding(probability=None, reason="the map has no maximum"),)))
-    assert said.answer == codes.UNDETERMINED
-    assert said.remark == "the map has no maximum"
+    (found,) = statements(analysis(findings=(finding(probability=None, reason="the map has no maximum"),)))
+    assert found.answer == codes.UNDETERMINED
+    assert found.remark == "the map has no maximum"
 
 
 def test_shadow_findings_are_never_said():
@@ -77,14 +77,14 @@ def test_shadow_findings_are_never_said():
 
 
 def test_a_mask_below_its_threshold_is_no_segment():
-    (said,) = statements(analysis(findings=(finding(probability=0.25, mask=corner_mask()),)))
-    assert said.segments == ()
-    assert said.mask is None
+    (found,) = statements(analysis(findings=(finding(probability=0.25, mask=corner_mask()),)))
+    assert found.segments == ()
+    assert found.mask is None
 
 
 def test_segments_are_numbered_in_the_order_of_what_is_shown():
-    said = statements(analysis(findings=(*negative(), finding(label="x", mask=corner_mask()))))
-    assert (said[0].finding.label, [one.number for one in said[0].segments]) == ("x", [1])
+    found = statements(analysis(findings=(*negative(), finding(label="x", mask=corner_mask()))))
+    assert (found[0].finding.label, [one.number for one in found[0].segments]) == ("x", [1])
 
 
 def test_area_needs_a_spacing():

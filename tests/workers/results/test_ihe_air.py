@@ -65,8 +65,8 @@ def language_is_told(stored: Stored) -> bool:
 
 def observer_is_a_device(stored: Stored) -> bool:
     report = stored.report
-    told = [values(report, code) for code in ("121012", "121013", "121014", "121015", "121016")]
-    return values(report, "121005") == ["121007"] and all(len(item) == 1 and item[0] for item in told)
+    found = [values(report, code) for code in ("121012", "121013", "121014", "121015", "121016")]
+    return values(report, "121005") == ["121007"] and all(len(item) == 1 and item[0] for item in found)
 
 
 def no_person_observes(stored: Stored) -> bool:
@@ -142,10 +142,10 @@ def codes_are_standard(stored: Stored) -> bool:
 
 
 def judged_groups_name_the_algorithm(stored: Stored) -> bool:
-    judged = [group for group in groups(stored.report) if children(group, "122157") and children(group, "112040")]
+    with_codes = [group for group in groups(stored.report) if children(group, "122157") and children(group, "112040")]
     if name(groups(stored.report)[0]) and values(groups(stored.report)[0], "112039") == ["AI: study summary"]:
         return bool(stored.report.ContributingEquipmentSequence)
-    return all(values(group, "111001") and values(group, "111003") for group in judged)
+    return all(values(group, "111001") and values(group, "111003") for group in with_codes)
 
 
 def segments_match_their_group(stored: Stored) -> bool:

@@ -87,8 +87,8 @@ def everything(header: Dataset, findings=None, **changes) -> dict[str, Dataset]:
 
 def complaints(path: Path) -> tuple[list[str], list[str]]:
     """Errors and unknown warnings of dciodvfy for a file."""
-    told = subprocess.run(["dciodvfy", "-new", path], capture_output=True, text=True, errors="replace")
-    lines = (told.stderr + told.stdout).splitlines()
+    output = subprocess.run(["dciodvfy", "-new", path], capture_output=True, text=True, errors="replace")
+    lines = (output.stderr + output.stdout).splitlines()
     errors = [line for line in lines if line.startswith("Error")]
     warnings = [line for line in lines if line.startswith("Warning") and not line.endswith(KNOWN_WARNINGS)]
     return errors, warnings
@@ -189,8 +189,8 @@ def test_dcmpschk_accepts_the_presentation_state(tmp_path, style, photometric):
     }
     header = source(style, PhotometricInterpretation=photometric, **shutter)
     made = encode_all(analysis(header))["gsps"]
-    told = subprocess.run(["dcmpschk", write(made, tmp_path / "ps.dcm")], capture_output=True, text=True)
-    assert "Test passed" in told.stdout + told.stderr
+    output = subprocess.run(["dcmpschk", write(made, tmp_path / "ps.dcm")], capture_output=True, text=True)
+    assert "Test passed" in output.stdout + output.stderr
     assert complaints(tmp_path / "ps.dcm") == ([], [])
     assert made.PresentationLUTShape == ("INVERSE" if photometric == "MONOCHROME1" else "IDENTITY")
     assert (made.ShutterShape, made.ShutterRightVerticalEdge) == ("RECTANGULAR", 40)

@@ -11,8 +11,8 @@ def test_what_is_known_now_replaces_what_the_image_says_and_the_image_is_left_al
     image = source()
     known = PatientIdentity("P-0815", "HOSPITAL", "Müller^Jürgen", "19610204", "M")
     made = with_patient(image, known)
-    said = (made.PatientID, made.IssuerOfPatientID, str(made.PatientName), made.PatientBirthDate, made.PatientSex)
-    assert said == ("P-0815", "HOSPITAL", "Müller^Jürgen", "19610204", "M")
+    identity = (made.PatientID, made.IssuerOfPatientID, str(made.PatientName), made.PatientBirthDate, made.PatientSex)
+    assert identity == ("P-0815", "HOSPITAL", "Müller^Jürgen", "19610204", "M")
     assert str(image.PatientName) == "Doe^Jane"
     assert made.file_meta == image.file_meta
 

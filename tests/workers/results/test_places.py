@@ -121,13 +121,13 @@ def test_objects_with_zones_are_valid_and_read_back(tmp_path, left, right, orien
     for kind, encoded in objects.items():
         errors, warnings = complaints(write(encoded, tmp_path / f"{kind}.dcm"))
         assert (errors, warnings) == ([], [])
-    told = side_code(made, made.prediction.findings[0])
+    predicted = side_code(made, made.prediction.findings[0])
     assert set(laterality(objects["sr"])) == {side.meaning for side in sides_of(made)}
     region = objects["seg"].SegmentSequence[0].AnatomicRegionSequence[0]
     assert read_code(region) == site_of(made, made.prediction.findings[0]).code
-    assert ("AnatomicRegionModifierSequence" in region) == (told is not None)
+    assert ("AnatomicRegionModifierSequence" in region) == (predicted is not None)
     read = [item.side for item in read_result(objects["sr"]).statements if "Opacity" in item.label]
-    assert set(read) == {told.meaning if told is not None else ""}
+    assert set(read) == {predicted.meaning if predicted is not None else ""}
 
 
 def sides_of(made: Analysis) -> set[codes.Code]:

@@ -235,10 +235,10 @@ def test_highdicom_reads_an_image_level_group(tmp_path):
 @pytest.mark.parametrize("findings", [two_masks(), boxed(), negative()])
 def test_dsrdump_reads_it_without_a_complaint(tmp_path, storage, findings):
     path = write(encode_all(analysis(findings=findings, sr_storage=storage))["sr"], tmp_path / "sr.dcm")
-    told = subprocess.run(["dsrdump", "+Pl", "+Pc", path], capture_output=True, text=True)
-    assert told.returncode == 0
-    assert told.stderr == ""
-    assert "PRELIMINARY" in told.stdout
+    output = subprocess.run(["dsrdump", "+Pl", "+Pc", path], capture_output=True, text=True)
+    assert output.returncode == 0
+    assert output.stderr == ""
+    assert "PRELIMINARY" in output.stdout
 
 
 def test_dcmqi_reads_segment_group_and_its_area(tmp_path):

@@ -69,8 +69,8 @@ def test_each_probability_stands_behind_its_finding() -> None:
     mass = Code("4147007", "SCT", "Mass")
     found = [(PNEUMOTHORAX, 0.875), (LUNG_OPACITY, 0.625), (mass, 0.5)]
     _, image = groups(summary(analysed(*(SummaryFinding(code, probability) for code, probability in found))))
-    told = [(name(item), value(item)) for item in image.ContentSequence if item.ValueType in ("CODE", "NUM")][1:]
-    assert told == [pair for code, number in found for pair in ((code.value, PRESENT), (PROBABILITY, number))]
+    seen = [(name(item), value(item)) for item in image.ContentSequence if item.ValueType in ("CODE", "NUM")][1:]
+    assert seen == [pair for code, number in found for pair in ((code.value, PRESENT), (PROBABILITY, number))]
 
 
 @pytest.mark.peer("dsrdump")
@@ -84,8 +84,8 @@ def test_an_instance_of_an_unknown_class_stops_no_summary(tmp_path: Path, sop_cl
         for item in series.ReferencedSOPSequence
     ]
     assert sorted(listed) == sorted([(sop_class, "1.2.5"), (source().SOPClassUID, source().SOPInstanceUID)])
-    told = subprocess.run(["dsrdump", write(made, tmp_path / "summary.dcm")], capture_output=True, text=True)
-    assert (told.returncode, told.stderr) == (0, "")
+    output = subprocess.run(["dsrdump", write(made, tmp_path / "summary.dcm")], capture_output=True, text=True)
+    assert (output.returncode, output.stderr) == (0, "")
 
 
 def test_a_source_of_an_unknown_class_stops_no_report() -> None:
@@ -139,14 +139,14 @@ def test_what_has_changed_since_the_prior_is_coded_and_told(tmp_path: Path, sr_s
         "21.0 cm² now); lung opacity new."
     )
     first, second, prior = groups(made)[-3:]
-    told = [
+    found = [
         [(name(item), value(item)) for item in each.ContentSequence[2:] if item.ValueType != "IMAGE"]
         for each in (first, second, prior)
     ]
     area, change = "42798000", "111021"
-    assert [pair for pair in told[0] if pair[0] in (area, change)] == [(area, 21.0), (change, "15454001")]
-    assert (change, "129721008") in told[1]
-    assert told[2][:4] == [
+    assert [pair for pair in found[0] if pair[0] in (area, change)] == [(area, 21.0), (change, "15454001")]
+    assert (change, "129721008") in found[1]
+    assert found[2][:4] == [
         ("111060", "20260102"),
         ("110180", "1.2.3.99"),
         (PNEUMOTHORAX.value, PRESENT),

@@ -44,15 +44,15 @@ def test_masks_are_measured(tmp_path: Path) -> None:
 def test_boxes_and_files_are_measured(tmp_path: Path) -> None:
     data = read_dataset.read(write_drawn(tmp_path / "d", 8))
     (tmp_path / "d" / "images" / "0003.png").write_bytes(b"nothing")
-    told = explore(data, measure_images(data.samples))
-    assert (told.images, told.patients, told.layout) == (8, 8, "cxr")
-    assert told.files.sizes == {"96 x 96": 7}
-    assert len(told.files.brightness) == 7
-    assert [name for name, _ in told.problems] == ["0003.png"]
-    (boxes,) = told.boxes
+    found = explore(data, measure_images(data.samples))
+    assert (found.images, found.patients, found.layout) == (8, 8, "cxr")
+    assert found.files.sizes == {"96 x 96": 7}
+    assert len(found.files.brightness) == 7
+    assert [name for name, _ in found.problems] == ["0003.png"]
+    (boxes,) = found.boxes
     assert (boxes.images, boxes.marked, boxes.marks_an_image) == (8, 4, {0: 4, 1: 4})
     assert boxes.areas == pytest.approx([(320 / 1024) ** 2] * 4)
-    assert told.splits == {"train": (6, 6), "val": (2, 2)}
+    assert found.splits == {"train": (6, 6), "val": (2, 2)}
     assert measure_images(data.samples, decode=False).brightness == ()
 
 

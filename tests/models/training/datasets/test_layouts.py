@@ -59,8 +59,8 @@ def test_siim_lists_all_that_is_wrong(tmp_path: Path) -> None:
     (folder / "copy.dcm").write_bytes((folder / "dicom-images-train" / "1.9" / "1.9.dcm").read_bytes())
     data = read_dataset.read(folder)
     assert [item.name for item in data.samples] == ["1.5", "1.9"]
-    said = Counter(reason.split(":")[0] for _, reason in data.problems)
-    assert said == {
+    found = Counter(reason.split(":")[0] for _, reason in data.problems)
+    assert found == {
         "one row says that there is no pixel, another names some": 1,
         "a mask cannot be read": 2,
         "no file has this SOP Instance UID": 2,  # 1.4, and 1.7, of which two files differ
@@ -127,10 +127,10 @@ def test_rsna_lists_what_is_wrong(tmp_path: Path, row: list[object], label: str,
     rows: list[list[object]] = [["a", "", "", "", "", 0], row, ["gone", "", "", "", "", 0]]
     data = read_dataset.read(made.rsna(tmp_path, rows, [("a", "Normal"), ("b", label)], ["a", "b", "spare"]))
     assert [item.name for item in data.samples] == ["a"]
-    said = reasons(data)
-    assert reason in said["b"]
-    assert said["gone"] == "the image file is missing"
-    assert said["spare"] == "no row names this image"
+    found = reasons(data)
+    assert reason in found["b"]
+    assert found["gone"] == "the image file is missing"
+    assert found["spare"] == "no row names this image"
 
 
 def test_nih(tmp_path: Path) -> None:
@@ -160,8 +160,8 @@ def test_nih_lists_what_is_wrong(tmp_path: Path) -> None:
     (folder / "test_list.txt").write_text("f.png g.png")
     data = read_dataset.read(folder)
     assert data.samples == ()
-    said = Counter(reason for _, reason in data.problems)
-    assert said == {
+    found = Counter(reason for _, reason in data.problems)
+    assert found == {
         "the image is listed twice": 1,
         "it has an unknown finding: Cold": 1,
         "findings or patient are empty": 1,
@@ -184,8 +184,8 @@ def test_folders_with_splits_and_images_of_every_kind(tmp_path: Path) -> None:
     assert {item.patient for item in data.samples[2:]} == {"Q", "validation/Left Pneumothorax/scan-7.png"}
     assert data.samples[0].labels == {"left_pneumothorax": 0, "normal": 1, "abnormal": 0}
     assert [item.split for item in data.samples] == ["train", "train", "val", "val"]
-    told = read_dataset.read(tmp_path, patient=r"(scan)-")
-    assert "scan" in {item.patient for item in told.samples}
+    output = read_dataset.read(tmp_path, patient=r"(scan)-")
+    assert "scan" in {item.patient for item in output.samples}
 
 
 def test_folders_list_copies_and_strays(tmp_path: Path) -> None:
@@ -197,12 +197,12 @@ def test_folders_list_copies_and_strays(tmp_path: Path) -> None:
     (tmp_path / "ill" / "broken.dcm").write_bytes(b"nothing")
     data = read_dataset.read(tmp_path)
     assert {item.name for item in data.samples} == {"normal/b.png", "ill/d.png"}
-    said = reasons(data)
-    assert said["a.png"].startswith("the same image is in several classes")
-    assert said["c.png"].startswith("the same image is in several classes")
-    assert said["e.png"] == "the same image is there twice: ill/d.png"
-    assert said["stray.png"] == "it lies in no class folder"
-    assert said["ill/broken.dcm"].startswith("cannot be decoded")
+    found = reasons(data)
+    assert found["a.png"].startswith("the same image is in several classes")
+    assert found["c.png"].startswith("the same image is in several classes")
+    assert found["e.png"] == "the same image is there twice: ill/d.png"
+    assert found["stray.png"] == "it lies in no class folder"
+    assert found["ill/broken.dcm"].startswith("cannot be decoded")
 
 
 def test_what_is_no_data_set_is_told(tmp_path: Path) -> None:

@@ -22,10 +22,10 @@ def test_a_patient_is_on_one_side(patients: list[int], seed: int) -> None:
     people = samples(patients, ill=set(range(5)))
     if len(set(patients)) < 5:
         return
-    learn, judge = split.by_patient(people, 0.3, seed)
-    assert not {item.patient for item in learn} & {item.patient for item in judge}
-    assert sorted(item.name for item in (*learn, *judge)) == sorted(item.name for item in people)
-    assert len({item.patient for item in judge}) == round(0.3 * len(set(patients)))
+    learn, held_out = split.by_patient(people, 0.3, seed)
+    assert not {item.patient for item in learn} & {item.patient for item in held_out}
+    assert sorted(item.name for item in (*learn, *held_out)) == sorted(item.name for item in people)
+    assert len({item.patient for item in held_out}) == round(0.3 * len(set(patients)))
     dealt = split.folds(people, 4, seed)
     assert all(
         len({fold for fold, one in zip(dealt, people, strict=True) if one.patient == who}) == 1
@@ -39,8 +39,8 @@ def test_a_rare_finding_is_in_every_fold_and_on_both_sides() -> None:
     dealt = split.folds(people, 5, seed=1)
     ill = [fold for fold, item in zip(dealt, people, strict=True) if item.labels["mass"]]
     assert np.bincount(ill).tolist() == [2] * 5
-    _, judge = split.by_patient(people, 0.2, seed=1)
-    assert sum(item.labels["mass"] for item in judge) == 2
+    _, held_out = split.by_patient(people, 0.2, seed=1)
+    assert sum(item.labels["mass"] for item in held_out) == 2
 
 
 def test_seeds() -> None:
@@ -59,9 +59,9 @@ def test_too_few_patients() -> None:
 
 def test_splits_by_name() -> None:
     people = samples(list(range(10)), splits="train") + samples(list(range(10, 15)), splits="test")
-    learn, judge = split.named(people, "train"), split.named(people, "val")
-    assert (len(learn), len(judge)) == (8, 2)
-    assert {item.split for item in judge} == {"train"}
+    learn, held_out = split.named(people, "train"), split.named(people, "val")
+    assert (len(learn), len(held_out)) == (8, 2)
+    assert {item.split for item in held_out} == {"train"}
     assert len(split.named(people, "test")) == 5
     assert len(split.named(people, "all")) == 15
     own = samples([1, 2], splits="train") + samples([3], splits="val")

@@ -98,9 +98,9 @@ def test_pointing_at_a_box() -> None:
 
 
 def test_one_label_s_share_of_all_boxes() -> None:
-    said = np.array([[0, 0, 1, 1, 0.5, 0], [0, 0, 2, 2, 0.4, 1], [0, 0, 0, 0, 0, 0]], np.float32)
+    found = np.array([[0, 0, 1, 1, 0.5, 0], [0, 0, 2, 2, 0.4, 1], [0, 0, 0, 0, 0, 0]], np.float32)
     true = np.array([[0, 0, 3, 3, 1], [0, 0, 0, 0, -1]], np.float32)
-    first, second = marks_of(said, true, 0), marks_of(said, true, 1)
+    first, second = marks_of(found, true, 0), marks_of(found, true, 1)
     assert first.predicted.tolist() == [[0, 0, 1, 1, 0.5]]
     assert first.true.shape == (0, 4)
     np.testing.assert_allclose(second.predicted, [[0, 0, 2, 2, 0.4]], rtol=1e-6)
@@ -182,10 +182,10 @@ def by_coco(images: list[Marks]) -> np.ndarray:
             "categories": [{"id": 1, "name": "opacity"}],
         }
         truth.createIndex()
-        judged = COCOeval(truth, truth.loadRes(results), "bbox")
-        judged.evaluate()
-        judged.accumulate()
-    return np.asarray(judged.eval["precision"][:, :, 0, 0, -1]).mean(axis=1)
+        evaluated = COCOeval(truth, truth.loadRes(results), "bbox")
+        evaluated.evaluate()
+        evaluated.accumulate()
+    return np.asarray(evaluated.eval["precision"][:, :, 0, 0, -1]).mean(axis=1)
 
 
 @settings(max_examples=25, deadline=None)

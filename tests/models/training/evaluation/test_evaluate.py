@@ -67,12 +67,12 @@ def test_a_classifier_says_what_the_node_says(tmp_path: Path) -> None:
     for equalise in ("none", "clahe"):
         file = classifier(tmp_path / equalise, f'equalise = "{equalise}"\n' + samples.LABELS)
         evaluate(file, folder, "all", tmp_path / "out" / equalise, rounds=20)
-        said = read_predictions(tmp_path / "out" / equalise / "predictions.csv")
+        output = read_predictions(tmp_path / "out" / equalise / "predictions.csv")
         spec = read_manifest(file)
         node = Predictor(Pipeline(None, (spec,)), {spec.name: load(spec)})
         for row, item in enumerate(read_dataset.read(folder).samples):
             expected = [finding.probability for finding in node.predict(read_model_input(item.image)).findings]
-            assert said.scores[row] == pytest.approx(expected, abs=6e-5)
+            assert output.scores[row] == pytest.approx(expected, abs=6e-5)
 
 
 def test_masks_are_measured_as_the_node_delivers_them_clipped_to_the_lungs(tmp_path: Path) -> None:
@@ -137,9 +137,9 @@ def test_a_segmenter_against_masks(tmp_path: Path) -> None:
     assert place.pointing.value == pytest.approx(2 / 3)
     assert place.marked_negatives.value == 0.0
     with (tmp_path / "out" / "places.csv").open() as stream:
-        told = list(csv.DictReader(stream))
-    assert [row["true_pixels"] for row in told] == ["1024", "1024", "1024", "0"]
-    assert [row["pointing_hit"] for row in told] == ["1", "1", "0", ""]
+        seen = list(csv.DictReader(stream))
+    assert [row["true_pixels"] for row in seen] == ["1024", "1024", "1024", "0"]
+    assert [row["pointing_hit"] for row in seen] == ["1", "1", "0", ""]
     page = (tmp_path / "out" / "report.html").read_text()
     assert "worst: Dice 0.00" in page
     assert 'alt="Dice of positives: images by Dice"' in page
@@ -170,8 +170,8 @@ def test_a_detector_keeps_its_boxes_in_the_images_own_pixels(tmp_path: Path) -> 
     assert (len(second.true), second.known.tolist()) == (0, [True])
     assert found.figures["lung_opacity"].auc.value == 0.5
     with (tmp_path / "out" / "boxes.csv").open() as stream:
-        told = list(csv.DictReader(stream))
-    assert [row["kind"] for row in told] == ["model", "model", "reader", "model", "model"]
+        seen = list(csv.DictReader(stream))
+    assert [row["kind"] for row in seen] == ["model", "model", "reader", "model", "model"]
     boxes = found.boxes["lung_opacity"]
     assert (boxes.images, boxes.positives, boxes.boxes) == (2, 1, 1)
     assert (boxes.sensitivity.value, boxes.pointing.value, boxes.positive_images.at[0.5].value) == (1.0, 1.0, 1.0)

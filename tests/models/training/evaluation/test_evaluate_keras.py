@@ -37,8 +37,8 @@ def test_a_keras_classifier_of_logits_in_three_channels(tmp_path: Path) -> None:
     file.write_text(file.read_text().replace("[input]", 'activation = "logit"\n\n[input]'))
     data = write_drawn(tmp_path / "d", 12)
     found = evaluate(file, data, "all", tmp_path / "out", rounds=20, device="cpu")
-    said = read_predictions(tmp_path / "out" / "predictions.csv").scores[:, 0]
-    for score, item in zip(said, read_dataset.read(data).samples, strict=True):
+    output = read_predictions(tmp_path / "out" / "predictions.csv").scores[:, 0]
+    for score, item in zip(output, read_dataset.read(data).samples, strict=True):
         seen = pixels.load(item, 32, "histogram") * 2 - 1
         brightest = seen.reshape(4, 8, 4, 8).mean(axis=(1, 3)).max()
         assert score == pytest.approx(1 / (1 + np.exp(-3 * brightest)), abs=1e-4)

@@ -88,10 +88,10 @@ def test_areas_above_cuts_are_those_of_the_masks(seed: int, cuts: list[float]) -
     values[0, : min(6, len(cuts))] = cuts[:6]  # the cut itself counts
     truth = rng.random((8, 6)) < 0.3
     rising = sorted(cuts)
-    said, both = areas_above(values, truth, rising)
+    found, both = areas_above(values, truth, rising)
     for place, cut in enumerate(rising):
         mask = values >= np.float32(cut)
-        assert (said[place], both[place]) == (mask.sum(), (mask & truth).sum())
+        assert (found[place], both[place]) == (mask.sum(), (mask & truth).sum())
 
 
 def test_the_interval_is_over_patients() -> None:
