@@ -30,6 +30,7 @@ def answer(model: keras.Model, given: np.ndarray, name: str = "maps") -> np.ndar
     return np.asarray(keras.ops.convert_to_numpy(model(given, training=False)[name]))
 
 
+@pytest.mark.training
 def test_has_a_map_of_a_quarter_of_the_size_that_says_little_at_first() -> None:
     check_plan(FPN, PLAN)
     network = FPN.build(replace(PLAN, labels=("lung_opacity", "pneumothorax")))
@@ -38,6 +39,7 @@ def test_has_a_map_of_a_quarter_of_the_size_that_says_little_at_first() -> None:
     np.testing.assert_allclose(1 / (1 + np.exp(-bias)), PRIOR, rtol=1e-5)
 
 
+@pytest.mark.training
 def test_the_mirror_images_map_is_turned_back_and_the_export_says_the_same(tmp_path: Path) -> None:
     network = FPN.build(PLAN)
     alone, both = (FPN.serve(network, replace(PLAN, options={"mirrored": each})) for each in (False, True))

@@ -17,7 +17,7 @@ require_keras()
 import keras  # noqa: E402
 
 from models.architectures import catalogue  # noqa: E402
-from models.contract import Mode  # noqa: E402
+from models.contract import Mode, Pooling, PoolingSpec  # noqa: E402
 from models.manifest import read_manifest  # noqa: E402
 from models.training import fit  # noqa: E402
 from models.training import train as training  # noqa: E402
@@ -326,3 +326,24 @@ def test_no_place_goes_out_on_the_area_under_the_curve_alone() -> None:
     unheld = replace(right, places={"lung_opacity": beside}, boxes={"lung_opacity": None})
     (label,) = label_specs(catalogue.find("efficientnet-classifier"), recipe(), unheld, 0.5, maps=True)
     assert (label.mode, label.localised) == (Mode.ACTIVE, False), "an outline must hold as well"
+
+
+def test_a_segmenter_of_lesions_is_measured_by_folds_and_published(drawn: Path, tmp_path: Path) -> None:
+    """Card and evidence have the figures of single lesions; the manifest says how the node tells them apart."""
+    asked = recipe(
+        architecture="fpn",
+        network=Network(64, "light", width=0.125),
+        schedule=Schedule(4, batch=8, rate=3e-3),
+        data=Data(("lung_opacity",), boxes_as="ellipse"),
+        evaluation=Evaluation(folds=2, map_cut_off="best", pooling=PoolingSpec(Pooling.TOP, 0.02)),
+        lesions=True,
+        place_of="chest-classifier",
+    )
+    spec = train(asked, drawn, tmp_path)
+    (label,) = spec.labels
+    assert (label.lesions, label.place_of, spec.pooling) == (True, "chest-classifier", asked.evaluation.pooling)
+    assert spec.mode is Mode.SHADOW, "too few patients stand behind it"
+    evidence = json.loads((tmp_path / "evidence" / "tiny.json").read_text())
+    figures = evidence["lesions"]["lung_opacity"]["boxes"]
+    assert (figures["positives"], figures["lesions"], figures["normals"]) == (31, 31, 32)
+    assert "| lesions hit |" in (tmp_path / "tiny.md").read_text()
