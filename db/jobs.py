@@ -269,6 +269,14 @@ def requeue(connection: Connection, job_id: int, actor: str, cause: str, now: da
     touch_study(connection, study, now, reopen=cause, **counted)
 
 
+def first_stat(connection: Connection, queue: str) -> int | None:
+    """The oldest of the STAT jobs that wait in ``queue`` and that no worker has ever taken."""
+    job, study = tables.Job, tables.Study
+    waiting = (job.state == JobState.QUEUED, job.attempts == 0, job.stat, job.queue == queue)
+    query = select(job.id).join(study, study.id == job.study_id).where(*waiting, study.on_hold.is_(False))
+    return connection.scalar(query.order_by(job.id).limit(1))
+
+
 def as_many_wait(connection: Connection, number: int, queue: str | None = None) -> bool:
     """Whether at least ``number`` jobs wait for a worker, in any queue or in this one; no more of them are counted."""
     waiting = select(tables.Job.id).where(tables.Job.state.in_((JobState.QUEUED, JobState.RETRYING)))

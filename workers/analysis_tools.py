@@ -46,7 +46,8 @@ class AnalysisTools:
     this job, and ``changes`` how they differ from the configuration (see
     :class:`workers.model_state_resolver.ResolvedModels`); ``device`` is where the networks run. Up to ``batch`` jobs
     share a pass through the networks where many wait (:mod:`workers.batch`). ``queue`` is where the jobs wait that this
-    process takes (:mod:`workers.analysis_queues`), ``siblings`` the other processes of this worker.
+    process takes (:mod:`workers.analysis_queues`), ``siblings`` the other processes of this worker;
+    ``let_stat_go_first`` analyses a STAT image, if one waits, between two stages of a routine one.
     """
 
     settings: Settings
@@ -68,3 +69,4 @@ class AnalysisTools:
     batch: int = 1
     queue: str = JOBS
     siblings: Siblings = field(default_factory=Siblings)
+    let_stat_go_first: Callable[[], None] = lambda: None

@@ -117,6 +117,12 @@ def analysis_handler(
         siblings=Siblings(OF_THIS_WORKER, here.index),
     )
 
+    def let_stat_go_first() -> None:
+        if task_queue.stat_waits(queue) and (job_id := database.read(jobs.first_stat, queue)) is not None:
+            handle(job_id)  # its message finds nothing to claim
+
+    tools = replace(tools, let_stat_go_first=let_stat_go_first)
+
     def handle(job_id: int) -> None:
         resolve = resolver.resolve(database.read(model_states.current_states))
         analyse_job(job_id, replace(tools, predictor=resolve.predictor, modes=resolve.modes, changes=resolve.changes))

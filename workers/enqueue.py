@@ -156,6 +156,10 @@ class TaskQueue:
         """Ids of the jobs for which a message waits in ``queue``; None where the broker does not say."""
         return self._waiting(queue)
 
+    def stat_waits(self, queue: str = JOBS) -> bool:
+        """Whether a message for a STAT job waits in ``queue``; False where the broker does not say."""
+        return bool(self._ask(lambda channel: channel.client.llen(queue_keys(queue)[0])))
+
     def waiting_deliveries(self) -> frozenset[int] | None:
         """Ids of the deliveries for which a message waits; None where the broker does not say."""
         return self._waiting(DELIVERIES)

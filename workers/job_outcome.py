@@ -66,15 +66,15 @@ def kinds_of_studies(destinations: Iterable[Destination]) -> dict[str, tuple[str
     }
 
 
-def encode_results(analysis: Analysis, encode: Encode, wanted: frozenset[str]) -> list[EncodedResult]:
-    """Encode every wanted kind in storing order.
+def encode_results(analysis: Analysis, encode: Encode, wanted: frozenset[str]) -> Mapping[str, Dataset]:
+    """Make an object of every wanted kind, in storing order.
 
     An image that was not analysed leaves nothing by itself: what the PACS is told of it is decided when its study is
     complete (:mod:`workers.not_analysed`).
     """
     if analysis.prediction.not_analysed is not None:
-        return []
-    return [as_file(kind, dataset) for kind, dataset in encode(analysis, wanted).items()]
+        return {}
+    return encode(analysis, wanted)
 
 
 def as_file(kind: str, dataset: Dataset) -> EncodedResult:

@@ -37,13 +37,14 @@ class Siblings:
 
     @contextmanager
     def working(self, stat: bool) -> Iterator[None]:
-        """Work at an image, of a STAT study or not, until the block ends."""
+        """Work at an image, of a STAT study or not, until the block ends; it may be within such a block."""
+        left, before = self.left, self.shared[self.index % _PLACES]
         self.left = 0.0 if stat else LONGEST_SECONDS
         self.shared[self.index % _PLACES] = stat
         try:
             yield
         finally:
-            self.shared[self.index % _PLACES] = 0
+            self.left, self.shared[self.index % _PLACES] = left, before
 
     def give_way(self) -> None:
         """Wait while another process works at a STAT image, and this one at a routine one."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import time
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import OperationalError
 
 from db.database import Database
 from db.engine import connect, writing
@@ -24,6 +27,37 @@ def test_sqlite_is_durable_and_keeps_references(tmp_path: Path) -> None:
             for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
         }
     assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30_000}
+
+
+def test_a_writer_looks_often_whether_the_write_lock_of_sqlite_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = writing(connect(f"sqlite:///{tmp_path}/x.sqlite"))
+    pauses: list[float] = []
+    with engine.connect() as holder:
+        holder.begin()
+
+        def pause(seconds: float) -> None:
+            pauses.append(seconds)
+            if len(pauses) == 20:
+                holder.rollback()
+
+        monkeypatch.setattr(time, "sleep", pause)
+        with engine.begin() as connection:
+            connection.exec_driver_sql("CREATE TABLE a (b)")
+            assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 30_000
+    assert len(pauses) == 20
+    assert max(pauses) <= 0.003
+
+
+def test_a_write_lock_that_is_never_free_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = writing(connect(f"sqlite:///{tmp_path}/x.sqlite"))
+    seconds = itertools.count(step=20)
+    monkeypatch.setattr(time, "monotonic", lambda: next(seconds))
+    with engine.connect() as holder:
+        holder.begin()
+        with engine.connect() as connection, pytest.raises(OperationalError, match="locked"):
+            connection.begin()
 
 
 def test_postgresql_is_reached_with_the_driver_that_is_installed() -> None:

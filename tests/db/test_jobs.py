@@ -298,3 +298,14 @@ def test_jobs_follow_a_configuration_that_has_other_queues(database: Database) -
     database.write(jobs.put_into_queue, [job_id, done], "jobs.gpu")
     assert database.read(jobs.to_enqueue, NOW, HOUR, queue="jobs.gpu") == ((job_id, False),)
     assert database.read(jobs.by_queue, [done]) == {"jobs": (done,)}
+
+
+def test_a_stat_job_that_nobody_has_taken_is_found(database: Database) -> None:
+    record(database, 1, 1)
+    tried, stat, other = (record(database, number, number, stat=True) for number in (2, 3, 4))
+    claim(database, tried)
+    database.write(jobs.release, "w1", NOW)
+    assert database.read(jobs.first_stat, "jobs") == stat, "the one that was taken before may have ended its process"
+    assert database.read(jobs.first_stat, "jobs.cpu") is None
+    database.write(holds.hold, study_of(database, 3), "merged", "admin", NOW)
+    assert database.read(jobs.first_stat, "jobs") == other

@@ -247,7 +247,20 @@ def test_a_job_ends_with_its_findings_results_and_deliveries(bench: Callable[...
     assert (first.present, first.shadow, first.model_version, first.area_fraction) == (True, False, "3", 3 / 20)
     assert first.area_mm2 == pytest.approx(3 * 0.5 * 0.2)
     assert (second.present, second.shadow, second.reason, second.area_mm2) == (False, True, "too small", None)
-    assert outcome.timings == {"read": 1, "predict": 1, "encode": 1, "write": 1, "predict.gate": 0.01}
+    assert outcome.timings == {"read": 1, "predict": 1, "encode": 2, "write": 1, "predict.gate": 0.01}
+
+
+@pytest.mark.parametrize(("stat", "timeout", "asked"), [(False, 600, 5), (True, 600, 0), (False, 8, 1)])
+def test_a_routine_image_lets_stat_images_go_first_before_each_stage(
+    bench: Callable[..., Bench], stat: bool, timeout: float, asked: int
+) -> None:
+    """Not so long that its own time limit would come near: a look at the clock takes a second here."""
+    work, looks = bench(first=job(stat=stat)), list[str]()
+    workers = work.tools.settings.workers.model_copy(update={"job_timeout_seconds": timeout})
+    settings = work.tools.settings.model_copy(update={"workers": workers})
+    work.tools = replace(work.tools, settings=settings, let_stat_go_first=lambda: looks.append("looked"))
+    assert work.run() == ["claimed", "finished", "triage"]
+    assert len(looks) == asked
 
 
 def test_result_files_are_what_their_rows_say(bench: Callable[..., Bench], tmp_path: Path) -> None:

@@ -42,7 +42,11 @@ def test_what_is_enqueued_is_heard(make_broker: Callable[[str], Broker], kind: s
     task_queue = TaskQueue(broker.url)
     assert task_queue.enqueue_jobs([(1, False), (2, False)])
     assert task_queue.enqueue_deliveries([9])
+    assert not task_queue.stat_waits()
     assert heard(broker, JOBS) == [(ANALYSE, 1), (ANALYSE, 2)]
+    assert task_queue.enqueue_jobs([(3, True)])
+    assert task_queue.stat_waits()
+    assert heard(broker, JOBS) == [(ANALYSE, 3)]
     assert heard(broker, DELIVERIES) == [(DELIVER, 9)]
     task_queue.close()
 

@@ -32,6 +32,16 @@ def test_a_routine_image_waits_until_a_stat_image_is_through() -> None:
     assert len(waited) == 3
 
 
+def test_a_process_that_analyses_a_stat_image_in_between_goes_on_to_give_way() -> None:
+    one, other, waited = pair()
+    with one.working(False):
+        with one.working(True):
+            pass
+        with other.working(True):
+            one.give_way()
+    assert sum(waited) >= LONGEST_SECONDS
+
+
 def test_nobody_waits_for_a_routine_image_and_a_stat_image_for_none() -> None:
     one, other, waited = pair()
     with one.working(False), other.working(False):

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, event, func, select
 
 from config.settings import Settings, Store
 from db.database import Database
-from db.engine import connect, migrate
+from db.engine import WRITING, connect, migrate
 from db.records import StudyFacts, TriageDecision
 from db.states import StudyState
 from db.tables import Study
@@ -44,14 +44,18 @@ def counted(engine: Engine) -> Iterator[Counter[str]]:
     found: Counter[str] = Counter()
 
     def count(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        kind = {"BEGIN": "reads", "BEGIN IMMEDIATE": "writes"}.get(statement, "statements")
-        found[kind] += 1
+        found["statements"] += statement != "BEGIN"
+
+    def begin(connection: Connection) -> None:
+        found["writes" if connection.get_execution_options().get(WRITING) else "reads"] += 1
 
     event.listen(engine, "before_cursor_execute", count)
+    event.listen(engine, "begin", begin)
     try:
         yield found
     finally:
         event.remove(engine, "before_cursor_execute", count)
+        event.remove(engine, "begin", begin)
 
 
 @pytest.fixture

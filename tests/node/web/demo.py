@@ -36,7 +36,7 @@ from models.radiograph.reading import read_model_input
 from tests.commands import record_instance, record_triage, study_facts
 from tests.rules import NO_RULES
 from workers.image_measures import measures_of
-from workers.job_outcome import encode_results
+from workers.job_outcome import as_file, encode_results
 from workers.results.encoder import Analysis, Equipment
 from workers.results.encoders import ENCODERS, encode_in_order
 from workers.results.identity import Identity
@@ -297,7 +297,8 @@ class Demo:
             equipment=Equipment("Pleura", "Pleura", ("0",), "PLEURA", "0"),
             created_at=created,
         )
-        encoded = encode_results(analysis, partial(encode_in_order, ENCODERS), self.kinds)
+        made = encode_results(analysis, partial(encode_in_order, ENCODERS), self.kinds)
+        encoded = [as_file(kind, dataset) for kind, dataset in made.items()]
         for result in encoded:
             self._write(result.record.path, result.content)
         records = tuple(
