@@ -29,7 +29,7 @@ from node.embedded_broker import prepare_socket, server_binary, server_command, 
 from node.opening import Say, ServeError, open_database
 from node.startup import check_configuration
 from node.startup import wait_until_ready as wait_for_parts
-from workers.analysis_queues import queues_here
+from workers.analysis_queues import analysis_queues, queues_here
 
 log = logging.getLogger("pleura.serve")
 
@@ -207,6 +207,8 @@ class Node:
         if self.settings.broker.url is None or self.settings.database_url.startswith("sqlite"):
             self._lock = lock_store(self.settings.store.folder)
         check_configuration(self.settings, stop)
+        for queue in set(analysis_queues(self.settings.models)).difference(queues_here(self.settings.models)):
+            say(f"No GPU here: {queue} is left to workers on other machines")
         if not open_database(self.settings, stop, say):
             return False
         for part in self._parts:

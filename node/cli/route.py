@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from config.settings import Settings
+from db.states import JOBS
 from node.cli.common import console, json_option, print_json, settings_of
 
 if TYPE_CHECKING:
@@ -61,10 +62,14 @@ def _plan(path: Path, calling_aet: str, called_aet: str, settings: Settings) -> 
 
 
 def _table(planned: Sequence[tuple[Path, ImageHeader, Plan]]) -> Table:
-    table = Table("file", "rule", "why", "models", "results for", box=None, pad_edge=False, header_style="dim")
+    """A row a file; with the queue of its job where there are several."""
+    several = any(plan.queue not in ("", JOBS) for _, _, plan in planned)
+    columns = ("file", "rule", "why", "models", *(["queue"] if several else []), "results for")
+    table = Table(*columns, box=None, pad_edge=False, header_style="dim")
     for path, header, plan in planned:
         rule = "-" if plan.route is None else plan.route.rule or "(no rule)"
-        cells = (path.name, rule, _why(header, plan), ", ".join(plan.models) or "none", _results(plan))
+        queue = [plan.queue or "-"] if several else []
+        cells = (path.name, rule, _why(header, plan), ", ".join(plan.models) or "none", *queue, _results(plan))
         table.add_row(*map(escape, cells))
     return table
 
@@ -103,6 +108,7 @@ def _as_json(path: Path, header: ImageHeader, plan: Plan) -> dict[str, Any]:
         "not_eligible": plan.not_eligible,
         "route": plan.route,
         "models": plan.models,
+        "queue": plan.queue,
         "destinations": {each.name: each.kinds for each in plan.destinations},
         "checks": [asdict(each) for each in plan.checks],
     }

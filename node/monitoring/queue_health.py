@@ -52,7 +52,7 @@ def check_queues(unserved: Collection[UnservedQueue]) -> Iterator[Check]:
     for queue in unserved:
         found = f"no worker takes {queue.name}"
         if queue.count:
-            found = f"a job has waited for {queue.seconds / 60:.0f} min, {found}, and {queue.count} wait there"
+            found = f"a job has waited for {queue.seconds / 60:.0f} min: {found} ({queue.count} waiting)"
         where = " on a machine with a GPU" if queue.name == JOBS_GPU else ""
         command = f"`pleura serve` or `pleura worker --queue {queue.name}`"
         yield Check("workers", False, found, f"start {command}{where}; where it runs, its log says why it ended")

@@ -15,6 +15,7 @@ from config.settings import Settings
 from db.not_eligible_codes import MAY_BE_CHEST
 from db.records import FindingRecord, NotEligible, Route, StudyFacts, TriageDecision
 from models.contract import Prediction
+from workers.analysis_queues import queue_of
 from workers.completion import NO_CHEST
 from workers.job_outcome import kinds_by_destination, kinds_for, kinds_of_studies, kinds_wanted
 from workers.routing import (
@@ -55,7 +56,8 @@ class Plan:
     """What the configuration says of an image before anything is analysed.
 
     ``checks`` are the routing rules that were looked at, ``route`` is what they decided: None where there are none, or
-    the image is not eligible. ``models`` run, ``destinations`` get results, each of its ``kinds``.
+    the image is not eligible. ``models`` run, ``destinations`` get results, each of its ``kinds``. The job
+    waits in ``queue``: empty where there is none.
     """
 
     not_eligible: NotEligible | None
@@ -63,6 +65,7 @@ class Plan:
     checks: tuple[RuleCheck, ...]
     models: tuple[str, ...]
     destinations: tuple[Destination, ...]
+    queue: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +101,9 @@ def plan_of(header: ImageHeader, settings: Settings) -> Plan:
     decision = route(facts, settings.routing)
     excluded = excluded_by(decision)
     models = () if excluded is not None else models_that_run(decision, configured)
+    queue = queue_of(decision, settings.models) if excluded is None else ""
     looked_at = tuple(checks(facts, settings.routing))
-    return Plan(excluded, decision, looked_at, models, routed_destinations(settings.destinations, decision))
+    return Plan(excluded, decision, looked_at, models, routed_destinations(settings.destinations, decision), queue)
 
 
 def routed_prediction(prediction: Prediction, plan: Plan, settings: Settings) -> Prediction:

@@ -108,12 +108,15 @@ def test_the_command_foretells_it(configured: list[str], tmp_path: Path) -> None
     answer = json.loads(CliRunner().invoke(cli, [*configured, mobile, hand, "--json"]).output)
     assert answer[0]["route"]["rule"] == "bedside"
     assert answer[0]["destinations"] == {"vna": ["sr"]}
-    assert answer[0]["models"] == ["chest-classifier"]
+    assert (answer[0]["models"], answer[0]["queue"], answer[1]["queue"]) == (["chest-classifier"], "jobs", "")
     assert [each["why"] for each in answer[0]["checks"]] == ["calling AE title is unknown", "station name MOBILE3"]
     assert (answer[1]["route"], answer[1]["not_eligible"]["code"], answer[1]["models"]) == (None, "not-a-chest", [])
     excluded = CliRunner().invoke(cli, [*configured, mobile, "--calling-aet", "KIDS", "--explain"])
     assert excluded.exit_code == 0
     assert "no AI on this ward" in " ".join(excluded.output.split())
+    config = Path(configured[1])
+    config.write_text(config.read_text() + "[models]\ngpu = ['chest-classifier']\n", encoding="utf-8")
+    assert "jobs.gpu" in CliRunner().invoke(cli, [*configured, mobile]).output
 
 
 def test_a_file_that_no_peer_could_send_is_told(configured: list[str], tmp_path: Path) -> None:

@@ -335,7 +335,7 @@ FAULTS: dict[str, tuple[Callable[[Bench], Any], str, str, str]] = {
     "no worker takes what needs a GPU": (
         _job_for_a_gpu,
         "workers",
-        "no worker takes jobs.gpu, and 1 wait there",
+        "no worker takes jobs.gpu (1 waiting)",
         "`pleura worker --queue jobs.gpu` on a machine with a GPU",
     ),
     "a job was given up": (_failed_job, "jobs", "1 given up since 2026-03-01", "workers.job_timeout_seconds"),
