@@ -47,9 +47,11 @@ def _withdraw(
         note = reason
         if row.state in _SENT:
             note = f"{reason} The result had been sent and must be removed there."
-        elif row.state is DeliveryState.SENDING:
+        # Whose process was lost may have been answered before that was noted.
+        on_its_way = row.state is DeliveryState.SENDING or row.lost > 0
+        if on_its_way and row.state not in _SENT:
             note = f"{reason} The result was being sent and may have arrived."
-        has_left = row.sent_at is not None or row.state is DeliveryState.SENDING
+        has_left = row.sent_at is not None or on_its_way
         values: dict[str, Any] = {"error": note, "stale_code": code if has_left else row.stale_code}
         values |= {"verify_due_at": None}
         move(connection, "delivery", row, DeliveryState.WITHDRAWN, cause=note, actor=actor, now=now, **values)
