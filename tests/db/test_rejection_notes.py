@@ -64,9 +64,9 @@ def test_what_a_lost_process_was_sending_may_have_arrived(database: Database) ->
     assert database.write(deliveries.claim, first, "w1", NOW, MINUTE) is not None
     assert database.write(deliveries.release, "w1", NOW) == (first,)
     database.write(rejection_notes.reject, QUALITY, NOW)
-    told = {each.id: each for each in database.read(study_details.study_detail, study_of(database)).deliveries}
-    assert (told[first].stale_code, "may have arrived" in told[first].error) == (QUALITY.code, True)
-    assert told[second].stale_code == ""
+    noted = {each.id: each for each in database.read(study_details.study_detail, study_of(database)).deliveries}
+    assert (noted[first].stale_code, "may have arrived" in noted[first].error) == (QUALITY.code, True)
+    assert noted[second].stale_code == ""
 
 
 def test_findings_of_a_rejected_image_no_longer_count(database: Database) -> None:

@@ -36,6 +36,7 @@ from workers.destinations.destination_kind import (
 )
 from workers.destinations.web_server import FULL, Answer, WebServer, credentials, web_server
 from workers.fhir.resources import (
+    ENTERED_IN_ERROR,
     Links,
     Naming,
     Resource,
@@ -44,6 +45,7 @@ from workers.fhir.resources import (
     algorithms,
     bundle,
     has_identifier,
+    is_ours,
     is_valid,
     logical,
     not_the_patient,
@@ -102,7 +104,7 @@ class Fhir(DestinationKind):
                 return Receipt(Verdict.REJECTED, "the result file is damaged; analyse it again")
             document = dcmread(outgoing.path)
             if outgoing.kind == NOTE:
-                made = _note(server, document)
+                made = _note(server, document, self.site.uid_root)
             else:
                 made = self._bundle(server, destination, document, outgoing)
             return server.store(made) if made["entry"] else Receipt(Verdict.SENT, "(there is nothing to take back)")
@@ -122,10 +124,13 @@ class Fhir(DestinationKind):
         newest = max((revision_of(each, document, naming) for each in earlier), default=0)
         if newest > int(document.get("InstanceNumber") or 1):
             raise _NotSentError(Verdict.REJECTED, f"the server holds revision {newest} of this report already")
+        _check_ours(earlier)
         report = read_study_report(document, {each.sop_instance_uid: dcmread(each.path) for each in outgoing.reports})
         links = self._links(server, destination, report, naming)
         stored = server.ensured(registered(report, links, naming), earlier)
-        return transaction(report, links, naming, Stored(stored, tuple(server.observations_of([stored]))))
+        return transaction(
+            report, links, naming, Stored(stored, tuple(server.observations_of([stored], naming.uid_root)))
+        )
 
     def _naming(self, destination: Destination) -> Naming:
         site = self.site
@@ -198,15 +203,15 @@ class _Server:
         # A server may ignore a parameter and give whatever it has (FHIR R4, 3.1.1.3).
         return [each for each in found if has_identifier(each, identifier)]
 
-    def observations_of(self, reports: Sequence[Resource]) -> list[Resource]:
-        """The Observations that DiagnosticReports refer to."""
+    def observations_of(self, reports: Sequence[Resource], uid_root: str) -> list[Resource]:
+        """The Observations of ours that DiagnosticReports refer to: somebody may have added others."""
         links = [str(each.get("reference")) for report in reports for each in report.get("result") or ()]
         ids = list(dict.fromkeys(match[1] for link in links if (match := _REFERENCE.search(link))))
         found = []
         for start in range(0, len(ids), _MOST_IDS):
             some = quote(",".join(ids[start : start + _MOST_IDS]), safe="")
             found += self._found("Observation", f"_id={some}&_count={_MOST_IDS}")
-        return [each for each in found if each.get("identifier")]
+        return [each for each in found if is_ours(each, uid_root)]
 
     def reference(self, kind: str, identifier: Resource) -> Resource:
         """A reference to the one resource with an identifier, by identifier alone where there is not exactly one.
@@ -279,7 +284,20 @@ def _reference(resource: Resource) -> Resource:
     return {"reference": f"{resource['resourceType']}/{resource['id']}"}
 
 
-def _note(server: _Server, note: Dataset) -> Resource:
+def _check_ours(reports: Sequence[Resource]) -> None:
+    """Leave alone what a person has taken over: our reports are preliminary, or entered in error.
+
+    Raises:
+        _NotSentError: one of them has another status.
+    """
+    for each in reports:
+        if each.get("status") not in ("registered", "preliminary", ENTERED_IN_ERROR):
+            status = re.sub(r"[^a-z-]", "", str(each.get("status")))[:20]
+            why = f"somebody has made the report at the server {status or 'another one'}: correct it there by hand"
+            raise _NotSentError(Verdict.REJECTED, why)
+
+
+def _note(server: _Server, note: Dataset, uid_root: str) -> Resource:
     """A transaction that takes back what the server has of the objects in a rejection note.
 
     A report that a newer revision has replaced is not there any more.
@@ -291,7 +309,8 @@ def _note(server: _Server, note: Dataset) -> Resource:
         for item in series.ReferencedSOPSequence
     ]
     reports = [found for uid in rejected for found in server.search("DiagnosticReport", uid_identifier(uid))]
-    wrong = [*server.observations_of(reports), *reports]
+    _check_ours(reports)
+    wrong = [*server.observations_of(reports, uid_root), *reports]
     return bundle([taken_back(each) for each in wrong if is_valid(each)])
 
 

@@ -252,6 +252,12 @@ def has_identifier(resource: Resource, identifier: Resource) -> bool:
     )
 
 
+def is_ours(resource: Resource, uid_root: str) -> bool:
+    """Whether a resource's first Identifier is a UID that this site has derived."""
+    first = (resource.get("identifier") or [{}])[0]
+    return first.get("system") == DICOM_UID and str(first.get("value")).startswith(f"urn:oid:{uid_root}.")
+
+
 def not_the_patient(patient: Resource, header: Dataset) -> str:
     """Why the server's Patient with the ID of a study is not the one to file under; empty where it is."""
     if any(link.get("type") == "replaced-by" for link in patient.get("link") or ()):

@@ -15,13 +15,16 @@ import pytest
 
 from config.dicom_peers import Destination, Tls
 from config.settings import Site
-from tests.workers.fhir.studies import Study, outgoing, study
+from tests.workers.fhir.studies import Study, note, outgoing, study
 from workers.destinations.destination_kind import Outgoing, PeerError, Receipt, Verdict
-from workers.destinations.fhir import Fhir
+from workers.destinations.fhir import Fhir, _Server
+from workers.destinations.web_server import Answer as Said
+from workers.destinations.web_server import WebServer
 
 KIND = Fhir(Tls(), Site(patient_id_issuers=("1.2.3",)))
 Answer = tuple[int, dict[str, Any] | None]
-FOUND: Answer = (200, {"resourceType": "Bundle", "type": "searchset"})
+PRELIMINARY = {"status": "preliminary"}
+FOUND: Answer = (200, {"resourceType": "Bundle", "type": "searchset", "DiagnosticReport": PRELIMINARY})
 STORED: Answer = (200, {"resourceType": "Bundle", "type": "transaction-response"})
 Serve = Callable[[Answer, Answer], str]
 
@@ -113,9 +116,9 @@ def test_what_an_answer_means(
     assert "Doe" not in found.note
 
 
-def found(**patient: Any) -> Answer:
-    """An answer to a search, in which a Patient has ``patient`` beside the identifier that was searched for."""
-    return 200, {"resourceType": "Bundle", "type": "searchset", "Patient": patient}
+def found(kind: str = "Patient", **values: Any) -> Answer:
+    """An answer to a search, in which a resource of ``kind`` has ``values`` beside the identifier searched for."""
+    return 200, {"resourceType": "Bundle", "type": "searchset", "DiagnosticReport": PRELIMINARY, kind: values}
 
 
 @pytest.mark.parametrize(
@@ -131,8 +134,43 @@ def found(**patient: Any) -> Answer:
 def test_only_the_patient_of_the_study_is_referred_to(
     serve: Serve, made: Study, patient: dict[str, Any], verdict: Verdict, words: str
 ) -> None:
-    seen = receipt(serve(found(**patient), STORED), made.outgoing, references="search")
+    seen = receipt(serve(found("Patient", **patient), STORED), made.outgoing, references="search")
     assert (seen.verdict, words in seen.note) == (verdict, True)
+
+
+def test_what_a_person_has_taken_over_is_left_alone(serve: Serve, made: Study, tmp_path: Path) -> None:
+    url = serve(found("DiagnosticReport", status="final"), STORED)
+    for each in (made.outgoing, note(tmp_path, made.summary)):
+        seen = receipt(url, each)
+        assert (seen.verdict, "made the report at the server final" in seen.note) == (Verdict.REJECTED, True)
+
+
+def test_observations_that_somebody_has_added_are_not_ours_to_take_back() -> None:
+    entered = [
+        {
+            "resourceType": "Observation",
+            "id": "1",
+            "identifier": [{"system": "urn:dicom:uid", "value": "urn:oid:2.25.1"}],
+        },
+        {"resourceType": "Observation", "id": "2", "identifier": [{"system": "urn:lab", "value": "urn:oid:2.25.2"}]},
+        {
+            "resourceType": "Observation",
+            "id": "3",
+            "identifier": [{"system": "urn:dicom:uid", "value": "urn:oid:1.2.3"}],
+        },
+        {"resourceType": "Observation", "id": "4"},
+    ]
+
+    class Web(WebServer):
+        def __init__(self) -> None:
+            pass
+
+        def request(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Said:
+            seen = {"type": "searchset", "entry": [{"resource": each} for each in entered]}
+            return Said(200, json.dumps(seen).encode())
+
+    report = {"result": [{"reference": f"Observation/{number}"} for number in range(1, 5)]}
+    assert [each["id"] for each in _Server(Web()).observations_of([report], "2.25")] == ["1"]
 
 
 def test_what_cannot_be_read_here_is_not_sent_again(serve: Serve, made: Study, tmp_path: Path) -> None:
