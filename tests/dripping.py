@@ -1,4 +1,4 @@
-"""A web server that never comes to an answer and never stops sending: no time limit of a socket ends that."""
+"""A server that never comes to an answer and never stops sending: no time limit of a socket ends that."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from contextlib import contextmanager, suppress
 
 
 @contextmanager
-def dripping() -> Iterator[str]:
-    """Serve until the block ends; its URL."""
+def dripping(drop: bytes = b"HTTP/1.1 100 Continue\r\n\r\n") -> Iterator[str]:
+    """Send ``drop`` again and again until the block ends; its URL."""
     over = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
@@ -20,7 +20,7 @@ def dripping() -> Iterator[str]:
                     connection, _ = listening.accept()
                     with connection, suppress(OSError):
                         while not over.wait(0.02):
-                            connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+                            connection.sendall(drop)
 
         thread = threading.Thread(target=drip)
         thread.start()

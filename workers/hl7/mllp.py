@@ -9,6 +9,8 @@ from __future__ import annotations
 import socket
 import ssl
 
+from models.remote.time_limit import within
+
 START = b"\x0b"
 END = b"\x1c\x0d"
 
@@ -107,7 +109,8 @@ def exchange(
             connection = plain if tls is None else tls.wrap_socket(plain, server_hostname=address[0])
             with connection:
                 connection.sendall(frame(message))
-                return _answer(connection, limit)
+                with within(seconds, connection):
+                    return _answer(connection, limit)
     except FramingError:
         raise
     except OSError as error:

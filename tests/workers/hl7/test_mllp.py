@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.hl7.mllp import Deframer, FramingError, frame
+from tests.dripping import dripping
+from workers.hl7.mllp import Deframer, ExchangeError, FramingError, exchange, frame
 
 BODY = st.binary(min_size=1, max_size=300).map(lambda raw: bytes(b for b in raw if b not in (0x0B, 0x1C)))
 MESSAGES = st.lists(BODY, min_size=1, max_size=5)
@@ -83,3 +84,9 @@ def test_a_whole_message_that_is_too_long_is_refused_too() -> None:
 def test_a_message_cannot_end_its_own_block() -> None:
     with pytest.raises(FramingError):
         frame(b"MSH\x1c\rPID")
+
+
+def test_a_peer_that_drips_meets_the_time_limit() -> None:
+    """What stands between two blocks is skipped, however much it is."""
+    with dripping(b"\r\n") as url, pytest.raises(ExchangeError, match="TimeoutError"):
+        exchange(("127.0.0.1", int(url.rpartition(":")[2])), b"MSH|", 0.2)
