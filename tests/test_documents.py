@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from config.environment import misspelt
 from config.reference import keys
 from config.settings import Settings
+from db.audit_events import MEANINGS
 from node.cli import reference
 from node.cli.main import cli
 from tests.node.monitoring.test_certificates import FAULTS as CERTIFICATE_FAULTS
@@ -175,6 +176,11 @@ def test_the_files_that_compose_mounts_are_named_as_paths() -> None:
     named = re.findall(r"PLEURA_CONFIG=(\S+) docker", text)
     assert named
     assert [path for path in named if not path.startswith(("./", "/"))] == []
+
+
+def test_each_action_of_the_audit_trail_is_explained() -> None:
+    text = (ROOT / "docs" / "audit.md").read_text(encoding="utf-8")
+    assert [action for action in MEANINGS if f"`{action}`" not in text] == []
 
 
 def test_the_list_of_ports_has_every_port_and_address_of_the_settings_with_its_default() -> None:

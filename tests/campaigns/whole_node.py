@@ -44,8 +44,10 @@ class WholeNode:
         """Wait until nothing is to be done; an empty string, or a sentence that says what is stuck."""
         try:
             wait_until(lambda: not self.unfinished(), "the end of all work", seconds, 1, self.node.check_alive)
-        except AssertionError:
-            return f"after {seconds:.0f} s of peace there still are {self.unfinished()}"
+        except AssertionError as error:
+            # What has ended since the last look, a second ago, is not stuck.
+            left, ended = self.unfinished(), not str(error).startswith("waited")
+            return f"{error}; there still are {left}" if left or ended else ""
         return ""
 
 
