@@ -32,25 +32,28 @@ def compare(
     """
     present = [one for one in findings if one.finding.present and not one.rejected]
     wholes = {parents.get(one.finding.label, "") for one in present}
-    changes = []
+    changes, compared = list[Change](), list[ComparableFinding]()
     for label in dict.fromkeys(one.finding.label for one in present):
         then = [one for one in prior.findings if one.finding.label == label]
         if label in codes and label not in wholes and then:
-            change = _change([one for one in present if one.finding.label == label], then, codes[label])
+            change, films = _change([one for one in present if one.finding.label == label], then, codes[label])
             changes += [] if change is None else [change]
+            compared += [] if change is None else films
     if not changes:
         return None
-    image = prior.findings[0]
-    reference = Reference(image.sop_class_uid, image.sop_instance_uid, image.series_instance_uid)
-    return Comparison(prior.study_instance_uid, prior.study_date, reference, tuple(changes))
+    images = (Reference(one.sop_class_uid, one.sop_instance_uid, one.series_instance_uid) for one in compared)
+    return Comparison(prior.study_instance_uid, prior.study_date, tuple(dict.fromkeys(images)), tuple(changes))
 
 
 def _largest(findings: Iterable[ComparableFinding]) -> ComparableFinding:
     return max(findings, key=lambda one: (one.finding.lung_share or 0.0, one.finding.probability or 0.0))
 
 
-def _change(found: Sequence[ComparableFinding], then: Sequence[ComparableFinding], code: Code) -> Change | None:
-    """What has become of one finding, present on one image or several, since it was looked for ``then``."""
+def _change(
+    found: Sequence[ComparableFinding], then: Sequence[ComparableFinding], code: Code
+) -> tuple[Change | None, Sequence[ComparableFinding]]:
+    """What has become of one finding, present on one image or several, since it was looked for ``then``; and on which
+    films of the prior it was, or was looked for in vain."""
     now = _largest(found)
     finding = now.finding
     place = place_text(finding.side, filter(None, finding.zones.split(",")))
@@ -58,22 +61,22 @@ def _change(found: Sequence[ComparableFinding], then: Sequence[ComparableFinding
     seen = [one for one in then if one.finding.present and not one.rejected]
     new = Change(code, words, place, ChangeKind.NEW, _extent(finding)) if _was_looked_for(finding, then) else None
     if not seen:
-        return new
+        return new, then
     sides = {one.finding.side for one in seen}
     if UNKNOWN in {finding.side, *sides}:
-        return None
+        return None, ()
     if NO_PLACE in {finding.side, *sides} and sides != {finding.side}:
-        return None  # it may have been on the other side
+        return None, ()  # it may have been on the other side
     if finding.side != NO_PLACE:
         here, sides_then = _SIDES[finding.side], _sides_of(seen)
         seen = [one for one in seen if _SIDES[one.finding.side] & here]
         if not seen:
-            return new
+            return new, then
         if not _sides_of(found) <= sides_then:
-            return None  # known on one side, new on the other
+            return None, ()  # known on one side, new on the other
     before = _largest(seen)
     extent = _extent(before.finding) if _by_the_same(finding, before.finding) else Extent()
-    return Change(code, words, place, _size(now, before), _extent(finding), extent)
+    return Change(code, words, place, _size(now, before), _extent(finding), extent), (before,)
 
 
 def _sides_of(findings: Iterable[ComparableFinding]) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -141,3 +142,15 @@ def test_what_a_second_image_shows_on_the_other_side_is_not_called_known() -> No
     now = [on_film(side="left", lung_share=0.4), on_film(side="right", lung_share=0.1)]
     assert changes(now, on_film(side="left")) == ()
     assert [each.kind for each in changes(now, *now)] == [KNOWN]
+
+
+def test_the_film_that_showed_it_is_referred_to_and_no_other() -> None:
+    without = replace(on_film(probability=0.1), sop_instance_uid="1.2.3.1")
+    films = without, on_film()
+
+    def images(*then: ComparableFinding) -> list[str]:
+        compared = compare([on_film()], PriorStudy("1.2.9", "20260102", then), CODES, PARENTS)
+        return [] if compared is None else [image.sop_instance_uid for image in compared.images]
+
+    assert images(*films) == ["1.2.3"]
+    assert images(without, replace(without, sop_instance_uid="1.2.3.4")) == ["1.2.3.1", "1.2.3.4"], "where it was not"

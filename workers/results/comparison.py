@@ -29,7 +29,7 @@ def comparison_sentence(comparison: Comparison) -> str:
 
 
 def comparison_groups(comparison: Comparison, identity: Identity) -> Iterator[Group]:
-    """A group for each change with the area now, and one for the prior: its date, UID, image, and the areas then."""
+    """A group for each change with the area now, and one for the prior: its date, UID, images, and the areas then."""
     for number, change in enumerate(comparison.changes, start=1):
         name = f"AI: change of {change.words}"
         group = hd.sr.MeasurementsAndQualitativeEvaluations(
@@ -60,9 +60,9 @@ def _prior_group(comparison: Comparison, identity: Identity) -> Group:
             for each in _area(change.before):
                 content.extend(each)
     with_comment(group, f"The film of {_day(comparison)}, for comparison.")
-    image = comparison.image
-    uids = (image.sop_class_uid, image.sop_instance_uid)
-    content.append(hd.sr.ImageContentItem(concept(codes.TEMPORAL_PREDECESSOR), *uids, relationship_type=CONTAINS))
+    for image in comparison.images:
+        uids = (image.sop_class_uid, image.sop_instance_uid)
+        content.append(hd.sr.ImageContentItem(concept(codes.TEMPORAL_PREDECESSOR), *uids, relationship_type=CONTAINS))
     return group
 
 

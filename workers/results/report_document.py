@@ -26,12 +26,12 @@ def document(
     content: hd.sr.MeasurementReport,
     evidence: Iterable[Reference],
     previous: Reference | None,
-    prior: tuple[str, Reference] | None = None,
+    prior: tuple[str, Sequence[Reference]] | None = None,
 ) -> Dataset:
     """A report: complete, preliminary and unverified (PS3.3 C.17.2). ``previous`` is the one that it replaces.
 
-    ``evidence`` are the instances that ``content`` refers to; the source is always listed. ``prior`` is an image of
-    another study (its Study Instance UID, and the image) that it refers to.
+    ``evidence`` are the instances that ``content`` refers to; the source is always listed. ``prior`` are images of
+    another study (its Study Instance UID, and the images) that it refers to.
     """
     study = str(header.source.StudyInstanceUID)
     # highdicom copies the tree and walks it four times, which takes longer than all the rest, so it gets the bare root.
@@ -41,7 +41,7 @@ def document(
         evidence=[
             header.image(shape=(1, 1)),
             *(stand_in(item, study) for item in evidence),
-            *([] if prior is None else [stand_in(prior[1], prior[0])]),
+            *([] if prior is None else [stand_in(image, prior[0]) for image in prior[1]]),
         ],
         content=content,
         is_complete=True,

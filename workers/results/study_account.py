@@ -93,11 +93,11 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What has changed since a prior study: its date (YYYYMMDD), UID, and the image that was compared."""
+    """What has changed since a prior study: its date (YYYYMMDD), UID, and the images that were compared."""
 
     study_instance_uid: str
     study_date: str
-    image: Reference
+    images: tuple[Reference, ...]
     changes: tuple[Change, ...]
 
 
@@ -144,7 +144,7 @@ def _comparison_values(comparison: Comparison) -> list[Any]:
     return [
         comparison.study_instance_uid,
         comparison.study_date,
-        _reference_values(comparison.image),
+        [_reference_values(image) for image in comparison.images],
         [_change_values(change) for change in comparison.changes],
     ]
 

@@ -72,7 +72,7 @@ def encode_summary(
         images=[item.image for item in account.images if item.analysed and is_image(item.image.sop_class_uid)],
     )
     other = account.comparison
-    prior = None if other is None else (other.study_instance_uid, other.image)
+    prior = None if other is None else (other.study_instance_uid, other.images)
     return document(header, sr_storage, content, _references(account), previous, prior)
 
 

@@ -26,7 +26,7 @@ ANALYSED = ImageAccount(IMAGE, True, findings=(FINDING,), reports=(Reference("1.
 LATERAL = ImageAccount(Reference("1.2.840.10008.5.1.4.1.1.1", "1.2.8", "1.2.4"), False, "A lateral view.")
 ACCOUNT = StudyAccount("critical", "pneumothorax 0.88", (ANALYSED, LATERAL))
 CHANGE = Change(FINDING.code, "pneumothorax", "left", ChangeKind.LARGER, Extent(900.0, 0.1), Extent(400.0, 0.05))
-COMPARED = replace(ACCOUNT, comparison=Comparison("1.2.20", "20260301", IMAGE, (CHANGE,)))
+COMPARED = replace(ACCOUNT, comparison=Comparison("1.2.20", "20260301", (IMAGE,), (CHANGE,)))
 
 
 def other(value: Any) -> Any:

@@ -120,7 +120,7 @@ def test_the_sentence_comes_first() -> None:
 PRIOR = Comparison(
     "1.2.3.99",
     "20260102",
-    Reference("1.2.840.10008.5.1.4.1.1.1", "1.2.3.99.1", "1.2.3.99.2"),
+    (Reference("1.2.840.10008.5.1.4.1.1.1", "1.2.3.99.1", "1.2.3.99.2"),),
     (
         Change(PNEUMOTHORAX, "pneumothorax", "right", ChangeKind.LARGER, Extent(2100.0, 0.21), Extent(1200.0, 0.12)),
         Change(LUNG_OPACITY, "lung opacity", "", ChangeKind.NEW, Extent(900.0, 0.08)),
