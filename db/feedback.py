@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, func, insert, select
+from sqlalchemy import Connection, Engine, insert, select
 
 from db.audit import AuditEntry, write_entry
 from db.engine import writing
@@ -42,25 +41,6 @@ class IdentifiedFinding:
     id: int
     job_id: int
     record: FindingRecord
-
-
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """How readers analysed a model's findings in the week that begins on ``week`` (a Monday, ISO date)."""
-
-    model: str
-    model_version: str
-    label: str
-    week: str
-    accepted: int
-    modified: int
-    rejected: int
-
-    @property
-    def share(self) -> float:
-        """Share of findings that were accepted or only modified."""
-        judged = self.accepted + self.modified + self.rejected
-        return (self.accepted + self.modified) / judged if judged else 0.0
 
 
 class Feedback:
@@ -112,29 +92,6 @@ class Feedback:
         with self._engine.connect() as connection:
             rows = connection.execute(query).all()
         return tuple(_record(row) for row in rows)
-
-    def agreement(self, now: datetime, *, weeks: int = 8) -> tuple[Agreement, ...]:
-        """Per model, label and week, how the latest verdict of each finding fell; the latest week first."""
-        since = (now - timedelta(weeks=weeks)).replace(hour=0, minute=0, second=0, microsecond=0)
-        latest = select(func.max(FeedbackRow.id)).where(FeedbackRow.at >= since).group_by(FeedbackRow.finding_id)
-        query = select(FeedbackRow.__table__).where(FeedbackRow.id.in_(latest))
-        counted: defaultdict[tuple[str, str, str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
-        with self._engine.connect() as connection:
-            for row in connection.execute(query):
-                monday = (row.at - timedelta(days=row.at.weekday())).date().isoformat()
-                counted[monday, row.model, row.model_version, row.label][row.verdict] += 1
-        return tuple(
-            Agreement(
-                model,
-                version,
-                label,
-                week,
-                verdicts[Verdict.ACCEPT],
-                verdicts[Verdict.MODIFY],
-                verdicts[Verdict.REJECT],
-            )
-            for (week, model, version, label), verdicts in sorted(counted.items(), reverse=True)
-        )
 
 
 def insert_verdict(

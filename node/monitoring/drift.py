@@ -204,9 +204,7 @@ def drift_report(counts: Counts, now: datetime, *, weeks: int = 8, model: str = 
         weeks=tuple(week.label for week in asked),
         scores=_scores(counts, asked, counted, first_used, model, now),
         images=_images(counts, asked, counted, first_used, now),
-        verdicts=tuple(
-            one for week in asked for one in verdict_weeks(week.label, monitoring.verdicts(week.start, week.end), model)
-        ),
+        verdicts=reader_verdicts(monitoring, asked, model),
         discrepancies=tuple(one for one in monitoring.discrepancies(start, end) if not model or one.model == model),
         comparisons=compare(
             (pair for one in counted.values() for pair in one.pairs),
@@ -361,8 +359,14 @@ def _counted(values: Iterable[Any]) -> dict[Any, int]:
     return found
 
 
-def verdict_weeks(week: str, counts: Iterable[VerdictCount], model: str = "") -> tuple[VerdictWeek, ...]:
-    """Readers' verdicts on each model and label in a week."""
+def reader_verdicts(monitoring: ModelMonitoring, weeks: Sequence[Week], model: str = "") -> tuple[VerdictWeek, ...]:
+    """Readers' verdicts on each model and label, week by week in the order given; ``model``: of that one alone."""
+    return tuple(
+        one for week in weeks for one in _verdict_week(week.label, monitoring.verdicts(week.start, week.end), model)
+    )
+
+
+def _verdict_week(week: str, counts: Iterable[VerdictCount], model: str = "") -> tuple[VerdictWeek, ...]:
     found: defaultdict[tuple[str, str, str], dict[Verdict, int]] = defaultdict(lambda: dict.fromkeys(Verdict, 0))
     for count in counts:
         if not model or count.model == model:

@@ -21,7 +21,7 @@ from db.queries import study_details
 from db.queries.problems import Selection, problems
 from db.queries.worklist import WorklistPart
 from db.shown_records import WorklistRow
-from node.monitoring.drift import drift_report
+from node.monitoring.drift import drift_report, reader_verdicts, weeks_before
 from node.web import formatting
 from node.web.api_models import (
     AuditAnswer,
@@ -53,6 +53,7 @@ from node.web.pages.system import notification_counts
 from workers.services.actions import Actions
 
 LARGEST_ROW = 2**31 - 1
+_WEEKS = 8
 
 
 async def context_of(request: Request) -> RequestContext:
@@ -193,7 +194,7 @@ def read_system(context: Context) -> SystemAnswer:
         overdue=services.statistics.overdue(context.now),
         workers=services.statistics.workers(context.now - timedelta(hours=24)),
         failures=services.statistics.failures(),
-        agreement=services.feedback.agreement(context.now),
+        agreement=reader_verdicts(services.counts.monitoring, weeks_before(context.now, _WEEKS)),
         notifications=notification_counts(services),
         assessments_unmatched=unmatched(services.engine),
     )

@@ -12,7 +12,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from db.assessments import Unmatched
 from db.audit import RecordedEntry
-from db.feedback import Agreement, FeedbackRecord, IdentifiedFinding
+from db.feedback import FeedbackRecord, IdentifiedFinding
 from db.model_states import ModelState, Switch
 from db.queries.problems import Problem
 from db.queries.statistics import Failure, RunningWorker
@@ -20,7 +20,7 @@ from db.queries.worklist import Filters, Order, WorklistPart
 from db.shown_records import StudyDetail, WorklistRow
 from db.states import Priority, StudyState
 from db.user_tables import Verdict
-from node.monitoring.drift import DriftReport
+from node.monitoring.drift import DriftReport, VerdictWeek
 
 MOST_DETAIL = 400
 """An error's sentence is cut after this many characters: it may repeat what was sent."""
@@ -200,7 +200,7 @@ class SystemAnswer(Answer):
     """Workers of the last 24 hours."""
     failures: tuple[Failure, ...]
     """The latest failed jobs and deliveries."""
-    agreement: tuple[Agreement, ...]
+    agreement: tuple[VerdictWeek, ...]
     """Verdicts of readers for each model and label."""
     notifications: dict[str, dict[str, int]]
     """Number of critical-result notifications by channel and state."""

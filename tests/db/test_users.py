@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import pytest
 from argon2 import PasswordHasher
 from sqlalchemy import Engine
@@ -14,6 +12,7 @@ from db.database import Database
 from db.errors import RecordNotFoundError
 from db.feedback import Feedback
 from db.login_attempts import FAILURES_PER_USER, TooManyAttemptsError
+from db.queries.monitoring import ModelMonitoring
 from db.queries.statistics import Statistics
 from db.queries.worklist import Filters, Order, Worklist, WorklistPart
 from db.sign_on import Identity, sign_on
@@ -128,9 +127,8 @@ def test_the_latest_verdict_of_a_finding_counts(database: Database, engine: Engi
     feedback.give(finding.id, Verdict.REJECT, NOW, actor="rosa", comment="  skin fold ")
     feedback.give(finding.id, Verdict.MODIFY, NOW + MINUTE, actor="rosa")
     assert [record.comment for record in feedback.of_study(study)] == ["skin fold", ""]
-    (week,) = feedback.agreement(NOW + HOUR)
-    assert (week.accepted, week.modified, week.rejected, week.share) == (0, 1, 0, 1.0)
-    assert feedback.agreement(NOW + timedelta(weeks=20)) == ()
+    (counted,) = ModelMonitoring(engine).verdicts(NOW - HOUR, NOW + HOUR)
+    assert (counted.verdict, counted.count) == (Verdict.MODIFY, 1)
     with pytest.raises(RecordNotFoundError):
         feedback.give(999, Verdict.ACCEPT, NOW, actor="rosa")
 

@@ -244,8 +244,8 @@ def test_a_verdict_is_stored_shown_and_counted(site: Site) -> None:
     given = site.services.feedback.of_study(PNEUMOTHORAX)
     assert [record.verdict for record in given] == [Verdict.ACCEPT, Verdict.REJECT]
     assert "skin fold" in client.get(f"/studies/{PNEUMOTHORAX}").text
-    counted = site.services.feedback.agreement(NOW)[0]
-    assert (counted.accepted, counted.rejected, counted.share) == (0, 1, 0.0)
+    (counted,) = client.get("/api/v1/system").json()["agreement"]
+    assert (counted["accepted"], counted["rejected"], counted["agreed"]) == (0, 1, 0.0)
     assert client.post(address, data={"verdict": "maybe"}).status_code == 400
     assert client.post(f"/studies/{FAILED}/findings/{finding.id}", data={"verdict": "accept"}).status_code == 404
 
