@@ -65,17 +65,8 @@ def hold(connection: Connection, study_id: int, reason: str, actor: str, now: da
     for job in _locked(connection, tables.Job, study_id, _JOBS_ON_HOLD):
         move(connection, "job", job, JobState.ON_HOLD, cause=reason, actor=actor, now=now)
     for delivery in _locked(connection, tables.Delivery, study_id, (DeliveryState.PENDING,)):
-        move(
-            connection,
-            "delivery",
-            delivery,
-            DeliveryState.ON_HOLD,
-            cause=reason,
-            actor=actor,
-            now=now,
-            error=reason,
-            on_hold_with_study=True,
-        )
+        values: dict[str, Any] = {"error": reason, "on_hold_with_study": True}
+        move(connection, "delivery", delivery, DeliveryState.ON_HOLD, cause=reason, actor=actor, now=now, **values)
 
 
 def release(connection: Connection, study_id: int, actor: str, now: datetime) -> tuple[int, ...]:
@@ -103,33 +94,13 @@ def release(connection: Connection, study_id: int, actor: str, now: datetime) ->
     replace_older(connection, study_id, actor, now)
     cause = "study was released"
     write_events(connection, [event(study_id, "study", study_id, "on_hold", "released", cause, actor, now)])
+    by: dict[str, Any] = {"cause": cause, "actor": actor, "now": now, "dispatched_at": None}
     jobs = _locked(connection, tables.Job, study_id, (JobState.ON_HOLD,))
     for job in jobs:
-        move(
-            connection,
-            "job",
-            job,
-            JobState.QUEUED,
-            cause=cause,
-            actor=actor,
-            now=now,
-            dispatched_at=None,
-            queued_at=now,
-        )
+        move(connection, "job", job, JobState.QUEUED, queued_at=now, **by)
     for delivery in _locked(connection, tables.Delivery, study_id, (DeliveryState.ON_HOLD,)):
         if delivery.on_hold_with_study:
-            move(
-                connection,
-                "delivery",
-                delivery,
-                DeliveryState.PENDING,
-                cause=cause,
-                actor=actor,
-                now=now,
-                error="",
-                dispatched_at=None,
-                on_hold_with_study=False,
-            )
+            move(connection, "delivery", delivery, DeliveryState.PENDING, error="", on_hold_with_study=False, **by)
     return tuple(job.id for job in jobs)
 
 

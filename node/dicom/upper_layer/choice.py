@@ -38,7 +38,7 @@ HOOKS: Mapping[type, tuple[str, ...]] = {
     DIMSEServiceProvider: ("maximum_pdu_size", "msg_queue", "receive_primitive"),
     AssociationSocket: ("close", "ready", "recv", "send"),
 }
-"""Parts of pynetdicom that :mod:`node.dicom.upper_layer.fast` and ``dimse`` replace or touch, by class. Those that
+"""Parts of pynetdicom that :mod:`node.dicom.upper_layer.fast`, ``buffered_socket`` and ``dimse`` replace or touch, by class. Those that
 begin with an underscore are private, and may go with any version."""
 
 
