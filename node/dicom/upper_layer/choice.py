@@ -38,8 +38,8 @@ HOOKS: Mapping[type, tuple[str, ...]] = {
     DIMSEServiceProvider: ("maximum_pdu_size", "msg_queue", "receive_primitive"),
     AssociationSocket: ("close", "ready", "recv", "send"),
 }
-"""Parts of pynetdicom that :mod:`node.dicom.upper_layer.fast`, ``buffered_socket`` and ``dimse`` replace or touch, by class. Those that
-begin with an underscore are private, and may go with any version."""
+"""Parts of pynetdicom that ``fast.py``, ``buffered_socket.py`` and ``dimse.py`` replace or touch, by class. Those
+that begin with an underscore are private, and may go with any version."""
 
 
 def upper_layer(receiving: Receiving) -> UpperLayer:
