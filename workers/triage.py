@@ -201,7 +201,8 @@ def _reason(
     if backfilled and made_on:
         parts.append(f"sent in later, the study is of {made_on.isoformat()}")
     if facts.pulled:
-        parts.append("pulled by a backfill, nobody is notified")
+        why = "pulled only to compare a newer study with it" if facts.only_prior else "pulled by a backfill"
+        parts.append(f"{why}, nobody is notified")
     parts.append(_describe_analysis(facts, analysis, bool(weighed)))
     return "; ".join(part for part in parts if part)
 

@@ -412,3 +412,5 @@ def test_a_study_that_a_backfill_has_pulled_notifies_nobody_and_keeps_its_priori
     assert decision.notifications == ()
     assert decision.priority is decide(facts(findings=(finding(),)), Triage(), NOON).priority
     assert "pulled by a backfill" in decision.reason
+    prior = decide(facts(findings=(finding(),), pulled=True, only_prior=True), Triage(), NOON)
+    assert "pulled only to compare a newer study with it, nobody is notified" in prior.reason
