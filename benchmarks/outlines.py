@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from models.architectures import catalogue
 from models.contract import Pixels
-from models.localise import MapCut, mask_from_map, region_boxes, region_masks
+from models.localise import MapCut, mask_from_map, region_masks
 from models.lung_fields import LungFields, lung_fields
 from models.manifest import read_manifest
 from models.model_registry import read_registry
@@ -41,6 +41,7 @@ from models.training.datasets.lungs import LEFT_LUNG, RIGHT_LUNG
 from models.training.datasets.sample import Sample
 from models.training.datasets.split import folds
 from models.training.evaluation.evaluate import find_manifest
+from models.training.evaluation.lesions import ACROSS, BOTH, HIT_AT, REGIONS, SAID, TRUE, Values, compare
 from models.training.evaluation.segmentation import iou, mean_by_patients
 from models.training.metrics import proportion, youden_threshold
 from models.training.predict import image_scores
@@ -50,8 +51,6 @@ from models.training.train import Run, choose, decode
 FLAT = (0.05, 0.08, 0.113, 0.16, 0.22, 0.3)
 RELATIVE = (0.0, 0.3, 0.4, 0.5, 0.6)
 SPECK = 5e-4
-MIDLINE = 0.08
-"""A region joins both sides where it reaches this share of the width beyond the middle of the image, on both sides."""
 GRID = 512
 HEAD = """\
 | cut | IoU | precision of area | area ratio, median | IoU ≥ 0.3 | joined | regions on a normal called so |
@@ -106,19 +105,11 @@ def _answers(network: object, recipe: Recipe, greys: Sequence[NDArray[np.uint8]]
     return np.concatenate(scores), np.concatenate(maps)
 
 
-@dataclass(frozen=True, slots=True)
-class Outline:
-    """One mask beside the readers' boxes: areas in shares of the image, and how its regions lie."""
+def outline(seen: Seen, cut: MapCut, fields: LungFields | None = None) -> Values:
+    """What :func:`models.training.evaluation.lesions.compare` says of the mask that the node would make of a map.
 
-    predicted: float
-    true: float
-    both: float
-    joined: bool
-    regions: int
-
-
-def outline(seen: Seen, cut: MapCut, fields: LungFields | None = None) -> Outline:
-    """The mask that the node would make of a map, on a grid of :data:`GRID`; clipped to the lungs if any."""
+    The grid is :data:`GRID` pixels wide; the mask is clipped to the lungs if any are given.
+    """
     letterbox = Letterbox(GRID, GRID, *(16 * side for side in seen.map.shape))
     mask = mask_from_map(seen.map, letterbox, cut).mask
     mask = np.zeros((GRID, GRID), np.bool_) if mask is None else mask
@@ -126,32 +117,27 @@ def outline(seen: Seen, cut: MapCut, fields: LungFields | None = None) -> Outlin
         mask = cut.without_specks(
             replace(fields, letterbox=replace(fields.letterbox, rows=GRID, columns=GRID)).clipped(mask)
         )
-    true = pixels.source_mask(seen.sample, LUNG_OPACITY, GRID, GRID)
-    edges = region_boxes(mask) / GRID
-    joined = bool(((edges[:, 0] < 0.5 - MIDLINE) & (edges[:, 2] > 0.5 + MIDLINE)).any())
-    return Outline(mask.mean(), true.mean(), (mask & true).mean(), joined, len(edges))
+    return compare(mask, pixels.source_lesions(seen.sample, LUNG_OPACITY, GRID, GRID))
 
 
-def overlap(outlines: Sequence[Outline]) -> NDArray[np.float64]:
+def overlap(outlines: Sequence[Values]) -> Values:
     """Intersection over union of each image."""
-    predicted, true, both = (
-        np.array([getattr(each, name) for each in outlines]) for name in ("predicted", "true", "both")
-    )
-    return iou(predicted, true, both)
+    rows = np.stack(outlines)
+    return iou(rows[:, SAID], rows[:, TRUE], rows[:, BOTH])
 
 
-def row(name: str, ill: Sequence[Seen], outlines: Sequence[Outline], false: Sequence[Outline]) -> str:
+def row(name: str, ill: Sequence[Seen], outlines: Sequence[Values], false: Sequence[Values]) -> str:
     """One line of the table."""
     patients = [seen.sample.patient for seen in ill]
-    marked = [(each, who) for each, who in zip(outlines, patients, strict=True) if each.predicted > 0]
-    inside = mean_by_patients(np.array([each.both / each.predicted for each, _ in marked]), [who for _, who in marked])
-    ratio = np.median([each.predicted / each.true for each in outlines])
+    marked = [(each, who) for each, who in zip(outlines, patients, strict=True) if each[SAID] > 0]
+    inside = mean_by_patients(np.array([each[BOTH] / each[SAID] for each, _ in marked]), [who for _, who in marked])
+    ratio = np.median([each[SAID] / each[TRUE] for each in outlines])
     ious = mean_by_patients(overlap(outlines), patients)
-    count = sum(each.joined for each in outlines)
-    joined = proportion(count, len(outlines))
-    hit = np.mean(overlap(outlines) >= 0.3)
+    count = sum(each[ACROSS] > 0 for each in outlines)
+    joined = proportion(int(count), len(outlines))
+    hit = np.mean(overlap(outlines) >= HIT_AT)
     cells = [f"{each.value:.2f} ({each.low:.2f} to {each.high:.2f})" for each in (ious, inside)]
-    extra = f"{np.mean([each.regions for each in false]):.2f}" if false else ""
+    extra = f"{np.mean([each[REGIONS] for each in false]):.2f}" if false else ""
     return (
         f"| {name} | {cells[0]} | {cells[1]} | {ratio:.2f} | {hit:.2f} | "
         f"{count} of {len(outlines)} ({joined.low:.2f} to {joined.high:.2f}) | {extra} |"
@@ -197,7 +183,7 @@ def report(answers: Sequence[Seen]) -> None:
         name = f"max({cut.threshold:g}, {cut.relative:g} · maximum)"
         print(row(name, ill, outlines, [outline(seen, cut) for seen in alarmed]))
     of = np.array([seen.fold for seen in ill])
-    crossed: list[Outline] = list(table[next(iter(table))])
+    crossed: list[Values] = list(table[next(iter(table))])
     for fold in sorted(set(of.tolist())) if len(set(of.tolist())) > 1 else ():
         best = max(table, key=lambda cut: float(overlap(table[cut])[of != fold].mean()))
         print(f"\nfold {fold}: the other folds prefer max({best.threshold:g}, {best.relative:g} · maximum)")
@@ -217,7 +203,7 @@ def report_boxes(data: Path) -> None:
         "the manifest's": MapCut(label.map_threshold, label.map_relative_threshold, SPECK),
     }
     executors = [load(each, device="cpu", threads=1) for each in (spec, lungs)]
-    found: dict[str, list[Outline]] = {name: [] for name in (*ways, "clipped to the lungs")}
+    found: dict[str, list[Values]] = {name: [] for name in (*ways, "clipped to the lungs")}
     ill = [item for item in read_dataset.read(data).samples if item.labels.get(LUNG_OPACITY) and item.boxes]
     for sample in ill:
         image = pixels.read(sample.image)
