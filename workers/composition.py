@@ -22,7 +22,6 @@ from db import deliveries, jobs, model_states, scheduler_lease
 from db.clock_correction import LongestWaits, pull_back
 from db.database import Database
 from db.destinations import DestinationLeases
-from db.engine import connect
 from db.leases import LEASE
 from models.predictor import BATCH, load_predictor
 from workers.analysis import analyse_job
@@ -132,8 +131,8 @@ def analysis_handler(
 
 def delivery_handler(settings: Settings, here: WorkerId, *, database: Database | None = None) -> Callable[[int], None]:
     """Connect, take over what the last process at this place left, and handle deliveries."""
-    engine = connect(settings.database_url)
-    database, leases = database or database_of(settings, engine), DestinationLeases(engine)
+    database = database or database_of(settings)
+    leases = DestinationLeases(database.engine)
     task_queue = TaskQueue(settings.broker_url)
     leases.release_workers(here.prefix)
     database.write(deliveries.release, here.prefix, utc_now())
@@ -156,7 +155,7 @@ def delivery_handler(settings: Settings, here: WorkerId, *, database: Database |
 
 def scheduler_of(settings: Settings, task_queue: TaskQueue, may_act: Callable[[], bool] = lambda: True) -> Scheduler:
     """The scheduler of a node."""
-    engine, database = connect(settings.database_url), database_of(settings)
+    database = database_of(settings)
     pipeline = active_pipeline(settings)
     equipment = equipment_of(settings)
     return Scheduler(
@@ -168,9 +167,9 @@ def scheduler_of(settings: Settings, task_queue: TaskQueue, may_act: Callable[[]
         retention=Retention(settings.store.folder, settings.store.keep_days, database),
         take_back=RejectionNotes(settings, database, equipment, task_queue.enqueue_deliveries).step,
         release_dead=DeadWorkers(
-            settings.store.folder, partial(release_claims, database, DestinationLeases(engine)), time.monotonic
+            settings.store.folder, partial(release_claims, database, DestinationLeases(database.engine)), time.monotonic
         ).step,
-        pull_back=lambda now: pull_back(engine, now, longest_waits(settings)),
+        pull_back=lambda now: pull_back(database.engine, now, longest_waits(settings)),
         may_act=may_act,
     )
 

@@ -34,13 +34,12 @@ def drift(context: click.Context, weeks: int, model: str, as_json: bool) -> None
     PSI is the population stability index against the first 28 days of a model version at this node: below 0.1 stable,
     from 0.25 on drifted, unless a sample of that size reaches it by chance. Intervals are 95 % intervals.
     """
-    from db.engine import connect
     from db.queries.monitoring import ModelMonitoring
 
     settings = settings_of(context)
-    open_database(settings)
+    engine = open_database(settings).engine
     with console.status("counting"):
-        counts = Counts(ModelMonitoring(connect(settings.database_url)))
+        counts = Counts(ModelMonitoring(engine))
         report = drift_report(counts, datetime.now(UTC), weeks=weeks, model=model)
     if as_json:
         print_json(report)
