@@ -45,7 +45,7 @@ class Asked:
         return done.stdout + done.stderr
 
 
-@pytest.fixture(scope="module", params=["fast", "stock"])
+@pytest.fixture(scope="module", params=["fast", pytest.param("stock", marks=pytest.mark.campaign)])
 def asked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
     folder = tmp_path_factory.mktemp("asked")
     results = with_results(folder)
