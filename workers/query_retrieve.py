@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,12 +17,17 @@ from pynetdicom.sop_class import (
 )
 
 from config.dicom_peers import Destination
+from db.backfill import LONGEST_PULL
+from workers.clock import Elapsed
 from workers.destinations.destination_kind import PeerError, PeerUnreachableError
 from workers.destinations.dimse import TRANSFER_SYNTAXES, Dimse, unexpected_status
 from workers.results.header import text_of
 
 _FIND = StudyRootQueryRetrieveInformationModelFind
 _MOVE = StudyRootQueryRetrieveInformationModelMove
+MOST_MATCHES = 10_000
+"""Matches of one query: no day of a hospital and no series of radiographs has more."""
+
 _PENDING = (0xFF00, 0xFF01)
 _SUCCESS = 0x0000
 _WARNING = 0xB000  # sub-operations complete, one or more failures (PS3.4 C.4.2.1.5)
@@ -66,10 +72,11 @@ _STUDY_KEYS = (
 class Archive:
     """An open association with an archive, for queries and retrievals."""
 
-    def __init__(self, association: Association, move_to: str) -> None:
+    def __init__(self, association: Association, move_to: str, elapsed: Elapsed = time.monotonic) -> None:
         """Ask on ``association``; what is pulled is sent to the AE title ``move_to``."""
         self._association = association
         self._move_to = move_to
+        self._elapsed = elapsed
 
     def study_uids(self, day: date, modality: str) -> list[str]:
         """Study Instance UIDs of the studies of one day that hold ``modality``.
@@ -124,9 +131,13 @@ class Archive:
         """
         query = _query("SERIES", StudyInstanceUID=study_instance_uid, SeriesInstanceUID=series_instance_uid)
         self._check_open()
-        final = Dataset()
+        final, until = Dataset(), self._elapsed() + LONGEST_PULL.total_seconds()
         for status, _ in self._association.send_c_move(query, self._move_to, _MOVE):
             final = status
+            if self._elapsed() > until:
+                raise self._given_up(
+                    f"it has been sending one series for {LONGEST_PULL.total_seconds() / 60:.0f} minutes"
+                )
         code = final.get("Status")
         if code == _MOVE_DESTINATION_UNKNOWN:
             raise PeerError(
@@ -138,13 +149,20 @@ class Archive:
         if code != _SUCCESS:
             raise unexpected_status("C-MOVE", final)
 
+    def _given_up(self, why: str) -> PeerError:
+        """Leave a peer whose responses have no end: each of them comes within the time limit."""
+        self._association.abort()
+        return PeerError(why)
+
     def _check_open(self) -> None:
         if not self._association.is_established:
             raise PeerUnreachableError("it has closed the association")
 
     def _find(self, query: Dataset) -> Iterator[Dataset]:
         self._check_open()
-        for status, identifier in self._association.send_c_find(query, _FIND):
+        for number, (status, identifier) in enumerate(self._association.send_c_find(query, _FIND)):
+            if number > MOST_MATCHES:
+                raise self._given_up(f"it answers a query with more than {MOST_MATCHES} matches")
             code = status.get("Status")
             if code in _PENDING and identifier is not None:
                 yield identifier
