@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date
 from typing import Any
 
@@ -37,10 +37,11 @@ def pending() -> Dataset:
 
 def test_responses_without_end_are_left() -> None:
     minutes = itertools.count()
-    for ask, why in (
+    asked: tuple[tuple[Callable[[Archive], object], str], ...] = (
         (lambda archive: archive.study_uids(date(2026, 3, 1), "CR"), f"more than {MOST_MATCHES} matches"),
         (lambda archive: archive.pull("1.2", "1.2.3"), "for 60 minutes"),
-    ):
+    )
+    for ask, why in asked:
         association: Any = Endless()
         with pytest.raises(PeerError, match=why):
             ask(Archive(association, "PLEURA", lambda: 60.0 * next(minutes)))
