@@ -12,6 +12,7 @@ from email.utils import format_datetime
 from config.notifications import Email
 from config.settings import Settings
 from db.notifications import Notification
+from models.remote.time_limit import within
 from workers.notifications.channel import NotSentError, PartlySentError
 from workers.notifications.formatting import text, title
 
@@ -64,6 +65,21 @@ def _refusals(refused: Mapping[str, tuple[int, bytes]], recipients: Sequence[str
     return f"the SMTP server did not accept it for recipient {', '.join(sorted(numbers))} of {len(recipients)}"
 
 
+class _Smtp(smtplib.SMTP):
+    """Each answer comes within the time limit, however many lines it has: servers that delay spammers send some."""
+
+    def getreply(self) -> tuple[int, bytes]:
+        """Read an answer."""
+        if self.sock is None:
+            return super().getreply()
+        with within(self.timeout, self.sock):
+            return super().getreply()
+
+
+class _SmtpByTls(_Smtp, smtplib.SMTP_SSL):
+    """The same by TLS from the first byte on."""
+
+
 class _Session:
     """An SMTP session that is ready for a message; every failure in it becomes a NotSentError without its text."""
 
@@ -88,9 +104,9 @@ class _Session:
 def _connect(email: Email) -> smtplib.SMTP:
     context = ssl.create_default_context(cafile=email.ca_file) if email.security != "none" else None
     if email.security == "tls":
-        smtp: smtplib.SMTP = smtplib.SMTP_SSL(email.host, email.port, timeout=email.timeout_seconds, context=context)
+        smtp: _Smtp = _SmtpByTls(email.host, email.port, timeout=email.timeout_seconds, context=context)
     else:
-        smtp = smtplib.SMTP(email.host, email.port, timeout=email.timeout_seconds)
+        smtp = _Smtp(email.host, email.port, timeout=email.timeout_seconds)
     try:
         if email.security == "starttls":
             smtp.starttls(context=context)

@@ -201,6 +201,15 @@ def test_mail_names_the_patient_where_it_is_asked_to() -> None:
     assert b"Doe^Jane" in bytes(server.envelopes[0].content or b"")
 
 
+def test_a_mail_server_that_never_comes_to_its_greeting_meets_the_time_limit() -> None:
+    with dripping(b"220-wait a moment\r\n") as url:
+        there = email(int(url.rpartition(":")[2]))
+        quick = there.notifications.email.model_copy(update={"timeout_seconds": 0.2})
+        there = settings(email=quick)
+        with pytest.raises(NotSentError, match="TimeoutError"):
+            CHANNELS["email"].verify(there)
+
+
 @pytest.mark.peer("openssl")
 def test_mail_is_secured_and_logged_in(certificate: Path) -> None:
     account = {"user": "pleura", "password": "secret"}
