@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -189,7 +189,10 @@ class Endpoint:
         if isinstance(context, Response):
             return context
         if request.method not in SAFE_METHODS:
-            form = await _form(limited(request, self.body_limit))
+            try:
+                form = await _form(limited(request, self.body_limit))
+            except ClientDisconnect:
+                return Response(status_code=400)  # nobody is there to read it
             context = replace(context, form=form)
             refuse_forged(context, request.headers.get("x-csrf-token") or context.field("csrf"))
         if inspect.iscoroutinefunction(self.handler):

@@ -15,6 +15,8 @@ DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
 RESULTS = Path(__file__).with_name("results")
 BEGIN, END = "<!-- table of results: begin -->", "<!-- table of results: end -->"
 
+_LONGEST = 240
+
 Figure = int | float | str
 
 
@@ -42,13 +44,19 @@ class Outcome:
     def row(self) -> str:
         """One row of the Markdown table whose head is :data:`HEAD`."""
         figures = "; ".join(f"{name}: {value}" for name, value in self.figures.items())
-        found = "none" if not self.faults else "; ".join(self.faults[:5])
+        found = "none" if not self.faults else "; ".join(map(_in_short, self.faults[:5]))
         return f"| {self.campaign} | {self.date} | {self.seed} | {self.seconds:.0f} s | {figures} | {found} |"
 
     def write(self, path: Path) -> None:
         """Write JSON."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _in_short(fault: str) -> str:
+    """A fault as a cell of a table can say it: one line, of a traceback its end."""
+    words = " ".join(fault.split()).replace("|", "/")
+    return words if len(words) <= _LONGEST else f"{words[: _LONGEST // 2]} … {words[-_LONGEST // 2 :]}"
 
 
 HEAD = """| campaign | date | seed | took | done and counted | faults |

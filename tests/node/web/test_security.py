@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -190,6 +192,35 @@ def test_an_overlong_body_is_refused(site: Site) -> None:
     client = site.logged_in("radiologist")
     assert client.post("/studies/1/hold", data={"reason": "x" * 70_000}).status_code == 413
     assert client.post("/api/v1/studies/1/hold", content=b"[" * 70_000).status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [(b"application/x-www-form-urlencoded", b"name=a"), (b"multipart/form-data; boundary=x", b"--x\r\n")],
+)
+def test_a_browser_that_goes_away_while_it_sends_a_form_is_no_fault_of_ours(
+    site: Site, kind: bytes, body: bytes
+) -> None:
+    received = iter([{"type": "http.request", "body": body, "more_body": True}, {"type": "http.disconnect"}])
+    answers: list[Any] = []
+
+    async def receive() -> Any:
+        return next(received)
+
+    async def send(message: Any) -> None:
+        answers.append(message)
+
+    headers = [(b"host", b"testserver"), (b"content-type", kind)]
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/login",
+        "headers": headers,
+        "query_string": b"",
+        "scheme": "http",
+    }
+    asyncio.run(site.app(scope | {"client": ("127.0.0.1", 1), "server": ("testserver", 80)}, receive, send))
+    assert answers[0]["status"] == 400
 
 
 def test_a_forwarded_address_is_believed_only_from_a_trusted_proxy(filled: Path, tmp_path: Path) -> None:
