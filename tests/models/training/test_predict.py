@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -15,6 +16,7 @@ require_keras()
 
 from models.architectures import catalogue  # noqa: E402
 from models.contract import Mask, Pooling, PoolingSpec  # noqa: E402
+from models.training import inside_lungs  # noqa: E402
 from models.training.cached_dataset import CachedDataset  # noqa: E402
 from models.training.datasets.sample import Sample  # noqa: E402
 from models.training.evaluation.lesions import BOXES, FALSE, HIT, LESIONS, NORMAL, REGIONS, SAID  # noqa: E402
@@ -24,6 +26,9 @@ from models.training.predicted import Predicted, gathered, keep, kept  # noqa: E
 from models.training.recipe import Data, Evaluation, Network, Recipe, Schedule  # noqa: E402
 from models.training.train import Shares, fingerprint  # noqa: E402
 from tests.models.architectures.tiny import SIDE, SQUARE, world  # noqa: E402
+from tests.models.samples import chestlike  # noqa: E402
+from tests.models.test_predictor import lungs  # noqa: E402
+from tests.models.training.datasets.made import write_png  # noqa: E402
 
 STRIDE = 4
 CELL = SQUARE // STRIDE
@@ -113,3 +118,21 @@ def test_how_a_network_is_measured_or_called_does_not_train_it_again(stored: Cac
     assert fingerprint(replace(RECIPE, evaluation=replace(RECIPE.evaluation, folds=3)), shares) != own
     assert fingerprint(replace(RECIPE, schedule=Schedule(2, batch=8)), shares) != own
     assert fingerprint(RECIPE, Shares(stored.samples[:7], stored.samples[8:])) != own
+
+
+def test_the_lungs_are_those_of_the_lungs_network_on_the_grid_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = lungs(tmp_path)  # columns 2 to 6 and 8 to 13, rows 1 to 5 of sixteenths
+    monkeypatch.setattr(inside_lungs, "read_registry", lambda verify: SimpleNamespace(find=lambda _: spec))
+    image = write_png(tmp_path / "a.png", (chestlike(320, 320) * 255).astype(np.uint8))
+    mask = inside_lungs.InsideLungs()(Sample("a", "1", image), SIDE)
+    assert mask is not None
+    rows, columns = np.nonzero(mask)
+    # Widened by a cell of four pixels on each side, and apart in the middle.
+    assert (rows.min(), rows.max()) == pytest.approx((0, 27), abs=2)
+    assert (columns.min(), columns.max()) == pytest.approx((4, 59), abs=2)
+    assert not mask[:, 30].any()
+    dark = lungs(tmp_path, second=slice(13, 14))
+    monkeypatch.setattr(inside_lungs, "read_registry", lambda verify: SimpleNamespace(find=lambda _: dark))
+    assert inside_lungs.InsideLungs()(Sample("a", "1", image), SIDE) is None, "one of two is too small to be a lung"
