@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from pydicom import dcmread
 
-from db.database import Database
-from db.engine import connect
 from db.model_states import ModelState, latest_switches, set_model_state
 from db.queries import study_details
-from tests.orthanc import running_orthanc
-from tests.rules import NO_RULES
+from tests.orthanc import Orthanc, running_orthanc
 from tests.workers.conftest import Broker
-from tests.workers.harness import running_parts
+from tests.workers.harness import Parts, running_parts
 from workers.clock import utc_now
 from workers.pipeline_digest import active_pipeline, digest_of
 from workers.results.identity import Identity
@@ -26,7 +24,9 @@ MODEL = "chest-classifier"
 STYLES = ("sc-jpeg", "cr", "dx12", "dx12-mono1")
 
 
-def test_real_radiographs_come_back_as_seg_and_sr(broker: Broker, tmp_path: Path, shared_data: Path) -> None:
+def test_real_radiographs_come_back_as_seg_and_sr_and_models_are_switched(
+    broker: Broker, tmp_path: Path, shared_data: Path
+) -> None:
     files = [next(iter(sorted((shared_data / "dicom").glob(f"*.{style}.dcm")))) for style in STYLES]
     with (
         running_orthanc(tmp_path / "pacs", modalities={"pleura": ("PLEURA", 1)}) as pacs,
@@ -63,33 +63,29 @@ def test_real_radiographs_come_back_as_seg_and_sr(broker: Broker, tmp_path: Path
         assert {str(dataset.Modality) for dataset in on_hold.values()} <= {"SEG", "SR"}
         assert len(on_hold) == parts.counts()["deliveries.sent"]
 
+        _switch_a_model(parts, pacs, sorted((shared_data / "dicom").glob("*.cr.dcm"))[1:3], pipeline)
 
-def test_a_model_is_switched_while_the_workers_run(broker: Broker, tmp_path: Path, shared_data: Path) -> None:
-    off, on, _ = sorted((shared_data / "dicom").glob("*.cr.dcm"))[:3]
-    with (
-        running_orthanc(tmp_path / "pacs", modalities={"pleura": ("PLEURA", 1)}) as pacs,
-        running_parts(tmp_path, broker, pacs, real=True) as parts,
-    ):
-        pipeline, engine = (
-            digest_of(active_pipeline(parts.settings), parts.settings),
-            connect(parts.settings.database_url),
-        )
 
-        def take_in(path: Path, done: int) -> None:
-            parts.take_in_dataset(dcmread(path), hashlib.sha256(path.read_bytes()).hexdigest(), pipeline)
-            parts.wait_until(lambda: parts.counts().get("jobs.done") == done, f"job {done} to be done")
+def _switch_a_model(parts: Parts, pacs: Orthanc, images: Sequence[Path], pipeline: str) -> None:
+    """While the workers run: what it finds in the first image is not delivered, what it finds in the second one is."""
+    before, switches = parts.counts(), (ModelState.OFF, ModelState.ACTIVE)
+    engine = parts.database.engine
+    studies = [str(dcmread(path).StudyInstanceUID) for path in images]
+    for number, (path, state) in enumerate(zip(images, switches, strict=True), start=1):
+        set_model_state(engine, MODEL, state, actor="ada", reason="test", now=utc_now())
+        parts.take_in_dataset(dcmread(path), hashlib.sha256(path.read_bytes()).hexdigest(), pipeline)
+        done = before["jobs.done"] + number
+        parts.wait_until(lambda done=done: parts.counts().get("jobs.done") == done, f"job {done} to be done")
+        if state is ModelState.OFF:
+            assert parts.counts() == {**before, "jobs.done": done}, "nothing that it says is delivered"
+            assert latest_switches(engine)[MODEL].state is ModelState.OFF
+    parts.wait_until(lambda: parts.counts()["deliveries.sent"] > before["deliveries.sent"], "its results to be sent")
+    assert {str(item.StudyInstanceUID) for item in pacs.datasets()} & set(studies) == {studies[1]}
+    details = [parts.database.read(study_details.study_detail, _row(parts, study)) for study in studies]
+    assert [job.modes for detail in details for job in detail.jobs] == [{MODEL: "off"}, {MODEL: "active"}]
 
-        set_model_state(engine, MODEL, ModelState.OFF, actor="ada", reason="test", now=utc_now())
-        take_in(off, 1)
-        assert parts.counts() == {"jobs.done": 1}, "nothing that it says is delivered"
-        assert latest_switches(engine)[MODEL].state is ModelState.OFF
-        set_model_state(engine, MODEL, ModelState.ACTIVE, actor="ada", reason="test", now=utc_now())
-        take_in(on, 2)
-        parts.wait_until(lambda: parts.counts().get("deliveries.sent", 0) > 0, "the next image's results to be sent")
-        on_hold = {str(item.StudyInstanceUID) for item in pacs.datasets()}
-        assert on_hold == {str(dcmread(on).StudyInstanceUID)}
-        jobs = [
-            job for study in (1, 2) for job in Database(engine, NO_RULES).read(study_details.study_detail, study).jobs
-        ]
-        assert [job.modes for job in jobs] == [{MODEL: "off"}, {MODEL: "active"}]
-        engine.dispose()
+
+def _row(parts: Parts, study_instance_uid: str) -> int:
+    found = parts.database.read(study_details.find_study, study_instance_uid)
+    assert found is not None
+    return found
