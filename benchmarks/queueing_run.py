@@ -21,13 +21,15 @@ from pathlib import Path
 
 from benchmarks.queueing import Measured, compared, read_jobs
 from config.settings import load
+from db.database import Database
 from db.engine import connect
-from db.queries.statistics import Statistics
 from tests.campaigns.images import image
+from tests.db.recorded import queue_counts
 from tests.fuzz.peer import CR, EXPLICIT, Peer
 from tests.integration.pleura import Pleura, handwritten_network
 from tests.orthanc import wait_until
 from tests.ports import free_port
+from tests.rules import NO_RULES
 
 FIRST = 15
 
@@ -38,42 +40,48 @@ def write_config(folder: Path, port: int, processes: int) -> Path:
     config.write_text(
         f"{handwritten_network(folder / 'models')}\n"
         f'[store]\nfolder = "{folder / "store"}"\nminimum_free_bytes = 1048576\n'
-        f"[listener]\nport = {port}\n[admin]\nenabled = false\n[triage]\ncompletion_seconds = 3600\n"
+        f"[eligibility]\nminimum_pixels = 64\n[listener]\nport = {port}\n[admin]\nenabled = false\n"
+        "[triage]\ncompletion_seconds = 3600\n"
         f"[workers]\nthreads = 1\nprocesses = {processes}\n",
         encoding="utf-8",
     )
     return config
 
 
+def send(port: int, seed: int, number: int) -> None:
+    """Send an image on an association of its own: one that idles is ended."""
+    each = image(seed, number)
+    with Peer(port, [(CR, EXPLICIT)], seconds=60) as peer:
+        if status := peer.store(each.data_set, each.sop_instance).status:
+            raise SystemExit(f"C-STORE was answered 0x{status:04X}")
+
+
 def run(folder: Path, processes: int, studies: int, busy: float, seed: int) -> Measured:
     """What the jobs of the random arrivals took and waited."""
     chance, port = random.Random(seed), free_port()
     node = Pleura(folder, port, write_config(folder, port, processes))
-    node.start()
     url = load(node.config).database_url
-    done = Statistics(connect(url))
+    database = Database(connect(url), NO_RULES)
+
+    def done() -> int:
+        return database.read(queue_counts).get("jobs.done", 0)
 
     def wait_for(count: int) -> None:
-        wait_until(
-            lambda: done.queue_counts().get("jobs.done", 0) == count, "the jobs", seconds=1800, alive=node.check_alive
-        )
+        wait_until(lambda: done() == count, "the jobs", seconds=600, alive=node.check_alive)
 
     try:
-        peer = Peer(port, [(CR, EXPLICIT)])
+        node.start()
         for number in range(FIRST):
-            each = image(seed, number)
-            peer.store(each.data_set, each.sop_instance)
+            send(port, seed, number)
             wait_for(number + 1)
         service = statistics.fmean(read_jobs(url, datetime.fromtimestamp(0, UTC)).services[FIRST // 3 :])
         rate, since = busy * processes / service, datetime.now(UTC)
         due = time.monotonic()
         for number in range(FIRST, FIRST + studies):
-            each = image(seed, number)
             due += chance.expovariate(rate)
             time.sleep(max(0.0, due - time.monotonic()))
-            peer.store(each.data_set, each.sop_instance)
+            send(port, seed, number)
         wait_for(FIRST + studies)
-        peer.close()
     finally:
         node.stop()
     return read_jobs(url, since)
