@@ -99,13 +99,13 @@ def run(
         peak = status_of(node.parts()["listener"], "VmHWM") * 1024
         if peak > LARGEST_LISTENER:
             outcome.faults.append(f"the listener took {peak >> 20} MiB")
-        jobs = _jobs(database)
+        jobs, errors = _jobs(database), _errors(database)
         if _acknowledgement(ports["hl7"], frame(order("LAST"))) != "AA":
             outcome.faults.append("the HL7 listener does not take an order any more")
     finally:
         node.stop()
     log = node.log_file.read_text(encoding="utf-8", errors="replace")
-    outcome.faults += _faults(seen, jobs, log, forgiving=upper_layer == "stock")
+    outcome.faults += errors + _faults(seen, log, forgiving=upper_layer == "stock")
     streams = _code_streams(folder, seed, others, outcome)
     outcome.figures = {
         "data sets and conversations": f"{count} of each",
@@ -261,12 +261,19 @@ def _jobs(database: Path) -> Counter[str]:
         return Counter(dict(connection.execute("select state, count(*) from jobs group by state").fetchall()))
 
 
+def _errors(database: Path) -> list[str]:
+    """Why jobs have failed."""
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        failed = connection.execute("select id, error from jobs where state = 'failed' order by id").fetchall()
+    return [f"job {number} failed: {error}" for number, error in failed]
+
+
 def _under_way(database: Path) -> int:
     jobs = _jobs(database)
     return sum(jobs[state] for state in _UNDER_WAY)
 
 
-def _faults(seen: Seen, jobs: Counter[str], log: str, forgiving: bool) -> list[str]:
+def _faults(seen: Seen, log: str, forgiving: bool) -> list[str]:
     """What is wrong. ``forgiving``: an error in a thread of pynetdicom, with nothing of ours in it, ends one
     association alone. A line of another process may divide its traceback, so the pieces need not name pynetdicom.
     """
@@ -274,8 +281,6 @@ def _faults(seen: Seen, jobs: Counter[str], log: str, forgiving: bool) -> list[s
     tracebacks = [each.group() for each in re.finditer(r"Traceback[^\n]*\n(?:[ \t].*\n)*.*", log)]
     found += [f"traceback: {each[-1500:]}" for each in tracebacks if not (forgiving and _foreign(each))]
     found += [f"a process ended: {line}" for line in re.findall(r".*ended with status.*", log)]
-    if jobs["failed"]:
-        found.append(f"{jobs['failed']} jobs failed")
     for status in _OURS:
         if seen.statuses[status]:
             found.append(f"{seen.statuses[status]} C-STORE were answered with 0x{status:04X}, a fault of ours")
