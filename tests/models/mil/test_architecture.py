@@ -57,16 +57,16 @@ def test_serves_probabilities_and_a_map_alike_in_onnx(
 
 
 def test_the_ensemble_is_the_mean_of_its_members(tmp_path: Path) -> None:
-    architecture, found = find("ensemble"), plan("ensemble")
-    network = architecture.build(found)
-    found = {name: keras.ops.convert_to_numpy(value) for name, value in network(pixels(), training=False).items()}
-    served = architecture.serve(network, found)
-    probabilities = [1 / (1 + np.exp(-found[f"{member}_logits"])) for member in ("cnn", "mil", "fcn")]
+    architecture, asked = find("ensemble"), plan("ensemble")
+    network = architecture.build(asked)
+    outputs = {name: keras.ops.convert_to_numpy(value) for name, value in network(pixels(), training=False).items()}
+    served = architecture.serve(network, asked)
+    probabilities = [1 / (1 + np.exp(-outputs[f"{member}_logits"])) for member in ("cnn", "mil", "fcn")]
     answer = served(pixels(), training=False)
     np.testing.assert_allclose(answer["probabilities"], np.mean(probabilities, axis=0), atol=1e-6)
     assert answer["maps"].shape == (3, 8, 8, 2)
-    assert set(architecture.losses(found)) == {"cnn_logits", "mil_logits", "fcn_logits", "fcn_map_logits"}
-    assert set(architecture.truths(found, batch())) == set(architecture.losses(found))
+    assert set(architecture.losses(asked)) == {"cnn_logits", "mil_logits", "fcn_logits", "fcn_map_logits"}
+    assert set(architecture.truths(asked, batch())) == set(architecture.losses(asked))
     assert export_onnx(served, tmp_path / "model.onnx", pixels()) < 1e-4
 
 

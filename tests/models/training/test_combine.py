@@ -32,10 +32,10 @@ def test_it_says_the_mean_of_its_members(members: tuple[ModelSpec, ModelSpec], t
     spec = combine(members, "both", "1.0.0", "Both", tmp_path / "out")
     assert spec.mode is Mode.SHADOW
     assert spec.digest not in {member.digest for member in members}
-    found = load(spec).run(_images())
-    found = [load(member).run(_images()) for member in members]
+    combined = load(spec).run(_images())
+    one, other = (load(member).run(_images()) for member in members)
     for name in ("probabilities", "maps"):
-        np.testing.assert_allclose(found[name], (found[0][name] + found[1][name]) / 2, atol=1e-6)
+        np.testing.assert_allclose(combined[name], (one[name] + other[name]) / 2, atol=1e-6)
 
 
 def test_only_common_labels_are_answered_whatever_their_order(

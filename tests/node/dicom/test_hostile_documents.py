@@ -156,7 +156,7 @@ def _receiver(store: InstanceStore, folder: Path) -> _Mortal:
     engine = connect(f"sqlite:///{folder / 'test.sqlite'}")
     migrate(engine)
     policy = Policy(Eligibility(), AssociationPolicy(Listener(port=0)), (), "2.25", PIPELINE)
-    return _Mortal(store, Database(engine, NO_RULES), lambda jobs: None, policy, utc_now)
+    return _Mortal(store, Database(engine, NO_RULES), lambda jobs, queue: None, policy, utc_now)
 
 
 def test_a_file_that_ended_the_listener_twice_is_set_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -76,7 +76,9 @@ def test_a_finding_of_several_lesions_is_drawn_with_all_of_them(tmp_path: Path) 
     assert np.array_equal(drawn[..., 3] > 0, whole)
     with pytest.raises(LookupError, match="no segment 9"):
         radiographs.overlay("seg.dcm", (2, 9), (255, 0, 0))
-    job = JobDetail(1, 1, "", 1, JobState.DONE, 1, False, "", "", None, {}, CREATED_AT, None, None, None, (record,))
+    job = JobDetail(
+        1, 1, "", 1, JobState.DONE, 1, False, "", "", None, {}, CREATED_AT, None, None, None, findings=(record,)
+    )
     (predicted,) = _prediction(job, (64, 48), tracked_masks(seg), []).findings
     assert np.array_equal(predicted.mask, whole)
 
@@ -95,7 +97,9 @@ def test_the_page_for_a_person_draws_them_so_too(tmp_path: Path) -> None:
     seg = segmentation.encode(made)
     assert seg is not None
     records = tuple(_identified(made, model).record for model in ("placeless", "other", "one"))
-    job = JobDetail(1, 1, "", 1, JobState.DONE, 1, False, "", "", None, {}, CREATED_AT, None, None, None, records)
+    job = JobDetail(
+        1, 1, "", 1, JobState.DONE, 1, False, "", "", None, {}, CREATED_AT, None, None, None, findings=records
+    )
 
     predicted = _prediction(job, (64, 48), tracked_masks(seg), [])
 
