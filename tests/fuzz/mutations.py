@@ -347,7 +347,7 @@ def _flip(body: bytes, random: Random) -> bytes:
 
 
 def _cut(body: bytes, random: Random) -> bytes:
-    return body[: random.randrange(1, len(body))]
+    return body[: random.randrange(1, max(len(body), 2))]
 
 
 def _leave_out(body: bytes, random: Random) -> bytes:
