@@ -17,6 +17,8 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from config.settings import Settings
 from db import deliveries, jobs, model_states, scheduler_lease
 from db.clock_correction import LongestWaits, pull_back
@@ -117,8 +119,12 @@ def analysis_handler(
     )
 
     def let_stat_go_first() -> None:
-        if task_queue.stat_waits(queue) and (job_id := database.read(jobs.first_stat, queue)) is not None:
-            handle(job_id)  # its message finds nothing to claim
+        try:
+            if task_queue.stat_waits(queue) and (job_id := database.read(jobs.first_stat, queue)) is not None:
+                handle(job_id)  # its message finds nothing to claim
+        except SQLAlchemyError as error:
+            # Else it would count as a failed attempt of the routine image, which has nothing to do with it.
+            log.warning("no STAT image could go first: %s", type(error).__name__)
 
     tools = replace(tools, let_stat_go_first=let_stat_go_first)
 

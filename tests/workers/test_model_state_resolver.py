@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from pydicom import dcmwrite
 from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
 
 from config.dicom_peers import Destination
 from config.settings import Models, Settings, Store, Workers
@@ -122,6 +123,19 @@ def test_a_process_that_is_busy_with_a_routine_image_takes_a_stat_image_in_betwe
     assert [len(node.results(node.job(each))) for each in (stat, routine)] == [1, 1]
     node.handle(stat)
     assert len(node.results(node.job(stat))) == 1, "its message finds nothing to do"
+
+
+def test_a_database_that_does_not_say_which_stat_image_waits_costs_a_routine_image_no_attempt(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> None:
+        raise OperationalError("", {}, Exception("gone"))
+
+    routine = node.receive(1)
+    monkeypatch.setattr(TaskQueue, "stat_waits", lambda *_: True)
+    monkeypatch.setattr(jobs, "first_stat", gone)
+    node.handle(routine)
+    assert (node.job(routine).finished_at is not None, node.job(routine).attempts) == (True, 1)
 
 
 def test_another_mode_is_another_analysis_and_the_same_mode_is_the_same(node: Node) -> None:
