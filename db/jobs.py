@@ -67,6 +67,26 @@ def claim(connection: Connection, job_id: int, worker: str, now: datetime, lease
     return _job(row, row.attempts + 1, compare_with, _patient(connection, row))
 
 
+def claim_between(
+    connection: Connection, job_id: int, worker: str, now: datetime, lease: timedelta, *, routine: Job
+) -> Job | None:
+    """Take a job between two stages of the ``routine`` one that ``worker`` has, whose attempt does not count meanwhile.
+
+    What kills the process then, or uses up its time, is not the routine image. :func:`count_attempts` ends it.
+    """
+    job = claim(connection, job_id, worker, now, lease)
+    if job is not None:
+        count_attempts(connection, routine.id, worker, routine.attempts - 1)
+    return job
+
+
+def count_attempts(connection: Connection, job_id: int, worker: str, attempts: int) -> None:
+    """Set how many attempts at a job have counted, unless ``worker`` has lost its claim."""
+    job = tables.Job
+    mine = (job.id == job_id, job.state == JobState.RUNNING, job.worker == worker, job.attempts != attempts)
+    connection.execute(update(job).where(*mine).values(attempts=attempts))
+
+
 def _earlier(connection: Connection, row: Row[Any]) -> tuple[str, ...]:
     """Files of the instances that came before one under its SOP Instance UID, and are none of each other's repeats."""
     instance = tables.Instance

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -54,8 +54,8 @@ def lock_held_by(connection: Connection, table: Any, running: StrEnum, worker_pr
     return connection.execute(held.order_by(table.id).with_for_update(key_share=True)).all()
 
 
-def renew(connection: Connection, worker: str, since: datetime, now: datetime) -> None:
-    """Let what ``worker`` has claimed since ``since`` be its own until ``now`` + :data:`LEASE`.
+def renew(connection: Connection, worker: str, since: datetime, now: datetime, without: Collection[int] = ()) -> None:
+    """Let what ``worker`` has claimed since ``since`` be its own until ``now`` + :data:`LEASE`, ``without`` these jobs.
 
     What another worker has taken meanwhile is left alone, and so is what this one had claimed before and let lie (the
     database did not answer when it was to be recorded): that is free when its lease is over.
@@ -66,4 +66,6 @@ def renew(connection: Connection, worker: str, since: datetime, now: datetime) -
         held = [row.worker == worker, row.lease_until >= since + LEASE]
         if running is not None:
             held.append(row.state == running)
+        if without and table is tables.Job:
+            held.append(row.id.not_in(list(without)))
         connection.execute(update(row).where(*held).values(lease_until=now + LEASE))

@@ -14,6 +14,7 @@ What is lost with a process is found by the next child of the worker (claims of 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pydicom.dataset import Dataset
+from sqlalchemy.exc import InterfaceError, OperationalError
 
 from config.logging import job_in_log
 from db import jobs, repeated_instances, studies
@@ -52,7 +54,7 @@ from workers.job_outcome import (
     kinds_wanted,
     not_eligible_of,
 )
-from workers.open_database import triage_step, triage_study
+from workers.open_database import triage_step
 from workers.pipeline_digest import name_of_analysis
 from workers.results.encoder import Analysis
 from workers.results.header import text_of
@@ -67,12 +69,18 @@ log = logging.getLogger(__name__)
 
 _SHARE_OF_TIME = 4
 """A routine image lets others go first in this part of its time limit, which holds for all of it."""
+_PATIENCE_SECONDS = 10.0
+_FIRST_PAUSE_SECONDS = 0.25
 
 
-def analyse_job(job_id: int, tools: AnalysisTools) -> None:
-    """Run one job to its end: done, to be tried again, or failed; where many wait, some of them with it."""
+def analyse_job(job_id: int, tools: AnalysisTools, between: Job | None = None) -> None:
+    """Run one job to its end: done, to be tried again, or failed; where many wait, some of them with it.
+
+    ``between``: the routine job that waits in this process meanwhile, and whose attempt does not count so long.
+    """
+    claim = jobs.claim if between is None else partial(jobs.claim_between, routine=between)
     with job_in_log(job_id):
-        first = tools.database.write(jobs.claim, job_id, tools.worker, tools.clock(), LEASE)
+        first = tools.database.write(claim, job_id, tools.worker, tools.clock(), LEASE)
         if first is None:
             log.debug("the job is not to be taken")
             return
@@ -99,7 +107,29 @@ def _run(job: Job, tools: AnalysisTools) -> None:
         log.error("attempt %d failed with %s\n%s", job.attempts, type(error).__name__, where_in_code(error))
         _try_again(job, f"{type(error).__name__} in the analysis; the log has the details", tools)
     else:
-        finish()
+        _record(job, finish, tools)
+
+
+def _record(job: Job, record: Callable[[], None], tools: AnalysisTools) -> None:
+    """Write down what became of a job, again where that is refused for a moment: a database that is started again
+    costs nobody another analysis, and whoever waits for this one no lease. Twice is as good as once.
+
+    Raises:
+        OperationalError, InterfaceError: the database is away. The claim is free when its lease is over.
+    """
+    pause, patience = _FIRST_PAUSE_SECONDS, tools.elapsed() + _PATIENCE_SECONDS
+    while True:
+        try:
+            return record()
+        except (OperationalError, InterfaceError) as error:
+            if tools.elapsed() + pause > patience:
+                raise
+            log.warning("what was made cannot be recorded (%s); tried again", type(error).__name__)
+        except Exception as error:
+            log.error("attempt %d cannot be recorded: %s\n%s", job.attempts, type(error).__name__, where_in_code(error))
+            return _try_again(job, f"{type(error).__name__} when it was recorded; the log has the details", tools)
+        time.sleep(pause)
+        pause *= 2
 
 
 def _analysed(job: Job, tools: AnalysisTools) -> Callable[[], None]:
@@ -120,11 +150,12 @@ def _compared(job: Job, tools: AnalysisTools) -> Callable[[], None]:
 
 
 def _end_comparison(job: Job, difference: str, tools: AnalysisTools) -> None:
-    if not tools.database.write(repeated_instances.record_comparison, job.id, tools.worker, difference, tools.clock()):
+    now = tools.clock()
+    compared = repeated_instances.record_comparison, (job.id, tools.worker, difference, now)
+    recorded, _ = tools.database.write_all([compared, _triage(job, tools, now)])
+    if not recorded:
         log.warning("the job was taken from this worker before its instance was compared")
-        return
-    triage_study(job.study_id, tools.database, tools.settings.triage, tools.clock())
-    if difference:
+    elif difference:
         log.warning("the instance has other content than an earlier one of its UID; the study is on hold")
     else:
         log.info("the instance repeats an earlier one")
@@ -136,7 +167,7 @@ def _analyse(job: Job, tools: AnalysisTools) -> Outcome:
 
     def timed(stage: str, work: Callable[[], T]) -> T:
         if not job.stat and tools.elapsed() - started < limit:
-            tools.let_stat_go_first()
+            tools.let_stat_go_first(job)
             tools.siblings.give_way()
         begun = tools.elapsed()
         done = work()

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from config.settings import Settings
 from db.database import Database
+from db.records import Job
 from db.states import JOBS
 from models.contract import ModelInput, Prediction
 from workers.clock import Clock, Elapsed
@@ -69,4 +70,4 @@ class AnalysisTools:
     batch: int = 1
     queue: str = JOBS
     siblings: Siblings = field(default_factory=Siblings)
-    let_stat_go_first: Callable[[], None] = lambda: None
+    let_stat_go_first: Callable[[Job], None] = lambda _: None

@@ -25,6 +25,7 @@ from db.clock_correction import LongestWaits, pull_back
 from db.database import Database
 from db.destinations import DestinationLeases
 from db.leases import LEASE
+from db.records import Job
 from models.predictor import BATCH, load_predictor
 from workers.analysis import analyse_job
 from workers.analysis_queues import pipeline_of_worker, queue_of_worker
@@ -39,6 +40,7 @@ from workers.delivery_worker import DeliveryWorkerTools, run_delivery
 from workers.destinations.destination_kinds import destination_kinds
 from workers.destinations.dimse import Dimse
 from workers.enqueue import TaskQueue
+from workers.errors import where_in_code
 from workers.heartbeat import Heartbeat, beating
 from workers.leadership import Leadership
 from workers.model_state_resolver import ModelStateResolver
@@ -53,7 +55,7 @@ from workers.results.encoders import ENCODERS, encode_in_order, load_encoders
 from workers.results.source_image import SourceImage, read_source
 from workers.retention import Retention
 from workers.scheduler import Scheduler, enqueue_deliveries, enqueue_jobs
-from workers.siblings import OF_THIS_WORKER, Siblings
+from workers.siblings import OF_THIS_WORKER, Siblings, have_cores_of_their_own
 from workers.stale_objects import RejectionNotes
 from workers.study_summary import Summariser
 from workers.verification import LONGEST_WAIT_SECONDS, verification_tools, verify_storage
@@ -92,8 +94,13 @@ def analysis_handler(
     database = database or database_of(settings)
     task_queue = TaskQueue(settings.broker_url)
     database.write(jobs.release, here.prefix, utc_now())
+    # Before the networks are loaded: the others need not rest for an image whose process has died.
+    siblings = Siblings(OF_THIS_WORKER, here.index)
+    heartbeat = Heartbeat(database, here.name, utc_now)
     resolver, pipeline_digest = load(settings)
     load_encoders()
+    if resolver.runs_on == "cpu" and have_cores_of_their_own(settings.workers):
+        siblings.longest = 0.0
     queue = queue_of_worker(settings)
     enqueue_jobs(database, task_queue, _RELEASED, utc_now(), queue)
     tools = AnalysisTools(
@@ -115,24 +122,31 @@ def analysis_handler(
         batch=settings.workers.batch or (BATCH if resolver.runs_on == "gpu" else 1),
         rule_digests=rule_digests(settings, active_pipeline(settings)) if settings.routing else {},
         queue=queue,
-        siblings=Siblings(OF_THIS_WORKER, here.index),
+        siblings=siblings,
     )
 
-    def let_stat_go_first() -> None:
+    def handle(job_id: int, tools: AnalysisTools, routine: Job | None = None) -> None:
+        resolve = resolver.resolve(database.read(model_states.current_states))
+        tools = replace(tools, predictor=resolve.predictor, modes=resolve.modes, changes=resolve.changes)
+        analyse_job(job_id, tools, routine)
+
+    def let_stat_go_first(routine: Job) -> None:
+        # Whatever goes wrong here is no failed attempt of the routine image, which has nothing to do with it.
         try:
             if task_queue.stat_waits(queue) and (job_id := database.read(jobs.first_stat, queue)) is not None:
-                handle(job_id)  # its message finds nothing to claim
+                analyse_between(job_id, routine)  # its message finds nothing to claim
+                database.write(jobs.count_attempts, routine.id, here.name, routine.attempts)
         except SQLAlchemyError as error:
-            # Else it would count as a failed attempt of the routine image, which has nothing to do with it.
             log.warning("no STAT image could go first: %s", type(error).__name__)
 
-    tools = replace(tools, let_stat_go_first=let_stat_go_first)
+    def analyse_between(job_id: int, routine: Job) -> None:
+        try:
+            handle(job_id, tools, routine)
+        except Exception as error:
+            heartbeat.let_lie.add(job_id)
+            log.error("a STAT image could not go first: %s\n%s", type(error).__name__, where_in_code(error))
 
-    def handle(job_id: int) -> None:
-        resolve = resolver.resolve(database.read(model_states.current_states))
-        analyse_job(job_id, replace(tools, predictor=resolve.predictor, modes=resolve.modes, changes=resolve.changes))
-
-    return beating(Heartbeat(database, here.name, utc_now), handle)
+    return beating(heartbeat, partial(handle, tools=replace(tools, let_stat_go_first=let_stat_go_first)))
 
 
 def delivery_handler(settings: Settings, here: WorkerId, *, database: Database | None = None) -> Callable[[int], None]:

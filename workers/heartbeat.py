@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -27,16 +27,21 @@ BEAT_SECONDS = 10.0
 
 @dataclass(slots=True)
 class Heartbeat:
-    """Renews what ``worker`` claims inside of :meth:`working`; work of less than 10 s costs nothing."""
+    """Renews what ``worker`` claims inside of :meth:`working`; work of less than 10 s costs nothing.
+
+    ``let_lie``: jobs that it has claimed there and works at no more, since they could not be recorded.
+    """
 
     database: Database
     worker: str
     clock: Clock
     since: datetime | None = None
+    let_lie: set[int] = field(default_factory=set)
 
     @contextmanager
     def working(self) -> Iterator[None]:
         """What is claimed in this block is renewed until its end."""
+        self.let_lie.clear()
         self.since = self.clock()
         try:
             yield
@@ -49,7 +54,7 @@ class Heartbeat:
         if since is None or (self.clock() - since).total_seconds() < BEAT_SECONDS / 2:
             return
         try:
-            self.database.write(renew, self.worker, since, self.clock())
+            self.database.write(renew, self.worker, since, self.clock(), tuple(self.let_lie))
         except SQLAlchemyError as error:
             log.warning("the claims of this worker are not renewed: %s", type(error).__name__)
 

@@ -7,10 +7,13 @@ image they rest until it is through.
 from __future__ import annotations
 
 import mmap
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+from config.settings import Workers
 
 LONGEST_SECONDS = 2.0
 """So long a routine image gives way at most, all its stages together: one that hangs holds up nobody."""
@@ -22,6 +25,11 @@ OF_THIS_WORKER = mmap.mmap(-1, _PLACES)
 """Memory that a process shares with the children that it forks: a worker's parent must import this module."""
 
 
+def have_cores_of_their_own(workers: Workers) -> bool:
+    """Whether the processes of a worker on the CPU take no core from each other; with ``threads`` 0 each takes all."""
+    return 0 < workers.threads * (workers.processes or 2) <= len(os.sched_getaffinity(0))
+
+
 @dataclass(slots=True)
 class Siblings:
     """One process of a worker; ``shared`` has a byte for each, which is not 0 while that one works at a STAT image."""
@@ -29,6 +37,7 @@ class Siblings:
     shared: mmap.mmap | bytearray = field(default_factory=lambda: bytearray(_PLACES))
     index: int = 0
     pause: Callable[[float], None] = time.sleep
+    longest: float = LONGEST_SECONDS
     left: float = 0.0
 
     def __post_init__(self) -> None:
@@ -39,7 +48,7 @@ class Siblings:
     def working(self, stat: bool) -> Iterator[None]:
         """Work at an image, of a STAT study or not, until the block ends; it may be within such a block."""
         left, before = self.left, self.shared[self.index % _PLACES]
-        self.left = 0.0 if stat else LONGEST_SECONDS
+        self.left = 0.0 if stat else self.longest
         self.shared[self.index % _PLACES] = stat
         try:
             yield

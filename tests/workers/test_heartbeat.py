@@ -80,3 +80,13 @@ def test_what_was_left_lying_is_not_renewed_by_later_work(worker: Worker) -> Non
     with worker.heartbeat.working():
         worker.pass_by(LEASE.total_seconds())
         assert worker.another_claims()
+
+
+def test_what_could_not_be_recorded_is_not_renewed_by_the_work_around_it(worker: Worker) -> None:
+    with worker.heartbeat.working():
+        worker.database.write(jobs.claim, worker.job, "w", worker.clock(), LEASE)
+        worker.heartbeat.let_lie.add(worker.job)
+        worker.pass_by(LEASE.total_seconds())
+        assert worker.another_claims()
+    with worker.heartbeat.working():
+        assert worker.heartbeat.let_lie == set()

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pydicom import dcmwrite
 from sqlalchemy import Engine
-from sqlalchemy.exc import OperationalError
 
 from config.dicom_peers import Destination
 from config.settings import Models, Settings, Store, Workers
@@ -29,7 +27,6 @@ from tests.rules import NO_RULES
 from tests.workers.builders import NOON
 from tests.workers.harness import CR, radiograph
 from workers.composition import analysis_handler
-from workers.enqueue import TaskQueue
 from workers.image_measures import measures_of
 from workers.pipeline_digest import active_pipeline, digest_of, name_of_analysis
 from workers.results.identity import Identity
@@ -56,11 +53,10 @@ class Node:
         self.database = Database(self.engine, NO_RULES)
         self.handle: Callable[[int], None] = analysis_handler(self.settings, WorkerId("here/jobs/0/0#", "1"))
 
-    def receive(self, number: int, *, stat: bool = False) -> int:
+    def receive(self, number: int) -> int:
         uid = f"1.2.3.{number}"
         dcmwrite(self.settings.store.folder / f"{number}.dcm", radiograph(uid, 600, 520), enforce_file_format=True)
         received = ReceivedInstance(uid, CR, "1.2.840.10008.1.2.1", f"{number:064x}", f"{number}.dcm", 1, "1.3", "1.4")
-        received = replace(received, stat=stat)
         pipeline = digest_of(active_pipeline(self.settings), self.settings)
         return record_instance(self.database, received, None, pipeline, NOON).job_ids[0]
 
@@ -109,33 +105,6 @@ def test_a_switch_counts_for_the_next_job_and_is_written_down_with_it(node: Node
     last = node.analyse(3)
     assert (delivered(last), last.modes) == ({"site-b"}, {"site-a": "off", "site-b": "active"})
     assert all(finding.shadow for finding in last.findings if finding.label == "other")
-
-
-def test_a_process_that_is_busy_with_a_routine_image_takes_a_stat_image_in_between(
-    node: Node, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    routine, stat = node.receive(1), node.receive(2, stat=True)
-    monkeypatch.setattr(TaskQueue, "stat_waits", lambda *_: True)
-    node.handle(routine)
-    ended = [node.job(each).finished_at for each in (stat, routine)]
-    assert None not in ended
-    assert ended == sorted(ended, key=str), "the STAT image first"
-    assert [len(node.results(node.job(each))) for each in (stat, routine)] == [1, 1]
-    node.handle(stat)
-    assert len(node.results(node.job(stat))) == 1, "its message finds nothing to do"
-
-
-def test_a_database_that_does_not_say_which_stat_image_waits_costs_a_routine_image_no_attempt(
-    node: Node, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def gone(*_: object) -> None:
-        raise OperationalError("", {}, Exception("gone"))
-
-    routine = node.receive(1)
-    monkeypatch.setattr(TaskQueue, "stat_waits", lambda *_: True)
-    monkeypatch.setattr(jobs, "first_stat", gone)
-    node.handle(routine)
-    assert (node.job(routine).finished_at is not None, node.job(routine).attempts) == (True, 1)
 
 
 def test_another_mode_is_another_analysis_and_the_same_mode_is_the_same(node: Node) -> None:

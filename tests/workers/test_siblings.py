@@ -6,7 +6,10 @@ import os
 import subprocess
 import sys
 
-from workers.siblings import LONGEST_SECONDS, OF_THIS_WORKER, Siblings
+import pytest
+
+from config.settings import Workers
+from workers.siblings import LONGEST_SECONDS, OF_THIS_WORKER, Siblings, have_cores_of_their_own
 
 
 def pair() -> tuple[Siblings, Siblings, list[float]]:
@@ -66,6 +69,12 @@ def test_what_a_dead_process_was_working_at_counts_no_longer_when_it_is_replaced
     with routine.working(False):
         routine.give_way()
     assert waited == []
+
+
+def test_nobody_rests_where_each_process_has_cores_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    known = [Workers(), Workers(threads=4), Workers(threads=4, processes=3), Workers(threads=1, processes=8)]
+    assert [have_cores_of_their_own(each) for each in known] == [False, True, False, True]
 
 
 def test_children_know_of_each_other() -> None:
