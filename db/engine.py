@@ -77,16 +77,6 @@ def writing(engine: Engine) -> Engine:
     return engine.execution_options(**{WRITING: True})
 
 
-def read_only(engine: Engine) -> Engine:
-    """Give the same engine for reads of a single statement, which need no transaction to see one state of the database.
-
-    On PostgreSQL that saves two ways to the server. SQLite's transactions cost nothing and stay as they are.
-    """
-    if engine.dialect.name != "postgresql":
-        return engine
-    return engine.execution_options(isolation_level="AUTOCOMMIT")
-
-
 def _connect_sqlite(url: URL) -> Engine:
     if not url.database or url.database == ":memory:":
         raise DatabaseURLError(

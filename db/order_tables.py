@@ -7,31 +7,12 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
-from sqlalchemy import JSON, Dialect, ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy import JSON, ForeignKey, Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
-from sqlalchemy.types import TypeDecorator
 
 from db.states import Priority
-from db.tables import DIGEST, UID, Base, RowNumber, words
-
-
-class Receivers(TypeDecorator[tuple[str, ...]]):
-    """Who has taken a message, as JSON; NULL where nobody has."""
-
-    impl = JSON(none_as_null=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: tuple[str, ...] | None, dialect: Dialect) -> Any:
-        """Give plain values."""
-        del dialect
-        return list(value) if value else None
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> tuple[str, ...]:
-        """Give a tuple, empty where the column is NULL."""
-        del dialect
-        return tuple(value or ())
+from db.tables import DIGEST, NAMES, UID, Base, RowNumber, words
 
 
 class NotificationState(StrEnum):
@@ -151,5 +132,5 @@ class NotificationRow(Base):
     created_at: Mapped[datetime] = mapped_column(comment="When it was made.")
     sent_at: Mapped[datetime | None] = mapped_column(comment="When it was taken. NULL: not yet.")
     taken_by: Mapped[tuple[str, ...]] = mapped_column(
-        Receivers(), nullable=True, comment="Receivers of a channel with several that have taken it already (JSON)."
+        NAMES, nullable=True, comment="Receivers of a channel with several that have taken it already (JSON)."
     )

@@ -8,6 +8,7 @@ it, and ``docs/database.md`` is made of it (:mod:`db.reference`). The comment of
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -64,75 +65,59 @@ class UTCDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-class SimilarCases(TypeDecorator[tuple[SimilarRecord, ...]]):
-    """What a retrieval model found beside a finding, as JSON; NULL where there is nothing."""
+class Json(TypeDecorator[Any]):
+    """Values as JSON: ``plain`` makes them writable, ``record`` reads them. What is empty is NULL, and read as None."""
 
     impl = JSON(none_as_null=True)
     cache_ok = True
 
-    def process_bind_param(self, value: tuple[SimilarRecord, ...] | None, dialect: Dialect) -> Any:
+    def __init__(self, plain: Callable[[Any], Any], record: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.plain = plain
+        self.record = record
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
         """Give plain values."""
         del dialect
-        return [[one.reference, one.label, one.distance] for one in value] if value else None
+        return self.plain(value) if value else None
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> tuple[SimilarRecord, ...]:
-        """Give records, none where the column is NULL."""
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        """Give records."""
         del dialect
-        return tuple(SimilarRecord(str(one[0]), str(one[1]), float(one[2])) for one in value or ())
+        return self.record(value)
 
 
-class Lesions(TypeDecorator[tuple[LesionRecord, ...]]):
-    """The places of a finding where they are told apart, as JSON; NULL where there is nothing."""
-
-    impl = JSON(none_as_null=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: tuple[LesionRecord, ...] | None, dialect: Dialect) -> Any:
-        """Give plain values."""
-        del dialect
-        return [[one.tracking_uid, one.probability] for one in value] if value else None
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> tuple[LesionRecord, ...]:
-        """Give records, none where the column is NULL."""
-        del dialect
-        return tuple(LesionRecord(str(one[0]), float(one[1])) for one in value or ())
+def _plain_route(route: Route) -> dict[str, Any]:
+    return {name: each for name, each in asdict(route).items() if each is not None}
 
 
-class RouteColumn(TypeDecorator[Route]):
-    """A decision of the routing rules, as JSON by the names of its fields; NULL where there is none."""
-
-    impl = JSON(none_as_null=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: Route | None, dialect: Dialect) -> Any:
-        """Give plain values; what leaves the default is left out."""
-        del dialect
-        return {name: each for name, each in asdict(value).items() if each is not None} if value else None
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> Route | None:
-        """Give a record."""
-        del dialect
-        fields: dict[str, Any] = {
-            name: tuple(each) if isinstance(each, list) else each for name, each in (value or {}).items()
-        }
-        return Route(**fields) if fields else None
+def _route(kept: dict[str, Any] | None) -> Route | None:
+    fields: dict[str, Any] = {
+        name: tuple(each) if isinstance(each, list) else each for name, each in (kept or {}).items()
+    }
+    return Route(**fields) if fields else None
 
 
-class Named(TypeDecorator[dict[str, Any]]):
-    """Values by name, as JSON; NULL reads as none at all."""
+ROUTE = Json(_plain_route, _route)
+"""A decision of the routing rules, by the names of its fields; what leaves the default is left out."""
 
-    impl = JSON(none_as_null=True)
-    cache_ok = True
+SIMILAR_CASES = Json(
+    lambda cases: [[one.reference, one.label, one.distance] for one in cases],
+    lambda kept: tuple(SimilarRecord(str(one[0]), str(one[1]), float(one[2])) for one in kept or ()),
+)
+"""What a retrieval model found beside a finding: a tuple of records."""
 
-    def process_bind_param(self, value: dict[str, Any] | None, dialect: Dialect) -> Any:
-        """Keep nothing as NULL."""
-        del dialect
-        return value or None
+LESIONS = Json(
+    lambda lesions: [[one.tracking_uid, one.probability] for one in lesions],
+    lambda kept: tuple(LesionRecord(str(one[0]), float(one[1])) for one in kept or ()),
+)
+"""The places of a finding where they are told apart: a tuple of records."""
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> dict[str, Any]:
-        """Give a dictionary."""
-        del dialect
-        return value or {}
+NAMED = Json(dict, lambda kept: kept or {})
+"""Values by name: a dictionary."""
+
+NAMES = Json(list, lambda kept: tuple(kept or ()))
+"""A tuple of texts."""
 
 
 def words(states: type[StrEnum]) -> Enum:
@@ -363,7 +348,7 @@ class Instance(Base):
         comment="Empty, or what is special: compare, repeat, conflict, patient, own, replaced.",
     )
     route: Mapped[Route | None] = mapped_column(
-        RouteColumn(),
+        ROUTE,
         comment="Decision of the routing rules: rule, why, models, destinations (JSON). NULL: there were no rules.",
     )
     received_at: Mapped[datetime] = mapped_column(
@@ -408,10 +393,10 @@ class Job(Base):
     not_analysed_reason: Mapped[str] = mapped_column(server_default="", comment="The same for a person.")
     timings: Mapped[dict[str, float]] = mapped_column(comment="Seconds of each stage by name (JSON).")
     modes: Mapped[dict[str, str]] = mapped_column(
-        Named(), nullable=True, comment="State of each model when it ran: active, shadow or off (JSON)."
+        NAMED, nullable=True, comment="State of each model when it ran: active, shadow or off (JSON)."
     )
     measures: Mapped[dict[str, Any]] = mapped_column(
-        Named(),
+        NAMED,
         nullable=True,
         comment="Measures of the image: brightness, contrast, size, spacing, view, manufacturer, device (JSON).",
     )
@@ -455,7 +440,7 @@ class Finding(Base):
         UID, server_default="", comment="Tracking UID (0062,0021) in SEG and SR; empty where it is in none."
     )
     similar: Mapped[tuple[SimilarRecord, ...]] = mapped_column(
-        SimilarCases(), nullable=True, comment="Similar cases of a retrieval model (JSON). NULL: none."
+        SIMILAR_CASES, nullable=True, comment="Similar cases of a retrieval model (JSON). NULL: none."
     )
     side: Mapped[str] = mapped_column(
         String(8),
@@ -467,7 +452,7 @@ class Finding(Base):
     )
     lung_share: Mapped[float | None] = mapped_column(comment="Its share of the lung, 0 to 1. NULL: unknown.")
     lesions: Mapped[tuple[LesionRecord, ...]] = mapped_column(
-        Lesions(),
+        LESIONS,
         nullable=True,
         comment="Tracking UID and probability of each of its lesions (JSON). NULL: not told apart.",
     )

@@ -23,8 +23,8 @@ from db.shown_records import WorklistRow
 from db.states import StudyState
 from models.radiograph.reading import read_model_input
 from node.supervisor import Node, free_ports
-from node.web.overlay import Region, draw_overlay
 from workers.open_database import database_of
+from workers.results.overlay import draw_masks
 from workers.results.result_reader import read_masks, read_result
 
 _HOST = "127.0.0.1"
@@ -161,16 +161,12 @@ def draw_results(sources: Sequence[Path], received: Sequence[Path], folder: Path
         if source is None:
             continue
         picture = folder / f"{path.stem}-over-{source.stem}.png"
-        model_input = read_model_input(dcmread(source))
-        draw_overlay(model_input.pixels, _regions(dataset), [f"Pleura on {source.name}"]).save(picture)
+        names = [one.label for one in read_result(dataset).statements]
+        masks = list(zip(names, read_masks(dataset), strict=True))
+        draw_masks(read_model_input(dcmread(source)), f"Pleura on {source.name}", masks).save(picture)
         pictures.append(picture)
     return pictures
 
 
 def _source_uid(seg: Dataset) -> str:
     return str(seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence[0].ReferencedSOPInstanceUID)
-
-
-def _regions(seg: Dataset) -> list[Region]:
-    statements = read_result(seg).statements
-    return [Region(one.label, mask) for one, mask in zip(statements, read_masks(seg), strict=True)]

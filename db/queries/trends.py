@@ -39,10 +39,7 @@ class Intervals:
 
 @dataclass(frozen=True, slots=True)
 class Trends:
-    """Figures an interval. ``waited`` and ``sent`` are sorted seconds: of jobs from arrival, of deliveries from result.
-
-    ``sampled``: how many of the jobs and deliveries each of those stands for.
-    """
+    """Figures an interval. ``waited`` (jobs from arrival) and ``sent`` (deliveries from result) are sorted seconds."""
 
     intervals: Intervals
     images: tuple[int, ...]
@@ -50,7 +47,6 @@ class Trends:
     failed: tuple[int, ...]
     waited: tuple[tuple[float, ...], ...]
     sent: tuple[tuple[float, ...], ...]
-    sampled: int = 1
 
 
 def trends(connection: Connection, intervals: Intervals) -> Trends:
@@ -69,7 +65,6 @@ def trends(connection: Connection, intervals: Intervals) -> Trends:
         failed,
         _seconds(intervals, (row for row in jobs if row.state is JobState.DONE)),
         _seconds(intervals, sent),
-        max(jobs_step, deliveries_step),
     )
 
 

@@ -6,7 +6,6 @@ page, no association of the listener, and no memory but its own.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 
@@ -33,8 +32,6 @@ PART = "dicomweb"
 SPOOL = "spool-dicomweb"
 _DEADLINES = Deadlines(header=10.0)
 _TOTAL, _WAITING, _WAITING_OF_ONE_ADDRESS = 200, 32, 16
-
-log = logging.getLogger(__name__)
 
 
 def create_app(services: Services) -> Starlette:

@@ -44,7 +44,6 @@ _META_LIMITS = Limits(inflated_bytes=0, elements=200, depth=4)
 _UID = re.compile(r"[0-9.]{1,64}")
 _LONGEST_BOUNDARY = 200  # RFC 2046 5.1.1 says 70, Orthanc sends 73
 
-log = logging.getLogger(__name__)
 # It quotes what it cannot read, and that is a patient's.
 logging.getLogger("python_multipart.multipart").setLevel(logging.CRITICAL)
 

@@ -165,16 +165,6 @@ def stage_shares(timings: Mapping[str, float]) -> tuple[tuple[str, float, float,
     return tuple(made)
 
 
-def strength(probability: float, threshold: float) -> float:
-    """Position of a probability relative to its threshold, in percent: the threshold is always at 50.
-
-    Odds are compared, not probabilities, so that thresholds of 2 % and of 60 % look alike.
-    """
-    odds = (1 - min(1 - 1e-6, max(1e-6, probability))) / min(1 - 1e-6, max(1e-6, probability))
-    limit = min(1 - 1e-6, max(1e-6, threshold))
-    return round(100 / (1 + limit / (1 - limit) * odds), 1)
-
-
 def nice_top(value: float) -> float:
     """The next 1, 2 or 5 times a power of ten; 1 at least."""
     if value <= 1:

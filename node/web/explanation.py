@@ -14,12 +14,12 @@ from pydicom import dcmread
 
 from db.records import FindingRecord
 from db.shown_records import InstanceDetail, JobDetail, StudyDetail
-from models.contract import Code, Finding, Mask, ModelInput, ModelSpec, NotAnalysed, Prediction
+from models.contract import Code, Finding, Mask, ModelSpec, NotAnalysed, Prediction
 from models.model_registry import Registry
 from models.radiograph.decode import UnreadablePixels
 from models.radiograph.reading import read_model_input
 from node.web.explanation_page import ExplainedImage, explain_html
-from node.web.overlay import Region, draw_overlay
+from workers.results.overlay import draw_masks
 from workers.results.result_reader import tracked_masks
 
 
@@ -55,7 +55,8 @@ def _image(
         prediction = _prediction(job, (0, 0), masks, models)
         return ExplainedImage(title, None, prediction, notes=(f"The image cannot be read now: {error}",))
     prediction = _prediction(job, image.shape, masks, models)
-    picture = draw_overlay(image.pixels, _regions(prediction, image), [title])
+    drawn = [(item.code.meaning, item.mask) for item in prediction.findings if item.mask is not None]
+    picture = draw_masks(image, title, drawn)
     return ExplainedImage(title, picture, prediction, image.spacing, image.notes)
 
 
@@ -97,11 +98,3 @@ def _finding(record: FindingRecord, mask: Mask | None, models: Sequence[ModelSpe
         reason=record.reason,
         mask=mask,
     )
-
-
-def _regions(prediction: Prediction, image: ModelInput) -> list[Region]:
-    return [
-        Region(item.code.meaning, item.mask)
-        for item in prediction.findings
-        if item.mask is not None and item.mask.shape == image.shape
-    ]

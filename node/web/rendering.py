@@ -18,12 +18,13 @@ from PIL import Image
 from pydicom import dcmread
 
 from models.contract import Mask, ModelInput
-from node.web.overlay import eroded
 from workers.results.result_reader import segment_masks, tracking_uids
 
 LONGEST = 2048
 PREVIEW = 384
 _FILL, _EDGE = 62, 255
+# Okabe and Ito's palette: distinguishable with the common colour-vision deficiencies.
+_COLOURS = ((230, 159, 0), (86, 180, 233), (204, 121, 167), (0, 158, 115), (240, 228, 66), (213, 94, 0))
 _KEPT = 12
 Bytes = NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -95,6 +96,11 @@ class Radiographs:
         return made
 
 
+def colour_of(index: int) -> Colour:
+    """Colour (RGB, 0 to 255) of the finding with this index."""
+    return _COLOURS[index % len(_COLOURS)]
+
+
 def stored_file(folder: Path, path: str) -> Path:
     """The file at ``path`` of the store ``folder``.
 
@@ -144,8 +150,17 @@ def overlay_png(mask: Mask, colour: Colour, longest: int = LONGEST) -> bytes:
     small = np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)) > 127
     made = np.zeros((*small.shape, 4), dtype=np.uint8)
     made[small] = (*colour, _FILL)
-    made[small & ~eroded(small, max(2, max(size) // 450))] = (*colour, _EDGE)
+    made[small & ~_eroded(small, max(2, max(size) // 450))] = (*colour, _EDGE)
     return _png(made)
+
+
+def _eroded(mask: Mask, times: int) -> Mask:
+    """``mask`` without an edge that is ``times`` pixels wide."""
+    inner = mask
+    for _ in range(times):
+        padded = np.pad(inner, 1)
+        inner = inner & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return inner
 
 
 def _png(pixels: Bytes) -> bytes:

@@ -16,8 +16,7 @@ from config.settings import Settings
 from models.contract import Finding, Mode, ModelInput, NotAnalysed, Prediction
 from node.web.image_process import is_dicom
 from node.web.image_reader import ImageReader
-from node.web.overlay import colour_of
-from node.web.rendering import LONGEST, overlay_png, packed_png, shown_size
+from node.web.rendering import LONGEST, colour_of, overlay_png, packed_png, shown_size
 from workers.job_outcome import finding_records
 from workers.services.expected_route import (
     ExpectedRoute,

@@ -16,7 +16,7 @@ from pydicom.uid import SecondaryCaptureImageStorage
 from workers.results.amend import Header, amend
 from workers.results.encoder import Equipment
 from workers.results.identity import derive_uid
-from workers.results.secondary_capture import text_sheet
+from workers.results.overlay import text_sheet
 
 PATIENT_NAME, PATIENT_ID = "PLEURA^TEST OBJECT", "PLEURA-TEST"
 STUDY_DESCRIPTION = "TEST OBJECT, NOT FOR CLINICAL USE: DELETE"

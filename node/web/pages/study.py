@@ -23,8 +23,7 @@ from db.states import Priority
 from db.user_tables import Role, Verdict
 from node.web.image_process import ImageError
 from node.web.middleware import RequestContext
-from node.web.overlay import colour_of
-from node.web.rendering import stored_file
+from node.web.rendering import colour_of, stored_file
 from node.web.stored_texts import gettext_noop
 from workers.stale_objects import by_hand
 
