@@ -73,7 +73,8 @@ def _moments(waits: LongestWaits) -> Iterator[_Moment]:
     )
     yield _Moment(Delivery.dispatched_at, delivery, _JUST_NOW, _NONE)
     yield _Moment(Delivery.due_at, delivery, waits.attempt, _NONE)
-    yield _Moment(Delivery.lease_until, delivery, waits.delivery_lease, waits.delivery_lease)
+    stale = and_(Delivery.stale_code != "", Delivery.note_id.is_(None))  # its note waits for an attempt under way
+    yield _Moment(Delivery.lease_until, or_(delivery, stale), waits.delivery_lease, waits.delivery_lease)
     yield _Moment(Delivery.verify_due_at, delivery, waits.verification, _NONE)
     every = Destination.name.is_not(None)
     yield _Moment(Destination.open_until, every, waits.attempt, _NONE)

@@ -109,7 +109,8 @@ def _is_on_hold_by_model(connection: Connection, row: Row[Any], worker: str, now
         return False
     if row.state is DeliveryState.SENDING:
         cause = "lease is over"
-        move(connection, "delivery", row, DeliveryState.PENDING, cause=cause, actor=worker, now=now, **ENDED)
+        values = {**ENDED, "unanswered": True}
+        move(connection, "delivery", row, DeliveryState.PENDING, cause=cause, actor=worker, now=now, **values)
     hold_back(connection, row, reason, worker, now)
     return True
 
@@ -169,11 +170,12 @@ def _is_claimable(row: Any, now: datetime) -> bool:
 
 
 def _take(connection: Connection, row: Row[Any], worker: str, now: datetime, lease: timedelta) -> Delivery:
-    lost = row.lost
+    lost, values = row.lost, dict[str, Any]()
     if row.state is DeliveryState.SENDING:
         lost += 1
+        values["unanswered"] = True
         move(connection, "delivery", row, DeliveryState.PENDING, cause="lease is over", actor=worker, now=now)
-    values: dict[str, Any] = {"worker": worker, "lease_until": now + lease, "attempts": row.attempts + 1, "lost": lost}
+    values |= {"worker": worker, "lease_until": now + lease, "attempts": row.attempts + 1, "lost": lost}
     after, before = DeliveryState.SENDING, DeliveryState.PENDING
     move(connection, "delivery", row, after, cause="claimed", actor=worker, now=now, before=before, **values)
     return Delivery(
@@ -224,15 +226,23 @@ def sent(
     return True
 
 
-def retry(connection: Connection, delivery_id: int, worker: str, error: str, now: datetime, after: timedelta) -> bool:
+def retry(
+    connection: Connection,
+    delivery_id: int,
+    worker: str,
+    error: str,
+    now: datetime,
+    after: timedelta,
+    unanswered: bool = False,
+) -> bool:
     """Let a claimed delivery be tried again from ``now + after`` on; False where the claim is lost.
 
-    Where its study is on hold by now, so is the delivery.
+    ``unanswered``: the object may have arrived all the same. Where its study is on hold by now, so is the delivery.
     """
     row = _mine(connection, delivery_id, worker)
     if row is None:
         return False
-    values = {**ENDED, "due_at": now + after, "error": error, "lost": 0}
+    values = {**ENDED, "due_at": now + after, "error": error, "lost": 0, "unanswered": row.unanswered or unanswered}
     move(connection, "delivery", row, DeliveryState.PENDING, cause=error, actor=worker, now=now, **values)
     study = tables.Study
     columns = select(study.on_hold, study.hold_reason, study.correction).where(study.id == row.study_id)
@@ -257,12 +267,17 @@ def retry(connection: Connection, delivery_id: int, worker: str, error: str, now
     return True
 
 
-def fail(connection: Connection, delivery_id: int, worker: str, error: str, now: datetime) -> bool:
-    """Fail a claimed delivery for the admin to see; False where the claim is lost."""
+def fail(
+    connection: Connection, delivery_id: int, worker: str, error: str, now: datetime, unanswered: bool = False
+) -> bool:
+    """Fail a claimed delivery for the admin to see; False where the claim is lost.
+
+    ``unanswered``: the object may have arrived all the same.
+    """
     row = _mine(connection, delivery_id, worker)
     if row is None:
         return False
-    values = {**ENDED, "error": error}
+    values = {**ENDED, "error": error, "unanswered": row.unanswered or unanswered}
     move(connection, "delivery", row, DeliveryState.FAILED, cause=error, actor=worker, now=now, **values)
     _note(connection, row.destination, last_failed_at=now, last_error=error)
     return True
@@ -285,7 +300,7 @@ def release(connection: Connection, worker_prefix: str, now: datetime) -> tuple[
     """Make the deliveries of all workers whose name starts with ``worker_prefix`` pending again: they have died."""
     rows = lock_held_by(connection, tables.Delivery, DeliveryState.SENDING, worker_prefix)
     for row in rows:
-        values = {**ENDED, "dispatched_at": None, "lost": row.lost + 1}
+        values = {**ENDED, "dispatched_at": None, "lost": row.lost + 1, "unanswered": True}
         cause = "its worker died"
         move(connection, "delivery", row, DeliveryState.PENDING, cause=cause, actor="node", now=now, **values)
     return tuple(row.id for row in rows)
@@ -388,8 +403,17 @@ def _row(connection: Connection, delivery_id: int, *, lock: bool = True) -> Row[
 
 
 def _mine(connection: Connection, delivery_id: int, worker: str) -> Row[Any] | None:
+    """The row of a claimed delivery; None where the claim is lost.
+
+    What was withdrawn while it was being sent does not arrive any more from now on: its rejection note need not wait.
+    """
     row = _row(connection, delivery_id)
-    return row if row.state is DeliveryState.SENDING and row.worker == worker else None
+    if row.worker != worker:
+        return None
+    if row.state is DeliveryState.WITHDRAWN:
+        ended = update(tables.Delivery).where(tables.Delivery.id == delivery_id)
+        connection.execute(ended.values(worker="", lease_until=None))
+    return row if row.state is DeliveryState.SENDING else None
 
 
 def _note(connection: Connection, name: str, **values: Any) -> None:

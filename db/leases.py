@@ -60,12 +60,14 @@ def renew(connection: Connection, worker: str, since: datetime, now: datetime, w
     What another worker has taken meanwhile is left alone, and so is what this one had claimed before and let lie (the
     database did not answer when it was to be recorded): that is free when its lease is over.
     """
-    mine = ((tables.Job, JobState.RUNNING), (tables.Delivery, DeliveryState.SENDING), (tables.DestinationLease, None))
+    # What is withdrawn while it is being sent is still on its way.
+    sending = (DeliveryState.SENDING, DeliveryState.WITHDRAWN)
+    mine = ((tables.Job, (JobState.RUNNING,)), (tables.Delivery, sending), (tables.DestinationLease, ()))
     for table, running in mine:
         row: Any = table
         held = [row.worker == worker, row.lease_until >= since + LEASE]
-        if running is not None:
-            held.append(row.state == running)
+        if running:
+            held.append(row.state.in_(running))
         if without and table is tables.Job:
             held.append(row.id.not_in(list(without)))
         connection.execute(update(row).where(*held).values(lease_until=now + LEASE))

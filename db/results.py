@@ -18,7 +18,13 @@ from db.stale_objects import lock_earlier, mark_replaced
 from db.states import DeliveryState
 from db.transitions import event, move, write_events
 
-_UNSENT = (DeliveryState.PENDING, DeliveryState.FAILED, DeliveryState.ON_HOLD, DeliveryState.RECORDED)
+_UNSENT = (
+    DeliveryState.PENDING,
+    DeliveryState.SENDING,
+    DeliveryState.FAILED,
+    DeliveryState.ON_HOLD,
+    DeliveryState.RECORDED,
+)
 
 
 def keep_findings(connection: Connection, job: Row[Any], findings: Sequence[FindingRecord], now: datetime) -> None:
@@ -156,7 +162,11 @@ def _refuse_duplicates(connection: Connection, uids: Iterable[str]) -> None:
 def _withdraw_unsent(
     connection: Connection, study_id: int, job_id: int | None, revision: int, actor: str, now: datetime
 ) -> None:
-    """An older revision that has not left yet must not arrive after, or beside, the one that replaces it."""
+    """An older revision that has not left yet must not arrive after, or beside, the one that replaces it.
+
+    What is being sent just now may arrive: that is not ended, but nothing sends it again.
+    """
     for row in lock_earlier(connection, study_id, job_id, revision, tables.Delivery.state.in_(_UNSENT)):
         cause = f"replaced by revision {revision}"
-        move(connection, "delivery", row, DeliveryState.WITHDRAWN, cause=cause, actor=actor, now=now, error=cause)
+        values: dict[str, Any] = {"error": cause, "unanswered": row.unanswered or row.state is DeliveryState.SENDING}
+        move(connection, "delivery", row, DeliveryState.WITHDRAWN, cause=cause, actor=actor, now=now, **values)

@@ -44,27 +44,33 @@ def lock_earlier(
 def mark_replaced(
     connection: Connection, study_id: int, job_id: int | None, revision: int, actor: str, now: datetime
 ) -> None:
-    """Mark what was sent of the earlier revisions of a job (None: of the study's summaries)."""
+    """Mark what was sent, or may have arrived, of the earlier revisions of a job (None: of the study's summaries)."""
     delivery = tables.Delivery
-    sent = (delivery.sent_at.is_not(None), delivery.stale_code == "")
-    rows = lock_earlier(connection, study_id, job_id, revision, *sent)
-    note = f"Revision {revision} replaces it: it must be removed there."
+    there = (or_(delivery.sent_at.is_not(None), delivery.unanswered), delivery.stale_code == "")
+    rows = lock_earlier(connection, study_id, job_id, revision, *there)
+    events = []
     for row in rows:
+        arrived = "it" if row.sent_at else "it may have arrived, and then it"
+        note = f"Revision {revision} replaces it: {arrived} must be removed there."
         # What a destination removes at our own word must not be sent again as lost.
         values = {"stale_code": FOR_QUALITY, "error": note, "verify_due_at": None}
         connection.execute(update(tables.Delivery).where(tables.Delivery.id == row.id).values(**values))
-    states = [(row.id, row.state.value) for row in rows]
-    write_events(connection, [event(study_id, "delivery", i, word, word, note, actor, now) for i, word in states])
+        events.append(event(study_id, "delivery", row.id, row.state.value, row.state.value, note, actor, now))
+    write_events(connection, events)
 
 
-def studies_with_stale(connection: Connection, destinations: Sequence[str], limit: int = 20) -> tuple[int, ...]:
-    """Studies of which one of these destinations holds something stale that no note takes back yet."""
+def studies_with_stale(
+    connection: Connection, destinations: Sequence[str], now: datetime, limit: int = 20
+) -> tuple[int, ...]:
+    """Studies of which one of these destinations holds, or may hold, something stale that no note takes back yet."""
     delivery = tables.Delivery
-    query = select(delivery.study_id).where(*_due(), delivery.destination.in_(destinations)).distinct().limit(limit)
+    query = select(delivery.study_id).where(*_due(now), delivery.destination.in_(destinations)).distinct().limit(limit)
     return tuple(connection.scalars(query)) if destinations else ()
 
 
-def stale_objects(connection: Connection, study_id: int, destinations: Sequence[str]) -> tuple[StaleObject, ...]:
+def stale_objects(
+    connection: Connection, study_id: int, destinations: Sequence[str], now: datetime
+) -> tuple[StaleObject, ...]:
     """What these destinations hold of a study and must give up, and no note takes back yet.
 
     In the order in which it was made.
@@ -73,7 +79,7 @@ def stale_objects(connection: Connection, study_id: int, destinations: Sequence[
     query = (
         select(delivery.c.id, delivery.c.destination, delivery.c.stale_code, delivery.c.error, result)
         .join(result, result.c.id == delivery.c.result_id)
-        .where(*_due(), delivery.c.study_id == study_id, delivery.c.destination.in_(destinations))
+        .where(*_due(now), delivery.c.study_id == study_id, delivery.c.destination.in_(destinations))
         .order_by(delivery.c.id)
     )
     return tuple(
@@ -91,11 +97,12 @@ def stale_objects(connection: Connection, study_id: int, destinations: Sequence[
     )
 
 
-def _due() -> list[ColumnElement[bool]]:
+def _due(now: datetime) -> list[ColumnElement[bool]]:
     """Stale and taken back by no note.
 
     What a revision replaces (it stays *sent*) waits until nothing of the study is on its way there, so that the
-    destination is not left without either; what is wrong (withdrawn) waits for nothing.
+    destination is not left without either. What is wrong (withdrawn) waits for nothing but the end of an attempt that
+    is under way: the note must not arrive before it.
     """
     delivery = tables.Delivery
     other, result = tables.Delivery.__table__.alias("other"), tables.Result.__table__.alias("newer")
@@ -111,7 +118,13 @@ def _due() -> list[ColumnElement[bool]]:
     return [
         delivery.stale_code != "",
         delivery.note_id.is_(None),
-        or_(delivery.state == DeliveryState.WITHDRAWN, ~waiting),
+        or_(
+            and_(
+                delivery.state == DeliveryState.WITHDRAWN,
+                or_(delivery.lease_until.is_(None), delivery.lease_until <= now),
+            ),
+            and_(delivery.state != DeliveryState.WITHDRAWN, ~waiting),
+        ),
     ]
 
 

@@ -533,6 +533,9 @@ class Delivery(Base):
     lost: Mapped[int] = mapped_column(
         server_default=text("0"), comment="Claims in a row whose process ended without a word."
     )
+    unanswered: Mapped[bool] = mapped_column(
+        server_default=false(), comment="True: at some attempt it may have arrived without a word of the destination."
+    )
     stale_code: Mapped[str] = mapped_column(
         String(16),
         server_default="",

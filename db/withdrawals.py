@@ -47,8 +47,7 @@ def _withdraw(
         note = reason
         if row.state in _SENT:
             note = f"{reason} The result had been sent and must be removed there."
-        # Whose process was lost may have been answered before that was noted.
-        on_its_way = row.state is DeliveryState.SENDING or row.lost > 0
+        on_its_way = row.state is DeliveryState.SENDING or row.unanswered
         if on_its_way and row.state not in _SENT:
             note = f"{reason} The result was being sent and may have arrived."
         has_left = row.sent_at is not None or on_its_way

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import repeat
@@ -117,7 +117,9 @@ def _deliver_claimed(group: Sequence[Delivery], tools: DeliveryTools) -> PeerCon
         log.error("a delivery failed with %s\n%s", type(error).__name__, where_in_code(error))
         # What has come to its end is not ours any more, and stays as it is.
         _record_all(
-            group, repeat(Receipt(Verdict.RETRY, f"{type(error).__name__} in this node; the log has it")), tools
+            group,
+            repeat(Receipt(Verdict.RETRY, f"{type(error).__name__} in this node; the log has it", True)),
+            tools,
         )
         return PeerContact.ANSWERED
 
@@ -213,14 +215,16 @@ class _Notes:
 
     def failed(self, delivery: Delivery, receipt: Receipt) -> None:
         """It is not sent again."""
-        self.steps.append((deliveries.fail, (delivery.id, self.tools.worker, receipt.note, self.tools.clock())))
+        now, unanswered = self.tools.clock(), receipt.may_have_arrived
+        self.steps.append((deliveries.fail, (delivery.id, self.tools.worker, receipt.note, now, unanswered)))
         values = (delivery.id, delivery.destination, receipt.note)
         self.lines.append((logging.ERROR, "delivery %d to %s has failed: %s", values))
 
     def again(self, delivery: Delivery, receipt: Receipt, attempts: int) -> None:
         """It is sent again after a while."""
         after, now = backoff(attempts, self.tools.settings), self.tools.clock()
-        self.steps.append((deliveries.retry, (delivery.id, self.tools.worker, receipt.note, now, after)))
+        unanswered = receipt.may_have_arrived
+        self.steps.append((deliveries.retry, (delivery.id, self.tools.worker, receipt.note, now, after, unanswered)))
         values = (delivery.id, delivery.destination, receipt.note, after.total_seconds())
         self.lines.append((logging.WARNING, "delivery %d to %s: %s; again in %.0f s", values))
 
@@ -248,7 +252,7 @@ def _take_receipts(group: Sequence[Delivery], answers: Iterator[Receipt], notes:
         if receipt.verdict is Verdict.DUPLICATE:
             duplicates.append((delivery, receipt))
         elif not _note(delivery, receipt, attempts, notes):
-            blocked = receipt
+            blocked = replace(receipt, may_have_arrived=False)  # what is behind it was not sent
     if duplicates:
         # Let go of the association: a peer may take one at a time.
         getattr(answers, "close", lambda: None)()
@@ -281,12 +285,12 @@ def _look_for(delivery: Delivery, receipt: Receipt, tools: DeliveryTools) -> Rec
         with querying(destination, calling, [delivery], tools.database, tools.clock):
             held = all(tools.kinds[destination.kind].holds(destination, calling, [delivery]))
     except PeerUnreachableError as error:
-        return Receipt(Verdict.UNREACHABLE, f"{receipt.note}, and could not be asked for it: {error}")
+        return Receipt(Verdict.UNREACHABLE, f"{receipt.note}, and could not be asked for it: {error}", True)
     except PeerError as error:
-        return Receipt(Verdict.REJECTED, f"{receipt.note}, and cannot be asked for it: {error}")
+        return Receipt(Verdict.REJECTED, f"{receipt.note}, and cannot be asked for it: {error}", True)
     if held:
         return Receipt(Verdict.SENT, "(it held it already)")
-    return Receipt(Verdict.RETRY, f"{receipt.note}, and does not find it in this study when it is asked")
+    return Receipt(Verdict.RETRY, f"{receipt.note}, and does not find it in this study when it is asked", True)
 
 
 def _is_final(receipt: Receipt, attempts: int, settings: Settings) -> bool:

@@ -50,7 +50,7 @@ class RejectionNotes:
     def step(self, now: datetime) -> None:
         """Make the notes of the next few studies. One that cannot be made keeps no other from being made."""
         names = [each.name for each in self.settings.destinations if each.rejection_notes]
-        for study_id in self.database.read(stale_objects.studies_with_stale, names):
+        for study_id in self.database.read(stale_objects.studies_with_stale, names, now):
             if study_id not in self.failed:
                 self._take_back(study_id, names, now)
 
@@ -58,7 +58,7 @@ class RejectionNotes:
         try:
             detail = self.database.read(study_details.study_detail, study_id)
             source = self._source(detail)
-            for group in notes_of(self.database.read(stale_objects.stale_objects, study_id, names)):
+            for group in notes_of(self.database.read(stale_objects.stale_objects, study_id, names, now)):
                 self._send(detail, source, group, now)
         except (OSError, UnreadablePixels, ValueError) as error:
             self.failed.add(study_id)

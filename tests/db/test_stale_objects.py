@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
+import pytest
+
 from db import deliveries, holds, jobs, rejection_notes, stale_objects, studies
 from db.database import Database
+from db.leases import LEASE, renew
 from db.queries import study_details
 from db.records import FOR_QUALITY, FOR_SAFETY, NOTE, RejectionNote, ResultRecord
 from db.states import DeliveryState
-from tests.db.examples import HOUR, MINUTE, NOW, TO_PACS, claim, finished, outcome, received, result, study_of
+from tests.db.examples import HOUR, MINUTE, NOW, SECOND, TO_PACS, claim, finished, outcome, received, result, study_of
 
 RECORD = ResultRecord(NOTE, "1.2.840.10008.5.1.4.1.1.88.59", "2.25.7", "2.25.8", "e" * 64, "results/note", 10)
 QUALITY = RejectionNote("1.2.9", "113001", "The hospital has rejected it.", (received().sop_instance_uid,))
@@ -27,28 +32,69 @@ def sent(database: Database) -> int:
     return job_id
 
 
-def codes(database: Database) -> list[tuple[str, str]]:
-    return [(one.kind, one.code) for one in database.read(stale_objects.stale_objects, study_of(database), PACS)]
+def codes(database: Database, now: datetime = NOW) -> list[tuple[str, str]]:
+    found = database.read(stale_objects.stale_objects, study_of(database), PACS, now)
+    return [(one.kind, one.code) for one in found]
 
 
 def test_what_was_sent_of_a_rejected_image_is_stale_with_the_title_of_the_hospitals_note(database: Database) -> None:
     sent(database)
-    assert database.read(stale_objects.studies_with_stale, PACS) == ()
+    assert database.read(stale_objects.studies_with_stale, PACS, NOW) == ()
     database.write(rejection_notes.reject, QUALITY, NOW)
     assert codes(database) == [("seg", "113001")]
-    assert database.read(stale_objects.studies_with_stale, PACS) == (study_of(database),)
+    assert database.read(stale_objects.studies_with_stale, PACS, NOW) == (study_of(database),)
     assert (
-        database.read(stale_objects.studies_with_stale, ("elsewhere",))
-        == database.read(stale_objects.studies_with_stale, ())
+        database.read(stale_objects.studies_with_stale, ("elsewhere",), NOW)
+        == database.read(stale_objects.studies_with_stale, (), NOW)
         == ()
     )
 
 
-def test_what_was_being_sent_may_have_arrived(database: Database) -> None:
+def test_what_is_being_sent_may_arrive_and_its_note_waits_until_it_has(database: Database) -> None:
     _, (seg, _) = finished(database)
     database.write(deliveries.claim, seg, "d", NOW, MINUTE)
     database.write(rejection_notes.reject, SAFETY, NOW)
-    assert codes(database) == [("seg", FOR_SAFETY)]
+    assert codes(database) == [], "a note that is there first takes back nothing"
+    assert codes(database, NOW + MINUTE) == [("seg", FOR_SAFETY)], "a process that is lost is not waited for"
+    database.write(renew, "d", NOW + MINUTE - LEASE, NOW + SECOND)
+    assert codes(database, NOW + SECOND + LEASE - SECOND) == [], "it works at it still"
+    assert not database.write(deliveries.sent, seg, "d", NOW + SECOND)
+    assert codes(database, NOW + SECOND) == [("seg", FOR_SAFETY)]
+
+
+@pytest.mark.parametrize("end", ["tried again", "refused afterwards", "failed", "lost, then refused"])
+def test_what_may_have_arrived_without_a_word_is_taken_back(database: Database, end: str) -> None:
+    _, (seg, sr) = finished(database)
+    assert database.write(deliveries.claim, seg, "d", NOW, MINUTE)
+    if end == "failed":
+        database.write(deliveries.fail, seg, "d", "no word", NOW, True)
+    elif end == "lost, then refused":
+        database.write(deliveries.release, "d", NOW)
+    else:
+        database.write(deliveries.retry, seg, "d", "no word", NOW, SECOND, True)
+    if end.endswith("refused afterwards") or end.startswith("lost"):
+        assert database.write(deliveries.claim, seg, "d", NOW + MINUTE, MINUTE)
+        database.write(deliveries.retry, seg, "d", "no room", NOW + MINUTE, MINUTE)
+    database.write(rejection_notes.reject, SAFETY, NOW)
+    assert codes(database) == [("seg", FOR_SAFETY)], "and of what was never sent nobody need know"
+    noted = {one.id: one for one in database.read(study_details.study_detail, study_of(database)).deliveries}
+    assert "may have arrived" in noted[seg].error
+    assert noted[sr].stale_code == ""
+
+
+@pytest.mark.parametrize("word", ["being sent", "no word"])
+def test_what_may_arrive_of_an_earlier_revision_is_taken_back_and_not_sent_again(database: Database, word: str) -> None:
+    job_id, (seg, sr) = finished(database)
+    assert database.write(deliveries.claim, seg, "d", NOW, MINUTE)
+    if word == "no word":
+        database.write(deliveries.retry, seg, "d", "no word", NOW, SECOND, True)
+    again(database, job_id)
+    noted = {one.id: one for one in database.read(study_details.study_detail, study_of(database)).deliveries}
+    assert (noted[seg].state, noted[seg].stale_code) == (DeliveryState.WITHDRAWN, FOR_QUALITY)
+    assert "may have arrived" in noted[seg].error
+    assert (noted[sr].state, noted[sr].stale_code) == (DeliveryState.WITHDRAWN, "")
+    assert not database.write(deliveries.retry, seg, "d", "busy", NOW, SECOND)
+    assert codes(database) == [("seg", FOR_QUALITY)]
 
 
 def again(database: Database, job_id: int) -> tuple[int, ...]:
@@ -93,7 +139,7 @@ def test_a_note_is_kept_once_and_leaves_though_the_study_is_on_hold(database: Da
     study_id = study_of(database)
     database.write(rejection_notes.reject, SAFETY, NOW)
     assert database.read(study_details.study_detail, study_id).row.on_hold
-    stale = database.read(stale_objects.stale_objects, study_id, PACS)
+    stale = database.read(stale_objects.stale_objects, study_id, PACS, NOW)
     (note,) = database.write(stale_objects.record_note, study_id, RECORD, stale, NOW)
     assert database.write(stale_objects.record_note, study_id, RECORD, stale, NOW) == (), (
         "another scheduler was quicker"
@@ -116,7 +162,11 @@ def test_a_later_summary_does_not_withdraw_a_note_that_waits(database: Database)
     assert database.write(studies.complete, study_id, (result("summary", 91),), TO_PACS, NOW) is not None
     database.write(rejection_notes.reject, QUALITY, NOW)
     (note,) = database.write(
-        stale_objects.record_note, study_id, RECORD, database.read(stale_objects.stale_objects, study_id, PACS), NOW
+        stale_objects.record_note,
+        study_id,
+        RECORD,
+        database.read(stale_objects.stale_objects, study_id, PACS, NOW),
+        NOW,
     )
     assert database.write(studies.complete, study_id, (result("summary", 92),), TO_PACS, NOW) is not None
     states = {one.id: one.state for one in database.read(study_details.study_detail, study_id).deliveries}

@@ -58,6 +58,7 @@ class FakeDeliveries(Scripted):
         super().__init__()
         self.rows = {row.id: row for row in rows}
         self.notes: list[tuple[Any, ...]] = []
+        self.unanswered: list[int] = []
 
     def _take(self, number: int) -> Delivery | None:
         row = self.rows[number]
@@ -88,10 +89,14 @@ class FakeDeliveries(Scripted):
     ) -> bool:
         return self._end(delivery_id, DeliveryState.SENT, *([] if verify_after is None else [verify_after]))
 
-    def retry_delivery(self, delivery_id: int, worker: str, error: str, now: datetime, after: timedelta) -> bool:
+    def retry_delivery(
+        self, delivery_id: int, worker: str, error: str, now: datetime, after: timedelta, unanswered: bool
+    ) -> bool:
+        self.unanswered += [delivery_id] if unanswered else []
         return self._end(delivery_id, DeliveryState.PENDING, error, after.total_seconds())
 
-    def fail_delivery(self, delivery_id: int, worker: str, error: str, now: datetime) -> bool:
+    def fail_delivery(self, delivery_id: int, worker: str, error: str, now: datetime, unanswered: bool) -> bool:
+        self.unanswered += [delivery_id] if unanswered else []
         return self._end(delivery_id, DeliveryState.FAILED, error)
 
     def study_reports(self, study_id: int) -> tuple[tuple[str, str], ...]:
@@ -214,6 +219,15 @@ def test_what_must_be_sent_again_takes_all_behind_it_along(tools: Callable[..., 
     assert rows.notes == [(1, "pending", "busy", 20), (2, "pending", "busy", 20)]
 
 
+@pytest.mark.parametrize("verdict", [Verdict.UNREACHABLE, Verdict.REJECTED])
+def test_what_may_have_arrived_is_noted_and_nothing_behind_it(
+    tools: Callable[..., DeliveryTools], verdict: Verdict
+) -> None:
+    rows = FakeDeliveries(delivery(1, "seg"), delivery(2, "sr"))
+    deliver(1, tools(FakePeer(Receipt(verdict, "no word", may_have_arrived=True), SENT), rows))
+    assert rows.unanswered == [1]
+
+
 def test_a_refused_object_does_not_hold_the_others_back(tools: Callable[..., DeliveryTools]) -> None:
     rows = FakeDeliveries(delivery(1, "seg"), delivery(2, "sr"))
     deliver(1, tools(FakePeer(NOT_ELIGIBLE, SENT), rows))
@@ -254,6 +268,7 @@ def test_what_a_peer_calls_a_duplicate_is_looked_for_there(
     rows = FakeDeliveries(delivery(1, "seg"), delivery(2, "sr"))
     deliver(1, tools(FakePeer(DUPLICATE, SENT, holds=holds), rows))
     assert (rows.rows[1].state, rows.rows[2].state) == (state, DeliveryState.SENT)
+    assert rows.unanswered == ([] if state is DeliveryState.SENT else [1])
 
 
 def test_an_error_of_ours_leaves_nothing_as_being_sent(

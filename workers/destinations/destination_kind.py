@@ -27,6 +27,10 @@ class PeerUnreachableError(PeerError):
     """The peer did not answer or rejected the association: other requests would fail too."""
 
 
+class NoAnswerError(PeerUnreachableError):
+    """The peer was sent the request and has not answered: nobody knows what became of it there."""
+
+
 class PeerContact(Enum):
     """Whether a destination was called, and whether it answered."""
 
@@ -88,10 +92,15 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The peer's response to one object; ``note`` is for the admin and contains no patient data."""
+    """The peer's response to one object; ``note`` is for the admin and contains no patient data.
+
+    ``may_have_arrived``: the peer may hold the object although it did not say so. Should it be wrong one day, it must
+    be taken back there.
+    """
 
     verdict: Verdict
     note: str = ""
+    may_have_arrived: bool = False
 
 
 class StoredObject(Protocol):

@@ -19,6 +19,7 @@ from pydicom.dataset import Dataset
 from config.dicom_peers import Destination, Tls
 from workers.destinations.destination_kind import (
     DestinationKind,
+    NoAnswerError,
     Outgoing,
     PeerError,
     PeerStudy,
@@ -103,7 +104,7 @@ class _Server:
         try:
             answer = self._server.request("POST", "/studies", body, Content_Type=kind)
         except PeerError as error:
-            return Receipt(Verdict.UNREACHABLE, str(error))
+            return Receipt(Verdict.UNREACHABLE, str(error), isinstance(error, NoAnswerError))
         return _receipt(answer, outgoing.sop_instance_uid)
 
     def search(self, path: str, **query: str) -> list[Any]:
@@ -129,9 +130,10 @@ def _receipt(answer: Answer, sop_instance_uid: str) -> Receipt:
     if answer.status in (401, 403, 404):
         return Receipt(Verdict.UNREACHABLE, answer.problem)
     if answer.status in FULL:
-        return Receipt(Verdict.LATER, f"the server is busy or full (status {answer.status})")
+        note = f"the server is busy or full (status {answer.status})"
+        return Receipt(Verdict.LATER, note, may_have_arrived=answer.status >= 500)  # a proxy may say it in its place
     if answer.status >= 500:
-        return Receipt(Verdict.RETRY, answer.problem)
+        return Receipt(Verdict.RETRY, answer.problem, may_have_arrived=True)
     if answer.status not in (200, 202, 409):
         return Receipt(Verdict.REJECTED, answer.problem)
     response = answer.json
@@ -145,7 +147,8 @@ def _receipt(answer: Answer, sop_instance_uid: str) -> Receipt:
         return classify_status(status)
     if answer.status == 200:
         return Receipt(Verdict.SENT)
-    return Receipt(Verdict.RETRY, f"the server does not say what became of the object (status {answer.status})")
+    note = f"the server does not say what became of the object (status {answer.status})"
+    return Receipt(Verdict.RETRY, note, may_have_arrived=True)
 
 
 def _item(response: Any, sequence: str, sop_instance_uid: str) -> Any:

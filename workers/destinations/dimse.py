@@ -292,7 +292,7 @@ def _store(association: Association, outgoing: Outgoing, timeout_seconds: float)
         return Receipt(Verdict.REJECTED, f"the object cannot be encoded for the peer ({type(error).__name__})"), True
     if "Status" not in status and time.monotonic() - started >= timeout_seconds:
         note = f"the peer did not respond to the C-STORE within {timeout_seconds:g} s"
-        return Receipt(Verdict.UNREACHABLE, note), False
+        return Receipt(Verdict.UNREACHABLE, note, may_have_arrived=True), False
     return classify_status(status), "Status" in status
 
 
@@ -300,14 +300,15 @@ def classify_status(status: Dataset) -> Receipt:
     """Classify a C-STORE response (PS3.4 B.2.3, PS3.7 C); an empty ``status`` means that there was no response."""
     code = status.get("Status")
     if code is None:
-        return Receipt(Verdict.RETRY, "the association was aborted before a response")
+        return Receipt(Verdict.RETRY, "the association was aborted before a response", may_have_arrived=True)
     if code == 0x0000:
         return Receipt(Verdict.SENT)
     # The peer's Error Comment is not kept: it may quote patient data.
     if is_stored(code):
         return Receipt(Verdict.SENT, f"stored with warning {status_text(code)}")
     if code == _DUPLICATE:
-        return Receipt(Verdict.DUPLICATE, f"the peer reports a duplicate object: {status_text(code)}")
+        note = f"the peer reports a duplicate object: {status_text(code)}"
+        return Receipt(Verdict.DUPLICATE, note, may_have_arrived=True)
     if 0xA700 <= code <= 0xA7FF or code == _RESOURCE_LIMITATION:
         return Receipt(Verdict.LATER, f"the peer is out of resources: status {status_text(code)}")
     if code in (0x0110, 0x0210):

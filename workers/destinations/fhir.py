@@ -27,6 +27,7 @@ from db.patients import PatientRules
 from db.records import NOTE
 from workers.destinations.destination_kind import (
     DestinationKind,
+    NoAnswerError,
     Outgoing,
     PeerError,
     PeerUnreachableError,
@@ -111,9 +112,9 @@ class Fhir(DestinationKind):
         except _NotSentError as reason:
             return reason.receipt
         except PeerUnreachableError as error:
-            return Receipt(Verdict.UNREACHABLE, str(error))
+            return Receipt(Verdict.UNREACHABLE, str(error), isinstance(error, NoAnswerError))
         except PeerError as error:
-            return Receipt(Verdict.RETRY, str(error))
+            return Receipt(Verdict.RETRY, str(error), may_have_arrived=True)
         except (OSError, InvalidDicomError, NotAResult) as error:
             why = str(error) if isinstance(error, NotAResult) else type(error).__name__
             return Receipt(Verdict.REJECTED, f"the result file cannot be read ({why}); analyse it again")
@@ -190,7 +191,7 @@ class _Server:
             body = json.dumps(bundle).encode()
             answer = self._server.request("POST", "", body, Content_Type=_JSON, Prefer="return=minimal")
         except PeerError as error:
-            return Receipt(Verdict.UNREACHABLE, str(error))
+            return Receipt(Verdict.UNREACHABLE, str(error), may_have_arrived=True)
         return _receipt(answer)
 
     def search(self, kind: str, identifier: Resource) -> list[Resource]:
@@ -320,8 +321,10 @@ def _receipt(answer: Answer) -> Receipt:
     if answer.status in (200, 201):
         if isinstance(response, dict) and response.get("type") == "transaction-response":
             return Receipt(Verdict.SENT)
-        return Receipt(Verdict.RETRY, "the server does not say what became of the transaction")
-    return Receipt(*_refusal(answer))
+        note = "the server does not say what became of the transaction"
+        return Receipt(Verdict.RETRY, note, may_have_arrived=True)
+    # Refused, and there is at least the report that was registered before.
+    return Receipt(*_refusal(answer), may_have_arrived=True)
 
 
 def _refusal(answer: Answer) -> tuple[Verdict, str]:

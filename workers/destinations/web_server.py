@@ -18,7 +18,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from config.dicom_peers import Destination, Tls
 from models.remote.time_limit import within
-from workers.destinations.destination_kind import PeerUnreachableError
+from workers.destinations.destination_kind import NoAnswerError, PeerUnreachableError
 from workers.tls import load_identity, trust_authorities
 
 FULL = (413, 429, 503, 507)
@@ -64,12 +64,13 @@ class WebServer:
         """Send a request to ``path`` below the root of the URL; ``headers`` have underscores for hyphens.
 
         Raises:
-            PeerUnreachableError: no connection, or no answer in time.
+            PeerUnreachableError: no connection.
+            NoAnswerError: no answer in time.
         """
         sent = {**self._headers, **{name.replace("_", "-"): value for name, value in headers.items()}}
         try:
             if self._connection.sock is None:
-                self._connection.connect()
+                self._connect()
             self._connection.request(method, f"{self._root}{path}", body, sent)
             with within(self._seconds, self._connection.sock):
                 response = self._connection.getresponse()
@@ -78,11 +79,21 @@ class WebServer:
                 self._connection.close()
         except ssl.SSLError as error:
             self._connection.close()
+            raise NoAnswerError(f"no TLS connection: {error.reason or type(error).__name__}") from error
+        except (OSError, HTTPException) as error:
+            self._connection.close()
+            raise NoAnswerError(f"the server does not answer ({type(error).__name__})") from error
+        return answer
+
+    def _connect(self) -> None:
+        try:
+            self._connection.connect()
+        except ssl.SSLError as error:
+            self._connection.close()
             raise PeerUnreachableError(f"no TLS connection: {error.reason or type(error).__name__}") from error
         except (OSError, HTTPException) as error:
             self._connection.close()
             raise PeerUnreachableError(f"the server cannot be reached ({type(error).__name__})") from error
-        return answer
 
 
 @contextmanager

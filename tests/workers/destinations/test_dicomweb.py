@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -121,6 +122,7 @@ def test_what_the_answer_to_one_object_means(
 ) -> None:
     (receipt,) = DicomWeb(Tls()).send(at(server(status, body).url), "PLEURA", [outgoing])
     assert receipt.verdict is verdict
+    assert receipt.may_have_arrived is (verdict is Verdict.DUPLICATE or status >= 500 or body == b"<xml/>")
     assert "Doe" not in receipt.note
 
 
@@ -140,9 +142,16 @@ def test_a_file_is_sent_as_it_is_with_the_credentials(server: Callable[..., Serv
 def test_who_does_not_answer_is_unreachable(outgoing: Outgoing) -> None:
     nobody = at(f"http://127.0.0.1:{free_port()}/dicom-web")
     (receipt,) = DicomWeb(Tls()).send(nobody, "PLEURA", [outgoing])
-    assert receipt.verdict is Verdict.UNREACHABLE
+    assert (receipt.verdict, receipt.may_have_arrived) == (Verdict.UNREACHABLE, False)
     with pytest.raises(PeerUnreachableError, match="cannot be reached"):
         DicomWeb(Tls()).verify(nobody, "PLEURA")
+
+
+def test_what_is_sent_and_not_answered_may_have_arrived(outgoing: Outgoing) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hangs = at(f"http://127.0.0.1:{silent.getsockname()[1]}/dicom-web", timeout_seconds=0.2)
+        (receipt,) = DicomWeb(Tls()).send(hangs, "PLEURA", [outgoing])
+    assert (receipt.verdict, receipt.may_have_arrived) == (Verdict.UNREACHABLE, True)
 
 
 def test_a_search_that_is_refused_or_answered_by_something_else_is_an_error(server: Callable[..., Server]) -> None:

@@ -235,7 +235,9 @@ def test_an_abort_in_the_middle_is_worth_another_attempt(
 ) -> None:
     scp = peer(0x0000, None)
     group = [outgoing(f"1.2.3.{number}") for number in range(1, 4)]
-    assert verdicts(Dimse().send(at(scp.port), "PLEURA", group)) == [Verdict.SENT, Verdict.RETRY, Verdict.RETRY]
+    receipts = list(Dimse().send(at(scp.port), "PLEURA", group))
+    assert verdicts(receipts) == [Verdict.SENT, Verdict.RETRY, Verdict.RETRY]
+    assert [receipt.may_have_arrived for receipt in receipts] == [False, True, False]
 
 
 def test_nobody_at_the_port_is_unreachable(free_port: int, outgoing: Callable[..., Outgoing]) -> None:
@@ -261,10 +263,10 @@ def test_a_peer_that_never_answers_is_unreachable(outgoing: Callable[..., Outgoi
 def test_a_peer_that_hangs_in_the_middle_is_unreachable(tmp_path: Path, rows: int) -> None:
     dcmwrite(tmp_path / "large.dcm", radiograph("1.2.3.1", rows, 2000), enforce_file_format=True)
     with hanging_peer() as port:
-        receipts = Dimse().send(
+        (receipt,) = Dimse().send(
             at(port, timeout_seconds=1), "PLEURA", [Outgoing(tmp_path / "large.dcm", CR, "1.2.3.1")]
         )
-        assert verdicts(receipts) == [Verdict.UNREACHABLE]
+        assert (receipt.verdict, receipt.may_have_arrived) == (Verdict.UNREACHABLE, True)
 
 
 @pytest.mark.parametrize(
@@ -295,6 +297,7 @@ def test_what_a_status_means(code: int | None, verdict: Verdict) -> None:
         status.Status = code
     receipt = classify_status(status)
     assert receipt.verdict is verdict
+    assert receipt.may_have_arrived is (code in (0x0111, None)), "a failure says that it is not stored"
     if code not in (0x0000, None):
         assert f"0x{code:04X}" in receipt.note
 
